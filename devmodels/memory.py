@@ -1,0 +1,544 @@
+"""Guest memory and the device's way into it.
+
+Three ways, each for one kind of use:
+
+* `read` and `write` copy: for small structures, which are judged from the copy because the guest may change
+  them meanwhile.
+* `words` and `records` give element access to a ring: single loads and stores of 2, 4 or 8 bytes that never tear
+  (a cast memoryview's item is one machine access; `struct.pack_into` writes byte by byte), and whole structures.
+* `map` gives a `DmaMap` for payload: memoryviews of the guest's own pages where memory is shared, a bounce
+  buffer where it belongs to an embedder.
+
+An address outside memory, a wrap at 2**64, a range over several regions, a read-only region: all are defined.  The
+first two and a write to read-only memory raise `GuestMemoryError`, which a device turns into its specified answer.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from enum import Enum
+from mmap import mmap
+from typing import Protocol
+
+from bitarray import bitarray
+
+from devmodels.trace import EventKind, Tracer
+
+PAGE_SIZE = 4096
+ADDRESS_LIMIT = 1 << 64
+WORD_ALIGNMENT = 8
+"""Regions begin and end on multiples of 8, so that no aligned word lies across two of them."""
+
+_NATIVE_LITTLE = sys.byteorder == "little"
+_ITEM_SIZE = {"B": 1, "H": 2, "I": 4, "Q": 8}
+
+
+class GuestMemoryError(Exception):
+    """`length` bytes at guest address `address` cannot be accessed; `reason` says why."""
+
+    def __init__(self, address: int, length: int, reason: str) -> None:
+        super().__init__(f"{length} bytes at {address:#x}: {reason}")
+        self.address = address
+        self.length = length
+        self.reason = reason
+
+
+class Direction(Enum):
+    """Which way a DMA goes, from the device's point of view."""
+
+    TO_DEVICE = "to-device"
+    FROM_DEVICE = "from-device"
+
+
+class Words(Protocol):
+    """An array of little-endian words in guest memory; each load or store is one access."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class Region:
+    """A range of guest-physical addresses backed by memory.
+
+    A region stays alive while it is mapped: `GuestMemory.remove` takes it out of the address space at once, and
+    `on_release` is called when the last map of it has ended.
+    """
+
+    __slots__ = ("base", "end", "name", "on_release", "pins", "readonly", "removed", "size", "view")
+
+    def __init__(
+        self,
+        base: int,
+        size: int,
+        *,
+        readonly: bool = False,
+        name: str = "ram",
+        on_release: Callable[[], None] | None = None,
+    ) -> None:
+        if size <= 0 or base < 0 or base + size > ADDRESS_LIMIT:
+            raise ValueError(f"region {name!r}: {size} bytes at {base:#x} do not fit below 2**64")
+        if base % WORD_ALIGNMENT or size % WORD_ALIGNMENT:
+            raise ValueError(f"region {name!r}: base {base:#x} and size {size:#x} must be multiples of 8")
+        self.base = base
+        self.size = size
+        self.end = base + size
+        self.readonly = readonly
+        self.name = name
+        self.on_release = on_release
+        self.view: memoryview | None = None
+        self.pins = 0
+        self.removed = False
+
+    def load(self, offset: int, length: int) -> bytes:
+        """Copy `length` bytes out."""
+        raise NotImplementedError
+
+    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` in."""
+        raise NotImplementedError
+
+    def pin(self) -> None:
+        """One more map uses this region."""
+        self.pins += 1
+
+    def unpin(self) -> None:
+        """A map has ended; the last one lets a removed region go."""
+        self.pins -= 1
+        if self.removed and not self.pins:
+            self._release()
+
+    def detach(self) -> None:
+        """The region has left the address space."""
+        self.removed = True
+        if not self.pins:
+            self._release()
+
+    def _release(self) -> None:
+        if self.view is not None:
+            self.view.release()
+            self.view = None
+        if self.on_release is not None:
+            self.on_release()
+
+
+class SharedRegion(Region):
+    """Memory that guest and device both have: a bytearray, an mmap, another process's memfd."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        base: int,
+        buffer: bytearray | mmap | memoryview,
+        *,
+        readonly: bool = False,
+        name: str = "ram",
+        on_release: Callable[[], None] | None = None,
+    ) -> None:
+        view = memoryview(buffer).cast("B")
+        super().__init__(base, len(view), readonly=readonly, name=name, on_release=on_release)
+        self.view = view
+
+    def load(self, offset: int, length: int) -> bytes:
+        """Copy `length` bytes out."""
+        assert self.view is not None
+        return bytes(self.view[offset : offset + length])
+
+    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` in."""
+        assert self.view is not None
+        self.view[offset : offset + len(data)] = data
+
+
+class BouncedRegion(Region):
+    """Memory that belongs to an embedder, reached through two functions.
+
+    `read(address, length)` returns bytes; `write(address, data)` stores them; both take guest-physical addresses.
+    An access of 1, 2, 4 or 8 aligned bytes must be a single access of the embedder's.
+    """
+
+    __slots__ = ("_read", "_write")
+
+    def __init__(
+        self,
+        base: int,
+        size: int,
+        read: Callable[[int, int], bytes | bytearray],
+        write: Callable[[int, bytes], None],
+        *,
+        readonly: bool = False,
+        name: str = "ram",
+        on_release: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(base, size, readonly=readonly, name=name, on_release=on_release)
+        self._read = read
+        self._write = write
+
+    def load(self, offset: int, length: int) -> bytes:
+        """Copy `length` bytes out."""
+        return bytes(self._read(self.base + offset, length))
+
+    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` in."""
+        self._write(self.base + offset, bytes(data))
+
+
+class DirtyLog:
+    """One bit for each page of guest memory that a device has written (page size 4096)."""
+
+    __slots__ = ("pages",)
+
+    def __init__(self, size: int) -> None:
+        self.pages = bitarray((size + PAGE_SIZE - 1) // PAGE_SIZE)
+
+    def mark(self, address: int, length: int) -> None:
+        """Note a write of `length` bytes at `address`; addresses above the log's end are not kept."""
+        if length:
+            self.pages[address // PAGE_SIZE : (address + length - 1) // PAGE_SIZE + 1] = 1
+
+    def take(self) -> list[int]:
+        """Addresses of the pages written since the last call, in order."""
+        found = [page * PAGE_SIZE for page in self.pages.search(bitarray("1"))]
+        self.pages.setall(0)
+        return found
+
+
+class DmaMap:
+    """Guest memory mapped for one transfer; `unmap` must be called exactly once.
+
+    `views` lists memoryviews in order; together they are `nbytes` long.
+    """
+
+    __slots__ = ("_bounces", "_direction", "_memory", "_regions", "_scatter", "nbytes", "views")
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        scatter: Sequence[tuple[int, int]],
+        direction: Direction,
+        views: list[memoryview],
+        nbytes: int,
+        regions: list[Region],
+        bounces: list[tuple[int, Region, int, bytearray]] | None,
+    ) -> None:
+        self._memory = memory
+        self._scatter = scatter
+        self._direction = direction
+        self.views = views
+        self.nbytes = nbytes
+        self._regions = regions
+        self._bounces = bounces
+
+    def unmap(self, bytes_done: int) -> None:
+        """End the map after the first `bytes_done` bytes were written (0 for a map to the device).
+
+        Copies bounced bytes back, marks the dirty log, emits the trace and lets removed regions go.
+        """
+        memory = self._memory
+        if bytes_done and self._direction is Direction.FROM_DEVICE:
+            if self._bounces is not None:
+                for start, region, offset, buffer in self._bounces:
+                    if start < bytes_done:
+                        region.store(offset, memoryview(buffer)[: bytes_done - start])
+            if memory.observed:
+                self._observe(bytes_done)
+        for view in self.views:
+            view.release()
+        for region in self._regions:
+            region.unpin()
+
+    def _observe(self, bytes_done: int) -> None:
+        left = bytes_done
+        done = 0
+        for address, length in self._scatter:
+            length = min(length, left)
+            if not length:
+                break
+            self._memory.note_write(address, length, self._gather(done, length))
+            left -= length
+            done += length
+
+    def _gather(self, start: int, length: int) -> bytes:
+        out = bytearray()
+        for view in self.views:
+            if start < len(view):
+                out += view[start : start + length - len(out)]
+                start = 0
+            else:
+                start -= len(view)
+            if len(out) == length:
+                break
+        return bytes(out)
+
+
+class GuestMemory:
+    """A guest's physical address space.
+
+    `generation` changes whenever cached views (`words`, `records`) must be fetched again: a region came or went,
+    or a dirty log or a trace was switched.
+    """
+
+    __slots__ = (
+        "_bases",
+        "_fence",
+        "_hot",
+        "_hot_base",
+        "_hot_end",
+        "_hot_view",
+        "_regions",
+        "dirty_log",
+        "generation",
+        "observed",
+        "trace",
+    )
+
+    def __init__(self, *regions: Region) -> None:
+        self._regions: list[Region] = []
+        self._bases: list[int] = []
+        self._hot: Region | None = None
+        self._hot_view = memoryview(b"")
+        self._hot_base = 0
+        self._hot_end = 0
+        self._fence = threading.Lock()
+        self.generation = 0
+        self.dirty_log: DirtyLog | None = None
+        self.trace: Tracer | None = None
+        self.observed = False
+        for region in regions:
+            self.add(region)
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions in the address space, by address."""
+        return tuple(self._regions)
+
+    def add(self, region: Region) -> None:
+        """Put `region` into the address space; ValueError where it overlaps another."""
+        for other in self._regions:
+            if region.base < other.end and other.base < region.end:
+                raise ValueError(f"region {region.name!r} at {region.base:#x} overlaps {other.name!r}")
+        self._regions.append(region)
+        self._changed()
+
+    def remove(self, region: Region) -> None:
+        """Take `region` out; it is released when its last map ends."""
+        self._regions.remove(region)
+        self._changed()
+        region.detach()
+
+    def _changed(self) -> None:
+        self._regions.sort(key=lambda region: region.base)
+        self._bases = [region.base for region in self._regions]
+        # The largest plain region is tried first, without a search.
+        plain = [region for region in self._regions if region.view is not None and not region.readonly]
+        self._hot = hot = max(plain, key=lambda region: region.size, default=None)
+        if hot is not None and hot.view is not None:
+            self._hot_view, self._hot_base, self._hot_end = hot.view, hot.base, hot.end
+        else:
+            self._hot_view, self._hot_base, self._hot_end = memoryview(b""), 0, 0
+        self.generation += 1
+
+    def observe(self, *, dirty_log: DirtyLog | None = None, trace: Tracer | None = None) -> None:
+        """Switch dirty log and trace; None switches off."""
+        self.dirty_log = dirty_log
+        self.trace = trace
+        self.observed = dirty_log is not None or trace is not None
+        self.generation += 1
+
+    def note_write(self, address: int, length: int, data: bytes) -> None:
+        """A device wrote `data` at `address`: mark the dirty log and emit the trace."""
+        if self.dirty_log is not None:
+            self.dirty_log.mark(address, length)
+        if self.trace is not None:
+            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+
+    def fence(self) -> None:
+        """Order every earlier load and store before every later one (a lock's atomic operations do)."""
+        self._fence.acquire()
+        self._fence.release()
+
+    def _find(self, address: int, length: int, *, write: bool) -> Region:
+        """The region at `address`, or GuestMemoryError; the range may end beyond it."""
+        if address < 0 or length < 0 or address + length > ADDRESS_LIMIT:
+            raise GuestMemoryError(address, length, "beyond the address space")
+        at = bisect_right(self._bases, address) - 1
+        if at < 0 or address >= self._regions[at].end:
+            raise GuestMemoryError(address, length, "no memory there")
+        region = self._regions[at]
+        if write and region.readonly:
+            raise GuestMemoryError(address, length, "memory is read-only")
+        return region
+
+    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        """Split a range into (region, offset, length), all of it checked."""
+        pieces = []
+        while length:
+            region = self._find(address, length, write=write)
+            offset = address - region.base
+            size = min(length, region.size - offset)
+            pieces.append((region, offset, size))
+            address += size
+            length -= size
+        return pieces
+
+    def contains(self, address: int, length: int, *, write: bool = False) -> bool:
+        """Whether the whole range can be read (or written)."""
+        try:
+            self._pieces(address, length, write=write)
+        except GuestMemoryError:
+            return False
+        return True
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy `length` bytes of guest memory; GuestMemoryError where any of them is not there."""
+        if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
+            offset = address - self._hot_base
+            data = bytes(self._hot_view[offset : offset + length])
+        else:
+            pieces = self._pieces(address, length, write=False)
+            data = b"".join(region.load(offset, size) for region, offset, size in pieces)
+        if self.trace is not None:
+            self.trace.emit("memory", EventKind.DMA_READ, address, data)
+        return data
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Store `data`; GuestMemoryError, and nothing written, where any byte cannot be."""
+        length = len(data)
+        if self._hot_base <= address and address + length <= self._hot_end:
+            offset = address - self._hot_base
+            self._hot_view[offset : offset + length] = data
+        else:
+            done = 0
+            view = memoryview(data)
+            for region, offset, size in self._pieces(address, length, write=True):
+                region.store(offset, view[done : done + size])
+                done += size
+        if self.observed:
+            self.note_write(address, length, bytes(data))
+
+    def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
+        """Map a list of (address, length) for one transfer.
+
+        All or nothing: GuestMemoryError where any byte cannot be accessed.  Zero-length elements are allowed.
+        """
+        hot = self._hot
+        views: list[memoryview] = []
+        total = 0
+        if hot is not None and self.trace is None:
+            base, end, view = self._hot_base, self._hot_end, self._hot_view
+            for address, length in scatter:
+                if address < base or address + length > end or length <= 0:
+                    break
+                offset = address - base
+                views.append(view[offset : offset + length])
+                total += length
+            else:
+                hot.pins += 1
+                return DmaMap(self, scatter, direction, views, total, [hot], None)
+        return self._map_pieces(scatter, direction)
+
+    def _map_pieces(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
+        write = direction is Direction.FROM_DEVICE
+        pieces = [piece for address, n in scatter for piece in self._pieces(address, n, write=write)]
+        views: list[memoryview] = []
+        bounces: list[tuple[int, Region, int, bytearray]] = []
+        total = 0
+        for region, offset, size in pieces:
+            if region.view is not None:
+                views.append(region.view[offset : offset + size])
+            else:
+                buffer = bytearray(size) if write else bytearray(region.load(offset, size))
+                bounces.append((total, region, offset, buffer))
+                views.append(memoryview(buffer))
+            total += size
+        regions = [region for region, _, _ in pieces]
+        for region in regions:
+            region.pin()
+        dma = DmaMap(self, scatter, direction, views, total, regions, bounces)
+        if self.trace is not None and not write:
+            done = 0
+            for address, length in scatter:
+                self.trace.emit("memory", EventKind.DMA_READ, address, dma._gather(done, length))
+                done += length
+        return dma
+
+    def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
+        """`count` little-endian words at `address`: code H, I or Q for 2, 4 or 8 bytes.
+
+        `address` must be a multiple of the word's size, so that one word is one access; ValueError otherwise.
+        The result is good until `generation` changes.
+        """
+        size = _ITEM_SIZE[code]
+        if address % size:
+            raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
+        pieces = self._pieces(address, count * size, write=write)
+        if len(pieces) == 1 and not self.observed and _NATIVE_LITTLE:
+            region, offset, length = pieces[0]
+            if region.view is not None:
+                return _cast(region.view[offset : offset + length], code)
+        return _SlowWords(self, address, count, code)
+
+    def records(self, address: int, count: int, layout: struct.Struct) -> Callable[[int], tuple[int, ...]]:
+        """A function from index to the structure at that index, each time copied out of guest memory once.
+
+        The result is good until `generation` changes; its index must be below `count`.
+        """
+        size = layout.size
+        pieces = self._pieces(address, count * size, write=False)
+        if len(pieces) == 1 and self.trace is None:
+            region, start, length = pieces[0]
+            if region.view is not None:
+                view = region.view[start : start + length]
+                unpack_from = layout.unpack_from
+                return lambda index: unpack_from(view, index * size)
+        return lambda index: layout.unpack(self.read(address + index * size, size))
+
+
+def _cast(view: memoryview, code: str) -> memoryview[int]:
+    return view.cast(code)  # type: ignore[call-overload,no-any-return]
+
+
+class _SlowWords:
+    """Words that lie in bounced or several regions, or whose accesses are observed."""
+
+    __slots__ = ("_address", "_code", "_count", "_memory", "_size")
+
+    def __init__(self, memory: GuestMemory, address: int, count: int, code: str) -> None:
+        self._memory = memory
+        self._address = address
+        self._count = count
+        self._code = code
+        self._size = _ITEM_SIZE[code]
+
+    def _at(self, index: int) -> tuple[Region, int]:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        address = self._address + index * self._size
+        region = self._memory._find(address, self._size, write=False)
+        return region, address - region.base
+
+    def __getitem__(self, index: int, /) -> int:
+        region, offset = self._at(index)
+        if region.view is not None and _NATIVE_LITTLE:
+            value = _cast(region.view[offset : offset + self._size], self._code)[0]
+        else:
+            value = int.from_bytes(region.load(offset, self._size), "little")
+        if self._memory.trace is not None:
+            data = value.to_bytes(self._size, "little")
+            self._memory.trace.emit("memory", EventKind.DMA_READ, region.base + offset, data)
+        return value
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        region, offset = self._at(index)
+        data = value.to_bytes(self._size, "little")
+        if region.view is not None and _NATIVE_LITTLE:
+            _cast(region.view[offset : offset + self._size], self._code)[0] = value
+        else:
+            region.store(offset, data)
+        if self._memory.observed:
+            self._memory.note_write(region.base + offset, self._size, data)
