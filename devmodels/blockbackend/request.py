@@ -1,0 +1,59 @@
+"""The one kind of request that every device submits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import IntEnum, IntFlag
+
+
+class Op(IntEnum):
+    """What is asked for."""
+
+    READ = 0
+    WRITE = 1
+    FLUSH = 2
+    DISCARD = 3
+    WRITE_ZEROES = 4
+    SECURE_ERASE = 5
+
+
+class Flags(IntFlag):
+    """How it is asked for.
+
+    `FUA`: complete only when the data is on stable storage.  `MAY_UNMAP`: zeroes may be written by freeing space.
+    """
+
+    NONE = 0
+    FUA = 1
+    MAY_UNMAP = 2
+
+
+class Request:
+    """One request to a block node.
+
+    `offset` and `length` are in bytes.  `vectors` are the payload's memoryviews, together `length` bytes long: filled by
+    a read, read by a write, empty otherwise.  When it is over, `error` holds 0 or a positive errno and `done(request)` is
+    called once, perhaps before `submit` returns.  `label` is free text for tests and filters.
+    """
+
+    __slots__ = ("done", "error", "flags", "label", "length", "offset", "op", "started_ns", "vectors")
+
+    def __init__(
+        self,
+        op: Op,
+        offset: int,
+        length: int,
+        vectors: Sequence[memoryview] = (),
+        flags: Flags = Flags.NONE,
+        done: Callable[[Request], None] | None = None,
+        label: str = "",
+    ) -> None:
+        self.op = op
+        self.offset = offset
+        self.length = length
+        self.vectors = vectors
+        self.flags = flags
+        self.done = done
+        self.label = label
+        self.error = 0
+        self.started_ns = 0
