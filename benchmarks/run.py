@@ -1,0 +1,144 @@
+"""`python -m benchmarks.run`: our back end beside `qemu-storage-daemon`, and start-up beside QEMU.
+
+Figures compare only within one run on one machine. Every row names the peer's aio mode.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks import check as checking
+from benchmarks import compare as comparing
+from benchmarks import startup
+from benchmarks.compare import Comparison, Spread
+from benchmarks.frontend import FrontendError
+from benchmarks.peers import ServerError
+from benchmarks.startup import Starts
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+progress_console = Console(stderr=True)
+
+
+@app.command()
+def main(
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each measurement takes.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is repeated, in turn.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only try the whole path; no figures.")] = False,
+) -> None:
+    """Compare our vhost-user-blk back end with qemu-storage-daemon, and start-up with QEMU's."""
+    try:
+        if check:
+            _check()
+        else:
+            _measure(seconds, rounds, as_json)
+    except (FrontendError, ServerError, startup.StartupError) as error:
+        sys.exit(f"benchmarks: {error}")
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=progress_console, transient=True)
+
+
+def _check() -> None:
+    with _progress() as progress:
+        task = progress.add_task("check", total=None)
+        report = checking.check(lambda what: progress.update(task, description=what, advance=1))
+    for server, reason in report.absent.items():
+        print(f"{server}: left out: {reason}")
+    if not report.served:
+        sys.exit("benchmarks: no server could be started, so nothing was checked")
+    print(
+        f"{report.runs} runs, {report.verified} reads compared, on {', '.join(report.served)}: as specified"
+    )
+
+
+def _measure(seconds: float, rounds: int, as_json: bool) -> None:
+    groups = comparing.standard_groups()
+    probes = startup.probes()
+    comparisons: list[Comparison] = []
+    with _progress() as progress:
+        task = progress.add_task("", total=comparing.steps(groups, rounds) + len(probes) * rounds)
+
+        def step(what: str) -> None:
+            progress.update(task, description=what, advance=1)
+
+        for group in groups:
+            comparisons += comparing.compare(group, rounds, seconds, step)
+        starts = startup.measure(probes, rounds, step)
+    if as_json:
+        print(_as_json(comparisons, starts))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
+    for comparison in comparisons:
+        console.print(_load_table(comparison))
+    console.print(_startup_table(starts))
+
+
+def _spread(spread: Spread, digits: int = 0) -> str:
+    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f}–{spread.high:,.{digits}f})"
+
+
+def _load_table(comparison: Comparison) -> Table:
+    rounds = max((len(results) for results in comparison.results.values()), default=0)
+    table = Table(title=f"{comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left")
+    for heading in ("server", "requests/s", "mean µs", "p50 µs", "p99 µs", "ours/this"):
+        table.add_column(heading, justify="left" if heading == "server" else "right", no_wrap=True)
+    for name, results in comparison.results.items():
+        latencies = [result.latency_us for result in results]
+        ratio = comparison.ratio(name)
+        table.add_row(
+            name,
+            _spread(comparison.iops(name)),
+            f"{statistics.median(latency.mean for latency in latencies):.1f}",
+            f"{statistics.median(latency.p50 for latency in latencies):.1f}",
+            f"{statistics.median(latency.p99 for latency in latencies):.1f}",
+            _spread(ratio, 2) if ratio else "",
+        )
+    for name, reason in comparison.absent.items():
+        table.add_row(name, f"[dim]{escape(reason)}[/dim]")
+    return table
+
+
+def _startup_table(starts: Starts) -> Table:
+    table = Table(title="fresh machine with its disk: medians (ranges)", title_justify="left")
+    table.add_column("way", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True)
+    table.add_column("QEMU takes, times as long", justify="right")
+    peer = starts.peer()
+    for name, seconds in starts.seconds.items():
+        own = Spread.of(seconds)
+        faster = f"{peer / own.median:.1f}" if peer else ""
+        table.add_row(name, _spread(Spread(own.median * 1e3, own.low * 1e3, own.high * 1e3), 2), faster)
+    for name, reason in starts.absent.items():
+        table.add_row(name, f"[dim]{escape(reason)}[/dim]")
+    return table
+
+
+def _as_json(comparisons: list[Comparison], starts: Starts) -> str:
+    loads = [
+        {
+            "name": comparison.name,
+            "results": comparison.results,
+            "absent": comparison.absent,
+            "ours_over_peer": {
+                name: ratio for name in comparison.results if (ratio := comparison.ratio(name)) is not None
+            },
+        }
+        for comparison in comparisons
+    ]
+    return msgspec.json.encode({"loads": loads, "startup": starts}).decode()
+
+
+if __name__ == "__main__":
+    app()

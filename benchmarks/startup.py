@@ -1,0 +1,118 @@
+"""How long a fresh machine with a disk takes to start, beside QEMU's way to its first reply on a qtest socket."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+QEMU = "qemu-system-x86_64"
+QEMU_PROBE = f"{QEMU} (TCG, q35): exec to its first qtest reply"
+TIMEOUT = 20.0
+FIRMWARE_SIZE = 65536
+RESET_VECTOR = 0xFFF0
+
+
+class StartupError(Exception):
+    """A start-up could not be measured; one line."""
+
+
+def _firmware() -> bytes:
+    """Stops the CPU at the reset vector (cli; hlt; jmp back), so that no guest code is timed."""
+    image = bytearray(b"\xf4" * FIRMWARE_SIZE)
+    image[RESET_VECTOR : RESET_VECTOR + 4] = b"\xfa\xf4\xeb\xfd"
+    return bytes(image)
+
+
+def qemu_once() -> float:
+    """Seconds from the exec of QEMU (TCG, q35, virtio-blk on null-co) to its first reply on the qtest socket.
+
+    Raises `StartupError` where there is no QEMU, or it does not reply.
+    """
+    if shutil.which(QEMU) is None:
+        raise StartupError(f"{QEMU} is not on the PATH")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        firmware = Path(folder) / "bios.bin"
+        firmware.write_bytes(_firmware())
+        path = Path(folder) / "qtest"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.settimeout(TIMEOUT)
+            listener.bind(str(path))
+            listener.listen(1)
+            return _time_first_reply(_qemu_command(firmware, path), listener)
+
+
+def _qemu_command(firmware: Path, qtest: Path) -> list[str]:
+    disk = ["-blockdev", "driver=null-co,node-name=d0,size=64M", "-device", "virtio-blk-pci,drive=d0"]
+    control = ["-qtest", f"unix:{qtest}", "-qtest-log", "/dev/null"]
+    return [QEMU, "-machine", "q35,accel=tcg", "-bios", str(firmware), "-display", "none", *control, *disk]
+
+
+def _time_first_reply(command: list[str], listener: socket.socket) -> float:
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(TIMEOUT)
+            connection.sendall(b"endianness\n")
+            reply = connection.recv(4096)
+            took = time.perf_counter() - start
+    except TimeoutError as error:
+        raise StartupError(f"{QEMU} did not answer on its qtest socket in {TIMEOUT:.0f} s") from error
+    finally:
+        process.kill()
+        process.communicate()
+    if not reply.startswith(b"OK"):
+        raise StartupError(f"{QEMU} answered {reply!r} to its first qtest command; OK was expected")
+    return took
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One way to start; `once` measures it in seconds, raising `StartupError` where it cannot be done here."""
+
+    name: str
+    once: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Starts:
+    """What was measured: seconds of each probe in rounds, and why some are absent."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def peer(self) -> float | None:
+        """The median of QEMU's start in seconds, if it was measured."""
+        seconds = self.seconds.get(QEMU_PROBE)
+        return statistics.median(seconds) if seconds else None
+
+
+def probes() -> list[Probe]:
+    """What is compared; the last is the peer."""
+    return [Probe(QEMU_PROBE, qemu_once)]
+
+
+def measure(probes: Sequence[Probe], rounds: int, step: Callable[[str], None]) -> Starts:
+    """Runs all probes in turn, round by round, after one run of each that is not counted (cold files)."""
+    starts = Starts()
+    for probe in probes:
+        try:
+            probe.once()
+        except StartupError as error:
+            starts.absent[probe.name] = str(error)
+    for _ in range(rounds):
+        for probe in probes:
+            step(f"start: {probe.name}")
+            if probe.name not in starts.absent:
+                starts.seconds.setdefault(probe.name, []).append(probe.once())
+    return starts
