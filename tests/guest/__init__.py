@@ -1,0 +1,1 @@
+"""A stock Linux kernel in a real QEMU, working on our devices."""

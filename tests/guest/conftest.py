@@ -1,0 +1,60 @@
+"""What the guest tests share: skips that say why (failures in CI), a table of what the guest did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+
+import pytest
+
+from .backends import chosen
+from .host import Unavailable
+from .vm import GuestRun
+
+ROW = "guest item"  # the user property of a test that is to be a row of the table
+
+Check = Callable[[GuestRun, str], None]
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """A block that needs QEMU, a kernel package or a tool: the test is skipped without, and fails under CI=true."""
+    try:
+        yield
+    except Unavailable as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"needed in CI: {missing}", pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def check(record_property: Callable[[str, object], None]) -> Check:
+    """`check(run, item)` fails unless the guest reported the item as ok, and makes it a row of the table."""
+
+    def check_item(run: GuestRun, item: str) -> None:
+        reported = run.results.get(item)
+        seconds, detail = (f"{reported.seconds:.2f}", reported.detail) if reported else ("-", "not reported")
+        record_property(ROW, f"{item:24} {seconds:>7}  {detail}")
+        run.check(item)
+
+    return check_item
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The guest's items below their test: verdict, seconds by the guest's clock, its own words."""
+    rows = [
+        (report.nodeid.partition("::")[2].partition("[")[0], f"  {verdict:4} {value}")
+        for outcome, verdict in (("passed", "ok"), ("failed", "FAIL"))
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for key, value in report.user_properties
+        if key == ROW
+    ]
+    if rows:
+        terminalreporter.section(f"a stock Linux guest on {chosen()} (seconds of the guest's clock)")
+    for test, lines in groupby(sorted(rows, key=lambda row: row[0]), key=lambda row: row[0]):
+        terminalreporter.write_line(test.removeprefix("test_").replace("_", " "))
+        for _, line in lines:
+            terminalreporter.write_line(line)

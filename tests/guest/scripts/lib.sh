@@ -1,0 +1,39 @@
+# What a run's script is written with.
+
+DISK=/dev/vda
+SYSFS=/sys/block/vda
+
+# say LINE: to the host.
+say() { echo "$1" >/dev/ttyS1; }
+
+# item NAME COMMAND...: runs the command (a function, say) under `set -e` and reports it:
+#   RESULT NAME ok|FAIL SECONDS LAST-LINE-OF-ITS-OUTPUT
+# All it printed goes to the console.
+item() {
+    name=$1; shift
+    begun=$(cut -d ' ' -f 1 /proc/uptime)
+    (set -e; "$@") >/tmp/output 2>&1
+    status=$?
+    ended=$(cut -d ' ' -f 1 /proc/uptime)
+    if [ $status -eq 0 ]; then verdict=ok; else verdict=FAIL; fi
+    echo "item $name: $verdict, exit status $status"
+    cat /tmp/output
+    say "RESULT $name $verdict $(echo "$begun $ended" | awk '{ printf "%.2f", $2 - $1 }') $(tail -n 1 /tmp/output)"
+}
+
+# is WHAT FOUND EXPECTED: fails with a line that says what differs.
+is() {
+    [ "$2" = "$3" ] && return
+    echo "$1 is '$2', expected '$3'"
+    return 1
+}
+
+# read_disk OFFSET LENGTH BLOCK: bytes of the disk, past the page cache; all three in bytes, multiples of BLOCK.
+read_disk() {
+    dd if=$DISK iflag=direct bs="$3" skip=$(($1 / $3)) count=$(($2 / $3)) 2>/dev/null
+}
+
+# write_disk FILE OFFSET BLOCK: a whole file onto the disk, past the page cache.
+write_disk() {
+    dd if="$1" of=$DISK oflag=direct bs="$3" seek=$(($2 / $3)) conv=notrunc 2>/dev/null
+}

@@ -1,0 +1,2 @@
+# Does a guest boot at all? No disk.
+item probe uname -r
