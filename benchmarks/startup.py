@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import socket
 import statistics
@@ -15,6 +17,7 @@ from pathlib import Path
 QEMU = "qemu-system-x86_64"
 QEMU_PROBE = f"{QEMU} (TCG, q35): exec to its first qtest reply"
 TIMEOUT = 20.0
+DISK_SIZE = 64 << 20
 FIRMWARE_SIZE = 65536
 RESET_VECTOR = 0xFFF0
 
@@ -49,31 +52,41 @@ def qemu_once() -> float:
 
 
 def _qemu_command(firmware: Path, qtest: Path) -> list[str]:
-    disk = ["-blockdev", "driver=null-co,node-name=d0,size=64M", "-device", "virtio-blk-pci,drive=d0"]
+    node = {"driver": "null-co", "node-name": "d0", "size": DISK_SIZE}
+    disk = ["-blockdev", json.dumps(node), "-device", "virtio-blk-pci,drive=d0"]
     control = ["-qtest", f"unix:{qtest}", "-qtest-log", "/dev/null"]
     return [QEMU, "-machine", "q35,accel=tcg", "-bios", str(firmware), "-display", "none", *control, *disk]
 
 
 def _time_first_reply(command: list[str], listener: socket.socket) -> float:
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    try:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(TIMEOUT)
-            connection.sendall(b"endianness\n")
-            reply = connection.recv(4096)
-            took = time.perf_counter() - start
-    except TimeoutError as error:
-        raise StartupError(f"{QEMU} did not answer on its qtest socket in {TIMEOUT:.0f} s") from error
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.TemporaryFile("w+") as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
+        try:
+            with _accept(process, listener, start + TIMEOUT) as connection:
+                connection.settimeout(TIMEOUT)
+                connection.sendall(b"endianness\n")
+                reply = connection.recv(4096)
+                took = time.perf_counter() - start
+        except OSError as error:
+            log.seek(0)
+            said = log.read().strip().rpartition("\n")[2]
+            raise StartupError(f"{QEMU} did not answer on its qtest socket: {said or error}") from error
+        finally:
+            process.kill()
+            process.wait()
     if not reply.startswith(b"OK"):
         raise StartupError(f"{QEMU} answered {reply!r} to its first qtest command; OK was expected")
     return took
+
+
+def _accept(process: subprocess.Popen[bytes], listener: socket.socket, deadline: float) -> socket.socket:
+    """The connection that `process` makes; raises `OSError` if it ends instead, or the deadline passes."""
+    listener.settimeout(0.1)
+    while process.poll() is None and time.perf_counter() < deadline:
+        with contextlib.suppress(TimeoutError):
+            return listener.accept()[0]
+    raise ConnectionError("it made no connection")
 
 
 @dataclass(frozen=True, slots=True)
