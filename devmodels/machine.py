@@ -1,0 +1,322 @@
+"""A machine for devices: address decode over memory, PCI and I/O ports. What an embedder holds.
+
+The decode of each space is a flat table, made again when a BAR, a command register or the memory map has changed.
+Guest memory comes first, then the machine's own windows, then BARs in the order of slot, function and index.  What
+nobody claims reads ones.  An access that lies over an edge is done in naturally aligned pieces.
+
+Interrupts leave when the outermost access is over, or in the next turn of the context where they were raised outside
+one.  A device that is accessed while one of its registers is already being accessed (its own DMA came back to it) is
+not entered again: the access is answered as unclaimed and counted in `refused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from devmodels.interrupts import Outbox
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory, GuestMemoryError, Region
+from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus
+from devmodels.pci.decode import BarHandler, Claim, DecodeTable, Guard, Window
+from devmodels.pci.function import PciFunction
+from devmodels.registers.state import nest, unnest
+from devmodels.trace import EventKind, Tracer
+
+_ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: 0xFFFF_FFFF_FFFF_FFFF}
+
+
+class EmbeddedDevice(Protocol):
+    """The embedder's contract: what an emulator calls, from one thread, without an event loop.
+
+    Sizes are 1, 2, 4 or 8 bytes (ValueError otherwise); any address is defined; values are little-endian integers.
+    No access raises because of what a guest does.
+    """
+
+    def read(self, address: int, size: int) -> int:
+        """The guest reads memory space."""
+        ...
+
+    def write(self, address: int, size: int, value: int) -> None:
+        """The guest writes memory space."""
+        ...
+
+    def io_read(self, port: int, size: int) -> int:
+        """The guest reads an I/O port."""
+        ...
+
+    def io_write(self, port: int, size: int, value: int) -> None:
+        """The guest writes an I/O port."""
+        ...
+
+    def run_until_idle(self) -> None:
+        """Let the device side work until it waits for the guest."""
+        ...
+
+    def reset(self) -> None:
+        """The machine is reset."""
+        ...
+
+
+class Machine:
+    """Memory, PCI root bus and I/O ports for devices that share one `IoContext`.
+
+    `on_message(address, data)` receives interrupt messages that do not hit guest memory (those that do are written
+    there); `on_intx(line, level)` the four INTx lines.  `ecam` is the base of the ECAM window, or None for none.
+    """
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        context: IoContext,
+        *,
+        ecam: int | None = 0xB000_0000,
+        on_message: Callable[[int, int], None] | None = None,
+        on_intx: Callable[[int, bool], None] | None = None,
+    ) -> None:
+        self.memory = memory
+        self.context = context
+        self.on_message = on_message
+        self.on_intx = on_intx
+        self.trace: Tracer | None = None
+        self.outbox = Outbox(self._message, self._pending)
+        self.bus = RootBus(self.outbox, self._decode_changed, self._intx)
+        self._ports = ConfigPorts(self.bus)
+        self._memory_claims: list[Claim] = []
+        self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self._ports, None)]
+        if ecam is not None:
+            self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
+        self._memory_space = _Space(self, "memory-space")
+        self._io_space = _Space(self, "io-space")
+        self._generation = memory.generation - 1
+        self._stale = True
+        self._depth = 0
+        self._refused = 0
+
+    @property
+    def refused(self) -> int:
+        """Accesses that found their device in the middle of another one."""
+        return self._refused + self.bus.refused
+
+    # --- accesses
+
+    def read(self, address: int, size: int) -> int:
+        """The guest reads `size` bytes of memory space."""
+        if size not in _ONES:
+            raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        return self._memory_space.read(address, size)
+
+    def write(self, address: int, size: int, value: int) -> None:
+        """The guest writes `size` bytes of memory space; excess bits of `value` are ignored."""
+        if size not in _ONES:
+            raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        self._memory_space.write(address, size, value)
+
+    def io_read(self, port: int, size: int) -> int:
+        """The guest reads I/O ports."""
+        if size not in _ONES:
+            raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
+        if self._stale:
+            self._rebuild()
+        return self._io_space.read(port, size)
+
+    def io_write(self, port: int, size: int, value: int) -> None:
+        """The guest writes I/O ports."""
+        if size not in _ONES:
+            raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
+        if self._stale:
+            self._rebuild()
+        self._io_space.write(port, size, value)
+
+    # --- what is there
+
+    def plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
+        """Put a PCI function into `slot` (0 to 31) as function `number` (0 to 7); ValueError where it can't be."""
+        self.bus.plug(function, slot, number)
+
+    def unplug(self, function: PciFunction) -> None:
+        """Take a PCI function out; ValueError where it isn't plugged."""
+        self.bus.unplug(function)
+
+    def claim_memory(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
+        """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice."""
+        self._memory_claims.append(Claim(base, size, handler, owner))
+        self._stale = True
+
+    def claim_ports(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
+        """Give fixed I/O ports to `handler`.  `owner`, if given, is never entered twice."""
+        self._io_claims.append(Claim(base, size, handler, owner))
+        self._stale = True
+
+    def run_until_idle(self) -> None:
+        """Let devices work until nothing is left to do without the guest, and deliver their interrupts."""
+        self.outbox.deliver()
+        self.context.run_until_idle()
+
+    def reset(self) -> None:
+        """Reset every function and the configuration address; messages not yet delivered are dropped."""
+        self._ports.reset()
+        for _, _, function in self.bus.functions():
+            function.reset()
+        self.outbox.drop_messages()
+        if not self._depth:
+            self.outbox.deliver()
+
+    def save(self) -> dict[str, int]:
+        """The configuration address, and every function's configuration space by place (`1f.2`)."""
+        state = {"config_address": self._ports.address}
+        for slot, number, function in self.bus.functions():
+            state.update(nest(f"{slot:02x}.{number}", function.save()))
+        return state
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave, into a machine with the same functions plugged."""
+        self._ports.address = state.get("config_address", 0)
+        for slot, number, function in self.bus.functions():
+            function.restore(unnest(f"{slot:02x}.{number}", state))
+
+    # --- inside
+
+    def _decode_changed(self) -> None:
+        self._stale = True
+
+    def _rebuild(self) -> None:
+        ram = [Claim(region.base, region.size, _Ram(region), None) for region in self.memory.regions]
+        self._memory_space.decode([*ram, *self._memory_claims, *self.bus.claims(io=False)])
+        self._io_space.decode([*self._io_claims, *self.bus.claims(io=True)])
+        self._generation = self.memory.generation
+        self._stale = False
+
+    def _pending(self) -> None:
+        if not self._depth:
+            self.context.call_soon(self.outbox.deliver)
+
+    def _message(self, address: int, data: int) -> None:
+        if self.trace is not None:
+            self.trace.emit("machine", EventKind.INTERRUPT, address, data)
+        try:
+            self.memory.words(address, 1, "I", write=True)[0] = data
+        except GuestMemoryError:
+            if self.on_message is not None:
+                self.on_message(address, data)
+
+    def _intx(self, line: int, level: bool) -> None:
+        if self.trace is not None:
+            self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
+        if self.on_intx is not None:
+            self.on_intx(line, level)
+
+
+class _Space:
+    """One address space of a machine: its decode table, and the access that goes through it."""
+
+    __slots__ = ("_last", "_machine", "_name", "_table")
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self._machine = machine
+        self._name = name
+        self.decode([])
+
+    def decode(self, claims: list[Claim]) -> None:
+        """Make the table again."""
+        self._table = DecodeTable(claims)
+        self._last = _NOWHERE
+
+    def read(self, address: int, size: int) -> int:
+        window = self._last
+        if address < window.start or address + size > window.end:
+            found = self._table.find(address, size)
+            if found is None:
+                return self._read_pieces(address, size)
+            self._last = window = found
+        machine = self._machine
+        owner = window.owner
+        if owner is not None:
+            if owner.accessing:
+                machine._refused += 1
+                return _ONES[size]
+            owner.accessing = True
+        machine._depth += 1
+        try:
+            value = window.handler.read(address - window.base, size)
+        finally:
+            self._leave(owner)
+        if machine.trace is not None and type(window.handler) is not _Ram:
+            machine.trace.emit(self._name, EventKind.ACCESS_READ, address, size, value)
+        return value
+
+    def write(self, address: int, size: int, value: int) -> None:
+        window = self._last
+        if address < window.start or address + size > window.end:
+            found = self._table.find(address, size)
+            if found is None:
+                self._write_pieces(address, size, value)
+                return
+            self._last = window = found
+        machine = self._machine
+        value &= _ONES[size]
+        if machine.trace is not None and type(window.handler) is not _Ram:
+            machine.trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
+        owner = window.owner
+        if owner is not None:
+            if owner.accessing:
+                machine._refused += 1
+                return
+            owner.accessing = True
+        machine._depth += 1
+        try:
+            window.handler.write(address - window.base, size, value)
+        finally:
+            self._leave(owner)
+
+    def _leave(self, owner: Guard | None) -> None:
+        machine = self._machine
+        if owner is not None:
+            owner.accessing = False
+        machine._depth -= 1
+        if not machine._depth and machine.outbox.pending:
+            machine.outbox.deliver()
+
+    def _read_pieces(self, address: int, size: int) -> int:
+        self._machine._depth += 1
+        try:
+            value = 0
+            for window, at, length in self._table.pieces(address, size):
+                part = 0xFF if window is None else self.read(at, length)
+                value |= part << 8 * (at - address)
+            return value
+        finally:
+            self._leave(None)
+
+    def _write_pieces(self, address: int, size: int, value: int) -> None:
+        self._machine._depth += 1
+        try:
+            for window, at, length in self._table.pieces(address, size):
+                if window is not None:
+                    self.write(at, length, value >> 8 * (at - address))
+        finally:
+            self._leave(None)
+
+
+class _Ram:
+    """A region of guest memory as a handler; an aligned access is one load or store."""
+
+    __slots__ = ("_region",)
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+
+    def read(self, offset: int, size: int) -> int:
+        return int.from_bytes(self._region.load(offset, size), "little")
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        if not self._region.readonly:
+            self._region.store(offset, value.to_bytes(size, "little"))
+
+
+_NOWHERE = Window(0, 0, Claim(0, 0, _Ram(Region(0, 8)), None))
+"""A window that holds no access."""

@@ -1,0 +1,204 @@
+"""The root bus: 32 slots of 8 functions, bus number 0, and the two ways into their configuration space.
+
+CF8/CFC (configuration mechanism #1): a dword written to port 0xCF8 selects, ports 0xCFC to 0xCFF reach the dword
+selected.
+
+        31   30      24 23         16 15      11 10    8 7               2 1 0
+       | E  |          |     bus     |  device  |  fn   |    register     |   |
+
+ECAM: 4096 bytes of memory space a function; 1 MiB for the one bus.
+
+Functions that are not there read ones.  References: PCI Local Bus 3.0 §3.2.2.3.2; PCI Express 6.0 §7.2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from devmodels.interrupts import Line, Outbox
+from devmodels.pci.decode import Claim
+from devmodels.pci.function import PciFunction
+
+SLOTS = 32
+FUNCTIONS = 8
+INTX_LINES = 4
+
+CONFIG_ADDRESS = 0xCF8
+CONFIG_DATA = 0xCFC
+ECAM_SIZE = SLOTS * FUNCTIONS * 4096
+
+_ENABLE = 1 << 31
+_ADDRESS_BITS = 0x80FF_FFFC
+
+IntxSink: TypeAlias = Callable[[int, bool], None]
+
+
+class RootBus:
+    """Bus 0.
+
+    `on_decode_change` is called when the claimed ranges have changed; `on_intx(line, level)` gets the levels of the
+    four shared lines, to which pin A of slot n is wired as line n modulo 4, and further pins follow.
+    """
+
+    def __init__(self, outbox: Outbox, on_decode_change: Callable[[], None], on_intx: IntxSink) -> None:
+        self._outbox = outbox
+        self._on_decode_change = on_decode_change
+        self._functions: dict[tuple[int, int], PciFunction] = {}
+        self._lines = [Line(outbox, _bind(on_intx, number)) for number in range(INTX_LINES)]
+        self.refused = 0
+        """Configuration accesses refused because the function was in the middle of another access."""
+
+    # --- plugging
+
+    def plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
+        """Put `function` into a slot; ValueError where there is no such place or it is taken."""
+        if not 0 <= slot < SLOTS or not 0 <= number < FUNCTIONS:
+            raise ValueError(f"there is no place {slot:02x}.{number} on a PCI bus")
+        if (slot, number) in self._functions:
+            raise ValueError(f"PCI {slot:02x}.{number} is taken by {self._functions[slot, number].name}")
+        if function in self._functions.values():
+            raise ValueError(f"{function.name} is plugged already")
+        self._functions[slot, number] = function
+        pin = function.identity.interrupt_pin
+        line = self._lines[intx_line(slot, pin)].source() if pin else None
+        function.plugged(self, line, multi_function=False)
+        self._mark_multi_function(slot)
+
+    def unplug(self, function: PciFunction) -> None:
+        """Take `function` out; ValueError where it isn't plugged."""
+        for place, other in self._functions.items():
+            if other is function:
+                del self._functions[place]
+                function.unplugged()
+                self._on_decode_change()
+                self._mark_multi_function(place[0])
+                return
+        raise ValueError(f"{function.name} is not plugged")
+
+    def _mark_multi_function(self, slot: int) -> None:
+        members = [function for (at, _), function in self._functions.items() if at == slot]
+        several = any((slot, number) in self._functions for number in range(1, FUNCTIONS))
+        for function in members:
+            function.set_multi_function(several)
+
+    def functions(self) -> Iterator[tuple[int, int, PciFunction]]:
+        """(slot, function number, function) in order."""
+        for (slot, number), function in sorted(self._functions.items(), key=lambda item: item[0]):
+            yield slot, number, function
+
+    def at(self, slot: int, number: int) -> PciFunction | None:
+        """The function at a place."""
+        return self._functions.get((slot, number))
+
+    def claims(self, *, io: bool) -> Iterator[Claim]:
+        """The ranges that all functions decode now; earlier ones win: lower slots, functions and BARs."""
+        for _, _, function in self.functions():
+            yield from function.claims(io=io)
+
+    # --- what functions ask
+
+    def decode_changed(self) -> None:
+        """A function's ranges have changed."""
+        self._on_decode_change()
+
+    def post(self, address: int, data: int) -> None:
+        """A function sends an interrupt message."""
+        self._outbox.post(address, data)
+
+    # --- configuration accesses
+
+    def config_read(self, slot: int, number: int, offset: int, size: int) -> int:
+        """Read configuration space; ones where nobody is."""
+        function = self._enter(slot, number)
+        if function is None:
+            return (1 << 8 * size) - 1
+        try:
+            return function.config_read(offset, size)
+        finally:
+            function.accessing = False
+
+    def config_write(self, slot: int, number: int, offset: int, size: int, value: int) -> None:
+        """Write configuration space."""
+        function = self._enter(slot, number)
+        if function is not None:
+            try:
+                function.config_write(offset, size, value)
+            finally:
+                function.accessing = False
+
+    def _enter(self, slot: int, number: int) -> PciFunction | None:
+        function = self._functions.get((slot, number))
+        if function is None:
+            return None
+        if function.accessing:
+            self.refused += 1
+            return None
+        function.accessing = True
+        return function
+
+
+def intx_line(slot: int, pin: int) -> int:
+    """The shared line, 0 to 3, of `slot`'s interrupt pin (1 to 4); PCI-to-PCI Bridge 1.2 §9.1, Table 9-1."""
+    return (slot + pin - 1) % INTX_LINES
+
+
+def _bind(sink: IntxSink, number: int) -> Callable[[bool], None]:
+    return lambda level: sink(number, level)
+
+
+class ConfigPorts:
+    """Ports 0xCF8 to 0xCFF."""
+
+    __slots__ = ("_bus", "address")
+
+    def __init__(self, bus: RootBus) -> None:
+        self._bus = bus
+        self.address = 0
+        """What 0xCF8 holds."""
+
+    def read(self, offset: int, size: int) -> int:
+        """Read the address (a dword at 0xCF8) or the data selected."""
+        if offset == 0 and size == 4:
+            return self.address
+        place = self._place(offset, size)
+        if place is None:
+            return (1 << 8 * size) - 1
+        return self._bus.config_read(*place, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write the address (a dword at 0xCF8) or the data selected."""
+        if offset == 0 and size == 4:
+            self.address = value & _ADDRESS_BITS
+            return
+        place = self._place(offset, size)
+        if place is not None:
+            self._bus.config_write(*place, size, value)
+
+    def _place(self, offset: int, size: int) -> tuple[int, int, int] | None:
+        """(slot, function, offset) of a data access; None where it goes nowhere."""
+        address = self.address
+        if offset < 4 or offset + size > 8 or not address & _ENABLE or address >> 16 & 0xFF:
+            return None
+        return address >> 11 & 31, address >> 8 & 7, address & 0xFC | offset & 3
+
+    def reset(self) -> None:
+        """Nothing is selected."""
+        self.address = 0
+
+
+class Ecam:
+    """The memory window onto configuration space."""
+
+    __slots__ = ("_bus",)
+
+    def __init__(self, bus: RootBus) -> None:
+        self._bus = bus
+
+    def read(self, offset: int, size: int) -> int:
+        """Read; an access over the end of a function's 4096 bytes reads ones there."""
+        return self._bus.config_read(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write."""
+        self._bus.config_write(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size, value)

@@ -1,0 +1,300 @@
+"""A PCI function: configuration space, BARs, capabilities and interrupts, over which a device puts its behaviour.
+
+A device subclasses `PciFunction` (or holds one) and gives it BARs and capabilities; the bus it is plugged into gives
+it a `PciHost`.  References: PCI Local Bus 3.0 §6; PCI Express 6.0 §7.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from devmodels.interrupts import LineSource
+from devmodels.pci.bars import Bar, BarHandler, BarKind, Windows
+from devmodels.pci.capability import Capability
+from devmodels.pci.config import CONVENTIONAL_SIZE, EXTENDED_SIZE, ConfigSpace
+from devmodels.pci.decode import Claim
+from devmodels.pci.express import ExpressCapability
+from devmodels.pci.header import BARS, Type0Header
+from devmodels.pci.msi import MsiCapability
+from devmodels.pci.msix import MsixCapability
+from devmodels.pci.power import D0, PowerCapability
+from devmodels.registers import RegisterFile
+from devmodels.registers.state import nest, unnest
+
+MIN_MSIX_BAR = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PciIdentity:
+    """Who a function says it is.
+
+    `class_code` is base class, sub-class and programming interface (24 bits); `interrupt_pin` 1 to 4 is INTA# to
+    INTD#, 0 none.
+    """
+
+    vendor_id: int
+    device_id: int
+    class_code: int
+    revision: int = 0
+    subsystem_vendor_id: int = 0
+    subsystem_id: int = 0
+    interrupt_pin: int = 1
+
+
+class PciHost(Protocol):
+    """What a plugged function can ask of its bus."""
+
+    def decode_changed(self) -> None:
+        """The ranges that the function claims have changed."""
+        ...
+
+    def post(self, address: int, data: int) -> None:
+        """Send an interrupt message."""
+        ...
+
+
+class PciFunction:
+    """One function; `express` gives it the PCI Express capability and 4096 bytes of configuration space."""
+
+    def __init__(self, identity: PciIdentity, *, name: str, express: bool = False) -> None:
+        self.identity = identity
+        self.name = name
+        self.accessing = False
+        self.bars: dict[int, Bar] = {}
+        self.msi: MsiCapability | None = None
+        self.msix: MsixCapability | None = None
+        self.header = Type0Header(self)
+        self.config = ConfigSpace(EXTENDED_SIZE if express else CONVENTIONAL_SIZE)
+        self.config.place(0, self.header)
+        self._capabilities: list[tuple[int, Capability]] = []
+        self._power: PowerCapability | None = None
+        self._host: PciHost | None = None
+        self._intx: LineSource | None = None
+        self._master = False
+        self._identify()
+        if express:
+            self.header.hardwire(Type0Header.latency_timer, 0)
+            self.add_capability(ExpressCapability())
+
+    def _identify(self) -> None:
+        header, identity = self.header, self.identity
+        header.vendor_id = identity.vendor_id
+        header.device_id = identity.device_id
+        header.revision_id = identity.revision
+        header.programming_interface = identity.class_code
+        header.sub_class = identity.class_code >> 8
+        header.base_class = identity.class_code >> 16
+        header.subsystem_vendor_id = identity.subsystem_vendor_id
+        header.subsystem_id = identity.subsystem_id
+        header.interrupt_pin = identity.interrupt_pin
+        for register in BARS:
+            header.hardwire(register, 0)
+
+    # --- making
+
+    def add_bar(
+        self, index: int, size: int, handler: BarHandler, *, kind: BarKind = BarKind.MEMORY32
+    ) -> None:
+        """Have `size` bytes (a power of two) of BAR `index` answered by `handler`; a 64-bit BAR takes `index` + 1 too.
+
+        ValueError where the BAR is taken or size and kind do not go together.
+        """
+        bar = Bar(index, size, handler, kind)
+        taken = {at for other in self.bars.values() for at in _indices(other)}
+        if not taken.isdisjoint(_indices(bar)):
+            raise ValueError(f"{self.name}: BAR {index} is taken")
+        self.bars[index] = bar
+        address_bits = bar.top - size
+        self.header.hardwire(BARS[index], kind.value, writable=address_bits & 0xFFFF_FFFF)
+        if kind.is_64bit:
+            self.header.hardwire(BARS[index + 1], 0, writable=address_bits >> 32)
+        self.decode_changed()
+
+    def add_capability(self, capability: Capability, *, offset: int | None = None) -> int:
+        """Put a capability at the end of the list, at `offset` or where there is room; returns its offset."""
+        if offset is None:
+            offset = self.config.room(capability.size)
+        self.config.place(offset, capability)
+        if self._capabilities:
+            self._capabilities[-1][1].next_pointer = offset
+        else:
+            self.header.capabilities_list = 1
+            self.header.capabilities_pointer = offset
+        self._capabilities.append((offset, capability))
+        capability.attach(self)
+        if isinstance(capability, PowerCapability):
+            self._power = capability
+        return offset
+
+    def add_msix(self, vectors: int, *, bar: int) -> MsixCapability:
+        """MSI-X with a 32-bit memory BAR of its own: the table, then the pending bits."""
+        table = 16 * vectors
+        pba = (vectors + 63) // 64 * 8
+        size = max(MIN_MSIX_BAR, 1 << (table + pba - 1).bit_length())
+        capability = MsixCapability(vectors, table_bar=bar, table_offset=0, pba_bar=bar, pba_offset=table)
+        windows = Windows(size)
+        windows.place(0, table, capability.table)
+        windows.place(table, pba, capability.pending)
+        self.add_bar(bar, size, windows)
+        self.add_capability(capability)
+        return capability
+
+    def add_registers(self, offset: int, registers: RegisterFile) -> None:
+        """Put the device's own configuration registers at `offset` (a multiple of 4, 0x40 or more)."""
+        self.config.place(offset, registers)
+
+    @property
+    def capabilities(self) -> tuple[tuple[int, Capability], ...]:
+        """(offset, capability) in the order of the list."""
+        return tuple(self._capabilities)
+
+    # --- the device's side
+
+    @property
+    def bus_master(self) -> bool:
+        """Whether the function may read and write memory and send messages."""
+        return bool(self.header.bus_master_enable) and self.powered
+
+    @property
+    def powered(self) -> bool:
+        """Whether the function is in D0."""
+        return self._power is None or self._power.power_state == D0
+
+    def set_intx(self, level: bool) -> None:
+        """Ask for, or give up, the INTx# interrupt.
+
+        Interrupt Status shows it at once; the line is driven unless Interrupt Disable is set or MSI or MSI-X is on.
+        """
+        self.header.interrupt_status = int(level)
+        self.intx_changed()
+
+    def send_message(self, address: int, data: int) -> None:
+        """Send an interrupt message (MSI and MSI-X do); it is lost where the function is not plugged."""
+        if self._host is not None:
+            self._host.post(address, data)
+
+    def on_bus_master(self, enabled: bool) -> None:
+        """For a device to override: `bus_master` has changed."""
+
+    def on_reset(self) -> None:
+        """For a device to override: the function has been reset."""
+
+    def reset(self) -> None:
+        """Reset the function: command, BARs, capabilities and interrupts, then the device (`on_reset`)."""
+        for _, file in self.config.files:
+            file.reset()
+        self._refresh()
+        self.on_reset()
+
+    def bar_address(self, index: int) -> int:
+        """The address that BAR `index` holds, decoded or not."""
+        bar = self.bars[index]
+        low = self.header.value_of(BARS[index]) & ~bar.kind.value
+        return self.header.value_of(BARS[index + 1]) << 32 | low if bar.kind.is_64bit else low
+
+    def claims(self, *, io: bool) -> Iterator[Claim]:
+        """The ranges of memory (or I/O) space that the function decodes now.
+
+        A BAR that holds 0 is not decoded, nor one at the very top of its space: such are BARs not yet set and BARs
+        being sized.
+        """
+        enabled = self.header.io_space_enable if io else self.header.memory_space_enable
+        if not enabled or not self.powered:
+            return
+        for index, bar in sorted(self.bars.items()):
+            if bar.kind.is_io is io:
+                base = self.bar_address(index)
+                if base and base + bar.size < bar.top:
+                    yield Claim(base, bar.size, bar.handler, self)
+
+    def save(self) -> dict[str, int]:
+        """Configuration space with all capabilities, MSI-X table and pending bits included."""
+        state: dict[str, int] = {}
+        for offset, file in self.config.files:
+            state.update(nest(f"{offset:#04x}", file.save()))
+        return state
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave; ValueError where it is another function's."""
+        for offset, file in self.config.files:
+            file.restore(unnest(f"{offset:#04x}", state))
+        self._refresh()
+
+    # --- the bus's side
+
+    def plugged(self, host: PciHost, intx: LineSource | None, *, multi_function: bool) -> None:
+        """The function is on a bus now."""
+        self._host = host
+        self._intx = intx
+        self.set_multi_function(multi_function)
+        self.intx_changed()
+        self.decode_changed()
+
+    def unplugged(self) -> None:
+        """The function has left its bus: its line falls, its ranges are free."""
+        if self._intx is not None:
+            self._intx.set(False)
+        self.decode_changed()
+        self._host = None
+        self._intx = None
+
+    def set_multi_function(self, value: bool) -> None:
+        """Whether the header type says that the slot has several functions."""
+        self.header.header_type = 0x80 if value else 0
+
+    def config_read(self, offset: int, size: int) -> int:
+        """A guest's read of configuration space."""
+        return self.config.read(offset, size)
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        """A guest's write to configuration space."""
+        self.config.write(offset, size, value)
+
+    # --- what registers tell
+
+    def decode_changed(self) -> None:
+        """A BAR or a decoding enable has changed."""
+        if self._host is not None:
+            self._host.decode_changed()
+
+    def bus_master_changed(self) -> None:
+        """The bus master enable, or the power state, has changed."""
+        master = self.bus_master
+        if master is not self._master:
+            self._master = master
+            if master:
+                self._release_messages()
+            self.on_bus_master(master)
+
+    def power_changed(self) -> None:
+        """The power state has changed."""
+        self.decode_changed()
+        self.intx_changed()
+        self.bus_master_changed()
+
+    def intx_changed(self) -> None:
+        """Drive INTx# as interrupt status, interrupt disable, MSI, MSI-X and the power state have it."""
+        if self._intx is not None:
+            header = self.header
+            messages = (self.msi is not None and self.msi.enabled) or (
+                self.msix is not None and self.msix.enabled
+            )
+            wanted = header.interrupt_status and not header.interrupt_disable
+            self._intx.set(bool(wanted) and not messages and self.powered)
+
+    def _release_messages(self) -> None:
+        if self.msi is not None:
+            self.msi.release_all()
+        if self.msix is not None:
+            self.msix.release_all()
+
+    def _refresh(self) -> None:
+        self.decode_changed()
+        self.intx_changed()
+        self.bus_master_changed()
+
+
+def _indices(bar: Bar) -> set[int]:
+    return {bar.index, bar.index + 1} if bar.kind.is_64bit else {bar.index}

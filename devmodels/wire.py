@@ -1,0 +1,189 @@
+"""Fixed-layout wire formats: declared once with construct, packed and unpacked on the hot path with `struct`.
+
+    VIRTQ_DESC = Struct("addr" / Int64ul, "len" / Int32ul, "flags" / Int16ul, "next" / Int16ul)
+    DESC = Codec.ints(VIRTQ_DESC)
+    addr, length, flags, next_ = DESC.unpack_from(buffer, 16 * index)
+
+What has a `struct` equivalent: integers of 1, 2, 4 and 8 bytes, `Bytes(n)`, `Padding(n)`, `Const`, and arrays of a
+fixed count and structures of those.  Everything else (a length that depends on a field, a choice, an adapter) is
+refused when the codec is made.  construct 2.10: https://construct.readthedocs.io/
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, cast
+
+import construct
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+Value = TypeVar("Value", int, int | bytes)
+Readable: TypeAlias = "bytes | bytearray | memoryview | mmap"
+Writable: TypeAlias = "bytearray | memoryview | mmap"
+
+_INTEGERS = frozenset("bBhHlLqQ")
+
+
+class LayoutError(TypeError):
+    """A declaration has no fixed layout, or one that `struct` cannot express."""
+
+
+class WireError(ValueError):
+    """Bytes do not have the constant that their layout demands."""
+
+
+class _Item(NamedTuple):
+    """One entry of the flattened layout; `name` is "" for padding and unnamed constants."""
+
+    name: str
+    code: str
+    order: str
+    size: int
+    constant: int | bytes | None
+
+    @property
+    def is_value(self) -> bool:
+        return not self.code.endswith("x") and self.constant is None
+
+
+class Codec(Generic[Value]):
+    """The `struct` form of a construct declaration.
+
+    `unpack_from(buffer, offset)` gives the values as a flat tuple in the order of `names` (`header.type`, `ring[3]`;
+    constants are checked and left out: `WireError`); `pack_into(buffer, offset, *values)` and `pack(*values)` take the
+    same.  A buffer that is too short or a value that does not fit is a `struct.error`: the caller's mistake.
+    `parse` and `build` are construct's own, for slow paths.
+    """
+
+    __slots__ = ("_layout", "declaration", "names", "offsets", "pack", "pack_into", "size", "unpack_from")
+
+    unpack_from: Callable[[Readable, int], tuple[Value, ...]]
+    pack_into: Callable[..., None]
+    pack: Callable[..., bytes]
+
+    def __init__(self, declaration: construct.Construct, items: Sequence[_Item]) -> None:
+        orders = {item.order for item in items if item.order}
+        if len(orders) > 1:
+            raise LayoutError("little- and big-endian integers in one structure have no struct form")
+        layout = struct.Struct((orders.pop() if orders else "<") + "".join(item.code for item in items))
+        self.declaration = declaration
+        self.size = layout.size
+        self.names = tuple(item.name for item in items if item.is_value)
+        self.offsets = _offsets(items)
+        self._layout = layout
+        if any(item.constant is not None for item in items):
+            self.unpack_from, self.pack_into, self.pack = _with_constants(layout, items)
+        else:
+            self.unpack_from = layout.unpack_from
+            self.pack_into = layout.pack_into
+            self.pack = layout.pack
+
+    @classmethod
+    def of(cls, declaration: construct.Construct) -> Codec[int | bytes]:
+        """Derive the codec of a construct `Struct`; `LayoutError` names the part that has no fixed layout."""
+        return Codec[int | bytes](declaration, list(_flatten(declaration, "")))
+
+    @classmethod
+    def ints(cls, declaration: construct.Construct) -> Codec[int]:
+        """As `of`, for a structure of integers alone, whose values are then typed as such."""
+        items = list(_flatten(declaration, ""))
+        for item in items:
+            if item.is_value and item.code[-1] == "s":
+                raise LayoutError(f"{item.name} is bytes: use Codec.of")
+        return Codec[int](declaration, items)
+
+    @property
+    def layout(self) -> struct.Struct:
+        """The `struct.Struct` itself (constants and all)."""
+        return self._layout
+
+    def parse(self, data: bytes | bytearray | memoryview) -> construct.Container:
+        """construct's parse of `data`."""
+        return self.declaration.parse(bytes(data))
+
+    def build(self, values: construct.Container | dict[str, object]) -> bytes:
+        """construct's build of a mapping."""
+        return cast("bytes", self.declaration.build(values))
+
+
+def _offsets(items: Iterable[_Item]) -> dict[str, int]:
+    """Byte offset of every named entry."""
+    offsets = {}
+    at = 0
+    for item in items:
+        if item.name:
+            offsets[item.name] = at
+        at += item.size
+    return offsets
+
+
+def _flatten(part: construct.Construct, name: str) -> Iterable[_Item]:
+    """Walk a declaration down to integers, bytes and padding."""
+    if isinstance(part, construct.Renamed):
+        yield from _flatten(part.subcon, _join(name, part.name))
+    elif isinstance(part, construct.Struct):
+        for member in part.subcons:
+            yield from _flatten(member, name)
+    elif isinstance(part, construct.Array):
+        for index in range(_fixed(part.count, name, "count")):
+            yield from _flatten(part.subcon, f"{name}[{index}]")
+    elif isinstance(part, construct.Const):
+        (item,) = _flatten(part.subcon, name)
+        yield item._replace(constant=part.value)
+    elif isinstance(part, construct.FormatField) and part.fmtstr[-1] in _INTEGERS:
+        order = part.fmtstr[0] if part.length > 1 else ""
+        yield _Item(name, part.fmtstr[-1], order, part.length, None)
+    elif isinstance(part, construct.Bytes):
+        size = _fixed(part.length, name, "length")
+        yield _Item(name, f"{size}s", "", size, None)
+    elif isinstance(part, construct.Padded) and isinstance(part.subcon, type(construct.Pass)):
+        size = _fixed(part.length, name, "length")
+        yield _Item("", f"{size}x", "", size, None)
+    else:
+        raise LayoutError(f"{name or 'the structure'}: {type(part).__name__} has no fixed layout")
+
+
+def _fixed(size: object, name: str, what: str) -> int:
+    if not isinstance(size, int):
+        raise LayoutError(f"{name}: its {what} depends on other fields")
+    return size
+
+
+def _join(outer: str, inner: str) -> str:
+    return f"{outer}.{inner}" if outer else inner
+
+
+def _with_constants(
+    layout: struct.Struct, items: Sequence[_Item]
+) -> tuple[
+    Callable[[Readable, int], tuple[Value, ...]],
+    Callable[..., None],
+    Callable[..., bytes],
+]:
+    """The three functions of a layout with constants in it: checked on the way in, added on the way out."""
+    entries = [item for item in items if not item.code.endswith("x")]
+
+    def unpack_from(buffer: Readable, offset: int = 0) -> tuple[Value, ...]:
+        found = layout.unpack_from(buffer, offset)
+        for item, value in zip(entries, found, strict=True):
+            if item.constant is not None and value != item.constant:
+                raise WireError(f"{item.name or 'constant'} is {value!r}, not {item.constant!r}")
+        return tuple(value for item, value in zip(entries, found, strict=True) if item.constant is None)
+
+    def complete(values: tuple[Value, ...]) -> list[int | bytes]:
+        expected = sum(item.constant is None for item in entries)
+        if len(values) != expected:
+            raise struct.error(f"{expected} values expected, {len(values)} given")
+        left = iter(values)
+        return [next(left) if item.constant is None else item.constant for item in entries]
+
+    def pack_into(buffer: Writable, offset: int, *values: Value) -> None:
+        layout.pack_into(buffer, offset, *complete(values))
+
+    def pack(*values: Value) -> bytes:
+        return layout.pack(*complete(values))
+
+    return unpack_from, pack_into, pack
