@@ -1,0 +1,56 @@
+# Two commands are enough: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-guest test-qemu test-slow test-all bench lint format docs clean
+
+# The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
+$(VENV)/.base: pyproject.toml tools/bootstrap.py
+	$(PYTHON) tools/bootstrap.py $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,qemu]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,qemu,lint]'
+	touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/guestsim demo
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto
+
+# A stock Linux kernel in a real QEMU works on our devices (needs Debian's packages: see .ci/run).
+test-guest: $(VENV)/.test
+	$(BIN)/python -m pytest -m guest tests/guest
+
+# A live QEMU and its tools as the reference.
+test-qemu: $(VENV)/.test
+	$(BIN)/python -m pytest -m qemu
+
+# Long property runs.
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-all: test test-qemu test-slow test-guest
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.run
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,181 @@
+"""From options to a machine: block nodes, backends and devices put together, as a command line or a script names them.
+
+with assemble(
+    blockdevs=[{"driver": "memory", "size": 1 << 20, "node-name": "d0"}],
+    devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}],
+) as assembly:
+    assembly.machine.read(...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from mmap import mmap
+from types import TracebackType
+
+from devmodels.blockbackend import BlockBackend, BlockNode, open_node
+from devmodels.conformance import Profile, ViolationLog
+from devmodels.iocontext import ClockKind, IoContext
+from devmodels.machine import Machine
+from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.options import OptionError, convert
+from devmodels.pci.function import PciFunction
+from devmodels.runstate import RunState
+from devmodels.virtio.device import InFlight, VirtioDevice
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
+
+DEFAULT_RAM = 128 << 20
+FIRST_FREE_SLOT = 1
+
+
+class Assembly:
+    """A machine with everything in it, and what its owner can reach of it.
+
+    `backends` and `nodes` go by node name, `devices` by device id.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: GuestMemory,
+        context: IoContext,
+        violations: ViolationLog,
+        on_message: Callable[[int, int], None] | None,
+        on_intx: Callable[[int, bool], None] | None,
+    ) -> None:
+        self.memory = memory
+        self.context = context
+        self.violations = violations
+        self.run_state = RunState()
+        self.machine = Machine(memory, context, on_message=on_message, on_intx=on_intx)
+        self.nodes: dict[str, BlockNode] = {}
+        self.backends: dict[str, BlockBackend] = {}
+        self.devices: dict[str, PciFunction] = {}
+
+    def add_node(self, options: Mapping[str, object]) -> BlockNode:
+        """Open a block node, as `-blockdev` does."""
+        node = open_node(options, self.context)
+        if node.node_name in self.nodes:
+            node.close()
+            raise OptionError(f"node name {node.node_name!r} is taken")
+        self.nodes[node.node_name] = node
+        return node
+
+    def add_device(self, options: Mapping[str, object]) -> PciFunction:
+        """Make a device and plug it, as `-device` does."""
+        driver = options.get("driver")
+        if driver != "virtio-blk-pci":
+            raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci'")
+        checked = convert(options, VirtioBlkPciOptions, what=f"device {driver}")
+        node = self.nodes.get(checked.drive)
+        if node is None:
+            known = ", ".join(sorted(self.nodes)) or "none"
+            raise OptionError(f"device {driver}: no drive {checked.drive!r}; the nodes are: {known}")
+        if checked.drive in self.backends:
+            raise OptionError(f"device {driver}: drive {checked.drive!r} is in use")
+        slot, number = self._place(checked.addr)
+        name = checked.id or f"{driver}@{slot:02x}.{number}"
+        if name in self.devices:
+            raise OptionError(f"device id {name!r} is taken")
+        backend = BlockBackend(node, name=name, run_state=self.run_state, read_only=node.read_only)
+        function = virtio_blk_pci(
+            checked,
+            backend,
+            name=name,
+            context=self.context,
+            memory=self.memory,
+            violations=self.violations,
+        )
+        try:
+            self.machine.plug(function, slot, number)
+        except ValueError as error:
+            raise OptionError(f"device {driver}: {error}") from error
+        self.backends[checked.drive] = backend
+        self.devices[name] = function
+        return function
+
+    def _place(self, addr: str | None) -> tuple[int, int]:
+        if addr is None:
+            taken = {slot for slot, _, _ in self.machine.bus.functions()}
+            free = next((slot for slot in range(FIRST_FREE_SLOT, 32) if slot not in taken), None)
+            if free is None:
+                raise OptionError("no PCI slot is free")
+            return free, 0
+        slot, _, number = addr.partition(".")
+        try:
+            return int(slot, 16), int(number or "0", 16)
+        except ValueError:
+            raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
+
+    def virtio_device(self, name: str) -> VirtioDevice[InFlight]:
+        """The virtio device inside the function `name`."""
+        function = self.devices[name]
+        assert isinstance(function, VirtioPci)
+        return function.device
+
+    def close(self) -> None:
+        """Give everything up. Idempotent."""
+        for node in self.nodes.values():
+            node.close()
+        self.nodes.clear()
+        for region in self.memory.regions:
+            self.memory.remove(region)
+        self.context.close()
+
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def ram_region(size: int, *, shared: bool) -> Region:
+    """Guest memory of `size` bytes from address 0: shared views, or reached by copies as an embedder's own would be."""
+    buffer = mmap(-1, size)
+    if shared:
+        return SharedRegion(0, buffer)
+
+    def read(address: int, length: int) -> bytes:
+        return buffer[address : address + length]
+
+    def write(address: int, data: bytes) -> None:
+        buffer[address : address + len(data)] = data
+
+    return BouncedRegion(0, size, read, write)
+
+
+def assemble(
+    *,
+    blockdevs: Sequence[Mapping[str, object]] = (),
+    devices: Sequence[Mapping[str, object]] = (),
+    ram: int = DEFAULT_RAM,
+    shared: bool = True,
+    clock: ClockKind | str = ClockKind.VIRTUAL,
+    profile: Profile = Profile.STRICT,
+    on_message: Callable[[int, int], None] | None = None,
+    on_intx: Callable[[int, bool], None] | None = None,
+) -> Assembly:
+    """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
+
+    `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives the
+    devices memory that they can only copy from and to.
+    """
+    assembly = Assembly(
+        memory=GuestMemory(ram_region(ram, shared=shared)),
+        context=IoContext(ClockKind(clock)),
+        violations=ViolationLog(profile),
+        on_message=on_message,
+        on_intx=on_intx,
+    )
+    try:
+        for options in blockdevs:
+            assembly.add_node(options)
+        for options in devices:
+            assembly.add_device(options)
+    except BaseException:
+        assembly.close()
+        raise
+    return assembly

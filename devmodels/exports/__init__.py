@@ -1,0 +1,1 @@
+"""Exports: our devices offered to other programs."""

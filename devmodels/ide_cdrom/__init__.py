@@ -1,0 +1,1 @@
+"""PIIX IDE channels with ATA disks and ATAPI drives: not built yet."""

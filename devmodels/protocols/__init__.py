@@ -1,0 +1,1 @@
+"""Messages of the protocols we speak: layouts and names, no behaviour."""

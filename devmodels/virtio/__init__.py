@@ -1,0 +1,1 @@
+"""Virtio 1.4: the device core, its rings and its transports."""

@@ -1,0 +1,38 @@
+"""Names of VIRTIO 1.4 that every virtio device shares: status bits and the feature bits of rings and transports."""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class Status(IntFlag):
+    """Device status bits, VIRTIO 1.4 §2.1."""
+
+    ACKNOWLEDGE = 1
+    DRIVER = 2
+    DRIVER_OK = 4
+    FEATURES_OK = 8
+    DEVICE_NEEDS_RESET = 64
+    FAILED = 128
+
+
+class Feature(IntEnum):
+    """Reserved feature bits, VIRTIO 1.4 §6: bit numbers, not masks."""
+
+    VIRTIO_F_INDIRECT_DESC = 28
+    VIRTIO_F_EVENT_IDX = 29
+    VIRTIO_F_VERSION_1 = 32
+    VIRTIO_F_IN_ORDER = 35
+    VIRTIO_F_NOTIFICATION_DATA = 38
+    VIRTIO_F_RING_RESET = 40
+
+
+INDIRECT_DESC = 1 << Feature.VIRTIO_F_INDIRECT_DESC
+EVENT_IDX = 1 << Feature.VIRTIO_F_EVENT_IDX
+VERSION_1 = 1 << Feature.VIRTIO_F_VERSION_1
+IN_ORDER = 1 << Feature.VIRTIO_F_IN_ORDER
+NOTIFICATION_DATA = 1 << Feature.VIRTIO_F_NOTIFICATION_DATA
+RING_RESET = 1 << Feature.VIRTIO_F_RING_RESET
+
+MAX_QUEUE_SIZE = 32768
+"""The largest split virtqueue, VIRTIO 1.4 §2.7."""

@@ -1,0 +1,460 @@
+"""The core of every virtio device, VIRTIO 1.4 chapters 2 and 3: status, features, configuration, queues, reset.
+
+A transport (PCI, vhost-user) drives it through this surface and is told of notifications through `Transport`; a device
+type derives from `VirtioDevice` and turns chains into work.  Neither knows the other.
+
+Reset is a state: from the write of 0 until the last running request has come back, `status` keeps its value, new work
+is refused and completions no longer touch the ring; then everything is 0 (VIRTIO 1.4 §2.4.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory
+from devmodels.trace import EventKind, Tracer
+from devmodels.virtio.constants import (
+    EVENT_IDX,
+    INDIRECT_DESC,
+    MAX_QUEUE_SIZE,
+    NOTIFICATION_DATA,
+    RING_RESET,
+    VERSION_1,
+    Status,
+)
+from devmodels.virtio.split import Chain, RingError, SplitRing
+
+CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA
+"""What the device core itself can offer on every transport."""
+
+_KNOWN_STATUS = (
+    Status.ACKNOWLEDGE
+    | Status.DRIVER
+    | Status.DRIVER_OK
+    | Status.FEATURES_OK
+    | Status.DEVICE_NEEDS_RESET
+    | Status.FAILED
+)
+
+
+class Transport(Protocol):
+    """What a device may ask of the transport that carries it."""
+
+    def notify_used(self, queue: int) -> None:
+        """Send a used buffer notification for the queue."""
+        ...
+
+    def notify_config(self) -> None:
+        """Send a configuration change notification."""
+        ...
+
+
+class InFlight(Protocol):
+    """A request that a device has taken and not yet given back."""
+
+    chain: Chain
+
+
+R = TypeVar("R", bound=InFlight)
+
+
+class VirtQueue(Generic[R]):
+    """One virtqueue: what the driver set up, its ring once it runs, and its in-flight table (head to request)."""
+
+    __slots__ = (
+        "desc",
+        "device",
+        "driver",
+        "enabled",
+        "flush_due",
+        "in_flight",
+        "index",
+        "max_size",
+        "name",
+        "on_clear",
+        "on_idle",
+        "owner",
+        "polled",
+        "resetting",
+        "ring",
+        "size",
+    )
+
+    def __init__(self, owner: VirtioDevice[R], index: int, max_size: int) -> None:
+        self.owner = owner
+        self.index = index
+        self.name = f"{owner.name} queue {index}"
+        self.max_size = max_size
+        self.in_flight: dict[int, R] = {}
+        self.resetting = False
+        self.polled = False
+        self.on_idle: Callable[[], None] | None = None
+        self.on_clear: Callable[[], None] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Back to the state after reset (VIRTIO 1.4 §2.6.1.1.1)."""
+        self.size = self.max_size
+        self.desc = 0
+        self.driver = 0
+        self.device = 0
+        self.enabled = False
+        self.resetting = False
+        self.ring: SplitRing | None = None
+        self.flush_due = False
+        if self.on_clear is not None:
+            self.on_clear()
+
+    def start(self, *, last_avail: int = 0, used_idx: int = 0) -> bool:
+        """Build the ring from what the driver wrote; False, and the device needs a reset, where it is impossible."""
+        owner = self.owner
+        try:
+            self.ring = SplitRing(
+                owner.memory,
+                self.size,
+                (self.desc, self.driver, self.device),
+                owner.driver_features,
+                strict=owner.violations.strict,
+                last_avail=last_avail,
+                used_idx=used_idx,
+            )
+        except RingError as error:
+            owner.ring_broken(self, error)
+            return False
+        return True
+
+    def finish(self, request: R, written: int) -> None:
+        """Give a request back with `written` bytes; the driver sees it at the end of this turn."""
+        owner = self.owner
+        head = request.chain.head
+        del self.in_flight[head]
+        ring = self.ring
+        if ring is None or self.resetting or owner.resetting or owner.stopped:
+            owner.settle(self)
+        else:
+            try:
+                ring.push(head, written)
+            except RingError as error:
+                owner.ring_broken(self, error)
+            if not self.flush_due:
+                self.flush_due = True
+                owner.context.call_soon(self.flush)
+        if self.on_idle is not None and not self.in_flight:
+            self.stop_when_idle(self.on_idle)
+
+    def stop_when_idle(self, stopped: Callable[[], None]) -> None:
+        """Take no more buffers; call `stopped` once everything taken has been given back and shown."""
+        self.enabled = False
+        if self.in_flight:
+            self.on_idle = stopped
+            return
+        self.on_idle = None
+        self.flush()
+        stopped()
+
+    def flush(self) -> None:
+        """Publish what has been given back, and notify where the driver asked for it."""
+        self.flush_due = False
+        ring = self.ring
+        if ring is None or self.owner.stopped:
+            return
+        try:
+            if ring.publish():
+                self.owner.notify_used(self.index)
+        except RingError as error:
+            self.owner.ring_broken(self, error)
+
+
+class VirtioDevice(ABC, Generic[R]):
+    """A virtio device without its transport.
+
+    `features` are the feature bits it offers; `num_queues` virtqueues have at most `queue_size` entries.
+    """
+
+    DEVICE_ID: int
+
+    modern_only = True
+    """Whether a driver must accept VIRTIO_F_VERSION_1; a front end of vhost-user judges that itself."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        features: int,
+        num_queues: int,
+        queue_size: int,
+        violations: ViolationLog | None = None,
+    ) -> None:
+        if queue_size & (queue_size - 1) or not 2 <= queue_size <= MAX_QUEUE_SIZE:
+            raise ValueError(f"queue-size {queue_size} is not a power of two from 2 to {MAX_QUEUE_SIZE}")
+        self.name = name
+        self.context = context
+        self.memory = memory
+        self.violations = ViolationLog() if violations is None else violations
+        self.trace: Tracer | None = None
+        self.transport: Transport | None = None
+        self.device_features = features
+        self.driver_features = 0
+        self.status = Status(0)
+        self.resetting = False
+        self.paused = False
+        self.on_reset: Callable[[], None] | None = None
+        self.config_generation = 0
+        self._config_changed = False
+        self.queues: list[VirtQueue[R]] = [VirtQueue(self, i, queue_size) for i in range(num_queues)]
+
+    # --- for the device type
+
+    @abstractmethod
+    def read_config(self, offset: int, size: int) -> int:
+        """A little-endian value of `size` bytes from the device configuration space; 0 beyond its end."""
+
+    @abstractmethod
+    def write_config(self, offset: int, size: int, value: int) -> None:
+        """The driver writes the device configuration space."""
+
+    @abstractmethod
+    def handle(self, queue: VirtQueue[R], chain: Chain) -> None:
+        """Start the work of one buffer; `queue.finish` gives it back, perhaps before this returns."""
+
+    def begin_batch(self) -> None:
+        """Several buffers are about to be handled in a row."""
+
+    def end_batch(self) -> None:
+        """They have been; start what was put off."""
+
+    def check_features(self, features: int) -> str | None:
+        """Why the device type cannot work with `features`, or None."""
+        del features
+        return None
+
+    def features_accepted(self) -> None:
+        """FEATURES_OK was just accepted: `driver_features` are final until reset."""
+
+    def device_was_reset(self) -> None:
+        """The device has been reset: drop what the type itself keeps."""
+
+    def cancel(self, queue: VirtQueue[R]) -> None:
+        """Drop requests of `queue` that have not started."""
+
+    def usable_queues(self) -> int:
+        """How many queues the negotiated features give the driver."""
+        return len(self.queues)
+
+    # --- status (VIRTIO 1.4 §2.1)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the device must leave rings and driver alone."""
+        return not self.status & Status.DRIVER_OK or bool(
+            self.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
+        )
+
+    def write_status(self, value: int) -> None:
+        """The driver writes device status: 0 resets, anything else sets bits."""
+        if value == 0:
+            self.reset()
+            return
+        if self.resetting:
+            self._violation("VIRTIO 1.4 §4.1.4.3.2", f"status {value:#x} written before reset was complete")
+            return
+        clause = "VIRTIO 1.4 §2.1.1"
+        old = self.status
+        if old & ~value & ~Status.DEVICE_NEEDS_RESET:
+            self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}")
+        new = Status(value & _KNOWN_STATUS) & ~old
+        if value & ~_KNOWN_STATUS:
+            self._violation(clause, f"status {value:#x} has undefined bits")
+        if new & Status.DEVICE_NEEDS_RESET:
+            self._violation(clause, "driver sets DEVICE_NEEDS_RESET")
+            new &= ~Status.DEVICE_NEEDS_RESET
+        if old & Status.FAILED:
+            self._violation(clause, "status written after FAILED without a reset")
+        clause = "VIRTIO 1.4 §3.1.1"
+        if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
+            self._violation(clause, "DRIVER without ACKNOWLEDGE")
+        if new & Status.FEATURES_OK:
+            if not (old | new) & Status.DRIVER:
+                self._violation(clause, "FEATURES_OK without DRIVER")
+            if not self._accept_features():
+                new &= ~Status.FEATURES_OK
+        if new & Status.DRIVER_OK and not (old | new) & Status.FEATURES_OK:
+            self._violation(clause, "DRIVER_OK without FEATURES_OK")
+            new &= ~Status.DRIVER_OK
+        self.status = old | new
+        if new & Status.FEATURES_OK:
+            self.features_accepted()
+        if new & Status.DRIVER_OK:
+            self._start()
+
+    def _accept_features(self) -> bool:
+        """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
+        extra = self.driver_features & ~self.device_features
+        if extra:
+            self._violation("VIRTIO 1.4 §2.2.1", f"driver accepts features {extra:#x} that were not offered")
+            return False
+        if not self.driver_features & VERSION_1 and self.modern_only:
+            self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_VERSION_1")
+            return False
+        reason = self.check_features(self.driver_features)
+        if reason is not None:
+            self._violation("VIRTIO 1.4 §2.2.1", reason)
+            return False
+        return True
+
+    def write_features(self, value: int, *, select: int) -> None:
+        """The driver writes 32 feature bits, those from bit 32 * `select` on."""
+        if self.status & Status.FEATURES_OK:
+            self._violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK")
+            return
+        if self.resetting:
+            return
+        if not select < 8:
+            if value:
+                self._violation("VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}")
+            return
+        shift = 32 * select
+        self.driver_features = self.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+
+    def _start(self) -> None:
+        """DRIVER_OK: the queues that are enabled run from now on."""
+        for queue in self.queues:
+            if queue.enabled and queue.ring is None and not queue.start():
+                return
+        for queue in self.queues:
+            if queue.ring is not None:
+                # A driver may have filled the ring before DRIVER_OK and need not notify again.
+                self.context.call_soon(lambda q=queue: self.process(q))  # type: ignore[misc]
+
+    def process(self, queue: VirtQueue[R]) -> None:
+        """Take every buffer that is available, at most a ring's worth in one go, then show what is done."""
+        ring = queue.ring
+        if ring is None or not queue.enabled or self.paused or self.stopped:
+            return
+        if queue.resetting or self.resetting:
+            return
+        queue.flush_due = True
+        budget = ring.size
+        try:
+            ring.disable_notifications()
+            while True:
+                self.begin_batch()
+                try:
+                    while budget and (chain := ring.pop()) is not None:
+                        budget -= 1
+                        self.handle(queue, chain)
+                finally:
+                    self.end_batch()
+                if not budget:
+                    self.context.call_soon(lambda: self.process(queue))
+                    break
+                if not (ring.pending() if queue.polled else ring.enable_notifications()):
+                    break
+        except RingError as error:
+            self.ring_broken(queue, error)
+        queue.flush()
+
+    def needs_reset(self) -> None:
+        """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""
+        if not self.status & Status.DEVICE_NEEDS_RESET:
+            self.status |= Status.DEVICE_NEEDS_RESET
+            if self.status & Status.DRIVER_OK and self.transport is not None:
+                self.transport.notify_config()
+
+    def ring_broken(self, queue: VirtQueue[R], error: RingError) -> None:
+        """The driver broke a ring: report it and ask for a reset."""
+        self.violations.report(error.clause, error.summary, queue.name, error.data)
+        self.needs_reset()
+
+    def _violation(self, clause: str, summary: str) -> None:
+        self.violations.report(clause, summary, self.name)
+
+    # --- queues
+
+    def enable_queue(self, queue: VirtQueue[R]) -> None:
+        """The driver wrote 1 to queue_enable, or the transport's equivalent."""
+        if queue.enabled or queue.resetting or self.resetting:
+            return
+        queue.enabled = True
+        if self.status & Status.DRIVER_OK and queue.start():
+            self.process(queue)
+
+    def reset_queue(self, queue: VirtQueue[R]) -> None:
+        """The driver resets one queue (VIRTIO 1.4 §2.6.1.1.1); complete when `resetting` is False again."""
+        if queue.resetting or self.resetting:
+            return
+        queue.resetting = True
+        self.cancel(queue)
+        self.settle(queue)
+
+    def settle(self, queue: VirtQueue[R]) -> None:
+        """A request of `queue` came back or was dropped: a reset that waited for it may be complete."""
+        if queue.resetting and not queue.in_flight:
+            queue.clear()
+        if self.resetting:
+            self._settle_reset()
+
+    def kick(self, index: int, data: int | None = None) -> None:
+        """An available buffer notification for queue `index`; `data` is what was written, where it carries more."""
+        if self.trace is not None:
+            self.trace.emit(self.name, EventKind.KICK, index, -1 if data is None else data)
+        if index >= self.usable_queues():
+            self._violation("VIRTIO 1.4 §4.1.5.2.1", f"notification of queue {index}, which is not there")
+            return
+        queue = self.queues[index]
+        if queue.ring is None or self.stopped:
+            if not self.status & Status.DRIVER_OK:
+                self._violation("VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK")
+            elif not queue.enabled:
+                self._violation("VIRTIO 1.4 §4.1.5.2.1", f"notification of queue {index}, which is disabled")
+            return
+        self.process(queue)
+
+    def notify_used(self, queue: int) -> None:
+        """Notify the driver of used buffers."""
+        if self.transport is not None:
+            self.transport.notify_used(queue)
+
+    # --- configuration space (VIRTIO 1.4 §2.5)
+
+    def config_changed(self, *, notify: bool = True) -> None:
+        """The device configuration space has changed."""
+        self._config_changed = True
+        if notify and self.status & Status.DRIVER_OK and not self.stopped and self.transport is not None:
+            self.transport.notify_config()
+
+    def load_config(self, offset: int, size: int) -> int:
+        """A driver's read: the generation moves on once for each change that a read can see (§4.1.4.3.1)."""
+        if self._config_changed:
+            self._config_changed = False
+            self.config_generation = (self.config_generation + 1) & 0xFF
+        return self.read_config(offset, size)
+
+    # --- reset
+
+    def reset(self) -> None:
+        """Reset by the driver or the transport; `status` reads 0 when it is complete."""
+        if self.resetting:
+            return
+        self.resetting = True
+        for queue in self.queues:
+            self.cancel(queue)
+        self._settle_reset()
+
+    def _settle_reset(self) -> None:
+        if any(queue.in_flight for queue in self.queues):
+            return
+        for queue in self.queues:
+            queue.clear()
+        self.resetting = False
+        self.driver_features = 0
+        self.status = Status(0)
+        self.device_was_reset()
+        if self.on_reset is not None:
+            self.on_reset()

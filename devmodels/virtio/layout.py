@@ -1,0 +1,29 @@
+"""Structures of the split virtqueue, VIRTIO 1.4 §2.7.5 to §2.7.8."""
+
+from __future__ import annotations
+
+from construct import Int16ul, Int32ul, Int64ul, Struct
+
+VIRTQ_DESC_F_NEXT = 1
+VIRTQ_DESC_F_WRITE = 2
+VIRTQ_DESC_F_INDIRECT = 4
+VIRTQ_AVAIL_F_NO_INTERRUPT = 1
+VIRTQ_USED_F_NO_NOTIFY = 1
+
+VIRTQ_DESC = Struct("addr" / Int64ul, "len" / Int32ul, "flags" / Int16ul, "next" / Int16ul)
+"""struct virtq_desc, VIRTIO 1.4 §2.7.5."""
+
+DESC_SIZE = 16
+DESC_ALIGN = 16
+AVAIL_ALIGN = 2
+USED_ALIGN = 4
+
+
+def avail_size(queue_size: int) -> int:
+    """Bytes of an available ring with `used_event`, VIRTIO 1.4 §2.7."""
+    return 6 + 2 * queue_size
+
+
+def used_size(queue_size: int) -> int:
+    """Bytes of a used ring with `avail_event`, VIRTIO 1.4 §2.7."""
+    return 6 + 8 * queue_size

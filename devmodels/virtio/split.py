@@ -1,0 +1,340 @@
+"""The device's side of a split virtqueue, VIRTIO 1.4 §2.7.
+
+A `SplitRing` turns what the driver made available into `Chain`s (`pop`) and gives them back (`push`, `publish`).
+It judges everything it reads: what breaks the ring raises `RingError`, after which the device needs a reset.
+Descriptors are copied out once; indices are single loads and stores; nothing a driver writes makes it loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from devmodels.memory import GuestMemory, GuestMemoryError, Words
+from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
+from devmodels.virtio.layout import (
+    AVAIL_ALIGN,
+    DESC_ALIGN,
+    DESC_SIZE,
+    USED_ALIGN,
+    VIRTQ_AVAIL_F_NO_INTERRUPT,
+    VIRTQ_DESC,
+    VIRTQ_DESC_F_INDIRECT,
+    VIRTQ_DESC_F_NEXT,
+    VIRTQ_DESC_F_WRITE,
+    VIRTQ_USED_F_NO_NOTIFY,
+    avail_size,
+    used_size,
+)
+from devmodels.wire import Codec
+
+_DESC = Codec.ints(VIRTQ_DESC).layout
+_unpack_from = _DESC.unpack_from
+MAX_CHAIN_BYTES = 1 << 32
+MAX_TABLE = 65536
+"""Entries of an indirect table that a 16-bit `next` can name."""
+COMMON_CHAIN_LIMIT = 1024
+"""How many descriptors a chain may have on commonly used devices, whatever the queue's size."""
+
+Fetch = Callable[[int], tuple[int, ...]]
+
+
+class RingError(Exception):
+    """The driver broke the ring: `clause` and `summary` of the violation, `data` the bytes concerned."""
+
+    def __init__(self, clause: str, summary: str, data: bytes = b"") -> None:
+        super().__init__(f"{summary} ({clause})")
+        self.clause = clause
+        self.summary = summary
+        self.data = data
+
+
+class Chain:
+    """One buffer: `readable` and `writable` are (guest address, length) in the driver's order.
+
+    `readable_bytes` and `writable_bytes` are their sums; `head` names the buffer in the used ring.
+    """
+
+    __slots__ = ("head", "readable", "readable_bytes", "writable", "writable_bytes")
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.readable: list[tuple[int, int]] = []
+        self.writable: list[tuple[int, int]] = []
+        self.readable_bytes = 0
+        self.writable_bytes = 0
+
+
+class SplitRing:
+    """A split virtqueue of `size` entries, a power of two; addresses are guest-physical.
+
+    Raises RingError where a part is misaligned or outside guest memory.
+    """
+
+    __slots__ = (
+        "_avail",
+        "_avail_event",
+        "_avail_idx",
+        "_desc",
+        "_event_idx",
+        "_fetch",
+        "_generation",
+        "_in_order",
+        "_indirect",
+        "_last_avail",
+        "_mask",
+        "_max_chain",
+        "_memory",
+        "_notify_on",
+        "_order",
+        "_published",
+        "_used",
+        "_used_idx",
+        "_used_ring",
+        "_waiting",
+        "in_flight",
+        "parts",
+        "size",
+    )
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        parts: tuple[int, int, int],
+        features: int,
+        *,
+        strict: bool = True,
+        last_avail: int = 0,
+        used_idx: int = 0,
+    ) -> None:
+        """`parts` are the addresses of descriptor, driver and device area."""
+        self._memory = memory
+        self.size = size
+        self.parts = parts
+        self._mask = size - 1
+        self._max_chain = size if strict else max(size, COMMON_CHAIN_LIMIT)
+        self._indirect = bool(features & INDIRECT_DESC)
+        self._event_idx = bool(features & EVENT_IDX)
+        self._in_order = bool(features & IN_ORDER)
+        self._last_avail = last_avail
+        self._avail_idx = last_avail
+        self._used_idx = used_idx
+        self._published = used_idx
+        self._notify_on = True
+        self.in_flight: set[int] = set()
+        self._order: list[int] = []
+        self._waiting: dict[int, int] = {}
+        self._generation = -1
+        for address, align in zip(parts, (DESC_ALIGN, AVAIL_ALIGN, USED_ALIGN), strict=True):
+            if address % align:
+                raise RingError("VIRTIO 1.4 §2.7.1", f"ring part at {address:#x} is not aligned to {align}")
+        self._attach()
+
+    def _attach(self) -> None:
+        """Fetch the views of the three parts; done again when the memory has changed."""
+        memory = self._memory
+        desc, driver, device = self.parts
+        size = self.size
+        try:
+            self._fetch: Fetch = memory.records(desc, size, _DESC)
+            self._avail: Words = memory.words(driver, avail_size(size) // 2, "H")
+            self._used: Words = memory.words(device, 2, "H", write=True)
+            self._used_ring: Words = memory.words(device + 4, 2 * size, "I", write=True)
+            self._avail_event: Words = memory.words(device + used_size(size) - 2, 1, "H", write=True)
+        except GuestMemoryError as error:
+            raise RingError("VIRTIO 1.4 §2.7", f"ring part outside memory: {error}") from error
+        self._generation = memory.generation
+
+    # --- what the driver made available
+
+    @property
+    def last_avail(self) -> int:
+        """The available index up to which buffers were taken (0 to 65535)."""
+        return self._last_avail
+
+    @property
+    def used_idx(self) -> int:
+        """The used index, published or about to be (0 to 65535)."""
+        return self._used_idx
+
+    def available(self) -> int:
+        """How many buffers wait to be taken; RingError where the index is impossible."""
+        if self._generation != self._memory.generation:
+            self._attach()
+        self._avail_idx = self._avail[1]
+        count = (self._avail_idx - self._last_avail) & 0xFFFF
+        if count > self.size:
+            raise RingError(
+                "VIRTIO 1.4 §2.7.6.1",
+                f"available idx {self._avail_idx} is {count} ahead of {self._last_avail}: more than the queue holds",
+                self._avail_idx.to_bytes(2, "little"),
+            )
+        if count:
+            # The entries were stored before the index; load them after it (VIRTIO 1.4 §2.7.13.3).
+            self._memory.fence()
+        return count
+
+    def pending(self) -> bool:
+        """A glance, without judging, at whether a buffer waits."""
+        return self._avail[1] != self._last_avail
+
+    def pop(self) -> Chain | None:
+        """Take the next buffer, or None where there is none; RingError where it is broken."""
+        last = self._last_avail
+        if last == self._avail_idx and not self.available():
+            return None
+        head = self._avail[2 + (last & self._mask)]
+        if head >= self.size:
+            raise RingError(
+                "VIRTIO 1.4 §2.7.13",
+                f"available entry names descriptor {head} of {self.size}",
+                head.to_bytes(2, "little"),
+            )
+        if head in self.in_flight:
+            raise RingError("VIRTIO 1.4 §2.7.13", f"head {head} was made available while in use")
+        chain = self._walk(head)
+        self._last_avail = (last + 1) & 0xFFFF
+        self.in_flight.add(head)
+        if self._in_order:
+            self._order.append(head)
+        return chain
+
+    def _walk(self, head: int) -> Chain:
+        chain = Chain(head)
+        fetch = self._fetch
+        limit = self.size
+        index = head
+        readable = chain.readable
+        writable = chain.writable
+        in_table = False
+        count = 0
+        while True:
+            address, length, flags, following = fetch(index)
+            if flags & VIRTQ_DESC_F_INDIRECT:
+                fetch, limit = self._enter(address, length, flags, in_table)
+                index = 0
+                in_table = True
+                continue
+            count += 1
+            if count > self._max_chain:
+                raise RingError(
+                    "VIRTIO 1.4 §2.7.5.3.1",
+                    f"chain of head {head} is longer than the queue size or loops",
+                )
+            if flags & VIRTQ_DESC_F_WRITE:
+                writable.append((address, length))
+                chain.writable_bytes += length
+            elif writable:
+                raise RingError(
+                    "VIRTIO 1.4 §2.7.4.2",
+                    f"chain of head {head} has a device-readable descriptor after a device-writable one",
+                    _DESC.pack(address, length, flags, following),
+                )
+            else:
+                readable.append((address, length))
+                chain.readable_bytes += length
+            if not flags & VIRTQ_DESC_F_NEXT:
+                break
+            index = following
+            if index >= limit:
+                raise RingError(
+                    "VIRTIO 1.4 §2.7.5",
+                    f"chain of head {head} goes on at descriptor {index} of {limit}",
+                    _DESC.pack(address, length, flags, following),
+                )
+        if chain.readable_bytes + chain.writable_bytes > MAX_CHAIN_BYTES:
+            raise RingError("VIRTIO 1.4 §2.7.5.2", f"chain of head {head} is longer than 2**32 bytes")
+        return chain
+
+    def _enter(self, address: int, length: int, flags: int, in_table: bool) -> tuple[Fetch, int]:
+        """The indirect table that a descriptor refers to (its WRITE flag is ignored: VIRTIO 1.4 §2.7.5.3.2)."""
+        clause = "VIRTIO 1.4 §2.7.5.3.1"
+        data = _DESC.pack(address, length, flags, 0)
+        if not self._indirect:
+            raise RingError(clause, "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
+        if in_table:
+            raise RingError(clause, "indirect descriptor inside an indirect table", data)
+        if flags & VIRTQ_DESC_F_NEXT:
+            raise RingError(clause, "descriptor with both INDIRECT and NEXT", data)
+        if not length or length % DESC_SIZE:
+            raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table of {length} bytes", data)
+        entries = min(length // DESC_SIZE, MAX_TABLE)
+        try:
+            if entries > self._max_chain:
+                return self._memory.records(address, entries, _DESC), entries
+            table = self._memory.read(address, entries * DESC_SIZE)
+            return lambda index: _unpack_from(table, index * DESC_SIZE), entries
+        except GuestMemoryError as error:
+            raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table outside memory: {error}", data) from error
+
+    # --- giving buffers back
+
+    def push(self, head: int, written: int) -> None:
+        """Use the buffer `head`, of which the first `written` writable bytes were written; `publish` shows it."""
+        if self._generation != self._memory.generation:
+            self._attach()
+        if self._in_order:
+            self._push_in_order(head, written)
+        else:
+            self._put(head, written)
+
+    def _put(self, head: int, written: int) -> None:
+        self.in_flight.discard(head)
+        slot = (self._used_idx & self._mask) * 2
+        ring = self._used_ring
+        ring[slot] = head
+        ring[slot + 1] = written
+        self._used_idx = (self._used_idx + 1) & 0xFFFF
+
+    def _push_in_order(self, head: int, written: int) -> None:
+        """VIRTIO 1.4 §2.7.9: buffers are used in the order in which they were made available."""
+        self._waiting[head] = written
+        done = 0
+        for first in self._order:
+            length = self._waiting.pop(first, None)
+            if length is None:
+                break
+            self._put(first, length)
+            done += 1
+        del self._order[:done]
+
+    def publish(self) -> bool:
+        """Show the driver what was pushed; returns whether to notify it (VIRTIO 1.4 §2.7.7.2)."""
+        old = self._published
+        new = self._used_idx
+        if new == old:
+            return False
+        memory = self._memory
+        if self._generation != memory.generation:
+            self._attach()
+        memory.fence()
+        self._used[1] = new
+        self._published = new
+        # The index must be visible before the driver's wish is read.
+        memory.fence()
+        if self._event_idx:
+            used_event = self._avail[2 + self.size]
+            return (new - used_event - 1) & 0xFFFF < (new - old) & 0xFFFF
+        return not self._avail[0] & VIRTQ_AVAIL_F_NO_INTERRUPT
+
+    # --- available buffer notifications
+
+    def disable_notifications(self) -> None:
+        """Tell the driver that it need not notify (VIRTIO 1.4 §2.7.10.2); a hint only."""
+        if self._notify_on:
+            self._notify_on = False
+            if not self._event_idx:
+                self._used[0] = VIRTQ_USED_F_NO_NOTIFY
+
+    def enable_notifications(self) -> bool:
+        """Ask for a notification of the next buffer; True where one has come already."""
+        if self._generation != self._memory.generation:
+            self._attach()
+        if self._event_idx:
+            self._avail_event[0] = self._last_avail
+        elif not self._notify_on:
+            self._used[0] = 0
+        self._notify_on = True
+        # The wish must be visible before the index is read once more.
+        self._memory.fence()
+        return self.available() > 0

@@ -1,0 +1,196 @@
+"""Options of a virtio block device, and the configuration space that follows from them (VIRTIO 1.4 §5.2.4).
+
+Option names, defaults and units are those of QEMU's virtio-blk devices; what QEMU does not have says so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
+from devmodels.virtio_blk.layout import CONFIG, SECTOR, BlkFeature
+from devmodels.wire import Codec
+
+_CONFIG = Codec.ints(CONFIG)
+
+MAX_QUEUES = 1024
+"""Most queues of one device; a vhost-user back end is held to 256 by its protocol's users."""
+
+MAX_SECTORS = 0x7FFFFFFF // SECTOR
+"""Default limit of discard and write-zeroes requests, in sectors of 512 bytes (2 GiB less one sector)."""
+
+
+class Lifetime(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
+    """What GET_LIFETIME answers, in the values of VIRTIO 1.4 §5.2.6; ours, not QEMU's."""
+
+    pre_eol_info: int = 0
+    device_lifetime_est_typ_a: int = 0
+    device_lifetime_est_typ_b: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pre_eol_info <= 3:
+            raise ValueError(f"pre-eol-info is {self.pre_eol_info}, expected 0 to 3")
+        for value in (self.device_lifetime_est_typ_a, self.device_lifetime_est_typ_b):
+            if not 0 <= value <= 11:
+                raise ValueError(f"device-lifetime-est is {value}, expected 0 to 11")
+
+
+class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
+    """Options of a virtio block device.
+
+    Sizes are in bytes unless they end in `_sectors` (512 bytes).  Ours beyond QEMU's: `size_max`, `secure_erase`,
+    `max_discard_seg`, `max_write_zeroes_seg`, `max_secure_erase_sectors`, `max_secure_erase_seg`, `lifetime`.
+    """
+
+    num_queues: int = 1
+    queue_size: int = 256
+    serial: str = ""
+    logical_block_size: int = msgspec.field(default=512, name="logical_block_size")
+    physical_block_size: int = msgspec.field(default=512, name="physical_block_size")
+    min_io_size: int = msgspec.field(default=0, name="min_io_size")
+    opt_io_size: int = msgspec.field(default=0, name="opt_io_size")
+    alignment_offset: int = msgspec.field(default=0, name="alignment_offset")
+    discard_granularity: int = msgspec.field(default=0, name="discard_granularity")
+    cyls: int = 0
+    heads: int = 0
+    secs: int = 0
+    size_max: int = 0
+    seg_max: int = msgspec.field(default=0, name="seg_max")
+    config_wce: bool = True
+    write_cache: Literal["on", "off", "auto"] = "auto"
+    discard: bool = True
+    write_zeroes: bool = True
+    secure_erase: bool = False
+    max_discard_sectors: int = MAX_SECTORS
+    max_discard_seg: int = 32
+    max_write_zeroes_sectors: int = MAX_SECTORS
+    max_write_zeroes_seg: int = 32
+    max_secure_erase_sectors: int = MAX_SECTORS
+    max_secure_erase_seg: int = 32
+    lifetime: Lifetime | None = None
+    flush: bool = True
+    indirect_desc: bool = msgspec.field(default=True, name="indirect_desc")
+    event_idx: bool = msgspec.field(default=True, name="event_idx")
+    in_order: bool = msgspec.field(default=False, name="in_order")
+    queue_reset: bool = msgspec.field(default=True, name="queue_reset")
+    request_merging: bool = True
+
+    def __post_init__(self) -> None:
+        _require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
+        power = not self.queue_size & (self.queue_size - 1)
+        _require(
+            "queue-size",
+            self.queue_size,
+            power and 4 <= self.queue_size <= MAX_QUEUE_SIZE,
+            f"a power of two from 4 to {MAX_QUEUE_SIZE}",
+        )
+        for name in ("logical_block_size", "physical_block_size"):
+            value = getattr(self, name)
+            good = not value & (value - 1) and 512 <= value <= 2 << 20
+            _require(name, value, good, "a power of two from 512 to 2097152")
+        if self.physical_block_size < self.logical_block_size:
+            raise ValueError(
+                f"physical_block_size is {self.physical_block_size},"
+                f" expected at least logical_block_size ({self.logical_block_size})"
+            )
+        for name in ("min_io_size", "opt_io_size", "discard_granularity"):
+            value = getattr(self, name)
+            good = value >= 0 and value % self.logical_block_size == 0
+            _require(name, value, good, f"a multiple of {self.logical_block_size}")
+        limits = {"cyls": 65535, "heads": 255, "secs": 255, "size_max": 1 << 32, "seg_max": 1 << 16}
+        for name, top in limits.items():
+            value = getattr(self, name)
+            _require(name.replace("size_max", "size-max"), value, 0 <= value <= top, f"0 to {top}")
+        if len(self.serial.encode()) > 20:
+            raise ValueError(f"serial {self.serial!r} is longer than 20 bytes")
+        for name in ("discard", "write_zeroes", "secure_erase"):
+            for kind in ("sectors", "seg"):
+                field = f"max_{name}_{kind}"
+                value = getattr(self, field)
+                _require(field.replace("_", "-"), value, 1 <= value < 1 << 32, "1 to 4294967295")
+
+    def segments(self) -> int:
+        """The number of data segments a request may have (seg_max)."""
+        return self.seg_max or self.queue_size - 2
+
+
+def _require(name: str, value: int, good: bool, expected: str) -> None:
+    if not good:
+        raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:
+    """The device's own feature bits and the ring features its options switch, VIRTIO 1.4 §5.2.3."""
+    f = BlkFeature
+    offered = {
+        f.VIRTIO_BLK_F_SIZE_MAX: options.size_max > 0,
+        f.VIRTIO_BLK_F_SEG_MAX: True,
+        f.VIRTIO_BLK_F_GEOMETRY: True,
+        f.VIRTIO_BLK_F_RO: read_only,
+        f.VIRTIO_BLK_F_BLK_SIZE: True,
+        f.VIRTIO_BLK_F_FLUSH: options.flush,
+        f.VIRTIO_BLK_F_TOPOLOGY: True,
+        f.VIRTIO_BLK_F_CONFIG_WCE: options.flush and options.config_wce,
+        f.VIRTIO_BLK_F_MQ: options.num_queues > 1,
+        f.VIRTIO_BLK_F_DISCARD: options.discard and not read_only,
+        f.VIRTIO_BLK_F_WRITE_ZEROES: options.write_zeroes and not read_only,
+        f.VIRTIO_BLK_F_LIFETIME: options.lifetime is not None,
+        f.VIRTIO_BLK_F_SECURE_ERASE: options.secure_erase and not read_only,
+    }
+    features = sum(1 << bit for bit, on in offered.items() if on)
+    ring = {
+        INDIRECT_DESC: options.indirect_desc,
+        EVENT_IDX: options.event_idx,
+        IN_ORDER: options.in_order,
+        RING_RESET: options.queue_reset,
+    }
+    return features | sum(mask for mask, on in ring.items() if on)
+
+
+def _geometry(options: VirtioBlkOptions, capacity: int) -> tuple[int, int, int]:
+    """Cylinders, heads, sectors: as given, or the usual translation of 16 heads and 63 sectors."""
+    if options.cyls:
+        return options.cyls, options.heads, options.secs
+    return min(capacity // (16 * 63), 16383), 16, 63
+
+
+def build_config(options: VirtioBlkOptions, features: int, *, capacity: int, writeback: bool) -> bytes:
+    """The configuration space of a device that offers `features`; `capacity` in sectors of 512 bytes.
+
+    Fields of features that are not offered read 0, except those that drivers are known to show in any case.
+    """
+
+    def on(bit: BlkFeature, value: int) -> int:
+        return value if features >> bit & 1 else 0
+
+    f = BlkFeature
+    block = options.logical_block_size
+    cylinders, heads, sectors = _geometry(options, capacity)
+    granularity = options.discard_granularity or block
+    values = {
+        "capacity": capacity,
+        "size_max": on(f.VIRTIO_BLK_F_SIZE_MAX, options.size_max),
+        "seg_max": options.segments(),
+        "cylinders": cylinders,
+        "heads": heads,
+        "sectors": sectors,
+        "blk_size": block,
+        "physical_block_exp": (options.physical_block_size // block).bit_length() - 1,
+        "alignment_offset": options.alignment_offset // block,
+        "min_io_size": options.min_io_size // block,
+        "opt_io_size": options.opt_io_size // block,
+        "writeback": int(writeback),
+        "num_queues": options.num_queues,
+        "max_discard_sectors": on(f.VIRTIO_BLK_F_DISCARD, options.max_discard_sectors),
+        "max_discard_seg": on(f.VIRTIO_BLK_F_DISCARD, options.max_discard_seg),
+        "discard_sector_alignment": on(f.VIRTIO_BLK_F_DISCARD, granularity // SECTOR),
+        "max_write_zeroes_sectors": on(f.VIRTIO_BLK_F_WRITE_ZEROES, options.max_write_zeroes_sectors),
+        "max_write_zeroes_seg": on(f.VIRTIO_BLK_F_WRITE_ZEROES, options.max_write_zeroes_seg),
+        "write_zeroes_may_unmap": on(f.VIRTIO_BLK_F_WRITE_ZEROES, 1),
+        "max_secure_erase_sectors": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_sectors),
+        "max_secure_erase_seg": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_seg),
+        "secure_erase_sector_alignment": on(f.VIRTIO_BLK_F_SECURE_ERASE, block // SECTOR),
+    }
+    return _CONFIG.pack(*(values[name] for name in _CONFIG.names))

@@ -1,0 +1,483 @@
+"""The virtio block device, VIRTIO 1.4 §5.2: guest bytes into requests, results into guest bytes.
+
+How a request ends:
+
+* Whatever the device can answer, it answers with a status byte, and then it has written every byte of the
+  device-writable part: data that could not be read is zero.  So `used.len` is the whole of that part.
+* Where the status byte itself cannot be reached, or data that should be written, `used.len` is 0: no prefix of the
+  buffer was written (VIRTIO 1.4 §2.7.8.2).
+* IOERR is the answer to what failed and to what the driver got wrong; UNSUPP to what was not negotiated or is
+  unknown (VIRTIO 1.4 §5.2.6, §5.2.6.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from devmodels.blockbackend.backend import BlockBackend
+from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
+from devmodels.virtio.device import CORE_FEATURES, VirtioDevice, VirtQueue
+from devmodels.virtio.split import Chain
+from devmodels.virtio_blk.config import VirtioBlkOptions, build_config, offered_features
+from devmodels.virtio_blk.layout import (
+    ID_BYTES,
+    LIFETIME,
+    RANGE_FLAG_UNMAP,
+    RANGE_SEGMENT,
+    REQUEST_HEADER,
+    SECTOR,
+    WRITEBACK_OFFSET,
+    BlkFeature,
+    BlkStatus,
+    BlkType,
+)
+from devmodels.wire import Codec
+
+_HEADER = Codec.ints(REQUEST_HEADER).layout
+_SEGMENT = Codec.ints(RANGE_SEGMENT).layout
+_LIFETIME = Codec.ints(LIFETIME).layout
+HEADER_SIZE = _HEADER.size
+SEGMENT_SIZE = _SEGMENT.size
+_unpack_header = _HEADER.unpack
+
+S_OK = int(BlkStatus.VIRTIO_BLK_S_OK)
+S_IOERR = int(BlkStatus.VIRTIO_BLK_S_IOERR)
+S_UNSUPP = int(BlkStatus.VIRTIO_BLK_S_UNSUPP)
+T_IN = int(BlkType.VIRTIO_BLK_T_IN)
+T_OUT = int(BlkType.VIRTIO_BLK_T_OUT)
+
+_STATUS_BYTES = (b"\x00", b"\x01", b"\x02")
+_TO_DEVICE = Direction.TO_DEVICE
+_FROM_DEVICE = Direction.FROM_DEVICE
+OPERATION = "VIRTIO 1.4 §5.2.6.1"
+
+_RANGE_OPS = {
+    BlkType.VIRTIO_BLK_T_DISCARD: (BlkFeature.VIRTIO_BLK_F_DISCARD, Op.DISCARD),
+    BlkType.VIRTIO_BLK_T_WRITE_ZEROES: (BlkFeature.VIRTIO_BLK_F_WRITE_ZEROES, Op.WRITE_ZEROES),
+    BlkType.VIRTIO_BLK_T_SECURE_ERASE: (BlkFeature.VIRTIO_BLK_F_SECURE_ERASE, Op.SECURE_ERASE),
+}
+
+
+class BlkRequest(Request):
+    """A virtio-blk request in flight: the block request, its buffer, its payload's map and its status byte's address.
+
+    `parts` counts the segments of a discard or write-zeroes request that are still running.
+    """
+
+    __slots__ = ("chain", "dma", "parts", "queue", "status_address")
+
+    chain: Chain
+    dma: DmaMap | None
+    parts: int
+    queue: VirtQueue[BlkRequest]
+    status_address: int
+
+
+def _split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
+    """The scatter list without its last byte, and that byte's address; the list holds at least one byte."""
+    data = list(vectors)
+    while True:
+        address, length = data.pop()
+        if length:
+            break
+    if length > 1:
+        data.append((address, length - 1))
+    return data, address + length - 1
+
+
+def _skip(vectors: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """The scatter list without its first `count` bytes."""
+    out = []
+    for address, length in vectors:
+        if count >= length:
+            count -= length
+        else:
+            out.append((address + count, length - count))
+            count = 0
+    return out
+
+
+class VirtioBlk(VirtioDevice[BlkRequest]):
+    """A virtio block device over a `BlockBackend`."""
+
+    DEVICE_ID = 2
+
+    def __init__(
+        self,
+        backend: BlockBackend,
+        options: VirtioBlkOptions | None = None,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog | None = None,
+        core_features: int = CORE_FEATURES,
+    ) -> None:
+        options = VirtioBlkOptions() if options is None else options
+        switched = INDIRECT_DESC | EVENT_IDX | RING_RESET
+        own = offered_features(options, read_only=backend.read_only)
+        super().__init__(
+            name=name,
+            context=context,
+            memory=memory,
+            features=core_features & ~switched | own,
+            num_queues=options.num_queues,
+            queue_size=options.queue_size,
+            violations=violations,
+        )
+        self.backend = backend
+        self.options = options
+        self._initial_write_cache = (
+            backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
+        )
+        backend.write_cache = self._initial_write_cache
+        self._config = b""
+        self._rebuild_config()
+        self._size_max = options.size_max
+        self._seg_max = options.segments()
+        backend.add_resize_listener(self._resized)
+
+    # --- features and configuration space
+
+    def _has(self, bit: BlkFeature) -> bool:
+        return bool(self.driver_features >> bit & 1)
+
+    def usable_queues(self) -> int:
+        """All of them with VIRTIO_BLK_F_MQ, else one (VIRTIO 1.4 §5.2.2)."""
+        return len(self.queues) if self._has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
+
+    def features_accepted(self) -> None:
+        """Settle the write-cache mode (VIRTIO 1.4 §5.2.5.1, §5.2.5.2).
+
+        With CONFIG_WCE but not FLUSH it starts as write-through; a driver that negotiated neither could never flush, so
+        every write is made stable for it.
+        """
+        flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
+        self.backend.write_cache = self._initial_write_cache and flush
+        self._rebuild_config()
+
+    def device_was_reset(self) -> None:
+        """Back to the write-cache mode that was configured."""
+        self.backend.write_cache = self._initial_write_cache
+        self._rebuild_config()
+
+    def _resized(self) -> None:
+        """The backend has another size: a new capacity, and the driver is told (VIRTIO 1.4 §5.2.6.2)."""
+        self._rebuild_config()
+        self.config_changed()
+
+    def _rebuild_config(self) -> None:
+        self._config = build_config(
+            self.options,
+            self.device_features,
+            capacity=self.backend.size // SECTOR,
+            writeback=self.backend.write_cache,
+        )
+
+    def config_bytes(self) -> bytes:
+        """The whole configuration space."""
+        return self._config
+
+    def read_config(self, offset: int, size: int) -> int:
+        """A little-endian value; bytes beyond the structure read 0."""
+        if (
+            offset <= WRITEBACK_OFFSET < offset + size
+            and self.device_features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1
+            and not self.status & 8
+        ):
+            self._violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
+        return int.from_bytes(self._config[offset : offset + size], "little")
+
+    def write_config(self, offset: int, size: int, value: int) -> None:
+        """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
+        if offset != WRITEBACK_OFFSET or size != 1:
+            self._violation("VIRTIO 1.4 §5.2.4", f"write of {size} bytes at configuration offset {offset}")
+        elif not self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE):
+            self._violation(OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE")
+        elif value > 1:
+            self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1")
+        else:
+            self.backend.write_cache = bool(value)
+            self._rebuild_config()
+
+    # --- requests
+
+    def begin_batch(self) -> None:
+        """Neighbouring requests of one doorbell are merged by the backend."""
+        if self.options.request_merging:
+            self.backend.begin_batch()
+
+    def end_batch(self) -> None:
+        """Submit what the batch collected."""
+        if self.options.request_merging:
+            self.backend.end_batch()
+
+    def handle(self, queue: VirtQueue[BlkRequest], chain: Chain) -> None:
+        """Parse one request and submit it; reads and writes take the short way."""
+        request = BlkRequest.__new__(BlkRequest)
+        request.queue = queue
+        request.chain = chain
+        request.dma = None
+        request.error = 0
+        request.label = ""
+        queue.in_flight[chain.head] = request
+        readable = chain.readable
+        writable = chain.writable
+        if not chain.writable_bytes:
+            self._violation(OPERATION, f"request of head {chain.head} has no room for the status byte")
+            queue.finish(request, 0)
+            return
+        address, length = writable[-1]
+        if length == 1:
+            request.status_address = address
+            data_in = writable[:-1]
+        else:
+            data_in, request.status_address = _split_tail(writable)
+        if chain.readable_bytes < HEADER_SIZE:
+            self._refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
+            return
+        memory = self.memory
+        address, length = readable[0]
+        try:
+            if length == HEADER_SIZE:
+                kind, _, sector = _unpack_header(memory.read(address, HEADER_SIZE))
+                data_out = readable[1:]
+            else:
+                kind, _, sector = _unpack_header(self._read_all(readable, HEADER_SIZE))
+                data_out = _skip(readable, HEADER_SIZE)
+            if kind == T_IN:
+                self._start_io(request, Op.READ, sector, data_in, chain.writable_bytes - 1)
+            elif kind == T_OUT:
+                self._start_io(request, Op.WRITE, sector, data_out, chain.readable_bytes - HEADER_SIZE)
+            else:
+                self._start_other(request, kind, sector, data_in, data_out)
+        except GuestMemoryError as error:
+            self._refuse(request, S_IOERR, f"request of head {chain.head} outside memory: {error}")
+
+    def _read_all(self, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
+        """The first `count` bytes of a scatter list."""
+        out = bytearray()
+        for address, length in vectors:
+            if len(out) >= count:
+                break
+            out += self.memory.read(address, min(length, count - len(out)))
+        return bytes(out)
+
+    def _start_io(
+        self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
+    ) -> None:
+        """IN or OUT of `length` bytes at `sector`."""
+        offset = sector * SECTOR
+        if length % SECTOR:
+            self._refuse(request, S_IOERR, f"{op.name} of {length} bytes, no multiple of {SECTOR}", op)
+            return
+        if offset + length > self.backend.size:
+            capacity = self.backend.size // SECTOR
+            self._refuse(
+                request, S_IOERR, f"{op.name} of {length} bytes at sector {sector} of {capacity}", op
+            )
+            return
+        if len(data) > self._seg_max:
+            self._refuse(request, S_IOERR, f"{len(data)} segments, seg_max is {self._seg_max}", op)
+            return
+        if self._size_max and any(size > self._size_max for _, size in data):
+            self._refuse(request, S_IOERR, f"a segment is longer than size_max {self._size_max}", op)
+            return
+        if op is Op.WRITE and self.backend.read_only:
+            self._refuse(request, S_IOERR, "write to a read-only device", op, clause="VIRTIO 1.4 §5.2.6.2")
+            return
+        direction = _FROM_DEVICE if op is Op.READ else _TO_DEVICE
+        request.dma = dma = self.memory.map(data, direction)
+        request.op = op
+        request.offset = offset
+        request.length = length
+        request.vectors = dma.views
+        request.flags = Flags.NONE
+        request.done = self._io_done
+        self.backend.submit(request)
+
+    def _io_done(self, request: Request) -> None:
+        """A read, write or flush is over."""
+        assert isinstance(request, BlkRequest)
+        dma = request.dma
+        failed = request.error != 0
+        if dma is not None:
+            request.dma = None
+            reading = request.op is Op.READ
+            if failed and reading:
+                for view in dma.views:
+                    view[:] = bytes(len(view))
+            dma.unmap(dma.nbytes if reading else 0)
+            if reading:
+                self._finish(request, S_IOERR if failed else S_OK, filled=True)
+                return
+        self._finish(request, S_IOERR if failed else S_OK)
+
+    def _start_other(
+        self,
+        request: BlkRequest,
+        kind: int,
+        sector: int,
+        data_in: list[tuple[int, int]],
+        data_out: list[tuple[int, int]],
+    ) -> None:
+        """Everything but IN and OUT."""
+        if kind == BlkType.VIRTIO_BLK_T_FLUSH:
+            self._flush(request, sector)
+        elif kind in _RANGE_OPS:
+            self._ranges(request, BlkType(kind), data_out)
+        elif kind == BlkType.VIRTIO_BLK_T_GET_ID:
+            serial = self.options.serial.encode().ljust(ID_BYTES, b"\0")
+            self._answer(request, data_in, serial)
+        elif kind == BlkType.VIRTIO_BLK_T_GET_LIFETIME and self._has(BlkFeature.VIRTIO_BLK_F_LIFETIME):
+            life = self.options.lifetime
+            assert life is not None
+            values = (life.pre_eol_info, life.device_lifetime_est_typ_a, life.device_lifetime_est_typ_b)
+            self._answer(request, data_in, _LIFETIME.pack(*values))
+        else:
+            self._refuse(request, S_UNSUPP, f"request type {kind} is unknown or was not negotiated")
+
+    def _flush(self, request: BlkRequest, sector: int) -> None:
+        if sector:
+            self._violation(OPERATION, f"FLUSH with sector {sector}, expected 0")
+        if not self._has(BlkFeature.VIRTIO_BLK_F_FLUSH):
+            self._violation(OPERATION, "FLUSH without VIRTIO_BLK_F_FLUSH")
+        request.op = Op.FLUSH
+        request.offset = request.length = 0
+        request.vectors = ()
+        request.flags = Flags.NONE
+        request.done = self._io_done
+        self.backend.submit(request)
+
+    def _answer(self, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes) -> None:
+        """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
+        room = request.chain.writable_bytes - 1
+        if room != len(payload):
+            self._violation(OPERATION, f"buffer of {room} bytes for an answer of {len(payload)}")
+        try:
+            self._fill(data_in, payload)
+        except GuestMemoryError as error:
+            self._violation(OPERATION, f"answer outside memory: {error}")
+            self._finish(request, S_IOERR, reachable=False)
+            return
+        self._finish(request, S_OK, filled=True)
+
+    def _fill(self, data_in: list[tuple[int, int]], payload: bytes) -> None:
+        """Write `payload` and then zeroes over the whole scatter list."""
+        if not data_in:
+            return
+        dma = self.memory.map(data_in, _FROM_DEVICE)
+        at = 0
+        for view in dma.views:
+            piece = payload[at : at + len(view)]
+            view[: len(piece)] = piece
+            if len(piece) < len(view):
+                view[len(piece) :] = bytes(len(view) - len(piece))
+            at += len(view)
+        dma.unmap(dma.nbytes)
+
+    # --- discard, write zeroes, secure erase (VIRTIO 1.4 §5.2.6)
+
+    def _ranges(self, request: BlkRequest, kind: BlkType, data_out: list[tuple[int, int]]) -> None:
+        feature, op = _RANGE_OPS[kind]
+        if not self._has(feature):
+            self._refuse(request, S_UNSUPP, f"{kind.name} without {feature.name}", op)
+            return
+        size = request.chain.readable_bytes - HEADER_SIZE
+        limit, most = self._range_limits(op)
+        if not size or size % SEGMENT_SIZE:
+            self._refuse(request, S_IOERR, f"{kind.name} with {size} bytes of segments", op)
+            return
+        if size // SEGMENT_SIZE > most:
+            self._refuse(request, S_IOERR, f"{kind.name} with {size // SEGMENT_SIZE} segments of {most}", op)
+            return
+        data = self._read_all(data_out, size)
+        segments = list(_SEGMENT.iter_unpack(data))
+        status, reason = self._check_segments(op, segments, limit)
+        if status != S_OK:
+            self._refuse(request, status, f"{kind.name}: {reason}", op, data=data)
+            return
+        request.op = op
+        request.parts = len(segments)
+        for sector, count, flags in segments:
+            wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
+            part = Request(op, sector * SECTOR, count * SECTOR, (), wanted)
+            part.done = lambda done, whole=request: self._part_done(whole, done)  # type: ignore[misc]
+            self.backend.submit(part)
+
+    def _range_limits(self, op: Op) -> tuple[int, int]:
+        """Most sectors of a segment and most segments of a request."""
+        options = self.options
+        if op is Op.DISCARD:
+            return options.max_discard_sectors, options.max_discard_seg
+        if op is Op.WRITE_ZEROES:
+            return options.max_write_zeroes_sectors, options.max_write_zeroes_seg
+        return options.max_secure_erase_sectors, options.max_secure_erase_seg
+
+    def _check_segments(self, op: Op, segments: Sequence[tuple[int, ...]], limit: int) -> tuple[int, str]:
+        """Status and reason; UNSUPP for unknown flags comes first (VIRTIO 1.4 §5.2.6.2)."""
+        allowed = RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0
+        for _, _, flags in segments:
+            if flags & ~allowed:
+                return S_UNSUPP, f"segment flags {flags:#x}"
+        capacity = self.backend.size // SECTOR
+        for sector, count, _ in segments:
+            if count > limit:
+                return S_IOERR, f"segment of {count} sectors, the limit is {limit}"
+            if sector + count > capacity:
+                return S_IOERR, f"segment of {count} sectors at {sector} of {capacity}"
+        return S_OK, ""
+
+    def _part_done(self, whole: BlkRequest, part: Request) -> None:
+        whole.error = whole.error or part.error
+        whole.parts -= 1
+        if not whole.parts:
+            self._finish(whole, S_IOERR if whole.error else S_OK)
+
+    # --- the end of a request
+
+    def _refuse(
+        self,
+        request: BlkRequest,
+        status: int,
+        reason: str,
+        op: Op | None = None,
+        *,
+        clause: str = OPERATION,
+        data: bytes = b"",
+    ) -> None:
+        """Answer a request that was never submitted."""
+        place = f"{request.queue.name} head {request.chain.head}"
+        self.violations.report(clause, reason, place, data)
+        if op is not None:
+            self.backend.account_invalid(op)
+        self._finish(request, status)
+
+    def _finish(
+        self, request: BlkRequest, status: int, *, filled: bool = False, reachable: bool = True
+    ) -> None:
+        """Write the status byte and give the buffer back.
+
+        `filled` says that the data part has been written already, `reachable` that all of it could be.
+        """
+        chain = request.chain
+        queue = request.queue
+        if queue.resetting or self.resetting or self.stopped:
+            queue.finish(request, 0)
+            return
+        written = chain.writable_bytes
+        if written > 1 and not filled and reachable:
+            try:
+                self._fill(_split_tail(chain.writable)[0], b"")
+            except GuestMemoryError:
+                reachable = False
+        try:
+            self.memory.write(request.status_address, _STATUS_BYTES[status])
+        except GuestMemoryError as error:
+            self._violation(OPERATION, f"status byte of head {chain.head} outside memory: {error}")
+            reachable = False
+        queue.finish(request, written if reachable else 0)

@@ -1,0 +1,49 @@
+"""`virtio-blk-pci`: the virtio block device as a PCI function."""
+
+from __future__ import annotations
+
+from devmodels.blockbackend.backend import BlockBackend
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk.config import VirtioBlkOptions
+from devmodels.virtio_blk.device import VirtioBlk
+
+CLASS_CODE = 0x010000
+"""Mass storage, SCSI: what virtio-blk functions have always said."""
+
+
+class VirtioBlkPciOptions(
+    VirtioBlkOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True
+):
+    """Options of `-device virtio-blk-pci`: those of the block device, and its place on the bus.
+
+    `addr` is the slot, or slot and function ("4", "4.1", "0x1f.2"), all hexadecimal as QEMU reads them; None takes the
+    first free slot.  `vectors` is the number of MSI-X vectors, 0 for INTx alone.
+    """
+
+    drive: str
+    driver: str = "virtio-blk-pci"
+    id: str | None = None
+    addr: str | None = None
+    vectors: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vectors is not None and not 0 <= self.vectors <= 2048:
+            raise ValueError(f"vectors is {self.vectors}, expected 0 to 2048")
+
+
+def virtio_blk_pci(
+    options: VirtioBlkPciOptions,
+    backend: BlockBackend,
+    *,
+    name: str,
+    context: IoContext,
+    memory: GuestMemory,
+    violations: ViolationLog,
+) -> VirtioPci:
+    """Make the function; it still has to be plugged."""
+    device = VirtioBlk(backend, options, name=name, context=context, memory=memory, violations=violations)
+    return VirtioPci(device, class_code=CLASS_CODE, name=name, vectors=options.vectors)
