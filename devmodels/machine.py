@@ -11,8 +11,9 @@ not entered again: the access is answered as unclaimed and counted in `refused`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 from devmodels.interrupts import Outbox
 from devmodels.iocontext import IoContext
@@ -23,6 +24,8 @@ from devmodels.pci.function import PciFunction
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import EventKind, Tracer
 
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_LITTLE = sys.byteorder == "little"
 _ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: 0xFFFF_FFFF_FFFF_FFFF}
 
 
@@ -311,11 +314,19 @@ class _Ram:
         self._region = region
 
     def read(self, offset: int, size: int) -> int:
-        return int.from_bytes(self._region.load(offset, size), "little")
+        view = self._region.view
+        if view is None or offset % size or not _LITTLE:
+            return int.from_bytes(self._region.load(offset, size), "little")
+        return memoryview.cast(view[offset : offset + size], _CODES[size])[0]
 
     def write(self, offset: int, size: int, value: int) -> None:
-        if not self._region.readonly:
+        if self._region.readonly:
+            return
+        view = self._region.view
+        if view is None or offset % size or not _LITTLE:
             self._region.store(offset, value.to_bytes(size, "little"))
+        else:
+            memoryview.cast(view[offset : offset + size], _CODES[size])[0] = value
 
 
 _NOWHERE = Window(0, 0, Claim(0, 0, _Ram(Region(0, 8)), None))

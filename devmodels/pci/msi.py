@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from devmodels.pci.capability import Capability
-from devmodels.registers import HWINIT, RO, RW, Register
+from devmodels.registers import HWINIT, POWER_ON, RO, RW, Register
 
 if TYPE_CHECKING:
     from devmodels.pci.function import PciFunction
@@ -110,7 +110,7 @@ class MsiCapability(Capability, size=8):
     _held = 0
     """Forms without pending bits remember what a disabled bus master could not send."""
 
-    def reset(self, domain: str = "power-on") -> None:
+    def reset(self, domain: str = POWER_ON) -> None:
         """MSI off, nothing pending."""
         super().reset(domain)
         self._set_pending(0)

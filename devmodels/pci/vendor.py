@@ -10,10 +10,11 @@ bytes of its body.  Reference: PCI Local Bus 3.0 Appendix H.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from devmodels.pci.capability import Capability
-from devmodels.registers import HWINIT, Register
+from devmodels.registers import HWINIT, POWER_ON, Register
+from devmodels.registers.state import unnest
 
 BODY = 3
 """Where the body begins."""
@@ -84,12 +85,19 @@ class VendorBlock(VendorCapability):
     def _byte(self, at: int) -> int:
         return self.body[at - BODY] if at < self.size else 0
 
-    def reset(self, domain: str = "power-on") -> None:
+    def reset(self, domain: str = POWER_ON) -> None:
         """Give the body its first bytes."""
         super().reset(domain)
         self.body[:] = self._first
 
     def save(self) -> dict[str, int]:
         """The body, byte by byte, where it differs from its first bytes."""
-        changed = {f"body{at}": byte for at, byte in enumerate(self.body) if byte != self._first[at]}
+        changed = {f"body.{at}": byte for at, byte in enumerate(self.body) if byte != self._first[at]}
         return {**super().save(), **changed}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave."""
+        super().restore({name: value for name, value in state.items() if not name.startswith("body.")})
+        self.body[:] = self._first
+        for at, byte in unnest("body", state).items():
+            self.body[int(at)] = byte

@@ -16,6 +16,7 @@
 are drawn, `check` the generic test of every bit.
 """
 
+from devmodels.registers.arrays import BlockArray, IllegalAccess
 from devmodels.registers.declare import (
     HWINIT,
     POWER_ON,
@@ -31,9 +32,10 @@ from devmodels.registers.declare import (
     Bank,
     Blocks,
     Field,
+    Port,
     Register,
 )
-from devmodels.registers.file import BlockArray, IllegalAccess, RegisterFile
+from devmodels.registers.file import RegisterFile
 
 __all__ = [
     "HWINIT",
@@ -52,6 +54,7 @@ __all__ = [
     "Blocks",
     "Field",
     "IllegalAccess",
+    "Port",
     "Register",
     "RegisterFile",
 ]

@@ -11,7 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from devmodels.registers.file import BlockArray, RegisterFile
+    from devmodels.registers.arrays import BlockArray
+    from devmodels.registers.file import RegisterFile
 
 POWER_ON = "power-on"
 """The reset domain that every register file has."""
@@ -105,6 +106,11 @@ class Register:
         self.fields: list[Field] = []
         self.read_hook: str | None = None
         self.write_hook: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The offset after the register."""
+        return self.offset + self.width
 
     def bits(
         self, high: int, low: int, access: Access, *, reset: Reset = 0, clause: str = "", doc: str = ""
@@ -205,6 +211,43 @@ class Field:
 
     def __repr__(self) -> str:
         return f"<Field {self.name}, bits {self.high}:{self.low} of {self.register.name}>"
+
+
+class Port:
+    """A place where each access is a transfer of its own (a data port, a doorbell), not a register with bytes.
+
+    It answers accesses of exactly its `widths` at its `offset`, also where registers of other widths lie, and holds
+    no value.
+    """
+
+    __slots__ = ("clause", "doc", "name", "offset", "read_hook", "widths", "write_hook")
+
+    def __init__(self, offset: int, *, widths: tuple[int, ...], clause: str = "", doc: str = "") -> None:
+        self.offset = offset
+        self.widths = widths
+        self.clause = clause
+        self.doc = doc
+        self.name = ""
+        self.read_hook: str | None = None
+        self.write_hook: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The offset after the widest access."""
+        return self.offset + max(self.widths)
+
+    def on_read(self, hook: ReadHook) -> ReadHook:
+        """Decorate `(self, size: int) -> int`, which answers a read; without it, reads see what lies below."""
+        self.read_hook = hook.__name__
+        return hook
+
+    def on_write(self, hook: WriteHook) -> WriteHook:
+        """Decorate `(self, size: int, value: int) -> None`, which takes a write."""
+        self.write_hook = hook.__name__
+        return hook
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
 
 
 class Blocks(Generic[Element]):

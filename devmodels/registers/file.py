@@ -1,74 +1,26 @@
 """A register file: the class whose body declares registers, and whose instances answer guest accesses.
 
-What an access does is worked out once per class.  An access that is exactly one register finds its plan in a
-dictionary; every other one (a part, several registers, an array, an illegal one) takes the slow path, which finds the
-pieces and treats each by the same plan with a mask of the byte lanes touched.
+An access that is exactly one register finds its plan in a dictionary; every other one (a part, several registers, an
+array, a port, an illegal one) takes the slow path, which finds the pieces and treats each by the same plan with a mask
+of the byte lanes touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple, cast
 
-from devmodels.registers.declare import (
-    HWINIT,
-    POWER_ON,
-    RC,
-    READABLE,
-    RW,
-    RW1C,
-    RW1S,
-    SC,
-    WIDTHS,
-    WO,
-    WRITABLE,
-    Access,
-    Bank,
-    Blocks,
-    Field,
-    Register,
-    Reset,
-)
-
-Element = TypeVar("Element", bound="RegisterFile")
+from devmodels.registers.arrays import BlockArray, IllegalAccess
+from devmodels.registers.declare import POWER_ON, WIDTHS, Bank, Blocks, Element, Register
+from devmodels.registers.plan import Layout, ReadPlan, WritePlan
 
 
-class IllegalAccess(NamedTuple):
-    """An access that the declarations do not allow; `value` is None for a read; `reason` says why."""
+class _Hit(NamedTuple):
+    """An offset inside an array: the element (None: absent), the offset in it, the bytes left in it."""
 
-    registers: str
-    offset: int
-    size: int
-    value: int | None
-    reason: str
-
-    def __str__(self) -> str:
-        kind = "read" if self.value is None else f"write of {self.value:#x}"
-        return f"{self.registers}: {self.size}-byte {kind} at {self.offset:#x}: {self.reason}"
-
-
-class _ReadPlan(NamedTuple):
-    slot: int
-    readable: int
-    clears: int
-    hook: Callable[[RegisterFile, int], int] | None
-
-
-class _WritePlan(NamedTuple):
-    slot: int
-    plain: int
-    """Bits that take what is written."""
-    clears: int
-    """Bits that a written 1 clears."""
-    sets: int
-    """Bits that a written 1 sets."""
-    self_clearing: int
-    changes: tuple[tuple[int, int, Callable[[RegisterFile, int], None]], ...]
-    """(shift, mask, hook) of fields."""
-    hook: Callable[[RegisterFile, int, int], None] | None
-
-
-_Lanes: TypeAlias = dict[int, Register]
+    element: RegisterFile | None
+    at: int
+    room: int
 
 
 class RegisterFile:
@@ -78,29 +30,22 @@ class RegisterFile:
     taken, byte lane by byte lane, and none is illegal; `fill`, the byte that an illegal access reads (0x00 or 0xFF);
     `resets`, its reset domains besides `POWER_ON`.
 
-    An access that is not legal reads `fill`, writes nothing, and is given to `on_illegal`.
+    An access that is not legal reads `fill`, writes nothing, and is given to `on_illegal`.  What lies between the
+    registers reads 0.  An access is legal where it is naturally aligned, lies inside and has a size that every
+    register it touches takes.
     """
 
     size: ClassVar[int] = 0
     """Bytes the file covers."""
     domains: ClassVar[tuple[str, ...]] = (POWER_ON,)
     """The reset domains."""
-    registers: ClassVar[tuple[Register, ...]] = ()
-    """Its registers in the order of declaration."""
-    blocks: ClassVar[tuple[Blocks[RegisterFile], ...]] = ()
-    """Its arrays and banks."""
 
     _widths: ClassVar[tuple[int, ...] | None] = None
     _lenient: ClassVar[bool] = False
     _fill: ClassVar[int] = 0
-    _initial: ClassVar[list[int]] = []
-    _resets: ClassVar[dict[str, tuple[tuple[int, int, int], ...]]] = {POWER_ON: ()}
-    _read_plans: ClassVar[dict[int, _ReadPlan]] = {}
-    _write_plans: ClassVar[dict[int, _WritePlan]] = {}
-    _read_lanes: ClassVar[_Lanes] = {}
-    _write_lanes: ClassVar[_Lanes] = {}
-    _by_register_read: ClassVar[dict[int, _ReadPlan]] = {}
-    _by_register_write: ClassVar[dict[int, _WritePlan]] = {}
+    _layout: ClassVar[Layout]
+    _reads: ClassVar[dict[int, ReadPlan]]
+    _writes: ClassVar[dict[int, WritePlan]]
 
     def __init_subclass__(
         cls,
@@ -122,23 +67,30 @@ class RegisterFile:
             cls._fill = fill
         if resets is not None:
             cls.domains = (POWER_ON, *resets)
-        _collect(cls)
-        _plan(cls)
+        cls._layout = layout = Layout(cls, cls.size, cls._widths, cls.domains)
+        cls._reads = layout.reads
+        cls._writes = layout.writes
 
     def __init__(self) -> None:
-        self._values = self._initial.copy()
+        self._values = self._layout.initial.copy()
         self._straps: dict[int, tuple[int, int]] = {}
         self._arrays: dict[str, BlockArray[RegisterFile]] = {}
         self.lenient = self._lenient
+        """Whether every access is taken; set before the first one."""
         self.on_illegal: Callable[[IllegalAccess], None] | None = None
+
+    @classmethod
+    def layout(cls) -> Layout:
+        """What the class body declares."""
+        return cls._layout
 
     # --- the guest's side
 
     def read(self, offset: int, size: int) -> int:
         """A guest's read of `size` bytes at `offset`, little-endian."""
-        plan = self._read_plans.get(offset << 4 | size)
+        plan = self._reads.get(offset << 4 | size)
         if plan is None:
-            return self._read_pieces(offset, size)
+            return self._read_slowly(offset, size)
         slot, readable, clears, hook = plan
         value = self._values[slot]
         if clears:
@@ -149,13 +101,22 @@ class RegisterFile:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A guest's write of `size` bytes at `offset`, little-endian; excess bits of `value` are ignored."""
-        plan = self._write_plans.get(offset << 4 | size)
+        plan = self._writes.get(offset << 4 | size)
         if plan is None:
-            self._write_pieces(offset, size, value)
+            self._write_slowly(offset, size, value)
         else:
             self._store(plan, value, -1)
 
-    def _store(self, plan: _WritePlan, value: int, lanes: int) -> None:
+    def _load(self, plan: ReadPlan, lanes: int) -> int:
+        slot, readable, clears, hook = plan
+        value = self._values[slot]
+        if clears:
+            self._values[slot] = value & ~(clears & lanes)
+        if hook is not None:
+            value = hook(self, value)
+        return value & readable & lanes
+
+    def _store(self, plan: WritePlan, value: int, lanes: int) -> None:
         slot, plain, clears, sets, self_clearing, changes, hook = plan
         values = self._values
         old = values[slot]
@@ -176,112 +137,93 @@ class RegisterFile:
         if hook is not None:
             hook(self, old, new)
         if self_clearing:
-            values[slot] &= ~self_clearing
+            self._values[slot] &= ~self_clearing
 
-    def _load(self, plan: _ReadPlan, lanes: int) -> int:
-        slot, readable, clears, hook = plan
-        value = self._values[slot]
-        if clears:
-            self._values[slot] = value & ~(clears & lanes)
-        if hook is not None:
-            value = hook(self, value)
-        return value & readable & lanes
-
-    def _read_pieces(self, offset: int, size: int) -> int:
-        element = self._element_at(offset, size)
-        if element is not None:
-            block, at = element
-            return 0 if block is None else block.read(at, size)
-        if not self._allowed(offset, size, None, self._read_lanes):
-            return int.from_bytes(bytes([self._fill]) * size, "little")
-        value = 0
-        for start, length in self._pieces(offset, size, self._read_lanes):
-            value |= self._read_piece(start, length) << 8 * (start - offset)
+    def _read_slowly(self, offset: int, size: int) -> int:
+        port = self._layout.port_reads.get(offset << 4 | size)
+        if port is not None:
+            return cast("int", port(self, size)) & (1 << 8 * size) - 1
+        hit = self._element_at(offset)
+        if hit is not None and size <= hit.room:
+            return 0 if hit.element is None else hit.element.read(hit.at, size)
+        if not self._allowed(offset, size, None, self._layout.read_lanes):
+            return self._fill_of(size)
+        value = done = 0
+        while done < size:
+            part, length = self._read_piece(offset + done, size - done)
+            value |= part << 8 * done
+            done += length
         return value
 
-    def _read_piece(self, offset: int, length: int) -> int:
-        element = self._element_at(offset, length)
-        if element is not None:
-            block, at = element
-            return 0 if block is None else block.read(at, length)
-        if offset >= self.size:
-            return int.from_bytes(bytes([self._fill]) * length, "little")
-        register = self._read_lanes.get(offset)
-        if register is None:
-            return 0
-        shift = 8 * (offset - register.offset)
-        lanes = ((1 << 8 * length) - 1) << shift
-        return self._load(self._by_register_read[register.slot], lanes) >> shift
-
-    def _write_pieces(self, offset: int, size: int, value: int) -> None:
-        element = self._element_at(offset, size)
-        if element is not None:
-            block, at = element
-            if block is not None:
-                block.write(at, size, value)
-            return
-        if self._allowed(offset, size, value, self._write_lanes):
-            for start, length in self._pieces(offset, size, self._write_lanes):
-                self._write_piece(start, length, value >> 8 * (start - offset))
-
-    def _write_piece(self, offset: int, length: int, value: int) -> None:
-        value &= (1 << 8 * length) - 1
-        element = self._element_at(offset, length)
-        if element is not None:
-            block, at = element
-            if block is not None:
-                block.write(at, length, value)
-            return
-        register = self._write_lanes.get(offset)
+    def _read_piece(self, offset: int, room: int) -> tuple[int, int]:
+        """Read at most `room` bytes that belong together: (value, how many)."""
+        register = self._layout.read_lanes.get(offset)
         if register is not None:
+            length = min(room, register.end - offset)
             shift = 8 * (offset - register.offset)
-            lanes = ((1 << 8 * length) - 1) << shift
-            self._store(self._by_register_write[register.slot], value << shift, lanes)
+            lanes = (1 << 8 * length) - 1 << shift
+            return self._load(self._layout.read_plans[register.slot], lanes) >> shift, length
+        hit = self._element_at(offset)
+        if hit is not None:
+            length = min(room, hit.room)
+            return 0 if hit.element is None else hit.element.read(hit.at, length), length
+        return 0 if offset < self.size else self._fill, 1
 
-    def _element_at(self, offset: int, length: int) -> tuple[RegisterFile | None, int] | None:
-        """The array element that holds the whole range (None: absent) and the offset in it; None where none does."""
-        for block in self.blocks:
-            if block.offset <= offset and offset + length <= block.end:
+    def _write_slowly(self, offset: int, size: int, value: int) -> None:
+        value &= (1 << 8 * size) - 1
+        port = self._layout.port_writes.get(offset << 4 | size)
+        if port is not None:
+            port(self, size, value)
+            return
+        hit = self._element_at(offset)
+        if hit is not None and size <= hit.room:
+            if hit.element is not None:
+                hit.element.write(hit.at, size, value)
+        elif self._allowed(offset, size, value, self._layout.write_lanes):
+            done = 0
+            while done < size:
+                done += self._write_piece(offset + done, size - done, value >> 8 * done)
+
+    def _write_piece(self, offset: int, room: int, value: int) -> int:
+        """Write at most `room` bytes that belong together; returns how many."""
+        register = self._layout.write_lanes.get(offset)
+        if register is not None:
+            length = min(room, register.end - offset)
+            shift = 8 * (offset - register.offset)
+            lanes = (1 << 8 * length) - 1 << shift
+            self._store(self._layout.write_plans[register.slot], value << shift, lanes)
+            return length
+        hit = self._element_at(offset)
+        if hit is not None:
+            length = min(room, hit.room)
+            if hit.element is not None:
+                hit.element.write(hit.at, length, value & (1 << 8 * length) - 1)
+            return length
+        return 1
+
+    def _element_at(self, offset: int) -> _Hit | None:
+        """The array element at `offset`; None outside arrays and in the gaps between elements."""
+        for block in self._layout.blocks:
+            if block.offset <= offset < block.end:
                 index, at = divmod(offset - block.offset, block.stride)
-                if at + length > block.element.size:
+                room = block.element.size - at
+                if room <= 0:
                     return None
                 if isinstance(block, Bank):
                     index = self._values[block.select.slot]
-                return self._array(block).get(index), at
+                return _Hit(self._array(block).get(index), at, room)
         return None
 
-    def _pieces(self, offset: int, size: int, lanes: _Lanes) -> Iterator[tuple[int, int]]:
-        """Cut a range where a register, a hole or an array element begins or ends."""
-        end = offset + size
-        while offset < end:
-            register = lanes.get(offset)
-            if register is not None:
-                stop = register.offset + register.width
-            else:
-                stop = offset + 1
-                element = self._element_at(offset, 1)
-                while (
-                    element is not None
-                    and stop < end
-                    and self._element_at(offset, stop + 1 - offset) is not None
-                ):
-                    stop += 1
-            stop = min(stop, end)
-            yield offset, stop - offset
-            offset = stop
-
-    def _allowed(self, offset: int, size: int, value: int | None, lanes: _Lanes) -> bool:
+    def _allowed(self, offset: int, size: int, value: int | None, lanes: dict[int, Register]) -> bool:
         """Whether the access is legal as declared; otherwise it is reported."""
         if self.lenient and offset >= 0 and 0 < size <= 8:
             return True
         reason = self._refusal(offset, size, lanes)
-        if reason is None:
-            return True
-        if self.on_illegal is not None:
+        if reason is not None and self.on_illegal is not None:
             self.on_illegal(IllegalAccess(type(self).__name__, offset, size, value, reason))
-        return False
+        return reason is None
 
-    def _refusal(self, offset: int, size: int, lanes: _Lanes) -> str | None:
+    def _refusal(self, offset: int, size: int, lanes: dict[int, Register]) -> str | None:
         if size not in WIDTHS:
             return "no such access size"
         if offset < 0 or offset + size > self.size:
@@ -290,13 +232,20 @@ class RegisterFile:
             return "not aligned"
         for at in range(offset, offset + size):
             register = lanes.get(at)
-            if register is not None and size not in _legal_widths(self, register):
+            if register is not None and size not in self._layout.legal_widths(register):
                 return f"{register.name} does not take accesses of this size"
-            if register is None and self._element_at(at, 1) is not None:
+            if register is None and self._element_at(at) is not None:
                 return "reaches over an array's element"
         return None
 
+    def _fill_of(self, size: int) -> int:
+        return (1 << 8 * size) - 1 if self._fill and size > 0 else 0
+
     # --- the device's side
+
+    def value_of(self, register: Register) -> int:
+        """What `register` holds, for code that walks registers; by name it is the attribute."""
+        return self._values[register.slot]
 
     def hardwire(self, register: Register, value: int, *, writable: int = 0) -> None:
         """Fix a register of this instance: its bits outside `writable` hold `value` for good.
@@ -307,18 +256,23 @@ class RegisterFile:
         self._straps[register.slot] = (mask, value & mask)
         self._values[register.slot] = self._values[register.slot] & ~mask | value & mask
 
-    def value_of(self, register: Register) -> int:
-        """What `register` holds, for code that walks registers; by name it is the attribute."""
-        return self._values[register.slot]
+    def hardwired(self, register: Register) -> int:
+        """The mask of the bits that `hardwire` has fixed."""
+        return self._straps.get(register.slot, (0, 0))[0]
 
     def reset(self, domain: str = POWER_ON) -> None:
-        """Give every bit that belongs to `domain` its reset value, arrays included; no hook is called."""
+        """Give every bit that belongs to `domain` its reset value, arrays included; no hook is called.
+
+        ValueError where the file has no such domain; elements without it are left alone.
+        """
+        if domain not in self.domains:
+            raise ValueError(f"{type(self).__name__} has no reset domain {domain!r}")
         values = self._values
-        for slot, mask, value in self._resets[domain]:
+        for slot, mask, value in self._layout.resets[domain]:
             values[slot] = values[slot] & ~mask | value
         self._apply_straps()
         for array in self._arrays.values():
-            for element in array.made():
+            for _, element in array.made():
                 if domain in element.domains:
                     element.reset(domain)
 
@@ -328,45 +282,50 @@ class RegisterFile:
 
     def save(self) -> dict[str, int]:
         """Every value that differs from its first one, by name (`control`, `port[3].command`)."""
+        layout = self._layout
         state = {
             register.name: value
-            for register, value, initial in zip(self.registers, self._values, self._initial, strict=True)
+            for register, value, initial in zip(layout.registers, self._values, layout.initial, strict=True)
             if value != initial
         }
-        for block in self.blocks:
-            array = self._arrays.get(block.name)
-            if array is not None:
-                for index in array.indices():
-                    for name, value in array[index].save().items():
-                        state[f"{block.name}[{index}].{name}"] = value
+        for name, array in self._arrays.items():
+            for index, element in array.made():
+                state.update({f"{name}[{index}].{inner}": value for inner, value in element.save().items()})
         return state
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Take the values that `save` gave; no hook is called.  ValueError where a name or value is impossible."""
-        self._values = self._initial.copy()
-        self._arrays.clear()
-        for block in self.blocks:
-            self.__dict__.pop(block.name, None)
-        inner: dict[tuple[str, int], dict[str, int]] = {}
-        by_name = {register.name: register for register in self.registers}
+        by_name = {register.name: register for register in self._layout.registers}
+        values = self._layout.initial.copy()
+        elements: dict[tuple[str, int], dict[str, int]] = {}
         for name, value in state.items():
             register = by_name.get(name)
-            if register is not None:
-                if not 0 <= value < 1 << 8 * register.width:
-                    raise ValueError(
-                        f"{type(self).__name__}.{name}: {value:#x} is more than {register.width} bytes"
-                    )
-                self._values[register.slot] = value
+            if register is None:
+                array, inner = self._split_name(name)
+                elements.setdefault(array, {})[inner] = value
+            elif 0 <= value < 1 << 8 * register.width:
+                values[register.slot] = value
             else:
-                key, rest = _split_name(type(self), name)
-                inner.setdefault(key, {})[rest] = value
+                raise ValueError(f"{type(self).__name__}.{name}: {value:#x} is not {register.width} bytes")
+        self._values = values
         self._apply_straps()
-        for (name, index), values in inner.items():
-            block = next(block for block in self.blocks if block.name == name)
-            element = self._array(block).get(index)
+        for _, old in [pair for array in self._arrays.values() for pair in array.made()]:
+            old.restore({})
+        blocks = {block.name: block for block in self._layout.blocks}
+        for (name, index), inner_state in elements.items():
+            element = self._array(blocks[name]).get(index)
             if element is None:
-                raise ValueError(f"{type(self).__name__}.{name}: there is no element {index}")
-            element.restore(values)
+                raise ValueError(f"{type(self).__name__}.{name} has no element {index}")
+            element.restore(inner_state)
+
+    def _split_name(self, name: str) -> tuple[tuple[str, int], str]:
+        """Take `port[3].command` apart; ValueError where there is no such array."""
+        head, dot, inner = name.partition("].")
+        array, bracket, index = head.partition("[")
+        known = any(block.name == array for block in self._layout.blocks)
+        if not (dot and bracket and known and index.isdecimal()):
+            raise ValueError(f"{type(self).__name__} has no register {name!r}")
+        return (array, int(index)), inner
 
     def _array(self, block: Blocks[Element]) -> BlockArray[Element]:
         array = self._arrays.get(block.name)
@@ -374,204 +333,3 @@ class RegisterFile:
             array = cast("BlockArray[RegisterFile]", BlockArray(self, block))
             self._arrays[block.name] = array
         return cast("BlockArray[Element]", array)
-
-
-class BlockArray(Generic[Element]):
-    """The elements of an array or bank of one register file, made when first touched."""
-
-    __slots__ = ("_block", "_made", "_owner")
-
-    def __init__(self, owner: RegisterFile, block: Blocks[Element]) -> None:
-        self._owner = owner
-        self._block = block
-        self._made: dict[int, Element] = {}
-
-    def get(self, index: int) -> Element | None:
-        """Element `index`, or None where there is none."""
-        element = self._made.get(index)
-        if element is None and 0 <= index < self._block.count:
-            element = self._make(index)
-        return element
-
-    def __getitem__(self, index: int) -> Element:
-        element = self.get(index)
-        if element is None:
-            raise IndexError(f"{self._block.name} has no element {index}")
-        return element
-
-    def made(self) -> tuple[Element, ...]:
-        """The elements that have been touched."""
-        return tuple(self._made.values())
-
-    def indices(self) -> tuple[int, ...]:
-        """The indices of the elements that have been touched, in order."""
-        return tuple(sorted(self._made))
-
-    def _make(self, index: int) -> Element | None:
-        block = self._block
-        element: Element | None
-        if block.factory_name is None:
-            element = block.element()
-        else:
-            element = getattr(self._owner, block.factory_name)(index)
-            if element is None:
-                return None
-        owner = self._owner
-        element.lenient = element.lenient or owner.lenient
-        if element.on_illegal is None:
-            element.on_illegal = lambda access: self._report(index, access)
-        self._made[index] = element
-        return element
-
-    def _report(self, index: int, access: IllegalAccess) -> None:
-        if self._owner.on_illegal is not None:
-            block = self._block
-            at = block.offset + (0 if isinstance(block, Bank) else index * block.stride)
-            name = f"{type(self._owner).__name__}.{block.name}[{index}]"
-            self._owner.on_illegal(access._replace(registers=name, offset=at + access.offset))
-
-
-def _split_name(owner: type[RegisterFile], name: str) -> tuple[tuple[str, int], str]:
-    """Take `port[3].command` apart; ValueError where `owner` has no such array."""
-    head, dot, rest = name.partition("].")
-    array, bracket, index = head.partition("[")
-    if not dot or not bracket or not index.isdecimal() or all(block.name != array for block in owner.blocks):
-        raise ValueError(f"{owner.__name__} has no register {name!r}")
-    return (array, int(index)), rest
-
-
-# --- what an access does, worked out once per class
-
-
-def _legal_widths(owner: RegisterFile | type[RegisterFile], register: Register) -> tuple[int, ...]:
-    if register.widths is not None:
-        return register.widths
-    return owner._widths if owner._widths is not None else (register.width,)
-
-
-def _collect(cls: type[RegisterFile]) -> None:
-    """Take the declarations from the class body, give registers their slots, and check that nothing overlaps."""
-    body = cls.__dict__.values()
-    own = [item for item in body if isinstance(item, Register)]
-    for slot, register in enumerate(own, len(cls.registers)):
-        register.slot = slot
-        if register.offset + register.width > cls.size:
-            raise TypeError(f"{cls.__name__}.{register.name} lies beyond the size of {cls.size:#x}")
-    cls.registers = (*cls.registers, *own)
-    cls.blocks = (*cls.blocks, *(item for item in body if isinstance(item, Blocks)))
-    for item in body:
-        if isinstance(item, Field) and item.register not in cls.registers:
-            raise TypeError(f"{cls.__name__}.{item.name} belongs to a register of another class")
-    for block in cls.blocks:
-        if block.end > cls.size:
-            raise TypeError(f"{cls.__name__}.{block.name} lies beyond the size of {cls.size:#x}")
-    cls._read_lanes = _lanes(cls, READABLE)
-    cls._write_lanes = _lanes(cls, WRITABLE)
-
-
-def _lanes(cls: type[RegisterFile], wanted: frozenset[Access]) -> _Lanes:
-    """Byte offset to the register that answers there; one with nothing to give yields to one that has."""
-    lanes: _Lanes = {}
-    for register in cls.registers:
-        useful = not wanted.isdisjoint(_kinds(register))
-        for at in range(register.offset, register.offset + register.width):
-            other = lanes.get(at)
-            if other is not None and useful and not wanted.isdisjoint(_kinds(other)):
-                raise TypeError(f"{cls.__name__}: {register.name} and {other.name} both answer at {at:#x}")
-            if other is None or useful:
-                lanes[at] = register
-            if any(block.offset <= at < block.end for block in cls.blocks):
-                raise TypeError(f"{cls.__name__}.{register.name} lies inside an array")
-    return lanes
-
-
-def _kinds(register: Register) -> set[Access]:
-    return {register.access, *(field.access for field in register.fields)}
-
-
-def bits_by_access(register: Register) -> dict[Access, int]:
-    """The mask of the bits of each access kind."""
-    left = (1 << 8 * register.width) - 1
-    masks: dict[Access, int] = {}
-    for field in register.fields:
-        mask = field.mask << field.low
-        masks[field.access] = masks.get(field.access, 0) | mask
-        left &= ~mask
-    masks[register.access] = masks.get(register.access, 0) | left
-    return masks
-
-
-def _plan(cls: type[RegisterFile]) -> None:
-    cls._read_plans, cls._write_plans = {}, {}
-    cls._by_register_read, cls._by_register_write = {}, {}
-    for register in cls.registers:
-        reads, writes = _read_plan(cls, register), _write_plan(cls, register)
-        cls._by_register_read[register.slot] = reads
-        cls._by_register_write[register.slot] = writes
-        if register.width in _legal_widths(cls, register):
-            key = register.offset << 4 | register.width
-            if register.offset % register.width == 0 and cls._read_lanes[register.offset] is register:
-                cls._read_plans[key] = reads
-            if register.offset % register.width == 0 and cls._write_lanes[register.offset] is register:
-                cls._write_plans[key] = writes
-    cls._resets = {domain: _reset_plan(cls, domain) for domain in cls.domains}
-    cls._initial = [_initial(register) for register in cls.registers]
-
-
-def _read_plan(cls: type[RegisterFile], register: Register) -> _ReadPlan:
-    masks = bits_by_access(register)
-    readable = sum(mask for access, mask in masks.items() if access in READABLE)
-    hook = None if register.read_hook is None else getattr(cls, register.read_hook)
-    return _ReadPlan(register.slot, readable, masks.get(RC, 0), hook)
-
-
-def _write_plan(cls: type[RegisterFile], register: Register) -> _WritePlan:
-    masks = bits_by_access(register)
-    changes = tuple(
-        (field.low, field.mask, getattr(cls, field.change_hook))
-        for field in register.fields
-        if field.change_hook is not None
-    )
-    return _WritePlan(
-        slot=register.slot,
-        plain=masks.get(RW, 0) | masks.get(WO, 0),
-        clears=masks.get(RW1C, 0),
-        sets=masks.get(RW1S, 0) | masks.get(SC, 0),
-        self_clearing=masks.get(SC, 0),
-        changes=changes,
-        hook=None if register.write_hook is None else getattr(cls, register.write_hook),
-    )
-
-
-def _value_in(reset: Reset, domain: str) -> int | None:
-    return reset if isinstance(reset, int) else reset.get(domain)
-
-
-def _initial(register: Register) -> int:
-    value = _value_in(register.reset, POWER_ON) or 0
-    for field in register.fields:
-        value &= ~(field.mask << field.low)
-        value |= (_value_in(field.reset, POWER_ON) or 0) << field.low
-    return value
-
-
-def _reset_plan(cls: type[RegisterFile], domain: str) -> tuple[tuple[int, int, int], ...]:
-    """(slot, mask of bits that the domain resets, their value)."""
-    plan = []
-    for register in cls.registers:
-        rest = (1 << 8 * register.width) - 1
-        mask = value = 0
-        for field in register.fields:
-            bits = field.mask << field.low
-            rest &= ~bits
-            fresh = _value_in(field.reset, domain)
-            if fresh is not None and field.access is not HWINIT:
-                mask |= bits
-                value |= fresh << field.low
-        fresh = _value_in(register.reset, domain)
-        if fresh is not None and register.access is not HWINIT:
-            mask |= rest
-            value |= fresh & rest
-        if mask:
-            plan.append((register.slot, mask, value))
-    return tuple(plan)
