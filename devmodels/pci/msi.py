@@ -122,7 +122,7 @@ class MsiCapability(Capability, size=8):
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
         super().restore({name: value for name, value in state.items() if name != "held"})
-        self._held = state.get("held", 0)
+        self._held = state.get("held", 0) & (1 << MAX_VECTORS) - 1
 
 
 class Msi32(MsiCapability, size=0x0A):

@@ -199,4 +199,10 @@ class MsixCapability(Capability, size=12):
         table, pending = unnest("table", state), unnest("pending", state)
         super().restore({k: v for k, v in state.items() if not k.startswith(("table.", "pending."))})
         self.table.restore(table)
-        self.pending.bits = sum(word << 8 * int(at) for at, word in pending.items())
+        self.pending.bits = 0
+        places = {str(at): at for at in range(0, self.pba_bytes, 8)}
+        for name, word in pending.items():
+            if name not in places or not 0 <= word < 1 << 64:
+                raise ValueError(f"{self.vectors} MSI-X vectors have no pending bits {word:#x} at {name}")
+            self.pending.bits |= word << 8 * places[name]
+        self.pending.bits &= (1 << self.vectors) - 1

@@ -99,5 +99,8 @@ class VendorBlock(VendorCapability):
         """Take what `save` gave."""
         super().restore({name: value for name, value in state.items() if not name.startswith("body.")})
         self.body[:] = self._first
-        for at, byte in unnest("body", state).items():
-            self.body[int(at)] = byte
+        places = {str(at): at for at in range(len(self.body))}
+        for name, byte in unnest("body", state).items():
+            if name not in places or not 0 <= byte <= 0xFF:
+                raise ValueError(f"a vendor capability of {self.size} bytes cannot hold {byte} at body.{name}")
+            self.body[places[name]] = byte
