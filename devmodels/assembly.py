@@ -153,6 +153,7 @@ def assemble(
     devices: Sequence[Mapping[str, object]] = (),
     ram: int = DEFAULT_RAM,
     shared: bool = True,
+    memory: GuestMemory | None = None,
     clock: ClockKind | str = ClockKind.VIRTUAL,
     profile: Profile = Profile.STRICT,
     on_message: Callable[[int, int], None] | None = None,
@@ -161,10 +162,10 @@ def assemble(
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
     `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives the
-    devices memory that they can only copy from and to.
+    devices memory that they can only copy from and to.  An embedder gives its own `memory` instead.
     """
     assembly = Assembly(
-        memory=GuestMemory(ram_region(ram, shared=shared)),
+        memory=GuestMemory(ram_region(ram, shared=shared)) if memory is None else memory,
         context=IoContext(ClockKind(clock)),
         violations=ViolationLog(profile),
         on_message=on_message,

@@ -1,7 +1,7 @@
 """Where a guest's accesses go: what a CPU, its memory and its interrupt controller give a driver.
 
 A `Target` is the guest's whole world. `guestsim.targets.inprocess` puts it over a `devmodels.machine.Machine`
-in this process; `guestsim.targets.qtest` over a real QEMU.  Nothing above this file knows which one it has.
+in this process; `guestsim.targets.qemu` over a real QEMU.  Nothing above this file knows which one it has.
 """
 
 from __future__ import annotations
