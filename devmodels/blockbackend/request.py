@@ -28,12 +28,23 @@ class Flags(IntFlag):
     MAY_UNMAP = 2
 
 
+HAS_FUA = tuple(bool(Flags(n) & Flags.FUA) for n in range(4))
+"""Whether `FUA` is set, by flags: an index costs a twentieth of an enumeration's `&`."""
+
+HAS_MAY_UNMAP = tuple(bool(Flags(n) & Flags.MAY_UNMAP) for n in range(4))
+"""Whether `MAY_UNMAP` is set, by flags."""
+
+WITH_FUA = tuple(Flags(n) | Flags.FUA for n in range(4))
+"""The same flags with `FUA`, by flags."""
+
+
 class Request:
     """One request to a block node.
 
-    `offset` and `length` are in bytes.  `vectors` are the payload's memoryviews, together `length` bytes long: filled by
-    a read, read by a write, empty otherwise.  When it is over, `error` holds 0 or a positive errno and `done(request)` is
-    called once, perhaps before `submit` returns.  `label` is free text for tests and filters.
+    `offset` and `length` are in bytes.  `vectors` are the payload's memoryviews (of bytes), together `length` bytes
+    long: filled by a read, read by a write, empty otherwise.  When it is over, `error` holds 0 or a positive errno and
+    `done(request)` is called once, perhaps before `submit` returns.  `label` is free text for tests and filters.
+    `started_ns` is the context's clock at `submit`.
     """
 
     __slots__ = ("done", "error", "flags", "label", "length", "offset", "op", "started_ns", "vectors")
@@ -57,3 +68,29 @@ class Request:
         self.label = label
         self.error = 0
         self.started_ns = 0
+
+    def derive(
+        self,
+        offset: int,
+        length: int,
+        vectors: Sequence[memoryview] = (),
+        *,
+        op: Op | None = None,
+        flags: Flags | None = None,
+    ) -> Request:
+        """A request for another range (or with another operation or flags) on this one's behalf; nobody is told
+        when it is done."""
+        return Request(
+            self.op if op is None else op,
+            offset,
+            length,
+            vectors,
+            self.flags if flags is None else flags,
+            None,
+            self.label,
+        )
+
+    def __repr__(self) -> str:
+        label = f" {self.label!r}" if self.label else ""
+        flags = f" {self.flags!s}" if self.flags else ""
+        return f"<{self.op.name} {self.length}@{self.offset:#x}{flags}{label}>"

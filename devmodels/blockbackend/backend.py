@@ -1,0 +1,307 @@
+"""BlockBackend: the one door between a device and its disk.
+
+    submit → (held while stopped) → checks → node → completion → statistics → request.done
+
+A device makes `Request`s and turns their results into guest bytes.  What concerns all of them is done here: bounds
+and permissions, merging of neighbours, the write-cache mode, holding requests while the machine is stopped,
+statistics, the table of what is in flight.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import TracebackType
+
+from devmodels.blockbackend.merge import merged_runs
+from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.request import WITH_FUA, Op, Request
+from devmodels.blockbackend.stats import BlockStats
+from devmodels.iocontext import Cancelled, ClockKind, Event, Task
+from devmodels.iocontext import _Parkable as Parkable
+from devmodels.runstate import RunState
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Coroutine[Parkable, None, None]]
+_WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)
+
+
+class _Batch:
+    """The context manager of `BlockBackend.batch`."""
+
+    __slots__ = ("_backend",)
+
+    def __init__(self, backend: BlockBackend) -> None:
+        self._backend = backend
+
+    def __enter__(self) -> None:
+        self._backend._begin_batch()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._backend._end_batch()
+
+
+class BlockBackend:
+    """A device's disk: `node` with this device's policy and statistics.
+
+    `in_flight` holds every request between `submit` and its completion, in order of submission, those that are held
+    back included.  `read_only` forbids this device what `node` may allow.
+    """
+
+    def __init__(
+        self,
+        node: BlockNode,
+        *,
+        name: str = "",
+        run_state: RunState | None = None,
+        write_cache: bool = True,
+        read_only: bool = False,
+    ) -> None:
+        self.node = node
+        self.name = name or node.node_name
+        self.context = node.context
+        self.read_only = read_only or node.read_only
+        self.stats = BlockStats()
+        self.in_flight: dict[Request, None] = {}
+        self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
+        self._run_state = run_state
+        self._write_cache = write_cache
+        self._handlers: list[Handler] = []
+        self._batch = _Batch(self)
+        self._batch_depth = 0
+        self._pending: list[Request] = []
+        self._held: deque[Request] = deque()
+        self._quiesced = 0
+        self._idle: Event | None = None
+        self._aside = False
+        if run_state is not None:
+            run_state.add_listener(self._run_state_changed)
+        self._configure()
+
+    # --- what the device asks
+
+    @property
+    def size(self) -> int:
+        """The disk's size in bytes."""
+        return self.node.size
+
+    @property
+    def write_cache(self) -> bool:
+        """Whether writes may complete before they are stable.  Switching it concerns requests submitted later."""
+        return self._write_cache
+
+    @write_cache.setter
+    def write_cache(self, on: bool) -> None:
+        self._write_cache = on
+        self._configure()
+
+    def account_invalid(self, op: Op) -> None:
+        """The device has refused a request by itself."""
+        self.stats.account_invalid(op)
+
+    def submit(self, request: Request) -> None:
+        """Start `request`.  Never raises for what goes wrong with it: that is in `request.error` when it is done.
+
+        `request.done` is called exactly once, possibly before this returns.
+        """
+        request.started_ns = self._now()
+        self.in_flight[request] = None
+        if self._aside:
+            self._put_aside(request)
+        else:
+            self._dispatch(request)
+
+    def batch(self) -> _Batch:
+        """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
+        return self._batch
+
+    # --- one request
+
+    def _dispatch(self, request: Request) -> None:
+        """Check `request` and step its coroutine; most end here."""
+        offset = request.offset
+        if offset < 0 or request.length < 0 or offset + request.length > self.node.size:
+            self._complete(request, errno.EIO)
+            return
+        coro = self._handlers[request.op](request)
+        try:
+            parked = coro.send(None)
+        except StopIteration:
+            self._complete(request, 0)
+        except Exception as error:
+            self._complete(request, self._errno(request, error))
+        else:
+            Task(self.context, coro, parked, partial(self._ended, request))
+
+    def _ended(self, request: Request, _result: None, error: BaseException | None) -> None:
+        self._complete(request, 0 if error is None else self._errno(request, error))
+
+    def _errno(self, request: Request, error: BaseException) -> int:
+        """The errno for what a node raised."""
+        if isinstance(error, OSError):
+            return error.errno or errno.EIO
+        if isinstance(error, Cancelled):
+            return errno.ECANCELED
+        logger.error("%s: %r ended with %s: %s", self.name, request, type(error).__name__, error)
+        return errno.EIO
+
+    def _complete(self, request: Request, error: int) -> None:
+        del self.in_flight[request]
+        request.error = error
+        self.stats.account(request, self._now())
+        if self._idle is not None and len(self.in_flight) == len(self._held):
+            self._idle.set()
+        if request.done is not None:
+            request.done(request)
+
+    # --- where requests go, by the modes of the moment
+
+    def _configure(self) -> None:
+        """Set the table of handlers, so that a request pays only for what is switched on."""
+        node = self.node
+        handlers: list[Handler] = [
+            node.read,
+            node.write,
+            node.flush,
+            node.discard,
+            node.write_zeroes,
+            node.secure_erase,
+        ]
+        if self.read_only:
+            for op in _WRITES:
+                handlers[op] = self._refuse
+            handlers[Op.FLUSH] = self._nothing
+        elif not self._write_cache:
+            handlers[Op.WRITE] = partial(self._through, node.write)
+            handlers[Op.WRITE_ZEROES] = partial(self._through, node.write_zeroes)
+        self._handlers = handlers
+
+    async def _refuse(self, _request: Request) -> None:
+        raise OSError(errno.EPERM, "read-only")
+
+    async def _nothing(self, _request: Request) -> None:
+        """Nothing has been written, so nothing is left to flush."""
+
+    async def _through(self, handler: Handler, request: Request) -> None:
+        """Write-through: as with FUA."""
+        stable = request.derive(
+            request.offset, request.length, request.vectors, flags=WITH_FUA[request.flags]
+        )
+        await handler(stable)
+
+    # --- batches
+
+    def _begin_batch(self) -> None:
+        self._batch_depth += 1
+        self._aside = True
+
+    def _end_batch(self) -> None:
+        self._batch_depth -= 1
+        if self._batch_depth:
+            return
+        pending, self._pending = self._pending, []
+        self._set_aside()
+        if self._aside:
+            self._held.extend(pending)
+        elif len(pending) == 1:
+            self._dispatch(pending[0])
+        elif pending:
+            self._dispatch_run(pending)
+
+    def _dispatch_run(self, pending: list[Request]) -> None:
+        for run in merged_runs(pending, self.node.size, self.node.limits):
+            if len(run) == 1:
+                self._dispatch(run[0])
+            else:
+                self.context.start(self._merged(run), _report)
+
+    async def _merged(self, run: list[Request]) -> None:
+        """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""
+        first = run[0]
+        self.stats.account_merged(first.op, len(run) - 1)
+        length = sum(request.length for request in run)
+        vectors = [vector for request in run for vector in request.vectors]
+        whole = first.derive(first.offset, length, vectors)
+        try:
+            await self._handlers[first.op](whole)
+        except Exception:
+            for request in run:
+                self._dispatch(request)
+        else:
+            for request in run:
+                self._complete(request, 0)
+
+    # --- holding
+
+    def _put_aside(self, request: Request) -> None:
+        if self._batch_depth:
+            self._pending.append(request)
+        else:
+            self._held.append(request)
+
+    def _set_aside(self) -> None:
+        stopped = self._run_state is not None and not self._run_state.running
+        self._aside = bool(stopped or self._quiesced or self._batch_depth)
+
+    def _run_state_changed(self, _running: bool) -> None:
+        self._set_aside()
+        self._release_held()
+
+    def _release_held(self) -> None:
+        while self._held and not self._aside:
+            self._dispatch(self._held.popleft())
+
+    def cancel_held(self) -> None:
+        """Complete what is held back with ECANCELED (a reset of the device)."""
+        held, self._held = self._held, deque()
+        for request in held:
+            self._complete(request, errno.ECANCELED)
+
+    async def drain(self) -> None:
+        """Return when nothing runs any more.  What is held back stays held and is not waited for."""
+        while len(self.in_flight) > len(self._held):
+            self._idle = self._idle or Event(self.context)
+            self._idle.clear()
+            await self._idle.wait()
+
+    # --- size
+
+    def add_resize_listener(self, listener: Callable[[int], None]) -> None:
+        """Call `listener(size)` after each change of the disk's size."""
+        self.node.resize_listeners.append(listener)
+
+    async def resize(self, size: int) -> None:
+        """Make the disk `size` bytes long (a multiple of 512); OSError where the node cannot.
+
+        Requests that come meanwhile wait.
+        """
+        if size < 0 or size % 512:
+            raise OSError(errno.EINVAL, f"a disk of {size} bytes: expected a multiple of 512")
+        if self.read_only:
+            raise OSError(errno.EPERM, "read-only")
+        self._quiesced += 1
+        self._set_aside()
+        try:
+            await self.drain()
+            await self.node.truncate(size)
+        finally:
+            self._quiesced -= 1
+            self._set_aside()
+            self._release_held()
+
+    def close(self) -> None:
+        """Leave the run state.  The node stays open.  Idempotent."""
+        if self._run_state is not None:
+            self._run_state.remove_listener(self._run_state_changed)
+
+
+def _report(_result: None, error: BaseException | None) -> None:
+    if error is not None:
+        raise error

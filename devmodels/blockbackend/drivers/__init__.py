@@ -1,0 +1,1 @@
+"""Block drivers, one in each file."""

@@ -1,0 +1,251 @@
+"""`file`: a disk in a regular file, byte for byte (options as QEMU's driver of that name).
+
+Reads are tried inline: preadv2(2) with RWF_NOWAIT gives what is in the page cache; the rest is read by a worker.
+Writes, flushes and changes of allocation go to workers with `aio=threads` and are done inline with `aio=sync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import msgspec
+
+from devmodels.blockbackend.drivers import linux, locking
+from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
+from devmodels.blockbackend.drivers.locking import Permission
+from devmodels.blockbackend.node import SECTOR, BlockNode
+from devmodels.blockbackend.options import BlockOptionError, NodeOptions
+from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
+from devmodels.blockbackend.vectors import ZEROES, clear, window
+from devmodels.iocontext import IoContext
+
+T = TypeVar("T")
+
+IOV_MAX = 1024
+"""The most vectors in one system call (IOV_MAX in <limits.h>)."""
+
+_SIZE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNSUPPORTED = {
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.ENODEV,
+    errno.EPERM,
+    errno.EBUSY,
+}
+
+
+class FileOptions(NodeOptions, frozen=True, kw_only=True):
+    """`filename`; `aio`: where what may block is done; `locking`: image locks (auto: where the host has them)."""
+
+    filename: Annotated[str, msgspec.Meta(min_length=1)]
+    aio: Literal["threads", "sync", "native", "io_uring"] = "threads"
+    locking: Literal["auto", "on", "off"] = "auto"
+
+
+class FileNode(BlockNode):
+    """A raw image in a regular file; a last sector that the file has only in part ends in zeroes."""
+
+    Options: ClassVar[type[NodeOptions]] = FileOptions
+
+    def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
+        super().__init__(options, context, -(-os.fstat(fd).st_size // SECTOR) * SECTOR)
+        self._descriptor = linux.Descriptor(fd)
+        self._fd = fd
+        self._inline = options.aio == "sync"
+        self._nowait = 0 if self._inline else os.RWF_NOWAIT
+        self._unmap = options.discard == "unmap"
+        self._no_flush = options.cache.no_flush
+        self._lost_writes = 0
+        """The errno of a failed write-back: the page cache may claim to be clean, so no later flush can succeed."""
+
+    @classmethod
+    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
+        """Open and lock the image; BlockOptionError where that fails."""
+        assert isinstance(options, FileOptions)
+        if options.aio in ("native", "io_uring"):
+            raise BlockOptionError(f'$.aio: "{options.aio}" is given; expected "threads" or "sync"')
+        if options.cache.direct:
+            raise BlockOptionError("$.cache.direct: true is given; expected false")
+        fd = _open(options)
+        try:
+            _lock(fd, options)
+            return cls(options, context, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close(self) -> None:
+        """Give up the image and its locks, once workers are done with it."""
+        self._fd = -1
+        self._descriptor.close()
+
+    async def _blocking(self, function: Callable[[], T]) -> T:
+        """Run what may block where `aio` says."""
+        if self._inline:
+            return function()
+        return await self.context.worker(self._descriptor.job(function))
+
+    # --- reading
+
+    async def read(self, request: Request) -> None:
+        """What the page cache has at once, the rest by a worker."""
+        try:
+            done = os.preadv(self._fd, request.vectors, request.offset, self._nowait)
+        except OSError:
+            done = 0
+        if done != request.length:
+            await self._blocking(partial(self._read_rest, request, done))
+
+    def _read_rest(self, request: Request, done: int) -> None:
+        rest = window(request.vectors, done, request.length - done)
+        while rest:
+            count = os.preadv(self._fd_now(), rest[:IOV_MAX], request.offset + done)
+            if not count:
+                clear(rest)
+                return
+            done += count
+            rest = window(rest, count, request.length - done)
+
+    def _fd_now(self) -> int:
+        return self._descriptor.fd
+
+    # --- writing
+
+    async def write(self, request: Request) -> None:
+        """Write; with FUA through to stable storage."""
+        if (zeroes := self._as_zeroes(request)) is not None:
+            await self.write_zeroes(zeroes)
+        else:
+            await self._blocking(
+                partial(self._write, request.vectors, request.offset, HAS_FUA[request.flags])
+            )
+
+    def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
+        flags = os.RWF_DSYNC if fua and not self._no_flush else 0
+        rest = list(vectors)
+        left = sum(map(len, rest))
+        try:
+            while left:
+                count = os.pwritev(self._fd_now(), rest[:IOV_MAX], offset, flags)
+                offset += count
+                left -= count
+                rest = window(rest, count, left)
+        except OSError as error:
+            if flags and error.errno not in _SIZE_ERRORS:
+                self._lost_writes = error.errno or errno.EIO
+            raise
+
+    async def flush(self, request: Request) -> None:  # noqa: ARG002
+        """fdatasync(2), unless `cache.no-flush` is on."""
+        if not self._no_flush:
+            await self._blocking(self._sync)
+
+    def _sync(self) -> None:
+        if self._lost_writes:
+            raise OSError(self._lost_writes, "an earlier write-back failed; what it lost is not known")
+        try:
+            os.fdatasync(self._fd_now())
+        except OSError as error:
+            self._lost_writes = error.errno or errno.EIO
+            raise
+
+    # --- allocation
+
+    async def discard(self, request: Request) -> None:
+        """With `discard=unmap`: punch a hole, where the file system can."""
+        if self._unmap and request.length:
+            await self._blocking(partial(self._discard, request.offset, request.length))
+
+    def _discard(self, offset: int, length: int) -> None:
+        try:
+            linux.fallocate(self._fd_now(), FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+
+    async def write_zeroes(self, request: Request) -> None:
+        """Zero a range: by a hole where that is allowed, by allocated zeroes, or by writing them."""
+        unmap = self._unmap and HAS_MAY_UNMAP[request.flags]
+        fua = HAS_FUA[request.flags]
+        await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap, fua))
+
+    def _write_zeroes(self, offset: int, length: int, unmap: bool, fua: bool) -> None:
+        if not length:
+            return
+        modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if unmap else []
+        for mode in [*modes, FALLOC_ZERO_RANGE]:
+            try:
+                linux.fallocate(self._fd_now(), mode, offset, length)
+                break
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+        else:
+            self._overwrite(offset, length)
+        if fua and not self._no_flush:
+            self._sync()
+
+    def _overwrite(self, offset: int, length: int) -> None:
+        zeroes = memoryview(ZEROES)
+        for at in range(offset, offset + length, len(ZEROES)):
+            self._write([zeroes[: offset + length - at]], at, fua=False)
+
+    async def secure_erase(self, request: Request) -> None:
+        """Overwrite in place and sync.  A copy-on-write file system may keep the old blocks all the same."""
+        await self._blocking(partial(self._secure_erase, request.offset, request.length))
+
+    def _secure_erase(self, offset: int, length: int) -> None:
+        self._overwrite(offset, length)
+        if not self._no_flush:
+            self._sync()
+
+    async def truncate(self, size: int) -> None:
+        """Cut or grow the file."""
+        await self._blocking(partial(os.ftruncate, self._fd_now(), size))
+        self._resized(size)
+
+
+def _open(options: FileOptions) -> int:
+    flags = os.O_CLOEXEC | (os.O_RDONLY if options.read_only else os.O_RDWR)
+    try:
+        # O_NONBLOCK: opening a FIFO by mistake must not wait for its other end.
+        fd = os.open(options.filename, flags | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BlockOptionError(f"$.filename: cannot open {options.filename!r}: {reason}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BlockOptionError(f"$.filename: {options.filename!r} is given; expected a regular file")
+    return fd
+
+
+def _lock(fd: int, options: FileOptions) -> None:
+    """Lock as QEMU does for a disk of a guest: readers share the image, a writer has it alone."""
+    if options.locking == "off":
+        return
+    if not locking.supported(fd):
+        if options.locking == "on":
+            raise BlockOptionError(f'$.locking: "on" is given; no such locks on {options.filename!r}')
+        return
+    used = {Permission.CONSISTENT_READ}
+    if not options.read_only:
+        used.add(Permission.WRITE)
+    shared = set(Permission)
+    if not options.force_share:
+        shared.remove(Permission.WRITE)
+    try:
+        locking.lock_image(fd, used, shared)
+    except OSError as error:
+        hint = ""
+        if isinstance(error, locking.ImageLockedError):
+            hint = "; is another process using the image?"
+        raise BlockOptionError(
+            f"$.filename: cannot lock {options.filename!r}: {error.strerror}{hint}"
+        ) from None

@@ -1,0 +1,75 @@
+"""Linux calls that Python's os module lacks, and a file descriptor that workers can share."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+FALLOC_KEEP_SIZE = 0x01
+FALLOC_PUNCH_HOLE = 0x02
+FALLOC_ZERO_RANGE = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = _libc.fallocate64
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2); OSError on failure."""
+    while _fallocate(fd, mode, offset, length) < 0:
+        code = ctypes.get_errno()
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+
+
+class Descriptor:
+    """A file descriptor that is closed when its owner and the last worker that uses it are done.
+
+    Without this a worker could go on with the number of a closed descriptor, which may already name another file.
+    """
+
+    __slots__ = ("_closing", "_lock", "_users", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._users = 0
+        self._closing = False
+        self._lock = threading.Lock()
+
+    def job(self, function: Callable[[], T]) -> Callable[[], T]:
+        """`function` as a job for a worker: the descriptor stays open until it has run (it must run)."""
+        with self._lock:
+            if self._closing:
+                raise OSError(errno.EBADF, "the node is closed")
+            self._users += 1
+
+        def run() -> T:
+            try:
+                return function()
+            finally:
+                self._leave()
+
+        return run
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            last = self._closing and not self._users
+        if last:
+            os.close(self.fd)
+
+    def close(self) -> None:
+        """Close, now or after the last worker.  Idempotent."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            last = not self._users
+        if last:
+            os.close(self.fd)

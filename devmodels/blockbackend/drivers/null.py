@@ -1,0 +1,56 @@
+"""`null-co`: a disk that stores nothing, for measuring what is above it (options as QEMU's driver of that name)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from devmodels.blockbackend.node import SECTOR, BlockNode
+from devmodels.blockbackend.options import NodeOptions, Size
+from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.vectors import clear
+from devmodels.iocontext import IoContext
+
+
+class NullOptions(NodeOptions, frozen=True, kw_only=True):
+    """`size` in bytes; `latency-ns`: how long each request takes; `read-zeroes`: reads fill their buffers."""
+
+    size: Size = 1 << 30
+    latency_ns: Annotated[int, msgspec.Meta(ge=0)] = 0
+    read_zeroes: bool = False
+
+
+class NullNode(BlockNode):
+    """Every request succeeds; a read leaves its buffers alone unless `read-zeroes` is on."""
+
+    Options: ClassVar[type[NodeOptions]] = NullOptions
+
+    def __init__(self, options: NullOptions, context: IoContext) -> None:
+        super().__init__(options, context, -(-options.size // SECTOR) * SECTOR)
+        self._latency = options.latency_ns
+        self._read_zeroes = options.read_zeroes
+
+    @classmethod
+    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
+        """A new disk of nothing."""
+        assert isinstance(options, NullOptions)
+        return cls(options, context)
+
+    async def read(self, request: Request) -> None:
+        """Zeroes, or nothing."""
+        if self._latency:
+            await self.context.sleep(self._latency)
+        if self._read_zeroes:
+            clear(request.vectors)
+
+    async def write(self, request: Request) -> None:  # noqa: ARG002
+        """Forget the payload."""
+        if self._latency:
+            await self.context.sleep(self._latency)
+
+    flush = discard = write_zeroes = secure_erase = write
+
+    async def truncate(self, size: int) -> None:
+        """Any size will do."""
+        self._resized(size)
