@@ -21,7 +21,7 @@ from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
-from devmodels.virtio.device import InFlight, VirtioDevice
+from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
@@ -108,7 +108,7 @@ class Assembly:
         except ValueError:
             raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
 
-    def virtio_device(self, name: str) -> VirtioDevice[InFlight]:
+    def virtio_device(self, name: str) -> VirtioDevice:
         """The virtio device inside the function `name`."""
         function = self.devices[name]
         assert isinstance(function, VirtioPci)

@@ -13,7 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.blockbackend import DRIVERS, BlockBackend, BlockNode, open_node
+from devmodels.blockbackend import BlockBackend, BlockNode, open_node
+from devmodels.blockbackend.opening import DRIVERS
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user import MAX_QUEUES, VhostUserServer
 from devmodels.iocontext import IoContext

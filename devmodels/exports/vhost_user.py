@@ -44,7 +44,7 @@ from devmodels.protocols.vhost_user import (
     ProtocolFeature,
 )
 from devmodels.virtio.constants import MAX_QUEUE_SIZE, Status
-from devmodels.virtio.device import InFlight, VirtioDevice, VirtQueue
+from devmodels.virtio.device import VirtioDevice, VirtQueue
 from devmodels.wire import Codec
 
 log = logging.getLogger("devmodels.vhost-user")
@@ -65,9 +65,6 @@ PROTOCOL_FEATURES = sum(1 << feature for feature in ProtocolFeature)
 
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 _FD_MESSAGES = {Message.SET_VRING_KICK, Message.SET_VRING_CALL, Message.SET_VRING_ERR}
-
-Device = VirtioDevice[InFlight]
-Queue = VirtQueue[InFlight]
 
 
 class ProtocolError(Exception):
@@ -104,7 +101,7 @@ class Notifier:
 class Vring:
     """What the front end set up for one queue."""
 
-    def __init__(self, session: Session, queue: Queue) -> None:
+    def __init__(self, session: Session, queue: VirtQueue) -> None:
         self._session = session
         self.queue = queue
         self.num = 0
@@ -221,7 +218,7 @@ class Session:
     def __init__(
         self,
         sock: socket.socket,
-        device: Device,
+        device: VirtioDevice,
         memory: GuestMemory,
         context: IoContext,
         closed: Callable[[], None],
@@ -697,7 +694,7 @@ class VhostUserServer:
     `device` and `memory` stay the same over all connections; the memory's regions are the front end's.
     """
 
-    def __init__(self, path: str, device: Device, memory: GuestMemory, context: IoContext) -> None:
+    def __init__(self, path: str, device: VirtioDevice, memory: GuestMemory, context: IoContext) -> None:
         if len(device.queues) > MAX_QUEUES:
             raise ValueError(f"{len(device.queues)} queues, vhost-user has at most {MAX_QUEUES}")
         self.path = path

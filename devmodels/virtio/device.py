@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -59,10 +59,7 @@ class InFlight(Protocol):
     chain: Chain
 
 
-R = TypeVar("R", bound=InFlight)
-
-
-class VirtQueue(Generic[R]):
+class VirtQueue:
     """One virtqueue: what the driver set up, its ring once it runs, and its in-flight table (head to request)."""
 
     __slots__ = (
@@ -84,12 +81,12 @@ class VirtQueue(Generic[R]):
         "size",
     )
 
-    def __init__(self, owner: VirtioDevice[R], index: int, max_size: int) -> None:
+    def __init__(self, owner: VirtioDevice, index: int, max_size: int) -> None:
         self.owner = owner
         self.index = index
         self.name = f"{owner.name} queue {index}"
         self.max_size = max_size
-        self.in_flight: dict[int, R] = {}
+        self.in_flight: dict[int, InFlight] = {}
         self.resetting = False
         self.polled = False
         self.on_idle: Callable[[], None] | None = None
@@ -127,7 +124,7 @@ class VirtQueue(Generic[R]):
             return False
         return True
 
-    def finish(self, request: R, written: int) -> None:
+    def finish(self, request: InFlight, written: int) -> None:
         """Give a request back with `written` bytes; the driver sees it at the end of this turn."""
         owner = self.owner
         head = request.chain.head
@@ -169,7 +166,7 @@ class VirtQueue(Generic[R]):
             self.owner.ring_broken(self, error)
 
 
-class VirtioDevice(ABC, Generic[R]):
+class VirtioDevice(ABC):
     """A virtio device without its transport.
 
     `features` are the feature bits it offers; `num_queues` virtqueues have at most `queue_size` entries.
@@ -207,7 +204,7 @@ class VirtioDevice(ABC, Generic[R]):
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
         self._config_changed = False
-        self.queues: list[VirtQueue[R]] = [VirtQueue(self, i, queue_size) for i in range(num_queues)]
+        self.queues: list[VirtQueue] = [VirtQueue(self, i, queue_size) for i in range(num_queues)]
 
     # --- for the device type
 
@@ -220,7 +217,7 @@ class VirtioDevice(ABC, Generic[R]):
         """The driver writes the device configuration space."""
 
     @abstractmethod
-    def handle(self, queue: VirtQueue[R], chain: Chain) -> None:
+    def handle(self, queue: VirtQueue, chain: Chain) -> None:
         """Start the work of one buffer; `queue.finish` gives it back, perhaps before this returns."""
 
     def begin_batch(self) -> None:
@@ -240,7 +237,7 @@ class VirtioDevice(ABC, Generic[R]):
     def device_was_reset(self) -> None:
         """The device has been reset: drop what the type itself keeps."""
 
-    def cancel(self, queue: VirtQueue[R]) -> None:
+    def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""
 
     def usable_queues(self) -> int:
@@ -332,7 +329,7 @@ class VirtioDevice(ABC, Generic[R]):
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
                 self.context.call_soon(lambda q=queue: self.process(q))  # type: ignore[misc]
 
-    def process(self, queue: VirtQueue[R]) -> None:
+    def process(self, queue: VirtQueue) -> None:
         """Take every buffer that is available, at most a ring's worth in one go, then show what is done."""
         ring = queue.ring
         if ring is None or not queue.enabled or self.paused or self.stopped:
@@ -367,7 +364,7 @@ class VirtioDevice(ABC, Generic[R]):
             if self.status & Status.DRIVER_OK and self.transport is not None:
                 self.transport.notify_config()
 
-    def ring_broken(self, queue: VirtQueue[R], error: RingError) -> None:
+    def ring_broken(self, queue: VirtQueue, error: RingError) -> None:
         """The driver broke a ring: report it and ask for a reset."""
         self.violations.report(error.clause, error.summary, queue.name, error.data)
         self.needs_reset()
@@ -377,7 +374,7 @@ class VirtioDevice(ABC, Generic[R]):
 
     # --- queues
 
-    def enable_queue(self, queue: VirtQueue[R]) -> None:
+    def enable_queue(self, queue: VirtQueue) -> None:
         """The driver wrote 1 to queue_enable, or the transport's equivalent."""
         if queue.enabled or queue.resetting or self.resetting:
             return
@@ -385,7 +382,7 @@ class VirtioDevice(ABC, Generic[R]):
         if self.status & Status.DRIVER_OK and queue.start():
             self.process(queue)
 
-    def reset_queue(self, queue: VirtQueue[R]) -> None:
+    def reset_queue(self, queue: VirtQueue) -> None:
         """The driver resets one queue (VIRTIO 1.4 §2.6.1.1.1); complete when `resetting` is False again."""
         if queue.resetting or self.resetting:
             return
@@ -393,7 +390,7 @@ class VirtioDevice(ABC, Generic[R]):
         self.cancel(queue)
         self.settle(queue)
 
-    def settle(self, queue: VirtQueue[R]) -> None:
+    def settle(self, queue: VirtQueue) -> None:
         """A request of `queue` came back or was dropped: a reset that waited for it may be complete."""
         if queue.resetting and not queue.in_flight:
             queue.clear()

@@ -15,7 +15,7 @@ from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, Status
-from devmodels.virtio.device import InFlight, VirtioDevice, VirtQueue
+from devmodels.virtio.device import VirtioDevice, VirtQueue
 
 VENDOR_ID = 0x1AF4
 """PCI vendor of virtio devices, VIRTIO 1.4 §4.1.2."""
@@ -43,8 +43,6 @@ CFG_PCI = 5
 ISR_QUEUE = 1
 ISR_CONFIG = 2
 
-Device = VirtioDevice[InFlight]
-Queue = VirtQueue[InFlight]
 
 _LAYOUT = "VIRTIO 1.4 §4.1.4.3"
 _DRIVER = "VIRTIO 1.4 §4.1.4.3.2"
@@ -63,7 +61,7 @@ class QueueRegisters(RegisterFile, size=0x24):
     queue_notif_config_data = Register(0x20, 2, RO, clause=_LAYOUT)
     queue_reset = Register(0x22, 2, RW, clause=_LAYOUT)
 
-    def __init__(self, transport: VirtioPci | None = None, queue: Queue | None = None) -> None:
+    def __init__(self, transport: VirtioPci | None = None, queue: VirtQueue | None = None) -> None:
         super().__init__()
         if transport is not None and queue is not None:
             self._transport = transport
@@ -254,7 +252,7 @@ class _IsrStatus:
 class _DeviceConfig:
     """The device-specific configuration, VIRTIO 1.4 §4.1.4.6."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: VirtioDevice) -> None:
         self._device = device
 
     def read(self, offset: int, size: int) -> int:
@@ -269,7 +267,7 @@ class _DeviceConfig:
 class _Notify:
     """The notification area, VIRTIO 1.4 §4.1.4.4 and §4.1.5.2."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: VirtioDevice) -> None:
         self._device = device
 
     def read(self, offset: int, size: int) -> int:
@@ -371,7 +369,7 @@ class VirtioPci(PciFunction):
 
     def __init__(
         self,
-        device: Device,
+        device: VirtioDevice,
         *,
         class_code: int,
         name: str,

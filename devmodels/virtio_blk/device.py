@@ -73,7 +73,7 @@ class BlkRequest(Request):
     chain: Chain
     dma: DmaMap | None
     parts: int
-    queue: VirtQueue[BlkRequest]
+    queue: VirtQueue
     status_address: int
 
 
@@ -101,7 +101,7 @@ def _skip(vectors: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int
     return out
 
 
-class VirtioBlk(VirtioDevice[BlkRequest]):
+class VirtioBlk(VirtioDevice):
     """A virtio block device over a `BlockBackend`."""
 
     DEVICE_ID = 2
@@ -130,6 +130,7 @@ class VirtioBlk(VirtioDevice[BlkRequest]):
             violations=violations,
         )
         self.backend = backend
+        self._batch = backend.batch()
         self.options = options
         self._initial_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
@@ -165,7 +166,12 @@ class VirtioBlk(VirtioDevice[BlkRequest]):
         self.backend.write_cache = self._initial_write_cache
         self._rebuild_config()
 
-    def _resized(self) -> None:
+    def cancel(self, queue: VirtQueue) -> None:
+        """Requests that have not started are dropped."""
+        del queue
+        self.backend.cancel_held()
+
+    def _resized(self, _size: int) -> None:
         """The backend has another size: a new capacity, and the driver is told (VIRTIO 1.4 §5.2.6.2)."""
         self._rebuild_config()
         self.config_changed()
@@ -209,14 +215,14 @@ class VirtioBlk(VirtioDevice[BlkRequest]):
     def begin_batch(self) -> None:
         """Neighbouring requests of one doorbell are merged by the backend."""
         if self.options.request_merging:
-            self.backend.begin_batch()
+            self._batch.__enter__()
 
     def end_batch(self) -> None:
         """Submit what the batch collected."""
         if self.options.request_merging:
-            self.backend.end_batch()
+            self._batch.__exit__(None, None, None)
 
-    def handle(self, queue: VirtQueue[BlkRequest], chain: Chain) -> None:
+    def handle(self, queue: VirtQueue, chain: Chain) -> None:
         """Parse one request and submit it; reads and writes take the short way."""
         request = BlkRequest.__new__(BlkRequest)
         request.queue = queue
@@ -406,7 +412,7 @@ class VirtioBlk(VirtioDevice[BlkRequest]):
         for sector, count, flags in segments:
             wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
             part = Request(op, sector * SECTOR, count * SECTOR, (), wanted)
-            part.done = lambda done, whole=request: self._part_done(whole, done)  # type: ignore[misc]
+            part.done = lambda done, whole=request: self._part_done(whole, done)
             self.backend.submit(part)
 
     def _range_limits(self, op: Op) -> tuple[int, int]:
