@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -96,9 +95,6 @@ def qsd_null(size: int) -> Server:
 
 def missing(server: Server) -> str | None:
     """Why `server` cannot be started on this machine; None where its program is there."""
-    if server.program[0] == sys.executable:
-        present = importlib.util.find_spec("devmodels.cli") and importlib.util.find_spec("devmodels.cli.main")
-        return None if present else "devmodels has no command line"
     return None if shutil.which(server.program[0]) else f"{server.program[0]} is not on the PATH"
 
 

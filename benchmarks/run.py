@@ -30,8 +30,8 @@ progress_console = Console(stderr=True)
 
 @app.command()
 def main(
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long each measurement takes.")] = 1.0,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is repeated, in turn.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each measurement takes.")] = 0.5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is repeated, in turn.")] = 9,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only try the whole path; no figures.")] = False,
 ) -> None:

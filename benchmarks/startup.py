@@ -8,12 +8,16 @@ import shutil
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import fresh_machine
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 QEMU = "qemu-system-x86_64"
 QEMU_PROBE = f"{QEMU} (TCG, q35): exec to its first qtest reply"
 TIMEOUT = 20.0
@@ -89,6 +93,20 @@ def _accept(process: subprocess.Popen[bytes], listener: socket.socket, deadline:
     raise ConnectionError("it made no connection")
 
 
+def new_process_once() -> float:
+    """Seconds from the exec of a new Python to its machine's first completed request."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.fresh_machine"], stdout=subprocess.PIPE, cwd=REPOSITORY
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        took = time.perf_counter() - start
+    if line != b"done\n":
+        raise StartupError(f"benchmarks.fresh_machine ended with status {process.returncode}")
+    return took
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One way to start; `once` measures it in seconds, raising `StartupError` where it cannot be done here."""
@@ -112,7 +130,13 @@ class Starts:
 
 def probes() -> list[Probe]:
     """What is compared; the last is the peer."""
-    return [Probe(QEMU_PROBE, qemu_once)]
+    return [
+        Probe(
+            "devmodels: fresh machine to its first completed request, in process", fresh_machine.first_request
+        ),
+        Probe("devmodels: the same, from the exec of a new process", new_process_once),
+        Probe(QEMU_PROBE, qemu_once),
+    ]
 
 
 def measure(probes: Sequence[Probe], rounds: int, step: Callable[[str], None]) -> Starts:
