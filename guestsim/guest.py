@@ -26,6 +26,9 @@ SECOND = 1_000_000_000
 TIMEOUT_NS = 10 * SECOND
 """How long a driver waits for its device, in machine time, where nothing else is said."""
 
+SETTLE_NS = SECOND // 50
+"""How long a guest waits for what may not come, where the machine's clock is real."""
+
 
 @runtime_checkable
 class SteppedClock(Protocol):
@@ -99,6 +102,7 @@ class Guest:
         "_io_base",
         "_mmio_base",
         "_running",
+        "_stalled",
         "interrupts",
         "memory",
         "target",
@@ -116,6 +120,7 @@ class Guest:
         self._cpus: list[VCpu[object]] = []
         self._current: VCpu[object] | None = None
         self._running = False
+        self._stalled = False
 
     @property
     def cpu(self) -> int:
@@ -158,6 +163,12 @@ class Guest:
             target.step_clock(duration_ns)
         await Wait(lambda: target.now_ns() >= until, f"{duration_ns} ns to pass", None)
 
+    async def settle(self, real_ns: int = SETTLE_NS) -> None:
+        """Suspend until nothing happens any more; where only real time could tell, for `real_ns`."""
+        self._stalled = False
+        until = self.target.now_ns() + real_ns
+        await Wait(lambda: self._stalled or self.target.now_ns() >= until, "the machine to settle", None)
+
     # --- running
 
     def start(self, coro: Coroutine[object, None, T], name: str | None = None) -> VCpu[T]:
@@ -192,7 +203,10 @@ class Guest:
                 if self.interrupts.poll():
                     continue
                 alive = self.target.advance()
-                if not self.interrupts.poll() and not self._any_ready():
+                if self.interrupts.poll():
+                    continue
+                self._stalled = not alive
+                if not self._any_ready():
                     self._expire(alive)
         finally:
             self._running = False

@@ -1,7 +1,7 @@
 """The guest's own memory management: who uses which range of guest memory.
 
-First fit over the RAM windows that firmware has told the guest of.  A range is never handed out twice, and giving
-back what isn't in use is an error: both would be bugs of a driver.
+First fit over the RAM windows that firmware has told the guest of; windows that touch are one for the guest.  A range
+is never handed out twice, and giving back what isn't in use is an error: both would be bugs of a driver.
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ class Memory:
     `seed` drives the places that `allocate_far` and `cut` choose.
     """
 
-    __slots__ = ("_free", "_random", "_turn", "_used", "read", "target", "windows", "write")
+    __slots__ = ("_borders", "_free", "_random", "_turn", "_used", "read", "target", "windows", "write")
 
     def __init__(self, target: Target, windows: Sequence[Window], *, seed: int = 0) -> None:
         self.target = target
         self.windows = tuple(sorted(windows, key=lambda window: window.base))
         self.read = target.ram_read
         self.write = target.ram_write
-        self._free = [(window.base, window.end) for window in self.windows]
+        self._borders = [one.end for one, other in pairwise(self.windows) if one.end == other.base]
+        self._free: list[tuple[int, int]] = []
+        for window in self.windows:
+            start = self._free.pop()[0] if window.base in self._borders else window.base
+            self._free.append((start, window.end))
         self._used: dict[int, int] = {}
         self._random = random.Random(seed)
         self._turn = 0
@@ -87,9 +91,9 @@ class Memory:
             raise GuestError(f"freed {address:#x}, which is not allocated")
         start, end = address, address + length
         at = bisect_left(self._free, (start, end))
-        if at < len(self._free) and self._free[at][0] == end and not self._is_window_base(end):
+        if at < len(self._free) and self._free[at][0] == end:
             end = self._free.pop(at)[1]
-        if at and self._free[at - 1][1] == start and not self._is_window_base(start):
+        if at and self._free[at - 1][1] == start:
             start = self._free.pop(at - 1)[0]
         insort(self._free, (start, end))
 
@@ -101,14 +105,18 @@ class Memory:
         return [end - start for start, end in pairwise((0, *cuts, length))]
 
     def allocate_far(self, length: int, align: int = 1) -> int:
-        """As `allocate`, in a place far from others, each window having its turn."""
+        """As `allocate`, in a place far from others: each window has its turn, and each border between two of them."""
         self._turn += 1
-        window = self.windows[self._turn % len(self.windows)]
-        room = (window.size - length) // align
-        for _ in range(_ATTEMPTS if room > 0 else 0):
-            address = -(-window.base // align) * align + self._random.randrange(room) * align
+        turn = self._turn % (len(self.windows) + len(self._borders))
+        for _ in range(_ATTEMPTS):
+            if turn < len(self.windows):
+                window = self.windows[turn]
+                wanted = window.base + self._random.randrange(max(1, window.size - length))
+            else:
+                wanted = self._borders[turn - len(self.windows)] - self._random.randrange(length + 1)
+            address = -(-wanted // align) * align
             at = bisect_left(self._free, (address + 1, 0)) - 1
-            if at >= 0 and self._free[at][0] <= address and address + length <= self._free[at][1]:
+            if at >= 0 and address + length <= self._free[at][1]:
                 self._take(at, address, length)
                 return address
         return self.allocate(length, align)
@@ -120,6 +128,3 @@ class Memory:
         if start < address:
             self._free.insert(at, (start, address))
         self._used[address] = length
-
-    def _is_window_base(self, address: int) -> bool:
-        return any(window.base == address for window in self.windows)

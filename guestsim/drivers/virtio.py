@@ -55,6 +55,10 @@ class NeedsResetError(GuestError):
     """The device has set NEEDS_RESET (VIRTIO 1.4 §2.1.2) and answers nothing before it is reset."""
 
 
+class FeaturesRefusedError(GuestError):
+    """The device did not keep FEATURES_OK: it cannot work with what was accepted (VIRTIO 1.4 §2.2.2)."""
+
+
 class Interrupts(Enum):
     """How a driver hears of used buffers and configuration changes."""
 
@@ -97,7 +101,6 @@ class VirtioDevice:
 
     __slots__ = (
         "_intx",
-        "_isr",
         "_mode",
         "_msix",
         "_multiplier",
@@ -110,6 +113,7 @@ class VirtioDevice:
         "features",
         "function",
         "guest",
+        "isr",
         "needs_reset",
         "offered",
         "on_config_change",
@@ -129,7 +133,7 @@ class VirtioDevice:
                 raise GuestCheckError("VIRTIO 1.4 §4.1.4", f"{function}: no {kind.name} capability")
         self.common = found[CapType.COMMON]
         self._notify = found[CapType.NOTIFY]
-        self._isr = found[CapType.ISR]
+        self.isr = found[CapType.ISR]
         self.config = found.get(CapType.DEVICE)
         self._mode = Interrupts.POLLING
         self._msix: Msix | None = None
@@ -256,7 +260,7 @@ class VirtioDevice:
         if not self.status & Status.FEATURES_OK:
             self.add_status(Status.FAILED)
             names = ", ".join(str(bit) for bit in sorted(self.features))
-            raise GuestError(f"{self.function} refused the features {names} (VIRTIO 1.4 §2.2.2)")
+            raise FeaturesRefusedError(f"{self.function} refused the features {names} (VIRTIO 1.4 §2.2.2)")
 
     def _read_features(self) -> frozenset[int]:
         bits = 0
@@ -373,6 +377,17 @@ class VirtioDevice:
             return lambda _available: bar.write(at, 2, name)
         return lambda available: bar.write(at, 4, available << 16 | name)
 
+    def notify(self, queue: int, value: int, size: int) -> None:
+        """Write any value, in any size, to the notification register of queue `queue`."""
+        self.set("queue_select", queue)
+        offset = self.get("queue_notify_off") * self._multiplier
+        self._notify.bar.write(self._notify.offset + offset, size, value)
+
+    def sees_needs_reset(self) -> bool:
+        """Ask the device whether it has set NEEDS_RESET."""
+        self.needs_reset = self.needs_reset or bool(self.status & Status.NEEDS_RESET)
+        return self.needs_reset
+
     def driver_ok(self) -> None:
         """The driver is ready: the device is live (§3.1.1, step 8)."""
         self.add_status(Status.DRIVER_OK)
@@ -412,7 +427,7 @@ class VirtioDevice:
             self._on_config()
 
     def _on_line(self) -> bool:
-        isr = self._isr.read(Field(0, 1))
+        isr = self.isr.read(Field(0, 1))
         if isr & ISR_QUEUE:
             self.queue_interrupts += 1
             self.service()
@@ -422,8 +437,7 @@ class VirtioDevice:
 
     def _on_config(self) -> None:
         self.config_changes += 1
-        if self.status & Status.NEEDS_RESET:
-            self.needs_reset = True
+        self.sees_needs_reset()
         if self.on_config_change is not None:
             self.on_config_change()
 
@@ -442,8 +456,7 @@ class VirtioDevice:
         try:
             await self.guest.wait_until(look, what, timeout_ns)
         except GuestTimeoutError:
-            self.needs_reset = self.needs_reset or bool(self.status & Status.NEEDS_RESET)
-            if not self.needs_reset:
+            if not self.sees_needs_reset():
                 raise
         if self.needs_reset and not ready():
             raise NeedsResetError(f"waited for {what}: {self.function} has set NEEDS_RESET")

@@ -285,6 +285,11 @@ class VirtioBlk:
         """The queues in use."""
         return list(self.device.queues.values())
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests the device has not answered."""
+        return sum(not pending.done for pending in self._pending)
+
     def set_write_cache(self, *, on: bool) -> None:
         """Switch between write-back and write-through (§5.2.6.1); CONFIG_WCE must have been negotiated."""
         config = self.device.config

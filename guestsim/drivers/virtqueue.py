@@ -71,6 +71,9 @@ class SplitQueue:
 
     `notify(available_index)` tells the device; it is called when the device wants to hear of it.  `kicks` counts the
     notifications sent, `kicks_saved` those the device didn't want.
+
+    After a chain was put together by hand (`expose_raw`) the queue is `raw`: used elements are kept in `collected` as
+    (id, length), and those that belong to no chain of the driver's are not refused.
     """
 
     __slots__ = (
@@ -85,11 +88,13 @@ class SplitQueue:
         "_order",
         "_seen",
         "_used_at",
+        "collected",
         "in_flight",
         "index",
         "kicks",
         "kicks_saved",
         "options",
+        "raw",
         "size",
     )
 
@@ -118,6 +123,8 @@ class SplitQueue:
         self.in_flight: dict[int, Chain] = {}
         self.kicks = 0
         self.kicks_saved = 0
+        self.raw = False
+        self.collected: list[tuple[int, int]] = []
 
     @property
     def addresses(self) -> tuple[int, int, int]:
@@ -159,7 +166,7 @@ class SplitQueue:
             table = self._memory.allocate(DESC.size * count, 16)
             self._memory.write(table, b"".join(_descriptors(readable, writable, range(count))))
             indices = [self._free.popleft()]
-            self._write_descriptor(indices[0], DESC.pack(table, DESC.size * count, DESC_INDIRECT, 0))
+            self.write_descriptors(indices[0], DESC.pack(table, DESC.size * count, DESC_INDIRECT, 0))
         else:
             indices = [self._free.popleft() for _ in range(count)]
             self._write_chain(indices, _descriptors(readable, writable, indices))
@@ -174,12 +181,13 @@ class SplitQueue:
         run = bytearray()
         for index, descriptor in zip(indices, descriptors, strict=True):
             if index != start + len(run) // DESC.size:
-                self._write_descriptor(start, run)
+                self.write_descriptors(start, run)
                 start, run = index, bytearray()
             run += descriptor
-        self._write_descriptor(start, run)
+        self.write_descriptors(start, run)
 
-    def _write_descriptor(self, index: int, data: bytes | bytearray) -> None:
+    def write_descriptors(self, index: int, data: bytes | bytearray) -> None:
+        """Store descriptors into the table from `index` on."""
         self._memory.write(self._desc_at + DESC.size * index, data)
 
     def expose(self, chain: Chain) -> None:
@@ -187,13 +195,24 @@ class SplitQueue:
         self.in_flight[chain.head] = chain
         if self.options.in_order:
             self._order.append(chain.head)
-        slot = (self._available + len(self._added)) % self.size
-        self._added.append(chain.head)
-        self._memory.write(self._avail_at + AVAIL.size + 2 * slot, _U16.pack(chain.head))
+        self._add_head(chain.head)
 
-    def publish(self) -> None:
-        """Show everything added since the last call to the device: move `idx` on (§2.7.13.3)."""
-        self._available = self._available + len(self._added) & _MASK
+    def expose_raw(self, head: int) -> None:
+        """Put any number into the next entry of the available ring, whatever it names."""
+        self.raw = True
+        self._add_head(head)
+
+    def _add_head(self, head: int) -> None:
+        slot = (self._available + len(self._added)) % self.size
+        self._added.append(head)
+        self._memory.write(self._avail_at + AVAIL.size + 2 * slot, _U16.pack(head & _MASK))
+
+    def publish(self, advance: int | None = None) -> None:
+        """Show everything added since the last call to the device: move `idx` on (§2.7.13.3).
+
+        `advance` moves it by another number than that, as no correct driver does.
+        """
+        self._available = self._available + (len(self._added) if advance is None else advance) & _MASK
         self._added.clear()
         self._memory.write(self._avail_at + AVAIL["idx"].offset, _U16.pack(self._available))
 
@@ -227,6 +246,8 @@ class SplitQueue:
         count = index - self._seen & _MASK
         if not count:
             return []
+        if self.raw:
+            return self._poll_raw(index, count)
         if count > len(self.in_flight):
             raise GuestCheckError(
                 "VIRTIO 1.4 §2.7.8",
@@ -246,6 +267,24 @@ class SplitQueue:
                 "VIRTIO 1.4 §2.7.9",
                 f"queue {self.index}: idx moved by {count}, a batch holds {len(finished)} buffers",
             )
+        self._seen = index
+        for chain in finished:
+            if chain.done is not None and chain.used_length is not None:
+                chain.done(chain.used_length)
+        return finished
+
+    def _poll_raw(self, index: int, count: int) -> list[Chain]:
+        if count > self.size:
+            raise GuestCheckError(
+                "VIRTIO 1.4 §2.7.8", f"queue {self.index}: used idx moved by {count} at once"
+            )
+        finished = []
+        for head, length in self._used_elements(count):
+            self.collected.append((head, length))
+            chain = self.in_flight.get(head)
+            if chain is not None:
+                self._retire(chain, length)
+                finished.append(chain)
         self._seen = index
         for chain in finished:
             if chain.done is not None and chain.used_length is not None:
@@ -297,22 +336,27 @@ class SplitQueue:
 
     # --- asking for interrupts
 
+    def write_avail_flags(self, value: int) -> None:
+        """Write the available ring's flags literally."""
+        self._memory.write(self._avail_at, _U16.pack(value))
+
+    def write_used_event(self, value: int) -> None:
+        """Write `used_event` literally (modulo 65536)."""
+        self._memory.write(self._avail_at + AVAIL.size + 2 * self.size, _U16.pack(value & _MASK))
+
     def enable_interrupts(self, after: int = 1) -> None:
         """Ask to be interrupted when `after` more buffers were used (§2.7.7.1); without EVENT_IDX, at each."""
         if self.options.event_idx:
-            self._write_used_event(self._seen + after - 1)
+            self.write_used_event(self._seen + after - 1)
         else:
-            self._memory.write(self._avail_at, _U16.pack(0))
+            self.write_avail_flags(0)
 
     def disable_interrupts(self) -> None:
         """Ask not to be interrupted."""
         if self.options.event_idx:
-            self._write_used_event(self._seen - 1)
+            self.write_used_event(self._seen - 1)
         else:
-            self._memory.write(self._avail_at, _U16.pack(AVAIL_NO_INTERRUPT))
-
-    def _write_used_event(self, value: int) -> None:
-        self._memory.write(self._avail_at + AVAIL.size + 2 * self.size, _U16.pack(value & _MASK))
+            self.write_avail_flags(AVAIL_NO_INTERRUPT)
 
     def _read16(self, address: int) -> int:
         return int.from_bytes(self._memory.read(address, 2), "little")

@@ -1,0 +1,166 @@
+"""Steps that govern a device, the host or time: probe, reset, resize, waiting, statistics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guestsim import workload
+from guestsim.drivers.layouts import BlkFeature, Feature
+from guestsim.drivers.virtio import Interrupts
+from guestsim.drivers.virtio_blk import BLK_FEATURES
+from guestsim.errors import GuestError
+from guestsim.script.outcome import Outcome
+from guestsim.script.requests import bytes_text
+from guestsim.script.schema import FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from guestsim.script.schema import Step
+    from guestsim.script.world import World
+
+_NAMES = {bit.value: bit.name for bit in (*Feature, *BlkFeature)}
+
+
+def _bits(names: Iterable[str | int]) -> set[int]:
+    return {FEATURES[name] if isinstance(name, str) else name for name in names}
+
+
+async def probe(world: World, step: Step) -> Outcome:
+    """Reset a device and bring it up."""
+    it = step.probe
+    assert it is not None
+    driver = world.driver(step.device)
+    wanted = BLK_FEATURES if it.features is None else _bits(it.features)
+    await driver.probe(
+        features=wanted - _bits(it.without),
+        force=_bits(it.force),
+        queues=it.queues,
+        queue_size=it.queue_size,
+        interrupts=Interrupts(it.interrupts),
+        indirect=it.indirect,
+    )
+    device = driver.device
+    world.config_changes_seen[world.device_name(step.device)] = device.config_changes
+    queues = driver.queues
+    names = " ".join(_NAMES.get(bit, str(bit)) for bit in sorted(device.features))
+    return Outcome(
+        f"probe {world.device_name(step.device)} with {it.interrupts}",
+        f"{bytes_text(driver.capacity)}, {len(queues)} queues of {queues[0].size}; {names}",
+        features=device.features,
+        config=dict(driver.config),
+    )
+
+
+async def reset(world: World, step: Step) -> Outcome:
+    """Reset a device."""
+    driver = world.driver(step.device)
+    dropped = driver.in_flight
+    await driver.reset()
+    return Outcome(
+        f"reset {world.device_name(step.device)}", f"done, {dropped} requests dropped", dropped=dropped
+    )
+
+
+async def reset_queue(world: World, step: Step) -> Outcome:
+    """Reset one queue."""
+    it = step.reset_queue
+    assert it is not None
+    driver = world.driver(step.device)
+    before = driver.in_flight
+    await driver.reset_queue(it.queue, it.size)
+    dropped = before - driver.in_flight
+    return Outcome(f"reset queue {it.queue}", f"done, {dropped} requests dropped", dropped=dropped)
+
+
+async def write_cache(world: World, step: Step) -> Outcome:
+    """Switch the write cache."""
+    assert step.write_cache is not None
+    on = step.write_cache.on
+    driver = world.driver(step.device)
+    driver.set_write_cache(on=on)
+    value = driver.config["writeback"]
+    return Outcome(f"switch the write cache {'on' if on else 'off'}", f"writeback is {value}", value=value)
+
+
+async def config(world: World, step: Step) -> Outcome:
+    """Read the configuration space."""
+    driver = world.driver(step.device)
+    found = driver.config
+    return Outcome(
+        "read the configuration", ", ".join(f"{key} {value}" for key, value in found.items()), config=found
+    )
+
+
+async def statistics(world: World, step: Step) -> Outcome:
+    """Ask the host for a device's counters."""
+    name = world.device_name(step.device)
+    found = world.target.statistics(name)
+    shown = ", ".join(f"{key} {value}" for key, value in found.items() if value and not key.endswith("_ns"))
+    return Outcome(f"statistics of {name}", shown, statistics=found)
+
+
+async def resize(world: World, step: Step) -> Outcome:
+    """The host resizes a drive."""
+    it = step.resize
+    assert it is not None
+    world.target.resize(it.drive, it.to)
+    return Outcome(f"the host resizes {it.drive} to {bytes_text(it.to)}")
+
+
+async def image(world: World, step: Step) -> Outcome:
+    """The host reads a drive's file."""
+    it = step.image
+    assert it is not None
+    path = world.images.get(it.drive)
+    if path is None:
+        raise GuestError(f"drive {it.drive!r} has no file of the script's own")
+    with path.open("rb") as file:
+        file.seek(it.at)
+        data = file.read(it.length)
+    return Outcome(
+        f"the host looks at {bytes_text(it.length)} of {it.drive} at {bytes_text(it.at)}", data=data
+    )
+
+
+async def random(world: World, step: Step) -> Outcome:
+    """Requests at random."""
+    it = step.random
+    assert it is not None
+    driver = world.driver(step.device)
+    length = driver.capacity - it.at if it.length is None else it.length
+    mix = tuple((kind, getattr(it.mix, kind)) for kind in workload.KINDS)
+    work = workload.Workload(
+        it.at, length, it.requests, it.seed, it.depth, it.max_length, it.scatter, tuple(mix)
+    )
+    counts = await workload.run(driver, work)
+    shown = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
+    return Outcome(
+        f"{it.requests} requests at random, seed {it.seed}, depth {it.depth}", f"all as modelled: {shown}"
+    )
+
+
+async def sleep(world: World, step: Step) -> Outcome:
+    """Let time pass."""
+    assert step.sleep is not None
+    await world.guest.sleep(step.sleep)
+    return Outcome(f"let {step.sleep / 1e6:g} ms pass")
+
+
+async def wait_for(world: World, step: Step) -> Outcome:
+    """Wait for something of the device's."""
+    what = step.wait_for
+    driver = world.driver(step.device)
+    device = driver.device
+    if what == "idle":
+        await world.guest.settle()
+        return Outcome("wait until nothing happens", needs_reset=device.sees_needs_reset())
+    if what == "needs-reset":
+        await world.guest.wait_until(device.sees_needs_reset, f"{device.function} to set NEEDS_RESET")
+        return Outcome("wait for NEEDS_RESET", f"status {int(device.status):#04x}", needs_reset=True)
+    name = world.device_name(step.device)
+    seen = world.config_changes_seen[name]
+    await device.wait_for(lambda: device.config_changes > seen, f"a configuration change of {name}")
+    world.config_changes_seen[name] = device.config_changes
+    found = driver.config
+    return Outcome("wait for a configuration change", f"capacity {bytes_text(driver.capacity)}", config=found)

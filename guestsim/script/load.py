@@ -1,0 +1,185 @@
+"""Reading scripts: YAML files, whose every mistake is told in one line with file, line, place and what was expected."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from guestsim.script.schema import ACTIONS, Script
+from guestsim.script.values import decode_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIX = ".guest.yaml"
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_PART = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+_EXPECTED = re.compile(r"^Expected `(?P<expected>.*)`, got `(?P<given>.*)`$")
+_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
+_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
+_CHOICE = re.compile(r"^Invalid enum value (?P<given>.*)$")
+_WORDS = {"object": "mapping", "array": "list", "str": "text", "int": "number", "bool": "true or false"}
+_ACTION_NAMES = frozenset(name.replace("_", "-") for name in ACTIONS)
+
+
+class ScriptError(Exception):
+    """A script is wrong; the text is the one line that a user sees."""
+
+    def __init__(self, file: str, line: int, where: str, problem: str) -> None:
+        place = f"{where}: " if where else ""
+        super().__init__(f"{file}:{line}: {place}{' '.join(problem.split())}")
+
+
+class Source:
+    """A script's file with the lines of its parts. `path` is a part's place, as in `steps[3].read.length`."""
+
+    __slots__ = ("_tree", "file")
+
+    def __init__(self, file: str, tree: object = None) -> None:
+        self.file = file
+        self._tree = tree
+
+    def line(self, path: str, key: str | None = None) -> int:
+        """The line of a part, or of `key` inside it; of what surrounds it where it has none of its own."""
+        node = self._tree
+        line = _start(node)
+        for part in (*_parts(path), *((key,) if key is not None else ())):
+            if isinstance(node, CommentedMap) and part in node:
+                line = node.lc.key(part)[0] + 1
+            elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+                line = node.lc.item(part)[0] + 1
+            else:
+                break
+            node = node[part]
+        return line
+
+    def error(self, path: str, problem: str, key: str | None = None) -> ScriptError:
+        """An error about a part."""
+        return ScriptError(self.file, self.line(path, key), path, problem)
+
+
+def load(path: Path) -> tuple[Script, Source]:
+    """Read and check a YAML script; ScriptError says what is wrong with it."""
+    file = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScriptError(file, 1, "", f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScriptError(file, 1, "", f"is not UTF-8 text: {error.reason}") from error
+    return parse(text, file)
+
+
+def parse(text: str, file: str) -> tuple[Script, Source]:
+    """Check the text of a YAML script; ScriptError says what is wrong with it."""
+    try:
+        tree = YAML().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise ScriptError(file, mark.line + 1 if mark else 1, "", f"not YAML: {problem}") from error
+    except (YAMLError, ValueError) as error:
+        raise ScriptError(file, 1, "", f"not YAML: {error}") from error
+    source = Source(file, tree)
+    if not isinstance(tree, CommentedMap):
+        raise ScriptError(file, 1, "", "expected a mapping with name, machine, drives, devices and steps")
+    try:
+        return msgspec.convert(_plain(tree, ""), Script, dec_hook=decode_hook), source
+    except msgspec.ValidationError as error:
+        raise _explain(error, source) from None
+
+
+def _start(node: object) -> int:
+    return node.lc.line + 1 if isinstance(node, CommentedMap | CommentedSeq) else 1
+
+
+def _parts(path: str) -> Iterator[str | int]:
+    for match in _PART.finditer(path):
+        if match[2] is not None:
+            yield int(match[2])
+        elif match[1] is not None:
+            yield match[1]
+
+
+def _plain(node: object, key: str) -> object:
+    """The tree as plain values. A bare word in a list of steps is a step, and a step without parameters has none."""
+    if isinstance(node, dict):
+        return {
+            str(name): {} if value is None and name in _ACTION_NAMES else _plain(value, str(name))
+            for name, value in node.items()
+        }
+    if isinstance(node, list):
+        steps = key in ("steps", "together", "submit", "parallel")
+        return [
+            {item: {}} if steps and isinstance(item, str) and item in _ACTION_NAMES else _plain(item, key)
+            for item in node
+        ]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return str(node)
+
+
+def _explain(error: msgspec.ValidationError, source: Source) -> ScriptError:
+    """A line in our own words for what msgspec found."""
+    match = _PATH.match(str(error))
+    assert match is not None
+    what, path = match["what"], match["path"] or ""
+    if found := _UNKNOWN.match(what):
+        known = ", ".join(_known(path))
+        return source.error(path, f"unknown key {found['name']!r}, expected one of {known}", found["name"])
+    if found := _MISSING.match(what):
+        return source.error(path, f"{found['name']} is missing")
+    if found := _EXPECTED.match(what):
+        return source.error(path, f"given {_say(found['given'])}, expected {_say(found['expected'])}")
+    if found := _CHOICE.match(what):
+        return source.error(
+            path, f"given {found['given']}, expected one of {', '.join(_choices(_hint(path)))}"
+        )
+    return source.error(path, what)
+
+
+def _say(kinds: str) -> str:
+    words = [_WORDS.get(kind.strip(), kind.strip()) for kind in kinds.split("|") if kind.strip() != "null"]
+    return " or ".join(words)
+
+
+def _hint(path: str) -> object:
+    """The type of what lies at `path`."""
+    hint: object = Script
+    for part in _parts(path):
+        kind = _structure(hint)
+        if isinstance(part, str) and kind is not None:
+            fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+            hint = fields.get(part, object)
+    return hint
+
+
+def _known(path: str) -> list[str]:
+    """The keys that the structure at `path` may have."""
+    kind = _structure(_hint(path))
+    return [field.encode_name for field in msgspec.structs.fields(kind)] if kind is not None else []
+
+
+def _structure(hint: object) -> type[msgspec.Struct] | None:
+    """The structure inside a type such as `list[Step] | None`."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint
+    inner = (_structure(argument) for argument in get_args(hint))
+    return next((kind for kind in inner if kind is not None), None)
+
+
+def _choices(hint: object) -> list[str]:
+    """The values of a Literal inside a type."""
+    if get_origin(hint) is Literal:
+        return [str(value) for value in get_args(hint)]
+    return [choice for argument in get_args(hint) for choice in _choices(argument)]

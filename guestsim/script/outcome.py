@@ -1,0 +1,159 @@
+"""What came of a step, and whether it is what the script expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from guestsim.drivers.layouts import BlkStatus
+from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
+from guestsim.drivers.virtio_blk import DroppedError
+from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
+from guestsim.script.schema import FEATURES, Bounds
+from guestsim.script.values import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from guestsim.script.schema import Expect
+
+ERRORS: dict[type[GuestError], str] = {
+    NeedsResetError: "needs-reset",
+    DroppedError: "dropped",
+    FeaturesRefusedError: "refused",
+    GuestTimeoutError: "timeout",
+    GuestCheckError: "check",
+}
+"""Names that a script has for what can end a step."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the guest did in a step (`did`) and what it got; fields that the step doesn't have are None.
+
+    `error` is the exception that ended it; `request` says that a status belongs to it.
+    """
+
+    did: str
+    answered: str = ""
+    request: bool = False
+    status: int | None = None
+    used_length: int | None = None
+    data: bytes | None = None
+    id: str | None = None
+    value: int | None = None
+    features: frozenset[int] | None = None
+    config: dict[str, int] | None = None
+    lifetime: dict[str, int] | None = None
+    statistics: dict[str, int] | None = None
+    used: list[tuple[int, int]] | None = None
+    needs_reset: bool | None = None
+    dropped: int | None = None
+    interrupts: int | None = None
+    config_changes: int | None = None
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    error: GuestError | None = None
+
+
+def status_name(status: int | None) -> str:
+    """A status byte as people call it."""
+    if status is None:
+        return "no status"
+    return BlkStatus(status).name if status in set(BlkStatus) else f"status {status}"
+
+
+def check(expect: Expect, outcome: Outcome) -> list[str]:
+    """Everything in which `outcome` is not what was expected, one line each."""
+    return [
+        *_check_error(expect, outcome),
+        *_check_answer(expect, outcome),
+        *_check_tables(expect, outcome),
+        *_check_violations(expect, outcome),
+    ]
+
+
+def _check_error(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    error = outcome.error
+    if error is None:
+        if expect.error is not None:
+            yield f"expected the error {expect.error}, but the step went well"
+        return
+    kind = next((name for kind, name in ERRORS.items() if isinstance(error, kind)), "other")
+    if kind != expect.error:
+        yield (
+            str(error) if expect.error is None else f"expected the error {expect.error}, but {kind}: {error}"
+        )
+
+
+def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    if outcome.error is not None:
+        return
+    if outcome.request:
+        wanted = "OK" if expect.status is None else expect.status
+        if wanted not in (status_name(outcome.status), outcome.status):
+            yield f"status {status_name(outcome.status)}, expected {wanted}"
+    simple = ("used_length", "id", "needs_reset", "dropped")
+    for name in simple:
+        yield from _equal(name, getattr(outcome, name), getattr(expect, name))
+    for name in ("interrupts", "config_changes"):
+        yield from _number(name, getattr(outcome, name), getattr(expect, name))
+    if expect.value is not None:
+        mask = -1 if expect.mask is None else expect.mask
+        if outcome.value is None or outcome.value & mask != expect.value:
+            found = "none" if outcome.value is None else f"{outcome.value & mask:#x}"
+            yield f"value {found}, expected {expect.value:#x}"
+    if expect.data is not None:
+        if outcome.data is None:
+            yield f"no data, expected {expect.data}"
+        elif (where := difference(outcome.data, expect.data.data(len(outcome.data)))) is not None:
+            yield f"data {where} ({expect.data})"
+    if expect.used is not None:
+        wanted_used = [(one.id, one.length) for one in expect.used]
+        yield from _equal("used", outcome.used, wanted_used)
+
+
+def _check_tables(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    if outcome.error is not None:
+        return
+    for name in ("config", "lifetime", "statistics"):
+        wanted: Mapping[str, int | Bounds] | None = getattr(expect, name)
+        if wanted is None:
+            continue
+        found: Mapping[str, int] = getattr(outcome, name) or {}
+        for key, value in wanted.items():
+            yield from _number(f"{name} {key}", found.get(key), value)
+    for feature in expect.features or ():
+        bit = FEATURES.get(feature) if isinstance(feature, str) else feature
+        if bit not in (outcome.features or ()):
+            yield f"feature {feature} was not negotiated"
+
+
+def _check_violations(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    if expect.violation is None:
+        wanted = []
+    else:
+        wanted = [expect.violation] if isinstance(expect.violation, str) else expect.violation
+    for clause, what in outcome.violations:
+        if not any(_begins(clause, prefix) for prefix in wanted):
+            yield f"violation of {clause}: {what}"
+    for prefix in wanted:
+        if not any(_begins(clause, prefix) for clause, _ in outcome.violations):
+            yield f"expected a violation of {prefix}, none was reported"
+
+
+def _begins(clause: str, prefix: str) -> bool:
+    """Whether `clause` is `prefix` or lies inside it: §2.7 holds §2.7.5, not §2.71."""
+    return clause == prefix or clause.startswith((f"{prefix}.", f"{prefix} "))
+
+
+def _equal(name: str, found: object, wanted: object) -> Iterator[str]:
+    if wanted is not None and found != wanted:
+        yield f"{name.replace('_', '-')} {found}, expected {wanted}"
+
+
+def _number(name: str, found: int | None, wanted: int | Bounds | None) -> Iterator[str]:
+    if isinstance(wanted, Bounds):
+        if found is None or found < wanted.least or (wanted.most is not None and found > wanted.most):
+            yield f"{name.replace('_', '-')} {found}, expected {wanted}"
+    else:
+        yield from _equal(name, found, wanted)

@@ -1,0 +1,207 @@
+"""Performing a script's steps on its world, and reporting each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from guestsim.errors import GuestError
+from guestsim.script import control, raw, requests
+from guestsim.script.outcome import Outcome, check
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from guestsim.drivers.virtio_blk import VirtioBlk
+    from guestsim.guest import VCpu
+    from guestsim.script.schema import Step
+    from guestsim.script.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step as it went: `did` and `answered` in words, and `failures`, one line each, empty where all is well.
+
+    `difference` is why the target answers otherwise than the script expects elsewhere, where it says so.
+    """
+
+    path: str
+    line: int
+    did: str
+    answered: str
+    failures: tuple[str, ...] = ()
+    note: str | None = None
+    difference: str | None = None
+    cpu: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was as expected."""
+        return not self.failures
+
+
+class StepFailedError(Exception):
+    """A step was not as expected: it has been reported, and the script ends here."""
+
+
+_SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
+    "probe": control.probe,
+    "reset": control.reset,
+    "reset_queue": control.reset_queue,
+    "write_cache": control.write_cache,
+    "config": control.config,
+    "statistics": control.statistics,
+    "resize": control.resize,
+    "image": control.image,
+    "random": control.random,
+    "sleep": control.sleep,
+    "get": raw.get,
+    "set": raw.set_,
+    "notify": raw.notify,
+    "allocate": raw.allocate,
+    "poke": raw.poke,
+    "peek": raw.peek,
+    "table": raw.table,
+    "chain": raw.chain,
+}
+
+
+@dataclass(slots=True)
+class Performer:
+    """Performs steps one after another; `on_report` hears of each, with `quiet` only of those that fail."""
+
+    world: World
+    on_report: Callable[[StepReport], None]
+    quiet: int = field(default=0)
+
+    async def perform(self, steps: Sequence[Step], path: str) -> None:
+        """Perform steps; StepFailedError at the first that isn't as expected."""
+        for number, step in enumerate(steps):
+            await self._step(step, f"{path}[{number}]")
+
+    async def _step(self, step: Step, path: str) -> None:
+        driver = self._counted(step)
+        before = _counts(driver)
+        try:
+            outcome = await self._act(step, path)
+        except GuestError as error:
+            outcome = Outcome(step.action.replace("_", "-"), str(error), error=error)
+        driver = driver or self._counted(step)
+        outcome.interrupts, outcome.config_changes = (
+            now - then for now, then in zip(_counts(driver), before, strict=True)
+        )
+        outcome.violations = self.world.new_violations()
+        self._report(step, path, outcome)
+
+    def _counted(self, step: Step) -> VirtioBlk | None:
+        """The driver whose interrupts a step is about; None before the device's first probe."""
+        name = step.device
+        if name is None and len(self.world.device_names) == 1:
+            name = self.world.device_names[0]
+        return self.world.drivers.get(name) if name is not None else None
+
+    def _report(self, step: Step, path: str, outcome: Outcome) -> None:
+        target = self.world.target.name
+        failures = tuple(check(step.expected_on(target), outcome))
+        different = step.on_qemu if target == "qemu" else step.on_devmodels
+        answer = outcome.answered
+        if outcome.interrupts:
+            plural = "s" if outcome.interrupts > 1 else ""
+            answer += f"{', ' if answer else ''}{outcome.interrupts} interrupt{plural}"
+        if outcome.violations:
+            answer += "".join(f"; violation of {clause}: {what}" for clause, what in outcome.violations)
+        if failures or not self.quiet:
+            self.on_report(
+                StepReport(
+                    path,
+                    self.world.source.line(path),
+                    outcome.did,
+                    answer,
+                    failures,
+                    step.note,
+                    different.because if different is not None else None,
+                    self.world.guest.cpu,
+                )
+            )
+        if failures:
+            raise StepFailedError(path)
+
+    # --- actions
+
+    async def _act(self, step: Step, path: str) -> Outcome:
+        action = step.action
+        if action in requests.BUILDERS:
+            operation, text = requests.build(step)
+            answer = await self.world.driver(step.device).execute(operation, queue=step.queue)
+            return requests.answered(step, text, answer)
+        if action in _SIMPLE:
+            return await _SIMPLE[action](self.world, step)
+        if step.together is not None:
+            await self._submit(step, step.together, f"{path}.together")
+            return await self._answers(f"{len(step.together)} requests with one notification")
+        if step.submit is not None:
+            await self._submit(step, step.submit, f"{path}.submit")
+            return Outcome(f"submit {len(step.submit)} requests", "in flight")
+        if step.repeat is not None:
+            return await self._repeat(step, path)
+        if step.parallel is not None:
+            return await self._parallel(step, path)
+        if step.wait_for == "answers":
+            return await self._answers("wait for all answers")
+        return await control.wait_for(self.world, step)
+
+    async def _submit(self, step: Step, items: Sequence[Step], path: str) -> None:
+        driver = self.world.driver(step.device)
+        operations = [requests.build(item)[0] for item in items]
+        pending = await driver.submit(operations, queue=step.queue)
+        for number, (item, one) in enumerate(zip(items, pending, strict=True)):
+            self.world.submitted.append((item, f"{path}[{number}]", driver, one))
+
+    async def _answers(self, text: str) -> Outcome:
+        """Finish what was submitted, holding each to its own expectation."""
+        submitted = self.world.submitted
+        self.world.submitted = []
+        failed = None
+        for item, path, driver, pending in submitted:
+            did = requests.build(item)[1]
+            try:
+                outcome = requests.answered(item, did, await driver.finish(pending))
+            except GuestError as error:
+                outcome = Outcome(did, str(error), error=error)
+            try:
+                self._report(item, path, outcome)
+            except StepFailedError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return Outcome(text, f"{len(submitted)} answers")
+
+    async def _repeat(self, step: Step, path: str) -> Outcome:
+        assert step.repeat is not None
+        self.quiet += 1
+        try:
+            for _ in range(step.repeat.times):
+                await self.perform(step.repeat.steps, f"{path}.repeat.steps")
+        finally:
+            self.quiet -= 1
+        return Outcome(f"{len(step.repeat.steps)} steps, {step.repeat.times} times")
+
+    async def _parallel(self, step: Step, path: str) -> Outcome:
+        assert step.parallel is not None
+        cpus: list[VCpu[None]] = [
+            self.world.guest.start(self.perform(steps, f"{path}.parallel[{number}]"))
+            for number, steps in enumerate(step.parallel)
+        ]
+        await self.world.guest.wait_until(
+            lambda: all(cpu.finished for cpu in cpus), "the vCPUs to end", timeout_ns=_PARALLEL_TIMEOUT_NS
+        )
+        for cpu in cpus:
+            cpu.result()
+        return Outcome(f"{len(cpus)} vCPUs side by side", "all ended")
+
+
+_PARALLEL_TIMEOUT_NS = 600 * 1_000_000_000
+
+
+def _counts(driver: VirtioBlk | None) -> tuple[int, int]:
+    return (driver.device.queue_interrupts, driver.device.config_changes) if driver is not None else (0, 0)

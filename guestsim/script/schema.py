@@ -1,0 +1,418 @@
+"""What a script may say: one structure for each step, checked by msgspec. docs/scripts.md explains them to users."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from guestsim.drivers.layouts import BLK_CONFIG, COMMON_CFG, BlkFeature, BlkType, Feature
+from guestsim.script.values import Duration, Pattern, Size
+
+TargetName = Literal["devmodels", "qemu"]
+TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu")
+StatusName = Literal["OK", "IOERR", "UNSUPP"]
+ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check"]
+
+FEATURES: dict[str, int] = {bit.name: bit.value for bit in (*Feature, *BlkFeature)}
+"""Feature names as the specification has them, without VIRTIO_F_ and VIRTIO_BLK_F_."""
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
+    """What all structures of a script have in common."""
+
+
+# --- the machine
+
+
+class MachinePart(_Part):
+    """The machine: its clock, how devices reach memory (given by the user where not said), and how much there is."""
+
+    clock: Literal["virtual", "stepped", "wall"] = "virtual"
+    memory: Literal["shared", "bounced"] | None = None
+    ram: Size = Size(64 << 20)
+
+
+# --- parts of steps
+
+
+class Range(_Part):
+    """A range of the disk, in bytes."""
+
+    at: Size = Size(0)
+    length: Size = Size(512)
+
+
+class Probe(_Part):
+    """Reset the device and bring it up as an operating system would."""
+
+    features: list[str | int] | None = None
+    without: list[str | int] = []
+    force: list[str | int] = []
+    queues: int | None = None
+    queue_size: int | None = None
+    interrupts: Literal["msix", "intx", "polling"] = "msix"
+    indirect: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (*(self.features or ()), *self.without, *self.force):
+            if isinstance(name, str) and name not in FEATURES:
+                raise ValueError(
+                    f"feature {name!r}, expected a number or one of {', '.join(sorted(FEATURES))}"
+                )
+
+
+class Read(Range):
+    """Read, into `scatter` buffers."""
+
+    scatter: int = 1
+
+
+class Write(Pattern, rename="kebab", kw_only=True):
+    """Write a pattern, from `scatter` buffers."""
+
+    at: Size = Size(0)
+    length: Size = Size(512)
+    scatter: int = 1
+
+
+class Zero(Range):
+    """Write zeroes; with `unmap` the device may deallocate."""
+
+    unmap: bool = False
+
+
+class WriteCache(_Part):
+    """Switch the write cache."""
+
+    on: bool
+
+
+class RawRequest(_Part):
+    """A request put together literally.
+
+    The device reads a header of `type`, `reserved` and `sector`, cut or extended to `header` bytes, then `data`;
+    it may write `writable` bytes (the status byte last).  `readable-split` and `writable-split` are the lengths of the
+    chain's segments.
+    """
+
+    type: str | int
+    reserved: int = 0
+    sector: int = 0
+    header: int = 16
+    data: RawData | None = None
+    ranges: list[RawRange] = []
+    writable: Size = Size(1)
+    readable_split: list[int] | None = None
+    writable_split: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.type, str) and self.type not in BlkType.__members__:
+            raise ValueError(
+                f"type {self.type!r}, expected a number or one of {', '.join(BlkType.__members__)}"
+            )
+
+
+class RawData(Pattern, kw_only=True):
+    """`length` bytes of a pattern."""
+
+    length: Size
+
+
+class RawRange(_Part):
+    """One segment of a discard, write-zeroes or secure-erase request, in sectors."""
+
+    sector: int = 0
+    sectors: int = 1
+    flags: int = 0
+
+
+class ResetQueue(_Part):
+    """Reset one queue and set it up again, with `size` entries."""
+
+    queue: int = 0
+    size: int | None = None
+
+
+class Resize(_Part):
+    """The host gives a drive a new size."""
+
+    drive: str
+    to: Size
+
+
+class Place(_Part):
+    """Where a register is; exactly one kind of place.
+
+    `register`: the virtio common configuration, by name.  `config`: the device configuration, by name.  `isr`.
+    `bar` with `offset`, also through the PCI configuration access capability (`window`).  `pci`: an offset in
+    configuration space.  `address`: memory space.  `port`: I/O space.  `size` is for those without a name.
+    """
+
+    register: str | None = None
+    config: str | None = None
+    isr: bool | None = None
+    bar: int | None = None
+    pci: int | None = None
+    address: int | None = None
+    port: int | None = None
+    offset: int = 0
+    size: Literal[1, 2, 4, 8] = 4
+    window: bool = False
+
+    def __post_init__(self) -> None:
+        kinds = ("register", "config", "isr", "bar", "pci", "address", "port")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"{' and '.join(given) or 'no place'}, expected one of {', '.join(kinds)}")
+        if self.register is not None and self.register not in COMMON_CFG.fields:
+            raise ValueError(f"register {self.register!r}, expected one of {', '.join(COMMON_CFG.fields)}")
+        if self.config is not None and self.config not in BLK_CONFIG.fields:
+            raise ValueError(f"config {self.config!r}, expected one of {', '.join(BLK_CONFIG.fields)}")
+
+
+class Set(Place, kw_only=True):
+    """Write a register."""
+
+    value: int
+
+
+class Notify(_Part):
+    """Write a queue's notification register, by default with the queue's number."""
+
+    queue: int = 0
+    value: int | None = None
+    size: Literal[1, 2, 4] = 2
+
+
+class Allocate(_Part):
+    """Take a piece of guest memory and give it a name."""
+
+    name: str
+    size: Size
+    align: int = 16
+    data: Pattern | None = None
+
+
+class Poke(Pattern, kw_only=True):
+    """Write guest memory at `at`: an address, a name, or name+number."""
+
+    at: str | int
+    length: Size | None = None
+
+
+class Peek(_Part):
+    """Read guest memory at `at`: an address, a name, or name+number."""
+
+    at: str | int
+    length: Size
+
+
+class Descriptor(_Part):
+    """One descriptor, literally. `flags` by name or as a number."""
+
+    index: int = 0
+    at: str | int = 0
+    length: int = 0
+    flags: list[Literal["next", "write", "indirect"]] | int = []
+    next: int = 0
+
+
+class Table(_Part):
+    """Descriptors written to a piece of memory: an indirect table."""
+
+    at: str | int
+    descriptors: list[Descriptor]
+
+
+class Chain(_Part):
+    """Write descriptors and the available ring literally, and notify.
+
+    `heads` go into the next entries of the available ring; `advance` moves `idx` by another number than there are
+    heads; `avail-flags` and `used-event` are written where given.
+    """
+
+    queue: int = 0
+    descriptors: list[Descriptor] = []
+    heads: list[int] = []
+    advance: int | None = None
+    avail_flags: int | None = None
+    used_event: int | None = None
+    notify: bool = True
+
+
+class Mix(_Part):
+    """How often each kind of request comes, as weights."""
+
+    read: int = 4
+    write: int = 4
+    zero: int = 0
+    discard: int = 0
+    flush: int = 0
+
+
+class Random(_Part):
+    """Requests at random, the same for the same seed, checked against a model and read back at the end."""
+
+    seed: int = 0
+    requests: int = 100
+    depth: int = 1
+    at: Size = Size(0)
+    length: Size | None = None
+    max_length: Size = Size(64 << 10)
+    scatter: int = 1
+    mix: Mix = msgspec.field(default_factory=Mix)
+
+
+class Image(_Part):
+    """The host looks at a drive's file."""
+
+    drive: str
+    at: Size = Size(0)
+    length: Size = Size(512)
+
+
+class Repeat(_Part):
+    """Steps again and again."""
+
+    times: int
+    steps: list[Step]
+
+
+# --- expectations
+
+
+class Bounds(_Part):
+    """A number from `least` to `most`."""
+
+    least: int = 0
+    most: int | None = None
+
+    def __str__(self) -> str:
+        return f"at least {self.least}" if self.most is None else f"{self.least} to {self.most}"
+
+
+class Used(_Part):
+    """One used element."""
+
+    id: int
+    length: int
+
+
+class Expect(_Part):
+    """What must hold after a step.
+
+    Where nothing is said, requests must end with OK and no violation may be reported.
+    """
+
+    status: StatusName | int | None = None
+    used_length: int | None = None
+    data: Pattern | None = None
+    id: str | None = None
+    value: int | None = None
+    mask: int | None = None
+    interrupts: int | Bounds | None = None
+    config_changes: int | Bounds | None = None
+    features: list[str | int] | None = None
+    config: dict[str, int] | None = None
+    lifetime: dict[str, int] | None = None
+    statistics: dict[str, int | Bounds] | None = None
+    used: list[Used] | None = None
+    needs_reset: bool | None = None
+    dropped: int | None = None
+    violation: str | list[str] | None = None
+    error: ErrorName | None = None
+
+
+class Difference(Expect, kw_only=True):
+    """What a target answers otherwise than the script expects, and the reason, with its clause."""
+
+    because: str
+
+
+# --- steps
+
+
+class Nothing(_Part):
+    """A step without parameters."""
+
+
+class Step(_Part):
+    """One step: exactly one action, and what is said about it."""
+
+    probe: Probe | None = None
+    read: Read | None = None
+    write: Write | None = None
+    flush: Nothing | None = None
+    discard: Range | None = None
+    zero: Zero | None = None
+    secure_erase: Range | None = None
+    get_id: Nothing | None = None
+    get_lifetime: Nothing | None = None
+    write_cache: WriteCache | None = None
+    request: RawRequest | None = None
+    together: list[Step] | None = None
+    submit: list[Step] | None = None
+    reset: Nothing | None = None
+    reset_queue: ResetQueue | None = None
+    resize: Resize | None = None
+    get: Place | None = None
+    set: Set | None = None
+    notify: Notify | None = None
+    allocate: Allocate | None = None
+    poke: Poke | None = None
+    peek: Peek | None = None
+    table: Table | None = None
+    chain: Chain | None = None
+    random: Random | None = None
+    image: Image | None = None
+    repeat: Repeat | None = None
+    parallel: list[list[Step]] | None = None
+    wait_for: Literal["config-change", "needs-reset", "answers", "idle"] | None = None
+    sleep: Duration | None = None
+    config: Nothing | None = None
+    statistics: Nothing | None = None
+
+    device: str | None = None
+    queue: int | None = None
+    note: str | None = None
+    expect: Expect | None = None
+    on_qemu: Difference | None = msgspec.field(default=None, name="on qemu")
+    on_devmodels: Difference | None = msgspec.field(default=None, name="on devmodels")
+
+    def __post_init__(self) -> None:
+        given = [name.replace("_", "-") for name in ACTIONS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"{' and '.join(given) or 'no action'}, expected one action")
+
+    @property
+    def action(self) -> str:
+        """The name of the step's action, as a field of this structure."""
+        return next(name for name in ACTIONS if getattr(self, name) is not None)
+
+    def expected_on(self, target: str) -> Expect:
+        """What must hold on `target`: the expectation, with what is different there."""
+        other = self.on_qemu if target == "qemu" else self.on_devmodels
+        base = self.expect or Expect()
+        if other is None:
+            return base
+        changes = {
+            name: value for name in Expect.__struct_fields__ if (value := getattr(other, name)) is not None
+        }
+        return msgspec.structs.replace(base, **changes)
+
+
+MODIFIERS = frozenset({"device", "queue", "note", "expect", "on_qemu", "on_devmodels"})
+ACTIONS = tuple(name for name in Step.__struct_fields__ if name not in MODIFIERS)
+"""Fields of `Step` that are actions, in the order of its declaration."""
+
+
+class Script(_Part, kw_only=True):
+    """A whole script."""
+
+    name: str
+    machine: MachinePart = msgspec.field(default_factory=MachinePart)
+    drives: list[dict[str, object]] = []
+    devices: list[dict[str, object]] = []
+    targets: list[TargetName] = msgspec.field(default_factory=lambda: list(TARGETS))
+    steps: list[Step]

@@ -1,0 +1,131 @@
+"""The small values of scripts: sizes, durations, patterns of data. Each says what it expects when it is wrong."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+
+import msgspec
+
+_SIZE = re.compile(r"(\d+)([kMGT]?)")
+_UNITS = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_DURATION = re.compile(r"(\d+) ?(ns|us|ms|s)")
+_NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+class Size(int):
+    """A number of bytes: an integer, or with a unit as QEMU's tools take it (512, 4k, 1M, 2G)."""
+
+    __slots__ = ()
+
+
+class Duration(int):
+    """A time in nanoseconds, always written with its unit (10ms)."""
+
+    __slots__ = ()
+
+
+class HexBytes(bytes):
+    """Bytes written as hexadecimal digits, spaces allowed."""
+
+    __slots__ = ()
+
+
+def parse_size(value: object) -> Size:
+    """A size from what a script says; ValueError with what was expected."""
+    if type(value) is int and value >= 0:
+        return Size(value)
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r}, expected a number of bytes such as 4096, 4k or 1M")
+    return Size(int(match[1]) * _UNITS[match[2]])
+
+
+def parse_duration(value: object) -> Duration:
+    """A duration from what a script says; ValueError with what was expected."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r}, expected a time such as 500us, 10ms or 1s")
+    return Duration(int(match[1]) * _NANOSECONDS[match[2]])
+
+
+def parse_hex(value: object) -> HexBytes:
+    """Bytes from hexadecimal digits; ValueError with what was expected."""
+    try:
+        if isinstance(value, str):
+            return HexBytes(bytes.fromhex(value))
+    except ValueError:
+        pass
+    raise ValueError(f"{value!r}, expected hexadecimal digits in pairs such as '00 ff'")
+
+
+def decode_hook(kind: type, value: object) -> object:
+    """How msgspec makes the types of this module."""
+    if kind is Size:
+        return parse_size(value)
+    if kind is Duration:
+        return parse_duration(value)
+    if kind is HexBytes:
+        return parse_hex(value)
+    if kind is object:
+        return value
+    raise NotImplementedError(kind)
+
+
+class Pattern(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Data that a script names instead of spelling it out; exactly one of the fields is given.
+
+    `pattern`: one byte, repeated (as qemu-io's -P).  `counting`: 32-bit little-endian numbers from this one on, so
+    that data in a wrong place is seen.  `random`: bytes from a generator with this seed.  `hex`: these bytes, repeated.
+    """
+
+    pattern: int | None = None
+    counting: int | None = None
+    random: int | None = None
+    hex: HexBytes | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("pattern", "counting", "random", "hex") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"{' and '.join(given) or 'no data'}, expected one of pattern, counting, random, hex"
+            )
+        if self.pattern is not None and not 0 <= self.pattern <= 0xFF:
+            raise ValueError(f"pattern {self.pattern:#x}, expected 0 to 0xff")
+        if self.hex is not None and not self.hex:
+            raise ValueError("hex '', expected at least one byte")
+
+    def data(self, length: int) -> bytes:
+        """`length` bytes of it."""
+        if self.pattern is not None:
+            return bytes([self.pattern]) * length
+        if self.counting is not None:
+            words = -(-length // 4)
+            numbers = ((self.counting + number) & 0xFFFF_FFFF for number in range(words))
+            return struct.pack(f"<{words}I", *numbers)[:length]
+        if self.random is not None:
+            return random.Random(self.random).randbytes(length)
+        assert self.hex is not None
+        return (bytes(self.hex) * (length // len(self.hex) + 1))[:length]
+
+    def __str__(self) -> str:
+        if self.pattern is not None:
+            return f"pattern {self.pattern:#04x}"
+        if self.counting is not None:
+            return f"counting from {self.counting}"
+        if self.random is not None:
+            return f"random data of seed {self.random}"
+        assert self.hex is not None
+        return f"bytes {self.hex.hex(' ')}"
+
+
+def difference(found: bytes, expected: bytes) -> str | None:
+    """Where two runs of bytes first differ, for a person; None where they are equal."""
+    if found == expected:
+        return None
+    if len(found) != len(expected):
+        return f"{len(found)} bytes, expected {len(expected)}"
+    at = next(index for index, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1])
+    here, there = found[at : at + 8].hex(" "), expected[at : at + 8].hex(" ")
+    return f"at byte {at}: {here}, expected {there}"

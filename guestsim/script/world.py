@@ -1,0 +1,202 @@
+"""The world of a running script: a target with its drives and devices, the guest on it, a driver for each device."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from guestsim.drivers.pci import ConfigSpace, PciFunction
+from guestsim.drivers.virtio_blk import PCI_IDS, VirtioBlk
+from guestsim.errors import GuestError
+from guestsim.guest import Guest
+from guestsim.script.load import ScriptError, Source
+from guestsim.script.values import Pattern, Size, decode_hook
+from guestsim.targets import Host, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from guestsim.drivers.virtio_blk import Pending
+    from guestsim.script.schema import Script, Step, TargetName
+
+_FIRST_SLOT = 4
+
+
+class TargetAndHost(Target, Host, Protocol):
+    """A target whose host can be asked, too."""
+
+
+class Content(Pattern, kw_only=True):
+    """A pattern in a drive before the machine starts; `length` to the drive's end by default."""
+
+    at: Size = Size(0)
+    length: Size | None = None
+
+
+class FileDrive(msgspec.Struct, rename="kebab"):
+    """What the script adds to a `file` drive without a filename: a temporary file of `size`, filled with `content`."""
+
+    size: Size
+    content: Content | list[Content] = []
+
+
+class World:
+    """A script's machine, opened. Use with `with`.
+
+    `memory` (shared or bounced) holds where the script leaves it open.  Raises `ScriptError` for what the script has
+    wrong about drives and devices, and `TargetError` for what the target refuses.
+    """
+
+    def __init__(self, script: Script, source: Source, target: TargetName, memory: str = "shared") -> None:
+        self.script = script
+        self.source = source
+        self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
+        self.images: dict[str, Path] = {}
+        self.names: dict[str, int] = {}
+        self.submitted: list[tuple[Step, str, VirtioBlk, Pending]] = []
+        self.violations_seen = 0
+        try:
+            drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(script.drives)]
+            self._slots: dict[str, tuple[int, int]] = {}
+            devices = [self._device(options, n) for n, options in enumerate(script.devices)]
+            self.target = open_target(target, script, drives, devices, memory)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.guest = Guest(self.target)
+        self.drivers: dict[str, VirtioBlk] = {}
+        self.config_changes_seen: dict[str, int] = {}
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End guest and machine and remove the temporary files. Idempotent."""
+        self.guest.close()
+        self.target.close()
+        self._folder.cleanup()
+
+    # --- what the script names
+
+    @property
+    def device_names(self) -> list[str]:
+        """The ids of the devices, in order."""
+        return list(self._slots)
+
+    def device_name(self, device: str | None) -> str:
+        """The id of a device, of the only one where None."""
+        known = ", ".join(self._slots) or "none"
+        if device is None:
+            if len(self._slots) != 1:
+                raise GuestError(f"which device? expected device: with one of {known}")
+            return next(iter(self._slots))
+        if device not in self._slots:
+            raise GuestError(f"no device {device!r}, expected one of {known}")
+        return device
+
+    def driver(self, device: str | None = None) -> VirtioBlk:
+        """The driver of a device by its id (of the only one where None); found on the bus at its first use."""
+        device = self.device_name(device)
+        if device not in self.drivers:
+            function = PciFunction(self.guest, ConfigSpace(self.target), *self._slots[device])
+            if function.device not in PCI_IDS:
+                raise GuestError(
+                    f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
+                )
+            self.drivers[device] = VirtioBlk(self.guest, function)
+            self.config_changes_seen[device] = 0
+        return self.drivers[device]
+
+    def address(self, place: str | int) -> int:
+        """The address that `place` means: a number, a name, or name+number."""
+        if isinstance(place, int):
+            return place
+        name, _, offset = place.partition("+")
+        if name.strip() not in self.names:
+            raise GuestError(
+                f"no memory is called {name.strip()!r}, expected one of {', '.join(self.names) or 'none'}"
+            )
+        return self.names[name.strip()] + (int(offset, 0) if offset else 0)
+
+    def new_violations(self) -> list[tuple[str, str]]:
+        """What the devices have reported since the last call; empty where nobody keeps count."""
+        found = self.target.violations() or []
+        new = found[self.violations_seen :]
+        self.violations_seen = len(found)
+        return new
+
+    # --- drives and devices
+
+    def _drive(self, options: Mapping[str, object], path: str) -> dict[str, object]:
+        """A drive's options for the target, its temporary file made."""
+        name = options.get("node-name")
+        if not isinstance(name, str):
+            raise self.source.error(path, "node-name is missing")
+        if options.get("driver") != "file" or "filename" in options:
+            return dict(options)
+        own = {key: value for key, value in options.items() if key in ("size", "content")}
+        try:
+            drive = msgspec.convert(own, FileDrive, dec_hook=decode_hook)
+        except msgspec.ValidationError as error:
+            raise self.source.error(path, f"a file drive without filename: {error}") from None
+        image = self.images[name] = Path(self._folder.name, f"{len(self.images)}.img")
+        with image.open("wb") as file:
+            file.truncate(drive.size)
+            for content in [drive.content] if isinstance(drive.content, Content) else drive.content:
+                file.seek(content.at)
+                file.write(
+                    content.data(drive.size - content.at if content.length is None else content.length)
+                )
+        rest = {key: value for key, value in options.items() if key not in own}
+        return {**rest, "filename": str(image)}
+
+    def _device(self, options: Mapping[str, object], number: int) -> dict[str, object]:
+        """A device's options for the target, with an id and a place on the bus."""
+        name = str(options.get("id", f"vd{number}"))
+        address = str(options.get("addr", f"{_FIRST_SLOT + number:x}"))
+        slot, _, function = address.partition(".")
+        try:
+            self._slots[name] = (int(slot, 16), int(function or "0", 16))
+        except ValueError:
+            raise self.source.error(
+                f"devices[{number}]",
+                f"addr {address!r}, expected a hexadecimal slot or slot.function",
+                "addr",
+            ) from None
+        return {**options, "id": name, "addr": address}
+
+
+def open_target(
+    name: TargetName,
+    script: Script,
+    drives: list[dict[str, object]],
+    devices: list[dict[str, object]],
+    memory: str,
+) -> TargetAndHost:
+    """Start the machine that a script describes. Raises `TargetError` where it can't be."""
+    if name == "qemu":
+        from guestsim.targets.qemu import QemuTarget
+
+        return QemuTarget(
+            blockdevs=[msgspec.to_builtins(drive) for drive in drives],
+            devices=[msgspec.to_builtins(device) for device in devices],
+        )
+    from guestsim.targets.inprocess import InProcessTarget
+
+    machine = script.machine
+    shared = (machine.memory or memory) == "shared"
+    return InProcessTarget(
+        blockdevs=drives, devices=devices, ram=machine.ram, shared=shared, clock=machine.clock
+    )
+
+
+__all__ = ["ScriptError", "World", "open_target"]

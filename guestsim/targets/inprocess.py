@@ -1,0 +1,212 @@
+"""Our own devices in this process as a target: a `devmodels` machine, its memory, and the host beside it.
+
+The only module of guestsim's (with the command and the fixtures) that knows devmodels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from mmap import mmap
+from typing import TYPE_CHECKING
+
+from devmodels.assembly import assemble
+from devmodels.conformance import Violation
+from devmodels.iocontext import ClockKind
+from devmodels.memory import BouncedRegion, Region, SharedRegion
+from guestsim.targets import MachineLayout, TargetError, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from devmodels.machine import Machine
+
+_MIB = 1 << 20
+RAM = 64 * _MIB
+
+_LOW = Window(0, 16 * _MIB)
+"""Memory lies in two regions that touch, so that what a guest builds may lie over their border."""
+
+_RESERVED = 1 * _MIB
+_MMIO = Window(0xE000_0000, 0x1E00_0000)
+_IO = Window(0xC000, 0x4000)
+_ECAM = 0xB000_0000
+
+_MESSAGE_ADDRESS = 0xFEE0_0000
+"""Where interrupt messages go; the vector is the data."""
+
+_WAIT_NS = 1_000_000
+_MAX_VIOLATIONS = 10_000
+
+
+class InProcessTarget:
+    """A devmodels machine with the given drives and devices; a `Target` and its `Host`.
+
+    `blockdevs` and `devices` have QEMU's option names; `ram` is in bytes, a multiple of 4096 above 16 MiB.  `shared`
+    False gives the devices memory that they can only copy from and to.  `clock` is `virtual`, `stepped` or `wall`.
+    """
+
+    def __init__(
+        self,
+        *,
+        blockdevs: Sequence[Mapping[str, object]] = (),
+        devices: Sequence[Mapping[str, object]] = (),
+        ram: int = RAM,
+        shared: bool = True,
+        clock: str = "virtual",
+    ) -> None:
+        if ram <= _LOW.size or ram % 4096:
+            raise TargetError(f"ram of {ram} bytes: expected a multiple of 4096 above {_LOW.size}")
+        self._messages: Counter[int] = Counter()
+        self._lines = [False] * 4
+        self._violations: list[tuple[str, str]] = []
+        try:
+            self.assembly = assemble(
+                blockdevs=blockdevs,
+                devices=devices,
+                ram=_LOW.size,
+                shared=shared,
+                clock=clock,
+                on_message=self._on_message,
+                on_intx=self._on_intx,
+            )
+        except (ValueError, OSError) as error:
+            raise TargetError(str(error)) from error
+        self.assembly.violations.on_violation = self._on_violation
+        self._high = mmap(-1, ram - _LOW.size)
+        self.assembly.memory.add(_region(_LOW.end, self._high, shared=shared))
+        self._layout = MachineLayout(
+            ram=(Window(_RESERVED, _LOW.end - _RESERVED), Window(_LOW.end, ram - _LOW.size)),
+            mmio=_MMIO,
+            io=_IO,
+            ecam=_ECAM,
+        )
+        self._machine: Machine = self.assembly.machine
+        self._context = self.assembly.context
+        self._closed = False
+        self.read = self._machine.read
+        self.write = self._machine.write
+        self.io_read = self._machine.io_read
+        self.io_write = self._machine.io_write
+        self.ram_read = self.assembly.memory.read
+        self.ram_write = self.assembly.memory.write
+        self.now_ns = self._context.now_ns
+
+    def __enter__(self) -> InProcessTarget:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """`devmodels`."""
+        return "devmodels"
+
+    @property
+    def layout(self) -> MachineLayout:
+        """The machine's address map."""
+        return self._layout
+
+    # --- interrupts
+
+    def message(self, vector: int) -> tuple[int, int]:
+        """The (address, data) of `vector`."""
+        return _MESSAGE_ADDRESS, vector
+
+    def _on_message(self, address: int, data: int) -> None:
+        if address == _MESSAGE_ADDRESS:
+            self._messages[data] += 1
+
+    def _on_intx(self, line: int, level: bool) -> None:
+        self._lines[line] = level
+
+    def take_messages(self) -> dict[int, int]:
+        """Vector to number of messages since the last call."""
+        if not self._messages:
+            return {}
+        taken = dict(self._messages)
+        self._messages.clear()
+        return taken
+
+    def intx_level(self, slot: int, pin: int) -> bool:
+        """Whether the line that slot `slot`, pin `pin` is wired to is asserted (PCI-to-PCI Bridge 1.2 §9.1)."""
+        return self._lines[(slot + pin - 1) % 4]
+
+    # --- time
+
+    def advance(self) -> bool:
+        """Do what is ready, else go on to the next timer; False where only the guest can make anything happen."""
+        context = self._context
+        if context.turn():
+            return True
+        if context.kind is ClockKind.VIRTUAL:
+            if context.deadline() is None:
+                return False
+            context.run_once()
+            return True
+        if context.kind is ClockKind.STEPPED:
+            return False
+        context.call_at(context.now_ns() + _WAIT_NS, _nothing)
+        context.run_once()
+        return True
+
+    def step_clock(self, duration_ns: int) -> None:
+        """Let `duration_ns` pass: at once on a stepped clock, as `advance` goes on otherwise."""
+        if self._context.kind is ClockKind.STEPPED:
+            self._context.step(duration_ns)
+        else:
+            self._context.call_at(self._context.now_ns() + duration_ns, _nothing)
+
+    def close(self) -> None:
+        """Give up the machine. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self.assembly.close()
+            self._high.close()
+
+    # --- the host
+
+    def resize(self, node: str, size: int) -> None:
+        """Give the block node a new size in bytes."""
+        backend = self.assembly.backends.get(node)
+        if backend is None:
+            raise TargetError(f"no device uses a node {node!r}")
+        try:
+            self._context.run(backend.resize(size))
+        except (OSError, ValueError) as error:
+            raise TargetError(f"resize of {node} to {size}: {error}") from error
+
+    def statistics(self, device: str) -> dict[str, int]:
+        """Counters of the device with this id, with `query-blockstats` names."""
+        for backend in self.assembly.backends.values():
+            if backend.name == device:
+                return backend.stats.as_dict()
+        raise TargetError(f"no device {device!r}")
+
+    def violations(self) -> list[tuple[str, str]] | None:
+        """(clause, what happened) of what the guest did wrong so far, at most the first 10000."""
+        return list(self._violations)
+
+    def _on_violation(self, violation: Violation) -> None:
+        if len(self._violations) < _MAX_VIOLATIONS:
+            self._violations.append((violation.clause, f"{violation.place}: {violation.summary}"))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _region(base: int, buffer: mmap, *, shared: bool) -> Region:
+    if shared:
+        return SharedRegion(base, buffer)
+
+    def read(address: int, length: int) -> bytes:
+        return buffer[address - base : address - base + length]
+
+    def write(address: int, data: bytes) -> None:
+        buffer[address - base : address - base + len(data)] = data
+
+    return BouncedRegion(base, len(buffer), read, write)
