@@ -17,7 +17,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
 
-from devmodels.blockbackend.merge import merged_runs
+from devmodels.blockbackend.fitting import Fitting
+from devmodels.blockbackend.merge import joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
@@ -28,6 +29,10 @@ from devmodels.runstate import RunState
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Coroutine[Parkable, None, None]]
+
+_BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
+"""Why requests wait (bits of `BlockBackend._aside`)."""
+
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 
 
@@ -75,12 +80,11 @@ class BlockBackend:
         self._write_cache = write_cache
         self._handlers: list[Handler] = []
         self._batch = _Batch(self)
+        self._waiting: deque[Request] = deque()
+        self._aside = 0
         self._batch_depth = 0
-        self._pending: list[Request] = []
-        self._held: deque[Request] = deque()
         self._quiesced = 0
         self._idle: Event | None = None
-        self._aside = False
         if run_state is not None:
             run_state.add_listener(self._run_state_changed)
         self._configure()
@@ -114,9 +118,16 @@ class BlockBackend:
         request.started_ns = self._now()
         self.in_flight[request] = None
         if self._aside:
-            self._put_aside(request)
-        else:
+            self._waiting.append(request)
+            return
+        # What `done` submits waits until `done` has returned: a chain of requests is a loop, not a recursion.
+        self._aside = _BUSY
+        try:
             self._dispatch(request)
+        finally:
+            self._aside &= ~_BUSY
+        if self._waiting:
+            self._go_on()
 
     def batch(self) -> _Batch:
         """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
@@ -134,11 +145,13 @@ class BlockBackend:
         try:
             parked = coro.send(None)
         except StopIteration:
-            self._complete(request, 0)
+            failure = 0
         except Exception as error:
-            self._complete(request, self._errno(request, error))
+            failure = self._errno(request, error)
         else:
             Task(self.context, coro, parked, partial(self._ended, request))
+            return
+        self._complete(request, failure)
 
     def _ended(self, request: Request, _result: None, error: BaseException | None) -> None:
         self._complete(request, 0 if error is None else self._errno(request, error))
@@ -156,7 +169,7 @@ class BlockBackend:
         del self.in_flight[request]
         request.error = error
         self.stats.account(request, self._now())
-        if self._idle is not None and len(self.in_flight) == len(self._held):
+        if self._idle is not None and len(self.in_flight) == len(self._waiting):
             self._idle.set()
         if request.done is not None:
             request.done(request)
@@ -165,22 +178,18 @@ class BlockBackend:
 
     def _configure(self) -> None:
         """Set the table of handlers, so that a request pays only for what is switched on."""
-        node = self.node
-        handlers: list[Handler] = [
-            node.read,
-            node.write,
-            node.flush,
-            node.discard,
-            node.write_zeroes,
-            node.secure_erase,
-        ]
+        limits = self.node.limits
+        fits = limits.request_alignment == 1 and not limits.max_transfer
+        to = self.node if fits else Fitting(self.node)
+        flush = self.node.flush
+        handlers: list[Handler] = [to.read, to.write, flush, to.discard, to.write_zeroes, to.secure_erase]
         if self.read_only:
             for op in _WRITES:
                 handlers[op] = self._refuse
             handlers[Op.FLUSH] = self._nothing
         elif not self._write_cache:
-            handlers[Op.WRITE] = partial(self._through, node.write)
-            handlers[Op.WRITE_ZEROES] = partial(self._through, node.write_zeroes)
+            handlers[Op.WRITE] = partial(self._through, to.write)
+            handlers[Op.WRITE_ZEROES] = partial(self._through, to.write_zeroes)
         self._handlers = handlers
 
     async def _refuse(self, _request: Request) -> None:
@@ -196,77 +205,73 @@ class BlockBackend:
         )
         await handler(stable)
 
-    # --- batches
+    # --- requests that wait: for the end of a batch, for the machine to run on, for `done` to return
 
     def _begin_batch(self) -> None:
         self._batch_depth += 1
-        self._aside = True
+        self._aside |= _BATCH
 
     def _end_batch(self) -> None:
         self._batch_depth -= 1
-        if self._batch_depth:
-            return
-        pending, self._pending = self._pending, []
-        self._set_aside()
-        if self._aside:
-            self._held.extend(pending)
-        elif len(pending) == 1:
-            self._dispatch(pending[0])
-        elif pending:
-            self._dispatch_run(pending)
+        self._set_aside(_BATCH, self._batch_depth > 0)
 
-    def _dispatch_run(self, pending: list[Request]) -> None:
-        for run in merged_runs(pending, self.node.size, self.node.limits):
-            if len(run) == 1:
-                self._dispatch(run[0])
-            else:
-                self.context.start(self._merged(run), _report)
+    def _run_state_changed(self, running: bool) -> None:
+        self._set_aside(_STOPPED, not running)
+
+    def _set_aside(self, reason: int, on: bool) -> None:
+        if on:
+            self._aside |= reason
+        else:
+            self._aside &= ~reason
+            if self._waiting:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Start what waits, in order and neighbours together, until something holds it back again."""
+        waiting = self._waiting
+        while waiting and not self._aside:
+            self._aside = _BUSY
+            try:
+                first = waiting.popleft()
+                if waiting and joins(first, waiting[0]):
+                    self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
+                else:
+                    self._dispatch(first)
+            finally:
+                self._aside &= ~_BUSY
+
+    def _dispatch_run(self, run: list[Request]) -> None:
+        if len(run) == 1:
+            self._dispatch(run[0])
+        else:
+            self.stats.account_merged(run[0].op, len(run) - 1)
+            self.context.start(self._merged(run))
 
     async def _merged(self, run: list[Request]) -> None:
         """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""
         first = run[0]
-        self.stats.account_merged(first.op, len(run) - 1)
         length = sum(request.length for request in run)
         vectors = [vector for request in run for vector in request.vectors]
         whole = first.derive(first.offset, length, vectors)
         try:
             await self._handlers[first.op](whole)
-        except Exception:
+        except (Exception, Cancelled):
             for request in run:
                 self._dispatch(request)
         else:
             for request in run:
                 self._complete(request, 0)
 
-    # --- holding
-
-    def _put_aside(self, request: Request) -> None:
-        if self._batch_depth:
-            self._pending.append(request)
-        else:
-            self._held.append(request)
-
-    def _set_aside(self) -> None:
-        stopped = self._run_state is not None and not self._run_state.running
-        self._aside = bool(stopped or self._quiesced or self._batch_depth)
-
-    def _run_state_changed(self, _running: bool) -> None:
-        self._set_aside()
-        self._release_held()
-
-    def _release_held(self) -> None:
-        while self._held and not self._aside:
-            self._dispatch(self._held.popleft())
-
     def cancel_held(self) -> None:
-        """Complete what is held back with ECANCELED (a reset of the device)."""
-        held, self._held = self._held, deque()
+        """Complete what waits with ECANCELED (a reset of the device)."""
+        held = list(self._waiting)
+        self._waiting.clear()
         for request in held:
             self._complete(request, errno.ECANCELED)
 
     async def drain(self) -> None:
-        """Return when nothing runs any more.  What is held back stays held and is not waited for."""
-        while len(self.in_flight) > len(self._held):
+        """Return when nothing runs any more.  What a stop holds back stays so and is not waited for."""
+        while len(self.in_flight) > len(self._waiting):
             self._idle = self._idle or Event(self.context)
             self._idle.clear()
             await self._idle.wait()
@@ -287,21 +292,15 @@ class BlockBackend:
         if self.read_only:
             raise OSError(errno.EPERM, "read-only")
         self._quiesced += 1
-        self._set_aside()
+        self._set_aside(_QUIESCED, True)
         try:
             await self.drain()
             await self.node.truncate(size)
         finally:
             self._quiesced -= 1
-            self._set_aside()
-            self._release_held()
+            self._set_aside(_QUIESCED, self._quiesced > 0)
 
     def close(self) -> None:
         """Leave the run state.  The node stays open.  Idempotent."""
         if self._run_state is not None:
             self._run_state.remove_listener(self._run_state_changed)
-
-
-def _report(_result: None, error: BaseException | None) -> None:
-    if error is not None:
-        raise error

@@ -1,8 +1,8 @@
-"""Which requests of one batch become one: neighbours of one kind, in the order in which they came."""
+"""Which waiting requests become one: neighbours of one kind, in the order in which they came."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 
 from devmodels.blockbackend.node import BlockLimits
 from devmodels.blockbackend.request import Op, Request
@@ -10,31 +10,32 @@ from devmodels.blockbackend.request import Op, Request
 _MERGED = frozenset({Op.READ, Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES})
 
 
-def merged_runs(requests: list[Request], size: int, limits: BlockLimits) -> Iterator[list[Request]]:
-    """Split `requests` into runs that one node request can serve.
+def joins(last: Request, request: Request) -> bool:
+    """Whether `request` begins where `last` ends and asks for the same in the same way."""
+    return (
+        request.offset == last.offset + last.length
+        and request.op is last.op
+        and request.flags == last.flags
+        and request.op in _MERGED
+    )
 
-    A request joins the one before it where it begins at that one's end, is of the same kind and flags, and the whole
-    stays within `limits` and the disk's `size` bytes.  Order is kept, so that a batch acts like its requests in turn.
+
+def take_run(first: Request, waiting: deque[Request], size: int, limits: BlockLimits) -> list[Request]:
+    """`first` with those from the head of `waiting` (they are taken out) that one node request can serve as well.
+
+    The whole stays within `limits` and within the disk's `size` bytes.  Order is kept: a run acts like its requests in
+    turn.
     """
-    run = [requests[0]]
-    for request in requests[1:]:
-        if _joins(run, request, size, limits):
-            run.append(request)
-        else:
-            yield run
-            run = [request]
-    yield run
-
-
-def _joins(run: list[Request], request: Request, size: int, limits: BlockLimits) -> bool:
-    last = run[-1]
-    if request.offset != last.offset + last.length or request.op is not last.op:
-        return False
-    if request.flags != last.flags or request.op not in _MERGED or run[0].offset < 0:
-        return False
-    end = request.offset + request.length
-    if request.length < 0 or end > size:
-        return False
-    if limits.max_transfer and end - run[0].offset > limits.max_transfer:
-        return False
-    return sum(len(each.vectors) for each in run) + len(request.vectors) <= limits.max_iov
+    run = [first]
+    vectors = len(first.vectors)
+    longest = limits.max_transfer or size
+    while waiting and joins(run[-1], waiting[0]):
+        request = waiting[0]
+        end = request.offset + request.length
+        vectors += len(request.vectors)
+        if first.offset < 0 or first.length < 0 or request.length < 0 or end > size:
+            break
+        if end - first.offset > longest or vectors > limits.max_iov:
+            break
+        run.append(waiting.popleft())
+    return run

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.ranges import RangeLock
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import IoContext
@@ -21,9 +22,10 @@ _numbers = itertools.count()
 class BlockLimits:
     """What a node's requests must keep to; 0 means no limit.
 
-    `request_alignment`: offset and length of reads, writes and zeroes are multiples of it (bytes).  `max_transfer`: the
-    longest read or write in bytes.  `max_iov`: the most vectors in one request.  `pdiscard_alignment`: space is freed
-    in units of this many bytes (1: any).
+    `request_alignment`: offset and length of reads, writes, zeroes and discards are multiples of it (bytes); the last
+    block may reach beyond the node's size, where there are zeroes.  `max_transfer`: the longest read or write in
+    bytes.  `max_iov`: the most vectors in one request.  `pdiscard_alignment`: space is freed in units of this many
+    bytes (1: any).
     """
 
     request_alignment: int = 1
@@ -55,6 +57,7 @@ class BlockNode:
         self.size = size
         self.read_only = options.read_only
         self.limits = BlockLimits()
+        self.ranges = RangeLock(context)
         self.resize_listeners: list[Callable[[int], None]] = []
 
     @classmethod

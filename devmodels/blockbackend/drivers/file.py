@@ -7,6 +7,7 @@ Writes, flushes and changes of allocation go to workers with `aio=threads` and a
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -15,10 +16,10 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 
-from devmodels.blockbackend.drivers import linux, locking
+from devmodels.blockbackend.drivers import direct, linux, locking
 from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from devmodels.blockbackend.drivers.locking import Permission
-from devmodels.blockbackend.node import SECTOR, BlockNode
+from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
@@ -59,7 +60,8 @@ class FileNode(BlockNode):
         self._descriptor = linux.Descriptor(fd)
         self._fd = fd
         self._inline = options.aio == "sync"
-        self._nowait = 0 if self._inline else os.RWF_NOWAIT
+        # tmpfs knows no RWF_NOWAIT and needs none.
+        self._nowait = 0 if self._inline or linux.in_memory(fd) else os.RWF_NOWAIT
         self._unmap = options.discard == "unmap"
         self._no_flush = options.cache.no_flush
         self._lost_writes = 0
@@ -71,12 +73,10 @@ class FileNode(BlockNode):
         assert isinstance(options, FileOptions)
         if options.aio in ("native", "io_uring"):
             raise BlockOptionError(f'$.aio: "{options.aio}" is given; expected "threads" or "sync"')
-        if options.cache.direct:
-            raise BlockOptionError("$.cache.direct: true is given; expected false")
         fd = _open(options)
         try:
             _lock(fd, options)
-            return cls(options, context, fd)
+            return (_DirectFileNode if options.cache.direct else cls)(options, context, fd)
         except BaseException:
             os.close(fd)
             raise
@@ -106,15 +106,12 @@ class FileNode(BlockNode):
     def _read_rest(self, request: Request, done: int) -> None:
         rest = window(request.vectors, done, request.length - done)
         while rest:
-            count = os.preadv(self._fd_now(), rest[:IOV_MAX], request.offset + done)
+            count = os.preadv(self._descriptor.fd, rest[:IOV_MAX], request.offset + done)
             if not count:
                 clear(rest)
                 return
             done += count
             rest = window(rest, count, request.length - done)
-
-    def _fd_now(self) -> int:
-        return self._descriptor.fd
 
     # --- writing
 
@@ -133,13 +130,13 @@ class FileNode(BlockNode):
         left = sum(map(len, rest))
         try:
             while left:
-                count = os.pwritev(self._fd_now(), rest[:IOV_MAX], offset, flags)
+                count = os.pwritev(self._descriptor.fd, rest[:IOV_MAX], offset, flags)
                 offset += count
                 left -= count
                 rest = window(rest, count, left)
         except OSError as error:
             if flags and error.errno not in _SIZE_ERRORS:
-                self._lost_writes = error.errno or errno.EIO
+                self._lost(error)
             raise
 
     async def flush(self, request: Request) -> None:  # noqa: ARG002
@@ -151,10 +148,14 @@ class FileNode(BlockNode):
         if self._lost_writes:
             raise OSError(self._lost_writes, "an earlier write-back failed; what it lost is not known")
         try:
-            os.fdatasync(self._fd_now())
+            os.fdatasync(self._descriptor.fd)
         except OSError as error:
-            self._lost_writes = error.errno or errno.EIO
+            self._lost(error)
             raise
+
+    def _lost(self, error: OSError) -> None:
+        """Write-back failed: the kernel may have marked the lost pages clean."""
+        self._lost_writes = error.errno or errno.EIO
 
     # --- allocation
 
@@ -165,7 +166,7 @@ class FileNode(BlockNode):
 
     def _discard(self, offset: int, length: int) -> None:
         try:
-            linux.fallocate(self._fd_now(), FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length)
+            linux.fallocate(self._descriptor.fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
@@ -182,7 +183,7 @@ class FileNode(BlockNode):
         modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if unmap else []
         for mode in [*modes, FALLOC_ZERO_RANGE]:
             try:
-                linux.fallocate(self._fd_now(), mode, offset, length)
+                linux.fallocate(self._descriptor.fd, mode, offset, length)
                 break
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
@@ -208,16 +209,60 @@ class FileNode(BlockNode):
 
     async def truncate(self, size: int) -> None:
         """Cut or grow the file."""
-        await self._blocking(partial(os.ftruncate, self._fd_now(), size))
+        await self._blocking(partial(os.ftruncate, self._descriptor.fd, size))
         self._resized(size)
+
+
+class _DirectFileNode(FileNode):
+    """The same with `cache.direct`: aligned transfers, all of them where `aio` says, and no page cache to go wrong."""
+
+    def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
+        super().__init__(options, context, fd)
+        try:
+            self._align = direct.probe_alignment(fd)
+        except OSError as error:
+            raise BlockOptionError(
+                f"$.cache.direct: true is given; {options.filename!r} cannot be read that way: {error.strerror}"
+            ) from None
+        self.limits = BlockLimits(request_alignment=self._align)
+
+    async def read(self, request: Request) -> None:
+        """Read where `aio` says: with O_DIRECT even a read with RWF_NOWAIT waits for the device."""
+        job = partial(
+            direct.read, self._descriptor.fd, request.vectors, request.offset, request.length, self._align
+        )
+        await self._blocking(job)
+
+    def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
+        length = sum(map(len, vectors))
+        flags = os.RWF_DSYNC if fua and not self._no_flush else 0
+        direct.write(self._descriptor.fd, vectors, offset, length, flags)
+        if offset + length > self.size:
+            # The last block reached beyond the disk; the file must not grow by that.
+            os.ftruncate(self._descriptor.fd, self.size)
+
+    def _overwrite(self, offset: int, length: int) -> None:
+        with mmap.mmap(-1, min(length, direct.BOUNCE_SIZE)) as zeroes, memoryview(zeroes) as view:
+            for at in range(0, length, len(view)):
+                with view[: length - at] as part:
+                    self._write([part], offset + at, fua=False)
+
+    def _lost(self, error: OSError) -> None:
+        """A failed flush leaves nothing behind: a write that has returned is with the device."""
 
 
 def _open(options: FileOptions) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if options.read_only else os.O_RDWR)
+    if options.cache.direct:
+        flags |= os.O_DIRECT
     try:
         # O_NONBLOCK: opening a FIFO by mistake must not wait for its other end.
         fd = os.open(options.filename, flags | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
+        if options.cache.direct and isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise BlockOptionError(
+                f"$.cache.direct: true is given; the file system of {options.filename!r} has no O_DIRECT"
+            ) from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BlockOptionError(f"$.filename: cannot open {options.filename!r}: {reason}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -243,9 +288,4 @@ def _lock(fd: int, options: FileOptions) -> None:
     try:
         locking.lock_image(fd, used, shared)
     except OSError as error:
-        hint = ""
-        if isinstance(error, locking.ImageLockedError):
-            hint = "; is another process using the image?"
-        raise BlockOptionError(
-            f"$.filename: cannot lock {options.filename!r}: {error.strerror}{hint}"
-        ) from None
+        raise BlockOptionError(f"$.filename: cannot lock {options.filename!r}: {error.strerror}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,6 +27,21 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
         code = ctypes.get_errno()
         if code != errno.EINTR:
             raise OSError(code, os.strerror(code))
+
+
+_fstatfs = _libc.fstatfs64
+_fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
+_TMPFS_MAGIC = 0x01021994
+_RAMFS_MAGIC = 0x858458F6
+
+
+def in_memory(fd: int) -> bool:
+    """Whether the file lives in memory (tmpfs, ramfs), so that reading it does not wait for a device."""
+    answer = ctypes.create_string_buffer(256)
+    if _fstatfs(fd, answer) < 0:
+        return False
+    kind = int.from_bytes(answer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+    return kind in (_TMPFS_MAGIC, _RAMFS_MAGIC)
 
 
 class Descriptor:

@@ -36,7 +36,7 @@ class ImageLockedError(OSError):
 
     def __init__(self, permission: Permission, theirs: str) -> None:
         name = permission.name.lower().replace("_", "-")
-        super().__init__(errno.EAGAIN, f'"{name}" lock: another process {theirs}')
+        super().__init__(errno.EAGAIN, f'no "{name}" lock: the image is in use elsewhere and {theirs}')
         self.permission = permission
 
 
@@ -78,6 +78,6 @@ def lock_image(fd: int, used: set[Permission], shared: set[Permission]) -> None:
             _lock(fd, UNSHARED_BASE + permission)
     for permission in Permission:
         if permission in used and _held_by_another(fd, UNSHARED_BASE + permission):
-            raise ImageLockedError(permission, "does not share that")
+            raise ImageLockedError(permission, "not shared for that")
         if permission not in shared and _held_by_another(fd, PERMISSION_BASE + permission):
-            raise ImageLockedError(permission, "has it open for that")
+            raise ImageLockedError(permission, "open for that")
