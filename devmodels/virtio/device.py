@@ -27,6 +27,7 @@ from devmodels.virtio.constants import (
     Status,
 )
 from devmodels.virtio.split import Chain, RingError, SplitRing
+from devmodels.virtio.state import ChainState, DeviceState, QueueState
 
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA
 """What the device core itself can offer on every transport."""
@@ -164,6 +165,32 @@ class VirtQueue:
                 self.owner.notify_used(self.index)
         except RingError as error:
             self.owner.ring_broken(self, error)
+
+    def save(self) -> QueueState:
+        """The queue's state, everything given back shown."""
+        self.flush()
+        ring = None if self.ring is None else self.ring.save()
+        chains = [request.chain for request in self.in_flight.values()]
+        in_flight = [ChainState(chain.head, chain.readable, chain.writable) for chain in chains]
+        return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
+
+    def restore(self, state: QueueState) -> None:
+        """Take what `save` gave; requests that were in flight are handled again in the context's next turn."""
+        self.clear()
+        self.size, self.desc, self.driver, self.device = state.size, state.desc, state.driver, state.device
+        self.enabled = state.enabled
+        ring = state.ring
+        if ring is None or not self.start(last_avail=ring.last_avail, used_idx=ring.used_idx):
+            return
+        assert self.ring is not None
+        self.ring.take_over(ring, [saved.head for saved in state.in_flight])
+        for saved in state.in_flight:
+            chain = Chain(saved.head)
+            chain.readable, chain.writable = list(saved.readable), list(saved.writable)
+            chain.readable_bytes = sum(length for _, length in chain.readable)
+            chain.writable_bytes = sum(length for _, length in chain.writable)
+            self.owner.context.call_soon(lambda chain=chain: self.owner.handle(self, chain))  # type: ignore[misc]
+        self.owner.context.call_soon(lambda: self.owner.process(self))
 
 
 class VirtioDevice(ABC):
@@ -432,6 +459,44 @@ class VirtioDevice(ABC):
             self._config_changed = False
             self.config_generation = (self.config_generation + 1) & 0xFF
         return self.read_config(offset, size)
+
+    # --- state
+
+    def save(self) -> DeviceState:
+        """The device's state; requests in flight are saved as the buffers they came in, and start anew on restore.
+
+        RuntimeError during a reset, which has to be over first.
+        """
+        if self.resetting or any(queue.resetting for queue in self.queues):
+            raise RuntimeError(f"{self.name}: a reset is not over yet")
+        return DeviceState(
+            int(self.status),
+            self.driver_features,
+            self.config_generation,
+            self._config_changed,
+            [queue.save() for queue in self.queues],
+            self.save_own(),
+        )
+
+    def restore(self, state: DeviceState) -> None:
+        """Take what `save` gave, into a device made with the same options; ValueError where it was another one."""
+        if len(state.queues) != len(self.queues) or state.driver_features & ~self.device_features:
+            raise ValueError(f"{self.name}: the state is of a device with other options")
+        self.status = Status(state.status)
+        self.driver_features = state.driver_features
+        self.config_generation = state.config_generation
+        self._config_changed = state.config_changed
+        self.restore_own(state.own)
+        for queue, saved in zip(self.queues, state.queues, strict=True):
+            queue.restore(saved)
+
+    def save_own(self) -> dict[str, int]:
+        """The device type's own part of the state."""
+        return {}
+
+    def restore_own(self, state: dict[str, int]) -> None:
+        """Take what `save_own` gave."""
+        del state
 
     # --- reset
 

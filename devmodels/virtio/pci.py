@@ -9,11 +9,14 @@ The device itself knows nothing of PCI; this file is its `Transport`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from devmodels.memory import GuestMemory
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
+from devmodels.registers.state import nest, unnest
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, Status
 from devmodels.virtio.device import VirtioDevice, VirtQueue
 
@@ -454,6 +457,17 @@ class VirtioPci(PciFunction):
         return value
 
     # --- PCI
+
+    def save(self) -> dict[str, int]:
+        """Configuration space, selectors and vectors, ISR status; the device itself saves its own state."""
+        return {**super().save(), **nest("common", self.common.save()), "isr": self._isr}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave."""
+        self.common.restore(unnest("common", state))
+        self._isr = state["isr"]
+        own = {name for name in state if name == "isr" or name.startswith("common.")}
+        super().restore({name: value for name, value in state.items() if name not in own})
 
     def on_bus_master(self, enabled: bool) -> None:
         """Without bus mastering the device takes no buffers; what came meanwhile is found when it is switched on."""

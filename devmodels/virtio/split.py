@@ -7,7 +7,7 @@ Descriptors are copied out once; indices are single loads and stores; nothing a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from devmodels.memory import GuestMemory, GuestMemoryError, Words
 from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
@@ -25,6 +25,7 @@ from devmodels.virtio.layout import (
     avail_size,
     used_size,
 )
+from devmodels.virtio.state import RingState
 from devmodels.wire import Codec
 
 _DESC = Codec.ints(VIRTQ_DESC).layout
@@ -266,6 +267,18 @@ class SplitRing:
             return lambda index: _unpack_from(table, index * DESC_SIZE), entries
         except GuestMemoryError as error:
             raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table outside memory: {error}", data) from error
+
+    # --- state
+
+    def save(self) -> RingState:
+        """The ring's position; what was pushed must have been published."""
+        return RingState(self._last_avail, self._used_idx, list(self._order), dict(self._waiting))
+
+    def take_over(self, state: RingState, heads: Iterable[int]) -> None:
+        """Go on where `save` was called: `heads` are in flight again."""
+        self.in_flight = set(heads)
+        self._order = list(state.order)
+        self._waiting = dict(state.waiting)
 
     # --- giving buffers back
 

@@ -166,6 +166,15 @@ class VirtioBlk(VirtioDevice):
         self.backend.write_cache = self._initial_write_cache
         self._rebuild_config()
 
+    def save_own(self) -> dict[str, int]:
+        """The write-cache mode."""
+        return {"write_cache": int(self.backend.write_cache)}
+
+    def restore_own(self, state: dict[str, int]) -> None:
+        """Take what `save_own` gave."""
+        self.backend.write_cache = bool(state["write_cache"])
+        self._rebuild_config()
+
     def cancel(self, queue: VirtQueue) -> None:
         """Requests that have not started are dropped."""
         del queue

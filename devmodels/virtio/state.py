@@ -1,0 +1,45 @@
+"""A virtio device's state as plain data, for snapshots: what the driver set up, and the requests in flight."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ChainState(msgspec.Struct, frozen=True):
+    """A buffer that the device has taken: head, and (guest address, length) of its parts."""
+
+    head: int
+    readable: list[tuple[int, int]]
+    writable: list[tuple[int, int]]
+
+
+class RingState(msgspec.Struct, frozen=True):
+    """A running ring's position, and what IN_ORDER keeps back: heads in order, and lengths already known."""
+
+    last_avail: int
+    used_idx: int
+    order: list[int]
+    waiting: dict[int, int]
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """One virtqueue; `ring` is None where it does not run."""
+
+    size: int
+    desc: int
+    driver: int
+    device: int
+    enabled: bool
+    ring: RingState | None
+    in_flight: list[ChainState]
+
+
+class DeviceState(msgspec.Struct, frozen=True):
+    """One device; `own` is the device type's own part."""
+
+    status: int
+    driver_features: int
+    config_generation: int
+    config_changed: bool
+    queues: list[QueueState]
+    own: dict[str, int]

@@ -1,0 +1,117 @@
+"""A machine saved in the middle of its work goes on in another one, and the guest does not notice."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
+from guestsim.disk import boot
+from guestsim.drivers import virtio_blk
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+
+class Movable:
+    """A target whose machine can be exchanged under the guest."""
+
+    def __init__(self, target: InProcessTarget) -> None:
+        self.target = target
+
+    def __getattr__(self, name: str) -> object:
+        if callable(getattr(self.target, name)):
+            return lambda *arguments: getattr(self.target, name)(*arguments)
+        return getattr(self.target, name)
+
+
+def machine(filename: str, *, shared: bool = True, **options: object) -> InProcessTarget:
+    return InProcessTarget(
+        blockdevs=[{"driver": "file", "filename": filename, "node-name": "d0", "locking": "off"}],
+        devices=[{"driver": "virtio-blk-pci", "drive": "d0", "id": "vd0", "addr": "4", **options}],
+        shared=shared,
+    )
+
+
+@pytest.fixture
+def image(tmp_path) -> str:
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(1 << 20))
+    return str(path)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_guest_goes_on_in_another_machine(image: str, shared: bool) -> None:
+    world = Movable(machine(image, shared=shared))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    disk.write(4096, b"before" * 512)
+    old = world.target
+    data = save_snapshot(old.assembly)
+    old.close()
+
+    world.target = machine(image, shared=shared)
+    restore_snapshot(world.target.assembly, data)
+
+    assert disk.read(4096, 3072) == b"before" * 512
+    disk.write(0, b"x" * 512)
+    assert disk.read(0, 512) == b"x" * 512
+    assert world.target.violations() == []
+    world.target.close()
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_requests_held_back_are_carried_out_where_the_machine_is_restored(image: str, in_order: bool) -> None:
+    world = Movable(machine(image, in_order=in_order))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    old = world.target
+    old.assembly.run_state.stop("paused")
+    answers = [
+        guest.start(disk.driver.execute(virtio_blk.write(sector * 512, bytes([sector]) * 512)))
+        for sector in range(3)
+    ]
+    guest.run(guest.settle())
+    assert not any(answer.finished for answer in answers)
+    data = save_snapshot(old.assembly)
+    old.close()
+
+    world.target = machine(image, in_order=in_order)
+    restore_snapshot(world.target.assembly, data)
+    guest.run(guest.settle())
+    assert not any(answer.finished for answer in answers)
+    world.target.assembly.run_state.cont()
+    guest.run(guest.wait_until(lambda: all(answer.finished for answer in answers), "the writes"))
+
+    assert [answer.result().status for answer in answers] == [0, 0, 0]
+    assert disk.read(0, 1536) == bytes([0]) * 512 + bytes([1]) * 512 + bytes([2]) * 512
+    world.target.close()
+
+
+def test_the_write_cache_mode_moves_along(image: str) -> None:
+    world = Movable(machine(image))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    disk.set_write_cache(on=False)
+    data = save_snapshot(world.target.assembly)
+    world.target.close()
+    world.target = machine(image)
+    restore_snapshot(world.target.assembly, data)
+    assert disk.config["writeback"] == 0
+    world.target.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: b"nonsense", "not a snapshot"),
+        (lambda data: data[: len(data) // 2], "not a snapshot"),
+        (lambda data: msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "version": 99}), "version 99"),
+        (lambda data: msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "virtio": {}}), "devices"),
+        (lambda data: msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "regions": []}), "memory"),
+    ],
+)
+def test_what_is_no_snapshot_of_this_machine_is_refused(image: str, change, says: str) -> None:  # type: ignore[no-untyped-def]
+    with machine(image) as target:
+        data = change(save_snapshot(target.assembly))
+        with pytest.raises(SnapshotError, match=says):
+            restore_snapshot(target.assembly, data)
