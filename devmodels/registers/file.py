@@ -117,14 +117,14 @@ class RegisterFile:
         return value & readable & lanes
 
     def _store(self, plan: WritePlan, value: int, lanes: int) -> None:
+        """Write `value`, which is 0 outside `lanes`, to a register."""
         slot, plain, clears, sets, self_clearing, changes, hook = plan
         values = self._values
         old = values[slot]
         plain &= lanes
         new = old & ~plain | value & plain
         if clears or sets:
-            ones = value & lanes
-            new = new & ~(ones & clears) | ones & sets
+            new = new & ~(value & clears) | value & sets
         if slot in self._straps:
             mask, strapped = self._straps[slot]
             new = new & ~mask | strapped
@@ -191,7 +191,7 @@ class RegisterFile:
             length = min(room, register.end - offset)
             shift = 8 * (offset - register.offset)
             lanes = (1 << 8 * length) - 1 << shift
-            self._store(self._layout.write_plans[register.slot], value << shift, lanes)
+            self._store(self._layout.write_plans[register.slot], value << shift & lanes, lanes)
             return length
         hit = self._element_at(offset)
         if hit is not None:

@@ -165,6 +165,7 @@ def test_reading_and_writing_one_offset_reach_two_registers(device: Device) -> N
 def test_a_field_hook_is_called_when_the_field_changes_and_only_then(device: Device) -> None:
     device.write(0x00, 4, 0x31)
     device.write(0x00, 4, 0x31)
+    device.write(0x00, 1, 0x71)
     device.write(0x00, 1, 0x30)
     assert [line for line in device.story if "enable" in line] == ["enable 1", "enable 0"]
 
