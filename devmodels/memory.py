@@ -33,8 +33,13 @@ ADDRESS_LIMIT = 1 << 64
 WORD_ALIGNMENT = 8
 """Regions begin and end on multiples of 8, so that no aligned word lies across two of them."""
 
+BOUNCE_LIMIT = 1 << 30
+"""Most bytes of bounce buffers that one `GuestMemory` holds at a time: a guest that names one page a million times in
+its requests does not get a million pages of ours."""
+
 _NATIVE_LITTLE = sys.byteorder == "little"
 _ITEM_SIZE = {"B": 1, "H": 2, "I": 4, "Q": 8}
+_NO_MEMORY = memoryview(b"")
 
 
 class GuestMemoryError(Exception):
@@ -240,27 +245,25 @@ class DmaMap:
         Copies bounced bytes back, marks the dirty log, emits the trace and lets removed regions go.
         """
         memory = self._memory
-        if bytes_done and self._direction is Direction.FROM_DEVICE:
-            if self._bounces is not None:
-                for start, region, offset, buffer in self._bounces:
-                    if start < bytes_done:
-                        region.store(offset, memoryview(buffer)[: bytes_done - start])
-            if memory.observed:
-                self._observe(bytes_done)
+        if self._bounces is not None:
+            for start, region, offset, buffer in self._bounces:
+                memory.bounced_bytes -= len(buffer)
+                if start < bytes_done and self._direction is Direction.FROM_DEVICE:
+                    region.store(offset, memoryview(buffer)[: bytes_done - start])
+        if bytes_done and memory.observed and self._direction is Direction.FROM_DEVICE:
+            self._observe(bytes_done)
         for view in self.views:
             view.release()
         for region in self._regions:
             region.unpin()
 
     def _observe(self, bytes_done: int) -> None:
-        left = bytes_done
+        memory = self._memory
         done = 0
         for address, length in self._scatter:
-            length = min(length, left)
-            if not length:
-                break
-            self._memory.note_write(address, length, self._gather(done, length))
-            left -= length
+            length = min(length, bytes_done - done)
+            data = b"" if memory.trace is None else self._gather(done, length)
+            memory.note_write(address, length, data)
             done += length
 
     def _gather(self, start: int, length: int) -> bytes:
@@ -280,7 +283,7 @@ class GuestMemory:
     """A guest's physical address space.
 
     `generation` changes whenever cached views (`words`, `records`) must be fetched again: a region came or went,
-    or a dirty log or a trace was switched.
+    or a dirty log or a trace was switched.  `bounced_bytes` is how much the maps of the moment hold in bounce buffers.
     """
 
     __slots__ = (
@@ -291,6 +294,7 @@ class GuestMemory:
         "_hot_end",
         "_hot_view",
         "_regions",
+        "bounced_bytes",
         "dirty_log",
         "generation",
         "observed",
@@ -301,11 +305,12 @@ class GuestMemory:
         self._regions: list[Region] = []
         self._bases: list[int] = []
         self._hot: Region | None = None
-        self._hot_view = memoryview(b"")
-        self._hot_base = 0
+        self._hot_view = _NO_MEMORY
+        self._hot_base = 1
         self._hot_end = 0
         self._fence = threading.Lock()
         self.generation = 0
+        self.bounced_bytes = 0
         self.dirty_log: DirtyLog | None = None
         self.trace: Tracer | None = None
         self.observed = False
@@ -340,7 +345,7 @@ class GuestMemory:
         if hot is not None and hot.view is not None:
             self._hot_view, self._hot_base, self._hot_end = hot.view, hot.base, hot.end
         else:
-            self._hot_view, self._hot_base, self._hot_end = memoryview(b""), 0, 0
+            self._hot_view, self._hot_base, self._hot_end = _NO_MEMORY, 1, 0
         self.generation += 1
 
     def observe(self, *, dirty_log: DirtyLog | None = None, trace: Tracer | None = None) -> None:
@@ -354,7 +359,7 @@ class GuestMemory:
         """A device wrote `data` at `address`: mark the dirty log and emit the trace."""
         if self.dirty_log is not None:
             self.dirty_log.mark(address, length)
-        if self.trace is not None:
+        if self.trace is not None and length:
             self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
 
     def fence(self) -> None:
@@ -445,6 +450,10 @@ class GuestMemory:
     def _map_pieces(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         write = direction is Direction.FROM_DEVICE
         pieces = [piece for address, n in scatter for piece in self._pieces(address, n, write=write)]
+        bounced = sum(size for region, _, size in pieces if region.view is None)
+        if self.bounced_bytes + bounced > BOUNCE_LIMIT:
+            address, length = scatter[0]
+            raise GuestMemoryError(address, length, "more bytes to bounce than are allowed at a time")
         views: list[memoryview] = []
         bounces: list[tuple[int, Region, int, bytearray]] = []
         total = 0
@@ -459,6 +468,7 @@ class GuestMemory:
         regions = [region for region, _, _ in pieces]
         for region in regions:
             region.pin()
+        self.bounced_bytes += bounced
         dma = DmaMap(self, scatter, direction, views, total, regions, bounces)
         if self.trace is not None and not write:
             done = 0
