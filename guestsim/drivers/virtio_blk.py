@@ -6,7 +6,7 @@ made by functions (`read`, `write`, …) and keep to the device's limits; a host
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,12 @@ class Operation:
         """The request's type, for messages."""
         kind = int.from_bytes(self.readable[:4], "little")
         return BlkType(kind).name if kind in set(BlkType) else f"type {kind}"
+
+    def __str__(self) -> str:
+        """The request in one line, for reports."""
+        sector = int.from_bytes(self.readable[8:16], "little")
+        payload = max(0, len(self.readable) - BLK_HEADER.size)
+        return f"{self.name} at sector {sector}, {payload} bytes of payload, {self.writable} writable"
 
 
 def read(offset: int, length: int, *, scatter: int = 1) -> Operation:
@@ -194,10 +200,11 @@ class VirtioBlk:
     """Driver of one virtio-blk function.
 
     Offsets and lengths are in bytes.  `indirect` says whether requests go through indirect tables where that was
-    negotiated; a vCPU uses the queue with its own number unless a caller names another.
+    negotiated; a vCPU uses the queue with its own number unless a caller names another.  `on_answer` hears of every
+    answer.
     """
 
-    __slots__ = ("_config", "_pending", "device", "guest", "indirect", "interrupts")
+    __slots__ = ("_config", "_pending", "device", "guest", "indirect", "interrupts", "on_answer")
 
     def __init__(self, guest: Guest, function: PciFunction) -> None:
         self.guest = guest
@@ -207,6 +214,7 @@ class VirtioBlk:
         self.interrupts = Interrupts.POLLING
         self._config: dict[str, int] | None = None
         self._pending: set[Pending] = set()
+        self.on_answer: Callable[[Operation, Answer], None] | None = None
 
     # --- bringing up and down
 
@@ -392,6 +400,8 @@ class VirtioBlk:
         written = b"".join(self.guest.memory.read(one.address, one.length) for one in pending.writable)
         self._release(pending)
         answer = Answer(written[-1] if written else None, written[:-1], pending.used_length, duration)
+        if self.on_answer is not None:
+            self.on_answer(operation, answer)
         if operation.checked:
             _check(operation, answer)
         return answer

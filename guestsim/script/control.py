@@ -46,7 +46,7 @@ async def probe(world: World, step: Step) -> Outcome:
     names = " ".join(_NAMES.get(bit, str(bit)) for bit in sorted(device.features))
     return Outcome(
         f"probe {world.device_name(step.device)} with {it.interrupts}",
-        f"{bytes_text(driver.capacity)}, {len(queues)} queues of {queues[0].size}; {names}",
+        f"{bytes_text(driver.capacity)}, {len(queues)} queue{'s' * (len(queues) > 1)} of {queues[0].size}; {names}",
         features=device.features,
         config=dict(driver.config),
     )

@@ -40,16 +40,17 @@ class ScriptError(Exception):
 class Source:
     """A script's file with the lines of its parts. `path` is a part's place, as in `steps[3].read.length`."""
 
-    __slots__ = ("_tree", "file")
+    __slots__ = ("_first", "_tree", "file")
 
-    def __init__(self, file: str, tree: object = None) -> None:
+    def __init__(self, file: str, tree: object = None, line: int = 1) -> None:
         self.file = file
         self._tree = tree
+        self._first = tree.lc.line + 1 if isinstance(tree, CommentedMap) else line
 
     def line(self, path: str, key: str | None = None) -> int:
         """The line of a part, or of `key` inside it; of what surrounds it where it has none of its own."""
         node = self._tree
-        line = _start(node)
+        line = self._first
         for part in (*_parts(path), *((key,) if key is not None else ())):
             if isinstance(node, CommentedMap) and part in node:
                 line = node.lc.key(part)[0] + 1
@@ -94,10 +95,6 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
         return msgspec.convert(_plain(tree, ""), Script, dec_hook=decode_hook), source
     except msgspec.ValidationError as error:
         raise _explain(error, source) from None
-
-
-def _start(node: object) -> int:
-    return node.lc.line + 1 if isinstance(node, CommentedMap | CommentedSeq) else 1
 
 
 def _parts(path: str) -> Iterator[str | int]:

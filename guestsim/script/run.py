@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from guestsim.errors import GuestError
-from guestsim.script.load import ScriptError
+from guestsim.script import load as yaml
 from guestsim.script.perform import Performer, StepFailedError, StepReport
 from guestsim.script.world import World
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from guestsim.script.load import Source
     from guestsim.script.schema import Script, TargetName
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How scripts are run: the target, the kind of memory where a script leaves it open, and who listens.
+
+    `on_step` hears of every step as it ends, `on_access` of every access of the guest, as text.
+    """
+
+    target: TargetName = "devmodels"
+    memory: str = "shared"
+    on_step: Callable[[StepReport], None] | None = None
+    on_access: Callable[[str], None] | None = None
 
 
 @dataclass(slots=True)
 class ScriptReport:
     """How a script went on one target.
 
-    `skipped` says why it was not run; `error` what went wrong outside any step (a machine that didn't start).
+    `memory` is empty where the target has one kind only; `skipped` says why the script was not run; `error` what went
+    wrong outside any step (a machine that didn't start).
     """
 
     file: str
@@ -44,39 +59,72 @@ class ScriptReport:
     def failures(self) -> list[str]:
         """Everything that was not as expected, with file and line."""
         found = [
-            f"{self.file}:{step.line}: {step.path}: {failure}" for step in self.steps for failure in step.failures
+            f"{self.file}:{step.line}: {step.path}: {failure}"
+            for step in self.steps
+            for failure in step.failures
         ]
         if self.error is not None:
             found.append(f"{self.file}: {self.error}")
         return found
 
 
-def run(
+class Runnable(Protocol):
+    """A script that has been read and checked, in whatever language."""
+
+    @property
+    def script(self) -> Script:
+        """Its machine, drives, devices and targets."""
+        ...
+
+    @property
+    def source(self) -> Source:
+        """Where it was read from."""
+        ...
+
+    def run(self, options: Options) -> ScriptReport:
+        """Run it. Raises `ScriptError` for what only shows now (a drive's options)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class YamlScript:
+    """A script of steps."""
+
+    script: Script
+    source: Source
+
+    def run(self, options: Options) -> ScriptReport:
+        """Run it. Raises `ScriptError` for what only shows now (a drive's options)."""
+
+        def body(world: World, on_report: Callable[[StepReport], None]) -> None:
+            world.guest.run(Performer(world, on_report).perform(self.script.steps, "steps"))
+
+        return run_on(self.script, self.source, options, body)
+
+
+def run_on(
     script: Script,
     source: Source,
-    target: TargetName,
-    memory: str = "shared",
-    on_step: Callable[[StepReport], None] | None = None,
+    options: Options,
+    body: Callable[[World, Callable[[StepReport], None]], None],
 ) -> ScriptReport:
-    """Run a script; `on_step` hears of every step as it ends.
-
-    Raises `ScriptError` where the script has something wrong that only shows now (a drive's options).
-    """
-    used_memory = script.machine.memory or memory
-    report = ScriptReport(source.file, script.name, target, used_memory if target == "devmodels" else "")
+    """Open a script's world, run `body(world, on_report)` in it, and report."""
+    target = options.target
+    memory = (script.machine.memory or options.memory) if target == "devmodels" else ""
+    report = ScriptReport(source.file, script.name, target, memory)
     if target not in script.targets:
         report.skipped = f"the script is for {', '.join(script.targets)}"
         return report
 
     def on_report(step: StepReport) -> None:
         report.steps.append(step)
-        if on_step is not None:
-            on_step(step)
+        if options.on_step is not None:
+            options.on_step(step)
 
     start = time.perf_counter()
     try:
-        with World(script, source, target, memory) as world:
-            world.guest.run(Performer(world, on_report).perform(script.steps, "steps"))
+        with World(script, source, target, options.memory, options.on_access) as world:
+            body(world, on_report)
     except StepFailedError:
         pass
     except (TargetError, GuestError) as error:
@@ -85,4 +133,10 @@ def run(
     return report
 
 
-__all__ = ["ScriptError", "ScriptReport", "run"]
+def read_scripts(path: Path) -> list[Runnable]:
+    """The scripts in a file: one in YAML, or those of a Python file. ScriptError where something is wrong with it."""
+    if path.suffix == ".py":
+        from guestsim.script import python
+
+        return list(python.load(path))
+    return [YamlScript(*yaml.load(path))]

@@ -13,11 +13,12 @@ from guestsim.drivers.virtio_blk import PCI_IDS, VirtioBlk
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.values import Pattern, Size, decode_hook
+from guestsim.script.values import Pattern, Size, decode_hook, parse_size
 from guestsim.targets import Host, Target
+from guestsim.targets.traced import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from guestsim.drivers.virtio_blk import Pending
@@ -47,11 +48,19 @@ class FileDrive(msgspec.Struct, rename="kebab"):
 class World:
     """A script's machine, opened. Use with `with`.
 
-    `memory` (shared or bounced) holds where the script leaves it open.  Raises `ScriptError` for what the script has
-    wrong about drives and devices, and `TargetError` for what the target refuses.
+    `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text.
+    Raises `ScriptError` for what the script has wrong about drives and devices, and `TargetError` for what the target
+    refuses.
     """
 
-    def __init__(self, script: Script, source: Source, target: TargetName, memory: str = "shared") -> None:
+    def __init__(
+        self,
+        script: Script,
+        source: Source,
+        target: TargetName,
+        memory: str = "shared",
+        on_access: Callable[[str], None] | None = None,
+    ) -> None:
         self.script = script
         self.source = source
         self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
@@ -67,6 +76,8 @@ class World:
         except BaseException:
             self._folder.cleanup()
             raise
+        if on_access is not None:
+            trace(self.target, on_access)
         self.guest = Guest(self.target)
         self.drivers: dict[str, VirtioBlk] = {}
         self.config_changes_seen: dict[str, int] = {}
@@ -142,7 +153,7 @@ class World:
         if not isinstance(name, str):
             raise self.source.error(path, "node-name is missing")
         if options.get("driver") != "file" or "filename" in options:
-            return dict(options)
+            return {**options, **self._size(options, path)}
         own = {key: value for key, value in options.items() if key in ("size", "content")}
         try:
             drive = msgspec.convert(own, FileDrive, dec_hook=decode_hook)
@@ -158,6 +169,13 @@ class World:
                 )
         rest = {key: value for key, value in options.items() if key not in own}
         return {**rest, "filename": str(image)}
+
+    def _size(self, options: Mapping[str, object], path: str) -> dict[str, object]:
+        """The option `size` as a number, where there is one."""
+        try:
+            return {"size": parse_size(options["size"])} if "size" in options else {}
+        except ValueError as error:
+            raise self.source.error(path, f"size {error}", "size") from None
 
     def _device(self, options: Mapping[str, object], number: int) -> dict[str, object]:
         """A device's options for the target, with an id and a place on the bus."""

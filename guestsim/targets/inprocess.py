@@ -9,10 +9,13 @@ from collections import Counter
 from mmap import mmap
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from devmodels.assembly import assemble
 from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
+from devmodels.virtio_blk.pci import VirtioBlkPciOptions
 from guestsim.targets import MachineLayout, TargetError, Window
 
 if TYPE_CHECKING:
@@ -193,6 +196,12 @@ class InProcessTarget:
     def _on_violation(self, violation: Violation) -> None:
         if len(self._violations) < _MAX_VIOLATIONS:
             self._violations.append((violation.clause, f"{violation.place}: {violation.summary}"))
+
+
+def option_names(options: Mapping[str, str | int | bool]) -> dict[str, object]:
+    """Options of a virtio-blk device, given as Python names, by the names that `devices` takes: most have hyphens."""
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(VirtioBlkPciOptions)}
+    return {names.get(name, name): value for name, value in options.items()}
 
 
 def _nothing() -> None:

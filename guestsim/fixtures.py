@@ -1,0 +1,167 @@
+"""The pytest plugin: a machine, a guest and a disk as fixtures, and scripts (`*.guest.yaml`, `*.guest.py`) as tests.
+
+Fixtures, each on the one before: `guest_memory` (`shared` or `bounced`; a test runs with each that `--guest-memory`
+says), `machine` (an `InProcessTarget` with one virtio-blk disk in memory), `guest` (a `Guest` on it), `disk` (a
+`Disk`, probed).  The marker `disk` sets the disk's `size` and the device's options:
+`@pytest.mark.disk(size="4M", num_queues=4)`.
+
+This module is loaded in every run of pytest: it imports nothing of guestsim's before it is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from guestsim.disk import Disk
+    from guestsim.guest import Guest
+    from guestsim.script.run import Runnable, ScriptReport
+    from guestsim.script.schema import TargetName
+    from guestsim.targets.inprocess import InProcessTarget
+
+SUFFIXES = (".guest.yaml", ".guest.py")
+_MEMORY = {"shared": ("shared",), "bounced": ("bounced",), "both": ("shared", "bounced")}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the plugin."""
+    group = parser.getgroup("guestsim", "scripted guests")
+    group.addoption(
+        "--guest-memory",
+        choices=tuple(_MEMORY),
+        default="both",
+        help="how devices reach guest memory: views of it, copies, or each in turn (default)",
+    )
+    group.addoption(
+        "--guest-target",
+        action="append",
+        choices=("devmodels", "qemu"),
+        help="where *.guest.yaml and *.guest.py run; may be given twice (default: devmodels)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers", "disk(size, **options): size and device options of the virtio-blk disk behind the fixtures"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that has a machine once for each kind of memory."""
+    if "guest_memory" in metafunc.fixturenames:
+        metafunc.parametrize("guest_memory", _MEMORY[metafunc.config.getoption("guest_memory")])
+
+
+@pytest.fixture
+def guest_memory() -> str:
+    """`shared` or `bounced`: how the machine's devices reach guest memory."""
+    raise NotImplementedError("pytest_generate_tests gives it a value")
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, guest_memory: str) -> Iterator[InProcessTarget]:
+    """A machine in this process with one virtio-blk disk of 16 MiB in memory, or as the marker `disk` says."""
+    from guestsim.quick import disk_machine
+    from guestsim.script.values import parse_size
+
+    marker = request.node.get_closest_marker("disk")
+    options = dict(marker.kwargs) if marker is not None else {}
+    size = parse_size(options.pop("size", "16M"))
+    with disk_machine(size, shared=guest_memory == "shared", **options) as found:
+        yield found
+
+
+@pytest.fixture
+def guest(machine: InProcessTarget) -> Iterator[Guest]:
+    """A guest on the machine."""
+    from guestsim.guest import Guest
+
+    found = Guest(machine)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def disk(guest: Guest) -> Disk:
+    """The machine's disk, probed by the guest."""
+    from guestsim.disk import boot
+
+    return boot(guest)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Take scripts for test files."""
+    if file_path.name.endswith(SUFFIXES):
+        return ScriptFile.from_parent(parent, path=file_path)
+    return None
+
+
+class ScriptFile(pytest.File):
+    """A file of scripts; one item for each script, target and kind of memory."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        """Read the file; what is wrong with it is one line."""
+        from guestsim.script.load import ScriptError
+        from guestsim.script.run import read_scripts
+
+        try:
+            scripts = read_scripts(self.path)
+        except ScriptError as error:
+            raise self.CollectError(str(error)) from None
+        targets = cast("list[TargetName]", self.config.getoption("guest_target") or ["devmodels"])
+        kinds = _MEMORY[self.config.getoption("guest_memory")]
+        for runnable in scripts:
+            for target in targets:
+                if target not in runnable.script.targets:
+                    continue
+                own = runnable.script.machine.memory
+                memories = ("",) if target == "qemu" else (own,) if own is not None else kinds
+                for memory in memories:
+                    where = f"{target}-{memory}" if memory else target
+                    name = f"{runnable.script.name}[{where}]"
+                    yield ScriptItem.from_parent(self, name=name, script=(runnable, target, memory))
+
+
+class ScriptFailed(Exception):
+    """A script did not go as expected."""
+
+    def __init__(self, report: ScriptReport) -> None:
+        super().__init__("\n".join(report.failures))
+        self.report = report
+
+
+class ScriptItem(pytest.Item):
+    """One script on one target with one kind of memory."""
+
+    def __init__(self, *, script: tuple[Runnable, TargetName, str], **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self._script, self._target, self._memory = script
+
+    def runtest(self) -> None:
+        """Run the script."""
+        from guestsim.script.run import Options
+
+        report = self._script.run(Options(self._target, self._memory or "shared"))
+        if not report.ok:
+            raise ScriptFailed(report)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: str | None = None) -> str:  # noqa: ARG002
+        """What the guest did up to the failure, for a script that failed."""
+        error = excinfo.value
+        if not isinstance(error, ScriptFailed):
+            return str(super().repr_failure(excinfo))
+        lines = list(error.report.failures)
+        for step in error.report.steps:
+            answer = f" -> {step.answered}" if step.answered else ""
+            lines.append(f"{'ok  ' if step.ok else 'FAIL'} {step.line:>4}  {step.did}{answer}")
+        return "\n".join(lines)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """File, line and name for reports."""
+        return self.path, 0, self.name
