@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from devmodels.interrupts import Outbox
 from devmodels.iocontext import IoContext
-from devmodels.memory import GuestMemory, GuestMemoryError, Region
+from devmodels.memory import GuestMemory, Region
 from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus
 from devmodels.pci.decode import BarHandler, Claim, DecodeTable, Guard, Window
 from devmodels.pci.function import PciFunction
@@ -201,11 +201,12 @@ class Machine:
     def _message(self, address: int, data: int) -> None:
         if self.trace is not None:
             self.trace.emit("machine", EventKind.INTERRUPT, address, data)
-        try:
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        if self._memory_space.is_ram(address, 4):
             self.memory.words(address, 1, "I", write=True)[0] = data
-        except GuestMemoryError:
-            if self.on_message is not None:
-                self.on_message(address, data)
+        elif self.on_message is not None:
+            self.on_message(address, data)
 
     def _intx(self, line: int, level: bool) -> None:
         if self.trace is not None:
@@ -228,6 +229,11 @@ class _Space:
         """Make the table again."""
         self._table = DecodeTable(claims)
         self._last = _NOWHERE
+
+    def is_ram(self, address: int, size: int) -> bool:
+        """Whether an aligned word lies in one region of guest memory that can be written."""
+        window = None if address % size else self._table.find(address, size)
+        return window is not None and isinstance(window.handler, _Ram) and window.handler.writable
 
     def read(self, address: int, size: int) -> int:
         window = self._last
@@ -308,10 +314,11 @@ class _Space:
 class _Ram:
     """A region of guest memory as a handler; an aligned access is one load or store."""
 
-    __slots__ = ("_region",)
+    __slots__ = ("_region", "writable")
 
     def __init__(self, region: Region) -> None:
         self._region = region
+        self.writable = not region.readonly
 
     def read(self, offset: int, size: int) -> int:
         view = self._region.view
@@ -320,7 +327,7 @@ class _Ram:
         return memoryview.cast(view[offset : offset + size], _CODES[size])[0]
 
     def write(self, offset: int, size: int, value: int) -> None:
-        if self._region.readonly:
+        if not self.writable:
             return
         view = self._region.view
         if view is None or offset % size or not _LITTLE:

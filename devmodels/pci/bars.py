@@ -14,9 +14,10 @@ Size is found by writing ones: the address bits below the size are hardwired to 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 
-from devmodels.pci.decode import BarHandler, Claim, DecodeTable
+from devmodels.pci.decode import BarHandler, Claim, DecodeTable, Guard
 
 __all__ = ["Bar", "BarHandler", "BarKind", "Windows"]
 
@@ -69,7 +70,10 @@ class Bar:
 
 
 class Windows:
-    """Several register blocks in one BAR; what none of them covers reads 0 and ignores writes."""
+    """Several register blocks in one BAR; what none of them covers reads 0 and ignores writes.
+
+    Blocks are placed before the function is plugged: from then on they are part of the machine's own decode table.
+    """
 
     __slots__ = ("_claims", "_table", "size")
 
@@ -87,6 +91,11 @@ class Windows:
                 raise ValueError(f"{size:#x} bytes at {offset:#x} overlap the block at {other.base:#x}")
         self._claims.append(Claim(offset, size, handler, None))
         self._table = DecodeTable(self._claims)
+
+    def claims(self, base: int, owner: Guard) -> Iterator[Claim]:
+        """The blocks' ranges where the BAR lies at `base`."""
+        for claim in self._claims:
+            yield Claim(base + claim.base, claim.size, claim.handler, owner)
 
     def read(self, offset: int, size: int) -> int:
         """Read through the block that holds the access, or piece by piece."""

@@ -57,13 +57,29 @@ class DecodeTable:
     __slots__ = ("_starts", "windows")
 
     def __init__(self, claims: Iterable[Claim] = ()) -> None:
-        windows: list[Window] = []
+        self.windows: list[Window] = []
+        self._starts: list[int] = []
         for claim in claims:
-            for start, end in _free(claim.base, claim.base + claim.size, windows):
-                windows.append(Window(start, end, claim))
-            windows.sort(key=lambda window: window.start)
-        self.windows = windows
-        self._starts = [window.start for window in windows]
+            self._add(claim)
+
+    def _add(self, claim: Claim) -> None:
+        """Give the claim what earlier ones have left of its range."""
+        windows, starts = self.windows, self._starts
+        start, end = claim.base, claim.base + claim.size
+        index = bisect_right(starts, start)
+        if index:
+            start = max(start, windows[index - 1].end)
+        while start < end:
+            following = windows[index] if index < len(windows) else None
+            stop = end if following is None else min(end, following.start)
+            if start < stop:
+                windows.insert(index, Window(start, stop, claim))
+                starts.insert(index, start)
+                index += 1
+            if following is None:
+                return
+            start = max(start, following.end)
+            index += 1
 
     def at(self, address: int) -> Window | None:
         """The window that holds `address`."""
@@ -95,15 +111,3 @@ def _aligned(address: int, room: int) -> int:
     while size > room or address % size:
         size //= 2
     return size
-
-
-def _free(start: int, end: int, windows: Iterable[Window]) -> Iterator[tuple[int, int]]:
-    """What is left of a range when the windows (sorted) are taken out."""
-    for window in list(windows):
-        if window.end <= start or end <= window.start:
-            continue
-        if start < window.start:
-            yield start, window.start
-        start = window.end
-    if start < end:
-        yield start, end

@@ -155,7 +155,7 @@ class PciFunction:
     @property
     def bus_master(self) -> bool:
         """Whether the function may read and write memory and send messages."""
-        return bool(self.header.bus_master_enable) and self.powered
+        return self._master
 
     @property
     def powered(self) -> bool:
@@ -207,6 +207,8 @@ class PciFunction:
             if bar.kind.is_io is io:
                 base = self.bar_address(index)
                 if base and base + bar.size < bar.top:
+                    if isinstance(bar.handler, Windows):
+                        yield from bar.handler.claims(base, self)
                     yield Claim(base, bar.size, bar.handler, self)
 
     def save(self) -> dict[str, int]:
@@ -261,7 +263,7 @@ class PciFunction:
 
     def bus_master_changed(self) -> None:
         """The bus master enable, or the power state, has changed."""
-        master = self.bus_master
+        master = bool(self.header.bus_master_enable) and self.powered
         if master is not self._master:
             self._master = master
             if master:

@@ -107,6 +107,7 @@ class MsixCapability(Capability, size=12):
         super().__init__()
         self.vectors = vectors
         self.table = MsixTable(self)
+        self._entries = self.table.entry
         self.pending = PendingBits()
         self.table_size = vectors - 1
         self.table_bir = table_bar
@@ -138,7 +139,7 @@ class MsixCapability(Capability, size=12):
         """Send `vector`'s message, now or when nothing holds it back; nothing happens where MSI-X is off."""
         if not self.enable or not 0 <= vector < self.vectors:
             return
-        entry = self.table.entry[vector]
+        entry = self._entries[vector]
         if self.function_mask or entry.mask or not self.function.bus_master:
             self.pending.bits |= 1 << vector
         else:
@@ -152,7 +153,7 @@ class MsixCapability(Capability, size=12):
             and not self.function_mask
             and self.function.bus_master
         ):
-            entry = self.table.entry[vector]
+            entry = self._entries[vector]
             if not entry.mask:
                 self.pending.bits &= ~(1 << vector)
                 self._send(entry)

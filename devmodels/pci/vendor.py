@@ -102,5 +102,7 @@ class VendorBlock(VendorCapability):
         places = {str(at): at for at in range(len(self.body))}
         for name, byte in unnest("body", state).items():
             if name not in places or not 0 <= byte <= 0xFF:
-                raise ValueError(f"a vendor capability of {self.size} bytes cannot hold {byte} at body.{name}")
+                raise ValueError(
+                    f"a vendor capability of {self.size} bytes cannot hold {byte} at body.{name}"
+                )
             self.body[places[name]] = byte
