@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from devmodels.iocontext import IoContext
 from devmodels.machine import EmbeddedDevice, Machine
 from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
-from devmodels.pci import BarKind, PciFunction
+from devmodels.pci import BarKind, PciFunction, Windows
 from devmodels.trace import EventKind, TraceEvent, Tracer
 from tests.unit.pci.world import (
     BUS_MASTER,
@@ -106,6 +106,24 @@ def test_an_address_does_not_wrap() -> None:
     assert world.machine.read(TOP - 2, 4) == 0xFFFF_FFFF
     assert world.machine.read(-2, 4) == 0x2211_FFFF
     assert world.machine.io_read(0xFFFE, 4) == 0xFFFF_FFFF
+
+
+def test_blocks_of_one_bar_and_the_holes_between_them() -> None:
+    world = World()
+    function = make_function()
+    first, second = Scratch(0x10, 0x11), Scratch(0x10, 0x22)
+    windows = Windows(0x100)
+    windows.place(0x00, 0x10, first)
+    windows.place(0x20, 0x10, second)
+    function.add_bar(0, 0x100, windows)
+    world.machine.plug(function, SLOT)
+    world.config_write(SLOT, 0x10, 4, BAR)
+    world.config_write(SLOT, 0x04, 2, MEMORY_ENABLE)
+    assert world.machine.read(BAR + 0x0E, 4) == 0x0000_1111
+    assert world.machine.read(BAR + 0x1E, 4) == 0x2222_0000
+    assert world.machine.read(BAR + 0xFE, 4) == 0xFFFF_0000
+    world.machine.write(BAR + 0x0E, 8, 0xFFFF_FFFF_FFFF_FFFF)
+    assert (first.data[-3:], second.data[0]) == (b"\x11\xff\xff", 0x22)
 
 
 # --- memory
