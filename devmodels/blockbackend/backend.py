@@ -13,7 +13,7 @@ import errno
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
@@ -22,13 +22,12 @@ from devmodels.blockbackend.merge import joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
-from devmodels.iocontext import Cancelled, ClockKind, Event, Task
-from devmodels.iocontext import _Parkable as Parkable
+from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Request], Coroutine[Parkable, None, None]]
+Handler = Callable[[Request], Coro[None]]
 
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""

@@ -1,0 +1,31 @@
+"""Where a device's code runs: timers, coroutines, workers and file descriptors of one thread.
+
+Block drivers are `async def` and await only what an `IoContext` offers (`sleep`, `wait_for`, `Lock`, `Event`,
+`worker`, `readable`, `writable`), so they run on any clock and in any event loop.  `start` steps a coroutine at once:
+one that never suspends is finished there and then and costs no task.
+
+Three clocks.  `wall()`: time is the host's.  `virtual()`: when nothing is ready, time jumps to the next timer, but
+never while a worker is out.  `stepped()`: only `step` moves time.  On the two virtual clocks `worker` runs its
+function inline, so that a run is the same every time.
+
+Everything but `post` belongs to the context's own thread.
+"""
+
+from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
+from devmodels.iocontext.polling import Poller
+from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
+
+__all__ = [
+    "Cancelled",
+    "ClockKind",
+    "Coro",
+    "Event",
+    "Future",
+    "IoContext",
+    "Lock",
+    "Parkable",
+    "Poller",
+    "Task",
+    "Timer",
+    "WrongContextError",
+]

@@ -1,0 +1,506 @@
+"""IoContext: one thread's ready queue, timers, workers and file descriptors, on one of three clocks."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from devmodels.iocontext.polling import BusyPolling, Poller
+from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task
+from devmodels.iocontext.workers import PATIENCE_NS, Workers
+
+T = TypeVar("T")
+
+MAX_EVENTS = 64
+"""How many descriptors one look at epoll reports."""
+
+FD_SETSIZE = 1024
+"""select(2) takes descriptors below this."""
+
+
+class ClockKind(Enum):
+    """How a context's time goes on."""
+
+    WALL = "wall"
+    VIRTUAL = "virtual"
+    STEPPED = "stepped"
+
+
+class WrongContextError(RuntimeError):
+    """An object was used on a thread that does not own its context: a programming error."""
+
+
+class Timer:
+    """A callback due at `when` ns; `cancel` before then stops it."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: int, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Stop the timer. Idempotent."""
+        self.callback = None
+
+
+class IoContext:
+    """One thread's timers, coroutines, workers and file descriptors."""
+
+    def __init__(self, kind: ClockKind) -> None:
+        self.kind = kind
+        self._now = 0
+        self._owner: int | None = None
+        self._ready: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._sequence = 0
+        self._timers_kept = 64
+        self._posted: deque[Callable[[], None]] = deque()
+        self._workers: Workers | None = None
+        self._out = 0
+        self._epoll: select.epoll | None = None
+        self._watches: dict[int, Callable[[int], None]] = {}
+        self._wake_fd = -1
+        self._sleeping = False
+        self._running = False
+        self._polling = BusyPolling()
+        self._closed = False
+
+    @classmethod
+    def wall(cls) -> IoContext:
+        """A context whose clock is the host's monotonic clock."""
+        return cls(ClockKind.WALL)
+
+    @classmethod
+    def virtual(cls) -> IoContext:
+        """A context whose clock starts at 0 and jumps to the next timer when nothing is ready."""
+        return cls(ClockKind.VIRTUAL)
+
+    @classmethod
+    def stepped(cls) -> IoContext:
+        """A context whose clock starts at 0 and is moved by `step` alone."""
+        return cls(ClockKind.STEPPED)
+
+    def now_ns(self) -> int:
+        """The clock in nanoseconds."""
+        return time.monotonic_ns() if self.kind is ClockKind.WALL else self._now
+
+    def assert_owner(self) -> None:
+        """WrongContextError where the calling thread does not own this context; the first caller becomes owner."""
+        me = threading.get_ident()
+        if self._owner is None:
+            self._owner = me
+        elif self._owner != me:
+            raise WrongContextError("used outside the thread that owns this IoContext")
+
+    def adopt(self) -> None:
+        """Make the calling thread the owner (for a context built on one thread and run on another)."""
+        self._owner = threading.get_ident()
+
+    # --- callbacks and timers
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the context's next turn, in order."""
+        self._ready.append(callback)
+        if self._sleeping:
+            self._wake()
+
+    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Run `callback` when the clock has reached `when` ns; timers of one instant run in the order made."""
+        timer = Timer(when, callback)
+        self._sequence += 1
+        heapq.heappush(self._timers, (when, self._sequence, timer))
+        if len(self._timers) > self._timers_kept:
+            self._drop_cancelled()
+        if self._sleeping:
+            self._wake()
+        return timer
+
+    def _drop_cancelled(self) -> None:
+        """Forget timers that were cancelled long before they are due."""
+        self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+        heapq.heapify(self._timers)
+        self._timers_kept = max(64, 2 * len(self._timers))
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on this context; the one call that any thread may make."""
+        self._posted.append(callback)
+        if self._sleeping:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._sleeping = False
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
+    # --- coroutines
+
+    def start(
+        self,
+        coro: Coro[T],
+        done: Callable[[T | None, BaseException | None], None] | None = None,
+    ) -> Task[T] | None:
+        """Step `coro` now; returns None where it has already ended, else its task.
+
+        `done(result, error)` is called when it ends, possibly before `start` returns.  Without `done` an error is
+        raised to whoever runs the context.
+        """
+        try:
+            parked = coro.send(None)
+        except StopIteration as stop:
+            result, failure = stop.value, None
+        except (Exception, Cancelled) as error:
+            if done is None:
+                raise
+            result, failure = None, error
+        else:
+            return Task(self, coro, parked, done)
+        if done is not None:
+            done(result, failure)
+        return None
+
+    async def sleep(self, duration: int) -> None:
+        """Suspend for `duration` ns of this context's clock; 0 or less gives others a turn."""
+        future: Future[None] = Future(self)
+        if duration <= 0:
+            self.call_soon(lambda: future.set_result(None))
+            await future
+            return
+        timer = self.call_at(self.now_ns() + duration, lambda: future.set_result(None))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    async def wait_for(self, coro: Coro[T], duration: int) -> T:
+        """Await `coro` for at most `duration` ns, then cancel it and raise TimeoutError."""
+        outcome: Future[T] = Future(self)
+        expired = False
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            if error is None:
+                outcome.set_result(result)  # type: ignore[arg-type]
+            elif expired and isinstance(error, Cancelled):
+                outcome.set_error(TimeoutError(f"not done within {duration} ns"))
+            else:
+                outcome.set_error(error)
+
+        task = self.start(coro, done)
+        if task is None:
+            return await outcome
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        timer = self.call_at(self.now_ns() + duration, expire)
+        try:
+            return await outcome
+        except Cancelled:
+            task.cancel()
+            raise
+        finally:
+            timer.cancel()
+
+    async def worker(self, function: Callable[[], T]) -> T:
+        """Run `function`, which may block, on a worker thread (inline on a virtual clock) and return its result."""
+        if self.kind is not ClockKind.WALL:
+            return function()
+        if self._workers is None:
+            self._workers = Workers(self._wake_from_worker)
+        future: Future[T] = Future(self)
+        posted = self._posted
+
+        def job() -> None:
+            try:
+                result = function()
+            except BaseException as error:
+                failure = error
+                posted.append(lambda: self._worker_failed(future, failure))
+            else:
+                posted.append(lambda: self._worker_done(future, result))
+
+        self._out += 1
+        self._workers.submit(job, watched=self._running)
+        return await future
+
+    def _worker_done(self, future: Future[T], result: T) -> None:
+        self._out -= 1
+        future.set_result(result)
+
+    def _worker_failed(self, future: Future[T], error: BaseException) -> None:
+        self._out -= 1
+        future.set_error(error)
+
+    def _wake_from_worker(self) -> None:
+        if self._sleeping:
+            self._wake()
+
+    # --- file descriptors
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(events)` whenever epoll reports `fd`; `events` are `select.EPOLL*` bits (EPOLLET allowed).
+
+        One watcher for each descriptor; FileExistsError for a second one.
+        """
+        self._poller().register(fd, events)
+        self._watches[fd] = callback
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching `fd`, which must still be open. Idempotent."""
+        if self._watches.pop(fd, None) is not None and self._epoll is not None:
+            self._epoll.unregister(fd)
+
+    async def readable(self, fd: int) -> None:
+        """Suspend until `fd` can be read (it must not be watched otherwise meanwhile)."""
+        await self._until(fd, select.EPOLLIN)
+
+    async def writable(self, fd: int) -> None:
+        """Suspend until `fd` can be written (it must not be watched otherwise meanwhile)."""
+        await self._until(fd, select.EPOLLOUT)
+
+    async def _until(self, fd: int, events: int) -> None:
+        future: Future[None] = Future(self)
+        self.watch(fd, events | select.EPOLLONESHOT, lambda _: future.set_result(None))
+        try:
+            await future
+        finally:
+            self.unwatch(fd)
+
+    def _poller(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._epoll.register(self._wake_fd, select.EPOLLIN)
+        return self._epoll
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when this context has something to do (for another event loop)."""
+        return self._poller().fileno()
+
+    @property
+    def poll_max_ns(self) -> int:
+        """Busy polling: for how long at most the context looks at its pollers before it blocks (0: not at all)."""
+        return self._polling.max_ns
+
+    @poll_max_ns.setter
+    def poll_max_ns(self, value: int) -> None:
+        self._polling.max_ns = value
+
+    def add_poller(self, poller: Poller) -> None:
+        """Look at `poller` for up to `poll_max_ns` before blocking."""
+        self._polling.add(poller)
+
+    def remove_poller(self, poller: Poller) -> None:
+        """Stop looking at `poller`. Idempotent."""
+        self._polling.remove(poller)
+
+    # --- running
+
+    def turn(self) -> bool:
+        """Run what was posted, what is due and what is ready, once; False where there was nothing."""
+        busy = False
+        posted = self._posted
+        for _ in range(len(posted)):
+            busy = True
+            posted.popleft()()
+        if self._timers:
+            busy = self._run_timers() or busy
+        ready = self._ready
+        for _ in range(len(ready)):
+            busy = True
+            ready.popleft()()
+        return busy
+
+    def _run_timers(self) -> bool:
+        """Run what is due; what a timer's callback adds has to wait for the next turn."""
+        busy = False
+        now = self.now_ns()
+        newest = self._sequence
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] <= newest:
+            timer = heapq.heappop(self._timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                busy = True
+                callback()
+        return busy
+
+    def deadline(self) -> int | None:
+        """When the next timer is due, or None."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
+    def _poll_fds(self, timeout: float) -> bool:
+        """Look at the descriptors, waiting for up to `timeout` seconds (-1: for ever)."""
+        if self._epoll is None:
+            return False
+        found = self._epoll.poll(timeout, MAX_EVENTS)
+        self._sleeping = False
+        busy = False
+        for fd, events in found:
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+                continue
+            watch = self._watches.get(fd)
+            if watch is not None:
+                busy = True
+                watch(events)
+        return busy
+
+    def run_until_idle(self) -> None:
+        """Run until nothing can happen without somebody outside.
+
+        Workers are waited for.  A virtual clock jumps from timer to timer until none is left; on the wall clock and on
+        a stepped one, timers that lie in the future stay.
+        """
+        self.assert_owner()
+        outer, self._running = self._running, True
+        try:
+            while True:
+                if self.turn() or self._poll_fds(0):
+                    continue
+                if self._out:
+                    self._block(None)
+                elif not self._jump():
+                    return
+        finally:
+            self._running = outer
+
+    def _jump(self) -> bool:
+        """Move a virtual clock to the next timer; False where there is none, or the clock is another's."""
+        if self.kind is not ClockKind.VIRTUAL or self._out:
+            return False
+        when = self.deadline()
+        if when is None:
+            return False
+        self._now = max(self._now, when)
+        return True
+
+    def step(self, duration: int) -> None:
+        """Move a stepped clock on by `duration` ns, running every timer at its own instant."""
+        if self.kind is not ClockKind.STEPPED or duration < 0:
+            raise ValueError("only a stepped clock can be stepped, and only forwards")
+        end = self._now + duration
+        self.run_until_idle()
+        while (when := self.deadline()) is not None and when <= end:
+            self._now = max(self._now, when)
+            self.run_until_idle()
+        self._now = end
+
+    def run(self, coro: Coro[T]) -> T:
+        """Run `coro` to its end, and everything else meanwhile; returns its result or raises its error.
+
+        RuntimeError where it waits for something that cannot come any more.
+        """
+        self.assert_owner()
+        outcome: list[tuple[T | None, BaseException | None]] = []
+        self.start(coro, lambda result, error: outcome.append((result, error)))
+        while not outcome:
+            self.run_once()
+        result, error = outcome[0]
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def run_once(self) -> None:
+        """One round: a turn, or wait (in real or virtual time) for what comes next."""
+        outer, self._running = self._running, True
+        try:
+            if self.turn():
+                self._poll_fds(0)
+            elif self.kind is ClockKind.WALL:
+                self._wait()
+            elif not self._poll_fds(0) and not self._jump():
+                if not self._out and not self._watches:
+                    raise RuntimeError("nothing is left that could happen")
+                self._wait()
+        finally:
+            self._running = outer
+
+    def run_ready(self) -> int | None:
+        """Run what is ready, without waiting; for another event loop, which calls this again when `fileno()` is
+        readable or the returned number of ns is over (None: only the descriptor counts).
+
+        Whatever is begun from outside meanwhile makes the descriptor readable.
+        """
+        self._poller()
+        self._sleeping = False
+        outer, self._running = self._running, True
+        try:
+            for _ in range(MAX_EVENTS):
+                if not (self.turn() or self._poll_fds(0) or self._jump()):
+                    break
+        finally:
+            self._running = outer
+            self._sleeping = True
+        if self._posted or self._ready:
+            return 0
+        if self._help_late_jobs():
+            return PATIENCE_NS
+        when = self.deadline()
+        if when is None or self.kind is ClockKind.STEPPED:
+            return None
+        return max(0, when - self.now_ns())
+
+    def _help_late_jobs(self) -> bool:
+        """Get one more worker for jobs that are late; True where that does not yet suffice."""
+        workers = self._workers
+        if workers is None or not workers.late:
+            return False
+        workers.wake_one()
+        return workers.late
+
+    def _wait(self) -> None:
+        """Look at the pollers for a while, then block."""
+        when = self.deadline() if self.kind is ClockKind.WALL else None
+        if not self._polling.enabled:
+            self._block(when)
+            return
+        start = time.monotonic_ns()
+        if self._polling.spin(when, self._posted):
+            self._poll_fds(0)
+            return
+        self._block(when)
+        self._polling.learn(time.monotonic_ns() - start)
+
+    def _block(self, when: int | None) -> None:
+        """Sleep until something is posted, a descriptor is ready, or the wall clock says `when`."""
+        timeout = None if when is None else max(0, when - time.monotonic_ns())
+        workers = self._workers
+        late = workers is not None and workers.late
+        if late:
+            timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
+        fd = self.fileno()
+        self._sleeping = True
+        if self._posted:
+            self._sleeping = False
+            return
+        if timeout is not None and fd < FD_SETSIZE:
+            # epoll counts milliseconds; select on the epoll descriptor counts microseconds.
+            select.select([fd], [], [], timeout / 1e9)
+            timeout = 0
+        self._poll_fds(-1 if timeout is None else timeout / 1e9)
+        if late:
+            self._help_late_jobs()
+
+    def close(self) -> None:
+        """Stop the workers (what they were given is finished) and give up descriptors. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._workers is not None:
+            self._workers.close()
+        if self._epoll is not None:
+            fd, self._wake_fd = self._wake_fd, -1
+            self._epoll.close()
+            os.close(fd)

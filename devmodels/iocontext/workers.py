@@ -1,0 +1,97 @@
+"""Threads for what may block.
+
+Waking a thread costs more than a short job.  So jobs that come while a worker is at work wait for it, as long as jobs
+have been short and the context's thread is near to look after them: when it is about to sleep and finds jobs not yet
+begun after `PATIENCE_NS` it wakes one more worker.  A slow job thus delays another by no more than that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+MAX_WORKERS = 16
+SHORT_NS = 50_000
+PATIENCE_NS = 100_000
+
+
+class Workers:
+    """The threads of one context; started as they are needed.  Only a job's own run is on another thread."""
+
+    __slots__ = ("_average_ns", "_closing", "_idle", "_threads", "jobs", "wake_owner")
+
+    def __init__(self, wake_owner: Callable[[], None]) -> None:
+        self.wake_owner = wake_owner
+        """Called on a worker's thread when results are there that the context has not been told of."""
+        self.jobs: deque[Callable[[], None]] = deque()
+        self._threads: list[threading.Thread] = []
+        self._idle: deque[threading.Lock] = deque()
+        self._average_ns = SHORT_NS
+        self._closing = False
+
+    @property
+    def late(self) -> bool:
+        """Whether jobs wait that one more worker could begin."""
+        return bool(self.jobs) and (bool(self._idle) or len(self._threads) < MAX_WORKERS)
+
+    def submit(self, job: Callable[[], None], *, watched: bool) -> None:
+        """Have `job`, which must not raise, run.
+
+        `watched`: the context's thread will soon look whether it has begun.
+        """
+        self.jobs.append(job)
+        if not watched or self._average_ns >= SHORT_NS or len(self._threads) == len(self._idle):
+            self.wake_one()
+
+    def wake_one(self) -> None:
+        """One more worker, if there can be one."""
+        try:
+            self._idle.pop().release()
+        except IndexError:
+            if len(self._threads) < MAX_WORKERS:
+                name = f"devmodels-worker-{len(self._threads)}"
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _run(self) -> None:
+        bell = threading.Lock()
+        bell.acquire()
+        jobs = self.jobs
+        clock = time.monotonic_ns
+        while True:
+            try:
+                job = jobs.popleft()
+            except IndexError:
+                if self._closing:
+                    return
+                # Idle first, then a last look: whoever adds a job does the opposite, so one of both sees the other.
+                self._idle.append(bell)
+                if jobs or self._closing:
+                    try:
+                        self._idle.remove(bell)
+                        continue
+                    except ValueError:
+                        pass
+                bell.acquire()
+                continue
+            start = clock()
+            job()
+            taken = clock() - start
+            self._average_ns += (taken - self._average_ns) >> 3
+            if not jobs or taken >= SHORT_NS or len(self._threads) - len(self._idle) > 1:
+                self.wake_owner()
+
+    def close(self) -> None:
+        """Finish what was submitted and end the threads."""
+        self._closing = True
+        try:
+            while True:
+                self._idle.pop().release()
+        except IndexError:
+            pass
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
