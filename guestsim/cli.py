@@ -190,11 +190,12 @@ class _Printer:
         elif report.skipped is None:
             mark = "[green]ok  [/]" if report.ok else "[red]FAIL[/]"
             where = f"{report.target}, {report.memory}" if report.memory else report.target
-            self.console.print(
-                f"{mark} {escape(report.file)}: {escape(report.name)} ({where}, {report.seconds:.2f} s)"
-            )
+            text = f"{mark} {escape(report.file)}: {escape(report.name)} ({where}, {report.seconds:.2f} s)"
+            self.console.print(text, soft_wrap=True)
         else:
-            self.console.print(f"[yellow]skip[/] {escape(report.file)}: {escape(report.skipped)}")
+            self.console.print(
+                f"[yellow]skip[/] {escape(report.file)}: {escape(report.skipped)}", soft_wrap=True
+            )
 
     def summary(self, reports: Sequence[ScriptReport]) -> None:
         """What came of all of them."""

@@ -198,12 +198,10 @@ class Guest:
         self._running = True
         try:
             while not main.finished:
-                if self._step_ready():
-                    continue
-                if self.interrupts.poll():
+                if self._step_ready() or self._interrupted():
                     continue
                 alive = self.target.advance()
-                if self.interrupts.poll():
+                if self._interrupted():
                     continue
                 self._stalled = not alive
                 if not self._any_ready():
@@ -214,12 +212,25 @@ class Guest:
                 self._cpus.remove(main)
                 main.close()
 
+    def _interrupted(self) -> bool:
+        """Serve interrupts; what goes wrong in a handler is raised where the first vCPU waits."""
+        try:
+            return self.interrupts.poll()
+        except GuestError as error:
+            self._step(next(cpu for cpu in self._cpus if cpu.waiting is not None), error)
+            return True
+
     def _step_ready(self) -> bool:
         stepped = False
         for cpu in tuple(self._cpus):
-            if cpu.waiting is None or cpu.waiting.ready():
-                stepped = True
+            try:
+                if cpu.waiting is not None and not cpu.waiting.ready():
+                    continue
+            except GuestError as error:
+                self._step(cpu, error)
+            else:
                 self._step(cpu)
+            stepped = True
         return stepped
 
     def _any_ready(self) -> bool:

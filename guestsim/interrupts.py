@@ -29,30 +29,36 @@ class InterruptController:
     interrupts after it was reset).
     """
 
-    __slots__ = ("_handlers", "_lines", "_names", "_target", "counts", "stray")
+    __slots__ = ("_arrived", "_handlers", "_lines", "_target", "_watched", "counts", "stray")
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._handlers: dict[int, Handler] = {}
-        self._names: dict[int, str] = {}
+        self._arrived: Counter[int] = Counter()
+        self._watched = False
         self._lines: dict[tuple[int, int], list[LineHandler]] = {}
         self.counts: Counter[int] = Counter()
         self.stray: Counter[int] = Counter()
 
     def allocate(self, handler: Handler, name: str) -> int:
-        """A vector of the guest's whose messages call `handler`."""
+        """A vector of the guest's whose messages call `handler`; GuestError, for `name`, where none is left."""
         for vector in range(VECTORS):
             if vector not in self._handlers:
                 self._handlers[vector] = handler
-                self._names[vector] = name
+                self._watched = True
                 self.counts[vector] = 0
                 return vector
         raise GuestError(f"no interrupt vector is left for {name}")
 
     def free(self, vector: int) -> None:
-        """Give a vector back; messages that still come are strays."""
+        """Give a vector back, what has arrived on it forgotten; messages that still come are strays."""
         del self._handlers[vector]
-        del self._names[vector]
+        self._take()
+        self._arrived.pop(vector, None)
+
+    def _take(self) -> None:
+        for vector, number in self._target.take_messages().items():
+            self._arrived[vector] += number
 
     def message(self, vector: int) -> tuple[int, int]:
         """The (address, data) to be programmed into an MSI or MSI-X entry."""
@@ -72,8 +78,11 @@ class InterruptController:
     def poll(self) -> bool:
         """Serve everything that has arrived, once; False where there was nothing."""
         served = False
-        if self._handlers or self.stray:
-            for vector, number in self._target.take_messages().items():
+        if self._watched:
+            self._take()
+        if self._arrived:
+            arrived, self._arrived = self._arrived, Counter()
+            for vector, number in arrived.items():
                 served = True
                 handler = self._handlers.get(vector)
                 if handler is None:

@@ -102,7 +102,7 @@ class Performer:
 
     def _report(self, step: Step, path: str, outcome: Outcome) -> None:
         target = self.world.target.name
-        failures = tuple(check(step.expected_on(target), outcome))
+        failures = (*check(step.expected_on(target), outcome), *self._strays())
         different = step.on_qemu if target == "qemu" else step.on_devmodels
         answer = outcome.answered
         if outcome.interrupts:
@@ -125,6 +125,15 @@ class Performer:
             )
         if failures:
             raise StepFailedError(path)
+
+    def _strays(self) -> list[str]:
+        """A failure for each vector that was signalled although nobody has it (any more)."""
+        stray = self.world.guest.interrupts.stray
+        found = [
+            f"{number} interrupts on vector {vector}, which nobody has" for vector, number in stray.items()
+        ]
+        stray.clear()
+        return found
 
     # --- actions
 

@@ -63,7 +63,7 @@ class PythonWorld:
 
         What a script doesn't take by this call is a failure at its end.
         """
-        return self.world.new_violations()
+        return self.world.new_violations() or []
 
     def say(self, text: str) -> None:
         """Put a line into the report."""
@@ -94,7 +94,9 @@ class PythonScript:
         def body(world: World, on_report: Callable[[StepReport], None]) -> None:
             try:
                 self.function(PythonWorld(world, on_report, name, file))
-                left = tuple(f"violation of {clause}: {what}" for clause, what in world.new_violations())
+                left = tuple(
+                    f"violation of {clause}: {what}" for clause, what in world.new_violations() or ()
+                )
                 if left:
                     on_report(StepReport(name, self.source.line(""), "the script ends", "", left))
             except TargetError:

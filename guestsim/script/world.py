@@ -138,9 +138,11 @@ class World:
             )
         return self.names[name.strip()] + (int(offset, 0) if offset else 0)
 
-    def new_violations(self) -> list[tuple[str, str]]:
-        """What the devices have reported since the last call; empty where nobody keeps count."""
-        found = self.target.violations() or []
+    def new_violations(self) -> list[tuple[str, str]] | None:
+        """(clause, what happened) of what was reported since the last call; None where nobody keeps count."""
+        found = self.target.violations()
+        if found is None:
+            return None
         new = found[self.violations_seen :]
         self.violations_seen = len(found)
         return new
@@ -173,7 +175,7 @@ class World:
     def _size(self, options: Mapping[str, object], path: str) -> dict[str, object]:
         """The option `size` as a number, where there is one."""
         try:
-            return {"size": parse_size(options["size"])} if "size" in options else {}
+            return {"size": int(parse_size(options["size"]))} if "size" in options else {}
         except ValueError as error:
             raise self.source.error(path, f"size {error}", "size") from None
 
