@@ -196,9 +196,17 @@ class Ecam:
         self._bus = bus
 
     def read(self, offset: int, size: int) -> int:
-        """Read; an access over the end of a function's 4096 bytes reads ones there."""
+        """Read; an access over the end of a function's 4096 bytes goes on in the next one's."""
+        room = 0x1000 - (offset & 0xFFF)
+        if size > room:
+            return self.read(offset, room) | self.read(offset + room, size - room) << 8 * room
         return self._bus.config_read(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Write."""
-        self._bus.config_write(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size, value)
+        """Write; an access over the end of a function's 4096 bytes goes on in the next one's."""
+        room = 0x1000 - (offset & 0xFFF)
+        if size > room:
+            self.write(offset, room, value & (1 << 8 * room) - 1)
+            self.write(offset + room, size - room, value >> 8 * room)
+        else:
+            self._bus.config_write(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size, value)

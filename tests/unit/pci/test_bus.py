@@ -55,6 +55,18 @@ def test_a_bus_without_devices_reads_ones() -> None:
     assert world.machine.read(0xB010_0000, 4) == 0xFFFF_FFFF
 
 
+def test_an_access_over_the_end_of_a_function_goes_on_in_the_next() -> None:
+    world = World()
+    world.machine.plug(PciFunction(IDENTITY, name="first", express=True), 2)
+    world.machine.plug(make_function("second"), 2, 1)
+    assert world.config_read(2, 0xFFE, 4) == 0x1AF4_0000
+    world.config_write(2, 0xFFC, 8, 0x1234_5678_9ABC_DEF0)
+    assert world.config_read(2, 0xFFC, 8) == 0x1042_1AF4_0000_0000
+    last = make_function("last")
+    world.machine.plug(last, 31, 7)
+    assert world.config_read(31, 0xFFC, 8, 7) == 0xFFFF_FFFF_FFFF_FFFF
+
+
 def test_the_header_says_when_a_slot_has_several_functions() -> None:
     world = World()
     first, second = make_function("first"), make_function("second")
