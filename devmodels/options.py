@@ -1,10 +1,14 @@
-"""Options given by a user, checked by a schema: what does not fit is one line with where, what, and what instead."""
+"""Options given by a user, checked by a schema: what does not fit is one line with where, what, and what instead.
+
+A schema is a `msgspec.Struct`.  `typing.Annotated[T, msgspec.Meta(description="…")]` says in words what is expected.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -13,6 +17,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 _MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.S)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.S)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.S)
+_NUMBER = re.compile(r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)")
+_UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
+_SHOWN = 60
 
 
 class OptionError(ValueError):
@@ -24,35 +31,141 @@ def convert(given: Mapping[str, object], schema: type[S], *, what: str) -> S:
     try:
         return msgspec.convert(dict(given), schema)
     except msgspec.ValidationError as error:
-        raise OptionError(f"{what}: {_explain(str(error), schema)}") from None
+        raise OptionError(f"{what}: {_explain(str(error), given, schema)}") from None
 
 
-def _explain(message: str, schema: type[msgspec.Struct]) -> str:
-    match = _MESSAGE.match(" ".join(message.split()))
+def decode(text: str, schema: type[msgspec.Struct] | None, *, what: str) -> dict[str, object]:
+    """JSON (`{"key": …}`) or `key=value,…` as a mapping; strings of the latter become what `schema` wants.
+
+    OptionError, beginning with `what`, where the text is neither.
+    """
+    try:
+        if text.lstrip().startswith("{"):
+            return msgspec.json.decode(text, type=dict[str, object])
+        pairs = parse_keyval(text)
+    except msgspec.DecodeError as error:
+        raise OptionError(f"{what}: {one_line(str(error))}; expected a JSON object") from None
+    except OptionError as error:
+        raise OptionError(f"{what}: {error}") from None
+    return pairs if schema is None else coerce(pairs, schema)
+
+
+def shown(value: object) -> str:
+    """A given value as JSON, cut where it is long."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except (TypeError, ValueError):
+        text = repr(value)
+    return one_line(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
+def one_line(text: str) -> str:
+    """`text` with its line breaks as spaces."""
+    return " ".join(text.split())
+
+
+# --- what does not fit
+
+
+def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Struct]) -> str:
+    match = _MESSAGE.match(message)
     assert match is not None
-    text, where = match["what"], match["where"] or ""
-    if unknown := _UNKNOWN.match(text):
-        names = ", ".join(sorted(field.encode_name for field in msgspec.structs.fields(schema)))
-        return f"no option {_join(where, unknown['name'])}; expected one of {names}"
-    if missing := _MISSING.match(text):
-        return f"option {_join(where, missing['name'])} is missing"
-    return f"{where}: {text}" if where else text
+    what, where = one_line(match["what"]), match["where"] or ""
+    path = where.split(".") if where else []
+    if unknown := _UNKNOWN.match(what):
+        inner = _struct(_type_at(schema, path))
+        names = [] if inner is None else sorted(field.encode_name for field in msgspec.structs.fields(inner))
+        return f"{_join(where, unknown['name'])}: no such option; expected one of {', '.join(names)}"
+    if missing := _MISSING.match(what):
+        kind = _type_at(schema, [*path, missing["name"]])
+        return f"{_join(where, missing['name'])}: missing; expected {_expected(kind, what)}"
+    if not path:
+        return what
+    value: object = given
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return f"{where}: {shown(value)} is given; expected {_expected(_type_at(schema, path), what)}"
 
 
 def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
+def _type_at(schema: type[msgspec.Struct], path: list[str]) -> object:
+    """The type of the option at `path`, or None where there is none."""
+    kind: object = schema
+    for name in path:
+        struct = _struct(kind)
+        if struct is None:
+            return None
+        types = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+        kind = types.get(name)
+    return kind
+
+
+def _struct(kind: object) -> type[msgspec.Struct] | None:
+    """The structure among the alternatives of a type."""
+    return next((k for k in _kinds(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+
+
+def _kinds(kind: object) -> list[object]:
+    """The alternatives of a type: `int | None` is an int; an annotated type is what it annotates."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _kinds(get_args(kind)[0])
+    if origin in (Union, UnionType):
+        return [inner for part in get_args(kind) for inner in _kinds(part)]
+    return [] if kind is NoneType else [kind]
+
+
+def _expected(kind: object, otherwise: str) -> str:
+    """A type in words; `otherwise` is a message of msgspec's, for types without."""
+    for meta in _metas(kind):
+        if meta.description is not None:
+            return meta.description
+        if meta.ge is not None and meta.le is not None:
+            return f"an integer from {meta.ge} to {meta.le}"
+    words = [word for inner in _kinds(kind) if (word := _word(inner))]
+    if words:
+        return " or ".join(words)
+    return re.sub(r"^Expected |, got `.*`$", "", otherwise).replace("`", "")
+
+
+def _metas(kind: object) -> list[msgspec.Meta]:
+    found = [extra for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, msgspec.Meta)]
+    if get_origin(kind) in (Union, UnionType):
+        found += [meta for part in get_args(kind) for meta in _metas(part)]
+    return found
+
+
+def _word(kind: object) -> str:
+    if get_origin(kind) is Literal:
+        choices = ", ".join(shown(choice) for choice in get_args(kind))
+        return f"one of {choices}" if len(get_args(kind)) > 1 else choices
+    if kind is bool:
+        return "on or off (in JSON: true or false)"
+    if kind is int:
+        return "an integer"
+    if kind is str:
+        return "a string"
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return f"an object of {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
+    return ""
+
+
+# --- key=value
+
+
 def parse_keyval(text: str) -> dict[str, object]:
     """QEMU's `key=value,key.sub=value` as nested mappings of strings; `,,` stands for a comma in a value.
 
-    OptionError where a piece has no `=` or a key is used both for a value and for a mapping.
+    OptionError where a piece has no `=` or a key is used twice, or both for a value and for a mapping.
     """
     result: dict[str, object] = {}
     for piece in text.replace(",,", "\0").split(","):
-        key, equals, value = piece.partition("=")
+        key, equals, value = piece.replace("\0", ",").partition("=")
         if not equals or not key:
-            raise OptionError(f"{piece!r}: expected key=value")
+            raise OptionError(f"{shown(piece)} is given; expected key=value")
         *path, last = key.split(".")
         place = result
         for part in path:
@@ -62,35 +175,31 @@ def parse_keyval(text: str) -> dict[str, object]:
             place = inner
         if last in place:
             raise OptionError(f"{key}: given twice")
-        place[last] = value.replace("\0", ",")
+        place[last] = value
     return result
 
 
 def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[str, object]:
-    """Strings of `parse_keyval` as the types that `schema` wants: on and off for a boolean, digits for an integer.
+    """Strings of `parse_keyval` as the types that `schema` wants.
 
-    What does not look like its type stays a string, for `convert` to refuse.
+    A boolean is on or off, an integer decimal or 0x…, perhaps with k, M, G or T for powers of 1024.  What does not look
+    like its type stays a string, for `convert` to refuse.
     """
-    hints = get_type_hints(schema)
     out = dict(given)
     for field in msgspec.structs.fields(schema):
         value = given.get(field.encode_name)
-        kinds = _kinds(hints[field.name])
         if isinstance(value, dict):
-            inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+            inner = _struct(field.type)
             if inner is not None:
                 out[field.encode_name] = coerce(value, inner)
         elif isinstance(value, str):
-            if bool in kinds and value in ("on", "off"):
-                out[field.encode_name] = value == "on"
-            elif int in kinds and re.fullmatch(r"[0-9]+|0x[0-9a-fA-F]+", value):
-                out[field.encode_name] = int(value, 0)
+            out[field.encode_name] = _coerced(value, _kinds(field.type))
     return out
 
 
-def _kinds(hint: object) -> tuple[object, ...]:
-    """The alternatives of a type: `int | None` is int and NoneType; a Literal is none of ours."""
-    if get_origin(hint) is Literal:
-        return ()
-    args = get_args(hint)
-    return args if args else (hint,)
+def _coerced(value: str, kinds: list[object]) -> str | int | bool:
+    if bool in kinds and value in ("on", "off"):
+        return value == "on"
+    if int in kinds and (number := _NUMBER.fullmatch(value)):
+        return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
+    return value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from devmodels.options import OptionError
+from devmodels.options import OptionError, one_line
 
 app = typer.Typer(
     help="Register-accurate emulated storage devices.",
@@ -17,8 +17,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # slow to import, and seldom wanted
+
+        sys.stdout.write(f"devmodels {version('devmodels')}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def _group() -> None:
+def _group(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
     """Register-accurate emulated storage devices."""
 
 
@@ -26,24 +39,36 @@ def _group() -> None:
 def serve(
     blockdev: Annotated[
         list[str],
-        typer.Option(help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."),
+        typer.Option(
+            metavar="NODE", help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."
+        ),
     ],
     export: Annotated[
-        list[str], typer.Option(help="An export, as JSON or key=value, with the names of QEMU's --export.")
+        list[str],
+        typer.Option(
+            metavar="EXPORT", help="An export, as JSON or key=value, with the names of QEMU's --export."
+        ),
     ],
     poll_max_ns: Annotated[
         int,
-        typer.Option(help="Longest busy polling before waiting for a notification, in nanoseconds; 0: none."),
+        typer.Option(
+            metavar="NS",
+            min=0,
+            help="Longest busy polling before waiting for a notification, in nanoseconds; 0: none.",
+        ),
     ] = 32768,
     strict: Annotated[
-        bool, typer.Option(help="Report every departure of a driver from the specification.")
+        bool, typer.Option("--strict", help="Report every departure of a driver from the specification.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections too.")] = False,
 ) -> None:
     """Offer devices to other programs, as qemu-storage-daemon does, until SIGINT or SIGTERM.
 
-    Example: devmodels serve --blockdev driver=file,filename=disk.img,node-name=d0
-    --export type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path=vu.sock,writable=on
+    --blockdev and --export may be given several times.  For example:
+
+    --blockdev driver=file,filename=disk.img,node-name=d0
+
+    --export type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path=vu.sock
     """
     from devmodels.cli.serve import Server, log_to_stderr
 
@@ -59,7 +84,18 @@ def serve(
 def main() -> None:
     """Run the command; a user's mistake is one line on standard error and exit status 2."""
     try:
-        app()
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        _fail(error.format_message())
     except (OptionError, OSError) as error:
-        sys.stderr.write(f"devmodels: {' '.join(str(error).split())}\n")
-        raise SystemExit(2) from None
+        _fail(str(error))
+    except typer.Abort:
+        status = 130
+    raise SystemExit(status)
+
+
+def _fail(text: str) -> NoReturn:
+    """Without a text, help has been printed already."""
+    if text:
+        sys.stderr.write(f"devmodels: {one_line(text)}\n")
+    raise SystemExit(2) from None

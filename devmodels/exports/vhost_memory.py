@@ -1,16 +1,21 @@
 """The front end's memory, as vhost-user hands it over: file descriptors mapped as regions of a `GuestMemory`.
 
 Descriptors carry guest addresses, ring addresses the front end's own ("user") addresses; both name the same bytes.
+
+A region must lie within its file when it is mapped: touching a page beyond a file's end kills the process (SIGBUS).
+Against a front end that cuts the file afterwards nothing helps from here but a seal (F_SEAL_SHRINK), which QEMU sets
+on its own memory and which cannot be demanded of files: see docs/vhost-user.md.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
-from devmodels.memory import WORD_ALIGNMENT, GuestMemory, SharedRegion
+from devmodels.memory import ADDRESS_LIMIT, WORD_ALIGNMENT, GuestMemory, SharedRegion
 
 
 class MemoryTableError(Exception):
@@ -31,7 +36,7 @@ class RegionInfo:
 
 
 class FrontEndMemory:
-    """Maps and unmaps what the front end shares."""
+    """What one front end shares, mapped into `memory`, whose only regions these are."""
 
     def __init__(self, memory: GuestMemory) -> None:
         self.memory = memory
@@ -40,16 +45,25 @@ class FrontEndMemory:
     def __len__(self) -> int:
         return len(self._mapped)
 
-    def add(self, info: RegionInfo, fd: int) -> None:
-        """Map one region; `fd` stays the caller's.  MemoryTableError where it cannot be."""
-        region = _map(info, fd)
-        for other in self._mapped:
-            if info.user < other.user + other.size and other.user < info.user + info.size:
-                raise MemoryTableError(f"{info} overlaps the {other}")
-        try:
+    def replace(self, table: Sequence[tuple[RegionInfo, int]]) -> None:
+        """Map these regions instead of those there are; MemoryTableError, and no change, where one cannot be.
+
+        The descriptors stay the caller's.
+        """
+        fresh: dict[RegionInfo, SharedRegion] = {}
+        for info, fd in table:
+            _check(info, fd, fresh)
+            fresh[info] = _map(info, fd)
+        self.clear()
+        for info, region in fresh.items():
             self.memory.add(region)
-        except ValueError as error:
-            raise MemoryTableError(str(error)) from error
+            self._mapped[info] = region
+
+    def add(self, info: RegionInfo, fd: int) -> None:
+        """Map one more region; `fd` stays the caller's.  MemoryTableError where it cannot be."""
+        _check(info, fd, self._mapped)
+        region = _map(info, fd)
+        self.memory.add(region)
         self._mapped[info] = region
 
     def remove(self, guest: int, user: int, size: int) -> None:
@@ -75,20 +89,44 @@ class FrontEndMemory:
         return None
 
 
-def _map(info: RegionInfo, fd: int) -> SharedRegion:
-    if not info.size or (info.guest | info.size | info.offset) % WORD_ALIGNMENT:
-        raise MemoryTableError(f"{info}: empty or not aligned to {WORD_ALIGNMENT}")
-    if max(info.guest, info.user) + info.size > 1 << 64:
+def _check(info: RegionInfo, fd: int, others: Iterable[RegionInfo]) -> None:
+    """MemoryTableError where `info` cannot be mapped from `fd` beside `others`."""
+    if not info.size:
+        raise MemoryTableError(f"{info}: empty")
+    if (info.guest | info.size | info.offset) % WORD_ALIGNMENT:
+        raise MemoryTableError(f"{info}: not aligned to {WORD_ALIGNMENT} bytes")
+    if max(info.guest, info.user, info.offset) + info.size > ADDRESS_LIMIT:
         raise MemoryTableError(f"{info}: beyond 2**64")
+    for other in others:
+        if _overlap(info.guest, other.guest, info.size, other.size):
+            raise MemoryTableError(f"{info}: overlaps the {other} in guest addresses")
+        if _overlap(info.user, other.user, info.size, other.size):
+            raise MemoryTableError(f"{info}: overlaps the {other} in user addresses")
     status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and info.offset + info.size > status.st_size:
-        # A mapping beyond the end of a file would kill this process (SIGBUS) at the first access.
-        raise MemoryTableError(f"{info}: its descriptor holds only {status.st_size:#x} bytes")
-    start = info.offset - info.offset % PAGESIZE
+    if stat.S_ISREG(status.st_mode):
+        if info.offset + info.size > status.st_size:
+            raise MemoryTableError(f"{info}: its descriptor holds only {status.st_size:#x} bytes")
+    elif not stat.S_ISCHR(status.st_mode):
+        raise MemoryTableError(f"{info}: its descriptor is neither a file nor a memory device")
+
+
+def _overlap(one: int, other: int, one_size: int, other_size: int) -> bool:
+    return one < other + other_size and other < one + one_size
+
+
+def _map(info: RegionInfo, fd: int) -> SharedRegion:
+    status = os.fstat(fd)
+    # Huge pages are mapped, and given back, as wholes: that is a file's block size then.
+    unit = max(PAGESIZE, status.st_blksize)
+    start = info.offset - info.offset % unit
+    end = info.offset + info.size
+    rounded = -(-end // unit) * unit
+    if rounded <= status.st_size:
+        end = rounded
     skip = info.offset - start
     try:
-        mapping = mmap(fd, skip + info.size, MAP_SHARED, PROT_READ | PROT_WRITE, offset=start)
+        mapping = mmap(fd, end - start, MAP_SHARED, PROT_READ | PROT_WRITE, offset=start)
     except (OSError, ValueError, OverflowError) as error:
-        raise MemoryTableError(f"{info}: cannot be mapped: {error}") from error
+        raise MemoryTableError(f"{info}: cannot be mapped: {error}") from None
     view = memoryview(mapping)[skip : skip + info.size]
     return SharedRegion(info.guest, view, name=f"guest@{info.guest:#x}")

@@ -1,14 +1,17 @@
 """Messages of the vhost-user protocol.
 
 Follows "Vhost-user Protocol" of QEMU's interoperability documents (docs/interop/vhost-user.rst): a header of 12 bytes,
-a payload, and file descriptors beside it.
+a payload, and file descriptors beside it.  Numbers are little-endian here, as on every host that this runs on.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from construct import Int32ul, Int64ul, Struct
+
+from devmodels.wire import Codec
 
 VERSION = 1
 VERSION_MASK = 0x3
@@ -16,16 +19,24 @@ FLAG_REPLY = 0x4
 FLAG_NEED_REPLY = 0x8
 
 MAX_PAYLOAD = 4096
+"""More than any request here can have."""
+
 MAX_FDS = 8
 MAX_REGIONS = 8
 MAX_MEM_SLOTS = 32
 MAX_CONFIG = 256
+
+MAX_QUEUES = 256
+"""SET_VRING_KICK and its like have eight bits for a vring's index."""
 
 VRING_INDEX_MASK = 0xFF
 VRING_NO_FD = 0x100
 
 F_PROTOCOL_FEATURES = 1 << 30
 """VHOST_USER_F_PROTOCOL_FEATURES."""
+
+CONFIG_WRITABLE = 0
+"""Flags of SET_CONFIG: the driver writes (1 would be live migration)."""
 
 
 class Message(IntEnum):
@@ -68,20 +79,70 @@ class ProtocolFeature(IntEnum):
     STATUS = 16
 
 
-HEADER = Struct("request" / Int32ul, "flags" / Int32ul, "size" / Int32ul)
-U64 = Struct("value" / Int64ul)
-VRING_STATE = Struct("index" / Int32ul, "num" / Int32ul)
-VRING_ADDR = Struct(
-    "index" / Int32ul,
-    "flags" / Int32ul,
-    "descriptor" / Int64ul,
-    "used" / Int64ul,
-    "available" / Int64ul,
-    "log" / Int64ul,
+HEADER = Codec.ints(Struct("request" / Int32ul, "flags" / Int32ul, "size" / Int32ul))
+U64 = Codec.ints(Struct("value" / Int64ul))
+VRING_STATE = Codec.ints(Struct("index" / Int32ul, "num" / Int32ul))
+VRING_ADDR = Codec.ints(
+    Struct(
+        "index" / Int32ul,
+        "flags" / Int32ul,
+        "descriptor" / Int64ul,
+        "used" / Int64ul,
+        "available" / Int64ul,
+        "log" / Int64ul,
+    )
 )
-REGION = Struct("guest" / Int64ul, "size" / Int64ul, "user" / Int64ul, "offset" / Int64ul)
-MEM_TABLE = Struct("count" / Int32ul, "padding" / Int32ul)
+_REGION = Struct("guest" / Int64ul, "size" / Int64ul, "user" / Int64ul, "offset" / Int64ul)
+REGION = Codec.ints(_REGION)
+MEM_TABLE = Codec.ints(Struct("count" / Int32ul, "padding" / Int32ul))
 """Followed by `count` times REGION."""
-SINGLE_REGION = Struct("padding" / Int64ul, "region" / REGION)
-CONFIG = Struct("offset" / Int32ul, "size" / Int32ul, "flags" / Int32ul)
+SINGLE_REGION = Codec.ints(Struct("padding" / Int64ul, "region" / _REGION))
+CONFIG = Codec.ints(Struct("offset" / Int32ul, "size" / Int32ul, "flags" / Int32ul))
 """Followed by `size` bytes of configuration space."""
+
+
+class Shape(NamedTuple):
+    """What a request looks like.
+
+    `payload` is its length in bytes (None: its content says); it comes with `fewest` to `most` file descriptors;
+    `answered` says whether it has an answer of its own, so that the flag need_reply asks for nothing more.
+    """
+
+    payload: int | None
+    fewest: int = 0
+    most: int = 0
+    answered: bool = False
+
+
+SHAPES: dict[int, Shape] = {
+    Message.GET_FEATURES: Shape(0, answered=True),
+    Message.SET_FEATURES: Shape(U64.size),
+    Message.SET_OWNER: Shape(0),
+    Message.RESET_OWNER: Shape(0),
+    Message.SET_MEM_TABLE: Shape(None, 1, MAX_REGIONS),
+    Message.SET_VRING_NUM: Shape(VRING_STATE.size),
+    Message.SET_VRING_ADDR: Shape(VRING_ADDR.size),
+    Message.SET_VRING_BASE: Shape(VRING_STATE.size),
+    Message.GET_VRING_BASE: Shape(VRING_STATE.size, answered=True),
+    Message.SET_VRING_KICK: Shape(U64.size, 0, 1),
+    Message.SET_VRING_CALL: Shape(U64.size, 0, 1),
+    Message.SET_VRING_ERR: Shape(U64.size, 0, 1),
+    Message.GET_PROTOCOL_FEATURES: Shape(0, answered=True),
+    Message.SET_PROTOCOL_FEATURES: Shape(U64.size),
+    Message.GET_QUEUE_NUM: Shape(0, answered=True),
+    Message.SET_VRING_ENABLE: Shape(VRING_STATE.size),
+    Message.GET_CONFIG: Shape(None, answered=True),
+    Message.SET_CONFIG: Shape(None),
+    Message.RESET_DEVICE: Shape(0),
+    Message.GET_MAX_MEM_SLOTS: Shape(0, answered=True),
+    Message.ADD_MEM_REG: Shape(SINGLE_REGION.size, 1, 1),
+    # A descriptor with REM_MEM_REG is closed unused: some front ends send one.
+    Message.REM_MEM_REG: Shape(SINGLE_REGION.size, 0, 1),
+    Message.SET_STATUS: Shape(U64.size),
+    Message.GET_STATUS: Shape(0, answered=True),
+}
+
+
+def message_name(number: int) -> str:
+    """A request's name, for people."""
+    return Message(number).name if number in SHAPES else f"request {number}"

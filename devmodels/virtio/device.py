@@ -243,6 +243,10 @@ class VirtioDevice(ABC):
     def write_config(self, offset: int, size: int, value: int) -> None:
         """The driver writes the device configuration space."""
 
+    def config_bytes(self) -> bytes:
+        """The whole device configuration space, for others than the driver; empty where the type has none."""
+        return b""
+
     @abstractmethod
     def handle(self, queue: VirtQueue, chain: Chain) -> None:
         """Start the work of one buffer; `queue.finish` gives it back, perhaps before this returns."""

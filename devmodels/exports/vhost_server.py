@@ -1,0 +1,128 @@
+"""The listening end of a vhost-user export: one front end after the other, each with a `Session` of its own."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import socket
+import stat
+
+from devmodels.conformance import Violation
+from devmodels.exports.vhost_user import Session
+from devmodels.protocols.vhost_user import MAX_QUEUES
+from devmodels.virtio.device import VirtioDevice
+
+log = logging.getLogger("devmodels.vhost-user")
+
+VIOLATIONS_LOGGED = 20
+"""How many violations of one connection are logged; further ones are only counted."""
+
+RETRY_NS = 1_000_000_000
+"""How long to wait where a connection cannot be accepted for want of descriptors or memory."""
+
+
+class VhostUserServer:
+    """Listens on a UNIX socket and serves one front end after the other with one device.
+
+    `device` stays the same over all connections; its memory's regions are the front end's.  Raises OSError where the
+    socket cannot be bound, and ValueError where the device has too many queues.
+    """
+
+    def __init__(self, path: str, device: VirtioDevice) -> None:
+        if len(device.queues) > MAX_QUEUES:
+            raise ValueError(f"{len(device.queues)} queues, vhost-user has at most {MAX_QUEUES}")
+        self.path = path
+        self.device = device
+        self._context = device.context
+        self._session: Session | None = None
+        self._accepting = False
+        self._closed = False
+        self._violations = 0
+        # A legacy driver is the front end's to judge: it alone knows whether its device is transitional.
+        device.modern_only = False
+        device.violations.on_violation = self._violated
+        self._listener = _listen(path)
+        self._accept_more()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a front end is connected, or its last request still runs."""
+        return self._session is not None
+
+    def _accept_more(self) -> None:
+        if not self._closed and not self._accepting:
+            self._accepting = True
+            self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+
+    def _pause(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._context.unwatch(self._listener.fileno())
+
+    def _accept(self, _events: int) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            log.warning("%s: no connection can be accepted: %s", self.device.name, error.strerror)
+            self._pause()
+            self._context.call_at(self._context.now_ns() + RETRY_NS, self._accept_more)
+            return
+        self._pause()
+        self._violations = 0
+        log.info("%s: front end connected", self.device.name)
+        self._session = Session(sock, self.device, self._ended)
+
+    def _ended(self) -> None:
+        log.info("%s: front end disconnected", self.device.name)
+        self._session = None
+        self._accept_more()
+
+    def _violated(self, violation: Violation) -> None:
+        self._violations += 1
+        if self._violations <= VIOLATIONS_LOGGED:
+            log.warning("%s: %s", self.device.name, violation)
+        elif self._violations == VIOLATIONS_LOGGED + 1:
+            log.warning("%s: further violations of this connection are only counted", self.device.name)
+
+    def close(self) -> None:
+        """End the session, if any, and remove the socket. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pause()
+        self._listener.close()
+        if self._session is not None:
+            self._session.close()
+        try:
+            os.unlink(self.path)
+        except OSError:
+            log.debug("socket %s was already gone", self.path)
+
+
+def _listen(path: str) -> socket.socket:
+    """A listening socket at `path`; one that a process left behind is replaced, one that is alive is not."""
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.bind(path)
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)

@@ -1,0 +1,81 @@
+"""The `vhost-user-blk` export: options with QEMU's names, and the device that they describe."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from devmodels.blockbackend import BlockBackend, BlockNode
+from devmodels.conformance import Profile, ViolationLog
+from devmodels.exports.vhost_server import VhostUserServer
+from devmodels.memory import GuestMemory
+from devmodels.options import OptionError
+from devmodels.protocols.vhost_user import MAX_QUEUES
+from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
+from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
+
+USUAL_QUEUE_SIZE = 128
+"""Front ends choose the queues' size themselves; this is what they commonly choose, and seg_max fits."""
+
+
+class UnixAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
+    """Where an export listens."""
+
+    type: Literal["unix"]
+    path: str
+
+
+class VhostUserBlkOptions(
+    msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True
+):
+    """Options of `--export type=vhost-user-blk`; `serial` (up to 20 bytes) is ours."""
+
+    type: Literal["vhost-user-blk"]
+    id: str
+    node_name: str
+    addr: UnixAddress
+    writable: bool = False
+    writethrough: bool = False
+    logical_block_size: int = 512
+    num_queues: int = 1
+    serial: str = "devmodels"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_queues <= MAX_QUEUES:
+            raise ValueError(f"num-queues: {self.num_queues} is given; expected 1 to {MAX_QUEUES}")
+        size = self.logical_block_size
+        if size & (size - 1) or not 512 <= size <= 65536:
+            raise ValueError(
+                f"logical-block-size: {size} is given; expected a power of two from 512 to 65536"
+            )
+        if len(self.serial.encode()) > 20:
+            raise ValueError(f"serial: {self.serial!r} is given; expected at most 20 bytes")
+
+
+def vhost_user_blk(options: VhostUserBlkOptions, node: BlockNode, *, profile: Profile) -> VhostUserServer:
+    """Offer `node` on the context it belongs to; OptionError where the socket cannot be bound."""
+    device = VirtioBlk(
+        BlockBackend(
+            node, name=options.id, write_cache=not options.writethrough, read_only=not options.writable
+        ),
+        VirtioBlkOptions(
+            num_queues=options.num_queues,
+            queue_size=MAX_QUEUE_SIZE,
+            seg_max=USUAL_QUEUE_SIZE - 2,
+            logical_block_size=options.logical_block_size,
+            physical_block_size=options.logical_block_size,
+            serial=options.serial,
+            queue_reset=False,
+        ),
+        name=options.id,
+        context=node.context,
+        memory=GuestMemory(),
+        violations=ViolationLog(profile),
+        core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
+    )
+    try:
+        return VhostUserServer(options.addr.path, device)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OptionError(f"addr.path: cannot listen at {options.addr.path!r}: {reason}") from None

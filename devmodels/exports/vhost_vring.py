@@ -1,0 +1,238 @@
+"""One vring of a vhost-user front end: what it was told, when it runs, and its three descriptors.
+
+Follows "Ring states" of the protocol's document.  A ring starts when it has a size, addresses and a kick descriptor
+and is enabled; GET_VRING_BASE stops it.  While it runs, memory, call descriptor and enabling may change under it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import stat
+from collections.abc import Callable
+
+from devmodels.exports.vhost_memory import FrontEndMemory
+from devmodels.virtio.constants import Status
+from devmodels.virtio.device import VirtioDevice, VirtQueue
+
+log = logging.getLogger("devmodels.vhost-user")
+
+ONE = (1).to_bytes(8, "little")
+
+
+class RequestRefused(Exception):
+    """A well-formed request that cannot be done: answered with an error where a reply was asked for."""
+
+
+def is_eventfd(fd: int) -> bool:
+    """Whether `fd` is an eventfd, as far as /proc tells; without it, whether it can be one."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
+    except OSError:
+        return stat.S_IFMT(os.fstat(fd).st_mode) == 0
+
+
+class Notifier:
+    """An eventfd that the front end waits on; signalling it does not block."""
+
+    __slots__ = ("_room", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._room: select.poll | None = None
+        # O_NONBLOCK belongs to the open file description, which the front end shares: look, never change it.
+        if os.get_blocking(fd):
+            self._room = select.poll()
+            self._room.register(fd, select.POLLOUT)
+
+    def signal(self) -> None:
+        """Add 1 to the eventfd.  Where that would overflow it, it is being signalled already."""
+        try:
+            if self._room is None or self._room.poll(0):
+                os.write(self.fd, ONE)
+        except OSError as error:
+            log.debug("notification lost: %s", error)
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+        os.close(self.fd)
+
+
+class Vring:
+    """What the front end set up for `queue`."""
+
+    def __init__(self, device: VirtioDevice, queue: VirtQueue, memory: FrontEndMemory) -> None:
+        self._device = device
+        self._context = device.context
+        self._memory = memory
+        self.queue = queue
+        self.enabled = False
+        self.num = 0
+        self.base = 0
+        self.parts: tuple[int, int, int] | None = None
+        """User addresses of descriptor, driver and device area."""
+        self._reachable = True
+        self._polled = False
+        self._kick: int | None = None
+        self.call: Notifier | None = None
+        self.err: Notifier | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether the ring has been started and not been stopped since, enabled or not."""
+        return self.queue.ring is not None
+
+    # --- set-up
+
+    def set_kick(self, fd: int) -> None:
+        """Take over a kick descriptor."""
+        self._drop_kick()
+        self._kick = fd
+        # Edge-triggered and never read: one wake-up for each notification, and none is lost.
+        self._context.watch(fd, select.EPOLLIN | select.EPOLLET, self._kicked)
+        self.update()
+
+    def set_call(self, fd: int | None) -> None:
+        """Take over a call descriptor, or none."""
+        if self.call is not None:
+            self.call.close()
+        self.call = None if fd is None else Notifier(fd)
+        if self.call is not None and self.started:
+            # What was used between the old descriptor and the new one may have gone unheard.
+            self.call.signal()
+
+    def set_err(self, fd: int | None) -> None:
+        """Take over an error descriptor, or none."""
+        if self.err is not None:
+            self.err.close()
+        self.err = None if fd is None else Notifier(fd)
+
+    def translate(self, parts: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Guest addresses of the ring's parts; RequestRefused where memory does not hold them."""
+        desc, driver, device = (self._memory.guest_address(user) for user in parts)
+        if desc is None or driver is None or device is None:
+            raise RequestRefused(f"ring parts at user {', '.join(map(hex, parts))} are not in shared memory")
+        return desc, driver, device
+
+    def update(self) -> None:
+        """Start the ring once everything is there; from then on follow what was changed."""
+        if not self.started:
+            if not self.enabled or self._kick is None or self.parts is None or not self.num:
+                return
+            self._start(self.translate(self.parts))
+        active = self.enabled and self._reachable and not self._device.stopped
+        self.queue.enabled = active
+        self._poll_it(active)
+        if active:
+            # Buffers may have been there before, or their notification was lost in the change.
+            self._context.call_soon(self._look)
+
+    def _start(self, parts: tuple[int, int, int]) -> None:
+        queue = self.queue
+        if self._device.stopped:
+            broken = self._device.status & Status.DEVICE_NEEDS_RESET
+            reason = "the device is broken and has not been reset" if broken else "SET_FEATURES is missing"
+            raise RequestRefused(f"vring {queue.index} cannot be started: {reason}")
+        queue.size = self.num
+        queue.desc, queue.driver, queue.device = parts
+        if not queue.start(last_avail=self.base, used_idx=self._used_index(parts[2])):
+            raise RequestRefused(f"vring {queue.index} cannot be started where it is")
+        self._reachable = True
+
+    def _used_index(self, device_area: int) -> int:
+        """The used index as it stands in memory: an earlier back end may have left it there."""
+        memory = self._memory.memory
+        if not memory.contains(device_area, 4):
+            raise RequestRefused(f"used ring at {device_area:#x} is not in shared memory")
+        return int.from_bytes(memory.read(device_area + 2, 2), "little")
+
+    def memory_changed(self) -> None:
+        """The memory table is another one: the ring may have moved in guest addresses, or be gone for a while."""
+        ring = self.queue.ring
+        if ring is None or self.parts is None:
+            return
+        try:
+            ring.parts = self.translate(self.parts)
+        except RequestRefused as error:
+            self._reachable = False
+            log.info("%s: waits: %s", self.queue.name, error)
+        else:
+            self._reachable = True
+        self.update()
+
+    # --- notifications
+
+    def _kicked(self, _events: int) -> None:
+        self._device.process(self.queue)
+
+    def _look(self) -> None:
+        self._device.process(self.queue)
+
+    def begin(self) -> None:
+        """Busy polling begins: kicks are not needed."""
+        self.queue.polled = True
+        if self.queue.ring is not None:
+            self.queue.ring.disable_notifications()
+
+    def poll(self) -> bool:
+        """Look at the available index."""
+        ring = self.queue.ring
+        if ring is None or not ring.pending():
+            return False
+        self._device.process(self.queue)
+        return True
+
+    def end(self) -> bool:
+        """Busy polling ends: ask for kicks again, and look once more."""
+        self.queue.polled = False
+        self._device.process(self.queue)
+        return False
+
+    def stop_polling(self) -> None:
+        """Look no more by itself: the ring rests, or is broken."""
+        self._poll_it(False)
+
+    def _poll_it(self, polled: bool) -> None:
+        if polled != self._polled:
+            self._polled = polled
+            if polled:
+                self._context.add_poller(self)
+            else:
+                self._context.remove_poller(self)
+
+    # --- the end
+
+    def stop(self, stopped: Callable[[int], None]) -> None:
+        """Stop the ring; `stopped(available index)` once everything taken has been given back."""
+        queue = self.queue
+        self.stop_polling()
+
+        def idle() -> None:
+            if queue.ring is not None:
+                self.base = queue.ring.last_avail
+            self._drop_kick()
+            queue.clear()
+            stopped(self.base)
+
+        queue.stop_when_idle(idle)
+
+    def reset(self) -> None:
+        """Back to the beginning, but for the descriptors of notifications to the front end."""
+        self.stop_polling()
+        self._drop_kick()
+        self.enabled = False
+        self.num = self.base = 0
+        self.parts = None
+
+    def close(self) -> None:
+        """The front end has gone: give up what is its own."""
+        self.reset()
+        self.set_call(None)
+        self.set_err(None)
+
+    def _drop_kick(self) -> None:
+        if self._kick is not None:
+            self._context.unwatch(self._kick)
+            os.close(self._kick)
+            self._kick = None
