@@ -23,6 +23,7 @@
 #define F_VERSION_1 (1ull << 32)
 #define F_BLK_SEG_MAX (1ull << 2)
 #define F_BLK_RO (1ull << 5)
+#define F_BLK_FLUSH (1ull << 9)
 #define F_BLK_MQ (1ull << 12)
 
 /* The start of §5.2.4's structure.  60 bytes end with write_zeroes_may_unmap and its padding: every back end
@@ -153,7 +154,8 @@ static uint64_t choose_features(const struct options *o, uint64_t offered)
         features |= required(offered, F_BLK_MQ, "VIRTIO_BLK_F_MQ");
     if ((o->writes || o->prefill) && offered & F_BLK_RO)
         die("the disk is read-only; nothing can be written to it");
-    return features | (offered & (F_BLK_SEG_MAX | F_BLK_RO));
+    /* Without FLUSH no write may stay in a cache (§5.2.6.2): that would measure the disk. */
+    return features | (offered & (F_BLK_SEG_MAX | F_BLK_RO | F_BLK_FLUSH));
 }
 
 static void negotiate_protocol(struct vu_connection *c, const struct options *o)
