@@ -11,6 +11,7 @@
 #include "virtqueue.h"
 
 #define SECTOR 512u
+#define POISON 0xA5u /* no status; also around the data, where no device may write */
 
 struct options {
     const char *socket;
@@ -42,6 +43,13 @@ struct tally {
     uint64_t latency_sum;
     uint64_t latency_max;
     uint64_t histogram[HISTOGRAM_SIZE];
+};
+
+/* §5.2.6 */
+struct request_header {
+    uint32_t type;
+    uint32_t reserved;
+    uint64_t sector;
 };
 
 /* One request's place in guest memory; its chain of descriptors is made once. */
@@ -80,6 +88,23 @@ struct load {
     uint32_t *generations; /* of each block: how often this run wrote it; only with verify or prefill */
     uint8_t *claimed;      /* of each block: in flight now; ditto */
 };
+
+/* splitmix64's finisher: every bit of the result depends on every bit of the argument. */
+static inline uint64_t mix64(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+/* Fills a slot's data with the pattern of its block in a generation. */
+void content_stamp(const struct load *load, struct slot *slot, uint32_t generation);
+
+/* Compares a slot's data with the pattern of its block's present generation; die() where they differ. */
+void content_verify(const struct load *load, const struct slot *slot);
+
+/* Looks for writes in front of the data and behind it. */
+void content_verify_guards(const struct load *load, const struct slot *slot);
 
 /* Makes guest memory, rings and chains; load->blocks has to be known. */
 void load_prepare(struct load *load);

@@ -5,6 +5,7 @@ Figures compare only within one run on one machine. Every row names the peer's a
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from typing import Annotated
@@ -64,6 +65,7 @@ def _check() -> None:
 
 
 def _measure(seconds: float, rounds: int, as_json: bool) -> None:
+    load_before = os.getloadavg()[0]
     groups = comparing.standard_groups()
     probes = startup.probes()
     comparisons: list[Comparison] = []
@@ -76,13 +78,16 @@ def _measure(seconds: float, rounds: int, as_json: bool) -> None:
         for group in groups:
             comparisons += comparing.compare(group, rounds, seconds, step)
         starts = startup.measure(probes, rounds, step)
+    load_after = os.getloadavg()[0]
+    machine = f"{os.cpu_count()} CPUs; load average {load_before:.1f} before, {load_after:.1f} after"
     if as_json:
-        print(_as_json(comparisons, starts))
+        print(_as_json(machine, comparisons, starts))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
     for comparison in comparisons:
         console.print(_load_table(comparison))
     console.print(_startup_table(starts))
+    console.print(machine, highlight=False)
 
 
 def _spread(spread: Spread, digits: int = 0) -> str:
@@ -125,7 +130,7 @@ def _startup_table(starts: Starts) -> Table:
     return table
 
 
-def _as_json(comparisons: list[Comparison], starts: Starts) -> str:
+def _as_json(machine: str, comparisons: list[Comparison], starts: Starts) -> str:
     loads = [
         {
             "name": comparison.name,
@@ -137,7 +142,7 @@ def _as_json(comparisons: list[Comparison], starts: Starts) -> str:
         }
         for comparison in comparisons
     ]
-    return msgspec.json.encode({"loads": loads, "startup": starts}).decode()
+    return msgspec.json.encode({"machine": machine, "loads": loads, "startup": starts}).decode()
 
 
 if __name__ == "__main__":

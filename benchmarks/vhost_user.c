@@ -54,6 +54,30 @@ struct message {
     union payload payload;
 } __attribute__((packed)); /* the payload follows the 12 bytes of the header without a gap */
 
+static const char *name_of(uint32_t request)
+{
+    static const char *const names[] = {
+        [VU_GET_FEATURES] = "GET_FEATURES",
+        [VU_SET_FEATURES] = "SET_FEATURES",
+        [VU_SET_OWNER] = "SET_OWNER",
+        [VU_SET_MEM_TABLE] = "SET_MEM_TABLE",
+        [VU_SET_VRING_NUM] = "SET_VRING_NUM",
+        [VU_SET_VRING_ADDR] = "SET_VRING_ADDR",
+        [VU_SET_VRING_BASE] = "SET_VRING_BASE",
+        [VU_GET_VRING_BASE] = "GET_VRING_BASE",
+        [VU_SET_VRING_KICK] = "SET_VRING_KICK",
+        [VU_SET_VRING_CALL] = "SET_VRING_CALL",
+        [VU_SET_VRING_ERR] = "SET_VRING_ERR",
+        [VU_GET_PROTOCOL_FEATURES] = "GET_PROTOCOL_FEATURES",
+        [VU_SET_PROTOCOL_FEATURES] = "SET_PROTOCOL_FEATURES",
+        [VU_GET_QUEUE_NUM] = "GET_QUEUE_NUM",
+        [VU_SET_VRING_ENABLE] = "SET_VRING_ENABLE",
+        [VU_GET_CONFIG] = "GET_CONFIG",
+    };
+
+    return request < sizeof names / sizeof *names && names[request] ? names[request] : "a message of no known type";
+}
+
 void vu_connect(struct vu_connection *c, const char *path, int timeout_ms)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -95,7 +119,7 @@ static void send_message(struct vu_connection *c, struct message *m, const int *
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent <= 0)
-            die("request %u: the back end does not take it: %s", m->header.request, strerror(errno));
+            die("%s: the back end does not take it: %s", name_of(m->header.request), strerror(errno));
         iov.iov_base = (char *)iov.iov_base + sent;
         iov.iov_len -= (size_t)sent;
         msg.msg_control = NULL;
@@ -115,11 +139,11 @@ static void receive_bytes(struct vu_connection *c, uint32_t request, void *to, s
         if (got < 0 && errno == EINTR)
             continue;
         if (got == 0)
-            die("request %u: the back end closed the connection instead of replying", request);
+            die("%s: the back end closed the connection instead of replying", name_of(request));
         if (got < 0)
-            die("request %u: no reply: %s", request, strerror(errno));
+            die("%s: no reply: %s", name_of(request), strerror(errno));
         if (msg.msg_controllen > 0)
-            die("request %u: the reply carries file descriptors", request);
+            die("%s: the reply carries file descriptors", name_of(request));
         to = (char *)to + got;
         length -= (size_t)got;
     }
@@ -133,14 +157,14 @@ static void receive_reply(struct vu_connection *c, struct message *m, uint32_t s
 
     receive_bytes(c, request, &m->header, sizeof m->header);
     if (m->header.request != request)
-        die("request %u: the reply says it is for request %u", request, m->header.request);
+        die("%s: the reply is one to %s", name_of(request), name_of(m->header.request));
     if ((m->header.flags & VU_VERSION_MASK) != VU_VERSION || !(m->header.flags & VU_REPLY))
-        die("request %u: flags of the reply are %#x; version 1 and the reply flag expected", request,
+        die("%s: flags of the reply are %#x; version 1 and the reply flag expected", name_of(request),
             m->header.flags);
     if (m->header.size == 0 && empty_means)
-        die("request %u: %s", request, empty_means);
+        die("%s: %s", name_of(request), empty_means);
     if (m->header.size != size)
-        die("request %u: the reply has %u bytes of payload; %u expected", request, m->header.size, size);
+        die("%s: the reply has %u bytes of payload; %u expected", name_of(request), m->header.size, size);
     receive_bytes(c, request, &m->payload, size);
 }
 
@@ -153,7 +177,7 @@ static void set(struct vu_connection *c, struct message *m, const int *fds, unsi
         return;
     receive_reply(c, m, sizeof m->payload.u64, NULL);
     if (m->payload.u64 != 0)
-        die("request %u: refused with %#llx", m->header.request, (unsigned long long)m->payload.u64);
+        die("%s: refused with %#llx", name_of(m->header.request), (unsigned long long)m->payload.u64);
 }
 
 uint64_t vu_get_u64(struct vu_connection *c, enum vu_request request)
@@ -239,7 +263,7 @@ void vu_get_config(struct vu_connection *c, void *config, uint32_t size)
     if (size > CONFIG_MAX)
         die("GET_CONFIG of %u bytes; at most %u can be asked for", size, CONFIG_MAX);
     send_message(c, &m, NULL, 0);
-    receive_reply(c, &m, m.header.size, "GET_CONFIG is answered with an error (an empty payload)");
+    receive_reply(c, &m, m.header.size, "answered with an error (an empty payload)");
     if (m.payload.config.header.offset != 0 || m.payload.config.header.size != size)
         die("GET_CONFIG of %u bytes at 0 is answered with %u bytes at %u", size, m.payload.config.header.size,
             m.payload.config.header.offset);
