@@ -161,6 +161,7 @@ class Guest:
         target = self.target
         if isinstance(target, SteppedClock):
             target.step_clock(duration_ns)
+            self.interrupts.poll()
         await Wait(lambda: target.now_ns() >= until, f"{duration_ns} ns to pass", None)
 
     async def settle(self, real_ns: int = SETTLE_NS) -> None:

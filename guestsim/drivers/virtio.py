@@ -414,9 +414,12 @@ class VirtioDevice:
 
     def _service(self, queue: SplitQueue) -> None:
         """Take used buffers back until none are left after interrupts were asked for again (§2.7.14)."""
+        queue.poll()
+        if self._mode is Interrupts.POLLING:
+            return
+        queue.enable_interrupts()
         while queue.poll():
-            if self._mode is not Interrupts.POLLING:
-                queue.enable_interrupts()
+            queue.enable_interrupts()
 
     def _on_message(self, entry: int) -> None:
         for index, queue in tuple(self.queues.items()):

@@ -323,6 +323,10 @@ class Expect(_Part):
     violation: str | list[str] | None = None
     error: ErrorName | None = None
 
+    def of_the_whole(self) -> bool:
+        """Whether it holds something that is not known of one request among others."""
+        return not (self.violation is None and self.interrupts is None and self.config_changes is None)
+
 
 class Difference(Expect, kw_only=True):
     """What a target answers otherwise than the script expects, and the reason, with its clause."""
@@ -384,6 +388,9 @@ class Step(_Part):
         given = [name.replace("_", "-") for name in ACTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"{' and '.join(given) or 'no action'}, expected one action")
+        for item in (*(self.together or ()), *(self.submit or ())):
+            if item.expect is not None and item.expect.of_the_whole():
+                raise ValueError("violation and interrupts, expected beside the whole step, not inside it")
 
     @property
     def action(self) -> str:
