@@ -21,6 +21,7 @@ from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
+from devmodels.trace import Tracer
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
@@ -107,6 +108,15 @@ class Assembly:
             return int(slot, 16), int(number or "0", 16)
         except ValueError:
             raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
+
+    def set_trace(self, tracer: Tracer | None) -> None:
+        """Give every event of machine, memory, devices and backends to `tracer`; None switches tracing off."""
+        self.machine.trace = tracer
+        self.memory.observe(dirty_log=self.memory.dirty_log, trace=tracer)
+        for name in self.devices:
+            self.virtio_device(name).trace = tracer
+        for backend in self.backends.values():
+            backend.trace = tracer
 
     def virtio_device(self, name: str) -> VirtioDevice:
         """The virtio device inside the function `name`."""

@@ -399,32 +399,39 @@ class GuestMemory:
             return False
         return True
 
-    def read(self, address: int, length: int) -> bytes:
-        """Copy `length` bytes of guest memory; GuestMemoryError where any of them is not there."""
+    def load(self, address: int, length: int) -> bytes:
+        """Copy `length` bytes out as the guest's own CPU would: unseen by dirty log and trace."""
         if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
             offset = address - self._hot_base
-            data = bytes(self._hot_view[offset : offset + length])
-        else:
-            pieces = self._pieces(address, length, write=False)
-            data = b"".join(region.load(offset, size) for region, offset, size in pieces)
+            return bytes(self._hot_view[offset : offset + length])
+        pieces = self._pieces(address, length, write=False)
+        return b"".join(region.load(offset, size) for region, offset, size in pieces)
+
+    def store(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy `data` in as the guest's own CPU would: unseen by dirty log and trace."""
+        length = len(data)
+        if self._hot_base <= address and address + length <= self._hot_end:
+            offset = address - self._hot_base
+            self._hot_view[offset : offset + length] = data
+            return
+        done = 0
+        view = memoryview(data)
+        for region, offset, size in self._pieces(address, length, write=True):
+            region.store(offset, view[done : done + size])
+            done += size
+
+    def read(self, address: int, length: int) -> bytes:
+        """A device reads `length` bytes of guest memory; GuestMemoryError where any of them is not there."""
+        data = self.load(address, length)
         if self.trace is not None:
             self.trace.emit("memory", EventKind.DMA_READ, address, data)
         return data
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Store `data`; GuestMemoryError, and nothing written, where any byte cannot be."""
-        length = len(data)
-        if self._hot_base <= address and address + length <= self._hot_end:
-            offset = address - self._hot_base
-            self._hot_view[offset : offset + length] = data
-        else:
-            done = 0
-            view = memoryview(data)
-            for region, offset, size in self._pieces(address, length, write=True):
-                region.store(offset, view[done : done + size])
-                done += size
+        """A device writes `data`; GuestMemoryError, and nothing written, where any byte cannot be."""
+        self.store(address, data)
         if self.observed:
-            self.note_write(address, length, bytes(data))
+            self.note_write(address, len(data), bytes(data))
 
     def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         """Map a list of (address, length) for one transfer.

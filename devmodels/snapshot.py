@@ -82,9 +82,9 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         assembly.run_state.stop("restored")
     for base, size in regions:
         for address in range(base, base + size, CHUNK):
-            memory.write(address, bytes(min(CHUNK, base + size - address)))
+            memory.store(address, bytes(min(CHUNK, base + size - address)))
     for address, content in chunks:
-        memory.write(address, content)
+        memory.store(address, content)
     try:
         for name, function in devices.items():
             function.device.restore(snapshot.virtio[name])

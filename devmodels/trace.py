@@ -32,8 +32,8 @@ class TraceEvent(NamedTuple):
     | ACCESS_READ, ACCESS_WRITE | address, size, value |
     | KICK | queue, value written |
     | DMA_READ, DMA_WRITE | guest address, bytes |
-    | REQUEST | operation name, offset, length, tag |
-    | COMPLETION | operation name, offset, length, tag, errno |
+    | REQUEST | operation name, offset, length |
+    | COMPLETION | operation name, offset, length, errno |
     | INTERRUPT | vector or line, level or message data |
     """
 

@@ -24,6 +24,7 @@ from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
+from devmodels.trace import EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class BlockBackend:
         self.context = node.context
         self.read_only = read_only or node.read_only
         self.stats = BlockStats()
+        self.trace: Tracer | None = None
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self._run_state = run_state
@@ -116,6 +118,8 @@ class BlockBackend:
         """
         request.started_ns = self._now()
         self.in_flight[request] = None
+        if self.trace is not None:
+            self.trace.emit(self.name, EventKind.REQUEST, request.op.name, request.offset, request.length)
         if self._aside:
             self._waiting.append(request)
             return
@@ -168,6 +172,9 @@ class BlockBackend:
         del self.in_flight[request]
         request.error = error
         self.stats.account(request, self._now())
+        if self.trace is not None:
+            what = (request.op.name, request.offset, request.length)
+            self.trace.emit(self.name, EventKind.COMPLETION, *what, error)
         if self._idle is not None and len(self.in_flight) == len(self._waiting):
             self._idle.set()
         if request.done is not None:

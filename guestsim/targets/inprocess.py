@@ -91,8 +91,8 @@ class InProcessTarget:
         self.write = self._machine.write
         self.io_read = self._machine.io_read
         self.io_write = self._machine.io_write
-        self.ram_read = self.assembly.memory.read
-        self.ram_write = self.assembly.memory.write
+        self.ram_read = self.assembly.memory.load
+        self.ram_write = self.assembly.memory.store
         self.now_ns = self._context.now_ns
 
     def __enter__(self) -> InProcessTarget:
