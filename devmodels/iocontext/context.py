@@ -318,6 +318,8 @@ class IoContext:
         for _ in range(len(ready)):
             busy = True
             ready.popleft()()
+        if self._workers is not None and self._workers.jobs:
+            self._workers.look()
         return busy
 
     def _run_timers(self) -> bool:
@@ -445,25 +447,18 @@ class IoContext:
             self._sleeping = True
         if self._posted or self._ready:
             return 0
-        if self._help_late_jobs():
+        if self._workers is not None and self._workers.stuck:
             return PATIENCE_NS
         when = self.deadline()
         if when is None or self.kind is ClockKind.STEPPED:
             return None
         return max(0, when - self.now_ns())
 
-    def _help_late_jobs(self) -> bool:
-        """Get one more worker for jobs that are late; True where that does not yet suffice."""
-        workers = self._workers
-        if workers is None or not workers.late:
-            return False
-        workers.wake_one()
-        return workers.late
-
     def _wait(self) -> None:
         """Look at the pollers for a while, then block."""
         when = self.deadline() if self.kind is ClockKind.WALL else None
-        if not self._polling.enabled:
+        stuck = self._workers is not None and self._workers.stuck
+        if stuck or not self._polling.enabled:
             self._block(when)
             return
         start = time.monotonic_ns()
@@ -476,9 +471,7 @@ class IoContext:
     def _block(self, when: int | None) -> None:
         """Sleep until something is posted, a descriptor is ready, or the wall clock says `when`."""
         timeout = None if when is None else max(0, when - time.monotonic_ns())
-        workers = self._workers
-        late = workers is not None and workers.late
-        if late:
+        if self._workers is not None and self._workers.stuck:
             timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
         fd = self.fileno()
         self._sleeping = True
@@ -490,8 +483,6 @@ class IoContext:
             select.select([fd], [], [], timeout / 1e9)
             timeout = 0
         self._poll_fds(-1 if timeout is None else timeout / 1e9)
-        if late:
-            self._help_late_jobs()
 
     def close(self) -> None:
         """Stop the workers (what they were given is finished) and give up descriptors. Idempotent."""

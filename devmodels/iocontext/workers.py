@@ -1,8 +1,8 @@
 """Threads for what may block.
 
 Waking a thread costs more than a short job.  So jobs that come while a worker is at work wait for it, as long as jobs
-have been short and the context's thread is near to look after them: when it is about to sleep and finds jobs not yet
-begun after `PATIENCE_NS` it wakes one more worker.  A slow job thus delays another by no more than that.
+have been short and the context's thread is near to look after them: where no job has begun for `PATIENCE_NS` it wakes
+one more worker.  A slow job thus delays another by no more than that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PATIENCE_NS = 100_000
 class Workers:
     """The threads of one context; started as they are needed.  Only a job's own run is on another thread."""
 
-    __slots__ = ("_average_ns", "_closing", "_idle", "_threads", "jobs", "wake_owner")
+    __slots__ = ("_average_ns", "_begun_ns", "_closing", "_idle", "_threads", "jobs", "wake_owner")
 
     def __init__(self, wake_owner: Callable[[], None]) -> None:
         self.wake_owner = wake_owner
@@ -29,18 +29,28 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._idle: deque[threading.Lock] = deque()
         self._average_ns = SHORT_NS
+        self._begun_ns = 0
         self._closing = False
 
     @property
-    def late(self) -> bool:
+    def stuck(self) -> bool:
         """Whether jobs wait that one more worker could begin."""
         return bool(self.jobs) and (bool(self._idle) or len(self._threads) < MAX_WORKERS)
+
+    def look(self) -> None:
+        """Wake one more worker where jobs wait and none has begun lately.  To be called often while there are jobs."""
+        now = time.monotonic_ns()
+        if now - self._begun_ns >= PATIENCE_NS and self.jobs:
+            self._begun_ns = now
+            self.wake_one()
 
     def submit(self, job: Callable[[], None], *, watched: bool) -> None:
         """Have `job`, which must not raise, run.
 
         `watched`: the context's thread will soon look whether it has begun.
         """
+        if not self.jobs:
+            self._begun_ns = time.monotonic_ns()
         self.jobs.append(job)
         if not watched or self._average_ns >= SHORT_NS or len(self._threads) == len(self._idle):
             self.wake_one()
@@ -77,7 +87,7 @@ class Workers:
                         pass
                 bell.acquire()
                 continue
-            start = clock()
+            self._begun_ns = start = clock()
             job()
             taken = clock() - start
             self._average_ns += (taken - self._average_ns) >> 3

@@ -46,7 +46,7 @@ class FileOptions(NodeOptions, frozen=True, kw_only=True):
     """`filename`; `aio`: where what may block is done; `locking`: image locks (auto: where the host has them)."""
 
     filename: Annotated[str, msgspec.Meta(min_length=1)]
-    aio: Literal["threads", "sync", "native", "io_uring"] = "threads"
+    aio: Literal["threads", "sync"] = "threads"
     locking: Literal["auto", "on", "off"] = "auto"
 
 
@@ -71,8 +71,6 @@ class FileNode(BlockNode):
     def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
         """Open and lock the image; BlockOptionError where that fails."""
         assert isinstance(options, FileOptions)
-        if options.aio in ("native", "io_uring"):
-            raise BlockOptionError(f'$.aio: "{options.aio}" is given; expected "threads" or "sync"')
         fd = _open(options)
         try:
             _lock(fd, options)
