@@ -88,6 +88,8 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
         raise ScriptError(file, mark.line + 1 if mark else 1, "", f"not YAML: {problem}") from error
     except (YAMLError, ValueError) as error:
         raise ScriptError(file, 1, "", f"not YAML: {error}") from error
+    except RecursionError:
+        raise ScriptError(file, 1, "", "nested too deeply") from None
     source = Source(file, tree)
     if not isinstance(tree, CommentedMap):
         raise ScriptError(file, 1, "", "expected a mapping with name, machine, drives, devices and steps")
@@ -95,6 +97,8 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
         return msgspec.convert(_plain(tree, ""), Script, dec_hook=decode_hook), source
     except msgspec.ValidationError as error:
         raise _explain(error, source) from None
+    except UnicodeError as error:
+        raise ScriptError(file, 1, "", f"a text that is no Unicode: {error}") from None
 
 
 def _parts(path: str) -> Iterator[str | int]:

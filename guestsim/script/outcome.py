@@ -95,16 +95,16 @@ def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
             yield f"status {status_name(outcome.status)}, expected {wanted}"
     simple = ("used_length", "id", "needs_reset", "dropped")
     for name in simple:
-        yield from _equal(name, getattr(outcome, name), getattr(expect, name))
+        yield from _equal(name.replace("_", "-"), getattr(outcome, name), getattr(expect, name))
     for name in ("interrupts", "config_changes"):
-        yield from _number(name, getattr(outcome, name), getattr(expect, name))
+        yield from _number(name.replace("_", "-"), getattr(outcome, name), getattr(expect, name))
     if expect.value is not None:
         mask = -1 if expect.mask is None else expect.mask
         if outcome.value is None or outcome.value & mask != expect.value:
             found = "none" if outcome.value is None else f"{outcome.value & mask:#x}"
             yield f"value {found}, expected {expect.value:#x}"
     if expect.data is not None:
-        if outcome.data is None:
+        if not outcome.data:
             yield f"no data, expected {expect.data}"
         elif (where := difference(outcome.data, expect.data.data(len(outcome.data)))) is not None:
             yield f"data {where} ({expect.data})"
@@ -150,12 +150,12 @@ def _begins(clause: str, prefix: str) -> bool:
 
 def _equal(name: str, found: object, wanted: object) -> Iterator[str]:
     if wanted is not None and found != wanted:
-        yield f"{name.replace('_', '-')} {found}, expected {wanted}"
+        yield f"{name} {found}, expected {wanted}"
 
 
 def _number(name: str, found: int | None, wanted: int | Bounds | None) -> Iterator[str]:
     if isinstance(wanted, Bounds):
         if found is None or found < wanted.least or (wanted.most is not None and found > wanted.most):
-            yield f"{name.replace('_', '-')} {found}, expected {wanted}"
+            yield f"{name} {found}, expected {wanted}"
     else:
         yield from _equal(name, found, wanted)

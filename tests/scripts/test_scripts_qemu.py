@@ -1,0 +1,39 @@
+"""The scripts on a real QEMU: what they say of our devices holds there too, or says why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from guestsim.script.run import Options, read_scripts
+from tests.qemu.conftest import missing_tools
+
+pytestmark = pytest.mark.qemu
+
+FOLDER = Path(__file__).parent
+OURS_ALONE = "targets: [devmodels]"
+SCRIPTS = [path for path in sorted(FOLDER.rglob("*.guest.yaml")) if OURS_ALONE not in path.read_text()]
+
+
+@pytest.fixture(autouse=True)
+def qemu() -> None:
+    """Skip where there is no QEMU; in CI, which sets `CI=true`, that is a failure."""
+    if missing := missing_tools():
+        reason = f"needs {' and '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_script_on_qemu(path: Path) -> None:
+    for runnable in read_scripts(path):
+        report = runnable.run(Options("qemu"))
+        assert report.skipped is None
+        assert not report.failures
+
+
+def test_twenty_scripts_run_on_both() -> None:
+    assert len(SCRIPTS) >= 20

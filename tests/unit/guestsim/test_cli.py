@@ -1,0 +1,134 @@
+"""The `guestsim` command as its users meet it: output and exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from guestsim.cli import app
+
+GOOD = """\
+name: good
+drives: [{driver: file, node-name: d0, size: 1M}]
+devices: [{driver: virtio-blk-pci, drive: d0}]
+steps:
+  - probe
+  - note: What the disk holds at first.
+    read: {at: 4k, length: 4k}
+    expect: {data: {pattern: 0}}
+"""
+BAD = GOOD.replace("name: good", "name: bad").replace("pattern: 0", "pattern: 7")
+WRONG = GOOD.replace("length: 4k", "length: fourk")
+ELSEWHERE = GOOD.replace("name: good", "name: elsewhere\ntargets: [qemu]")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in (("good", GOOD), ("bad", BAD), ("wrong", WRONG), ("elsewhere", ELSEWHERE)):
+        (tmp_path / f"{name}.guest.yaml").write_text(text)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+def test_a_good_script_is_told_step_by_step(folder: Path) -> None:
+    result = run(folder / "good.guest.yaml")
+    assert result.exit_code == 0
+    assert "good on devmodels" in result.stdout
+    assert "What the disk holds at first." in result.stdout
+    assert "read 4 KiB at 4 KiB → OK, used length 4097" in result.stdout
+    assert "1 of 1 scripts as expected; 2 steps" in result.stdout
+
+
+def test_a_failed_script_is_told_with_its_line(folder: Path) -> None:
+    result = run(folder / "bad.guest.yaml", "--quiet")
+    assert result.exit_code == 1
+    assert "bad.guest.yaml:6: steps[1]: data at byte 0" in result.stdout
+    assert "0 of 1 scripts" in result.stdout
+
+
+def test_a_wrong_script_is_one_line_and_nothing_runs(folder: Path) -> None:
+    result = run(folder / "good.guest.yaml", folder / "wrong.guest.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "wrong.guest.yaml:7: steps[1].read.length: 'fourk', expected a number of bytes" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--memory", "borrowed"], ["--target", "bochs"], ["--wings"]])
+def test_wrong_options_are_usage_errors(folder: Path, arguments: list[str]) -> None:
+    result = run(folder / "good.guest.yaml", *arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_file_is_one_line() -> None:
+    result = run("/nowhere/x.guest.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == "/nowhere/x.guest.yaml:1: cannot be read: No such file or directory\n"
+
+
+def test_a_folder_stands_for_its_scripts(folder: Path) -> None:
+    (folder / "wrong.guest.yaml").unlink()
+    result = run(folder, "-q")
+    assert result.exit_code == 1
+    assert "1 of 2 scripts as expected, 1 skipped" in result.stdout
+    empty = folder / "empty"
+    empty.mkdir()
+    assert run(empty).exit_code == 2
+
+
+@pytest.mark.parametrize("memory", ["shared", "bounced"])
+def test_json(folder: Path, memory: str) -> None:
+    result = run(folder / "good.guest.yaml", folder / "bad.guest.yaml", "--json", "--memory", memory)
+    assert result.exit_code == 1
+    good, bad = json.loads(result.stdout)
+    assert (good["name"], good["ok"], good["memory"], good["target"]) == ("good", True, memory, "devmodels")
+    assert good["steps"][1]["answered"] == "OK, used length 4097, 1 interrupt"
+    assert bad["steps"][1]["failures"][0].startswith("data at byte 0")
+
+
+def test_junit(folder: Path) -> None:
+    report = folder / "report.xml"
+    scripts = [folder / f"{name}.guest.yaml" for name in ("good", "bad", "elsewhere")]
+    assert run(*scripts, "--junit", report, "-q").exit_code == 1
+    (suite,) = ElementTree.parse(report).getroot()
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "0",
+        "skipped": "1",
+    }
+    good, bad, elsewhere = suite
+    assert good.get("name") == "good [devmodels, shared]"
+    assert [child.tag for child in good] == ["system-out"]
+    failure = bad.find("failure")
+    assert failure is not None
+    assert "data at byte 0" in (failure.get("message") or "")
+    assert elsewhere.find("skipped") is not None
+
+
+def test_a_report_that_cannot_be_written_is_one_line(folder: Path) -> None:
+    result = run(folder / "good.guest.yaml", "-q", "--junit", folder / "no" / "report.xml")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("cannot be written: No such file or directory\n")
+
+
+def test_a_trace_shows_the_guests_accesses(folder: Path) -> None:
+    result = run(folder / "good.guest.yaml", "-q", "--trace")
+    assert result.exit_code == 0
+    assert "mem  write 0xe000" in result.stderr
+    assert "interrupt vector 1" in result.stderr
+
+
+def test_the_demo_runs_and_shows_statistics() -> None:
+    result = CliRunner().invoke(app, ["demo"])
+    assert result.exit_code == 0, result.output
+    assert "statistics of vd0" in result.stdout
+    assert "1 of 1 scripts as expected" in result.stdout

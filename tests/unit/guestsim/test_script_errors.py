@@ -1,0 +1,205 @@
+"""What is wrong with a script is one line: file, line, place, what was given and what was expected."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestsim.script.load import ScriptError, load, parse
+from guestsim.script.run import Options, YamlScript, read_scripts
+
+HEAD = "name: x\ndrives:\n  - {driver: file, node-name: d0, size: 1M}\ndevices: [{driver: virtio-blk-pci, drive: d0}]\n"
+
+CASES = [
+    ("- 1\n", "f:1: expected a mapping"),
+    ("name: [\n", "f:2: not YAML"),
+    ("name: x\nname: y\nsteps: []\n", "f:2: not YAML: while constructing a mapping found duplicate key"),
+    ("name: 3\nsteps: []\n", "f:1: name: given number, expected text"),
+    ("name: x\n", "f:1: steps is missing"),
+    ("name: x\nstepps: []\n", "f:2: unknown key 'stepps', expected one of name, machine"),
+    (
+        "name: x\nsteps:\n  - probe\n  - red: {}\n",
+        "f:4: steps[1]: unknown key 'red', expected one of probe, read",
+    ),
+    ("name: x\nsteps:\n  - read: {at: 4q}\n", "f:3: steps[0].read.at: '4q', expected a number of bytes"),
+    (
+        "name: x\nsteps:\n  - read:\n      lenth: 4\n",
+        "f:4: steps[0].read: unknown key 'lenth', expected one of at",
+    ),
+    (
+        "name: x\nsteps:\n  - read: {}\n    write: {pattern: 1}\n",
+        "f:3: steps[0]: read and write, expected one action",
+    ),
+    ("name: x\nsteps:\n  - note: hm\n", "f:3: steps[0]: no action, expected one action"),
+    ("name: x\nsteps:\n  - write: {at: 0}\n", "f:3: steps[0].write: no data, expected one of pattern"),
+    (
+        "name: x\nsteps:\n  - flush:\n    expect:\n      status: FINE\n",
+        "f:5: steps[0].expect.status: given 'FINE', expected one of OK, IOERR, UNSUPP",
+    ),
+    (
+        "name: x\nsteps:\n  - flush:\n    on qemu: {status: IOERR}\n",
+        "f:4: steps[0].on qemu: because is missing",
+    ),
+    (
+        "name: x\nsteps:\n  - probe: {features: [WARP]}\n",
+        "f:3: steps[0].probe: feature 'WARP', expected a number or one of",
+    ),
+    (
+        "name: x\nsteps:\n  - get: {register: queue_sise}\n",
+        "f:3: steps[0].get: register 'queue_sise', expected one of device_feature_select",
+    ),
+    (
+        "name: x\nsteps:\n  - get: {port: 1, pci: 2}\n",
+        "f:3: steps[0].get: pci and port, expected one of register",
+    ),
+    (
+        "name: x\nsteps:\n  - request: {type: PLAY}\n",
+        "f:3: steps[0].request: type 'PLAY', expected a number or one of IN",
+    ),
+    (
+        "name: x\ntargets: [bochs]\nsteps: []\n",
+        "f:2: targets[0]: given 'bochs', expected one of devmodels, qemu",
+    ),
+    (
+        "name: x\nmachine: {clock: sundial}\nsteps: []\n",
+        "f:2: machine.clock: given 'sundial', expected one of",
+    ),
+    (
+        "name: x\nsteps:\n  - together:\n      - flush:\n        expect: {interrupts: 1}\n",
+        "f:3: steps[0]: violation and interrupts, expected beside the whole step",
+    ),
+    (
+        "name: x\nsteps:\n  - repeat:\n      times: 2\n      steps:\n        - flush\n        - read: {at: []}\n",
+        "f:7: steps[0].repeat.steps[1].read.at: [], expected a number of bytes",
+    ),
+    (
+        "name: x\nsteps:\n  - parallel:\n      - - flush\n      - - reed\n",
+        "f:5: steps[0].parallel[1][0]: given text, expected mapping",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), CASES, ids=[message for _, message in CASES])
+def test_a_mistake_is_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        parse(text, "f")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+RUNNING = [
+    ("name: x\ndrives: [{driver: file}]\nsteps: []\n", "f:2: drives[0]: node-name is missing"),
+    (
+        "name: x\ndrives:\n  - {driver: file, node-name: d}\nsteps: []\n",
+        "f:3: drives[0]: a file drive without",
+    ),
+    (
+        "name: x\ndrives:\n  - {driver: memory, node-name: d, size: 4q}\nsteps: []\n",
+        "f:3: drives[0]: size '4q', expected a number of bytes",
+    ),
+    (
+        "name: x\ndevices:\n  - {driver: virtio-blk-pci,\n     addr: zz}\nsteps: []\n",
+        "f:4: devices[0]: addr 'zz', expected a hexadecimal slot",
+    ),
+]
+
+
+def test_nesting_without_end_is_told() -> None:
+    assert complaint("name: x\nsteps: " + "[" * 20_000).startswith("f:1: nested too deeply")
+
+
+@pytest.mark.parametrize(("text", "message"), RUNNING, ids=[message for _, message in RUNNING])
+def test_a_mistake_about_drives_and_devices_is_told_when_the_script_runs(text: str, message: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        YamlScript(*parse(text, "f")).run(Options())
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+FAILING = [
+    ("probe: {}\n    device: vd9", "no device 'vd9', expected one of vd0"),
+    ("read: {}", "the device has not been probed"),
+    ("peek: {at: nowhere, length: 1}", "no memory is called 'nowhere', expected one of none"),
+    ("resize: {drive: d9, to: 1M}", "no device uses a node 'd9'"),
+    ("image: {drive: d9}", "drive 'd9' has no file of the script's own"),
+    ("submit:\n      - probe", "probe is no request, expected one of read"),
+]
+
+
+@pytest.mark.parametrize(("step", "message"), FAILING, ids=[message for _, message in FAILING])
+def test_a_step_that_cannot_be_is_a_failure_with_its_reason(step: str, message: str) -> None:
+    report = YamlScript(*parse(f"{HEAD}steps:\n  - {step}\n", "f")).run(Options())
+    assert not report.ok
+    assert message in report.failures[0]
+
+
+def test_a_device_option_that_nobody_knows_is_told_without_a_traceback() -> None:
+    text = HEAD.replace("drive: d0}", "drive: d0, wings: 2}") + "steps: []\n"
+    report = YamlScript(*parse(text, "f")).run(Options())
+    assert not report.ok
+    assert "wings" in report.failures[0]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match="cannot be read"):
+        load(tmp_path / "missing.guest.yaml")
+    latin = tmp_path / "latin.guest.yaml"
+    latin.write_bytes(b"name: \xe9\n")
+    with pytest.raises(ScriptError, match="not UTF-8"):
+        load(latin)
+
+
+def complaint(text: str) -> str:
+    """The line about a script's text, `f: good` where there is none."""
+    try:
+        parse(text, "f")
+    except ScriptError as error:
+        return str(error)
+    return "f: good"
+
+
+@given(st.text(alphabet="abn:-[]{}#&*!|>'\"%@` \n\t0x.steps", max_size=60))
+def test_any_text_is_a_script_or_an_error_in_one_line(text: str) -> None:
+    line = complaint(text)
+    assert line.startswith("f:")
+    assert "\n" not in line
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5) | st.floats(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["at", "length", "read", "steps", "x", "expect", "times"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(key=st.sampled_from(["read", "repeat", "parallel", "chain", "probe", "expect", "set"]), value=_VALUES)
+def test_any_value_in_any_place_is_a_script_or_an_error_in_one_line(key: str, value: object) -> None:
+    line = complaint(json.dumps({"name": "x", "steps": [{key: value}]}))
+    assert line.startswith("f:")
+    assert "\n" not in line
+
+
+def test_python_files_tell_their_mistakes_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.guest.py"
+    for text, message in (
+        ("def (", f"{path}:1: not Python"),
+        ("x = 1\n", f"{path}:1: expected a function decorated with @scripted"),
+        ("\n\n1 / 0\n", f"{path}:3: ZeroDivisionError"),
+        (
+            "from guestsim.script.python import scripted\n\n@scripted(targets=['bochs'])\ndef f(world): pass\n",
+            f"{path}:3: f: Invalid enum value 'bochs'",
+        ),
+    ):
+        path.write_text(text)
+        with pytest.raises(ScriptError) as caught:
+            read_scripts(path)
+        assert str(caught.value).startswith(message)

@@ -1,0 +1,163 @@
+"""Scripts as they run: each expectation can fail, and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guestsim.script.load import parse
+from guestsim.script.run import Options, ScriptReport, YamlScript, read_scripts
+
+HEAD = """\
+name: x
+drives:
+  - {driver: file, node-name: d0, size: 1M, content: {pattern: 1}}
+devices:
+  - {driver: virtio-blk-pci, drive: d0, serial: me}
+steps:
+  - probe
+"""
+
+
+def run(steps: str, memory: str = "shared") -> ScriptReport:
+    return YamlScript(*parse(HEAD + steps, "f")).run(Options(memory=memory))
+
+
+def test_a_good_script_is_ok(guest_memory: str) -> None:
+    report = run(
+        "  - read: {at: 4k, length: 4k}\n    expect: {data: {pattern: 1}, interrupts: 1}\n", guest_memory
+    )
+    assert report.failures == []
+    assert [step.did for step in report.steps] == ["probe vd0 with msix", "read 4 KiB at 4 KiB"]
+    assert report.steps[1].line == 8
+    assert report.memory == guest_memory
+
+
+WRONG = [
+    ("read: {}\n    expect: {data: {pattern: 2}}", "data at byte 0: 01 01"),
+    ("read: {}\n    expect: {status: IOERR}", "status OK, expected IOERR"),
+    ("read: {}\n    expect: {status: 1}", "status OK, expected 1"),
+    ("read: {}\n    expect: {used-length: 512}", "used-length 513, expected 512"),
+    ("read: {}\n    expect: {interrupts: 2}", "interrupts 1, expected 2"),
+    ("read: {}\n    expect: {interrupts: {least: 2}}", "interrupts 1, expected at least 2"),
+    ("read: {}\n    expect: {config-changes: 1}", "config-changes 0, expected 1"),
+    (
+        "read: {}\n    expect: {violation: VIRTIO 1.4 §2.7}",
+        "expected a violation of VIRTIO 1.4 §2.7, none",
+    ),
+    ("read: {}\n    expect: {error: timeout}", "expected the error timeout, but the step went well"),
+    ("read: {}\n    expect: {value: 1}", "value none, expected 0x1"),
+    ("read: {}\n    expect: {id: me}", "id None, expected me"),
+    ("read: {at: 1M}", "status IOERR, expected OK"),
+    ("read: {at: 1M}\n    expect: {status: IOERR}", "violation of VIRTIO 1.4 §5.2.6.1: vd0 queue 0"),
+    (
+        "read: {at: 1M}\n    expect: {status: IOERR, violation: VIRTIO 1.4 §5.2.6.10}",
+        "expected a violation of",
+    ),
+    ("flush:\n    expect: {data: {pattern: 0}}", "no data, expected pattern 0x00"),
+    ("get-id:\n    expect: {id: you}", "id me, expected you"),
+    ("get: {register: num_queues}\n    expect: {value: 2}", "value 0x1, expected 0x2"),
+    ("get: {register: num_queues}\n    expect: {value: 1, mask: 2}", "value 0x0, expected 0x1"),
+    ("config:\n    expect: {config: {capacity: 1}}", "config capacity 2048, expected 1"),
+    ("config:\n    expect: {config: {size_max: 1}}", "config size_max None, expected 1"),
+    ("probe: {without: [FLUSH]}\n    expect: {features: [FLUSH]}", "feature FLUSH was not negotiated"),
+    ("statistics:\n    expect: {statistics: {rd_operations: 1}}", "statistics rd_operations 0, expected 1"),
+    ("image: {drive: d0}\n    expect: {data: {pattern: 0}}", "data at byte 0"),
+    ("reset:\n    expect: {dropped: 1}", "dropped 0, expected 1"),
+    ("wait-for: idle\n    expect: {needs-reset: true}", "needs-reset False, expected True"),
+    ("chain: {heads: [300]}\n    expect: {needs-reset: true}", "violation of VIRTIO 1.4 §2.7.13"),
+    ("chain: {}\n    expect: {used: [{id: 0, length: 1}]}", "used [], expected [(0, 1)]"),
+    ("wait-for: config-change", "a configuration change of vd0"),
+    ("together:\n      - flush\n      - read: {at: 1M}\n    expect: {violation: VIRTIO 1.4}", "status IOERR"),
+    ("repeat: {times: 2, steps: [{read: {at: 1M}}]}", "steps[1].repeat.steps[0]: status IOERR"),
+    ("parallel: [[flush], [{read: {at: 1M}}]]", "steps[1].parallel[1][0]: status IOERR"),
+]
+
+
+@pytest.mark.parametrize(("step", "message"), WRONG, ids=[step.replace("\n   ", "") for step, _ in WRONG])
+def test_an_expectation_that_does_not_hold_is_a_failure(step: str, message: str) -> None:
+    report = run(f"  - {step}\n  - flush\n")
+    assert not report.ok
+    assert any(message in failure for failure in report.failures)
+    # The script ends there.
+    assert report.steps[-1].did != "flush" or "flush" in step
+
+
+def test_what_is_different_elsewhere_is_expected_there_alone() -> None:
+    step = "  - read: {}\n    expect: {used-length: 513}\n    on %s: {used-length: 1, because: just so}\n"
+    assert run(step % "qemu").ok
+    report = run(step % "devmodels")
+    assert not report.ok
+    assert report.steps[1].difference == "just so"
+
+
+def test_a_script_for_another_target_is_skipped() -> None:
+    text = HEAD.replace("name: x\n", "name: x\ntargets: [qemu]\n")
+    report = YamlScript(*parse(text, "f")).run(Options())
+    assert report.skipped == "the script is for qemu"
+    assert report.ok
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    steps = "  - random: {seed: 5, requests: 60, depth: 6, scatter: 4}\n"
+    assert run(steps).steps == run(steps).steps
+
+
+def test_accesses_can_be_listened_to() -> None:
+    heard: list[str] = []
+    YamlScript(*parse(HEAD + "  - read: {}\n", "f")).run(Options(on_access=heard.append))
+    assert any(line.startswith("mem  write") for line in heard)
+    assert any(line.startswith("ram  read") for line in heard)
+    assert any(line == "interrupt vector 1" for line in heard)
+
+
+PYTHON = """\
+from guestsim.script.python import scripted
+
+@scripted(
+    drives=[{"driver": "file", "node-name": "d0", "size": "1M"}],
+    devices=[{"driver": "virtio-blk-pci", "drive": "d0"}],
+)
+def reads_zeroes(world):
+    disk = world.disk()
+    world.say("now it reads")
+    assert disk.read(0, 512) == bytes(512)
+    if FAIL == 1:
+        assert disk.read(0, 512) == b"x"
+    if FAIL == 2:
+        disk.read(1 << 20, 512)
+    if FAIL == 3:
+        try:
+            disk.read(1 << 20, 512)
+        except Exception:
+            pass
+    if FAIL == 4:
+        try:
+            disk.read(1 << 20, 512)
+        except Exception:
+            assert world.violations()[0][0] == "VIRTIO 1.4 §5.2.6.1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (0, None),
+        (1, ':13: reads_zeroes: does not hold: assert disk.read(0, 512) == b"x"'),
+        (2, ":15: reads_zeroes: IN failed with IOERR"),
+        (3, ":4: reads_zeroes: violation of VIRTIO 1.4 §5.2.6.1"),
+        (4, None),
+    ],
+)
+def test_a_python_script(tmp_path: Path, fail: int, message: str | None) -> None:
+    path = tmp_path / "x.guest.py"
+    path.write_text(f"FAIL = {fail}\n{PYTHON}")
+    (script,) = read_scripts(path)
+    report = script.run(Options())
+    assert "now it reads" in [step.did for step in report.steps]
+    assert report.steps[1].answered == "OK, used length 513"
+    if message is None:
+        assert report.failures == []
+    else:
+        assert message in report.failures[0]
