@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from devmodels.iocontext import Event, IoContext
+from devmodels.iocontext import IoContext
 
 
 @pytest.fixture
@@ -115,113 +114,3 @@ def test_the_contexts_descriptor_tells_another_loop_of_posts_and_of_new_timers(w
     assert 0 < wait_ns <= 10**9
     assert not readable()
     assert seen == ["posted", "soon"]
-
-
-class Ring:
-    """A source of work as a virtqueue is one; what comes while it asks for notifications rings the bell."""
-
-    def __init__(self) -> None:
-        self.work: list[str] = []
-        self.done: list[str] = []
-        self.calls: list[str] = []
-        self.at_end: str | None = None
-
-    def begin(self) -> None:
-        self.calls.append("begin")
-
-    def poll(self) -> bool:
-        found, self.work = bool(self.work), []
-        if found:
-            self.calls.append("found")
-        return found
-
-    def end(self) -> bool:
-        self.calls.append("end")
-        return self.poll() if self.at_end is None else bool(self.at_end)
-
-
-def wake_later(context: IoContext, times: int, pause_ns: int) -> None:
-    """Let `context` wait `times` times for `pause_ns`."""
-    for _ in range(times):
-        reached = Event(context)
-        context.call_at(context.now_ns() + pause_ns, reached.set)
-        while not reached.is_set:
-            context.run_once()
-
-
-def test_looking_begins_when_waits_are_short_and_each_begin_has_its_end(wall: IoContext) -> None:
-    ring = Ring()
-    wall.poll_max_ns = 50_000_000
-    wall.add_poller(ring)
-    wake_later(wall, 5, 100_000)
-    assert ring.calls[0] == "begin"
-    assert ring.calls.count("begin") - ring.calls.count("end") in (0, 1)
-    wall.remove_poller(ring)
-    assert ring.calls.count("begin") == ring.calls.count("end")
-    wall.remove_poller(ring)
-    before = list(ring.calls)
-    wake_later(wall, 3, 100_000)
-    assert ring.calls == before
-
-
-def test_work_found_by_looking_needs_no_sleep(wall: IoContext) -> None:
-    ring = Ring()
-    wall.poll_max_ns = 50_000_000
-    wall.add_poller(ring)
-    wake_later(wall, 5, 100_000)
-    ring.work = ["request"]
-    ring.calls.clear()
-    wall.run_once()
-    assert "found" in ring.calls
-    assert "end" not in ring.calls
-
-
-def test_work_that_came_while_looking_ended_is_not_slept_over(wall: IoContext) -> None:
-    """`end` looks once more after asking for notifications: what it finds keeps the context from sleeping."""
-    ring = Ring()
-    wall.poll_max_ns = 200_000
-    wall.add_poller(ring)
-    wake_later(wall, 5, 100_000)
-    ring.at_end = "came at the last moment"
-    ring.calls.clear()
-    for _ in range(3):  # would sleep for ever otherwise: nothing else is there to wake it
-        wall.run_once()
-    assert "end" in ring.calls
-
-
-def test_descriptors_are_served_however_much_looking_finds(wall: IoContext, pipe: tuple[int, int]) -> None:
-    class Busy(Ring):
-        def poll(self) -> bool:
-            return True
-
-    seen: list[bytes] = []
-    wall.poll_max_ns = 50_000_000
-    wall.add_poller(Busy())
-    wake_later(wall, 5, 100_000)
-    wall.watch(pipe[0], select.EPOLLIN, lambda _events: seen.append(os.read(pipe[0], 10)))
-    os.write(pipe[1], b"stop")
-    for _ in range(10):
-        wall.run_once()
-    assert seen == [b"stop"]
-
-
-def test_a_post_ends_the_looking(wall: IoContext) -> None:
-    seen: list[str] = []
-    wall.poll_max_ns = 3600 * 10**9
-    ring = Ring()
-    wall.add_poller(ring)
-    wall._polling._spin_ns = wall.poll_max_ns
-    threading.Timer(0.01, lambda: wall.post(lambda: seen.append("posted"))).start()
-    while not seen:
-        wall.run_once()
-    assert ring.calls == ["begin"]
-
-
-def test_looking_stops_where_waits_are_long(wall: IoContext) -> None:
-    ring = Ring()
-    wall.poll_max_ns = 100_000
-    wall.add_poller(ring)
-    wake_later(wall, 3, 3_000_000)
-    ring.calls.clear()
-    wake_later(wall, 1, 3_000_000)
-    assert "begin" not in ring.calls

@@ -1,0 +1,139 @@
+"""Looking for work instead of sleeping: who is asked when, and for how long it is tried."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from devmodels.iocontext import IoContext
+from devmodels.iocontext.polling import FIRST_SPIN_NS, BusyPolling
+
+LONG = 3600 * 10**9
+
+
+class Ring:
+    """A source of work as a virtqueue is one; `at_end`: work comes just before notifications are asked for."""
+
+    def __init__(self) -> None:
+        self.has_work = False
+        self.at_end = False
+        self.calls: list[str] = []
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def poll(self) -> bool:
+        found, self.has_work = self.has_work, False
+        if found:
+            self.calls.append("found")
+        return found
+
+    def end(self) -> bool:
+        self.calls.append("end")
+        found, self.at_end = self.at_end, False
+        return found
+
+
+@pytest.fixture
+def ring() -> Ring:
+    return Ring()
+
+
+@pytest.fixture
+def wall(ring: Ring) -> Iterator[IoContext]:
+    """A context that looks at `ring` for an hour, or for a nanosecond where a test says so."""
+    context = IoContext.wall()
+    context.poll_max_ns = LONG
+    context.add_poller(ring)
+    context._polling._spin_ns = LONG
+    yield context
+    context.close()
+
+
+def test_work_found_by_looking_needs_no_sleep_and_no_notification(wall: IoContext, ring: Ring) -> None:
+    for _ in range(3):
+        ring.has_work = True
+        wall.run_once()
+    assert ring.calls == ["begin", "found", "found", "found"]
+
+
+def test_notifications_are_asked_for_before_sleeping(wall: IoContext, ring: Ring) -> None:
+    wall._polling._spin_ns = 1
+    threading.Timer(0.01, lambda: wall.post(lambda: None)).start()
+    wall.run_once()
+    assert ring.calls == ["begin", "end"]
+
+
+def test_work_that_came_while_looking_ended_is_not_slept_over(wall: IoContext, ring: Ring) -> None:
+    """`end` looks once more after asking for notifications; nothing else would wake the context."""
+    wall._polling._spin_ns = 1
+    ring.at_end = True
+    wall.run_once()
+    assert ring.calls == ["begin", "end"]
+
+
+def test_descriptors_are_served_however_much_looking_finds(wall: IoContext, ring: Ring) -> None:
+    reader, writer = os.pipe()
+    seen: list[bytes] = []
+    wall.watch(reader, select.EPOLLIN, lambda _events: seen.append(os.read(reader, 10)))
+    os.write(writer, b"stop")
+    ring.has_work = True
+    wall.run_once()
+    assert seen == [b"stop"]
+    wall.unwatch(reader)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_post_ends_the_looking(wall: IoContext, ring: Ring) -> None:
+    seen: list[str] = []
+    threading.Timer(0.01, lambda: wall.post(lambda: seen.append("posted"))).start()
+    while not seen:
+        wall.run_once()
+    assert ring.calls == ["begin"]
+
+
+def test_a_timer_ends_the_looking(wall: IoContext) -> None:
+    seen: list[str] = []
+    wall.call_at(wall.now_ns() + 1_000_000, lambda: seen.append("due"))
+    while not seen:
+        wall.run_once()
+
+
+def test_who_comes_while_looking_is_told_to_begin_and_who_leaves_to_end(wall: IoContext, ring: Ring) -> None:
+    ring.has_work = True
+    wall.run_once()
+    other = Ring()
+    wall.add_poller(other)
+    wall.remove_poller(other)
+    wall.remove_poller(other)
+    wall.remove_poller(ring)
+    assert other.calls == ["begin", "end"]
+    assert ring.calls == ["begin", "found", "end"]
+
+
+def test_the_first_wait_is_a_sleep_and_short_waits_make_looking_longer() -> None:
+    ring = Ring()
+    polling = BusyPolling()
+    polling.max_ns = 50_000
+    polling.add(ring)
+    assert not polling.spin(None, deque())
+    assert ring.calls == [], "nothing is known yet: no looking"
+    spins = []
+    for _ in range(6):
+        polling.learn(45_000)
+        spins.append(polling._spin_ns)
+    assert spins == [FIRST_SPIN_NS, 8_000, 16_000, 32_000, 50_000, 50_000]
+
+
+def test_one_long_wait_ends_the_looking() -> None:
+    polling = BusyPolling()
+    polling.max_ns = 50_000
+    polling.learn(20_000)
+    polling.learn(50_001)
+    assert polling._spin_ns == 0
