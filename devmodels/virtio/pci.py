@@ -485,3 +485,6 @@ class VirtioPci(PciFunction):
         """The device was reset: no vector is mapped, no interrupt is pending (VIRTIO 1.4 §4.1.5.1.2.1)."""
         self.common.reset()
         self.take_isr()
+        if self.msix is not None:
+            for vector in range(self._vectors):
+                self.msix.forget(vector)
