@@ -82,10 +82,11 @@ class BlockBackend:
         self._handlers: list[Handler] = []
         self._batch = _Batch(self)
         self._waiting: deque[Request] = deque()
-        self._aside = 0
+        self._aside = 0 if run_state is None or run_state.running else _STOPPED
         self._batch_depth = 0
         self._quiesced = 0
         self._idle: Event | None = None
+        self._resize_listeners: list[Callable[[int], None]] = []
         if run_state is not None:
             run_state.add_listener(self._run_state_changed)
         self._configure()
@@ -129,8 +130,8 @@ class BlockBackend:
             self._dispatch(request)
         finally:
             self._aside &= ~_BUSY
-        if self._waiting:
-            self._go_on()
+            if self._waiting:
+                self._go_on()
 
     def batch(self) -> _Batch:
         """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
@@ -243,6 +244,9 @@ class BlockBackend:
                     self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
                 else:
                     self._dispatch(first)
+            except BaseException:
+                self.context.call_soon(self._go_on)
+                raise
             finally:
                 self._aside &= ~_BUSY
 
@@ -287,6 +291,7 @@ class BlockBackend:
     def add_resize_listener(self, listener: Callable[[int], None]) -> None:
         """Call `listener(size)` after each change of the disk's size."""
         self.node.resize_listeners.append(listener)
+        self._resize_listeners.append(listener)
 
     async def resize(self, size: int) -> None:
         """Make the disk `size` bytes long (a multiple of 512); OSError where the node cannot.
@@ -307,6 +312,9 @@ class BlockBackend:
             self._set_aside(_QUIESCED, self._quiesced > 0)
 
     def close(self) -> None:
-        """Leave the run state.  The node stays open.  Idempotent."""
+        """Leave node and run state, which stay open.  Idempotent."""
         if self._run_state is not None:
             self._run_state.remove_listener(self._run_state_changed)
+        for listener in self._resize_listeners:
+            self.node.resize_listeners.remove(listener)
+        self._resize_listeners.clear()

@@ -61,7 +61,9 @@ def decode(text: str) -> dict[str, object]:
     try:
         return msgspec.json.decode(text, type=dict[str, object])
     except msgspec.DecodeError as error:
-        raise BlockOptionError(f"$: {one_line(str(error))}; expected a JSON object of block options") from None
+        raise BlockOptionError(
+            f"$: {one_line(str(error))}; expected a JSON object of block options"
+        ) from None
 
 
 def check(given: Mapping[str, object], schema: type[N]) -> N:

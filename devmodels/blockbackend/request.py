@@ -92,5 +92,5 @@ class Request:
 
     def __repr__(self) -> str:
         label = f" {self.label!r}" if self.label else ""
-        flags = f" {self.flags!s}" if self.flags else ""
+        flags = f" {self.flags.name}" if self.flags else ""
         return f"<{self.op.name} {self.length}@{self.offset:#x}{flags}{label}>"

@@ -1,0 +1,42 @@
+"""Stop and continue, and who is told."""
+
+from __future__ import annotations
+
+from devmodels.runstate import RunState
+
+
+def test_listeners_hear_of_changes_only_and_in_order() -> None:
+    state = RunState()
+    seen: list[tuple[str, bool]] = []
+    state.add_listener(lambda running: seen.append(("a", running)))
+    state.add_listener(lambda running: seen.append(("b", running)))
+    state.cont()
+    assert seen == []
+    state.stop("io-error")
+    state.stop("paused")
+    assert (state.running, state.reason) == (False, "paused")
+    state.cont()
+    assert seen == [("a", False), ("b", False), ("a", True), ("b", True)]
+    assert state.running
+
+
+def test_who_has_left_hears_nothing() -> None:
+    state = RunState()
+    seen: list[bool] = []
+    state.add_listener(seen.append)
+    state.remove_listener(seen.append)
+    state.remove_listener(seen.append)
+    state.stop()
+    assert seen == []
+
+
+def test_a_listener_that_stops_again_has_the_last_word() -> None:
+    """Continuing meets a new error at once: those behind are not told that the machine runs, for it does not."""
+    state = RunState()
+    state.stop()
+    seen: list[bool] = []
+    state.add_listener(lambda running: state.stop("io-error") if running else None)
+    state.add_listener(seen.append)
+    state.cont()
+    assert not state.running
+    assert seen == [False]
