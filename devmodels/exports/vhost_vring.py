@@ -185,9 +185,11 @@ class Vring:
 
     def end(self) -> bool:
         """Busy polling ends: ask for kicks again, and look once more."""
+        ring = self.queue.ring
+        found = ring is not None and ring.pending()
         self.queue.polled = False
         self._device.process(self.queue)
-        return False
+        return found
 
     def stop_polling(self) -> None:
         """Look no more by itself: the ring rests, or is broken."""
