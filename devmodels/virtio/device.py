@@ -32,6 +32,9 @@ from devmodels.virtio.state import ChainState, DeviceState, QueueState
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA
 """What the device core itself can offer on every transport."""
 
+BUDGET = 4096
+"""Descriptors after which a queue lets other work of its context go on."""
+
 _KNOWN_STATUS = (
     Status.ACKNOWLEDGE
     | Status.DRIVER
@@ -158,13 +161,14 @@ class VirtQueue:
         """Publish what has been given back, and notify where the driver asked for it."""
         self.flush_due = False
         ring = self.ring
-        if ring is None or self.owner.stopped:
+        owner = self.owner
+        if ring is None or self.resetting or owner.resetting or owner.stopped:
             return
         try:
             if ring.publish():
-                self.owner.notify_used(self.index)
+                owner.notify_used(self.index)
         except RingError as error:
-            self.owner.ring_broken(self, error)
+            owner.ring_broken(self, error)
 
     def save(self) -> QueueState:
         """The queue's state, everything given back shown."""
@@ -361,32 +365,35 @@ class VirtioDevice(ABC):
                 self.context.call_soon(lambda q=queue: self.process(q))  # type: ignore[misc]
 
     def process(self, queue: VirtQueue) -> None:
-        """Take every buffer that is available, at most a ring's worth in one go, then show what is done."""
+        """Take every buffer that is available, at most some `BUDGET` descriptors in one go, then show what is done."""
         ring = queue.ring
         if ring is None or not queue.enabled or self.paused or self.stopped:
             return
         if queue.resetting or self.resetting:
             return
         queue.flush_due = True
-        budget = ring.size
+        budget = BUDGET
         try:
             ring.disable_notifications()
             while True:
                 self.begin_batch()
                 try:
-                    while budget and (chain := ring.pop()) is not None:
-                        budget -= 1
+                    while budget > 0 and (chain := ring.pop()) is not None:
+                        budget -= len(chain.readable) + len(chain.writable)
                         self.handle(queue, chain)
                 finally:
                     self.end_batch()
-                if not budget:
+                if budget <= 0:
                     self.context.call_soon(lambda: self.process(queue))
                     break
                 if not (ring.pending() if queue.polled else ring.enable_notifications()):
                     break
         except RingError as error:
+            # What came before it is whole.
+            queue.flush()
             self.ring_broken(queue, error)
-        queue.flush()
+        else:
+            queue.flush()
 
     def needs_reset(self) -> None:
         """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""

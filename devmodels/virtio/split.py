@@ -164,10 +164,13 @@ class SplitRing:
             self._attach()
         self._avail_idx = self._avail[1]
         count = (self._avail_idx - self._last_avail) & 0xFFFF
-        if count > self.size:
+        # Buffers that were not given back and shown yet hold descriptors too.
+        kept = (self._last_avail - self._published) & 0xFFFF
+        if count + kept > self.size:
             raise RingError(
                 "VIRTIO 1.4 §2.7.6.1",
-                f"available idx {self._avail_idx} is {count} ahead of {self._last_avail}: more than the queue holds",
+                f"available idx {self._avail_idx} is {count} ahead of {self._last_avail}, with {kept} buffers"
+                f" not given back: more than the queue holds",
                 self._avail_idx.to_bytes(2, "little"),
             )
         if count:
@@ -176,8 +179,8 @@ class SplitRing:
         return count
 
     def pending(self) -> bool:
-        """A glance, without judging, at whether a buffer waits."""
-        return self._avail[1] != self._last_avail
+        """A glance, without judging, at whether a buffer waits (or the memory has changed)."""
+        return self._generation != self._memory.generation or self._avail[1] != self._last_avail
 
     def pop(self) -> Chain | None:
         """Take the next buffer, or None where there is none; RingError where it is broken."""
@@ -239,7 +242,7 @@ class SplitRing:
             index = following
             if index >= limit:
                 raise RingError(
-                    "VIRTIO 1.4 §2.7.5",
+                    "VIRTIO 1.4 §2.7.5.3" if in_table else "VIRTIO 1.4 §2.7.5",
                     f"chain of head {head} goes on at descriptor {index} of {limit}",
                     _DESC.pack(address, length, flags, following),
                 )
@@ -276,7 +279,7 @@ class SplitRing:
 
     def take_over(self, state: RingState, heads: Iterable[int]) -> None:
         """Go on where `save` was called: `heads` are in flight again."""
-        self.in_flight = set(heads)
+        self.in_flight = {*heads, *state.waiting}
         self._order = list(state.order)
         self._waiting = dict(state.waiting)
 
@@ -333,7 +336,12 @@ class SplitRing:
     # --- available buffer notifications
 
     def disable_notifications(self) -> None:
-        """Tell the driver that it need not notify (VIRTIO 1.4 §2.7.10.2); a hint only."""
+        """Tell the driver that it need not notify (VIRTIO 1.4 §2.7.10.2); a hint only.
+
+        RingError where the ring is no longer in memory.
+        """
+        if self._generation != self._memory.generation:
+            self._attach()
         if self._notify_on:
             self._notify_on = False
             if not self._event_idx:

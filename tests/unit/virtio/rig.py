@@ -1,0 +1,86 @@
+"""One queue of a device under test with its driver, ready to run: the set-up of tests that tell one story."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devmodels.conformance import ViolationLog
+from devmodels.memory import GuestMemory
+from devmodels.virtio.device import CORE_FEATURES, VirtQueue
+from tests.unit.virtio.dut import IN_ORDER, TestDevice
+from tests.unit.virtio.model import VERSION_1, Buffer, DriverRing, Form, Vector, area_sizes
+from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
+
+RING = 0x10_0000
+DATA = 0x1000
+TABLE = 0x8000
+
+
+@dataclass
+class Rig:
+    plain: PlainMemory
+    memory: GuestMemory
+    device: TestDevice
+    queue: VirtQueue
+    driver: DriverRing
+    parts: tuple[int, int, int]
+
+    @property
+    def notified(self) -> int:
+        return len(self.device.notifications.used)
+
+    @property
+    def clauses(self) -> list[str]:
+        return [each.clause for each in self.device.violations.recent]
+
+    def place(
+        self, writable: list[Vector], readable: list[Vector] | None = None, form: Form = Form.DIRECT
+    ) -> Buffer:
+        buffer = Buffer(readable or [], writable)
+        self.driver.place(buffer, form, TABLE)
+        return buffer
+
+    def expose(self) -> bool:
+        """Expose what was placed, notify where that is demanded, and let the device work."""
+        must = self.driver.expose()
+        if must:
+            self.device.kick(0)
+        self.device.idle()
+        return must
+
+    def send(self, writable: list[Vector], readable: list[Vector] | None = None) -> Buffer:
+        buffer = self.place(writable, readable)
+        self.expose()
+        return buffer
+
+
+def ring_parts(size: int) -> tuple[tuple[int, int, int], int]:
+    """Addresses of a ring's parts from RING on, and the end."""
+    desc, avail, used = area_sizes(size)
+    parts = (RING, RING + desc, RING + desc + avail + 3 & ~3)
+    return parts, parts[2] + used + 7 & ~7
+
+
+def rig(
+    size: int = 16,
+    features: int = 0,
+    *,
+    kind: Kind = Kind.SHARED,
+    start: int = 0,
+    violations: ViolationLog | None = None,
+    offered: int = CORE_FEATURES | IN_ORDER,
+) -> Rig:
+    """A device that runs, with `features` besides VERSION_1; its ring goes on at index `start`."""
+    parts, end = ring_parts(size)
+    plain = PlainMemory([Block(RING, bytearray(end - RING)), Block(0, bytearray(0x1_0000))])
+    memory = guest_memory(plain, kind)
+    device = TestDevice(memory, queue_size=max(size, 2), features=offered, violations=violations)
+    device.negotiate(features | VERSION_1)
+    driver = DriverRing(plain, size, parts, features | VERSION_1, start=start)
+    queue = device.set_queue(0, size, parts)
+    device.go()
+    queue.enabled = True
+    assert queue.start(last_avail=start, used_idx=start)
+    device.process(queue)
+    device.idle()
+    return Rig(plain, memory, device, queue, driver, parts)
