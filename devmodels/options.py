@@ -43,7 +43,7 @@ def decode(text: str, schema: type[msgspec.Struct] | None, *, what: str) -> dict
         if text.lstrip().startswith("{"):
             return msgspec.json.decode(text, type=dict[str, object])
         pairs = parse_keyval(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise OptionError(f"{what}: {one_line(str(error))}; expected a JSON object") from None
     except OptionError as error:
         raise OptionError(f"{what}: {error}") from None
