@@ -148,8 +148,10 @@ def test_wrong_command_line(refusal: Refusal, arguments: list[str], line: str) -
         ),
         (
             "driver=memory,node-name=0,size=1M",
-            '--blockdev "0": node-name: "0" is given; expected a letter and then up to 30 letters, digits,'
-            " '-', '.', '_'",
+            (
+                '--blockdev "0": node-name: "0" is given; expected a letter and then up to 30 letters,'
+                " digits, '-', '.', '_'"
+            ),
         ),
     ],
 )
@@ -209,8 +211,10 @@ def test_locked_image(refusal: Refusal, tmp_path: Path) -> None:
         (",addr.port=1", "addr.port: no such option; expected one of path, type"),
         (
             ",iothread=t0",
-            "iothread: no such option; expected one of addr, id, logical-block-size, node-name, num-queues, "
-            + "serial, type, writable, writethrough",
+            (
+                "iothread: no such option; expected one of addr, id, logical-block-size, node-name,"
+                " num-queues, serial, type, writable, writethrough"
+            ),
         ),
     ],
 )
