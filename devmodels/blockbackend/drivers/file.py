@@ -86,9 +86,8 @@ class FileNode(BlockNode):
 
     async def _blocking(self, function: Callable[[], T]) -> T:
         """Run what may block where `aio` says."""
-        if self._inline:
-            return function()
-        return await self.context.worker(self._descriptor.job(function))
+        job = self._descriptor.job(function)
+        return job() if self._inline else await self.context.worker(job)
 
     # --- reading
 
