@@ -279,7 +279,8 @@ class VirtioDevice:
     def connect(self, mode: Interrupts, queues: int) -> None:
         """Arrange for interrupts: before the queues are set up, with how many there will be."""
         self._mode = mode
-        if mode is Interrupts.MSIX:
+        if mode is Interrupts.MSIX or (mode is Interrupts.POLLING and self.function.msix() is not None):
+            # A polling driver has vectors, too: that no interrupt comes is the device's doing.
             self._connect_msix(queues)
         elif mode is Interrupts.INTX:
             self._intx = self.function.interrupt_pin

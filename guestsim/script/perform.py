@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,12 +87,18 @@ class Performer:
             outcome = await self._act(step, path)
         except GuestError as error:
             outcome = Outcome(step.action.replace("_", "-"), str(error), error=error)
+        self._take_interrupts()
         driver = driver or self._counted(step)
         outcome.interrupts, outcome.config_changes = (
             now - then for now, then in zip(_counts(driver), before, strict=True)
         )
         outcome.violations = self.world.new_violations()
         self._report(step, path, outcome)
+
+    def _take_interrupts(self) -> None:
+        """Have what arrived without anybody waiting for it counted to this step."""
+        with suppress(GuestError):
+            self.world.guest.interrupts.poll()
 
     def _counted(self, step: Step) -> VirtioBlk | None:
         """The driver whose interrupts a step is about; None before the device's first probe."""
