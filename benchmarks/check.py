@@ -55,14 +55,14 @@ def check(step: Callable[[str], None]) -> Report:
         present = _present(report, image)
         previous: Server | None = None
         for server in present:
-            with peers.serving(server, image, queues=QUEUES) as socket:
+            with peers.serving(server, image, queues=QUEUES) as running:
                 if previous is not None:
                     step(f"{server.name} reads what {previous.name} wrote")
-                    _run(report, socket, READ_PATTERN)
+                    _run(report, running.socket, READ_PATTERN)
                 for name, load in MODES:
                     step(f"{server.name}: {name}")
-                    _run(report, socket, replace(load, writes=50, prefill=True, verify=True))
-                _run(report, socket, LEAVE_PATTERN)
+                    _run(report, running.socket, replace(load, writes=50, prefill=True, verify=True))
+                _run(report, running.socket, LEAVE_PATTERN)
             report.served.append(server.name)
             previous = server
         if previous is not None:
@@ -93,16 +93,16 @@ def _run(report: Report, socket: Path, load: Load) -> None:
 def _check_the_check(
     report: Report, server: Server, writer: Server, image: Path, step: Callable[[str], None]
 ) -> None:
-    with peers.serving(server, image, queues=QUEUES) as socket:
+    with peers.serving(server, image, queues=QUEUES) as running:
         step(f"{server.name} reads what {writer.name} wrote")
-        _run(report, socket, READ_PATTERN)
+        _run(report, running.socket, READ_PATTERN)
         step(f"{server.name}: a changed byte is found")
         with image.open("r+b") as file:
             first = file.read(1)[0]
             file.seek(0)
             file.write(bytes([first ^ 1]))
         try:
-            _run(report, socket, READ_PATTERN)
+            _run(report, running.socket, READ_PATTERN)
         except FrontendError as error:
             if "wrong content at byte 0 " in str(error):
                 return

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import frontend, peers
 from benchmarks.frontend import Load, Result
-from benchmarks.peers import Server
+from benchmarks.peers import Running, Server
 
 IMAGE_SIZE = 256 << 20
 CHUNK = 1 << 20
@@ -45,12 +45,17 @@ class Spread:
 
 @dataclass(slots=True)
 class Comparison:
-    """One load on several servers: the results of each, in rounds; and why some servers are absent."""
+    """One load on several servers: the results of each, in rounds; and why some servers are absent.
+
+    `cpu_us` is the processor time of the server for one request, in microseconds: unlike a rate it hardly
+    depends on what else the machine does.
+    """
 
     name: str
     load: Load
     ours: str
     results: dict[str, list[Result]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def iops(self, server: str) -> Spread:
@@ -94,21 +99,24 @@ def compare(group: Group, rounds: int, seconds: float, step: Callable[[str], Non
 
     Raises `FrontendError` or `ServerError` when a server that did start then fails.
     """
-    with _all_serving(group.servers) as (sockets, absent):
+    with _all_serving(group.servers) as (all_running, absent):
         for name, load in group.loads:
             comparison = Comparison(name, load, group.servers[0].name, absent=dict(absent))
             for _ in range(rounds):
-                for server, socket in sockets.items():
+                for server, running in all_running.items():
                     step(f"{name}: {server}")
-                    result = frontend.run(socket, load, seconds)
+                    before = running.cpu_seconds()
+                    result = frontend.run(running.socket, load, seconds)
+                    spent = running.cpu_seconds() - before
                     comparison.results.setdefault(server, []).append(result)
+                    comparison.cpu_us.setdefault(server, []).append(spent / max(1, result.requests) * 1e6)
             yield comparison
 
 
 @contextmanager
-def _all_serving(servers: Sequence[Server]) -> Iterator[tuple[dict[str, Path], dict[str, str]]]:
-    """Starts all that can be started; the sockets of these and the reasons of the others, by name."""
-    sockets: dict[str, Path] = {}
+def _all_serving(servers: Sequence[Server]) -> Iterator[tuple[dict[str, Running], dict[str, str]]]:
+    """Starts all that can be started; these, and the reasons of the others, by name."""
+    all_running: dict[str, Running] = {}
     absent: dict[str, str] = {}
     with ExitStack() as stack:
         for number, server in enumerate(servers):
@@ -116,12 +124,12 @@ def _all_serving(servers: Sequence[Server]) -> Iterator[tuple[dict[str, Path], d
             if reason is None:
                 try:
                     image = cached_image(number) if server.needs_image else None
-                    sockets[server.name] = stack.enter_context(peers.serving(server, image))
+                    all_running[server.name] = stack.enter_context(peers.serving(server, image))
                 except peers.ServerError as error:
                     reason = str(error)
             if reason is not None:
                 absent[server.name] = reason
-        yield sockets, absent
+        yield all_running, absent
 
 
 def cached_image(number: int) -> Path:

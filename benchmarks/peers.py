@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,20 @@ class Server:
         return [*self.program, *thread, "--blockdev", json.dumps(node), "--export", export]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that is there: the socket at which it listens, and its process."""
+
+    socket: Path
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads so far, in steps of a clock tick, mostly 10 ms (proc_pid_stat)."""
+        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        user, system = int(after_name[11]), int(after_name[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
 def _file(aio: str) -> dict[str, object]:
     return {"driver": "file", "filename": None, "aio": aio}
 
@@ -108,8 +123,8 @@ def refusal(server: Server, image: Path | None = None) -> str | None:
 
 
 @contextmanager
-def serving(server: Server, image: Path | None = None, *, queues: int = 1) -> Iterator[Path]:
-    """Runs `server` and gives the socket at which it listens; raises `ServerError`.
+def serving(server: Server, image: Path | None = None, *, queues: int = 1) -> Iterator[Running]:
+    """Runs `server` until the block ends; raises `ServerError`.
 
     `image` is the file to serve where `server.needs_image`. The server's output is kept aside: its last line
     says why it did not start, and a traceback in it is an error even when everything else went well.
@@ -124,7 +139,7 @@ def serving(server: Server, image: Path | None = None, *, queues: int = 1) -> It
         try:
             if not _wait_until_listening(process, socket):
                 raise ServerError(f"{server.name}: {_last_line(_text(log))}")
-            yield socket
+            yield Running(socket, process.pid)
         except FrontendError as error:
             if "Traceback" in _text(log) or process.poll() is not None:
                 raise ServerError(

@@ -97,7 +97,7 @@ def _spread(spread: Spread, digits: int = 0) -> str:
 def _load_table(comparison: Comparison) -> Table:
     rounds = max((len(results) for results in comparison.results.values()), default=0)
     table = Table(title=f"{comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left")
-    for heading in ("server", "requests/s", "mean µs", "p50 µs", "p99 µs", "ours/this"):
+    for heading in ("server", "requests/s", "mean µs", "p50 µs", "p99 µs", "CPU µs/request", "ours/this"):
         table.add_column(heading, justify="left" if heading == "server" else "right", no_wrap=True)
     for name, results in comparison.results.items():
         latencies = [result.latency_us for result in results]
@@ -108,6 +108,7 @@ def _load_table(comparison: Comparison) -> Table:
             f"{statistics.median(latency.mean for latency in latencies):.1f}",
             f"{statistics.median(latency.p50 for latency in latencies):.1f}",
             f"{statistics.median(latency.p99 for latency in latencies):.1f}",
+            f"{statistics.median(comparison.cpu_us[name]):.1f}",
             _spread(ratio, 2) if ratio else "",
         )
     for name, reason in comparison.absent.items():
@@ -135,6 +136,7 @@ def _as_json(machine: str, comparisons: list[Comparison], starts: Starts) -> str
         {
             "name": comparison.name,
             "results": comparison.results,
+            "server_cpu_us_per_request": comparison.cpu_us,
             "absent": comparison.absent,
             "ours_over_peer": {
                 name: ratio for name in comparison.results if (ratio := comparison.ratio(name)) is not None
