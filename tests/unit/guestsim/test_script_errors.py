@@ -127,6 +127,14 @@ FAILING = [
     ("resize: {drive: d9, to: 1M}", "no device uses a node 'd9'"),
     ("image: {drive: d9}", "drive 'd9' has no file of the script's own"),
     ("submit:\n      - probe", "probe is no request, expected one of read"),
+    ("allocate: {name: a, size: 1}\n  - allocate: {name: a, size: 1}", "memory 'a' exists already"),
+    ("poke: {at: 0x200000, pattern: 1}", "poke: expected a length"),
+    ("get: {bar: 5}", "the function has no BAR 5"),
+    ("probe:\n  - chain: {queue: 3}", "queue 3 is not set up, expected one of [0]"),
+    ("probe:\n  - chain: {descriptors: [{next: 65536}]}", "descriptor 0: next 65536, expected 16 bits"),
+    ("request: {type: IN, writable: 5, writable-split: [4]}", "a split of [4] for 5 bytes"),
+    ("probe: {queue-size: 4}\n  - read: {length: 1k, scatter: 9}", "a chain of 11 segments for a queue of 4"),
+    ("write-cache: {on: true}", "CONFIG_WCE was not negotiated"),
 ]
 
 

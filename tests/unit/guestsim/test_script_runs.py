@@ -84,6 +84,40 @@ def test_an_expectation_that_does_not_hold_is_a_failure(step: str, message: str)
     assert report.steps[-1].did != "flush" or "flush" in step
 
 
+PLACES = """\
+  - get: {register: queue_size}
+    queue: 0
+    expect: {value: 256}
+  - get: {isr: true}
+    expect: {value: 0}
+  - get: {bar: 4, offset: 0x14, size: 1}
+    expect: {value: 15}
+  - set: {bar: 4, offset: 0x16, size: 2, value: 0}
+  - get: {pci: 0x04, size: 2}
+    expect: {value: 6, mask: 6}
+  - set: {pci: 0x3c, size: 1, value: 0x5a}
+  - get: {address: 0xb002003c, size: 1}
+    expect: {value: 0x5a}
+  - set: {address: 0xb002003c, size: 1, value: 0xa5}
+  - set: {port: 0xcf8, value: 0x8000203c}
+  - get: {port: 0xcfc, size: 1}
+    expect: {value: 0xa5}
+  - set: {config: writeback, value: 0}
+  - get: {config: writeback}
+    expect: {value: 0}
+  - allocate: {name: here, size: 64, align: 64, data: {counting: 0}}
+  - poke: {at: here+8, hex: ff ff}
+  - poke: {at: here+0x10, length: 4, pattern: 0x77}
+  - peek: {at: here, length: 20}
+    expect: {data: {hex: 00 00 00 00 01 00 00 00 ff ff 00 00 03 00 00 00 77 77 77 77}}
+  - chain: {avail-flags: 0, used-event: 5, notify: false}
+"""
+
+
+def test_every_place_can_be_read_and_written(guest_memory: str) -> None:
+    assert run(PLACES, guest_memory).failures == []
+
+
 def test_what_is_different_elsewhere_is_expected_there_alone() -> None:
     step = "  - read: {}\n    expect: {used-length: 513}\n    on %s: {used-length: 1, because: just so}\n"
     assert run(step % "qemu").ok
