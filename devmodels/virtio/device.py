@@ -282,11 +282,17 @@ class VirtioDevice(ABC):
     # --- status (VIRTIO 1.4 §2.1)
 
     @property
-    def stopped(self) -> bool:
-        """Whether the device must leave rings and driver alone."""
-        return not self.status & Status.DRIVER_OK or bool(
-            self.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
+    def status(self) -> Status:
+        """Device status, VIRTIO 1.4 §2.1."""
+        return self._status
+
+    @status.setter
+    def status(self, value: Status) -> None:
+        self._status = value
+        self.stopped = not value & Status.DRIVER_OK or bool(
+            value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
         )
+        """Whether the device must leave rings and driver alone; kept, since every request asks."""
 
     def write_status(self, value: int) -> None:
         """The driver writes device status: 0 resets, anything else sets bits."""
