@@ -1,0 +1,224 @@
+"""Nodes that take whole blocks only: what a guest asks is made to fit, and nobody's bytes get lost on the way."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devmodels.blockbackend import BlockLimits, Flags, Op, Request
+from devmodels.blockbackend.ranges import RangeLock
+from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.support import Disk, WatchedNode
+
+BLOCK = 512
+SIZE = 16 * BLOCK
+
+
+class BlockNode512(WatchedNode):
+    """Takes whole blocks of 512 bytes; anything else is a bug of the layer above."""
+
+    def __init__(self, context: IoContext, limits: BlockLimits | None = None) -> None:
+        super().__init__(context, SIZE, limits or BlockLimits(request_alignment=BLOCK))
+
+    async def _watched(self, request: Request) -> None:
+        assert request.offset % BLOCK == 0
+        assert request.length % BLOCK == 0
+        assert sum(map(len, request.vectors)) in (0, request.length)
+        if self.limits.max_transfer:
+            assert request.length <= self.limits.max_transfer
+        await super()._watched(request)
+
+
+@pytest.fixture
+def node() -> Iterator[BlockNode512]:
+    context = IoContext.virtual()
+    node = BlockNode512(context)
+    yield node
+    node.close()
+    context.close()
+
+
+@pytest.fixture
+def disk(node: BlockNode512) -> Disk:
+    disk = Disk(node)
+    disk.write(0, b"\xaa" * SIZE)
+    node.seen.clear()
+    return disk
+
+
+def test_what_is_aligned_goes_straight_to_the_node(disk: Disk, node: BlockNode512) -> None:
+    request = disk.submit(Op.READ, BLOCK, 2 * BLOCK)
+    assert node.seen == [request]
+
+
+def test_a_read_takes_in_whole_blocks(disk: Disk, node: BlockNode512) -> None:
+    assert disk.read(500, 20) == b"\xaa" * 20
+    assert node.log() == [(Op.READ, 0, 2 * BLOCK)]
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "expected"),
+    [
+        (10, 20, [(Op.READ, 0, BLOCK), (Op.WRITE, 0, BLOCK)]),
+        (10, BLOCK, [(Op.READ, 0, BLOCK), (Op.READ, BLOCK, BLOCK), (Op.WRITE, 0, 2 * BLOCK)]),
+        (BLOCK, BLOCK + 1, [(Op.READ, 2 * BLOCK, BLOCK), (Op.WRITE, BLOCK, 2 * BLOCK)]),
+        (BLOCK - 1, BLOCK + 1, [(Op.READ, 0, BLOCK), (Op.WRITE, 0, 2 * BLOCK)]),
+        (BLOCK, BLOCK, [(Op.WRITE, BLOCK, BLOCK)]),
+    ],
+)
+def test_a_write_reads_only_the_blocks_at_its_ends(
+    disk: Disk, node: BlockNode512, start: int, length: int, expected: list[tuple[Op, int, int]]
+) -> None:
+    assert disk.write(start, b"x" * length) == 0
+    assert node.log() == expected
+    assert disk.read(0, SIZE) == b"\xaa" * start + b"x" * length + b"\xaa" * (SIZE - start - length)
+
+
+def test_two_writes_to_one_block_do_not_lose_each_others_bytes(disk: Disk, node: BlockNode512) -> None:
+    node.held = True
+    disk.submit(Op.WRITE, 0, data=b"1" * 100)
+    disk.submit(Op.WRITE, 100, data=b"2" * 100)
+    disk.submit(Op.WRITE, 0, data=b"3" * BLOCK)  # aligned: it too has to wait
+    disk.submit(Op.WRITE, 200, data=b"4" * 100)
+    while disk.backend.in_flight:
+        assert len(node.waiting) == 1, "one after the other"
+        node.release()
+        disk.context.run_until_idle()
+    assert disk.node.read_only is False
+    node.held = False
+    assert disk.read(0, BLOCK) == b"3" * 200 + b"4" * 100 + b"3" * (BLOCK - 300)
+
+
+def test_writes_to_other_blocks_do_not_wait(disk: Disk, node: BlockNode512) -> None:
+    node.held = True
+    for at in (10, BLOCK + 10, 4 * BLOCK):
+        disk.submit(Op.WRITE, at, data=b"x" * 5 if at % BLOCK else b"x" * BLOCK)
+    assert len(node.waiting) == 3
+    while node.waiting:
+        node.release()
+        disk.context.run_until_idle()
+
+
+@pytest.mark.parametrize("op", [Op.WRITE_ZEROES, Op.SECURE_ERASE])
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, SIZE), (10, 20), (10, BLOCK), (10, 5 * BLOCK + 3), (BLOCK, BLOCK + 9)]
+)
+def test_zeroes_are_exact(disk: Disk, op: Op, start: int, end: int) -> None:
+    assert disk.do(op, start, end - start) == 0
+    assert disk.read(0, SIZE) == b"\xaa" * start + bytes(end - start) + b"\xaa" * (SIZE - end)
+
+
+def test_secure_erase_is_stable_at_its_ends_too(disk: Disk, node: BlockNode512) -> None:
+    disk.do(Op.SECURE_ERASE, 10, 2 * BLOCK)
+    changes = [request for request in node.seen if request.op is not Op.READ]
+    assert [request.op for request in changes] == [Op.WRITE, Op.SECURE_ERASE, Op.WRITE]
+    assert {request.flags for request in changes} == {Flags.FUA}
+
+
+def test_a_discard_shrinks_to_whole_blocks(disk: Disk, node: BlockNode512) -> None:
+    assert disk.do(Op.DISCARD, 10, 3 * BLOCK) == 0
+    assert disk.do(Op.DISCARD, 10, 20) == 0
+    assert node.log() == [(Op.DISCARD, BLOCK, 2 * BLOCK)]
+
+
+def test_a_longer_request_than_the_node_takes_goes_in_pieces(node: BlockNode512) -> None:
+    node.limits = BlockLimits(request_alignment=BLOCK, max_transfer=3 * BLOCK)
+    disk = Disk(node)
+    data = bytes(range(256)) * 16
+    assert disk.wait(disk.submit(Op.WRITE, 100, data=data, cut=700)) == 0
+    assert disk.read(100, len(data)) == data
+    lengths = [length for op, _, length in node.log() if op is Op.WRITE]
+    assert lengths == [3 * BLOCK] * 3
+
+
+def test_a_failed_read_of_an_end_fails_the_write_and_frees_its_range(disk: Disk, node: BlockNode512) -> None:
+    node.errors = {(Op.READ, 0): OSError(errno.EIO, "bad")}
+    assert disk.write(10, b"x") == errno.EIO
+    node.errors = {}
+    assert disk.write(10, b"y") == 0
+    assert disk.read(9, 3) == b"\xaay\xaa"
+
+
+RANGE = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(lambda pair: (min(pair), max(pair)))
+CHANGES = st.tuples(st.sampled_from([Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE]), RANGE)
+
+
+@given(st.lists(CHANGES, max_size=12), st.sampled_from([0, BLOCK, 3 * BLOCK]), st.randoms())
+def test_changes_that_run_together_end_as_if_one_after_the_other(
+    changes: list[tuple[Op, tuple[int, int]]], longest: int, random: object
+) -> None:
+    """Overlapping requests may end in the order they came; every byte is one that somebody wrote there."""
+    context = IoContext.virtual()
+    node = BlockNode512(context, BlockLimits(request_alignment=BLOCK, max_transfer=longest))
+    disk = Disk(node)
+    node.held = True
+    model = bytearray(SIZE)
+    for number, (op, (start, end)) in enumerate(changes):
+        data = bytes([number + 1]) * (end - start) if op is Op.WRITE else None
+        disk.submit(op, start, end - start, data)
+        model[start:end] = data if data is not None else bytes(end - start)
+    for _ in range(10_000):
+        if not node.waiting:
+            break
+        node.release(random.choice(list(node.waiting)))  # type: ignore[attr-defined]
+        context.run_until_idle()
+    assert set(disk.ends.values()) <= {1}
+    node.held = False
+    if all(op is Op.WRITE for op, _ in changes):
+        # Writes hold their ranges as one: arrival order decides.
+        assert disk.read(0, SIZE) == model
+    else:
+        got = disk.read(0, SIZE)
+        for at in range(SIZE):
+            written = [n for n, (_, (start, end)) in enumerate(changes) if start <= at < end]
+            allowed = {0 if changes[n][0] is not Op.WRITE else n + 1 for n in written} or {0}
+            assert got[at] in allowed
+    node.close()
+    context.close()
+
+
+# --- ranges
+
+
+def test_ranges_are_held_in_order_of_arrival() -> None:
+    context = IoContext.virtual()
+    ranges = RangeLock(context)
+    seen: list[str] = []
+
+    async def hold(name: str, start: int, end: int) -> None:
+        async with ranges.hold(start, end):
+            seen.append(f"{name} in")
+            await context.sleep(10)
+            seen.append(f"{name} out")
+
+    for name, start, end in (("a", 0, 10), ("b", 5, 15), ("c", 12, 20), ("d", 20, 30)):
+        context.start(hold(name, start, end))
+    assert seen == ["a in", "d in"]
+    context.run_until_idle()
+    assert [entry for entry in seen if entry[0] != "d"] == ["a in", "a out", "b in", "b out", "c in", "c out"]
+    context.close()
+
+
+def test_who_is_cancelled_while_waiting_blocks_nobody() -> None:
+    context = IoContext.virtual()
+    ranges = RangeLock(context)
+    seen: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with ranges.hold(0, 1):
+            await context.sleep(10)
+            seen.append(name)
+
+    context.start(hold("a"))
+    task = context.start(hold("b"), lambda *_: None)
+    context.start(hold("c"))
+    assert task is not None
+    task.cancel()
+    context.run_until_idle()
+    assert seen == ["a", "c"]
+    assert context.now_ns() == 20
+    context.close()
