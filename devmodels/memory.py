@@ -404,6 +404,10 @@ class GuestMemory:
         if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
             offset = address - self._hot_base
             return bytes(self._hot_view[offset : offset + length])
+        if length > 0:
+            region = self._find(address, length, write=False)
+            if address + length <= region.end:
+                return region.load(address - region.base, length)
         pieces = self._pieces(address, length, write=False)
         return b"".join(region.load(offset, size) for region, offset, size in pieces)
 
@@ -414,6 +418,11 @@ class GuestMemory:
             offset = address - self._hot_base
             self._hot_view[offset : offset + length] = data
             return
+        if length:
+            region = self._find(address, length, write=True)
+            if address + length <= region.end:
+                region.store(address - region.base, data)
+                return
         done = 0
         view = memoryview(data)
         for region, offset, size in self._pieces(address, length, write=True):
