@@ -10,6 +10,8 @@ from devmodels.iocontext import Future, IoContext
 from devmodels.runstate import RunState
 
 SIZE = 64 << 10
+DIRT = b"\x55"
+"""What a read's buffer holds before."""
 
 
 class Disk:
@@ -47,7 +49,7 @@ class Disk:
         """Submit and do not wait; the payload lies in vectors of `cut` bytes (0: in one)."""
         vectors = []
         if op is Op.READ or data is not None:
-            payload = memoryview(bytearray(length if data is None else data))
+            payload = memoryview(bytearray(DIRT * length if data is None else data))
             length = len(payload)
             step = cut or max(length, 1)
             vectors = [payload[at : at + step] for at in range(0, length, step)]

@@ -137,7 +137,7 @@ def test_only_the_bad_one_of_merged_requests_fails(disk: Disk, node: WatchedNode
     assert (stats.wr_operations, stats.failed_wr_operations, stats.wr_bytes) == (3, 1, 1536)
 
 
-def test_what_reaches_beyond_the_disk_fails_alone(disk: Disk) -> None:
+def test_what_reaches_beyond_the_disk_fails_alone(disk: Disk, node: WatchedNode) -> None:
     with disk.backend.batch():
         good = disk.submit(Op.READ, SIZE - 1024, 1024)
         bad = disk.submit(Op.READ, SIZE, 512)
@@ -145,6 +145,7 @@ def test_what_reaches_beyond_the_disk_fails_alone(disk: Disk) -> None:
         disk.backend.submit(negative)
         after = disk.submit(Op.READ, 0, 512)
     assert [request.error for request in (good, bad, negative, after)] == [0, errno.EIO, errno.EIO, 0]
+    assert node.log() == [(Op.READ, SIZE - 1024, 1024), (Op.READ, 0, 512)]
 
 
 def test_merged_requests_that_wait_end_together_later(disk: Disk, node: WatchedNode) -> None:

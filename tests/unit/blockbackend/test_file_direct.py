@@ -138,6 +138,23 @@ def test_a_file_whose_alignment_cannot_be_found_is_refused_or_gets_the_safe_one(
     disk.close()
 
 
+def test_a_last_block_that_reaches_beyond_the_disk_does_not_make_the_file_grow(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "probe_alignment", lambda fd: 4096)
+    disk = open_direct(image)
+    model = content()
+    for start, data in ((WHOLE - 4, b"last"), (WHOLE - 600, b"y" * 10)):
+        assert disk.write(start, data) == 0
+        model[start : start + len(data)] = data
+        assert image.stat().st_size == WHOLE
+    assert disk.do(Op.WRITE_ZEROES, WHOLE - 900, 300) == 0
+    model[WHOLE - 900 : WHOLE - 600] = bytes(300)
+    assert disk.read(0, WHOLE) == model
+    disk.close()
+    assert image.read_bytes() == model
+
+
 def test_an_image_that_cannot_be_read_at_all_is_refused(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_direct(image).close()
 
