@@ -158,8 +158,12 @@ class VirtQueue:
         stopped()
 
     def flush(self) -> None:
-        """Publish what has been given back, and notify where the driver asked for it."""
+        """Publish what has been given back, and notify where the driver asked for it; later, while paused."""
         self.flush_due = False
+        if not self.owner.paused:
+            self._show()
+
+    def _show(self) -> None:
         ring = self.ring
         owner = self.owner
         if ring is None or self.resetting or owner.resetting or owner.stopped:
@@ -172,7 +176,7 @@ class VirtQueue:
 
     def save(self) -> QueueState:
         """The queue's state, everything given back shown."""
-        self.flush()
+        self._show()
         ring = None if self.ring is None else self.ring.save()
         chains = [request.chain for request in self.in_flight.values()]
         in_flight = [ChainState(chain.head, chain.readable, chain.writable) for chain in chains]
@@ -353,6 +357,8 @@ class VirtioDevice(ABC):
             return
         if self.resetting:
             return
+        if not self.status & Status.DRIVER:
+            self._violation("VIRTIO 1.4 §3.1.1", "features written before DRIVER")
         if not select < 8:
             if value:
                 self._violation("VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}")
@@ -422,6 +428,8 @@ class VirtioDevice(ABC):
         """The driver wrote 1 to queue_enable, or the transport's equivalent."""
         if queue.enabled or queue.resetting or self.resetting:
             return
+        if not self.status & Status.FEATURES_OK:
+            self._violation("VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK")
         queue.enabled = True
         if self.status & Status.DRIVER_OK and queue.start():
             self.process(queue)

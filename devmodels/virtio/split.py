@@ -158,10 +158,8 @@ class SplitRing:
         """The used index, published or about to be (0 to 65535)."""
         return self._used_idx
 
-    def available(self) -> int:
+    def _available(self) -> int:
         """How many buffers wait to be taken; RingError where the index is impossible."""
-        if self._generation != self._memory.generation:
-            self._attach()
         self._avail_idx = self._avail[1]
         count = (self._avail_idx - self._last_avail) & 0xFFFF
         # Buffers that were not given back and shown yet hold descriptors too.
@@ -185,7 +183,7 @@ class SplitRing:
     def pop(self) -> Chain | None:
         """Take the next buffer, or None where there is none; RingError where it is broken."""
         last = self._last_avail
-        if last == self._avail_idx and not self.available():
+        if last == self._avail_idx and not self._available():
             return None
         head = self._avail[2 + (last & self._mask)]
         if head >= self.size:
@@ -358,4 +356,4 @@ class SplitRing:
         self._notify_on = True
         # The wish must be visible before the index is read once more.
         self._memory.fence()
-        return self.available() > 0
+        return self._available() > 0

@@ -85,7 +85,8 @@ def indirect(driver: DriverRing, table: int, pick: Pick) -> int:
 
 
 def nested(driver: DriverRing, table: int, pick: Pick) -> int:
-    return table_of(driver, table, [(table, 8, NEXT, 1), (table, 32, INDIRECT, 0)])
+    driver.plain.store(table + 256, DESC.pack(table, 16, WRITE, 0))
+    return table_of(driver, table, [(table, 8, NEXT, 1), (table + 256, 16, INDIRECT, 0)])
 
 
 def indirect_and_next(driver: DriverRing, table: int, pick: Pick) -> int:

@@ -322,6 +322,49 @@ def test_in_order_holds_back_what_is_done_too_early(kind: Kind) -> None:
     assert [used.buffer for used in r.driver.collect()] == [buffers[3]]
 
 
+def test_in_order_holds_where_descriptors_go_round() -> None:
+    r = rig(4, IN_ORDER)
+    for _ in range(3):
+        r.send([(DATA, 1)])
+    r.driver.collect()
+    r.device.mode = Mode.LATER
+    buffers = [r.send([(DATA, 1)]) for _ in range(3)]
+    assert [buffer.head for buffer in buffers] == [3, 0, 1]
+    for job in reversed(r.device.waiting[:]):
+        r.device.complete(job)
+    r.device.idle()
+    assert [used.buffer for used in r.driver.collect()] == buffers
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX])
+def test_a_buffer_that_comes_while_the_device_goes_to_sleep_is_not_lost(features: int) -> None:
+    """The driver looks for the last time before the device has asked for a notification; so the device looks again."""
+    r = rig(8, features, kind=Kind.BOUNCED)
+    wish = r.parts[2] + (4 + 8 * 8 if features else 0)
+    region = next(region for region in r.memory.regions if region.base == r.parts[0])
+    store = region.store
+    late: list[bool] = []
+
+    def racing_store(offset: int, data: bytes | bytearray | memoryview) -> None:
+        asks = region.base + offset == wish and (features or bytes(data) == b"\0\0")
+        if asks and not late:
+            r.place([(DATA + 64, 16)])
+            late.append(r.driver.expose())
+        store(offset, data)
+
+    hooked = BouncedRegion(
+        region.base,
+        region.size,
+        lambda address, length: region.load(address - region.base, length),
+        lambda address, data: racing_store(address - region.base, data),
+    )
+    r.memory.remove(region)
+    r.memory.add(hooked)
+    r.send([(DATA, 16)])
+    assert late == [False], "the driver had no reason to notify"
+    assert len(r.driver.collect()) == 2
+
+
 @kinds
 def test_payload_goes_where_the_descriptors_say(kind: Kind) -> None:
     r = rig(8, kind=kind)
