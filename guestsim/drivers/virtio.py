@@ -6,35 +6,27 @@ DRIVER_OK.  A device that sets NEEDS_RESET is noticed at its configuration inter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import (
-    COMMON_CFG,
     ISR_CONFIG,
     ISR_QUEUE,
     MAX_QUEUE_SIZE,
-    NOTIFY_MULTIPLIER,
-    PCI_CAP,
-    PCI_CFG_DATA,
-    CapType,
     Feature,
     Field,
     Status,
 )
-from guestsim.drivers.pci import CAP_VENDOR, Msix, PciFunction
+from guestsim.drivers.pci import Msix, PciFunction
+from guestsim.drivers.virtio_registers import VirtioRegisters
 from guestsim.drivers.virtqueue import QueueOptions, SplitQueue
 from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
 
 if TYPE_CHECKING:
-    from guestsim.drivers.pci import Bar
     from guestsim.guest import Guest
 
-VENDOR_ID = 0x1AF4
-MODERN_ID_BASE = 0x1040
 FEATURE_BITS = 128
 
 RING_FEATURES = frozenset(
@@ -67,32 +59,7 @@ class Interrupts(Enum):
     POLLING = "polling"
 
 
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """One of the device's register structures: `length` bytes at `offset` of `bar` (§4.1.4)."""
-
-    bar: Bar
-    offset: int
-    length: int
-
-    def read(self, field: Field) -> int:
-        """Read a field at its own width; 64-bit fields as two halves, low first (§4.1.3.1)."""
-        at = self.offset + field.offset
-        if field.size == 8:
-            return self.bar.read(at, 4) | self.bar.read(at + 4, 4) << 32
-        return self.bar.read(at, field.size)
-
-    def write(self, field: Field, value: int) -> None:
-        """Write a field at its own width; 64-bit fields as two halves, low first."""
-        at = self.offset + field.offset
-        if field.size == 8:
-            self.bar.write(at, 4, value & 0xFFFF_FFFF)
-            self.bar.write(at + 4, 4, value >> 32)
-        else:
-            self.bar.write(at, field.size, value)
-
-
-class VirtioDevice:
+class VirtioDevice(VirtioRegisters):
     """One virtio function and its driver's state.
 
     `features` is what was negotiated; `queues` the queues in use, by index.  `queue_interrupts` and `config_changes`
@@ -103,17 +70,10 @@ class VirtioDevice:
         "_intx",
         "_mode",
         "_msix",
-        "_multiplier",
-        "_notify",
-        "_pci_cfg",
         "_vectors",
-        "common",
-        "config",
         "config_changes",
         "features",
-        "function",
         "guest",
-        "isr",
         "needs_reset",
         "offered",
         "on_config_change",
@@ -122,19 +82,8 @@ class VirtioDevice:
     )
 
     def __init__(self, guest: Guest, function: PciFunction) -> None:
+        super().__init__(function)
         self.guest = guest
-        self.function = function
-        function.place_bars()
-        self._multiplier = 0
-        self._pci_cfg: int | None = None
-        found = self._find_structures()
-        for kind in (CapType.COMMON, CapType.NOTIFY, CapType.ISR):
-            if kind not in found:
-                raise GuestCheckError("VIRTIO 1.4 §4.1.4", f"{function}: no {kind.name} capability")
-        self.common = found[CapType.COMMON]
-        self._notify = found[CapType.NOTIFY]
-        self.isr = found[CapType.ISR]
-        self.config = found.get(CapType.DEVICE)
         self._mode = Interrupts.POLLING
         self._msix: Msix | None = None
         self._intx: int | None = None
@@ -146,86 +95,6 @@ class VirtioDevice:
         self.config_changes = 0
         self.needs_reset = False
         self.on_config_change: Callable[[], None] | None = None
-
-    def _find_structures(self) -> dict[CapType, Structure]:
-        """The first structure of each type that this driver knows, in a BAR that exists (§4.1.4.1)."""
-        found: dict[CapType, Structure] = {}
-        read = self.function.read
-        for capability in self.function.capabilities():
-            if capability.id != CAP_VENDOR:
-                continue
-            at = capability.offset
-            kind = read(at + PCI_CAP["cfg_type"].offset, 1)
-            if kind == CapType.PCI:
-                self._pci_cfg = at
-                continue
-            bar = self.function.bars.get(read(at + PCI_CAP["bar"].offset, 1))
-            if kind not in (CapType.COMMON, CapType.NOTIFY, CapType.ISR, CapType.DEVICE) or bar is None:
-                continue
-            if kind in found:
-                continue
-            offset = read(at + PCI_CAP["offset"].offset, 4)
-            length = read(at + PCI_CAP["length"].offset, 4)
-            if offset + length > bar.size:
-                raise GuestCheckError(
-                    "VIRTIO 1.4 §4.1.4",
-                    f"{self.function}: {CapType(kind).name} structure ends beyond its BAR",
-                )
-            found[CapType(kind)] = Structure(bar, offset, length)
-            if kind == CapType.NOTIFY:
-                self._multiplier = read(at + NOTIFY_MULTIPLIER.offset, 4)
-        return found
-
-    # --- registers
-
-    def get(self, register: str) -> int:
-        """Read a register of the common configuration by its name in §4.1.4.3."""
-        return self.common.read(COMMON_CFG[register])
-
-    def set(self, register: str, value: int) -> None:
-        """Write a register of the common configuration by its name in §4.1.4.3."""
-        self.common.write(COMMON_CFG[register], value)
-
-    @property
-    def status(self) -> Status:
-        """The device status field."""
-        return Status(self.get("device_status"))
-
-    def add_status(self, bits: Status) -> None:
-        """Set bits of the device status field, keeping those that are set."""
-        self.set("device_status", self.status | bits)
-
-    def read_config(self, fields: Iterable[Field]) -> list[int]:
-        """Fields of the device-specific configuration, all of one generation (§2.5.1)."""
-        if self.config is None:
-            raise GuestCheckError("VIRTIO 1.4 §4.1.4.6", f"{self.function}: no DEVICE capability")
-        wanted = list(fields)
-        for _ in range(100):
-            before = self.get("config_generation")
-            values = [self.config.read(field) for field in wanted]
-            if self.get("config_generation") == before:
-                return values
-        raise GuestCheckError("VIRTIO 1.4 §2.5", f"{self.function}: the configuration never holds still")
-
-    def window_read(self, bar: int, offset: int, size: int) -> int:
-        """Read a register of a BAR through the PCI configuration access capability (§4.1.4.9)."""
-        at = self._open_window(bar, offset, size)
-        return self.function.read(at, size)
-
-    def window_write(self, bar: int, offset: int, size: int, value: int) -> None:
-        """Write a register of a BAR through the PCI configuration access capability (§4.1.4.9)."""
-        at = self._open_window(bar, offset, size)
-        self.function.write(at, size, value)
-
-    def _open_window(self, bar: int, offset: int, size: int) -> int:
-        if self._pci_cfg is None:
-            raise GuestCheckError(
-                "VIRTIO 1.4 §4.1.4.9.1", f"{self.function}: no PCI configuration access capability"
-            )
-        self.function.write(self._pci_cfg + PCI_CAP["bar"].offset, 1, bar)
-        self.function.write(self._pci_cfg + PCI_CAP["offset"].offset, 4, offset)
-        self.function.write(self._pci_cfg + PCI_CAP["length"].offset, 4, size)
-        return self._pci_cfg + PCI_CFG_DATA.offset
 
     # --- bringing up and down
 
@@ -242,12 +111,11 @@ class VirtioDevice:
         self.features = frozenset()
         self.needs_reset = False
 
-    async def negotiate(self, understood: Collection[int], *, force: Collection[int] = ()) -> None:
-        """Reset, then accept those of `understood` that the device offers, and see that it agrees (§3.1.1).
+    def negotiate(self, understood: Collection[int], *, force: Collection[int] = ()) -> None:
+        """After a reset: accept those of `understood` that the device offers, and see that it agrees (§3.1.1).
 
         `force` is accepted whether offered or not: what no correct driver does.
         """
-        await self.reset()
         self.add_status(Status.ACKNOWLEDGE)
         self.add_status(Status.DRIVER)
         self.offered = self._read_features()
@@ -279,8 +147,7 @@ class VirtioDevice:
     def connect(self, mode: Interrupts, queues: int) -> None:
         """Arrange for interrupts: before the queues are set up, with how many there will be."""
         self._mode = mode
-        if mode is Interrupts.MSIX or (mode is Interrupts.POLLING and self.function.msix() is not None):
-            # A polling driver has vectors, too: that no interrupt comes is the device's doing.
+        if mode is Interrupts.MSIX:
             self._connect_msix(queues)
         elif mode is Interrupts.INTX:
             self._intx = self.function.interrupt_pin
@@ -377,12 +244,6 @@ class VirtioDevice:
         if size == 2:
             return lambda _available: bar.write(at, 2, name)
         return lambda available: bar.write(at, 4, available << 16 | name)
-
-    def notify(self, queue: int, value: int, size: int) -> None:
-        """Write any value, in any size, to the notification register of queue `queue`."""
-        self.set("queue_select", queue)
-        offset = self.get("queue_notify_off") * self._multiplier
-        self._notify.bar.write(self._notify.offset + offset, size, value)
 
     def sees_needs_reset(self) -> bool:
         """Ask the device whether it has set NEEDS_RESET."""

@@ -1,31 +1,39 @@
 """A virtio-blk driver (VIRTIO 1.4 §5.2) on top of `VirtioDevice`.
 
-Every request becomes an `Operation`: what the device may read and write, and in which shape.  The ordinary ones are
-made by functions (`read`, `write`, …) and keep to the device's limits; a hostile one is put together literally.
+Requests are `Operation`s, made by the functions of `blk_operation` that are offered here as well (`read`, `write`, …);
+those cut at the device's limits where the driver's methods make them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
+from guestsim.drivers.blk_operation import (
+    Answer,
+    Operation,
+    discard,
+    flush,
+    get_id,
+    get_lifetime,
+    read,
+    secure_erase,
+    write,
+    write_zeroes,
+)
 from guestsim.drivers.layouts import (
     BLK_CONFIG,
     BLK_CONFIG_FEATURES,
     BLK_HEADER,
     BLK_LIFETIME,
-    BLK_RANGE,
-    ID_BYTES,
     SECTOR,
-    WRITE_ZEROES_UNMAP,
     BlkFeature,
     BlkStatus,
-    BlkType,
     Feature,
 )
 from guestsim.drivers.pci import scan
-from guestsim.drivers.virtio import MODERN_ID_BASE, RING_FEATURES, VENDOR_ID, Interrupts, VirtioDevice
+from guestsim.drivers.virtio import RING_FEATURES, Interrupts, VirtioDevice
+from guestsim.drivers.virtio_registers import MODERN_ID_BASE, VENDOR_ID
 from guestsim.errors import GuestCheckError, GuestError
 from guestsim.memory import Segment
 
@@ -45,112 +53,6 @@ _UNWRITTEN = 0xDB
 """What buffers hold before the device writes them, so that a device that writes nothing is found out."""
 _NO_STATUS = 0xFF
 _MAX_TRANSFER = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One request: `readable` is everything the device reads (the header first), `writable` how many bytes it may
-    write (the status byte last).
-
-    `readable_split` and `writable_split` are the lengths of the chain's segments (by default header, payload and
-    status lie apart); `scatter` cuts the payload into that many pieces far apart.  `checked` is off where the request
-    is wrong on purpose and the answer's form isn't known.
-    """
-
-    readable: bytes
-    writable: int = 1
-    readable_split: tuple[int, ...] | None = None
-    writable_split: tuple[int, ...] | None = None
-    scatter: int = 1
-    checked: bool = True
-
-    @property
-    def name(self) -> str:
-        """The request's type, for messages."""
-        kind = int.from_bytes(self.readable[:4], "little")
-        return BlkType(kind).name if kind in set(BlkType) else f"type {kind}"
-
-    def __str__(self) -> str:
-        """The request in one line, for reports."""
-        sector = int.from_bytes(self.readable[8:16], "little")
-        payload = max(0, len(self.readable) - BLK_HEADER.size)
-        return f"{self.name} at sector {sector}, {payload} bytes of payload, {self.writable} writable"
-
-
-def read(offset: int, length: int, *, scatter: int = 1) -> Operation:
-    """Read `length` bytes at `offset`, both multiples of 512."""
-    return Operation(_header(BlkType.IN, offset), length + 1, scatter=scatter)
-
-
-def write(offset: int, data: bytes, *, scatter: int = 1) -> Operation:
-    """Write `data` at `offset`, both multiples of 512."""
-    return Operation(_header(BlkType.OUT, offset) + data, scatter=scatter)
-
-
-def flush() -> Operation:
-    """Make completed writes stable."""
-    return Operation(_header(BlkType.FLUSH))
-
-
-def get_id() -> Operation:
-    """Ask for the device's 20 bytes of identity."""
-    return Operation(_header(BlkType.GET_ID), ID_BYTES + 1)
-
-
-def get_lifetime() -> Operation:
-    """Ask for the wear of the storage behind the device."""
-    return Operation(_header(BlkType.GET_LIFETIME), BLK_LIFETIME.size + 1)
-
-
-def discard(ranges: Sequence[tuple[int, int]]) -> Operation:
-    """Discard ranges of (offset, length) in bytes."""
-    return _ranges(BlkType.DISCARD, ranges, 0)
-
-
-def write_zeroes(ranges: Sequence[tuple[int, int]], *, unmap: bool = False) -> Operation:
-    """Zero ranges of (offset, length) in bytes; with `unmap` the device may deallocate them."""
-    return _ranges(BlkType.WRITE_ZEROES, ranges, WRITE_ZEROES_UNMAP if unmap else 0)
-
-
-def secure_erase(ranges: Sequence[tuple[int, int]]) -> Operation:
-    """Erase ranges of (offset, length) in bytes for good."""
-    return _ranges(BlkType.SECURE_ERASE, ranges, 0)
-
-
-def _header(kind: BlkType, offset: int = 0) -> bytes:
-    if offset % SECTOR:
-        raise GuestError(f"offset {offset} is not a multiple of {SECTOR}")
-    return BLK_HEADER.pack(kind, 0, offset // SECTOR)
-
-
-def _ranges(kind: BlkType, ranges: Sequence[tuple[int, int]], flags: int) -> Operation:
-    packed = b"".join(BLK_RANGE.pack(offset // SECTOR, length // SECTOR, flags) for offset, length in ranges)
-    return Operation(_header(kind) + packed)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a device answered: `status`, the payload it wrote, and the used length it reported.
-
-    `status` is None where the request had no room for one.
-    """
-
-    status: int | None
-    data: bytes
-    used_length: int
-    duration_ns: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request succeeded."""
-        return self.status == BlkStatus.OK
-
-    @property
-    def status_name(self) -> str:
-        """`OK`, `IOERR`, `UNSUPP`, or the number."""
-        if self.status is None:
-            return "no status"
-        return BlkStatus(self.status).name if self.status in set(BlkStatus) else f"status {self.status}"
 
 
 class RequestError(GuestError):
@@ -233,11 +135,11 @@ class VirtioBlk:
         `features` is what the driver is willing to accept, `force` what it accepts in any case; `queues` how many of
         the device's queues it uses (all by default), each of `queue_size` entries or as many as possible.
         """
-        self._drop(None)
+        await self.reset()
         self.interrupts = interrupts
         self.indirect = indirect
         device = self.device
-        await device.negotiate({*features, Feature.VERSION_1}, force=force)
+        device.negotiate({*features, Feature.VERSION_1}, force=force)
         self._config = None
         count = self.config["num_queues"] if BlkFeature.MQ in device.features else 1
         if not count:
@@ -250,7 +152,7 @@ class VirtioBlk:
         device.driver_ok()
 
     async def reset(self) -> None:
-        """Reset the device; requests in flight are dropped."""
+        """Reset the device, and only then drop the requests in flight: it owns their buffers until it is over."""
         await self.device.reset()
         self._drop(None)
 
@@ -497,3 +399,22 @@ def find(guest: Guest) -> list[PciFunction]:
     return [
         function for function in scan(guest) if function.vendor == VENDOR_ID and function.device in PCI_IDS
     ]
+
+
+__all__ = [
+    "Answer",
+    "DroppedError",
+    "Operation",
+    "Pending",
+    "RequestError",
+    "VirtioBlk",
+    "discard",
+    "find",
+    "flush",
+    "get_id",
+    "get_lifetime",
+    "read",
+    "secure_erase",
+    "write",
+    "write_zeroes",
+]
