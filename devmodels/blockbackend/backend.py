@@ -105,6 +105,7 @@ class BlockBackend:
 
     @write_cache.setter
     def write_cache(self, on: bool) -> None:
+        self.context.assert_owner()
         self._write_cache = on
         self._configure()
 
@@ -223,6 +224,7 @@ class BlockBackend:
         self._set_aside(_BATCH, self._batch_depth > 0)
 
     def _run_state_changed(self, running: bool) -> None:
+        self.context.assert_owner()
         self._set_aside(_STOPPED, not running)
 
     def _set_aside(self, reason: int, on: bool) -> None:
@@ -281,6 +283,7 @@ class BlockBackend:
 
     async def drain(self) -> None:
         """Return when nothing runs any more.  What a stop holds back stays so and is not waited for."""
+        self.context.assert_owner()
         while len(self.in_flight) > len(self._waiting):
             self._idle = self._idle or Event(self.context)
             self._idle.clear()

@@ -379,13 +379,13 @@ class IoContext:
             self._running = outer
 
     def _jump(self) -> bool:
-        """Move a virtual clock to the next timer; False where there is none, or the clock is another's."""
+        """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""
         if self.kind is not ClockKind.VIRTUAL or self._out:
             return False
         when = self.deadline()
         if when is None:
             return False
-        self._now = max(self._now, when)
+        self._now = when
         return True
 
     def step(self, duration: int) -> None:
@@ -395,7 +395,7 @@ class IoContext:
         end = self._now + duration
         self.run_until_idle()
         while (when := self.deadline()) is not None and when <= end:
-            self._now = max(self._now, when)
+            self._now = when
             self.run_until_idle()
         self._now = end
 

@@ -110,6 +110,21 @@ def test_an_error_in_the_batchs_block_still_submits_what_it_gathered(disk: Disk)
     assert list(disk.ends.values()) == [1]
 
 
+def test_a_done_that_raises_does_not_strand_the_rest_of_the_batch(disk: Disk) -> None:
+    def broken(_: Request) -> None:
+        raise KeyError("a device's bug")
+
+    def device() -> None:
+        with disk.backend.batch():
+            disk.submit(Op.READ, 0, 512, done=broken)
+            disk.submit(Op.READ, 1024, 512)
+
+    with pytest.raises(KeyError):
+        device()
+    disk.context.run_until_idle()
+    assert list(disk.ends.values()) == [1, 1]
+
+
 def test_a_merged_request_keeps_to_the_nodes_limits(disk: Disk, node: WatchedNode) -> None:
     node.limits = BlockLimits(max_transfer=2048)
     disk = Disk(node)
