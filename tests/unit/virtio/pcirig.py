@@ -103,7 +103,7 @@ class PciRig:
 
     def capabilities(self) -> list[tuple[int, int]]:
         """(id, offset) along the list; AssertionError where it does not end."""
-        found = []
+        found: list[tuple[int, int]] = []
         at = self.config_read(0x34, 1)
         while at:
             assert len(found) < 48
