@@ -442,6 +442,13 @@ class GuestMemory:
         if self.observed:
             self.note_write(address, len(data), bytes(data))
 
+    def write_byte(self, address: int, value: int) -> None:
+        """A device writes one byte; GuestMemoryError where it cannot be."""
+        if self._hot_base <= address < self._hot_end and not self.observed:
+            self._hot_view[address - self._hot_base] = value
+        else:
+            self.write(address, bytes((value,)))
+
     def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         """Map a list of (address, length) for one transfer.
 

@@ -210,6 +210,7 @@ class SplitRing:
         writable = chain.writable
         in_table = False
         count = 0
+        readable_bytes = writable_bytes = 0
         while True:
             address, length, flags, following = fetch(index)
             if flags & VIRTQ_DESC_F_INDIRECT:
@@ -225,7 +226,7 @@ class SplitRing:
                 )
             if flags & VIRTQ_DESC_F_WRITE:
                 writable.append((address, length))
-                chain.writable_bytes += length
+                writable_bytes += length
             elif writable:
                 raise RingError(
                     "VIRTIO 1.4 §2.7.4.2",
@@ -234,7 +235,7 @@ class SplitRing:
                 )
             else:
                 readable.append((address, length))
-                chain.readable_bytes += length
+                readable_bytes += length
             if not flags & VIRTQ_DESC_F_NEXT:
                 break
             index = following
@@ -244,7 +245,9 @@ class SplitRing:
                     f"chain of head {head} goes on at descriptor {index} of {limit}",
                     _DESC.pack(address, length, flags, following),
                 )
-        if chain.readable_bytes + chain.writable_bytes > MAX_CHAIN_BYTES:
+        chain.readable_bytes = readable_bytes
+        chain.writable_bytes = writable_bytes
+        if readable_bytes + writable_bytes > MAX_CHAIN_BYTES:
             raise RingError("VIRTIO 1.4 §2.7.5.2", f"chain of head {head} is longer than 2**32 bytes")
         return chain
 

@@ -13,6 +13,7 @@ How a request ends:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.request import Flags, Op, Request
@@ -50,7 +51,10 @@ S_UNSUPP = int(BlkStatus.VIRTIO_BLK_S_UNSUPP)
 T_IN = int(BlkType.VIRTIO_BLK_T_IN)
 T_OUT = int(BlkType.VIRTIO_BLK_T_OUT)
 
-_STATUS_BYTES = (b"\x00", b"\x01", b"\x02")
+_READ = Op.READ
+_WRITE = Op.WRITE
+_NO_FLAGS = Flags.NONE
+# A module's name costs half of what an enumeration's member does.
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
 OPERATION = "VIRTIO 1.4 §5.2.6.1"
@@ -265,9 +269,9 @@ class VirtioBlk(VirtioDevice):
                 kind, _, sector = _unpack_header(self._read_all(readable, HEADER_SIZE))
                 data_out = _skip(readable, HEADER_SIZE)
             if kind == T_IN:
-                self._start_io(request, Op.READ, sector, data_in, chain.writable_bytes - 1)
+                self._start_io(request, _READ, sector, data_in, chain.writable_bytes - 1)
             elif kind == T_OUT:
-                self._start_io(request, Op.WRITE, sector, data_out, chain.readable_bytes - HEADER_SIZE)
+                self._start_io(request, _WRITE, sector, data_out, chain.readable_bytes - HEADER_SIZE)
             else:
                 self._start_other(request, kind, sector, data_in, data_out)
         except GuestMemoryError as error:
@@ -287,11 +291,12 @@ class VirtioBlk(VirtioDevice):
     ) -> None:
         """IN or OUT of `length` bytes at `sector`."""
         offset = sector * SECTOR
+        backend = self.backend
         if length % SECTOR:
             self._refuse(request, S_IOERR, f"{op.name} of {length} bytes, no multiple of {SECTOR}", op)
             return
-        if offset + length > self.backend.size:
-            capacity = self.backend.size // SECTOR
+        if offset + length > backend.node.size:
+            capacity = backend.size // SECTOR
             self._refuse(
                 request, S_IOERR, f"{op.name} of {length} bytes at sector {sector} of {capacity}", op
             )
@@ -302,27 +307,28 @@ class VirtioBlk(VirtioDevice):
         if self._size_max and any(size > self._size_max for _, size in data):
             self._refuse(request, S_IOERR, f"a segment is longer than size_max {self._size_max}", op)
             return
-        if op is Op.WRITE and self.backend.read_only:
+        if op is _WRITE and backend.read_only:
             self._refuse(request, S_IOERR, "write to a read-only device", op, clause="VIRTIO 1.4 §5.2.6.2")
             return
-        direction = _FROM_DEVICE if op is Op.READ else _TO_DEVICE
+        direction = _FROM_DEVICE if op is _READ else _TO_DEVICE
         request.dma = dma = self.memory.map(data, direction)
         request.op = op
         request.offset = offset
         request.length = length
         request.vectors = dma.views
-        request.flags = Flags.NONE
+        request.flags = _NO_FLAGS
         request.done = self._io_done
-        self.backend.submit(request)
+        backend.submit(request)
 
     def _io_done(self, request: Request) -> None:
         """A read, write or flush is over."""
-        assert isinstance(request, BlkRequest)
+        if TYPE_CHECKING:
+            assert isinstance(request, BlkRequest)
         dma = request.dma
         failed = request.error != 0
         if dma is not None:
             request.dma = None
-            reading = request.op is Op.READ
+            reading = request.op is _READ
             if failed and reading:
                 for view in dma.views:
                     view[:] = bytes(len(view))
@@ -364,7 +370,7 @@ class VirtioBlk(VirtioDevice):
         request.op = Op.FLUSH
         request.offset = request.length = 0
         request.vectors = ()
-        request.flags = Flags.NONE
+        request.flags = _NO_FLAGS
         request.done = self._io_done
         self.backend.submit(request)
 
@@ -491,7 +497,7 @@ class VirtioBlk(VirtioDevice):
             except GuestMemoryError:
                 reachable = False
         try:
-            self.memory.write(request.status_address, _STATUS_BYTES[status])
+            self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
             self._violation(OPERATION, f"status byte of head {chain.head} outside memory: {error}")
             reachable = False
