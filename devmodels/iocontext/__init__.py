@@ -4,9 +4,9 @@ Block drivers are `async def` and await only what an `IoContext` offers (`sleep`
 `worker`, `readable`, `writable`), so they run on any clock and in any event loop.  `start` steps a coroutine at once:
 one that never suspends is finished there and then and costs no task.
 
-Three clocks.  `wall()`: time is the host's.  `virtual()`: when nothing is ready, time jumps to the next timer, but
-never while a worker is out.  `stepped()`: only `step` moves time.  On the two virtual clocks `worker` runs its
-function inline, so that a run is the same every time.
+Three clocks.  `wall()`: time is the host's.  `virtual()`: when nothing is ready, time jumps to the next timer.
+`stepped()`: only `step` moves time.  On the two virtual clocks `worker` runs its function inline, so that a run is the
+same every time and no time passes while it runs.
 
 Everything but `post` belongs to the context's own thread.
 """

@@ -380,7 +380,7 @@ class IoContext:
 
     def _jump(self) -> bool:
         """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""
-        if self.kind is not ClockKind.VIRTUAL or self._out:
+        if self.kind is not ClockKind.VIRTUAL:
             return False
         when = self.deadline()
         if when is None:
@@ -423,7 +423,7 @@ class IoContext:
             elif self.kind is ClockKind.WALL:
                 self._wait()
             elif not self._poll_fds(0) and not self._jump():
-                if not self._out and not self._watches:
+                if not self._watches:
                     raise RuntimeError("nothing is left that could happen")
                 self._wait()
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -120,3 +121,4 @@ class Clocks(RuleBasedStateMachine):
 
 
 TestClocks = Clocks.TestCase
+TestClocks.settings = settings(max_examples=settings.default.max_examples // 2)

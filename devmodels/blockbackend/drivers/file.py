@@ -11,6 +11,7 @@ import mmap
 import os
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -56,7 +57,9 @@ class FileNode(BlockNode):
     Options: ClassVar[type[NodeOptions]] = FileOptions
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
-        super().__init__(options, context, -(-os.fstat(fd).st_size // SECTOR) * SECTOR)
+        status = os.fstat(fd)
+        super().__init__(options, context, -(-status.st_size // SECTOR) * SECTOR)
+        self.limits = BlockLimits(pdiscard_alignment=status.st_blksize)
         self._descriptor = linux.Descriptor(fd)
         self._fd = fd
         self._inline = options.aio == "sync"
@@ -221,7 +224,7 @@ class _DirectFileNode(FileNode):
             raise BlockOptionError(
                 f"$.cache.direct: true is given; {options.filename!r} cannot be read that way: {error.strerror}"
             ) from None
-        self.limits = BlockLimits(request_alignment=self._align)
+        self.limits = replace(self.limits, request_alignment=self._align)
 
     async def read(self, request: Request) -> None:
         """Read where `aio` says: with O_DIRECT even a read with RWF_NOWAIT waits for the device."""

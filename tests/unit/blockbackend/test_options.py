@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockOptionError, open_node
+from devmodels.blockbackend.opening import DRIVERS
 from devmodels.iocontext import IoContext
 from devmodels.options import OptionError
 
@@ -106,6 +108,14 @@ def test_what_is_not_a_json_object_is_refused(text: str, context: IoContext) -> 
 
 def test_the_error_is_an_option_error_like_every_other(context: IoContext) -> None:
     assert issubclass(BlockOptionError, OptionError)
+
+
+def test_every_option_is_on_the_block_layers_page() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "blockbackend.md").read_text()
+    for name, driver in DRIVERS.items():
+        assert f"`{name}`" in page
+        for field in msgspec.structs.fields(driver.Options):
+            assert f"`{field.encode_name}`" in page, f"{name}: {field.encode_name}"
 
 
 def test_a_fifo_is_refused_at_once(tmp_path: Path, context: IoContext) -> None:
