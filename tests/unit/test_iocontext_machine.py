@@ -121,4 +121,4 @@ class Clocks(RuleBasedStateMachine):
 
 
 TestClocks = Clocks.TestCase
-TestClocks.settings = settings(max_examples=settings.default.max_examples // 2)
+TestClocks.settings = settings(max_examples=settings().max_examples // 2)
