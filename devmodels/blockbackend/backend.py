@@ -274,10 +274,13 @@ class BlockBackend:
             for request in run:
                 self._complete(request, 0)
 
-    def cancel_held(self) -> None:
-        """Complete what waits with ECANCELED (a reset of the device)."""
-        held = list(self._waiting)
+    def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
+        """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue)."""
+        waiting = list(self._waiting)
+        held = [request for request in waiting if wanted is None or wanted(request)]
         self._waiting.clear()
+        if wanted is not None:
+            self._waiting.extend(request for request in waiting if not wanted(request))
         for request in held:
             self._complete(request, errno.ECANCELED)
 

@@ -535,7 +535,8 @@ class VirtioDevice(ABC):
         self._settle_reset()
 
     def _settle_reset(self) -> None:
-        if any(queue.in_flight for queue in self.queues):
+        # A request that is cancelled ends the reset as one that comes back does: once.
+        if not self.resetting or any(queue.in_flight for queue in self.queues):
             return
         for queue in self.queues:
             queue.clear()

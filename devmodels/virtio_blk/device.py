@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
-from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
+from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice, VirtQueue
 from devmodels.virtio.split import Chain
 from devmodels.virtio_blk.config import VirtioBlkOptions, build_config, offered_features
@@ -79,6 +80,22 @@ class BlkRequest(Request):
     parts: int
     queue: VirtQueue
     status_address: int
+
+
+class RangePart(Request):
+    """One segment of the discard, write-zeroes or secure-erase request `whole`."""
+
+    __slots__ = ("whole",)
+
+    whole: BlkRequest
+
+
+def _queue_of(request: Request) -> VirtQueue:
+    """The queue from which a request of this device came."""
+    if isinstance(request, RangePart):
+        request = request.whole
+    assert isinstance(request, BlkRequest)
+    return request.queue
 
 
 def _split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
@@ -142,8 +159,8 @@ class VirtioBlk(VirtioDevice):
         backend.write_cache = self._initial_write_cache
         self._config = b""
         self._rebuild_config()
-        self._size_max = options.size_max
-        self._seg_max = options.segments()
+        self._size_max = 0
+        self._seg_max = MAX_QUEUE_SIZE
         backend.add_resize_listener(self._resized)
 
     # --- features and configuration space
@@ -156,11 +173,14 @@ class VirtioBlk(VirtioDevice):
         return len(self.queues) if self._has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
 
     def features_accepted(self) -> None:
-        """Settle the write-cache mode (VIRTIO 1.4 §5.2.5.1, §5.2.5.2).
+        """Settle the write-cache mode (VIRTIO 1.4 §5.2.5.1, §5.2.5.2) and the limits that bind the driver.
 
         With CONFIG_WCE but not FLUSH it starts as write-through; a driver that negotiated neither could never flush, so
         every write is made stable for it.
         """
+        options = self.options
+        self._size_max = options.size_max if self._has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
+        self._seg_max = options.segments() if self._has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
         flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
         self.backend.write_cache = self._initial_write_cache and flush
         self._rebuild_config()
@@ -181,8 +201,7 @@ class VirtioBlk(VirtioDevice):
 
     def cancel(self, queue: VirtQueue) -> None:
         """Requests that have not started are dropped."""
-        del queue
-        self.backend.cancel_held()
+        self.backend.cancel_held(lambda request: _queue_of(request) is queue)
 
     def _resized(self, _size: int) -> None:
         """The backend has another size: a new capacity, and the driver is told (VIRTIO 1.4 §5.2.6.2)."""
@@ -330,8 +349,7 @@ class VirtioBlk(VirtioDevice):
             request.dma = None
             reading = request.op is _READ
             if failed and reading:
-                for view in dma.views:
-                    view[:] = bytes(len(view))
+                clear(dma.views)
             dma.unmap(dma.nbytes if reading else 0)
             if reading:
                 self._finish(request, S_IOERR if failed else S_OK, filled=True)
@@ -426,8 +444,8 @@ class VirtioBlk(VirtioDevice):
         request.parts = len(segments)
         for sector, count, flags in segments:
             wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
-            part = Request(op, sector * SECTOR, count * SECTOR, (), wanted)
-            part.done = lambda done, whole=request: self._part_done(whole, done)
+            part = RangePart(op, sector * SECTOR, count * SECTOR, (), wanted, self._part_done)
+            part.whole = request
             self.backend.submit(part)
 
     def _range_limits(self, op: Op) -> tuple[int, int]:
@@ -453,7 +471,9 @@ class VirtioBlk(VirtioDevice):
                 return S_IOERR, f"segment of {count} sectors at {sector} of {capacity}"
         return S_OK, ""
 
-    def _part_done(self, whole: BlkRequest, part: Request) -> None:
+    def _part_done(self, part: Request) -> None:
+        assert isinstance(part, RangePart)
+        whole = part.whole
         whole.error = whole.error or part.error
         whole.parts -= 1
         if not whole.parts:
