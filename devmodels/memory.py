@@ -21,6 +21,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from mmap import mmap
 from typing import Protocol
 
@@ -228,7 +229,7 @@ class DmaMap:
         direction: Direction,
         views: list[memoryview],
         nbytes: int,
-        regions: list[Region],
+        regions: Sequence[Region],
         bounces: list[tuple[int, Region, int, bytearray]] | None,
     ) -> None:
         self._memory = memory
@@ -431,7 +432,11 @@ class GuestMemory:
 
     def read(self, address: int, length: int) -> bytes:
         """A device reads `length` bytes of guest memory; GuestMemoryError where any of them is not there."""
-        data = self.load(address, length)
+        if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
+            offset = address - self._hot_base
+            data = bytes(self._hot_view[offset : offset + length])
+        else:
+            data = self.load(address, length)
         if self.trace is not None:
             self.trace.emit("memory", EventKind.DMA_READ, address, data)
         return data
@@ -455,19 +460,18 @@ class GuestMemory:
         All or nothing: GuestMemoryError where any byte cannot be accessed.  Zero-length elements are allowed.
         """
         hot = self._hot
-        views: list[memoryview] = []
-        total = 0
         if hot is not None and self.trace is None:
+            views: list[memoryview] = []
+            total = 0
             base, end, view = self._hot_base, self._hot_end, self._hot_view
             for address, length in scatter:
                 if address < base or address + length > end or length <= 0:
                     break
-                offset = address - base
-                views.append(view[offset : offset + length])
+                views.append(view[address - base : address - base + length])
                 total += length
             else:
                 hot.pins += 1
-                return DmaMap(self, scatter, direction, views, total, [hot], None)
+                return DmaMap(self, scatter, direction, views, total, (hot,), None)
         return self._map_pieces(scatter, direction)
 
     def _map_pieces(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
@@ -517,19 +521,17 @@ class GuestMemory:
         return _SlowWords(self, address, count, code)
 
     def records(self, address: int, count: int, layout: struct.Struct) -> Callable[[int], tuple[int, ...]]:
-        """A function from index to the structure at that index, each time copied out of guest memory once.
+        """`count` structures at `address`: a function from byte offset to the structure there, copied out once.
 
-        The result is good until `generation` changes; its index must be below `count`.
+        The result is good until `generation` changes; its offset must be that of one of the structures.
         """
         size = layout.size
         pieces = self._pieces(address, count * size, write=False)
         if len(pieces) == 1 and self.trace is None:
             region, start, length = pieces[0]
             if region.view is not None:
-                view = region.view[start : start + length]
-                unpack_from = layout.unpack_from
-                return lambda index: unpack_from(view, index * size)
-        return lambda index: layout.unpack(self.read(address + index * size, size))
+                return partial(layout.unpack_from, region.view[start : start + length])
+        return lambda offset: layout.unpack(self.read(address + offset, size))
 
 
 def _cast(view: memoryview, code: str) -> memoryview[int]:

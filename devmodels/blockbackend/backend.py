@@ -146,6 +146,7 @@ class BlockBackend:
         if offset < 0 or request.length < 0 or offset + request.length > self.node.size:
             self._complete(request, errno.EIO)
             return
+        # Most requests end at their first step: no task is made for them.
         coro = self._handlers[request.op](request)
         try:
             parked = coro.send(None)
@@ -241,11 +242,17 @@ class BlockBackend:
         while waiting and not self._aside:
             self._aside = _BUSY
             try:
-                first = waiting.popleft()
-                if waiting and joins(first, waiting[0]):
-                    self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
-                else:
-                    self._dispatch(first)
+                # All that waits in one go, as long as nobody's `done` holds the rest back.
+                while waiting and self._aside == _BUSY:
+                    first = waiting.popleft()
+                    if (
+                        waiting
+                        and waiting[0].offset == first.offset + first.length
+                        and joins(first, waiting[0])
+                    ):
+                        self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
+                    else:
+                        self._dispatch(first)
             except BaseException:
                 self.context.call_soon(self._go_on)
                 raise

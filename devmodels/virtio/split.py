@@ -8,6 +8,7 @@ Descriptors are copied out once; indices are single loads and stores; nothing a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from devmodels.memory import GuestMemory, GuestMemoryError, Words
 from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
@@ -212,7 +213,7 @@ class SplitRing:
         count = 0
         readable_bytes = writable_bytes = 0
         while True:
-            address, length, flags, following = fetch(index)
+            address, length, flags, following = fetch(index * DESC_SIZE)
             if flags & VIRTQ_DESC_F_INDIRECT:
                 fetch, limit = self._enter(address, length, flags, in_table)
                 index = 0
@@ -268,7 +269,7 @@ class SplitRing:
             if entries > self._max_chain:
                 return self._memory.records(address, entries, _DESC), entries
             table = self._memory.read(address, entries * DESC_SIZE)
-            return lambda index: _unpack_from(table, index * DESC_SIZE), entries
+            return partial(_unpack_from, table), entries
         except GuestMemoryError as error:
             raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table outside memory: {error}", data) from error
 
@@ -297,11 +298,12 @@ class SplitRing:
 
     def _put(self, head: int, written: int) -> None:
         self.in_flight.discard(head)
-        slot = (self._used_idx & self._mask) * 2
+        index = self._used_idx
+        slot = (index & self._mask) * 2
         ring = self._used_ring
         ring[slot] = head
         ring[slot + 1] = written
-        self._used_idx = (self._used_idx + 1) & 0xFFFF
+        self._used_idx = (index + 1) & 0xFFFF
 
     def _push_in_order(self, head: int, written: int) -> None:
         """VIRTIO 1.4 §2.7.9: buffers are used in the order in which they were made available."""

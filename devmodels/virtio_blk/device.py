@@ -311,23 +311,13 @@ class VirtioBlk(VirtioDevice):
         """IN or OUT of `length` bytes at `sector`."""
         offset = sector * SECTOR
         backend = self.backend
-        if length % SECTOR:
-            self._refuse(request, S_IOERR, f"{op.name} of {length} bytes, no multiple of {SECTOR}", op)
-            return
-        if offset + length > backend.node.size:
-            capacity = backend.size // SECTOR
-            self._refuse(
-                request, S_IOERR, f"{op.name} of {length} bytes at sector {sector} of {capacity}", op
-            )
-            return
-        if len(data) > self._seg_max:
-            self._refuse(request, S_IOERR, f"{len(data)} segments, seg_max is {self._seg_max}", op)
-            return
-        if self._size_max and any(size > self._size_max for _, size in data):
-            self._refuse(request, S_IOERR, f"a segment is longer than size_max {self._size_max}", op)
-            return
-        if op is _WRITE and backend.read_only:
-            self._refuse(request, S_IOERR, "write to a read-only device", op, clause="VIRTIO 1.4 §5.2.6.2")
+        if (
+            length % SECTOR
+            or offset + length > backend.node.size
+            or len(data) > self._seg_max
+            or self._size_max
+            or op is not _READ
+        ) and not self._io_allowed(request, op, sector, data, length):
             return
         direction = _FROM_DEVICE if op is _READ else _TO_DEVICE
         request.dma = dma = self.memory.map(data, direction)
@@ -339,22 +329,45 @@ class VirtioBlk(VirtioDevice):
         request.done = self._io_done
         backend.submit(request)
 
+    def _io_allowed(
+        self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
+    ) -> bool:
+        """Whether IN or OUT keeps to every limit; where not, it has been answered."""
+        capacity = self.backend.size // SECTOR
+        clause = OPERATION
+        if length % SECTOR:
+            reason = f"{op.name} of {length} bytes, no multiple of {SECTOR}"
+        elif sector * SECTOR + length > self.backend.size:
+            reason = f"{op.name} of {length} bytes at sector {sector} of {capacity}"
+        elif len(data) > self._seg_max:
+            reason = f"{len(data)} segments, seg_max is {self._seg_max}"
+        elif self._size_max and any(size > self._size_max for _, size in data):
+            reason = f"a segment is longer than size_max {self._size_max}"
+        elif op is _WRITE and self.backend.read_only:
+            reason, clause = "write to a read-only device", "VIRTIO 1.4 §5.2.6.2"
+        else:
+            return True
+        self._refuse(request, S_IOERR, reason, op, clause=clause)
+        return False
+
     def _io_done(self, request: Request) -> None:
         """A read, write or flush is over."""
         if TYPE_CHECKING:
             assert isinstance(request, BlkRequest)
         dma = request.dma
-        failed = request.error != 0
-        if dma is not None:
-            request.dma = None
-            reading = request.op is _READ
-            if failed and reading:
+        status = S_IOERR if request.error else S_OK
+        if dma is None:
+            self._finish(request, status)
+        elif request.op is _READ:
+            if status:
                 clear(dma.views)
-            dma.unmap(dma.nbytes if reading else 0)
-            if reading:
-                self._finish(request, S_IOERR if failed else S_OK, filled=True)
-                return
-        self._finish(request, S_IOERR if failed else S_OK)
+            request.dma = None
+            dma.unmap(dma.nbytes)
+            self._finish(request, status, filled=True)
+        else:
+            request.dma = None
+            dma.unmap(0)
+            self._finish(request, status)
 
     def _start_other(
         self,

@@ -216,7 +216,7 @@ def test_records_lie_over_regions_too() -> None:
     memory = guest_memory(plain, Kind.MIXED)
     layout = struct.Struct("<QQQ")
     plain.pack("<QQQ", 0x1000 + 48, 1, 2, 3)
-    assert memory.records(0x1000, 4, layout)(2) == (1, 2, 3)
+    assert memory.records(0x1000, 4, layout)(2 * layout.size) == (1, 2, 3)
 
 
 def test_the_dirty_log_ignores_what_lies_beyond_it() -> None:

@@ -252,7 +252,7 @@ def test_records_are_the_structures_at_their_places(
         return
     fetch = memory.records(address, count, layout)
     for index in range(count):
-        assert fetch(index) == plain.unpack("<HIB", address + index * layout.size)
+        assert fetch(index * layout.size) == plain.unpack("<HIB", address + index * layout.size)
 
 
 @given(st.data(), layouts(), kinds)
