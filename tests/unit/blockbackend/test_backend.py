@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devmodels.blockbackend import BlockStats, Flags, Op, Request, open_node
+from devmodels.blockbackend import BlockNode, BlockStats, Flags, Op, Request, open_node
+from devmodels.blockbackend.options import NodeOptions
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import SIZE, Disk, WatchedNode, payload
 
@@ -86,6 +87,18 @@ def test_a_read_only_node_makes_its_backend_read_only() -> None:
     disk = Disk({"driver": "memory", "size": SIZE, "read-only": True})
     assert disk.backend.read_only
     assert disk.write(0, b"x") == errno.EPERM
+    disk.close()
+
+
+def test_what_a_node_does_not_offer_is_not_supported() -> None:
+    context = IoContext.virtual()
+    disk = Disk(BlockNode(NodeOptions(driver="nothing"), context, SIZE))
+    for op in (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE):
+        assert disk.do(op, 0, 1, b"x" if op is Op.WRITE else None) == errno.ENOTSUP
+    assert disk.do(Op.FLUSH) == 0
+    assert disk.do(Op.DISCARD, 0, 512) == 0
+    with pytest.raises(OSError, match="cannot be resized"):
+        context.run(disk.backend.resize(512))
     disk.close()
 
 

@@ -173,7 +173,9 @@ CHANGE = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3
+)
 @given(st.lists(CHANGE, max_size=8), st.randoms(use_true_random=False))
 def test_any_sequence_leaves_what_was_written(
     image: Path, changes: list[tuple[Op, int, int]], random: object

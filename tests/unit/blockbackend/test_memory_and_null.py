@@ -82,6 +82,16 @@ def test_detected_zeroes_read_back_as_zeroes(mode: str) -> None:
     disk.close()
 
 
+def test_a_memory_disk_that_cannot_grow_stays_as_it_is() -> None:
+    disk = Disk({"driver": "memory", "size": SIZE})
+    disk.write(0, b"kept")
+    with pytest.raises(OSError, match="no room"):
+        disk.context.run(disk.backend.resize(1 << 62))
+    assert disk.backend.size == SIZE
+    assert disk.read(0, 4) == b"kept"
+    disk.close()
+
+
 def test_a_write_with_zeroes_at_its_ends_is_not_taken_for_zeroes() -> None:
     disk = Disk({"driver": "memory", "size": 1 << 20, "detect-zeroes": "on"})
     for length in (3, 4096, 200_001):

@@ -195,7 +195,9 @@ def test_a_memory_disk(steps: list[Step], detect: str) -> None:
 
 
 @pytest.mark.parametrize("direct", [False, True])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 2)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 2
+)
 @given(STEPS, st.sampled_from(["off", "on"]), st.sampled_from(["ignore"]))
 def test_a_file(tmp_path: Path, direct: bool, steps: list[Step], detect: str, discard: str) -> None:
     image = tmp_path / "disk.img"
@@ -212,7 +214,9 @@ def test_a_file(tmp_path: Path, direct: bool, steps: list[Step], detect: str, di
     assert image.read_bytes() == world.ledger.content
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3
+)
 @given(STEPS)
 def test_a_file_on_workers(tmp_path: Path, steps: list[Step]) -> None:
     """Each step runs out before the next begins: what one batch holds may end in any order, so it does not overlap."""
