@@ -95,11 +95,14 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
                 f"physical_block_size is {self.physical_block_size},"
                 f" expected at least logical_block_size ({self.logical_block_size})"
             )
-        for name in ("min_io_size", "opt_io_size", "discard_granularity"):
+        block = self.logical_block_size
+        blocks = {"min_io_size": 0xFFFF, "opt_io_size": 0xFFFF_FFFF, "alignment_offset": 0xFF}
+        blocks["discard_granularity"] = 0xFFFF_FFFF * SECTOR // block
+        for name, most in blocks.items():
             value = getattr(self, name)
-            good = value >= 0 and value % self.logical_block_size == 0
-            _require(name, value, good, f"a multiple of {self.logical_block_size}")
-        limits = {"cyls": 65535, "heads": 255, "secs": 255, "size_max": 1 << 32, "seg_max": 1 << 16}
+            good = value % block == 0 and 0 <= value <= most * block
+            _require(name, value, good, f"a multiple of {block} up to {most * block}")
+        limits = {"cyls": 65535, "heads": 255, "secs": 255, "size_max": 0xFFFF_FFFF, "seg_max": 1 << 16}
         for name, top in limits.items():
             value = getattr(self, name)
             _require(name.replace("size_max", "size-max"), value, 0 <= value <= top, f"0 to {top}")

@@ -209,12 +209,15 @@ class VirtioBlk(VirtioDevice):
         self.config_changed()
 
     def _rebuild_config(self) -> None:
+        old = self._config
         self._config = build_config(
             self.options,
             self.device_features,
             capacity=self.backend.size // SECTOR,
             writeback=self.backend.write_cache,
         )
+        if self._config != old:
+            self.config_changed(notify=False)
 
     def config_bytes(self) -> bytes:
         """The whole configuration space."""

@@ -249,7 +249,7 @@ def blk(
     features: int | None = None,
     without: int = 0,
     read_only: bool = False,
-    write_cache: bool = True,
+    backend_cache: bool = True,
     ring: int = 64,
     **options: object,
 ) -> BlkRig:
@@ -267,7 +267,7 @@ def blk(
     context = IoContext.virtual()
     run_state = RunState()
     disk = Disk(context, size, read_only=read_only)
-    backend = BlockBackend(disk, name="d0", run_state=run_state, write_cache=write_cache)
+    backend = BlockBackend(disk, name="d0", run_state=run_state, write_cache=backend_cache)
     device = VirtioBlk(
         backend,
         VirtioBlkOptions(**{"queue_size": ring, **options}),  # type: ignore[arg-type]

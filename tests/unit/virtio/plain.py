@@ -9,6 +9,8 @@ from enum import Enum
 
 from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 
+CHUNK = 4096
+
 
 class Kind(Enum):
     SHARED = "shared"
@@ -89,9 +91,11 @@ class PlainMemory:
         """Addresses where the two differ."""
         out = []
         for mine, theirs in zip(self.blocks, other.blocks, strict=True):
-            if mine.data != theirs.data:
-                pairs = enumerate(zip(mine.data, theirs.data, strict=True))
-                out += [mine.base + at for at, (a, b) in pairs if a != b]
+            for start in range(0, len(mine.data), CHUNK):
+                ours, others = mine.data[start : start + CHUNK], theirs.data[start : start + CHUNK]
+                if ours != others:
+                    pairs = enumerate(zip(ours, others, strict=True), mine.base + start)
+                    out += [address for address, (a, b) in pairs if a != b]
         return out
 
 

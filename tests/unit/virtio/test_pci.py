@@ -699,7 +699,7 @@ accesses = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(accesses, st.sampled_from(Kind))
 def test_no_accesses_to_the_registers_do_harm(script: list[tuple[bool, int, int, int]], kind: Kind) -> None:
     r = PciRig(kind=kind, config=bytes(16))
@@ -719,7 +719,7 @@ def test_no_accesses_to_the_registers_do_harm(script: list[tuple[bool, int, int,
     assert r.clauses() == []
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.lists(
         st.tuples(st.booleans(), st.integers(0, 0xFF), st.sampled_from((1, 2, 4)), st.integers(0, 2**32 - 1)),

@@ -7,4 +7,4 @@ from hypothesis import settings
 from tests.unit.virtio.machine import RingMachine
 
 TestSplitRing = RingMachine.TestCase
-TestSplitRing.settings = settings(max_examples=300, stateful_step_count=40)
+TestSplitRing.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
