@@ -283,11 +283,12 @@ class BlockBackend:
 
     def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
         """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue)."""
-        waiting = list(self._waiting)
-        held = [request for request in waiting if wanted is None or wanted(request)]
+        held: list[Request] = []
+        kept: list[Request] = []
+        for request in self._waiting:
+            (held if wanted is None or wanted(request) else kept).append(request)
         self._waiting.clear()
-        if wanted is not None:
-            self._waiting.extend(request for request in waiting if not wanted(request))
+        self._waiting.extend(kept)
         for request in held:
             self._complete(request, errno.ECANCELED)
 

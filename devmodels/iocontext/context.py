@@ -346,7 +346,10 @@ class IoContext:
         """Look at the descriptors, waiting for up to `timeout` seconds (-1: for ever)."""
         if self._epoll is None:
             return False
-        found = self._epoll.poll(timeout, MAX_EVENTS)
+        return self._dispatch(self._epoll.poll(timeout, MAX_EVENTS))
+
+    def _dispatch(self, found: list[tuple[int, int]]) -> bool:
+        """Call those who watch what epoll has found."""
         self._sleeping = False
         busy = False
         for fd, events in found:
@@ -465,24 +468,30 @@ class IoContext:
         if self._polling.spin(when, self._posted):
             self._poll_fds(0)
             return
-        self._block(when)
-        self._polling.learn(time.monotonic_ns() - start)
+        self._polling.learn(self._block(when) - start)
 
-    def _block(self, when: int | None) -> None:
-        """Sleep until something is posted, a descriptor is ready, or the wall clock says `when`."""
+    def _block(self, when: int | None) -> int:
+        """Sleep until something is posted, a descriptor is ready, or the wall clock says `when`.
+
+        Returns the monotonic clock at the wake-up, before anybody was called.
+        """
         timeout = None if when is None else max(0, when - time.monotonic_ns())
         if self._workers is not None and self._workers.stuck:
             timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
         fd = self.fileno()
         self._sleeping = True
-        if self._posted:
+        if self._posted or self._ready:
             self._sleeping = False
-            return
+            return time.monotonic_ns()
         if timeout is not None and fd < FD_SETSIZE:
             # epoll counts milliseconds; select on the epoll descriptor counts microseconds.
             select.select([fd], [], [], timeout / 1e9)
             timeout = 0
-        self._poll_fds(-1 if timeout is None else timeout / 1e9)
+        assert self._epoll is not None
+        found = self._epoll.poll(-1 if timeout is None else timeout / 1e9, MAX_EVENTS)
+        woken = time.monotonic_ns()
+        self._dispatch(found)
+        return woken
 
     def close(self) -> None:
         """Stop the workers (what they were given is finished) and give up descriptors. Idempotent."""

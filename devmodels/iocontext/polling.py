@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 FIRST_SPIN_NS = 4_000
+MAX_SKIP = 1024
+"""At most so many waits go by without a spin before one is tried again."""
 
 
 class Poller(Protocol):
@@ -31,15 +33,20 @@ class BusyPolling:
 
     `max_ns` bounds one spin; 0 switches polling off.  Between `begin` and `end` of its pollers a spin follows the
     other as long as each finds something.
+
+    A wait that ends by a wake-up says little of how long a spin would have had to be, since waking up takes its time
+    too.  So a spin of full length is tried now and then, ever more seldom as long as it finds nothing.
     """
 
-    __slots__ = ("_active", "_pollers", "_spin_ns", "max_ns")
+    __slots__ = ("_active", "_failures", "_pollers", "_skip", "_spin_ns", "max_ns")
 
     def __init__(self) -> None:
         self.max_ns = 0
         self._pollers: list[Poller] = []
         self._spin_ns = 0
         self._active = False
+        self._failures = 0
+        self._skip = 1
 
     @property
     def enabled(self) -> bool:
@@ -71,6 +78,7 @@ class BusyPolling:
                     poller.begin()
             end = time.monotonic_ns() + self._spin_ns
             if self._look(end if until is None else min(end, until), posted):
+                self._failures = 0
                 return True
         if self._active:
             self._active = False
@@ -93,9 +101,19 @@ class BusyPolling:
                 return False
 
     def learn(self, waited_ns: int) -> None:
-        """`waited_ns`: how long the wait was, spin included: spin longer next time where that would have caught the
-        event, not at all where the longest spin would not have."""
-        if waited_ns > self.max_ns:
+        """`waited_ns`: how long it was until something woke the context, spin included.
+
+        Spin longer next time where that would have caught the event, not at all where the longest spin would not have;
+        and try it again after a while.
+        """
+        if waited_ns <= self.max_ns:
+            if waited_ns > self._spin_ns:
+                self._spin_ns = min(self.max_ns, max(FIRST_SPIN_NS, self._spin_ns * 2))
+        elif self._spin_ns:
             self._spin_ns = 0
-        elif waited_ns > self._spin_ns:
-            self._spin_ns = min(self.max_ns, max(FIRST_SPIN_NS, self._spin_ns * 2))
+            self._skip = min(1 << self._failures, MAX_SKIP)
+            self._failures += 1
+        elif self._skip:
+            self._skip -= 1
+        else:
+            self._spin_ns = self.max_ns

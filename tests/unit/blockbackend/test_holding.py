@@ -102,6 +102,18 @@ def test_a_reset_drops_what_is_held(disk: Disk, node: WatchedNode, run_state: Ru
     assert disk.read(0, 1) == b"\0"
 
 
+def test_a_reset_of_one_queue_drops_its_own_requests_alone(
+    disk: Disk, node: WatchedNode, run_state: RunState
+) -> None:
+    run_state.stop()
+    requests = [disk.submit(Op.READ, at, 512) for at in (0, 4096, 1024, 8192)]
+    disk.backend.cancel_held(lambda request: request.offset < 4096)
+    assert [request.error for request in requests] == [errno.ECANCELED, 0, errno.ECANCELED, 0]
+    run_state.cont()
+    assert node.log() == [(Op.READ, 4096, 512), (Op.READ, 8192, 512)]
+    assert set(disk.ends.values()) == {1}
+
+
 def test_what_is_submitted_while_held_requests_are_dropped_is_held_again(
     disk: Disk, run_state: RunState
 ) -> None:
