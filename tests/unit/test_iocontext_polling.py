@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -137,3 +138,68 @@ def test_one_long_wait_ends_the_looking() -> None:
     polling.learn(20_000)
     polling.learn(50_001)
     assert polling._spin_ns == 0
+
+
+def looks(polling: BusyPolling, waits: int) -> list[int]:
+    """Which of so many long waits began with looking."""
+    found = []
+    for number in range(waits):
+        if polling._spin_ns:
+            found.append(number)
+        polling.learn(polling.max_ns + 1)
+    return found
+
+
+def test_looking_is_tried_again_ever_more_seldom_while_it_finds_nothing() -> None:
+    """A wait that ends by a wake-up is long by the wake-up alone: only a trial tells what looking would find."""
+    polling = BusyPolling()
+    polling.max_ns = 50_000
+    assert looks(polling, 70) == [2, 5, 9, 15, 25, 43]
+
+
+def test_trials_never_cease() -> None:
+    polling = BusyPolling()
+    polling.max_ns = 50_000
+    looks(polling, 10_000)
+    assert len(looks(polling, 10_000)) >= 9
+
+
+def test_trial_that_finds_something_is_followed_by_the_next_at_once() -> None:
+    ring = Ring()
+    polling = BusyPolling()
+    polling.max_ns = LONG
+    polling.add(ring)
+    looks(polling, 30)
+    while not polling._spin_ns:
+        polling.learn(LONG + 1)
+    ring.has_work = True
+    assert polling.spin(None, deque())
+    assert polling._spin_ns == LONG
+    assert looks(polling, 4) == [0, 3]
+
+
+def test_a_wait_is_as_long_as_the_sleep_and_not_as_the_work_after_it(wall: IoContext) -> None:
+    learned: list[int] = []
+
+    class Recorder(BusyPolling):
+        def learn(self, waited_ns: int) -> None:
+            learned.append(waited_ns)
+
+    wall._polling = Recorder()
+    wall.poll_max_ns = 1
+    wall.add_poller(Ring())
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    work = 200_000_000
+
+    def watch(_events: int) -> None:
+        end = time.monotonic_ns() + work
+        while time.monotonic_ns() < end:
+            pass
+
+    wall.watch(reader, select.EPOLLIN, watch)
+    wall.run_once()
+    assert learned[0] < work
+    wall.unwatch(reader)
+    os.close(reader)
+    os.close(writer)
