@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -251,9 +251,11 @@ def blk(
     read_only: bool = False,
     backend_cache: bool = True,
     ring: int = 64,
-    **options: object,
+    options: Mapping[str, object] | None = None,
+    **more_options: object,
 ) -> BlkRig:
     """A device with a disk of `size` bytes, its queue 0 running; by default all that it offers is negotiated."""
+    given = {"queue_size": ring, **(options or {}), **more_options}
     parts, end = ring_parts(ring)
     half = ARENA // 2
     blocks = [
@@ -270,7 +272,7 @@ def blk(
     backend = BlockBackend(disk, name="d0", run_state=run_state, write_cache=backend_cache)
     device = VirtioBlk(
         backend,
-        VirtioBlkOptions(**{"queue_size": ring, **options}),  # type: ignore[arg-type]
+        VirtioBlkOptions(**given),  # type: ignore[arg-type]
         name="vd0",
         context=context,
         memory=memory,

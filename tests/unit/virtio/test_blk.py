@@ -448,7 +448,7 @@ def test_segments_must_be_whole(request_kind: int, bit: int, length: int) -> Non
 @ranges
 def test_only_so_many_segments(request_kind: int, bit: int) -> None:
     limits = {f"max_{name}_seg": 3 for name in ("discard", "write_zeroes", "secure_erase")}
-    r = blk(secure_erase=True, **limits)
+    r = blk(secure_erase=True, options=limits)
     assert r.send(request_kind, 0, segment(0, 1) * 3).status == OK
     r.disk.log.clear()
     assert r.send(request_kind, 0, segment(0, 1) * 4) == Answer(IOERR, 1, b"")
@@ -458,7 +458,7 @@ def test_only_so_many_segments(request_kind: int, bit: int) -> None:
 @ranges
 def test_only_so_many_sectors(request_kind: int, bit: int) -> None:
     limits = {f"max_{name}_sectors": 16 for name in ("discard", "write_zeroes", "secure_erase")}
-    r = blk(secure_erase=True, **limits)
+    r = blk(secure_erase=True, options=limits)
     assert r.send(request_kind, 0, segment(0, 16)).status == OK
     r.disk.log.clear()
     assert r.send(request_kind, 0, segment(0, 1) + segment(0, 17)) == Answer(IOERR, 1, b"")

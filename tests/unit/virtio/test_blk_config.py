@@ -106,7 +106,7 @@ def test_the_fields_in_their_places() -> None:
         "max_secure_erase_seg": 13,
         "secure_erase": True,
     }
-    assert config(blk(**options)) == {
+    assert config(blk(options=options)) == {
         "capacity": 512,
         "size_max": 0x1_2340,
         "seg_max": 77,
@@ -211,7 +211,7 @@ def test_what_is_offered_by_default() -> None:
     ],
 )
 def test_options_switch_features(options: dict[str, object], present: set[int], absent: set[int]) -> None:
-    offered = bits(blk(**options).device.device_features)
+    offered = bits(blk(options=options).device.device_features)
     assert present <= offered
     assert not absent & offered
 
@@ -432,4 +432,4 @@ def test_an_option_out_of_range_is_refused_by_name(wrong: dict[str, object]) -> 
 def test_an_option_that_does_not_fit_its_field_is_refused(lengths: dict[str, int]) -> None:
     """Not an error in the middle of making the device."""
     with pytest.raises(ValueError, match="expected"):
-        VirtioBlkOptions(**lengths)
+        VirtioBlkOptions(**lengths)  # type: ignore[arg-type]
