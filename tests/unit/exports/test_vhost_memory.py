@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import socket
@@ -172,6 +173,10 @@ def odd_descriptor(kind: str, folder: Path) -> Iterator[int]:
         others.append(two.detach())
     elif kind == "terminal device":
         fd = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+    elif kind == "memory sealed against writing":
+        fd = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, SIZE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     else:
         fd = fe.eventfd()
     try:
@@ -183,7 +188,16 @@ def odd_descriptor(kind: str, folder: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["read-only file", "write-only file", "folder", "pipe", "socket", "terminal device", "eventfd"],
+    [
+        "read-only file",
+        "write-only file",
+        "memory sealed against writing",
+        "folder",
+        "pipe",
+        "socket",
+        "terminal device",
+        "eventfd",
+    ],
 )
 def test_descriptor_that_is_no_memory_is_refused(tidy: World, kind: str, tmp_path: Path) -> None:
     with tidy.front_end() as front_end, odd_descriptor(kind, tmp_path) as fd:
@@ -207,6 +221,20 @@ def test_region_beyond_its_file_is_not_even_tried(world: World, caplog: pytest.L
         front_end.introduce()
         share(front_end, region(0, SIZE + 8, USER_BASE))
     assert f"holds only {SIZE:#x} bytes" in caplog.text
+
+
+def test_memory_sealed_against_cutting_serves_and_cannot_be_cut(quick: World) -> None:
+    """What QEMU shares: nothing that the front end does can make an access fail."""
+    fd = os.memfd_create("sealed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, SIZE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    with quick.front_end() as front_end:
+        front_end.introduce()
+        assert share(front_end, region(0, SIZE, USER_BASE), fds=[fd]) == 0
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+        assert quick.device.memory.read(SIZE - 1, 1) == b"\0"
+    os.close(fd)
 
 
 def test_plain_file_serves_as_memory(quick: World, tmp_path: Path) -> None:
