@@ -2,7 +2,8 @@
 
 Saving lets everything that runs come to its end; what is held back (the run state is stopped) is saved as the buffers
 it came in and starts anew after restoring.  The disks must be those of the moment of saving, as in a migration with
-shared storage.  The form is msgpack, versioned; restoring judges it before anything is changed.
+shared storage.  The form is msgpack, versioned.  Memory and devices are judged before anything of them is changed; what
+the machine was doing is dropped.  Read-only memory is not part of it; time goes on from the new machine's clock.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def save_snapshot(assembly: Assembly) -> bytes:
         assembly.run_state.running,
         assembly.machine.save(),
         virtio,
-        [(region.base, region.size) for region in memory.regions],
+        _writable(memory),
         _save_memory(memory),
     )
     return msgspec.msgpack.encode(snapshot)
@@ -71,13 +72,20 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
             f"snapshot of devices {sorted(snapshot.virtio)}, the machine has {sorted(devices)}"
         )
     memory = assembly.memory
-    regions = [(region.base, region.size) for region in memory.regions]
+    regions = _writable(memory)
     if regions != snapshot.regions:
         raise SnapshotError(f"snapshot of memory {snapshot.regions}, the machine has {regions}")
+    chunks = [(chunk.address, _content(memory, chunk)) for chunk in snapshot.chunks]
     try:
-        chunks = [(chunk.address, zlib.decompress(chunk.data)) for chunk in snapshot.chunks]
-    except zlib.error as error:
-        raise SnapshotError(f"memory is damaged: {error}") from None
+        for name, function in devices.items():
+            function.device.judge(snapshot.virtio[name])
+        for function in devices.values():
+            function.device.reset()
+            if function.device.resetting:
+                raise SnapshotError(f"{function.name}: requests are running")
+        assembly.machine.restore(snapshot.machine)
+    except (ValueError, KeyError) as error:
+        raise SnapshotError(f"snapshot of another machine: {error}") from error
     if not snapshot.running:
         assembly.run_state.stop("restored")
     for base, size in regions:
@@ -85,12 +93,25 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
             memory.store(address, bytes(min(CHUNK, base + size - address)))
     for address, content in chunks:
         memory.store(address, content)
+    for name, function in devices.items():
+        function.device.restore(snapshot.virtio[name])
+    if snapshot.running:
+        assembly.run_state.cont()
+
+
+def _content(memory: GuestMemory, chunk: _Chunk) -> bytes:
+    """What a chunk holds; SnapshotError where it is damaged or belongs to no memory."""
     try:
-        for name, function in devices.items():
-            function.device.restore(snapshot.virtio[name])
-        assembly.machine.restore(snapshot.machine)
-    except (ValueError, KeyError) as error:
-        raise SnapshotError(f"snapshot of another machine: {error}") from error
+        content = zlib.decompressobj().decompress(chunk.data, CHUNK)
+    except zlib.error as error:
+        raise SnapshotError(f"memory at {chunk.address:#x} is damaged: {error}") from None
+    if not memory.contains(chunk.address, len(content), write=True):
+        raise SnapshotError(f"memory at {chunk.address:#x}: the machine has none there")
+    return content
+
+
+def _writable(memory: GuestMemory) -> list[tuple[int, int]]:
+    return [(region.base, region.size) for region in memory.regions if not region.readonly]
 
 
 def _virtio(assembly: Assembly) -> dict[str, VirtioPci]:
@@ -100,9 +121,9 @@ def _virtio(assembly: Assembly) -> dict[str, VirtioPci]:
 def _save_memory(memory: GuestMemory) -> list[_Chunk]:
     chunks = []
     zeroes = bytes(CHUNK)
-    for region in memory.regions:
-        for offset in range(0, region.size, CHUNK):
-            data = region.load(offset, min(CHUNK, region.size - offset))
+    for base, size in _writable(memory):
+        for address in range(base, base + size, CHUNK):
+            data = memory.load(address, min(CHUNK, base + size - address))
             if data != zeroes[: len(data)]:
-                chunks.append(_Chunk(region.base + offset, zlib.compress(data, 1)))
+                chunks.append(_Chunk(address, zlib.compress(data, 1)))
     return chunks

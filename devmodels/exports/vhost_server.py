@@ -41,7 +41,7 @@ class VhostUserServer:
         self._closed = False
         self._violations = 0
         # A legacy driver is the front end's to judge: it alone knows whether its device is transitional.
-        device.modern_only = False
+        device.front_end = True
         device.violations.on_violation = self._violated
         self._listener = _listen(path)
         self._accept_more()

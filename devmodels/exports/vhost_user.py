@@ -172,9 +172,6 @@ class Session:
             if value != self._features:
                 raise RequestRefused(f"features become {value:#x} while rings run with {self._features:#x}")
             return
-        if value == self._features and device.status == _RUNNING:
-            # The same driver goes on (its machine was paused): so does the write-cache mode that it chose.
-            return
         self._features = value
         device.reset()
         device.driver_features = value & ~F_PROTOCOL_FEATURES
@@ -372,6 +369,7 @@ class Session:
 
     def _finished(self) -> None:
         self.device.on_reset = None
+        self.device.driver_left()
         self._memory.clear()
         self._ended()
 

@@ -183,8 +183,7 @@ class VirtQueue:
         return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
 
     def restore(self, state: QueueState) -> None:
-        """Take what `save` gave; requests that were in flight are handled again in the context's next turn."""
-        self.clear()
+        """Take what `save` gave; requests that were in flight start again."""
         self.size, self.desc, self.driver, self.device = state.size, state.desc, state.driver, state.device
         self.enabled = state.enabled
         ring = state.ring
@@ -192,13 +191,14 @@ class VirtQueue:
             return
         assert self.ring is not None
         self.ring.take_over(ring, [saved.head for saved in state.in_flight])
+        owner = self.owner
         for saved in state.in_flight:
             chain = Chain(saved.head)
             chain.readable, chain.writable = list(saved.readable), list(saved.writable)
             chain.readable_bytes = sum(length for _, length in chain.readable)
             chain.writable_bytes = sum(length for _, length in chain.writable)
-            self.owner.context.call_soon(lambda chain=chain: self.owner.handle(self, chain))  # type: ignore[misc]
-        self.owner.context.call_soon(lambda: self.owner.process(self))
+            owner.handle(self, chain)
+        owner.context.call_soon(lambda: owner.process(self))
 
 
 class VirtioDevice(ABC):
@@ -209,8 +209,9 @@ class VirtioDevice(ABC):
 
     DEVICE_ID: int
 
-    modern_only = True
-    """Whether a driver must accept VIRTIO_F_VERSION_1; a front end of vhost-user judges that itself."""
+    front_end = False
+    """Whether a vhost-user front end stands between driver and device: it judges VIRTIO_F_VERSION_1 itself, and a reset
+    by it may only mean that its machine pauses, unseen by the driver."""
 
     def __init__(
         self,
@@ -236,6 +237,9 @@ class VirtioDevice(ABC):
         self.status = Status(0)
         self.resetting = False
         self.paused = False
+        """Whether the device may not master the bus: it takes no buffers and gives none back."""
+        self.put_off: list[Callable[[], None]] = []
+        """What was done while paused and is still to be shown."""
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
         self._config_changed = False
@@ -275,6 +279,9 @@ class VirtioDevice(ABC):
 
     def device_was_reset(self) -> None:
         """The device has been reset: drop what the type itself keeps."""
+
+    def driver_left(self) -> None:
+        """The front end has gone: whatever a driver set for good is over."""
 
     def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""
@@ -341,7 +348,7 @@ class VirtioDevice(ABC):
         if extra:
             self._violation("VIRTIO 1.4 §2.2.1", f"driver accepts features {extra:#x} that were not offered")
             return False
-        if not self.driver_features & VERSION_1 and self.modern_only:
+        if not self.driver_features & VERSION_1 and not self.front_end:
             self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_VERSION_1")
             return False
         reason = self.check_features(self.driver_features)
@@ -407,6 +414,22 @@ class VirtioDevice(ABC):
         else:
             queue.flush()
 
+    def pause(self) -> None:
+        """The device may no longer master the bus."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """The device may master the bus again: show what was put off, and look for what came meanwhile."""
+        self.paused = False
+        self._show_put_off()
+        for queue in self.queues:
+            self.process(queue)
+
+    def _show_put_off(self) -> None:
+        put_off, self.put_off = self.put_off, []
+        for show in put_off:
+            show()
+
     def needs_reset(self) -> None:
         """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""
         if not self.status & Status.DEVICE_NEEDS_RESET:
@@ -440,6 +463,7 @@ class VirtioDevice(ABC):
             return
         queue.resetting = True
         self.cancel(queue)
+        self._show_put_off()
         self.settle(queue)
 
     def settle(self, queue: VirtQueue) -> None:
@@ -504,9 +528,13 @@ class VirtioDevice(ABC):
         )
 
     def restore(self, state: DeviceState) -> None:
-        """Take what `save` gave, into a device made with the same options; ValueError where it was another one."""
-        if len(state.queues) != len(self.queues) or state.driver_features & ~self.device_features:
-            raise ValueError(f"{self.name}: the state is of a device with other options")
+        """Take what `save` gave, into a device that has been reset and was made with the same options.
+
+        ValueError, and nothing changed, where the state is another device's; RuntimeError without the reset.
+        """
+        self.judge(state)
+        if self.status or self.resetting:
+            raise RuntimeError(f"{self.name}: has to be reset before its state is restored")
         self.status = Status(state.status)
         self.driver_features = state.driver_features
         self.config_generation = state.config_generation
@@ -514,6 +542,20 @@ class VirtioDevice(ABC):
         self.restore_own(state.own)
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.restore(saved)
+
+    def judge(self, state: DeviceState) -> None:
+        """ValueError where `state` cannot be this device's."""
+        if len(state.queues) != len(self.queues) or state.driver_features & ~self.device_features:
+            raise ValueError(f"{self.name}: the state is of a device with other options")
+        for queue, saved in zip(self.queues, state.queues, strict=True):
+            size, ring = saved.size, saved.ring
+            heads = [chain.head for chain in saved.in_flight]
+            if not 0 < size <= queue.max_size or size & (size - 1):
+                raise ValueError(f"{queue.name}: size {size} in the state")
+            if ring is not None and not (0 <= ring.last_avail <= 0xFFFF and 0 <= ring.used_idx <= 0xFFFF):
+                raise ValueError(f"{queue.name}: indices {ring.last_avail} and {ring.used_idx} in the state")
+            if len(set(heads)) != len(heads) or not all(0 <= head < size for head in heads):
+                raise ValueError(f"{queue.name}: heads {heads} in flight in the state")
 
     def save_own(self) -> dict[str, int]:
         """The device type's own part of the state."""
@@ -532,6 +574,7 @@ class VirtioDevice(ABC):
         self.resetting = True
         for queue in self.queues:
             self.cancel(queue)
+        self._show_put_off()
         self._settle_reset()
 
     def _settle_reset(self) -> None:

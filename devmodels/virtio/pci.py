@@ -17,7 +17,7 @@ from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
 from devmodels.registers.state import nest, unnest
-from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, Status
+from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET
 from devmodels.virtio.device import VirtioDevice, VirtQueue
 
 VENDOR_ID = 0x1AF4
@@ -471,11 +471,16 @@ class VirtioPci(PciFunction):
 
     def on_bus_master(self, enabled: bool) -> None:
         """Without bus mastering the device takes no buffers; what came meanwhile is found when it is switched on."""
-        device = self.device
-        device.paused = not enabled
-        if enabled and device.status & Status.DRIVER_OK:
-            for queue in device.queues:
-                device.process(queue)
+        if enabled:
+            self.device.resume()
+        else:
+            self.device.pause()
+
+    def unplugged(self) -> None:
+        """The function has left the bus: the device does nothing more."""
+        super().unplugged()
+        self.device.pause()
+        self.device.reset()
 
     def on_reset(self) -> None:
         """The function was reset: so is the device."""

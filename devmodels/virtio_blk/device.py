@@ -4,8 +4,8 @@ How a request ends:
 
 * Whatever the device can answer, it answers with a status byte, and then it has written every byte of the
   device-writable part: data that could not be read is zero.  So `used.len` is the whole of that part.
-* Where the status byte itself cannot be reached, or data that should be written, `used.len` is 0: no prefix of the
-  buffer was written (VIRTIO 1.4 §2.7.8.2).
+* Where the status byte itself cannot be reached, or data that should be written, or where the data of a refused
+  request is longer than 1 MiB, `used.len` is 0: no prefix of the buffer was written (VIRTIO 1.4 §2.7.8.2).
 * IOERR is the answer to what failed and to what the driver got wrong; UNSUPP to what was not negotiated or is
   unknown (VIRTIO 1.4 §5.2.6, §5.2.6.2).
 """
@@ -13,6 +13,7 @@ How a request ends:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.backend import BlockBackend
@@ -58,6 +59,9 @@ _NO_FLAGS = Flags.NONE
 # A module's name costs half of what an enumeration's member does.
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
+FILL_LIMIT = 1 << 20
+"""Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
+driver must not be able to make a refusal expensive."""
 OPERATION = "VIRTIO 1.4 §5.2.6.1"
 
 _RANGE_OPS = {
@@ -153,9 +157,10 @@ class VirtioBlk(VirtioDevice):
         self.backend = backend
         self._batch = backend.batch()
         self.options = options
-        self._initial_write_cache = (
+        self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
         )
+        self._initial_write_cache = self._configured_write_cache
         backend.write_cache = self._initial_write_cache
         self._config = b""
         self._rebuild_config()
@@ -186,16 +191,22 @@ class VirtioBlk(VirtioDevice):
         self._rebuild_config()
 
     def device_was_reset(self) -> None:
-        """Back to the write-cache mode that was configured."""
+        """Back to the write-cache mode that was configured, or that the driver behind a front end chose last."""
         self.backend.write_cache = self._initial_write_cache
         self._rebuild_config()
+
+    def driver_left(self) -> None:
+        """The next driver finds the mode that was configured."""
+        self._initial_write_cache = self._configured_write_cache
+        self.device_was_reset()
 
     def save_own(self) -> dict[str, int]:
         """The write-cache mode."""
         return {"write_cache": int(self.backend.write_cache)}
 
     def restore_own(self, state: dict[str, int]) -> None:
-        """Take what `save_own` gave."""
+        """Take what `save_own` gave; what follows from the features is settled anew."""
+        self.features_accepted()
         self.backend.write_cache = bool(state["write_cache"])
         self._rebuild_config()
 
@@ -243,6 +254,9 @@ class VirtioBlk(VirtioDevice):
             self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1")
         else:
             self.backend.write_cache = bool(value)
+            if self.front_end:
+                # Its machine may pause, which resets us: a driver that was told "write-through" must not find less.
+                self._initial_write_cache = bool(value)
             self._rebuild_config()
 
     # --- requests
@@ -361,7 +375,7 @@ class VirtioBlk(VirtioDevice):
         status = S_IOERR if request.error else S_OK
         if dma is None:
             self._finish(request, status)
-        elif request.op is _READ:
+        elif request.op is _READ and not (self.resetting or request.queue.resetting):
             if status:
                 clear(dma.views)
             request.dma = None
@@ -526,8 +540,13 @@ class VirtioBlk(VirtioDevice):
         if queue.resetting or self.resetting or self.stopped:
             queue.finish(request, 0)
             return
+        if self.paused:
+            self.put_off.append(partial(self._finish, request, status, filled=filled, reachable=reachable))
+            return
         written = chain.writable_bytes
-        if written > 1 and not filled and reachable:
+        if not filled and written > FILL_LIMIT:
+            reachable = False
+        elif written > 1 and not filled and reachable:
             try:
                 self._fill(_split_tail(chain.writable)[0], b"")
             except GuestMemoryError:

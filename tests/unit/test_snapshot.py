@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -33,7 +35,7 @@ def machine(filename: str, *, shared: bool = True, **options: object) -> InProce
 
 
 @pytest.fixture
-def image(tmp_path) -> str:
+def image(tmp_path: Path) -> str:
     path = tmp_path / "disk.img"
     path.write_bytes(bytes(1 << 20))
     return str(path)
@@ -97,6 +99,56 @@ def test_the_write_cache_mode_moves_along(image: str) -> None:
     world.target = machine(image)
     restore_snapshot(world.target.assembly, data)
     assert disk.config["writeback"] == 0
+    world.target.close()
+
+
+def test_rolling_a_machine_back_drops_what_it_was_doing(image: str) -> None:
+    """What was held when the machine is restored belongs to a future that no longer happens."""
+    with machine(image) as target:
+        guest = Guest(target)
+        disk = boot(guest)
+        data = save_snapshot(target.assembly)
+        target.assembly.run_state.stop("paused")
+        guest.start(disk.driver.execute(virtio_blk.write(0, b"F" * 512)))
+        guest.run(guest.settle())
+        restore_snapshot(target.assembly, data)
+        target.assembly.machine.run_until_idle()
+        assert target.assembly.run_state.running
+        assert target.assembly.backends["d0"].stats.wr_operations == 0
+        queue = target.assembly.virtio_device("vd0").queues[0]
+        assert not queue.in_flight
+
+
+def test_a_reset_after_restoring_drops_the_requests_that_were_saved(image: str) -> None:
+    world = Movable(machine(image))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    world.target.assembly.run_state.stop("paused")
+    guest.start(disk.driver.execute(virtio_blk.write(0, b"A" * 512)))
+    guest.run(guest.settle())
+    data = save_snapshot(world.target.assembly)
+    world.target.close()
+    world.target = machine(image)
+    restore_snapshot(world.target.assembly, data)
+    disk.driver.device.set("device_status", 0)
+    world.target.assembly.run_state.cont()
+    world.target.assembly.machine.run_until_idle()
+    assert world.target.assembly.backends["d0"].stats.wr_operations == 0
+    world.target.close()
+
+
+def test_limits_hold_after_restoring(image: str) -> None:
+    world = Movable(machine(image, seg_max=2))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    data = save_snapshot(world.target.assembly)
+    world.target.close()
+    world.target = machine(image, seg_max=2)
+    restore_snapshot(world.target.assembly, data)
+    wide = virtio_blk.Operation(
+        virtio_blk.read(0, 512).readable, 1537, writable_split=(512, 512, 512, 1), checked=False
+    )
+    assert disk.request(wide).status_name == "IOERR"
     world.target.close()
 
 
