@@ -35,14 +35,14 @@ def _pip_wheel(folder: Path) -> Path:
         data = answer.read()
     if hashlib.sha256(data).hexdigest() != newest["hashes"]["sha256"]:
         raise SystemExit(f"{newest['filename']}: the digest is not the index's")
-    path = folder / newest["filename"]
+    path = folder / str(newest["filename"])
     path.write_bytes(data)
     return path
 
 
 def main(target: Path) -> None:
     """Make the environment `target`, unless it has pip already."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  the interpreter that runs this is whatever the machine has
         raise SystemExit(f"Python 3.11 or later is needed, this is {sys.version.split()[0]}")
     python = target / "bin" / "python"
     probe = [str(python), "-m", "pip", "--version"]
