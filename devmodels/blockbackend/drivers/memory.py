@@ -8,9 +8,12 @@ from typing import ClassVar
 
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
-from devmodels.blockbackend.request import HAS_MAY_UNMAP, Request
+from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import ZEROES
 from devmodels.iocontext import IoContext
+
+CHUNK_SHIFT = 16
+"""It is noted which pieces of 64 KiB have been written."""
 
 _MAP_NORESERVE = 0x4000
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
@@ -23,7 +26,10 @@ class MemoryOptions(NodeOptions, frozen=True, kw_only=True):
 
 
 class MemoryNode(BlockNode):
-    """Pages are taken as they are written and given back by `discard=unmap`, so that a large disk costs nothing."""
+    """Pages are taken as they are written and given back where zeroes are written, so that a large disk costs nothing.
+
+    What a request costs is bounded by what has been written in its range, not by its length.
+    """
 
     Options: ClassVar[type[NodeOptions]] = MemoryOptions
 
@@ -33,6 +39,12 @@ class MemoryNode(BlockNode):
         self._unmap = options.discard == "unmap"
         self._pages = mmap.mmap(-1, max(self.size, 1), _FLAGS)
         self._view = memoryview(self._pages)
+        self._written = mmap.mmap(-1, self._chunks(self.size), _FLAGS)
+        """1 for each piece that may hold something else than zeroes."""
+
+    @staticmethod
+    def _chunks(size: int) -> int:
+        return (size >> CHUNK_SHIFT) + 1
 
     @classmethod
     def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
@@ -59,6 +71,8 @@ class MemoryNode(BlockNode):
             return
         view = self._view
         at = request.offset
+        first, last = at >> CHUNK_SHIFT, (at + request.length) >> CHUNK_SHIFT
+        self._written[first : last + 1] = b"\1" * (last + 1 - first)
         for vector in request.vectors:
             end = at + len(vector)
             view[at:end] = vector
@@ -70,18 +84,19 @@ class MemoryNode(BlockNode):
             self._release(request.offset, request.offset + request.length)
 
     async def write_zeroes(self, request: Request) -> None:
-        """Zero the range, by giving pages back where that is allowed."""
-        start, end = request.offset, request.offset + request.length
-        if self._unmap and HAS_MAY_UNMAP[request.flags]:
-            first, last = self._release(start, end)
-            self._zero(start, first)
-            self._zero(last, end)
-        else:
-            self._zero(start, end)
+        """Zero the range by giving its pages back: a page of its own would hold the same and say no more."""
+        self._zero(request.offset, request.offset + request.length)
 
     async def secure_erase(self, request: Request) -> None:
-        """Overwrite the range."""
-        self._zero(request.offset, request.offset + request.length)
+        """Overwrite what has been written in the range, then give its pages back."""
+        start, end = request.offset, request.offset + request.length
+        stop = (end >> CHUNK_SHIFT) + 1
+        chunk = self._written.find(b"\1", start >> CHUNK_SHIFT, stop)
+        while chunk >= 0:
+            at = chunk << CHUNK_SHIFT
+            self._overwrite(max(at, start), min(at + (1 << CHUNK_SHIFT), end))
+            chunk = self._written.find(b"\1", chunk + 1, stop)
+        self._release(start, end)
 
     def _release(self, start: int, end: int) -> tuple[int, int]:
         """Give back the whole pages within [start, end); returns where they begin and end (both `end` for none)."""
@@ -90,31 +105,38 @@ class MemoryNode(BlockNode):
         if first >= last:
             return end, end
         self._pages.madvise(mmap.MADV_DONTNEED, first, last - first)
+        whole = -(-first >> CHUNK_SHIFT), last >> CHUNK_SHIFT
+        if (low := self._written.find(b"\1", *whole)) >= 0:
+            high = self._written.rfind(b"\1", *whole) + 1
+            self._written[low:high] = bytes(high - low)
         return first, last
 
     def _zero(self, start: int, end: int) -> None:
-        step = len(ZEROES)
-        for at in range(start, end, step):
-            self._view[at : min(at + step, end)] = ZEROES[: end - at]
+        first, last = self._release(start, end)
+        self._overwrite(start, first)
+        self._overwrite(last, end)
+
+    def _overwrite(self, start: int, end: int) -> None:
+        """Write zeroes over less than two pages, or over one piece."""
+        self._view[start:end] = ZEROES[: end - start]
 
     async def truncate(self, size: int) -> None:
         """Keep what fits; what is new is zero."""
+        if size < self.size:
+            # The rest of the last page stays, and would be seen again when the disk grows.
+            self._zero(size, self.size)
+        self._view.release()
         try:
-            pages = mmap.mmap(-1, max(size, 1), _FLAGS)
+            self._written.resize(self._chunks(size))
+            self._pages.resize(max(size, 1))
         except (OSError, OverflowError) as error:
             raise OSError(errno.ENOMEM, f"no room for {size} bytes") from error
-        view = memoryview(pages)
-        step = len(ZEROES)
-        for at in range(0, min(size, self.size), step):
-            end = min(at + step, size, self.size)
-            part = bytes(self._view[at:end])
-            if part != ZEROES[: end - at]:
-                view[at:end] = part
-        self.close()
-        self._pages, self._view = pages, view
+        finally:
+            self._view = memoryview(self._pages)
         self._resized(size)
 
     def close(self) -> None:
         """Free the memory."""
         self._view.release()
         self._pages.close()
+        self._written.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -132,4 +134,51 @@ def test_closing_twice_is_no_error() -> None:
     disk = Disk({"driver": "memory", "size": SIZE})
     disk.node.close()
     disk.node.close()
+    disk.close()
+
+
+HUGE = 1 << 36
+PART = 2 << 30
+
+
+def resident() -> int:
+    """How many bytes of memory this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+@pytest.mark.parametrize("op", [Op.WRITE_ZEROES, Op.SECURE_ERASE])
+def test_zeroing_what_was_never_written_takes_no_memory(op: Op) -> None:
+    """A guest may ask for 64 GiB in one request; nothing of it is there to be zeroed."""
+    disk = Disk({"driver": "memory", "size": HUGE})
+    disk.write(PART + 5, b"\xaa" * 3 * PAGE)
+    before = resident()
+    for at in range(0, HUGE, PART):
+        assert disk.do(op, at, PART) == 0
+    assert disk.read(PART, 4 * PAGE) == bytes(4 * PAGE)
+    assert resident() - before < 4 << 20
+    disk.close()
+
+
+@pytest.mark.parametrize("op", [Op.WRITE_ZEROES, Op.SECURE_ERASE])
+def test_zeroed_memory_is_given_back(op: Op) -> None:
+    disk = Disk({"driver": "memory", "size": 64 << 20})
+    data = b"\xaa" * (1 << 20)
+    for at in range(0, 64 << 20, len(data)):
+        disk.write(at, data)
+    before = resident()
+    assert disk.do(op, 0, 64 << 20) == 0
+    assert before - resident() > 60 << 20
+    disk.close()
+
+
+def test_a_huge_disk_is_resized_at_once() -> None:
+    disk = Disk({"driver": "memory", "size": 1 << 44})
+    disk.write(PAGE, b"kept" * 1000)
+    disk.context.run(disk.backend.resize(1 << 43))
+    disk.context.run(disk.backend.resize(PAGE + 512))
+    disk.context.run(disk.backend.resize(1 << 44))
+    assert disk.read(PAGE, PAGE) == (b"kept" * 128) + bytes(PAGE - 512)
+    disk.write((1 << 44) - 4, b"last")
+    assert disk.do(Op.SECURE_ERASE, 0, 1 << 44) == 0
+    assert disk.read((1 << 44) - 4, 4) == bytes(4)
     disk.close()
