@@ -35,7 +35,7 @@ test-qemu: $(VENV)/.test
 
 # Long property runs.
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto -m slow
+	HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n auto -m slow
 
 test-all: test test-qemu test-slow test-guest
 
