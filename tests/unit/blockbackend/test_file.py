@@ -14,7 +14,7 @@ import pytest
 
 from devmodels.blockbackend import Flags, Op
 from devmodels.blockbackend.drivers import linux
-from devmodels.blockbackend.drivers.file import FileNode
+from devmodels.blockbackend.drivers.file import INLINE_MAX, FileNode
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk, payload
 
@@ -245,6 +245,18 @@ def test_cached_reads_are_inline_and_writes_are_not(image: Path) -> None:
     disk.close()
 
 
+def test_a_long_read_is_a_workers_however_warm_its_pages(image: Path) -> None:
+    """A gigabyte from the page cache takes a fifth of a second."""
+    os.truncate(image, 64 << 20)
+    disk = Disk({"driver": "file", "filename": str(image)}, context=IoContext.wall())
+    longest = disk.submit(Op.READ, 0, INLINE_MAX)
+    longer = disk.submit(Op.READ, 0, INLINE_MAX + 1)
+    assert (disk.ends[longest], disk.ends[longer]) == (1, 0)
+    assert disk.wait(longer) == 0
+    assert payload(longer) == b"\xaa" * SIZE + bytes(INLINE_MAX + 1 - SIZE)
+    disk.close()
+
+
 def test_with_aio_sync_all_is_inline(image: Path) -> None:
     disk = Disk({"driver": "file", "filename": str(image), "aio": "sync"}, context=IoContext.wall())
     for op, data in ((Op.READ, None), (Op.WRITE, b"x"), (Op.FLUSH, None), (Op.WRITE_ZEROES, None)):
@@ -386,7 +398,9 @@ def test_after_a_failed_flush_no_flush_succeeds(disk: Disk, monkeypatch: pytest.
     assert disk.write(0, b"x") == 0
 
 
-@pytest.mark.parametrize(("code", "lost"), [(errno.EIO, True), (errno.ENOSPC, False)])
+@pytest.mark.parametrize(
+    ("code", "lost"), [(errno.EIO, True), (errno.ENOSPC, False), (errno.EPERM, False), (errno.EBADF, False)]
+)
 def test_a_failed_synchronous_write_may_have_lost_more_than_itself(
     disk: Disk, monkeypatch: pytest.MonkeyPatch, code: int, lost: bool
 ) -> None:
@@ -397,6 +411,46 @@ def test_a_failed_synchronous_write_may_have_lost_more_than_itself(
         patch.setattr(os, "pwritev", fail)
         assert disk.write(0, b"x", Flags.FUA) == code
     assert (disk.do(Op.FLUSH) != 0) is lost
+
+
+def without_dsync(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A host that knows no RWF_DSYNC."""
+    real = os.pwritev
+
+    def refusing(fd: int, vectors: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_DSYNC:
+            raise OSError(code, "not here")
+        return real(fd, vectors, offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", refusing)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_without_synchronous_writes_fua_is_a_write_and_a_sync(
+    image: Path, monkeypatch: pytest.MonkeyPatch, code: int, direct: bool
+) -> None:
+    disk = Disk({"driver": "file", "filename": str(image), "cache": {"direct": direct}})
+    without_dsync(monkeypatch, code)
+    syncs = count_syncs(monkeypatch)
+    assert disk.write(4096, b"stable" * 1000, Flags.FUA) == 0
+    assert image.read_bytes()[4096:10096] == b"stable" * 1000
+    assert len(syncs) == 1
+    assert disk.do(Op.FLUSH) == 0
+    disk.close()
+
+
+def test_a_sync_that_fails_after_such_a_write_is_remembered(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "write-back failed")
+
+    without_dsync(monkeypatch, errno.EOPNOTSUPP)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        assert disk.write(0, b"x", Flags.FUA) == errno.EIO
+    assert disk.do(Op.FLUSH) == errno.EIO
 
 
 # --- closing
