@@ -40,7 +40,6 @@ its requests does not get a million pages of ours."""
 
 _NATIVE_LITTLE = sys.byteorder == "little"
 _ITEM_SIZE = {"B": 1, "H": 2, "I": 4, "Q": 8}
-_NO_MEMORY = memoryview(b"")
 
 
 class GuestMemoryError(Exception):
@@ -290,10 +289,7 @@ class GuestMemory:
     __slots__ = (
         "_bases",
         "_fence",
-        "_hot",
-        "_hot_base",
-        "_hot_end",
-        "_hot_view",
+        "_plain",
         "_regions",
         "bounced_bytes",
         "dirty_log",
@@ -305,10 +301,7 @@ class GuestMemory:
     def __init__(self, *regions: Region) -> None:
         self._regions: list[Region] = []
         self._bases: list[int] = []
-        self._hot: Region | None = None
-        self._hot_view = _NO_MEMORY
-        self._hot_base = 1
-        self._hot_end = 0
+        self._plain: tuple[tuple[int, int, memoryview, Region], ...] = ()
         self._fence = threading.Lock()
         self.generation = 0
         self.bounced_bytes = 0
@@ -340,13 +333,10 @@ class GuestMemory:
     def _changed(self) -> None:
         self._regions.sort(key=lambda region: region.base)
         self._bases = [region.base for region in self._regions]
-        # The largest plain region is tried first, without a search.
-        plain = [region for region in self._regions if region.view is not None and not region.readonly]
-        self._hot = hot = max(plain, key=lambda region: region.size, default=None)
-        if hot is not None and hot.view is not None:
-            self._hot_view, self._hot_base, self._hot_end = hot.view, hot.base, hot.end
-        else:
-            self._hot_view, self._hot_base, self._hot_end = _NO_MEMORY, 1, 0
+        # What can be read and written through a view is tried first, the largest before the others.
+        plain = [region for region in self._regions if not region.readonly]
+        plain.sort(key=lambda region: -region.size)
+        self._plain = tuple((r.base, r.end, r.view, r) for r in plain if r.view is not None)
         self.generation += 1
 
     def observe(self, *, dirty_log: DirtyLog | None = None, trace: Tracer | None = None) -> None:
@@ -402,39 +392,31 @@ class GuestMemory:
 
     def load(self, address: int, length: int) -> bytes:
         """Copy `length` bytes out as the guest's own CPU would: unseen by dirty log and trace."""
-        if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
-            offset = address - self._hot_base
-            return bytes(self._hot_view[offset : offset + length])
-        if length > 0:
-            region = self._find(address, length, write=False)
-            if address + length <= region.end:
-                return region.load(address - region.base, length)
+        for base, end, view, _ in self._plain:
+            if base <= address <= address + length <= end:
+                return bytes(view[address - base : address - base + length])
         pieces = self._pieces(address, length, write=False)
         return b"".join(region.load(offset, size) for region, offset, size in pieces)
 
     def store(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy `data` in as the guest's own CPU would: unseen by dirty log and trace."""
         length = len(data)
-        if self._hot_base <= address and address + length <= self._hot_end:
-            offset = address - self._hot_base
-            self._hot_view[offset : offset + length] = data
-            return
-        if length:
-            region = self._find(address, length, write=True)
-            if address + length <= region.end:
-                region.store(address - region.base, data)
+        for base, end, view, _ in self._plain:
+            if base <= address and address + length <= end:
+                view[address - base : address - base + length] = data
                 return
         done = 0
-        view = memoryview(data)
+        left = memoryview(data)
         for region, offset, size in self._pieces(address, length, write=True):
-            region.store(offset, view[done : done + size])
+            region.store(offset, left[done : done + size])
             done += size
 
     def read(self, address: int, length: int) -> bytes:
         """A device reads `length` bytes of guest memory; GuestMemoryError where any of them is not there."""
-        if self._hot_base <= address and length >= 0 and address + length <= self._hot_end:
-            offset = address - self._hot_base
-            data = bytes(self._hot_view[offset : offset + length])
+        for base, end, view, _ in self._plain:
+            if base <= address and 0 <= length <= end - address:
+                data = bytes(view[address - base : address - base + length])
+                break
         else:
             data = self.load(address, length)
         if self.trace is not None:
@@ -449,29 +431,30 @@ class GuestMemory:
 
     def write_byte(self, address: int, value: int) -> None:
         """A device writes one byte; GuestMemoryError where it cannot be."""
-        if self._hot_base <= address < self._hot_end and not self.observed:
-            self._hot_view[address - self._hot_base] = value
-        else:
-            self.write(address, bytes((value,)))
+        if not self.observed:
+            for base, end, view, _ in self._plain:
+                if base <= address < end:
+                    view[address - base] = value
+                    return
+        self.write(address, bytes((value,)))
 
     def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         """Map a list of (address, length) for one transfer.
 
         All or nothing: GuestMemoryError where any byte cannot be accessed.  Zero-length elements are allowed.
         """
-        hot = self._hot
-        if hot is not None and self.trace is None:
-            views: list[memoryview] = []
-            total = 0
-            base, end, view = self._hot_base, self._hot_end, self._hot_view
-            for address, length in scatter:
-                if address < base or address + length > end or length <= 0:
-                    break
-                views.append(view[address - base : address - base + length])
-                total += length
-            else:
-                hot.pins += 1
-                return DmaMap(self, scatter, direction, views, total, (hot,), None)
+        if self.trace is None:
+            for base, end, view, region in self._plain:
+                views: list[memoryview] = []
+                total = 0
+                for address, length in scatter:
+                    if address < base or address + length > end or length <= 0:
+                        break
+                    views.append(view[address - base : address - base + length])
+                    total += length
+                else:
+                    region.pins += 1
+                    return DmaMap(self, scatter, direction, views, total, (region,), None)
         return self._map_pieces(scatter, direction)
 
     def _map_pieces(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
