@@ -14,6 +14,7 @@ Everything but `post` belongs to the context's own thread.
 from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
 from devmodels.iocontext.polling import Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
+from devmodels.iocontext.workers import WorkerShare
 
 __all__ = [
     "Cancelled",
@@ -27,5 +28,6 @@ __all__ = [
     "Poller",
     "Task",
     "Timer",
+    "WorkerShare",
     "WrongContextError",
 ]

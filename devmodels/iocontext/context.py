@@ -14,12 +14,15 @@ from typing import TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task
-from devmodels.iocontext.workers import PATIENCE_NS, Workers
+from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
 
 T = TypeVar("T")
 
 MAX_EVENTS = 64
 """How many descriptors one look at epoll reports."""
+
+LOOK_EVERY = 16
+"""After so many turns that found something to do, descriptors are looked at too."""
 
 FD_SETSIZE = 1024
 """select(2) takes descriptors below this."""
@@ -210,14 +213,18 @@ class IoContext:
         finally:
             timer.cancel()
 
-    async def worker(self, function: Callable[[], T]) -> T:
-        """Run `function`, which may block, on a worker thread (inline on a virtual clock) and return its result."""
+    async def worker(self, function: Callable[[], T], share: WorkerShare | None = None) -> T:
+        """Run `function`, which may block, on a worker thread (inline on a virtual clock) and return its result.
+
+        Jobs of one `share` hold only a part of the threads.
+        """
         if self.kind is not ClockKind.WALL:
             return function()
         if self._workers is None:
             self._workers = Workers(self._wake_from_worker)
         future: Future[T] = Future(self)
         posted = self._posted
+        jobs = self._workers.jobs
 
         def job() -> None:
             try:
@@ -227,9 +234,12 @@ class IoContext:
                 posted.append(lambda: self._worker_failed(future, failure))
             else:
                 posted.append(lambda: self._worker_done(future, result))
+            if share is not None:
+                share.leave(jobs)
 
         self._out += 1
-        self._workers.submit(job, watched=self._running)
+        if share is None or share.enter(job):
+            self._workers.submit(job, watched=self._running)
         return await future
 
     def _worker_done(self, future: Future[T], result: T) -> None:
@@ -371,8 +381,14 @@ class IoContext:
         self.assert_owner()
         outer, self._running = self._running, True
         try:
+            turns = 0
             while True:
-                if self.turn() or self._poll_fds(0):
+                if self.turn():
+                    turns += 1
+                    if turns % LOOK_EVERY == 0:
+                        self._poll_fds(0)
+                    continue
+                if self._poll_fds(0):
                     continue
                 if self._out:
                     self._block(None)
@@ -445,6 +461,8 @@ class IoContext:
             for _ in range(MAX_EVENTS):
                 if not (self.turn() or self._poll_fds(0) or self._jump()):
                     break
+            else:
+                self._poll_fds(0)
         finally:
             self._running = outer
             self._sleeping = True

@@ -12,9 +12,40 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-MAX_WORKERS = 16
+MAX_WORKERS = 128
+MAX_SHARE = 32
+"""How many jobs of one owner (a disk) at most are with the workers, so that its slow jobs leave threads to others."""
+
 SHORT_NS = 50_000
 PATIENCE_NS = 100_000
+
+
+class WorkerShare:
+    """One owner's part of the workers: what is more than `MAX_SHARE` jobs waits for one of them to end."""
+
+    __slots__ = ("_lock", "_out", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._out = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, job: Callable[[], None]) -> bool:
+        """Whether `job` may go to the workers now; else it is kept for `leave`."""
+        with self._lock:
+            if self._out < MAX_SHARE:
+                self._out += 1
+                return True
+            self._waiting.append(job)
+            return False
+
+    def leave(self, jobs: deque[Callable[[], None]]) -> None:
+        """A job has ended: the next goes to `jobs`.  To be called by the worker, who will then look there."""
+        with self._lock:
+            if self._waiting:
+                jobs.append(self._waiting.popleft())
+            else:
+                self._out -= 1
 
 
 class Workers:

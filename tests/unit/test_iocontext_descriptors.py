@@ -41,6 +41,27 @@ def test_a_watch_is_called_until_it_is_taken_away(wall: IoContext, pipe: tuple[i
     assert seen == [b"one", b"two"]
 
 
+@pytest.mark.parametrize("run", ["run_until_idle", "run_ready"])
+def test_a_callback_that_never_rests_does_not_starve_descriptors(
+    wall: IoContext, pipe: tuple[int, int], run: str
+) -> None:
+    seen: list[bytes] = []
+    turns = 0
+
+    def again() -> None:
+        nonlocal turns
+        turns += 1
+        if not seen and turns < 10_000:
+            wall.call_soon(again)
+
+    wall.watch(pipe[0], select.EPOLLIN, lambda _events: seen.append(os.read(pipe[0], 10)))
+    os.write(pipe[1], b"one")
+    wall.call_soon(again)
+    getattr(wall, run)()
+    assert seen == [b"one"]
+    assert turns < 100
+
+
 def test_a_watch_taken_away_by_another_of_the_same_moment_is_not_called(wall: IoContext) -> None:
     pipes = [os.pipe() for _ in range(2)]
     seen: list[int] = []

@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from devmodels.iocontext import IoContext
-from devmodels.iocontext.workers import MAX_WORKERS
+from devmodels.iocontext import IoContext, WorkerShare
+from devmodels.iocontext.workers import MAX_SHARE, MAX_WORKERS
 
 TIMEOUT = 20.0
 """Seconds after which a test that hangs fails instead."""
@@ -173,6 +173,41 @@ def test_there_are_never_more_threads_than_allowed_and_every_job_ends(wall: IoCo
     wall.run_until_idle()
     assert sorted(ended) == list(range(500))
     assert peak <= MAX_WORKERS
+
+
+def test_one_owners_slow_jobs_leave_workers_to_others(wall: IoContext) -> None:
+    """However many of its jobs hang, another owner's job is begun."""
+    release = threading.Event()
+    slow, other = WorkerShare(), WorkerShare()
+    ended: list[str] = []
+
+    async def work(name: str, share: WorkerShare) -> None:
+        await wall.worker(lambda: wait(release) if name == "slow" else None, share)
+        ended.append(name)
+
+    async def main() -> None:
+        for _ in range(2 * MAX_WORKERS):
+            wall.start(work("slow", slow))
+        wall.start(work("quick", other))
+        while not ended:
+            await wall.sleep(1000)
+        assert ended == ["quick"]
+        assert len(wall._workers._threads) <= MAX_SHARE + 1  # type: ignore[union-attr]
+        release.set()
+
+    wall.run(wall.wait_for(main(), int(TIMEOUT * 1e9)))
+    wall.run_until_idle()
+    assert len(ended) == 2 * MAX_WORKERS + 1
+
+
+def test_closing_runs_what_waited_for_its_share() -> None:
+    context = IoContext.wall()
+    share = WorkerShare()
+    ran: list[int] = []
+    for number in range(5 * MAX_SHARE):
+        context.start(context.worker(partial(ran.append, number), share))
+    context.close()
+    assert sorted(ran) == list(range(5 * MAX_SHARE))
 
 
 def test_run_until_idle_waits_for_workers(wall: IoContext) -> None:

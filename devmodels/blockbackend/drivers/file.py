@@ -25,7 +25,7 @@ from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, WorkerShare
 
 T = TypeVar("T")
 
@@ -66,6 +66,7 @@ class FileNode(BlockNode):
         self.limits = BlockLimits(pdiscard_alignment=status.st_blksize)
         self._descriptor = linux.Descriptor(fd)
         self._fd = fd
+        self._share = WorkerShare()
         self._inline = options.aio == "sync"
         # tmpfs knows no RWF_NOWAIT and needs none.
         self._nowait = 0 if self._inline or linux.in_memory(fd) else os.RWF_NOWAIT
@@ -94,7 +95,7 @@ class FileNode(BlockNode):
     async def _blocking(self, function: Callable[[], T]) -> T:
         """Run what may block where `aio` says."""
         job = self._descriptor.job(function)
-        return job() if self._inline else await self.context.worker(job)
+        return job() if self._inline else await self.context.worker(job, self._share)
 
     # --- reading
 

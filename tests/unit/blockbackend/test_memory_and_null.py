@@ -172,13 +172,13 @@ def test_zeroed_memory_is_given_back(op: Op) -> None:
 
 
 def test_a_huge_disk_is_resized_at_once() -> None:
-    disk = Disk({"driver": "memory", "size": 1 << 44})
+    disk = Disk({"driver": "memory", "size": 1 << 41})
     disk.write(PAGE, b"kept" * 1000)
-    disk.context.run(disk.backend.resize(1 << 43))
+    disk.context.run(disk.backend.resize(1 << 40))
     disk.context.run(disk.backend.resize(PAGE + 512))
-    disk.context.run(disk.backend.resize(1 << 44))
+    disk.context.run(disk.backend.resize(1 << 41))
     assert disk.read(PAGE, PAGE) == (b"kept" * 128) + bytes(PAGE - 512)
-    disk.write((1 << 44) - 4, b"last")
-    assert disk.do(Op.SECURE_ERASE, 0, 1 << 44) == 0
-    assert disk.read((1 << 44) - 4, 4) == bytes(4)
+    disk.write((1 << 41) - 4, b"last")
+    assert disk.do(Op.SECURE_ERASE, 0, 1 << 41) == 0
+    assert disk.read((1 << 41) - 4, 4) == bytes(4)
     disk.close()
