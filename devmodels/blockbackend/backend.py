@@ -307,10 +307,16 @@ class BlockBackend:
         self.node.resize_listeners.append(listener)
         self._resize_listeners.append(listener)
 
+    def remove_resize_listener(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` no longer.  Idempotent."""
+        if listener in self._resize_listeners:
+            self._resize_listeners.remove(listener)
+            self.node.resize_listeners.remove(listener)
+
     async def resize(self, size: int) -> None:
         """Make the disk `size` bytes long (a multiple of 512); OSError where the node cannot.
 
-        Requests that come meanwhile wait.
+        Requests that come meanwhile wait; resizes of one node are done one after the other, in order.
         """
         if size < 0 or size % 512:
             raise OSError(errno.EINVAL, f"a disk of {size} bytes: expected a multiple of 512")
@@ -319,8 +325,9 @@ class BlockBackend:
         self._quiesced += 1
         self._set_aside(_QUIESCED, True)
         try:
-            await self.drain()
-            await self.node.truncate(size)
+            async with self.node.resizing:
+                await self.drain()
+                await self.node.truncate(size)
         finally:
             self._quiesced -= 1
             self._set_aside(_QUIESCED, self._quiesced > 0)

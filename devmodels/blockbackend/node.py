@@ -12,7 +12,7 @@ from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.ranges import RangeLock
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import is_zero
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, Lock
 
 SECTOR = 512
 _numbers = itertools.count()
@@ -58,12 +58,18 @@ class BlockNode:
         self.read_only = options.read_only
         self.limits = BlockLimits()
         self.ranges = RangeLock(context)
+        self.resizing = Lock(context)
         self.resize_listeners: list[Callable[[int], None]] = []
 
     @classmethod
     def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
         """Open what `options` (of type `cls.Options`) name; BlockOptionError or OSError where it cannot be."""
         raise NotImplementedError
+
+    @property
+    def can_unmap(self) -> bool:
+        """Whether zeroing with MAY_UNMAP, or a discard, can really free space."""
+        return False
 
     async def read(self, request: Request) -> None:
         """Fill the vectors with `length` bytes from `offset`."""

@@ -97,6 +97,11 @@ class FileNode(BlockNode):
         job = self._descriptor.job(function)
         return job() if self._inline else await self.context.worker(job, self._share)
 
+    @property
+    def can_unmap(self) -> bool:
+        """With `discard=unmap`, on a file system that can punch holes."""
+        return self._unmap
+
     # --- reading
 
     async def read(self, request: Request) -> None:

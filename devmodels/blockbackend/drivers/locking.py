@@ -34,9 +34,9 @@ class Permission(IntEnum):
 class ImageLockedError(OSError):
     """Another user of the image rules out what is wanted; `permission` is the one in conflict."""
 
-    def __init__(self, permission: Permission, theirs: str) -> None:
+    def __init__(self, permission: Permission, text: str) -> None:
         name = permission.name.lower().replace("_", "-")
-        super().__init__(errno.EAGAIN, f'no "{name}" lock: the image is in use elsewhere and {theirs}')
+        super().__init__(errno.EAGAIN, f"the image is in use elsewhere: {text.format(name=name)}")
         self.permission = permission
 
 
@@ -78,6 +78,8 @@ def lock_image(fd: int, used: set[Permission], shared: set[Permission]) -> None:
             _lock(fd, UNSHARED_BASE + permission)
     for permission in Permission:
         if permission in used and _held_by_another(fd, UNSHARED_BASE + permission):
-            raise ImageLockedError(permission, "not shared for that")
+            raise ImageLockedError(permission, 'no "{name}" lock, another user does not share it')
         if permission not in shared and _held_by_another(fd, PERMISSION_BASE + permission):
-            raise ImageLockedError(permission, "open for that")
+            raise ImageLockedError(
+                permission, 'another user has the "{name}" lock, which is not to be shared here'
+            )

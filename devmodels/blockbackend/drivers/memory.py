@@ -55,6 +55,11 @@ class MemoryNode(BlockNode):
         except (OSError, OverflowError) as error:
             raise BlockOptionError(f"$.size: {options.size} is given; no room for it ({error})") from None
 
+    @property
+    def can_unmap(self) -> bool:
+        """Zeroes take no memory."""
+        return True
+
     async def read(self, request: Request) -> None:
         """Copy out."""
         view = self._view

@@ -142,6 +142,25 @@ def test_a_discard_gives_space_back_only_when_asked_to(opened: Opener, image: Pa
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"driver": "file", "discard": "unmap"}, True),
+        ({"driver": "file"}, False),
+        ({"driver": "memory", "size": SIZE}, True),
+        ({"driver": "null-co"}, False),
+    ],
+)
+def test_a_node_says_whether_it_can_free_space(
+    image: Path, options: dict[str, object], expected: bool
+) -> None:
+    if options["driver"] == "file":
+        options = {**options, "filename": str(image)}
+    disk = Disk(options)
+    assert disk.node.can_unmap is expected
+    disk.close()
+
+
+@pytest.mark.parametrize(
     ("flags", "discard", "freed"),
     [
         (Flags.NONE, "unmap", False),

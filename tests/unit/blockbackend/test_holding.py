@@ -213,6 +213,37 @@ def test_a_resize_of_a_stopped_machines_disk_leaves_requests_held(disk: Disk, ru
     assert disk.ends[request] == 1
 
 
+class SlowToGrow(WatchedNode):
+    """Takes the longer to change its size the larger it gets."""
+
+    async def truncate(self, size: int) -> None:
+        await self.context.sleep(size)
+        await super().truncate(size)
+
+
+def test_resizes_at_one_time_are_done_in_order() -> None:
+    disk = Disk(SlowToGrow(IoContext.virtual()))
+    other = Disk(disk.node)
+    seen: list[int] = []
+    disk.backend.add_resize_listener(seen.append)
+    for backend, size in ((disk.backend, 8192), (other.backend, 4096), (disk.backend, 512)):
+        disk.context.start(backend.resize(size), lambda _, error: None)
+    disk.context.run_until_idle()
+    assert seen == [8192, 4096, 512]
+    assert disk.backend.size == 512
+    other.backend.close()
+    disk.close()
+
+
+def test_a_listener_taken_away_is_no_longer_told(disk: Disk) -> None:
+    seen: list[int] = []
+    disk.backend.add_resize_listener(seen.append)
+    disk.backend.remove_resize_listener(seen.append)
+    disk.backend.remove_resize_listener(seen.append)
+    disk.context.run(disk.backend.resize(1024))
+    assert seen == []
+
+
 def test_a_closed_backend_no_longer_hears_of_sizes(disk: Disk, node: WatchedNode) -> None:
     seen: list[int] = []
     disk.backend.add_resize_listener(seen.append)
