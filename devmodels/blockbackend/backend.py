@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 
 from devmodels.blockbackend.fitting import Fitting
-from devmodels.blockbackend.merge import joins, take_run
+from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
@@ -237,19 +237,18 @@ class BlockBackend:
                 self._go_on()
 
     def _go_on(self) -> None:
-        """Start what waits, in order and neighbours together, until something holds it back again."""
+        """Start what waits, in order but neighbours together, until something holds it back again."""
         waiting = self._waiting
         while waiting and not self._aside:
             self._aside = _BUSY
+            together = len(waiting) > 1 and bring_together(waiting)
             try:
-                # All that waits in one go, as long as nobody's `done` holds the rest back.
-                while waiting and self._aside == _BUSY:
+                # What waits now, in one go, as long as nobody's `done` holds the rest back or throws it away.
+                for _ in range(len(waiting)):
+                    if self._aside != _BUSY or not waiting:
+                        break
                     first = waiting.popleft()
-                    if (
-                        waiting
-                        and waiting[0].offset == first.offset + first.length
-                        and joins(first, waiting[0])
-                    ):
+                    if together and waiting and joins(first, waiting[0]):
                         self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
                     else:
                         self._dispatch(first)

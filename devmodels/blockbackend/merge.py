@@ -1,13 +1,57 @@
-"""Which waiting requests become one: neighbours of one kind, in the order in which they came."""
+"""Which waiting requests become one: neighbours of one kind, in whatever order they came."""
 
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 
 from devmodels.blockbackend.node import BlockLimits
 from devmodels.blockbackend.request import Op, Request
 
 _MERGED = frozenset({Op.READ, Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES})
+
+
+_offset = attrgetter("offset")
+_kind = attrgetter("op", "flags")
+
+
+def bring_together(waiting: deque[Request]) -> bool:
+    """Put neighbours of one kind next to each other, as far as nobody can see that.
+
+    Nothing passes a flush or an erasure.  Between those all keep their order where one of them changes what another
+    one touches.  False, with nothing changed, where no request begins where another one ends.
+    """
+    ends = {request.offset + request.length for request in waiting}
+    ends.discard(0)  # A flush has no place.
+    if ends.isdisjoint(map(_offset, waiting)):
+        return False
+    ordered: list[Request] = []
+    group: list[Request] = []
+    for request in waiting:
+        if request.op in _MERGED:
+            group.append(request)
+            continue
+        ordered += _by_place(group)
+        ordered.append(request)
+        group = []
+    ordered += _by_place(group)
+    waiting.clear()
+    waiting.extend(ordered)
+    return True
+
+
+def _by_place(group: list[Request]) -> list[Request]:
+    """`group` by kind and offset; unchanged where the order matters."""
+    by_place = sorted(group, key=_offset)
+    touched = changed = 0
+    for request in by_place:
+        changes = request.op is not Op.READ
+        if request.offset < changed or (changes and request.offset < touched):
+            return group
+        touched = max(touched, request.offset + request.length)
+        if changes:
+            changed = max(changed, request.offset + request.length)
+    return sorted(by_place, key=_kind)
 
 
 def joins(last: Request, request: Request) -> bool:

@@ -70,7 +70,7 @@ def test_what_is_not_a_neighbour_of_its_kind_stays_alone(disk: Disk, node: Watch
     with disk.backend.batch():
         disk.submit(Op.READ, 0, 512)
         disk.submit(Op.READ, 1024, 512)  # a gap
-        disk.submit(Op.READ, 512, 512)  # backwards
+        disk.submit(Op.READ, 2048, 512)  # a gap on the other side
         disk.submit(Op.WRITE, 1024, data=bytes(512))  # another kind
         disk.submit(Op.WRITE, 1536, data=bytes(512), flags=Flags.FUA)  # other flags
         disk.submit(Op.FLUSH)
@@ -79,6 +79,56 @@ def test_what_is_not_a_neighbour_of_its_kind_stays_alone(disk: Disk, node: Watch
         disk.submit(Op.SECURE_ERASE, 512, 512)
     assert len(node.seen) == 9
     assert not any(value for name, value in disk.backend.stats.as_dict().items() if name.endswith("merged"))
+
+
+@pytest.mark.parametrize("op", [Op.READ, Op.WRITE])
+def test_neighbours_are_merged_in_whatever_order_they_come(disk: Disk, node: WatchedNode, op: Op) -> None:
+    disk.write(0, bytes(range(4)) * 512)
+    node.seen.clear()
+    with disk.backend.batch():
+        requests = [
+            disk.submit(op, 512 * n, 512, bytes([n]) * 512 if op is Op.WRITE else None) for n in (3, 1, 0, 2)
+        ]
+    assert node.log() == [(op, 0, 2048)]
+    assert [disk.ends[request] for request in requests] == [1] * 4
+    if op is Op.WRITE:
+        assert disk.read(0, 2048) == b"".join(bytes([n]) * 512 for n in range(4))
+
+
+def test_interleaved_reads_and_writes_of_two_stretches_are_one_each(disk: Disk, node: WatchedNode) -> None:
+    with disk.backend.batch():
+        for n in range(4):
+            disk.submit(Op.READ, 512 * n, 512)
+            disk.submit(Op.WRITE, 8192 + 512 * n, data=bytes(512))
+    assert node.log() == [(Op.READ, 0, 2048), (Op.WRITE, 8192, 2048)]
+
+
+def test_nothing_passes_a_flush(disk: Disk, node: WatchedNode) -> None:
+    with disk.backend.batch():
+        disk.submit(Op.WRITE, 512, data=bytes(512))
+        disk.submit(Op.WRITE, 2048, data=bytes(512))
+        disk.submit(Op.FLUSH)
+        disk.submit(Op.WRITE, 0, data=bytes(512))
+    assert node.log() == [(Op.WRITE, 512, 512), (Op.WRITE, 2048, 512), (Op.FLUSH, 0, 0), (Op.WRITE, 0, 512)]
+
+
+def test_what_overlaps_a_write_keeps_its_place(disk: Disk) -> None:
+    disk.write(0, b"0" * 1536)
+    with disk.backend.batch():
+        before = disk.submit(Op.READ, 512, 512)
+        disk.submit(Op.WRITE, 512, data=b"1" * 512)
+        after = disk.submit(Op.READ, 0, 1024)
+        disk.submit(Op.WRITE, 0, data=b"2" * 512)
+    assert payload(before) == b"0" * 512
+    assert payload(after) == b"0" * 512 + b"1" * 512
+    assert disk.read(0, 1024) == b"2" * 512 + b"1" * 512
+
+
+def test_requests_without_neighbours_are_started_in_order(disk: Disk, node: WatchedNode) -> None:
+    with disk.backend.batch():
+        for at in (8192, 0, 4096):
+            disk.submit(Op.READ, at, 512)
+    assert node.log() == [(Op.READ, at, 512) for at in (8192, 0, 4096)]
 
 
 def test_order_within_a_batch_is_kept(disk: Disk) -> None:
