@@ -32,6 +32,8 @@ from devmodels.virtio.state import ChainState, DeviceState, QueueState
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA
 """What the device core itself can offer on every transport."""
 
+BATCH = 16
+"""Buffers that are handled before what is done of them is shown; neighbours among them are merged."""
 BUDGET = 4096
 """Descriptors after which a queue lets other work of its context go on."""
 
@@ -161,9 +163,10 @@ class VirtQueue:
         """Publish what has been given back, and notify where the driver asked for it; later, while paused."""
         self.flush_due = False
         if not self.owner.paused:
-            self._show()
+            self.show()
 
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Publish what has been given back, and notify where the driver asked for it."""
         ring = self.ring
         owner = self.owner
         if ring is None or self.resetting or owner.resetting or owner.stopped:
@@ -176,7 +179,7 @@ class VirtQueue:
 
     def save(self) -> QueueState:
         """The queue's state, everything given back shown."""
-        self._show()
+        self.show()
         ring = None if self.ring is None else self.ring.save()
         chains = [request.chain for request in self.in_flight.values()]
         in_flight = [ChainState(chain.head, chain.readable, chain.writable) for chain in chains]
@@ -395,9 +398,11 @@ class VirtioDevice(ABC):
         try:
             ring.disable_notifications()
             while True:
+                left = BATCH
                 self.begin_batch()
                 try:
-                    while budget > 0 and (chain := ring.pop()) is not None:
+                    while left and budget > 0 and (chain := ring.pop()) is not None:
+                        left -= 1
                         budget -= len(chain.readable) + len(chain.writable)
                         self.handle(queue, chain)
                 finally:
@@ -405,7 +410,10 @@ class VirtioDevice(ABC):
                 if budget <= 0:
                     self.context.call_soon(lambda: self.process(queue))
                     break
-                if not (ring.pending() if queue.polled else ring.enable_notifications()):
+                if not left:
+                    # The driver can go on with these while we do the next.
+                    queue.show()
+                elif not (ring.pending() if queue.polled else ring.enable_notifications()):
                     break
         except RingError as error:
             # What came before it is whole.
