@@ -397,23 +397,20 @@ class VirtioDevice(ABC):
         budget = BUDGET
         try:
             ring.disable_notifications()
+            count = ring.available()
             while True:
-                left = BATCH
-                self.begin_batch()
-                try:
-                    while left and budget > 0 and (chain := ring.pop()) is not None:
-                        left -= 1
-                        budget -= len(chain.readable) + len(chain.writable)
-                        self.handle(queue, chain)
-                finally:
-                    self.end_batch()
+                if count:
+                    budget -= self._take(queue, ring, min(count, BATCH), budget)
                 if budget <= 0:
                     self.context.call_soon(lambda: self.process(queue))
                     break
-                if not left:
+                if count > BATCH:
                     # The driver can go on with these while we do the next.
                     queue.show()
-                elif not (ring.pending() if queue.polled else ring.enable_notifications()):
+                    count = ring.available()
+                    continue
+                count = ring.available() if queue.polled else ring.enable_notifications()
+                if not count:
                     break
         except RingError as error:
             # What came before it is whole.
@@ -421,6 +418,23 @@ class VirtioDevice(ABC):
             self.ring_broken(queue, error)
         else:
             queue.flush()
+
+    def _take(self, queue: VirtQueue, ring: SplitRing, count: int, budget: int) -> int:
+        """Handle the next `count` buffers, or as many as have `budget` descriptors; returns how many they had."""
+        taken = 0
+        if count > 1:
+            self.begin_batch()
+        try:
+            for _ in range(count):
+                chain = ring.pop()
+                taken += len(chain.readable) + len(chain.writable)
+                self.handle(queue, chain)
+                if taken >= budget:
+                    break
+        finally:
+            if count > 1:
+                self.end_batch()
+        return taken
 
     def pause(self) -> None:
         """The device may no longer master the bus."""

@@ -75,7 +75,6 @@ class SplitRing:
     __slots__ = (
         "_avail",
         "_avail_event",
-        "_avail_idx",
         "_desc",
         "_event_idx",
         "_fetch",
@@ -119,7 +118,6 @@ class SplitRing:
         self._event_idx = bool(features & EVENT_IDX)
         self._in_order = bool(features & IN_ORDER)
         self._last_avail = last_avail
-        self._avail_idx = last_avail
         self._used_idx = used_idx
         self._published = used_idx
         self._notify_on = True
@@ -159,18 +157,18 @@ class SplitRing:
         """The used index, published or about to be (0 to 65535)."""
         return self._used_idx
 
-    def _available(self) -> int:
+    def available(self) -> int:
         """How many buffers wait to be taken; RingError where the index is impossible."""
-        self._avail_idx = self._avail[1]
-        count = (self._avail_idx - self._last_avail) & 0xFFFF
+        index = self._avail[1]
+        count = (index - self._last_avail) & 0xFFFF
         # Buffers that were not given back and shown yet hold descriptors too.
         kept = (self._last_avail - self._published) & 0xFFFF
         if count + kept > self.size:
             raise RingError(
                 "VIRTIO 1.4 §2.7.6.1",
-                f"available idx {self._avail_idx} is {count} ahead of {self._last_avail}, with {kept} buffers"
+                f"available idx {index} is {count} ahead of {self._last_avail}, with {kept} buffers"
                 f" not given back: more than the queue holds",
-                self._avail_idx.to_bytes(2, "little"),
+                index.to_bytes(2, "little"),
             )
         if count:
             # The entries were stored before the index; load them after it (VIRTIO 1.4 §2.7.13.3).
@@ -181,11 +179,9 @@ class SplitRing:
         """A glance, without judging, at whether a buffer waits (or the memory has changed)."""
         return self._generation != self._memory.generation or self._avail[1] != self._last_avail
 
-    def pop(self) -> Chain | None:
-        """Take the next buffer, or None where there is none; RingError where it is broken."""
+    def pop(self) -> Chain:
+        """Take the next of the buffers that are `available`; RingError where it is broken."""
         last = self._last_avail
-        if last == self._avail_idx and not self._available():
-            return None
         head = self._avail[2 + (last & self._mask)]
         if head >= self.size:
             raise RingError(
@@ -350,8 +346,8 @@ class SplitRing:
             if not self._event_idx:
                 self._used[0] = VIRTQ_USED_F_NO_NOTIFY
 
-    def enable_notifications(self) -> bool:
-        """Ask for a notification of the next buffer; True where one has come already."""
+    def enable_notifications(self) -> int:
+        """Ask for a notification of the next buffer; returns how many have come already."""
         if self._generation != self._memory.generation:
             self._attach()
         if self._event_idx:
@@ -361,4 +357,4 @@ class SplitRing:
         self._notify_on = True
         # The wish must be visible before the index is read once more.
         self._memory.fence()
-        return self._available() > 0
+        return self.available()

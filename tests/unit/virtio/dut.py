@@ -88,6 +88,8 @@ class TestDevice(VirtioDevice):
         self.done: dict[int, int] = {}
         """What was written, by number of the job."""
         self.batches: list[int] = []
+        """How many buffers each batch had; a buffer that comes alone is in none."""
+        self.in_batch = False
         self.config = bytearray(config)
         self.resets = 0
 
@@ -101,12 +103,17 @@ class TestDevice(VirtioDevice):
         self.resets += 1
 
     def begin_batch(self) -> None:
+        self.in_batch = True
         self.batches.append(0)
+
+    def end_batch(self) -> None:
+        self.in_batch = False
 
     def handle(self, queue: VirtQueue, chain: Chain) -> None:
         job = Job(chain, queue, self.mode, len(self.taken))
         self.taken.append(job)
-        self.batches[-1] += 1
+        if self.in_batch:
+            self.batches[-1] += 1
         queue.in_flight[chain.head] = job
         if job.mode is Mode.AT_ONCE:
             self.complete(job)

@@ -169,7 +169,6 @@ def test_payload_then_element_then_index_then_the_drivers_wish() -> None:
         "payload",
         "used.id",
         "used.len",
-        "avail.idx",
         "avail_event",
         "avail.idx",
         "used.idx",
@@ -247,6 +246,17 @@ def test_the_other_way_to_suppress_does_not_count() -> None:
     r.driver.set_used_event(1000)
     r.send([(DATA, 16)])
     assert r.notified == 1
+
+
+@pytest.mark.parametrize(("count", "batches"), [(1, []), (2, [2]), (16, [16]), (17, [16]), (40, [16, 16, 8])])
+def test_buffers_of_one_doorbell_are_a_batch(count: int, batches: list[int]) -> None:
+    """At most sixteen in one, none for a buffer that comes alone."""
+    r = rig(64)
+    for number in range(count):
+        r.place([(DATA + 16 * number, 16)])
+    r.expose()
+    assert r.device.batches == batches
+    assert len(r.driver.collect()) == count
 
 
 def test_one_doorbell_is_one_notification() -> None:
