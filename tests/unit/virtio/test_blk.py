@@ -169,7 +169,9 @@ def test_seg_max_counts_segments_of_data() -> None:
     assert r.send(IN, 0, room=1536, cuts=cuts).status == OK
     assert r.send(IN, 0, room=2048, cuts=((16,), (512, 1024, 1536, 2048))) == Answer(IOERR, 2049, bytes(2048))
     assert r.send(OUT, 0, bytes(1536), cuts=((16, 528, 1040), ())).status == OK
-    assert r.send(OUT, 0, bytes(1536), cuts=((8, 16, 528, 1040), ())).status == OK, "the header's are not counted"
+    assert r.send(OUT, 0, bytes(1536), cuts=((8, 16, 528, 1040), ())).status == OK, (
+        "the header's are not counted"
+    )
     assert r.send(OUT, 0, bytes(2048), cuts=((16, 528, 1040, 1552), ())) == Answer(IOERR, 1, b"")
     assert r.clauses == [OPERATION, OPERATION]
 
