@@ -72,6 +72,8 @@ class _Run:
         self.model += await self.driver.read(work.start, work.length)
         self.known += b"\1" * (work.length // SECTOR)
         kinds = [kind for kind, weight in self._usable() for _ in range(weight)]
+        if not kinds:
+            raise WorkloadError("the device offers no request of the mix")
         for _ in range(work.requests):
             while len(self.flights) >= work.depth:
                 await self._finish_oldest()

@@ -12,6 +12,7 @@ from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 from guestsim.script.requests import bytes_text
 from guestsim.script.schema import FEATURES
+from guestsim.script.values import MAX_AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +68,8 @@ async def reset_queue(world: World, step: Step) -> Outcome:
     it = step.reset_queue
     assert it is not None
     driver = world.driver(step.device)
+    if it.queue not in driver.device.queues:
+        raise GuestError(f"queue {it.queue} is not set up, expected one of {sorted(driver.device.queues)}")
     before = driver.in_flight
     await driver.reset_queue(it.queue, it.size)
     dropped = before - driver.in_flight
@@ -128,7 +131,13 @@ async def random(world: World, step: Step) -> Outcome:
     it = step.random
     assert it is not None
     driver = world.driver(step.device)
+    if not driver.queues:
+        raise GuestError("the device has not been probed")
     length = driver.capacity - it.at if it.length is None else it.length
+    if length <= 0 or it.at + length > driver.capacity:
+        raise GuestError(f"{length} bytes at {it.at}, expected a part of {driver.capacity} bytes")
+    if length > MAX_AMOUNT:
+        raise GuestError(f"{length} bytes, expected at most {MAX_AMOUNT}: give a length")
     mix = tuple((kind, getattr(it.mix, kind)) for kind in workload.KINDS)
     work = workload.Workload(
         it.at, length, it.requests, it.seed, it.depth, it.max_length, it.scatter, tuple(mix)

@@ -22,6 +22,7 @@ SUFFIX = ".guest.yaml"
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _PART = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
 _EXPECTED = re.compile(r"^Expected `(?P<expected>.*)`, got `(?P<given>.*)`$")
+_BOUND = re.compile(r"^Expected `(?P<kind>int|float|str|array)` (?P<bound>[<>]=? .*)$")
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$")
 _CHOICE = re.compile(r"^Invalid enum value (?P<given>.*)$")
@@ -60,6 +61,16 @@ class Source:
                 break
             node = node[part]
         return line
+
+    def value(self, path: str) -> object:
+        """What is given for a part; None where there is none."""
+        node = self._tree
+        for part in _parts(path):
+            try:
+                node = node[part]  # type: ignore[index]
+            except (TypeError, LookupError):
+                return None
+        return node
 
     def error(self, path: str, problem: str, key: str | None = None) -> ScriptError:
         """An error about a part."""
@@ -142,6 +153,8 @@ def _explain(error: msgspec.ValidationError, source: Source) -> ScriptError:
         return source.error(path, f"{found['name']} is missing")
     if found := _EXPECTED.match(what):
         return source.error(path, f"given {_say(found['given'])}, expected {_say(found['expected'])}")
+    if found := _BOUND.match(what):
+        return source.error(path, f"{source.value(path)}, expected a number {found['bound']}")
     if found := _CHOICE.match(what):
         return source.error(
             path, f"given {found['given']}, expected one of {', '.join(_choices(_hint(path)))}"

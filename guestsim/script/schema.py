@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from guestsim.drivers.layouts import BLK_CONFIG, COMMON_CFG, BlkFeature, BlkType, Feature
-from guestsim.script.values import Duration, Pattern, Size
+from guestsim.drivers.layouts import (
+    BLK_CONFIG,
+    COMMON_CFG,
+    MAX_QUEUE_SIZE,
+    SECTOR,
+    BlkFeature,
+    BlkType,
+    Feature,
+)
+from guestsim.script.values import Amount, Duration, Pattern, Size, parse_address
 
 TargetName = Literal["devmodels", "qemu"]
 TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu")
@@ -17,9 +25,35 @@ ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check"]
 FEATURES: dict[str, int] = {bit.name: bit.value for bit in (*Feature, *BlkFeature)}
 """Feature names as the specification has them, without VIRTIO_F_ and VIRTIO_BLK_F_."""
 
+PAGE = 4096
+MIN_RAM = 16 << 20
+MAX_RAM = 2816 << 20
+"""Memory must hold more than its first region, and end below the address space of devices."""
+CONFIG_SPACE = 4096
+
+
+Bit = Annotated[int, msgspec.Meta(ge=0, le=127)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
+
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     """What all structures of a script have in common."""
+
+
+def _check_bits(name: str, value: int, size: int) -> None:
+    """ValueError unless `value` fits into `size` bytes."""
+    if value >> 8 * size:
+        raise ValueError(f"{name} {value:#x}, expected at most {8 * size} bits")
+
+
+def _check_queue_size(name: str, size: int | None) -> None:
+    """ValueError unless `size` may be a queue's (VIRTIO 1.4 §2.7)."""
+    if size is not None and (size & size - 1 or size > MAX_QUEUE_SIZE):
+        raise ValueError(f"{name} {size}, expected a power of two from 1 to {MAX_QUEUE_SIZE}")
 
 
 # --- the machine
@@ -32,6 +66,12 @@ class MachinePart(_Part):
     memory: Literal["shared", "bounced"] | None = None
     ram: Size = Size(64 << 20)
 
+    def __post_init__(self) -> None:
+        if not MIN_RAM < self.ram <= MAX_RAM or self.ram % PAGE:
+            raise ValueError(
+                f"ram {int(self.ram)}, expected a multiple of {PAGE} above {MIN_RAM} and up to {MAX_RAM}"
+            )
+
 
 # --- parts of steps
 
@@ -42,15 +82,19 @@ class Range(_Part):
     at: Size = Size(0)
     length: Size = Size(512)
 
+    def __post_init__(self) -> None:
+        if self.length // SECTOR >> 32:
+            raise ValueError(f"length {int(self.length)}, expected at most 32 bits of sectors")
+
 
 class Probe(_Part):
     """Reset the device and bring it up as an operating system would."""
 
-    features: list[str | int] | None = None
-    without: list[str | int] = []
-    force: list[str | int] = []
-    queues: int | None = None
-    queue_size: int | None = None
+    features: list[str | Bit] | None = None
+    without: list[str | Bit] = []
+    force: list[str | Bit] = []
+    queues: Positive | None = None
+    queue_size: Positive | None = None
     interrupts: Literal["msix", "intx", "polling"] = "msix"
     indirect: bool = True
 
@@ -60,20 +104,23 @@ class Probe(_Part):
                 raise ValueError(
                     f"feature {name!r}, expected a number or one of {', '.join(sorted(FEATURES))}"
                 )
+        _check_queue_size("queue-size", self.queue_size)
 
 
-class Read(Range):
+class Read(_Part):
     """Read, into `scatter` buffers."""
 
-    scatter: int = 1
+    at: Size = Size(0)
+    length: Amount = Amount(512)
+    scatter: Positive = 1
 
 
 class Write(Pattern, rename="kebab", kw_only=True):
     """Write a pattern, from `scatter` buffers."""
 
     at: Size = Size(0)
-    length: Size = Size(512)
-    scatter: int = 1
+    length: Amount = Amount(512)
+    scatter: Positive = 1
 
 
 class Zero(Range):
@@ -96,13 +143,13 @@ class RawRequest(_Part):
     chain's segments.
     """
 
-    type: str | int
-    reserved: int = 0
-    sector: int = 0
-    header: int = 16
+    type: str | U32
+    reserved: U32 = 0
+    sector: Whole = 0
+    header: U16 = 16
     data: RawData | None = None
     ranges: list[RawRange] = []
-    writable: Size = Size(1)
+    writable: Amount = Amount(1)
     readable_split: list[int] | None = None
     writable_split: list[int] | None = None
 
@@ -111,27 +158,34 @@ class RawRequest(_Part):
             raise ValueError(
                 f"type {self.type!r}, expected a number or one of {', '.join(BlkType.__members__)}"
             )
+        _check_bits("sector", self.sector, 8)
 
 
 class RawData(Pattern, kw_only=True):
     """`length` bytes of a pattern."""
 
-    length: Size
+    length: Amount
 
 
 class RawRange(_Part):
     """One segment of a discard, write-zeroes or secure-erase request, in sectors."""
 
-    sector: int = 0
-    sectors: int = 1
-    flags: int = 0
+    sector: Whole = 0
+    sectors: U32 = 1
+    flags: U32 = 0
+
+    def __post_init__(self) -> None:
+        _check_bits("sector", self.sector, 8)
 
 
 class ResetQueue(_Part):
     """Reset one queue and set it up again, with `size` entries."""
 
-    queue: int = 0
-    size: int | None = None
+    queue: U16 = 0
+    size: Positive | None = None
+
+    def __post_init__(self) -> None:
+        _check_queue_size("size", self.size)
 
 
 class Resize(_Part):
@@ -152,11 +206,11 @@ class Place(_Part):
     register: str | None = None
     config: str | None = None
     isr: bool | None = None
-    bar: int | None = None
-    pci: int | None = None
-    address: int | None = None
-    port: int | None = None
-    offset: int = 0
+    bar: Annotated[int, msgspec.Meta(ge=0, le=5)] | None = None
+    pci: Annotated[int, msgspec.Meta(ge=0, le=CONFIG_SPACE - 1)] | None = None
+    address: Whole | None = None
+    port: U16 | None = None
+    offset: U32 = 0
     size: Literal[1, 2, 4, 8] = 4
     window: bool = False
 
@@ -169,53 +223,97 @@ class Place(_Part):
             raise ValueError(f"register {self.register!r}, expected one of {', '.join(COMMON_CFG.fields)}")
         if self.config is not None and self.config not in BLK_CONFIG.fields:
             raise ValueError(f"config {self.config!r}, expected one of {', '.join(BLK_CONFIG.fields)}")
+        if self.size == 8 and (self.pci is not None or self.port is not None or self.window):
+            raise ValueError(
+                f"size 8 for a {'port' if self.port is not None else 'configuration space'}, expected 1, 2 or 4"
+            )
+        for name, limit in (("pci", CONFIG_SPACE), ("address", 1 << 64), ("port", 1 << 16)):
+            at = getattr(self, name)
+            if at is not None and at + self.size > limit:
+                raise ValueError(
+                    f"{name} {at:#x} with {self.size} bytes, expected an end at {limit:#x} or before"
+                )
+
+    @property
+    def width(self) -> int:
+        """How many bytes are accessed; of a register with a name, its own width."""
+        if self.register is not None:
+            return COMMON_CFG[self.register].size
+        if self.config is not None:
+            return BLK_CONFIG[self.config].size
+        return 1 if self.isr is not None else self.size
 
 
 class Set(Place, kw_only=True):
     """Write a register."""
 
-    value: int
+    value: Whole
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_bits("value", self.value, self.width)
 
 
 class Notify(_Part):
     """Write a queue's notification register, by default with the queue's number."""
 
-    queue: int = 0
-    value: int | None = None
+    queue: U16 = 0
+    value: Whole | None = None
     size: Literal[1, 2, 4] = 2
+
+    def __post_init__(self) -> None:
+        _check_bits("value", self.queue if self.value is None else self.value, self.size)
 
 
 class Allocate(_Part):
     """Take a piece of guest memory and give it a name."""
 
     name: str
-    size: Size
-    align: int = 16
+    size: Amount
+    align: Positive = 16
     data: Pattern | None = None
+
+    def __post_init__(self) -> None:
+        if not self.size:
+            raise ValueError("size 0, expected at least 1")
+        if self.align & self.align - 1:
+            raise ValueError(f"align {self.align}, expected a power of two")
+        if "+" in self.name or not self.name.strip():
+            raise ValueError(f"name {self.name!r}, expected a word without '+'")
 
 
 class Poke(Pattern, kw_only=True):
     """Write guest memory at `at`: an address, a name, or name+number."""
 
     at: str | int
-    length: Size | None = None
+    length: Amount | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_address(self.at)
 
 
 class Peek(_Part):
     """Read guest memory at `at`: an address, a name, or name+number."""
 
     at: str | int
-    length: Size
+    length: Amount
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
 
 
 class Descriptor(_Part):
     """One descriptor, literally. `flags` by name or as a number."""
 
-    index: int = 0
+    index: U16 = 0
     at: str | int = 0
-    length: int = 0
-    flags: list[Literal["next", "write", "indirect"]] | int = []
-    next: int = 0
+    length: U32 = 0
+    flags: list[Literal["next", "write", "indirect"]] | U16 = []
+    next: U16 = 0
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
 
 
 class Table(_Part):
@@ -223,6 +321,9 @@ class Table(_Part):
 
     at: str | int
     descriptors: list[Descriptor]
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
 
 
 class Chain(_Part):
@@ -232,36 +333,45 @@ class Chain(_Part):
     heads; `avail-flags` and `used-event` are written where given.
     """
 
-    queue: int = 0
+    queue: U16 = 0
     descriptors: list[Descriptor] = []
-    heads: list[int] = []
-    advance: int | None = None
-    avail_flags: int | None = None
-    used_event: int | None = None
+    heads: list[U16] = []
+    advance: U16 | None = None
+    avail_flags: U16 | None = None
+    used_event: U16 | None = None
     notify: bool = True
 
 
 class Mix(_Part):
     """How often each kind of request comes, as weights."""
 
-    read: int = 4
-    write: int = 4
-    zero: int = 0
-    discard: int = 0
-    flush: int = 0
+    read: Weight = 4
+    write: Weight = 4
+    zero: Weight = 0
+    discard: Weight = 0
+    flush: Weight = 0
+
+    def __post_init__(self) -> None:
+        if not (self.read or self.write or self.zero or self.discard or self.flush):
+            raise ValueError("every weight is 0, expected one above 0")
 
 
 class Random(_Part):
     """Requests at random, the same for the same seed, checked against a model and read back at the end."""
 
     seed: int = 0
-    requests: int = 100
-    depth: int = 1
+    requests: Whole = 100
+    depth: Positive = 1
     at: Size = Size(0)
-    length: Size | None = None
-    max_length: Size = Size(64 << 10)
-    scatter: int = 1
+    length: Amount | None = None
+    max_length: Amount = Amount(64 << 10)
+    scatter: Positive = 1
     mix: Mix = msgspec.field(default_factory=Mix)
+
+    def __post_init__(self) -> None:
+        for name, value in (("at", self.at), ("length", self.length), ("max-length", self.max_length)):
+            if value is not None and (value % SECTOR or (not value and name != "at")):
+                raise ValueError(f"{name} {int(value)}, expected a multiple of {SECTOR}")
 
 
 class Image(_Part):
@@ -269,13 +379,13 @@ class Image(_Part):
 
     drive: str
     at: Size = Size(0)
-    length: Size = Size(512)
+    length: Amount = Amount(512)
 
 
 class Repeat(_Part):
     """Steps again and again."""
 
-    times: int
+    times: Whole
     steps: list[Step]
 
 
@@ -378,7 +488,7 @@ class Step(_Part):
     statistics: Nothing | None = None
 
     device: str | None = None
-    queue: int | None = None
+    queue: U16 | None = None
     note: str | None = None
     expect: Expect | None = None
     on_qemu: Difference | None = msgspec.field(default=None, name="on qemu")

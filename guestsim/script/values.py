@@ -10,12 +10,22 @@ import msgspec
 
 _SIZE = re.compile(r"(\d+)([kMGT]?)")
 _UNITS = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+MAX_SIZE = (1 << 63) - 1
+_LONGEST = 200
+MAX_AMOUNT = 1 << 30
+_ADDRESS = re.compile(r"\s*([^+\s][^+]*?)\s*(?:\+\s*(0x[0-9a-fA-F]+|\d+)\s*)?")
 _DURATION = re.compile(r"(\d+) ?(ns|us|ms|s)")
 _NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 class Size(int):
     """A number of bytes: an integer, or with a unit as QEMU's tools take it (512, 4k, 1M, 2G)."""
+
+    __slots__ = ()
+
+
+class Amount(Size):
+    """A number of bytes that are held in memory: at most `MAX_AMOUNT`."""
 
     __slots__ = ()
 
@@ -34,17 +44,42 @@ class HexBytes(bytes):
 
 def parse_size(value: object) -> Size:
     """A size from what a script says; ValueError with what was expected."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) and len(value) < _LONGEST else None
     if type(value) is int and value >= 0:
-        return Size(value)
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+        size = value
+    elif match is not None:
+        size = int(match[1]) * _UNITS[match[2]]
+    else:
         raise ValueError(f"{value!r}, expected a number of bytes such as 4096, 4k or 1M")
-    return Size(int(match[1]) * _UNITS[match[2]])
+    if size > MAX_SIZE:
+        raise ValueError(f"{value!r}, expected a number of bytes below 2**63")
+    return Size(size)
+
+
+def parse_amount(value: object) -> Amount:
+    """As `parse_size`, for what is held in memory."""
+    size = parse_size(value)
+    if size > MAX_AMOUNT:
+        raise ValueError(f"{value!r}, expected a number of bytes up to 1G")
+    return Amount(size)
+
+
+def parse_address(place: str | int) -> tuple[str, int]:
+    """The name ("" where it is a number) and the number in `place`; ValueError with what was expected."""
+    if isinstance(place, int):
+        if not 0 <= place < 1 << 64:
+            raise ValueError(f"at {place}, expected 64 bits")
+        return "", place
+    match = _ADDRESS.fullmatch(place) if len(place) < _LONGEST else None
+    if match is None:
+        raise ValueError(f"at {place!r}, expected an address, a name, or name+number")
+    number = match[2] or "0"
+    return match[1], int(number, 16 if number.startswith("0x") else 10)
 
 
 def parse_duration(value: object) -> Duration:
     """A duration from what a script says; ValueError with what was expected."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and len(value) < _LONGEST else None
     if match is None:
         raise ValueError(f"{value!r}, expected a time such as 500us, 10ms or 1s")
     return Duration(int(match[1]) * _NANOSECONDS[match[2]])
@@ -64,6 +99,8 @@ def decode_hook(kind: type, value: object) -> object:
     """How msgspec makes the types of this module."""
     if kind is Size:
         return parse_size(value)
+    if kind is Amount:
+        return parse_amount(value)
     if kind is Duration:
         return parse_duration(value)
     if kind is HexBytes:

@@ -13,7 +13,7 @@ from guestsim.drivers.virtio_blk import PCI_IDS, VirtioBlk
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.values import Pattern, Size, decode_hook, parse_size
+from guestsim.script.values import Pattern, Size, decode_hook, parse_address, parse_size
 from guestsim.targets import Host, Target
 from guestsim.targets.traced import trace
 
@@ -129,14 +129,23 @@ class World:
 
     def address(self, place: str | int) -> int:
         """The address that `place` means: a number, a name, or name+number."""
-        if isinstance(place, int):
-            return place
-        name, _, offset = place.partition("+")
-        if name.strip() not in self.names:
+        name, number = parse_address(place)
+        if name and name not in self.names:
             raise GuestError(
-                f"no memory is called {name.strip()!r}, expected one of {', '.join(self.names) or 'none'}"
+                f"no memory is called {name!r}, expected one of {', '.join(self.names) or 'none'}"
             )
-        return self.names[name.strip()] + (int(offset, 0) if offset else 0)
+        return self.names[name] + number if name else number
+
+    def ram(self, place: str | int, length: int) -> int:
+        """The address that `place` means, where `length` bytes of the guest's memory lie; GuestError elsewhere."""
+        address = self.address(place)
+        at = address
+        for window in self.guest.memory.windows:
+            if window.base <= at < window.end:
+                at = window.end
+            if address < at and address + length <= at:
+                return address
+        raise GuestError(f"no memory at {address:#x} for {length} bytes")
 
     def new_violations(self) -> list[tuple[str, str]] | None:
         """(clause, what happened) of what was reported since the last call; None where nobody keeps count."""

@@ -82,6 +82,73 @@ CASES = [
     ),
 ]
 
+RANGES = [
+    ("read: {scatter: 0}", "read.scatter: 0, expected a number >= 1"),
+    ("write: {pattern: 1, scatter: -1}", "write.scatter: -1, expected a number >= 1"),
+    ("write: {pattern: 1, length: 1T}", "write.length: '1T', expected a number of bytes up to 1G"),
+    ("write: {pattern: 256}", "write: pattern 0x100, expected 0 to 0xff"),
+    ("discard: {length: 4T}", "discard: length 4398046511104, expected at most 32 bits of sectors"),
+    (
+        "image: {drive: d0, at: 0x8000000000000000}",
+        "image.at: 9223372036854775808, expected a number of bytes below",
+    ),
+    ("allocate: {name: a, size: 0}", "allocate: size 0, expected at least 1"),
+    ("allocate: {name: a, size: 1, align: 0}", "allocate.align: 0, expected a number >= 1"),
+    ("allocate: {name: a, size: 1, align: 3}", "allocate: align 3, expected a power of two"),
+    ("allocate: {name: a+1, size: 1}", "allocate: name 'a+1', expected a word without '+'"),
+    ("random: {depth: 0}", "random.depth: 0, expected a number >= 1"),
+    ("random: {requests: -1}", "random.requests: -1, expected a number >= 0"),
+    ("random: {max-length: 100}", "random: max-length 100, expected a multiple of 512"),
+    ("random: {length: 0}", "random: length 0, expected a multiple of 512"),
+    ("random: {mix: {read: -1}}", "random.mix.read: -1, expected a number >= 0"),
+    ("random: {mix: {read: 0, write: 0}}", "random.mix: every weight is 0, expected one above 0"),
+    ("repeat: {times: -1, steps: []}", "repeat.times: -1, expected a number >= 0"),
+    ("probe: {queues: 0}", "probe.queues: 0, expected a number >= 1"),
+    ("probe: {queue-size: 3}", "probe: queue-size 3, expected a power of two from 1 to 32768"),
+    ("probe: {queue-size: 65536}", "probe: queue-size 65536, expected a power of two from 1 to 32768"),
+    ("reset-queue: {size: 12}", "reset-queue: size 12, expected a power of two from 1 to 32768"),
+    ("probe: {force: [128]}", "probe.force[0]: 128, expected a number <= 127"),
+    ("probe: {without: [-1]}", "probe.without[0]: -1, expected a number >= 0"),
+    ("set: {register: device_status, value: 256}", "set: value 0x100, expected at most 8 bits"),
+    ("set: {config: writeback, value: 256}", "set: value 0x100, expected at most 8 bits"),
+    ("set: {bar: 4, size: 2, value: 65536}", "set: value 0x10000, expected at most 16 bits"),
+    ("set: {isr: true, value: -1}", "set.value: -1, expected a number >= 0"),
+    ("get: {bar: 6}", "get.bar: 6, expected a number <= 5"),
+    ("get: {pci: 4096}", "get.pci: 4096, expected a number <= 4095"),
+    ("get: {pci: 4094}", "get: pci 0xffe with 4 bytes, expected an end at 0x1000 or before"),
+    ("get: {port: 0xffff, size: 2}", "get: port 0xffff with 2 bytes, expected an end at 0x10000 or before"),
+    ("get: {port: 0, size: 8}", "get: size 8 for a port, expected 1, 2 or 4"),
+    ("notify: {queue: 65536}", "notify.queue: 65536, expected a number <= 65535"),
+    ("notify: {value: 65536}", "notify: value 0x10000, expected at most 16 bits"),
+    ("chain: {heads: [65536]}", "chain.heads[0]: 65536, expected a number <= 65535"),
+    ("chain: {descriptors: [{next: 65536}]}", "chain.descriptors[0].next: 65536, expected a number <= 65535"),
+    ("chain: {descriptors: [{index: -1}]}", "chain.descriptors[0].index: -1, expected a number >= 0"),
+    ("chain: {descriptors: [{at: a+b}]}", "chain.descriptors[0]: at 'a+b', expected an address, a name, or"),
+    ("peek: {at: -1, length: 1}", "peek: at -1, expected 64 bits"),
+    ("peek: {at: a+0x, length: 1}", "peek: at 'a+0x', expected an address, a name, or name+number"),
+    ("request: {type: 0x100000000}", "request.type: 4294967296, expected a number <= 4294967295"),
+    (
+        "request: {type: IN, sector: 0x10000000000000000}",
+        "request: sector 0x10000000000000000, expected at most 64",
+    ),
+    ("request: {type: IN, header: -1}", "request.header: -1, expected a number >= 0"),
+    ("flush:\n    queue: -1", "queue: -1, expected a number >= 0"),
+]
+
+
+@pytest.mark.parametrize(("step", "message"), RANGES, ids=[message for _, message in RANGES])
+def test_a_number_out_of_range_is_told_in_one_line(step: str, message: str) -> None:
+    line = complaint(f"name: x\nsteps:\n  - {step}\n")
+    assert line.startswith(f"f:{2 + step.count(chr(10)) + 1}: steps[0]")
+    assert message in line
+
+
+def test_memory_has_its_bounds() -> None:
+    for ram in ("16M", "17000001", "4G"):
+        line = complaint(f"name: x\nmachine: {{ram: {ram}}}\nsteps: []\n")
+        assert line.startswith("f:2: machine: ram ")
+        assert line.endswith("expected a multiple of 4096 above 16777216 and up to 2952790016")
+
 
 @pytest.mark.parametrize(("text", "message"), CASES, ids=[message for _, message in CASES])
 def test_a_mistake_is_told_in_one_line(text: str, message: str) -> None:
@@ -131,7 +198,16 @@ FAILING = [
     ("poke: {at: 0x200000, pattern: 1}", "poke: expected a length"),
     ("get: {bar: 5}", "the function has no BAR 5"),
     ("probe:\n  - chain: {queue: 3}", "queue 3 is not set up, expected one of [0]"),
-    ("probe:\n  - chain: {descriptors: [{next: 65536}]}", "descriptor 0: next 65536, expected 16 bits"),
+    ("probe:\n  - reset-queue: {queue: 3}", "queue 3 is not set up, expected one of [0]"),
+    ("peek: {at: 0xfffffff000000000, length: 1}", "no memory at 0xfffffff000000000 for 1 bytes"),
+    ("peek: {at: 0x3fffff0, length: 17}", "no memory at 0x3fffff0 for 17 bytes"),
+    ("poke: {at: 0xe0000000, hex: ff}", "no memory at 0xe0000000 for 1 bytes"),
+    ("table: {at: 0x3fffff0, descriptors: [{index: 1}]}", "no memory at 0x3fffff0 for 32 bytes"),
+    ("probe:\n  - random: {at: 2M}", "-1048576 bytes at 2097152, expected a part of 1048576 bytes"),
+    ("probe:\n  - random: {at: 512k, length: 1M}", "1048576 bytes at 524288, expected a part of 1048576"),
+    ("probe: {without: [FLUSH]}\n  - random: {mix: {read: 0, write: 0, flush: 1}}", "no request of the mix"),
+    ("random: {}", "the device has not been probed"),
+    ("read: {at: 1}", "offset 1 is not a multiple of 512"),
     ("request: {type: IN, writable: 5, writable-split: [4]}", "a split of [4] for 5 bytes"),
     ("probe: {queue-size: 4}\n  - read: {length: 1k, scatter: 9}", "a chain of 11 segments for a queue of 4"),
     ("write-cache: {on: true}", "CONFIG_WCE was not negotiated"),
