@@ -18,13 +18,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.script.load import ScriptError
-from guestsim.script.run import Options, read_scripts
+from guestsim.script.run import Options, ScriptReport, read_scripts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guestsim.script.perform import StepReport
-    from guestsim.script.run import Runnable, ScriptReport
+    from guestsim.script.run import Runnable
 
 app = typer.Typer(
     add_completion=False,
@@ -87,6 +87,8 @@ def run_command(
         printer.summary(reports)
     if junit is not None:
         _write_junit(junit, reports)
+    if any(report.wrong for report in reports):
+        raise typer.Exit(2)
     if not all(report.ok for report in reports):
         raise typer.Exit(1)
 
@@ -134,11 +136,21 @@ def _run_all(
             for runnable in runnables:
                 printer.begin(runnable, target.value)
                 options = Options(target.value, memory.value, printer.step, printer.on_access)
-                report = runnable.run(options)
+                report = _run_one(runnable, options)
                 printer.end(report)
                 reports.append(report)
                 advance()
     return reports
+
+
+def _run_one(runnable: Runnable, options: Options) -> ScriptReport:
+    """Run a script; a mistake of its own that shows only now ends it, not the others."""
+    try:
+        return runnable.run(options)
+    except ScriptError as error:
+        source, script = runnable.source, runnable.script
+        typer.echo(str(error), err=True)
+        return ScriptReport(source.file, script.name, options.target, "", error=str(error), wrong=True)
 
 
 class _Printer:
@@ -183,7 +195,7 @@ class _Printer:
         """A script has ended."""
         if not self._results:
             return
-        for failure in report.failures:
+        for failure in report.failures if not report.wrong else ():
             self.console.print(f"  [red]{escape(failure)}[/]", soft_wrap=True)
         if self._steps:
             self.console.print()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class GuestError(Exception):
     """The guest cannot go on; the message says why, for a person."""
@@ -22,3 +25,18 @@ class GuestTimeoutError(GuestError):
     def __init__(self, what: str, detail: str) -> None:
         super().__init__(f"waited for {what}: {detail}")
         self.what = what
+
+
+class RaisedError(GuestError):
+    """The target raised instead of doing what a device does; the message says what, and from where."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"the target raised {raised(error)}")
+
+
+def raised(error: Exception) -> str:
+    """An exception that nobody expected, in one line with the place that it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if text else ''}{text}{place}"

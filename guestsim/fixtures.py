@@ -153,7 +153,11 @@ class ScriptItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: str | None = None) -> str:  # noqa: ARG002
         """What the guest did up to the failure, for a script that failed."""
+        from guestsim.script.load import ScriptError
+
         error = excinfo.value
+        if isinstance(error, ScriptError):
+            return str(error)
         if not isinstance(error, ScriptFailed):
             return str(super().repr_failure(excinfo))
         lines = list(error.report.failures)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from guestsim.errors import GuestError
+from guestsim.errors import GuestError, RaisedError
 from guestsim.script import control, raw, requests
 from guestsim.script.outcome import Outcome, check
 
@@ -74,20 +74,34 @@ class Performer:
     world: World
     on_report: Callable[[StepReport], None]
     quiet: int = field(default=0)
+    at: str = field(default="steps")
+    """The step that was begun last."""
 
     async def perform(self, steps: Sequence[Step], path: str) -> None:
         """Perform steps; StepFailedError at the first that isn't as expected."""
         for number, step in enumerate(steps):
             await self._step(step, f"{path}[{number}]")
 
+    def give_up(self, error: Exception) -> None:
+        """Report what the target raised outside any step, while the guest was waiting, for the step begun last."""
+        text = str(RaisedError(error))
+        line = self.world.source.line(self.at)
+        self.on_report(StepReport(self.at, line, "wait for the machine", text, (text,)))
+
     async def _step(self, step: Step, path: str) -> None:
+        self.at = path
         driver = self._counted(step)
         before = _counts(driver)
         try:
             outcome = await self._act(step, path)
-        except GuestError as error:
-            outcome = Outcome(step.action.replace("_", "-"), str(error), error=error)
-        self._take_interrupts()
+            self._take_interrupts()
+        except StepFailedError:
+            raise
+        except Exception as error:
+            known = error if isinstance(error, GuestError) else RaisedError(error)
+            outcome = Outcome(step.action.replace("_", "-"), str(known), error=known)
+            with suppress(Exception):
+                self._take_interrupts()
         driver = driver or self._counted(step)
         outcome.interrupts, outcome.config_changes = (
             now - then for now, then in zip(_counts(driver), before, strict=True)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from guestsim.errors import GuestError
+from guestsim.errors import GuestError, raised
 from guestsim.script import load as yaml
+from guestsim.script.load import ScriptError
 from guestsim.script.perform import Performer, StepFailedError, StepReport
 from guestsim.script.world import World
 from guestsim.targets import TargetError
@@ -38,7 +39,8 @@ class ScriptReport:
     """How a script went on one target.
 
     `memory` is empty where the target has one kind only; `skipped` says why the script was not run; `error` what went
-    wrong outside any step (a machine that didn't start).
+    wrong outside any step (a machine that didn't start); `wrong` says that it is the script's own mistake, told with
+    file and line.
     """
 
     file: str
@@ -48,6 +50,7 @@ class ScriptReport:
     steps: list[StepReport] = field(default_factory=list)
     skipped: str | None = None
     error: str | None = None
+    wrong: bool = False
     seconds: float = 0.0
 
     @property
@@ -64,7 +67,7 @@ class ScriptReport:
             for failure in step.failures
         ]
         if self.error is not None:
-            found.append(f"{self.file}: {self.error}")
+            found.append(self.error if self.wrong else f"{self.file}: {self.error}")
         return found
 
 
@@ -97,7 +100,13 @@ class YamlScript:
         """Run it. Raises `ScriptError` for what only shows now (a drive's options)."""
 
         def body(world: World, on_report: Callable[[StepReport], None]) -> None:
-            world.guest.run(Performer(world, on_report).perform(self.script.steps, "steps"))
+            performer = Performer(world, on_report)
+            try:
+                world.guest.run(performer.perform(self.script.steps, "steps"))
+            except (StepFailedError, GuestError, TargetError):
+                raise
+            except Exception as error:
+                performer.give_up(error)
 
         return run_on(self.script, self.source, options, body)
 
@@ -129,6 +138,10 @@ def run_on(
         pass
     except (TargetError, GuestError) as error:
         report.error = str(error)
+    except ScriptError:
+        raise
+    except Exception as error:
+        report.error = f"the machine raised {raised(error)}"
     report.seconds = time.perf_counter() - start
     return report
 

@@ -13,8 +13,8 @@ from guestsim.drivers.virtio_blk import PCI_IDS, VirtioBlk
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.values import Pattern, Size, decode_hook, parse_address, parse_size
-from guestsim.targets import Host, Target
+from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
+from guestsim.targets import Host, OptionsError, Target
 from guestsim.targets.traced import trace
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ class World:
             self._slots: dict[str, tuple[int, int]] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
             self.target = open_target(target, script, drives, devices, memory)
+        except OptionsError as error:
+            self._folder.cleanup()
+            raise source.error(f"{error.kind}[{error.index}]", str(error)) from error
         except BaseException:
             self._folder.cleanup()
             raise
@@ -171,15 +174,24 @@ class World:
         except msgspec.ValidationError as error:
             raise self.source.error(path, f"a file drive without filename: {error}") from None
         image = self.images[name] = Path(self._folder.name, f"{len(self.images)}.img")
-        with image.open("wb") as file:
-            file.truncate(drive.size)
-            for content in [drive.content] if isinstance(drive.content, Content) else drive.content:
-                file.seek(content.at)
-                file.write(
-                    content.data(drive.size - content.at if content.length is None else content.length)
-                )
+        try:
+            with image.open("wb") as file:
+                file.truncate(drive.size)
+                for content in [drive.content] if isinstance(drive.content, Content) else drive.content:
+                    file.seek(content.at)
+                    file.write(content.data(self._room(content, drive.size, path)))
+        except OSError as error:
+            raise self.source.error(path, f"size {int(drive.size)}: {error.strerror}", "size") from None
         rest = {key: value for key, value in options.items() if key not in own}
         return {**rest, "filename": str(image)}
+
+    def _room(self, content: Content, size: int, path: str) -> int:
+        """How long `content` is on a drive of `size` bytes."""
+        length = size - content.at if content.length is None else content.length
+        if length < 0 or content.at + length > size or length > MAX_AMOUNT:
+            problem = f"content of {length} bytes at {int(content.at)}, expected a part of {int(size)} and at most 1G"
+            raise self.source.error(path, problem, "content")
+        return length
 
     def _size(self, options: Mapping[str, object], path: str) -> dict[str, object]:
         """The option `size` as a number, where there is one."""

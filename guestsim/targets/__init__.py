@@ -14,6 +14,15 @@ class TargetError(Exception):
     """The target itself failed (a QEMU that died, a socket that closed): not something a guest can cause."""
 
 
+class OptionsError(TargetError):
+    """Options of a drive or a device are wrong: `kind` is `drives` or `devices`, `index` which of them."""
+
+    def __init__(self, kind: str, index: int, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
+        self.index = index
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A range of addresses: `base` inclusive, `size` in bytes."""

@@ -16,10 +16,10 @@ from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
-from guestsim.targets import MachineLayout, TargetError, Window
+from guestsim.targets import MachineLayout, OptionsError, TargetError, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from devmodels.machine import Machine
@@ -65,8 +65,6 @@ class InProcessTarget:
         self._violations: list[tuple[str, str]] = []
         try:
             self.assembly = assemble(
-                blockdevs=blockdevs,
-                devices=devices,
                 ram=_LOW.size,
                 shared=shared,
                 clock=clock,
@@ -75,6 +73,8 @@ class InProcessTarget:
             )
         except (ValueError, OSError) as error:
             raise TargetError(str(error)) from error
+        self._add("drives", blockdevs, self.assembly.add_node)
+        self._add("devices", devices, self.assembly.add_device)
         self.assembly.violations.on_violation = self._on_violation
         self._high = mmap(-1, ram - _LOW.size)
         self.assembly.memory.add(_region(_LOW.end, self._high, shared=shared))
@@ -94,6 +94,17 @@ class InProcessTarget:
         self.ram_read = self.assembly.memory.load
         self.ram_write = self.assembly.memory.store
         self.now_ns = self._context.now_ns
+
+    def _add(
+        self, kind: str, parts: Sequence[Mapping[str, object]], add: Callable[[Mapping[str, object]], object]
+    ) -> None:
+        """Add drives or devices; OptionsError says which one is wrong, and nothing stays open."""
+        for index, options in enumerate(parts):
+            try:
+                add(options)
+            except (ValueError, OSError) as error:
+                self.assembly.close()
+                raise OptionsError(kind, index, str(error)) from error
 
     def __enter__(self) -> InProcessTarget:
         return self

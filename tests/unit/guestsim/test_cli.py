@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
+from devmodels.virtio_blk import VirtioBlk
 from guestsim.cli import app
 
 GOOD = """\
@@ -112,6 +113,35 @@ def test_junit(folder: Path) -> None:
     assert failure is not None
     assert "data at byte 0" in (failure.get("message") or "")
     assert elsewhere.find("skipped") is not None
+
+
+def test_a_mistake_found_late_does_not_lose_the_other_scripts(folder: Path) -> None:
+    (folder / "late.guest.yaml").write_text(GOOD.replace("drive: d0}", "drive: d7}"))
+    report = folder / "report.xml"
+    result = run(folder / "late.guest.yaml", folder / "good.guest.yaml", "--json", "--junit", report)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "late.guest.yaml:3: devices[0]: device virtio-blk-pci: no drive 'd7'" in result.stderr
+    late, good = json.loads(result.stdout)
+    assert (late["ok"], good["ok"]) == (False, True)
+    assert late["error"] == result.stderr.strip()
+    (suite,) = ElementTree.parse(report).getroot()
+    assert (suite.get("errors"), suite.get("tests")) == ("1", "2")
+
+
+def test_a_device_that_raises_does_not_lose_the_other_scripts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(VirtioBlk, "handle", fail)
+    report = folder / "report.xml"
+    result = run(folder / "bad.guest.yaml", folder / "good.guest.yaml", "-q", "--junit", report)
+    assert result.exit_code == 1
+    assert "bad.guest.yaml:6: steps[1]: the target raised ZeroDivisionError (" in result.stdout
+    (suite,) = ElementTree.parse(report).getroot()
+    assert (suite.get("failures"), suite.get("tests")) == ("2", "2")
 
 
 def test_a_report_that_cannot_be_written_is_one_line(folder: Path) -> None:

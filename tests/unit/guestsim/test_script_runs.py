@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.virtio_blk import VirtioBlk
 from guestsim.script.load import parse
 from guestsim.script.run import Options, ScriptReport, YamlScript, read_scripts
+from guestsim.targets.inprocess import InProcessTarget
 
 HEAD = """\
 name: x
@@ -195,3 +197,34 @@ def test_a_python_script(tmp_path: Path, fail: int, message: str | None) -> None
         assert report.failures == []
     else:
         assert message in report.failures[0]
+
+
+def fail(*_: object) -> bool:
+    raise ZeroDivisionError("by nothing")
+
+
+@pytest.mark.parametrize("method", ["handle", "load_config"])
+def test_a_device_that_raises_is_a_failed_step_with_its_line(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(VirtioBlk, method, fail)
+    report = run("  - read: {}\n")
+    (failure,) = report.failures
+    line = 8 if method == "handle" else 7
+    assert failure.startswith(
+        f"f:{line}: steps[{line - 7}]: the target raised ZeroDivisionError: by nothing ("
+    )
+    assert failure.endswith(f"test_script_runs.py:{fail.__code__.co_firstlineno + 1})")
+
+
+def test_a_machine_that_raises_while_the_guest_waits_is_a_failed_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(InProcessTarget, "advance", fail)
+    report = run("  - sleep: 1ms\n")
+    assert report.failures[0].startswith("f:8: steps[1]: the target raised ZeroDivisionError: by nothing")
+
+
+def test_what_a_device_raises_is_no_error_that_a_script_can_expect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VirtioBlk, "handle", fail)
+    assert not run("  - read: {}\n    expect: {error: check}\n").ok
