@@ -259,6 +259,22 @@ def test_buffers_of_one_doorbell_are_a_batch(count: int, batches: list[int]) -> 
     assert len(r.driver.collect()) == count
 
 
+def test_the_driver_sees_each_batch_while_the_next_is_worked_on() -> None:
+    r = rig(64)
+    seen: list[int] = []
+    handle = r.device.handle
+
+    def look(queue: object, chain: object) -> None:
+        seen.append(r.driver.used_idx)
+        handle(r.queue, chain)  # type: ignore[arg-type]
+
+    r.device.handle = look  # type: ignore[method-assign]
+    for _ in range(40):
+        r.place([(DATA, 16)])
+    r.expose()
+    assert seen == [0] * 16 + [16] * 16 + [32] * 8
+
+
 def test_one_doorbell_is_one_notification() -> None:
     r = rig(16)
     for number in range(10):
