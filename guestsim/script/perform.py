@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from guestsim.errors import GuestError, RaisedError
 from guestsim.script import control, raw, requests
 from guestsim.script.outcome import Outcome, check
+from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -98,7 +99,7 @@ class Performer:
         except StepFailedError:
             raise
         except Exception as error:
-            known = error if isinstance(error, GuestError) else RaisedError(error)
+            known = _known(error)
             outcome = Outcome(step.action.replace("_", "-"), str(known), error=known)
             with suppress(Exception):
                 self._take_interrupts()
@@ -228,6 +229,13 @@ class Performer:
         for cpu in cpus:
             cpu.result()
         return Outcome(f"{len(cpus)} vCPUs side by side", "all ended")
+
+
+def _known(error: Exception) -> GuestError:
+    """What ended a step, as the guest or the host says it where it is theirs."""
+    if isinstance(error, GuestError):
+        return error
+    return GuestError(str(error)) if isinstance(error, TargetError) else RaisedError(error)
 
 
 _PARALLEL_TIMEOUT_NS = 600 * 1_000_000_000

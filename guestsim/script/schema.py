@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -502,6 +503,23 @@ class Step(_Part):
             if item.expect is not None and item.expect.of_the_whole():
                 raise ValueError("violation and interrupts, expected beside the whole step, not inside it")
 
+        for expect in (self.expect, self.on_qemu, self.on_devmodels):
+            if expect is not None:
+                self._check_can_fail(expect)
+
+    def _check_can_fail(self, expect: Expect) -> None:
+        """ValueError where something is expected that nobody would look at."""
+        given = {name for name in Expect.__struct_fields__ if getattr(expect, name) is not None}
+        if expect.error is not None and (beside := given - {"error", "violation"}):
+            names = " and ".join(sorted(name.replace("_", "-") for name in beside))
+            raise ValueError(f"{names} beside error, expected violation alone: there is no answer")
+        if expect.status is not None and self.action not in REQUESTS:
+            raise ValueError(f"status of {self.action.replace('_', '-')}, expected it beside a request")
+        if expect.mask is not None and expect.value is None:
+            raise ValueError("mask without value, expected both")
+        if expect.used is not None and self.chain is not None and not self.chain.notify:
+            raise ValueError("used of a chain that nobody is notified of, expected a notification")
+
     @property
     def action(self) -> str:
         """The name of the step's action, as a field of this structure."""
@@ -524,6 +542,30 @@ ACTIONS = tuple(name for name in Step.__struct_fields__ if name not in MODIFIERS
 """Fields of `Step` that are actions, in the order of its declaration."""
 
 
+REQUESTS = frozenset(
+    {
+        "read",
+        "write",
+        "flush",
+        "discard",
+        "zero",
+        "secure_erase",
+        "get_id",
+        "get_lifetime",
+        "request",
+    }
+)
+"""Actions that are one request, answered with a status."""
+
+
+def _all_steps(steps: list[Step]) -> Iterator[Step]:
+    """Steps with those inside repetitions and on other vCPUs."""
+    for step in steps:
+        yield step
+        for inner in (step.repeat.steps if step.repeat is not None else [], *(step.parallel or ())):
+            yield from _all_steps(inner)
+
+
 class Script(_Part, kw_only=True):
     """A whole script."""
 
@@ -533,3 +575,9 @@ class Script(_Part, kw_only=True):
     devices: list[dict[str, object]] = []
     targets: list[TargetName] = msgspec.field(default_factory=lambda: list(TARGETS))
     steps: list[Step]
+
+    def __post_init__(self) -> None:
+        steps = list(_all_steps(self.steps))
+        expecting = any(item.expect is not None for step in steps for item in step.submit or ())
+        if expecting and not any(step.wait_for == "answers" or step.together is not None for step in steps):
+            raise ValueError("expect inside submit, expected a later wait-for: answers that looks at it")

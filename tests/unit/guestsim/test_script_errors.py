@@ -136,6 +136,31 @@ RANGES = [
 ]
 
 
+BLIND = [
+    ("get: {isr: true}\n    expect: {status: OK}", "status of get, expected it beside a request"),
+    ("random: {}\n    expect: {status: IOERR}", "status of random, expected it beside a request"),
+    ("get: {isr: true}\n    expect: {mask: 1}", "mask without value, expected both"),
+    ("read: {}\n    expect: {error: dropped, status: OK}", "status beside error, expected violation alone"),
+    (
+        "read: {}\n    expect: {error: dropped, interrupts: 1}",
+        "interrupts beside error, expected violation alone",
+    ),
+    ("chain: {notify: false}\n    expect: {used: []}", "used of a chain that nobody is notified of"),
+]
+
+
+@pytest.mark.parametrize(("step", "message"), BLIND, ids=[message for _, message in BLIND])
+def test_an_expectation_that_nobody_would_look_at_is_refused(step: str, message: str) -> None:
+    line = complaint(f"name: x\nsteps:\n  - {step}\n")
+    assert line.startswith(f"f:3: steps[0]: {message}")
+
+
+def test_expectations_of_submitted_requests_need_somebody_who_waits() -> None:
+    text = "name: x\nsteps:\n  - submit:\n      - read: {}\n        expect: {status: IOERR}\n"
+    assert "expect inside submit, expected a later wait-for: answers" in complaint(text)
+    assert complaint(f"{text}  - wait-for: answers\n") == "f: good"
+
+
 @pytest.mark.parametrize(("step", "message"), RANGES, ids=[message for _, message in RANGES])
 def test_a_number_out_of_range_is_told_in_one_line(step: str, message: str) -> None:
     line = complaint(f"name: x\nsteps:\n  - {step}\n")
@@ -218,6 +243,7 @@ FAILING = [
     ("probe: {}\n    device: vd9", "no device 'vd9', expected one of vd0"),
     ("read: {}", "the device has not been probed"),
     ("peek: {at: nowhere, length: 1}", "no memory is called 'nowhere', expected one of none"),
+    ("resize: {drive: d0, to: 1}", "resize of d0 to 1: [Errno 22]"),
     ("resize: {drive: d9, to: 1M}", "no device uses a node 'd9'"),
     ("image: {drive: d9}", "drive 'd9' has no file of the script's own"),
     ("submit:\n      - probe", "probe is no request, expected one of read"),
