@@ -503,6 +503,12 @@ class Step(_Part):
             if item.expect is not None and item.expect.of_the_whole():
                 raise ValueError("violation and interrupts, expected beside the whole step, not inside it")
 
+        for inner in (one for steps in self.parallel or () for one in _all_steps(steps)):
+            if any(
+                one is not None and one.violation is not None
+                for one in (inner.expect, inner.on_qemu, inner.on_devmodels)
+            ):
+                raise ValueError("violation, expected beside the whole of parallel, not inside it")
         for expect in (self.expect, self.on_qemu, self.on_devmodels):
             if expect is not None:
                 self._check_can_fail(expect)

@@ -137,6 +137,7 @@ RANGES = [
 
 
 BLIND = [
+    ("parallel: [[{flush: {}, expect: {violation: V}}]]", "violation, expected beside the whole of parallel"),
     ("get: {isr: true}\n    expect: {status: OK}", "status of get, expected it beside a request"),
     ("random: {}\n    expect: {status: IOERR}", "status of random, expected it beside a request"),
     ("get: {isr: true}\n    expect: {mask: 1}", "mask without value, expected both"),

@@ -228,3 +228,13 @@ def test_a_machine_that_raises_while_the_guest_waits_is_a_failed_step(
 def test_what_a_device_raises_is_no_error_that_a_script_can_expect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VirtioBlk, "handle", fail)
     assert not run("  - read: {}\n    expect: {error: check}\n").ok
+
+
+def test_violations_of_vcpus_side_by_side_belong_to_the_whole() -> None:
+    """Whoever is running when a violation shows need not be who made it."""
+    bad = "[{read: {at: 1M}, expect: {status: IOERR}}]"
+    step = f"  - parallel: [[flush, flush], {bad}, [flush, flush]]\n"
+    report = run(step)
+    (failure,) = report.failures
+    assert failure.startswith("f:8: steps[1]: violation of VIRTIO 1.4 §5.2.6.1")
+    assert run(f"{step}    expect: {{violation: VIRTIO 1.4 §5.2.6.1}}\n").failures == []
