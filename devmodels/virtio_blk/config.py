@@ -159,8 +159,12 @@ def _geometry(options: VirtioBlkOptions, capacity: int) -> tuple[int, int, int]:
     return min(capacity // (16 * 63), 16383), 16, 63
 
 
-def build_config(options: VirtioBlkOptions, features: int, *, capacity: int, writeback: bool) -> bytes:
+def build_config(
+    options: VirtioBlkOptions, features: int, *, capacity: int, writeback: bool, may_unmap: bool
+) -> bytes:
     """The configuration space of a device that offers `features`; `capacity` in sectors of 512 bytes.
+
+    `may_unmap`: whether writing zeroes can free space.
 
     Fields of features that are not offered read 0, except those that drivers are known to show in any case.
     """
@@ -191,7 +195,7 @@ def build_config(options: VirtioBlkOptions, features: int, *, capacity: int, wri
         "discard_sector_alignment": on(f.VIRTIO_BLK_F_DISCARD, granularity // SECTOR),
         "max_write_zeroes_sectors": on(f.VIRTIO_BLK_F_WRITE_ZEROES, options.max_write_zeroes_sectors),
         "max_write_zeroes_seg": on(f.VIRTIO_BLK_F_WRITE_ZEROES, options.max_write_zeroes_seg),
-        "write_zeroes_may_unmap": on(f.VIRTIO_BLK_F_WRITE_ZEROES, 1),
+        "write_zeroes_may_unmap": on(f.VIRTIO_BLK_F_WRITE_ZEROES, int(may_unmap)),
         "max_secure_erase_sectors": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_sectors),
         "max_secure_erase_seg": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_seg),
         "secure_erase_sector_alignment": on(f.VIRTIO_BLK_F_SECURE_ERASE, block // SECTOR),

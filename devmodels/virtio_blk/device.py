@@ -226,6 +226,7 @@ class VirtioBlk(VirtioDevice):
             self.device_features,
             capacity=self.backend.size // SECTOR,
             writeback=self.backend.write_cache,
+            may_unmap=self.backend.node.can_unmap,
         )
         if self._config != old:
             self.config_changed(notify=False)

@@ -51,6 +51,11 @@ class Disk(BlockNode):
         self.fail: dict[Op, int] = {}
         self.bad_sectors: set[int] = set()
         self.gate: Event | None = None
+        self.unmaps = True
+
+    @property
+    def can_unmap(self) -> bool:
+        return self.unmaps
 
     async def _enter(self, request: Request) -> None:
         self.log.append((request.op, request.offset, request.length, request.flags))

@@ -181,6 +181,15 @@ def test_geometry_follows_the_capacity(capacity: int, cylinders: int) -> None:
     )
 
 
+@pytest.mark.parametrize("can_unmap", [True, False])
+def test_write_zeroes_may_unmap_where_it_can(can_unmap: bool) -> None:
+    """§5.2.6.2: the field is cleared if and only if no sector can be deallocated."""
+    r = blk()
+    r.disk.unmaps = can_unmap
+    r.disk._resized(r.disk.size)
+    assert config(r)["write_zeroes_may_unmap"] == can_unmap
+
+
 # --- features
 
 
