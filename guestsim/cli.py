@@ -279,6 +279,11 @@ def to_json(report: ScriptReport) -> dict[str, object]:
 def main() -> None:
     """Entry point of the `guestsim` command."""
     try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        if text := " ".join(error.format_message().split()):
+            sys.stderr.write(f"guestsim: {text}\n")
+        status = 2
+    except (typer.Abort, KeyboardInterrupt):
+        status = 130
+    sys.exit(status)

@@ -69,11 +69,16 @@ def machine(request: pytest.FixtureRequest, guest_memory: str) -> Iterator[InPro
     """A machine in this process with one virtio-blk disk of 16 MiB in memory, or as the marker `disk` says."""
     from guestsim.quick import disk_machine
     from guestsim.script.values import parse_size
+    from guestsim.targets import TargetError
 
     marker = request.node.get_closest_marker("disk")
     options = dict(marker.kwargs) if marker is not None else {}
-    size = parse_size(options.pop("size", "16M"))
-    with disk_machine(size, shared=guest_memory == "shared", **options) as found:
+    try:
+        size = parse_size(options.pop("size", "16M"))
+        found = disk_machine(size, shared=guest_memory == "shared", **options)
+    except (ValueError, TypeError, TargetError) as error:
+        pytest.fail(f"marker disk of {request.node.nodeid}: {error}", pytrace=False)
+    with found:
         yield found
 
 

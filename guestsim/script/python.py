@@ -101,7 +101,7 @@ class PythonScript:
                     on_report(StepReport(name, self.source.line(""), "the script ends", "", left))
             except TargetError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 on_report(
                     StepReport(name, _line_of(error, file), "the script ends", "", (_describe(error, file),))
                 )
@@ -123,6 +123,15 @@ def scripted(
     """
 
     def decorate(function: Callable[[PythonWorld], None]) -> PythonScript:
+        if isinstance(targets, str):
+            expected = f"a list of {', '.join(TARGETS)}"
+            code = function.__code__
+            raise ScriptError(
+                code.co_filename,
+                code.co_firstlineno,
+                function.__name__,
+                f"targets {targets!r}, expected {expected}",
+            )
         file, line = function.__code__.co_filename, function.__code__.co_firstlineno
         given = {
             "name": name or function.__name__.replace("_", " "),
@@ -152,7 +161,7 @@ def load(path: Path) -> list[PythonScript]:
         raise ScriptError(file, error.lineno or 1, "", f"not Python: {error.msg}") from error
     except OSError as error:
         raise ScriptError(file, 1, "", f"cannot be read: {error.strerror or error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ScriptError(file, _line_of(error, file), "", _describe(error, file)) from error
     scripts = [value for value in module.values() if isinstance(value, PythonScript)]
     if not scripts:
@@ -160,18 +169,18 @@ def load(path: Path) -> list[PythonScript]:
     return scripts
 
 
-def _frame(error: Exception, file: str) -> traceback.FrameSummary | None:
+def _frame(error: BaseException, file: str) -> traceback.FrameSummary | None:
     """The innermost frame of `file` that an exception came through."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((frame for frame in reversed(frames) if frame.filename == file), None)
 
 
-def _line_of(error: Exception, file: str) -> int:
+def _line_of(error: BaseException, file: str) -> int:
     frame = _frame(error, file)
     return (frame.lineno or 1) if frame is not None else 1
 
 
-def _describe(error: Exception, file: str) -> str:
+def _describe(error: BaseException, file: str) -> str:
     """An exception in one line; an assertion without a text is told by its source."""
     text = " ".join(str(error).split())
     if isinstance(error, GuestError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from devmodels.virtio_blk import VirtioBlk
-from guestsim.cli import app
+from guestsim.cli import app, main
 
 GOOD = """\
 name: good
@@ -67,6 +68,38 @@ def test_wrong_options_are_usage_errors(folder: Path, arguments: list[str]) -> N
     result = run(folder / "good.guest.yaml", *arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--wings"], "No such option: --wings"),
+        (["run"], "Missing argument '"),
+        (["fly"], "No such command 'fly'."),
+        (["run", "x", "--target", "bochs"], "Invalid value for '--target': Value error, 'bochs' is not one of"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["guestsim", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"guestsim: {message}")
+    assert error.count("\n") == 1
+
+
+def test_the_exit_status_is_the_scripts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, status in (("good", 0), ("bad", 1), ("wrong", 2)):
+        monkeypatch.setattr(sys, "argv", ["guestsim", "run", "-q", str(folder / f"{name}.guest.yaml")])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert (ended.value.code or 0) == status
 
 
 def test_a_missing_file_is_one_line() -> None:

@@ -88,6 +88,31 @@ def test_a_wrong_script_is_one_line(suite: pytest.Pytester) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("wings=2", "*marker disk of *test_x*wings*"),
+        ("size='huge'", "*marker disk of *test_x*'huge', expected a number of bytes*"),
+        ("num_queues=0", "*marker disk of *test_x*"),
+    ],
+)
+def test_a_wrong_marker_is_one_line(suite: pytest.Pytester, options: str, message: str) -> None:
+    suite.makepyfile(f"import pytest\n@pytest.mark.disk({options})\ndef test_x(disk): pass")
+    result = suite.runpytest("--guest-memory=shared")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([message])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*inprocess.py*")
+
+
+def test_a_python_script_that_exits_is_one_line(suite: pytest.Pytester) -> None:
+    write(suite, "gone.guest.py", "raise SystemExit(3)\n")
+    result = suite.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*gone.guest.py:1: SystemExit: 3*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 def test_a_script_runs_where_it_belongs(suite: pytest.Pytester) -> None:
     write(suite, "qemu.guest.yaml", SCRIPT.replace("name: a disk", "targets: [qemu]\nname: a disk"))
     write(suite, "fixed.guest.yaml", SCRIPT.replace("steps:", "machine: {memory: bounced}\nsteps:"))

@@ -415,6 +415,12 @@ def test_python_files_tell_their_mistakes_too(tmp_path: Path) -> None:
         ("def (", f"{path}:1: not Python"),
         ("x = 1\n", f"{path}:1: expected a function decorated with @scripted"),
         ("\n\n1 / 0\n", f"{path}:3: ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", f"{path}:2: SystemExit: 3"),
+        ("raise SystemExit\n", f"{path}:1: SystemExit"),
+        (
+            "from guestsim.script.python import scripted\n\n@scripted(targets='qemu')\ndef f(world): pass\n",
+            f"{path}:3: f: targets 'qemu', expected a list of devmodels, qemu",
+        ),
         (
             "from guestsim.script.python import scripted\n\n@scripted(targets=['bochs'])\ndef f(world): pass\n",
             f"{path}:3: f: Invalid enum value 'bochs'",
