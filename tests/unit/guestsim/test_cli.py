@@ -74,7 +74,7 @@ def test_wrong_options_are_usage_errors(folder: Path, arguments: list[str]) -> N
     ("arguments", "message"),
     [
         (["run", "--wings"], "No such option: --wings"),
-        (["run"], "Missing argument '"),
+        (["run"], "Missing argument 'scripts'."),
         (["fly"], "No such command 'fly'."),
         (["run", "x", "--target", "bochs"], "Invalid value for '--target': Value error, 'bochs' is not one of"),
     ],
