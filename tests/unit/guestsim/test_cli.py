@@ -76,7 +76,10 @@ def test_wrong_options_are_usage_errors(folder: Path, arguments: list[str]) -> N
         (["run", "--wings"], "No such option: --wings"),
         (["run"], "Missing argument 'scripts'."),
         (["fly"], "No such command 'fly'."),
-        (["run", "x", "--target", "bochs"], "Invalid value for '--target': Value error, 'bochs' is not one of"),
+        (
+            ["run", "x", "--target", "bochs"],
+            "Invalid value for '--target': Value error, 'bochs' is not one of",
+        ),
     ],
 )
 def test_a_wrong_option_is_one_line(
