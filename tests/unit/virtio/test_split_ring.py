@@ -481,15 +481,46 @@ def test_a_glance_notices_that_memory_has_moved() -> None:
     ring = r.queue.ring
     assert ring is not None
     assert not ring.pending()
-    old = next(region for region in r.memory.regions if region.base == r.parts[0])
-    r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)
-    r.memory.remove(old)
-    r.memory.add(shared(r.plain.blocks[0]))
+    move_ring(r)
     r.place([(DATA, 16)])
     r.driver.expose()
     assert ring.pending()
     r.device.process(r.queue)
     assert len(r.driver.collect()) == 1
+
+
+def move_ring(r: Rig) -> None:
+    """The guest's memory that holds the ring lies somewhere else in the host from now on."""
+    old = next(region for region in r.memory.regions if region.base == r.parts[0])
+    r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)
+    r.memory.remove(old)
+    r.memory.add(shared(r.plain.blocks[0]))
+
+
+def test_memory_may_move_between_the_end_of_a_buffer_and_its_showing() -> None:
+    r = rig(8)
+    r.device.mode = Mode.LATER
+    r.send([(DATA, 16)])
+    r.device.complete(r.device.waiting[0])
+    move_ring(r)
+    r.device.idle()
+    assert r.driver.used_idx == 1
+    assert r.notified == 1
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX])
+def test_memory_may_move_while_a_buffer_is_handled(features: int) -> None:
+    r = rig(8, features)
+    handle = r.device.handle
+
+    def move(queue: object, chain: object) -> None:
+        move_ring(r)
+        handle(r.queue, chain)  # type: ignore[arg-type]
+
+    r.device.handle = move  # type: ignore[method-assign]
+    for _ in range(3):
+        r.send([(DATA, 16)])
+        assert len(r.driver.collect()) == 1
 
 
 def test_an_embedder_whose_memory_is_nowhere_gets_a_violation_not_an_exception() -> None:
