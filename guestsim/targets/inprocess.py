@@ -6,6 +6,7 @@ The only module of guestsim's (with the command and the fixtures) that knows dev
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from mmap import mmap
 from typing import TYPE_CHECKING
 
@@ -211,8 +212,13 @@ class InProcessTarget:
 
 def option_names(options: Mapping[str, str | int | bool]) -> dict[str, object]:
     """Options of a virtio-blk device, given as Python names, by the names that `devices` takes: most have hyphens."""
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(VirtioBlkPciOptions)}
+    names = _encoded_names() if options else {}
     return {names.get(name, name): value for name, value in options.items()}
+
+
+@cache
+def _encoded_names() -> dict[str, str]:
+    return {field.name: field.encode_name for field in msgspec.structs.fields(VirtioBlkPciOptions)}
 
 
 def _nothing() -> None:
