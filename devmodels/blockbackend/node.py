@@ -12,7 +12,7 @@ from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.ranges import RangeLock
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import is_zero
-from devmodels.iocontext import IoContext, Lock
+from devmodels.iocontext import Coro, IoContext, Lock
 
 SECTOR = 512
 _numbers = itertools.count()
@@ -71,8 +71,12 @@ class BlockNode:
         """Whether zeroing with MAY_UNMAP, or a discard, can really free space."""
         return False
 
-    async def read(self, request: Request) -> None:
-        """Fill the vectors with `length` bytes from `offset`."""
+    def read(self, request: Request) -> Coro[None]:
+        """Fill the vectors with `length` bytes from `offset`.
+
+        An `async def`, or, since reads are what there is most of, a function that returns `DONE` where it could do
+        everything at once and a coroutine otherwise.
+        """
         raise unsupported(request.op)
 
     async def write(self, request: Request) -> None:

@@ -90,6 +90,12 @@ class BlockStats:
             self.unmap_bytes += request.length
             self.unmap_total_time_ns += now_ns - request.started_ns
 
+    def account_reads(self, count: int, nbytes: int, time_ns: int) -> None:
+        """Count reads that have ended well, of together `nbytes` bytes and `time_ns` ns."""
+        self.rd_operations += count
+        self.rd_bytes += nbytes
+        self.rd_total_time_ns += time_ns
+
     def account_invalid(self, op: Op) -> None:
         """Count a request that its device refused."""
         self._add("invalid", op)

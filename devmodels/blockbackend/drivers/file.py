@@ -25,7 +25,7 @@ from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
-from devmodels.iocontext import IoContext, WorkerShare
+from devmodels.iocontext import DONE, Coro, IoContext, WorkerShare
 
 T = TypeVar("T")
 
@@ -104,15 +104,20 @@ class FileNode(BlockNode):
 
     # --- reading
 
-    async def read(self, request: Request) -> None:
+    def read(self, request: Request) -> Coro[None]:
         """What the page cache has at once, the rest by a worker."""
-        short = request.length <= INLINE_MAX
+        length = request.length
         try:
-            done = os.preadv(self._fd, request.vectors, request.offset, self._nowait) if short else 0
+            done = (
+                os.preadv(self._fd, request.vectors, request.offset, self._nowait)
+                if length <= INLINE_MAX
+                else 0
+            )
         except OSError:
             done = 0
-        if done != request.length:
-            await self._blocking(partial(self._read_rest, request, done))
+        if done == length:
+            return DONE
+        return self._blocking(partial(self._read_rest, request, done))
 
     def _read_rest(self, request: Request, done: int) -> None:
         rest = window(request.vectors, done, request.length - done)
@@ -247,12 +252,12 @@ class _DirectFileNode(FileNode):
             ) from None
         self.limits = replace(self.limits, request_alignment=self._align)
 
-    async def read(self, request: Request) -> None:
+    def read(self, request: Request) -> Coro[None]:
         """Read where `aio` says: with O_DIRECT even a read with RWF_NOWAIT waits for the device."""
         job = partial(
             direct.read, self._descriptor.fd, request.vectors, request.offset, request.length, self._align
         )
-        await self._blocking(job)
+        return self._blocking(job)
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         length = sum(map(len, vectors))

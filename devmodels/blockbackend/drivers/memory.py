@@ -10,7 +10,7 @@ from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import ZEROES
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import DONE, Coro, IoContext
 
 CHUNK_SHIFT = 16
 """It is noted which pieces of 64 KiB have been written."""
@@ -60,7 +60,7 @@ class MemoryNode(BlockNode):
         """Zeroes take no memory."""
         return True
 
-    async def read(self, request: Request) -> None:
+    def read(self, request: Request) -> Coro[None]:
         """Copy out."""
         view = self._view
         at = request.offset
@@ -68,6 +68,7 @@ class MemoryNode(BlockNode):
             end = at + len(vector)
             vector[:] = view[at:end]
             at = end
+        return DONE
 
     async def write(self, request: Request) -> None:
         """Copy in."""

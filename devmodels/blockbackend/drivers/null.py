@@ -10,7 +10,7 @@ from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import NodeOptions, Size
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import clear
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import DONE, Coro, IoContext
 
 
 class NullOptions(NodeOptions, frozen=True, kw_only=True):
@@ -37,12 +37,11 @@ class NullNode(BlockNode):
         assert isinstance(options, NullOptions)
         return cls(options, context)
 
-    async def read(self, request: Request) -> None:
+    def read(self, request: Request) -> Coro[None]:
         """Zeroes, or nothing."""
-        if self._latency:
-            await self.context.sleep(self._latency)
         if self._read_zeroes:
             clear(request.vectors)
+        return self.context.sleep(self._latency) if self._latency else DONE
 
     async def write(self, request: Request) -> None:  # noqa: ARG002
         """Forget the payload."""
