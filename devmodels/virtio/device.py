@@ -10,7 +10,7 @@ is refused and completions no longer touch the ring; then everything is 0 (VIRTI
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from devmodels.conformance import ViolationLog
@@ -59,16 +59,11 @@ class Transport(Protocol):
         ...
 
 
-class InFlight(Protocol):
-    """A request that a device has taken and not yet given back."""
-
-    chain: Chain
-
-
 class VirtQueue:
-    """One virtqueue: what the driver set up, its ring once it runs, and its in-flight table (head to request)."""
+    """One virtqueue: what the driver set up, its ring once it runs, and its in-flight table (by head)."""
 
     __slots__ = (
+        "_resetting",
         "desc",
         "device",
         "driver",
@@ -80,9 +75,9 @@ class VirtQueue:
         "name",
         "on_clear",
         "on_idle",
+        "open",
         "owner",
         "polled",
-        "resetting",
         "ring",
         "size",
     )
@@ -92,8 +87,10 @@ class VirtQueue:
         self.index = index
         self.name = f"{owner.name} queue {index}"
         self.max_size = max_size
-        self.in_flight: dict[int, InFlight] = {}
-        self.resetting = False
+        self.in_flight: dict[int, Chain] = {}
+        self.open = False
+        """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
+        self._resetting = False
         self.polled = False
         self.on_idle: Callable[[], None] | None = None
         self.on_clear: Callable[[], None] | None = None
@@ -106,8 +103,8 @@ class VirtQueue:
         self.driver = 0
         self.device = 0
         self.enabled = False
-        self.resetting = False
         self.ring: SplitRing | None = None
+        self.resetting = False
         self.flush_due = False
         if self.on_clear is not None:
             self.on_clear()
@@ -121,6 +118,7 @@ class VirtQueue:
                 self.size,
                 (self.desc, self.driver, self.device),
                 owner.driver_features,
+                self.in_flight,
                 strict=owner.violations.strict,
                 last_avail=last_avail,
                 used_idx=used_idx,
@@ -128,25 +126,44 @@ class VirtQueue:
         except RingError as error:
             owner.ring_broken(self, error)
             return False
+        self.settle_open()
         return True
 
-    def finish(self, request: InFlight, written: int) -> None:
-        """Give a request back with `written` bytes; the driver sees it at the end of this turn."""
+    @property
+    def resetting(self) -> bool:
+        """Whether the queue is being reset by itself (VIRTIO 1.4 §2.6.1)."""
+        return self._resetting
+
+    @resetting.setter
+    def resetting(self, value: bool) -> None:
+        self._resetting = value
+        self.settle_open()
+
+    def settle_open(self) -> None:
+        """Set `open`, of which something has changed."""
         owner = self.owner
-        head = request.chain.head
-        del self.in_flight[head]
+        self.open = self.ring is not None and not (
+            self._resetting or owner.resetting or owner.stopped or owner.paused
+        )
+
+    def finish(self, used: Sequence[tuple[Chain, int]]) -> None:
+        """Give buffers back, each with the number of bytes written; the driver sees it at the end of this turn."""
+        owner = self.owner
+        in_flight = self.in_flight
+        for chain, _ in used:
+            del in_flight[chain.head]
         ring = self.ring
-        if ring is None or self.resetting or owner.resetting or owner.stopped:
+        if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
             owner.settle(self)
         else:
             try:
-                ring.push(head, written)
+                ring.push(used)
             except RingError as error:
                 owner.ring_broken(self, error)
             if not self.flush_due:
                 self.flush_due = True
                 owner.context.call_soon(self.flush)
-        if self.on_idle is not None and not self.in_flight:
+        if self.on_idle is not None and not in_flight:
             self.stop_when_idle(self.on_idle)
 
     def stop_when_idle(self, stopped: Callable[[], None]) -> None:
@@ -169,7 +186,7 @@ class VirtQueue:
         """Publish what has been given back, and notify where the driver asked for it."""
         ring = self.ring
         owner = self.owner
-        if ring is None or self.resetting or owner.resetting or owner.stopped:
+        if ring is None or self._resetting or owner.resetting or owner.stopped:
             return
         try:
             if ring.publish():
@@ -181,8 +198,9 @@ class VirtQueue:
         """The queue's state, everything given back shown."""
         self.show()
         ring = None if self.ring is None else self.ring.save()
-        chains = [request.chain for request in self.in_flight.values()]
-        in_flight = [ChainState(chain.head, chain.readable, chain.writable) for chain in chains]
+        in_flight = [
+            ChainState(chain.head, chain.readable, chain.writable) for chain in self.in_flight.values()
+        ]
         return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
 
     def restore(self, state: QueueState) -> None:
@@ -193,14 +211,11 @@ class VirtQueue:
         if ring is None or not self.start(last_avail=ring.last_avail, used_idx=ring.used_idx):
             return
         assert self.ring is not None
-        self.ring.take_over(ring, [saved.head for saved in state.in_flight])
+        self.ring.take_over(ring)
+        chains = [Chain(saved.head, list(saved.readable), list(saved.writable)) for saved in state.in_flight]
+        self.in_flight.update((chain.head, chain) for chain in chains)
         owner = self.owner
-        for saved in state.in_flight:
-            chain = Chain(saved.head)
-            chain.readable, chain.writable = list(saved.readable), list(saved.writable)
-            chain.readable_bytes = sum(length for _, length in chain.readable)
-            chain.writable_bytes = sum(length for _, length in chain.writable)
-            owner.handle(self, chain)
+        owner.handle(self, chains)
         owner.context.call_soon(lambda: owner.process(self))
 
 
@@ -237,16 +252,16 @@ class VirtioDevice(ABC):
         self.transport: Transport | None = None
         self.device_features = features
         self.driver_features = 0
+        self.queues: list[VirtQueue] = []
+        self._resetting = False
+        self._paused = False
         self.status = Status(0)
-        self.resetting = False
-        self.paused = False
-        """Whether the device may not master the bus: it takes no buffers and gives none back."""
         self.put_off: list[Callable[[], None]] = []
         """What was done while paused and is still to be shown."""
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
         self._config_changed = False
-        self.queues: list[VirtQueue] = [VirtQueue(self, i, queue_size) for i in range(num_queues)]
+        self.queues += [VirtQueue(self, i, queue_size) for i in range(num_queues)]
 
     # --- for the device type
 
@@ -263,19 +278,8 @@ class VirtioDevice(ABC):
         return b""
 
     @abstractmethod
-    def handle(self, queue: VirtQueue, chain: Chain) -> None:
-        """Start the work of one buffer; `queue.finish` gives it back, perhaps before this returns."""
-
-    def begin_batch(self) -> None:
-        """Several buffers are about to be handled in a row."""
-
-    def end_batch(self) -> None:
-        """They have been; start what was put off."""
-
-    def check_features(self, features: int) -> str | None:
-        """Why the device type cannot work with `features`, or None."""
-        del features
-        return None
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Start the work of buffers that came together; `queue.finish` gives them back, perhaps before this returns."""
 
     def features_accepted(self) -> None:
         """FEATURES_OK was just accepted: `driver_features` are final until reset."""
@@ -306,7 +310,31 @@ class VirtioDevice(ABC):
         self.stopped = not value & Status.DRIVER_OK or bool(
             value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
         )
-        """Whether the device must leave rings and driver alone; kept, since every request asks."""
+        self._settle_open()
+
+    @property
+    def resetting(self) -> bool:
+        """Whether a reset of the device is not over yet."""
+        return self._resetting
+
+    @resetting.setter
+    def resetting(self, value: bool) -> None:
+        self._resetting = value
+        self._settle_open()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the device may not master the bus: it takes no buffers and gives none back."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, value: bool) -> None:
+        self._paused = value
+        self._settle_open()
+
+    def _settle_open(self) -> None:
+        for queue in self.queues:
+            queue.settle_open()
 
     def write_status(self, value: int) -> None:
         """The driver writes device status: 0 resets, anything else sets bits."""
@@ -354,10 +382,6 @@ class VirtioDevice(ABC):
         if not self.driver_features & VERSION_1 and not self.front_end:
             self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_VERSION_1")
             return False
-        reason = self.check_features(self.driver_features)
-        if reason is not None:
-            self._violation("VIRTIO 1.4 §2.2.1", reason)
-            return False
         return True
 
     def write_features(self, value: int, *, select: int) -> None:
@@ -389,9 +413,7 @@ class VirtioDevice(ABC):
     def process(self, queue: VirtQueue) -> None:
         """Take every buffer that is available, at most some `BUDGET` descriptors in one go, then show what is done."""
         ring = queue.ring
-        if ring is None or not queue.enabled or self.paused or self.stopped:
-            return
-        if queue.resetting or self.resetting:
+        if ring is None or not queue.enabled or not queue.open:
             return
         queue.flush_due = True
         budget = BUDGET
@@ -400,7 +422,13 @@ class VirtioDevice(ABC):
             count = ring.available()
             while True:
                 if count:
-                    budget -= self._take(queue, ring, min(count, BATCH), budget)
+                    chains: list[Chain] = []
+                    try:
+                        budget -= ring.take(min(count, BATCH), budget, chains)
+                    finally:
+                        # What came before a broken one is whole.
+                        if chains:
+                            self.handle(queue, chains)
                 if budget <= 0:
                     self.context.call_soon(lambda: self.process(queue))
                     break
@@ -418,23 +446,6 @@ class VirtioDevice(ABC):
             self.ring_broken(queue, error)
         else:
             queue.flush()
-
-    def _take(self, queue: VirtQueue, ring: SplitRing, count: int, budget: int) -> int:
-        """Handle the next `count` buffers, or as many as have `budget` descriptors; returns how many they had."""
-        taken = 0
-        if count > 1:
-            self.begin_batch()
-        try:
-            for _ in range(count):
-                chain = ring.pop()
-                taken += len(chain.readable) + len(chain.writable)
-                self.handle(queue, chain)
-                if taken >= budget:
-                    break
-        finally:
-            if count > 1:
-                self.end_batch()
-        return taken
 
     def pause(self) -> None:
         """The device may no longer master the bus."""

@@ -86,6 +86,9 @@ class BlkRequest(Request):
     status_address: int
 
 
+_new_request = BlkRequest.__new__
+
+
 class RangePart(Request):
     """One segment of the discard, write-zeroes or secure-erase request `whole`."""
 
@@ -155,7 +158,6 @@ class VirtioBlk(VirtioDevice):
             violations=violations,
         )
         self.backend = backend
-        self._batch = backend.batch()
         self.options = options
         self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
@@ -262,57 +264,54 @@ class VirtioBlk(VirtioDevice):
 
     # --- requests
 
-    def begin_batch(self) -> None:
-        """Neighbouring requests of one doorbell are merged by the backend."""
-        if self.options.request_merging:
-            self._batch.__enter__()
-
-    def end_batch(self) -> None:
-        """Submit what the batch collected."""
-        if self.options.request_merging:
-            self._batch.__exit__(None, None, None)
-
-    def handle(self, queue: VirtQueue, chain: Chain) -> None:
-        """Parse one request and submit it; reads and writes take the short way."""
-        request = BlkRequest.__new__(BlkRequest)
-        request.queue = queue
-        request.chain = chain
-        request.dma = None
-        request.error = 0
-        request.label = ""
-        queue.in_flight[chain.head] = request
-        readable = chain.readable
-        writable = chain.writable
-        if not chain.writable_bytes:
-            self._violation(OPERATION, f"request of head {chain.head} has no room for the status byte")
-            queue.finish(request, 0)
-            return
-        address, length = writable[-1]
-        if length == 1:
-            request.status_address = address
-            data_in = writable[:-1]
-        else:
-            data_in, request.status_address = _split_tail(writable)
-        if chain.readable_bytes < HEADER_SIZE:
-            self._refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
-            return
-        memory = self.memory
-        address, length = readable[0]
-        try:
-            if length == HEADER_SIZE:
-                kind, _, sector = _unpack_header(memory.read(address, HEADER_SIZE))
-                data_out = readable[1:]
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Parse requests and submit them together; reads and writes take the short way."""
+        starting: list[Request] = []
+        unpack_header = self.memory.unpack
+        for chain in chains:
+            request = _new_request(BlkRequest)
+            request.queue = queue
+            request.chain = chain
+            request.dma = None
+            request.flags = _NO_FLAGS
+            request.label = ""
+            readable = chain.readable
+            writable = chain.writable
+            if not chain.writable_bytes:
+                self._violation(OPERATION, f"request of head {chain.head} has no room for the status byte")
+                queue.finish(((chain, 0),))
+                continue
+            request.status_address, length = writable[-1]
+            if length == 1:
+                data_in = writable[:-1]
             else:
-                kind, _, sector = _unpack_header(self._read_all(readable, HEADER_SIZE))
-                data_out = _skip(readable, HEADER_SIZE)
-            if kind == T_IN:
-                self._start_io(request, _READ, sector, data_in, chain.writable_bytes - 1)
-            elif kind == T_OUT:
-                self._start_io(request, _WRITE, sector, data_out, chain.readable_bytes - HEADER_SIZE)
-            else:
-                self._start_other(request, kind, sector, data_in, data_out)
-        except GuestMemoryError as error:
-            self._refuse(request, S_IOERR, f"request of head {chain.head} outside memory: {error}")
+                data_in, request.status_address = _split_tail(writable)
+            if chain.readable_bytes < HEADER_SIZE:
+                self._refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
+                continue
+            address, length = readable[0]
+            try:
+                if length == HEADER_SIZE:
+                    kind, _, sector = unpack_header(address, _HEADER)
+                else:
+                    kind, _, sector = _unpack_header(self._read_all(readable, HEADER_SIZE))
+                if kind == T_IN:
+                    length = chain.writable_bytes - 1
+                    ready = self._prepare_io(request, _READ, sector, data_in, length)
+                elif kind == T_OUT:
+                    length = chain.readable_bytes - HEADER_SIZE
+                    ready = self._prepare_io(request, _WRITE, sector, _skip(readable, HEADER_SIZE), length)
+                else:
+                    self._start_other(request, kind, sector, data_in, starting)
+                    continue
+            except GuestMemoryError as error:
+                self._refuse(request, S_IOERR, f"request of head {chain.head} outside memory: {error}")
+                continue
+            if ready:
+                starting.append(request)
+        ended = self.backend.submit_all(starting, merge=self.options.request_merging)
+        if ended:
+            self._give_back(queue, ended)
 
     def _read_all(self, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
         """The first `count` bytes of a scatter list."""
@@ -323,29 +322,26 @@ class VirtioBlk(VirtioDevice):
             out += self.memory.read(address, min(length, count - len(out)))
         return bytes(out)
 
-    def _start_io(
+    def _prepare_io(
         self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
-    ) -> None:
-        """IN or OUT of `length` bytes at `sector`."""
+    ) -> bool:
+        """Make `request` IN or OUT of `length` bytes at `sector`; False where it has been refused."""
         offset = sector * SECTOR
-        backend = self.backend
         if (
             length % SECTOR
-            or offset + length > backend.node.size
+            or offset + length > self.backend.node.size
             or len(data) > self._seg_max
             or self._size_max
             or op is not _READ
         ) and not self._io_allowed(request, op, sector, data, length):
-            return
-        direction = _FROM_DEVICE if op is _READ else _TO_DEVICE
-        request.dma = dma = self.memory.map(data, direction)
+            return False
+        request.dma = dma = self.memory.map(data, _FROM_DEVICE if op is _READ else _TO_DEVICE)
         request.op = op
         request.offset = offset
         request.length = length
         request.vectors = dma.views
-        request.flags = _NO_FLAGS
         request.done = self._io_done
-        backend.submit(request)
+        return True
 
     def _io_allowed(
         self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
@@ -367,6 +363,28 @@ class VirtioBlk(VirtioDevice):
             return True
         self._refuse(request, S_IOERR, reason, op, clause=clause)
         return False
+
+    def _give_back(self, queue: VirtQueue, ended: Sequence[Request]) -> None:
+        """Requests of one batch have ended well."""
+        used: list[tuple[Chain, int]] = []
+        write_byte = self.memory.write_byte
+        for request in ended:
+            if TYPE_CHECKING:
+                assert isinstance(request, BlkRequest)
+                assert request.dma is not None
+            if not queue.open:
+                self._io_done(request)
+                continue
+            chain = request.chain
+            request.dma.unmap(request.length)
+            request.dma = None
+            try:
+                write_byte(request.status_address, S_OK)
+            except GuestMemoryError:
+                self._finish(request, S_OK, filled=True)
+            else:
+                used.append((chain, chain.writable_bytes))
+        queue.finish(used)
 
     def _io_done(self, request: Request) -> None:
         """A read, write or flush is over."""
@@ -393,13 +411,14 @@ class VirtioBlk(VirtioDevice):
         kind: int,
         sector: int,
         data_in: list[tuple[int, int]],
-        data_out: list[tuple[int, int]],
+        starting: list[Request],
     ) -> None:
-        """Everything but IN and OUT."""
+        """Everything but IN and OUT; what is to be submitted is added to `starting`."""
         if kind == BlkType.VIRTIO_BLK_T_FLUSH:
             self._flush(request, sector)
+            starting.append(request)
         elif kind in _RANGE_OPS:
-            self._ranges(request, BlkType(kind), data_out)
+            starting += self._ranges(request, BlkType(kind))
         elif kind == BlkType.VIRTIO_BLK_T_GET_ID:
             serial = self.options.serial.encode().ljust(ID_BYTES, b"\0")
             self._answer(request, data_in, serial)
@@ -419,9 +438,7 @@ class VirtioBlk(VirtioDevice):
         request.op = Op.FLUSH
         request.offset = request.length = 0
         request.vectors = ()
-        request.flags = _NO_FLAGS
         request.done = self._io_done
-        self.backend.submit(request)
 
     def _answer(self, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes) -> None:
         """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
@@ -452,32 +469,36 @@ class VirtioBlk(VirtioDevice):
 
     # --- discard, write zeroes, secure erase (VIRTIO 1.4 §5.2.6)
 
-    def _ranges(self, request: BlkRequest, kind: BlkType, data_out: list[tuple[int, int]]) -> None:
+    def _ranges(self, request: BlkRequest, kind: BlkType) -> list[RangePart]:
+        """The parts of a discard, write-zeroes or secure-erase request; none where it has been refused."""
         feature, op = _RANGE_OPS[kind]
         if not self._has(feature):
             self._refuse(request, S_UNSUPP, f"{kind.name} without {feature.name}", op)
-            return
+            return []
         size = request.chain.readable_bytes - HEADER_SIZE
         limit, most = self._range_limits(op)
         if not size or size % SEGMENT_SIZE:
             self._refuse(request, S_IOERR, f"{kind.name} with {size} bytes of segments", op)
-            return
+            return []
         if size // SEGMENT_SIZE > most:
             self._refuse(request, S_IOERR, f"{kind.name} with {size // SEGMENT_SIZE} segments of {most}", op)
-            return
-        data = self._read_all(data_out, size)
+            return []
+        data = self._read_all(_skip(request.chain.readable, HEADER_SIZE), size)
         segments = list(_SEGMENT.iter_unpack(data))
         status, reason = self._check_segments(op, segments, limit)
         if status != S_OK:
             self._refuse(request, status, f"{kind.name}: {reason}", op, data=data)
-            return
+            return []
         request.op = op
+        request.error = 0
         request.parts = len(segments)
+        parts = []
         for sector, count, flags in segments:
             wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
             part = RangePart(op, sector * SECTOR, count * SECTOR, (), wanted, self._part_done)
             part.whole = request
-            self.backend.submit(part)
+            parts.append(part)
+        return parts
 
     def _range_limits(self, op: Op) -> tuple[int, int]:
         """Most sectors of a segment and most segments of a request."""
@@ -539,7 +560,7 @@ class VirtioBlk(VirtioDevice):
         chain = request.chain
         queue = request.queue
         if queue.resetting or self.resetting or self.stopped:
-            queue.finish(request, 0)
+            queue.finish(((chain, 0),))
             return
         if self.paused:
             self.put_off.append(partial(self._finish, request, status, filled=filled, reachable=reachable))
@@ -557,4 +578,4 @@ class VirtioBlk(VirtioDevice):
         except GuestMemoryError as error:
             self._violation(OPERATION, f"status byte of head {chain.head} outside memory: {error}")
             reachable = False
-        queue.finish(request, written if reachable else 0)
+        queue.finish(((chain, written if reachable else 0),))

@@ -134,12 +134,11 @@ class HoldingDevice(VirtioDevice):
         else:
             self.violations.report("test", f"write at {offset}", self.name)
 
-    def handle(self, queue: VirtQueue, chain: Chain) -> None:
-        request = HeldRequest(queue, chain)
-        queue.in_flight[chain.head] = request
-        self.held.append(request)
-        if self.immediate:
-            self.give_back()
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        for chain in chains:
+            self.held.append(HeldRequest(queue, chain))
+            if self.immediate:
+                self.give_back()
 
     def give_back(self, number: int = 0) -> None:
         """Complete the held request `number`, its writable part filled with its head."""
@@ -148,7 +147,7 @@ class HoldingDevice(VirtioDevice):
         for address, length in chain.writable:
             if self.memory.contains(address, length, write=True):
                 self.memory.write(address, bytes([chain.head & 0xFF]) * length)
-        request.queue.finish(request, chain.writable_bytes)
+        request.queue.finish(((chain, chain.writable_bytes),))
 
 
 class SharedMemory:

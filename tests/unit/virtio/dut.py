@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -89,7 +90,6 @@ class TestDevice(VirtioDevice):
         """What was written, by number of the job."""
         self.batches: list[int] = []
         """How many buffers each batch had; a buffer that comes alone is in none."""
-        self.in_batch = False
         self.config = bytearray(config)
         self.resets = 0
 
@@ -102,23 +102,16 @@ class TestDevice(VirtioDevice):
     def device_was_reset(self) -> None:
         self.resets += 1
 
-    def begin_batch(self) -> None:
-        self.in_batch = True
-        self.batches.append(0)
-
-    def end_batch(self) -> None:
-        self.in_batch = False
-
-    def handle(self, queue: VirtQueue, chain: Chain) -> None:
-        job = Job(chain, queue, self.mode, len(self.taken))
-        self.taken.append(job)
-        if self.in_batch:
-            self.batches[-1] += 1
-        queue.in_flight[chain.head] = job
-        if job.mode is Mode.AT_ONCE:
-            self.complete(job)
-        else:
-            self.waiting.append(job)
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        if len(chains) > 1:
+            self.batches.append(len(chains))
+        for chain in chains:
+            job = Job(chain, queue, self.mode, len(self.taken))
+            self.taken.append(job)
+            if job.mode is Mode.AT_ONCE:
+                self.complete(job)
+            else:
+                self.waiting.append(job)
 
     def complete(self, job: Job) -> None:
         """Fill the first part of the buffer and give it back."""
@@ -139,7 +132,7 @@ class TestDevice(VirtioDevice):
                 at += len(view)
             dma.unmap(written)
         self.done[job.number] = written
-        job.queue.finish(job, written)
+        job.queue.finish(((job.chain, written),))
 
     def cancel(self, queue: VirtQueue) -> None:
         for job in [job for job in self.waiting if job.mode is Mode.NEVER and job.queue is queue]:

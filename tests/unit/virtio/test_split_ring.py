@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.memory import BouncedRegion, GuestMemory
 from devmodels.trace import EventKind, TraceEvent, Tracer
-from devmodels.virtio.split import RingError, SplitRing
+from devmodels.virtio.split import Chain, RingError, SplitRing
 from tests.unit.virtio.dut import NEEDS_RESET, Mode, pattern
 from tests.unit.virtio.hostile import EDITS, Edit, chain, table_of
 from tests.unit.virtio.model import (
@@ -264,15 +266,15 @@ def test_the_driver_sees_each_batch_while_the_next_is_worked_on() -> None:
     seen: list[int] = []
     handle = r.device.handle
 
-    def look(queue: object, chain: object) -> None:
+    def look(queue: object, chains: Sequence[Chain]) -> None:
         seen.append(r.driver.used_idx)
-        handle(r.queue, chain)  # type: ignore[arg-type]
+        handle(r.queue, chains)
 
     r.device.handle = look  # type: ignore[method-assign]
     for _ in range(40):
         r.place([(DATA, 16)])
     r.expose()
-    assert seen == [0] * 16 + [16] * 16 + [32] * 8
+    assert seen == [0, 16, 32]
 
 
 def test_one_doorbell_is_one_notification() -> None:
@@ -299,9 +301,9 @@ def test_flags_say_that_no_notification_is_needed_while_the_device_looks() -> No
     seen: list[int] = []
     handle = r.device.handle
 
-    def look(queue: object, chain: object) -> None:
+    def look(queue: object, chains: Sequence[Chain]) -> None:
         seen.append(r.driver.used_flags)
-        handle(r.queue, chain)  # type: ignore[arg-type]
+        handle(r.queue, chains)
 
     r.device.handle = look  # type: ignore[method-assign]
     r.send([(DATA, 16)])
@@ -314,11 +316,11 @@ def test_a_buffer_that_comes_while_the_device_works_needs_no_notification() -> N
     handle = r.device.handle
     late: list[Buffer] = []
 
-    def one_more(queue: object, chain: object) -> None:
+    def one_more(queue: object, chains: Sequence[Chain]) -> None:
         if not late:
             late.append(r.place([(DATA, 16)]))
             assert not r.driver.expose()
-        handle(r.queue, chain)  # type: ignore[arg-type]
+        handle(r.queue, chains)
 
     r.device.handle = one_more  # type: ignore[method-assign]
     r.send([(DATA, 16)])
@@ -427,7 +429,7 @@ def test_a_misaligned_part_needs_a_reset(part: int, align: int) -> None:
         parts = list(r.parts)
         parts[part] += off
         with pytest.raises(RingError) as caught:
-            SplitRing(r.memory, 8, (parts[0], parts[1], parts[2]), 0)
+            SplitRing(r.memory, 8, (parts[0], parts[1], parts[2]), 0, {})
         assert caught.value.clause == "VIRTIO 1.4 §2.7.1"
 
 
@@ -439,16 +441,16 @@ def test_a_part_outside_memory_needs_a_reset(part: int, address: int, kind: Kind
     parts = list(r.parts)
     parts[part] = address
     with pytest.raises(RingError, match="outside memory"):
-        SplitRing(r.memory, 8, (parts[0], parts[1], parts[2]), 0)
+        SplitRing(r.memory, 8, (parts[0], parts[1], parts[2]), 0, {})
 
 
 def test_a_used_ring_in_read_only_memory_needs_a_reset() -> None:
     r = rig(8)
     rom = BouncedRegion(0x8000_0000, 4096, lambda _a, n: bytes(n), lambda _a, _d: None, readonly=True)
     r.memory.add(rom)
-    SplitRing(r.memory, 8, (0x8000_0000, 0x8000_0000, r.parts[2]), 0)
+    SplitRing(r.memory, 8, (0x8000_0000, 0x8000_0000, r.parts[2]), 0, {})
     with pytest.raises(RingError, match="read-only"):
-        SplitRing(r.memory, 8, (*r.parts[:2], 0x8000_0000), 0)
+        SplitRing(r.memory, 8, (*r.parts[:2], 0x8000_0000), 0, {})
 
 
 @kinds
@@ -513,9 +515,9 @@ def test_memory_may_move_while_a_buffer_is_handled(features: int) -> None:
     r = rig(8, features)
     handle = r.device.handle
 
-    def move(queue: object, chain: object) -> None:
+    def move(queue: object, chains: Sequence[Chain]) -> None:
         move_ring(r)
-        handle(r.queue, chain)  # type: ignore[arg-type]
+        handle(r.queue, chains)
 
     r.device.handle = move  # type: ignore[method-assign]
     for _ in range(3):
@@ -526,7 +528,7 @@ def test_memory_may_move_while_a_buffer_is_handled(features: int) -> None:
 def test_an_embedder_whose_memory_is_nowhere_gets_a_violation_not_an_exception() -> None:
     memory = GuestMemory()
     with pytest.raises(RingError):
-        SplitRing(memory, 8, (0, 0, 0), 0)
+        SplitRing(memory, 8, (0, 0, 0), 0, {})
 
 
 def test_a_doorbell_takes_a_bounded_number_of_descriptors_in_one_go() -> None:
