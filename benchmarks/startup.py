@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 QEMU = "qemu-system-x86_64"
 QEMU_PROBE = f"{QEMU} (TCG, q35): exec to its first qtest reply"
 TIMEOUT = 20.0
+IN_A_ROW = 10
 DISK_SIZE = 64 << 20
 FIRMWARE_SIZE = 65536
 RESET_VECTOR = 0xFFF0
@@ -93,6 +94,11 @@ def _accept(process: subprocess.Popen[bytes], listener: socket.socket, deadline:
     raise ConnectionError("it made no connection")
 
 
+def in_process_once() -> float:
+    """Seconds for one of `IN_A_ROW` machines that a process makes one after the other, as a suite of tests does."""
+    return statistics.mean(fresh_machine.first_request() for _ in range(IN_A_ROW))
+
+
 def new_process_once() -> float:
     """Seconds from the exec of a new Python to its machine's first completed request."""
     start = time.perf_counter()
@@ -131,9 +137,7 @@ class Starts:
 def probes() -> list[Probe]:
     """What is compared; the last is the peer."""
     return [
-        Probe(
-            "devmodels: fresh machine to its first completed request, in process", fresh_machine.first_request
-        ),
+        Probe("devmodels: fresh machine to its first completed request, in process", in_process_once),
         Probe("devmodels: the same, from the exec of a new process", new_process_once),
         Probe(QEMU_PROBE, qemu_once),
     ]
