@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.virtio.constants import Status
-from devmodels.virtio.device import VirtioDevice, VirtQueue
+from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.queue import VirtQueue
 
 log = logging.getLogger("devmodels.vhost-user")
 

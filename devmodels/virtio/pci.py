@@ -18,7 +18,8 @@ from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
 from devmodels.registers.state import nest, unnest
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET
-from devmodels.virtio.device import VirtioDevice, VirtQueue
+from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.queue import VirtQueue
 
 VENDOR_ID = 0x1AF4
 """PCI vendor of virtio devices, VIRTIO 1.4 §4.1.2."""

@@ -22,7 +22,8 @@ from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iocontext.polling import Poller
 from devmodels.memory import GuestMemory
-from devmodels.virtio.device import VirtioDevice, VirtQueue
+from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.split import Chain
 
 GET_FEATURES = 1

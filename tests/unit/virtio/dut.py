@@ -9,7 +9,8 @@ from enum import Enum
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.memory import Direction, GuestMemory, GuestMemoryError
-from devmodels.virtio.device import CORE_FEATURES, VirtioDevice, VirtQueue
+from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
+from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.split import Chain
 
 IN_ORDER = 1 << 35

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from devmodels.conformance import ViolationLog
 from devmodels.memory import GuestMemory
-from devmodels.virtio.device import CORE_FEATURES, VirtQueue
+from devmodels.virtio.device import CORE_FEATURES
+from devmodels.virtio.queue import VirtQueue
 from tests.unit.virtio.dut import IN_ORDER, TestDevice
 from tests.unit.virtio.model import VERSION_1, Buffer, DriverRing, Form, Vector, area_sizes
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory

@@ -1,0 +1,175 @@
+"""One virtqueue of a device: its set-up by the driver, its ring while it runs, and what is in flight.
+
+VIRTIO 1.4 §2.6: enabling, used buffer notifications, and the reset of one queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from devmodels.virtio.split import Chain, RingError, SplitRing
+from devmodels.virtio.state import ChainState, QueueState
+
+if TYPE_CHECKING:
+    from devmodels.virtio.device import VirtioDevice
+
+
+class VirtQueue:
+    """One virtqueue: what the driver set up, its ring once it runs, and its in-flight table (by head)."""
+
+    __slots__ = (
+        "_resetting",
+        "desc",
+        "device",
+        "driver",
+        "enabled",
+        "flush_due",
+        "in_flight",
+        "index",
+        "max_size",
+        "name",
+        "on_clear",
+        "on_idle",
+        "open",
+        "owner",
+        "polled",
+        "ring",
+        "size",
+    )
+
+    def __init__(self, owner: VirtioDevice, index: int, max_size: int) -> None:
+        self.owner = owner
+        self.index = index
+        self.name = f"{owner.name} queue {index}"
+        self.max_size = max_size
+        self.in_flight: dict[int, Chain] = {}
+        self.open = False
+        """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
+        self._resetting = False
+        self.polled = False
+        self.on_idle: Callable[[], None] | None = None
+        self.on_clear: Callable[[], None] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Back to the state after reset (VIRTIO 1.4 §2.6.1.1.1)."""
+        self.size = self.max_size
+        self.desc = 0
+        self.driver = 0
+        self.device = 0
+        self.enabled = False
+        self.ring: SplitRing | None = None
+        self.resetting = False
+        self.flush_due = False
+        if self.on_clear is not None:
+            self.on_clear()
+
+    def start(self, *, last_avail: int = 0, used_idx: int = 0) -> bool:
+        """Build the ring from what the driver wrote; False, and the device needs a reset, where it is impossible."""
+        owner = self.owner
+        try:
+            self.ring = SplitRing(
+                owner.memory,
+                self.size,
+                (self.desc, self.driver, self.device),
+                owner.driver_features,
+                self.in_flight,
+                strict=owner.violations.strict,
+                last_avail=last_avail,
+                used_idx=used_idx,
+            )
+        except RingError as error:
+            owner.ring_broken(self, error)
+            return False
+        self.settle_open()
+        return True
+
+    @property
+    def resetting(self) -> bool:
+        """Whether the queue is being reset by itself (VIRTIO 1.4 §2.6.1)."""
+        return self._resetting
+
+    @resetting.setter
+    def resetting(self, value: bool) -> None:
+        self._resetting = value
+        self.settle_open()
+
+    def settle_open(self) -> None:
+        """Set `open`, of which something has changed."""
+        owner = self.owner
+        self.open = self.ring is not None and not (
+            self._resetting or owner.resetting or owner.stopped or owner.paused
+        )
+
+    def finish(self, used: Sequence[tuple[Chain, int]]) -> None:
+        """Give buffers back, each with the number of bytes written; the driver sees it at the end of this turn."""
+        owner = self.owner
+        in_flight = self.in_flight
+        for chain, _ in used:
+            del in_flight[chain.head]
+        ring = self.ring
+        if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
+            owner.settle(self)
+        else:
+            try:
+                ring.push(used)
+            except RingError as error:
+                owner.ring_broken(self, error)
+            if not self.flush_due:
+                self.flush_due = True
+                owner.context.call_soon(self.flush)
+        if self.on_idle is not None and not in_flight:
+            self.stop_when_idle(self.on_idle)
+
+    def stop_when_idle(self, stopped: Callable[[], None]) -> None:
+        """Take no more buffers; call `stopped` once everything taken has been given back and shown."""
+        self.enabled = False
+        if self.in_flight:
+            self.on_idle = stopped
+            return
+        self.on_idle = None
+        self.flush()
+        stopped()
+
+    def flush(self) -> None:
+        """Publish what has been given back, and notify where the driver asked for it; later, while paused."""
+        self.flush_due = False
+        if not self.owner.paused:
+            self.show()
+
+    def show(self) -> None:
+        """Publish what has been given back, and notify where the driver asked for it."""
+        ring = self.ring
+        owner = self.owner
+        if ring is None or self._resetting or owner.resetting or owner.stopped:
+            return
+        try:
+            if ring.publish():
+                owner.notify_used(self.index)
+        except RingError as error:
+            owner.ring_broken(self, error)
+
+    def save(self) -> QueueState:
+        """The queue's state, everything given back shown."""
+        self.show()
+        ring = None if self.ring is None else self.ring.save()
+        in_flight = [
+            ChainState(chain.head, chain.readable, chain.writable) for chain in self.in_flight.values()
+        ]
+        return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
+
+    def restore(self, state: QueueState) -> None:
+        """Take what `save` gave; requests that were in flight start again."""
+        self.size, self.desc, self.driver, self.device = state.size, state.desc, state.driver, state.device
+        self.enabled = state.enabled
+        ring = state.ring
+        if ring is None or not self.start(last_avail=ring.last_avail, used_idx=ring.used_idx):
+            return
+        assert self.ring is not None
+        self.ring.take_over(ring)
+        chains = [Chain(saved.head, list(saved.readable), list(saved.writable)) for saved in state.in_flight]
+        self.in_flight.update((chain.head, chain) for chain in chains)
+        owner = self.owner
+        owner.handle(self, chains)
+        owner.context.call_soon(lambda: owner.process(self))
