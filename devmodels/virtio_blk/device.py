@@ -385,7 +385,8 @@ class VirtioBlk(VirtioDevice):
                 self._finish(request, S_OK, filled=True)
             else:
                 used.append((chain, chain.writable_bytes))
-        queue.finish(used)
+        if used:
+            queue.finish(used)
 
     def _io_done(self, request: Request) -> None:
         """A read, write or flush is over."""
