@@ -27,7 +27,7 @@ from devmodels.virtio.constants import (
     Status,
 )
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.split import Chain, RingError
+from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
 
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA

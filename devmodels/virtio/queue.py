@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from devmodels.virtio.split import Chain, RingError, SplitRing
+from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio.split import SplitRing
 from devmodels.virtio.state import ChainState, QueueState
 
 if TYPE_CHECKING:

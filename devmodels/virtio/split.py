@@ -26,53 +26,15 @@ from devmodels.virtio.layout import (
     avail_size,
     used_size,
 )
+from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, MAX_CHAIN_BYTES, MAX_TABLE, Chain, RingError
 from devmodels.virtio.state import RingState
 from devmodels.wire import Codec
 
 _DESC = Codec.ints(VIRTQ_DESC).layout
 _unpack_from = _DESC.unpack_from
-_WRITE_OR_INDIRECT = VIRTQ_DESC_F_WRITE | VIRTQ_DESC_F_INDIRECT
-MAX_CHAIN_BYTES = 1 << 32
-MAX_TABLE = 65536
-"""Entries of an indirect table that a 16-bit `next` can name."""
-COMMON_CHAIN_LIMIT = 1024
-"""How many descriptors a chain may have on commonly used devices, whatever the queue's size."""
-
-Fetch = Callable[[int], tuple[int, ...]]
-
-
-class RingError(Exception):
-    """The driver broke the ring: `clause` and `summary` of the violation, `data` the bytes concerned."""
-
-    def __init__(self, clause: str, summary: str, data: bytes = b"") -> None:
-        super().__init__(f"{summary} ({clause})")
-        self.clause = clause
-        self.summary = summary
-        self.data = data
-
-
-class Chain:
-    """One buffer: `readable` and `writable` are (guest address, length) in the driver's order.
-
-    `readable_bytes` and `writable_bytes` are their sums; `head` names the buffer in the used ring.
-    """
-
-    __slots__ = ("head", "readable", "readable_bytes", "writable", "writable_bytes")
-
-    def __init__(
-        self,
-        head: int,
-        readable: list[tuple[int, int]] | None = None,
-        writable: list[tuple[int, int]] | None = None,
-    ) -> None:
-        self.head = head
-        self.readable = readable or []
-        self.writable = writable or []
-        self.readable_bytes = sum(length for _, length in self.readable)
-        self.writable_bytes = sum(length for _, length in self.writable)
-
-
 _new_chain = Chain.__new__
+_WRITE_OR_INDIRECT = VIRTQ_DESC_F_WRITE | VIRTQ_DESC_F_INDIRECT
+Fetch = Callable[[int], tuple[int, ...]]
 
 
 class SplitRing:

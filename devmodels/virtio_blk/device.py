@@ -25,7 +25,7 @@ from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.split import Chain
+from devmodels.virtio.ring import Chain
 from devmodels.virtio_blk.config import VirtioBlkOptions, build_config, offered_features
 from devmodels.virtio_blk.layout import (
     ID_BYTES,

@@ -24,7 +24,7 @@ from devmodels.iocontext.polling import Poller
 from devmodels.memory import GuestMemory
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.split import Chain
+from devmodels.virtio.ring import Chain
 
 GET_FEATURES = 1
 SET_FEATURES = 2

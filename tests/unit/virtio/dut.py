@@ -11,7 +11,7 @@ from devmodels.iocontext import IoContext
 from devmodels.memory import Direction, GuestMemory, GuestMemoryError
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio.split import Chain
+from devmodels.virtio.ring import Chain
 
 IN_ORDER = 1 << 35
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 1, 2, 4, 8, 64, 128

@@ -9,7 +9,8 @@ import pytest
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.memory import BouncedRegion, GuestMemory
 from devmodels.trace import EventKind, TraceEvent, Tracer
-from devmodels.virtio.split import Chain, RingError, SplitRing
+from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio.split import SplitRing
 from tests.unit.virtio.dut import NEEDS_RESET, Mode, pattern
 from tests.unit.virtio.hostile import EDITS, Edit, chain, table_of
 from tests.unit.virtio.model import (
