@@ -1,30 +1,22 @@
-"""A virtio device over PCI, as an operating system's driver brings it up (VIRTIO 1.4 §3.1, §4.1, modern interface).
+"""A virtio device as an operating system's driver brings it up (VIRTIO 1.4 §3.1), over any transport.
 
-Order: reset and wait for 0, ACKNOWLEDGE, DRIVER, features, FEATURES_OK and read it back, queues with their vectors,
+Order: reset and wait for 0, ACKNOWLEDGE, DRIVER, features, FEATURES_OK and read it back, queues with their interrupts,
 DRIVER_OK.  A device that sets NEEDS_RESET is noticed at its configuration interrupt, or when a wait is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from enum import Enum
-from functools import partial
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import (
-    ISR_CONFIG,
-    ISR_QUEUE,
-    MAX_QUEUE_SIZE,
-    Feature,
-    Field,
-    Status,
-)
-from guestsim.drivers.pci import Msix, PciFunction
-from guestsim.drivers.virtio_registers import VirtioRegisters
+from guestsim.drivers.layouts import MAX_QUEUE_SIZE, Feature, Field, Status
+from guestsim.drivers.transport import Interrupts, Transport
+from guestsim.drivers.virtio_pci import PciTransport
 from guestsim.drivers.virtqueue import QueueOptions, SplitQueue
 from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
 
 if TYPE_CHECKING:
+    from guestsim.drivers.pci import PciFunction
     from guestsim.guest import Guest
 
 FEATURE_BITS = 128
@@ -51,26 +43,15 @@ class FeaturesRefusedError(GuestError):
     """The device did not keep FEATURES_OK: it cannot work with what was accepted (VIRTIO 1.4 §2.2.2)."""
 
 
-class Interrupts(Enum):
-    """How a driver hears of used buffers and configuration changes."""
-
-    MSIX = "msix"
-    INTX = "intx"
-    POLLING = "polling"
-
-
-class VirtioDevice(VirtioRegisters):
-    """One virtio function and its driver's state.
+class VirtioDevice:
+    """One virtio device and its driver's state.
 
     `features` is what was negotiated; `queues` the queues in use, by index.  `queue_interrupts` and `config_changes`
     count what the interrupt handlers were called for; `on_config_change` is called after each change.
     """
 
     __slots__ = (
-        "_intx",
         "_mode",
-        "_msix",
-        "_vectors",
         "config_changes",
         "features",
         "guest",
@@ -79,15 +60,13 @@ class VirtioDevice(VirtioRegisters):
         "on_config_change",
         "queue_interrupts",
         "queues",
+        "transport",
     )
 
-    def __init__(self, guest: Guest, function: PciFunction) -> None:
-        super().__init__(function)
+    def __init__(self, guest: Guest, transport: Transport) -> None:
         self.guest = guest
+        self.transport = transport
         self._mode = Interrupts.POLLING
-        self._msix: Msix | None = None
-        self._intx: int | None = None
-        self._vectors: dict[int, int] = {}
         self.features: frozenset[int] = frozenset()
         self.offered: frozenset[int] = frozenset()
         self.queues: dict[int, SplitQueue] = {}
@@ -96,15 +75,50 @@ class VirtioDevice(VirtioRegisters):
         self.needs_reset = False
         self.on_config_change: Callable[[], None] | None = None
 
+    def __str__(self) -> str:
+        return str(self.transport)
+
+    @property
+    def pci(self) -> PciTransport:
+        """The transport, which is PCI; GuestError where it is another."""
+        if not isinstance(self.transport, PciTransport):
+            raise GuestError(f"{self} is not on PCI")
+        return self.transport
+
+    @property
+    def function(self) -> PciFunction:
+        """The PCI function that the device is; GuestError where it is none."""
+        return self.pci.function
+
+    def get(self, register: str) -> int:
+        """Read a register by the name that it has in the common configuration over PCI (§4.1.4.3)."""
+        return self.transport.get(register)
+
+    def set(self, register: str, value: int) -> None:
+        """Write a register by the name that it has in the common configuration over PCI (§4.1.4.3)."""
+        self.transport.set(register, value)
+
+    @property
+    def status(self) -> Status:
+        """The device status field."""
+        return Status(self.transport.read_status())
+
+    def add_status(self, bits: Status) -> None:
+        """Set bits of the device status field, keeping those that are set."""
+        self.transport.write_status(self.status | bits)
+
+    def read_config(self, fields: Iterable[Field]) -> list[int]:
+        """Fields of the device-specific configuration, all of one moment (§2.5)."""
+        return self.transport.read_config(fields)
+
     # --- bringing up and down
 
     async def reset(self) -> None:
         """Reset the device and wait until it says so; chains in flight are forgotten (§2.4, §4.1.4.3.2)."""
-        self.set("device_status", 0)
-        await self.guest.wait_until(
-            lambda: self.get("device_status") == 0, f"{self.function} to finish its reset"
-        )
-        self._disconnect()
+        transport = self.transport
+        transport.write_status(0)
+        await self.guest.wait_until(lambda: transport.read_status() == 0, f"{self} to finish its reset")
+        transport.disconnect()
         for queue in self.queues.values():
             queue.free()
         self.queues.clear()
@@ -118,108 +132,43 @@ class VirtioDevice(VirtioRegisters):
         """
         self.add_status(Status.ACKNOWLEDGE)
         self.add_status(Status.DRIVER)
-        self.offered = self._read_features()
+        bits = self.transport.read_features()
+        self.offered = frozenset(bit for bit in range(FEATURE_BITS) if bits >> bit & 1)
         if Feature.VERSION_1 not in self.offered:
             self.add_status(Status.FAILED)
-            raise GuestCheckError("VIRTIO 1.4 §6.2", f"{self.function}: VERSION_1 is not offered")
+            raise GuestCheckError("VIRTIO 1.4 §6.2", f"{self}: VERSION_1 is not offered")
         self.features = self.offered & frozenset(understood) | frozenset(force)
         self.write_features(self.features)
         self.add_status(Status.FEATURES_OK)
         if not self.status & Status.FEATURES_OK:
             self.add_status(Status.FAILED)
             names = ", ".join(str(bit) for bit in sorted(self.features))
-            raise FeaturesRefusedError(f"{self.function} refused the features {names} (VIRTIO 1.4 §2.2.2)")
-
-    def _read_features(self) -> frozenset[int]:
-        bits = 0
-        for select in range(FEATURE_BITS // 32):
-            self.set("device_feature_select", select)
-            bits |= self.get("device_feature") << 32 * select
-        return frozenset(bit for bit in range(FEATURE_BITS) if bits >> bit & 1)
+            raise FeaturesRefusedError(f"{self} refused the features {names} (VIRTIO 1.4 §2.2.2)")
 
     def write_features(self, features: Collection[int]) -> None:
         """Write the features accepted."""
-        bits = sum(1 << bit for bit in features)
-        for select in range(FEATURE_BITS // 32):
-            self.set("driver_feature_select", select)
-            self.set("driver_feature", bits >> 32 * select & 0xFFFF_FFFF)
+        self.transport.write_features(sum(1 << bit for bit in features))
 
     def connect(self, mode: Interrupts, queues: int) -> None:
         """Arrange for interrupts: before the queues are set up, with how many there will be."""
         self._mode = mode
-        if mode is Interrupts.MSIX:
-            self._connect_msix(queues)
-        elif mode is Interrupts.INTX:
-            self._intx = self.function.interrupt_pin
-            if not self._intx:
-                raise GuestError(f"{self.function} has no interrupt pin")
-            self.guest.interrupts.connect(self.function.slot, self._intx, self._on_line)
-
-    def _connect_msix(self, queues: int) -> None:
-        """Entry 0 for configuration changes, one for each queue from 1 on; shared where there are too few."""
-        msix = self._msix = self.function.msix()
-        if msix is None:
-            raise GuestError(f"{self.function} has no MSI-X capability")
-        interrupts = self.guest.interrupts
-        for entry in range(min(queues + 1, msix.size)):
-            vector = interrupts.allocate(partial(self._on_message, entry), f"{self.function} entry {entry}")
-            self._vectors[entry] = vector
-            msix.program(entry, *interrupts.message(vector))
-        msix.enable()
-        self._map_vector("config_msix_vector", 0)
-
-    def _queue_entry(self, index: int) -> int:
-        entries = len(self._vectors)
-        return 1 + index % (entries - 1) if entries > 1 else 0
-
-    def _map_vector(self, register: str, entry: int) -> None:
-        """Map an event to an MSI-X entry and read it back (§4.1.5.1.2.2)."""
-        self.set(register, entry)
-        if self.get(register) != entry:
-            raise GuestError(f"{self.function} could not map {register} to entry {entry}")
-
-    def _disconnect(self) -> None:
-        if self._msix is not None:
-            self._msix.disable()
-            self._msix = None
-        for vector in self._vectors.values():
-            self.guest.interrupts.free(vector)
-        self._vectors.clear()
-        if self._intx is not None:
-            self.guest.interrupts.disconnect(self.function.slot, self._intx, self._on_line)
-            self._intx = None
-
-    @property
-    def vectors(self) -> dict[int, int]:
-        """MSI-X table entry to the guest's vector."""
-        return dict(self._vectors)
+        self.transport.connect(mode, queues, self)
 
     def setup_queue(self, index: int, size: int | None = None) -> SplitQueue:
-        """Set queue `index` up, with `size` entries or as many as the device allows, and enable it (§4.1.5.1.3)."""
-        self.set("queue_select", index)
-        limit = self.get("queue_size")
+        """Set queue `index` up, with `size` entries or as many as the device allows, and enable it (§2.6, §3.1.1)."""
+        transport = self.transport
+        limit = transport.queue_limit(index)
         if not limit:
-            raise GuestError(f"{self.function} has no queue {index}")
+            raise GuestError(f"{self} has no queue {index}")
         if limit & limit - 1 or limit > MAX_QUEUE_SIZE:
-            raise GuestCheckError("VIRTIO 1.4 §4.1.4.3.1", f"{self.function} queue {index}: size {limit}")
-        if self.get("queue_enable"):
-            raise GuestCheckError(
-                "VIRTIO 1.4 §4.1.4.3.1", f"{self.function} queue {index} is enabled after reset"
-            )
-        size = min(size or limit, limit)
-        self.set("queue_size", size)
-        queue = SplitQueue(self.guest.memory, index, size, self._notifier(index), self._queue_options())
-        for register, address in zip(
-            ("queue_desc", "queue_driver", "queue_device"), queue.addresses, strict=True
-        ):
-            self.set(register, address)
-        if self._vectors:
-            self._map_vector("queue_msix_vector", self._queue_entry(index))
+            raise GuestCheckError("VIRTIO 1.4 §4.1.4.3.1", f"{self} queue {index}: size {limit}")
+        size = limit if transport.fixed_queue_size else min(size or limit, limit)
+        queue = SplitQueue(self.guest.memory, index, size, transport.notifier(index), self._queue_options())
         if self._mode is Interrupts.POLLING:
             queue.disable_interrupts()
         else:
             queue.enable_interrupts()
-        self.set("queue_enable", 1)
+        transport.enable_queue(index, size, queue.addresses)
         self.queues[index] = queue
         return queue
 
@@ -229,21 +178,6 @@ class VirtioDevice(VirtioRegisters):
             indirect=Feature.INDIRECT_DESC in self.features,
             in_order=Feature.IN_ORDER in self.features,
         )
-
-    def _notifier(self, index: int) -> Callable[[int], None]:
-        """What notifies the device of queue `index`, which is selected (§4.1.5.2)."""
-        bar = self._notify.bar
-        offset = self.get("queue_notify_off") * self._multiplier
-        size = 4 if Feature.NOTIFICATION_DATA in self.features else 2
-        if offset + size > self._notify.length:
-            raise GuestCheckError(
-                "VIRTIO 1.4 §4.1.4.4.1", f"{self.function} queue {index}: notified out of bounds"
-            )
-        at = self._notify.offset + offset
-        name = self.get("queue_notif_config_data") if Feature.NOTIF_CONFIG_DATA in self.features else index
-        if size == 2:
-            return lambda _available: bar.write(at, 2, name)
-        return lambda available: bar.write(at, 4, available << 16 | name)
 
     def sees_needs_reset(self) -> bool:
         """Ask the device whether it has set NEEDS_RESET."""
@@ -256,14 +190,11 @@ class VirtioDevice(VirtioRegisters):
 
     async def reset_queue(self, index: int, size: int | None = None) -> SplitQueue:
         """Reset one queue, wait for it, and set it up anew (§2.6.1); its chains in flight are forgotten."""
-        self.set("queue_select", index)
-        self.set("queue_reset", 1)
-
-        def is_reset() -> bool:
-            self.set("queue_select", index)
-            return self.get("queue_reset") == 0
-
-        await self.guest.wait_until(is_reset, f"{self.function} queue {index} to finish its reset")
+        transport = self.transport
+        transport.reset_queue(index)
+        await self.guest.wait_until(
+            lambda: not transport.queue_in_reset(index), f"{self} queue {index} to finish its reset"
+        )
         self.queues.pop(index).free()
         return self.setup_queue(index, size)
 
@@ -283,24 +214,15 @@ class VirtioDevice(VirtioRegisters):
         while queue.poll():
             queue.enable_interrupts()
 
-    def _on_message(self, entry: int) -> None:
-        for index, queue in tuple(self.queues.items()):
-            if self._queue_entry(index) == entry:
-                self.queue_interrupts += 1
-                self._service(queue)
-        if entry == 0:
-            self._on_config()
+    def on_used(self, queues: Collection[int] | None) -> None:
+        """An interrupt for `queues`, or for any of them."""
+        self.queue_interrupts += 1
+        for index in tuple(self.queues) if queues is None else queues:
+            if index in self.queues:
+                self._service(self.queues[index])
 
-    def _on_line(self) -> bool:
-        isr = self.isr.read(Field(0, 1))
-        if isr & ISR_QUEUE:
-            self.queue_interrupts += 1
-            self.service()
-        if isr & ISR_CONFIG:
-            self._on_config()
-        return bool(isr)
-
-    def _on_config(self) -> None:
+    def on_config(self) -> None:
+        """A configuration interrupt."""
         self.config_changes += 1
         self.sees_needs_reset()
         if self.on_config_change is not None:
@@ -324,4 +246,4 @@ class VirtioDevice(VirtioRegisters):
             if not self.sees_needs_reset():
                 raise
         if self.needs_reset and not ready():
-            raise NeedsResetError(f"waited for {what}: {self.function} has set NEEDS_RESET")
+            raise NeedsResetError(f"waited for {what}: {self} has set NEEDS_RESET")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
+from guestsim.drivers import virtio_bus
 from guestsim.drivers.blk_operation import (
     Answer,
     Operation,
@@ -31,20 +32,16 @@ from guestsim.drivers.layouts import (
     BlkStatus,
     Feature,
 )
-from guestsim.drivers.pci import scan
-from guestsim.drivers.virtio import RING_FEATURES, Interrupts, VirtioDevice
-from guestsim.drivers.virtio_registers import MODERN_ID_BASE, VENDOR_ID
+from guestsim.drivers.transport import Interrupts
+from guestsim.drivers.virtio import RING_FEATURES, VirtioDevice
 from guestsim.errors import GuestCheckError, GuestError
 from guestsim.memory import Segment
 
 if TYPE_CHECKING:
-    from guestsim.drivers.pci import PciFunction
+    from guestsim.drivers.transport import Transport
     from guestsim.drivers.virtqueue import SplitQueue
     from guestsim.guest import Guest
     from guestsim.memory import Memory
-
-DEVICE_ID = 2
-PCI_IDS = (MODERN_ID_BASE + DEVICE_ID, 0x1001)
 
 BLK_FEATURES = RING_FEATURES | (frozenset(BlkFeature) - {BlkFeature.ZONED})
 """What this driver understands."""
@@ -99,7 +96,7 @@ class Pending:
 
 
 class VirtioBlk:
-    """Driver of one virtio-blk function.
+    """Driver of one virtio-blk device, on any transport.
 
     Offsets and lengths are in bytes.  `indirect` says whether requests go through indirect tables where that was
     negotiated; a vCPU uses the queue with its own number unless a caller names another.  `on_answer` hears of every
@@ -108,9 +105,9 @@ class VirtioBlk:
 
     __slots__ = ("_config", "_pending", "device", "guest", "indirect", "interrupts", "on_answer")
 
-    def __init__(self, guest: Guest, function: PciFunction) -> None:
+    def __init__(self, guest: Guest, transport: Transport) -> None:
         self.guest = guest
-        self.device = VirtioDevice(guest, function)
+        self.device = VirtioDevice(guest, transport)
         self.device.on_config_change = self._forget_config
         self.indirect = True
         self.interrupts = Interrupts.POLLING
@@ -143,7 +140,7 @@ class VirtioBlk:
         self._config = None
         count = self.config["num_queues"] if BlkFeature.MQ in device.features else 1
         if not count:
-            raise GuestCheckError("VIRTIO 1.4 §5.2.4", f"{device.function}: num_queues is 0")
+            raise GuestCheckError("VIRTIO 1.4 §5.2.4", f"{device}: num_queues is 0")
         if queues is not None:
             count = min(count, queues)
         device.connect(interrupts, count)
@@ -202,10 +199,9 @@ class VirtioBlk:
 
     def set_write_cache(self, *, on: bool) -> None:
         """Switch between write-back and write-through (§5.2.6.1); CONFIG_WCE must have been negotiated."""
-        config = self.device.config
-        if config is None or BlkFeature.CONFIG_WCE not in self.device.features:
+        if BlkFeature.CONFIG_WCE not in self.device.features:
             raise GuestError("CONFIG_WCE was not negotiated")
-        config.write(BLK_CONFIG["writeback"], int(on))
+        self.device.transport.write_config(BLK_CONFIG["writeback"], int(on))
         self._config = None
 
     # --- requests
@@ -394,11 +390,9 @@ def _check(operation: Operation, answer: Answer) -> None:
         )
 
 
-def find(guest: Guest) -> list[PciFunction]:
-    """The virtio-blk functions of the machine, modern and transitional, in order (§4.1.2)."""
-    return [
-        function for function in scan(guest) if function.vendor == VENDOR_ID and function.device in PCI_IDS
-    ]
+def find(guest: Guest) -> list[Transport]:
+    """The virtio-blk devices of the machine, in order."""
+    return virtio_bus.find(guest, virtio_bus.BLOCK)
 
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from guestsim import workload
 from guestsim.drivers.layouts import BlkFeature, Feature
-from guestsim.drivers.virtio import Interrupts
+from guestsim.drivers.transport import Interrupts
 from guestsim.drivers.virtio_blk import BLK_FEATURES
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
@@ -165,7 +165,7 @@ async def wait_for(world: World, step: Step) -> Outcome:
         await world.guest.settle()
         return Outcome("wait until nothing happens", needs_reset=device.sees_needs_reset())
     if what == "needs-reset":
-        await world.guest.wait_until(device.sees_needs_reset, f"{device.function} to set NEEDS_RESET")
+        await world.guest.wait_until(device.sees_needs_reset, f"{device} to set NEEDS_RESET")
         return Outcome("wait for NEEDS_RESET", f"status {int(device.status):#04x}", needs_reset=True)
     name = world.device_name(step.device)
     seen = world.config_changes_seen[name]

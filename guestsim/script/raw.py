@@ -5,11 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import BLK_CONFIG, DESC, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Field
+from guestsim.drivers.layouts import BLK_CONFIG, DESC, DESC_INDIRECT, DESC_NEXT, DESC_WRITE
+from guestsim.drivers.virtio_pci import ISR
+from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.errors import GuestError, GuestTimeoutError
 from guestsim.script.outcome import Outcome
 
 if TYPE_CHECKING:
+    from guestsim.drivers.virtio import VirtioDevice
     from guestsim.drivers.virtqueue import SplitQueue
     from guestsim.script.schema import Descriptor, Place, Step
     from guestsim.script.world import World
@@ -59,14 +62,20 @@ def _access_device(world: World, step: Step, place: Place, value: int | None) ->
             return device.get(place.register)
         device.set(place.register, value)
         return value
-    if place.config is not None or place.isr is not None:
-        structure = device.config if place.config is not None else device.isr
-        if structure is None:
-            raise GuestError("the device has no configuration structure")
-        field = BLK_CONFIG[place.config] if place.config is not None else Field(0, 1)
+    if place.config is not None:
+        field = BLK_CONFIG[place.config]
         if value is None:
-            return structure.read(field)
-        structure.write(field, value)
+            return device.read_config([field])[0]
+        device.transport.write_config(field, value)
+        return value
+    return _access_pci(device, place, value)
+
+
+def _access_pci(device: VirtioDevice, place: Place, value: int | None) -> int:
+    if place.isr is not None:
+        if value is None:
+            return device.pci.read_isr()
+        _modern(device).isr.write(ISR, value)
         return value
     if place.pci is not None:
         if value is None:
@@ -76,8 +85,8 @@ def _access_device(world: World, step: Step, place: Place, value: int | None) ->
     assert place.bar is not None
     if place.window:
         if value is None:
-            return device.window_read(place.bar, place.offset, place.size)
-        device.window_write(place.bar, place.offset, place.size, value)
+            return _modern(device).window_read(place.bar, place.offset, place.size)
+        _modern(device).window_write(place.bar, place.offset, place.size, value)
         return value
     bar = device.function.bars.get(place.bar)
     if bar is None:
@@ -86,6 +95,12 @@ def _access_device(world: World, step: Step, place: Place, value: int | None) ->
         return bar.read(place.offset, place.size)
     bar.write(place.offset, place.size, value)
     return value
+
+
+def _modern(device: VirtioDevice) -> ModernPci:
+    if not isinstance(device.transport, ModernPci):
+        raise GuestError(f"{device} has no modern interface on PCI")
+    return device.transport
 
 
 async def get(world: World, step: Step) -> Outcome:
@@ -107,7 +122,7 @@ async def notify(world: World, step: Step) -> Outcome:
     it = step.notify
     assert it is not None
     value = it.queue if it.value is None else it.value
-    world.driver(step.device).device.notify(it.queue, value, it.size)
+    world.driver(step.device).device.transport.notify(it.queue, value, it.size)
     await world.guest.settle()
     return Outcome(f"notify with {value:#x} in queue {it.queue}'s register")
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from guestsim.drivers.pci import ConfigSpace, PciFunction
-from guestsim.drivers.virtio_blk import PCI_IDS, VirtioBlk
+from guestsim.drivers.virtio_blk import VirtioBlk
+from guestsim.drivers.virtio_bus import BLOCK, device_id
+from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
@@ -122,11 +124,11 @@ class World:
         device = self.device_name(device)
         if device not in self.drivers:
             function = PciFunction(self.guest, ConfigSpace(self.target), *self._slots[device])
-            if function.device not in PCI_IDS:
+            if device_id(function) != BLOCK:
                 raise GuestError(
                     f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
                 )
-            self.drivers[device] = VirtioBlk(self.guest, function)
+            self.drivers[device] = VirtioBlk(self.guest, ModernPci(self.guest, function))
             self.config_changes_seen[device] = 0
         return self.drivers[device]
 

@@ -8,7 +8,7 @@ import pytest
 
 from guestsim.disk import Disk
 from guestsim.drivers import virtio_blk
-from guestsim.drivers.virtio import Interrupts
+from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 
 from .machines import machine, sector_pattern

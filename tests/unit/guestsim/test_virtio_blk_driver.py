@@ -7,7 +7,8 @@ import pytest
 from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
 from guestsim.drivers.layouts import BlkFeature, Feature
-from guestsim.drivers.virtio import FeaturesRefusedError, Interrupts, NeedsResetError
+from guestsim.drivers.transport import Interrupts
+from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_blk import DroppedError, Operation, RequestError, VirtioBlk
 from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
 from guestsim.guest import SECOND, Guest

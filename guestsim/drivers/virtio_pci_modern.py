@@ -1,8 +1,8 @@
-"""The registers of a virtio function: structures found by PCI capabilities (VIRTIO 1.4 §4.1.4), fields by name."""
+"""The modern interface of virtio over PCI: structures found by capabilities (VIRTIO 1.4 §4.1.4), fields by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,18 @@ from guestsim.drivers.layouts import (
     PCI_CAP,
     PCI_CFG_DATA,
     CapType,
+    Feature,
     Field,
-    Status,
 )
 from guestsim.drivers.pci import CAP_VENDOR
+from guestsim.drivers.virtio_pci import ISR, PciTransport
 from guestsim.errors import GuestCheckError
 
 if TYPE_CHECKING:
     from guestsim.drivers.pci import Bar, PciFunction
+    from guestsim.guest import Guest
 
-VENDOR_ID = 0x1AF4
-MODERN_ID_BASE = 0x1040
+FEATURE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,20 @@ class Structure:
             self.bar.write(at, field.size, value)
 
 
-class VirtioRegisters:
-    """The structures of one virtio function, whose BARs this places; `config` is None where it has no such structure.
+class ModernPci(PciTransport):
+    """One virtio function by its modern interface; a `Transport`. `config` is None where it has no such structure.
 
     Raises `GuestCheckError` where a structure is missing or lies beyond its BAR.
     """
 
-    __slots__ = ("_multiplier", "_notify", "_pci_cfg", "common", "config", "function", "isr")
+    __slots__ = ("_features", "_multiplier", "_notify", "_pci_cfg", "common", "config", "isr")
 
-    def __init__(self, function: PciFunction) -> None:
-        self.function = function
-        function.place_bars()
+    legacy = False
+    fixed_queue_size = False
+
+    def __init__(self, guest: Guest, function: PciFunction) -> None:
+        super().__init__(guest, function)
+        self._features = 0
         self._multiplier = 0
         self._pci_cfg: int | None = None
         found = self._find_structures()
@@ -111,26 +115,102 @@ class VirtioRegisters:
         """Write a register of the common configuration by its name in §4.1.4.3."""
         self.common.write(COMMON_CFG[register], value)
 
-    @property
-    def status(self) -> Status:
-        """The device status field."""
-        return Status(self.get("device_status"))
+    def read_isr(self) -> int:
+        """Read the ISR status, which clears it and lowers the line (§4.1.4.5)."""
+        return self.isr.read(ISR)
 
-    def add_status(self, bits: Status) -> None:
-        """Set bits of the device status field, keeping those that are set."""
-        self.set("device_status", self.status | bits)
+    # --- status, features, configuration
+
+    def read_status(self) -> int:
+        """The device status field."""
+        return self.get("device_status")
+
+    def write_status(self, value: int) -> None:
+        """Write the device status field."""
+        self.set("device_status", value)
+
+    def read_features(self) -> int:
+        """The feature bits offered."""
+        bits = 0
+        for select in range(FEATURE_WORDS):
+            self.set("device_feature_select", select)
+            bits |= self.get("device_feature") << 32 * select
+        return bits
+
+    def write_features(self, bits: int) -> None:
+        """Accept feature bits."""
+        self._features = bits
+        for select in range(FEATURE_WORDS):
+            self.set("driver_feature_select", select)
+            self.set("driver_feature", bits >> 32 * select & 0xFFFF_FFFF)
 
     def read_config(self, fields: Iterable[Field]) -> list[int]:
         """Fields of the device-specific configuration, all of one generation (§2.5.1)."""
-        if self.config is None:
-            raise GuestCheckError("VIRTIO 1.4 §4.1.4.6", f"{self.function}: no DEVICE capability")
+        config = self._config()
         wanted = list(fields)
         for _ in range(100):
             before = self.get("config_generation")
-            values = [self.config.read(field) for field in wanted]
+            values = [config.read(field) for field in wanted]
             if self.get("config_generation") == before:
                 return values
         raise GuestCheckError("VIRTIO 1.4 §2.5", f"{self.function}: the configuration never holds still")
+
+    def write_config(self, field: Field, value: int) -> None:
+        """Write a field of the device-specific configuration."""
+        self._config().write(field, value)
+
+    def _config(self) -> Structure:
+        if self.config is None:
+            raise GuestCheckError("VIRTIO 1.4 §4.1.4.6", f"{self}: no DEVICE capability")
+        return self.config
+
+    # --- queues
+
+    def queue_limit(self, index: int) -> int:
+        """How many entries queue `index` may have; 0 where there is no such queue."""
+        self.set("queue_select", index)
+        limit = self.get("queue_size")
+        if limit and self.get("queue_enable"):
+            raise GuestCheckError("VIRTIO 1.4 §4.1.4.3.1", f"{self} queue {index} is enabled after reset")
+        return limit
+
+    def notifier(self, index: int) -> Callable[[int], None]:
+        """What notifies the device of queue `index` (§4.1.5.2)."""
+        self.set("queue_select", index)
+        bar = self._notify.bar
+        offset = self.get("queue_notify_off") * self._multiplier
+        size = 4 if self._has(Feature.NOTIFICATION_DATA) else 2
+        if offset + size > self._notify.length:
+            raise GuestCheckError("VIRTIO 1.4 §4.1.4.4.1", f"{self} queue {index}: notified out of bounds")
+        at = self._notify.offset + offset
+        name = self.get("queue_notif_config_data") if self._has(Feature.NOTIF_CONFIG_DATA) else index
+        if size == 2:
+            return lambda _state: bar.write(at, 2, name)
+        return lambda state: bar.write(at, 4, state << 16 | name)
+
+    def _has(self, feature: Feature) -> bool:
+        return bool(self._features >> feature & 1)
+
+    def enable_queue(self, index: int, size: int, addresses: Sequence[int]) -> None:
+        """Tell the device of queue `index` and make it live (§4.1.5.1.3)."""
+        self.set("queue_select", index)
+        self.set("queue_size", size)
+        for register, address in zip(("queue_desc", "queue_driver", "queue_device"), addresses, strict=True):
+            self.set(register, address)
+        self.map_queue(index)
+        self.set("queue_enable", 1)
+
+    def reset_queue(self, index: int) -> None:
+        """Begin to reset one queue (§4.1.4.3.2)."""
+        self.set("queue_select", index)
+        self.set("queue_reset", 1)
+
+    def queue_in_reset(self, index: int) -> bool:
+        """Whether a queue's reset is still going on."""
+        self.set("queue_select", index)
+        return self.get("queue_reset") != 0
+
+    # --- below the driver
 
     def window_read(self, bar: int, offset: int, size: int) -> int:
         """Read a register of a BAR through the PCI configuration access capability (§4.1.4.9)."""
@@ -144,9 +224,7 @@ class VirtioRegisters:
 
     def _open_window(self, bar: int, offset: int, size: int) -> int:
         if self._pci_cfg is None:
-            raise GuestCheckError(
-                "VIRTIO 1.4 §4.1.4.9.1", f"{self.function}: no PCI configuration access capability"
-            )
+            raise GuestCheckError("VIRTIO 1.4 §4.1.4.9.1", f"{self}: no PCI configuration access capability")
         self.function.write(self._pci_cfg + PCI_CAP["bar"].offset, 1, bar)
         self.function.write(self._pci_cfg + PCI_CAP["offset"].offset, 4, offset)
         self.function.write(self._pci_cfg + PCI_CAP["length"].offset, 4, size)
