@@ -276,6 +276,9 @@ class DmaMap:
 
 
 _new_map = DmaMap.__new__
+Window = tuple[int, int, memoryview]
+"""First address, end, and the bytes between."""
+NOWHERE: Window = (0, 0, memoryview(b""))
 
 
 class GuestMemory:
@@ -522,12 +525,33 @@ class GuestMemory:
         The result is good until `generation` changes; its offset must be that of one of the structures.
         """
         size = layout.size
-        pieces = self._pieces(address, count * size, write=False)
+        view = self.view(address, count * size)
+        if view is not None:
+            return partial(layout.unpack_from, view)
+        return lambda offset: layout.unpack(self.read(address + offset, size))
+
+    def window(self, address: int) -> Window:
+        """The region at `address` for code that looks at guest memory again and again before anything else happens.
+
+        An empty one where it is not both readable and writable through a view, or while somebody observes.
+        """
+        if not self.observed:
+            for base, end, view, _ in self._plain:
+                if base <= address < end:
+                    return base, end, view
+        return NOWHERE
+
+    def view(self, address: int, length: int) -> memoryview | None:
+        """The guest's own bytes to look at, or None where they can only be copied or somebody observes reads.
+
+        GuestMemoryError where any of them is not there.  The result is good until `generation` changes.
+        """
+        pieces = self._pieces(address, length, write=False)
         if len(pieces) == 1 and self.trace is None:
             region, start, length = pieces[0]
             if region.view is not None:
-                return partial(layout.unpack_from, region.view[start : start + length])
-        return lambda offset: layout.unpack(self.read(address + offset, size))
+                return region.view[start : start + length]
+        return None
 
 
 def _cast(view: memoryview, code: str) -> memoryview[int]:

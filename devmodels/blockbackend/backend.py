@@ -18,22 +18,23 @@ from functools import partial
 from types import TracebackType
 
 from devmodels.blockbackend.fitting import Fitting
-from devmodels.blockbackend.merge import bring_together, joins, take_run, touching
+from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
-from devmodels.iocontext import DONE, Cancelled, ClockKind, Coro, Event, Task
+from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Coro[None]]
+Read = tuple[int, Sequence[memoryview], int]
+"""Offset, vectors and their length together."""
 
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""
 
-_READ = Op.READ
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 
 
@@ -81,6 +82,8 @@ class BlockBackend:
         self._run_state = run_state
         self._write_cache = write_cache
         self._handlers: list[Handler] = []
+        self._plain = False
+        """Whether the node takes requests as they are."""
         self._batch = _Batch(self)
         self._waiting: deque[Request] = deque()
         self._aside = 0 if run_state is None or run_state.running else _STOPPED
@@ -135,61 +138,34 @@ class BlockBackend:
             if self._waiting:
                 self._go_on()
 
-    def submit_all(self, requests: Sequence[Request], *, merge: bool = True) -> list[Request]:
-        """Start `requests`, neighbours merged; returns those that have ended well at once, in order.
+    def read_now(self, reads: Sequence[Read], *, merge: bool = True) -> int:
+        """Do the first of `reads`, each (offset, vectors, length), that need no waiting; returns how many.
 
-        For them `done` is not called; for the others, as with `submit`.
+        They have been done well and are accounted.  The others are for `submit`, which also says what is wrong
+        with them; with `merge`, so are neighbours that `batch` would make one request of.
         """
-        if self._aside or self.trace is not None or (merge and touching(requests)):
-            self._submit_slowly(requests, merge)
-            return []
-        ended: list[Request] = []
-        nbytes = 0
+        if self._aside or self.trace is not None or not self._plain:
+            return 0
+        if merge and len(reads) > 1:
+            ends = {offset + length for offset, _, length in reads}
+            if not ends.isdisjoint([offset for offset, _, _ in reads]):
+                return 0
         started = self._now()
         size = self.node.size
-        read = self._handlers[_READ]
-        self._aside = _BUSY
+        node_reads = self.node.read_now
+        done = nbytes = 0
         try:
-            for request in requests:
-                request.started_ns = started
-                end = request.offset + request.length
-                if request.op is _READ and 0 <= request.offset <= end <= size and self._aside == _BUSY:
-                    try:
-                        work = read(request)
-                    except Exception as error:
-                        self.in_flight[request] = None
-                        self._complete(request, self._errno(request, error))
-                        continue
-                    if work is DONE:
-                        request.error = 0
-                        nbytes += request.length
-                        ended.append(request)
-                        continue
-                    self.in_flight[request] = None
-                    self._step(request, work)
-                else:
-                    self.in_flight[request] = None
-                    if self._aside == _BUSY:
-                        self._dispatch(request)
-                    else:
-                        self._waiting.append(request)
-        finally:
-            if ended:
-                # Nobody hears of them before this.
-                self.stats.account_reads(len(ended), nbytes, (self._now() - started) * len(ended))
-            self._aside &= ~_BUSY
-            if self._waiting:
-                self._go_on()
-        return ended
-
-    def _submit_slowly(self, requests: Sequence[Request], merge: bool) -> None:
-        if merge:
-            with self._batch:
-                for request in requests:
-                    self.submit(request)
-        else:
-            for request in requests:
-                self.submit(request)
+            for offset, vectors, length in reads:
+                if offset < 0 or offset + length > size or not node_reads(offset, vectors, length):
+                    break
+                done += 1
+                nbytes += length
+        except Exception as error:
+            # As a request it fails by itself, and is told with its errno.
+            logger.debug("%s: read of %d bytes at %d: %s", self.name, length, offset, error)
+        if done:
+            self.stats.account_reads(done, nbytes, (self._now() - started) * done)
+        return done
 
     def batch(self) -> _Batch:
         """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
@@ -253,6 +229,7 @@ class BlockBackend:
         """Set the table of handlers, so that a request pays only for what is switched on."""
         limits = self.node.limits
         fits = limits.request_alignment == 1 and not limits.max_transfer
+        self._plain = fits
         to = self.node if fits else Fitting(self.node)
         flush = self.node.flush
         handlers: list[Handler] = [to.read, to.write, flush, to.discard, to.write_zeroes, to.secure_erase]

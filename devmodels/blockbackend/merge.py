@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from operator import attrgetter
 
 from devmodels.blockbackend.node import BlockLimits
@@ -16,22 +15,15 @@ _offset = attrgetter("offset")
 _kind = attrgetter("op", "flags")
 
 
-def touching(requests: Sequence[Request]) -> bool:
-    """Whether one of `requests` begins where another one ends."""
-    if len(requests) < 2:
-        return False
-    ends = {request.offset + request.length for request in requests}
-    ends.discard(0)  # A flush has no place.
-    return not ends.isdisjoint(map(_offset, requests))
-
-
 def bring_together(waiting: deque[Request]) -> bool:
     """Put neighbours of one kind next to each other, as far as nobody can see that.
 
     Nothing passes a flush or an erasure.  Between those all keep their order where one of them changes what another
     one touches.  False, with nothing changed, where no request begins where another one ends.
     """
-    if not touching(waiting):
+    ends = {request.offset + request.length for request in waiting}
+    ends.discard(0)  # A flush has no place.
+    if ends.isdisjoint(map(_offset, waiting)):
         return False
     ordered: list[Request] = []
     group: list[Request] = []

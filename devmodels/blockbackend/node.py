@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.ranges import RangeLock
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import is_zero
-from devmodels.iocontext import Coro, IoContext, Lock
+from devmodels.iocontext import IoContext, Lock
 
 SECTOR = 512
 _numbers = itertools.count()
@@ -71,12 +71,16 @@ class BlockNode:
         """Whether zeroing with MAY_UNMAP, or a discard, can really free space."""
         return False
 
-    def read(self, request: Request) -> Coro[None]:
-        """Fill the vectors with `length` bytes from `offset`.
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+        """Fill `vectors`, together `length` bytes, from `offset` if that takes no waiting; False where it does.
 
-        An `async def`, or, since reads are what there is most of, a function that returns `DONE` where it could do
-        everything at once and a coroutine otherwise.
+        Reads are what there is most of, and most find their data at hand: for them no request has to be made.
+        The range has been checked as for a `Request`.  After False the vectors may hold anything.
         """
+        return False
+
+    async def read(self, request: Request) -> None:
+        """Fill the vectors with `length` bytes from `offset`."""
         raise unsupported(request.op)
 
     async def write(self, request: Request) -> None:

@@ -13,11 +13,10 @@ Everything but `post` belongs to the context's own thread.
 
 from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
 from devmodels.iocontext.polling import Poller
-from devmodels.iocontext.primitives import DONE, Cancelled, Coro, Event, Future, Lock, Parkable, Task
+from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
 from devmodels.iocontext.workers import WorkerShare
 
 __all__ = [
-    "DONE",
     "Cancelled",
     "ClockKind",
     "Coro",

@@ -38,26 +38,6 @@ Coro = Coroutine[Parkable, None, T]
 """A coroutine that awaits only what an IoContext offers."""
 
 
-class _Done(Coroutine[Parkable, None, None]):
-    __slots__ = ()
-
-    def send(self, _value: None) -> Parkable:
-        raise StopIteration
-
-    def throw(self, *_error: object) -> Parkable:
-        raise RuntimeError("it has ended already")
-
-    def close(self) -> None:
-        pass
-
-    def __await__(self) -> Generator[Parkable, None, None]:
-        yield from ()
-
-
-DONE: Coro[None] = _Done()
-"""A coroutine that has ended: what a method returns which could do all of its work at once."""
-
-
 class Future(Generic[T]):
     """A result that comes later; any number of coroutines may await it."""
 

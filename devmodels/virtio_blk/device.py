@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.blockbackend.backend import BlockBackend
+from devmodels.blockbackend.backend import BlockBackend, Read
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
-from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.memory import NOWHERE, Direction, DmaMap, GuestMemory, GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
@@ -47,6 +47,7 @@ _LIFETIME = Codec.ints(LIFETIME).layout
 HEADER_SIZE = _HEADER.size
 SEGMENT_SIZE = _SEGMENT.size
 _unpack_header = _HEADER.unpack
+_unpack_header_from = _HEADER.unpack_from
 
 S_OK = int(BlkStatus.VIRTIO_BLK_S_OK)
 S_IOERR = int(BlkStatus.VIRTIO_BLK_S_IOERR)
@@ -266,7 +267,58 @@ class VirtioBlk(VirtioDevice):
     # --- requests
 
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
-        """Parse requests and submit them together; reads and writes take the short way."""
+        """Answer the reads that need no waiting; make requests of the others and submit them together."""
+        done = self._read_now(queue, chains)
+        if done < len(chains):
+            self._submit(queue, chains[done:] if done else chains)
+
+    def _read_now(self, queue: VirtQueue, chains: Sequence[Chain]) -> int:
+        """How many of the first `chains` have been answered: reads of the usual shape whose data was at hand.
+
+        A read of the usual shape has its header, its data and its status byte in one piece each.  Whatever else there
+        is, or is wrong, is left to `_submit`, which judges everything anew.
+        """
+        if self._size_max or not queue.open:
+            return 0
+        window = self.memory.window
+        base, end, ram = data_base, data_end, data_ram = NOWHERE
+        reads: list[Read] = []
+        answers: list[tuple[memoryview, int]] = []
+        for chain in chains:
+            if len(chain.writable) != 2 or len(chain.readable) != 1:
+                break
+            ((header, header_length),) = chain.readable
+            (data, length), (status, status_length) = chain.writable
+            if not base <= header < end:
+                base, end, ram = window(header)
+            if not data_base <= data < data_end:
+                data_base, data_end, data_ram = window(data)
+            if (
+                header_length != HEADER_SIZE
+                or status_length != 1
+                or length % SECTOR
+                or header + HEADER_SIZE > end
+                or data + length > data_end
+                or not base <= status < end
+            ):
+                break
+            kind, _, sector = _unpack_header_from(ram, header - base)
+            if kind != T_IN:
+                break
+            data -= data_base
+            reads.append((sector * SECTOR, (data_ram[data : data + length],), length))
+            answers.append((ram, status - base))
+        if not reads:
+            return 0
+        done = self.backend.read_now(reads, merge=self.options.request_merging)
+        if done:
+            for ram, status in answers[:done]:
+                ram[status] = S_OK
+            queue.finish([(chain, chain.writable_bytes) for chain in chains[:done]])
+        return done
+
+    def _submit(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Parse requests and submit them together."""
         starting: list[Request] = []
         unpack_header = self.memory.unpack
         for chain in chains:
@@ -310,9 +362,13 @@ class VirtioBlk(VirtioDevice):
                 continue
             if ready:
                 starting.append(request)
-        ended = self.backend.submit_all(starting, merge=self.options.request_merging)
-        if ended:
-            self._give_back(queue, ended)
+        if len(starting) > 1 and self.options.request_merging:
+            with self.backend.batch():
+                for each in starting:
+                    self.backend.submit(each)
+        else:
+            for each in starting:
+                self.backend.submit(each)
 
     def _read_all(self, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
         """The first `count` bytes of a scatter list."""
@@ -364,29 +420,6 @@ class VirtioBlk(VirtioDevice):
             return True
         self._refuse(request, S_IOERR, reason, op, clause=clause)
         return False
-
-    def _give_back(self, queue: VirtQueue, ended: Sequence[Request]) -> None:
-        """Requests of one batch have ended well."""
-        used: list[tuple[Chain, int]] = []
-        write_byte = self.memory.write_byte
-        for request in ended:
-            if TYPE_CHECKING:
-                assert isinstance(request, BlkRequest)
-                assert request.dma is not None
-            if not queue.open:
-                self._io_done(request)
-                continue
-            chain = request.chain
-            request.dma.unmap(request.length)
-            request.dma = None
-            try:
-                write_byte(request.status_address, S_OK)
-            except GuestMemoryError:
-                self._finish(request, S_OK, filled=True)
-            else:
-                used.append((chain, chain.writable_bytes))
-        if used:
-            queue.finish(used)
 
     def _io_done(self, request: Request) -> None:
         """A read, write or flush is over."""

@@ -25,7 +25,7 @@ from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
-from devmodels.iocontext import DONE, Coro, IoContext, WorkerShare
+from devmodels.iocontext import IoContext, WorkerShare
 
 T = TypeVar("T")
 
@@ -104,7 +104,16 @@ class FileNode(BlockNode):
 
     # --- reading
 
-    def read(self, request: Request) -> Coro[None]:
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """What the page cache has."""
+        if length > INLINE_MAX:
+            return False
+        try:
+            return os.preadv(self._fd, vectors, offset, self._nowait) == length
+        except OSError:
+            return False
+
+    async def read(self, request: Request) -> None:
         """What the page cache has at once, the rest by a worker."""
         length = request.length
         try:
@@ -115,9 +124,8 @@ class FileNode(BlockNode):
             )
         except OSError:
             done = 0
-        if done == length:
-            return DONE
-        return self._blocking(partial(self._read_rest, request, done))
+        if done != length:
+            await self._blocking(partial(self._read_rest, request, done))
 
     def _read_rest(self, request: Request, done: int) -> None:
         rest = window(request.vectors, done, request.length - done)
@@ -252,12 +260,16 @@ class _DirectFileNode(FileNode):
             ) from None
         self.limits = replace(self.limits, request_alignment=self._align)
 
-    def read(self, request: Request) -> Coro[None]:
-        """Read where `aio` says: with O_DIRECT even a read with RWF_NOWAIT waits for the device."""
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+        """With O_DIRECT even a read with RWF_NOWAIT waits for the device."""
+        return False
+
+    async def read(self, request: Request) -> None:
+        """Read where `aio` says."""
         job = partial(
             direct.read, self._descriptor.fd, request.vectors, request.offset, request.length, self._align
         )
-        return self._blocking(job)
+        await self._blocking(job)
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         length = sum(map(len, vectors))

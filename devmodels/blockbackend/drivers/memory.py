@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import mmap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import ZEROES
-from devmodels.iocontext import DONE, Coro, IoContext
+from devmodels.iocontext import IoContext
 
 CHUNK_SHIFT = 16
 """It is noted which pieces of 64 KiB have been written."""
@@ -60,15 +61,18 @@ class MemoryNode(BlockNode):
         """Zeroes take no memory."""
         return True
 
-    def read(self, request: Request) -> Coro[None]:
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
         """Copy out."""
         view = self._view
-        at = request.offset
-        for vector in request.vectors:
-            end = at + len(vector)
-            vector[:] = view[at:end]
-            at = end
-        return DONE
+        for vector in vectors:
+            end = offset + len(vector)
+            vector[:] = view[offset:end]
+            offset = end
+        return True
+
+    async def read(self, request: Request) -> None:
+        """Copy out."""
+        self.read_now(request.offset, request.vectors, request.length)
 
     async def write(self, request: Request) -> None:
         """Copy in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -10,7 +11,7 @@ from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import NodeOptions, Size
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import clear
-from devmodels.iocontext import DONE, Coro, IoContext
+from devmodels.iocontext import IoContext
 
 
 class NullOptions(NodeOptions, frozen=True, kw_only=True):
@@ -37,11 +38,20 @@ class NullNode(BlockNode):
         assert isinstance(options, NullOptions)
         return cls(options, context)
 
-    def read(self, request: Request) -> Coro[None]:
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
         """Zeroes, or nothing."""
+        if self._latency:
+            return False
+        if self._read_zeroes:
+            clear(vectors)
+        return True
+
+    async def read(self, request: Request) -> None:
+        """Zeroes, or nothing."""
+        if self._latency:
+            await self.context.sleep(self._latency)
         if self._read_zeroes:
             clear(request.vectors)
-        return self.context.sleep(self._latency) if self._latency else DONE
 
     async def write(self, request: Request) -> None:  # noqa: ARG002
         """Forget the payload."""

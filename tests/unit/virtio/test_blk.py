@@ -303,6 +303,37 @@ def test_a_status_that_cannot_be_written_leaves_used_len_at_0(kind: Kind, addres
     assert r.send(IN, 0, room=512).status == OK
 
 
+@pytest.mark.parametrize("part", ["header", "data", "status"])
+@kinds
+def test_a_read_near_an_edge_between_regions_is_served(kind: Kind, part: str) -> None:
+    rig = blk(kind=kind)
+    at = {"header": 0x1000, "data": 0x2000, "status": 0x3000}
+    at[part] = ARENA // 2 - 8 if part != "status" else ARENA // 2
+    rig.plain.store(at["header"], header(IN, 3))
+    sent = rig.place([(at["header"], 16)], [(at["data"], SECTOR), (at["status"], 1)])
+    rig.go()
+    answer = rig.answer(sent)
+    assert (answer.status, answer.length, answer.data) == (
+        OK,
+        SECTOR + 1,
+        rig.disk.data[3 * SECTOR : 4 * SECTOR],
+    )
+
+
+@pytest.mark.parametrize("part", ["header", "data", "status"])
+@kinds
+def test_a_read_over_the_end_of_memory_is_refused(kind: Kind, part: str) -> None:
+    rig = blk(kind=kind)
+    at = {"header": 0x1000, "data": 0x2000, "status": 0x3000}
+    at[part] = ARENA if part == "status" else ARENA - 8
+    rig.plain.store(at["header"], header(IN, 3)[: ARENA - at["header"]])
+    rig.plain.store(0x3000, bytes([UNTOUCHED]))
+    sent = rig.place([(at["header"], 16)], [(at["data"], SECTOR), (at["status"], 1)])
+    rig.go()
+    assert rig.clauses == ["VIRTIO 1.4 §5.2.6.1"]
+    assert sent.length == 0 or rig.plain.load(0x3000, 1) == bytes([IOERR])
+
+
 @kinds
 def test_data_over_the_edge_of_two_regions_is_whole(kind: Kind) -> None:
     r = blk(kind=kind)

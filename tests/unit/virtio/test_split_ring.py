@@ -544,3 +544,30 @@ def test_a_doorbell_takes_a_bounded_number_of_descriptors_in_one_go() -> None:
     r.device.mode = Mode.LATER
     r.device.kick(0)
     assert 0 < len(r.device.taken) < 10
+
+
+@kinds
+@pytest.mark.parametrize("in_table", [False, True], ids=["direct", "table"])
+def test_a_chain_follows_next_even_where_its_neighbours_look_like_one(kind: Kind, in_table: bool) -> None:
+    """Entries 0, 1, 2 would make a whole chain; the driver links 0, 3, 2 and then 0, 1, 4."""
+    for first, second, third in ((0, 3, 2), (0, 1, 4)):
+        r = rig(8, INDIRECT_DESC, kind=kind)
+        entries = {
+            0: (DATA, 16, NEXT, second),
+            1: (DATA + 0x100, 32, WRITE | NEXT, third),
+            2: (DATA + 0x200, 1, WRITE, 0),
+            3: (DATA + 0x300, 64, WRITE | NEXT, third),
+            4: (DATA + 0x400, 2, WRITE, 0),
+        }
+        at = TABLE if in_table else r.parts[0]
+        for number, entry in entries.items():
+            r.plain.pack("<QIHH", at + 16 * number, *entry)
+        if in_table:
+            r.plain.pack("<QIHH", r.parts[0], TABLE, 16 * len(entries), INDIRECT, 0)
+        r.driver.write_entry(0, first)
+        r.driver.move_idx(1)
+        r.device.kick(0)
+        (job,) = r.device.taken
+        assert job.chain.readable == [entries[0][:2]]
+        assert job.chain.writable == [entries[second][:2], entries[third][:2]]
+        assert r.clauses == []
