@@ -313,11 +313,7 @@ def test_a_read_near_an_edge_between_regions_is_served(kind: Kind, part: str) ->
     sent = rig.place([(at["header"], 16)], [(at["data"], SECTOR), (at["status"], 1)])
     rig.go()
     answer = rig.answer(sent)
-    assert (answer.status, answer.length, answer.data) == (
-        OK,
-        SECTOR + 1,
-        rig.disk.data[3 * SECTOR : 4 * SECTOR],
-    )
+    assert answer == Answer(OK, SECTOR + 1, bytes(rig.disk.data[3 * SECTOR : 4 * SECTOR]))
 
 
 @pytest.mark.parametrize("part", ["header", "data", "status"])
