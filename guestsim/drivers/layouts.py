@@ -101,6 +101,20 @@ def used_size(queue_size: int) -> int:
     return USED.size + USED_ELEM.size * queue_size + 2
 
 
+# --- Packed virtqueues (§2.8)
+
+PACKED_AVAIL = 1 << 7
+PACKED_USED = 1 << 15
+
+PACKED_DESC = Layout("vring_packed_desc", addr="Q", len="I", id="H", flags="H")
+PACKED_EVENT = Layout("vring_packed_desc_event", off_wrap="H", flags="H")
+
+EVENT_ENABLE = 0
+EVENT_DISABLE = 1
+EVENT_DESC = 2
+EVENT_FLAGS_MASK = 3
+EVENT_WRAP = 1 << 15
+
 # --- PCI transport (§4.1.4)
 
 

@@ -10,13 +10,16 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import MAX_QUEUE_SIZE, Feature, Field, Status
+from guestsim.drivers.packed import PackedQueue
+from guestsim.drivers.ring import QueueOptions
 from guestsim.drivers.transport import Interrupts, Transport
 from guestsim.drivers.virtio_pci import PciTransport
-from guestsim.drivers.virtqueue import QueueOptions, SplitQueue
+from guestsim.drivers.virtqueue import SplitQueue
 from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
 
 if TYPE_CHECKING:
     from guestsim.drivers.pci import PciFunction
+    from guestsim.drivers.ring import Queue
     from guestsim.guest import Guest
 
 FEATURE_BITS = 128
@@ -26,6 +29,7 @@ RING_FEATURES = frozenset(
         Feature.INDIRECT_DESC,
         Feature.EVENT_IDX,
         Feature.VERSION_1,
+        Feature.RING_PACKED,
         Feature.IN_ORDER,
         Feature.NOTIFICATION_DATA,
         Feature.NOTIF_CONFIG_DATA,
@@ -33,6 +37,11 @@ RING_FEATURES = frozenset(
     }
 )
 """What this driver understands of rings and transport."""
+
+
+def is_queue_size(size: int, *, packed: bool) -> bool:
+    """Whether a queue may have `size` entries: a power of two where its ring is split (§2.7, §2.8.10.1)."""
+    return 1 <= size <= MAX_QUEUE_SIZE and (packed or not size & size - 1)
 
 
 class NeedsResetError(GuestError):
@@ -69,7 +78,7 @@ class VirtioDevice:
         self._mode = Interrupts.POLLING
         self.features: frozenset[int] = frozenset()
         self.offered: frozenset[int] = frozenset()
-        self.queues: dict[int, SplitQueue] = {}
+        self.queues: dict[int, Queue] = {}
         self.queue_interrupts = 0
         self.config_changes = 0
         self.needs_reset = False
@@ -154,16 +163,19 @@ class VirtioDevice:
         self._mode = mode
         self.transport.connect(mode, queues, self)
 
-    def setup_queue(self, index: int, size: int | None = None) -> SplitQueue:
+    def setup_queue(self, index: int, size: int | None = None) -> Queue:
         """Set queue `index` up, with `size` entries or as many as the device allows, and enable it (§2.6, §3.1.1)."""
         transport = self.transport
         limit = transport.queue_limit(index)
         if not limit:
             raise GuestError(f"{self} has no queue {index}")
-        if limit & limit - 1 or limit > MAX_QUEUE_SIZE:
+        packed = Feature.RING_PACKED in self.features
+        if not is_queue_size(limit, packed=packed):
             raise GuestCheckError("VIRTIO 1.4 §4.1.4.3.1", f"{self} queue {index}: size {limit}")
         size = limit if transport.fixed_queue_size else min(size or limit, limit)
-        queue = SplitQueue(self.guest.memory, index, size, transport.notifier(index), self._queue_options())
+        if not is_queue_size(size, packed=packed):
+            raise GuestError(f"{self} queue {index}: size {size}, expected a power of two for a split ring")
+        queue = self._make_queue(index, size, packed=packed)
         if self._mode is Interrupts.POLLING:
             queue.disable_interrupts()
         else:
@@ -172,12 +184,16 @@ class VirtioDevice:
         self.queues[index] = queue
         return queue
 
-    def _queue_options(self) -> QueueOptions:
-        return QueueOptions(
+    def _make_queue(self, index: int, size: int, *, packed: bool) -> Queue:
+        options = QueueOptions(
             event_idx=Feature.EVENT_IDX in self.features,
             indirect=Feature.INDIRECT_DESC in self.features,
             in_order=Feature.IN_ORDER in self.features,
         )
+        memory, notify = self.guest.memory, self.transport.notifier(index)
+        if packed:
+            return PackedQueue(memory, index, size, notify, options)
+        return SplitQueue(memory, index, size, notify, options)
 
     def sees_needs_reset(self) -> bool:
         """Ask the device whether it has set NEEDS_RESET."""
@@ -188,7 +204,7 @@ class VirtioDevice:
         """The driver is ready: the device is live (§3.1.1, step 8)."""
         self.add_status(Status.DRIVER_OK)
 
-    async def reset_queue(self, index: int, size: int | None = None) -> SplitQueue:
+    async def reset_queue(self, index: int, size: int | None = None) -> Queue:
         """Reset one queue, wait for it, and set it up anew (§2.6.1); its chains in flight are forgotten."""
         transport = self.transport
         transport.reset_queue(index)
@@ -205,7 +221,7 @@ class VirtioDevice:
         for queue in self.queues.values():
             self._service(queue)
 
-    def _service(self, queue: SplitQueue) -> None:
+    def _service(self, queue: Queue) -> None:
         """Take used buffers back until none are left after interrupts were asked for again (§2.7.14)."""
         queue.poll()
         if self._mode is Interrupts.POLLING:

@@ -38,8 +38,8 @@ from guestsim.errors import GuestCheckError, GuestError
 from guestsim.memory import Segment
 
 if TYPE_CHECKING:
+    from guestsim.drivers.ring import Queue
     from guestsim.drivers.transport import Transport
-    from guestsim.drivers.virtqueue import SplitQueue
     from guestsim.guest import Guest
     from guestsim.memory import Memory
 
@@ -188,7 +188,7 @@ class VirtioBlk:
         return self.config["capacity"] * SECTOR
 
     @property
-    def queues(self) -> list[SplitQueue]:
+    def queues(self) -> list[Queue]:
         """The queues in use."""
         return list(self.device.queues.values())
 
@@ -238,11 +238,11 @@ class VirtioBlk:
         ring.kick()
         return submitted
 
-    async def _wait_for_room(self, ring: SplitQueue, needed: int) -> None:
+    async def _wait_for_room(self, ring: Queue, needed: int) -> None:
         what = f"{needed} free descriptors in queue {ring.index}"
         await self.device.wait_for(lambda: ring.room >= needed, what)
 
-    def _shape(self, operation: Operation, ring: SplitQueue) -> tuple[list[int], list[int]]:
+    def _shape(self, operation: Operation, ring: Queue) -> tuple[list[int], list[int]]:
         """Lengths of the readable and of the writable segments, within SIZE_MAX and SEG_MAX (§5.2.3)."""
         readable, writable = operation.readable_split, operation.writable_split
         if readable is None:
@@ -268,7 +268,7 @@ class VirtioBlk:
     def _add(
         self,
         operation: Operation,
-        ring: SplitQueue,
+        ring: Queue,
         readable: list[int],
         writable: list[int],
         *,
@@ -301,7 +301,7 @@ class VirtioBlk:
         if self.on_answer is not None:
             self.on_answer(operation, answer)
         if operation.checked:
-            _check(operation, answer)
+            _check(operation, answer, packed=Feature.RING_PACKED in self.device.features)
         return answer
 
     def _release(self, pending: Pending) -> None:
@@ -378,14 +378,14 @@ def _fill(memory: Memory, segments: Iterable[Segment], data: bytes) -> None:
         at += segment.length
 
 
-def _check(operation: Operation, answer: Answer) -> None:
-    """Hold an answer to what §5.2.6 and §2.7.8 say of every request that is well formed."""
+def _check(operation: Operation, answer: Answer, *, packed: bool) -> None:
+    """Hold an answer to what §5.2.6, §2.7.8 and §2.8.4 say of every request that is well formed."""
     if answer.status is not None and answer.status not in set(BlkStatus):
         raise GuestCheckError("VIRTIO 1.4 §5.2.6", f"{operation.name}: status byte {answer.status:#x}")
     if answer.ok and answer.used_length != operation.writable:
         # The driver may rely on the first `len` bytes only: a shorter one doesn't cover the status.
         raise GuestCheckError(
-            "VIRTIO 1.4 §2.7.8.2",
+            f"VIRTIO 1.4 {'§2.8.4' if packed else '§2.7.8.2'}",
             f"{operation.name}: used length {answer.used_length}, the device has written {operation.writable} bytes",
         )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import (
@@ -25,6 +24,7 @@ from guestsim.drivers.layouts import (
     avail_size,
     used_size,
 )
+from guestsim.drivers.ring import Chain, QueueOptions
 from guestsim.errors import GuestCheckError
 
 if TYPE_CHECKING:
@@ -36,38 +36,8 @@ _U16 = struct.Struct("<H")
 _MASK = 0xFFFF
 
 
-class Chain:
-    """A chain that was made available.
-
-    `descriptors` are the entries of the table that it takes; `writable` is how many bytes the device may write
-    (None: a chain put together by hand, which isn't checked); `used_length` is what the
-    device reported, None while the chain is in flight.
-    """
-
-    __slots__ = ("descriptors", "done", "head", "table", "used_length", "writable")
-
-    def __init__(
-        self, head: int, descriptors: Sequence[int], writable: int | None, done: Callable[[int], None] | None
-    ) -> None:
-        self.head = head
-        self.descriptors = descriptors
-        self.writable = writable
-        self.done = done
-        self.table: int | None = None
-        self.used_length: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueueOptions:
-    """What was negotiated for the rings of a device."""
-
-    event_idx: bool = False
-    indirect: bool = False
-    in_order: bool = False
-
-
 class SplitQueue:
-    """One split virtqueue of `size` entries in guest memory, of which it is the owner.
+    """One split virtqueue of `size` entries in guest memory, of which it is the owner; a `Queue`.
 
     `notify(available_index)` tells the device; it is called when the device wants to hear of it.  `kicks` counts the
     notifications sent, `kicks_saved` those the device didn't want.

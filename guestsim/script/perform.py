@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from guestsim.errors import GuestError, RaisedError
-from guestsim.script import control, raw, requests
+from guestsim.script import control, raw, requests, rings
 from guestsim.script.outcome import Outcome, check
 from guestsim.targets import TargetError
 
@@ -63,8 +63,10 @@ _SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
     "allocate": raw.allocate,
     "poke": raw.poke,
     "peek": raw.peek,
-    "table": raw.table,
-    "chain": raw.chain,
+    "table": rings.table,
+    "chain": rings.chain,
+    "packed_table": rings.packed_table,
+    "packed_chain": rings.packed_chain,
 }
 
 

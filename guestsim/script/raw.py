@@ -1,24 +1,19 @@
-"""Steps below the driver: registers, guest memory, descriptors and rings written literally."""
+"""Steps below the driver: registers and guest memory."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import BLK_CONFIG, DESC, DESC_INDIRECT, DESC_NEXT, DESC_WRITE
+from guestsim.drivers.layouts import BLK_CONFIG
 from guestsim.drivers.virtio_pci import ISR
 from guestsim.drivers.virtio_pci_modern import ModernPci
-from guestsim.errors import GuestError, GuestTimeoutError
+from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 
 if TYPE_CHECKING:
     from guestsim.drivers.virtio import VirtioDevice
-    from guestsim.drivers.virtqueue import SplitQueue
-    from guestsim.script.schema import Descriptor, Place, Step
+    from guestsim.script.schema import Place, Step
     from guestsim.script.world import World
-
-_FLAGS = {"next": DESC_NEXT, "write": DESC_WRITE, "indirect": DESC_INDIRECT}
-_USED_TIMEOUT_NS = 2_000_000_000
 
 
 def _where(place: Place) -> str:
@@ -157,66 +152,3 @@ async def peek(world: World, step: Step) -> Outcome:
     data = world.guest.memory.read(world.ram(it.at, it.length), it.length)
     shown = data[:16].hex(" ") + (" …" if len(data) > 16 else "")
     return Outcome(f"read {it.length} bytes of memory at {it.at}", shown, data=data)
-
-
-def _descriptor(world: World, it: Descriptor) -> bytes:
-    flags = it.flags if isinstance(it.flags, int) else sum(_FLAGS[name] for name in it.flags)
-    return DESC.pack(world.address(it.at) & (1 << 64) - 1, it.length, flags, it.next)
-
-
-async def table(world: World, step: Step) -> Outcome:
-    """Write descriptors into memory."""
-    it = step.table
-    assert it is not None
-    base = world.ram(it.at, DESC.size * (1 + max((one.index for one in it.descriptors), default=0)))
-    for one in it.descriptors:
-        world.guest.memory.write(base + DESC.size * one.index, _descriptor(world, one))
-    return Outcome(f"write {len(it.descriptors)} descriptors to {it.at}")
-
-
-async def chain(world: World, step: Step) -> Outcome:
-    """Write descriptors and available ring literally, notify, and see what is used."""
-    it = step.chain
-    assert it is not None
-    device = world.driver(step.device).device
-    queue = device.queues.get(it.queue)
-    if queue is None:
-        raise GuestError(f"queue {it.queue} is not set up, expected one of {sorted(device.queues)}")
-    for one in it.descriptors:
-        queue.write_descriptors(one.index, _descriptor(world, one))
-    if it.avail_flags is not None:
-        queue.write_avail_flags(it.avail_flags)
-    if it.used_event is not None:
-        queue.write_used_event(it.used_event)
-    queue.raw = True
-    queue.collected.clear()
-    for head in it.heads:
-        queue.expose_raw(head)
-    queue.publish(it.advance)
-    if it.notify:
-        queue.notify()
-    expected = step.expected_on(world.target.name).used
-    used = await _collect(world, step, queue, len(expected or ())) if it.notify else []
-    text = f"expose {len(it.descriptors)} descriptors, heads {it.heads}, in queue {it.queue}"
-    shown = ", ".join(f"head {head} length {length}" for head, length in used) or "nothing"
-    status = device.status
-    return Outcome(
-        text, f"used {shown}; status {int(status):#04x}", used=used, needs_reset=device.sees_needs_reset()
-    )
-
-
-async def _collect(world: World, step: Step, queue: SplitQueue, count: int) -> list[tuple[int, int]]:
-    """Wait for `count` used elements, then for what else may come."""
-    device = world.driver(step.device).device
-
-    def enough() -> bool:
-        queue.poll()
-        return len(queue.collected) >= count
-
-    with suppress(GuestTimeoutError):
-        await world.guest.wait_until(
-            lambda: enough() or device.needs_reset, f"{count} used elements", _USED_TIMEOUT_NS
-        )
-    await world.guest.settle()
-    queue.poll()
-    return list(queue.collected)

@@ -52,9 +52,9 @@ def _check_bits(name: str, value: int, size: int) -> None:
 
 
 def _check_queue_size(name: str, size: int | None) -> None:
-    """ValueError unless `size` may be a queue's (VIRTIO 1.4 §2.7)."""
-    if size is not None and (size & size - 1 or size > MAX_QUEUE_SIZE):
-        raise ValueError(f"{name} {size}, expected a power of two from 1 to {MAX_QUEUE_SIZE}")
+    """ValueError unless `size` may be a queue's (VIRTIO 1.4 §2.7, §2.8; a split one's must be a power of two)."""
+    if size is not None and size > MAX_QUEUE_SIZE:
+        raise ValueError(f"{name} {size}, expected 1 to {MAX_QUEUE_SIZE}")
 
 
 # --- the machine
@@ -343,6 +343,58 @@ class Chain(_Part):
     notify: bool = True
 
 
+class PackedDescriptor(_Part):
+    """One descriptor of a packed ring, literally; of an indirect table too, where `flags` are as they are.
+
+    In the ring, AVAIL and USED are set as the lap wants them; one that is named is turned round.
+    """
+
+    at: str | int = 0
+    length: U32 = 0
+    id: U16 = 0
+    flags: list[Literal["next", "write", "indirect", "avail", "used"]] | U16 = []
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
+
+
+class PackedSlot(PackedDescriptor, kw_only=True):
+    """A descriptor with the slot that it is written to, all its flags as they are."""
+
+    slot: U16
+
+
+class PackedChain(_Part):
+    """Write a packed ring literally, and notify.
+
+    `slots` are written as they are; `descriptors` then go to the next places of the ring and become available, the
+    first one last.  `event` writes the driver's event suppression.
+    """
+
+    queue: U16 = 0
+    slots: list[PackedSlot] = []
+    descriptors: list[PackedDescriptor] = []
+    event: Event | None = None
+    notify: bool = True
+
+
+class Event(_Part):
+    """Event suppression of a packed ring, as it is: the place with its wrap counter in bit 15, and the flags."""
+
+    place: U16 = 0
+    flags: U16 = 0
+
+
+class PackedTable(_Part):
+    """Descriptors of a packed ring's format written to a piece of memory: an indirect table."""
+
+    at: str | int
+    descriptors: list[PackedDescriptor]
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
+
+
 class Mix(_Part):
     """How often each kind of request comes, as weights."""
 
@@ -479,6 +531,8 @@ class Step(_Part):
     peek: Peek | None = None
     table: Table | None = None
     chain: Chain | None = None
+    packed_table: PackedTable | None = None
+    packed_chain: PackedChain | None = None
     random: Random | None = None
     image: Image | None = None
     repeat: Repeat | None = None
@@ -523,7 +577,8 @@ class Step(_Part):
             raise ValueError(f"status of {self.action.replace('_', '-')}, expected it beside a request")
         if expect.mask is not None and expect.value is None:
             raise ValueError("mask without value, expected both")
-        if expect.used is not None and self.chain is not None and not self.chain.notify:
+        chain = self.chain or self.packed_chain
+        if expect.used is not None and chain is not None and not chain.notify:
             raise ValueError("used of a chain that nobody is notified of, expected a notification")
 
     @property

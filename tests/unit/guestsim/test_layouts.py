@@ -18,6 +18,8 @@ from guestsim.drivers.layouts import (
     COMMON_CFG,
     DESC,
     NOTIFY_MULTIPLIER,
+    PACKED_DESC,
+    PACKED_EVENT,
     PCI_CAP,
     PCI_CFG_DATA,
     USED,
@@ -57,6 +59,8 @@ STRUCTURES: list[tuple[Layout, str, dict[str, str], set[str]]] = [
     (AVAIL, "vring_avail", {}, set()),
     (USED, "vring_used", {}, set()),
     (USED_ELEM, "vring_used_elem", {}, set()),
+    (PACKED_DESC, "vring_packed_desc", {}, set()),
+    (PACKED_EVENT, "vring_packed_desc_event", {}, set()),
     (BLK_HEADER, "virtio_blk_outhdr", {"reserved": "ioprio"}, set()),
     (BLK_RANGE, "virtio_blk_discard_write_zeroes", {}, set()),
     (PCI_CAP, "virtio_pci_cap", {"padding": "padding[0]"}, set()),
@@ -81,6 +85,12 @@ CONSTANTS: dict[str, int] = {
     "VRING_DESC_F_INDIRECT": layouts.DESC_INDIRECT,
     "VRING_AVAIL_F_NO_INTERRUPT": layouts.AVAIL_NO_INTERRUPT,
     "VRING_USED_F_NO_NOTIFY": layouts.USED_NO_NOTIFY,
+    "1<<VRING_PACKED_DESC_F_AVAIL": layouts.PACKED_AVAIL,
+    "1<<VRING_PACKED_DESC_F_USED": layouts.PACKED_USED,
+    "VRING_PACKED_EVENT_FLAG_ENABLE": layouts.EVENT_ENABLE,
+    "VRING_PACKED_EVENT_FLAG_DISABLE": layouts.EVENT_DISABLE,
+    "VRING_PACKED_EVENT_FLAG_DESC": layouts.EVENT_DESC,
+    "1<<VRING_PACKED_EVENT_F_WRAP_CTR": layouts.EVENT_WRAP,
     "VIRTIO_MSI_NO_VECTOR": layouts.NO_VECTOR,
     "VIRTIO_PCI_ISR_CONFIG": layouts.ISR_CONFIG,
     "VIRTIO_PCI_NOTIFY_CAP_MULT": NOTIFY_MULTIPLIER.offset,
@@ -128,7 +138,7 @@ def program() -> str:
             )
     for constant in CONSTANTS:
         printed = f'printf("constant {constant.replace(" ", "_")} %ld\\n", (long)({constant}));'
-        guarded = "(" in constant
+        guarded = "(" in constant or "<<" in constant
         lines += [printed] if guarded else [f"#ifdef {constant}", printed, "#endif"]
     return "\n".join([*lines, "return 0; }", ""])
 

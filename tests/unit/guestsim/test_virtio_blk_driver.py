@@ -10,6 +10,7 @@ from guestsim.drivers.layouts import BlkFeature, Feature
 from guestsim.drivers.transport import Interrupts
 from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_blk import DroppedError, Operation, RequestError, VirtioBlk
+from guestsim.drivers.virtqueue import SplitQueue
 from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
 from guestsim.guest import SECOND, Guest
 from guestsim.quick import NODE
@@ -72,6 +73,7 @@ def test_offsets_are_multiples_of_512(disk: Disk) -> None:
 
 def test_a_broken_ring_ends_every_wait(disk: Disk) -> None:
     queue = disk.driver.queues[0]
+    assert isinstance(queue, SplitQueue)
     queue.expose_raw(60_000)
     with pytest.raises(NeedsResetError, match="NEEDS_RESET"):
         disk.read(0, 512)
@@ -82,7 +84,9 @@ def test_a_broken_ring_ends_every_wait(disk: Disk) -> None:
 def test_a_polling_driver_notices_a_broken_device(guest: Guest) -> None:
     driver = VirtioBlk(guest, virtio_blk.find(guest)[0])
     guest.run(driver.probe(interrupts=Interrupts.POLLING))
-    driver.queues[0].expose_raw(60_000)
+    queue = driver.queues[0]
+    assert isinstance(queue, SplitQueue)
+    queue.expose_raw(60_000)
     with pytest.raises(NeedsResetError):
         guest.run(driver.read(0, 512))
 

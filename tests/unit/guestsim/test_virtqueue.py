@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestsim.drivers.layouts import AVAIL, DESC, USED, USED_ELEM
-from guestsim.drivers.virtqueue import Chain, QueueOptions, SplitQueue
+from guestsim.drivers.ring import Chain, QueueOptions
+from guestsim.drivers.virtqueue import SplitQueue
 from guestsim.errors import GuestCheckError
 from guestsim.memory import Memory, Segment
 
