@@ -53,7 +53,7 @@ def find_disk(assembly: Assembly) -> int:
     machine = assembly.machine
     for slot in range(32):
         machine.io_write(CONFIG_ADDRESS, 4, 0x8000_0000 | slot << 11)
-        if machine.io_read(CONFIG_DATA, 4) == 0x1042_1AF4:
+        if machine.io_read(CONFIG_DATA, 4) == 0x1001_1AF4:
             return slot
     raise SystemExit("no disk")
 

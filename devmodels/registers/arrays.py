@@ -11,13 +11,17 @@ if TYPE_CHECKING:
 
 
 class IllegalAccess(NamedTuple):
-    """An access that the declarations do not allow; `value` is None for a read; `reason` says why."""
+    """An access that the declarations do not allow; `value` is None for a read; `reason` says why.
+
+    `wrong_way`: a read of what can only be written, or the other way round.
+    """
 
     registers: str
     offset: int
     size: int
     value: int | None
     reason: str
+    wrong_way: bool = False
 
     def __str__(self) -> str:
         kind = "read" if self.value is None else f"write of {self.value:#x}"

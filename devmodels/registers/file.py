@@ -27,7 +27,8 @@ class RegisterFile:
     """Base of register files.  Class arguments:
 
     `size` in bytes; `widths`, the default access sizes of its registers; `lenient`: every access of 1 to 8 bytes is
-    taken, byte lane by byte lane, and none is illegal; `fill`, the byte that an illegal access reads (0x00 or 0xFF);
+    taken, byte lane by byte lane, and none is illegal; `one_way`: writing a register that has nothing to write, or
+    reading one that has nothing to read, is illegal; `fill`, the byte that an illegal access reads (0x00 or 0xFF);
     `resets`, its reset domains besides `POWER_ON`.
 
     An access that is not legal reads `fill`, writes nothing, and is given to `on_illegal`.  What lies between the
@@ -42,6 +43,7 @@ class RegisterFile:
 
     _widths: ClassVar[tuple[int, ...] | None] = None
     _lenient: ClassVar[bool] = False
+    _one_way: ClassVar[bool] = False
     _fill: ClassVar[int] = 0
     _layout: ClassVar[Layout]
     _reads: ClassVar[dict[int, ReadPlan]]
@@ -53,6 +55,7 @@ class RegisterFile:
         size: int | None = None,
         widths: tuple[int, ...] | None = None,
         lenient: bool | None = None,
+        one_way: bool | None = None,
         fill: int | None = None,
         resets: tuple[str, ...] | None = None,
     ) -> None:
@@ -63,11 +66,13 @@ class RegisterFile:
             cls._widths = widths
         if lenient is not None:
             cls._lenient = lenient
+        if one_way is not None:
+            cls._one_way = one_way
         if fill is not None:
             cls._fill = fill
         if resets is not None:
             cls.domains = (POWER_ON, *resets)
-        cls._layout = layout = Layout(cls, cls.size, cls._widths, cls.domains)
+        cls._layout = layout = Layout(cls, cls.size, cls._widths, cls.domains, one_way=cls._one_way)
         cls._reads = layout.reads
         cls._writes = layout.writes
 
@@ -219,9 +224,23 @@ class RegisterFile:
         if self.lenient and offset >= 0 and 0 < size <= 8:
             return True
         reason = self._refusal(offset, size, lanes)
+        wrong_way = None if reason else self._wrong_way(offset, size, lanes, writing=value is not None)
+        reason = reason or wrong_way
         if reason is not None and self.on_illegal is not None:
-            self.on_illegal(IllegalAccess(type(self).__name__, offset, size, value, reason))
+            access = IllegalAccess(
+                type(self).__name__, offset, size, value, reason, wrong_way=wrong_way is not None
+            )
+            self.on_illegal(access)
         return reason is None
+
+    def _wrong_way(self, offset: int, size: int, lanes: dict[int, Register], *, writing: bool) -> str | None:
+        """Why a register touched takes no access of this direction."""
+        closed = self._layout.unwritable if writing else self._layout.unreadable
+        for at in range(offset, offset + size) if closed else ():
+            register = lanes.get(at)
+            if register is not None and register in closed:
+                return f"{register.name} is {'read' if writing else 'write'} only"
+        return None
 
     def _refusal(self, offset: int, size: int, lanes: dict[int, Register]) -> str | None:
         if size not in WIDTHS:

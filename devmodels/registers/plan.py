@@ -76,6 +76,8 @@ class Layout:
         "resets",
         "size",
         "title",
+        "unreadable",
+        "unwritable",
         "widths",
         "write_lanes",
         "write_plans",
@@ -83,7 +85,13 @@ class Layout:
     )
 
     def __init__(
-        self, owner: type[RegisterFile], size: int, widths: tuple[int, ...] | None, domains: tuple[str, ...]
+        self,
+        owner: type[RegisterFile],
+        size: int,
+        widths: tuple[int, ...] | None,
+        domains: tuple[str, ...],
+        *,
+        one_way: bool = False,
     ) -> None:
         inherited = _inherited(owner)
         own = list(owner.__dict__.values())
@@ -97,6 +105,8 @@ class Layout:
         self._check_domains(domains)
         for slot, register in enumerate(self.registers):
             register.slot = slot
+        self.unreadable = self._without(READABLE) if one_way else frozenset()
+        self.unwritable = self._without(WRITABLE) if one_way else frozenset()
         self.read_lanes = self._lanes(READABLE)
         self.write_lanes = self._lanes(WRITABLE)
         self.read_plans = [_read_plan(owner, register) for register in self.registers]
@@ -114,6 +124,12 @@ class Layout:
         if register.widths is not None:
             return register.widths
         return self.widths if self.widths is not None else (register.width,)
+
+    def _without(self, wanted: frozenset[Access]) -> frozenset[Register]:
+        """The registers that have no bit of the kinds wanted."""
+        return frozenset(
+            register for register in self.registers if wanted.isdisjoint(bits_by_access(register))
+        )
 
     def _check_places(self, own: list[object]) -> None:
         ends = [(item.name, item.end) for item in self.registers]
@@ -155,9 +171,9 @@ class Layout:
         for register in self.registers:
             if register.width in self.legal_widths(register) and register.offset % register.width == 0:
                 key = register.offset << 4 | register.width
-                if self.read_lanes[register.offset] is register:
+                if self.read_lanes[register.offset] is register and register not in self.unreadable:
                     self.reads[key] = self.read_plans[register.slot]
-                if self.write_lanes[register.offset] is register:
+                if self.write_lanes[register.offset] is register and register not in self.unwritable:
                     self.writes[key] = self.write_plans[register.slot]
 
 

@@ -19,14 +19,20 @@ class Status(IntFlag):
 class Feature(IntEnum):
     """Reserved feature bits, VIRTIO 1.4 §6: bit numbers, not masks."""
 
+    VIRTIO_F_ANY_LAYOUT = 27
+    """Legacy interface only, VIRTIO 1.4 §6.3."""
     VIRTIO_F_INDIRECT_DESC = 28
     VIRTIO_F_EVENT_IDX = 29
+    UNUSED = 30
+    """Legacy interface only, VIRTIO 1.4 §6.3: who accepts it accepts whatever is offered."""
     VIRTIO_F_VERSION_1 = 32
     VIRTIO_F_IN_ORDER = 35
     VIRTIO_F_NOTIFICATION_DATA = 38
     VIRTIO_F_RING_RESET = 40
 
 
+ANY_LAYOUT = 1 << Feature.VIRTIO_F_ANY_LAYOUT
+UNUSED = 1 << Feature.UNUSED
 INDIRECT_DESC = 1 << Feature.VIRTIO_F_INDIRECT_DESC
 EVENT_IDX = 1 << Feature.VIRTIO_F_EVENT_IDX
 VERSION_1 = 1 << Feature.VIRTIO_F_VERSION_1

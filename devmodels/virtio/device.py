@@ -18,6 +18,7 @@ from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
 from devmodels.virtio.constants import (
+    ANY_LAYOUT,
     EVENT_IDX,
     INDIRECT_DESC,
     MAX_QUEUE_SIZE,
@@ -96,6 +97,8 @@ class VirtioDevice(ABC):
         self.queues: list[VirtQueue] = []
         self._resetting = False
         self._paused = False
+        self._legacy = False
+        self.notification_clause = "VIRTIO 1.4 §4.1.5.2.1"
         self.status = Status(0)
         self.put_off: list[Callable[[], None]] = []
         """What was done while paused and is still to be shown."""
@@ -123,7 +126,13 @@ class VirtioDevice(ABC):
         """Start the work of buffers that came together; `queue.finish` gives them back, perhaps before this returns."""
 
     def features_accepted(self) -> None:
-        """FEATURES_OK was just accepted: `driver_features` are final until reset."""
+        """FEATURES_OK was just accepted: `driver_features` are final until reset.
+
+        Through the legacy interface: the driver has written its features, which it may do again until DRIVER_OK.
+        """
+
+    def legacy_driver_ok(self) -> None:
+        """A driver that uses the legacy interface has set DRIVER_OK (VIRTIO 1.4 §3.1.2)."""
 
     def device_was_reset(self) -> None:
         """The device has been reset: drop what the type itself keeps."""
@@ -148,10 +157,21 @@ class VirtioDevice(ABC):
     @status.setter
     def status(self, value: Status) -> None:
         self._status = value
-        self.stopped = not value & Status.DRIVER_OK or bool(
+        self.stopped = not (value & Status.DRIVER_OK or self._legacy) or bool(
             value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
         )
         self._settle_open()
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the driver uses the legacy interface (VIRTIO 1.4 §2.2.3), so that queues run before DRIVER_OK."""
+        return self._legacy
+
+    @legacy.setter
+    def legacy(self, value: bool) -> None:
+        if value is not self._legacy:
+            self._legacy = value
+            self.status = self._status
 
     @property
     def resetting(self) -> bool:
@@ -189,8 +209,9 @@ class VirtioDevice(ABC):
         old = self.status
         if old & ~value & ~Status.DEVICE_NEEDS_RESET:
             self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}")
-        new = Status(value & _KNOWN_STATUS) & ~old
-        if value & ~_KNOWN_STATUS:
+        known = _KNOWN_STATUS & ~Status.FEATURES_OK if self._legacy else _KNOWN_STATUS
+        new = Status(value & known) & ~old
+        if value & ~known:
             self._violation(clause, f"status {value:#x} has undefined bits")
         if new & Status.DEVICE_NEEDS_RESET:
             self._violation(clause, "driver sets DEVICE_NEEDS_RESET")
@@ -205,13 +226,15 @@ class VirtioDevice(ABC):
                 self._violation(clause, "FEATURES_OK without DRIVER")
             if not self._accept_features():
                 new &= ~Status.FEATURES_OK
-        if new & Status.DRIVER_OK and not (old | new) & Status.FEATURES_OK:
+        if new & Status.DRIVER_OK and not (self._legacy or (old | new) & Status.FEATURES_OK):
             self._violation(clause, "DRIVER_OK without FEATURES_OK")
             new &= ~Status.DRIVER_OK
         self.status = old | new
         if new & Status.FEATURES_OK:
             self.features_accepted()
         if new & Status.DRIVER_OK:
+            if self._legacy:
+                self.legacy_driver_ok()
             self._start()
 
     def _accept_features(self) -> bool:
@@ -240,6 +263,19 @@ class VirtioDevice(ABC):
             return
         shift = 32 * select
         self.driver_features = self.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+
+    def write_legacy_features(self, value: int) -> None:
+        """The driver writes its 32 feature bits through the legacy interface; queues that run go on with them."""
+        if self.resetting:
+            return
+        if self.status & Status.DRIVER_OK:
+            self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK")
+            return
+        self.driver_features = value
+        self.features_accepted()
+        for queue in self.queues:
+            if queue.ring is not None:
+                queue.renegotiate()
 
     def _start(self) -> None:
         """DRIVER_OK: the queues that are enabled run from now on."""
@@ -325,10 +361,10 @@ class VirtioDevice(ABC):
         """The driver wrote 1 to queue_enable, or the transport's equivalent."""
         if queue.enabled or queue.resetting or self.resetting:
             return
-        if not self.status & Status.FEATURES_OK:
+        if not (self.status & Status.FEATURES_OK or self._legacy):
             self._violation("VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK")
         queue.enabled = True
-        if self.status & Status.DRIVER_OK and queue.start():
+        if not self.stopped and queue.start():
             self.process(queue)
 
     def reset_queue(self, queue: VirtQueue) -> None:
@@ -352,14 +388,14 @@ class VirtioDevice(ABC):
         if self.trace is not None:
             self.trace.emit(self.name, EventKind.KICK, index, -1 if data is None else data)
         if index >= self.usable_queues():
-            self._violation("VIRTIO 1.4 §4.1.5.2.1", f"notification of queue {index}, which is not there")
+            self._violation(self.notification_clause, f"notification of queue {index}, which is not there")
             return
         queue = self.queues[index]
         if queue.ring is None or self.stopped:
-            if not self.status & Status.DRIVER_OK:
+            if not (self.status & Status.DRIVER_OK or self._legacy):
                 self._violation("VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK")
             elif not queue.enabled:
-                self._violation("VIRTIO 1.4 §4.1.5.2.1", f"notification of queue {index}, which is disabled")
+                self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
             return
         self.process(queue)
 
@@ -399,6 +435,7 @@ class VirtioDevice(ABC):
             self._config_changed,
             [queue.save() for queue in self.queues],
             self.save_own(),
+            self._legacy,
         )
 
     def restore(self, state: DeviceState) -> None:
@@ -409,6 +446,7 @@ class VirtioDevice(ABC):
         self.judge(state)
         if self.status or self.resetting:
             raise RuntimeError(f"{self.name}: has to be reset before its state is restored")
+        self.legacy = state.legacy
         self.status = Status(state.status)
         self.driver_features = state.driver_features
         self.config_generation = state.config_generation
@@ -419,7 +457,8 @@ class VirtioDevice(ABC):
 
     def judge(self, state: DeviceState) -> None:
         """ValueError where `state` cannot be this device's."""
-        if len(state.queues) != len(self.queues) or state.driver_features & ~self.device_features:
+        known = self.device_features | (ANY_LAYOUT if state.legacy else 0)
+        if len(state.queues) != len(self.queues) or state.driver_features & ~known:
             raise ValueError(f"{self.name}: the state is of a device with other options")
         for queue, saved in zip(self.queues, state.queues, strict=True):
             size, ring = saved.size, saved.ring
@@ -458,6 +497,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             queue.clear()
         self.resetting = False
+        self.legacy = False
         self.driver_features = 0
         self.status = Status(0)
         self.device_was_reset()

@@ -86,6 +86,14 @@ class VirtQueue:
         self.settle_open()
         return True
 
+    def renegotiate(self) -> None:
+        """The features have changed while the ring runs, as the legacy interface allows: go on with them."""
+        assert self.ring is not None
+        self.show()
+        state = self.ring.save()
+        if self.start(last_avail=state.last_avail, used_idx=state.used_idx):
+            self.ring.take_over(state)
+
     @property
     def resetting(self) -> bool:
         """Whether the queue is being reset by itself (VIRTIO 1.4 §2.6.1)."""

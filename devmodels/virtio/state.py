@@ -35,7 +35,7 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 class DeviceState(msgspec.Struct, frozen=True):
-    """One device; `own` is the device type's own part."""
+    """One device; `own` is the device type's own part; `legacy`: its driver uses the legacy interface."""
 
     status: int
     driver_features: int
@@ -43,3 +43,4 @@ class DeviceState(msgspec.Struct, frozen=True):
     config_changed: bool
     queues: list[QueueState]
     own: dict[str, int]
+    legacy: bool = False

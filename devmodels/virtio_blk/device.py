@@ -55,6 +55,9 @@ S_UNSUPP = int(BlkStatus.VIRTIO_BLK_S_UNSUPP)
 T_IN = int(BlkType.VIRTIO_BLK_T_IN)
 T_OUT = int(BlkType.VIRTIO_BLK_T_OUT)
 
+T_FLUSH_OUT = 5
+"""The legacy interface's other name for FLUSH, VIRTIO 1.4 §5.2.6.3."""
+
 _READ = Op.READ
 _WRITE = Op.WRITE
 _NO_FLAGS = Flags.NONE
@@ -182,20 +185,32 @@ class VirtioBlk(VirtioDevice):
         return len(self.queues) if self._has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
 
     def features_accepted(self) -> None:
-        """Settle the write-cache mode (VIRTIO 1.4 §5.2.5.1, §5.2.5.2) and the limits that bind the driver.
+        """Settle the limits that bind the driver and, but through the legacy interface, the write-cache mode."""
+        options = self.options
+        self._size_max = options.size_max if self._has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
+        self._seg_max = options.segments() if self._has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
+        if not self.legacy:
+            self._settle_write_cache()
+
+    def legacy_driver_ok(self) -> None:
+        """A driver without CONFIG_WCE has said all there is to the write-cache mode (VIRTIO 1.4 §5.2.5.3)."""
+        if not self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE):
+            self._settle_write_cache()
+
+    def _settle_write_cache(self) -> None:
+        """The write-cache mode that follows from the features (VIRTIO 1.4 §5.2.5.1, §5.2.5.2).
 
         With CONFIG_WCE but not FLUSH it starts as write-through; a driver that negotiated neither could never flush, so
         every write is made stable for it.
         """
-        options = self.options
-        self._size_max = options.size_max if self._has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
-        self._seg_max = options.segments() if self._has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
         flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
         self.backend.write_cache = self._initial_write_cache and flush
         self._rebuild_config()
 
     def device_was_reset(self) -> None:
         """Back to the write-cache mode that was configured, or that the driver behind a front end chose last."""
+        self._size_max = 0
+        self._seg_max = MAX_QUEUE_SIZE
         self.backend.write_cache = self._initial_write_cache
         self._rebuild_config()
 
@@ -244,7 +259,7 @@ class VirtioBlk(VirtioDevice):
         if (
             offset <= WRITEBACK_OFFSET < offset + size
             and self.device_features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1
-            and not self.status & 8
+            and not (self.status & 8 or self.legacy)
         ):
             self._violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
         return int.from_bytes(self._config[offset : offset + size], "little")
@@ -253,7 +268,7 @@ class VirtioBlk(VirtioDevice):
         """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
         if offset != WRITEBACK_OFFSET or size != 1:
             self._violation("VIRTIO 1.4 §5.2.4", f"write of {size} bytes at configuration offset {offset}")
-        elif not self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE):
+        elif not self._may_set_writeback():
             self._violation(OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE")
         elif value > 1:
             self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1")
@@ -263,6 +278,11 @@ class VirtioBlk(VirtioDevice):
                 # Its machine may pause, which resets us: a driver that was told "write-through" must not find less.
                 self._initial_write_cache = bool(value)
             self._rebuild_config()
+
+    def _may_set_writeback(self) -> bool:
+        """Whether CONFIG_WCE is negotiated; the legacy interface needs it offered only (VIRTIO 1.4 §5.2.5.3)."""
+        features = self.device_features if self.legacy else self.driver_features
+        return bool(features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1)
 
     # --- requests
 
@@ -449,7 +469,7 @@ class VirtioBlk(VirtioDevice):
         starting: list[Request],
     ) -> None:
         """Everything but IN and OUT; what is to be submitted is added to `starting`."""
-        if kind == BlkType.VIRTIO_BLK_T_FLUSH:
+        if kind == BlkType.VIRTIO_BLK_T_FLUSH or (kind == T_FLUSH_OUT and self.legacy):
             self._flush(request, sector)
             starting.append(request)
         elif kind in _RANGE_OPS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -20,7 +22,8 @@ class VirtioBlkPciOptions(
     """Options of `-device virtio-blk-pci`: those of the block device, and its place on the bus.
 
     `addr` is the slot, or slot and function ("4", "4.1", "0x1f.2"), all hexadecimal as QEMU reads them; None takes the
-    first free slot.  `vectors` is the number of MSI-X vectors, 0 for INTx alone.
+    first free slot.  `vectors` is the number of MSI-X vectors, 0 for INTx alone.  `disable_modern` and `disable_legacy`
+    take one of the two interfaces away; auto, as on any conventional bus, leaves the legacy one.
     """
 
     drive: str
@@ -28,9 +31,13 @@ class VirtioBlkPciOptions(
     id: str | None = None
     addr: str | None = None
     vectors: int | None = None
+    disable_modern: bool = False
+    disable_legacy: Literal["on", "off", "auto"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.disable_modern and self.disable_legacy == "on":
+            raise ValueError("disable-modern and disable-legacy are both on, expected one of them off")
         if self.vectors is not None and not 0 <= self.vectors <= 2048:
             raise ValueError(f"vectors is {self.vectors}, expected 0 to 2048")
 
@@ -46,4 +53,11 @@ def virtio_blk_pci(
 ) -> VirtioPci:
     """Make the function; it still has to be plugged."""
     device = VirtioBlk(backend, options, name=name, context=context, memory=memory, violations=violations)
-    return VirtioPci(device, class_code=CLASS_CODE, name=name, vectors=options.vectors)
+    return VirtioPci(
+        device,
+        class_code=CLASS_CODE,
+        name=name,
+        vectors=options.vectors,
+        modern=not options.disable_modern,
+        legacy=options.disable_legacy != "on",
+    )
