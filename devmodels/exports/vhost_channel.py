@@ -34,6 +34,10 @@ class ProtocolError(Exception):
     """The front end broke the protocol: its connection ends."""
 
 
+class RequestRefused(Exception):
+    """A well-formed request that cannot be done: answered with an error where a reply was asked for."""
+
+
 class Channel:
     """One connection's socket, which it owns.
 
@@ -58,16 +62,23 @@ class Channel:
         self._request = 0
         self._answering = False
         self._outgoing = bytearray()
+        self._outgoing_fd: int | None = None
         self._watching = 0
         self._closed = False
         sock.setblocking(False)
         self._rewatch()
 
-    def answer(self, payload: bytes | None) -> None:
-        """The message at hand is dealt with: reply with `payload` (None: with nothing) and go on."""
+    def answer(self, payload: bytes | None, fd: int | None = None) -> None:
+        """The message at hand is dealt with: reply with `payload` (None: with nothing) and go on.
+
+        A descriptor `fd` goes with the reply, and is closed here then.
+        """
         if self._closed:
+            if fd is not None:
+                os.close(fd)
             return
         self._answering = False
+        self._outgoing_fd = fd
         if payload is not None:
             self._outgoing += HEADER.pack(self._request, VERSION | FLAG_REPLY, len(payload)) + payload
             self._guarded(self._send)
@@ -82,6 +93,7 @@ class Channel:
             self._context.unwatch(self._sock.fileno())
         self._sock.close()
         _close_all(self._fds)
+        self._drop_outgoing_fd()
 
     def _rewatch(self) -> None:
         """Wait for what the state asks for: room for a reply, else a message, unless one is at hand."""
@@ -130,10 +142,20 @@ class Channel:
     def _send(self) -> None:
         try:
             while self._outgoing:
-                sent = self._sock.send(self._outgoing)
+                if self._outgoing_fd is None:
+                    sent = self._sock.send(self._outgoing)
+                else:
+                    # It travels with the first byte.
+                    sent = socket.send_fds(self._sock, [self._outgoing], [self._outgoing_fd])
+                    self._drop_outgoing_fd()
                 del self._outgoing[:sent]
         except BlockingIOError:
             return
+
+    def _drop_outgoing_fd(self) -> None:
+        if self._outgoing_fd is not None:
+            os.close(self._outgoing_fd)
+            self._outgoing_fd = None
 
     # --- in
 

@@ -12,14 +12,17 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from devmodels.exports.vhost_channel import Channel, ProtocolError
+from devmodels.exports.vhost_channel import Channel, ProtocolError, RequestRefused
+from devmodels.exports.vhost_inflight import InflightArea
 from devmodels.exports.vhost_memory import FrontEndMemory, MemoryTableError, RegionInfo
-from devmodels.exports.vhost_vring import RequestRefused, Vring, is_eventfd
+from devmodels.exports.vhost_vring import Vring, is_eventfd
 from devmodels.protocols.vhost_user import (
     CONFIG,
     CONFIG_WRITABLE,
     F_PROTOCOL_FEATURES,
     FLAG_NEED_REPLY,
+    INFLIGHT,
+    INFLIGHT_PADDED,
     MAX_CONFIG,
     MAX_MEM_SLOTS,
     MAX_REGIONS,
@@ -73,6 +76,8 @@ class Session:
         self._features = 0
         self._status = 0
         self._acknowledge = False
+        self._inflight: InflightArea | None = None
+        self._reply_fd: int | None = None
         self.vrings = [Vring(device, queue, self._memory) for queue in device.queues]
         self._handlers: dict[int, Handler] = {
             Message.GET_FEATURES: self._get_features,
@@ -93,6 +98,8 @@ class Session:
             Message.SET_VRING_ENABLE: self._set_vring_enable,
             Message.GET_CONFIG: self._get_config,
             Message.SET_CONFIG: self._set_config,
+            Message.GET_INFLIGHT_FD: self._get_inflight_fd,
+            Message.SET_INFLIGHT_FD: self._set_inflight_fd,
             Message.RESET_DEVICE: self._reset_device,
             Message.GET_MAX_MEM_SLOTS: lambda _payload, _fds: U64.pack(MAX_MEM_SLOTS),
             Message.ADD_MEM_REG: self._add_mem_reg,
@@ -155,7 +162,8 @@ class Session:
         """The message at hand has been carried out; `reply` is its own answer, if it has one."""
         if reply is None and self._acknowledge:
             reply = _SUCCESS
-        self._channel.answer(reply)
+        fd, self._reply_fd = self._reply_fd, None
+        self._channel.answer(reply, fd)
 
     # --- features and status
 
@@ -210,6 +218,8 @@ class Session:
 
     def _reset_done(self) -> None:
         self.device.on_reset = None
+        for vring in self.vrings:
+            vring.forget_in_flight()
         self._answer(None)
 
     # --- memory
@@ -325,6 +335,46 @@ class Session:
         vring.enabled = bool(num)
         vring.update()
 
+    # --- the in-flight area
+
+    def _get_inflight_fd(self, payload: bytes, _fds: list[int]) -> bytes:
+        """Make an area for this front end to keep."""
+        _, _, num_queues, queue_size = self._inflight_of(payload)
+        area, fd, size = InflightArea.create(num_queues, queue_size)
+        self._track(area)
+        self._reply_fd = fd
+        return INFLIGHT.pack(size, 0, num_queues, queue_size).ljust(len(payload), b"\0")
+
+    def _set_inflight_fd(self, payload: bytes, fds: list[int]) -> None:
+        """Go on with an area that an earlier connection made, perhaps to another process."""
+        size, offset, num_queues, queue_size = self._inflight_of(payload)
+        self._track(InflightArea(fds[0], size, offset, num_queues, queue_size))
+
+    def _inflight_of(self, payload: bytes) -> tuple[int, int, int, int]:
+        """Size, offset, number and size of queues of a message that comes at a time when it may."""
+        if len(payload) not in (INFLIGHT.size, INFLIGHT_PADDED):
+            raise ProtocolError(
+                f"payload of {len(payload)} bytes, expected {INFLIGHT.size} or {INFLIGHT_PADDED}"
+            )
+        size, offset, num_queues, queue_size = INFLIGHT.unpack_from(payload, 0)
+        if not 1 <= num_queues <= len(self.vrings):
+            raise RequestRefused(f"in-flight area for {num_queues} queues of {len(self.vrings)}")
+        if not 1 <= queue_size <= MAX_QUEUE_SIZE:
+            raise RequestRefused(f"in-flight area for queues of {queue_size}, expected 1 to {MAX_QUEUE_SIZE}")
+        if any(vring.started for vring in self.vrings):
+            raise RequestRefused("in-flight area while rings run")
+        return size, offset, num_queues, queue_size
+
+    def _track(self, area: InflightArea | None) -> None:
+        for vring in self.vrings:
+            vring.region = None
+        if self._inflight is not None:
+            self._inflight.close()
+        self._inflight = area
+        if area is not None:
+            for vring, region in zip(self.vrings, area.regions, strict=False):
+                vring.region = region
+
     # --- configuration space
 
     def _get_config(self, payload: bytes, _fds: list[int]) -> bytes:
@@ -369,6 +419,7 @@ class Session:
 
     def _finished(self) -> None:
         self.device.on_reset = None
+        self._track(None)
         self.device.driver_left()
         self._memory.clear()
         self._ended()

@@ -11,19 +11,19 @@ import os
 import select
 import stat
 from collections.abc import Callable
+from functools import partial
 
+from devmodels.exports.vhost_channel import RequestRefused
+from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.split import SplitRing
 
 log = logging.getLogger("devmodels.vhost-user")
 
 ONE = (1).to_bytes(8, "little")
-
-
-class RequestRefused(Exception):
-    """A well-formed request that cannot be done: answered with an error where a reply was asked for."""
 
 
 def is_eventfd(fd: int) -> bool:
@@ -78,6 +78,8 @@ class Vring:
         self._kick: int | None = None
         self.call: Notifier | None = None
         self.err: Notifier | None = None
+        self.region: SplitRegion | None = None
+        """Its part of the in-flight area, where the front end has one."""
 
     @property
     def started(self) -> bool:
@@ -135,11 +137,22 @@ class Vring:
             broken = self._device.status & Status.DEVICE_NEEDS_RESET
             reason = "the device is broken and has not been reset" if broken else "SET_FEATURES is missing"
             raise RequestRefused(f"vring {queue.index} cannot be started: {reason}")
+        used_idx = self._used_index(parts[2])
+        again: list[int] = []
+        if self.region is None:
+            queue.make_split = SplitRing
+        else:
+            self.base, again = self.region.resume(self.num, self.base, used_idx)
+            queue.make_split = partial(TrackedSplitRing, self.region, again)
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
-        if not queue.start(last_avail=self.base, used_idx=self._used_index(parts[2])):
+        log.info("%s: starts at %d, %d requests again", queue.name, self.base, len(again))
+        if not queue.start(last_avail=self.base, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
         self._reachable = True
+        if self.call is not None and self.region is not None:
+            # An earlier back end may have died between its last used buffer and the notification of it.
+            self.call.signal()
 
     def _used_index(self, device_area: int) -> int:
         """The used index as it stands in memory: an earlier back end may have left it there."""
@@ -227,6 +240,11 @@ class Vring:
         self.enabled = False
         self.num = self.base = 0
         self.parts = None
+
+    def forget_in_flight(self) -> None:
+        """The driver has reset the device: it waits for nothing any more."""
+        if self.region is not None:
+            self.region.forget()
 
     def close(self) -> None:
         """The front end has gone: give up what is its own."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from construct import Int32ul, Int64ul, Struct
+from construct import Int16ul, Int32ul, Int64ul, Struct
 
 from devmodels.wire import Codec
 
@@ -60,6 +60,8 @@ class Message(IntEnum):
     SET_VRING_ENABLE = 18
     GET_CONFIG = 24
     SET_CONFIG = 25
+    GET_INFLIGHT_FD = 31
+    SET_INFLIGHT_FD = 32
     RESET_DEVICE = 34
     GET_MAX_MEM_SLOTS = 36
     ADD_MEM_REG = 37
@@ -74,6 +76,7 @@ class ProtocolFeature(IntEnum):
     MQ = 0
     REPLY_ACK = 3
     CONFIG = 9
+    INFLIGHT_SHMFD = 12
     RESET_DEVICE = 13
     CONFIGURE_MEM_SLOTS = 15
     STATUS = 16
@@ -99,6 +102,11 @@ MEM_TABLE = Codec.ints(Struct("count" / Int32ul, "padding" / Int32ul))
 SINGLE_REGION = Codec.ints(Struct("padding" / Int64ul, "region" / _REGION))
 CONFIG = Codec.ints(Struct("offset" / Int32ul, "size" / Int32ul, "flags" / Int32ul))
 """Followed by `size` bytes of configuration space."""
+INFLIGHT = Codec.ints(
+    Struct("size" / Int64ul, "offset" / Int64ul, "num_queues" / Int16ul, "queue_size" / Int16ul)
+)
+"""Front ends in C send the structure with four bytes of padding behind it, and want it back so."""
+INFLIGHT_PADDED = INFLIGHT.size + 4
 
 
 class Shape(NamedTuple):
@@ -133,6 +141,8 @@ SHAPES: dict[int, Shape] = {
     Message.SET_VRING_ENABLE: Shape(VRING_STATE.size),
     Message.GET_CONFIG: Shape(None, answered=True),
     Message.SET_CONFIG: Shape(None),
+    Message.GET_INFLIGHT_FD: Shape(None, answered=True),
+    Message.SET_INFLIGHT_FD: Shape(None, 1, 1),
     Message.RESET_DEVICE: Shape(0),
     Message.GET_MAX_MEM_SLOTS: Shape(0, answered=True),
     Message.ADD_MEM_REG: Shape(SINGLE_REGION.size, 1, 1),

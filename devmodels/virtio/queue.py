@@ -28,6 +28,7 @@ class VirtQueue:
         "flush_due",
         "in_flight",
         "index",
+        "make_split",
         "max_size",
         "name",
         "on_clear",
@@ -45,6 +46,8 @@ class VirtQueue:
         self.name = f"{owner.name} queue {index}"
         self.max_size = max_size
         self.in_flight: dict[int, Chain] = {}
+        self.make_split: Callable[..., SplitRing] = SplitRing
+        """What makes the ring; a transport may have one that keeps account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
         self._resetting = False
@@ -70,7 +73,7 @@ class VirtQueue:
         """Build the ring from what the driver wrote; False, and the device needs a reset, where it is impossible."""
         owner = self.owner
         try:
-            self.ring = SplitRing(
+            self.ring = self.make_split(
                 owner.memory,
                 self.size,
                 (self.desc, self.driver, self.device),

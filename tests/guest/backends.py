@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .host import tool
 
@@ -27,6 +28,7 @@ class Backend:
     """
 
     name: str
+    command: list[str]
     socket: Path
     process: subprocess.Popen[bytes]
     log: Path
@@ -35,6 +37,17 @@ class Backend:
     def words(self) -> str:
         """All it printed so far."""
         return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL; returns once nothing of the process is left."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """A new process in the place of the old one, which must be dead; the log goes on."""
+        with self.log.open("ab") as output:
+            self.process = _started(self.command, output)
+        _await_listening(self)
 
 
 # An image, a folder for socket and log, a number of queues, and further options of the export.
@@ -56,7 +69,7 @@ def devmodels_serve(
     image: Path, folder: Path, queues: int = 1, options: str = ""
 ) -> AbstractContextManager[Backend]:
     """The image offered by `devmodels serve`, run by this interpreter."""
-    command = [sys.executable, "-m", "devmodels", "serve", *_arguments(image, folder, queues, options)]
+    command = [sys.executable, "-m", "devmodels", "serve", "-v", *_arguments(image, folder, queues, options)]
     return _offered("devmodels", command, folder)
 
 
@@ -82,20 +95,21 @@ def _arguments(image: Path, folder: Path, queues: int, options: str) -> list[str
 def _offered(name: str, command: list[str], folder: Path) -> Iterator[Backend]:
     """Run a back end until the block ends; then SIGTERM, and SIGKILL where that does not help."""
     path, log = folder / "vu.sock", folder / "backend.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as process,
-    ):
-        backend = Backend(name, path, process, log)
-        try:
-            _await_listening(backend)
-            yield backend
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                backend.status = process.wait(STOP_SECONDS)
-        finally:
-            process.kill()
-            path.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        backend = Backend(name, command, path, _started(command, output), log)
+    try:
+        _await_listening(backend)
+        yield backend
+        backend.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            backend.status = backend.process.wait(STOP_SECONDS)
+    finally:
+        backend.kill()
+        path.unlink(missing_ok=True)
+
+
+def _started(command: list[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
 
 def _await_listening(backend: Backend) -> None:

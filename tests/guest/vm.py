@@ -13,9 +13,11 @@ from __future__ import annotations
 import os
 import re
 import select
+import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,6 +32,7 @@ MEMORY = "512M"
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 printk.time=1"
 KVM_PROBE_SECONDS = 8  # where it works, a boot takes a second or two
 SHOWN_LINES = 60
+LOOK_SECONDS = 0.01  # between two looks at what another process has written
 
 
 class GuestFailure(AssertionError):
@@ -84,6 +87,37 @@ def parse_results(text: str) -> dict[str, Result]:
     return results
 
 
+@dataclass(slots=True)
+class Guest:
+    """A guest that runs: what it has reported so far, and a line to its script."""
+
+    qemu: subprocess.Popen[bytes]
+    folder: Path
+    deadline: float
+
+    def reported(self, item: str) -> Result | None:
+        """The item's result, if it has been reported."""
+        return parse_results(_text(self.folder / "results")).get(item)
+
+    def await_item(self, item: str) -> Result:
+        """Wait until the guest reports the item; raises `GuestFailure` where it ends or the time is up before that."""
+        while (found := self.reported(item)) is None:
+            if self.qemu.poll() is not None or time.monotonic() > self.deadline:
+                console = _shown("console", _text(self.folder / "console"))
+                raise GuestFailure(f"{item} was not reported{console}")
+            time.sleep(LOOK_SECONDS)
+        return found
+
+    def tell(self, line: str) -> None:
+        """Send a line to the guest's third serial port, where its script is reading."""
+        with socket.socket(socket.AF_UNIX) as port:
+            port.connect(str(self.folder / "control"))
+            port.sendall(line.encode() + b"\n")
+
+
+Attend = Callable[[Guest], None]
+
+
 def run_guest(
     script: str,
     backend: Backend | None,
@@ -93,11 +127,14 @@ def run_guest(
     queues: int = 1,
     timeout: float = 120.0,
     accelerator: str | None = None,
+    disk: str = "",
+    attend: Attend | None = None,
 ) -> GuestRun:
     """Boot, run `scripts/<script>`, power off.
 
-    `files` appear in the guest's root; `timeout` is wall time in seconds. Raises `Unavailable` where something to boot
-    with is missing.
+    `files` appear in the guest's root; `timeout` is wall time in seconds; `disk` are further options of the disk's
+    device; `attend` is called with the running guest, and may do to its back end what it likes.  Raises `Unavailable`
+    where something to boot with is missing.
     """
     kernel = get_kernel()
     with tempfile.TemporaryDirectory(prefix="devmodels-guest-") as name:
@@ -106,10 +143,18 @@ def run_guest(
         initrd.write_bytes(base_archive(kernel).read_bytes() + run_archive(SCRIPTS / script, files or {}))
         command = _command(kernel, accelerator or best_accelerator(kernel), initrd, folder, cpus)
         if backend is not None:
-            command += _disk(backend.socket, queues)
+            command += _disk(backend.socket, queues, disk)
         words = folder / "qemu"
         with words.open("wb") as output, _process(command, output.fileno()) as qemu:
-            wrong = _await_end(qemu, backend, timeout)
+            deadline = time.monotonic() + timeout
+            wrong = None
+            if attend is not None:
+                try:
+                    attend(Guest(qemu, folder, deadline))
+                except GuestFailure as failure:
+                    wrong = str(failure)
+            if wrong is None:
+                wrong = _await_end(qemu, backend, deadline - time.monotonic(), timeout)
         run = GuestRun(parse_results(_text(folder / "results")), _text(folder / "console"))
         if wrong is None and (qemu.returncode or "end" not in run.results):
             wrong = f"QEMU ended with status {qemu.returncode} before the guest's script did"
@@ -145,13 +190,17 @@ def _command(kernel: Kernel, accelerator: str, initrd: Path, folder: Path, cpus:
         *("-machine", "q35,memory-backend=mem"),
         *("-kernel", str(kernel.image), "-initrd", str(initrd), "-append", COMMAND_LINE),
         *("-serial", f"file:{folder / 'console'}", "-serial", f"file:{folder / 'results'}"),
+        *("-chardev", f"socket,id=control,path={folder / 'control'},server=on,wait=off"),
+        *("-serial", "chardev:control"),
     ]
 
 
-def _disk(socket: Path, queues: int) -> list[str]:
+def _disk(path: Path, queues: int, options: str) -> list[str]:
+    """A disk that finds its back end again, where that is started anew."""
+    more = f",{options}" if options else ""
     return [
-        *("-chardev", f"socket,id=disk,path={socket}"),
-        *("-device", f"vhost-user-blk-pci,chardev=disk,num-queues={queues}"),
+        *("-chardev", f"socket,id=disk,path={path},reconnect=1"),
+        *("-device", f"vhost-user-blk-pci,chardev=disk,num-queues={queues}{more}"),
     ]
 
 
@@ -165,15 +214,20 @@ def _process(command: list[str], errors: int) -> Iterator[subprocess.Popen[bytes
             process.kill()
 
 
-def _await_end(qemu: subprocess.Popen[bytes], backend: Backend | None, timeout: float) -> str | None:
-    """Wait for QEMU's end; says what went wrong where the time was up or the back end went first."""
+def _await_end(
+    qemu: subprocess.Popen[bytes], backend: Backend | None, left: float, timeout: float
+) -> str | None:
+    """Wait for QEMU's end for the seconds `left` of the `timeout`.
+
+    Says what went wrong where the time was up or the back end went first.
+    """
     processes = [qemu] if backend is None else [qemu, backend.process]
     watched = [os.pidfd_open(process.pid) for process in processes]
     try:
         poller = select.poll()
         for descriptor in watched:
             poller.register(descriptor, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poller.poll(timeout * 1000)]
+        ready = [descriptor for descriptor, _ in poller.poll(max(left, 0) * 1000)]
         if watched[0] in ready:
             qemu.wait()
             return None

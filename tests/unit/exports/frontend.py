@@ -44,6 +44,8 @@ GET_QUEUE_NUM = 17
 SET_VRING_ENABLE = 18
 GET_CONFIG = 24
 SET_CONFIG = 25
+GET_INFLIGHT_FD = 31
+SET_INFLIGHT_FD = 32
 RESET_DEVICE = 34
 GET_MAX_MEM_SLOTS = 36
 ADD_MEM_REG = 37
@@ -58,7 +60,7 @@ REQUESTS = tuple(
 NEED_REPLY = 8
 NO_FD = 1 << 8
 
-MQ, REPLY_ACK, CONFIG, RESET, MEM_SLOTS, STATUS = (1 << bit for bit in (0, 3, 9, 13, 15, 16))
+MQ, REPLY_ACK, CONFIG, INFLIGHT, RESET, MEM_SLOTS, STATUS = (1 << bit for bit in (0, 3, 9, 12, 13, 15, 16))
 
 F_PROTOCOL = 1 << 30
 F_INDIRECT = 1 << 28
@@ -85,6 +87,11 @@ def region(guest: int, size: int, user: int, offset: int = 0) -> bytes:
 
 def table(*regions: bytes) -> bytes:
     return struct.pack("<II", len(regions), 0) + b"".join(regions)
+
+
+def inflight(size: int, num_queues: int, queue_size: int, offset: int = 0) -> bytes:
+    """The description of an in-flight area, padded as C pads it."""
+    return struct.pack("<QQHH4x", size, offset, num_queues, queue_size)
 
 
 class Disconnected(Exception):
@@ -297,6 +304,14 @@ class FrontEnd:
         if answer is None or answer[0] != request:
             raise Unanswered(f"request {request}: {answer}")
         return answer[1]
+
+    def ask_fd(self, request: int, payload: bytes = b"") -> tuple[bytes, int]:
+        """Send one message and return the payload of its reply, and the descriptor that came with it."""
+        self.send(request, payload)
+        data, fds, _, _ = socket.recv_fds(self.socket, 12 + len(payload), 1)
+        found, flags, size = struct.unpack_from("<III", data)
+        assert (found, flags, size, len(fds)) == (request, 5, len(payload), 1)
+        return data[12:], fds[0]
 
     def acknowledged(self, request: int, payload: bytes = b"", fds: Sequence[int] = ()) -> int:
         """Send one message with need_reply and return the number in its reply: 0 for success."""

@@ -35,6 +35,8 @@ GOOD: dict[int, bytes] = {
     fe.SET_VRING_ENABLE: state(0, 1),
     fe.GET_CONFIG: struct.pack("<III", 0, 4, 0) + bytes(4),
     fe.SET_CONFIG: struct.pack("<III", 32, 1, 0) + b"\1",
+    fe.GET_INFLIGHT_FD: fe.inflight(0, 2, 8),
+    fe.SET_INFLIGHT_FD: fe.inflight(SIZE, 2, 8),
     fe.RESET_DEVICE: b"",
     fe.GET_MAX_MEM_SLOTS: b"",
     fe.ADD_MEM_REG: bytes(8) + region(0, SIZE, USER_BASE),
@@ -47,6 +49,7 @@ GOOD: dict[int, bytes] = {
 NEEDED = dict.fromkeys(GOOD, 0) | {
     fe.SET_MEM_TABLE: 1,
     fe.ADD_MEM_REG: 1,
+    fe.SET_INFLIGHT_FD: 1,
     fe.SET_VRING_KICK: 1,
     fe.SET_VRING_CALL: 1,
     fe.SET_VRING_ERR: 1,

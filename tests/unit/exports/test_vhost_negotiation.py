@@ -10,7 +10,7 @@ from . import frontend as fe
 from .frontend import Disconnected, World, state, u64
 
 OFFERED = fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PROTOCOL | 1 << 5
-PROTOCOL = fe.MQ | fe.REPLY_ACK | fe.CONFIG | fe.RESET | fe.MEM_SLOTS | fe.STATUS
+PROTOCOL = fe.MQ | fe.REPLY_ACK | fe.CONFIG | fe.INFLIGHT | fe.RESET | fe.MEM_SLOTS | fe.STATUS
 
 
 def config(offset: int, size: int, data: bytes | None = None, flags: int = 0) -> bytes:

@@ -55,6 +55,13 @@ good_regions = st.sampled_from(
     ]
 )
 any_regions = st.one_of(good_regions, good_regions, regions)
+inflights = st.builds(
+    fe.inflight,
+    st.sampled_from([0, 384, 768, SIZE, 2**64 - 1]),
+    st.integers(0, 3),
+    st.sampled_from([0, 2, 8, 16, 65535]),
+    st.sampled_from([0, 0, 64, SIZE // 2, 2**64 - 64]),
+)
 configs = st.builds(
     lambda offset, size, flags, data: struct.pack("<III", offset, size, flags) + data,
     st.one_of(st.integers(0, 64), words),
@@ -87,6 +94,8 @@ PAYLOADS: dict[int, st.SearchStrategy[bytes]] = dict.fromkeys(fe.REQUESTS, st.ju
     fe.SET_VRING_ERR: ring_u64s,
     fe.GET_CONFIG: configs,
     fe.SET_CONFIG: configs,
+    fe.GET_INFLIGHT_FD: inflights,
+    fe.SET_INFLIGHT_FD: inflights,
 }
 
 
@@ -113,7 +122,7 @@ def fitting_kinds(request: int, payload: bytes) -> list[str]:
     """The descriptors that belong to a message."""
     if request == fe.SET_MEM_TABLE:
         return ["memory"] * struct.unpack_from("<I", payload)[0]
-    if request == fe.ADD_MEM_REG:
+    if request in (fe.ADD_MEM_REG, fe.SET_INFLIGHT_FD):
         return ["memory"]
     if request in (fe.SET_VRING_KICK, fe.SET_VRING_CALL, fe.SET_VRING_ERR):
         return [] if payload[1] & 1 else ["event"]

@@ -1,0 +1,80 @@
+"""The daemon is killed in the middle of a guest's writes and started again: the guest goes on, every block is right."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from .backends import Backend, devmodels_serve
+from .conftest import Check, needed
+from .vm import LOOK_SECONDS, Guest, GuestFailure, GuestRun, run_guest
+
+pytestmark = pytest.mark.guest
+
+KILLS = 20
+QUEUES = 2
+STARTED = re.compile(r"queue \d+: starts at \d+, (\d+) requests again")
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The run, how often the daemon was killed, and all that the daemons printed."""
+
+    run: GuestRun
+    kills: int
+    words: str
+
+
+def starts(backend: Backend) -> int:
+    """How many rings the daemons have started so far."""
+    return len(STARTED.findall(backend.words()))
+
+
+def await_starts(guest: Guest, backend: Backend, count: int) -> None:
+    """Return once the daemons have started so many rings."""
+    while starts(backend) < count:
+        if guest.qemu.poll() is not None or time.monotonic() > guest.deadline:
+            raise GuestFailure(f"{starts(backend)} starts of rings, expected {count}\n{backend.words()}")
+        time.sleep(LOOK_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("killed")
+    image = folder / "disk.img"
+    image.write_bytes(bytes(32 << 20))
+    moments = random.Random(7)
+    kills = 0
+
+    def kill_and_start_again(guest: Guest) -> None:
+        nonlocal kills
+        guest.await_item("ready")
+        for _ in range(KILLS):
+            time.sleep(moments.uniform(0.02, 0.5))  # any moment of the guest's work will do
+            before = starts(backend)
+            backend.kill()
+            kills += 1
+            backend.start_again()
+            await_starts(guest, backend, before + QUEUES)
+        guest.tell("enough")
+
+    with needed(), devmodels_serve(image, folder, QUEUES) as backend:
+        run = run_guest(
+            "killed.sh", backend, cpus=QUEUES, queues=QUEUES, timeout=100, attend=kill_and_start_again
+        )
+        return Story(run, kills, backend.words())
+
+
+def test_guest_goes_on_and_every_block_is_right(killed: Story, check: Check) -> None:
+    check(killed.run, "fio-verified")
+    assert killed.kills == KILLS
+
+
+def test_requests_were_in_flight_when_it_died(killed: Story) -> None:
+    """Else the kills have shown nothing."""
+    again = [int(count) for count in STARTED.findall(killed.words)]
+    assert sum(again) >= KILLS
