@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from guestsim.inspect.command import inspect_command
 from guestsim.script.load import ScriptError
 from guestsim.script.run import Options, ScriptReport, read_scripts
 
@@ -99,6 +100,9 @@ def demo_command() -> None:
     script = files("guestsim.script").joinpath("demo.guest.yaml")
     with as_file(script) as path:
         run_command([path])
+
+
+app.command("inspect")(inspect_command)
 
 
 def _write_junit(path: Path, reports: Sequence[ScriptReport]) -> None:

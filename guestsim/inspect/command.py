@@ -1,0 +1,63 @@
+"""`guestsim inspect`: what is in flight in the virtqueues of a core, and what is broken.
+
+Exit status: 0 where nothing is broken, 1 where something is, 2 where the core or an option is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from guestsim.errors import GuestError
+from guestsim.inspect.packed import inspect_packed
+from guestsim.inspect.show import show_queue
+from guestsim.inspect.spec import parse_virtqueue
+from guestsim.inspect.split import inspect_split
+
+if TYPE_CHECKING:
+    from guestsim.inspect.image import MemoryImage
+    from guestsim.inspect.state import QueueState, Virtqueue
+
+
+def inspect_queue(image: MemoryImage, queue: Virtqueue) -> QueueState:
+    """The state of one virtqueue; whatever memory holds, this returns."""
+    return inspect_packed(image, queue) if queue.packed else inspect_split(image, queue)
+
+
+def inspect_command(
+    core: Annotated[Path, typer.Argument(help="An ELF core, as QEMU's dump-guest-memory writes it.")],
+    vq: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vq",
+            metavar="desc=0x…,driver=0x…,device=0x…,size=N[,features=NAME+…][,type=blk|other][,packed]",
+            help="A virtqueue to show; may be given several times.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
+) -> None:
+    """Show the virtqueues in a core: what is in flight, and what is broken."""
+    # What parses ELF files is not for every start of the command.
+    from guestsim.inspect.core import open_core
+
+    try:
+        queues = [parse_virtqueue(text) for text in vq or ()]
+        if not queues:
+            raise GuestError("no virtqueue is named, expected --vq")
+        image = open_core(core)
+    except GuestError as error:
+        typer.echo(f"guestsim inspect: {error}", err=True)
+        raise typer.Exit(2) from None
+    states = [inspect_queue(image, queue) for queue in queues]
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(states)).decode())
+    else:
+        console = Console(highlight=False)
+        for number, state in enumerate(states):
+            show_queue(console, state, f"virtqueue {number}")
+    if any(state.problems for state in states):
+        raise typer.Exit(1)
