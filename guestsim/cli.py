@@ -19,13 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.inspect.command import inspect_command
 from guestsim.script.load import ScriptError
+from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.script.run import Options, ScriptReport, read_scripts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from guestsim.script.needs import TargetSpecError, parse_target
     from guestsim.script.perform import StepReport
-    from guestsim.script.run import Runnable
+from guestsim.script.run import Runnable
 
 app = typer.Typer(
     add_completion=False,
@@ -33,13 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A scripted guest that drives storage devices through registers, rings and memory.",
 )
-
-
-class TargetChoice(StrEnum):
-    """Where scripts run."""
-
-    DEVMODELS = "devmodels"
-    QEMU = "qemu"
 
 
 class MemoryChoice(StrEnum):
@@ -60,8 +55,12 @@ def run_command(
         list[Path], typer.Argument(help="Scripts (*.guest.yaml, *.guest.py), or folders of them.")
     ],
     target: Annotated[
-        list[TargetChoice] | None,
-        typer.Option(help="Where to run them; may be given twice. [default: devmodels]"),
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Where to run them; may be given several times: devmodels, qemu, qemu-storage-daemon or vhost-user, "
+            "the last two with :SOCKET where a back end listens already. [default: devmodels]",
+        ),
     ] = None,
     memory: Annotated[
         MemoryChoice, typer.Option(help="How devices reach memory, where a script leaves it open.")
@@ -73,14 +72,17 @@ def run_command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each script.")] = False,
 ) -> None:
-    """Run scripts on our devices in this process, or on a real QEMU."""
+    """Run scripts on our devices in this process, on a real QEMU, or on a vhost-user back end."""
     try:
+        targets = [str(parse_target(text)) for text in target or ["devmodels"]]
         runnables = [runnable for path in _files(scripts) for runnable in read_scripts(path)]
-        targets = target or [TargetChoice.DEVMODELS]
         printer = _Printer(steps=not quiet and not as_json, results=not as_json, trace=trace)
         reports = _run_all(runnables, targets, memory, printer)
     except ScriptError as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except TargetSpecError as error:
+        typer.echo(f"guestsim: --target: {error}", err=True)
         raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps([to_json(report) for report in reports], indent=2))
@@ -132,14 +134,14 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_all(
-    runnables: Sequence[Runnable], targets: Sequence[TargetChoice], memory: MemoryChoice, printer: _Printer
+    runnables: Sequence[Runnable], targets: Sequence[str], memory: MemoryChoice, printer: _Printer
 ) -> list[ScriptReport]:
     reports = []
     with printer.progress(len(runnables) * len(targets)) as advance:
         for target in targets:
             for runnable in runnables:
-                printer.begin(runnable, target.value)
-                options = Options(target.value, memory.value, printer.step, printer.on_access)
+                printer.begin(runnable, target)
+                options = Options(target, memory.value, printer.step, printer.on_access)
                 report = _run_one(runnable, options)
                 printer.end(report)
                 reports.append(report)
@@ -185,6 +187,8 @@ class _Printer:
         if report.note is not None:
             self.console.print(f"  [italic]{escape(report.note)}[/]", soft_wrap=True)
         mark = "[green]✓[/]" if report.ok else "[red]✗[/]"
+        if report.skipped is not None:
+            mark = "[yellow]-[/]"
         cpu = f"[cyan]cpu{report.cpu}[/] " if report.cpu else ""
         answer = f" [dim]→[/] {escape(report.answered)}" if report.answered else ""
         self.console.print(
@@ -201,7 +205,7 @@ class _Printer:
             return
         for failure in report.failures if not report.wrong else ():
             self.console.print(f"  [red]{escape(failure)}[/]", soft_wrap=True)
-        if self._steps:
+        if self._steps and report.skipped is None:
             self.console.print()
         elif report.skipped is None:
             mark = "[green]ok  [/]" if report.ok else "[red]FAIL[/]"
@@ -220,6 +224,8 @@ class _Printer:
         steps = sum(len(report.steps) for report in run)
         seconds = sum(report.seconds for report in run)
         skipped = f", {len(reports) - len(run)} skipped" if len(run) < len(reports) else ""
+        if left_out := sum(step.skipped is not None for report in run for step in report.steps):
+            skipped += f", {left_out} steps left out"
         colour = "red" if failed else "green"
         text = f"{len(run) - len(failed)} of {len(run)} scripts as expected{skipped}; {steps} steps in {seconds:.2f} s"
         self.console.print(f"[bold {colour}]{text}[/]")
@@ -274,6 +280,7 @@ def to_json(report: ScriptReport) -> dict[str, object]:
                 "failures": list(step.failures),
                 "difference": step.difference,
                 "cpu": step.cpu,
+                "skipped": step.skipped,
             }
             for step in report.steps
         ],

@@ -27,6 +27,10 @@ class GuestTimeoutError(GuestError):
         self.what = what
 
 
+class DisconnectedError(GuestError):
+    """Whoever provides the device has gone, in another process; the message says who and how."""
+
+
 class RaisedError(GuestError):
     """The target raised instead of doing what a device does; the message says what, and from where."""
 

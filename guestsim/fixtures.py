@@ -10,7 +10,7 @@ This module is loaded in every run of pytest: it imports nothing of guestsim's b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from guestsim.disk import Disk
     from guestsim.guest import Guest
     from guestsim.script.run import Runnable, ScriptReport
-    from guestsim.script.schema import TargetName
     from guestsim.targets.inprocess import InProcessTarget
 
 SUFFIXES = (".guest.yaml", ".guest.py")
@@ -40,9 +39,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--guest-target",
         action="append",
-        choices=("devmodels", "qemu"),
-        help="where *.guest.yaml and *.guest.py run; may be given twice (default: devmodels)",
+        type=_target,
+        metavar="TARGET",
+        help="where *.guest.yaml and *.guest.py run, as guestsim run --target has it; may be given several times "
+        "(default: devmodels)",
     )
+
+
+def _target(text: str) -> str:
+    """A target that exists."""
+    from argparse import ArgumentTypeError
+
+    from guestsim.script.needs import TargetSpecError, parse_target
+
+    try:
+        return str(parse_target(text))
+    except TargetSpecError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,24 +126,25 @@ class ScriptFile(pytest.File):
     def collect(self) -> Iterable[pytest.Item]:
         """Read the file; what is wrong with it is one line."""
         from guestsim.script.load import ScriptError
+        from guestsim.script.needs import parse_target, why_not
         from guestsim.script.run import read_scripts
 
         try:
             scripts = read_scripts(self.path)
         except ScriptError as error:
             raise self.CollectError(str(error)) from None
-        targets = cast("list[TargetName]", self.config.getoption("guest_target") or ["devmodels"])
+        targets = [parse_target(text) for text in self.config.getoption("guest_target") or ["devmodels"]]
         kinds = _MEMORY[self.config.getoption("guest_memory")]
         for runnable in scripts:
             for target in targets:
-                if target not in runnable.script.targets:
+                if why_not(target, runnable.script) is not None:
                     continue
                 own = runnable.script.machine.memory
-                memories = ("",) if target == "qemu" else (own,) if own is not None else kinds
+                memories = ("",) if target.name != "devmodels" else (own,) if own is not None else kinds
                 for memory in memories:
                     where = f"{target}-{memory}" if memory else target
                     name = f"{runnable.script.name}[{where}]"
-                    yield ScriptItem.from_parent(self, name=name, script=(runnable, target, memory))
+                    yield ScriptItem.from_parent(self, name=name, script=(runnable, str(target), memory))
 
 
 class ScriptFailed(Exception):
@@ -144,7 +158,7 @@ class ScriptFailed(Exception):
 class ScriptItem(pytest.Item):
     """One script on one target with one kind of memory."""
 
-    def __init__(self, *, script: tuple[Runnable, TargetName, str], **options: object) -> None:
+    def __init__(self, *, script: tuple[Runnable, str, str], **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self._script, self._target, self._memory = script
 
@@ -153,6 +167,8 @@ class ScriptItem(pytest.Item):
         from guestsim.script.run import Options
 
         report = self._script.run(Options(self._target, self._memory or "shared"))
+        if report.skipped is not None:
+            pytest.skip(report.skipped)
         if not report.ok:
             raise ScriptFailed(report)
 

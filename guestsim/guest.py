@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
-from guestsim.errors import GuestError, GuestTimeoutError
+from guestsim.errors import DisconnectedError, GuestError, GuestTimeoutError
 from guestsim.interrupts import InterruptController
 from guestsim.memory import Memory
 
@@ -201,7 +201,7 @@ class Guest:
             while not main.finished:
                 if self._step_ready() or self._interrupted():
                     continue
-                alive = self.target.advance()
+                alive = self._advance()
                 if self._interrupted():
                     continue
                 self._stalled = not alive
@@ -212,6 +212,14 @@ class Guest:
             if main.waiting is not None and main in self._cpus:
                 self._cpus.remove(main)
                 main.close()
+
+    def _advance(self) -> bool:
+        """Let the machine go on; that it has gone is raised where the first vCPU waits."""
+        try:
+            return self.target.advance()
+        except DisconnectedError as error:
+            self._step(next(cpu for cpu in self._cpus if cpu.waiting is not None), error)
+            return True
 
     def _interrupted(self) -> bool:
         """Serve interrupts; what goes wrong in a handler is raised where the first vCPU waits."""

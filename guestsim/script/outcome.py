@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from guestsim.drivers.layouts import BlkStatus
 from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_blk import DroppedError
-from guestsim.errors import GuestCheckError, GuestError, GuestTimeoutError
+from guestsim.errors import DisconnectedError, GuestCheckError, GuestError, GuestTimeoutError
 from guestsim.script.schema import FEATURES, Bounds
 from guestsim.script.values import difference
 
@@ -23,6 +23,7 @@ ERRORS: dict[type[GuestError], str] = {
     FeaturesRefusedError: "refused",
     GuestTimeoutError: "timeout",
     GuestCheckError: "check",
+    DisconnectedError: "disconnected",
 }
 """Names that a script has for what can end a step."""
 

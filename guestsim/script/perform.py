@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from guestsim.errors import GuestError, RaisedError
 from guestsim.script import control, raw, requests, rings
+from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
 from guestsim.targets import TargetError
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class StepReport:
     """One step as it went: `did` and `answered` in words, and `failures`, one line each, empty where all is well.
 
-    `difference` is why the target answers otherwise than the script expects elsewhere, where it says so.
+    `difference` is why the target answers otherwise than the script expects elsewhere, where it says so; `skipped` is
+    what the step needs that the target lacks: it was left out.
     """
 
     path: str
@@ -35,6 +37,7 @@ class StepReport:
     note: str | None = None
     difference: str | None = None
     cpu: int = 0
+    skipped: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -95,6 +98,9 @@ class Performer:
 
     async def _step(self, step: Step, path: str) -> None:
         self.at = path
+        if (need := lacking(self.world.spec, step)) is not None:
+            self._leave_out(step, path, need)
+            return
         driver = self._counted(step)
         before = _counts(driver)
         try:
@@ -115,6 +121,13 @@ class Performer:
             outcome.violations = self.world.new_violations()
         self._report(step, path, outcome)
 
+    def _leave_out(self, step: Step, path: str, need: str) -> None:
+        """Report a step that only looks at what this target hasn't got."""
+        if not self.quiet:
+            line = self.world.source.line(path)
+            did = step.action.replace("_", "-")
+            self.on_report(StepReport(path, line, did, f"left out: needs {need}", skipped=need))
+
     def _take_interrupts(self) -> None:
         """Have what arrived without anybody waiting for it counted to this step."""
         with suppress(GuestError):
@@ -130,7 +143,7 @@ class Performer:
     def _report(self, step: Step, path: str, outcome: Outcome) -> None:
         target = self.world.target.name
         failures = (*check(step.expected_on(target), outcome), *self._strays())
-        different = step.on_qemu if target == "qemu" else step.on_devmodels
+        different = " ".join(one.because for one in step.differences(target))
         answer = outcome.answered
         if outcome.interrupts:
             plural = "s" if outcome.interrupts > 1 else ""
@@ -146,7 +159,7 @@ class Performer:
                     answer,
                     failures,
                     step.note,
-                    different.because if different is not None else None,
+                    different or None,
                     self.world.guest.cpu,
                 )
             )

@@ -10,25 +10,27 @@ from typing import TYPE_CHECKING, Protocol
 from guestsim.errors import GuestError, raised
 from guestsim.script import load as yaml
 from guestsim.script.load import ScriptError
+from guestsim.script.needs import parse_target, why_not
 from guestsim.script.perform import Performer, StepFailedError, StepReport
 from guestsim.script.world import World
-from guestsim.targets import TargetError
+from guestsim.targets import LacksError, TargetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from guestsim.script.load import Source
-    from guestsim.script.schema import Script, TargetName
+    from guestsim.script.schema import Script
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How scripts are run: the target, the kind of memory where a script leaves it open, and who listens.
 
-    `on_step` hears of every step as it ends, `on_access` of every access of the guest, as text.
+    `target` is what `parse_target` takes; `on_step` hears of every step as it ends, `on_access` of every access of the
+    guest, as text.
     """
 
-    target: TargetName = "devmodels"
+    target: str = "devmodels"
     memory: str = "shared"
     on_step: Callable[[StepReport], None] | None = None
     on_access: Callable[[str], None] | None = None
@@ -118,11 +120,11 @@ def run_on(
     body: Callable[[World, Callable[[StepReport], None]], None],
 ) -> ScriptReport:
     """Open a script's world, run `body(world, on_report)` in it, and report."""
-    target = options.target
-    memory = (script.machine.memory or options.memory) if target == "devmodels" else ""
-    report = ScriptReport(source.file, script.name, target, memory)
-    if target not in script.targets:
-        report.skipped = f"the script is for {', '.join(script.targets)}"
+    spec = parse_target(options.target)
+    memory = (script.machine.memory or options.memory) if spec.name == "devmodels" else ""
+    report = ScriptReport(source.file, script.name, str(spec), memory)
+    report.skipped = why_not(spec, script)
+    if report.skipped is not None:
         return report
 
     def on_report(step: StepReport) -> None:
@@ -132,10 +134,15 @@ def run_on(
 
     start = time.perf_counter()
     try:
-        with World(script, source, target, options.memory, options.on_access) as world:
+        with World(script, source, spec, options.memory, options.on_access) as world:
             body(world, on_report)
     except StepFailedError:
         pass
+    except LacksError as error:
+        if report.steps:
+            report.error = f"needs {error}"
+        else:
+            report.skipped = f"needs {error}"
     except (TargetError, GuestError) as error:
         report.error = str(error)
     except ScriptError:
@@ -149,7 +156,7 @@ def run_on(
 def read_scripts(path: Path) -> list[Runnable]:
     """The scripts in a file: one in YAML, or those of a Python file. ScriptError where something is wrong with it."""
     if path.suffix == ".py":
-        from guestsim.script import python
+        from guestsim.script.python import load as load_python
 
-        return list(python.load(path))
+        return list(load_python(path))
     return [YamlScript(*yaml.load(path))]

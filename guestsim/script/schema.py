@@ -18,10 +18,10 @@ from guestsim.drivers.layouts import (
 )
 from guestsim.script.values import Amount, Duration, Pattern, Size, parse_address
 
-TargetName = Literal["devmodels", "qemu"]
-TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu")
+TargetName = Literal["devmodels", "qemu", "vhost-user", "qemu-storage-daemon"]
+TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu", "vhost-user", "qemu-storage-daemon")
 StatusName = Literal["OK", "IOERR", "UNSUPP"]
-ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check"]
+ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check", "disconnected"]
 
 FEATURES: dict[str, int] = {bit.name: bit.value for bit in (*Feature, *BlkFeature)}
 """Feature names as the specification has them, without VIRTIO_F_ and VIRTIO_BLK_F_."""
@@ -548,6 +548,8 @@ class Step(_Part):
     expect: Expect | None = None
     on_qemu: Difference | None = msgspec.field(default=None, name="on qemu")
     on_devmodels: Difference | None = msgspec.field(default=None, name="on devmodels")
+    on_vhost_user: Difference | None = msgspec.field(default=None, name="on vhost-user")
+    on_qemu_storage_daemon: Difference | None = msgspec.field(default=None, name="on qemu-storage-daemon")
 
     def __post_init__(self) -> None:
         given = [name.replace("_", "-") for name in ACTIONS if getattr(self, name) is not None]
@@ -557,13 +559,13 @@ class Step(_Part):
             if item.expect is not None and item.expect.of_the_whole():
                 raise ValueError("violation and interrupts, expected beside the whole step, not inside it")
 
-        for inner in (one for steps in self.parallel or () for one in _all_steps(steps)):
+        for inner in (one for steps in self.parallel or () for one in all_steps(steps)):
             if any(
                 one is not None and one.violation is not None
-                for one in (inner.expect, inner.on_qemu, inner.on_devmodels)
+                for one in (inner.expect, *inner.all_differences())
             ):
                 raise ValueError("violation, expected beside the whole of parallel, not inside it")
-        for expect in (self.expect, self.on_qemu, self.on_devmodels):
+        for expect in (self.expect, *self.all_differences()):
             if expect is not None:
                 self._check_can_fail(expect)
 
@@ -588,17 +590,37 @@ class Step(_Part):
 
     def expected_on(self, target: str) -> Expect:
         """What must hold on `target`: the expectation, with what is different there."""
-        other = self.on_qemu if target == "qemu" else self.on_devmodels
         base = self.expect or Expect()
-        if other is None:
-            return base
-        changes = {
-            name: value for name in Expect.__struct_fields__ if (value := getattr(other, name)) is not None
-        }
-        return msgspec.structs.replace(base, **changes)
+        for other in self.differences(target):
+            changes = {
+                name: value
+                for name in Expect.__struct_fields__
+                if (value := getattr(other, name)) is not None
+            }
+            base = msgspec.structs.replace(base, **changes)
+        return base
+
+    def differences(self, target: str) -> list[Difference]:
+        """What is different on `target`, the more particular last."""
+        found = (getattr(self, name) for name in DIFFERENCES[target])
+        return [one for one in found if one is not None]
+
+    def all_differences(self) -> list[Difference]:
+        """What is different on any target."""
+        return [one for target in DIFFERENCES for one in self.differences(target)]
 
 
-MODIFIERS = frozenset({"device", "queue", "note", "expect", "on_qemu", "on_devmodels"})
+DIFFERENCES: dict[str, tuple[str, ...]] = {
+    "devmodels": ("on_devmodels",),
+    "qemu": ("on_qemu",),
+    "vhost-user": ("on_vhost_user",),
+    "qemu-storage-daemon": ("on_vhost_user", "on_qemu_storage_daemon"),
+}
+"""The modifiers that hold on a target."""
+
+MODIFIERS = frozenset(
+    {"device", "queue", "note", "expect", *(name for names in DIFFERENCES.values() for name in names)}
+)
 ACTIONS = tuple(name for name in Step.__struct_fields__ if name not in MODIFIERS)
 """Fields of `Step` that are actions, in the order of its declaration."""
 
@@ -619,12 +641,12 @@ REQUESTS = frozenset(
 """Actions that are one request, answered with a status."""
 
 
-def _all_steps(steps: list[Step]) -> Iterator[Step]:
+def all_steps(steps: list[Step]) -> Iterator[Step]:
     """Steps with those inside repetitions and on other vCPUs."""
     for step in steps:
         yield step
         for inner in (step.repeat.steps if step.repeat is not None else [], *(step.parallel or ())):
-            yield from _all_steps(inner)
+            yield from all_steps(inner)
 
 
 class Script(_Part, kw_only=True):
@@ -638,7 +660,7 @@ class Script(_Part, kw_only=True):
     steps: list[Step]
 
     def __post_init__(self) -> None:
-        steps = list(_all_steps(self.steps))
+        steps = list(all_steps(self.steps))
         expecting = any(item.expect is not None for step in steps for item in step.submit or ())
         if expecting and not any(step.wait_for == "answers" or step.together is not None for step in steps):
             raise ValueError("expect inside submit, expected a later wait-for: answers that looks at it")

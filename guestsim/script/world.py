@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from guestsim.drivers.layouts import MAX_QUEUE_SIZE
 from guestsim.drivers.pci import ConfigSpace, PciFunction
 from guestsim.drivers.virtio_blk import VirtioBlk
 from guestsim.drivers.virtio_bus import BLOCK, device_id
@@ -18,13 +19,17 @@ from guestsim.script.load import ScriptError, Source
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
 from guestsim.targets import Host, OptionsError, Target
 from guestsim.targets.traced import trace
+from guestsim.targets.vhost_device import QUEUE_SIZE, VhostTransport
+from guestsim.targets.vhost_user import VhostUserTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from guestsim.drivers.transport import Transport
     from guestsim.drivers.virtio_blk import Pending
-    from guestsim.script.schema import Script, Step, TargetName
+    from guestsim.script.needs import TargetSpec
+    from guestsim.script.schema import Script, Step
 
 _FIRST_SLOT = 4
 
@@ -59,22 +64,24 @@ class World:
         self,
         script: Script,
         source: Source,
-        target: TargetName,
+        spec: TargetSpec,
         memory: str = "shared",
         on_access: Callable[[str], None] | None = None,
     ) -> None:
         self.script = script
         self.source = source
+        self.spec = spec
         self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
         self.images: dict[str, Path] = {}
         self.names: dict[str, int] = {}
         self.submitted: list[tuple[Step, str, VirtioBlk, Pending]] = []
         self.violations_seen = 0
         try:
-            drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(script.drives)]
+            own = [] if spec.socket is not None else script.drives
+            drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(own)]
             self._slots: dict[str, tuple[int, int]] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
-            self.target = open_target(target, script, drives, devices, memory)
+            self.target = open_target(spec, script, drives, devices, memory)
         except OptionsError as error:
             self._folder.cleanup()
             raise source.error(f"{error.kind}[{error.index}]", str(error)) from error
@@ -123,14 +130,21 @@ class World:
         """The driver of a device by its id (of the only one where None); found on the bus at its first use."""
         device = self.device_name(device)
         if device not in self.drivers:
-            function = PciFunction(self.guest, ConfigSpace(self.target), *self._slots[device])
-            if device_id(function) != BLOCK:
-                raise GuestError(
-                    f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
-                )
-            self.drivers[device] = VirtioBlk(self.guest, ModernPci(self.guest, function))
+            self.drivers[device] = VirtioBlk(self.guest, self._transport(device))
             self.config_changes_seen[device] = 0
         return self.drivers[device]
+
+    def _transport(self, device: str) -> Transport:
+        """How the driver of a device reaches it: found on the bus, or at its back end's socket."""
+        if isinstance(self.target, VhostUserTarget):
+            options = self.script.devices[list(self._slots).index(device)]
+            return VhostTransport(self.guest, self.target, device, queue_size=_queue_size(options))
+        function = PciFunction(self.guest, ConfigSpace(self.target), *self._slots[device])
+        if device_id(function) != BLOCK:
+            raise GuestError(
+                f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
+            )
+        return ModernPci(self.guest, function)
 
     def address(self, place: str | int) -> int:
         """The address that `place` means: a number, a name, or name+number."""
@@ -218,15 +232,25 @@ class World:
         return {**options, "id": name, "addr": address}
 
 
+def _queue_size(options: Mapping[str, object]) -> int:
+    """The size of queues that a device is given by its options."""
+    size = options.get("queue-size", options.get("queue_size", QUEUE_SIZE))
+    if not isinstance(size, int) or size & size - 1 or not 0 < size <= MAX_QUEUE_SIZE:
+        raise GuestError(f"queue-size {size!r}, expected a power of two from 1 to {MAX_QUEUE_SIZE}")
+    return size
+
+
 def open_target(
-    name: TargetName,
+    spec: TargetSpec,
     script: Script,
     drives: list[dict[str, object]],
     devices: list[dict[str, object]],
     memory: str,
 ) -> TargetAndHost:
     """Start the machine that a script describes. Raises `TargetError` where it can't be."""
-    if name == "qemu":
+    if spec.vhost_user:
+        return _open_vhost_user(spec, script, drives, devices)
+    if spec.name == "qemu":
         from guestsim.targets.qemu import QemuTarget
 
         return QemuTarget(
@@ -239,6 +263,25 @@ def open_target(
     shared = (machine.memory or memory) == "shared"
     return InProcessTarget(
         blockdevs=drives, devices=devices, ram=machine.ram, shared=shared, clock=machine.clock
+    )
+
+
+def _open_vhost_user(
+    spec: TargetSpec, script: Script, drives: list[dict[str, object]], devices: list[dict[str, object]]
+) -> VhostUserTarget:
+    """A daemon of the script's own, or the back end that listens at the socket given."""
+    ram = script.machine.ram
+    if spec.socket is not None:
+        (name,) = (str(device["id"]) for device in devices)
+        return VhostUserTarget({name: spec.socket}, ram=ram, name=spec.name)
+    from guestsim.targets.storage_daemon import DEVMODELS_SERVE, QEMU_STORAGE_DAEMON, DaemonTarget
+
+    return DaemonTarget(
+        QEMU_STORAGE_DAEMON if spec.name == "qemu-storage-daemon" else DEVMODELS_SERVE,
+        blockdevs=[msgspec.to_builtins(drive) for drive in drives],
+        devices=[msgspec.to_builtins(device) for device in devices],
+        ram=ram,
+        name=spec.name,
     )
 
 

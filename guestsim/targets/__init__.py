@@ -23,6 +23,10 @@ class OptionsError(TargetError):
         self.index = index
 
 
+class LacksError(TargetError):
+    """The target has no such thing: what needs it is left out. The text is what is needed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A range of addresses: `base` inclusive, `size` in bytes."""

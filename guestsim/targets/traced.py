@@ -39,6 +39,8 @@ def trace(target: Target, emit: Callable[[str], None]) -> None:
     writing("io_write", "port")
     _trace_ram(target, emit)
     _trace_messages(target, emit)
+    if hasattr(target, "emit"):
+        target.emit = emit
 
 
 def _trace_ram(target: Target, emit: Callable[[str], None]) -> None:

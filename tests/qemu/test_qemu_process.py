@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from guestsim.targets import TargetError, qemu_process
+from guestsim.targets import TargetError, process
 from guestsim.targets.qemu import QemuTarget
 
 from .by_hand import Pci, VirtioBlk
@@ -201,7 +201,7 @@ def test_a_program_that_is_no_qemu() -> None:
 
 
 def test_a_qemu_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_process, "_END_TIMEOUT", 0.05)
+    monkeypatch.setattr(process, "_END_TIMEOUT", 0.05)
     target = QemuTarget()
     os.kill(target.pid, signal.SIGSTOP)
     target.close()
@@ -209,7 +209,7 @@ def test_a_qemu_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.Monkey
 
 
 def test_a_program_that_never_connects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_process, "_START_TIMEOUT", 0.05)
+    monkeypatch.setattr(process, "_START_TIMEOUT", 0.05)
     program = tmp_path / "not-qemu"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)

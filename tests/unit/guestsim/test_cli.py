@@ -78,7 +78,7 @@ def test_wrong_options_are_usage_errors(folder: Path, arguments: list[str]) -> N
         (["fly"], "No such command 'fly'."),
         (
             ["run", "x", "--target", "bochs"],
-            "Invalid value for '--target': Value error, 'bochs' is not one of",
+            "--target: 'bochs', expected one of devmodels, qemu, vhost-user[:SOCKET], ",
         ),
     ],
 )

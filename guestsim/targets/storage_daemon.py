@@ -1,0 +1,229 @@
+"""Daemons that serve vhost-user-blk exports, started for the sake of a guest: qemu-storage-daemon and our own.
+
+Both take `--blockdev` and `--export` with the same names.  A daemon that ends before it is asked to, or that leaves
+an error of its own program behind, is a `TargetError` with its last words.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from guestsim.targets import LacksError, TargetError
+from guestsim.targets.process import accept, end, launch, listen, temporary_folder, why_lost
+from guestsim.targets.qmp import QmpClient
+from guestsim.targets.vhost_user import RAM, VhostUserTarget
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+
+    from guestsim.targets.qmp import Json
+
+_START_TIMEOUT = 30.0
+_LAST_WORDS = 0.1
+"""Seconds from the end of a connection to the end of the process, where the one comes of the other."""
+
+_LISTENS = 0x10000
+"""__SO_ACCEPTCON among the flags of proc_net_unix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A program that serves disks: its `command`, what its exports can be told, whether it has a QMP monitor."""
+
+    name: str
+    command: tuple[str, ...]
+    export_options: frozenset[str]
+    monitor: bool = False
+
+
+QEMU_STORAGE_DAEMON = Daemon(
+    "qemu-storage-daemon",
+    ("qemu-storage-daemon",),
+    frozenset({"num-queues", "logical-block-size", "writethrough"}),
+    monitor=True,
+)
+DEVMODELS_SERVE = Daemon(
+    "devmodels serve",
+    (sys.executable, "-m", "devmodels", "serve"),
+    frozenset({"num-queues", "logical-block-size", "writethrough", "serial"}),
+)
+
+_NOT_THE_EXPORTS = frozenset({"driver", "drive", "id", "addr", "queue-size"})
+"""Options of a device that an export has no say in: its place, and what the front end chooses."""
+
+
+class DaemonTarget(VhostUserTarget):
+    """The guest of a daemon that serves `blockdevs` as `devices`, with QEMU's names for `-blockdev` and `-device`.
+
+    `LacksError` names an option of a device that the daemon's exports don't have.
+    """
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        *,
+        blockdevs: Sequence[Mapping[str, Json]],
+        devices: Sequence[Mapping[str, Json]],
+        ram: int = RAM,
+        name: str,
+    ) -> None:
+        read_only = {str(drive.get("node-name")) for drive in blockdevs if drive.get("read-only")}
+        exports = [export_of(daemon, device, read_only) for device in devices]
+        self._process = DaemonProcess(daemon, blockdevs, exports)
+        try:
+            super().__init__(self._process.sockets, ram=ram, name=name)
+        except BaseException:
+            self._process.close()
+            raise
+
+    def resize(self, node: str, size: int) -> None:
+        """Give the block node a new size (QMP `block_resize`); LacksError where the daemon has no monitor."""
+        self._process.qmp("block_resize", {"node-name": node, "size": size})
+
+    def label(self, device: str) -> str:
+        """The daemon's export, by the device's id."""
+        return f"{self._process.name}, export {device}"
+
+    def last_words(self) -> str:
+        """What the daemon has printed last, or how it ended."""
+        return self._process.last_words()
+
+    def close(self) -> None:
+        """Leave and end the daemon; TargetError where it went wrong by itself. Idempotent."""
+        super().close()
+        self._process.close()
+
+
+def export_of(daemon: Daemon, device: Mapping[str, Json], read_only: set[str]) -> dict[str, Json]:
+    """An export's options, without its address, from those of a virtio-blk-pci device."""
+    if device.get("driver") != "virtio-blk-pci":
+        raise LacksError(f"a device {device.get('driver')!r}")
+    drive = device.get("drive")
+    export: dict[str, Json] = {
+        "type": "vhost-user-blk",
+        "id": device.get("id"),
+        "node-name": drive,
+        "writable": drive not in read_only,
+    }
+    for option, value in device.items():
+        name = option.replace("_", "-")
+        if name == "write-cache":
+            name, value = "writethrough", value in (False, "off")
+        if name in _NOT_THE_EXPORTS:
+            continue
+        if name not in daemon.export_options:
+            raise LacksError(f"the device option {option}, which an export of {daemon.name} doesn't have")
+        export[name] = value
+    return export
+
+
+class DaemonProcess:
+    """A daemon that listens, with a socket for each export; it ends with `close()` or with the object."""
+
+    def __init__(
+        self, daemon: Daemon, blockdevs: Sequence[Mapping[str, Json]], exports: Sequence[Mapping[str, Json]]
+    ) -> None:
+        program = shutil.which(daemon.command[0])
+        if program is None:
+            raise TargetError(f"{daemon.name} not found: expected it installed and in PATH")
+        self._daemon = daemon
+        self._qmp: QmpClient | None = None
+        self._qmp_socket: socket.socket | None = None
+        self._fault: str | None = None
+        with ExitStack() as resources:
+            folder, handle = resources.enter_context(temporary_folder())
+            # Other processes' sockets are called the same but for this.
+            mark = token_hex(4)
+            self.sockets = {str(export["id"]): f"{folder}/{mark}-{n}" for n, export in enumerate(exports)}
+            command = [program, *daemon.command[1:]]
+            for drive in blockdevs:
+                command += ["--blockdev", json.dumps(drive)]
+            for export, path in zip(exports, self.sockets.values(), strict=True):
+                command += ["--export", json.dumps({**export, "addr": {"type": "unix", "path": path}})]
+            self._output = folder / "output"
+            if daemon.monitor:
+                with listen(folder / "qmp") as monitor:
+                    command += ["--chardev", f"socket,id=qmp,path={folder}/qmp", "--monitor", "chardev=qmp"]
+                    self._start(command, handle, resources)
+                    self._qmp_socket = accept(daemon.name, monitor, self._process, self._why_lost)
+                    resources.enter_context(self._qmp_socket)
+            else:
+                self._start(command, handle, resources)
+            self._wait_until_listening()
+            self._resources = resources.pop_all()
+        # Nothing that the stack holds may refer to this object, which else would never be collected.
+        self._finalizer = weakref.finalize(self, self._resources.close)
+
+    def _start(self, command: Sequence[str], handle: int, resources: ExitStack) -> None:
+        self._process = launch(command, self._output, handle)
+        self._why_lost = partial(why_lost, self._daemon.name, self._process, self._output)
+        resources.callback(end, self._process)
+
+    def _wait_until_listening(self) -> None:
+        """Wait until all sockets are there; looked up, since a connection would be a front end's already."""
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not set(self.sockets.values()) <= _listening():
+            if self._process.poll() is not None:
+                raise TargetError(self._why_lost())
+            if time.monotonic() > deadline:
+                raise TargetError(f"{self._daemon.name} doesn't listen within {_START_TIMEOUT:g} s")
+            time.sleep(0.002)
+
+    def qmp(self, command: str, arguments: Mapping[str, Json]) -> Json:
+        """Execute one QMP command."""
+        if self._qmp_socket is None:
+            raise LacksError(f"a host that can do {command}, and {self._daemon.name} has no monitor")
+        if self._qmp is None:
+            self._qmp = QmpClient(self._qmp_socket, self._why_lost)
+            self._resources.callback(self._qmp.close)
+        return self._qmp.execute(command, arguments)
+
+    @property
+    def name(self) -> str:
+        """The daemon's name."""
+        return self._daemon.name
+
+    def last_words(self) -> str:
+        """How the process ended, where it has, and the last that it has printed."""
+        try:
+            self._process.wait(_LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            lines = self._output.read_text(errors="replace").splitlines()
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return self._why_lost()
+
+    def close(self) -> None:
+        """End the daemon; TargetError where it had ended by itself or its program is at fault. Idempotent."""
+        if not self._finalizer.alive:
+            return
+        fault = self._why_lost() if self._process.poll() is not None else None
+        if fault is None:
+            end(self._process)
+            text = self._output.read_text(errors="replace")
+            if self._process.returncode not in (0, -15) or "Traceback (most recent call last)" in text:
+                fault = self._why_lost()
+        self._finalizer()
+        if fault is not None:
+            raise TargetError(fault)
+
+
+def _listening() -> set[str]:
+    """The paths of UNIX sockets that somebody listens at (proc_net_unix)."""
+    found = set()
+    for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and int(fields[3], 16) & _LISTENS:
+            found.add(fields[7])
+    return found
