@@ -19,11 +19,12 @@ from devmodels.iocontext import ClockKind, IoContext
 from devmodels.machine import Machine
 from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
-from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk.mmio import SLOT_BASE, SLOT_IRQ, SLOTS, VirtioBlkMmioOptions, virtio_blk_mmio
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
 DEFAULT_RAM = 128 << 20
@@ -44,15 +45,16 @@ class Assembly:
         violations: ViolationLog,
         on_message: Callable[[int, int], None] | None,
         on_intx: Callable[[int, bool], None] | None,
+        on_irq: Callable[[int, bool], None] | None,
     ) -> None:
         self.memory = memory
         self.context = context
         self.violations = violations
         self.run_state = RunState()
-        self.machine = Machine(memory, context, on_message=on_message, on_intx=on_intx)
+        self.machine = Machine(memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.nodes: dict[str, BlockNode] = {}
         self.backends: dict[str, BlockBackend] = {}
-        self.devices: dict[str, PciFunction] = {}
+        self.devices: dict[str, VirtioPci | VirtioMmio] = {}
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
         """Open a block node, as `-blockdev` does."""
@@ -63,27 +65,22 @@ class Assembly:
         self.nodes[node.node_name] = node
         return node
 
-    def add_device(self, options: Mapping[str, object]) -> PciFunction:
+    def add_device(self, options: Mapping[str, object]) -> VirtioPci | VirtioMmio:
         """Make a device and plug it, as `-device` does."""
         driver = options.get("driver")
-        if driver != "virtio-blk-pci":
-            raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci'")
-        checked = convert(options, VirtioBlkPciOptions, what=f"device {driver}")
-        node = self.nodes.get(checked.drive)
-        if node is None:
-            known = ", ".join(sorted(self.nodes)) or "none"
-            raise OptionError(f"device {driver}: no drive {checked.drive!r}; the nodes are: {known}")
-        if checked.drive in self.backends:
-            raise OptionError(f"device {driver}: drive {checked.drive!r} is in use")
-        slot, number = self._place(checked.addr)
-        name = checked.id or f"{driver}@{slot:02x}.{number}"
-        if name in self.devices:
-            raise OptionError(f"device id {name!r} is taken")
-        backend = BlockBackend(node, name=name, run_state=self.run_state, read_only=node.read_only)
+        if driver == "virtio-blk-pci":
+            return self._add_pci(convert(options, VirtioBlkPciOptions, what=f"device {driver}"))
+        if driver == "virtio-blk-device":
+            return self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"))
+        raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci' or 'virtio-blk-device'")
+
+    def _add_pci(self, options: VirtioBlkPciOptions) -> VirtioPci:
+        slot, number = self._place(options.addr)
+        backend = self._backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
         function = virtio_blk_pci(
-            checked,
+            options,
             backend,
-            name=name,
+            name=backend.name,
             context=self.context,
             memory=self.memory,
             violations=self.violations,
@@ -91,10 +88,57 @@ class Assembly:
         try:
             self.machine.plug(function, slot, number)
         except ValueError as error:
-            raise OptionError(f"device {driver}: {error}") from error
-        self.backends[checked.drive] = backend
-        self.devices[name] = function
+            raise OptionError(f"device {options.driver}: {error}") from error
+        self.backends[options.drive] = backend
+        self.devices[backend.name] = function
         return function
+
+    def _add_mmio(self, options: VirtioBlkMmioOptions) -> VirtioMmio:
+        address, irq = self._mmio_place(options)
+        backend = self._backend(options, options.id or f"{options.driver}@{address:x}")
+        device = virtio_blk_mmio(
+            options,
+            backend,
+            name=backend.name,
+            context=self.context,
+            memory=self.memory,
+            violations=self.violations,
+        )
+        try:
+            self.machine.plug_mmio(device, address, irq)
+        except ValueError as error:
+            raise OptionError(f"device {options.driver}: {error}") from error
+        self.backends[options.drive] = backend
+        self.devices[backend.name] = device
+        return device
+
+    def _backend(self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, name: str) -> BlockBackend:
+        """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""
+        driver, drive = options.driver, options.drive
+        node = self.nodes.get(drive)
+        if node is None:
+            known = ", ".join(sorted(self.nodes)) or "none"
+            raise OptionError(f"device {driver}: no drive {drive!r}; the nodes are: {known}")
+        if drive in self.backends:
+            raise OptionError(f"device {driver}: drive {drive!r} is in use")
+        if name in self.devices:
+            raise OptionError(f"device id {name!r} is taken")
+        return BlockBackend(node, name=name, run_state=self.run_state, read_only=node.read_only)
+
+    def _mmio_place(self, options: VirtioBlkMmioOptions) -> tuple[int, int]:
+        """Address and interrupt line of an MMIO device."""
+        slot = options.slot
+        if slot is None and options.address is None:
+            taken = {base for base, _, _ in self.machine.mmio}
+            free = (n for n in range(SLOTS) if SLOT_BASE + n * WINDOW_SIZE not in taken)
+            slot = next(free, None)
+            if slot is None:
+                raise OptionError(f"device {options.driver}: no slot is free")
+        if slot is None:
+            assert options.address is not None
+            assert options.irq is not None
+            return options.address, options.irq
+        return SLOT_BASE + slot * WINDOW_SIZE, SLOT_IRQ + slot if options.irq is None else options.irq
 
     def _place(self, addr: str | None) -> tuple[int, int]:
         if addr is None:
@@ -119,10 +163,8 @@ class Assembly:
             backend.trace = tracer
 
     def virtio_device(self, name: str) -> VirtioDevice:
-        """The virtio device inside the function `name`."""
-        function = self.devices[name]
-        assert isinstance(function, VirtioPci)
-        return function.device
+        """The virtio device behind the transport `name`."""
+        return self.devices[name].device
 
     def close(self) -> None:
         """Give everything up. Idempotent."""
@@ -168,6 +210,7 @@ def assemble(
     profile: Profile = Profile.STRICT,
     on_message: Callable[[int, int], None] | None = None,
     on_intx: Callable[[int, bool], None] | None = None,
+    on_irq: Callable[[int, bool], None] | None = None,
 ) -> Assembly:
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
@@ -180,6 +223,7 @@ def assemble(
         violations=ViolationLog(profile),
         on_message=on_message,
         on_intx=on_intx,
+        on_irq=on_irq,
     )
     try:
         for options in blockdevs:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, Protocol
 
-from devmodels.interrupts import Outbox
+from devmodels.interrupts import Line, LineSource, Outbox
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory, Region
 from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus
@@ -61,11 +62,45 @@ class EmbeddedDevice(Protocol):
         ...
 
 
+class MmioDevice(Protocol):
+    """A device that has a place in memory space and an interrupt line of its own, outside PCI."""
+
+    name: str
+    size: int
+    """Bytes of memory space that it takes."""
+    accessing: bool
+
+    def read(self, offset: int, size: int) -> int:
+        """A guest's read at `offset` of the device's place."""
+        ...
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A guest's write at `offset` of the device's place."""
+        ...
+
+    def plugged(self, line: LineSource) -> None:
+        """The device is in a machine now; it drives its interrupt through `line`."""
+        ...
+
+    def reset(self) -> None:
+        """The machine is reset."""
+        ...
+
+    def save(self) -> dict[str, int]:
+        """The state of its registers."""
+        ...
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave."""
+        ...
+
+
 class Machine:
-    """Memory, PCI root bus and I/O ports for devices that share one `IoContext`.
+    """Memory, PCI root bus, MMIO devices and I/O ports for devices that share one `IoContext`.
 
     `on_message(address, data)` receives interrupt messages that do not hit guest memory (those that do are written
-    there); `on_intx(line, level)` the four INTx lines.  `ecam` is the base of the ECAM window, or None for none.
+    there); `on_intx(line, level)` the four INTx lines; `on_irq(line, level)` the lines of devices outside PCI.  `ecam`
+    is the base of the ECAM window, or None for none.
     """
 
     def __init__(
@@ -76,15 +111,19 @@ class Machine:
         ecam: int | None = 0xB000_0000,
         on_message: Callable[[int, int], None] | None = None,
         on_intx: Callable[[int, bool], None] | None = None,
+        on_irq: Callable[[int, bool], None] | None = None,
     ) -> None:
         self.memory = memory
         self.context = context
         self.on_message = on_message
         self.on_intx = on_intx
+        self.on_irq = on_irq
         self.trace: Tracer | None = None
         self.outbox = Outbox(self._message, self._pending)
         self.bus = RootBus(self.outbox, self._decode_changed, self._intx)
         self._ports = ConfigPorts(self.bus)
+        self._mmio: list[tuple[int, int, MmioDevice]] = []
+        self._irqs: dict[int, Line] = {}
         self._memory_claims: list[Claim] = []
         self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self._ports, None)]
         if ecam is not None:
@@ -145,6 +184,28 @@ class Machine:
         """Take a PCI function out; ValueError where it isn't plugged."""
         self.bus.unplug(function)
 
+    def plug_mmio(self, device: MmioDevice, base: int, irq: int) -> None:
+        """Put a device outside PCI at `base`, with its interrupt on line `irq`, which devices may share.
+
+        ValueError where it overlaps something else of the machine's own, or does not fit below 2**64.
+        """
+        if base < 0 or base % 4 or base + device.size > 1 << 64:
+            raise ValueError(f"address {base:#x}: expected a multiple of 4 with room for {device.size} bytes")
+        for other in self._memory_claims:
+            if base < other.base + other.size and other.base < base + device.size:
+                raise ValueError(f"address {base:#x} is taken")
+        line = self._irqs.get(irq)
+        if line is None:
+            line = self._irqs[irq] = Line(self.outbox, partial(self._irq, irq))
+        self._mmio.append((base, irq, device))
+        self.claim_memory(base, device.size, device, device)
+        device.plugged(line.source())
+
+    @property
+    def mmio(self) -> tuple[tuple[int, int, MmioDevice], ...]:
+        """(base, interrupt line, device) of the devices outside PCI: what firmware would tell a guest."""
+        return tuple(self._mmio)
+
     def claim_memory(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
         """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice."""
         self._memory_claims.append(Claim(base, size, handler, owner))
@@ -161,8 +222,10 @@ class Machine:
         self.context.run_until_idle()
 
     def reset(self) -> None:
-        """Reset every function and the configuration address; messages not yet delivered are dropped."""
+        """Reset every device and the configuration address; messages not yet delivered are dropped."""
         self._ports.reset()
+        for _, _, device in self._mmio:
+            device.reset()
         for _, _, function in self.bus.functions():
             function.reset()
         self.outbox.drop_messages()
@@ -170,17 +233,21 @@ class Machine:
             self.outbox.deliver()
 
     def save(self) -> dict[str, int]:
-        """The configuration address, and every function's configuration space by place (`1f.2`)."""
+        """The configuration address, functions' configuration space by place (`1f.2`), MMIO devices by address."""
         state = {"config_address": self._ports.address}
         for slot, number, function in self.bus.functions():
             state.update(nest(f"{slot:02x}.{number}", function.save()))
+        for base, _, device in self._mmio:
+            state.update(nest(f"{base:#x}", device.save()))
         return state
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Take what `save` gave, into a machine with the same functions plugged."""
+        """Take what `save` gave, into a machine with the same devices plugged."""
         self._ports.address = state.get("config_address", 0)
         for slot, number, function in self.bus.functions():
             function.restore(unnest(f"{slot:02x}.{number}", state))
+        for base, _, device in self._mmio:
+            device.restore(unnest(f"{base:#x}", state))
 
     # --- inside
 
@@ -213,6 +280,12 @@ class Machine:
             self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
         if self.on_intx is not None:
             self.on_intx(line, level)
+
+    def _irq(self, line: int, level: bool) -> None:
+        if self.trace is not None:
+            self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
+        if self.on_irq is not None:
+            self.on_irq(line, level)
 
 
 class _Space:

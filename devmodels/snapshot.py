@@ -14,7 +14,6 @@ import msgspec
 
 from devmodels.assembly import Assembly
 from devmodels.memory import GuestMemory
-from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.state import DeviceState
 
 VERSION = 1
@@ -44,7 +43,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
 def save_snapshot(assembly: Assembly) -> bytes:
     """The machine's state as bytes."""
     assembly.machine.run_until_idle()
-    devices = _virtio(assembly)
+    devices = assembly.devices
     virtio = {name: function.device.save() for name, function in devices.items()}
     memory = assembly.memory
     snapshot = _Snapshot(
@@ -66,7 +65,7 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         raise SnapshotError(f"not a snapshot: {error}") from None
     if snapshot.version != VERSION:
         raise SnapshotError(f"snapshot version {snapshot.version}, expected {VERSION}")
-    devices = _virtio(assembly)
+    devices = assembly.devices
     if set(snapshot.virtio) != set(devices):
         raise SnapshotError(
             f"snapshot of devices {sorted(snapshot.virtio)}, the machine has {sorted(devices)}"
@@ -112,10 +111,6 @@ def _content(memory: GuestMemory, chunk: _Chunk) -> bytes:
 
 def _writable(memory: GuestMemory) -> list[tuple[int, int]]:
     return [(region.base, region.size) for region in memory.regions if not region.readonly]
-
-
-def _virtio(assembly: Assembly) -> dict[str, VirtioPci]:
-    return {name: f for name, f in assembly.devices.items() if isinstance(f, VirtioPci)}
 
 
 def _save_memory(memory: GuestMemory) -> list[_Chunk]:

@@ -27,9 +27,9 @@ class RegisterFile:
     """Base of register files.  Class arguments:
 
     `size` in bytes; `widths`, the default access sizes of its registers; `lenient`: every access of 1 to 8 bytes is
-    taken, byte lane by byte lane, and none is illegal; `one_way`: writing a register that has nothing to write, or
-    reading one that has nothing to read, is illegal; `fill`, the byte that an illegal access reads (0x00 or 0xFF);
-    `resets`, its reset domains besides `POWER_ON`.
+    taken, byte lane by byte lane, and none is illegal; `closed`: writing a register that has nothing to write, reading
+    one that has nothing to read, and touching what lies between registers are illegal; `fill`, the byte that an illegal
+    access reads (0x00 or 0xFF); `resets`, its reset domains besides `POWER_ON`.
 
     An access that is not legal reads `fill`, writes nothing, and is given to `on_illegal`.  What lies between the
     registers reads 0.  An access is legal where it is naturally aligned, lies inside and has a size that every
@@ -43,7 +43,7 @@ class RegisterFile:
 
     _widths: ClassVar[tuple[int, ...] | None] = None
     _lenient: ClassVar[bool] = False
-    _one_way: ClassVar[bool] = False
+    _closed: ClassVar[bool] = False
     _fill: ClassVar[int] = 0
     _layout: ClassVar[Layout]
     _reads: ClassVar[dict[int, ReadPlan]]
@@ -55,7 +55,7 @@ class RegisterFile:
         size: int | None = None,
         widths: tuple[int, ...] | None = None,
         lenient: bool | None = None,
-        one_way: bool | None = None,
+        closed: bool | None = None,
         fill: int | None = None,
         resets: tuple[str, ...] | None = None,
     ) -> None:
@@ -66,13 +66,13 @@ class RegisterFile:
             cls._widths = widths
         if lenient is not None:
             cls._lenient = lenient
-        if one_way is not None:
-            cls._one_way = one_way
+        if closed is not None:
+            cls._closed = closed
         if fill is not None:
             cls._fill = fill
         if resets is not None:
             cls.domains = (POWER_ON, *resets)
-        cls._layout = layout = Layout(cls, cls.size, cls._widths, cls.domains, one_way=cls._one_way)
+        cls._layout = layout = Layout(cls, cls.size, cls._widths, cls.domains, closed=cls._closed)
         cls._reads = layout.reads
         cls._writes = layout.writes
 
@@ -234,10 +234,12 @@ class RegisterFile:
         return reason is None
 
     def _wrong_way(self, offset: int, size: int, lanes: dict[int, Register], *, writing: bool) -> str | None:
-        """Why a register touched takes no access of this direction."""
+        """Why, in a closed file, a register touched takes no access of this direction, or there is none."""
         closed = self._layout.unwritable if writing else self._layout.unreadable
-        for at in range(offset, offset + size) if closed else ():
+        for at in range(offset, offset + size) if self._closed else ():
             register = lanes.get(at)
+            if register is None and self._element_at(at) is None:
+                return f"there is no register at {at:#x}"
             if register is not None and register in closed:
                 return f"{register.name} is {'read' if writing else 'write'} only"
         return None

@@ -91,7 +91,7 @@ class Layout:
         widths: tuple[int, ...] | None,
         domains: tuple[str, ...],
         *,
-        one_way: bool = False,
+        closed: bool = False,
     ) -> None:
         inherited = _inherited(owner)
         own = list(owner.__dict__.values())
@@ -105,8 +105,8 @@ class Layout:
         self._check_domains(domains)
         for slot, register in enumerate(self.registers):
             register.slot = slot
-        self.unreadable = self._without(READABLE) if one_way else frozenset()
-        self.unwritable = self._without(WRITABLE) if one_way else frozenset()
+        self.unreadable = self._without(READABLE) if closed else frozenset()
+        self.unwritable = self._without(WRITABLE) if closed else frozenset()
         self.read_lanes = self._lanes(READABLE)
         self.write_lanes = self._lanes(WRITABLE)
         self.read_plans = [_read_plan(owner, register) for register in self.registers]

@@ -42,3 +42,8 @@ RING_RESET = 1 << Feature.VIRTIO_F_RING_RESET
 
 MAX_QUEUE_SIZE = 32768
 """The largest split virtqueue, VIRTIO 1.4 §2.7."""
+
+
+def feature_word(bits: int, select: int) -> int:
+    """32 feature bits from bit 32 * `select` on; 0 where none are defined (VIRTIO 1.4 §4.1.4.3.1, §4.2.2)."""
+    return bits >> 32 * select & 0xFFFF_FFFF if select < 8 else 0

@@ -24,7 +24,7 @@ MSIX_HEADER_SIZE = 24
 _LAYOUT = "VIRTIO 1.4 §4.1.4.10"
 
 
-class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, one_way=True):
+class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
     """The legacy configuration structure, with the two vectors that are there while MSI-X is enabled."""
 
     device_features = Register(0x00, 4, RO, clause=_LAYOUT)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
-from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET
+from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, feature_word
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 
@@ -43,7 +43,7 @@ _LAYOUT = "VIRTIO 1.4 §4.1.4.3"
 _DRIVER = "VIRTIO 1.4 §4.1.4.3.2"
 
 
-class QueueRegisters(RegisterFile, size=0x24, one_way=True):
+class QueueRegisters(RegisterFile, size=0x24, closed=True):
     """The part of the common configuration that belongs to the selected virtqueue, VIRTIO 1.4 §4.1.4.3."""
 
     queue_size = Register(0x00, 2, RW, clause=_LAYOUT)
@@ -154,7 +154,7 @@ class QueueRegisters(RegisterFile, size=0x24, one_way=True):
             self._transport.device.reset_queue(self._queue)
 
 
-class CommonConfig(RegisterFile, size=0x40, one_way=True):
+class CommonConfig(RegisterFile, size=0x40, closed=True):
     """The common configuration structure, VIRTIO 1.4 §4.1.4.3.
 
     What belongs to the device is read from it and written through to it; the register values held here are only
@@ -241,11 +241,6 @@ class CommonConfig(RegisterFile, size=0x40, one_way=True):
     @config_generation.on_read
     def _read_generation(self, _held: int) -> int:
         return self._device.config_generation
-
-
-def feature_word(bits: int, select: int) -> int:
-    """32 feature bits from bit 32 * `select` on; 0 where none are defined (VIRTIO 1.4 §4.1.4.3.1)."""
-    return bits >> 32 * select & 0xFFFF_FFFF if select < 8 else 0
 
 
 class IsrStatus:

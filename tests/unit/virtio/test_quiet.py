@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from devmodels.virtio.pci import VirtioPci
 from guestsim.disk import Disk
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
@@ -65,6 +66,7 @@ def test_an_unplugged_function_leaves_memory_alone(
 ) -> None:
     before = start_held_read(machine, guest, disk)
     [function] = machine.assembly.devices.values()
+    assert isinstance(function, VirtioPci)
     machine.assembly.machine.unplug(function)
     machine.assembly.run_state.cont()
     machine.assembly.machine.run_until_idle()
