@@ -16,7 +16,7 @@ from devmodels.assembly import Assembly
 from devmodels.memory import GuestMemory
 from devmodels.virtio.state import DeviceState
 
-VERSION = 1
+VERSION = 2
 CHUNK = 1 << 16
 """Memory is saved in pieces of this many bytes; pieces of zeroes are left out."""
 

@@ -25,7 +25,7 @@ from construct import Int16ul, Int64ul, Struct
 
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.memory import GuestMemory
-from devmodels.virtio.ring import Chain
+from devmodels.virtio.ring import Chain, Report, no_report
 from devmodels.virtio.split import SplitRing
 from devmodels.wire import Codec
 
@@ -187,10 +187,19 @@ class TrackedSplitRing(SplitRing):
         strict: bool = True,
         last_avail: int = 0,
         used_idx: int = 0,
+        report: Report = no_report,
     ) -> None:
         """As a `SplitRing`; `again` are the heads that `region.resume` gave."""
         super().__init__(
-            memory, size, parts, features, in_flight, strict=strict, last_avail=last_avail, used_idx=used_idx
+            memory,
+            size,
+            parts,
+            features,
+            in_flight,
+            strict=strict,
+            last_avail=last_avail,
+            used_idx=used_idx,
+            report=report,
         )
         self._region = region
         self._again = again

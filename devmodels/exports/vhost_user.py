@@ -270,10 +270,9 @@ class Session:
     def _set_vring_num(self, payload: bytes, _fds: list[int]) -> None:
         index, num = VRING_STATE.unpack_from(payload, 0)
         vring = self._stopped(index)
-        if num & (num - 1) or not 1 <= num <= min(MAX_QUEUE_SIZE, vring.queue.max_size):
-            raise RequestRefused(
-                f"vring {index} of {num} entries, expected a power of two up to {vring.queue.max_size}"
-            )
+        if not vring.queue.allows(num):
+            kind = "1 to" if self.device.packed else "a power of two up to"
+            raise RequestRefused(f"vring {index} of {num} entries, expected {kind} {vring.queue.max_size}")
         vring.num = num
         vring.update()
 
@@ -290,9 +289,7 @@ class Session:
 
     def _set_vring_base(self, payload: bytes, _fds: list[int]) -> None:
         index, base = VRING_STATE.unpack_from(payload, 0)
-        if base > 0xFFFF:
-            raise RequestRefused(f"base {base} of vring {index}, expected at most 65535")
-        self._stopped(index).base = base
+        self._stopped(index).set_base(base)
 
     def _get_vring_base(self, payload: bytes, _fds: list[int]) -> _Later:
         """The answer waits until everything taken from the ring has been given back."""

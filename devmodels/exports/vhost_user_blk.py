@@ -66,6 +66,7 @@ def vhost_user_blk(options: VhostUserBlkOptions, node: BlockNode, *, profile: Pr
             logical_block_size=options.logical_block_size,
             physical_block_size=options.logical_block_size,
             serial=options.serial,
+            packed=True,
             queue_reset=False,
         ),
         name=options.id,

@@ -70,7 +70,8 @@ class Vring:
         self.queue = queue
         self.enabled = False
         self.num = 0
-        self.base = 0
+        self.base: int | None = None
+        """What SET_VRING_BASE said; None for a new ring."""
         self.parts: tuple[int, int, int] | None = None
         """User addresses of descriptor, driver and device area."""
         self._reachable = True
@@ -111,6 +112,15 @@ class Vring:
             self.err.close()
         self.err = None if fd is None else Notifier(fd)
 
+    def set_base(self, base: int) -> None:
+        """Take the positions to go on from ("Vring descriptor indices" of the protocol's document).
+
+        A split ring's is the available index; a packed ring's has the used position above it.
+        """
+        if base > 0xFFFF and not self._device.packed:
+            raise RequestRefused(f"base {base:#x} of vring {self.queue.index}, expected at most 65535")
+        self.base = base
+
     def translate(self, parts: tuple[int, int, int]) -> tuple[int, int, int]:
         """Guest addresses of the ring's parts; RequestRefused where memory does not hold them."""
         desc, driver, device = (self._memory.guest_address(user) for user in parts)
@@ -137,22 +147,29 @@ class Vring:
             broken = self._device.status & Status.DEVICE_NEEDS_RESET
             reason = "the device is broken and has not been reset" if broken else "SET_FEATURES is missing"
             raise RequestRefused(f"vring {queue.index} cannot be started: {reason}")
-        used_idx = self._used_index(parts[2])
         again: list[int] = []
-        if self.region is None:
-            queue.make_split = SplitRing
+        used_idx: int | None
+        if self._device.packed:
+            last_avail, used_idx = self._packed_positions()
         else:
-            self.base, again = self.region.resume(self.num, self.base, used_idx)
-            queue.make_split = partial(TrackedSplitRing, self.region, again)
+            last_avail, used_idx = self.base or 0, self._used_index(parts[2])
+            queue.make_split = SplitRing
+            if self.region is not None:
+                last_avail, again = self.region.resume(self.num, last_avail, used_idx)
+                queue.make_split = partial(TrackedSplitRing, self.region, again)
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
-        log.info("%s: starts at %d, %d requests again", queue.name, self.base, len(again))
-        if not queue.start(last_avail=self.base, used_idx=used_idx):
+        log.info("%s: starts at %s, %d requests again", queue.name, last_avail, len(again))
+        if not queue.start(last_avail=last_avail, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
         self._reachable = True
         if self.call is not None and self.region is not None:
             # An earlier back end may have died between its last used buffer and the notification of it.
             self.call.signal()
+
+    def _packed_positions(self) -> tuple[int | None, int | None]:
+        """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
+        return (None, None) if self.base is None else (self.base & 0xFFFF, self.base >> 16)
 
     def _used_index(self, device_area: int) -> int:
         """The used index as it stands in memory: an earlier back end may have left it there."""
@@ -225,11 +242,12 @@ class Vring:
         self.stop_polling()
 
         def idle() -> None:
-            if queue.ring is not None:
-                self.base = queue.ring.last_avail
+            ring = queue.ring
+            if ring is not None:
+                self.base = ring.last_avail | (ring.used_idx << 16 if self._device.packed else 0)
             self._drop_kick()
             queue.clear()
-            stopped(self.base)
+            stopped(self.base or 0)
 
         queue.stop_when_idle(idle)
 
@@ -238,7 +256,8 @@ class Vring:
         self.stop_polling()
         self._drop_kick()
         self.enabled = False
-        self.num = self.base = 0
+        self.num = 0
+        self.base = None
         self.parts = None
 
     def forget_in_flight(self) -> None:

@@ -26,6 +26,7 @@ class Feature(IntEnum):
     UNUSED = 30
     """Legacy interface only, VIRTIO 1.4 §6.3: who accepts it accepts whatever is offered."""
     VIRTIO_F_VERSION_1 = 32
+    VIRTIO_F_RING_PACKED = 34
     VIRTIO_F_IN_ORDER = 35
     VIRTIO_F_NOTIFICATION_DATA = 38
     VIRTIO_F_RING_RESET = 40
@@ -36,12 +37,13 @@ UNUSED = 1 << Feature.UNUSED
 INDIRECT_DESC = 1 << Feature.VIRTIO_F_INDIRECT_DESC
 EVENT_IDX = 1 << Feature.VIRTIO_F_EVENT_IDX
 VERSION_1 = 1 << Feature.VIRTIO_F_VERSION_1
+RING_PACKED = 1 << Feature.VIRTIO_F_RING_PACKED
 IN_ORDER = 1 << Feature.VIRTIO_F_IN_ORDER
 NOTIFICATION_DATA = 1 << Feature.VIRTIO_F_NOTIFICATION_DATA
 RING_RESET = 1 << Feature.VIRTIO_F_RING_RESET
 
 MAX_QUEUE_SIZE = 32768
-"""The largest split virtqueue, VIRTIO 1.4 §2.7."""
+"""The largest virtqueue, VIRTIO 1.4 §2.7 and §2.8."""
 
 
 def feature_word(bits: int, select: int) -> int:

@@ -23,6 +23,7 @@ from devmodels.virtio.constants import (
     INDIRECT_DESC,
     MAX_QUEUE_SIZE,
     NOTIFICATION_DATA,
+    RING_PACKED,
     RING_RESET,
     VERSION_1,
     Status,
@@ -84,7 +85,10 @@ class VirtioDevice(ABC):
         queue_size: int,
         violations: ViolationLog | None = None,
     ) -> None:
-        if queue_size & (queue_size - 1) or not 2 <= queue_size <= MAX_QUEUE_SIZE:
+        if features & RING_PACKED:
+            if not 1 <= queue_size <= MAX_QUEUE_SIZE:
+                raise ValueError(f"queue-size {queue_size} is not one from 1 to {MAX_QUEUE_SIZE}")
+        elif queue_size & (queue_size - 1) or not 2 <= queue_size <= MAX_QUEUE_SIZE:
             raise ValueError(f"queue-size {queue_size} is not a power of two from 2 to {MAX_QUEUE_SIZE}")
         self.name = name
         self.context = context
@@ -174,6 +178,11 @@ class VirtioDevice(ABC):
             self.status = self._status
 
     @property
+    def packed(self) -> bool:
+        """Whether packed rings were negotiated (VIRTIO 1.4 §2.8)."""
+        return bool(self.driver_features & RING_PACKED and self.status & Status.FEATURES_OK)
+
+    @property
     def resetting(self) -> bool:
         """Whether a reset of the device is not over yet."""
         return self._resetting
@@ -231,6 +240,8 @@ class VirtioDevice(ABC):
             new &= ~Status.DRIVER_OK
         self.status = old | new
         if new & Status.FEATURES_OK:
+            for queue in self.queues:
+                queue.settle_size()
             self.features_accepted()
         if new & Status.DRIVER_OK:
             if self._legacy:
@@ -397,6 +408,8 @@ class VirtioDevice(ABC):
             elif not queue.enabled:
                 self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
             return
+        if data is not None and self.driver_features & NOTIFICATION_DATA:
+            queue.ring.check_notification(data >> 16 & 0xFFFF)
         self.process(queue)
 
     def notify_used(self, queue: int) -> None:
@@ -461,14 +474,7 @@ class VirtioDevice(ABC):
         if len(state.queues) != len(self.queues) or state.driver_features & ~known:
             raise ValueError(f"{self.name}: the state is of a device with other options")
         for queue, saved in zip(self.queues, state.queues, strict=True):
-            size, ring = saved.size, saved.ring
-            heads = [chain.head for chain in saved.in_flight]
-            if not 0 < size <= queue.max_size or size & (size - 1):
-                raise ValueError(f"{queue.name}: size {size} in the state")
-            if ring is not None and not (0 <= ring.last_avail <= 0xFFFF and 0 <= ring.used_idx <= 0xFFFF):
-                raise ValueError(f"{queue.name}: indices {ring.last_avail} and {ring.used_idx} in the state")
-            if len(set(heads)) != len(heads) or not all(0 <= head < size for head in heads):
-                raise ValueError(f"{queue.name}: heads {heads} in flight in the state")
+            queue.judge(saved, packed=bool(state.driver_features & RING_PACKED))
 
     def save_own(self) -> dict[str, int]:
         """The device type's own part of the state."""
@@ -494,11 +500,11 @@ class VirtioDevice(ABC):
         # A request that is cancelled ends the reset as one that comes back does: once.
         if not self.resetting or any(queue.in_flight for queue in self.queues):
             return
+        self.driver_features = 0
         for queue in self.queues:
             queue.clear()
         self.resetting = False
         self.legacy = False
-        self.driver_features = 0
         self.status = Status(0)
         self.device_was_reset()
         if self.on_reset is not None:

@@ -82,9 +82,9 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
     def _write_size(self, _old: int, value: int) -> None:
         if self._refused("queue_size", value):
             return
-        if value & (value - 1) or not 0 < value <= self._queue.max_size:
-            most = self._queue.max_size
-            self._violation(_DRIVER, f"queue_size {value}, expected a power of two up to {most}")
+        if not self._queue.allows(value):
+            kind = "1 to" if self._transport.device.packed else "a power of two up to"
+            self._violation(_DRIVER, f"queue_size {value}, expected {kind} {self._queue.max_size}")
             return
         self._queue.size = value
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio.packed import PackedRing, held_fits
+from devmodels.virtio.ring import Chain, Ring, RingError
 from devmodels.virtio.split import SplitRing
-from devmodels.virtio.state import ChainState, QueueState
+from devmodels.virtio.state import QueueState
 
 if TYPE_CHECKING:
     from devmodels.virtio.device import VirtioDevice
@@ -28,8 +29,8 @@ class VirtQueue:
         "flush_due",
         "in_flight",
         "index",
+        "largest",
         "make_split",
-        "max_size",
         "name",
         "on_clear",
         "on_idle",
@@ -40,11 +41,12 @@ class VirtQueue:
         "size",
     )
 
-    def __init__(self, owner: VirtioDevice, index: int, max_size: int) -> None:
+    def __init__(self, owner: VirtioDevice, index: int, largest: int) -> None:
+        """`largest` is the most entries the ring may have where it is packed."""
         self.owner = owner
         self.index = index
         self.name = f"{owner.name} queue {index}"
-        self.max_size = max_size
+        self.largest = largest
         self.in_flight: dict[int, Chain] = {}
         self.make_split: Callable[..., SplitRing] = SplitRing
         """What makes the ring; a transport may have one that keeps account of what is in flight."""
@@ -63,31 +65,55 @@ class VirtQueue:
         self.driver = 0
         self.device = 0
         self.enabled = False
-        self.ring: SplitRing | None = None
+        self.ring: Ring | None = None
         self.resetting = False
         self.flush_due = False
         if self.on_clear is not None:
             self.on_clear()
 
-    def start(self, *, last_avail: int = 0, used_idx: int = 0) -> bool:
-        """Build the ring from what the driver wrote; False, and the device needs a reset, where it is impossible."""
+    @property
+    def max_size(self) -> int:
+        """The most entries that the driver may choose: a power of two where the ring is not packed (§4.1.4.3.1)."""
+        return self.largest if self.owner.packed else _power_below(self.largest)
+
+    def allows(self, size: int) -> bool:
+        """Whether the driver may choose `size` entries."""
+        return 0 < size <= self.max_size and (self.owner.packed or not size & (size - 1))
+
+    def settle_size(self) -> None:
+        """Features were accepted: a size that nobody has chosen is the largest that there may be now."""
+        if self.size == _power_below(self.largest):
+            self.size = self.max_size
+
+    def start(self, *, last_avail: int | None = None, used_idx: int | None = None) -> bool:
+        """Build the ring from what the driver wrote; False, and the device needs a reset, where it is impossible.
+
+        The positions are those of a ring that another device left, or None.
+        """
         owner = self.owner
+        start = PackedRing.START if owner.packed else SplitRing.START
+        make: Callable[..., Ring] = PackedRing if owner.packed else self.make_split
         try:
-            self.ring = self.make_split(
+            self.ring = make(
                 owner.memory,
                 self.size,
                 (self.desc, self.driver, self.device),
                 owner.driver_features,
                 self.in_flight,
                 strict=owner.violations.strict,
-                last_avail=last_avail,
-                used_idx=used_idx,
+                last_avail=start if last_avail is None else last_avail,
+                used_idx=start if used_idx is None else used_idx,
+                report=self.report,
             )
         except RingError as error:
             owner.ring_broken(self, error)
             return False
         self.settle_open()
         return True
+
+    def report(self, clause: str, summary: str, data: bytes = b"") -> None:
+        """The driver did something wrong with this queue, from which the device goes on."""
+        self.owner.violations.report(clause, summary, self.name, data)
 
     def renegotiate(self) -> None:
         """The features have changed while the ring runs, as the legacy interface allows: go on with them."""
@@ -166,10 +192,29 @@ class VirtQueue:
         """The queue's state, everything given back shown."""
         self.show()
         ring = None if self.ring is None else self.ring.save()
-        in_flight = [
-            ChainState(chain.head, chain.readable, chain.writable) for chain in self.in_flight.values()
-        ]
+        in_flight = [chain.save() for chain in self.in_flight.values()]
         return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
+
+    def judge(self, state: QueueState, *, packed: bool) -> None:
+        """ValueError where `state` cannot be this queue's."""
+        size, ring = state.size, state.ring
+        if not 0 < size <= self.largest or (size & (size - 1) and not packed):
+            raise ValueError(f"{self.name}: size {size} in the state")
+        chains = list(state.in_flight)
+        if ring is not None:
+            chains += [kept.chain for kept in ring.waiting]
+        heads = [chain.head for chain in chains]
+        if len(set(heads)) != len(heads) or not all(
+            0 <= head < (65536 if packed else size) for head in heads
+        ):
+            raise ValueError(f"{self.name}: heads {heads} in flight in the state")
+        if ring is None:
+            return
+        positions = ring.last_avail, ring.used_idx
+        if not all(0 <= position <= 0xFFFF for position in positions):
+            raise ValueError(f"{self.name}: indices {positions} in the state")
+        if packed and not held_fits(size, *positions, [chain.count for chain in chains]):
+            raise ValueError(f"{self.name}: positions {positions} in the state, with {chains} in flight")
 
     def restore(self, state: QueueState) -> None:
         """Take what `save` gave; requests that were in flight start again."""
@@ -180,8 +225,13 @@ class VirtQueue:
             return
         assert self.ring is not None
         self.ring.take_over(ring)
-        chains = [Chain(saved.head, list(saved.readable), list(saved.writable)) for saved in state.in_flight]
+        chains = [Chain.restored(saved) for saved in state.in_flight]
         self.in_flight.update((chain.head, chain) for chain in chains)
         owner = self.owner
         owner.handle(self, chains)
         owner.context.call_soon(lambda: owner.process(self))
+
+
+def _power_below(number: int) -> int:
+    """The largest power of two up to `number`."""
+    return 1 << number.bit_length() - 1

@@ -1,6 +1,6 @@
 """The device's side of a split virtqueue, VIRTIO 1.4 §2.7.
 
-A `SplitRing` turns what the driver made available into `Chain`s (`pop`) and gives them back (`push`, `publish`).
+A `SplitRing` turns what the driver made available into `Chain`s (`take`) and gives them back (`push`, `publish`).
 It judges everything it reads: what breaks the ring raises `RingError`, after which the device needs a reset.
 Descriptors are copied out once; indices are single loads and stores; nothing a driver writes makes it loop.
 """
@@ -27,8 +27,16 @@ from devmodels.virtio.layout import (
     avail_size,
     used_size,
 )
-from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, MAX_CHAIN_BYTES, MAX_TABLE, Chain, RingError
-from devmodels.virtio.state import RingState
+from devmodels.virtio.ring import (
+    COMMON_CHAIN_LIMIT,
+    MAX_CHAIN_BYTES,
+    MAX_TABLE,
+    Chain,
+    Report,
+    RingError,
+    no_report,
+)
+from devmodels.virtio.state import KeptState, RingState
 from devmodels.wire import Codec
 
 _DESC = Codec.ints(VIRTQ_DESC).layout
@@ -47,6 +55,8 @@ class SplitRing:
     Raises RingError where a part is misaligned or outside guest memory.
     """
 
+    START = 0
+
     __slots__ = (
         "_avail",
         "_avail_event",
@@ -62,8 +72,10 @@ class SplitRing:
         "_max_chain",
         "_memory",
         "_notify_on",
+        "_odd_flags",
         "_order",
         "_published",
+        "_report",
         "_steps",
         "_used",
         "_used_idx",
@@ -83,8 +95,9 @@ class SplitRing:
         in_flight: dict[int, Chain],
         *,
         strict: bool = True,
-        last_avail: int = 0,
-        used_idx: int = 0,
+        last_avail: int = START,
+        used_idx: int = START,
+        report: Report = no_report,
     ) -> None:
         """`parts` are the addresses of descriptor, driver and device area.
 
@@ -103,9 +116,11 @@ class SplitRing:
         self._used_idx = used_idx
         self._published = used_idx
         self._notify_on = True
+        self._odd_flags = 0
+        self._report = report
         self.in_flight = in_flight
         self._order: list[int] = []
-        self._waiting: dict[int, int] = {}
+        self._waiting: dict[int, tuple[Chain, int]] = {}
         self._generation = -1
         for address, align in zip(parts, (DESC_ALIGN, AVAIL_ALIGN, USED_ALIGN), strict=True):
             if address % align:
@@ -188,6 +203,7 @@ class SplitRing:
             # As `Chain(head)`, at a third of its price.
             chain = _new_chain(Chain)
             chain.head = head
+            chain.count = 1
             if fetch_three is not None and head < last_three and usual(chain, head, fetch_three):
                 taken += 3
             else:
@@ -317,16 +333,34 @@ class SplitRing:
         except GuestMemoryError as error:
             raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table outside memory: {error}", data) from error
 
+    def check_notification(self, position: int) -> None:
+        """Report a notification that says `position` comes next where the available index is behind it.
+
+        One that is late, or sent again, says less than the index does: that is no mistake (VIRTIO 1.4 §2.9).
+        """
+        if self._generation != self._memory.generation:
+            return
+        index = self._avail[1]
+        if 0 < (position - index) & 0xFFFF < 0x8000:
+            self._report(
+                "VIRTIO 1.4 §2.9",
+                f"notification of available idx {position}, which is {index}",
+                position.to_bytes(2, "little"),
+            )
+
     # --- state
 
     def save(self) -> RingState:
         """The ring's position; what was pushed must have been published."""
-        return RingState(self._last_avail, self._used_idx, list(self._order), dict(self._waiting))
+        waiting = [KeptState(chain.save(), written) for chain, written in self._waiting.values()]
+        return RingState(self._last_avail, self._used_idx, list(self._order), waiting)
 
     def take_over(self, state: RingState) -> None:
         """Go on where `save` was called."""
         self._order = list(state.order)
-        self._waiting = dict(state.waiting)
+        self._waiting = {
+            kept.chain.head: (Chain.restored(kept.chain), kept.written) for kept in state.waiting
+        }
 
     # --- giving buffers back
 
@@ -348,14 +382,14 @@ class SplitRing:
 
     def _in_turn(self, used: Sequence[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
         """VIRTIO 1.4 §2.7.9: buffers are used in the order in which they were made available."""
-        for chain, written in used:
-            self._waiting[chain.head] = written
+        for each in used:
+            self._waiting[each[0].head] = each
         done = []
         for first in self._order:
-            length = self._waiting.pop(first, None)
-            if length is None:
+            kept = self._waiting.pop(first, None)
+            if kept is None:
                 break
-            done.append((Chain(first), length))
+            done.append(kept)
         del self._order[: len(done)]
         return done
 
@@ -376,7 +410,11 @@ class SplitRing:
         if self._event_idx:
             used_event = self._avail[2 + self.size]
             return (new - used_event - 1) & 0xFFFF < (new - old) & 0xFFFF
-        return not self._avail[0] & VIRTQ_AVAIL_F_NO_INTERRUPT
+        flags = self._avail[0]
+        if flags > VIRTQ_AVAIL_F_NO_INTERRUPT and flags != self._odd_flags:
+            self._odd_flags = flags
+            self._report("VIRTIO 1.4 §2.7.7.1", f"available flags {flags:#x}", flags.to_bytes(2, "little"))
+        return not flags & VIRTQ_AVAIL_F_NO_INTERRUPT
 
     # --- available buffer notifications
 

@@ -6,20 +6,28 @@ import msgspec
 
 
 class ChainState(msgspec.Struct, frozen=True):
-    """A buffer that the device has taken: head, and (guest address, length) of its parts."""
+    """A buffer that the device has taken: head, (guest address, length) of its parts, descriptors in a packed ring."""
 
     head: int
     readable: list[tuple[int, int]]
     writable: list[tuple[int, int]]
+    count: int
+
+
+class KeptState(msgspec.Struct, frozen=True):
+    """A buffer that is done, `written` bytes of it, and that IN_ORDER keeps back."""
+
+    chain: ChainState
+    written: int
 
 
 class RingState(msgspec.Struct, frozen=True):
-    """A running ring's position, and what IN_ORDER keeps back: heads in order, and lengths already known."""
+    """A running ring's positions, and for IN_ORDER the heads in order and what is kept back."""
 
     last_avail: int
     used_idx: int
     order: list[int]
-    waiting: dict[int, int]
+    waiting: list[KeptState]
 
 
 class QueueState(msgspec.Struct, frozen=True):

@@ -9,7 +9,14 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
+from devmodels.virtio.constants import (
+    EVENT_IDX,
+    IN_ORDER,
+    INDIRECT_DESC,
+    MAX_QUEUE_SIZE,
+    RING_PACKED,
+    RING_RESET,
+)
 from devmodels.virtio_blk.layout import CONFIG, SECTOR, BlkFeature
 from devmodels.wire import Codec
 
@@ -74,18 +81,19 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     indirect_desc: bool = msgspec.field(default=True, name="indirect_desc")
     event_idx: bool = msgspec.field(default=True, name="event_idx")
     in_order: bool = msgspec.field(default=False, name="in_order")
+    packed: bool = False
     queue_reset: bool = msgspec.field(default=True, name="queue_reset")
     request_merging: bool = True
 
     def __post_init__(self) -> None:
         _require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
-        power = not self.queue_size & (self.queue_size - 1)
-        _require(
-            "queue-size",
-            self.queue_size,
-            power and 4 <= self.queue_size <= MAX_QUEUE_SIZE,
-            f"a power of two from 4 to {MAX_QUEUE_SIZE}",
-        )
+        # A request is a header, a status byte and mostly data: a chain of three.
+        size, most = self.queue_size, MAX_QUEUE_SIZE
+        if self.packed:
+            _require("queue-size", size, 3 <= size <= most, f"3 to {most}")
+        else:
+            power = not size & (size - 1)
+            _require("queue-size", size, power and 4 <= size <= most, f"a power of two from 4 to {most}")
         for name in ("logical_block_size", "physical_block_size"):
             value = getattr(self, name)
             good = not value & (value - 1) and 512 <= value <= 2 << 20
@@ -115,8 +123,8 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
                 _require(field.replace("_", "-"), value, 1 <= value < 1 << 32, "1 to 4294967295")
 
     def segments(self) -> int:
-        """The number of data segments a request may have (seg_max)."""
-        return self.seg_max or self.queue_size - 2
+        """The number of data segments a request may have (seg_max): by default what fits a split ring too."""
+        return self.seg_max or max(1, (1 << self.queue_size.bit_length() - 1) - 2)
 
 
 def _require(name: str, value: int, good: bool, expected: str) -> None:
@@ -147,6 +155,7 @@ def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:
         INDIRECT_DESC: options.indirect_desc,
         EVENT_IDX: options.event_idx,
         IN_ORDER: options.in_order,
+        RING_PACKED: options.packed,
         RING_RESET: options.queue_reset,
     }
     return features | sum(mask for mask, on in ring.items() if on)

@@ -1,4 +1,4 @@
-"""What a driver must never do to its ring, each with the clause of VIRTIO 1.4 that it breaks."""
+"""What a driver must never do to its split ring, each with the clause of VIRTIO 1.4 that it breaks."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ class Edit:
             and driver.free >= self.free
             and len(driver.out) >= self.out
         )
+
+    def do(self, driver: DriverRing, table: int, pick: Pick) -> None:
+        driver.move_idx(self.spoil(driver, table, pick))
 
     def __str__(self) -> str:
         return self.name

@@ -1,10 +1,11 @@
-"""A driver (`model`) and a device (`dut`) on one split ring, at random, and what must hold between them."""
+"""A driver (`model`, `packed_model`) and a device (`dut`) on one ring, at random, and what must hold between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from typing import Any, Protocol
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -13,7 +14,7 @@ from devmodels.memory import PAGE_SIZE, DirtyLog
 from devmodels.virtio.device import CORE_FEATURES
 from tests.unit.virtio import dut
 from tests.unit.virtio.dut import Mode, TestDevice, pattern
-from tests.unit.virtio.hostile import EDITS, Edit
+from tests.unit.virtio.hostile import EDITS
 from tests.unit.virtio.model import (
     EVENT_IDX,
     IN_ORDER,
@@ -22,11 +23,13 @@ from tests.unit.virtio.model import (
     RING_RESET,
     VERSION_1,
     Buffer,
+    Driver,
     DriverRing,
     Form,
     Vector,
-    area_sizes,
 )
+from tests.unit.virtio.packed_hostile import PACKED_EDITS
+from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, bounced, guest_memory, shared
 
 RING_BASE = 0x1_0000
@@ -38,10 +41,9 @@ SLOTS = range(8, 96)
 """Payload and tables lie in slots, so that no two buffers overlap."""
 
 OPTIONAL = (INDIRECT_DESC, EVENT_IDX, IN_ORDER, NOTIFICATION_DATA, RING_RESET)
-feature_sets = st.tuples(*(st.sampled_from((0, bit)) for bit in OPTIONAL)).map(
-    lambda bits: VERSION_1 | sum(bits)
-)
-orders = st.sampled_from((1, 2, 3, 3, 4, 4, 5, 6))
+feature_sets = st.tuples(*(st.sampled_from((0, bit)) for bit in OPTIONAL)).map(sum)
+split_sizes = st.sampled_from((2, 4, 8, 8, 16, 16, 32, 64))
+packed_sizes = st.one_of(st.integers(1, 16), st.integers(1, 64))
 modes = st.sampled_from((Mode.AT_ONCE, Mode.AT_ONCE, Mode.AT_ONCE, Mode.LATER, Mode.LATER, Mode.NEVER))
 lengths = st.one_of(st.integers(0, 3 * SLOT), st.sampled_from((0, 1, SLOT, 2 * SLOT)))
 
@@ -55,9 +57,28 @@ class Then(Enum):
     COLLECT = 3
 
 
+class Misdeed(Protocol):
+    """What a driver must never do to its ring, and the clause that it breaks."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def clause(self) -> str: ...
+
+    def possible(self, driver: Any, /) -> bool: ...
+
+    def do(self, driver: Any, table: int, pick: Callable[[int, int], int], /) -> None: ...
+
+
 class RingMachine(RuleBasedStateMachine):
     """One queue of one device, from reset to reset."""
 
+    model: type[Driver] = DriverRing
+    sizes = split_sizes
+    always = VERSION_1
+    """Features that every driver takes."""
+    misdeeds: Sequence[Misdeed] = EDITS
     kinds: tuple[Kind, ...] = tuple(Kind)
     """The kinds of memory to go through."""
     examples = 0
@@ -65,14 +86,16 @@ class RingMachine(RuleBasedStateMachine):
 
     # --- setting up
 
-    @initialize(data=st.data(), order=orders, features=feature_sets)
-    def set_up(self, data: st.DataObject, order: int, features: int) -> None:
+    @initialize(data=st.data(), features=feature_sets)
+    def set_up(self, data: st.DataObject, features: int) -> None:
         type(self).examples += 1
         kind = data.draw(st.sampled_from(self.kinds), "kind")
-        self.size = 1 << order
-        self.features = features
-        sizes = area_sizes(self.size)
+        self.size = data.draw(self.sizes, "size")
+        self.features = features = features | self.always
+        sizes = self.model.sizes(self.size)
         avail = RING_BASE + sizes[0] + data.draw(st.sampled_from((0, 2, 6)), "gap")
+        if features & RING_PACKED:
+            avail &= ~3
         used = avail + sizes[1] + 3 & ~3
         self.parts = (RING_BASE, avail, used)
         end = used + sizes[2] + 7 & ~7
@@ -87,11 +110,12 @@ class RingMachine(RuleBasedStateMachine):
         self.plain = PlainMemory([Block(low, bytearray(high - low)) for low, high in bounds])
         self.memory = guest_memory(self.plain, kind)
         self.log: DirtyLog | None = None
-        self.device = TestDevice(self.memory, queue_size=64, features=CORE_FEATURES | IN_ORDER)
+        self.device = TestDevice(self.memory, queue_size=64, features=CORE_FEATURES | IN_ORDER | self.always)
         self.queue = self.device.queues[0]
         self.violations = 0
         self.device.mode = data.draw(modes, "mode")
-        self.start_device(data.draw(st.sampled_from((0, 0, 32766, 65534)), "first index"))
+        starts = (0, 0, self.size - 1, self.size) if features & RING_PACKED else (0, 0, 32766, 65534)
+        self.start_device(data.draw(st.sampled_from(starts), "first index"))
 
     def start_device(self, index: int = 0) -> None:
         """Negotiate and go.  A ring that begins at an index other than 0 is one that another back end left."""
@@ -104,7 +128,7 @@ class RingMachine(RuleBasedStateMachine):
         self.device.idle()
 
     def start_queue(self, index: int = 0) -> None:
-        self.driver = DriverRing(self.plain, self.size, self.parts, self.features, start=index)
+        self.driver = self.model(self.plain, self.size, self.parts, self.features, start=index)
         self.start = index
         self.first_job = len(self.device.taken)
         self.exposed: list[Buffer] = []
@@ -114,7 +138,8 @@ class RingMachine(RuleBasedStateMachine):
         queue = self.device.set_queue(0, self.size, self.parts)
         if index:
             queue.enabled = True
-            assert queue.start(last_avail=index, used_idx=index)
+            position = self.driver.position(self.size, index)
+            assert queue.start(last_avail=position, used_idx=position)
             self.device.process(queue)
         else:
             self.device.enable_queue(queue)
@@ -139,9 +164,9 @@ class RingMachine(RuleBasedStateMachine):
         for number in device.done.keys() - finished:
             self.expect_payload(expected, number)
         if ring:
-            size = area_sizes(self.size)[2]
-            expected.store(self.parts[2], self.plain.load(self.parts[2], size))
-            assert driver.used_flags in ((0,) if driver.has(EVENT_IDX) else (0, 1)), "§2.7.10.2"
+            for address, length in driver.device_may_write(old):
+                expected.store(address, self.plain.load(address, length))
+            assert driver.device_wish_is_sound()
             self.check_notified(old, new, len(device.notifications.used) - notified)
         else:
             assert len(device.notifications.used) == notified
@@ -178,7 +203,7 @@ class RingMachine(RuleBasedStateMachine):
     def check_notified(self, old: int, new: int, count: int) -> None:
         wanted = self.driver.wants_notification(old, new)
         assert bool(count) == wanted, (
-            f"{count} notifications while used idx went from {old} to {new}: §2.7.7.2"
+            f"{count} notifications while the used index went from {old} to {new}: §2.7.7.2, §2.8.10"
         )
 
     # --- the driver's moves
@@ -239,11 +264,12 @@ class RingMachine(RuleBasedStateMachine):
     def expose(self, spurious: bool) -> None:
         """Show what was placed; notify where that is demanded (or in any case)."""
         driver = self.driver
-        self.exposed += driver.offered
+        out = len(driver.out)
         must = driver.expose()
+        self.exposed += list(driver.out)[out:]
         if must or spurious:
             with self.device_works():
-                self.device.kick(0, driver.idx << 16 if driver.has(NOTIFICATION_DATA) else None)
+                self.device.kick(0, driver.notification << 16 if driver.has(NOTIFICATION_DATA) else None)
 
     def run(self) -> None:
         """Left alone, the device takes all that is exposed and shows all that is done."""
@@ -252,7 +278,13 @@ class RingMachine(RuleBasedStateMachine):
         assert len(self.device.taken) - self.first_job == len(self.exposed), "a buffer was left in the ring"
         done = [number in self.device.done for number in range(self.first_job, len(self.device.taken))]
         shown = [*done, False].index(False) if self.driver.has(IN_ORDER) else sum(done)
-        assert self.driver.used_idx == (self.start + shown) & 0xFFFF
+        numbers = range(self.first_job, len(self.device.taken))
+        finished = [
+            buffer
+            for at, (number, buffer) in enumerate(zip(numbers, self.exposed, strict=True))
+            if number in self.device.done and (at < shown or not self.driver.has(IN_ORDER))
+        ]
+        assert self.driver.used_idx == self.driver.after(self.start, finished)
 
     def collect(self) -> None:
         """Every head comes back once, with the number of bytes that were written."""
@@ -261,7 +293,11 @@ class RingMachine(RuleBasedStateMachine):
             number = numbers[id(used.buffer)]
             assert number not in self.returned
             self.returned.add(number)
-            assert used.length in (None, self.device.done[number]), "used.len"
+            if used.length is None:
+                # What is skipped is taken for used completely (§2.7.9, §2.8.8).
+                assert self.device.done[number] == used.buffer.writable_bytes
+            else:
+                assert used.length == self.device.done[number], "used.len"
             self.slots += self.slots_of.pop(used.buffer.head)
         self.slots.sort()
 
@@ -272,9 +308,8 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(off=st.booleans(), event=st.one_of(st.integers(-2, 4), st.integers(0, 70)))
     def wish(self, off: bool, event: int) -> None:
-        """Both ways to suppress used buffer notifications; the one that was not negotiated must not count."""
-        self.driver.set_no_interrupt(off)
-        self.driver.set_used_event(self.driver.last_used + event)
+        """The driver says which used buffer notifications it wants."""
+        self.driver.wish(off, event)
 
     # --- the device's moves
 
@@ -325,7 +360,7 @@ class RingMachine(RuleBasedStateMachine):
             self.device.reset_queue(queue)
         self.finish_reset(data, lambda: queue.resetting)
         assert (queue.enabled, queue.desc, queue.size) == (False, 0, queue.max_size)
-        self.size = 1 << data.draw(st.integers(1, self.size.bit_length() - 1), "order")
+        self.size = data.draw(self.sizes.filter(lambda size: size <= self.size), "size")
         self.start_queue()
         self.device.idle()
 
@@ -358,17 +393,17 @@ class RingMachine(RuleBasedStateMachine):
 
     # --- the hostile driver
 
-    @rule(data=st.data(), edit=st.sampled_from(EDITS))
-    def misbehave(self, data: st.DataObject, edit: Edit) -> None:
+    @rule(data=st.data(), number=st.integers(0, 99))
+    def misbehave(self, data: st.DataObject, number: int) -> None:
         """One misdeed: one violation with its clause, NEEDS_RESET, and a ring left alone until the reset."""
         device, driver = self.device, self.driver
         self.expose(True)
         self.run()
         self.collect()
+        edit = self.misdeeds[number % len(self.misdeeds)]
         if not edit.possible(driver):
             return
-        moved = edit.spoil(driver, TABLE, lambda low, high: data.draw(st.integers(low, high), edit.name))
-        driver.move_idx(moved)
+        edit.do(driver, TABLE, lambda low, high: data.draw(st.integers(low, high), edit.name))
         config = device.notifications.config
         with self.device_works(wanted=1):
             device.kick(0)
@@ -383,3 +418,13 @@ class RingMachine(RuleBasedStateMachine):
             device.idle()
         self.reset_device(data)
         assert device.status == dut.RUNNING
+
+
+class PackedRingMachine(RingMachine):
+    """The same life on a packed ring."""
+
+    model = PackedDriverRing
+    sizes = packed_sizes
+    always = VERSION_1 | RING_PACKED
+    misdeeds = PACKED_EDITS
+    examples = 0

@@ -1,4 +1,4 @@
-"""The driver's side of a split virtqueue, written from VIRTIO 1.4 §2.7 alone.
+"""The driver's side of a virtqueue, and of a split one, written from VIRTIO 1.4 §2.7 alone; see also `packed_model`.
 
 Layouts, flags and rules are this file's own: a mistake that it shared with the device would go unseen.  Nothing of
 `devmodels` is used here; guest memory is plain bytearrays.
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
 
 from tests.unit.virtio.plain import PlainMemory
 
@@ -71,6 +72,56 @@ class Used:
     length: int | None
 
 
+class Driver(Protocol):
+    """What tests ask of the driver of either ring."""
+
+    plain: PlainMemory
+    size: int
+    features: int
+    idx: int
+    last_used: int
+    out: deque[Buffer]
+
+    def __init__(
+        self, plain: PlainMemory, size: int, parts: tuple[int, int, int], features: int, *, start: int = 0
+    ) -> None: ...
+
+    @staticmethod
+    def sizes(size: int) -> tuple[int, int, int]: ...
+
+    @staticmethod
+    def position(size: int, place: int) -> int: ...
+
+    @property
+    def free(self) -> int: ...
+
+    @property
+    def used_idx(self) -> int: ...
+
+    @property
+    def notification(self) -> int: ...
+
+    def has(self, feature: int) -> bool: ...
+
+    def descriptors_for(self, elements: int, form: Form) -> int: ...
+
+    def place(self, buffer: Buffer, form: Form, table: int) -> None: ...
+
+    def expose(self) -> bool: ...
+
+    def collect(self) -> list[Used]: ...
+
+    def after(self, place: int, buffers: Sequence[Buffer]) -> int: ...
+
+    def device_may_write(self, old: int) -> list[tuple[int, int]]: ...
+
+    def device_wish_is_sound(self) -> bool: ...
+
+    def wish(self, off: bool, event: int) -> None: ...
+
+    def wants_notification(self, old: int, new: int) -> bool: ...
+
+
 def positions(old: int, new: int) -> set[int]:
     """The ring positions that were filled while an index went from `old` to `new`."""
     return {(old + step) & 0xFFFF for step in range((new - old) & 0xFFFF)}
@@ -103,6 +154,15 @@ class DriverRing:
             plain.store(address, bytes(length))
         plain.pack("<HH", self.avail, 0, start)
         plain.pack("<HH", self.used, 0, start)
+
+    @staticmethod
+    def sizes(size: int) -> tuple[int, int, int]:
+        return area_sizes(size)
+
+    @staticmethod
+    def position(size: int, place: int) -> int:
+        """The index as a back end that takes over has to be told."""
+        return place & 0xFFFF
 
     def has(self, feature: int) -> bool:
         return bool(self.features & feature)
@@ -174,6 +234,11 @@ class DriverRing:
             return event in positions(old, self.idx)
         return bool(count) and self.used_flags == 0
 
+    @property
+    def notification(self) -> int:
+        """next_off and next_wrap (§2.9)."""
+        return self.idx
+
     # --- used buffers (§2.7.14)
 
     @property
@@ -184,6 +249,18 @@ class DriverRing:
     def used_idx(self) -> int:
         """The used index as the device shows it."""
         return self.plain.unpack("<H", self.used + 2)[0]
+
+    def after(self, place: int, buffers: Sequence[Buffer]) -> int:
+        """The used index once `buffers` have been used after `place`."""
+        return (place + len(buffers)) & 0xFFFF
+
+    def device_may_write(self, old: int) -> list[tuple[int, int]]:
+        """Where the device may have written since the used index was `old`: (address, length)."""
+        return [(self.used, area_sizes(self.size)[2])]
+
+    def device_wish_is_sound(self) -> bool:
+        """Whether `flags` of the used ring hold what they may (§2.7.10.2)."""
+        return self.used_flags in ((0,) if self.has(EVENT_IDX) else (0, 1))
 
     def collect(self) -> list[Used]:
         """Take back what the device has used; AssertionError where it returns what is not out."""
@@ -228,6 +305,11 @@ class DriverRing:
     def set_used_event(self, index: int) -> None:
         """`used_event`; counts with VIRTIO_F_EVENT_IDX alone."""
         self.plain.pack("<H", self.avail + 4 + 2 * self.size, index & 0xFFFF)
+
+    def wish(self, off: bool, event: int) -> None:
+        """Both ways to suppress; the one that was not negotiated must not count."""
+        self.set_no_interrupt(off)
+        self.set_used_event(self.last_used + event)
 
     def wants_notification(self, old: int, new: int) -> bool:
         """Whether the device must notify after its used index went from `old` to `new`; otherwise it should not

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from devmodels.conformance import ViolationLog
 from devmodels.memory import GuestMemory
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.queue import VirtQueue
 from tests.unit.virtio.dut import IN_ORDER, TestDevice
-from tests.unit.virtio.model import VERSION_1, Buffer, DriverRing, Form, Vector, area_sizes
+from tests.unit.virtio.model import VERSION_1, Buffer, Driver, DriverRing, Form, Vector, area_sizes
+from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
 
 RING = 0x10_0000
@@ -17,13 +19,16 @@ DATA = 0x1000
 TABLE = 0x8000
 
 
+D = TypeVar("D", bound=Driver)
+
+
 @dataclass
-class Rig:
+class Rig(Generic[D]):
     plain: PlainMemory
     memory: GuestMemory
     device: TestDevice
     queue: VirtQueue
-    driver: DriverRing
+    driver: D
     parts: tuple[int, int, int]
 
     @property
@@ -56,10 +61,14 @@ class Rig:
 
 
 def ring_parts(size: int) -> tuple[tuple[int, int, int], int]:
-    """Addresses of a ring's parts from RING on, and the end."""
-    desc, avail, used = area_sizes(size)
-    parts = (RING, RING + desc, RING + desc + avail + 3 & ~3)
-    return parts, parts[2] + used + 7 & ~7
+    """Addresses of a split ring's parts from RING on, and the end."""
+    return _parts(area_sizes(size))
+
+
+def _parts(sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
+    desc, driver, device = sizes
+    parts = (RING, RING + desc, RING + desc + driver + 3 & ~3)
+    return parts, parts[2] + device + 7 & ~7
 
 
 def rig(
@@ -70,18 +79,44 @@ def rig(
     start: int = 0,
     violations: ViolationLog | None = None,
     offered: int = CORE_FEATURES | IN_ORDER,
-) -> Rig:
-    """A device that runs, with `features` besides VERSION_1; its ring goes on at index `start`."""
-    parts, end = ring_parts(size)
+) -> Rig[DriverRing]:
+    """A device that runs, with `features` besides VERSION_1; its split ring goes on at index `start`."""
+    return _run(DriverRing, size, features, kind, start, violations, offered)
+
+
+def packed_rig(
+    size: int = 16,
+    features: int = 0,
+    *,
+    kind: Kind = Kind.SHARED,
+    start: int = 0,
+    violations: ViolationLog | None = None,
+) -> Rig[PackedDriverRing]:
+    """A device that runs, with `features` besides VERSION_1; its packed ring goes on at place `start`."""
+    offered = CORE_FEATURES | IN_ORDER | RING_PACKED
+    return _run(PackedDriverRing, size, features | RING_PACKED, kind, start, violations, offered)
+
+
+def _run(
+    model: type[D],
+    size: int,
+    features: int,
+    kind: Kind,
+    start: int,
+    violations: ViolationLog | None,
+    offered: int,
+) -> Rig[D]:
+    parts, end = _parts(model.sizes(size))
     plain = PlainMemory([Block(RING, bytearray(end - RING)), Block(0, bytearray(0x1_0000))])
     memory = guest_memory(plain, kind)
     device = TestDevice(memory, queue_size=max(size, 2), features=offered, violations=violations)
     device.negotiate(features | VERSION_1)
-    driver = DriverRing(plain, size, parts, features | VERSION_1, start=start)
+    driver = model(plain, size, parts, features | VERSION_1, start=start)
     queue = device.set_queue(0, size, parts)
     device.go()
     queue.enabled = True
-    assert queue.start(last_avail=start, used_idx=start)
+    position = driver.position(size, start)
+    assert queue.start(last_avail=position, used_idx=position)
     device.process(queue)
     device.idle()
     return Rig(plain, memory, device, queue, driver, parts)

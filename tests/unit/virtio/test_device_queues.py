@@ -20,7 +20,7 @@ def clauses(of: TestDevice) -> list[str]:
     return [each.clause for each in of.violations.recent]
 
 
-def busy(count: int = 1, features: int = RING_RESET, mode: Mode = Mode.LATER) -> Rig:
+def busy(count: int = 1, features: int = RING_RESET, mode: Mode = Mode.LATER) -> Rig[DriverRing]:
     """A device with `count` buffers in flight."""
     r = rig(8, features)
     r.device.mode = mode
@@ -29,7 +29,7 @@ def busy(count: int = 1, features: int = RING_RESET, mode: Mode = Mode.LATER) ->
     return r
 
 
-def untouched(r: Rig, since: PlainMemory) -> bool:
+def untouched(r: Rig[DriverRing], since: PlainMemory) -> bool:
     _, _, used = r.parts
     size = area_sizes(r.driver.size)[2]
     return r.plain.load(used, size) == since.load(used, size)

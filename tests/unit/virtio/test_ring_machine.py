@@ -1,10 +1,13 @@
-"""The split ring, all feature combinations, driven at random against the model of the specification."""
+"""Either ring, all feature combinations, driven at random against the model of the specification."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 
-from tests.unit.virtio.machine import RingMachine
+from tests.unit.virtio.machine import PackedRingMachine, RingMachine
 
+often = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
 TestSplitRing = RingMachine.TestCase
-TestSplitRing.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40)
+TestSplitRing.settings = often
+TestPackedRing = PackedRingMachine.TestCase
+TestPackedRing.settings = often

@@ -21,6 +21,7 @@ from tests.unit.virtio.model import (
     NEXT,
     WRITE,
     Buffer,
+    DriverRing,
     Form,
 )
 from tests.unit.virtio.plain import Kind, shared
@@ -30,9 +31,8 @@ kinds = pytest.mark.parametrize("kind", Kind)
 LAST = (1 << 64) - 16
 
 
-def break_ring(r: Rig, edit: Edit, pick_low: bool) -> None:
-    moved = edit.spoil(r.driver, TABLE, lambda low, high: low if pick_low else high)
-    r.driver.move_idx(moved)
+def break_ring(r: Rig[DriverRing], edit: Edit, pick_low: bool) -> None:
+    edit.do(r.driver, TABLE, lambda low, high: low if pick_low else high)
     r.device.kick(0)
     r.device.idle()
 
@@ -492,7 +492,7 @@ def test_a_glance_notices_that_memory_has_moved() -> None:
     assert len(r.driver.collect()) == 1
 
 
-def move_ring(r: Rig) -> None:
+def move_ring(r: Rig[DriverRing]) -> None:
     """The guest's memory that holds the ring lies somewhere else in the host from now on."""
     old = next(region for region in r.memory.regions if region.base == r.parts[0])
     r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)

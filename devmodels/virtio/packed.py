@@ -1,0 +1,530 @@
+"""The device's side of a packed virtqueue, VIRTIO 1.4 §2.8.
+
+A `PackedRing` turns what the driver made available into `Chain`s (`take`) and gives them back (`push`, `publish`).
+It judges everything it reads: what breaks the ring raises `RingError`, after which the device needs a reset.
+
+A descriptor's flags are loaded first, alone, and everything else after a fence; it is judged from one copy.  Used
+descriptors are written with the flags of the first one last, after a fence.  A buffer id is whatever 16 bits the
+driver likes: it is given back and indexes nothing.
+
+Inside, a place in the ring is a number from 0 to 2 * size - 1: the offsets with wrap counter 1, then those with 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from devmodels.memory import GuestMemory, GuestMemoryError, Words
+from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
+from devmodels.virtio.layout import (
+    DESC_ALIGN,
+    DESC_SIZE,
+    EVENT_ALIGN,
+    PVIRTQ_DESC,
+    RING_EVENT_FLAGS_DESC,
+    RING_EVENT_FLAGS_DISABLE,
+    RING_EVENT_FLAGS_ENABLE,
+    VIRTQ_DESC_F_AVAIL,
+    VIRTQ_DESC_F_INDIRECT,
+    VIRTQ_DESC_F_NEXT,
+    VIRTQ_DESC_F_USED,
+    VIRTQ_DESC_F_WRITE,
+    WRAP_COUNTER,
+)
+from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, no_report
+from devmodels.virtio.state import KeptState, RingState
+from devmodels.wire import Codec
+
+_DESC = Codec.ints(PVIRTQ_DESC).layout
+_new_chain = Chain.__new__
+
+# Descriptor words of 32 bits: 2 is `len`, 3 is `id` and above it `flags`.
+_LEN = 2
+_FLAGS = 3
+_AVAIL = VIRTQ_DESC_F_AVAIL << 16
+_USED = VIRTQ_DESC_F_USED << 16
+_TURN = _AVAIL | _USED
+_WRITE = VIRTQ_DESC_F_WRITE << 16
+_LINKS = VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT
+MAX_WRITABLE = 0xFFFF_FFFF
+"""Most bytes of a buffer that a used descriptor can say were written."""
+
+
+class PackedRing:
+    """A packed virtqueue of `size` entries, from 1 to 32768; addresses are guest-physical.
+
+    Raises RingError where a part is misaligned or outside guest memory, or a position is none.
+    """
+
+    START = WRAP_COUNTER
+
+    __slots__ = (
+        "_avail",
+        "_device_event",
+        "_driver_event",
+        "_event_idx",
+        "_fetch",
+        "_generation",
+        "_in_order",
+        "_indirect",
+        "_max_chain",
+        "_memory",
+        "_notify_on",
+        "_odd_event",
+        "_order",
+        "_pushed",
+        "_report",
+        "_ring",
+        "_twice",
+        "_used",
+        "_waiting",
+        "in_flight",
+        "parts",
+        "size",
+    )
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        parts: tuple[int, int, int],
+        features: int,
+        in_flight: dict[int, Chain],
+        *,
+        strict: bool = True,
+        last_avail: int = START,
+        used_idx: int = START,
+        report: Report = no_report,
+    ) -> None:
+        """`parts` are the addresses of descriptor ring, driver and device event suppression.
+
+        Buffers that are taken are entered into `in_flight`, by id; who gives them back removes them.
+        """
+        self._memory = memory
+        self.size = size
+        self._twice = 2 * size
+        self.parts = parts
+        self._max_chain = size if strict else max(size, COMMON_CHAIN_LIMIT)
+        self._indirect = bool(features & INDIRECT_DESC)
+        self._event_idx = bool(features & EVENT_IDX)
+        self._in_order = bool(features & IN_ORDER)
+        self._report = report
+        self._avail = self._place(last_avail)
+        self._used = self._place(used_idx)
+        if (self._avail - self._used) % self._twice > size:
+            raise RingError(
+                "VIRTIO 1.4 §2.8.1", f"ring positions {last_avail:#x} and {used_idx:#x} do not fit"
+            )
+        self._notify_on = True
+        self._odd_event = 0
+        self.in_flight = in_flight
+        self._pushed: list[tuple[Chain, int]] = []
+        self._order: list[int] = []
+        self._waiting: dict[int, tuple[Chain, int]] = {}
+        self._generation = -1
+        for address, align in zip(parts, (DESC_ALIGN, EVENT_ALIGN, EVENT_ALIGN), strict=True):
+            if address % align:
+                raise RingError("VIRTIO 1.4 §2.8.11", f"ring part at {address:#x} is not aligned to {align}")
+        self._attach()
+
+    def _attach(self) -> None:
+        """Fetch the views of the three parts; done again when the memory has changed."""
+        memory = self._memory
+        desc, driver, device = self.parts
+        try:
+            self._fetch: Callable[[int], tuple[int, ...]] = memory.records(desc, self.size, _DESC)
+            self._ring: Words = memory.words(desc, 4 * self.size, "I", write=True)
+            self._driver_event: Words = memory.words(driver, 1, "I")
+            self._device_event: Words = memory.words(device, 1, "I", write=True)
+        except GuestMemoryError as error:
+            raise RingError("VIRTIO 1.4 §2.8.10.1", f"ring part outside memory: {error}") from error
+        self._generation = memory.generation
+
+    # --- positions
+
+    def _place(self, position: int) -> int:
+        """The place of a 16-bit position."""
+        offset = position & ~WRAP_COUNTER
+        if not 0 <= position <= 0xFFFF or offset >= self.size:
+            raise RingError("VIRTIO 1.4 §2.8.1", f"ring position {position:#x} in a ring of {self.size}")
+        return offset if position & WRAP_COUNTER else offset + self.size
+
+    def _position(self, place: int) -> int:
+        """The 16-bit position of a place."""
+        return place | WRAP_COUNTER if place < self.size else place - self.size
+
+    @property
+    def last_avail(self) -> int:
+        """Offset and wrap counter (bit 15) of the descriptor that is taken next."""
+        return self._position(self._avail)
+
+    @property
+    def used_idx(self) -> int:
+        """Offset and wrap counter (bit 15) of the descriptor that is used next."""
+        return self._position(self._used)
+
+    # --- what the driver made available
+
+    def available(self) -> int:
+        """At most how many buffers wait to be taken, 0 where none does; RingError where there is no room for one."""
+        if self._generation != self._memory.generation:
+            self._attach()
+        place = self._avail
+        size = self.size
+        if place < size:
+            if self._ring[4 * place + _FLAGS] & _TURN != _AVAIL:
+                return 0
+        elif self._ring[4 * (place - size) + _FLAGS] & _TURN != _USED:
+            return 0
+        room = size - (place - self._used) % self._twice
+        if not room:
+            raise RingError(
+                "VIRTIO 1.4 §2.8.16",
+                f"descriptor {place % size} was made available while all {size} are with the device",
+            )
+        return room
+
+    def pending(self) -> bool:
+        """A glance, without judging, at whether a buffer waits (or the memory has changed)."""
+        return self._generation != self._memory.generation or self._is_available(self._avail)
+
+    def _is_available(self, place: int) -> bool:
+        """Whether the descriptor at `place` has been made available on this turn (VIRTIO 1.4 §2.8.1)."""
+        size = self.size
+        if place < size:
+            return self._ring[4 * place + _FLAGS] & _TURN == _AVAIL
+        return self._ring[4 * (place - size) + _FLAGS] & _TURN == _USED
+
+    def _run(self, place: int, most: int) -> int:
+        """How many descriptors from `place` on, without going round and at most `most`, are available; then a fence."""
+        size = self.size
+        if place < size:
+            at, want, left = 4 * place + _FLAGS, _AVAIL, size - place
+        else:
+            at, want, left = 4 * (place - size) + _FLAGS, _USED, self._twice - place
+        ring = self._ring
+        run = 0
+        for index in range(at, at + 4 * min(most, left), 4):
+            if ring[index] & _TURN != want:
+                break
+            run += 1
+        # The flags were stored last (VIRTIO 1.4 §2.8.21.1): load the rest after them.
+        self._memory.fence()
+        return run
+
+    def take(self, count: int, budget: int, chains: list[Chain]) -> int:
+        """Append the next buffers that are available to `chains`: at most `count`, stopping after `budget` descriptors.
+
+        Returns how many descriptors they had.  RingError where one is broken; those before it are in `chains`.
+        """
+        fetch = self._fetch
+        in_flight = self.in_flight
+        size = self.size
+        place = self._avail
+        room = size - (place - self._used) % self._twice
+        taken = 0
+        while count and room and taken < budget:
+            run = self._run(place, min(count, room))
+            if not run:
+                break
+            end = place + run
+            while place < end and count and taken < budget:
+                address, length, ident, flags = fetch((place if place < size else place - size) * DESC_SIZE)
+                # As `Chain(ident)`, at a third of its price.
+                chain = _new_chain(Chain)
+                chain.count = held = 1
+                chain.head = ident
+                chain.readable = []
+                chain.writable = []
+                chain.readable_bytes = chain.writable_bytes = 0
+                if flags & _LINKS:
+                    if flags & VIRTQ_DESC_F_INDIRECT:
+                        taken += self._walk_table(chain, address, length, flags)
+                    else:
+                        held = self._walk(chain, place, room, address, length, flags)
+                        taken += held
+                elif flags & VIRTQ_DESC_F_WRITE:
+                    chain.writable.append((address, length))
+                    chain.writable_bytes = length
+                    taken += 1
+                else:
+                    chain.readable.append((address, length))
+                    chain.readable_bytes = length
+                    taken += 1
+                ident = chain.head
+                if ident in in_flight or ident in self._waiting:
+                    raise RingError(
+                        "VIRTIO 1.4 §2.8.21.1", f"buffer id {ident} was made available while in use"
+                    )
+                place += held
+                room -= held
+                count -= 1
+                self._avail = place if place < self._twice else place - self._twice
+                in_flight[ident] = chain
+                if self._in_order:
+                    self._order.append(ident)
+                chains.append(chain)
+            place = self._avail
+        return taken
+
+    def _walk(self, chain: Chain, place: int, room: int, address: int, length: int, flags: int) -> int:
+        """Follow `chain`, whose first descriptor at `place` has been read; returns how many of `room` it takes."""
+        readable = chain.readable
+        writable = chain.writable
+        readable_bytes = writable_bytes = held = 0
+        ident = chain.head
+        while True:
+            held += 1
+            if flags & VIRTQ_DESC_F_INDIRECT:
+                raise RingError(
+                    "VIRTIO 1.4 §2.8.19",
+                    f"indirect descriptor at {place % self.size} in a list linked by NEXT",
+                    _DESC.pack(address, length, ident, flags),
+                )
+            if flags & VIRTQ_DESC_F_WRITE:
+                writable.append((address, length))
+                writable_bytes += length
+            elif writable:
+                raise _read_after_write(place % self.size, _DESC.pack(address, length, ident, flags))
+            else:
+                readable.append((address, length))
+                readable_bytes += length
+            if not flags & VIRTQ_DESC_F_NEXT:
+                break
+            if held == room:
+                raise RingError(
+                    "VIRTIO 1.4 §2.8.17",
+                    f"a list goes on after the descriptor at {place % self.size}, and the ring has room for {room}",
+                )
+            place += 1
+            if place == self._twice:
+                place = 0
+            if not self._is_available(place):
+                raise RingError(
+                    "VIRTIO 1.4 §2.8.17", f"a list goes on at {place % self.size}, which is not available"
+                )
+            address, length, ident, flags = self._fetch(place % self.size * DESC_SIZE)
+        chain.head = ident
+        chain.count = held
+        chain.readable_bytes = readable_bytes
+        chain.writable_bytes = writable_bytes
+        if writable_bytes > MAX_WRITABLE:
+            raise _too_long(ident)
+        return held
+
+    def _walk_table(self, chain: Chain, address: int, length: int, flags: int) -> int:
+        """Take `chain` from the whole indirect table that its descriptor refers to; returns how many entries it has.
+
+        Of an entry's flags only WRITE counts, of the descriptor's WRITE does not (VIRTIO 1.4 §2.8.7).
+        """
+        data = _DESC.pack(address, length, chain.head, flags)
+        if not self._indirect:
+            raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
+        if flags & VIRTQ_DESC_F_NEXT:
+            raise RingError("VIRTIO 1.4 §2.8.19", "descriptor with both INDIRECT and NEXT", data)
+        if not length or length % DESC_SIZE:
+            raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table of {length} bytes", data)
+        entries = length // DESC_SIZE
+        if entries > self._max_chain:
+            raise RingError(
+                "VIRTIO 1.4 §2.8.19",
+                f"indirect table of {entries} entries, {self._max_chain} are allowed",
+                data,
+            )
+        try:
+            table = self._memory.read(address, length)
+        except GuestMemoryError as error:
+            raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table outside memory: {error}", data) from error
+        readable = chain.readable
+        writable = chain.writable
+        odd = 0
+        for number, (at, size, _, flag) in enumerate(_DESC.iter_unpack(table)):
+            odd |= flag
+            if flag & VIRTQ_DESC_F_WRITE:
+                writable.append((at, size))
+                chain.writable_bytes += size
+            elif writable:
+                raise _read_after_write(number, _DESC.pack(at, size, 0, flag))
+            else:
+                readable.append((at, size))
+                chain.readable_bytes += size
+        if odd & ~VIRTQ_DESC_F_WRITE:
+            self._report("VIRTIO 1.4 §2.8.19", f"flags {odd:#x} in an indirect table", data)
+        if chain.writable_bytes > MAX_WRITABLE:
+            raise _too_long(chain.head)
+        return entries
+
+    def check_notification(self, position: int) -> None:
+        """Report a notification that says `position` comes next where the ring contradicts it (VIRTIO 1.4 §2.8.16).
+
+        One that is late, or sent again, says less than the ring does: that is no mistake.
+        """
+        if self._generation != self._memory.generation:
+            return
+        data = position.to_bytes(2, "little")
+        if position & ~WRAP_COUNTER >= self.size:
+            self._report(
+                "VIRTIO 1.4 §2.8.16", f"notification with next_off beyond the ring of {self.size}", data
+            )
+            return
+        ahead = (self._place(position) - self._avail) % self._twice
+        room = self.size - (self._avail - self._used) % self._twice
+        if 0 < ahead <= room and not self._is_available((self._avail + ahead - 1) % self._twice):
+            self._report("VIRTIO 1.4 §2.8.16", "notification of descriptors that are not available", data)
+
+    # --- state
+
+    def save(self) -> RingState:
+        """The ring's positions; what was pushed must have been published."""
+        waiting = [KeptState(chain.save(), written) for chain, written in self._waiting.values()]
+        return RingState(self.last_avail, self.used_idx, list(self._order), waiting)
+
+    def take_over(self, state: RingState) -> None:
+        """Go on where `save` was called."""
+        self._order = list(state.order)
+        self._waiting = {
+            kept.chain.head: (Chain.restored(kept.chain), kept.written) for kept in state.waiting
+        }
+
+    # --- giving buffers back
+
+    def push(self, used: Sequence[tuple[Chain, int]]) -> None:
+        """Use buffers, of each of which so many of its first writable bytes were written; `publish` shows it."""
+        if not self._in_order:
+            self._pushed += used
+            return
+        # VIRTIO 1.4 §2.8.8: buffers are used in the order in which they were made available.
+        waiting = self._waiting
+        for each in used:
+            waiting[each[0].head] = each
+        done = 0
+        for ident in self._order:
+            kept = waiting.pop(ident, None)
+            if kept is None:
+                break
+            self._pushed.append(kept)
+            done += 1
+        del self._order[:done]
+
+    def publish(self) -> bool:
+        """Show the driver what was pushed; returns whether to notify it (VIRTIO 1.4 §2.8.10)."""
+        pushed = self._pushed
+        if not pushed:
+            return False
+        memory = self._memory
+        if self._generation != memory.generation:
+            self._attach()
+        if self._in_order and len(pushed) > 1:
+            pushed = _batches(pushed)
+        size = self.size
+        twice = self._twice
+        ring = self._ring
+        old = place = self._used
+        first_at = first_word = -1
+        for chain, written in pushed:
+            if place < size:
+                at = 4 * place
+                word = chain.head | _TURN
+            else:
+                at = 4 * (place - size)
+                word = chain.head
+            if written:
+                word |= _WRITE
+            ring[at + _LEN] = written
+            if first_at < 0:
+                first_at, first_word = at + _FLAGS, word
+            else:
+                ring[at + _FLAGS] = word
+            place += chain.count
+            if place >= twice:
+                place -= twice
+        # The driver looks at the first of them alone: it comes last, after all that it leads to (VIRTIO 1.4 §2.8.2).
+        memory.fence()
+        ring[first_at] = first_word
+        self._used = place
+        self._pushed = []
+        # It must be visible before the driver's wish is read.
+        memory.fence()
+        event = self._driver_event[0]
+        flags = event >> 16
+        if flags == RING_EVENT_FLAGS_ENABLE:
+            return True
+        if flags == RING_EVENT_FLAGS_DISABLE:
+            return False
+        return self._crosses(event, old)
+
+    def _crosses(self, event: int, old: int) -> bool:
+        """Whether the driver's wish for one descriptor lies among those used since `old`; True for what is no wish."""
+        offset = event & 0xFFFF & ~WRAP_COUNTER
+        if event >> 16 == RING_EVENT_FLAGS_DESC and self._event_idx and offset < self.size:
+            wish = self._place(event & 0xFFFF)
+            return (wish - old) % self._twice < (self._used - old) % self._twice
+        if event != self._odd_event:
+            self._odd_event = event
+            self._report(
+                "VIRTIO 1.4 §2.8.14", f"driver event suppression {event:#010x}", event.to_bytes(4, "little")
+            )
+        return event >> 16 & 3 != RING_EVENT_FLAGS_DISABLE
+
+    # --- available buffer notifications
+
+    def disable_notifications(self) -> None:
+        """Tell the driver that it need not notify; a hint only.
+
+        RingError where the ring is no longer in memory.
+        """
+        if self._generation != self._memory.generation:
+            self._attach()
+        if self._notify_on:
+            self._notify_on = False
+            self._device_event[0] = RING_EVENT_FLAGS_DISABLE << 16
+
+    def enable_notifications(self) -> int:
+        """Ask for a notification of the next buffer; returns what `available` then does."""
+        if self._generation != self._memory.generation:
+            self._attach()
+        self._notify_on = True
+        if self._event_idx:
+            self._device_event[0] = RING_EVENT_FLAGS_DESC << 16 | self._position(self._avail)
+        else:
+            self._device_event[0] = RING_EVENT_FLAGS_ENABLE << 16
+        # The wish must be visible before the ring is looked at once more.
+        self._memory.fence()
+        return self.available()
+
+
+def held_fits(size: int, last_avail: int, used_idx: int, counts: Sequence[int]) -> bool:
+    """Whether buffers of `counts` descriptors lie between two positions of a ring of `size`."""
+    offsets = [position & ~WRAP_COUNTER for position in (last_avail, used_idx)]
+    if max(offsets) >= size or not all(1 <= count <= size for count in counts):
+        return False
+    ahead = offsets[0] - offsets[1] + (0 if (last_avail ^ used_idx) & WRAP_COUNTER == 0 else size)
+    return ahead == sum(counts) <= size
+
+
+def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
+    """Buffers in order, those that were written wholly joined with the one after them (VIRTIO 1.4 §2.8.8).
+
+    One used descriptor, with the id and length of the last, stands for such a batch, and as many are skipped as all of
+    it had.
+    """
+    joined: list[tuple[Chain, int]] = []
+    count = 0
+    for number, (chain, written) in enumerate(used, 1):
+        count += chain.count
+        if number == len(used) or written != chain.writable_bytes:
+            joined.append((Chain(chain.head, count=count), written))
+            count = 0
+    return joined
+
+
+def _read_after_write(at: int, data: bytes) -> RingError:
+    return RingError(
+        "VIRTIO 1.4 §2.8.17", f"device-readable descriptor {at} after a device-writable one", data
+    )
+
+
+def _too_long(ident: int) -> RingError:
+    return RingError(
+        "VIRTIO 1.4 §2.8.4", f"buffer {ident} has more writable bytes than a used descriptor can count"
+    )
