@@ -73,7 +73,7 @@ def check(step: Callable[[str], None]) -> Report:
 def _present(report: Report, image: Path) -> list[Server]:
     """Those that can be started here. io_uring may be forbidden, a reason to go on; for others it is an error."""
     present = []
-    for server in (peers.ours(), peers.qsd("threads"), peers.qsd("io_uring")):
+    for server in (peers.ours(), peers.ours("io_uring"), peers.qsd("threads"), peers.qsd("io_uring")):
         reason = peers.missing(server)
         if reason is None and server.blockdev["aio"] == "io_uring":
             reason = peers.refusal(server, image)

@@ -73,7 +73,13 @@ class Comparison:
 def standard_groups() -> list[Group]:
     """What `make bench` compares: a file in the page cache, then rings with nothing behind them."""
     files = Group(
-        [peers.ours(), peers.qsd("threads"), peers.qsd("threads", iothread=True), peers.qsd("io_uring")],
+        [
+            peers.ours(),
+            peers.qsd("threads"),
+            peers.qsd("threads", iothread=True),
+            peers.ours("io_uring"),
+            peers.qsd("io_uring"),
+        ],
         [
             ("4 KiB random reads, depth 1", Load()),
             ("4 KiB random reads, depth 32", Load(depth=32)),

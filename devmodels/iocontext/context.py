@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task
+from devmodels.iocontext.uring import Uring
 from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class IoContext:
         self._timers_kept = 64
         self._posted: deque[Callable[[], None]] = deque()
         self._workers: Workers | None = None
+        self._uring: Uring | None = None
         self._out = 0
         self._epoll: select.epoll | None = None
         self._watches: dict[int, Callable[[int], None]] = {}
@@ -242,6 +244,15 @@ class IoContext:
             self._workers.submit(job, watched=self._running)
         return await future
 
+    def uring(self) -> Uring:
+        """This context's io_uring, made when it is first asked for; OSError where the host has none.
+
+        For the wall clock: on a virtual one nothing may be done beside the context.
+        """
+        if self._uring is None:
+            self._uring = Uring(self)
+        return self._uring
+
     def _worker_done(self, future: Future[T], result: T) -> None:
         self._out -= 1
         future.set_result(result)
@@ -390,7 +401,7 @@ class IoContext:
                     continue
                 if self._poll_fds(0):
                     continue
-                if self._out:
+                if self._out or (self._uring is not None and self._uring.busy):
                     self._block(None)
                 elif not self._jump():
                     return
@@ -518,6 +529,8 @@ class IoContext:
         self._closed = True
         if self._workers is not None:
             self._workers.close()
+        if self._uring is not None:
+            self._uring.close()
         if self._epoll is not None:
             fd, self._wake_fd = self._wake_fd, -1
             self._epoll.close()

@@ -25,7 +25,7 @@ from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
-from devmodels.iocontext import IoContext, WorkerShare
+from devmodels.iocontext import ClockKind, IoContext, WorkerShare
 
 T = TypeVar("T")
 
@@ -48,10 +48,10 @@ _UNSUPPORTED = {
 
 
 class FileOptions(NodeOptions, frozen=True, kw_only=True):
-    """`filename`; `aio`: where what may block is done; `locking`: image locks (auto: where the host has them)."""
+    """`filename`; `aio`: who does what may block; `locking`: image locks (auto: where the host has them)."""
 
     filename: Annotated[str, msgspec.Meta(min_length=1)]
-    aio: Literal["threads", "sync"] = "threads"
+    aio: Literal["threads", "sync", "io_uring"] = "threads"
     locking: Literal["auto", "on", "off"] = "auto"
 
 
@@ -82,10 +82,26 @@ class FileNode(BlockNode):
         fd = _open(options)
         try:
             _lock(fd, options)
-            return (_DirectFileNode if options.cache.direct else cls)(options, context, fd)
+            return cls._kind(options, context)(options, context, fd)
         except BaseException:
             os.close(fd)
             raise
+
+    @classmethod
+    def _kind(cls, options: FileOptions, context: IoContext) -> type[FileNode]:
+        if options.aio != "io_uring":
+            return _DirectFileNode if options.cache.direct else cls
+        if options.cache.direct:
+            raise BlockOptionError(
+                '$.aio: "io_uring" is given with cache.direct; expected one of "threads", "sync"'
+            )
+        if context.kind is not ClockKind.WALL:
+            return cls
+        try:
+            context.uring()
+        except OSError as error:
+            raise BlockOptionError(f'$.aio: "io_uring" is given; {error.strerror}') from None
+        return _UringFileNode
 
     def close(self) -> None:
         """Give up the image and its locks, once workers are done with it."""
@@ -125,9 +141,12 @@ class FileNode(BlockNode):
         except OSError:
             done = 0
         if done != length:
-            await self._blocking(partial(self._read_rest, request, done))
+            await self._read_rest(request, done)
 
-    def _read_rest(self, request: Request, done: int) -> None:
+    async def _read_rest(self, request: Request, done: int) -> None:
+        await self._blocking(partial(self._read_by_worker, request, done))
+
+    def _read_by_worker(self, request: Request, done: int) -> None:
         rest = window(request.vectors, done, request.length - done)
         while rest:
             count = os.preadv(self._descriptor.fd, rest[:IOV_MAX], request.offset + done)
@@ -144,24 +163,26 @@ class FileNode(BlockNode):
         if (zeroes := self._as_zeroes(request)) is not None:
             await self.write_zeroes(zeroes)
         else:
-            await self._blocking(
-                partial(self._write, request.vectors, request.offset, HAS_FUA[request.flags])
-            )
+            await self._write(request.vectors, request.offset, HAS_FUA[request.flags])
 
-    def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
+    async def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
         if not fua or self._no_flush:
-            self._transfer(vectors, offset, 0)
+            await self._put(vectors, offset, 0)
             return
         try:
-            self._transfer(vectors, offset, os.RWF_DSYNC)
+            await self._put(vectors, offset, os.RWF_DSYNC)
         except OSError as error:
             if error.errno in _NO_DSYNC:
-                self._transfer(vectors, offset, 0)
-                self._sync()
+                await self._put(vectors, offset, 0)
+                await self._sync()
                 return
             if error.errno == errno.EIO:
                 self._lost(error)
             raise
+
+    async def _put(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
+        """Write all of `vectors`, with `flags` of pwritev2(2)."""
+        await self._blocking(partial(self._transfer, vectors, offset, flags))
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         """Write all of `vectors`, with `flags` of pwritev2(2)."""
@@ -176,16 +197,19 @@ class FileNode(BlockNode):
     async def flush(self, request: Request) -> None:  # noqa: ARG002
         """fdatasync(2), unless `cache.no-flush` is on."""
         if not self._no_flush:
-            await self._blocking(self._sync)
+            await self._sync()
 
-    def _sync(self) -> None:
+    async def _sync(self) -> None:
         if self._lost_writes:
             raise OSError(self._lost_writes, "an earlier write-back failed; what it lost is not known")
         try:
-            os.fdatasync(self._descriptor.fd)
+            await self._datasync()
         except OSError as error:
             self._lost(error)
             raise
+
+    async def _datasync(self) -> None:
+        await self._blocking(lambda: os.fdatasync(self._descriptor.fd))
 
     def _lost(self, error: OSError) -> None:
         """Write-back failed: the kernel may have marked the lost pages clean."""
@@ -208,12 +232,12 @@ class FileNode(BlockNode):
     async def write_zeroes(self, request: Request) -> None:
         """Zero a range: by a hole where that is allowed, by allocated zeroes, or by writing them."""
         unmap = self._unmap and HAS_MAY_UNMAP[request.flags]
-        fua = HAS_FUA[request.flags]
-        await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap, fua))
+        if request.length:
+            await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap))
+            if HAS_FUA[request.flags] and not self._no_flush:
+                await self._sync()
 
-    def _write_zeroes(self, offset: int, length: int, unmap: bool, fua: bool) -> None:
-        if not length:
-            return
+    def _write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
         modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if unmap else []
         for mode in [*modes, FALLOC_ZERO_RANGE]:
             try:
@@ -224,27 +248,55 @@ class FileNode(BlockNode):
                     raise
         else:
             self._overwrite(offset, length)
-        if fua and not self._no_flush:
-            self._sync()
 
     def _overwrite(self, offset: int, length: int) -> None:
         zeroes = memoryview(ZEROES)
         for at in range(offset, offset + length, len(ZEROES)):
-            self._write([zeroes[: offset + length - at]], at, fua=False)
+            self._transfer([zeroes[: offset + length - at]], at, 0)
 
     async def secure_erase(self, request: Request) -> None:
         """Overwrite in place and sync.  A copy-on-write file system may keep the old blocks all the same."""
-        await self._blocking(partial(self._secure_erase, request.offset, request.length))
-
-    def _secure_erase(self, offset: int, length: int) -> None:
-        self._overwrite(offset, length)
+        await self._blocking(partial(self._overwrite, request.offset, request.length))
         if not self._no_flush:
-            self._sync()
+            await self._sync()
 
     async def truncate(self, size: int) -> None:
         """Cut or grow the file."""
         await self._blocking(partial(os.ftruncate, self._descriptor.fd, size))
         self._resized(size)
+
+
+class _UringFileNode(FileNode):
+    """The same with `aio=io_uring`: the kernel reads, writes and syncs; allocation is changed by workers."""
+
+    def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
+        super().__init__(options, context, fd)
+        self._uring = context.uring()
+
+    async def _read_rest(self, request: Request, done: int) -> None:
+        rest = window(request.vectors, done, request.length - done)
+        with self._descriptor as fd:
+            while rest:
+                count = await self._uring.transfer(fd, rest, request.offset + done, write=False)
+                if not count:
+                    clear(rest)
+                    return
+                done += count
+                rest = window(rest, count, request.length - done)
+
+    async def _put(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
+        rest = vectors
+        left = sum(map(len, rest))
+        with self._descriptor as fd:
+            while left:
+                count = await self._uring.transfer(fd, rest, offset, write=True, flags=flags)
+                offset += count
+                left -= count
+                rest = window(rest, count, left)
+
+    async def _datasync(self) -> None:
+        with self._descriptor as fd:
+            await self._uring.datasync(fd)
 
 
 class _DirectFileNode(FileNode):
@@ -282,7 +334,7 @@ class _DirectFileNode(FileNode):
         with mmap.mmap(-1, min(length, direct.BOUNCE_SIZE)) as zeroes, memoryview(zeroes) as view:
             for at in range(0, length, len(view)):
                 with view[: length - at] as part:
-                    self._write([part], offset + at, fua=False)
+                    self._transfer([part], offset + at, 0)
 
     def _lost(self, error: OSError) -> None:
         """A failed flush leaves nothing behind: a write that has returned is with the device."""

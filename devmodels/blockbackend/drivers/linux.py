@@ -58,12 +58,20 @@ class Descriptor:
         self._closing = False
         self._lock = threading.Lock()
 
-    def job(self, function: Callable[[], T]) -> Callable[[], T]:
-        """`function` as a job for a worker: the descriptor stays open until it has run (it must run)."""
+    def __enter__(self) -> int:
+        """The descriptor, which stays open meanwhile; OSError where it has been closed."""
         with self._lock:
             if self._closing:
                 raise OSError(errno.EBADF, "the node is closed")
             self._users += 1
+        return self.fd
+
+    def __exit__(self, *_error: object) -> None:
+        self._leave()
+
+    def job(self, function: Callable[[], T]) -> Callable[[], T]:
+        """`function` as a job for a worker: the descriptor stays open until it has run (it must run)."""
+        self.__enter__()
 
         def run() -> T:
             try:

@@ -16,6 +16,8 @@ from devmodels.blockbackend import Flags, Op
 from devmodels.blockbackend.drivers import linux
 from devmodels.blockbackend.drivers.file import INLINE_MAX, FileNode
 from devmodels.iocontext import IoContext
+from devmodels.iocontext.uring import Uring
+from tests.host import needs_uring
 from tests.unit.blockbackend.support import Disk, payload
 
 KIB = 1024
@@ -31,14 +33,14 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["threads", "sync", "virtual"])
+@pytest.fixture(params=["threads", "sync", pytest.param("io_uring", marks=needs_uring), "virtual"])
 def opened(request: pytest.FixtureRequest, image: Path) -> Iterator[Opener]:
-    """Opens the image on workers, inline, and on a virtual clock: a guest must see no difference."""
+    """Opens the image on workers, inline, by io_uring, and on a virtual clock: a guest must see no difference."""
     disks: list[Disk] = []
 
     def opener(**options: object) -> Disk:
         context = IoContext.virtual() if request.param == "virtual" else IoContext.wall()
-        aio = "sync" if request.param == "sync" else "threads"
+        aio = "threads" if request.param == "virtual" else request.param
         disk = Disk({"driver": "file", "filename": str(image), "aio": aio, **options}, context=context)
         disks.append(disk)
         return disk
@@ -337,8 +339,12 @@ def test_errors_of_the_host_are_the_requests(opened: Opener, monkeypatch: pytest
     def full(*args: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
+    def transfer(*_args: object, write: bool, flags: int = 0) -> int:
+        return full() if write else broken()
+
     monkeypatch.setattr(os, "preadv", broken)
     monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr(Uring, "transfer", transfer)
     assert disk.do(Op.READ, 0, 512) == errno.EIO
     assert disk.write(0, b"x") == errno.ENOSPC
 

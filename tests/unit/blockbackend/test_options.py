@@ -76,8 +76,8 @@ def complaint(options: dict[str, object] | str, context: IoContext) -> str:
         ),
         (MEMORY | {"force-share": True}, "$.force-share: true is given; expected with it read-only true"),
         (
-            {"driver": "file", "filename": "x", "aio": "io_uring"},
-            '$.aio: "io_uring" is given; expected one of "threads", "sync"',
+            {"driver": "file", "filename": "x", "aio": "native"},
+            '$.aio: "native" is given; expected one of "threads", "sync", "io_uring"',
         ),
         (
             {"driver": "file", "filename": "/no/such"},
