@@ -1,4 +1,5 @@
-"""The guest's interrupt controller: messages (MSI, MSI-X) by vector, and PCI's INTx lines.
+"""The guest's interrupt controller: messages (MSI, MSI-X) by vector, PCI's INTx lines,
+and the inputs of devices outside PCI.
 
 A handler runs when the guest looks (`poll`), between two steps of its vCPUs: an interrupt never comes in the middle
 of a driver's work.  Handlers are plain functions and may not wait.
@@ -29,7 +30,7 @@ class InterruptController:
     interrupts after it was reset).
     """
 
-    __slots__ = ("_arrived", "_handlers", "_lines", "_target", "_watched", "counts", "stray")
+    __slots__ = ("_arrived", "_handlers", "_irqs", "_lines", "_target", "_watched", "counts", "stray")
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -37,6 +38,7 @@ class InterruptController:
         self._arrived: Counter[int] = Counter()
         self._watched = False
         self._lines: dict[tuple[int, int], list[LineHandler]] = {}
+        self._irqs: dict[int, LineHandler] = {}
         self.counts: Counter[int] = Counter()
         self.stray: Counter[int] = Counter()
 
@@ -75,6 +77,16 @@ class InterruptController:
         if not handlers:
             del self._lines[slot, pin]
 
+    def connect_irq(self, irq: int, handler: LineHandler) -> None:
+        """Have `handler` called while interrupt input `irq`, of a device outside PCI, is asserted."""
+        if irq in self._irqs:
+            raise GuestError(f"interrupt {irq} has a handler already")
+        self._irqs[irq] = handler
+
+    def disconnect_irq(self, irq: int) -> None:
+        """No longer call the handler of interrupt input `irq`."""
+        del self._irqs[irq]
+
     def poll(self) -> bool:
         """Serve everything that has arrived, once; False where there was nothing."""
         served = False
@@ -94,4 +106,7 @@ class InterruptController:
             if self._target.intx_level(slot, pin):
                 for line_handler in tuple(handlers):
                     served = line_handler() or served
+        for irq, line_handler in tuple(self._irqs.items()):
+            if self._target.irq_level(irq):
+                served = line_handler() or served
         return served

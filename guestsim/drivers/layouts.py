@@ -49,8 +49,10 @@ class Layout:
 
 
 class Feature(IntEnum):
-    """Feature bits that say how rings and transport work (VIRTIO 1.4 §6)."""
+    """Feature bits that say how rings and transport work (VIRTIO 1.4 §6; those below 28 are legacy, §6.3)."""
 
+    NOTIFY_ON_EMPTY = 24
+    ANY_LAYOUT = 27
     INDIRECT_DESC = 28
     EVENT_IDX = 29
     VERSION_1 = 32
@@ -172,6 +174,68 @@ COMMON_CFG = Layout(
 NO_VECTOR = 0xFFFF
 ISR_QUEUE = 1
 ISR_CONFIG = 2
+
+# --- PCI transport, legacy interface (§4.1.4.10)
+
+LEGACY_CFG = Layout(
+    "legacy header",
+    device_feature="I",
+    driver_feature="I",
+    queue_pfn="I",
+    queue_size="H",
+    queue_select="H",
+    queue_notify="H",
+    device_status="B",
+    isr="B",
+    config_msix_vector="H",
+    queue_msix_vector="H",
+)
+LEGACY_CONFIG = 20
+LEGACY_CONFIG_MSIX = 24
+
+LEGACY_PAGE = 4096
+"""What a ring is aligned to, its used part as well (§2.7.2)."""
+
+# --- MMIO transport (§4.2.2, legacy §4.2.4)
+
+MMIO_MAGIC = 0x7472_6976
+MMIO_CONFIG = 0x100
+
+MMIO_REGISTERS: dict[str, Field] = {
+    "magic_value": Field(0x000, 4),
+    "version": Field(0x004, 4),
+    "device_id": Field(0x008, 4),
+    "vendor_id": Field(0x00C, 4),
+    "device_feature": Field(0x010, 4),
+    "device_feature_select": Field(0x014, 4),
+    "driver_feature": Field(0x020, 4),
+    "driver_feature_select": Field(0x024, 4),
+    "guest_page_size": Field(0x028, 4),
+    "queue_select": Field(0x030, 4),
+    "queue_size_max": Field(0x034, 4),
+    "queue_size": Field(0x038, 4),
+    "queue_align": Field(0x03C, 4),
+    "queue_pfn": Field(0x040, 4),
+    "queue_enable": Field(0x044, 4),
+    "queue_notify": Field(0x050, 4),
+    "interrupt_status": Field(0x060, 4),
+    "interrupt_ack": Field(0x064, 4),
+    "device_status": Field(0x070, 4),
+    "queue_desc": Field(0x080, 8),
+    "queue_driver": Field(0x090, 8),
+    "queue_device": Field(0x0A0, 8),
+    "queue_reset": Field(0x0C0, 4),
+    "config_generation": Field(0x0FC, 4),
+}
+"""Registers by the names that those over PCI have, where both have them: `queue_enable` is QueueReady."""
+
+REGISTERS: dict[str, int] = {
+    name: field.size
+    for fields in (COMMON_CFG.fields, LEGACY_CFG.fields, MMIO_REGISTERS)
+    for name, field in fields.items()
+    if fields is COMMON_CFG.fields or name not in COMMON_CFG.fields
+}
+"""Every register that some transport has by name, and the bytes that its value takes."""
 
 # --- Block device (§5.2)
 

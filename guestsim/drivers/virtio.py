@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import MAX_QUEUE_SIZE, Feature, Field, Status
+from guestsim.drivers.layouts import LEGACY_PAGE, MAX_QUEUE_SIZE, Feature, Field, Status
 from guestsim.drivers.packed import PackedQueue
 from guestsim.drivers.ring import QueueOptions
 from guestsim.drivers.transport import Interrupts, Transport
@@ -26,6 +26,7 @@ FEATURE_BITS = 128
 
 RING_FEATURES = frozenset(
     {
+        Feature.ANY_LAYOUT,
         Feature.INDIRECT_DESC,
         Feature.EVENT_IDX,
         Feature.VERSION_1,
@@ -37,6 +38,9 @@ RING_FEATURES = frozenset(
     }
 )
 """What this driver understands of rings and transport."""
+
+LEGACY_FEATURES = frozenset({Feature.NOTIFY_ON_EMPTY, Feature.ANY_LAYOUT})
+"""Bits that mean something in the legacy interface only (§6.3)."""
 
 
 def is_queue_size(size: int, *, packed: bool) -> bool:
@@ -139,15 +143,20 @@ class VirtioDevice:
 
         `force` is accepted whether offered or not: what no correct driver does.
         """
+        legacy = self.transport.legacy
         self.add_status(Status.ACKNOWLEDGE)
         self.add_status(Status.DRIVER)
         bits = self.transport.read_features()
         self.offered = frozenset(bit for bit in range(FEATURE_BITS) if bits >> bit & 1)
-        if Feature.VERSION_1 not in self.offered:
+        if not legacy and Feature.VERSION_1 not in self.offered:
             self.add_status(Status.FAILED)
             raise GuestCheckError("VIRTIO 1.4 §6.2", f"{self}: VERSION_1 is not offered")
+        if not legacy:
+            understood = frozenset(understood) - LEGACY_FEATURES
         self.features = self.offered & frozenset(understood) | frozenset(force)
         self.write_features(self.features)
+        if legacy:
+            return  # There is no FEATURES_OK (§3.1.2).
         self.add_status(Status.FEATURES_OK)
         if not self.status & Status.FEATURES_OK:
             self.add_status(Status.FAILED)
@@ -193,7 +202,8 @@ class VirtioDevice:
         memory, notify = self.guest.memory, self.transport.notifier(index)
         if packed:
             return PackedQueue(memory, index, size, notify, options)
-        return SplitQueue(memory, index, size, notify, options)
+        page = LEGACY_PAGE if self.transport.legacy else None
+        return SplitQueue(memory, index, size, notify, options, page=page)
 
     def sees_needs_reset(self) -> bool:
         """Ask the device whether it has set NEEDS_RESET."""

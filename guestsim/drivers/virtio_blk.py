@@ -153,6 +153,11 @@ class VirtioBlk:
         await self.device.reset()
         self._drop(None)
 
+    async def switch(self, transport: Transport) -> None:
+        """Drive the same device through another of its interfaces from now on; it is reset through the one before."""
+        await self.reset()
+        self.device.transport = transport
+
     async def reset_queue(self, index: int, size: int | None = None) -> None:
         """Reset one queue and set it up anew; its requests in flight are dropped."""
         await self.device.reset_queue(index, size)
@@ -301,8 +306,22 @@ class VirtioBlk:
         if self.on_answer is not None:
             self.on_answer(operation, answer)
         if operation.checked:
-            _check(operation, answer, packed=Feature.RING_PACKED in self.device.features)
+            self._check(operation, answer)
         return answer
+
+    def _check(self, operation: Operation, answer: Answer) -> None:
+        """Hold an answer to what §5.2.6, §2.7.8 and §2.8.4 say of every request that is well formed."""
+        if answer.status is not None and answer.status not in set(BlkStatus):
+            raise GuestCheckError("VIRTIO 1.4 §5.2.6", f"{operation.name}: status byte {answer.status:#x}")
+        if self.device.transport.legacy:
+            return  # A driver does well to ignore the used length there (§5.2.6.3).
+        if answer.ok and answer.used_length != operation.writable:
+            # The driver may rely on the first `len` bytes only: a shorter one doesn't cover the status.
+            packed = Feature.RING_PACKED in self.device.features
+            raise GuestCheckError(
+                f"VIRTIO 1.4 {'§2.8.4' if packed else '§2.7.8.2'}",
+                f"{operation.name}: used length {answer.used_length}, written were {operation.writable} bytes",
+            )
 
     def _release(self, pending: Pending) -> None:
         self._pending.discard(pending)
@@ -376,18 +395,6 @@ def _fill(memory: Memory, segments: Iterable[Segment], data: bytes) -> None:
     for segment in segments:
         memory.write(segment.address, data[at : at + segment.length])
         at += segment.length
-
-
-def _check(operation: Operation, answer: Answer, *, packed: bool) -> None:
-    """Hold an answer to what §5.2.6, §2.7.8 and §2.8.4 say of every request that is well formed."""
-    if answer.status is not None and answer.status not in set(BlkStatus):
-        raise GuestCheckError("VIRTIO 1.4 §5.2.6", f"{operation.name}: status byte {answer.status:#x}")
-    if answer.ok and answer.used_length != operation.writable:
-        # The driver may rely on the first `len` bytes only: a shorter one doesn't cover the status.
-        raise GuestCheckError(
-            f"VIRTIO 1.4 {'§2.8.4' if packed else '§2.7.8.2'}",
-            f"{operation.name}: used length {answer.used_length}, the device has written {operation.writable} bytes",
-        )
 
 
 def find(guest: Guest) -> list[Transport]:

@@ -20,14 +20,15 @@ ISR = Field(0, 1)
 
 
 class PciTransport(ABC):
-    """A virtio function on PCI, whose BARs this places."""
+    """A virtio function on PCI, whose BARs this places where nobody has."""
 
     __slots__ = ("_entries", "_events", "_intx", "_msix", "_vectors", "function", "guest")
 
     def __init__(self, guest: Guest, function: PciFunction) -> None:
         self.guest = guest
         self.function = function
-        function.place_bars()
+        if not function.bars:
+            function.place_bars()
         self._events: Events | None = None
         self._msix: Msix | None = None
         self._intx: int | None = None

@@ -16,7 +16,7 @@ from guestsim.drivers.layouts import (
     Field,
 )
 from guestsim.drivers.pci import CAP_VENDOR
-from guestsim.drivers.virtio_pci import ISR, PciTransport
+from guestsim.drivers.virtio_pci import ISR, MODERN_ID_BASE, PciTransport
 from guestsim.errors import GuestCheckError
 
 if TYPE_CHECKING:
@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from guestsim.guest import Guest
 
 FEATURE_WORDS = 4
+
+
+def has_modern_interface(function: PciFunction) -> bool:
+    """Whether a function tells of a common configuration, or has only an ID that legacy drivers don't know (§4.1.2).
+
+    Without the capability, a transitional ID means that only the legacy interface is there (§4.1.5.1.1.1).
+    """
+    return function.device >= MODERN_ID_BASE or any(
+        capability.id == CAP_VENDOR
+        and function.read(capability.offset + PCI_CAP["cfg_type"].offset, 1) == CapType.COMMON
+        for capability in function.capabilities()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,17 @@ _U16 = struct.Struct("<H")
 _MASK = 0xFFFF
 
 
+def _up(length: int, page: int) -> int:
+    return -(-length // page) * page
+
+
 class SplitQueue:
     """One split virtqueue of `size` entries in guest memory, of which it is the owner; a `Queue`.
 
     `notify(available_index)` tells the device; it is called when the device wants to hear of it.  `kicks` counts the
     notifications sent, `kicks_saved` those the device didn't want.
+
+    With `page` all of it lies in one piece, the used ring at the next multiple of `page`: the legacy layout (§2.7.2).
 
     After a chain was put together by hand (`expose_raw`) the queue is `raw`: used elements are kept in `collected` as
     (id, length), and those that belong to no chain of the driver's are not refused.
@@ -48,6 +54,7 @@ class SplitQueue:
 
     __slots__ = (
         "_added",
+        "_allocated",
         "_avail_at",
         "_available",
         "_desc_at",
@@ -75,15 +82,24 @@ class SplitQueue:
         size: int,
         notify: Callable[[int], None],
         options: QueueOptions | None = None,
+        *,
+        page: int | None = None,
     ) -> None:
         self._memory = memory
         self.index = index
         self.size = size
         self.options = options or QueueOptions()
         self._notify = notify
-        self._desc_at = memory.allocate_zeroed(DESC.size * size, 16)
-        self._avail_at = memory.allocate_zeroed(avail_size(size), 2)
-        self._used_at = memory.allocate_zeroed(used_size(size), 4)
+        if page is None:
+            self._desc_at = memory.allocate_zeroed(DESC.size * size, 16)
+            self._avail_at = memory.allocate_zeroed(avail_size(size), 2)
+            self._used_at = memory.allocate_zeroed(used_size(size), 4)
+            self._allocated = [self._desc_at, self._avail_at, self._used_at]
+        else:
+            avail, used = DESC.size * size, _up(DESC.size * size + avail_size(size), page)
+            self._desc_at = memory.allocate_zeroed(used + _up(used_size(size), page), page)
+            self._avail_at, self._used_at = self._desc_at + avail, self._desc_at + used
+            self._allocated = [self._desc_at]
         self._free = deque(range(size))
         self._available = 0
         self._added: list[int] = []
@@ -112,7 +128,7 @@ class SplitQueue:
             if chain.table is not None:
                 self._memory.free(chain.table)
         self.in_flight.clear()
-        for address in self.addresses:
+        for address in self._allocated:
             self._memory.free(address)
 
     # --- making buffers available

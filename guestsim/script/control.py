@@ -31,7 +31,7 @@ async def probe(world: World, step: Step) -> Outcome:
     """Reset a device and bring it up."""
     it = step.probe
     assert it is not None
-    driver = world.driver(step.device)
+    driver = await world.interface(step.device, legacy=it.legacy)
     wanted = BLK_FEATURES if it.features is None else _bits(it.features)
     await driver.probe(
         features=wanted - _bits(it.without),

@@ -9,8 +9,8 @@ import msgspec
 
 from guestsim.drivers.layouts import (
     BLK_CONFIG,
-    COMMON_CFG,
     MAX_QUEUE_SIZE,
+    REGISTERS,
     SECTOR,
     BlkFeature,
     BlkType,
@@ -98,6 +98,7 @@ class Probe(_Part):
     queue_size: Positive | None = None
     interrupts: Literal["msix", "intx", "polling"] = "msix"
     indirect: bool = True
+    legacy: bool | None = None
 
     def __post_init__(self) -> None:
         for name in (*(self.features or ()), *self.without, *self.force):
@@ -199,9 +200,10 @@ class Resize(_Part):
 class Place(_Part):
     """Where a register is; exactly one kind of place.
 
-    `register`: the virtio common configuration, by name.  `config`: the device configuration, by name.  `isr`.
-    `bar` with `offset`, also through the PCI configuration access capability (`window`).  `pci`: an offset in
-    configuration space.  `address`: memory space.  `port`: I/O space.  `size` is for those without a name.
+    `register`: of the virtio common configuration or what stands for it, by name.  `config`: of the device
+    configuration, by name.  `isr`.  `bar` with `offset`, also through the PCI configuration access capability
+    (`window`).  `pci`: an offset in configuration space.  `address`: memory space.  `port`: I/O space.  `size` is for
+    those without a name.
     """
 
     register: str | None = None
@@ -220,8 +222,8 @@ class Place(_Part):
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"{' and '.join(given) or 'no place'}, expected one of {', '.join(kinds)}")
-        if self.register is not None and self.register not in COMMON_CFG.fields:
-            raise ValueError(f"register {self.register!r}, expected one of {', '.join(COMMON_CFG.fields)}")
+        if self.register is not None and self.register not in REGISTERS:
+            raise ValueError(f"register {self.register!r}, expected one of {', '.join(REGISTERS)}")
         if self.config is not None and self.config not in BLK_CONFIG.fields:
             raise ValueError(f"config {self.config!r}, expected one of {', '.join(BLK_CONFIG.fields)}")
         if self.size == 8 and (self.pci is not None or self.port is not None or self.window):
@@ -239,7 +241,7 @@ class Place(_Part):
     def width(self) -> int:
         """How many bytes are accessed; of a register with a name, its own width."""
         if self.register is not None:
-            return COMMON_CFG[self.register].size
+            return REGISTERS[self.register]
         if self.config is not None:
             return BLK_CONFIG[self.config].size
         return 1 if self.isr is not None else self.size

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from guestsim.drivers.layouts import MAX_QUEUE_SIZE
 from guestsim.drivers.pci import ConfigSpace, PciFunction
 from guestsim.drivers.virtio_blk import VirtioBlk
-from guestsim.drivers.virtio_bus import BLOCK, device_id
-from guestsim.drivers.virtio_pci_modern import ModernPci
+from guestsim.drivers.virtio_bus import BLOCK, device_id, open_function, open_slot
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
+from guestsim.script.machine import MMIO_DRIVERS, open_target
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
-from guestsim.targets import Host, OptionsError, Target
+from guestsim.targets import OptionsError
 from guestsim.targets.traced import trace
 from guestsim.targets.vhost_device import QUEUE_SIZE, VhostTransport
 from guestsim.targets.vhost_user import VhostUserTarget
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from guestsim.script.schema import Script, Step
 
 _FIRST_SLOT = 4
-
-
-class TargetAndHost(Target, Host, Protocol):
-    """A target whose host can be asked, too."""
 
 
 class Content(Pattern, kw_only=True):
@@ -79,7 +75,7 @@ class World:
         try:
             own = [] if spec.socket is not None else script.drives
             drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(own)]
-            self._slots: dict[str, tuple[int, int]] = {}
+            self._places: dict[str, tuple[int, int] | str] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
             self.target = open_target(spec, script, drives, devices, memory)
         except OptionsError as error:
@@ -92,6 +88,7 @@ class World:
             trace(self.target, on_access)
         self.guest = Guest(self.target)
         self.drivers: dict[str, VirtioBlk] = {}
+        self._functions: dict[str, PciFunction] = {}
         self.config_changes_seen: dict[str, int] = {}
 
     def __enter__(self) -> World:
@@ -113,38 +110,59 @@ class World:
     @property
     def device_names(self) -> list[str]:
         """The ids of the devices, in order."""
-        return list(self._slots)
+        return list(self._places)
 
     def device_name(self, device: str | None) -> str:
         """The id of a device, of the only one where None."""
-        known = ", ".join(self._slots) or "none"
+        names = self.device_names
+        known = ", ".join(names) or "none"
         if device is None:
-            if len(self._slots) != 1:
+            if len(names) != 1:
                 raise GuestError(f"which device? expected device: with one of {known}")
-            return next(iter(self._slots))
-        if device not in self._slots:
+            return names[0]
+        if device not in names:
             raise GuestError(f"no device {device!r}, expected one of {known}")
         return device
 
-    def driver(self, device: str | None = None) -> VirtioBlk:
-        """The driver of a device by its id (of the only one where None); found on the bus at its first use."""
+    def driver(self, device: str | None = None, *, legacy: bool | None = None) -> VirtioBlk:
+        """The driver of a device by its id (of the only one where None), made at its first use.
+
+        `legacy` is the interface that a new one uses, where the device has both.
+        """
         device = self.device_name(device)
         if device not in self.drivers:
-            self.drivers[device] = VirtioBlk(self.guest, self._transport(device))
+            self.drivers[device] = VirtioBlk(self.guest, self._open(device, legacy=legacy))
             self.config_changes_seen[device] = 0
         return self.drivers[device]
 
-    def _transport(self, device: str) -> Transport:
-        """How the driver of a device reaches it: found on the bus, or at its back end's socket."""
-        if isinstance(self.target, VhostUserTarget):
-            options = self.script.devices[list(self._slots).index(device)]
-            return VhostTransport(self.guest, self.target, device, queue_size=_queue_size(options))
-        function = PciFunction(self.guest, ConfigSpace(self.target), *self._slots[device])
-        if device_id(function) != BLOCK:
-            raise GuestError(
-                f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
-            )
-        return ModernPci(self.guest, function)
+    async def interface(self, device: str | None, *, legacy: bool | None) -> VirtioBlk:
+        """The driver of a device, using its legacy or its modern interface as said."""
+        driver = self.driver(device, legacy=legacy)
+        if legacy is not None and driver.device.transport.legacy != legacy:
+            await driver.switch(self._open(self.device_name(device), legacy=legacy))
+        return driver
+
+    def _open(self, device: str, *, legacy: bool | None) -> Transport:
+        """How the driver of a device reaches it: found on the bus, where firmware says, or at its back end's socket."""
+        place = self._places[device]
+        if isinstance(self.target, VhostUserTarget) or isinstance(place, str):
+            if legacy is not None:
+                raise GuestError(f"{device} has one interface only, expected no legacy")
+            if isinstance(self.target, VhostUserTarget):
+                options = self.script.devices[list(self._places).index(device)]
+                return VhostTransport(self.guest, self.target, device, queue_size=_queue_size(options))
+            slot = next((one for one in self.target.layout.virtio_mmio if one.name == place), None)
+            if slot is None:
+                raise GuestError(f"{device}: the machine has no {place}")
+            return open_slot(self.guest, slot, BLOCK)
+        if device not in self._functions:
+            function = PciFunction(self.guest, ConfigSpace(self.target), *place)
+            if device_id(function) != BLOCK:
+                raise GuestError(
+                    f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
+                )
+            self._functions[device] = function
+        return open_function(self.guest, self._functions[device], legacy=legacy)
 
     def address(self, place: str | int) -> int:
         """The address that `place` means: a number, a name, or name+number."""
@@ -217,12 +235,16 @@ class World:
             raise self.source.error(path, f"size {error}", "size") from None
 
     def _device(self, options: Mapping[str, object], number: int) -> dict[str, object]:
-        """A device's options for the target, with an id and a place on the bus."""
+        """A device's options for the target, with an id and a place of its own."""
         name = str(options.get("id", f"vd{number}"))
+        if options.get("driver") in MMIO_DRIVERS:
+            taken = sum(isinstance(place, str) for place in self._places.values())
+            bus = self._places[name] = str(options.get("bus", f"virtio-mmio-bus.{taken}"))
+            return {**options, "id": name, "bus": bus}
         address = str(options.get("addr", f"{_FIRST_SLOT + number:x}"))
         slot, _, function = address.partition(".")
         try:
-            self._slots[name] = (int(slot, 16), int(function or "0", 16))
+            self._places[name] = (int(slot, 16), int(function or "0", 16))
         except ValueError:
             raise self.source.error(
                 f"devices[{number}]",
@@ -240,49 +262,4 @@ def _queue_size(options: Mapping[str, object]) -> int:
     return size
 
 
-def open_target(
-    spec: TargetSpec,
-    script: Script,
-    drives: list[dict[str, object]],
-    devices: list[dict[str, object]],
-    memory: str,
-) -> TargetAndHost:
-    """Start the machine that a script describes. Raises `TargetError` where it can't be."""
-    if spec.vhost_user:
-        return _open_vhost_user(spec, script, drives, devices)
-    if spec.name == "qemu":
-        from guestsim.targets.qemu import QemuTarget
-
-        return QemuTarget(
-            blockdevs=[msgspec.to_builtins(drive) for drive in drives],
-            devices=[msgspec.to_builtins(device) for device in devices],
-        )
-    from guestsim.targets.inprocess import InProcessTarget
-
-    machine = script.machine
-    shared = (machine.memory or memory) == "shared"
-    return InProcessTarget(
-        blockdevs=drives, devices=devices, ram=machine.ram, shared=shared, clock=machine.clock
-    )
-
-
-def _open_vhost_user(
-    spec: TargetSpec, script: Script, drives: list[dict[str, object]], devices: list[dict[str, object]]
-) -> VhostUserTarget:
-    """A daemon of the script's own, or the back end that listens at the socket given."""
-    ram = script.machine.ram
-    if spec.socket is not None:
-        (name,) = (str(device["id"]) for device in devices)
-        return VhostUserTarget({name: spec.socket}, ram=ram, name=spec.name)
-    from guestsim.targets.storage_daemon import DEVMODELS_SERVE, QEMU_STORAGE_DAEMON, DaemonTarget
-
-    return DaemonTarget(
-        QEMU_STORAGE_DAEMON if spec.name == "qemu-storage-daemon" else DEVMODELS_SERVE,
-        blockdevs=[msgspec.to_builtins(drive) for drive in drives],
-        devices=[msgspec.to_builtins(device) for device in devices],
-        ram=ram,
-        name=spec.name,
-    )
-
-
-__all__ = ["ScriptError", "World", "open_target"]
+__all__ = ["ScriptError", "World"]

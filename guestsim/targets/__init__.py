@@ -41,18 +41,31 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class MmioSlot:
+    """Where a virtio-mmio device is or may be: the `base` of its registers, and the interrupt input it is wired to.
+
+    `name` is the one that users know it by: QEMU's `virtio-mmio-bus.N`.
+    """
+
+    base: int
+    irq: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MachineLayout:
     """What firmware would have told the guest about the machine.
 
     `ram` lists memory that the guest's allocator may use; `mmio` and `io` are the windows from which the guest
     gives addresses to BARs; `ecam` is the base of bus 0's ECAM window (PCIe 6.0 §7.2.2), or None where only
-    the ports 0xCF8/0xCFC reach configuration space.
+    the ports 0xCF8/0xCFC reach configuration space; `virtio_mmio` lists the places of virtio-mmio devices.
     """
 
     ram: tuple[Window, ...]
     mmio: Window
     io: Window
     ecam: int | None
+    virtio_mmio: tuple[MmioSlot, ...] = ()
 
 
 class Target(Protocol):
@@ -108,6 +121,10 @@ class Target(Protocol):
 
     def intx_level(self, slot: int, pin: int) -> bool:
         """Whether the INTx line of PCI slot `slot`, pin `pin` (1 = INTA#) is asserted now."""
+        ...
+
+    def irq_level(self, irq: int) -> bool:
+        """Whether interrupt input `irq`, of a device outside PCI, is asserted now."""
         ...
 
     def advance(self) -> bool:

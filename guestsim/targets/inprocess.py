@@ -16,8 +16,10 @@ from devmodels.assembly import assemble
 from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
+from devmodels.virtio.mmio import WINDOW_SIZE
+from devmodels.virtio_blk.mmio import SLOT_BASE
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
-from guestsim.targets import MachineLayout, OptionsError, TargetError, Window
+from guestsim.targets import MachineLayout, MmioSlot, OptionsError, TargetError, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +65,7 @@ class InProcessTarget:
             raise TargetError(f"ram of {ram} bytes: expected a multiple of 4096 above {_LOW.size}")
         self._messages: Counter[int] = Counter()
         self._lines = [False] * 4
+        self._irqs: dict[int, bool] = {}
         self._violations: list[tuple[str, str]] = []
         try:
             self.assembly = assemble(
@@ -71,6 +74,7 @@ class InProcessTarget:
                 clock=clock,
                 on_message=self._on_message,
                 on_intx=self._on_intx,
+                on_irq=self._on_irq,
             )
         except (ValueError, OSError) as error:
             raise TargetError(str(error)) from error
@@ -84,6 +88,10 @@ class InProcessTarget:
             mmio=_MMIO,
             io=_IO,
             ecam=_ECAM,
+            virtio_mmio=tuple(
+                MmioSlot(base, irq, f"virtio-mmio-bus.{(base - SLOT_BASE) // WINDOW_SIZE}")
+                for base, irq, _ in self.assembly.machine.mmio
+            ),
         )
         self._machine: Machine = self.assembly.machine
         self._context = self.assembly.context
@@ -149,6 +157,13 @@ class InProcessTarget:
     def intx_level(self, slot: int, pin: int) -> bool:
         """Whether the line that slot `slot`, pin `pin` is wired to is asserted (PCI-to-PCI Bridge 1.2 §9.1)."""
         return self._lines[(slot + pin - 1) % 4]
+
+    def _on_irq(self, irq: int, level: bool) -> None:
+        self._irqs[irq] = level
+
+    def irq_level(self, irq: int) -> bool:
+        """Whether line `irq`, of a device outside PCI, is asserted."""
+        return self._irqs.get(irq, False)
 
     # --- time
 

@@ -1,4 +1,4 @@
-"""A real QEMU as a target: the q35 machine, its memory map, its interrupt wiring, and its monitor as the host.
+"""A real QEMU as a target: the q35 and microvm machines, memory map, interrupt wiring, and its monitor as the host.
 
 Firmware's part is done here: the ECAM window is switched on, RAM and windows for BARs are told.  Follows the data
 sheets of the host bridge (Intel 316966, PCIEXBAR) and the ICH9 (Intel 316972, chapter 10, D25IR to D31IR, and its
@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from guestsim.targets import MachineLayout, TargetError, Window
+from guestsim.targets import MachineLayout, MmioSlot, TargetError, Window
 from guestsim.targets.qemu_process import QemuProcess
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ _CONFIG_ADDRESS = 0xCF8
 _CONFIG_DATA = 0xCFC
 _CONFIG_ENABLE = 1 << 31
 
+_MMIO_SLOTS = tuple(
+    MmioSlot(0xFEB0_0000 + 0x200 * number, 5 + number, f"virtio-mmio-bus.{number}") for number in range(8)
+)
+"""Where a microvm without ACPI and second I/O APIC has its virtio-mmio devices (seen on 7.2)."""
+
+_BARE_MICROVM = ("acpi", "ioapic2", "rtc", "pit", "pic", "isa-serial", "x-option-roms")
+
 _GSI_PIRQA = 16
 _GSI_PIRQE = 20
 
@@ -62,7 +69,10 @@ class _BlockStats(msgspec.Struct):
 
 
 class QemuTarget:
-    """A QEMU q35 machine with the given drives and devices; a `Target` and its `Host`.
+    """A QEMU machine with the given drives and devices; a `Target` and its `Host`.
+
+    `board` is `q35` or, for devices on MMIO (`virtio-blk-device`, each with a `bus` of `virtio-mmio-bus.0` to `.7`),
+    `microvm`; `legacy_mmio` makes those of version 1.
 
     `objects`, `blockdevs` and `devices` are what QEMU's `-object`, `-blockdev` and `-device` take, with QEMU's own
     names, and are created in this order.  Raises `TargetError`, with QEMU's own words, where QEMU refuses them.
@@ -74,23 +84,35 @@ class QemuTarget:
         devices: Sequence[Mapping[str, Json]] = (),
         blockdevs: Sequence[Mapping[str, Json]] = (),
         objects: Sequence[Mapping[str, Json]] = (),
+        board: Literal["q35", "microvm"] = "q35",
+        legacy_mmio: bool = False,
         binary: str = "qemu-system-x86_64",
     ) -> None:
-        arguments = ["-machine", "q35", "-m", f"{_RAM_MIB}"]
+        arguments = ["-m", f"{_RAM_MIB}", "-machine"]
+        if board == "microvm":
+            arguments += [",".join(("microvm", *(f"{part}=off" for part in _BARE_MICROVM)))]
+            arguments += ["-global", f"virtio-mmio.force-legacy={'on' if legacy_mmio else 'off'}"]
+        else:
+            arguments.append("q35")
         for option, values in (("-object", objects), ("-blockdev", blockdevs), ("-device", devices)):
             for value in values:
                 arguments += [option, json.dumps(value)]
         self._process = QemuProcess(arguments, binary=binary)
         self._qtest = self._process.qtest
         self._layout = MachineLayout(
-            ram=(Window(_RAM_BASE, _MESSAGES - _RAM_BASE),), mmio=_MMIO, io=_IO, ecam=_ECAM
+            ram=(Window(_RAM_BASE, _MESSAGES - _RAM_BASE),),
+            mmio=_MMIO,
+            io=_IO,
+            ecam=_ECAM if board == "q35" else None,
+            virtio_mmio=_MMIO_SLOTS if board == "microvm" else (),
         )
         self._messages_end = 0
         self._wait = _SHORTEST_WAIT
         self._start_ns = time.monotonic_ns()
         try:
             self._qtest.intercept_irq_in("ioapic")
-            self._enable_ecam()
+            if board == "q35":
+                self._enable_ecam()
         except BaseException:
             self.close()
             raise
@@ -167,6 +189,11 @@ class QemuTarget:
         """Whether the line that slot `slot`, pin `pin` (1 = INTA#) is wired to is high; devices share lines."""
         self._qtest.wait(0)
         return gsi(slot, pin) in self._qtest.irq_high
+
+    def irq_level(self, irq: int) -> bool:
+        """Whether input `irq` of the I/O APIC is high."""
+        self._qtest.wait(0)
+        return irq in self._qtest.irq_high
 
     def advance(self) -> bool:
         """Let QEMU run for a millisecond at most, less soon after an access: most requests are done sooner."""

@@ -121,6 +121,10 @@ class VhostUserTarget:
         """False: there are no lines."""
         return False
 
+    def irq_level(self, irq: int) -> bool:  # noqa: ARG002
+        """There are no lines."""
+        return False
+
     def resize(self, node: str, size: int) -> None:
         """TargetError: whoever serves the disk gives it a size."""
         raise TargetError(f"resize of {node} to {size}: a vhost-user front end has no say in it")

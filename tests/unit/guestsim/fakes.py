@@ -69,6 +69,9 @@ class FakeTarget:
     def intx_level(self, slot: int, pin: int) -> bool:
         return (slot, pin) in self.lines
 
+    def irq_level(self, irq: int) -> bool:
+        return (irq, 0) in self.lines
+
     def advance(self) -> bool:
         self.now += self.tick
         if self.on_advance is not None:

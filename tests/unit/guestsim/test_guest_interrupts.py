@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from guestsim.errors import GuestError
 from guestsim.interrupts import InterruptController
 
 from .fakes import FakeTarget
@@ -66,4 +69,26 @@ def test_a_line_calls_everybody_on_it_while_it_is_high() -> None:
     assert calls == ["not me", "me"]
     controller.disconnect(4, 1, asked)
     target.lines.add((4, 1))
+    assert not controller.poll()
+
+
+def test_an_input_outside_pci_has_one_handler() -> None:
+    target = FakeTarget()
+    controller = InterruptController(target)
+    calls: list[int] = []
+
+    def asked() -> bool:
+        calls.append(5)
+        target.lines.clear()
+        return True
+
+    controller.connect_irq(5, asked)
+    target.lines.add((5, 0))
+    assert controller.poll()
+    assert not controller.poll()
+    assert calls == [5]
+    with pytest.raises(GuestError, match="interrupt 5"):
+        controller.connect_irq(5, asked)
+    controller.disconnect_irq(5)
+    target.lines.add((5, 0))
     assert not controller.poll()

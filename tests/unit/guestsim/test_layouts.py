@@ -17,6 +17,8 @@ from guestsim.drivers.layouts import (
     BLK_RANGE,
     COMMON_CFG,
     DESC,
+    LEGACY_CFG,
+    MMIO_REGISTERS,
     NOTIFY_MULTIPLIER,
     PACKED_DESC,
     PACKED_EVENT,
@@ -33,7 +35,7 @@ from guestsim.drivers.layouts import (
     Status,
 )
 
-HEADERS = ("virtio_ring", "virtio_blk", "virtio_pci", "virtio_config")
+HEADERS = ("virtio_ring", "virtio_blk", "virtio_pci", "virtio_mmio", "virtio_config")
 
 # The kernel's names where they are not the specification's.
 DRIVER_NAMES = {
@@ -91,6 +93,56 @@ CONSTANTS: dict[str, int] = {
     "VRING_PACKED_EVENT_FLAG_DISABLE": layouts.EVENT_DISABLE,
     "VRING_PACKED_EVENT_FLAG_DESC": layouts.EVENT_DESC,
     "1<<VRING_PACKED_EVENT_F_WRAP_CTR": layouts.EVENT_WRAP,
+    **{
+        name: LEGACY_CFG[field].offset
+        for name, field in {
+            "VIRTIO_PCI_HOST_FEATURES": "device_feature",
+            "VIRTIO_PCI_GUEST_FEATURES": "driver_feature",
+            "VIRTIO_PCI_QUEUE_PFN": "queue_pfn",
+            "VIRTIO_PCI_QUEUE_NUM": "queue_size",
+            "VIRTIO_PCI_QUEUE_SEL": "queue_select",
+            "VIRTIO_PCI_QUEUE_NOTIFY": "queue_notify",
+            "VIRTIO_PCI_STATUS": "device_status",
+            "VIRTIO_PCI_ISR": "isr",
+            "VIRTIO_MSI_CONFIG_VECTOR": "config_msix_vector",
+            "VIRTIO_MSI_QUEUE_VECTOR": "queue_msix_vector",
+        }.items()
+    },
+    **{
+        f"VIRTIO_MMIO_{name}": MMIO_REGISTERS[field].offset
+        for name, field in {
+            "MAGIC_VALUE": "magic_value",
+            "VERSION": "version",
+            "DEVICE_ID": "device_id",
+            "VENDOR_ID": "vendor_id",
+            "DEVICE_FEATURES": "device_feature",
+            "DEVICE_FEATURES_SEL": "device_feature_select",
+            "DRIVER_FEATURES": "driver_feature",
+            "DRIVER_FEATURES_SEL": "driver_feature_select",
+            "GUEST_PAGE_SIZE": "guest_page_size",
+            "QUEUE_SEL": "queue_select",
+            "QUEUE_NUM_MAX": "queue_size_max",
+            "QUEUE_NUM": "queue_size",
+            "QUEUE_ALIGN": "queue_align",
+            "QUEUE_PFN": "queue_pfn",
+            "QUEUE_READY": "queue_enable",
+            "QUEUE_NOTIFY": "queue_notify",
+            "INTERRUPT_STATUS": "interrupt_status",
+            "INTERRUPT_ACK": "interrupt_ack",
+            "STATUS": "device_status",
+            "QUEUE_DESC_LOW": "queue_desc",
+            "QUEUE_AVAIL_LOW": "queue_driver",
+            "QUEUE_USED_LOW": "queue_device",
+            "CONFIG_GENERATION": "config_generation",
+        }.items()
+    },
+    "VIRTIO_MMIO_CONFIG": layouts.MMIO_CONFIG,
+    "VIRTIO_MMIO_INT_VRING": layouts.ISR_QUEUE,
+    "VIRTIO_MMIO_INT_CONFIG": layouts.ISR_CONFIG,
+    "VIRTIO_PCI_CONFIG_OFF(0)": layouts.LEGACY_CONFIG,
+    "VIRTIO_PCI_CONFIG_OFF(1)": layouts.LEGACY_CONFIG_MSIX,
+    "VIRTIO_PCI_VRING_ALIGN": layouts.LEGACY_PAGE,
+    "1<<VIRTIO_PCI_QUEUE_ADDR_SHIFT": layouts.LEGACY_PAGE,
     "VIRTIO_MSI_NO_VECTOR": layouts.NO_VECTOR,
     "VIRTIO_PCI_ISR_CONFIG": layouts.ISR_CONFIG,
     "VIRTIO_PCI_NOTIFY_CAP_MULT": NOTIFY_MULTIPLIER.offset,
@@ -101,7 +153,7 @@ CONSTANTS: dict[str, int] = {
     "VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP": layouts.WRITE_ZEROES_UNMAP,
     "VIRTIO_RING_F_INDIRECT_DESC": Feature.INDIRECT_DESC,
     "VIRTIO_RING_F_EVENT_IDX": Feature.EVENT_IDX,
-    **{f"VIRTIO_F_{bit.name}": bit for bit in Feature if bit > Feature.EVENT_IDX},
+    **{f"VIRTIO_F_{bit.name}": bit for bit in Feature if not bit.name.startswith(("INDIRECT", "EVENT"))},
     **{f"VIRTIO_BLK_F_{bit.name}": bit for bit in BlkFeature},
     **{f"VIRTIO_BLK_T_{kind.name}": kind for kind in BlkType},
     **{f"VIRTIO_BLK_S_{status.name}": status for status in BlkStatus},

@@ -1,0 +1,83 @@
+"""Starting the machine that a script describes, on the target that it is to run on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from guestsim.targets import Host, Target, TargetError
+from guestsim.targets.vhost_user import VhostUserTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from guestsim.script.needs import TargetSpec
+    from guestsim.script.schema import Script
+
+MMIO_DRIVERS = frozenset({"virtio-blk-device"})
+"""Devices that are not on PCI."""
+
+
+class TargetAndHost(Target, Host, Protocol):
+    """A target whose host can be asked, too."""
+
+
+def _forced(device: Mapping[str, object]) -> bool:
+    """Whether an MMIO device is of version 1: QEMU's default, and an option of the place there."""
+    return bool(device.get("force-legacy", True))
+
+
+def open_target(
+    spec: TargetSpec,
+    script: Script,
+    drives: list[dict[str, object]],
+    devices: list[dict[str, object]],
+    memory: str,
+) -> TargetAndHost:
+    """Start the machine that a script describes. Raises `TargetError` where it can't be."""
+    if spec.vhost_user:
+        return _open_vhost_user(spec, script, drives, devices)
+    if spec.name == "qemu":
+        from guestsim.targets.qemu import QemuTarget
+
+        on_mmio = [device for device in devices if device.get("driver") in MMIO_DRIVERS]
+        if on_mmio and (len(on_mmio) < len(devices) or len({_forced(device) for device in on_mmio}) > 1):
+            raise TargetError(
+                "QEMU has no machine with devices on PCI and on MMIO, or with MMIO of both versions"
+            )
+        return QemuTarget(
+            blockdevs=[msgspec.to_builtins(drive) for drive in drives],
+            devices=[
+                {name: value for name, value in msgspec.to_builtins(device).items() if name != "force-legacy"}
+                for device in devices
+            ],
+            board="microvm" if on_mmio else "q35",
+            legacy_mmio=any(_forced(device) for device in on_mmio),
+        )
+    from guestsim.targets.inprocess import InProcessTarget
+
+    machine = script.machine
+    shared = (machine.memory or memory) == "shared"
+    return InProcessTarget(
+        blockdevs=drives, devices=devices, ram=machine.ram, shared=shared, clock=machine.clock
+    )
+
+
+def _open_vhost_user(
+    spec: TargetSpec, script: Script, drives: list[dict[str, object]], devices: list[dict[str, object]]
+) -> VhostUserTarget:
+    """A daemon of the script's own, or the back end that listens at the socket given."""
+    ram = script.machine.ram
+    if spec.socket is not None:
+        (name,) = (str(device["id"]) for device in devices)
+        return VhostUserTarget({name: spec.socket}, ram=ram, name=spec.name)
+    from guestsim.targets.storage_daemon import DEVMODELS_SERVE, QEMU_STORAGE_DAEMON, DaemonTarget
+
+    return DaemonTarget(
+        QEMU_STORAGE_DAEMON if spec.name == "qemu-storage-daemon" else DEVMODELS_SERVE,
+        blockdevs=[msgspec.to_builtins(drive) for drive in drives],
+        devices=[msgspec.to_builtins(device) for device in devices],
+        ram=ram,
+        name=spec.name,
+    )
