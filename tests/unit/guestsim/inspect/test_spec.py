@@ -45,7 +45,7 @@ def test_a_packed_ring_needs_its_descriptors_only(text: str) -> None:
         ("desc=0,desc=1,driver=2,device=4,size=4", "desc is given twice"),
         (
             "desc=0,driver=2,device=4,size=4,features=fast",
-            "feature 'fast', expected none or some of indirect_desc,",
+            "feature 'fast', expected none or some of notify_on_empty,",
         ),
         ("desc=0,driver=2,device=4,size=4,type=net", "type='net', expected blk or other"),
     ],
