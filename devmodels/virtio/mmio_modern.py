@@ -97,8 +97,9 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
         queue = self.configurable("QueueSize")
         if queue is None:
             return
-        if value & (value - 1) or not 0 < value <= queue.max_size:
-            self.violation(DRIVER_RULES, f"QueueSize {value}, expected a power of two up to {queue.max_size}")
+        if not queue.allows(value):
+            kind = "1 to" if self._device.packed else "a power of two up to"
+            self.violation(DRIVER_RULES, f"QueueSize {value}, expected {kind} {queue.max_size}")
             return
         queue.size = value
 

@@ -1,6 +1,12 @@
-# Several queues, each used from its own CPU, and fio over all of them. /expected gives $queues.
+# Several queues, each used from its own CPU, and fio over all of them. /expected gives $queues and $packed (0 or 1).
 
 . /expected
+
+# The features that were negotiated are a string of bits, bit 0 first.
+ring() {
+    is "RING_PACKED" "$(cut -c 35 $SYSFS/device/features)" "$packed"
+    if [ "$packed" = 1 ]; then echo packed; else echo split; fi
+}
 
 # Interrupts of the queues that a pattern names, over all CPUs.
 interrupts() {
@@ -54,6 +60,7 @@ verified() {
         END { print "verification errors 0; " reads " reads, " writes " writes" }' /tmp/fio
 }
 
+item ring ring
 item queue-count queue_count
 for queue in $(seq 0 $((queues - 1))); do item "queue-$queue" queue_used "$queue"; done
 item all-queues-at-once all_at_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -48,6 +48,9 @@ modes = st.sampled_from((Mode.AT_ONCE, Mode.AT_ONCE, Mode.AT_ONCE, Mode.LATER, M
 lengths = st.one_of(st.integers(0, 3 * SLOT), st.sampled_from((0, 1, SLOT, 2 * SLOT)))
 
 
+COMBINATIONS = 1 << len(OPTIONAL)
+
+
 class Then(Enum):
     """How far a driver goes after it has placed buffers."""
 
@@ -83,12 +86,15 @@ class RingMachine(RuleBasedStateMachine):
     """The kinds of memory to go through."""
     examples = 0
     """How many times a machine was set up."""
+    combinations: ClassVar[set[int]] = set()
+    """The features that it was set up with."""
 
     # --- setting up
 
     @initialize(data=st.data(), features=feature_sets)
     def set_up(self, data: st.DataObject, features: int) -> None:
         type(self).examples += 1
+        self.combinations.add(features)
         kind = data.draw(st.sampled_from(self.kinds), "kind")
         self.size = data.draw(self.sizes, "size")
         self.features = features = features | self.always
@@ -427,4 +433,3 @@ class PackedRingMachine(RingMachine):
     sizes = packed_sizes
     always = VERSION_1 | RING_PACKED
     misdeeds = PACKED_EDITS
-    examples = 0
