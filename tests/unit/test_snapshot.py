@@ -41,9 +41,10 @@ def image(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_guest_goes_on_in_another_machine(image: str, shared: bool) -> None:
-    world = Movable(machine(image, shared=shared))
+def test_a_guest_goes_on_in_another_machine(image: str, shared: bool, packed: bool) -> None:
+    world = Movable(machine(image, shared=shared, packed=packed))
     guest = Guest(world)  # type: ignore[arg-type]
     disk = boot(guest)
     disk.write(4096, b"before" * 512)
@@ -51,7 +52,7 @@ def test_a_guest_goes_on_in_another_machine(image: str, shared: bool) -> None:
     data = save_snapshot(old.assembly)
     old.close()
 
-    world.target = machine(image, shared=shared)
+    world.target = machine(image, shared=shared, packed=packed)
     restore_snapshot(world.target.assembly, data)
 
     assert disk.read(4096, 3072) == b"before" * 512
@@ -61,9 +62,12 @@ def test_a_guest_goes_on_in_another_machine(image: str, shared: bool) -> None:
     world.target.close()
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("in_order", [False, True])
-def test_requests_held_back_are_carried_out_where_the_machine_is_restored(image: str, in_order: bool) -> None:
-    world = Movable(machine(image, in_order=in_order))
+def test_requests_held_back_are_carried_out_where_the_machine_is_restored(
+    image: str, in_order: bool, packed: bool
+) -> None:
+    world = Movable(machine(image, in_order=in_order, packed=packed))
     guest = Guest(world)  # type: ignore[arg-type]
     disk = boot(guest)
     old = world.target
@@ -77,7 +81,7 @@ def test_requests_held_back_are_carried_out_where_the_machine_is_restored(image:
     data = save_snapshot(old.assembly)
     old.close()
 
-    world.target = machine(image, in_order=in_order)
+    world.target = machine(image, in_order=in_order, packed=packed)
     restore_snapshot(world.target.assembly, data)
     guest.run(guest.settle())
     assert not any(answer.finished for answer in answers)
@@ -150,6 +154,32 @@ def test_limits_hold_after_restoring(image: str) -> None:
     )
     assert disk.request(wide).status_name == "IOERR"
     world.target.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("last_avail", 0xFFFF),
+        ("last_avail", 0),
+        ("used_idx", 0x8001),
+        ("used_idx", -1),
+        ("size", 0),
+        ("head", -1),
+    ],
+)
+def test_a_packed_ring_that_cannot_be_is_refused(image: str, field: str, value: int) -> None:
+    with machine(image, packed=True) as target:
+        guest = Guest(target)
+        disk = boot(guest)
+        target.assembly.run_state.stop("paused")
+        guest.start(disk.driver.execute(virtio_blk.write(0, bytes(512))))
+        guest.run(guest.settle())
+        data = msgspec.msgpack.decode(save_snapshot(target.assembly))
+        queue = data["virtio"]["vd0"]["queues"][0]
+        assert (queue["ring"]["last_avail"], queue["ring"]["used_idx"]) == (0x8001, 0x8000)
+        {"size": queue, "head": queue["in_flight"][0]}.get(field, queue["ring"])[field] = value
+        with pytest.raises(SnapshotError, match="snapshot of another machine"):
+            restore_snapshot(target.assembly, msgspec.msgpack.encode(data))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ F_PROTOCOL = 1 << 30
 F_INDIRECT = 1 << 28
 F_EVENT_IDX = 1 << 29
 F_VERSION_1 = 1 << 32
+F_PACKED = 1 << 34
 
 MEMORY_SIZE = 1 << 20
 GUEST_BASE = 0x4000_0000
@@ -120,7 +121,7 @@ class HoldingDevice(VirtioDevice):
             name="dut",
             context=context,
             memory=GuestMemory(),
-            features=F_VERSION_1 | F_EVENT_IDX | F_INDIRECT | 1 << 5,
+            features=F_VERSION_1 | F_EVENT_IDX | F_INDIRECT | F_PACKED | 1 << 5,
             num_queues=num_queues,
             queue_size=32768,
             violations=ViolationLog(),

@@ -20,7 +20,8 @@ from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
 from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, Notifications
-from tests.unit.virtio.model import VERSION_1, Buffer, DriverRing, Form, Vector
+from tests.unit.virtio.model import VERSION_1, Buffer, Driver, DriverRing, Form, Vector
+from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
 from tests.unit.virtio.rig import RING, ring_parts
 
@@ -134,7 +135,7 @@ class BlkRig:
     disk: Disk
     backend: BlockBackend
     device: VirtioBlk
-    driver: DriverRing
+    driver: Driver
     notifications: Notifications
     run_state: RunState
     at: int = 0
@@ -195,7 +196,8 @@ class BlkRig:
         for used in self.driver.collect():
             sent = next(each for each in self.sent if each.buffer is used.buffer)
             self.sent.remove(sent)
-            sent.length = used.length
+            # What an IN_ORDER ring skips was used completely.
+            sent.length = used.buffer.writable_bytes if used.length is None else used.length
 
     def answer(self, sent: Sent) -> Answer:
         assert sent.length is not None, "the request has not come back"
@@ -295,7 +297,8 @@ def blk(
     notifications = Notifications()
     device.transport = notifications
     accepted = (device.device_features if features is None else features | VERSION_1) & ~without
-    driver = DriverRing(plain, ring, parts, accepted)
+    model: type[Driver] = PackedDriverRing if accepted & RING_PACKED else DriverRing
+    driver = model(plain, ring, parts, accepted)
     rig = BlkRig(plain, disk, backend, device, driver, notifications, run_state)
     bring_up(rig, accepted, parts)
     return rig

@@ -93,6 +93,15 @@ class TestDevice(VirtioDevice):
         """How many buffers each batch had; a buffer that comes alone is in none."""
         self.config = bytearray(config)
         self.resets = 0
+        self.resuming: dict[int, Job] = {}
+        """Jobs that another device had begun, by head: the same buffers come to this one when it is restored."""
+
+    def go_on_from(self, other: TestDevice) -> None:
+        """Remember what `other` did, before its state is restored here."""
+        self.mode, self.fraction = other.mode, other.fraction
+        self.taken = other.taken
+        self.done = other.done
+        self.resuming = {job.chain.head: job for job in other.waiting}
 
     def read_config(self, offset: int, size: int) -> int:
         return int.from_bytes(self.config[offset : offset + size], "little")
@@ -107,6 +116,11 @@ class TestDevice(VirtioDevice):
         if len(chains) > 1:
             self.batches.append(len(chains))
         for chain in chains:
+            if chain.head in self.resuming:
+                job = self.resuming.pop(chain.head)
+                job.chain, job.queue = chain, queue
+                self.waiting.append(job)
+                continue
             job = Job(chain, queue, self.mode, len(self.taken))
             self.taken.append(job)
             if job.mode is Mode.AT_ONCE:

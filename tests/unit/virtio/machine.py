@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from devmodels.memory import PAGE_SIZE, DirtyLog
 from devmodels.virtio.device import CORE_FEATURES
+from devmodels.virtio.state import DeviceState
 from tests.unit.virtio import dut
 from tests.unit.virtio.dut import Mode, TestDevice, pattern
 from tests.unit.virtio.hostile import EDITS
@@ -116,12 +118,15 @@ class RingMachine(RuleBasedStateMachine):
         self.plain = PlainMemory([Block(low, bytearray(high - low)) for low, high in bounds])
         self.memory = guest_memory(self.plain, kind)
         self.log: DirtyLog | None = None
-        self.device = TestDevice(self.memory, queue_size=64, features=CORE_FEATURES | IN_ORDER | self.always)
+        self.device = self.make_device()
         self.queue = self.device.queues[0]
         self.violations = 0
         self.device.mode = data.draw(modes, "mode")
         starts = (0, 0, self.size - 1, self.size) if features & RING_PACKED else (0, 0, 32766, 65534)
         self.start_device(data.draw(st.sampled_from(starts), "first index"))
+
+    def make_device(self) -> TestDevice:
+        return TestDevice(self.memory, queue_size=64, features=CORE_FEATURES | IN_ORDER | self.always)
 
     def start_device(self, index: int = 0) -> None:
         """Negotiate and go.  A ring that begins at an index other than 0 is one that another back end left."""
@@ -355,6 +360,19 @@ class RingMachine(RuleBasedStateMachine):
         else:
             self.log = None
             self.memory.observe()
+
+    @rule()
+    def migrate(self) -> None:
+        """The state goes as bytes to another device, which goes on where this one stopped."""
+        with self.device_works():
+            saved = msgspec.msgpack.encode(self.device.save())
+        old, self.device = self.device, self.make_device()
+        self.queue = self.device.queues[0]
+        self.violations = 0
+        self.device.go_on_from(old)
+        with self.device_works():
+            self.device.restore(msgspec.msgpack.decode(saved, type=DeviceState))
+            assert not self.device.resuming
 
     @rule(data=st.data())
     def reset_queue(self, data: st.DataObject) -> None:

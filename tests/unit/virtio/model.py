@@ -80,6 +80,7 @@ class Driver(Protocol):
     features: int
     idx: int
     last_used: int
+    parts: tuple[int, int, int]
     out: deque[Buffer]
 
     def __init__(
@@ -140,6 +141,7 @@ class DriverRing:
     ) -> None:
         self.plain = plain
         self.size = size
+        self.parts = parts
         self.desc, self.avail, self.used = parts
         self.features = features
         self.idx = start

@@ -47,6 +47,7 @@ class PackedDriverRing:
         """`start` is the place at which ring and device go on; everything before it is taken for used."""
         self.plain = plain
         self.size = size
+        self.parts = parts
         self.desc, self.driver, self.device = parts
         self.features = features
         self.idx = start

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devmodels.machine import Machine
+from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.pci import VirtioPci
-from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, TestDevice
+from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, IN_ORDER, TestDevice
 from tests.unit.virtio.model import VERSION_1, Buffer, DriverRing, Form, Vector
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
 from tests.unit.virtio.rig import DATA, RING, ring_parts
@@ -69,13 +70,16 @@ class PciRig:
         queue_size: int = 8,
         vectors: int | None = None,
         config: bytes = b"",
+        offered: int = CORE_FEATURES | IN_ORDER,
     ) -> None:
         self.parts, end = ring_parts(queue_size)
         self.plain = PlainMemory([Block(RING, bytearray(end - RING)), Block(0, bytearray(0x1_0000))])
         memory = guest_memory(self.plain, kind)
         self.messages: list[int] = []
         self.line = False
-        self.device = TestDevice(memory, num_queues=num_queues, queue_size=queue_size, config=config)
+        self.device = TestDevice(
+            memory, num_queues=num_queues, queue_size=queue_size, features=offered, config=config
+        )
         self.machine = Machine(
             memory,
             self.device.context,

@@ -644,9 +644,7 @@ def test_a_queue_reset_leaves_other_queues_alone() -> None:
     """What is held back of another queue still comes to its end."""
     r = blk(num_queues=2)
     other = r.device.queues[1]
-    parts = tuple(
-        address + 0x3F_0000 - r.driver.desc for address in (r.driver.desc, r.driver.avail, r.driver.used)
-    )
+    parts = tuple(address + 0x3F_0000 - r.driver.parts[0] for address in r.driver.parts)
     assert r.plain.present(parts[2], 0x400)
     first = r.driver
     r.driver = DriverRing(r.plain, 8, (parts[0], parts[1], parts[2]), first.features)
@@ -672,8 +670,9 @@ def test_the_write_part_of_memory_is_left_alone() -> None:
     sent = r.start(OUT, 0, payload(1024), room=0)
     before = r.plain.copy()
     r.go()
-    ring = range(r.driver.used, r.driver.used + 6 + 8 * r.driver.size)
-    changed = set(r.plain.differences(before)) - set(ring) - set(range(r.driver.avail, r.driver.avail + 4))
+    _, avail, used = r.driver.parts
+    ring = range(used, used + 6 + 8 * r.driver.size)
+    changed = set(r.plain.differences(before)) - set(ring) - set(range(avail, avail + 4))
     assert changed == {sent.writable[-1][0]}
     assert r.plain.load(*sent.writable[-1]) != bytes([UNTOUCHED])
 

@@ -327,7 +327,7 @@ def test_a_reset_goes_back_to_the_configured_mode() -> None:
     r.device.write_config(WRITEBACK, 1, 0)
     r.device.write_status(0)
     assert r.backend.write_cache
-    bring_up(r, WCE | VERSION_1, (r.driver.desc, r.driver.avail, r.driver.used))
+    bring_up(r, WCE | VERSION_1, r.driver.parts)
     assert not r.backend.write_cache
     r.device.write_status(0)
     assert r.backend.write_cache
@@ -405,6 +405,8 @@ def test_status_is_running() -> None:
         {"queue_size": 2},
         {"queue_size": 100},
         {"queue_size": 65536},
+        {"queue_size": 2, "packed": True},
+        {"queue_size": 32769, "packed": True},
         {"logical_block_size": 256},
         {"logical_block_size": 1000},
         {"logical_block_size": 4096},

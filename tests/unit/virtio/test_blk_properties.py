@@ -35,6 +35,7 @@ from tests.unit.virtio.blkrig import (
 )
 from tests.unit.virtio.dut import RUNNING
 from tests.unit.virtio.model import EVENT_IDX, IN_ORDER, INDIRECT_DESC, Form, Vector
+from tests.unit.virtio.packed_model import RING_PACKED
 from tests.unit.virtio.plain import Kind
 
 CAPACITY = 64
@@ -205,6 +206,7 @@ def device(kind: Kind, features_off: int = 0, *, read_only: bool = False) -> Blk
         serial=SERIAL,
         secure_erase=True,
         in_order=True,
+        packed=True,
         seg_max=1000,
         max_discard_sectors=MAX_SECTORS,
         max_write_zeroes_sectors=MAX_SECTORS,
@@ -215,7 +217,7 @@ def device(kind: Kind, features_off: int = 0, *, read_only: bool = False) -> Blk
     )
 
 
-ring_features = st.sets(st.sampled_from((INDIRECT_DESC, EVENT_IDX, IN_ORDER))).map(sum)
+ring_features = st.sets(st.sampled_from((INDIRECT_DESC, EVENT_IDX, IN_ORDER, RING_PACKED))).map(sum)
 
 
 @settings(max_examples=3 * settings().max_examples)
@@ -263,12 +265,13 @@ vectors = st.lists(
     st.lists(st.tuples(vectors, vectors), min_size=1, max_size=6),
     st.sampled_from(Kind),
     st.binary(max_size=64),
+    st.sampled_from((0, RING_PACKED)),
 )
 def test_chains_that_are_nonsense_do_no_harm(
-    wanted: list[tuple[list[Vector], list[Vector]]], kind: Kind, junk: bytes
+    wanted: list[tuple[list[Vector], list[Vector]]], kind: Kind, junk: bytes, off: int
 ) -> None:
     """Parts outside memory, on top of each other, of any length: each comes back, and nothing else is written."""
-    r = device(kind)
+    r = device(kind, off)
     r.plain.store(0, junk)
     r.plain.store(1000, header(IN))
     for readable, writable in wanted:
@@ -276,15 +279,17 @@ def test_chains_that_are_nonsense_do_no_harm(
             continue
         before = r.plain.copy()
         sent = r.place(readable, writable)
-        total = sum(length for _, length in (*readable, *writable))
-        allowed = [range(r.driver.desc, r.driver.used + 6 + 8 * r.driver.size)]
+        room = sum(length for _, length in writable)
+        total = room + sum(length for _, length in readable)
+        too_long = total > 1 << 32 if off else room > 0xFFFF_FFFF
+        allowed = [range(r.plain.blocks[0].base, r.plain.blocks[0].end)]
         allowed += [range(address, address + length) for address, length in writable]
         r.go()
-        if total > 1 << 32:
+        if too_long:
             assert r.device.status != RUNNING
             return
         assert sent.length is not None
-        assert sent.length in (0, sum(length for _, length in writable))
+        assert sent.length in (0, room)
         changed = r.plain.differences(before)
         assert all(any(address in span for span in allowed) for address in changed)
     assert r.device.status == RUNNING

@@ -12,6 +12,7 @@ from devmodels.registers.check import check_registers
 from devmodels.virtio.pci_modern import CommonConfig, QueueRegisters
 from tests.unit.virtio.dut import NEEDS_RESET, RUNNING, Mode
 from tests.unit.virtio.model import EVENT_IDX, NOTIFICATION_DATA, RING_RESET, VERSION_1, DriverRing
+from tests.unit.virtio.packed_model import RING_PACKED
 from tests.unit.virtio.pcirig import (
     COMMON,
     DEVICE,
@@ -213,6 +214,31 @@ def test_a_queue_size_that_cannot_be_is_refused(size: int) -> None:
     r.set("queue_size", size)
     assert r.get("queue_size") == 8
     assert r.clauses() == [DRIVER_RULES]
+
+
+def test_a_packed_queue_has_any_size_and_no_other_queue_has() -> None:
+    """§4.1.4.3.1, §4.1.4.3.2: a power of two is shown until VIRTIO_F_RING_PACKED has been negotiated."""
+    r = PciRig(queue_size=100, offered=VERSION_1 | RING_PACKED)
+    r.map_bars()
+    assert r.get("queue_size") == 64
+    r.negotiate()
+    assert r.get("queue_size") == 64
+    r.set("queue_size", 100)
+    assert r.get("queue_size") == 64
+    assert r.clauses() == [DRIVER_RULES]
+    r.negotiate(RING_PACKED)
+    assert r.get("queue_size") == 100
+    for size in (1, 3, 99):
+        r.set("queue_size", size)
+        assert r.get("queue_size") == size
+    assert r.clauses() == [DRIVER_RULES]
+    # More than the device has room for (CVE-2026-50626), and none at all.
+    for size in (0, 101, 32768):
+        r.set("queue_size", size)
+        assert r.get("queue_size") == 99
+    assert r.clauses() == [DRIVER_RULES] * 4
+    r.set("device_status", 0)
+    assert r.get("queue_size") == 64
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
