@@ -408,6 +408,20 @@ class IoContext:
         finally:
             self._running = outer
 
+    def run_while(self, condition: Callable[[], bool]) -> None:
+        """Run what is ready and wait for workers while `condition()` holds, but wait for no timer and no descriptor."""
+        self.assert_owner()
+        outer, self._running = self._running, True
+        try:
+            while condition():
+                if self.turn() or self._poll_fds(0):
+                    continue
+                if not self._out:
+                    return
+                self._block(None)
+        finally:
+            self._running = outer
+
     def _jump(self) -> bool:
         """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""
         if self.kind is not ClockKind.VIRTUAL:

@@ -25,6 +25,7 @@ from devmodels.virtio.constants import (
     NOTIFICATION_DATA,
     RING_PACKED,
     RING_RESET,
+    SUSPEND,
     VERSION_1,
     Status,
 )
@@ -32,7 +33,7 @@ from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
 
-CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA
+CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA | SUSPEND
 """What the device core itself can offer on every transport."""
 
 BATCH = 16
@@ -102,6 +103,8 @@ class VirtioDevice(ABC):
         self._resetting = False
         self._paused = False
         self._legacy = False
+        self.suspending = False
+        """Whether the driver has asked for a suspension that waits for requests."""
         self.notification_clause = "VIRTIO 1.4 §4.1.5.2.1"
         self.status = Status(0)
         self.put_off: list[Callable[[], None]] = []
@@ -134,6 +137,9 @@ class VirtioDevice(ABC):
 
         Through the legacy interface: the driver has written its features, which it may do again until DRIVER_OK.
         """
+
+    def resumed(self) -> None:
+        """The driver has resumed the device: the configuration space may show what has changed meanwhile."""
 
     def legacy_driver_ok(self) -> None:
         """A driver that uses the legacy interface has set DRIVER_OK (VIRTIO 1.4 §3.1.2)."""
@@ -178,6 +184,11 @@ class VirtioDevice(ABC):
             self.status = self._status
 
     @property
+    def suspended(self) -> bool:
+        """Whether the driver has suspended the device (VIRTIO 1.4 §3.4): it touches no queue and sends nothing."""
+        return bool(self._status & Status.SUSPEND)
+
+    @property
     def packed(self) -> bool:
         """Whether packed rings were negotiated (VIRTIO 1.4 §2.8)."""
         return bool(self.driver_features & RING_PACKED and self.status & Status.FEATURES_OK)
@@ -216,9 +227,11 @@ class VirtioDevice(ABC):
             return
         clause = "VIRTIO 1.4 §2.1.1"
         old = self.status
-        if old & ~value & ~Status.DEVICE_NEEDS_RESET:
+        if old & ~value & ~(Status.DEVICE_NEEDS_RESET | Status.SUSPEND):
             self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}")
         known = _KNOWN_STATUS & ~Status.FEATURES_OK if self._legacy else _KNOWN_STATUS
+        if self.driver_features & SUSPEND and old & Status.FEATURES_OK:
+            known |= Status.SUSPEND
         new = Status(value & known) & ~old
         if value & ~known:
             self._violation(clause, f"status {value:#x} has undefined bits")
@@ -227,6 +240,11 @@ class VirtioDevice(ABC):
             new &= ~Status.DEVICE_NEEDS_RESET
         if old & Status.FAILED:
             self._violation(clause, "status written after FAILED without a reset")
+        if old & Status.SUSPEND and new & Status.DRIVER_OK:
+            self._resume(new)
+            return
+        suspend = bool(new & Status.SUSPEND)
+        new &= ~Status.SUSPEND
         clause = "VIRTIO 1.4 §3.1.1"
         if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
             self._violation(clause, "DRIVER without ACKNOWLEDGE")
@@ -247,6 +265,8 @@ class VirtioDevice(ABC):
             if self._legacy:
                 self.legacy_driver_ok()
             self._start()
+        if suspend:
+            self._suspend(ready=bool(old & Status.DRIVER_OK))
 
     def _accept_features(self) -> bool:
         """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
@@ -335,6 +355,37 @@ class VirtioDevice(ABC):
         else:
             queue.flush()
 
+    # --- suspension (VIRTIO 1.4 §3.4)
+
+    def _suspend(self, *, ready: bool) -> None:
+        """The driver sets SUSPEND: take no more buffers, and be suspended when what was taken has been given back."""
+        if not ready:
+            self._violation("VIRTIO 1.4 §3.4.1", "SUSPEND set before DRIVER_OK")
+        elif not self.suspending:
+            self.suspending = True
+            self._settle_open()
+            self._settle_suspension()
+
+    def _settle_suspension(self) -> None:
+        if not self.suspending or self.paused:
+            return
+        for queue in self.queues:
+            if queue.in_flight:
+                queue.when_idle(self._settle_suspension)
+                return
+        for queue in self.queues:
+            queue.flush()
+        self.suspending = False
+        if self.status & Status.DEVICE_NEEDS_RESET:
+            self._settle_open()
+        else:
+            self.status = self.status & ~Status.DRIVER_OK | Status.SUSPEND
+
+    def _resume(self, new: Status) -> None:
+        self.status = (self.status | new) & ~Status.SUSPEND
+        self.resumed()
+        self._start()
+
     def pause(self) -> None:
         """The device may no longer master the bus."""
         self.paused = True
@@ -345,6 +396,7 @@ class VirtioDevice(ABC):
         self._show_put_off()
         for queue in self.queues:
             self.process(queue)
+        self._settle_suspension()
 
     def _show_put_off(self) -> None:
         put_off, self.put_off = self.put_off, []
@@ -402,8 +454,10 @@ class VirtioDevice(ABC):
             self._violation(self.notification_clause, f"notification of queue {index}, which is not there")
             return
         queue = self.queues[index]
-        if queue.ring is None or self.stopped:
-            if not (self.status & Status.DRIVER_OK or self._legacy):
+        if queue.ring is None or self.stopped or self.suspending:
+            if self.suspending or self.suspended:
+                self._violation("VIRTIO 1.4 §3.4.1", f"notification of queue {index} of a suspended device")
+            elif not (self.status & Status.DRIVER_OK or self._legacy):
                 self._violation("VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK")
             elif not queue.enabled:
                 self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
@@ -424,6 +478,13 @@ class VirtioDevice(ABC):
         self._config_changed = True
         if notify and self.status & Status.DRIVER_OK and not self.stopped and self.transport is not None:
             self.transport.notify_config()
+
+    def store_config(self, offset: int, size: int, value: int) -> None:
+        """A driver's write, which a suspended device ignores (VIRTIO 1.4 §3.4.2)."""
+        if self.suspending or self.suspended:
+            self._violation("VIRTIO 1.4 §3.4.1", "configuration space of a suspended device written")
+        else:
+            self.write_config(offset, size, value)
 
     def load_config(self, offset: int, size: int) -> int:
         """A driver's read: the generation moves on once for each change that a read can see (§4.1.4.3.1)."""
@@ -449,6 +510,7 @@ class VirtioDevice(ABC):
             [queue.save() for queue in self.queues],
             self.save_own(),
             self._legacy,
+            self.suspending,
         )
 
     def restore(self, state: DeviceState) -> None:
@@ -464,9 +526,11 @@ class VirtioDevice(ABC):
         self.driver_features = state.driver_features
         self.config_generation = state.config_generation
         self._config_changed = state.config_changed
+        self.suspending = state.suspending
         self.restore_own(state.own)
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.restore(saved)
+        self._settle_suspension()
 
     def judge(self, state: DeviceState) -> None:
         """ValueError where `state` cannot be this device's."""
@@ -491,6 +555,10 @@ class VirtioDevice(ABC):
         if self.resetting:
             return
         self.resetting = True
+        if self.suspending:
+            self.suspending = False
+            for queue in self.queues:
+                queue.on_idle = None
         for queue in self.queues:
             self.cancel(queue)
         self._show_put_off()

@@ -37,6 +37,12 @@ class Legacy:
         """The driver writes device status; there is no FEATURES_OK."""
         if value == 0 or self.enter():
             self._device.write_status(value)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Let a reset come to its end: drivers of this interface do not wait for it, so workers are waited for here."""
+        device = self._device
+        device.context.run_while(lambda: device.resetting or any(queue.resetting for queue in device.queues))
 
     @property
     def offered(self) -> int:
@@ -73,6 +79,7 @@ class Legacy:
         if not number:
             if queue.enabled:
                 self._device.reset_queue(queue)
+                self._drain()
             return
         if queue.enabled:
             self._violation(self._clause, f"queue {queue.index} placed at page {number:#x} while in use")

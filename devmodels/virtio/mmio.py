@@ -64,7 +64,7 @@ class VirtioMmio:
         if isinstance(self.registers, LegacyMmio):
             self.registers.interface.write_config(offset, size, value)
         else:
-            self.device.write_config(offset, size, value)
+            self.device.store_config(offset, size, value)
 
     def _judge(self, offset: int, size: int) -> None:
         violations = self.device.violations

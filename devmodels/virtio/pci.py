@@ -15,6 +15,7 @@ from devmodels.memory import GuestMemory
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.registers.state import nest, unnest
+from devmodels.virtio.constants import NOTIF_CONFIG_DATA
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.pci_legacy import MSIX_HEADER_SIZE, LegacyBar
 from devmodels.virtio.pci_modern import (
@@ -75,6 +76,8 @@ class VirtioPci(PciFunction):
         device.transport = self
         device.paused = True
         device.on_reset = self._device_reset
+        if modern:
+            device.device_features |= NOTIF_CONFIG_DATA
         self.common = CommonConfig(self)
         self.legacy = LegacyBar(self) if legacy else None
         if self.legacy is not None:

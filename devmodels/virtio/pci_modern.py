@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
-from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, feature_word
+from devmodels.virtio.constants import NOTIF_CONFIG_DATA, NOTIFICATION_DATA, RING_RESET, feature_word
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 
@@ -34,6 +34,9 @@ CFG_NOTIFY = 2
 CFG_ISR = 3
 CFG_DEVICE = 4
 CFG_PCI = 5
+
+NOTIF_CONFIG_BASE = 0x4000
+"""Added to a queue's index, its queue_notif_config_data: a driver that sends the index instead is caught."""
 
 ISR_QUEUE = 1
 ISR_CONFIG = 2
@@ -139,6 +142,11 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
     def _write_device(self, _old: int, value: int) -> None:
         if not self._refused("queue_device", value):
             self._queue.device = value
+
+    @queue_notif_config_data.on_read
+    def _read_notif_config_data(self, _held: int) -> int:
+        negotiated = self._transport.device.driver_features & NOTIF_CONFIG_DATA
+        return NOTIF_CONFIG_BASE + self._queue.index if negotiated else 0
 
     @queue_reset.on_read
     def _read_reset(self, _held: int) -> int:
@@ -278,7 +286,7 @@ class DeviceConfig:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """The device judges offset and size."""
-        self._device.write_config(offset, size, value)
+        self._device.store_config(offset, size, value)
 
 
 class Notify:
@@ -296,12 +304,14 @@ class Notify:
         """An available buffer notification of the queue at this place."""
         device = self._device
         index = offset // NOTIFY_MULTIPLIER
-        expected = 4 if device.driver_features & NOTIFICATION_DATA else 2
-        if size != expected or offset % NOTIFY_MULTIPLIER or value & 0xFFFF != index:
+        features = device.driver_features
+        expected = 4 if features & NOTIFICATION_DATA else 2
+        name = NOTIF_CONFIG_BASE + index if features & NOTIF_CONFIG_DATA else index
+        if size != expected or offset % NOTIFY_MULTIPLIER or value & 0xFFFF != name:
             device.violations.report(
                 "VIRTIO 1.4 §4.1.5.2.1",
                 f"notification of {size} bytes with value {value:#x} at offset {offset:#x},"
-                f" expected {expected} bytes that begin with the queue's index",
+                f" expected {expected} bytes that begin with {name:#x}",
                 device.name,
             )
         device.kick(index, value)

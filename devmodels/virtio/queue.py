@@ -137,7 +137,7 @@ class VirtQueue:
         """Set `open`, of which something has changed."""
         owner = self.owner
         self.open = self.ring is not None and not (
-            self._resetting or owner.resetting or owner.stopped or owner.paused
+            self._resetting or owner.resetting or owner.stopped or owner.paused or owner.suspending
         )
 
     def finish(self, used: Sequence[tuple[Chain, int]]) -> None:
@@ -158,17 +158,21 @@ class VirtQueue:
                 self.flush_due = True
                 owner.context.call_soon(self.flush)
         if self.on_idle is not None and not in_flight:
-            self.stop_when_idle(self.on_idle)
+            self.when_idle(self.on_idle)
 
     def stop_when_idle(self, stopped: Callable[[], None]) -> None:
         """Take no more buffers; call `stopped` once everything taken has been given back and shown."""
         self.enabled = False
+        self.when_idle(stopped)
+
+    def when_idle(self, idle: Callable[[], None]) -> None:
+        """Call `idle` once everything taken has been given back and shown."""
         if self.in_flight:
-            self.on_idle = stopped
+            self.on_idle = idle
             return
         self.on_idle = None
         self.flush()
-        stopped()
+        idle()
 
     def flush(self) -> None:
         """Publish what has been given back, and notify where the driver asked for it; later, while paused."""

@@ -43,7 +43,8 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 class DeviceState(msgspec.Struct, frozen=True):
-    """One device; `own` is the device type's own part; `legacy`: its driver uses the legacy interface."""
+    """One device; `own` is the device type's own part; `legacy`: its driver uses the legacy interface;
+    `suspending`: it has asked for a suspension that waits for requests."""
 
     status: int
     driver_features: int
@@ -52,3 +53,4 @@ class DeviceState(msgspec.Struct, frozen=True):
     queues: list[QueueState]
     own: dict[str, int]
     legacy: bool = False
+    suspending: bool = False

@@ -234,9 +234,17 @@ class VirtioBlk(VirtioDevice):
         self.backend.cancel_held(lambda request: _queue_of(request) is queue)
 
     def _resized(self, _size: int) -> None:
-        """The backend has another size: a new capacity, and the driver is told (VIRTIO 1.4 §5.2.6.2)."""
+        """The backend has another size: a new capacity, of which the driver is told (VIRTIO 1.4 §5.2.6.2)."""
+        if not self.suspended:
+            self._rebuild_config()
+            self.config_changed()
+
+    def resumed(self) -> None:
+        """What changed during the suspension is shown and told now (VIRTIO 1.4 §3.4.2)."""
+        before = self._config
         self._rebuild_config()
-        self.config_changed()
+        if self._config != before:
+            self.config_changed()
 
     def _rebuild_config(self) -> None:
         old = self._config

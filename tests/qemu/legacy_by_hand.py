@@ -64,8 +64,8 @@ class LegacyBlk:
         self.place_queue()
         self.write(0x12, 1, 7)
 
-    def request(self, kind: int, sector: int, *, data: bytes = b"", room: int = 0) -> tuple[int, int, bytes]:
-        """One request; its status, its used length and what the device has written."""
+    def expose(self, kind: int, sector: int, *, data: bytes = b"", room: int = 0) -> None:
+        """Make one request available without notifying."""
         header, payload, status = self.buffers, self.buffers + 0x200, self.buffers + 0x1FF
         length = len(data) or room
         self.target.ram_write(header, struct.pack("<IIQ", kind, 0, sector))
@@ -78,6 +78,16 @@ class LegacyBlk:
         self.target.ram_write(self.avail + 4 + 2 * (self._submitted % self.size), bytes(2))
         self._submitted += 1
         self.target.ram_write(self.avail + 2, struct.pack("<H", self._submitted))
+
+    def go_on_from(self, other: LegacyBlk) -> None:
+        """Know of the queue what the driver of another machine, of which this is a copy, knows."""
+        self.size, self._submitted = other.size, other._submitted
+        self.avail, self.used, self.buffers = other.avail, other.used, other.buffers
+
+    def request(self, kind: int, sector: int, *, data: bytes = b"", room: int = 0) -> tuple[int, int, bytes]:
+        """One request; its status, its used length and what the device has written."""
+        self.expose(kind, sector, data=data, room=room)
+        payload, status, length = self.buffers + 0x200, self.buffers + 0x1FF, len(data) or room
         self.write(0x10, 2, 0)
         deadline = self.target.now_ns() + 10 * 10**9
         while self.used_index() != self._submitted and self.target.now_ns() < deadline:

@@ -199,7 +199,7 @@ def bits(features: int) -> set[int]:
 
 def test_what_is_offered_by_default() -> None:
     offered = bits(blk().device.device_features)
-    assert offered == {2, 4, 6, 9, 10, 11, 13, 14, 28, 29, 32, 38, 40}
+    assert offered == {2, 4, 6, 9, 10, 11, 13, 14, 28, 29, 32, 38, 40, 43}
 
 
 @pytest.mark.parametrize(

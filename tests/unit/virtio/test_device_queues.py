@@ -423,5 +423,5 @@ def test_a_change_is_announced_to_a_running_driver_alone() -> None:
 
 
 def test_the_core_offers_what_it_can_do() -> None:
-    assert CORE_FEATURES == VERSION_1 | 1 << 28 | EVENT_IDX | RING_RESET | 1 << 38
+    assert CORE_FEATURES == VERSION_1 | 1 << 28 | EVENT_IDX | RING_RESET | 1 << 38 | 1 << 43
     assert not CORE_FEATURES & IN_ORDER

@@ -28,6 +28,7 @@ from tests.unit.virtio.rig import DATA
 
 DRIVER_RULES = "VIRTIO 1.4 §4.1.4.3.2"
 WIDTHS = "VIRTIO 1.4 §4.1.3.1"
+NOTIF_CONFIG_DATA = 1 << 39
 VECTOR = "VIRTIO 1.4 §4.1.5.1.2"
 NOTIFICATION = "VIRTIO 1.4 §4.1.5.2.1"
 WINDOW = "VIRTIO 1.4 §4.1.4.9.2"
@@ -795,3 +796,44 @@ def test_no_accesses_to_configuration_space_do_harm(script: list[tuple[bool, int
     r.expose()
     r.notify(0)
     assert r.used() == 1
+
+
+# --- NOTIF_CONFIG_DATA (§4.1.5.2)
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_notifications_carry_what_the_device_gives_for_the_queue(data: bool) -> None:
+    r = started(NOTIF_CONFIG_DATA | (NOTIFICATION_DATA if data else 0), num_queues=2)
+    names = []
+    for queue in range(2):
+        r.set("queue_select", queue)
+        names.append(r.get("queue_notif_config_data"))
+    assert len(set(names)) == 2
+    r.expose()
+    value = names[0] | r.driver.notification << 16 if data else names[0]
+    r.notify(0, value, size=4 if data else 2)
+    assert r.used() == 1
+    assert r.clauses() == []
+    r.expose()
+    value = r.driver.notification << 16 if data else 0
+    r.notify(0, value, size=4 if data else 2)
+    assert r.used() == 1, "the register itself says which queue"
+    assert r.clauses() == [NOTIFICATION]
+
+
+def test_without_the_feature_the_field_does_not_exist() -> None:
+    r = started(num_queues=2)
+    r.set("queue_select", 1)
+    assert r.get("queue_notif_config_data") == 0
+
+
+# --- administration virtqueues: none (§4.1.4.3)
+
+
+def test_there_is_no_administration_queue() -> None:
+    r = mapped()
+    assert (r.get("admin_queue_index"), r.get("admin_queue_num")) == (0, 0)
+    assert not r.device.device_features >> 41 & 1
+    r.negotiate(1 << 41)
+    assert not r.get("device_status") & 8
+    assert r.clauses() == ["VIRTIO 1.4 §2.2.1"]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from devmodels.registers.check import check_registers
+from devmodels.snapshot import restore_snapshot, save_snapshot
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio.pci_legacy import LegacyHeader
 from guestsim.targets.inprocess import InProcessTarget
 from tests.qemu.by_hand import Pci
 from tests.qemu.legacy_by_hand import PAGE, LegacyBlk
@@ -236,3 +241,49 @@ def test_the_two_interfaces_do_not_mix(make: Make) -> None:
     disk.write(0x12, 1, 3)
     assert disk.read(0x12, 1) == 1
     assert clauses(disk) == ["VIRTIO 1.4 §2.2.3", "VIRTIO 1.4 §2.2.3"]
+
+
+def test_a_reset_waits_for_what_workers_do(tmp_path: Path) -> None:
+    """Drivers of this interface do not wait for a reset: it is over when status has been written."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    with InProcessTarget(
+        blockdevs=[{"driver": "file", "filename": str(image), "node-name": "d0"}],
+        devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}],
+        clock="wall",
+    ) as target:
+        disk = LegacyBlk(Pci(target, 4))
+        disk.start()
+        disk.expose(1, 0, data=b"\x5a" * 512)
+        disk.write(0x10, 2, 0)
+        [device] = target.assembly.devices.values()
+        assert device.device.queues[0].in_flight, "a worker is writing"
+        disk.write(0x12, 1, 0)
+        assert disk.read(0x12, 1) == 0
+        disk.start()
+        assert disk.request(0, 0, room=512)[0] == 0
+        assert clauses(disk) == []
+
+
+def test_a_snapshot_goes_on_in_another_machine(make: Make) -> None:
+    first, second = make(), make()
+    first.start(EVENT_IDX | ANY_LAYOUT)
+    first.request(1, 3, data=b"\x77" * 512)
+    assert isinstance(first.target, InProcessTarget)
+    assert isinstance(second.target, InProcessTarget)
+    restore_snapshot(second.target.assembly, save_snapshot(first.target.assembly))
+    assert (second.read(0x04, 4), second.read(0x12, 1)) == (EVENT_IDX | ANY_LAYOUT, 7)
+    second.go_on_from(first)
+    assert second.request(0, 5, room=512)[:2] == (0, 513)
+    assert clauses(second) == []
+
+
+def test_registers_bit_by_bit() -> None:
+    behaving = [each for each in LegacyHeader.layout().registers if each.read_hook or each.write_hook]
+    with InProcessTarget(
+        blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
+        devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}],
+    ) as target:
+        [function] = target.assembly.devices.values()
+        assert isinstance(function, VirtioPci)
+        assert check_registers(lambda: LegacyHeader(function), behaving=behaving) > 10
