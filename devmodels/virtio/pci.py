@@ -153,6 +153,12 @@ class VirtioPci(PciFunction):
 
     # --- PCI
 
+    def intx_changed(self) -> None:
+        """Interrupt Status is the logical OR of ISR status as long as MSI-X is off (VIRTIO 1.4 §4.1.4.5.1)."""
+        if self.msix is None or not self.msix.enabled:
+            self.header.interrupt_status = int(self._isr != 0)
+        super().intx_changed()
+
     def save(self) -> dict[str, int]:
         """Configuration space, selectors and vectors, ISR status; the device itself saves its own state."""
         legacy = {} if self.legacy is None else nest("legacy", self.legacy.header.save())
@@ -181,7 +187,8 @@ class VirtioPci(PciFunction):
         self.device.reset()
 
     def on_reset(self) -> None:
-        """The function was reset: so is the device."""
+        """The function was reset: so is the device, and its interrupt goes at once."""
+        self.take_isr()
         self.device.reset()
 
     def _device_reset(self) -> None:

@@ -530,6 +530,27 @@ def test_needs_reset_is_announced() -> None:
     assert r.isr() == 2
 
 
+def test_interrupt_status_is_what_isr_status_says_once_msix_is_off() -> None:
+    """§4.1.4.5.1: with MSI-X on a configuration change is noted in ISR status alone."""
+    r = mapped()
+    r.enable_msix()
+    at, _, _ = r.msix()
+    r.negotiate()
+    r.set_queue()
+    r.go()
+    r.driver.write_entry(0, 0xFFFF)
+    r.driver.move_idx(1)
+    r.notify(0)
+    assert r.get("device_status") == RUNNING | NEEDS_RESET
+    assert not r.line
+    r.config_write(at + 2, 2, 0)
+    assert r.config_read(6, 2) & 8
+    assert r.line
+    assert r.isr() == 2
+    assert not r.config_read(6, 2) & 8
+    assert not r.line
+
+
 # --- bus mastering and reset
 
 
