@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,7 +23,7 @@ class UnixAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     """Where an export listens."""
 
     type: Literal["unix"]
-    path: str
+    path: Annotated[str, msgspec.Meta(min_length=1, description="the path of a UNIX socket")]
 
 
 class VhostUserBlkOptions(

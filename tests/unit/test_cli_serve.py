@@ -236,6 +236,11 @@ def test_wrong_option_of_an_export(refusal: Refusal, tmp_path: Path, more: str, 
             "type=vhost-user-blk,id=e0,node-name=d0,addr.type=inet,addr.path=x",
             '--export "e0": addr.type: "inet" is given; expected "unix"',
         ),
+        (
+            # Linux would give such a socket a name of its own choice, where nobody looks.
+            "type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path=",
+            '--export "e0": addr.path: "" is given; expected the path of a UNIX socket',
+        ),
     ],
 )
 def test_wrong_export(refusal: Refusal, text: str, line: str) -> None:
