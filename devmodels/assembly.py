@@ -40,18 +40,19 @@ class Assembly:
     def __init__(
         self,
         *,
-        memory: GuestMemory,
+        memory: GuestMemory | Region,
         context: IoContext,
         violations: ViolationLog,
         on_message: Callable[[int, int], None] | None,
         on_intx: Callable[[int, bool], None] | None,
         on_irq: Callable[[int, bool], None] | None,
     ) -> None:
-        self.memory = memory
+        self._owns_memory = isinstance(memory, Region)
+        self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
         self.context = context
         self.violations = violations
         self.run_state = RunState()
-        self.machine = Machine(memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
+        self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.nodes: dict[str, BlockNode] = {}
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
@@ -171,8 +172,9 @@ class Assembly:
         for node in self.nodes.values():
             node.close()
         self.nodes.clear()
-        for region in self.memory.regions:
-            self.memory.remove(region)
+        if self._owns_memory:
+            for region in self.memory.regions:
+                self.memory.remove(region)
         self.context.close()
 
     def __enter__(self) -> Assembly:
@@ -215,10 +217,11 @@ def assemble(
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
     `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives the
-    devices memory that they can only copy from and to.  An embedder gives its own `memory` instead.
+    devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
+    embedder's, and its regions stay in it when the assembly is closed.
     """
     assembly = Assembly(
-        memory=GuestMemory(ram_region(ram, shared=shared)) if memory is None else memory,
+        memory=ram_region(ram, shared=shared) if memory is None else memory,
         context=IoContext(ClockKind(clock)),
         violations=ViolationLog(profile),
         on_message=on_message,

@@ -1,0 +1,31 @@
+"""Putting a machine together, and taking it apart again."""
+
+from __future__ import annotations
+
+import pytest
+
+from devmodels.assembly import assemble
+from devmodels.blockbackend import BlockOptionError
+from devmodels.memory import GuestMemory, SharedRegion
+
+NODE = {"driver": "memory", "size": 1 << 20, "node-name": "d0"}
+DISK = {"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}
+
+
+def test_memory_that_an_embedder_gave_stays_the_embedders() -> None:
+    memory = GuestMemory(SharedRegion(0, bytearray(1 << 16)))
+    regions = memory.regions
+    with pytest.raises(BlockOptionError):
+        assemble(blockdevs=[{"driver": "nothing"}], memory=memory)
+    for _ in range(2):
+        with assemble(blockdevs=[NODE], devices=[DISK], memory=memory) as assembly:
+            assembly.machine.write(0x1000, 4, 0x1234_5678)
+    assert memory.regions == regions
+    assert memory.read(0x1000, 4) == (0x1234_5678).to_bytes(4, "little")
+
+
+def test_memory_of_the_assemblys_own_goes_with_it() -> None:
+    with assemble(ram=1 << 20) as assembly:
+        memory = assembly.memory
+        assert memory.contains(0, 1 << 20)
+    assert not memory.contains(0, 1)
