@@ -242,10 +242,19 @@ class Machine:
         return state
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Take what `save` gave, into a machine with the same devices plugged."""
+        """Take what `save` gave, into a machine with the same devices plugged.
+
+        ValueError, and nothing changed, where a PCI function was made otherwise.
+        """
+        functions = [
+            (function, unnest(f"{slot:02x}.{number}", state))
+            for slot, number, function in self.bus.functions()
+        ]
+        for function, own in functions:
+            function.judge(own)
         self._ports.address = state.get("config_address", 0)
-        for slot, number, function in self.bus.functions():
-            function.restore(unnest(f"{slot:02x}.{number}", state))
+        for function, own in functions:
+            function.restore(own)
         for base, _, device in self._mmio:
             device.restore(unnest(f"{base:#x}", state))
 

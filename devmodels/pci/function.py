@@ -218,6 +218,11 @@ class PciFunction:
             state.update(nest(f"{offset:#04x}", file.save()))
         return state
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `state` is of a function that was made otherwise: identity, BARs, capabilities."""
+        for offset, file in self.config.files:
+            file.judge(unnest(f"{offset:#04x}", state))
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave; ValueError where it is another function's."""
         for offset, file in self.config.files:

@@ -314,6 +314,17 @@ class RegisterFile:
                 state.update({f"{name}[{index}].{inner}": value for inner, value in element.save().items()})
         return state
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `state` is of a file that was made otherwise: with other bits that nothing changes."""
+        layout = self._layout
+        for register, own, initial, fixed in zip(
+            layout.registers, self._values, layout.initial, layout.fixed, strict=True
+        ):
+            value = state.get(register.name, initial)
+            if (value ^ own) & fixed:
+                name = f"{type(self).__name__}.{register.name}"
+                raise ValueError(f"{name} is {value:#x} in the state, {own:#x} here")
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take the values that `save` gave; no hook is called.  ValueError where a name or value is impossible."""
         by_name = {register.name: register for register in self._layout.registers}

@@ -65,6 +65,7 @@ class Layout:
 
     __slots__ = (
         "blocks",
+        "fixed",
         "initial",
         "port_reads",
         "port_writes",
@@ -117,6 +118,7 @@ class Layout:
         self.port_reads = _port_hooks(owner, [(port, port.read_hook) for port in self.ports])
         self.port_writes = _port_hooks(owner, [(port, port.write_hook) for port in self.ports])
         self.initial = [_initial(register) for register in self.registers]
+        self.fixed = [bits_by_access(register).get(HWINIT, 0) for register in self.registers]
         self.resets = {domain: _reset_plan(self.registers, domain) for domain in domains}
 
     def legal_widths(self, register: Register) -> tuple[int, ...]:

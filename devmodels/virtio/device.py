@@ -537,6 +537,10 @@ class VirtioDevice(ABC):
         known = self.device_features | (ANY_LAYOUT if state.legacy else 0)
         if len(state.queues) != len(self.queues) or state.driver_features & ~known:
             raise ValueError(f"{self.name}: the state is of a device with other options")
+        if set(state.own) != set(self.save_own()):
+            raise ValueError(
+                f"{self.name}: the state has {sorted(state.own)}, expected {sorted(self.save_own())}"
+            )
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.judge(saved, packed=bool(state.driver_features & RING_PACKED))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from devmodels.virtio.packed import PackedRing, held_fits
-from devmodels.virtio.ring import Chain, Ring, RingError
+from devmodels.virtio.ring import MAX_CHAIN_BYTES, Chain, Ring, RingError
 from devmodels.virtio.split import SplitRing
 from devmodels.virtio.state import QueueState
 
@@ -212,6 +212,12 @@ class VirtQueue:
             0 <= head < (65536 if packed else size) for head in heads
         ):
             raise ValueError(f"{self.name}: heads {heads} in flight in the state")
+        for chain in chains:
+            pieces = [*chain.readable, *chain.writable]
+            if any(address < 0 or length < 0 for address, length in pieces) or (
+                sum(length for _, length in pieces) > MAX_CHAIN_BYTES
+            ):
+                raise ValueError(f"{self.name}: buffer of head {chain.head} in the state: {pieces}")
         if ring is None:
             return
         positions = ring.last_avail, ring.used_idx

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -197,3 +199,44 @@ def test_what_is_no_snapshot_of_this_machine_is_refused(image: str, change, says
         data = change(save_snapshot(target.assembly))
         with pytest.raises(SnapshotError, match=says):
             restore_snapshot(target.assembly, data)
+
+
+@pytest.mark.parametrize("options", [{"vectors": 5}, {"addr": "5"}, {"vectors": 0}], ids=str)
+def test_a_snapshot_of_a_function_made_otherwise_is_refused(image: str, options: dict[str, Any]) -> None:
+    with machine(image) as target:
+        data = save_snapshot(target.assembly)
+    with machine(image, **options) as target:
+        before = target.assembly.machine.save()
+        with pytest.raises(SnapshotError, match="snapshot of another machine"):
+            restore_snapshot(target.assembly, data)
+        assert target.assembly.machine.save() == before
+
+
+def held_elsewhere(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A snapshot in which the device's state has been changed."""
+    content = msgspec.msgpack.decode(data)
+    change(content["virtio"]["vd0"])
+    return msgspec.msgpack.encode(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda device: device["own"].clear(),
+        lambda device: device["queues"][0]["in_flight"][0].update(writable=[[0x1000, 1 << 33]]),
+        lambda device: device["queues"][0]["in_flight"][0].update(readable=[[0x1000, -512]]),
+        lambda device: device["queues"][0]["in_flight"][0].update(readable=[[-4096, 512]]),
+    ],
+)
+def test_a_state_that_no_device_can_have_is_refused(
+    image: str, change: Callable[[dict[str, Any]], None]
+) -> None:
+    with machine(image) as target:
+        guest = Guest(target)
+        disk = boot(guest)
+        target.assembly.run_state.stop("paused")
+        guest.start(disk.driver.execute(virtio_blk.write(0, bytes(512))))
+        guest.run(guest.settle())
+        data = save_snapshot(target.assembly)
+    with machine(image) as target, pytest.raises(SnapshotError):
+        restore_snapshot(target.assembly, held_elsewhere(data, change))
