@@ -340,6 +340,21 @@ class BlockBackend:
             self._idle.clear()
             await self._idle.wait()
 
+    # --- when the device works
+
+    def activate(self) -> None:
+        """The device begins to work; OSError where somebody else's use of the image rules that out."""
+        self.node.activate(self, write=not self.read_only)
+
+    async def inactivate(self) -> None:
+        """The device rests, all its requests are done: flush, so that another user, elsewhere even, may go on."""
+        if not self.read_only:
+            try:
+                await self.node.flush(Request(Op.FLUSH, 0, 0))
+            except OSError as error:
+                logger.warning("%s: cannot flush before resting: %s", self.name, error.strerror or error)
+        self.node.inactivate(self)
+
     # --- size
 
     def add_resize_listener(self, listener: Callable[[int], None]) -> None:

@@ -60,11 +60,31 @@ class BlockNode:
         self.ranges = RangeLock(context)
         self.resizing = Lock(context)
         self.resize_listeners: list[Callable[[int], None]] = []
+        self._users: dict[object, bool] = {}
 
     @classmethod
     def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
         """Open what `options` (of type `cls.Options`) name; BlockOptionError or OSError where it cannot be."""
         raise NotImplementedError
+
+    # --- who uses it (a node opened with `active` is a user of itself)
+
+    def activate(self, user: object, *, write: bool) -> None:
+        """`user` begins to read, or also to `write`; OSError where somebody else's use of the image rules that out.
+
+        Until `inactivate`.  A second call for the same user changes what it does.
+        """
+        users = {**self._users, user: write}
+        self._use(read=True, write=any(users.values()))
+        self._users = users
+
+    def inactivate(self, user: object) -> None:
+        """`user` does no more, and has flushed what it wrote: others, perhaps elsewhere, may. Idempotent."""
+        if self._users.pop(user, None) is not None:
+            self._use(read=bool(self._users), write=any(self._users.values()))
+
+    def _use(self, *, read: bool, write: bool) -> None:
+        """Protect the image for all users together; OSError, and nothing changed, where that cannot be."""
 
     @property
     def can_unmap(self) -> bool:

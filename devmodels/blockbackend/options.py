@@ -44,7 +44,8 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     """What every driver takes.
 
     `discard`: what a discard does to space; `detect-zeroes`: whether a write of nothing but zeroes becomes a request
-    to write zeroes (which `unmap` lets free space); `force-share`: others may write to the image meanwhile.
+    to write zeroes (which `unmap` lets free space); `force-share`: others may write to the image meanwhile; `active`:
+    the image is in use, and locked, from the beginning, and not only while a user of the node wants it so.
     """
 
     driver: str
@@ -54,6 +55,7 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     detect_zeroes: DetectZeroes = "off"
     cache: CacheOptions = CacheOptions()
     force_share: bool = False
+    active: bool = True
 
 
 def decode(text: str) -> dict[str, object]:

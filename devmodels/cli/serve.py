@@ -82,6 +82,8 @@ class Server:
         if name is None:
             raise OptionError(f"{what}: node-name: missing; expected a name for exports to refer to")
         what = f"{what} {shown(name)}"
+        # Images are in use only while a guest's rings run: two daemons can hand one over.
+        options.setdefault("active", False)
         if name in self._nodes:
             raise OptionError(f"{what}: node-name: given to two nodes; expected a name of its own")
         try:

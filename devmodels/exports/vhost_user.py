@@ -78,7 +78,8 @@ class Session:
         self._acknowledge = False
         self._inflight: InflightArea | None = None
         self._reply_fd: int | None = None
-        self.vrings = [Vring(device, queue, self._memory) for queue in device.queues]
+        self._active = False
+        self.vrings = [Vring(device, queue, self._memory, self._activate) for queue in device.queues]
         self._handlers: dict[int, Handler] = {
             Message.GET_FEATURES: self._get_features,
             Message.SET_FEATURES: self._set_features,
@@ -220,7 +221,7 @@ class Session:
         self.device.on_reset = None
         for vring in self.vrings:
             vring.forget_in_flight()
-        self._answer(None)
+        self._rest(lambda: self._answer(None))
 
     # --- memory
 
@@ -294,8 +295,25 @@ class Session:
     def _get_vring_base(self, payload: bytes, _fds: list[int]) -> _Later:
         """The answer waits until everything taken from the ring has been given back."""
         index, _ = VRING_STATE.unpack_from(payload, 0)
-        self._vring(index).stop(lambda base: self._answer(VRING_STATE.pack(index, base)))
+        self._vring(index).stop(lambda base: self._rest(lambda: self._answer(VRING_STATE.pack(index, base))))
         return LATER
+
+    def _activate(self) -> None:
+        """A ring is about to start: the device takes what it needs, its disk above all."""
+        if not self._active:
+            try:
+                self.device.activate()
+            except OSError as error:
+                raise RequestRefused(error.strerror or str(error)) from None
+            self._active = True
+
+    def _rest(self, then: Callable[[], None]) -> None:
+        """A ring has stopped: where it was the last one, the device gives up its disk, and `then` is called later."""
+        if self._active and not any(vring.started for vring in self.vrings):
+            self._active = False
+            self.device.inactivate(then)
+        else:
+            then()
 
     def _ring_fd(self, payload: bytes, fds: list[int]) -> tuple[Vring, int | None]:
         """The vring that a descriptor is for, and the descriptor, now ours (None: poll instead)."""
@@ -419,7 +437,7 @@ class Session:
         self._track(None)
         self.device.driver_left()
         self._memory.clear()
-        self._ended()
+        self._rest(self._ended)
 
 
 def _ignore(_payload: bytes, _fds: list[int]) -> None:

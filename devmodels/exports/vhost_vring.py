@@ -63,7 +63,15 @@ class Notifier:
 class Vring:
     """What the front end set up for `queue`."""
 
-    def __init__(self, device: VirtioDevice, queue: VirtQueue, memory: FrontEndMemory) -> None:
+    def __init__(
+        self,
+        device: VirtioDevice,
+        queue: VirtQueue,
+        memory: FrontEndMemory,
+        starting: Callable[[], None],
+    ) -> None:
+        """`starting` is called when a ring is about to start; RequestRefused where it must not."""
+        self._starting = starting
         self._device = device
         self._context = device.context
         self._memory = memory
@@ -147,6 +155,7 @@ class Vring:
             broken = self._device.status & Status.DEVICE_NEEDS_RESET
             reason = "the device is broken and has not been reset" if broken else "SET_FEATURES is missing"
             raise RequestRefused(f"vring {queue.index} cannot be started: {reason}")
+        self._starting()
         again: list[int] = []
         used_idx: int | None
         if self._device.packed:

@@ -150,6 +150,13 @@ class VirtioDevice(ABC):
     def driver_left(self) -> None:
         """The front end has gone: whatever a driver set for good is over."""
 
+    def activate(self) -> None:
+        """A transport out of process starts the first ring; OSError where what the device needs cannot be had."""
+
+    def inactivate(self, done: Callable[[], None]) -> None:
+        """The last ring of such a transport has stopped: give up what others may want; `done` when that is over."""
+        done()
+
     def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""
 

@@ -12,7 +12,7 @@ How a request ends:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -218,6 +218,19 @@ class VirtioBlk(VirtioDevice):
         """The next driver finds the mode that was configured."""
         self._initial_write_cache = self._configured_write_cache
         self.device_was_reset()
+
+    def activate(self) -> None:
+        """Use the disk, against others."""
+        self.backend.activate()
+
+    def inactivate(self, done: Callable[[], None]) -> None:
+        """Leave the disk to others."""
+
+        async def rest() -> None:
+            await self.backend.inactivate()
+            done()
+
+        self.context.start(rest())
 
     def save_own(self) -> dict[str, int]:
         """The write-cache mode."""

@@ -161,7 +161,9 @@ def test_wrong_node(refusal: Refusal, tmp_path: Path, text: str, line: str) -> N
 
 def test_unknown_option_of_a_node_lists_those_that_there_are(refusal: Refusal, tmp_path: Path) -> None:
     line = refusal.serve([f"{MEMORY},cash.direct=on"], [export(tmp_path)])
-    assert line.startswith('--blockdev "d0": cash: no such option; expected one of cache, detect-zeroes, ')
+    assert line.startswith(
+        '--blockdev "d0": cash: no such option; expected one of active, cache, detect-zeroes, '
+    )
 
 
 def test_unknown_option_inside_an_option(refusal: Refusal, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_missing_file(refusal: Refusal, tmp_path: Path) -> None:
 def test_locked_image(refusal: Refusal, tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(1 << 20))
-    node = f"driver=file,filename={image},node-name="
+    node = f"driver=file,filename={image},active=on,node-name="
     line = refusal.serve([f"{node}d0", f"{node}d1"], [export(tmp_path)])
     assert line.startswith('--blockdev "d1": filename: cannot lock ')
     assert "in use" in line
@@ -314,6 +316,17 @@ def test_everything_is_given_up_at_the_end(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert set(os.listdir("/proc/self/fd")) == before
     assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_image_is_not_in_use_before_a_guest_is_there(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    node = f"driver=file,filename={image},node-name="
+    with Server(poll_max_ns=0, strict=False) as server:
+        server.add_blockdev(f"{node}d0")
+        server.add_blockdev(f"{node}d1")
+        server.add_export(export(tmp_path, ",writable=on"))
+        server.add_export(export(tmp_path, ",writable=on", name="e1", node="d1"))
 
 
 def test_json_and_pairs_say_the_same(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ class FileNode(BlockNode):
     Options: ClassVar[type[NodeOptions]] = FileOptions
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
-        status = os.fstat(fd)
-        super().__init__(options, context, -(-status.st_size // SECTOR) * SECTOR)
-        self.limits = BlockLimits(pdiscard_alignment=status.st_blksize)
+        super().__init__(options, context, _disk_size(fd))
+        self.limits = BlockLimits(pdiscard_alignment=os.fstat(fd).st_blksize)
+        self._filename = options.filename
         self._descriptor = linux.Descriptor(fd)
         self._fd = fd
         self._share = WorkerShare()
@@ -72,20 +72,46 @@ class FileNode(BlockNode):
         self._nowait = 0 if self._inline or linux.in_memory(fd) else os.RWF_NOWAIT
         self._unmap = options.discard == "unmap"
         self._no_flush = options.cache.no_flush
+        self._locks = _locks(fd, options)
         self._lost_writes = 0
         """The errno of a failed write-back: the page cache may claim to be clean, so no later flush can succeed."""
 
     @classmethod
     def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
-        """Open and lock the image; BlockOptionError where that fails."""
+        """Open the image, and lock it where it is active from the beginning; BlockOptionError where that fails."""
         assert isinstance(options, FileOptions)
         fd = _open(options)
         try:
-            _lock(fd, options)
-            return cls._kind(options, context)(options, context, fd)
+            node = cls._kind(options, context)(options, context, fd)
+            if options.active:
+                try:
+                    node.activate(node, write=not options.read_only)
+                except OSError as error:
+                    raise BlockOptionError(f"$.filename: {error.strerror}") from None
         except BaseException:
             os.close(fd)
             raise
+        return node
+
+    def _use(self, *, read: bool, write: bool) -> None:
+        """Lock as QEMU does for a disk of a guest: readers share the image, a writer has it alone."""
+        if self._locks is not None and self._fd >= 0:
+            used = {Permission.CONSISTENT_READ} if read else set()
+            shared = set(Permission)
+            if write:
+                used.add(Permission.WRITE)
+            if read and not self.options.force_share:
+                shared.remove(Permission.WRITE)
+            try:
+                self._locks.change(used, shared)
+            except OSError as error:
+                text = f"cannot lock {self._filename!r}: {error.strerror}"
+                raise OSError(error.errno, text) from None
+        if read and not self._users and self._fd >= 0:
+            # Whoever had it before may have given it another size.
+            size = _disk_size(self._fd)
+            if size != self.size:
+                self._resized(size)
 
     @classmethod
     def _kind(cls, options: FileOptions, context: IoContext) -> type[FileNode]:
@@ -360,21 +386,17 @@ def _open(options: FileOptions) -> int:
     return fd
 
 
-def _lock(fd: int, options: FileOptions) -> None:
-    """Lock as QEMU does for a disk of a guest: readers share the image, a writer has it alone."""
+def _disk_size(fd: int) -> int:
+    """The file's size in bytes, rounded up to whole sectors."""
+    return -(-os.fstat(fd).st_size // SECTOR) * SECTOR
+
+
+def _locks(fd: int, options: FileOptions) -> locking.ImageLocks | None:
+    """The image's locks, or None where there are to be none."""
     if options.locking == "off":
-        return
+        return None
     if not locking.supported(fd):
         if options.locking == "on":
             raise BlockOptionError(f'$.locking: "on" is given; no such locks on {options.filename!r}')
-        return
-    used = {Permission.CONSISTENT_READ}
-    if not options.read_only:
-        used.add(Permission.WRITE)
-    shared = set(Permission)
-    if not options.force_share:
-        shared.remove(Permission.WRITE)
-    try:
-        locking.lock_image(fd, used, shared)
-    except OSError as error:
-        raise BlockOptionError(f"$.filename: cannot lock {options.filename!r}: {error.strerror}") from None
+        return None
+    return locking.ImageLocks(fd)

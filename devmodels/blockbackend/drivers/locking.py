@@ -51,6 +51,10 @@ def _lock(fd: int, start: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, start))
 
 
+def _unlock(fd: int, start: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, start))
+
+
 def _held_by_another(fd: int, start: int) -> bool:
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, start))
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
@@ -65,21 +69,41 @@ def supported(fd: int) -> bool:
     return True
 
 
-def lock_image(fd: int, used: set[Permission], shared: set[Permission]) -> None:
-    """Lock the image open at `fd` for who does `used` and lets others do `shared`.
+class ImageLocks:
+    """The locks of one open file; at first there are none.  They end when its last descriptor is closed."""
 
-    Raises ImageLockedError where somebody else is in the way and OSError where locking fails.  The locks end when the
-    last descriptor of this open file is closed.
-    """
-    for permission in Permission:
-        if permission in used:
-            _lock(fd, PERMISSION_BASE + permission)
-        if permission not in shared:
-            _lock(fd, UNSHARED_BASE + permission)
-    for permission in Permission:
-        if permission in used and _held_by_another(fd, UNSHARED_BASE + permission):
-            raise ImageLockedError(permission, 'no "{name}" lock, another user does not share it')
-        if permission not in shared and _held_by_another(fd, PERMISSION_BASE + permission):
-            raise ImageLockedError(
-                permission, 'another user has the "{name}" lock, which is not to be shared here'
-            )
+    __slots__ = ("_fd", "_held")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._held: set[int] = set()
+
+    def change(self, used: set[Permission], shared: set[Permission]) -> None:
+        """Lock the image for who does `used` and lets others do `shared`.
+
+        Raises ImageLockedError where somebody else is in the way and OSError where locking fails; the locks are then
+        what they were.
+        """
+        wanted = {PERMISSION_BASE + permission for permission in used}
+        wanted |= {UNSHARED_BASE + permission for permission in Permission if permission not in shared}
+        fresh = wanted - self._held
+        try:
+            for start in sorted(fresh):
+                _lock(self._fd, start)
+            self._check(used, shared)
+        except OSError:
+            for start in fresh:
+                _unlock(self._fd, start)
+            raise
+        for start in self._held - wanted:
+            _unlock(self._fd, start)
+        self._held = wanted
+
+    def _check(self, used: set[Permission], shared: set[Permission]) -> None:
+        for permission in Permission:
+            if permission in used and _held_by_another(self._fd, UNSHARED_BASE + permission):
+                raise ImageLockedError(permission, 'no "{name}" lock, another user does not share it')
+            if permission not in shared and _held_by_another(self._fd, PERMISSION_BASE + permission):
+                raise ImageLockedError(
+                    permission, 'another user has the "{name}" lock, which is not to be shared here'
+                )

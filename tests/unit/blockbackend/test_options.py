@@ -54,7 +54,7 @@ def complaint(options: dict[str, object] | str, context: IoContext) -> str:
         ),
         (
             MEMORY | {"sise": 1},
-            "$.sise: no such option; expected one of cache, detect-zeroes, discard, driver, ",
+            "$.sise: no such option; expected one of active, cache, detect-zeroes, discard, driver, ",
         ),
         (
             MEMORY | {"cache": {"dirct": True}},

@@ -75,20 +75,28 @@ class Disk:
         return memory[status], bytes(memory[payload : payload + len(data)]), length
 
 
+MEMORY: dict[str, object] = {"driver": "memory", "size": SIZE, "discard": "unmap"}
+
+
 @contextmanager
-def disk(folder: Path, **given: object) -> Iterator[Disk]:
+def disk(
+    folder: Path, *, node_options: dict[str, object] = MEMORY, name: str = "e0", **given: object
+) -> Iterator[Disk]:
     context = IoContext.virtual()
-    node = open_node({"driver": "memory", "size": SIZE, "node-name": "d0", "discard": "unmap"}, context)
-    address = {"type": "unix", "path": str(folder / "vu.sock")}
-    words = {"type": "vhost-user-blk", "id": "e0", "node-name": "d0", "addr": address, **given}
+    node = open_node({"node-name": "d0", **node_options}, context)
+    address = {"type": "unix", "path": str(folder / f"{name}.sock")}
+    words: dict[str, object] = {"type": "vhost-user-blk", "id": name, "node-name": "d0", "addr": address}
+    words |= {option.replace("_", "-"): value for option, value in given.items()}
     server = vhost_user_blk(convert(words, VhostUserBlkOptions, what="export"), node, profile=Profile.STRICT)
     front_end = FrontEnd(Path(server.path), context)
-    yield Disk(server, front_end)
-    front_end.close()
-    server.close()
-    context.run_until_idle()
-    node.close()
-    context.close()
+    try:
+        yield Disk(server, front_end)
+    finally:
+        front_end.close()
+        server.close()
+        context.run_until_idle()
+        node.close()
+        context.close()
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -100,7 +108,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_every_queue_carries_requests(tmp_path: Path) -> None:
-    with disk(tmp_path, **{"num-queues": 256}) as found:
+    with disk(tmp_path, num_queues=256) as found:
         assert found.features & MQ
         assert found.config(34, "<H") == 256
         assert found.front_end.number(fe.GET_QUEUE_NUM) == 256
@@ -131,7 +139,7 @@ def test_writable_export_can_discard_and_write_zeroes(tmp_path: Path) -> None:
 
 
 def test_capacity_and_block_size(tmp_path: Path) -> None:
-    with disk(tmp_path, **{"logical-block-size": 4096}) as found:
+    with disk(tmp_path, logical_block_size=4096) as found:
         assert found.config(0, "<Q") == SIZE // 512
         assert found.config(20, "<I") == 4096
 
