@@ -184,6 +184,14 @@ class BouncedRegion(Region):
         self._write(self.base + offset, bytes(data))
 
 
+class WriteLog(Protocol):
+    """Who is told of every write of a device."""
+
+    def mark(self, address: int, length: int) -> None:
+        """Note a write of `length` bytes at `address`, which has been done."""
+        ...
+
+
 class DirtyLog:
     """One bit for each page of guest memory that a device has written (page size 4096)."""
 
@@ -307,7 +315,7 @@ class GuestMemory:
         self._fence = threading.Lock()
         self.generation = 0
         self.bounced_bytes = 0
-        self.dirty_log: DirtyLog | None = None
+        self.dirty_log: WriteLog | None = None
         self.trace: Tracer | None = None
         self.observed = False
         for region in regions:
@@ -341,7 +349,7 @@ class GuestMemory:
         self._plain = tuple((r.base, r.end, r.view, r) for r in plain if r.view is not None)
         self.generation += 1
 
-    def observe(self, *, dirty_log: DirtyLog | None = None, trace: Tracer | None = None) -> None:
+    def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
         self.dirty_log = dirty_log
         self.trace = trace

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Sequence
-from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
 from construct import Int16ul, Int64ul, Struct
 
 from devmodels.exports.vhost_channel import RequestRefused
+from devmodels.exports.vhost_shared import SharedArea
 from devmodels.memory import GuestMemory
 from devmodels.virtio.ring import Chain, Report, no_report
 from devmodels.virtio.split import SplitRing
@@ -267,28 +266,10 @@ class InflightArea:
                 f"in-flight area of {size} bytes, expected at least {each * num_queues}"
                 f" for {num_queues} queues of {queue_size}"
             )
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise RequestRefused("in-flight area: its descriptor is no file")
-        if offset % ALIGNMENT:
-            raise RequestRefused(f"in-flight area at offset {offset}, which is not aligned to {ALIGNMENT}")
-        if offset + size > status.st_size:
-            raise RequestRefused(
-                f"in-flight area of {size} bytes at {offset}: its descriptor holds only {status.st_size}"
-            )
-        start = offset - offset % PAGESIZE
-        try:
-            self._mapping = mmap(
-                fd, offset + each * num_queues - start, MAP_SHARED, PROT_READ | PROT_WRITE, offset=start
-            )
-        except (OSError, ValueError, OverflowError) as error:
-            raise RequestRefused(f"in-flight area: cannot be mapped: {error}") from None
-        with memoryview(self._mapping) as whole:
-            begin = offset - start
-            self.regions = [
-                SplitRegion(whole[begin + n * each : begin + (n + 1) * each], queue_size)
-                for n in range(num_queues)
-            ]
+        self._area = SharedArea("in-flight area", fd, size, offset, ALIGNMENT)
+        self.regions = [
+            SplitRegion(self._area.view[n * each : (n + 1) * each], queue_size) for n in range(num_queues)
+        ]
 
     @classmethod
     def create(cls, num_queues: int, queue_size: int) -> tuple[InflightArea, int, int]:
@@ -309,4 +290,4 @@ class InflightArea:
         for region in self.regions:
             region.release()
         self.regions = []
-        self._mapping.close()
+        self._area.close()

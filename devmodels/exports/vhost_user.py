@@ -14,15 +14,18 @@ from typing import Final
 
 from devmodels.exports.vhost_channel import Channel, ProtocolError, RequestRefused
 from devmodels.exports.vhost_inflight import InflightArea
+from devmodels.exports.vhost_log import DirtyLogging
 from devmodels.exports.vhost_memory import FrontEndMemory, MemoryTableError, RegionInfo
-from devmodels.exports.vhost_vring import Vring, is_eventfd
+from devmodels.exports.vhost_vring import Notifier, Vring, is_eventfd
 from devmodels.protocols.vhost_user import (
     CONFIG,
     CONFIG_WRITABLE,
+    F_LOG_ALL,
     F_PROTOCOL_FEATURES,
     FLAG_NEED_REPLY,
     INFLIGHT,
     INFLIGHT_PADDED,
+    LOG,
     MAX_CONFIG,
     MAX_MEM_SLOTS,
     MAX_REGIONS,
@@ -32,6 +35,7 @@ from devmodels.protocols.vhost_user import (
     SINGLE_REGION,
     U64,
     VRING_ADDR,
+    VRING_F_LOG,
     VRING_INDEX_MASK,
     VRING_NO_FD,
     VRING_STATE,
@@ -47,6 +51,8 @@ log = logging.getLogger("devmodels.vhost-user")
 PROTOCOL_FEATURES = sum(1 << feature for feature in ProtocolFeature)
 """What is offered in GET_PROTOCOL_FEATURES."""
 
+_OWN_FEATURES = F_PROTOCOL_FEATURES | F_LOG_ALL
+"""Feature bits between the front end and us, which the device does not know."""
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 _SUCCESS = U64.pack(0)
 _FAILURE = U64.pack(1)
@@ -77,6 +83,7 @@ class Session:
         self._status = 0
         self._acknowledge = False
         self._inflight: InflightArea | None = None
+        self._logging = DirtyLogging(device.memory, device.name)
         self._reply_fd: int | None = None
         self._active = False
         self.vrings = [Vring(device, queue, self._memory, self._activate) for queue in device.queues]
@@ -86,6 +93,8 @@ class Session:
             Message.SET_OWNER: _ignore,
             Message.RESET_OWNER: _ignore,
             Message.SET_MEM_TABLE: self._set_mem_table,
+            Message.SET_LOG_BASE: self._set_log_base,
+            Message.SET_LOG_FD: self._set_log_fd,
             Message.SET_VRING_NUM: self._set_vring_num,
             Message.SET_VRING_ADDR: self._set_vring_addr,
             Message.SET_VRING_BASE: self._set_vring_base,
@@ -169,24 +178,27 @@ class Session:
     # --- features and status
 
     def _get_features(self, _payload: bytes, _fds: list[int]) -> bytes:
-        return U64.pack(self.device.device_features | F_PROTOCOL_FEATURES)
+        return U64.pack(self.device.device_features | _OWN_FEATURES)
 
     def _set_features(self, payload: bytes, _fds: list[int]) -> None:
         (value,) = U64.unpack_from(payload, 0)
         device = self.device
-        extra = value & ~(device.device_features | F_PROTOCOL_FEATURES)
+        extra = value & ~(device.device_features | _OWN_FEATURES)
         if extra:
             raise RequestRefused(f"features {extra:#x} were not offered")
         if any(vring.started for vring in self.vrings):
-            if value != self._features:
+            if (value ^ self._features) & ~F_LOG_ALL:
                 raise RequestRefused(f"features become {value:#x} while rings run with {self._features:#x}")
+            self._features = value
+            self._logging.want(bool(value & F_LOG_ALL))
             return
         self._features = value
         device.reset()
-        device.driver_features = value & ~F_PROTOCOL_FEATURES
+        device.driver_features = value & ~_OWN_FEATURES
         device.write_status(_RUNNING)
         if not device.status & Status.FEATURES_OK:
             raise RequestRefused(f"features {value:#x} do not go together")
+        self._logging.want(bool(value & F_LOG_ALL))
         if not value & F_PROTOCOL_FEATURES:
             for vring in self.vrings:
                 vring.enabled = True
@@ -255,6 +267,20 @@ class Session:
         for vring in self.vrings:
             vring.memory_changed()
 
+    # --- the dirty log
+
+    def _set_log_base(self, payload: bytes, fds: list[int]) -> bytes:
+        size, offset = LOG.unpack_from(payload, 0)
+        self._logging.set_base(fds[0], size, offset)
+        return _SUCCESS
+
+    def _set_log_fd(self, _payload: bytes, fds: list[int]) -> None:
+        if not is_eventfd(fds[0]):
+            raise RequestRefused("the log's descriptor is no eventfd")
+        if self._logging.notifier is not None:
+            self._logging.notifier.close()
+        self._logging.notifier = Notifier(fds.pop())
+
     # --- rings
 
     def _vring(self, index: int) -> Vring:
@@ -278,13 +304,16 @@ class Session:
         vring.update()
 
     def _set_vring_addr(self, payload: bytes, _fds: list[int]) -> None:
-        index, _flags, desc, used, available, _log = VRING_ADDR.unpack_from(payload, 0)
+        index, flags, desc, used, available, log_address = VRING_ADDR.unpack_from(payload, 0)
         vring = self._vring(index)
         parts = (desc, available, used)
         # Front ends send the addresses again when they switch the dirty log: the same ones are fine.
         if vring.started and parts != vring.parts:
             raise RequestRefused(f"vring {index} runs, and elsewhere")
-        vring.translate(parts)
+        _, _, used = vring.translate(parts)
+        self._logging.alias(
+            index, used, vring.device_area_size(), log_address if flags & VRING_F_LOG else None
+        )
         vring.parts = parts
         vring.update()
 
@@ -435,6 +464,7 @@ class Session:
     def _finished(self) -> None:
         self.device.on_reset = None
         self._track(None)
+        self._logging.close()
         self.device.driver_left()
         self._memory.clear()
         self._rest(self._ended)

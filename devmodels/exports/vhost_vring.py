@@ -18,6 +18,7 @@ from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.layout import EVENT_ALIGN, used_size
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.split import SplitRing
 
@@ -135,6 +136,10 @@ class Vring:
         if desc is None or driver is None or device is None:
             raise RequestRefused(f"ring parts at user {', '.join(map(hex, parts))} are not in shared memory")
         return desc, driver, device
+
+    def device_area_size(self) -> int:
+        """Bytes of the used ring, or of a packed ring's device event suppression."""
+        return EVENT_ALIGN if self._device.packed else used_size(self.num)
 
     def update(self) -> None:
         """Start the ring once everything is there; from then on follow what was changed."""

@@ -35,6 +35,12 @@ VRING_NO_FD = 0x100
 F_PROTOCOL_FEATURES = 1 << 30
 """VHOST_USER_F_PROTOCOL_FEATURES."""
 
+F_LOG_ALL = 1 << 26
+"""VHOST_F_LOG_ALL: writes to guest memory are logged."""
+
+VRING_F_LOG = 1
+"""Flag of SET_VRING_ADDR, VHOST_VRING_F_LOG: the used ring's writes are logged at the address given."""
+
 CONFIG_WRITABLE = 0
 """Flags of SET_CONFIG: the driver writes (1 would be live migration)."""
 
@@ -47,6 +53,8 @@ class Message(IntEnum):
     SET_OWNER = 3
     RESET_OWNER = 4
     SET_MEM_TABLE = 5
+    SET_LOG_BASE = 6
+    SET_LOG_FD = 7
     SET_VRING_NUM = 8
     SET_VRING_ADDR = 9
     SET_VRING_BASE = 10
@@ -74,6 +82,7 @@ class ProtocolFeature(IntEnum):
     """Protocol feature bits (numbers) that this project speaks."""
 
     MQ = 0
+    LOG_SHMFD = 1
     REPLY_ACK = 3
     CONFIG = 9
     INFLIGHT_SHMFD = 12
@@ -102,6 +111,7 @@ MEM_TABLE = Codec.ints(Struct("count" / Int32ul, "padding" / Int32ul))
 SINGLE_REGION = Codec.ints(Struct("padding" / Int64ul, "region" / _REGION))
 CONFIG = Codec.ints(Struct("offset" / Int32ul, "size" / Int32ul, "flags" / Int32ul))
 """Followed by `size` bytes of configuration space."""
+LOG = Codec.ints(Struct("size" / Int64ul, "offset" / Int64ul))
 INFLIGHT = Codec.ints(
     Struct("size" / Int64ul, "offset" / Int64ul, "num_queues" / Int16ul, "queue_size" / Int16ul)
 )
@@ -128,6 +138,8 @@ SHAPES: dict[int, Shape] = {
     Message.SET_OWNER: Shape(0),
     Message.RESET_OWNER: Shape(0),
     Message.SET_MEM_TABLE: Shape(None, 1, MAX_REGIONS),
+    Message.SET_LOG_BASE: Shape(LOG.size, 1, 1, answered=True),
+    Message.SET_LOG_FD: Shape(0, 1, 1),
     Message.SET_VRING_NUM: Shape(VRING_STATE.size),
     Message.SET_VRING_ADDR: Shape(VRING_ADDR.size),
     Message.SET_VRING_BASE: Shape(VRING_STATE.size),

@@ -31,6 +31,8 @@ SET_FEATURES = 2
 SET_OWNER = 3
 RESET_OWNER = 4
 SET_MEM_TABLE = 5
+SET_LOG_BASE = 6
+SET_LOG_FD = 7
 SET_VRING_NUM = 8
 SET_VRING_ADDR = 9
 SET_VRING_BASE = 10
@@ -60,8 +62,11 @@ REQUESTS = tuple(
 NEED_REPLY = 8
 NO_FD = 1 << 8
 
-MQ, REPLY_ACK, CONFIG, INFLIGHT, RESET, MEM_SLOTS, STATUS = (1 << bit for bit in (0, 3, 9, 12, 13, 15, 16))
+MQ, LOG, REPLY_ACK, CONFIG, INFLIGHT, RESET, MEM_SLOTS, STATUS = (
+    1 << bit for bit in (0, 1, 3, 9, 12, 13, 15, 16)
+)
 
+F_LOG_ALL = 1 << 26
 F_PROTOCOL = 1 << 30
 F_INDIRECT = 1 << 28
 F_EVENT_IDX = 1 << 29
@@ -197,9 +202,10 @@ class Ring:
         self.memory.bytes[self.desc : self.data] = bytes(self.data - self.desc)
         self.avail_idx = self.used_seen = 0
 
-    def addresses(self, index: int, user: int = USER_BASE) -> bytes:
-        """The payload of SET_VRING_ADDR."""
-        return struct.pack("<IIQQQQ", index, 0, user + self.desc, user + self.used, user + self.avail, 0)
+    def addresses(self, index: int, user: int = USER_BASE, *, log: int | None = None) -> bytes:
+        """The payload of SET_VRING_ADDR; `log` is where writes of the used ring are to be logged."""
+        parts = (user + self.desc, user + self.used, user + self.avail)
+        return struct.pack("<IIQQQQ", index, int(log is not None), *parts, log or 0)
 
     def add(self, guest: int = GUEST_BASE, *, readable: int | None = None) -> int:
         """Make one buffer available and return its head."""

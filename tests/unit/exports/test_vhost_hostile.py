@@ -22,6 +22,8 @@ GOOD: dict[int, bytes] = {
     fe.SET_OWNER: b"",
     fe.RESET_OWNER: b"",
     fe.SET_MEM_TABLE: table(region(0, SIZE, USER_BASE)),
+    fe.SET_LOG_BASE: struct.pack("<QQ", 4096, 0),
+    fe.SET_LOG_FD: b"",
     fe.SET_VRING_NUM: state(0, 8),
     fe.SET_VRING_ADDR: struct.pack("<IIQQQQ", 0, 0, USER_BASE, USER_BASE + 0x200, USER_BASE + 0x400, 0),
     fe.SET_VRING_BASE: state(0, 0),
@@ -50,6 +52,8 @@ NEEDED = dict.fromkeys(GOOD, 0) | {
     fe.SET_MEM_TABLE: 1,
     fe.ADD_MEM_REG: 1,
     fe.SET_INFLIGHT_FD: 1,
+    fe.SET_LOG_BASE: 1,
+    fe.SET_LOG_FD: 1,
     fe.SET_VRING_KICK: 1,
     fe.SET_VRING_CALL: 1,
     fe.SET_VRING_ERR: 1,
@@ -68,7 +72,7 @@ def test_every_request_is_here() -> None:
 @contextmanager
 def descriptors(front_end: fe.FrontEnd, request: int, count: int) -> Iterator[list[int]]:
     """`count` descriptors of the kind that the request wants."""
-    if request in EVENT_REQUESTS:
+    if request in (*EVENT_REQUESTS, fe.SET_LOG_FD):
         fds = [eventfd() for _ in range(count)]
     else:
         fds = [os.dup(front_end.memory.fd) for _ in range(count)]

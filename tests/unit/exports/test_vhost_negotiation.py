@@ -9,8 +9,8 @@ import pytest
 from . import frontend as fe
 from .frontend import Disconnected, World, state, u64
 
-OFFERED = fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PROTOCOL | 1 << 5
-PROTOCOL = fe.MQ | fe.REPLY_ACK | fe.CONFIG | fe.INFLIGHT | fe.RESET | fe.MEM_SLOTS | fe.STATUS
+OFFERED = fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PROTOCOL | fe.F_LOG_ALL | 1 << 5
+PROTOCOL = fe.MQ | fe.LOG | fe.REPLY_ACK | fe.CONFIG | fe.INFLIGHT | fe.RESET | fe.MEM_SLOTS | fe.STATUS
 
 
 def config(offset: int, size: int, data: bytes | None = None, flags: int = 0) -> bytes:
@@ -65,7 +65,7 @@ def test_features_that_were_not_offered_are_refused(world: World) -> None:
 
 def test_protocol_features_that_were_not_offered_end_the_connection(world: World) -> None:
     with world.front_end() as front_end:
-        front_end.send(fe.SET_PROTOCOL_FEATURES, u64(1 << 1))
+        front_end.send(fe.SET_PROTOCOL_FEATURES, u64(1 << 2))
         assert not front_end.connected
 
 

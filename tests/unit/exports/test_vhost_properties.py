@@ -28,7 +28,14 @@ longs = st.one_of(
     small,
     st.integers(0, 2**64 - 1),
     st.sampled_from([SIZE, SIZE // 2, GUEST_BASE, USER_BASE, USER_BASE + SIZE // 2, 2**64 - SIZE]),
-    st.sampled_from([fe.F_PROTOCOL | fe.F_VERSION_1, fe.F_VERSION_1, fe.F_EVENT_IDX | fe.F_VERSION_1]),
+    st.sampled_from(
+        [
+            fe.F_PROTOCOL | fe.F_VERSION_1,
+            fe.F_LOG_ALL | fe.F_VERSION_1,
+            fe.F_VERSION_1,
+            fe.F_EVENT_IDX | fe.F_VERSION_1,
+        ]
+    ),
 )
 user_addresses = st.one_of(longs, st.integers(0, 63).map(lambda n: USER_BASE + 64 * n))
 descriptor_kinds = st.lists(
@@ -70,8 +77,10 @@ configs = st.builds(
     st.binary(max_size=64),
 )
 addresses = st.builds(
-    lambda index, desc, used, avail: struct.pack("<IIQQQQ", index, 0, desc, used, avail, 0),
+    lambda index, flags, log, desc, used, avail: struct.pack("<IIQQQQ", index, flags, desc, used, avail, log),
     indices,
+    st.sampled_from([0, 0, 1]),
+    longs,
     user_addresses,
     user_addresses,
     user_addresses,
@@ -94,6 +103,11 @@ PAYLOADS: dict[int, st.SearchStrategy[bytes]] = dict.fromkeys(fe.REQUESTS, st.ju
     fe.SET_VRING_ERR: ring_u64s,
     fe.GET_CONFIG: configs,
     fe.SET_CONFIG: configs,
+    fe.SET_LOG_BASE: st.builds(
+        lambda size, offset: struct.pack("<QQ", size, offset),
+        st.sampled_from([0, 8, 4096, SIZE, 2**64 - 8]),
+        st.sampled_from([0, 8, SIZE - 4096, 2**64 - 8]),
+    ),
     fe.GET_INFLIGHT_FD: inflights,
     fe.SET_INFLIGHT_FD: inflights,
 }
@@ -122,7 +136,9 @@ def fitting_kinds(request: int, payload: bytes) -> list[str]:
     """The descriptors that belong to a message."""
     if request == fe.SET_MEM_TABLE:
         return ["memory"] * struct.unpack_from("<I", payload)[0]
-    if request in (fe.ADD_MEM_REG, fe.SET_INFLIGHT_FD):
+    if request == fe.SET_LOG_FD:
+        return ["event"]
+    if request in (fe.ADD_MEM_REG, fe.SET_INFLIGHT_FD, fe.SET_LOG_BASE):
         return ["memory"]
     if request in (fe.SET_VRING_KICK, fe.SET_VRING_CALL, fe.SET_VRING_ERR):
         return [] if payload[1] & 1 else ["event"]
