@@ -9,7 +9,9 @@ import pytest
 from . import frontend as fe
 from .frontend import Disconnected, World, state, u64
 
-OFFERED = fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PROTOCOL | fe.F_LOG_ALL | 1 << 5
+OFFERED = (
+    fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PACKED | fe.F_PROTOCOL | fe.F_LOG_ALL | 1 << 5
+)
 PROTOCOL = fe.MQ | fe.LOG | fe.REPLY_ACK | fe.CONFIG | fe.INFLIGHT | fe.RESET | fe.MEM_SLOTS | fe.STATUS
 
 
