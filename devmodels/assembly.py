@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from mmap import mmap
 from types import TracebackType
 
-from devmodels.blockbackend import BlockBackend, BlockNode, open_node
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph
+from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.machine import Machine
@@ -34,7 +35,7 @@ FIRST_FREE_SLOT = 1
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
-    `backends` and `nodes` go by node name, `devices` by device id.
+    `graph` has the block nodes; `backends` go by node name, `devices` by device id.
     """
 
     def __init__(
@@ -53,18 +54,13 @@ class Assembly:
         self.violations = violations
         self.run_state = RunState()
         self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
-        self.nodes: dict[str, BlockNode] = {}
+        self.graph = Graph(context)
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
         """Open a block node, as `-blockdev` does."""
-        node = open_node(options, self.context)
-        if node.node_name in self.nodes:
-            node.close()
-            raise OptionError(f"node name {node.node_name!r} is taken")
-        self.nodes[node.node_name] = node
-        return node
+        return self.graph.add(options)
 
     def add_device(self, options: Mapping[str, object]) -> VirtioPci | VirtioMmio:
         """Make a device and plug it, as `-device` does."""
@@ -89,6 +85,7 @@ class Assembly:
         try:
             self.machine.plug(function, slot, number)
         except ValueError as error:
+            backend.close()
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
         self.devices[backend.name] = function
@@ -108,6 +105,7 @@ class Assembly:
         try:
             self.machine.plug_mmio(device, address, irq)
         except ValueError as error:
+            backend.close()
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
         self.devices[backend.name] = device
@@ -116,15 +114,18 @@ class Assembly:
     def _backend(self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, name: str) -> BlockBackend:
         """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""
         driver, drive = options.driver, options.drive
-        node = self.nodes.get(drive)
+        node = self.graph.nodes.get(drive)
         if node is None:
-            known = ", ".join(sorted(self.nodes)) or "none"
+            known = ", ".join(sorted(self.graph.nodes)) or "none"
             raise OptionError(f"device {driver}: no drive {drive!r}; the nodes are: {known}")
         if drive in self.backends:
             raise OptionError(f"device {driver}: drive {drive!r} is in use")
         if name in self.devices:
             raise OptionError(f"device id {name!r} is taken")
-        return BlockBackend(node, name=name, run_state=self.run_state, read_only=node.read_only)
+        try:
+            return BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
+        except PermissionConflictError as error:
+            raise OptionError(f"device {driver}: {error}") from None
 
     def _mmio_place(self, options: VirtioBlkMmioOptions) -> tuple[int, int]:
         """Address and interrupt line of an MMIO device."""
@@ -169,9 +170,7 @@ class Assembly:
 
     def close(self) -> None:
         """Give everything up. Idempotent."""
-        for node in self.nodes.values():
-            node.close()
-        self.nodes.clear()
+        self.graph.close()
         if self._owns_memory:
             for region in self.memory.regions:
                 self.memory.remove(region)

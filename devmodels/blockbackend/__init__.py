@@ -1,6 +1,7 @@
 """One block layer under every device: requests, nodes, and the backend between them and the device."""
 
 from devmodels.blockbackend.backend import BlockBackend
+from devmodels.blockbackend.graph import Graph, GraphError
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError
@@ -14,6 +15,8 @@ __all__ = [
     "BlockOptionError",
     "BlockStats",
     "Flags",
+    "Graph",
+    "GraphError",
     "Op",
     "Request",
     "open_node",

@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 
-from devmodels.blockbackend.fitting import Fitting
+from devmodels.blockbackend.drain import Section
+from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.stats import BlockStats
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
@@ -28,7 +30,6 @@ from devmodels.trace import EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Request], Coro[None]]
 Read = tuple[int, Sequence[memoryview], int]
 """Offset, vectors and their length together."""
 
@@ -59,7 +60,8 @@ class BlockBackend:
     """A device's disk: `node` with this device's policy and statistics.
 
     `in_flight` holds every request between `submit` and its completion, in order of submission, those that are held
-    back included.  `read_only` forbids this device what `node` may allow.
+    back included.  `read_only` forbids this device what `node` may allow; `shared` is what other users of the node may
+    do.  PermissionConflictError where the node's users would exclude each other.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class BlockBackend:
         run_state: RunState | None = None,
         write_cache: bool = True,
         read_only: bool = False,
+        shared: Perm = Perm.ALL,
     ) -> None:
         self.node = node
         self.name = name or node.node_name
         self.context = node.context
         self.read_only = read_only or node.read_only
+        used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
         self.stats = BlockStats()
         self.trace: Tracer | None = None
         self.in_flight: dict[Request, None] = {}
@@ -90,10 +94,44 @@ class BlockBackend:
         self._batch_depth = 0
         self._quiesced = 0
         self._idle: Event | None = None
+        self._closed = False
         self._resize_listeners: list[Callable[[int], None]] = []
+        self._shown = node.size, node.can_unmap
+        self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
         if run_state is not None:
             run_state.add_listener(self._run_state_changed)
         self._configure()
+
+    # --- its place in the graph
+
+    @property
+    def description(self) -> str:
+        """What messages call it."""
+        return f"backend {self.name!r}"
+
+    def child_changed(self, edge: Edge) -> None:
+        """Another node is the disk now, or the node is another one than before."""
+        self.node = edge.node
+        self._configure()
+        shown = self.node.size, self.node.can_unmap
+        if shown != self._shown:
+            self._shown = shown
+            for listener in list(self._resize_listeners):
+                listener(self.node.size)
+
+    def cover(self, section: Section) -> None:
+        """The disk is in a drained section: requests wait."""
+        section.quiet(self)
+
+    def quiesce(self) -> None:
+        """Begin no request until `unquiesce` has been called as often."""
+        self._quiesced += 1
+        self._set_aside(_QUIESCED, True)
+
+    def unquiesce(self) -> None:
+        """Let requests go on."""
+        self._quiesced -= 1
+        self._set_aside(_QUIESCED, self._quiesced > 0)
 
     # --- what the device asks
 
@@ -227,19 +265,15 @@ class BlockBackend:
 
     def _configure(self) -> None:
         """Set the table of handlers, so that a request pays only for what is switched on."""
-        limits = self.node.limits
-        fits = limits.request_alignment == 1 and not limits.max_transfer
-        self._plain = fits
-        to = self.node if fits else Fitting(self.node)
-        flush = self.node.flush
-        handlers: list[Handler] = [to.read, to.write, flush, to.discard, to.write_zeroes, to.secure_erase]
+        handlers = list(self.edge.handlers)
+        self._plain = self.edge.plain
         if self.read_only:
             for op in _WRITES:
                 handlers[op] = self._refuse
             handlers[Op.FLUSH] = self._nothing
         elif not self._write_cache:
-            handlers[Op.WRITE] = partial(self._through, to.write)
-            handlers[Op.WRITE_ZEROES] = partial(self._through, to.write_zeroes)
+            handlers[Op.WRITE] = partial(self._through, self.edge.write)
+            handlers[Op.WRITE_ZEROES] = partial(self._through, self.edge.write_zeroes)
         self._handlers = handlers
 
     async def _refuse(self, _request: Request) -> None:
@@ -344,29 +378,27 @@ class BlockBackend:
 
     def activate(self) -> None:
         """The device begins to work; OSError where somebody else's use of the image rules that out."""
-        self.node.activate(self, write=not self.read_only)
+        self.edge.set_active(True, write=not self.read_only)
 
     async def inactivate(self) -> None:
         """The device rests, all its requests are done: flush, so that another user, elsewhere even, may go on."""
         if not self.read_only:
             try:
-                await self.node.flush(Request(Op.FLUSH, 0, 0))
+                await self.edge.flush(Request(Op.FLUSH, 0, 0))
             except OSError as error:
                 logger.warning("%s: cannot flush before resting: %s", self.name, error.strerror or error)
-        self.node.inactivate(self)
+        self.edge.set_active(False, write=False)
 
     # --- size
 
     def add_resize_listener(self, listener: Callable[[int], None]) -> None:
         """Call `listener(size)` after each change of the disk's size."""
-        self.node.resize_listeners.append(listener)
         self._resize_listeners.append(listener)
 
     def remove_resize_listener(self, listener: Callable[[int], None]) -> None:
         """Call `listener` no longer.  Idempotent."""
         if listener in self._resize_listeners:
             self._resize_listeners.remove(listener)
-            self.node.resize_listeners.remove(listener)
 
     async def resize(self, size: int) -> None:
         """Make the disk `size` bytes long (a multiple of 512); OSError where the node cannot.
@@ -377,20 +409,19 @@ class BlockBackend:
             raise OSError(errno.EINVAL, f"a disk of {size} bytes: expected a multiple of 512")
         if self.read_only:
             raise OSError(errno.EPERM, "read-only")
-        self._quiesced += 1
-        self._set_aside(_QUIESCED, True)
+        self.quiesce()
         try:
             async with self.node.resizing:
                 await self.drain()
                 await self.node.truncate(size)
         finally:
-            self._quiesced -= 1
-            self._set_aside(_QUIESCED, self._quiesced > 0)
+            self.unquiesce()
 
     def close(self) -> None:
         """Leave node and run state, which stay open.  Idempotent."""
         if self._run_state is not None:
             self._run_state.remove_listener(self._run_state_changed)
-        for listener in self._resize_listeners:
-            self.node.resize_listeners.remove(listener)
         self._resize_listeners.clear()
+        if not self._closed:
+            self._closed = True
+            self.edge.close()

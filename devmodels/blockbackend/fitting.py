@@ -8,10 +8,13 @@ write to such a node holds its range.  A longer request than the node takes goes
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.vectors import ZEROES, window
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Awaitable[None]]
 

@@ -1,17 +1,20 @@
-"""What a block driver is to those above it: a node with a name, a size, limits and five kinds of request."""
+"""What a block driver is to those above it: a node with a name, a size, limits, children and six kinds of request."""
 
 from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from devmodels.blockbackend import permissions
+from devmodels.blockbackend.drain import Section
+from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import RangeLock
-from devmodels.blockbackend.request import Flags, Op, Request
-from devmodels.blockbackend.vectors import is_zero
+from devmodels.blockbackend.request import Op, Request
 from devmodels.iocontext import IoContext, Lock
 
 SECTOR = 512
@@ -43,9 +46,12 @@ class BlockNode:
     """One node.  A driver derives from it and overrides the requests that it can serve.
 
     The request methods are coroutines that await only what the context offers.  They take the whole `Request`, fill or
-    read its `vectors`, honour its `flags` (`FUA`: return only when the data is stable; `MAY_UNMAP` where the node was
-    opened with `discard=unmap`) and raise `OSError` with its errno on failure.  They do not touch `request.error` nor
-    call `request.done`: that is for BlockBackend, which also has checked bounds, permissions and alignment.
+    read its `vectors`, honour its `flags` (`FUA`: return only when the data is stable; `MAY_UNMAP`) and raise `OSError`
+    with its errno on failure.  They do not touch `request.error` nor call `request.done`: that is for BlockBackend.
+    Bounds have been checked before, and the edge that leads here has seen to `limits`, `discard` and `detect-zeroes`.
+
+    `children` are this node's edges to nodes below it, by option name; `parents` are the edges that lead here.  `kept`:
+    who has opened it keeps it until `close`; one nested in another node's options ends with its last user.
     """
 
     Options: ClassVar[type[NodeOptions]] = NodeOptions
@@ -59,13 +65,58 @@ class BlockNode:
         self.limits = BlockLimits()
         self.ranges = RangeLock(context)
         self.resizing = Lock(context)
-        self.resize_listeners: list[Callable[[int], None]] = []
+        self.children: dict[str, Edge] = {}
+        self.parents: list[Edge] = []
+        self.sections: list[Section] = []
+        self.kept = True
+        self.closed = False
+        self.names: dict[str, BlockNode] = {}
+        """Where it is entered by its name."""
         self._users: dict[object, bool] = {}
 
     @classmethod
-    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
-        """Open what `options` (of type `cls.Options`) name; BlockOptionError or OSError where it cannot be."""
+    def open(cls, options: NodeOptions, context: IoContext, children: Mapping[str, BlockNode]) -> BlockNode:
+        """Open what `options` (of type `cls.Options`) name; BlockOptionError or OSError where it cannot be.
+
+        `children` are the nodes for the options of type `NodeRef`, already open, by option name.
+        """
         raise NotImplementedError
+
+    # --- the graph
+
+    @property
+    def description(self) -> str:
+        """What messages call it."""
+        return f"node {self.node_name!r}"
+
+    @property
+    def references(self) -> int:
+        """How many want this node: its parents, and who has opened it."""
+        return len(self.parents) + self.kept
+
+    def attach(self, name: str, node: BlockNode, role: Role) -> Edge:
+        """Make `node` a child; the edge returned takes requests for it."""
+        edge = self.children[name] = Edge(self, name, role, node, Use(Perm.NONE, Perm.ALL))
+        permissions.refresh([self])
+        return edge
+
+    def child_permissions(self, edge: Edge, use: Use) -> Use:
+        """What this node does with the child at `edge` and shares, where its own users together are `use`."""
+        return permissions.child_permissions(edge.role, self.read_only, use)
+
+    def child_changed(self, edge: Edge) -> None:
+        """The child at `edge` is another node now, or has got another size."""
+
+    def changed(self) -> None:
+        """Size, limits or options are other than before: tell everybody above."""
+        for edge in list(self.parents):
+            edge.bind()
+            edge.user_object.child_changed(edge)
+
+    def _resized(self, size: int) -> None:
+        """The node has got another size."""
+        self.size = size
+        self.changed()
 
     # --- who uses it (a node opened with `active` is a user of itself)
 
@@ -84,7 +135,54 @@ class BlockNode:
             self._use(read=bool(self._users), write=any(self._users.values()))
 
     def _use(self, *, read: bool, write: bool) -> None:
-        """Protect the image for all users together; OSError, and nothing changed, where that cannot be."""
+        """Protect the image for all users together; OSError, and nothing changed, where that cannot be.
+
+        A node with children is a user of theirs.
+        """
+        before = [(edge, edge.active) for edge in self.children.values()]
+        try:
+            for edge, _ in before:
+                writes = bool(edge.use.used & permissions.CHANGES) and write
+                edge.set_active(read, write=writes)
+        except OSError:
+            for edge, active in before:
+                edge.set_active(active is not None, write=bool(active))
+            raise
+
+    # --- drained sections
+
+    def cover(self, section: Section) -> None:
+        """Nothing is to run here, nor above, while `section` lasts."""
+        if section in self.sections:
+            return
+        self.sections.append(section)
+        section.nodes.append(self)
+        for edge in self.parents:
+            edge.user_object.cover(section)
+
+    def drain_begin(self) -> None:
+        """Requests that this node keeps waiting - for its own reasons, not for others - go on at once from now on."""
+
+    def drain_end(self) -> None:
+        """Keep requests waiting again.  Called as often as `drain_begin`."""
+
+    def close(self) -> None:
+        """Give up what the node holds, and children that nobody else uses.  Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.kept = False
+        if self.names.get(self.node_name) is self:
+            del self.names[self.node_name]
+        children, self.children = self.children, {}
+        for edge in children.values():
+            edge.close()
+        self._close()
+
+    def _close(self) -> None:
+        """Give up what the driver holds.  Called once."""
+
+    # --- requests
 
     @property
     def can_unmap(self) -> bool:
@@ -124,24 +222,3 @@ class BlockNode:
     async def truncate(self, size: int) -> None:  # noqa: ARG002
         """Make the node `size` bytes long; what is new reads as zeroes."""
         raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")
-
-    def close(self) -> None:
-        """Give up what the node holds.  Idempotent."""
-
-    def _resized(self, size: int) -> None:
-        """The node has got another size: tell everybody who asked."""
-        self.size = size
-        for listener in list(self.resize_listeners):
-            listener(size)
-
-    def _as_zeroes(self, request: Request) -> Request | None:
-        """With `detect-zeroes`: the zero-writing request that does the same as this write, else None.
-
-        A guest that changes its buffer meanwhile gets what was in it at some moment, as with any write.
-        """
-        if self.options.detect_zeroes == "off" or not request.length or not is_zero(request.vectors):
-            return None
-        flags = request.flags
-        if self.options.detect_zeroes == "unmap":
-            flags |= Flags.MAY_UNMAP
-        return request.derive(request.offset, request.length, op=Op.WRITE_ZEROES, flags=flags)

@@ -1,32 +1,108 @@
-"""From options to a node: the registry of drivers."""
+"""From options to nodes: a node with its children, nested in its options or referred to by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from devmodels.blockbackend import options as block_options
-from devmodels.blockbackend.drivers.file import FileNode
-from devmodels.blockbackend.drivers.memory import MemoryNode
-from devmodels.blockbackend.drivers.null import NullNode
 from devmodels.blockbackend.node import BlockNode
-from devmodels.blockbackend.options import BlockOptionError
+from devmodels.blockbackend.options import BlockOptionError, child_names, shown
+from devmodels.blockbackend.permissions import PermissionConflictError
+from devmodels.blockbackend.registry import driver_of
 from devmodels.iocontext import IoContext
 
-DRIVERS: dict[str, type[BlockNode]] = {"file": FileNode, "memory": MemoryNode, "null-co": NullNode}
-"""Driver name to class; `driver` in a node's options is looked up here."""
+MAX_DEPTH = 100
+"""How deep nodes may be nested in one another."""
 
 
-def open_node(options: Mapping[str, object] | str, context: IoContext) -> BlockNode:
+def open_node(
+    options: Mapping[str, object] | str, context: IoContext, nodes: dict[str, BlockNode] | None = None
+) -> BlockNode:
     """Open the node that `options` describe: a mapping, or the same as JSON text, as QEMU's `-blockdev` takes them.
 
-    Raises BlockOptionError, whose text is one line, where an option is wrong or what it names cannot be opened.
+    A child that is given by its options is opened with it, one that is given by name is found in `nodes`; what has
+    been opened is entered there.  Raises BlockOptionError, whose text is one line, where an option is wrong or what it
+    names cannot be opened; then nothing has been.
     """
     given = block_options.decode(options) if isinstance(options, str) else options
-    names = ", ".join(f'"{name}"' for name in sorted(DRIVERS))
-    if "driver" not in given:
-        raise BlockOptionError(f"$.driver: missing; expected one of {names}")
-    name = given["driver"]
-    driver = DRIVERS.get(name) if isinstance(name, str) else None
-    if driver is None:
-        raise BlockOptionError(f"$.driver: {block_options.shown(name)} is given; expected one of {names}")
-    return driver.open(block_options.check(given, driver.Options), context)
+    known = {} if nodes is None else nodes
+    opened: list[BlockNode] = []
+    try:
+        return _open(given, context, known, opened, 0)
+    except BaseException:
+        for node in reversed(opened):
+            node.close()
+        raise
+
+
+def _open(
+    given: Mapping[str, object],
+    context: IoContext,
+    nodes: dict[str, BlockNode],
+    opened: list[BlockNode],
+    depth: int,
+) -> BlockNode:
+    driver = driver_of(given)
+    options = block_options.check(given, driver.Options)
+    children: dict[str, BlockNode] = {}
+    for name in child_names(driver.Options):
+        child = getattr(options, name.replace("-", "_"))
+        if child is None:
+            continue
+        try:
+            if isinstance(child, str):
+                children[name] = _named(child, context, nodes)
+            elif depth == MAX_DEPTH:
+                raise BlockOptionError(f"$: more than {MAX_DEPTH} nodes in one another")
+            else:
+                children[name] = _open(inherited(child, options), context, nodes, opened, depth + 1)
+        except BlockOptionError as error:
+            raise BlockOptionError(f"$.{name}{str(error).removeprefix('$')}") from None
+    if options.node_name in nodes:
+        raise BlockOptionError(
+            f"$.node-name: {shown(options.node_name)} is given; a node of that name is there"
+        )
+    edges = {child: list(child.parents) for child in children.values()}
+    try:
+        node = driver.open(options, context, children)
+    except BaseException as error:
+        for child, parents in edges.items():
+            # A driver that gives up half-way holds nothing.
+            child.parents[:] = parents
+        if isinstance(error, PermissionConflictError):
+            raise BlockOptionError(f"$: {error}") from None
+        raise
+    node.kept = depth == 0
+    node.names = nodes
+    nodes[node.node_name] = node
+    opened.append(node)
+    return node
+
+
+def _named(name: str, context: IoContext, nodes: Mapping[str, BlockNode]) -> BlockNode:
+    node = nodes.get(name)
+    if node is None:
+        known = ", ".join(map(shown, sorted(nodes))) or "the options of a node"
+        raise BlockOptionError(f"$: {shown(name)} is given; expected {known}")
+    if node.context is not context:
+        raise BlockOptionError(f"$: {shown(name)} is given; it belongs to another context")
+    return node
+
+
+def inherited(child: Mapping[str, object], parent: block_options.NodeOptions) -> dict[str, object]:
+    """The options of a child nested in `parent`'s: what is not said is as with the parent, as in QEMU.
+
+    Discards are passed on as far as the parent lets them through.
+    """
+    out: dict[str, object] = {
+        "read-only": parent.read_only,
+        "discard": "unmap",
+        "active": parent.active,
+        **child,
+    }
+    if parent.force_share and out["read-only"] is True:
+        out.setdefault("force-share", True)
+    cache = out.get("cache", {})
+    if isinstance(cache, Mapping):
+        out["cache"] = {"direct": parent.cache.direct, "no-flush": parent.cache.no_flush, **cache}
+    return out

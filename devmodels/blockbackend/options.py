@@ -7,7 +7,7 @@ where (`$.cache.direct`), what was given, what was expected.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -25,6 +25,12 @@ NodeName = Annotated[
         description="a letter and then up to 30 letters, digits, '-', '.', '_'",
     ),
 ]
+
+NodeRef = Annotated[
+    dict[str, object] | str,
+    msgspec.Meta(description="the options of a node, or the name of one"),
+]
+"""An option that is a child; the option's name is the child's."""
 
 N = TypeVar("N", bound="NodeOptions")
 
@@ -58,6 +64,15 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     active: bool = True
 
 
+def child_names(schema: type[msgspec.Struct]) -> list[str]:
+    """The options that are children, as the user writes them."""
+    return [
+        field.encode_name
+        for field in msgspec.structs.fields(schema)
+        if field.type == NodeRef or NodeRef in get_args(field.type)
+    ]
+
+
 def decode(text: str) -> dict[str, object]:
     """The mapping in a JSON text; BlockOptionError where it is none."""
     try:
@@ -81,4 +96,15 @@ def check(given: Mapping[str, object], schema: type[N]) -> N:
     return options
 
 
-__all__ = ["BlockOptionError", "CacheOptions", "NodeName", "NodeOptions", "Size", "check", "decode", "shown"]
+__all__ = [
+    "BlockOptionError",
+    "CacheOptions",
+    "NodeName",
+    "NodeOptions",
+    "NodeRef",
+    "Size",
+    "check",
+    "child_names",
+    "decode",
+    "shown",
+]

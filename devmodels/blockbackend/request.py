@@ -28,14 +28,19 @@ class Flags(IntFlag):
     MAY_UNMAP = 2
 
 
-HAS_FUA = tuple(bool(Flags(n) & Flags.FUA) for n in range(4))
+_ALL = [Flags(n) for n in range(4)]
+
+HAS_FUA = tuple(bool(flags & Flags.FUA) for flags in _ALL)
 """Whether `FUA` is set, by flags: an index costs a twentieth of an enumeration's `&`."""
 
-HAS_MAY_UNMAP = tuple(bool(Flags(n) & Flags.MAY_UNMAP) for n in range(4))
+HAS_MAY_UNMAP = tuple(bool(flags & Flags.MAY_UNMAP) for flags in _ALL)
 """Whether `MAY_UNMAP` is set, by flags."""
 
-WITH_FUA = tuple(Flags(n) | Flags.FUA for n in range(4))
+WITH_FUA = tuple(flags | Flags.FUA for flags in _ALL)
 """The same flags with `FUA`, by flags."""
+
+WITHOUT_MAY_UNMAP = tuple(flags & ~Flags.MAY_UNMAP for flags in _ALL)
+"""The same flags without `MAY_UNMAP`, by flags."""
 
 
 class Request:

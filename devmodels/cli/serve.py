@@ -9,8 +9,8 @@ import socket
 import sys
 from types import FrameType, TracebackType
 
-from devmodels.blockbackend import BlockNode, BlockOptionError, open_node
-from devmodels.blockbackend.opening import DRIVERS
+from devmodels.blockbackend import BlockOptionError, Graph
+from devmodels.blockbackend.registry import coerce
 from devmodels.conformance import Profile
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
@@ -64,33 +64,31 @@ class Server:
     def __init__(self, *, poll_max_ns: int, strict: bool) -> None:
         self._signals = Signals()
         self._profile = Profile.STRICT if strict else Profile.LENIENT
-        self._nodes: dict[str, BlockNode] = {}
         self._exports: dict[str, VhostUserServer] = {}
         self._stopping = False
         self.context = IoContext.wall()
         self.context.poll_max_ns = poll_max_ns
+        self._graph = Graph(self.context)
         self.context.watch(self._signals.fileno(), select.EPOLLIN, lambda _events: self.stop())
 
     def add_blockdev(self, text: str) -> None:
         """Open a block node; OptionError where it cannot be."""
         what = "--blockdev"
         options = decode(text, None, what=what)
-        driver = DRIVERS.get(str(options.get("driver")))
-        if driver is not None:
-            options = decode(text, driver.Options, what=what)
+        if not text.lstrip().startswith("{"):
+            options = coerce(options)
         name = options.get("node-name")
         if name is None:
             raise OptionError(f"{what}: node-name: missing; expected a name for exports to refer to")
         what = f"{what} {shown(name)}"
         # Images are in use only while a guest's rings run: two daemons can hand one over.
         options.setdefault("active", False)
-        if name in self._nodes:
+        if name in self._graph.nodes:
             raise OptionError(f"{what}: node-name: given to two nodes; expected a name of its own")
         try:
-            node = open_node(options, self.context)
+            self._graph.add(options)
         except BlockOptionError as error:
             raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
-        self._nodes[node.node_name] = node
 
     def add_export(self, text: str) -> None:
         """Start an export; OptionError where it cannot be."""
@@ -105,9 +103,9 @@ class Server:
         checked = convert(options, VhostUserBlkOptions, what=what)
         if checked.id in self._exports:
             raise OptionError(f"{what}: id: given to two exports; expected an id of its own")
-        node = self._nodes.get(checked.node_name)
+        node = self._graph.nodes.get(checked.node_name)
         if node is None:
-            known = ", ".join(map(shown, sorted(self._nodes))) or "a node, and there is none"
+            known = ", ".join(map(shown, sorted(self._graph.nodes))) or "a node, and there is none"
             raise OptionError(f"{what}: node-name: {shown(checked.node_name)} is given; expected {known}")
         if checked.writable and node.read_only:
             raise OptionError(f"{what}: writable: on, but node {shown(checked.node_name)} is read-only")
@@ -131,8 +129,7 @@ class Server:
         for export in self._exports.values():
             export.close()
         self.context.run_until_idle()
-        for node in self._nodes.values():
-            node.close()
+        self._graph.close()
         self.context.close()
         self._signals.close()
 

@@ -11,7 +11,7 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
@@ -70,14 +70,18 @@ class FileNode(BlockNode):
         self._inline = options.aio == "sync"
         # tmpfs knows no RWF_NOWAIT and needs none.
         self._nowait = 0 if self._inline or linux.in_memory(fd) else os.RWF_NOWAIT
-        self._unmap = options.discard == "unmap"
         self._no_flush = options.cache.no_flush
         self._locks = _locks(fd, options)
         self._lost_writes = 0
         """The errno of a failed write-back: the page cache may claim to be clean, so no later flush can succeed."""
 
     @classmethod
-    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
+    def open(
+        cls,
+        options: NodeOptions,
+        context: IoContext,
+        children: Mapping[str, BlockNode],  # noqa: ARG003
+    ) -> BlockNode:
         """Open the image, and lock it where it is active from the beginning; BlockOptionError where that fails."""
         assert isinstance(options, FileOptions)
         fd = _open(options)
@@ -129,7 +133,7 @@ class FileNode(BlockNode):
             raise BlockOptionError(f'$.aio: "io_uring" is given; {error.strerror}') from None
         return _UringFileNode
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Give up the image and its locks, once workers are done with it."""
         self._fd = -1
         self._descriptor.close()
@@ -142,7 +146,7 @@ class FileNode(BlockNode):
     @property
     def can_unmap(self) -> bool:
         """With `discard=unmap`, on a file system that can punch holes."""
-        return self._unmap
+        return self.options.discard == "unmap"
 
     # --- reading
 
@@ -186,10 +190,7 @@ class FileNode(BlockNode):
 
     async def write(self, request: Request) -> None:
         """Write; with FUA through to stable storage."""
-        if (zeroes := self._as_zeroes(request)) is not None:
-            await self.write_zeroes(zeroes)
-        else:
-            await self._write(request.vectors, request.offset, HAS_FUA[request.flags])
+        await self._write(request.vectors, request.offset, HAS_FUA[request.flags])
 
     async def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
         if not fua or self._no_flush:
@@ -244,8 +245,8 @@ class FileNode(BlockNode):
     # --- allocation
 
     async def discard(self, request: Request) -> None:
-        """With `discard=unmap`: punch a hole, where the file system can."""
-        if self._unmap and request.length:
+        """Punch a hole, where the file system can."""
+        if request.length:
             await self._blocking(partial(self._discard, request.offset, request.length))
 
     def _discard(self, offset: int, length: int) -> None:
@@ -257,7 +258,7 @@ class FileNode(BlockNode):
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero a range: by a hole where that is allowed, by allocated zeroes, or by writing them."""
-        unmap = self._unmap and HAS_MAY_UNMAP[request.flags]
+        unmap = HAS_MAY_UNMAP[request.flags]
         if request.length:
             await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap))
             if HAS_FUA[request.flags] and not self._no_flush:

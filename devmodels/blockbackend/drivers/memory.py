@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
@@ -37,7 +37,6 @@ class MemoryNode(BlockNode):
     def __init__(self, options: MemoryOptions, context: IoContext) -> None:
         super().__init__(options, context, -(-options.size // SECTOR) * SECTOR)
         self.limits = BlockLimits(pdiscard_alignment=mmap.PAGESIZE)
-        self._unmap = options.discard == "unmap"
         self._pages = mmap.mmap(-1, max(self.size, 1), _FLAGS)
         self._view = memoryview(self._pages)
         self._written = mmap.mmap(-1, self._chunks(self.size), _FLAGS)
@@ -48,7 +47,12 @@ class MemoryNode(BlockNode):
         return (size >> CHUNK_SHIFT) + 1
 
     @classmethod
-    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
+    def open(
+        cls,
+        options: NodeOptions,
+        context: IoContext,
+        children: Mapping[str, BlockNode],  # noqa: ARG003
+    ) -> BlockNode:
         """A new disk of zeroes; BlockOptionError where the host has no room for it."""
         assert isinstance(options, MemoryOptions)
         try:
@@ -76,9 +80,6 @@ class MemoryNode(BlockNode):
 
     async def write(self, request: Request) -> None:
         """Copy in."""
-        if (zeroes := self._as_zeroes(request)) is not None:
-            await self.write_zeroes(zeroes)
-            return
         view = self._view
         at = request.offset
         first, last = at >> CHUNK_SHIFT, (at + request.length) >> CHUNK_SHIFT
@@ -89,9 +90,8 @@ class MemoryNode(BlockNode):
             at = end
 
     async def discard(self, request: Request) -> None:
-        """With `discard=unmap`: give the range's whole pages back (they read as zeroes)."""
-        if self._unmap:
-            self._release(request.offset, request.offset + request.length)
+        """Give the range's whole pages back (they read as zeroes)."""
+        self._release(request.offset, request.offset + request.length)
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero the range by giving its pages back: a page of its own would hold the same and say no more."""
@@ -145,7 +145,7 @@ class MemoryNode(BlockNode):
             self._view = memoryview(self._pages)
         self._resized(size)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Free the memory."""
         self._view.release()
         self._pages.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -33,7 +33,12 @@ class NullNode(BlockNode):
         self._read_zeroes = options.read_zeroes
 
     @classmethod
-    def open(cls, options: NodeOptions, context: IoContext) -> BlockNode:
+    def open(
+        cls,
+        options: NodeOptions,
+        context: IoContext,
+        children: Mapping[str, BlockNode],  # noqa: ARG003
+    ) -> BlockNode:
         """A new disk of nothing."""
         assert isinstance(options, NullOptions)
         return cls(options, context)

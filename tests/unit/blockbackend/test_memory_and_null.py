@@ -116,7 +116,7 @@ def test_null_leaves_buffers_alone_unless_told_to_clear_them() -> None:
 
 @pytest.mark.parametrize("op", list(Op))
 def test_each_request_to_null_takes_its_latency(op: Op) -> None:
-    disk = Disk({"driver": "null-co", "latency-ns": 5000})
+    disk = Disk({"driver": "null-co", "latency-ns": 5000, "discard": "unmap"})
     data = b"x" if op is Op.WRITE else None
     assert disk.do(op, 0, 0 if op is Op.FLUSH else 1, data) == 0
     assert disk.context.now_ns() == 5000

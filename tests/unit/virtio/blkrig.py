@@ -46,7 +46,9 @@ class Disk(BlockNode):
     """`data` is the disk; `log` is what was asked; `fail` gives an errno by operation; `gate` holds requests back."""
 
     def __init__(self, context: IoContext, size: int, *, read_only: bool = False) -> None:
-        super().__init__(NodeOptions(driver="disk", node_name="d0", read_only=read_only), context, size)
+        super().__init__(
+            NodeOptions(driver="disk", node_name="d0", read_only=read_only, discard="unmap"), context, size
+        )
         self.data = bytearray((CONTENT * (size // len(CONTENT) + 1))[:size])
         self.log: list[tuple[Op, int, int, Flags]] = []
         self.fail: dict[Op, int] = {}

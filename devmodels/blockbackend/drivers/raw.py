@@ -1,0 +1,92 @@
+"""`raw`: a child's bytes as they are, or a window of them (options as QEMU's driver of that name)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from devmodels.blockbackend.filters import FilterNode, FilterOptions
+from devmodels.blockbackend.node import SECTOR, BlockNode
+from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
+from devmodels.blockbackend.permissions import Role
+from devmodels.blockbackend.request import Request
+from devmodels.iocontext import IoContext
+
+
+class RawOptions(FilterOptions, frozen=True, kw_only=True):
+    """`offset`, `size`: the window's first byte and its length (without `size`: to the end), multiples of 512."""
+
+    offset: Size = 0
+    size: Size | None = None
+
+
+class RawNode(FilterNode):
+    """The whole child, or a window of it; a window shrinks with its child."""
+
+    Options: ClassVar[type[NodeOptions]] = RawOptions
+
+    def __init__(self, options: RawOptions, context: IoContext, file: BlockNode) -> None:
+        self._offset = options.offset
+        self._fixed = options.size
+        whole = not options.offset and options.size is None
+        role = Role.FILTERED if whole else Role.DATA
+        super().__init__(options, context, file, role | Role.PRIMARY)
+
+    @classmethod
+    def open(cls, options: NodeOptions, context: IoContext, children: Mapping[str, BlockNode]) -> BlockNode:
+        """BlockOptionError where the window is not within the child."""
+        assert isinstance(options, RawOptions)
+        file = children["file"]
+        for name, value in (("offset", options.offset), ("size", options.size or 0)):
+            if value % SECTOR:
+                raise BlockOptionError(f"$.{name}: {value} is given; expected a multiple of {SECTOR}")
+        room = file.size - options.offset
+        if room < 0:
+            raise BlockOptionError(f"$.offset: {options.offset} is given; the child has {file.size} bytes")
+        if options.size is not None and options.size > room:
+            raise BlockOptionError(
+                f"$.size: {options.size} is given; after offset {options.offset} the child has {room} bytes"
+            )
+        return cls(options, context, file)
+
+    def _look(self) -> None:
+        super()._look()
+        room = max(self.size - self._offset, 0)
+        self.size = room if self._fixed is None else min(self._fixed, room)
+
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """What the child has at hand."""
+        return self.file.read_now(offset + self._offset, vectors, length)
+
+    def _within(self, request: Request) -> Request:
+        """The same request to the child."""
+        if not self._offset:
+            return request
+        return request.derive(request.offset + self._offset, request.length, request.vectors)
+
+    async def read(self, request: Request) -> None:
+        """Read from the window."""
+        await self.file.read(self._within(request))
+
+    async def write(self, request: Request) -> None:
+        """Write into the window."""
+        await self.file.write(self._within(request))
+
+    async def discard(self, request: Request) -> None:
+        """Discard within the window."""
+        await self.file.discard(self._within(request))
+
+    async def write_zeroes(self, request: Request) -> None:
+        """Zero a part of the window."""
+        await self.file.write_zeroes(self._within(request))
+
+    async def secure_erase(self, request: Request) -> None:
+        """Erase a part of the window."""
+        await self.file.secure_erase(self._within(request))
+
+    async def truncate(self, size: int) -> None:
+        """Resize the child, unless the window has a size of its own."""
+        if self._fixed is not None:
+            raise OSError(errno.ENOTSUP, f"{self.description} has a fixed size")
+        await self.file.node.truncate(size + self._offset)

@@ -1,0 +1,220 @@
+"""An edge of the graph: how a user reaches a node below it.
+
+A user - another node, or a BlockBackend - hands its requests to the edge.  The edge makes them fit the node (limits,
+`discard`, `detect-zeroes`), so that no driver has to, and can be moved to another node while nothing runs on it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from devmodels.blockbackend import permissions
+from devmodels.blockbackend.fitting import Fitting
+from devmodels.blockbackend.permissions import Role, Use
+from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Request
+from devmodels.blockbackend.vectors import is_zero
+from devmodels.iocontext import Coro
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.drain import Section
+    from devmodels.blockbackend.node import BlockNode
+
+Handler = Callable[[Request], Coro[None]]
+ReadNow = Callable[[int, Sequence[memoryview], int], bool]
+
+
+class User(Protocol):
+    """Who holds an edge."""
+
+    @property
+    def description(self) -> str:
+        """Who it is, for messages: `node 'f0'`."""
+        ...
+
+    def child_changed(self, edge: Edge) -> None:
+        """`edge` leads to another node, or its node has got another size, other limits or other options."""
+        ...
+
+    def cover(self, section: Section) -> None:
+        """A node that it leads to is in `section`: let nothing run there."""
+        ...
+
+
+class Edge:
+    """`user`'s door to `node`.
+
+    `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` is the node's own where requests
+    need not be made to fit (`plain`), else it says False.  `use` is what the user does there and shares.
+    """
+
+    __slots__ = (
+        "active",
+        "discard",
+        "flush",
+        "handlers",
+        "name",
+        "node",
+        "plain",
+        "read",
+        "read_now",
+        "role",
+        "secure_erase",
+        "use",
+        "user_object",
+        "write",
+        "write_zeroes",
+    )
+
+    def __init__(self, user: User, name: str, role: Role, node: BlockNode, use: Use) -> None:
+        self.user_object = user
+        self.name = name
+        self.role = role
+        self.node = node
+        self.use = use
+        self.active: bool | None = None
+        """Whether the user writes, while it is active; None while it rests."""
+        node.parents.append(self)
+        try:
+            permissions.refresh([node])
+        except BaseException:
+            node.parents.remove(self)
+            raise
+        self.bind()
+        for section in node.sections:
+            user.cover(section)
+
+    @property
+    def user(self) -> str:
+        """Who uses the node, for messages."""
+        return self.user_object.description
+
+    def set_active(self, active: bool, *, write: bool) -> None:
+        """The user begins, with `active`, to read, or also to `write`, or it rests.
+
+        OSError, and nothing changed, where somebody else's use of the image rules that out.
+        """
+        if active:
+            self.node.activate(self, write=write)
+            self.active = write
+        elif self.active is not None:
+            self.node.inactivate(self)
+            self.active = None
+
+    def close(self) -> None:
+        """The user no longer uses the node, which ends where nobody else wants it."""
+        node = self.node
+        self.set_active(False, write=False)
+        node.parents.remove(self)
+        permissions.refresh([node])
+        self._set([_gone] * len(Op), _not_now)
+        if not node.references:
+            node.close()
+
+    def bind(self) -> None:
+        """Look again at what the node wants."""
+        node = self.node
+        limits = node.limits
+        options = node.options
+        self.plain = limits.request_alignment == 1 and not limits.max_transfer
+        to = node if self.plain else Fitting(node)
+        write: Handler = to.write
+        discard: Handler = to.discard
+        write_zeroes: Handler = to.write_zeroes
+        if options.discard == "ignore":
+            discard = _nothing
+            write_zeroes = partial(_keep_space, write_zeroes)
+        if options.detect_zeroes != "off":
+            flags = Flags.MAY_UNMAP if options.detect_zeroes == "unmap" else Flags.NONE
+            write = partial(_detect_zeroes, write, write_zeroes, flags)
+        handlers = [to.read, write, node.flush, discard, write_zeroes, to.secure_erase]
+        self._set(handlers, node.read_now if self.plain else _not_now)
+
+    def _set(self, handlers: list[Handler], read_now: ReadNow) -> None:
+        self.handlers = handlers
+        self.read, self.write, self.flush, self.discard, self.write_zeroes, self.secure_erase = handlers
+        self.read_now = read_now
+
+    def __repr__(self) -> str:
+        return f"<{self.user} -{self.name}-> {self.node.node_name!r}>"
+
+
+def move(moves: Sequence[tuple[Edge, BlockNode]]) -> None:
+    """Let each edge lead to another node; nothing may run on any of them (a drained section).
+
+    A node that nobody wants any more is closed.
+
+    Raises PermissionConflictError, with nothing changed, where the users of a node would exclude each other, and
+    OSError where the new node cannot be had for those that are active.
+    """
+    moves = [(edge, node) for edge, node in moves if edge.node is not node]
+    before = [(edge, edge.node) for edge, _ in moves]
+    touched = [node for _, node in (*before, *moves)]
+    active = [(edge, node, edge.active) for edge, node in moves if edge.active is not None]
+    _lead(moves)
+    try:
+        permissions.refresh(touched)
+        for edge, node, write in active:
+            node.activate(edge, write=write)
+    except BaseException:
+        for edge, node, _ in active:
+            node.inactivate(edge)
+        _lead(before)
+        permissions.refresh(touched)
+        raise
+    for edge, node in before:
+        node.inactivate(edge)
+    for edge, _ in moves:
+        edge.bind()
+    for edge, _ in moves:
+        edge.user_object.child_changed(edge)
+    for _, node in before:
+        if not node.references:
+            node.close()
+
+
+def _lead(moves: Sequence[tuple[Edge, BlockNode]]) -> None:
+    for edge, node in moves:
+        edge.node.parents.remove(edge)
+        edge.node = node
+        node.parents.append(edge)
+        for section in node.sections:
+            edge.user_object.cover(section)
+
+
+# --- what an edge does for a node
+
+
+def _not_now(_offset: int, _vectors: Sequence[memoryview], _length: int) -> bool:
+    return False
+
+
+async def _gone(_request: Request) -> None:
+    raise OSError(errno.ENOMEDIUM, "the edge is closed")
+
+
+async def _nothing(_request: Request) -> None:
+    """`discard` is `ignore`."""
+
+
+async def _keep_space(write_zeroes: Handler, request: Request) -> None:
+    """`discard` is `ignore`: zeroes are written without freeing space."""
+    flags = WITHOUT_MAY_UNMAP[request.flags]
+    if flags != request.flags:
+        request = request.derive(request.offset, request.length, flags=flags)
+    await write_zeroes(request)
+
+
+async def _detect_zeroes(write: Handler, write_zeroes: Handler, more: Flags, request: Request) -> None:
+    """`detect-zeroes`: a write of nothing but zeroes becomes a request for zeroes.
+
+    A guest that changes its buffer meanwhile gets what was in it at some moment, as with any write.
+    """
+    if request.length and is_zero(request.vectors):
+        await write_zeroes(
+            request.derive(request.offset, request.length, op=Op.WRITE_ZEROES, flags=request.flags | more)
+        )
+    else:
+        await write(request)

@@ -1,0 +1,89 @@
+"""What filters have in common: a node that shows its one child, `file`, and does something to the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from devmodels.blockbackend.edge import Edge
+from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.options import NodeOptions, NodeRef
+from devmodels.blockbackend.permissions import Role
+from devmodels.blockbackend.request import Request
+from devmodels.iocontext import IoContext
+
+
+class FilterOptions(NodeOptions, frozen=True, kw_only=True):
+    """`file`: the node below."""
+
+    file: NodeRef
+
+
+class FilterNode(BlockNode):
+    """Passes everything on to `self.file`.  A filter overrides what it wants to see.
+
+    Reads without a request (`read_now`) are not passed on unless a filter does so itself: most want to see each one.
+    """
+
+    Options: ClassVar[type[NodeOptions]] = FilterOptions
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        context: IoContext,
+        file: BlockNode,
+        role: Role = Role.FILTERED | Role.PRIMARY,
+    ) -> None:
+        super().__init__(options, context, file.size)
+        self.file = self.attach("file", file, role)
+        self._look()
+
+    @classmethod
+    def open(cls, options: NodeOptions, context: IoContext, children: Mapping[str, BlockNode]) -> BlockNode:
+        """Over `file`."""
+        return cls(options, context, children["file"])
+
+    def child_changed(self, edge: Edge) -> None:  # noqa: ARG002
+        """Show what is there now."""
+        before = self.size, self.read_only
+        self._look()
+        if (self.size, self.read_only) != before:
+            self.changed()
+
+    def _look(self) -> None:
+        """Take over what the child is."""
+        self.size = self.file.node.size
+        self.read_only = self.options.read_only or self.file.node.read_only
+
+    @property
+    def can_unmap(self) -> bool:
+        """Where the child can, and `discard` lets it."""
+        return self.options.discard == "unmap" and self.file.node.can_unmap
+
+    async def read(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.read(request)
+
+    async def write(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.write(request)
+
+    async def flush(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.flush(request)
+
+    async def discard(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.discard(request)
+
+    async def write_zeroes(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.write_zeroes(request)
+
+    async def secure_erase(self, request: Request) -> None:
+        """Pass it on."""
+        await self.file.secure_erase(request)
+
+    async def truncate(self, size: int) -> None:
+        """Pass it on; the child tells when it has its new size."""
+        await self.file.node.truncate(size)

@@ -1,0 +1,186 @@
+"""The graph: nodes by name, and every change of how they hang together.
+
+Changes happen in drained sections (`drain.py`), one after the other: requests that come meanwhile wait and go on over
+the new way, in order.  No change makes a cycle, and none leaves two users of a node that exclude each other
+(`permissions.py`); where it would, it is refused with one line and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+from devmodels.blockbackend.drain import below, drained
+from devmodels.blockbackend.edge import Edge, move
+from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.opening import open_node
+from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_names, shown
+from devmodels.blockbackend.permissions import Role
+from devmodels.blockbackend.registry import driver_of
+from devmodels.blockbackend.request import Request
+from devmodels.iocontext import IoContext, Lock
+from devmodels.options import OptionError
+
+
+class GraphError(OptionError):
+    """The graph cannot be changed that way; the text is one line."""
+
+
+class Graph:
+    """The nodes of one context.  `nodes` has each by its name, those nested in another one's options included."""
+
+    def __init__(self, context: IoContext) -> None:
+        self.context = context
+        self.nodes: dict[str, BlockNode] = {}
+        self._changing = Lock(context)
+
+    def __getitem__(self, name: str) -> BlockNode:
+        """The node of that name; GraphError where there is none."""
+        node = self.nodes.get(name)
+        if node is None:
+            known = ", ".join(map(shown, sorted(self.nodes))) or "none"
+            raise GraphError(f"no node {shown(name)}; the nodes are: {known}")
+        return node
+
+    # --- nodes come and go
+
+    def add(self, options: Mapping[str, object] | str) -> BlockNode:
+        """Open a node, and those nested in it (`blockdev-add`); BlockOptionError where that cannot be."""
+        self.context.assert_owner()
+        return open_node(options, self.context, self.nodes)
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Close a node, and those nested in it that nobody else uses (`blockdev-del`).
+
+        GraphError where it is used; with `force` its users lose it instead, and their requests end with ENOMEDIUM.
+        """
+        self.context.assert_owner()
+        node = self[name]
+        if node.sections and not force:
+            raise GraphError(f"{node.description} is being changed")
+        if node.parents and not force:
+            raise GraphError(f"{node.description} is in use: {users(node)}")
+        if node.parents:
+            gone = _GoneNode(node)
+            move([(edge, gone) for edge in list(node.parents)])
+        node.close()
+
+    def close(self) -> None:
+        """Close every node, those above first."""
+        while self.nodes:
+            for node in list(self.nodes.values()):
+                if not any(isinstance(edge.user_object, BlockNode) for edge in node.parents):
+                    node.close()
+
+    # --- how they hang together
+
+    async def insert(
+        self,
+        options: Mapping[str, object],
+        *,
+        above: str | None = None,
+        below: str | None = None,
+        child: str = "file",
+    ) -> BlockNode:
+        """Open a filter and put it into the way: `above` a node, for all its users, or `below` one, over its `child`.
+
+        `options` are the filter's without `file`; what they do not say of `read-only`, `discard`, `active` is as with
+        the node that the filter stands over.
+        """
+        if (above is None) == (below is None):
+            raise GraphError("a filter is inserted either above a node or below one")
+        async with self._changing:
+            edge = None if below is None else self._edge(below, child)
+            target = self[above or ""] if edge is None else edge.node
+            given = _over(options, target)
+            async with drained(target):
+                node = open_node(given, self.context, self.nodes)
+                edges = [edge] if edge is not None else _others(target, node)
+                try:
+                    if Role.FILTERED not in node.children["file"].role:
+                        raise GraphError(
+                            f"{node.description} is not a filter: driver {shown(node.options.driver)}"
+                        )
+                    move([(each, node) for each in edges])
+                except BaseException:
+                    node.close()
+                    raise
+        return node
+
+    async def remove(self, name: str) -> None:
+        """Take a filter out of the way: its users go to its child."""
+        async with self._changing:
+            node = self[name]
+            async with drained(node):
+                edge = _filtered(node)
+                move([(each, edge.node) for each in list(node.parents)])
+                node.close()
+
+    async def replace(self, name: str, by: str) -> None:
+        """Let every user of node `name` use node `by` instead, but for those that `by` itself consists of."""
+        async with self._changing:
+            old, new = self[name], self[by]
+            async with drained(old, new):
+                move([(edge, new) for edge in _others(old, new)])
+
+    async def replace_child(self, name: str, child: str, by: str) -> None:
+        """Let `child` of node `name` be node `by`."""
+        async with self._changing:
+            edge, new = self._edge(name, child), self[by]
+            if self[name] in below([new]):
+                raise GraphError(
+                    f"{new.description} cannot be below {self[name].description}: it stands over it"
+                )
+            async with drained(edge.node, new):
+                move([(edge, new)])
+
+    def _edge(self, name: str, child: str) -> Edge:
+        node = self[name]
+        if child not in node.children:
+            known = ", ".join(map(shown, node.children)) or "none"
+            raise GraphError(f"{node.description} has no child {shown(child)}; its children are: {known}")
+        return node.children[child]
+
+
+def users(node: BlockNode) -> str:
+    """Who uses `node`, in words."""
+    return ", ".join(f"{edge.user} ({edge.name})" for edge in node.parents)
+
+
+def _others(node: BlockNode, new: BlockNode) -> list[Edge]:
+    """The edges to `node` that do not come from `new` or from below it: moving those makes no cycle."""
+    own = below([new])
+    return [edge for edge in node.parents if edge.user_object not in own]
+
+
+def _filtered(node: BlockNode) -> Edge:
+    for edge in node.children.values():
+        if Role.FILTERED in edge.role:
+            return edge
+    raise GraphError(f"{node.description} is not a filter: driver {shown(node.options.driver)}")
+
+
+def _over(options: Mapping[str, object], target: BlockNode) -> dict[str, object]:
+    """The options of a filter over `target`."""
+    schema = driver_of(options).Options
+    if "file" not in child_names(schema):
+        raise GraphError(f'driver {shown(options["driver"])} is not a filter: it has no option "file"')
+    if "file" in options:
+        raise BlockOptionError("$.file: is given; expected nothing: the filter stands over another node")
+    theirs = target.options
+    own = {"read-only": theirs.read_only, "discard": theirs.discard, "active": theirs.active}
+    return {**own, **options, "file": target.node_name}
+
+
+class _GoneNode(BlockNode):
+    """What is left to the users of a node that was closed by force: its size, and errors."""
+
+    def __init__(self, node: BlockNode) -> None:
+        super().__init__(NodeOptions(driver="gone", discard="unmap"), node.context, node.size)
+        self.kept = False
+
+    async def read(self, request: Request) -> None:  # noqa: ARG002
+        """There is nothing."""
+        raise OSError(errno.ENOMEDIUM, "the node was closed by force")
+
+    write = flush = discard = write_zeroes = secure_erase = read

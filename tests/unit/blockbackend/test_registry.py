@@ -1,0 +1,81 @@
+"""Drivers of third parties: an entry point and one class."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from devmodels.blockbackend import BlockNode, BlockOptionError, Op, Request, open_node, registry
+from devmodels.blockbackend.filters import FilterNode
+from devmodels.blockbackend.options import NodeOptions
+from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.support import Disk
+
+
+class OnesOptions(NodeOptions, frozen=True, kw_only=True):
+    size: int = 4096
+
+
+class Ones(BlockNode):
+    Options = OnesOptions
+
+    @classmethod
+    def open(cls, options: NodeOptions, context: IoContext, children: Mapping[str, BlockNode]) -> BlockNode:
+        assert isinstance(options, OnesOptions)
+        return cls(options, context, options.size)
+
+    async def read(self, request: Request) -> None:
+        for vector in request.vectors:
+            vector[:] = b"\1" * len(vector)
+
+
+class Counting(FilterNode):
+    reads = 0
+
+    async def read(self, request: Request) -> None:
+        self.reads += 1
+        await self.file.read(request)
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    names = {"ones": "Ones", "counting": "Counting", "file": "Ones", "absent": "Absent", "odd": "IoContext"}
+    entries = [
+        importlib.metadata.EntryPoint(name, f"{__name__}:{value}", registry.ENTRY_POINTS)
+        for name, value in names.items()
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: entries)
+    registry.driver.cache_clear()
+    yield
+    registry.driver.cache_clear()
+
+
+def test_they_are_opened_like_our_own() -> None:
+    disk = Disk({"driver": "counting", "file": {"driver": "ones", "size": 1024}})
+    assert disk.read(0, 1024) == b"\1" * 1024
+    assert isinstance(disk.node, Counting)
+    assert disk.node.reads == 1
+    assert disk.do(Op.WRITE, 0, data=b"x") != 0
+    disk.close()
+
+
+def test_our_own_names_are_ours() -> None:
+    assert registry.driver("file") is not Ones
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("absent", f"{__name__}:Absent cannot be loaded: AttributeError("),
+        ("odd", f"{__name__}:IoContext is not a BlockNode"),
+        ("other", 'expected one of "absent", "counting", "delay", "file", '),
+    ],
+)
+def test_one_that_cannot_be_had_is_one_line(name: str, text: str) -> None:
+    context = IoContext.virtual()
+    with pytest.raises(BlockOptionError) as caught:
+        open_node({"driver": name}, context)
+    assert str(caught.value).startswith(f'$.driver: "{name}" is given; {text}')
+    context.close()
