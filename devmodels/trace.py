@@ -16,7 +16,10 @@ class EventKind(Enum):
 
     ACCESS_READ = "access-read"
     ACCESS_WRITE = "access-write"
+    FEATURES = "features"
+    QUEUE = "queue"
     KICK = "kick"
+    RESET = "reset"
     DMA_READ = "dma-read"
     DMA_WRITE = "dma-write"
     REQUEST = "request"
@@ -30,7 +33,10 @@ class TraceEvent(NamedTuple):
     | kind | detail |
     |---|---|
     | ACCESS_READ, ACCESS_WRITE | address, size, value |
+    | FEATURES | the feature bits that driver and device go on with |
+    | QUEUE | queue, size, addresses of descriptor, driver and device area, available and used position to start at |
     | KICK | queue, value written |
+    | RESET | queue, or -1 where it is the whole device: it begins |
     | DMA_READ, DMA_WRITE | guest address, bytes |
     | REQUEST | operation name, offset, length |
     | COMPLETION | operation name, offset, length, errno |

@@ -267,6 +267,7 @@ class VirtioDevice(ABC):
         if new & Status.FEATURES_OK:
             for queue in self.queues:
                 queue.settle_size()
+            self._trace(EventKind.FEATURES, self.driver_features)
             self.features_accepted()
         if new & Status.DRIVER_OK:
             if self._legacy:
@@ -310,6 +311,7 @@ class VirtioDevice(ABC):
             self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK")
             return
         self.driver_features = value
+        self._trace(EventKind.FEATURES, value)
         self.features_accepted()
         for queue in self.queues:
             if queue.ring is not None:
@@ -422,6 +424,10 @@ class VirtioDevice(ABC):
         self.violations.report(error.clause, error.summary, queue.name, error.data)
         self.needs_reset()
 
+    def _trace(self, kind: EventKind, *detail: int) -> None:
+        if self.trace is not None:
+            self.trace.emit(self.name, kind, *detail)
+
     def _violation(self, clause: str, summary: str) -> None:
         self.violations.report(clause, summary, self.name)
 
@@ -441,6 +447,7 @@ class VirtioDevice(ABC):
         """The driver resets one queue (VIRTIO 1.4 §2.6.1.1.1); complete when `resetting` is False again."""
         if queue.resetting or self.resetting:
             return
+        self._trace(EventKind.RESET, queue.index)
         queue.resetting = True
         self.cancel(queue)
         self._show_put_off()
@@ -565,6 +572,7 @@ class VirtioDevice(ABC):
         """Reset by the driver or the transport; `status` reads 0 when it is complete."""
         if self.resetting:
             return
+        self._trace(EventKind.RESET, -1)
         self.resetting = True
         if self.suspending:
             self.suspending = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from devmodels.trace import EventKind
 from devmodels.virtio.packed import PackedRing, held_fits
 from devmodels.virtio.ring import MAX_CHAIN_BYTES, Chain, Ring, RingError
 from devmodels.virtio.split import SplitRing
@@ -93,6 +94,11 @@ class VirtQueue:
         owner = self.owner
         start = PackedRing.START if owner.packed else SplitRing.START
         make: Callable[..., Ring] = PackedRing if owner.packed else self.make_split
+        last_avail = start if last_avail is None else last_avail
+        used_idx = start if used_idx is None else used_idx
+        if owner.trace is not None:
+            where = (self.desc, self.driver, self.device, last_avail, used_idx)
+            owner.trace.emit(owner.name, EventKind.QUEUE, self.index, self.size, *where)
         try:
             self.ring = make(
                 owner.memory,
@@ -101,8 +107,8 @@ class VirtQueue:
                 owner.driver_features,
                 self.in_flight,
                 strict=owner.violations.strict,
-                last_avail=start if last_avail is None else last_avail,
-                used_idx=start if used_idx is None else used_idx,
+                last_avail=last_avail,
+                used_idx=used_idx,
                 report=self.report,
             )
         except RingError as error:

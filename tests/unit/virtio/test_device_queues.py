@@ -118,6 +118,29 @@ def test_notifications_are_traced_with_their_data() -> None:
     ]
 
 
+def test_what_a_driver_sets_up_is_traced_whatever_the_transport() -> None:
+    r = rig(8, features=RING_RESET)
+    events: list[TraceEvent] = []
+    r.device.trace = Tracer(lambda: 0)
+    r.device.trace.sinks.append(events.append)
+    queue = r.device.queues[0]
+    parts = (queue.desc, queue.driver, queue.device)
+    r.device.reset_queue(queue)
+    queue.desc, queue.driver, queue.device = parts
+    r.device.enable_queue(queue)
+    r.device.write_status(0)
+    for status in (1, 3):
+        r.device.write_status(status)
+    r.device.write_features(1, select=1)
+    r.device.write_status(11)
+    assert [(event.kind, event.detail) for event in events] == [
+        (EventKind.RESET, (0,)),
+        (EventKind.QUEUE, (0, 8, *parts, 0, 0)),
+        (EventKind.RESET, (-1,)),
+        (EventKind.FEATURES, (VERSION_1,)),
+    ]
+
+
 # --- setting queues up
 
 
