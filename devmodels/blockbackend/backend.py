@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
 logger = logging.getLogger(__name__)
+_this_thread = threading.get_ident
 
 Read = tuple[int, Sequence[memoryview], int]
 """Offset, vectors and their length together."""
@@ -158,8 +160,11 @@ class BlockBackend:
     def submit(self, request: Request) -> None:
         """Start `request`.  Never raises for what goes wrong with it: that is in `request.error` when it is done.
 
-        `request.done` is called exactly once, possibly before this returns.
+        `request.done` is called exactly once, possibly before this returns.  WrongContextError on a thread that does
+        not own the node's context.
         """
+        if self.context.owner != _this_thread():
+            self.context.assert_owner()
         request.started_ns = self._now()
         self.in_flight[request] = None
         if self.trace is not None:
@@ -182,6 +187,8 @@ class BlockBackend:
         They have been done well and are accounted.  The others are for `submit`, which also says what is wrong
         with them; with `merge`, so are neighbours that `batch` would make one request of.
         """
+        if self.context.owner != _this_thread():
+            self.context.assert_owner()
         if self._aside or self.trace is not None or not self._plain:
             return 0
         if merge and len(reads) > 1:

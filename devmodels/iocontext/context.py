@@ -61,7 +61,8 @@ class IoContext:
     def __init__(self, kind: ClockKind) -> None:
         self.kind = kind
         self._now = 0
-        self._owner: int | None = None
+        self.owner: int | None = None
+        """The thread that owns this context (`threading.get_ident()`), once there is one."""
         self._ready: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[int, int, Timer]] = []
         self._sequence = 0
@@ -100,14 +101,14 @@ class IoContext:
     def assert_owner(self) -> None:
         """WrongContextError where the calling thread does not own this context; the first caller becomes owner."""
         me = threading.get_ident()
-        if self._owner is None:
-            self._owner = me
-        elif self._owner != me:
+        if self.owner is None:
+            self.owner = me
+        elif self.owner != me:
             raise WrongContextError("used outside the thread that owns this IoContext")
 
     def adopt(self) -> None:
         """Make the calling thread the owner (for a context built on one thread and run on another)."""
-        self._owner = threading.get_ident()
+        self.owner = threading.get_ident()
 
     # --- callbacks and timers
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from devmodels.blockbackend import BlockNode, BlockStats, Flags, Op, Request, open_node
 from devmodels.blockbackend.options import NodeOptions
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, WrongContextError
 from tests.unit.blockbackend.support import SIZE, Disk, WatchedNode, payload
 
 
@@ -244,6 +245,19 @@ def test_times_are_sums_on_the_contexts_clock() -> None:
     assert disk.backend.stats.rd_total_time_ns == 2000
     assert disk.backend.stats.flush_total_time_ns == 1000
     disk.close()
+
+
+def test_another_thread_is_told_that_it_is_wrong_here(disk: Disk) -> None:
+    disk.write(0, bytes(512))
+    calls = [
+        lambda: disk.submit(Op.READ, 0, 512),
+        lambda: disk.backend.read_now([(0, [memoryview(bytearray(512))], 512)]),
+    ]
+    with ThreadPoolExecutor(1) as other:
+        for call in calls:
+            with pytest.raises(WrongContextError):
+                other.submit(call).result()
+    assert not disk.backend.in_flight
 
 
 def test_a_request_is_printed_with_what_matters() -> None:
