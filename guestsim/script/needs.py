@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from guestsim.script.schema import Script, Step, TargetName
 
 _LOOKING = frozenset({"get", "statistics", "image"})
+_FRONT_END = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed", "num-queues"})
 _VHOST_USER: tuple[TargetName, ...] = ("vhost-user", "qemu-storage-daemon")
 
 
@@ -57,17 +58,29 @@ def why_not(spec: TargetSpec, script: Script) -> str | None:
     """Why `script` is not run on a target; None where it is."""
     if spec.name not in script.targets:
         return f"the script is for {', '.join(script.targets)}"
-    if spec.socket is not None:
-        if len(script.devices) != 1:
-            return f"needs {len(script.devices)} devices, and a socket is one"
-        if any("content" in drive for drive in script.drives):
-            return "needs a drive with content of the script's own"
+    if spec.socket is not None and (need := _not_at_a_socket(script)) is not None:
+        return f"needs {need}"
     if script.machine.clock == "stepped" and spec.name != "devmodels":
         return "needs a clock that can be stepped"
     for step in all_steps(script.steps):
         need = lacking(spec, step)
         if need is not None and step.action not in _LOOKING:
             return f"needs {need}"
+    return None
+
+
+def _not_at_a_socket(script: Script) -> str | None:
+    """What a script needs of its drives and devices that somebody else's export cannot be told."""
+    if len(script.devices) != 1:
+        return f"{len(script.devices)} devices, and a socket is one"
+    for drive in script.drives:
+        if drive.get("driver") != "file":
+            return f"a drive of its own, with the driver {drive.get('driver')}"
+        if "content" in drive:
+            return "a drive with content of the script's own"
+    for option in script.devices[0]:
+        if option.replace("_", "-") not in _FRONT_END:
+            return f"the device option {option}, which is the export's matter"
     return None
 
 
@@ -88,3 +101,19 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
     if step.resize is not None and (spec.socket is not None or spec.name != "qemu-storage-daemon"):
         return "a host that resizes drives"
     return None
+
+
+def features_needed(script: Script, spec: TargetSpec, devices: list[str]) -> dict[str, set[str]]:
+    """The features that a script is about, by device: packed rings by option, others by what a probe must agree on."""
+    found: dict[str, set[str]] = {name: set() for name in devices}
+    for name, options in zip(devices, script.devices, strict=True):
+        if options.get("packed") in (True, "on"):
+            found[name].add("RING_PACKED")
+    for step in all_steps(script.steps):
+        name = step.device or (devices[0] if len(devices) == 1 else "")
+        if step.reset_queue is not None and name in found:
+            found[name].add("RING_RESET")
+        if step.probe is not None and name in found:
+            wanted = step.expected_on(spec.name).features or ()
+            found[name] |= {feature for feature in wanted if isinstance(feature, str)}
+    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from guestsim.drivers.layouts import MAX_QUEUE_SIZE
+from guestsim.drivers.layouts import BLK_CONFIG, MAX_QUEUE_SIZE, SECTOR
 from guestsim.drivers.pci import ConfigSpace, PciFunction
 from guestsim.drivers.virtio_blk import VirtioBlk
 from guestsim.drivers.virtio_bus import BLOCK, device_id, open_function, open_slot
@@ -16,8 +16,10 @@ from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
 from guestsim.script.machine import MMIO_DRIVERS, open_target
+from guestsim.script.needs import features_needed
+from guestsim.script.schema import FEATURES
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
-from guestsim.targets import OptionsError
+from guestsim.targets import LacksError, OptionsError
 from guestsim.targets.traced import trace
 from guestsim.targets.vhost_device import QUEUE_SIZE, VhostTransport
 from guestsim.targets.vhost_user import VhostUserTarget
@@ -90,6 +92,8 @@ class World:
         self.drivers: dict[str, VirtioBlk] = {}
         self._functions: dict[str, PciFunction] = {}
         self.config_changes_seen: dict[str, int] = {}
+        if spec.vhost_user:
+            self._look_at_back_ends()
 
     def __enter__(self) -> World:
         return self
@@ -150,7 +154,9 @@ class World:
                 raise GuestError(f"{device} has one interface only, expected no legacy")
             if isinstance(self.target, VhostUserTarget):
                 options = self.script.devices[list(self._places).index(device)]
-                return VhostTransport(self.guest, self.target, device, queue_size=_queue_size(options))
+                packed = options.get("packed") in (True, "on")
+                size = _queue_size(options)
+                return VhostTransport(self.guest, self.target, device, queue_size=size, packed=packed)
             slot = next((one for one in self.target.layout.virtio_mmio if one.name == place), None)
             if slot is None:
                 raise GuestError(f"{device}: the machine has no {place}")
@@ -163,6 +169,31 @@ class World:
                 )
             self._functions[device] = function
         return open_function(self.guest, self._functions[device], legacy=legacy)
+
+    def _look_at_back_ends(self) -> None:
+        """LacksError where a back end doesn't offer what the script is about, or somebody's disk has another size."""
+        try:
+            for name, features in features_needed(self.script, self.spec, self.device_names).items():
+                transport = self.driver(name).device.transport
+                offered = transport.read_features()
+                if lacks := [feature for feature in features if not offered >> FEATURES[feature] & 1]:
+                    raise LacksError(f"{' and '.join(lacks)}, which the back end doesn't offer")
+                if self.spec.socket is not None:
+                    self._look_at_disk(transport)
+        except BaseException:
+            self.close()
+            raise
+
+    def _look_at_disk(self, transport: Transport) -> None:
+        """LacksError where somebody's export has fewer queues than the script's device, or its disk another size."""
+        queues = self.script.devices[0].get("num-queues", 1)
+        if isinstance(queues, int) and queues > 0 and not transport.queue_limit(queues - 1):
+            raise LacksError(f"{queues} queues, and the back end has fewer")
+        for drive in self.script.drives:
+            wanted = self._size(drive, "drives[0]").get("size")
+            size = SECTOR * transport.read_config([BLK_CONFIG["capacity"]])[0]
+            if wanted not in (None, size):
+                raise LacksError(f"a disk of {wanted} bytes, and the back end's has {size}")
 
     def address(self, place: str | int) -> int:
         """The address that `place` means: a number, a name, or name+number."""
@@ -257,8 +288,8 @@ class World:
 def _queue_size(options: Mapping[str, object]) -> int:
     """The size of queues that a device is given by its options."""
     size = options.get("queue-size", options.get("queue_size", QUEUE_SIZE))
-    if not isinstance(size, int) or size & size - 1 or not 0 < size <= MAX_QUEUE_SIZE:
-        raise GuestError(f"queue-size {size!r}, expected a power of two from 1 to {MAX_QUEUE_SIZE}")
+    if not isinstance(size, int) or not 0 < size <= MAX_QUEUE_SIZE:
+        raise GuestError(f"queue-size {size!r}, expected a number from 1 to {MAX_QUEUE_SIZE}")
     return size
 
 

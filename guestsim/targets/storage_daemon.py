@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from guestsim.targets.qmp import Json
 
 _START_TIMEOUT = 30.0
-_LAST_WORDS = 0.1
+_LAST_WORDS = 0.02
 """Seconds from the end of a connection to the end of the process, where the one comes of the other."""
 
 _LISTENS = 0x10000
@@ -56,11 +56,11 @@ QEMU_STORAGE_DAEMON = Daemon(
 )
 DEVMODELS_SERVE = Daemon(
     "devmodels serve",
-    (sys.executable, "-m", "devmodels", "serve"),
+    (sys.executable, "-m", "devmodels", "serve", "--strict"),
     frozenset({"num-queues", "logical-block-size", "writethrough", "serial"}),
 )
 
-_NOT_THE_EXPORTS = frozenset({"driver", "drive", "id", "addr", "queue-size"})
+_NOT_THE_EXPORTS = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed"})
 """Options of a device that an export has no say in: its place, and what the front end chooses."""
 
 
@@ -91,6 +91,11 @@ class DaemonTarget(VhostUserTarget):
     def resize(self, node: str, size: int) -> None:
         """Give the block node a new size (QMP `block_resize`); LacksError where the daemon has no monitor."""
         self._process.qmp("block_resize", {"node-name": node, "size": size})
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        return self._process.pid
 
     def label(self, device: str) -> str:
         """The daemon's export, by the device's id."""
@@ -189,6 +194,11 @@ class DaemonProcess:
             self._qmp = QmpClient(self._qmp_socket, self._why_lost)
             self._resources.callback(self._qmp.close)
         return self._qmp.execute(command, arguments)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @property
     def name(self) -> str:

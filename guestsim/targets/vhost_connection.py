@@ -131,11 +131,11 @@ class VhostConnection:
         """The number that a request without payload is answered with."""
         return int(msg.U64.unpack(self.ask(request, size=msg.U64.size))[0])
 
-    def ask_with_fd(self, request: int, payload: bytes, size: int) -> tuple[bytes, int | None]:
+    def ask_with_fd(self, request: int, payload: bytes) -> tuple[bytes, int | None]:
         """As `ask`, for a reply that may bring a descriptor, which is the caller's then."""
         self._put(request, payload, ())
         fds: list[int] = []
-        answer = self._reply(request, size, fds)
+        answer = self._reply(request, None, fds)
         for fd in fds[1:]:
             os.close(fd)
         return answer, fds[0] if fds else None

@@ -8,10 +8,11 @@ reset SET_VRING_ENABLE and GET_VRING_BASE of each ring, then SET_STATUS or RESET
 from __future__ import annotations
 
 import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import Status
+from guestsim.drivers.layouts import Feature, Status
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError
 from guestsim.targets import vhost_messages as msg
@@ -39,6 +40,8 @@ WANTED = (
     | Protocol.CONFIGURE_MEM_SLOTS
     | Protocol.STATUS
 )
+_PATIENCE = 2.0
+_PAUSE = 0.02
 _NOT_FOR_DRIVERS = 1 << msg.PROTOCOL_FEATURES | 1 << msg.LOG_ALL
 _FEATURES_END = 1 << 64
 _BLOCK_CONFIG_END = 256
@@ -56,18 +59,26 @@ class _Ring:
 
 
 class VhostTransport:
-    """One back end as a `Transport`; `queue_size` is the front end's choice for all queues.
+    """One back end as a `Transport`.
 
-    A back end that has gone is connected anew by the next reset.
+    `queue_size` is the front end's choice for all queues, `packed` whether it offers its driver packed rings where the
+    back end has them.  A back end that has gone is connected anew by the next reset.
     """
 
     def __init__(
-        self, guest: Guest, target: VhostUserTarget, name: str, *, queue_size: int = QUEUE_SIZE
+        self,
+        guest: Guest,
+        target: VhostUserTarget,
+        name: str,
+        *,
+        queue_size: int = QUEUE_SIZE,
+        packed: bool = False,
     ) -> None:
         self.guest = guest
         self.name = name
         self._target = target
         self._queue_size = queue_size
+        self._hidden = _NOT_FOR_DRIVERS | (0 if packed else 1 << Feature.RING_PACKED)
         self._status = 0
         self._features = 0
         self._refused = False
@@ -87,6 +98,17 @@ class VhostTransport:
         return f"{self.name} (vhost-user)"
 
     def _connect(self) -> VhostConnection:
+        """Connect; again for a while where the back end hangs up at once, which may not be done with the last one."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._introduce()
+            except DisconnectedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
+
+    def _introduce(self) -> VhostConnection:
         """Connect and agree on protocol features."""
         target = self._target
         connection = VhostConnection(
@@ -163,7 +185,7 @@ class VhostTransport:
 
     def read_features(self) -> int:
         """The back end's features, those of the protocol taken out."""
-        return self.connection.number(Request.GET_FEATURES) & ~_NOT_FOR_DRIVERS
+        return self.connection.number(Request.GET_FEATURES) & ~self._hidden
 
     def write_features(self, bits: int) -> None:
         """Accept features; a refusal shows in FEATURES_OK, as on any transport (VIRTIO 1.4 §2.2.2)."""
@@ -272,7 +294,9 @@ class VhostTransport:
         self._target.watch(ring.err, self)
         send = self.connection.send
         send(Request.SET_VRING_NUM, msg.VRING_STATE.pack(index, size))
-        send(Request.SET_VRING_BASE, msg.VRING_STATE.pack(index, 0))
+        packed = self._features >> Feature.RING_PACKED & 1
+        base = msg.PACKED_BASE if packed else 0
+        send(Request.SET_VRING_BASE, msg.VRING_STATE.pack(index, base))
         send(Request.SET_VRING_ADDR, msg.VRING_ADDR.pack(index, 0, descriptor, used, available, 0))
         self._send_fd(Request.SET_VRING_ERR, index, ring.err)
         self._send_fd(Request.SET_VRING_CALL, index, ring.call)
@@ -312,10 +336,14 @@ class VhostTransport:
     def _prepare_inflight(self, queue_size: int) -> None:
         """Get an area for requests in flight and give it back, as at every start ("Inflight I/O tracking")."""
         asked = msg.INFLIGHT.pack(0, 0, self._queues, queue_size)
-        answer, fd = self.connection.ask_with_fd(Request.GET_INFLIGHT_FD, asked, msg.INFLIGHT.size)
+        answer, fd = self.connection.ask_with_fd(Request.GET_INFLIGHT_FD, asked)
         if fd is None:
             return
         try:
+            if len(answer) not in (msg.INFLIGHT.size, msg.INFLIGHT_PADDED):
+                raise GuestCheckError(
+                    "vhost-user: GET_INFLIGHT_FD", f"{self}: answered with a payload of {len(answer)} bytes"
+                )
             self.connection.send(Request.SET_INFLIGHT_FD, answer, [fd])
         finally:
             os.close(fd)

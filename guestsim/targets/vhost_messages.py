@@ -107,6 +107,12 @@ CONFIG = struct.Struct("<III")
 INFLIGHT = struct.Struct("<QQHH")
 """Size and offset of the area, number of queues, their size."""
 
+INFLIGHT_PADDED = INFLIGHT.size + 4
+"""As C compilers lay the structure out: libvhost-user sends that, too."""
+
+PACKED_BASE = 0x8000_8000
+"""Where a packed ring begins: next available and next used descriptor 0, both wrap counters (bits 15 and 31) 1."""
+
 
 def header(request: int, size: int, *, need_reply: bool = False, reply: bool = False) -> bytes:
     """A message's header."""
