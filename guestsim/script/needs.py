@@ -92,6 +92,8 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
         return "registers"
     if step.set is not None and step.set.config is None:
         return "registers"
+    if step.probe is not None and step.probe.legacy is not None:
+        return "a legacy interface beside the modern one"
     if step.notify is not None:
         return "notification registers"
     if step.statistics is not None:

@@ -42,7 +42,13 @@ WANTED = (
 )
 _PATIENCE = 2.0
 _PAUSE = 0.02
-_NOT_FOR_DRIVERS = 1 << msg.PROTOCOL_FEATURES | 1 << msg.LOG_ALL
+_NOT_FOR_DRIVERS = (
+    1 << msg.PROTOCOL_FEATURES
+    | 1 << msg.LOG_ALL
+    | 1 << Feature.NOTIFICATION_DATA
+    | 1 << Feature.NOTIF_CONFIG_DATA
+)
+"""Features of the protocol, and those about notifications, which carry nothing here."""
 _FEATURES_END = 1 << 64
 _BLOCK_CONFIG_END = 256
 
@@ -184,14 +190,14 @@ class VhostTransport:
             self.connection = self._connect()
 
     def read_features(self) -> int:
-        """The back end's features, those of the protocol taken out."""
+        """The back end's features, without those that this front end doesn't hand on."""
         return self.connection.number(Request.GET_FEATURES) & ~self._hidden
 
     def write_features(self, bits: int) -> None:
         """Accept features; a refusal shows in FEATURES_OK, as on any transport (VIRTIO 1.4 §2.2.2)."""
         self._features = bits
         own = 1 << msg.PROTOCOL_FEATURES if self._has_protocol else 0
-        if bits >= _FEATURES_END:
+        if bits >= _FEATURES_END or bits & self._hidden:
             self._refused = True
             return
         try:

@@ -98,6 +98,7 @@ def test_a_back_end_is_served_again_and_again(tmp_path: Path, back_end: str) -> 
         ("", {"option": ", serial: mine"}, "needs the device option serial, which is the export's matter"),
         ("", {"option": ", num-queues: 3"}, "needs 3 queues, and the back end has fewer"),
         ("  - set: {register: queue_size, value: 1}\n", {}, "needs registers"),
+        ("  - probe: {legacy: true}\n", {}, "needs a legacy interface beside the modern one"),
         ("  - notify\n", {}, "needs notification registers"),
         ("  - resize: {drive: d0, to: 2M}\n", {}, "needs a host that resizes drives"),
         ("  - repeat: {times: 2, steps: [{notify: {queue: 0}}]}\n", {}, "needs notification registers"),
