@@ -12,7 +12,9 @@ Inside, a place in the ring is a number from 0 to 2 * size - 1: the offsets with
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from devmodels.memory import GuestMemory, GuestMemoryError, Words
 from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
@@ -36,7 +38,9 @@ from devmodels.virtio.state import KeptState, RingState
 from devmodels.wire import Codec
 
 _DESC = Codec.ints(PVIRTQ_DESC).layout
+_THREE = struct.Struct("<" + 3 * _DESC.format.removeprefix("<"))
 _new_chain = Chain.__new__
+_Fetch = Callable[[int], tuple[int, ...]]
 
 # Descriptor words of 32 bits: 2 is `len`, 3 is `id` and above it `flags`.
 _LEN = 2
@@ -45,7 +49,6 @@ _AVAIL = VIRTQ_DESC_F_AVAIL << 16
 _USED = VIRTQ_DESC_F_USED << 16
 _TURN = _AVAIL | _USED
 _WRITE = VIRTQ_DESC_F_WRITE << 16
-_LINKS = VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_INDIRECT
 MAX_WRITABLE = 0xFFFF_FFFF
 """Most bytes of a buffer that a used descriptor can say were written."""
 
@@ -64,6 +67,7 @@ class PackedRing:
         "_driver_event",
         "_event_idx",
         "_fetch",
+        "_fetch_three",
         "_generation",
         "_in_order",
         "_indirect",
@@ -75,6 +79,7 @@ class PackedRing:
         "_pushed",
         "_report",
         "_ring",
+        "_stride",
         "_twice",
         "_used",
         "_waiting",
@@ -115,6 +120,8 @@ class PackedRing:
             raise RingError(
                 "VIRTIO 1.4 §2.8.1", f"ring positions {last_avail:#x} and {used_idx:#x} do not fit"
             )
+        self._stride = 1
+        """How many descriptors the last buffer had: the next ones mostly have as many."""
         self._notify_on = True
         self._odd_event = 0
         self.in_flight = in_flight
@@ -132,7 +139,9 @@ class PackedRing:
         memory = self._memory
         desc, driver, device = self.parts
         try:
-            self._fetch: Callable[[int], tuple[int, ...]] = memory.records(desc, self.size, _DESC)
+            self._fetch: _Fetch = memory.records(desc, self.size, _DESC)
+            table = memory.view(desc, self.size * DESC_SIZE)
+            self._fetch_three: _Fetch | None = None if table is None else partial(_THREE.unpack_from, table)
             self._ring: Words = memory.words(desc, 4 * self.size, "I", write=True)
             self._driver_event: Words = memory.words(driver, 1, "I")
             self._device_event: Words = memory.words(device, 1, "I", write=True)
@@ -195,16 +204,19 @@ class PackedRing:
             return self._ring[4 * place + _FLAGS] & _TURN == _AVAIL
         return self._ring[4 * (place - size) + _FLAGS] & _TURN == _USED
 
-    def _run(self, place: int, most: int) -> int:
-        """How many descriptors from `place` on, without going round and at most `most`, are available; then a fence."""
+    def _run(self, place: int, most: int, stride: int) -> int:
+        """How many descriptors, every `stride`-th from `place` on, are available, at most `most`; then a fence.
+
+        It looks no further than the end of the ring.
+        """
         size = self.size
         if place < size:
-            at, want, left = 4 * place + _FLAGS, _AVAIL, size - place
+            at, want = 4 * place + _FLAGS, _AVAIL
         else:
-            at, want, left = 4 * (place - size) + _FLAGS, _USED, self._twice - place
+            at, want = 4 * (place - size) + _FLAGS, _USED
         ring = self._ring
         run = 0
-        for index in range(at, at + 4 * min(most, left), 4):
+        for index in range(at, min(at + 4 * stride * most, 4 * size), 4 * stride):
             if ring[index] & _TURN != want:
                 break
             run += 1
@@ -217,45 +229,39 @@ class PackedRing:
 
         Returns how many descriptors they had.  RingError where one is broken; those before it are in `chains`.
         """
-        fetch = self._fetch
         in_flight = self.in_flight
         size = self.size
+        last_three = size - 2
+        fetch_three = self._fetch_three
+        usual = self._usual
         place = self._avail
         room = size - (place - self._used) % self._twice
+        stride = self._stride
         taken = 0
         while count and room and taken < budget:
-            run = self._run(place, min(count, room))
+            run = self._run(place, min(count, max(1, room // stride)), stride)
             if not run:
                 break
-            end = place + run
-            while place < end and count and taken < budget:
-                address, length, ident, flags = fetch((place if place < size else place - size) * DESC_SIZE)
+            turn, lap = (VIRTQ_DESC_F_AVAIL, 0) if place < size else (VIRTQ_DESC_F_USED, size)
+            for _ in range(run):
                 # As `Chain(ident)`, at a third of its price.
                 chain = _new_chain(Chain)
-                chain.count = held = 1
-                chain.head = ident
-                chain.readable = []
-                chain.writable = []
-                chain.readable_bytes = chain.writable_bytes = 0
-                if flags & _LINKS:
-                    if flags & VIRTQ_DESC_F_INDIRECT:
-                        taken += self._walk_table(chain, address, length, flags)
-                    else:
-                        held = self._walk(chain, place, room, address, length, flags)
-                        taken += held
-                elif flags & VIRTQ_DESC_F_WRITE:
-                    chain.writable.append((address, length))
-                    chain.writable_bytes = length
-                    taken += 1
+                offset = place - lap
+                if (
+                    fetch_three is not None
+                    and offset < last_three
+                    and room > 2
+                    and usual(chain, turn, fetch_three(offset * DESC_SIZE))
+                ):
+                    taken += 3
                 else:
-                    chain.readable.append((address, length))
-                    chain.readable_bytes = length
-                    taken += 1
+                    taken += self._walk(chain, place, room)
                 ident = chain.head
                 if ident in in_flight or ident in self._waiting:
                     raise RingError(
                         "VIRTIO 1.4 §2.8.21.1", f"buffer id {ident} was made available while in use"
                     )
+                held = chain.count
                 place += held
                 room -= held
                 count -= 1
@@ -264,15 +270,68 @@ class PackedRing:
                 if self._in_order:
                     self._order.append(ident)
                 chains.append(chain)
+                if held != stride:
+                    # What was looked at beyond this one is not where buffers begin.
+                    self._stride = stride = held
+                    break
+                if taken >= budget:
+                    break
             place = self._avail
         return taken
 
-    def _walk(self, chain: Chain, place: int, room: int, address: int, length: int, flags: int) -> int:
-        """Follow `chain`, whose first descriptor at `place` has been read; returns how many of `room` it takes."""
-        readable = chain.readable
-        writable = chain.writable
+    def _usual(self, chain: Chain, turn: int, three: tuple[int, ...]) -> bool:
+        """Whether the chain is three elements without going round: something to read, something, something to write.
+
+        That is how most requests come, as a list or in a table, and one access gets them; whatever else there is, is
+        for `_walk` to judge.  `turn` is what makes a descriptor available now.
+        """
+        address, length, ident, flags, data, size, _, data_flags, status, room, last, end_flags = three
+        if flags == turn | VIRTQ_DESC_F_INDIRECT:
+            if length != 3 * DESC_SIZE or not self._indirect:
+                return False
+            chain.count = 1
+            try:
+                entries = self._memory.unpack(address, _THREE)
+            except GuestMemoryError:
+                return False
+            address, length, _, flags, data, size, _, data_flags, status, room, _, end_flags = entries
+        else:
+            chain.count = 3
+            ident = last
+            turn |= VIRTQ_DESC_F_NEXT
+            flags ^= turn
+            data_flags ^= turn
+            end_flags ^= turn ^ VIRTQ_DESC_F_NEXT
+        if flags or end_flags != VIRTQ_DESC_F_WRITE or size + room > MAX_WRITABLE:
+            return False
+        chain.head = ident
+        if data_flags == VIRTQ_DESC_F_WRITE:
+            chain.readable = [(address, length)]
+            chain.writable = [(data, size), (status, room)]
+            chain.readable_bytes = length
+            chain.writable_bytes = size + room
+        elif not data_flags:
+            chain.readable = [(address, length), (data, size)]
+            chain.writable = [(status, room)]
+            chain.readable_bytes = length + size
+            chain.writable_bytes = room
+        else:
+            return False
+        return True
+
+    def _walk(self, chain: Chain, place: int, room: int) -> int:
+        """Follow `chain` from `place`, where there is `room`; returns how many elements it has."""
+        address, length, ident, flags = self._fetch(place % self.size * DESC_SIZE)
+        chain.head = ident
+        chain.count = 1
+        readable: list[tuple[int, int]] = []
+        writable: list[tuple[int, int]] = []
+        chain.readable = readable
+        chain.writable = writable
+        if flags & VIRTQ_DESC_F_INDIRECT:
+            chain.readable_bytes = chain.writable_bytes = 0
+            return self._walk_table(chain, address, length, flags)
         readable_bytes = writable_bytes = held = 0
-        ident = chain.head
         while True:
             held += 1
             if flags & VIRTQ_DESC_F_INDIRECT:

@@ -70,6 +70,24 @@ def test_each_misdeed_is_one_violation_and_needs_a_reset(
 
 
 @kinds
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_full_ring_that_goes_on_is_a_misdeed_whatever_came_before(length: int, kind: Kind) -> None:
+    """The device looks ahead for buffers as long as the last one, and no further than there is room."""
+    r = packed_rig(6, start=4, kind=kind)
+    r.device.mode = Mode.LATER
+    pair = [(DATA, 8, WRITE | NEXT), (DATA, 8, WRITE)]
+    put(r.driver, *pair, ident=1)
+    r.device.kick(0)
+    put(r.driver, *pair, ident=2)
+    put(r.driver, *pair, ident=3)
+    put(r.driver, *pair[-length:], ident=4)
+    r.device.kick(0)
+    r.device.idle()
+    assert len(r.device.taken) == 3
+    assert r.clauses == ["VIRTIO 1.4 §2.8.16"]
+
+
+@kinds
 def test_a_broken_ring_is_left_alone_however_full_it_looks(kind: Kind) -> None:
     """Where the next descriptor reads available for ever, a device must not look for ever (CVE-2026-16457)."""
     r = packed_rig(8, kind=kind)
