@@ -22,9 +22,11 @@ from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
+from devmodels.translation import Translate, TranslatedMemory
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk.config import VirtioBlkOptions
 from devmodels.virtio_blk.mmio import SLOT_BASE, SLOT_IRQ, SLOTS, VirtioBlkMmioOptions, virtio_blk_mmio
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
@@ -62,16 +64,21 @@ class Assembly:
         """Open a block node, as `-blockdev` does."""
         return self.graph.add(options)
 
-    def add_device(self, options: Mapping[str, object]) -> VirtioPci | VirtioMmio:
-        """Make a device and plug it, as `-device` does."""
+    def add_device(
+        self, options: Mapping[str, object], translate: Translate | None = None
+    ) -> VirtioPci | VirtioMmio:
+        """Make a device and plug it, as `-device` does.
+
+        With `iommu_platform=on` its addresses go through `translate`; without a function they are physical.
+        """
         driver = options.get("driver")
         if driver == "virtio-blk-pci":
-            return self._add_pci(convert(options, VirtioBlkPciOptions, what=f"device {driver}"))
+            return self._add_pci(convert(options, VirtioBlkPciOptions, what=f"device {driver}"), translate)
         if driver == "virtio-blk-device":
-            return self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"))
+            return self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"), translate)
         raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci' or 'virtio-blk-device'")
 
-    def _add_pci(self, options: VirtioBlkPciOptions) -> VirtioPci:
+    def _add_pci(self, options: VirtioBlkPciOptions, translate: Translate | None) -> VirtioPci:
         slot, number = self._place(options.addr)
         backend = self._backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
         function = virtio_blk_pci(
@@ -79,7 +86,7 @@ class Assembly:
             backend,
             name=backend.name,
             context=self.context,
-            memory=self.memory,
+            memory=self._memory_for(options, translate),
             violations=self.violations,
         )
         try:
@@ -91,7 +98,7 @@ class Assembly:
         self.devices[backend.name] = function
         return function
 
-    def _add_mmio(self, options: VirtioBlkMmioOptions) -> VirtioMmio:
+    def _add_mmio(self, options: VirtioBlkMmioOptions, translate: Translate | None) -> VirtioMmio:
         address, irq = self._mmio_place(options)
         backend = self._backend(options, options.id or f"{options.driver}@{address:x}")
         device = virtio_blk_mmio(
@@ -99,7 +106,7 @@ class Assembly:
             backend,
             name=backend.name,
             context=self.context,
-            memory=self.memory,
+            memory=self._memory_for(options, translate),
             violations=self.violations,
         )
         try:
@@ -110,6 +117,12 @@ class Assembly:
         self.backends[options.drive] = backend
         self.devices[backend.name] = device
         return device
+
+    def _memory_for(self, options: VirtioBlkOptions, translate: Translate | None) -> GuestMemory:
+        """Memory as the device reaches it."""
+        if translate is None or not options.iommu_platform:
+            return self.memory
+        return TranslatedMemory(self.memory, translate)
 
     def _backend(self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, name: str) -> BlockBackend:
         """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""
@@ -212,12 +225,14 @@ def assemble(
     on_message: Callable[[int, int], None] | None = None,
     on_intx: Callable[[int, bool], None] | None = None,
     on_irq: Callable[[int, bool], None] | None = None,
+    translate: Translate | None = None,
 ) -> Assembly:
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
     `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives the
     devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
-    embedder's, and its regions stay in it when the assembly is closed.
+    embedder's, and its regions stay in it when the assembly is closed.  `translate` is what an IOMMU does for devices
+    with `iommu_platform=on`.
     """
     assembly = Assembly(
         memory=ram_region(ram, shared=shared) if memory is None else memory,
@@ -231,7 +246,7 @@ def assemble(
         for options in blockdevs:
             assembly.add_node(options)
         for options in devices:
-            assembly.add_device(options)
+            assembly.add_device(options, translate)
     except BaseException:
         assembly.close()
         raise

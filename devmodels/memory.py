@@ -303,6 +303,7 @@ class GuestMemory:
         "_regions",
         "bounced_bytes",
         "dirty_log",
+        "followers",
         "generation",
         "observed",
         "trace",
@@ -318,6 +319,8 @@ class GuestMemory:
         self.dirty_log: WriteLog | None = None
         self.trace: Tracer | None = None
         self.observed = False
+        self.followers: list[Callable[[], None]] = []
+        """Called whenever `generation` has changed."""
         for region in regions:
             self.add(region)
 
@@ -348,6 +351,8 @@ class GuestMemory:
         plain.sort(key=lambda region: -region.size)
         self._plain = tuple((r.base, r.end, r.view, r) for r in plain if r.view is not None)
         self.generation += 1
+        for follow in self.followers:
+            follow()
 
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
@@ -355,6 +360,8 @@ class GuestMemory:
         self.trace = trace
         self.observed = dirty_log is not None or trace is not None
         self.generation += 1
+        for follow in self.followers:
+            follow()
 
     def note_write(self, address: int, length: int, data: bytes) -> None:
         """A device wrote `data` at `address`: mark the dirty log and emit the trace."""
@@ -582,8 +589,10 @@ class _SlowWords:
         if not 0 <= index < self._count:
             raise IndexError(index)
         address = self._address + index * self._size
-        region = self._memory._find(address, self._size, write=False)
-        return region, address - region.base
+        region, offset, length = self._memory._pieces(address, self._size, write=False)[0]
+        if length < self._size:
+            raise GuestMemoryError(address, self._size, "a word over two pieces of memory")
+        return region, offset
 
     def __getitem__(self, index: int, /) -> int:
         region, offset = self._at(index)
@@ -593,7 +602,8 @@ class _SlowWords:
             value = int.from_bytes(region.load(offset, self._size), "little")
         if self._memory.trace is not None:
             data = value.to_bytes(self._size, "little")
-            self._memory.trace.emit("memory", EventKind.DMA_READ, region.base + offset, data)
+            address = self._address + index * self._size
+            self._memory.trace.emit("memory", EventKind.DMA_READ, address, data)
         return value
 
     def __setitem__(self, index: int, value: int, /) -> None:
@@ -604,4 +614,4 @@ class _SlowWords:
         else:
             region.store(offset, data)
         if self._memory.observed:
-            self._memory.note_write(region.base + offset, self._size, data)
+            self._memory.note_write(self._address + index * self._size, self._size, data)

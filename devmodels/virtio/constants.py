@@ -27,6 +27,7 @@ class Feature(IntEnum):
     UNUSED = 30
     """Legacy interface only, VIRTIO 1.4 §6.3: who accepts it accepts whatever is offered."""
     VIRTIO_F_VERSION_1 = 32
+    VIRTIO_F_ACCESS_PLATFORM = 33
     VIRTIO_F_RING_PACKED = 34
     VIRTIO_F_IN_ORDER = 35
     VIRTIO_F_NOTIFICATION_DATA = 38
@@ -39,6 +40,7 @@ ANY_LAYOUT = 1 << Feature.VIRTIO_F_ANY_LAYOUT
 UNUSED = 1 << Feature.UNUSED
 INDIRECT_DESC = 1 << Feature.VIRTIO_F_INDIRECT_DESC
 EVENT_IDX = 1 << Feature.VIRTIO_F_EVENT_IDX
+ACCESS_PLATFORM = 1 << Feature.VIRTIO_F_ACCESS_PLATFORM
 VERSION_1 = 1 << Feature.VIRTIO_F_VERSION_1
 RING_PACKED = 1 << Feature.VIRTIO_F_RING_PACKED
 IN_ORDER = 1 << Feature.VIRTIO_F_IN_ORDER

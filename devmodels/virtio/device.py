@@ -18,6 +18,7 @@ from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
 from devmodels.virtio.constants import (
+    ACCESS_PLATFORM,
     ANY_LAYOUT,
     EVENT_IDX,
     INDIRECT_DESC,
@@ -285,6 +286,10 @@ class VirtioDevice(ABC):
         if not self.driver_features & VERSION_1 and not self.front_end:
             self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_VERSION_1")
             return False
+        if self.device_features & ~self.driver_features & ACCESS_PLATFORM:
+            # Its addresses would be physical ones, which this device cannot reach (VIRTIO 1.4 §6.2).
+            self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_ACCESS_PLATFORM")
+            return False
         return True
 
     def write_features(self, value: int, *, select: int) -> None:
@@ -539,9 +544,9 @@ class VirtioDevice(ABC):
         self.status = Status(state.status)
         self.driver_features = state.driver_features
         self.config_generation = state.config_generation
-        self._config_changed = state.config_changed
         self.suspending = state.suspending
         self.restore_own(state.own)
+        self._config_changed = state.config_changed
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.restore(saved)
         self._settle_suspension()
@@ -549,7 +554,9 @@ class VirtioDevice(ABC):
     def judge(self, state: DeviceState) -> None:
         """ValueError where `state` cannot be this device's."""
         known = self.device_features | (ANY_LAYOUT if state.legacy else 0)
-        if len(state.queues) != len(self.queues) or state.driver_features & ~known:
+        # What a driver has written and the device has not yet accepted may be anything.
+        accepted = state.driver_features if state.status & Status.FEATURES_OK or state.legacy else 0
+        if len(state.queues) != len(self.queues) or accepted & ~known:
             raise ValueError(f"{self.name}: the state is of a device with other options")
         if set(state.own) != set(self.save_own()):
             raise ValueError(

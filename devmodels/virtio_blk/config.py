@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from devmodels.virtio.constants import (
+    ACCESS_PLATFORM,
     EVENT_IDX,
     IN_ORDER,
     INDIRECT_DESC,
@@ -83,6 +84,7 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     in_order: bool = msgspec.field(default=False, name="in_order")
     packed: bool = False
     queue_reset: bool = msgspec.field(default=True, name="queue_reset")
+    iommu_platform: bool = msgspec.field(default=False, name="iommu_platform")
     request_merging: bool = True
 
     def __post_init__(self) -> None:
@@ -157,6 +159,7 @@ def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:
         IN_ORDER: options.in_order,
         RING_PACKED: options.packed,
         RING_RESET: options.queue_reset,
+        ACCESS_PLATFORM: options.iommu_platform,
     }
     return features | sum(mask for mask, on in ring.items() if on)
 

@@ -46,6 +46,8 @@ class VirtioBlkMmioOptions(
                 raise ValueError(
                     f"bus is {self.bus!r}, expected virtio-mmio-bus.0 to virtio-mmio-bus.{SLOTS - 1}"
                 )
+        if self.iommu_platform and self.force_legacy:
+            raise ValueError("iommu_platform is on, expected force-legacy=off with it")
         if self.address is not None and not 0 <= self.address <= (1 << 64) - WINDOW_SIZE:
             raise ValueError(f"address is {self.address:#x}, expected one below 2**64")
         if self.irq is not None and not 0 <= self.irq <= 0xFFFF_FFFF:

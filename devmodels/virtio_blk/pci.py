@@ -38,6 +38,8 @@ class VirtioBlkPciOptions(
         super().__post_init__()
         if self.disable_modern and self.disable_legacy == "on":
             raise ValueError("disable-modern and disable-legacy are both on, expected one of them off")
+        if self.iommu_platform and self.disable_legacy != "on":
+            raise ValueError("iommu_platform is on, expected disable-legacy=on with it")
         if self.vectors is not None and not 0 <= self.vectors <= 2048:
             raise ValueError(f"vectors is {self.vectors}, expected 0 to 2048")
 

@@ -1,0 +1,70 @@
+"""Guest memory as one device reaches it through an IOMMU: bus addresses, translated by the embedder (ACCESS_PLATFORM).
+
+The embedder gives a function; a `TranslatedMemory` over the machine's memory is what the device then has for its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from devmodels.memory import ADDRESS_LIMIT, Direction, GuestMemory, GuestMemoryError, Region
+from devmodels.trace import EventKind
+
+Translate = Callable[[int, int, Direction], Sequence[tuple[int, int]]]
+"""`translate(address, length, direction)`: the (physical address, length) in order of which a range of bus addresses
+consists; GuestMemoryError where any of it may not be accessed in this direction."""
+
+
+class TranslatedMemory(GuestMemory):
+    """`physical` seen through `translate`.
+
+    Translations of rings are kept until something changes: after every change that takes a translation away, the
+    embedder calls `invalidate`.  What a transfer has mapped stays mapped until the transfer's end.
+    """
+
+    __slots__ = ("_physical", "_translate")
+
+    def __init__(self, physical: GuestMemory, translate: Translate) -> None:
+        super().__init__()
+        self._physical = physical
+        self._translate = translate
+        physical.followers.append(self._follow)
+        self._follow()
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of physical memory."""
+        return self._physical.regions
+
+    def invalidate(self) -> None:
+        """Translations have changed: none that was asked for earlier is used any more."""
+        self.generation += 1
+
+    def note_write(self, address: int, length: int, data: bytes) -> None:
+        """A device wrote `data` at bus address `address`: the dirty log knows physical ones, the trace what it did."""
+        if self.dirty_log is not None and length:
+            for physical, size in self._translate(address, length, Direction.FROM_DEVICE):
+                self.dirty_log.mark(physical, size)
+        if self.trace is not None and length:
+            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+
+    def _follow(self) -> None:
+        self.dirty_log = self._physical.dirty_log
+        self.trace = self._physical.trace
+        self.observed = self._physical.observed
+        self.generation += 1
+
+    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        if address < 0 or length < 0 or address + length > ADDRESS_LIMIT:
+            raise GuestMemoryError(address, length, "beyond the address space")
+        pieces: list[tuple[Region, int, int]] = []
+        left = length
+        direction = Direction.FROM_DEVICE if write else Direction.TO_DEVICE
+        for physical, size in self._translate(address, length, direction) if length else ():
+            if not 0 < size <= left:
+                break
+            pieces += self._physical._pieces(physical, size, write=write)
+            left -= size
+        if left:
+            raise GuestMemoryError(address, length, "translated only in part")
+        return pieces
