@@ -214,11 +214,18 @@ class Session:
         return U64.pack(self._status | self.device.status & Status.DEVICE_NEEDS_RESET)
 
     def _set_status(self, payload: bytes, fds: list[int]) -> _Later | None:
+        """A status of 0 resets a device whose rings rest.
+
+        While they run it is QEMU 7.2 that pauses its machine, and will ask each ring where it stopped: the driver knows
+        nothing of it, and what is in flight has to come back.
+        """
         (value,) = U64.unpack_from(payload, 0)
         if value > 0xFF:
             raise RequestRefused(f"status {value:#x} has more than 8 bits")
         self._status = value
-        return None if value else self._reset_device(payload, fds)
+        if value or any(vring.started for vring in self.vrings):
+            return None
+        return self._reset_device(payload, fds)
 
     def _reset_device(self, _payload: bytes, _fds: list[int]) -> _Later:
         """The answer, and the next message, wait until requests that run have come back."""

@@ -11,7 +11,7 @@ import pytest
 
 from .backends import Backend, devmodels_serve
 from .conftest import Check, needed
-from .vm import LOOK_SECONDS, Guest, GuestFailure, GuestRun, run_guest
+from .vm import LOOK_SECONDS, Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
 
@@ -37,8 +37,7 @@ def starts(backend: Backend) -> int:
 def await_starts(guest: Guest, backend: Backend, count: int) -> None:
     """Return once the daemons have started so many rings."""
     while starts(backend) < count:
-        if guest.qemu.poll() is not None or time.monotonic() > guest.deadline:
-            raise GuestFailure(f"{starts(backend)} starts of rings, expected {count}\n{backend.words()}")
+        guest.check_alive(f"{starts(backend)} starts of rings, expected {count}\n{backend.words()}")
         time.sleep(LOOK_SECONDS)
 
 
@@ -64,7 +63,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
     with needed(), devmodels_serve(image, folder, QUEUES) as backend:
         run = run_guest(
-            "killed.sh", backend, cpus=QUEUES, queues=QUEUES, timeout=100, attend=kill_and_start_again
+            "verifying.sh", backend, cpus=QUEUES, queues=QUEUES, timeout=100, attend=kill_and_start_again
         )
         return Story(run, kills, backend.words())
 

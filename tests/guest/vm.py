@@ -18,10 +18,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from guestsim.targets import TargetError
+from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend
 from .host import cache_folder, tool, write_whole
@@ -89,30 +93,82 @@ def parse_results(text: str) -> dict[str, Result]:
 
 @dataclass(slots=True)
 class Guest:
-    """A guest that runs: what it has reported so far, and a line to its script."""
+    """A guest that runs: what it has reported so far, a line to its script, and its way to another QEMU.
+
+    `folders` are those of the QEMUs it has lived in; `backend` is that of the last.
+    """
 
     qemu: subprocess.Popen[bytes]
-    folder: Path
+    folders: list[Path]
+    backend: Backend | None
     deadline: float
+    start: Callable[[Backend, Path], subprocess.Popen[bytes]]
+    """Starts another QEMU that waits for the guest, with this back end and folder."""
+
+    def texts(self, name: str) -> str:
+        """What all its QEMUs wrote to a file."""
+        return "".join(_text(folder / name) for folder in self.folders)
 
     def reported(self, item: str) -> Result | None:
         """The item's result, if it has been reported."""
-        return parse_results(_text(self.folder / "results")).get(item)
+        return parse_results(self.texts("results")).get(item)
 
     def await_item(self, item: str) -> Result:
         """Wait until the guest reports the item; raises `GuestFailure` where it ends or the time is up before that."""
         while (found := self.reported(item)) is None:
-            if self.qemu.poll() is not None or time.monotonic() > self.deadline:
-                console = _shown("console", _text(self.folder / "console"))
-                raise GuestFailure(f"{item} was not reported{console}")
+            self.check_alive(f"{item} was not reported")
             time.sleep(LOOK_SECONDS)
         return found
+
+    def check_alive(self, otherwise: str) -> None:
+        """`GuestFailure` where QEMU has ended or the time is up."""
+        if self.qemu.poll() is not None or time.monotonic() > self.deadline:
+            raise GuestFailure(otherwise + _shown("console", self.texts("console")))
 
     def tell(self, line: str) -> None:
         """Send a line to the guest's third serial port, where its script is reading."""
         with socket.socket(socket.AF_UNIX) as port:
-            port.connect(str(self.folder / "control"))
+            port.connect(str(self.folders[-1] / "control"))
             port.sendall(line.encode() + b"\n")
+
+    @contextmanager
+    def qmp(self) -> Iterator[QmpClient]:
+        """A session with its QEMU."""
+        path = self.folders[-1] / "qmp"
+        with socket.socket(socket.AF_UNIX) as connection:
+            while connection.connect_ex(str(path)):
+                self.check_alive("QEMU does not open its monitor")
+                time.sleep(LOOK_SECONDS)
+            client = QmpClient(connection.dup(), lambda: "QEMU has gone")
+            try:
+                yield client
+            finally:
+                client.close()
+
+    def move(self, backend: Backend) -> dict[str, int]:
+        """Migrate it, live, to another QEMU on another back end; returns what `query-migrate` says of it at the end."""
+        with self.qmp() as source:
+            folder = Path(tempfile.mkdtemp(dir=self.folders[0]))
+            before = self.qemu
+            self.qemu = self.start(backend, folder)
+            self.folders.append(folder)
+            self.backend = backend
+            with self.qmp():
+                pass  # it is there, and listens
+            source.execute("migrate-set-parameters", {"max-bandwidth": 4 << 30})
+            source.execute("migrate", {"uri": f"unix:{folder / 'incoming'}"})
+            while (state := _json(source.execute("query-migrate")))["status"] not in ("completed", "failed"):
+                self.check_alive(f"migration is {state['status']}")
+                time.sleep(LOOK_SECONDS)
+            if state["status"] == "failed":
+                raise GuestFailure(f"migration failed: {state}")
+            before.kill()
+        return {key: value for key, value in state.items() if isinstance(value, int)}
+
+
+def _json(answer: object) -> dict[str, Any]:
+    assert isinstance(answer, dict)
+    return answer
 
 
 Attend = Callable[[Guest], None]
@@ -133,34 +189,46 @@ def run_guest(
     """Boot, run `scripts/<script>`, power off.
 
     `files` appear in the guest's root; `timeout` is wall time in seconds; `disk` are further options of the disk's
-    device; `attend` is called with the running guest, and may do to its back end what it likes.  Raises `Unavailable`
-    where something to boot with is missing.
+    device; `attend` is called with the running guest, and may do to it and its back end what it likes.  Raises
+    `Unavailable` where something to boot with is missing.
     """
     kernel = get_kernel()
-    with tempfile.TemporaryDirectory(prefix="devmodels-guest-") as name:
+    with tempfile.TemporaryDirectory(prefix="devmodels-guest-") as name, ExitStack() as processes:
         folder = Path(name)
         initrd = folder / "initrd"
         initrd.write_bytes(base_archive(kernel).read_bytes() + run_archive(SCRIPTS / script, files or {}))
-        command = _command(kernel, accelerator or best_accelerator(kernel), initrd, folder, cpus)
-        if backend is not None:
-            command += _disk(backend.socket, queues, disk)
-        words = folder / "qemu"
-        with words.open("wb") as output, _process(command, output.fileno()) as qemu:
-            deadline = time.monotonic() + timeout
-            wrong = None
-            if attend is not None:
-                try:
-                    attend(Guest(qemu, folder, deadline))
-                except GuestFailure as failure:
-                    wrong = str(failure)
-            if wrong is None:
-                wrong = _await_end(qemu, backend, deadline - time.monotonic(), timeout)
-        run = GuestRun(parse_results(_text(folder / "results")), _text(folder / "console"))
-        if wrong is None and (qemu.returncode or "end" not in run.results):
-            wrong = f"QEMU ended with status {qemu.returncode} before the guest's script did"
+        with_accelerator = accelerator or best_accelerator(kernel)
+
+        def start(backend: Backend | None, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+            command = _command(kernel, with_accelerator, initrd, folder, cpus)
+            if backend is not None:
+                command += _disk(backend.socket, queues, disk)
+            output = processes.enter_context((folder / "qemu").open("wb"))
+            return processes.enter_context(_process([*command, *more], output.fileno()))
+
+        guest = Guest(
+            start(backend, folder),
+            [folder],
+            backend,
+            time.monotonic() + timeout,
+            lambda backend, folder: start(backend, folder, "-incoming", f"unix:{folder / 'incoming'}"),
+        )
+        wrong = None
+        if attend is not None:
+            try:
+                attend(guest)
+            except (GuestFailure, TargetError) as failure:
+                wrong = str(failure)
+        if wrong is None:
+            wrong = _await_end(guest, timeout)
         if wrong is not None:
-            run.failure = wrong + _shown("console", run.console) + _shown("QEMU", _text(words))
-            run.failure += _shown("back end", backend.words()) if backend is not None else ""
+            guest.qemu.kill()
+        run = GuestRun(parse_results(guest.texts("results")), guest.texts("console"))
+        if wrong is None and (guest.qemu.returncode or "end" not in run.results):
+            wrong = f"QEMU ended with status {guest.qemu.returncode} before the guest's script did"
+        if wrong is not None:
+            run.failure = wrong + _shown("console", run.console) + _shown("QEMU", guest.texts("qemu"))
+            run.failure += _shown("back end", guest.backend.words()) if guest.backend is not None else ""
     return run
 
 
@@ -191,7 +259,7 @@ def _command(kernel: Kernel, accelerator: str, initrd: Path, folder: Path, cpus:
         *("-kernel", str(kernel.image), "-initrd", str(initrd), "-append", COMMAND_LINE),
         *("-serial", f"file:{folder / 'console'}", "-serial", f"file:{folder / 'results'}"),
         *("-chardev", f"socket,id=control,path={folder / 'control'},server=on,wait=off"),
-        *("-serial", "chardev:control"),
+        *("-serial", "chardev:control", "-qmp", f"unix:{folder / 'qmp'},server=on,wait=off"),
     ]
 
 
@@ -214,20 +282,18 @@ def _process(command: list[str], errors: int) -> Iterator[subprocess.Popen[bytes
             process.kill()
 
 
-def _await_end(
-    qemu: subprocess.Popen[bytes], backend: Backend | None, left: float, timeout: float
-) -> str | None:
-    """Wait for QEMU's end for the seconds `left` of the `timeout`.
-
-    Says what went wrong where the time was up or the back end went first.
-    """
-    processes = [qemu] if backend is None else [qemu, backend.process]
+def _await_end(guest: Guest, timeout: float) -> str | None:
+    """Wait for QEMU's end; says what went wrong where the time was up or the back end went first."""
+    qemu = guest.qemu
+    processes = [qemu] if guest.backend is None else [qemu, guest.backend.process]
     watched = [os.pidfd_open(process.pid) for process in processes]
     try:
         poller = select.poll()
         for descriptor in watched:
             poller.register(descriptor, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poller.poll(max(left, 0) * 1000)]
+        ready = [
+            descriptor for descriptor, _ in poller.poll(max(guest.deadline - time.monotonic(), 0) * 1000)
+        ]
         if watched[0] in ready:
             qemu.wait()
             return None
