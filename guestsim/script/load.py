@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIX = ".guest.yaml"
+MAX_VALUES = 1_000_000
+"""More than anybody writes; aliases of aliases are many more at once."""
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _PART = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -104,6 +106,8 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
     source = Source(file, tree)
     if not isinstance(tree, CommentedMap):
         raise ScriptError(file, 1, "", "expected a mapping with name, machine, drives, devices and steps")
+    if _values(tree, {}) > MAX_VALUES:
+        raise ScriptError(file, 1, "", f"more than {MAX_VALUES} values once every alias is written out")
     try:
         return msgspec.convert(_plain(tree, ""), Script, dec_hook=decode_hook), source
     except msgspec.ValidationError as error:
@@ -118,6 +122,18 @@ def _parts(path: str) -> Iterator[str | int]:
             yield int(match[2])
         elif match[1] is not None:
             yield match[1]
+
+
+def _values(node: object, known: dict[int, int]) -> int:
+    """How many values a tree has, what an alias repeats counted each time; too many where one repeats itself."""
+    if not isinstance(node, (dict, list)):
+        return 1
+    count = known.get(id(node))
+    if count is None:
+        known[id(node)] = MAX_VALUES + 1
+        inner = node.values() if isinstance(node, dict) else node
+        count = known[id(node)] = 1 + sum(_values(each, known) for each in inner)
+    return count
 
 
 def _plain(node: object, key: str) -> object:
@@ -163,6 +179,8 @@ def _explain(error: msgspec.ValidationError, source: Source) -> ScriptError:
 
 
 def _say(kinds: str) -> str:
+    if kinds == "null":
+        return "nothing"
     words = [_WORDS.get(kind.strip(), kind.strip()) for kind in kinds.split("|") if kind.strip() != "null"]
     return " or ".join(words)
 

@@ -231,6 +231,13 @@ def test_nesting_without_end_is_told() -> None:
     assert complaint("name: x\nsteps: " + "[" * 500).startswith("f:1: nested too deeply")
 
 
+def test_aliases_that_multiply_are_told() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert complaint("\n".join(lines)).startswith("f:1: more than 1000000 values")
+    assert "steps" in complaint("name: x\nsteps: &s [probe, {repeat: {times: 1, steps: *s}}]\n")
+
+
 @pytest.mark.parametrize(("text", "message"), RUNNING, ids=[message for _, message in RUNNING])
 def test_a_mistake_about_drives_and_devices_is_told_when_the_script_runs(text: str, message: str) -> None:
     with pytest.raises(ScriptError) as caught:
