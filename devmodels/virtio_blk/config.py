@@ -116,6 +116,9 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         for name, top in limits.items():
             value = getattr(self, name)
             _require(name.replace("size_max", "size-max"), value, 0 <= value <= top, f"0 to {top}")
+        geometry = (self.cyls, self.heads, self.secs)
+        if any(geometry) and not all(geometry):
+            raise ValueError(f"geometry (cyls, heads, secs) is {geometry}, expected all three or none")
         if len(self.serial.encode()) > 20:
             raise ValueError(f"serial {self.serial!r} is longer than 20 bytes")
         for name in ("discard", "write_zeroes", "secure_erase"):
