@@ -17,8 +17,8 @@ from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
-from devmodels.machine import Machine
-from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.machine import ECAM_BASE, Machine
+from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
@@ -234,6 +234,9 @@ def assemble(
     embedder's, and its regions stay in it when the assembly is closed.  `translate` is what an IOMMU does for devices
     with `iommu_platform=on`.
     """
+    if memory is None and (ram % WORD_ALIGNMENT or not 0 < ram <= ECAM_BASE):
+        expected = f"a multiple of {WORD_ALIGNMENT} up to {ECAM_BASE:#x}, where devices begin"
+        raise OptionError(f"ram: {ram} is given; expected {expected}")
     assembly = Assembly(
         memory=ram_region(ram, shared=shared) if memory is None else memory,
         context=IoContext(ClockKind(clock)),

@@ -25,6 +25,9 @@ from devmodels.pci.function import PciFunction
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import EventKind, Tracer
 
+ECAM_BASE = 0xB000_0000
+"""Where configuration space is found in memory space, if nobody says otherwise: as on QEMU's q35."""
+
 _CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _LITTLE = sys.byteorder == "little"
 _ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: 0xFFFF_FFFF_FFFF_FFFF}
@@ -108,7 +111,7 @@ class Machine:
         memory: GuestMemory,
         context: IoContext,
         *,
-        ecam: int | None = 0xB000_0000,
+        ecam: int | None = ECAM_BASE,
         on_message: Callable[[int, int], None] | None = None,
         on_intx: Callable[[int, bool], None] | None = None,
         on_irq: Callable[[int, bool], None] | None = None,

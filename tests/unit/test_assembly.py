@@ -7,6 +7,7 @@ import pytest
 from devmodels.assembly import assemble
 from devmodels.blockbackend import BlockOptionError
 from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.options import OptionError
 
 NODE = {"driver": "memory", "size": 1 << 20, "node-name": "d0"}
 DISK = {"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}
@@ -29,3 +30,9 @@ def test_memory_of_the_assemblys_own_goes_with_it() -> None:
         memory = assembly.memory
         assert memory.contains(0, 1 << 20)
     assert not memory.contains(0, 1)
+
+
+@pytest.mark.parametrize("ram", [0, -8, 12, 4 << 30])
+def test_memory_that_would_hide_the_devices_is_refused(ram: int) -> None:
+    with pytest.raises(OptionError, match=f"ram: {ram} is given; expected a multiple of 8 up to 0xb0000000"):
+        assemble(ram=ram)
