@@ -106,6 +106,11 @@ class IoContext:
         elif self.owner != me:
             raise WrongContextError("used outside the thread that owns this IoContext")
 
+    @property
+    def owned(self) -> bool:
+        """Whether the calling thread owns this context (or nobody does yet)."""
+        return self._owner is None or self._owner == threading.get_ident()
+
     def adopt(self) -> None:
         """Make the calling thread the owner (for a context built on one thread and run on another)."""
         self.owner = threading.get_ident()

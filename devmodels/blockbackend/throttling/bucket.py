@@ -1,0 +1,41 @@
+"""A leaky bucket, exactly: integers, and no state but the moment at which it will have run empty.
+
+What comes in raises the level; it runs out at a steady rate; nothing more is let in while the level is above the
+bucket's size.  Instead of the level the bucket keeps `rate * (time at which it is empty)`: the level is the distance
+of that from `rate * now`, so nothing has to be done as time passes, and nothing is rounded.
+"""
+
+from __future__ import annotations
+
+SECOND = 10**9
+
+
+class Bucket:
+    """`rate` units run out each second; the level may exceed `size` units only by what was let in last.
+
+    Units are counted in parts of 10**-9 / `scale`, `scale` being how many parts of a unit matter to the user.
+    """
+
+    __slots__ = ("_empty", "_part", "_rate", "_size")
+
+    def __init__(self, rate: int, size_tenths: int, *, scale: int = 1) -> None:
+        """`size_tenths` is the size in tenths of a unit."""
+        self._part = SECOND * scale
+        self._rate = rate * scale
+        self._size = size_tenths * (self._part // 10)
+        self._empty = 0
+
+    def level(self, now: int) -> float:
+        """How many units are in it at `now` ns."""
+        return max(0, self._empty - self._rate * now) / self._part
+
+    def wait(self, now: int) -> int:
+        """In how many ns it will let something in; 0 where it does."""
+        above = self._empty - self._rate * now - self._size
+        return -(-above // self._rate) if above > 0 else 0
+
+    def add(self, now: int, amount: int) -> None:
+        """Let in `amount` parts, each 1 / `scale` of a unit."""
+        base = self._rate * now
+        empty = self._empty
+        self._empty = (empty if empty > base else base) + amount * SECOND

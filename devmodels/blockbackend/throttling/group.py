@@ -1,0 +1,235 @@
+"""A throttle group: members take turns, and together they keep to its limits.
+
+Reads and writes wait apart.  In each direction members with something waiting are served in turn, one request each;
+what has to wait is let go by one timer.  Members may live on several contexts (threads).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from devmodels.blockbackend.throttling.bucket import Bucket
+from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits
+from devmodels.iocontext import Future, IoContext
+
+_DIRECTIONS = (READ, WRITE)
+"""By `write`, a bool."""
+
+
+def _call_at(context: IoContext, when: int, due: Callable[[], None]) -> None:
+    context.call_at(when, due)
+
+
+class Waiting:
+    """A request that waits: `admitted` is told when it may go."""
+
+    __slots__ = ("admitted", "length", "since")
+
+    def __init__(self, context: IoContext, length: int, since: int) -> None:
+        self.admitted: Future[None] = Future(context)
+        self.length = length
+        self.since = since
+
+
+class Member:
+    """One disk in a group.  `throttled_ns` is how long its requests have waited, together."""
+
+    __slots__ = ("_queues", "_unlimited", "context", "group", "throttled_ns")
+
+    def __init__(self, group: ThrottleGroup, context: IoContext) -> None:
+        self.group = group
+        self.context = context
+        self.throttled_ns = 0
+        self._queues: tuple[deque[Waiting], deque[Waiting]] = (deque(), deque())
+        self._unlimited = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return sum(map(len, self._queues))
+
+    def try_admit(self, length: int, *, write: bool) -> bool:
+        """Whether a request of `length` bytes may go now; if so, it is counted."""
+        return bool(self._unlimited) or self.group._try_admit(self, length, write)
+
+    async def admit(self, length: int, *, write: bool) -> None:
+        """Return when a request of `length` bytes may go."""
+        if self.try_admit(length, write=write):
+            return
+        waiting = Waiting(self.context, length, self.context.now_ns())
+        self.group._enqueue(self, waiting, write)
+        try:
+            await waiting.admitted
+        except BaseException:
+            self.group._dequeue(self, waiting, write)
+            raise
+
+    def pause_limits(self) -> None:
+        """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests."""
+        self._unlimited += 1
+        self.group._let_go(self)
+
+    def resume_limits(self) -> None:
+        """The limits hold again."""
+        self._unlimited -= 1
+
+    def leave(self) -> None:
+        """Leave the group; what waits is let go at once."""
+        self.group._remove(self)
+        self._unlimited += 1
+
+
+class ThrottleGroup:
+    """Members that together keep to `limits`."""
+
+    def __init__(self, name: str, limits: ThrottleLimits | None = None) -> None:
+        self.name = name
+        self.members: list[Member] = []
+        self._lock = threading.RLock()
+        self._last: list[Member | None] = [None, None]
+        """Who was served last, by direction."""
+        self._armed = [0, 0]
+        """Number of the timer that is set, by direction; 0 for none."""
+        self._timers = 0
+        self._limits = ThrottleLimits()
+        self._buckets: tuple[tuple[tuple[Bucket, bool], ...], ...] = ((), ())
+        self.configure(ThrottleLimits() if limits is None else limits)
+
+    @property
+    def limits(self) -> ThrottleLimits:
+        """The limits in force."""
+        return self._limits
+
+    def configure(self, limits: ThrottleLimits) -> None:
+        """New limits, from empty buckets on; what waits is judged by them."""
+        with self._lock:
+            self._limits = limits
+            self._operation = limits.iops_size
+            made: dict[str, list[tuple[Bucket, bool]]] = {READ: [], WRITE: []}
+            for rate in limits.rates():
+                if not rate.average:
+                    continue
+                in_bytes = rate.unit == BYTES
+                scale = 1 if in_bytes else self._operation or 1
+                # Without a burst, a tenth of a second's worth may come at once.
+                tenths = 10 * rate.burst * rate.length if rate.burst else rate.average
+                buckets = [Bucket(rate.average, tenths, scale=scale)]
+                if rate.length > 1:
+                    buckets.append(Bucket(rate.burst, rate.burst, scale=scale))
+                for direction in _DIRECTIONS if rate.of == TOTAL else (rate.of,):
+                    made[direction] += [(bucket, in_bytes) for bucket in buckets]
+            self._buckets = tuple(tuple(made[direction]) for direction in _DIRECTIONS)
+            for write in (False, True):
+                self._armed[write] = 0
+                self._serve(write)
+
+    def join(self, context: IoContext) -> Member:
+        """A new member whose requests come on `context`."""
+        member = Member(self, context)
+        with self._lock:
+            self.members.append(member)
+        return member
+
+    # --- admission
+
+    def _try_admit(self, member: Member, length: int, write: bool) -> bool:
+        buckets = self._buckets[write]
+        if not buckets:
+            return True
+        now = member.context.now_ns()
+        with self._lock:
+            # Who comes now does not pass those who wait.
+            if self._armed[write]:
+                return False
+            for bucket, _ in buckets:
+                if bucket.wait(now):
+                    return False
+            self._last[write] = member
+            self._account(buckets, now, length)
+        return True
+
+    def _account(self, buckets: tuple[tuple[Bucket, bool], ...], now: int, length: int) -> None:
+        size = self._operation
+        operation = max(length, size) if size else 1
+        for bucket, in_bytes in buckets:
+            bucket.add(now, length if in_bytes else operation)
+
+    def _enqueue(self, member: Member, waiting: Waiting, write: bool) -> None:
+        with self._lock:
+            member._queues[write].append(waiting)
+            if not self._armed[write]:
+                self._serve(write)
+
+    def _dequeue(self, member: Member, waiting: Waiting, write: bool) -> None:
+        with self._lock:
+            if waiting in member._queues[write]:
+                member._queues[write].remove(waiting)
+
+    def _serve(self, write: bool) -> None:
+        """Let go, in turn, what may go; set the timer for the rest."""
+        buckets = self._buckets[write]
+        while (member := self._next(write)) is not None:
+            now = member.context.now_ns()
+            wait = max((bucket.wait(now) for bucket, _ in buckets), default=0)
+            if wait:
+                self._arm(member, write, now + wait)
+                return
+            waiting = member._queues[write].popleft()
+            self._last[write] = member
+            self._account(buckets, now, waiting.length)
+            self._admit(member, waiting)
+
+    def _next(self, write: bool) -> Member | None:
+        """The member after the one served last that has something waiting."""
+        members = self.members
+        last = self._last[write]
+        start = members.index(last) + 1 if last in members else 0
+        for at in range(len(members)):
+            member = members[(start + at) % len(members)]
+            if member._queues[write]:
+                return member
+        return None
+
+    def _admit(self, member: Member, waiting: Waiting) -> None:
+        context = member.context
+        member.throttled_ns += context.now_ns() - waiting.since
+        if context.owned:
+            waiting.admitted.set_result(None)
+        else:
+            context.post(lambda: waiting.admitted.set_result(None))
+
+    def _arm(self, member: Member, write: bool, when: int) -> None:
+        self._timers += 1
+        self._armed[write] = number = self._timers
+        context = member.context
+
+        def due() -> None:
+            with self._lock:
+                if self._armed[write] == number:
+                    self._armed[write] = 0
+                    self._serve(write)
+
+        if context.owned:
+            context.call_at(when, due)
+        else:
+            context.post(partial(_call_at, context, when, due))
+
+    # --- the end
+
+    def _let_go(self, member: Member) -> None:
+        with self._lock:
+            for queue in member._queues:
+                while queue:
+                    self._admit(member, queue.popleft())
+
+    def _remove(self, member: Member) -> None:
+        with self._lock:
+            self._let_go(member)
+            self.members.remove(member)
+            for write in (False, True):
+                # The timer may have been on its context, which may end.
+                self._armed[write] = 0
+                self._serve(write)
