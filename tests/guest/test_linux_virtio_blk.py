@@ -193,7 +193,8 @@ def test_blocks_are_discarded_and_zeroed(discard: Story, check: Check, item: str
 def test_discarded_blocks_are_freed_on_the_host(discard: Story) -> None:
     discard.run.check("blkdiscard")
     freed = discard.allocated_before - allocated(discard.image)
-    assert freed >= 16 * MIB
+    # The host's file system may need a block or two of its own to write the hole down.
+    assert freed >= 16 * MIB - 64 * 1024
 
 
 def test_image_is_zero_where_zeroed_and_untouched_elsewhere(discard: Story) -> None:
