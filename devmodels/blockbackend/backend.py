@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 
+from devmodels.blockbackend.accounting import BlockStats
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
-from devmodels.blockbackend.stats import BlockStats
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
@@ -155,7 +155,7 @@ class BlockBackend:
 
     def account_invalid(self, op: Op) -> None:
         """The device has refused a request by itself."""
-        self.stats.account_invalid(op)
+        self.stats.account_invalid(op, self._now())
 
     def submit(self, request: Request) -> None:
         """Start `request`.  Never raises for what goes wrong with it: that is in `request.error` when it is done.
@@ -209,7 +209,8 @@ class BlockBackend:
             # As a request it fails by itself, and is told with its errno.
             logger.debug("%s: read of %d bytes at %d: %s", self.name, length, offset, error)
         if done:
-            self.stats.account_reads(done, nbytes, (self._now() - started) * done)
+            now = self._now()
+            self.stats.account_reads(done, nbytes, now - started, now)
         return done
 
     def batch(self) -> _Batch:

@@ -1,0 +1,206 @@
+"""Counters of one backend, under the names of QEMU's `query-blockstats`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+from devmodels.blockbackend.accounting.histogram import Histogram
+from devmodels.blockbackend.accounting.intervals import IntervalStats
+from devmodels.blockbackend.request import Op, Request
+
+
+class Kind(IntEnum):
+    """What is counted together: writing zeroes is writing, secure erase is unmapping."""
+
+    RD = 0
+    WR = 1
+    FLUSH = 2
+    UNMAP = 3
+
+    @property
+    def prefix(self) -> str:
+        """As in the counters' names."""
+        return self.name.lower()
+
+
+_KIND = {
+    Op.READ: Kind.RD,
+    Op.WRITE: Kind.WR,
+    Op.FLUSH: Kind.FLUSH,
+    Op.DISCARD: Kind.UNMAP,
+    Op.WRITE_ZEROES: Kind.WR,
+    Op.SECURE_ERASE: Kind.UNMAP,
+}
+
+_READ, _WRITE, _WRITE_ZEROES = Op.READ, Op.WRITE, Op.WRITE_ZEROES
+_RD, _WR, _FLUSH, _UNMAP = Kind
+"""Names of the module: half the price of an enumeration's members, which counts here."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What is counted, from zero on."""
+
+    rd_bytes: int = 0
+    wr_bytes: int = 0
+    unmap_bytes: int = 0
+    rd_operations: int = 0
+    wr_operations: int = 0
+    flush_operations: int = 0
+    unmap_operations: int = 0
+    rd_total_time_ns: int = 0
+    wr_total_time_ns: int = 0
+    flush_total_time_ns: int = 0
+    unmap_total_time_ns: int = 0
+    rd_merged: int = 0
+    wr_merged: int = 0
+    unmap_merged: int = 0
+    failed_rd_operations: int = 0
+    failed_wr_operations: int = 0
+    failed_flush_operations: int = 0
+    failed_unmap_operations: int = 0
+    invalid_rd_operations: int = 0
+    invalid_wr_operations: int = 0
+    invalid_flush_operations: int = 0
+    invalid_unmap_operations: int = 0
+    wr_highest_offset: int = 0
+
+
+_COUNTERS = tuple(field.name for field in fields(Counters))
+
+
+class BlockStats(Counters):
+    """What a backend has done.
+
+    Bytes and operations are those of requests that succeeded; `merged` counts requests that rode along in another
+    one; `failed` those that ended with an error; `invalid` those that a device refused before submitting them.  Times
+    are sums in ns on the context's clock.  With `account_failed`, failed requests count in times and intervals too;
+    with `account_invalid`, a refused one ends the idle time.
+    """
+
+    __slots__ = (
+        "_histograms",
+        "_watched",
+        "account_failed",
+        "account_invalid_requests",
+        "intervals",
+        "last_access_ns",
+    )
+
+    def __init__(self, *, account_failed: bool = True, account_invalid: bool = True) -> None:
+        super().__init__()
+        self.account_failed = account_failed
+        self.account_invalid_requests = account_invalid
+        self.intervals: list[IntervalStats] = []
+        self.last_access_ns: int | None = None
+        self._histograms: dict[Kind, Histogram] = {}
+        self._watched = False
+        """Whether single latencies matter to somebody."""
+
+    def as_dict(self) -> dict[str, int]:
+        """Every counter by its name."""
+        return {name: getattr(self, name) for name in _COUNTERS}
+
+    # --- what is watched besides
+
+    @property
+    def histograms(self) -> dict[Kind, Histogram]:
+        """The latency histograms that are kept, by kind."""
+        return dict(self._histograms)
+
+    def set_histogram(self, kind: Kind, boundaries: Sequence[int] | None) -> None:
+        """Keep a histogram of latencies, from zero on, by `boundaries` in ns; None: keep none.
+
+        ValueError where the boundaries do not rise.
+        """
+        if boundaries is None:
+            self._histograms.pop(kind, None)
+        else:
+            self._histograms[kind] = Histogram(boundaries)
+        self._watched = bool(self._histograms or self.intervals)
+
+    def add_interval(self, seconds: int, now_ns: int) -> None:
+        """Keep statistics of about the last `seconds`."""
+        self.intervals.append(IntervalStats(seconds, now_ns))
+        self._watched = True
+
+    def idle_ns(self, now_ns: int) -> int | None:
+        """For how long nothing has ended; None where nothing ever has."""
+        return None if self.last_access_ns is None else now_ns - self.last_access_ns
+
+    # --- what has happened
+
+    def account(self, request: Request, now_ns: int) -> None:
+        """Count a request that has ended."""
+        op = request.op
+        latency = now_ns - request.started_ns
+        if request.error:
+            self._add("failed", op)
+            self._failed(_KIND[op], latency, now_ns)
+            return
+        if op is _READ:
+            kind = _RD
+            self.rd_operations += 1
+            self.rd_bytes += request.length
+            self.rd_total_time_ns += latency
+        elif op is _WRITE or op is _WRITE_ZEROES:
+            kind = _WR
+            self.wr_operations += 1
+            self.wr_bytes += request.length
+            self.wr_total_time_ns += latency
+            self.wr_highest_offset = max(self.wr_highest_offset, request.offset + request.length)
+        elif op is Op.FLUSH:
+            kind = _FLUSH
+            self.flush_operations += 1
+            self.flush_total_time_ns += latency
+        else:
+            kind = _UNMAP
+            self.unmap_operations += 1
+            self.unmap_bytes += request.length
+            self.unmap_total_time_ns += latency
+        self.last_access_ns = now_ns
+        if self._watched:
+            self._watch(kind, latency, now_ns, 1)
+
+    def account_reads(self, count: int, nbytes: int, latency_ns: int, now_ns: int) -> None:
+        """Count reads that have ended well together, of together `nbytes` bytes; each took `latency_ns`."""
+        self.rd_operations += count
+        self.rd_bytes += nbytes
+        self.rd_total_time_ns += latency_ns * count
+        self.last_access_ns = now_ns
+        if self._watched:
+            self._watch(_RD, latency_ns, now_ns, count)
+
+    def account_invalid(self, op: Op, now_ns: int) -> None:
+        """Count a request that its device refused."""
+        self._add("invalid", op)
+        if self.account_invalid_requests:
+            self.last_access_ns = now_ns
+
+    def account_merged(self, op: Op, count: int) -> None:
+        """Count `count` requests that rode along in another."""
+        name = f"{_KIND[op].prefix}_merged"
+        setattr(self, name, getattr(self, name) + count)
+
+    def _failed(self, kind: Kind, latency: int, now_ns: int) -> None:
+        if self.account_failed:
+            name = f"{kind.prefix}_total_time_ns"
+            setattr(self, name, getattr(self, name) + latency)
+            self.last_access_ns = now_ns
+            self._watch(kind, latency, now_ns, 1)
+        elif kind in self._histograms:
+            self._histograms[kind].add(latency)
+
+    def _watch(self, kind: Kind, latency: int, now_ns: int, count: int) -> None:
+        histogram = self._histograms.get(kind)
+        if histogram is not None:
+            histogram.add(latency, count)
+        if kind is not _UNMAP:
+            for interval in self.intervals:
+                getattr(interval, kind.prefix).add(latency, now_ns, count)
+
+    def _add(self, what: str, op: Op) -> None:
+        name = f"{what}_{_KIND[op].prefix}_operations"
+        setattr(self, name, getattr(self, name) + 1)
