@@ -64,6 +64,10 @@ class Assembly:
         """Open a block node, as `-blockdev` does."""
         return self.graph.add(options)
 
+    def add_object(self, options: Mapping[str, object]) -> None:
+        """Make what nodes can name, as `-object` does: a throttle group."""
+        self.graph.add_object(options)
+
     def add_device(
         self, options: Mapping[str, object], translate: Translate | None = None
     ) -> VirtioPci | VirtioMmio:
@@ -136,9 +140,14 @@ class Assembly:
         if name in self.devices:
             raise OptionError(f"device id {name!r} is taken")
         try:
-            return BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
+            backend = BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
         except PermissionConflictError as error:
             raise OptionError(f"device {driver}: {error}") from None
+        backend.stats.account_failed = options.account_failed
+        backend.stats.account_invalid_requests = options.account_invalid
+        for seconds in options.stats_intervals:
+            backend.stats.add_interval(seconds, self.context.now_ns())
+        return backend
 
     def _mmio_place(self, options: VirtioBlkMmioOptions) -> tuple[int, int]:
         """Address and interrupt line of an MMIO device."""
@@ -215,6 +224,7 @@ def ram_region(size: int, *, shared: bool) -> Region:
 
 def assemble(
     *,
+    objects: Sequence[Mapping[str, object]] = (),
     blockdevs: Sequence[Mapping[str, object]] = (),
     devices: Sequence[Mapping[str, object]] = (),
     ram: int = DEFAULT_RAM,
@@ -229,8 +239,8 @@ def assemble(
 ) -> Assembly:
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
-    `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives the
-    devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
+    `objects`, `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives
+    the devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
     embedder's, and its regions stay in it when the assembly is closed.  `translate` is what an IOMMU does for devices
     with `iommu_platform=on`.
     """
@@ -246,6 +256,8 @@ def assemble(
         on_irq=on_irq,
     )
     try:
+        for options in objects:
+            assembly.add_object(options)
         for options in blockdevs:
             assembly.add_node(options)
         for options in devices:

@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
 from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.objects import Objects, add_object
 from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_names, shown
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
 from devmodels.options import OptionError
 
@@ -27,11 +29,15 @@ class GraphError(OptionError):
 
 
 class Graph:
-    """The nodes of one context.  `nodes` has each by its name, those nested in another one's options included."""
+    """The nodes of one context.
+
+    `nodes` has each by its name, those nested in another one's options included; `objects` what nodes can name besides.
+    """
 
     def __init__(self, context: IoContext) -> None:
         self.context = context
         self.nodes: dict[str, BlockNode] = {}
+        self.objects: Objects = {}
         self._changing = Lock(context)
 
     def __getitem__(self, name: str) -> BlockNode:
@@ -47,7 +53,22 @@ class Graph:
     def add(self, options: Mapping[str, object] | str) -> BlockNode:
         """Open a node, and those nested in it (`blockdev-add`); BlockOptionError where that cannot be."""
         self.context.assert_owner()
-        return open_node(options, self.context, self.nodes)
+        return open_node(options, self.context, self.nodes, self.objects)
+
+    def add_object(self, options: Mapping[str, object]) -> ThrottleGroup:
+        """Make an object that nodes can name (`object-add`); BlockOptionError where that cannot be."""
+        self.context.assert_owner()
+        return add_object(options, self.objects)
+
+    def delete_object(self, name: str) -> None:
+        """Drop an object (`object-del`); GraphError where it is used or is not there."""
+        group = self.objects.get(name)
+        if group is None:
+            known = ", ".join(map(shown, sorted(self.objects))) or "none"
+            raise GraphError(f"no object {shown(name)}; the objects are: {known}")
+        if group.members:
+            raise GraphError(f"object {shown(name)} is in use: by {len(group.members)} nodes")
+        del self.objects[name]
 
     def delete(self, name: str, *, force: bool = False) -> None:
         """Close a node, and those nested in it that nobody else uses (`blockdev-del`).
@@ -94,7 +115,7 @@ class Graph:
             target = self[above or ""] if edge is None else edge.node
             given = _over(options, target)
             async with drained(target):
-                node = open_node(given, self.context, self.nodes)
+                node = open_node(given, self.context, self.nodes, self.objects)
                 edges = [edge] if edge is not None else _others(target, node)
                 try:
                     if Role.FILTERED not in node.children["file"].role:

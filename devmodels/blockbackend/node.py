@@ -15,6 +15,7 @@ from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import RangeLock
 from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
 
 SECTOR = 512
@@ -81,6 +82,9 @@ class BlockNode:
         `children` are the nodes for the options of type `NodeRef`, already open, by option name.
         """
         raise NotImplementedError
+
+    def bind(self, objects: Mapping[str, ThrottleGroup]) -> None:
+        """Find what the options name among `objects` (`--object`); BlockOptionError where it is not there."""
 
     # --- the graph
 

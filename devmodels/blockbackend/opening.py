@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from devmodels.blockbackend import options as block_options
 from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.objects import Objects
 from devmodels.blockbackend.options import BlockOptionError, child_names, shown
 from devmodels.blockbackend.permissions import PermissionConflictError
 from devmodels.blockbackend.registry import driver_of
@@ -16,19 +17,22 @@ MAX_DEPTH = 100
 
 
 def open_node(
-    options: Mapping[str, object] | str, context: IoContext, nodes: dict[str, BlockNode] | None = None
+    options: Mapping[str, object] | str,
+    context: IoContext,
+    nodes: dict[str, BlockNode] | None = None,
+    objects: Objects | None = None,
 ) -> BlockNode:
     """Open the node that `options` describe: a mapping, or the same as JSON text, as QEMU's `-blockdev` takes them.
 
     A child that is given by its options is opened with it, one that is given by name is found in `nodes`; what has
-    been opened is entered there.  Raises BlockOptionError, whose text is one line, where an option is wrong or what it
-    names cannot be opened; then nothing has been.
+    been opened is entered there.  `objects` are what nodes may name besides.  Raises BlockOptionError, whose text is
+    one line, where an option is wrong or what it names cannot be opened; then nothing has been.
     """
     given = block_options.decode(options) if isinstance(options, str) else options
     known = {} if nodes is None else nodes
     opened: list[BlockNode] = []
     try:
-        return _open(given, context, known, opened, 0)
+        return _open(given, context, known, objects or {}, opened, 0)
     except BaseException:
         for node in reversed(opened):
             node.close()
@@ -39,6 +43,7 @@ def _open(
     given: Mapping[str, object],
     context: IoContext,
     nodes: dict[str, BlockNode],
+    objects: Objects,
     opened: list[BlockNode],
     depth: int,
 ) -> BlockNode:
@@ -55,7 +60,7 @@ def _open(
             elif depth == MAX_DEPTH:
                 raise BlockOptionError(f"$: more than {MAX_DEPTH} nodes in one another")
             else:
-                children[name] = _open(inherited(child, options), context, nodes, opened, depth + 1)
+                children[name] = _open(inherited(child, options), context, nodes, objects, opened, depth + 1)
         except BlockOptionError as error:
             raise BlockOptionError(f"$.{name}{str(error).removeprefix('$')}") from None
     if options.node_name in nodes:
@@ -71,6 +76,11 @@ def _open(
             child.parents[:] = parents
         if isinstance(error, PermissionConflictError):
             raise BlockOptionError(f"$: {error}") from None
+        raise
+    try:
+        node.bind(objects)
+    except BaseException:
+        node.close()
         raise
     node.kept = depth == 0
     node.names = nodes

@@ -22,6 +22,7 @@ _OUR_OWN = {
     "memory": "memory:MemoryNode",
     "null-co": "null:NullNode",
     "raw": "raw:RawNode",
+    "throttle": "throttle:ThrottleNode",
 }
 """Driver name to module and class; a driver is imported when it is first wanted."""
 

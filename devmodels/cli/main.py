@@ -49,6 +49,14 @@ def serve(
             metavar="EXPORT", help="An export, as JSON or key=value, with the names of QEMU's --export."
         ),
     ],
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--object",
+            metavar="OBJECT",
+            help="What nodes can name: throttle-group,id=…,limits.iops-total=…, as QEMU's --object.",
+        ),
+    ] = None,
     poll_max_ns: Annotated[
         int,
         typer.Option(
@@ -74,6 +82,8 @@ def serve(
 
     log_to_stderr(verbose=verbose)
     with Server(poll_max_ns=poll_max_ns, strict=strict) as server:
+        for text in objects or ():
+            server.add_object(text)
         for text in blockdev:
             server.add_blockdev(text)
         for text in export:

@@ -71,6 +71,17 @@ class Server:
         self._graph = Graph(self.context)
         self.context.watch(self._signals.fileno(), select.EPOLLIN, lambda _events: self.stop())
 
+    def add_object(self, text: str) -> None:
+        """Make an object that nodes can name; OptionError where it cannot be."""
+        what = "--object"
+        if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:
+            # As in QEMU, the kind may come first without its name.
+            text = f"qom-type={text}"
+        try:
+            self._graph.add_object(decode(text, None, what=what))
+        except BlockOptionError as error:
+            raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
+
     def add_blockdev(self, text: str) -> None:
         """Open a block node; OptionError where it cannot be."""
         what = "--blockdev"

@@ -109,7 +109,7 @@ class IoContext:
     @property
     def owned(self) -> bool:
         """Whether the calling thread owns this context (or nobody does yet)."""
-        return self._owner is None or self._owner == threading.get_ident()
+        return self.owner is None or self.owner == threading.get_ident()
 
     def adopt(self) -> None:
         """Make the calling thread the owner (for a context built on one thread and run on another)."""

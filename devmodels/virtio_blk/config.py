@@ -26,6 +26,9 @@ _CONFIG = Codec.ints(CONFIG)
 MAX_QUEUES = 1024
 """Most queues of one device; a vhost-user back end is held to 256 by its protocol's users."""
 
+MAX_INTERVAL = 10**9
+"""The longest interval of statistics, in seconds."""
+
 MAX_SECTORS = 0x7FFFFFFF // SECTOR
 """Default limit of discard and write-zeroes requests, in sectors of 512 bytes (2 GiB less one sector)."""
 
@@ -86,6 +89,9 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     queue_reset: bool = msgspec.field(default=True, name="queue_reset")
     iommu_platform: bool = msgspec.field(default=False, name="iommu_platform")
     request_merging: bool = True
+    account_invalid: bool = True
+    account_failed: bool = True
+    stats_intervals: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
@@ -119,6 +125,8 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         geometry = (self.cyls, self.heads, self.secs)
         if any(geometry) and not all(geometry):
             raise ValueError(f"geometry (cyls, heads, secs) is {geometry}, expected all three or none")
+        for seconds in self.stats_intervals:
+            _require("stats-intervals", seconds, 1 <= seconds <= MAX_INTERVAL, f"1 to {MAX_INTERVAL} seconds")
         if len(self.serial.encode()) > 20:
             raise ValueError(f"serial {self.serial!r} is longer than 20 bytes")
         for name in ("discard", "write_zeroes", "secure_erase"):

@@ -77,7 +77,7 @@ class BlockStats(Counters):
     Bytes and operations are those of requests that succeeded; `merged` counts requests that rode along in another
     one; `failed` those that ended with an error; `invalid` those that a device refused before submitting them.  Times
     are sums in ns on the context's clock.  With `account_failed`, failed requests count in times and intervals too;
-    with `account_invalid`, a refused one ends the idle time.
+    with `account_invalid_requests`, a refused one ends the idle time.
     """
 
     __slots__ = (
@@ -89,10 +89,10 @@ class BlockStats(Counters):
         "last_access_ns",
     )
 
-    def __init__(self, *, account_failed: bool = True, account_invalid: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.account_failed = account_failed
-        self.account_invalid_requests = account_invalid
+        self.account_failed = True
+        self.account_invalid_requests = True
         self.intervals: list[IntervalStats] = []
         self.last_access_ns: int | None = None
         self._histograms: dict[Kind, Histogram] = {}

@@ -67,6 +67,11 @@ class Member:
             self.group._dequeue(self, waiting, write)
             raise
 
+    def give_back(self, length: int, *, write: bool) -> None:
+        """A request of `length` bytes that was just admitted does not go after all."""
+        if not self._unlimited:
+            self.group._give_back(self, length, write)
+
     def pause_limits(self) -> None:
         """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests."""
         self._unlimited += 1
@@ -151,11 +156,18 @@ class ThrottleGroup:
             self._account(buckets, now, length)
         return True
 
-    def _account(self, buckets: tuple[tuple[Bucket, bool], ...], now: int, length: int) -> None:
+    def _give_back(self, member: Member, length: int, write: bool) -> None:
+        now = member.context.now_ns()
+        with self._lock:
+            self._account(self._buckets[write], now, length, sign=-1)
+
+    def _account(
+        self, buckets: tuple[tuple[Bucket, bool], ...], now: int, length: int, *, sign: int = 1
+    ) -> None:
         size = self._operation
         operation = max(length, size) if size else 1
         for bucket, in_bytes in buckets:
-            bucket.add(now, length if in_bytes else operation)
+            bucket.add(now, sign * (length if in_bytes else operation))
 
     def _enqueue(self, member: Member, waiting: Waiting, write: bool) -> None:
         with self._lock:

@@ -1,0 +1,82 @@
+"""`throttle`: requests keep to the limits of a throttle group, together with those of the group's other members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from devmodels.blockbackend.filters import FilterNode, FilterOptions
+from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
+from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.throttling import Member, ThrottleGroup
+
+
+class ThrottleOptions(FilterOptions, frozen=True, kw_only=True):
+    """`throttle-group`: the id of the group."""
+
+    throttle_group: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ThrottleNode(FilterNode):
+    """Reads, writes, zeroes and discards wait for their turn and for the group's limits; flushes never wait."""
+
+    Options: ClassVar[type[NodeOptions]] = ThrottleOptions
+
+    member: Member
+
+    def bind(self, objects: Mapping[str, ThrottleGroup]) -> None:
+        """Join the group."""
+        assert isinstance(self.options, ThrottleOptions)
+        name = self.options.throttle_group
+        if name not in objects:
+            known = ", ".join(map(shown, sorted(objects))) or "a throttle group, and there is none"
+            raise BlockOptionError(f"$.throttle-group: {shown(name)} is given; expected {known}")
+        self.member = objects[name].join(self.context)
+
+    def _close(self) -> None:
+        if hasattr(self, "member"):
+            self.member.leave()
+
+    def drain_begin(self) -> None:
+        """What waits goes at once: who drains would wait for it."""
+        self.member.pause_limits()
+
+    def drain_end(self) -> None:
+        """The limits hold again."""
+        self.member.resume_limits()
+
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """Where neither the limits nor the child have anything against it."""
+        if not self.member.try_admit(length, write=False):
+            return False
+        if self.file.read_now(offset, vectors, length):
+            return True
+        self.member.give_back(length, write=False)
+        return False
+
+    async def read(self, request: Request) -> None:
+        """Wait, then read."""
+        await self.member.admit(request.length, write=False)
+        await self.file.read(request)
+
+    async def write(self, request: Request) -> None:
+        """Wait, then write."""
+        await self.member.admit(request.length, write=True)
+        await self.file.write(request)
+
+    async def discard(self, request: Request) -> None:
+        """Wait as a write does, then discard."""
+        await self.member.admit(request.length, write=True)
+        await self.file.discard(request)
+
+    async def write_zeroes(self, request: Request) -> None:
+        """Wait as a write does, then write zeroes."""
+        await self.member.admit(request.length, write=True)
+        await self.file.write_zeroes(request)
+
+    async def secure_erase(self, request: Request) -> None:
+        """Wait as a write does, then erase."""
+        await self.member.admit(request.length, write=True)
+        await self.file.secure_erase(request)
