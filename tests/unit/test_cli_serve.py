@@ -128,13 +128,17 @@ def test_wrong_command_line(refusal: Refusal, arguments: list[str], line: str) -
         ("driver=memory,size=1M", "--blockdev: node-name: missing; expected a name for exports to refer to"),
         (
             '{"node-name": "d0"}',
-            '--blockdev "d0": driver: missing; expected one of '
-            '"delay", "file", "memory", "null-co", "raw", "throttle"',
+            (
+                '--blockdev "d0": driver: missing; expected one of '
+                '"delay", "file", "memory", "null-co", "raw", "throttle"'
+            ),
         ),
         (
             "driver=qcow2,node-name=d0",
-            '--blockdev "d0": driver: "qcow2" is given; expected one of '
-            '"delay", "file", "memory", "null-co", "raw", "throttle"',
+            (
+                '--blockdev "d0": driver: "qcow2" is given; expected one of '
+                '"delay", "file", "memory", "null-co", "raw", "throttle"'
+            ),
         ),
         (
             "driver=memory,node-name=d0,size=big",
