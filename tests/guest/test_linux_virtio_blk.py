@@ -65,8 +65,9 @@ def boot(
         file.truncate(size)
         os.fsync(file.fileno())
     before = allocated(image)
-    packed = int("packed=on" in disk)
+    packed, modern = int("packed=on" in disk), int("disable-modern=on" not in disk)
     expected = f"sectors={size // 512}\nblock_size={block_size}\nqueues={queues}\npacked={packed}\n"
+    expected += f"modern={modern}\n"
     files = {"expected": expected.encode(), **(files or {})}
     with needed():
         with OFFERS[chosen()](image, folder, queues, options) as backend:
@@ -287,3 +288,20 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Story:
 @pytest.mark.parametrize("item", QUEUES)
 def test_four_packed_queues_carry_verified_work(packed: Story, check: Check, item: str) -> None:
     check(packed.run, item)
+
+
+# --- the legacy interface ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """The legacy driver of the kernel: QEMU does the transport, the back end serves a driver without VERSION_1."""
+    files = {"host.bin": pattern(7, 4 * MIB)}
+    folder = tmp_path_factory.mktemp("legacy")
+    disk = "disable-modern=on"
+    return boot(folder, "queues.sh", size=256 * MIB, files=files, queues=4, disk=disk)
+
+
+@pytest.mark.parametrize("item", QUEUES)
+def test_a_legacy_driver_works_with_four_queues(legacy: Story, check: Check, item: str) -> None:
+    check(legacy.run, item)

@@ -1,9 +1,11 @@
-# Several queues, each used from its own CPU, and fio over all of them. /expected gives $queues and $packed (0 or 1).
+# Several queues, each used from its own CPU, and fio over all of them. /expected gives $queues, $packed and $modern
+# (0 or 1).
 
 . /expected
 
 # The features that were negotiated are a string of bits, bit 0 first.
 ring() {
+    is "VERSION_1" "$(cut -c 33 $SYSFS/device/features)" "$modern"
     is "RING_PACKED" "$(cut -c 35 $SYSFS/device/features)" "$packed"
     if [ "$packed" = 1 ]; then echo packed; else echo split; fi
 }
