@@ -34,8 +34,7 @@ class Chain:
     """One buffer: `readable` and `writable` are (guest address, length) in the driver's order.
 
     `readable_bytes` and `writable_bytes` are their sums; `head` names the buffer where it is given back: a split ring's
-    first descriptor, a packed ring's buffer id.  A packed ring skips `count` descriptors for it; in a split ring the
-    value means nothing.
+    first descriptor, a packed ring's buffer id.  It takes `count` descriptors of the ring itself.
     """
 
     __slots__ = ("count", "head", "readable", "readable_bytes", "writable", "writable_bytes")

@@ -71,9 +71,11 @@ class SplitRing:
         "_mask",
         "_max_chain",
         "_memory",
+        "_next_head",
         "_notify_on",
         "_odd_flags",
         "_order",
+        "_out_of_place",
         "_published",
         "_report",
         "_steps",
@@ -117,6 +119,8 @@ class SplitRing:
         self._published = used_idx
         self._notify_on = True
         self._odd_flags = 0
+        self._next_head: int | None = None
+        self._out_of_place = False
         self._report = report
         self.in_flight = in_flight
         self._order: list[int] = []
@@ -203,7 +207,6 @@ class SplitRing:
             # As `Chain(head)`, at a third of its price.
             chain = _new_chain(Chain)
             chain.head = head
-            chain.count = 1
             if fetch_three is not None and head < last_three and usual(chain, head, fetch_three):
                 taken += 3
             else:
@@ -215,6 +218,7 @@ class SplitRing:
             in_flight[head] = chain
             if self._in_order:
                 self._order.append(head)
+                self._judge_place(chain)
             chains.append(chain)
             if taken >= budget:
                 break
@@ -226,6 +230,7 @@ class SplitRing:
         That is how most requests come, and one access gets them; whatever else there is, is for `_walk` to judge.
         """
         base = head
+        chain.count = 3
         address, length, flags, following, data, size, data_flags, last, status, room, end_flags, _ = fetch(
             head * DESC_SIZE
         )
@@ -237,6 +242,7 @@ class SplitRing:
             except GuestMemoryError:
                 return False
             base = 0
+            chain.count = 1
             address, length, flags, following, data, size, data_flags, last, status, room, end_flags, _ = (
                 entries
             )
@@ -300,6 +306,7 @@ class SplitRing:
                 "VIRTIO 1.4 §2.7.5.3.1",
                 f"chain of head {chain.head} is longer than the queue size or loops",
             )
+        chain.count = count
         chain.readable_bytes = readable_bytes
         chain.writable_bytes = writable_bytes
         if readable_bytes + writable_bytes > MAX_CHAIN_BYTES:
@@ -310,7 +317,21 @@ class SplitRing:
         """Go on with `chain` in the indirect table of the descriptor that `fetch` gave."""
         table, entries = self._enter(address, length, flags, fetch is not self._fetch)
         taken = len(chain.readable) + len(chain.writable)
-        return self._walk(chain, table, 0, entries, self._steps[taken:])
+        elements = self._walk(chain, table, 0, entries, self._steps[taken:])
+        chain.count = taken + 1
+        return elements
+
+    def _judge_place(self, chain: Chain) -> None:
+        """With IN_ORDER a driver takes descriptors in the order of the table (VIRTIO 1.4 §2.7.5); said once."""
+        expected = self._next_head
+        self._next_head = (chain.head + chain.count) & self._mask
+        if expected not in (None, chain.head) and not self._out_of_place:
+            self._out_of_place = True
+            self._report(
+                "VIRTIO 1.4 §2.7.5",
+                f"head {chain.head} with VIRTIO_F_IN_ORDER, expected {expected}",
+                chain.head.to_bytes(2, "little"),
+            )
 
     def _enter(self, address: int, length: int, flags: int, in_table: bool) -> tuple[Fetch, int]:
         """The indirect table that a descriptor refers to (its WRITE flag is ignored: VIRTIO 1.4 §2.7.5.3.2)."""

@@ -6,7 +6,7 @@ import msgspec
 
 
 class ChainState(msgspec.Struct, frozen=True):
-    """A buffer that the device has taken: head, (guest address, length) of its parts, descriptors in a packed ring."""
+    """A buffer that the device has taken: head, (guest address, length) of its parts, descriptors of the ring."""
 
     head: int
     readable: list[tuple[int, int]]

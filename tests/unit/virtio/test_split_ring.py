@@ -19,6 +19,7 @@ from tests.unit.virtio.model import (
     INDIRECT,
     INDIRECT_DESC,
     NEXT,
+    NOTIFICATION_DATA,
     WRITE,
     Buffer,
     DriverRing,
@@ -363,6 +364,61 @@ def test_in_order_holds_where_descriptors_go_round() -> None:
         r.device.complete(job)
     r.device.idle()
     assert [used.buffer for used in r.driver.collect()] == buffers
+
+
+def test_in_order_drivers_take_descriptors_in_the_order_of_the_table() -> None:
+    """§2.7.5: one that does not is told so, once; what it sends is done."""
+    r = rig(8, IN_ORDER | INDIRECT_DESC)
+    for _ in range(5):
+        r.place([(DATA, 1), (DATA, 1)], [(DATA, 1)], Form.DIRECT)
+        r.place([(DATA, 1), (DATA, 1)], [(DATA, 1)], Form.INDIRECT)
+        r.place([(DATA, 1), (DATA, 1)], [(DATA, 1)], Form.MIXED)
+        r.expose()
+        assert len(r.driver.collect()) == 3
+    assert r.clauses == []
+    for head in (3, 2):
+        r.driver.write_desc(head, DATA, 1, WRITE, 0)
+        r.driver.write_entry(0, head)
+        r.driver.move_idx(1)
+        r.device.kick(0)
+    assert len(r.device.taken) == 17
+    assert r.clauses == ["VIRTIO 1.4 §2.7.5"]
+    assert not r.device.status & NEEDS_RESET
+
+
+@pytest.mark.parametrize("flags", [2, 0xFFFE, 0xFFFF])
+def test_available_flags_that_mean_nothing_are_a_violation_and_said_once(flags: int) -> None:
+    """§2.7.7.1: they are 0 or 1; the bit that means something still does."""
+    r = rig(8)
+    r.plain.pack("<H", r.parts[1], flags)
+    for _ in range(3):
+        r.send([(DATA, 16)])
+    assert r.notified == (0 if flags & 1 else 3)
+    assert r.clauses == ["VIRTIO 1.4 §2.7.7.1"]
+
+
+@pytest.mark.parametrize("start", [0, 65530, 32760])
+def test_a_notification_that_agrees_with_the_index_is_fine_also_late(start: int) -> None:
+    r = rig(8, NOTIFICATION_DATA, start=start)
+    indices = [r.driver.idx]
+    for _ in range(4):
+        r.place([(DATA, 1)])
+        r.driver.expose()
+        indices.append(r.driver.idx)
+    for index in (*indices, *indices):
+        r.device.kick(0, index << 16)
+    assert r.clauses == []
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 0x7FFE])
+def test_a_notification_of_more_than_the_index_shows_is_a_violation(ahead: int) -> None:
+    r = rig(8, NOTIFICATION_DATA)
+    r.place([(DATA, 1)])
+    r.driver.expose()
+    r.device.kick(0, (r.driver.idx + ahead) << 16)
+    assert r.clauses == ["VIRTIO 1.4 §2.9"]
+    r.device.idle()
+    assert len(r.driver.collect()) == 1
 
 
 @pytest.mark.parametrize("features", [0, EVENT_IDX])
