@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from guestsim.errors import GuestError
+from guestsim.inspect.find import PAGE, STEPS, find_queues
 from guestsim.inspect.packed import inspect_packed
 from guestsim.inspect.show import show_queue
 from guestsim.inspect.spec import parse_virtqueue
@@ -20,6 +21,7 @@ from guestsim.inspect.split import inspect_split
 
 if TYPE_CHECKING:
     from guestsim.inspect.image import MemoryImage
+    from guestsim.inspect.plausible import Candidate
     from guestsim.inspect.state import QueueState, Virtqueue
 
 
@@ -38,6 +40,13 @@ def inspect_command(
             help="A virtqueue to show; may be given several times.",
         ),
     ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="Search memory for virtqueues, and show them.")
+    ] = False,
+    step: Annotated[
+        int,
+        typer.Option(help="How the rings that --find looks for are aligned, in bytes; 16 finds all, slowly."),
+    ] = PAGE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
 ) -> None:
     """Show the virtqueues in a core: what is in flight, and what is broken."""
@@ -46,18 +55,35 @@ def inspect_command(
 
     try:
         queues = [parse_virtqueue(text) for text in vq or ()]
-        if not queues:
-            raise GuestError("no virtqueue is named, expected --vq")
+        if not queues and not find:
+            raise GuestError("no virtqueue is named, expected --vq or --find")
+        if step not in STEPS:
+            raise GuestError(f"--step {step}, expected a power of two from {STEPS[0]} to {STEPS[-1]}")
         image = open_core(core)
     except GuestError as error:
         typer.echo(f"guestsim inspect: {error}", err=True)
         raise typer.Exit(2) from None
     states = [inspect_queue(image, queue) for queue in queues]
+    if find:
+        states += [_found(image, candidate) for candidate in find_queues(image, step=step)]
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(states)).decode())
     else:
-        console = Console(highlight=False)
-        for number, state in enumerate(states):
-            show_queue(console, state, f"virtqueue {number}")
+        _show(states)
     if any(state.problems for state in states):
         raise typer.Exit(1)
+
+
+def _found(image: MemoryImage, candidate: Candidate) -> QueueState:
+    state = inspect_queue(image, candidate.queue)
+    state.score = candidate.score
+    state.why = list(candidate.why)
+    return state
+
+
+def _show(states: list[QueueState]) -> None:
+    console = Console(highlight=False)
+    if not states:
+        console.print("no virtqueue was found")
+    for number, state in enumerate(states):
+        show_queue(console, state, f"virtqueue {number}")

@@ -25,6 +25,10 @@ def show_queue(console: Console, state: QueueState, title: str) -> None:
     console.print(
         f"[bold]{escape(title)}[/]: {kind}, {state.size} entries, {escape(_places(state))}", soft_wrap=True
     )
+    if state.score is not None:
+        console.print(
+            f"  [dim]found, {state.score} of 100: {escape('; '.join(state.why))}[/]", soft_wrap=True
+        )
     if state.indices:
         console.print(
             "  " + ", ".join(f"{name} {value}" for name, value in state.indices.items()), soft_wrap=True

@@ -91,6 +91,7 @@ class QueueState(msgspec.Struct):
     `indices` are numbers read from the rings or derived from them, by name; `outstanding` is how many buffers the
     device has or may take, of which `buffers` are those that can be named, oldest first.  `slots` has one letter for
     each entry of the available ring (split) or each descriptor (packed): F in flight, A available, `.` neither.
+    `score` (to 100) and `why` say of a queue that was found how likely it is one.
     """
 
     desc: int
@@ -104,3 +105,5 @@ class QueueState(msgspec.Struct):
     problems: list[Problem] = []
     notes: list[str] = []
     slots: str = ""
+    score: int | None = None
+    why: list[str] = []
