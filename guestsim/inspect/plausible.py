@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from guestsim.inspect.image import MemoryImage
 
 _MASK = 0xFFFF
-_USED_ALIGNMENTS = (4, 64, 4096)
+_USED_ALIGNMENTS = (64, 4096, 4)
+"""Linux's first, which is taken where nothing speaks for another."""
 _DESC_FLAGS = 7
 _PACKED_FLAGS = 7 | PACKED_AVAIL | PACKED_USED
 _SAMPLE = 64
@@ -73,14 +74,10 @@ def judge_split(image: MemoryImage, desc: int, driver: int, size: int) -> Candid
         heads = struct.unpack(f"<{size}H", avail[AVAIL.size : -2])
         if max(heads) >= size:
             return None
-        end = driver + len(avail)
-        for device in dict.fromkeys(-(-end // align) * align for align in _USED_ALIGNMENTS):
-            done = _used_ids(image, device, size, index)
-            if done is not None:
-                return _weigh(image, Virtqueue(desc, driver, device, size), index, heads, done)
-    except OutsideMemoryError:
-        pass
-    return None
+        device, done = _used_ring(image, driver + len(avail), size, index)
+        return _weigh(image, Virtqueue(desc, driver, device, size), index, heads, done)
+    except (OutsideMemoryError, LookupError):
+        return None
 
 
 def _last_head_begins_well(image: MemoryImage, desc: int, driver: int, size: int, index: int) -> bool:
@@ -88,6 +85,20 @@ def _last_head_begins_well(image: MemoryImage, desc: int, driver: int, size: int
     entry = image.read(driver + AVAIL.size + 2 * ((index - 1) % size), 2)
     head = int.from_bytes(entry, "little")
     return head < size and _begins_well(image, image.read(desc + DESC.size * head, DESC.size), 0, size)
+
+
+def _used_ring(image: MemoryImage, end: int, size: int, index: int) -> tuple[int, list[int]]:
+    """Where the used ring lies behind the available ring's `end`, and what it names; LookupError where it doesn't."""
+    places = dict.fromkeys(-(-end // align) * align for align in _USED_ALIGNMENTS)
+    found = [
+        (place, _used_ids(image, place, size, index))
+        for place in places
+        if image.contains(place, used_size(size))
+    ]
+    rings = [(place, done) for place, done in found if done is not None]
+    # Before the device has used anything, `avail_event` alone may say where its ring is.
+    rings.sort(key=lambda ring: (not ring[1], not any(image.read(ring[0], used_size(size)))))
+    return rings[0]
 
 
 def _used_ids(image: MemoryImage, device: int, size: int, index: int) -> list[int] | None:

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -145,6 +145,13 @@ class Guest:
             finally:
                 client.close()
 
+    def await_stop(self, monitor: QmpClient) -> str:
+        """Wait until the machine stands still; returns QEMU's word for why (`io-error`)."""
+        while (state := _json(monitor.execute("query-status")))["running"]:
+            self.check_alive("it was not stopped")
+            time.sleep(LOOK_SECONDS)
+        return str(state["status"])
+
     def move(self, backend: Backend) -> dict[str, int]:
         """Migrate it, live, to another QEMU on another back end; returns what `query-migrate` says of it at the end."""
         with self.qmp() as source:
@@ -184,13 +191,14 @@ def run_guest(
     timeout: float = 120.0,
     accelerator: str | None = None,
     disk: str = "",
+    arguments: Sequence[str] = (),
     attend: Attend | None = None,
 ) -> GuestRun:
     """Boot, run `scripts/<script>`, power off.
 
     `files` appear in the guest's root; `timeout` is wall time in seconds; `disk` are further options of the disk's
-    device; `attend` is called with the running guest, and may do to it and its back end what it likes.  Raises
-    `Unavailable` where something to boot with is missing.
+    device, `arguments` further ones of QEMU's; `attend` is called with the running guest, and may do to it and its back
+    end what it likes.  Raises `Unavailable` where something to boot with is missing.
     """
     kernel = get_kernel()
     with tempfile.TemporaryDirectory(prefix="devmodels-guest-") as name, ExitStack() as processes:
@@ -203,6 +211,7 @@ def run_guest(
             command = _command(kernel, with_accelerator, initrd, folder, cpus)
             if backend is not None:
                 command += _disk(backend.socket, queues, disk)
+            command += arguments
             output = processes.enter_context((folder / "qemu").open("wb"))
             return processes.enter_context(_process([*command, *more], output.fileno()))
 
