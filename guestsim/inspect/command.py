@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from guestsim.errors import GuestError
-from guestsim.inspect.find import PAGE, STEPS, find_queues
+from guestsim.inspect.find import PAGE, STEPS, TooMuchError, find_queues
 from guestsim.inspect.packed import inspect_packed
 from guestsim.inspect.show import show_queue
 from guestsim.inspect.spec import parse_virtqueue
@@ -65,13 +65,22 @@ def inspect_command(
         raise typer.Exit(2) from None
     states = [inspect_queue(image, queue) for queue in queues]
     if find:
-        states += [_found(image, candidate) for candidate in find_queues(image, step=step)]
+        states += _find(image, step)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(states)).decode())
     else:
         _show(states)
     if any(state.problems for state in states):
         raise typer.Exit(1)
+
+
+def _find(image: MemoryImage, step: int) -> list[QueueState]:
+    try:
+        found = find_queues(image, step=step)
+    except TooMuchError as error:
+        typer.echo(f"guestsim inspect: {error}", err=True)
+        found = error.found
+    return [_found(image, candidate) for candidate in found]
 
 
 def _found(image: MemoryImage, candidate: Candidate) -> QueueState:
@@ -86,4 +95,6 @@ def _show(states: list[QueueState]) -> None:
     if not states:
         console.print("no virtqueue was found")
     for number, state in enumerate(states):
+        if number:
+            console.print()
         show_queue(console, state, f"virtqueue {number}")

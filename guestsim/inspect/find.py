@@ -15,7 +15,8 @@ from array import array
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import AVAIL, DESC
-from guestsim.inspect.plausible import judge_packed, judge_split
+from guestsim.errors import GuestError
+from guestsim.inspect.plausible import Patience, judge_packed, judge_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,20 +33,32 @@ _CHUNK = 16 << 20
 _WORD = 8
 _INDEX = 0xFFFF_0000
 _PACKED_FLAGS = 0x8087
-_FOUND_LIMIT = 4096
+_FOUND_LIMIT = 2048
+
+
+class TooMuchError(GuestError):
+    """Memory is full of what looks like rings; `found` are those seen until the search was given up."""
+
+    def __init__(self, found: list[Candidate]) -> None:
+        super().__init__("the search was given up: too much of memory looks like rings")
+        self.found = found
 
 
 def find_queues(image: MemoryImage, *, step: int = PAGE) -> list[Candidate]:
     """What looks like a virtqueue in `image`, the likeliest first; no two of them share memory.
 
-    `step` (a power of two from 16 to 4096, in bytes) is how the rings are aligned; a small one takes longer.
+    `step` (a power of two from 16 to 4096, in bytes) is how the rings are aligned; a small one takes longer.  Raises
+    `TooMuchError`, as no memory of a real guest makes it.
     """
     found: list[Candidate] = []
+    patience = Patience(image.size // PAGE)
     for span in image.spans:
-        for candidate in _search(image, span, step):
+        for candidate in _search(image, span, step, patience):
             found.append(candidate)
-            if len(found) > 2 * _FOUND_LIMIT:
-                found = _best(found)
+            if len(found) == _FOUND_LIMIT:
+                raise TooMuchError(_best(found))
+        if patience.over:
+            raise TooMuchError(_best(found))
     return _best(found)
 
 
@@ -53,15 +66,13 @@ def _best(found: list[Candidate]) -> list[Candidate]:
     """The likeliest, without those that lie over a likelier one."""
     found.sort(key=lambda candidate: (-candidate.score, candidate.queue.desc, -candidate.queue.size))
     kept: list[Candidate] = []
-    for candidate in found[: 2 * _FOUND_LIMIT]:
+    for candidate in found:
         if not any(candidate.start < other.end and other.start < candidate.end for other in kept):
             kept.append(candidate)
-            if len(kept) == _FOUND_LIMIT:
-                break
     return kept
 
 
-def _search(image: MemoryImage, span: Span, step: int) -> Iterator[Candidate]:
+def _search(image: MemoryImage, span: Span, step: int, patience: Patience) -> Iterator[Candidate]:
     columns: dict[int, list[int]] = {}
     for size in SIZES:
         columns.setdefault(DESC.size * size % step, []).append(size)
@@ -71,15 +82,25 @@ def _search(image: MemoryImage, span: Span, step: int) -> Iterator[Candidate]:
         # Columns of one chunk after another: its pages are then in the cache for all but the first.
         piece = span.view[chunk : chunk + _CHUNK]
         for offset, sizes in columns.items():
-            for at in _split_heads(_column(piece, offset, step), max(sizes)):
+            words = _column(piece, offset, step)
+            for at in _split_heads(words, max(sizes)):
                 place = span.base + chunk + offset + at * step
+                largest = max(words[at] >> 32 & 0xFFFF, words[at] >> 48)
+                if patience.over:
+                    return
                 for size in sizes:
-                    candidate = judge_split(image, place - DESC.size * size, place, size)
+                    if size <= largest:
+                        continue
+                    candidate = judge_split(image, place - DESC.size * size, place, size, patience)
                     if candidate is not None:
                         yield candidate
         for at in _packed_heads(_column(piece, _WORD, step)):
             place = span.base + chunk + at * step
-            candidate = judge_packed(image, place) if place >= ended else None
+            if place < ended:
+                continue
+            candidate, judged = judge_packed(image, place)
+            # What was no ring is not judged from each of its descriptors on again.
+            ended = place + judged // 2
             if candidate is not None:
                 ended = candidate.end
                 yield candidate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guestsim.errors import GuestError
@@ -23,17 +22,15 @@ class OutsideMemoryError(GuestError):
         self.length = length
 
 
-@dataclass(frozen=True, slots=True)
 class Span:
-    """Memory from guest-physical `base` on."""
+    """Memory from guest-physical `base` on; `end` is the first address after it."""
 
-    base: int
-    view: memoryview
+    __slots__ = ("base", "end", "view")
 
-    @property
-    def end(self) -> int:
-        """First address after the span."""
-        return self.base + len(self.view)
+    def __init__(self, base: int, view: memoryview) -> None:
+        self.base = base
+        self.end = base + len(view)
+        self.view = view
 
 
 class MemoryImage:
@@ -53,8 +50,11 @@ class MemoryImage:
 
     def read(self, address: int, length: int) -> bytes:
         """Copy `length` bytes out; OutsideMemoryError where any of them is not there."""
-        found = bytearray()
         at = bisect_right(self._bases, address) - 1
+        if at >= 0 and 0 <= length <= self.spans[at].end - address:
+            start = address - self.spans[at].base
+            return bytes(self.spans[at].view[start : start + length])
+        found = bytearray()
         while len(found) < length:
             place = address + len(found)
             if not 0 <= at < len(self.spans) or not self.spans[at].base <= place < self.spans[at].end:

@@ -62,7 +62,24 @@ class Candidate:
     end: int
 
 
-def judge_split(image: MemoryImage, desc: int, driver: int, size: int) -> Candidate | None:
+class Patience:
+    """How many more ring entries may be looked at: memory can be made of what looks like rings.
+
+    Linux's memory takes about 3 for each of its pages, of which there are `pages`.
+    """
+
+    def __init__(self, pages: int) -> None:
+        self.entries = (1 << 22) + 32 * pages
+
+    @property
+    def over(self) -> bool:
+        """Whether there was too much to look at."""
+        return self.entries < 0
+
+
+def judge_split(
+    image: MemoryImage, desc: int, driver: int, size: int, patience: Patience
+) -> Candidate | None:
     """A split ring of `size` entries with its table and its available ring there; None where it is none."""
     if desc < 0:
         return None
@@ -70,6 +87,7 @@ def judge_split(image: MemoryImage, desc: int, driver: int, size: int) -> Candid
         flags, index = struct.unpack("<HH", image.read(driver, AVAIL.size))
         if flags > 1 or not index or not _last_head_begins_well(image, desc, driver, size, index):
             return None
+        patience.entries -= size
         avail = image.read(driver, avail_size(size))
         heads = struct.unpack(f"<{size}H", avail[AVAIL.size : -2])
         if max(heads) >= size:
@@ -158,16 +176,21 @@ def _is_blk(image: MemoryImage, chains: Chains, table: bytes, head: int) -> bool
     return looks_like_blk(read_request(image, parts))
 
 
-def judge_packed(image: MemoryImage, desc: int) -> Candidate | None:
-    """A packed ring with its descriptors there; None where it is none."""
+def judge_packed(image: MemoryImage, desc: int) -> tuple[Candidate | None, int]:
+    """A packed ring with its descriptors there, or None; and how many bytes from there on were judged."""
     ring = _packed_run(image, desc)
+    return _weigh_packed(image, desc, ring), DESC.size * len(ring)
+
+
+def _weigh_packed(image: MemoryImage, desc: int, ring: list[tuple[int, int, int, int]]) -> Candidate | None:
     written = len(ring)
     while written and not any(ring[written - 1]):
         written -= 1
     if written < 2:
         return None
-    # The largest power of two that is written; where the ring was not gone round yet, nobody knows.
-    lapped = len(ring) == written
+    # The largest power of two that is written; where the ring was not gone round yet, nobody knows.  An AVAIL bit of
+    # 0 in a written descriptor is from a second lap.
+    lapped = len(ring) == written or any(not flags & PACKED_AVAIL for _, _, _, flags in ring[:written])
     size = 1 << written.bit_length() - 1 if lapped else max(_GUESS, 1 << (written - 1).bit_length())
     ring = ring[: min(size, written)]
     ids = {number for _, _, number, _ in ring}

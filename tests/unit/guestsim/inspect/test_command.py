@@ -55,10 +55,25 @@ def test_what_is_broken_is_told_with_its_clause(ring: SplitRing, tmp_path: Path)
     assert "names descriptor 200 of 128 (VIRTIO 1.4 §2.7.13)" in result.output
 
 
+def test_a_ring_is_found(ring: SplitRing, tmp_path: Path) -> None:
+    result = run(ring, tmp_path, "--find", "--json")
+    (state,) = json.loads(result.output)
+    assert (state["desc"], state["size"], state["outstanding"]) == (ring.desc, 128, 1)
+    assert state["score"] > 50
+    shown = run(ring, tmp_path, "--find").output
+    assert f"found, {state['score']} of 100: {state['why'][0]}" in shown
+
+
+def test_nothing_is_found(tmp_path: Path) -> None:
+    result = run(SplitRing(), tmp_path, "--find")
+    assert (result.exit_code, result.output) == (0, "no virtqueue was found\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ((), "no virtqueue is named"),
+        (("--find", "--step", "48"), "--step 48, expected a power of two from 16 to 4096"),
         (("--vq", "desc=1"), "driver and device and size missing"),
     ],
 )
