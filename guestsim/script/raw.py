@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import BLK_CONFIG
+from guestsim.drivers.layouts import BLK_CONFIG, Feature
 from guestsim.drivers.virtio_pci import ISR
 from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.errors import GuestError
@@ -116,10 +116,19 @@ async def notify(world: World, step: Step) -> Outcome:
     """Write a notification register literally."""
     it = step.notify
     assert it is not None
-    value = it.queue if it.value is None else it.value
-    world.driver(step.device).device.transport.notify(it.queue, value, it.size)
+    device = world.driver(step.device).device
+    value = _queue_number(device, it.queue) if it.value is None else it.value
+    device.transport.notify(it.queue, value, it.size)
     await world.guest.settle()
     return Outcome(f"notify with {value:#x} in queue {it.queue}'s register")
+
+
+def _queue_number(device: VirtioDevice, queue: int) -> int:
+    """What names a queue in a notification: its index, or what the device gives for it (§4.1.5.2)."""
+    if Feature.NOTIF_CONFIG_DATA not in device.features:
+        return queue
+    device.transport.set("queue_select", queue)
+    return device.transport.get("queue_notif_config_data")
 
 
 async def allocate(world: World, step: Step) -> Outcome:

@@ -258,7 +258,7 @@ class Set(Place, kw_only=True):
 
 
 class Notify(_Part):
-    """Write a queue's notification register, by default with the queue's number."""
+    """Write a queue's notification register, by default with what names the queue."""
 
     queue: U16 = 0
     value: Whole | None = None
