@@ -137,6 +137,7 @@ class SharedRegion(Region):
         on_release: Callable[[], None] | None = None,
     ) -> None:
         view = memoryview(buffer).cast("B")
+        readonly = readonly or view.readonly
         super().__init__(base, len(view), readonly=readonly, name=name, on_release=on_release)
         self.view = view
 

@@ -240,3 +240,14 @@ def test_switching_the_log_off_stops_it() -> None:
     memory.observe()
     memory.write(0, b"x")
     assert log.take() == []
+
+
+def test_a_buffer_that_cannot_be_written_is_read_only_memory() -> None:
+    memory = GuestMemory(SharedRegion(0, memoryview(bytes(64))))
+    assert memory.read(0, 64) == bytes(64)
+    with pytest.raises(GuestMemoryError, match="read-only"):
+        memory.write(0, b"x")
+    with pytest.raises(GuestMemoryError, match="read-only"):
+        memory.write_byte(0, 1)
+    with pytest.raises(GuestMemoryError, match="read-only"):
+        memory.map([(0, 8)], Direction.FROM_DEVICE)
