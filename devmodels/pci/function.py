@@ -240,12 +240,13 @@ class PciFunction:
         self.decode_changed()
 
     def unplugged(self) -> None:
-        """The function has left its bus: its line falls, its ranges are free."""
+        """The function has left its bus and has no power: its line falls, its ranges are free, it is as new."""
         if self._intx is not None:
             self._intx.set(False)
         self.decode_changed()
         self._host = None
         self._intx = None
+        self.reset()
 
     def set_multi_function(self, value: bool) -> None:
         """Whether the header type says that the slot has several functions."""

@@ -180,12 +180,6 @@ class VirtioPci(PciFunction):
         else:
             self.device.pause()
 
-    def unplugged(self) -> None:
-        """The function has left the bus: the device does nothing more."""
-        super().unplugged()
-        self.device.pause()
-        self.device.reset()
-
     def on_reset(self) -> None:
         """The function was reset: so is the device, and its interrupt goes at once."""
         self.take_isr()

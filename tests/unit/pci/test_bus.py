@@ -98,6 +98,9 @@ def test_an_unplugged_function_is_gone_with_its_ranges_and_its_interrupt() -> No
     world.machine.run_until_idle()
     assert (world.levels, world.messages) == ([], [])
     world.machine.plug(function, 3)
+    assert world.machine.read(0xE000_0000, 1) == 0xFF, "without power it has forgotten its BARs"
+    world.config_write(3, 0x10, 4, 0xE000_0000)
+    world.config_write(3, 0x04, 2, MEMORY_ENABLE)
     assert world.machine.read(0xE000_0000, 1) == 1
     world.machine.run_until_idle()
     assert world.levels == [(3, True)]

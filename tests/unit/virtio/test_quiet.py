@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devmodels.virtio.pci import VirtioPci
-from guestsim.disk import Disk
+from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -81,3 +81,17 @@ def test_a_refusal_of_much_data_is_not_paid_for_by_the_device(
     operation = virtio_blk.Operation(virtio_blk.read(disk.capacity, 512).readable, length + 1, checked=False)
     answer = disk.request(operation)
     assert (answer.status_name, answer.used_length) == ("IOERR", used)
+
+
+def test_a_function_that_is_plugged_again_is_as_new(
+    machine: InProcessTarget, guest: Guest, disk: Disk
+) -> None:
+    disk.write(0, b"kept" * 128)
+    [function] = machine.assembly.devices.values()
+    assert isinstance(function, VirtioPci)
+    machine.assembly.machine.unplug(function)
+    machine.assembly.machine.plug(function, 5)
+    assert machine.assembly.machine.bus.config_read(5, 0, COMMAND, 2) == 0
+    assert boot(Guest(machine)).read(0, 512) == b"kept" * 128
+    assert machine.violations() == []
+    guest.close()
