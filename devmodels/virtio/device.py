@@ -481,7 +481,7 @@ class VirtioDevice(ABC):
             elif not queue.enabled:
                 self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
             return
-        if data is not None and self.driver_features & NOTIFICATION_DATA:
+        if data is not None and queue.open and self.driver_features & NOTIFICATION_DATA:
             queue.ring.check_notification(data >> 16 & 0xFFFF)
         self.process(queue)
 

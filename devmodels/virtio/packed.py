@@ -241,7 +241,9 @@ class PackedRing:
         while count and room and taken < budget:
             run = self._run(place, min(count, max(1, room // stride)), stride)
             if not run:
-                break
+                if taken:
+                    break
+                raise RingError("VIRTIO 1.4 §2.8.16", f"descriptor {place % size} was taken back")
             turn, lap = (VIRTQ_DESC_F_AVAIL, 0) if place < size else (VIRTQ_DESC_F_USED, size)
             for _ in range(run):
                 # As `Chain(ident)`, at a third of its price.

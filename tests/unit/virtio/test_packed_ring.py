@@ -506,7 +506,54 @@ def test_a_notification_beyond_the_ring_is_a_violation() -> None:
     assert r.clauses == ["VIRTIO 1.4 §2.8.16"]
 
 
+def test_a_notification_is_not_judged_while_the_device_may_not_master_the_bus() -> None:
+    r = packed_rig(7, NOTIFICATION_DATA, kind=Kind.BOUNCED)
+    region = next(region for region in r.memory.regions if region.base == r.parts[0])
+    looks: list[int] = []
+
+    def counted(address: int, length: int) -> bytes:
+        looks.append(address)
+        return region.load(address - region.base, length)
+
+    r.memory.remove(region)
+    r.memory.add(
+        BouncedRegion(region.base, region.size, counted, lambda a, data: region.store(a - region.base, data))
+    )
+    r.device.process(r.queue)
+    r.device.pause()
+    looks.clear()
+    r.device.kick(0, r.driver.position(7, 3) << 16)
+    r.device.idle()
+    assert looks == []
+    assert r.clauses == []
+
+
 # --- races and memory
+
+
+def test_a_descriptor_that_is_taken_back_breaks_the_ring() -> None:
+    """§2.8.16: available at one look and not at the next; the device must not look for ever."""
+    r = packed_rig(32, kind=Kind.BOUNCED)
+    region = next(region for region in r.memory.regions if region.base == r.parts[0])
+    looks = 0
+
+    def flickering(address: int, length: int) -> bytes:
+        nonlocal looks
+        data = region.load(address - region.base, length)
+        if address != RING + 12 or length != 4:
+            return data
+        looks += 1
+        assert looks < 100
+        return data if looks % 2 else bytes(4)
+
+    hooked = BouncedRegion(
+        region.base, region.size, flickering, lambda a, data: region.store(a - region.base, data)
+    )
+    r.memory.remove(region)
+    r.memory.add(hooked)
+    r.send([(DATA, 16)])
+    assert r.clauses == ["VIRTIO 1.4 §2.8.16"]
+    assert r.device.status & NEEDS_RESET
 
 
 @pytest.mark.parametrize("features", [0, EVENT_IDX])
