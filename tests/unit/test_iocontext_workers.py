@@ -224,6 +224,24 @@ def test_run_until_idle_waits_for_workers(wall: IoContext) -> None:
     assert seen == ["done"]
 
 
+def test_run_while_waits_for_workers_but_for_no_timer(wall: IoContext) -> None:
+    release = threading.Event()
+    done: list[str] = []
+
+    async def work() -> None:
+        await wall.worker(lambda: wait(release))
+        done.append("worker")
+
+    wall.start(work(), lambda _result, _error: None)
+    wall.call_at(wall.now_ns() + 3600 * 10**9, lambda: done.append("timer"))
+    threading.Timer(0.01, release.set).start()
+    wall.run_while(lambda: not done)
+    assert done == ["worker"]
+    wall.run_while(lambda: len(done) < 2)
+    assert done == ["worker"], "nothing is left that could happen now"
+    wall.run_while(lambda: False)
+
+
 def test_what_other_threads_post_runs_here_in_their_order(wall: IoContext) -> None:
     here = threading.get_ident()
     seen: list[tuple[int, int]] = []

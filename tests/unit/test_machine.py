@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.interrupts import LineSource
 from devmodels.iocontext import IoContext
 from devmodels.machine import EmbeddedDevice, Machine
 from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
@@ -416,3 +419,87 @@ def test_an_access_reads_what_its_bytes_read(story: list[tuple[bool, int, int, i
     for _, address, size, _ in story:
         whole = world.machine.read(address, size)
         assert whole == sum(world.machine.read(address + at, 1) << 8 * at for at in range(size))
+
+
+# --- devices outside PCI
+
+
+class Plain:
+    """A device outside PCI: eight bytes that hold what is written, an interrupt while the first is not 0."""
+
+    name = "plain"
+    size = 8
+
+    def __init__(self) -> None:
+        self.accessing = False
+        self.held = 0
+        self.line: LineSource | None = None
+
+    def read(self, offset: int, size: int) -> int:
+        return self.held >> 8 * offset & (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        mask = (1 << 8 * size) - 1 << 8 * offset
+        self.held = self.held & ~mask | value << 8 * offset & mask
+        self._drive()
+
+    def plugged(self, line: LineSource) -> None:
+        self.line = line
+
+    def reset(self) -> None:
+        self.held = 0
+        self._drive()
+
+    def save(self) -> dict[str, int]:
+        return {"held": self.held}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        self.held = state["held"]
+        self._drive()
+
+    def _drive(self) -> None:
+        assert self.line is not None
+        self.line.set(bool(self.held & 0xFF))
+
+
+def with_plain_devices() -> tuple[Machine, list[tuple[int, bool]]]:
+    """Two devices that share line 9 and one on line 3."""
+    told: list[tuple[int, bool]] = []
+    machine = Machine(
+        GuestMemory(), IoContext.virtual(), on_irq=lambda line, level: told.append((line, level))
+    )
+    for base, irq in ((0x1000, 9), (0x1008, 9), (0x2000, 3)):
+        machine.plug_mmio(Plain(), base, irq)
+    return machine, told
+
+
+def test_devices_outside_pci_have_their_places_and_share_lines() -> None:
+    machine, told = with_plain_devices()
+    assert [(base, irq) for base, irq, _ in machine.mmio] == [(0x1000, 9), (0x1008, 9), (0x2000, 3)]
+    machine.write(0x1000, 4, 1)
+    machine.write(0x1008, 4, 1)
+    machine.write(0x2000, 1, 1)
+    machine.write(0x1000, 4, 0)
+    assert told == [(9, True), (3, True)]
+    machine.write(0x1008, 4, 0)
+    assert told[2:] == [(9, False)]
+    assert machine.read(0x2000, 1) == 1
+
+
+def test_a_reset_and_a_snapshot_are_for_them_too() -> None:
+    machine, told = with_plain_devices()
+    machine.write(0x1008, 4, 5)
+    saved = machine.save()
+    machine.reset()
+    assert (machine.read(0x1008, 4), told) == (0, [(9, True), (9, False)])
+    other, told = with_plain_devices()
+    other.restore(saved)
+    other.run_until_idle()
+    assert (other.read(0x1008, 4), told) == (5, [(9, True)])
+
+
+@pytest.mark.parametrize("base", [-4, 0x1004, 0x1FFC, 0xB000_0000, 2, TOP - 4])
+def test_a_place_that_is_taken_or_impossible_is_refused(base: int) -> None:
+    machine, _ = with_plain_devices()
+    with pytest.raises(ValueError, match="address"):
+        machine.plug_mmio(Plain(), base, 1)

@@ -260,6 +260,53 @@ def test_a_lenient_file_takes_any_access(device: Device) -> None:
 # --- ports
 
 
+class OneWay(RegisterFile, size=0x10, widths=(1, 2, 4), closed=True):
+    shown = Register(0x0, 4, RO, reset=7)
+    taken = Register(0x4, 4, WO)
+    flags = Register(0x8, 4)
+    ready = flags.bit(0, RO)
+    go = flags.bit(1, RW)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "value", "reason"),
+    [
+        (0x0, 4, 1, "shown is read only"),
+        (0x2, 2, 1, "shown is read only"),
+        (0x4, 4, None, "taken is write only"),
+        (0x5, 1, None, "taken is write only"),
+        (0xC, 4, None, "there is no register at 0xc"),
+        (0xE, 2, 1, "there is no register at 0xe"),
+    ],
+)
+def test_a_closed_file_reports_what_finds_nothing(
+    offset: int, size: int, value: int | None, reason: str
+) -> None:
+    file = OneWay()
+    seen: list[IllegalAccess] = []
+    file.on_illegal = seen.append
+    if value is None:
+        assert file.read(offset, size) == 0
+    else:
+        file.write(offset, size, value)
+    assert [(each.reason, each.wrong_way) for each in seen] == [(reason, True)]
+    assert file.shown == 7
+
+
+def test_a_closed_file_takes_what_finds_something() -> None:
+    file = OneWay()
+    seen: list[IllegalAccess] = []
+    file.on_illegal = seen.append
+    file.write(0x4, 4, 5)
+    file.write(0x8, 4, 3)
+    assert (file.read(0x0, 4), file.read(0x8, 4), file.taken) == (7, 2, 5)
+    assert seen == []
+    file.lenient = True
+    file.write(0x0, 4, 1)
+    assert (file.read(0x4, 4), file.read(0xC, 4), file.shown) == (0, 0, 7)
+    assert seen == []
+
+
 def test_a_port_answers_its_own_widths_and_registers_the_others(device: Device) -> None:
     assert [device.read(0x24, 2), device.read(0x24, 2)] == [0x1111, 0x2222]
     assert device.read(0x24, 4) == 0xFFFF_FFFF
