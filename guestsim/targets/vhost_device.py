@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from guestsim.drivers.layouts import Feature, Status
+from guestsim.drivers.layouts import USED, Feature, Status
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError
 from guestsim.targets import vhost_messages as msg
@@ -54,14 +54,15 @@ _BLOCK_CONFIG_END = 256
 
 
 class _Ring:
-    """The descriptors of a ring that was enabled; `call` and `err` are None where nobody waits for interrupts."""
+    """A ring that was enabled: its descriptors, `call` None where nobody waits for interrupts, and its used ring."""
 
-    __slots__ = ("call", "err", "kick")
+    __slots__ = ("call", "err", "kick", "used")
 
-    def __init__(self, kick: int, call: int | None, err: int) -> None:
-        self.kick = kick
+    def __init__(self, call: int | None, used: int) -> None:
+        self.kick = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.call = call
-        self.err = err
+        self.err = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.used = used
 
 
 class VhostTransport:
@@ -174,11 +175,12 @@ class VhostTransport:
             self.connection.send(Request.SET_STATUS, msg.U64.pack(value))
 
     def _reset(self) -> None:
+        broken = self._broken
         self._status = 0
         self._refused = self._broken = self._prepared = False
+        running: list[int] = []
         try:
-            for index in tuple(self._rings):
-                self.stop(index)
+            running = [index for index in tuple(self._rings) if self._stop(index)]
             if Protocol.STATUS in self.connection.protocol:
                 self.connection.send(Request.SET_STATUS, msg.U64.pack(0))
             elif Protocol.RESET_DEVICE in self.connection.protocol:
@@ -188,6 +190,16 @@ class VhostTransport:
             self._leave()
             self.connection.close()
             self.connection = self._connect()
+        if running and not broken:
+            self._still_running(running)
+
+    def _still_running(self, indices: Sequence[int]) -> NoReturn:
+        """A stopped ring is processed no more; what was taken from it has been given back before ("Ring states")."""
+        rings = ", ".join(map(str, indices))
+        raise GuestCheckError(
+            "vhost-user: Ring states",
+            f"{self}: GET_VRING_BASE was answered while buffers of ring {rings} had not been given back",
+        )
 
     def read_features(self) -> int:
         """The back end's features, without those that this front end doesn't hand on."""
@@ -204,6 +216,10 @@ class VhostTransport:
             self.connection.send(Request.SET_FEATURES, msg.U64.pack(bits | own))
         except RefusedError:
             self._refused = True
+
+    @property
+    def _packed(self) -> bool:
+        return bool(self._features >> Feature.RING_PACKED & 1)
 
     @property
     def _has_protocol(self) -> bool:
@@ -290,18 +306,13 @@ class VhostTransport:
         if None in users:
             raise GuestError(f"{self} queue {index}: its rings lie outside memory: {addresses}")
         descriptor, available, used = users
-        ring = _Ring(
-            os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
-            self._calls.get(index),
-            os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC),
-        )
+        ring = _Ring(self._calls.get(index), addresses[2])
         self._rings[index] = ring
         self._errs[ring.err] = index
         self._target.watch(ring.err, self)
         send = self.connection.send
         send(Request.SET_VRING_NUM, msg.VRING_STATE.pack(index, size))
-        packed = self._features >> Feature.RING_PACKED & 1
-        base = msg.PACKED_BASE if packed else 0
+        base = msg.PACKED_BASE if self._packed else 0
         send(Request.SET_VRING_BASE, msg.VRING_STATE.pack(index, base))
         send(Request.SET_VRING_ADDR, msg.VRING_ADDR.pack(index, 0, descriptor, used, available, 0))
         self._send_fd(Request.SET_VRING_ERR, index, ring.err)
@@ -354,24 +365,33 @@ class VhostTransport:
         finally:
             os.close(fd)
 
-    def stop(self, index: int) -> int:
-        """Stop a ring, wait until the back end has done with it, and return where it stopped."""
+    def _stop(self, index: int) -> bool:
+        """Stop a ring, and say whether the back end has not done with it, by where it says that it stopped."""
         if self._has_protocol:
             self.connection.send(Request.SET_VRING_ENABLE, msg.VRING_STATE.pack(index, 0))
         answer = self.connection.ask(
             Request.GET_VRING_BASE, msg.VRING_STATE.pack(index, 0), msg.VRING_STATE.size
         )
         found, base = msg.VRING_STATE.unpack(answer)
+        running = self._is_ahead(self._rings[index], base)
         self._forget_ring(index)
         if found != index:
             raise GuestCheckError(
                 "vhost-user: GET_VRING_BASE", f"{self}: asked for ring {index}, answered for ring {found}"
             )
-        return int(base)
+        return running
+
+    def _is_ahead(self, ring: _Ring, base: int) -> bool:
+        """Whether buffers before `base` have not been used."""
+        if self._packed:
+            return base & 0xFFFF != base >> 16
+        used = self._target.memory.read(ring.used + USED["idx"].offset, 2)
+        return int.from_bytes(used, "little") != base & 0xFFFF
 
     def reset_queue(self, index: int) -> None:
         """Stop one ring: it is over when the back end has answered."""
-        self.stop(index)
+        if self._stop(index) and not self._broken:
+            self._still_running([index])
 
     def queue_in_reset(self, index: int) -> bool:  # noqa: ARG002
         """False: `reset_queue` has waited for it."""
