@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -20,12 +21,11 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from guestsim.targets import LacksError, TargetError
-from guestsim.targets.process import accept, end, launch, listen, temporary_folder, why_lost
+from guestsim.targets.process import end, launch, temporary_folder, why_lost
 from guestsim.targets.qmp import QmpClient
 from guestsim.targets.vhost_user import RAM, VhostUserTarget
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping, Sequence
 
     from guestsim.targets.qmp import Json
@@ -145,8 +145,6 @@ class DaemonProcess:
             raise TargetError(f"{daemon.name} not found: expected it installed and in PATH")
         self._daemon = daemon
         self._qmp: QmpClient | None = None
-        self._qmp_socket: socket.socket | None = None
-        self._fault: str | None = None
         with ExitStack() as resources:
             folder, handle = resources.enter_context(temporary_folder())
             # Other processes' sockets are called the same but for this.
@@ -157,29 +155,24 @@ class DaemonProcess:
                 command += ["--blockdev", json.dumps(drive)]
             for export, path in zip(exports, self.sockets.values(), strict=True):
                 command += ["--export", json.dumps({**export, "addr": {"type": "unix", "path": path}})]
+            self._monitor = f"{folder}/{mark}-qmp" if daemon.monitor else None
+            if self._monitor is not None:
+                chardev = f"socket,id=qmp,path={self._monitor},server=on,wait=off"
+                command += ["--chardev", chardev, "--monitor", "chardev=qmp"]
             self._output = folder / "output"
-            if daemon.monitor:
-                with listen(folder / "qmp") as monitor:
-                    command += ["--chardev", f"socket,id=qmp,path={folder}/qmp", "--monitor", "chardev=qmp"]
-                    self._start(command, handle, resources)
-                    self._qmp_socket = accept(daemon.name, monitor, self._process, self._why_lost)
-                    resources.enter_context(self._qmp_socket)
-            else:
-                self._start(command, handle, resources)
+            self._process = launch(command, self._output, handle)
+            self._why_lost = partial(why_lost, daemon.name, self._process, self._output)
+            resources.callback(end, self._process)
             self._wait_until_listening()
             self._resources = resources.pop_all()
         # Nothing that the stack holds may refer to this object, which else would never be collected.
         self._finalizer = weakref.finalize(self, self._resources.close)
 
-    def _start(self, command: Sequence[str], handle: int, resources: ExitStack) -> None:
-        self._process = launch(command, self._output, handle)
-        self._why_lost = partial(why_lost, self._daemon.name, self._process, self._output)
-        resources.callback(end, self._process)
-
     def _wait_until_listening(self) -> None:
         """Wait until all sockets are there; looked up, since a connection would be a front end's already."""
         deadline = time.monotonic() + _START_TIMEOUT
-        while not set(self.sockets.values()) <= _listening():
+        awaited = {*self.sockets.values(), *([self._monitor] if self._monitor is not None else [])}
+        while not awaited <= _listening():
             if self._process.poll() is not None:
                 raise TargetError(self._why_lost())
             if time.monotonic() > deadline:
@@ -188,10 +181,15 @@ class DaemonProcess:
 
     def qmp(self, command: str, arguments: Mapping[str, Json]) -> Json:
         """Execute one QMP command."""
-        if self._qmp_socket is None:
+        if self._monitor is None:
             raise LacksError(f"a host that can do {command}, and {self._daemon.name} has no monitor")
         if self._qmp is None:
-            self._qmp = QmpClient(self._qmp_socket, self._why_lost)
+            connection = self._resources.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                connection.connect(self._monitor)
+            except OSError as error:
+                raise TargetError(f"{command}: {self._why_lost()}") from error
+            self._qmp = QmpClient(connection, self._why_lost)
             self._resources.callback(self._qmp.close)
         return self._qmp.execute(command, arguments)
 
