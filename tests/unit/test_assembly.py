@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from devmodels.assembly import assemble
 from devmodels.blockbackend import BlockOptionError
+from devmodels.iocontext import WrongContextError
 from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.options import OptionError
+from guestsim.disk import boot
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
 
 NODE = {"driver": "memory", "size": 1 << 20, "node-name": "d0"}
 DISK = {"driver": "virtio-blk-pci", "drive": "d0", "addr": "4"}
@@ -36,3 +42,18 @@ def test_memory_of_the_assemblys_own_goes_with_it() -> None:
 def test_memory_that_would_hide_the_devices_is_refused(ram: int) -> None:
     with pytest.raises(OptionError, match=f"ram: {ram} is given; expected a multiple of 8 up to 0xb0000000"):
         assemble(ram=ram)
+
+
+def test_a_machine_goes_to_another_thread_that_adopts_it(machine: InProcessTarget) -> None:
+    def first_sector() -> bytes:
+        return boot(Guest(machine)).read(0, 512)
+
+    def adopted() -> bytes:
+        machine.assembly.context.adopt()
+        return first_sector()
+
+    with ThreadPoolExecutor(1) as other:
+        with pytest.raises(WrongContextError):
+            other.submit(first_sector).result()
+        assert other.submit(adopted).result() == bytes(512)
+    machine.assembly.context.adopt()
