@@ -233,6 +233,26 @@ class VirtioDevice(ABC):
         if self.resetting:
             self._violation("VIRTIO 1.4 §4.1.4.3.2", f"status {value:#x} written before reset was complete")
             return
+        old = self.status
+        new = self._new_bits(value)
+        if old & Status.SUSPEND and new & Status.DRIVER_OK:
+            self._resume(new)
+            return
+        self.status = old | new & ~Status.SUSPEND
+        if new & Status.FEATURES_OK:
+            for queue in self.queues:
+                queue.settle_size()
+            self._trace(EventKind.FEATURES, self.driver_features)
+            self.features_accepted()
+        if new & Status.DRIVER_OK:
+            if self._legacy:
+                self.legacy_driver_ok()
+            self._start()
+        if new & Status.SUSPEND:
+            self._suspend(ready=bool(old & Status.DRIVER_OK))
+
+    def _new_bits(self, value: int) -> Status:
+        """The bits that a write of `value` sets, without those that must not be set now; what is wrong is reported."""
         clause = "VIRTIO 1.4 §2.1.1"
         old = self.status
         if old & ~value & ~(Status.DEVICE_NEEDS_RESET | Status.SUSPEND):
@@ -248,11 +268,6 @@ class VirtioDevice(ABC):
             new &= ~Status.DEVICE_NEEDS_RESET
         if old & Status.FAILED:
             self._violation(clause, "status written after FAILED without a reset")
-        if old & Status.SUSPEND and new & Status.DRIVER_OK:
-            self._resume(new)
-            return
-        suspend = bool(new & Status.SUSPEND)
-        new &= ~Status.SUSPEND
         clause = "VIRTIO 1.4 §3.1.1"
         if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
             self._violation(clause, "DRIVER without ACKNOWLEDGE")
@@ -264,18 +279,7 @@ class VirtioDevice(ABC):
         if new & Status.DRIVER_OK and not (self._legacy or (old | new) & Status.FEATURES_OK):
             self._violation(clause, "DRIVER_OK without FEATURES_OK")
             new &= ~Status.DRIVER_OK
-        self.status = old | new
-        if new & Status.FEATURES_OK:
-            for queue in self.queues:
-                queue.settle_size()
-            self._trace(EventKind.FEATURES, self.driver_features)
-            self.features_accepted()
-        if new & Status.DRIVER_OK:
-            if self._legacy:
-                self.legacy_driver_ok()
-            self._start()
-        if suspend:
-            self._suspend(ready=bool(old & Status.DRIVER_OK))
+        return new
 
     def _accept_features(self) -> bool:
         """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
