@@ -34,14 +34,18 @@ def convert(given: Mapping[str, object], schema: type[S], *, what: str) -> S:
         raise OptionError(f"{what}: {_explain(str(error), given, schema)}") from None
 
 
-def decode(text: str, schema: type[msgspec.Struct] | None, *, what: str) -> dict[str, object]:
+def decode(
+    text: str, schema: type[msgspec.Struct] | None, *, what: str, implied: str | None = None
+) -> dict[str, object]:
     """JSON (`{"key": …}`) or `key=value,…` as a mapping; strings of the latter become what `schema` wants.
 
-    OptionError, beginning with `what`, where the text is neither.
+    A first value without a key has the key `implied`.  OptionError, beginning with `what`, where the text is neither.
     """
     try:
         if text.lstrip().startswith("{"):
             return msgspec.json.decode(text, type=dict[str, object])
+        if implied is not None and "=" not in text.partition(",")[0]:
+            text = f"{implied}={text}"
         pairs = parse_keyval(text)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise OptionError(f"{what}: {one_line(str(error))}; expected a JSON object") from None

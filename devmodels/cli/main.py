@@ -57,6 +57,16 @@ def serve(
             help="What nodes can name: throttle-group,id=…,limits.iops-total=…, as QEMU's --object.",
         ),
     ] = None,
+    chardev: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CHARDEV", help="Where a monitor listens: socket,id=ID,path=PATH,server=on,wait=off."
+        ),
+    ] = None,
+    monitor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MONITOR", help="A QMP monitor on a chardev: chardev=ID."),
+    ] = None,
     poll_max_ns: Annotated[
         int,
         typer.Option(
@@ -70,9 +80,9 @@ def serve(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log connections too.")] = False,
 ) -> None:
-    """Offer devices to other programs, as qemu-storage-daemon does, until SIGINT or SIGTERM.
+    """Offer devices to other programs, as qemu-storage-daemon does, until SIGINT, SIGTERM or the monitor's quit.
 
-    --blockdev and --export may be given several times.  For example:
+    --blockdev, --export, --chardev and --monitor may be given several times.  For example:
 
     --blockdev driver=file,filename=disk.img,node-name=d0
 
@@ -88,6 +98,10 @@ def serve(
             server.add_blockdev(text)
         for text in export:
             server.add_export(text)
+        for text in chardev or ():
+            server.add_chardev(text)
+        for text in monitor or ():
+            server.add_monitor(text)
         server.run()
 
 

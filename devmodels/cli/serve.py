@@ -1,4 +1,4 @@
-"""`devmodels serve`: block nodes and exports on one wall-clock context, until a signal ends it."""
+"""`devmodels serve`: block nodes, exports and monitors on one wall-clock context, until a signal or `quit` ends it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,43 @@ import signal
 import socket
 import sys
 from types import FrameType, TracebackType
+from typing import Literal
 
-from devmodels.blockbackend import BlockOptionError, Graph
+import msgspec
+
+from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph
 from devmodels.blockbackend.registry import coerce
 from devmodels.conformance import Profile
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.iocontext import IoContext
+from devmodels.monitor.block import BlockResize, block_resize
+from devmodels.monitor.server import Command, Empty, MonitorServer
 from devmodels.options import OptionError, convert, decode, shown
+from devmodels.virtio_blk import VirtioBlk
 
 EXPORT_TYPES = ("vhost-user-blk",)
+
+
+class ChardevOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Options of `--chardev`: a listening UNIX socket."""
+
+    backend: Literal["socket"]
+    id: str
+    path: str
+    server: bool = False
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.server or self.wait:
+            raise ValueError("server=on,wait=off are the only ones there are")
+
+
+class MonitorOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Options of `--monitor`: the chardev it is on."""
+
+    chardev: str
+    mode: Literal["control"] = "control"
 
 
 def log_to_stderr(*, verbose: bool) -> None:
@@ -65,7 +92,9 @@ class Server:
         self._signals = Signals()
         self._profile = Profile.STRICT if strict else Profile.LENIENT
         self._exports: dict[str, VhostUserServer] = {}
-        self._stopping = False
+        self._chardevs: dict[str, ChardevOptions] = {}
+        self._monitors: dict[str, MonitorServer] = {}
+        self.stopping = False
         self.context = IoContext.wall()
         self.context.poll_max_ns = poll_max_ns
         self._graph = Graph(self.context)
@@ -125,18 +154,68 @@ class Server:
         except OptionError as error:
             raise OptionError(f"{what}: {error}") from None
 
+    def add_chardev(self, text: str) -> None:
+        """Note where a monitor can listen; OptionError where the text is wrong."""
+        what = "--chardev"
+        options = decode(text, ChardevOptions, what=what, implied="backend")
+        if "id" in options:
+            what = f"{what} {shown(options['id'])}"
+        checked = convert(options, ChardevOptions, what=what)
+        if checked.id in self._chardevs:
+            raise OptionError(f"{what}: id: given to two chardevs; expected an id of its own")
+        self._chardevs[checked.id] = checked
+
+    def add_monitor(self, text: str) -> None:
+        """Start a QMP monitor; OptionError where it cannot be."""
+        what = "--monitor"
+        checked = convert(
+            decode(text, MonitorOptions, what=what, implied="chardev"), MonitorOptions, what=what
+        )
+        chardev = self._chardevs.get(checked.chardev)
+        if chardev is None:
+            known = ", ".join(map(shown, sorted(self._chardevs))) or "a chardev, and there is none"
+            raise OptionError(f"{what}: chardev: {shown(checked.chardev)} is given; expected {known}")
+        if checked.chardev in self._monitors:
+            raise OptionError(f"{what}: chardev: {shown(checked.chardev)} has a monitor already")
+        commands = {
+            "block_resize": Command(BlockResize, self._block_resize),
+            "quit": Command(Empty, self._quit),
+        }
+        try:
+            monitor = MonitorServer(chardev.path, self.context, commands)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OptionError(
+                f"--chardev {shown(chardev.id)}: path: cannot listen at {chardev.path!r}: {reason}"
+            ) from None
+        self._monitors[checked.chardev] = monitor
+
+    async def _block_resize(self, arguments: BlockResize) -> object:
+        await block_resize(arguments, self._graph.nodes, self._backends())
+        return {}
+
+    async def _quit(self, _arguments: Empty) -> object:
+        self.stop()
+        return {}
+
+    def _backends(self) -> list[BlockBackend]:
+        devices = (export.device for export in self._exports.values())
+        return [device.backend for device in devices if isinstance(device, VirtioBlk)]
+
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM."""
-        while not self._stopping:
+        """Serve until SIGINT, SIGTERM or a monitor's `quit`."""
+        while not self.stopping:
             self.context.run_once()
 
     def stop(self) -> None:
         """Leave `run` after this turn."""
-        self._stopping = True
+        self.stopping = True
 
     def close(self) -> None:
         """End every export, let what runs come back, close the nodes."""
         self.context.unwatch(self._signals.fileno())
+        for monitor in self._monitors.values():
+            monitor.close()
         for export in self._exports.values():
             export.close()
         self.context.run_until_idle()

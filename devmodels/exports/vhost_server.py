@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import select
-import socket
-import stat
 
 from devmodels.conformance import Violation
 from devmodels.exports.vhost_user import Session
 from devmodels.protocols.vhost_user import MAX_QUEUES
+from devmodels.unixlistener import listen, remove
 from devmodels.virtio.device import VirtioDevice
 
 log = logging.getLogger("devmodels.vhost-user")
@@ -43,7 +40,7 @@ class VhostUserServer:
         # A legacy driver is the front end's to judge: it alone knows whether its device is transitional.
         device.front_end = True
         device.violations.on_violation = self._violated
-        self._listener = _listen(path)
+        self._listener = listen(path)
         self._accept_more()
 
     @property
@@ -97,32 +94,4 @@ class VhostUserServer:
         self._listener.close()
         if self._session is not None:
             self._session.close()
-        try:
-            os.unlink(self.path)
-        except OSError:
-            log.debug("socket %s was already gone", self.path)
-
-
-def _listen(path: str) -> socket.socket:
-    """A listening socket at `path`; one that a process left behind is replaced, one that is alive is not."""
-    _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        listener.bind(path)
-        listener.listen(1)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        if probe.connect_ex(path) != errno.ECONNREFUSED:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    os.unlink(path)
+        remove(self.path)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from devmodels.exports.vhost_backend_req import BackendChannel
 from devmodels.exports.vhost_channel import Channel, ProtocolError, RequestRefused
 from devmodels.exports.vhost_inflight import InflightArea
 from devmodels.exports.vhost_log import DirtyLogging
@@ -85,6 +86,9 @@ class Session:
         self._inflight: InflightArea | None = None
         self._logging = DirtyLogging(device.memory, device.name)
         self._reply_fd: int | None = None
+        self._back: BackendChannel | None = None
+        self._config_known: bytes | None = None
+        """The configuration space as the front end read it last, or wrote it."""
         self._active = False
         self.vrings = [Vring(device, queue, self._memory, self._activate) for queue in device.queues]
         self._handlers: dict[int, Handler] = {
@@ -106,6 +110,7 @@ class Session:
             Message.SET_PROTOCOL_FEATURES: self._set_protocol_features,
             Message.GET_QUEUE_NUM: lambda _payload, _fds: U64.pack(len(self.vrings)),
             Message.SET_VRING_ENABLE: self._set_vring_enable,
+            Message.SET_BACKEND_REQ_FD: self._set_backend_req_fd,
             Message.GET_CONFIG: self._get_config,
             Message.SET_CONFIG: self._set_config,
             Message.GET_INFLIGHT_FD: self._get_inflight_fd,
@@ -129,12 +134,23 @@ class Session:
             call.signal()
 
     def notify_config(self) -> None:
-        """Tell the front end that a ring is broken; a new capacity it reads with its next GET_CONFIG."""
+        """Tell the front end that a ring is broken, or that the configuration space is another one."""
         if self.device.status & Status.DEVICE_NEEDS_RESET:
             for vring in self.vrings:
                 vring.stop_polling()
                 if vring.err is not None:
                     vring.err.signal()
+        self._tell_config()
+
+    def _tell_config(self) -> None:
+        """Where what the front end knows is no longer so, tell it, but not while all rings rest."""
+        if (
+            self._back is not None
+            and self._config_known is not None
+            and self._config_known != self.device.config_bytes()
+            and any(vring.started for vring in self.vrings)
+        ):
+            self._back.config_changed()
 
     # --- messages
 
@@ -342,6 +358,8 @@ class Session:
             except OSError as error:
                 raise RequestRefused(error.strerror or str(error)) from None
             self._active = True
+            # What changed while all rings rested has not been told.
+            self.device.context.call_soon(self._tell_config)
 
     def _rest(self, then: Callable[[], None]) -> None:
         """A ring has stopped: where it was the last one, the device gives up its disk, and `then` is called later."""
@@ -433,7 +451,8 @@ class Session:
         offset, size, _flags = _config_range(Message.GET_CONFIG, payload)
         if offset + size > MAX_CONFIG:
             return b""
-        space = self.device.config_bytes().ljust(MAX_CONFIG, b"\0")
+        self._config_known = self.device.config_bytes()
+        space = self._config_known.ljust(MAX_CONFIG, b"\0")
         return payload[: CONFIG.size] + space[offset : offset + size]
 
     def _set_config(self, payload: bytes, _fds: list[int]) -> None:
@@ -448,6 +467,14 @@ class Session:
             device.write_config(at, 1, value)
         if device.violations.total != wrong:
             raise RequestRefused(f"{size} bytes at {offset} cannot be written so")
+        self._config_known = device.config_bytes()
+
+    def _set_backend_req_fd(self, _payload: bytes, fds: list[int]) -> None:
+        back = BackendChannel(fds[0], self.device.context)
+        fds.pop()
+        if self._back is not None:
+            self._back.close()
+        self._back = back
 
     # --- the end
 
@@ -464,6 +491,9 @@ class Session:
             log.warning("%s: %s", self.device.name, reason)
         for vring in self.vrings:
             vring.close()
+        if self._back is not None:
+            self._back.close()
+            self._back = None
         self.device.transport = None
         self.device.on_reset = self._finished
         self.device.reset()

@@ -66,6 +66,7 @@ class Message(IntEnum):
     SET_PROTOCOL_FEATURES = 16
     GET_QUEUE_NUM = 17
     SET_VRING_ENABLE = 18
+    SET_BACKEND_REQ_FD = 21
     GET_CONFIG = 24
     SET_CONFIG = 25
     GET_INFLIGHT_FD = 31
@@ -78,12 +79,19 @@ class Message(IntEnum):
     GET_STATUS = 40
 
 
+class BackendMessage(IntEnum):
+    """Requests to the front end."""
+
+    CONFIG_CHANGE = 2
+
+
 class ProtocolFeature(IntEnum):
     """Protocol feature bits (numbers) that this project speaks."""
 
     MQ = 0
     LOG_SHMFD = 1
     REPLY_ACK = 3
+    BACKEND_REQ = 5
     CONFIG = 9
     INFLIGHT_SHMFD = 12
     RESET_DEVICE = 13
@@ -151,6 +159,7 @@ SHAPES: dict[int, Shape] = {
     Message.SET_PROTOCOL_FEATURES: Shape(U64.size),
     Message.GET_QUEUE_NUM: Shape(0, answered=True),
     Message.SET_VRING_ENABLE: Shape(VRING_STATE.size),
+    Message.SET_BACKEND_REQ_FD: Shape(0, 1, 1),
     Message.GET_CONFIG: Shape(None, answered=True),
     Message.SET_CONFIG: Shape(None),
     Message.GET_INFLIGHT_FD: Shape(None, answered=True),

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +66,11 @@ def qemu_storage_daemon(
 
 
 def devmodels_serve(
-    image: Path, folder: Path, queues: int = 1, options: str = ""
+    image: Path, folder: Path, queues: int = 1, options: str = "", more: Sequence[str] = ()
 ) -> AbstractContextManager[Backend]:
-    """The image offered by `devmodels serve`, run by this interpreter."""
-    command = [sys.executable, "-m", "devmodels", "serve", "-v", *_arguments(image, folder, queues, options)]
+    """The image offered by `devmodels serve`, run by this interpreter; `more` are further options of the command."""
+    arguments = _arguments(image, folder, queues, options)
+    command = [sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
     return _offered("devmodels", command, folder)
 
 

@@ -35,6 +35,7 @@ GOOD: dict[int, bytes] = {
     fe.SET_PROTOCOL_FEATURES: u64(fe.REPLY_ACK),
     fe.GET_QUEUE_NUM: b"",
     fe.SET_VRING_ENABLE: state(0, 1),
+    fe.SET_BACKEND_REQ_FD: b"",
     fe.GET_CONFIG: struct.pack("<III", 0, 4, 0) + bytes(4),
     fe.SET_CONFIG: struct.pack("<III", 32, 1, 0) + b"\1",
     fe.GET_INFLIGHT_FD: fe.inflight(0, 2, 8),
@@ -54,6 +55,7 @@ NEEDED = dict.fromkeys(GOOD, 0) | {
     fe.SET_INFLIGHT_FD: 1,
     fe.SET_LOG_BASE: 1,
     fe.SET_LOG_FD: 1,
+    fe.SET_BACKEND_REQ_FD: 1,
     fe.SET_VRING_KICK: 1,
     fe.SET_VRING_CALL: 1,
     fe.SET_VRING_ERR: 1,
@@ -74,6 +76,8 @@ def descriptors(front_end: fe.FrontEnd, request: int, count: int) -> Iterator[li
     """`count` descriptors of the kind that the request wants."""
     if request in (*EVENT_REQUESTS, fe.SET_LOG_FD):
         fds = [eventfd() for _ in range(count)]
+    elif request == fe.SET_BACKEND_REQ_FD:
+        fds = [socket.socket(socket.AF_UNIX).detach() for _ in range(count)]
     else:
         fds = [os.dup(front_end.memory.fd) for _ in range(count)]
     yield fds

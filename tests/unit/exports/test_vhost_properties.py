@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import tempfile
 from collections.abc import Callable
@@ -120,6 +121,8 @@ def send(request: int, payload: bytes, bits: int, kinds: list[str]) -> Act:
             for kind in kinds:
                 if kind == "pipe":
                     made += os.pipe()
+                elif kind == "socket":
+                    made.append(socket.socket(socket.AF_UNIX).detach())
                 else:
                     source = front_end.memory.fd if kind == "memory" else file.fileno()
                     made.append(eventfd() if kind == "event" else os.dup(source))
@@ -138,6 +141,8 @@ def fitting_kinds(request: int, payload: bytes) -> list[str]:
         return ["memory"] * struct.unpack_from("<I", payload)[0]
     if request == fe.SET_LOG_FD:
         return ["event"]
+    if request == fe.SET_BACKEND_REQ_FD:
+        return ["socket"]
     if request in (fe.ADD_MEM_REG, fe.SET_INFLIGHT_FD, fe.SET_LOG_BASE):
         return ["memory"]
     if request in (fe.SET_VRING_KICK, fe.SET_VRING_CALL, fe.SET_VRING_ERR):
