@@ -58,10 +58,7 @@ def boot(
     block_size: int = 512,
     disk: str = "",
 ) -> Story:
-    """Offer an image of `size` bytes that begins with `content`, boot a guest on it, wait for its end.
-
-    `options` are further ones of the export, `disk` of QEMU's device.
-    """
+    """Offer an image of `size` bytes that begins with `content`, boot a guest on it, wait for its end."""
     image = folder / "disk.img"
     with image.open("wb") as file:
         file.write(content)
@@ -84,16 +81,14 @@ HOST_AT, GUEST_AT, WRITTEN = 4 * MIB, 16 * MIB, 4 * MIB
 GUEST_DATA = pattern(2, WRITTEN)
 
 
-def boot_basics(folder: Path, block_size: int = 512, options: str = "", disk: str = "") -> Story:
+def boot_basics(folder: Path, block_size: int, options: str = "") -> Story:
     content = pattern(1, 64 * MIB)
     files = {
         "sector0.bin": content[:4096],
         "host.bin": content[HOST_AT : HOST_AT + WRITTEN],
         "guest.bin": GUEST_DATA,
     }
-    return boot(
-        folder, "basics.sh", content=content, files=files, block_size=block_size, options=options, disk=disk
-    )
+    return boot(folder, "basics.sh", content=content, files=files, block_size=block_size, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -156,32 +151,6 @@ def test_disk_of_4096_byte_blocks(large_blocks: Story, check: Check, item: str) 
 
 def test_image_of_4096_byte_blocks_holds_the_writes(large_blocks: Story) -> None:
     assert large_blocks.image.read_bytes() == image_after_writes(large_blocks, 4096)
-
-
-# --- an older interface --------------------------------------------------------------------------------------------
-
-VERSION_1 = 32
-TRANSFERS = ["first-sector", "read-verified", "write-verified", "write-one-block", "last-block", "end"]
-
-
-def negotiated(run: GuestRun, bit: int) -> bool:
-    """Whether the guest's driver has accepted the feature."""
-    return run.check("features").detail[bit] == "1"
-
-
-@pytest.fixture(scope="module")
-def legacy(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    return boot_basics(tmp_path_factory.mktemp("legacy"), disk="disable-modern=on,disable-legacy=off")
-
-
-@pytest.mark.parametrize("item", TRANSFERS)
-def test_legacy_driver(legacy: Story, check: Check, item: str) -> None:
-    check(legacy.run, item)
-
-
-def test_image_written_by_a_legacy_driver(legacy: Story) -> None:
-    assert not negotiated(legacy.run, VERSION_1)
-    assert legacy.image.read_bytes() == image_after_writes(legacy, 512)
 
 
 # --- the write-cache mode ------------------------------------------------------------------------------------------

@@ -80,10 +80,6 @@ last_block() {
     echo "at $((bytes - block_size))"
 }
 
-# What was negotiated, bit 0 first.
-features() { cat /sys/bus/virtio/devices/virtio0/features; }
-
-item features features
 item first-sector first_sector
 item capacity capacity
 item serial serial
