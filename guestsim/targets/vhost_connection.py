@@ -74,6 +74,11 @@ class VhostConnection:
             return set()
         return {one.fileno() for one in (self._socket, self._channel) if one is not None}
 
+    @property
+    def has_protocol(self) -> bool:
+        """Whether the back end has protocol features, and its rings are enabled by message ("Ring states")."""
+        return bool(self.features >> msg.PROTOCOL_FEATURES & 1)
+
     def close(self) -> None:
         """Leave the back end. Idempotent."""
         if self.lost is None:
@@ -88,7 +93,7 @@ class VhostConnection:
     def introduce(self, wanted: Protocol) -> None:
         """Ask for features and agree on those protocol features of `wanted` that the back end has, and own it."""
         self.features = self.number(Request.GET_FEATURES)
-        if self.features >> msg.PROTOCOL_FEATURES & 1:
+        if self.has_protocol:
             self.offered_protocol = self.number(Request.GET_PROTOCOL_FEATURES)
             agreed = wanted & Protocol(self.offered_protocol & sum(Protocol))
             self.send(Request.SET_PROTOCOL_FEATURES, msg.U64.pack(agreed))

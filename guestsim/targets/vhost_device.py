@@ -7,17 +7,17 @@ reset SET_VRING_ENABLE and GET_VRING_BASE of each ring, then SET_STATUS or RESET
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from guestsim.drivers.layouts import USED, Feature, Status
+from guestsim.drivers.layouts import Feature, Status
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError
 from guestsim.targets import vhost_messages as msg
-from guestsim.targets.vhost_connection import RefusedError, VhostConnection
+from guestsim.targets.vhost_connection import TIMEOUT, RefusedError, VhostConnection
 from guestsim.targets.vhost_messages import Protocol, Request
+from guestsim.targets.vhost_rings import VhostRings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -53,23 +53,12 @@ _FEATURES_END = 1 << 64
 _BLOCK_CONFIG_END = 256
 
 
-class _Ring:
-    """A ring that was enabled: its descriptors, `call` None where nobody waits for interrupts, and its used ring."""
-
-    __slots__ = ("call", "err", "kick", "used")
-
-    def __init__(self, call: int | None, used: int) -> None:
-        self.kick = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.call = call
-        self.err = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.used = used
-
-
 class VhostTransport:
     """One back end as a `Transport`.
 
     `queue_size` is the front end's choice for all queues, `packed` whether it offers its driver packed rings where the
-    back end has them.  A back end that has gone is connected anew by the next reset.
+    back end has them, `timeout` in seconds how long an answer may take.  A back end that has gone is connected anew by
+    the next reset.
     """
 
     def __init__(
@@ -80,23 +69,21 @@ class VhostTransport:
         *,
         queue_size: int = QUEUE_SIZE,
         packed: bool = False,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.guest = guest
         self.name = name
         self._target = target
         self._queue_size = queue_size
+        self._timeout = timeout
         self._hidden = _NOT_FOR_DRIVERS | (0 if packed else 1 << Feature.RING_PACKED)
         self._status = 0
         self._features = 0
         self._refused = False
         self._broken = False
-        self._shared = False
-        self._prepared = False
         self._events: Events | None = None
         self._vectors: dict[int | None, int] = {}
         self._calls: dict[int, int] = {}
-        self._rings: dict[int, _Ring] = {}
-        self._errs: dict[int, int] = {}
         self._watched: set[int] = set()
         self.connection = self._connect()
         target.add(self)
@@ -106,7 +93,7 @@ class VhostTransport:
 
     def _connect(self) -> VhostConnection:
         """Connect; again for a while where the back end hangs up at once, which may not be done with the last one."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + min(_PATIENCE, self._timeout)
         while True:
             try:
                 return self._introduce()
@@ -119,7 +106,10 @@ class VhostTransport:
         """Connect and agree on protocol features."""
         target = self._target
         connection = VhostConnection(
-            target.sockets[self.name], target.label(self.name), last_words=target.last_words
+            target.sockets[self.name],
+            target.label(self.name),
+            timeout=self._timeout,
+            last_words=target.last_words,
         )
         connection.trace = self._target.emit
         try:
@@ -139,7 +129,7 @@ class VhostTransport:
         for fd in connection.descriptors:
             self._target.watch(fd, self)
             self._watched.add(fd)
-        self._shared = False
+        self._rings = VhostRings(connection, target, self, self._queues)
         return connection
 
     # --- what every transport has
@@ -177,16 +167,17 @@ class VhostTransport:
     def _reset(self) -> None:
         broken = self._broken
         self._status = 0
-        self._refused = self._broken = self._prepared = False
+        self._refused = self._broken = False
+        self._rings.begin()
         running: list[int] = []
         try:
-            running = [index for index in tuple(self._rings) if self._stop(index)]
+            running = self._rings.stop_all()
             if Protocol.STATUS in self.connection.protocol:
                 self.connection.send(Request.SET_STATUS, msg.U64.pack(0))
             elif Protocol.RESET_DEVICE in self.connection.protocol:
                 self.connection.send(Request.RESET_DEVICE)
         except DisconnectedError:
-            self._forget_rings()
+            self._rings.forget()
             self._leave()
             self.connection.close()
             self.connection = self._connect()
@@ -208,7 +199,7 @@ class VhostTransport:
     def write_features(self, bits: int) -> None:
         """Accept features; a refusal shows in FEATURES_OK, as on any transport (VIRTIO 1.4 §2.2.2)."""
         self._features = bits
-        own = 1 << msg.PROTOCOL_FEATURES if self._has_protocol else 0
+        own = 1 << msg.PROTOCOL_FEATURES if self.connection.has_protocol else 0
         if bits >= _FEATURES_END or bits & self._hidden:
             self._refused = True
             return
@@ -216,14 +207,6 @@ class VhostTransport:
             self.connection.send(Request.SET_FEATURES, msg.U64.pack(bits | own))
         except RefusedError:
             self._refused = True
-
-    @property
-    def _packed(self) -> bool:
-        return bool(self._features >> Feature.RING_PACKED & 1)
-
-    @property
-    def _has_protocol(self) -> bool:
-        return bool(self.connection.features >> msg.PROTOCOL_FEATURES & 1)
 
     def read_config(self, fields: Iterable[Field]) -> list[int]:
         """Fields of the configuration space, in one message."""
@@ -293,120 +276,23 @@ class VhostTransport:
         """Signals the queue's kick descriptor."""
 
         def notify(_state: int) -> None:
-            ring = self._rings.get(index)
-            if ring is not None:
-                os.eventfd_write(ring.kick, 1)
+            self._rings.kick(index)
 
         return notify
 
     def enable_queue(self, index: int, size: int, addresses: Sequence[int]) -> None:
         """Share memory where that has not been done, set the ring up and start it."""
-        self._prepare(size)
-        users = [self._target.memory.user(address, 1) for address in addresses]
-        if None in users:
-            raise GuestError(f"{self} queue {index}: its rings lie outside memory: {addresses}")
-        descriptor, available, used = users
-        ring = _Ring(self._calls.get(index), addresses[2])
-        self._rings[index] = ring
-        self._errs[ring.err] = index
-        self._target.watch(ring.err, self)
-        send = self.connection.send
-        send(Request.SET_VRING_NUM, msg.VRING_STATE.pack(index, size))
-        base = msg.PACKED_BASE if self._packed else 0
-        send(Request.SET_VRING_BASE, msg.VRING_STATE.pack(index, base))
-        send(Request.SET_VRING_ADDR, msg.VRING_ADDR.pack(index, 0, descriptor, used, available, 0))
-        self._send_fd(Request.SET_VRING_ERR, index, ring.err)
-        self._send_fd(Request.SET_VRING_CALL, index, ring.call)
-        self._send_fd(Request.SET_VRING_KICK, index, ring.kick)
-        if self._has_protocol:
-            send(Request.SET_VRING_ENABLE, msg.VRING_STATE.pack(index, 1))
-
-    def _send_fd(self, request: Request, index: int, fd: int | None) -> None:
-        payload = msg.U64.pack(index if fd is not None else index | msg.VRING_NO_FD)
-        self.connection.send(request, payload, [fd] if fd is not None else [])
-
-    def _prepare(self, queue_size: int) -> None:
-        """Before the first ring: memory once, an in-flight area each time."""
-        if not self._shared:
-            self._share()
-            self._shared = True
-        if not self._prepared:
-            self._prepared = True
-            if Protocol.INFLIGHT_SHMFD in self.connection.protocol:
-                self._prepare_inflight(queue_size)
-
-    def _share(self) -> None:
-        """Tell the back end of memory, region by region where it takes that."""
-        memory = self._target.memory
-        send = self.connection.send
-        regions = [msg.REGION.pack(one.guest, one.size, one.user, one.offset) for one in memory.regions]
-        if Protocol.CONFIGURE_MEM_SLOTS in self.connection.protocol:
-            slots = self.connection.number(Request.GET_MAX_MEM_SLOTS)
-            if slots < len(regions):
-                raise GuestError(f"{self}: {slots} memory slots, expected at least {len(regions)}")
-            for region in regions:
-                send(Request.ADD_MEM_REG, bytes(8) + region, [memory.fd])
-        else:
-            table = msg.MEM_TABLE.pack(len(regions), 0) + b"".join(regions)
-            send(Request.SET_MEM_TABLE, table, [memory.fd] * len(regions))
-
-    def _prepare_inflight(self, queue_size: int) -> None:
-        """Get an area for requests in flight and give it back, as at every start ("Inflight I/O tracking")."""
-        asked = msg.INFLIGHT.pack(0, 0, self._queues, queue_size)
-        answer, fd = self.connection.ask_with_fd(Request.GET_INFLIGHT_FD, asked)
-        if fd is None:
-            return
-        try:
-            if len(answer) not in (msg.INFLIGHT.size, msg.INFLIGHT_PADDED):
-                raise GuestCheckError(
-                    "vhost-user: GET_INFLIGHT_FD", f"{self}: answered with a payload of {len(answer)} bytes"
-                )
-            self.connection.send(Request.SET_INFLIGHT_FD, answer, [fd])
-        finally:
-            os.close(fd)
-
-    def _stop(self, index: int) -> bool:
-        """Stop a ring, and say whether the back end has not done with it, by where it says that it stopped."""
-        if self._has_protocol:
-            self.connection.send(Request.SET_VRING_ENABLE, msg.VRING_STATE.pack(index, 0))
-        answer = self.connection.ask(
-            Request.GET_VRING_BASE, msg.VRING_STATE.pack(index, 0), msg.VRING_STATE.size
-        )
-        found, base = msg.VRING_STATE.unpack(answer)
-        running = self._is_ahead(self._rings[index], base)
-        self._forget_ring(index)
-        if found != index:
-            raise GuestCheckError(
-                "vhost-user: GET_VRING_BASE", f"{self}: asked for ring {index}, answered for ring {found}"
-            )
-        return running
-
-    def _is_ahead(self, ring: _Ring, base: int) -> bool:
-        """Whether buffers before `base` have not been used."""
-        if self._packed:
-            return base & 0xFFFF != base >> 16
-        used = self._target.memory.read(ring.used + USED["idx"].offset, 2)
-        return int.from_bytes(used, "little") != base & 0xFFFF
+        packed = bool(self._features >> Feature.RING_PACKED & 1)
+        self._rings.enable(index, size, addresses, self._calls.get(index), packed=packed)
 
     def reset_queue(self, index: int) -> None:
         """Stop one ring: it is over when the back end has answered."""
-        if self._stop(index) and not self._broken:
+        if self._rings.stop(index) and not self._broken:
             self._still_running([index])
 
     def queue_in_reset(self, index: int) -> bool:  # noqa: ARG002
         """False: `reset_queue` has waited for it."""
         return False
-
-    def _forget_ring(self, index: int) -> None:
-        ring = self._rings.pop(index)
-        self._target.unwatch(ring.err)
-        del self._errs[ring.err]
-        os.close(ring.err)
-        os.close(ring.kick)
-
-    def _forget_rings(self) -> None:
-        for index in tuple(self._rings):
-            self._forget_ring(index)
 
     # --- below the driver
 
@@ -428,11 +314,7 @@ class VhostTransport:
 
     def look(self) -> None:
         """Take what has come from the back end without being asked for."""
-        for err in tuple(self._errs):
-            try:
-                os.eventfd_read(err)
-            except BlockingIOError:
-                continue
+        if self._rings.take_errors():
             # The device can't go on: NEEDS_RESET and a configuration interrupt tell the driver (VIRTIO 1.4 §2.1.2).
             self._broken = True
             self._on_config_change()
@@ -451,6 +333,6 @@ class VhostTransport:
 
     def close(self) -> None:
         """Leave the back end. Idempotent."""
-        self._forget_rings()
+        self._rings.forget()
         self._leave()
         self.connection.close()

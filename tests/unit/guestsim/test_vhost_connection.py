@@ -7,14 +7,21 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from guestsim.errors import DisconnectedError
+from guestsim.drivers.virtio_blk import VirtioBlk
+from guestsim.errors import DisconnectedError, GuestError
+from guestsim.guest import Guest
 from guestsim.targets import TargetError
 from guestsim.targets.vhost_connection import RefusedError, VhostConnection
+from guestsim.targets.vhost_device import VhostTransport
 from guestsim.targets.vhost_messages import Protocol, Request
+from guestsim.targets.vhost_user import VhostUserTarget
 
 from .backends import CONFIG, GET_FEATURES, HEADER, REPLY_ACK, BackEnd, serving
 
@@ -220,3 +227,35 @@ def test_descriptors_that_come_along_are_closed(tmp_path: Path) -> None:
         assert connection.number(Request.GET_FEATURES) == 0
         connection.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+replies = st.one_of(
+    st.binary(max_size=40),
+    st.builds(
+        lambda request, flags, size, rest: HEADER.pack(request, flags, size) + rest,
+        st.sampled_from([GET_FEATURES, 15, 16, 3, 21, 17, 24, 40]),
+        st.sampled_from([1, 5, 5, 5, 13]),
+        st.sampled_from([0, 8, 8, 8, 20, 70, 1 << 31]),
+        st.binary(max_size=80),
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(replies, max_size=8))
+def test_whatever_a_back_end_says_a_probe_ends(tmp_path: Path, said: list[bytes]) -> None:
+    """It succeeds or fails as a guest's own error does: no traceback, no wait without end."""
+
+    def behave(back: BackEnd) -> None:
+        for data in said:
+            back.take()
+            back.socket.sendall(data)
+
+    path = tmp_path / "s"
+    path.unlink(missing_ok=True)
+    with serving(path, behave), VhostUserTarget({"vd0": str(path)}) as target:
+        guest = Guest(target)
+        with suppress(GuestError, TargetError):
+            transport = VhostTransport(guest, target, "vd0", timeout=0.02)
+            guest.run(VirtioBlk(guest, transport).probe())
+        guest.close()

@@ -269,3 +269,15 @@ def test_a_back_end_without_the_queue_is_told_so(tmp_path: Path) -> None:
     back = Recorder()
     with driving(tmp_path, back) as (driver, _), pytest.raises(GuestError, match="has no queue 1"):
         driver.device.setup_queue(1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_ring_lies_in_one_region(tmp_path: Path, packed: bool) -> None:
+    border = 16 << 20
+    back = Recorder(features=F_PROTOCOL | F_VERSION_1 | PACKED)
+    with driving(tmp_path, back, packed=packed) as (driver, _):
+        transport = driver.device.transport
+        transport.write_features(1 << 32 | (PACKED if packed else 0))
+        with pytest.raises(GuestError, match="expected a place in one region of memory"):
+            transport.enable_queue(0, 64, (border - 1008, 0x200000, 0x210000))
+        transport.enable_queue(0, 64, (border - 1024, border, border + 0x1000))
