@@ -21,6 +21,7 @@ from guestsim.inspect.command import inspect_command
 from guestsim.script.load import ScriptError
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.script.run import Options, ScriptReport, read_scripts
+from guestsim.script.ways import Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A scripted guest that drives storage devices through registers, rings and memory.",
 )
+
+
+class RingChoice(StrEnum):
+    """Which rings devices have."""
+
+    SPLIT = "split"
+    PACKED = "packed"
+
+
+class TransportChoice(StrEnum):
+    """How devices are reached."""
+
+    PCI = "pci"
+    PCI_LEGACY = "pci-legacy"
+    MMIO = "mmio"
+    MMIO_LEGACY = "mmio-legacy"
 
 
 class MemoryChoice(StrEnum):
@@ -65,6 +82,13 @@ def run_command(
     memory: Annotated[
         MemoryChoice, typer.Option(help="How devices reach memory, where a script leaves it open.")
     ] = MemoryChoice.SHARED,
+    ring: Annotated[
+        RingChoice | None, typer.Option(help="Which rings devices have, where a script leaves it open.")
+    ] = None,
+    transport: Annotated[
+        TransportChoice | None,
+        typer.Option(help="How devices are reached, where a script leaves it open."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write the report to this file as JUnit XML.")] = None,
     trace: Annotated[
@@ -77,7 +101,10 @@ def run_command(
         targets = [str(parse_target(text)) for text in target or ["devmodels"]]
         runnables = [runnable for path in _files(scripts) for runnable in read_scripts(path)]
         printer = _Printer(steps=not quiet and not as_json, results=not as_json, trace=trace)
-        reports = _run_all(runnables, targets, memory, printer)
+        way = Way(
+            ring.value if ring is not None else None, transport.value if transport is not None else None
+        )
+        reports = _run_all(runnables, targets, memory, way, printer)
     except ScriptError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -134,14 +161,14 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_all(
-    runnables: Sequence[Runnable], targets: Sequence[str], memory: MemoryChoice, printer: _Printer
+    runnables: Sequence[Runnable], targets: Sequence[str], memory: MemoryChoice, way: Way, printer: _Printer
 ) -> list[ScriptReport]:
     reports = []
     with printer.progress(len(runnables) * len(targets)) as advance:
         for target in targets:
             for runnable in runnables:
                 printer.begin(runnable, target)
-                options = Options(target, memory.value, printer.step, printer.on_access)
+                options = Options(target, memory.value, way, printer.step, printer.on_access)
                 report = _run_one(runnable, options)
                 printer.end(report)
                 reports.append(report)

@@ -147,6 +147,8 @@ class VirtioBlk:
         for index in range(count):
             device.setup_queue(index, queue_size)
         device.driver_ok()
+        if device.transport.legacy:
+            self._config = None  # Only now is it known whether the driver can flush (§5.2.5.3).
 
     async def reset(self) -> None:
         """Reset the device, and only then drop the requests in flight: it owns their buffers until it is over."""

@@ -12,6 +12,7 @@ from guestsim.script import load as yaml
 from guestsim.script.load import ScriptError
 from guestsim.script.needs import parse_target, why_not
 from guestsim.script.perform import Performer, StepFailedError, StepReport
+from guestsim.script.ways import Way, vary
 from guestsim.script.world import World
 from guestsim.targets import LacksError, TargetError
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class Options:
     """How scripts are run: the target, the kind of memory where a script leaves it open, and who listens.
 
-    `target` is what `parse_target` takes; `on_step` hears of every step as it ends, `on_access` of every access of the
-    guest, as text.
+    `target` is what `parse_target` takes; `way` are ring and transport, where the script leaves them open.  `on_step`
+    hears of every step as it ends, `on_access` of every access of the guest, as text.
     """
 
     target: str = "devmodels"
     memory: str = "shared"
+    way: Way = field(default_factory=Way)
     on_step: Callable[[StepReport], None] | None = None
     on_access: Callable[[str], None] | None = None
 
@@ -49,6 +51,7 @@ class ScriptReport:
     name: str
     target: str
     memory: str
+    way: str = ""
     steps: list[StepReport] = field(default_factory=list)
     skipped: str | None = None
     error: str | None = None
@@ -122,9 +125,12 @@ def run_on(
     """Open a script's world, run `body(world, on_report)` in it, and report."""
     spec = parse_target(options.target)
     memory = (script.machine.memory or options.memory) if spec.name == "devmodels" else ""
-    report = ScriptReport(source.file, script.name, str(spec), memory)
+    report = ScriptReport(source.file, script.name, str(spec), memory, str(options.way))
     report.skipped = why_not(spec, script)
-    if report.skipped is not None:
+    varied = vary(script, options.way)
+    if isinstance(varied, str):
+        report.skipped = report.skipped or varied
+    if report.skipped is not None or isinstance(varied, str):
         return report
 
     def on_report(step: StepReport) -> None:
@@ -134,7 +140,7 @@ def run_on(
 
     start = time.perf_counter()
     try:
-        with World(script, source, spec, options.memory, options.on_access) as world:
+        with World(varied, source, spec, options.memory, options.on_access) as world:
             body(world, on_report)
     except StepFailedError:
         pass

@@ -20,6 +20,8 @@ from guestsim.script.values import Amount, Duration, Pattern, Size, parse_addres
 
 TargetName = Literal["devmodels", "qemu", "vhost-user", "qemu-storage-daemon"]
 TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu", "vhost-user", "qemu-storage-daemon")
+RingName = Literal["split", "packed"]
+TransportName = Literal["pci", "pci-legacy", "mmio", "mmio-legacy"]
 StatusName = Literal["OK", "IOERR", "UNSUPP"]
 ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check", "disconnected"]
 
@@ -659,6 +661,8 @@ class Script(_Part, kw_only=True):
     drives: list[dict[str, object]] = []
     devices: list[dict[str, object]] = []
     targets: list[TargetName] = msgspec.field(default_factory=lambda: list(TARGETS))
+    rings: list[RingName] | None = None
+    transports: list[TransportName] | None = None
     steps: list[Step]
 
     def __post_init__(self) -> None:

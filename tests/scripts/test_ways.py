@@ -1,0 +1,69 @@
+"""The scripts of the corpus over every transport and with both rings: what they say of a disk holds in each way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guestsim.script.run import Options, ScriptReport, read_scripts
+from guestsim.script.ways import Way, vary
+from tests.qemu.conftest import qemu  # noqa: F401 - a fixture
+
+FOLDER = Path(__file__).parent
+SCRIPTS = sorted(FOLDER.rglob("*.guest.yaml"))
+WAYS = (
+    Way("packed", "pci"),
+    Way("split", "pci-legacy"),
+    Way("split", "mmio"),
+    Way("packed", "mmio"),
+    Way("split", "mmio-legacy"),
+)
+QUICK = ("scatter", "multi-queue", "framing", "hostile/lba-overflow", "hostile/reset-storm")
+"""What is run each time; the rest takes its time."""
+
+QEMU_DEPARTS = {
+    ("mmio", "queue-reset-in-flight"): "offers RING_RESET and has no register QueueReset (VIRTIO 1.4 §4.2.2)",
+}
+"""Transport and script to what QEMU 7.2 does otherwise there than over PCI."""
+
+
+def run(path: Path, options: Options) -> ScriptReport:
+    (script,) = read_scripts(path)
+    return script.run(options)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(FOLDER)).removesuffix(".guest.yaml")
+
+
+@pytest.mark.parametrize("memory", ["shared", "bounced"])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("script", QUICK)
+def test_a_disk_is_a_disk_in_every_way(script: str, way: Way, memory: str) -> None:
+    report = run(FOLDER / f"{script}.guest.yaml", Options("devmodels", memory, way))
+    assert report.skipped is None
+    assert not report.failures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["shared", "bounced"])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_a_script_in_another_way(path: Path, way: Way, memory: str) -> None:
+    assert not run(path, Options("devmodels", memory, way)).failures
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("qemu")
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_a_script_in_another_way_on_qemu(path: Path, way: Way) -> None:
+    departs = QEMU_DEPARTS.get((way.transport or "", name(path)))
+    assert bool(run(path, Options("qemu", way=way)).failures) == (departs is not None), departs
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_many_scripts_hold_in_each_way(way: Way) -> None:
+    held = [path for path in SCRIPTS if not isinstance(vary(read_scripts(path)[0].script, way), str)]
+    assert len(held) >= 35
