@@ -61,7 +61,7 @@ class PackedQueue:
         "_next",
         "_notify",
         "_order",
-        "_raw_sizes",
+        "_raw_lists",
         "_ring_at",
         "_shown",
         "_taken",
@@ -114,7 +114,8 @@ class PackedQueue:
         self.unmarked = 0
         self.raw = False
         self.collected: list[tuple[int, int]] = []
-        self._raw_sizes: dict[int, int] = {}
+        self._raw_lists: list[tuple[int, int]] = []
+        """Id and number of descriptors of the lists that were exposed by hand and have not come back."""
 
     @property
     def addresses(self) -> tuple[int, int, int]:
@@ -370,7 +371,7 @@ class PackedQueue:
                 for place, (address, length, number, flags) in zip(places, descriptors, strict=True)
             ],
         )
-        self._raw_sizes[descriptors[-1][2]] = len(descriptors)
+        self._raw_lists.append((descriptors[-1][2], len(descriptors)))
         self._next = self._after(self._next, len(descriptors))
         self.publish()
 
@@ -378,6 +379,15 @@ class PackedQueue:
         """Write any descriptor (address, length, id, flags) to a slot of the ring, as it is."""
         self.raw = True
         self._memory.write(self._ring_at + PACKED_DESC.size * slot, PACKED_DESC.pack(*descriptor))
+
+    def _take_raw(self, number: int) -> int:
+        """How many descriptors the list with this id takes, or else the oldest one, which is done with."""
+        lists = self._raw_lists
+        found = next((one for one in lists if one[0] == number), lists[0] if lists else None)
+        if found is None:
+            return 1
+        lists.remove(found)
+        return found[1]
 
     def _poll_raw(self) -> list[Chain]:
         """Keep whatever was used, at most a ring of it at once."""
@@ -393,7 +403,7 @@ class PackedQueue:
             if chain is not None:
                 finished.append(self._retire(chain, length))
             else:
-                self._taken = self._after(place, self._raw_sizes.pop(number, 1))
+                self._taken = self._after(place, self._take_raw(number))
         for chain in finished:
             if chain.done is not None and chain.used_length is not None:
                 chain.done(chain.used_length)
