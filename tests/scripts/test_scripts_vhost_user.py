@@ -42,6 +42,7 @@ NOT_RUN = {
         # Packed rings are not offered.
         "hostile/packed-event-suppression",
         "hostile/packed-ids",
+        "hostile/packed-lists",
         "packed",
         "packed-suppression",
     },
