@@ -9,6 +9,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+import devmodels.blockbackend.drivers.memory  # noqa: F401 - pytester forgets what is first imported inside it
 from guestsim.script import schema
 from guestsim.script.load import parse
 from guestsim.script.run import Options, YamlScript, read_scripts
