@@ -14,6 +14,7 @@ from typing import Final
 
 from devmodels.exports.vhost_backend_req import BackendChannel
 from devmodels.exports.vhost_channel import Channel, ProtocolError, RequestRefused
+from devmodels.exports.vhost_device_state import StateTransfer
 from devmodels.exports.vhost_inflight import InflightArea
 from devmodels.exports.vhost_log import DirtyLogging
 from devmodels.exports.vhost_memory import FrontEndMemory, MemoryTableError, RegionInfo
@@ -21,6 +22,8 @@ from devmodels.exports.vhost_vring import Notifier, Vring, is_eventfd
 from devmodels.protocols.vhost_user import (
     CONFIG,
     CONFIG_WRITABLE,
+    DEVICE_STATE,
+    DEVICE_STATE_NO_FD,
     F_LOG_ALL,
     F_PROTOCOL_FEATURES,
     FLAG_NEED_REPLY,
@@ -86,6 +89,7 @@ class Session:
         self._inflight: InflightArea | None = None
         self._logging = DirtyLogging(device.memory, device.name)
         self._reply_fd: int | None = None
+        self._transfer = StateTransfer(device)
         self._back: BackendChannel | None = None
         self._config_known: bytes | None = None
         """The configuration space as the front end read it last, or wrote it."""
@@ -121,6 +125,8 @@ class Session:
             Message.REM_MEM_REG: self._rem_mem_reg,
             Message.SET_STATUS: self._set_status,
             Message.GET_STATUS: self._get_status,
+            Message.SET_DEVICE_STATE_FD: self._set_device_state_fd,
+            Message.CHECK_DEVICE_STATE: self._check_device_state,
         }
         device.transport = self
         self._channel = Channel(sock, device.context, self._message, self._end)
@@ -289,6 +295,25 @@ class Session:
     def _memory_changed(self) -> None:
         for vring in self.vrings:
             vring.memory_changed()
+
+    # --- the device's own state
+
+    def _set_device_state_fd(self, payload: bytes, fds: list[int]) -> bytes:
+        direction, phase = DEVICE_STATE.unpack_from(payload, 0)
+        try:
+            if any(vring.started for vring in self.vrings):
+                raise RequestRefused("rings run")
+            self._transfer.begin(direction, phase, fds[0])
+        except RequestRefused as error:
+            log.warning("%s: refused: SET_DEVICE_STATE_FD: %s", self.device.name, error)
+            return U64.pack(DEVICE_STATE_NO_FD | 1)
+        fds.pop()
+        return U64.pack(DEVICE_STATE_NO_FD)
+
+    def _check_device_state(self, _payload: bytes, _fds: list[int]) -> _Later:
+        """The answer waits for the end of the transfer."""
+        self._transfer.check(lambda good: self._answer(_SUCCESS if good else _FAILURE))
+        return LATER
 
     # --- the dirty log
 
@@ -494,6 +519,7 @@ class Session:
         if self._back is not None:
             self._back.close()
             self._back = None
+        self._transfer.close()
         self.device.transport = None
         self.device.on_reset = self._finished
         self.device.reset()

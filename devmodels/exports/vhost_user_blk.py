@@ -14,6 +14,7 @@ from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
+from devmodels.virtio_blk.config import Lifetime
 
 USUAL_QUEUE_SIZE = 128
 """Front ends choose the queues' size themselves; this is what they commonly choose, and seg_max fits."""
@@ -29,7 +30,10 @@ class UnixAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
 class VhostUserBlkOptions(
     msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True
 ):
-    """Options of `--export type=vhost-user-blk`; `serial` (up to 20 bytes) is ours."""
+    """Options of `--export type=vhost-user-blk`.
+
+    Ours beyond QEMU's: `serial` (up to 20 bytes), `size_max` (bytes; 0: any), `secure_erase`, `lifetime`.
+    """
 
     type: Literal["vhost-user-blk"]
     id: str
@@ -40,6 +44,9 @@ class VhostUserBlkOptions(
     logical_block_size: int = 512
     num_queues: int = 1
     serial: str = "devmodels"
+    size_max: int = 0
+    secure_erase: bool = False
+    lifetime: Lifetime | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_queues <= MAX_QUEUES:
@@ -49,6 +56,8 @@ class VhostUserBlkOptions(
             raise ValueError(
                 f"logical-block-size: {size} is given; expected a power of two from 512 to 65536"
             )
+        if not 0 <= self.size_max < 1 << 32:
+            raise ValueError(f"size-max: {self.size_max} is given; expected 0 to 4294967295")
         if len(self.serial.encode()) > 20:
             raise ValueError(f"serial: {self.serial!r} is given; expected at most 20 bytes")
 
@@ -66,6 +75,9 @@ def vhost_user_blk(options: VhostUserBlkOptions, node: BlockNode, *, profile: Pr
             logical_block_size=options.logical_block_size,
             physical_block_size=options.logical_block_size,
             serial=options.serial,
+            size_max=options.size_max,
+            secure_erase=options.secure_erase,
+            lifetime=options.lifetime,
             packed=True,
             queue_reset=False,
         ),

@@ -77,6 +77,8 @@ class Message(IntEnum):
     REM_MEM_REG = 38
     SET_STATUS = 39
     GET_STATUS = 40
+    SET_DEVICE_STATE_FD = 42
+    CHECK_DEVICE_STATE = 43
 
 
 class BackendMessage(IntEnum):
@@ -97,6 +99,7 @@ class ProtocolFeature(IntEnum):
     RESET_DEVICE = 13
     CONFIGURE_MEM_SLOTS = 15
     STATUS = 16
+    DEVICE_STATE = 19
 
 
 HEADER = Codec.ints(Struct("request" / Int32ul, "flags" / Int32ul, "size" / Int32ul))
@@ -119,6 +122,9 @@ MEM_TABLE = Codec.ints(Struct("count" / Int32ul, "padding" / Int32ul))
 SINGLE_REGION = Codec.ints(Struct("padding" / Int64ul, "region" / _REGION))
 CONFIG = Codec.ints(Struct("offset" / Int32ul, "size" / Int32ul, "flags" / Int32ul))
 """Followed by `size` bytes of configuration space."""
+DEVICE_STATE = Codec.ints(Struct("direction" / Int32ul, "phase" / Int32ul))
+DEVICE_STATE_NO_FD = 0x100
+"""In the answer to SET_DEVICE_STATE_FD: the front end's own descriptor is used; bits 0 to 7 say what went wrong."""
 LOG = Codec.ints(Struct("size" / Int64ul, "offset" / Int64ul))
 INFLIGHT = Codec.ints(
     Struct("size" / Int64ul, "offset" / Int64ul, "num_queues" / Int16ul, "queue_size" / Int16ul)
@@ -171,6 +177,8 @@ SHAPES: dict[int, Shape] = {
     Message.REM_MEM_REG: Shape(SINGLE_REGION.size, 0, 1),
     Message.SET_STATUS: Shape(U64.size),
     Message.GET_STATUS: Shape(0, answered=True),
+    Message.SET_DEVICE_STATE_FD: Shape(DEVICE_STATE.size, 1, 1, answered=True),
+    Message.CHECK_DEVICE_STATE: Shape(0, answered=True),
 }
 
 

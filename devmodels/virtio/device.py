@@ -158,6 +158,15 @@ class VirtioDevice(ABC):
         """The last ring of such a transport has stopped: give up what others may want; `done` when that is over."""
         done()
 
+    def migration_state(self) -> dict[str, int]:
+        """What a driver chose that outlives resets by a front end, for another device to go on with."""
+        return {}
+
+    def take_migration_state(self, state: dict[str, int]) -> None:
+        """Go on where another device's `migration_state` was taken; ValueError where `state` is none of this type."""
+        if state:
+            raise ValueError(f"unknown parts {', '.join(sorted(state))}")
+
     def cancel(self, queue: VirtQueue) -> None:
         """Drop requests of `queue` that have not started."""
 

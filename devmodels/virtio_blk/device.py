@@ -232,6 +232,18 @@ class VirtioBlk(VirtioDevice):
 
         self.context.start(rest())
 
+    def migration_state(self) -> dict[str, int]:
+        """The write-cache mode."""
+        return {"write_cache": int(self.backend.write_cache)}
+
+    def take_migration_state(self, state: dict[str, int]) -> None:
+        """The driver goes on with the mode that it chose elsewhere."""
+        if set(state) != {"write_cache"} or state["write_cache"] not in (0, 1):
+            raise ValueError(f"expected write_cache of 0 or 1, not {state}")
+        self._initial_write_cache = bool(state["write_cache"])
+        self.backend.write_cache = self._initial_write_cache
+        self._rebuild_config()
+
     def save_own(self) -> dict[str, int]:
         """The write-cache mode."""
         return {"write_cache": int(self.backend.write_cache)}

@@ -55,6 +55,8 @@ ADD_MEM_REG = 37
 REM_MEM_REG = 38
 SET_STATUS = 39
 GET_STATUS = 40
+SET_DEVICE_STATE_FD = 42
+CHECK_DEVICE_STATE = 43
 
 REQUESTS = tuple(
     value for name, value in list(globals().items()) if name.isupper() and isinstance(value, int)
@@ -63,8 +65,8 @@ REQUESTS = tuple(
 NEED_REPLY = 8
 NO_FD = 1 << 8
 
-MQ, LOG, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT, RESET, MEM_SLOTS, STATUS = (
-    1 << bit for bit in (0, 1, 3, 5, 9, 12, 13, 15, 16)
+MQ, LOG, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT, RESET, MEM_SLOTS, STATUS, DEVICE_STATE = (
+    1 << bit for bit in (0, 1, 3, 5, 9, 12, 13, 15, 16, 19)
 )
 
 F_LOG_ALL = 1 << 26

@@ -46,6 +46,8 @@ GOOD: dict[int, bytes] = {
     fe.REM_MEM_REG: bytes(8) + region(0, SIZE, USER_BASE),
     fe.SET_STATUS: u64(1),
     fe.GET_STATUS: b"",
+    fe.SET_DEVICE_STATE_FD: bytes(8),
+    fe.CHECK_DEVICE_STATE: b"",
 }
 """Each request with a payload that is right."""
 
@@ -55,6 +57,7 @@ NEEDED = dict.fromkeys(GOOD, 0) | {
     fe.SET_INFLIGHT_FD: 1,
     fe.SET_LOG_BASE: 1,
     fe.SET_LOG_FD: 1,
+    fe.SET_DEVICE_STATE_FD: 1,
     fe.SET_BACKEND_REQ_FD: 1,
     fe.SET_VRING_KICK: 1,
     fe.SET_VRING_CALL: 1,

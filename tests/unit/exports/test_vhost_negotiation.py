@@ -12,17 +12,8 @@ from .frontend import Disconnected, World, state, u64
 OFFERED = (
     fe.F_VERSION_1 | fe.F_EVENT_IDX | fe.F_INDIRECT | fe.F_PACKED | fe.F_PROTOCOL | fe.F_LOG_ALL | 1 << 5
 )
-PROTOCOL = (
-    fe.MQ
-    | fe.LOG
-    | fe.REPLY_ACK
-    | fe.BACKEND_REQ
-    | fe.CONFIG
-    | fe.INFLIGHT
-    | fe.RESET
-    | fe.MEM_SLOTS
-    | fe.STATUS
-)
+PROTOCOL = fe.MQ | fe.LOG | fe.REPLY_ACK | fe.BACKEND_REQ | fe.CONFIG | fe.INFLIGHT | fe.RESET
+PROTOCOL |= fe.MEM_SLOTS | fe.STATUS | fe.DEVICE_STATE
 
 
 def config(offset: int, size: int, data: bytes | None = None, flags: int = 0) -> bytes:

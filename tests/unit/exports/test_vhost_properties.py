@@ -109,6 +109,11 @@ PAYLOADS: dict[int, st.SearchStrategy[bytes]] = dict.fromkeys(fe.REQUESTS, st.ju
         st.sampled_from([0, 8, 4096, SIZE, 2**64 - 8]),
         st.sampled_from([0, 8, SIZE - 4096, 2**64 - 8]),
     ),
+    fe.SET_DEVICE_STATE_FD: st.builds(
+        lambda direction, phase: struct.pack("<II", direction, phase),
+        st.sampled_from([0, 1, 1, 2]),
+        st.sampled_from([0, 0, 1]),
+    ),
     fe.GET_INFLIGHT_FD: inflights,
     fe.SET_INFLIGHT_FD: inflights,
 }
@@ -143,6 +148,8 @@ def fitting_kinds(request: int, payload: bytes) -> list[str]:
         return ["event"]
     if request == fe.SET_BACKEND_REQ_FD:
         return ["socket"]
+    if request == fe.SET_DEVICE_STATE_FD:
+        return ["file"]
     if request in (fe.ADD_MEM_REG, fe.SET_INFLIGHT_FD, fe.SET_LOG_BASE):
         return ["memory"]
     if request in (fe.SET_VRING_KICK, fe.SET_VRING_CALL, fe.SET_VRING_ERR):

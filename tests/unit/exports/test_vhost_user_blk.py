@@ -21,6 +21,7 @@ from .frontend import GUEST_BASE, FrontEnd, Ring
 
 SIZE = 1 << 20
 RO, BLK_SIZE, FLUSH, CONFIG_WCE, MQ, DISCARD, WRITE_ZEROES = (1 << bit for bit in (5, 6, 9, 11, 12, 13, 14))
+SIZE_MAX, LIFETIME, SECURE_ERASE = (1 << bit for bit in (1, 15, 16))
 IN, OUT, GET_ID = 0, 1, 8
 
 
@@ -142,6 +143,15 @@ def test_capacity_and_block_size(tmp_path: Path) -> None:
     with disk(tmp_path, logical_block_size=4096) as found:
         assert found.config(0, "<Q") == SIZE // 512
         assert found.config(20, "<I") == 4096
+
+
+def test_features_that_are_asked_for(tmp_path: Path) -> None:
+    lifetime = {"pre-eol-info": 1, "device-lifetime-est-typ-a": 2, "device-lifetime-est-typ-b": 3}
+    with disk(tmp_path, writable=True) as found:
+        assert not found.features & (SIZE_MAX | LIFETIME | SECURE_ERASE)
+    with disk(tmp_path, writable=True, size_max=8192, secure_erase=True, lifetime=lifetime) as found:
+        assert found.features & (SIZE_MAX | LIFETIME | SECURE_ERASE) == SIZE_MAX | LIFETIME | SECURE_ERASE
+        assert found.config(8, "<I") == 8192
 
 
 @pytest.mark.parametrize("writethrough", [False, True])
