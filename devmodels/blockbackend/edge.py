@@ -27,7 +27,12 @@ ReadNow = Callable[[int, Sequence[memoryview], int], bool]
 
 
 class User(Protocol):
-    """Who holds an edge."""
+    """Who holds an edge: a node, or a backend."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
 
     @property
     def description(self) -> str:

@@ -89,6 +89,11 @@ class BlockNode:
     # --- the graph
 
     @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node_name
+
+    @property
     def description(self) -> str:
         """What messages call it."""
         return f"node {self.node_name!r}"

@@ -80,9 +80,14 @@ def excludes(one: Use, other: Use) -> Perm:
 _SINGLE = (Perm.CONSISTENT_READ, Perm.WRITE, Perm.WRITE_UNCHANGED, Perm.RESIZE)
 
 
+def words(permissions: Perm) -> list[str]:
+    """Permissions by QEMU's names for them."""
+    return [str(each.name).lower().replace("_", "-") for each in _SINGLE if each & permissions]
+
+
 def names(permissions: Perm) -> str:
-    """Permissions in words."""
-    return ", ".join((each.name or "").lower().replace("_", "-") for each in _SINGLE if each & permissions)
+    """Permissions in a sentence."""
+    return ", ".join(words(permissions))
 
 
 class PermissionConflictError(OptionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -103,6 +104,32 @@ def serve(
         for text in monitor or ():
             server.add_monitor(text)
         server.run()
+
+
+@app.command()
+def graph(
+    blockdev: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NODE", help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, in the form of QEMU's x-debug-query-block-graph.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the graph into this file instead.")
+    ] = None,
+) -> None:
+    """Show block nodes and what is below them as a tree.
+
+    --blockdev may be given several times.  For example:
+
+    --blockdev driver=raw,node-name=r0,file.driver=file,file.filename=disk.img
+    """
+    from devmodels.cli.graph import show_graph
+
+    show_graph(blockdev, as_json=as_json, svg=svg)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph
-from devmodels.blockbackend.registry import coerce
+from devmodels.cli.blockdev import add_blockdev
 from devmodels.conformance import Profile
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
@@ -113,22 +113,7 @@ class Server:
 
     def add_blockdev(self, text: str) -> None:
         """Open a block node; OptionError where it cannot be."""
-        what = "--blockdev"
-        options = decode(text, None, what=what)
-        if not text.lstrip().startswith("{"):
-            options = coerce(options)
-        name = options.get("node-name")
-        if name is None:
-            raise OptionError(f"{what}: node-name: missing; expected a name for exports to refer to")
-        what = f"{what} {shown(name)}"
-        # Images are in use only while a guest's rings run: two daemons can hand one over.
-        options.setdefault("active", False)
-        if name in self._graph.nodes:
-            raise OptionError(f"{what}: node-name: given to two nodes; expected a name of its own")
-        try:
-            self._graph.add(options)
-        except BlockOptionError as error:
-            raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
+        add_blockdev(self._graph, text)
 
     def add_export(self, text: str) -> None:
         """Start an export; OptionError where it cannot be."""

@@ -125,7 +125,7 @@ def test_wrong_command_line(refusal: Refusal, arguments: list[str], line: str) -
     [
         ("nonsense", '--blockdev: "nonsense" is given; expected key=value'),
         ("{", "--blockdev: Input data was truncated; expected a JSON object"),
-        ("driver=memory,size=1M", "--blockdev: node-name: missing; expected a name for exports to refer to"),
+        ("driver=memory,size=1M", "--blockdev: node-name: missing; expected a name to refer to it"),
         (
             '{"node-name": "d0"}',
             (
