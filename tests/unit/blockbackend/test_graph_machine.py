@@ -234,6 +234,7 @@ class GraphMachine(RuleBasedStateMachine):
         edges = [edge for node in nodes.values() for edge in node.parents]
         for edge in edges:
             user = edge.user_object
+            assert edge.read == edge.node.read, "it leads where it says"
             if isinstance(user, BlockNode):
                 assert user.children[edge.name] is edge
                 assert nodes[user.node_name] is user
