@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from devmodels.blockbackend import permissions
+from devmodels.blockbackend.drain import Section, drained
 from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.permissions import Role, Use
 from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Request
@@ -19,7 +20,6 @@ from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
-    from devmodels.blockbackend.drain import Section
     from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Coro[None]]
@@ -67,6 +67,7 @@ class Edge:
         "read_now",
         "role",
         "secure_erase",
+        "serialises",
         "use",
         "user_object",
         "write",
@@ -81,6 +82,7 @@ class Edge:
         self.use = use
         self.active: bool | None = None
         """Whether the user writes, while it is active; None while it rests."""
+        self.serialises = False
         node.parents.append(self)
         try:
             permissions.refresh([node])
@@ -108,6 +110,14 @@ class Edge:
             self.node.inactivate(self)
             self.active = None
 
+    def serialise(self) -> None:
+        """The user will ask for `SERIALISING`: from now on the node keeps a table of what is in flight."""
+        self.serialises = True
+        node = self.node
+        node.changed()
+        # What is under way already is in no table: it is over before anything new begins.
+        node.context.start(_settle(node))
+
     def close(self) -> None:
         """The user no longer uses the node, which ends where nobody else wants it."""
         node = self.node
@@ -115,6 +125,8 @@ class Edge:
         node.parents.remove(self)
         permissions.refresh([node])
         self._set([_gone] * len(Op), _not_now)
+        if self.serialises:
+            node.changed()
         if not node.references:
             node.close()
 
@@ -123,7 +135,7 @@ class Edge:
         node = self.node
         limits = node.limits
         options = node.options
-        self.plain = limits.request_alignment == 1 and not limits.max_transfer
+        self.plain = limits.request_alignment == 1 and not limits.max_transfer and not node.serialised
         to = node if self.plain else Fitting(node)
         write: Handler = to.write
         discard: Handler = to.discard
@@ -171,13 +183,21 @@ def move(moves: Sequence[tuple[Edge, BlockNode]]) -> None:
         raise
     for edge, node in before:
         node.inactivate(edge)
-    for edge, _ in moves:
+    affected = [edge for edge, _ in moves]
+    if any(edge.serialises for edge in affected):
+        affected = [edge for node in dict.fromkeys(touched) for edge in node.parents]
+    for edge in affected:
         edge.bind()
-    for edge, _ in moves:
+    for edge in affected:
         edge.user_object.child_changed(edge)
     for _, node in before:
         if not node.references:
             node.close()
+
+
+async def _settle(node: BlockNode) -> None:
+    async with drained(node):
+        pass
 
 
 def _lead(moves: Sequence[tuple[Edge, BlockNode]]) -> None:

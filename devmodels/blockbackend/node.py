@@ -13,7 +13,7 @@ from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
-from devmodels.blockbackend.ranges import RangeLock
+from devmodels.blockbackend.ranges import InFlight
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
@@ -64,7 +64,7 @@ class BlockNode:
         self.size = size
         self.read_only = options.read_only
         self.limits = BlockLimits()
-        self.ranges = RangeLock(context)
+        self.in_flight = InFlight(context)
         self.resizing = Lock(context)
         self.children: dict[str, Edge] = {}
         self.parents: list[Edge] = []
@@ -102,6 +102,11 @@ class BlockNode:
     def references(self) -> int:
         """How many want this node: its parents, and who has opened it."""
         return len(self.parents) + self.kept
+
+    @property
+    def serialised(self) -> bool:
+        """Whether a user asks for ranges that nobody else touches (`Edge.serialise`)."""
+        return any(edge.serialises for edge in self.parents)
 
     def attach(self, name: str, node: BlockNode, role: Role) -> Edge:
         """Make `node` a child; the edge returned takes requests for it."""

@@ -1,4 +1,4 @@
-"""Byte ranges that one coroutine at a time may change."""
+"""What is under way at a node, by byte range: who must be alone waits for the others, and they for him."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from devmodels.iocontext import Future, IoContext
 class _Held(NamedTuple):
     start: int
     end: int
+    serialising: bool
     over: Future[None]
 
 
-class RangeLock:
-    """Overlapping ranges are held one after the other, in order of arrival; others at the same time."""
+class InFlight:
+    """The ranges under way, in order of arrival.
+
+    A serialising holder of a range waits for everybody who came before to any part of it; others wait for the
+    serialising ones among those only, and are there at the same time as each other.
+    """
 
     __slots__ = ("_context", "_held")
 
@@ -25,10 +30,14 @@ class RangeLock:
         self._held: list[_Held] = []
 
     @asynccontextmanager
-    async def hold(self, start: int, end: int) -> AsyncIterator[None]:
-        """Hold [start, end) as soon as everybody who asked earlier for a part of it is done."""
-        before = [held for held in self._held if held.start < end and start < held.end]
-        mine = _Held(start, end, Future(self._context))
+    async def hold(self, start: int, end: int, *, serialising: bool) -> AsyncIterator[None]:
+        """Be at [start, end) as soon as that may be."""
+        before = [
+            held
+            for held in self._held
+            if held.start < end and start < held.end and (serialising or held.serialising)
+        ]
+        mine = _Held(start, end, serialising, Future(self._context))
         self._held.append(mine)
         try:
             for held in before:

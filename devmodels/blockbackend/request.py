@@ -21,20 +21,30 @@ class Flags(IntFlag):
     """How it is asked for.
 
     `FUA`: complete only when the data is on stable storage.  `MAY_UNMAP`: zeroes may be written by freeing space.
+    `NO_FALLBACK`: zeroes are not written out as data; ENOTSUP where the node has no quicker way.
+    `SERIALISING`: nothing else touches the range meanwhile (for users whose edge is told to `serialise`).
     """
 
     NONE = 0
     FUA = 1
     MAY_UNMAP = 2
+    NO_FALLBACK = 4
+    SERIALISING = 8
 
 
-_ALL = [Flags(n) for n in range(4)]
+_ALL = [Flags(n) for n in range(16)]
 
 HAS_FUA = tuple(bool(flags & Flags.FUA) for flags in _ALL)
 """Whether `FUA` is set, by flags: an index costs a twentieth of an enumeration's `&`."""
 
 HAS_MAY_UNMAP = tuple(bool(flags & Flags.MAY_UNMAP) for flags in _ALL)
 """Whether `MAY_UNMAP` is set, by flags."""
+
+HAS_NO_FALLBACK = tuple(bool(flags & Flags.NO_FALLBACK) for flags in _ALL)
+"""Whether `NO_FALLBACK` is set, by flags."""
+
+HAS_SERIALISING = tuple(bool(flags & Flags.SERIALISING) for flags in _ALL)
+"""Whether `SERIALISING` is set, by flags."""
 
 WITH_FUA = tuple(flags | Flags.FUA for flags in _ALL)
 """The same flags with `FUA`, by flags."""

@@ -23,7 +23,7 @@ from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
-from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, Request
+from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Request
 from devmodels.blockbackend.vectors import ZEROES, clear, window
 from devmodels.iocontext import ClockKind, IoContext, WorkerShare
 
@@ -260,11 +260,12 @@ class FileNode(BlockNode):
         """Zero a range: by a hole where that is allowed, by allocated zeroes, or by writing them."""
         unmap = HAS_MAY_UNMAP[request.flags]
         if request.length:
-            await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap))
+            fallback = not HAS_NO_FALLBACK[request.flags]
+            await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap, fallback))
             if HAS_FUA[request.flags] and not self._no_flush:
                 await self._sync()
 
-    def _write_zeroes(self, offset: int, length: int, unmap: bool) -> None:
+    def _write_zeroes(self, offset: int, length: int, unmap: bool, fallback: bool) -> None:
         modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if unmap else []
         for mode in [*modes, FALLOC_ZERO_RANGE]:
             try:
@@ -274,6 +275,8 @@ class FileNode(BlockNode):
                 if error.errno not in _UNSUPPORTED:
                     raise
         else:
+            if not fallback:
+                raise OSError(errno.ENOTSUP, "zeroes can only be written out")
             self._overwrite(offset, length)
 
     def _overwrite(self, offset: int, length: int) -> None:

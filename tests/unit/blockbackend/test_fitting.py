@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.blockbackend import BlockLimits, Flags, Op, Request
-from devmodels.blockbackend.ranges import RangeLock
+from devmodels.blockbackend import BlockLimits, BlockNode, Flags, Op, Request
+from devmodels.blockbackend.filters import FilterNode
+from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.ranges import InFlight
 from devmodels.iocontext import IoContext
-from tests.unit.blockbackend.support import Disk, WatchedNode
+from tests.unit.blockbackend.support import Disk, WatchedNode, payload
 
 BLOCK = 512
 SIZE = 8 * BLOCK
@@ -186,11 +188,11 @@ def test_changes_that_run_together_end_as_if_one_after_the_other(
 
 def test_ranges_are_held_in_order_of_arrival() -> None:
     context = IoContext.virtual()
-    ranges = RangeLock(context)
+    ranges = InFlight(context)
     seen: list[str] = []
 
     async def hold(name: str, start: int, end: int) -> None:
-        async with ranges.hold(start, end):
+        async with ranges.hold(start, end, serialising=True):
             seen.append(f"{name} in")
             await context.sleep(10)
             seen.append(f"{name} out")
@@ -205,11 +207,11 @@ def test_ranges_are_held_in_order_of_arrival() -> None:
 
 def test_who_is_cancelled_while_waiting_blocks_nobody() -> None:
     context = IoContext.virtual()
-    ranges = RangeLock(context)
+    ranges = InFlight(context)
     seen: list[str] = []
 
     async def hold(name: str) -> None:
-        async with ranges.hold(0, 1):
+        async with ranges.hold(0, 1, serialising=True):
             await context.sleep(10)
             seen.append(name)
 
@@ -222,3 +224,79 @@ def test_who_is_cancelled_while_waiting_blocks_nobody() -> None:
     assert seen == ["a", "c"]
     assert context.now_ns() == 20
     context.close()
+
+
+def test_others_share_a_range_that_nobody_has_alone() -> None:
+    context = IoContext.virtual()
+    ranges = InFlight(context)
+    seen: list[str] = []
+
+    async def hold(name: str, serialising: bool) -> None:
+        async with ranges.hold(0, 10, serialising=serialising):
+            await context.sleep(10)
+            seen.append(f"{name}@{context.now_ns()}")
+
+    for name, serialising in (("a", False), ("b", False), ("C", True), ("d", False), ("e", False)):
+        context.start(hold(name, serialising))
+    context.run_until_idle()
+    assert seen == ["a@10", "b@10", "C@20", "d@30", "e@30"]
+    context.close()
+
+
+# --- users that want ranges of their own
+
+
+class Alone(FilterNode):
+    """Writes while nobody else touches the range."""
+
+    def __init__(self, options: NodeOptions, context: IoContext, file: BlockNode) -> None:
+        super().__init__(options, context, file)
+        self.file.serialise()
+
+    async def write(self, request: Request) -> None:
+        flags = Flags.SERIALISING | request.flags
+        await self.file.write(request.derive(request.offset, request.length, request.vectors, flags=flags))
+
+
+def test_a_serialising_request_waits_for_what_overlaps_and_that_for_it() -> None:
+    context = IoContext.virtual()
+    node = WatchedNode(context)
+    direct = Disk(node)
+    node.held = True
+    before = direct.submit(Op.WRITE, 0, data=b"0" * 512)
+    alone = Disk(Alone(NodeOptions(driver="alone"), context, node))
+    assert direct.backend.read_now([(0, (memoryview(bytearray(512)),), 512)]) == 0
+    direct.submit(Op.READ, 4096, 512)
+    assert node.log() == [(Op.WRITE, 0, 512)], (
+        "what began before the table is over before anything else begins"
+    )
+    node.release(before)
+    context.run_until_idle()
+    node.release()
+    node.seen.clear()
+    first = direct.submit(Op.READ, 0, 512)
+    other = alone.submit(Op.WRITE, 512, data=b"1" * 512)
+    overlapping = alone.submit(Op.WRITE, 256, data=b"2" * 512)
+    behind = direct.submit(Op.READ, 0, 512)
+    assert node.log() == [(Op.READ, 0, 512), (Op.WRITE, 512, 512)]
+    for _ in range(4):
+        node.release()
+        context.run_until_idle()
+    assert node.log()[2:] == [(Op.WRITE, 256, 512), (Op.READ, 0, 512)]
+    assert [request.error for request in (first, other, overlapping, behind)] == [0, 0, 0, 0]
+    assert payload(behind) == b"0" * 256 + b"2" * 256
+    alone.backend.close()
+    alone.node.close()
+    assert direct.backend.read_now([(0, (memoryview(bytearray(512)),), 512)]) == 1
+
+
+# --- zeroes without writing them out
+
+
+@pytest.mark.parametrize(("offset", "length", "error"), [(0, 1024, 0), (100, 1024, errno.ENOTSUP)])
+def test_zeroes_that_are_not_to_be_written_out(
+    node: BlockNode512, offset: int, length: int, error: int
+) -> None:
+    disk = Disk(node)
+    assert disk.do(Op.WRITE_ZEROES, offset, length, flags=Flags.NO_FALLBACK) == error
+    assert all(op is not Op.WRITE for op, _, _ in node.log())
