@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 
+from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats
-from devmodels.blockbackend.drain import Section
+from devmodels.blockbackend.drain import Section, drained
 from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
-from devmodels.blockbackend.permissions import Perm, Role, Use
+from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
@@ -417,13 +418,12 @@ class BlockBackend:
             raise OSError(errno.EINVAL, f"a disk of {size} bytes: expected a multiple of 512")
         if self.read_only:
             raise OSError(errno.EPERM, "read-only")
-        self.quiesce()
         try:
-            async with self.node.resizing:
-                await self.drain()
-                await self.node.truncate(size)
-        finally:
-            self.unquiesce()
+            async with drained(self.node), self.node.resizing:
+                with permissions.more(self.edge, Perm.RESIZE):
+                    await self.node.truncate(size)
+        except PermissionConflictError as error:
+            raise OSError(errno.EPERM, str(error)) from None
 
     def close(self) -> None:
         """Leave node and run state, which stay open.  Idempotent."""

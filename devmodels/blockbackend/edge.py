@@ -127,8 +127,7 @@ class Edge:
         self._set([_gone] * len(Op), _not_now)
         if self.serialises:
             node.changed()
-        if not node.references:
-            node.close()
+        node.close_if_unwanted()
 
     def bind(self) -> None:
         """Look again at what the node wants."""
@@ -191,8 +190,7 @@ def move(moves: Sequence[tuple[Edge, BlockNode]]) -> None:
     for edge in affected:
         edge.user_object.child_changed(edge)
     for _, node in before:
-        if not node.references:
-            node.close()
+        node.close_if_unwanted()
 
 
 async def _settle(node: BlockNode) -> None:

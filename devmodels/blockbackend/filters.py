@@ -50,6 +50,10 @@ class FilterNode(BlockNode):
         if (self.size, self.read_only) != before:
             self.changed()
 
+    def _reopen(self, before: NodeOptions) -> None:  # noqa: ARG002
+        """Read-only, too, where the child is."""
+        self._look()
+
     def _look(self) -> None:
         """Take over what the child is."""
         self.size = self.file.node.size

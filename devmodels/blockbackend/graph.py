@@ -10,6 +10,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
+import msgspec
+
+from devmodels.blockbackend import options as block_options
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
 from devmodels.blockbackend.node import BlockNode
@@ -18,7 +21,7 @@ from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_names, shown
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.registry import driver_of
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
 from devmodels.options import OptionError
@@ -85,6 +88,86 @@ class Graph:
             gone = _GoneNode(node)
             move([(edge, gone) for edge in list(node.parents)])
         node.close()
+
+    async def reopen(self, options: Mapping[str, object]) -> BlockNode:
+        """Change the options of the node that they name (`blockdev-reopen`); what they do not say is as usual.
+
+        A child is given by name; another one than before takes its place.  Raises BlockOptionError or GraphError, with
+        nothing changed, where an option is wrong or cannot be changed.
+        """
+        async with self._changing:
+            node, checked, moves = self._other_options(options)
+            async with drained(node, *(new for _, new in moves)):
+                before = node.options
+                node.reopen(checked)
+                try:
+                    move(moves)
+                except BaseException:
+                    node.reopen(before)
+                    raise
+        return node
+
+    def _other_options(
+        self, options: Mapping[str, object]
+    ) -> tuple[BlockNode, NodeOptions, list[tuple[Edge, BlockNode]]]:
+        """The node to be reopened, its options, and where its edges go."""
+        name = options.get("node-name")
+        if not isinstance(name, str):
+            raise BlockOptionError("$.node-name: missing; expected the name of a node")
+        node = self[name]
+        before = node.options
+        if options.get("driver") != before.driver:
+            raise BlockOptionError(
+                f"$.driver: {shown(options.get('driver'))} is given; expected {shown(before.driver)}, as it is"
+            )
+        checked = block_options.check(options, type(before))
+        moves = []
+        for field in msgspec.structs.fields(type(before)):
+            option, old, wanted = field.encode_name, getattr(before, field.name), getattr(checked, field.name)
+            if option in node.children:
+                if not isinstance(wanted, str):
+                    raise BlockOptionError(
+                        f"$.{option}: {shown(wanted)} is given; expected the name of a node"
+                    )
+                new = self[wanted]
+                if node in below([new]):
+                    raise GraphError(
+                        f"{new.description} cannot be below {node.description}: it stands over it"
+                    )
+                moves.append((node.children[option], new))
+            elif old != wanted and field.name not in node.CHANGEABLE:
+                raise BlockOptionError(
+                    f"$.{option}: {shown(wanted)} is given; it stays {shown(old)} while the node is open"
+                )
+        return node, checked, moves
+
+    async def set_active(self, name: str, active: bool) -> None:
+        """Take a node's image into use, or give it up with all below for somebody else to use (`blockdev-set-active`).
+
+        Raises GraphError where somebody else has it, or, to give it up, where a device or an export is active.
+        """
+        async with self._changing:
+            node = self[name]
+            if active:
+                try:
+                    node.activate(node, write=not node.read_only)
+                except OSError as error:
+                    raise GraphError(f"{node.description}: {error.strerror or error}") from None
+                return
+            async with drained(node):
+                for edge in node.parents:
+                    if edge.active is not None:
+                        raise GraphError(f"{node.description} is in use: {edge.user} is active")
+                if not node.read_only:
+                    try:
+                        await node.flush(Request(Op.FLUSH, 0, 0))
+                    except OSError as error:
+                        text = f"{node.description}: cannot flush: {error.strerror or error}"
+                        raise GraphError(text) from None
+                node.inactivate(node)
+                for each in below([node]):
+                    if all(edge.active is None for edge in each.parents):
+                        each.inactivate(each)
 
     def close(self) -> None:
         """Close every node, those above first."""

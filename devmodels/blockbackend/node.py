@@ -56,6 +56,8 @@ class BlockNode:
     """
 
     Options: ClassVar[type[NodeOptions]] = NodeOptions
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"read_only", "discard", "detect_zeroes"})
+    """Options that `reopen` may change, by their names in Python."""
 
     def __init__(self, options: NodeOptions, context: IoContext, size: int) -> None:
         self.options = options
@@ -127,6 +129,25 @@ class BlockNode:
             edge.bind()
             edge.user_object.child_changed(edge)
 
+    def reopen(self, options: NodeOptions) -> None:
+        """Take over `options`, which differ in what is `CHANGEABLE` only; nothing runs meanwhile.
+
+        Raises OptionError, with nothing changed, where that cannot be.
+        """
+        before = self.options, self.read_only
+        self.options, self.read_only = options, options.read_only
+        try:
+            permissions.refresh([self])
+            self._reopen(before[0])
+        except BaseException:
+            self.options, self.read_only = before
+            permissions.refresh([self])
+            raise
+        self.changed()
+
+    def _reopen(self, before: NodeOptions) -> None:
+        """`options` are others than `before`: do what follows; OptionError, and nothing done, where that cannot be."""
+
     def _resized(self, size: int) -> None:
         """The node has got another size."""
         self.size = size
@@ -147,6 +168,11 @@ class BlockNode:
         """`user` does no more, and has flushed what it wrote: others, perhaps elsewhere, may. Idempotent."""
         if self._users.pop(user, None) is not None:
             self._use(read=bool(self._users), write=any(self._users.values()))
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody uses the image."""
+        return bool(self._users)
 
     def _use(self, *, read: bool, write: bool) -> None:
         """Protect the image for all users together; OSError, and nothing changed, where that cannot be.
@@ -192,6 +218,11 @@ class BlockNode:
         for edge in children.values():
             edge.close()
         self._close()
+
+    def close_if_unwanted(self) -> None:
+        """Close where nobody uses it and nobody keeps it."""
+        if not self.references:
+            self.close()
 
     def _close(self) -> None:
         """Give up what the driver holds.  Called once."""

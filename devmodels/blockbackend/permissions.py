@@ -7,7 +7,8 @@ do with it (`BlockNode.child_permissions`), so that a writer is known down to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Flag, IntFlag, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,6 +119,19 @@ def refresh(nodes: Iterable[BlockNode]) -> None:
             found[edge] = node.child_permissions(edge, use)
     for edge, use in found.items():
         edge.use = use
+
+
+@contextmanager
+def more(edge: Edge, used: Perm) -> Iterator[None]:
+    """Meanwhile the user at `edge`, a backend, does `used` as well; PermissionConflictError where that cannot be."""
+    before = edge.use
+    edge.use = Use(before.used | used, before.shared)
+    try:
+        refresh([edge.node])
+        yield
+    finally:
+        edge.use = before
+        refresh([edge.node])
 
 
 def _in_order(nodes: Iterable[BlockNode]) -> list[BlockNode]:

@@ -31,9 +31,21 @@ class DelayNode(FilterNode):
     """Waits on the context's clock, then passes the request on.  Requests wait side by side."""
 
     Options: ClassVar[type[NodeOptions]] = DelayOptions
+    CHANGEABLE = FilterNode.CHANGEABLE | {field.name for field in msgspec.structs.fields(DelayOptions)}
 
     def __init__(self, options: DelayOptions, context: IoContext, file: BlockNode) -> None:
         super().__init__(options, context, file)
+        self._latency = self._latencies(options)
+
+    def _reopen(self, before: NodeOptions) -> None:
+        """Other latencies."""
+        super()._reopen(before)
+        assert isinstance(self.options, DelayOptions)
+        self._latency = self._latencies(self.options)
+
+    @staticmethod
+    def _latencies(options: DelayOptions) -> list[int]:
+        """By `Op`."""
         given = (
             options.read_ns,
             options.write_ns,
@@ -42,7 +54,7 @@ class DelayNode(FilterNode):
             options.write_zeroes_ns,
             options.secure_erase_ns,
         )
-        self._latency = [options.latency_ns if ns is None else ns for ns in given]
+        return [options.latency_ns if ns is None else ns for ns in given]
 
     async def _wait(self, op: Op) -> None:
         if latency := self._latency[op]:

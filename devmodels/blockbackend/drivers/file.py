@@ -59,6 +59,7 @@ class FileNode(BlockNode):
     """A raw image in a regular file; a last sector that the file has only in part ends in zeroes."""
 
     Options: ClassVar[type[NodeOptions]] = FileOptions
+    CHANGEABLE = BlockNode.CHANGEABLE | {"force_share"}
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
         super().__init__(options, context, _disk_size(fd))
@@ -132,6 +133,38 @@ class FileNode(BlockNode):
         except OSError as error:
             raise BlockOptionError(f'$.aio: "io_uring" is given; {error.strerror}') from None
         return _UringFileNode
+
+    def _reopen(self, before: NodeOptions) -> None:
+        """Where it may be written now, or no longer: another descriptor of the same file, and other locks."""
+        options = self.options
+        assert isinstance(options, FileOptions)
+        if (options.read_only, options.force_share) == (before.read_only, before.force_share):
+            return
+        flags = os.O_CLOEXEC | (os.O_DIRECT if options.cache.direct else 0)
+        try:
+            fd = os.open(
+                f"/proc/self/fd/{self._fd}", flags | (os.O_RDONLY if options.read_only else os.O_RDWR)
+            )
+        except OSError as error:
+            raise BlockOptionError(f"$.read-only: cannot open {self._filename!r}: {error.strerror}") from None
+        users = dict(self._users)
+        if self in users:
+            users[self] = not options.read_only
+        locks = self._locks
+        if locks is not None:
+            # Two descriptors of one file would keep each other out.
+            locks.change(set(), set(Permission))
+            self._locks = locking.ImageLocks(fd)
+        try:
+            self._use(read=bool(users), write=any(users.values()))
+        except OSError as error:
+            self.options, self._locks = before, locks
+            self._use(read=bool(self._users), write=any(self._users.values()))
+            os.close(fd)
+            raise BlockOptionError(f"$.read-only: {error.strerror}") from None
+        self._users = users
+        self._descriptor.close()
+        self._descriptor, self._fd = linux.Descriptor(fd), fd
 
     def _close(self) -> None:
         """Give up the image and its locks, once workers are done with it."""

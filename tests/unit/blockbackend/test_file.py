@@ -216,6 +216,7 @@ def test_where_a_file_system_cannot_zero_ranges_zeroes_are_written(
     monkeypatch.setattr(linux, "fallocate", unsupported)
     assert disk.do(Op.WRITE_ZEROES, 77, 100_000, flags=Flags.MAY_UNMAP) == 0
     assert image.read_bytes() == b"\xaa" * 77 + bytes(100_000) + b"\xaa" * (SIZE - 100_077)
+    assert disk.do(Op.WRITE_ZEROES, 0, 77, flags=Flags.NO_FALLBACK) == errno.ENOTSUP
     assert disk.do(Op.DISCARD, 0, SIZE) == 0, "a discard is advice"
     assert image.read_bytes()[:77] == b"\xaa" * 77
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph, GraphError, Op, Request, open_node
+from devmodels.blockbackend.permissions import Perm
 from devmodels.iocontext import IoContext
 from devmodels.options import OptionError
 from tests.unit.blockbackend.support import SIZE, Disk, payload
@@ -250,6 +251,141 @@ def test_image_locks_follow_the_device_through_every_change(graph: Graph, tmp_pa
     assert locked()
     graph.context.run(backend.inactivate())
     assert not locked()
+
+
+# --- other options, other times
+
+
+def test_options_are_changed_while_requests_run(graph: Graph, disk: Disk) -> None:
+    graph.context.run(graph.insert(SLOW, above="r0"))
+    running = disk.submit(Op.READ, 0, 512)
+    graph.context.start(graph.reopen({**SLOW, "file": "r0", "latency-ns": 5}))
+    waiting = disk.submit(Op.READ, 0, 512)
+    graph.context.run_until_idle()
+    assert (running.error, waiting.error, graph.context.now_ns()) == (0, 0, 1005)
+
+
+def test_another_child_takes_the_place_of_the_first(graph: Graph, disk: Disk) -> None:
+    disk.write(0, b"x")
+    graph.add({**MEMORY, "node-name": "m1", "discard": "unmap"})
+    graph.context.run(graph.reopen({"driver": "raw", "node-name": "r0", "file": "m1", "discard": "unmap"}))
+    assert way(disk.backend) == ["r0", "m1"]
+    assert disk.read(0, 1) == b"\0"
+    assert disk.node.options.discard == "unmap"
+    disk.write(0, b"x" * 4096)
+    assert disk.do(Op.DISCARD, 0, 4096) == 0
+    assert disk.read(0, 1) == b"\0"
+    assert "m0" not in graph.nodes
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "$.node-name: missing; expected the name of a node"),
+        ({"node-name": "x"}, 'no node "x"; the nodes are: "m0", "r0"'),
+        ({"node-name": "r0", "driver": "delay"}, '$.driver: "delay" is given; expected "raw", as it is'),
+        ({"node-name": "r0", "driver": "raw", "file": "x"}, 'no node "x"'),
+        ({"node-name": "r0", "driver": "raw", "file": MEMORY}, "$.file: {"),
+        ({"node-name": "r0", "driver": "raw", "file": "r0"}, "node 'r0' cannot be below node 'r0'"),
+        (
+            {"node-name": "r0", "driver": "raw", "file": "m0", "offset": 512},
+            "$.offset: 512 is given; it stays 0 while the node is open",
+        ),
+        (
+            {"node-name": "r0", "driver": "raw", "file": "m0", "read-only": True},
+            "node 'r0' is read-only; backend 'r0' wants to write",
+        ),
+        (
+            {"node-name": "r0", "driver": "raw", "file": "m0", "discard": 1},
+            "$.discard: 1 is given; expected one of",
+        ),
+    ],
+)
+def test_what_cannot_be_reopened_stays_as_it_is(
+    graph: Graph, disk: Disk, options: dict[str, object], text: str
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        graph.context.run(graph.reopen(options))
+    assert str(caught.value).startswith(text)
+    assert way(disk.backend) == ["r0", "m0"]
+    assert disk.write(0, b"x") == 0
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_file_becomes_writable_and_read_only_again(graph: Graph, tmp_path: Path, direct: bool) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"a" * SIZE)
+    options: dict[str, object] = {"driver": "file", "filename": str(image), "node-name": "f0"}
+    options |= {"cache": {"direct": direct}}
+    graph.add({**options, "read-only": True})
+    reader = Disk(graph["f0"])
+    other = Graph(graph.context)
+    other.add({**options, "read-only": True})
+    with pytest.raises(OptionError, match=r"^\$.read-only: cannot lock .*in use elsewhere"):
+        graph.context.run(graph.reopen(options))
+    assert graph["f0"].read_only
+    assert reader.read(0, 1) == b"a"
+    other.close()
+    image.rename(tmp_path / "renamed.img")
+    graph.context.run(graph.reopen(options))
+    writer = Disk(graph["f0"])
+    assert writer.write(0, b"b") == 0
+    assert reader.read(0, 1) == b"b"
+    assert reader.write(0, b"c") == errno.EPERM, "a device stays what it was"
+    with pytest.raises(OptionError, match="node 'f0' is read-only; backend 'f0' wants to write"):
+        graph.context.run(graph.reopen({**options, "read-only": True}))
+    writer.backend.close()
+    graph.context.run(graph.reopen({**options, "read-only": True}))
+    other.add({**options, "filename": str(tmp_path / "renamed.img"), "read-only": True})
+    other.close()
+    assert (tmp_path / "renamed.img").read_bytes() == b"b" + b"a" * (SIZE - 1)
+
+
+def test_an_image_is_given_up_and_taken_again(graph: Graph, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(SIZE))
+    file: dict[str, object] = {"driver": "file", "filename": str(image)}
+    node = graph.add({"driver": "raw", "node-name": "r0", "file": file})
+    run = graph.context.run
+    with pytest.raises(BlockOptionError, match="in use elsewhere"):
+        open_node(file, graph.context)
+    run(graph.set_active("r0", False))
+    other = open_node(file, graph.context)
+    with pytest.raises(GraphError, match=r"node 'r0': cannot lock .* in use elsewhere"):
+        run(graph.set_active("r0", True))
+    other.close()
+    run(graph.set_active("r0", True))
+    backend = BlockBackend(node, name="vda")
+    backend.activate()
+    with pytest.raises(GraphError, match="node 'r0' is in use: backend 'vda' is active"):
+        run(graph.set_active("r0", False))
+    run(backend.inactivate())
+    run(graph.set_active("r0", False))
+    open_node(file, graph.context).close()
+
+
+def test_a_size_that_another_user_relies_on_stays(graph: Graph, disk: Disk) -> None:
+    kept = BlockBackend(graph["m0"], name="b", shared=Perm.ALL & ~Perm.RESIZE)
+    with pytest.raises(
+        OSError, match="node 'r0' needs 'resize' on node 'm0', which backend 'b' does not share"
+    ):
+        graph.context.run(disk.backend.resize(512))
+    assert disk.write(SIZE - 512, b"x") == 0
+    kept.close()
+    graph.context.run(disk.backend.resize(512))
+    assert disk.backend.edge.use.used == Perm.CONSISTENT_READ | Perm.WRITE
+
+
+def test_resizes_and_changes_of_the_graph_at_one_time(graph: Graph, disk: Disk) -> None:
+    graph.context.run(graph.insert(SLOW, above="r0"))
+    disk.submit(Op.READ, 0, 512)
+    ends: list[BaseException | None] = []
+    for coro in (disk.backend.resize(1024), graph.remove("slow"), disk.backend.resize(2048)):
+        graph.context.start(coro, lambda _, error: ends.append(error))
+    graph.context.run_until_idle()
+    assert ends == [None, None, None]
+    assert disk.backend.size == 2048
+    assert disk.backend.edge.use.used == Perm.CONSISTENT_READ | Perm.WRITE
 
 
 def test_a_node_that_is_being_changed_is_not_deleted(graph: Graph) -> None:
