@@ -356,3 +356,20 @@ def test_a_snapshot_goes_on_in_another_machine(rig: Rig, make: Make) -> None:
     other.disk._submitted = disk._submitted
     assert other.disk.request(0, 1, room=512)[:2] == (0, 513)
     assert other.clauses() == []
+
+
+def test_a_request_that_is_held_starts_anew_where_it_is_restored(rig: Rig, make: Make) -> None:
+    disk = rig.disk
+    disk.start()
+    rig.assembly.run_state.stop("test")
+    disk.expose(0, 1, room=512)
+    disk.set(0x050, 0)
+    assert disk.used_index() == 0
+    other = make(**{"force-legacy": disk.version == 1})
+    restore_snapshot(other.assembly, save_snapshot(rig.assembly))
+    other.disk._submitted = disk._submitted
+    assert other.disk.used_index() == 0
+    other.assembly.run_state.cont()
+    other.machine.run_until_idle()
+    assert other.disk.answer(512)[:2] == (0, 513)
+    assert other.lines == {rig.irq: True}
