@@ -100,7 +100,7 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
         return "the host's statistics"
     if step.image is not None and spec.socket is not None:
         return "the drive's file"
-    if step.resize is not None and (spec.socket is not None or spec.name != "qemu-storage-daemon"):
+    if step.resize is not None and spec.socket is not None:
         return "a host that resizes drives"
     return None
 

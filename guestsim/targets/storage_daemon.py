@@ -40,19 +40,17 @@ _LISTENS = 0x10000
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A program that serves disks: its `command`, what its exports can be told, whether it has a QMP monitor."""
+    """A program that serves disks: its `command`, and what its exports can be told."""
 
     name: str
     command: tuple[str, ...]
     export_options: frozenset[str]
-    monitor: bool = False
 
 
 QEMU_STORAGE_DAEMON = Daemon(
     "qemu-storage-daemon",
     ("qemu-storage-daemon",),
     frozenset({"num-queues", "logical-block-size", "writethrough"}),
-    monitor=True,
 )
 DEVMODELS_SERVE = Daemon(
     "devmodels serve",
@@ -89,7 +87,7 @@ class DaemonTarget(VhostUserTarget):
             raise
 
     def resize(self, node: str, size: int) -> None:
-        """Give the block node a new size (QMP `block_resize`); LacksError where the daemon has no monitor."""
+        """Give the block node a new size (QMP `block_resize`)."""
         self._process.qmp("block_resize", {"node-name": node, "size": size})
 
     @property
@@ -155,10 +153,9 @@ class DaemonProcess:
                 command += ["--blockdev", json.dumps(drive)]
             for export, path in zip(exports, self.sockets.values(), strict=True):
                 command += ["--export", json.dumps({**export, "addr": {"type": "unix", "path": path}})]
-            self._monitor = f"{folder}/{mark}-qmp" if daemon.monitor else None
-            if self._monitor is not None:
-                chardev = f"socket,id=qmp,path={self._monitor},server=on,wait=off"
-                command += ["--chardev", chardev, "--monitor", "chardev=qmp"]
+            self._monitor = f"{folder}/{mark}-qmp"
+            chardev = f"socket,id=qmp,path={self._monitor},server=on,wait=off"
+            command += ["--chardev", chardev, "--monitor", "chardev=qmp"]
             self._output = folder / "output"
             self._process = launch(command, self._output, handle)
             self._why_lost = partial(why_lost, daemon.name, self._process, self._output)
@@ -171,7 +168,7 @@ class DaemonProcess:
     def _wait_until_listening(self) -> None:
         """Wait until all sockets are there; looked up, since a connection would be a front end's already."""
         deadline = time.monotonic() + _START_TIMEOUT
-        awaited = {*self.sockets.values(), *([self._monitor] if self._monitor is not None else [])}
+        awaited = {*self.sockets.values(), self._monitor}
         while not awaited <= _listening():
             if self._process.poll() is not None:
                 raise TargetError(self._why_lost())
@@ -181,8 +178,6 @@ class DaemonProcess:
 
     def qmp(self, command: str, arguments: Mapping[str, Json]) -> Json:
         """Execute one QMP command."""
-        if self._monitor is None:
-            raise LacksError(f"a host that can do {command}, and {self._daemon.name} has no monitor")
         if self._qmp is None:
             connection = self._resources.enter_context(socket.socket(socket.AF_UNIX))
             try:

@@ -23,7 +23,7 @@ REGISTERS = {
     "legacy",
     "pci-window",
     "registers",
-    "resize",
+    "resize-untold",
 }
 """They need registers."""
 
@@ -31,7 +31,7 @@ OTHERS = {"block-sizes", "legacy-interrupts", "mmio", "mmio-legacy", "queue-rese
 """Other transports, options and features that no export has."""
 
 NOT_RUN = {
-    "vhost-user": REGISTERS | OTHERS | {"intx"},
+    "vhost-user": REGISTERS | OTHERS,
     "qemu-storage-daemon": REGISTERS
     | OTHERS
     | {
