@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from guestsim.script.load import load
 from guestsim.script.run import Options, read_scripts
 from tests.qemu.conftest import missing_tools
 
 pytestmark = pytest.mark.qemu
 
 FOLDER = Path(__file__).parent
-OURS_ALONE = "targets: [devmodels]"
-SCRIPTS = [path for path in sorted(FOLDER.rglob("*.guest.yaml")) if OURS_ALONE not in path.read_text()]
+SCRIPTS = [path for path in sorted(FOLDER.rglob("*.guest.yaml")) if "qemu" in load(path)[0].targets]
 
 
 @pytest.fixture(autouse=True)
