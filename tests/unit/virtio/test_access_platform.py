@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from devmodels.assembly import assemble
+from devmodels.assembly import Assembly, assemble
 from devmodels.memory import Direction, DirtyLog, GuestMemoryError
 from devmodels.options import OptionError
 from devmodels.trace import Tracer
 from devmodels.translation import TranslatedMemory
+from guestsim.script.run import Options, read_scripts
 from tests.qemu.mmio_by_hand import PAGE, MmioBlk
 
 ACCESS_PLATFORM = 1 << 33
@@ -204,3 +207,27 @@ def test_the_legacy_interface_knows_no_translation(driver: str, words: str) -> N
             blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
             devices=[{"driver": driver, "drive": "d0", "iommu_platform": True}],
         )
+
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.mark.parametrize("kind", ["shared", "bounced"])
+@pytest.mark.parametrize(
+    "name", ["packed", "scatter", "direct-chains", "hostile/dma-into-rings", "hostile/data-outside-memory"]
+)
+def test_the_corpus_runs_through_a_translation_by_pages(
+    name: str, kind: Literal["shared", "bounced"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page is a piece of its own, though it lies where the driver thinks."""
+
+    def by_pages(address: int, length: int, _way: Direction) -> list[tuple[int, int]]:
+        ends = range(address // PAGE * PAGE + PAGE, address + length + PAGE, PAGE)
+        starts = [address, *ends[:-1]]
+        return [(a, min(b, address + length) - a) for a, b in zip(starts, ends, strict=True)]
+
+    monkeypatch.setattr(
+        Assembly, "_memory_for", lambda self, *_: TranslatedMemory(self.memory, by_pages), raising=True
+    )
+    for script in read_scripts(SCRIPTS / f"{name}.guest.yaml"):
+        assert script.run(Options("devmodels", kind)).failures == []
