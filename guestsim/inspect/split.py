@@ -25,6 +25,8 @@ from guestsim.inspect.chains import Chains
 from guestsim.inspect.state import Buffer, QueueState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from guestsim.inspect.image import MemoryImage
     from guestsim.inspect.state import Virtqueue
 
@@ -173,15 +175,18 @@ class _Split:
 
     def _lap(self) -> int:
         """How many entries back from `idx` the available ring holds: before its first lap less than its size."""
-        size = self._queue.size
-        return min(size, self._avail) if self._avail < size and self._used <= self._avail else size
+        return self._written(self._avail, self._heads)
 
     def _used_lately(self) -> dict[int, int]:
         """Head to how many entries before `idx` the used ring names it last."""
-        size = self._queue.size
-        first_lap = self._lap() < size
-        lap = self._used if first_lap else size
+        size, lap = self._queue.size, self._written(self._used, self._used_ids)
         return {self._used_ids[(self._used - back) % size]: back for back in range(lap, 0, -1)}
+
+    def _written(self, index: int, entries: Sequence[int]) -> int:
+        """How many entries of a ring were written; `idx` may be small for it has begun again at 0."""
+        size = self._queue.size
+        first_lap = index < size and self._used <= self._avail and not any(entries[index:])
+        return index if first_lap else size
 
     def _used_in_order(self, last: list[int]) -> bool:
         """Whether all that both rings still tell of was used in the order in which it was made available.

@@ -67,10 +67,16 @@ class SplitRing:
         self.driver = self.memory.allocate(6 + 2 * size, 2)
         self.device = self.memory.allocate(6 + 8 * size, 4)
         self.at = Virtqueue(self.desc, self.driver, self.device, size)
-        self.free = list(range(size))
+        # One buffer after another has come and gone before.
+        first = 0 if last_in_first_out else index % size
+        self.free: list[int] = [*range(first, size), *range(first)]
+        for position in range(max(0, index - size), index):
+            head = self.free[-1] if last_in_first_out else position % size
+            self._write16(self.driver + 4 + 2 * (position % size), head)
+            self.memory.write(self.device + 4 + 8 * (position % size), struct.pack("<II", head, 0))
         self.chains: dict[int, list[int]] = {}
         self.positions: dict[int, int] = {}
-        self.available = self.used = self.added = index
+        self.available = self.used = index
         self._last_in_first_out = last_in_first_out
         self._write16(self.driver + 2, index)
         self._write16(self.device + 2, index)

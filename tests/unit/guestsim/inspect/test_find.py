@@ -103,10 +103,11 @@ def test_several_rings_are_told_apart() -> None:
 
 
 def test_there_are_no_rings_in_noise() -> None:
-    noise = random.Random(1).randbytes(1 << 20)
-    small = b"".join(struct.pack("<H", random.Random(2).randrange(4)) for _ in range(1 << 17))
+    noise = random.Random(1).randbytes(1 << 19)
+    choice = random.Random(2)
+    small = b"".join(struct.pack("<H", choice.randrange(4)) for _ in range(1 << 16))
     image = MemoryImage(
-        [(0, noise), (1 << 20, small), (1 << 24, bytes(1 << 20)), (1 << 28, b"\x01\0" * (1 << 19))]
+        [(0, noise), (1 << 20, small), (1 << 24, bytes(1 << 20)), (1 << 28, b"\x01\0" * (1 << 17))]
     )
     assert find_queues(image) == []
 
