@@ -1,6 +1,7 @@
 """The in-flight area: what a back end has taken and not given back, kept where its own death does not reach.
 
-Follows "Inflight I/O tracking" of the protocol's document, the split layout.  The area is a memfd that the front end
+Follows "Inflight I/O tracking" of the protocol's document, the split layout (`vhost_inflight_packed` has the other).
+The area is a memfd that the front end
 holds too.  Each queue has a region in it: a header, and for every head whether it is in flight and when it was taken.
 It is brought up to date at three places, in an order that leaves it true after each single store:
 
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from construct import Int16ul, Int64ul, Struct
 
 from devmodels.exports.vhost_channel import RequestRefused
+from devmodels.exports.vhost_inflight_packed import ENTRY_SIZE, HEADER_SIZE, PackedRegion
 from devmodels.exports.vhost_shared import SharedArea
 from devmodels.memory import GuestMemory
 from devmodels.virtio.ring import Chain, Report, no_report
@@ -49,9 +51,10 @@ _NEXT = 11  # of 2 bytes, and 8 for each entry
 _COUNTER = 3  # of 8 bytes, and 2 for each entry
 
 
-def region_size(queue_size: int) -> int:
+def region_size(queue_size: int, *, packed: bool = False) -> int:
     """Bytes of one queue's region."""
-    return -(-(_HEADER.size + _ENTRY_SIZE * queue_size) // ALIGNMENT) * ALIGNMENT
+    header, entry = (HEADER_SIZE, ENTRY_SIZE) if packed else (_HEADER.size, _ENTRY_SIZE)
+    return -(-(header + entry * queue_size) // ALIGNMENT) * ALIGNMENT
 
 
 class SplitRegion:
@@ -258,29 +261,32 @@ class TrackedSplitRing(SplitRing):
 class InflightArea:
     """The whole area, mapped; `regions` by queue."""
 
-    def __init__(self, fd: int, size: int, offset: int, num_queues: int, queue_size: int) -> None:
+    def __init__(
+        self, fd: int, size: int, offset: int, num_queues: int, queue_size: int, *, packed: bool
+    ) -> None:
         """Map `size` bytes from `offset` of `fd`, which stays the caller's; RequestRefused where that cannot be."""
-        each = region_size(queue_size)
+        each = region_size(queue_size, packed=packed)
         if size < each * num_queues:
             raise RequestRefused(
                 f"in-flight area of {size} bytes, expected at least {each * num_queues}"
                 f" for {num_queues} queues of {queue_size}"
             )
         self._area = SharedArea("in-flight area", fd, size, offset, ALIGNMENT)
-        self.regions = [
-            SplitRegion(self._area.view[n * each : (n + 1) * each], queue_size) for n in range(num_queues)
+        kind = PackedRegion if packed else SplitRegion
+        self.regions: list[SplitRegion | PackedRegion] = [
+            kind(self._area.view[n * each : (n + 1) * each], queue_size) for n in range(num_queues)
         ]
 
     @classmethod
-    def create(cls, num_queues: int, queue_size: int) -> tuple[InflightArea, int, int]:
+    def create(cls, num_queues: int, queue_size: int, *, packed: bool) -> tuple[InflightArea, int, int]:
         """A fresh area with its descriptor, which is the caller's, and its size in bytes."""
-        size = region_size(queue_size) * num_queues
+        size = region_size(queue_size, packed=packed) * num_queues
         fd = os.memfd_create("vhost-user-inflight", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, size)
             # Whoever holds it cannot cut it off under the others.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            return cls(fd, size, 0, num_queues, queue_size), fd, size
+            return cls(fd, size, 0, num_queues, queue_size, packed=packed), fd, size
         except BaseException:
             os.close(fd)
             raise

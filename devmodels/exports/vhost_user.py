@@ -434,7 +434,7 @@ class Session:
     def _get_inflight_fd(self, payload: bytes, _fds: list[int]) -> bytes:
         """Make an area for this front end to keep."""
         _, _, num_queues, queue_size = self._inflight_of(payload)
-        area, fd, size = InflightArea.create(num_queues, queue_size)
+        area, fd, size = InflightArea.create(num_queues, queue_size, packed=self.device.packed)
         self._track(area)
         self._reply_fd = fd
         return INFLIGHT.pack(size, 0, num_queues, queue_size).ljust(len(payload), b"\0")
@@ -442,7 +442,7 @@ class Session:
     def _set_inflight_fd(self, payload: bytes, fds: list[int]) -> None:
         """Go on with an area that an earlier connection made, perhaps to another process."""
         size, offset, num_queues, queue_size = self._inflight_of(payload)
-        self._track(InflightArea(fds[0], size, offset, num_queues, queue_size))
+        self._track(InflightArea(fds[0], size, offset, num_queues, queue_size, packed=self.device.packed))
 
     def _inflight_of(self, payload: bytes) -> tuple[int, int, int, int]:
         """Size, offset, number and size of queues of a message that comes at a time when it may."""

@@ -15,10 +15,12 @@ from functools import partial
 
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
+from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.layout import EVENT_ALIGN, used_size
+from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.split import SplitRing
 
@@ -88,7 +90,7 @@ class Vring:
         self._kick: int | None = None
         self.call: Notifier | None = None
         self.err: Notifier | None = None
-        self.region: SplitRegion | None = None
+        self.region: SplitRegion | PackedRegion | None = None
         """Its part of the in-flight area, where the front end has one."""
 
     @property
@@ -161,19 +163,10 @@ class Vring:
             reason = "the device is broken and has not been reset" if broken else "SET_FEATURES is missing"
             raise RequestRefused(f"vring {queue.index} cannot be started: {reason}")
         self._starting()
-        again: list[int] = []
-        used_idx: int | None
-        if self._device.packed:
-            last_avail, used_idx = self._packed_positions()
-        else:
-            last_avail, used_idx = self.base or 0, self._used_index(parts[2])
-            queue.make_split = SplitRing
-            if self.region is not None:
-                last_avail, again = self.region.resume(self.num, last_avail, used_idx)
-                queue.make_split = partial(TrackedSplitRing, self.region, again)
+        last_avail, used_idx, again = self._resume(parts)
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
-        log.info("%s: starts at %s, %d requests again", queue.name, last_avail, len(again))
+        log.info("%s: starts at %d, %d requests again", queue.name, last_avail, again)
         if not queue.start(last_avail=last_avail, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
         self._reachable = True
@@ -181,16 +174,38 @@ class Vring:
             # An earlier back end may have died between its last used buffer and the notification of it.
             self.call.signal()
 
-    def _packed_positions(self) -> tuple[int | None, int | None]:
-        """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
-        return (None, None) if self.base is None else (self.base & 0xFFFF, self.base >> 16)
+    def _resume(self, parts: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Where the ring goes on, available and used, and how many requests are to be submitted again."""
+        queue, region = self.queue, self.region
+        again: list[int] = []
+        if self._device.packed:
+            last_avail, used_idx = self._packed_positions()
+            queue.make_packed = PackedRing
+            if isinstance(region, PackedRegion):
+                base = last_avail, used_idx
+                last_avail, used_idx, again = region.resume(
+                    self.num, base, lambda offset: self._load(parts[0] + 16 * offset + 14)
+                )
+                queue.make_packed = partial(TrackedPackedRing, region, again)
+        else:
+            last_avail, used_idx = self.base or 0, self._load(parts[2] + 2)
+            queue.make_split = SplitRing
+            if isinstance(region, SplitRegion):
+                last_avail, again = region.resume(self.num, last_avail, used_idx)
+                queue.make_split = partial(TrackedSplitRing, region, again)
+        return last_avail, used_idx, len(again)
 
-    def _used_index(self, device_area: int) -> int:
-        """The used index as it stands in memory: an earlier back end may have left it there."""
+    def _packed_positions(self) -> tuple[int, int]:
+        """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
+        base = PackedRing.START << 16 | PackedRing.START if self.base is None else self.base
+        return base & 0xFFFF, base >> 16
+
+    def _load(self, address: int) -> int:
+        """16 bits of the ring as they stand in memory: an earlier back end may have left them there."""
         memory = self._memory.memory
-        if not memory.contains(device_area, 4):
-            raise RequestRefused(f"used ring at {device_area:#x} is not in shared memory")
-        return int.from_bytes(memory.read(device_area + 2, 2), "little")
+        if not memory.contains(address, 2):
+            raise RequestRefused(f"ring at {address:#x} is not in shared memory")
+        return int.from_bytes(memory.read(address, 2), "little")
 
     def memory_changed(self) -> None:
         """The memory table is another one: the ring may have moved in guest addresses, or be gone for a while."""

@@ -31,6 +31,7 @@ class VirtQueue:
         "in_flight",
         "index",
         "largest",
+        "make_packed",
         "make_split",
         "name",
         "on_clear",
@@ -50,7 +51,8 @@ class VirtQueue:
         self.largest = largest
         self.in_flight: dict[int, Chain] = {}
         self.make_split: Callable[..., SplitRing] = SplitRing
-        """What makes the ring; a transport may have one that keeps account of what is in flight."""
+        self.make_packed: Callable[..., PackedRing] = PackedRing
+        """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
         self._resetting = False
@@ -93,7 +95,7 @@ class VirtQueue:
         """
         owner = self.owner
         start = PackedRing.START if owner.packed else SplitRing.START
-        make: Callable[..., Ring] = PackedRing if owner.packed else self.make_split
+        make: Callable[..., Ring] = self.make_packed if owner.packed else self.make_split
         last_avail = start if last_avail is None else last_avail
         used_idx = start if used_idx is None else used_idx
         if owner.trace is not None:

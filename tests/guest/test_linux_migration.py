@@ -66,7 +66,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Story:
             files={"sums": sums.encode(), "fio-options": b"--rate=2m"},
             cpus=QUEUES,
             queues=QUEUES,
-            timeout=100,
+            timeout=180,
             attend=there_and_back,
         )
         return Story(run, moves, [first.words(), second.words()])

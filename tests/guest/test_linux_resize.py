@@ -43,7 +43,7 @@ def resized(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
 
     more = ("--chardev", f"socket,id=c0,path={monitor},server=on,wait=off", "--monitor", "chardev=c0")
     with needed(), devmodels_serve(image, folder, more=more) as backend:
-        run = run_guest("resize.sh", backend, timeout=60, attend=grow_and_shrink)
+        run = run_guest("resize.sh", backend, timeout=120, attend=grow_and_shrink)
     return run, image.stat().st_size
 
 
