@@ -66,10 +66,18 @@ def qemu_storage_daemon(
 
 
 def devmodels_serve(
-    image: Path, folder: Path, queues: int = 1, options: str = "", more: Sequence[str] = ()
+    image: Path,
+    folder: Path,
+    queues: int = 1,
+    options: str = "",
+    more: Sequence[str] = (),
+    latency_ns: int = 0,
 ) -> AbstractContextManager[Backend]:
-    """The image offered by `devmodels serve`, run by this interpreter; `more` are further options of the command."""
-    arguments = _arguments(image, folder, queues, options)
+    """The image offered by `devmodels serve`, run by this interpreter; `more` are further options of the command.
+
+    Each request takes `latency_ns` longer than it would.
+    """
+    arguments = _arguments(image, folder, queues, options, latency_ns)
     command = [sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
     return _offered("devmodels", command, folder)
 
@@ -82,9 +90,12 @@ def chosen() -> str:
     return os.environ.get("DEVMODELS_GUEST_BACKEND", "devmodels")
 
 
-def _arguments(image: Path, folder: Path, queues: int, options: str) -> list[str]:
-    """The node and the export, in the words that both commands understand."""
-    node = {"driver": "file", "filename": str(image), "node-name": "d0", "discard": "unmap"}
+def _arguments(image: Path, folder: Path, queues: int, options: str, latency_ns: int = 0) -> list[str]:
+    """The node and the export, in the words that both commands understand (but for a latency, which is ours)."""
+    node: dict[str, object] = {"driver": "file", "filename": str(image), "discard": "unmap"}
+    if latency_ns:
+        node = {"driver": "delay", "latency-ns": latency_ns, "file": node, "discard": "unmap"}
+    node["node-name"] = "d0"
     export = (
         f"type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path={folder / 'vu.sock'},"
         f"num-queues={queues},writable=on"

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.guest
 
 KILLS = {"packed=off": 20, "packed=on": 10}
 QUEUES = 2
+LATENCY_NS = 4_000_000
+"""Long enough that a kill at any moment finds requests in flight, however slow the guest is."""
 STARTED = re.compile(r"queue \d+: starts at \d+, (\d+) requests again")
 
 
@@ -63,7 +65,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             await_starts(guest, backend, before + QUEUES)
         guest.tell("enough")
 
-    with needed(), devmodels_serve(image, folder, QUEUES) as backend:
+    with needed(), devmodels_serve(image, folder, QUEUES, latency_ns=LATENCY_NS) as backend:
         run = run_guest(
             "verifying.sh",
             backend,
