@@ -19,7 +19,7 @@ from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import Objects, add_object
 from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_names, shown
-from devmodels.blockbackend.permissions import Role
+from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.throttling import ThrottleGroup
@@ -171,10 +171,9 @@ class Graph:
 
     def close(self) -> None:
         """Close every node, those above first."""
-        while self.nodes:
-            for node in list(self.nodes.values()):
-                if not any(isinstance(edge.user_object, BlockNode) for edge in node.parents):
-                    node.close()
+        for node in parents_first(self.nodes.values()):
+            if self.nodes.get(node.node_name) is node:
+                node.close()
 
     # --- how they hang together
 

@@ -113,7 +113,7 @@ def refresh(nodes: Iterable[BlockNode]) -> None:
     Raises PermissionConflictError, with nothing changed, where two users of a node exclude each other.
     """
     found: dict[Edge, Use] = {}
-    for node in _in_order(nodes):
+    for node in parents_first(nodes):
         use = _at(node, found)
         for edge in node.children.values():
             found[edge] = node.child_permissions(edge, use)
@@ -134,8 +134,8 @@ def more(edge: Edge, used: Perm) -> Iterator[None]:
         refresh([edge.node])
 
 
-def _in_order(nodes: Iterable[BlockNode]) -> list[BlockNode]:
-    """`nodes` and what is below them, parents before children."""
+def parents_first(nodes: Iterable[BlockNode]) -> list[BlockNode]:
+    """`nodes` and what is below them, each after those that stand over it."""
     order: list[BlockNode] = []
     seen: set[BlockNode] = set()
 

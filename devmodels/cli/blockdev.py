@@ -1,4 +1,4 @@
-"""`--blockdev`, as every command takes it: JSON or key=value."""
+"""`--blockdev` and `--object`, as every command takes them: JSON or key=value."""
 
 from __future__ import annotations
 
@@ -25,5 +25,17 @@ def add_blockdev(graph: Graph, text: str) -> None:
         raise OptionError(f"{what}: node-name: given to two nodes; expected a name of its own")
     try:
         graph.add(options)
+    except BlockOptionError as error:
+        raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
+
+
+def add_object(graph: Graph, text: str) -> None:
+    """Make an object that nodes can name; OptionError, one line, where it cannot be."""
+    what = "--object"
+    if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:
+        # As in QEMU, the kind may come first without its name.
+        text = f"qom-type={text}"
+    try:
+        graph.add_object(decode(text, None, what=what))
     except BlockOptionError as error:
         raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None

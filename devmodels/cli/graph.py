@@ -9,18 +9,20 @@ import msgspec
 
 from devmodels.blockbackend import Graph
 from devmodels.blockbackend.describe import GraphData, NodeData, describe
-from devmodels.cli.blockdev import add_blockdev
+from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.iocontext import IoContext
 from devmodels.options import OptionError
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def show_graph(blockdevs: Sequence[str], *, as_json: bool, svg: Path | None) -> None:
+def show_graph(blockdevs: Sequence[str], objects: Sequence[str], *, as_json: bool, svg: Path | None) -> None:
     """Open the nodes, draw them, close them; OptionError where an option is wrong."""
     context = IoContext.wall()
     graph = Graph(context)
     try:
+        for text in objects:
+            add_object(graph, text)
         for text in blockdevs:
             add_blockdev(graph, text)
         data = describe(graph.nodes.values())

@@ -114,6 +114,10 @@ def graph(
             metavar="NODE", help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."
         ),
     ],
+    objects: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="OBJECT", help="What nodes can name, as serve takes it."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, in the form of QEMU's x-debug-query-block-graph.")
     ] = False,
@@ -129,7 +133,7 @@ def graph(
     """
     from devmodels.cli.graph import show_graph
 
-    show_graph(blockdev, as_json=as_json, svg=svg)
+    show_graph(blockdev, objects or [], as_json=as_json, svg=svg)
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph
-from devmodels.cli.blockdev import add_blockdev
+from devmodels.blockbackend import BlockBackend, Graph
+from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
@@ -102,14 +102,7 @@ class Server:
 
     def add_object(self, text: str) -> None:
         """Make an object that nodes can name; OptionError where it cannot be."""
-        what = "--object"
-        if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:
-            # As in QEMU, the kind may come first without its name.
-            text = f"qom-type={text}"
-        try:
-            self._graph.add_object(decode(text, None, what=what))
-        except BlockOptionError as error:
-            raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
+        add_object(self._graph, text)
 
     def add_blockdev(self, text: str) -> None:
         """Open a block node; OptionError where it cannot be."""

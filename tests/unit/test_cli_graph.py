@@ -105,6 +105,12 @@ def test_a_mistake_is_one_line(
     assert capsys.readouterr().err == f"devmodels: {line}\n"
 
 
+def test_nodes_may_name_objects(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = [NODES[0], "driver=throttle,node-name=t0,throttle-group=g0,file=m0"]
+    assert graph(monkeypatch, "--object", "throttle-group,id=g0", nodes=nodes) in (0, None)
+    assert capsys.readouterr().out.splitlines()[0] == "t0  throttle, 64 MiB"
+
+
 def test_an_image_in_use_can_be_looked_at(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

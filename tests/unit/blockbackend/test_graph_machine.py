@@ -203,6 +203,19 @@ class GraphMachine(RuleBasedStateMachine):
         if self.bottom(name) == self.bottom(new):
             self.change(self.graph.replace_child(name, "file", new), lambda: self.file.__setitem__(name, new))
 
+    @rule(latency=st.integers(0, 2000), where=NUMBERS)
+    def reopen(self, latency: int, where: int) -> None:
+        """A filter gets other options; a disk has none that it could."""
+        name = self.pick(where)
+        options: dict[str, object] = {"node-name": name, "driver": self.graph[name].options.driver}
+        if name in self.file:
+            options["file"] = self.graph[name].children["file"].node.node_name
+        child = options.get("file")
+        if options["driver"] == "delay":
+            options["latency-ns"] = latency
+        if options["driver"] != "memory":
+            self.change(self.graph.reopen(options), lambda: self.file.__setitem__(name, str(child)))
+
     @rule(options=FILTERS, where=NUMBERS)
     def add(self, options: dict[str, object], where: int) -> None:
         """A node that nobody uses yet."""
