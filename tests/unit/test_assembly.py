@@ -57,3 +57,24 @@ def test_a_machine_goes_to_another_thread_that_adopts_it(machine: InProcessTarge
             other.submit(first_sector).result()
         assert other.submit(adopted).result() == bytes(512)
     machine.assembly.context.adopt()
+
+
+def test_two_devices_over_one_image_exclude_each_other() -> None:
+    ways: list[dict[str, object]] = [
+        {"driver": "raw", "node-name": f"r{number}", "file": "d0"} for number in range(2)
+    ]
+    devices = [{"driver": "virtio-blk-pci", "drive": f"r{number}"} for number in range(2)]
+    with pytest.raises(OptionError) as caught:
+        assemble(blockdevs=[NODE, *ways], devices=devices)
+    text = "device virtio-blk-pci: node 'r1' needs 'write' on node 'd0', which node 'r0' does not share"
+    assert str(caught.value) == text
+    readers = [{**way, "read-only": True} for way in ways]
+    assemble(blockdevs=[NODE, *readers], devices=devices).close()
+
+
+def test_a_device_that_finds_no_place_leaves_its_disk_alone() -> None:
+    with assemble(blockdevs=[NODE]) as assembly:
+        with pytest.raises(OptionError):
+            assembly.add_device({"driver": "virtio-blk-pci", "drive": "d0", "addr": "1f.9"})
+        assert assembly.graph["d0"].references == 1
+        assembly.add_device({"driver": "virtio-blk-pci", "drive": "d0"})
