@@ -236,7 +236,7 @@ class _Printer:
             self.console.print()
         elif report.skipped is None:
             mark = "[green]ok  [/]" if report.ok else "[red]FAIL[/]"
-            where = f"{report.target}, {report.memory}" if report.memory else report.target
+            where = report.where
             text = f"{mark} {escape(report.file)}: {escape(report.name)} ({where}, {report.seconds:.2f} s)"
             self.console.print(text, soft_wrap=True)
         else:
@@ -293,6 +293,7 @@ def to_json(report: ScriptReport) -> dict[str, object]:
         "name": report.name,
         "target": report.target,
         "memory": report.memory or None,
+        "way": report.way or None,
         "ok": report.ok,
         "skipped": report.skipped,
         "error": report.error,

@@ -36,7 +36,7 @@ def _suite(root: ElementTree.Element, target: str, reports: Sequence[ScriptRepor
 
 
 def _case(suite: ElementTree.Element, report: ScriptReport) -> None:
-    where = f"{report.target}, {report.memory}" if report.memory else report.target
+    where = report.where
     case = ElementTree.SubElement(
         suite,
         "testcase",

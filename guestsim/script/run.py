@@ -42,9 +42,9 @@ class Options:
 class ScriptReport:
     """How a script went on one target.
 
-    `memory` is empty where the target has one kind only; `skipped` says why the script was not run; `error` what went
-    wrong outside any step (a machine that didn't start); `wrong` says that it is the script's own mistake, told with
-    file and line.
+    `memory` is empty where the target has one kind only, `way` where it was left to the script; `skipped` says why the
+    script was not run; `error` what went wrong outside any step (a machine that didn't start); `wrong` says that it is
+    the script's own mistake, told with file and line.
     """
 
     file: str
@@ -57,6 +57,11 @@ class ScriptReport:
     error: str | None = None
     wrong: bool = False
     seconds: float = 0.0
+
+    @property
+    def where(self) -> str:
+        """Target, memory and way, for people."""
+        return ", ".join(part for part in (self.target, self.memory, self.way) if part)
 
     @property
     def ok(self) -> bool:
