@@ -104,6 +104,9 @@ def child_permissions(role: Role, read_only: bool, use: Use) -> Use:
     if Role.METADATA in role:
         changes = Perm.NONE if read_only else Perm.WRITE | Perm.RESIZE
         return Use(use.used | changes | Perm.CONSISTENT_READ, use.shared & ~(Perm.WRITE | Perm.RESIZE))
+    if Role.FILTERED not in role:
+        # What shows a part of its child counts on the child's size.
+        return Use(use.used, use.shared & ~Perm.RESIZE)
     return use
 
 

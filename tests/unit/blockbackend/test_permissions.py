@@ -80,6 +80,7 @@ ALONE = Use(Perm.CONSISTENT_READ | Perm.WRITE, Perm.CONSISTENT_READ)
     [
         (Role.FILTERED | Role.PRIMARY, False, ALONE, ALONE),
         (Role.DATA, False, ALONE, ALONE),
+        (Role.DATA, False, Use(Perm.WRITE, Perm.ALL), Use(Perm.WRITE, Perm.ALL & ~Perm.RESIZE)),
         (
             Role.METADATA | Role.DATA,
             False,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,6 +67,24 @@ def test_they_are_opened_like_our_own() -> None:
 
 def test_our_own_names_are_ours() -> None:
     assert registry.driver("file") is not Ones
+
+
+def test_the_pages_classes_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "block-drivers.md").read_text()
+    module = ModuleType("my_package")
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(code, module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_package", module)
+    entries = [
+        importlib.metadata.EntryPoint(name, f"my_package:{value}", registry.ENTRY_POINTS)
+        for name, value in (("one-slow-block", "OneSlowBlock"), ("counting", "Counting"))
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: entries)
+    disk = Disk({"driver": "counting", "file": {"driver": "one-slow-block", "size": 4096, "latency-ns": 50}})
+    assert disk.read(0, 512) == disk.read(512, 512) == bytes(512)
+    assert disk.context.now_ns() == 50
+    assert disk.node.reads == 2  # type: ignore[attr-defined]
+    disk.close()
 
 
 @pytest.mark.parametrize(
