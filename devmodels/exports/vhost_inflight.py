@@ -165,10 +165,19 @@ class SplitRegion:
     def published(self, used_idx: int) -> None:
         """The driver can see what was pushed."""
         marks = self._bytes
-        for head in self._pushed:
+        pushed = self._pushed
+        for head in pushed:
             marks[_MARK + _ENTRY_SIZE * head] = 0
-        self._pushed.clear()
+        pushed.clear()
         self._halves[_USED_IDX] = used_idx
+
+
+# As `super()`, at a third of its price.
+_available = SplitRing.available
+_pending = SplitRing.pending
+_take = SplitRing.take
+_push = SplitRing.push
+_publish = SplitRing.publish
 
 
 class TrackedSplitRing(SplitRing):
@@ -208,11 +217,11 @@ class TrackedSplitRing(SplitRing):
 
     def available(self) -> int:
         """How many buffers wait to be taken, those to take again included."""
-        return super().available() + len(self._again)
+        return _available(self) + len(self._again)
 
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""
-        return bool(self._again) or super().pending()
+        return bool(self._again) or _pending(self)
 
     def take(self, count: int, budget: int, chains: list[Chain]) -> int:
         """As the split ring's, but first what was in flight when an earlier back end died."""
@@ -220,7 +229,7 @@ class TrackedSplitRing(SplitRing):
             return self._take_again(count, budget, chains)
         before = len(chains)
         try:
-            return super().take(count, budget, chains)
+            return _take(self, count, budget, chains)
         finally:
             self._region.took(chains[before:] if before else chains)
 
@@ -242,7 +251,7 @@ class TrackedSplitRing(SplitRing):
         """As the split ring's, with the area's list of the batch."""
         if not self._in_order:
             self._region.pushed(used)
-        super().push(used)
+        _push(self, used)
 
     def _in_turn(self, used: Sequence[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
         done = super()._in_turn(used)
@@ -252,7 +261,7 @@ class TrackedSplitRing(SplitRing):
     def publish(self) -> bool:
         """As the split ring's; then the batch is in flight no more."""
         before = self._published
-        notify = super().publish()
+        notify = _publish(self)
         if self._published != before:
             self._region.published(self._published)
         return notify
