@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -300,3 +301,10 @@ TestGraphMachine = GraphMachine.TestCase
 TestGraphMachine.settings = settings(
     max_examples=settings().max_examples // 2, stateful_step_count=40, deadline=None
 )
+
+
+@pytest.mark.slow
+class TestGraphMachineForLong(GraphMachine.TestCase):  # type: ignore[misc, valid-type]
+    """The same, longer."""
+
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=60, deadline=None)
