@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-settings.register_profile("default", deadline=None, max_examples=100)
+settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=200, print_blob=True)
 settings.register_profile(
     "slow", deadline=None, max_examples=20_000, print_blob=True, suppress_health_check=SLOW_CHECKS

@@ -284,6 +284,7 @@ def test_each_descriptor_is_copied_once() -> None:
     assert reads.count(TABLE) == 1
 
 
+@pytest.mark.slow
 def test_more_than_65536_buffers_go_through_one_ring() -> None:
     r = packed_rig(2500, EVENT_IDX)
     count = 0

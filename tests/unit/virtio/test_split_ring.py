@@ -198,6 +198,7 @@ def test_indices_go_round_at_65536(size: int, features: int, kind: Kind) -> None
     assert r.clauses == []
 
 
+@pytest.mark.slow
 def test_more_than_65536_buffers_go_through_one_ring() -> None:
     r = rig(256, EVENT_IDX)
     count = 0
