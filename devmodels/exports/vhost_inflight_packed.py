@@ -12,10 +12,10 @@ Indices and wrap counters of the used position lie in one word of 8 bytes and ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from devmodels.exports.vhost_channel import RequestRefused
-from devmodels.memory import GuestMemory
+from devmodels.memory import GuestMemory, Words
 from devmodels.virtio.layout import (
     DESC_SIZE,
     VIRTQ_DESC_F_AVAIL,
@@ -39,6 +39,8 @@ _MARK = 32  # of 1 byte, and 32 for each entry
 _NEXT, _LAST, _NUM, _ID, _FLAGS = 17, 18, 19, 24, 25  # of 2 bytes, and 16 for each entry
 _COUNTER, _ADDRESS = 5, 7  # of 8 bytes, and 4 for each entry
 _LENGTH = 13  # of 4 bytes, and 8 for each entry
+
+_TURN = VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED
 
 Descriptor = tuple[int, int, int, int]
 """Address, length, id, flags."""
@@ -70,12 +72,10 @@ class PackedRegion:
 
     # --- a ring starts
 
-    def resume(
-        self, queue_size: int, base: tuple[int, int], flags_at: Callable[[int], int]
-    ) -> tuple[int, int, list[int]]:
+    def resume(self, queue_size: int, base: tuple[int, int], ring: Words) -> tuple[int, int, list[int]]:
         """Bring the region up to date with a ring that starts.
 
-        `base` are the front end's positions, available and used; `flags_at` gives the flags of one of the ring's
+        `base` are the front end's positions, available and used; `ring` are the words of 2 bytes of the ring's
         descriptors.  Returns both positions to go on from, and the first entries of the buffers to submit again, in
         order.  RequestRefused where region and ring cannot belong together.
         """
@@ -91,7 +91,7 @@ class PackedRegion:
             raise RequestRefused(
                 f"in-flight area for {size} descriptors, expected {self._size} and at least {queue_size}"
             )
-        used = self._settle(queue_size, flags_at)
+        used = self._settle(queue_size, ring)
         self._unmark_free()
         marks = self._bytes[_MARK::ENTRY_SIZE].tolist()
         heads = [entry for entry in range(self._size) if marks[entry]]
@@ -116,7 +116,7 @@ class PackedRegion:
         halves[_VERSION] = VERSION
         self.counter = 0
 
-    def _settle(self, queue_size: int, flags_at: Callable[[int], int]) -> int:
+    def _settle(self, queue_size: int, ring: Words) -> int:
         """Bring what was being used to its end, or take it back; returns the used position."""
         halves = self._halves
         new = halves[_USED_IDX] | (WRAP_COUNTER if self._bytes[_WRAP] else 0)
@@ -125,11 +125,11 @@ class PackedRegion:
             if position & ~WRAP_COUNTER >= queue_size:
                 raise RequestRefused(f"in-flight area has the used position {position:#x} of {queue_size}")
         if new != old:
-            turn = VIRTQ_DESC_F_AVAIL if old & WRAP_COUNTER else VIRTQ_DESC_F_USED
-            shown = flags_at(old & ~WRAP_COUNTER) & (VIRTQ_DESC_F_AVAIL | VIRTQ_DESC_F_USED) != turn
-            if shown:
+            if ring[_flags_of(old)] & _TURN != _available(old):
                 halves[_OLD_FREE] = halves[_FREE]
                 old = new
+            else:
+                _take_back(ring, old, new, queue_size)
             self._set_used(old, old)
         halves[_FREE] = halves[_OLD_FREE]
         return old
@@ -199,6 +199,28 @@ class PackedRegion:
             self._bytes[_MARK + ENTRY_SIZE * self._entries.pop(ident)] = 0
         self._halves[_OLD_FREE] = self._halves[_FREE]
         self._set_used(new, new)
+
+
+def _flags_of(position: int) -> int:
+    """Where the flags of the descriptor at `position` are among the ring's words."""
+    return DESC_SIZE // 2 * (position & ~WRAP_COUNTER) + 7
+
+
+def _available(position: int) -> int:
+    """What makes the descriptor at `position` available and not used."""
+    return VIRTQ_DESC_F_AVAIL if position & WRAP_COUNTER else VIRTQ_DESC_F_USED
+
+
+def _take_back(ring: Words, old: int, new: int, size: int) -> None:
+    """The used descriptors from `old` to `new` were not shown: those after the first may stand there already.
+
+    The next ones may be used in another order and one by one, and then the driver would come upon these.
+    """
+    position = _ahead(old, 1, size)
+    while position != new:
+        if ring[_flags_of(position)] & _TURN in (0, _TURN):
+            ring[_flags_of(position)] = _available(position)
+        position = _ahead(position, 1, size)
 
 
 def _ahead(position: int, count: int, size: int) -> int:

@@ -17,9 +17,10 @@ from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_memory import FrontEndMemory
+from devmodels.memory import GuestMemoryError, Words
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice
-from devmodels.virtio.layout import EVENT_ALIGN, used_size
+from devmodels.virtio.layout import DESC_SIZE, EVENT_ALIGN, used_size
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.split import SplitRing
@@ -183,9 +184,7 @@ class Vring:
             queue.make_packed = PackedRing
             if isinstance(region, PackedRegion):
                 base = last_avail, used_idx
-                last_avail, used_idx, again = region.resume(
-                    self.num, base, lambda offset: self._load(parts[0] + 16 * offset + 14)
-                )
+                last_avail, used_idx, again = region.resume(self.num, base, self._descriptors(parts[0]))
                 queue.make_packed = partial(TrackedPackedRing, region, again)
         else:
             last_avail, used_idx = self.base or 0, self._load(parts[2] + 2)
@@ -199,6 +198,13 @@ class Vring:
         """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
         base = PackedRing.START << 16 | PackedRing.START if self.base is None else self.base
         return base & 0xFFFF, base >> 16
+
+    def _descriptors(self, address: int) -> Words:
+        """A packed ring's descriptors as words of 2 bytes."""
+        try:
+            return self._memory.memory.words(address, DESC_SIZE // 2 * self.num, "H", write=True)
+        except (GuestMemoryError, ValueError) as error:
+            raise RequestRefused(f"ring at {address:#x} cannot be reached: {error}") from None
 
     def _load(self, address: int) -> int:
         """16 bits of the ring as they stand in memory: an earlier back end may have left them there."""
