@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from construct import Int16ul, Int64ul, Struct
 
 from devmodels.exports.vhost_channel import RequestRefused
-from devmodels.exports.vhost_inflight_packed import ENTRY_SIZE, HEADER_SIZE, PackedRegion
+from devmodels.exports.vhost_inflight_packed import ENTRY_SIZE, HEADER_SIZE, PackedRegion, next_counter
 from devmodels.exports.vhost_shared import SharedArea
 from devmodels.memory import GuestMemory
 from devmodels.virtio.ring import Chain, Report, no_report
@@ -79,6 +79,11 @@ class SplitRegion:
         """What was in flight will not be submitted again: the driver has reset the device."""
         self._halves[_VERSION] = 0
 
+    def rest(self) -> None:
+        """The ring has stopped: with nothing in flight, the next one may begin anywhere."""
+        if not self._marked():
+            self.forget()
+
     # --- a ring starts
 
     def resume(self, queue_size: int, base: int, used_idx: int) -> tuple[int, list[int]]:
@@ -90,22 +95,23 @@ class SplitRegion:
         halves = self._halves
         version, size = halves[_VERSION], halves[_DESC_NUM]
         self._pushed.clear()
+        if queue_size > self._size or (version and size != self._size):
+            raise RequestRefused(
+                f"in-flight area for {size if version else self._size} descriptors, expected {self._size}"
+                f" and at least {queue_size}"
+            )
         if not version:
             self._begin(used_idx)
             return base, []
         if version != VERSION:
             raise RequestRefused(f"in-flight area of version {version}, expected {VERSION}")
-        if size != self._size or queue_size > size:
-            raise RequestRefused(
-                f"in-flight area for {size} descriptors, expected {self._size} and at least {queue_size}"
-            )
         self._commit(used_idx)
         heads = self._marked()
         if heads and heads[-1] >= queue_size:
             raise RequestRefused(f"in-flight area marks head {heads[-1]} of a ring of {queue_size}")
         counters = self._counters
         heads.sort(key=lambda head: counters[_COUNTER + 2 * head])
-        self.counter = counters[_COUNTER + 2 * heads[-1]] + 1 & (1 << 64) - 1 if heads else 0
+        self.counter = next_counter(counters[_COUNTER + 2 * heads[-1]] if heads else -1)
         return (used_idx + len(heads)) & 0xFFFF, heads
 
     def _begin(self, used_idx: int) -> None:
@@ -218,6 +224,11 @@ class TrackedSplitRing(SplitRing):
     def available(self) -> int:
         """How many buffers wait to be taken, those to take again included."""
         return _available(self) + len(self._again)
+
+    @property
+    def owed(self) -> int:
+        """How many buffers are to be taken again."""
+        return len(self._again)
 
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""

@@ -70,6 +70,11 @@ class PackedRegion:
         """What was in flight will not be submitted again: the driver has reset the device."""
         self._halves[_VERSION] = 0
 
+    def rest(self) -> None:
+        """The ring has stopped: with nothing in flight, the next one may begin anywhere."""
+        if not self._entries:
+            self.forget()
+
     # --- a ring starts
 
     def resume(self, queue_size: int, base: tuple[int, int], ring: Words) -> tuple[int, int, list[int]]:
@@ -82,22 +87,23 @@ class PackedRegion:
         halves = self._halves
         version, size = halves[_VERSION], halves[_DESC_NUM]
         self._entries.clear()
+        if queue_size > self._size or (version and size != self._size):
+            raise RequestRefused(
+                f"in-flight area for {size if version else self._size} descriptors, expected {self._size}"
+                f" and at least {queue_size}"
+            )
         if not version:
             self._begin(base[1])
             return *base, []
         if version != VERSION:
             raise RequestRefused(f"in-flight area of version {version}, expected {VERSION}")
-        if size != self._size or queue_size > size:
-            raise RequestRefused(
-                f"in-flight area for {size} descriptors, expected {self._size} and at least {queue_size}"
-            )
         used = self._settle(queue_size, ring)
         self._unmark_free()
         marks = self._bytes[_MARK::ENTRY_SIZE].tolist()
         heads = [entry for entry in range(self._size) if marks[entry]]
         quads = self._quads
         heads.sort(key=lambda entry: quads[_COUNTER + 4 * entry])
-        self.counter = quads[_COUNTER + 4 * heads[-1]] + 1 & (1 << 64) - 1 if heads else 0
+        self.counter = next_counter(quads[_COUNTER + 4 * heads[-1]] if heads else -1)
         taken = [halves[_NUM + 16 * entry] for entry in heads]
         if 0 in taken or sum(taken) > queue_size:
             raise RequestRefused(f"in-flight area holds {sum(taken)} descriptors of a ring of {queue_size}")
@@ -201,6 +207,18 @@ class PackedRegion:
         self._set_used(new, new)
 
 
+def next_counter(last: int) -> int:
+    """The counter after the highest one of an area; RequestRefused where no back end can have come so far."""
+    if last >> 63 > 0:
+        raise RequestRefused(f"in-flight area with the counter {last:#x}")
+    return last + 1
+
+
+def _damaged() -> RingError:
+    """The front end can write to the area: what leads out of it breaks the ring."""
+    return RingError("vhost-user, Inflight I/O tracking", "the in-flight area's lists are damaged")
+
+
 def _flags_of(position: int) -> int:
     """Where the flags of the descriptor at `position` are among the ring's words."""
     return DESC_SIZE // 2 * (position & ~WRAP_COUNTER) + 7
@@ -269,6 +287,11 @@ class TrackedPackedRing(PackedRing):
         """At most how many buffers wait to be taken, or how many are to be taken again."""
         return len(self._again) or super().available()
 
+    @property
+    def owed(self) -> int:
+        """How many buffers are to be taken again."""
+        return len(self._again)
+
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""
         return bool(self._again) or super().pending()
@@ -282,10 +305,13 @@ class TrackedPackedRing(PackedRing):
         try:
             return super().take(count, budget, chains)
         finally:
-            for chain in chains[before:]:
-                places = range(place, place + chain.count)
-                self._region.took(chain.head, [self._descriptor(at % self.size) for at in places])
-                place += chain.count
+            try:
+                for chain in chains[before:]:
+                    places = range(place, place + chain.count)
+                    self._region.took(chain.head, [self._descriptor(at % self.size) for at in places])
+                    place += chain.count
+            except IndexError:
+                raise _damaged() from None
 
     def _descriptor(self, offset: int) -> Descriptor:
         address, length, ident, flags = self._fetch(offset * DESC_SIZE)
@@ -335,7 +361,10 @@ class TrackedPackedRing(PackedRing):
         idents = [chain.head for chain in pushed]
         old = self.used_idx
         new = _ahead(old, sum(chain.count for chain in pushed), self.size)
-        self._region.using(idents, old, new)
+        try:
+            self._region.using(idents, old, new)
+        except (IndexError, KeyError):
+            raise _damaged() from None
         notify = super().publish()
         self._region.used(idents, new)
         return notify

@@ -10,6 +10,7 @@ import logging
 import os
 import select
 import stat
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -23,6 +24,7 @@ from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.layout import DESC_SIZE, EVENT_ALIGN, used_size
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.split import SplitRing
 
 log = logging.getLogger("devmodels.vhost-user")
@@ -275,16 +277,31 @@ class Vring:
         """Stop the ring; `stopped(available index)` once everything taken has been given back."""
         queue = self.queue
         self.stop_polling()
+        self._take_owed()
 
         def idle() -> None:
             ring = queue.ring
             if ring is not None:
+                if self.region is not None:
+                    self.region.rest()
                 self.base = ring.last_avail | (ring.used_idx << 16 if self._device.packed else 0)
             self._drop_kick()
             queue.clear()
             stopped(self.base or 0)
 
         queue.stop_when_idle(idle)
+
+    def _take_owed(self) -> None:
+        """What an earlier back end left in flight lies before the base: it has to be done before the ring may stop."""
+        ring = self.queue.ring
+        if isinstance(ring, TrackedSplitRing | TrackedPackedRing) and ring.owed and not self._device.stopped:
+            chains: list[Chain] = []
+            try:
+                ring.take(ring.owed, sys.maxsize, chains)
+            except RingError as error:
+                self._device.ring_broken(self.queue, error)
+            if chains:
+                self._device.handle(self.queue, chains)
 
     def reset(self) -> None:
         """Back to the beginning, but for the descriptors of notifications to the front end."""

@@ -216,7 +216,76 @@ def test_reset_forgets_what_was_in_flight(world: World) -> None:
         assert area.marked() == []
 
 
+def test_a_new_ring_begins_where_the_front_end_says_after_the_old_one_came_to_rest(world: World) -> None:
+    """The driver has reset the queue alone: the used index of the new ring has nothing to do with the old one's."""
+    with tracked(world) as (front_end, area, ring):
+        for _ in range(20):
+            ring.add()
+            front_end.kick(0)
+            world.device.give_back()
+            front_end.run()
+            ring.taken_back()
+        assert front_end.stop(0) == 20
+        ring.clear()
+        front_end.start(0, ring)
+        ring.add()
+        front_end.kick(0)
+        assert [request.chain.head for request in world.device.held] == area.marked()
+        world.device.give_back()
+        front_end.run()
+        assert len(ring.taken_back()) == 1
+
+
+@pytest.mark.parametrize("enabled", [0, 1])
+def test_a_ring_that_stops_at_once_gives_back_what_was_in_flight_first(world: World, enabled: int) -> None:
+    """The front end pauses before the back end has looked at the ring: its base must not leave requests out."""
+    with world.front_end() as front_end:
+        area = begin(front_end)
+        ring = Ring(front_end.memory)
+        front_end.start(0, ring)
+        for _ in range(3):
+            ring.add()
+        front_end.kick(0)
+        memory = bytes(front_end.memory.bytes)
+    while world.device.held:
+        world.device.give_back()
+    with world.front_end() as front_end:
+        front_end.memory.bytes[:] = memory
+        begin(front_end, area)
+        ring = Ring(front_end.memory, fresh=False)
+        ring.used_seen = 0
+        front_end.set_ring(0, ring)
+        front_end.set_kick(0)
+        messages = [
+            (fe.SET_VRING_ENABLE, fe.state(0, 1)),
+            (fe.SET_VRING_ENABLE, fe.state(0, enabled)),
+            (fe.GET_VRING_BASE, fe.state(0, 0)),
+        ]
+        front_end.put(b"".join(struct.pack("<III", number, 1, 8) + data for number, data in messages))
+        assert front_end.reply() is None
+        while world.device.held:
+            world.device.give_back()
+        front_end.run()
+        assert front_end.reply() == (fe.GET_VRING_BASE, fe.state(0, 3))
+        assert [head for head, _ in ring.taken_back()] == [0, 1, 2]
+        assert area.marked() == []
+    area.close()
+
+
 # --- areas that do not fit
+
+
+def test_ring_that_is_larger_than_the_area_is_refused(tidy: World, caplog: pytest.LogCaptureFixture) -> None:
+    with tidy.front_end() as front_end:
+        front_end.introduce(PROTOCOL)
+        front_end.set_features()
+        area = Area(front_end, 2, 4)
+        front_end.share()
+        front_end.set_ring(0, Ring(front_end.memory))
+        front_end.set_kick(0)
+        assert front_end.acknowledged(fe.SET_VRING_ENABLE, fe.state(0, 1)) == 1
+        area.close()
+    assert any("in-flight area for 4 descriptors" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +352,7 @@ def test_a_second_area_replaces_the_first(tidy: World) -> None:
         (8, b"\2\0", "version 2"),
         (10, b"\7\0", "for 7 descriptors"),
         (14, b"\x80\0", "too far apart"),
+        (16, b"\1" + bytes(7) + b"\xff" * 8, "counter"),
         (12, b"\x08\0\xff\xff", "lists descriptor 8"),
         (12, b"\xff\xff\xff\xff", "lists descriptor 65535"),
     ],

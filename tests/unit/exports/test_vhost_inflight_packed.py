@@ -18,7 +18,7 @@ from devmodels.exports.vhost_inflight import region_size
 from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
 from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.virtio import packed
-from devmodels.virtio.constants import IN_ORDER
+from devmodels.virtio.constants import IN_ORDER, Status
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.ring import Chain
 
@@ -295,3 +295,36 @@ def test_region_that_contradicts_itself_is_refused(at: int, data: bytes, reason:
     area[at : at + len(data)] = data
     with pytest.raises(RequestRefused, match=reason):
         PackedRegion(memoryview(area), SIZE).resume(SIZE, (PackedRing.START, PackedRing.START), ring)
+
+
+def test_ring_that_is_larger_than_the_region_is_refused() -> None:
+    region = PackedRegion(memoryview(bytearray(region_size(SIZE, packed=True))), SIZE)
+    ring = memoryview(bytearray(16 * 2 * SIZE)).cast("H")
+    with pytest.raises(RequestRefused, match="at least 8"):
+        region.resume(2 * SIZE, (PackedRing.START, PackedRing.START), ring)
+
+
+@pytest.mark.parametrize(
+    ("when", "immediate"),
+    [("before it is taken", False), ("before it is taken", True), ("before it is used", False)],
+)
+def test_area_that_is_damaged_while_the_ring_runs_breaks_the_ring(
+    tidy: World, when: str, immediate: bool
+) -> None:
+    """The front end has the area mapped too, and may write to it what it likes."""
+    tidy.device.immediate = immediate
+    with tidy.front_end() as front_end:
+        area = begin(front_end, None)
+        p = PackedFrontEnd(front_end)
+        p.set_up(None)
+        if when == "before it is taken":
+            area.poke(12, b"\xff\xff\xff\xff")
+        p.add(4)
+        front_end.kick(0)
+        area.poke(32, b"\xff" * 32 * 7)
+        while tidy.device.held:
+            tidy.device.give_back()
+        front_end.run()
+        assert tidy.device.status & Status.DEVICE_NEEDS_RESET
+        tidy.device.immediate = False
+        area.close()
