@@ -227,14 +227,15 @@ class DmaMap:
         scatter: Sequence[tuple[int, int]],
         direction: Direction,
         views: list[memoryview],
-        regions: Sequence[Region],
+        pieces: Sequence[tuple[Region, int, int]],
         bounces: list[tuple[int, Region, int, bytearray]] | None,
     ) -> None:
+        """`pieces` are (region, offset, length) of the memory that `scatter` names."""
         self._memory = memory
         self._scatter = scatter
         self._direction = direction
         self.views = views
-        self._regions = regions
+        self._regions: Sequence[Region] = [region for region, _, _ in pieces]
         self._bounces = bounces
 
     @property
@@ -262,14 +263,24 @@ class DmaMap:
             if region.removed and not region.pins:
                 region.release()
 
+    def _places(self) -> Sequence[tuple[int, int]]:
+        """(address, length) of the mapped memory as the dirty log knows it."""
+        return self._scatter
+
     def _observe(self, bytes_done: int) -> None:
         memory = self._memory
-        done = 0
-        for address, length in self._scatter:
-            length = min(length, bytes_done - done)
-            data = b"" if memory.trace is None else self._gather(done, length)
-            memory.note_write(address, length, data)
-            done += length
+        if memory.dirty_log is not None:
+            left = bytes_done
+            for address, length in self._places():
+                memory.dirty_log.mark(address, min(length, left))
+                left -= min(length, left)
+        if memory.trace is not None:
+            done = 0
+            for address, length in self._scatter:
+                length = min(length, bytes_done - done)
+                if length:
+                    memory.trace.emit("memory", EventKind.DMA_WRITE, address, self._gather(done, length))
+                done += length
 
     def _gather(self, start: int, length: int) -> bytes:
         out = bytearray()
@@ -309,6 +320,8 @@ class GuestMemory:
         "observed",
         "trace",
     )
+
+    map_type = DmaMap
 
     def __init__(self, *regions: Region) -> None:
         self._regions: list[Region] = []
@@ -507,11 +520,10 @@ class GuestMemory:
                 bounces.append((total, region, offset, buffer))
                 views.append(memoryview(buffer))
             total += size
-        regions = [region for region, _, _ in pieces]
-        for region in regions:
+        for region, _, _ in pieces:
             region.pins += 1
         self.bounced_bytes += bounced
-        dma = DmaMap(self, scatter, direction, views, regions, bounces)
+        dma = self.map_type(self, scatter, direction, views, pieces, bounces)
         if self.trace is not None and not write:
             done = 0
             for address, length in scatter:
@@ -586,11 +598,11 @@ class _SlowWords:
         self._code = code
         self._size = _ITEM_SIZE[code]
 
-    def _at(self, index: int) -> tuple[Region, int]:
+    def _at(self, index: int, *, write: bool = False) -> tuple[Region, int]:
         if not 0 <= index < self._count:
             raise IndexError(index)
         address = self._address + index * self._size
-        region, offset, length = self._memory._pieces(address, self._size, write=False)[0]
+        region, offset, length = self._memory._pieces(address, self._size, write=write)[0]
         if length < self._size:
             raise GuestMemoryError(address, self._size, "a word over two pieces of memory")
         return region, offset
@@ -608,7 +620,7 @@ class _SlowWords:
         return value
 
     def __setitem__(self, index: int, value: int, /) -> None:
-        region, offset = self._at(index)
+        region, offset = self._at(index, write=True)
         data = value.to_bytes(self._size, "little")
         if region.view is not None and _NATIVE_LITTLE:
             _cast(region.view[offset : offset + self._size], self._code)[0] = value

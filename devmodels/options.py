@@ -47,7 +47,7 @@ def decode(
         if implied is not None and "=" not in text.partition(",")[0]:
             text = f"{implied}={text}"
         pairs = parse_keyval(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise OptionError(f"{what}: {one_line(str(error))}; expected a JSON object") from None
     except OptionError as error:
         raise OptionError(f"{what}: {error}") from None

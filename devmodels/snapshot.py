@@ -61,7 +61,7 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
     """Bring a machine made with the same options to the saved state; SnapshotError where `data` does not fit it."""
     try:
         snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise SnapshotError(f"not a snapshot: {error}") from None
     if snapshot.version != VERSION:
         raise SnapshotError(f"snapshot version {snapshot.version}, expected {VERSION}")

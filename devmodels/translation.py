@@ -7,12 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from devmodels.memory import ADDRESS_LIMIT, Direction, GuestMemory, GuestMemoryError, Region
+from devmodels.memory import ADDRESS_LIMIT, Direction, DmaMap, GuestMemory, GuestMemoryError, Region
 from devmodels.trace import EventKind
 
 Translate = Callable[[int, int, Direction], Sequence[tuple[int, int]]]
 """`translate(address, length, direction)`: the (physical address, length) in order of which a range of bus addresses
 consists; GuestMemoryError where any of it may not be accessed in this direction."""
+
+
+class _TranslatedMap(DmaMap):
+    """It knows where it is: when it ends, its addresses may be translated otherwise, or not at all."""
+
+    __slots__ = ("_physical",)
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        scatter: Sequence[tuple[int, int]],
+        direction: Direction,
+        views: list[memoryview],
+        pieces: Sequence[tuple[Region, int, int]],
+        bounces: list[tuple[int, Region, int, bytearray]] | None,
+    ) -> None:
+        super().__init__(memory, scatter, direction, views, pieces, bounces)
+        self._physical = [(region.base + offset, length) for region, offset, length in pieces]
+
+    def _places(self) -> Sequence[tuple[int, int]]:
+        return self._physical
 
 
 class TranslatedMemory(GuestMemory):
@@ -23,6 +44,8 @@ class TranslatedMemory(GuestMemory):
     """
 
     __slots__ = ("_physical", "_translate")
+
+    map_type = _TranslatedMap
 
     def __init__(self, physical: GuestMemory, translate: Translate) -> None:
         super().__init__()

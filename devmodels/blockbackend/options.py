@@ -77,7 +77,7 @@ def decode(text: str) -> dict[str, object]:
     """The mapping in a JSON text; BlockOptionError where it is none."""
     try:
         return msgspec.json.decode(text, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise BlockOptionError(
             f"$: {one_line(str(error))}; expected a JSON object of block options"
         ) from None

@@ -129,7 +129,7 @@ class StateTransfer:
             if (state.version, state.device) != (VERSION, self._device.DEVICE_ID):
                 raise ValueError(f"version {state.version} of device type {state.device}")
             self._device.take_migration_state(state.own)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             log.warning("%s: state is not of this device: %s", self._device.name, error)
             return False
         return True

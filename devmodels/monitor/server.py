@@ -91,17 +91,17 @@ class MonitorServer:
         assert channel is not None
         try:
             request = msgspec.json.decode(text, type=dict[str, object])
-        except (msgspec.DecodeError, UnicodeError) as error:
+            extra = {"id": msgspec.Raw(msgspec.json.encode(request["id"]))} if "id" in request else {}
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             channel.answer(_error(f"JSON parse error: {one_line(str(error))}"))
             return
-        extra = {"id": request["id"]} if "id" in request else {}
 
         async def serve() -> None:
             try:
                 answer = {"return": await self._execute(request)}
             except _NotFound as error:
                 answer = _error(str(error), "CommandNotFound")
-            except (CommandError, OptionError, OSError) as error:
+            except (CommandError, OptionError, OSError, RecursionError) as error:
                 text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 answer = _error(text)
             channel.answer(answer | extra)

@@ -126,6 +126,7 @@ def test_commands_in_one_piece_are_answered_in_order(tmp_path: Path, end: bytes)
         (b'{"execute": "quit", "arguments": {"now": true}}', "GenericError", "now: no such option"),
         (b'{"execute": "block_resize", "arguments": {"size": 1}}', "GenericError", "node-name: missing"),
         (b"\xff\xfe", "GenericError", "JSON parse error"),
+        (b'{"execute": ' + b"[" * 9999 + b"]" * 9999 + b"}", "GenericError", "JSON parse error"),
     ],
 )
 def test_what_is_no_command_is_an_error_of_one_line(

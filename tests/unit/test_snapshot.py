@@ -188,6 +188,7 @@ def test_a_packed_ring_that_cannot_be_is_refused(image: str, field: str, value: 
     ("change", "says"),
     [
         (lambda data: b"nonsense", "not a snapshot"),
+        (lambda data: b"\x81\xa4more" + b"\x91" * 9999 + b"\x00", "not a snapshot"),
         (lambda data: data[: len(data) // 2], "not a snapshot"),
         (lambda data: msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "version": 99}), "version 99"),
         (lambda data: msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "virtio": {}}), "devices"),

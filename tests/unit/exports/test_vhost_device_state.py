@@ -113,6 +113,7 @@ def test_state_may_come_in_a_file(tmp_path: Path) -> None:
         b'{"version":1,"device":2,"own":{"write_cache":0,"more":1}}',
         b'{"version":1,"device":2,"own":{"write_cache":"0"}}',
         b'{"version":1,"device":2,"own":{"write_cache":0}}' + b" " * 5000,
+        b'{"more":' + b"[" * 2000 + b"]" * 2000 + b"}",
     ],
 )
 def test_state_that_does_not_fit_is_told_and_changes_nothing(

@@ -198,6 +198,20 @@ def test_the_dirty_log_knows_physical_pages_and_the_trace_bus_addresses(rig: Rig
     assert any(each >= BUS for each in seen if isinstance(each, int))
 
 
+def test_the_dirty_log_knows_where_a_transfer_went_whose_translation_has_ended(rig: Rig) -> None:
+    """What was mapped stays mapped, and is logged where it is, whatever the IOMMU says when it ends."""
+    memory = rig.assembly.virtio_device("v0").memory
+    assert isinstance(memory, TranslatedMemory)
+    log = DirtyLog(1024 * PAGE)
+    rig.assembly.memory.observe(dirty_log=log)
+    address = BUS + 3 * PAGE + 0xF00
+    dma = memory.map([(address, 0x300)], Direction.FROM_DEVICE)
+    rig.iommu.unmapped |= {3, 4}
+    memory.invalidate()
+    dma.unmap(0x101)
+    assert log.take() == [rig.iommu.physical(BUS + page * PAGE) for page in (4, 3)]
+
+
 @pytest.mark.parametrize(
     ("driver", "words"), [("virtio-blk-pci", "disable-legacy=on"), ("virtio-blk-device", "force-legacy=off")]
 )
