@@ -575,8 +575,9 @@ class VirtioDevice(ABC):
             raise ValueError(
                 f"{self.name}: the state has {sorted(state.own)}, expected {sorted(self.save_own())}"
             )
+        broken = bool(state.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED))
         for queue, saved in zip(self.queues, state.queues, strict=True):
-            queue.judge(saved, packed=bool(state.driver_features & RING_PACKED))
+            queue.judge(saved, packed=bool(state.driver_features & RING_PACKED), broken=broken)
 
     def save_own(self) -> dict[str, int]:
         """The device type's own part of the state."""

@@ -554,13 +554,18 @@ class PackedRing:
         return self.available()
 
 
-def held_fits(size: int, last_avail: int, used_idx: int, counts: Sequence[int]) -> bool:
-    """Whether buffers of `counts` descriptors lie between two positions of a ring of `size`."""
+def held_fits(
+    size: int, last_avail: int, used_idx: int, counts: Sequence[int], *, broken: bool = False
+) -> bool:
+    """Whether buffers of `counts` descriptors lie between two positions of a ring of `size`.
+
+    With a `broken` ring others may have been there too, which came back and were not given to the driver any more.
+    """
     offsets = [position & ~WRAP_COUNTER for position in (last_avail, used_idx)]
     if max(offsets) >= size or not all(1 <= count <= size for count in counts):
         return False
     ahead = offsets[0] - offsets[1] + (0 if (last_avail ^ used_idx) & WRAP_COUNTER == 0 else size)
-    return ahead == sum(counts) <= size
+    return sum(counts) <= ahead <= size and (broken or sum(counts) == ahead)
 
 
 def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:

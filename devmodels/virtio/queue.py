@@ -207,8 +207,8 @@ class VirtQueue:
         in_flight = [chain.save() for chain in self.in_flight.values()]
         return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
 
-    def judge(self, state: QueueState, *, packed: bool) -> None:
-        """ValueError where `state` cannot be this queue's."""
+    def judge(self, state: QueueState, *, packed: bool, broken: bool) -> None:
+        """ValueError where `state` cannot be this queue's, on a device that is `broken` (it needs a reset) or not."""
         size, ring = state.size, state.ring
         if not 0 < size <= self.largest or (size & (size - 1) and not packed):
             raise ValueError(f"{self.name}: size {size} in the state")
@@ -231,7 +231,8 @@ class VirtQueue:
         positions = ring.last_avail, ring.used_idx
         if not all(0 <= position <= 0xFFFF for position in positions):
             raise ValueError(f"{self.name}: indices {positions} in the state")
-        if packed and not held_fits(size, *positions, [chain.count for chain in chains]):
+        counts = [chain.count for chain in chains]
+        if packed and not held_fits(size, *positions, counts, broken=broken):
             raise ValueError(f"{self.name}: positions {positions} in the state, with {chains} in flight")
 
     def restore(self, state: QueueState) -> None:

@@ -143,6 +143,26 @@ def test_a_reset_after_restoring_drops_the_requests_that_were_saved(image: str) 
     world.target.close()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_device_that_needs_a_reset_goes_along(image: str, packed: bool) -> None:
+    """A request that ends after its ring broke is not given back: the ring's positions still hold its place."""
+    world = Movable(machine(image, packed=packed))
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    world.target.assembly.run_state.stop("paused")
+    guest.start(disk.driver.execute(virtio_blk.write(0, bytes(512))))
+    guest.run(guest.settle())
+    world.target.assembly.virtio_device("vd0").needs_reset()
+    world.target.assembly.run_state.cont()
+    data = save_snapshot(world.target.assembly)
+    world.target.close()
+    world.target = machine(image, packed=packed)
+    restore_snapshot(world.target.assembly, data)
+    assert disk.driver.device.get("device_status") & 0x40
+    assert boot(guest).read(0, 512) == bytes(512)
+    world.target.close()
+
+
 def test_limits_hold_after_restoring(image: str) -> None:
     world = Movable(machine(image, seg_max=2))
     guest = Guest(world)  # type: ignore[arg-type]
