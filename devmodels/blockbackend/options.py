@@ -7,6 +7,7 @@ where (`$.cache.direct`), what was given, what was expected.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
@@ -64,13 +65,14 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     active: bool = True
 
 
-def child_names(schema: type[msgspec.Struct]) -> list[str]:
+@cache
+def child_names(schema: type[msgspec.Struct]) -> tuple[str, ...]:
     """The options that are children, as the user writes them."""
-    return [
+    return tuple(
         field.encode_name
         for field in msgspec.structs.fields(schema)
         if field.type == NodeRef or NodeRef in get_args(field.type)
-    ]
+    )
 
 
 def decode(text: str) -> dict[str, object]:
