@@ -75,12 +75,12 @@ class Windows:
     Blocks are placed before the function is plugged: from then on they are part of the machine's own decode table.
     """
 
-    __slots__ = ("_claims", "_table", "size")
+    __slots__ = ("_claims", "_made", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._claims: list[Claim] = []
-        self._table = DecodeTable()
+        self._made: DecodeTable | None = None
 
     def place(self, offset: int, size: int, handler: BarHandler) -> None:
         """Give `size` bytes at `offset` to `handler`; ValueError where they overlap another or leave the BAR."""
@@ -90,7 +90,14 @@ class Windows:
             if offset < other.base + other.size and other.base < offset + size:
                 raise ValueError(f"{size:#x} bytes at {offset:#x} overlap the block at {other.base:#x}")
         self._claims.append(Claim(offset, size, handler, None))
-        self._table = DecodeTable(self._claims)
+        self._made = None
+
+    @property
+    def _table(self) -> DecodeTable:
+        """For accesses that do not come through the machine's own table; made when the first one comes."""
+        if self._made is None:
+            self._made = DecodeTable(self._claims)
+        return self._made
 
     def claims(self, base: int, owner: Guard) -> Iterator[Claim]:
         """The blocks' ranges where the BAR lies at `base`."""

@@ -113,7 +113,7 @@ class Type0Header(RegisterFile, size=HEADER_SIZE, widths=(1, 2, 4), lenient=True
     @bar4.on_write
     @bar5.on_write
     def _bar_written(self, old: int, new: int) -> None:
-        if old != new:
+        if old != new and (self.io_space_enable or self.memory_space_enable):
             self._owner.decode_changed()
 
 
