@@ -68,6 +68,9 @@ FILL_LIMIT = 1 << 20
 """Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
 driver must not be able to make a refusal expensive."""
 OPERATION = "VIRTIO 1.4 §5.2.6.1"
+CAPACITY_SIZE = 8
+"""Bytes of `capacity`, with which the configuration space begins."""
+CAPACITY_MASK = (1 << 8 * CAPACITY_SIZE) - 1
 
 _RANGE_OPS = {
     BlkType.VIRTIO_BLK_T_DISCARD: (BlkFeature.VIRTIO_BLK_F_DISCARD, Op.DISCARD),
@@ -245,14 +248,22 @@ class VirtioBlk(VirtioDevice):
         self._rebuild_config()
 
     def save_own(self) -> dict[str, int]:
-        """The write-cache mode."""
-        return {"write_cache": int(self.backend.write_cache)}
+        """The write-cache mode, and the capacity that the driver was shown."""
+        return {"write_cache": int(self.backend.write_cache), "capacity": self.read_config(0, CAPACITY_SIZE)}
 
     def restore_own(self, state: dict[str, int]) -> None:
         """Take what `save_own` gave; what follows from the features is settled anew."""
         self.features_accepted()
         self.backend.write_cache = bool(state["write_cache"])
         self._rebuild_config()
+        shown = (state["capacity"] & CAPACITY_MASK).to_bytes(CAPACITY_SIZE, "little")
+        if shown == self._config[:CAPACITY_SIZE]:
+            return
+        if self.suspended:
+            # It must not change before the driver resumes the device, which tells it then (VIRTIO 1.4 §3.4.2).
+            self._config = shown + self._config[CAPACITY_SIZE:]
+        else:
+            self.config_changed()
 
     def cancel(self, queue: VirtQueue) -> None:
         """Requests that have not started are dropped."""

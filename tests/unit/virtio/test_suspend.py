@@ -161,13 +161,35 @@ class Listener:
         self._told.append("config")
 
 
-def test_a_snapshot_keeps_a_suspension() -> None:
-    def machine() -> InProcessTarget:
-        return InProcessTarget(
-            blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
-            devices=[{"driver": "virtio-blk-device", "drive": "d0", "id": "v0", "force-legacy": False}],
-        )
+def machine(size: int = 1 << 20) -> InProcessTarget:
+    return InProcessTarget(
+        blockdevs=[{"driver": "memory", "node-name": "d0", "size": size}],
+        devices=[{"driver": "virtio-blk-device", "drive": "d0", "id": "v0", "force-legacy": False}],
+    )
 
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_a_new_size_is_told_after_a_move(suspended: bool) -> None:
+    """The disk has grown while the device was suspended, or on its way: no driver misses that."""
+    with machine() as first, machine(2 << 20) as second:
+        device = first.assembly.virtio_device("v0")
+        device.driver_features = SUSPEND | 1 << 32
+        for status in (1, 3, 11, 15):
+            device.write_status(status)
+        if suspended:
+            device.write_status(15 | SUSPEND_BIT)
+            first.resize("d0", 2 << 20)
+        told: list[str] = []
+        restored = second.assembly.virtio_device("v0")
+        restored.transport = Listener(told)
+        restore_snapshot(second.assembly, save_snapshot(first.assembly))
+        if suspended:
+            assert (restored.load_config(0, 8), told) == (2048, [])
+            restored.write_status(int(restored.status) | DRIVER_OK)
+        assert (restored.load_config(0, 8), told) == (4096, ["config"])
+
+
+def test_a_snapshot_keeps_a_suspension() -> None:
     with machine() as first, machine() as second:
         device = first.assembly.virtio_device("v0")
         device.driver_features = SUSPEND | 1 << 32
