@@ -129,7 +129,7 @@ class VhostTransport:
         for fd in connection.descriptors:
             self._target.watch(fd, self)
             self._watched.add(fd)
-        self._rings = VhostRings(connection, target, self, self._queues)
+        self._rings = VhostRings(connection, target, self, self._queues, self._queue_size)
         return connection
 
     # --- what every transport has

@@ -30,21 +30,27 @@ class _Ring:
 
 
 class VhostRings:
-    """The rings of `device` over `connection`, which has `queues` of them at most.
+    """The rings of `device` over `connection`, which has `queues` of them at most, of at most `largest` entries.
 
     `device` looks when an error descriptor is signalled.  Memory is shared before the first ring is enabled, and an
     in-flight area, where the back end has such, after each `begin`.
     """
 
-    __slots__ = ("_connection", "_device", "_prepared", "_queues", "_rings", "_shared", "_target")
+    __slots__ = ("_connection", "_device", "_largest", "_prepared", "_queues", "_rings", "_shared", "_target")
 
     def __init__(
-        self, connection: VhostConnection, target: VhostUserTarget, device: Device, queues: int
+        self,
+        connection: VhostConnection,
+        target: VhostUserTarget,
+        device: Device,
+        queues: int,
+        largest: int,
     ) -> None:
         self._connection = connection
         self._target = target
         self._device = device
         self._queues = queues
+        self._largest = largest
         self._rings: dict[int, _Ring] = {}
         self._shared = False
         self._prepared = False
@@ -63,7 +69,7 @@ class VhostRings:
 
         GuestError where an area lies in no region of memory, `RefusedError` where the back end doesn't want it.
         """
-        self._prepare(size)
+        self._prepare()
         descriptor, available, used = self._users(index, size, addresses, packed=packed)
         ring = self._rings[index] = _Ring(addresses[2], packed=packed)
         self._target.watch(ring.err, self._device)
@@ -153,14 +159,14 @@ class VhostRings:
 
     # --- before the first ring
 
-    def _prepare(self, queue_size: int) -> None:
+    def _prepare(self) -> None:
         if not self._shared:
             self._share()
             self._shared = True
         if not self._prepared:
             self._prepared = True
             if Protocol.INFLIGHT_SHMFD in self._connection.protocol:
-                self._prepare_inflight(queue_size)
+                self._prepare_inflight()
 
     def _share(self) -> None:
         """Tell the back end of memory, region by region where it takes that."""
@@ -178,10 +184,13 @@ class VhostRings:
             table = msg.MEM_TABLE.pack(len(regions), 0) + b"".join(regions)
             connection.send(Request.SET_MEM_TABLE, table, [memory.fd] * len(regions))
 
-    def _prepare_inflight(self, queue_size: int) -> None:
-        """Get an area for requests in flight and give it back, as at every start ("Inflight I/O tracking")."""
+    def _prepare_inflight(self) -> None:
+        """Get an area for requests in flight and give it back, as at every start ("Inflight I/O tracking").
+
+        It is for all rings, of which each may be as large as rings can be here.
+        """
         connection = self._connection
-        asked = msg.INFLIGHT.pack(0, 0, self._queues, queue_size)
+        asked = msg.INFLIGHT.pack(0, 0, self._queues, self._largest)
         answer, fd = connection.ask_with_fd(Request.GET_INFLIGHT_FD, asked)
         if fd is None:
             return
