@@ -1,9 +1,10 @@
 """Snapshots of a whole machine: memory, PCI, devices, requests in flight; not the disks' content.
 
-Saving lets everything that runs come to its end; what is held back (the run state is stopped) is saved as the buffers
-it came in and starts anew after restoring.  The disks must be those of the moment of saving, as in a migration with
-shared storage.  The form is msgpack, versioned.  Memory and devices are judged before anything of them is changed; what
-the machine was doing is dropped.  Read-only memory is not part of it; time goes on from the new machine's clock.
+Saving lets everything that runs come to its end; what is held back (the run state is stopped, a clock stands) is saved
+as the buffers it came in and starts anew after restoring, unless a reset waits for it: that is over then.  The disks
+must be those of the moment of saving, as in a migration with shared storage.  The form is msgpack, versioned.  Memory
+and devices are judged before anything of them is changed; what the machine was doing is dropped.  Read-only memory is
+not part of it; time goes on from the new machine's clock.
 """
 
 from __future__ import annotations

@@ -530,10 +530,8 @@ class VirtioDevice(ABC):
     def save(self) -> DeviceState:
         """The device's state; requests in flight are saved as the buffers they came in, and start anew on restore.
 
-        RuntimeError during a reset, which has to be over first.
+        Those that a reset waits for do not: it is over where the state is restored.
         """
-        if self.resetting or any(queue.resetting for queue in self.queues):
-            raise RuntimeError(f"{self.name}: a reset is not over yet")
         return DeviceState(
             int(self.status),
             self.driver_features,
@@ -543,6 +541,7 @@ class VirtioDevice(ABC):
             self.save_own(),
             self._legacy,
             self.suspending,
+            self.resetting,
         )
 
     def restore(self, state: DeviceState) -> None:
@@ -562,6 +561,11 @@ class VirtioDevice(ABC):
         self._config_changed = state.config_changed
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.restore(saved)
+        for queue, saved in zip(self.queues, state.queues, strict=True):
+            if saved.resetting:
+                self.reset_queue(queue)
+        if state.resetting:
+            self.reset()
         self._settle_suspension()
 
     def judge(self, state: DeviceState) -> None:
@@ -575,9 +579,11 @@ class VirtioDevice(ABC):
             raise ValueError(
                 f"{self.name}: the state has {sorted(state.own)}, expected {sorted(self.save_own())}"
             )
-        broken = bool(state.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED))
+        broken = state.resetting or bool(state.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED))
         for queue, saved in zip(self.queues, state.queues, strict=True):
-            queue.judge(saved, packed=bool(state.driver_features & RING_PACKED), broken=broken)
+            queue.judge(
+                saved, packed=bool(state.driver_features & RING_PACKED), broken=broken or saved.resetting
+            )
 
     def save_own(self) -> dict[str, int]:
         """The device type's own part of the state."""

@@ -201,11 +201,13 @@ class VirtQueue:
             owner.ring_broken(self, error)
 
     def save(self) -> QueueState:
-        """The queue's state, everything given back shown."""
+        """The queue's state, everything given back shown; what a reset waits for is no part of it."""
         self.show()
         ring = None if self.ring is None else self.ring.save()
-        in_flight = [chain.save() for chain in self.in_flight.values()]
-        return QueueState(self.size, self.desc, self.driver, self.device, self.enabled, ring, in_flight)
+        dropped = self._resetting or self.owner.resetting
+        in_flight = [] if dropped else [chain.save() for chain in self.in_flight.values()]
+        parts = self.desc, self.driver, self.device
+        return QueueState(self.size, *parts, self.enabled, ring, in_flight, self._resetting)
 
     def judge(self, state: QueueState, *, packed: bool, broken: bool) -> None:
         """ValueError where `state` cannot be this queue's, on a device that is `broken` (it needs a reset) or not."""

@@ -31,7 +31,10 @@ class RingState(msgspec.Struct, frozen=True):
 
 
 class QueueState(msgspec.Struct, frozen=True):
-    """One virtqueue; `ring` is None where it does not run."""
+    """One virtqueue; `ring` is None where it does not run.
+
+    `resetting`: its reset is over as soon as it is restored, so nothing is in flight.
+    """
 
     size: int
     desc: int
@@ -40,11 +43,13 @@ class QueueState(msgspec.Struct, frozen=True):
     enabled: bool
     ring: RingState | None
     in_flight: list[ChainState]
+    resetting: bool = False
 
 
 class DeviceState(msgspec.Struct, frozen=True):
     """One device; `own` is the device type's own part; `legacy`: its driver uses the legacy interface;
-    `suspending`: it has asked for a suspension that waits for requests."""
+    `suspending`: it has asked for a suspension that waits for requests; `resetting`: for a reset, which is over as soon
+    as the state is restored."""
 
     status: int
     driver_features: int
@@ -54,3 +59,4 @@ class DeviceState(msgspec.Struct, frozen=True):
     own: dict[str, int]
     legacy: bool = False
     suspending: bool = False
+    resetting: bool = False

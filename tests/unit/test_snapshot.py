@@ -163,6 +163,39 @@ def test_a_device_that_needs_a_reset_goes_along(image: str, packed: bool) -> Non
     world.target.close()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("whole", [True, False], ids=["device", "queue"])
+def test_a_reset_that_waits_for_a_request_is_over_where_the_machine_is_restored(
+    whole: bool, packed: bool
+) -> None:
+    """Nobody moves the clock, so the request takes for ever; a snapshot does not."""
+
+    def slow() -> InProcessTarget:
+        drive = {"driver": "null-co", "node-name": "d0", "size": 1 << 20, "latency-ns": 1_000_000}
+        device = {"driver": "virtio-blk-pci", "drive": "d0", "id": "vd0", "addr": "4", "packed": packed}
+        return InProcessTarget(blockdevs=[drive], devices=[device], clock="stepped")
+
+    world = Movable(slow())
+    guest = Guest(world)  # type: ignore[arg-type]
+    disk = boot(guest)
+    registers = disk.driver.device
+    guest.start(disk.driver.execute(virtio_blk.write(0, bytes(512))))
+    guest.run(guest.settle())
+    register = "device_status" if whole else "queue_reset"
+    registers.set("queue_select", 0)
+    registers.set(register, 0 if whole else 1)
+    assert registers.get(register)
+    data = save_snapshot(world.target.assembly)
+    world.target.close()
+    world.target = slow()
+    restore_snapshot(world.target.assembly, data)
+    assert registers.get(register) == 0
+    assert registers.get("queue_enable") == 0
+    assert not world.target.assembly.virtio_device("vd0").queues[0].in_flight
+    assert world.target.violations() == []
+    world.target.close()
+
+
 def test_limits_hold_after_restoring(image: str) -> None:
     world = Movable(machine(image, seg_max=2))
     guest = Guest(world)  # type: ignore[arg-type]
