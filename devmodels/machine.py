@@ -93,6 +93,10 @@ class MmioDevice(Protocol):
         """The state of its registers."""
         ...
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `restore` could not take `state`."""
+        ...
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
         ...
@@ -247,7 +251,7 @@ class Machine:
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave, into a machine with the same devices plugged.
 
-        ValueError, and nothing changed, where a PCI function was made otherwise.
+        ValueError, and nothing changed, where a device was made otherwise or a value is impossible.
         """
         functions = [
             (function, unnest(f"{slot:02x}.{number}", state))
@@ -255,11 +259,17 @@ class Machine:
         ]
         for function, own in functions:
             function.judge(own)
-        self._ports.address = state.get("config_address", 0)
+        devices = [(device, unnest(f"{base:#x}", state)) for base, _, device in self._mmio]
+        for device, own in devices:
+            device.judge(own)
+        address = state.get("config_address", 0)
+        if not 0 <= address < 1 << 32:
+            raise ValueError(f"config_address is {address:#x} in the state")
+        self._ports.address = address
         for function, own in functions:
             function.restore(own)
-        for base, _, device in self._mmio:
-            device.restore(unnest(f"{base:#x}", state))
+        for device, own in devices:
+            device.restore(own)
 
     # --- inside
 

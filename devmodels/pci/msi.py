@@ -119,6 +119,10 @@ class MsiCapability(Capability, size=8):
         """Registers and what is pending."""
         return {**super().save(), **({"held": self._held} if self._held else {})}
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `restore` cannot take `state`."""
+        super().judge({name: value for name, value in state.items() if name != "held"})
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
         super().restore({name: value for name, value in state.items() if name != "held"})

@@ -195,15 +195,29 @@ class MsixCapability(Capability, size=12):
             **{name: word for name, word in words.items() if word},
         }
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `restore` cannot take `state`."""
+        super().judge(_own(state))
+        self.table.judge(unnest("table", state))
+        self._pending_bits(state)
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
-        table, pending = unnest("table", state), unnest("pending", state)
-        super().restore({k: v for k, v in state.items() if not k.startswith(("table.", "pending."))})
-        self.table.restore(table)
-        self.pending.bits = 0
+        bits = self._pending_bits(state)
+        super().restore(_own(state))
+        self.table.restore(unnest("table", state))
+        self.pending.bits = bits
+
+    def _pending_bits(self, state: Mapping[str, int]) -> int:
         places = {str(at): at for at in range(0, self.pba_bytes, 8)}
-        for name, word in pending.items():
+        bits = 0
+        for name, word in unnest("pending", state).items():
             if name not in places or not 0 <= word < 1 << 64:
                 raise ValueError(f"{self.vectors} MSI-X vectors have no pending bits {word:#x} at {name}")
-            self.pending.bits |= word << 8 * places[name]
-        self.pending.bits &= (1 << self.vectors) - 1
+            bits |= word << 8 * places[name]
+        return bits & (1 << self.vectors) - 1
+
+
+def _own(state: Mapping[str, int]) -> dict[str, int]:
+    """What of `state` belongs to the capability itself."""
+    return {name: value for name, value in state.items() if not name.startswith(("table.", "pending."))}

@@ -95,14 +95,24 @@ class VendorBlock(VendorCapability):
         changed = {f"body.{at}": byte for at, byte in enumerate(self.body) if byte != self._first[at]}
         return {**super().save(), **changed}
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `restore` cannot take `state`."""
+        super().judge({name: value for name, value in state.items() if not name.startswith("body.")})
+        self._body_in(state)
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
+        body = self._body_in(state)
         super().restore({name: value for name, value in state.items() if not name.startswith("body.")})
-        self.body[:] = self._first
+        self.body[:] = body
+
+    def _body_in(self, state: Mapping[str, int]) -> bytearray:
+        body = bytearray(self._first)
         places = {str(at): at for at in range(len(self.body))}
         for name, byte in unnest("body", state).items():
             if name not in places or not 0 <= byte <= 0xFF:
                 raise ValueError(
                     f"a vendor capability of {self.size} bytes cannot hold {byte} at body.{name}"
                 )
-            self.body[places[name]] = byte
+            body[places[name]] = byte
+        return body

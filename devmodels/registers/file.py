@@ -315,40 +315,57 @@ class RegisterFile:
         return state
 
     def judge(self, state: Mapping[str, int]) -> None:
-        """ValueError where `state` is of a file that was made otherwise: with other bits that nothing changes."""
+        """ValueError where `restore` cannot take `state`, or it is of a file with other bits that nothing changes."""
         layout = self._layout
+        values, elements = self._parts(state)
         for register, own, initial, fixed in zip(
             layout.registers, self._values, layout.initial, layout.fixed, strict=True
         ):
-            value = state.get(register.name, initial)
+            value = values.get(register.name, initial)
             if (value ^ own) & fixed:
                 name = f"{type(self).__name__}.{register.name}"
                 raise ValueError(f"{name} is {value:#x} in the state, {own:#x} here")
+        for element, inner_state in elements:
+            element.judge(inner_state)
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Take the values that `save` gave; no hook is called.  ValueError where a name or value is impossible."""
-        by_name = {register.name: register for register in self._layout.registers}
+        given, elements = self._parts(state)
         values = self._layout.initial.copy()
-        elements: dict[tuple[str, int], dict[str, int]] = {}
-        for name, value in state.items():
-            register = by_name.get(name)
-            if register is None:
-                array, inner = self._split_name(name)
-                elements.setdefault(array, {})[inner] = value
-            elif 0 <= value < 1 << 8 * register.width:
-                values[register.slot] = value
-            else:
-                raise ValueError(f"{type(self).__name__}.{name}: {value:#x} is not {register.width} bytes")
+        for register in self._layout.registers:
+            if register.name in given:
+                values[register.slot] = given[register.name]
         self._values = values
         self._apply_straps()
         for _, old in [pair for array in self._arrays.values() for pair in array.made()]:
             old.restore({})
+        for element, inner_state in elements:
+            element.restore(inner_state)
+
+    def _parts(
+        self, state: Mapping[str, int]
+    ) -> tuple[dict[str, int], list[tuple[RegisterFile, dict[str, int]]]]:
+        """Values by register, and what belongs to elements; ValueError where a name or a value is impossible."""
+        widths = {register.name: register.width for register in self._layout.registers}
+        values: dict[str, int] = {}
+        inside: dict[tuple[str, int], dict[str, int]] = {}
+        for name, value in state.items():
+            width = widths.get(name)
+            if width is None:
+                place, inner = self._split_name(name)
+                inside.setdefault(place, {})[inner] = value
+            elif 0 <= value < 1 << 8 * width:
+                values[name] = value
+            else:
+                raise ValueError(f"{type(self).__name__}.{name}: {value:#x} is not {width} bytes")
         blocks = {block.name: block for block in self._layout.blocks}
-        for (name, index), inner_state in elements.items():
+        elements: list[tuple[RegisterFile, dict[str, int]]] = []
+        for (name, index), inner_state in inside.items():
             element = self._array(blocks[name]).get(index)
             if element is None:
                 raise ValueError(f"{type(self).__name__}.{name} has no element {index}")
-            element.restore(inner_state)
+            elements.append((element, inner_state))
+        return values, elements
 
     def _split_name(self, name: str) -> tuple[tuple[str, int], str]:
         """Take `port[3].command` apart; ValueError where there is no such array."""

@@ -108,6 +108,10 @@ class VirtioMmio:
         """The registers that belong to the transport; the device itself saves its own state."""
         return nest("registers", self.registers.save())
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `restore` could not take `state`."""
+        self.registers.judge(unnest("registers", state))
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
         self.registers.restore(unnest("registers", state))

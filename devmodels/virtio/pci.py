@@ -164,6 +164,15 @@ class VirtioPci(PciFunction):
         legacy = {} if self.legacy is None else nest("legacy", self.legacy.header.save())
         return {**super().save(), **nest("common", self.common.save()), **legacy, "isr": self._isr}
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `state` is of a function that was made otherwise, or none that a function can have."""
+        super().judge(state)
+        self.common.judge(unnest("common", state))
+        if self.legacy is not None:
+            self.legacy.header.judge(unnest("legacy", state))
+        if state.get("isr") not in range(4):
+            raise ValueError(f"{self.name}: ISR status {state.get('isr')} in the state, expected 0 to 3")
+
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave."""
         self.common.restore(unnest("common", state))

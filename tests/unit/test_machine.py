@@ -453,6 +453,9 @@ class Plain:
     def save(self) -> dict[str, int]:
         return {"held": self.held}
 
+    def judge(self, state: Mapping[str, int]) -> None:
+        """Anything goes."""
+
     def restore(self, state: Mapping[str, int]) -> None:
         self.held = state["held"]
         self._drive()

@@ -266,6 +266,40 @@ def test_a_snapshot_of_a_function_made_otherwise_is_refused(image: str, options:
         assert target.assembly.machine.save() == before
 
 
+@pytest.mark.parametrize(
+    ("driver", "name", "value"),
+    [
+        ("virtio-blk-pci", "04.0.0x40.message_control", 1 << 16),
+        ("virtio-blk-pci", "04.0.0x40.table.entry[1].message_address", 1 << 32),
+        ("virtio-blk-pci", "04.0.0x40.table.entry[99].message_address", 4),
+        ("virtio-blk-pci", "04.0.common.nothing", 1),
+        ("virtio-blk-pci", "04.0.common.queue_select", 1 << 16),
+        ("virtio-blk-pci", "04.0.isr", 4),
+        ("virtio-blk-pci", "04.0.isr", -1),
+        ("virtio-blk-pci", "config_address", 1 << 40),
+        ("virtio-blk-device", "0xfeb00000.registers.queue_sel", 1 << 32),
+        ("virtio-blk-device", "0xfeb00000.registers.nothing", 1),
+    ],
+)
+def test_registers_that_no_machine_can_have_change_nothing(driver: str, name: str, value: int) -> None:
+    def made() -> InProcessTarget:
+        place = {"addr": "4"} if driver == "virtio-blk-pci" else {}
+        return InProcessTarget(
+            blockdevs=[{"driver": "memory", "size": 1 << 20, "node-name": "d0"}],
+            devices=[{"driver": driver, "drive": "d0", "id": "vd0", **place}],
+        )
+
+    with made() as target:
+        boot(Guest(target))
+        content = msgspec.msgpack.decode(save_snapshot(target.assembly))
+    content["machine"][name] = value
+    with made() as target:
+        before = target.assembly.machine.save()
+        with pytest.raises(SnapshotError, match="snapshot of another machine"):
+            restore_snapshot(target.assembly, msgspec.msgpack.encode(content))
+        assert target.assembly.machine.save() == before
+
+
 def held_elsewhere(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     """A snapshot in which the device's state has been changed."""
     content = msgspec.msgpack.decode(data)
