@@ -10,7 +10,13 @@ SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.fil
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.register_profile("ci", deadline=None, max_examples=200, print_blob=True)
+# Where CI is set, Hypothesis would draw the same examples in each run by default.
 settings.register_profile(
-    "slow", deadline=None, max_examples=20_000, print_blob=True, suppress_health_check=SLOW_CHECKS
+    "slow",
+    deadline=None,
+    max_examples=20_000,
+    print_blob=True,
+    derandomize=False,
+    suppress_health_check=SLOW_CHECKS,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
