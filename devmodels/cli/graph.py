@@ -116,12 +116,13 @@ def to_svg(data: GraphData) -> str:
         (x1, y1), (x2, y2) = places[edge["parent"]], places[edge["child"]]
         x1, x2, y1 = x1 + BOX_WIDTH // 2, x2 + BOX_WIDTH // 2, y1 + BOX_HEIGHT
         what = ", ".join(edge["perm"]) or "at rest"
+        # Down in its own column, where no box of a row between can be in the way, and over just above the child.
+        turn = y2 - GAP_Y
         out.append(
-            f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="black" marker-end="url(#head)">'
-            f"<title>{escape(what)}</title></line>"
+            f'<polyline points="{x1},{y1} {x1},{turn} {x2},{y2}" fill="none" stroke="black" marker-end="url(#head)">'
+            f"<title>{escape(what)}</title></polyline>"
         )
-        middle = f'x="{(x1 + x2) // 2 + 6}" y="{(y1 + y2) // 2 + 4}"'
-        out.append(f'<text {middle} font-size="11">{escape(edge["name"])}</text>')
+        out.append(f'<text x="{x1 + 6}" y="{y1 + 20}" font-size="11">{escape(edge["name"])}</text>')
     for node in data["nodes"]:
         x, y = places[node["id"]]
         fill = "#eef" if node["type"] == "block-backend" else "#efe"

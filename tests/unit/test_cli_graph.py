@@ -66,7 +66,10 @@ def test_a_picture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "graph.svg"
     assert graph(monkeypatch, "--svg", str(file)) in (0, None)
     picture = Xml.parse(file).getroot()
-    assert len(picture.findall(f"{SVG}line")) == 3
+    ways = [way.get("points", "").split() for way in picture.findall(f"{SVG}polyline")]
+    assert len(ways) == 3
+    for first, turn, _ in ways:
+        assert first.partition(",")[0] == turn.partition(",")[0], "an edge leaves straight down"
     assert len(picture.findall(f"{SVG}rect")) == 1 + 4
     texts = [text.text for text in picture.findall(f"{SVG}text")]
     assert {"m0", "memory, 64 MiB", "raw, 64 MiB, read-only", "file"} <= set(texts)
