@@ -170,6 +170,11 @@ class Guest:
             if state["status"] == "failed":
                 raise GuestFailure(f"migration failed: {state}")
             before.kill()
+        # The source is done before the target has loaded everything: what it was told meanwhile would be overwritten.
+        with self.qmp() as target:
+            while _json(target.execute("query-status"))["status"] != "running":
+                self.check_alive("the guest does not go on after its migration")
+                time.sleep(LOOK_SECONDS)
         return {key: value for key, value in state.items() if isinstance(value, int)}
 
 
