@@ -9,7 +9,8 @@ with assemble(
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from mmap import mmap
 from types import TracebackType
 
@@ -93,12 +94,8 @@ class Assembly:
             memory=self._memory_for(options, translate),
             violations=self.violations,
         )
-        try:
+        with self._plugging(options, backend):
             self.machine.plug(function, slot, number)
-        except ValueError as error:
-            backend.close()
-            raise OptionError(f"device {options.driver}: {error}") from error
-        self.backends[options.drive] = backend
         self.devices[backend.name] = function
         return function
 
@@ -113,14 +110,22 @@ class Assembly:
             memory=self._memory_for(options, translate),
             violations=self.violations,
         )
-        try:
+        with self._plugging(options, backend):
             self.machine.plug_mmio(device, address, irq)
+        self.devices[backend.name] = device
+        return device
+
+    @contextmanager
+    def _plugging(
+        self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
+    ) -> Iterator[None]:
+        """The device over `backend` gets its place; OptionError, and its drive free again, where there is none."""
+        try:
+            yield
         except ValueError as error:
             backend.close()
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
-        self.devices[backend.name] = device
-        return device
 
     def _memory_for(self, options: VirtioBlkOptions, translate: Translate | None) -> GuestMemory:
         """Memory as the device reaches it."""
