@@ -6,7 +6,7 @@ from devmodels.blockbackend.graph import Graph, GraphError
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError
-from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.blockbackend.request import Flags, Op, Origin, Request
 
 __all__ = [
     "BlockBackend",
@@ -18,6 +18,7 @@ __all__ = [
     "Graph",
     "GraphError",
     "Op",
+    "Origin",
     "Request",
     "open_node",
 ]

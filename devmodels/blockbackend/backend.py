@@ -20,8 +20,9 @@ from types import TracebackType
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats
-from devmodels.blockbackend.drain import Section, drained
+from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler
+from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
@@ -355,6 +356,7 @@ class BlockBackend:
         length = sum(request.length for request in run)
         vectors = [vector for request in run for vector in request.vectors]
         whole = first.derive(first.offset, length, vectors)
+        whole.behalf = run
         try:
             await self._handlers[first.op](whole)
         except (Exception, Cancelled):
@@ -382,6 +384,19 @@ class BlockBackend:
             self._idle = self._idle or Event(self.context)
             self._idle.clear()
             await self._idle.wait()
+
+    def list_in_flight(self) -> list[RequestData]:
+        """What is in flight, in order of submission, and where each of it waits."""
+        why: Where = "batched"
+        if self._aside & (_STOPPED | _QUIESCED):
+            why = "held" if self._aside & _STOPPED else "drained"
+        where: dict[Request, Where] = {}
+        for node in below([self.node]):
+            for request, reason in node.kept_back():
+                where.update((root, reason) for root in request.roots())
+        where.update((request, why) for request in self._waiting)
+        now = self._now()
+        return [RequestData.of(request, now, where.get(request, "running")) for request in self.in_flight]
 
     # --- when the device works
 

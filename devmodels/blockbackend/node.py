@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
+from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
@@ -205,6 +206,10 @@ class BlockNode:
 
     def drain_end(self) -> None:
         """Keep requests waiting again.  Called as often as `drain_begin`."""
+
+    def kept_back(self) -> Iterable[tuple[Request, Where]]:
+        """Requests that this node keeps waiting, each with the word for why (for `list_in_flight`)."""
+        return ()
 
     def close(self) -> None:
         """Give up what the node holds, and children that nobody else uses.  Idempotent."""

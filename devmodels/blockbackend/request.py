@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
+from typing import NamedTuple
 
 
 class Op(IntEnum):
@@ -53,6 +54,14 @@ WITHOUT_MAY_UNMAP = tuple(flags & ~Flags.MAY_UNMAP for flags in _ALL)
 """The same flags without `MAY_UNMAP`, by flags."""
 
 
+class Origin(NamedTuple):
+    """Where a request came from: a device, a queue's number there, and what the queue calls it (a ring's head)."""
+
+    device: str
+    queue: int
+    tag: int
+
+
 class Request:
     """One request to a block node.
 
@@ -92,10 +101,10 @@ class Request:
         *,
         op: Op | None = None,
         flags: Flags | None = None,
-    ) -> Request:
+    ) -> DerivedRequest:
         """A request for another range (or with another operation or flags) on this one's behalf; nobody is told
         when it is done."""
-        return Request(
+        request = DerivedRequest(
             self.op if op is None else op,
             offset,
             length,
@@ -104,8 +113,37 @@ class Request:
             None,
             self.label,
         )
+        request.behalf = (self,)
+        return request
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it came from, as far as its maker says: a device's requests know."""
+        return None
+
+    def roots(self) -> Iterator[Request]:
+        """The requests, as they were submitted, on whose behalf this one is: itself, if on nobody else's."""
+        yield self
 
     def __repr__(self) -> str:
         label = f" {self.label!r}" if self.label else ""
         flags = f" {self.flags.name}" if self.flags else ""
         return f"<{self.op.name} {self.length}@{self.offset:#x}{flags}{label}>"
+
+
+class DerivedRequest(Request):
+    """A request `behalf` of others, which it serves wholly or in part."""
+
+    __slots__ = ("behalf",)
+
+    behalf: Sequence[Request]
+
+    @property
+    def origin(self) -> Origin | None:
+        """That of the first of them."""
+        return self.behalf[0].origin
+
+    def roots(self) -> Iterator[Request]:
+        """Theirs."""
+        for request in self.behalf:
+            yield from request.roots()

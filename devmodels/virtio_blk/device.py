@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.backend import BlockBackend, Read
-from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.blockbackend.request import Flags, Op, Origin, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -93,6 +93,11 @@ class BlkRequest(Request):
     queue: VirtQueue
     status_address: int
 
+    @property
+    def origin(self) -> Origin:
+        """This device, its queue, and the head of the buffer."""
+        return Origin(self.queue.owner.name, self.queue.index, self.chain.head)
+
 
 _new_request = BlkRequest.__new__
 
@@ -103,6 +108,11 @@ class RangePart(Request):
     __slots__ = ("whole",)
 
     whole: BlkRequest
+
+    @property
+    def origin(self) -> Origin:
+        """That of the whole."""
+        return self.whole.origin
 
 
 def _queue_of(request: Request) -> VirtQueue:

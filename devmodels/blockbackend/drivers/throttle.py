@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
 
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
+from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.throttling import Member, ThrottleGroup
@@ -47,6 +48,10 @@ class ThrottleNode(FilterNode):
         """The limits hold again."""
         self.member.resume_limits()
 
+    def kept_back(self) -> Iterator[tuple[Request, Where]]:
+        """What the limits keep."""
+        return ((request, "throttled") for request in self.member.requests())
+
     def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
         """Where neither the limits nor the child have anything against it."""
         if not self.member.try_admit(length, write=False):
@@ -58,25 +63,25 @@ class ThrottleNode(FilterNode):
 
     async def read(self, request: Request) -> None:
         """Wait, then read."""
-        await self.member.admit(request.length, write=False)
+        await self.member.admit(request.length, write=False, request=request)
         await self.file.read(request)
 
     async def write(self, request: Request) -> None:
         """Wait, then write."""
-        await self.member.admit(request.length, write=True)
+        await self.member.admit(request.length, write=True, request=request)
         await self.file.write(request)
 
     async def discard(self, request: Request) -> None:
         """Wait as a write does, then discard."""
-        await self.member.admit(request.length, write=True)
+        await self.member.admit(request.length, write=True, request=request)
         await self.file.discard(request)
 
     async def write_zeroes(self, request: Request) -> None:
         """Wait as a write does, then write zeroes."""
-        await self.member.admit(request.length, write=True)
+        await self.member.admit(request.length, write=True, request=request)
         await self.file.write_zeroes(request)
 
     async def secure_erase(self, request: Request) -> None:
         """Wait as a write does, then erase."""
-        await self.member.admit(request.length, write=True)
+        await self.member.admit(request.length, write=True, request=request)
         await self.file.secure_erase(request)

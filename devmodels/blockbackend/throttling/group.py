@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
+from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.throttling.bucket import Bucket
 from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits
 from devmodels.iocontext import Future, IoContext
@@ -24,14 +25,15 @@ def _call_at(context: IoContext, when: int, due: Callable[[], None]) -> None:
 
 
 class Waiting:
-    """A request that waits: `admitted` is told when it may go."""
+    """A request that waits, of `length` bytes, since `since`: `admitted` is told when it may go."""
 
-    __slots__ = ("admitted", "length", "since")
+    __slots__ = ("admitted", "length", "request", "since")
 
-    def __init__(self, context: IoContext, length: int, since: int) -> None:
+    def __init__(self, context: IoContext, length: int, since: int, request: Request | None) -> None:
         self.admitted: Future[None] = Future(context)
         self.length = length
         self.since = since
+        self.request = request
 
 
 class Member:
@@ -55,11 +57,16 @@ class Member:
         """Whether a request of `length` bytes may go now; if so, it is counted."""
         return bool(self._unlimited) or self.group._try_admit(self, length, write)
 
-    async def admit(self, length: int, *, write: bool) -> None:
-        """Return when a request of `length` bytes may go."""
+    def requests(self) -> Iterator[Request]:
+        """Those that wait, as far as they are known."""
+        for queue in self._queues:
+            yield from (waiting.request for waiting in tuple(queue) if waiting.request is not None)
+
+    async def admit(self, length: int, *, write: bool, request: Request | None = None) -> None:
+        """Return when a request of `length` bytes may go; `request` is for those who look at what waits."""
         if self.try_admit(length, write=write):
             return
-        waiting = Waiting(self.context, length, self.context.now_ns())
+        waiting = Waiting(self.context, length, self.context.now_ns(), request)
         self.group._enqueue(self, waiting, write)
         try:
             await waiting.admitted
