@@ -17,6 +17,7 @@ from types import TracebackType
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
+from devmodels.events import Events
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.machine import ECAM_BASE, Machine
 from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
@@ -38,7 +39,8 @@ FIRST_FREE_SLOT = 1
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
-    `graph` has the block nodes; `backends` go by node name, `devices` by device id.
+    `graph` has the block nodes; `backends` go by node name, `devices` by device id.  `run_state` stops and
+    continues it; `events` are what it tells whoever controls it.
     """
 
     def __init__(
@@ -55,7 +57,8 @@ class Assembly:
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
         self.context = context
         self.violations = violations
-        self.run_state = RunState()
+        self.events = Events()
+        self.run_state = RunState(self.events)
         self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.graph = Graph(context)
         self.backends: dict[str, BlockBackend] = {}

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from devmodels.events import Events
+
 
 class RunState:
-    """Running or stopped, and those who want to know.
+    """Running or stopped, those who want to know, and the events STOP and RESUME.
 
-    `reason` says why it was stopped last ("paused", "io-error", …, in the words of QMP's `query-status`).
+    `reason` says why it was stopped last, in the words of QMP's RunState ("paused", "io-error", …).
     """
 
-    __slots__ = ("_listeners", "reason", "running")
+    __slots__ = ("_listeners", "events", "reason", "running")
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events | None = None) -> None:
         self.running = True
         self.reason = ""
+        self.events = Events() if events is None else events
         self._listeners: list[Callable[[bool], None]] = []
+
+    @property
+    def status(self) -> str:
+        """The `status` of QMP's `query-status`."""
+        return "running" if self.running else self.reason
 
     def add_listener(self, listener: Callable[[bool], None]) -> None:
         """Call `listener(running)` after each change, in the order of addition."""
@@ -32,18 +40,20 @@ class RunState:
             self._listeners.remove(listener)
 
     def stop(self, reason: str = "paused") -> None:
-        """Stop.  Where it is stopped already only the reason changes."""
-        self.reason = reason
-        self._change(False)
+        """Stop.  Nothing happens where it is stopped: the first reason counts."""
+        if self.running:
+            self.reason = reason
+            self._change(False)
 
     def cont(self) -> None:
         """Run on.  Nothing happens where it runs."""
-        self._change(True)
+        if not self.running:
+            self._change(True)
 
     def _change(self, running: bool) -> None:
-        if running is self.running:
-            return
+        """What `running` is from now on; the event comes before all that follows from it, new errors above all."""
         self.running = running
+        self.events.emit("RESUME" if running else "STOP")
         for listener in list(self._listeners):
             # A listener may change the state again; the others then hear only of the newest.
             if self.running is running:

@@ -17,7 +17,7 @@ from devmodels.assembly import Assembly
 from devmodels.memory import GuestMemory
 from devmodels.virtio.state import DeviceState
 
-VERSION = 2
+VERSION = 3
 CHUNK = 1 << 16
 """Memory is saved in pieces of this many bytes; pieces of zeroes are left out."""
 
@@ -34,7 +34,8 @@ class _Chunk(msgspec.Struct, frozen=True):
 
 class _Snapshot(msgspec.Struct, frozen=True):
     version: int
-    running: bool
+    status: str
+    """Why it was stopped, or `running`."""
     machine: dict[str, int]
     virtio: dict[str, DeviceState]
     regions: list[tuple[int, int]]
@@ -49,7 +50,7 @@ def save_snapshot(assembly: Assembly) -> bytes:
     memory = assembly.memory
     snapshot = _Snapshot(
         VERSION,
-        assembly.run_state.running,
+        assembly.run_state.status,
         assembly.machine.save(),
         virtio,
         _writable(memory),
@@ -86,8 +87,10 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         assembly.machine.restore(snapshot.machine)
     except (ValueError, KeyError) as error:
         raise SnapshotError(f"snapshot of another machine: {error}") from error
-    if not snapshot.running:
-        assembly.run_state.stop("restored")
+    running = snapshot.status == "running"
+    if not running:
+        assembly.run_state.stop(snapshot.status)
+        assembly.run_state.reason = snapshot.status
     for base, size in regions:
         for address in range(base, base + size, CHUNK):
             memory.store(address, bytes(min(CHUNK, base + size - address)))
@@ -95,7 +98,7 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         memory.store(address, content)
     for name, function in devices.items():
         function.device.restore(snapshot.virtio[name])
-    if snapshot.running:
+    if running:
         assembly.run_state.cont()
 
 

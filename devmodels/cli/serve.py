@@ -15,12 +15,14 @@ import msgspec
 from devmodels.blockbackend import BlockBackend, Graph
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
+from devmodels.events import Events
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.iocontext import IoContext
 from devmodels.monitor.block import BlockResize, block_resize
 from devmodels.monitor.server import Command, Empty, MonitorServer
 from devmodels.options import OptionError, convert, decode, shown
+from devmodels.runstate import RunState
 from devmodels.virtio_blk import VirtioBlk
 
 EXPORT_TYPES = ("vhost-user-blk",)
@@ -86,7 +88,10 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 class Server:
-    """The daemon: nodes by name, exports by id.  SIGINT and SIGTERM are its own from the beginning."""
+    """The daemon: nodes by name, exports by id.  SIGINT and SIGTERM are its own from the beginning.
+
+    One `run_state` is that of all its devices, and `events` are what they tell its monitors.
+    """
 
     def __init__(self, *, poll_max_ns: int, strict: bool) -> None:
         self._signals = Signals()
@@ -97,6 +102,8 @@ class Server:
         self.stopping = False
         self.context = IoContext.wall()
         self.context.poll_max_ns = poll_max_ns
+        self.events = Events()
+        self.run_state = RunState(self.events)
         self._graph = Graph(self.context)
         self.context.watch(self._signals.fileno(), select.EPOLLIN, lambda _events: self.stop())
 
@@ -128,7 +135,9 @@ class Server:
         if checked.writable and node.read_only:
             raise OptionError(f"{what}: writable: on, but node {shown(checked.node_name)} is read-only")
         try:
-            self._exports[checked.id] = vhost_user_blk(checked, node, profile=self._profile)
+            self._exports[checked.id] = vhost_user_blk(
+                checked, node, profile=self._profile, run_state=self.run_state
+            )
         except OptionError as error:
             raise OptionError(f"{what}: {error}") from None
 

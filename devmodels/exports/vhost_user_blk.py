@@ -12,6 +12,7 @@ from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.memory import GuestMemory
 from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
+from devmodels.runstate import RunState
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
 from devmodels.virtio_blk.config import Lifetime
@@ -62,11 +63,20 @@ class VhostUserBlkOptions(
             raise ValueError(f"serial: {self.serial!r} is given; expected at most 20 bytes")
 
 
-def vhost_user_blk(options: VhostUserBlkOptions, node: BlockNode, *, profile: Profile) -> VhostUserServer:
-    """Offer `node` on the context it belongs to; OptionError where the socket cannot be bound."""
+def vhost_user_blk(
+    options: VhostUserBlkOptions, node: BlockNode, *, profile: Profile, run_state: RunState | None = None
+) -> VhostUserServer:
+    """Offer `node` on the context it belongs to; OptionError where the socket cannot be bound.
+
+    While `run_state` is stopped requests are held: the guest itself cannot be stopped from here.
+    """
     device = VirtioBlk(
         BlockBackend(
-            node, name=options.id, write_cache=not options.writethrough, read_only=not options.writable
+            node,
+            name=options.id,
+            run_state=run_state,
+            write_cache=not options.writethrough,
+            read_only=not options.writable,
         ),
         VirtioBlkOptions(
             num_queues=options.num_queues,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devmodels.events import Events
 from devmodels.runstate import RunState
 
 
@@ -14,8 +15,9 @@ def test_listeners_hear_of_changes_only_and_in_order() -> None:
     assert seen == []
     state.stop("io-error")
     state.stop("paused")
-    assert (state.running, state.reason) == (False, "paused")
+    assert (state.running, state.status) == (False, "io-error"), "the first reason counts"
     state.cont()
+    assert state.status == "running"
     assert seen == [("a", False), ("b", False), ("a", True), ("b", True)]
     assert state.running
 
@@ -40,3 +42,16 @@ def test_a_listener_that_stops_again_has_the_last_word() -> None:
     state.cont()
     assert not state.running
     assert seen == [False]
+
+
+def test_stop_and_resume_are_told_before_anything_that_follows_from_them() -> None:
+    events = Events()
+    seen: list[str] = []
+    events.add_listener(lambda name, data: seen.append(name))
+    state = RunState(events)
+    state.add_listener(lambda running: seen.append("running" if running else "stopped"))
+    state.cont()
+    state.stop()
+    state.stop("io-error")
+    state.cont()
+    assert seen == ["STOP", "stopped", "RESUME", "running"]
