@@ -8,10 +8,11 @@ Three clocks.  `wall()`: time is the host's.  `virtual()`: when nothing is ready
 `stepped()`: only `step` moves time.  On the two virtual clocks `worker` runs its function inline, so that a run is the
 same every time and no time passes while it runs.
 
-Everything but `post` belongs to the context's own thread.
+Everything but `post` belongs to the context's own thread.  An `IoThread` is such a thread.
 """
 
 from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
+from devmodels.iocontext.iothread import IoThread
 from devmodels.iocontext.polling import Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
 from devmodels.iocontext.workers import WorkerShare
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Future",
     "IoContext",
+    "IoThread",
     "Lock",
     "Parkable",
     "Poller",

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task
@@ -39,6 +39,14 @@ class ClockKind(Enum):
 
 class WrongContextError(RuntimeError):
     """An object was used on a thread that does not own its context: a programming error."""
+
+
+class Beside(Protocol):
+    """A thread beside this one that works for it (`IoThread`)."""
+
+    def settle(self) -> None:
+        """Return when it has done all that it can for now."""
+        ...
 
 
 class Timer:
@@ -78,6 +86,8 @@ class IoContext:
         self._running = False
         self._polling = BusyPolling()
         self._closed = False
+        self.threads: list[Beside] = []
+        """Threads of those who belong here: `run_until_idle` waits for what they do."""
 
     @classmethod
     def wall(cls) -> IoContext:
@@ -332,6 +342,17 @@ class IoContext:
 
     # --- running
 
+    @property
+    def ready(self) -> bool:
+        """Whether something has been posted or is ready."""
+        return bool(self._posted or self._ready)
+
+    def _settle_threads(self) -> bool:
+        """Let the threads beside this one do what they can; True where that gave us something to do."""
+        for thread in list(self.threads):
+            thread.settle()
+        return self.ready
+
     def turn(self) -> bool:
         """Run what was posted, what is due and what is ready, once; False where there was nothing."""
         busy = False
@@ -392,8 +413,8 @@ class IoContext:
     def run_until_idle(self) -> None:
         """Run until nothing can happen without somebody outside.
 
-        Workers are waited for.  A virtual clock jumps from timer to timer until none is left; on the wall clock and on
-        a stepped one, timers that lie in the future stay.
+        Workers are waited for, and the threads beside this one.  A virtual clock jumps from timer to timer until none
+        is left; on the wall clock and on a stepped one, timers that lie in the future stay.
         """
         self.assert_owner()
         outer, self._running = self._running, True
@@ -409,22 +430,23 @@ class IoContext:
                     continue
                 if self._out or (self._uring is not None and self._uring.busy):
                     self._block(None)
-                elif not self._jump():
+                elif not self._jump() and not (self.threads and self._settle_threads()):
                     return
         finally:
             self._running = outer
 
     def run_while(self, condition: Callable[[], bool]) -> None:
-        """Run what is ready and wait for workers while `condition()` holds, but wait for no timer and no descriptor."""
+        """Run what is ready and wait for workers and threads while `condition()` holds, for no timer or descriptor."""
         self.assert_owner()
         outer, self._running = self._running, True
         try:
             while condition():
                 if self.turn() or self._poll_fds(0):
                     continue
-                if not self._out:
+                if self._out:
+                    self._block(None)
+                elif not (self.threads and self._settle_threads()):
                     return
-                self._block(None)
         finally:
             self._running = outer
 

@@ -1,0 +1,128 @@
+"""IoThread: a thread of its own with an IoContext of its own, beside the context of those who made it.
+
+What belongs to its context is used on its thread only.  Where somebody else has to, they `hold` the thread: it stands
+still between two callbacks, and whoever holds it owns its context meanwhile.  The thread itself never waits for
+anybody, so nobody can wait for each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+
+from devmodels.iocontext.context import ClockKind, IoContext
+
+logger = logging.getLogger(__name__)
+
+
+class IoThread:
+    """A thread that runs `context` until `close`.
+
+    `home` is the context of those who made it, on the wall clock: `home.run_until_idle` waits for this thread too.
+    `poll_max_ns` bounds its busy polling.  An error of what runs there is one line in the log; the thread goes on.
+    """
+
+    def __init__(self, name: str, home: IoContext, *, poll_max_ns: int = 0) -> None:
+        if home.kind is not ClockKind.WALL:
+            raise ValueError(
+                f"iothread {name!r}: a {home.kind.value} clock is one thread's; expected the wall clock"
+            )
+        self.name = name
+        self.home = home
+        self.context = IoContext.wall()
+        self.context.poll_max_ns = poll_max_ns
+        self.users: list[str] = []
+        """Who has queues here, by name."""
+        self.errors = 0
+        """How many errors there were."""
+        self._depth = 0
+        self._stands = threading.Semaphore(0)
+        self._go_on = threading.Semaphore(0)
+        self._closing = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"iothread-{name}", daemon=True)
+        self._thread.start()
+        self._stands.acquire()
+        home.threads.append(self)
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's number, as `threading.get_ident` has it there."""
+        return self._thread.ident
+
+    def _run(self) -> None:
+        context = self.context
+        context.adopt()
+        self._stands.release()
+        while not self._closing:
+            try:
+                context.run_once()
+            except Exception:
+                self.errors += 1
+                logger.exception("iothread %r: an error of what runs there", self.name)
+
+    # --- held
+
+    def __enter__(self) -> None:
+        """Hold the thread; nests."""
+        context = self.context
+        if not self._depth and not self._closed:
+            self.home.assert_owner()
+            context.post(self._stand_still)
+            self._stands.acquire()
+            context.adopt()
+        self._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth and not self._closed:
+            self.context.owner = self._thread.ident
+            self._go_on.release()
+
+    @property
+    def held(self) -> bool:
+        """Whether somebody holds it."""
+        return self._depth > 0
+
+    def _stand_still(self) -> None:
+        self._stands.release()
+        self._go_on.acquire()
+
+    def settle(self) -> None:
+        """Return when the thread has done all that was ready: what others had given it, and what followed from it."""
+        if self._closed or self._depth:
+            return
+        self.home.assert_owner()
+        done = threading.Semaphore(0)
+        context = self.context
+
+        def look() -> None:
+            if context.ready:
+                context.call_soon(look)
+            else:
+                done.release()
+
+        context.post(look)
+        done.acquire()
+
+    def close(self) -> None:
+        """End the thread, what is ready there done.  Its context is the caller's then, and is closed.  Idempotent."""
+        if self._closed:
+            return
+        if self._depth:
+            raise RuntimeError(f"iothread {self.name!r} is held")
+        self.settle()
+        self._closing = True
+        self.context.post(_nothing)
+        self._thread.join()
+        self._closed = True
+        self.context.adopt()
+        self.context.close()
+        self.home.threads.remove(self)
+
+
+def _nothing() -> None:
+    """It only wakes the thread."""

@@ -1,0 +1,122 @@
+"""IoThread: a thread with a context of its own, held by others, waited for by its home."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from devmodels.iocontext import IoContext, IoThread, WrongContextError
+
+
+@pytest.fixture
+def home() -> Iterator[IoContext]:
+    context = IoContext.wall()
+    context.assert_owner()
+    yield context
+    for thread in list(context.threads):
+        assert isinstance(thread, IoThread)
+        thread.close()
+    context.close()
+
+
+def test_what_is_posted_runs_on_the_thread(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    seen: list[int] = []
+    thread.context.post(lambda: seen.append(threading.get_ident()))
+    thread.settle()
+    assert seen == [thread.ident]
+    assert seen != [threading.get_ident()]
+
+
+def test_a_context_belongs_to_its_thread(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    with pytest.raises(WrongContextError):
+        thread.context.assert_owner()
+    wrong: list[bool] = []
+    thread.context.post(lambda: wrong.append(home.owned))
+    thread.settle()
+    assert wrong == [False]
+
+
+def test_who_holds_a_thread_owns_its_context(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    done: list[int] = []
+    with thread:
+        thread.context.assert_owner()
+        with thread:
+            thread.context.call_soon(lambda: done.append(1))
+        thread.context.assert_owner()
+        assert thread.held
+        assert done == [], "it stands still"
+    with pytest.raises(WrongContextError):
+        thread.context.assert_owner()
+    thread.settle()
+    assert done == [1]
+
+
+def test_home_is_idle_when_its_threads_are(home: IoContext) -> None:
+    """A ball that goes to and fro a hundred times is at rest when `run_until_idle` returns."""
+    threads = [IoThread(name, home) for name in ("t0", "t1")]
+    count = 0
+
+    def here() -> None:
+        nonlocal count
+        count += 1
+        if count < 100:
+            threads[count % 2].context.post(lambda: home.post(here))
+
+    here()
+    home.run_until_idle()
+    assert count == 100
+
+
+def test_run_while_waits_for_threads(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    seen: list[int] = []
+    thread.context.post(lambda: thread.context.call_soon(lambda: home.post(lambda: seen.append(1))))
+    home.run_while(lambda: not seen)
+    assert seen == [1]
+    home.run_while(lambda: True)
+
+
+def test_an_error_is_logged_and_the_thread_goes_on(home: IoContext, caplog: pytest.LogCaptureFixture) -> None:
+    thread = IoThread("t0", home)
+
+    def fail() -> None:
+        raise ValueError("nothing of that kind")
+
+    seen: list[int] = []
+    with caplog.at_level(logging.ERROR):
+        thread.context.post(fail)
+        thread.context.post(lambda: seen.append(1))
+        thread.settle()
+    assert (seen, thread.errors) == ([1], 1)
+    assert "nothing of that kind" in caplog.text
+
+
+def test_close_does_what_is_ready_and_gives_the_context_back(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    seen: list[int] = []
+    thread.context.post(lambda: thread.context.call_soon(lambda: seen.append(1)))
+    thread.close()
+    assert seen == [1]
+    assert home.threads == []
+    thread.context.assert_owner()
+    thread.settle()
+    with thread:
+        pass
+    thread.close()
+
+
+def test_a_held_thread_cannot_be_closed(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    with thread, pytest.raises(RuntimeError, match="is held"):
+        thread.close()
+
+
+def test_a_virtual_clock_is_one_threads() -> None:
+    with pytest.raises(ValueError, match="expected the wall clock"):
+        IoThread("t0", IoContext.virtual())
