@@ -21,12 +21,13 @@ from types import TracebackType
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats
 from devmodels.blockbackend.drain import Section, below, drained
-from devmodels.blockbackend.edge import Edge, Handler
+from devmodels.blockbackend.edge import Edge, Handler, ReadNow
 from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
+from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
@@ -41,6 +42,8 @@ _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""
 
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)
+_LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
+"""What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
 class _Batch:
@@ -90,8 +93,11 @@ class BlockBackend:
         self._run_state = run_state
         self._write_cache = write_cache
         self._handlers: list[Handler] = []
-        self._plain = False
-        """Whether the node takes requests as they are."""
+        self._read_now: ReadNow | None = None
+        """What reads without a request go to; None where the node does not take them as they are."""
+        self.throttled = Throttled()
+        self.throttled_by: Member | None = None
+        """Its place in a throttle group (`set_throttle_group`)."""
         self._batch = _Batch(self)
         self._waiting: deque[Request] = deque()
         self._aside = 0 if run_state is None or run_state.running else _STOPPED
@@ -131,10 +137,14 @@ class BlockBackend:
         """Begin no request until `unquiesce` has been called as often."""
         self._quiesced += 1
         self._set_aside(_QUIESCED, True)
+        if self.throttled_by is not None:
+            self.throttled_by.pause_limits()
 
     def unquiesce(self) -> None:
         """Let requests go on."""
         self._quiesced -= 1
+        if self.throttled_by is not None:
+            self.throttled_by.resume_limits()
         self._set_aside(_QUIESCED, self._quiesced > 0)
 
     # --- what the device asks
@@ -154,6 +164,28 @@ class BlockBackend:
         self.context.assert_owner()
         self._write_cache = on
         self._configure()
+
+    def set_throttle_group(self, group: ThrottleGroup | None) -> None:
+        """Keep to the limits of `group`, or of none any more.  What waits for limits is let go at once."""
+        self.context.assert_owner()
+        member = self.throttled_by
+        if member is None and group is not None:
+            self.throttled_by = member = group.join(self.context, self.throttled)
+            for _ in range(self._quiesced):
+                member.pause_limits()
+        elif member is not None and group is None:
+            self.throttled_by = None
+            member.leave()
+        elif member is not None and group is not None and group is not member.group:
+            member.move(group)
+        self._configure()
+
+    @property
+    def throttled_ns(self) -> int:
+        """How long requests have waited for its own group's limits, together, in ns."""
+        if self.throttled_by is None:
+            return self.throttled.total_ns
+        return self.throttled_by.throttled_ns(self._now())
 
     def account_invalid(self, op: Op) -> None:
         """The device has refused a request by itself."""
@@ -191,7 +223,8 @@ class BlockBackend:
         """
         if self.context.owner != _this_thread():
             self.context.assert_owner()
-        if self._aside or self.trace is not None or not self._plain:
+        node_reads = self._read_now
+        if self._aside or self.trace is not None or node_reads is None:
             return 0
         if merge and len(reads) > 1:
             ends = {offset + length for offset, _, length in reads}
@@ -199,7 +232,6 @@ class BlockBackend:
                 return 0
         started = self._now()
         size = self.node.size
-        node_reads = self.node.read_now
         done = nbytes = 0
         try:
             for offset, vectors, length in reads:
@@ -276,14 +308,20 @@ class BlockBackend:
     def _configure(self) -> None:
         """Set the table of handlers, so that a request pays only for what is switched on."""
         handlers = list(self.edge.handlers)
-        self._plain = self.edge.plain
+        self._read_now = self.edge.read_now if self.edge.plain else None
+        member = self.throttled_by
+        if member is not None:
+            for op in _LIMITED:
+                handlers[op] = member.limited(handlers[op], write=op is not Op.READ)
+            if self._read_now is not None:
+                self._read_now = member.limited_read_now(self._read_now)
         if self.read_only:
             for op in _WRITES:
                 handlers[op] = self._refuse
             handlers[Op.FLUSH] = self._nothing
         elif not self._write_cache:
-            handlers[Op.WRITE] = partial(self._through, self.edge.write)
-            handlers[Op.WRITE_ZEROES] = partial(self._through, self.edge.write_zeroes)
+            for op in (Op.WRITE, Op.WRITE_ZEROES):
+                handlers[op] = partial(self._through, handlers[op])
         self._handlers = handlers
 
     async def _refuse(self, _request: Request) -> None:
@@ -380,10 +418,17 @@ class BlockBackend:
     async def drain(self) -> None:
         """Return when nothing runs any more.  What a stop holds back stays so and is not waited for."""
         self.context.assert_owner()
-        while len(self.in_flight) > len(self._waiting):
-            self._idle = self._idle or Event(self.context)
-            self._idle.clear()
-            await self._idle.wait()
+        member = self.throttled_by
+        if member is not None:
+            member.pause_limits()
+        try:
+            while len(self.in_flight) > len(self._waiting):
+                self._idle = self._idle or Event(self.context)
+                self._idle.clear()
+                await self._idle.wait()
+        finally:
+            if member is not None:
+                member.resume_limits()
 
     def list_in_flight(self) -> list[RequestData]:
         """What is in flight, in order of submission, and where each of it waits."""
@@ -394,6 +439,9 @@ class BlockBackend:
         for node in below([self.node]):
             for request, reason in node.kept_back():
                 where.update((root, reason) for root in request.roots())
+        if self.throttled_by is not None:
+            for request in self.throttled_by.requests():
+                where.update((root, "throttled") for root in request.roots())
         where.update((request, why) for request in self._waiting)
         now = self._now()
         return [RequestData.of(request, now, where.get(request, "running")) for request in self.in_flight]
@@ -447,4 +495,6 @@ class BlockBackend:
         self._resize_listeners.clear()
         if not self._closed:
             self._closed = True
+            if self.throttled_by is not None:
+                self.set_throttle_group(None)
             self.edge.close()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from devmodels.blockbackend import options as block_options
+from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
 from devmodels.blockbackend.node import BlockNode
@@ -22,7 +24,7 @@ from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_
 from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
-from devmodels.blockbackend.throttling import ThrottleGroup
+from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import IoContext, Lock
 from devmodels.options import OptionError
 
@@ -41,6 +43,8 @@ class Graph:
         self.context = context
         self.nodes: dict[str, BlockNode] = {}
         self.objects: Objects = {}
+        self._own_groups: WeakValueDictionary[str, ThrottleGroup] = WeakValueDictionary()
+        """Throttle groups that only backends name, as long as one of them is there."""
         self._changing = Lock(context)
 
     def __getitem__(self, name: str) -> BlockNode:
@@ -61,7 +65,39 @@ class Graph:
     def add_object(self, options: Mapping[str, object]) -> ThrottleGroup:
         """Make an object that nodes can name (`object-add`); BlockOptionError where that cannot be."""
         self.context.assert_owner()
+        name = options.get("id")
+        if isinstance(name, str) and name in self._own_groups:
+            raise BlockOptionError(f"$.id: {shown(name)} is given; a throttle group of that name is in use")
         return add_object(options, self.objects)
+
+    def set_io_throttle(
+        self, backend: BlockBackend, limits: ThrottleLimits, group: str | None = None
+    ) -> None:
+        """Limit one backend (`block_set_io_throttle`); no limits at all: let it go.
+
+        `limits` become those of the `group`, for all its members: a throttle group of that id, or one that only
+        backends name.  Without a name, a backend stays in its group; one that is in none gets one of its own name.
+        """
+        self.context.assert_owner()
+        if not limits.enabled:
+            backend.set_throttle_group(None)
+            return
+        member = backend.throttled_by
+        if group is None and member is not None:
+            found = member.group
+        else:
+            found = self.throttle_group(group or backend.name)
+        backend.set_throttle_group(found)
+        found.configure(limits)
+
+    def throttle_group(self, name: str) -> ThrottleGroup:
+        """The throttle group of that id, or the one that only backends name so, made where there is none."""
+        group = self.objects.get(name)
+        if group is None:
+            group = self._own_groups.get(name)
+        if group is None:
+            group = self._own_groups[name] = ThrottleGroup(name)
+        return group
 
     def delete_object(self, name: str) -> None:
         """Drop an object (`object-del`); GraphError where it is used or is not there."""
@@ -70,7 +106,7 @@ class Graph:
             known = ", ".join(map(shown, sorted(self.objects))) or "none"
             raise GraphError(f"no object {shown(name)}; the objects are: {known}")
         if group.members:
-            raise GraphError(f"object {shown(name)} is in use: by {len(group.members)} nodes")
+            raise GraphError(f"object {shown(name)} is in use: by {len(group.members)} members")
         del self.objects[name]
 
     def delete(self, name: str, *, force: bool = False) -> None:

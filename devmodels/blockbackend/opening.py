@@ -32,7 +32,7 @@ def open_node(
     known = {} if nodes is None else nodes
     opened: list[BlockNode] = []
     try:
-        return _open(given, context, known, objects or {}, opened, 0)
+        return _open(given, context, known, {} if objects is None else objects, opened, 0)
     except BaseException:
         for node in reversed(opened):
             node.close()

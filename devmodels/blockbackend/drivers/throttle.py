@@ -25,16 +25,30 @@ class ThrottleNode(FilterNode):
 
     Options: ClassVar[type[NodeOptions]] = ThrottleOptions
 
+    CHANGEABLE = FilterNode.CHANGEABLE | {"throttle_group"}
+
     member: Member
+    _objects: Mapping[str, ThrottleGroup]
 
     def bind(self, objects: Mapping[str, ThrottleGroup]) -> None:
         """Join the group."""
+        self._objects = objects
+        self.member = self._group().join(self.context)
+
+    def _group(self) -> ThrottleGroup:
         assert isinstance(self.options, ThrottleOptions)
         name = self.options.throttle_group
-        if name not in objects:
-            known = ", ".join(map(shown, sorted(objects))) or "a throttle group, and there is none"
+        if name not in self._objects:
+            known = ", ".join(map(shown, sorted(self._objects))) or "a throttle group, and there is none"
             raise BlockOptionError(f"$.throttle-group: {shown(name)} is given; expected {known}")
-        self.member = objects[name].join(self.context)
+        return self._objects[name]
+
+    def _reopen(self, before: NodeOptions) -> None:
+        """Perhaps another group; nothing waits meanwhile."""
+        super()._reopen(before)
+        group = self._group()
+        if group is not self.member.group:
+            self.member.move(group)
 
     def _close(self) -> None:
         if hasattr(self, "member"):

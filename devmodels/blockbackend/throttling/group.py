@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.throttling.bucket import Bucket
-from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits
-from devmodels.iocontext import Future, IoContext
+from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits, check
+from devmodels.iocontext import Coro, Future, IoContext
+
+Handler = Callable[[Request], Coro[None]]
+ReadNow = Callable[[int, Sequence[memoryview], int], bool]
 
 _DIRECTIONS = (READ, WRITE)
 """By `write`, a bool."""
@@ -36,15 +42,23 @@ class Waiting:
         self.request = request
 
 
+@dataclass(slots=True)
+class Throttled:
+    """How many requests have had to wait for limits, and for how long together, in ns."""
+
+    operations: int = 0
+    total_ns: int = 0
+
+
 class Member:
-    """One disk in a group.  `throttled_ns` is how long its requests have waited, together."""
+    """One disk in a group; what its requests have waited goes to `throttled`."""
 
-    __slots__ = ("_queues", "_unlimited", "context", "group", "throttled_ns")
+    __slots__ = ("_queues", "_unlimited", "context", "group", "throttled")
 
-    def __init__(self, group: ThrottleGroup, context: IoContext) -> None:
+    def __init__(self, group: ThrottleGroup, context: IoContext, throttled: Throttled | None = None) -> None:
         self.group = group
         self.context = context
-        self.throttled_ns = 0
+        self.throttled = Throttled() if throttled is None else throttled
         self._queues: tuple[deque[Waiting], deque[Waiting]] = (deque(), deque())
         self._unlimited = 0
 
@@ -52,6 +66,11 @@ class Member:
     def waiting(self) -> int:
         """How many requests wait."""
         return sum(map(len, self._queues))
+
+    def throttled_ns(self, now_ns: int) -> int:
+        """How long requests have waited, together, those that still do included."""
+        waiting = [each for queue in self._queues for each in tuple(queue)]
+        return self.throttled.total_ns + sum(now_ns - each.since for each in waiting)
 
     def try_admit(self, length: int, *, write: bool) -> bool:
         """Whether a request of `length` bytes may go now; if so, it is counted."""
@@ -74,6 +93,28 @@ class Member:
             self.group._dequeue(self, waiting, write)
             raise
 
+    def limited(self, handler: Handler, *, write: bool) -> Handler:
+        """`handler` for requests that wait here first."""
+
+        async def limited(request: Request) -> None:
+            await self.admit(request.length, write=write, request=request)
+            await handler(request)
+
+        return limited
+
+    def limited_read_now(self, read_now: ReadNow) -> ReadNow:
+        """`read_now` for reads that the limits let go at once."""
+
+        def limited(offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+            if not self.try_admit(length, write=False):
+                return False
+            if read_now(offset, vectors, length):
+                return True
+            self.give_back(length, write=False)
+            return False
+
+        return limited
+
     def give_back(self, length: int, *, write: bool) -> None:
         """A request of `length` bytes that was just admitted does not go after all."""
         if not self._unlimited:
@@ -87,6 +128,12 @@ class Member:
     def resume_limits(self) -> None:
         """The limits hold again."""
         self._unlimited -= 1
+
+    def move(self, group: ThrottleGroup) -> None:
+        """Go to another group; what waits is let go at once."""
+        self.group._remove(self)
+        self.group = group
+        group._add(self)
 
     def leave(self) -> None:
         """Leave the group; what waits is let go at once."""
@@ -138,12 +185,22 @@ class ThrottleGroup:
                 self._armed[write] = 0
                 self._serve(write)
 
-    def join(self, context: IoContext) -> Member:
-        """A new member whose requests come on `context`."""
-        member = Member(self, context)
+    def set_limits(self, given: Mapping[str, object], *, where: str = "$") -> None:
+        """Change those limits that are `given` by their names (`qom-set`); the others stay.
+
+        BlockOptionError, one line that begins with `where`, and nothing changed, where they are wrong.
+        """
+        self.configure(check({**msgspec.to_builtins(self._limits), **given}, where=where))
+
+    def join(self, context: IoContext, throttled: Throttled | None = None) -> Member:
+        """A new member whose requests come on `context`; what they wait is added to `throttled`."""
+        member = Member(self, context, throttled)
+        self._add(member)
+        return member
+
+    def _add(self, member: Member) -> None:
         with self._lock:
             self.members.append(member)
-        return member
 
     # --- admission
 
@@ -214,7 +271,9 @@ class ThrottleGroup:
 
     def _admit(self, member: Member, waiting: Waiting) -> None:
         context = member.context
-        member.throttled_ns += context.now_ns() - waiting.since
+        throttled = member.throttled
+        throttled.operations += 1
+        throttled.total_ns += context.now_ns() - waiting.since
         if context.owned:
             waiting.admitted.set_result(None)
         else:

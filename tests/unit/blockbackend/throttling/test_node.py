@@ -108,7 +108,7 @@ def test_new_limits_hold_for_those_who_wait(graph: Graph) -> None:
 
 def test_a_node_that_goes_leaves_its_group(graph: Graph) -> None:
     backend = throttled(graph, iops_total=1)
-    with pytest.raises(GraphError, match=r'^object "g0" is in use: by 1 nodes$'):
+    with pytest.raises(GraphError, match=r'^object "g0" is in use: by 1 members$'):
         graph.delete_object("g0")
     backend.close()
     graph.delete("d0")
