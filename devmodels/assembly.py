@@ -15,6 +15,7 @@ from mmap import mmap
 from types import TracebackType
 
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
+from devmodels.blockbackend.errorpolicy import ErrorPolicy
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.events import Events
@@ -63,6 +64,7 @@ class Assembly:
         self.graph = Graph(context)
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
+        self._without_id = 0
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
         """Open a block node, as `-blockdev` does."""
@@ -89,6 +91,7 @@ class Assembly:
     def _add_pci(self, options: VirtioBlkPciOptions, translate: Translate | None) -> VirtioPci:
         slot, number = self._place(options.addr)
         backend = self._backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
+        backend.qom_path = f"{self._qom_path(options.id)}/virtio-backend"
         function = virtio_blk_pci(
             options,
             backend,
@@ -105,6 +108,7 @@ class Assembly:
     def _add_mmio(self, options: VirtioBlkMmioOptions, translate: Translate | None) -> VirtioMmio:
         address, irq = self._mmio_place(options)
         backend = self._backend(options, options.id or f"{options.driver}@{address:x}")
+        backend.qom_path = self._qom_path(options.id)
         device = virtio_blk_mmio(
             options,
             backend,
@@ -151,11 +155,19 @@ class Assembly:
             backend = BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
         except PermissionConflictError as error:
             raise OptionError(f"device {driver}: {error}") from None
+        backend.error_policy = ErrorPolicy(options.rerror, options.werror)
         backend.stats.account_failed = options.account_failed
         backend.stats.account_invalid_requests = options.account_invalid
         for seconds in options.stats_intervals:
             backend.stats.add_interval(seconds, self.context.now_ns())
         return backend
+
+    def _qom_path(self, device_id: str | None) -> str:
+        """Where QEMU has a device in its object tree."""
+        if device_id is not None:
+            return f"/machine/peripheral/{device_id}"
+        self._without_id += 1
+        return f"/machine/peripheral-anon/device[{self._without_id - 1}]"
 
     def _mmio_place(self, options: VirtioBlkMmioOptions) -> tuple[int, int]:
         """Address and interrupt line of an MMIO device."""

@@ -1,10 +1,10 @@
 """BlockBackend: the one door between a device and its disk.
 
-    submit → (held while stopped) → checks → node → completion → statistics → request.done
+    submit → (held while stopped) → checks → node → error policy → statistics → request.done
 
 A device makes `Request`s and turns their results into guest bytes.  What concerns all of them is done here: bounds
-and permissions, merging of neighbours, the write-cache mode, holding requests while the machine is stopped,
-statistics, the table of what is in flight.
+and permissions, merging of neighbours, the write-cache mode, holding requests while the machine is stopped, what
+follows from an error, statistics, the table of what is in flight.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler, ReadNow
+from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_event, status_of
 from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
+from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
@@ -68,7 +70,8 @@ class BlockBackend:
 
     `in_flight` holds every request between `submit` and its completion, in order of submission, those that are held
     back included.  `read_only` forbids this device what `node` may allow; `shared` is what other users of the node may
-    do.  PermissionConflictError where the node's users would exclude each other.
+    do.  `run_state` is its machine's; without one it has its own.  `qom_path` is the device's place in QEMU's object
+    tree, empty where that has none.  PermissionConflictError where the node's users would exclude each other.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class BlockBackend:
     ) -> None:
         self.node = node
         self.name = name or node.node_name
+        self.qom_path = ""
         self.context = node.context
         self.read_only = read_only or node.read_only
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
@@ -90,7 +94,9 @@ class BlockBackend:
         self.trace: Tracer | None = None
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
-        self._run_state = run_state
+        self.error_policy = ErrorPolicy()
+        self._io_status: IoStatus = "ok"
+        self._run_state = RunState() if run_state is None else run_state
         self._write_cache = write_cache
         self._handlers: list[Handler] = []
         self._read_now: ReadNow | None = None
@@ -100,7 +106,9 @@ class BlockBackend:
         """Its place in a throttle group (`set_throttle_group`)."""
         self._batch = _Batch(self)
         self._waiting: deque[Request] = deque()
-        self._aside = 0 if run_state is None or run_state.running else _STOPPED
+        self._out_of_order = False
+        """Whether `_waiting` has what had been started already, behind what came later."""
+        self._aside = 0 if self._run_state.running else _STOPPED
         self._batch_depth = 0
         self._quiesced = 0
         self._idle: Event | None = None
@@ -108,8 +116,7 @@ class BlockBackend:
         self._resize_listeners: list[Callable[[int], None]] = []
         self._shown = node.size, node.can_unmap
         self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
-        if run_state is not None:
-            run_state.add_listener(self._run_state_changed)
+        self._run_state.add_listener(self._run_state_changed)
         self._configure()
 
     # --- its place in the graph
@@ -187,6 +194,11 @@ class BlockBackend:
             return self.throttled.total_ns
         return self.throttled_by.throttled_ns(self._now())
 
+    @property
+    def io_status(self) -> IoStatus | None:
+        """Which error has stopped the machine since it was continued last; None where none can (`query-block`)."""
+        return self._io_status if self.error_policy.stops else None
+
     def account_invalid(self, op: Op) -> None:
         """The device has refused a request by itself."""
         self.stats.account_invalid(op, self._now())
@@ -257,30 +269,37 @@ class BlockBackend:
         """Check `request` and step its coroutine; most end here."""
         offset = request.offset
         if offset < 0 or request.length < 0 or offset + request.length > self.node.size:
-            self._complete(request, errno.EIO)
+            self._failed(request, errno.EIO)
             return
         try:
             work = self._handlers[request.op](request)
         except Exception as error:
-            self._complete(request, self._errno(request, error))
+            self._failed(request, self._errno(request, error))
         else:
             self._step(request, work)
 
     def _step(self, request: Request, work: Coro[None]) -> None:
         """Step `work`; most requests end here, and no task is made for them."""
+        failure = 0
         try:
             parked = work.send(None)
         except StopIteration:
-            failure = 0
+            pass
         except Exception as error:
             failure = self._errno(request, error)
         else:
             Task(self.context, work, parked, partial(self._ended, request))
             return
-        self._complete(request, failure)
+        if failure:
+            self._failed(request, failure)
+        else:
+            self._complete(request, 0)
 
     def _ended(self, request: Request, _result: None, error: BaseException | None) -> None:
-        self._complete(request, 0 if error is None else self._errno(request, error))
+        if error is None:
+            self._complete(request, 0)
+        else:
+            self._failed(request, self._errno(request, error))
 
     def _errno(self, request: Request, error: BaseException) -> int:
         """The errno for what a node raised."""
@@ -302,6 +321,47 @@ class BlockBackend:
             self._idle.set()
         if request.done is not None:
             request.done(request)
+
+    # --- errors
+
+    def _failed(self, request: Request, error: int) -> None:
+        """`request` came back with `error`: the policy says whether its device hears of that."""
+        if error == errno.ECANCELED or self._closed:
+            self._complete(request, error)
+            return
+        policy = self.error_policy
+        action = policy.action(request.op, error)
+        if action == "stop":
+            # What may follow from the event finds it waiting, and everything behind it as well.
+            self._aside |= _STOPPED
+            self._put_back(request)
+            if self._io_status == "ok":
+                self._io_status = status_of(error)
+        members = error_event(
+            request.op,
+            error,
+            action,
+            device="" if self.qom_path else self.name,
+            qom_path=self.qom_path,
+            node_name=self.node.node_name,
+            stops=policy.stops,
+        )
+        self._run_state.events.emit("BLOCK_IO_ERROR", members)
+        if action == "stop":
+            logger.warning("%s: %r: %s: stopped until `cont`", self.name, request, members["reason"])
+            self._run_state.stop("io-error")
+        elif action == "ignore":
+            clear(request.vectors if request.op is Op.READ else ())
+            self._complete(request, 0)
+        else:
+            self._complete(request, error)
+
+    def _put_back(self, request: Request) -> None:
+        """`request` had been started; it waits again, in its old place."""
+        self._waiting.append(request)
+        self._out_of_order = True
+        if self._idle is not None and len(self.in_flight) == len(self._waiting):
+            self._idle.set()
 
     # --- where requests go, by the modes of the moment
 
@@ -349,6 +409,8 @@ class BlockBackend:
 
     def _run_state_changed(self, running: bool) -> None:
         self.context.assert_owner()
+        if running:
+            self._io_status = "ok"
         self._set_aside(_STOPPED, not running)
 
     def _set_aside(self, reason: int, on: bool) -> None:
@@ -364,6 +426,11 @@ class BlockBackend:
         waiting = self._waiting
         while waiting and not self._aside:
             self._aside = _BUSY
+            if self._out_of_order:
+                self._out_of_order = False
+                among = set(waiting)
+                waiting.clear()
+                waiting.extend(request for request in self.in_flight if request in among)
             together = len(waiting) > 1 and bring_together(waiting)
             try:
                 # What waits now, in one go, as long as nobody's `done` holds the rest back or throws it away.
@@ -399,7 +466,10 @@ class BlockBackend:
             await self._handlers[first.op](whole)
         except (Exception, Cancelled):
             for request in run:
-                self._dispatch(request)
+                if self._aside & _STOPPED:
+                    self._put_back(request)
+                else:
+                    self._dispatch(request)
         else:
             for request in run:
                 self._complete(request, 0)
@@ -490,8 +560,7 @@ class BlockBackend:
 
     def close(self) -> None:
         """Leave node and run state, which stay open.  Idempotent."""
-        if self._run_state is not None:
-            self._run_state.remove_listener(self._run_state_changed)
+        self._run_state.remove_listener(self._run_state_changed)
         self._resize_listeners.clear()
         if not self._closed:
             self._closed = True

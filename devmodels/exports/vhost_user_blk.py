@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from devmodels.blockbackend import BlockBackend, BlockNode
+from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.memory import GuestMemory
@@ -33,7 +34,8 @@ class VhostUserBlkOptions(
 ):
     """Options of `--export type=vhost-user-blk`.
 
-    Ours beyond QEMU's: `serial` (up to 20 bytes), `size_max` (bytes; 0: any), `secure_erase`, `lifetime`.
+    Ours beyond QEMU's: `serial` (up to 20 bytes), `size_max` (bytes; 0: any), `secure_erase`, `lifetime`, and what
+    QEMU's devices have, `rerror` and `werror`; where nothing is said errors are reported, as QEMU's export does.
     """
 
     type: Literal["vhost-user-blk"]
@@ -48,6 +50,8 @@ class VhostUserBlkOptions(
     size_max: int = 0
     secure_erase: bool = False
     lifetime: Lifetime | None = None
+    rerror: OnReadError = "report"
+    werror: OnWriteError = "report"
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_queues <= MAX_QUEUES:
@@ -70,14 +74,16 @@ def vhost_user_blk(
 
     While `run_state` is stopped requests are held: the guest itself cannot be stopped from here.
     """
+    backend = BlockBackend(
+        node,
+        name=options.id,
+        run_state=run_state,
+        write_cache=not options.writethrough,
+        read_only=not options.writable,
+    )
+    backend.error_policy = ErrorPolicy(options.rerror, options.werror)
     device = VirtioBlk(
-        BlockBackend(
-            node,
-            name=options.id,
-            run_state=run_state,
-            write_cache=not options.writethrough,
-            read_only=not options.writable,
-        ),
+        backend,
         VirtioBlkOptions(
             num_queues=options.num_queues,
             queue_size=MAX_QUEUE_SIZE,

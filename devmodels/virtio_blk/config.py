@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.virtio.constants import (
     ACCESS_PLATFORM,
     EVENT_IDX,
@@ -89,6 +90,8 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     queue_reset: bool = msgspec.field(default=True, name="queue_reset")
     iommu_platform: bool = msgspec.field(default=False, name="iommu_platform")
     request_merging: bool = True
+    rerror: OnReadError = "auto"
+    werror: OnWriteError = "auto"
     account_invalid: bool = True
     account_failed: bool = True
     stats_intervals: tuple[int, ...] = ()
