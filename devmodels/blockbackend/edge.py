@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.drain import Section, drained
 from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.permissions import Role, Use
 from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Request
+from devmodels.blockbackend.status import BlockStatus, driver_status, status_above
 from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import Coro
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Coro[None]]
+StatusHandler = Callable[[Request], Coro[BlockStatus]]
 ReadNow = Callable[[int, Sequence[memoryview], int], bool]
 
 
@@ -52,11 +54,13 @@ class Edge:
     """`user`'s door to `node`.
 
     `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` is the node's own where requests
-    need not be made to fit (`plain`), else it says False.  `use` is what the user does there and shares.
+    need not be made to fit (`plain`), else it says False.  `block_status` returns what the node itself knows; the
+    handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and shares.
     """
 
     __slots__ = (
         "active",
+        "block_status",
         "discard",
         "flush",
         "handlers",
@@ -124,7 +128,7 @@ class Edge:
         self.set_active(False, write=False)
         node.parents.remove(self)
         permissions.refresh([node])
-        self._set([_gone] * len(Op), _not_now)
+        self._set([_gone] * len(Op), _gone, _not_now)
         if self.serialises:
             node.changed()
         node.close_if_unwanted()
@@ -145,13 +149,17 @@ class Edge:
         if options.detect_zeroes != "off":
             flags = Flags.MAY_UNMAP if options.detect_zeroes == "unmap" else Flags.NONE
             write = partial(_detect_zeroes, write, write_zeroes, flags)
-        handlers = [to.read, write, node.flush, discard, write_zeroes, to.secure_erase]
-        self._set(handlers, node.read_now if self.plain else _not_now)
+        handlers = [to.read, write, node.flush, discard, write_zeroes, to.secure_erase, self._tell_status]
+        self._set(handlers, partial(driver_status, node), node.read_now if self.plain else _not_now)
 
-    def _set(self, handlers: list[Handler], read_now: ReadNow) -> None:
+    def _set(self, handlers: list[Handler], block_status: StatusHandler, read_now: ReadNow) -> None:
         self.handlers = handlers
-        self.read, self.write, self.flush, self.discard, self.write_zeroes, self.secure_erase = handlers
+        self.read, self.write, self.flush, self.discard, self.write_zeroes, self.secure_erase = handlers[:6]
+        self.block_status = block_status
         self.read_now = read_now
+
+    async def _tell_status(self, request: Request) -> None:
+        request.status = await status_above(self, request)
 
     def __repr__(self) -> str:
         return f"<{self.user} -{self.name}-> {self.node.node_name!r}>"
@@ -214,7 +222,7 @@ def _not_now(_offset: int, _vectors: Sequence[memoryview], _length: int) -> bool
     return False
 
 
-async def _gone(_request: Request) -> None:
+async def _gone(_request: Request) -> NoReturn:
     raise OSError(errno.ENOMEDIUM, "the edge is closed")
 
 

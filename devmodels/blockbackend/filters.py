@@ -10,6 +10,7 @@ from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions, NodeRef
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import IoContext
 
 
@@ -87,6 +88,10 @@ class FilterNode(BlockNode):
     async def secure_erase(self, request: Request) -> None:
         """Pass it on."""
         await self.file.secure_erase(request)
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """What the child is there."""
+        return await self.file.block_status(request)
 
     async def truncate(self, size: int) -> None:
         """Pass it on; the child tells when it has its new size."""

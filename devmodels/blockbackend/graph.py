@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from typing import NoReturn
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -318,8 +319,8 @@ class _GoneNode(BlockNode):
         super().__init__(NodeOptions(driver="gone", discard="unmap"), node.context, node.size)
         self.kept = False
 
-    async def read(self, request: Request) -> None:  # noqa: ARG002
+    async def read(self, request: Request) -> NoReturn:  # noqa: ARG002
         """There is nothing."""
         raise OSError(errno.ENOMEDIUM, "the node was closed by force")
 
-    write = flush = discard = write_zeroes = secure_erase = read
+    write = flush = discard = write_zeroes = secure_erase = block_status = read

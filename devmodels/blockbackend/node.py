@@ -1,4 +1,4 @@
-"""What a block driver is to those above it: a node with a name, a size, limits, children and six kinds of request."""
+"""What a block driver is to those above it: a node with a name, a size, limits, children and its kinds of request."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
 from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
 
@@ -268,6 +269,10 @@ class BlockNode:
     async def secure_erase(self, request: Request) -> None:
         """Destroy the range's content: overwritten in place with zeroes and stable, never only unmapped."""
         raise unsupported(request.op)
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """What the range is (`status.py`), or its first blocks; of an overlay, what it has itself."""
+        return data(request.length)
 
     async def truncate(self, size: int) -> None:  # noqa: ARG002
         """Make the node `size` bytes long; what is new reads as zeroes."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.status import BlockStatus
 from typing import NamedTuple
 
 
@@ -16,6 +20,7 @@ class Op(IntEnum):
     DISCARD = 3
     WRITE_ZEROES = 4
     SECURE_ERASE = 5
+    BLOCK_STATUS = 6
 
 
 class Flags(IntFlag):
@@ -68,10 +73,23 @@ class Request:
     `offset` and `length` are in bytes.  `vectors` are the payload's memoryviews (of bytes), together `length` bytes
     long: filled by a read, read by a write, empty otherwise.  When it is over, `error` holds 0 or a positive errno and
     `done(request)` is called once, perhaps before `submit` returns.  `label` is free text for tests and filters.
-    `started_ns` is the context's clock at `submit`.
+    `started_ns` is the context's clock at `submit`.  `status` is there when a BLOCK_STATUS has succeeded.
     """
 
-    __slots__ = ("done", "error", "flags", "label", "length", "offset", "op", "started_ns", "vectors")
+    __slots__ = (
+        "done",
+        "error",
+        "flags",
+        "label",
+        "length",
+        "offset",
+        "op",
+        "started_ns",
+        "status",
+        "vectors",
+    )
+
+    status: BlockStatus
 
     def __init__(
         self,

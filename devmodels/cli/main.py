@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -134,6 +134,31 @@ def graph(
     from devmodels.cli.graph import show_graph
 
     show_graph(blockdev, objects or [], as_json=as_json, svg=svg)
+
+
+@app.command("map")
+def map_command(
+    image: Annotated[
+        str,
+        typer.Argument(metavar="IMAGE", help="A raw image, or json:{…} with the names of QEMU's -blockdev."),
+    ],
+    image_opts: Annotated[bool, typer.Option("--image-opts", help="IMAGE is key=value,….")] = False,
+    force_share: Annotated[
+        bool, typer.Option("--force-share", "-U", help="Also where somebody else writes to the image.")
+    ] = False,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option("--object", metavar="OBJECT", help="What nodes can name, as serve takes it."),
+    ] = None,
+    output: Annotated[Literal["human", "json"], typer.Option(help="How to print it.")] = "human",
+) -> None:
+    """Show what each part of an image is: data, zeroes, or from a backing image; and where it lies.
+
+    The options and the output are those of qemu-img map.
+    """
+    from devmodels.cli.map import map_image
+
+    map_image(image, image_opts=image_opts, force_share=force_share, objects=objects or [], output=output)
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ _KIND = {
     Op.WRITE_ZEROES: Kind.WR,
     Op.SECURE_ERASE: Kind.UNMAP,
 }
+"""Other operations are not counted."""
 
 _READ, _WRITE, _WRITE_ZEROES = Op.READ, Op.WRITE, Op.WRITE_ZEROES
 _RD, _WR, _FLUSH, _UNMAP = Kind
@@ -137,8 +138,9 @@ class BlockStats(Counters):
         op = request.op
         latency = now_ns - request.started_ns
         if request.error:
-            self._add("failed", op)
-            self._failed(_KIND[op], latency, now_ns)
+            if op in _KIND:
+                self._add("failed", op)
+                self._failed(_KIND[op], latency, now_ns)
             return
         if op is _READ:
             kind = _RD
@@ -155,6 +157,8 @@ class BlockStats(Counters):
             kind = _FLUSH
             self.flush_operations += 1
             self.flush_total_time_ns += latency
+        elif op not in _KIND:
+            return
         else:
             kind = _UNMAP
             self.unmap_operations += 1
@@ -175,7 +179,8 @@ class BlockStats(Counters):
 
     def account_invalid(self, op: Op, now_ns: int) -> None:
         """Count a request that its device refused."""
-        self._add("invalid", op)
+        if op in _KIND:
+            self._add("invalid", op)
         if self.account_invalid_requests:
             self.last_access_ns = now_ns
 

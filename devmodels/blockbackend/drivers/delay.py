@@ -10,6 +10,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import IoContext
 
 Latency = Annotated[int, msgspec.Meta(ge=0, le=10**15, description="nanoseconds from 0 to 10**15")]
@@ -25,6 +26,7 @@ class DelayOptions(FilterOptions, frozen=True, kw_only=True):
     discard_ns: Latency | None = None
     write_zeroes_ns: Latency | None = None
     secure_erase_ns: Latency | None = None
+    block_status_ns: Latency | None = None
 
 
 class DelayNode(FilterNode):
@@ -53,6 +55,7 @@ class DelayNode(FilterNode):
             options.discard_ns,
             options.write_zeroes_ns,
             options.secure_erase_ns,
+            options.block_status_ns,
         )
         return [options.latency_ns if ns is None else ns for ns in given]
 
@@ -89,3 +92,8 @@ class DelayNode(FilterNode):
         """Wait, then erase."""
         await self._wait(Op.SECURE_ERASE)
         await self.file.secure_erase(request)
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """Wait, then ask."""
+        await self._wait(Op.BLOCK_STATUS)
+        return await self.file.block_status(request)

@@ -24,6 +24,7 @@ from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
 from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Request
+from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import ZEROES, clear, window
 from devmodels.iocontext import ClockKind, IoContext, WorkerShare
 
@@ -322,6 +323,15 @@ class FileNode(BlockNode):
         await self._blocking(partial(self._overwrite, request.offset, request.length))
         if not self._no_flush:
             await self._sync()
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """Where the file has holes, by lseek(2)."""
+        return await self._blocking(partial(self._find_status, request.offset, request.length))
+
+    def _find_status(self, offset: int, length: int) -> BlockStatus:
+        allocated, end = linux.allocation(self._descriptor.fd, offset)
+        pnum = min(length, end - offset) if end else length
+        return stored(self, Status.DATA if allocated else Status.ZERO, offset, pnum)
 
     async def truncate(self, size: int) -> None:
         """Cut or grow the file."""

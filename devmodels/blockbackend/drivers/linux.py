@@ -29,6 +29,20 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
+def allocation(fd: int, offset: int) -> tuple[bool, int]:
+    """Whether the file has data at `offset`, and where that, or the hole that is there, ends (0: with the file).
+
+    Where the file system cannot tell, everything is data.
+    """
+    try:
+        data = os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno != errno.ENXIO, 0
+    if data > offset:
+        return False, data
+    return True, os.lseek(fd, offset, os.SEEK_HOLE)
+
+
 _fstatfs = _libc.fstatfs64
 _fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 _TMPFS_MAGIC = 0x01021994

@@ -10,6 +10,7 @@ from typing import ClassVar
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import ZEROES
 from devmodels.iocontext import IoContext
 
@@ -129,6 +130,15 @@ class MemoryNode(BlockNode):
     def _overwrite(self, start: int, end: int) -> None:
         """Write zeroes over less than two pages, or over one piece."""
         self._view[start:end] = ZEROES[: end - start]
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """Zeroes where a piece has not been written since it was zeroed, else data."""
+        offset, end = request.offset, request.offset + request.length
+        first, stop = offset >> CHUNK_SHIFT, -(-end >> CHUNK_SHIFT)
+        written = self._written[first] != 0
+        other = self._written.find(b"\0" if written else b"\1", first, stop)
+        length = (min(other << CHUNK_SHIFT, end) if other >= 0 else end) - offset
+        return stored(self, Status.DATA if written else Status.ZERO, offset, length)
 
     async def truncate(self, size: int) -> None:
         """Keep what fits; what is new is zero."""

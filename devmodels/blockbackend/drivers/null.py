@@ -10,6 +10,7 @@ import msgspec
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import NodeOptions, Size
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import IoContext
 
@@ -64,6 +65,14 @@ class NullNode(BlockNode):
             await self.context.sleep(self._latency)
 
     flush = discard = write_zeroes = secure_erase = write
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """Zeroes, or nothing that is known."""
+        if self._latency:
+            await self.context.sleep(self._latency)
+        if self._read_zeroes:
+            return stored(self, Status.ZERO, request.offset, request.length)
+        return BlockStatus(Status.NONE, request.length)
 
     async def truncate(self, size: int) -> None:
         """Any size will do."""

@@ -11,6 +11,7 @@ from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import IoContext
 
 
@@ -84,6 +85,10 @@ class RawNode(FilterNode):
     async def secure_erase(self, request: Request) -> None:
         """Erase a part of the window."""
         await self.file.secure_erase(self._within(request))
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """What the child is in the window."""
+        return await self.file.block_status(self._within(request))
 
     async def truncate(self, size: int) -> None:
         """Resize the child, unless the window has a size of its own."""

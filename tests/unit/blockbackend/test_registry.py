@@ -14,6 +14,7 @@ import pytest
 from devmodels.blockbackend import BlockNode, BlockOptionError, Op, Request, open_node, registry
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.status import Status
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk
 
@@ -84,6 +85,10 @@ def test_the_pages_classes_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert disk.read(0, 512) == disk.read(512, 512) == bytes(512)
     assert disk.context.now_ns() == 50
     assert disk.node.reads == 2  # type: ignore[attr-defined]
+    request = disk.submit(Op.BLOCK_STATUS, 512, 1024)
+    assert disk.wait(request) == 0
+    assert Status.ZERO in request.status.flags
+    assert request.status.pnum == 1024
     disk.close()
 
 

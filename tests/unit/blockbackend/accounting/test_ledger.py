@@ -40,7 +40,7 @@ class Slow(WatchedNode):
 
 
 wishes = st.tuples(
-    st.sampled_from(list(Op)),
+    st.sampled_from(list(NAMES)),
     st.integers(0, SIZE // 512 - 8),
     st.integers(1, 8),
     st.integers(0, 150),
