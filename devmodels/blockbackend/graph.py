@@ -253,6 +253,7 @@ class Graph:
             node = self[name]
             async with drained(node):
                 edge = _filtered(node)
+                await _settle(node)
                 move([(each, edge.node) for each in list(node.parents)])
                 node.close()
 
@@ -272,6 +273,7 @@ class Graph:
                     f"{new.description} cannot be below {self[name].description}: it stands over it"
                 )
             async with drained(edge.node, new):
+                await _settle(self[name])
                 move([(edge, new)])
 
     def _edge(self, name: str, child: str) -> Edge:
@@ -280,6 +282,15 @@ class Graph:
             known = ", ".join(map(shown, node.children)) or "none"
             raise GraphError(f"{node.description} has no child {shown(child)}; its children are: {known}")
         return node.children[child]
+
+
+async def _settle(node: BlockNode) -> None:
+    try:
+        await node.settle()
+    except OSError as error:
+        raise GraphError(
+            f"{node.description} cannot give up what it keeps back: {error.strerror or error}"
+        ) from None
 
 
 def users(node: BlockNode) -> str:

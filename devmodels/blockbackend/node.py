@@ -212,6 +212,9 @@ class BlockNode:
         """Requests that this node keeps waiting, each with the word for why (for `list_in_flight`)."""
         return ()
 
+    async def settle(self) -> None:
+        """Nothing runs, and the node is about to leave its children: give them what is kept back from them."""
+
     def close(self) -> None:
         """Give up what the node holds, and children that nobody else uses.  Idempotent."""
         if self.closed:

@@ -23,6 +23,7 @@ _OUR_OWN = {
     "null-co": "null:NullNode",
     "raw": "raw:RawNode",
     "throttle": "throttle:ThrottleNode",
+    "volatile-cache": "volatile_cache:VolatileCacheNode",
 }
 """Driver name to module and class; a driver is imported when it is first wanted."""
 
