@@ -19,6 +19,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size, shown
 from devmodels.blockbackend.request import HAS_FUA, Flags, Op, Request
+from devmodels.blockbackend.status import BlockStatus, Status
 from devmodels.blockbackend.vectors import clear, gather, scatter, window
 from devmodels.iocontext import IoContext, Lock
 
@@ -151,6 +152,18 @@ class VolatileCacheNode(FilterNode):
             for change in self.volatile
             if change.start < end and start < change.end and change.op is not Op.DISCARD
         ]
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """What is kept has no place yet; elsewhere it is what the child has."""
+        start, end = request.offset, request.offset + request.length
+        kept = self._kept_in(start, end)
+        end = min(
+            (edge for change in kept for edge in (change.start, change.end) if edge > start), default=end
+        )
+        last = next((change for change in reversed(kept) if change.start == start), None)
+        if last is None:
+            return await self.file.block_status(request.derive(start, end - start))
+        return BlockStatus(Status.DATA if last.data else Status.ZERO, end - start)
 
     # --- changing
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Flags, Graph, Op, Request, open_node
 from devmodels.blockbackend.drivers.volatile_cache import VolatileCacheNode
+from devmodels.blockbackend.status import Status
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk, WatchedNode, payload
 
@@ -125,6 +126,20 @@ def test_a_read_under_way_keeps_what_it_found(disk: Cache) -> None:
     disk.child.release()
     assert disk.wait(flush) == 0
     assert payload(read) == sectors("a")
+
+
+def test_block_status_knows_what_is_kept(disk: Cache) -> None:
+    disk.put(2, "aa")
+    assert disk.do(Op.WRITE_ZEROES, 3 * SECTOR, 2 * SECTOR) == 0
+    found, at = [], 0
+    while at < 8:
+        request = disk.submit(Op.BLOCK_STATUS, at * SECTOR, (8 - at) * SECTOR)
+        assert disk.wait(request) == 0
+        flags = request.status.flags & (Status.DATA | Status.ZERO | Status.OFFSET_VALID)
+        found.append((at, flags))
+        at += request.status.pnum // SECTOR
+    nothing = Status.ZERO | Status.OFFSET_VALID
+    assert found == [(0, nothing), (2, Status.DATA), (3, Status.ZERO), (4, Status.ZERO), (5, nothing)]
 
 
 # --- flush and FUA
