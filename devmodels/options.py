@@ -6,7 +6,7 @@ A schema is a `msgspec.Struct`.  `typing.Annotated[T, msgspec.Meta(description="
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 
@@ -17,6 +17,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 _MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.S)
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.S)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.S)
+_INDEX = re.compile(r"\[(?P<number>[0-9]+)\]")
 _NUMBER = re.compile(r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)")
 _UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN = 60
@@ -75,7 +76,8 @@ def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Str
     match = _MESSAGE.match(message)
     assert match is not None
     what, where = one_line(match["what"]), match["where"] or ""
-    path = where.split(".") if where else []
+    # `rules[1].event` is the item 1 of `rules` and then its `event`.
+    path = where.replace("[", ".[").split(".") if where else []
     if unknown := _UNKNOWN.match(what):
         inner = _struct(_type_at(schema, path))
         names = [] if inner is None else sorted(field.encode_name for field in msgspec.structs.fields(inner))
@@ -87,7 +89,12 @@ def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Str
         return what
     value: object = given
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, Sequence) and (index := _INDEX.fullmatch(key)):
+            value = value[int(index["number"])]
+        else:
+            value = None
     return f"{where}: {shown(value)} is given; expected {_expected(_type_at(schema, path), what)}"
 
 
@@ -99,6 +106,9 @@ def _type_at(schema: type[msgspec.Struct], path: list[str]) -> object:
     """The type of the option at `path`, or None where there is none."""
     kind: object = schema
     for name in path:
+        if _INDEX.fullmatch(name):
+            kind = _item(kind)
+            continue
         struct = _struct(kind)
         if struct is None:
             return None
@@ -110,6 +120,11 @@ def _type_at(schema: type[msgspec.Struct], path: list[str]) -> object:
 def _struct(kind: object) -> type[msgspec.Struct] | None:
     """The structure among the alternatives of a type."""
     return next((k for k in _kinds(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+
+
+def _item(kind: object) -> object:
+    """The type of a list's items, or None where no alternative is a list."""
+    return next((get_args(k)[0] for k in _kinds(kind) if get_origin(k) is list), None)
 
 
 def _kinds(kind: object) -> list[object]:
@@ -152,6 +167,8 @@ def _word(kind: object) -> str:
         return "an integer"
     if kind is str:
         return "a string"
+    if get_origin(kind) is list:
+        return "a list"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return f"an object of {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
     return ""
@@ -187,21 +204,26 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
     """Strings of `parse_keyval` as the types that `schema` wants.
 
     A boolean is on or off, an integer decimal or 0x…, perhaps with k, M, G or T for powers of 1024.  What does not look
-    like its type stays a string, for `convert` to refuse.
+    like its type stays a string, for `convert` to refuse.  A list is a mapping from 0, 1, … to its items
+    (`rules.0.event=read`).
     """
     out = dict(given)
     for field in msgspec.structs.fields(schema):
         value = given.get(field.encode_name)
-        if isinstance(value, dict):
-            inner = _struct(field.type)
-            if inner is not None:
-                out[field.encode_name] = coerce(value, inner)
-        elif isinstance(value, str):
-            out[field.encode_name] = _coerced(value, _kinds(field.type))
+        if isinstance(value, dict | str):
+            out[field.encode_name] = _coerced(value, field.type)
     return out
 
 
-def _coerced(value: str, kinds: list[object]) -> str | int | bool:
+def _coerced(value: object, kind: object) -> object:
+    kinds = _kinds(kind)
+    if isinstance(value, dict):
+        item, inner = _item(kind), _struct(kind)
+        if item is not None and set(value) == set(map(str, range(len(value)))):
+            return [_coerced(value[str(number)], item) for number in range(len(value))]
+        return value if inner is None else coerce(value, inner)
+    if not isinstance(value, str):
+        return value
     if bool in kinds and value in ("on", "off"):
         return value == "on"
     if int in kinds and (number := _NUMBER.fullmatch(value)):

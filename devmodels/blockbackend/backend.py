@@ -20,6 +20,7 @@ from types import TracebackType
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats
+from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler, ReadNow
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_event, status_of
@@ -125,6 +126,11 @@ class BlockBackend:
     def description(self) -> str:
         """What messages call it."""
         return f"backend {self.name!r}"
+
+    @property
+    def announces(self) -> Announced:
+        """Nothing: only nodes tell of events."""
+        return NOTHING
 
     def child_changed(self, edge: Edge) -> None:
         """Another node is the disk now, or the node is another one than before."""

@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from devmodels.blockbackend import permissions
+from devmodels.blockbackend.debug.announcing import Announced, announcing
 from devmodels.blockbackend.drain import Section, drained
-from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.permissions import Role, Use
 from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Request
 from devmodels.blockbackend.status import BlockStatus, driver_status, status_above
@@ -39,6 +39,11 @@ class User(Protocol):
     @property
     def description(self) -> str:
         """Who it is, for messages: `node 'f0'`."""
+        ...
+
+    @property
+    def announces(self) -> Announced:
+        """The events that it tells a node of, if that wants to hear of them."""
         ...
 
     def child_changed(self, edge: Edge) -> None:
@@ -72,6 +77,7 @@ class Edge:
         "role",
         "secure_erase",
         "serialises",
+        "unflushed",
         "use",
         "user_object",
         "write",
@@ -87,6 +93,8 @@ class Edge:
         self.active: bool | None = None
         """Whether the user writes, while it is active; None while it rests."""
         self.serialises = False
+        self.unflushed = False
+        """Whether anything has been written through here since the last flush, as far as is known."""
         node.parents.append(self)
         try:
             permissions.refresh([node])
@@ -136,10 +144,10 @@ class Edge:
     def bind(self) -> None:
         """Look again at what the node wants."""
         node = self.node
-        limits = node.limits
         options = node.options
-        self.plain = limits.request_alignment == 1 and not limits.max_transfer and not node.serialised
-        to = node if self.plain else Fitting(node)
+        fitting = node.fitting()
+        self.plain = fitting is None
+        to = fitting or node
         write: Handler = to.write
         discard: Handler = to.discard
         write_zeroes: Handler = to.write_zeroes
@@ -150,6 +158,10 @@ class Edge:
             flags = Flags.MAY_UNMAP if options.detect_zeroes == "unmap" else Flags.NONE
             write = partial(_detect_zeroes, write, write_zeroes, flags)
         handlers = [to.read, write, node.flush, discard, write_zeroes, to.secure_erase, self._tell_status]
+        if node.wants_events:
+            handlers = announcing(self, handlers)
+        else:
+            self.unflushed = True
         self._set(handlers, partial(driver_status, node), node.read_now if self.plain else _not_now)
 
     def _set(self, handlers: list[Handler], block_status: StatusHandler, read_now: ReadNow) -> None:

@@ -1,4 +1,4 @@
-"""What filters have in common: a node that shows its one child, `file`, and does something to the requests."""
+"""What filters have in common: a node that shows one child, mostly `file`, and does something to the requests."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ class FilterOptions(NodeOptions, frozen=True, kw_only=True):
 class FilterNode(BlockNode):
     """Passes everything on to `self.file`.  A filter overrides what it wants to see.
 
-    Reads without a request (`read_now`) are not passed on unless a filter does so itself: most want to see each one.
+    `self.file` is the edge to the child that it shows, the one of the option `FILTERED`.  Reads without a request
+    (`read_now`) are not passed on unless a filter does so itself: most want to see each one.
     """
 
     Options: ClassVar[type[NodeOptions]] = FilterOptions
+    FILTERED: ClassVar[str | None] = "file"
 
     def __init__(
         self,
@@ -36,13 +38,15 @@ class FilterNode(BlockNode):
         role: Role = Role.FILTERED | Role.PRIMARY,
     ) -> None:
         super().__init__(options, context, file.size)
-        self.file = self.attach("file", file, role)
+        assert self.FILTERED is not None
+        self.file = self.attach(self.FILTERED, file, role)
         self._look()
 
     @classmethod
     def open(cls, options: NodeOptions, context: IoContext, children: Mapping[str, BlockNode]) -> BlockNode:
-        """Over `file`."""
-        return cls(options, context, children["file"])
+        """Over its child."""
+        assert cls.FILTERED is not None
+        return cls(options, context, children[cls.FILTERED])
 
     def child_changed(self, edge: Edge) -> None:  # noqa: ARG002
         """Show what is there now."""

@@ -5,12 +5,15 @@ ends, lays its own bytes over them and writes whole blocks (read-modify-write); 
 so changes of such a node are alone in their range, in order of arrival.  Where a user of the node asks for ranges of
 its own (`SERIALISING`), everything is in the node's table of what is in flight.  A longer request than the node takes
 goes piece by piece.
+
+A node that looks at events (`blkdebug`) is told of those that QEMU's block layer has here: `pwritev`, `pwritev_zero`,
+`pwritev_done`, and `pwritev_rmw_…` around the reads of a read-modify-write.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -31,11 +34,15 @@ class Fitting:
     """The requests of `node` for anybody who does not keep to its limits."""
 
     def __init__(self, node: BlockNode) -> None:
+        limits = node.limits
         self._node = node
-        self._align = node.limits.request_alignment
-        self._changes_alone = self._align > 1 or node.limits.max_transfer > 0
+        self._align = limits.request_alignment
+        self._changes_alone = self._align > 1 or limits.max_transfer > 0
         self._tracked = node.serialised
-        self._longest = node.limits.max_transfer // self._align * self._align
+        self._told = node.wants_events
+        self._longest = limits.max_transfer // self._align * self._align
+        self._discards = max(limits.pdiscard_alignment, self._align), limits.max_pdiscard
+        self._zeroes = max(limits.pwrite_zeroes_alignment, self._align), limits.max_pwrite_zeroes
 
     def _whole(self, request: Request) -> tuple[int, int]:
         """The blocks that `request` touches, as [start, end)."""
@@ -52,6 +59,17 @@ class Fitting:
             length = min(longest, request.length - at)
             vectors = window(request.vectors, at, length)
             await handler(request.derive(request.offset + at, length, vectors))
+
+    async def _write_blocks(self, request: Request) -> None:
+        """Write whole blocks."""
+        if not self._told:
+            await self._pieces(self._node.write, request)
+            return
+        await self._node.debug_event("pwritev")
+        try:
+            await self._pieces(self._node.write, request)
+        finally:
+            await self._node.debug_event("pwritev_done")
 
     def _hold(self, request: Request, start: int, end: int) -> AbstractAsyncContextManager[None]:
         """A change of [start, end)."""
@@ -81,21 +99,35 @@ class Fitting:
             if head or tail:
                 await self._fetch(request, start, end, head, tail)
                 request = request.derive(start, end - start, [*head, *request.vectors, *tail])
-            await self._pieces(self._node.write, request)
+            await self._write_blocks(request)
 
     async def _fetch(
         self, request: Request, start: int, end: int, head: list[memoryview], tail: list[memoryview]
     ) -> None:
         """Read what is in the blocks at the ends of `request` into `head` and `tail`."""
         align = self._align
-        block = bytearray(align)
-        known = -1
-        for pads, at in ((head, start), (tail, end - align)):
-            for pad in pads:
-                if known != at:
-                    await self._node.read(request.derive(at, align, [memoryview(block)], op=Op.READ))
-                    known = at
-                pad[:] = block[: len(pad)] if pads is head else block[align - len(pad) :]
+        ends = [("head", head, start, start + align), ("tail", tail, end - align, end)]
+        ends = [each for each in ends if each[1]]
+        if end - start == len(ends) * align or end - start == align:
+            # One read gets both.
+            await self._fetch_blocks(request, start, end, ends)
+        else:
+            for each in ends:
+                await self._fetch_blocks(request, each[2], each[3], [each])
+
+    async def _fetch_blocks(
+        self, request: Request, start: int, end: int, ends: list[tuple[str, list[memoryview], int, int]]
+    ) -> None:
+        """Read [start, end) and keep what `ends` lack."""
+        for name, *_ in ends:
+            await self._node.debug_event(f"pwritev_rmw_{name}")
+        blocks = bytearray(end - start)
+        await self._pieces(
+            self._node.read, request.derive(start, end - start, [memoryview(blocks)], op=Op.READ)
+        )
+        for name, (pad,), *_ in ends:
+            pad[:] = blocks[: len(pad)] if name == "head" else blocks[len(blocks) - len(pad) :]
+            await self._node.debug_event(f"pwritev_rmw_after_{name}")
 
     async def discard(self, request: Request) -> None:
         """Discard the whole blocks within the range: the rest is advice that cannot be taken."""
@@ -104,34 +136,73 @@ class Fitting:
         end = (request.offset + request.length) // align * align
         if start < end:
             async with self._hold(request, start, end):
-                await self._node.discard(request.derive(start, end - start))
+                for at, length in pieces(start, end, *self._discards):
+                    await self._node.discard(request.derive(at, length))
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero the whole blocks by the node's own means, what is left at the ends by writing."""
-        await self._zero(self._node.write_zeroes, request)
+        await self._zero(self._node.write_zeroes, request, *self._zeroes)
 
     async def secure_erase(self, request: Request) -> None:
         """Erase the whole blocks by the node's own means, what is left at the ends by overwriting."""
         stable = request.derive(request.offset, request.length, flags=WITH_FUA[request.flags])
-        await self._zero(self._node.secure_erase, stable)
+        await self._zero(self._node.secure_erase, stable, self._align, 0)
 
-    async def _zero(self, handler: Handler, request: Request) -> None:
+    async def _zero(self, handler: Handler, request: Request, unit: int, longest: int) -> None:
         align = self._align
         at, end = request.offset, request.offset + request.length
         first = min(-(-at // align) * align, end)
         last = max(end // align * align, first)
         if last - first != request.length and HAS_NO_FALLBACK[request.flags]:
             raise OSError(errno.ENOTSUP, "a part of a block can only be written out")
+        if first == last:
+            await self._write_zero_bytes(request, at, end)
+            return
         if at < first:
             await self._write_zero_bytes(request, at, first)
-        if first < last:
-            async with self._hold(request, first, last):
-                await handler(request.derive(first, last - first))
+        async with self._hold(request, first, last):
+            if self._told:
+                await self._node.debug_event("pwritev_zero")
+            try:
+                for start, length in pieces(first, last, unit, longest):
+                    part = request.derive(start, length)
+                    if length >= unit:
+                        await handler(part)
+                    elif HAS_NO_FALLBACK[request.flags]:
+                        raise OSError(errno.ENOTSUP, f"less than {unit} bytes can only be written out")
+                    else:
+                        await self._pieces(self._node.write, _zero_bytes(part))
+            finally:
+                if self._told:
+                    await self._node.debug_event("pwritev_done")
         if last < end:
             await self._write_zero_bytes(request, last, end)
 
     async def _write_zero_bytes(self, request: Request, start: int, end: int) -> None:
-        """Write zeroes to a part of one block."""
-        length = end - start
-        zeroes = memoryview(ZEROES)[:length] if length <= len(ZEROES) else memoryview(bytes(length))
-        await self.write(request.derive(start, length, [zeroes], op=Op.WRITE))
+        """Write zeroes to a part of a block, or of two."""
+        if start < end:
+            await self.write(_zero_bytes(request.derive(start, end - start)))
+
+
+def _zero_bytes(request: Request) -> Request:
+    """A write of zeroes in place of a request for them."""
+    length = request.length
+    zeroes = memoryview(ZEROES)[:length] if length <= len(ZEROES) else memoryview(bytes(length))
+    return request.derive(request.offset, length, [zeroes], op=Op.WRITE)
+
+
+def pieces(start: int, end: int, unit: int, longest: int) -> Iterator[tuple[int, int]]:
+    """[start, end) as (offset, length): what lies before the first multiple of `unit` and after the last one apart, the
+    rest in multiples of it no longer than `longest` (0: any length)."""
+    step = longest // unit * unit
+    at = start
+    while at < end:
+        stop = end // unit * unit
+        if at % unit:
+            stop = min(end, -(-at // unit) * unit)
+        elif stop <= at:
+            stop = end
+        elif step:
+            stop = min(stop, at + step)
+        yield at, stop - at
+        at = stop

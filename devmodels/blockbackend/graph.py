@@ -21,7 +21,7 @@ from devmodels.blockbackend.edge import Edge, move
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import Objects, add_object
 from devmodels.blockbackend.opening import open_node
-from devmodels.blockbackend.options import BlockOptionError, NodeOptions, child_names, shown
+from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
@@ -220,24 +220,25 @@ class Graph:
         *,
         above: str | None = None,
         below: str | None = None,
-        child: str = "file",
+        child: str | None = None,
     ) -> BlockNode:
-        """Open a filter and put it into the way: `above` a node, for all its users, or `below` one, over its `child`.
+        """Open a filter and put it into the way: `above` a node, for all its users, or `below` one, over its `child`
+        (None: the child that stands for the node).
 
-        `options` are the filter's without `file`; what they do not say of `read-only`, `discard`, `active` is as with
-        the node that the filter stands over.
+        `options` are the filter's without the child that it shows (`file`, mostly); what they do not say of
+        `read-only`, `discard`, `active` is as with the node that the filter stands over.
         """
         if (above is None) == (below is None):
             raise GraphError("a filter is inserted either above a node or below one")
         async with self._changing:
-            edge = None if below is None else self._edge(below, child)
+            edge = None if below is None else self._edge(below, child or _primary(self[below]))
             target = self[above or ""] if edge is None else edge.node
             given = _over(options, target)
             async with drained(target):
                 node = open_node(given, self.context, self.nodes, self.objects)
                 edges = [edge] if edge is not None else _others(target, node)
                 try:
-                    if Role.FILTERED not in node.children["file"].role:
+                    if Role.FILTERED not in node.children[node.FILTERED or ""].role:
                         raise GraphError(
                             f"{node.description} is not a filter: driver {shown(node.options.driver)}"
                         )
@@ -304,6 +305,14 @@ def _others(node: BlockNode, new: BlockNode) -> list[Edge]:
     return [edge for edge in node.parents if edge.user_object not in own]
 
 
+def _primary(node: BlockNode) -> str:
+    """The child that stands for `node`, by its name."""
+    for name, edge in node.children.items():
+        if Role.PRIMARY in edge.role:
+            return name
+    raise GraphError(f"{node.description} has no child")
+
+
 def _filtered(node: BlockNode) -> Edge:
     for edge in node.children.values():
         if Role.FILTERED in edge.role:
@@ -313,14 +322,14 @@ def _filtered(node: BlockNode) -> Edge:
 
 def _over(options: Mapping[str, object], target: BlockNode) -> dict[str, object]:
     """The options of a filter over `target`."""
-    schema = driver_of(options).Options
-    if "file" not in child_names(schema):
-        raise GraphError(f'driver {shown(options["driver"])} is not a filter: it has no option "file"')
-    if "file" in options:
-        raise BlockOptionError("$.file: is given; expected nothing: the filter stands over another node")
+    child = driver_of(options).FILTERED
+    if child is None:
+        raise GraphError(f"driver {shown(options['driver'])} is not a filter")
+    if child in options:
+        raise BlockOptionError(f"$.{child}: is given; expected nothing: the filter stands over another node")
     theirs = target.options
     own = {"read-only": theirs.read_only, "discard": theirs.discard, "active": theirs.active}
-    return {**own, **options, "file": target.node_name}
+    return {**own, **options, child: target.node_name}
 
 
 class _GoneNode(BlockNode):

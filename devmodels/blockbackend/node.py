@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from devmodels.blockbackend import permissions
+from devmodels.blockbackend.debug.announcing import FLUSHES, Announced
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
+from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
@@ -31,13 +33,23 @@ class BlockLimits:
     `request_alignment`: offset and length of reads, writes, zeroes and discards are multiples of it (bytes); the last
     block may reach beyond the node's size, where there are zeroes.  `max_transfer`: the longest read or write in
     bytes.  `max_iov`: the most vectors in one request.  `pdiscard_alignment`: space is freed in units of this many
-    bytes (1: any).
+    bytes (1: any).  `pwrite_zeroes_alignment`: zeroes are written in units of so many bytes, less as data (1: any).
+    `max_pwrite_zeroes`, `max_pdiscard`: the longest request for zeroes and the longest discard in bytes.
     """
 
     request_alignment: int = 1
     max_transfer: int = 0
     max_iov: int = 1024
     pdiscard_alignment: int = 1
+    pwrite_zeroes_alignment: int = 1
+    max_pwrite_zeroes: int = 0
+    max_pdiscard: int = 0
+
+    @property
+    def any_request(self) -> bool:
+        """Whether every request fits as it is."""
+        aligned = self.request_alignment == self.pwrite_zeroes_alignment == 1
+        return aligned and not (self.max_transfer or self.max_pwrite_zeroes or self.max_pdiscard)
 
 
 def unsupported(op: Op) -> OSError:
@@ -58,6 +70,10 @@ class BlockNode:
     """
 
     Options: ClassVar[type[NodeOptions]] = NodeOptions
+    FILTERED: ClassVar[str | None] = None
+    """The option of the child that a filter shows; None for what is no filter."""
+    ANNOUNCES: ClassVar[Announced] = FLUSHES
+    """The events that this node tells a child of, before it does what they are about."""
     CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"read_only", "discard", "detect_zeroes"})
     """Options that `reopen` may change, by their names in Python."""
 
@@ -75,6 +91,8 @@ class BlockNode:
         self.sections: list[Section] = []
         self.kept = True
         self.closed = False
+        self.wants_events = False
+        """Whether `debug_event` looks at anything."""
         self.names: dict[str, BlockNode] = {}
         """Where it is entered by its name."""
         self._users: dict[object, bool] = {}
@@ -103,9 +121,18 @@ class BlockNode:
         return f"node {self.node_name!r}"
 
     @property
+    def announces(self) -> Announced:
+        """The events that a child is told of, if it wants to hear of them."""
+        return self.ANNOUNCES
+
+    @property
     def references(self) -> int:
         """How many want this node: its parents, and who has opened it."""
         return len(self.parents) + self.kept
+
+    def fitting(self) -> Fitting | None:
+        """What makes requests fit this node; None where they fit as they are."""
+        return None if self.limits.any_request and not self.serialised else Fitting(self)
 
     @property
     def serialised(self) -> bool:
@@ -121,6 +148,12 @@ class BlockNode:
     def child_permissions(self, edge: Edge, use: Use) -> Use:
         """What this node does with the child at `edge` and shares, where its own users together are `use`."""
         return permissions.child_permissions(edge.role, self.read_only, use)
+
+    async def debug_event(self, event: str) -> None:
+        """What is above is about to do `event` (QEMU's BlkdebugEvent) here: something for `blkdebug` to look at.
+
+        For drivers with events of their own, which call it at a child's node.
+        """
 
     def child_changed(self, edge: Edge) -> None:
         """The child at `edge` is another node now, or has got another size."""

@@ -144,3 +144,43 @@ def test_any_text_is_taken_or_refused_in_one_line(text: str) -> None:
         line = str(error)
     assert line.startswith("--thing: ")
     assert "\n" not in line
+
+
+# --- lists
+
+
+class Shelf(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
+    boxes: list[Inner] = []
+    colours: list[Literal["red", "blue"]] = []
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (
+            {"boxes": [{"kind": "tcp"}, {"kind": 7}]},
+            'boxes[1].kind: 7 is given; expected one of "unix", "tcp"',
+        ),
+        ({"boxes": [{}]}, 'boxes[0].kind: missing; expected one of "unix", "tcp"'),
+        ({"boxes": [{"kind": "tcp", "x": 1}]}, "boxes[0].x: no such option; expected one of deep-name, kind"),
+        ({"boxes": [1]}, "boxes[0]: 1 is given; expected an object of kind, deep-name"),
+        ({"boxes": {}}, "boxes: {} is given; expected a list"),
+        ({"colours": ["red", "green"]}, 'colours[1]: "green" is given; expected one of "red", "blue"'),
+    ],
+)
+def test_what_does_not_fit_in_a_list_is_named_by_its_number(given: dict[str, object], text: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        convert(given, Shelf, what="--shelf")
+    assert str(caught.value).startswith(f"--shelf: {text}")
+
+
+def test_numbered_keys_are_a_list() -> None:
+    text = "boxes.0.kind=tcp,boxes.1.kind=unix,boxes.1.deep-name=x,colours.0=red"
+    assert coerce(parse_keyval(text), Shelf) == {
+        "boxes": [{"kind": "tcp"}, {"kind": "unix", "deep-name": "x"}],
+        "colours": ["red"],
+    }
+    with pytest.raises(
+        OptionError, match=r'^--shelf: boxes: \{"1":\{"kind":"tcp"\}\} is given; expected a list$'
+    ):
+        convert(coerce(parse_keyval("boxes.1.kind=tcp"), Shelf), Shelf, what="--shelf")

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from devmodels.blockbackend.debug.announcing import GUEST_DATA
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
@@ -26,6 +27,7 @@ class RawNode(FilterNode):
     """The whole child, or a window of it; a window shrinks with its child."""
 
     Options: ClassVar[type[NodeOptions]] = RawOptions
+    ANNOUNCES = GUEST_DATA
 
     def __init__(self, options: RawOptions, context: IoContext, file: BlockNode) -> None:
         self._offset = options.offset

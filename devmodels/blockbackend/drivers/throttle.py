@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
@@ -24,6 +25,7 @@ class ThrottleNode(FilterNode):
     """Reads, writes, zeroes and discards wait for their turn and for the group's limits; flushes never wait."""
 
     Options: ClassVar[type[NodeOptions]] = ThrottleOptions
+    ANNOUNCES = NOTHING  # QEMU's throttle passes flushes on past the generic code that tells of them.
 
     CHANGEABLE = FilterNode.CHANGEABLE | {"throttle_group"}
 

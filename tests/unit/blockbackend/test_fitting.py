@@ -66,7 +66,8 @@ def test_a_read_takes_in_whole_blocks(disk: Disk, node: BlockNode512) -> None:
     ("start", "length", "expected"),
     [
         (10, 20, [(Op.READ, 0, BLOCK), (Op.WRITE, 0, BLOCK)]),
-        (10, BLOCK, [(Op.READ, 0, BLOCK), (Op.READ, BLOCK, BLOCK), (Op.WRITE, 0, 2 * BLOCK)]),
+        (10, BLOCK, [(Op.READ, 0, 2 * BLOCK), (Op.WRITE, 0, 2 * BLOCK)]),
+        (10, 2 * BLOCK, [(Op.READ, 0, BLOCK), (Op.READ, 2 * BLOCK, BLOCK), (Op.WRITE, 0, 3 * BLOCK)]),
         (BLOCK, BLOCK + 1, [(Op.READ, 2 * BLOCK, BLOCK), (Op.WRITE, BLOCK, 2 * BLOCK)]),
         (BLOCK - 1, BLOCK + 1, [(Op.READ, 0, BLOCK), (Op.WRITE, 0, 2 * BLOCK)]),
         (BLOCK, BLOCK, [(Op.WRITE, BLOCK, BLOCK)]),

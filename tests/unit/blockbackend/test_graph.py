@@ -149,9 +149,9 @@ def test_no_change_makes_a_cycle(graph: Graph, disk: Disk) -> None:
     [
         (SLOW, {}, "a filter is inserted either above a node or below one"),
         (SLOW, {"above": "x"}, 'no node "x"; the nodes are: "m0", "r0"'),
-        (SLOW, {"below": "m0"}, "node 'm0' has no child \"file\"; its children are: none"),
+        (SLOW, {"below": "m0"}, "node 'm0' has no child"),
         (SLOW | {"file": "m0"}, {"above": "r0"}, r"$.file: is given; expected nothing: "),
-        (MEMORY, {"above": "r0"}, 'driver "memory" is not a filter: it has no option "file"'),
+        (MEMORY, {"above": "r0"}, 'driver "memory" is not a filter'),
         (
             {"driver": "raw", "offset": 512, "node-name": "x"},
             {"above": "r0"},

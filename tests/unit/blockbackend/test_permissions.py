@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from devmodels.blockbackend import BlockNode, open_node
+from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.permissions import (
@@ -30,6 +31,7 @@ class Someone:
 
     def __init__(self, name: str) -> None:
         self.name = self.description = name
+        self.announces = NOTHING
 
     def child_changed(self, edge: Edge) -> None:
         pass

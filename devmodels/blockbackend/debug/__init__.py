@@ -1,0 +1,1 @@
+"""What `blkdebug` is made of: the events that nodes tell of, rules, configuration files, break points."""
