@@ -39,17 +39,17 @@ def _group(
 @app.command()
 def serve(
     blockdev: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="NODE", help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."
         ),
-    ],
+    ] = None,
     export: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="EXPORT", help="An export, as JSON or key=value, with the names of QEMU's --export."
         ),
-    ],
+    ] = None,
     objects: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,13 +91,17 @@ def serve(
     """
     from devmodels.cli.serve import Server, log_to_stderr
 
+    for name, given in (("--blockdev", blockdev), ("--export", export)):
+        # What is served may come by the monitor.
+        if not given and not monitor:
+            raise OptionError(f"Missing option '{name}'.")
     log_to_stderr(verbose=verbose)
     with Server(poll_max_ns=poll_max_ns, strict=strict) as server:
         for text in objects or ():
             server.add_object(text)
-        for text in blockdev:
+        for text in blockdev or ():
             server.add_blockdev(text)
-        for text in export:
+        for text in export or ():
             server.add_export(text)
         for text in chardev or ():
             server.add_chardev(text)

@@ -12,20 +12,17 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, Graph
+from devmodels.blockbackend import Graph
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.vhost_server import VhostUserServer
-from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
+from devmodels.exports.table import Exports
+from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
 from devmodels.iocontext import IoContext
-from devmodels.monitor.block import BlockResize, block_resize
-from devmodels.monitor.server import Command, Empty, MonitorServer
+from devmodels.monitor.server import MonitorServer
+from devmodels.monitor.world import World
 from devmodels.options import OptionError, convert, decode, shown
 from devmodels.runstate import RunState
-from devmodels.virtio_blk import VirtioBlk
-
-EXPORT_TYPES = ("vhost-user-blk",)
 
 
 class ChardevOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -95,8 +92,6 @@ class Server:
 
     def __init__(self, *, poll_max_ns: int, strict: bool) -> None:
         self._signals = Signals()
-        self._profile = Profile.STRICT if strict else Profile.LENIENT
-        self._exports: dict[str, VhostUserServer] = {}
         self._chardevs: dict[str, ChardevOptions] = {}
         self._monitors: dict[str, MonitorServer] = {}
         self.stopping = False
@@ -105,6 +100,15 @@ class Server:
         self.events = Events()
         self.run_state = RunState(self.events)
         self._graph = Graph(self.context)
+        profile = Profile.STRICT if strict else Profile.LENIENT
+        exports = Exports(self._graph, profile=profile, events=self.events, run_state=self.run_state)
+        self.world = World(
+            self._graph,
+            events=self.events,
+            run_state=self.run_state,
+            exports=exports,
+            on_quit=self.stop,
+        )
         self.context.watch(self._signals.fileno(), select.EPOLLIN, lambda _events: self.stop())
 
     def add_object(self, text: str) -> None:
@@ -118,28 +122,7 @@ class Server:
     def add_export(self, text: str) -> None:
         """Start an export; OptionError where it cannot be."""
         what = "--export"
-        options = decode(text, VhostUserBlkOptions, what=what)
-        kind = options.get("type")
-        if kind not in EXPORT_TYPES:
-            given = "missing" if kind is None else f"{shown(kind)} is given"
-            raise OptionError(f"{what}: type: {given}; expected {', '.join(map(shown, EXPORT_TYPES))}")
-        if "id" in options:
-            what = f"{what} {shown(options['id'])}"
-        checked = convert(options, VhostUserBlkOptions, what=what)
-        if checked.id in self._exports:
-            raise OptionError(f"{what}: id: given to two exports; expected an id of its own")
-        node = self._graph.nodes.get(checked.node_name)
-        if node is None:
-            known = ", ".join(map(shown, sorted(self._graph.nodes))) or "a node, and there is none"
-            raise OptionError(f"{what}: node-name: {shown(checked.node_name)} is given; expected {known}")
-        if checked.writable and node.read_only:
-            raise OptionError(f"{what}: writable: on, but node {shown(checked.node_name)} is read-only")
-        try:
-            self._exports[checked.id] = vhost_user_blk(
-                checked, node, profile=self._profile, run_state=self.run_state
-            )
-        except OptionError as error:
-            raise OptionError(f"{what}: {error}") from None
+        self.world.exports.add(decode(text, VhostUserBlkOptions, what=what), what=what)
 
     def add_chardev(self, text: str) -> None:
         """Note where a monitor can listen; OptionError where the text is wrong."""
@@ -164,30 +147,14 @@ class Server:
             raise OptionError(f"{what}: chardev: {shown(checked.chardev)} is given; expected {known}")
         if checked.chardev in self._monitors:
             raise OptionError(f"{what}: chardev: {shown(checked.chardev)} has a monitor already")
-        commands = {
-            "block_resize": Command(BlockResize, self._block_resize),
-            "quit": Command(Empty, self._quit),
-        }
         try:
-            monitor = MonitorServer(chardev.path, self.context, commands)
+            monitor = MonitorServer(chardev.path, self.world)
         except OSError as error:
             reason = error.strerror or error
             raise OptionError(
                 f"--chardev {shown(chardev.id)}: path: cannot listen at {chardev.path!r}: {reason}"
             ) from None
         self._monitors[checked.chardev] = monitor
-
-    async def _block_resize(self, arguments: BlockResize) -> object:
-        await block_resize(arguments, self._graph.nodes, self._backends())
-        return {}
-
-    async def _quit(self, _arguments: Empty) -> object:
-        self.stop()
-        return {}
-
-    def _backends(self) -> list[BlockBackend]:
-        devices = (export.device for export in self._exports.values())
-        return [device.backend for device in devices if isinstance(device, VirtioBlk)]
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or a monitor's `quit`."""
@@ -203,8 +170,7 @@ class Server:
         self.context.unwatch(self._signals.fileno())
         for monitor in self._monitors.values():
             monitor.close()
-        for export in self._exports.values():
-            export.close()
+        self.world.exports.close()
         self.context.run_until_idle()
         self._graph.close()
         self.context.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import select
+from collections.abc import Callable
 
 from devmodels.conformance import Violation
 from devmodels.exports.vhost_user import Session
@@ -36,6 +37,7 @@ class VhostUserServer:
         self._session: Session | None = None
         self._accepting = False
         self._closed = False
+        self._at_end: Callable[[], None] | None = None
         self._violations = 0
         # A legacy driver is the front end's to judge: it alone knows whether its device is transitional.
         device.front_end = True
@@ -76,7 +78,10 @@ class VhostUserServer:
     def _ended(self) -> None:
         log.info("%s: front end disconnected", self.device.name)
         self._session = None
-        self._accept_more()
+        if self._closed:
+            self._finish()
+        else:
+            self._accept_more()
 
     def _violated(self, violation: Violation) -> None:
         self._violations += 1
@@ -85,13 +90,24 @@ class VhostUserServer:
         elif self._violations == VIOLATIONS_LOGGED + 1:
             log.warning("%s: further violations of this connection are only counted", self.device.name)
 
-    def close(self) -> None:
-        """End the session, if any, and remove the socket. Idempotent."""
+    def close(self, then: Callable[[], None] | None = None) -> None:
+        """End the session, if any, and remove the socket; `then` is called when what runs has come back.
+
+        A second call does nothing.
+        """
         if self._closed:
             return
         self._closed = True
+        self._at_end = then
         self._pause()
         self._listener.close()
-        if self._session is not None:
-            self._session.close()
         remove(self.path)
+        if self._session is None:
+            self._finish()
+        else:
+            self._session.close()
+
+    def _finish(self) -> None:
+        then, self._at_end = self._at_end, None
+        if then is not None:
+            then()

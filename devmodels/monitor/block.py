@@ -1,41 +1,125 @@
-"""Commands on block nodes: `block_resize`."""
+"""Nodes come, go and change: `blockdev-add`, `-del`, `-reopen`, `-set-active`, `block_resize`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Annotated
 
-import msgspec
+from devmodels.blockbackend import BlockBackend, Op, Request, permissions
+from devmodels.blockbackend.drain import drained
+from devmodels.blockbackend.graph import users
+from devmodels.blockbackend.options import MAX_SIZE, NodeOptions
+from devmodels.blockbackend.permissions import Perm
+from devmodels.blockbackend.registry import our_own
+from devmodels.monitor.command import Arguments, CommandError, Options
+from devmodels.monitor.world import World
 
-from devmodels.blockbackend import BlockBackend, BlockNode
-from devmodels.blockbackend.options import Size
-from devmodels.monitor.server import CommandError
+BlockdevOptions = Annotated[
+    Mapping[str, object],
+    Options(
+        NodeOptions, "driver", lambda: {name: driver.Options for name, driver in sorted(our_own().items())}
+    ),
+]
 
 
-class BlockResize(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Arguments of `block_resize`; the size is in bytes."""
+class BlockResize(Arguments, frozen=True):
+    """The size is in bytes."""
 
-    node_name: str
-    size: Size
+    size: int
+    device: str | None = None
+    node_name: str | None = None
 
 
-async def block_resize(
-    arguments: BlockResize, nodes: Mapping[str, BlockNode], backends: Sequence[BlockBackend]
-) -> None:
-    """Give a node another size; the devices over it tell their drivers.
-
-    `backends` are those that may be over the node.  CommandError or OSError where it cannot be.
-    """
-    node = nodes.get(arguments.node_name)
-    if node is None:
-        raise CommandError(f"Cannot find node-name='{arguments.node_name}'")
-    if arguments.size % 512:
-        raise CommandError(f"size: {arguments.size} is given; expected a multiple of 512")
-    own = BlockBackend(node, name="block_resize")
+async def block_resize(world: World, arguments: BlockResize) -> None:
+    """Give a node another size; the devices over it tell their drivers."""
+    if arguments.size < 0:
+        raise CommandError("Parameter 'size' expects a >0 size")
+    if arguments.node_name is not None:
+        node = world.node(arguments.node_name)
+    else:
+        device = arguments.device or ""
+        found = [each.backend.node for each in world.attached() if device in (each.name, each.path)]
+        if not found:
+            raise CommandError(f"Cannot find device='{device}' nor node-name=''")
+        node = found[0]
+    if arguments.size % 512 or arguments.size > MAX_SIZE:
+        raise CommandError(f"size: {arguments.size} is given; expected a multiple of 512 up to {MAX_SIZE}")
+    if node.read_only:
+        raise CommandError("Image is read-only")
+    own = BlockBackend(node, name="block_resize", read_only=True)
     try:
-        own.activate()
-        # A device's own backend holds its requests back meanwhile.
-        writers = [backend for backend in backends if backend.node is node and not backend.read_only]
-        await (writers[0] if writers else own).resize(arguments.size)
-        await own.inactivate()
+        async with drained(node), node.resizing:
+            with permissions.more(own.edge, Perm.RESIZE):
+                own.edge.set_active(True, write=True)
+                await node.truncate(arguments.size)
+                await own.edge.flush(Request(Op.FLUSH, 0, 0))
     finally:
         own.close()
+
+
+async def blockdev_add(world: World, options: BlockdevOptions) -> None:
+    """Open a node and what is nested in it."""
+    name = options.get("node-name")
+    if name is None:
+        raise CommandError("'node-name' must be specified for the root node")
+    if isinstance(name, str) and name in world.graph.nodes:
+        raise CommandError(f"Duplicate nodes with node-name='{name}'")
+    world.graph.add(options)
+
+
+class BlockdevDel(Arguments, frozen=True):
+    """A node that nobody uses."""
+
+    node_name: str
+
+
+async def blockdev_del(world: World, arguments: BlockdevDel) -> None:
+    """Close a node and what is nested in it."""
+    name = arguments.node_name
+    node = world.graph.nodes.get(name)
+    if node is None:
+        raise CommandError(f"Failed to find node with node-name='{name}'")
+    if not node.kept:
+        raise CommandError(f"Node {name} is not owned by the monitor")
+    if node.parents:
+        raise CommandError(f"Node {name} is in use: {users(node)}")
+    world.graph.delete(name)
+
+
+class BlockdevReopen(Arguments, frozen=True):
+    """Options of nodes that are there, each with its name."""
+
+    options: list[BlockdevOptions]
+
+
+async def blockdev_reopen(world: World, arguments: BlockdevReopen) -> None:
+    """Change nodes one after the other; where one cannot be changed, those before it have been."""
+    for options in arguments.options:
+        name = options.get("node-name")
+        if name is None:
+            raise CommandError("node-name not specified")
+        if name not in world.graph.nodes:
+            raise CommandError(f"Failed to find node with node-name='{name}'")
+    for options in arguments.options:
+        await world.graph.reopen(options)
+
+
+class BlockdevSetActive(Arguments, frozen=True):
+    """Without a name: all nodes."""
+
+    active: bool
+    node_name: str | None = None
+
+
+async def blockdev_set_active(world: World, arguments: BlockdevSetActive) -> None:
+    """Give images up for others, flushed, or take them again."""
+    if arguments.node_name is not None:
+        if arguments.node_name not in world.graph.nodes:
+            raise CommandError(f"Failed to find node with node-name='{arguments.node_name}'")
+        await world.graph.set_active(arguments.node_name, arguments.active)
+        return
+    # Users rest before what they use, and begin after it.
+    above = [name for name, node in world.graph.nodes.items() if not node.parents]
+    below = [name for name in world.graph.nodes if name not in above]
+    for name in [*above, *below] if not arguments.active else [*below, *above]:
+        await world.graph.set_active(name, arguments.active)

@@ -1,64 +1,53 @@
-"""A QMP server: greeting, negotiation, commands from a table.
+"""A QMP server: greeting, negotiation, commands, events.
 
-Follows QEMU's docs/interop/qmp-spec.  A command's arguments are a `msgspec.Struct`, its work a coroutine; what goes
-wrong is an error object of class GenericError with one line for the user.
+Follows QEMU's docs/interop/qmp-spec.  Commands of one client are done in the order in which they came, one after the
+other; out-of-band execution is not offered.  What goes wrong is an error object with one line for the user.
 """
 
 from __future__ import annotations
 
+import logging
 import select
-from collections.abc import Awaitable, Callable, Mapping
-from importlib.metadata import version
-from typing import Any, NamedTuple
+import time
+from collections.abc import Mapping
 
 import msgspec
 
-from devmodels.iocontext import IoContext
 from devmodels.monitor.channel import ObjectChannel
-from devmodels.options import OptionError, convert, one_line
+from devmodels.monitor.command import CommandError, text_of
+from devmodels.monitor.control import version_info
+from devmodels.monitor.table import commands
+from devmodels.monitor.world import World
+from devmodels.options import OptionError, one_line
 from devmodels.unixlistener import listen, remove
 
-
-class Empty(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """No arguments."""
-
-
-class CommandError(Exception):
-    """A command cannot be carried out; the text is one line for the user."""
-
-
-class Command(NamedTuple):
-    """A command: the schema of its arguments, and what it does; its result is sent as JSON."""
-
-    arguments: type[msgspec.Struct]
-    run: Callable[[Any], Awaitable[object]]
+log = logging.getLogger("devmodels.monitor")
 
 
 class MonitorServer:
-    """Listens on a UNIX socket and serves one client after the other with `commands`.
+    """Listens on a UNIX socket and serves one client after the other with the commands of `world`.
 
-    Raises OSError where the socket cannot be bound.
+    Raises OSError where the socket cannot be bound.  It works when the world's context does.
     """
 
-    def __init__(self, path: str, context: IoContext, commands: Mapping[str, Command]) -> None:
+    def __init__(self, path: str, world: World) -> None:
         self.path = path
-        self._context = context
-        self._commands: dict[str, Command] = {
-            "query-version": Command(Empty, self._query_version),
-            "query-commands": Command(Empty, self._query_commands),
-            **commands,
-        }
+        self._world = world
+        self._context = world.context
+        self._commands = commands(world)
         self._channel: ObjectChannel | None = None
         self._negotiated = False
         self._closed = False
         self._listener = listen(path)
-        context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        world.events.add_listener(self._event)
 
     def close(self) -> None:
         """End the session, if any, and remove the socket. Idempotent."""
         if self._closed:
             return
         self._closed = True
+        self._world.events.remove_listener(self._event)
         if self._channel is None:
             self._context.unwatch(self._listener.fileno())
         else:
@@ -76,12 +65,21 @@ class MonitorServer:
         self._context.unwatch(self._listener.fileno())
         self._negotiated = False
         self._channel = ObjectChannel(sock, self._context, self._command, self._left)
-        self._channel.put({"QMP": {"version": _version(), "capabilities": []}})
+        self._channel.put({"QMP": {"version": version_info(), "capabilities": []}})
 
     def _left(self) -> None:
         self._channel = None
         if not self._closed:
             self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+
+    # --- events
+
+    def _event(self, name: str, data: Mapping[str, object]) -> None:
+        """Tell the client, if one is there and has negotiated."""
+        if self._channel is not None and self._negotiated:
+            now = time.time_ns() // 1000
+            stamp = {"seconds": now // 10**6, "microseconds": now % 10**6}
+            self._channel.put({"timestamp": stamp, "event": name, **({"data": dict(data)} if data else {})})
 
     # --- commands
 
@@ -99,11 +97,13 @@ class MonitorServer:
         async def serve() -> None:
             try:
                 answer = {"return": await self._execute(request)}
-            except _NotFound as error:
-                answer = _error(str(error), "CommandNotFound")
-            except (CommandError, OptionError, OSError, RecursionError) as error:
-                text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                answer = _error(text)
+            except CommandError as error:
+                answer = _error(str(error), error.kind)
+            except (OptionError, OSError, RecursionError) as error:
+                answer = _error(text_of(error))
+            except Exception as error:
+                log.exception("%s failed", request.get("execute"))
+                answer = _error(f"{type(error).__name__}: {one_line(str(error))}")
             channel.answer(answer | extra)
 
         self._context.start(serve())
@@ -120,33 +120,18 @@ class MonitorServer:
             raise CommandError("QMP input member 'arguments' must be an object")
         if not self._negotiated:
             if name != "qmp_capabilities":
-                raise _NotFound("Expecting capabilities negotiation with 'qmp_capabilities'")
+                raise CommandError(
+                    "Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound"
+                )
             if arguments.get("enable"):
                 raise CommandError("no capability is offered that could be enabled")
             self._negotiated = True
             return {}
         command = self._commands.get(name)
         if command is None:
-            raise _NotFound(f"The command {name} has not been found")
-        return await command.run(convert(arguments, command.arguments, what=name))
-
-    async def _query_version(self, _arguments: Empty) -> object:
-        return _version()
-
-    async def _query_commands(self, _arguments: Empty) -> object:
-        return [{"name": name} for name in sorted(self._commands)]
-
-
-class _NotFound(Exception):
-    """There is no such command, or not yet."""
+            raise CommandError(f"The command {name} has not been found", "CommandNotFound")
+        return await command(self._world, arguments)
 
 
 def _error(text: str, kind: str = "GenericError") -> dict[str, object]:
     return {"error": {"class": kind, "desc": text}}
-
-
-def _version() -> dict[str, object]:
-    """As query-version answers; the member `qemu` is what clients look for, the numbers are ours."""
-    numbers = [*version("devmodels").split("."), "0", "0"][:3]
-    major, minor, micro = (int("".join(filter(str.isdigit, number)) or 0) for number in numbers)
-    return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": "devmodels"}

@@ -1,0 +1,42 @@
+"""The monitor itself: `query-version`, `query-commands`, `quit`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import msgspec
+
+from devmodels.monitor.world import World
+
+
+class VersionTriple(msgspec.Struct):
+    """Three numbers."""
+
+    major: int
+    minor: int
+    micro: int
+
+
+class VersionInfo(msgspec.Struct):
+    """The member `qemu` is what clients look for; the numbers are ours."""
+
+    qemu: VersionTriple
+    package: str
+
+
+def version_info() -> VersionInfo:
+    """What speaks here."""
+    numbers = [*version("devmodels").split("."), "0", "0"][:3]
+    triple = (int("".join(filter(str.isdigit, number)) or 0) for number in numbers)
+    return VersionInfo(VersionTriple(*triple), "devmodels")
+
+
+async def query_version(_world: World) -> VersionInfo:
+    """What speaks here."""
+    return version_info()
+
+
+async def quit_(world: World) -> None:
+    """End the daemon, or tell the embedder to."""
+    world.events.emit("SHUTDOWN", {"guest": False, "reason": "host-qmp-quit"})
+    world.quit()

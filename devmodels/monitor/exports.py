@@ -1,0 +1,71 @@
+"""Exports: `block-export-add`, `block-export-del`, `query-block-exports`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
+from devmodels.monitor.command import Arguments, CommandError, Options
+from devmodels.monitor.world import World
+
+
+class _ExportOptions(Arguments, frozen=True):
+    type: Literal["vhost-user-blk"]
+    id: str
+    node_name: str
+    writable: bool = False
+    writethrough: bool = False
+
+
+BlockExportOptions = Annotated[
+    Mapping[str, object], Options(_ExportOptions, "type", lambda: {"vhost-user-blk": VhostUserBlkOptions})
+]
+
+
+class BlockExportDel(Arguments, frozen=True):
+    """`mode`: `safe` leaves an export that has a client, `hard` ends it in any case."""
+
+    id: str
+    mode: Literal["safe", "hard"] = "safe"
+
+
+class BlockExportInfo(msgspec.Struct, rename="kebab"):
+    """An export."""
+
+    id: str
+    type: Literal["vhost-user-blk"]
+    node_name: str
+    shutting_down: bool
+
+
+async def block_export_add(world: World, options: BlockExportOptions) -> None:
+    """Start an export."""
+    name, node = options.get("id"), options.get("node-name")
+    if isinstance(name, str) and name in world.exports.ids:
+        raise CommandError(f"Block export id '{name}' is already in use")
+    if isinstance(node, str):
+        world.node(node)
+    world.exports.add(options)
+
+
+async def block_export_del(world: World, arguments: BlockExportDel) -> None:
+    """End an export; the event BLOCK_EXPORT_DELETED says when it has ended."""
+    export = next((export for export in world.exports if export.id == arguments.id), None)
+    if export is None:
+        raise CommandError(f"Export '{arguments.id}' is not found")
+    if export.shutting_down:
+        raise CommandError(f"Export '{arguments.id}' is already shutting down")
+    if arguments.mode == "safe" and export.connected:
+        raise CommandError(f"export '{arguments.id}' still in use")
+    world.exports.delete(export)
+
+
+async def query_block_exports(world: World) -> list[BlockExportInfo]:
+    """All exports."""
+    return [
+        BlockExportInfo(export.id, export.type, export.node_name, export.shutting_down)
+        for export in world.exports
+    ]

@@ -1,0 +1,116 @@
+"""What a monitor's commands work on: a daemon, or a machine of an embedder's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from devmodels.assembly import Assembly
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph
+from devmodels.conformance import Profile
+from devmodels.events import Events
+from devmodels.exports.table import Exports
+from devmodels.monitor.command import CommandError, device_not_found
+from devmodels.runstate import RunState
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk import VirtioBlk
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A device or an export that has a backend: `path` is what `query-block` calls it (`qdev`)."""
+
+    name: str
+    path: str
+    backend: BlockBackend
+
+
+class World:
+    """Nodes, devices, exports and the run state; `assembly` is the machine, where there is one.
+
+    `on_quit` is called for the command `quit`; `quit_requested` says that it came.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        events: Events,
+        run_state: RunState,
+        exports: Exports,
+        assembly: Assembly | None = None,
+        on_quit: Callable[[], None] | None = None,
+    ) -> None:
+        self.context = graph.context
+        self.graph = graph
+        self.events = events
+        self.run_state = run_state
+        self.exports = exports
+        self.assembly = assembly
+        self.quit_requested = False
+        self._on_quit = on_quit
+
+    @classmethod
+    def of(cls, assembly: Assembly, on_quit: Callable[[], None] | None = None) -> World:
+        """The world of a machine in this process."""
+        exports = Exports(
+            assembly.graph,
+            profile=Profile.LENIENT,
+            events=assembly.events,
+            run_state=assembly.run_state,
+        )
+        return cls(
+            assembly.graph,
+            events=assembly.events,
+            run_state=assembly.run_state,
+            exports=exports,
+            assembly=assembly,
+            on_quit=on_quit,
+        )
+
+    def quit(self) -> None:
+        """Tell whoever runs this to end."""
+        self.quit_requested = True
+        if self._on_quit is not None:
+            self._on_quit()
+
+    # --- what commands name
+
+    def attached(self) -> list[Attached]:
+        """Devices, then exports."""
+        found = []
+        devices = {} if self.assembly is None else self.assembly.devices
+        for name, transport in devices.items():
+            device = transport.device
+            if isinstance(device, VirtioBlk):
+                path = device_path(name) + ("/virtio-backend" if isinstance(transport, VirtioPci) else "")
+                found.append(Attached(name, path, device.backend))
+        return found + [Attached(export.id, export.id, export.backend) for export in self.exports]
+
+    def find(self, name: str) -> Attached:
+        """The device or export with that id or path; DeviceNotFound where there is none."""
+        for each in self.attached():
+            if name in (each.name, each.path, device_path(each.name)):
+                return each
+        raise device_not_found(name)
+
+    def one_of(self, old: str | None, name: str | None) -> Attached:
+        """What commands call `device` in the old way, and `id` in the new one."""
+        if old is not None and name is not None:
+            raise CommandError("Need exactly one of 'device' and 'id'")
+        given = old if name is None else name
+        if given is None:
+            raise CommandError("Need exactly one of 'device' and 'id'")
+        return self.find(given)
+
+    def node(self, name: str) -> BlockNode:
+        """The node of that name; CommandError where there is none."""
+        node = self.graph.nodes.get(name)
+        if node is None:
+            raise CommandError(f"Cannot find device='' nor node-name='{name}'")
+        return node
+
+
+def device_path(name: str) -> str:
+    """Where a device is found in QEMU's tree of objects; one without an id of the user's has a place in its name."""
+    return f"/machine/{'peripheral-anon' if '@' in name else 'peripheral'}/{name}"
