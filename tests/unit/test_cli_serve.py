@@ -229,7 +229,7 @@ def test_locked_image(refusal: Refusal, tmp_path: Path) -> None:
             ",iothread=t0",
             (
                 "iothread: no such option; expected one of addr, id, lifetime, logical-block-size, node-name,"
-                " num-queues, secure-erase, serial, size-max, type, writable, writethrough"
+                " num-queues, rerror, secure-erase, serial, size-max, type, werror, writable, writethrough"
             ),
         ),
     ],
