@@ -38,7 +38,7 @@ async def block_resize(world: World, arguments: BlockResize) -> None:
         node = world.node(arguments.node_name)
     else:
         device = arguments.device or ""
-        found = [each.backend.node for each in world.attached() if device in (each.name, each.path)]
+        found = [each.backend.node for each in world.attached() if device in each.names]
         if not found:
             raise CommandError(f"Cannot find device='{device}' nor node-name=''")
         node = found[0]

@@ -12,17 +12,21 @@ from devmodels.events import Events
 from devmodels.exports.table import Exports
 from devmodels.monitor.command import CommandError, device_not_found
 from devmodels.runstate import RunState
-from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk import VirtioBlk
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A device or an export that has a backend: `path` is what `query-block` calls it (`qdev`)."""
+    """A device or an export that has a backend; `name` is its id."""
 
     name: str
-    path: str
     backend: BlockBackend
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What commands may call it: its id, its path in QEMU's tree of objects, with the backend's own or without."""
+        path = self.backend.qom_path
+        return (self.name, path, path.removesuffix("/virtio-backend")) if path else (self.name,)
 
 
 class World:
@@ -78,19 +82,15 @@ class World:
 
     def attached(self) -> list[Attached]:
         """Devices, then exports."""
-        found = []
         devices = {} if self.assembly is None else self.assembly.devices
-        for name, transport in devices.items():
-            device = transport.device
-            if isinstance(device, VirtioBlk):
-                path = device_path(name) + ("/virtio-backend" if isinstance(transport, VirtioPci) else "")
-                found.append(Attached(name, path, device.backend))
-        return found + [Attached(export.id, export.id, export.backend) for export in self.exports]
+        blks = ((name, transport.device) for name, transport in devices.items())
+        found = [Attached(name, blk.backend) for name, blk in blks if isinstance(blk, VirtioBlk)]
+        return found + [Attached(export.id, export.backend) for export in self.exports]
 
     def find(self, name: str) -> Attached:
         """The device or export with that id or path; DeviceNotFound where there is none."""
         for each in self.attached():
-            if name in (each.name, each.path, device_path(each.name)):
+            if name in each.names:
                 return each
         raise device_not_found(name)
 
@@ -109,8 +109,3 @@ class World:
         if node is None:
             raise CommandError(f"Cannot find device='' nor node-name='{name}'")
         return node
-
-
-def device_path(name: str) -> str:
-    """Where a device is found in QEMU's tree of objects; one without an id of the user's has a place in its name."""
-    return f"/machine/{'peripheral-anon' if '@' in name else 'peripheral'}/{name}"

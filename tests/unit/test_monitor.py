@@ -19,7 +19,7 @@ from qemu.qmp import ExecuteError, QMPClient
 from devmodels.cli.serve import Server
 from devmodels.monitor.channel import Splitter
 from devmodels.options import OptionError
-from tests.unit.test_cli_serve import daemon
+from tests.unit.test_cli_serve import connect, daemon
 
 MIB = 1 << 20
 CHARDEV = "socket,id=c0,path={path},server=on,wait=off"
@@ -246,6 +246,7 @@ def test_qemus_client_resizes_and_quits(tmp_path: Path) -> None:
     with daemon(tmp_path, *more) as process:
         while not path.exists():
             assert process.poll() is None
+        connect(path).close()
         asyncio.run(talk())
         assert process.wait(10) == 0
     assert not path.exists()
