@@ -18,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.blockbackend.registry import our_own
 from devmodels.cli.main import main
 from devmodels.cli.serve import Server
 
 MEMORY = "driver=memory,size=1M,node-name=d0"
+DRIVERS = ", ".join(f'"{name}"' for name in sorted(our_own()))
 
 
 def export(folder: Path, more: str = "", *, name: str = "e0", node: str = "d0") -> str:
@@ -128,17 +130,11 @@ def test_wrong_command_line(refusal: Refusal, arguments: list[str], line: str) -
         ("driver=memory,size=1M", "--blockdev: node-name: missing; expected a name to refer to it"),
         (
             '{"node-name": "d0"}',
-            (
-                '--blockdev "d0": driver: missing; expected one of '
-                '"delay", "file", "memory", "null-co", "raw", "throttle"'
-            ),
+            f'--blockdev "d0": driver: missing; expected one of {DRIVERS}',
         ),
         (
             "driver=qcow2,node-name=d0",
-            (
-                '--blockdev "d0": driver: "qcow2" is given; expected one of '
-                '"delay", "file", "memory", "null-co", "raw", "throttle"'
-            ),
+            f'--blockdev "d0": driver: "qcow2" is given; expected one of {DRIVERS}',
         ),
         (
             "driver=memory,node-name=d0,size=big",
