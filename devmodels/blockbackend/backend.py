@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 
 from devmodels.blockbackend import permissions
-from devmodels.blockbackend.accounting import BlockStats
+from devmodels.blockbackend.accounting import BlockStats, is_counted
 from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler, ReadNow
@@ -193,6 +193,13 @@ class BlockBackend:
             member.move(group)
         self._configure()
 
+    def busy_ns(self) -> int:
+        """The time that requests have spent here, together, up to now: what it grows by in a while, over that while,
+        is the mean depth of the queue."""
+        now = self._now()
+        running = sum(now - each.started_ns for each in tuple(self.in_flight) if is_counted(each.op))
+        return self.stats.ended_ns + running
+
     @property
     def throttled_ns(self) -> int:
         """How long requests have waited for its own group's limits, together, in ns."""
@@ -319,7 +326,8 @@ class BlockBackend:
     def _complete(self, request: Request, error: int) -> None:
         del self.in_flight[request]
         request.error = error
-        self.stats.account(request, self._now())
+        now = self._now()
+        self.stats.account(request, now - request.started_ns, now, error)
         if self.trace is not None:
             what = (request.op.name, request.offset, request.length)
             self.trace.emit(self.name, EventKind.COMPLETION, *what, error)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from devmodels.blockbackend import permissions
+from devmodels.blockbackend.accounting import Served
 from devmodels.blockbackend.debug.announcing import Announced, announcing
 from devmodels.blockbackend.drain import Section, drained
 from devmodels.blockbackend.permissions import Role, Use
@@ -21,6 +22,7 @@ from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.fitting import Fitting
     from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Coro[None]]
@@ -147,7 +149,8 @@ class Edge:
         options = node.options
         fitting = node.fitting()
         self.plain = fitting is None
-        to = fitting or node
+        served = node.served
+        to: Fitting | Served = fitting or served
         write: Handler = to.write
         discard: Handler = to.discard
         write_zeroes: Handler = to.write_zeroes
@@ -157,12 +160,12 @@ class Edge:
         if options.detect_zeroes != "off":
             flags = Flags.MAY_UNMAP if options.detect_zeroes == "unmap" else Flags.NONE
             write = partial(_detect_zeroes, write, write_zeroes, flags)
-        handlers = [to.read, write, node.flush, discard, write_zeroes, to.secure_erase, self._tell_status]
+        handlers = [to.read, write, served.flush, discard, write_zeroes, to.secure_erase, self._tell_status]
         if node.wants_events:
             handlers = announcing(self, handlers)
         else:
             self.unflushed = True
-        self._set(handlers, partial(driver_status, node), node.read_now if self.plain else _not_now)
+        self._set(handlers, partial(driver_status, node), served.read_now if self.plain else _not_now)
 
     def _set(self, handlers: list[Handler], block_status: StatusHandler, read_now: ReadNow) -> None:
         self.handlers = handlers

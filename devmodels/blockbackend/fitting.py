@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from devmodels.blockbackend.accounting import Served
 from devmodels.blockbackend.request import HAS_NO_FALLBACK, HAS_SERIALISING, WITH_FUA, Op, Request
 from devmodels.blockbackend.vectors import ZEROES, window
 
@@ -31,11 +32,12 @@ def _padding(length: int) -> list[memoryview]:
 
 
 class Fitting:
-    """The requests of `node` for anybody who does not keep to its limits."""
+    """The requests of `node` for anybody who does not keep to its limits; they go `to` it, or to what counts there."""
 
-    def __init__(self, node: BlockNode) -> None:
+    def __init__(self, node: BlockNode, to: Served) -> None:
         limits = node.limits
         self._node = node
+        self._to = to
         self._align = limits.request_alignment
         self._changes_alone = self._align > 1 or limits.max_transfer > 0
         self._tracked = node.serialised
@@ -63,11 +65,11 @@ class Fitting:
     async def _write_blocks(self, request: Request) -> None:
         """Write whole blocks."""
         if not self._told:
-            await self._pieces(self._node.write, request)
+            await self._pieces(self._to.write, request)
             return
         await self._node.debug_event("pwritev")
         try:
-            await self._pieces(self._node.write, request)
+            await self._pieces(self._to.write, request)
         finally:
             await self._node.debug_event("pwritev_done")
 
@@ -84,11 +86,11 @@ class Fitting:
         if head or tail:
             request = request.derive(start, end - start, [*head, *request.vectors, *tail])
         if not self._tracked:
-            await self._pieces(self._node.read, request)
+            await self._pieces(self._to.read, request)
             return
         serialising = HAS_SERIALISING[request.flags]
         async with self._node.in_flight.hold(start, end, serialising=serialising):
-            await self._pieces(self._node.read, request)
+            await self._pieces(self._to.read, request)
 
     async def write(self, request: Request) -> None:
         """Write whole blocks, those at the ends completed by what is there."""
@@ -123,7 +125,7 @@ class Fitting:
             await self._node.debug_event(f"pwritev_rmw_{name}")
         blocks = bytearray(end - start)
         await self._pieces(
-            self._node.read, request.derive(start, end - start, [memoryview(blocks)], op=Op.READ)
+            self._to.read, request.derive(start, end - start, [memoryview(blocks)], op=Op.READ)
         )
         for name, (pad,), *_ in ends:
             pad[:] = blocks[: len(pad)] if name == "head" else blocks[len(blocks) - len(pad) :]
@@ -137,16 +139,16 @@ class Fitting:
         if start < end:
             async with self._hold(request, start, end):
                 for at, length in pieces(start, end, *self._discards):
-                    await self._node.discard(request.derive(at, length))
+                    await self._to.discard(request.derive(at, length))
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero the whole blocks by the node's own means, what is left at the ends by writing."""
-        await self._zero(self._node.write_zeroes, request, *self._zeroes)
+        await self._zero(self._to.write_zeroes, request, *self._zeroes)
 
     async def secure_erase(self, request: Request) -> None:
         """Erase the whole blocks by the node's own means, what is left at the ends by overwriting."""
         stable = request.derive(request.offset, request.length, flags=WITH_FUA[request.flags])
-        await self._zero(self._node.secure_erase, stable, self._align, 0)
+        await self._zero(self._to.secure_erase, stable, self._align, 0)
 
     async def _zero(self, handler: Handler, request: Request, unit: int, longest: int) -> None:
         align = self._align
@@ -171,7 +173,7 @@ class Fitting:
                     elif HAS_NO_FALLBACK[request.flags]:
                         raise OSError(errno.ENOTSUP, f"less than {unit} bytes can only be written out")
                     else:
-                        await self._pieces(self._node.write, _zero_bytes(part))
+                        await self._pieces(self._to.write, _zero_bytes(part))
             finally:
                 if self._told:
                     await self._node.debug_event("pwritev_done")

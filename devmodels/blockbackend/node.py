@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from devmodels.blockbackend import permissions
+from devmodels.blockbackend.accounting import Counted, NodeStats, Served
 from devmodels.blockbackend.debug.announcing import FLUSHES, Announced
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
@@ -74,7 +75,7 @@ class BlockNode:
     """The option of the child that a filter shows; None for what is no filter."""
     ANNOUNCES: ClassVar[Announced] = FLUSHES
     """The events that this node tells a child of, before it does what they are about."""
-    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"read_only", "discard", "detect_zeroes"})
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"read_only", "discard", "detect_zeroes", "accounting"})
     """Options that `reopen` may change, by their names in Python."""
 
     def __init__(self, options: NodeOptions, context: IoContext, size: int) -> None:
@@ -93,6 +94,11 @@ class BlockNode:
         self.closed = False
         self.wants_events = False
         """Whether `debug_event` looks at anything."""
+        self.stats: NodeStats | None = None
+        """What it has done while `accounting` was on; None where it never was."""
+        self.counted: Counted | None = None
+        """What its edges lead to while `accounting` is on."""
+        self._set_accounting(options.accounting)
         self.names: dict[str, BlockNode] = {}
         """Where it is entered by its name."""
         self._users: dict[object, bool] = {}
@@ -132,7 +138,12 @@ class BlockNode:
 
     def fitting(self) -> Fitting | None:
         """What makes requests fit this node; None where they fit as they are."""
-        return None if self.limits.any_request and not self.serialised else Fitting(self)
+        return None if self.limits.any_request and not self.serialised else Fitting(self, self.served)
+
+    @property
+    def served(self) -> Served:
+        """What requests go to: the node itself, or what counts them."""
+        return self if self.counted is None else self.counted
 
     @property
     def serialised(self) -> bool:
@@ -178,7 +189,20 @@ class BlockNode:
             self.options, self.read_only = before
             permissions.refresh([self])
             raise
+        self._set_accounting(options.accounting)
         self.changed()
+
+    def _set_accounting(self, on: bool) -> None:
+        """Count from now on, or no longer; the edges have to `bind` again."""
+        if on and self.counted is None:
+            self.stats = NodeStats() if self.stats is None else self.stats
+            self.counted = Counted(self, self.stats, self.context)
+        elif not on:
+            self.counted = None
+
+    def throttled_ns(self) -> int:
+        """How long requests have waited here for limits, together, in ns."""
+        return 0
 
     def _reopen(self, before: NodeOptions) -> None:
         """`options` are others than `before`: do what follows; OptionError, and nothing done, where that cannot be."""

@@ -52,7 +52,8 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
 
     `discard`: what a discard does to space; `detect-zeroes`: whether a write of nothing but zeroes becomes a request
     to write zeroes (which `unmap` lets free space); `force-share`: others may write to the image meanwhile; `active`:
-    the image is in use, and locked, from the beginning, and not only while a user of the node wants it so.
+    the image is in use, and locked, from the beginning, and not only while a user of the node wants it so;
+    `accounting` (ours): statistics of this node are kept.
     """
 
     driver: str
@@ -63,6 +64,7 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     cache: CacheOptions = CacheOptions()
     force_share: bool = False
     active: bool = True
+    accounting: bool = False
 
 
 @cache

@@ -2,6 +2,17 @@
 
 from devmodels.blockbackend.accounting.histogram import Histogram
 from devmodels.blockbackend.accounting.intervals import IntervalStats, Window
-from devmodels.blockbackend.accounting.stats import BlockStats, Kind
+from devmodels.blockbackend.accounting.node import Counted, NodeStats, Served
+from devmodels.blockbackend.accounting.stats import BlockStats, Kind, is_counted
 
-__all__ = ["BlockStats", "Histogram", "IntervalStats", "Kind", "Window"]
+__all__ = [
+    "BlockStats",
+    "Counted",
+    "Histogram",
+    "IntervalStats",
+    "Kind",
+    "NodeStats",
+    "Served",
+    "Window",
+    "is_counted",
+]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 class Histogram:
     """Counts of values by `boundaries`, which rise: below the first, from each to the next, from the last on."""
 
-    __slots__ = ("bins", "boundaries")
+    __slots__ = ("bins", "boundaries", "total")
 
     def __init__(self, boundaries: Sequence[int]) -> None:
         """ValueError where `boundaries`, in ns, are not positive and rising, or where there are none."""
@@ -19,10 +19,17 @@ class Histogram:
             )
         self.boundaries = tuple(boundaries)
         self.bins = [0] * (len(boundaries) + 1)
+        self.total = 0
+        """The sum of the values."""
 
     def add(self, value: int, count: int = 1) -> None:
         """`count` requests took `value` ns each."""
         self.bins[bisect_right(self.boundaries, value)] += count
+        self.total += value * count
+
+    def as_dict(self) -> dict[str, list[int]]:
+        """Under the names of QEMU's `BlockLatencyHistogramInfo`."""
+        return {"boundaries": list(self.boundaries), "bins": list(self.bins)}
 
     def percentile(self, percent: float) -> int | None:
         """The boundary below which `percent` of the values lie; None where there are none, or it is in the last bin."""

@@ -35,6 +35,12 @@ _KIND = {
 }
 """Other operations are not counted."""
 
+
+def is_counted(op: Op) -> bool:
+    """Whether requests of this kind appear in the statistics."""
+    return op in _KIND
+
+
 _READ, _WRITE, _WRITE_ZEROES = Op.READ, Op.WRITE, Op.WRITE_ZEROES
 _RD, _WR, _FLUSH, _UNMAP = Kind
 """Names of the module: half the price of an enumeration's members, which counts here."""
@@ -83,6 +89,7 @@ class BlockStats(Counters):
 
     __slots__ = (
         "_histograms",
+        "_uncounted_ns",
         "_watched",
         "account_failed",
         "account_invalid_requests",
@@ -97,12 +104,27 @@ class BlockStats(Counters):
         self.intervals: list[IntervalStats] = []
         self.last_access_ns: int | None = None
         self._histograms: dict[Kind, Histogram] = {}
+        self._uncounted_ns = 0
+        """Times of failed requests that do not count otherwise."""
         self._watched = False
         """Whether single latencies matter to somebody."""
 
     def as_dict(self) -> dict[str, int]:
         """Every counter by its name."""
         return {name: getattr(self, name) for name in _COUNTERS}
+
+    def device_stats(self, now_ns: int) -> dict[str, object]:
+        """Everything at `now_ns`, under the names of QEMU's `BlockDeviceStats`."""
+        out: dict[str, object] = {**self.as_dict()}
+        idle = self.idle_ns(now_ns)
+        if idle is not None:
+            out["idle_time_ns"] = idle
+        out["account_invalid"] = self.account_invalid_requests
+        out["account_failed"] = self.account_failed
+        out["timed_stats"] = [interval.as_dict(now_ns) for interval in self.intervals]
+        for kind, histogram in self._histograms.items():
+            out[f"{kind.prefix}_latency_histogram"] = histogram.as_dict()
+        return out
 
     # --- what is watched besides
 
@@ -127,17 +149,22 @@ class BlockStats(Counters):
         self.intervals.append(IntervalStats(seconds, now_ns))
         self._watched = True
 
+    @property
+    def ended_ns(self) -> int:
+        """The times of all requests that are over, together, whether they count otherwise or not."""
+        counted = self.rd_total_time_ns + self.wr_total_time_ns + self.flush_total_time_ns
+        return counted + self.unmap_total_time_ns + self._uncounted_ns
+
     def idle_ns(self, now_ns: int) -> int | None:
         """For how long nothing has ended; None where nothing ever has."""
         return None if self.last_access_ns is None else now_ns - self.last_access_ns
 
     # --- what has happened
 
-    def account(self, request: Request, now_ns: int) -> None:
-        """Count a request that has ended."""
+    def account(self, request: Request, latency: int, now_ns: int, failed: int) -> None:
+        """Count a request that has ended `latency` ns after it began; `failed` is its errno, or whether it has."""
         op = request.op
-        latency = now_ns - request.started_ns
-        if request.error:
+        if failed:
             if op in _KIND:
                 self._add("failed", op)
                 self._failed(_KIND[op], latency, now_ns)
@@ -195,7 +222,9 @@ class BlockStats(Counters):
             setattr(self, name, getattr(self, name) + latency)
             self.last_access_ns = now_ns
             self._watch(kind, latency, now_ns, 1)
-        elif kind in self._histograms:
+            return
+        self._uncounted_ns += latency
+        if kind in self._histograms:
             self._histograms[kind].add(latency)
 
     def _watch(self, kind: Kind, latency: int, now_ns: int, count: int) -> None:

@@ -68,6 +68,10 @@ class ThrottleNode(FilterNode):
         """What the limits keep."""
         return ((request, "throttled") for request in self.member.requests())
 
+    def throttled_ns(self) -> int:
+        """Those that still wait included."""
+        return self.member.throttled_ns(self.context.now_ns())
+
     def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
         """Where neither the limits nor the child have anything against it."""
         if not self.member.try_admit(length, write=False):
