@@ -1,7 +1,6 @@
 """Whether a machine runs: while it is stopped, its block requests are held back.
 
-In process the scripted guest stops too.  A guest outside cannot be stopped from here: its own time-outs run on, and
-a reset drops what is held.
+The guest itself cannot be stopped from here: its own time-outs run on, and a reset drops what is held.
 """
 
 from __future__ import annotations
