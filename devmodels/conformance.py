@@ -7,6 +7,7 @@ the newest violations and counts all of them, per clause.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,9 +53,12 @@ class Violation:
 
 
 class ViolationLog:
-    """Collects violations, bounded in memory whatever a guest does."""
+    """Collects violations, bounded in memory whatever a guest does.
 
-    __slots__ = ("counts", "on_violation", "profile", "recent", "total")
+    Any thread may report: one violation is recorded, and told, after the other, on the thread where it was seen.
+    """
+
+    __slots__ = ("_lock", "counts", "on_violation", "profile", "recent", "total")
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class ViolationLog:
         self.recent: deque[Violation] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
         self.total = 0
+        self._lock = threading.RLock()
 
     @property
     def strict(self) -> bool:
@@ -75,15 +80,17 @@ class ViolationLog:
     def report(self, clause: str, summary: str, place: str, data: bytes = b"") -> None:
         """Record that the guest broke `clause` at `place`."""
         violation = Violation(clause, summary, place, bytes(data[:MAX_BYTES]))
-        self.total += 1
-        if clause in self.counts or len(self.counts) < MAX_CLAUSES:
-            self.counts[clause] += 1
-        self.recent.append(violation)
-        if self.on_violation is not None:
-            self.on_violation(violation)
+        with self._lock:
+            self.total += 1
+            if clause in self.counts or len(self.counts) < MAX_CLAUSES:
+                self.counts[clause] += 1
+            self.recent.append(violation)
+            if self.on_violation is not None:
+                self.on_violation(violation)
 
     def clear(self) -> None:
         """Forget everything, counts included."""
-        self.recent.clear()
-        self.counts.clear()
-        self.total = 0
+        with self._lock:
+            self.recent.clear()
+            self.counts.clear()
+            self.total = 0

@@ -20,6 +20,7 @@ import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from functools import partial
 from mmap import mmap
@@ -38,6 +39,7 @@ BOUNCE_LIMIT = 1 << 30
 """Most bytes of bounce buffers that one `GuestMemory` holds at a time: a guest that names one page a million times in
 its requests does not get a million pages of ours."""
 
+_releasing = threading.Lock()
 _NATIVE_LITTLE = sys.byteorder == "little"
 _ITEM_SIZE = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
@@ -74,7 +76,18 @@ class Region:
     `on_release` is called when the last map of it has ended.
     """
 
-    __slots__ = ("base", "end", "name", "on_release", "pins", "readonly", "removed", "size", "view")
+    __slots__ = (
+        "base",
+        "end",
+        "maps",
+        "name",
+        "on_release",
+        "readonly",
+        "released",
+        "removed",
+        "size",
+        "view",
+    )
 
     def __init__(
         self,
@@ -96,8 +109,10 @@ class Region:
         self.name = name
         self.on_release = on_release
         self.view: memoryview | None = None
-        self.pins = 0
+        self.maps: list[None] = []
+        """As many entries as maps hold it: threads add and take away at once, which a number would not stand."""
         self.removed = False
+        self.released = False
 
     def load(self, offset: int, length: int) -> bytes:
         """Copy `length` bytes out."""
@@ -110,8 +125,21 @@ class Region:
     def detach(self) -> None:
         """The region has left the address space."""
         self.removed = True
-        if not self.pins:
-            self.release()
+        if not self.maps:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Release it, once, whichever of several maps was the last one."""
+        with _releasing:
+            if self.released:
+                return
+            self.released = True
+        self.release()
+
+    @property
+    def pins(self) -> int:
+        """How many maps hold it."""
+        return len(self.maps)
 
     def release(self) -> None:
         """Give the memory up: the region has left the address space and its last map has ended."""
@@ -194,22 +222,25 @@ class WriteLog(Protocol):
 
 
 class DirtyLog:
-    """One bit for each page of guest memory that a device has written (page size 4096)."""
+    """One bit for each page of guest memory that a device has written (page size 4096).  Any thread may mark."""
 
-    __slots__ = ("pages",)
+    __slots__ = ("_lock", "pages")
 
     def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()
         self.pages = bitarray((size + PAGE_SIZE - 1) // PAGE_SIZE)
 
     def mark(self, address: int, length: int) -> None:
         """Note a write of `length` bytes at `address`; addresses above the log's end are not kept."""
         if length:
-            self.pages[address // PAGE_SIZE : (address + length - 1) // PAGE_SIZE + 1] = 1
+            with self._lock:
+                self.pages[address // PAGE_SIZE : (address + length - 1) // PAGE_SIZE + 1] = 1
 
     def take(self) -> list[int]:
         """Addresses of the pages written since the last call, in order."""
-        found = [page * PAGE_SIZE for page in self.pages.search(bitarray("1"))]
-        self.pages.setall(0)
+        with self._lock:
+            found = [page * PAGE_SIZE for page in self.pages.search(bitarray("1"))]
+            self.pages.setall(0)
         return found
 
 
@@ -259,9 +290,9 @@ class DmaMap:
         for view in self.views:
             view.release()
         for region in self._regions:
-            region.pins -= 1
-            if region.removed and not region.pins:
-                region.release()
+            region.maps.pop()
+            if region.removed and not region.maps:
+                region.let_go()
 
     def _places(self) -> Sequence[tuple[int, int]]:
         """(address, length) of the mapped memory as the dirty log knows it."""
@@ -317,6 +348,7 @@ class GuestMemory:
         "dirty_log",
         "followers",
         "generation",
+        "hold",
         "observed",
         "trace",
     )
@@ -335,6 +367,9 @@ class GuestMemory:
         self.observed = False
         self.followers: list[Callable[[], None]] = []
         """Called whenever `generation` has changed."""
+        self.hold: AbstractContextManager[None] | None = None
+        """Where devices reach this memory on threads of their own: it changes while these stand still.  What can only
+        be copied belongs to one thread, so all regions are shared then."""
         for region in regions:
             self.add(region)
 
@@ -345,17 +380,23 @@ class GuestMemory:
 
     def add(self, region: Region) -> None:
         """Put `region` into the address space; ValueError where it overlaps another."""
+        if self.hold is not None and region.view is None:
+            raise ValueError(
+                f"region {region.name!r} is reached by copies; devices with iothreads need shared memory"
+            )
         for other in self._regions:
             if region.base < other.end and other.base < region.end:
                 raise ValueError(f"region {region.name!r} at {region.base:#x} overlaps {other.name!r}")
-        self._regions.append(region)
-        self._changed()
+        with self.hold or nullcontext():
+            self._regions.append(region)
+            self._changed()
 
     def remove(self, region: Region) -> None:
         """Take `region` out; it is released when its last map ends."""
-        self._regions.remove(region)
-        self._changed()
-        region.detach()
+        with self.hold or nullcontext():
+            self._regions.remove(region)
+            self._changed()
+            region.detach()
 
     def _changed(self) -> None:
         self._regions.sort(key=lambda region: region.base)
@@ -370,12 +411,13 @@ class GuestMemory:
 
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
-        self.dirty_log = dirty_log
-        self.trace = trace
-        self.observed = dirty_log is not None or trace is not None
-        self.generation += 1
-        for follow in self.followers:
-            follow()
+        with self.hold or nullcontext():
+            self.dirty_log = dirty_log
+            self.trace = trace
+            self.observed = dirty_log is not None or trace is not None
+            self.generation += 1
+            for follow in self.followers:
+                follow()
 
     def note_write(self, address: int, length: int, data: bytes) -> None:
         """A device wrote `data` at `address`: mark the dirty log and emit the trace."""
@@ -490,7 +532,7 @@ class GuestMemory:
                         break
                     views.append(view[address - base : address - base + length])
                 else:
-                    region.pins += 1
+                    region.maps.append(None)
                     # As `DmaMap(...)`, at half its price.
                     dma = _new_map(DmaMap)
                     dma._memory = self
@@ -521,7 +563,7 @@ class GuestMemory:
                 views.append(memoryview(buffer))
             total += size
         for region, _, _ in pieces:
-            region.pins += 1
+            region.maps.append(None)
         self.bounced_bytes += bounced
         dma = self.map_type(self, scatter, direction, views, pieces, bounces)
         if self.trace is not None and not write:

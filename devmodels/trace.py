@@ -6,6 +6,7 @@ comparison; a `Tracer` hands each event to its sinks in order.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
@@ -51,18 +52,23 @@ class TraceEvent(NamedTuple):
 
 
 class Tracer:
-    """Numbers events, stamps them with the clock and hands them to every sink."""
+    """Numbers events, stamps them with the clock and hands them to every sink.
 
-    __slots__ = ("_count", "_now", "sinks")
+    Any thread may emit: a sink is called for one event after the other, in order, on the thread where it happened.
+    """
+
+    __slots__ = ("_count", "_lock", "_now", "sinks")
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.sinks: list[Callable[[TraceEvent], None]] = []
         self._now = now_ns
         self._count = 0
+        self._lock = threading.RLock()
 
     def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
         """Give one event to the sinks."""
-        event = TraceEvent(self._count, self._now(), source, kind, detail)
-        self._count += 1
-        for sink in self.sinks:
-            sink(event)
+        with self._lock:
+            event = TraceEvent(self._count, self._now(), source, kind, detail)
+            self._count += 1
+            for sink in self.sinks:
+                sink(event)

@@ -12,7 +12,7 @@ Everything but `post` belongs to the context's own thread.  An `IoThread` is suc
 """
 
 from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
-from devmodels.iocontext.iothread import IoThread
+from devmodels.iocontext.iothread import Hold, IoThread
 from devmodels.iocontext.polling import Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
 from devmodels.iocontext.workers import WorkerShare
@@ -23,6 +23,7 @@ __all__ = [
     "Coro",
     "Event",
     "Future",
+    "Hold",
     "IoContext",
     "IoThread",
     "Lock",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 
 from devmodels.iocontext.context import ClockKind, IoContext
@@ -122,6 +123,25 @@ class IoThread:
         self.context.adopt()
         self.context.close()
         self.home.threads.remove(self)
+
+
+class Hold:
+    """`with hold:` holds several threads.  Nests; nothing where there are none."""
+
+    __slots__ = ("threads",)
+
+    def __init__(self, threads: Iterable[IoThread] = ()) -> None:
+        self.threads = tuple(dict.fromkeys(threads))
+
+    def __enter__(self) -> None:
+        for thread in self.threads:
+            thread.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for thread in self.threads:
+            thread.__exit__(kind, error, trace)
 
 
 def _nothing() -> None:

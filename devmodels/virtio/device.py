@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial, wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import Hold, IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
 from devmodels.virtio.constants import (
@@ -33,6 +34,7 @@ from devmodels.virtio.constants import (
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
+from devmodels.virtio.threaded import ThreadedQueue, reach_from_threads
 
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA | SUSPEND
 """What the device core itself can offer on every transport."""
@@ -50,6 +52,24 @@ _KNOWN_STATUS = (
     | Status.DEVICE_NEEDS_RESET
     | Status.FAILED
 )
+
+
+_Device = TypeVar("_Device", bound="VirtioDevice")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def holding(
+    method: Callable[Concatenate[_Device, _P], _R],
+) -> Callable[Concatenate[_Device, _P], _R]:
+    """The control plane works while the threads of the device's queues stand still."""
+
+    @wraps(method)
+    def held(self: _Device, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self.hold:
+            return method(self, *args, **kwargs)
+
+    return held
 
 
 class Transport(Protocol):
@@ -76,6 +96,9 @@ class VirtioDevice(ABC):
     """Whether a vhost-user front end stands between driver and device: it judges VIRTIO_F_VERSION_1 itself, and a reset
     by it may only mean that its machine pauses, unseen by the driver."""
 
+    notifies_anywhere = False
+    """Whether the transport's `notify_used` may be called on a queue's own thread."""
+
     def __init__(
         self,
         *,
@@ -86,7 +109,9 @@ class VirtioDevice(ABC):
         num_queues: int,
         queue_size: int,
         violations: ViolationLog | None = None,
+        threads: Sequence[IoThread] = (),
     ) -> None:
+        """`threads`, where given, are those of the queues, one for each; ValueError where `memory` is not for that."""
         if features & RING_PACKED:
             if not 1 <= queue_size <= MAX_QUEUE_SIZE:
                 raise ValueError(f"queue-size {queue_size} is not one from 1 to {MAX_QUEUE_SIZE}")
@@ -113,7 +138,13 @@ class VirtioDevice(ABC):
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
         self._config_changed = False
-        self.queues += [VirtQueue(self, i, queue_size) for i in range(num_queues)]
+        self.hold = Hold(threads)
+        """`with device.hold:` queues on threads of their own stand still, and everything may be touched."""
+        if threads:
+            reach_from_threads(memory, self.hold)
+            self.queues += [ThreadedQueue(self, i, queue_size, thread) for i, thread in enumerate(threads)]
+        else:
+            self.queues += [VirtQueue(self, i, queue_size) for i in range(num_queues)]
 
     # --- for the device type
 
@@ -234,6 +265,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             queue.settle_open()
 
+    @holding
     def write_status(self, value: int) -> None:
         """The driver writes device status: 0 resets, anything else sets bits."""
         if value == 0:
@@ -321,6 +353,7 @@ class VirtioDevice(ABC):
         shift = 32 * select
         self.driver_features = self.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
 
+    @holding
     def write_legacy_features(self, value: int) -> None:
         """The driver writes its 32 feature bits through the legacy interface; queues that run go on with them."""
         if self.resetting:
@@ -343,7 +376,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             if queue.ring is not None:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
-                self.context.call_soon(lambda q=queue: self.process(q))  # type: ignore[misc]
+                queue.context.call_soon(partial(self.process, queue))
 
     def process(self, queue: VirtQueue) -> None:
         """Take every buffer that is available, at most some `BUDGET` descriptors in one go, then show what is done."""
@@ -365,7 +398,7 @@ class VirtioDevice(ABC):
                         if chains:
                             self.handle(queue, chains)
                 if budget <= 0:
-                    self.context.call_soon(lambda: self.process(queue))
+                    queue.context.call_soon(lambda: self.process(queue))
                     break
                 if count > BATCH:
                     # The driver can go on with these while we do the next.
@@ -378,7 +411,7 @@ class VirtioDevice(ABC):
         except RingError as error:
             # What came before it is whole.
             queue.flush()
-            self.ring_broken(queue, error)
+            queue.broken(error)
         else:
             queue.flush()
 
@@ -413,16 +446,18 @@ class VirtioDevice(ABC):
         self.resumed()
         self._start()
 
+    @holding
     def pause(self) -> None:
         """The device may no longer master the bus."""
         self.paused = True
 
+    @holding
     def resume(self) -> None:
         """The device may master the bus again: show what was put off, and look for what came meanwhile."""
         self.paused = False
         self._show_put_off()
         for queue in self.queues:
-            self.process(queue)
+            queue.serve(queue)
         self._settle_suspension()
 
     def _show_put_off(self) -> None:
@@ -430,6 +465,7 @@ class VirtioDevice(ABC):
         for show in put_off:
             show()
 
+    @holding
     def needs_reset(self) -> None:
         """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""
         if not self.status & Status.DEVICE_NEEDS_RESET:
@@ -437,6 +473,7 @@ class VirtioDevice(ABC):
             if self.status & Status.DRIVER_OK and self.transport is not None:
                 self.transport.notify_config()
 
+    @holding
     def ring_broken(self, queue: VirtQueue, error: RingError) -> None:
         """The driver broke a ring: report it and ask for a reset."""
         self.violations.report(error.clause, error.summary, queue.name, error.data)
@@ -451,6 +488,7 @@ class VirtioDevice(ABC):
 
     # --- queues
 
+    @holding
     def enable_queue(self, queue: VirtQueue) -> None:
         """The driver wrote 1 to queue_enable, or the transport's equivalent."""
         if queue.enabled or queue.resetting or self.resetting:
@@ -459,8 +497,9 @@ class VirtioDevice(ABC):
             self._violation("VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK")
         queue.enabled = True
         if not self.stopped and queue.start():
-            self.process(queue)
+            queue.serve(queue)
 
+    @holding
     def reset_queue(self, queue: VirtQueue) -> None:
         """The driver resets one queue (VIRTIO 1.4 §2.6.1.1.1); complete when `resetting` is False again."""
         if queue.resetting or self.resetting:
@@ -471,6 +510,7 @@ class VirtioDevice(ABC):
         self._show_put_off()
         self.settle(queue)
 
+    @holding
     def settle(self, queue: VirtQueue) -> None:
         """A request of `queue` came back or was dropped: a reset that waited for it may be complete."""
         if queue.resetting and not queue.in_flight:
@@ -495,8 +535,8 @@ class VirtioDevice(ABC):
                 self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
             return
         if data is not None and queue.open and self.driver_features & NOTIFICATION_DATA:
-            queue.ring.check_notification(data >> 16 & 0xFFFF)
-        self.process(queue)
+            queue.check_notification(data >> 16 & 0xFFFF)
+        queue.serve(queue)
 
     def notify_used(self, queue: int) -> None:
         """Notify the driver of used buffers."""
@@ -527,6 +567,7 @@ class VirtioDevice(ABC):
 
     # --- state
 
+    @holding
     def save(self) -> DeviceState:
         """The device's state; requests in flight are saved as the buffers they came in, and start anew on restore.
 
@@ -544,6 +585,7 @@ class VirtioDevice(ABC):
             self.resetting,
         )
 
+    @holding
     def restore(self, state: DeviceState) -> None:
         """Take what `save` gave, into a device that has been reset and was made with the same options.
 
@@ -595,6 +637,7 @@ class VirtioDevice(ABC):
 
     # --- reset
 
+    @holding
     def reset(self) -> None:
         """Reset by the driver or the transport; `status` reads 0 when it is complete."""
         if self.resetting:

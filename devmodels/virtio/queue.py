@@ -23,6 +23,7 @@ class VirtQueue:
 
     __slots__ = (
         "_resetting",
+        "context",
         "desc",
         "device",
         "driver",
@@ -40,12 +41,17 @@ class VirtQueue:
         "owner",
         "polled",
         "ring",
+        "serve",
         "size",
     )
 
     def __init__(self, owner: VirtioDevice, index: int, largest: int) -> None:
         """`largest` is the most entries the ring may have where it is packed."""
         self.owner = owner
+        self.context = owner.context
+        """Where the ring is worked on."""
+        self.serve: Callable[[VirtQueue], None] = owner.process
+        """What a notification makes of it: take what is there, on this queue's context."""
         self.index = index
         self.name = f"{owner.name} queue {index}"
         self.largest = largest
@@ -156,17 +162,43 @@ class VirtQueue:
             del in_flight[chain.head]
         ring = self.ring
         if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
-            owner.settle(self)
+            self.settle()
         else:
             try:
                 ring.push(used)
             except RingError as error:
-                owner.ring_broken(self, error)
+                self.broken(error)
             if not self.flush_due:
                 self.flush_due = True
-                owner.context.call_soon(self.flush)
+                self.context.call_soon(self.flush)
         if self.on_idle is not None and not in_flight:
+            self.settle_idle()
+
+    # --- what the control plane is told by the ring's side
+
+    def settle(self) -> None:
+        """A buffer came back during a reset, which may be over."""
+        self.owner.settle(self)
+
+    def settle_idle(self) -> None:
+        """Nothing is in flight: whoever waits for that goes on."""
+        if self.on_idle is not None:
             self.when_idle(self.on_idle)
+
+    def broken(self, error: RingError) -> None:
+        """The driver broke the ring."""
+        self.owner.ring_broken(self, error)
+
+    def notify(self) -> None:
+        """The driver wants to know of used buffers."""
+        self.owner.notify_used(self.index)
+
+    def check_notification(self, position: int) -> None:
+        """A notification says `position` comes next."""
+        if self.ring is not None:
+            self.ring.check_notification(position)
+
+    # --- the end of what was taken
 
     def stop_when_idle(self, stopped: Callable[[], None]) -> None:
         """Take no more buffers; call `stopped` once everything taken has been given back and shown."""
@@ -196,9 +228,9 @@ class VirtQueue:
             return
         try:
             if ring.publish():
-                owner.notify_used(self.index)
+                self.notify()
         except RingError as error:
-            owner.ring_broken(self, error)
+            self.broken(error)
 
     def save(self) -> QueueState:
         """The queue's state, everything given back shown; what a reset waits for is no part of it."""
@@ -250,7 +282,7 @@ class VirtQueue:
         self.in_flight.update((chain.head, chain) for chain in chains)
         owner = self.owner
         owner.handle(self, chains)
-        owner.context.call_soon(lambda: owner.process(self))
+        self.context.call_soon(lambda: owner.process(self))
 
 
 def _power_below(number: int) -> int:

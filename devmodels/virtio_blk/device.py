@@ -20,7 +20,7 @@ from devmodels.blockbackend.backend import BlockBackend, Read
 from devmodels.blockbackend.request import Flags, Op, Origin, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import NOWHERE, Direction, DmaMap, GuestMemory, GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
@@ -162,6 +162,7 @@ class VirtioBlk(VirtioDevice):
         memory: GuestMemory,
         violations: ViolationLog | None = None,
         core_features: int = CORE_FEATURES,
+        threads: Sequence[IoThread] = (),
     ) -> None:
         options = VirtioBlkOptions() if options is None else options
         switched = INDIRECT_DESC | EVENT_IDX | RING_RESET
@@ -174,6 +175,7 @@ class VirtioBlk(VirtioDevice):
             num_queues=options.num_queues,
             queue_size=options.queue_size,
             violations=violations,
+            threads=threads,
         )
         self.backend = backend
         self.options = options
@@ -344,13 +346,20 @@ class VirtioBlk(VirtioDevice):
         """Answer the reads that need no waiting; make requests of the others and submit them together."""
         done = self._read_now(queue, chains)
         if done < len(chains):
-            self._submit(queue, chains[done:] if done else chains)
+            starting = self._parse(queue, chains[done:] if done else chains)
+            if len(starting) > 1 and self.options.request_merging:
+                with self.backend.batch():
+                    for each in starting:
+                        self.backend.submit(each)
+            else:
+                for each in starting:
+                    self.backend.submit(each)
 
     def _read_now(self, queue: VirtQueue, chains: Sequence[Chain]) -> int:
         """How many of the first `chains` have been answered: reads of the usual shape whose data was at hand.
 
         A read of the usual shape has its header, its data and its status byte in one piece each.  Whatever else there
-        is, or is wrong, is left to `_submit`, which judges everything anew.
+        is, or is wrong, is left to `_parse`, which judges everything anew.
         """
         if self._size_max or not queue.open:
             return 0
@@ -391,8 +400,8 @@ class VirtioBlk(VirtioDevice):
             queue.finish([(chain, chain.writable_bytes) for chain in chains[:done]])
         return done
 
-    def _submit(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
-        """Parse requests and submit them together."""
+    def _parse(self, queue: VirtQueue, chains: Sequence[Chain]) -> list[Request]:
+        """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
         starting: list[Request] = []
         unpack_header = self.memory.unpack
         for chain in chains:
@@ -436,13 +445,7 @@ class VirtioBlk(VirtioDevice):
                 continue
             if ready:
                 starting.append(request)
-        if len(starting) > 1 and self.options.request_merging:
-            with self.backend.batch():
-                for each in starting:
-                    self.backend.submit(each)
-        else:
-            for each in starting:
-                self.backend.submit(each)
+        return starting
 
     def _read_all(self, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
         """The first `count` bytes of a scatter list."""
@@ -496,7 +499,7 @@ class VirtioBlk(VirtioDevice):
         return False
 
     def _io_done(self, request: Request) -> None:
-        """A read, write or flush is over."""
+        """A request is over."""
         if TYPE_CHECKING:
             assert isinstance(request, BlkRequest)
         dma = request.dma
@@ -638,7 +641,7 @@ class VirtioBlk(VirtioDevice):
         whole.error = whole.error or part.error
         whole.parts -= 1
         if not whole.parts:
-            self._finish(whole, S_IOERR if whole.error else S_OK)
+            self._io_done(whole)
 
     # --- the end of a request
 
@@ -656,8 +659,11 @@ class VirtioBlk(VirtioDevice):
         place = f"{request.queue.name} head {request.chain.head}"
         self.violations.report(clause, reason, place, data)
         if op is not None:
-            self.backend.account_invalid(op)
+            self._account_invalid(op)
         self._finish(request, status)
+
+    def _account_invalid(self, op: Op) -> None:
+        self.backend.account_invalid(op)
 
     def _finish(
         self, request: BlkRequest, status: int, *, filled: bool = False, reachable: bool = True

@@ -1,0 +1,147 @@
+"""A virtio block device whose queues are worked on by threads of their own.
+
+    queue's thread      doorbell → ring → header, data mapped →╮       ╭→ status byte → ring → interrupt
+    backend's context                                          ╰→ submit … done ╯
+
+What came together crosses together, in both directions, in one message.  The block layer is one context's alone: there
+limits of throttling are kept, neighbours merged, requests held, and everything counted, as without threads.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.blockbackend.backend import BlockBackend
+from devmodels.blockbackend.request import Op, Request
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext, IoThread
+from devmodels.memory import GuestMemory
+from devmodels.virtio.device import CORE_FEATURES
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_blk.config import VirtioBlkOptions
+from devmodels.virtio_blk.device import BlkRequest, VirtioBlk
+
+
+class Crossing:
+    """The way of `queue`'s requests from its thread to the backend, and back: `over` is told of each, there."""
+
+    __slots__ = ("_back", "_backend", "_coming", "_merge", "_over", "_queue")
+
+    def __init__(
+        self, queue: VirtQueue, backend: BlockBackend, over: Callable[[Request], None], *, merge: bool
+    ) -> None:
+        self._queue = queue
+        self._backend = backend
+        self._over = over
+        self._merge = merge
+        self._back: deque[Request] = deque()
+        self._coming = False
+        """Whether the thread will look at `_back`."""
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """On the queue's thread: they are submitted together."""
+        self._queue.context.assert_owner()
+        self._backend.context.post(partial(self._arrive, requests))
+
+    def _arrive(self, requests: Sequence[Request]) -> None:
+        queue, backend = self._queue, self._backend
+        if queue.resetting or queue.owner.resetting:
+            # What the reset threw away of the backend did not yet hold these.
+            for each in requests:
+                each.error = errno.ECANCELED
+                if each.done is not None:
+                    each.done(each)
+        elif len(requests) > 1 and self._merge:
+            with backend.batch():
+                for each in requests:
+                    backend.submit(each)
+        else:
+            for each in requests:
+                backend.submit(each)
+
+    def done(self, request: Request) -> None:
+        """On the backend's context: `request` is over."""
+        self._back.append(request)
+        if not self._coming:
+            self._coming = True
+            self._queue.context.post(self._take)
+
+    def _take(self) -> None:
+        # First this, then the look: whoever adds does the opposite, so nothing is left lying.
+        self._coming = False
+        back = self._back
+        for _ in range(len(back)):
+            self._over(back.popleft())
+
+
+class ThreadedVirtioBlk(VirtioBlk):
+    """A virtio block device with a thread for each queue, or one for several."""
+
+    def __init__(
+        self,
+        backend: BlockBackend,
+        options: VirtioBlkOptions,
+        threads: Sequence[IoThread],
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog | None = None,
+        core_features: int = CORE_FEATURES,
+    ) -> None:
+        super().__init__(
+            backend,
+            options,
+            name=name,
+            context=context,
+            memory=memory,
+            violations=violations,
+            core_features=core_features,
+            threads=threads,
+        )
+        over = super()._io_done
+        merge = options.request_merging
+        self._crossings = [Crossing(queue, backend, over, merge=merge) for queue in self.queues]
+
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Make requests of them here, and have them submitted there.
+
+        No read is done here, be its data at hand or not: who runs on the node, what it holds back and what is counted
+        is for the backend's context to know.
+        """
+        starting = self._parse(queue, chains)
+        if starting:
+            self._crossings[queue.index].submit(starting)
+
+    def _io_done(self, request: Request) -> None:
+        if TYPE_CHECKING:
+            assert isinstance(request, BlkRequest)
+        self._crossings[request.queue.index].done(request)
+
+    def _account_invalid(self, op: Op) -> None:
+        self.backend.context.post(partial(self.backend.account_invalid, op))
+
+
+def virtio_blk(
+    backend: BlockBackend,
+    options: VirtioBlkOptions,
+    threads: Sequence[IoThread],
+    *,
+    name: str,
+    context: IoContext,
+    memory: GuestMemory,
+    violations: ViolationLog | None = None,
+    core_features: int = CORE_FEATURES,
+) -> VirtioBlk:
+    """The device, with queues on `threads` where there are any."""
+    make = (
+        partial(ThreadedVirtioBlk, backend, options, threads)
+        if threads
+        else partial(VirtioBlk, backend, options)
+    )
+    return make(name=name, context=context, memory=memory, violations=violations, core_features=core_features)
