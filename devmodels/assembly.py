@@ -19,7 +19,8 @@ from devmodels.blockbackend.errorpolicy import ErrorPolicy
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.events import Events
-from devmodels.iocontext import ClockKind, IoContext
+from devmodels.iocontext import ClockKind, IoContext, IoThread
+from devmodels.iothreads import IoThreads, add_object
 from devmodels.machine import ECAM_BASE, Machine
 from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
 from devmodels.options import OptionError, convert
@@ -62,6 +63,7 @@ class Assembly:
         self.run_state = RunState(self.events)
         self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.graph = Graph(context)
+        self.iothreads = IoThreads(context)
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
         self._without_id = 0
@@ -71,8 +73,8 @@ class Assembly:
         return self.graph.add(options)
 
     def add_object(self, options: Mapping[str, object]) -> None:
-        """Make what nodes can name, as `-object` does: a throttle group."""
-        self.graph.add_object(options)
+        """Make what nodes and devices can name, as `-object` does: a throttle group, an iothread."""
+        add_object(options, self.graph, self.iothreads)
 
     def add_device(
         self, options: Mapping[str, object], translate: Translate | None = None
@@ -92,15 +94,16 @@ class Assembly:
         slot, number = self._place(options.addr)
         backend = self._backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
         backend.qom_path = f"{self._qom_path(options.id)}/virtio-backend"
-        function = virtio_blk_pci(
-            options,
-            backend,
-            name=backend.name,
-            context=self.context,
-            memory=self._memory_for(options, translate),
-            violations=self.violations,
-        )
-        with self._plugging(options, backend):
+        with self._plugging(options, backend) as threads:
+            function = virtio_blk_pci(
+                options,
+                backend,
+                name=backend.name,
+                context=self.context,
+                memory=self._memory_for(options, translate),
+                violations=self.violations,
+                threads=threads,
+            )
             self.machine.plug(function, slot, number)
         self.devices[backend.name] = function
         return function
@@ -109,15 +112,16 @@ class Assembly:
         address, irq = self._mmio_place(options)
         backend = self._backend(options, options.id or f"{options.driver}@{address:x}")
         backend.qom_path = self._qom_path(options.id)
-        device = virtio_blk_mmio(
-            options,
-            backend,
-            name=backend.name,
-            context=self.context,
-            memory=self._memory_for(options, translate),
-            violations=self.violations,
-        )
-        with self._plugging(options, backend):
+        with self._plugging(options, backend) as threads:
+            device = virtio_blk_mmio(
+                options,
+                backend,
+                name=backend.name,
+                context=self.context,
+                memory=self._memory_for(options, translate),
+                violations=self.violations,
+                threads=threads,
+            )
             self.machine.plug_mmio(device, address, irq)
         self.devices[backend.name] = device
         return device
@@ -125,11 +129,16 @@ class Assembly:
     @contextmanager
     def _plugging(
         self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
-    ) -> Iterator[None]:
-        """The device over `backend` gets its place; OptionError, and its drive free again, where there is none."""
+    ) -> Iterator[list[IoThread]]:
+        """The device over `backend` is made and gets its place; its queues' threads, if it is to have such.
+
+        OptionError, and drive and threads free again, where that cannot be.
+        """
         try:
-            yield
+            mapping = options.iothread_vq_mapping
+            yield self.iothreads.take(backend.name, options.num_queues, options.iothread, mapping)
         except ValueError as error:
+            self.iothreads.release(backend.name)
             backend.close()
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
@@ -212,6 +221,7 @@ class Assembly:
 
     def close(self) -> None:
         """Give everything up. Idempotent."""
+        self.iothreads.close()
         self.graph.close()
         if self._owns_memory:
             for region in self.memory.regions:

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
+from devmodels.iothreads import VqMapping
 from devmodels.virtio.constants import (
     ACCESS_PLATFORM,
     EVENT_IDX,
@@ -95,6 +96,8 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     account_invalid: bool = True
     account_failed: bool = True
     stats_intervals: tuple[int, ...] = ()
+    iothread: str | None = None
+    iothread_vq_mapping: list[VqMapping] | None = None
 
     def __post_init__(self) -> None:
         _require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
@@ -128,6 +131,10 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         geometry = (self.cyls, self.heads, self.secs)
         if any(geometry) and not all(geometry):
             raise ValueError(f"geometry (cyls, heads, secs) is {geometry}, expected all three or none")
+        if self.iothread is not None and self.iothread_vq_mapping is not None:
+            raise ValueError("iothread and iothread-vq-mapping properties cannot be set at the same time")
+        if self.iommu_platform and (self.iothread is not None or self.iothread_vq_mapping is not None):
+            raise ValueError("iommu_platform is on, expected no iothread with it")
         for seconds in self.stats_intervals:
             _require("stats-intervals", seconds, 1 <= seconds <= MAX_INTERVAL, f"1 to {MAX_INTERVAL} seconds")
         if len(self.serial.encode()) > 20:

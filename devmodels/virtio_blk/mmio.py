@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio_blk.config import VirtioBlkOptions
-from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.threaded import virtio_blk
 
 SLOTS = 24
 SLOT_BASE = 0xFEB0_0000
@@ -70,7 +71,13 @@ def virtio_blk_mmio(
     context: IoContext,
     memory: GuestMemory,
     violations: ViolationLog,
+    threads: Sequence[IoThread] = (),
 ) -> VirtioMmio:
-    """Make the device; it still has to be plugged."""
-    device = VirtioBlk(backend, options, name=name, context=context, memory=memory, violations=violations)
+    """Make the device, its queues on `threads` if any; it still has to be plugged.
+
+    ValueError where `memory` is not for threads.
+    """
+    device = virtio_blk(
+        backend, options, threads, name=name, context=context, memory=memory, violations=violations
+    )
     return VirtioMmio(device, name=name, legacy=options.force_legacy)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.config import VirtioBlkOptions
-from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.threaded import virtio_blk
 
 CLASS_CODE = 0x010000
 """Mass storage, SCSI: what virtio-blk functions have always said."""
@@ -52,9 +53,15 @@ def virtio_blk_pci(
     context: IoContext,
     memory: GuestMemory,
     violations: ViolationLog,
+    threads: Sequence[IoThread] = (),
 ) -> VirtioPci:
-    """Make the function; it still has to be plugged."""
-    device = VirtioBlk(backend, options, name=name, context=context, memory=memory, violations=violations)
+    """Make the function, its queues on `threads` if any; it still has to be plugged.
+
+    ValueError where `memory` is not for threads.
+    """
+    device = virtio_blk(
+        backend, options, threads, name=name, context=context, memory=memory, violations=violations
+    )
     return VirtioPci(
         device,
         class_code=CLASS_CODE,

@@ -46,15 +46,17 @@ _MAX_VIOLATIONS = 10_000
 
 
 class InProcessTarget:
-    """A devmodels machine with the given drives and devices; a `Target` and its `Host`.
+    """A devmodels machine with the given objects, drives and devices; a `Target` and its `Host`.
 
-    `blockdevs` and `devices` have QEMU's option names; `ram` is in bytes, a multiple of 4096 above 16 MiB.  `shared`
-    False gives the devices memory that they can only copy from and to.  `clock` is `virtual`, `stepped` or `wall`.
+    `objects`, `blockdevs` and `devices` have QEMU's option names; `ram` is in bytes, a multiple of 4096 above 16 MiB.
+    `shared` False gives the devices memory that they can only copy from and to.  `clock` is `virtual`, `stepped` or
+    `wall`.
     """
 
     def __init__(
         self,
         *,
+        objects: Sequence[Mapping[str, object]] = (),
         blockdevs: Sequence[Mapping[str, object]] = (),
         devices: Sequence[Mapping[str, object]] = (),
         ram: int = RAM,
@@ -78,6 +80,7 @@ class InProcessTarget:
             )
         except (ValueError, OSError) as error:
             raise TargetError(str(error)) from error
+        self._add("objects", objects, self.assembly.add_object)
         self._add("drives", blockdevs, self.assembly.add_node)
         self._add("devices", devices, self.assembly.add_device)
         self.assembly.violations.on_violation = self._on_violation
@@ -107,7 +110,7 @@ class InProcessTarget:
     def _add(
         self, kind: str, parts: Sequence[Mapping[str, object]], add: Callable[[Mapping[str, object]], object]
     ) -> None:
-        """Add drives or devices; OptionsError says which one is wrong, and nothing stays open."""
+        """Add objects, drives or devices; OptionsError says which one is wrong, and nothing stays open."""
         for index, options in enumerate(parts):
             try:
                 add(options)

@@ -1,0 +1,153 @@
+"""`--object iothread`: threads by id, and which of them works on which queue (`iothread`, `iothread-vq-mapping`).
+
+Names and errors are those of QEMU's objects and of its virtio-blk devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from devmodels.blockbackend import Graph
+from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
+from devmodels.iocontext import IoContext, IoThread
+from devmodels.options import OptionError, convert, shown
+
+POLL_MAX_NS = 32768
+KINDS = ("iothread", *BLOCK_KINDS)
+"""What `--object` can make."""
+
+
+class IoThreadOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `--object iothread`: `poll_max_ns` is the longest busy polling in ns, 0 for none."""
+
+    qom_type: Literal["iothread"]
+    id: Annotated[str, msgspec.Meta(min_length=1, description="a name for devices and exports to refer to")]
+    poll_max_ns: Annotated[int, msgspec.Meta(ge=0, description="a number of nanoseconds")] = POLL_MAX_NS
+
+
+class VqMapping(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
+    """An item of `iothread-vq-mapping`: a thread and the numbers of its queues; without them queues go round."""
+
+    iothread: str
+    vqs: list[int] | None = None
+
+
+def add_object(options: Mapping[str, object], graph: Graph, threads: IoThreads) -> None:
+    """Make what nodes, or devices and exports, can name, as `--object` does; OptionError where it cannot be."""
+    kind = options.get("qom-type")
+    if kind is not None and kind not in KINDS:
+        raise OptionError(f"$.qom-type: {shown(kind)} is given; expected {', '.join(map(shown, KINDS))}")
+    if kind != "iothread":
+        if options.get("id") in threads.by_id:
+            raise OptionError(f"$.id: {shown(options['id'])} is given; an object of that name is there")
+        graph.add_object(options)
+    elif options.get("id") in graph.objects:
+        raise OptionError(f"id: {shown(options['id'])} is given; an object of that name is there")
+    else:
+        threads.add(options)
+
+
+class IoThreads:
+    """The threads beside `home`, by id."""
+
+    def __init__(self, home: IoContext) -> None:
+        self.home = home
+        self.by_id: dict[str, IoThread] = {}
+
+    def add(self, options: Mapping[str, object]) -> IoThread:
+        """Start a thread; OptionError where it cannot be."""
+        checked = convert(options, IoThreadOptions, what="iothread")
+        if checked.id in self.by_id:
+            raise OptionError(f"id: {shown(checked.id)} is given; an object of that name is there")
+        try:
+            thread = IoThread(checked.id, self.home, poll_max_ns=checked.poll_max_ns)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+        self.by_id[checked.id] = thread
+        return thread
+
+    def delete(self, name: str) -> None:
+        """End a thread; OptionError where there is none of that name, or somebody has queues there."""
+        thread = self.by_id.get(name)
+        if thread is None:
+            known = ", ".join(map(shown, sorted(self.by_id))) or "none"
+            raise OptionError(f"no iothread {shown(name)}; the iothreads are: {known}")
+        if thread.users:
+            raise OptionError(f"object {shown(name)} is in use: by {', '.join(thread.users)}")
+        thread.close()
+        del self.by_id[name]
+
+    def close(self) -> None:
+        """End all threads, what is ready there done.  Idempotent."""
+        while self.by_id:
+            self.by_id.popitem()[1].close()
+
+    # --- whose they are
+
+    def take(
+        self, user: str, num_queues: int, iothread: str | None, mapping: Sequence[VqMapping] | None
+    ) -> list[IoThread]:
+        """The thread of each queue of `user`, none where it has no threads; OptionError where there is no such.
+
+        Until `release` the threads cannot be deleted.
+        """
+        if mapping is None:
+            if iothread is None:
+                return []
+            if iothread not in self.by_id:
+                raise OptionError(f'iothread "{iothread}" not found')
+            names = [iothread] * num_queues
+        else:
+            names = self._mapped(mapping, num_queues)
+        threads = [self.by_id[name] for name in names]
+        for thread in dict.fromkeys(threads):
+            thread.users.append(user)
+        return threads
+
+    def release(self, user: str) -> None:
+        """`user` and its queues are gone.  Idempotent."""
+        for thread in self.by_id.values():
+            if user in thread.users:
+                thread.users.remove(user)
+
+    def _mapped(self, mapping: Sequence[VqMapping], num_queues: int) -> list[str]:
+        """The name of each queue's thread."""
+        if not mapping:
+            raise OptionError("iothread-vq-mapping is empty; expected at least one iothread")
+        self._judge(mapping, num_queues)
+        if mapping[0].vqs is None:
+            return [mapping[index % len(mapping)].iothread for index in range(num_queues)]
+        names = {vq: item.iothread for item in mapping for vq in item.vqs or ()}
+        return [names[index] for index in range(num_queues)]
+
+    def _judge(self, mapping: Sequence[VqMapping], num_queues: int) -> None:
+        """OptionError where `mapping` is not one of all queues to threads that are there."""
+        where = "in iothread-vq-mapping"
+        seen: set[str] = set()
+        assigned: set[int] = set()
+        for item in mapping:
+            name = item.iothread
+            if name not in self.by_id:
+                raise OptionError(f'IOThread "{name}" object does not exist')
+            if name in seen:
+                raise OptionError(f'duplicate IOThread name "{name}" {where}')
+            seen.add(name)
+            if (item.vqs is None) is not (mapping[0].vqs is None):
+                raise OptionError(
+                    "either all items in iothread-vq-mapping must have vqs or none of them must have it"
+                )
+            for vq in item.vqs or ():
+                if not 0 <= vq < num_queues:
+                    limit = f"must be less than num_queues {num_queues}"
+                    raise OptionError(f'vq index {vq} for IOThread "{name}" {limit} {where}')
+                if vq in assigned:
+                    raise OptionError(
+                        f'cannot assign vq {vq} to IOThread "{name}" because it is already assigned'
+                    )
+                assigned.add(vq)
+        missing = set(range(num_queues)) - assigned
+        if mapping[0].vqs is not None and missing:
+            raise OptionError(f"missing vq {min(missing)} IOThread assignment {where}")
