@@ -90,6 +90,29 @@ class Assembly:
             return self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"), translate)
         raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci' or 'virtio-blk-device'")
 
+    async def remove_device(self, name: str) -> None:
+        """Take a PCI device out, with its requests: the guest is not asked.
+
+        Its drive is free, and `name` can be given again, when what runs has come back.  OptionError where it has to
+        stay.
+        """
+        function = self.devices[name]
+        if not isinstance(function, VirtioPci):
+            raise OptionError(f"device {name!r} is not on a bus that devices can leave")
+        self.machine.unplug(function)
+        backend = next(backend for backend in self.backends.values() if backend.name == name)
+        await backend.drain()
+        backend.close()
+        del self.devices[name]
+        self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}
+
+    async def set_drive(self, name: str, drive: str) -> None:
+        """Let the device `name` have node `drive` for its disk, while it works."""
+        before, backend = next(item for item in self.backends.items() if item[1].name == name)
+        await self.graph.lead(backend.edge, drive)
+        del self.backends[before]
+        self.backends[drive] = backend
+
     def _add_pci(self, options: VirtioBlkPciOptions, translate: Translate | None) -> VirtioPci:
         slot, number = self._place(options.addr)
         backend = self._backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")

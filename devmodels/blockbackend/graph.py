@@ -267,14 +267,17 @@ class Graph:
 
     async def replace_child(self, name: str, child: str, by: str) -> None:
         """Let `child` of node `name` be node `by`."""
+        await self.lead(self._edge(name, child), by)
+
+    async def lead(self, edge: Edge, by: str) -> None:
+        """Let one user's edge lead to node `by`: a child of a node, or the disk of a device."""
         async with self._changing:
-            edge, new = self._edge(name, child), self[by]
-            if self[name] in below([new]):
-                raise GraphError(
-                    f"{new.description} cannot be below {self[name].description}: it stands over it"
-                )
+            user, new = edge.user_object, self[by]
+            if user in below([new]):
+                raise GraphError(f"{new.description} cannot be below {user.description}: it stands over it")
             async with drained(edge.node, new):
-                await _settle(self[name])
+                if isinstance(user, BlockNode):
+                    await _settle(user)
                 move([(edge, new)])
 
     def _edge(self, name: str, child: str) -> Edge:

@@ -1,0 +1,213 @@
+"""QEMU's tree of objects, as far as there is one: throttle groups below /objects, devices below /machine.
+
+`object-add`, `object-del`, `qom-get`, `qom-set`, `qom-list`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+
+from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
+from devmodels.blockbackend.throttling.limits import check
+from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found
+from devmodels.monitor.world import Attached, World
+
+
+class _ObjectOptions(Arguments, frozen=True):
+    qom_type: str
+    id: str
+
+
+class ThrottleGroupOptions(_ObjectOptions, frozen=True):
+    """A throttle group."""
+
+    limits: ThrottleLimits = ThrottleLimits()
+
+
+ObjectOptions = Annotated[
+    Mapping[str, object],
+    Options(_ObjectOptions, "qom-type", lambda: {"throttle-group": ThrottleGroupOptions}),
+]
+
+
+class ObjectDel(Arguments, frozen=True):
+    """An object that nobody uses."""
+
+    id: str
+
+
+class QomPath(Arguments, frozen=True):
+    """An object: `/objects/t0`, `/machine/peripheral/v0`, or its last part."""
+
+    path: str
+
+
+class QomGet(Arguments, frozen=True):
+    """A property of an object."""
+
+    path: str
+    property: str
+
+
+class QomSet(Arguments, frozen=True):
+    """What a property of an object is to be."""
+
+    path: str
+    property: str
+    value: Any
+
+
+class ObjectPropertyInfo(msgspec.Struct):
+    """A property; `type` is `child<…>` for what is below."""
+
+    name: str
+    type: str
+
+
+async def object_add(world: World, options: ObjectOptions) -> None:
+    """Make an object."""
+    kind, name = options.get("qom-type"), options.get("id")
+    for member in ("qom-type", "id"):
+        if member not in options:
+            raise CommandError(f"Parameter '{member}' is missing")
+    if isinstance(kind, str) and kind != "throttle-group":
+        raise CommandError(f"Parameter 'qom-type' does not accept value '{kind}'")
+    if name in world.graph.objects:
+        raise CommandError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+    world.graph.add_object(options)
+
+
+async def object_del(world: World, arguments: ObjectDel) -> None:
+    """Drop an object."""
+    group = world.graph.objects.get(arguments.id)
+    if group is None:
+        raise CommandError(f"object '{arguments.id}' not found")
+    if group.members:
+        raise CommandError(f"object '{arguments.id}' is in use, can not be deleted")
+    world.graph.delete_object(arguments.id)
+
+
+async def qom_list(world: World, arguments: QomPath) -> list[ObjectPropertyInfo]:
+    """What an object has."""
+    found = _find(world, arguments.path)
+    own = [ObjectPropertyInfo("type", "string")]
+    own += [ObjectPropertyInfo(name, each.kind) for name, each in found.properties.items()]
+    return own + [ObjectPropertyInfo(name, f"child<{each.kind}>") for name, each in found.children.items()]
+
+
+async def qom_get(world: World, arguments: QomGet) -> Any:
+    """A property's value."""
+    found = _find(world, arguments.path)
+    if arguments.property == "type":
+        return found.kind
+    return _property(found, arguments.property).get()
+
+
+async def qom_set(world: World, arguments: QomSet) -> None:
+    """Give a property a value: the limits of a group, the drive of a device."""
+    found = _find(world, arguments.path)
+    if arguments.property == "type":
+        raise CommandError(f"Property '{found.kind}.type' is not writable")
+    await _property(found, arguments.property).set(arguments.value)
+
+
+# --- the tree
+
+
+@dataclass(frozen=True, slots=True)
+class _Property:
+    kind: str
+    get: Callable[[], object]
+    set: Callable[[object], Any]
+    """Gives a coroutine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    kind: str
+    children: Mapping[str, _Object] = field(default_factory=dict)
+    properties: Mapping[str, _Property] = field(default_factory=dict)
+
+
+def _find(world: World, path: str) -> _Object:
+    """The object at an absolute path, or the only one whose path ends so; DeviceNotFound where there is none."""
+    parts = [part for part in path.split("/") if part]
+    root = _tree(world)
+    if path.startswith("/"):
+        here: _Object | None = root
+        for part in parts:
+            here = None if here is None else here.children.get(part)
+        found = [] if here is None else [here]
+    else:
+        found = _ending(root, parts) if parts else []
+    if not found:
+        raise device_not_found(path)
+    if len(found) > 1:
+        raise CommandError(f"Path '{path}' is ambiguous")
+    return found[0]
+
+
+def _ending(here: _Object, parts: list[str]) -> list[_Object]:
+    found, end = [], here
+    for part in parts:
+        if part not in end.children:
+            break
+        end = end.children[part]
+    else:
+        found.append(end)
+    for child in here.children.values():
+        found += _ending(child, parts)
+    return found
+
+
+def _property(found: _Object, name: str) -> _Property:
+    if name not in found.properties:
+        raise CommandError(f"Property '{found.kind}.{name}' not found")
+    return found.properties[name]
+
+
+def _tree(world: World) -> _Object:
+    groups = {name: _group(group) for name, group in world.graph.objects.items()}
+    children = {"objects": _Object("container", groups)}
+    if world.assembly is not None:
+        places: dict[str, dict[str, _Object]] = {"peripheral": {}, "peripheral-anon": {}}
+        for each in world.attached():
+            _, _, place, *rest = each.backend.qom_path.split("/") if each.backend.qom_path else ("",) * 3
+            if rest:
+                places[place][rest[0]] = _device(world, each, has_backend=len(rest) > 1)
+        containers = {name: _Object("container", inside) for name, inside in places.items()}
+        children["machine"] = _Object("machine", containers)
+    return _Object("container", children)
+
+
+def _group(group: ThrottleGroup) -> _Object:
+    async def configure(value: object) -> None:
+        if not isinstance(value, Mapping):
+            raise CommandError("Invalid parameter type for 'limits', expected: object")
+        group.configure(check(value, where="limits"))
+
+    return _Object(
+        "throttle-group",
+        properties={"limits": _Property("ThrottleLimits", lambda: group.limits, configure)},
+    )
+
+
+def _device(world: World, each: Attached, *, has_backend: bool) -> _Object:
+    async def lead(value: object) -> None:
+        if not isinstance(value, str):
+            raise CommandError("Invalid parameter type for 'drive', expected: string")
+        if value not in world.graph.nodes:
+            raise CommandError(f"Property 'virtio-blk-device.drive' can't find value '{value}'")
+        assert world.assembly is not None
+        await world.assembly.set_drive(each.name, value)
+
+    drive = {"drive": _Property("str", lambda: each.backend.node.node_name, lead)}
+    if not has_backend:
+        return _Object("virtio-blk-device", properties=drive)
+    return _Object(
+        "virtio-blk-pci", {"virtio-backend": _Object("virtio-blk-device", properties=drive)}, drive
+    )
