@@ -216,6 +216,30 @@ def test_who_continues_at_once_lets_it_be_tried_again(machine: Machine) -> None:
     assert machine.events() == ["BLOCK_IO_ERROR", "STOP", "RESUME"]
 
 
+def test_what_comes_while_the_error_is_told_waits_behind_it(machine: Machine) -> None:
+    later: list[Request] = []
+
+    def hear(name: str, data: Mapping[str, object]) -> None:
+        if name == "BLOCK_IO_ERROR" and not later:
+            later.append(machine.submit(Op.READ, 8192, 512))
+
+    machine.run_state.events.add_listener(hear)
+    machine.fail(Op.READ, 0, BROKEN)
+    machine.node.held = True
+    first = machine.submit(Op.READ, 0, 512)
+    machine.node.held = False
+    machine.node.release()
+    machine.context.run_until_idle()
+    assert machine.node.seen == [first]
+    assert list(machine.backend.in_flight) == [first, *later]
+
+
+def test_a_request_that_its_node_has_given_up_stops_nothing(machine: Machine) -> None:
+    machine.fail(Op.WRITE, 0, OSError(errno.ECANCELED, "given up"))
+    assert machine.do(Op.WRITE, 0, data=b"x") == errno.ECANCELED
+    assert machine.events() == []
+
+
 def test_a_read_that_stops_the_machine_is_one_that_read_now_leaves_alone(machine: Machine) -> None:
     buffer = memoryview(bytearray(512))
     machine.run_state.stop()
