@@ -44,7 +44,10 @@ Read = tuple[int, Sequence[memoryview], int]
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""
 
-_WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)
+_WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
+_REPORTED = (Op.BLOCK_STATUS, Op.PASSTHROUGH)
+"""Errors of these are for whoever asks: no error policy holds or repeats them."""
+
 _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
@@ -340,7 +343,7 @@ class BlockBackend:
 
     def _failed(self, request: Request, error: int) -> None:
         """`request` came back with `error`: the policy says whether its device hears of that."""
-        if error == errno.ECANCELED or self._closed:
+        if error == errno.ECANCELED or self._closed or request.op in _REPORTED:
             self._complete(request, error)
             return
         policy = self.error_policy

@@ -73,6 +73,7 @@ class Edge:
         "handlers",
         "name",
         "node",
+        "passthrough",
         "plain",
         "read",
         "read_now",
@@ -160,7 +161,8 @@ class Edge:
         if options.detect_zeroes != "off":
             flags = Flags.MAY_UNMAP if options.detect_zeroes == "unmap" else Flags.NONE
             write = partial(_detect_zeroes, write, write_zeroes, flags)
-        handlers = [to.read, write, served.flush, discard, write_zeroes, to.secure_erase, self._tell_status]
+        changes = [write, served.flush, discard, write_zeroes, to.secure_erase]
+        handlers = [to.read, *changes, self._tell_status, node.passthrough]
         if node.wants_events:
             handlers = announcing(self, handlers)
         else:
@@ -170,6 +172,7 @@ class Edge:
     def _set(self, handlers: list[Handler], block_status: StatusHandler, read_now: ReadNow) -> None:
         self.handlers = handlers
         self.read, self.write, self.flush, self.discard, self.write_zeroes, self.secure_erase = handlers[:6]
+        self.passthrough = handlers[Op.PASSTHROUGH]
         self.block_status = block_status
         self.read_now = read_now
 

@@ -24,7 +24,8 @@ class FilterNode(BlockNode):
     """Passes everything on to `self.file`.  A filter overrides what it wants to see.
 
     `self.file` is the edge to the child that it shows, the one of the option `FILTERED`.  Reads without a request
-    (`read_now`) are not passed on unless a filter does so itself: most want to see each one.
+    (`read_now`) are not passed on unless a filter does so itself: most want to see each one.  Nor are
+    commands (`passthrough`), which could change the disk unseen.
     """
 
     Options: ClassVar[type[NodeOptions]] = FilterOptions

@@ -346,4 +346,4 @@ class _GoneNode(BlockNode):
         """There is nothing."""
         raise OSError(errno.ENOMEDIUM, "the node was closed by force")
 
-    write = flush = discard = write_zeroes = secure_erase = block_status = read
+    write = flush = discard = write_zeroes = secure_erase = block_status = passthrough = read

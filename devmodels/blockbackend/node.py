@@ -334,6 +334,10 @@ class BlockNode:
         """What the range is (`status.py`), or its first blocks; of an overlay, what it has itself."""
         return data(request.length)
 
+    async def passthrough(self, request: Request) -> None:
+        """Hand the command of a `PassthroughRequest` to the device that this node is."""
+        raise unsupported(request.op)
+
     async def truncate(self, size: int) -> None:  # noqa: ARG002
         """Make the node `size` bytes long; what is new reads as zeroes."""
         raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")

@@ -19,6 +19,7 @@ ENTRY_POINTS = "devmodels.blockdrivers"
 _OUR_OWN = {
     "delay": "delay:DelayNode",
     "file": "file:FileNode",
+    "host_device": "host_device:HostDeviceNode",
     "memory": "memory:MemoryNode",
     "null-co": "null:NullNode",
     "raw": "raw:RawNode",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.status import BlockStatus
-from typing import NamedTuple
 
 
 class Op(IntEnum):
@@ -21,6 +20,7 @@ class Op(IntEnum):
     WRITE_ZEROES = 4
     SECURE_ERASE = 5
     BLOCK_STATUS = 6
+    PASSTHROUGH = 7
 
 
 class Flags(IntFlag):

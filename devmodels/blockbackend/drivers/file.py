@@ -8,17 +8,15 @@ Writes, flushes and changes of allocation go to workers with `aio=threads` and a
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import msgspec
 
-from devmodels.blockbackend.drivers import direct, linux, locking
+from devmodels.blockbackend.drivers import linux, locking
 from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
@@ -37,7 +35,7 @@ INLINE_MAX = 256 << 10
 """The longest read, in bytes, that is tried inline: copying takes 25 us, about what a worker's help costs."""
 
 _NO_DSYNC = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-_UNSUPPORTED = {
+UNSUPPORTED = {
     errno.EOPNOTSUPP,
     errno.ENOTSUP,
     errno.ENOSYS,
@@ -63,7 +61,7 @@ class FileNode(BlockNode):
     CHANGEABLE = BlockNode.CHANGEABLE | {"force_share"}
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
-        super().__init__(options, context, _disk_size(fd))
+        super().__init__(options, context, self._size_of(fd))
         self.limits = BlockLimits(pdiscard_alignment=os.fstat(fd).st_blksize)
         self._filename = options.filename
         self._descriptor = linux.Descriptor(fd)
@@ -77,6 +75,16 @@ class FileNode(BlockNode):
         self._lost_writes = 0
         """The errno of a failed write-back: the page cache may claim to be clean, so no later flush can succeed."""
 
+    @staticmethod
+    def _size_of(fd: int) -> int:
+        """The disk's size in bytes: the file's, rounded up to whole sectors."""
+        return -(-os.fstat(fd).st_size // SECTOR) * SECTOR
+
+    @staticmethod
+    def _expects(fd: int) -> str:
+        """What `filename` should have named, where it has not."""
+        return "" if stat.S_ISREG(os.fstat(fd).st_mode) else "a regular file"
+
     @classmethod
     def open(
         cls,
@@ -86,7 +94,7 @@ class FileNode(BlockNode):
     ) -> BlockNode:
         """Open the image, and lock it where it is active from the beginning; BlockOptionError where that fails."""
         assert isinstance(options, FileOptions)
-        fd = _open(options)
+        fd = _open(options, cls._expects)
         try:
             node = cls._kind(options, context)(options, context, fd)
             if options.active:
@@ -115,14 +123,14 @@ class FileNode(BlockNode):
                 raise OSError(error.errno, text) from None
         if read and not self._users and self._fd >= 0:
             # Whoever had it before may have given it another size.
-            size = _disk_size(self._fd)
+            size = self._size_of(self._fd)
             if size != self.size:
                 self._resized(size)
 
     @classmethod
     def _kind(cls, options: FileOptions, context: IoContext) -> type[FileNode]:
         if options.aio != "io_uring":
-            return _DirectFileNode if options.cache.direct else cls
+            return cls._variant(direct=True) if options.cache.direct else cls
         if options.cache.direct:
             raise BlockOptionError(
                 '$.aio: "io_uring" is given with cache.direct; expected one of "threads", "sync"'
@@ -133,7 +141,14 @@ class FileNode(BlockNode):
             context.uring()
         except OSError as error:
             raise BlockOptionError(f'$.aio: "io_uring" is given; {error.strerror}') from None
-        return _UringFileNode
+        return cls._variant(direct=False)
+
+    @classmethod
+    def _variant(cls, *, direct: bool) -> type[FileNode]:
+        """The class for `cache.direct`, or for io_uring."""
+        from devmodels.blockbackend.drivers import file_aio  # which is made of this class
+
+        return file_aio.DirectFileNode if direct else file_aio.UringFileNode
 
     def _reopen(self, before: NodeOptions) -> None:
         """Where it may be written now, or no longer: another descriptor of the same file, and other locks."""
@@ -287,7 +302,7 @@ class FileNode(BlockNode):
         try:
             linux.fallocate(self._descriptor.fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, offset, length)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in UNSUPPORTED:
                 raise
 
     async def write_zeroes(self, request: Request) -> None:
@@ -306,7 +321,7 @@ class FileNode(BlockNode):
                 linux.fallocate(self._descriptor.fd, mode, offset, length)
                 break
             except OSError as error:
-                if error.errno not in _UNSUPPORTED:
+                if error.errno not in UNSUPPORTED:
                     raise
         else:
             if not fallback:
@@ -339,81 +354,7 @@ class FileNode(BlockNode):
         self._resized(size)
 
 
-class _UringFileNode(FileNode):
-    """The same with `aio=io_uring`: the kernel reads, writes and syncs; allocation is changed by workers."""
-
-    def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
-        super().__init__(options, context, fd)
-        self._uring = context.uring()
-
-    async def _read_rest(self, request: Request, done: int) -> None:
-        rest = window(request.vectors, done, request.length - done)
-        with self._descriptor as fd:
-            while rest:
-                count = await self._uring.transfer(fd, rest, request.offset + done, write=False)
-                if not count:
-                    clear(rest)
-                    return
-                done += count
-                rest = window(rest, count, request.length - done)
-
-    async def _put(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
-        rest = vectors
-        left = sum(map(len, rest))
-        with self._descriptor as fd:
-            while left:
-                count = await self._uring.transfer(fd, rest, offset, write=True, flags=flags)
-                offset += count
-                left -= count
-                rest = window(rest, count, left)
-
-    async def _datasync(self) -> None:
-        with self._descriptor as fd:
-            await self._uring.datasync(fd)
-
-
-class _DirectFileNode(FileNode):
-    """The same with `cache.direct`: aligned transfers, all of them where `aio` says, and no page cache to go wrong."""
-
-    def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
-        super().__init__(options, context, fd)
-        try:
-            self._align = direct.probe_alignment(fd)
-        except OSError as error:
-            raise BlockOptionError(
-                f"$.cache.direct: true is given; {options.filename!r} cannot be read that way: {error.strerror}"
-            ) from None
-        self.limits = replace(self.limits, request_alignment=self._align)
-
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
-        """With O_DIRECT even a read with RWF_NOWAIT waits for the device."""
-        return False
-
-    async def read(self, request: Request) -> None:
-        """Read where `aio` says."""
-        job = partial(
-            direct.read, self._descriptor.fd, request.vectors, request.offset, request.length, self._align
-        )
-        await self._blocking(job)
-
-    def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
-        length = sum(map(len, vectors))
-        direct.write(self._descriptor.fd, vectors, offset, length, flags)
-        if offset + length > self.size:
-            # The last block reached beyond the disk; the file must not grow by that.
-            os.ftruncate(self._descriptor.fd, self.size)
-
-    def _overwrite(self, offset: int, length: int) -> None:
-        with mmap.mmap(-1, min(length, direct.BOUNCE_SIZE)) as zeroes, memoryview(zeroes) as view:
-            for at in range(0, length, len(view)):
-                with view[: length - at] as part:
-                    self._transfer([part], offset + at, 0)
-
-    def _lost(self, error: OSError) -> None:
-        """A failed flush leaves nothing behind: a write that has returned is with the device."""
-
-
-def _open(options: FileOptions) -> int:
+def _open(options: FileOptions, expects: Callable[[int], str]) -> int:
     flags = os.O_CLOEXEC | (os.O_RDONLY if options.read_only else os.O_RDWR)
     if options.cache.direct:
         flags |= os.O_DIRECT
@@ -427,15 +368,14 @@ def _open(options: FileOptions) -> int:
             ) from None
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BlockOptionError(f"$.filename: cannot open {options.filename!r}: {reason}") from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        expected = expects(fd)
+    except OSError as error:
+        expected = f"something else ({error.strerror})"
+    if expected:
         os.close(fd)
-        raise BlockOptionError(f"$.filename: {options.filename!r} is given; expected a regular file")
+        raise BlockOptionError(f"$.filename: {options.filename!r} is given; expected {expected}")
     return fd
-
-
-def _disk_size(fd: int) -> int:
-    """The file's size in bytes, rounded up to whole sectors."""
-    return -(-os.fstat(fd).st_size // SECTOR) * SECTOR
 
 
 def _locks(fd: int, options: FileOptions) -> locking.ImageLocks | None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from devmodels.blockbackend.debug.announcing import GUEST_DATA
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
-from devmodels.blockbackend.node import SECTOR, BlockNode
+from devmodels.blockbackend.node import SECTOR, BlockNode, unsupported
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.request import Request
@@ -91,6 +91,12 @@ class RawNode(FilterNode):
     async def block_status(self, request: Request) -> BlockStatus:
         """What the child is in the window."""
         return await self.file.block_status(self._within(request))
+
+    async def passthrough(self, request: Request) -> None:
+        """The whole child is what the command is for; a window is not."""
+        if Role.FILTERED not in self.file.role:
+            raise unsupported(request.op)
+        await self.file.passthrough(request)
 
     async def truncate(self, size: int) -> None:
         """Resize the child, unless the window has a size of its own."""

@@ -11,6 +11,7 @@ from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
+from devmodels.blockbackend.passthrough import Direction, PassthroughRequest
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.throttling import Member, ThrottleGroup
 
@@ -105,3 +106,11 @@ class ThrottleNode(FilterNode):
         """Wait as a write does, then erase."""
         await self.member.admit(request.length, write=True, request=request)
         await self.file.secure_erase(request)
+
+    async def passthrough(self, request: Request) -> None:
+        """Wait for as much as the command's data, then pass it on."""
+        if isinstance(request, PassthroughRequest):
+            command = request.command
+            write = command.direction is not Direction.FROM_DEVICE
+            await self.member.admit(command.length, write=write, request=request)
+        await self.file.passthrough(request)
