@@ -19,6 +19,7 @@ _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.S)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.S)
 _INDEX = re.compile(r"\[(?P<number>[0-9]+)\]")
 _NUMBER = re.compile(r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)")
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN = 60
 
@@ -79,47 +80,75 @@ def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Str
     # `rules[1].event` is the item 1 of `rules` and then its `event`.
     path = where.replace("[", ".[").split(".") if where else []
     if unknown := _UNKNOWN.match(what):
-        inner = _struct(_type_at(schema, path))
+        inner = _struct(_type_at(schema, path, given), _value_at(given, path))
         names = [] if inner is None else sorted(field.encode_name for field in msgspec.structs.fields(inner))
         return f"{_join(where, unknown['name'])}: no such option; expected one of {', '.join(names)}"
     if missing := _MISSING.match(what):
-        kind = _type_at(schema, [*path, missing["name"]])
+        kind = _type_at(schema, [*path, missing["name"]], given)
         return f"{_join(where, missing['name'])}: missing; expected {_expected(kind, what)}"
     if not path:
         return what
-    value: object = given
+    value, kind = _value_at(given, path), _type_at(schema, path, given)
+    if isinstance(value, Mapping) and _structs(kind):
+        return f"{where}: {what}"  # A structure has found that its members do not go together.
+    return f"{where}: {shown(value)} is given; expected {_expected(kind, what)}"
+
+
+def _value_at(given: object, path: list[str]) -> object:
     for key in path:
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, Sequence) and (index := _INDEX.fullmatch(key)):
-            value = value[int(index["number"])]
-        else:
-            value = None
-    return f"{where}: {shown(value)} is given; expected {_expected(_type_at(schema, path), what)}"
+        given = _member(given, key)
+    return given
+
+
+def _member(given: object, key: str) -> object:
+    """What is in `given` under `key`, or at that place of a list; None where nothing is."""
+    if isinstance(given, Mapping):
+        return given.get(key)
+    if isinstance(given, Sequence) and (index := _INDEX.fullmatch(key)):
+        return given[int(index["number"])]
+    return None
 
 
 def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
-def _type_at(schema: type[msgspec.Struct], path: list[str]) -> object:
+def _type_at(schema: type[msgspec.Struct], path: list[str], given: object) -> object:
     """The type of the option at `path`, or None where there is none."""
     kind: object = schema
     for name in path:
         if _INDEX.fullmatch(name):
-            kind = _item(kind)
+            kind, given = _item(kind), _member(given, name)
             continue
-        struct = _struct(kind)
+        struct = _struct(kind, given)
         if struct is None:
             return None
         types = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+        tag = struct.__struct_config__.tag_field
+        if tag is not None:
+            types[tag] = Literal[tuple(each.__struct_config__.tag for each in _structs(kind))]
         kind = types.get(name)
+        given = _member(given, name)
     return kind
 
 
-def _struct(kind: object) -> type[msgspec.Struct] | None:
-    """The structure among the alternatives of a type."""
-    return next((k for k in _kinds(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)), None)
+def _structs(kind: object) -> list[type[msgspec.Struct]]:
+    """The structures among the alternatives of a type."""
+    return [k for k in _kinds(kind) if isinstance(k, type) and issubclass(k, msgspec.Struct)]
+
+
+def _struct(kind: object, given: object) -> type[msgspec.Struct] | None:
+    """The structure among the alternatives of a type: the one that `given` says it is, or the first."""
+    structs = _structs(kind)
+    for struct in structs:
+        config = struct.__struct_config__
+        if (
+            isinstance(given, Mapping)
+            and config.tag is not None
+            and given.get(config.tag_field) == config.tag
+        ):
+            return struct
+    return next(iter(structs), None)
 
 
 def _item(kind: object) -> object:
@@ -165,6 +194,8 @@ def _word(kind: object) -> str:
         return "on or off (in JSON: true or false)"
     if kind is int:
         return "an integer"
+    if kind is float:
+        return "a number"
     if kind is str:
         return "a string"
     if get_origin(kind) is list:
@@ -218,7 +249,7 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
 def _coerced(value: object, kind: object) -> object:
     kinds = _kinds(kind)
     if isinstance(value, dict):
-        item, inner = _item(kind), _struct(kind)
+        item, inner = _item(kind), _struct(kind, value)
         if item is not None and set(value) == set(map(str, range(len(value)))):
             return [_coerced(value[str(number)], item) for number in range(len(value))]
         return value if inner is None else coerce(value, inner)
@@ -228,4 +259,6 @@ def _coerced(value: object, kind: object) -> object:
         return value == "on"
     if int in kinds and (number := _NUMBER.fullmatch(value)):
         return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
+    if float in kinds and _DECIMAL.fullmatch(value):
+        return float(value)
     return value
