@@ -35,7 +35,7 @@ class QmpClient:
     ) -> None:
         """Take the greeting and negotiate; raises `TargetError` also where `qemu.qmp` isn't installed."""
         try:
-            from qemu.qmp import ExecuteError, QMPClient, QMPError
+            from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
         except ImportError as error:
             raise TargetError("QMP needs the package qemu.qmp: pip install 'devmodels[qemu]'") from error
         self._refused = ExecuteError
@@ -44,6 +44,8 @@ class QmpClient:
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
         self._client = QMPClient("guestsim")
+        self._events = EventListener()
+        self._client.register_listener(self._events)
         try:
             self._run(self._client.connect(connection), "QMP's greeting")
         except BaseException:
@@ -55,6 +57,13 @@ class QmpClient:
         if self._loop.is_closed():
             raise TargetError("the machine has been closed")
         return cast("Json", self._run(self._client.execute(command, arguments), command))
+
+    def take_events(self) -> list[tuple[str, Mapping[str, Json]]]:
+        """Name and members of the events that came since the last call, at the latest with a command's answer."""
+        return [
+            (cast("str", event["event"]), cast("Mapping[str, Json]", event.get("data", {})))
+            for event in self._events.clear()
+        ]
 
     def close(self) -> None:
         """End the session. Idempotent."""

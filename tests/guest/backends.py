@@ -72,13 +72,15 @@ def devmodels_serve(
     options: str = "",
     more: Sequence[str] = (),
     latency_ns: int = 0,
+    within: Sequence[str] = (),
 ) -> AbstractContextManager[Backend]:
     """The image offered by `devmodels serve`, run by this interpreter; `more` are further options of the command.
 
-    Each request takes `latency_ns` longer than it would.
+    Each request takes `latency_ns` longer than it would.  `within` is a command that runs the one that follows it, as
+    the same process.
     """
     arguments = _arguments(image, folder, queues, options, latency_ns)
-    command = [sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
+    command = [*within, sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
     return _offered("devmodels", command, folder)
 
 
