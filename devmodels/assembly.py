@@ -20,10 +20,9 @@ from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import ClockKind, IoContext, IoThread
-from devmodels.iothreads import IoThreads, add_object
 from devmodels.machine import ECAM_BASE, Machine
 from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
-from devmodels.options import OptionError, convert
+from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
 from devmodels.translation import Translate, TranslatedMemory
@@ -63,7 +62,6 @@ class Assembly:
         self.run_state = RunState(self.events)
         self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.graph = Graph(context)
-        self.iothreads = IoThreads(context)
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
         self._without_id = 0
@@ -74,7 +72,7 @@ class Assembly:
 
     def add_object(self, options: Mapping[str, object]) -> None:
         """Make what nodes and devices can name, as `-object` does: a throttle group, an iothread."""
-        add_object(options, self.graph, self.iothreads)
+        self.graph.object_add(options)
 
     def add_device(
         self, options: Mapping[str, object], translate: Translate | None = None
@@ -159,9 +157,11 @@ class Assembly:
         """
         try:
             mapping = options.iothread_vq_mapping
-            yield self.iothreads.take(backend.name, options.num_queues, options.iothread, mapping)
+            yield self.graph.iothreads.take(
+                f"device {shown(backend.name)}", options.num_queues, options.iothread, mapping
+            )
         except ValueError as error:
-            self.iothreads.release(backend.name)
+            self.graph.iothreads.release(f"device {shown(backend.name)}")
             backend.close()
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
@@ -244,7 +244,6 @@ class Assembly:
 
     def close(self) -> None:
         """Give everything up. Idempotent."""
-        self.iothreads.close()
         self.graph.close()
         if self._owns_memory:
             for region in self.memory.regions:

@@ -10,14 +10,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.blockbackend import Graph
-from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
 from devmodels.iocontext import IoContext, IoThread
 from devmodels.options import OptionError, convert, shown
 
 POLL_MAX_NS = 32768
-KINDS = ("iothread", *BLOCK_KINDS)
-"""What `--object` can make."""
 
 
 class IoThreadOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -33,21 +29,6 @@ class VqMapping(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, froz
 
     iothread: str
     vqs: list[int] | None = None
-
-
-def add_object(options: Mapping[str, object], graph: Graph, threads: IoThreads) -> None:
-    """Make what nodes, or devices and exports, can name, as `--object` does; OptionError where it cannot be."""
-    kind = options.get("qom-type")
-    if kind is not None and kind not in KINDS:
-        raise OptionError(f"$.qom-type: {shown(kind)} is given; expected {', '.join(map(shown, KINDS))}")
-    if kind != "iothread":
-        if options.get("id") in threads.by_id:
-            raise OptionError(f"$.id: {shown(options['id'])} is given; an object of that name is there")
-        graph.add_object(options)
-    elif options.get("id") in graph.objects:
-        raise OptionError(f"id: {shown(options['id'])} is given; an object of that name is there")
-    else:
-        threads.add(options)
 
 
 class IoThreads:

@@ -19,6 +19,7 @@ from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
 from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
 from devmodels.blockbackend.objects import Objects, add_object
 from devmodels.blockbackend.opening import open_node
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
@@ -27,7 +28,11 @@ from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import IoContext, Lock
+from devmodels.iothreads import IoThreads
 from devmodels.options import OptionError
+
+KINDS = ("iothread", *BLOCK_KINDS)
+"""The objects there can be."""
 
 
 class GraphError(OptionError):
@@ -37,13 +42,15 @@ class GraphError(OptionError):
 class Graph:
     """The nodes of one context.
 
-    `nodes` has each by its name, those nested in another one's options included; `objects` what nodes can name besides.
+    `nodes` has each by its name, those nested in another one's options included; `objects` what nodes can name besides;
+    `iothreads` what devices and exports can name: threads beside the graph's own.
     """
 
     def __init__(self, context: IoContext) -> None:
         self.context = context
         self.nodes: dict[str, BlockNode] = {}
         self.objects: Objects = {}
+        self.iothreads = IoThreads(context)
         self._own_groups: WeakValueDictionary[str, ThrottleGroup] = WeakValueDictionary()
         """Throttle groups that only backends name, as long as one of them is there."""
         self._changing = Lock(context)
@@ -63,10 +70,26 @@ class Graph:
         self.context.assert_owner()
         return open_node(options, self.context, self.nodes, self.objects)
 
+    def object_add(self, options: Mapping[str, object]) -> None:
+        """Make an object of any kind (`object-add`); OptionError where that cannot be."""
+        kind, name = options.get("qom-type"), options.get("id")
+        if kind is not None and kind not in KINDS:
+            raise BlockOptionError(
+                f"$.qom-type: {shown(kind)} is given; expected {', '.join(map(shown, KINDS))}"
+            )
+        if kind != "iothread":
+            self.add_object(options)
+        elif name in self.objects or name in self._own_groups:
+            raise BlockOptionError(f"$.id: {shown(name)} is given; an object of that name is there")
+        else:
+            self.iothreads.add(options)
+
     def add_object(self, options: Mapping[str, object]) -> ThrottleGroup:
-        """Make an object that nodes can name (`object-add`); BlockOptionError where that cannot be."""
+        """Make an object that nodes can name; BlockOptionError where that cannot be."""
         self.context.assert_owner()
         name = options.get("id")
+        if name in self.iothreads.by_id:
+            raise BlockOptionError(f"$.id: {shown(name)} is given; an object of that name is there")
         if isinstance(name, str) and name in self._own_groups:
             raise BlockOptionError(f"$.id: {shown(name)} is given; a throttle group of that name is in use")
         return add_object(options, self.objects)
@@ -101,10 +124,13 @@ class Graph:
         return group
 
     def delete_object(self, name: str) -> None:
-        """Drop an object (`object-del`); GraphError where it is used or is not there."""
+        """Drop an object (`object-del`); OptionError where it is used or is not there."""
         group = self.objects.get(name)
+        if name in self.iothreads.by_id:
+            self.iothreads.delete(name)
+            return
         if group is None:
-            known = ", ".join(map(shown, sorted(self.objects))) or "none"
+            known = ", ".join(map(shown, sorted([*self.objects, *self.iothreads.by_id]))) or "none"
             raise GraphError(f"no object {shown(name)}; the objects are: {known}")
         if group.members:
             raise GraphError(f"object {shown(name)} is in use: by {len(group.members)} members")
@@ -207,7 +233,8 @@ class Graph:
                         each.inactivate(each)
 
     def close(self) -> None:
-        """Close every node, those above first."""
+        """End every thread, and close every node, those above first."""
+        self.iothreads.close()
         for node in parents_first(self.nodes.values()):
             if self.nodes.get(node.node_name) is node:
                 node.close()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from devmodels import iothreads
 from devmodels.blockbackend import BlockOptionError, Graph
 from devmodels.blockbackend.registry import coerce
-from devmodels.iothreads import IoThreadOptions, IoThreads
+from devmodels.iothreads import IoThreadOptions
 from devmodels.options import OptionError, decode, shown
 from devmodels.options import coerce as coerce_options
 
@@ -32,22 +31,16 @@ def add_blockdev(graph: Graph, text: str) -> None:
         raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None
 
 
-def add_object(graph: Graph, text: str, threads: IoThreads | None = None) -> None:
-    """Make an object that nodes can name, or an iothread; OptionError, one line, where it cannot be.
-
-    Without `threads`, for commands that only look, iothreads are left out.
-    """
+def add_object(graph: Graph, text: str) -> None:
+    """Make an object that nodes, devices or exports can name; OptionError, one line, where it cannot be."""
     what = "--object"
     if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:
         # As in QEMU, the kind may come first without its name.
         text = f"qom-type={text}"
     options = decode(text, None, what=what)
+    if options.get("qom-type") == "iothread":
+        options = coerce_options(options, IoThreadOptions)
     try:
-        if options.get("qom-type") == "iothread":
-            options = coerce_options(options, IoThreadOptions)
-        if threads is not None:
-            iothreads.add_object(options, graph, threads)
-        elif options.get("qom-type") != "iothread":
-            graph.add_object(options)
+        graph.object_add(options)
     except OptionError as error:
         raise OptionError(f"{what}: {str(error).removeprefix('$.')}") from None

@@ -71,8 +71,17 @@ class Exports:
         if options.writable and node.read_only:
             raise OptionError(f"{what}: writable: on, but node {shown(options.node_name)} is read-only")
         try:
-            server = vhost_user_blk(options, node, profile=self._profile, run_state=self._run_state)
+            threads = self._graph.iothreads.take(
+                f"export {shown(options.id)}",
+                options.num_queues,
+                options.iothread,
+                options.iothread_vq_mapping,
+            )
+            server = vhost_user_blk(
+                options, node, profile=self._profile, run_state=self._run_state, threads=threads
+            )
         except OptionError as error:
+            self._graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
         export = self.ids[options.id] = Export(options, server)
         return export
@@ -85,6 +94,7 @@ class Exports:
     def _ended(self, export: Export) -> None:
         export.backend.close()
         del self.ids[export.id]
+        self._graph.iothreads.release(f"export {shown(export.id)}")
         self._events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ class VhostUserServer:
         self._violations = 0
         # A legacy driver is the front end's to judge: it alone knows whether its device is transitional.
         device.front_end = True
+        device.notifies_anywhere = True
         device.violations.on_violation = self._violated
         self._listener = listen(path)
         self._accept_more()

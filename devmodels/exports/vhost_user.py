@@ -74,6 +74,8 @@ Handler = Callable[[bytes, list[int]], "bytes | _Later | None"]
 class Session:
     """One front end's connection.
 
+    Messages are dealt with while queues on threads of their own stand still; notifications of used buffers come from
+    those threads.
     `ended` is called when it is over and the last of its requests has come back.
     """
 
@@ -161,6 +163,10 @@ class Session:
     # --- messages
 
     def _message(self, number: int, flags: int, payload: bytes, fds: list[int]) -> None:
+        with self.device.hold:
+            self._do(number, flags, payload, fds)
+
+    def _do(self, number: int, flags: int, payload: bytes, fds: list[int]) -> None:
         shape = SHAPES.get(number)
         self._acknowledge = (
             bool(flags & FLAG_NEED_REPLY)
@@ -514,15 +520,16 @@ class Session:
         self._gone = True
         if reason is not None:
             log.warning("%s: %s", self.device.name, reason)
-        for vring in self.vrings:
-            vring.close()
-        if self._back is not None:
-            self._back.close()
-            self._back = None
-        self._transfer.close()
-        self.device.transport = None
-        self.device.on_reset = self._finished
-        self.device.reset()
+        with self.device.hold:
+            for vring in self.vrings:
+                vring.close()
+            if self._back is not None:
+                self._back.close()
+                self._back = None
+            self._transfer.close()
+            self.device.transport = None
+            self.device.on_reset = self._finished
+            self.device.reset()
 
     def _finished(self) -> None:
         self.device.on_reset = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,13 +11,16 @@ from devmodels.blockbackend import BlockBackend, BlockNode
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.vhost_server import VhostUserServer
+from devmodels.iocontext import IoThread
+from devmodels.iothreads import VqMapping
 from devmodels.memory import GuestMemory
 from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
-from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
+from devmodels.virtio_blk import VirtioBlkOptions
 from devmodels.virtio_blk.config import Lifetime
+from devmodels.virtio_blk.threaded import virtio_blk
 
 USUAL_QUEUE_SIZE = 128
 """Front ends choose the queues' size themselves; this is what they commonly choose, and seg_max fits."""
@@ -35,7 +39,8 @@ class VhostUserBlkOptions(
     """Options of `--export type=vhost-user-blk`.
 
     Ours beyond QEMU's: `serial` (up to 20 bytes), `size_max` (bytes; 0: any), `secure_erase`, `lifetime`, and what
-    QEMU's devices have, `rerror` and `werror`; where nothing is said errors are reported, as QEMU's export does.
+    QEMU's devices have: `rerror` and `werror`, where nothing is said errors are reported, as QEMU's export does; and
+    `iothread-vq-mapping`.
     """
 
     type: Literal["vhost-user-blk"]
@@ -52,6 +57,8 @@ class VhostUserBlkOptions(
     lifetime: Lifetime | None = None
     rerror: OnReadError = "report"
     werror: OnWriteError = "report"
+    iothread: str | None = None
+    iothread_vq_mapping: list[VqMapping] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_queues <= MAX_QUEUES:
@@ -65,12 +72,21 @@ class VhostUserBlkOptions(
             raise ValueError(f"size-max: {self.size_max} is given; expected 0 to 4294967295")
         if len(self.serial.encode()) > 20:
             raise ValueError(f"serial: {self.serial!r} is given; expected at most 20 bytes")
+        if self.iothread is not None and self.iothread_vq_mapping is not None:
+            raise ValueError("iothread and iothread-vq-mapping cannot be set at the same time")
 
 
 def vhost_user_blk(
-    options: VhostUserBlkOptions, node: BlockNode, *, profile: Profile, run_state: RunState | None = None
+    options: VhostUserBlkOptions,
+    node: BlockNode,
+    *,
+    profile: Profile,
+    run_state: RunState | None = None,
+    threads: Sequence[IoThread] = (),
 ) -> VhostUserServer:
-    """Offer `node` on the context it belongs to; OptionError where the socket cannot be bound.
+    """Offer `node` on the context it belongs to, with queues on `threads` if any.
+
+    OptionError where the socket cannot be bound.
 
     While `run_state` is stopped requests are held: the guest itself cannot be stopped from here.
     """
@@ -82,7 +98,7 @@ def vhost_user_blk(
         read_only=not options.writable,
     )
     backend.error_policy = ErrorPolicy(options.rerror, options.werror)
-    device = VirtioBlk(
+    device = virtio_blk(
         backend,
         VirtioBlkOptions(
             num_queues=options.num_queues,
@@ -97,6 +113,7 @@ def vhost_user_blk(
             packed=True,
             queue_reset=False,
         ),
+        threads,
         name=options.id,
         context=node.context,
         memory=GuestMemory(),

@@ -79,7 +79,7 @@ class Vring:
         """`starting` is called when a ring is about to start; RequestRefused where it must not."""
         self._starting = starting
         self._device = device
-        self._context = device.context
+        self._context = queue.context
         self._memory = memory
         self.queue = queue
         self.enabled = False

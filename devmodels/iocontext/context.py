@@ -390,6 +390,10 @@ class IoContext:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
+    def look_at_descriptors(self) -> bool:
+        """Call those whose descriptors are ready, without waiting; whether there were any."""
+        return self._poll_fds(0)
+
     def _poll_fds(self, timeout: float) -> bool:
         """Look at the descriptors, waiting for up to `timeout` seconds (-1: for ever)."""
         if self._epoll is None:

@@ -93,7 +93,8 @@ class IoThread:
         self._go_on.acquire()
 
     def settle(self) -> None:
-        """Return when the thread has done all that was ready: what others had given it, and what followed from it."""
+        """Return when the thread has done all that was ready: what others had given it, what its descriptors told, and
+        what followed from it."""
         if self._closed or self._depth:
             return
         self.home.assert_owner()
@@ -101,7 +102,7 @@ class IoThread:
         context = self.context
 
         def look() -> None:
-            if context.ready:
+            if context.ready or context.look_at_descriptors():
                 context.call_soon(look)
             else:
                 done.release()

@@ -222,11 +222,17 @@ def test_locked_image(refusal: Refusal, tmp_path: Path) -> None:
         (",serial=" + "x" * 21, f"serial: '{'x' * 21}' is given; expected at most 20 bytes"),
         (",addr.port=1", "addr.port: no such option; expected one of path, type"),
         (
-            ",iothread=t0",
+            ",fixed-iothread=on",
             (
-                "iothread: no such option; expected one of addr, id, lifetime, logical-block-size, node-name,"
-                " num-queues, rerror, secure-erase, serial, size-max, type, werror, writable, writethrough"
+                "fixed-iothread: no such option; expected one of addr, id, iothread, iothread-vq-mapping, lifetime,"
+                " logical-block-size, node-name, num-queues, rerror, secure-erase, serial, size-max, type, werror,"
+                " writable, writethrough"
             ),
+        ),
+        (",iothread=t9", 'iothread "t9" not found'),
+        (
+            ",num-queues=2,iothread-vq-mapping.0.iothread=t9",
+            'IOThread "t9" object does not exist',
         ),
     ],
 )

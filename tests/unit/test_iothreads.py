@@ -110,19 +110,19 @@ def test_threads_that_cannot_be_had(machine: Assembly) -> None:
 
 def test_a_thread_in_use_is_not_deleted(machine: Assembly) -> None:
     threads_of(machine, num_queues=2, iothread_vq_mapping=[{"iothread": "t0"}, {"iothread": "t1"}])
-    machine.iothreads.delete("t2")
-    with pytest.raises(OptionError, match=r'object "t0" is in use: by v0$'):
-        machine.iothreads.delete("t0")
+    machine.graph.iothreads.delete("t2")
+    with pytest.raises(OptionError, match=r'object "t0" is in use: by device "v0"$'):
+        machine.graph.iothreads.delete("t0")
     with pytest.raises(OptionError, match=r'no iothread "t2"; the iothreads are: "t0", "t1"$'):
-        machine.iothreads.delete("t2")
-    machine.iothreads.release("v0")
-    machine.iothreads.delete("t0")
+        machine.graph.iothreads.delete("t2")
+    machine.graph.iothreads.release('device "v0"')
+    machine.graph.iothreads.delete("t0")
 
 
 def test_what_a_thread_is_made_from(machine: Assembly) -> None:
     machine.add_object({"qom-type": "iothread", "id": "t7", "poll-max-ns": 0})
-    assert machine.iothreads.by_id["t7"].context.poll_max_ns == 0
-    assert machine.iothreads.by_id["t0"].context.poll_max_ns == 32768
+    assert machine.graph.iothreads.by_id["t7"].context.poll_max_ns == 0
+    assert machine.graph.iothreads.by_id["t0"].context.poll_max_ns == 32768
     for options, expected in (
         ({"id": "t0"}, 'id: "t0" is given; an object of that name is there'),
         ({"id": "t8", "poll-max-ns": -1}, "poll-max-ns: -1 is given; expected a number of nanoseconds"),
