@@ -200,9 +200,9 @@ class BlockNode:
         elif not on:
             self.counted = None
 
-    def throttled_ns(self) -> int:
-        """How long requests have waited here for limits, together, in ns."""
-        return 0
+    def throttled_ns(self) -> int | None:
+        """How long requests have waited here for limits, together, in ns; None where there are no limits here."""
+        return None
 
     def _reopen(self, before: NodeOptions) -> None:
         """`options` are others than `before`: do what follows; OptionError, and nothing done, where that cannot be."""

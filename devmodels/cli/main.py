@@ -68,6 +68,17 @@ def serve(
         list[str] | None,
         typer.Option(metavar="MONITOR", help="A QMP monitor on a chardev: chardev=ID."),
     ] = None,
+    telemetry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TELEMETRY",
+            help="Lines of JSON with all figures at a socket: PATH,interval=1s,requests=8. See devmodels stats.",
+        ),
+    ] = None,
+    prometheus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS:PORT", help="A page with all figures for Prometheus, at /metrics."),
+    ] = None,
     poll_max_ns: Annotated[
         int,
         typer.Option(
@@ -107,6 +118,10 @@ def serve(
             server.add_chardev(text)
         for text in monitor or ():
             server.add_monitor(text)
+        for text in telemetry or ():
+            server.add_telemetry(text)
+        for text in prometheus or ():
+            server.add_prometheus(text)
         server.run()
 
 
@@ -163,6 +178,23 @@ def map_command(
     from devmodels.cli.map import map_image
 
     map_image(image, image_opts=image_opts, force_share=force_share, objects=objects or [], output=output)
+
+
+@app.command()
+def stats(
+    path: Annotated[str, typer.Argument(metavar="SOCKET", help="The socket of devmodels serve --telemetry.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines of JSON as they come.")] = False,
+    count: Annotated[
+        int, typer.Option(metavar="N", min=0, help="End after N lines; 0: with the daemon.")
+    ] = 0,
+) -> None:
+    """Show what a daemon does: requests and bytes a second, latencies, queue depths, of each device and node.
+
+    Nodes are there whose option accounting is on, and those that throttle.
+    """
+    from devmodels.cli.stats import show_stats
+
+    show_stats(path, as_json=as_json, count=count)
 
 
 def main() -> None:

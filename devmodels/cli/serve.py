@@ -7,12 +7,14 @@ import select
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType, TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from devmodels.blockbackend import Graph
+from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
@@ -23,6 +25,11 @@ from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
 from devmodels.options import OptionError, convert, decode, shown
 from devmodels.runstate import RunState
+
+if TYPE_CHECKING:
+    from devmodels.telemetry.figures import Source
+    from devmodels.telemetry.http import HttpServer
+    from devmodels.telemetry.stream import TelemetryServer
 
 
 class ChardevOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -94,6 +101,8 @@ class Server:
         self._signals = Signals()
         self._chardevs: dict[str, ChardevOptions] = {}
         self._monitors: dict[str, MonitorServer] = {}
+        self.telemetry: list[TelemetryServer] = []
+        self.pages: list[HttpServer] = []
         self.stopping = False
         self.context = IoContext.wall()
         self.context.poll_max_ns = poll_max_ns
@@ -156,6 +165,51 @@ class Server:
             ) from None
         self._monitors[checked.chardev] = monitor
 
+    def _source(self) -> Source:
+        """Where figures come from."""
+        from devmodels.telemetry.figures import Source
+
+        return Source(
+            self.context,
+            backends=lambda: [each.backend for each in self.world.attached()],
+            nodes=lambda: parents_first(self._graph.nodes.values()),
+            run_state=self.run_state,
+        )
+
+    def add_telemetry(self, text: str) -> None:
+        """Start to tell figures at a socket; OptionError where that cannot be."""
+        from devmodels.telemetry.options import TelemetryOptions
+        from devmodels.telemetry.stream import TelemetryServer
+
+        what = "--telemetry"
+        options = convert(
+            decode(text, TelemetryOptions, what=what, implied="path"), TelemetryOptions, what=what
+        )
+        try:
+            server = TelemetryServer(
+                options.path, self._source(), interval_ns=options.interval_ns, requests=options.requests
+            )
+        except OSError as error:
+            reason = error.strerror or error
+            raise OptionError(f"{what}: path: cannot listen at {options.path!r}: {reason}") from None
+        self.telemetry.append(server)
+
+    def add_prometheus(self, text: str) -> None:
+        """Start to serve the page for Prometheus; OptionError where that cannot be."""
+        from devmodels.telemetry import prometheus
+        from devmodels.telemetry.http import HttpServer
+        from devmodels.telemetry.options import host_and_port
+
+        what = "--prometheus"
+        host, port = host_and_port(text, what=what)
+        try:
+            server = HttpServer(
+                host, port, self.context, prometheus.PATH, partial(prometheus.page, self._source())
+            )
+        except OSError as error:
+            raise OptionError(f"{what}: cannot listen at {text}: {error.strerror or error}") from None
+        self.pages.append(server)
+
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or a monitor's `quit`."""
         while not self.stopping:
@@ -170,6 +224,10 @@ class Server:
         self.context.unwatch(self._signals.fileno())
         for monitor in self._monitors.values():
             monitor.close()
+        for telemetry in self.telemetry:
+            telemetry.close()
+        for page in self.pages:
+            page.close()
         self.world.exports.close()
         self.context.run_until_idle()
         self._graph.close()
