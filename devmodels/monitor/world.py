@@ -11,6 +11,7 @@ from devmodels.conformance import Profile
 from devmodels.events import Events
 from devmodels.exports.table import Exports
 from devmodels.monitor.command import CommandError, device_not_found
+from devmodels.monitor.qemuio import Running
 from devmodels.runstate import RunState
 from devmodels.virtio_blk import VirtioBlk
 
@@ -52,6 +53,8 @@ class World:
         self.exports = exports
         self.assembly = assembly
         self.quit_requested = False
+        self.running = Running(graph.context)
+        """What qemu-io's `aio_…` commands have begun."""
         self._on_quit = on_quit
 
     @classmethod
