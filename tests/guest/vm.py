@@ -33,9 +33,12 @@ from .initramfs import SCRIPTS, base_archive, run_archive
 from .kernel import Kernel, get_kernel
 
 MEMORY = "512M"
-COMMAND_LINE = "console=ttyS0 quiet panic=-1 printk.time=1"
+COMMAND_LINE = "console=ttyS0 quiet panic=-1 oops=panic printk.time=1"
 KVM_PROBE_SECONDS = 8  # where it works, a boot takes a second or two
 SHOWN_LINES = 60
+MOVE_BANDWIDTH = (
+    64 << 20
+)  # bytes a second: a live move lasts long enough for the guest to read much meanwhile
 LOOK_SECONDS = 0.01  # between two looks at what another process has written
 
 
@@ -152,8 +155,11 @@ class Guest:
             time.sleep(LOOK_SECONDS)
         return str(state["status"])
 
-    def move(self, backend: Backend) -> dict[str, int]:
-        """Migrate it, live, to another QEMU on another back end; returns what `query-migrate` says of it at the end."""
+    def move(self, backend: Backend, *, live: bool) -> dict[str, int]:
+        """Migrate it to another QEMU on another back end; returns what `query-migrate` says of it at the end.
+
+        It runs meanwhile where that is `live`, else it stands still.
+        """
         with self.qmp() as source:
             folder = Path(tempfile.mkdtemp(dir=self.folders[0]))
             before = self.qemu
@@ -162,7 +168,9 @@ class Guest:
             self.backend = backend
             with self.qmp():
                 pass  # it is there, and listens
-            source.execute("migrate-set-parameters", {"max-bandwidth": 4 << 30})
+            if not live:
+                source.execute("stop")
+            source.execute("migrate-set-parameters", {"max-bandwidth": MOVE_BANDWIDTH})
             source.execute("migrate", {"uri": f"unix:{folder / 'incoming'}"})
             while (state := _json(source.execute("query-migrate")))["status"] not in ("completed", "failed"):
                 self.check_alive(f"migration is {state['status']}")
@@ -172,9 +180,11 @@ class Guest:
             before.kill()
         # The source is done before the target has loaded everything: what it was told meanwhile would be overwritten.
         with self.qmp() as target:
-            while _json(target.execute("query-status"))["status"] != "running":
+            while _json(target.execute("query-status"))["status"] != ("running" if live else "paused"):
                 self.check_alive("the guest does not go on after its migration")
                 time.sleep(LOOK_SECONDS)
+            if not live:
+                target.execute("cont")
         return {key: value for key, value in state.items() if isinstance(value, int)}
 
 
