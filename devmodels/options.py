@@ -153,7 +153,7 @@ def _struct(kind: object, given: object) -> type[msgspec.Struct] | None:
 
 def _item(kind: object) -> object:
     """The type of a list's items, or None where no alternative is a list."""
-    return next((get_args(k)[0] for k in _kinds(kind) if get_origin(k) is list), None)
+    return next((get_args(k)[0] for k in _kinds(kind) if get_origin(k) in (list, tuple)), None)
 
 
 def _kinds(kind: object) -> list[object]:
@@ -198,7 +198,7 @@ def _word(kind: object) -> str:
         return "a number"
     if kind is str:
         return "a string"
-    if get_origin(kind) is list:
+    if get_origin(kind) in (list, tuple):
         return "a list"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return f"an object of {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"

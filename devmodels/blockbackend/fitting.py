@@ -67,11 +67,11 @@ class Fitting:
         if not self._told:
             await self._pieces(self._to.write, request)
             return
-        await self._node.debug_event("pwritev")
+        await self._node.debug_event("pwritev", request)
         try:
             await self._pieces(self._to.write, request)
         finally:
-            await self._node.debug_event("pwritev_done")
+            await self._node.debug_event("pwritev_done", request)
 
     def _hold(self, request: Request, start: int, end: int) -> AbstractAsyncContextManager[None]:
         """A change of [start, end)."""
@@ -122,14 +122,14 @@ class Fitting:
     ) -> None:
         """Read [start, end) and keep what `ends` lack."""
         for name, *_ in ends:
-            await self._node.debug_event(f"pwritev_rmw_{name}")
+            await self._node.debug_event(f"pwritev_rmw_{name}", request)
         blocks = bytearray(end - start)
         await self._pieces(
             self._to.read, request.derive(start, end - start, [memoryview(blocks)], op=Op.READ)
         )
         for name, (pad,), *_ in ends:
             pad[:] = blocks[: len(pad)] if name == "head" else blocks[len(blocks) - len(pad) :]
-            await self._node.debug_event(f"pwritev_rmw_after_{name}")
+            await self._node.debug_event(f"pwritev_rmw_after_{name}", request)
 
     async def discard(self, request: Request) -> None:
         """Discard the whole blocks within the range: the rest is advice that cannot be taken."""
@@ -139,7 +139,12 @@ class Fitting:
         if start < end:
             async with self._hold(request, start, end):
                 for at, length in pieces(start, end, *self._discards):
-                    await self._to.discard(request.derive(at, length))
+                    try:
+                        await self._to.discard(request.derive(at, length))
+                    except OSError as error:
+                        # It was advice.
+                        if error.errno != errno.ENOTSUP:
+                            raise
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero the whole blocks by the node's own means, what is left at the ends by writing."""
@@ -164,21 +169,32 @@ class Fitting:
             await self._write_zero_bytes(request, at, first)
         async with self._hold(request, first, last):
             if self._told:
-                await self._node.debug_event("pwritev_zero")
+                await self._node.debug_event("pwritev_zero", request)
             try:
                 for start, length in pieces(first, last, unit, longest):
-                    part = request.derive(start, length)
-                    if length >= unit:
-                        await handler(part)
-                    elif HAS_NO_FALLBACK[request.flags]:
-                        raise OSError(errno.ENOTSUP, f"less than {unit} bytes can only be written out")
-                    else:
-                        await self._pieces(self._to.write, _zero_bytes(part))
+                    await self._zero_piece(handler, request.derive(start, length), unit)
             finally:
                 if self._told:
-                    await self._node.debug_event("pwritev_done")
+                    await self._node.debug_event("pwritev_done", request)
         if last < end:
             await self._write_zero_bytes(request, last, end)
+
+    async def _zero_piece(self, handler: Handler, request: Request, unit: int) -> None:
+        """Zero by the node's own means, or by writing where those are not for this."""
+        error = OSError(errno.ENOTSUP, f"less than {unit} bytes can only be written out")
+        if request.length >= unit:
+            try:
+                await handler(request)
+                return
+            except OSError as refusal:
+                error = refusal
+        if (
+            error.errno != errno.ENOTSUP
+            or request.op is not Op.WRITE_ZEROES
+            or HAS_NO_FALLBACK[request.flags]
+        ):
+            raise error
+        await self._pieces(self._to.write, _zero_bytes(request))
 
     async def _write_zero_bytes(self, request: Request, start: int, end: int) -> None:
         """Write zeroes to a part of a block, or of two."""

@@ -160,8 +160,8 @@ class BlockNode:
         """What this node does with the child at `edge` and shares, where its own users together are `use`."""
         return permissions.child_permissions(edge.role, self.read_only, use)
 
-    async def debug_event(self, event: str) -> None:
-        """What is above is about to do `event` (QEMU's BlkdebugEvent) here: something for `blkdebug` to look at.
+    async def debug_event(self, event: str, request: Request) -> None:
+        """What is above is about to do `event` (QEMU's BlkdebugEvent) here, for `request`: `blkdebug` looks at it.
 
         For drivers with events of their own, which call it at a child's node.
         """

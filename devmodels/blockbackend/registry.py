@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "devmodels.blockdrivers"
 
 _OUR_OWN = {
+    "blkdebug": "blkdebug:BlkdebugNode",
     "delay": "delay:DelayNode",
     "file": "file:FileNode",
     "host_device": "host_device:HostDeviceNode",

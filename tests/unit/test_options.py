@@ -150,8 +150,8 @@ def test_any_text_is_taken_or_refused_in_one_line(text: str) -> None:
 
 
 class Shelf(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
-    boxes: list[Inner] = []
-    colours: list[Literal["red", "blue"]] = []
+    boxes: list[Inner] | None = None
+    colours: tuple[Literal["red", "blue"], ...] = ()
 
 
 @pytest.mark.parametrize(

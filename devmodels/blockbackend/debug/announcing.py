@@ -48,7 +48,7 @@ def announcing(
 async def _told(
     edge: Edge, event: str, handler: Callable[[Request], Awaitable[None]], request: Request
 ) -> None:
-    await edge.node.debug_event(event)
+    await edge.node.debug_event(event, request)
     await handler(request)
 
 
@@ -66,9 +66,9 @@ async def _flushed(
     """QEMU calls nothing a flush to disk where nothing was written since the last one that succeeded."""
     unflushed, edge.unflushed = edge.unflushed, False
     try:
-        await edge.node.debug_event("flush_to_os")
+        await edge.node.debug_event("flush_to_os", request)
         if unflushed:
-            await edge.node.debug_event(event)
+            await edge.node.debug_event(event, request)
         await handler(request)
     except BaseException:
         edge.unflushed = edge.unflushed or unflushed
