@@ -1,4 +1,4 @@
-"""Steps that govern a device, the host or time: probe, reset, resize, waiting, statistics."""
+"""Steps that govern a device, the host or time: probe, reset, resize, stop, events, waiting, statistics."""
 
 from __future__ import annotations
 
@@ -109,6 +109,42 @@ async def resize(world: World, step: Step) -> Outcome:
     assert it is not None
     world.target.resize(it.drive, it.to)
     return Outcome(f"the host resizes {it.drive} to {bytes_text(it.to)}")
+
+
+async def stop(world: World, step: Step) -> Outcome:  # noqa: ARG001
+    """The host stops the machine."""
+    world.target.stop()
+    return Outcome("the host stops the machine")
+
+
+async def cont(world: World, step: Step) -> Outcome:  # noqa: ARG001
+    """The host lets the machine run on."""
+    world.target.cont()
+    return Outcome("the host continues the machine")
+
+
+async def event(world: World, step: Step) -> Outcome:
+    """Wait for an event that the host is told; others before it are passed over."""
+    it = step.event
+    assert it is not None
+
+    def came() -> bool:
+        world.events += world.target.take_events()
+        while world.events and world.events[0][0] != it.name:
+            del world.events[0]
+        return bool(world.events)
+
+    await world.guest.wait_until(came, f"the event {it.name}")
+    _, found = world.events.pop(0)
+    wrong = [
+        f"{name} {found.get(name)!r}, expected {value!r}"
+        for name, value in it.data.items()
+        if found.get(name) != value
+    ]
+    if wrong:
+        raise GuestError(f"event {it.name}: {'; '.join(wrong)}")
+    shown = ", ".join(f"{name} {value}" for name, value in found.items())
+    return Outcome(f"the host is told {it.name}", shown)
 
 
 async def image(world: World, step: Step) -> Outcome:

@@ -431,6 +431,13 @@ class Random(_Part):
                 raise ValueError(f"{name} {int(value)}, expected a multiple of {SECTOR}")
 
 
+class Told(_Part):
+    """An event that the host is told: QMP's `name`, and those of its members that matter."""
+
+    name: str
+    data: dict[str, str | int | bool] = {}
+
+
 class Image(_Part):
     """The host looks at a drive's file."""
 
@@ -527,6 +534,9 @@ class Step(_Part):
     reset: Nothing | None = None
     reset_queue: ResetQueue | None = None
     resize: Resize | None = None
+    stop: Nothing | None = None
+    cont: Nothing | None = None
+    event: Told | None = None
     get: Place | None = None
     set: Set | None = None
     notify: Notify | None = None

@@ -17,7 +17,7 @@ from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
 from guestsim.script.machine import MMIO_DRIVERS, open_target
 from guestsim.script.needs import features_needed
-from guestsim.script.schema import FEATURES
+from guestsim.script.schema import FEATURES, all_steps
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
 from guestsim.targets import LacksError, OptionsError
 from guestsim.targets.traced import trace
@@ -74,6 +74,8 @@ class World:
         self.names: dict[str, int] = {}
         self.submitted: list[tuple[Step, str, VirtioBlk, Pending]] = []
         self.violations_seen = 0
+        self.events: list[tuple[str, Mapping[str, object]]] = []
+        """What the host was told, and no step has waited for yet."""
         try:
             own = [] if spec.socket is not None else script.drives
             drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(own)]
@@ -94,6 +96,8 @@ class World:
         self.config_changes_seen: dict[str, int] = {}
         if spec.vhost_user:
             self._look_at_back_ends()
+        if any(step.event is not None for step in all_steps(script.steps)):
+            self.events += self.target.take_events()
 
     def __enter__(self) -> World:
         return self

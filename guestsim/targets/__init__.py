@@ -7,7 +7,10 @@ in this process; `guestsim.targets.qemu` over a real QEMU.  Nothing above this f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TargetError(Exception):
@@ -153,6 +156,18 @@ class Host(Protocol):
 
     def statistics(self, device: str) -> dict[str, int]:
         """Counters with QEMU's `query-blockstats` names (`rd_operations`, `wr_bytes`, `flush_operations`, …)."""
+        ...
+
+    def stop(self) -> None:
+        """Stop the machine: its requests to the host are held back."""
+        ...
+
+    def cont(self) -> None:
+        """Let the machine run on; what an error has held is tried again."""
+        ...
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Name and members of QMP's events since the last call; the first call begins to listen."""
         ...
 
     def violations(self) -> list[tuple[str, str]] | None:

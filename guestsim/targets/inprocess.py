@@ -43,6 +43,7 @@ _MESSAGE_ADDRESS = 0xFEE0_0000
 
 _WAIT_NS = 1_000_000
 _MAX_VIOLATIONS = 10_000
+_MAX_EVENTS = 10_000
 
 
 class InProcessTarget:
@@ -69,6 +70,7 @@ class InProcessTarget:
         self._lines = [False] * 4
         self._irqs: dict[int, bool] = {}
         self._violations: list[tuple[str, str]] = []
+        self._events: list[tuple[str, Mapping[str, object]]] = []
         try:
             self.assembly = assemble(
                 ram=_LOW.size,
@@ -84,6 +86,7 @@ class InProcessTarget:
         self._add("drives", blockdevs, self.assembly.add_node)
         self._add("devices", devices, self.assembly.add_device)
         self.assembly.violations.on_violation = self._on_violation
+        self.assembly.events.add_listener(self._on_event)
         self._high = mmap(-1, ram - _LOW.size)
         self.assembly.memory.add(_region(_LOW.end, self._high, shared=shared))
         self._layout = MachineLayout(
@@ -219,9 +222,26 @@ class InProcessTarget:
                 return backend.stats.as_dict()
         raise TargetError(f"no device {device!r}")
 
+    def stop(self) -> None:
+        """Hold the devices' requests to their disks back."""
+        self.assembly.run_state.stop()
+
+    def cont(self) -> None:
+        """Let them go on."""
+        self.assembly.run_state.cont()
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Name and members of the events since the last call."""
+        taken, self._events = self._events, []
+        return taken
+
     def violations(self) -> list[tuple[str, str]] | None:
         """(clause, what happened) of what the guest did wrong so far, at most the first 10000."""
         return list(self._violations)
+
+    def _on_event(self, name: str, data: Mapping[str, object]) -> None:
+        if len(self._events) < _MAX_EVENTS:
+            self._events.append((name, data))
 
     def _on_violation(self, violation: Violation) -> None:
         if len(self._violations) < _MAX_VIOLATIONS:

@@ -221,6 +221,18 @@ class QemuTarget:
                 return {name: value for name, value in entry.stats.items() if type(value) is int}
         raise TargetError(f"query-blockstats names no device {device!r}")
 
+    def stop(self) -> None:
+        """QMP `stop`."""
+        self.qmp("stop", {})
+
+    def cont(self) -> None:
+        """QMP `cont`."""
+        self.qmp("cont", {})
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """What QMP has told since the last call."""
+        return self._process.take_events()
+
     def violations(self) -> list[tuple[str, str]] | None:
         """None: QEMU keeps no account of what the guest did wrong."""
         return None

@@ -72,6 +72,12 @@ class QemuProcess:
             self._resources.callback(self._qmp.close)
         return self._qmp.execute(command, arguments)
 
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Events since the last call; the first one opens the session."""
+        self.qmp("query-status")
+        assert self._qmp is not None
+        return [*self._qmp.take_events()]
+
     def close(self) -> None:
         """End QEMU and remove its temporary files. Idempotent."""
         self._finalizer()

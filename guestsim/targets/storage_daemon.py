@@ -55,7 +55,7 @@ QEMU_STORAGE_DAEMON = Daemon(
 DEVMODELS_SERVE = Daemon(
     "devmodels serve",
     (sys.executable, "-m", "devmodels", "serve", "--strict"),
-    frozenset({"num-queues", "logical-block-size", "writethrough", "serial"}),
+    frozenset({"num-queues", "logical-block-size", "writethrough", "serial", "rerror", "werror"}),
 )
 
 _NOT_THE_EXPORTS = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed"})
@@ -89,6 +89,18 @@ class DaemonTarget(VhostUserTarget):
     def resize(self, node: str, size: int) -> None:
         """Give the block node a new size (QMP `block_resize`)."""
         self._process.qmp("block_resize", {"node-name": node, "size": size})
+
+    def stop(self) -> None:
+        """QMP `stop`."""
+        self._process.qmp("stop", {})
+
+    def cont(self) -> None:
+        """QMP `cont`."""
+        self._process.qmp("cont", {})
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """What QMP has told since the last call."""
+        return self._process.take_events()
 
     @property
     def pid(self) -> int:
@@ -187,6 +199,12 @@ class DaemonProcess:
             self._qmp = QmpClient(connection, self._why_lost)
             self._resources.callback(self._qmp.close)
         return self._qmp.execute(command, arguments)
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Events since the last call; the first one opens the session."""
+        self.qmp("query-status", {})
+        assert self._qmp is not None
+        return [*self._qmp.take_events()]
 
     @property
     def pid(self) -> int:

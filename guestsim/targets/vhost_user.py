@@ -129,6 +129,18 @@ class VhostUserTarget:
         """TargetError: whoever serves the disk gives it a size."""
         raise TargetError(f"resize of {node} to {size}: a vhost-user front end has no say in it")
 
+    def stop(self) -> None:
+        """TargetError: a front end has no say in it."""
+        raise TargetError("stop: a vhost-user front end has no say in it")
+
+    def cont(self) -> None:
+        """TargetError: a front end has no say in it."""
+        raise TargetError("cont: a vhost-user front end has no say in it")
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """TargetError: a front end is told nothing."""
+        raise TargetError("event: a vhost-user front end is told none")
+
     def statistics(self, device: str) -> dict[str, int]:
         """TargetError: whoever serves the disk counts."""
         raise TargetError(f"statistics of {device}: a vhost-user front end has none")

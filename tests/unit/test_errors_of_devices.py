@@ -167,6 +167,36 @@ def test_two_disks_of_a_machine_stop_together(tmp_path: Path) -> None:
             assert guest.run(disk.driver.finish(one)).ok
 
 
+def test_what_a_queue_on_a_thread_of_its_own_waits_for_is_held_too() -> None:
+    target = InProcessTarget(
+        objects=[{"qom-type": "iothread", "id": "t0"}],
+        blockdevs=[faulty.options()],
+        devices=[{"driver": "virtio-blk-pci", "drive": "d0", "werror": "stop", "iothread": "t0"}],
+        clock="wall",
+    )
+    with target:
+        guest, run_state = Guest(target), target.assembly.run_state
+        disk = boot(guest)
+        node = target.assembly.graph["d0"]
+        assert isinstance(node, Faulty)
+        for _ in range(2):
+            node.errors = {Op.WRITE: errno.ENOSPC}
+            (pending,) = guest.run(disk.driver.submit([virtio_blk.write(0, DATA)]))
+            guest.run(guest.wait_until(lambda: not run_state.running, "the stop"))
+            assert not pending.done
+            node.errors = {}
+            run_state.cont()
+            assert guest.run(disk.driver.finish(pending)).ok
+        node.errors = {Op.WRITE: errno.ENOSPC}
+        guest.run(disk.driver.submit([virtio_blk.write(0, bytes(512))]))
+        guest.run(guest.wait_until(lambda: not run_state.running, "the stop"))
+        node.errors = {}
+        disk.driver.guest.run(disk.driver.reset())
+        run_state.cont()
+        guest.run(disk.driver.probe())
+        assert disk.read(0, 512) == DATA
+
+
 # --- moves
 
 

@@ -101,6 +101,8 @@ def test_a_back_end_is_served_again_and_again(tmp_path: Path, back_end: str) -> 
         ("  - probe: {legacy: true}\n", {}, "needs a legacy interface beside the modern one"),
         ("  - notify\n", {}, "needs notification registers"),
         ("  - resize: {drive: d0, to: 2M}\n", {}, "needs a host that resizes drives"),
+        ("  - stop\n  - cont\n", {}, "needs a host that stops the machine and is told events"),
+        ("  - event: {name: STOP}\n", {}, "needs a host that stops the machine and is told events"),
         ("  - repeat: {times: 2, steps: [{notify: {queue: 0}}]}\n", {}, "needs notification registers"),
         (
             "  - probe:\n    expect: {features: [SECURE_ERASE]}\n",
