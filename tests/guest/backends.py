@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +71,15 @@ def devmodels_serve(
     queues: int = 1,
     options: str = "",
     more: Sequence[str] = (),
-    latency_ns: int = 0,
+    over: Mapping[str, object] | None = None,
     within: Sequence[str] = (),
 ) -> AbstractContextManager[Backend]:
     """The image offered by `devmodels serve`, run by this interpreter; `more` are further options of the command.
 
-    Each request takes `latency_ns` longer than it would.  `within` is a command that runs the one that follows it, as
+    `over` are the options of a filter over the image.  `within` is a command that runs the one that follows it, as
     the same process.
     """
-    arguments = _arguments(image, folder, queues, options, latency_ns)
+    arguments = _arguments(image, folder, queues, options, over)
     command = [*within, sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
     return _offered("devmodels", command, folder)
 
@@ -92,11 +92,13 @@ def chosen() -> str:
     return os.environ.get("DEVMODELS_GUEST_BACKEND", "devmodels")
 
 
-def _arguments(image: Path, folder: Path, queues: int, options: str, latency_ns: int = 0) -> list[str]:
-    """The node and the export, in the words that both commands understand (but for a latency, which is ours)."""
+def _arguments(
+    image: Path, folder: Path, queues: int, options: str, over: Mapping[str, object] | None = None
+) -> list[str]:
+    """The node and the export, in the words that both commands understand."""
     node: dict[str, object] = {"driver": "file", "filename": str(image), "discard": "unmap"}
-    if latency_ns:
-        node = {"driver": "delay", "latency-ns": latency_ns, "file": node, "discard": "unmap"}
+    if over is not None:
+        node = {"discard": "unmap", **over, "file": node}
     node["node-name"] = "d0"
     export = (
         f"type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path={folder / 'vu.sock'},"

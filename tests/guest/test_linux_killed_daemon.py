@@ -65,7 +65,10 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             await_starts(guest, backend, before + QUEUES)
         guest.tell("enough")
 
-    with needed(), devmodels_serve(image, folder, QUEUES, latency_ns=LATENCY_NS) as backend:
+    with (
+        needed(),
+        devmodels_serve(image, folder, QUEUES, over={"driver": "delay", "latency-ns": LATENCY_NS}) as backend,
+    ):
         run = run_guest(
             "verifying.sh",
             backend,
