@@ -7,7 +7,8 @@ A user - another node, or a BlockBackend - hands its requests to the edge.  The 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -132,6 +133,13 @@ class Edge:
         node.changed()
         # What is under way already is in no table: it is over before anything new begins.
         node.context.start(_settle(node))
+
+    @asynccontextmanager
+    async def alone(self, start: int, end: int) -> AsyncIterator[Fitting]:
+        """Be alone at the blocks [start, end) of the node (after `serialise`); what is yielded does requests there."""
+        node = self.node
+        async with node.in_flight.hold(start, end, serialising=True):
+            yield node.inside()
 
     def close(self) -> None:
         """The user no longer uses the node, which ends where nobody else wants it."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.accounting import Served
@@ -32,15 +32,19 @@ def _padding(length: int) -> list[memoryview]:
 
 
 class Fitting:
-    """The requests of `node` for anybody who does not keep to its limits; they go `to` it, or to what counts there."""
+    """The requests of `node` for anybody who does not keep to its limits; they go `to` it, or to what counts there.
 
-    def __init__(self, node: BlockNode, to: Served) -> None:
+    `alone`: nobody else is at the blocks that they touch; they need not be in the table.
+    """
+
+    def __init__(self, node: BlockNode, to: Served, *, alone: bool = False) -> None:
         limits = node.limits
         self._node = node
         self._to = to
         self._align = limits.request_alignment
         self._changes_alone = self._align > 1 or limits.max_transfer > 0
-        self._tracked = node.serialised
+        self._alone = alone
+        self._tracked = node.serialised and not alone
         self._told = node.wants_events
         self._longest = limits.max_transfer // self._align * self._align
         self._discards = max(limits.pdiscard_alignment, self._align), limits.max_pdiscard
@@ -75,6 +79,8 @@ class Fitting:
 
     def _hold(self, request: Request, start: int, end: int) -> AbstractAsyncContextManager[None]:
         """A change of [start, end)."""
+        if self._alone:
+            return nullcontext()
         serialising = self._changes_alone or HAS_SERIALISING[request.flags]
         return self._node.in_flight.hold(start, end, serialising=serialising)
 

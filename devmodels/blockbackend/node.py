@@ -140,6 +140,10 @@ class BlockNode:
         """What makes requests fit this node; None where they fit as they are."""
         return None if self.limits.any_request and not self.serialised else Fitting(self, self.served)
 
+    def inside(self) -> Fitting:
+        """The same for somebody who is alone at the blocks that he touches (`Edge.alone`)."""
+        return Fitting(self, self.served, alone=True)
+
     @property
     def served(self) -> Served:
         """What requests go to: the node itself, or what counts them."""

@@ -60,7 +60,8 @@ def _open(
             elif depth == MAX_DEPTH:
                 raise BlockOptionError(f"$: more than {MAX_DEPTH} nodes in one another")
             else:
-                children[name] = _open(inherited(child, options), context, nodes, objects, opened, depth + 1)
+                given_child = inherited(child, options, backing=name == "backing")
+                children[name] = _open(given_child, context, nodes, objects, opened, depth + 1)
         except BlockOptionError as error:
             raise BlockOptionError(f"$.{name}{str(error).removeprefix('$')}") from None
     if options.node_name in nodes:
@@ -99,13 +100,15 @@ def _named(name: str, context: IoContext, nodes: Mapping[str, BlockNode]) -> Blo
     return node
 
 
-def inherited(child: Mapping[str, object], parent: block_options.NodeOptions) -> dict[str, object]:
+def inherited(
+    child: Mapping[str, object], parent: block_options.NodeOptions, *, backing: bool = False
+) -> dict[str, object]:
     """The options of a child nested in `parent`'s: what is not said is as with the parent, as in QEMU.
 
-    Discards are passed on as far as the parent lets them through.
+    Discards are passed on as far as the parent lets them through.  A `backing` node is read-only.
     """
     out: dict[str, object] = {
-        "read-only": parent.read_only,
+        "read-only": parent.read_only or backing,
         "discard": "unmap",
         "active": parent.active,
         **child,

@@ -18,11 +18,13 @@ ENTRY_POINTS = "devmodels.blockdrivers"
 
 _OUR_OWN = {
     "blkdebug": "blkdebug:BlkdebugNode",
+    "copy-on-read": "copy_on_read:CopyOnReadNode",
     "delay": "delay:DelayNode",
     "file": "file:FileNode",
     "host_device": "host_device:HostDeviceNode",
     "memory": "memory:MemoryNode",
     "null-co": "null:NullNode",
+    "overlay": "overlay:OverlayNode",
     "raw": "raw:RawNode",
     "throttle": "throttle:ThrottleNode",
     "volatile-cache": "volatile_cache:VolatileCacheNode",

@@ -21,7 +21,8 @@ class Status(IntFlag):
     """What is known of a range.
 
     `DATA`: something is stored there.  `ZERO`: it reads as zeroes.  `OFFSET_VALID`: it lies at `BlockStatus.offset` of
-    `BlockStatus.node`, as it is.  `ALLOCATED`: the node itself has it, and not what is below an overlay.  `EOF`: the
+    `BlockStatus.node`, as it is.  `ALLOCATED`: the node that was asked has it itself, and not
+    what is below an overlay; of a whole chain: one of its nodes has it.  `EOF`: the
     range ends where the disk does.  Neither `DATA` nor `ZERO`: it is found in the overlay's backing node; where there
     is none, reading finds anything.
     """

@@ -62,7 +62,7 @@ def map_image(
         options = {"read-only": True, **_options(image, image_opts=image_opts)}
         if force_share:
             options["force-share"] = True
-        found = context.run(_entries(graph.add(options)))
+        found = context.run(entries(graph.add(options)))
     finally:
         graph.close()
         context.close()
@@ -81,7 +81,7 @@ def _options(image: str, *, image_opts: bool) -> dict[str, object]:
 # --- what there is
 
 
-async def _entries(node: BlockNode) -> list[tuple[Entry, str]]:
+async def entries(node: BlockNode) -> list[tuple[Entry, str]]:
     """The image's parts, each with the name of the file it lies in; what can be one part is."""
     found: list[tuple[Entry, str]] = []
     async for start, status in _statuses(node):
