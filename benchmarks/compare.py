@@ -71,7 +71,7 @@ class Comparison:
 
 
 def standard_groups() -> list[Group]:
-    """What `make bench` compares: a file in the page cache, then rings with nothing behind them."""
+    """What `make bench` compares: a file in the page cache, filters over it, rings with nothing behind them."""
     files = Group(
         [
             peers.ours(),
@@ -88,11 +88,19 @@ def standard_groups() -> list[Group]:
             ("1 MiB sequential reads, depth 8", Load(bs=1 << 20, depth=8, sequential=True)),
         ],
     )
+    filters = Group(
+        [peers.ours_filtered(), peers.ours()],
+        [
+            ("filters, 4 KiB random reads, depth 1", Load()),
+            ("filters, 4 KiB random reads, depth 32", Load(depth=32)),
+            ("filters, 4 KiB random writes, depth 32", Load(writes=100, depth=32)),
+        ],
+    )
     nulls = Group(
         [peers.ours_null(IMAGE_SIZE), peers.qsd_null(IMAGE_SIZE)],
         [("null-co, 4 KiB reads, depth 1", Load()), ("null-co, 4 KiB reads, depth 32", Load(depth=32))],
     )
-    return [files, nulls]
+    return [files, filters, nulls]
 
 
 def steps(groups: Sequence[Group], rounds: int) -> int:

@@ -30,35 +30,54 @@ class ServerError(Exception):
 class Server:
     """One way to serve a disk.
 
-    `program` is the command that `--blockdev` and `--export` follow; `blockdev` the node's options without its
-    name, a `filename` of None standing for the image; `iothread` gives the export a thread of its own
-    (`qemu-storage-daemon` only: it then polls for a moment before it sleeps).
+    `program` is the command that `objects` (`--object`), `--blockdev` and `--export` follow; `blockdev` the node's
+    options without its name, a `filename` of None standing for the image, wherever in them; `iothread` gives the
+    export a thread of its own (`qemu-storage-daemon` only: it then polls for a moment before it sleeps).
     """
 
     name: str
     program: tuple[str, ...]
     blockdev: Mapping[str, object]
     iothread: bool = False
+    objects: tuple[str, ...] = ()
 
     @property
     def needs_image(self) -> bool:
         """Whether the server serves a file (then `serving` needs one)."""
-        return "filename" in self.blockdev
+        return any("filename" in node for node in _nested(self.blockdev))
 
     def command(self, socket: Path, image: Path | None, queues: int) -> list[str]:
         """The whole command line."""
-        node = {**self.blockdev, "node-name": "d0"}
-        if self.needs_image:
-            node["filename"] = str(image)
+        node = {**_with_image(self.blockdev, image), "node-name": "d0"}
         export = (
             "type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,"
             f"addr.path={socket},num-queues={queues},writable=on"
         )
-        thread: list[str] = []
+        objects = [word for each in self.objects for word in ("--object", each)]
         if self.iothread:
-            thread = ["--object", "iothread,id=t0"]
+            objects += ["--object", "iothread,id=t0"]
             export += ",iothread=t0"
-        return [*self.program, *thread, "--blockdev", json.dumps(node), "--export", export]
+        return [*self.program, *objects, "--blockdev", json.dumps(node), "--export", export]
+
+
+def _nested(node: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """A node's options, and those of the nodes in them."""
+    yield node
+    for value in node.values():
+        if isinstance(value, Mapping):
+            yield from _nested(value)
+
+
+def _with_image(node: Mapping[str, object], image: Path | None) -> dict[str, object]:
+    """A node's options, `image` in the place of each `filename`."""
+    return {
+        key: _with_image(value, image)
+        if isinstance(value, Mapping)
+        else str(image)
+        if key == "filename"
+        else value
+        for key, value in node.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,18 @@ def _file(aio: str) -> dict[str, object]:
 def ours(aio: str = "threads") -> Server:
     """Our `file` node."""
     return Server(f"devmodels aio={aio}", (sys.executable, "-m", "devmodels", "serve"), _file(aio))
+
+
+def ours_filtered() -> Server:
+    """Our `file` node below a `blkdebug` without rules, in a throttle group that lets everything through, with
+    statistics of the node: what these cost."""
+    blkdebug = {"driver": "blkdebug", "image": {**_file("threads"), "accounting": True}}
+    return Server(
+        "devmodels throttle, blkdebug, accounting",
+        (sys.executable, "-m", "devmodels", "serve"),
+        {"driver": "throttle", "throttle-group": "g0", "file": blkdebug},
+        objects=("throttle-group,id=g0,limits.iops-total=100000000,limits.bps-total=1000000000000",),
+    )
 
 
 def ours_null(size: int) -> Server:
