@@ -283,6 +283,7 @@ def assemble(
     shared: bool = True,
     memory: GuestMemory | None = None,
     clock: ClockKind | str = ClockKind.VIRTUAL,
+    context: IoContext | None = None,
     profile: Profile = Profile.STRICT,
     on_message: Callable[[int, int], None] | None = None,
     on_intx: Callable[[int, bool], None] | None = None,
@@ -293,15 +294,15 @@ def assemble(
 
     `objects`, `blockdevs` and `devices` are mappings with QEMU's option names; `ram` is in bytes; `shared` False gives
     the devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
-    embedder's, and its regions stay in it when the assembly is closed.  `translate` is what an IOMMU does for devices
-    with `iommu_platform=on`.
+    embedder's, and its regions stay in it when the assembly is closed.  A `context` that is given has a
+    clock already; it ends with the assembly.  `translate` is what an IOMMU does for devices with `iommu_platform=on`.
     """
     if memory is None and (ram % WORD_ALIGNMENT or not 0 < ram <= ECAM_BASE):
         expected = f"a multiple of {WORD_ALIGNMENT} up to {ECAM_BASE:#x}, where devices begin"
         raise OptionError(f"ram: {ram} is given; expected {expected}")
     assembly = Assembly(
         memory=ram_region(ram, shared=shared) if memory is None else memory,
-        context=IoContext(ClockKind(clock)),
+        context=IoContext(ClockKind(clock)) if context is None else context,
         violations=ViolationLog(profile),
         on_message=on_message,
         on_intx=on_intx,

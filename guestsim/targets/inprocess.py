@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from mmap import mmap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from devmodels.iocontext import IoContext
     from devmodels.machine import Machine
 
 _MIB = 1 << 20
@@ -51,7 +52,7 @@ class InProcessTarget:
 
     `objects`, `blockdevs` and `devices` have QEMU's option names; `ram` is in bytes, a multiple of 4096 above 16 MiB.
     `shared` False gives the devices memory that they can only copy from and to.  `clock` is `virtual`, `stepped` or
-    `wall`.
+    `wall`; a `context` that is given has a clock already.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class InProcessTarget:
         ram: int = RAM,
         shared: bool = True,
         clock: str = "virtual",
+        context: IoContext | None = None,
     ) -> None:
         if ram <= _LOW.size or ram % 4096:
             raise TargetError(f"ram of {ram} bytes: expected a multiple of 4096 above {_LOW.size}")
@@ -76,6 +78,7 @@ class InProcessTarget:
                 ram=_LOW.size,
                 shared=shared,
                 clock=clock,
+                context=context,
                 on_message=self._on_message,
                 on_intx=self._on_intx,
                 on_irq=self._on_irq,
@@ -83,7 +86,7 @@ class InProcessTarget:
         except (ValueError, OSError) as error:
             raise TargetError(str(error)) from error
         self._add("objects", objects, self.assembly.add_object)
-        self._add("drives", blockdevs, self.assembly.add_node)
+        self._add("drives", blockdevs, self.add_drive)
         self._add("devices", devices, self.assembly.add_device)
         self.assembly.violations.on_violation = self._on_violation
         self.assembly.events.add_listener(self._on_event)
@@ -121,7 +124,11 @@ class InProcessTarget:
                 self.assembly.close()
                 raise OptionsError(kind, index, str(error)) from error
 
-    def __enter__(self) -> InProcessTarget:
+    def add_drive(self, options: Mapping[str, object]) -> None:
+        """Open a block node."""
+        self.assembly.add_node(options)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

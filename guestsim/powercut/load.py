@@ -1,0 +1,190 @@
+"""What the guest does until the power goes: seeded requests on every queue, several in flight, told to a ledger.
+
+Each vCPU has a queue of its own and makes batches of requests available with one notification.  Requests overlap in
+place and in time as they like.  Whatever the device has answered is entered in the ledger as soon as anybody looks.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from guestsim.drivers import virtio_blk
+from guestsim.drivers.layouts import BlkFeature
+from guestsim.drivers.transport import Interrupts
+from guestsim.errors import GuestError
+from guestsim.powercut.ledger import SECTOR, Act, Kind, Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from guestsim.drivers.blk_operation import Answer, Operation
+    from guestsim.drivers.virtio_blk import Pending, VirtioBlk
+    from guestsim.guest import Guest
+
+_WEIGHTS = {Kind.WRITE: 10, Kind.FLUSH: 4, Kind.READ: 3, Kind.ZERO: 2, Kind.DISCARD: 2, Kind.ERASE: 1}
+_NEEDS = {
+    Kind.FLUSH: BlkFeature.FLUSH,
+    Kind.ZERO: BlkFeature.WRITE_ZEROES,
+    Kind.DISCARD: BlkFeature.DISCARD,
+    Kind.ERASE: BlkFeature.SECURE_ERASE,
+}
+_BATCHES = (1, 1, 1, 2, 3, 5)
+_DEPTHS = (1, 2, 6)
+"""How many requests a vCPU leaves in flight before it waits for its oldest."""
+
+_TOGGLE = 0.06
+"""How often a guest that switches the write cache does so before a batch."""
+
+NO_FLUSH = virtio_blk.BLK_FEATURES - {BlkFeature.FLUSH, BlkFeature.CONFIG_WCE}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """`requests` requests on each of `queues` queues, at most `longest` sectors each.
+
+    `features` is what the driver is willing to accept; with `toggles` it switches the write cache now and then.
+    """
+
+    seed: int
+    requests: int = 40
+    queues: int = 2
+    longest: int = 12
+    features: Collection[int] = virtio_blk.BLK_FEATURES
+    toggles: bool = False
+
+
+class WrongAnswerError(GuestError):
+    """The device failed a request that was well formed, or a read found what cannot be there."""
+
+
+class Flight:
+    """A request on its way, or over."""
+
+    __slots__ = ("act", "answer", "pending")
+
+    def __init__(self, act: Act, pending: Pending) -> None:
+        self.act = act
+        self.pending = pending
+        self.answer: Answer | None = None
+
+
+class Player:
+    """One guest at work; `look` takes down what the device has answered."""
+
+    def __init__(self, guest: Guest, driver: VirtioBlk, ledger: Ledger, load: Load) -> None:
+        self.guest = guest
+        self.driver = driver
+        self.ledger = ledger
+        self.load = load
+        self.flights: list[Flight] = []
+
+    async def run(self) -> None:
+        """Bring the disk up and work until everything is done; WrongAnswerError where something went wrong."""
+        load, driver = self.load, self.driver
+        await driver.probe(features=load.features, queues=load.queues, interrupts=Interrupts.POLLING)
+        features = driver.device.features
+        if BlkFeature.CONFIG_WCE in features:
+            self.ledger.set_writeback(bool(driver.config["writeback"]))
+        else:
+            self.ledger.set_writeback(BlkFeature.FLUSH in features)
+        cpus = [self.guest.start(self._work(cpu)) for cpu in range(len(driver.queues))]
+        await self.guest.wait_until(lambda: all(cpu.finished for cpu in cpus), "the vCPUs to finish")
+        for cpu in cpus:
+            cpu.result()
+
+    async def _work(self, queue: int) -> None:
+        load = self.load
+        chance = random.Random(f"{load.seed}/{queue}")
+        kinds = [kind for kind in _WEIGHTS if _NEEDS.get(kind, -1) in {-1, *self.driver.device.features}]
+        weights = [_WEIGHTS[kind] for kind in kinds]
+        can_toggle = load.toggles and BlkFeature.CONFIG_WCE in self.driver.device.features
+        mine: list[Flight] = []
+        left = load.requests
+        while left > 0:
+            if can_toggle and chance.random() < _TOGGLE:
+                self._set_write_cache(not self.ledger.writeback)
+            batch = [
+                self._choose(kind, chance)
+                for kind in chance.choices(kinds, weights, k=min(left, chance.choice(_BATCHES)))
+            ]
+            left -= len(batch)
+            mine += await self._submit(batch, queue)
+            depth = chance.choice(_DEPTHS)
+            while len(mine) >= depth:
+                await self._over(mine.pop(0))
+        for flight in mine:
+            await self._over(flight)
+
+    def _choose(self, kind: Kind, chance: random.Random) -> tuple[Kind, int, int]:
+        if kind is Kind.FLUSH:
+            return kind, 0, 0
+        sectors = self.ledger.sectors
+        first = chance.randrange(sectors)
+        return kind, first, min(sectors - first, chance.randint(1, self.load.longest))
+
+    def _set_write_cache(self, on: bool) -> None:
+        # Until it is switched off for certain, and from the moment that it may be on again, writes may be volatile.
+        if on:
+            self.ledger.set_writeback(True)
+        self.driver.set_write_cache(on=on)
+        if not on:
+            self.ledger.set_writeback(False)
+
+    async def _submit(self, batch: list[tuple[Kind, int, int]], queue: int) -> list[Flight]:
+        acts = [self.ledger.begin(kind, first, count, queue) for kind, first, count in batch]
+        pending = await self.driver.submit([_operation(act) for act in acts], queue=queue)
+        flights = [Flight(act, one) for act, one in zip(acts, pending, strict=True)]
+        self.flights += flights
+        return flights
+
+    async def _over(self, flight: Flight) -> None:
+        def over() -> bool:
+            self.look()
+            return flight.answer is not None
+
+        await self.guest.wait_until(over, str(flight.act))
+
+    def look(self) -> None:
+        """Take down what the device has answered; WrongAnswerError where that cannot be."""
+        if not self.flights:
+            return
+        self.driver.device.service()
+        done = [flight for flight in self.flights if flight.pending.done]
+        if not done:
+            return
+        self.flights = [flight for flight in self.flights if not flight.pending.done]
+        for flight in done:
+            flight.answer = answer = _at_once(self.driver, flight.pending)
+            found = self.ledger.end(flight.act, ok=answer.ok, data=answer.data)
+            if not answer.ok:
+                raise WrongAnswerError(f"{flight.act} failed with {answer.status_name}")
+            if found:
+                raise WrongAnswerError(str(found[0]))
+
+
+def _at_once(driver: VirtioBlk, pending: Pending) -> Answer:
+    """The answer of a request that is over."""
+    finishing = driver.finish(pending)
+    try:
+        finishing.send(None)
+    except StopIteration as stop:
+        answer: Answer = stop.value
+        return answer
+    raise AssertionError("a request that is over has an answer")
+
+
+def _operation(act: Act) -> Operation:
+    at, length = act.first * SECTOR, act.count * SECTOR
+    if act.kind is Kind.READ:
+        return virtio_blk.read(at, length)
+    if act.kind is Kind.WRITE:
+        return virtio_blk.write(at, act.data)
+    if act.kind is Kind.ZERO:
+        return virtio_blk.write_zeroes([(at, length)], unmap=bool(act.number & 1))
+    if act.kind is Kind.DISCARD:
+        return virtio_blk.discard([(at, length)])
+    if act.kind is Kind.ERASE:
+        return virtio_blk.secure_erase([(at, length)])
+    return virtio_blk.flush()

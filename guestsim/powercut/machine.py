@@ -1,0 +1,259 @@
+"""Machines for power cuts: one that can be looked at between any two of its steps, and those that start again.
+
+Between two steps of a machine on a virtual clock nothing is half done: every coroutine stands at an await.  So these
+are the moments at which the power can go.  A cut changes nothing: what would be left is worked out from the disk and
+its volatile cache, another machine starts with it, and the first one goes on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devmodels.blockbackend import BlockBackend, BlockNode, Op, Request
+from devmodels.blockbackend.drivers.volatile_cache import VolatileCacheNode
+from devmodels.blockbackend.filters import FilterNode, FilterOptions
+from devmodels.iocontext import ClockKind, IoContext
+from guestsim.drivers import virtio_blk, virtio_bus
+from guestsim.drivers.pci import scan
+from guestsim.drivers.transport import Interrupts
+from guestsim.guest import Guest
+from guestsim.powercut.ledger import stamp
+from guestsim.powercut.stacks import SECTORS, SIZE, Device, Stack
+from guestsim.targets.inprocess import InProcessTarget
+
+if TYPE_CHECKING:
+    from guestsim.drivers.transport import Transport
+
+_RAM = (16 << 20) + 4096
+_MEDIUM, _CACHE, _TOP = "medium", "cache", "top"
+_SLOW, _FAST = "slow", "fast"
+_JITTER = "jitter"
+_LONGEST_NS = 20_000
+
+
+class SteppingContext(IoContext):
+    """A virtual clock that calls `on_step` after each step: whatever was scheduled has run to its next await."""
+
+    def __init__(self) -> None:
+        super().__init__(ClockKind.VIRTUAL)
+        self.on_step: Callable[[], None] = _nothing
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` in the next turn, and then `on_step`."""
+
+        def step() -> None:
+            callback()
+            self.on_step()
+
+        super().call_soon(step)
+
+
+class Jitter(FilterNode):
+    """Every request takes some time or none, at random, the same for the same seed."""
+
+    def __init__(self, name: str, child: BlockNode, seed: str) -> None:
+        options = FilterOptions(driver=_JITTER, node_name=name, file=child.node_name, discard="unmap")
+        self._chance = random.Random(seed)
+        self._patience = self._chance.choice((0.2, 0.5, 1.0))
+        """How often there is no waiting at all."""
+        super().__init__(options, child.context, child)
+
+    async def _wait(self) -> None:
+        if self._chance.random() >= self._patience:
+            await self.context.sleep(max(0, self._chance.randrange(-_LONGEST_NS // 4, _LONGEST_NS)))
+
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """As often as there is no waiting."""
+        return self._chance.random() < self._patience and self.file.read_now(offset, vectors, length)
+
+    async def read(self, request: Request) -> None:
+        """Wait, then read."""
+        await self._wait()
+        await self.file.read(request)
+
+    async def write(self, request: Request) -> None:
+        """Wait, write, wait."""
+        await self._wait()
+        await self.file.write(request)
+        await self._wait()
+
+    async def flush(self, request: Request) -> None:
+        """Wait, flush, wait."""
+        await self._wait()
+        await self.file.flush(request)
+        await self._wait()
+
+    async def discard(self, request: Request) -> None:
+        """Wait, then discard."""
+        await self._wait()
+        await self.file.discard(request)
+
+    async def write_zeroes(self, request: Request) -> None:
+        """Wait, write zeroes, wait."""
+        await self._wait()
+        await self.file.write_zeroes(request)
+        await self._wait()
+
+    async def secure_erase(self, request: Request) -> None:
+        """Wait, then erase."""
+        await self._wait()
+        await self.file.secure_erase(request)
+
+
+class _Machine(InProcessTarget):
+    """One of `device` over `stack`, over the nodes `below`, the uppermost of which `stack` stands on."""
+
+    def __init__(
+        self,
+        device: Device,
+        stack: Stack,
+        below: Sequence[Mapping[str, object]],
+        *,
+        context: IoContext | None = None,
+        **options: object,
+    ) -> None:
+        nodes = list(below)
+        for number, node in enumerate(stack.nodes):
+            child = nodes[-1]["node-name"]
+            nodes.append({"discard": "unmap", **node, "file": child, "node-name": f"stack{number}"})
+        nodes[-1] = {**nodes[-1], "node-name": _TOP}
+        super().__init__(
+            objects=stack.objects,
+            blockdevs=nodes,
+            devices=[{**device.options, "drive": _TOP, "id": "disk", **options}],
+            ram=_RAM,
+            context=context,
+        )
+
+    def boot(self, device: Device) -> tuple[Guest, virtio_blk.VirtioBlk]:
+        """A guest, and its driver of the disk, which has not been probed."""
+        guest = Guest(self)
+        return guest, virtio_blk.VirtioBlk(guest, _transport(guest, device))
+
+
+def _transport(guest: Guest, device: Device) -> Transport:
+    """The one device that there is."""
+    slots = guest.target.layout.virtio_mmio
+    if slots:
+        return virtio_bus.open_slot(guest, slots[0], virtio_bus.BLOCK)
+    (function,) = scan(guest)
+    return virtio_bus.open_function(guest, function, legacy=bool(device.legacy))
+
+
+class CutMachine(_Machine):
+    """The machine whose power goes: a disk that holds write 0 in each sector, `cache` its volatile cache."""
+
+    def __init__(
+        self, device: Device, stack: Stack, *, seed: int, write_cache: bool, folder: Path | None
+    ) -> None:
+        self.stepping = SteppingContext()
+        self.file = None if folder is None else folder / "disk.img"
+        self._seed = seed
+        below: list[Mapping[str, object]] = [
+            _medium(SIZE + stack.room, self.file),
+            {"driver": _JITTER, "node-name": _SLOW, "file": _MEDIUM},
+            {
+                "driver": "volatile-cache",
+                "node-name": _CACHE,
+                "file": _SLOW,
+                "atomic-unit": stack.unit,
+                **stack.cache,
+            },
+            {"driver": _JITTER, "node-name": _FAST, "file": _CACHE},
+        ]
+        super().__init__(
+            device,
+            stack,
+            below,
+            context=self.stepping,
+            **{"write-cache": "on" if write_cache else "off"},
+        )
+        self.medium = self.assembly.graph[_MEDIUM]
+        cache = self.assembly.graph[_CACHE]
+        assert isinstance(cache, VolatileCacheNode)
+        self.cache = cache
+
+    def add_drive(self, options: Mapping[str, object]) -> None:
+        """Open a block node; the disk is filled before anything uses it."""
+        name = str(options["node-name"])
+        nodes = self.assembly.graph.nodes
+        if options["driver"] == _JITTER:
+            nodes[name] = jitter = Jitter(name, nodes[str(options["file"])], f"{self._seed}/{name}")
+            jitter.names = nodes
+        else:
+            super().add_drive({"discard": "unmap", **options})
+        if name == _TOP:
+            self._fill(nodes[name])
+
+    def _fill(self, top: BlockNode) -> None:
+        content = b"".join(stamp(0, sector) for sector in range(SECTORS))
+        backend = BlockBackend(top, write_cache=False)
+        backend.submit(Request(Op.WRITE, 0, SIZE, [memoryview(content)]))
+        backend.submit(Request(Op.FLUSH, 0, 0))
+        self.stepping.run_until_idle()
+        self.stepping.run(backend.drain())
+        backend.close()
+
+    def advance(self) -> bool:
+        """Go on, and everybody waits before that."""
+        self.stepping.on_step()
+        return super().advance()
+
+    def left(self, choice: str) -> bytes:
+        """The disk below as it would be left by a cut of the power now; `choice` is of what is volatile."""
+        if self.file is not None:
+            image = bytearray(self.file.read_bytes())
+        else:
+            image = bytearray(self.medium.size)
+            self.medium.read_now(0, [memoryview(image)], len(image))
+        for change in self.cache.survivors(choice):
+            image[change.start : change.end] = change.data or bytes(change.end - change.start)
+        return bytes(image)
+
+
+def _medium(size: int, file: Path | None) -> dict[str, object]:
+    """The options of the disk itself; a file is made where there is none."""
+    if file is None:
+        return {"driver": "memory", "node-name": _MEDIUM, "size": size, "discard": "unmap"}
+    if not file.exists():
+        file.write_bytes(bytes(size))
+    return {"driver": "file", "node-name": _MEDIUM, "filename": str(file), "discard": "unmap"}
+
+
+class _Reopened(_Machine):
+    """A machine that starts with `image`."""
+
+    def __init__(self, device: Device, stack: Stack, image: bytes, file: Path | None) -> None:
+        self._image = image
+        if file is not None:
+            file.write_bytes(image)
+        super().__init__(device, stack, [_medium(len(image), file)])
+
+    def add_drive(self, options: Mapping[str, object]) -> None:
+        """Open a block node; memory gets its content at once."""
+        super().add_drive({"discard": "unmap", **options})
+        if options["driver"] == "memory":
+            node = self.assembly.graph[str(options["node-name"])]
+            self.assembly.context.run(
+                node.write(Request(Op.WRITE, 0, len(self._image), [memoryview(self._image)]))
+            )
+
+
+def reopen(device: Device, stack: Stack, image: bytes, folder: Path | None) -> bytes:
+    """What a guest finds on its whole disk when a new machine starts with what was left below."""
+    file = None if folder is None else folder / "left.img"
+    with _Reopened(device, stack, image, file) as machine:
+        guest, driver = machine.boot(device)
+        return guest.run(_read_all(driver))
+
+
+async def _read_all(driver: virtio_blk.VirtioBlk) -> bytes:
+    await driver.probe(queues=1, interrupts=Interrupts.POLLING)
+    return await driver.read(0, SIZE)
+
+
+def _nothing() -> None:
+    pass
