@@ -17,7 +17,7 @@ from guestsim.errors import GuestError
 from guestsim.powercut.ledger import SECTOR, Act, Kind, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from guestsim.drivers.blk_operation import Answer, Operation
     from guestsim.drivers.virtio_blk import Pending, VirtioBlk
@@ -33,6 +33,9 @@ _NEEDS = {
 _BATCHES = (1, 1, 1, 2, 3, 5)
 _DEPTHS = (1, 2, 6)
 """How many requests a vCPU leaves in flight before it waits for its oldest."""
+
+_NEIGHBOURS = 0.5
+"""How often a request of a batch continues the one before."""
 
 _TOGGLE = 0.06
 """How often a guest that switches the write cache does so before a batch."""
@@ -105,10 +108,7 @@ class Player:
         while left > 0:
             if can_toggle and chance.random() < _TOGGLE:
                 self._set_write_cache(not self.ledger.writeback)
-            batch = [
-                self._choose(kind, chance)
-                for kind in chance.choices(kinds, weights, k=min(left, chance.choice(_BATCHES)))
-            ]
+            batch = self._batch(chance.choices(kinds, weights, k=min(left, chance.choice(_BATCHES))), chance)
             left -= len(batch)
             mine += await self._submit(batch, queue)
             depth = chance.choice(_DEPTHS)
@@ -117,12 +117,21 @@ class Player:
         for flight in mine:
             await self._over(flight)
 
-    def _choose(self, kind: Kind, chance: random.Random) -> tuple[Kind, int, int]:
-        if kind is Kind.FLUSH:
-            return kind, 0, 0
+    def _batch(self, kinds: Sequence[Kind], chance: random.Random) -> list[tuple[Kind, int, int]]:
+        """Requests as (kind, first, count), some of them neighbours of one kind, which a device may merge."""
         sectors = self.ledger.sectors
-        first = chance.randrange(sectors)
-        return kind, first, min(sectors - first, chance.randint(1, self.load.longest))
+        batch: list[tuple[Kind, int, int]] = []
+        for kind in kinds:
+            if kind is Kind.FLUSH:
+                batch.append((kind, 0, 0))
+                continue
+            first = chance.randrange(sectors)
+            if batch and batch[-1][0] is not Kind.FLUSH and chance.random() < _NEIGHBOURS:
+                before, at, count = batch[-1]
+                if at + count < sectors:
+                    kind, first = before, at + count
+            batch.append((kind, first, min(sectors - first, chance.randint(1, self.load.longest))))
+        return batch
 
     def _set_write_cache(self, on: bool) -> None:
         # Until it is switched off for certain, and from the moment that it may be on again, writes may be volatile.
