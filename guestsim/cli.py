@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.inspect.command import inspect_command
+from guestsim.powercut.command import powercut_command
 from guestsim.script.load import ScriptError
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.script.run import Options, ScriptReport, read_scripts
@@ -132,6 +133,7 @@ def demo_command() -> None:
 
 
 app.command("inspect")(inspect_command)
+app.command("powercut")(powercut_command)
 
 
 def _write_junit(path: Path, reports: Sequence[ScriptReport]) -> None:

@@ -17,6 +17,7 @@ under a volatile write be anything at all; here it is a whole sector that somebo
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -120,6 +121,7 @@ class Ledger:
         """By sector: what may be there, with its change; in order of submission."""
         self._legal: list[dict[bytes, Act] | None] = [None] * sectors
         self._volatile: list[Act] = []
+        self._switches: list[tuple[int, bool]] = []
         self._under_way: dict[Act, None] = {}
 
     @property
@@ -130,6 +132,8 @@ class Ledger:
     def set_writeback(self, on: bool) -> None:
         """The guest has switched the cache's mode; what is under way may be either (VIRTIO 1.4 §5.2.6.2)."""
         self.writeback = on
+        self.now += 1
+        self._switches.append((self.now, on))
         for act in self._under_way:
             act.through = False
 
@@ -181,6 +185,20 @@ class Ledger:
         for sector in range(act.first, act.end):
             self._changes[sector] = [one for one in self._changes[sector] if not _behind(one, act)]
             self._legal[sector] = None
+
+    def story(self, wanted: Collection[Act]) -> Iterator[str]:
+        """What became of the `wanted` requests, and the flushes and changes of the mode meanwhile, event by event."""
+        since = min((act.begun for act in wanted), default=self.now)
+        lines = []
+        for act in self.acts[1:]:
+            if act in wanted or (act.kind is Kind.FLUSH and (act.told or self.now) > since):
+                lines.append((act.begun, f"{act} submitted on queue {act.queue}"))
+                if act.told is not None:
+                    lines.append((act.told, f"#{act.number} done{', and stable' if act.through else ''}"))
+        for moment, on in self._switches:
+            lines.append((moment, f"write cache {'on' if on else 'off'}"))
+        for moment, text in sorted(lines):
+            yield f"{moment:5}  {text}"
 
     # --- what may be there
 

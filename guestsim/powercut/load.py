@@ -34,6 +34,8 @@ _BATCHES = (1, 1, 1, 2, 3, 5)
 _DEPTHS = (1, 2, 6)
 """How many requests a vCPU leaves in flight before it waits for its oldest."""
 
+QUEUES = 2
+
 _NEIGHBOURS = 0.5
 """How often a request of a batch continues the one before."""
 
@@ -52,7 +54,7 @@ class Load:
 
     seed: int
     requests: int = 40
-    queues: int = 2
+    queues: int = QUEUES
     longest: int = 12
     features: Collection[int] = virtio_blk.BLK_FEATURES
     toggles: bool = False

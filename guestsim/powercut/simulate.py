@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from guestsim.drivers import virtio_blk
 from guestsim.errors import GuestError, raised
-from guestsim.powercut.ledger import Act, Finding, Ledger
-from guestsim.powercut.load import NO_FLUSH, Load, Player
+from guestsim.powercut.ledger import Finding, Ledger
+from guestsim.powercut.load import NO_FLUSH, QUEUES, Load, Player
 from guestsim.powercut.machine import CutMachine, reopen
-from guestsim.powercut.stacks import DEVICES, SECTORS, STACKS
+from guestsim.powercut.stacks import DEVICES, SECTORS, STACKS, WriteCache
 
 if TYPE_CHECKING:
     pass
@@ -30,15 +29,11 @@ if TYPE_CHECKING:
 REQUESTS = 40
 """How many requests a guest makes on each queue, if not said otherwise."""
 
+_IN_MEMORY = Path("/dev/shm")
+"""Where the images of stacks over files best are: whether the host's disk keeps them is another question."""
 
-class WriteCache(StrEnum):
-    """`on`, `off`: as the device is configured.  `toggled`: the guest switches it.  `unknown`: a guest that knows
-    neither flushes nor how to switch, so that every write is stable (VIRTIO 1.4 §5.2.6.2, first condition)."""
-
-    ON = "on"
-    OFF = "off"
-    TOGGLED = "toggled"
-    UNKNOWN = "unknown"
+_MOMENTS = 5
+"""About so many moments a request has at which the power may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +61,8 @@ class Loss:
     cut: int
     choice: str
     findings: tuple[Finding, ...]
-    acts: tuple[Act, ...]
-    """The requests that had to do with the sectors, and those under way, in order of submission."""
+    story: tuple[str, ...]
+    """What happened to the sectors and what was under way, one event a line."""
     problem: str = ""
     """Where the machine went wrong otherwise: what it said."""
 
@@ -84,33 +79,36 @@ class Result:
     run: Run
     moments: int = 0
     cuts: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     loss: Loss | None = None
 
 
-Choose = Callable[[int], "list[str]"]
+Choose = Callable[[int], Sequence[str]]
 """The outcomes to try of a cut at a moment, by its number."""
 
 
-def sample(run: Run, share: float) -> Choose:
-    """A cut at a `share` of all moments, one outcome each: by chance, but the extreme ones as well."""
+def sample(run: Run, cuts: int) -> Choose:
+    """About `cuts` cuts in a run, one outcome each: mostly by chance, but the extreme ones as well."""
     chance = random.Random(f"{run}/cuts")
+    share = cuts / (run.requests * QUEUES * _MOMENTS)
 
-    def choose(_moment: int) -> list[str]:
+    def choose(_moment: int) -> Sequence[str]:
         if chance.random() >= share:
-            return []
+            return ()
         number = chance.randrange(1 << 16)
-        return [chance.choice(("none", "all", f"but-{number}", f"random-{number}", f"random-{number}"))]
+        return (chance.choice(("none", "all", f"but-{number}", f"random-{number}", f"random-{number}")),)
 
     return choose
 
 
-def everything(chances: int) -> Choose:
-    """At every moment: none, all, all but one for each of the first requests, and `chances` by chance."""
+def everything(chances: int, until: int = 1 << 62) -> Choose:
+    """At every moment up to `until`: none, all, all but one of the first requests, and `chances` by chance."""
 
-    def choose(moment: int) -> list[str]:
-        chosen = [f"random-{moment * chances + number}" for number in range(chances)]
-        return ["none", "all", *(f"but-{number}" for number in range(4)), *chosen]
+    def choose(moment: int) -> Sequence[str]:
+        if moment > until:
+            return ()
+        chosen = (f"random-{moment * chances + number}" for number in range(chances))
+        return ("none", "all", *(f"but-{number}" for number in range(4)), *chosen)
 
     return choose
 
@@ -169,7 +167,7 @@ class _Simulation:
         assert self._machine is not None
         result = self.result
         result.cuts += 1
-        result.kinds[choice.partition("-")[0]] += 1
+        result.outcomes[choice.partition("-")[0]] += 1
         image = self._machine.left(choice)
         findings = self._ledger.check(reopen(self._device, self._stack, image, self._folder))
         if findings:
@@ -181,13 +179,14 @@ class _Simulation:
     def _lost(self, choice: str, findings: tuple[Finding, ...], problem: str = "") -> None:
         sectors = {finding.sector for finding in findings}
         under_way = set(self._ledger.under_way)
-        acts = [
+        acts = {
             act
-            for act in self._ledger.acts
+            for act in self._ledger.acts[1:]
             if act in under_way or any(act.first <= sector < act.end for sector in sectors)
-        ]
+        }
+        story = tuple(self._ledger.story(acts))
         result = self.result
-        result.loss = Loss(result.run, result.moments, choice, findings, tuple(acts), problem)
+        result.loss = Loss(result.run, result.moments, choice, findings, story, problem)
 
 
 def simulate(run: Run, choose: Choose, *, most: int = 1 << 62) -> Result:
@@ -201,8 +200,14 @@ def _folder(*, wanted: bool) -> Iterator[Path | None]:
     if not wanted:
         yield None
         return
-    with TemporaryDirectory(prefix="powercut-") as name:
+    with TemporaryDirectory(prefix="powercut-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as name:
         yield Path(name)
+
+
+def earliest(loss: Loss) -> Loss:
+    """The first moment of the same run at which something is lost."""
+    found = simulate(loss.run, everything(2, loss.cut)).loss
+    return loss if found is None else found
 
 
 def cut_again(run: Run, cut: int, choice: str) -> Result:

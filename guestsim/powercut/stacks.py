@@ -6,12 +6,24 @@ A stack is what stands between the device and the disk's own volatile cache, fro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     Options = Mapping[str, object]
+
+
+class WriteCache(StrEnum):
+    """`on`, `off`: as the device is configured.  `toggled`: the guest switches it.  `unknown`: a guest that knows
+    neither flushes nor how to switch, so that every write is stable (VIRTIO 1.4 §5.2.6.2, first condition)."""
+
+    ON = "on"
+    OFF = "off"
+    TOGGLED = "toggled"
+    UNKNOWN = "unknown"
+
 
 SECTORS = 96
 SIZE = SECTORS * 512

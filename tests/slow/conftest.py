@@ -1,4 +1,4 @@
-"""Long runs say how many examples they went through."""
+"""Long runs say how many examples, or power cuts, they went through."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import pytest
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
-            if name == "examples":
-                terminalreporter.write_line(f"{report.nodeid}: {value} examples")
+            if name in ("examples", "cuts"):
+                terminalreporter.write_line(f"{report.nodeid}: {value} {name}")

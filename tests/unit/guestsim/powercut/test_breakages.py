@@ -16,7 +16,8 @@ from devmodels.blockbackend.drivers.volatile_cache import Change, VolatileCacheN
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.request import HAS_FUA
 from devmodels.virtio_blk.device import S_OK, BlkRequest, VirtioBlk
-from guestsim.powercut.simulate import Run, WriteCache, cut_again, sample, simulate
+from guestsim.powercut.simulate import Run, cut_again, sample, simulate
+from guestsim.powercut.stacks import WriteCache
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -227,7 +228,7 @@ def test_it_is_found(
     cuts = 0
     for seed in range(20):
         run = Run("mmio", stack, write_cache, seed)
-        result = simulate(run, sample(run, 0.2), most=MOST - cuts)
+        result = simulate(run, sample(run, 60), most=MOST - cuts)
         cuts += result.cuts
         if result.loss is not None:
             break
