@@ -39,3 +39,22 @@ class Bucket:
         base = self._rate * now
         empty = self._empty
         self._empty = (empty if empty > base else base) + amount * SECOND
+
+
+Buckets = tuple[tuple[Bucket, bool], ...]
+"""Buckets that a request goes through, each with whether it counts bytes (else operations)."""
+
+
+def let_in(buckets: Buckets, now: int, nbytes: int, operation: int) -> bool:
+    """Let a request into all of `buckets` at `now` ns if each has room; False, and nothing changed, where one has not.
+
+    One call for all, as every request passes here.
+    """
+    for bucket, _ in buckets:
+        if bucket._empty - bucket._rate * now > bucket._size:
+            return False
+    for bucket, in_bytes in buckets:
+        base = bucket._rate * now
+        empty = bucket._empty
+        bucket._empty = (empty if empty > base else base) + (nbytes if in_bytes else operation) * SECOND
+    return True

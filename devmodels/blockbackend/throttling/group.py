@@ -15,7 +15,7 @@ from functools import partial
 import msgspec
 
 from devmodels.blockbackend.request import Request
-from devmodels.blockbackend.throttling.bucket import Bucket
+from devmodels.blockbackend.throttling.bucket import Bucket, Buckets, let_in
 from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits, check
 from devmodels.iocontext import Coro, Future, IoContext
 
@@ -106,7 +106,7 @@ class Member:
         """`read_now` for reads that the limits let go at once."""
 
         def limited(offset: int, vectors: Sequence[memoryview], length: int) -> bool:
-            if not self.try_admit(length, write=False):
+            if not self._unlimited and not self.group._try_admit(self, length, False):
                 return False
             if read_now(offset, vectors, length):
                 return True
@@ -154,7 +154,7 @@ class ThrottleGroup:
         """Number of the timer that is set, by direction; 0 for none."""
         self._timers = 0
         self._limits = ThrottleLimits()
-        self._buckets: tuple[tuple[tuple[Bucket, bool], ...], ...] = ((), ())
+        self._buckets: tuple[Buckets, ...] = ((), ())
         self.configure(ThrottleLimits() if limits is None else limits)
 
     @property
@@ -209,15 +209,12 @@ class ThrottleGroup:
         if not buckets:
             return True
         now = member.context.now_ns()
+        size = self._operation
         with self._lock:
             # Who comes now does not pass those who wait.
-            if self._armed[write]:
+            if self._armed[write] or not let_in(buckets, now, length, max(length, size) if size else 1):
                 return False
-            for bucket, _ in buckets:
-                if bucket.wait(now):
-                    return False
             self._last[write] = member
-            self._account(buckets, now, length)
         return True
 
     def _give_back(self, member: Member, length: int, write: bool) -> None:
@@ -225,9 +222,7 @@ class ThrottleGroup:
         with self._lock:
             self._account(self._buckets[write], now, length, sign=-1)
 
-    def _account(
-        self, buckets: tuple[tuple[Bucket, bool], ...], now: int, length: int, *, sign: int = 1
-    ) -> None:
+    def _account(self, buckets: Buckets, now: int, length: int, *, sign: int = 1) -> None:
         size = self._operation
         operation = max(length, size) if size else 1
         for bucket, in_bytes in buckets:
