@@ -81,8 +81,11 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         for name, function in devices.items():
             function.device.judge(snapshot.virtio[name])
         for function in devices.values():
-            function.device.reset()
-            if function.device.resetting:
+            device = function.device
+            device.reset()
+            # Workers, and queues' own threads, give back what was thrown away.
+            assembly.context.run_while(lambda device=device: device.resetting)  # type: ignore[misc]
+            if device.resetting:
                 raise SnapshotError(f"{function.name}: requests are running")
         assembly.machine.restore(snapshot.machine)
     except (ValueError, KeyError) as error:

@@ -1,0 +1,293 @@
+"""What a guest and its host do to a device whose queues are at work on threads of their own, in any order."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from devmodels.iocontext import WrongContextError
+from devmodels.memory import DirtyLog, SharedRegion
+from devmodels.snapshot import restore_snapshot, save_snapshot
+from devmodels.trace import Tracer
+from devmodels.virtio.constants import SUSPEND
+from devmodels.virtio.threaded import ThreadedQueue
+from devmodels.virtio_blk.threaded import ThreadedVirtioBlk
+from guestsim.drivers import virtio_blk
+from guestsim.drivers.layouts import Status
+from guestsim.drivers.pci import COMMAND, COMMAND_MASTER
+from guestsim.drivers.transport import Interrupts
+from guestsim.drivers.virtio_blk import BLK_FEATURES, Pending, VirtioBlk
+from guestsim.drivers.virtio_pci_modern import ModernPci
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+QUEUES = 3
+BLOCK = 1024
+BLOCKS = 32
+"""Of each queue."""
+SIZE = QUEUES * BLOCK * BLOCKS
+SUSPEND_BIT = 1 << 4
+RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
+
+
+@pytest.fixture(autouse=True)
+def meeting_everywhere() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+class World:
+    """A disk in memory with three queues on two threads, a guest, and requests that nobody has waited for yet."""
+
+    def __init__(self, seed: int, *, packed: bool = False, interrupts: Interrupts = Interrupts.MSIX) -> None:
+        self.target = InProcessTarget(
+            objects=[{"qom-type": "iothread", "id": name} for name in ("t0", "t1")],
+            blockdevs=[{"driver": "memory", "node-name": "d0", "size": SIZE}],
+            devices=[
+                {
+                    "driver": "virtio-blk-pci",
+                    "drive": "d0",
+                    "id": "vd0",
+                    "num-queues": QUEUES,
+                    "queue-size": 16,
+                    "packed": packed,
+                    "iothread-vq-mapping": [{"iothread": "t0"}, {"iothread": "t1"}],
+                }
+            ],
+            clock="wall",
+        )
+        self.assembly = self.target.assembly
+        self.random = random.Random(seed)
+        self.interrupts = interrupts
+        self.guest = Guest(self.target)
+        (transport,) = virtio_blk.find(self.guest)
+        assert isinstance(transport, ModernPci)
+        self.transport = transport
+        self.driver = VirtioBlk(self.guest, transport)
+        self.pending: list[tuple[int, int, Pending]] = []
+        self.content = [[0] * BLOCKS for _ in range(QUEUES)]
+        """The fill of each block; -1 where a request for it was dropped."""
+        self.dropped = self.done = 0
+
+    @property
+    def device(self) -> ThreadedVirtioBlk:
+        found = self.assembly.virtio_device("vd0")
+        assert isinstance(found, ThreadedVirtioBlk)
+        return found
+
+    async def probe(self) -> None:
+        features = {*BLK_FEATURES, SUSPEND.bit_length() - 1}
+        await self.driver.probe(features=features, interrupts=self.interrupts)
+
+    # --- requests
+
+    async def burst(self) -> None:
+        """Writes of different blocks to every queue, which are waited for later."""
+        for queue in range(QUEUES):
+            blocks = self.random.sample(range(BLOCKS), self.random.randrange(1, 5))
+            taken = {block for other, block, _ in self.pending if other == queue}
+            for block in set(blocks) - taken:
+                fill = self.random.randrange(256)
+                offset = (queue * BLOCKS + block) * BLOCK
+                (one,) = await self.driver.submit(
+                    [virtio_blk.write(offset, bytes([fill]) * BLOCK)], queue=queue
+                )
+                self.pending.append((queue, block, one))
+                self.content[queue][block] = fill
+
+    async def finish(self) -> None:
+        """Wait for everything; what was dropped may have been done or not."""
+        for queue, block, one in self.pending:
+            if one.dropped:
+                self.content[queue][block] = -1
+                self.dropped += 1
+            else:
+                answer = await self.driver.finish(one)
+                assert answer.ok
+                self.done += 1
+        self.pending.clear()
+
+    async def verify(self) -> None:
+        for queue, fills in enumerate(self.content):
+            data = await self.driver.read(queue * BLOCKS * BLOCK, BLOCKS * BLOCK, queue=queue)
+            for block, fill in enumerate(fills):
+                found = set(data[block * BLOCK : (block + 1) * BLOCK])
+                assert found == {fill} or (fill < 0 and len(found) == 1)
+                fills[block] = data[block * BLOCK]
+
+    # --- what is done to the device meanwhile
+
+    async def reset_it(self) -> None:
+        await self.driver.reset()
+        await self.probe()
+
+    async def reset_a_queue(self) -> None:
+        await self.driver.reset_queue(self.random.randrange(QUEUES))
+
+    async def stop_and_go(self) -> None:
+        self.assembly.run_state.stop()
+        await self.burst()
+        self.assembly.run_state.cont()
+
+    async def reset_it_while_stopped(self) -> None:
+        self.assembly.run_state.stop()
+        await self.burst()
+        await self.reset_it()
+        self.assembly.run_state.cont()
+
+    async def reset_a_queue_while_stopped(self) -> None:
+        self.assembly.run_state.stop()
+        await self.burst()
+        await self.reset_a_queue()
+        self.assembly.run_state.cont()
+
+    async def save_and_restore(self) -> None:
+        self.assembly.run_state.stop()
+        await self.burst()
+        restore_snapshot(self.assembly, save_snapshot(self.assembly))
+        self.assembly.run_state.cont()
+
+    async def without_bus_mastering(self) -> None:
+        function = self.transport.function
+        command = function.read(COMMAND, 2)
+        function.write(COMMAND, 2, command & ~COMMAND_MASTER)
+        await self.burst()
+        await self.guest.sleep(100_000)
+        function.write(COMMAND, 2, command)
+
+    async def suspend(self) -> None:
+        transport = self.transport
+        transport.write_status(RUNNING | SUSPEND_BIT)
+        await self.guest.wait_until(lambda: bool(transport.read_status() & SUSPEND_BIT), "the suspension")
+        assert self.device.backend.in_flight == {}
+        transport.write_status(RUNNING)
+
+    async def grow(self) -> None:
+        backend = self.device.backend
+        ended: list[object] = []
+        self.assembly.context.start(backend.resize(backend.size + 512), lambda _, error: ended.append(error))
+        await self.guest.wait_until(lambda: bool(ended), "the resize")
+        assert ended == [None]
+
+    async def change_memory(self) -> None:
+        region = SharedRegion(1 << 32, bytearray(4096))
+        self.assembly.memory.add(region)
+        await self.burst()
+        self.assembly.memory.remove(region)
+
+    async def observe(self) -> None:
+        log = DirtyLog(64 << 20)
+        self.assembly.memory.observe(dirty_log=log)
+        await self.burst()
+        await self.finish()
+        self.assembly.memory.observe()
+        assert log.take() != []
+
+    async def trace(self) -> None:
+        tracer = Tracer(self.assembly.context.now_ns)
+        numbers: list[int] = []
+        tracer.sinks.append(lambda event: numbers.append(event.number))
+        self.assembly.set_trace(tracer)
+        await self.burst()
+        await self.finish()
+        self.assembly.set_trace(None)
+        assert numbers == list(range(len(numbers)))
+        assert numbers
+
+    async def switch_the_cache(self) -> None:
+        self.driver.set_write_cache(on=self.random.random() < 0.5)
+
+    async def storm(self, steps: int) -> None:
+        """`steps` of all that, each while requests are on their way."""
+        deeds = [
+            self.reset_it,
+            self.reset_a_queue,
+            self.stop_and_go,
+            self.reset_it_while_stopped,
+            self.reset_a_queue_while_stopped,
+            self.save_and_restore,
+            self.without_bus_mastering,
+            self.suspend,
+            self.grow,
+            self.change_memory,
+            self.observe,
+            self.trace,
+            self.switch_the_cache,
+        ]
+        await self.probe()
+        order = self.random.sample(deeds, len(deeds))
+        for step in range(steps):
+            await self.burst()
+            await order[step % len(order)]()
+            await self.finish()
+            if step % 8 == 7:
+                await self.verify()
+        await self.verify()
+
+    def close(self) -> None:
+        """Nothing may have gone wrong, and nothing be left."""
+        assert self.target.violations() == []
+        assert not any(thread.errors for thread in self.assembly.graph.iothreads.by_id.values())
+        self.assembly.context.run_until_idle()
+        assert self.device.backend.in_flight == {}
+        assert all(not queue.in_flight for queue in self.device.queues)
+        assert all(region.pins == 0 for region in self.assembly.memory.regions)
+        self.guest.close()
+        self.target.close()
+
+
+@pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX, Interrupts.POLLING])
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_whatever_is_done_no_request_is_lost(packed: bool, interrupts: Interrupts) -> None:
+    world = World(7, packed=packed, interrupts=interrupts)
+    world.guest.run(world.storm(26))
+    world.close()
+    assert world.done > 100
+    assert world.dropped > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_a_longer_storm(packed: bool, seed: int) -> None:
+    world = World(
+        seed, packed=packed, interrupts=(Interrupts.MSIX, Interrupts.INTX, Interrupts.POLLING)[seed % 3]
+    )
+    world.guest.run(world.storm(1000))
+    world.close()
+
+
+def test_a_ring_and_its_requests_are_their_threads() -> None:
+    """Whoever uses them elsewhere hears of it at once."""
+    world = World(0)
+    world.guest.run(world.probe())
+    device = world.device
+    queue = device.queues[0]
+    assert isinstance(queue, ThreadedQueue)
+    with pytest.raises(WrongContextError):
+        queue.finish(())
+    with pytest.raises(WrongContextError):
+        device._crossings[0].submit([])
+    errors: list[BaseException] = []
+
+    def elsewhere() -> None:
+        for use in (lambda: device.backend.read_now([]), device.hold.__enter__):
+            try:
+                use()
+            except WrongContextError as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert len(errors) == 2
+    with device.hold:
+        queue.finish(())
+    world.close()
