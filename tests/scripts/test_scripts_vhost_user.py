@@ -39,6 +39,11 @@ NOT_RUN = {
         "get-id",
         "hostile/used-length",
         "two-devices",
+        # Nothing stops it.
+        "error-ignore",
+        "error-stop",
+        "stop",
+        "werror-enospc",
         # Packed rings are not offered.
         "hostile/packed-event-suppression",
         "hostile/packed-ids",
