@@ -5,6 +5,7 @@ Exit status: 0 where nothing is, 1 where something is, 2 where an option is wron
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +67,8 @@ def powercut_command(
     devices = _known("--device", device, DEVICES)
     stacks = _known("--stack", stack, STACKS)
     modes = list(dict.fromkeys(write_cache or WriteCache))
+    # Errors that are injected are no news.
+    logging.getLogger("devmodels").addHandler(logging.NullHandler())
     begun = time.monotonic()
     if cut is not None:
         number, outcome = _cut(cut)

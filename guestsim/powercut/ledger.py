@@ -1,8 +1,9 @@
 """What a guest was told about its disk, and what each sector may hold after a power cut.
 
 The rules are those of VIRTIO 1.4 §5.2.6.2, applied to sectors, and nothing of a device's code.  A request is known
-by when it was submitted and when its success was told.  Of two changes of a sector the older is *behind* the newer
-where it was told before the newer one was submitted; otherwise nobody can say which of them is older.
+by when it was submitted, when it was over - answered, or dropped by a reset - and whether its success was told.  Of two
+changes of a sector the older is *behind* the newer where it was over before the newer one was submitted; otherwise
+nobody can say which of them is older.
 
 A told change is stable where one of these holds:
 
@@ -45,18 +46,18 @@ _REPLACES = frozenset({Kind.WRITE, Kind.ZERO, Kind.ERASE})
 class Act:
     """One request: `count` sectors from `first` on, on `queue`.
 
-    `begun` and `told` are moments of the ledger; `told` is None until its success was told, and for ever where it
-    failed.  `legal` is what a read may find, by sector.
+    `begun`, `over` and `told` are moments of the ledger; `told` is None where its success was never told.
+    `legal` is what a read may find, by sector.
     """
 
     __slots__ = (
         "begun",
         "count",
-        "failed",
         "first",
         "kind",
         "legal",
         "number",
+        "over",
         "queue",
         "stable",
         "through",
@@ -70,8 +71,8 @@ class Act:
         self.count = count
         self.queue = queue
         self.begun = begun
+        self.over: int | None = None
         self.told: int | None = None
-        self.failed = False
         self.stable = False
         self.through = False
         self.legal: dict[int, set[bytes]] = {}
@@ -116,7 +117,7 @@ class Ledger:
         self.now = 0
         self.writeback = True
         first = self._act(Kind.WRITE, 0, sectors, 0)
-        first.told, first.stable = self.now, True
+        first.over, first.told, first.stable = self.now, self.now, True
         self._changes: list[list[Act]] = [[first] for _ in range(sectors)]
         """By sector: what may be there, with its change; in order of submission."""
         self._legal: list[dict[bytes, Act] | None] = [None] * sectors
@@ -126,7 +127,7 @@ class Ledger:
 
     @property
     def under_way(self) -> list[Act]:
-        """What was submitted and not told yet."""
+        """What was submitted and is not over."""
         return list(self._under_way)
 
     def set_writeback(self, on: bool) -> None:
@@ -160,11 +161,11 @@ class Ledger:
         return act
 
     def end(self, act: Act, *, ok: bool, data: bytes = b"") -> list[Finding]:
-        """The answer is there; `data` is what a read has brought.  What is wrong with it."""
+        """It is over, `ok` where its success was told; `data` is what a read has brought.  What is wrong with that."""
         self.now += 1
         del self._under_way[act]
+        act.over = self.now
         if not ok:
-            act.failed = True
             return []
         act.told = self.now
         if act.kind is Kind.READ:
@@ -191,10 +192,12 @@ class Ledger:
         since = min((act.begun for act in wanted), default=self.now)
         lines = []
         for act in self.acts[1:]:
-            if act in wanted or (act.kind is Kind.FLUSH and (act.told or self.now) > since):
+            if act in wanted or (act.kind is Kind.FLUSH and (act.over or self.now) > since):
                 lines.append((act.begun, f"{act} submitted on queue {act.queue}"))
                 if act.told is not None:
                     lines.append((act.told, f"#{act.number} done{', and stable' if act.through else ''}"))
+                elif act.over is not None:
+                    lines.append((act.over, f"#{act.number} failed or dropped"))
         for moment, on in self._switches:
             lines.append((moment, f"write cache {'on' if on else 'off'}"))
         for moment, text in sorted(lines):
@@ -228,7 +231,7 @@ class Ledger:
         return found
 
     def _explain(self, act: Act) -> str:
-        state = "stable" if act.stable else "told" if act.told is not None else "under way"
+        state = "stable" if act.stable else "told" if act.told is not None else "not told"
         name = "zeroes" if act.kind is not Kind.WRITE else f"write {act.number}"
         return f"{name} ({state})"
 
@@ -246,7 +249,7 @@ class Ledger:
 
 def _behind(act: Act, other: Act) -> bool:
     """Whether `other` has certainly replaced `act`."""
-    return act is not other and act.told is not None and act.told < other.begun
+    return act is not other and act.over is not None and act.over < other.begun
 
 
 def stamp(number: int, sector: int) -> bytes:

@@ -42,6 +42,9 @@ _NEIGHBOURS = 0.5
 _TOGGLE = 0.06
 """How often a guest that switches the write cache does so before a batch."""
 
+_RESET = 0.02
+"""How often a guest resets the device before a batch, and brings it up again."""
+
 NO_FLUSH = virtio_blk.BLK_FEATURES - {BlkFeature.FLUSH, BlkFeature.CONFIG_WCE}
 
 
@@ -49,7 +52,8 @@ NO_FLUSH = virtio_blk.BLK_FEATURES - {BlkFeature.FLUSH, BlkFeature.CONFIG_WCE}
 class Load:
     """`requests` requests on each of `queues` queues, at most `longest` sectors each.
 
-    `features` is what the driver is willing to accept; with `toggles` it switches the write cache now and then.
+    `features` is what the driver is willing to accept; with `toggles` it switches the write cache now and then, and
+    may know nothing of it after a reset.  `may_fail`: requests may.
     """
 
     seed: int
@@ -58,6 +62,7 @@ class Load:
     longest: int = 12
     features: Collection[int] = virtio_blk.BLK_FEATURES
     toggles: bool = False
+    may_fail: bool = False
 
 
 class WrongAnswerError(GuestError):
@@ -67,12 +72,12 @@ class WrongAnswerError(GuestError):
 class Flight:
     """A request on its way, or over."""
 
-    __slots__ = ("act", "answer", "pending")
+    __slots__ = ("act", "over", "pending")
 
     def __init__(self, act: Act, pending: Pending) -> None:
         self.act = act
         self.pending = pending
-        self.answer: Answer | None = None
+        self.over = False
 
 
 class Player:
@@ -84,32 +89,43 @@ class Player:
         self.ledger = ledger
         self.load = load
         self.flights: list[Flight] = []
+        self.busy = False
+        """The device is being reset and brought up."""
 
     async def run(self) -> None:
         """Bring the disk up and work until everything is done; WrongAnswerError where something went wrong."""
-        load, driver = self.load, self.driver
-        await driver.probe(features=load.features, queues=load.queues, interrupts=Interrupts.POLLING)
+        await self._bring_up(self.load.features)
+        cpus = [self.guest.start(self._work(cpu)) for cpu in range(len(self.driver.queues))]
+        await self.guest.wait_until(lambda: all(cpu.finished for cpu in cpus), "the vCPUs to finish")
+        for cpu in cpus:
+            cpu.result()
+
+    async def _bring_up(self, features: Collection[int]) -> None:
+        """Reset the device, which drops what is under way, and bring it up."""
+        self.busy = True
+        driver = self.driver
+        await driver.probe(features=features, queues=self.load.queues, interrupts=Interrupts.POLLING)
+        self.busy = False
         features = driver.device.features
         if BlkFeature.CONFIG_WCE in features:
             self.ledger.set_writeback(bool(driver.config["writeback"]))
         else:
             self.ledger.set_writeback(BlkFeature.FLUSH in features)
-        cpus = [self.guest.start(self._work(cpu)) for cpu in range(len(driver.queues))]
-        await self.guest.wait_until(lambda: all(cpu.finished for cpu in cpus), "the vCPUs to finish")
-        for cpu in cpus:
-            cpu.result()
 
     async def _work(self, queue: int) -> None:
         load = self.load
         chance = random.Random(f"{load.seed}/{queue}")
-        kinds = [kind for kind in _WEIGHTS if _NEEDS.get(kind, -1) in {-1, *self.driver.device.features}]
-        weights = [_WEIGHTS[kind] for kind in kinds]
-        can_toggle = load.toggles and BlkFeature.CONFIG_WCE in self.driver.device.features
         mine: list[Flight] = []
         left = load.requests
         while left > 0:
-            if can_toggle and chance.random() < _TOGGLE:
+            if chance.random() < _RESET and not self.busy:
+                await self._bring_up(NO_FLUSH if load.toggles and chance.random() < 0.5 else load.features)
+            await self.guest.wait_until(lambda: not self.busy, "the device to be brought up")
+            features = self.driver.device.features
+            if load.toggles and BlkFeature.CONFIG_WCE in features and chance.random() < _TOGGLE:
                 self._set_write_cache(not self.ledger.writeback)
+            kinds = [kind for kind in _WEIGHTS if kind not in _NEEDS or _NEEDS[kind] in features]
+            weights = [_WEIGHTS[kind] for kind in kinds]
             batch = self._batch(chance.choices(kinds, weights, k=min(left, chance.choice(_BATCHES))), chance)
             left -= len(batch)
             mine += await self._submit(batch, queue)
@@ -153,7 +169,7 @@ class Player:
     async def _over(self, flight: Flight) -> None:
         def over() -> bool:
             self.look()
-            return flight.answer is not None
+            return flight.over
 
         await self.guest.wait_until(over, str(flight.act))
 
@@ -167,12 +183,18 @@ class Player:
             return
         self.flights = [flight for flight in self.flights if not flight.pending.done]
         for flight in done:
-            flight.answer = answer = _at_once(self.driver, flight.pending)
-            found = self.ledger.end(flight.act, ok=answer.ok, data=answer.data)
-            if not answer.ok:
-                raise WrongAnswerError(f"{flight.act} failed with {answer.status_name}")
-            if found:
-                raise WrongAnswerError(str(found[0]))
+            flight.over = True
+            if flight.pending.dropped:
+                self.ledger.end(flight.act, ok=False)
+            else:
+                self._take_down(flight.act, _at_once(self.driver, flight.pending))
+
+    def _take_down(self, act: Act, answer: Answer) -> None:
+        found = self.ledger.end(act, ok=answer.ok, data=answer.data)
+        if not answer.ok and not self.load.may_fail:
+            raise WrongAnswerError(f"{act} failed with {answer.status_name}")
+        if found:
+            raise WrongAnswerError(str(found[0]))
 
 
 def _at_once(driver: VirtioBlk, pending: Pending) -> Answer:

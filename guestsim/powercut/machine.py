@@ -8,7 +8,7 @@ its volatile cache, another machine starts with it, and the first one goes on.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.powercut.ledger import stamp
-from guestsim.powercut.stacks import SECTORS, SIZE, Device, Stack
+from guestsim.powercut.stacks import SECTORS, SIZE, Device, Options, Stack
 from guestsim.targets.inprocess import InProcessTarget
 
 if TYPE_CHECKING:
@@ -110,20 +110,17 @@ class _Machine(InProcessTarget):
         self,
         device: Device,
         stack: Stack,
-        below: Sequence[Mapping[str, object]],
+        below: Sequence[Options],
         *,
         context: IoContext | None = None,
         **options: object,
     ) -> None:
-        nodes = list(below)
-        for number, node in enumerate(stack.nodes):
-            child = nodes[-1]["node-name"]
-            nodes.append({"discard": "unmap", **node, "file": child, "node-name": f"stack{number}"})
+        nodes = _over(below, stack.nodes, "stack")
         nodes[-1] = {**nodes[-1], "node-name": _TOP}
         super().__init__(
             objects=stack.objects,
             blockdevs=nodes,
-            devices=[{**device.options, "drive": _TOP, "id": "disk", **options}],
+            devices=[{**device.options, **stack.device, "drive": _TOP, "id": "disk", **options}],
             ram=_RAM,
             context=context,
         )
@@ -132,6 +129,15 @@ class _Machine(InProcessTarget):
         """A guest, and its driver of the disk, which has not been probed."""
         guest = Guest(self)
         return guest, virtio_blk.VirtioBlk(guest, _transport(guest, device))
+
+
+def _over(below: Sequence[Options], nodes: Sequence[Options], name: str) -> list[Options]:
+    """`below` with `nodes` over it, each over the one before."""
+    out = list(below)
+    for number, node in enumerate(nodes):
+        child = "image" if node["driver"] == "blkdebug" else "file"
+        out.append({"discard": "unmap", **node, child: out[-1]["node-name"], "node-name": f"{name}{number}"})
+    return out
 
 
 def _transport(guest: Guest, device: Device) -> Transport:
@@ -152,18 +158,18 @@ class CutMachine(_Machine):
         self.stepping = SteppingContext()
         self.file = None if folder is None else folder / "disk.img"
         self._seed = seed
-        below: list[Mapping[str, object]] = [
+        disk: list[Options] = [
             _medium(SIZE + stack.room, self.file),
             {"driver": _JITTER, "node-name": _SLOW, "file": _MEDIUM},
-            {
-                "driver": "volatile-cache",
-                "node-name": _CACHE,
-                "file": _SLOW,
-                "atomic-unit": stack.unit,
-                **stack.cache,
-            },
-            {"driver": _JITTER, "node-name": _FAST, "file": _CACHE},
         ]
+        disk = _over(disk, stack.disk, "disk")
+        cache = {
+            "driver": "volatile-cache",
+            "node-name": _CACHE,
+            "file": disk[-1]["node-name"],
+            **stack.cache,
+        }
+        below = [*disk, cache, {"driver": _JITTER, "node-name": _FAST, "file": _CACHE}]
         super().__init__(
             device,
             stack,
@@ -172,11 +178,11 @@ class CutMachine(_Machine):
             **{"write-cache": "on" if write_cache else "off"},
         )
         self.medium = self.assembly.graph[_MEDIUM]
-        cache = self.assembly.graph[_CACHE]
-        assert isinstance(cache, VolatileCacheNode)
-        self.cache = cache
+        node = self.assembly.graph[_CACHE]
+        assert isinstance(node, VolatileCacheNode)
+        self.cache = node
 
-    def add_drive(self, options: Mapping[str, object]) -> None:
+    def add_drive(self, options: Options) -> None:
         """Open a block node; the disk is filled before anything uses it."""
         name = str(options["node-name"])
         nodes = self.assembly.graph.nodes
@@ -198,9 +204,15 @@ class CutMachine(_Machine):
         backend.close()
 
     def advance(self) -> bool:
-        """Go on, and everybody waits before that."""
+        """Go on, and everybody waits before that; a machine that an error has stopped is let go on."""
         self.stepping.on_step()
-        return super().advance()
+        if super().advance():
+            return True
+        run_state = self.assembly.run_state
+        if run_state.running:
+            return False
+        run_state.cont()
+        return True
 
     def left(self, choice: str) -> bytes:
         """The disk below as it would be left by a cut of the power now; `choice` is of what is volatile."""
@@ -232,7 +244,7 @@ class _Reopened(_Machine):
             file.write_bytes(image)
         super().__init__(device, stack, [_medium(len(image), file)])
 
-    def add_drive(self, options: Mapping[str, object]) -> None:
+    def add_drive(self, options: Options) -> None:
         """Open a block node; memory gets its content at once."""
         super().add_drive({"discard": "unmap", **options})
         if options["driver"] == "memory":

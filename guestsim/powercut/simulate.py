@@ -127,7 +127,11 @@ class _Simulation:
         self._ledger = Ledger(SECTORS)
         features = NO_FLUSH if run.write_cache is WriteCache.UNKNOWN else virtio_blk.BLK_FEATURES
         self._load = Load(
-            run.seed, run.requests, features=features, toggles=run.write_cache is WriteCache.TOGGLED
+            run.seed,
+            run.requests,
+            features=features,
+            toggles=run.write_cache is WriteCache.TOGGLED,
+            may_fail=self._stack.may_fail,
         )
         self._player: Player | None = None
         self._machine: CutMachine | None = None

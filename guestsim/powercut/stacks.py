@@ -5,14 +5,11 @@ A stack is what stands between the device and the disk's own volatile cache, fro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    Options = Mapping[str, object]
+Options = Mapping[str, object]
 
 
 class WriteCache(StrEnum):
@@ -40,18 +37,20 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """`nodes`, from below, without `file` and `node-name`; `objects` that they name.
+    """`nodes`, from below, without their child and `node-name`; `objects` that they name; options of the `device`.
 
-    The disk below has `room` bytes more than the guest sees; with `file` it is a file, else memory.  `unit` is the
-    disk's atomic unit.
+    The disk below has `room` bytes more than the guest sees; with `file` it is a file, else memory.  `cache` are
+    options of its volatile cache, `disk` nodes below that.  `may_fail`: requests may.
     """
 
     nodes: tuple[Options, ...] = ()
     objects: tuple[Options, ...] = ()
+    device: Options = field(default_factory=dict)
     room: int = 0
     file: bool = False
-    unit: int = 512
     cache: Options = field(default_factory=dict)
+    disk: tuple[Options, ...] = ()
+    may_fail: bool = False
 
 
 _QUEUES: Options = {"num-queues": 4, "secure-erase": True}
@@ -66,6 +65,24 @@ DEVICES: dict[str, Device] = {
 
 _WINDOW = 16 << 10
 
+
+def _failing(kind: str, every: int) -> Options:
+    """A blkdebug node that fails each so many-th write, or flush, which it hears of from a `raw` over it."""
+    event = {"write": "pwritev", "flush": "flush_to_disk"}[kind]
+    return {
+        "driver": "blkdebug",
+        "inject-error": [
+            {"event": event, "state": every, "iotype": kind, "errno": 5},
+            {"event": event, "state": 1, "iotype": kind, "errno": 0},
+        ],
+        "set-state": [
+            {"event": event, "state": state, "new_state": state % every + 1} for state in range(1, every + 1)
+        ],
+    }
+
+
+_STOP: Options = {"werror": "stop", "rerror": "stop"}
+
 STACKS: dict[str, Stack] = {
     "memory": Stack(),
     "small-cache": Stack(cache={"capacity": 16 << 10}),
@@ -79,6 +96,20 @@ STACKS: dict[str, Stack] = {
         ({"driver": "throttle", "throttle-group": "g0"},),
         objects=({"qom-type": "throttle-group", "id": "g0", "limits": {"iops-total": 20_000}},),
     ),
+    "copy-on-read": Stack(({"driver": "copy-on-read"},)),
+    "blkdebug": Stack(({"driver": "blkdebug"}, {"driver": "raw"})),
+    "unaligned": Stack(({"driver": "blkdebug", "align": 2048}, {"driver": "raw"})),
+    "short-requests": Stack(
+        (
+            {"driver": "blkdebug", "max-transfer": 1024, "max-write-zero": 1536, "max-discard": 1024},
+            {"driver": "raw"},
+        ),
+    ),
+    "failing-writes": Stack((_failing("write", 7), {"driver": "raw"}), may_fail=True),
+    "failing-flushes": Stack((_failing("flush", 3), {"driver": "raw"}), may_fail=True),
+    "failing-disk": Stack(disk=(_failing("write", 5), {"driver": "raw"}), may_fail=True),
+    "stopping": Stack((_failing("write", 7), {"driver": "raw"}), device=_STOP),
+    "stopping-flushes": Stack((_failing("flush", 3), {"driver": "raw"}), device=_STOP),
     "two-caches": Stack(({"driver": "volatile-cache"},)),
     "deep": Stack(
         (

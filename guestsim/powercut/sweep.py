@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from guestsim.powercut.simulate import REQUESTS, Result, Run, sample, simulate
 from guestsim.powercut.stacks import WriteCache
 
-LEAST, MOST = 20, 150
+LEAST, MOST = 20, 100
 """About how many cuts one run has; more are made with the next seed."""
 
 

@@ -59,6 +59,14 @@ def test_what_is_under_way_may_be_there(ledger: Ledger) -> None:
     assert names(ledger) == {"write 0", "write 1", "zeroes"}
 
 
+def test_what_failed_does_not_come_later(ledger: Ledger) -> None:
+    failed = ledger.begin(Kind.WRITE, 0, 1)
+    ledger.end(failed, ok=False)
+    done(ledger, Kind.WRITE)
+    done(ledger, Kind.FLUSH)
+    assert names(ledger) == {"write 2"}
+
+
 def test_of_two_at_the_same_time_either_may_be_the_last(ledger: Ledger) -> None:
     both = [ledger.begin(Kind.WRITE, 0, 1) for _ in range(2)]
     for act in both:
@@ -179,6 +187,7 @@ def test_any_history(events: list[tuple[object, int, object]]) -> None:
     ledger = Ledger(SECTORS)
     modes = [(0, True)]
     answers: dict[Act, int] = {}
+    over: dict[Act, int] = {ledger.acts[0]: 1}
     for what, first, more in events:
         if isinstance(what, Kind):
             count = 0 if what is Kind.FLUSH else min(int(str(more)), SECTORS - first)
@@ -191,6 +200,7 @@ def test_any_history(events: list[tuple[object, int, object]]) -> None:
             ok = first != 9
             data = b"".join(sorted(legal)[0] for legal in act.legal.values())
             assert ledger.end(act, ok=ok, data=data) == []
+            over[act] = ledger.now
             if ok:
                 answers[act] = ledger.now
     changes = [act for act in ledger.acts if act.kind not in (Kind.READ, Kind.FLUSH)]
@@ -201,8 +211,7 @@ def test_any_history(events: list[tuple[object, int, object]]) -> None:
             act.content(sector)
             for act in here
             if not any(
-                sector in range(other.first, other.end)
-                and answers.get(act, act.told or 1 << 60) < other.begun
+                sector in range(other.first, other.end) and over.get(act, 1 << 60) < other.begun
                 for other in stable
                 if other is not act
             )
