@@ -178,6 +178,11 @@ class BlockBackend:
     @write_cache.setter
     def write_cache(self, on: bool) -> None:
         self.context.assert_owner()
+        if on and not self._write_cache:
+            # Those that are not over were submitted write-through, whenever they are begun, or begun again.
+            for request in self.in_flight:
+                if request.op is Op.WRITE or request.op is Op.WRITE_ZEROES:
+                    request.flags = WITH_FUA[request.flags]
         self._write_cache = on
         self._configure()
 

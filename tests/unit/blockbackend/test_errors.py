@@ -136,6 +136,25 @@ def test_a_write_through_that_could_not_be_made_stable_is_written_anew(machine: 
     assert machine.ended(request)
 
 
+def test_what_was_submitted_write_through_is_stable_although_the_cache_is_on_by_then(
+    machine: Machine,
+) -> None:
+    """Held by an error, behind it, and merged with others: none is told to be written before it is stable."""
+    machine.backend.write_cache = False
+    machine.fail(Op.WRITE, 512, FULL)
+    with machine.backend.batch():
+        requests = [machine.submit(Op.WRITE, at, data=b"x" * 512) for at in (0, 512, 1024)]
+    requests.append(machine.submit(Op.WRITE, 8192, data=b"x"))
+    machine.backend.write_cache = True
+    later = machine.submit(Op.WRITE, 4096, data=b"x")
+    machine.heal()
+    machine.node.seen.clear()
+    machine.run_state.cont()
+    flags = {seen.offset: seen.flags for seen in machine.node.seen}
+    assert flags == {512: Flags.FUA, 8192: Flags.FUA, 4096: Flags.NONE}
+    assert all(machine.ended(request) for request in (*requests, later))
+
+
 def test_a_reset_drops_what_is_held(machine: Machine) -> None:
     machine.fail(Op.WRITE, 0, FULL)
     request = machine.submit(Op.WRITE, 0, data=b"x")

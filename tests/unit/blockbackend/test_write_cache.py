@@ -45,14 +45,14 @@ def test_other_requests_are_not_touched_by_it(node: WatchedNode) -> None:
 def test_the_mode_can_be_switched_while_requests_run(node: WatchedNode) -> None:
     disk = Disk(node)
     node.held = True
-    disk.submit(Op.WRITE, 0, data=b"x")
-    disk.backend.write_cache = False
-    disk.submit(Op.WRITE, 0, data=b"y")
-    disk.backend.write_cache = True
-    disk.submit(Op.WRITE, 0, data=b"z")
+    begun_with: list[Flags] = []
+    for on in (True, False, True):
+        disk.backend.write_cache = on
+        disk.submit(Op.WRITE, 0, data=b"x")
+        begun_with.append(node.seen[-1].flags)
     node.release()
     disk.context.run_until_idle()
-    assert [request.flags for request in node.seen] == [Flags.NONE, Flags.FUA, Flags.NONE]
+    assert begun_with == [Flags.NONE, Flags.FUA, Flags.NONE]
     assert set(disk.ends.values()) == {1}
 
 
