@@ -474,7 +474,6 @@ class BlockBackend:
         if len(run) == 1:
             self._dispatch(run[0])
         else:
-            self.stats.account_merged(run[0].op, len(run) - 1)
             self.context.start(self._merged(run))
 
     async def _merged(self, run: list[Request]) -> None:
@@ -493,6 +492,7 @@ class BlockBackend:
                 else:
                     self._dispatch(request)
         else:
+            self.stats.account_merged(first.op, len(run) - 1)
             for request in run:
                 self._complete(request, 0)
 
