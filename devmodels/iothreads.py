@@ -50,12 +50,17 @@ class IoThreads:
         self.by_id[checked.id] = thread
         return thread
 
-    def delete(self, name: str) -> None:
-        """End a thread; OptionError where there is none of that name, or somebody has queues there."""
+    def __getitem__(self, name: str) -> IoThread:
+        """The thread of that name; OptionError where there is none."""
         thread = self.by_id.get(name)
         if thread is None:
             known = ", ".join(map(shown, sorted(self.by_id))) or "none"
             raise OptionError(f"no iothread {shown(name)}; the iothreads are: {known}")
+        return thread
+
+    def delete(self, name: str) -> None:
+        """End a thread; OptionError where there is none of that name, or somebody has queues there."""
+        thread = self[name]
         if thread.users:
             raise OptionError(f"object {shown(name)} is in use: by {', '.join(thread.users)}")
         thread.close()

@@ -31,7 +31,7 @@ from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Ro
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear
-from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, Task
+from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
@@ -101,6 +101,8 @@ class BlockBackend:
         self.error_policy = ErrorPolicy()
         self._io_status: IoStatus = "ok"
         self._run_state = RunState() if run_state is None else run_state
+        self.pinned = run_state is not None
+        """Whether it stays on its context: its device, or its machine, works there."""
         self._write_cache = write_cache
         self._handlers: list[Handler] = []
         self._read_now: ReadNow | None = None
@@ -148,6 +150,13 @@ class BlockBackend:
     def cover(self, section: Section) -> None:
         """The disk is in a drained section: requests wait."""
         section.quiet(self)
+
+    def moved(self, context: IoContext) -> None:
+        """Requests come on `context` from now on; nothing runs meanwhile."""
+        self.context = context
+        self._idle = None
+        if self.throttled_by is not None:
+            self.throttled_by.context = context
 
     def quiesce(self) -> None:
         """Begin no request until `unquiesce` has been called as often."""

@@ -52,6 +52,7 @@ async def drained(*nodes: BlockNode) -> AsyncIterator[None]:
     """`async with drained(node):` - nothing runs on `nodes` nor on what is above them; requests wait there."""
     section = Section()
     for node in nodes:
+        node.context.assert_owner()
         node.cover(section)
     held = below(section.nodes)
     for node in held:

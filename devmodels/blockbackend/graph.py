@@ -18,6 +18,7 @@ from devmodels.blockbackend import options as block_options
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
+from devmodels.blockbackend.moving import PinnedError, move_to
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
 from devmodels.blockbackend.objects import Objects, add_object
@@ -27,7 +28,7 @@ from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
-from devmodels.iocontext import IoContext, Lock
+from devmodels.iocontext import IoContext, IoThread, Lock
 from devmodels.iothreads import IoThreads
 from devmodels.options import OptionError
 
@@ -126,7 +127,11 @@ class Graph:
     def delete_object(self, name: str) -> None:
         """Drop an object (`object-del`); OptionError where it is used or is not there."""
         group = self.objects.get(name)
-        if name in self.iothreads.by_id:
+        thread = self.iothreads.by_id.get(name)
+        if thread is not None:
+            on_it = [node.description for node in self.nodes.values() if node.context is thread.context]
+            if on_it:
+                raise GraphError(f"object {shown(name)} is in use: by {', '.join(on_it)}")
             self.iothreads.delete(name)
             return
         if group is None:
@@ -142,7 +147,7 @@ class Graph:
         GraphError where it is used; with `force` its users lose it instead, and their requests end with ENOMEDIUM.
         """
         self.context.assert_owner()
-        node = self[name]
+        node = self._here(name)
         if node.sections and not force:
             raise GraphError(f"{node.description} is being changed")
         if node.parents and not force:
@@ -177,7 +182,7 @@ class Graph:
         name = options.get("node-name")
         if not isinstance(name, str):
             raise BlockOptionError("$.node-name: missing; expected the name of a node")
-        node = self[name]
+        node = self._here(name)
         before = node.options
         if options.get("driver") != before.driver:
             raise BlockOptionError(
@@ -192,7 +197,7 @@ class Graph:
                     raise BlockOptionError(
                         f"$.{option}: {shown(wanted)} is given; expected the name of a node"
                     )
-                new = self[wanted]
+                new = self._here(wanted)
                 if node in below([new]):
                     raise GraphError(
                         f"{new.description} cannot be below {node.description}: it stands over it"
@@ -210,7 +215,7 @@ class Graph:
         Raises GraphError where somebody else has it, or, to give it up, where a device or an export is active.
         """
         async with self._changing:
-            node = self[name]
+            node = self._here(name)
             if active:
                 try:
                     node.activate(node, write=not node.read_only)
@@ -231,6 +236,37 @@ class Graph:
                 for each in below([node]):
                     if all(edge.active is None for edge in each.parents):
                         each.inactivate(each)
+
+    async def set_iothread(self, name: str, iothread: str | None) -> None:
+        """Let a node, with all nodes and backends that hang together with it, work on a thread, or, with None, on the
+        graph's own context again (`x-blockdev-set-iothread`).
+
+        What has begun is awaited, what comes meanwhile waits and goes on there.  While nodes are elsewhere they belong
+        to that thread, and the graph does not change them.  Raises GraphError where a device or an export works with
+        them, and OptionError where there is no such thread.
+        """
+        async with self._changing:
+            node = self[name]
+            source = self._thread_of(node)
+            target = None if iothread is None else self.iothreads[iothread]
+            if source is target:
+                return
+            try:
+                await move_to(self.context, node, source, target)
+            except PinnedError as error:
+                raise GraphError(f"{node.description} cannot change its thread: {error}") from None
+
+    def _thread_of(self, node: BlockNode) -> IoThread | None:
+        """The thread that a node is on; None where it is at home."""
+        return next((t for t in self.iothreads.by_id.values() if t.context is node.context), None)
+
+    def _here(self, name: str) -> BlockNode:
+        """The node of that name; GraphError where there is none, or where it is on a thread."""
+        node = self[name]
+        thread = self._thread_of(node)
+        if thread is not None:
+            raise GraphError(f"{node.description} is on iothread {shown(thread.name)}; expected it at home")
+        return node
 
     def close(self) -> None:
         """End every thread, and close every node, those above first."""
@@ -259,7 +295,7 @@ class Graph:
             raise GraphError("a filter is inserted either above a node or below one")
         async with self._changing:
             edge = None if below is None else self._edge(below, child or _primary(self[below]))
-            target = self[above or ""] if edge is None else edge.node
+            target = self._here(above or "") if edge is None else edge.node
             given = _over(options, target)
             async with drained(target):
                 node = open_node(given, self.context, self.nodes, self.objects)
@@ -278,7 +314,7 @@ class Graph:
     async def remove(self, name: str) -> None:
         """Take a filter out of the way: its users go to its child."""
         async with self._changing:
-            node = self[name]
+            node = self._here(name)
             async with drained(node):
                 edge = _filtered(node)
                 await _settle(node)
@@ -288,7 +324,7 @@ class Graph:
     async def replace(self, name: str, by: str) -> None:
         """Let every user of node `name` use node `by` instead, but for those that `by` itself consists of."""
         async with self._changing:
-            old, new = self[name], self[by]
+            old, new = self._here(name), self._here(by)
             async with drained(old, new):
                 move([(edge, new) for edge in _others(old, new)])
 
@@ -299,7 +335,7 @@ class Graph:
     async def lead(self, edge: Edge, by: str) -> None:
         """Let one user's edge lead to node `by`: a child of a node, or the disk of a device."""
         async with self._changing:
-            user, new = edge.user_object, self[by]
+            user, new = edge.user_object, self._here(by)
             if user in below([new]):
                 raise GraphError(f"{new.description} cannot be below {user.description}: it stands over it")
             async with drained(edge.node, new):
@@ -308,7 +344,7 @@ class Graph:
                 move([(edge, new)])
 
     def _edge(self, name: str, child: str) -> Edge:
-        node = self[name]
+        node = self._here(name)
         if child not in node.children:
             known = ", ".join(map(shown, node.children)) or "none"
             raise GraphError(f"{node.description} has no child {shown(child)}; its children are: {known}")

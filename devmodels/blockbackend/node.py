@@ -204,6 +204,13 @@ class BlockNode:
         elif not on:
             self.counted = None
 
+    def moved(self, context: IoContext) -> None:
+        """Everything happens on `context` from now on; nothing runs meanwhile.  What a driver has bound to its context
+        it binds anew."""
+        self.context = context
+        self.in_flight.move(context)
+        self.resizing.move(context)
+
     def throttled_ns(self) -> int | None:
         """How long requests have waited here for limits, together, in ns; None where there are no limits here."""
         return None

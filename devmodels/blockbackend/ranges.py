@@ -29,6 +29,10 @@ class InFlight:
         self._context = context
         self._held: list[_Held] = []
 
+    def move(self, context: IoContext) -> None:
+        """They come on another context from now on; nothing is under way."""
+        self._context = context
+
     @asynccontextmanager
     async def hold(self, start: int, end: int, *, serialising: bool) -> AsyncIterator[None]:
         """Be at [start, end) as soon as that may be."""

@@ -164,6 +164,10 @@ class Event:
         self._future: Future[None] | None = None
         self.is_set = False
 
+    def move(self, context: Scheduler) -> None:
+        """It belongs to another context now; nobody waits for it."""
+        self._context = context
+
     def set(self) -> None:
         """Raise the flag and let everybody go."""
         self.is_set = True
@@ -192,6 +196,10 @@ class Lock:
         self._context = context
         self._queue: deque[Future[None]] = deque()
         self.locked = False
+
+    def move(self, context: Scheduler) -> None:
+        """It belongs to another context now; nobody has it or waits for it."""
+        self._context = context
 
     async def __aenter__(self) -> None:
         if not self.locked:

@@ -178,6 +178,7 @@ class VirtioBlk(VirtioDevice):
             threads=threads,
         )
         self.backend = backend
+        backend.pinned = True
         self.options = options
         self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"

@@ -93,6 +93,11 @@ class BlkdebugNode(FilterNode):
         image = children["image"]
         return cls(options, context, image, _rules(options), _limits(options, image))
 
+    def moved(self, context: IoContext) -> None:
+        """Requests are held there."""
+        super().moved(context)
+        self._arrived.move(context)
+
     def _begin(self, rules: Rules, limits: BlockLimits) -> None:
         """These rules from now on."""
         self.limits = limits

@@ -23,6 +23,11 @@ class UringFileNode(FileNode):
         super().__init__(options, context, fd)
         self._uring = context.uring()
 
+    def moved(self, context: IoContext) -> None:
+        """Each context has an io_uring of its own."""
+        self._uring = context.uring()
+        super().moved(context)
+
     async def _read_rest(self, request: Request, done: int) -> None:
         rest = window(request.vectors, done, request.length - done)
         with self._descriptor as fd:

@@ -14,6 +14,7 @@ from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.throttling import Member, ThrottleGroup
+from devmodels.iocontext import IoContext
 
 
 class ThrottleOptions(FilterOptions, frozen=True, kw_only=True):
@@ -37,6 +38,11 @@ class ThrottleNode(FilterNode):
         """Join the group."""
         self._objects = objects
         self.member = self._group().join(self.context)
+
+    def moved(self, context: IoContext) -> None:
+        """The group lets its requests go there."""
+        super().moved(context)
+        self.member.context = context
 
     def _group(self) -> ThrottleGroup:
         assert isinstance(self.options, ThrottleOptions)

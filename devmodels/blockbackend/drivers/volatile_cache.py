@@ -109,6 +109,11 @@ class VolatileCacheNode(FilterNode):
         _check(options)
         return cls(options, context, children["file"])
 
+    def moved(self, context: IoContext) -> None:
+        """Whoever brings changes to the child does so there."""
+        super().moved(context)
+        self._destaging.move(context)
+
     def _reopen(self, before: NodeOptions) -> None:
         """The power is back, if it was cut."""
         assert isinstance(self.options, VolatileCacheOptions)
