@@ -18,6 +18,7 @@ class _ExportOptions(Arguments, frozen=True):
     node_name: str
     writable: bool = False
     writethrough: bool = False
+    iothread: str | None = None
 
 
 BlockExportOptions = Annotated[

@@ -67,7 +67,7 @@ class BlockInfo(msgspec.Struct):
     """A device or an export; `qdev` is what commands call a device."""
 
     device: str
-    type: Literal["unknown"]
+    type: str
     removable: bool
     locked: bool
     inserted: BlockDeviceInfo

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 import msgspec
 
 from devmodels.monitor.world import World
+
+Status = Literal["io-error", "paused", "prelaunch", "restore-vm", "running", "save-vm", "shutdown"]
+"""Of QEMU's words those that a machine here can be stopped with."""
 
 
 class StatusInfo(msgspec.Struct):
@@ -12,7 +17,7 @@ class StatusInfo(msgspec.Struct):
 
     running: bool
     singlestep: bool
-    status: str
+    status: Status
 
 
 async def stop(world: World) -> None:
@@ -27,8 +32,7 @@ async def cont(world: World) -> None:
 
 async def query_status(world: World) -> StatusInfo:
     """Whether the machine runs, and if not, why."""
-    state = world.run_state
-    return StatusInfo(state.running, False, "running" if state.running else state.reason)
+    return StatusInfo(world.run_state.running, False, cast("Status", world.run_state.status))
 
 
 async def system_reset(world: World) -> None:

@@ -71,7 +71,6 @@ class BlockDeviceStats(msgspec.Struct, kw_only=True):
     rd_latency_histogram: BlockLatencyHistogramInfo | UnsetType = UNSET
     wr_latency_histogram: BlockLatencyHistogramInfo | UnsetType = UNSET
     flush_latency_histogram: BlockLatencyHistogramInfo | UnsetType = UNSET
-    unmap_latency_histogram: BlockLatencyHistogramInfo | UnsetType = UNSET
 
 
 class BlockStatsInfo(msgspec.Struct):

@@ -48,6 +48,7 @@ EVERYWHERE: dict[str, Run] = {
     "query-blockstats": stats.query_blockstats,
     "query-commands": introspect.query_commands,
     "query-named-block-nodes": info.query_named_block_nodes,
+    "query-qmp-schema": introspect.query_qmp_schema,
     "query-status": machine.query_status,
     "query-version": control.query_version,
     "quit": control.quit_,

@@ -20,12 +20,12 @@ from devmodels.monitor.world import World
 class ThrottleInfo(msgspec.Struct, kw_only=True):
     """The limits in force, 0 for none; bursts, lengths and the group where there are any."""
 
-    bps: int = 0
-    bps_rd: int = 0
-    bps_wr: int = 0
-    iops: int = 0
-    iops_rd: int = 0
-    iops_wr: int = 0
+    bps: int
+    bps_rd: int
+    bps_wr: int
+    iops: int
+    iops_rd: int
+    iops_wr: int
     bps_max: int | UnsetType = UNSET
     bps_rd_max: int | UnsetType = UNSET
     bps_wr_max: int | UnsetType = UNSET
@@ -80,6 +80,9 @@ NAMES = {"iops_size": "iops-size"} | {
 _BACK = {group: name for name, group in NAMES.items()}
 _GROUPS = re.compile(r"\b(?:iops|bps)-(?:size|(?:total|read|write)(?:-max(?:-length)?)?)\b")
 
+_ALWAYS = frozenset(f"{unit}{short}" for unit in ("iops", "bps") for short in _OF)
+"""What is shown where it is 0, too."""
+
 TOGETHER = "bps/iops/max total values and read/write values cannot be used at the same time"
 
 
@@ -101,14 +104,10 @@ async def block_set_io_throttle(world: World, arguments: BlockIOThrottle) -> Non
 def throttle_info(backend: BlockBackend | None) -> ThrottleInfo:
     """What limits a backend has."""
     member = None if backend is None else backend.throttled_by
-    if member is None:
-        return ThrottleInfo()
-    limits: ThrottleLimits = member.group.limits
-    info = ThrottleInfo(group=member.group.name)
+    limits = ThrottleLimits() if member is None else member.group.limits
+    shown = {}
     for name, group in NAMES.items():
-        value = getattr(limits, group.replace("-", "_"))
-        optional = "max" in name or name == "iops_size"
-        burst = getattr(limits, group.replace("-", "_").removesuffix("_length"))
-        if not optional or burst:
-            setattr(info, name, value)
-    return info
+        field = group.replace("-", "_")
+        if name in _ALWAYS or getattr(limits, field.removesuffix("_length")):
+            shown[name] = getattr(limits, field)
+    return ThrottleInfo(**shown, group=UNSET if member is None else member.group.name)
