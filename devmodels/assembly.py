@@ -100,6 +100,7 @@ class Assembly:
         self.machine.unplug(function)
         backend = next(backend for backend in self.backends.values() if backend.name == name)
         await backend.drain()
+        self.graph.iothreads.release(f"device {shown(name)}")
         backend.close()
         del self.devices[name]
         self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}

@@ -11,8 +11,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from devmodels.blockbackend.graph import KINDS
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.blockbackend.throttling.limits import check
+from devmodels.iothreads import IoThreadOptions
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found
 from devmodels.monitor.world import Attached, World
 
@@ -30,7 +32,11 @@ class ThrottleGroupOptions(_ObjectOptions, frozen=True):
 
 ObjectOptions = Annotated[
     Mapping[str, object],
-    Options(_ObjectOptions, "qom-type", lambda: {"throttle-group": ThrottleGroupOptions}),
+    Options(
+        _ObjectOptions,
+        "qom-type",
+        lambda: {"iothread": IoThreadOptions, "throttle-group": ThrottleGroupOptions},
+    ),
 ]
 
 
@@ -74,21 +80,22 @@ async def object_add(world: World, options: ObjectOptions) -> None:
     for member in ("qom-type", "id"):
         if member not in options:
             raise CommandError(f"Parameter '{member}' is missing")
-    if isinstance(kind, str) and kind != "throttle-group":
+    if isinstance(kind, str) and kind not in KINDS:
         raise CommandError(f"Parameter 'qom-type' does not accept value '{kind}'")
-    if name in world.graph.objects:
+    if name in world.graph.objects or name in world.graph.iothreads.by_id:
         raise CommandError(f"attempt to add duplicate property '{name}' to object (type 'container')")
-    world.graph.add_object(options)
+    world.graph.object_add(options)
 
 
 async def object_del(world: World, arguments: ObjectDel) -> None:
     """Drop an object."""
-    group = world.graph.objects.get(arguments.id)
-    if group is None:
-        raise CommandError(f"object '{arguments.id}' not found")
-    if group.members:
-        raise CommandError(f"object '{arguments.id}' is in use, can not be deleted")
-    world.graph.delete_object(arguments.id)
+    name = arguments.id
+    group, thread = world.graph.objects.get(name), world.graph.iothreads.by_id.get(name)
+    if group is None and thread is None:
+        raise CommandError(f"object '{name}' not found")
+    if (group is not None and group.members) or (thread is not None and thread.users):
+        raise CommandError(f"object '{name}' is in use, can not be deleted")
+    world.graph.delete_object(name)
 
 
 async def qom_list(world: World, arguments: QomPath) -> list[ObjectPropertyInfo]:
@@ -171,8 +178,9 @@ def _property(found: _Object, name: str) -> _Property:
 
 
 def _tree(world: World) -> _Object:
-    groups = {name: _group(group) for name, group in world.graph.objects.items()}
-    children = {"objects": _Object("container", groups)}
+    objects = {name: _group(group) for name, group in world.graph.objects.items()}
+    objects |= {name: _Object("iothread") for name in world.graph.iothreads.by_id}
+    children = {"objects": _Object("container", objects)}
     if world.assembly is not None:
         places: dict[str, dict[str, _Object]] = {"peripheral": {}, "peripheral-anon": {}}
         for each in world.attached():

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from devmodels.blockbackend import BlockBackend, BlockNode, Flags, Op, Request
+from devmodels.blockbackend.debug import commands as debug
 from devmodels.iocontext import Event, Future, IoContext
 from devmodels.options import OptionError
 
@@ -68,6 +69,8 @@ async def qemu_io(place: Place, words: list[str]) -> str:
     if not words:
         return ""
     name, *given = words
+    if name in debug.COMMANDS:
+        return await debug.debug_command(place.node, " ".join(words))
     command = _COMMANDS.get(name)
     if command is None:
         return f'command "{name}" not found\n'

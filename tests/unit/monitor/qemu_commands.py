@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STORAGE_DAEMON = """
+_STORAGE_DAEMON = """
 block-commit block-dirty-bitmap-add block-dirty-bitmap-clear block-dirty-bitmap-disable block-dirty-bitmap-enable
 block-dirty-bitmap-merge block-dirty-bitmap-remove block-export-add block-export-del block-job-cancel
 block-job-complete block-job-dismiss block-job-finalize block-job-pause block-job-resume block-job-set-speed
@@ -15,14 +15,16 @@ qom-list qom-list-properties qom-list-types qom-set query-block query-block-expo
 query-chardev query-chardev-backends query-commands query-jobs query-named-block-nodes query-qmp-schema query-version
 quit ringbuf-read ringbuf-write transaction x-blockdev-amend x-blockdev-change x-blockdev-set-iothread
 x-debug-block-dirty-bitmap-sha256 x-debug-query-block-graph
-""".split()
+"""
+STORAGE_DAEMON = _STORAGE_DAEMON.split()
 """Those of qemu-storage-daemon 7.2."""
 
-SYSTEM = """
+_SYSTEM = """
 block-latency-histogram-set block_set_io_throttle blockdev-change-medium blockdev-close-tray blockdev-insert-medium
 blockdev-open-tray blockdev-remove-medium cont device-list-properties device_add device_del eject
 human-monitor-command query-iothreads query-pr-managers query-status stop system_reset
-""".split()
+"""
+SYSTEM = _SYSTEM.split()
 """Those of QEMU's system emulator 7.2 besides that are about storage, or that a machine is controlled by."""
 
 NEWER = ["blockdev-set-active"]

@@ -81,10 +81,10 @@ def in_machine(
     *,
     nodes: Sequence[Mapping[str, object]] = (NODE,),
     devices: Sequence[Mapping[str, object]] = (DISK,),
-    objects: Sequence[Mapping[str, object]] = (),
+    clock: str = "virtual",
 ) -> None:
     """Run `story` against a machine of `nodes` and `devices`; `path` is a folder."""
-    with assemble(objects=objects, blockdevs=nodes, devices=devices, ram=MIB) as assembly:
+    with assemble(blockdevs=nodes, devices=devices, ram=MIB, clock=clock) as assembly:
         asyncio.run(_tell(path / "qmp.sock", World.of(assembly), story))
 
 

@@ -74,6 +74,24 @@ def test_what_was_begun_is_told_at_the_flush(tmp_path: Path) -> None:
     in_daemon(tmp_path, story, nodes=[NODE, DELAY])
 
 
+def test_break_points_hold_a_request_until_it_is_resumed(tmp_path: Path) -> None:
+    blkdebug = {"driver": "blkdebug", "node-name": "b0", "image": "d0"}
+    raw = {"driver": "raw", "node-name": "r0", "file": "b0"}
+
+    async def story(talk: Talk) -> None:
+        assert await qemu_io(talk, "break write_aio A", "r0") == ""
+        assert await qemu_io(talk, "aio_write -P 5 0 512", "r0") == ""
+        assert await qemu_io(talk, "wait_break A", "r0") == ""
+        assert await qemu_io(talk, "read -q -P 0 0 512", "r0") == "", "it is not written yet"
+        assert await qemu_io(talk, "resume A", "r0") == ""
+        assert "wrote 512/512 bytes" in await qemu_io(talk, "aio_flush", "r0")
+        assert await qemu_io(talk, "read -q -P 5 0 512", "r0") == ""
+        assert await qemu_io(talk, "break a") == "bad argument count 1 to break, expected 2 arguments\n"
+        assert await qemu_io(talk, "resume A") == "Could not resume request: Operation not supported\n"
+
+    in_daemon(tmp_path, story, nodes=[NODE, blkdebug, raw])
+
+
 def test_a_node_that_a_device_writes_is_written_by_the_device_only(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         assert "needs 'write' on node 'd0'" in await qemu_io(talk, "write 0 512")

@@ -29,6 +29,19 @@ def test_group_comes_changes_and_goes(tmp_path: Path) -> None:
     in_daemon(tmp_path, story)
 
 
+def test_thread_comes_and_goes(tmp_path: Path) -> None:
+    async def story(talk: Talk) -> None:
+        assert await talk.ask("object-add", {"qom-type": "iothread", "id": "io0"}) == {}
+        assert await talk("qom-get", path="/objects/io0", property="type") == "iothread"
+        assert "duplicate property 'io0'" in (await talk.ask("object-add", {**GROUP, "id": "io0"}))["desc"]
+        assert await talk.ask("device_add", {**DISK, "id": "v1", "drive": "d1", "iothread": "io0"}) == {}
+        assert await talk.text("object-del", id="io0") == "object 'io0' is in use, can not be deleted"
+        assert await talk("device_del", id="v1") == {}
+        assert await talk("object-del", id="io0") == {}
+
+    in_machine(tmp_path, story, nodes=[NODE, {**NODE, "node-name": "d1"}], clock="wall")
+
+
 def test_objects_that_cannot_be(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         async def refused(**more: object) -> str:
