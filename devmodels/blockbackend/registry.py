@@ -18,6 +18,7 @@ ENTRY_POINTS = "devmodels.blockdrivers"
 
 _OUR_OWN = {
     "blkdebug": "blkdebug:BlkdebugNode",
+    "blkverify": "blkverify:BlkverifyNode",
     "copy-on-read": "copy_on_read:CopyOnReadNode",
     "delay": "delay:DelayNode",
     "file": "file:FileNode",

@@ -69,13 +69,23 @@ def edges(data: dict[str, list[dict[str, object]]]) -> Edges:
 
 
 @pytest.mark.parametrize("writable", [False, True])
-@pytest.mark.parametrize("top", ["f0", "r0", "r1", "t0"])
+@pytest.mark.parametrize("top", ["f0", "r0", "r1", "t0", "d0", "d1", "v0"])
 def test_edges_and_permissions_are_qemus(image: Path, context: IoContext, top: str, writable: bool) -> None:
     nodes: list[dict[str, object]] = [
         {"driver": "file", "filename": str(image), "node-name": "f0"},
+        {"driver": "null-co", "size": 1024, "node-name": "m0"},
         {"driver": "raw", "file": "f0", "node-name": "r0"},
         {"driver": "raw", "file": "f0", "node-name": "r1", "offset": 512, "size": 1024},
         {"driver": "throttle", "throttle-group": "g0", "file": "r0", "node-name": "t0"},
+        {"driver": "blkdebug", "image": "f0", "node-name": "d0"},
+        {
+            "driver": "blkdebug",
+            "image": {"driver": "null-co", "size": 1024, "node-name": "m1"},
+            "node-name": "d1",
+            "take-child-perms": ["consistent-read"],
+            "unshare-child-perms": ["resize"],
+        },
+        {"driver": "blkverify", "test": "r1", "raw": "m0", "node-name": "v0"},
     ]
     arguments = ["--object", "throttle-group,id=g0"]
     for node in nodes:
