@@ -21,6 +21,7 @@ from guestsim.targets.inprocess import InProcessTarget
 from . import faulty
 from .errordevices import DEVICES, InMachine, OverVhostUser
 from .exports import frontend as fe
+from .exports.test_vhost_inflight import Area
 from .faulty import Faulty
 from .test_snapshot import Movable
 
@@ -110,6 +111,17 @@ def test_a_reset_of_the_queue_drops_what_is_held_and_the_queue_goes_on(machine: 
     assert list(machine.backend.in_flight) == []
     machine.run_state.cont()
     assert machine.disk.read(0, 512) == bytes(512)
+
+
+def test_a_device_that_is_taken_out_takes_along_what_is_held(machine: InMachine) -> None:
+    node_of(machine).errors = {Op.WRITE: errno.ENOSPC}
+    machine.submit(virtio_blk.write(0, DATA))
+    assert machine.answer() is None
+    assembly = machine.target.assembly
+    assembly.context.run(assembly.remove_device("vd0"))
+    assert list(machine.backend.in_flight) == []
+    machine.run_state.cont()
+    assert machine.answer() is None
 
 
 def test_of_a_request_of_several_parts_each_is_tried_until_all_are_done(machine: InMachine) -> None:
@@ -279,6 +291,49 @@ def test_a_front_end_that_leaves_drops_what_is_held(export: OverVhostUser) -> No
     export.context.run_until_idle()
     assert not export.server.connected
     assert list(export.backend.in_flight) == []
+
+
+def test_what_is_held_when_a_front_end_leaves_is_done_when_it_comes_back_with_its_area(
+    export: OverVhostUser,
+) -> None:
+    """As after the death of the daemon: what is noted in the in-flight area is tried again, once, on `cont`."""
+    features = fe.F_PROTOCOL | fe.F_VERSION_1
+
+    def connect(area: Area | None) -> Area:
+        front_end = fe.FrontEnd(Path(export.server.path), export.context)
+        front_end.memory, unused = export.front_end.memory, front_end.memory
+        unused.close()
+        export.front_end = front_end
+        front_end.introduce(fe.MQ | fe.REPLY_ACK | fe.CONFIG | fe.INFLIGHT)
+        front_end.set_features(features)
+        area = Area(front_end, 1, 8) if area is None else area
+        assert front_end.acknowledged(fe.SET_INFLIGHT_FD, area.payload(), [area.fd]) == 0
+        front_end.share()
+        return area
+
+    def leave() -> None:
+        export.front_end.socket.close()
+        export.context.run_until_idle()
+        assert not export.server.connected
+
+    leave()
+    area = connect(None)
+    export.ring = fe.Ring(export.front_end.memory)
+    export.front_end.start(0, export.ring)
+    node_of(export).errors = {Op.WRITE: errno.ENOSPC}
+    export.submit(virtio_blk.write(0, DATA))
+    assert export.answer() is None
+    leave()
+    assert list(export.backend.in_flight) == []
+    connect(area)
+    export.front_end.start(0, export.ring, export.ring.used_idx)
+    assert len(export.backend.in_flight) == 1
+    node_of(export).errors = {}
+    export.run_state.cont()
+    assert export.answer() == (0, b"")
+    export.submit(virtio_blk.read(0, 512))
+    assert export.answer() == (0, DATA)
+    area.close()
 
 
 def test_the_event_of_an_export_has_its_id(export: OverVhostUser) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from devmodels.blockbackend import Flags, Op, Request
+from devmodels.blockbackend import Flags, Graph, Op, Request
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
@@ -189,6 +189,26 @@ def test_a_disk_that_is_given_room_by_a_resize_meanwhile() -> None:
     machine.run_state.cont()
     assert (machine.ended(request), request.error) == (True, 0)
     machine.close()
+
+
+def test_another_disk_takes_the_place_of_the_one_that_failed() -> None:
+    """The graph changes while requests are held; on `cont` they go to what is there then."""
+    context = IoContext.virtual()
+    graph = Graph(context)
+    run_state = RunState()
+    for name, driver in (("bad", "null-co"), ("good", "memory")):
+        graph.add({"driver": driver, "node-name": name, "size": 4096})
+    disk = Disk(graph["bad"], run_state=run_state)
+    disk.backend.error_policy = ErrorPolicy("stop", "stop")
+    graph.delete("bad", force=True)
+    write, read = disk.submit(Op.WRITE, 0, data=b"x" * 512), disk.submit(Op.READ, 0, 512)
+    assert (disk.ends[write], disk.backend.io_status) == (0, "failed")
+    context.run(graph.lead(disk.backend.edge, "good"))
+    run_state.cont()
+    assert (write.error, read.error, payload(read)) == (0, 0, b"x" * 512)
+    disk.backend.close()
+    graph.close()
+    context.close()
 
 
 def test_two_devices_that_fail_stop_the_machine_once_and_go_on_together(machine: Machine) -> None:
