@@ -22,13 +22,13 @@ from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats, is_counted
 from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
-from devmodels.blockbackend.edge import Edge, Handler, ReadNow
+from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_event, status_of
 from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.request import WITH_FUA, Op, Request
+from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
@@ -37,9 +37,6 @@ from devmodels.trace import EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 _this_thread = threading.get_ident
-
-Read = tuple[int, Sequence[memoryview], int]
-"""Offset, vectors and their length together."""
 
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""
@@ -274,17 +271,22 @@ class BlockBackend:
                 return 0
         started = self._now()
         size = self.node.size
-        done = nbytes = 0
+        within = nbytes = 0
+        for offset, _, length in reads:
+            if offset < 0 or offset + length > size:
+                reads = reads[:within]
+                break
+            within += 1
+            nbytes += length
         try:
-            for offset, vectors, length in reads:
-                if offset < 0 or offset + length > size or not node_reads(offset, vectors, length):
-                    break
-                done += 1
-                nbytes += length
+            done = node_reads(reads) if within else 0
         except Exception as error:
-            # As a request it fails by itself, and is told with its errno.
-            logger.debug("%s: read of %d bytes at %d: %s", self.name, length, offset, error)
+            # As requests the right ones fail, each told with its errno.
+            logger.debug("%s: reads at once: %s", self.name, error)
+            return 0
         if done:
+            if done != within:
+                nbytes = sum([length for _, _, length in reads[:done]])
             now = self._now()
             self.stats.account_reads(done, nbytes, now - started, now)
         return done
@@ -405,7 +407,7 @@ class BlockBackend:
             for op in _LIMITED:
                 handlers[op] = member.limited(handlers[op], write=op is not Op.READ)
             if self._read_now is not None:
-                self._read_now = member.limited_read_now(self._read_now)
+                self._read_now = partial(member.read_now, self._read_now)
         if self.read_only:
             for op in _WRITES:
                 handlers[op] = self._refuse

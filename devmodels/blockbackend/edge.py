@@ -17,7 +17,7 @@ from devmodels.blockbackend.accounting import Served
 from devmodels.blockbackend.debug.announcing import Announced, announcing
 from devmodels.blockbackend.drain import Section, drained
 from devmodels.blockbackend.permissions import Role, Use
-from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Request
+from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Read, ReadNow, Request
 from devmodels.blockbackend.status import BlockStatus, driver_status, status_above
 from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import Coro
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request], Coro[None]]
 StatusHandler = Callable[[Request], Coro[BlockStatus]]
-ReadNow = Callable[[int, Sequence[memoryview], int], bool]
 
 
 class User(Protocol):
@@ -244,8 +243,8 @@ def _lead(moves: Sequence[tuple[Edge, BlockNode]]) -> None:
 # --- what an edge does for a node
 
 
-def _not_now(_offset: int, _vectors: Sequence[memoryview], _length: int) -> bool:
-    return False
+def _not_now(_reads: Sequence[Read]) -> int:
+    return 0
 
 
 async def _gone(_request: Request) -> NoReturn:

@@ -18,7 +18,7 @@ from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
-from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.request import Op, Read, Request
 from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
@@ -311,13 +311,14 @@ class BlockNode:
         """Whether zeroing with MAY_UNMAP, or a discard, can really free space."""
         return False
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
-        """Fill `vectors`, together `length` bytes, from `offset` if that takes no waiting; False where it does.
+    def read_now(self, reads: Sequence[Read]) -> int:  # noqa: ARG002
+        """Do the first of `reads`, each (offset, vectors, length), that take no waiting; returns how many.
 
         Reads are what there is most of, and most find their data at hand: for them no request has to be made.
-        The range has been checked as for a `Request`.  After False the vectors may hold anything.
+        The ranges have been checked as for a `Request`.  What could not be done, or not well, comes again as a request;
+        its vectors may hold anything.
         """
-        return False
+        return 0
 
     async def read(self, request: Request) -> None:
         """Fill the vectors with `length` bytes from `offset`."""

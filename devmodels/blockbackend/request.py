@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from devmodels.blockbackend.status import BlockStatus
 
 
+Read = tuple[int, Sequence[memoryview], int]
+"""What is read without a request: offset, vectors, and their length together, in bytes."""
+
+ReadNow = Callable[[Sequence[Read]], int]
+"""Does the first of some reads at once; says how many (`BlockNode.read_now`)."""
+
+
 class Op(IntEnum):
     """What is asked for."""
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.blockbackend.backend import BlockBackend, Read
-from devmodels.blockbackend.request import Flags, Op, Origin, Request
+from devmodels.blockbackend.backend import BlockBackend
+from devmodels.blockbackend.request import Flags, Op, Origin, Read, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext, IoThread

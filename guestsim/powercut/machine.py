@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend import BlockBackend, BlockNode, Op, Request
 from devmodels.blockbackend.drivers.volatile_cache import VolatileCacheNode
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
+from devmodels.blockbackend.request import Read
 from devmodels.iocontext import ClockKind, IoContext
 from guestsim.drivers import virtio_blk, virtio_bus
 from guestsim.drivers.pci import scan
@@ -65,9 +66,9 @@ class Jitter(FilterNode):
         if self._chance.random() >= self._patience:
             await self.context.sleep(max(0, self._chance.randrange(-_LONGEST_NS // 4, _LONGEST_NS)))
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """As often as there is no waiting."""
-        return self._chance.random() < self._patience and self.file.read_now(offset, vectors, length)
+        return self.file.read_now(reads) if self._chance.random() < self._patience else 0
 
     async def read(self, request: Request) -> None:
         """Wait, then read."""
@@ -220,7 +221,7 @@ class CutMachine(_Machine):
             image = bytearray(self.file.read_bytes())
         else:
             image = bytearray(self.medium.size)
-            self.medium.read_now(0, [memoryview(image)], len(image))
+            self.medium.read_now([(0, [memoryview(image)], len(image))])
         for change in self.cache.survivors(choice):
             image[change.start : change.end] = change.data or bytes(change.end - change.start)
         return bytes(image)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from devmodels.blockbackend.accounting.stats import BlockStats
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.iocontext import ClockKind, IoContext
 
 
 class Served(Protocol):
     """What takes requests: a node, or what stands in its place."""
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """As of a node."""
         ...
 
@@ -90,14 +90,15 @@ class Counted:
         self._read_now = node.read_now
         self._now = now
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
-        """A read without a request; one that needs waiting comes again."""
+    def read_now(self, reads: Sequence[Read]) -> int:
+        """Reads without requests; those that need waiting come again."""
         started = self._now()
-        if not self._read_now(offset, vectors, length):
-            return False
-        now = self._now()
-        self.stats.account_reads(1, length, now - started, now)
-        return True
+        done = self._read_now(reads)
+        if done:
+            now = self._now()
+            nbytes = sum([length for _, _, length in reads[:done]])
+            self.stats.account_reads(done, nbytes, now - started, now)
+        return done
 
 
 Handler = Callable[[Request], Coroutine[Any, None, None]]

@@ -23,7 +23,7 @@ from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, NodeRef
 from devmodels.blockbackend.permissions import Perm, Use
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import Event, Future, IoContext
 from devmodels.options import OptionError
@@ -235,9 +235,9 @@ class BlkdebugNode(FilterNode):
             await self.context.sleep(0)
         raise OSError(rule.errno, "injected by blkdebug")
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """What the image has at hand, where no rule wants to see it."""
-        return not self.wants_events and self.file.read_now(offset, vectors, length)
+        return 0 if self.wants_events else self.file.read_now(reads)
 
     async def read(self, request: Request) -> None:
         """Read, unless a rule forbids it."""

@@ -21,7 +21,7 @@ from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
-from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Request
+from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Read, Request
 from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import ZEROES, clear, window
 from devmodels.iocontext import ClockKind, IoContext, WorkerShare
@@ -199,14 +199,18 @@ class FileNode(BlockNode):
 
     # --- reading
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """What the page cache has."""
-        if length > INLINE_MAX:
-            return False
+        preadv, fd, flags = os.preadv, self._fd, self._nowait
+        done = 0
         try:
-            return os.preadv(self._fd, vectors, offset, self._nowait) == length
+            for offset, vectors, length in reads:
+                if length > INLINE_MAX or preadv(fd, vectors, offset, flags) != length:
+                    break
+                done += 1
         except OSError:
-            return False
+            pass  # Told when it comes again.
+        return done
 
     async def read(self, request: Request) -> None:
         """What the page cache has at once, the rest by a worker."""

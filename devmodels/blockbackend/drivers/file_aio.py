@@ -11,7 +11,7 @@ from functools import partial
 from devmodels.blockbackend.drivers import direct
 from devmodels.blockbackend.drivers.file import FileNode, FileOptions
 from devmodels.blockbackend.options import BlockOptionError
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.iocontext import IoContext
 
@@ -71,9 +71,9 @@ class DirectFileNode(FileNode):
         """The smallest block, found by trying."""
         return direct.probe_alignment(fd)
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+    def read_now(self, reads: Sequence[Read]) -> int:  # noqa: ARG002
         """With O_DIRECT even a read with RWF_NOWAIT waits for the device."""
-        return False
+        return 0
 
     async def read(self, request: Request) -> None:
         """Read where `aio` says."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import ZEROES
 from devmodels.iocontext import IoContext
@@ -66,18 +66,20 @@ class MemoryNode(BlockNode):
         """Zeroes take no memory."""
         return True
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+    def read_now(self, reads: Sequence[Read]) -> int:
         """Copy out."""
         view = self._view
-        for vector in vectors:
-            end = offset + len(vector)
-            vector[:] = view[offset:end]
-            offset = end
-        return True
+        for offset, vectors, _ in reads:
+            at = offset
+            for vector in vectors:
+                end = at + len(vector)
+                vector[:] = view[at:end]
+                at = end
+        return len(reads)
 
     async def read(self, request: Request) -> None:
         """Copy out."""
-        self.read_now(request.offset, request.vectors, request.length)
+        self.read_now([(request.offset, request.vectors, request.length)])
 
     async def write(self, request: Request) -> None:
         """Copy in."""

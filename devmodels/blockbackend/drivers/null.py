@@ -9,7 +9,7 @@ import msgspec
 
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import NodeOptions, Size
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import IoContext
@@ -44,13 +44,14 @@ class NullNode(BlockNode):
         assert isinstance(options, NullOptions)
         return cls(options, context)
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+    def read_now(self, reads: Sequence[Read]) -> int:
         """Zeroes, or nothing."""
         if self._latency:
-            return False
+            return 0
         if self._read_zeroes:
-            clear(vectors)
-        return True
+            for _, vectors, _ in reads:
+                clear(vectors)
+        return len(reads)
 
     async def read(self, request: Request) -> None:
         """Zeroes, or nothing."""

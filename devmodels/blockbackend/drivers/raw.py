@@ -11,7 +11,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode, unsupported
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Role
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import IoContext
 
@@ -58,9 +58,12 @@ class RawNode(FilterNode):
         room = max(self.size - self._offset, 0)
         self.size = room if self._fixed is None else min(self._fixed, room)
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """What the child has at hand."""
-        return self.file.read_now(offset + self._offset, vectors, length)
+        first = self._offset
+        if first:
+            reads = [(offset + first, vectors, length) for offset, vectors, length in reads]
+        return self.file.read_now(reads)
 
     def _within(self, request: Request) -> Request:
         """The same request to the child."""

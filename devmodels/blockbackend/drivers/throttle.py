@@ -12,7 +12,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.throttling import Member, ThrottleGroup
 from devmodels.iocontext import IoContext
 
@@ -79,14 +79,9 @@ class ThrottleNode(FilterNode):
         """Those that still wait included."""
         return self.member.throttled_ns(self.context.now_ns())
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """Where neither the limits nor the child have anything against it."""
-        if not self.member.try_admit(length, write=False):
-            return False
-        if self.file.read_now(offset, vectors, length):
-            return True
-        self.member.give_back(length, write=False)
-        return False
+        return self.member.read_now(self.file.read_now, reads)
 
     async def read(self, request: Request) -> None:
         """Wait, then read."""

@@ -18,7 +18,7 @@ from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size, shown
-from devmodels.blockbackend.request import HAS_FUA, Flags, Op, Request
+from devmodels.blockbackend.request import HAS_FUA, Flags, Op, Read, Request
 from devmodels.blockbackend.status import BlockStatus, Status
 from devmodels.blockbackend.vectors import clear, gather, scatter, window
 from devmodels.iocontext import IoContext, Lock
@@ -131,13 +131,13 @@ class VolatileCacheNode(FilterNode):
 
     # --- reading
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         """What the child has at hand, and what is kept here."""
-        if self._off or not self.file.read_now(offset, vectors, length):
-            return False
+        done = 0 if self._off else self.file.read_now(reads)
         if self.volatile:
-            _lay_over(offset, vectors, self._kept_in(offset, offset + length))
-        return True
+            for offset, vectors, length in reads[:done]:
+                _lay_over(offset, vectors, self._kept_in(offset, offset + length))
+        return done
 
     async def read(self, request: Request) -> None:
         """Read the child, then lay over what was kept here when the read came.

@@ -7,6 +7,8 @@ of that from `rate * now`, so nothing has to be done as time passes, and nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SECOND = 10**9
 
 
@@ -34,27 +36,20 @@ class Bucket:
         above = self._empty - self._rate * now - self._size
         return -(-above // self._rate) if above > 0 else 0
 
+    def fits(self, now: int, amounts: Sequence[int]) -> int:
+        """How many of `amounts` (as of `add`) it would let in at `now` ns, one after the other."""
+        room = self._size - max(self._empty - self._rate * now, 0)
+        # What was let in last may go beyond the size.
+        if amounts and (sum(amounts) - amounts[-1]) * SECOND <= room:
+            return len(amounts)
+        for count, amount in enumerate(amounts):
+            if room < 0:
+                return count
+            room -= amount * SECOND
+        return len(amounts)
+
     def add(self, now: int, amount: int) -> None:
         """Let in `amount` parts, each 1 / `scale` of a unit."""
         base = self._rate * now
         empty = self._empty
         self._empty = (empty if empty > base else base) + amount * SECOND
-
-
-Buckets = tuple[tuple[Bucket, bool], ...]
-"""Buckets that a request goes through, each with whether it counts bytes (else operations)."""
-
-
-def let_in(buckets: Buckets, now: int, nbytes: int, operation: int) -> bool:
-    """Let a request into all of `buckets` at `now` ns if each has room; False, and nothing changed, where one has not.
-
-    One call for all, as every request passes here.
-    """
-    for bucket, _ in buckets:
-        if bucket._empty - bucket._rate * now > bucket._size:
-            return False
-    for bucket, in_bytes in buckets:
-        base = bucket._rate * now
-        empty = bucket._empty
-        bucket._empty = (empty if empty > base else base) + (nbytes if in_bytes else operation) * SECOND
-    return True

@@ -14,13 +14,14 @@ from functools import partial
 
 import msgspec
 
-from devmodels.blockbackend.request import Request
-from devmodels.blockbackend.throttling.bucket import Bucket, Buckets, let_in
+from devmodels.blockbackend.request import Read, ReadNow, Request
+from devmodels.blockbackend.throttling.bucket import Bucket
 from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits, check
 from devmodels.iocontext import Coro, Future, IoContext
 
 Handler = Callable[[Request], Coro[None]]
-ReadNow = Callable[[int, Sequence[memoryview], int], bool]
+Buckets = tuple[tuple[Bucket, bool], ...]
+"""Buckets that a request goes through, each with whether it counts bytes (else operations)."""
 
 _DIRECTIONS = (READ, WRITE)
 """By `write`, a bool."""
@@ -74,7 +75,7 @@ class Member:
 
     def try_admit(self, length: int, *, write: bool) -> bool:
         """Whether a request of `length` bytes may go now; if so, it is counted."""
-        return bool(self._unlimited) or self.group._try_admit(self, length, write)
+        return bool(self._unlimited or self.group._admit_now(self, [length], write))
 
     def requests(self) -> Iterator[Request]:
         """Those that wait, as far as they are known."""
@@ -102,23 +103,20 @@ class Member:
 
         return limited
 
-    def limited_read_now(self, read_now: ReadNow) -> ReadNow:
-        """`read_now` for reads that the limits let go at once."""
-
-        def limited(offset: int, vectors: Sequence[memoryview], length: int) -> bool:
-            if not self._unlimited and not self.group._try_admit(self, length, False):
-                return False
-            if read_now(offset, vectors, length):
-                return True
-            self.give_back(length, write=False)
-            return False
-
-        return limited
-
-    def give_back(self, length: int, *, write: bool) -> None:
-        """A request of `length` bytes that was just admitted does not go after all."""
-        if not self._unlimited:
-            self.group._give_back(self, length, write)
+    def read_now(self, read_now: ReadNow, reads: Sequence[Read]) -> int:
+        """`read_now` of those of `reads` that the limits let go at once."""
+        if self._unlimited:
+            return read_now(reads)
+        lengths = [length for _, _, length in reads]
+        admitted = self.group._admit_now(self, lengths, False)
+        done = 0
+        try:
+            if admitted:
+                done = read_now(reads if admitted == len(reads) else reads[:admitted])
+        finally:
+            if done < admitted:
+                self.group._give_back(self, lengths[done:admitted], False)
+        return done
 
     def pause_limits(self) -> None:
         """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests."""
@@ -204,29 +202,48 @@ class ThrottleGroup:
 
     # --- admission
 
-    def _try_admit(self, member: Member, length: int, write: bool) -> bool:
+    def _admit_now(self, member: Member, lengths: Sequence[int], write: bool) -> int:
+        """Let the first of requests of these `lengths` go, one after the other; how many."""
         buckets = self._buckets[write]
         if not buckets:
-            return True
+            return len(lengths)
         now = member.context.now_ns()
-        size = self._operation
         with self._lock:
             # Who comes now does not pass those who wait.
-            if self._armed[write] or not let_in(buckets, now, length, max(length, size) if size else 1):
-                return False
-            self._last[write] = member
-        return True
+            if self._armed[write]:
+                return 0
+            amounts = self._amounts(lengths)
+            count = len(lengths)
+            for bucket, in_bytes in buckets:
+                count = bucket.fits(now, amounts[in_bytes][:count])
+            if count:
+                self._last[write] = member
+                self._account(buckets, now, amounts, count)
+        return count
 
-    def _give_back(self, member: Member, length: int, write: bool) -> None:
+    def _give_back(self, member: Member, lengths: Sequence[int], write: bool) -> None:
+        """Requests of these `lengths`, just admitted, do not go after all."""
         now = member.context.now_ns()
         with self._lock:
-            self._account(self._buckets[write], now, length, sign=-1)
+            self._account(self._buckets[write], now, self._amounts(lengths), len(lengths), sign=-1)
 
-    def _account(self, buckets: Buckets, now: int, length: int, *, sign: int = 1) -> None:
+    def _amounts(self, lengths: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """What each request of these `lengths` counts: where operations are counted, and where bytes are."""
         size = self._operation
-        operation = max(length, size) if size else 1
+        return [max(length, size) for length in lengths] if size else [1] * len(lengths), lengths
+
+    @staticmethod
+    def _account(
+        buckets: Buckets,
+        now: int,
+        amounts: tuple[Sequence[int], Sequence[int]],
+        count: int,
+        *,
+        sign: int = 1,
+    ) -> None:
+        """The first `count` of `amounts` go into all of `buckets`."""
         for bucket, in_bytes in buckets:
-            bucket.add(now, sign * (length if in_bytes else operation))
+            bucket.add(now, sign * sum(amounts[in_bytes][:count]))
 
     def _enqueue(self, member: Member, waiting: Waiting, write: bool) -> None:
         with self._lock:
@@ -250,7 +267,7 @@ class ThrottleGroup:
                 return
             waiting = member._queues[write].popleft()
             self._last[write] = member
-            self._account(buckets, now, waiting.length)
+            self._account(buckets, now, self._amounts([waiting.length]), 1)
             self._admit(member, waiting)
 
     def _next(self, write: bool) -> Member | None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions
-from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.blockbackend.request import Flags, Op, Read, Request
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
@@ -70,12 +70,13 @@ class Disk(BlockNode):
         if not self.bad_sectors.isdisjoint(sectors):
             raise OSError(errno.EIO, "bad sector")
 
-    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         if self.gate is not None or self.fail or self.bad_sectors:
-            return False
-        self.log.append((Op.READ, offset, length, Flags.NONE))
-        self._copy_out(offset, vectors)
-        return True
+            return 0
+        for offset, vectors, length in reads:
+            self.log.append((Op.READ, offset, length, Flags.NONE))
+            self._copy_out(offset, vectors)
+        return len(reads)
 
     async def read(self, request: Request) -> None:
         await self._enter(request)
