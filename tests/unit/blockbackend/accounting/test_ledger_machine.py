@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from devmodels.blockbackend.accounting.node import NodeStats
 from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.drivers.null import NullNode, NullOptions
 from devmodels.blockbackend.errorpolicy import ErrorPolicy
+from devmodels.blockbackend.request import Read
 from devmodels.blockbackend.throttling import ThrottleLimits
 from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
@@ -97,12 +98,13 @@ class TimedNode(NullNode):
 
     read = write = flush = discard = write_zeroes = secure_erase = _take
 
-    def read_now(self, offset: int, vectors: object, length: int) -> bool:
+    def read_now(self, reads: Sequence[Read]) -> int:
         self.before()
-        if self.at_once:
-            self.ledger["rd_operations"] += 1
-            self.ledger["rd_bytes"] += length
-        return self.at_once
+        if not self.at_once:
+            return 0
+        self.ledger["rd_operations"] += len(reads)
+        self.ledger["rd_bytes"] += sum(length for _, _, length in reads)
+        return len(reads)
 
 
 class LedgerMachine(RuleBasedStateMachine):
