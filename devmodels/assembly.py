@@ -35,6 +35,7 @@ from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
 DEFAULT_RAM = 128 << 20
 FIRST_FREE_SLOT = 1
+LOOK_AGAIN_NS = 100_000
 
 
 class Assembly:
@@ -100,8 +101,11 @@ class Assembly:
         self.machine.unplug(function)
         backend = next(backend for backend in self.backends.values() if backend.name == name)
         await backend.drain()
-        self.graph.iothreads.release(f"device {shown(name)}")
+        while function.device.resetting:
+            # The queues' own threads have something of it left.
+            await self.context.sleep(LOOK_AGAIN_NS)
         backend.close()
+        self.graph.iothreads.release(f"device {shown(name)}")
         del self.devices[name]
         self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}
 

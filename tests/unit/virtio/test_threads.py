@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from devmodels.iocontext import WrongContextError
-from devmodels.memory import DirtyLog, SharedRegion
+from devmodels.memory import BouncedRegion, DirtyLog, SharedRegion
 from devmodels.snapshot import restore_snapshot, save_snapshot
 from devmodels.trace import Tracer
 from devmodels.virtio.constants import SUSPEND
@@ -247,9 +247,9 @@ class World:
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 def test_whatever_is_done_no_request_is_lost(packed: bool, interrupts: Interrupts) -> None:
     world = World(7, packed=packed, interrupts=interrupts)
-    world.guest.run(world.storm(26))
+    world.guest.run(world.storm(13))
     world.close()
-    assert world.done > 100
+    assert world.done > 50
     assert world.dropped > 0
 
 
@@ -261,6 +261,96 @@ def test_a_longer_storm(packed: bool, seed: int) -> None:
         seed, packed=packed, interrupts=(Interrupts.MSIX, Interrupts.INTX, Interrupts.POLLING)[seed % 3]
     )
     world.guest.run(world.storm(1000))
+    world.close()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_device_is_taken_out_with_its_requests(stopped: bool) -> None:
+    world = World(3)
+    run = world.guest.run
+    run(world.probe())
+    run(world.burst())
+    if stopped:
+        world.assembly.run_state.stop()
+        run(world.burst())
+    world.assembly.context.run(world.assembly.remove_device("vd0"))
+    assert world.assembly.devices == {}
+    assert all(region.pins == 0 for region in world.assembly.memory.regions)
+    for name in ("t0", "t1"):
+        world.assembly.graph.delete_object(name)
+    world.assembly.graph.delete("d0")
+    world.guest.close()
+    world.target.close()
+
+
+def test_a_reset_through_the_legacy_interface_is_over_at_once() -> None:
+    with InProcessTarget(
+        objects=[{"qom-type": "iothread", "id": "t0"}],
+        blockdevs=[{"driver": "memory", "node-name": "d0", "size": SIZE}],
+        devices=[{"driver": "virtio-blk-device", "drive": "d0", "id": "vd0", "iothread": "t0"}],
+        clock="wall",
+    ) as target:
+        guest = Guest(target)
+        (transport,) = virtio_blk.find(guest)
+        driver = VirtioBlk(guest, transport)
+        guest.run(driver.probe(interrupts=Interrupts.POLLING))
+        target.assembly.run_state.stop()
+        guest.run(driver.submit([virtio_blk.write(0, bytes(BLOCK))]))
+        target.assembly.machine.run_until_idle()
+        assert len(target.assembly.backends["d0"].in_flight) == 1
+        transport.write_status(0)
+        assert transport.read_status() == 0
+        assert target.violations() == []
+
+
+def test_interrupts_come_on_the_machines_own_thread() -> None:
+    world = World(0)
+    seen: set[int] = set()
+    machine = world.assembly.machine
+    told = machine.on_message
+    assert told is not None
+
+    def note(address: int, data: int) -> None:
+        seen.add(threading.get_ident())
+        told(address, data)
+
+    machine.on_message = note
+    world.guest.run(world.probe())
+    world.guest.run(world.burst())
+    world.guest.run(world.finish())
+    assert seen == {threading.get_ident()}
+    world.close()
+
+
+def test_memory_changes_while_the_threads_stand_still() -> None:
+    world = World(0)
+    threads = list(world.assembly.graph.iothreads.by_id.values())
+    held: list[list[bool]] = []
+    memory = world.assembly.memory
+    memory.followers.append(lambda: held.append([thread.held for thread in threads]))
+    region = SharedRegion(
+        1 << 32, bytearray(4096), on_release=lambda: held.append([thread.held for thread in threads])
+    )
+    memory.add(region)
+    memory.observe(dirty_log=DirtyLog(4096))
+    memory.remove(region)
+    assert held == [[True, True]] * 4
+    with pytest.raises(ValueError, match="devices with iothreads need shared memory"):
+        memory.add(BouncedRegion(1 << 32, 4096, lambda _address, length: bytes(length), lambda *_: None))
+    memory.observe()
+    world.close()
+
+
+def test_a_run_until_idle_does_all_that_can_be_done() -> None:
+    """An emulator that calls it after each burst of guest code finds requests done and interrupts delivered."""
+    world = World(0)
+    world.guest.run(world.probe())
+    world.guest.run(world.burst())
+    world.assembly.machine.run_until_idle()
+    assert world.device.backend.in_flight == {}
+    assert all(not queue.in_flight for queue in world.device.queues)
+    assert world.target.take_messages() != {}
+    world.pending.clear()
     world.close()
 
 
