@@ -17,7 +17,7 @@ from guestsim.errors import GuestError
 from guestsim.powercut.ledger import SECTOR, Act, Kind, Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from guestsim.drivers.blk_operation import Answer, Operation
     from guestsim.drivers.virtio_blk import Pending, VirtioBlk
@@ -81,9 +81,20 @@ class Flight:
 
 
 class Player:
-    """One guest at work; `look` takes down what the device has answered."""
+    """One guest at work; `look` takes down what the device has answered.
 
-    def __init__(self, guest: Guest, driver: VirtioBlk, ledger: Ledger, load: Load) -> None:
+    `on_pause` is called when a batch has been submitted: where the device answers at once nobody ever waits.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        driver: VirtioBlk,
+        ledger: Ledger,
+        load: Load,
+        on_pause: Callable[[], None],
+    ) -> None:
+        self.on_pause = on_pause
         self.guest = guest
         self.driver = driver
         self.ledger = ledger
@@ -164,6 +175,7 @@ class Player:
         pending = await self.driver.submit([_operation(act) for act in acts], queue=queue)
         flights = [Flight(act, one) for act, one in zip(acts, pending, strict=True)]
         self.flights += flights
+        self.on_pause()
         return flights
 
     async def _over(self, flight: Flight) -> None:

@@ -62,7 +62,7 @@ class Loss:
     choice: str
     findings: tuple[Finding, ...]
     story: tuple[str, ...]
-    """What happened to the sectors and what was under way, one event a line."""
+    """What happened to the first of the sectors, and what was under way, one event a line."""
     problem: str = ""
     """Where the machine went wrong otherwise: what it said."""
 
@@ -87,7 +87,7 @@ Choose = Callable[[int], Sequence[str]]
 """The outcomes to try of a cut at a moment, by its number."""
 
 
-def sample(run: Run, cuts: int) -> Choose:
+def sample(run: Run, cuts: float) -> Choose:
     """About `cuts` cuts in a run, one outcome each: mostly by chance, but the extreme ones as well."""
     chance = random.Random(f"{run}/cuts")
     share = cuts / (run.requests * QUEUES * _MOMENTS)
@@ -144,7 +144,7 @@ class _Simulation:
         ) as machine:
             guest, driver = machine.boot(self._device)
             self._machine = machine
-            self._player = Player(guest, driver, self._ledger, self._load)
+            self._player = Player(guest, driver, self._ledger, self._load, self._moment)
             machine.stepping.on_step = self._moment
             try:
                 guest.run(self._player.run())
@@ -181,13 +181,10 @@ class _Simulation:
             raise _Over
 
     def _lost(self, choice: str, findings: tuple[Finding, ...], problem: str = "") -> None:
-        sectors = {finding.sector for finding in findings}
-        under_way = set(self._ledger.under_way)
-        acts = {
-            act
-            for act in self._ledger.acts[1:]
-            if act in under_way or any(act.first <= sector < act.end for sector in sectors)
-        }
+        acts = set(self._ledger.under_way)
+        if findings:
+            sector = findings[0].sector
+            acts |= {act for act in self._ledger.acts[1:] if act.first <= sector < act.end}
         story = tuple(self._ledger.story(acts))
         result = self.result
         result.loss = Loss(result.run, result.moments, choice, findings, story, problem)
