@@ -15,28 +15,29 @@ from guestsim.powercut.stacks import DEVICES, STACKS, WriteCache
 from guestsim.powercut.sweep import Sweep
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("write_cache", WriteCache)
+@pytest.mark.parametrize(
+    ("device", "write_cache"), [*zip([*DEVICES, *DEVICES][:8], [*WriteCache, *WriteCache], strict=True)]
+)
 def test_nothing_is_lost(device: str, write_cache: WriteCache) -> None:
-    run = Run(device, "memory", write_cache, 1, requests=15)
-    result = simulate(run, sample(run, 10))
+    run = Run(device, "memory", write_cache, 1, requests=8)
+    result = simulate(run, sample(run, 6))
     assert result.loss is None
     assert result.cuts
 
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_nothing_is_lost_over_any_stack(stack: str) -> None:
-    run = Run("mmio", stack, WriteCache.TOGGLED, 2, requests=15)
-    result = simulate(run, sample(run, 10))
+    run = Run("mmio", stack, WriteCache.TOGGLED, 2, requests=8)
+    result = simulate(run, sample(run, 6))
     assert result.loss is None
     assert result.cuts
 
 
 def test_every_moment_has_its_cut() -> None:
-    run = Run("mmio", "memory", WriteCache.ON, 5, requests=2)
+    run = Run("mmio", "memory", WriteCache.ON, 5, requests=1)
     result = simulate(run, everything(1))
     assert result.loss is None
-    assert result.moments > 10
+    assert result.moments > 5
     assert result.outcomes == Counter(
         {"none": result.moments, "all": result.moments, "but": 4 * result.moments, "random": result.moments}
     )
@@ -65,9 +66,9 @@ def powercut(*options: str) -> tuple[int, str, str]:
 
 
 def test_the_command_tells_what_it_did() -> None:
-    status, out, _ = powercut("--device", "mmio", "--stack", "raw", "--stack", "memory", "--cuts", "30")
+    status, out, _ = powercut("--device", "mmio", "--stack", "raw", "--stack", "memory", "--cuts", "10")
     assert status == 0
-    assert "30 cuts in" in out
+    assert "10 cuts in" in out
     assert out.endswith("nothing is lost\n")
 
 
