@@ -101,3 +101,7 @@ class FilterNode(BlockNode):
     async def truncate(self, size: int) -> None:
         """Pass it on; the child tells when it has its new size."""
         await self.file.node.truncate(size)
+
+    def truncate_now(self, size: int) -> None:
+        """Pass it on."""
+        self.file.node.truncate_now(size)

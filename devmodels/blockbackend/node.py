@@ -170,6 +170,9 @@ class BlockNode:
         For drivers with events of their own, which call it at a child's node.
         """
 
+    def use_changed(self, edge: Edge) -> None:
+        """What this node does with the child at `edge`, or shares, is other than before (`edge.use`)."""
+
     def child_changed(self, edge: Edge) -> None:
         """The child at `edge` is another node now, or has got another size."""
 
@@ -352,4 +355,8 @@ class BlockNode:
 
     async def truncate(self, size: int) -> None:  # noqa: ARG002
         """Make the node `size` bytes long; what is new reads as zeroes."""
+        raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")
+
+    def truncate_now(self, size: int) -> None:  # noqa: ARG002
+        """Make the node shorter without waiting: for a user that is about to go."""
         raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")

@@ -116,12 +116,17 @@ def refresh(nodes: Iterable[BlockNode]) -> None:
     Raises PermissionConflictError, with nothing changed, where two users of a node exclude each other.
     """
     found: dict[Edge, Use] = {}
-    for node in parents_first(nodes):
+    order = parents_first(nodes)
+    for node in order:
         use = _at(node, found)
         for edge in node.children.values():
             found[edge] = node.child_permissions(edge, use)
-    for edge, use in found.items():
-        edge.use = use
+    changed = {edge for edge, use in found.items() if edge.use != use}
+    for edge in changed:
+        edge.use = found[edge]
+    for node in order:
+        for edge in changed.intersection(node.children.values()):
+            node.use_changed(edge)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ _OUR_OWN = {
     "memory": "memory:MemoryNode",
     "null-co": "null:NullNode",
     "overlay": "overlay:OverlayNode",
+    "preallocate": "preallocate:PreallocateNode",
     "raw": "raw:RawNode",
     "throttle": "throttle:ThrottleNode",
     "volatile-cache": "volatile_cache:VolatileCacheNode",

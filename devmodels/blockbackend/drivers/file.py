@@ -243,7 +243,13 @@ class FileNode(BlockNode):
 
     async def write(self, request: Request) -> None:
         """Write; with FUA through to stable storage."""
+        if request.offset + request.length > self.size:
+            self._grow(request.offset + request.length)
         await self._write(request.vectors, request.offset, HAS_FUA[request.flags])
+
+    def _grow(self, end: int) -> None:
+        """A user that may resize the disk changes what lies beyond its end: the file will grow."""
+        self._resized(-(-end // SECTOR) * SECTOR)
 
     async def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
         if not fua or self._no_flush:
@@ -312,6 +318,9 @@ class FileNode(BlockNode):
     async def write_zeroes(self, request: Request) -> None:
         """Zero a range: by a hole where that is allowed, by allocated zeroes, or by writing them."""
         unmap = HAS_MAY_UNMAP[request.flags]
+        if request.offset + request.length > self.size:
+            unmap = False  # A hole makes no file grow.
+            self._grow(request.offset + request.length)
         if request.length:
             fallback = not HAS_NO_FALLBACK[request.flags]
             await self._blocking(partial(self._write_zeroes, request.offset, request.length, unmap, fallback))
@@ -320,7 +329,10 @@ class FileNode(BlockNode):
 
     def _write_zeroes(self, offset: int, length: int, unmap: bool, fallback: bool) -> None:
         modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if unmap else []
-        for mode in [*modes, FALLOC_ZERO_RANGE]:
+        modes.append(FALLOC_ZERO_RANGE)
+        if offset >= os.fstat(self._descriptor.fd).st_size:
+            modes.append(0)  # What is new is zero.
+        for mode in modes:
             try:
                 linux.fallocate(self._descriptor.fd, mode, offset, length)
                 break
@@ -356,6 +368,11 @@ class FileNode(BlockNode):
         """Cut or grow the file."""
         await self._blocking(partial(os.ftruncate, self._descriptor.fd, size))
         self._resized(size)
+
+    def truncate_now(self, size: int) -> None:
+        """Cut the file, inline: that takes no data to be written."""
+        os.ftruncate(self._fd, size)
+        self._resized(-(-size // SECTOR) * SECTOR)
 
 
 def _open(options: FileOptions, expects: Callable[[int], str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -59,6 +60,8 @@ class DirectFileNode(FileNode):
 
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
         super().__init__(options, context, fd)
+        self._size_lock = threading.Lock()
+        """No worker cuts the file while it is to grow."""
         try:
             self._align = self._alignment(fd)
         except OSError as error:
@@ -85,9 +88,16 @@ class DirectFileNode(FileNode):
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         length = sum(map(len, vectors))
         direct.write(self._descriptor.fd, vectors, offset, length, flags)
-        if offset + length > self.size:
-            # The last block reached beyond the disk; the file must not grow by that.
-            os.ftruncate(self._descriptor.fd, self.size)
+        with self._size_lock:
+            if offset + length > self.size:
+                # The last block reached beyond the disk; the file must not grow by that.
+                os.ftruncate(self._descriptor.fd, self.size)
+
+    def _grow(self, end: int) -> None:
+        """Where whole blocks are new: the rest of the last block is no growth."""
+        if end > -(-self.size // self._align) * self._align:
+            with self._size_lock:
+                super()._grow(end)
 
     def _overwrite(self, offset: int, length: int) -> None:
         with mmap.mmap(-1, min(length, direct.BOUNCE_SIZE)) as zeroes, memoryview(zeroes) as view:

@@ -42,6 +42,9 @@ class HostDeviceNode(FileNode):
     def _variant(cls, *, direct: bool) -> type[FileNode]:
         return _DirectDeviceNode if direct else _UringDeviceNode
 
+    def _grow(self, end: int) -> None:
+        """A device does not: the kernel says that there is no space left."""
+
     async def block_status(self, request: Request) -> BlockStatus:
         """All of a device is data."""
         return stored(self, Status.DATA, request.offset, request.length)
@@ -93,6 +96,10 @@ class HostDeviceNode(FileNode):
                 errno.ENOTSUP, f"{self._filename!r} has {now} bytes, and cannot be resized from here"
             )
         self._resized(now)
+
+    def truncate_now(self, size: int) -> None:  # noqa: ARG002
+        """Nothing of a device can be cut off."""
+        raise OSError(errno.ENOTSUP, f"{self._filename!r} cannot be resized from here")
 
 
 class _UringDeviceNode(HostDeviceNode, UringFileNode):

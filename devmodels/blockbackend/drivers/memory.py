@@ -83,8 +83,10 @@ class MemoryNode(BlockNode):
 
     async def write(self, request: Request) -> None:
         """Copy in."""
-        view = self._view
         at = request.offset
+        if at + request.length > self.size:
+            self._grow(at + request.length)
+        view = self._view
         first, last = at >> CHUNK_SHIFT, (at + request.length) >> CHUNK_SHIFT
         self._written[first : last + 1] = b"\1" * (last + 1 - first)
         for vector in request.vectors:
@@ -98,6 +100,8 @@ class MemoryNode(BlockNode):
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero the range by giving its pages back: a page of its own would hold the same and say no more."""
+        if request.offset + request.length > self.size:
+            self._grow(request.offset + request.length)
         self._zero(request.offset, request.offset + request.length)
 
     async def secure_erase(self, request: Request) -> None:
@@ -110,6 +114,10 @@ class MemoryNode(BlockNode):
             self._overwrite(max(at, start), min(at + (1 << CHUNK_SHIFT), end))
             chunk = self._written.find(b"\1", chunk + 1, stop)
         self._release(start, end)
+
+    def _grow(self, end: int) -> None:
+        """A user that may resize the disk changes what lies beyond its end."""
+        self.truncate_now(-(-end // SECTOR) * SECTOR)
 
     def _release(self, start: int, end: int) -> tuple[int, int]:
         """Give back the whole pages within [start, end); returns where they begin and end (both `end` for none)."""
@@ -144,6 +152,10 @@ class MemoryNode(BlockNode):
 
     async def truncate(self, size: int) -> None:
         """Keep what fits; what is new is zero."""
+        self.truncate_now(size)
+
+    def truncate_now(self, size: int) -> None:
+        """The same: it takes no waiting."""
         if size < self.size:
             # The rest of the last page stays, and would be seen again when the disk grows.
             self._zero(size, self.size)

@@ -103,6 +103,13 @@ class RawNode(FilterNode):
 
     async def truncate(self, size: int) -> None:
         """Resize the child, unless the window has a size of its own."""
+        await self.file.node.truncate(self._childs_size(size))
+
+    def truncate_now(self, size: int) -> None:
+        """The same without waiting."""
+        self.file.node.truncate_now(self._childs_size(size))
+
+    def _childs_size(self, size: int) -> int:
         if self._fixed is not None:
             raise OSError(errno.ENOTSUP, f"{self.description} has a fixed size")
-        await self.file.node.truncate(size + self._offset)
+        return size + self._offset
