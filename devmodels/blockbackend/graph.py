@@ -336,6 +336,8 @@ class Graph:
         """Let one user's edge lead to node `by`: a child of a node, or the disk of a device."""
         async with self._changing:
             user, new = edge.user_object, self._here(by)
+            if edge not in edge.node.parents:
+                raise GraphError(f"{user.description} is no longer there")
             if user in below([new]):
                 raise GraphError(f"{new.description} cannot be below {user.description}: it stands over it")
             async with drained(edge.node, new):

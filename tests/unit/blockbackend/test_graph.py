@@ -144,6 +144,16 @@ def test_no_change_makes_a_cycle(graph: Graph, disk: Disk) -> None:
     assert way(disk.backend) == ["r0", "m0"]
 
 
+def test_a_child_is_not_replaced_in_a_node_that_went_meanwhile(graph: Graph, disk: Disk) -> None:
+    graph.context.run(graph.insert(SLOW, above="r0"))
+    graph.add({**MEMORY, "node-name": "m1"})
+    disk.submit(Op.READ, 0, 512)
+    graph.context.start(graph.remove("slow"))
+    with pytest.raises(GraphError, match=r"^node 'slow' is no longer there$"):
+        graph.context.run(graph.replace_child("slow", "file", "m1"))
+    assert way(disk.backend) == ["r0", "m0"]
+
+
 @pytest.mark.parametrize(
     ("options", "place", "text"),
     [
