@@ -106,6 +106,11 @@ class ObjectChannel:
         sock.setblocking(False)
         self._rewatch()
 
+    @property
+    def unread(self) -> int:
+        """How many bytes wait because the client does not read."""
+        return len(self._outgoing)
+
     def put(self, message: object) -> None:
         """Send a message."""
         if not self._closed:

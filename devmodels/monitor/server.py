@@ -24,6 +24,10 @@ from devmodels.unixlistener import listen, remove
 log = logging.getLogger("devmodels.monitor")
 
 
+PATIENCE = 1 << 16
+"""With so many bytes unread, a client is not told of errors that stop nothing."""
+
+
 class MonitorServer:
     """Listens on a UNIX socket and serves one client after the other with the commands of `world`.
 
@@ -77,6 +81,9 @@ class MonitorServer:
     def _event(self, name: str, data: Mapping[str, object]) -> None:
         """Tell the client, if one is there and has negotiated."""
         if self._channel is not None and self._negotiated:
+            if name == "BLOCK_IO_ERROR" and data.get("action") != "stop" and self._channel.unread > PATIENCE:
+                # A guest on a broken disk can cause them without end.
+                return
             now = time.time_ns() // 1000
             stamp = {"seconds": now // 10**6, "microseconds": now % 10**6}
             self._channel.put({"timestamp": stamp, "event": name, **({"data": dict(data)} if data else {})})

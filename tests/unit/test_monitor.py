@@ -252,6 +252,21 @@ def test_qemus_client_resizes_and_quits(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_client_that_does_not_read_is_not_told_of_errors_without_end(tmp_path: Path) -> None:
+    """What a guest on a broken disk causes takes no more memory than this; that it was stopped is always told."""
+    error = {"device": "e0", "action": "report", "reason": "x" * 1000}
+    with monitored(tmp_path) as (server, client):
+        for _ in range(5000):
+            server.events.emit("BLOCK_IO_ERROR", error)
+        server.events.emit("BLOCK_IO_ERROR", {**error, "action": "stop"})
+        server.run_state.stop("io-error")
+        events = []
+        while (event := client.line()) is not None:
+            events.append((event["event"], event.get("data", {}).get("action")))
+    assert 10 < len(events) < 1000
+    assert events[-2:] == [("BLOCK_IO_ERROR", "stop"), ("STOP", None)]
+
+
 # --- options
 
 
