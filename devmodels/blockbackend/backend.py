@@ -496,9 +496,12 @@ class BlockBackend:
         whole.behalf = run
         try:
             await self._handlers[first.op](whole)
-        except (Exception, Cancelled):
+        except (Exception, Cancelled) as error:
+            cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
             for request in run:
-                if self._aside & _STOPPED:
+                if cancelled:
+                    self._complete(request, errno.ECANCELED)
+                elif self._aside & _STOPPED:
                     self._put_back(request)
                 else:
                     self._dispatch(request)
@@ -508,7 +511,15 @@ class BlockBackend:
                 self._complete(request, 0)
 
     def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
-        """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue)."""
+        """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue).
+
+        What waits for limits of a throttle group is among it, though it ends a turn later.
+        """
+        mine = self.in_flight if wanted is None else set(filter(wanted, self.in_flight))
+        for node in below([self.node]):
+            node.cancel(mine.__contains__)
+        if self.throttled_by is not None:
+            self.throttled_by.cancel(mine.__contains__)
         held: list[Request] = []
         kept: list[Request] = []
         for request in self._waiting:

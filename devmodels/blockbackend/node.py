@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -282,6 +282,9 @@ class BlockNode:
     def kept_back(self) -> Iterable[tuple[Request, Where]]:
         """Requests that this node keeps waiting, each with the word for why (for `list_in_flight`)."""
         return ()
+
+    def cancel(self, wanted: Callable[[Request], bool]) -> None:
+        """A device is reset: what this node keeps waiting on behalf of `wanted` requests may end with ECANCELED."""
 
     async def settle(self) -> None:
         """Nothing runs, and the node is about to leave its children: give them what is kept back from them."""

@@ -1,4 +1,4 @@
-"""Statistics: `query-blockstats`, `block-latency-histogram-set`.
+"""Statistics: `query-blockstats`, `block-latency-histogram-set`; what is in flight: `x-query-in-flight` (ours).
 
 Follows QEMU's qapi/block-core.json (BlockStats, BlockDeviceStats).  Times are in ns.
 """
@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType, field
 
 from devmodels.blockbackend import BlockNode, BlockStats
 from devmodels.blockbackend.accounting import Kind
+from devmodels.blockbackend.listing import RequestData
 from devmodels.monitor.command import Arguments, CommandError
 from devmodels.monitor.world import World
 
@@ -125,6 +126,18 @@ def _of(node: BlockNode) -> BlockStats:
 
 def _stats(stats: BlockStats, now: int) -> BlockDeviceStats:
     return msgspec.convert(stats.device_stats(now), BlockDeviceStats)
+
+
+class DeviceInFlight(msgspec.Struct):
+    """What a device or an export has in flight, oldest first."""
+
+    device: str
+    requests: list[RequestData]
+
+
+async def x_query_in_flight(world: World) -> list[DeviceInFlight]:
+    """What is in flight, where it comes from, and what it waits for."""
+    return [DeviceInFlight(each.name, each.backend.list_in_flight()) for each in world.attached()]
 
 
 class BlockLatencyHistogramSet(Arguments, frozen=True):

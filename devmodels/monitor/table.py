@@ -58,6 +58,7 @@ EVERYWHERE: dict[str, Run] = {
     "x-blockdev-remove-filter": filters.x_blockdev_remove_filter,
     "x-blockdev-replace-node": filters.x_blockdev_replace_node,
     "x-debug-query-block-graph": info.x_debug_query_block_graph,
+    "x-query-in-flight": stats.x_query_in_flight,
 }
 
 WITH_MACHINE: dict[str, Run] = {

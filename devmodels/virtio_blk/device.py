@@ -115,12 +115,11 @@ class RangePart(Request):
         return self.whole.origin
 
 
-def _queue_of(request: Request) -> VirtQueue:
-    """The queue from which a request of this device came."""
+def _queue_of(request: Request) -> VirtQueue | None:
+    """The queue from which a request came; None where it is not its device's (a monitor's, say)."""
     if isinstance(request, RangePart):
         request = request.whole
-    assert isinstance(request, BlkRequest)
-    return request.queue
+    return request.queue if isinstance(request, BlkRequest) else None
 
 
 def _split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:

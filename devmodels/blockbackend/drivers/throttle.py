@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -74,6 +74,10 @@ class ThrottleNode(FilterNode):
     def kept_back(self) -> Iterator[tuple[Request, Where]]:
         """What the limits keep."""
         return ((request, "throttled") for request in self.member.requests())
+
+    def cancel(self, wanted: Callable[[Request], bool]) -> None:
+        """It need not wait for the limits any more."""
+        self.member.cancel(wanted)
 
     def throttled_ns(self) -> int:
         """Those that still wait included."""

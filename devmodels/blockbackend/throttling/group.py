@@ -6,6 +6,7 @@ what has to wait is let go by one timer.  Members may live on several contexts (
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -117,6 +118,10 @@ class Member:
             if done < admitted:
                 self.group._give_back(self, lengths[done:admitted], False)
         return done
+
+    def cancel(self, wanted: Callable[[Request], bool]) -> None:
+        """What waits and is on behalf of none but `wanted` requests ends with ECANCELED and is not counted."""
+        self.group._cancel(self, wanted)
 
     def pause_limits(self) -> None:
         """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests."""
@@ -256,6 +261,21 @@ class ThrottleGroup:
             if waiting in member._queues[write]:
                 member._queues[write].remove(waiting)
 
+    def _cancel(self, member: Member, wanted: Callable[[Request], bool]) -> None:
+        with self._lock:
+            for queue in member._queues:
+                for waiting in tuple(queue):
+                    request = waiting.request
+                    if request is not None and all(map(wanted, request.roots())):
+                        queue.remove(waiting)
+                        self._waited(member, waiting)
+                        waiting.admitted.set_error(OSError(errno.ECANCELED, "thrown away before it began"))
+
+    def _waited(self, member: Member, waiting: Waiting) -> None:
+        throttled = member.throttled
+        throttled.operations += 1
+        throttled.total_ns += member.context.now_ns() - waiting.since
+
     def _serve(self, write: bool) -> None:
         """Let go, in turn, what may go; set the timer for the rest."""
         buckets = self._buckets[write]
@@ -283,9 +303,7 @@ class ThrottleGroup:
 
     def _admit(self, member: Member, waiting: Waiting) -> None:
         context = member.context
-        throttled = member.throttled
-        throttled.operations += 1
-        throttled.total_ns += context.now_ns() - waiting.since
+        self._waited(member, waiting)
         if context.owned:
             waiting.admitted.set_result(None)
         else:

@@ -122,6 +122,20 @@ def test_statistics_of_a_device_and_of_nodes(tmp_path: Path) -> None:
     in_machine(tmp_path, story, nodes=[{**NODE, "accounting": True}], devices=[disk])
 
 
+def test_what_is_in_flight(tmp_path: Path) -> None:
+    async def story(talk: Talk) -> None:
+        assert await talk("x-query-in-flight") == [{"device": "v0", "requests": []}]
+        await talk("stop")
+        await read(talk, 2)
+        (found,) = await talk("x-query-in-flight")
+        ages = [request.pop("age-ns") for request in found["requests"]]
+        assert ages == sorted(ages, reverse=True)
+        assert found["requests"] == [{"op": "read", "offset": 0, "length": 512, "where": "held"}] * 2
+        await talk("cont")
+
+    in_machine(tmp_path, story)
+
+
 def test_histograms_begin_and_end(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         ask = "block-latency-histogram-set"

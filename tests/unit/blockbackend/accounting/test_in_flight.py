@@ -7,6 +7,7 @@ import msgspec
 from devmodels.blockbackend import BlockBackend, Graph, Op, Origin, Request
 from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.listing import RequestData
+from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
 from tests.unit.blockbackend.support import Disk, WatchedNode
@@ -109,3 +110,17 @@ def test_what_a_request_becomes_on_its_way_is_of_the_same_origin() -> None:
     assert piece.origin == Origin("vd1", 3, 7)
     assert list(piece.roots()) == [request]
     assert Request(Op.READ, 0, 512).origin is None
+
+
+def test_a_device_that_is_reset_does_not_wait_for_limits() -> None:
+    rig = blk()
+    rig.backend.set_throttle_group(ThrottleGroup("g", ThrottleLimits(iops_total=1)))
+    for at in (0, 100, 200):
+        rig.start(OUT, at, bytes(512))
+    rig.go()
+    assert [each.where for each in rig.backend.list_in_flight()] == ["throttled", "throttled"]
+    rig.device.write_status(0)
+    rig.settle()
+    assert rig.device.status == 0
+    assert rig.device.context.now_ns() == 0
+    assert [entry[1] for entry in rig.disk.log] == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from collections.abc import Iterator
 
@@ -181,3 +182,44 @@ def test_limits_are_set_by_name_and_the_others_stay(graph: Graph) -> None:
     ):
         group.set_limits({"iops-read-max": 1}, where="limits")
     assert group.limits == ThrottleLimits(iops_total=5, bps_read=100)
+
+
+@pytest.mark.parametrize("where", ["node", "backend"])
+def test_a_reset_does_not_wait_for_limits(graph: Graph, where: str) -> None:
+    graph.add_object({"qom-type": "throttle-group", "id": "g0"})
+    throttle = {"driver": "throttle", "node-name": "t", "throttle-group": "g0", "file": "d0"}
+    backend = BlockBackend(graph.add({"driver": "raw", "offset": 512, "file": throttle}), name="vd0")
+    other = BlockBackend(graph["t"], name="vd1")
+    if where == "node":
+        graph.objects["g0"].set_limits({"iops-total": 1})
+    else:
+        graph.set_io_throttle(backend, ThrottleLimits(iops_total=1))
+    ended: list[tuple[int, int]] = []
+
+    def write(offset: int, backend: BlockBackend = backend) -> Request:
+        request = Request(
+            Op.WRITE,
+            offset,
+            512,
+            [memoryview(bytes(512))],
+            done=lambda request: ended.append((request.offset, request.error)),
+        )
+        backend.submit(request)
+        return request
+
+    write(0)
+    with backend.batch():
+        write(8192)
+        write(8192 + 512)
+    kept, others = write(16384), write(32768, other)
+    assert ended[:1] == [(0, 0)]
+    backend.cancel_held(lambda request: request is not kept)
+    graph.context.call_at(1, lambda: backend.cancel_held())
+    seen: list[list[Request]] = []
+    graph.context.call_at(0, lambda: graph.context.call_soon(lambda: seen.append(list(backend.in_flight))))
+    graph.context.run_until_idle()
+    assert seen == [[kept]]
+    assert [error for offset, error in ended if offset in (8192, 8704, 16384)] == [errno.ECANCELED] * 3
+    assert others.error == 0
+    assert backend.stats.failed_wr_operations == 3
+    assert backend.stats.wr_merged == 0
