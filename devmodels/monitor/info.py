@@ -98,8 +98,9 @@ async def query_block(world: World) -> list[BlockInfo]:
 
 
 async def query_named_block_nodes(world: World, arguments: QueryNamedBlockNodes) -> list[BlockDeviceInfo]:
-    """Every node."""
-    return [_info(node, None, flat=arguments.flat) for node in world.graph.nodes.values()]
+    """Every node, the newest first."""
+    nodes = reversed(world.graph.nodes.values())
+    return [_info(node, None, flat=arguments.flat) for node in nodes]
 
 
 async def x_debug_query_block_graph(world: World) -> GraphData:

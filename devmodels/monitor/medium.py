@@ -67,7 +67,7 @@ async def blockdev_insert_medium(world: World, arguments: InsertMedium) -> None:
         raise CommandError(f"Node '{arguments.node_name}' not found")
     if any(each.backend.node is node for each in world.attached()):
         raise CommandError(f"Node '{arguments.node_name}' is already in use")
-    _refuse(world, None, arguments.id)
+    raise CommandError("Device is not removable")
 
 
 async def blockdev_remove_medium(world: World, arguments: RemoveMedium) -> None:

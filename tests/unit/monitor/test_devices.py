@@ -115,7 +115,6 @@ def test_properties_of_a_model(tmp_path: Path) -> None:
         ("blockdev-open-tray", {"force": True}),
         ("blockdev-close-tray", {}),
         ("blockdev-remove-medium", {}),
-        ("blockdev-insert-medium", {"node-name": "d1"}),
         ("blockdev-change-medium", {"filename": "x", "read-only-mode": "retain"}),
         ("eject", {}),
     ],
@@ -135,6 +134,8 @@ def test_medium_that_cannot_be_put_in(tmp_path: Path) -> None:
         insert = "blockdev-insert-medium"
         assert await talk.text(insert, id="v0", node_name="d0") == "Node 'd0' is already in use"
         assert await talk.text(insert, id="v0", node_name="no") == "Node 'no' not found"
+        assert await talk.text(insert, id="v0", node_name="d1") == "Device is not removable"
+        assert await talk.text(insert, id="no", node_name="d1") == "Device 'no' not found"
         assert await talk.text("eject") == "Need exactly one of 'device' and 'id'"
 
-    in_machine(tmp_path, story)
+    in_machine(tmp_path, story, nodes=[NODE, SECOND])
