@@ -39,4 +39,6 @@ async def system_reset(world: World) -> None:
     """Reset the machine."""
     assert world.assembly is not None
     world.assembly.machine.reset()
+    if not world.run_state.running:
+        world.run_state.reason = "prelaunch"
     world.events.emit("RESET", {"guest": False, "reason": "host-qmp-system-reset"})

@@ -29,6 +29,21 @@ def test_reset_is_told(tmp_path: Path) -> None:
     in_machine(tmp_path, story)
 
 
+def test_a_machine_that_is_reset_while_it_is_stopped_has_not_begun_yet(tmp_path: Path) -> None:
+    """QEMU's word for it, whatever had stopped the machine before."""
+
+    async def story(talk: Talk) -> None:
+        await talk("stop")
+        await talk("system_reset")
+        for _ in range(2):
+            assert (await talk("query-status"))["status"] == "prelaunch"
+            await talk("stop")
+        await talk("cont")
+        assert (await talk("query-status"))["status"] == "running"
+
+    in_machine(tmp_path, story)
+
+
 def test_quit_is_told_to_client_and_embedder(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         assert await talk("quit") == {}
