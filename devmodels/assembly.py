@@ -184,6 +184,8 @@ class Assembly:
         if node is None:
             known = ", ".join(sorted(self.graph.nodes)) or "none"
             raise OptionError(f"device {driver}: no drive {drive!r}; the nodes are: {known}")
+        if node.context is not self.context:
+            raise OptionError(f"device {driver}: drive {drive!r} is on an iothread; expected it at home")
         if drive in self.backends:
             raise OptionError(f"device {driver}: drive {drive!r} is in use")
         if name in self.devices:

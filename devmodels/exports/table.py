@@ -68,6 +68,9 @@ class Exports:
         if node is None:
             known = ", ".join(map(shown, sorted(self._graph.nodes))) or "a node, and there is none"
             raise OptionError(f"{what}: node-name: {shown(options.node_name)} is given; expected {known}")
+        if node.context is not self._graph.context:
+            text = f"{shown(options.node_name)} is on an iothread; expected it at home"
+            raise OptionError(f"{what}: node-name: {text}")
         if options.writable and node.read_only:
             raise OptionError(f"{what}: writable: on, but node {shown(options.node_name)} is read-only")
         try:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from devmodels.assembly import Assembly, assemble
+from devmodels.conformance import Profile
+from devmodels.exports.table import Exports
 from devmodels.iothreads import IoThreads, VqMapping
 from devmodels.options import OptionError
 from devmodels.virtio.threaded import ThreadedQueue
@@ -162,6 +164,20 @@ def test_memory_that_is_copied_has_no_threads() -> None:
             ram=MIB,
             shared=False,
         )
+
+
+def test_a_disk_that_is_on_a_thread_gets_no_device(machine: Assembly) -> None:
+    machine.context.run(machine.graph.set_iothread("d0", "t0"))
+    with pytest.raises(OptionError, match="drive 'd0' is on an iothread; expected it at home"):
+        threads_of(machine, iothread="t0")
+    exports = Exports(
+        machine.graph, profile=Profile.STRICT, events=machine.events, run_state=machine.run_state
+    )
+    address = {"type": "unix", "path": "never"}
+    with pytest.raises(OptionError, match='node-name: "d0" is on an iothread; expected it at home'):
+        exports.add({"type": "vhost-user-blk", "id": "e0", "node-name": "d0", "addr": address})
+    machine.context.run(machine.graph.set_iothread("d0", None))
+    assert threads_of(machine, iothread="t0") == ["t0"]
 
 
 def test_a_mapping_is_fair() -> None:
