@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmodels.blockbackend import BlockBackend, BlockNode, Op, Request
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph, Op, Request
 from devmodels.blockbackend.drivers.volatile_cache import VolatileCacheNode
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.request import Read
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 _RAM = (16 << 20) + 4096
 _MEDIUM, _CACHE, _TOP = "medium", "cache", "top"
 _SLOW, _FAST = "slow", "fast"
+_PASSING = "passing"
 _JITTER = "jitter"
+_CHANGE = 0.2
+"""How often a filter comes or goes while everybody waits."""
 _LONGEST_NS = 20_000
 
 
@@ -150,6 +153,38 @@ def _transport(guest: Guest, device: Device) -> Transport:
     return virtio_bus.open_function(guest, function, legacy=bool(device.legacy))
 
 
+class _Changes:
+    """Filters of some drivers that are put into the graph above a node and taken out again, one after the other."""
+
+    def __init__(self, graph: Graph, filters: Sequence[str], above: str, seed: str) -> None:
+        self._graph = graph
+        self._filters = filters
+        self._above = above
+        self._chance = random.Random(seed)
+        self._there = False
+        self._under_way = False
+
+    def perhaps(self) -> None:
+        """Begin a change, now and then, where none is under way."""
+        if not self._filters or self._under_way or self._chance.random() > _CHANGE:
+            return
+        self._under_way = True
+        self._graph.context.start(self._change())
+
+    async def _change(self) -> None:
+        if self._there:
+            await self._graph.remove(_PASSING)
+        else:
+            options = {
+                "driver": self._chance.choice(self._filters),
+                "node-name": _PASSING,
+                "discard": "unmap",
+            }
+            await self._graph.insert(options, above=self._above)
+        self._there = not self._there
+        self._under_way = False
+
+
 class CutMachine(_Machine):
     """The machine whose power goes: a disk that holds write 0 in each sector, `cache` its volatile cache."""
 
@@ -182,6 +217,7 @@ class CutMachine(_Machine):
         node = self.assembly.graph[_CACHE]
         assert isinstance(node, VolatileCacheNode)
         self.cache = node
+        self._changes = _Changes(self.assembly.graph, stack.filters, _FAST, f"{seed}/changes")
 
     def add_drive(self, options: Options) -> None:
         """Open a block node; the disk is filled before anything uses it."""
@@ -207,6 +243,7 @@ class CutMachine(_Machine):
     def advance(self) -> bool:
         """Go on, and everybody waits before that; a machine that an error has stopped is let go on."""
         self.stepping.on_step()
+        self._changes.perhaps()
         if super().advance():
             return True
         run_state = self.assembly.run_state

@@ -40,7 +40,8 @@ class Stack:
     """`nodes`, from below, without their child and `node-name`; `objects` that they name; options of the `device`.
 
     The disk below has `room` bytes more than the guest sees; with `file` it is a file, else memory.  `cache` are
-    options of its volatile cache, `disk` nodes below that.  `may_fail`: requests may.
+    options of its volatile cache, `disk` nodes below that.  `filters`, by driver, come and go above the disk meanwhile.
+    `may_fail`: requests may.
     """
 
     nodes: tuple[Options, ...] = ()
@@ -50,6 +51,7 @@ class Stack:
     file: bool = False
     cache: Options = field(default_factory=dict)
     disk: tuple[Options, ...] = ()
+    filters: tuple[str, ...] = ()
     may_fail: bool = False
 
 
@@ -110,6 +112,7 @@ STACKS: dict[str, Stack] = {
     "failing-disk": Stack(disk=(_failing("write", 5), {"driver": "raw"}), may_fail=True),
     "stopping": Stack((_failing("write", 7), {"driver": "raw"}), device=_STOP),
     "stopping-flushes": Stack((_failing("flush", 3), {"driver": "raw"}), device=_STOP),
+    "filters-come-and-go": Stack(({"driver": "raw"},), filters=("volatile-cache", "delay", "raw")),
     "two-caches": Stack(({"driver": "volatile-cache"},)),
     "deep": Stack(
         (

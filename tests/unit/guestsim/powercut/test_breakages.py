@@ -180,6 +180,13 @@ def newest_is_brought_down_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VolatileCacheNode, "_destage", broken)
 
 
+def filter_leaves_with_what_it_keeps(patch: pytest.MonkeyPatch) -> None:
+    async def settle(_node: VolatileCacheNode) -> None:
+        pass
+
+    patch.setattr(VolatileCacheNode, "settle", settle)
+
+
 def sector_is_torn(patch: pytest.MonkeyPatch) -> None:
     def pieces(node: VolatileCacheNode) -> Iterator[Change]:
         for change in node.volatile:
@@ -213,6 +220,7 @@ BREAKAGES: list[tuple[Break, str, WriteCache]] = [
     (older_write_comes_back_over_one_with_fua, "memory", TOGGLED),
     (flush_does_not_wait_for_another_one, "memory", ON),
     (newest_is_brought_down_first, "memory", ON),
+    (filter_leaves_with_what_it_keeps, "filters-come-and-go", ON),
     (sector_is_torn, "memory", ON),
     (discard_hits_another_place, "raw-window", ON),
 ]
