@@ -18,6 +18,7 @@ ENTRY_POINTS = "devmodels.blockdrivers"
 
 _OUR_OWN = {
     "blkdebug": "blkdebug:BlkdebugNode",
+    "blklogwrites": "blklogwrites:BlklogwritesNode",
     "blkverify": "blkverify:BlkverifyNode",
     "copy-on-read": "copy_on_read:CopyOnReadNode",
     "delay": "delay:DelayNode",

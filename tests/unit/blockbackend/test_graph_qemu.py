@@ -69,7 +69,7 @@ def edges(data: dict[str, list[dict[str, object]]]) -> Edges:
 
 
 @pytest.mark.parametrize("writable", [False, True])
-@pytest.mark.parametrize("top", ["f0", "r0", "r1", "t0", "d0", "d1", "v0"])
+@pytest.mark.parametrize("top", ["f0", "r0", "r1", "t0", "d0", "d1", "v0", "w0"])
 def test_edges_and_permissions_are_qemus(image: Path, context: IoContext, top: str, writable: bool) -> None:
     nodes: list[dict[str, object]] = [
         {"driver": "file", "filename": str(image), "node-name": "f0"},
@@ -84,6 +84,12 @@ def test_edges_and_permissions_are_qemus(image: Path, context: IoContext, top: s
             "node-name": "d1",
             "take-child-perms": ["consistent-read"],
             "unshare-child-perms": ["resize"],
+        },
+        {
+            "driver": "blklogwrites",
+            "file": "f0",
+            "log": {"driver": "null-co", "size": 1024, "node-name": "l0"},
+            "node-name": "w0",
         },
         {"driver": "blkverify", "test": "r1", "raw": "m0", "node-name": "v0"},
     ]
