@@ -5,7 +5,7 @@ Names and errors are those of QEMU's objects and of its virtio-blk devices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -28,7 +28,7 @@ class VqMapping(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, froz
     """An item of `iothread-vq-mapping`: a thread and the numbers of its queues; without them queues go round."""
 
     iothread: str
-    vqs: list[int] | None = None
+    vqs: list[int] = []
 
 
 class IoThreads:
@@ -87,7 +87,7 @@ class IoThreads:
                 raise OptionError(f'iothread "{iothread}" not found')
             names = [iothread] * num_queues
         else:
-            names = self._mapped(mapping, num_queues)
+            names = assigned(mapping, num_queues, self.by_id)
         threads = [self.by_id[name] for name in names]
         for thread in dict.fromkeys(threads):
             thread.users.append(user)
@@ -99,41 +99,35 @@ class IoThreads:
             if user in thread.users:
                 thread.users.remove(user)
 
-    def _mapped(self, mapping: Sequence[VqMapping], num_queues: int) -> list[str]:
-        """The name of each queue's thread."""
-        if not mapping:
-            raise OptionError("iothread-vq-mapping is empty; expected at least one iothread")
-        self._judge(mapping, num_queues)
-        if mapping[0].vqs is None:
-            return [mapping[index % len(mapping)].iothread for index in range(num_queues)]
-        names = {vq: item.iothread for item in mapping for vq in item.vqs or ()}
-        return [names[index] for index in range(num_queues)]
 
-    def _judge(self, mapping: Sequence[VqMapping], num_queues: int) -> None:
-        """OptionError where `mapping` is not one of all queues to threads that are there."""
-        where = "in iothread-vq-mapping"
-        seen: set[str] = set()
-        assigned: set[int] = set()
-        for item in mapping:
-            name = item.iothread
-            if name not in self.by_id:
-                raise OptionError(f'IOThread "{name}" object does not exist')
-            if name in seen:
-                raise OptionError(f'duplicate IOThread name "{name}" {where}')
-            seen.add(name)
-            if (item.vqs is None) is not (mapping[0].vqs is None):
+def assigned(mapping: Sequence[VqMapping], num_queues: int, known: Collection[str]) -> list[str]:
+    """The name of each queue's thread; OptionError where `mapping` is not one of all queues to `known` threads."""
+    if not mapping:
+        raise OptionError("iothread-vq-mapping is empty; expected at least one iothread")
+    where = "in iothread-vq-mapping"
+    by_queue: dict[int, str] = {}
+    seen: set[str] = set()
+    for item in mapping:
+        name = item.iothread
+        if name not in known:
+            raise OptionError(f'IOThread "{name}" object does not exist')
+        if name in seen:
+            raise OptionError(f'duplicate IOThread name "{name}" {where}')
+        seen.add(name)
+        if bool(item.vqs) is not bool(mapping[0].vqs):
+            raise OptionError(f"either all items {where} must have vqs or none of them must have it")
+        for vq in item.vqs:
+            if not 0 <= vq < num_queues:
+                limit = f"must be less than num_queues {num_queues}"
+                raise OptionError(f'vq index {vq} for IOThread "{name}" {limit} {where}')
+            if vq in by_queue:
                 raise OptionError(
-                    "either all items in iothread-vq-mapping must have vqs or none of them must have it"
+                    f'cannot assign vq {vq} to IOThread "{name}" because it is already assigned'
                 )
-            for vq in item.vqs or ():
-                if not 0 <= vq < num_queues:
-                    limit = f"must be less than num_queues {num_queues}"
-                    raise OptionError(f'vq index {vq} for IOThread "{name}" {limit} {where}')
-                if vq in assigned:
-                    raise OptionError(
-                        f'cannot assign vq {vq} to IOThread "{name}" because it is already assigned'
-                    )
-                assigned.add(vq)
-        missing = set(range(num_queues)) - assigned
-        if mapping[0].vqs is not None and missing:
-            raise OptionError(f"missing vq {min(missing)} IOThread assignment {where}")
+            by_queue[vq] = name
+    if not by_queue:
+        return [mapping[index % len(mapping)].iothread for index in range(num_queues)]
+    missing = set(range(num_queues)) - by_queue.keys()
+    if missing:
+        raise OptionError(f"missing vq {min(missing)} IOThread assignment {where}")
+    return [by_queue[index] for index in range(num_queues)]

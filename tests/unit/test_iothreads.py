@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
 
 from devmodels.assembly import Assembly, assemble
 from devmodels.conformance import Profile
 from devmodels.exports.table import Exports
-from devmodels.iothreads import IoThreads, VqMapping
+from devmodels.iothreads import VqMapping, assigned
 from devmodels.options import OptionError
 from devmodels.virtio.threaded import ThreadedQueue
 
@@ -180,15 +182,33 @@ def test_a_disk_that_is_on_a_thread_gets_no_device(machine: Assembly) -> None:
     assert threads_of(machine, iothread="t0") == ["t0"]
 
 
-def test_a_mapping_is_fair() -> None:
-    """Without `vqs`, no thread has two queues more than another."""
-    with assemble(ram=MIB, clock="wall") as machine:
-        threads = IoThreads(machine.context)
-        names = [str(threads.add({"qom-type": "iothread", "id": f"t{n}"}).name) for n in range(3)]
-        for queues in range(1, 9):
-            mapping = [VqMapping(name) for name in names]
-            taken = [thread.name for thread in threads.take("v", queues, None, mapping)]
-            counts = [taken.count(name) for name in names]
-            assert max(counts) - min(counts) <= 1
-            threads.release("v")
-        threads.close()
+NAMES = ("t0", "t1", "t2")
+
+
+@given(
+    num_queues=st.integers(1, 6),
+    mapping=st.lists(
+        st.builds(
+            VqMapping,
+            st.sampled_from((*NAMES, "t9")),
+            st.just([]) | st.lists(st.integers(-1, 6), max_size=6),
+        ),
+        max_size=4,
+    ),
+)
+def test_a_mapping_is_refused_or_gives_each_queue_its_thread(
+    num_queues: int, mapping: list[VqMapping]
+) -> None:
+    try:
+        names = assigned(mapping, num_queues, NAMES)
+    except OptionError as error:
+        event(str(error).split(" ")[0])
+        return
+    assert len(names) == num_queues
+    counts = [names.count(item.iothread) for item in mapping]
+    assert sum(counts) == num_queues, "no thread twice, none but those"
+    if not mapping[0].vqs:
+        assert max(counts) - min(counts) <= 1
+    else:
+        assert all(names[vq] == item.iothread for item in mapping for vq in item.vqs)
+        assert sorted(vq for item in mapping for vq in item.vqs) == list(range(num_queues))
