@@ -99,6 +99,7 @@ STACKS: dict[str, Stack] = {
         objects=({"qom-type": "throttle-group", "id": "g0", "limits": {"iops-total": 20_000}},),
     ),
     "copy-on-read": Stack(({"driver": "copy-on-read"},)),
+    "preallocate": Stack(({"driver": "preallocate", "prealloc-size": 8192, "prealloc-align": 4096},)),
     "blkdebug": Stack(({"driver": "blkdebug"}, {"driver": "raw"})),
     "unaligned": Stack(({"driver": "blkdebug", "align": 2048}, {"driver": "raw"})),
     "short-requests": Stack(

@@ -186,6 +186,8 @@ class VolatileCacheNode(FilterNode):
 
     async def _keep(self, request: Request, data: memoryview) -> None:
         self._check_power()
+        if request.offset + request.length > self.size:
+            raise OSError(errno.ENOSPC, "a disk with a cache does not grow by writes")
         if not request.length:
             return
         change = Change(0, request.op, request.offset, request.offset + request.length, data, request.flags)

@@ -303,6 +303,14 @@ def test_what_lies_beyond_a_child_that_shrank_is_gone(disk: Cache) -> None:
     assert disk.stable == b"ab"
 
 
+def test_it_does_not_grow_by_writes(disk: Cache) -> None:
+    request = Request(Op.WRITE, SIZE - SECTOR, 2 * SECTOR, [memoryview(sectors("ab"))])
+    with pytest.raises(OSError, match="does not grow by writes") as caught:
+        disk.context.run(disk.cache.write(request))
+    assert caught.value.errno == errno.ENOSPC
+    assert disk.seen == image("")
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
