@@ -100,6 +100,11 @@ class BlklogwritesNode(FilterNode):
         async for entry in log_entries(read, size):
             self._end = entry.end
 
+    def moved(self, context: IoContext) -> None:
+        """Entries take turns there."""
+        super().moved(context)
+        self._turn.move(context)
+
     # --- the log
 
     async def mark(self, description: str) -> None:

@@ -70,6 +70,11 @@ class BlkverifyNode(FilterNode):
             self.size = min(self.size, self._test.node.size)
             self.read_only = self.read_only or self._test.node.read_only
 
+    def moved(self, context: IoContext) -> None:
+        """Requests wait for each other there."""
+        super().moved(context)
+        self._running.move(context)
+
     def child_permissions(self, edge: Edge, use: Use) -> Use:
         """As QEMU has it: who writes to a disk that holds another one's data may let it grow."""
         usual = super().child_permissions(edge, use)

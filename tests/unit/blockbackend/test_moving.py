@@ -197,3 +197,24 @@ def test_the_graph_leaves_alone_what_is_elsewhere(graph: Graph) -> None:
     run(graph.set_iothread("d0", None))
     graph.delete("d0")
     graph.delete_object("t0")
+
+
+@pytest.mark.parametrize("driver", ["blkverify", "blklogwrites"])
+def test_requests_that_wait_for_each_other_do_so_where_the_filter_is(graph: Graph, driver: str) -> None:
+    slow = {"driver": "delay", "latency-ns": 1000, "file": {"driver": "memory", "size": BLOCK}}
+    children = {"blkverify": ("test", "raw"), "blklogwrites": ("file", "log")}[driver]
+    graph.add({"driver": driver, "node-name": "v0", children[0]: slow, children[1]: slow})
+    backend = BlockBackend(graph["v0"])
+    graph.context.run(graph.set_iothread("v0", "t0"))
+    requests = [Request(Op.WRITE, 0, 512, [memoryview(b"x" * 512)]) for _ in range(3)]
+    seen: list[int] = []
+
+    def use() -> None:
+        for request in requests:
+            request.done = lambda request: seen.append(threading.get_ident())
+            backend.submit(request)
+
+    on(graph, "t0", use)
+    graph.context.run(graph.set_iothread("v0", None))
+    assert [request.error for request in requests] == [0, 0, 0]
+    assert seen == [graph.iothreads["t0"].ident] * 3
