@@ -1,7 +1,7 @@
 """What there is of block: `query-block`, `query-named-block-nodes`, `x-debug-query-block-graph`.
 
 Follows QEMU's qapi/block-core.json (BlockInfo, BlockDeviceInfo, ImageInfo).  What QEMU calls a backing image is here
-the node that a filter stands over.
+the node that a filter stands over, or what an overlay has below.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _info(node: BlockNode, backend: BlockBackend | None, *, flat: bool) -> Block
 
 def image_info(node: BlockNode, *, flat: bool) -> ImageInfo:
     """What a node shows."""
-    below = None if flat else _filtered(node)
+    below = None if flat else _shown_through(node)
     return ImageInfo(
         filename=filename(node),
         format=node.options.driver,
@@ -146,8 +146,10 @@ def image_info(node: BlockNode, *, flat: bool) -> ImageInfo:
     )
 
 
-def _filtered(node: BlockNode) -> BlockNode | None:
-    return next((edge.node for edge in node.children.values() if Role.FILTERED in edge.role), None)
+def _shown_through(node: BlockNode) -> BlockNode | None:
+    """What a filter stands over, or what an overlay shows where it has nothing."""
+    roles = Role.FILTERED | Role.COW
+    return next((edge.node for edge in node.children.values() if edge.role & roles), None)
 
 
 def _allocated(node: BlockNode) -> int:

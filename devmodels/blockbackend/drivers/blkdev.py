@@ -12,7 +12,6 @@ import struct
 from devmodels.blockbackend.passthrough import Direction, ScsiCommand
 from devmodels.blockbackend.vectors import gather, scatter
 
-BLKROTATIONAL = 0x127E
 BLKSSZGET = 0x1268
 BLKDISCARD = 0x1277
 BLKPBSZGET = 0x127B
@@ -24,7 +23,6 @@ ioctl = fcntl.ioctl
 """ioctl(2); a test may put its own in here."""
 
 _UNSIGNED = struct.Struct("=I")
-_SHORT = struct.Struct("=H")
 _SIZE = struct.Struct("=Q")
 _RANGE = struct.Struct("=QQ")
 
@@ -53,11 +51,6 @@ def logical_block_size(fd: int) -> int:
 def physical_block_size(fd: int) -> int:
     """The smallest block, in bytes, that the device can write without reading."""
     return _ask(fd, BLKPBSZGET, _UNSIGNED)
-
-
-def rotational(fd: int) -> bool:
-    """Whether it is better to go through it in order."""
-    return bool(_ask(fd, BLKROTATIONAL, _SHORT))
 
 
 def discard(fd: int, offset: int, length: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from devmodels.blockbackend.edge import Edge
@@ -16,7 +16,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Perm, Use
-from devmodels.blockbackend.request import Flags, Op, Request
+from devmodels.blockbackend.request import Flags, Op, Read, Request
 from devmodels.iocontext import IoContext, Lock
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,10 @@ class PreallocateNode(FilterNode):
             self.size = min(self.size, -(-self._data_end // SECTOR) * SECTOR)
 
     # --- requests
+
+    def read_now(self, reads: Sequence[Read]) -> int:
+        """What the child has at hand."""
+        return self.file.read_now(reads)
 
     async def write(self, request: Request) -> None:
         """With room beyond it, where it goes beyond the end."""

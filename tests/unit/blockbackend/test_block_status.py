@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.blockbackend import BlockLimits, BlockNode, Op, Request, open_node
+from devmodels.blockbackend import BlockLimits, BlockNode, Graph, Op, Request, open_node
 from devmodels.blockbackend.drivers.memory import CHUNK_SHIFT
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.status import BlockStatus, Status
@@ -170,6 +170,16 @@ def test_it_is_held_while_stopped_and_stands_in_a_batch_by_itself() -> None:
         assert list(disk.backend.in_flight) == requests
     assert [request.status.pnum for request in requests] == [512, 512]
     disk.close()
+
+
+def test_a_disk_that_was_closed_by_force_has_no_status() -> None:
+    context = IoContext.virtual()
+    graph = Graph(context)
+    disk = Disk(graph.add({"driver": "memory", "size": SIZE, "node-name": "m0"}))
+    graph.delete("m0", force=True)
+    assert disk.do(Op.BLOCK_STATUS, 0, 512) == errno.ENOMEDIUM
+    disk.backend.close()
+    context.close()
 
 
 class Pieces(WatchedNode):

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph, Op, Request
@@ -292,7 +292,6 @@ class Watch:
         self.world.close()
 
 
-@settings(max_examples=100)
 @given(WISHES, st.integers(0, 3))
 def test_no_copy_overtakes_a_write_whenever_they_meet(wishes: list[Wish], seed: int) -> None:
     watch = Watch(seed)

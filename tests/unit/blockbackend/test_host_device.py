@@ -43,7 +43,6 @@ class Kernel:
             blkdev.BLKGETSIZE64: blkdev._SIZE.pack(self.size),
             blkdev.BLKSSZGET: blkdev._UNSIGNED.pack(4096),
             blkdev.BLKPBSZGET: blkdev._UNSIGNED.pack(8192),
-            blkdev.BLKROTATIONAL: blkdev._SHORT.pack(1),
         }
         if request in answers:
             assert isinstance(argument, bytearray)
@@ -84,7 +83,6 @@ def test_a_device_has_its_own_size_and_blocks(kernel: Kernel) -> None:
     assert disk.backend.size == 5 * 4096
     assert disk.node.limits.pdiscard_alignment == 8192
     assert disk.node.limits.request_alignment == 1
-    assert blkdev.rotational(0)
     assert disk.write(100, b"y" * 50) == 0
     assert disk.read(99, 52) == b"x" + b"y" * 50 + b"x"
     disk.close()

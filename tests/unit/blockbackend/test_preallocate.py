@@ -84,6 +84,14 @@ def test_a_file_grows_in_advance_and_ends_with_its_data(path: Path, op: Op) -> N
     world.close()
 
 
+def test_what_is_at_hand_is_read_without_a_request(path: Path) -> None:
+    world = World(path)
+    buffer = memoryview(bytearray(512))
+    assert world.backend.read_now([(0, (buffer,), 512)]) == 1
+    assert buffer == b"x" * 512
+    world.close()
+
+
 def test_what_does_not_grow_it_allocates_nothing(path: Path) -> None:
     world = World(path)
     with world.format():

@@ -47,6 +47,23 @@ def test_device_with_its_node_and_what_that_stands_over(tmp_path: Path) -> None:
     in_machine(tmp_path, story, nodes=[NODE, delay], devices=[{**DISK, "drive": "f0"}])
 
 
+def test_an_overlay_with_what_is_below(tmp_path: Path) -> None:
+    async def story(talk: Talk) -> None:
+        (disk,) = await talk("query-block")
+        inserted = disk["inserted"]
+        assert inserted["backing_file_depth"] == 2
+        assert inserted["image"]["format"] == "copy-on-read"
+        assert inserted["image"]["backing-image"]["format"] == "overlay"
+        assert inserted["image"]["backing-image"]["backing-image"]["format"] == "memory"
+
+    nodes: list[dict[str, object]] = [
+        NODE,
+        {"driver": "overlay", "node-name": "q0", "file": {"driver": "memory", "size": MIB}, "backing": "d0"},
+        {"driver": "copy-on-read", "node-name": "c0", "file": "q0"},
+    ]
+    in_machine(tmp_path, story, nodes=nodes, devices=[{**DISK, "drive": "c0"}])
+
+
 def test_nodes_flat_and_not(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(b"x" * 4096 + bytes(4096))
