@@ -52,6 +52,11 @@ class IoThread:
         """The thread's number, as `threading.get_ident` has it there."""
         return self._thread.ident
 
+    @property
+    def native_id(self) -> int:
+        """The thread's number, as the host has it."""
+        return self._thread.native_id or 0
+
     def _run(self) -> None:
         context = self.context
         context.adopt()

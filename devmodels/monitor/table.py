@@ -15,6 +15,7 @@ from devmodels.monitor import (
     medium,
     objects,
     stats,
+    threads,
     throttle,
 )
 from devmodels.monitor.command import Command, Run, command
@@ -47,6 +48,7 @@ EVERYWHERE: dict[str, Run] = {
     "query-block-exports": exports.query_block_exports,
     "query-blockstats": stats.query_blockstats,
     "query-commands": introspect.query_commands,
+    "query-iothreads": threads.query_iothreads,
     "query-named-block-nodes": info.query_named_block_nodes,
     "query-qmp-schema": introspect.query_qmp_schema,
     "query-status": machine.query_status,

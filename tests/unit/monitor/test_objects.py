@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from .support import DISK, MIB, NODE, Talk, in_daemon, in_machine
@@ -33,6 +34,9 @@ def test_thread_comes_and_goes(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         assert await talk.ask("object-add", {"qom-type": "iothread", "id": "io0"}) == {}
         assert await talk("qom-get", path="/objects/io0", property="type") == "iothread"
+        (thread,) = await talk("query-iothreads")
+        assert (thread["id"], thread["poll-max-ns"]) == ("io0", 32768)
+        assert thread["thread-id"] in map(int, os.listdir("/proc/self/task"))
         assert "duplicate property 'io0'" in (await talk.ask("object-add", {**GROUP, "id": "io0"}))["desc"]
         assert await talk.ask("device_add", {**DISK, "id": "v1", "drive": "d1", "iothread": "io0"}) == {}
         assert await talk.text("object-del", id="io0") == "object 'io0' is in use, can not be deleted"
