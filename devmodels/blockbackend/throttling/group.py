@@ -209,11 +209,11 @@ class ThrottleGroup:
 
     def _admit_now(self, member: Member, lengths: Sequence[int], write: bool) -> int:
         """Let the first of requests of these `lengths` go, one after the other; how many."""
-        buckets = self._buckets[write]
-        if not buckets:
+        if not self._buckets[write]:
             return len(lengths)
         now = member.context.now_ns()
         with self._lock:
+            buckets = self._buckets[write]
             # Who comes now does not pass those who wait.
             if self._armed[write]:
                 return 0
@@ -329,15 +329,14 @@ class ThrottleGroup:
 
     def _let_go(self, member: Member) -> None:
         with self._lock:
-            for queue in member._queues:
+            for write, queue in enumerate(member._queues):
                 while queue:
                     self._admit(member, queue.popleft())
+                # The timer may have been on its context, which may end, or which it may leave.
+                self._armed[write] = 0
+                self._serve(bool(write))
 
     def _remove(self, member: Member) -> None:
         with self._lock:
             self._let_go(member)
             self.members.remove(member)
-            for write in (False, True):
-                # The timer may have been on its context, which may end.
-                self._armed[write] = 0
-                self._serve(write)
