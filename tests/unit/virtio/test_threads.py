@@ -16,6 +16,7 @@ from devmodels.trace import Tracer
 from devmodels.virtio.constants import SUSPEND
 from devmodels.virtio.threaded import ThreadedQueue
 from devmodels.virtio_blk.threaded import ThreadedVirtioBlk
+from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
 from guestsim.drivers.layouts import Status
 from guestsim.drivers.pci import COMMAND, COMMAND_MASTER
@@ -243,8 +244,10 @@ class World:
         self.target.close()
 
 
-@pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX, Interrupts.POLLING])
-@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize(
+    ("packed", "interrupts"),
+    [(False, Interrupts.MSIX), (True, Interrupts.INTX), (False, Interrupts.POLLING)],
+)
 def test_whatever_is_done_no_request_is_lost(packed: bool, interrupts: Interrupts) -> None:
     world = World(7, packed=packed, interrupts=interrupts)
     world.guest.run(world.storm(13))
@@ -381,3 +384,34 @@ def test_a_ring_and_its_requests_are_their_threads() -> None:
     with device.hold:
         queue.finish(())
     world.close()
+
+
+def test_an_error_that_stops_the_machine_holds_the_request_of_a_thread() -> None:
+    with InProcessTarget(
+        objects=[{"qom-type": "iothread", "id": "t0"}],
+        blockdevs=[
+            {"driver": "memory", "node-name": "d0", "size": SIZE},
+            {
+                "driver": "blkdebug",
+                "node-name": "b0",
+                "image": "d0",
+                "inject-error": [{"event": "none", "iotype": "write", "errno": 28, "once": True}],
+            },
+        ],
+        devices=[
+            {"driver": "virtio-blk-pci", "drive": "b0", "id": "vd0", "iothread": "t0", "werror": "enospc"}
+        ],
+        clock="wall",
+    ) as target:
+        guest = Guest(target)
+        disk = boot(guest)
+        state = target.assembly.run_state
+        write = guest.start(disk.driver.execute(virtio_blk.write(0, b"\1" * BLOCK)))
+        guest.run(guest.wait_until(lambda: not state.running, "the stop"))
+        target.assembly.machine.run_until_idle()
+        assert not write.finished
+        assert state.reason == "io-error"
+        state.cont()
+        guest.run(guest.wait_until(lambda: write.finished, "the write"))
+        assert write.result().ok
+        assert disk.read(0, BLOCK) == b"\1" * BLOCK
