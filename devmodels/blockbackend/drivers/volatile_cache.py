@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -93,7 +94,7 @@ class VolatileCacheNode(FilterNode):
     CHANGEABLE = FilterNode.CHANGEABLE | {"capacity", "atomic_unit", "seed"}
 
     def __init__(self, options: VolatileCacheOptions, context: IoContext, file: BlockNode) -> None:
-        self.volatile: list[Change] = []
+        self.volatile: deque[Change] = deque()
         self._kept = 0
         self._number = 0
         self._destaging = Lock(context)
@@ -238,7 +239,7 @@ class VolatileCacheNode(FilterNode):
 
     def _forget(self, rest: Callable[[Change], Iterator[Change] | list[Change]]) -> None:
         """Keep of each change what `rest` says.  A read under way goes on with what it has found."""
-        self.volatile = [part for change in self.volatile for part in rest(change)]
+        self.volatile = deque(part for change in self.volatile for part in rest(change))
         self._kept = sum(change.charge for change in self.volatile)
 
     # --- flushing
@@ -265,7 +266,7 @@ class VolatileCacheNode(FilterNode):
                 self._check_power()
                 # Only this holder of the lock takes from the front.
                 self._kept -= change.charge
-                del self.volatile[0]
+                self.volatile.popleft()
 
     async def _hand_down(self, request: Request) -> None:
         await self.file.handlers[request.op](request)

@@ -5,6 +5,7 @@ Each is broken on purpose; the simulator must find a sector that the guest was t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -173,8 +174,8 @@ def newest_is_brought_down_first(patch: pytest.MonkeyPatch) -> None:
     destage = VolatileCacheNode._destage
 
     async def broken(node: VolatileCacheNode, until: int) -> None:
-        node.volatile.reverse()
-        node.volatile.sort(key=lambda change: change.part_of > until)
+        newest_first = reversed(node.volatile)
+        node.volatile = deque(sorted(newest_first, key=lambda change: change.part_of > until))
         await destage(node, until)
 
     patch.setattr(VolatileCacheNode, "_destage", broken)
