@@ -1,7 +1,7 @@
 """`blkdebug`: requests fail, or are held, by rules (options and rules as QEMU's driver of that name).
 
 Rules and break points look at events: `debug/announcing.py` and `fitting.py` say which there are.  Without rules and
-break points nothing is looked at, and the node costs one call.
+break points nothing is looked at, and the node costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from devmodels.blockbackend.accounting.node import Served
 from devmodels.blockbackend.debug import config
 from devmodels.blockbackend.debug.rules import EVENTS, InjectErrorOptions, Rules, SetStateOptions
 from devmodels.blockbackend.edge import Edge, Handler
@@ -125,6 +126,17 @@ class BlkdebugNode(FilterNode):
     def fitting(self) -> Fitting | None:
         """Requests go by way of what tells of events, if there is anybody to tell."""
         return Fitting(self, self.served) if self.wants_events else super().fitting()
+
+    @property
+    def served(self) -> Served:
+        """The image itself, where there is nothing to look at: then the node costs nothing."""
+        return super().served if self.wants_events or self.counted is not None else self.file
+
+    def child_changed(self, edge: Edge) -> None:
+        """Show what is there now, also to users whose requests go to the image by themselves."""
+        super().child_changed(edge)
+        if not self.wants_events:
+            self.changed()
 
     # --- events and break points
 

@@ -394,3 +394,24 @@ def test_permissions_are_taken_and_not_shared_besides(graph: Graph) -> None:
         BlockBackend(graph["m0"])
     graph.context.run(graph.reopen({"driver": "blkdebug", "node-name": "dbg", "image": "m0"}))
     assert edge.use == (Perm.NONE, Perm.ALL)
+
+
+def test_without_rules_a_change_below_is_followed(graph: Graph) -> None:
+    for name in ("m0", "m1"):
+        disk = Disk(graph.add({**MEMORY, "node-name": name}))
+        disk.write(0, name.encode() * 256)
+        disk.backend.close()
+    node = graph.add({"driver": "blkdebug", "node-name": "dbg", "image": "m0"})
+    disk = Disk(node, read_only=True)
+    assert disk.read(0, 512) == b"m0" * 256
+    run = graph.context.run
+    run(graph.replace_child("dbg", "image", "m1"))
+    assert disk.read(0, 512) == b"m1" * 256
+    run(graph.insert({"driver": "delay", "node-name": "slow", "latency-ns": 70}, below="dbg"))
+    before = graph.context.now_ns()
+    assert disk.read(0, 512) == b"m1" * 256
+    assert graph.context.now_ns() == before + 70
+    run(graph.remove("slow"))
+    run(graph.reopen({"driver": "memory", "node-name": "m1", "size": SIZE, "read-only": True}))
+    assert disk.backend.node.read_only
+    disk.backend.close()
