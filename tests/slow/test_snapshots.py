@@ -1,7 +1,8 @@
 """A machine saved at a thousand random events of its life, each restored in a process that never saw it.
 
 All of them go on to the same bytes in the disk and in the guest's memory as the machine that was left alone. Requests
-in flight are among what is saved: the host stops the machine now and then, which holds them back.
+in flight are among what is saved: the host stops the machine now and then, which holds them back, and where the disk
+fails its errors stop the machine.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Kind:
-    """A machine and its driver."""
+    """A machine and its driver; `failing`: each sector cannot be read once, nor written once, nor zeroed once."""
 
     packed: bool = False
     indirect: bool = False
     in_order: bool = False
     shared: bool = True
+    failing: bool = False
 
     def __str__(self) -> str:
         words = {
@@ -46,18 +48,31 @@ class Kind:
             "indirect": self.indirect,
             "in-order": self.in_order,
             "bounced": not self.shared,
+            "failing": self.failing,
         }
         return "-".join(word for word, said in words.items() if said) or "split"
 
     def build(self, image: Path) -> InProcessTarget:
         """The machine, with reads and writes that take their time."""
         device = {"driver": "virtio-blk-pci", "drive": "d0", "id": "v0", "addr": "4"}
-        slow = {"driver": "delay", "node-name": "d0", "file": "f0", "read-ns": 30_000, "write-ns": 50_000}
+        policy = {"rerror": "stop", "werror": "stop"}
+        slow = {"driver": "delay", "node-name": "s0", "file": "f0", "read-ns": 30_000, "write-ns": 50_000}
+        errors = [
+            {"event": "none", "iotype": kind, "errno": error, "sector": sector, "once": True}
+            for kind, error in (("read", 5), ("write", 28), ("write-zeroes", 28))
+            for sector in range(DISK // 512)
+        ]
+        top = {"driver": "blkdebug", "node-name": "d0", "image": "s0"}
         return InProcessTarget(
-            blockdevs=[{"driver": "file", "filename": str(image), "node-name": "f0"}, slow],
+            blockdevs=[
+                {"driver": "file", "filename": str(image), "node-name": "f0"},
+                slow,
+                top | ({"inject-error": errors} if self.failing else {}),
+            ],
             devices=[
                 {**device, "packed": self.packed, "in_order": self.in_order}
                 | {"num-queues": 2, "queue-size": QUEUE_SIZE}
+                | policy
             ],
             ram=RAM,
             shared=self.shared,
@@ -77,6 +92,8 @@ KINDS = [
     Kind(packed=True, in_order=True),
     Kind(in_order=True, indirect=True),
     Kind(packed=True, shared=False),
+    Kind(failing=True),
+    Kind(packed=True, in_order=True, shared=False, failing=True),
 ]
 
 
@@ -136,6 +153,11 @@ def holds_requests(moment: Moment) -> bool:
     return any(queue["in_flight"] for queue in queues)
 
 
+def failed(moment: Moment) -> bool:
+    """Whether an error had stopped the machine."""
+    return bool(msgspec.msgpack.decode(moment.snapshot)["status"] == "io-error")
+
+
 def go_on(moment: Moment) -> tuple[tuple[str, str], list[tuple[str, str]]]:
     """In another process: restore and go on to the end; the outcome, and what the guest did wrong."""
     with moment.kind.build(moment.image) as target:
@@ -159,3 +181,4 @@ def test_all_go_on_to_the_same_bytes(
     assert wrong == []
     record_property("examples", f"{len(saved)} events ({held} with requests in flight),")
     assert held >= len(saved) // 8
+    assert any(failed(moment) for moment in saved) is kind.failing
