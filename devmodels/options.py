@@ -246,6 +246,14 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
     return out
 
 
+def parse_size(text: str) -> int | None:
+    """A number, decimal or 0x…, perhaps with k, M, G or T for powers of 1024; None where it is none."""
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return None
+    return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
+
+
 def _coerced(value: object, kind: object) -> object:
     kinds = _kinds(kind)
     if isinstance(value, dict):
@@ -257,8 +265,8 @@ def _coerced(value: object, kind: object) -> object:
         return value
     if bool in kinds and value in ("on", "off"):
         return value == "on"
-    if int in kinds and (number := _NUMBER.fullmatch(value)):
-        return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
+    if int in kinds and (number := parse_size(value)) is not None:
+        return number
     if float in kinds and _DECIMAL.fullmatch(value):
         return float(value)
     return value

@@ -197,6 +197,30 @@ def stats(
     show_stats(path, as_json=as_json, count=count)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def monitor(
+    socket: Annotated[Path, typer.Argument(metavar="SOCKET", help="The monitor's UNIX socket.")],
+    line: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND [ARGUMENT]...]", help="One command; without it lines are read."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print answers as JSON.")] = False,
+) -> int:
+    """Talk to a QMP monitor: of devmodels serve, of a program, or of QEMU.
+
+    Commands are QMP's, with arguments as key=value or as one JSON object, or words as in QEMU's human monitor:
+
+    devmodels monitor qmp.sock block_resize node-name=d0 size=2G
+
+    devmodels monitor qmp.sock info blockstats
+
+    The exit status is 1 where the other side refuses.
+    """
+    from devmodels.cli.monitor import run
+
+    return run(socket, line or (), as_json=as_json)
+
+
 def main() -> None:
     """Run the command; a user's mistake is one line on standard error and exit status 2."""
     try:

@@ -1,0 +1,154 @@
+"""Nothing that a client sends ends the server, or leaves it unable to answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devmodels.assembly import assemble
+from devmodels.monitor.command import Options
+from devmodels.monitor.server import MonitorServer
+from devmodels.monitor.table import commands
+from devmodels.monitor.world import World
+
+from .support import DISK, MIB, NODE
+
+HELLO = b'{"execute": "qmp_capabilities"}\n'
+MARK = b'\n{"execute": "query-version", "id": "mark"}\n'
+
+
+@contextmanager
+def client() -> Iterator[tuple[World, socket.socket]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        assemble(blockdevs=[NODE], devices=[DISK], ram=MIB) as assembly,
+        socket.socket(socket.AF_UNIX) as sock,
+    ):
+        world = World.of(assembly)
+        monitor = MonitorServer(str(Path(folder) / "qmp.sock"), world)
+        sock.connect(monitor.path)
+        sock.sendall(HELLO)
+        yield world, sock
+        assembly.context.run_until_idle()
+        monitor.close()
+        world.exports.close()
+        assembly.context.run_until_idle()
+
+
+def exchange(world: World, sock: socket.socket, data: bytes) -> list[dict[str, Any]]:
+    """Send, and read all that comes."""
+    sock.sendall(data)
+    world.context.run_until_idle()
+    sock.setblocking(False)
+    got = b""
+    while True:
+        try:
+            part = sock.recv(1 << 20)
+        except BlockingIOError:
+            break
+        if not part:
+            break
+        got += part
+        world.context.run_until_idle()
+    return [json.loads(line) for line in got.splitlines()]
+
+
+def judge(answers: list[dict[str, Any]]) -> None:
+    for answer in answers:
+        assert {"return", "error", "QMP", "event"} & set(answer)
+        if "error" in answer:
+            assert set(answer["error"]) == {"class", "desc"}
+            assert "\n" not in answer["error"]["desc"]
+
+
+@given(
+    st.lists(st.binary(max_size=60) | st.sampled_from([b"{", b"}", b'"', b"\\", b"\n", b"[", b'{"execute":']))
+)
+@settings(max_examples=25)
+def test_any_bytes(pieces: list[bytes]) -> None:
+    with client() as (world, sock):
+        answers = exchange(world, sock, b"".join(pieces) + MARK)
+        judge(answers)
+        # An open brace swallows what follows; the next client is served all the same.
+        if answers[-1].get("id") != "mark":
+            sock.shutdown(socket.SHUT_WR)
+            world.context.run_until_idle()
+
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["d0", "v0", "/", "/objects", "e0", "raw", "memory", "throttle-group", "virtio-blk-pci"]
+    )
+)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=4,
+)
+NOT_HERE = {"quit", "query-qmp-schema"}
+
+
+def members(kind: type[msgspec.Struct] | Options) -> list[str]:
+    base = [kind] if not isinstance(kind, Options) else [kind.base, *kind.variants().values()]
+    return sorted({field.encode_name for each in base for field in msgspec.structs.fields(each)})
+
+
+with assemble(ram=MIB) as _assembly:
+    TABLE = {name: members(each.arguments) for name, each in commands(World.of(_assembly)).items()}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> dict[str, object]:
+    name = draw(st.sampled_from(sorted(set(TABLE) - NOT_HERE)))
+    keys = st.sampled_from(TABLE[name]) if TABLE[name] else st.nothing()
+    arguments = draw(st.dictionaries(keys | st.text(max_size=6), values, max_size=5))
+    if name == "human-monitor-command" and draw(st.booleans()):
+        arguments = {"command-line": "qemu-io d0 " + draw(st.text(max_size=20))}
+    arguments.pop("filename", None)
+    return {"execute": name, "arguments": arguments}
+
+
+@given(st.lists(requests(), min_size=1, max_size=6))
+@settings(max_examples=10, deadline=None)
+def test_any_command_with_any_arguments(many: list[dict[str, object]]) -> None:
+    attempt(many)
+
+
+def attempt(many: list[dict[str, object]]) -> None:
+    """Every command is answered, and none ends with an error that nobody expected."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
+    logger = logging.getLogger("devmodels.monitor")
+    logger.addHandler(handler)
+    try:
+        with client() as (world, sock):
+            answers = exchange(world, sock, b"".join(json.dumps(each).encode() for each in many) + MARK)
+            judge(answers)
+            assert answers[-1]["id"] == "mark"
+    finally:
+        logger.removeHandler(handler)
+    assert not [record for record in records if record.exc_info], "an error that nobody expected"
+
+
+@pytest.mark.parametrize("many", [1, 200])
+def test_a_client_that_never_reads_costs_only_itself(many: int) -> None:
+    with client() as (world, sock):
+        sock.sendall(b'{"execute": "query-commands"}\n' * many)
+        world.context.run_until_idle()
