@@ -6,6 +6,7 @@ asks it, for an edge); `status_above` goes down a chain of overlays until somebo
 
 from __future__ import annotations
 
+import errno
 from enum import IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +72,8 @@ async def driver_status(node: BlockNode, request: Request) -> BlockStatus:
     flags, pnum, where, owner, depth = await node.block_status(request)
     # A file may end within a block.
     pnum = min(-(-pnum // align) * align - (offset - start), length)
+    if pnum <= 0:
+        raise OSError(errno.EIO, f"{node.description} does not say what is at offset {offset}")
     flags &= ~Status.EOF
     if flags & (Status.DATA | Status.ZERO):
         flags |= Status.ALLOCATED

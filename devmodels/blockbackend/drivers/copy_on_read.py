@@ -81,6 +81,8 @@ class CopyOnReadNode(FilterNode):
         """Whether what is at `at` is to be copied, and for how many bytes that holds."""
         question = request.derive(at, end - at, op=Op.BLOCK_STATUS)
         flags, length, *_ = await self.file.block_status(question)
+        if not length:
+            return False, end - at  # Beyond the child's end: it says what comes of that.
         if Status.ALLOCATED in flags or self._bottom is None:
             return Status.ALLOCATED not in flags, length
         node = unfiltered(self.file.node)

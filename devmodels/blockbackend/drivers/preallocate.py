@@ -53,6 +53,11 @@ class PreallocateNode(FilterNode):
         _check(options, children["file"])
         return cls(options, context, children["file"])
 
+    def moved(self, context: IoContext) -> None:
+        """Whoever waits for room does so there."""
+        super().moved(context)
+        self._growing.move(context)
+
     def _reopen(self, before: NodeOptions) -> None:
         """Begin anew with other sizes."""
         assert isinstance(self.options, PreallocateOptions)

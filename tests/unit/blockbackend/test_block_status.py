@@ -163,6 +163,16 @@ def test_what_a_driver_raises_is_the_requests_error() -> None:
     disk.close()
 
 
+def test_a_driver_that_says_nothing_at_all_is_an_error() -> None:
+    class Mute(WatchedNode):
+        async def block_status(self, request: Request) -> BlockStatus:
+            return BlockStatus(Status.DATA, 0)
+
+    disk = Disk(Mute(IoContext.virtual()))
+    assert disk.do(Op.BLOCK_STATUS, 0, 512) == errno.EIO
+    disk.close()
+
+
 def test_it_is_held_while_stopped_and_stands_in_a_batch_by_itself() -> None:
     disk = Disk(WatchedNode(IoContext.virtual()))
     with disk.backend.batch():

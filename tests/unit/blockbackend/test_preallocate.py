@@ -211,7 +211,10 @@ def test_writes_that_wait_for_room_are_not_zeroed(path: Path, direct: bool) -> N
     world.close()
 
 
-def test_a_write_into_what_is_being_zeroed_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_write_into_what_is_being_zeroed_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
     async def slow(self: FileNode, function: Callable[[], None]) -> None:
         zeroes = isinstance(function, partial) and function.func == self._write_zeroes
         await self.context.sleep(100 if zeroes else 1)
@@ -219,6 +222,11 @@ def test_a_write_into_what_is_being_zeroed_waits(path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(FileNode, "_blocking", slow)
     world = World(path)
+    if moved:
+        world.context = IoContext.virtual()
+        for node in world.graph.nodes.values():
+            node.moved(world.context)
+        world.backend.moved(world.context)
     with world.format():
         for offset, byte in ((SIZE + 4096, b"1"), (SIZE, b"2"), (SIZE + 8192, b"3")):
             data = memoryview(byte * 4096)
