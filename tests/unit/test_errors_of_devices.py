@@ -212,8 +212,7 @@ def test_what_a_queue_on_a_thread_of_its_own_waits_for_is_held_too() -> None:
 # --- moves
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("packed", "shared"), [(False, True), (True, False)])
 def test_what_an_error_holds_moves_and_is_tried_again_elsewhere(
     tmp_path: Path, packed: bool, shared: bool
 ) -> None:
