@@ -98,6 +98,7 @@ class Edge:
         self.serialises = False
         self.unflushed = False
         """Whether anything has been written through here since the last flush, as far as is known."""
+        node.context.assert_owner()
         node.parents.append(self)
         try:
             permissions.refresh([node])
@@ -118,6 +119,7 @@ class Edge:
 
         OSError, and nothing changed, where somebody else's use of the image rules that out.
         """
+        self.node.context.assert_owner()
         if active:
             self.node.activate(self, write=write)
             self.active = write

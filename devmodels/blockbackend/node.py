@@ -187,6 +187,7 @@ class BlockNode:
 
         Raises OptionError, with nothing changed, where that cannot be.
         """
+        self.context.assert_owner()
         before = self.options, self.read_only
         self.options, self.read_only = options, options.read_only
         try:

@@ -92,6 +92,15 @@ def test_each_is_used_where_it_belongs_and_nowhere_else(graph: Graph) -> None:
             wrong()
         with pytest.raises(WrongContextError):
             on(graph, "t1", wrong)
+    node = graph["d0"]
+    forbidden: list[Callable[[], object]] = [
+        lambda: BlockBackend(node),
+        lambda: node.reopen(node.options),
+        backend.activate,
+    ]
+    for each in forbidden:
+        with pytest.raises(WrongContextError):
+            each()
     with pytest.raises(WrongContextError):
         graph.context.run(backend.drain())
     with pytest.raises(WrongContextError):

@@ -36,8 +36,8 @@ class World:
         self.context = IoContext.wall()
         self.context.assert_owner()
         self.graph = Graph(self.context)
-        for name in ("t0", "t1"):
-            self.graph.object_add({"qom-type": "iothread", "id": name, "poll-max-ns": 0})
+        self.graph.object_add({"qom-type": "iothread", "id": "t0"})
+        self.graph.object_add({"qom-type": "iothread", "id": "t1", "poll-max-ns": 0})
         node = self.graph.add({"driver": "memory", "node-name": "d0", "size": SIZE})
         self.run_state = RunState()
         mapping = [{"iothread": "t0", "vqs": [0, 2]}, {"iothread": "t1", "vqs": [1, 3]}]
