@@ -134,7 +134,7 @@ class InjectErrorOptions(
         if self.sector < 0:
             return True
         start, end = self.sector * SECTOR, (self.sector + self.sectors) * SECTOR
-        return request.offset < end and start < request.offset + request.length
+        return request.length > 0 and request.offset < end and start < request.offset + request.length
 
 
 class SetStateOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -180,12 +180,15 @@ class Rules:
         return tags
 
     def check(self, request: Request) -> InjectErrorOptions | None:
-        """The rule that `request` fails by, which is gone then where it holds once."""
+        """The rule that `request` fails by, which is gone then where it holds once.
+
+        What fails for several at once is tried again for each of them: the rule waits for those.
+        """
         for rule in self.active:
             if rule.matches(request):
                 if not rule.errno:
                     return None
-                if rule.once:
+                if rule.once and len(list(request.roots())) == 1:
                     self.active = [each for each in self.active if each is not rule]
                     self._errors = [each for each in self._errors if each is not rule]
                 return rule

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Flags, Graph, Op, Request
 from devmodels.blockbackend.debug.commands import debug_command
@@ -117,7 +119,7 @@ def test_a_range_of_sectors_fails() -> None:
     failed = [sector for sector in range(16) if disk.write(sector * 512 + 100, b"x")]
     assert failed == [8, 9, 10]
     assert disk.do(Op.READ, 0, SIZE) == errno.EIO
-    assert disk.do(Op.FLUSH) == 0
+    assert disk.do(Op.FLUSH) == disk.do(Op.READ, 9 * 512, 0) == 0, "nothing is touched"
     disk.close()
 
 
@@ -415,3 +417,75 @@ def test_without_rules_a_change_below_is_followed(graph: Graph) -> None:
     run(graph.reopen({"driver": "memory", "node-name": "m1", "size": SIZE, "read-only": True}))
     assert disk.backend.node.read_only
     disk.backend.close()
+
+
+def test_of_merged_neighbours_one_fails_once() -> None:
+    for sector, expected in ((-1, [5, 0, 0, 0]), (2, [0, 0, 5, 0])):
+        disk = Disk(over(rules({"event": "write_aio", "iotype": "write", "once": True, "sector": sector})))
+        with disk.backend.batch():
+            requests = [disk.submit(Op.WRITE, number * 512, data=b"x" * 512) for number in range(4)]
+        disk.context.run_until_idle()
+        assert [request.error for request in requests] == expected
+        disk.close()
+
+
+# --- whatever happens, each request ends once
+
+TAGS = st.sampled_from("AB")
+EVENTS = st.sampled_from(
+    ["write_aio", "read_aio", "pwritev", "pwritev_done", "pwritev_rmw_head", "flush_to_os"]
+)
+STEPS = st.one_of(
+    st.tuples(st.just("break"), EVENTS, TAGS),
+    st.tuples(st.sampled_from(["resume", "remove_break"]), TAGS),
+    st.tuples(st.sampled_from(["write", "read"]), st.integers(0, 3000), st.integers(1, 1500)),
+    st.tuples(st.sampled_from(["flush", "drain", "run", "insert", "remove"])),
+)
+
+
+@given(st.lists(STEPS, max_size=15), st.sampled_from([0, 512]))
+def test_whoever_is_held_and_let_go_each_request_ends_once_and_well(
+    steps: list[tuple[object, ...]], align: int
+) -> None:
+    context = IoContext.virtual()
+    graph = Graph(context)
+    disk = Disk(graph.add({**over(rules(align=align)), "node-name": "r0"}))
+    node = below(disk)
+    for step in steps:
+        match step:
+            case ("break" | "resume" | "remove_break", *_):
+                context.run(debug_command(node, " ".join(map(str, step))))
+            case ("write", int(offset), int(length)):
+                disk.submit(Op.WRITE, offset, data=b"x" * length)
+            case ("read", int(offset), int(length)):
+                disk.submit(Op.READ, offset, length)
+            case ("flush",):
+                disk.submit(Op.FLUSH)
+            case ("drain",):
+                context.run(quiet(node, disk))
+            case ("insert",) if "slow" not in graph.nodes:
+                context.run(graph.insert({"driver": "delay", "node-name": "slow"}, below="dbg"))
+            case ("remove",) if "slow" in graph.nodes:
+                context.run(graph.remove("slow"))
+            case _:
+                context.run_until_idle()
+    for tag in "AB":
+        context.run(debug_command(node, f"remove_break {tag}"))
+    context.run_until_idle()
+    assert all(ended == 1 for ended in disk.ends.values())
+    assert all(request.error == 0 for request in disk.ends)
+    assert not disk.backend.in_flight
+    expected = bytearray(SIZE)
+    for request in disk.ends:
+        if request.op is Op.WRITE:
+            expected[request.offset : request.offset + request.length] = b"x" * request.length
+    assert disk.read(0, SIZE) == expected
+    assert at_hand(disk) or align or "slow" in graph.nodes
+    graph.close()
+    context.close()
+
+
+async def quiet(node: BlkdebugNode, disk: Disk) -> None:
+    """A drained section, in which nothing runs."""
+    async with drained(node):
+        assert not disk.backend.in_flight
