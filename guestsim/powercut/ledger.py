@@ -230,6 +230,26 @@ class Ledger:
                 found.append(Finding(sector, describe(content, sector), expected))
         return found
 
+    def check_units(self, image: bytes, unit: int) -> list[Finding]:
+        """Hold `image` against an atomic unit of so many sectors: of one change, an aligned unit is there or not.
+
+        So where one sector shows a change, no other one that it covers in the unit shows something stable that it has
+        behind it.  What is volatile may have arrived later.
+        """
+        found = []
+        for sector in range(self.sectors):
+            change = self.legal(sector).get(image[sector * SECTOR : (sector + 1) * SECTOR])
+            if change is None or change.kind is not Kind.WRITE or change.number == 0:
+                continue
+            start = sector // unit * unit
+            for other in range(max(start, change.first), min(start + unit, change.end)):
+                content = image[other * SECTOR : (other + 1) * SECTOR]
+                shown = [act for act in self._changes[other] if act.content(other) == content]
+                if shown and all(act.stable and _behind(act, change) for act in shown):
+                    torn = f"{describe(content, other)}, though sector {sector} holds write {change.number}"
+                    found.append(Finding(other, torn, (f"write {change.number}", "a later one")))
+        return found
+
     def _explain(self, act: Act) -> str:
         state = "stable" if act.stable else "told" if act.told is not None else "not told"
         name = "zeroes" if act.kind is not Kind.WRITE else f"write {act.number}"

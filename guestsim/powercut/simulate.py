@@ -172,8 +172,11 @@ class _Simulation:
         result = self.result
         result.cuts += 1
         result.outcomes[choice.partition("-")[0]] += 1
-        image = self._machine.left(choice)
-        findings = self._ledger.check(reopen(self._device, self._stack, image, self._folder))
+        left = self._machine.left(choice)
+        image = reopen(self._device, self._stack, left, self._folder)
+        findings = self._ledger.check(image)
+        if not findings and self._stack.unit > 1:
+            findings = self._ledger.check_units(image, self._stack.unit)
         if findings:
             self._lost(choice, tuple(findings))
             raise _Over

@@ -41,7 +41,7 @@ class Stack:
 
     The disk below has `room` bytes more than the guest sees; with `file` it is a file, else memory.  `cache` are
     options of its volatile cache, `disk` nodes below that.  `filters`, by driver, come and go above the disk meanwhile.
-    `may_fail`: requests may.
+    `may_fail`: requests may.  `unit`: the disk's atomic unit in sectors.
     """
 
     nodes: tuple[Options, ...] = ()
@@ -53,6 +53,7 @@ class Stack:
     disk: tuple[Options, ...] = ()
     filters: tuple[str, ...] = ()
     may_fail: bool = False
+    unit: int = 1
 
 
 _QUEUES: Options = {"num-queues": 4, "secure-erase": True}
@@ -88,6 +89,7 @@ _STOP: Options = {"werror": "stop", "rerror": "stop"}
 STACKS: dict[str, Stack] = {
     "memory": Stack(),
     "small-cache": Stack(cache={"capacity": 16 << 10}),
+    "atomic-4k": Stack(cache={"atomic-unit": 4096}, unit=8),
     "file": Stack(file=True),
     "raw": Stack(({"driver": "raw"},)),
     "raw-window": Stack(({"driver": "raw", "offset": _WINDOW, "size": SIZE},), room=2 * _WINDOW),

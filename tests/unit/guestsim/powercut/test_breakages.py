@@ -197,6 +197,15 @@ def sector_is_torn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VolatileCacheNode, "_pieces", pieces)
 
 
+def unit_is_torn(patch: pytest.MonkeyPatch) -> None:
+    def pieces(node: VolatileCacheNode) -> Iterator[Change]:
+        for change in node.volatile:
+            for start in range(change.start, change.end, 512):
+                yield change.within(start, start + 512)
+
+    patch.setattr(VolatileCacheNode, "_pieces", pieces)
+
+
 def discard_hits_another_place(patch: pytest.MonkeyPatch) -> None:
     async def discard(node: FilterNode, request: Request) -> None:
         await node.file.discard(request)
@@ -223,6 +232,7 @@ BREAKAGES: list[tuple[Break, str, WriteCache]] = [
     (newest_is_brought_down_first, "memory", ON),
     (filter_leaves_with_what_it_keeps, "filters-come-and-go", ON),
     (sector_is_torn, "memory", ON),
+    (unit_is_torn, "atomic-4k", ON),
     (discard_hits_another_place, "raw-window", ON),
 ]
 

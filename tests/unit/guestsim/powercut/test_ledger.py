@@ -150,6 +150,23 @@ def test_a_read_finds_the_last_that_was_told_or_what_is_under_way(ledger: Ledger
     assert str(found) == "sector 0 holds write 0 for #3 read 0+1, expected write 1 or write 4 or zeroes"
 
 
+def test_a_unit_is_there_or_not(ledger: Ledger) -> None:
+    done(ledger, Kind.WRITE, 0, 3)
+    done(ledger, Kind.WRITE, 1, 1)
+    whole = [stamp(1, 0) + stamp(2, 1) + stamp(1, 2), stamp(0, 0) + stamp(0, 1) + stamp(1, 2)]
+    for three in whole:
+        assert ledger.check_units(three + stamp(0, 3), 2) == []
+    late = stamp(1, 0) + stamp(2, 1) + bytes(SECTOR) + stamp(0, 3)
+    done(ledger, Kind.DISCARD, 2, 1)
+    assert ledger.check_units(late, 4) == []
+    torn = stamp(1, 0) + stamp(0, 1) + stamp(0, 2) + stamp(0, 3)
+    assert ledger.check(torn) == []
+    (found,) = ledger.check_units(torn, 2)
+    assert (
+        str(found) == "sector 1 holds write 0, though sector 0 holds write 1, expected write 1 or a later one"
+    )
+
+
 def test_the_story_of_some_requests(ledger: Ledger) -> None:
     first = done(ledger, Kind.WRITE)
     done(ledger, Kind.WRITE, 2)
