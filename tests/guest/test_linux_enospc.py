@@ -118,7 +118,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, Story]:
             within=small_filesystem(small),
         ) as backend,
     ):
-        run = run_guest("enospc.sh", backend, timeout=180, attend=look_after)
+        run = run_guest("enospc.sh", backend, timeout=300, attend=look_after)
     return run, story
 
 
