@@ -162,6 +162,8 @@ class Assembly:
         """
         try:
             mapping = options.iothread_vq_mapping
+            if options.iothread is not None and options.iothread not in self.graph.iothreads.by_id:
+                raise OptionError(f"Device '{options.iothread}' not found")
             yield self.graph.iothreads.take(
                 f"device {shown(backend.name)}", options.num_queues, options.iothread, mapping
             )

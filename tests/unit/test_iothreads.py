@@ -96,7 +96,7 @@ def test_a_mapping_that_cannot_be(machine: Assembly, mapping: object, expected: 
 
 
 def test_threads_that_cannot_be_had(machine: Assembly) -> None:
-    with pytest.raises(OptionError, match='device virtio-blk-pci: iothread "t9" not found'):
+    with pytest.raises(OptionError, match="device virtio-blk-pci: Device 't9' not found"):
         threads_of(machine, iothread="t9")
     with pytest.raises(OptionError, match="properties cannot be set at the same time"):
         threads_of(machine, iothread="t0", iothread_vq_mapping=[{"iothread": "t0"}])
