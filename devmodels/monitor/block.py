@@ -11,7 +11,7 @@ from devmodels.blockbackend.graph import users
 from devmodels.blockbackend.options import MAX_SIZE, NodeOptions
 from devmodels.blockbackend.permissions import Perm
 from devmodels.blockbackend.registry import our_own
-from devmodels.monitor.command import Arguments, CommandError, Options
+from devmodels.monitor.command import Arguments, CommandError, Options, strings
 from devmodels.monitor.world import World
 
 BlockdevOptions = Annotated[
@@ -59,6 +59,7 @@ async def block_resize(world: World, arguments: BlockResize) -> None:
 
 async def blockdev_add(world: World, options: BlockdevOptions) -> None:
     """Open a node and what is nested in it."""
+    strings(options, "driver", "node-name")
     name = options.get("node-name")
     if name is None:
         raise CommandError("'node-name' must be specified for the root node")
@@ -95,6 +96,7 @@ class BlockdevReopen(Arguments, frozen=True):
 async def blockdev_reopen(world: World, arguments: BlockdevReopen) -> None:
     """Change nodes one after the other; where one cannot be changed, those before it have been."""
     for options in arguments.options:
+        strings(options, "driver", "node-name")
         name = options.get("node-name")
         if name is None:
             raise CommandError("node-name not specified")

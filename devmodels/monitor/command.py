@@ -127,6 +127,13 @@ def _join(where: str, name: str) -> str:
     return f"{where}.{name}" if where else name
 
 
+def strings(given: Mapping[str, object], *names: str) -> None:
+    """CommandError where one of these members is there and no string."""
+    for name in names:
+        if name in given and not isinstance(given[name], str):
+            raise CommandError(f"Invalid parameter type for '{name}', expected: string")
+
+
 def text_of(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, OSError) and error.strerror:

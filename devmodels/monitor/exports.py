@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
-from devmodels.monitor.command import Arguments, CommandError, Options
+from devmodels.monitor.command import Arguments, CommandError, Options, strings
 from devmodels.monitor.world import World
 
 
@@ -44,6 +44,7 @@ class BlockExportInfo(msgspec.Struct, rename="kebab"):
 
 async def block_export_add(world: World, options: BlockExportOptions) -> None:
     """Start an export."""
+    strings(options, "type", "id", "node-name")
     name, node = options.get("id"), options.get("node-name")
     if isinstance(name, str) and name in world.exports.ids:
         raise CommandError(f"Block export id '{name}' is already in use")

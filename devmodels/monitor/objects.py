@@ -15,7 +15,7 @@ from devmodels.blockbackend.graph import KINDS
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.blockbackend.throttling.limits import check
 from devmodels.iothreads import IoThreadOptions
-from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found
+from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, strings
 from devmodels.monitor.world import Attached, World
 
 
@@ -76,6 +76,7 @@ class ObjectPropertyInfo(msgspec.Struct):
 
 async def object_add(world: World, options: ObjectOptions) -> None:
     """Make an object."""
+    strings(options, "qom-type", "id")
     kind, name = options.get("qom-type"), options.get("id")
     for member in ("qom-type", "id"):
         if member not in options:

@@ -12,6 +12,6 @@ pytestmark = pytest.mark.slow
 
 
 @given(st.lists(requests(), min_size=1, max_size=20))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_commands(many: list[dict[str, object]]) -> None:
     attempt(many)

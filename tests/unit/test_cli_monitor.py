@@ -146,7 +146,7 @@ def test_words_are_arguments_of_the_types_that_the_schema_says(line: str, argume
 
 
 @given(st.lists(st.text(), min_size=1))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_any_words_are_a_command_or_are_refused(line: list[str]) -> None:
     words = Words(SCHEMA)
     for each in (line, ["add", *line]):
@@ -170,6 +170,6 @@ values = st.recursive(
 
 
 @given(values)
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_any_answer_is_shown(value: object) -> None:
     show("no-such", value)

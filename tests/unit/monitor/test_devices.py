@@ -43,6 +43,7 @@ def test_device_is_plugged_used_and_unplugged(tmp_path: Path) -> None:
     [
         ({}, "GenericError", "Parameter 'driver' is missing"),
         ({"driver": "no"}, "GenericError", "'no' is not a valid device model name"),
+        ({"driver": []}, "GenericError", "Invalid parameter type for 'driver', expected: string"),
         ({"driver": "virtio-blk-pci"}, "GenericError", "drive property not set"),
         (
             {**DISK, "id": "v1", "drive": "no"},
