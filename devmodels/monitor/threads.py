@@ -13,14 +13,14 @@ class IOThreadInfo(msgspec.Struct, rename="kebab"):
     id: str
     thread_id: int
     poll_max_ns: int
-    poll_grow: int = 0
-    poll_shrink: int = 0
-    aio_max_batch: int = 0
+    poll_grow: int
+    poll_shrink: int
+    aio_max_batch: int
 
 
 async def query_iothreads(world: World) -> list[IOThreadInfo]:
     """The threads there are."""
     return [
-        IOThreadInfo(name, thread.native_id, thread.context.poll_max_ns)
+        IOThreadInfo(name, thread.native_id, thread.context.poll_max_ns, 0, 0, 0)
         for name, thread in sorted(world.graph.iothreads.by_id.items())
     ]

@@ -16,6 +16,7 @@ from qemu.qmp import ConnectError, QMPClient
 from tests.unit.monitor.qemu_commands import NEWER, STORAGE_DAEMON, SYSTEM
 from tests.unit.monitor.schemas import Comparison, form_errors
 from tests.unit.monitor.support import MIB, Talk, in_daemon, in_machine
+from tests.unit.test_cli_serve import connect, run
 
 pytestmark = pytest.mark.qemu
 
@@ -273,6 +274,25 @@ def test_session_with_a_daemon(tmp_path: Path) -> None:
     ours: Answers = []
     in_daemon(tmp_path, recorded(steps, ours), nodes=[])
     assert compare(steps, ours, storage_daemon(tmp_path, steps)) == []
+
+
+def test_our_shell_talks_to_qemus_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(*words: str) -> tuple[int, str]:
+        status = run(["monitor", str(path), *words], monkeypatch)
+        return status, "".join(capsys.readouterr())
+
+    listen = ["--chardev", "socket,id=c0,path={path},server=on,wait=off", "--monitor", "c0"]
+    with qemu(tmp_path, "qemu-storage-daemon", *listen) as path:
+        connect(path).close()
+        assert ask("blockdev-add", "driver=null-co", "node-name=n0", "size=1M", "read-only=on") == (0, "")
+        assert ask("info", "nodes")[1].split("\n")[3].split() == ["n0", "null-co", "1", "MiB", "read-only"]
+        status, text = ask("blockdev-del", "node-name=no")
+        assert (status, text) == (
+            1,
+            "devmodels: blockdev-del: Failed to find node with node-name='no'\n",
+        )
 
 
 # --- the schema
