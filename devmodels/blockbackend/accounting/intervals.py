@@ -46,11 +46,13 @@ class Window:
 
     def add(self, value: int, now: int, count: int = 1) -> None:
         """`count` values at `now`."""
-        self._turn(now)
+        if self._first.end <= now:
+            self._turn(now)
         for half in (self._first, self._second):
             if not half.count or value < half.least:
                 half.least = value
-            half.most = max(half.most, value)
+            if value > half.most:
+                half.most = value
             half.total += value * count
             half.count += count
 
@@ -76,11 +78,11 @@ class Window:
 class IntervalStats:
     """Latencies of reads, writes and flushes in windows of `seconds`."""
 
-    __slots__ = ("flush", "rd", "seconds", "wr")
+    __slots__ = ("flush", "rd", "seconds", "windows", "wr")
 
     def __init__(self, seconds: int, now: int) -> None:
         self.seconds = seconds
-        self.rd, self.wr, self.flush = (Window(seconds * SECOND, now) for _ in range(3))
+        self.rd, self.wr, self.flush = self.windows = tuple(Window(seconds * SECOND, now) for _ in range(3))
 
     def as_dict(self, now: int) -> dict[str, int | float]:
         """Under the names of QEMU's `BlockDeviceTimedStats`."""

@@ -49,30 +49,21 @@ class Served(Protocol):
 
 
 class NodeStats(BlockStats):
-    """What a node has done.  `in_flight`: how many requests it has at the moment."""
+    """What a node has done.
 
-    __slots__ = ("_started", "in_flight")
+    `in_flight`: how many requests it has at the moment; `started_ns`: the sum of the times at which they began.
+    """
+
+    __slots__ = ("in_flight", "started_ns")
 
     def __init__(self) -> None:
         super().__init__()
         self.in_flight = 0
-        self._started = 0
-        """The sum of the times at which they began."""
-
-    def begin(self, now_ns: int) -> None:
-        """A request has come."""
-        self.in_flight += 1
-        self._started += now_ns
-
-    def end(self, request: Request, started_ns: int, now_ns: int, failed: bool) -> None:
-        """It is over."""
-        self.in_flight -= 1
-        self._started -= started_ns
-        self.account(request, now_ns - started_ns, now_ns, failed)
+        self.started_ns = 0
 
     def busy_ns(self, now_ns: int) -> int:
         """The time that requests have spent here, together, up to now."""
-        return self.ended_ns + self.in_flight * now_ns - self._started
+        return self.ended_ns + self.in_flight * now_ns - self.started_ns
 
 
 class Counted:
@@ -107,12 +98,16 @@ Handler = Callable[[Request], Coroutine[Any, None, None]]
 def _counted(handler: Handler, stats: NodeStats, now: Callable[[], int]) -> Handler:
     async def serve(request: Request) -> None:
         started = now()
-        stats.begin(started)
+        stats.in_flight += 1
+        stats.started_ns += started
         failed = True
         try:
             await handler(request)
             failed = False
         finally:
-            stats.end(request, started, now(), failed)
+            moment = now()
+            stats.in_flight -= 1
+            stats.started_ns -= started
+            stats.account(request, moment - started, moment, failed)
 
     return serve

@@ -233,7 +233,7 @@ class BlockStats(Counters):
             histogram.add(latency, count)
         if kind is not _UNMAP:
             for interval in self.intervals:
-                getattr(interval, kind.prefix).add(latency, now_ns, count)
+                interval.windows[kind].add(latency, now_ns, count)
 
     def _add(self, what: str, op: Op) -> None:
         name = f"{what}_{_KIND[op].prefix}_operations"

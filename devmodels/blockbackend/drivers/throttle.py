@@ -89,12 +89,14 @@ class ThrottleNode(FilterNode):
 
     async def read(self, request: Request) -> None:
         """Wait, then read."""
-        await self.member.admit(request.length, write=False, request=request)
+        if not self.member.try_admit(request.length, write=False):
+            await self.member.wait(request.length, write=False, request=request)
         await self.file.read(request)
 
     async def write(self, request: Request) -> None:
         """Wait, then write."""
-        await self.member.admit(request.length, write=True, request=request)
+        if not self.member.try_admit(request.length, write=True):
+            await self.member.wait(request.length, write=True, request=request)
         await self.file.write(request)
 
     async def discard(self, request: Request) -> None:

@@ -31,6 +31,10 @@ class Bucket:
         """How many units are in it at `now` ns."""
         return max(0, self._empty - self._rate * now) / self._part
 
+    def full(self, now: int) -> bool:
+        """Whether it lets nothing in at `now` ns."""
+        return self._empty - self._rate * now > self._size
+
     def wait(self, now: int) -> int:
         """In how many ns it will let something in; 0 where it does."""
         above = self._empty - self._rate * now - self._size

@@ -76,7 +76,7 @@ class Member:
 
     def try_admit(self, length: int, *, write: bool) -> bool:
         """Whether a request of `length` bytes may go now; if so, it is counted."""
-        return bool(self._unlimited or self.group._admit_now(self, [length], write))
+        return bool(self._unlimited) or self.group._admit_one(self, length, write)
 
     def requests(self) -> Iterator[Request]:
         """Those that wait, as far as they are known."""
@@ -85,8 +85,11 @@ class Member:
 
     async def admit(self, length: int, *, write: bool, request: Request | None = None) -> None:
         """Return when a request of `length` bytes may go; `request` is for those who look at what waits."""
-        if self.try_admit(length, write=write):
-            return
+        if not self.try_admit(length, write=write):
+            await self.wait(length, write=write, request=request)
+
+    async def wait(self, length: int, *, write: bool, request: Request | None) -> None:
+        """The same where `try_admit` has said no."""
         waiting = Waiting(self.context, length, self.context.now_ns(), request)
         self.group._enqueue(self, waiting, write)
         try:
@@ -99,7 +102,8 @@ class Member:
         """`handler` for requests that wait here first."""
 
         async def limited(request: Request) -> None:
-            await self.admit(request.length, write=write, request=request)
+            if not self.try_admit(request.length, write=write):
+                await self.wait(request.length, write=write, request=request)
             await handler(request)
 
         return limited
@@ -225,6 +229,25 @@ class ThrottleGroup:
                 self._last[write] = member
                 self._account(buckets, now, amounts, count)
         return count
+
+    def _admit_one(self, member: Member, length: int, write: bool) -> bool:
+        """The same for one request: whether it goes."""
+        if not self._buckets[write]:
+            return True
+        now = member.context.now_ns()
+        with self._lock:
+            buckets = self._buckets[write]
+            if self._armed[write]:
+                return False
+            for bucket, _ in buckets:
+                if bucket.full(now):
+                    return False
+            self._last[write] = member
+            size = self._operation
+            operation = 1 if not size else length if length > size else size
+            for bucket, in_bytes in buckets:
+                bucket.add(now, length if in_bytes else operation)
+        return True
 
     def _give_back(self, member: Member, lengths: Sequence[int], write: bool) -> None:
         """Requests of these `lengths`, just admitted, do not go after all."""
