@@ -172,7 +172,7 @@ class Edge:
             write = partial(_detect_zeroes, write, write_zeroes, flags)
         changes = [write, served.flush, discard, write_zeroes, to.secure_erase]
         handlers = [to.read, *changes, self._tell_status, node.passthrough]
-        if node.wants_events:
+        if node.wants_events and Role.PRIMARY in self.role:
             handlers = announcing(self, handlers)
         else:
             self.unflushed = True

@@ -112,6 +112,7 @@ class CopyOnReadNode(FilterNode):
                 part = request.derive(at, length, [buffer])
                 await inside.read(part)
                 if wanted:
+                    await self.file.node.debug_event("cor_write", part)
                     await _write(inside, part)
                 _hand_over(request, part)
                 at += length

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from bitarray import bitarray
 
+from devmodels.blockbackend.debug.announcing import GUEST_DATA
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, NodeRef
 from devmodels.blockbackend.permissions import Role
@@ -45,6 +46,7 @@ class OverlayNode(BlockNode):
     """
 
     Options: ClassVar[type[NodeOptions]] = OverlayOptions
+    ANNOUNCES = GUEST_DATA
 
     def __init__(
         self, options: OverlayOptions, context: IoContext, file: BlockNode, backing: BlockNode

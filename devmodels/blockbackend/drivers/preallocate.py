@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode
@@ -36,6 +37,7 @@ class PreallocateNode(FilterNode):
     """Grows its child in advance as long as its users may write and resize, and nobody else may."""
 
     Options: ClassVar[type[NodeOptions]] = PreallocateOptions
+    ANNOUNCES = NOTHING  # As QEMU's, which flushes by itself.
     CHANGEABLE = FilterNode.CHANGEABLE | {"prealloc_align", "prealloc_size"}
 
     def __init__(self, options: PreallocateOptions, context: IoContext, file: BlockNode) -> None:

@@ -28,9 +28,12 @@ def need(*tools: str) -> None:
         pytest.skip(text)
 
 
-def theirs(options: dict[str, object], commands: Sequence[str]) -> tuple[list[int], bool]:
+def theirs(
+    options: dict[str, object], commands: Sequence[str], objects: Sequence[str] = ()
+) -> tuple[list[int], bool]:
     """The errno of each command but the flushes, of which qemu-io says nothing, and whether any command failed."""
-    arguments = [word for command in commands for word in ("-c", command)]
+    arguments = [word for each in objects for word in ("--object", each)]
+    arguments += [word for command in commands for word in ("-c", command)]
     answer = subprocess.run(
         # Without -t each write would be followed by a flush.
         ["qemu-io", "-t", "writeback", *arguments, "json:" + json.dumps(options)],

@@ -208,6 +208,24 @@ def test_rules_are_given_on_the_command_line(graph: Graph) -> None:
         graph.add(rules({"event": "x"}))
 
 
+def test_only_the_child_that_stands_for_a_node_is_told_of_its_flushes() -> None:
+    for child, expected in (("file", [0, errno.EIO]), ("log", [0, 0])):
+        children: dict[str, object] = {"file": {"driver": "null-co"}, "log": {"driver": "memory", "size": 0}}
+        children[child] = {**rules({"event": "flush_to_os"}), "image": children[child]}
+        disk = Disk({"driver": "blklogwrites", **children})
+        assert [disk.write(0, b"x" * 512), disk.do(Op.FLUSH)] == expected
+        disk.close()
+
+
+def test_a_copy_on_read_tells_of_its_writes() -> None:
+    backing = {"driver": "memory", "size": SIZE}
+    image = {"driver": "overlay", "file": {"driver": "memory", "size": SIZE}, "backing": backing}
+    debug = {**rules({"event": "cor_write", "errno": errno.ENOSPC, "iotype": "write-zeroes"}), "image": image}
+    disk = Disk({"driver": "copy-on-read", "file": debug})
+    assert disk.do(Op.READ, 0, 512) == errno.ENOSPC
+    disk.close()
+
+
 # --- break points
 
 

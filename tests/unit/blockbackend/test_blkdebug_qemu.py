@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from devmodels.blockbackend import BlockOptionError, open_node
+from devmodels.blockbackend import BlockOptionError, Graph, open_node
 from devmodels.blockbackend.debug import rules
 from devmodels.blockbackend.debug.commands import COMMANDS, debug_command
 from devmodels.iocontext import IoContext
@@ -183,6 +183,54 @@ def test_random_rules_do_the_same(image: Path, seed: int, raw: bool) -> None:
         draw.choice(shapes).format(512 * draw.randrange(30), 512 * draw.randrange(1, 10)) for _ in range(25)
     ]
     same(image, blkdebug, commands, raw=raw)
+
+
+@pytest.mark.parametrize("event", ["read_aio", "write_aio", "flush_to_os", "flush_to_disk", "cor_write"])
+@pytest.mark.parametrize(
+    ("driver", "child"),
+    [
+        ("raw", "file"),
+        ("throttle", "file"),
+        ("copy-on-read", "file"),
+        ("preallocate", "file"),
+        ("blkdebug", "image"),
+        ("blkverify", "raw"),
+        ("blkverify", "test"),
+        ("blklogwrites", "file"),
+        ("blklogwrites", "log"),
+    ],
+)
+def test_the_same_nodes_tell_of_events(
+    image: Path, context: IoContext, driver: str, child: str, event: str
+) -> None:
+    debug: dict[str, object] = {
+        "driver": "blkdebug",
+        "image": {"driver": "file", "filename": str(image)},
+        "inject-error": [{"event": event, "errno": 28}],
+    }
+    other: dict[str, object] = {"driver": "null-co", "size": SIZE, "read-zeroes": True}
+    others = {"blkverify": {"raw": other, "test": other}, "blklogwrites": {"file": other, "log": other}}
+    options: dict[str, object] = {"driver": driver, **others.get(driver, {}), child: debug}
+    if driver == "throttle":
+        options["throttle-group"] = "g0"
+    # Reads only at first: some of these end their process at the first difference.
+    commands = (
+        ["read 0 512", "flush"]
+        if driver == "blkverify"
+        else ["write 0 512", "read 0 512", "flush", "read 0 512"]
+    )
+    expected = theirs(options, commands, ["throttle-group,id=g0"])
+    graph = Graph(context)
+    graph.add_object({"qom-type": "throttle-group", "id": "g0"})
+    disk = Disk(graph.add(options))
+    found = ours(disk, commands)
+    if driver == "blkverify" and expected[1] and not expected[0]:
+        # QEMU's has ended.
+        assert found[1]
+    else:
+        assert found == expected
+    disk.backend.close()
+    graph.close()
 
 
 CONFIGS = [
