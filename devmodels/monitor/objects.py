@@ -13,7 +13,6 @@ import msgspec
 
 from devmodels.blockbackend.graph import KINDS
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
-from devmodels.blockbackend.throttling.limits import check
 from devmodels.iothreads import IoThreadOptions
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, strings
 from devmodels.monitor.world import Attached, World
@@ -197,7 +196,8 @@ def _group(group: ThrottleGroup) -> _Object:
     async def configure(value: object) -> None:
         if not isinstance(value, Mapping):
             raise CommandError("Invalid parameter type for 'limits', expected: object")
-        group.configure(check(value, where="limits"))
+        # As in QEMU, those that are not given stay.
+        group.set_limits(value, where="limits")
 
     return _Object(
         "throttle-group",

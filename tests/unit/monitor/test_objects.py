@@ -19,6 +19,10 @@ def test_group_comes_changes_and_goes(tmp_path: Path) -> None:
         assert len(limits) == 19
         assert await talk("qom-set", path="t0", property="limits", value={"iops-total": 50}) == {}
         assert talk.world.graph.objects["t0"].limits.iops_total == 50
+        # What is not given stays.
+        assert await talk("qom-set", path="t0", property="limits", value={"bps-read": 4096}) == {}
+        limits = talk.world.graph.objects["t0"].limits
+        assert (limits.iops_total, limits.bps_read) == (50, 4096)
         assert await talk("qom-get", path="t0", property="type") == "throttle-group"
         throttle = {"driver": "throttle", "node-name": "f0", "file": "d0", "throttle-group": "t0"}
         assert await talk.ask("blockdev-add", throttle) == {}
