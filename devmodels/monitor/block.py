@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from devmodels.blockbackend import BlockBackend, Op, Request, permissions
+import msgspec
+
+from devmodels.blockbackend import BlockBackend, BlockNode, Op, Request, permissions
 from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.graph import users
 from devmodels.blockbackend.options import MAX_SIZE, NodeOptions
@@ -94,16 +96,32 @@ class BlockdevReopen(Arguments, frozen=True):
 
 
 async def blockdev_reopen(world: World, arguments: BlockdevReopen) -> None:
-    """Change nodes one after the other; where one cannot be changed, those before it have been."""
+    """Change nodes one after the other; where one cannot be changed, those before it are as they were."""
+    graph = world.graph
     for options in arguments.options:
         strings(options, "driver", "node-name")
         name = options.get("node-name")
         if name is None:
             raise CommandError("node-name not specified")
-        if name not in world.graph.nodes:
+        if name not in graph.nodes:
             raise CommandError(f"Failed to find node with node-name='{name}'")
-    for options in arguments.options:
-        await world.graph.reopen(options)
+    before: list[dict[str, object]] = []
+    try:
+        for options in arguments.options:
+            now = _options(graph[str(options["node-name"])])
+            await graph.reopen(options)
+            before.append(now)
+    except BaseException:
+        for options in reversed(before):
+            await graph.reopen(options)
+        raise
+
+
+def _options(node: BlockNode) -> dict[str, object]:
+    """What would make `node` what it is by `blockdev-reopen`."""
+    options: dict[str, object] = msgspec.to_builtins(node.options)
+    children = {name: edge.node.node_name for name, edge in node.children.items()}
+    return {**options, **children, "node-name": node.node_name}
 
 
 class BlockdevSetActive(Arguments, frozen=True):

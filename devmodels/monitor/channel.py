@@ -78,6 +78,8 @@ class Splitter:
 
 
 _QUOTE, _BACKSLASH, _LINE_FEED = b'"\\\n'
+_HANG_UP = 0
+"""EPOLLHUP is reported in any case: the client has closed its socket, and not only said that it sends no more."""
 
 
 class ObjectChannel:
@@ -101,7 +103,7 @@ class ObjectChannel:
         self._incoming = Splitter()
         self._outgoing = bytearray()
         self._answering = False
-        self._watching = 0
+        self._watching: int | None = None
         self._closed = False
         sock.setblocking(False)
         self._rewatch()
@@ -129,7 +131,7 @@ class ObjectChannel:
         """Give up the socket. Idempotent."""
         if not self._closed:
             self._closed = True
-            if self._watching:
+            if self._watching is not None:
                 self._context.unwatch(self._sock.fileno())
             self._sock.close()
 
@@ -139,22 +141,23 @@ class ObjectChannel:
             self._on_end()
 
     def _rewatch(self) -> None:
-        """Wait for room where something is to be sent, else for input, unless an object is at hand."""
+        """Wait for room where something is to be sent, else for input; while an object is at hand, for the end only."""
         if self._closed:
             return
-        wanted = select.EPOLLOUT if self._outgoing else 0 if self._answering else select.EPOLLIN
+        wanted = select.EPOLLOUT if self._outgoing else _HANG_UP if self._answering else select.EPOLLIN
         if wanted == self._watching:
             return
         fd = self._sock.fileno()
-        if self._watching:
+        if self._watching is not None:
             self._context.unwatch(fd)
-        if wanted:
-            self._context.watch(fd, wanted, self._ready)
+        self._context.watch(fd, wanted, self._ready)
         self._watching = wanted
 
     def _ready(self, _events: int) -> None:
         if self._outgoing:
             self._send()
+        elif self._answering:
+            self._end()
         else:
             self._receive()
         self._rewatch()

@@ -58,6 +58,23 @@ def test_reopen_changes_options_and_children(tmp_path: Path) -> None:
     in_daemon(tmp_path, story, nodes=[NODE, {**NODE, "node-name": "d1"}])
 
 
+def test_reopen_of_several_is_all_or_none(tmp_path: Path) -> None:
+    async def story(talk: Talk) -> None:
+        nodes = talk.world.graph.nodes
+        other = {"driver": "raw", "node-name": "r0", "file": "d1", "read-only": True}
+        wrong = {**NODE, "node-name": "d1", "size": 2 * MIB}
+        assert "it stays 1048576" in await talk.text("blockdev-reopen", options=[other, wrong])
+        assert nodes["r0"].children["file"].node is nodes["d0"]
+        assert not nodes["r0"].read_only
+        right = {**NODE, "node-name": "d1", "discard": "unmap"}
+        assert await talk("blockdev-reopen", options=[other, right]) == {}
+        assert nodes["r0"].children["file"].node is nodes["d1"]
+        assert nodes["d1"].options.discard == "unmap"
+
+    raw = {"driver": "raw", "file": "d0", "node-name": "r0"}
+    in_daemon(tmp_path, story, nodes=[NODE, {**NODE, "node-name": "d1"}, raw])
+
+
 @pytest.mark.parametrize("name", [{"node_name": "d0"}, {}])
 def test_images_are_given_up_and_taken_again(tmp_path: Path, name: dict[str, str]) -> None:
     async def story(talk: Talk) -> None:

@@ -152,3 +152,36 @@ def test_a_client_that_never_reads_costs_only_itself(many: int) -> None:
     with client() as (world, sock):
         sock.sendall(b'{"execute": "query-commands"}\n' * many)
         world.context.run_until_idle()
+
+
+def test_a_command_without_end_holds_up_its_own_client_only() -> None:
+    wait = b'{"execute": "human-monitor-command", "arguments": {"command-line": "qemu-io b0 \\"wait_break A\\""}}'
+    with client() as (world, sock):
+        world.graph.add({"driver": "blkdebug", "node-name": "b0", "image": {**NODE, "node-name": "d1"}})
+        path = sock.getpeername()
+        assert exchange(world, sock, wait + MARK)[2:] == [], "after greeting and negotiation, nothing"
+        sock.shutdown(socket.SHUT_RDWR)
+        world.context.run_until_idle()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(path)
+            answers = exchange(world, other, HELLO + MARK)
+        assert answers[-1]["id"] == "mark"
+
+
+def test_a_client_that_only_says_that_it_sends_no_more_gets_its_answers() -> None:
+    slow = b'{"execute": "human-monitor-command", "arguments": {"command-line": "qemu-io d0 \\"sleep 5\\""}}'
+    with client() as (world, sock):
+        sock.sendall(slow + slow + MARK)
+        sock.shutdown(socket.SHUT_WR)
+        answers = exchange_all(world, sock)
+        assert answers[-1]["id"] == "mark"
+
+
+def exchange_all(world: World, sock: socket.socket) -> list[dict[str, Any]]:
+    """All that comes until the other side ends the connection."""
+    world.context.run_until_idle()
+    got = b""
+    while part := sock.recv(1 << 20):
+        got += part
+        world.context.run_until_idle()
+    return [json.loads(line) for line in got.splitlines()]

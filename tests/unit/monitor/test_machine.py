@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .support import Talk, in_daemon, in_machine
+from devmodels.blockbackend import Op, Request
+
+from .support import DISK, NODE, Talk, in_daemon, in_machine
 
 
 def test_stop_and_cont(tmp_path: Path) -> None:
@@ -62,3 +64,37 @@ def test_without_a_machine_its_commands_are_not_there(tmp_path: Path) -> None:
         }
 
     in_daemon(tmp_path, story)
+
+
+def test_an_error_that_stops_the_machine_is_told_shown_and_over_after_cont(tmp_path: Path) -> None:
+    once = {"event": "pwritev", "errno": 28, "iotype": "write", "once": True}
+    blkdebug = {"driver": "blkdebug", "node-name": "b0", "image": "d0", "inject-error": [once]}
+
+    async def io_status(talk: Talk) -> str:
+        (disk,) = await talk("query-block")
+        return str(disk["io-status"])
+
+    async def story(talk: Talk) -> None:
+        ended: list[int] = []
+        backend = talk.world.find("v0").backend
+        data = [memoryview(bytearray(512))]
+        backend.submit(Request(Op.WRITE, 0, 512, data, done=lambda request: ended.append(request.error)))
+        assert await talk("query-status") == {"running": False, "singlestep": False, "status": "io-error"}
+        (name, error), stopped = await talk.events()
+        assert (name, stopped) == ("BLOCK_IO_ERROR", ("STOP", {}))
+        assert error == {
+            "device": "",
+            "qom-path": "/machine/peripheral/v0/virtio-backend",
+            "node-name": "b0",
+            "operation": "write",
+            "action": "stop",
+            "nospace": True,
+            "reason": "No space left on device",
+        }
+        assert await io_status(talk) == "nospace"
+        assert ended == []
+        assert await talk("cont") == {}
+        assert ended == [0]
+        assert await io_status(talk) == "ok"
+
+    in_machine(tmp_path, story, nodes=[NODE, blkdebug], devices=[{**DISK, "drive": "b0"}])
