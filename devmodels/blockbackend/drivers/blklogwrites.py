@@ -11,11 +11,13 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, NodeRef
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.request import HAS_FUA, Op, Request
+from devmodels.blockbackend.status import unfiltered
 from devmodels.blockbackend.vectors import gather
 from devmodels.blockbackend.writelog import (
     ENTRY,
@@ -58,6 +60,7 @@ class BlklogwritesNode(FilterNode):
         self._turn = Lock(context)
         self._unflushed = False
         super().__init__(options, context, file)
+        self._disk_of_log = unfiltered(log)
         self.log = self.attach("log", log, Role.METADATA)
         if options.log_append and log.size:
             context.run(self._find_end())
@@ -104,6 +107,14 @@ class BlklogwritesNode(FilterNode):
         """Entries take turns there."""
         super().moved(context)
         self._turn.move(context)
+
+    def child_changed(self, edge: Edge) -> None:
+        """Show what is there now; another log begins anew."""
+        super().child_changed(edge)
+        if edge.name == "log" and unfiltered(edge.node) is not self._disk_of_log:
+            self._disk_of_log = unfiltered(edge.node)
+            self.entries = self._counted = 0
+            self._end = self._sector_size
 
     # --- the log
 

@@ -249,6 +249,24 @@ def is_mark(text: str, entry: LogEntry) -> bool:
     return entry.mark == text
 
 
+def test_another_log_begins_anew_and_a_filter_over_it_does_not(context: IoContext) -> None:
+    logged = Logged(context)
+    graph, disk = logged.graph, logged.disk
+    graph.add({"driver": "memory", "size": 0, "node-name": "l1"})
+    disk.write(0, b"1" * 512)
+    context.run(graph.insert({"driver": "delay", "node-name": "slow", "latency-ns": 1}, above="l0"))
+    disk.write(512, b"2" * 512)
+    disk.do(Op.FLUSH)
+    assert [entry[1] for entry in logged.entries()] == [0, 512, 0]
+    context.run(graph.replace_child("w0", "log", "l1"))
+    disk.write(1024, b"3" * 512)
+    disk.do(Op.FLUSH)
+    assert [entry[1] for entry in logged.entries()] == [0, 512, 0]
+    entries = listed(context, WriteLog(BlockBackend(graph["l1"], read_only=True)))
+    assert [entry.offset for entry in entries] == [1024, 0]
+    graph.close()
+
+
 actions = st.tuples(
     st.sampled_from([Op.WRITE, Op.WRITE, Op.WRITE_ZEROES, Op.DISCARD, Op.FLUSH, Op.SECURE_ERASE]),
     st.integers(0, 3000),
