@@ -23,7 +23,7 @@ from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
-from devmodels.options import OptionError, convert, decode, shown
+from devmodels.options import OptionError, convert, decode, one_line, shown
 from devmodels.runstate import RunState
 
 if TYPE_CHECKING:
@@ -206,8 +206,9 @@ class Server:
             server = HttpServer(
                 host, port, self.context, prometheus.PATH, partial(prometheus.page, self._source())
             )
-        except OSError as error:
-            raise OptionError(f"{what}: cannot listen at {text}: {error.strerror or error}") from None
+        except (OSError, UnicodeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or one_line(str(error))
+            raise OptionError(f"{what}: cannot listen at {text}: {reason}") from None
         self.pages.append(server)
 
     def run(self) -> None:

@@ -6,23 +6,19 @@ time, and the oldest makes room for a new one.
 
 from __future__ import annotations
 
-import logging
 import select
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
 from devmodels.iocontext import IoContext
-
-log = logging.getLogger("devmodels.telemetry")
+from devmodels.telemetry.accepting import Acceptor
 
 MAX_REQUEST = 8192
 """Bytes of a request line and its headers."""
 MAX_CONNECTIONS = 16
 PATIENCE_NS = 10 * 10**9
 """How long a connection may take altogether."""
-RETRY_NS = 10**9
-"""How long to wait where a connection cannot be accepted for want of descriptors or memory."""
 PLAIN = "text/plain; charset=utf-8"
 
 Page = Callable[[], tuple[str, bytes]]
@@ -39,11 +35,9 @@ class HttpServer:
         self._connections: dict[int, _Connection] = {}
         self._closed = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
-        self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
-        self._accepting = False
-        self._accept_more()
+        listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+        self.port: int = listener.getsockname()[1]
+        self._acceptor = Acceptor(listener, context, self._connected)
 
     def close(self) -> None:
         """End all connections.  Idempotent."""
@@ -52,29 +46,9 @@ class HttpServer:
         self._closed = True
         for connection in list(self._connections.values()):
             connection.close()
-        self._pause()
-        self._listener.close()
+        self._acceptor.close()
 
-    def _accept_more(self) -> None:
-        if not self._closed and not self._accepting:
-            self._accepting = True
-            self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
-
-    def _pause(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            self._context.unwatch(self._listener.fileno())
-
-    def _accept(self, _events: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            log.warning("no connection can be accepted: %s", error.strerror)
-            self._pause()
-            self._context.call_at(self._context.now_ns() + RETRY_NS, self._accept_more)
-            return
+    def _connected(self, sock: socket.socket) -> None:
         if len(self._connections) == MAX_CONNECTIONS:
             next(iter(self._connections.values())).close()
         fd = sock.fileno()
@@ -113,7 +87,6 @@ class _Connection:
         self._on_end = on_end
         self._head = bytearray()
         self._outgoing = b""
-        sock.setblocking(False)
         self._timer = context.call_at(context.now_ns() + PATIENCE_NS, self.close)
         context.watch(sock.fileno(), select.EPOLLIN, self._receive)
 

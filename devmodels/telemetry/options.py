@@ -46,6 +46,7 @@ def host_and_port(text: str, *, what: str) -> tuple[str, int]:
     if bracketed:
         host = host[1:-1]
     number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else -1
-    if not colon or not host or not 0 <= number <= 65535 or (":" in host) != bracketed:
+    wrong = not host or "[" in host or "]" in host or (":" in host) != bracketed
+    if not colon or wrong or not 0 <= number <= 65535:
         raise OptionError(f"{what}: {shown(text)} is given; expected ADDRESS:PORT, such as 127.0.0.1:9184")
     return host, number

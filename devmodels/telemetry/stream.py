@@ -12,6 +12,7 @@ import socket
 import msgspec
 
 from devmodels.iocontext import Timer
+from devmodels.telemetry.accepting import Acceptor
 from devmodels.telemetry.figures import Figures, Source
 from devmodels.unixlistener import listen, remove
 
@@ -44,8 +45,7 @@ class TelemetryServer:
         self._readers: dict[int, _Reader] = {}
         self._timer: Timer | None = None
         self._closed = False
-        self._listener = listen(path)
-        self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        self._acceptor = Acceptor(listen(path), self._context, self._connected)
 
     @property
     def readers(self) -> int:
@@ -59,19 +59,13 @@ class TelemetryServer:
         self._closed = True
         for reader in list(self._readers.values()):
             self._leave(reader)
-        self._context.unwatch(self._listener.fileno())
-        self._listener.close()
+        self._acceptor.close()
         remove(self.path)
 
-    def _accept(self, _events: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return
+    def _connected(self, sock: socket.socket) -> None:
         if len(self._readers) == MAX_READERS:
             sock.close()
             return
-        sock.setblocking(False)
         # Nothing is read: what a reader sends is an error at its end.
         sock.shutdown(socket.SHUT_RD)
         reader = self._readers[sock.fileno()] = _Reader(sock)

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from devmodels.blockbackend import Op
 from devmodels.cli.main import main
 from devmodels.cli.serve import Server
 from devmodels.cli.stats import decoded, in_words, table
+from devmodels.options import OptionError
 from devmodels.telemetry.figures import Figures
 from devmodels.telemetry.options import host_and_port
 from tests.unit.telemetry.world import world
@@ -113,6 +116,7 @@ def test_page_from_a_daemon(server: Server) -> None:
             "9184",
             '--prometheus: "9184" is given; expected ADDRESS:PORT, such as 127.0.0.1:9184',
         ),
+        ("--prometheus", "a..b:80", "--prometheus: cannot listen at a..b:80: "),
         ("--prometheus", "203.0.113.1:80", "--prometheus: cannot listen at 203.0.113.1:80: Cannot assign"),
     ],
 )
@@ -148,6 +152,17 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ValueError, match="expected ADDRESS:PORT"):
         host_and_port(text, what="x")
+
+
+@given(st.text(max_size=12) | st.from_regex(r"[\\[\\]a1:.]{0,8}:[0-9]{0,7}", fullmatch=True))
+def test_any_text_is_an_address_or_told(text: str) -> None:
+    try:
+        host, port = host_and_port(text, what="x")
+    except OptionError:
+        return
+    assert host
+    assert 0 <= port <= 65535
+    assert text.partition("]" if text.startswith("[") else ":")[0].lstrip("[") == host
 
 
 def test_socket_that_is_not_there(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from devmodels.blockbackend import Op
+from devmodels.telemetry.accepting import RETRY_NS
 from devmodels.telemetry.stream import MAX_READERS, TelemetryServer
 from tests.unit.telemetry.world import World, world
 
@@ -159,3 +161,20 @@ def test_who_talks_is_not_heard(rig: World, server: TelemetryServer) -> None:
     rig.context.step(INTERVAL)
     assert len(reader.lines()) == 2
     reader.sock.close()
+
+
+def test_want_of_descriptors_is_waited_for(rig: World, server: TelemetryServer) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(server.path)
+        with os.fdopen(os.dup(client.fileno()), "rb", closefd=True) as lowest_free:
+            limit = lowest_free.fileno()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        try:
+            rig.context.run_until_idle()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert server.readers == 0
+        assert rig.context.deadline() == RETRY_NS
+        rig.context.step(RETRY_NS)
+        assert server.readers == 1
