@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import logging
+import os
 import shlex
 import sys
+import termios
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,14 +85,13 @@ class Shell:
             readline.set_completer_delims(" ")
             readline.parse_and_bind("tab: complete")
         events = asyncio.create_task(self.tell_events())
+        lines = _Lines("(qmp) " if sys.stdin.isatty() else "")
         try:
-            while True:
+            while (text := await lines.next()) is not None:
                 try:
-                    line = shlex.split(await asyncio.to_thread(input, "(qmp) " if sys.stdin.isatty() else ""))
-                except EOFError:
-                    return
+                    line = shlex.split(text)
                 except ValueError as error:
-                    _complain(one_line(str(error)))
+                    _complain(str(error))
                     continue
                 if line and line[0] in LEAVE:
                     return
@@ -98,6 +101,33 @@ class Shell:
                 await asyncio.sleep(0)
         finally:
             events.cancel()
+
+
+class _Lines:
+    """Lines of the standard input, each asked for; read by a thread that nobody waits for."""
+
+    def __init__(self, prompt: str) -> None:
+        self._prompt = prompt
+        self._loop = asyncio.get_running_loop()
+        self._wanted = threading.Semaphore(0)
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    async def next(self) -> str | None:
+        """The next line; None at the end."""
+        self._wanted.release()
+        return await self._lines.get()
+
+    def _read(self) -> None:
+        line: str | None = ""
+        while line is not None:
+            self._wanted.acquire()
+            try:
+                line = input(self._prompt)
+            except (EOFError, OSError, ValueError):
+                line = None
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
 def _complain(text: str) -> None:
@@ -131,8 +161,15 @@ async def _session(path: Path, line: Sequence[str], as_json: bool) -> int:
 
 def run(path: Path, line: Sequence[str], *, as_json: bool) -> int:
     """The exit status: 0 done, 1 refused by the other side; OptionError where nobody listens at `path`."""
-    import logging
-
     # What the library says of a connection that ends is said by us.
     logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
-    return asyncio.run(_session(path, line, as_json))
+    terminal = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+    try:
+        return asyncio.run(_session(path, line, as_json))
+    except KeyboardInterrupt:
+        if terminal is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, terminal)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        # The thread that reads the terminal would be waited for.
+        os._exit(130)

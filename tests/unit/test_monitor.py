@@ -267,6 +267,18 @@ def test_a_client_that_does_not_read_is_not_told_of_errors_without_end(tmp_path:
     assert events[-2:] == [("BLOCK_IO_ERROR", "stop"), ("STOP", None)]
 
 
+def test_a_daemon_with_nothing_but_a_monitor_gets_all_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "vu.sock"
+    with monitored(tmp_path) as (_, client):
+        node = {"driver": "memory", "size": MIB, "node-name": "d0"}
+        assert client.ask(execute="blockdev-add", arguments=node) == {"return": {}}
+        address = {"type": "unix", "path": str(path)}
+        export = {"type": "vhost-user-blk", "id": "e0", "node-name": "d0", "addr": address}
+        assert client.ask(execute="block-export-add", arguments=export) == {"return": {}}
+        connect(path).close()
+    assert not path.exists()
+
+
 # --- options
 
 
