@@ -102,6 +102,9 @@ STACKS: dict[str, Stack] = {
     ),
     "copy-on-read": Stack(({"driver": "copy-on-read"},)),
     "preallocate": Stack(({"driver": "preallocate", "prealloc-size": 8192, "prealloc-align": 4096},)),
+    "blklogwrites": Stack(
+        ({"driver": "blklogwrites", "log": {"driver": "memory", "size": 16 << 20}},),
+    ),
     "blkdebug": Stack(({"driver": "blkdebug"}, {"driver": "raw"})),
     "unaligned": Stack(({"driver": "blkdebug", "align": 2048}, {"driver": "raw"})),
     "short-requests": Stack(

@@ -30,7 +30,7 @@ def test_nothing_is_lost(write_cache: WriteCache, record_property: Callable[[str
 def test_every_moment_and_every_outcome(stack: str, record_property: Callable[[str, object], None]) -> None:
     cuts = 0
     for seed, write_cache in enumerate(WriteCache):
-        result = simulate(Run("mmio", stack, write_cache, seed, requests=6), everything(4))
+        result = simulate(Run("mmio", stack, write_cache, seed, requests=4), everything(4))
         assert result.loss is None
         cuts += result.cuts
     record_property("cuts", cuts)
