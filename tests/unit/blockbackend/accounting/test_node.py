@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from devmodels.blockbackend import BlockBackend, BlockLimits, Graph, Op, Request, open_node
-from devmodels.blockbackend.accounting import Kind
+from devmodels.blockbackend.accounting import BlockStats, Kind
 from devmodels.blockbackend.drivers.memory import MemoryOptions
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk, WatchedNode
@@ -114,3 +114,12 @@ def test_names_are_those_of_qemus_query() -> None:
     assert found["rd_latency_histogram"] == {"boundaries": [10], "bins": [1, 0]}
     assert [each["interval_length"] for each in found["timed_stats"]] == [1]  # type: ignore[attr-defined]
     disk.close()
+
+
+def test_reads_that_ended_together_took_as_long_each() -> None:
+    stats = BlockStats()
+    stats.set_histogram(Kind.RD, [5, 10])
+    stats.account_reads(3, 4096, 7, 100)
+    assert (stats.rd_operations, stats.rd_bytes, stats.rd_total_time_ns, stats.ended_ns) == (3, 4096, 21, 21)
+    assert stats.histograms[Kind.RD].bins == [0, 3, 0]
+    assert stats.histograms[Kind.RD].total == 21
