@@ -76,7 +76,10 @@ class Member:
 
     def try_admit(self, length: int, *, write: bool) -> bool:
         """Whether a request of `length` bytes may go now; if so, it is counted."""
-        return bool(self._unlimited) or self.group._admit_one(self, length, write)
+        if not self._unlimited:
+            return self.group._admit_one(self, length, write)
+        self.group._count(self, [length], write)
+        return True
 
     def requests(self) -> Iterator[Request]:
         """Those that wait, as far as they are known."""
@@ -110,9 +113,11 @@ class Member:
 
     def read_now(self, read_now: ReadNow, reads: Sequence[Read]) -> int:
         """`read_now` of those of `reads` that the limits let go at once."""
-        if self._unlimited:
-            return read_now(reads)
         lengths = [length for _, _, length in reads]
+        if self._unlimited:
+            done = read_now(reads)
+            self.group._count(self, lengths[:done], False)
+            return done
         admitted = self.group._admit_now(self, lengths, False)
         done = 0
         try:
@@ -128,7 +133,10 @@ class Member:
         self.group._cancel(self, wanted)
 
     def pause_limits(self) -> None:
-        """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests."""
+        """Let everything go at once, what waits as well, until `resume_limits`: the disk is being drained.  Nests.
+
+        It counts: what comes afterwards waits for longer, as in QEMU.
+        """
         self._unlimited += 1
         self.group._let_go(self)
 
@@ -137,13 +145,13 @@ class Member:
         self._unlimited -= 1
 
     def move(self, group: ThrottleGroup) -> None:
-        """Go to another group; what waits is let go at once."""
+        """Go to another group; what waits is let go at once, at nobody's expense."""
         self.group._remove(self)
         self.group = group
         group._add(self)
 
     def leave(self) -> None:
-        """Leave the group; what waits is let go at once."""
+        """Leave the group; what waits is let go at once, at nobody's expense."""
         self.group._remove(self)
         self._unlimited += 1
 
@@ -248,6 +256,13 @@ class ThrottleGroup:
             for bucket, in_bytes in buckets:
                 bucket.add(now, length if in_bytes else operation)
         return True
+
+    def _count(self, member: Member, lengths: Sequence[int], write: bool) -> None:
+        """Requests of these `lengths` go whatever the limits say, and count as long as `member` is one."""
+        now = member.context.now_ns()
+        with self._lock:
+            if member in self.members:
+                self._account(self._buckets[write], now, self._amounts(lengths), len(lengths))
 
     def _give_back(self, member: Member, lengths: Sequence[int], write: bool) -> None:
         """Requests of these `lengths`, just admitted, do not go after all."""
@@ -354,12 +369,14 @@ class ThrottleGroup:
         with self._lock:
             for write, queue in enumerate(member._queues):
                 while queue:
-                    self._admit(member, queue.popleft())
+                    waiting = queue.popleft()
+                    self._count(member, [waiting.length], bool(write))
+                    self._admit(member, waiting)
                 # The timer may have been on its context, which may end, or which it may leave.
                 self._armed[write] = 0
                 self._serve(bool(write))
 
     def _remove(self, member: Member) -> None:
         with self._lock:
-            self._let_go(member)
             self.members.remove(member)
+            self._let_go(member)

@@ -98,6 +98,31 @@ def test_a_drained_section_does_not_wait_for_the_limits(graph: Graph) -> None:
     assert ends == [0] * 8
 
 
+def test_what_a_drained_section_lets_go_counts(graph: Graph) -> None:
+    backend = throttled(graph, iops_total=10)
+    done = 0
+
+    def again(_request: Request) -> None:
+        nonlocal done
+        done += 1
+        load()
+
+    def load() -> None:
+        backend.submit(Request(Op.WRITE_ZEROES, 0, BLOCK, done=again))
+
+    async def change() -> None:
+        for _ in range(20):
+            await graph.context.sleep(2 * SECOND)
+            await graph.insert({"driver": "raw", "node-name": "r0"}, above="d0")
+            await graph.remove("r0")
+
+    for _ in range(4):
+        load()
+    graph.context.run(change())
+    # 40 s of 10 a second, the tenth of a second that may come at once, and what the last sections let go in advance.
+    assert 401 <= done <= 401 + 2 * 4
+
+
 def test_new_limits_hold_for_those_who_wait(graph: Graph) -> None:
     backend = throttled(graph, iops_total=1)
     ends = submit(backend, Op.WRITE, 4)
