@@ -32,9 +32,17 @@ FILTERS = st.sampled_from(
         {"driver": "delay", "latency-ns": 1000},
         {"driver": "delay", "read-ns": 10, "write-ns": 3000},
         {"driver": "delay", "latency-ns": 50, "detect-zeroes": "on"},
+        {"driver": "blkdebug"},
+        {"driver": "blkdebug", "align": 512},
+        {"driver": "blkdebug", "inject-error": [{"event": "none", "errno": 0}]},
     ]
 )
 NUMBERS = st.integers(0, 1 << 16)
+
+
+def child_of(driver: object) -> str:
+    """The option of the child that a filter shows."""
+    return "image" if driver == "blkdebug" else "file"
 
 
 class GraphMachine(RuleBasedStateMachine):
@@ -202,18 +210,22 @@ class GraphMachine(RuleBasedStateMachine):
         """A node gets another child over the same disk."""
         name, new = self.pick(where), self.pick(by)
         if self.bottom(name) == self.bottom(new):
-            self.change(self.graph.replace_child(name, "file", new), lambda: self.file.__setitem__(name, new))
+            child = child_of(self.graph[name].options.driver)
+            self.change(self.graph.replace_child(name, child, new), lambda: self.file.__setitem__(name, new))
 
     @rule(latency=st.integers(0, 2000), where=NUMBERS)
     def reopen(self, latency: int, where: int) -> None:
         """A filter gets other options; a disk has none that it could."""
         name = self.pick(where)
         options: dict[str, object] = {"node-name": name, "driver": self.graph[name].options.driver}
+        option = child_of(options["driver"])
         if name in self.file:
-            options["file"] = self.graph[name].children["file"].node.node_name
-        child = options.get("file")
+            options[option] = self.graph[name].children[option].node.node_name
+        child = options.get(option)
         if options["driver"] == "delay":
             options["latency-ns"] = latency
+        if options["driver"] == "blkdebug" and latency % 2:
+            options["inject-error"] = [{"event": "pwritev", "errno": 0}]
         if options["driver"] != "memory":
             self.change(self.graph.reopen(options), lambda: self.file.__setitem__(name, str(child)))
 
@@ -221,7 +233,7 @@ class GraphMachine(RuleBasedStateMachine):
     def add(self, options: dict[str, object], where: int) -> None:
         """A node that nobody uses yet."""
         name, target = self.name(), self.pick(where)
-        self.graph.add({**options, "node-name": name, "file": target})
+        self.graph.add({**options, "node-name": name, child_of(options["driver"]): target})
         self.file[name] = target
 
     @precondition(lambda self: not self.pending)
@@ -248,7 +260,9 @@ class GraphMachine(RuleBasedStateMachine):
         edges = [edge for node in nodes.values() for edge in node.parents]
         for edge in edges:
             user = edge.user_object
-            assert edge.read == edge.node.read, "it leads where it says"
+            if edge.plain:
+                assert edge.read == edge.node.served.read, "it leads where it says"
+                assert edge.read_now == edge.node.served.read_now
             if isinstance(user, BlockNode):
                 assert user.children[edge.name] is edge
                 assert nodes[user.node_name] is user
