@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from guestsim.drivers.transport import Transport
 
 _RAM = (16 << 20) + 4096
-_MEDIUM, _CACHE, _TOP = "medium", "cache", "top"
+_MEDIUM, _CACHE, TOP = "medium", "cache", "top"
 _SLOW, _FAST = "slow", "fast"
 _PASSING = "passing"
 _JITTER = "jitter"
@@ -44,12 +44,14 @@ class SteppingContext(IoContext):
     def __init__(self) -> None:
         super().__init__(ClockKind.VIRTUAL)
         self.on_step: Callable[[], None] = _nothing
+        self.steps = 0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run `callback` in the next turn, and then `on_step`."""
 
         def step() -> None:
             callback()
+            self.steps += 1
             self.on_step()
 
         super().call_soon(step)
@@ -120,11 +122,14 @@ class _Machine(InProcessTarget):
         **options: object,
     ) -> None:
         nodes = _over(below, stack.nodes, "stack")
-        nodes[-1] = {**nodes[-1], "node-name": _TOP}
+        nodes[-1] = {**nodes[-1], "node-name": TOP}
+        devices = [{**device.options, **stack.device, "drive": TOP, "id": "disk", **options}]
+        if device.vhost_user:
+            devices = []
         super().__init__(
             objects=stack.objects,
             blockdevs=nodes,
-            devices=[{**device.options, **stack.device, "drive": _TOP, "id": "disk", **options}],
+            devices=devices,
             ram=_RAM,
             context=context,
         )
@@ -192,7 +197,7 @@ class CutMachine(_Machine):
         self, device: Device, stack: Stack, *, seed: int, write_cache: bool, folder: Path | None
     ) -> None:
         self.stepping = SteppingContext()
-        self.file = None if folder is None else folder / "disk.img"
+        self.file = folder / "disk.img" if stack.file and folder is not None else None
         self._seed = seed
         disk: list[Options] = [
             _medium(SIZE + stack.room, self.file),
@@ -228,7 +233,7 @@ class CutMachine(_Machine):
             jitter.names = nodes
         else:
             super().add_drive({"discard": "unmap", **options})
-        if name == _TOP:
+        if name == TOP:
             self._fill(nodes[name])
 
     def _fill(self, top: BlockNode) -> None:
@@ -242,15 +247,20 @@ class CutMachine(_Machine):
 
     def advance(self) -> bool:
         """Go on, and everybody waits before that; a machine that an error has stopped is let go on."""
+        self.pause()
+        return super().advance() or self.go_on()
+
+    def pause(self) -> None:
+        """Everybody waits: the power may go, and filters come and go."""
         self.stepping.on_step()
         self._changes.perhaps()
-        if super().advance():
-            return True
+
+    def go_on(self) -> bool:
+        """Whether an error has stopped the machine: now it goes on."""
         run_state = self.assembly.run_state
-        if run_state.running:
-            return False
+        stopped = not run_state.running
         run_state.cont()
-        return True
+        return stopped
 
     def left(self, choice: str) -> bytes:
         """The disk below as it would be left by a cut of the power now; `choice` is of what is volatile."""
@@ -294,7 +304,7 @@ class _Reopened(_Machine):
 
 def reopen(device: Device, stack: Stack, image: bytes, folder: Path | None) -> bytes:
     """What a guest finds on its whole disk when a new machine starts with what was left below."""
-    file = None if folder is None else folder / "left.img"
+    file = folder / "left.img" if stack.file and folder is not None else None
     with _Reopened(device, stack, image, file) as machine:
         guest, driver = machine.boot(device)
         return guest.run(_read_all(driver))

@@ -21,6 +21,7 @@ from guestsim.powercut.ledger import Finding, Ledger
 from guestsim.powercut.load import NO_FLUSH, QUEUES, Load, Player
 from guestsim.powercut.machine import CutMachine, reopen
 from guestsim.powercut.stacks import DEVICES, SECTORS, STACKS, WriteCache
+from guestsim.powercut.vhost import VhostCutMachine
 
 if TYPE_CHECKING:
     pass
@@ -68,7 +69,9 @@ class Loss:
 
     @property
     def command(self) -> str:
-        """The line that does it again."""
+        """The line that does it again; where the run went wrong by itself, it does so however it is cut."""
+        if not self.choice:
+            return f"guestsim powercut {self.run}"
         return f"guestsim powercut {self.run} --cut {self.cut}:{self.choice}"
 
 
@@ -124,6 +127,7 @@ class _Simulation:
         self._most = most
         self._folder = folder
         self._device, self._stack = DEVICES[run.device], STACKS[run.stack]
+        self._reopened = DEVICES[self._device.reopened or run.device]
         self._ledger = Ledger(SECTORS)
         features = NO_FLUSH if run.write_cache is WriteCache.UNKNOWN else virtio_blk.BLK_FEATURES
         self._load = Load(
@@ -139,7 +143,8 @@ class _Simulation:
     def go(self) -> Result:
         run = self.result.run
         cache = run.write_cache is not WriteCache.OFF
-        with CutMachine(
+        kind = VhostCutMachine if self._device.vhost_user else CutMachine
+        with kind(
             self._device, self._stack, seed=run.seed, write_cache=cache, folder=self._folder
         ) as machine:
             guest, driver = machine.boot(self._device)
@@ -173,7 +178,7 @@ class _Simulation:
         result.cuts += 1
         result.outcomes[choice.partition("-")[0]] += 1
         left = self._machine.left(choice)
-        image = reopen(self._device, self._stack, left, self._folder)
+        image = reopen(self._reopened, self._stack, left, self._folder)
         findings = self._ledger.check(image)
         if not findings and self._stack.unit > 1:
             findings = self._ledger.check_units(image, self._stack.unit)
@@ -195,7 +200,7 @@ class _Simulation:
 
 def simulate(run: Run, choose: Choose, *, most: int = 1 << 62) -> Result:
     """Carry `run` out and cut where `choose` says, until `most` cuts were made or something was lost."""
-    with _folder(wanted=STACKS[run.stack].file) as folder:
+    with _folder(wanted=STACKS[run.stack].file or DEVICES[run.device].vhost_user) as folder:
         return _Simulation(run, choose, most, folder).go()
 
 

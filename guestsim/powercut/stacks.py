@@ -29,10 +29,15 @@ SIZE = SECTORS * 512
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device by its options; `legacy` is how the driver reaches it."""
+    """A device by its options, those of an export with `vhost_user`; `legacy` is how the driver reaches it.
+
+    `reopened` is the device through which what was left is read, if another one.
+    """
 
     options: Options
     legacy: bool | None = None
+    vhost_user: bool = False
+    reopened: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ DEVICES: dict[str, Device] = {
     "pci-legacy": Device({"driver": "virtio-blk-pci", **_QUEUES}, legacy=True),
     "mmio": Device({"driver": "virtio-blk-device", "force-legacy": False, **_QUEUES}),
     "mmio-legacy": Device({"driver": "virtio-blk-device", "force-legacy": True, **_QUEUES}),
+    "vhost-user": Device({"type": "vhost-user-blk", **_QUEUES}, vhost_user=True, reopened="mmio"),
 }
 
 _WINDOW = 16 << 10

@@ -44,9 +44,11 @@ class VhostConnection:
         *,
         timeout: float = TIMEOUT,
         last_words: Callable[[], str] = str,
+        pump: Callable[[], object] | None = None,
     ) -> None:
         self.label = label
         self.last_words = last_words
+        self._pump = pump
         self.timeout = timeout
         self.lost: str | None = None
         self.protocol = Protocol(0)
@@ -196,7 +198,9 @@ class VhostConnection:
         """Wait until the connection can be read."""
         while True:
             left = deadline - time.monotonic()
-            ready = [fd for fd, _ in self._poll.poll(max(0, left * 1000))]
+            if self._pump is not None:
+                self._pump()
+            ready = [fd for fd, _ in self._poll.poll(max(0, left * 1000) if self._pump is None else 0)]
             if self._channel is not None and self._channel.fileno() in ready:
                 self._serve_channel()
             if self._socket.fileno() in ready:

@@ -110,6 +110,7 @@ class VhostTransport:
             target.label(self.name),
             timeout=self._timeout,
             last_words=target.last_words,
+            pump=target.pump,
         )
         connection.trace = self._target.emit
         try:

@@ -57,6 +57,8 @@ class VhostUserTarget:
         self.ram_read = self.memory.read
         self.ram_write = self.memory.write
         self.emit: Callable[[str], None] | None = None
+        self.pump: Callable[[], object] | None = None
+        """What lets back ends of this very thread go on while they are waited for."""
         self._layout = MachineLayout(ram=self.memory.windows, mmio=Window(0, 0), io=Window(0, 0), ecam=None)
         self._epoll = select.epoll()
         self._vectors: dict[int, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from devmodels.blockbackend import BlockBackend, Op, Request
+from devmodels.blockbackend.drivers.memory import MemoryNode
 from guestsim.cli import app
 from guestsim.powercut.simulate import Run, cut_again, everything, sample, simulate
 from guestsim.powercut.stacks import DEVICES, STACKS, WriteCache
@@ -43,11 +45,19 @@ def test_every_moment_has_its_cut() -> None:
     )
 
 
-def test_a_run_is_the_same_every_time() -> None:
-    run = Run("pci", "deep", WriteCache.TOGGLED, 3)
+@pytest.mark.parametrize("device", ["pci", "vhost-user"])
+def test_a_run_is_the_same_every_time(device: str) -> None:
+    run = Run(device, "deep", WriteCache.TOGGLED, 3, requests=15)
     first, second = (simulate(run, sample(run, 3)) for _ in range(2))
     assert first == second
-    assert first.moments != simulate(Run("pci", "deep", WriteCache.TOGGLED, 4), sample(run, 0)).moments
+    other = Run(device, "deep", WriteCache.TOGGLED, 4, requests=15)
+    assert first.moments != simulate(other, sample(other, 0)).moments
+
+
+def test_a_machine_that_an_error_stops_is_reset_over_vhost_user() -> None:
+    """Its rings' positions are told when it goes on, for which the guest waits."""
+    run = Run("vhost-user", "stopping-flushes", WriteCache.TOGGLED, 0)
+    assert simulate(run, sample(run, 0)).loss is None
 
 
 def test_a_sweep_goes_through_all_combinations_and_then_to_the_next_seed() -> None:
@@ -115,6 +125,26 @@ def test_a_loss_comes_with_the_line_that_makes_it_again() -> None:
     assert out.splitlines()[-1].split()[3:] == again
     status, out, _ = powercut(*again, "--json")
     assert (status, json.loads(out)["loss"]["again"].split()[2:]) == (1, again)
+
+
+@pytest.mark.usefixtures("no_flushes")
+def test_a_loss_over_vhost_user() -> None:
+    run = Run("vhost-user", "memory", WriteCache.ON, 0)
+    result = simulate(run, sample(run, 60))
+    assert result.loss is not None
+    assert result.loss.findings
+
+
+def test_a_run_that_goes_wrong_by_itself_is_named_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_node: MemoryNode, _request: Request) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(MemoryNode, "secure_erase", broken)
+    status, out, _ = powercut("--device", "mmio", "--stack", "memory", "--write-cache", "on", "--cuts", "200")
+    assert status == 1
+    assert "erase" in out
+    assert "failed with IOERR" in out
+    assert out.splitlines()[-1].endswith("--write-cache on --seed 0")
 
 
 @pytest.mark.parametrize(
