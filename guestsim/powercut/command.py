@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -146,7 +147,8 @@ def _show(results: Sequence[Result], loss: Loss | None, seconds: float) -> None:
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items()))
     rate = f", {cuts / seconds:.0f} a second" if seconds > 1 else ""
     if cuts:
-        console.print(f"{cuts} cuts in {len(results)} runs ({kinds}) in {seconds:.1f} s{rate}")
+        text = f"{cuts} cuts in {len(results)} runs ({kinds}) in {seconds:.1f} s{rate}"
+        console.print(text, soft_wrap=True)
     if loss is None:
         console.print("[bold green]nothing is lost[/]")
         return
@@ -168,11 +170,11 @@ def _table(results: Sequence[Result]) -> Table:
     lost = {(result.run.stack, result.run.device) for result in results if result.loss is not None}
     for result in results:
         counts[result.run.stack, result.run.device] += result.cuts
-    devices = list(dict.fromkeys(device for _, device in counts))
-    table = Table("stack", *devices)
+    devices = [name for name in DEVICES if any(device == name for _, device in counts)]
+    table = Table("stack", *devices, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
-    for stack in dict.fromkeys(stack for stack, _ in counts):
+    for stack in (name for name in STACKS if any(stack == name for stack, _ in counts)):
         cells = (
             f"[red]LOST[/] {counts[stack, device]}" if (stack, device) in lost else str(counts[stack, device])
             for device in devices
