@@ -8,7 +8,7 @@ the new way, in order.  No change makes a cycle, and none leaves two users of a 
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 from weakref import WeakValueDictionary
 
@@ -165,7 +165,9 @@ class Graph:
         """
         async with self._changing:
             node, checked, moves = self._other_options(options)
-            async with drained(node, *(new for _, new in moves)):
+            nodes = node, *(new for _, new in moves)
+            async with drained(*nodes):
+                await _ready(nodes, [node] if any(edge.node is not new for edge, new in moves) else [])
                 before = node.options
                 node.reopen(checked)
                 try:
@@ -223,6 +225,7 @@ class Graph:
                     raise GraphError(f"{node.description}: {error.strerror or error}") from None
                 return
             async with drained(node):
+                await _ready([node])
                 for edge in node.parents:
                     if edge.active is not None:
                         raise GraphError(f"{node.description} is in use: {edge.user} is active")
@@ -298,6 +301,7 @@ class Graph:
             target = self._here(above or "") if edge is None else edge.node
             given = _over(options, target)
             async with drained(target):
+                await _ready([target] if edge is None else [target, *_nodes([edge])])
                 node = open_node(given, self.context, self.nodes, self.objects)
                 edges = [edge] if edge is not None else _others(target, node)
                 try:
@@ -316,8 +320,8 @@ class Graph:
         async with self._changing:
             node = self._here(name)
             async with drained(node):
+                await _ready([node], [node])
                 edge = _filtered(node)
-                await _settle(node)
                 move([(each, edge.node) for each in list(node.parents)])
                 node.close()
 
@@ -326,6 +330,7 @@ class Graph:
         async with self._changing:
             old, new = self._here(name), self._here(by)
             async with drained(old, new):
+                await _ready([old, new], _nodes(_others(old, new)))
                 move([(edge, new) for edge in _others(old, new)])
 
     async def replace_child(self, name: str, child: str, by: str) -> None:
@@ -336,13 +341,12 @@ class Graph:
         """Let one user's edge lead to node `by`: a child of a node, or the disk of a device."""
         async with self._changing:
             user, new = edge.user_object, self._here(by)
-            if edge not in edge.node.parents:
-                raise GraphError(f"{user.description} is no longer there")
+            _check_there(edge)
             if user in below([new]):
                 raise GraphError(f"{new.description} cannot be below {user.description}: it stands over it")
             async with drained(edge.node, new):
-                if isinstance(user, BlockNode):
-                    await _settle(user)
+                await _ready([new], _nodes([edge]))
+                _check_there(edge)
                 move([(edge, new)])
 
     def _edge(self, name: str, child: str) -> Edge:
@@ -353,13 +357,32 @@ class Graph:
         return node.children[child]
 
 
-async def _settle(node: BlockNode) -> None:
-    try:
-        await node.settle()
-    except OSError as error:
-        raise GraphError(
-            f"{node.description} cannot give up what it keeps back: {error.strerror or error}"
-        ) from None
+async def _ready(nodes: Iterable[BlockNode], leaving: Iterable[BlockNode] = ()) -> None:
+    """In a drained section: those `leaving` a child give it what they keep back.
+
+    GraphError where they cannot, or where one of `nodes` was closed meanwhile, by force.
+    """
+    for node in leaving:
+        try:
+            await node.settle()
+        except OSError as error:
+            raise GraphError(
+                f"{node.description} cannot give up what it keeps back: {error.strerror or error}"
+            ) from None
+    for node in nodes:
+        if node.closed:
+            raise GraphError(f"{node.description} is no longer there")
+
+
+def _check_there(edge: Edge) -> None:
+    """GraphError where the user at `edge` has gone."""
+    if edge not in edge.node.parents:
+        raise GraphError(f"{edge.user} is no longer there")
+
+
+def _nodes(edges: Iterable[Edge]) -> list[BlockNode]:
+    """Those of the users at `edges` that are nodes."""
+    return [edge.user_object for edge in edges if isinstance(edge.user_object, BlockNode)]
 
 
 def users(node: BlockNode) -> str:

@@ -264,9 +264,11 @@ class VolatileCacheNode(FilterNode):
                 change = self.volatile[0]
                 await self._hand_down(change.request())
                 self._check_power()
-                # Only this holder of the lock takes from the front.
-                self._kept -= change.charge
-                self.volatile.popleft()
+                # Only this holder of the lock takes from the front, but where the child has become shorter meanwhile
+                # what lies beyond its end is gone already (`child_changed`).
+                if self.volatile and self.volatile[0] is change:
+                    self._kept -= change.charge
+                    self.volatile.popleft()
 
     async def _hand_down(self, request: Request) -> None:
         await self.file.handlers[request.op](request)
@@ -318,14 +320,17 @@ class VolatileCacheNode(FilterNode):
         """The power goes: of what is volatile the survivors of `choice` arrive, all other requests fail from now on.
 
         Until the node is reopened.  What is on its way to the child arrives; a reopened node finds the child as it is.
+        OSError where the child fails meanwhile: what has not arrived by then is lost.
         """
         survivors = self.survivors(choice)
         self._off = True
         async with self._destaging:
-            for change in survivors:
-                await self._hand_down(change.request())
-            await self.file.flush(Request(Op.FLUSH, 0, 0))
-            self._forget(lambda _: [])
+            try:
+                for change in survivors:
+                    await self._hand_down(change.request())
+                await self.file.flush(Request(Op.FLUSH, 0, 0))
+            finally:
+                self._forget(lambda _: [])
 
     def _check_power(self) -> None:
         if self._off:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,6 +217,41 @@ def test_a_request_inside_a_filter_that_goes_ends_with_an_error(graph: Graph, di
     graph.delete("slow", force=True)
     assert disk.wait(running) == errno.ENOMEDIUM
     assert not disk.backend.in_flight
+
+
+@pytest.mark.parametrize(
+    ("change", "victim"),
+    [
+        (lambda graph: graph.insert(SLOW, above="r0"), "r0"),
+        (lambda graph: graph.insert(SLOW, below="r0"), "r0"),
+        (lambda graph: graph.insert(SLOW, below="r0"), "m0"),
+        (lambda graph: graph.remove("r0"), "r0"),
+        (lambda graph: graph.replace("r0", "m1"), "r0"),
+        (lambda graph: graph.replace("r0", "m1"), "m1"),
+        (lambda graph: graph.replace_child("r0", "file", "m1"), "r0"),
+        (lambda graph: graph.replace_child("r0", "file", "m1"), "m1"),
+        (lambda graph: graph.reopen({"driver": "raw", "node-name": "r0", "file": "m0"}), "r0"),
+        (lambda graph: graph.reopen({"driver": "raw", "node-name": "r0", "file": "m1"}), "m1"),
+        (lambda graph: graph.set_active("r0", False), "r0"),
+    ],
+)
+def test_a_node_that_is_closed_by_force_while_it_is_about_to_be_changed(
+    graph: Graph, change: Callable[[Graph], Coroutine[Any, None, object]], victim: str
+) -> None:
+    for name in ("m0", "m1"):
+        graph.add({"driver": "null-co", "node-name": name, "latency-ns": 1000})
+    disk = Disk(graph.add({"driver": "raw", "node-name": "r0", "file": "m0"}))
+    running = disk.submit(Op.READ, 0, 512)
+    errors: list[BaseException | None] = []
+    graph.context.start(change(graph), lambda _, error: errors.append(error))
+    assert not errors, "the change waits for what is running"
+    graph.delete(victim, force=True)
+    graph.context.run_until_idle()
+    (error,) = errors
+    assert isinstance(error, GraphError)
+    assert str(error) == f"node '{victim}' is no longer there"
+    assert disk.wait(running) == 0
+    assert disk.do(Op.READ, 0, 512) == (0 if victim == "m1" else errno.ENOMEDIUM)
 
 
 def test_image_locks_follow_the_device_through_every_change(graph: Graph, tmp_path: Path) -> None:

@@ -288,6 +288,50 @@ def test_it_gives_up_what_it_keeps_when_it_is_taken_out() -> None:
     graph.close()
 
 
+@pytest.mark.parametrize("how", ["reopen", "replace", "replace_child"])
+def test_it_gives_up_what_it_keeps_when_it_gets_another_child(how: str) -> None:
+    graph = Graph(IoContext.virtual())
+    for name in ("m0", "m1"):
+        graph.add({"driver": "memory", "size": SIZE, "node-name": name})
+    options = {"driver": "volatile-cache", "node-name": "vc", "file": "m0"}
+    disk = Disk(graph.add(options))
+    assert disk.write(0, sectors("a")) == 0
+    if how == "reopen":
+        graph.context.run(graph.reopen({**options, "file": "m1"}))
+    elif how == "replace":
+        graph.context.run(graph.replace("m0", "m1"))
+    else:
+        graph.context.run(graph.replace_child("vc", "file", "m1"))
+    assert disk.do(Op.FLUSH) == 0
+    assert disk.read(0, SECTOR) == bytes(SECTOR)
+    disk.backend.close()
+    graph.delete("vc")
+    assert Disk(graph["m0"]).read(0, SECTOR) == sectors("a")
+    graph.close()
+
+
+def test_a_child_that_shrinks_while_it_is_given_everything_loses_nothing_else() -> None:
+    graph = Graph(IoContext.virtual())
+    context = graph.context
+    below = graph.add({"driver": "memory", "size": SIZE, "node-name": "m0"})
+    slow = {"driver": "delay", "latency-ns": 1000, "file": "m0"}
+    disk = Disk(graph.add({"driver": "volatile-cache", "node-name": "vc", "file": slow}))
+    assert disk.write(12 * SECTOR, sectors("a")) == disk.write(0, sectors("b")) == 0
+    context.start(graph.remove("vc"))
+    resizing = BlockBackend(below, name="other")
+
+    async def shrink() -> None:
+        await context.sleep(500)
+        await resizing.resize(8 * SECTOR)
+
+    context.start(shrink())
+    context.run_until_idle()
+    assert disk.read(0, SECTOR) == sectors("b")
+    resizing.close()
+    disk.backend.close()
+    graph.close()
+
+
 def test_a_resize_flushes_first(disk: Cache) -> None:
     disk.put(0, "abcd")
     disk.context.run(disk.backend.resize(2 * SECTOR))
@@ -394,6 +438,14 @@ def test_requests_under_way_fail_with_the_cut(disk: Cache) -> None:
     assert [disk.wait(each) for each in (flush, *later)] == [errno.EIO] * 3
     # What the flush was just bringing down has arrived.
     assert disk.stable == image("ab")
+    assert not disk.cache.volatile
+
+
+def test_a_cut_at_which_the_child_fails_leaves_nothing_volatile(disk: Cache) -> None:
+    disk.put(0, "ab")
+    disk.child.errors[Op.WRITE, 0] = OSError(errno.EIO, "broken")
+    with pytest.raises(OSError, match="broken"):
+        disk.context.run(disk.cache.cut("all"))
     assert not disk.cache.volatile
 
 
