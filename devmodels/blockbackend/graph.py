@@ -258,6 +258,9 @@ class Graph:
                 await move_to(self.context, node, source, target)
             except PinnedError as error:
                 raise GraphError(f"{node.description} cannot change its thread: {error}") from None
+            except OSError as error:
+                text = error.strerror or str(error)
+                raise GraphError(f"{node.description} cannot change its thread: {text}") from None
 
     def _thread_of(self, node: BlockNode) -> IoThread | None:
         """The thread that a node is on; None where it is at home."""

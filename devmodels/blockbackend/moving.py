@@ -24,19 +24,26 @@ class PinnedError(Exception):
 async def move_to(home: IoContext, node: BlockNode, source: IoThread | None, target: IoThread | None) -> None:
     """Let `node`, and all that hangs together with it, go from one thread to another; None is `home`, where this runs.
 
-    PinnedError, and nothing changed, where a device or an export works with it: those stay where they are.
+    PinnedError, and nothing changed, where a device or an export works with it: those stay where they are.  OSError,
+    and nothing changed, where a driver does not get there what it needs.
     """
+    before = node.context
     context = home if target is None else target.context
     nodes, _ = _together(node)
     section = drained(*nodes)
     await _on(home, source, section.__aenter__())
     with Hold(thread for thread in (source, target) if thread is not None):
+        moved: list[BlockNode | BlockBackend] = []
         try:
             nodes, backends = _together(node)
-            for each in nodes:
+            everybody: list[BlockNode | BlockBackend] = [*nodes, *backends]
+            for each in everybody:
                 each.moved(context)
-            for backend in backends:
-                backend.moved(context)
+                moved.append(each)
+        except BaseException:
+            for each in moved:
+                each.moved(before)
+            raise
         finally:
             # It suspends nowhere: those who waited go on, on what is held here.
             await section.__aexit__(None, None, None)

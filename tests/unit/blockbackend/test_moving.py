@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import time
@@ -180,6 +181,25 @@ def test_a_disk_with_a_device_stays(graph: Graph) -> None:
     assert graph["d0"].sections == []
     backend.close()
     graph.context.run(graph.set_iothread("d0", "t0"))
+
+
+def test_a_driver_that_cannot_move_keeps_all_where_they_are(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.add({"driver": "memory", "node-name": "d0", "size": BLOCK})
+    graph.add({"driver": "raw", "node-name": "r0", "file": "d0"})
+    backend = BlockBackend(graph["r0"])
+
+    def no(_context: IoContext) -> None:
+        raise OSError(errno.ENOMEM, "no memory for a ring")
+
+    monkeypatch.setattr(graph["d0"], "moved", no)
+    with pytest.raises(GraphError, match="node 'r0' cannot change its thread: no memory for a ring"):
+        graph.context.run(graph.set_iothread("r0", "t0"))
+    assert (where(graph, "r0"), where(graph, "d0")) == ("home", "home")
+    done: list[int] = []
+    backend.submit(Request(Op.FLUSH, 0, 0, done=lambda request: done.append(request.error)))
+    assert done == [0]
 
 
 def test_the_graph_leaves_alone_what_is_elsewhere(graph: Graph) -> None:
