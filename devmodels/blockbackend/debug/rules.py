@@ -129,7 +129,7 @@ class InjectErrorOptions(
         iotype = IO_TYPES[request.op]
         if iotype != self.iotype and (self.iotype is not None or iotype == "block-status"):
             return False
-        if self.label is not None and request.label != self.label:
+        if self.label is not None and all(each.label != self.label for each in request.roots()):
             return False
         if self.sector < 0:
             return True

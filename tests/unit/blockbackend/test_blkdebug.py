@@ -447,6 +447,20 @@ def test_of_merged_neighbours_one_fails_once() -> None:
         disk.close()
 
 
+def test_of_merged_neighbours_that_of_the_label_fails() -> None:
+    disk = Disk(rules({"event": "none", "label": "journal"}))
+    requests = [
+        Request(Op.WRITE, at * 512, 512, [memoryview(bytes(512))], label=label)
+        for at, label in enumerate(("data", "journal", "data"))
+    ]
+    with disk.backend.batch():
+        for request in requests:
+            disk.backend.submit(request)
+    disk.context.run_until_idle()
+    assert [request.error for request in requests] == [0, errno.EIO, 0]
+    disk.close()
+
+
 # --- whatever happens, each request ends once
 
 TAGS = st.sampled_from("AB")
