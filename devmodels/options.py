@@ -34,6 +34,22 @@ def convert(given: Mapping[str, object], schema: type[S], *, what: str) -> S:
         return msgspec.convert(dict(given), schema)
     except msgspec.ValidationError as error:
         raise OptionError(f"{what}: {_explain(str(error), given, schema)}") from None
+    except UnicodeEncodeError as error:
+        # An argument of the command line with other bytes in it.
+        raise OptionError(
+            f"{what}: {_place(given, error.object)}: {shown(error.object)} is given; expected UTF-8"
+        ) from None
+
+
+def _place(given: Mapping[str, object], text: str) -> str:
+    """Where in `given` the string `text` stands, such as `inner.kind`."""
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            if found := _place(value, text):
+                return f"{name}.{found}"
+        elif text in (name, value):
+            return name
+    return ""
 
 
 def decode(

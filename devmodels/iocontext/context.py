@@ -25,6 +25,9 @@ MAX_EVENTS = 64
 LOOK_EVERY = 16
 """After so many turns that found something to do, descriptors are looked at too."""
 
+LONGEST_NS = 86400 * 10**9
+"""The kernel's calls take no times of any length: a timer further ahead is looked at again after so long."""
+
 FD_SETSIZE = 1024
 """select(2) takes descriptors below this."""
 
@@ -550,7 +553,7 @@ class IoContext:
 
         Returns the monotonic clock at the wake-up, before anybody was called.
         """
-        timeout = None if when is None else max(0, when - time.monotonic_ns())
+        timeout = None if when is None else min(max(0, when - time.monotonic_ns()), LONGEST_NS)
         if self._workers is not None and self._workers.stuck:
             timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
         fd = self.fileno()

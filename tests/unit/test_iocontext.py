@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from collections.abc import Iterator
 
@@ -138,6 +140,19 @@ def test_the_wall_clock_wakes_up_soon_after_the_time_asked_for() -> None:
 
 
 # --- coroutines
+
+
+def test_a_timer_however_far_ahead_is_waited_for() -> None:
+    context = IoContext.wall()
+    happened: list[str] = []
+    context.call_at(1 << 100, lambda: happened.append("the end of time"))
+    ready = os.eventfd(1)
+    context.watch(ready, select.EPOLLIN, lambda _events: happened.append("ready"))
+    context.run_once()
+    assert happened == ["ready"]
+    context.unwatch(ready)
+    os.close(ready)
+    context.close()
 
 
 def test_a_coroutine_that_does_not_suspend_is_done_when_start_returns(virtual: IoContext) -> None:

@@ -68,6 +68,7 @@ def test_what_fits_is_taken() -> None:
             {"name": "x", "inner": {"kind": "tcp", "port": 1}},
             "inner.port: no such option; expected one of deep-name, kind",
         ),
+        ({"name": "x", "inner": {"kind": "\udcff"}}, "inner.kind: '\\udcff' is given; expected UTF-8"),
         ({"name": "nobody"}, "name: nobody is given; expected somebody"),
         ({"name": ["a\nb" * 40]}, f'name: {chr(91)}"{"a" + chr(92) + "nb"}'),
     ],
