@@ -16,14 +16,22 @@ from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import Served
 from devmodels.blockbackend.debug.announcing import Announced, announcing
 from devmodels.blockbackend.drain import Section, drained
+from devmodels.blockbackend.fitting import Fitting, write_out
 from devmodels.blockbackend.permissions import Role, Use
-from devmodels.blockbackend.request import WITHOUT_MAY_UNMAP, Flags, Op, Read, ReadNow, Request
+from devmodels.blockbackend.request import (
+    HAS_NO_FALLBACK,
+    WITHOUT_MAY_UNMAP,
+    Flags,
+    Op,
+    Read,
+    ReadNow,
+    Request,
+)
 from devmodels.blockbackend.status import BlockStatus, driver_status, status_above
 from devmodels.blockbackend.vectors import is_zero
 from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
-    from devmodels.blockbackend.fitting import Fitting
     from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Coro[None]]
@@ -164,6 +172,8 @@ class Edge:
         write: Handler = to.write
         discard: Handler = to.discard
         write_zeroes: Handler = to.write_zeroes
+        if fitting is None:
+            write_zeroes = partial(_or_written, write, write_zeroes)
         if options.discard == "ignore":
             discard = _nothing
             write_zeroes = partial(_keep_space, write_zeroes)
@@ -255,6 +265,16 @@ async def _gone(_request: Request) -> NoReturn:
 
 async def _nothing(_request: Request) -> None:
     """`discard` is `ignore`."""
+
+
+async def _or_written(write: Handler, write_zeroes: Handler, request: Request) -> None:
+    """Zeroes are written where a node has no quicker way (with limits `Fitting` does the same)."""
+    try:
+        await write_zeroes(request)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP or HAS_NO_FALLBACK[request.flags]:
+            raise
+        await write_out(write, request)
 
 
 async def _keep_space(write_zeroes: Handler, request: Request) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.accounting import Served
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from devmodels.blockbackend.node import BlockNode
 
 Handler = Callable[[Request], Awaitable[None]]
+
+_WRITTEN_AT_ONCE = 1 << 20
+"""How many bytes of zeroes are written at once, unless a block is longer."""
 
 
 def _padding(length: int) -> list[memoryview]:
@@ -200,12 +204,23 @@ class Fitting:
             or HAS_NO_FALLBACK[request.flags]
         ):
             raise error
-        await self._pieces(self._to.write, _zero_bytes(request))
+        await write_out(partial(self._pieces, self._to.write), request, unit=self._align)
 
     async def _write_zero_bytes(self, request: Request, start: int, end: int) -> None:
         """Write zeroes to a part of a block, or of two."""
         if start < end:
             await self.write(_zero_bytes(request.derive(start, end - start)))
+
+
+async def write_out(write: Handler, request: Request, *, unit: int = 1) -> None:
+    """Write zeroes in place of a request for them, in multiples of `unit`.
+
+    Not all at once: a guest may ask for more of them than there is memory.
+    """
+    step = max(_WRITTEN_AT_ONCE, unit)
+    for at in range(0, request.length, step):
+        length = min(step, request.length - at)
+        await write(_zero_bytes(request.derive(request.offset + at, length)))
 
 
 def _zero_bytes(request: Request) -> Request:

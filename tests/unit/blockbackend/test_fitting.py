@@ -294,6 +294,32 @@ def test_a_serialising_request_waits_for_what_overlaps_and_that_for_it() -> None
 # --- zeroes without writing them out
 
 
+class OnlyWrites(BlockNode):
+    """A driver that has no way of its own to write zeroes."""
+
+    def __init__(self, context: IoContext, options: NodeOptions, limits: BlockLimits) -> None:
+        super().__init__(options, context, 1 << 30)
+        self.limits = limits
+        self.written: list[tuple[int, int]] = []
+
+    async def write(self, request: Request) -> None:
+        assert not any(bytes(vector).strip(b"\0") for vector in request.vectors)
+        self.written.append((request.offset, request.length))
+
+
+@pytest.mark.parametrize("align", [1, 512])
+def test_zeroes_that_a_node_cannot_are_written_piece_by_piece(align: int) -> None:
+    limits = BlockLimits(request_alignment=align)
+    node = OnlyWrites(IoContext.virtual(), NodeOptions(driver="only-writes", detect_zeroes="on"), limits)
+    disk = Disk(node)
+    assert disk.write(0, bytes(1024)) == 0
+    assert disk.do(Op.WRITE_ZEROES, 1024, 1024, flags=Flags.NO_FALLBACK) == errno.ENOTSUP
+    assert node.written == [(0, 1024)]
+    assert disk.do(Op.WRITE_ZEROES, 512, 9 << 20) == 0
+    assert [length for _, length in node.written[1:]] == [1 << 20] * 9
+    disk.close()
+
+
 @pytest.mark.parametrize(("offset", "length", "error"), [(0, 1024, 0), (100, 1024, errno.ENOTSUP)])
 def test_zeroes_that_are_not_to_be_written_out(
     node: BlockNode512, offset: int, length: int, error: int
