@@ -13,6 +13,8 @@ log = logging.getLogger("devmodels")
 
 def listen(path: str) -> socket.socket:
     """A non-blocking listening socket at `path`; OSError where it cannot be bound."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "the path has a null byte")
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

@@ -98,6 +98,16 @@ def vhost_user_blk(
         read_only=not options.writable,
     )
     backend.error_policy = ErrorPolicy(options.rerror, options.werror)
+    try:
+        return _server(options, backend, profile, threads)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _server(
+    options: VhostUserBlkOptions, backend: BlockBackend, profile: Profile, threads: Sequence[IoThread]
+) -> VhostUserServer:
     device = virtio_blk(
         backend,
         VirtioBlkOptions(
@@ -115,7 +125,7 @@ def vhost_user_blk(
         ),
         threads,
         name=options.id,
-        context=node.context,
+        context=backend.context,
         memory=GuestMemory(),
         violations=ViolationLog(profile),
         core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+
 from .support import Talk, in_daemon
 
 
@@ -63,5 +65,24 @@ def test_what_cannot_be_says_why(tmp_path: Path) -> None:
         assert await talk.text("block-export-del", id="no") == "Export 'no' is not found"
         answer = await talk("block-export-del", id="e0", mode="soft")
         assert answer["desc"] == "Parameter 'mode' does not accept value 'soft'"
+
+    in_daemon(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"addr": {"type": "unix", "path": "/no/where/vu.sock"}},
+        {"addr": {"type": "unix", "path": "a\0b"}},
+        {"serial": "x" * 21},
+        {"iothread": "none"},
+    ],
+)
+def test_export_that_cannot_be_leaves_nothing_behind(tmp_path: Path, wrong: dict[str, object]) -> None:
+    async def story(talk: Talk) -> None:
+        answer = await talk.ask("block-export-add", options(tmp_path, **wrong))
+        assert answer["desc"].startswith('block-export-add "e0": ')
+        assert await talk("query-block-exports") == []
+        assert await talk("blockdev-del", node_name="d0") == {}
 
     in_daemon(tmp_path, story)
