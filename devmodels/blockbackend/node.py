@@ -75,7 +75,9 @@ class BlockNode:
     """The option of the child that a filter shows; None for what is no filter."""
     ANNOUNCES: ClassVar[Announced] = FLUSHES
     """The events that this node tells a child of, before it does what they are about."""
-    CHANGEABLE: ClassVar[frozenset[str]] = frozenset({"read_only", "discard", "detect_zeroes", "accounting"})
+    CHANGEABLE: ClassVar[frozenset[str]] = frozenset(
+        {"read_only", "auto_read_only", "discard", "detect_zeroes", "accounting"}
+    )
     """Options that `reopen` may change, by their names in Python."""
 
     def __init__(self, options: NodeOptions, context: IoContext, size: int) -> None:

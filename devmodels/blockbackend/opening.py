@@ -109,6 +109,7 @@ def inherited(
     """
     out: dict[str, object] = {
         "read-only": parent.read_only or backing,
+        "auto-read-only": parent.auto_read_only,
         "discard": "unmap",
         "active": parent.active,
         **child,

@@ -51,7 +51,8 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     """What every driver takes.
 
     `discard`: what a discard does to space; `detect-zeroes`: whether a write of nothing but zeroes becomes a request
-    to write zeroes (which `unmap` lets free space); `force-share`: others may write to the image meanwhile; `active`:
+    to write zeroes (which `unmap` lets free space); `auto-read-only`: an image that cannot be opened for writing is
+    read-only; `force-share`: others may write to the image meanwhile; `active`:
     the image is in use, and locked, from the beginning, and not only while a user of the node wants it so;
     `accounting` (ours): statistics of this node are kept.
     """
@@ -59,6 +60,7 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
     driver: str
     node_name: NodeName | None = None
     read_only: bool = False
+    auto_read_only: bool = False
     discard: Discard = "ignore"
     detect_zeroes: DetectZeroes = "off"
     cache: CacheOptions = CacheOptions()

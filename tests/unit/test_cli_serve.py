@@ -164,7 +164,7 @@ def test_wrong_node(refusal: Refusal, tmp_path: Path, text: str, line: str) -> N
 def test_unknown_option_of_a_node_lists_those_that_there_are(refusal: Refusal, tmp_path: Path) -> None:
     line = refusal.serve([f"{MEMORY},cash.direct=on"], [export(tmp_path)])
     assert line.startswith(
-        '--blockdev "d0": cash: no such option; expected one of accounting, active, cache, detect-zeroes, '
+        '--blockdev "d0": cash: no such option; expected one of accounting, active, auto-read-only, cache, '
     )
 
 

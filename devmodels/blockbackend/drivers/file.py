@@ -46,6 +46,9 @@ UNSUPPORTED = {
 }
 
 
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
 class FileOptions(NodeOptions, frozen=True, kw_only=True):
     """`filename`; `aio`: who does what may block; `locking`: image locks (auto: where the host has them)."""
 
@@ -94,7 +97,7 @@ class FileNode(BlockNode):
     ) -> BlockNode:
         """Open the image, and lock it where it is active from the beginning; BlockOptionError where that fails."""
         assert isinstance(options, FileOptions)
-        fd = _open(options, cls._expects)
+        options, fd = _open(options, cls._expects)
         try:
             node = cls._kind(options, context)(options, context, fd)
             if options.active:
@@ -162,6 +165,9 @@ class FileNode(BlockNode):
                 f"/proc/self/fd/{self._fd}", flags | (os.O_RDONLY if options.read_only else os.O_RDWR)
             )
         except OSError as error:
+            if before.read_only and _falls_back(options, error):
+                self.options, self.read_only = msgspec.structs.replace(options, read_only=True), True
+                return
             raise BlockOptionError(f"$.read-only: cannot open {self._filename!r}: {error.strerror}") from None
         users = dict(self._users)
         if self in users:
@@ -375,7 +381,8 @@ class FileNode(BlockNode):
         self._resized(-(-size // SECTOR) * SECTOR)
 
 
-def _open(options: FileOptions, expects: Callable[[int], str]) -> int:
+def _open(options: FileOptions, expects: Callable[[int], str]) -> tuple[FileOptions, int]:
+    """The image's descriptor, and the options, which say `read_only` where `auto_read_only` has come to that."""
     flags = os.O_CLOEXEC | (os.O_RDONLY if options.read_only else os.O_RDWR)
     if options.cache.direct:
         flags |= os.O_DIRECT
@@ -383,6 +390,8 @@ def _open(options: FileOptions, expects: Callable[[int], str]) -> int:
         # O_NONBLOCK: opening a FIFO by mistake must not wait for its other end.
         fd = os.open(options.filename, flags | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
+        if _falls_back(options, error):
+            return _open(msgspec.structs.replace(options, read_only=True), expects)
         if options.cache.direct and isinstance(error, OSError) and error.errno == errno.EINVAL:
             raise BlockOptionError(
                 f"$.cache.direct: true is given; the file system of {options.filename!r} has no O_DIRECT"
@@ -396,7 +405,13 @@ def _open(options: FileOptions, expects: Callable[[int], str]) -> int:
     if expected:
         os.close(fd)
         raise BlockOptionError(f"$.filename: {options.filename!r} is given; expected {expected}")
-    return fd
+    return options, fd
+
+
+def _falls_back(options: FileOptions, error: Exception) -> bool:
+    """Whether `auto-read-only` makes an image read-only that could not be opened for writing."""
+    wanted = options.auto_read_only and not options.read_only
+    return wanted and isinstance(error, OSError) and error.errno in _NOT_WRITABLE
 
 
 def _locks(fd: int, options: FileOptions) -> locking.ImageLocks | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.blockbackend import Flags, Op
+from devmodels.blockbackend import BlockOptionError, Flags, Graph, Op
 from devmodels.blockbackend.drivers import linux
 from devmodels.blockbackend.drivers.file import INLINE_MAX, FileNode
 from devmodels.iocontext import IoContext
@@ -517,3 +517,45 @@ def test_requests_to_a_closed_node_fail(opened: Opener) -> None:
     assert disk.do(Op.READ, 0, 512) == errno.EBADF
     assert disk.write(0, b"x") == errno.EBADF
     assert disk.do(Op.FLUSH) == errno.EBADF
+
+
+# --- auto-read-only
+
+
+@pytest.fixture
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No file can be opened for writing, until `undo`."""
+    really_open = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    return monkeypatch
+
+
+def test_an_image_that_cannot_be_written_is_read_only(image: Path, unwritable: pytest.MonkeyPatch) -> None:
+    graph = Graph(IoContext.virtual())
+    file = {"driver": "file", "node-name": "f0", "filename": str(image)}
+    with pytest.raises(BlockOptionError, match="Permission denied"):
+        graph.add(file)
+    # A child's is as its parent's.
+    node = graph.add({"driver": "raw", "node-name": "r0", "auto-read-only": True, "file": file})
+    assert node.read_only
+    disk = Disk(node)
+    assert disk.read(0, 1) == b"\xaa"
+    assert disk.write(0, b"x") == errno.EPERM
+    disk.backend.close()
+    again = {**file, "auto-read-only": True, "discard": "unmap"}
+    graph.context.run(graph.reopen(again))
+    assert node.read_only
+    with pytest.raises(BlockOptionError, match="cannot open"):
+        graph.context.run(graph.reopen({**file, "discard": "unmap"}))
+    unwritable.undo()
+    graph.context.run(graph.reopen(again))
+    assert not node.read_only
+    assert Disk(node).write(0, b"x") == 0
+    graph.close()
+    assert image.read_bytes()[:1] == b"x"

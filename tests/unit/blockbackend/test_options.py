@@ -58,7 +58,7 @@ def complaint(options: dict[str, object] | str, context: IoContext) -> str:
         ),
         (
             MEMORY | {"sise": 1},
-            "$.sise: no such option; expected one of accounting, active, cache, detect-zeroes, discard, driver, ",
+            "$.sise: no such option; expected one of accounting, active, auto-read-only, cache, detect-zeroes, ",
         ),
         (
             MEMORY | {"cache": {"dirct": True}},
