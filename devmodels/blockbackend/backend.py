@@ -359,7 +359,7 @@ class BlockBackend:
 
     def _failed(self, request: Request, error: int) -> None:
         """`request` came back with `error`: the policy says whether its device hears of that."""
-        if error == errno.ECANCELED or self._closed or request.op in _REPORTED:
+        if error == errno.ECANCELED or self._closed or request.op in _REPORTED or not request.POLICY:
             self._complete(request, error)
             return
         policy = self.error_policy

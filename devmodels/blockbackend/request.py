@@ -98,6 +98,9 @@ class Request:
 
     status: BlockStatus
 
+    POLICY = True
+    """Whether a backend's error policy decides about its errors; else they are for whoever asks."""
+
     def __init__(
         self,
         op: Op,

@@ -85,8 +85,9 @@ _HANG_UP = 0
 class ObjectChannel:
     """One client's connection, which it owns.
 
-    `on_object(text)` is called for each object that comes, the next one not before `answer`; `on_end()` once when the
-    client has gone or broke the form; not after `close`.
+    `on_object(text)` is called for each object that comes, the next one not before `answer`, nor before the client has
+    read what was sent to it: what waits here is bounded.  `on_end()` once when the client has gone or broke the form;
+    not after `close`.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class ObjectChannel:
     def _ready(self, _events: int) -> None:
         if self._outgoing:
             self._send()
+            self._deliver()
         elif self._answering:
             self._end()
         else:
@@ -186,7 +188,7 @@ class ObjectChannel:
 
     def _deliver(self) -> None:
         """Hand over the next object that is whole."""
-        if self._answering or self._closed:
+        if self._answering or self._closed or self._outgoing:
             return
         piece = self._incoming.next()
         if piece is not None:

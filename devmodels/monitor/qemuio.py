@@ -6,6 +6,7 @@ aio_read, aio_write, aio_flush, flush, discard, length, sleep, and the commands 
 
 from __future__ import annotations
 
+import errno
 import getopt
 import os
 import re
@@ -23,8 +24,19 @@ _NUMBER = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([kKmMgGtTpPeE]?)")
 _UNITS = "kmgtpe"
 
 
+MOST = (1 << 31) - 512
+"""The longest request with a buffer, in bytes: QEMU's BDRV_REQUEST_MAX_BYTES."""
+
+
 class UsageError(Exception):
     """A command is wrong; the text is what qemu-io prints."""
+
+
+class _Request(Request):
+    """A device's policy is for its guest: with `stop`, the answer here would wait for a `cont` that waits for it."""
+
+    __slots__ = ()
+    POLICY = False
 
 
 @dataclass(slots=True)
@@ -79,6 +91,8 @@ async def qemu_io(place: Place, words: list[str]) -> str:
         return await command.run(place, flags, arguments)
     except UsageError as error:
         return f"{error}\n"
+    except MemoryError:
+        return f"{name} failed: {os.strerror(errno.ENOMEM)}\n"
 
 
 # --- arguments
@@ -91,6 +105,8 @@ class _Command:
     fewest: int
     most: int | None
     """None: any number."""
+    judge: Callable[[dict[str, str], list[str]], None] | None = None
+    """Says by UsageError what is wrong with them besides."""
 
 
 def _parsed(name: str, command: _Command, given: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -104,7 +120,10 @@ def _parsed(name: str, command: _Command, given: list[str]) -> tuple[dict[str, s
         raise UsageError(
             f"bad argument count {len(arguments)} to {name}, expected {least}{command.fewest} argument{plural}"
         )
-    return dict(found), arguments
+    flags = dict(found)
+    if command.judge is not None:
+        command.judge(flags, arguments)
+    return flags, arguments
 
 
 def number(text: str) -> int:
@@ -113,7 +132,33 @@ def number(text: str) -> int:
     if found is None:
         raise UsageError(f"Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- {text}")
     shift = 10 * (_UNITS.index(found[2].lower()) + 1) if found[2] else 0
-    return int(found[1], 16 if found[1].startswith("0x") else 10) << shift
+    value = int(found[1], 16 if found[1].startswith("0x") else 10) << shift
+    if value >= 1 << 63:
+        raise UsageError(f"Parsing error: argument too large -- {text}")
+    return value
+
+
+def _one_length(_flags: dict[str, str], arguments: list[str]) -> None:
+    """The second argument is the length of a request that goes in one piece."""
+    if number(arguments[1]) > MOST:
+        raise UsageError(f"length cannot exceed {MOST}, given {arguments[1]}")
+
+
+def _one_length_but(flags: dict[str, str], arguments: list[str]) -> None:
+    """The same; with -n a range has no buffer."""
+    if number(arguments[1]) > MOST and "-n" not in flags:
+        raise UsageError(f"length cannot exceed {MOST} without -n, given {arguments[1]}")
+
+
+def _lengths(flags: dict[str, str], arguments: list[str]) -> None:
+    """All but the first are lengths of parts of a buffer; zeroes need none."""
+    if "-z" in flags:
+        return
+    for text in arguments[1:]:
+        if number(text) > MOST:
+            raise UsageError(f"Argument '{text}' exceeds maximum size {MOST}")
+    if sum(map(number, arguments[1:])) > MOST:
+        raise UsageError(f"The total number of bytes exceed the maximum size {MOST}")
 
 
 def _pattern(flags: dict[str, str]) -> int | None:
@@ -145,7 +190,7 @@ async def _request(
         if own is not None:
             own.activate()
         over: Future[None] = Future(backend.context)
-        request = Request(op, offset, length, vectors, flags, lambda _request: over.set_result(None))
+        request = _Request(op, offset, length, vectors, flags, lambda _request: over.set_result(None))
         backend.submit(request)
         await over
         if own is not None:
@@ -238,6 +283,8 @@ def _later(
                 wrong.append(f"{error}\n")
             except OSError as error:
                 text = f"aio_{name} failed: {error.strerror or error}\n"
+            except MemoryError:
+                text = f"aio_{name} failed: {os.strerror(errno.ENOMEM)}\n"
             finally:
                 place.running.end(text)
 
@@ -257,7 +304,10 @@ async def _length(place: Place, _flags: dict[str, str], _arguments: list[str]) -
 
 
 async def _sleep(place: Place, _flags: dict[str, str], arguments: list[str]) -> str:
-    await place.node.context.sleep(number(arguments[0]) * 10**6)
+    (text,) = arguments
+    if not re.fullmatch("0x[0-9a-fA-F]{1,8}|[0-9]{1,9}", text):
+        raise UsageError(f"{text} is not a valid number")
+    await place.node.context.sleep(int(text, 0 if "x" in text else 10) * 10**6)
     return ""
 
 
@@ -301,15 +351,15 @@ def _dump(data: bytearray, offset: int) -> str:
 
 _READ, _WRITE = "bCl:pP:qs:v", "bcCfnpP:qruz"
 _COMMANDS = {
-    "read": _Command(_read, _READ, 2, 2),
-    "readv": _Command(_read, "CP:qv", 2, None),
-    "write": _Command(_write, _WRITE, 2, 2),
-    "writev": _Command(_write, "CfqP:", 2, None),
-    "aio_read": _Command(_later(_read, "read"), "CP:iqv", 2, None),
-    "aio_write": _Command(_later(_write, "write"), "CfiP:quz", 2, None),
+    "read": _Command(_read, _READ, 2, 2, _one_length),
+    "readv": _Command(_read, "CP:qv", 2, None, _lengths),
+    "write": _Command(_write, _WRITE, 2, 2, _one_length_but),
+    "writev": _Command(_write, "CfqP:", 2, None, _lengths),
+    "aio_read": _Command(_later(_read, "read"), "CP:iqv", 2, None, _lengths),
+    "aio_write": _Command(_later(_write, "write"), "CfiP:quz", 2, None, _lengths),
     "aio_flush": _Command(_aio_flush, "", 0, 0),
     "flush": _Command(_flush, "", 0, 0),
-    "discard": _Command(_discard, "Cq", 2, 2),
+    "discard": _Command(_discard, "Cq", 2, 2, _one_length),
     "length": _Command(_length, "", 0, 0),
     "sleep": _Command(_sleep, "", 1, 1),
 }

@@ -154,6 +154,18 @@ def test_a_client_that_never_reads_costs_only_itself(many: int) -> None:
         world.context.run_until_idle()
 
 
+def test_no_command_is_done_for_a_client_that_does_not_read() -> None:
+    """Its answers would pile up here; it finds all of them when it reads."""
+    many = 20
+    with client() as (world, sock):
+        world.context.run_until_idle()
+        sock.sendall(b'{"execute":"query-qmp-schema"}' * many + b'{"execute":"stop"}')
+        world.context.run_until_idle()
+        assert world.run_state.running
+        assert len(exchange(world, sock, MARK)) == many + 5
+        assert not world.run_state.running
+
+
 def test_a_command_without_end_holds_up_its_own_client_only() -> None:
     wait = b'{"execute": "human-monitor-command", "arguments": {"command-line": "qemu-io b0 \\"wait_break A\\""}}'
     with client() as (world, sock):

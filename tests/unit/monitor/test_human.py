@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import NODE, Talk, in_daemon, in_machine
+from .support import DISK, NODE, Talk, in_daemon, in_machine
 
 DELAY = {"driver": "delay", "node-name": "f0", "file": "d0", "latency-ns": 10**6}
 
@@ -51,7 +51,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ("write -P 300 0 512", "300 is not a valid pattern byte\n"),
         ("write -z -P 1 0 512", "Only one of -z, -P, and -s can be specified at the same time\n"),
         ("read 1M 512", "read failed: Input/output error\n"),
-        ("read 0 8E", "read failed: Input/output error\n"),
+        ("read 0 8E", "Parsing error: argument too large -- 8E\n"),
+        ("read 0 4G", "length cannot exceed 2147483136, given 4G\n"),
+        ("readv 0 4G", "Argument '4G' exceeds maximum size 2147483136\n"),
+        ("readv 0 1G 1G", "The total number of bytes exceed the maximum size 2147483136\n"),
+        ("write 0 4G", "length cannot exceed 2147483136 without -n, given 4G\n"),
+        ("write -n -z 0 4G", "write failed: Input/output error\n"),
+        ("writev 0 4G", "Argument '4G' exceeds maximum size 2147483136\n"),
+        ("aio_read 0 4G", "Argument '4G' exceeds maximum size 2147483136\n"),
+        ("sleep 8E", "8E is not a valid number\n"),
         ("write 1M 512", "write failed: Input/output error\n"),
         ("aio_read x 512", "Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- x\n"),
     ],
@@ -115,5 +123,34 @@ def test_other_lines(tmp_path: Path) -> None:
         assert await line('qemu-io d0 "read 0 512') == "Error: No closing quotation\r\n"
         assert await line('qemu-io -d no "length"') == "Error: Device 'no' not found\r\n"
         assert (await line("qemu-io d0")).startswith("Error: expected qemu-io [-d] NODE")
+
+    in_daemon(tmp_path, story)
+
+
+def test_an_error_is_told_whatever_the_devices_policy(tmp_path: Path) -> None:
+    """Else the answer would wait for `cont`, which the client cannot send before it."""
+    rule = {"event": "pwritev", "errno": 5}
+    blkdebug = {"driver": "blkdebug", "node-name": "b0", "image": "d0", "inject-error": [rule]}
+
+    async def story(talk: Talk) -> None:
+        assert await qemu_io(talk, "write 0 512", "-d v0") == "write failed: Input/output error\n"
+        assert (await talk("query-status"))["running"]
+        assert await talk.events() == []
+        (disk,) = await talk("query-block")
+        assert disk["io-status"] == "ok"
+
+    devices = [{**DISK, "drive": "b0", "werror": "stop"}]
+    in_machine(tmp_path, story, nodes=[NODE, blkdebug], devices=devices)
+
+
+def test_memory_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_given: object) -> bytearray:
+        raise MemoryError
+
+    async def story(talk: Talk) -> None:
+        monkeypatch.setattr("devmodels.monitor.qemuio.bytearray", none, raising=False)
+        assert await qemu_io(talk, "read 0 512") == "read failed: Cannot allocate memory\n"
+        assert await qemu_io(talk, "aio_write 0 512") == ""
+        assert await qemu_io(talk, "aio_flush") == "aio_write failed: Cannot allocate memory\n"
 
     in_daemon(tmp_path, story)
