@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,7 @@ class Counts(msgspec.Struct, frozen=True):
     failed_wr_operations: int
     failed_flush_operations: int
     failed_unmap_operations: int
+    account_failed: bool
 
     @property
     def failed(self) -> int:
@@ -56,7 +58,10 @@ class Line(msgspec.Struct, rename="kebab", frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Of one backend or node: a second's operations and bytes, mean latencies in ms, and the queue's mean depth."""
+    """Of one backend or node: a second's operations and bytes, mean latencies in ms, and the queue's mean depth.
+
+    Latencies are those of all that has ended, where the times of what has failed count (`account_failed`).
+    """
 
     reads: float
     writes: float
@@ -76,9 +81,9 @@ def rates(before: Entry, now: Entry, elapsed_ns: int) -> Rates | None:
         return None
     seconds = elapsed_ns / SECOND
     reads, writes = new.rd_operations - old.rd_operations, new.wr_operations - old.wr_operations
-    read_ns, write_ns = (
-        new.rd_total_time_ns - old.rd_total_time_ns,
-        new.wr_total_time_ns - old.wr_total_time_ns,
+    (timed_reads, read_ns), (timed_writes, write_ns) = (
+        (a.requests - b.requests, a.total_ns - b.total_ns)
+        for a, b in zip(_timed(new), _timed(old), strict=True)
     )
     return Rates(
         reads=reads / seconds,
@@ -87,7 +92,23 @@ def rates(before: Entry, now: Entry, elapsed_ns: int) -> Rates | None:
         unmaps=(new.unmap_operations - old.unmap_operations) / seconds,
         read_bytes=(new.rd_bytes - old.rd_bytes) / seconds,
         written_bytes=(new.wr_bytes - old.wr_bytes) / seconds,
-        read_ms=read_ns / reads / 1e6 if reads else None,
-        write_ms=write_ns / writes / 1e6 if writes else None,
+        read_ms=read_ns / timed_reads / 1e6 if timed_reads else None,
+        write_ms=write_ns / timed_writes / 1e6 if timed_writes else None,
         depth=((now.busy_ns or 0) - (before.busy_ns or 0)) / elapsed_ns,
     )
+
+
+class _Timed(NamedTuple):
+    """So many requests took so long together."""
+
+    requests: int
+    total_ns: int
+
+
+def _timed(counts: Counts) -> tuple[_Timed, _Timed]:
+    """Reads and writes whose times count."""
+    reads, writes = counts.rd_operations, counts.wr_operations
+    if counts.account_failed:
+        reads += counts.failed_rd_operations
+        writes += counts.failed_wr_operations
+    return _Timed(reads, counts.rd_total_time_ns), _Timed(writes, counts.wr_total_time_ns)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from devmodels.blockbackend import Op
+from devmodels.blockbackend import Op, Request
 from devmodels.cli.main import main
 from devmodels.cli.serve import Server
 from devmodels.cli.stats import decoded, in_words, table
@@ -201,6 +201,20 @@ def test_a_row_is_the_difference_of_two_lines() -> None:
     # 20 reads of 1 KiB in 20 ns; 21 requests of 10 ns in 20 ns.
     assert rows["vd0"][2:8] == ["1G", "50M", "0", "0", "1024G", "25.6G"]
     assert rows["vd0"][8:] == ["0.000", "0.000", "10.5", "0", "0.0", "1"]
+
+
+@pytest.mark.parametrize(("account_failed", "mean"), [(True, "2.000"), (False, "3.000")])
+def test_mean_latencies_are_of_all_that_is_timed(account_failed: bool, mean: str) -> None:
+    with world() as rig:
+        stats = rig.backend.stats
+        stats.account_failed = account_failed
+        before = rig.source.take(0)
+        for latency, failed in ((3_000_000, 0), (1_000_000, 5)):
+            for op in (Op.READ, Op.WRITE):
+                stats.account(Request(op, 0, 512), latency, 0, failed)
+        rig.context.step(10)
+        rows = shown(before, rig.source.take(0))
+    assert rows["vd0"][8:10] == [mean, mean]
 
 
 def test_one_line_alone_has_no_rates() -> None:
