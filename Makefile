@@ -12,11 +12,11 @@ $(VENV)/.base: pyproject.toml tools/bootstrap.py
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,qemu,unicorn]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,qemu,unicorn,lint]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,lint]'
 	touch $@
 
 demo: $(VENV)/.base

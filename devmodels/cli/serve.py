@@ -231,6 +231,10 @@ class Server:
             page.close()
         self.world.exports.close()
         self.context.run_until_idle()
+        for node in parents_first(self._graph.nodes.values()):
+            # What limits or a break point hold goes on.
+            node.drain_begin()
+        self.context.run_until_idle()
         self._graph.close()
         self.context.close()
         self._signals.close()

@@ -1,6 +1,6 @@
 """A synchronous QMP client for the host's side of a target: `qemu.qmp` on an event loop of its own.
 
-Follows QEMU's docs/interop/qmp-spec.  `qemu.qmp` is an optional dependency: `pip install 'devmodels[qemu]'`.
+Follows QEMU's docs/interop/qmp-spec.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
 
 from guestsim.targets import TargetError
 
@@ -33,13 +35,7 @@ class QmpClient:
     def __init__(
         self, connection: socket.socket, why_lost: Callable[[], str], *, timeout: float = 60.0
     ) -> None:
-        """Take the greeting and negotiate; raises `TargetError` also where `qemu.qmp` isn't installed."""
-        try:
-            from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
-        except ImportError as error:
-            raise TargetError("QMP needs the package qemu.qmp: pip install 'devmodels[qemu]'") from error
-        self._refused = ExecuteError
-        self._failed = QMPError
+        """Take the greeting and negotiate; raises `TargetError`."""
         self._why_lost = why_lost
         self._timeout = timeout
         self._loop = asyncio.new_event_loop()
@@ -77,9 +73,9 @@ class QmpClient:
     def _run(self, call: Coroutine[object, object, T], what: str) -> T:
         try:
             return self._loop.run_until_complete(asyncio.wait_for(call, self._timeout))
-        except self._refused as error:
+        except ExecuteError as error:
             raise TargetError(f"{what}: {error}") from error
         except TimeoutError as error:
             raise TargetError(f"{what}: QEMU gave no answer within {self._timeout:g} s") from error
-        except (self._failed, OSError, EOFError) as error:
+        except (QMPError, OSError, EOFError) as error:
             raise TargetError(f"{what}: {self._why_lost()}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ import pytest
 from devmodels.blockbackend.registry import our_own
 from devmodels.cli.main import main
 from devmodels.cli.serve import Server
+from devmodels.monitor.command import command as command_of
+from devmodels.monitor.human import human_monitor_command
 
 MEMORY = "driver=memory,size=1M,node-name=d0"
 DRIVERS = ", ".join(f'"{name}"' for name in sorted(our_own()))
@@ -405,6 +408,29 @@ def test_signal_ends_it_in_peace_from_the_moment_it_listens(tmp_path: Path, numb
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert not (tmp_path / "e0.sock").exists()
+
+
+def test_what_waits_for_limits_or_at_a_break_point_is_done_before_the_end(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 20))
+    with Server(poll_max_ns=0, strict=False) as server:
+        server.add_object("qom-type=throttle-group,id=t0,limits.bps-total=1")
+        server.add_blockdev(f"driver=file,node-name=d0,filename={image}")
+        server.add_blockdev("driver=throttle,node-name=f0,file=d0,throttle-group=t0")
+        server.add_blockdev("driver=blkdebug,node-name=b0,image=f0")
+        for line in (
+            "aio_write -P 1 0 512",
+            "aio_write -P 2 512 512",
+            "break pwritev A",
+            "aio_write -P 3 1k 512",
+        ):
+            command = command_of(human_monitor_command)
+            given = {"command-line": f"qemu-io b0 '{line}'"}
+            server.context.run(command(server.world, given))
+    gc.collect()
+    assert [len(image.read_bytes().strip(b"\0")), *recwarn] == [1536]
 
 
 def test_idle_daemon_uses_no_processor(tmp_path: Path) -> None:

@@ -319,13 +319,16 @@ def _rules(options: BlkdebugOptions) -> Rules:
     found = config.Config([], [])
     if options.config is not None:
         try:
-            text = Path(options.config).read_text(encoding="utf-8")
-            found = config.parse(text, options.config)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise BlockOptionError(f"$.config: cannot read {options.config!r}: {reason}") from None
+            path = Path(options.config)
+            if path.exists() and not path.is_file():
+                # A pipe or a terminal would be waited for, and /dev/zero has no end.
+                raise OSError(errno.EINVAL, "expected a regular file")
+            found = config.parse(path.read_text(encoding="utf-8"), options.config)
         except OptionError as error:
             raise BlockOptionError(f"$.config: {error}") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise BlockOptionError(f"$.config: cannot read {options.config!r}: {reason}") from None
     return Rules([*found.errors, *options.inject_error], [*found.states, *options.set_state])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -189,8 +190,16 @@ def test_a_file_that_is_wrong_is_one_line(graph: Graph, tmp_path: Path) -> None:
         config.write_bytes(text)
         with pytest.raises(BlockOptionError, match=complaint):
             graph.add(rules(config=str(config)))
-    with pytest.raises(BlockOptionError, match=r"^\$\.config: cannot read '/no/such': No such file"):
-        graph.add(rules(config="/no/such"))
+    os.mkfifo(tmp_path / "pipe")
+    for path, reason in (
+        ("/no/such", "No such file"),
+        ("a\0b", "embedded null"),
+        ("/dev/zero", "expected a regular file"),
+        (str(tmp_path / "pipe"), "expected a regular file"),
+        (str(tmp_path), "expected a regular file"),
+    ):
+        with pytest.raises(BlockOptionError, match=f"^\\$\\.config: cannot read .*: {reason}"):
+            graph.add(rules(config=path))
     assert not graph.nodes
 
 
