@@ -8,9 +8,10 @@ from typing import ClassVar
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions, NodeRef
-from devmodels.blockbackend.permissions import Role
+from devmodels.blockbackend.permissions import Perm, Role
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.status import BlockStatus
+from devmodels.blockbackend.vectors import clear, window
 from devmodels.iocontext import IoContext
 
 
@@ -69,6 +70,27 @@ class FilterNode(BlockNode):
     def can_unmap(self) -> bool:
         """Where the child can, and `discard` lets it."""
         return self.options.discard == "unmap" and self.file.node.can_unmap
+
+    async def read_blocks(self, request: Request) -> None:
+        """Read from the child; where the last block of a filter with limits of its own reaches beyond the child's end
+        there are zeroes."""
+        part = self._within(request)
+        if part.length:
+            await self.file.read(part)
+        if part is not request:
+            clear(window(request.vectors, part.length, request.length - part.length))
+
+    async def write_blocks(self, request: Request) -> None:
+        """Write to the child, without what the last block has beyond its end, unless the child is to grow."""
+        if not self.file.use.used & Perm.RESIZE:
+            request = self._within(request)
+        await self.file.write(request)
+
+    def _within(self, request: Request) -> Request:
+        room = max(self.file.node.size - request.offset, 0)
+        if request.length <= room:
+            return request
+        return request.derive(request.offset, room, window(request.vectors, 0, room))
 
     async def read(self, request: Request) -> None:
         """Pass it on."""

@@ -147,9 +147,14 @@ class WriteLog:
         LogError or OSError where that cannot be.
         """
         done = 0
+        _, sector_size = await superblock(self._read, self._backend.size)
+        # The last sector may reach beyond the disk's end.
+        end = -(-onto.size // sector_size) * sector_size
         async for entry in self.entries():
             if until is not None and until(entry):
                 break
+            if onto.size < entry.offset + entry.length <= end:
+                entry = entry._replace(length=max(onto.size - entry.offset, 0))
             await self._again(entry, onto)
             done += 1
         return done

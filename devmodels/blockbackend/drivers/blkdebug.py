@@ -130,7 +130,8 @@ class BlkdebugNode(FilterNode):
     @property
     def served(self) -> Served:
         """The image itself, where there is nothing to look at: then the node costs nothing."""
-        return super().served if self.wants_events or self.counted is not None else self.file
+        looks = self.wants_events or self.counted is not None or self.limits.request_alignment > 1
+        return super().served if looks else self.file
 
     def child_changed(self, edge: Edge) -> None:
         """Show what is there now, also to users whose requests go to the image by themselves."""
@@ -255,14 +256,14 @@ class BlkdebugNode(FilterNode):
         """Read, unless a rule forbids it."""
         if self.wants_events:
             await self._check(request)
-        await self.file.read(request)
+        await self.read_blocks(request)
 
     async def write(self, request: Request) -> None:
         """Write, unless a rule forbids it."""
         if self.wants_events:
-            await self._change(self.file.write, request)
+            await self._change(self.write_blocks, request)
         else:
-            await self.file.write(request)
+            await self.write_blocks(request)
 
     async def flush(self, request: Request) -> None:
         """Flush, unless a rule forbids it.  No rule sees a flush with nothing to flush, as in QEMU."""

@@ -204,10 +204,14 @@ class BlklogwritesNode(FilterNode):
         finally:
             self._unflushed = True
 
+    async def read(self, request: Request) -> None:
+        """Whole sectors of the log's size."""
+        await self.read_blocks(request)
+
     async def write(self, request: Request) -> None:
         """Write one copy to the disk and to the log: the guest may change its buffer between the two."""
         copy = request.derive(request.offset, request.length, [memoryview(gather(request.vectors))])
-        await self._change(self.file.write, copy, length=request.length)
+        await self._change(self.write_blocks, copy, length=request.length)
 
     async def write_zeroes(self, request: Request) -> None:
         """Zero; the log has it as a write of zeroes."""

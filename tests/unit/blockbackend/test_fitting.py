@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.blockbackend import BlockLimits, BlockNode, Flags, Op, Request
+from devmodels.blockbackend import BlockLimits, BlockNode, Flags, Graph, Op, Request
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.ranges import InFlight
+from devmodels.blockbackend.writelog import WriteLog
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk, WatchedNode, payload
 
@@ -292,6 +293,47 @@ def test_a_serialising_request_waits_for_what_overlaps_and_that_for_it() -> None
 
 
 # --- zeroes without writing them out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"driver": "blkdebug", "align": 4096, "image": "m0"},
+        {"driver": "blkdebug", "align": 4096, "inject-error": [{"event": "none", "errno": 0}], "image": "m0"},
+        {"driver": "blklogwrites", "log-sector-size": 4096, "file": "m0", "log": "log"},
+    ],
+)
+@given(
+    changes=st.lists(
+        st.tuples(st.booleans(), st.integers(0, 9 * 1024 - 1), st.integers(1, 5000)), min_size=1, max_size=6
+    )
+)
+def test_a_filter_of_larger_blocks_than_its_disk_ends_with(
+    options: dict[str, object], changes: list[tuple[bool, int, int]]
+) -> None:
+    graph = Graph(IoContext.virtual())
+    size = 9 * 1024
+    below = graph.add({"driver": "memory", "size": size, "node-name": "m0"})
+    log = graph.add({"driver": "memory", "size": 0, "node-name": "log"})
+    disk = Disk(graph.add({**options, "node-name": "d0"}))
+    expected = bytearray(size)
+    for number, (zero, offset, length) in enumerate(changes, 1):
+        length = min(length, size - offset)
+        data = bytes([0 if zero else number]) * length
+        assert (
+            disk.do(*((Op.WRITE_ZEROES, offset, length) if zero else (Op.WRITE, offset, length, data))) == 0
+        )
+        expected[offset : offset + length] = data
+    assert disk.read(0, size) == expected
+    assert below.size == size
+    assert disk.do(Op.FLUSH) == 0
+    disk.backend.close()
+    graph.delete("d0")
+    if log.size:
+        copy = Disk(graph.add({"driver": "memory", "size": size}))
+        graph.context.run(WriteLog(Disk(log).backend).replay(copy.backend))
+        assert copy.read(0, size) == expected
+    graph.close()
 
 
 class OnlyWrites(BlockNode):
