@@ -174,6 +174,7 @@ class Edge:
         write_zeroes: Handler = to.write_zeroes
         if fitting is None:
             write_zeroes = partial(_or_written, write, write_zeroes)
+            discard = partial(_if_possible, discard)
         if options.discard == "ignore":
             discard = _nothing
             write_zeroes = partial(_keep_space, write_zeroes)
@@ -275,6 +276,15 @@ async def _or_written(write: Handler, write_zeroes: Handler, request: Request) -
         if error.errno != errno.ENOTSUP or HAS_NO_FALLBACK[request.flags]:
             raise
         await write_out(write, request)
+
+
+async def _if_possible(discard: Handler, request: Request) -> None:
+    """A discard is advice: a node that cannot take it does no harm (with limits `Fitting` says the same)."""
+    try:
+        await discard(request)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
 
 
 async def _keep_space(write_zeroes: Handler, request: Request) -> None:

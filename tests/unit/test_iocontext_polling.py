@@ -7,7 +7,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,11 +24,22 @@ class Ring:
         self.has_work = False
         self.at_end = False
         self.calls: list[str] = []
+        self._then: tuple[str, Callable[[], object]] | None = None
+
+    def from_a_thread(self, when: str, call: Callable[[], object]) -> None:
+        """Let another thread do `call` once this has been asked to `poll` or to `end`."""
+        self._then = when, call
+
+    def _tell(self, what: str) -> None:
+        if self._then is not None and self._then[0] == what:
+            threading.Thread(target=self._then[1]).start()
+            self._then = None
 
     def begin(self) -> None:
         self.calls.append("begin")
 
     def poll(self) -> bool:
+        self._tell("poll")
         found, self.has_work = self.has_work, False
         if found:
             self.calls.append("found")
@@ -36,6 +47,7 @@ class Ring:
 
     def end(self) -> bool:
         self.calls.append("end")
+        self._tell("end")
         found, self.at_end = self.at_end, False
         return found
 
@@ -65,7 +77,7 @@ def test_work_found_by_looking_needs_no_sleep_and_no_notification(wall: IoContex
 
 def test_notifications_are_asked_for_before_sleeping(wall: IoContext, ring: Ring) -> None:
     wall._polling._spin_ns = 1
-    threading.Timer(0.01, lambda: wall.post(lambda: None)).start()
+    ring.from_a_thread("end", lambda: wall.post(lambda: None))
     wall.run_once()
     assert ring.calls == ["begin", "end"]
 
@@ -93,7 +105,7 @@ def test_descriptors_are_served_however_much_looking_finds(wall: IoContext, ring
 
 def test_a_post_ends_the_looking(wall: IoContext, ring: Ring) -> None:
     seen: list[str] = []
-    threading.Timer(0.01, lambda: wall.post(lambda: seen.append("posted"))).start()
+    ring.from_a_thread("poll", lambda: wall.post(lambda: seen.append("posted")))
     while not seen:
         wall.run_once()
     assert ring.calls == ["begin"]
