@@ -134,6 +134,20 @@ def strings(given: Mapping[str, object], *names: str) -> None:
             raise CommandError(f"Invalid parameter type for '{name}', expected: string")
 
 
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+
+def is_identifier(name: object) -> bool:
+    """Whether an id is well-formed: a letter, then letters, digits, `-`, `.`, `_`."""
+    return isinstance(name, str) and _IDENTIFIER.fullmatch(name) is not None
+
+
+def identifier(given: Mapping[str, object], name: str) -> None:
+    """CommandError where this member is there and no well-formed id."""
+    if name in given and not is_identifier(given[name]):
+        raise CommandError(f"Parameter '{name}' expects an identifier")
+
+
 def text_of(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, OSError) and error.strerror:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
-from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, strings
+from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import World
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions
@@ -55,6 +55,7 @@ async def device_add(world: World, options: DeviceOptions) -> None:
     """Make a device and plug it: a guest finds it where it looks again at its bus."""
     assert world.assembly is not None
     strings(options, "driver", "id", "bus", "drive")
+    identifier(options, "id")
     driver, name, drive = options.get("driver"), options.get("id"), options.get("drive")
     if driver is None:
         raise CommandError("Parameter 'driver' is missing")

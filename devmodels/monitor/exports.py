@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
-from devmodels.monitor.command import Arguments, CommandError, Options, strings
+from devmodels.monitor.command import Arguments, CommandError, Options, is_identifier, strings
 from devmodels.monitor.world import World
 
 
@@ -46,6 +46,8 @@ async def block_export_add(world: World, options: BlockExportOptions) -> None:
     """Start an export."""
     strings(options, "type", "id", "node-name")
     name, node = options.get("id"), options.get("node-name")
+    if name is not None and not is_identifier(name):
+        raise CommandError("Invalid block export id")
     if isinstance(name, str) and name in world.exports.ids:
         raise CommandError(f"Block export id '{name}' is already in use")
     if isinstance(node, str):

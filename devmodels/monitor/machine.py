@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal, cast
 
 import msgspec
 
+from devmodels.blockbackend import BlockNode, Op, Request
+from devmodels.blockbackend.drain import drained
 from devmodels.monitor.world import World
 
 Status = Literal["io-error", "paused", "prelaunch", "restore-vm", "running", "save-vm", "shutdown"]
@@ -21,8 +24,16 @@ class StatusInfo(msgspec.Struct):
 
 
 async def stop(world: World) -> None:
-    """Hold block requests back."""
+    """Hold block requests back; what runs comes back, and is made stable: images are as the guest knows them."""
     world.run_state.stop()
+    nodes = [node for node in world.graph.nodes.values() if node.context is world.context]
+    async with drained(*nodes):
+        for node in nodes:
+            on_top = not any(isinstance(edge.user_object, BlockNode) for edge in node.parents)
+            if on_top and node.active and not node.read_only:
+                # As in QEMU it is stopped in any case; a file whose write-back failed tells every later flush.
+                with suppress(OSError):
+                    await node.flush(Request(Op.FLUSH, 0, 0))
 
 
 async def cont(world: World) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from devmodels.blockbackend.graph import KINDS
 from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iothreads import IoThreadOptions
-from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, strings
+from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import Attached, World
 
 
@@ -80,6 +80,7 @@ async def object_add(world: World, options: ObjectOptions) -> None:
     for member in ("qom-type", "id"):
         if member not in options:
             raise CommandError(f"Parameter '{member}' is missing")
+    identifier(options, "id")
     if isinstance(kind, str) and kind not in KINDS:
         raise CommandError(f"Parameter 'qom-type' does not accept value '{kind}'")
     if name in world.graph.objects or name in world.graph.iothreads.by_id:

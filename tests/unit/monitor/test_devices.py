@@ -45,6 +45,8 @@ def test_device_is_plugged_used_and_unplugged(tmp_path: Path) -> None:
         ({"driver": "no"}, "GenericError", "'no' is not a valid device model name"),
         ({"driver": []}, "GenericError", "Invalid parameter type for 'driver', expected: string"),
         ({"driver": "virtio-blk-pci"}, "GenericError", "drive property not set"),
+        ({**DISK, "id": "a/b", "drive": "d1"}, "GenericError", "Parameter 'id' expects an identifier"),
+        ({**DISK, "id": "", "drive": "d1"}, "GenericError", "Parameter 'id' expects an identifier"),
         (
             {**DISK, "id": "v1", "drive": "no"},
             "GenericError",

@@ -57,6 +57,7 @@ def test_what_cannot_be_says_why(tmp_path: Path) -> None:
             return str(answer["desc"])
 
         assert await refused(**{"node-name": "no"}) == "Cannot find device='' nor node-name='no'"
+        assert await refused(id="e 0") == "Invalid block export id"
         assert 'type: "nbd" is given' in await refused(type="nbd")
         assert "num-queues: 0 is given" in await refused(**{"num-queues": 0})
         assert "No such file" in await refused(addr={"type": "unix", "path": "/no/where/vu.sock"})

@@ -23,6 +23,24 @@ def test_stop_and_cont(tmp_path: Path) -> None:
     in_machine(tmp_path, story)
 
 
+def test_a_machine_that_is_stopped_has_nothing_running_and_all_is_stable(tmp_path: Path) -> None:
+    cache = {"driver": "volatile-cache", "node-name": "c0", "file": "d0"}
+    slow = {"driver": "delay", "node-name": "s0", "file": "c0", "latency-ns": 10**9}
+
+    async def story(talk: Talk) -> None:
+        ended: list[int] = []
+        data = [memoryview(bytearray(b"\1" * 512))]
+        backend = talk.world.find("v0").backend
+        backend.activate()
+        backend.submit(Request(Op.WRITE, 0, 512, data, done=lambda request: ended.append(request.error)))
+        assert ended == []
+        assert await talk("stop") == {}
+        assert ended == [0]
+        assert await talk("human-monitor-command", command_line="qemu-io d0 'read -q -P 1 0 512'") == ""
+
+    in_machine(tmp_path, story, nodes=[NODE, cache, slow], devices=[{**DISK, "drive": "s0"}])
+
+
 def test_reset_is_told(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         assert await talk("system_reset") == {}

@@ -55,6 +55,8 @@ def test_objects_that_cannot_be(tmp_path: Path) -> None:
         async def refused(**more: object) -> str:
             return str((await talk.ask("object-add", {**GROUP, **more}))["desc"])
 
+        for wrong in ("", "9x", "t 0", "a/b"):
+            assert await refused(id=wrong) == "Parameter 'id' expects an identifier"
         assert await refused(**{"qom-type": "no"}) == "Parameter 'qom-type' does not accept value 'no'"
         assert "limits.iops-total: 1 is given; expected either it" in await refused(
             limits={"iops-total": 1, "iops-read": 1}
