@@ -435,7 +435,7 @@ class IoContext:
                     continue
                 if self._poll_fds(0):
                     continue
-                if self._out or (self._uring is not None and self._uring.busy):
+                if self._waits_for_workers:
                     self._block(None)
                 elif not self._jump() and not (self.threads and self._settle_threads()):
                     return
@@ -456,6 +456,21 @@ class IoContext:
                     return
         finally:
             self._running = outer
+
+    @property
+    def _waits_for_workers(self) -> bool:
+        """Whether workers, or the kernel, have something of ours."""
+        return bool(self._out or (self._uring is not None and self._uring.busy))
+
+    def wait_for_workers(self) -> bool:
+        """Wait until something is to be done, from a callback on this context's own thread (the wall clock's).
+
+        False, at once, where no worker is out.
+        """
+        if self._waits_for_workers:
+            self._block(self.deadline())
+            return True
+        return False
 
     def _jump(self) -> bool:
         """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""

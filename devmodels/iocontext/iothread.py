@@ -64,7 +64,8 @@ class IoThread:
         while not self._closing:
             try:
                 context.run_once()
-            except Exception:
+            except BaseException:
+                # Who holds a thread that has ended would wait for ever.
                 self.errors += 1
                 logger.exception("iothread %r: an error of what runs there", self.name)
 
@@ -89,6 +90,11 @@ class IoThread:
             self._go_on.release()
 
     @property
+    def closed(self) -> bool:
+        """Whether it has ended."""
+        return self._closed
+
+    @property
     def held(self) -> bool:
         """Whether somebody holds it."""
         return self._depth > 0
@@ -98,8 +104,8 @@ class IoThread:
         self._go_on.acquire()
 
     def settle(self) -> None:
-        """Return when the thread has done all that was ready: what others had given it, what its descriptors told, and
-        what followed from it."""
+        """Return when the thread has done all that it can: what others had given it, what its descriptors told, what
+        workers were doing for it, and what followed from that."""
         if self._closed or self._depth:
             return
         self.home.assert_owner()
@@ -107,7 +113,7 @@ class IoThread:
         context = self.context
 
         def look() -> None:
-            if context.ready or context.look_at_descriptors():
+            if context.ready or context.look_at_descriptors() or context.wait_for_workers():
                 context.call_soon(look)
             else:
                 done.release()
@@ -116,7 +122,8 @@ class IoThread:
         done.acquire()
 
     def close(self) -> None:
-        """End the thread, what is ready there done.  Its context is the caller's then, and is closed.  Idempotent."""
+        """End the thread, what is ready there, or with its workers, done.  Its context is the caller's then, and is
+        closed.  Idempotent."""
         if self._closed:
             return
         if self._depth:

@@ -98,5 +98,5 @@ def reach_from_threads(memory: GuestMemory, hold: Hold) -> None:
     """
     if any(region.view is None for region in memory.regions):
         raise ValueError("an iothread needs memory that is shared, and this machine's is reached by copies")
-    before = memory.hold
-    memory.hold = Hold((*(before.threads if isinstance(before, Hold) else ()), *hold.threads))
+    before = memory.hold.threads if isinstance(memory.hold, Hold) else ()
+    memory.hold = Hold((*(thread for thread in before if not thread.closed), *hold.threads))

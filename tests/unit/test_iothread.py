@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from devmodels.iocontext import IoContext, IoThread, WrongContextError
+from devmodels.iocontext import Cancelled, IoContext, IoThread, WrongContextError
 
 
 @pytest.fixture
@@ -95,6 +95,59 @@ def test_an_error_is_logged_and_the_thread_goes_on(home: IoContext, caplog: pyte
         thread.settle()
     assert (seen, thread.errors) == ([1], 1)
     assert "nothing of that kind" in caplog.text
+
+
+def test_nothing_that_ends_there_ends_the_thread(home: IoContext, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever holds a thread that is gone would wait for ever."""
+    thread = IoThread("t0", home)
+
+    def fail() -> None:
+        raise Cancelled
+
+    thread.context.post(fail)
+    thread.settle()
+    with thread:
+        assert thread.errors == 1
+    assert "iothread 't0'" in caplog.text
+
+
+@pytest.mark.parametrize("wait", [IoContext.run_until_idle, lambda home: home.threads[0].close()])
+def test_workers_of_a_thread_are_waited_for(home: IoContext, wait: Callable[[IoContext], None]) -> None:
+    thread = IoThread("t0", home)
+    begun, go_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    async def work() -> None:
+        begun.set()
+        for step in ("read", "written"):
+            await thread.context.worker(go_on.wait)
+            seen.append(step)
+
+    thread.context.post(lambda: thread.context.start(work()))
+    assert begun.wait(10)
+    # Somebody who does not wait lets it go on.
+    other = threading.Timer(0.02, go_on.set)
+    other.start()
+    wait(home)
+    other.join()
+    assert seen == ["read", "written"]
+
+
+def test_timers_run_while_a_worker_is_waited_for(home: IoContext) -> None:
+    thread = IoThread("t0", home)
+    context = thread.context
+    go_on = threading.Event()
+
+    async def work() -> None:
+        await context.worker(lambda: go_on.wait(10))
+
+    def begin() -> None:
+        context.start(work())
+        context.call_at(context.now_ns() + 1_000_000, go_on.set)
+
+    context.post(begin)
+    home.run_until_idle()
+    assert go_on.is_set()
 
 
 def test_close_does_what_is_ready_and_gives_the_context_back(home: IoContext) -> None:

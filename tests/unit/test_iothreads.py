@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from devmodels.assembly import Assembly, assemble
 from devmodels.conformance import Profile
 from devmodels.exports.table import Exports
+from devmodels.iocontext import Hold
 from devmodels.iothreads import VqMapping, assigned
 from devmodels.options import OptionError
 from devmodels.virtio.threaded import ThreadedQueue
@@ -121,6 +124,22 @@ def test_a_thread_in_use_is_not_deleted(machine: Assembly) -> None:
         machine.graph.iothreads.delete("t2")
     machine.graph.iothreads.release('device "v0"')
     machine.graph.iothreads.delete("t0")
+
+
+def test_deleted_threads_are_gone(machine: Assembly) -> None:
+    """Memory, which changes while the threads of its devices stand still, forgets those that have ended."""
+    ended = []
+    for _ in range(3):
+        machine.add_object({"qom-type": "iothread", "id": "t9"})
+        threads_of(machine, iothread="t9")
+        ended.append(weakref.ref(machine.graph.iothreads["t9"]))
+        machine.context.run(machine.remove_device("v0"))
+        machine.graph.delete_object("t9")
+    assert threads_of(machine, iothread="t0") == ["t0"]
+    assert isinstance(machine.memory.hold, Hold)
+    assert [each.name for each in machine.memory.hold.threads] == ["t0"]
+    gc.collect()
+    assert [thread() for thread in ended] == [None] * 3
 
 
 def test_what_a_thread_is_made_from(machine: Assembly) -> None:
