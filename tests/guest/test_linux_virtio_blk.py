@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from .backends import OFFERS, chosen
+from .backends import OFFERS, chosen, devmodels_serve
 from .conftest import Check, needed
 from .host import tool
 from .vm import GuestRun, run_guest
@@ -57,6 +59,8 @@ def boot(
     options: str = "",
     block_size: int = 512,
     disk: str = "",
+    objects: Sequence[str] = (),
+    part: str = "16m",
 ) -> Story:
     """Offer an image of `size` bytes that begins with `content`, boot a guest on it, wait for its end."""
     image = folder / "disk.img"
@@ -67,10 +71,11 @@ def boot(
     before = allocated(image)
     packed, modern = int("packed=on" in disk), int("disable-modern=on" not in disk)
     expected = f"sectors={size // 512}\nblock_size={block_size}\nqueues={queues}\npacked={packed}\n"
-    expected += f"modern={modern}\n"
+    expected += f"modern={modern}\npart={part}\n"
     files = {"expected": expected.encode(), **(files or {})}
     with needed():
-        with OFFERS[chosen()](image, folder, queues, options) as backend:
+        offer = partial(devmodels_serve, more=objects) if objects else OFFERS[chosen()]
+        with offer(image, folder, queues, options) as backend:
             run = run_guest(script, backend, files=files, cpus=queues, queues=queues, disk=disk)
         return Story(run, image, content, before, backend.status, backend.words())
 
@@ -288,6 +293,40 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Story:
 @pytest.mark.parametrize("item", QUEUES)
 def test_four_packed_queues_carry_verified_work(packed: Story, check: Check, item: str) -> None:
     check(packed.run, item)
+
+
+# --- queues on threads ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def threads(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Four queues on two threads of the back end, which are no matter of the guest's."""
+    if chosen() != "devmodels":
+        pytest.skip("it is about threads of ours")
+    folder = tmp_path_factory.mktemp("threads")
+    mapping = "iothread-vq-mapping.0.iothread=t0,iothread-vq-mapping.1.iothread=t1"
+    objects = ("--object", "iothread,id=t0", "--object", "iothread,id=t1")
+    files = {"host.bin": pattern(8, 4 * MIB)}
+    return boot(
+        folder,
+        "queues.sh",
+        size=256 * MIB,
+        files=files,
+        queues=4,
+        options=mapping,
+        objects=objects,
+        part="2m",
+    )
+
+
+@pytest.mark.parametrize("item", QUEUES)
+def test_queues_on_threads_carry_verified_work(threads: Story, check: Check, item: str) -> None:
+    check(threads.run, item)
+
+
+def test_a_back_end_with_threads_ends_in_peace(threads: Story) -> None:
+    assert threads.status == 0, threads.words
+    assert "iothread" not in threads.words
 
 
 # --- the legacy interface ------------------------------------------------------------------------------------------

@@ -123,7 +123,10 @@ def test_workers_of_a_thread_are_waited_for(home: IoContext, wait: Callable[[IoC
             await thread.context.worker(go_on.wait)
             seen.append(step)
 
-    thread.context.post(lambda: thread.context.start(work()))
+    def begin() -> None:
+        thread.context.start(work())
+
+    thread.context.post(begin)
     assert begun.wait(10)
     # Somebody who does not wait lets it go on.
     other = threading.Timer(0.02, go_on.set)

@@ -1,5 +1,5 @@
 # Several queues, each used from its own CPU, and fio over all of them. /expected gives $queues, $packed and $modern
-# (0 or 1).
+# (0 or 1), and of how many bytes a $part is that each of fio's jobs works on.
 
 . /expected
 
@@ -53,7 +53,7 @@ all_at_once() {
 verified() {
     name=$1; shift
     /sbin/fio --name="$name" --filename=$DISK --direct=1 --ioengine=libaio --iodepth=32 --thread \
-        --verify=crc32c --verify_fatal=1 --size=16m --offset_increment=16m \
+        --verify=crc32c --verify_fatal=1 --size="$part" --offset_increment="$part" \
         --numjobs="$queues" --cpus_allowed=0-$((queues - 1)) --cpus_allowed_policy=split "$@" >/tmp/fio 2>&1 ||
         { tail -n 40 /tmp/fio; return 1; }
     errors=$(grep -c 'err= 0:' /tmp/fio)
