@@ -226,10 +226,17 @@ def _operation(act: Act) -> Operation:
         return virtio_blk.read(at, length)
     if act.kind is Kind.WRITE:
         return virtio_blk.write(at, act.data)
-    if act.kind is Kind.ZERO:
-        return virtio_blk.write_zeroes([(at, length)], unmap=bool(act.number & 1))
+    if act.kind is Kind.FLUSH:
+        return virtio_blk.flush()
+    if act.kind is Kind.ZERO and act.number % 4 == 2:
+        # Zeroes may come as data, too.
+        return virtio_blk.write(at, bytes(length))
+    segments = [(at, length)]
+    if act.count > 1 and act.number % 3 == 0:
+        half = act.count // 2 * SECTOR
+        segments = [(at + half, length - half), (at, half)]
     if act.kind is Kind.DISCARD:
-        return virtio_blk.discard([(at, length)])
+        return virtio_blk.discard(segments)
     if act.kind is Kind.ERASE:
-        return virtio_blk.secure_erase([(at, length)])
-    return virtio_blk.flush()
+        return virtio_blk.secure_erase(segments)
+    return virtio_blk.write_zeroes(segments, unmap=bool(act.number & 1))

@@ -11,12 +11,14 @@ from functools import partial
 
 import pytest
 
-from devmodels.blockbackend import BlockBackend, Flags, Op, Request
+from devmodels.blockbackend import BlockBackend, Flags, Op, Request, edge
 from devmodels.blockbackend.drivers.raw import RawNode
 from devmodels.blockbackend.drivers.volatile_cache import Change, VolatileCacheNode
+from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.request import HAS_FUA
-from devmodels.virtio_blk.device import S_OK, BlkRequest, VirtioBlk
+from devmodels.blockbackend.vectors import is_zero
+from devmodels.virtio_blk.device import S_OK, BlkRequest, RangePart, VirtioBlk
 from guestsim.powercut.simulate import Run, cut_again, sample, simulate
 from guestsim.powercut.stacks import WriteCache
 
@@ -76,6 +78,16 @@ def zeroes_are_not_written_through(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BlockBackend, "_configure", broken)
 
 
+def detected_zeroes_lose_fua(patch: pytest.MonkeyPatch) -> None:
+    async def detect(write: Handler, write_zeroes: Handler, more: Flags, request: Request) -> None:
+        if request.length and is_zero(request.vectors):
+            await write_zeroes(request.derive(request.offset, request.length, op=Op.WRITE_ZEROES, flags=more))
+        else:
+            await write(request)
+
+    patch.setattr(edge, "_detect_zeroes", detect)
+
+
 def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
     async def merged(backend: BlockBackend, run: list[Request]) -> None:
         first = run[0]
@@ -121,6 +133,17 @@ def flush_covers_its_own_queue_only(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(VirtioBlk, "_prepare_io", watched)
     patch.setattr(VirtioBlk, "_flush", broken)
+
+
+def answer_does_not_wait_for_every_segment(patch: pytest.MonkeyPatch) -> None:
+    def done(device: VirtioBlk, part: Request) -> None:
+        assert isinstance(part, RangePart)
+        whole = part.whole
+        if whole.parts:
+            whole.parts = 0
+            device._io_done(whole)
+
+    patch.setattr(VirtioBlk, "_part_done", done)
 
 
 def writeback_cannot_be_switched_off(patch: pytest.MonkeyPatch) -> None:
@@ -221,9 +244,11 @@ BREAKAGES: list[tuple[Break, str, WriteCache]] = [
     (filter_drops_fua, "raw", OFF),
     (write_through_does_not_flush, "memory", OFF),
     (zeroes_are_not_written_through, "memory", OFF),
+    (detected_zeroes_lose_fua, "detect-zeroes", OFF),
     (merged_write_loses_fua, "memory", OFF),
     (flush_is_answered_before_it_is_done, "delay", ON),
     (flush_covers_its_own_queue_only, "memory", ON),
+    (answer_does_not_wait_for_every_segment, "memory", OFF),
     (writeback_cannot_be_switched_off, "memory", TOGGLED),
     (driver_without_flush_gets_a_write_back_cache, "memory", UNKNOWN),
     (fua_is_ignored, "memory", OFF),
