@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, BlockNode, Op, Request, permissions
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph, Op, Request, permissions
 from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.graph import users
 from devmodels.blockbackend.options import MAX_SIZE, NodeOptions
@@ -96,7 +96,7 @@ class BlockdevReopen(Arguments, frozen=True):
 
 
 async def blockdev_reopen(world: World, arguments: BlockdevReopen) -> None:
-    """Change nodes one after the other; where one cannot be changed, those before it are as they were."""
+    """Change nodes, and let nothing run on them until all are; where one cannot be changed, all are as they were."""
     graph = world.graph
     for options in arguments.options:
         strings(options, "driver", "node-name")
@@ -105,9 +105,14 @@ async def blockdev_reopen(world: World, arguments: BlockdevReopen) -> None:
             raise CommandError("node-name not specified")
         if name not in graph.nodes:
             raise CommandError(f"Failed to find node with node-name='{name}'")
+    async with drained(*(graph[str(options["node-name"])] for options in arguments.options)):
+        await _reopen(graph, arguments.options)
+
+
+async def _reopen(graph: Graph, many: list[BlockdevOptions]) -> None:
     before: list[dict[str, object]] = []
     try:
-        for options in arguments.options:
+        for options in many:
             now = _options(graph[str(options["node-name"])])
             await graph.reopen(options)
             before.append(now)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from .support import MIB, NODE, Talk, in_daemon, in_machine
+from devmodels.blockbackend import Op, Request
+
+from .support import DISK, MIB, NODE, Talk, in_daemon, in_machine
 
 
 def test_nodes_come_and_go(tmp_path: Path) -> None:
@@ -73,6 +76,31 @@ def test_reopen_of_several_is_all_or_none(tmp_path: Path) -> None:
 
     raw = {"driver": "raw", "file": "d0", "node-name": "r0"}
     in_daemon(tmp_path, story, nodes=[NODE, {**NODE, "node-name": "d1"}, raw])
+
+
+def test_no_request_meets_a_reopening_that_is_taken_back(tmp_path: Path) -> None:
+    blkdebug = {"driver": "blkdebug", "node-name": "b0", "image": "d0"}
+    fails = {**blkdebug, "inject-error": [{"event": "none", "iotype": "read"}]}
+    delay = {"driver": "delay", "node-name": "s0", "file": "b0", "latency-ns": 1000}
+    wrong = {**NODE, "node-name": "d0", "size": 512}
+
+    async def story(talk: Talk) -> None:
+        errors: list[int] = []
+        backend = talk.world.find("v0").backend
+
+        def read(before: Request | None = None) -> None:
+            if before is not None:
+                errors.append(before.error)
+            if len(errors) < 1000:
+                backend.submit(Request(Op.READ, 0, 512, [memoryview(bytearray(512))], done=read))
+
+        read()
+        assert "it stays" in await talk.text("blockdev-reopen", options=[fails, wrong])
+        while len(errors) < 1000:
+            await asyncio.sleep(0)
+        assert set(errors) == {0}
+
+    in_machine(tmp_path, story, nodes=[NODE, blkdebug, delay], devices=[{**DISK, "drive": "s0"}])
 
 
 @pytest.mark.parametrize("name", [{"node_name": "d0"}, {}])
