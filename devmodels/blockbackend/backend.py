@@ -603,7 +603,10 @@ class BlockBackend:
             raise OSError(errno.EPERM, str(error)) from None
 
     def close(self) -> None:
-        """Leave node and run state, which stay open.  Idempotent."""
+        """Leave node and run state, which stay open.  Idempotent.
+
+        What waits ends with ECANCELED, what comes afterwards with ENOMEDIUM.
+        """
         self._run_state.remove_listener(self._run_state_changed)
         self._resize_listeners.clear()
         if not self._closed:
@@ -611,3 +614,7 @@ class BlockBackend:
             if self.throttled_by is not None:
                 self.set_throttle_group(None)
             self.edge.close()
+            self._configure()
+            self.cancel_held()
+            # Nobody would tell when the machine runs on.
+            self._set_aside(_STOPPED, False)

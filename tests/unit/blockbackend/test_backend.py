@@ -12,6 +12,7 @@ import pytest
 from devmodels.blockbackend import BlockNode, BlockStats, Flags, Op, Request, open_node
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.iocontext import IoContext, WrongContextError
+from devmodels.runstate import RunState
 from tests.unit.blockbackend.support import SIZE, Disk, WatchedNode, payload
 
 
@@ -270,3 +271,21 @@ def test_nodes_without_a_name_get_one_each() -> None:
     assert len(names) == 3
     assert all(name.startswith("#block") for name in names)
     context.close()
+
+
+def test_a_closed_backend_ends_what_waits_and_takes_nothing_more() -> None:
+    run_state = RunState()
+    disk = Disk(run_state=run_state)
+    run_state.stop()
+    waiting = disk.submit(Op.WRITE, data=b"x")
+    disk.backend.close()
+    assert disk.wait(waiting) == errno.ECANCELED
+    run_state.cont()
+    later = Disk(disk.node, read_only=True)
+    closed = Request(Op.WRITE, 0, 1, [memoryview(b"x")])
+    disk.backend.submit(closed)
+    assert closed.error == errno.ENOMEDIUM
+    assert disk.backend.read_now([(0, [memoryview(bytearray(1))], 1)]) == 0
+    assert later.read(0, 1) == b"\0"
+    assert not disk.backend.in_flight
+    later.close()

@@ -130,7 +130,7 @@ def test_a_closed_backend_no_longer_hears_of_stops(disk: Disk, run_state: RunSta
     disk.backend.close()
     disk.backend.close()
     run_state.stop()
-    assert disk.do(Op.READ, 0, 512) == 0
+    assert disk.do(Op.READ, 0, 512) == errno.ENOMEDIUM
 
 
 # --- drain
