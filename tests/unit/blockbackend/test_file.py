@@ -15,7 +15,7 @@ import pytest
 from devmodels.blockbackend import BlockOptionError, Flags, Graph, Op
 from devmodels.blockbackend.drivers import linux
 from devmodels.blockbackend.drivers.file import INLINE_MAX, FileNode
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, uring
 from devmodels.iocontext.uring import Uring
 from tests.host import needs_uring
 from tests.unit.blockbackend.support import Disk, payload
@@ -370,6 +370,10 @@ def flags_of_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+DATASYNC = 1
+"""IORING_FSYNC_DATASYNC of linux/io_uring.h."""
+
+
 def count_syncs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     real = os.fdatasync
@@ -396,6 +400,32 @@ def test_fua_is_a_synchronous_write_and_a_flush_is_fdatasync(
     assert len(syncs) == 2
     disk.do(Op.SECURE_ERASE, 0, 512)
     assert len(syncs) == 3
+
+
+@needs_uring
+def test_io_uring_makes_stable_what_workers_do(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of the kernel: a write with FUA is a synchronous one, a flush is an fdatasync."""
+    asked: list[tuple[int, int]] = []
+    add = Uring._add
+
+    def spy(
+        ring: Uring, opcode: int, fd: int, offset: int, address: int, length: int, flags: int, held: object
+    ) -> object:
+        asked.append((opcode, flags))
+        return add(ring, opcode, fd, offset, address, length, flags, held)
+
+    disk = Disk({"driver": "file", "filename": str(image), "aio": "io_uring"}, context=IoContext.wall())
+    monkeypatch.setattr(Uring, "_add", spy)
+    disk.write(0, b"x")
+    assert asked == [(uring.WRITE, 0)]
+    disk.write(0, b"x", Flags.FUA)
+    disk.do(Op.FLUSH)
+    assert asked[1:] == [(uring.WRITE, os.RWF_DSYNC), (uring.FSYNC, DATASYNC)]
+    del asked[:]
+    disk.do(Op.WRITE_ZEROES, 0, 512, flags=Flags.FUA)
+    disk.do(Op.SECURE_ERASE, 0, 512)
+    assert asked == [(uring.FSYNC, DATASYNC)] * 2
+    disk.close()
 
 
 def test_no_flush_flushes_nothing(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
