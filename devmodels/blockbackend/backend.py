@@ -27,6 +27,7 @@ from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_even
 from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
@@ -593,6 +594,8 @@ class BlockBackend:
         """
         if size < 0 or size % 512:
             raise OSError(errno.EINVAL, f"a disk of {size} bytes: expected a multiple of 512")
+        if size > MAX_SIZE:
+            raise OSError(errno.EFBIG, f"a disk of {size} bytes: expected at most {MAX_SIZE}")
         if self.read_only:
             raise OSError(errno.EPERM, "read-only")
         try:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from devmodels.blockbackend.debug.announcing import GUEST_DATA
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode, unsupported
-from devmodels.blockbackend.options import BlockOptionError, NodeOptions, Size
+from devmodels.blockbackend.options import MAX_SIZE, BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Role
 from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.status import BlockStatus
@@ -112,4 +112,8 @@ class RawNode(FilterNode):
     def _childs_size(self, size: int) -> int:
         if self._fixed is not None:
             raise OSError(errno.ENOTSUP, f"{self.description} has a fixed size")
+        if size + self._offset > MAX_SIZE:
+            raise OSError(
+                errno.EFBIG, f"{size} bytes from {self._offset} on: expected at most {MAX_SIZE} together"
+            )
         return size + self._offset

@@ -589,3 +589,16 @@ def test_an_image_that_cannot_be_written_is_read_only(image: Path, unwritable: p
     assert Disk(node).write(0, b"x") == 0
     graph.close()
     assert image.read_bytes()[:1] == b"x"
+
+
+@pytest.mark.parametrize("offset", [0, 512])
+def test_a_disk_larger_than_there_can_be(image: Path, offset: int) -> None:
+    file = {"driver": "file", "filename": str(image)}
+    disk = Disk({"driver": "raw", "offset": offset, "file": file})
+    for size in ((1 << 63) - 512, 1 << 70):
+        with pytest.raises(OSError) as caught:
+            disk.context.run(disk.backend.resize(size))
+        assert caught.value.errno in (errno.EFBIG, errno.EINVAL), "whoever of us or the host says so"
+    assert disk.read(0, 1) == b"\xaa"
+    assert image.stat().st_size == SIZE
+    disk.close()
