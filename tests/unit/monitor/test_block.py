@@ -69,13 +69,16 @@ def test_reopen_of_several_is_all_or_none(tmp_path: Path) -> None:
         assert "it stays 1048576" in await talk.text("blockdev-reopen", options=[other, wrong])
         assert nodes["r0"].children["file"].node is nodes["d0"]
         assert not nodes["r0"].read_only
+        third = {**other, "read-only": False, "file": "d2"}
+        assert "it stays 1048576" in await talk.text("blockdev-reopen", options=[other, third, wrong])
+        assert nodes["r0"].children["file"].node is nodes["d0"]
         right = {**NODE, "node-name": "d1", "discard": "unmap"}
         assert await talk("blockdev-reopen", options=[other, right]) == {}
         assert nodes["r0"].children["file"].node is nodes["d1"]
         assert nodes["d1"].options.discard == "unmap"
 
     raw = {"driver": "raw", "file": "d0", "node-name": "r0"}
-    in_daemon(tmp_path, story, nodes=[NODE, {**NODE, "node-name": "d1"}, raw])
+    in_daemon(tmp_path, story, nodes=[NODE, *({**NODE, "node-name": name} for name in ("d1", "d2")), raw])
 
 
 def test_no_request_meets_a_reopening_that_is_taken_back(tmp_path: Path) -> None:
@@ -124,3 +127,17 @@ def test_a_resize_is_told_to_the_device_whatever_it_is_called_by(tmp_path: Path)
             assert backend.size == number * MIB
 
     in_machine(tmp_path, story)
+
+
+def test_all_images_are_given_up_however_they_hang_together(tmp_path: Path) -> None:
+    raws = [
+        {"driver": "raw", "node-name": f"r{number}", "file": below}
+        for number, below in enumerate(("d0", "r0", "r1"))
+    ]
+
+    async def story(talk: Talk) -> None:
+        for active in (True, False, True):
+            assert await talk("blockdev-set-active", active=active) == {}
+            assert {node.active for node in talk.world.graph.nodes.values()} == {active}
+
+    in_daemon(tmp_path, story, nodes=[NODE, *raws])

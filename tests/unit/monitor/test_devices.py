@@ -91,6 +91,24 @@ def test_unplugged_device_gives_its_drive_back_when_its_requests_are_over(tmp_pa
     in_machine(tmp_path, story, nodes=[NODE, slow], devices=[{**DISK, "drive": "f0"}])
 
 
+def test_a_device_is_unplugged_once(tmp_path: Path) -> None:
+    slow = {"driver": "delay", "node-name": "f0", "file": "d0", "latency-ns": 10**9}
+
+    async def story(talk: Talk) -> None:
+        ended: list[int] = []
+        request = Request(Op.FLUSH, 0, 0, done=lambda request: ended.append(request.error))
+        talk.world.find("v0").backend.submit(request)
+        assert await talk("device_del", id="v0") == {}
+        assert await talk.text("device_del", id="v0") == "Device v0 is already in the process of unplug"
+        assert await talk.events() == []
+        talk.world.context.step(10**9)
+        assert ended == [0]
+        assert await talk.text("device_del", id="v0") == "Device 'v0' not found"
+        assert [name for name, _ in await talk.events()] == ["DEVICE_DELETED"] * 2
+
+    in_machine(tmp_path, story, nodes=[NODE, slow], devices=[{**DISK, "drive": "f0"}], clock="stepped")
+
+
 def test_a_guest_finds_the_new_device(machine: InProcessTarget) -> None:
     machine.assembly.add_node({**SECOND, "size": 2 * MIB})
     machine.assembly.add_device({**DISK, "drive": "d1", "id": "v1", "addr": "5"})
