@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 
 from devmodels.iocontext.context import ClockKind, IoContext
@@ -37,14 +38,15 @@ class IoThread:
         """Who has queues here, by name."""
         self.errors = 0
         """How many errors there were."""
+        self._begun = threading.Event()
         self._depth = 0
-        self._stands = threading.Semaphore(0)
-        self._go_on = threading.Semaphore(0)
+        self._go_on = threading.Lock()
+        """Whoever holds the thread has it, and lets go of it for the thread to go on."""
         self._closing = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"iothread-{name}", daemon=True)
         self._thread.start()
-        self._stands.acquire()
+        self._begun.wait()
         home.threads.append(self)
 
     @property
@@ -60,7 +62,7 @@ class IoThread:
     def _run(self) -> None:
         context = self.context
         context.adopt()
-        self._stands.release()
+        self._begun.set()
         while not self._closing:
             try:
                 context.run_once()
@@ -76,8 +78,17 @@ class IoThread:
         context = self.context
         if not self._depth and not self._closed:
             self.home.assert_owner()
-            context.post(self._stand_still)
-            self._stands.acquire()
+            stands, go_on = threading.Lock(), threading.Lock()
+            stands.acquire()
+            go_on.acquire()
+            context.post(partial(_stand_still, stands, go_on))
+            try:
+                stands.acquire()
+            except BaseException:
+                # A signal's: the thread will stand still for nobody.
+                go_on.release()
+                raise
+            self._go_on = go_on
             context.adopt()
         self._depth += 1
 
@@ -98,10 +109,6 @@ class IoThread:
     def held(self) -> bool:
         """Whether somebody holds it."""
         return self._depth > 0
-
-    def _stand_still(self) -> None:
-        self._stands.release()
-        self._go_on.acquire()
 
     def settle(self) -> None:
         """Return when the thread has done all that it can: what others had given it, what its descriptors told, what
@@ -147,14 +154,25 @@ class Hold:
         self.threads = tuple(dict.fromkeys(threads))
 
     def __enter__(self) -> None:
-        for thread in self.threads:
-            thread.__enter__()
+        for number, thread in enumerate(self.threads):
+            try:
+                thread.__enter__()
+            except BaseException:
+                for other in self.threads[:number]:
+                    other.__exit__(None, None, None)
+                raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for thread in self.threads:
             thread.__exit__(kind, error, trace)
+
+
+def _stand_still(stands: threading.Lock, go_on: threading.Lock) -> None:
+    """On the thread: tell that it stands still, and wait until it may go on."""
+    stands.release()
+    go_on.acquire()
 
 
 def _nothing() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from devmodels.iocontext import Cancelled, IoContext, IoThread, WrongContextError
+from devmodels.iocontext import Cancelled, Hold, IoContext, IoThread, WrongContextError
 
 
 @pytest.fixture
@@ -171,6 +172,46 @@ def test_a_held_thread_cannot_be_closed(home: IoContext) -> None:
     thread = IoThread("t0", home)
     with thread, pytest.raises(RuntimeError, match="is held"):
         thread.close()
+
+
+class InterruptError(Exception):
+    """A signal has come."""
+
+
+def test_a_hold_that_is_interrupted_holds_nothing(home: IoContext) -> None:
+    """Ctrl-C while a thread is busy: all threads go on, and the next hold waits for them as ever."""
+    threads = [IoThread("t0", home), IoThread("t1", home)]
+    busy, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        go_on.wait(10)
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise InterruptError
+
+    threads[1].context.post(work)
+    assert busy.wait(10)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(InterruptError), Hold(threads):
+            pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        go_on.set()
+    assert not any(thread.held for thread in threads)
+    for thread in threads:
+        ran = threading.Event()
+        thread.context.post(ran.set)
+        assert ran.wait(5), thread.name
+    busy.clear()
+    with Hold(threads):
+        for thread in threads:
+            thread.context.assert_owner()
+            thread.context.post(busy.set)
+        assert not busy.wait(0.01)
+    assert busy.wait(5)
 
 
 def test_a_virtual_clock_is_one_threads() -> None:
