@@ -8,7 +8,7 @@ as well.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -66,8 +66,10 @@ async def drained(*nodes: BlockNode) -> AsyncIterator[None]:
             node.drain_end()
         for node in section.nodes:
             node.sections.remove(section)
-        for root in section.roots:
-            root.unquiesce()
+        with ExitStack() as goes_on:
+            # Each one, in order, whatever comes of another one's requests.
+            for root in reversed(section.roots):
+                goes_on.callback(root.unquiesce)
 
 
 def below(nodes: Iterable[BlockNode]) -> list[BlockNode]:

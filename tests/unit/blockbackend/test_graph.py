@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph, GraphError, Op, Request, open_node
+from devmodels.blockbackend.drain import drained
 from devmodels.blockbackend.permissions import Perm
 from devmodels.iocontext import IoContext
 from devmodels.options import OptionError
@@ -432,6 +433,26 @@ def test_resizes_and_changes_of_the_graph_at_one_time(graph: Graph, disk: Disk) 
     assert ends == [None, None, None]
     assert disk.backend.size == 2048
     assert disk.backend.edge.use.used == Perm.CONSISTENT_READ | Perm.WRITE
+
+
+def test_a_device_that_raises_as_it_goes_on_leaves_the_others_alone(graph: Graph, disk: Disk) -> None:
+    others = [disk, Disk(graph["r0"], read_only=True)]
+
+    def fail(_request: Request) -> None:
+        raise RuntimeError("a defect of the device")
+
+    async def section() -> list[Request]:
+        async with drained(graph["m0"]):
+            return [
+                disk.submit(Op.READ, 0, 512, done=fail),
+                *(each.submit(Op.READ, 0, 512) for each in others),
+            ]
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        graph.context.run(section())
+    graph.context.run_until_idle()
+    assert [len(each.backend.in_flight) for each in others] == [0, 0]
+    assert [each.read(0, 1) for each in others] == [b"\0"] * 2
 
 
 def test_a_node_that_is_being_changed_is_not_deleted(graph: Graph) -> None:
