@@ -38,6 +38,10 @@ class RequestRefused(Exception):
     """A well-formed request that cannot be done: answered with an error where a reply was asked for."""
 
 
+_HANG_UP = 0
+"""EPOLLHUP is reported in any case."""
+
+
 class Channel:
     """One connection's socket, which it owns.
 
@@ -63,7 +67,7 @@ class Channel:
         self._answering = False
         self._outgoing = bytearray()
         self._outgoing_fd: int | None = None
-        self._watching = 0
+        self._watching: int | None = None
         self._closed = False
         sock.setblocking(False)
         self._rewatch()
@@ -89,30 +93,33 @@ class Channel:
         if self._closed:
             return
         self._closed = True
-        if self._watching:
+        if self._watching is not None:
             self._context.unwatch(self._sock.fileno())
         self._sock.close()
         _close_all(self._fds)
         self._drop_outgoing_fd()
 
     def _rewatch(self) -> None:
-        """Wait for what the state asks for: room for a reply, else a message, unless one is at hand."""
+        """Wait for what the state asks for: room for a reply, else a message; while one is at hand, for the end only."""
         if self._closed:
             return
         if self._outgoing:
             wanted = select.EPOLLOUT
         else:
-            wanted = 0 if self._answering else select.EPOLLIN
+            wanted = _HANG_UP if self._answering else select.EPOLLIN
         if wanted == self._watching:
             return
         fd = self._sock.fileno()
-        if self._watching:
+        if self._watching is not None:
             self._context.unwatch(fd)
-        if wanted:
-            self._context.watch(fd, wanted, self._ready)
+        self._context.watch(fd, wanted, self._ready)
         self._watching = wanted
 
-    def _ready(self, _events: int) -> None:
+    def _ready(self, events: int) -> None:
+        if self._answering and events & (select.EPOLLHUP | select.EPOLLERR):
+            # Nobody is left to be answered; what the answer waits for may never come.
+            self._end(None)
+            return
         self._guarded(self._work)
         self._rewatch()
 

@@ -283,6 +283,26 @@ def test_a_reset_by_the_front_end_drops_what_is_held(export: OverVhostUser) -> N
     assert export.answer() is None
 
 
+@pytest.mark.parametrize("leaves", [True, False], ids=["front end", "export"])
+def test_who_ends_while_a_ring_is_being_stopped_drops_what_is_held(
+    export: OverVhostUser, leaves: bool
+) -> None:
+    """The front end is killed, as one whose user has waited too long, or the export is deleted."""
+    node_of(export).errors = {Op.WRITE: errno.ENOSPC}
+    export.submit(virtio_blk.write(0, DATA))
+    export.front_end.send(fe.GET_VRING_BASE, fe.state(0, 0))
+    assert export.front_end.reply() is None
+    if leaves:
+        export.front_end.socket.close()
+    else:
+        export.server.close()
+    export.context.run_until_idle()
+    assert not export.server.connected
+    assert list(export.backend.in_flight) == []
+    export.run_state.cont()
+    assert export.answer() is None
+
+
 def test_a_front_end_that_leaves_drops_what_is_held(export: OverVhostUser) -> None:
     node_of(export).errors = {Op.FLUSH: errno.EIO}
     export.submit(virtio_blk.flush())
