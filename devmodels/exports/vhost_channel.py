@@ -100,7 +100,7 @@ class Channel:
         self._drop_outgoing_fd()
 
     def _rewatch(self) -> None:
-        """Wait for what the state asks for: room for a reply, else a message; while one is at hand, for the end only."""
+        """Wait for what the state asks for: room for a reply, a message, or, while one is at hand, the end only."""
         if self._closed:
             return
         if self._outgoing:

@@ -194,6 +194,32 @@ def test_waiting_for_a_request_does_not_keep_the_server_busy(world: World) -> No
         world.device.give_back()
 
 
+@pytest.mark.parametrize(
+    ("message", "payload"), [(fe.GET_VRING_BASE, state(0, 0)), (fe.RESET_DEVICE, b"")], ids=["stop", "reset"]
+)
+def test_front_end_that_leaves_before_its_answer_makes_way_for_the_next(
+    world: World, message: int, payload: bytes
+) -> None:
+    with world.front_end() as front_end:
+        (ring,) = front_end.up()
+        ring.add()
+        front_end.kick(0)
+        front_end.send(message, payload)
+        front_end.run()
+    world.context.run_until_idle()
+    world.device.give_back()
+    world.context.run_until_idle()
+    assert not world.server.connected
+    with world.front_end() as front_end:
+        (ring,) = front_end.up()
+        head = ring.add()
+        front_end.kick(0)
+        front_end.run()
+        world.device.give_back()
+        front_end.run()
+        assert ring.taken_back() == [(head, 16)]
+
+
 def test_stopped_ring_takes_nothing(world: World) -> None:
     with world.front_end() as front_end:
         (ring,) = front_end.up()
