@@ -215,4 +215,10 @@ def _report(results: Sequence[Result], loss: Loss | None, seconds: float) -> dic
 
 
 def _run(run: Run) -> dict[str, object]:
-    return {"device": run.device, "stack": run.stack, "write-cache": run.write_cache, "seed": run.seed}
+    return {
+        "device": run.device,
+        "stack": run.stack,
+        "write-cache": run.write_cache,
+        "seed": run.seed,
+        "requests": run.requests,
+    }

@@ -101,6 +101,7 @@ STACKS: dict[str, Stack] = {
     "raw-window": Stack(({"driver": "raw", "offset": _WINDOW, "size": SIZE},), room=2 * _WINDOW),
     "raw-file": Stack(({"driver": "raw"},), file=True),
     "detect-zeroes": Stack(({"driver": "raw", "detect-zeroes": "unmap"},)),
+    "keeps-space": Stack(({"driver": "raw", "discard": "ignore"},)),
     "delay": Stack(({"driver": "delay", "write-ns": 7_000, "flush-ns": 1_000, "read-ns": 3_000},)),
     "throttle": Stack(
         ({"driver": "throttle", "throttle-group": "g0"},),

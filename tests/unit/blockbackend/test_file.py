@@ -370,6 +370,21 @@ def flags_of_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+def test_what_a_short_write_leaves_is_written_as_stably(
+    disk: Disk, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = os.pwritev, []
+
+    def short(fd: int, vectors: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        seen.append(flags)
+        return real(fd, [vectors[0][:2]], offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    assert disk.write(0, b"stable", Flags.FUA) == 0
+    assert image.read_bytes()[:6] == b"stable"
+    assert seen == [os.RWF_DSYNC] * 3
+
+
 DATASYNC = 1
 """IORING_FSYNC_DATASYNC of linux/io_uring.h."""
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph, Op, open_node
+from devmodels.blockbackend import BlockBackend, BlockOptionError, Flags, Graph, Op, open_node
+from devmodels.blockbackend.drivers.volatile_cache import VolatileCacheNode
 from devmodels.blockbackend.permissions import USES, PermissionConflictError, Role
 from devmodels.blockbackend.status import BlockStatus, Status
 from devmodels.iocontext import IoContext
@@ -189,3 +190,28 @@ def test_a_large_disk_costs_nothing() -> None:
     assert world.disk.write(1 << 43, b"x") == 0
     assert world.status(0, 1 << 44).depth == 1
     world.close()
+
+
+def test_what_is_written_to_it_is_stable_when_it_should_be() -> None:
+    """A flush and FUA reach the file below, in the last cluster, which is longer than the disk, too."""
+    context = IoContext.virtual()
+    graph = Graph(context)
+    graph.add({"driver": "memory", "node-name": "base", "size": SIZE})
+    cache = {
+        "driver": "volatile-cache",
+        "node-name": "cache",
+        "file": {"driver": "memory", "size": SIZE - 512},
+    }
+    graph.add({"driver": "overlay", "node-name": "both", "file": cache, "backing": "base"})
+    cached, disk = graph["cache"], Disk(graph["both"])
+    assert isinstance(cached, VolatileCacheNode)
+    disk.write(0, b"a" * CLUSTER)
+    assert len(cached.volatile) == 1
+    assert disk.do(Op.FLUSH) == 0
+    assert not cached.volatile
+    disk.write(SIZE - CLUSTER, b"b" * (CLUSTER - 512), Flags.FUA)
+    disk.do(Op.WRITE_ZEROES, SIZE - CLUSTER, CLUSTER - 512, flags=Flags.FUA)
+    assert not cached.volatile
+    disk.backend.close()
+    graph.close()
+    context.close()

@@ -88,6 +88,13 @@ def detected_zeroes_lose_fua(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edge, "_detect_zeroes", detect)
 
 
+def kept_space_loses_fua(patch: pytest.MonkeyPatch) -> None:
+    async def keep(write_zeroes: Handler, request: Request) -> None:
+        await write_zeroes(request.derive(request.offset, request.length, flags=Flags.NONE))
+
+    patch.setattr(edge, "_keep_space", keep)
+
+
 def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
     async def merged(backend: BlockBackend, run: list[Request]) -> None:
         first = run[0]
@@ -245,6 +252,7 @@ BREAKAGES: list[tuple[Break, str, WriteCache]] = [
     (write_through_does_not_flush, "memory", OFF),
     (zeroes_are_not_written_through, "memory", OFF),
     (detected_zeroes_lose_fua, "detect-zeroes", OFF),
+    (kept_space_loses_fua, "keeps-space", OFF),
     (merged_write_loses_fua, "memory", OFF),
     (flush_is_answered_before_it_is_done, "delay", ON),
     (flush_covers_its_own_queue_only, "memory", ON),
