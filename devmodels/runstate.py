@@ -6,6 +6,7 @@ The guest itself cannot be stopped from here: its own time-outs run on, and a re
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from devmodels.events import Events
 
@@ -53,7 +54,12 @@ class RunState:
         """What `running` is from now on; the event comes before all that follows from it, new errors above all."""
         self.running = running
         self.events.emit("RESUME" if running else "STOP")
-        for listener in list(self._listeners):
-            # A listener may change the state again; the others then hear only of the newest.
-            if self.running is running:
-                listener(running)
+        with ExitStack() as told:
+            # Each one, in order, whatever another one raises.
+            for listener in reversed(self._listeners):
+                told.callback(self._tell, listener, running)
+
+    def _tell(self, listener: Callable[[bool], None], running: bool) -> None:
+        """A listener may change the state again; the others then hear only of the newest."""
+        if self.running is running:
+            listener(running)

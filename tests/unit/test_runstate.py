@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from devmodels.events import Events
 from devmodels.runstate import RunState
 
@@ -55,3 +57,18 @@ def test_stop_and_resume_are_told_before_anything_that_follows_from_them() -> No
     state.stop("io-error")
     state.cont()
     assert seen == ["STOP", "stopped", "RESUME", "running"]
+
+
+def test_a_listener_that_raises_keeps_nothing_from_the_others() -> None:
+    state = RunState()
+    seen: list[bool] = []
+
+    def fail(_running: bool) -> None:
+        raise RuntimeError("a defect of a device")
+
+    state.add_listener(fail)
+    state.add_listener(seen.append)
+    for change in (state.stop, state.cont):
+        with pytest.raises(RuntimeError, match="a defect"):
+            change()
+    assert seen == [False, True]
