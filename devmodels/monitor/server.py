@@ -27,6 +27,9 @@ log = logging.getLogger("devmodels.monitor")
 PATIENCE = 1 << 16
 """With so many bytes unread, a client is not told of errors that stop nothing."""
 
+RETRY_NS = 1_000_000_000
+"""How long to wait where a connection cannot be accepted for want of descriptors or memory."""
+
 
 class MonitorServer:
     """Listens on a UNIX socket and serves one client after the other with the commands of `world`.
@@ -43,7 +46,8 @@ class MonitorServer:
         self._negotiated = False
         self._closed = False
         self._listener = listen(path)
-        self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        self._listening = False
+        self._listen(True)
         world.events.add_listener(self._event)
 
     def close(self) -> None:
@@ -52,29 +56,44 @@ class MonitorServer:
             return
         self._closed = True
         self._world.events.remove_listener(self._event)
-        if self._channel is None:
-            self._context.unwatch(self._listener.fileno())
-        else:
+        self._listen(False)
+        if self._channel is not None:
             self._channel.close()
         self._listener.close()
         remove(self.path)
 
     # --- clients
 
+    def _listen(self, on: bool) -> None:
+        if on != self._listening:
+            self._listening = on
+            if on:
+                self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+            else:
+                self._context.unwatch(self._listener.fileno())
+
+    def _listen_again(self) -> None:
+        if not self._closed and self._channel is None:
+            self._listen(True)
+
     def _accept(self, _events: int) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except (BlockingIOError, ConnectionAbortedError):
             return
-        self._context.unwatch(self._listener.fileno())
+        except OSError as error:
+            log.warning("monitor: no connection can be accepted: %s", error.strerror)
+            self._listen(False)
+            self._context.call_at(self._context.now_ns() + RETRY_NS, self._listen_again)
+            return
+        self._listen(False)
         self._negotiated = False
         self._channel = ObjectChannel(sock, self._context, self._command, self._left)
         self._channel.put({"QMP": {"version": version_info(), "capabilities": []}})
 
     def _left(self) -> None:
         self._channel = None
-        if not self._closed:
-            self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        self._listen_again()
 
     # --- events
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from devmodels.assembly import assemble
 from devmodels.monitor.command import Options
-from devmodels.monitor.server import MonitorServer
+from devmodels.monitor.server import RETRY_NS, MonitorServer
 from devmodels.monitor.table import commands
 from devmodels.monitor.world import World
 
@@ -164,6 +166,23 @@ def test_no_command_is_done_for_a_client_that_does_not_read() -> None:
         assert world.run_state.running
         assert len(exchange(world, sock, MARK)) == many + 5
         assert not world.run_state.running
+
+
+def test_want_of_descriptors_is_waited_for() -> None:
+    with client() as (world, sock):
+        with os.fdopen(os.dup(sock.fileno()), "rb") as lowest_free:
+            limit = lowest_free.fileno()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        try:
+            for _ in range(10):
+                world.context.turn()
+                world.context.run_ready()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        answers = exchange(world, sock, MARK)
+        assert answers[-1]["id"] == "mark"
+        assert world.context.now_ns() >= RETRY_NS
 
 
 def test_a_command_without_end_holds_up_its_own_client_only() -> None:
