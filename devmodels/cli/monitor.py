@@ -36,7 +36,10 @@ class Shell:
     async def learn(self) -> None:
         """Ask what commands there are and what they take."""
         answer = await self._ask("query-qmp-schema", {})
-        self.words = Words(answer.get("return", []))
+        try:
+            self.words = Words(answer.get("return", []))
+        except (AttributeError, KeyError, TypeError):
+            _complain("the other side's query-qmp-schema is none: commands are not known here")
 
     async def do(self, line: Sequence[str]) -> bool:
         """Carry out a line and show its answer; False where it is an error."""
@@ -54,13 +57,16 @@ class Shell:
             return False
         result = answer["return"]
         if self._as_json:
-            text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-            sys.stdout.write(f"{text}\n")
+            _show_json(result)
         elif name == "human-monitor-command":
             sys.stdout.write(str(result).replace("\r\n", "\n"))
             return not str(result).startswith(("Error:", "unknown command:"))
         else:
-            show(name, result)
+            try:
+                show(name, result)
+            except (AttributeError, KeyError, TypeError):
+                # Another side's answer may have another shape.
+                _show_json(result)
         return True
 
     async def _ask(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +134,11 @@ class _Lines:
                 line = None
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+
+
+def _show_json(result: object) -> None:
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    sys.stdout.write(f"{text}\n")
 
 
 def _complain(text: str) -> None:

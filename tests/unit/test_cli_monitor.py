@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devmodels.cli.monitor import Shell
 from devmodels.cli.monitor_show import show
 from devmodels.cli.monitor_words import Words
 from devmodels.cli.serve import Server
@@ -173,3 +175,20 @@ values = st.recursive(
 @settings(max_examples=10)
 def test_any_answer_is_shown(value: object) -> None:
     show("no-such", value)
+
+
+@pytest.mark.parametrize("schema", [5, [5], [{"name": "x"}]])
+def test_another_sides_answers_may_have_any_shape(capsys: pytest.CaptureFixture[str], schema: object) -> None:
+    class Other:
+        async def _raw(self, message: dict[str, object]) -> dict[str, object]:
+            return {"return": schema if message["execute"] == "query-qmp-schema" else [{"a": 5}]}
+
+    async def story() -> None:
+        shell = Shell(Other(), as_json=False)  # type: ignore[arg-type]
+        await shell.learn()
+        await shell.do(["query-block"])
+
+    asyncio.run(story())
+    out, err = capsys.readouterr()
+    assert json.loads(out) == [{"a": 5}]
+    assert err.count("\n") == 1
