@@ -21,7 +21,9 @@ class IoThreadOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True
 
     qom_type: Literal["iothread"]
     id: Annotated[str, msgspec.Meta(min_length=1, description="a name for devices and exports to refer to")]
-    poll_max_ns: Annotated[int, msgspec.Meta(ge=0, description="a number of nanoseconds")] = POLL_MAX_NS
+    poll_max_ns: Annotated[
+        int, msgspec.Meta(ge=0, le=(1 << 63) - 1, description="a number of nanoseconds")
+    ] = POLL_MAX_NS
 
 
 class VqMapping(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):

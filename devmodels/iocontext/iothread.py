@@ -22,7 +22,8 @@ class IoThread:
     """A thread that runs `context` until `close`.
 
     `home` is the context of those who made it, on the wall clock: `home.run_until_idle` waits for this thread too.
-    `poll_max_ns` bounds its busy polling.  An error of what runs there is one line in the log; the thread goes on.
+    `poll_max_ns` bounds its busy polling.  An error of what runs there is logged and counted; the thread
+    goes on.
     """
 
     def __init__(self, name: str, home: IoContext, *, poll_max_ns: int = 0) -> None:

@@ -149,6 +149,7 @@ def test_what_a_thread_is_made_from(machine: Assembly) -> None:
     for options, expected in (
         ({"id": "t0"}, 'id: "t0" is given; an object of that name is there'),
         ({"id": "t8", "poll-max-ns": -1}, "poll-max-ns: -1 is given; expected a number of nanoseconds"),
+        ({"id": "t8", "poll-max-ns": 1 << 63}, "poll-max-ns: 9223372036854775808 is given; expected"),
         (
             {"id": "t8", "poll-grow": 1},
             "poll-grow: no such option; expected one of id, poll-max-ns, qom-type",
