@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.script.load import load
+from tests.scripts.corpus import loaded
 
 FOLDER = Path(__file__).parent
 SCRIPTS = sorted(FOLDER.rglob("*.guest.yaml"))
@@ -26,5 +26,5 @@ def test_a_script_begins_by_saying_what_it_shows(path: Path) -> None:
 
 
 def test_names_are_not_given_twice() -> None:
-    names = [load(path)[0].name for path in SCRIPTS]
+    names = [loaded(path).name for path in SCRIPTS]
     assert len(names) == len(set(names))

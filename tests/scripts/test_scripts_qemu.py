@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.script.load import load
 from guestsim.script.run import Options, read_scripts
 from tests.qemu.conftest import missing_tools
+from tests.scripts.corpus import loaded
 
 pytestmark = pytest.mark.qemu
 
 FOLDER = Path(__file__).parent
-SCRIPTS = [path for path in sorted(FOLDER.rglob("*.guest.yaml")) if "qemu" in load(path)[0].targets]
+SCRIPTS = [path for path in sorted(FOLDER.rglob("*.guest.yaml")) if "qemu" in loaded(path).targets]
 
 
 @pytest.fixture(autouse=True)

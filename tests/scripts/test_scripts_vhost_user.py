@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.script.load import load
 from guestsim.script.run import Options, read_scripts
+from tests.scripts.corpus import loaded
 
 FOLDER = Path(__file__).parent
 SCRIPTS = {
@@ -80,6 +80,6 @@ def test_a_script_on_a_back_end(name: str, target: str) -> None:
 
 @pytest.mark.parametrize("target", NOT_RUN)
 def test_most_scripts_are_for_back_ends(target: str) -> None:
-    scripts = {name: load(path)[0] for name, path in SCRIPTS.items()}
+    scripts = {name: loaded(path) for name, path in SCRIPTS.items()}
     run = {name for name, script in scripts.items() if target in script.targets} - NOT_RUN[target]
     assert len(run) >= LEAST[target]
