@@ -217,15 +217,6 @@ def test_a_program_that_never_connects(tmp_path: Path, monkeypatch: pytest.Monke
         QemuTarget(binary=str(program))
 
 
-def test_without_the_monitors_client_the_machine_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "qemu.qmp", None)
-    with QemuTarget() as target:
-        for _ in range(2):
-            with pytest.raises(TargetError, match=r"^QMP needs the package qemu\.qmp: pip install "):
-                target.qmp("query-status")
-        assert target.read(0xFFFF_FFF0, 4) == 0xFDEB_F4FA, "the firmware that halts the CPU"
-
-
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
     program = tmp_path / "not-a-program"
     program.write_text("nothing to run\n")
