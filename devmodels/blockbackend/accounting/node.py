@@ -87,7 +87,7 @@ class Counted:
         done = self._read_now(reads)
         if done:
             now = self._now()
-            nbytes = sum([length for _, _, length in reads[:done]])
+            nbytes = reads[0][2] if done == 1 else sum([length for _, _, length in reads[:done]])
             self.stats.account_reads(done, nbytes, now - started, now)
         return done
 

@@ -31,10 +31,6 @@ class Bucket:
         """How many units are in it at `now` ns."""
         return max(0, self._empty - self._rate * now) / self._part
 
-    def full(self, now: int) -> bool:
-        """Whether it lets nothing in at `now` ns."""
-        return self._empty - self._rate * now > self._size
-
     def wait(self, now: int) -> int:
         """In how many ns it will let something in; 0 where it does."""
         above = self._empty - self._rate * now - self._size
@@ -43,10 +39,8 @@ class Bucket:
     def fits(self, now: int, amounts: Sequence[int]) -> int:
         """How many of `amounts` (as of `add`) it would let in at `now` ns, one after the other."""
         room = self._size - max(self._empty - self._rate * now, 0)
-        # What was let in last may go beyond the size.
-        if amounts and (sum(amounts) - amounts[-1]) * SECOND <= room:
-            return len(amounts)
         for count, amount in enumerate(amounts):
+            # What was let in last may go beyond the size.
             if room < 0:
                 return count
             room -= amount * SECOND
@@ -57,3 +51,25 @@ class Bucket:
         base = self._rate * now
         empty = self._empty
         self._empty = (empty if empty > base else base) + amount * SECOND
+
+
+Buckets = tuple[tuple[Bucket, bool], ...]
+"""Buckets that a request goes through, each with whether it counts bytes (else operations)."""
+
+
+def let_in(buckets: Buckets, now: int, amounts: tuple[int, int], last: tuple[int, int]) -> bool:
+    """Let requests into all of `buckets` at `now` ns if each has room; False, and nothing changed, where one has not.
+
+    `amounts` are what they count together, operations and bytes; `last` what the last of them does.  `fits` and `add`
+    of all buckets in one call: every request passes here.
+    """
+    for bucket, in_bytes in buckets:
+        level = bucket._empty - bucket._rate * now
+        ahead = (amounts[in_bytes] - last[in_bytes]) * SECOND
+        if (level + ahead if level > 0 else ahead) > bucket._size:
+            return False
+    for bucket, in_bytes in buckets:
+        base = bucket._rate * now
+        empty = bucket._empty
+        bucket._empty = (empty if empty > base else base) + amounts[in_bytes] * SECOND
+    return True

@@ -16,13 +16,11 @@ from functools import partial
 import msgspec
 
 from devmodels.blockbackend.request import Read, ReadNow, Request
-from devmodels.blockbackend.throttling.bucket import Bucket
+from devmodels.blockbackend.throttling.bucket import Bucket, Buckets, let_in
 from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits, check
 from devmodels.iocontext import Coro, Future, IoContext
 
 Handler = Callable[[Request], Coro[None]]
-Buckets = tuple[tuple[Bucket, bool], ...]
-"""Buckets that a request goes through, each with whether it counts bytes (else operations)."""
 
 _DIRECTIONS = (READ, WRITE)
 """By `write`, a bool."""
@@ -113,6 +111,18 @@ class Member:
 
     def read_now(self, read_now: ReadNow, reads: Sequence[Read]) -> int:
         """`read_now` of those of `reads` that the limits let go at once."""
+        if len(reads) == 1 and not self._unlimited:
+            # At depth 1 there is no batch that would share what is spent here.
+            length = reads[0][2]
+            if not self.group._admit_one(self, length, False):
+                return 0
+            done = 0
+            try:
+                done = read_now(reads)
+            finally:
+                if not done:
+                    self.group._give_back(self, [length], False)
+            return done
         lengths = [length for _, _, length in reads]
         if self._unlimited:
             done = read_now(reads)
@@ -229,8 +239,11 @@ class ThrottleGroup:
             # Who comes now does not pass those who wait.
             if self._armed[write]:
                 return 0
-            amounts = self._amounts(lengths)
             count = len(lengths)
+            if not self._operation and let_in(buckets, now, (count, sum(lengths)), (1, lengths[-1])):
+                self._last[write] = member
+                return count
+            amounts = self._amounts(lengths)
             for bucket, in_bytes in buckets:
                 count = bucket.fits(now, amounts[in_bytes][:count])
             if count:
@@ -244,17 +257,12 @@ class ThrottleGroup:
             return True
         now = member.context.now_ns()
         with self._lock:
-            buckets = self._buckets[write]
-            if self._armed[write]:
-                return False
-            for bucket, _ in buckets:
-                if bucket.full(now):
-                    return False
-            self._last[write] = member
             size = self._operation
             operation = 1 if not size else length if length > size else size
-            for bucket, in_bytes in buckets:
-                bucket.add(now, length if in_bytes else operation)
+            amount = operation, length
+            if self._armed[write] or not let_in(self._buckets[write], now, amount, amount):
+                return False
+            self._last[write] = member
         return True
 
     def _count(self, member: Member, lengths: Sequence[int], write: bool) -> None:
