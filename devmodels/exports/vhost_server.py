@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import select
+import socket
 from collections.abc import Callable
 
+from devmodels.acceptor import Acceptor
 from devmodels.conformance import Violation
 from devmodels.exports.vhost_user import Session
 from devmodels.protocols.vhost_user import MAX_QUEUES
@@ -16,9 +17,6 @@ log = logging.getLogger("devmodels.vhost-user")
 
 VIOLATIONS_LOGGED = 20
 """How many violations of one connection are logged; further ones are only counted."""
-
-RETRY_NS = 1_000_000_000
-"""How long to wait where a connection cannot be accepted for want of descriptors or memory."""
 
 
 class VhostUserServer:
@@ -33,9 +31,7 @@ class VhostUserServer:
             raise ValueError(f"{len(device.queues)} queues, vhost-user has at most {MAX_QUEUES}")
         self.path = path
         self.device = device
-        self._context = device.context
         self._session: Session | None = None
-        self._accepting = False
         self._closed = False
         self._at_end: Callable[[], None] | None = None
         self._violations = 0
@@ -43,35 +39,15 @@ class VhostUserServer:
         device.front_end = True
         device.notifies_anywhere = True
         device.violations.on_violation = self._violated
-        self._listener = listen(path)
-        self._accept_more()
+        self._acceptor = Acceptor(listen(path), device.context, self._connected, name=device.name)
 
     @property
     def connected(self) -> bool:
         """Whether a front end is connected, or its last request still runs."""
         return self._session is not None
 
-    def _accept_more(self) -> None:
-        if not self._closed and not self._accepting:
-            self._accepting = True
-            self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
-
-    def _pause(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            self._context.unwatch(self._listener.fileno())
-
-    def _accept(self, _events: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            log.warning("%s: no connection can be accepted: %s", self.device.name, error.strerror)
-            self._pause()
-            self._context.call_at(self._context.now_ns() + RETRY_NS, self._accept_more)
-            return
-        self._pause()
+    def _connected(self, sock: socket.socket) -> None:
+        self._acceptor.pause()
         self._violations = 0
         log.info("%s: front end connected", self.device.name)
         self._session = Session(sock, self.device, self._ended)
@@ -82,7 +58,7 @@ class VhostUserServer:
         if self._closed:
             self._finish()
         else:
-            self._accept_more()
+            self._acceptor.go_on()
 
     def _violated(self, violation: Violation) -> None:
         self._violations += 1
@@ -100,8 +76,7 @@ class VhostUserServer:
             return
         self._closed = True
         self._at_end = then
-        self._pause()
-        self._listener.close()
+        self._acceptor.close()
         remove(self.path)
         if self._session is None:
             self._finish()

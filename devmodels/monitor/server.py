@@ -7,12 +7,13 @@ other; out-of-band execution is not offered.  What goes wrong is an error object
 from __future__ import annotations
 
 import logging
-import select
+import socket
 import time
 from collections.abc import Mapping
 
 import msgspec
 
+from devmodels.acceptor import Acceptor
 from devmodels.monitor.channel import ObjectChannel
 from devmodels.monitor.command import CommandError, text_of
 from devmodels.monitor.control import version_info
@@ -26,9 +27,6 @@ log = logging.getLogger("devmodels.monitor")
 
 PATIENCE = 1 << 16
 """With so many bytes unread, a client is not told of errors that stop nothing."""
-
-RETRY_NS = 1_000_000_000
-"""How long to wait where a connection cannot be accepted for want of descriptors or memory."""
 
 
 class MonitorServer:
@@ -45,9 +43,7 @@ class MonitorServer:
         self._channel: ObjectChannel | None = None
         self._negotiated = False
         self._closed = False
-        self._listener = listen(path)
-        self._listening = False
-        self._listen(True)
+        self._acceptor = Acceptor(listen(path), self._context, self._connected, name="monitor")
         world.events.add_listener(self._event)
 
     def close(self) -> None:
@@ -56,44 +52,22 @@ class MonitorServer:
             return
         self._closed = True
         self._world.events.remove_listener(self._event)
-        self._listen(False)
+        self._acceptor.close()
         if self._channel is not None:
             self._channel.close()
-        self._listener.close()
         remove(self.path)
 
     # --- clients
 
-    def _listen(self, on: bool) -> None:
-        if on != self._listening:
-            self._listening = on
-            if on:
-                self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
-            else:
-                self._context.unwatch(self._listener.fileno())
-
-    def _listen_again(self) -> None:
-        if not self._closed and self._channel is None:
-            self._listen(True)
-
-    def _accept(self, _events: int) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            log.warning("monitor: no connection can be accepted: %s", error.strerror)
-            self._listen(False)
-            self._context.call_at(self._context.now_ns() + RETRY_NS, self._listen_again)
-            return
-        self._listen(False)
+    def _connected(self, sock: socket.socket) -> None:
+        self._acceptor.pause()
         self._negotiated = False
         self._channel = ObjectChannel(sock, self._context, self._command, self._left)
         self._channel.put({"QMP": {"version": version_info(), "capabilities": []}})
 
     def _left(self) -> None:
         self._channel = None
-        self._listen_again()
+        self._acceptor.go_on()
 
     # --- events
 

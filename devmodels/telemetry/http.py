@@ -11,8 +11,8 @@ import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
+from devmodels.acceptor import Acceptor
 from devmodels.iocontext import IoContext
-from devmodels.telemetry.accepting import Acceptor
 
 MAX_REQUEST = 8192
 """Bytes of a request line and its headers."""
@@ -37,7 +37,7 @@ class HttpServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
         self.port: int = listener.getsockname()[1]
-        self._acceptor = Acceptor(listener, context, self._connected)
+        self._acceptor = Acceptor(listener, context, self._connected, name="prometheus")
 
     def close(self) -> None:
         """End all connections.  Idempotent."""

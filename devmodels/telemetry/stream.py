@@ -11,8 +11,8 @@ import socket
 
 import msgspec
 
+from devmodels.acceptor import Acceptor
 from devmodels.iocontext import Timer
-from devmodels.telemetry.accepting import Acceptor
 from devmodels.telemetry.figures import Figures, Source
 from devmodels.unixlistener import listen, remove
 
@@ -45,7 +45,7 @@ class TelemetryServer:
         self._readers: dict[int, _Reader] = {}
         self._timer: Timer | None = None
         self._closed = False
-        self._acceptor = Acceptor(listen(path), self._context, self._connected)
+        self._acceptor = Acceptor(listen(path), self._context, self._connected, name="telemetry")
 
     @property
     def readers(self) -> int:

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devmodels.acceptor import RETRY_NS
 from devmodels.assembly import assemble
 from devmodels.monitor.command import Options
-from devmodels.monitor.server import RETRY_NS, MonitorServer
+from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.table import commands
 from devmodels.monitor.world import World
 

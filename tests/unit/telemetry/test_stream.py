@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from devmodels.acceptor import RETRY_NS
 from devmodels.blockbackend import Op
-from devmodels.telemetry.accepting import RETRY_NS
 from devmodels.telemetry.stream import MAX_READERS, TelemetryServer
 from tests.unit.telemetry.world import World, world
 

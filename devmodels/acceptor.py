@@ -9,38 +9,49 @@ from collections.abc import Callable
 
 from devmodels.iocontext import IoContext
 
-log = logging.getLogger("devmodels.telemetry")
+log = logging.getLogger("devmodels")
 
 RETRY_NS = 10**9
 """How long to wait where a connection cannot be accepted for want of descriptors or memory."""
 
 
 class Acceptor:
-    """Calls `on_connection(socket)`, non-blocking, for each connection to `listener`, which it owns."""
+    """Calls `on_connection(socket)`, non-blocking, for each connection to `listener`, which it owns.
+
+    `name` is whose it is, for messages.
+    """
 
     def __init__(
-        self, listener: socket.socket, context: IoContext, on_connection: Callable[[socket.socket], None]
+        self,
+        listener: socket.socket,
+        context: IoContext,
+        on_connection: Callable[[socket.socket], None],
+        *,
+        name: str,
     ) -> None:
+        self._name = name
         self._listener = listener
         self._context = context
         self._on_connection = on_connection
         self._watching = False
         self._closed = False
         listener.setblocking(False)
-        self._go_on()
+        self.go_on()
 
     def close(self) -> None:
         """Take no more."""
         self._closed = True
-        self._pause()
+        self.pause()
         self._listener.close()
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Take connections, unless it was closed.  Idempotent."""
         if not self._closed and not self._watching:
             self._watching = True
             self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Take none until `go_on`: who connects waits.  Idempotent."""
         if self._watching:
             self._watching = False
             self._context.unwatch(self._listener.fileno())
@@ -52,9 +63,9 @@ class Acceptor:
             return
         except OSError as error:
             # It would be readable all the time.
-            log.warning("no connection can be accepted: %s", error.strerror)
-            self._pause()
-            self._context.call_at(self._context.now_ns() + RETRY_NS, self._go_on)
+            log.warning("%s: no connection can be accepted: %s", self._name, error.strerror)
+            self.pause()
+            self._context.call_at(self._context.now_ns() + RETRY_NS, self.go_on)
             return
         sock.setblocking(False)
         self._on_connection(sock)
