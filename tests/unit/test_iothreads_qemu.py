@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.unit.blockbackend.qemuio import need
 
 pytestmark = pytest.mark.qemu
 
@@ -18,12 +18,8 @@ MACHINE = ("-machine", "q35", "-nodefaults", "-display", "none")
 
 def complaint(*command: str) -> str:
     """The last part of what a program says when it refuses to start."""
-    program = shutil.which(command[0])
-    if program is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"not installed: {command[0]}")
-        pytest.skip(f"not installed: {command[0]}")
-    done = subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=30, check=False)
+    need(command[0])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode != 0
     return done.stderr.strip()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from devmodels.cli.main import main
+from tests.unit.blockbackend.qemuio import need
 
 pytestmark = pytest.mark.qemu
 
@@ -20,10 +20,7 @@ SIZE = 1 << 20
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    if shutil.which("qemu-img") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("not installed: qemu-img")
-        pytest.skip("not installed: qemu-img")
+    need("qemu-img")
 
 
 def ours(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from devmodels.blockbackend import BlockBackend, BlockOptionError, Graph, open_node
 from devmodels.blockbackend.describe import describe
 from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.qemuio import need
 from tests.unit.blockbackend.support import Disk
 
 pytestmark = pytest.mark.qemu
@@ -23,12 +22,7 @@ SIZE = 1 << 20
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    missing = [tool for tool in ("qemu-io", "qemu-storage-daemon") if shutil.which(tool) is None]
-    if missing:
-        text = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
+    need("qemu-io", "qemu-storage-daemon")
 
 
 @pytest.fixture

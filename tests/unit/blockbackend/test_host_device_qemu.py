@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 
@@ -16,18 +14,14 @@ from tests.unit.blockbackend.support import Disk
 from tests.unit.blockbackend.test_host_device import SIZE, loop
 
 __all__ = ["loop"]
+from tests.unit.blockbackend.qemuio import need
 
 pytestmark = pytest.mark.qemu
 
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    missing = [tool for tool in ("qemu-img", "qemu-io") if shutil.which(tool) is None]
-    if missing:
-        text = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
+    need("qemu-img", "qemu-io")
 
 
 def qemu_io(device: str, *commands: str) -> str:

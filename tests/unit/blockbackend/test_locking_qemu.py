@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import pytest
 
 from devmodels.blockbackend import BlockOptionError, open_node
 from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.qemuio import need
 
 pytestmark = pytest.mark.qemu
 
@@ -22,12 +21,7 @@ TOOLS = ("qemu-io", "qemu-img", "qemu-storage-daemon")
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        text = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
+    need(*TOOLS)
 
 
 @pytest.fixture

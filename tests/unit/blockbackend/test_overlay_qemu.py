@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from devmodels.blockbackend import BlockBackend, Graph, Op
 from devmodels.blockbackend.describe import describe
 from devmodels.cli.map import entries
 from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.qemuio import need
 from tests.unit.blockbackend.support import Disk
 from tests.unit.blockbackend.test_graph_qemu import edges
 
@@ -27,12 +27,7 @@ CLUSTER = 64 * KIB
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    missing = [tool for tool in ("qemu-img", "qemu-io", "qemu-storage-daemon") if shutil.which(tool) is None]
-    if missing:
-        text = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
+    need("qemu-img", "qemu-io", "qemu-storage-daemon")
 
 
 def qemu(*command: str) -> str:

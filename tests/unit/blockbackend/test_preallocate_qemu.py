@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.unit.blockbackend.qemuio import need
 from tests.unit.blockbackend.test_preallocate import MIB, World
 
 pytestmark = pytest.mark.qemu
@@ -17,12 +16,7 @@ pytestmark = pytest.mark.qemu
 
 @pytest.fixture(autouse=True)
 def _tools() -> None:
-    missing = [tool for tool in ("qemu-img", "qemu-io") if shutil.which(tool) is None]
-    if missing:
-        text = f"not installed: {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
+    need("qemu-img", "qemu-io")
 
 
 def qemus_lengths(image: Path, options: dict[str, object]) -> list[int]:
