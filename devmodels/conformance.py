@@ -58,7 +58,7 @@ class ViolationLog:
     Any thread may report: one violation is recorded, and told, after the other, on the thread where it was seen.
     """
 
-    __slots__ = ("_lock", "counts", "on_violation", "profile", "recent", "total")
+    __slots__ = ("_lock", "counts", "on_violation", "profile", "recent", "record", "total")
 
     def __init__(
         self,
@@ -67,6 +67,8 @@ class ViolationLog:
     ) -> None:
         self.profile = profile
         self.on_violation = on_violation
+        self.record: Callable[[Violation], None] | None = None
+        """Who writes a trace hears of each one, too."""
         self.recent: deque[Violation] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
         self.total = 0
@@ -85,6 +87,8 @@ class ViolationLog:
             if clause in self.counts or len(self.counts) < MAX_CLAUSES:
                 self.counts[clause] += 1
             self.recent.append(violation)
+            if self.record is not None:
+                self.record(violation)
             if self.on_violation is not None:
                 self.on_violation(violation)
 

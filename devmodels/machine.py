@@ -230,6 +230,8 @@ class Machine:
 
     def reset(self) -> None:
         """Reset every device and the configuration address; messages not yet delivered are dropped."""
+        if self.trace is not None:
+            self.trace.emit("machine", EventKind.MACHINE_RESET)
         self._ports.reset()
         for _, _, device in self._mmio:
             device.reset()
@@ -344,13 +346,16 @@ class _Space:
                 machine._refused += 1
                 return _ONES[size]
             owner.accessing = True
+        trace = machine.trace if type(window.handler) is not _Ram else None
+        if trace is not None:
+            trace.emit(self._name, EventKind.ACCESS_READ, address, size)
         machine._depth += 1
         try:
             value = window.handler.read(address - window.base, size)
         finally:
             self._leave(owner)
-        if machine.trace is not None and type(window.handler) is not _Ram:
-            machine.trace.emit(self._name, EventKind.ACCESS_READ, address, size, value)
+        if trace is not None:
+            trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
         return value
 
     def write(self, address: int, size: int, value: int) -> None:

@@ -406,8 +406,15 @@ class GuestMemory:
         plain.sort(key=lambda region: -region.size)
         self._plain = tuple((r.base, r.end, r.view, r) for r in plain if r.view is not None)
         self.generation += 1
+        self.show_regions()
         for follow in self.followers:
             follow()
+
+    def show_regions(self) -> None:
+        """Tell the trace what memory there is."""
+        if self.trace is not None:
+            parts = [(region.base, region.size, int(region.readonly)) for region in self._regions]
+            self.trace.emit("memory", EventKind.MEMORY, *(number for part in parts for number in part))
 
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""

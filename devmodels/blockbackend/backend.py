@@ -93,7 +93,9 @@ class BlockBackend:
         self.read_only = read_only or node.read_only
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
         self.stats = BlockStats()
-        self.trace: Tracer | None = None
+        self._trace: Tracer | None = None
+        self._numbers: dict[Request, int] = {}
+        self._submitted = self._dispatched = 0
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.error_policy = ErrorPolicy()
@@ -142,6 +144,7 @@ class BlockBackend:
         shown = self.node.size, self.node.can_unmap
         if shown != self._shown:
             self._shown = shown
+            self._note(EventKind.SIZE, *map(int, shown))
             for listener in list(self._resize_listeners):
                 listener(self.node.size)
 
@@ -158,6 +161,7 @@ class BlockBackend:
 
     def quiesce(self) -> None:
         """Begin no request until `unquiesce` has been called as often."""
+        self._note(EventKind.QUIESCE, 1)
         self._quiesced += 1
         self._set_aside(_QUIESCED, True)
         if self.throttled_by is not None:
@@ -165,6 +169,7 @@ class BlockBackend:
 
     def unquiesce(self) -> None:
         """Let requests go on."""
+        self._note(EventKind.QUIESCE, 0)
         self._quiesced -= 1
         if self.throttled_by is not None:
             self.throttled_by.resume_limits()
@@ -241,8 +246,8 @@ class BlockBackend:
             self.context.assert_owner()
         request.started_ns = self._now()
         self.in_flight[request] = None
-        if self.trace is not None:
-            self.trace.emit(self.name, EventKind.REQUEST, request.op.name, request.offset, request.length)
+        if self._trace is not None:
+            self._note_request(self._trace, request)
         if self._aside:
             self._waiting.append(request)
             return
@@ -264,7 +269,7 @@ class BlockBackend:
         if self.context.owner != _this_thread():
             self.context.assert_owner()
         node_reads = self._read_now
-        if self._aside or self.trace is not None or node_reads is None:
+        if self._aside or self._trace is not None or node_reads is None:
             return 0
         if merge and len(reads) > 1:
             ends = {offset + length for offset, _, length in reads}
@@ -295,6 +300,50 @@ class BlockBackend:
     def batch(self) -> _Batch:
         """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
         return self._batch
+
+    # --- the trace
+
+    @property
+    def trace(self) -> Tracer | None:
+        """Who is given every request of a device, and what becomes of it below; such go one by one then."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Tracer | None) -> None:
+        self._trace = trace
+        self._numbers.clear()
+        self._configure()
+
+    def _note(self, kind: EventKind, *detail: int) -> None:
+        if self._trace is not None:
+            self._trace.emit(self.name, kind, *detail)
+
+    def _note_request(self, trace: Tracer, request: Request) -> None:
+        origin = request.origin
+        if origin is not None:
+            number = self._numbers[request] = self._submitted
+            self._submitted += 1
+            what = request.op.name, request.offset, request.length
+            trace.emit(self.name, EventKind.REQUEST, number, *what, origin.queue, origin.tag)
+
+    async def _traced(self, handler: Handler, request: Request) -> None:
+        """Hand a request, or several as one, to `handler`: the trace has what was asked and what came of it."""
+        trace = self._trace
+        numbers = [self._numbers[root] for root in request.roots() if root in self._numbers]
+        if trace is None or not numbers:
+            await handler(request)
+            return
+        number = self._dispatched
+        self._dispatched += 1
+        what = request.op.name, request.offset, request.length, int(request.flags)
+        trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
+        try:
+            await handler(request)
+        except (Exception, Cancelled) as error:
+            trace.emit(self.name, EventKind.DONE, number, self._errno(request, error), b"")
+            raise
+        data = b"".join(request.vectors) if request.op is Op.READ else b""
+        trace.emit(self.name, EventKind.DONE, number, 0, data)
 
     # --- one request
 
@@ -348,9 +397,8 @@ class BlockBackend:
         request.error = error
         now = self._now()
         self.stats.account(request, now - request.started_ns, now, error)
-        if self.trace is not None:
-            what = (request.op.name, request.offset, request.length)
-            self.trace.emit(self.name, EventKind.COMPLETION, *what, error)
+        if self._trace is not None and request in self._numbers:
+            self._trace.emit(self.name, EventKind.COMPLETION, self._numbers.pop(request), error)
         if self._idle is not None and len(self.in_flight) == len(self._waiting):
             self._idle.set()
         if request.done is not None:
@@ -416,6 +464,8 @@ class BlockBackend:
         elif not self._write_cache:
             for op in (Op.WRITE, Op.WRITE_ZEROES):
                 handlers[op] = partial(self._through, handlers[op])
+        if self._trace is not None:
+            handlers = [partial(self._traced, handler) for handler in handlers]
         self._handlers = handlers
 
     async def _refuse(self, _request: Request) -> None:
@@ -443,6 +493,7 @@ class BlockBackend:
 
     def _run_state_changed(self, running: bool) -> None:
         self.context.assert_owner()
+        self._note(EventKind.RUN_STATE, int(running))
         if running:
             self._io_status = "ok"
         self._set_aside(_STOPPED, not running)

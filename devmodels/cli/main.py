@@ -87,6 +87,16 @@ def serve(
             help="Longest busy polling before waiting for a notification, in nanoseconds; 0: none.",
         ),
     ] = 32768,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write what goes into and comes out of every export into this trace."
+        ),
+    ] = None,
+    record_limit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Stop recording before the trace is longer than this: 64M, say."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Report every departure of a driver from the specification.")
     ] = False,
@@ -108,6 +118,8 @@ def serve(
             raise OptionError(f"Missing option '{name}'.")
     log_to_stderr(verbose=verbose)
     with Server(poll_max_ns=poll_max_ns, strict=strict) as server:
+        if record is not None:
+            server.record(record, record_limit)
         for text in objects or ():
             server.add_object(text)
         for text in blockdev or ():

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -18,13 +19,15 @@ from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.table import Exports
+from devmodels.exports.table import Export, Exports
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
-from devmodels.options import OptionError, convert, decode, one_line, shown
+from devmodels.options import OptionError, convert, decode, one_line, parse_size, shown
+from devmodels.recording import Recorder
 from devmodels.runstate import RunState
+from devmodels.virtio_blk import VirtioBlk
 
 if TYPE_CHECKING:
     from devmodels.telemetry.figures import Source
@@ -87,6 +90,11 @@ class Signals:
         self._theirs.close()
 
 
+def _watch(recorder: Recorder, export: Export) -> None:
+    assert isinstance(export.server.device, VirtioBlk)
+    recorder.watch_export(msgspec.to_builtins(export.options), export.server.device, export.backend)
+
+
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """The wake-up descriptor does the work."""
 
@@ -118,7 +126,21 @@ class Server:
             exports=exports,
             on_quit=self.stop,
         )
+        self._strict = strict
+        self._recorder: Recorder | None = None
         self.context.watch(self._signals.fileno(), select.EPOLLIN, lambda _events: self.stop())
+
+    def record(self, path: Path, limit: str | None) -> None:
+        """Write what happens to every export into a trace; OptionError where that cannot be."""
+        size = None if limit is None else parse_size(limit)
+        if limit is not None and size is None:
+            raise OptionError(f"--record-limit: {shown(limit)} is given; expected a size, 64M say")
+        try:
+            recorder = self._recorder = Recorder(path, self.context, strict=self._strict, limit=size)
+        except OSError as error:
+            raise OptionError(f"--record: {path} cannot be written: {error.strerror or error}") from None
+        self.context.poll_max_ns = 0
+        self.world.exports.record = partial(_watch, recorder)
 
     def add_object(self, text: str) -> None:
         """Make an object that nodes can name; OptionError where it cannot be."""
@@ -236,6 +258,8 @@ class Server:
             node.drain_begin()
         self.context.run_until_idle()
         self._graph.close()
+        if self._recorder is not None:
+            self._recorder.close()
         self.context.close()
         self._signals.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Literal
 
@@ -22,6 +22,7 @@ class Export:
     """One export, from its start until the last request of its last client has come back."""
 
     def __init__(self, options: VhostUserBlkOptions, server: VhostUserServer) -> None:
+        self.options = options
         self.id = options.id
         self.type: Literal["vhost-user-blk"] = options.type
         self.server = server
@@ -48,6 +49,8 @@ class Exports:
         self._profile = profile
         self._events = events
         self._run_state = run_state
+        self.record: Callable[[Export], None] | None = None
+        """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
 
     def __iter__(self) -> Iterator[Export]:
@@ -77,8 +80,8 @@ class Exports:
             threads = self._graph.iothreads.take(
                 f"export {shown(options.id)}",
                 options.num_queues,
-                options.iothread,
-                options.iothread_vq_mapping,
+                options.iothread if self.record is None else None,
+                options.iothread_vq_mapping if self.record is None else None,
             )
             server = vhost_user_blk(
                 options, node, profile=self._profile, run_state=self._run_state, threads=threads
@@ -87,6 +90,8 @@ class Exports:
             self._graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
         export = self.ids[options.id] = Export(options, server)
+        if self.record is not None:
+            self.record(export)
         return export
 
     def delete(self, export: Export) -> None:

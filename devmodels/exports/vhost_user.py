@@ -47,6 +47,7 @@ from devmodels.protocols.vhost_user import (
     ProtocolFeature,
     message_name,
 )
+from devmodels.trace import EventKind
 from devmodels.virtio.constants import MAX_QUEUE_SIZE, Status
 from devmodels.virtio.device import VirtioDevice
 
@@ -484,6 +485,7 @@ class Session:
             return b""
         self._config_known = self.device.config_bytes()
         space = self._config_known.ljust(MAX_CONFIG, b"\0")
+        self.device.note(EventKind.CONFIG_READ, offset, space[offset : offset + size])
         return payload[: CONFIG.size] + space[offset : offset + size]
 
     def _set_config(self, payload: bytes, _fds: list[int]) -> None:
@@ -495,6 +497,7 @@ class Session:
         device = self.device
         wrong = device.violations.total
         for at, value in enumerate(payload[CONFIG.size :], offset):
+            device.note(EventKind.CONFIG_WRITE, at, bytes((value,)))
             device.write_config(at, 1, value)
         if device.violations.total != wrong:
             raise RequestRefused(f"{size} bytes at {offset} cannot be written so")
@@ -535,6 +538,7 @@ class Session:
         self.device.on_reset = None
         self._track(None)
         self._logging.close()
+        self.device.note(EventKind.DRIVER_LEFT)
         self.device.driver_left()
         self._memory.clear()
         self._rest(self._ended)

@@ -19,6 +19,7 @@ from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.memory import GuestMemoryError, Words
+from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.layout import DESC_SIZE, EVENT_ALIGN, used_size
@@ -153,6 +154,8 @@ class Vring:
                 return
             self._start(self.translate(self.parts))
         active = self.enabled and self._reachable and not self._device.stopped
+        if active is not self.queue.enabled:
+            self._device.note(EventKind.ENABLE, self.queue.index, int(active))
         self.queue.enabled = active
         self._poll_it(active)
         if active:
@@ -169,7 +172,9 @@ class Vring:
         last_avail, used_idx, again = self._resume(parts)
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
-        log.info("%s: starts at %d, %d requests again", queue.name, last_avail, again)
+        if again:
+            self._device.note(EventKind.AGAIN, queue.index, *again)
+        log.info("%s: starts at %d, %d requests again", queue.name, last_avail, len(again))
         if not queue.start(last_avail=last_avail, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
         self._reachable = True
@@ -177,8 +182,8 @@ class Vring:
             # An earlier back end may have died between its last used buffer and the notification of it.
             self.call.signal()
 
-    def _resume(self, parts: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Where the ring goes on, available and used, and how many requests are to be submitted again."""
+    def _resume(self, parts: tuple[int, int, int]) -> tuple[int, int, list[int]]:
+        """Where the ring goes on, available and used, and which heads are to be submitted again."""
         queue, region = self.queue, self.region
         again: list[int] = []
         if self._device.packed:
@@ -194,7 +199,7 @@ class Vring:
             if isinstance(region, SplitRegion):
                 last_avail, again = region.resume(self.num, last_avail, used_idx)
                 queue.make_split = partial(TrackedSplitRing, region, again)
-        return last_avail, used_idx, len(again)
+        return last_avail, used_idx, list(again)
 
     def _packed_positions(self) -> tuple[int, int]:
         """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
@@ -213,7 +218,7 @@ class Vring:
         memory = self._memory.memory
         if not memory.contains(address, 2):
             raise RequestRefused(f"ring at {address:#x} is not in shared memory")
-        return int.from_bytes(memory.read(address, 2), "little")
+        return int.from_bytes(memory.load(address, 2), "little")
 
     def memory_changed(self) -> None:
         """The memory table is another one: the ring may have moved in guest addresses, or be gone for a while."""
@@ -222,6 +227,7 @@ class Vring:
             return
         try:
             ring.parts = self.translate(self.parts)
+            self._device.note(EventKind.MOVED, self.queue.index, *ring.parts)
         except RequestRefused as error:
             self._reachable = False
             log.info("%s: waits: %s", self.queue.name, error)
@@ -232,9 +238,11 @@ class Vring:
     # --- notifications
 
     def _kicked(self, _events: int) -> None:
+        self._device.note(EventKind.KICK, self.queue.index, -1)
         self._device.process(self.queue)
 
     def _look(self) -> None:
+        self._device.note(EventKind.LOOK, self.queue.index)
         self._device.process(self.queue)
 
     def begin(self) -> None:
@@ -248,7 +256,7 @@ class Vring:
         ring = self.queue.ring
         if ring is None or not ring.pending():
             return False
-        self._device.process(self.queue)
+        self._look()
         return True
 
     def end(self) -> bool:
@@ -256,7 +264,7 @@ class Vring:
         ring = self.queue.ring
         found = ring is not None and ring.pending()
         self.queue.polled = False
-        self._device.process(self.queue)
+        self._look()
         return found
 
     def stop_polling(self) -> None:
@@ -277,6 +285,7 @@ class Vring:
         """Stop the ring; `stopped(available index)` once everything taken has been given back."""
         queue = self.queue
         self.stop_polling()
+        self._device.note(EventKind.STOP, queue.index)
         self._take_owed()
 
         def idle() -> None:
@@ -301,6 +310,7 @@ class Vring:
             except RingError as error:
                 self._device.ring_broken(self.queue, error)
             if chains:
+                self.queue.note_taken(chains)
                 self._device.handle(self.queue, chains)
 
     def reset(self) -> None:

@@ -283,7 +283,7 @@ class VirtioDevice(ABC):
         if new & Status.FEATURES_OK:
             for queue in self.queues:
                 queue.settle_size()
-            self._trace(EventKind.FEATURES, self.driver_features)
+            self.note(EventKind.FEATURES, self.driver_features)
             self.features_accepted()
         if new & Status.DRIVER_OK:
             if self._legacy:
@@ -362,7 +362,7 @@ class VirtioDevice(ABC):
             self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK")
             return
         self.driver_features = value
-        self._trace(EventKind.FEATURES, value)
+        self.note(EventKind.FEATURES, value)
         self.features_accepted()
         for queue in self.queues:
             if queue.ring is not None:
@@ -396,6 +396,8 @@ class VirtioDevice(ABC):
                     finally:
                         # What came before a broken one is whole.
                         if chains:
+                            if self.trace is not None:
+                                queue.note_taken(chains)
                             self.handle(queue, chains)
                 if budget <= 0:
                     queue.context.call_soon(lambda: self.process(queue))
@@ -470,8 +472,8 @@ class VirtioDevice(ABC):
         """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""
         if not self.status & Status.DEVICE_NEEDS_RESET:
             self.status |= Status.DEVICE_NEEDS_RESET
-            if self.status & Status.DRIVER_OK and self.transport is not None:
-                self.transport.notify_config()
+            if self.status & Status.DRIVER_OK:
+                self._notify_config()
 
     @holding
     def ring_broken(self, queue: VirtQueue, error: RingError) -> None:
@@ -479,7 +481,8 @@ class VirtioDevice(ABC):
         self.violations.report(error.clause, error.summary, queue.name, error.data)
         self.needs_reset()
 
-    def _trace(self, kind: EventKind, *detail: int) -> None:
+    def note(self, kind: EventKind, *detail: int | bytes) -> None:
+        """Give an event of this device to the trace, if there is one."""
         if self.trace is not None:
             self.trace.emit(self.name, kind, *detail)
 
@@ -504,7 +507,7 @@ class VirtioDevice(ABC):
         """The driver resets one queue (VIRTIO 1.4 §2.6.1.1.1); complete when `resetting` is False again."""
         if queue.resetting or self.resetting:
             return
-        self._trace(EventKind.RESET, queue.index)
+        self.note(EventKind.RESET, queue.index)
         queue.resetting = True
         self.cancel(queue)
         self._show_put_off()
@@ -520,8 +523,7 @@ class VirtioDevice(ABC):
 
     def kick(self, index: int, data: int | None = None) -> None:
         """An available buffer notification for queue `index`; `data` is what was written, where it carries more."""
-        if self.trace is not None:
-            self.trace.emit(self.name, EventKind.KICK, index, -1 if data is None else data)
+        self.note(EventKind.KICK, index, -1 if data is None else data)
         if index >= self.usable_queues():
             self._violation(self.notification_clause, f"notification of queue {index}, which is not there")
             return
@@ -540,6 +542,7 @@ class VirtioDevice(ABC):
 
     def notify_used(self, queue: int) -> None:
         """Notify the driver of used buffers."""
+        self.note(EventKind.NOTIFY, queue)
         if self.transport is not None:
             self.transport.notify_used(queue)
 
@@ -548,7 +551,12 @@ class VirtioDevice(ABC):
     def config_changed(self, *, notify: bool = True) -> None:
         """The device configuration space has changed."""
         self._config_changed = True
-        if notify and self.status & Status.DRIVER_OK and not self.stopped and self.transport is not None:
+        if notify and self.status & Status.DRIVER_OK and not self.stopped:
+            self._notify_config()
+
+    def _notify_config(self) -> None:
+        self.note(EventKind.NOTIFY, -1)
+        if self.transport is not None:
             self.transport.notify_config()
 
     def store_config(self, offset: int, size: int, value: int) -> None:
@@ -556,6 +564,7 @@ class VirtioDevice(ABC):
         if self.suspending or self.suspended:
             self._violation("VIRTIO 1.4 §3.4.1", "configuration space of a suspended device written")
         else:
+            self.note(EventKind.CONFIG_WRITE, offset, value.to_bytes(size, "little"))
             self.write_config(offset, size, value)
 
     def load_config(self, offset: int, size: int) -> int:
@@ -563,7 +572,9 @@ class VirtioDevice(ABC):
         if self._config_changed:
             self._config_changed = False
             self.config_generation = (self.config_generation + 1) & 0xFF
-        return self.read_config(offset, size)
+        value = self.read_config(offset, size)
+        self.note(EventKind.CONFIG_READ, offset, value.to_bytes(size, "little"))
+        return value
 
     # --- state
 
@@ -642,7 +653,7 @@ class VirtioDevice(ABC):
         """Reset by the driver or the transport; `status` reads 0 when it is complete."""
         if self.resetting:
             return
-        self._trace(EventKind.RESET, -1)
+        self.note(EventKind.RESET, -1)
         self.resetting = True
         if self.suspending:
             self.suspending = False

@@ -160,6 +160,9 @@ class VirtQueue:
         in_flight = self.in_flight
         for chain, _ in used:
             del in_flight[chain.head]
+        if owner.trace is not None:
+            for chain, written in used:
+                owner.trace.emit(owner.name, EventKind.USED, self.index, chain.head, written)
         ring = self.ring
         if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
             self.settle()
@@ -173,6 +176,12 @@ class VirtQueue:
                 self.context.call_soon(self.flush)
         if self.on_idle is not None and not in_flight:
             self.settle_idle()
+
+    def note_taken(self, chains: Sequence[Chain]) -> None:
+        """Give the buffers that were taken to the trace."""
+        for chain in chains:
+            pieces = [number for piece in (*chain.readable, *chain.writable) for number in piece]
+            self.owner.note(EventKind.CHAIN, self.index, chain.head, len(chain.readable), *pieces)
 
     # --- what the control plane is told by the ring's side
 

@@ -16,6 +16,7 @@ from devmodels.assembly import assemble
 from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
+from devmodels.recording import Recorder, record_machine
 from devmodels.virtio.mmio import WINDOW_SIZE
 from devmodels.virtio_blk.mmio import SLOT_BASE
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
@@ -23,6 +24,7 @@ from guestsim.targets import MachineLayout, MmioSlot, OptionsError, TargetError,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from devmodels.iocontext import IoContext
@@ -102,6 +104,8 @@ class InProcessTarget:
                 for base, irq, _ in self.assembly.machine.mmio
             ),
         )
+        self._devices = devices
+        self._recorder: Recorder | None = None
         self._machine: Machine = self.assembly.machine
         self._context = self.assembly.context
         self._closed = False
@@ -123,6 +127,10 @@ class InProcessTarget:
             except (ValueError, OSError) as error:
                 self.assembly.close()
                 raise OptionsError(kind, index, str(error)) from error
+
+    def record(self, path: Path, limit: int | None = None) -> None:
+        """Write a trace of everything from now on; OSError where the file cannot be written."""
+        self._recorder = record_machine(self.assembly, self._devices, path, limit=limit)
 
     def add_drive(self, options: Mapping[str, object]) -> None:
         """Open a block node."""
@@ -208,6 +216,8 @@ class InProcessTarget:
         if not self._closed:
             self._closed = True
             self.assembly.close()
+            if self._recorder is not None:
+                self._recorder.close()
             self._high.close()
 
     # --- the host

@@ -366,8 +366,10 @@ def test_a_trace_shows_accesses_and_interrupts_and_not_memory() -> None:
     world.machine.run_until_idle()
     assert [(event.source, event.kind, event.detail) for event in events] == [
         ("memory-space", EventKind.ACCESS_WRITE, (BAR, 4, 5)),
-        ("memory-space", EventKind.ACCESS_READ, (BAR, 4, 5)),
-        ("io-space", EventKind.ACCESS_READ, (0xC000, 1, 0)),
+        ("memory-space", EventKind.ACCESS_READ, (BAR, 4)),
+        ("memory-space", EventKind.ACCESS_VALUE, (BAR, 4, 5)),
+        ("io-space", EventKind.ACCESS_READ, (0xC000, 1)),
+        ("io-space", EventKind.ACCESS_VALUE, (0xC000, 1, 0)),
         ("machine", EventKind.INTERRUPT, (0xFEE0_0000, 1)),
         ("machine", EventKind.INTERRUPT, (2, 1)),
     ]

@@ -27,9 +27,9 @@ def test_a_request_is_seen_at_every_station(disk, machine) -> None:  # type: ign
     places = [kinds.index(kind) for kind in order]
     assert places == sorted(places)
     request = next(event for event in events if event.kind is EventKind.REQUEST)
-    assert request.detail == ("WRITE", 4096, 512)
+    assert request.detail[:4] == (0, "WRITE", 4096, 512)
     completion = next(event for event in events if event.kind is EventKind.COMPLETION)
-    assert completion.detail == ("WRITE", 4096, 512, 0)
+    assert completion.detail == (0, 0)
     payload = [event.detail[1] for event in events if event.kind is EventKind.DMA_READ]
     assert b"\xa5" * 512 in payload
     assert [event.number for event in events] == list(range(len(events)))

@@ -190,7 +190,7 @@ def test_the_dirty_log_knows_physical_pages_and_the_trace_bus_addresses(rig: Rig
     log = DirtyLog(1024 * PAGE)
     seen: list[object] = []
     tracer = Tracer(rig.assembly.context.now_ns)
-    tracer.sinks.append(lambda event: seen.append(event.detail[0]))
+    tracer.sinks.append(lambda event: seen.extend(event.detail[:1]))
     rig.assembly.memory.observe(dirty_log=log, trace=tracer)
     assert disk.request(0, 0, room=512)[0] == 0
     pages = {rig.iommu.physical(address) // PAGE * PAGE for address in (disk.used, disk.buffers)}
