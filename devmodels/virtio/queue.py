@@ -160,13 +160,13 @@ class VirtQueue:
         in_flight = self.in_flight
         for chain, _ in used:
             del in_flight[chain.head]
-        if owner.trace is not None:
-            for chain, written in used:
-                owner.trace.emit(owner.name, EventKind.USED, self.index, chain.head, written)
         ring = self.ring
         if ring is None or (not self.open and (self._resetting or owner.resetting or owner.stopped)):
             self.settle()
         else:
+            if owner.trace is not None:
+                for chain, written in used:
+                    owner.trace.emit(owner.name, EventKind.USED, self.index, chain.head, written)
             try:
                 ring.push(used)
             except RingError as error:

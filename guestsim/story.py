@@ -1,0 +1,314 @@
+"""What became of each request in a trace: its buffer, its bytes, and its stations from notification to interrupt.
+
+    for life in lives(reader):
+        print(life.device, life.queue, life.head, life.header, life.status)
+
+A trace is read once, in order; what is kept is what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from devmodels.trace import EventKind, TraceEvent
+from devmodels.virtio_blk.layout import REQUEST_HEADER
+from devmodels.wire import Codec
+
+_HEADER = Codec.ints(REQUEST_HEADER).layout
+
+
+class At(NamedTuple):
+    """A moment in a trace: the number of an event, and its time in ns."""
+
+    number: int
+    time_ns: int
+
+
+class Piece:
+    """A piece of a buffer: guest `address`, `length` in bytes, and what the device has read or written there."""
+
+    __slots__ = ("_bytes", "address", "known", "length")
+
+    def __init__(self, address: int, length: int) -> None:
+        self.address = address
+        self.length = length
+        self.known = 0
+        """How many bytes the device has touched, those of repeated accesses counted again."""
+        self._bytes: bytes | bytearray = b""
+
+    @property
+    def data(self) -> bytes:
+        """All of its bytes; what the device has not touched is zero."""
+        return bytes(self._bytes) if self._bytes else bytes(self.length)
+
+    def note(self, address: int, data: bytes) -> None:
+        """The device has touched `data` at `address`, which begins in this piece."""
+        if address == self.address and len(data) == self.length:
+            self._bytes = data
+        else:
+            if not isinstance(self._bytes, bytearray):
+                self._bytes = bytearray(self._bytes or bytes(self.length))
+            at = address - self.address
+            data = data[: self.length - at]
+            self._bytes[at : at + len(data)] = data
+        self.known += len(data)
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A block request that was submitted for a buffer: mostly one, several for a discard of several segments.
+
+    `served_with` are the parts of all buffers that one request of the disk served (this one included).  `errno` is None
+    until it is over.
+    """
+
+    number: int
+    op: str
+    offset: int
+    length: int
+    submitted: At
+    dispatch: int | None = None
+    dispatched: At | None = None
+    done: At | None = None
+    completed: At | None = None
+    errno: int | None = None
+    served_with: list[Part] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """One buffer of a virtqueue, from the moment that the device takes it.
+
+    `number` counts the buffers of a trace; `session` the drivers of a device, by their FEATURES, from 1.  `kicked` is
+    the last notification of the queue before; `notified` and `interrupt` are filled in when they come, after `used`.
+    `used` stays None where the buffer was never given back: a reset dropped it, or the trace ends.
+    """
+
+    number: int
+    device: str
+    queue: int
+    head: int
+    session: int
+    features: int
+    taken: At
+    readable: list[Piece]
+    writable: list[Piece]
+    kicked: At | None = None
+    parts: list[Part] = field(default_factory=list)
+    used: At | None = None
+    written: int = 0
+    notified: At | None = None
+    interrupt: At | None = None
+    violations: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+    """(clause, place, what happened, bytes) of what was wrong with it."""
+
+    @property
+    def sent(self) -> bytes:
+        """The device-readable bytes; what the device has not read is zero."""
+        return b"".join(piece.data for piece in self.readable)
+
+    @property
+    def answer(self) -> bytes:
+        """The device-writable bytes; what the device has not written is zero."""
+        return b"".join(piece.data for piece in self.writable)
+
+    @property
+    def header(self) -> tuple[int, int, int] | None:
+        """`type`, `ioprio` and `sector` of a virtio-blk request (VIRTIO 1.4 §5.2.6); None where it was not read."""
+        sent = b""
+        for piece in self.readable:
+            if not piece.known:
+                break
+            sent += piece.data
+            if len(sent) >= _HEADER.size:
+                kind, ioprio, sector = _HEADER.unpack_from(sent)
+                return kind, ioprio, sector
+        return None
+
+    @property
+    def status(self) -> int | None:
+        """The status byte of a virtio-blk request: the last device-writable one; None where none was written."""
+        for piece in reversed(self.writable):
+            if piece.length:
+                return piece.data[-1] if piece.known and self.used is not None else None
+        return None
+
+
+class _Rings:
+    """One device's buffers in flight and what its queues have seen."""
+
+    __slots__ = ("features", "kicks", "lives", "parts", "runs", "session", "unnotified", "unsignalled")
+
+    def __init__(self) -> None:
+        self.session = 0
+        self.features = 0
+        self.kicks: dict[int, At] = {}
+        self.lives: dict[tuple[int, int], Life] = {}
+        self.parts: dict[int, Part] = {}
+        self.runs: dict[int, list[Part]] = {}
+        self.unnotified: dict[int, list[Life]] = {}
+        self.unsignalled: list[Life] = []
+
+
+class _Teller:
+    def __init__(self) -> None:
+        self._devices: dict[str, _Rings] = {}
+        self._pieces: dict[int, Piece] = {}
+        self._count = 0
+        self._kinds = {
+            EventKind.FEATURES: self._features,
+            EventKind.KICK: self._kick,
+            EventKind.CHAIN: self._chain,
+            EventKind.DMA_READ: self._touched,
+            EventKind.DMA_WRITE: self._touched,
+            EventKind.REQUEST: self._request,
+            EventKind.DISPATCH: self._dispatch,
+            EventKind.DONE: self._done,
+            EventKind.COMPLETION: self._completion,
+            EventKind.USED: self._used,
+            EventKind.NOTIFY: self._notify,
+            EventKind.INTERRUPT: self._interrupt,
+            EventKind.RESET: self._reset,
+            EventKind.VIOLATION: self._violation,
+        }
+
+    def lives(self, events: Iterable[TraceEvent]) -> Iterator[Life]:
+        for event in events:
+            tell = self._kinds.get(event.kind)
+            if tell is not None:
+                yield from tell(event) or ()
+        for rings in self._devices.values():
+            yield from rings.lives.values()
+
+    def _rings(self, source: str) -> _Rings:
+        rings = self._devices.get(source)
+        if rings is None:
+            rings = self._devices[source] = _Rings()
+        return rings
+
+    def _features(self, event: TraceEvent) -> None:
+        rings = self._rings(event.source)
+        rings.session += 1
+        (rings.features,) = event.detail  # type: ignore[assignment]
+
+    def _kick(self, event: TraceEvent) -> None:
+        self._rings(event.source).kicks[int(event.detail[0])] = At(event.number, event.time_ns)
+
+    def _chain(self, event: TraceEvent) -> None:
+        queue, head, readable, *numbers = map(int, event.detail)
+        rings = self._rings(event.source)
+        pieces = [Piece(numbers[n], numbers[n + 1]) for n in range(0, len(numbers), 2)]
+        life = Life(
+            self._count,
+            event.source,
+            queue,
+            head,
+            rings.session,
+            rings.features,
+            At(event.number, event.time_ns),
+            pieces[:readable],
+            pieces[readable:],
+            rings.kicks.get(queue),
+        )
+        self._count += 1
+        rings.lives[queue, head] = life
+        self._pieces.update((piece.address, piece) for piece in pieces if piece.length)
+
+    def _touched(self, event: TraceEvent) -> None:
+        address, data = event.detail
+        piece = self._pieces.get(address) or self._around(address)  # type: ignore[arg-type]
+        if piece is not None:
+            piece.note(address, data)  # type: ignore[arg-type]
+
+    def _around(self, address: int) -> Piece | None:
+        """The piece in flight in which `address` lies: rings lie in none."""
+        for rings in self._devices.values():
+            for life in rings.lives.values():
+                for piece in (*life.readable, *life.writable):
+                    if piece.address <= address < piece.address + piece.length:
+                        return piece
+        return None
+
+    def _request(self, event: TraceEvent) -> None:
+        number, op, offset, length, queue, head = event.detail
+        rings = self._rings(event.source)
+        part = Part(int(number), str(op), int(offset), int(length), At(event.number, event.time_ns))
+        rings.parts[part.number] = part
+        life = rings.lives.get((int(queue), int(head)))
+        if life is not None:
+            life.parts.append(part)
+
+    def _dispatch(self, event: TraceEvent) -> None:
+        number = int(event.detail[0])
+        rings = self._rings(event.source)
+        run = [part for each in event.detail[5:] if (part := rings.parts.get(int(each))) is not None]
+        rings.runs[number] = run
+        for part in run:
+            part.dispatch = number
+            part.dispatched = At(event.number, event.time_ns)
+            part.served_with = run
+
+    def _done(self, event: TraceEvent) -> None:
+        for part in self._rings(event.source).runs.pop(int(event.detail[0]), ()):
+            part.done = At(event.number, event.time_ns)
+
+    def _completion(self, event: TraceEvent) -> None:
+        part = self._rings(event.source).parts.pop(int(event.detail[0]), None)
+        if part is not None:
+            part.completed = At(event.number, event.time_ns)
+            part.errno = int(event.detail[1])
+
+    def _used(self, event: TraceEvent) -> Iterator[Life]:
+        queue, head, written = map(int, event.detail)
+        rings = self._rings(event.source)
+        life = rings.lives.pop((queue, head), None)
+        if life is not None:
+            life.used = At(event.number, event.time_ns)
+            life.written = written
+            self._forget(life)
+            rings.unnotified.setdefault(queue, []).append(life)
+            yield life
+
+    def _forget(self, life: Life) -> None:
+        for piece in (*life.readable, *life.writable):
+            if self._pieces.get(piece.address) is piece:
+                del self._pieces[piece.address]
+
+    def _notify(self, event: TraceEvent) -> None:
+        rings = self._rings(event.source)
+        told = rings.unnotified.pop(int(event.detail[0]), [])
+        for life in told:
+            life.notified = At(event.number, event.time_ns)
+        rings.unsignalled += told
+
+    def _interrupt(self, event: TraceEvent) -> None:
+        for rings in self._devices.values():
+            for life in rings.unsignalled:
+                life.interrupt = At(event.number, event.time_ns)
+            rings.unsignalled.clear()
+
+    def _reset(self, event: TraceEvent) -> Iterator[Life]:
+        """What is in flight is never given back."""
+        rings = self._rings(event.source)
+        queue = int(event.detail[0])
+        for key, life in list(rings.lives.items()):
+            if queue in (-1, life.queue):
+                del rings.lives[key]
+                self._forget(life)
+                yield life
+
+    def _violation(self, event: TraceEvent) -> None:
+        """It concerns the buffer that was taken last, or the one that its place names."""
+        clause, place, summary, data = event.detail
+        for rings in self._devices.values():
+            for life in rings.lives.values():
+                if place == f"{life.device} queue {life.queue} head {life.head}":
+                    life.violations.append((clause, place, summary, data))  # type: ignore[arg-type]
+                    return
+
+
+def lives(events: Iterable[TraceEvent]) -> Iterator[Life]:
+    """The life of each buffer, in the order in which they end; those in flight at the end of the trace come last."""
+    return _Teller().lives(events)

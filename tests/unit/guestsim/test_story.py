@@ -1,0 +1,44 @@
+"""The lives of requests, from a recorded trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from devmodels.tracefile import TraceReader
+from guestsim.disk import boot
+from guestsim.drivers import virtio_blk
+from guestsim.guest import Guest
+from guestsim.quick import disk_machine
+from guestsim.story import Life, lives
+
+
+def recorded(folder: Path, *, shared: bool) -> list[Life]:
+    path = folder / "disk.trace"
+    with disk_machine(shared=shared) as machine:
+        machine.record(path)
+        disk = boot(Guest(machine))
+        disk.write(4096, b"\xa5" * 1024)
+        disk.read(4096, 512)
+        disk.request(virtio_blk.read(disk.capacity, 512))
+    with TraceReader(path) as reader:
+        return list(lives(reader))
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "bounced"])
+def test_a_request_has_its_bytes_and_its_stations(tmp_path: Path, shared: bool) -> None:
+    write, read, beyond = recorded(tmp_path, shared=shared)
+    assert write.header == (1, 0, 8)
+    assert write.sent[16:] == b"\xa5" * 1024
+    assert (write.status, write.written) == (0, 1)
+    assert read.answer == b"\xa5" * 512 + b"\0"
+    (part,) = read.parts
+    assert (part.op, part.offset, part.length, part.errno) == ("READ", 4096, 512, 0)
+    stations = [read.kicked, read.taken, part.submitted, part.dispatched, part.done, part.completed]
+    stations += [read.used, read.notified, read.interrupt]
+    assert None not in stations
+    assert stations == sorted(stations)  # type: ignore[type-var]
+    assert (beyond.status, beyond.parts) == (1, [])
+    ((clause, place, _, _),) = beyond.violations
+    assert (clause, place) == ("VIRTIO 1.4 §5.2.6.1", f"vd0 queue 0 head {beyond.head}")
