@@ -239,11 +239,12 @@ class Assembly:
             raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
 
     def set_trace(self, tracer: Tracer | None) -> None:
-        """Give every event of machine, memory, devices and backends to `tracer`; None switches tracing off."""
+        """Give every event of machine, memory, devices, backends and nodes to `tracer`; None switches tracing off."""
         self.machine.trace = tracer
         self.memory.observe(dirty_log=self.memory.dirty_log, trace=tracer)
         for name in self.devices:
             self.virtio_device(name).trace = tracer
+        self.graph.tracer = tracer
         for backend in self.backends.values():
             backend.trace = tracer
 

@@ -52,6 +52,12 @@ class EventKind(Enum):
     RUN_STATE = "run-state"
     INTERRUPT = "interrupt"
     VIOLATION = "violation"
+    NODE_BEGIN = "node-begin"
+    NODE_END = "node-end"
+
+
+UNCOMPARED = frozenset({EventKind.NODE_BEGIN, EventKind.NODE_END})
+"""Events for people to look at: what goes on below a DISPATCH.  A replay, which has no nodes, does without them."""
 
 
 class TraceEvent(NamedTuple):
@@ -93,6 +99,9 @@ that it serves: it goes to the node |
     | RUN_STATE | whether the machine runs |
     | INTERRUPT | vector or line, level or message data |
     | VIOLATION | clause, place, what happened, the bytes concerned |
+    | NODE_BEGIN | step (a number of its own), the dispatch that it serves, the step above or -1, node name, driver, \
+operation name, offset, length, flags: a request comes to a node |
+    | NODE_END | step, errno: the node has done it |
     """
 
     number: int

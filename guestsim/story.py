@@ -57,11 +57,31 @@ class Piece:
 
 
 @dataclass(slots=True, eq=False)
+class Step:
+    """What one node of the graph did for a request of the disk.
+
+    `parent` is the number of the step above, which wanted it, or None.  `ended` and `errno` are None until it is over.
+    """
+
+    number: int
+    parent: int | None
+    node: str
+    driver: str
+    op: str
+    offset: int
+    length: int
+    flags: int
+    began: At
+    ended: At | None = None
+    errno: int | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Part:
     """A block request that was submitted for a buffer: mostly one, several for a discard of several segments.
 
-    `served_with` are the parts of all buffers that one request of the disk served (this one included).  `errno` is None
-    until it is over.
+    `served_with` are the parts of all buffers that one request of the disk served (this one included), and `steps` its
+    way through the nodes, in the order in which they began.  `errno` is None until it is over.
     """
 
     number: int
@@ -75,6 +95,7 @@ class Part:
     completed: At | None = None
     errno: int | None = None
     served_with: list[Part] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +160,17 @@ class Life:
 class _Rings:
     """One device's buffers in flight and what its queues have seen."""
 
-    __slots__ = ("features", "kicks", "lives", "parts", "runs", "session", "unnotified", "unsignalled")
+    __slots__ = (
+        "features",
+        "kicks",
+        "lives",
+        "parts",
+        "runs",
+        "session",
+        "steps",
+        "unnotified",
+        "unsignalled",
+    )
 
     def __init__(self) -> None:
         self.session = 0
@@ -148,6 +179,7 @@ class _Rings:
         self.lives: dict[tuple[int, int], Life] = {}
         self.parts: dict[int, Part] = {}
         self.runs: dict[int, list[Part]] = {}
+        self.steps: dict[int, Step] = {}
         self.unnotified: dict[int, list[Life]] = {}
         self.unsignalled: list[Life] = []
 
@@ -172,6 +204,8 @@ class _Teller:
             EventKind.INTERRUPT: self._interrupt,
             EventKind.RESET: self._reset,
             EventKind.VIOLATION: self._violation,
+            EventKind.NODE_BEGIN: self._node_begin,
+            EventKind.NODE_END: self._node_end,
         }
 
     def lives(self, events: Iterable[TraceEvent]) -> Iterator[Life]:
@@ -245,10 +279,37 @@ class _Teller:
         rings = self._rings(event.source)
         run = [part for each in event.detail[5:] if (part := rings.parts.get(int(each))) is not None]
         rings.runs[number] = run
+        steps: list[Step] = []
         for part in run:
             part.dispatch = number
             part.dispatched = At(event.number, event.time_ns)
             part.served_with = run
+            part.steps = steps
+
+    def _node_begin(self, event: TraceEvent) -> None:
+        number, dispatch, parent, node, driver, op, offset, length, flags = event.detail
+        rings = self._rings(event.source)
+        run = rings.runs.get(int(dispatch))
+        if run:
+            step = Step(
+                int(number),
+                None if parent == -1 else int(parent),
+                str(node),
+                str(driver),
+                str(op),
+                int(offset),
+                int(length),
+                int(flags),
+                At(event.number, event.time_ns),
+            )
+            rings.steps[step.number] = step
+            run[0].steps.append(step)
+
+    def _node_end(self, event: TraceEvent) -> None:
+        step = self._rings(event.source).steps.pop(int(event.detail[0]), None)
+        if step is not None:
+            step.ended = At(event.number, event.time_ns)
+            step.errno = int(event.detail[1])
 
     def _done(self, event: TraceEvent) -> None:
         for part in self._rings(event.source).runs.pop(int(event.detail[0]), ()):

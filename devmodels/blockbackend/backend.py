@@ -24,6 +24,7 @@ from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_event, status_of
+from devmodels.blockbackend.graphtrace import Station
 from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
@@ -337,11 +338,18 @@ class BlockBackend:
         self._dispatched += 1
         what = request.op.name, request.offset, request.length, int(request.flags)
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
+        nodes = self.node.trace
+        station = Station(self, self.name, number, -1)
+        if nodes is not None:
+            nodes.begin(request, station)
         try:
             await handler(request)
         except (Exception, Cancelled) as error:
             trace.emit(self.name, EventKind.DONE, number, self._errno(request, error), b"")
             raise
+        finally:
+            if nodes is not None:
+                nodes.end(request, station)
         data = b"".join(request.vectors) if request.op is Op.READ else b""
         trace.emit(self.name, EventKind.DONE, number, 0, data)
 

@@ -18,6 +18,7 @@ from devmodels.blockbackend import options as block_options
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.drain import below, drained
 from devmodels.blockbackend.edge import Edge, move
+from devmodels.blockbackend.graphtrace import GraphTrace
 from devmodels.blockbackend.moving import PinnedError, move_to
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
@@ -31,6 +32,7 @@ from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import IoContext, IoThread, Lock
 from devmodels.iothreads import IoThreads
 from devmodels.options import OptionError
+from devmodels.trace import Tracer
 
 KINDS = ("iothread", *BLOCK_KINDS)
 """The objects there can be."""
@@ -55,6 +57,7 @@ class Graph:
         self._own_groups: WeakValueDictionary[str, ThrottleGroup] = WeakValueDictionary()
         """Throttle groups that only backends name, as long as one of them is there."""
         self._changing = Lock(context)
+        self._trace: GraphTrace | None = None
 
     def __getitem__(self, name: str) -> BlockNode:
         """The node of that name; GraphError where there is none."""
@@ -64,12 +67,28 @@ class Graph:
             raise GraphError(f"no node {shown(name)}; the nodes are: {known}")
         return node
 
+    @property
+    def tracer(self) -> Tracer | None:
+        """Who is told of the way of each traced device's requests through the nodes, those to come included."""
+        return None if self._trace is None else self._trace.tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._trace = None if tracer is None else GraphTrace(tracer)
+        self._watch()
+
+    def _watch(self) -> None:
+        for node in self.nodes.values():
+            node.watch(self._trace)
+
     # --- nodes come and go
 
     def add(self, options: Mapping[str, object] | str) -> BlockNode:
         """Open a node, and those nested in it (`blockdev-add`); BlockOptionError where that cannot be."""
         self.context.assert_owner()
-        return open_node(options, self.context, self.nodes, self.objects)
+        node = open_node(options, self.context, self.nodes, self.objects)
+        self._watch()
+        return node
 
     def object_add(self, options: Mapping[str, object]) -> None:
         """Make an object of any kind (`object-add`); OptionError where that cannot be."""
@@ -305,7 +324,7 @@ class Graph:
             given = _over(options, target)
             async with drained(target):
                 await _ready([target] if edge is None else [target, *_nodes([edge])])
-                node = open_node(given, self.context, self.nodes, self.objects)
+                node = self.add(given)
                 edges = [edge] if edge is not None else _others(target, node)
                 try:
                     if Role.FILTERED not in node.children[node.FILTERED or ""].role:

@@ -14,6 +14,7 @@ from devmodels.blockbackend.debug.announcing import FLUSHES, Announced
 from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.fitting import Fitting
+from devmodels.blockbackend.graphtrace import GraphTrace, Traced
 from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
@@ -101,6 +102,8 @@ class BlockNode:
         self.counted: Counted | None = None
         """What its edges lead to while `accounting` is on."""
         self._set_accounting(options.accounting)
+        self.trace: GraphTrace | None = None
+        """Who is told of each request that comes (`watch`)."""
         self.names: dict[str, BlockNode] = {}
         """Where it is entered by its name."""
         self._users: dict[object, bool] = {}
@@ -148,8 +151,9 @@ class BlockNode:
 
     @property
     def served(self) -> Served:
-        """What requests go to: the node itself, or what counts them."""
-        return self if self.counted is None else self.counted
+        """What requests go to: the node itself, or what counts them, behind what tells a trace of them."""
+        served = self if self.counted is None else self.counted
+        return served if self.trace is None else Traced(self, served, self.trace)
 
     @property
     def serialised(self) -> bool:
@@ -201,6 +205,12 @@ class BlockNode:
             raise
         self._set_accounting(options.accounting)
         self.changed()
+
+    def watch(self, trace: GraphTrace | None) -> None:
+        """Tell `trace` of each request that comes from now on, or nobody any more; nothing runs meanwhile."""
+        if self.trace is not trace:
+            self.trace = trace
+            self.changed()
 
     def _set_accounting(self, on: bool) -> None:
         """Count from now on, or no longer; the edges have to `bind` again."""

@@ -140,6 +140,7 @@ class Server:
         except OSError as error:
             raise OptionError(f"--record: {path} cannot be written: {error.strerror or error}") from None
         self.context.poll_max_ns = 0
+        self._graph.tracer = recorder.tracer
         self.world.exports.record = partial(_watch, recorder)
 
     def add_object(self, text: str) -> None:

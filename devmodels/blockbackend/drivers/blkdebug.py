@@ -130,7 +130,7 @@ class BlkdebugNode(FilterNode):
     @property
     def served(self) -> Served:
         """The image itself, where there is nothing to look at: then the node costs nothing."""
-        looks = self.wants_events or self.counted is not None or self.limits.request_alignment > 1
+        looks = self.wants_events or self.counted or self.trace or self.limits.request_alignment > 1
         return super().served if looks else self.file
 
     def child_changed(self, edge: Edge) -> None:
