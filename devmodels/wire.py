@@ -58,7 +58,17 @@ class Codec(Generic[Value]):
     `parse` and `build` are construct's own, for slow paths.
     """
 
-    __slots__ = ("_layout", "declaration", "names", "offsets", "pack", "pack_into", "size", "unpack_from")
+    __slots__ = (
+        "_layout",
+        "declaration",
+        "names",
+        "offsets",
+        "pack",
+        "pack_into",
+        "size",
+        "sizes",
+        "unpack_from",
+    )
 
     unpack_from: Callable[[Readable, int], tuple[Value, ...]]
     pack_into: Callable[..., None]
@@ -73,6 +83,7 @@ class Codec(Generic[Value]):
         self.size = layout.size
         self.names = tuple(item.name for item in items if item.is_value)
         self.offsets = _offsets(items)
+        self.sizes = {item.name: item.size for item in items if item.name}
         self._layout = layout
         if any(item.constant is not None for item in items):
             self.unpack_from, self.pack_into, self.pack = _with_constants(layout, items)

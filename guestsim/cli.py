@@ -23,6 +23,7 @@ from guestsim.script.load import ScriptError
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.script.run import Options, ScriptReport, read_scripts
 from guestsim.script.ways import Way
+from guestsim.show.command import show_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,6 +135,7 @@ def demo_command() -> None:
 
 app.command("inspect")(inspect_command)
 app.command("powercut")(powercut_command)
+app.command("show")(show_command)
 
 
 def _write_junit(path: Path, reports: Sequence[ScriptReport]) -> None:

@@ -1,0 +1,226 @@
+"""Bytes by field: the structures that driver and device exchange, from their construct declarations.
+
+    for field in decode("virtio_blk_req", header):
+        print(field.name, field.text)
+
+`LAYOUTS` has the names.  Bytes that begin or end within a structure are decoded as far as they reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
+
+from devmodels.virtio.layout import PVIRTQ_DESC, PVIRTQ_EVENT_SUPPRESS, VIRTQ_DESC
+from devmodels.virtio_blk.layout import (
+    CONFIG,
+    ID_BYTES,
+    LIFETIME,
+    RANGE_SEGMENT,
+    REQUEST_HEADER,
+    BlkType,
+)
+from devmodels.wire import Codec
+from guestsim.show import names
+
+if TYPE_CHECKING:
+    from construct import Construct
+
+    from guestsim.story import Life, Piece
+
+
+class Field(NamedTuple):
+    """A field of a structure: where it lies in the bytes, its value, what that means in words ("" where obvious).
+
+    `value` is a number, or bytes where it is text or only part of the field is there.
+    """
+
+    name: str
+    offset: int
+    size: int
+    value: int | bytes
+    meaning: str
+    address: bool = False
+
+    @property
+    def text(self) -> str:
+        """Value and meaning: `0x5 NEXT|INDIRECT`, `8`, `'serial'`."""
+        value = self.value
+        if isinstance(value, bytes):
+            shown = value.hex(" ")
+        elif self.address:
+            return hex(value)
+        else:
+            shown = str(value)
+        return f"{shown} {self.meaning}" if self.meaning else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A structure: its codec, the words for its fields, and those that are guest addresses."""
+
+    codec: Codec[int | bytes]
+    words: dict[str, names.Words]
+    addresses: frozenset[str]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.codec.size
+
+
+def _layout(declaration: Construct, addresses: Sequence[str] = (), **words: names.Words) -> Layout:
+    return Layout(Codec.of(declaration), words, frozenset(addresses))
+
+
+LAYOUTS = {
+    "virtq_desc": _layout(VIRTQ_DESC, ["addr"], flags=names.desc_flags),
+    "pvirtq_desc": _layout(PVIRTQ_DESC, ["addr"], flags=names.packed_flags),
+    "pvirtq_event_suppress": _layout(PVIRTQ_EVENT_SUPPRESS, desc=names.position, flags=names.event_flags),
+    "virtq_used_elem": _layout(Struct("id" / Int32ul, "len" / Int32ul)),
+    "index": _layout(Struct("value" / Int16ul)),
+    "virtio_blk_req": _layout(REQUEST_HEADER, type=names.blk_type),
+    "virtio_blk_discard_write_zeroes": _layout(
+        RANGE_SEGMENT, num_sectors=names.sectors, flags=names.range_flags
+    ),
+    "virtio_blk_lifetime": _layout(LIFETIME),
+    "virtio_blk_id": _layout(Struct("id" / Bytes(ID_BYTES))),
+    "virtio_blk_config": _layout(
+        CONFIG,
+        capacity=names.sectors,
+        writeback=names.on_off,
+        max_discard_sectors=names.sectors,
+        max_write_zeroes_sectors=names.sectors,
+        max_secure_erase_sectors=names.sectors,
+        write_zeroes_may_unmap=names.on_off,
+    ),
+    "status": _layout(Struct("status" / Int8ul), status=names.blk_status),
+}
+"""The structures by the specification's names, VIRTIO 1.4 §2.7, §2.8, §5.2.4 and §5.2.6."""
+
+
+def decode(layout: str, data: bytes, *, start: int = 0) -> list[Field]:
+    """The fields of `data`, which begins at byte `start` of the structure; offsets count from the first of `data`.
+
+    Where there are several structures (descriptors of a table), each field has its structure's number before its name:
+    `[2].addr`.  A field that is there in part has bytes for its value.
+    """
+    found = LAYOUTS[layout]
+    size = found.size
+    end = start + len(data)
+    fields: list[Field] = []
+    for number in range(start // size, -(-end // size)):
+        prefix = f"[{number}]." if end > size else ""
+        fields += _fields(found, data, number * size - start, prefix)
+    return fields
+
+
+def _fields(found: Layout, data: bytes, base: int, prefix: str) -> Iterator[Field]:
+    """The fields of the structure that begins at `base` of `data`, which may be before it."""
+    codec = found.codec
+    for name in codec.names:
+        offset, size = base + codec.offsets[name], codec.sizes[name]
+        first = max(offset, 0)
+        piece = data[first : max(offset + size, 0)]
+        if not piece:
+            continue
+        if len(piece) < size:
+            yield Field(f"{prefix}{name}", first, len(piece), piece, f"of {size} bytes")
+        elif size > 8:
+            yield Field(f"{prefix}{name}", first, size, piece, repr(piece.rstrip(b"\0").decode("latin-1")))
+        else:
+            value = int.from_bytes(piece, "little")
+            words = found.words.get(name)
+            meaning = "" if words is None else words(value)
+            yield Field(f"{prefix}{name}", first, size, value, meaning, name in found.addresses)
+
+
+def as_text(fields: Sequence[Field]) -> str:
+    """Fields in one line."""
+    return ", ".join(f"{field.name} {field.text}" for field in fields)
+
+
+SHOWN_BYTES = 16
+
+
+def some_bytes(data: bytes, most: int = SHOWN_BYTES) -> str:
+    """The first bytes, and how many there are; a run of one value is told as such."""
+    if len(data) > most and data.count(data[:1]) == len(data):
+        return f"{names.size(len(data))} of {data[0]:#04x}"
+    if len(data) <= most:
+        return data.hex(" ")
+    return f"{data[:most].hex(' ')} … {names.size(len(data))}"
+
+
+class Section(NamedTuple):
+    """A part of a request as its buffer has it: what it is, where in guest memory, its bytes and their fields.
+
+    `layout` is a name in `LAYOUTS`, or "" for data, which has no fields.  `known` is False where the device has not
+    touched it.
+    """
+
+    title: str
+    layout: str
+    address: int
+    data: bytes
+    fields: list[Field]
+    known: bool
+
+
+_HEADER_SIZE = LAYOUTS["virtio_blk_req"].size
+_RANGES = (
+    BlkType.VIRTIO_BLK_T_DISCARD,
+    BlkType.VIRTIO_BLK_T_WRITE_ZEROES,
+    BlkType.VIRTIO_BLK_T_SECURE_ERASE,
+)
+_ANSWERS = {
+    int(BlkType.VIRTIO_BLK_T_GET_ID): "virtio_blk_id",
+    int(BlkType.VIRTIO_BLK_T_GET_LIFETIME): "virtio_blk_lifetime",
+}
+
+
+def role_of(offset: int, *, writable: bool, total: int, kind: int | None) -> tuple[str, str, int]:
+    """What lies at `offset` of a virtio-blk buffer's readable or writable part of `total` bytes (VIRTIO 1.4 §5.2.6).
+
+    Title, layout ("" for data) and where in it; `kind` is the request's type, None where it is not known.
+    """
+    if not writable:
+        if offset < _HEADER_SIZE:
+            return "header", "virtio_blk_req", offset
+        if kind in _RANGES:
+            return "segments", "virtio_blk_discard_write_zeroes", offset - _HEADER_SIZE
+        return "data", "", offset - _HEADER_SIZE
+    if offset == total - 1:
+        return "status", "status", 0
+    return "data", _ANSWERS.get(kind, "") if kind is not None else "", offset
+
+
+def sections(life: Life) -> Iterator[Section]:
+    """A request's buffer, part by part in the order of its descriptors."""
+    header = life.header
+    kind = None if header is None else header[0]
+    for pieces, writable in ((life.readable, False), (life.writable, True)):
+        total = sum(piece.length for piece in pieces)
+        offset = 0
+        for piece in pieces:
+            yield from _piece(piece, offset, total, kind, writable=writable)
+            offset += piece.length
+
+
+def _piece(piece: Piece, offset: int, total: int, kind: int | None, *, writable: bool) -> Iterator[Section]:
+    """A piece of a buffer, cut where another part of the request begins."""
+    at = 0
+    edge = total - 1 if writable else _HEADER_SIZE
+    while at < piece.length:
+        room = piece.length - at
+        if offset + at < edge:
+            room = min(room, edge - offset - at)
+        title, layout, start = role_of(offset + at, writable=writable, total=total, kind=kind)
+        data = piece.data[at : at + room]
+        known = bool(piece.known)
+        fields = decode(layout, data, start=start) if layout and known else []
+        yield Section(title, layout, piece.address + at, data, fields, known)
+        at += room
