@@ -8,7 +8,7 @@ A trace is read once, in order; what is kept is what is in flight.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,32 +27,45 @@ class At(NamedTuple):
 
 
 class Piece:
-    """A piece of a buffer: guest `address`, `length` in bytes, and what the device has read or written there."""
+    """A piece of a buffer: guest `address`, `length` in bytes, and what the device has read or written there.
 
-    __slots__ = ("_bytes", "address", "known", "length")
+    `length` is what a guest says, up to 32 bits: bytes are kept where the device has touched them only.
+    """
+
+    __slots__ = ("_runs", "address", "known", "length")
 
     def __init__(self, address: int, length: int) -> None:
         self.address = address
         self.length = length
         self.known = 0
         """How many bytes the device has touched, those of repeated accesses counted again."""
-        self._bytes: bytes | bytearray = b""
+        self._runs: list[tuple[int, bytes]] = []
 
     @property
     def data(self) -> bytes:
         """All of its bytes; what the device has not touched is zero."""
-        return bytes(self._bytes) if self._bytes else bytes(self.length)
+        return self.cut(0, self.length)
+
+    def cut(self, start: int, end: int) -> bytes:
+        """Its bytes from `start` to `end`, both within it; what the device has not touched is zero."""
+        if len(self._runs) == 1:
+            ((at, run),) = self._runs
+            if at <= start and end <= at + len(run):
+                return run[start - at : end - at]
+        data = bytearray(end - start)
+        for at, run in self._runs:
+            first, last = max(at, start), min(at + len(run), end)
+            if first < last:
+                data[first - start : last - start] = run[first - at : last - at]
+        return bytes(data)
 
     def note(self, address: int, data: bytes) -> None:
         """The device has touched `data` at `address`, which begins in this piece."""
-        if address == self.address and len(data) == self.length:
-            self._bytes = data
-        else:
-            if not isinstance(self._bytes, bytearray):
-                self._bytes = bytearray(self._bytes or bytes(self.length))
-            at = address - self.address
-            data = data[: self.length - at]
-            self._bytes[at : at + len(data)] = data
+        at = address - self.address
+        data = data[: self.length - at]
+        if len(data) == self.length:
+            self._runs.clear()
+        self._runs.append((at, data))
         self.known += len(data)
 
 
@@ -142,7 +155,7 @@ class Life:
         for piece in self.readable:
             if not piece.known:
                 break
-            sent += piece.data
+            sent += piece.cut(0, min(piece.length, _HEADER.size))
             if len(sent) >= _HEADER.size:
                 kind, ioprio, sector = _HEADER.unpack_from(sent)
                 return kind, ioprio, sector
@@ -153,7 +166,8 @@ class Life:
         """The status byte of a virtio-blk request: the last device-writable one; None where none was written."""
         for piece in reversed(self.writable):
             if piece.length:
-                return piece.data[-1] if piece.known and self.used is not None else None
+                last = piece.cut(piece.length - 1, piece.length)
+                return last[0] if piece.known and self.used is not None else None
         return None
 
 
@@ -185,7 +199,8 @@ class _Rings:
 
 
 class _Teller:
-    def __init__(self) -> None:
+    def __init__(self, taken: Callable[[Life], None] | None) -> None:
+        self._taken = taken
         self._devices: dict[str, _Rings] = {}
         self._pieces: dict[int, Piece] = {}
         self._count = 0
@@ -249,6 +264,8 @@ class _Teller:
         self._count += 1
         rings.lives[queue, head] = life
         self._pieces.update((piece.address, piece) for piece in pieces if piece.length)
+        if self._taken is not None:
+            self._taken(life)
 
     def _touched(self, event: TraceEvent) -> None:
         address, data = event.detail
@@ -370,6 +387,9 @@ class _Teller:
                     return
 
 
-def lives(events: Iterable[TraceEvent]) -> Iterator[Life]:
-    """The life of each buffer, in the order in which they end; those in flight at the end of the trace come last."""
-    return _Teller().lives(events)
+def lives(events: Iterable[TraceEvent], taken: Callable[[Life], None] | None = None) -> Iterator[Life]:
+    """The life of each buffer, in the order in which they end; those in flight at the end of the trace come last.
+
+    `taken` hears of each as it begins, when nothing is known but its pieces.
+    """
+    return _Teller(taken).lives(events)

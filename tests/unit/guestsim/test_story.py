@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import TraceReader
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
@@ -47,3 +48,20 @@ def test_a_request_has_its_bytes_and_its_stations(tmp_path: Path, shared: bool) 
     assert (beyond.status, beyond.parts) == (1, [])
     ((clause, place, _, _),) = beyond.violations
     assert (clause, place) == ("VIRTIO 1.4 §5.2.6.1", f"vd0 queue 0 head {beyond.head}")
+
+
+def test_a_buffer_of_any_length_costs_what_was_touched_of_it() -> None:
+    """A guest may name 4 GiB in every descriptor of a chain."""
+    huge = 0xFFFF_FFFF
+    details: list[tuple[EventKind, tuple[int | bytes, ...]]] = [
+        (EventKind.CHAIN, (0, 5, 1, 0x1000, huge, 0x2000, huge)),
+        (EventKind.DMA_READ, (0x1000, b"\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0")),
+        (EventKind.DMA_WRITE, (0x2000 + huge - 1, b"\1")),
+        (EventKind.USED, (0, 5, 0)),
+    ]
+    events = [TraceEvent(number, 0, "vd0", kind, detail) for number, (kind, detail) in enumerate(details)]
+    taken: list[Life] = []
+    (life,) = lives(events, taken.append)
+    assert taken == [life]
+    assert (life.header, life.status) == ((1, 0, 2), 1)
+    assert life.writable[0].cut(huge - 2, huge) == b"\0\1"
