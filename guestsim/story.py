@@ -8,7 +8,7 @@ A trace is read once, in order; what is kept is what is in flight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -93,8 +93,9 @@ class Step:
 class Part:
     """A block request that was submitted for a buffer: mostly one, several for a discard of several segments.
 
-    `served_with` are the parts of all buffers that one request of the disk served (this one included), and `steps` its
-    way through the nodes, in the order in which they began.  `errno` is None until it is over.
+    `life` is that of the buffer, None where it was not seen.  `served_with` are the parts of all buffers that one
+    request of the disk served (this one included), and `steps` its way through the nodes, in the order in which they
+    began.  `errno` is None until it is over.
     """
 
     number: int
@@ -102,6 +103,7 @@ class Part:
     offset: int
     length: int
     submitted: At
+    life: Life | None = None
     dispatch: int | None = None
     dispatched: At | None = None
     done: At | None = None
@@ -137,6 +139,8 @@ class Life:
     interrupt: At | None = None
     violations: list[tuple[str, str, str, bytes]] = field(default_factory=list)
     """(clause, place, what happened, bytes) of what was wrong with it."""
+    events: list[int] = field(default_factory=list)
+    """The numbers of the events that belong to it, in order."""
 
     @property
     def sent(self) -> bytes:
@@ -193,7 +197,7 @@ class _Rings:
         self.lives: dict[tuple[int, int], Life] = {}
         self.parts: dict[int, Part] = {}
         self.runs: dict[int, list[Part]] = {}
-        self.steps: dict[int, Step] = {}
+        self.steps: dict[int, tuple[Step, list[Part]]] = {}
         self.unnotified: dict[int, list[Life]] = {}
         self.unsignalled: list[Life] = []
 
@@ -202,7 +206,7 @@ class _Teller:
     def __init__(self, taken: Callable[[Life], None] | None) -> None:
         self._taken = taken
         self._devices: dict[str, _Rings] = {}
-        self._pieces: dict[int, Piece] = {}
+        self._pieces: dict[int, tuple[Piece, Life]] = {}
         self._count = 0
         self._kinds = {
             EventKind.FEATURES: self._features,
@@ -262,24 +266,29 @@ class _Teller:
             rings.kicks.get(queue),
         )
         self._count += 1
+        if life.kicked is not None:
+            life.events.append(life.kicked.number)
+        life.events.append(event.number)
         rings.lives[queue, head] = life
-        self._pieces.update((piece.address, piece) for piece in pieces if piece.length)
+        self._pieces.update((piece.address, (piece, life)) for piece in pieces if piece.length)
         if self._taken is not None:
             self._taken(life)
 
     def _touched(self, event: TraceEvent) -> None:
         address, data = event.detail
-        piece = self._pieces.get(address) or self._around(address)  # type: ignore[arg-type]
-        if piece is not None:
+        found = self._pieces.get(address) or self._around(address)  # type: ignore[arg-type]
+        if found is not None:
+            piece, life = found
             piece.note(address, data)  # type: ignore[arg-type]
+            life.events.append(event.number)
 
-    def _around(self, address: int) -> Piece | None:
+    def _around(self, address: int) -> tuple[Piece, Life] | None:
         """The piece in flight in which `address` lies: rings lie in none."""
         for rings in self._devices.values():
             for life in rings.lives.values():
                 for piece in (*life.readable, *life.writable):
                     if piece.address <= address < piece.address + piece.length:
-                        return piece
+                        return piece, life
         return None
 
     def _request(self, event: TraceEvent) -> None:
@@ -287,9 +296,10 @@ class _Teller:
         rings = self._rings(event.source)
         part = Part(int(number), str(op), int(offset), int(length), At(event.number, event.time_ns))
         rings.parts[part.number] = part
-        life = rings.lives.get((int(queue), int(head)))
+        part.life = life = rings.lives.get((int(queue), int(head)))
         if life is not None:
             life.parts.append(part)
+            life.events.append(event.number)
 
     def _dispatch(self, event: TraceEvent) -> None:
         number = int(event.detail[0])
@@ -302,6 +312,7 @@ class _Teller:
             part.dispatched = At(event.number, event.time_ns)
             part.served_with = run
             part.steps = steps
+        _belongs(event, run)
 
     def _node_begin(self, event: TraceEvent) -> None:
         number, dispatch, parent, node, driver, op, offset, length, flags = event.detail
@@ -319,24 +330,31 @@ class _Teller:
                 int(flags),
                 At(event.number, event.time_ns),
             )
-            rings.steps[step.number] = step
+            rings.steps[step.number] = step, run
             run[0].steps.append(step)
+            _belongs(event, run)
 
     def _node_end(self, event: TraceEvent) -> None:
-        step = self._rings(event.source).steps.pop(int(event.detail[0]), None)
-        if step is not None:
+        number, error = map(int, event.detail)
+        found = self._rings(event.source).steps.pop(number, None)
+        if found is not None:
+            step, run = found
             step.ended = At(event.number, event.time_ns)
-            step.errno = int(event.detail[1])
+            step.errno = error
+            _belongs(event, run)
 
     def _done(self, event: TraceEvent) -> None:
-        for part in self._rings(event.source).runs.pop(int(event.detail[0]), ()):
+        run = self._rings(event.source).runs.pop(int(event.detail[0]), ())
+        for part in run:
             part.done = At(event.number, event.time_ns)
+        _belongs(event, run)
 
     def _completion(self, event: TraceEvent) -> None:
         part = self._rings(event.source).parts.pop(int(event.detail[0]), None)
         if part is not None:
             part.completed = At(event.number, event.time_ns)
             part.errno = int(event.detail[1])
+            _belongs(event, [part])
 
     def _used(self, event: TraceEvent) -> Iterator[Life]:
         queue, head, written = map(int, event.detail)
@@ -345,13 +363,14 @@ class _Teller:
         if life is not None:
             life.used = At(event.number, event.time_ns)
             life.written = written
+            life.events.append(event.number)
             self._forget(life)
             rings.unnotified.setdefault(queue, []).append(life)
             yield life
 
     def _forget(self, life: Life) -> None:
         for piece in (*life.readable, *life.writable):
-            if self._pieces.get(piece.address) is piece:
+            if self._pieces.get(piece.address) == (piece, life):
                 del self._pieces[piece.address]
 
     def _notify(self, event: TraceEvent) -> None:
@@ -359,12 +378,14 @@ class _Teller:
         told = rings.unnotified.pop(int(event.detail[0]), [])
         for life in told:
             life.notified = At(event.number, event.time_ns)
+            life.events.append(event.number)
         rings.unsignalled += told
 
     def _interrupt(self, event: TraceEvent) -> None:
         for rings in self._devices.values():
             for life in rings.unsignalled:
                 life.interrupt = At(event.number, event.time_ns)
+                life.events.append(event.number)
             rings.unsignalled.clear()
 
     def _reset(self, event: TraceEvent) -> Iterator[Life]:
@@ -384,7 +405,15 @@ class _Teller:
             for life in rings.lives.values():
                 if place == f"{life.device} queue {life.queue} head {life.head}":
                     life.violations.append((clause, place, summary, data))  # type: ignore[arg-type]
+                    life.events.append(event.number)
                     return
+
+
+def _belongs(event: TraceEvent, run: Sequence[Part]) -> None:
+    """An event is about what was asked for these buffers."""
+    for life in {id(part.life): part.life for part in run}.values():
+        if life is not None:
+            life.events.append(event.number)
 
 
 def lives(events: Iterable[TraceEvent], taken: Callable[[Life], None] | None = None) -> Iterator[Life]:

@@ -36,11 +36,14 @@ def test_a_request_has_its_bytes_and_its_stations(tmp_path: Path, shared: bool) 
     assert read.answer == b"\xa5" * 512 + b"\0"
     (part,) = read.parts
     assert (part.op, part.offset, part.length, part.errno) == ("READ", 4096, 512, 0)
+    assert part.life is read
     (step,) = part.steps
     assert (step.parent, step.op, step.offset, step.length, step.errno) == (None, "READ", 4096, 512, 0)
     assert step.ended is not None
     assert part.dispatched is not None
     assert part.dispatched.number < step.began.number < step.ended.number
+    assert read.events == sorted(set(read.events))
+    assert {read.taken.number, step.began.number, step.ended.number} < set(read.events)
     stations = [read.kicked, read.taken, part.submitted, part.dispatched, part.done, part.completed]
     stations += [read.used, read.notified, read.interrupt]
     assert None not in stations
