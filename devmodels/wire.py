@@ -4,9 +4,10 @@
     DESC = Codec.ints(VIRTQ_DESC)
     addr, length, flags, next_ = DESC.unpack_from(buffer, 16 * index)
 
-What has a `struct` equivalent: integers of 1, 2, 4 and 8 bytes, `Bytes(n)`, `Padding(n)`, `Const`, and arrays of a
-fixed count and structures of those.  Everything else (a length that depends on a field, a choice, an adapter) is
-refused when the codec is made.  construct 2.10: https://construct.readthedocs.io/
+What has a `struct` equivalent: integers of 1, 2, 4 and 8 bytes, `Bytes(n)`, `Padding(n)`, `Const`, a `BitStruct` of
+1, 2, 4 or 8 bytes (as one big-endian integer), and arrays of a fixed count and structures of those.  Everything else
+(a length that depends on a field, a choice, an adapter) is refused when the codec is made.  construct 2.10:
+https://construct.readthedocs.io/
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Readable: TypeAlias = "bytes | bytearray | memoryview | mmap"
 Writable: TypeAlias = "bytearray | memoryview | mmap"
 
 _INTEGERS = frozenset("bBhHlLqQ")
+_UNSIGNED = {1: "B", 2: "H", 4: "L", 8: "Q"}
 
 
 class LayoutError(TypeError):
@@ -153,8 +155,16 @@ def _flatten(part: construct.Construct, name: str) -> Iterable[_Item]:
     elif isinstance(part, construct.Padded) and isinstance(part.subcon, type(construct.Pass)):
         size = _fixed(part.length, name, "length")
         yield _Item("", f"{size}x", "", size, None)
+    elif is_bit_struct(part) and part.sizeof() in _UNSIGNED:
+        size = part.sizeof()
+        yield _Item(name, _UNSIGNED[size], ">" if size > 1 else "", size, None)
     else:
         raise LayoutError(f"{name or 'the structure'}: {type(part).__name__} has no fixed layout")
+
+
+def is_bit_struct(part: construct.Construct) -> bool:
+    """Whether `part` is a `BitStruct` of whole bytes (which construct makes of `Bitwise` and `Struct`)."""
+    return isinstance(part, construct.Transformed) and isinstance(part.subcon, construct.Struct)
 
 
 def _fixed(size: object, name: str, what: str) -> int:

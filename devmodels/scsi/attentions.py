@@ -1,0 +1,65 @@
+"""Unit attention conditions: what each nexus has yet to be told (SAM-5 §5.14)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.nexus import Nexus
+from devmodels.scsi.sense import Sense, attention
+
+_RESETS = {Asc.POWER_ON_OR_RESET, Asc.POWER_ON, Asc.BUS_RESET, Asc.BUS_DEVICE_RESET}
+
+
+class Attentions:
+    """The conditions of one logical unit, by nexus, in the order in which they arose.
+
+    One that is there already is not queued again; a reset takes the place of everything before it.
+    """
+
+    __slots__ = ("_pending",)
+
+    def __init__(self) -> None:
+        self._pending: dict[Nexus, deque[Sense]] = {}
+
+    def __contains__(self, nexus: Nexus) -> bool:
+        return nexus in self._pending
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def establish(self, nexuses: Iterable[Nexus], code: Asc) -> None:
+        """Queue a condition for each of `nexuses`."""
+        condition = attention(code)
+        for nexus in nexuses:
+            queue = self._pending.setdefault(nexus, deque())
+            if code in _RESETS:
+                queue.clear()
+            if condition not in queue:
+                queue.append(condition)
+
+    def take(self, nexus: Nexus) -> Sense | None:
+        """The oldest condition of `nexus`, which is told it now."""
+        queue = self._pending.get(nexus)
+        if queue is None:
+            return None
+        condition = queue.popleft()
+        if not queue:
+            del self._pending[nexus]
+        return condition
+
+    def clear(self, nexus: Nexus, code: Asc) -> None:
+        """`nexus` has learned of `code` in another way."""
+        queue = self._pending.get(nexus)
+        if queue is None:
+            return
+        condition = attention(code)
+        if condition in queue:
+            queue.remove(condition)
+        if not queue:
+            del self._pending[nexus]
+
+    def forget(self, nexus: Nexus) -> None:
+        """`nexus` is gone."""
+        self._pending.pop(nexus, None)

@@ -1,0 +1,1 @@
+"""Layouts of SCSI's structures as construct declarations, and nothing else."""

@@ -1,0 +1,112 @@
+"""Mode pages: current, changeable, default and saved values of what an initiator can set (SPC-4 §7.5, §6.14)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from devmodels.scsi.fields import Fields, Layout
+
+ALL_PAGES = 0x3F
+ALL_SUBPAGES = 0xFF
+
+
+class PageControl(IntEnum):
+    """Which values MODE SENSE asks for, SPC-4 Table 183."""
+
+    CURRENT = 0
+    CHANGEABLE = 1
+    DEFAULT = 2
+    SAVED = 3
+
+
+class ModePage:
+    """One page: its layout, what its fields are by default, and which of them `changeable` names.
+
+    `tail` is what follows the layout's part of the page, with a mask of what can be changed there.
+    """
+
+    __slots__ = ("changeable", "code", "current", "default", "layout", "saved", "subpage")
+
+    def __init__(
+        self,
+        code: int,
+        layout: Layout,
+        changeable: Iterable[str] = (),
+        *,
+        subpage: int = 0,
+        tail: tuple[bytes, bytes] = (b"", b""),
+        **values: int,
+    ) -> None:
+        self.code = code
+        self.subpage = subpage
+        self.layout = layout
+        size = layout.size + len(tail[0])
+        head: dict[str, int] = {"page_code": code, "page_length": size - (4 if subpage else 2)}
+        if subpage:
+            head |= {"spf": 1, "subpage_code": subpage}
+        self.default = layout.pack(**head, **values) + tail[0]
+        mask = dict.fromkeys(changeable, -1)
+        self.changeable = layout.pack(**head, **mask) + tail[1]
+        self.current = self.saved = self.default
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Page code and subpage code."""
+        return self.code, self.subpage
+
+    @property
+    def header_size(self) -> int:
+        """The bytes before what can be set."""
+        return 4 if self.subpage else 2
+
+    @property
+    def fields(self) -> Fields:
+        """The current values."""
+        return self.layout.unpack(self.current)
+
+    def values(self, control: int) -> bytes:
+        """The page as MODE SENSE asks for it."""
+        return (self.current, self.changeable, self.default, self.saved)[control]
+
+    def set(self, **values: int) -> None:
+        """Change current values from the inside."""
+        out = bytearray(self.current)
+        for name, value in values.items():
+            offset, size, shift, width = self.layout.places[name]
+            mask = ((1 << width) - 1) << shift
+            number = int.from_bytes(out[offset : offset + size], "big") & ~mask | value << shift & mask
+            out[offset : offset + size] = number.to_bytes(size, "big")
+        self.current = bytes(out)
+
+
+class ModePages:
+    """The mode pages of a logical unit, in ascending order, which is that of MODE SENSE.
+
+    `savable`: whether values can be kept over a reset (PS).
+    """
+
+    def __init__(self, pages: Iterable[ModePage] = (), *, savable: bool = False) -> None:
+        self.pages = {page.key: page for page in sorted(pages, key=lambda page: (page.code == 0, page.key))}
+        self.savable = savable
+
+    def __getitem__(self, key: tuple[int, int]) -> ModePage:
+        return self.pages[key]
+
+    def select(self, code: int, subpage: int) -> list[ModePage]:
+        """The pages that MODE SENSE means; none where it names one that is not there."""
+        return [
+            page
+            for page in self.pages.values()
+            if code in (page.code, ALL_PAGES) and subpage in (page.subpage, ALL_SUBPAGES)
+        ]
+
+    def image(self, page: ModePage, control: int) -> bytes:
+        """A page's bytes, with PS where it can be saved."""
+        data = page.values(control)
+        return bytes((data[0] | 0x80,)) + data[1:] if self.savable else data
+
+    def reset(self) -> None:
+        """Back to the saved values."""
+        for page in self.pages.values():
+            page.current = page.saved

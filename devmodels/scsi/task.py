@@ -1,0 +1,99 @@
+"""A task: one command on its way through a target (SAM-5 §5, §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from devmodels.scsi.constants import Outcome, Status, TaskAttribute
+from devmodels.scsi.nexus import Nexus
+
+if TYPE_CHECKING:
+    from devmodels.scsi.unit import LogicalUnit
+
+DORMANT, ENABLED, ENDED = 0, 1, 2
+"""The states of a task: waiting for others of its set, being processed, over (SAM-5 §8.5)."""
+
+
+class Task:
+    """One command.
+
+    `lun` as of `parse_lun`; `tag` identifies the command on its nexus; `cdb` may be longer than the command.
+    `data_out` and `data_in` are the carrier's memoryviews of bytes, read and filled in place: what the initiator has
+    given, and its room.  `done(task)` is called once, perhaps before `submit` returns.
+
+    Then `outcome`, `status` and `sense` say how it ended; `received` and `sent` how many bytes of `data_out` were taken
+    and of `data_in` filled; `wanted` how many the command asks to have transferred, so that a residual is the
+    difference to what the initiator expected: under where `wanted` is less, over where it is more.
+    """
+
+    __slots__ = (
+        "aborted_by",
+        "attribute",
+        "cdb",
+        "data_in",
+        "data_out",
+        "done",
+        "lun",
+        "nexus",
+        "outcome",
+        "priority",
+        "received",
+        "sense",
+        "sent",
+        "state",
+        "status",
+        "tag",
+        "unit",
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        nexus: Nexus,
+        lun: int | None,
+        tag: int,
+        cdb: bytes,
+        done: Callable[[Task], None],
+        *,
+        data_out: Sequence[memoryview] = (),
+        data_in: Sequence[memoryview] = (),
+        attribute: TaskAttribute = TaskAttribute.SIMPLE,
+        priority: int = 0,
+    ) -> None:
+        self.nexus = nexus
+        self.lun = lun
+        self.tag = tag
+        self.cdb = cdb
+        self.done = done
+        self.data_out = data_out
+        self.data_in = data_in
+        self.attribute = attribute
+        self.priority = priority
+        self.outcome = Outcome.COMPLETE
+        self.status = Status.GOOD
+        self.sense = b""
+        self.received = self.sent = self.wanted = 0
+        self.state = DORMANT
+        self.unit: LogicalUnit | None = None
+        self.aborted_by: Abort | None = None
+
+    @property
+    def aborted(self) -> bool:
+        """Whether it only runs on because what it has begun cannot be taken back."""
+        return self.aborted_by is not None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.tag:#x} LUN {self.lun}: {self.cdb.hex(' ')}>"
+
+
+class Abort:
+    """Who ended a task before its time: what its initiator hears of that, and who waits until it is over."""
+
+    __slots__ = ("left", "outcome", "over", "status")
+
+    def __init__(self, outcome: Outcome, status: Status, over: Callable[[], None]) -> None:
+        self.outcome = outcome
+        self.status = status
+        self.over = over
+        self.left = 0
