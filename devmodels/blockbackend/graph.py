@@ -32,9 +32,10 @@ from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import IoContext, IoThread, Lock
 from devmodels.iothreads import IoThreads
 from devmodels.options import OptionError
+from devmodels.secretobjects import Secrets
 from devmodels.trace import Tracer
 
-KINDS = ("iothread", *BLOCK_KINDS)
+KINDS = ("iothread", "secret", *BLOCK_KINDS)
 """The objects there can be."""
 
 
@@ -46,7 +47,7 @@ class Graph:
     """The nodes of one context.
 
     `nodes` has each by its name, those nested in another one's options included; `objects` what nodes can name besides;
-    `iothreads` what devices and exports can name: threads beside the graph's own.
+    `iothreads` what devices and exports can name: threads beside the graph's own; `secrets` passwords.
     """
 
     def __init__(self, context: IoContext) -> None:
@@ -54,6 +55,7 @@ class Graph:
         self.nodes: dict[str, BlockNode] = {}
         self.objects: Objects = {}
         self.iothreads = IoThreads(context)
+        self.secrets = Secrets()
         self._own_groups: WeakValueDictionary[str, ThrottleGroup] = WeakValueDictionary()
         """Throttle groups that only backends name, as long as one of them is there."""
         self._changing = Lock(context)
@@ -97,18 +99,26 @@ class Graph:
             raise BlockOptionError(
                 f"$.qom-type: {shown(kind)} is given; expected {', '.join(map(shown, KINDS))}"
             )
-        if kind != "iothread":
-            self.add_object(options)
-        elif name in self.objects or name in self._own_groups:
+        if isinstance(name, str) and any(name in there for there in self._objects()):
             raise BlockOptionError(f"$.id: {shown(name)} is given; an object of that name is there")
-        else:
+        if kind == "iothread":
+            if name in self._own_groups:
+                raise BlockOptionError(f"$.id: {shown(name)} is given; an object of that name is there")
             self.iothreads.add(options)
+        elif kind == "secret":
+            self.secrets.add(options)
+        else:
+            self.add_object(options)
+
+    def _objects(self) -> tuple[Mapping[str, object], ...]:
+        """All objects, kind by kind."""
+        return self.objects, self.iothreads.by_id, self.secrets.by_id
 
     def add_object(self, options: Mapping[str, object]) -> ThrottleGroup:
         """Make an object that nodes can name; BlockOptionError where that cannot be."""
         self.context.assert_owner()
         name = options.get("id")
-        if name in self.iothreads.by_id:
+        if name in self.iothreads.by_id or name in self.secrets.by_id:
             raise BlockOptionError(f"$.id: {shown(name)} is given; an object of that name is there")
         if isinstance(name, str) and name in self._own_groups:
             raise BlockOptionError(f"$.id: {shown(name)} is given; a throttle group of that name is in use")
@@ -145,6 +155,9 @@ class Graph:
 
     def delete_object(self, name: str) -> None:
         """Drop an object (`object-del`); OptionError where it is used or is not there."""
+        if name in self.secrets.by_id:
+            self.secrets.delete(name)
+            return
         group = self.objects.get(name)
         thread = self.iothreads.by_id.get(name)
         if thread is not None:
@@ -154,7 +167,10 @@ class Graph:
             self.iothreads.delete(name)
             return
         if group is None:
-            known = ", ".join(map(shown, sorted([*self.objects, *self.iothreads.by_id]))) or "none"
+            known = (
+                ", ".join(map(shown, sorted([*self.objects, *self.iothreads.by_id, *self.secrets.by_id])))
+                or "none"
+            )
             raise GraphError(f"no object {shown(name)}; the objects are: {known}")
         if group.members:
             raise GraphError(f"object {shown(name)} is in use: by {len(group.members)} members")

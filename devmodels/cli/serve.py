@@ -19,20 +19,21 @@ from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.table import Export, Exports
-from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
+from devmodels.exports.table import Export, Exports, options_of
+from devmodels.exports.vhost_user_blk import VhostUserBlkExport
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
-from devmodels.options import OptionError, convert, decode, one_line, parse_size, shown
+from devmodels.options import OptionError, coerce, convert, decode, one_line, parse_size, shown
 from devmodels.recording import Recorder
 from devmodels.runstate import RunState
-from devmodels.virtio_blk import VirtioBlk
 
 if TYPE_CHECKING:
     from devmodels.telemetry.figures import Source
     from devmodels.telemetry.http import HttpServer
     from devmodels.telemetry.stream import TelemetryServer
+
+log = logging.getLogger("devmodels")
 
 
 class ChardevOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -91,8 +92,11 @@ class Signals:
 
 
 def _watch(recorder: Recorder, export: Export) -> None:
-    assert isinstance(export.server.device, VirtioBlk)
-    recorder.watch_export(msgspec.to_builtins(export.options), export.server.device, export.backend)
+    serving = export.serving
+    if isinstance(serving, VhostUserBlkExport):
+        recorder.watch_export(msgspec.to_builtins(export.options), serving.device, export.backend)
+    else:
+        log.warning("--record: an export of type %s is not recorded", export.type)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
@@ -154,7 +158,10 @@ class Server:
     def add_export(self, text: str) -> None:
         """Start an export; OptionError where it cannot be."""
         what = "--export"
-        self.world.exports.add(decode(text, VhostUserBlkOptions, what=what), what=what)
+        given = decode(text, None, what=what)
+        if not text.lstrip().startswith("{"):
+            given = coerce(given, options_of(given, what=what))
+        self.world.exports.add(given, what=what)
 
     def add_chardev(self, text: str) -> None:
         """Note where a monitor can listen; OptionError where the text is wrong."""

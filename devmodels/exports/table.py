@@ -1,34 +1,82 @@
-"""The exports there are: started and ended while others go on."""
+"""The exports there are: started and ended while others go on.
+
+`TYPES` has every type of export: its options, and how it is started.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, NamedTuple, Protocol
 
-from devmodels.blockbackend import BlockBackend, Graph
+import msgspec
+
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.vhost_server import VhostUserServer
-from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
+from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
+from devmodels.exports.iscsi.node import IscsiNode
+from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions, vhost_user_blk
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
-from devmodels.virtio_blk import VirtioBlk
 
-TYPES = ("vhost-user-blk",)
+
+class ExportOptions(Protocol):
+    """What the options of every type have."""
+
+    @property
+    def type(self) -> str:
+        """The type's name."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """The export's own name."""
+        ...
+
+    @property
+    def node_name(self) -> str:
+        """The node that it offers."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """Whether clients may write."""
+        ...
+
+
+class Serving(Protocol):
+    """An export at work."""
+
+    @property
+    def backend(self) -> BlockBackend:
+        """Its way to the node."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """Whether a client is there, or its last request still runs."""
+        ...
+
+    def close(self, then: Callable[[], None]) -> None:
+        """End it; `then` is called when what runs has come back."""
+        ...
 
 
 class Export:
     """One export, from its start until the last request of its last client has come back."""
 
-    def __init__(self, options: VhostUserBlkOptions, server: VhostUserServer) -> None:
+    def __init__(self, options: ExportOptions, serving: Serving) -> None:
         self.options = options
         self.id = options.id
-        self.type: Literal["vhost-user-blk"] = options.type
-        self.server = server
+        self.type = options.type
+        self.serving = serving
         self.shutting_down = False
-        assert isinstance(server.device, VirtioBlk)
-        self.backend: BlockBackend = server.device.backend
+
+    @property
+    def backend(self) -> BlockBackend:
+        """Its way to the node."""
+        return self.serving.backend
 
     @property
     def node_name(self) -> str:
@@ -38,17 +86,19 @@ class Export:
     @property
     def connected(self) -> bool:
         """Whether a client is there, or its last request still runs."""
-        return self.server.connected
+        return self.serving.connected
 
 
 class Exports:
     """Exports by id, over the nodes of `graph`; `events` are told when one has ended."""
 
     def __init__(self, graph: Graph, *, profile: Profile, events: Events, run_state: RunState) -> None:
-        self._graph = graph
-        self._profile = profile
+        self.graph = graph
+        self.profile = profile
         self._events = events
-        self._run_state = run_state
+        self.run_state = run_state
+        self.iscsi = IscsiNode(graph.context)
+        """Targets and portals of the iSCSI exports."""
         self.record: Callable[[Export], None] | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
@@ -58,51 +108,44 @@ class Exports:
 
     def add(self, given: Mapping[str, object], *, what: str = "block-export-add") -> Export:
         """Start an export; OptionError, which begins with `what`, where it cannot be."""
-        kind = given.get("type")
-        if kind not in TYPES:
-            text = "missing" if kind is None else f"{shown(kind)} is given"
-            raise OptionError(f"{what}: type: {text}; expected {', '.join(map(shown, TYPES))}")
+        schema = options_of(given, what=what)
         if "id" in given:
             what = f"{what} {shown(given['id'])}"
-        options = convert(given, VhostUserBlkOptions, what=what)
+        options: Any = convert(given, schema, what=what)
         if options.id in self.ids:
             raise OptionError(f"{what}: id: given to two exports; expected an id of its own")
-        node = self._graph.nodes.get(options.node_name)
-        if node is None:
-            known = ", ".join(map(shown, sorted(self._graph.nodes))) or "a node, and there is none"
-            raise OptionError(f"{what}: node-name: {shown(options.node_name)} is given; expected {known}")
-        if node.context is not self._graph.context:
-            text = f"{shown(options.node_name)} is on an iothread; expected it at home"
-            raise OptionError(f"{what}: node-name: {text}")
-        if options.writable and node.read_only:
-            raise OptionError(f"{what}: writable: on, but node {shown(options.node_name)} is read-only")
         try:
-            threads = self._graph.iothreads.take(
-                f"export {shown(options.id)}",
-                options.num_queues,
-                options.iothread if self.record is None else None,
-                options.iothread_vq_mapping if self.record is None else None,
-            )
-            server = vhost_user_blk(
-                options, node, profile=self._profile, run_state=self._run_state, threads=threads
-            )
+            serving = TYPES[options.type].start(self, options, self._node(options))
         except OptionError as error:
-            self._graph.iothreads.release(f"export {shown(options.id)}")
+            self.graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
-        export = self.ids[options.id] = Export(options, server)
+        export = self.ids[options.id] = Export(options, serving)
         if self.record is not None:
             self.record(export)
         return export
 
+    def _node(self, options: ExportOptions) -> BlockNode:
+        """The node that is to be offered; OptionError."""
+        node = self.graph.nodes.get(options.node_name)
+        if node is None:
+            known = ", ".join(map(shown, sorted(self.graph.nodes))) or "a node, and there is none"
+            raise OptionError(f"node-name: {shown(options.node_name)} is given; expected {known}")
+        if node.context is not self.graph.context:
+            text = f"{shown(options.node_name)} is on an iothread; expected it at home"
+            raise OptionError(f"node-name: {text}")
+        if options.writable and node.read_only:
+            raise OptionError(f"writable: on, but node {shown(options.node_name)} is read-only")
+        return node
+
     def delete(self, export: Export) -> None:
         """End an export, its client too; BLOCK_EXPORT_DELETED says when what runs has come back."""
         export.shutting_down = True
-        export.server.close(partial(self._ended, export))
+        export.serving.close(partial(self._ended, export))
 
     def _ended(self, export: Export) -> None:
         export.backend.close()
         del self.ids[export.id]
-        self._graph.iothreads.release(f"export {shown(export.id)}")
+        self.graph.iothreads.release(f"export {shown(export.id)}")
         self._events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
 
     def close(self) -> None:
@@ -110,3 +153,56 @@ class Exports:
         for export in self:
             if not export.shutting_down:
                 self.delete(export)
+
+
+def options_of(given: Mapping[str, object], *, what: str) -> type[msgspec.Struct]:
+    """The options that the type `given` has; OptionError, which begins with `what`, for another type."""
+    kind = given.get("type")
+    if not isinstance(kind, str) or kind not in TYPES:
+        text = "missing" if kind is None else f"{shown(kind)} is given"
+        raise OptionError(f"{what}: type: {text}; expected {', '.join(map(shown, TYPES))}")
+    return TYPES[kind].options
+
+
+# --- the types
+
+
+class ExportType(NamedTuple):
+    """One type: the schema of its options, and `start(exports, options, node)`, which may raise OptionError."""
+
+    options: type[msgspec.Struct]
+    start: Callable[[Exports, Any, BlockNode], Serving]
+
+
+def _start_vhost_user_blk(
+    exports: Exports, options: VhostUserBlkOptions, node: BlockNode
+) -> VhostUserBlkExport:
+    recorded = exports.record is not None
+    threads = exports.graph.iothreads.take(
+        f"export {shown(options.id)}",
+        options.num_queues,
+        None if recorded else options.iothread,
+        None if recorded else options.iothread_vq_mapping,
+    )
+    profile, run_state = exports.profile, exports.run_state
+    return VhostUserBlkExport(
+        vhost_user_blk(options, node, profile=profile, run_state=run_state, threads=threads)
+    )
+
+
+def _start_iscsi(exports: Exports, options: IscsiOptions, node: BlockNode) -> IscsiExport:
+    return IscsiExport(
+        options,
+        node,
+        exports.iscsi,
+        profile=exports.profile,
+        run_state=exports.run_state,
+        credentials=options.credentials(exports.graph.secrets),
+    )
+
+
+TYPES: dict[str, ExportType] = {
+    "vhost-user-blk": ExportType(VhostUserBlkOptions, _start_vhost_user_blk),
+    "iscsi": ExportType(IscsiOptions, _start_iscsi),
+}
+"""By name."""

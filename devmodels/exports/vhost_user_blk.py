@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
-from devmodels.virtio_blk import VirtioBlkOptions
+from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
 from devmodels.virtio_blk.config import Lifetime
 from devmodels.virtio_blk.threaded import virtio_blk
 
@@ -135,3 +135,22 @@ def _server(
     except OSError as error:
         reason = error.strerror or error
         raise OptionError(f"addr.path: cannot listen at {options.addr.path!r}: {reason}") from None
+
+
+class VhostUserBlkExport:
+    """The export as one of several: its server, and its device's way to the node."""
+
+    def __init__(self, server: VhostUserServer) -> None:
+        assert isinstance(server.device, VirtioBlk)
+        self.server = server
+        self.device = server.device
+        self.backend = server.device.backend
+
+    @property
+    def connected(self) -> bool:
+        """Whether a front end is there, or its last request still runs."""
+        return self.server.connected
+
+    def close(self, then: Callable[[], None]) -> None:
+        """End it, its front end too."""
+        self.server.close(then)

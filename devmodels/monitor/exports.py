@@ -7,13 +7,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
+from devmodels.exports.table import TYPES
 from devmodels.monitor.command import Arguments, CommandError, Options, is_identifier, strings
 from devmodels.monitor.world import World
 
+ExportType = Literal["vhost-user-blk", "iscsi"]
+
 
 class _ExportOptions(Arguments, frozen=True):
-    type: Literal["vhost-user-blk"]
+    type: ExportType
     id: str
     node_name: str
     writable: bool = False
@@ -22,7 +24,8 @@ class _ExportOptions(Arguments, frozen=True):
 
 
 BlockExportOptions = Annotated[
-    Mapping[str, object], Options(_ExportOptions, "type", lambda: {"vhost-user-blk": VhostUserBlkOptions})
+    Mapping[str, object],
+    Options(_ExportOptions, "type", lambda: {name: each.options for name, each in TYPES.items()}),
 ]
 
 
@@ -37,7 +40,7 @@ class BlockExportInfo(msgspec.Struct, rename="kebab"):
     """An export."""
 
     id: str
-    type: Literal["vhost-user-blk"]
+    type: str
     node_name: str
     shutting_down: bool
 

@@ -1,4 +1,4 @@
-"""QEMU's tree of objects, as far as there is one: throttle groups below /objects, devices below /machine.
+"""QEMU's tree of objects, as far as there is one: what `--object` makes below /objects, devices below /machine.
 
 `object-add`, `object-del`, `qom-get`, `qom-set`, `qom-list`.
 """
@@ -16,6 +16,7 @@ from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iothreads import IoThreadOptions
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import Attached, World
+from devmodels.secretobjects import SecretOptions
 
 
 class _ObjectOptions(Arguments, frozen=True):
@@ -34,7 +35,11 @@ ObjectOptions = Annotated[
     Options(
         _ObjectOptions,
         "qom-type",
-        lambda: {"iothread": IoThreadOptions, "throttle-group": ThrottleGroupOptions},
+        lambda: {
+            "iothread": IoThreadOptions,
+            "secret": SecretOptions,
+            "throttle-group": ThrottleGroupOptions,
+        },
     ),
 ]
 
@@ -83,16 +88,17 @@ async def object_add(world: World, options: ObjectOptions) -> None:
     identifier(options, "id")
     if isinstance(kind, str) and kind not in KINDS:
         raise CommandError(f"Parameter 'qom-type' does not accept value '{kind}'")
-    if name in world.graph.objects or name in world.graph.iothreads.by_id:
+    graph = world.graph
+    if any(name in there for there in (graph.objects, graph.iothreads.by_id, graph.secrets.by_id)):
         raise CommandError(f"attempt to add duplicate property '{name}' to object (type 'container')")
-    world.graph.object_add(options)
+    graph.object_add(options)
 
 
 async def object_del(world: World, arguments: ObjectDel) -> None:
     """Drop an object."""
     name = arguments.id
     group, thread = world.graph.objects.get(name), world.graph.iothreads.by_id.get(name)
-    if group is None and thread is None:
+    if group is None and thread is None and name not in world.graph.secrets.by_id:
         raise CommandError(f"object '{name}' not found")
     if (group is not None and group.members) or (thread is not None and thread.users):
         raise CommandError(f"object '{name}' is in use, can not be deleted")
@@ -181,6 +187,7 @@ def _property(found: _Object, name: str) -> _Property:
 def _tree(world: World) -> _Object:
     objects = {name: _group(group) for name, group in world.graph.objects.items()}
     objects |= {name: _Object("iothread") for name in world.graph.iothreads.by_id}
+    objects |= {name: _Object("secret") for name in world.graph.secrets.by_id}
     children = {"objects": _Object("container", objects)}
     if world.assembly is not None:
         places: dict[str, dict[str, _Object]] = {"peripheral": {}, "peripheral-anon": {}}

@@ -1,0 +1,467 @@
+"""A connection in full feature phase: every PDU of the initiator goes to what deals with it (RFC 7143 §4.3, §11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from devmodels.exports.iscsi import management
+from devmodels.exports.iscsi.command import (
+    NOT_ENOUGH_UNSOLICITED_DATA,
+    PROTOCOL_SERVICE_CRC_ERROR,
+    UNEXPECTED_UNSOLICITED_DATA,
+    Burst,
+    Command,
+)
+from devmodels.exports.iscsi.liveness import Liveness
+from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiation
+from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
+from devmodels.exports.iscsi.stream import BrokenConnectionError, Stream
+from devmodels.exports.iscsi.texts import Texts
+from devmodels.protocols.iscsi.keys import CRC32C
+from devmodels.protocols.iscsi.pdu import (
+    ASYNC_MESSAGE,
+    ATTRIBUTE_MASK,
+    BHS_SIZE,
+    CMD_SN_OFFSET,
+    DATA_OUT,
+    FINAL,
+    IMMEDIATE,
+    LOGOUT_REQUEST,
+    LOGOUT_RESPONSE,
+    NOP_IN,
+    NOP_OUT,
+    NUMBERED,
+    READ,
+    REJECT,
+    RESERVED_TAG,
+    WRITE,
+    AsyncEvent,
+    LogoutReason,
+    LogoutStatus,
+    Opcode,
+    RejectReason,
+    parse_ahs,
+    unpack_command,
+)
+from devmodels.scsi.constants import TaskAttribute
+
+_SERIALS = 0xFFFFFFFF
+_ATTRIBUTES = (
+    TaskAttribute.SIMPLE,  # Untagged, as a task of this kind.
+    TaskAttribute.SIMPLE,
+    TaskAttribute.ORDERED,
+    TaskAttribute.HEAD_OF_QUEUE,
+    TaskAttribute.ACA,
+)
+"""By the ATTR field of a SCSI Command, §11.3.1."""
+
+_COMMAND, _DATA_OUT = int(Opcode.SCSI_COMMAND), int(Opcode.DATA_OUT)
+_IS_NUMBERED = [opcode in NUMBERED for opcode in range(64)]
+
+
+class Connection:
+    """One connection of a session, the receiver of its stream's PDUs.
+
+    `max_segment` is how much data one PDU to the initiator can have, `one_segment` how much a Data-In can that is the
+    only one of its command.  `listing()` tells what targets there are, by name, and where.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        stream: Stream,
+        cid: int,
+        stat_sn: int,
+        negotiation: Negotiation,
+        listing: Callable[[], Mapping[str, Sequence[str]]],
+    ) -> None:
+        self.session = session
+        self.stream = stream
+        self.cid = cid
+        self.stat_sn = stat_sn
+        self.listing = listing
+        self.closed = False
+        self.on_closed: Callable[[], None] | None = None
+        """Told once, when it is closed."""
+        self._transfer_tag = 0
+        self._placed: Burst | None = None
+        self._texts = Texts(self, negotiation)
+        self.parameters = negotiation.parameters
+        self.parameters_changed()
+        self._liveness = Liveness(self)
+        stream.header_digest = self.parameters.header_digest == CRC32C
+        stream.data_digest = self.parameters.data_digest == CRC32C
+        stream.receiver = self
+        session.connections[cid] = self
+
+    def __repr__(self) -> str:
+        target = self.session.target
+        name = "discovery" if target is None else target.name
+        return f"<Connection {self.cid} of {self.session.initiator} with {name}>"
+
+    def parameters_changed(self) -> None:
+        """The initiator has said how much data a PDU may have."""
+        self.max_segment = self.parameters.max_recv_data_segment_length
+        self.one_segment = min(self.max_segment, self.session.parameters.max_burst_length)
+
+    def take_stat_sn(self) -> int:
+        """The number of the next status (§4.2.2.2)."""
+        number = self.stat_sn
+        self.stat_sn = (number + 1) & _SERIALS
+        return number
+
+    def next_transfer_tag(self) -> int:
+        """A target transfer tag that is not in use."""
+        self._transfer_tag = (self._transfer_tag + 1) % RESERVED_TAG
+        return self._transfer_tag
+
+    # --- its end
+
+    def close(self, reason: str | None = None) -> None:
+        """Give up the socket.  What runs ends by itself, unheard.  Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self._drop_placed()
+        self._liveness.close()
+        self.stream.close()
+        if self.session.connections.get(self.cid) is self:
+            del self.session.connections[self.cid]
+        management.log.info("%r: %s", self, reason or "closed")
+        if self.on_closed is not None:
+            self.on_closed()
+
+    def ended(self, reason: str | None) -> None:
+        """The stream has ended: with error recovery level 0 the session ends with it (§7.1.4.1)."""
+        logged_out = self.session.closed
+        self.close(reason)
+        if not logged_out:
+            self.end_session(reason)
+
+    def end_session(self, reason: str | None) -> None:
+        """End the whole session."""
+        if self.session.target is not None:
+            self.session.target.end_session(self.session, reason)
+        else:
+            self.session.closed = True
+            self.close(reason)
+
+    # --- what comes
+
+    def place(self, opcode: int, header: bytes, length: int) -> memoryview | None:
+        """Where data goes."""
+        if length > MAX_RECV_DATA_SEGMENT:
+            raise BrokenConnectionError(f"data of {length} bytes in one PDU (RFC 7143 §13.12)")
+        if opcode == _DATA_OUT:
+            return self._place_data_out(header, length)
+        if opcode == _COMMAND:
+            return self._place_immediate(header, length)
+        return memoryview(bytearray(length))
+
+    def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:
+        """One PDU."""
+        if not intact:
+            self._corrupt(opcode, header)
+            return
+        handler = _HANDLERS[opcode]
+        if handler is None:
+            self.reject(RejectReason.COMMAND_NOT_SUPPORTED, header, f"opcode {opcode:#x}")
+        elif not _IS_NUMBERED[opcode]:
+            handler(self, header, ahs, data)
+        elif header[0] & IMMEDIATE:
+            self._take_immediate(handler, header, ahs, data)
+        else:
+            self._take_numbered(handler, opcode, header, ahs, data)
+
+    def _take_immediate(self, handler: Handler, header: bytes, ahs: bytes, data: memoryview) -> None:
+        session = self.session
+        if session.immediate >= MAX_IMMEDIATE:
+            self._drop_placed()
+            self.reject(RejectReason.TOO_MANY_IMMEDIATE, header, f"{session.immediate} immediate commands")
+            return
+        session.immediate += 1
+        handler(self, header, ahs, data)
+
+    def _take_numbered(
+        self, handler: Handler, opcode: int, header: bytes, ahs: bytes, data: memoryview
+    ) -> None:
+        """Deliver in the order of CmdSN; what is outside the window is ignored (§4.2.2.1)."""
+        session = self.session
+        cmd_sn = int.from_bytes(header[CMD_SN_OFFSET : CMD_SN_OFFSET + 4], "big")
+        if not session.in_window(cmd_sn) or cmd_sn in session.early:
+            self._drop_placed()
+            self.violated("RFC 7143 §4.2.2.1", f"CmdSN {cmd_sn}, {session.exp_cmd_sn} is expected", header)
+        elif cmd_sn == session.exp_cmd_sn:
+            session.exp_cmd_sn = (cmd_sn + 1) & _SERIALS
+            handler(self, header, ahs, data)
+            if session.early:
+                session.deliver_early()
+        else:
+            session.early[cmd_sn] = Early(self, opcode, header, ahs, data, self._placed)
+            self._placed = None
+
+    def deliver(self, early: Early) -> None:
+        """It is the turn of a PDU that has come before it."""
+        handler = _HANDLERS[early.opcode]
+        assert handler is not None
+        self._placed = early.placed
+        handler(self, early.header, early.ahs, early.data)
+
+    def _drop_placed(self) -> None:
+        placed, self._placed = self._placed, None
+        if placed is not None:
+            placed.buffer.release()
+
+    def _corrupt(self, opcode: int, header: bytes) -> None:
+        """The digest of a PDU's data is wrong: it is rejected, and counts as not received (§7.8)."""
+        self._drop_placed()
+        self.reject(RejectReason.DATA_DIGEST_ERROR, header, "the digest of the data is wrong")
+        if opcode == _DATA_OUT:
+            _, flags, _, _, itt, *_ = DATA_OUT.unpack_from(header, 0)
+            command = self.session.tasks.get(itt)
+            if command is not None and not command.ready:
+                command.fail(PROTOCOL_SERVICE_CRC_ERROR, final=bool(flags & FINAL))
+
+    # --- SCSI commands and their data
+
+    def _place_immediate(self, header: bytes, length: int) -> memoryview | None:
+        """Room for immediate data, and for what follows it unasked."""
+        _, flags, _, _, _, expected, _, _, _ = unpack_command(header, 0)
+        agreed = self.session.parameters
+        limit = min(expected, agreed.first_burst_length)
+        self._drop_placed()
+        if not flags & WRITE or not agreed.immediate_data or length > limit or self.session.target is None:
+            return None
+        (buffer,) = self.session.pool.take(length if flags & FINAL else limit)
+        self._placed = burst = Burst(RESERVED_TAG, 0, buffer)
+        burst.filled = length
+        return burst.view[:length]
+
+    def _command(self, header: bytes, ahs: bytes, data: memoryview) -> None:
+        """§11.3."""
+        opcode, flags, _, lun, itt, expected, _, _, cdb = unpack_command(header, 0)
+        session = self.session
+        immediate = bool(opcode & IMMEDIATE)
+        burst, self._placed = self._placed, None
+        reason = None
+        if itt in session.tasks:
+            reason = RejectReason.TASK_IN_PROGRESS
+        elif flags & ATTRIBUTE_MASK >= len(_ATTRIBUTES) or itt == RESERVED_TAG:
+            reason = RejectReason.INVALID_PDU_FIELD
+        elif session.target is None:
+            reason = RejectReason.COMMAND_NOT_SUPPORTED
+        expected_in = expected if flags & READ else 0
+        if ahs and reason is None:
+            try:
+                extra = parse_ahs(ahs)
+            except ValueError:
+                reason = RejectReason.INVALID_PDU_FIELD
+            else:
+                cdb += extra.cdb_rest
+                if flags & READ and flags & WRITE:
+                    expected_in = extra.read_length or 0
+        if reason is not None:
+            if burst is not None:
+                burst.buffer.release()
+            session.retire(immediate)
+            self.reject(reason, header, "a SCSI command that cannot be")
+            return
+        command = Command(
+            self,
+            lun,
+            itt,
+            cdb,
+            _ATTRIBUTES[flags & ATTRIBUTE_MASK],
+            expected_in=expected_in,
+            expected_out=expected if flags & WRITE else 0,
+            immediate=immediate,
+        )
+        session.tasks[itt] = command
+        session.unsubmitted[command] = None
+        if flags & WRITE:
+            self._expect_data(command, flags, burst, data)
+        elif len(data):
+            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=True)
+            return
+        if not command.failure:
+            session.admit(command)
+
+    def _expect_data(self, command: Command, flags: int, burst: Burst | None, data: memoryview) -> None:
+        """What of its data has come, and what comes unasked (§4.2.5.2, §11.3.4)."""
+        agreed = self.session.parameters
+        more = not flags & FINAL
+        if burst is None and len(data):
+            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=not more)
+        elif more and agreed.initial_r2t:
+            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=False)
+            if burst is not None:
+                command.place_unsolicited(burst, more=False)
+        elif burst is not None:
+            command.place_unsolicited(burst, more=more)
+        elif more:
+            (buffer,) = self.session.pool.take(min(command.expected_out, agreed.first_burst_length)) or (
+                None,
+            )
+            if buffer is not None:
+                command.place_unsolicited(Burst(RESERVED_TAG, 0, buffer), more=True)
+
+    def _place_data_out(self, header: bytes, length: int) -> memoryview | None:
+        """Where the data of a Data-Out goes: nowhere, if it is not the next of a sequence."""
+        burst = self._sequence(header, length)
+        return None if burst is None else burst.view[burst.filled : burst.filled + length]
+
+    def _sequence(self, header: bytes, length: int) -> Burst | None:
+        """The burst that a Data-Out continues; None where it continues none."""
+        _, _, _, _, itt, ttt, _, data_sn, offset = DATA_OUT.unpack_from(header, 0)
+        command = self.session.tasks.get(itt)
+        if command is None or command.failure or command.ready or command.connection is not self:
+            return None
+        burst = command.current_burst(ttt)
+        if (
+            burst is None
+            or data_sn != burst.data_sn
+            or offset != burst.offset + burst.filled
+            or length > len(burst.view) - burst.filled
+        ):
+            return None
+        return burst
+
+    def _data_out(self, header: bytes, _ahs: bytes, data: memoryview) -> None:
+        """§11.7."""
+        _, flags, _, _, itt, ttt, _, data_sn, offset = DATA_OUT.unpack_from(header, 0)
+        final = bool(flags & FINAL)
+        command = self.session.tasks.get(itt)
+        burst = self._sequence(header, len(data))
+        if burst is not None:
+            assert command is not None
+            command.data_came(burst, len(data), final=final)
+        elif command is None or command.ready:
+            # Of a command that has been aborted, or has failed: passed over.
+            self.violated("RFC 7143 §11.7", f"data for no task: tag {itt:#x}", header)
+        else:
+            what = f"DataSN {data_sn} at {offset} for transfer tag {ttt:#x}"
+            self.violated("RFC 7143 §11.7", f"out of sequence: {what}", header)
+            wrong = UNEXPECTED_UNSOLICITED_DATA if ttt == RESERVED_TAG else NOT_ENOUGH_UNSOLICITED_DATA
+            command.fail(wrong, final=final)
+
+    # --- other PDUs
+
+    def _nop_out(self, header: bytes, _ahs: bytes, data: memoryview) -> None:
+        """§11.18: a ping is answered; an answer to ours needs nothing."""
+        opcode, _, _, lun, itt, _, _, _ = NOP_OUT.unpack_from(header, 0)
+        self.session.retire(bool(opcode & IMMEDIATE))
+        if itt != RESERVED_TAG:
+            length = min(len(data), self.max_segment)
+            self._nop_in(lun, itt, RESERVED_TAG, self.take_stat_sn(), data[:length])
+
+    def ping(self) -> None:
+        """Ask whether the initiator is still there (§11.19)."""
+        self._nop_in(0, RESERVED_TAG, self.next_transfer_tag(), self.stat_sn, memoryview(b""))
+
+    def _nop_in(self, lun: int, itt: int, ttt: int, stat_sn: int, data: memoryview) -> None:
+        session = self.session
+        numbers = stat_sn, session.exp_cmd_sn, session.max_cmd_sn
+        header = NOP_IN.pack(Opcode.NOP_IN, FINAL, len(data), lun, itt, ttt, *numbers)
+        self.stream.send(header, (data,), len(data))
+
+    def _text(self, header: bytes, _ahs: bytes, data: memoryview) -> None:
+        self.session.retire(bool(header[0] & IMMEDIATE))
+        self._texts.request(header, data)
+
+    def _task_management(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:
+        management.request(self, header)
+
+    def _snack(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:
+        """§11.16: with error recovery level 0 there are none."""
+        self.reject(RejectReason.SNACK_REJECT, header, "a SNACK with error recovery level 0")
+
+    def _login(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:
+        self.reject(RejectReason.PROTOCOL_ERROR, header, "a Login Request in full feature phase")
+
+    def _logout(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:
+        """§11.14: the connection, or all of the session's, end after the answer."""
+        opcode, flags, _, itt, cid, _, _ = LOGOUT_REQUEST.unpack_from(header, 0)
+        session = self.session
+        session.retire(bool(opcode & IMMEDIATE))
+        reason = flags & ~FINAL
+        if reason not in (*LogoutReason,):
+            self.reject(RejectReason.INVALID_PDU_FIELD, header, f"logout reason {reason}")
+            return
+        status = LogoutStatus.CLOSED
+        other = session.connections.get(cid)
+        if reason == LogoutReason.REMOVE_FOR_RECOVERY:
+            status = LogoutStatus.NO_RECOVERY
+        elif reason == LogoutReason.CLOSE_CONNECTION and other is None:
+            status = LogoutStatus.NO_CONNECTION
+        elif reason == LogoutReason.CLOSE_CONNECTION and other is not self and other is not None:
+            management.end_tasks_of(other)
+            other.close("logged out")
+        self._answer_logout(itt, status)
+        if status is not LogoutStatus.CLOSED or (
+            reason == LogoutReason.CLOSE_CONNECTION and other is not self
+        ):
+            return
+        if reason == LogoutReason.CLOSE_CONNECTION and len(session.connections) > 1:
+            management.end_tasks_of(self)
+            del session.connections[self.cid]
+        self.stream.finish()
+
+    def _answer_logout(self, itt: int, status: LogoutStatus) -> None:
+        session = self.session
+        agreed = session.parameters
+        numbers = self.take_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
+        times = agreed.default_time2wait, agreed.default_time2retain
+        self.stream.send(
+            LOGOUT_RESPONSE.pack(Opcode.LOGOUT_RESPONSE, FINAL, status, 0, itt, *numbers, *times)
+        )
+
+    # --- what is said without being asked
+
+    def reject(self, reason: RejectReason, header: bytes, why: str) -> None:
+        """§11.17."""
+        self.violated("RFC 7143 §11.17", f"{reason.name}: {why}", header)
+        session = self.session
+        numbers = self.take_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
+        self.stream.send(
+            REJECT.pack(Opcode.REJECT, FINAL, reason, BHS_SIZE, RESERVED_TAG, *numbers, 0),
+            (header,),
+            BHS_SIZE,
+        )
+
+    def announce(self, event: AsyncEvent, lun: int = 0, data: bytes = b"") -> None:
+        """An asynchronous message, §11.9."""
+        session = self.session
+        numbers = self.take_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn
+        agreed = session.parameters
+        dropping = event in (AsyncEvent.DROPPING_CONNECTION, AsyncEvent.DROPPING_SESSION)
+        times = (agreed.default_time2wait, agreed.default_time2retain) if dropping else (0, 0)
+        first = self.cid if event is AsyncEvent.DROPPING_CONNECTION else 0
+        parameters = event, 0, first, *times
+        self.stream.send(
+            ASYNC_MESSAGE.pack(
+                Opcode.ASYNC_MESSAGE, FINAL, len(data), lun, RESERVED_TAG, *numbers, *parameters
+            ),
+            (data,),
+            len(data),
+        )
+
+    def violated(self, clause: str, summary: str, header: bytes) -> None:
+        """The initiator has broken the standard."""
+        if self.session.target is not None:
+            self.session.target.scsi.violations.report(clause, summary, self.session.initiator, header)
+
+
+Handler = Callable[[Connection, bytes, bytes, memoryview], None]
+
+_HANDLERS: list[Handler | None] = [None] * 64
+for _opcode, _handler in {
+    Opcode.NOP_OUT: Connection._nop_out,
+    Opcode.SCSI_COMMAND: Connection._command,
+    Opcode.TASK_MANAGEMENT_REQUEST: Connection._task_management,
+    Opcode.LOGIN_REQUEST: Connection._login,
+    Opcode.TEXT_REQUEST: Connection._text,
+    Opcode.DATA_OUT: Connection._data_out,
+    Opcode.LOGOUT_REQUEST: Connection._logout,
+    Opcode.SNACK_REQUEST: Connection._snack,
+}.items():
+    _HANDLERS[_opcode] = _handler

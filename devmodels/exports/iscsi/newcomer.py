@@ -1,0 +1,164 @@
+"""A connection before full feature phase: it logs in, in time, or it is gone (RFC 7143 §6.3, §4.6.2)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from devmodels.exports.iscsi import management
+from devmodels.exports.iscsi.authentication import LoginRefusedError
+from devmodels.exports.iscsi.connection import Connection
+from devmodels.exports.iscsi.login import Answer, Login
+from devmodels.exports.iscsi.session import Session
+from devmodels.exports.iscsi.stream import BrokenConnectionError, Stream
+from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, LoginStatus, Opcode, unpack_login_request
+
+if TYPE_CHECKING:
+    from devmodels.exports.iscsi.portal import Portal
+
+log = logging.getLogger("devmodels.iscsi")
+
+LOGIN_TIMEOUT_NS = 15 * 10**9
+"""How long a login may take."""
+
+MAX_LOGIN_DATA = 8192
+"""Data of a Login Request: MaxRecvDataSegmentLength before anything is negotiated (§13.12)."""
+
+
+class Newcomer:
+    """One connection until its login has succeeded or failed; the receiver of its stream's PDUs till then."""
+
+    def __init__(self, sock: socket.socket, portal: Portal) -> None:
+        self._portal = portal
+        self._login = Login(portal.find_target)
+        self._stat_sn = 0
+        self._peer = _name_of(sock)
+        self._local = sock.getsockname()
+        context = portal.context
+        self._timer = context.call_at(context.now_ns() + LOGIN_TIMEOUT_NS, self._late)
+        self._stream = Stream(sock, context, self)
+
+    def close(self) -> None:
+        """Give it up."""
+        self._timer.cancel()
+        self._stream.close()
+
+    def _late(self) -> None:
+        log.warning("%s: %s has not logged in in time", self._portal.name, self._peer)
+        self._stream.close()
+        self._portal.left(self)
+
+    # --- what comes
+
+    def place(self, opcode: int, header: bytes, length: int) -> memoryview | None:  # noqa: ARG002
+        """Only Login Requests come, with little data."""
+        if opcode != Opcode.LOGIN_REQUEST:
+            raise BrokenConnectionError("something else than a login (RFC 7143 §6.3)")
+        if length > MAX_LOGIN_DATA:
+            raise BrokenConnectionError(f"a Login Request with {length} bytes (RFC 7143 §13.12)")
+        return memoryview(bytearray(length))
+
+    def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:  # noqa: ARG002
+        """A Login Request."""
+        if opcode != Opcode.LOGIN_REQUEST:
+            raise BrokenConnectionError("something else than a login (RFC 7143 §6.3)")
+        answer = self._login.request(header, data)
+        session = self._login.joins
+        if self._login.complete and answer.status is LoginStatus.SUCCESS:
+            try:
+                session = self._begin_session()
+            except LoginRefusedError as error:
+                answer = Answer(0, status=error.status, reason=str(error))
+        self._send(header, answer, session)
+        if answer.status is not LoginStatus.SUCCESS:
+            log.warning(
+                "%s: login of %s refused: %s: %s",
+                self._portal.name,
+                self._peer,
+                answer.status.name,
+                answer.reason,
+            )
+            self._stream.finish()
+        elif self._login.complete:
+            assert session is not None
+            self._enter(session)
+
+    def ended(self, reason: str | None) -> None:
+        """The initiator has gone."""
+        if reason is not None:
+            log.warning("%s: %s: %s", self._portal.name, self._peer, reason)
+        self._timer.cancel()
+        self._portal.left(self)
+
+    # --- what is said
+
+    def _send(self, header: bytes, answer: Answer, session: Session | None) -> None:
+        _, _, _, _, _, isid, tsih, itt, _, cmd_sn, _ = unpack_login_request(header, 0)
+        expected = highest = cmd_sn
+        if session is not None:
+            expected, highest = session.exp_cmd_sn, session.max_cmd_sn
+            tsih = session.tsih
+        self._stream.send(
+            LOGIN_RESPONSE.pack(
+                Opcode.LOGIN_RESPONSE,
+                answer.flags,
+                0,
+                0,
+                len(answer.text),
+                isid,
+                tsih,
+                itt,
+                self._stat_sn,
+                expected,
+                highest,
+                answer.status,
+            ),
+            (answer.text,),
+            len(answer.text),
+        )
+        self._stat_sn += 1
+
+    # --- full feature phase
+
+    def _begin_session(self) -> Session:
+        """The session that the connection belongs to; LoginRefusedError."""
+        login = self._login
+        identity = login.identity
+        assert identity is not None
+        session = login.joins
+        if session is not None:
+            if session.closed:
+                raise LoginRefusedError(LoginStatus.SESSION_DOES_NOT_EXIST, "the session has ended")
+            before = session.connections.get(identity.cid)
+            if before is not None:
+                management.end_tasks_of(before)
+                before.close("the initiator has begun it anew")
+            return session
+        parameters = login.negotiation.parameters
+        if login.target is None:
+            return self._portal.node.open_discovery(identity.isid, parameters, login.cmd_sn)
+        return login.target.open_session(identity.isid, parameters, login.cmd_sn)
+
+    def _enter(self, session: Session) -> None:
+        self._timer.cancel()
+        login = self._login
+        assert login.identity is not None
+        connection = Connection(
+            session,
+            self._stream,
+            login.identity.cid,
+            self._stat_sn,
+            login.negotiation,
+            lambda: self._portal.node.listing(self._local),
+        )
+        self._portal.entered(self, connection)
+        log.info("%s: %r from %s", self._portal.name, connection, self._peer)
+
+
+def _name_of(sock: socket.socket) -> str:
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return "somebody"
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a socket"

@@ -1,0 +1,104 @@
+"""Portals: where a node's targets are reached, and how many may come (RFC 7143 §4.4.1, §13.8)."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from devmodels.acceptor import Acceptor
+from devmodels.exports.iscsi.connection import Connection
+from devmodels.exports.iscsi.newcomer import Newcomer
+from devmodels.exports.iscsi.target import IscsiTarget
+
+if TYPE_CHECKING:
+    from devmodels.exports.iscsi.node import IscsiNode
+
+BACKLOG = 64
+MAX_NEWCOMERS = 32
+"""Connections of one portal that have not logged in; more of them wait to be accepted."""
+
+MAX_CONNECTIONS = 256
+"""Connections of one portal, with those."""
+
+
+class Portal:
+    """One address, as long as a target is to be reached there; OSError where it cannot be listened at."""
+
+    def __init__(self, node: IscsiNode, host: str, port: int) -> None:
+        self.node = node
+        self.context = node.context
+        listener = _listen(host, port)
+        self.address: tuple[str, int] = listener.getsockname()[:2]
+        self.name = show_address(self.address)
+        self.users: dict[IscsiTarget, int] = {}
+        """The targets that are here, and for how many exports."""
+        self._newcomers: set[Newcomer] = set()
+        self._connections: set[Connection] = set()
+        self._acceptor = Acceptor(listener, self.context, self.welcome, name=self.name)
+
+    def find_target(self, name: str) -> IscsiTarget | None:
+        """The target of that name, if it is to be reached here."""
+        target = self.node.targets.get(name)
+        return target if target in self.users else None
+
+    def welcome(self, sock: socket.socket) -> None:
+        """Somebody has connected."""
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._newcomers.add(Newcomer(sock, self))
+        self._adjust()
+
+    def left(self, newcomer: Newcomer) -> None:
+        """Somebody has gone before he has logged in."""
+        self._newcomers.discard(newcomer)
+        self._adjust()
+
+    def entered(self, newcomer: Newcomer, connection: Connection) -> None:
+        """Somebody has logged in."""
+        self._newcomers.discard(newcomer)
+        self._connections.add(connection)
+
+        def closed() -> None:
+            self._connections.discard(connection)
+            self._adjust()
+
+        connection.on_closed = closed
+        self._adjust()
+
+    def _adjust(self) -> None:
+        total = len(self._newcomers) + len(self._connections)
+        if len(self._newcomers) >= MAX_NEWCOMERS or total >= MAX_CONNECTIONS:
+            self._acceptor.pause()
+        else:
+            self._acceptor.go_on()
+
+    def close(self) -> None:
+        """Nobody can come any more; those who have not logged in are sent away."""
+        self._acceptor.close()
+        for newcomer in list(self._newcomers):
+            newcomer.close()
+        self._newcomers.clear()
+
+
+def show_address(address: tuple[str, int]) -> str:
+    """An address as TargetAddress has it, §13.8."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; the first address that `host` has."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise OSError(0, "no name of a host") from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,101 @@
+"""Targets, and the sessions that initiators have with them (RFC 7143 §4.2.7, §4.4.3, §6.3.5)."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from devmodels.exports.iscsi.authentication import Credentials, LoginRefusedError
+from devmodels.exports.iscsi.buffers import Pool
+from devmodels.exports.iscsi.session import Session
+from devmodels.protocols.iscsi.keys import Parameters
+from devmodels.protocols.iscsi.pdu import AsyncEvent, LoginStatus
+from devmodels.scsi.constants import Protocol
+from devmodels.scsi.nexus import Nexus, TargetPort, iscsi_transport_id
+from devmodels.scsi.target import ScsiTarget
+
+MAX_SESSIONS = 64
+"""Sessions that one target has at a time."""
+
+PORTAL_GROUP = 1
+"""All portals of a target make one group: a session's connections may use any of them."""
+
+
+class SessionNumbers:
+    """TSIHs: not zero, and none that is in use (§11.12.6)."""
+
+    def __init__(self) -> None:
+        self.used: set[int] = set()
+        self._last = 0
+
+    def take(self) -> int:
+        """A free one."""
+        for _ in count():
+            self._last = self._last % 0xFFFF + 1
+            if self._last not in self.used:
+                break
+        self.used.add(self._last)
+        return self._last
+
+    def give_back(self, tsih: int) -> None:
+        """It is free again."""
+        self.used.discard(tsih)
+
+
+class IscsiTarget:
+    """One target by its name, with the logical units of `scsi`; `sessions` by TSIH."""
+
+    def __init__(
+        self,
+        name: str,
+        scsi: ScsiTarget,
+        *,
+        credentials: Credentials | None = None,
+        numbers: SessionNumbers | None = None,
+        pool: Pool | None = None,
+    ) -> None:
+        self.name = name
+        self.scsi = scsi
+        self.credentials = credentials
+        self.portal_group = PORTAL_GROUP
+        self.port = TargetPort(PORTAL_GROUP, Protocol.ISCSI, f"{name},t,0x{PORTAL_GROUP:04x}")
+        self.sessions: dict[int, Session] = {}
+        self._numbers = SessionNumbers() if numbers is None else numbers
+        self._pool = Pool() if pool is None else pool
+
+    def open_session(self, isid: bytes, parameters: Parameters, cmd_sn: int) -> Session:
+        """A new session, which takes the place of one of the same initiator port (§6.3.5); LoginRefusedError."""
+        initiator = parameters.initiator_name
+        for other in list(self.sessions.values()):
+            if (other.initiator, other.isid) == (initiator, isid):
+                self.end_session(other, "the initiator has begun it anew")
+        if len(self.sessions) >= MAX_SESSIONS:
+            raise LoginRefusedError(LoginStatus.OUT_OF_RESOURCES, f"{len(self.sessions)} sessions")
+        nexus = Nexus(iscsi_transport_id(initiator, isid), self.port, initiator)
+        tsih = self._numbers.take()
+        session = Session(self, tsih, isid, parameters, cmd_sn, pool=self._pool, nexus=nexus)
+        self.sessions[tsih] = session
+        self.scsi.nexus_gained(nexus)
+        return session
+
+    def end_session(self, session: Session, reason: str | None = None) -> None:
+        """End a session with its connections: its tasks end, nobody hears of them.  Idempotent."""
+        if session.closed:
+            return
+        session.closed = True
+        for connection in list(session.connections.values()):
+            connection.close(reason)
+        session.connections.clear()
+        session.early.clear()
+        for command in list(session.unsubmitted):
+            session.drop(command)
+        del self.sessions[session.tsih]
+        self._numbers.give_back(session.tsih)
+        assert session.nexus is not None
+        self.scsi.nexus_lost(session.nexus)
+
+    def close(self) -> None:
+        """The target is no longer there: its initiators are told, and their sessions end (§11.9)."""
+        for session in list(self.sessions.values()):
+            for connection in list(session.connections.values()):
+                connection.announce(AsyncEvent.DROPPING_SESSION)
+            self.end_session(session, "the target is no longer there")

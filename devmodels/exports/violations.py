@@ -1,0 +1,32 @@
+"""What clients of an export do wrong, in the log: the first of it whole, then counted."""
+
+from __future__ import annotations
+
+import logging
+
+from devmodels.conformance import Violation
+
+log = logging.getLogger("devmodels")
+
+LOGGED = 20
+"""How many violations are logged; further ones are only counted."""
+
+
+class ViolationWarnings:
+    """Logs violations of one export, by `name`; to be called with each."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._count = 0
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self._count = 0
+
+    def __call__(self, violation: Violation) -> None:
+        """One more."""
+        self._count += 1
+        if self._count <= LOGGED:
+            log.warning("%s: %s", self.name, violation)
+        elif self._count == LOGGED + 1:
+            log.warning("%s: further violations are only counted", self.name)
