@@ -302,6 +302,11 @@ class BlockBackend:
         """`with backend.batch():` gathers requests and submits them at its end, neighbours merged.  Nests."""
         return self._batch
 
+    def serialise(self) -> None:
+        """Requests may be `SERIALISING` from now on: their node keeps a table of what is in flight.  Idempotent."""
+        if not self.edge.serialises:
+            self.edge.serialise()
+
     # --- the trace
 
     @property
@@ -458,7 +463,7 @@ class BlockBackend:
     def _configure(self) -> None:
         """Set the table of handlers, so that a request pays only for what is switched on."""
         handlers = list(self.edge.handlers)
-        self._read_now = self.edge.read_now if self.edge.plain else None
+        self._read_now = self.edge.read_now if self.edge.reads_now else None
         member = self.throttled_by
         if member is not None:
             for op in _LIMITED:

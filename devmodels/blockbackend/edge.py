@@ -20,6 +20,7 @@ from devmodels.blockbackend.fitting import Fitting, write_out
 from devmodels.blockbackend.permissions import Role, Use
 from devmodels.blockbackend.request import (
     HAS_NO_FALLBACK,
+    HAS_UPDATE,
     WITHOUT_MAY_UNMAP,
     Flags,
     Op,
@@ -68,9 +69,10 @@ class User(Protocol):
 class Edge:
     """`user`'s door to `node`.
 
-    `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` is the node's own where requests
-    need not be made to fit (`plain`), else it says False.  `block_status` returns what the node itself knows; the
-    handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and shares.
+    `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` reads at once, as the node does,
+    where reads need not be made to fit (`reads_now`), else it does none.  `block_status` returns what the node itself
+    knows; the handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and
+    shares.
     """
 
     __slots__ = (
@@ -82,9 +84,9 @@ class Edge:
         "name",
         "node",
         "passthrough",
-        "plain",
         "read",
         "read_now",
+        "reads_now",
         "role",
         "secure_erase",
         "serialises",
@@ -166,7 +168,6 @@ class Edge:
         node = self.node
         options = node.options
         fitting = node.fitting()
-        self.plain = fitting is None
         served = node.served
         to: Fitting | Served = fitting or served
         write: Handler = to.write
@@ -187,7 +188,8 @@ class Edge:
             handlers = announcing(self, handlers)
         else:
             self.unflushed = True
-        self._set(handlers, partial(driver_status, node), served.read_now if self.plain else _not_now)
+        self.reads_now = fitting is None or fitting.reads_fit
+        self._set(handlers, partial(driver_status, node), to.read_now if self.reads_now else _not_now)
 
     def _set(self, handlers: list[Handler], block_status: StatusHandler, read_now: ReadNow) -> None:
         self.handlers = handlers
@@ -300,7 +302,7 @@ async def _detect_zeroes(write: Handler, write_zeroes: Handler, more: Flags, req
 
     A guest that changes its buffer meanwhile gets what was in it at some moment, as with any write.
     """
-    if request.length and is_zero(request.vectors):
+    if request.length and not HAS_UPDATE[request.flags] and is_zero(request.vectors):
         await write_zeroes(
             request.derive(request.offset, request.length, op=Op.WRITE_ZEROES, flags=request.flags | more)
         )

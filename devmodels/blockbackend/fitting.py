@@ -13,13 +13,24 @@ A node that looks at events (`blkdebug`) is told of those that QEMU's block laye
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.accounting import Served
-from devmodels.blockbackend.request import HAS_NO_FALLBACK, HAS_SERIALISING, WITH_FUA, Op, Request
+from devmodels.blockbackend.request import (
+    HAS_NO_FALLBACK,
+    HAS_SERIALISING,
+    HAS_UPDATE,
+    UPDATE_PIECE,
+    WITH_FUA,
+    Flags,
+    Op,
+    Read,
+    Request,
+    UpdateRequest,
+)
 from devmodels.blockbackend.vectors import ZEROES, window
 
 if TYPE_CHECKING:
@@ -53,6 +64,17 @@ class Fitting:
         self._longest = limits.max_transfer // self._align * self._align
         self._discards = max(limits.pdiscard_alignment, self._align), limits.max_pdiscard
         self._zeroes = max(limits.pwrite_zeroes_alignment, self._align), limits.max_pwrite_zeroes
+
+    @property
+    def reads_fit(self) -> bool:
+        """Whether every read fits as it is, so that it can be done at once."""
+        return self._align == 1 and not self._longest
+
+    def read_now(self, reads: Sequence[Read]) -> int:
+        """As the node's own, which nobody overtakes: where somebody must be alone, reads have to wait for him."""
+        if self._tracked and self._node.in_flight.serialising:
+            return 0
+        return self._to.read_now(reads)
 
     def _whole(self, request: Request) -> tuple[int, int]:
         """The blocks that `request` touches, as [start, end)."""
@@ -108,10 +130,29 @@ class Fitting:
         head = _padding(request.offset - start)
         tail = _padding(end - request.offset - request.length)
         async with self._hold(request, start, end):
+            if HAS_UPDATE[request.flags]:
+                await self._update(request)
+                return
             if head or tail:
                 await self._fetch(request, start, end, head, tail)
                 request = request.derive(start, end - start, [*head, *request.vectors, *tail])
             await self._write_blocks(request)
+
+    async def _update(self, request: Request) -> None:
+        """Ask an `UpdateRequest` what to write, and write it; nobody else is there."""
+        update = next(request.roots())
+        assert isinstance(update, UpdateRequest)
+        inside = self._node.inside()
+        flags = request.flags & Flags.FUA
+        for at in range(0, request.length, UPDATE_PIECE):
+            length = min(UPDATE_PIECE, request.length - at)
+            old = bytearray(length)
+            place = request.offset + at
+            await inside.read(request.derive(place, length, [memoryview(old)], op=Op.READ, flags=Flags.NONE))
+            new = update.change(at, old)
+            if new is None:
+                return
+            await inside.write(request.derive(place, length, [memoryview(new)], flags=flags))
 
     async def _fetch(
         self, request: Request, start: int, end: int, head: list[memoryview], tail: list[memoryview]

@@ -6,7 +6,7 @@ from collections import deque
 from operator import attrgetter
 
 from devmodels.blockbackend.node import BlockLimits
-from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.request import HAS_UPDATE, Op, Request
 
 _MERGED = frozenset({Op.READ, Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES})
 
@@ -61,6 +61,7 @@ def joins(last: Request, request: Request) -> bool:
         and request.op is last.op
         and request.flags == last.flags
         and request.op in _MERGED
+        and not HAS_UPDATE[request.flags]
     )
 
 

@@ -29,6 +29,11 @@ class InFlight:
         self._context = context
         self._held: list[_Held] = []
 
+    @property
+    def serialising(self) -> bool:
+        """Whether somebody there must be alone, or waits to be."""
+        return any(held.serialising for held in self._held)
+
     def move(self, context: IoContext) -> None:
         """They come on another context from now on; nothing is under way."""
         self._context = context

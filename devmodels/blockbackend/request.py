@@ -35,7 +35,8 @@ class Flags(IntFlag):
 
     `FUA`: complete only when the data is on stable storage.  `MAY_UNMAP`: zeroes may be written by freeing space.
     `NO_FALLBACK`: zeroes are not written out as data; ENOTSUP where the node has no quicker way.
-    `SERIALISING`: nothing else touches the range meanwhile (for users whose edge is told to `serialise`).
+    `SERIALISING`: nothing else touches the range meanwhile (for users whose edge is told to `serialise`).  `UPDATE`: a
+    write whose data follows from what is there (`UpdateRequest`, which is serialising).
     """
 
     NONE = 0
@@ -43,9 +44,10 @@ class Flags(IntFlag):
     MAY_UNMAP = 2
     NO_FALLBACK = 4
     SERIALISING = 8
+    UPDATE = 16
 
 
-_ALL = [Flags(n) for n in range(16)]
+_ALL = [Flags(n) for n in range(32)]
 
 HAS_FUA = tuple(bool(flags & Flags.FUA) for flags in _ALL)
 """Whether `FUA` is set, by flags: an index costs a twentieth of an enumeration's `&`."""
@@ -58,6 +60,9 @@ HAS_NO_FALLBACK = tuple(bool(flags & Flags.NO_FALLBACK) for flags in _ALL)
 
 HAS_SERIALISING = tuple(bool(flags & Flags.SERIALISING) for flags in _ALL)
 """Whether `SERIALISING` is set, by flags."""
+
+HAS_UPDATE = tuple(bool(flags & Flags.UPDATE) for flags in _ALL)
+"""Whether `UPDATE` is set, by flags."""
 
 WITH_FUA = tuple(flags | Flags.FUA for flags in _ALL)
 """The same flags with `FUA`, by flags."""
@@ -157,6 +162,32 @@ class Request:
         label = f" {self.label!r}" if self.label else ""
         flags = f" {self.flags.name}" if self.flags else ""
         return f"<{self.op.name} {self.length}@{self.offset:#x}{flags}{label}>"
+
+
+class UpdateRequest(Request):
+    """A write whose data follows from what is there, which nobody changes in between.
+
+    `change(at, old)` is given what is at `at`, counted from `offset`, and says what to write there: as many bytes, or
+    None for nothing, after which nothing more is asked.  A range of up to `UPDATE_PIECE` bytes is given as a whole,
+    a longer one piece by piece, of which those before have been written already.
+    """
+
+    __slots__ = ("change",)
+
+    def __init__(
+        self,
+        offset: int,
+        length: int,
+        change: Callable[[int, bytearray], bytes | bytearray | None],
+        flags: Flags = Flags.NONE,
+        done: Callable[[Request], None] | None = None,
+    ) -> None:
+        super().__init__(Op.WRITE, offset, length, (), flags | Flags.SERIALISING | Flags.UPDATE, done)
+        self.change = change
+
+
+UPDATE_PIECE = 1 << 20
+"""How much of its range an `UpdateRequest` is asked about at once, in bytes."""
 
 
 class DerivedRequest(Request):

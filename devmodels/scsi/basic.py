@@ -73,7 +73,9 @@ def unit_ready(unit: LogicalUnit, _task: Task, _fields: Fields) -> None:
 
 
 COMMANDS: tuple[Command[LogicalUnit], ...] = (
-    Command(0x00, "TEST UNIT READY", TEST_UNIT_READY, unit_ready, "SPC-4 §6.47", access=Access.FREE),
+    Command(
+        0x00, "TEST UNIT READY", TEST_UNIT_READY, unit_ready, "SPC-4 §6.47", access=Access.FREE, ready=False
+    ),
     Command(
         0x03,
         "REQUEST SENSE",
@@ -83,7 +85,8 @@ COMMANDS: tuple[Command[LogicalUnit], ...] = (
         data=Data.IN,
         length="allocation_length",
         attention=False,
-        access=Access.FREE,
+        access=Access.ALWAYS,
+        ready=False,
     ),
     Command(
         0x12,
@@ -94,6 +97,7 @@ COMMANDS: tuple[Command[LogicalUnit], ...] = (
         data=Data.IN,
         length="allocation_length",
         attention=False,
-        access=Access.FREE,
+        access=Access.ALWAYS,
+        ready=False,
     ),
 )

@@ -46,5 +46,6 @@ COMMAND: Command[LogicalUnit] = Command(
     data=Data.IN,
     length="allocation_length",
     attention=False,
-    access=Access.FREE,
+    access=Access.ALWAYS,
+    ready=False,
 )

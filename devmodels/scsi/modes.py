@@ -106,6 +106,21 @@ class ModePages:
         data = page.values(control)
         return bytes((data[0] | 0x80,)) + data[1:] if self.savable else data
 
+    def save(self) -> dict[str, str]:
+        """The saved values that are not the default ones, in hexadecimal."""
+        return {
+            f"{page.code:02x}.{page.subpage:02x}": page.saved.hex()
+            for page in self.pages.values()
+            if page.saved != page.default
+        }
+
+    def restore(self, saved: dict[str, str]) -> None:
+        """Take what `save` gave; pages that are of another size now, or no longer there, are left as they are."""
+        for page in self.pages.values():
+            image = bytes.fromhex(saved.get(f"{page.code:02x}.{page.subpage:02x}", ""))
+            if len(image) == len(page.default):
+                page.saved = page.current = image
+
     def reset(self) -> None:
         """Back to the saved values."""
         for page in self.pages.values():

@@ -41,24 +41,29 @@ class Data(Enum):
 
 
 class Access(Enum):
-    """What a command does to the medium or to the unit: what a reservation of another nexus forbids."""
+    """What a command does to the medium or to the unit: what a reservation of another nexus forbids (SPC-4 §5.12)."""
 
-    FREE = auto()
+    ALWAYS = auto()
     """Allowed whatever is reserved."""
+    FREE = auto()
+    """As `ALWAYS` but for RESERVE (6) and (10), with which it conflicts."""
     READ = auto()
     """Conflicts with exclusive access."""
     WRITE = auto()
     """Conflicts with every reservation."""
+    OWN = auto()
+    """Its handler looks: what is allowed depends on more than the command."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Command(Generic[U_contra]):
     """One command.
 
-    `length`: the field that holds its allocation, parameter list or transfer length.  `refused`: fields that must be 0
-    because what they ask for does not exist here; `ignored`: fields that change nothing.  `attention`: whether a unit
-    attention condition is reported instead.  `raw`: its handler reads the CDB by itself.  `timeout`: how long it may
-    take in seconds, for REPORT SUPPORTED OPERATION CODES; 0 where nothing is said.
+    `clause`: where it is specified; without a number, under its name.  `length`: the field that holds its allocation,
+    parameter list or transfer length.  `refused`: fields that must be 0 because what they ask for does not exist here;
+    `ignored`: fields that change nothing.  `attention`: whether a unit attention condition is reported instead.
+    `ready`: whether it needs a medium that nothing else is being done to.  `raw`: its handler reads the CDB by itself.
+    `timeout`: how long it may take in seconds, for REPORT SUPPORTED OPERATION CODES; 0 where nothing is said.
     """
 
     opcode: int
@@ -70,11 +75,17 @@ class Command(Generic[U_contra]):
     data: Data = Data.NONE
     length: str = ""
     refused: Sequence[str] = ()
-    ignored: Sequence[str] = ("vendor_control",)
+    ignored: Sequence[str] = ()
     attention: bool = True
     access: Access = Access.WRITE
+    ready: bool = True
     raw: bool = False
     timeout: int = 10
+
+    @property
+    def reference(self) -> str:
+        """Document and clause."""
+        return self.clause if "§" in self.clause else f"{self.clause} {self.name}"
 
     def bits(self, names: Iterable[str]) -> int:
         """The bits of these fields, in the CDB as one big-endian number."""
@@ -85,20 +96,21 @@ class Command(Generic[U_contra]):
                 out |= place.mask << 8 * (self.layout.size - place.offset - place.size)
         return out
 
-    @property
-    def usage(self) -> bytes:
-        """The CDB usage data of SPC-4 §6.35.3: its opcode, its service action, and each bit that is looked at."""
-        mask = self.bits(self.layout.names) & ~self.bits(
-            (*self.refused, *self.ignored, "service_action", "opcode")
-        )
+    def usage(self, absent: Iterable[str] = ()) -> bytes:
+        """The CDB usage data of SPC-4 §6.35.3: its opcode, its service action, and each bit that is looked at.
+
+        `absent`: fields that this unit refuses.
+        """
+        names = (*self.refused, *self.ignored, *absent, "vendor_control", "naca", "service_action", "opcode")
+        mask = self.bits(self.layout.names) & ~self.bits(names)
         mask |= self.opcode << 8 * (self.layout.size - 1)
         if self.action is not None:
             mask |= self.action << 8 * (self.layout.size - 2)
         return mask.to_bytes(self.layout.size, "big")
 
-    def forbidden(self, *, strict: bool) -> int:
+    def forbidden(self, *, strict: bool, absent: Iterable[str] = ()) -> int:
         """The bits of a CDB that must be 0: what is refused, and with `strict` what is reserved."""
-        out = self.bits((*self.refused, "naca"))
+        out = self.bits((*self.refused, *absent, "naca"))
         if strict:
             out |= (1 << 8 * self.layout.size) - 1 & ~self.bits(self.layout.names)
         return out

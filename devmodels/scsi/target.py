@@ -10,7 +10,7 @@ from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Function, Outcome, Response, Status
 from devmodels.scsi.lun import EXTENDED_LIMIT, REPORT_LUNS
-from devmodels.scsi.nexus import Nexus
+from devmodels.scsi.nexus import Nexus, TargetPort
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
 
@@ -19,7 +19,7 @@ Listener = Callable[[LogicalUnit, Asc], None]
 
 
 class ScsiTarget:
-    """Logical units by LUN (`units`), and the nexuses that know of them (`nexuses`).
+    """Logical units by LUN (`units`), the nexuses that know of them (`nexuses`), and its ports by number (`ports`).
 
     `on_attention`: listeners for unit attention conditions, of which a carrier may send its initiators word
     (virtio-scsi's event queue, iSCSI's asynchronous messages).
@@ -31,6 +31,7 @@ class ScsiTarget:
         self.violations = ViolationLog() if violations is None else violations
         self.units: dict[int, LogicalUnit] = {}
         self.nexuses: dict[Nexus, None] = {}
+        self.ports: dict[int, TargetPort] = {}
         self.on_attention: list[Listener] = []
         self.absent = AbsentUnit(context, name=name, violations=self.violations)
         self.absent.target = self
@@ -113,6 +114,7 @@ class ScsiTarget:
     def nexus_gained(self, nexus: Nexus, code: Asc = Asc.POWER_ON_OR_RESET) -> None:
         """An initiator port has come; each unit has `code` to tell it."""
         self.nexuses[nexus] = None
+        self.ports[nexus.port.relative] = nexus.port
         for unit in self.units.values():
             unit.attentions.establish((nexus,), code)
 

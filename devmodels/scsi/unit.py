@@ -44,26 +44,28 @@ class _Entry:
 
     __slots__ = ("actions", "command", "forbidden", "handler", "size", "unpack")
 
-    def __init__(self, command: Command[Any], *, strict: bool) -> None:
+    def __init__(self, command: Command[Any], *, strict: bool, absent: Sequence[str]) -> None:
         self.command = command
         self.handler = command.handler
         self.size = command.layout.size
-        self.forbidden = command.forbidden(strict=strict)
+        self.forbidden = command.forbidden(strict=strict, absent=absent)
         self.unpack = None if command.raw else command.layout.unpack
         self.actions: dict[int, _Entry] | None = None
 
 
-def _dispatch_table(commands: Sequence[Command[Any]], *, strict: bool) -> list[_Entry | None]:
+def _dispatch_table(
+    commands: Sequence[Command[Any]], *, strict: bool, absent: Sequence[str]
+) -> list[_Entry | None]:
     """By opcode."""
     table: list[_Entry | None] = [None] * 256
     for command in commands:
-        entry = _Entry(command, strict=strict)
+        entry = _Entry(command, strict=strict, absent=absent)
         if command.action is None:
             table[command.opcode] = entry
             continue
         first = table[command.opcode]
         if first is None:
-            table[command.opcode] = first = _Entry(command, strict=strict)
+            table[command.opcode] = first = _Entry(command, strict=strict, absent=absent)
             first.actions = {}
         assert first.actions is not None
         first.actions[command.action] = entry
@@ -71,13 +73,15 @@ def _dispatch_table(commands: Sequence[Command[Any]], *, strict: bool) -> list[_
 
 
 class LogicalUnit:
-    """One logical unit.  `commands`, given by each kind, is what it can do.
+    """One logical unit.  `commands`, given by each kind, is what it can do; `absent_fields` are those of CDBs that this
+    unit refuses.
 
     `queue_depth`: how many tasks it takes before it answers TASK SET FULL.  `violations`: where what an initiator does
     wrong is reported, with the profile that says how much is demanded.
     """
 
     commands: Sequence[Command[Any]] = ()
+    absent_fields: Sequence[str] = ()
 
     def __init__(
         self,
@@ -94,7 +98,7 @@ class LogicalUnit:
         self.tasks = TaskSet(queue_depth)
         self.target: ScsiTarget | None = None
         self.lun = 0
-        self._table = _dispatch_table(self.commands, strict=self.violations.strict)
+        self._table = _dispatch_table(self.commands, strict=self.violations.strict, absent=self.absent_fields)
         self._starting = False
 
     # --- what a kind of unit may say
@@ -365,15 +369,25 @@ class LogicalUnit:
         """CLEAR TASK SET by `nexus`: the tasks of all nexuses end, the others are told (SAM-5 §7.5)."""
         others = {task.nexus: None for task in self.tasks if task.nexus is not nexus}
         self.abort(self.tasks, Outcome.ABORTED, _GOOD, over)
-        self.attentions.establish(others, Asc.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        self.establish_at(others, Asc.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
 
     # --- telling the initiators
 
     def establish(self, code: Asc, *, but: Nexus | None = None) -> None:
         """A unit attention condition for every nexus, `but` for the one that knows already."""
-        if self.target is not None:
-            self.attentions.establish((each for each in self.target.nexuses if each is not but), code)
-            self.target.announce(self, code)
+        self.establish_at(self.nexuses(but=but), code)
+
+    def establish_at(self, nexuses: Iterable[Nexus], code: Asc) -> None:
+        """A unit attention condition for some nexuses."""
+        told = list(nexuses)
+        if told:
+            self.attentions.establish(told, code)
+            if self.target is not None:
+                self.target.announce(self, code)
+
+    def nexuses(self, *, but: Nexus | None = None) -> list[Nexus]:
+        """Who is connected, `but` for one."""
+        return [] if self.target is None else [each for each in self.target.nexuses if each is not but]
 
 
 _SENSE_OF_ERRNO = {

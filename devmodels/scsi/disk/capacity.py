@@ -1,11 +1,12 @@
-"""READ CAPACITY (10) and (16) (SBC-4 §5.20, §5.21)."""
+"""READ CAPACITY (10) and (16) (SBC-4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from devmodels.scsi.fields import Fields, Layout
-from devmodels.scsi.layout import cdb, data
+from devmodels.scsi.layout import block_cdb as cdb
+from devmodels.scsi.layout import data
 from devmodels.scsi.table import Access, Command, Data
 from devmodels.scsi.task import Task
 
@@ -41,19 +42,19 @@ def read_capacity_16(disk: Disk, _task: Task, _fields: Fields) -> bytes:
 COMMANDS: tuple[Command[Disk], ...] = (
     Command(
         0x25,
-        "READ CAPACITY(10)",
+        "READ CAPACITY (10)",
         _CDB_10,
         read_capacity_10,
-        "SBC-4 §5.20",
+        "SBC-4",
         data=Data.IN,
         access=Access.FREE,
     ),
     Command(
         0x9E,
-        "READ CAPACITY(16)",
+        "READ CAPACITY (16)",
         _CDB_16,
         read_capacity_16,
-        "SBC-4 §5.21",
+        "SBC-4",
         action=0x10,
         data=Data.IN,
         length="allocation_length",

@@ -4,48 +4,44 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from devmodels.blockbackend import BlockBackend, Flags, Op
+from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future
-from devmodels.scsi import basic, inventory, modecommands
+from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import DeviceType, SenseKey
-from devmodels.scsi.disk import capacity, synchronize, transfer, vpd
+from devmodels.scsi.buffers import Buffers
+from devmodels.scsi.constants import DeviceType, SenseKey, Status
+from devmodels.scsi.disk import commands, vpd
+from devmodels.scsi.disk.copyresults import Copies
+from devmodels.scsi.disk.logpages import disk_logs
+from devmodels.scsi.disk.medium import Medium
+from devmodels.scsi.disk.operation import Operation
 from devmodels.scsi.disk.options import DiskOptions
-from devmodels.scsi.disk.pages import disk_pages
-from devmodels.scsi.disk.request import TaskRequest, wake
-from devmodels.scsi.fields import Layout
-from devmodels.scsi.layout import modes as mode_layout
-from devmodels.scsi.modes import ModePages, PageControl
-from devmodels.scsi.sense import CheckCondition, Sense, illegal
-from devmodels.scsi.table import Command
+from devmodels.scsi.disk.parameters import ModeParameters
+from devmodels.scsi.disk.provisioning import Provisioning
+from devmodels.scsi.disk.request import OwnRequest, TaskRequest, TaskUpdate, is_write, wake
+from devmodels.scsi.nexus import Nexus, Registrant
+from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
+from devmodels.scsi.statefile import StateFile
+from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Task
-from devmodels.scsi.unit import LogicalUnit, sense_of_errno
+from devmodels.scsi.unit import sense_of_errno
 
-_SHORT = Layout(mode_layout.SHORT_DESCRIPTOR)
-_LONG = Layout(mode_layout.LONG_DESCRIPTOR)
-
-VERSIONS = (0x00A0, 0x0460, 0x0600)
-"""SAM-5, SPC-4 and SBC-4 (no version claimed)."""
+VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
+"""SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
 LOCALLY_ASSIGNED = 0x3 << 60
 """The NAA format of names that somebody has made up."""
-WRITE_PROTECT = 0x80
-DPOFUA = 0x10
+PAUSE_EVERY = 16
+"""A long command gives others a turn after so many of its pieces."""
 
 
-class Disk(LogicalUnit):
-    """A direct access block device over `backend`."""
+class Disk(ModeParameters):
+    """A direct access block device over `backend`.
 
-    commands: Sequence[Command[Any]] = (
-        *basic.COMMANDS,
-        inventory.COMMAND,
-        *modecommands.COMMANDS,
-        *capacity.COMMANDS,
-        *transfer.COMMANDS,
-        *synchronize.COMMANDS,
-    )
+    `violations`: as of `LogicalUnit`.  OSError, or StateFileError, where the file of the option `state` cannot be had.
+    """
 
     def __init__(
         self,
@@ -59,16 +55,30 @@ class Disk(LogicalUnit):
         self.backend = backend
         self.block_size = options.logical_block_size
         self.max_blocks = options.max_io_size // self.block_size
+        self.max_unmap_blocks = options.max_unmap_size // self.block_size
+        self.commands: Sequence[Command[Any]] = commands.of(options)
+        self.absent_fields = commands.absent_fields(options)
+        self.medium = Medium()
+        self.operation = Operation()
+        self.copies = Copies()
+        self.buffers = Buffers()
+        self.priorities: dict[Registrant, int] = {}
+        self._guarded = False
+        self._pieces = 0
         super().__init__(
             backend.context,
             name=name or backend.name,
             violations=violations,
             queue_depth=options.queue_depth,
+            state=StateFile(backend.context, options.state) if options.state else None,
         )
         if options.write_cache != "auto":
             backend.write_cache = options.write_cache == "on"
-        self.modes = ModePages(disk_pages(backend.write_cache))
+        self.provisioning = Provisioning(self)
+        self.set_up_modes()
+        self.logs = disk_logs(self)
         backend.add_resize_listener(self._resized)
+        self.guard()
 
     # --- what it is
 
@@ -76,16 +86,6 @@ class Disk(LogicalUnit):
     def blocks(self) -> int:
         """The capacity in logical blocks."""
         return self.backend.size // self.block_size
-
-    @property
-    def write_protected(self) -> bool:
-        """Whether nothing can be written."""
-        return self.backend.read_only
-
-    @property
-    def descriptor_sense(self) -> bool:
-        """D_SENSE of the control mode page."""
-        return bool(self.modes[0x0A, 0].fields["d_sense"])
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""
@@ -97,14 +97,12 @@ class Disk(LogicalUnit):
             product=options.product,
             revision=options.ver,
             versions=VERSIONS,
+            third_party_copy=True,
         )
 
     def vital_product_data(self, page: int, task: Task) -> bytes | None:
         """A page of vital product data."""
         return vpd.page(self, page, task)
-
-    def _resized(self, _size: int) -> None:
-        self.establish(Asc.CAPACITY_DATA_CHANGED)
 
     @property
     def serial(self) -> str:
@@ -116,61 +114,106 @@ class Disk(LogicalUnit):
         """The unit's NAA name: as given, or a locally assigned one made of its serial number (SPC-4 §7.8.6.6)."""
         return self.options.wwn or LOCALLY_ASSIGNED | zlib.crc32(self.serial.encode())
 
+    def find_disk(self, kind: int, name: bytes) -> Disk | None:
+        """The disk of this target that has a designator of this type and name."""
+        units = {} if self.target is None else self.target.units
+        for unit in units.values():
+            if isinstance(unit, Disk) and vpd.is_named(unit, kind, name):
+                return unit
+        return None
+
+    def _resized(self, _size: int) -> None:
+        self.establish(Asc.CAPACITY_DATA_CHANGED)
+
     # --- what a command may do
 
-    def check_range(self, lba: int, blocks: int) -> None:
-        """CheckCondition where `blocks` from `lba` on are not all there, or are more than one command may move."""
-        if lba + blocks > self.blocks:
-            self.range_error(lba, blocks)
-        if blocks > self.max_blocks:
-            # SBC-4 §5.16: a transfer longer than MAXIMUM TRANSFER LENGTH.
-            raise illegal(Asc.INVALID_FIELD_IN_CDB)
+    def guard(self) -> None:
+        """Look again whether there is anything that commands must be checked against."""
+        self._guarded = self.reservations.held or not self.medium.loaded or self.operation.guarded
 
-    def range_error(self, lba: int, blocks: int) -> NoReturn:
-        """The first address that is not there is the information."""
-        sense = Sense(SenseKey.ILLEGAL_REQUEST, Asc.LBA_OUT_OF_RANGE, information=max(lba, self.blocks))
-        self.violations.report(
-            "SBC-4 §4.5", f"{blocks} blocks at {lba} of {self.blocks}", f"{self.name} LUN {self.lun}"
-        )
-        raise CheckCondition(sense)
+    reservations_changed = guard
 
-    def check_writable(self) -> None:
-        """CheckCondition where nothing can be written."""
-        if self.write_protected:
-            raise CheckCondition(Sense(SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED))
+    def check_access(self, task: Task, command: Command[Any]) -> None:
+        """Reservations, a medium that is not there, something that is done to all of it."""
+        if self._guarded:
+            if self.reservations.conflicts(task.nexus, command.access):
+                raise Conflict
+            if command.ready or (self.operation.running and command.opcode in commands.WHOLE_MEDIUM):
+                self.check_ready()
 
-    # --- mode parameters
+    def check_reservation(self, nexus: Nexus, access: Access) -> None:
+        """Conflict where a reservation of another nexus forbids `access`."""
+        if self.reservations.conflicts(nexus, access):
+            raise Conflict
 
-    def medium_type(self) -> int:
-        """0, for a disk (SBC-4 §6.5.1)."""
-        return 0
+    def check_ready(self) -> None:
+        """CheckCondition where there is no medium, or something is being done to it."""
+        sense = self.operation.sense()
+        if sense is not None:
+            raise CheckCondition(sense)
+        if not self.medium.loaded:
+            raise not_ready(Asc.MEDIUM_NOT_PRESENT)
 
-    def device_specific(self) -> int:
-        """WP and DPOFUA (SBC-4 §6.5.1)."""
-        return WRITE_PROTECT * self.write_protected | DPOFUA * self.options.dpofua
+    def progress_sense(self) -> Sense | None:
+        """What is being done to the medium, or a prediction that REQUEST SENSE is to tell of."""
+        return self.operation.sense() or self.predicted_sense()
 
-    def block_descriptor(self, *, long: bool, control: int) -> bytes:
-        """One descriptor for the whole disk; nothing in it can be changed."""
-        if control == PageControl.CHANGEABLE:
-            return bytes(_LONG.size if long else _SHORT.size)
-        if long:
-            return _LONG.pack(number_of_blocks=self.blocks, block_length=self.block_size)
-        return _SHORT.pack(number_of_blocks=min(self.blocks, 0xFFFF_FFFF), block_length=self.block_size)
+    def aborted_status(self) -> Status:
+        """TASK ABORTED where the control mode page says so."""
+        return Status.TASK_ABORTED if self.control["tas"] else Status.GOOD
+
+    # --- the medium
+
+    def eject(self, *, by: Nexus | None = None) -> None:
+        """Take the medium out, whoever prevents it; initiators but `by` hear of it."""
+        if self.medium.loaded:
+            self.medium.loaded = False
+            self.guard()
+            self.establish(Asc.MEDIUM_MAY_HAVE_CHANGED, but=by)
+
+    def load(self, *, by: Nexus | None = None) -> None:
+        """Put the medium in again; initiators but `by` hear of it."""
+        if not self.medium.loaded:
+            self.medium.loaded = True
+            self.guard()
+            self.establish(Asc.MEDIUM_MAY_HAVE_CHANGED, but=by)
 
     # --- block requests
 
     async def perform(
         self,
-        task: Task,
+        task: Task | None,
         op: Op,
         offset: int = 0,
         length: int = 0,
         vectors: Sequence[memoryview] = (),
         flags: Flags = Flags.NONE,
-    ) -> TaskRequest:
-        """Do one block request for `task`, `offset` and `length` in bytes; CheckCondition where it fails."""
-        request = TaskRequest(op, offset, length, vectors, flags, wake)
-        request.task = task
+    ) -> Request:
+        """Do one block request for `task`, `offset` and `length` in bytes; CheckCondition where it fails.
+
+        Without a task it is the disk's own, and no error policy holds it.
+        """
+        if task is None:
+            request: TaskRequest | OwnRequest = OwnRequest(op, offset, length, vectors, flags, wake)
+        else:
+            request = TaskRequest(op, offset, length, vectors, flags, wake)
+            request.task = task
+        await self._do(request)
+        return request
+
+    async def update(
+        self,
+        task: Task,
+        offset: int,
+        length: int,
+        change: Callable[[int, bytearray], bytes | bytearray | None],
+        flags: Flags = Flags.NONE,
+    ) -> None:
+        """Change what is there, with nobody else at it (`UpdateRequest`); CheckCondition where that fails."""
+        self.backend.serialise()
+        await self._do(TaskUpdate(task, offset, length, change, flags))
+
+    async def _do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
         request.over = False
         request.future = None
         self.backend.submit(request)
@@ -178,12 +221,41 @@ class Disk(LogicalUnit):
             request.future = Future(self.context)
             await request.future
         if request.error:
-            raise CheckCondition(sense_of_errno(request.error, write=op is not Op.READ))
-        return request
+            raise CheckCondition(sense_of_errno(request.error, write=is_write(request.op)))
+
+    async def pause(self, task: Task | None) -> None:
+        """Between the pieces of a long command: give others a turn; CheckCondition where it has been aborted."""
+        if task is not None and task.aborted:
+            raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
+        self._pieces += 1
+        if self._pieces % PAUSE_EVERY == 0:
+            await self.context.sleep(0)
+
+    def flush_in_background(self) -> None:
+        """Begin a flush, of whose end nobody is told."""
+        self.backend.submit(Request(Op.FLUSH, 0, 0))
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
-        """Requests that have not started are dropped."""
-        self.backend.cancel_held(lambda request: isinstance(request, TaskRequest) and wanted(request.task))
+        """Requests that have not started are dropped; who waits for what the disk does to its medium waits no more."""
+        self.operation.let_go(wanted)
+        self.backend.cancel_held(
+            lambda request: isinstance(request, TaskRequest | TaskUpdate) and wanted(request.task)
+        )
+
+    # --- resets and losses
+
+    def nexus_lost(self, nexus: Nexus) -> None:
+        """It prevents nothing any more, and its copies' results and its echo buffer are gone."""
+        super().nexus_lost(nexus)
+        self.medium.prevented_by.discard(nexus)
+        self.copies.forget(nexus)
+        self.buffers.forget(nexus)
+
+    def was_reset(self) -> None:
+        """Nobody prevents anything; mode parameters are the saved ones.  Formatting and sanitizing go on."""
+        super().was_reset()
+        self.medium.prevented_by.clear()
+        self.reset_modes()
 
     def close(self) -> None:
         """Leave the backend, which stays open."""

@@ -1,4 +1,4 @@
-"""READ and WRITE (SBC-4 §5.15-§5.18, §5.40-§5.43): from the CDB to a block request, in few steps."""
+"""READ and WRITE (6), (10), (12) and (16): from the CDB to a block request, in few steps (SBC-4)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import Flags, Op, Request
-from devmodels.blockbackend.vectors import clear, window
+from devmodels.blockbackend.vectors import clear
+from devmodels.scsi.disk.blocks import check_transfer, check_writable, payload
 from devmodels.scsi.disk.request import TaskRequest
 from devmodels.scsi.fields import Fields, Layout
-from devmodels.scsi.layout import cdb
+from devmodels.scsi.layout import block_cdb as cdb
 from devmodels.scsi.sense import CheckCondition
-from devmodels.scsi.table import PENDING, Access, Command, Data, Pending
+from devmodels.scsi.table import PENDING, Access, Command, Data, Handler, Pending
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import sense_of_errno
 from devmodels.wire import Codec
@@ -19,59 +20,93 @@ from devmodels.wire import Codec
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
+READ_6 = Layout(cdb.READ_6)
+READ_10 = Layout(cdb.READ_10)
+READ_12 = Layout(cdb.READ_12)
+READ_16 = Layout(cdb.READ_16)
+WRITE_10 = Layout(cdb.WRITE_10)
+WRITE_12 = Layout(cdb.WRITE_12)
+WRITE_16 = Layout(cdb.WRITE_16)
+
+_unpack_6 = Codec.ints(cdb.READ_6).layout.unpack_from
 _unpack_10 = Codec.ints(cdb.READ_10).layout.unpack_from
+_unpack_12 = Codec.ints(cdb.READ_12).layout.unpack_from
 _unpack_16 = Codec.ints(cdb.READ_16).layout.unpack_from
 
 FUA = 0x08
+LBA_HIGH_MASK = 0x1F
+ALL_6 = 256
+"""What a length of 0 means to READ (6) and WRITE (6)."""
 _READ = Op.READ
 _WRITE = Op.WRITE
 _NO_FLAGS = Flags.NONE
 _FUA = Flags.FUA
 
 
+def _address_6(task: Task) -> tuple[int, int]:
+    _, high, low, blocks, _ = _unpack_6(task.cdb)
+    return (high & LBA_HIGH_MASK) << 16 | low, blocks or ALL_6
+
+
+def read_6(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
+    """The first 2^21 blocks; 0 blocks are 256."""
+    lba, blocks = _address_6(task)
+    return read(disk, task, lba, blocks, 0, READ_6)
+
+
 def read_10(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
-    """SBC-4 §5.16."""
+    """The first 2^32 blocks."""
     _, flags, lba, _, blocks, _ = _unpack_10(task.cdb)
-    return read(disk, task, lba, blocks, flags)
+    return read(disk, task, lba, blocks, flags, READ_10)
+
+
+def read_12(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
+    """As READ (10), longer."""
+    _, flags, lba, blocks, _, _ = _unpack_12(task.cdb)
+    return read(disk, task, lba, blocks, flags, READ_12)
 
 
 def read_16(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
-    """SBC-4 §5.18."""
+    """Everywhere."""
     _, flags, lba, blocks, _, _ = _unpack_16(task.cdb)
-    return read(disk, task, lba, blocks, flags)
+    return read(disk, task, lba, blocks, flags, READ_16)
+
+
+def write_6(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
+    """The first 2^21 blocks; 0 blocks are 256."""
+    lba, blocks = _address_6(task)
+    return write(disk, task, lba, blocks, 0, READ_6)
 
 
 def write_10(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
-    """SBC-4 §5.41."""
+    """The first 2^32 blocks."""
     _, flags, lba, _, blocks, _ = _unpack_10(task.cdb)
-    return write(disk, task, lba, blocks, flags)
+    return write(disk, task, lba, blocks, flags, WRITE_10)
+
+
+def write_12(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
+    """As WRITE (10), longer."""
+    _, flags, lba, blocks, _, _ = _unpack_12(task.cdb)
+    return write(disk, task, lba, blocks, flags, WRITE_12)
 
 
 def write_16(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
-    """SBC-4 §5.43."""
+    """Everywhere."""
     _, flags, lba, blocks, _, _ = _unpack_16(task.cdb)
-    return write(disk, task, lba, blocks, flags)
+    return write(disk, task, lba, blocks, flags, WRITE_16)
 
 
-def payload(vectors: Sequence[memoryview], length: int) -> tuple[Sequence[memoryview], int]:
-    """The first `length` bytes of `vectors`, or all where there are fewer, and how many."""
-    room = len(vectors[0]) if len(vectors) == 1 else sum(map(len, vectors))
-    if room > length:
-        return window(vectors, 0, length), length
-    return vectors, room
-
-
-def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int) -> Pending | None:
+def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layout) -> Pending | None:
     """Read `blocks`; what the initiator has no room for is not transferred."""
-    disk.check_range(lba, blocks)
+    check_transfer(disk, lba, blocks, layout)
     size = disk.block_size
-    task.wanted = blocks * size
-    vectors, length = payload(task.data_in, task.wanted)
+    task.wanted = wanted = blocks * size
+    vectors, length = payload(task.data_in, wanted)
     if not length:
         return None
     offset = lba * size
-    if flags & FUA:
-        # What is in the volatile cache goes to the medium first (SBC-4 §5.16).
+    if flags & FUA and disk.backend.write_cache and not disk.backend.read_only:
+        # What is in the volatile cache goes to the medium first (SBC-4 READ (10)).
         disk.context.start(_read_after_flush(disk, task, offset, length, vectors))
         return PENDING
     if disk.backend.read_now(((offset, vectors, length),)):
@@ -84,22 +119,21 @@ def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int) -> Pending |
 async def _read_after_flush(
     disk: Disk, task: Task, offset: int, length: int, vectors: Sequence[memoryview]
 ) -> None:
-    if not disk.write_protected:
-        try:
-            await disk.perform(task, Op.FLUSH)
-        except CheckCondition as stop:
-            disk.fail(task, stop.sense)
-            return
-    _submit(disk, task, _READ, offset, length, vectors, _NO_FLAGS)
+    try:
+        await disk.perform(task, Op.FLUSH)
+    except CheckCondition as stop:
+        disk.fail(task, stop.sense)
+    else:
+        _submit(disk, task, _READ, offset, length, vectors, _NO_FLAGS)
 
 
-def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int) -> Pending | None:
+def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layout) -> Pending | None:
     """Write `blocks`, or as much of them as the initiator has given."""
-    disk.check_writable()
-    disk.check_range(lba, blocks)
+    check_writable(disk)
+    check_transfer(disk, lba, blocks, layout)
     size = disk.block_size
-    task.wanted = blocks * size
-    vectors, length = payload(task.data_out, task.wanted)
+    task.wanted = wanted = blocks * size
+    vectors, length = payload(task.data_out, wanted)
     if not length:
         return None
     _submit(disk, task, _WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS)
@@ -125,8 +159,9 @@ def _done(request: Request) -> None:
     if TYPE_CHECKING:
         assert isinstance(request, TaskRequest)
     task = request.task
+    if TYPE_CHECKING:
+        assert isinstance(task.unit, Disk)
     disk = task.unit
-    assert disk is not None
     if request.error:
         if request.op is _READ:
             clear(request.vectors)
@@ -136,60 +171,36 @@ def _done(request: Request) -> None:
         task.sent = request.length
     else:
         task.received = request.length
+        if disk.provisioning.armed:
+            disk.provisioning.written(request.length)
     disk.finish(task)
 
 
-_IGNORED = ("rarc", "group_number", "vendor_control")
+def _command(
+    opcode: int, name: str, layout: Layout, handler: Handler[Disk], data: Data, document: str = "SBC-4"
+) -> Command[Disk]:
+    return Command(
+        opcode,
+        name,
+        layout,
+        handler,
+        document,
+        data=data,
+        length="transfer_length",
+        refused=("protect",),
+        ignored=("rarc", "group_number"),
+        access=Access.READ if data is Data.IN else Access.WRITE,
+        raw=True,
+    )
 
-COMMANDS: tuple[Command[Disk], ...] = (
-    Command(
-        0x28,
-        "READ(10)",
-        Layout(cdb.READ_10),
-        read_10,
-        "SBC-4 §5.16",
-        data=Data.IN,
-        length="transfer_length",
-        refused=("protect",),
-        ignored=_IGNORED,
-        access=Access.READ,
-        raw=True,
-    ),
-    Command(
-        0x88,
-        "READ(16)",
-        Layout(cdb.READ_16),
-        read_16,
-        "SBC-4 §5.18",
-        data=Data.IN,
-        length="transfer_length",
-        refused=("protect",),
-        ignored=_IGNORED,
-        access=Access.READ,
-        raw=True,
-    ),
-    Command(
-        0x2A,
-        "WRITE(10)",
-        Layout(cdb.WRITE_10),
-        write_10,
-        "SBC-4 §5.41",
-        data=Data.OUT,
-        length="transfer_length",
-        refused=("protect",),
-        ignored=_IGNORED,
-        raw=True,
-    ),
-    Command(
-        0x8A,
-        "WRITE(16)",
-        Layout(cdb.WRITE_16),
-        write_16,
-        "SBC-4 §5.43",
-        data=Data.OUT,
-        length="transfer_length",
-        refused=("protect",),
-        ignored=_IGNORED,
-        raw=True,
-    ),
+
+COMMANDS = (
+    _command(0x08, "READ (6)", READ_6, read_6, Data.IN, "SBC-3"),
+    _command(0x28, "READ (10)", READ_10, read_10, Data.IN),
+    _command(0xA8, "READ (12)", READ_12, read_12, Data.IN),
+    _command(0x88, "READ (16)", READ_16, read_16, Data.IN),
+    _command(0x0A, "WRITE (6)", READ_6, write_6, Data.OUT, "SBC-3"),
+    _command(0x2A, "WRITE (10)", WRITE_10, write_10, Data.OUT),
+    _command(0xAA, "WRITE (12)", WRITE_12, write_12, Data.OUT),
+    _command(0x8A, "WRITE (16)", WRITE_16, write_16, Data.OUT),
 )

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from devmodels.scsi.constants import DeviceType
+from devmodels.scsi.disk.atomic import MAX_ATOMIC, MAX_COMPARE_BLOCKS
+from devmodels.scsi.disk.copyresults import third_party_page
+from devmodels.scsi.disk.provisioning import EXPONENT
+from devmodels.scsi.disk.unmap import MAX_DESCRIPTORS
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import vpd
 from devmodels.scsi.task import Task
@@ -27,7 +31,8 @@ UNIT, PORT, TARGET = 0, 1, 2
 T10_VENDOR, NAA, RELATIVE_PORT, NAME_STRING = 1, 3, 4, 8
 """Types of designators."""
 
-MAX_TRANSFER_BLOCKS = 0xFFFF_FFFF
+THIN = 2
+"""PROVISIONING TYPE."""
 
 
 def page(disk: Disk, code: int, task: Task) -> bytes | None:
@@ -63,20 +68,25 @@ def _designator(
     )
 
 
-def designators(disk: Disk) -> list[bytes]:
+def _designators(disk: Disk) -> dict[int, bytes]:
     """What the logical unit is known by: its NAA name, and its T10 vendor identification."""
     options = disk.options
     identification = options.vendor.ljust(8) + (options.device_id or disk.serial)
-    return [
-        _designator(NAA, BINARY, disk.naa.to_bytes(8, "big")),
-        _designator(T10_VENDOR, ASCII, identification.encode()),
-    ]
+    return {NAA: disk.naa.to_bytes(8, "big"), T10_VENDOR: identification.encode()}
+
+
+def is_named(disk: Disk, kind: int, name: bytes) -> bool:
+    """Whether the disk has a designator of this type and name."""
+    return _designators(disk).get(kind) == name
 
 
 def _identification(disk: Disk, task: Task) -> bytes:
     """SPC-4 §7.8.6: the unit, and the target port that is asked."""
     port = task.nexus.port
-    parts = designators(disk)
+    parts = [
+        _designator(kind, ASCII if kind == T10_VENDOR else BINARY, name)
+        for kind, name in _designators(disk).items()
+    ]
     relative = bytes(2) + port.relative.to_bytes(2, "big")
     parts.append(_designator(RELATIVE_PORT, BINARY, relative, association=PORT, protocol=port.protocol))
     if port.name:
@@ -97,23 +107,48 @@ def _extended(_disk: Disk, _task: Task) -> bytes:
 def _limits(disk: Disk, _task: Task) -> bytes:
     """SBC-4 §6.6.4."""
     options, size = disk.options, disk.block_size
-    unmap = options.max_unmap_size // size if options.thin else 0
+    thin = options.thin
+    granularity = options.discard_granularity or disk.backend.node.limits.pdiscard_alignment
     return _LIMITS.pack(
+        maximum_compare_and_write=MAX_COMPARE_BLOCKS,
         optimal_granularity=options.min_io_size // size,
         maximum_transfer=disk.max_blocks,
         optimal_transfer=options.opt_io_size // size,
-        maximum_unmap_blocks=unmap,
+        maximum_unmap_blocks=disk.max_unmap_blocks if thin else 0,
+        maximum_unmap_descriptors=MAX_DESCRIPTORS if thin else 0,
+        optimal_unmap_granularity=-(-granularity // size) if thin else 0,
+        ugavalid=thin,
+        maximum_atomic_transfer=min(MAX_ATOMIC // size, disk.max_blocks),
     )
 
 
 def _characteristics(disk: Disk, _task: Task) -> bytes:
     """SBC-4 §6.6.2."""
-    return _CHARACTERISTICS.pack(medium_rotation_rate=disk.options.rotation_rate, fuab=1)
+    return _CHARACTERISTICS.pack(
+        medium_rotation_rate=disk.options.rotation_rate, fuab=1, wabereq=1, wacereq=1
+    )
 
 
 def _provisioning(_disk: Disk, _task: Task) -> bytes:
     """SBC-4 §6.6.5."""
-    return _PROVISIONING.pack(lbprz=1, provisioning_type=2)
+    return _PROVISIONING.pack(
+        threshold_exponent=EXPONENT,
+        lbpu=1,
+        lbpws=1,
+        lbpws10=1,
+        lbprz=1,
+        provisioning_type=THIN,
+    )
+
+
+def _third_party(_disk: Disk, _task: Task) -> bytes:
+    """SPC-4 §7.8.17."""
+    return third_party_page()
+
+
+def _mode_policy(_disk: Disk, _task: Task) -> bytes:
+    """SPC-4 §7.8.9: each mode page is shared by all nexuses."""
+    return bytes((0x3F, 0xFF, 0, 0))
 
 
 _PAGES: dict[int, Callable[[Disk, Task], bytes]] = {
@@ -121,6 +156,8 @@ _PAGES: dict[int, Callable[[Disk, Task], bytes]] = {
     0x80: _serial,
     0x83: _identification,
     0x86: _extended,
+    0x87: _mode_policy,
+    0x8F: _third_party,
     0xB0: _limits,
     0xB1: _characteristics,
     0xB2: _provisioning,

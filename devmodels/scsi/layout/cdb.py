@@ -1,19 +1,16 @@
-"""Command descriptor blocks.
+"""Command descriptor blocks of all device types.
 
-SPC-4 §6, SBC-4 §5; the commands that standards before those had (SPC-2, SBC-3) where hosts still send them.  What has
+SPC-4 §6; the commands that standards before had (SPC-2) where hosts still send them.  What has
 no name is reserved.
 """
 
 from __future__ import annotations
 
-from construct import BitsInteger, BitStruct, Flag, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
+from construct import BitsInteger, BitStruct, Flag, Int8ub, Int16ub, Int32ub, Padding, Struct
 
 OPCODE = "opcode" / Int8ub
 CONTROL = "control_byte" / BitStruct("vendor_control" / BitsInteger(2), Padding(3), "naca" / Flag, Padding(2))
 """SAM-5 §5.2; the last two bits were FLAG and LINK."""
-GROUP = "group_byte" / BitStruct(Padding(3), "group_number" / BitsInteger(5))
-
-# --- all device types
 
 TEST_UNIT_READY = Struct(OPCODE, Padding(4), CONTROL)
 """SPC-4 §6.47."""
@@ -44,7 +41,7 @@ MODE_SENSE_6 = Struct(
     "allocation_length" / Int8ub,
     CONTROL,
 )
-"""SPC-4 §6.14."""
+"""SPC-4 §6.13."""
 
 MODE_SENSE_10 = Struct(
     OPCODE,
@@ -55,7 +52,7 @@ MODE_SENSE_10 = Struct(
     "allocation_length" / Int16ub,
     CONTROL,
 )
-"""SPC-4 §6.15."""
+"""SPC-4 §6.14."""
 
 REPORT_LUNS = Struct(
     OPCODE,
@@ -68,64 +65,166 @@ REPORT_LUNS = Struct(
 )
 """SPC-4 §6.33."""
 
-# --- block devices
-
-IO_FLAGS = "flags" / BitStruct(
-    "protect" / BitsInteger(3), "dpo" / Flag, "fua" / Flag, "rarc" / Flag, Padding(2)
-)
-"""RDPROTECT or WRPROTECT, DPO, FUA, RARC."""
-WRITE_FLAGS = "flags" / BitStruct("protect" / BitsInteger(3), "dpo" / Flag, "fua" / Flag, Padding(3))
-
-READ_6 = Struct(
+MODE_SELECT_6 = Struct(
     OPCODE,
-    "lba_high" / BitStruct(Padding(3), "lba_20_16" / BitsInteger(5)),
-    "lba_15_0" / Int16ub,
-    "transfer_length" / Int8ub,
+    "flags" / BitStruct(Padding(3), "pf" / Flag, Padding(3), "sp" / Flag),
+    Padding(2),
+    "parameter_list_length" / Int8ub,
     CONTROL,
 )
-"""SBC-4 §5.15; WRITE (6) has the same, SBC-4 §5.40.  A length of 0 means 256."""
+"""SPC-4 §6.11."""
 
-READ_10 = Struct(OPCODE, IO_FLAGS, "lba" / Int32ub, GROUP, "transfer_length" / Int16ub, CONTROL)
-"""SBC-4 §5.16."""
+MODE_SELECT_10 = Struct(
+    OPCODE,
+    "flags" / BitStruct(Padding(3), "pf" / Flag, Padding(3), "sp" / Flag),
+    Padding(5),
+    "parameter_list_length" / Int16ub,
+    CONTROL,
+)
+"""SPC-4 §6.12."""
 
-READ_16 = Struct(OPCODE, IO_FLAGS, "lba" / Int64ub, "transfer_length" / Int32ub, GROUP, CONTROL)
-"""SBC-4 §5.18."""
+LOG_SENSE = Struct(
+    OPCODE,
+    "flags" / BitStruct(Padding(6), "ppc" / Flag, "sp" / Flag),
+    "page" / BitStruct("page_control" / BitsInteger(2), "page_code" / BitsInteger(6)),
+    "subpage_code" / Int8ub,
+    Padding(1),
+    "parameter_pointer" / Int16ub,
+    "allocation_length" / Int16ub,
+    CONTROL,
+)
+"""SPC-4 §6.8."""
 
-WRITE_10 = Struct(OPCODE, WRITE_FLAGS, "lba" / Int32ub, GROUP, "transfer_length" / Int16ub, CONTROL)
-"""SBC-4 §5.41."""
+READ_BUFFER = Struct(
+    OPCODE,
+    "mode_byte" / BitStruct("mode_specific" / BitsInteger(3), "mode" / BitsInteger(5)),
+    "buffer_id" / Int8ub,
+    "offset_23_16" / Int8ub,
+    "offset_15_0" / Int16ub,
+    "length_23_16" / Int8ub,
+    "length_15_0" / Int16ub,
+    CONTROL,
+)
+"""SPC-4 §6.18; WRITE BUFFER has the same, SPC-4 §6.49."""
 
-WRITE_16 = Struct(OPCODE, WRITE_FLAGS, "lba" / Int64ub, "transfer_length" / Int32ub, GROUP, CONTROL)
-"""SBC-4 §5.43."""
+SEND_DIAGNOSTIC = Struct(
+    OPCODE,
+    "flags"
+    / BitStruct(
+        "self_test_code" / BitsInteger(3),
+        "pf" / Flag,
+        Padding(1),
+        "self_test" / Flag,
+        "devoffl" / Flag,
+        "unitoffl" / Flag,
+    ),
+    Padding(1),
+    "parameter_list_length" / Int16ub,
+    CONTROL,
+)
+"""SPC-4 §6.42."""
 
-READ_CAPACITY_10 = Struct(OPCODE, Padding(8), CONTROL)
-"""SBC-4 §5.20."""
-
-READ_CAPACITY_16 = Struct(
+REPORT_OPCODES = Struct(
     OPCODE,
     "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
-    Padding(8),
+    "options" / BitStruct("rctd" / Flag, Padding(4), "reporting_options" / BitsInteger(3)),
+    "requested_operation_code" / Int8ub,
+    "requested_service_action" / Int16ub,
     "allocation_length" / Int32ub,
     Padding(1),
     CONTROL,
 )
-"""SBC-4 §5.21."""
+"""SPC-4 §6.35."""
 
-SYNCHRONIZE_CACHE_10 = Struct(
+REPORT_FUNCTIONS = Struct(
     OPCODE,
-    "flags" / BitStruct(Padding(6), "immed" / Flag, Padding(1)),
-    "lba" / Int32ub,
-    GROUP,
-    "number_of_blocks" / Int16ub,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    "options" / BitStruct("repd" / Flag, Padding(7)),
+    Padding(3),
+    "allocation_length" / Int32ub,
+    Padding(1),
     CONTROL,
 )
-"""SBC-4 §5.32."""
+"""REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4 §6.36."""
 
-SYNCHRONIZE_CACHE_16 = Struct(
+REPORT_PRIORITY = Struct(
     OPCODE,
-    "flags" / BitStruct(Padding(6), "immed" / Flag, Padding(1)),
-    "lba" / Int64ub,
-    "number_of_blocks" / Int32ub,
-    GROUP,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    "options" / BitStruct("priority_reported" / BitsInteger(2), Padding(6)),
+    Padding(3),
+    "allocation_length" / Int32ub,
+    Padding(1),
     CONTROL,
 )
-"""SBC-4 §5.33."""
+"""SPC-4 §6.34."""
+
+SET_PRIORITY = Struct(
+    OPCODE,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    "options" / BitStruct("priority_to_set" / BitsInteger(2), Padding(6)),
+    Padding(3),
+    "parameter_list_length" / Int32ub,
+    Padding(1),
+    CONTROL,
+)
+"""SPC-4 §6.44."""
+
+RESERVE_6 = Struct(OPCODE, Padding(4), CONTROL)
+"""SPC-2 §7.21; RELEASE (6) has the same, SPC-2 §7.16."""
+
+RESERVE_10 = Struct(
+    OPCODE,
+    "flags" / BitStruct(Padding(3), "third_party" / Flag, Padding(2), "longid" / Flag, Padding(1)),
+    Padding(5),
+    "parameter_list_length" / Int16ub,
+    CONTROL,
+)
+"""SPC-2 §7.22; RELEASE (10) has the same, SPC-2 §7.17."""
+
+PERSISTENT_RESERVE_IN = Struct(
+    OPCODE,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    Padding(5),
+    "allocation_length" / Int16ub,
+    CONTROL,
+)
+"""SPC-4 §6.15."""
+
+PERSISTENT_RESERVE_OUT = Struct(
+    OPCODE,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    "kind" / BitStruct("scope" / BitsInteger(4), "type" / BitsInteger(4)),
+    Padding(2),
+    "parameter_list_length" / Int32ub,
+    CONTROL,
+)
+"""SPC-4 §6.16."""
+
+EXTENDED_COPY = Struct(
+    OPCODE,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    Padding(8),
+    "parameter_list_length" / Int32ub,
+    Padding(1),
+    CONTROL,
+)
+"""EXTENDED COPY (LID1), SPC-4 §6.5."""
+
+RECEIVE_COPY_RESULTS = Struct(
+    OPCODE,
+    "action" / BitStruct(Padding(3), "service_action" / BitsInteger(5)),
+    "list_identifier" / Int8ub,
+    Padding(7),
+    "allocation_length" / Int32ub,
+    Padding(1),
+    CONTROL,
+)
+"""RECEIVE COPY STATUS (LID1) and its like, SPC-4 §6.21 to §6.25."""
+
+PREVENT_ALLOW = Struct(
+    OPCODE,
+    Padding(3),
+    "prevention" / BitStruct(Padding(6), "prevent" / BitsInteger(2)),
+    CONTROL,
+)
+"""SBC-4 PREVENT ALLOW MEDIUM REMOVAL."""

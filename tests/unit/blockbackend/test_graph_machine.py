@@ -260,7 +260,7 @@ class GraphMachine(RuleBasedStateMachine):
         edges = [edge for node in nodes.values() for edge in node.parents]
         for edge in edges:
             user = edge.user_object
-            if edge.plain:
+            if edge.node.fitting() is None:
                 assert edge.read == edge.node.served.read, "it leads where it says"
                 assert edge.read_now == edge.node.served.read_now
             if isinstance(user, BlockNode):

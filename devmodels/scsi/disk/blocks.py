@@ -1,0 +1,65 @@
+"""Ranges and payloads of block commands: what they may touch, what the initiator has given or has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from devmodels.blockbackend.vectors import gather, window
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.fields import Layout
+from devmodels.scsi.sense import CheckCondition, Sense, invalid_field
+from devmodels.scsi.task import Task
+
+if TYPE_CHECKING:
+    from devmodels.scsi.disk.disk import Disk
+
+PIECE = 1 << 20
+"""How much is compared, or filled, at once, in bytes."""
+
+
+def range_error(disk: Disk, lba: int, blocks: int) -> NoReturn:
+    """The first address that is not there is the information (SBC-4 §4.18.1)."""
+    sense = Sense(SenseKey.ILLEGAL_REQUEST, Asc.LBA_OUT_OF_RANGE, information=max(lba, disk.blocks))
+    place = f"{disk.name} LUN {disk.lun}"
+    disk.violations.report("SBC-4 §4.5", f"{blocks} blocks at {lba} of {disk.blocks}", place)
+    raise CheckCondition(sense)
+
+
+def check_range(disk: Disk, lba: int, blocks: int) -> None:
+    """CheckCondition where `blocks` from `lba` on are not all there."""
+    if lba + blocks > disk.blocks:
+        range_error(disk, lba, blocks)
+
+
+def check_transfer(disk: Disk, lba: int, blocks: int, layout: Layout, name: str = "transfer_length") -> None:
+    """As `check_range`; also where they are more than one command may move (MAXIMUM TRANSFER LENGTH)."""
+    if lba + blocks > disk.blocks:
+        range_error(disk, lba, blocks)
+    if blocks > disk.max_blocks:
+        raise invalid_field(layout, name)
+
+
+def check_writable(disk: Disk) -> None:
+    """CheckCondition where nothing can be written."""
+    if disk.write_protected:
+        code = Asc.SOFTWARE_WRITE_PROTECTED if not disk.backend.read_only else Asc.WRITE_PROTECTED
+        raise CheckCondition(Sense(SenseKey.DATA_PROTECT, code))
+
+
+def payload(vectors: Sequence[memoryview], length: int) -> tuple[Sequence[memoryview], int]:
+    """The first `length` bytes of `vectors`, or all where there are fewer, and how many."""
+    room = len(vectors[0]) if len(vectors) == 1 else sum(map(len, vectors))
+    if room > length:
+        return window(vectors, 0, length), length
+    return vectors, room
+
+
+def take_exactly(task: Task, length: int, error: CheckCondition) -> bytes:
+    """What the initiator has given, copied out once; `error` where that is not `length` bytes."""
+    task.wanted = length
+    if sum(map(len, task.data_out)) != length:
+        raise error
+    task.received = length
+    return gather(task.data_out)

@@ -1,0 +1,155 @@
+"""The mode parameters of a disk: what can be set, and what follows from it (SBC-4 §6.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from devmodels.blockbackend import BlockBackend, Op, Request
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.disk.options import DiskOptions
+from devmodels.scsi.disk.pages import disk_pages
+from devmodels.scsi.disk.provisioning import Provisioning
+from devmodels.scsi.fields import Fields, Layout
+from devmodels.scsi.layout import modes as layout
+from devmodels.scsi.modes import ModePage, ModePages, PageControl
+from devmodels.scsi.reservable import ReservableUnit
+from devmodels.scsi.sense import Sense, invalid_parameter
+from devmodels.scsi.task import Task
+
+_SHORT = Layout(layout.SHORT_DESCRIPTOR)
+_LONG = Layout(layout.LONG_DESCRIPTOR)
+
+CACHING, CONTROL, EXCEPTIONS, PROVISIONING = (0x08, 0), (0x0A, 0), (0x1C, 0), (0x1C, 2)
+WRITE_PROTECT = 0x80
+DPOFUA = 0x10
+ALL_BLOCKS = 0xFFFF_FFFF
+MAX_LBA_24 = 0xFF_FFFF
+
+NO_REPORT, AS_ATTENTION, ON_REQUEST = 0x0, 0x2, 0x6
+"""MRIE: how exceptions are told, as far as they are here (SPC-4 Table 395)."""
+
+
+class ModeParameters(ReservableUnit):
+    """A unit with the mode pages of a disk."""
+
+    backend: BlockBackend
+    block_size: int
+    options: DiskOptions
+    provisioning: Provisioning
+    modes: ModePages
+    control: Fields
+    """The values of the control mode page."""
+
+    @property
+    def blocks(self) -> int:
+        """The capacity in logical blocks."""
+        raise NotImplementedError
+
+    async def perform(self, task: Task | None, op: Op) -> Request:
+        """A block request."""
+        raise NotImplementedError
+
+    def set_up_modes(self) -> None:
+        """The pages as they are by default, or as they were saved."""
+        pages = disk_pages(self.backend.write_cache, thin=self.options.thin)
+        self.modes = ModePages(pages, savable=self.state is not None)
+        if self.state is not None:
+            self.modes.restore(self.state.state.modes)
+        self._apply()
+
+    def reset_modes(self) -> None:
+        """Back to the saved values."""
+        self.modes.reset()
+        self._apply()
+
+    def _apply(self) -> None:
+        """Do as the pages say."""
+        self.control = self.modes[CONTROL].fields
+        write_cache = bool(self.modes[CACHING].fields["wce"])
+        if write_cache != self.backend.write_cache:
+            self.backend.write_cache = write_cache
+        if PROVISIONING in self.modes.pages:
+            self.provisioning.set_page(self.modes[PROVISIONING])
+
+    async def modes_changed(self, pages: Sequence[ModePage], *, save: bool) -> None:
+        """Do as they say from now on, and keep what is to be kept."""
+        was_cached = self.backend.write_cache
+        self._apply()
+        if was_cached and not self.backend.write_cache and not self.backend.read_only:
+            # What was written before is as stable as what is written from now on (SBC-4 §6.5.6).
+            await self.perform(None, Op.FLUSH)
+        if any(page.key == EXCEPTIONS for page in pages) and self._method() == AS_ATTENTION:
+            code = self.exception_code()
+            if code:
+                self.establish(Asc(code))
+        if save and self.state is not None:
+            self.state.state.modes = self.modes.save()
+            await self.state.save()
+
+    # --- what follows from them
+
+    @property
+    def descriptor_sense(self) -> bool:
+        """D_SENSE of the control mode page."""
+        return bool(self.control["d_sense"])
+
+    @property
+    def write_protected(self) -> bool:
+        """Whether nothing can be written: never, or as long as SWP is set."""
+        return self.backend.read_only or bool(self.control["swp"])
+
+    def _method(self) -> int:
+        return self.modes[EXCEPTIONS].fields["mrie"]
+
+    def exception_code(self) -> int:
+        """The informational exception of the moment, its code and qualifier: the false one of TEST, or none."""
+        values = self.modes[EXCEPTIONS].fields
+        return int(Asc.FAILURE_PREDICTION_FALSE) if values["test"] and not values["dexcpt"] else 0
+
+    def predicted_sense(self) -> Sense | None:
+        """What REQUEST SENSE is to tell of an exception."""
+        code = self.exception_code()
+        return Sense(SenseKey.NO_SENSE, code) if code and self._method() == ON_REQUEST else None
+
+    # --- for MODE SENSE and MODE SELECT
+
+    def medium_type(self) -> int:
+        """0, for a disk (SBC-4 §6.5.1)."""
+        return 0
+
+    def device_specific(self) -> int:
+        """WP and DPOFUA (SBC-4 §6.5.1)."""
+        return WRITE_PROTECT * self.write_protected | DPOFUA * self.options.dpofua
+
+    def block_descriptor(self, *, long: bool, control: int) -> bytes:
+        """One descriptor for the whole disk; nothing in it can be changed."""
+        if control == PageControl.CHANGEABLE:
+            return bytes(_LONG.size if long else _SHORT.size)
+        if long:
+            return _LONG.pack(number_of_blocks=self.blocks, block_length=self.block_size)
+        return _SHORT.pack(number_of_blocks=min(self.blocks, ALL_BLOCKS), block_length=self.block_size)
+
+    def check_block_descriptor(self, data: bytes, at: int) -> None:
+        """The capacity and the block length are as they are; 0 or all ones leave the capacity alone."""
+        long = len(data) == _LONG.size
+        form = _LONG if long else _SHORT
+        values = form.unpack(data)
+        blocks, length = values["number_of_blocks"], values["block_length"]
+        if not long:
+            length &= MAX_LBA_24
+        if blocks not in (0, self.blocks, ALL_BLOCKS, (1 << 64) - 1) and blocks != min(
+            self.blocks, ALL_BLOCKS
+        ):
+            raise invalid_parameter(at)
+        if length != self.block_size:
+            raise invalid_parameter(at + form.places["block_length"].offset + (0 if long else 1))
+
+    def check_mode(self, page: ModePage, image: bytes, at: int) -> None:
+        """Methods of reporting that there are not, and thresholds of what is not counted."""
+        if page.key == EXCEPTIONS:
+            method = page.layout.unpack(image)["mrie"]
+            if method not in (NO_REPORT, AS_ATTENTION, ON_REQUEST):
+                raise invalid_parameter(at + page.layout.places["mrie"].offset, 3)
+        elif page.key == PROVISIONING:
+            Provisioning.check(image, at)

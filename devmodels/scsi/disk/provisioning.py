@@ -1,0 +1,147 @@
+"""Thin provisioning: how much of a disk has a place, and thresholds that tell of it (SBC-4 §4.7.3.8).
+
+Resources are counted in threshold sets of 2^`EXPONENT` blocks.  The thresholds are in the logical block provisioning
+mode page; one that is crossed is a unit attention condition of every nexus, once until it is armed anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.disk.unmap import DEALLOCATED, MAX_STATUSES, runs_of
+from devmodels.scsi.fields import Layout
+from devmodels.scsi.layout import modes
+from devmodels.scsi.modes import ModePage
+from devmodels.scsi.sense import invalid_parameter
+
+if TYPE_CHECKING:
+    from devmodels.scsi.disk.disk import Disk
+
+EXPONENT = 11
+"""THRESHOLD EXPONENT: a set has 2048 blocks, 1 MiB of 512 bytes each."""
+THRESHOLDS = 4
+"""How many thresholds there is room for."""
+AVAILABLE, USED = 0x01, 0x02
+"""THRESHOLD RESOURCE."""
+INCREASING, DECREASING = 0b000, 0b001
+"""THRESHOLD ARMING: it is crossed upwards, or downwards."""
+SOFT = 0b000
+"""THRESHOLD TYPE: the count is one of threshold sets."""
+
+THRESHOLD = Layout(modes.THRESHOLD)
+PAGE = Layout(modes.PROVISIONING)
+
+
+def mode_page() -> ModePage:
+    """The logical block provisioning mode page, with every threshold off."""
+    changeable = THRESHOLD.pack(
+        enabled=1, threshold_type=-1, threshold_arming=-1, threshold_resource=-1, threshold_count=-1
+    )
+    size = THRESHOLDS * THRESHOLD.size
+    return ModePage(0x1C, PAGE, subpage=2, tail=(bytes(size), changeable * THRESHOLDS))
+
+
+class Threshold(NamedTuple):
+    """One threshold of the mode page."""
+
+    resource: int
+    downwards: bool
+    limit: int
+
+    def crossed(self, available: int, used: int) -> bool:
+        """Whether the resource is beyond it."""
+        value = available if self.resource == AVAILABLE else used
+        return value <= self.limit if self.downwards else value >= self.limit
+
+
+def thresholds_of(page: ModePage) -> list[Threshold]:
+    """The enabled thresholds of a mode page."""
+    out = []
+    for index in range(THRESHOLDS):
+        values = THRESHOLD.unpack(page.current, PAGE.size + index * THRESHOLD.size)
+        if values["enabled"]:
+            out.append(
+                Threshold(
+                    values["threshold_resource"],
+                    values["threshold_arming"] == DECREASING,
+                    values["threshold_count"],
+                )
+            )
+    return out
+
+
+class Provisioning:
+    """The thresholds of `disk`, and how much has been written since they were looked at."""
+
+    __slots__ = ("_beyond", "_disk", "_looking", "_thresholds", "_written", "armed")
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._thresholds: list[Threshold] = []
+        self._beyond: set[int] = set()
+        self._written = 0
+        self._looking = False
+        self.armed = False
+        """Whether writes are to be told (`written`)."""
+
+    def set_page(self, page: ModePage) -> None:
+        """The mode page has changed: arm what it enables."""
+        self._thresholds = thresholds_of(page)
+        self._beyond.clear()
+        self.armed = bool(self._thresholds)
+        if self.armed:
+            self._look()
+
+    def written(self, length: int) -> None:
+        """So many bytes have been written: after a threshold set of them it is time to look."""
+        self._written += length
+        if self._written >= self._disk.block_size << EXPONENT:
+            self._look()
+
+    @staticmethod
+    def check(image: bytes, at: int) -> None:
+        """CheckCondition where a mode page, at `at` in a parameter list, has a threshold of what is not counted."""
+        for index in range(THRESHOLDS):
+            place = PAGE.size + index * THRESHOLD.size
+            values = THRESHOLD.unpack(image, place)
+            if not values["enabled"]:
+                continue
+            if values["threshold_type"] != SOFT or values["threshold_arming"] > DECREASING:
+                raise invalid_parameter(at + place, 5)
+            if values["threshold_resource"] not in (AVAILABLE, USED):
+                raise invalid_parameter(at + place + 1)
+
+    async def counts(self) -> tuple[int, int]:
+        """Threshold sets that are available, and used (both rounded up)."""
+        disk = self._disk
+        lba = used = 0
+        while lba < disk.blocks:
+            runs = await runs_of(disk, None, lba, MAX_STATUSES)
+            used += sum(blocks for _, blocks, status in runs if status != DEALLOCATED)
+            lba = runs[-1][0] + runs[-1][1]
+        return _sets(disk.blocks - used), _sets(used)
+
+    def _look(self) -> None:
+        self._written = 0
+        if not self._looking:
+            self._looking = True
+            self._disk.context.start(self._compare(), self._looked)
+
+    def _looked(self, _result: None, _error: BaseException | None) -> None:
+        """What went wrong is told to those who write."""
+        self._looking = False
+
+    async def _compare(self) -> None:
+        available, used = await self.counts()
+        for index, threshold in enumerate(self._thresholds):
+            if not threshold.crossed(available, used):
+                self._beyond.discard(index)
+            elif index not in self._beyond:
+                self._beyond.add(index)
+                self._disk.establish(Asc.THIN_PROVISIONING_THRESHOLD_CROSSED)
+
+
+def _sets(blocks: int) -> int:
+    """So many blocks as threshold sets."""
+    return -(-blocks // (1 << EXPONENT))

@@ -1,0 +1,67 @@
+"""What a logical unit keeps over a loss of power: one small file of JSON, replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from devmodels.iocontext import IoContext, Lock
+
+VERSION = 1
+
+
+class StateFileError(ValueError):
+    """The file holds something else; one line."""
+
+
+class SavedState(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
+    """`reservations` as of `Reservations.save`; `modes`: saved mode pages in hexadecimal, by "code.subpage"."""
+
+    version: int = VERSION
+    reservations: dict[str, object] = msgspec.field(default_factory=dict)
+    modes: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class StateFile:
+    """The file at `path`, read now and written by a worker.  OSError where it is there and cannot be read."""
+
+    def __init__(self, context: IoContext, path: str) -> None:
+        self._context = context
+        self._path = Path(path)
+        self._lock = Lock(context)
+        self.state = self._load()
+
+    def _load(self) -> SavedState:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return SavedState()
+        try:
+            state = msgspec.json.decode(data, type=SavedState)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StateFileError(f"{self._path}: not the saved state of a unit: {error}") from None
+        if state.version != VERSION:
+            raise StateFileError(f"{self._path}: version {state.version}, expected {VERSION}")
+        return state
+
+    async def save(self) -> None:
+        """Return when `state`, as it is now or later, is on stable storage; OSError where it cannot be."""
+        async with self._lock:
+            data = msgspec.json.format(msgspec.json.encode(self.state))
+            await self._context.worker(lambda: self._write(data))
+
+    def _write(self, data: bytes) -> None:
+        """Replace the file: whoever reads finds the old or the new, whole."""
+        temporary = self._path.with_name(self._path.name + ".new")
+        with temporary.open("wb") as file:
+            file.write(data + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
