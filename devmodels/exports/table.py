@@ -17,6 +17,7 @@ from devmodels.events import Events
 from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions, vhost_user_blk
+from devmodels.exports.vhost_user_scsi import Hosts, VhostUserScsiExport, VhostUserScsiOptions
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 
@@ -99,6 +100,8 @@ class Exports:
         self.run_state = run_state
         self.iscsi = IscsiNode(graph.context)
         """Targets and portals of the iSCSI exports."""
+        self.scsi_hosts = Hosts(graph.context)
+        """Host devices of the vhost-user-scsi exports."""
         self.record: Callable[[Export], None] | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
@@ -201,8 +204,17 @@ def _start_iscsi(exports: Exports, options: IscsiOptions, node: BlockNode) -> Is
     )
 
 
+def _start_vhost_user_scsi(
+    exports: Exports, options: VhostUserScsiOptions, node: BlockNode
+) -> VhostUserScsiExport:
+    return VhostUserScsiExport(
+        options, node, exports.scsi_hosts, profile=exports.profile, run_state=exports.run_state
+    )
+
+
 TYPES: dict[str, ExportType] = {
     "vhost-user-blk": ExportType(VhostUserBlkOptions, _start_vhost_user_blk),
+    "vhost-user-scsi": ExportType(VhostUserScsiOptions, _start_vhost_user_scsi),
     "iscsi": ExportType(IscsiOptions, _start_iscsi),
 }
 """By name."""

@@ -54,7 +54,7 @@ from devmodels.virtio.device import VirtioDevice
 log = logging.getLogger("devmodels.vhost-user")
 
 PROTOCOL_FEATURES = sum(1 << feature for feature in ProtocolFeature)
-"""What is offered in GET_PROTOCOL_FEATURES."""
+"""What can be offered in GET_PROTOCOL_FEATURES."""
 
 _OWN_FEATURES = F_PROTOCOL_FEATURES | F_LOG_ALL
 """Feature bits between the front end and us, which the device does not know."""
@@ -85,6 +85,9 @@ class Session:
         self._ended = ended
         self._gone = False
         self._memory = FrontEndMemory(device.memory)
+        self._offered = PROTOCOL_FEATURES
+        if device.config_of_front_end:
+            self._offered &= ~(1 << ProtocolFeature.CONFIG)
         self._protocol_features = 0
         self._features = 0
         self._status = 0
@@ -113,7 +116,7 @@ class Session:
             Message.SET_VRING_KICK: self._set_vring_kick,
             Message.SET_VRING_CALL: self._set_vring_call,
             Message.SET_VRING_ERR: self._set_vring_err,
-            Message.GET_PROTOCOL_FEATURES: lambda _payload, _fds: U64.pack(PROTOCOL_FEATURES),
+            Message.GET_PROTOCOL_FEATURES: lambda _payload, _fds: U64.pack(self._offered),
             Message.SET_PROTOCOL_FEATURES: self._set_protocol_features,
             Message.GET_QUEUE_NUM: lambda _payload, _fds: U64.pack(len(self.vrings)),
             Message.SET_VRING_ENABLE: self._set_vring_enable,
@@ -234,7 +237,7 @@ class Session:
 
     def _set_protocol_features(self, payload: bytes, _fds: list[int]) -> None:
         (value,) = U64.unpack_from(payload, 0)
-        extra = value & ~PROTOCOL_FEATURES
+        extra = value & ~self._offered
         if extra:
             raise RequestRefused(f"protocol features {extra:#x} were not offered")
         self._protocol_features = value

@@ -272,6 +272,7 @@ class Vring:
         self._poll_it(False)
 
     def _poll_it(self, polled: bool) -> None:
+        polled = polled and not self.queue.on_demand
         if polled != self._polled:
             self._polled = polled
             if polled:

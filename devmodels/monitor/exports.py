@@ -11,7 +11,7 @@ from devmodels.exports.table import TYPES
 from devmodels.monitor.command import Arguments, CommandError, Options, is_identifier, strings
 from devmodels.monitor.world import World
 
-ExportType = Literal["vhost-user-blk", "iscsi"]
+ExportType = Literal["vhost-user-blk", "vhost-user-scsi", "iscsi"]
 
 
 class _ExportOptions(Arguments, frozen=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import cdb, data
@@ -18,23 +21,41 @@ MINIMUM_ALLOCATION = 16
 WITHOUT_WELL_KNOWN, WELL_KNOWN_ONLY, EVERYTHING = 0x00, 0x01, 0x02
 
 
-def report_luns(unit: LogicalUnit, task: Task, fields: Fields) -> bytes:
-    """The LUNs of the target, in ascending order.  Whoever asks knows what has changed."""
+class Selection(NamedTuple):
+    """What SELECT REPORT asks for."""
+
+    units: bool
+    well_known: bool
+
+
+def selection(fields: Fields) -> Selection:
+    """What is asked for; CheckCondition where that is nothing there is."""
     select = fields["select_report"]
     if select > EVERYTHING:
         raise invalid_field(_CDB, "select_report")
     if fields["allocation_length"] < MINIMUM_ALLOCATION:
         raise invalid_field(_CDB, "allocation_length")
+    return Selection(select != WELL_KNOWN_ONLY, select != WITHOUT_WELL_KNOWN)
+
+
+def answer(luns: Sequence[bytes]) -> bytes:
+    """The parameter data that lists these."""
+    return _HEADER.pack(length=LUN_BYTES * len(luns)) + b"".join(luns)
+
+
+def report_luns(unit: LogicalUnit, task: Task, fields: Fields) -> bytes:
+    """The LUNs of the target, in ascending order.  Whoever asks knows what has changed."""
+    select = selection(fields)
     target = unit.target
     luns: list[int] = []
     if target is not None:
-        if select != WELL_KNOWN_ONLY:
+        if select.units:
             luns += sorted(target.units)
-        if select != WITHOUT_WELL_KNOWN:
+        if select.well_known:
             luns.append(REPORT_LUNS)
         for each in target.units.values():
             each.attentions.clear(task.nexus, Asc.REPORTED_LUNS_DATA_CHANGED)
-    return _HEADER.pack(length=LUN_BYTES * len(luns)) + b"".join(map(format_lun, luns))
+    return answer([format_lun(lun) for lun in luns])
 
 
 COMMAND: Command[LogicalUnit] = Command(

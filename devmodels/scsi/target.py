@@ -183,7 +183,11 @@ class ScsiTarget:
         self.nexus_lost(nexus, over)
         self.nexus_gained(nexus, Asc.NEXUS_LOSS)
 
-    def _reset_all(self, over: Callable[[], None]) -> None:
+    def hard_reset(self, over: Callable[[], None] | None = None) -> None:
+        """The carrier was reset: each logical unit is as after power on (SAM-5 §6.3.2)."""
+        self._reset_all(over or _nothing, Asc.POWER_ON_OR_RESET)
+
+    def _reset_all(self, over: Callable[[], None], code: Asc = Asc.BUS_DEVICE_RESET) -> None:
         """Reset each logical unit."""
         left = len(self.units) + 1
 
@@ -194,7 +198,7 @@ class ScsiTarget:
                 over()
 
         for unit in list(self.units.values()):
-            unit.reset(one_over)
+            unit.reset(one_over, code)
         one_over()
 
 

@@ -134,6 +134,12 @@ class LogicalUnit:
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """End what has been begun for `wanted` tasks and can still be taken back."""
 
+    def activate(self) -> None:
+        """A carrier begins to work; OSError where somebody else's use of what the unit needs rules that out."""
+
+    async def inactivate(self) -> None:
+        """The carrier rests, all tasks are done: leave what others may want."""
+
     def was_reset(self) -> None:
         """All tasks have been told to end; put everything back that a logical unit reset puts back (SAM-5 §6.3.3)."""
 
@@ -359,11 +365,11 @@ class LogicalUnit:
         if not abort.left:
             abort.over()
 
-    def reset(self, over: Callable[[], None]) -> None:
-        """A logical unit reset: every task ends, everything is as after power on, every nexus is told."""
+    def reset(self, over: Callable[[], None], code: Asc = Asc.BUS_DEVICE_RESET) -> None:
+        """A logical unit reset: every task ends, everything is as after power on, every nexus is told (by `code`)."""
         self.abort(self.tasks, Outcome.RESET, _GOOD, over)
         self.was_reset()
-        self.establish(Asc.BUS_DEVICE_RESET)
+        self.establish(code)
 
     def clear_tasks(self, nexus: Nexus, over: Callable[[], None]) -> None:
         """CLEAR TASK SET by `nexus`: the tasks of all nexuses end, the others are told (SAM-5 §7.5)."""

@@ -96,6 +96,9 @@ class VirtioDevice(ABC):
     """Whether a vhost-user front end stands between driver and device: it judges VIRTIO_F_VERSION_1 itself, and a reset
     by it may only mean that its machine pauses, unseen by the driver."""
 
+    config_of_front_end = False
+    """Whether a vhost-user front end has the configuration space by itself."""
+
     notifies_anywhere = False
     """Whether the transport's `notify_used` may be called on a queue's own thread."""
 

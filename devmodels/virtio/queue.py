@@ -36,6 +36,7 @@ class VirtQueue:
         "make_split",
         "name",
         "on_clear",
+        "on_demand",
         "on_idle",
         "open",
         "owner",
@@ -63,6 +64,8 @@ class VirtQueue:
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
         self._resetting = False
         self.polled = False
+        self.on_demand = False
+        """Whether buffers stay in the ring until the device has something for them: none of them is work to do."""
         self.on_idle: Callable[[], None] | None = None
         self.on_clear: Callable[[], None] | None = None
         self.clear()

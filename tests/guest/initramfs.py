@@ -19,7 +19,16 @@ from .host import cache_folder, output_of, tool, write_whole
 from .kernel import Kernel, close_modules
 
 # crc32c_generic is a soft dependency of ext4 that no `depends` entry names.
-MODULES = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"]
+MODULES = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "sg",
+    "crc32c_generic",
+    "crct10dif_generic",
+    "ext4",
+]
 
 TOOLS = {
     "busybox": "busybox-static",

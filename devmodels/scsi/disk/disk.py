@@ -257,6 +257,14 @@ class Disk(ModeParameters):
         self.medium.prevented_by.clear()
         self.reset_modes()
 
+    def activate(self) -> None:
+        """Use the image, against others."""
+        self.backend.activate()
+
+    async def inactivate(self) -> None:
+        """Leave the image to others."""
+        await self.backend.inactivate()
+
     def close(self) -> None:
         """Leave the backend, which stays open."""
         self.backend.remove_resize_listener(self._resized)

@@ -1,0 +1,148 @@
+"""The SCSI domain behind one host device: up to 256 targets, each with up to 16384 logical units (VIRTIO 1.4 §5.6.6.1).
+
+The driver is the one initiator port; what it names with the eight bytes of a `lun` field `ScsiBus.find` looks up.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.scsi import LogicalUnit, Nexus, ScsiTarget, TargetPort, parse_lun, sas_transport_id
+from devmodels.scsi.asc import Asc
+from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
+from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
+
+_LOCALLY_ASSIGNED = 0x3 << 60
+"""The NAA format of names that somebody has made up (SPC-4 §7.8.6.6.5)."""
+
+
+class Place(NamedTuple):
+    """What a `lun` field names: a target, the driver's nexus with it, and a LUN as of `parse_lun`."""
+
+    target: ScsiTarget
+    nexus: Nexus
+    lun: int | None
+
+
+class BusListener(Protocol):
+    """Who is told of what changes on the bus."""
+
+    def unit_added(self, target: int, unit: LogicalUnit) -> None:
+        """`unit` has appeared."""
+        ...
+
+    def unit_removed(self, target: int, lun: int) -> None:
+        """The unit at `lun` has gone."""
+        ...
+
+    def unit_attention(self, target: int, unit: LogicalUnit, code: Asc) -> None:
+        """A unit attention condition has been established."""
+        ...
+
+
+class ScsiBus:
+    """Targets by number.  `listener` is the device, which sends its driver word."""
+
+    def __init__(self, context: IoContext, *, name: str, violations: ViolationLog) -> None:
+        self.context = context
+        self.name = name
+        self.violations = violations
+        self.targets: dict[int, ScsiTarget] = {}
+        self.listener: BusListener | None = None
+        self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
+        self._nexuses: dict[int, Nexus] = {}
+        self._known: dict[bytes, Place] = {}
+        """What has been looked up and is there, by the bytes that name it."""
+        self._well_known = self._domain()
+
+    def _domain(self) -> Place:
+        target = ScsiTarget(self.context, name=self.name, violations=self.violations)
+        nexus = Nexus(self._initiator, TargetPort(), self.name)
+        target.nexus_gained(nexus)
+        unit = DomainUnit(
+            self.context,
+            lambda: ((number, lun) for number, lun, _ in self.units()),
+            name=self.name,
+            violations=self.violations,
+        )
+        target.add(0, unit)
+        return Place(target, nexus, 0)
+
+    def units(self) -> Iterator[tuple[int, int, LogicalUnit]]:
+        """Every logical unit with its target and LUN, in ascending order."""
+        for number in sorted(self.targets):
+            units = self.targets[number].units
+            for lun in sorted(units):
+                yield number, lun, units[lun]
+
+    # --- what comes and goes
+
+    def add(self, number: int, lun: int, unit: LogicalUnit) -> None:
+        """`unit` is there from now on, as `lun` of target `number`; ValueError where it cannot be."""
+        if not 0 <= number <= MAX_TARGET:
+            raise ValueError(f"scsi-id is {number}, expected 0 to {MAX_TARGET}")
+        if not 0 <= lun <= MAX_LUN:
+            raise ValueError(f"lun is {lun}, expected 0 to {MAX_LUN}")
+        target = self.targets.get(number)
+        if target is None:
+            target = self._new_target(number)
+        elif lun in target.units:
+            raise ValueError(f"lun {lun} of scsi-id {number} is in use")
+        target.add(lun, unit)
+        self._known.clear()
+        if self.listener is not None:
+            self.listener.unit_added(number, unit)
+
+    def _new_target(self, number: int) -> ScsiTarget:
+        name = f"{self.name}.{number}"
+        target = self.targets[number] = ScsiTarget(self.context, name=name, violations=self.violations)
+        nexus = self._nexuses[number] = Nexus(self._initiator, TargetPort(), self.name)
+        target.nexus_gained(nexus)
+        target.on_attention.append(lambda unit, code: self._attention(number, unit, code))
+        return target
+
+    def remove(self, number: int, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
+        """The unit is no longer there, nor the target where it was its last; `over` when its tasks have ended."""
+        target = self.targets[number]
+        unit = target.units[lun]
+        self._known.clear()
+        if len(target.units) == 1:
+            del self.targets[number]
+            del self._nexuses[number]
+        target.remove(lun, over)
+        if self.listener is not None:
+            self.listener.unit_removed(number, lun)
+        return unit
+
+    def _attention(self, number: int, unit: LogicalUnit, code: Asc) -> None:
+        if self.listener is not None:
+            self.listener.unit_attention(number, unit, code)
+
+    # --- what a driver names
+
+    def find(self, lun: bytes) -> Place | None:
+        """What these eight bytes name; None where there is no such target."""
+        return self._known.get(lun) or self._look_up(lun)
+
+    def _look_up(self, lun: bytes) -> Place | None:
+        if lun == WELL_KNOWN_LUN:
+            return self._well_known
+        if lun[0] != 1 or any(lun[4:]):
+            return None
+        target = self.targets.get(lun[1])
+        if target is None:
+            return None
+        place = Place(target, self._nexuses[lun[1]], parse_lun(lun[2:4] + bytes(6)))
+        if place.lun in target.units:
+            self._known[lun] = place
+        return place
+
+    def places(self) -> Iterator[tuple[ScsiTarget, Nexus]]:
+        """Each target and the driver's nexus with it, the well known logical unit's own included."""
+        yield self._well_known.target, self._well_known.nexus
+        for number, target in list(self.targets.items()):
+            yield target, self._nexuses[number]

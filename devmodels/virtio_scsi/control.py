@@ -1,0 +1,157 @@
+"""The control queue: task management, and what MMC devices tell of themselves (VIRTIO 1.4 §5.6.6.2)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.memory import GuestMemoryError
+from devmodels.scsi import Function, Response
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_scsi.events import supported_events
+from devmodels.virtio_scsi.layout import (
+    ASYNC,
+    ASYNC_ANSWER,
+    CONTROL_TYPE,
+    FIRST_REQUEST_QUEUE,
+    TMF,
+    ControlType,
+    ScsiResponse,
+    TmfType,
+)
+from devmodels.wire import Codec
+
+if TYPE_CHECKING:
+    from devmodels.virtio_scsi.device import VirtioScsi
+
+_TYPE = Codec.ints(CONTROL_TYPE).layout
+_TMF = Codec.of(TMF).layout
+_ASYNC = Codec.of(ASYNC).layout
+_ASYNC_ANSWER = Codec.ints(ASYNC_ANSWER).layout
+
+CLAUSE = "VIRTIO 1.4 §5.6.6.2"
+UNKNOWN_LIMIT = 4096
+"""So many bytes of an unknown request's answer are written at most."""
+
+FUNCTIONS = {
+    TmfType.VIRTIO_SCSI_T_TMF_ABORT_TASK: Function.ABORT_TASK,
+    TmfType.VIRTIO_SCSI_T_TMF_ABORT_TASK_SET: Function.ABORT_TASK_SET,
+    TmfType.VIRTIO_SCSI_T_TMF_CLEAR_ACA: Function.CLEAR_ACA,
+    TmfType.VIRTIO_SCSI_T_TMF_CLEAR_TASK_SET: Function.CLEAR_TASK_SET,
+    TmfType.VIRTIO_SCSI_T_TMF_I_T_NEXUS_RESET: Function.I_T_NEXUS_RESET,
+    TmfType.VIRTIO_SCSI_T_TMF_LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
+    TmfType.VIRTIO_SCSI_T_TMF_QUERY_TASK: Function.QUERY_TASK,
+    TmfType.VIRTIO_SCSI_T_TMF_QUERY_TASK_SET: Function.QUERY_TASK_SET,
+}
+_RESPONSES = {
+    Response.COMPLETE: ScsiResponse.VIRTIO_SCSI_S_OK,
+    Response.SUCCEEDED: ScsiResponse.VIRTIO_SCSI_S_FUNCTION_SUCCEEDED,
+    Response.REJECTED: ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED,
+    Response.INCORRECT_LUN: ScsiResponse.VIRTIO_SCSI_S_INCORRECT_LUN,
+}
+
+
+class ControlQueue:
+    """The control queue of `device`."""
+
+    def __init__(self, device: VirtioScsi, queue: VirtQueue) -> None:
+        self._device = device
+        self._queue = queue
+
+    def handle(self, chain: Chain) -> None:
+        """One request."""
+        try:
+            self._handle(chain)
+        except GuestMemoryError as error:
+            self._violation(chain, f"request outside memory: {error}")
+            self._unknown(chain)
+
+    def _handle(self, chain: Chain) -> None:
+        data = self._device.read_all(chain.readable, min(chain.readable_bytes, _TMF.size))
+        kind = _TYPE.unpack_from(data)[0] if len(data) >= _TYPE.size else -1
+        if kind == ControlType.VIRTIO_SCSI_T_TMF:
+            self._manage(chain, data)
+        elif kind in (ControlType.VIRTIO_SCSI_T_AN_QUERY, ControlType.VIRTIO_SCSI_T_AN_SUBSCRIBE):
+            self._asynchronous(chain, data, subscribe=kind == ControlType.VIRTIO_SCSI_T_AN_SUBSCRIBE)
+        else:
+            self._violation(
+                chain, f"request type {kind:#x}" if kind >= 0 else f"request of {len(data)} bytes"
+            )
+            self._unknown(chain)
+
+    # --- task management
+
+    def _manage(self, chain: Chain, data: bytes) -> None:
+        if len(data) < _TMF.size or not chain.writable_bytes:
+            self._violation(
+                chain, f"task management in {len(data)} bytes, room for {chain.writable_bytes} of response"
+            )
+            self._unknown(chain)
+            return
+        _, subtype, lun, tag = _TMF.unpack(data)
+        function = FUNCTIONS.get(subtype)
+        place = self._device.bus.find(lun)
+        if function is None:
+            self._violation(chain, f"task management function {subtype}")
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED)
+        elif place is None:
+            self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
+        else:
+            managed = partial(self._managed, chain)
+            place.target.manage(place.nexus, function, place.lun, tag, managed)
+
+    def _managed(self, chain: Chain, response: Response) -> None:
+        """A function is complete: what it has ended is shown before its own answer."""
+        for queue in self._device.queues[FIRST_REQUEST_QUEUE:]:
+            if queue.flush_due:
+                queue.flush()
+        self._finish(chain, _RESPONSES[response])
+
+    # --- asynchronous notification
+
+    def _asynchronous(self, chain: Chain, data: bytes, *, subscribe: bool) -> None:
+        if len(data) < _ASYNC.size or chain.writable_bytes < _ASYNC_ANSWER.size:
+            self._violation(
+                chain, f"notification request in {len(data)} bytes, room for {chain.writable_bytes} of answer"
+            )
+            self._unknown(chain)
+            return
+        _, lun, requested = _ASYNC.unpack_from(data)
+        place = self._device.bus.find(lun)
+        if place is None:
+            self._answer(chain, _ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET))
+            return
+        unit = place.target.unit(place.lun)
+        if unit is None:
+            self._answer(chain, _ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_INCORRECT_LUN))
+            return
+        actual = requested & supported_events(unit)
+        if subscribe and lun[0] == 1:
+            self._device.subscriptions[lun[1], unit.lun] = actual
+        self._answer(chain, _ASYNC_ANSWER.pack(actual, ScsiResponse.VIRTIO_SCSI_S_OK))
+
+    # --- answers
+
+    def _violation(self, chain: Chain, summary: str) -> None:
+        self._device.violations.report(CLAUSE, summary, f"{self._queue.name} head {chain.head}")
+
+    def _finish(self, chain: Chain, response: ScsiResponse) -> None:
+        self._answer(chain, bytes((response,)))
+
+    def _unknown(self, chain: Chain) -> None:
+        """Whatever it was: its response is the last byte of its writable part."""
+        room = chain.writable_bytes
+        answer = (
+            b"" if room > UNKNOWN_LIMIT else bytes(room)[:-1] + bytes((ScsiResponse.VIRTIO_SCSI_S_FAILURE,))
+        )
+        self._answer(chain, answer if room else b"")
+
+    def _answer(self, chain: Chain, data: bytes) -> None:
+        device, queue = self._device, self._queue
+        if queue.resetting or device.resetting or device.stopped:
+            queue.finish(((chain, 0),))
+        elif device.paused:
+            device.put_off.append(partial(self._answer, chain, data))
+        else:
+            queue.finish(((chain, device.write_all(queue, chain, data)),))

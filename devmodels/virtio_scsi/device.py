@@ -1,0 +1,371 @@
+"""The virtio SCSI host device, VIRTIO 1.4 §5.6: the driver's buffers into tasks, what became of them into responses.
+
+    request queue → header, data mapped → ScsiBus.find → ScsiTarget.submit → … → response, data unmapped → used buffer
+
+How a command ends:
+
+* Every byte of the response, sense data padded with zeroes, is written, then as much of the data as was transferred:
+  `used.len` is both.
+* OVERRUN is the answer where the CDB asks for more than the driver has given, and then nothing was done; FAILURE to
+  what the driver got wrong; BAD_TARGET where no such target is; the others as VIRTIO 1.4 §5.6.6.1.1 has them.
+* Where the response cannot be reached `used.len` is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.scsi import LogicalUnit, Outcome, Status, Task, TaskAttribute
+from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
+from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_scsi.bus import ScsiBus
+from devmodels.virtio_scsi.config import (
+    MAX_CDB_SIZE,
+    MAX_SENSE_SIZE,
+    SENSE_SIZE_AT,
+    WRITABLE_END,
+    VirtioScsiOptions,
+    build_config,
+    offered_features,
+    sizes_in,
+)
+from devmodels.virtio_scsi.control import ControlQueue
+from devmodels.virtio_scsi.events import EventQueue
+from devmodels.virtio_scsi.framing import RESPONSE_HEADER_SIZE, Framing, head, skip
+from devmodels.virtio_scsi.layout import (
+    CONTROL_QUEUE,
+    DEFAULT_CDB_SIZE,
+    DEFAULT_SENSE_SIZE,
+    EVENT_QUEUE,
+    FIRST_REQUEST_QUEUE,
+    ScsiFeature,
+    ScsiResponse,
+)
+
+CLAUSE = "VIRTIO 1.4 §5.6.6.1"
+CONFIGURATION = "VIRTIO 1.4 §5.6.4.1"
+
+_GOOD = Status.GOOD
+_COMPLETE = Outcome.COMPLETE
+_SIMPLE = TaskAttribute.SIMPLE
+_ATTRIBUTES = tuple(TaskAttribute)
+_TO_DEVICE = Direction.TO_DEVICE
+_FROM_DEVICE = Direction.FROM_DEVICE
+_RESPONSES = {
+    Outcome.ABORTED: ScsiResponse.VIRTIO_SCSI_S_ABORTED,
+    Outcome.RESET: ScsiResponse.VIRTIO_SCSI_S_RESET,
+}
+
+
+class ScsiRequest(Task):
+    """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
+
+    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "queue")
+
+    chain: Chain
+    dma_in: DmaMap | None
+    dma_out: DmaMap | None
+    expected: int
+    framing: Framing
+    queue: VirtQueue
+
+
+class VirtioScsi(VirtioDevice):
+    """A virtio SCSI host device with the targets of `bus`."""
+
+    DEVICE_ID = 8
+    config_of_front_end = True
+
+    def __init__(
+        self,
+        options: VirtioScsiOptions | None = None,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog | None = None,
+        core_features: int = CORE_FEATURES,
+    ) -> None:
+        options = VirtioScsiOptions() if options is None else options
+        switched = INDIRECT_DESC | EVENT_IDX | RING_RESET
+        super().__init__(
+            name=name,
+            context=context,
+            memory=memory,
+            features=core_features & ~switched | offered_features(options),
+            num_queues=FIRST_REQUEST_QUEUE + options.num_queues,
+            queue_size=options.virtqueue_size,
+            violations=violations,
+        )
+        self.options = options
+        self.bus = ScsiBus(context, name=name, violations=self.violations)
+        self.subscriptions: dict[tuple[int, int], int] = {}
+        """The events that the driver wants to hear of, by target and LUN."""
+        self._control = ControlQueue(self, self.queues[CONTROL_QUEUE])
+        self._events = EventQueue(self, self.queues[EVENT_QUEUE])
+        self.bus.listener = self._events
+        self._config = b""
+        self._inout = False
+        self._active = False
+        """Whether the units' disks are in use, where the transport tells that."""
+        self._default_sizes()
+
+    # --- features and configuration space
+
+    def has(self, feature: ScsiFeature) -> bool:
+        """Whether it was negotiated."""
+        return bool(self.driver_features >> feature & 1)
+
+    def features_accepted(self) -> None:
+        """Settle what commands may look like."""
+        self._inout = self.has(ScsiFeature.VIRTIO_SCSI_F_INOUT)
+
+    def _default_sizes(self) -> None:
+        """VIRTIO 1.4 §5.6.4.2."""
+        self._set_sizes(DEFAULT_SENSE_SIZE, DEFAULT_CDB_SIZE)
+
+    def _set_sizes(self, sense_size: int, cdb_size: int) -> None:
+        self._framing = Framing(sense_size=sense_size, cdb_size=cdb_size)
+        self._config = build_config(self.options, sense_size=sense_size, cdb_size=cdb_size)
+
+    def config_bytes(self) -> bytes:
+        """The whole configuration space."""
+        return self._config
+
+    def read_config(self, offset: int, size: int) -> int:
+        """A little-endian value; bytes beyond the structure read 0."""
+        return int.from_bytes(self._config[offset : offset + size], "little")
+
+    def write_config(self, offset: int, size: int, value: int) -> None:
+        """`sense_size` and `cdb_size` can be written; commands that are in flight keep what they came with."""
+        if not SENSE_SIZE_AT <= offset <= offset + size <= WRITABLE_END:
+            self._violation(CONFIGURATION, f"write of {size} bytes at configuration offset {offset}")
+            return
+        config = bytearray(self._config)
+        config[offset : offset + size] = value.to_bytes(size, "little")
+        sense_size, cdb_size = sizes_in(bytes(config))
+        if sense_size > MAX_SENSE_SIZE or cdb_size > MAX_CDB_SIZE:
+            expected = f"at most {MAX_SENSE_SIZE} and {MAX_CDB_SIZE}"
+            self._violation(
+                CONFIGURATION, f"sense_size {sense_size} and cdb_size {cdb_size}, expected {expected}"
+            )
+            return
+        self._set_sizes(sense_size, cdb_size)
+
+    # --- the life of the device
+
+    def device_was_reset(self) -> None:
+        """The sizes are the usual ones again; the units are reset, unless it was a front end that went."""
+        self._inout = False
+        self._default_sizes()
+        self.subscriptions.clear()
+        self._events.reset()
+        if not self.front_end:
+            self._reset_units()
+
+    def driver_left(self) -> None:
+        """The next driver finds units that have been reset."""
+        self._reset_units()
+
+    def _reset_units(self) -> None:
+        """A hard reset (SAM-5 §6.3.2); no command of ours is in flight."""
+        for target, _ in self.bus.places():
+            target.hard_reset()
+
+    def plug(self, number: int, lun: int, unit: LogicalUnit) -> None:
+        """`unit` is there from now on; ValueError where the place is taken, OSError where it cannot be used."""
+        if self._active:
+            unit.activate()
+        self.bus.add(number, lun, unit)
+
+    def unplug(self, number: int, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
+        """Take a unit out, whatever the driver does with it; `over` when its commands have ended."""
+        return self.bus.remove(number, lun, over)
+
+    def activate(self) -> None:
+        """Use the units' disks, against others."""
+        self._active = True
+        for _, _, unit in self.bus.units():
+            unit.activate()
+
+    def inactivate(self, done: Callable[[], None]) -> None:
+        """Leave the disks to others."""
+        self._active = False
+
+        async def rest() -> None:
+            for _, _, unit in self.bus.units():
+                await unit.inactivate()
+            done()
+
+        self.context.start(rest())
+
+    def save_own(self) -> dict[str, int]:
+        """The sizes that the driver has chosen, and whether it has yet to be told of events."""
+        sense_size, cdb_size = sizes_in(self._config)
+        return {"sense_size": sense_size, "cdb_size": cdb_size, "events_missed": int(self._events.missed)}
+
+    def restore_own(self, state: dict[str, int]) -> None:
+        """Take what `save_own` gave."""
+        self.features_accepted()
+        self._set_sizes(min(state["sense_size"], MAX_SENSE_SIZE), min(state["cdb_size"], MAX_CDB_SIZE))
+        self._events.missed = bool(state["events_missed"])
+
+    def cancel(self, queue: VirtQueue) -> None:
+        """Commands of `queue` that have not started are dropped."""
+        if queue.index >= FIRST_REQUEST_QUEUE:
+            for target, _ in self.bus.places():
+                target.cancel(lambda task: isinstance(task, ScsiRequest) and task.queue is queue, _nothing)
+
+    # --- queues
+
+    def process(self, queue: VirtQueue) -> None:
+        """Take every buffer that is available; those of the event queue stay until there is something to tell."""
+        if queue.index == EVENT_QUEUE:
+            self._events.more()
+        else:
+            super().process(queue)
+
+    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Start the commands, or the requests of the control queue."""
+        if queue.index >= FIRST_REQUEST_QUEUE:
+            for chain in chains:
+                self._command(queue, chain)
+        elif queue.index == CONTROL_QUEUE:
+            for chain in chains:
+                self._control.handle(chain)
+        else:
+            self._events.give_back(chains)
+
+    def _command(self, queue: VirtQueue, chain: Chain) -> None:
+        """Make a task of one buffer."""
+        framing = self._framing
+        if chain.readable_bytes < framing.header_size or chain.writable_bytes < framing.response_size:
+            self._wrong_size(queue, chain, framing)
+            return
+        out_size = chain.readable_bytes - framing.header_size
+        in_size = chain.writable_bytes - framing.response_size
+        if out_size and in_size and not self._inout:
+            self._refuse(queue, chain, framing, "data both ways without VIRTIO_SCSI_F_INOUT")
+            return
+        try:
+            lun, tag, attribute, priority, _, cdb = self._unpack(framing, chain.readable)
+        except GuestMemoryError as error:
+            self._refuse(queue, chain, framing, f"header outside memory: {error}")
+            return
+        place = self.bus.find(lun)
+        if place is None:
+            self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET), 0)
+            return
+        request = ScsiRequest(place.nexus, place.lun, tag, cdb, self._done)
+        if attribute:
+            request.attribute = _ATTRIBUTES[attribute] if attribute < len(_ATTRIBUTES) else _SIMPLE
+        request.priority = priority
+        request.queue = queue
+        request.chain = chain
+        request.framing = framing
+        request.expected = out_size + in_size
+        request.dma_in = request.dma_out = None
+        try:
+            if out_size:
+                request.dma_out = self.memory.map(skip(chain.readable, framing.header_size), _TO_DEVICE)
+                request.data_out = request.dma_out.views
+            if in_size:
+                request.dma_in = self.memory.map(skip(chain.writable, framing.response_size), _FROM_DEVICE)
+                request.data_in = request.dma_in.views
+        except GuestMemoryError as error:
+            if request.dma_out is not None:
+                request.dma_out.unmap(0)
+            self._refuse(queue, chain, framing, f"data outside memory: {error}")
+            return
+        place.target.submit(request)
+
+    def _unpack(self, framing: Framing, readable: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
+        """The header's fields, copied out once."""
+        address, length = readable[0]
+        if length >= framing.header_size:
+            return self.memory.unpack(address, framing.header)
+        return framing.header.unpack(self.read_all(readable, framing.header_size))
+
+    def read_all(self, readable: Sequence[tuple[int, int]], count: int) -> bytes:
+        """The first `count` bytes of a scatter list; GuestMemoryError."""
+        return b"".join(self.memory.read(*piece) for piece in head(readable, count))
+
+    # --- the end of a command
+
+    def _done(self, task: Task) -> None:
+        """A task is over."""
+        if TYPE_CHECKING:
+            assert isinstance(task, ScsiRequest)
+        queue = task.queue
+        dropped = queue.resetting or self.resetting or self.stopped
+        if task.dma_out is not None:
+            task.dma_out.unmap(0)
+        if task.dma_in is not None:
+            task.dma_in.unmap(0 if dropped else task.sent)
+        framing = task.framing
+        moved = task.sent + task.received
+        if task.outcome is not _COMPLETE:
+            response = framing.response(_RESPONSES[task.outcome], residual=task.expected - moved)
+        elif task.wanted > task.expected:
+            response = framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
+        elif task.status is _GOOD and moved == task.expected:
+            response = framing.good
+        else:
+            ok = ScsiResponse.VIRTIO_SCSI_S_OK
+            response = framing.response(ok, task.status, task.expected - moved, task.sense)
+        self._respond(queue, task.chain, response, task.sent)
+
+    def _wrong_size(self, queue: VirtQueue, chain: Chain, framing: Framing) -> None:
+        """Header or response do not have the size that was agreed on."""
+        summary = (
+            f"{chain.readable_bytes} bytes with a header of {framing.header_size},"
+            f" {chain.writable_bytes} with a response of {framing.response_size}"
+        )
+        self._refuse(queue, chain, framing, summary)
+
+    def _refuse(self, queue: VirtQueue, chain: Chain, framing: Framing, summary: str) -> None:
+        """Answer a command that the driver got wrong."""
+        self.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}")
+        self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_FAILURE), 0)
+
+    def _respond(self, queue: VirtQueue, chain: Chain, response: bytes, sent: int) -> None:
+        """Write a response and give the buffer back, `sent` bytes of data in it."""
+        if queue.resetting or self.resetting or self.stopped:
+            queue.finish(((chain, 0),))
+        elif self.paused:
+            self.put_off.append(partial(self._respond, queue, chain, response, sent))
+        else:
+            room = chain.writable_bytes
+            if room < len(response):
+                # As much of it as there is room for, where that tells anything.
+                response = response[:room] if room >= RESPONSE_HEADER_SIZE else b""
+            written = self.write_all(queue, chain, response)
+            queue.finish(((chain, written + sent if written else 0),))
+
+    def write_all(self, queue: VirtQueue, chain: Chain, data: bytes) -> int:
+        """Write `data` at the beginning of a buffer's writable part, which is as long; 0 where it cannot be reached."""
+        try:
+            done = 0
+            for address, length in chain.writable:
+                if done >= len(data):
+                    break
+                part = data[done : done + length] if done or length < len(data) else data
+                self.memory.write(address, part)
+                done += len(part)
+        except GuestMemoryError as error:
+            self.violations.report(
+                CLAUSE, f"response outside memory: {error}", f"{queue.name} head {chain.head}"
+            )
+            return 0
+        return len(data)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,144 @@
+"""The event queue: the driver's buffers wait there until there is something to tell (VIRTIO 1.4 §5.6.6.3).
+
+What finds no buffer is lost, and the next event, or the next buffer, says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from devmodels.scsi import LogicalUnit
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import DeviceType
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio_scsi.layout import (
+    EVENT,
+    EVENTS_MISSED,
+    AsyncEvent,
+    EventType,
+    ResetReason,
+    ScsiFeature,
+)
+from devmodels.virtio_scsi.wellknown import lun_field
+from devmodels.wire import Codec
+
+if TYPE_CHECKING:
+    from devmodels.virtio_scsi.device import VirtioScsi
+
+_EVENT = Codec.of(EVENT)
+EVENT_SIZE = _EVENT.size
+
+CLAUSE = "VIRTIO 1.4 §5.6.6.3"
+NO_LUN = bytes(8)
+
+_PARAMETERS_CHANGED = 0x2A
+_MMC_EVENTS = {
+    Asc.MEDIUM_MAY_HAVE_CHANGED: AsyncEvent.MEDIA_CHANGE,
+    Asc.OPERATOR_MEDIUM_REMOVAL_REQUEST: AsyncEvent.EXTERNAL_REQUEST,
+}
+MMC_SUPPORTED = AsyncEvent.MEDIA_CHANGE | AsyncEvent.EXTERNAL_REQUEST
+
+
+def is_mmc(unit: LogicalUnit) -> bool:
+    """Whether it is a CD, DVD or BD unit."""
+    return unit.inquiry_data()[0] == DeviceType.CD_DVD
+
+
+def supported_events(unit: LogicalUnit) -> AsyncEvent:
+    """The events that `unit` can report."""
+    return MMC_SUPPORTED if is_mmc(unit) else AsyncEvent(0)
+
+
+class EventQueue:
+    """The event queue of `device`.  `missed` says that the driver has yet to be told of lost events."""
+
+    def __init__(self, device: VirtioScsi, queue: VirtQueue) -> None:
+        self._device = device
+        self._queue = queue
+        self.missed = False
+        queue.on_demand = True
+
+    def reset(self) -> None:
+        """There is nothing to tell."""
+        self.missed = False
+
+    # --- what happens on the bus
+
+    def unit_added(self, target: int, unit: LogicalUnit) -> None:
+        """The driver is to look at it."""
+        self._transport_reset(target, unit.lun, ResetReason.VIRTIO_SCSI_EVT_RESET_RESCAN)
+
+    def unit_removed(self, target: int, lun: int) -> None:
+        """The driver is to forget it."""
+        self._device.subscriptions.pop((target, lun), None)
+        self._transport_reset(target, lun, ResetReason.VIRTIO_SCSI_EVT_RESET_REMOVED)
+
+    def _transport_reset(self, target: int, lun: int, reason: ResetReason) -> None:
+        if self._device.has(ScsiFeature.VIRTIO_SCSI_F_HOTPLUG):
+            self._tell(EventType.VIRTIO_SCSI_T_TRANSPORT_RESET, lun_field(target, lun), reason)
+
+    def unit_attention(self, target: int, unit: LogicalUnit, code: Asc) -> None:
+        """A unit attention condition, of which drivers that know how hear at once."""
+        if is_mmc(unit):
+            reason = _MMC_EVENTS.get(code, AsyncEvent(0)) & self._device.subscriptions.get(
+                (target, unit.lun), 0
+            )
+            if reason:
+                self._tell(EventType.VIRTIO_SCSI_T_ASYNC_NOTIFY, lun_field(target, unit.lun), reason)
+        elif code >> 8 == _PARAMETERS_CHANGED and self._device.has(ScsiFeature.VIRTIO_SCSI_F_CHANGE):
+            swapped = code >> 8 | (code & 0xFF) << 8
+            self._tell(EventType.VIRTIO_SCSI_T_PARAM_CHANGE, lun_field(target, unit.lun), swapped)
+
+    # --- buffers
+
+    def more(self) -> None:
+        """Buffers may have come: what was missed is told."""
+        if self.missed:
+            self._tell(EventType.VIRTIO_SCSI_T_NO_EVENT, NO_LUN, 0)
+
+    def give_back(self, chains: Sequence[Chain]) -> None:
+        """Buffers that an earlier back end had taken: what they were for is not known."""
+        for chain in chains:
+            self._write(chain, EventType.VIRTIO_SCSI_T_NO_EVENT | EVENTS_MISSED, NO_LUN, 0)
+
+    def _tell(self, event: int, lun: bytes, reason: int) -> None:
+        """Send an event; without a buffer it is lost."""
+        chain = self._take()
+        if chain is None:
+            self.missed = True
+            return
+        if self.missed:
+            event |= EVENTS_MISSED
+            self.missed = False
+        self._write(chain, event, lun, reason)
+
+    def _take(self) -> Chain | None:
+        """A buffer that can hold an event; None where there is none, and then the next one is heard of."""
+        queue = self._queue
+        ring = queue.ring
+        if ring is None or not queue.enabled or not queue.open:
+            return None
+        chains: list[Chain] = []
+        try:
+            if ring.available() or ring.enable_notifications():
+                ring.take(1, 1, chains)
+        except RingError as error:
+            queue.broken(error)
+            return None
+        if not chains:
+            return None
+        if self._device.trace is not None:
+            queue.note_taken(chains)
+        return chains[0]
+
+    def _write(self, chain: Chain, event: int, lun: bytes, reason: int) -> None:
+        device, queue = self._device, self._queue
+        data = _EVENT.pack(event, lun, reason)
+        if chain.writable_bytes < EVENT_SIZE:
+            summary = f"event buffer of {chain.writable_bytes} bytes, expected {EVENT_SIZE}"
+            device.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}")
+            self.missed = True
+            data = b""
+        queue.finish(((chain, device.write_all(queue, chain, data)),))

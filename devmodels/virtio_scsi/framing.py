@@ -1,0 +1,58 @@
+"""Where a command's header, response and data lie in its buffer, for one choice of `cdb_size` and `sense_size`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from devmodels.virtio_scsi.layout import COMMAND_FIXED, RESPONSE_FIXED
+from devmodels.wire import Codec
+
+_COMMAND = Codec.of(COMMAND_FIXED).layout
+_RESPONSE = Codec.ints(RESPONSE_FIXED).layout
+RESPONSE_HEADER_SIZE = _RESPONSE.size
+
+Scatter = list[tuple[int, int]]
+
+
+class Framing:
+    """`header` unpacks LUN, tag, attribute, priority, CRN and CDB; `response` makes a whole response."""
+
+    __slots__ = ("good", "header", "header_size", "response_size", "sense_size")
+
+    def __init__(self, *, sense_size: int, cdb_size: int) -> None:
+        self.header = struct.Struct(f"{_COMMAND.format}{cdb_size}s")
+        self.header_size = self.header.size
+        self.sense_size = sense_size
+        self.response_size = _RESPONSE.size + sense_size
+        self.good = bytes(self.response_size)
+        """The response of a command that has done all that was wanted."""
+
+    def response(self, response: int, status: int = 0, residual: int = 0, sense: bytes = b"") -> bytes:
+        """A response; sense data is cut to the driver's room for it."""
+        sense = sense[: self.sense_size]
+        header = _RESPONSE.pack(len(sense), residual & 0xFFFF_FFFF, 0, status, response)
+        return (header + sense).ljust(self.response_size, b"\0")
+
+
+def skip(vectors: Sequence[tuple[int, int]], count: int) -> Scatter:
+    """The scatter list without its first `count` bytes."""
+    out = []
+    for address, length in vectors:
+        if count >= length:
+            count -= length
+        else:
+            out.append((address + count, length - count))
+            count = 0
+    return out
+
+
+def head(vectors: Sequence[tuple[int, int]], count: int) -> Scatter:
+    """The first `count` bytes of the scatter list, or all where there are fewer."""
+    out = []
+    for address, length in vectors:
+        if not count:
+            break
+        out.append((address, min(length, count)))
+        count -= min(length, count)
+    return out

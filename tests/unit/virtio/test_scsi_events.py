@@ -1,0 +1,101 @@
+"""virtio-scsi's event queue, VIRTIO 1.4 §5.6.6.3: hot plug, parameter changes, missed events."""
+
+from __future__ import annotations
+
+from tests.unit.virtio.model import EVENT_IDX
+from tests.unit.virtio.scsirig import (
+    EVENT,
+    F_CHANGE,
+    F_HOTPLUG,
+    S_BAD_TARGET,
+    TEST_UNIT_READY,
+    bring_up,
+    lun_of,
+    scsi,
+)
+
+CLAUSE = "VIRTIO 1.4 §5.6.6.3"
+NO_EVENT, TRANSPORT_RESET, ASYNC_NOTIFY, PARAM_CHANGE = range(4)
+MISSED = 1 << 31
+HARD, RESCAN, REMOVED = range(3)
+
+
+def name(target: int, lun: int) -> bytes:
+    """A unit as events name it."""
+    return bytes((1, target)) + (0x4000 | lun if lun > 255 else lun).to_bytes(2, "big") + bytes(4)
+
+
+def test_buffers_wait_until_there_is_something_to_tell() -> None:
+    r = scsi(without=EVENT_IDX)
+    first, second = r.offer_events(2)
+    assert r.device.queues[EVENT].in_flight == {}
+    r.plug(3, 300)
+    r.settle()
+    assert r.event(first) == (TRANSPORT_RESET, name(3, 300), RESCAN)
+    r.device.unplug(3, 300)
+    r.settle()
+    assert r.event(second) == (TRANSPORT_RESET, name(3, 300), REMOVED)
+    assert r.send(TEST_UNIT_READY, lun=lun_of(3, 300)).response == S_BAD_TARGET
+    assert r.notifications.used.count(EVENT) == 2
+
+
+def test_the_units_that_stay_have_another_inventory_to_tell() -> None:
+    r = scsi()
+    r.ready()
+    r.plug(0, 1)
+    assert r.send(TEST_UNIT_READY).sense_triple == (0x6, 0x3F, 0x0E)
+
+
+def test_a_capacity_change_is_told_with_its_code() -> None:
+    r = scsi()
+    r.ready()
+    (sent,) = r.offer_events()
+    backend = r.device.bus.targets[0].units[0].backend  # type: ignore[attr-defined]
+    r.device.context.start(backend.resize(1 << 17))
+    r.settle()
+    assert r.event(sent) == (PARAM_CHANGE, name(0, 0), 0x2A | 0x09 << 8)
+    assert r.send(TEST_UNIT_READY).sense_triple == (0x6, 0x2A, 0x09)
+
+
+def test_an_event_without_a_buffer_is_missed_and_the_next_buffer_says_so() -> None:
+    r = scsi()
+    r.plug(1, 0)
+    r.plug(2, 0)
+    r.settle()
+    first, second = r.offer_events(2)
+    assert r.event(first) == (NO_EVENT | MISSED, bytes(8), 0)
+    assert r.event(second) is None
+    r.plug(3, 0)
+    r.settle()
+    assert r.event(second) == (TRANSPORT_RESET, name(3, 0), RESCAN)
+
+
+def test_without_the_features_nothing_is_told() -> None:
+    r = scsi(without=1 << F_HOTPLUG | 1 << F_CHANGE)
+    (sent,) = r.offer_events()
+    r.plug(1, 0)
+    backend = r.device.bus.targets[0].units[0].backend  # type: ignore[attr-defined]
+    r.device.context.start(backend.resize(1 << 17))
+    r.settle()
+    assert r.event(sent) is None
+
+
+def test_a_buffer_that_is_too_short_is_given_back_unused() -> None:
+    r = scsi()
+    short, good = [*r.offer_events(1, room=15), *r.offer_events()]
+    r.plug(1, 0)
+    r.settle()
+    assert short.length == 0
+    assert r.clauses == [CLAUSE]
+    r.plug(2, 0)
+    r.settle()
+    assert r.event(good) == (TRANSPORT_RESET | MISSED, name(2, 0), RESCAN)
+
+
+def test_a_reset_forgets_what_was_missed() -> None:
+    r = scsi()
+    r.plug(1, 0)
+    r.device.write_status(0)
+    bring_up(r, r.device.device_features)
+    (sent,) = r.offer_events()
+    assert r.event(sent) is None
