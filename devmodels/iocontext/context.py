@@ -28,6 +28,9 @@ LOOK_EVERY = 16
 LONGEST_NS = 86400 * 10**9
 """The kernel's calls take no times of any length: a timer further ahead is looked at again after so long."""
 
+COARSE_NS = 10**7
+"""A wait of at least so long is cut short, so that epoll, which is less exact, can wait by itself."""
+
 FD_SETSIZE = 1024
 """select(2) takes descriptors below this."""
 
@@ -576,7 +579,10 @@ class IoContext:
         if self._posted or self._ready:
             self._sleeping = False
             return time.monotonic_ns()
-        if timeout is not None and fd < FD_SETSIZE:
+        if timeout is not None and timeout >= COARSE_NS:
+            # The rest is waited for when that is over.
+            timeout -= COARSE_NS // 2
+        elif timeout is not None and fd < FD_SETSIZE:
             # epoll counts milliseconds; select on the epoll descriptor counts microseconds.
             select.select([fd], [], [], timeout / 1e9)
             timeout = 0

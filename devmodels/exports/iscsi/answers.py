@@ -37,7 +37,10 @@ def respond(command: Command) -> None:
     connection = command.connection
     session = connection.session
     del session.tasks[command.tag]
-    session.retire(command.immediate)
+    if command.immediate:
+        session.immediate -= 1
+    else:
+        session.max_cmd_sn = (session.max_cmd_sn + 1) & _SERIALS
     if connection.closed or command.outcome is not _COMPLETE:
         command.release()
         return
@@ -46,7 +49,7 @@ def respond(command: Command) -> None:
         command.release()
         _send_response(command)
     elif command.status is _GOOD and sent <= connection.one_segment and not command.expected_out:
-        flags, residual = _residual(command)
+        flags, residual = _residual(command) if command.wanted != command.expected_in else (0, 0)
         connection.stream.send(
             _pack_data_in(
                 _DATA_IN,
@@ -133,7 +136,8 @@ def _send_response(command: Command) -> None:
     """A SCSI Response, §11.4."""
     connection = command.connection
     session = connection.session
-    flags, residual = _residual(command)
+    exact = command.status is _GOOD and command.wanted == command.expected_out + command.expected_in
+    flags, residual = (0, 0) if exact else _residual(command)
     second = 0
     if command.expected_in and command.expected_out:
         second = command.expected_in - command.sent

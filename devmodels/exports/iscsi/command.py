@@ -102,14 +102,30 @@ class Command(Task):
         self.unsolicited = more
         self.bursts.append(burst)
 
+    def complete(self, burst: Burst | None) -> bool:
+        """Whether all its data has come with it, in `burst`."""
+        return self.expected_out == (0 if burst is None else burst.filled)
+
+    def start(self, burst: Burst | None) -> None:
+        """All is there, and there is room: do it."""
+        if self.expected_in:
+            self._make_room()
+        if burst is not None:
+            self.bursts.append(burst)
+            self.data_out = (burst.view,)
+        self.ready = True
+        self.submit()
+
     def begin(self) -> None:
         """There is room for its data."""
         if self.expected_in:
-            buffers = self.connection.session.pool.take(min(self.expected_in, MAX_TRANSFER))
-            self.buffers += buffers
-            self.data_in = [buffer.view for buffer in buffers]
+            self._make_room()
         if not self.unsolicited:
             self._solicit()
+
+    def _make_room(self) -> None:
+        self.buffers = self.connection.session.pool.take(min(self.expected_in, MAX_TRANSFER))
+        self.data_in = [buffer.view for buffer in self.buffers]
 
     def _solicit(self) -> None:
         """Ask for the next bursts; where nothing is left to ask for, it can be done."""
@@ -221,9 +237,7 @@ class Command(Task):
     def submit(self) -> None:
         """Hand it to the core."""
         self.submitted = True
-        target = self.connection.session.target
-        assert target is not None
-        target.scsi.submit(self)
+        self.connection.submit(self)
 
     # --- its end
 

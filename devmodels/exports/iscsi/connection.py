@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
 
 from devmodels.exports.iscsi import management
 from devmodels.exports.iscsi.command import (
@@ -46,6 +47,7 @@ from devmodels.protocols.iscsi.pdu import (
 from devmodels.scsi.constants import TaskAttribute
 
 _SERIALS = 0xFFFFFFFF
+_number = Struct(">I").unpack_from
 _ATTRIBUTES = (
     TaskAttribute.SIMPLE,  # Untagged, as a task of this kind.
     TaskAttribute.SIMPLE,
@@ -85,6 +87,7 @@ class Connection:
         """Told once, when it is closed."""
         self._transfer_tag = 0
         self._placed: Burst | None = None
+        self._writes: list[Command] = []
         self._texts = Texts(self, negotiation)
         self.parameters = negotiation.parameters
         self.parameters_changed()
@@ -121,6 +124,7 @@ class Connection:
         """Give up the socket.  What runs ends by itself, unheard.  Idempotent."""
         if self.closed:
             return
+        self.paused()
         self.closed = True
         self._drop_placed()
         self._liveness.close()
@@ -159,7 +163,7 @@ class Connection:
         return memoryview(bytearray(length))
 
     def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:
-        """One PDU."""
+        """One PDU; those with a CmdSN in the order of that, which the session gives them (§4.2.2.1)."""
         if not intact:
             self._corrupt(opcode, header)
             return
@@ -171,7 +175,15 @@ class Connection:
         elif header[0] & IMMEDIATE:
             self._take_immediate(handler, header, ahs, data)
         else:
-            self._take_numbered(handler, opcode, header, ahs, data)
+            (cmd_sn,) = _number(header, CMD_SN_OFFSET)
+            session = self.session
+            if cmd_sn != session.exp_cmd_sn or not session.in_window(cmd_sn):
+                self._out_of_turn(cmd_sn, opcode, header, ahs, data)
+                return
+            session.exp_cmd_sn = (cmd_sn + 1) & _SERIALS
+            handler(self, header, ahs, data)
+            if session.early:
+                session.deliver_early()
 
     def _take_immediate(self, handler: Handler, header: bytes, ahs: bytes, data: memoryview) -> None:
         session = self.session
@@ -182,23 +194,17 @@ class Connection:
         session.immediate += 1
         handler(self, header, ahs, data)
 
-    def _take_numbered(
-        self, handler: Handler, opcode: int, header: bytes, ahs: bytes, data: memoryview
-    ) -> None:
-        """Deliver in the order of CmdSN; what is outside the window is ignored (§4.2.2.1)."""
+    def _out_of_turn(self, cmd_sn: int, opcode: int, header: bytes, ahs: bytes, data: memoryview) -> None:
+        """Keep what comes before its turn; what is outside the window, or there already, is ignored."""
         session = self.session
-        cmd_sn = int.from_bytes(header[CMD_SN_OFFSET : CMD_SN_OFFSET + 4], "big")
         if not session.in_window(cmd_sn) or cmd_sn in session.early:
             self._drop_placed()
             self.violated("RFC 7143 §4.2.2.1", f"CmdSN {cmd_sn}, {session.exp_cmd_sn} is expected", header)
-        elif cmd_sn == session.exp_cmd_sn:
-            session.exp_cmd_sn = (cmd_sn + 1) & _SERIALS
-            handler(self, header, ahs, data)
-            if session.early:
-                session.deliver_early()
-        else:
-            session.early[cmd_sn] = Early(self, opcode, header, ahs, data, self._placed)
-            self._placed = None
+            return
+        if self._placed is None:
+            data = memoryview(bytes(data))
+        session.early[cmd_sn] = Early(self, opcode, header, ahs, data, self._placed)
+        self._placed = None
 
     def deliver(self, early: Early) -> None:
         """It is the turn of a PDU that has come before it."""
@@ -277,14 +283,41 @@ class Connection:
             immediate=immediate,
         )
         session.tasks[itt] = command
+        if command.complete(burst) and session.has_room(command.need):
+            session.room -= command.need
+            command.start(burst)
+            return
         session.unsubmitted[command] = None
         if flags & WRITE:
             self._expect_data(command, flags, burst, data)
         elif len(data):
             command.fail(UNEXPECTED_UNSOLICITED_DATA, final=True)
-            return
         if not command.failure:
             session.admit(command)
+
+    def submit(self, command: Command) -> None:
+        """Hand a command to the core: at once, but writes together with what else has come by now."""
+        if self.stream.reading and command.expected_out and command.attribute is TaskAttribute.SIMPLE:
+            self._writes.append(command)
+            return
+        if self._writes:
+            self.paused()
+        target = self.session.target
+        assert target is not None
+        target.scsi.submit(command)
+
+    def paused(self) -> None:
+        """Submit writes that were held back; neighbours become one request of the disk."""
+        target = self.session.target
+        while self._writes:
+            assert target is not None
+            writes, self._writes = self._writes, []
+            if len(writes) == 1:
+                target.scsi.submit(writes[0])
+                continue
+            with target.batch({command.lun for command in writes}):
+                for command in writes:
+                    target.scsi.submit(command)
 
     def _expect_data(self, command: Command, flags: int, burst: Burst | None, data: memoryview) -> None:
         """What of its data has come, and what comes unasked (§4.2.5.2, §11.3.4)."""
@@ -369,6 +402,7 @@ class Connection:
         self._texts.request(header, data)
 
     def _task_management(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:
+        self.paused()
         management.request(self, header)
 
     def _snack(self, header: bytes, _ahs: bytes, _data: memoryview) -> None:

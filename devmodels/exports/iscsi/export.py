@@ -152,6 +152,7 @@ class IscsiExport:
             raise
         iscsi.targets[options.target] = self.target
         iscsi.use(self.portal, self.target)
+        self.target.backends[options.lun] = backend
         self.target.scsi.add(options.lun, self._unit)
 
     def _find_target(self, profile: Profile, credentials: Credentials | None) -> IscsiTarget:
@@ -197,6 +198,8 @@ class IscsiExport:
         if len(target.scsi.units) == 1:
             del self._iscsi.targets[target.name]
             target.close()
+
+        del target.backends[self.options.lun]
 
         def over() -> None:
             self._unit.close()

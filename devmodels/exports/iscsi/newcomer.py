@@ -84,6 +84,9 @@ class Newcomer:
             assert session is not None
             self._enter(session)
 
+    def paused(self) -> None:
+        """Every PDU is dealt with at once."""
+
     def ended(self, reason: str | None) -> None:
         """The initiator has gone."""
         if reason is not None:

@@ -57,9 +57,13 @@ class Portal:
         """Somebody has logged in."""
         self._newcomers.discard(newcomer)
         self._connections.add(connection)
+        if len(self._connections) == 1:
+            self.context.add_poller(self)
 
         def closed() -> None:
             self._connections.discard(connection)
+            if not self._connections:
+                self.context.remove_poller(self)
             self._adjust()
 
         connection.on_closed = closed
@@ -71,6 +75,19 @@ class Portal:
             self._acceptor.pause()
         else:
             self._acceptor.go_on()
+
+    # --- busy polling, as long as somebody is there (`--poll-max-ns`)
+
+    def begin(self) -> None:
+        """Nothing to prepare."""
+
+    def poll(self) -> bool:
+        """Look at the sockets, and at what else the context watches, without waiting."""
+        return self.context.look_at_descriptors()
+
+    def end(self) -> bool:
+        """Whoever waits for descriptors will find what has come."""
+        return False
 
     def close(self) -> None:
         """Nobody can come any more; those who have not logged in are sent away."""

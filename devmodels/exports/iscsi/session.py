@@ -151,15 +151,19 @@ class Session:
 
     def admit(self, command: Command) -> None:
         """Let `command` begin when its data has room, after those that wait already."""
-        if self.waiting or not self._fits(command):
+        if self.waiting or not self._fits(command.need):
             self.waiting.append(command)
         else:
             self.room -= command.need
             command.begin()
 
-    def _fits(self, command: Command) -> bool:
+    def has_room(self, need: int) -> bool:
+        """Whether a command that needs so much can begin before all others that have come."""
+        return not self.unsubmitted and self._fits(need)
+
+    def _fits(self, need: int) -> bool:
         # One command alone always fits.
-        return command.need <= self.room or self.room == MAX_ROOM
+        return need <= self.room or self.room == MAX_ROOM
 
     def give_back(self, room: int) -> None:
         """The data of a command is no longer needed."""
@@ -168,7 +172,7 @@ class Session:
             return
         self._admitting = True
         try:
-            while self.waiting and self._fits(self.waiting[0]):
+            while self.waiting and self._fits(self.waiting[0].need):
                 command = self.waiting.popleft()
                 self.room -= command.need
                 command.begin()

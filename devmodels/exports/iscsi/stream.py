@@ -12,20 +12,31 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import NamedTuple, Protocol
 
 from devmodels.iocontext import IoContext
 from devmodels.protocols.iscsi.digest import ZEROES, digest, digest_of
-from devmodels.protocols.iscsi.pdu import BHS_SIZE, DIGEST_SIZE, LENGTH_MASK, MAX_AHS, OPCODE_MASK
+from devmodels.protocols.iscsi.pdu import (
+    BHS_SIZE,
+    DIGEST_SIZE,
+    LENGTH_MASK,
+    LENGTHS_OFFSET,
+    MAX_AHS,
+    OPCODE_MASK,
+)
 
 BUFFER_SIZE = 1 << 16
 """Bytes that are read at once where nobody waits for data: many small PDUs, or the beginning of a large one."""
 
 AHEAD = 1 << 12
-"""As many bytes behind data that goes elsewhere are read along with it: the PDUs that follow."""
+"""As many bytes behind long data that goes elsewhere are read along with it: the PDUs that follow."""
 
 READS_PER_TURN = 16
 """After so many reads others have their turn."""
+
+SOON = 16
+"""When so many pieces wait to be sent, they are sent while further PDUs are dealt with: both ends work then."""
 
 MAX_UNSENT = 1 << 24
 """While more bytes than this wait to be sent, nothing is read."""
@@ -33,6 +44,8 @@ MAX_UNSENT = 1 << 24
 IOV_MAX = 1024
 
 NOTHING = memoryview(b"")
+
+_lengths = Struct(">I").unpack_from
 
 
 class BrokenConnectionError(Exception):
@@ -64,6 +77,10 @@ class Receiver(Protocol):
         """
         ...
 
+    def paused(self) -> None:
+        """What was there has been handed over; more may come, or not."""
+        ...
+
     def ended(self, reason: str | None) -> None:
         """The connection has ended by itself: in peace where `reason` is None.  Not called after `close`."""
         ...
@@ -79,6 +96,7 @@ class Stream:
         "_buffer",
         "_closed",
         "_flushing",
+        "_full",
         "_head",
         "_held",
         "_out",
@@ -93,6 +111,7 @@ class Stream:
         "context",
         "data_digest",
         "header_digest",
+        "reading",
         "received_bytes",
         "receiver",
         "sent_bytes",
@@ -104,6 +123,8 @@ class Stream:
         self.receiver = receiver
         self.header_digest = False
         self.data_digest = False
+        self.reading = False
+        """Whether PDUs are being handed over: what is answered goes out together, at the end."""
         self._buffer = bytearray(BUFFER_SIZE)
         self._view = memoryview(self._buffer)
         self._head = self._tail = 0
@@ -113,6 +134,7 @@ class Stream:
         self._queued = self.sent_bytes = self.received_bytes = 0
         self._held: deque[tuple[int, Held]] = deque()
         self._flushing = False
+        self._full = False
         self._closed = False
         self._then: Callable[[], None] | None = None
         self._watching: int | None = None
@@ -183,7 +205,7 @@ class Stream:
         self._queued += count
         if holding is not None:
             self._held.append((self._queued, holding))
-        if not self._flushing:
+        if not self.reading and not self._flushing:
             self._schedule()
 
     def _schedule(self) -> None:
@@ -198,8 +220,6 @@ class Stream:
             return
         try:
             self._put()
-        except BlockingIOError:
-            pass
         except OSError as error:
             self._end(f"connection lost: {error.strerror or error}")
             return
@@ -210,9 +230,14 @@ class Stream:
     def _put(self) -> None:
         """Send what the socket takes."""
         out = self._out
+        self._full = False
         while out:
             many = len(out) > IOV_MAX
-            count = self._sock.sendmsg(out[:IOV_MAX] if many else out, (), socket.MSG_NOSIGNAL)
+            try:
+                count = self._sock.sendmsg(out[:IOV_MAX] if many else out, (), socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._full = True
+                return
             self.sent_bytes += count
             if self.sent_bytes == self._queued:
                 out.clear()
@@ -246,7 +271,7 @@ class Stream:
         if not self._watching and events & (select.EPOLLHUP | select.EPOLLERR):
             self._end(None)
             return
-        self._flushing = True  # What is answered goes out together, at the end.
+        self.reading = True
         try:
             if self._watching and self._watching & select.EPOLLIN:
                 self._receive()
@@ -254,6 +279,7 @@ class Stream:
             self._end(f"connection ended: {error}")
         except OSError as error:
             self._end(f"connection lost: {error.strerror or error}")
+        self.reading = False
         self._flush()
 
     def _receive(self) -> None:
@@ -272,7 +298,8 @@ class Stream:
         rest = self._rest
         try:
             if rest:
-                count = self._sock.recvmsg_into([rest, self._view[:AHEAD]])[0]
+                ahead = AHEAD if len(rest) > BUFFER_SIZE else BUFFER_SIZE
+                count = self._sock.recvmsg_into([rest, self._view[:ahead]])[0]
             else:
                 count = self._sock.recv_into(self._view[self._tail :])
         except BlockingIOError:
@@ -293,7 +320,7 @@ class Stream:
 
     def _parse(self) -> None:
         """Hand over every PDU that is whole, and begin the one that is not."""
-        buffer = self._buffer
+        buffer, view, receiver = self._buffer, self._view, self.receiver
         while not self._closed and self._then is None:
             pdu = self._pdu
             head = self._head
@@ -302,15 +329,32 @@ class Stream:
                 if self._rest or have < pdu.trailer:
                     break
                 self._complete(pdu)
-            elif have < BHS_SIZE:
+                receiver = self.receiver
+                continue
+            if have < BHS_SIZE:
                 break
-            elif self.header_digest or buffer[head + 4 : head + 8] != b"\0\0\0\0":
+            (length,) = _lengths(buffer, head + LENGTHS_OFFSET)
+            end = BHS_SIZE + length + (-length & 3)
+            if end > have or self.header_digest or (length and self.data_digest):
+                # Not all there, an additional header segment, or a digest.
                 if not self._begin(have):
                     break
-            else:
-                self._head = head + BHS_SIZE
-                header = bytes(buffer[head : head + BHS_SIZE])
-                self.receiver.received(header[0] & OPCODE_MASK, header, b"", NOTHING, True)
+                continue
+            header = view[head : head + BHS_SIZE].tobytes()
+            opcode = header[0] & OPCODE_MASK
+            data = NOTHING
+            if length:
+                place = receiver.place(opcode, header, length)
+                data = view[head + BHS_SIZE : head + BHS_SIZE + length]
+                if place is not None:
+                    place[:] = data
+                    data = place
+            self._head = head + end
+            receiver.received(opcode, header, b"", data, True)
+            receiver = self.receiver
+            if len(self._out) >= SOON and not self._full:
+                self._put()
+        receiver.paused()
         self._make_room()
 
     def _make_room(self) -> None:
@@ -325,7 +369,7 @@ class Stream:
     def _begin(self, have: int) -> bool:
         """Take a header with all that belongs to it; False where not all of that is there."""
         head = self._head
-        lengths = int.from_bytes(self._buffer[head + 4 : head + 8], "big")
+        (lengths,) = _lengths(self._buffer, head + LENGTHS_OFFSET)
         length = lengths & LENGTH_MASK
         size = BHS_SIZE + (lengths >> 24) * 4
         whole = size + DIGEST_SIZE if self.header_digest else size

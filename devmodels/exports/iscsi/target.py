@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import count
 
+from devmodels.blockbackend import BlockBackend
 from devmodels.exports.iscsi.authentication import Credentials, LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.session import Session
@@ -59,8 +62,20 @@ class IscsiTarget:
         self.portal_group = PORTAL_GROUP
         self.port = TargetPort(PORTAL_GROUP, Protocol.ISCSI, f"{name},t,0x{PORTAL_GROUP:04x}")
         self.sessions: dict[int, Session] = {}
+        self.backends: dict[int, BlockBackend] = {}
+        """The disks of logical units."""
         self._numbers = SessionNumbers() if numbers is None else numbers
         self._pool = Pool() if pool is None else pool
+
+    @contextmanager
+    def batch(self, luns: Iterable[int | None]) -> Iterator[None]:
+        """Requests of these logical units are gathered, and submitted at the end, neighbours merged."""
+        with ExitStack() as batches:
+            for lun in luns:
+                backend = None if lun is None else self.backends.get(lun)
+                if backend is not None:
+                    batches.enter_context(backend.batch())
+            yield
 
     def open_session(self, isid: bytes, parameters: Parameters, cmd_sn: int) -> Session:
         """A new session, which takes the place of one of the same initiator port (§6.3.5); LoginRefusedError."""

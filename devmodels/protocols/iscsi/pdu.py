@@ -402,8 +402,7 @@ unpack_login_request = cast("Callable[[Readable, int], LoginRequestFields]", LOG
 LoginResponseFields: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int, int, int, int]
 unpack_login_response = cast("Callable[[Readable, int], LoginResponseFields]", LOGIN_RESPONSE.unpack_from)
 
-CDB_OFFSET = SCSI_COMMAND.offsets["cdb"]
-ITT_OFFSET = SCSI_COMMAND.offsets["itt"]
+LENGTHS_OFFSET = SCSI_COMMAND.offsets["lengths"]
 CMD_SN_OFFSET = SCSI_COMMAND.offsets["cmd_sn"]
 """The same in everything that has one."""
 
