@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 
@@ -46,6 +47,8 @@ from devmodels.protocols.iscsi.pdu import (
 )
 from devmodels.scsi.constants import TaskAttribute
 
+log = logging.getLogger("devmodels.iscsi")
+
 _SERIALS = 0xFFFFFFFF
 _number = Struct(">I").unpack_from
 _ATTRIBUTES = (
@@ -83,6 +86,7 @@ class Connection:
         self.stat_sn = stat_sn
         self.listing = listing
         self.closed = False
+        self._leaves_session = False
         self.on_closed: Callable[[], None] | None = None
         """Told once, when it is closed."""
         self._transfer_tag = 0
@@ -131,24 +135,21 @@ class Connection:
         self.stream.close()
         if self.session.connections.get(self.cid) is self:
             del self.session.connections[self.cid]
-        management.log.info("%r: %s", self, reason or "closed")
+        log.info("%r: %s", self, reason or "closed")
         if self.on_closed is not None:
             self.on_closed()
 
     def ended(self, reason: str | None) -> None:
         """The stream has ended: with error recovery level 0 the session ends with it (§7.1.4.1)."""
-        logged_out = self.session.closed
         self.close(reason)
-        if not logged_out:
+        if not self._leaves_session:
             self.end_session(reason)
 
     def end_session(self, reason: str | None) -> None:
         """End the whole session."""
         if self.session.target is not None:
             self.session.target.end_session(self.session, reason)
-        else:
-            self.session.closed = True
-            self.close(reason)
+        self.session.closed = True
 
     # --- what comes
 
@@ -283,7 +284,8 @@ class Connection:
             immediate=immediate,
         )
         session.tasks[itt] = command
-        if command.complete(burst) and session.has_room(command.need):
+        unplaced = burst is None and len(data) > 0
+        if not unplaced and command.complete(burst) and session.has_room(command.need):
             session.room -= command.need
             command.start(burst)
             return
@@ -437,7 +439,7 @@ class Connection:
             return
         if reason == LogoutReason.CLOSE_CONNECTION and len(session.connections) > 1:
             management.end_tasks_of(self)
-            del session.connections[self.cid]
+            self._leaves_session = True
         self.stream.finish()
 
     def _answer_logout(self, itt: int, status: LogoutStatus) -> None:
@@ -483,6 +485,8 @@ class Connection:
         """The initiator has broken the standard."""
         if self.session.target is not None:
             self.session.target.scsi.violations.report(clause, summary, self.session.initiator, header)
+        else:
+            log.info("%r: %s (%s)", self, summary, clause)
 
 
 Handler = Callable[[Connection, bytes, bytes, memoryview], None]

@@ -11,6 +11,7 @@ from devmodels.blockbackend import BlockBackend, BlockNode
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.iscsi.authentication import Credentials
+from devmodels.exports.iscsi.login import MAX_NAME
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.iscsi.portal import Portal
 from devmodels.exports.iscsi.target import IscsiTarget
@@ -23,9 +24,6 @@ from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.lun import FLAT_LIMIT
 from devmodels.scsi.target import ScsiTarget
 from devmodels.secretobjects import Secrets
-
-MAX_NAME = 223
-"""Longest name of a node, in bytes (RFC 7143 §4.2.7.1)."""
 
 
 class InetAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):

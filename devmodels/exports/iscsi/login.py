@@ -27,6 +27,9 @@ MAX_TEXT = 1 << 14
 MAX_REQUESTS = 64
 """Requests that a login may take."""
 
+MAX_NAME = 223
+"""Longest name of a node, in bytes (§4.2.7.1)."""
+
 VERSION = 0
 
 
@@ -127,6 +130,9 @@ class Login:
         """The first request says who logs in, and where (§6.3.1); what is said of the target."""
         if "InitiatorName" not in keys:
             raise LoginRefusedError(LoginStatus.MISSING_PARAMETER, "InitiatorName is missing")
+        name = keys["InitiatorName"]
+        if not name.isprintable() or " " in name or not 0 < len(name.encode()) <= MAX_NAME:
+            raise _wrong(f"InitiatorName={name[:64]!r} is no name (§4.2.7)")
         wants_discovery = keys.get("SessionType") == DISCOVERY
         if "TargetName" not in keys:
             if not wants_discovery:
@@ -142,7 +148,7 @@ class Login:
         self.target = target
         self._authenticator = Authenticator(target.credentials)
         if identity.tsih:
-            self._join(target, keys["InitiatorName"], identity)
+            self._join(target, name, identity)
         return [("TargetPortalGroupTag", str(target.portal_group))]
 
     def _join(self, target: IscsiTarget, initiator: str, identity: Identity) -> None:

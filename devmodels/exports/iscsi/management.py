@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from devmodels.protocols.iscsi import pdu
@@ -20,8 +19,6 @@ from devmodels.scsi.constants import Function, Response
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.connection import Connection
     from devmodels.exports.iscsi.session import Session
-
-log = logging.getLogger("devmodels.iscsi")
 
 FUNCTIONS: dict[int, Function] = {
     pdu.Function.ABORT_TASK: Function.ABORT_TASK,

@@ -62,6 +62,8 @@ class Portal:
 
         def closed() -> None:
             self._connections.discard(connection)
+            if connection.session.target is None:
+                self.node.numbers.give_back(connection.session.tsih)
             if not self._connections:
                 self.context.remove_poller(self)
             self._adjust()
@@ -69,12 +71,17 @@ class Portal:
         connection.on_closed = closed
         self._adjust()
 
+    @property
+    def accepting(self) -> bool:
+        """Whether somebody more may come at once."""
+        newcomers = len(self._newcomers)
+        return newcomers < MAX_NEWCOMERS and newcomers + len(self._connections) < MAX_CONNECTIONS
+
     def _adjust(self) -> None:
-        total = len(self._newcomers) + len(self._connections)
-        if len(self._newcomers) >= MAX_NEWCOMERS or total >= MAX_CONNECTIONS:
-            self._acceptor.pause()
-        else:
+        if self.accepting:
             self._acceptor.go_on()
+        else:
+            self._acceptor.pause()
 
     # --- busy polling, as long as somebody is there (`--poll-max-ns`)
 

@@ -11,16 +11,24 @@ from devmodels.exports.iscsi.authentication import Credentials, LoginRefusedErro
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.session import Session
 from devmodels.protocols.iscsi.keys import Parameters
-from devmodels.protocols.iscsi.pdu import AsyncEvent, LoginStatus
-from devmodels.scsi.constants import Protocol
+from devmodels.protocols.iscsi.pdu import SENSE_LENGTH, AsyncEvent, LoginStatus
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import Protocol, SenseKey
+from devmodels.scsi.lun import format_lun
 from devmodels.scsi.nexus import Nexus, TargetPort, iscsi_transport_id
+from devmodels.scsi.sense import Sense
 from devmodels.scsi.target import ScsiTarget
+from devmodels.scsi.unit import LogicalUnit
 
 MAX_SESSIONS = 64
 """Sessions that one target has at a time."""
 
 PORTAL_GROUP = 1
 """All portals of a target make one group: a session's connections may use any of them."""
+
+
+ANNOUNCED = frozenset({Asc.REPORTED_LUNS_DATA_CHANGED, Asc.CAPACITY_DATA_CHANGED, Asc.INQUIRY_DATA_CHANGED})
+"""Unit attention conditions that are announced by asynchronous messages too."""
 
 
 class SessionNumbers:
@@ -64,8 +72,10 @@ class IscsiTarget:
         self.sessions: dict[int, Session] = {}
         self.backends: dict[int, BlockBackend] = {}
         """The disks of logical units."""
+        self._news: dict[Asc, int] = {}
         self._numbers = SessionNumbers() if numbers is None else numbers
         self._pool = Pool() if pool is None else pool
+        scsi.on_attention.append(self._attention)
 
     @contextmanager
     def batch(self, luns: Iterable[int | None]) -> Iterator[None]:
@@ -107,6 +117,25 @@ class IscsiTarget:
         self._numbers.give_back(session.tsih)
         assert session.nexus is not None
         self.scsi.nexus_lost(session.nexus)
+
+    # --- what initiators are told
+
+    def _attention(self, unit: LogicalUnit, code: Asc) -> None:
+        """A unit has something to tell: initiators need not wait for their next command to hear of it."""
+        if code in ANNOUNCED and self.sessions:
+            if not self._news:
+                self.scsi.context.call_soon(self._announce)
+            self._news.setdefault(code, unit.lun)
+
+    def _announce(self) -> None:
+        """An asynchronous message for each piece of news, to every session (§11.9.1)."""
+        news, self._news = self._news, {}
+        for code, lun in news.items():
+            sense = Sense(SenseKey.UNIT_ATTENTION, code).build(descriptors=False)
+            where = int.from_bytes(format_lun(lun), "big")
+            for session in self.sessions.values():
+                connection = next(iter(session.connections.values()))
+                connection.announce(AsyncEvent.SCSI, where, SENSE_LENGTH.pack(len(sense)) + sense)
 
     def close(self) -> None:
         """The target is no longer there: its initiators are told, and their sessions end (§11.9)."""
