@@ -89,12 +89,16 @@ class Recorder:
 def record_machine(
     assembly: Assembly, devices: Sequence[Mapping[str, object]], path: Path, *, limit: int | None = None
 ) -> Recorder:
-    """Record a machine from now on, before its guest does anything; `devices` are its devices' options, in order."""
+    """Record a machine from now on, before its guest does anything; `devices` are its devices' options, in order.
+
+    Of what is not a block device (a SCSI host, its disks) nothing can be played again: it is not announced.
+    """
     backends = {backend.name: backend for backend in assembly.backends.values()}
     memory = "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
     strict = assembly.violations.profile is Profile.STRICT
     recorder = Recorder(path, assembly.context, strict=strict, memory=memory, limit=limit)
-    for name, options in zip(assembly.devices, devices, strict=True):
+    blocks = [each for each in devices if str(each["driver"]).startswith("virtio-blk")]
+    for name, options in zip((each for each in assembly.devices if each in backends), blocks, strict=True):
         recorder.announce(name, "device", options, backends[name])
     assembly.set_trace(recorder.tracer)
     assembly.memory.show_regions()

@@ -9,16 +9,14 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
+from devmodels.assembly.devices import DEVICES
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import World
 from devmodels.virtio.pci import VirtioPci
-from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions
-from devmodels.virtio_blk.pci import VirtioBlkPciOptions
 
-MODELS: dict[str, type[msgspec.Struct]] = {
-    "virtio-blk-device": VirtioBlkMmioOptions,
-    "virtio-blk-pci": VirtioBlkPciOptions,
-}
+MODELS: dict[str, type[msgspec.Struct]] = {name: DEVICES[name].options for name in sorted(DEVICES)}
+_NOT_HOT = ("virtio-blk-device", "virtio-scsi-device")
+"""What has a place that guests are told of by firmware."""
 _NO_PROPERTIES = ("driver", "id", "bus")
 
 
@@ -53,48 +51,77 @@ class ModelProperty(msgspec.Struct):
 
 async def device_add(world: World, options: DeviceOptions) -> None:
     """Make a device and plug it: a guest finds it where it looks again at its bus."""
-    assert world.assembly is not None
+    assembly = world.assembly
+    assert assembly is not None
     strings(options, "driver", "id", "bus", "drive")
     identifier(options, "id")
-    driver, name, drive = options.get("driver"), options.get("id"), options.get("drive")
+    driver, name = options.get("driver"), options.get("id")
     if driver is None:
         raise CommandError("Parameter 'driver' is missing")
-    if driver not in MODELS:
+    if not isinstance(driver, str) or driver not in MODELS:
         raise CommandError(f"'{driver}' is not a valid device model name")
-    if driver == "virtio-blk-device":
+    if driver in _NOT_HOT:
         raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
-    if name in world.assembly.devices:
+    if name in assembly.devices or name in assembly.units:
         raise CommandError(f"Duplicate device ID '{name}'")
+    names = MODELS[driver].__struct_fields__
+    if "drive" in names:
+        _check_drive(world, driver, options.get("drive"))
+    assembly.add_device({key: value for key, value in options.items() if key != "bus" or "bus" in names})
+
+
+def _check_drive(world: World, driver: str, drive: object) -> None:
     if drive is None:
         raise CommandError("drive property not set")
     if drive not in world.graph.nodes:
-        raise CommandError(f"Property 'virtio-blk-device.drive' can't find value '{drive}'")
-    world.assembly.add_device({key: value for key, value in options.items() if key != "bus"})
+        model = "virtio-blk-device" if driver == "virtio-blk-pci" else driver
+        raise CommandError(f"Property '{model}.drive' can't find value '{drive}'")
 
 
 async def device_del(world: World, arguments: DeviceDel) -> None:
     """Begin to take a device out; the event DEVICE_DELETED says when it has gone."""
     assembly = world.assembly
     assert assembly is not None
-    each = world.find(arguments.id)
-    if each.name not in assembly.devices:
-        raise device_not_found(arguments.id)
-    transport = assembly.devices[each.name]
-    if not isinstance(transport, VirtioPci):
-        raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
-    if all(function is not transport for _, _, function in assembly.machine.bus.functions()):
-        raise CommandError(f"Device {each.name} is already in the process of unplug")
-    path = each.backend.qom_path
-    world.context.start(assembly.remove_device(each.name), partial(_gone, world, each.name, path))
+    name, path = _find(world, arguments.id)
+    if name in assembly.units:
+        place = assembly.units[name]
+        target = place.host.bus.targets.get(place.target)
+        unplugged = target is None or place.lun not in target.units
+        going = {name: path}
+    else:
+        transport = assembly.devices[name]
+        if not isinstance(transport, VirtioPci):
+            raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
+        unplugged = all(function is not transport for _, _, function in assembly.machine.bus.functions())
+        children = [unit for unit, place in assembly.units.items() if place.host is transport.device]
+        going = {child: world.find(child).backend.qom_path for child in children} | {name: path}
+    if unplugged:
+        raise CommandError(f"Device {name} is already in the process of unplug")
+    world.context.start(assembly.remove_device(name), partial(_gone, world, going))
 
 
-def _gone(world: World, name: str, path: str, _result: None, error: BaseException | None) -> None:
+def _find(world: World, name: str) -> tuple[str, str]:
+    """Id and path of the device that a command calls `name`; DeviceNotFound where there is none."""
+    assembly = world.assembly
+    assert assembly is not None
+    for device, path in assembly.paths.items():
+        if name in (device, path):
+            return device, path
+    each = world.find(name)
+    if each.name not in assembly.devices and each.name not in assembly.units:
+        raise device_not_found(name)
+    return each.name, each.backend.qom_path
+
+
+def _gone(world: World, going: Mapping[str, str], _result: None, error: BaseException | None) -> None:
     if error is not None:
         raise error
-    device = path.removesuffix("/virtio-backend")
-    world.events.emit("DEVICE_DELETED", {"path": path})
-    own = {"device": name} if device.startswith("/machine/peripheral/") else {}
-    world.events.emit("DEVICE_DELETED", {**own, "path": device})
+    for name, path in going.items():
+        device = path.removesuffix("/virtio-backend")
+        if device != path:
+            world.events.emit("DEVICE_DELETED", {"path": path})
+        own = {"device": name} if device.startswith("/machine/peripheral/") else {}
+        world.events.emit("DEVICE_DELETED", {**own, "path": device})
 
 
 async def device_list_properties(_world: World, arguments: DeviceListProperties) -> list[ModelProperty]:

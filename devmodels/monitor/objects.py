@@ -17,6 +17,7 @@ from devmodels.iothreads import IoThreadOptions
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import Attached, World
 from devmodels.secretobjects import SecretOptions
+from devmodels.virtio.pci import VirtioPci
 
 
 class _ObjectOptions(Arguments, frozen=True):
@@ -195,6 +196,10 @@ def _tree(world: World) -> _Object:
             _, _, place, *rest = each.backend.qom_path.split("/") if each.backend.qom_path else ("",) * 3
             if rest:
                 places[place][rest[0]] = _device(world, each, has_backend=len(rest) > 1)
+        for name, path in world.assembly.paths.items():
+            _, _, place, own = path.split("/")
+            on_pci = isinstance(world.assembly.devices[name], VirtioPci)
+            places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
         containers = {name: _Object("container", inside) for name, inside in places.items()}
         children["machine"] = _Object("machine", containers)
     return _Object("container", children)
@@ -214,17 +219,20 @@ def _group(group: ThrottleGroup) -> _Object:
 
 
 def _device(world: World, each: Attached, *, has_backend: bool) -> _Object:
+    assert world.assembly is not None
+    machine = world.assembly
+
     async def lead(value: object) -> None:
         if not isinstance(value, str):
             raise CommandError("Invalid parameter type for 'drive', expected: string")
         if value not in world.graph.nodes:
-            raise CommandError(f"Property 'virtio-blk-device.drive' can't find value '{value}'")
-        assert world.assembly is not None
-        await world.assembly.set_drive(each.name, value)
+            raise CommandError(f"Property '{model}.drive' can't find value '{value}'")
+        await machine.set_drive(each.name, value)
 
+    model = "scsi-hd" if each.name in machine.units else "virtio-blk-device"
     drive = {"drive": _Property("str", lambda: each.backend.node.node_name, lead)}
     if not has_backend:
-        return _Object("virtio-blk-device", properties=drive)
+        return _Object(model, properties=drive)
     return _Object(
         "virtio-blk-pci", {"virtio-backend": _Object("virtio-blk-device", properties=drive)}, drive
     )

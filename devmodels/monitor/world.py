@@ -13,7 +13,6 @@ from devmodels.exports.table import Exports
 from devmodels.monitor.command import CommandError, device_not_found
 from devmodels.monitor.qemuio import Running
 from devmodels.runstate import RunState
-from devmodels.virtio_blk import VirtioBlk
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +83,9 @@ class World:
     # --- what commands name
 
     def attached(self) -> list[Attached]:
-        """Devices, then exports."""
-        devices = {} if self.assembly is None else self.assembly.devices
-        blks = ((name, transport.device) for name, transport in devices.items())
-        found = [Attached(name, blk.backend) for name, blk in blks if isinstance(blk, VirtioBlk)]
+        """Devices with a drive, then exports."""
+        backends = [] if self.assembly is None else self.assembly.backends.values()
+        found = [Attached(backend.name, backend) for backend in backends]
         return found + [Attached(export.id, export.backend) for export in self.exports]
 
     def find(self, name: str) -> Attached:

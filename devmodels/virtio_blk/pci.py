@@ -10,6 +10,7 @@ from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio.places import check_pci_place
 from devmodels.virtio_blk.config import VirtioBlkOptions
 from devmodels.virtio_blk.threaded import virtio_blk
 
@@ -20,12 +21,7 @@ CLASS_CODE = 0x010000
 class VirtioBlkPciOptions(
     VirtioBlkOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True
 ):
-    """Options of `-device virtio-blk-pci`: those of the block device, and its place on the bus.
-
-    `addr` is the slot, or slot and function ("4", "4.1", "0x1f.2"), all hexadecimal as QEMU reads them; None takes the
-    first free slot.  `vectors` is the number of MSI-X vectors, 0 for INTx alone.  `disable_modern` and `disable_legacy`
-    take one of the two interfaces away; auto, as on any conventional bus, leaves the legacy one.
-    """
+    """Options of `-device virtio-blk-pci`: those of the block device, and its place on the bus (`PciPlace`)."""
 
     drive: str
     driver: str = "virtio-blk-pci"
@@ -37,12 +33,7 @@ class VirtioBlkPciOptions(
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.disable_modern and self.disable_legacy == "on":
-            raise ValueError("disable-modern and disable-legacy are both on, expected one of them off")
-        if self.iommu_platform and self.disable_legacy != "on":
-            raise ValueError("iommu_platform is on, expected disable-legacy=on with it")
-        if self.vectors is not None and not 0 <= self.vectors <= 2048:
-            raise ValueError(f"vectors is {self.vectors}, expected 0 to 2048")
+        check_pci_place(self)
 
 
 def virtio_blk_pci(

@@ -18,7 +18,7 @@ from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
 from devmodels.recording import Recorder, record_machine
 from devmodels.virtio.mmio import WINDOW_SIZE
-from devmodels.virtio_blk.mmio import SLOT_BASE
+from devmodels.virtio.places import SLOT_BASE
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
 from guestsim.targets import MachineLayout, MmioSlot, OptionsError, TargetError, Window
 

@@ -1,0 +1,280 @@
+"""A machine with its nodes, buses and devices, which come and go by their options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol
+
+from devmodels.assembly.devices import DEVICES
+from devmodels.blockbackend import BlockBackend, BlockNode, Graph
+from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
+from devmodels.blockbackend.permissions import USES, PermissionConflictError
+from devmodels.conformance import ViolationLog
+from devmodels.events import Events
+from devmodels.iocontext import Event, IoContext
+from devmodels.machine import Machine
+from devmodels.memory import GuestMemory, Region
+from devmodels.options import OptionError, convert, shown
+from devmodels.runstate import RunState
+from devmodels.scsi.disk import Disk
+from devmodels.trace import Tracer
+from devmodels.translation import Translate, TranslatedMemory
+from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, PciPlace, mmio_slot
+from devmodels.virtio_scsi import VirtioScsi
+from devmodels.virtio_scsi.disks import ScsiPlace
+
+FIRST_FREE_SLOT = 1
+LOOK_AGAIN_NS = 100_000
+
+
+class DriveOptions(Protocol):
+    """Options of every device that has a drive."""
+
+    @property
+    def driver(self) -> str:
+        """The model."""
+        ...
+
+    @property
+    def drive(self) -> str:
+        """The node that is its disk."""
+        ...
+
+    @property
+    def rerror(self) -> OnReadError:
+        """What becomes of failed reads."""
+        ...
+
+    @property
+    def werror(self) -> OnWriteError:
+        """What becomes of failed writes."""
+        ...
+
+    @property
+    def account_failed(self) -> bool:
+        """Whether failed requests count."""
+        ...
+
+    @property
+    def account_invalid(self) -> bool:
+        """Whether invalid requests count."""
+        ...
+
+    @property
+    def stats_intervals(self) -> tuple[int, ...]:
+        """Intervals of statistics, in seconds."""
+        ...
+
+
+class Assembly:
+    """A machine with everything in it, and what its owner can reach of it.
+
+    `graph` has the block nodes; `backends` go by node name, `devices` by device id.  `run_state` stops and
+    continues it; `events` are what it tells whoever controls it.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: GuestMemory | Region,
+        context: IoContext,
+        violations: ViolationLog,
+        on_message: Callable[[int, int], None] | None,
+        on_intx: Callable[[int, bool], None] | None,
+        on_irq: Callable[[int, bool], None] | None,
+    ) -> None:
+        self._owns_memory = isinstance(memory, Region)
+        self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
+        self.context = context
+        self.violations = violations
+        self.events = Events()
+        self.run_state = RunState(self.events)
+        self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
+        self.graph = Graph(context)
+        self.backends: dict[str, BlockBackend] = {}
+        self.devices: dict[str, VirtioPci | VirtioMmio] = {}
+        self.buses: dict[str, VirtioScsi] = {}
+        """Devices with a SCSI bus, by the bus's name."""
+        self.units: dict[str, ScsiPlace] = {}
+        """Devices on SCSI buses, by id."""
+        self.paths: dict[str, str] = {}
+        """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
+        self._without_id = 0
+
+    def add_node(self, options: Mapping[str, object]) -> BlockNode:
+        """Open a block node, as `-blockdev` does."""
+        return self.graph.add(options)
+
+    def add_object(self, options: Mapping[str, object]) -> None:
+        """Make what nodes and devices can name, as `-object` does: a throttle group, an iothread."""
+        self.graph.object_add(options)
+
+    def add_device(self, options: Mapping[str, object], translate: Translate | None = None) -> str:
+        """Make a device and plug it, as `-device` does; returns its id.
+
+        With `iommu_platform=on` its addresses go through `translate`; without a function they are physical.
+        """
+        driver = options.get("driver")
+        kind = DEVICES.get(driver) if isinstance(driver, str) else None
+        if kind is None:
+            raise OptionError(f"device driver {driver!r}: expected {' or '.join(map(repr, DEVICES))}")
+        return kind.add(self, convert(options, kind.options, what=f"device {driver}"), translate)
+
+    async def remove_device(self, name: str) -> None:
+        """Take a device out that is on PCI or on a SCSI bus, with its requests: the guest is not asked, but told.
+
+        What is on a bus of its own goes with it.  Its drive is free, and `name` can be given again, when what runs has
+        come back.  OptionError where it has to stay.
+        """
+        if name in self.units:
+            await self._remove_unit(name)
+            return
+        function = self.devices[name]
+        if not isinstance(function, VirtioPci):
+            raise OptionError(f"device {name!r} is not on a bus that devices can leave")
+        self.machine.unplug(function)
+        for child in [unit for unit, place in self.units.items() if place.host is function.device]:
+            await self._remove_unit(child)
+        backend = next((each for each in self.backends.values() if each.name == name), None)
+        if backend is not None:
+            await backend.drain()
+        while function.device.resetting:
+            # The queues' own threads have something of it left.
+            await self.context.sleep(LOOK_AGAIN_NS)
+        if backend is not None:
+            self._close_backend(backend)
+        self.graph.iothreads.release(f"device {shown(name)}")
+        self.buses = {bus: host for bus, host in self.buses.items() if host is not function.device}
+        del self.devices[name]
+        self.paths.pop(name, None)
+
+    async def _remove_unit(self, name: str) -> None:
+        place = self.units[name]
+        gone = Event(self.context)
+        unit = place.host.unplug(place.target, place.lun, gone.set)
+        assert isinstance(unit, Disk)
+        await unit.backend.drain()
+        await gone.wait()
+        unit.close()
+        self._close_backend(unit.backend)
+        del self.units[name]
+
+    def _close_backend(self, backend: BlockBackend) -> None:
+        backend.close()
+        self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}
+
+    async def set_drive(self, name: str, drive: str) -> None:
+        """Let the device `name` have node `drive` for its disk, while it works."""
+        before, backend = next(item for item in self.backends.items() if item[1].name == name)
+        await self.graph.lead(backend.edge, drive)
+        del self.backends[before]
+        self.backends[drive] = backend
+
+    # --- for those who make devices
+
+    def memory_for(self, translate: Translate | None, *, iommu_platform: bool) -> GuestMemory:
+        """Memory as a device reaches it."""
+        if translate is None or not iommu_platform:
+            return self.memory
+        return TranslatedMemory(self.memory, translate)
+
+    def backend(self, options: DriveOptions, name: str) -> BlockBackend:
+        """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""
+        driver, drive = options.driver, options.drive
+        node = self.graph.nodes.get(drive)
+        if node is None:
+            known = ", ".join(sorted(self.graph.nodes)) or "none"
+            raise OptionError(f"device {driver}: no drive {drive!r}; the nodes are: {known}")
+        if node.context is not self.context:
+            raise OptionError(f"device {driver}: drive {drive!r} is on an iothread; expected it at home")
+        if drive in self.backends:
+            raise OptionError(f"device {driver}: drive {drive!r} is in use")
+        self.check_free(name)
+        try:
+            backend = BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
+        except PermissionConflictError as error:
+            raise OptionError(f"device {driver}: {error}") from None
+        backend.error_policy = ErrorPolicy(options.rerror, options.werror)
+        backend.stats.account_failed = options.account_failed
+        backend.stats.account_invalid_requests = options.account_invalid
+        for seconds in options.stats_intervals:
+            backend.stats.add_interval(seconds, self.context.now_ns())
+        return backend
+
+    def check_free(self, name: str) -> None:
+        """OptionError where a device is called `name`."""
+        if name in self.devices or name in self.units:
+            raise OptionError(f"device id {name!r} is taken")
+
+    def qom_path(self, device_id: str | None) -> str:
+        """Where QEMU has a device in its object tree."""
+        if device_id is not None:
+            return f"/machine/peripheral/{device_id}"
+        self._without_id += 1
+        return f"/machine/peripheral-anon/device[{self._without_id - 1}]"
+
+    def mmio_place(self, options: MmioPlace) -> tuple[int, int]:
+        """Address and interrupt line of an MMIO device."""
+        slot = mmio_slot(options)
+        if slot is None and options.address is None:
+            taken = {base for base, _, _ in self.machine.mmio}
+            free = (n for n in range(SLOTS) if SLOT_BASE + n * WINDOW_SIZE not in taken)
+            slot = next(free, None)
+            if slot is None:
+                raise OptionError(f"device {options.driver}: no slot is free")
+        if slot is None:
+            assert options.address is not None
+            assert options.irq is not None
+            return options.address, options.irq
+        return SLOT_BASE + slot * WINDOW_SIZE, SLOT_IRQ + slot if options.irq is None else options.irq
+
+    def pci_place(self, options: PciPlace) -> tuple[int, int]:
+        """Slot and function of a PCI device."""
+        addr = options.addr
+        if addr is None:
+            taken = {slot for slot, _, _ in self.machine.bus.functions()}
+            free = next((slot for slot in range(FIRST_FREE_SLOT, 32) if slot not in taken), None)
+            if free is None:
+                raise OptionError("no PCI slot is free")
+            return free, 0
+        slot, _, number = addr.partition(".")
+        try:
+            return int(slot, 16), int(number or "0", 16)
+        except ValueError:
+            raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
+
+    # --- what its owner can do
+
+    def set_trace(self, tracer: Tracer | None) -> None:
+        """Give every event of machine, memory, devices, backends and nodes to `tracer`; None switches tracing off."""
+        self.machine.trace = tracer
+        self.memory.observe(dirty_log=self.memory.dirty_log, trace=tracer)
+        for name in self.devices:
+            self.virtio_device(name).trace = tracer
+        self.graph.tracer = tracer
+        for backend in self.backends.values():
+            backend.trace = tracer
+
+    def virtio_device(self, name: str) -> VirtioDevice:
+        """The virtio device behind the transport `name`."""
+        return self.devices[name].device
+
+    def close(self) -> None:
+        """Give everything up. Idempotent."""
+        self.graph.close()
+        if self._owns_memory:
+            for region in self.memory.regions:
+                self.memory.remove(region)
+        self.context.close()
+
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,190 @@
+"""The devices there are, by QEMU's names: the options of each, and how it is made and plugged into an assembly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from devmodels.blockbackend import BlockBackend
+from devmodels.iocontext import IoThread
+from devmodels.options import OptionError, shown
+from devmodels.scsi.disk import Disk
+from devmodels.translation import Translate
+from devmodels.virtio.mmio import VirtioMmio
+from devmodels.virtio.pci import VirtioPci
+from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions, virtio_blk_mmio
+from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
+from devmodels.virtio_scsi import VirtioScsi
+from devmodels.virtio_scsi.disks import ScsiHdOptions, ScsiPlace, find_place
+from devmodels.virtio_scsi.mmio import VirtioScsiMmioOptions, virtio_scsi_mmio
+from devmodels.virtio_scsi.pci import VirtioScsiPciOptions, virtio_scsi_pci
+
+if TYPE_CHECKING:
+    from devmodels.assembly.assembly import Assembly
+
+
+# --- virtio-blk
+
+
+def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Translate | None) -> str:
+    slot, number = assembly.pci_place(options)
+    backend = assembly.backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
+    backend.qom_path = f"{assembly.qom_path(options.id)}/virtio-backend"
+    with _threads(assembly, options, backend) as threads:
+        function = virtio_blk_pci(
+            options,
+            backend,
+            name=backend.name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
+        assembly.machine.plug(function, slot, number)
+    assembly.devices[backend.name] = function
+    return backend.name
+
+
+def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Translate | None) -> str:
+    address, irq = assembly.mmio_place(options)
+    backend = assembly.backend(options, options.id or f"{options.driver}@{address:x}")
+    backend.qom_path = assembly.qom_path(options.id)
+    with _threads(assembly, options, backend) as threads:
+        device = virtio_blk_mmio(
+            options,
+            backend,
+            name=backend.name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
+        assembly.machine.plug_mmio(device, address, irq)
+    assembly.devices[backend.name] = device
+    return backend.name
+
+
+@contextmanager
+def _threads(
+    assembly: Assembly, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
+) -> Iterator[list[IoThread]]:
+    """The device over `backend` is made and gets its place; its queues' threads, if it is to have such.
+
+    OptionError, and drive and threads free again, where that cannot be.
+    """
+    threads = assembly.graph.iothreads
+    user = f"device {shown(backend.name)}"
+    try:
+        if options.iothread is not None and options.iothread not in threads.by_id:
+            raise OptionError(f"Device '{options.iothread}' not found")
+        yield threads.take(user, options.num_queues, options.iothread, options.iothread_vq_mapping)
+    except ValueError as error:
+        threads.release(user)
+        backend.close()
+        raise OptionError(f"device {options.driver}: {error}") from error
+    assembly.backends[options.drive] = backend
+
+
+# --- virtio-scsi, and what is on its bus
+
+
+def _scsi_pci(assembly: Assembly, options: VirtioScsiPciOptions, translate: Translate | None) -> str:
+    slot, number = assembly.pci_place(options)
+    name = options.id or f"{options.driver}@{slot:02x}.{number}"
+    assembly.check_free(name)
+    path = assembly.qom_path(options.id)
+    function = virtio_scsi_pci(
+        options,
+        name=name,
+        context=assembly.context,
+        memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+        violations=assembly.violations,
+    )
+    try:
+        assembly.machine.plug(function, slot, number)
+    except ValueError as error:
+        raise OptionError(f"device {options.driver}: {error}") from error
+    assembly.paths[name] = path
+    _scsi_added(assembly, options.id, name, function)
+    return name
+
+
+def _scsi_mmio(assembly: Assembly, options: VirtioScsiMmioOptions, translate: Translate | None) -> str:
+    address, irq = assembly.mmio_place(options)
+    name = options.id or f"{options.driver}@{address:x}"
+    assembly.check_free(name)
+    path = assembly.qom_path(options.id)
+    device = virtio_scsi_mmio(
+        options,
+        name=name,
+        context=assembly.context,
+        memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+        violations=assembly.violations,
+    )
+    try:
+        assembly.machine.plug_mmio(device, address, irq)
+    except ValueError as error:
+        raise OptionError(f"device {options.driver}: {error}") from error
+    assembly.paths[name] = path
+    _scsi_added(assembly, options.id, name, device)
+    return name
+
+
+def _scsi_added(assembly: Assembly, given: str | None, name: str, transport: VirtioPci | VirtioMmio) -> None:
+    """The device is there, and its bus, called after it as QEMU does."""
+    assembly.devices[name] = transport
+    assert isinstance(transport.device, VirtioScsi)
+    bus = f"{given}.0" if given is not None else f"scsi.{len(assembly.buses)}"
+    assembly.buses[bus] = transport.device
+
+
+def _scsi_hd(assembly: Assembly, options: ScsiHdOptions, _translate: Translate | None) -> str:
+    driver = options.driver
+    host = _bus(assembly, options)
+    try:
+        target, lun = find_place(host.bus, options.scsi_id, options.lun)
+    except ValueError as error:
+        raise OptionError(f"device {driver}: {error}") from None
+    backend = assembly.backend(options, options.id or f"{driver}@{target}.{lun}")
+    backend.qom_path = assembly.qom_path(options.id)
+    try:
+        unit = Disk(backend, options, name=backend.name, violations=assembly.violations)
+        host.plug(target, lun, unit)
+    except ValueError as error:
+        backend.close()
+        raise OptionError(f"device {driver}: {error}") from None
+    assembly.backends[options.drive] = backend
+    assembly.units[backend.name] = ScsiPlace(host, target, lun)
+    return backend.name
+
+
+def _bus(assembly: Assembly, options: ScsiHdOptions) -> VirtioScsi:
+    """The bus that is named, or the first one there is."""
+    if options.bus is None:
+        if not assembly.buses:
+            raise OptionError(f"device {options.driver}: no 'SCSI' bus found")
+        return next(iter(assembly.buses.values()))
+    host = assembly.buses.get(options.bus)
+    if host is None:
+        known = ", ".join(assembly.buses) or "none"
+        raise OptionError(f"device {options.driver}: no bus {options.bus!r}; the SCSI buses are: {known}")
+    return host
+
+
+class DeviceType(NamedTuple):
+    """`add(assembly, options, translate)` makes and plugs a device and returns its id; OptionError."""
+
+    options: type[msgspec.Struct]
+    add: Callable[[Assembly, Any, Translate | None], str]
+
+
+DEVICES = {
+    "virtio-blk-pci": DeviceType(VirtioBlkPciOptions, _blk_pci),
+    "virtio-blk-device": DeviceType(VirtioBlkMmioOptions, _blk_mmio),
+    "virtio-scsi-pci": DeviceType(VirtioScsiPciOptions, _scsi_pci),
+    "virtio-scsi-device": DeviceType(VirtioScsiMmioOptions, _scsi_mmio),
+    "scsi-hd": DeviceType(ScsiHdOptions, _scsi_hd),
+}

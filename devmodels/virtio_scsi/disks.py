@@ -1,0 +1,75 @@
+"""`scsi-hd`: a disk as a child of a SCSI bus, and the place that it gets there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
+from devmodels.scsi.disk import DiskOptions
+from devmodels.virtio_scsi.bus import ScsiBus
+from devmodels.virtio_scsi.device import VirtioScsi
+from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
+
+
+class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `-device scsi-hd`: those of the disk, and its place.
+
+    `bus` is the id of a host device with ".0" ("scsi0.0"); without it the first one there is.  `scsi_id` and `lun` are
+    the first ones that are free where they are not given.  `channel` can only be 0.
+    """
+
+    drive: str
+    driver: str = "scsi-hd"
+    id: str | None = None
+    bus: str | None = None
+    channel: int = 0
+    scsi_id: int | None = None
+    lun: int | None = None
+    rerror: OnReadError = "auto"
+    werror: OnWriteError = "auto"
+    account_invalid: bool = True
+    account_failed: bool = True
+    stats_intervals: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channel:
+            raise ValueError(f"channel is {self.channel}, expected 0")
+        if self.scsi_id is not None and not 0 <= self.scsi_id <= MAX_TARGET:
+            raise ValueError(f"scsi-id is {self.scsi_id}, expected 0 to {MAX_TARGET}")
+        if self.lun is not None and not 0 <= self.lun <= MAX_LUN:
+            raise ValueError(f"lun is {self.lun}, expected 0 to {MAX_LUN}")
+
+
+class ScsiPlace(NamedTuple):
+    """Where a device on a SCSI bus is."""
+
+    host: VirtioScsi
+    target: int
+    lun: int
+
+
+def find_place(bus: ScsiBus, scsi_id: int | None, lun: int | None) -> tuple[int, int]:
+    """The place asked for, the first free one where that is open; ValueError where there is none.
+
+    Without a number of its own a unit becomes the first one of a new target.
+    """
+    if scsi_id is None:
+        wanted = lun or 0
+        found = next((n for n in range(MAX_TARGET + 1) if not _taken(bus, n, wanted)), None)
+        if found is None:
+            raise ValueError(f"no scsi-id is free for lun {wanted}")
+        return found, wanted
+    if lun is None:
+        free = next((n for n in range(MAX_LUN + 1) if not _taken(bus, scsi_id, n)), None)
+        if free is None:
+            raise ValueError(f"no lun of scsi-id {scsi_id} is free")
+        return scsi_id, free
+    if _taken(bus, scsi_id, lun):
+        raise ValueError(f"lun {lun} of scsi-id {scsi_id} is in use")
+    return scsi_id, lun
+
+
+def _taken(bus: ScsiBus, scsi_id: int, lun: int) -> bool:
+    target = bus.targets.get(scsi_id)
+    return target is not None and lun in target.units
