@@ -7,20 +7,19 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, BlockNode
-from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
+from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.iscsi.authentication import Credentials
 from devmodels.exports.iscsi.login import MAX_NAME
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.iscsi.portal import Portal
 from devmodels.exports.iscsi.target import IscsiTarget
+from devmodels.exports.scsi_disk import ScsiDiskExportOptions, disk_backend
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError, shown
 from devmodels.protocols.iscsi.pdu import PORT
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk
-from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.lun import FLAT_LIMIT
 from devmodels.scsi.target import ScsiTarget
 from devmodels.secretobjects import Secrets
@@ -38,38 +37,25 @@ class InetAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
             raise ValueError(f"port: {shown(self.port)} is given; expected 0 to 65535")
 
 
-class IscsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+class IscsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
     """Options of `--export type=iscsi`.
 
     `target` is the target's name, `lun` the number of the logical unit: exports of one target have different ones.
     `user` and `password_secret` (a secret's id) are what initiators need to log in (CHAP), `target_user` and
-    `target_password_secret` what the target proves to them in turn.  The rest is what the disk says of itself.
+    `target_password_secret` what the target proves to them in turn.
     """
 
     type: Literal["iscsi"]
-    id: str
-    node_name: str
     target: Annotated[str, msgspec.Meta(description="the name of a target, iqn.2026-11.org.example:disk say")]
     addr: InetAddress
     lun: Annotated[int, msgspec.Meta(ge=0, lt=FLAT_LIMIT, description="a number from 0 to 16383")] = 0
-    writable: bool = False
-    writethrough: bool = False
     user: str | None = None
     password_secret: str | None = None
     target_user: str | None = None
     target_password_secret: str | None = None
-    logical_block_size: int = 512
-    physical_block_size: int | None = None
-    vendor: str = "DEVMODEL"
-    product: str = "DISK"
-    serial: str = ""
-    wwn: int = 0
-    removable: bool = False
-    state: str = ""
-    rerror: OnReadError = "report"
-    werror: OnWriteError = "report"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         name = self.target
         if not name.startswith(("iqn.", "eui.", "naa.")) or not name.isprintable() or " " in name:
             raise ValueError(
@@ -83,20 +69,6 @@ class IscsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, f
                 raise ValueError(f"{option[0]}: expected together with {option[1]}")
         if self.target_user is not None and self.user is None:
             raise ValueError("target-user: expected together with user")
-        self.disk()
-
-    def disk(self) -> DiskOptions:
-        """The disk's own options; ValueError."""
-        return DiskOptions(
-            vendor=self.vendor,
-            product=self.product,
-            serial=self.serial,
-            wwn=self.wwn,
-            removable=self.removable,
-            state=self.state,
-            logical_block_size=self.logical_block_size,
-            physical_block_size=self.physical_block_size or max(512, self.logical_block_size),
-        )
 
     def credentials(self, secrets: Secrets) -> Credentials | None:
         """What an initiator needs to log in; OptionError where a secret is not there."""
@@ -129,15 +101,8 @@ class IscsiExport:
         self._iscsi = iscsi
         self.target = self._find_target(profile, credentials)
         self.portal = self._open_portal()
-        self.backend = backend = BlockBackend(
-            node,
-            name=options.id,
-            run_state=run_state,
-            write_cache=not options.writethrough,
-            read_only=not options.writable,
-        )
+        self.backend = backend = disk_backend(options, node, run_state)
         try:
-            backend.error_policy = ErrorPolicy(options.rerror, options.werror)
             backend.activate()
             violations = self.target.scsi.violations
             name = f"{options.target},{options.lun}"
@@ -201,7 +166,12 @@ class IscsiExport:
 
         def over() -> None:
             self._unit.close()
+            self._iscsi.context.start(self.backend.inactivate(), closed)
+
+        def closed(_nothing: None, error: BaseException | None) -> None:
             self.backend.close()
             then()
+            if error is not None:
+                raise error
 
         target.scsi.remove(self.options.lun, over)
