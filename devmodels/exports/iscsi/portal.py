@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from devmodels.exports.iscsi.target import IscsiTarget
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.node import IscsiNode
+
+log = logging.getLogger("devmodels.iscsi")
 
 BACKLOG = 64
 MAX_NEWCOMERS = 32
@@ -35,6 +38,7 @@ class Portal:
         self._newcomers: set[Newcomer] = set()
         self._connections: set[Connection] = set()
         self._acceptor = Acceptor(listener, self.context, self.welcome, name=self.name)
+        log.info("iSCSI targets are at %s", self.name)
 
     def find_target(self, name: str) -> IscsiTarget | None:
         """The target of that name, if it is to be reached here."""
