@@ -63,6 +63,7 @@ class Command(Generic[U_contra]):
     parameter list or transfer length.  `refused`: fields that must be 0 because what they ask for does not exist here;
     `ignored`: fields that change nothing.  `attention`: whether a unit attention condition is reported instead.
     `ready`: whether it needs a medium that nothing else is being done to.  `raw`: its handler reads the CDB by itself.
+    `exact`: reserved bits are refused in any profile, as with what destroys everything.
     `timeout`: how long it may take in seconds, for REPORT SUPPORTED OPERATION CODES; 0 where nothing is said.
     """
 
@@ -80,6 +81,7 @@ class Command(Generic[U_contra]):
     access: Access = Access.WRITE
     ready: bool = True
     raw: bool = False
+    exact: bool = False
     timeout: int = 10
 
     @property
@@ -111,6 +113,6 @@ class Command(Generic[U_contra]):
     def forbidden(self, *, strict: bool, absent: Iterable[str] = ()) -> int:
         """The bits of a CDB that must be 0: what is refused, and with `strict` what is reserved."""
         out = self.bits((*self.refused, *absent, "naca"))
-        if strict:
+        if strict or self.exact:
             out |= (1 << 8 * self.layout.size) - 1 & ~self.bits(self.layout.names)
         return out

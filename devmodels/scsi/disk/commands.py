@@ -60,8 +60,8 @@ COMMANDS: tuple[Command[Any], ...] = (
     *copyresults.COMMANDS,
 )
 
-WHOLE_MEDIUM = frozenset(command.opcode for command in whole.COMMANDS)
-"""FORMAT UNIT and SANITIZE: one at a time."""
+NOT_DURING = frozenset(command.opcode for command in (*whole.COMMANDS, medium.START_STOP_COMMAND))
+"""Commands that need no medium, but are refused while something is done to all of it."""
 
 
 def of(options: DiskOptions) -> tuple[Command[Any], ...]:

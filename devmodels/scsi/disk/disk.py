@@ -138,7 +138,7 @@ class Disk(ModeParameters):
         if self._guarded:
             if self.reservations.conflicts(task.nexus, command.access):
                 raise Conflict
-            if command.ready or (self.operation.running and command.opcode in commands.WHOLE_MEDIUM):
+            if command.ready or (self.operation.running and command.opcode in commands.NOT_DURING):
                 self.check_ready()
 
     def check_reservation(self, nexus: Nexus, access: Access) -> None:

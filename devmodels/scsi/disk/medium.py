@@ -67,25 +67,24 @@ def prevent_allow(disk: Disk, task: Task, fields: Fields) -> None:
         disk.medium.prevented_by.discard(task.nexus)
 
 
-COMMANDS: tuple[Command[Disk], ...] = (
-    Command(
-        0x1B,
-        "START STOP UNIT",
-        START_STOP,
-        start_stop,
-        "SBC-4",
-        ignored=("immed", "power_condition_modifier"),
-        access=Access.OWN,
-        ready=False,
-        timeout=60,
-    ),
-    Command(
-        0x1E,
-        "PREVENT ALLOW MEDIUM REMOVAL",
-        PREVENT_ALLOW,
-        prevent_allow,
-        "SBC-4",
-        access=Access.OWN,
-        ready=False,
-    ),
+START_STOP_COMMAND: Command[Disk] = Command(
+    0x1B,
+    "START STOP UNIT",
+    START_STOP,
+    start_stop,
+    "SBC-4",
+    ignored=("immed", "power_condition_modifier"),
+    access=Access.OWN,
+    ready=False,
+    timeout=60,
 )
+PREVENT_ALLOW_COMMAND: Command[Disk] = Command(
+    0x1E,
+    "PREVENT ALLOW MEDIUM REMOVAL",
+    PREVENT_ALLOW,
+    prevent_allow,
+    "SBC-4",
+    access=Access.OWN,
+    ready=False,
+)
+COMMANDS = (START_STOP_COMMAND, PREVENT_ALLOW_COMMAND)

@@ -34,7 +34,7 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     opt_io_size: int = msgspec.field(default=0, name="opt_io_size")
     discard_granularity: int = msgspec.field(default=0, name="discard_granularity")
     max_io_size: int = msgspec.field(default=32 << 20, name="max_io_size")
-    max_unmap_size: int = msgspec.field(default=1 << 30, name="max_unmap_size")
+    max_unmap_size: int = msgspec.field(default=512 << 20, name="max_unmap_size")
     rotation_rate: int = msgspec.field(default=1, name="rotation_rate")
     write_cache: Literal["on", "off", "auto"] = "auto"
     thin: bool = True

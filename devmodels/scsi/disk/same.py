@@ -24,14 +24,16 @@ WRITE_SAME_16 = Layout(cdb.WRITE_SAME_16)
 async def _write_same(disk: Disk, task: Task, fields: Fields, layout: Layout) -> None:
     """Zeroes by the quickest way, freeing space with UNMAP; else block after block.
 
-    ANCHOR needs UNMAP, and anchored blocks do not exist here (ANC_SUP is 0).  0 blocks are all to the end (WSNZ is 0).
+    ANCHOR needs UNMAP, and anchored blocks do not exist here (ANC_SUP is 0).  0 blocks, which would be all to the end,
+    are refused (WSNZ is 1).
     """
     if fields["anchor"]:
         raise invalid_field(layout, "anchor")
     check_writable(disk)
     lba, blocks = fields["lba"], fields["number_of_blocks"]
+    if not blocks:
+        raise invalid_field(layout, "number_of_blocks")
     check_range(disk, lba, blocks)
-    blocks = blocks or disk.blocks - lba
     block = _block(disk, task, fields)
     offset, length = lba * disk.block_size, blocks * disk.block_size
     if not any(block):

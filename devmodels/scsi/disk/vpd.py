@@ -110,6 +110,7 @@ def _limits(disk: Disk, _task: Task) -> bytes:
     thin = options.thin
     granularity = options.discard_granularity or disk.backend.node.limits.pdiscard_alignment
     return _LIMITS.pack(
+        wsnz=1,
         maximum_compare_and_write=MAX_COMPARE_BLOCKS,
         optimal_granularity=options.min_io_size // size,
         maximum_transfer=disk.max_blocks,

@@ -190,6 +190,7 @@ _sanitize_command = partial(
     length="parameter_list_length",
     refused=("znr",),
     ready=False,
+    exact=True,
     timeout=0,
 )
 
