@@ -200,7 +200,7 @@ class VirtioScsi(VirtioDevice):
         self._active = False
 
         async def rest() -> None:
-            for _, _, unit in self.bus.units():
+            for _, _, unit in list(self.bus.units()):
                 await unit.inactivate()
             done()
 

@@ -18,25 +18,15 @@ from guestsim.drivers.layouts import (
     BlkStatus,
     BlkType,
 )
+from guestsim.drivers.virtio_driver import Request
 from guestsim.errors import GuestError
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One request: `readable` is everything the device reads (the header first), `writable` how many bytes it may
-    write (the status byte last).
+class Operation(Request):
+    """A request with its header first, and its status byte as the last one that the device may write."""
 
-    `readable_split` and `writable_split` are the lengths of the chain's segments (by default header, payload and
-    status lie apart); `scatter` cuts the payload into that many pieces far apart.  `checked` is off where the request
-    is wrong on purpose and the answer's form isn't known.
-    """
-
-    readable: bytes
     writable: int = 1
-    readable_split: tuple[int, ...] | None = None
-    writable_split: tuple[int, ...] | None = None
-    scatter: int = 1
-    checked: bool = True
 
     @property
     def name(self) -> str:

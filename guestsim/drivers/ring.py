@@ -34,11 +34,12 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What was negotiated for the rings of a device."""
+    """What was negotiated for the rings of a device; with `any_length` used lengths are not judged."""
 
     event_idx: bool = False
     indirect: bool = False
     in_order: bool = False
+    any_length: bool = False
 
 
 class Queue(Protocol):

@@ -60,11 +60,13 @@ class VirtioDevice:
     """One virtio device and its driver's state.
 
     `features` is what was negotiated; `queues` the queues in use, by index.  `queue_interrupts` and `config_changes`
-    count what the interrupt handlers were called for; `on_config_change` is called after each change.
+    count what the interrupt handlers were called for; `on_config_change` is called after each change.  `any_length` is
+    for devices whose used lengths are known to mean nothing.
     """
 
     __slots__ = (
         "_mode",
+        "any_length",
         "config_changes",
         "features",
         "guest",
@@ -86,6 +88,7 @@ class VirtioDevice:
         self.queue_interrupts = 0
         self.config_changes = 0
         self.needs_reset = False
+        self.any_length = False
         self.on_config_change: Callable[[], None] | None = None
 
     def __str__(self) -> str:
@@ -198,6 +201,7 @@ class VirtioDevice:
             event_idx=Feature.EVENT_IDX in self.features,
             indirect=Feature.INDIRECT_DESC in self.features,
             in_order=Feature.IN_ORDER in self.features,
+            any_length=self.any_length,
         )
         memory, notify = self.guest.memory, self.transport.notifier(index)
         if packed:

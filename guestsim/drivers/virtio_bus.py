@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from guestsim.targets import MmioSlot
 
 BLOCK = 2
-"""The block device's ID (VIRTIO 1.4 §5)."""
+SCSI = 8
+"""Device IDs (VIRTIO 1.4 §5)."""
 
-_TRANSITIONAL_IDS = {0x1001: BLOCK}
+_TRANSITIONAL_IDS = {0x1001: BLOCK, 0x1004: SCSI}
 """PCI device ID of a transitional function to the virtio device ID (§4.1.2.1)."""
 
 

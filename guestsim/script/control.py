@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from guestsim import workload
 from guestsim.drivers.layouts import BlkFeature, Feature
+from guestsim.drivers.scsi_layouts import CDB_SIZE, SENSE_SIZE, ScsiFeature
 from guestsim.drivers.transport import Interrupts
-from guestsim.drivers.virtio_blk import BLK_FEATURES
+from guestsim.drivers.virtio_blk import BLK_FEATURES, VirtioBlk
+from guestsim.drivers.virtio_scsi import EVENT_BUFFERS, SCSI_FEATURES
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 from guestsim.script.requests import bytes_text
@@ -15,16 +17,28 @@ from guestsim.script.schema import FEATURES
 from guestsim.script.values import MAX_AMOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from guestsim.script.schema import Step
     from guestsim.script.world import World
 
-_NAMES = {bit.value: bit.name for bit in (*Feature, *BlkFeature)}
+_BLK_NAMES = {bit.value: bit.name for bit in (*Feature, *BlkFeature)}
+_SCSI_NAMES = {bit.value: bit.name for bit in (*Feature, *ScsiFeature)}
 
 
 def _bits(names: Iterable[str | int]) -> set[int]:
     return {FEATURES[name] if isinstance(name, str) else name for name in names}
+
+
+class _ProbeOptions(TypedDict):
+    """What drivers of every kind are told."""
+
+    features: Collection[int]
+    force: Collection[int]
+    queues: int | None
+    queue_size: int | None
+    interrupts: Interrupts
+    indirect: bool
 
 
 async def probe(world: World, step: Step) -> Outcome:
@@ -32,22 +46,39 @@ async def probe(world: World, step: Step) -> Outcome:
     it = step.probe
     assert it is not None
     driver = await world.interface(step.device, legacy=it.legacy)
-    wanted = BLK_FEATURES if it.features is None else _bits(it.features)
-    await driver.probe(
-        features=wanted - _bits(it.without),
-        force=_bits(it.force),
-        queues=it.queues,
-        queue_size=it.queue_size,
-        interrupts=Interrupts(it.interrupts),
-        indirect=it.indirect,
-    )
+    block = isinstance(driver, VirtioBlk)
+    wanted = (BLK_FEATURES if block else SCSI_FEATURES) if it.features is None else _bits(it.features)
+    common: _ProbeOptions = {
+        "features": wanted - _bits(it.without),
+        "force": _bits(it.force),
+        "queues": it.queues,
+        "queue_size": it.queue_size,
+        "interrupts": Interrupts(it.interrupts),
+        "indirect": it.indirect,
+    }
+    own = {name: getattr(it, name) for name in ("sense_size", "cdb_size", "event_buffers")}
+    if isinstance(driver, VirtioBlk):
+        if given := [name for name, value in own.items() if value is not None]:
+            raise GuestError(f"{' and '.join(given).replace('_', '-')} of a block device")
+        await driver.probe(**common)
+        size = f"{bytes_text(driver.capacity)}, "
+        queues = driver.queues
+    else:
+        await driver.probe(
+            **common,
+            sense_size=SENSE_SIZE if it.sense_size is None else it.sense_size,
+            cdb_size=CDB_SIZE if it.cdb_size is None else it.cdb_size,
+            events=EVENT_BUFFERS if it.event_buffers is None else it.event_buffers,
+        )
+        size = ""
+        queues = driver.request_queues
     device = driver.device
     world.config_changes_seen[world.device_name(step.device)] = device.config_changes
-    queues = driver.queues
-    names = " ".join(_NAMES.get(bit, str(bit)) for bit in sorted(device.features))
+    known = _BLK_NAMES if block else _SCSI_NAMES
+    names = " ".join(known.get(bit, str(bit)) for bit in sorted(device.features))
     return Outcome(
         f"probe {world.device_name(step.device)} with {it.interrupts}",
-        f"{bytes_text(driver.capacity)}, {len(queues)} queue{'s' * (len(queues) > 1)} of {queues[0].size}; {names}",
+        f"{size}{len(queues)} queue{'s' * (len(queues) > 1)} of {queues[0].size}; {names}",
         features=device.features,
         config=dict(driver.config),
     )
@@ -80,7 +111,7 @@ async def write_cache(world: World, step: Step) -> Outcome:
     """Switch the write cache."""
     assert step.write_cache is not None
     on = step.write_cache.on
-    driver = world.driver(step.device)
+    driver = world.blk(step.device)
     driver.set_write_cache(on=on)
     value = driver.config["writeback"]
     return Outcome(f"switch the write cache {'on' if on else 'off'}", f"writeback is {value}", value=value)
@@ -166,7 +197,7 @@ async def random(world: World, step: Step) -> Outcome:
     """Requests at random."""
     it = step.random
     assert it is not None
-    driver = world.driver(step.device)
+    driver = world.blk(step.device)
     if not driver.queues:
         raise GuestError("the device has not been probed")
     length = driver.capacity - it.at if it.length is None else it.length
@@ -207,5 +238,5 @@ async def wait_for(world: World, step: Step) -> Outcome:
     seen = world.config_changes_seen[name]
     await device.wait_for(lambda: device.config_changes > seen, f"a configuration change of {name}")
     world.config_changes_seen[name] = device.config_changes
-    found = driver.config
-    return Outcome("wait for a configuration change", f"capacity {bytes_text(driver.capacity)}", config=found)
+    shown = f"capacity {bytes_text(driver.capacity)}" if isinstance(driver, VirtioBlk) else ""
+    return Outcome("wait for a configuration change", shown, config=driver.config)

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from guestsim.script.needs import TargetSpec
     from guestsim.script.schema import Script
 
-MMIO_DRIVERS = frozenset({"virtio-blk-device"})
+MMIO_DRIVERS = frozenset({"virtio-blk-device", "virtio-scsi-device"})
 """Devices that are not on PCI."""
+
+SCSI_HOSTS = frozenset({"virtio-scsi-pci", "virtio-scsi-device"})
+"""Devices with a bus of their own, and what is on it."""
+SCSI_UNITS = frozenset({"scsi-hd"})
 
 
 class TargetAndHost(Target, Host, Protocol):
@@ -42,7 +46,8 @@ def open_target(
         from guestsim.targets.qemu import QemuTarget
 
         on_mmio = [device for device in devices if device.get("driver") in MMIO_DRIVERS]
-        if on_mmio and (len(on_mmio) < len(devices) or len({_forced(device) for device in on_mmio}) > 1):
+        on_boards = [device for device in devices if device.get("driver") not in SCSI_UNITS]
+        if on_mmio and (len(on_mmio) < len(on_boards) or len({_forced(device) for device in on_mmio}) > 1):
             raise TargetError(
                 "QEMU has no machine with devices on PCI and on MMIO, or with MMIO of both versions"
             )

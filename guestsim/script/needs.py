@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from guestsim.script.machine import SCSI_UNITS
 from guestsim.script.schema import TARGETS, all_steps
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def why_not(spec: TargetSpec, script: Script) -> str | None:
 
 def _not_at_a_socket(script: Script) -> str | None:
     """What a script needs of its drives and devices that somebody else's export cannot be told."""
+    if any(device.get("driver") in SCSI_UNITS for device in script.devices):
+        return "SCSI disks, and what is at a socket is not known"
     if len(script.devices) != 1:
         return f"{len(script.devices)} devices, and a socket is one"
     for drive in script.drives:
@@ -100,6 +103,8 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
         return "the host's statistics"
     if step.image is not None and spec.socket is not None:
         return "the drive's file"
+    if not (step.plug is None and step.unplug is None) and spec.socket is not None:
+        return "a host that plugs devices"
     if step.resize is not None and spec.socket is not None:
         return "a host that resizes drives"
     if not (step.stop is None and step.cont is None and step.event is None) and (
@@ -112,7 +117,8 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
 def features_needed(script: Script, spec: TargetSpec, devices: list[str]) -> dict[str, set[str]]:
     """The features that a script is about, by device: packed rings by option, others by what a probe must agree on."""
     found: dict[str, set[str]] = {name: set() for name in devices}
-    for name, options in zip(devices, script.devices, strict=True):
+    of_drivers = [each for each in script.devices if each.get("driver") not in SCSI_UNITS]
+    for name, options in zip(devices, of_drivers, strict=True):
         if options.get("packed") in (True, "on"):
             found[name].add("RING_PACKED")
     for step in all_steps(script.steps):

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import BlkStatus
+from guestsim.drivers.scsi import Status
 from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
-from guestsim.drivers.virtio_blk import DroppedError
+from guestsim.drivers.virtio_driver import DroppedError
+from guestsim.drivers.virtio_scsi import response_name
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError, GuestTimeoutError
 from guestsim.script.schema import FEATURES, Bounds
+from guestsim.script.schema_scsi import parse_sense
 from guestsim.script.values import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from guestsim.drivers.scsi import Sense
     from guestsim.script.schema import Expect
 
 ERRORS: dict[type[GuestError], str] = {
@@ -54,7 +58,19 @@ class Outcome:
     interrupts: int | None = None
     config_changes: int | None = None
     violations: list[tuple[str, str]] | None = None
+    response: int | None = None
+    scsi_status: int | None = None
+    sense: Sense | None = None
+    residual: int | None = None
+    units: list[str] | None = None
     error: GuestError | None = None
+
+
+def scsi_status_name(status: int | None) -> str:
+    """A SCSI status as people call it."""
+    if status is None:
+        return "no status"
+    return Status(status).name if status in set(Status) else f"status {status:#04x}"
 
 
 def status_name(status: int | None) -> str:
@@ -69,6 +85,7 @@ def check(expect: Expect, outcome: Outcome) -> list[str]:
     return [
         *_check_error(expect, outcome),
         *_check_answer(expect, outcome),
+        *_check_scsi(expect, outcome),
         *_check_tables(expect, outcome),
         *_check_violations(expect, outcome),
     ]
@@ -94,7 +111,7 @@ def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
         wanted = "OK" if expect.status is None else expect.status
         if wanted not in (status_name(outcome.status), outcome.status):
             yield f"status {status_name(outcome.status)}, expected {wanted}"
-    simple = ("used_length", "id", "needs_reset", "dropped")
+    simple = ("used_length", "id", "needs_reset", "dropped", "residual", "units")
     for name in simple:
         yield from _equal(name.replace("_", "-"), getattr(outcome, name), getattr(expect, name))
     for name in ("interrupts", "config_changes"):
@@ -109,9 +126,37 @@ def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
             yield f"no data, expected {expect.data}"
         elif (where := difference(outcome.data, expect.data.data(len(outcome.data)))) is not None:
             yield f"data {where} ({expect.data})"
+    if expect.length is not None:
+        yield from _equal("length", len(outcome.data or b""), expect.length)
+    if expect.prefix is not None:
+        begin = (outcome.data or b"")[: len(expect.prefix)]
+        if begin != expect.prefix:
+            yield f"data begins with {begin.hex(' ') or 'nothing'}, expected {expect.prefix.hex(' ')}"
     if expect.used is not None:
         wanted_used = [(one.id, one.length) for one in expect.used]
         yield from _equal("used", outcome.used, wanted_used)
+
+
+def _check_scsi(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    """The response of a command or of task management; where nothing is said, OK, GOOD and no sense data."""
+    if outcome.error is not None or outcome.response is None:
+        return
+    wanted = "OK" if expect.response is None else expect.response
+    if wanted not in (response_name(outcome.response), outcome.response):
+        yield f"response {response_name(outcome.response)}, expected {wanted}"
+    if outcome.scsi_status is None:
+        return
+    sense = None if expect.sense in (None, "none") else parse_sense(expect.sense or "")
+    status = expect.status
+    if status is None:
+        status = "GOOD" if sense is None else "CHECK_CONDITION"
+    if status not in (scsi_status_name(outcome.scsi_status), outcome.scsi_status):
+        found = f" ({outcome.sense})" if outcome.sense is not None else ""
+        yield f"status {scsi_status_name(outcome.scsi_status)}{found}, expected {status}"
+    elif sense is not None or expect.sense == "none" or expect.status is None:
+        got = outcome.sense
+        if (None if got is None else (got.key, got.asc, got.ascq)) != sense:
+            yield f"sense {got or 'none'}, expected {expect.sense or 'none'}"
 
 
 def _check_tables(expect: Expect, outcome: Outcome) -> Iterator[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from guestsim.drivers.virtio_blk import VirtioBlk
+from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError, RaisedError
-from guestsim.script import control, raw, requests, rings
+from guestsim.script import control, raw, requests, rings, scsi
 from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
 from guestsim.targets import TargetError
@@ -15,7 +17,7 @@ from guestsim.targets import TargetError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from guestsim.drivers.virtio_blk import VirtioBlk
+    from guestsim.drivers.virtio_driver import Pending, VirtioDriver
     from guestsim.guest import VCpu
     from guestsim.script.schema import Step
     from guestsim.script.world import World
@@ -57,6 +59,14 @@ _SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
     "config": control.config,
     "statistics": control.statistics,
     "resize": control.resize,
+    "task_management": scsi.task_management,
+    "notifications": scsi.notifications,
+    "control": scsi.control,
+    "event_buffers": scsi.event_buffers,
+    "scsi_event": scsi.scsi_event,
+    "scan": scsi.scan,
+    "plug": scsi.plug,
+    "unplug": scsi.unplug,
     "stop": control.stop,
     "cont": control.cont,
     "event": control.event,
@@ -136,7 +146,7 @@ class Performer:
         with suppress(GuestError):
             self.world.guest.interrupts.poll()
 
-    def _counted(self, step: Step) -> VirtioBlk | None:
+    def _counted(self, step: Step) -> VirtioDriver[Any] | None:
         """The driver whose interrupts a step is about; None before the device's first probe."""
         name = step.device
         if name is None and len(self.world.device_names) == 1:
@@ -182,10 +192,9 @@ class Performer:
 
     async def _act(self, step: Step, path: str) -> Outcome:
         action = step.action
-        if action in requests.BUILDERS:
-            operation, text = requests.build(step)
-            answer = await self.world.driver(step.device).execute(operation, queue=step.queue)
-            return requests.answered(step, text, answer)
+        if action == "scsi" or action in requests.BUILDERS:
+            (pending,) = await self._start(step.device, [step], step.queue)
+            return await self._finish(step, *pending)
         if action in _SIMPLE:
             return await _SIMPLE[action](self.world, step)
         if step.together is not None:
@@ -202,11 +211,27 @@ class Performer:
             return await self._answers("wait for all answers")
         return await control.wait_for(self.world, step)
 
-    async def _submit(self, step: Step, items: Sequence[Step], path: str) -> None:
-        driver = self.world.driver(step.device)
+    async def _start(
+        self, device: str | None, items: Sequence[Step], queue: int | None
+    ) -> list[tuple[VirtioDriver[Any], Pending[Any]]]:
+        """Make requests available with one notification."""
+        driver = self.world.driver(device)
+        if isinstance(driver, VirtioScsi):
+            commands = [scsi.build(driver, item)[0] for item in items]
+            return [(driver, one) for one in await driver.submit(commands, queue=queue)]
         operations = [requests.build(item)[0] for item in items]
-        pending = await driver.submit(operations, queue=step.queue)
-        for number, (item, one) in enumerate(zip(items, pending, strict=True)):
+        return [(driver, one) for one in await driver.submit(operations, queue=queue)]
+
+    async def _finish(self, item: Step, driver: VirtioDriver[Any], pending: Pending[Any]) -> Outcome:
+        """Wait for the answer to a request."""
+        if isinstance(driver, VirtioScsi):
+            return scsi.answered(scsi.build(driver, item)[1], await driver.finish(pending))
+        assert isinstance(driver, VirtioBlk)
+        return requests.answered(item, requests.build(item)[1], await driver.finish(pending))
+
+    async def _submit(self, step: Step, items: Sequence[Step], path: str) -> None:
+        pending = await self._start(step.device, items, step.queue)
+        for number, (item, (driver, one)) in enumerate(zip(items, pending, strict=True)):
             self.world.submitted.append((item, f"{path}[{number}]", driver, one))
 
     async def _answers(self, text: str) -> Outcome:
@@ -215,11 +240,10 @@ class Performer:
         self.world.submitted = []
         failed = None
         for item, path, driver, pending in submitted:
-            did = requests.build(item)[1]
             try:
-                outcome = requests.answered(item, did, await driver.finish(pending))
+                outcome = await self._finish(item, driver, pending)
             except GuestError as error:
-                outcome = Outcome(did, str(error), error=error)
+                outcome = Outcome(item.action.replace("_", "-"), str(error), error=error)
             try:
                 self._report(item, path, outcome)
             except StepFailedError as error:
@@ -268,5 +292,5 @@ def _known(error: Exception) -> GuestError:
 _PARALLEL_TIMEOUT_NS = 600 * 1_000_000_000
 
 
-def _counts(driver: VirtioBlk | None) -> tuple[int, int]:
+def _counts(driver: VirtioDriver[Any] | None) -> tuple[int, int]:
     return (driver.device.queue_interrupts, driver.device.config_changes) if driver is not None else (0, 0)

@@ -52,7 +52,7 @@ class PythonWorld:
 
     def disk(self, device: str | None = None, *, probe: bool = True) -> Disk:
         """A disk by its device's id (the only one where None), probed unless the script wants to do that itself."""
-        driver = self.world.driver(device)
+        driver = self.world.blk(device)
         driver.on_answer = self._answered
         if probe:
             self.world.guest.run(driver.probe())

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import BLK_CONFIG, Feature
+from guestsim.drivers.scsi_layouts import SCSI_CONFIG
 from guestsim.drivers.virtio_pci import ISR
 from guestsim.drivers.virtio_pci_modern import ModernPci
+from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 
@@ -49,7 +51,8 @@ def access(world: World, step: Step, place: Place, value: int | None) -> int:
 
 
 def _access_device(world: World, step: Step, place: Place, value: int | None) -> int:
-    device = world.driver(step.device).device
+    driver = world.driver(step.device)
+    device = driver.device
     if place.register is not None:
         if step.queue is not None:
             device.set("queue_select", step.queue)
@@ -58,7 +61,10 @@ def _access_device(world: World, step: Step, place: Place, value: int | None) ->
         device.set(place.register, value)
         return value
     if place.config is not None:
-        field = BLK_CONFIG[place.config]
+        layout = SCSI_CONFIG if isinstance(driver, VirtioScsi) else BLK_CONFIG
+        if place.config not in layout.fields:
+            raise GuestError(f"{layout.name} has no field {place.config}")
+        field = layout[place.config]
         if value is None:
             return device.read_config([field])[0]
         device.transport.write_config(field, value)

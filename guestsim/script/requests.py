@@ -72,8 +72,8 @@ def _raw(step: Step) -> tuple[Operation, str]:
     operation = virtio_blk.Operation(
         header + payload,
         it.writable,
-        readable_split=_split(it.readable_split, len(header) + len(payload)),
-        writable_split=_split(it.writable_split, it.writable),
+        readable_split=split(it.readable_split, len(header) + len(payload)),
+        writable_split=split(it.writable_split, it.writable),
         checked=False,
     )
     return operation, _raw_text(it, len(payload))
@@ -88,7 +88,8 @@ def _raw_text(it: RawRequest, payload: int) -> str:
     return f"{text}, {bytes_text(it.writable)} writable"
 
 
-def _split(lengths: list[int] | None, total: int) -> tuple[int, ...] | None:
+def split(lengths: list[int] | None, total: int) -> tuple[int, ...] | None:
+    """The lengths of a chain's segments as a script gives them; GuestError where they are not `total` together."""
     if lengths is None:
         return None
     if sum(lengths) != total or min(lengths, default=1) < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -16,31 +16,29 @@ from guestsim.drivers.layouts import (
     BlkType,
     Feature,
 )
-from guestsim.script.values import Amount, Duration, Pattern, Size, parse_address
+from guestsim.drivers.scsi_layouts import SCSI_CONFIG, ScsiFeature
+from guestsim.script import schema_scsi
+from guestsim.script.parts import U16, U32, Bit, Positive, Weight, Whole
+from guestsim.script.values import Amount, Duration, HexBytes, Pattern, Size, parse_address
 
 TargetName = Literal["devmodels", "qemu", "vhost-user", "qemu-storage-daemon"]
 TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu", "vhost-user", "qemu-storage-daemon")
 RingName = Literal["split", "packed"]
 TransportName = Literal["pci", "pci-legacy", "mmio", "mmio-legacy"]
-StatusName = Literal["OK", "IOERR", "UNSUPP"]
+StatusName = Literal["OK", "IOERR", "UNSUPP"] | schema_scsi.StatusName
 ErrorName = Literal["needs-reset", "dropped", "refused", "timeout", "check", "disconnected"]
 
-FEATURES: dict[str, int] = {bit.name: bit.value for bit in (*Feature, *BlkFeature)}
-"""Feature names as the specification has them, without VIRTIO_F_ and VIRTIO_BLK_F_."""
+FEATURES: dict[str, int] = {bit.name: bit.value for bit in (*Feature, *BlkFeature, *ScsiFeature)}
+"""Feature names as the specification has them, without VIRTIO_F_, VIRTIO_BLK_F_ and VIRTIO_SCSI_F_."""
+
+CONFIG_FIELDS = (*BLK_CONFIG.fields, *(name for name in SCSI_CONFIG.fields if name not in BLK_CONFIG.fields))
+"""Names of the fields of configuration spaces."""
 
 PAGE = 4096
 MIN_RAM = 16 << 20
 MAX_RAM = 2816 << 20
 """Memory must hold more than its first region, and end below the address space of devices."""
 CONFIG_SPACE = 4096
-
-
-Bit = Annotated[int, msgspec.Meta(ge=0, le=127)]
-Whole = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Weight = Annotated[int, msgspec.Meta(ge=0, le=1000)]
-U16 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF)]
-U32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
@@ -101,6 +99,9 @@ class Probe(_Part):
     interrupts: Literal["msix", "intx", "polling"] = "msix"
     indirect: bool = True
     legacy: bool | None = None
+    sense_size: U32 | None = None
+    cdb_size: U32 | None = None
+    event_buffers: Whole | None = None
 
     def __post_init__(self) -> None:
         for name in (*(self.features or ()), *self.without, *self.force):
@@ -199,6 +200,12 @@ class Resize(_Part):
     to: Size
 
 
+class Unplug(_Part):
+    """The host takes a device out."""
+
+    id: str
+
+
 class Place(_Part):
     """Where a register is; exactly one kind of place.
 
@@ -226,8 +233,8 @@ class Place(_Part):
             raise ValueError(f"{' and '.join(given) or 'no place'}, expected one of {', '.join(kinds)}")
         if self.register is not None and self.register not in REGISTERS:
             raise ValueError(f"register {self.register!r}, expected one of {', '.join(REGISTERS)}")
-        if self.config is not None and self.config not in BLK_CONFIG.fields:
-            raise ValueError(f"config {self.config!r}, expected one of {', '.join(BLK_CONFIG.fields)}")
+        if self.config is not None and self.config not in CONFIG_FIELDS:
+            raise ValueError(f"config {self.config!r}, expected one of {', '.join(CONFIG_FIELDS)}")
         if self.size == 8 and (self.pci is not None or self.port is not None or self.window):
             raise ValueError(
                 f"size 8 for a {'port' if self.port is not None else 'configuration space'}, expected 1, 2 or 4"
@@ -245,7 +252,8 @@ class Place(_Part):
         if self.register is not None:
             return REGISTERS[self.register]
         if self.config is not None:
-            return BLK_CONFIG[self.config].size
+            layouts = (each.fields for each in (BLK_CONFIG, SCSI_CONFIG))
+            return max(fields[self.config].size for fields in layouts if self.config in fields)
         return 1 if self.isr is not None else self.size
 
 
@@ -480,8 +488,14 @@ class Expect(_Part):
     """
 
     status: StatusName | int | None = None
+    response: schema_scsi.ResponseName | int | None = None
+    sense: str | None = None
+    residual: int | None = None
+    units: list[str] | None = None
     used_length: int | None = None
     data: Pattern | None = None
+    prefix: HexBytes | None = None
+    length: int | None = None
     id: str | None = None
     value: int | None = None
     mask: int | None = None
@@ -496,6 +510,12 @@ class Expect(_Part):
     dropped: int | None = None
     violation: str | list[str] | None = None
     error: ErrorName | None = None
+
+    def __post_init__(self) -> None:
+        if self.sense not in (None, "none"):
+            schema_scsi.parse_sense(self.sense)
+        for unit in self.units or ():
+            schema_scsi.parse_place(unit)
 
     def of_the_whole(self) -> bool:
         """Whether it holds something that is not known of one request among others."""
@@ -529,11 +549,20 @@ class Step(_Part):
     get_lifetime: Nothing | None = None
     write_cache: WriteCache | None = None
     request: RawRequest | None = None
+    scsi: schema_scsi.Scsi | None = None
+    task_management: schema_scsi.TaskManagement | None = None
+    notifications: schema_scsi.Notifications | None = None
+    control: schema_scsi.Control | None = None
+    event_buffers: schema_scsi.EventBuffers | None = None
+    scsi_event: schema_scsi.ScsiEvent | None = None
+    scan: schema_scsi.Scan | None = None
     together: list[Step] | None = None
     submit: list[Step] | None = None
     reset: Nothing | None = None
     reset_queue: ResetQueue | None = None
     resize: Resize | None = None
+    plug: dict[str, Any] | None = None
+    unplug: Unplug | None = None
     stop: Nothing | None = None
     cont: Nothing | None = None
     event: Told | None = None
@@ -650,6 +679,7 @@ REQUESTS = frozenset(
         "get_id",
         "get_lifetime",
         "request",
+        "scsi",
     }
 )
 """Actions that are one request, answered with a status."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, MMIO_REGISTERS
-from guestsim.script.machine import MMIO_DRIVERS
+from guestsim.script.machine import MMIO_DRIVERS, SCSI_UNITS
 from guestsim.script.schema import FEATURES, RingName, Script, TransportName, all_steps
 
 if TYPE_CHECKING:
@@ -67,11 +67,14 @@ def vary(script: Script, way: Way) -> Script | str:
 def _device(options: dict[str, object], way: Way) -> dict[str, object]:
     """A device's options, changed."""
     changed = dict(options)
+    if options.get("driver") in SCSI_UNITS:
+        return changed
     if way.ring is not None:
         changed["packed"] = way.ring == "packed"
     if way.transport in _MMIO:
         changed = {name: value for name, value in changed.items() if name not in _PCI_OPTIONS}
-        changed |= {"driver": "virtio-blk-device", "force-legacy": way.transport == "mmio-legacy"}
+        name = str(options["driver"]).removesuffix("-pci") + "-device"
+        changed |= {"driver": name, "force-legacy": way.transport == "mmio-legacy"}
     elif way.transport == "pci-legacy":
         changed["disable-modern"] = True
     return changed
@@ -84,6 +87,8 @@ def _reasons(script: Script, way: Way) -> Iterator[str]:
     if script.transports is not None and way.transport is not None and way.transport not in script.transports:
         yield f"the script is for {', '.join(script.transports)}"
     for options in script.devices:
+        if options.get("driver") in SCSI_UNITS:
+            continue
         ring = options.get("packed")
         packed = way.ring == "packed" if ring is None else ring in (True, "on", "true")
         if packed and way.transport in _LEGACY:

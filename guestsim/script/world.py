@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from guestsim.drivers.layouts import BLK_CONFIG, MAX_QUEUE_SIZE, SECTOR
 from guestsim.drivers.pci import ConfigSpace, PciFunction
 from guestsim.drivers.virtio_blk import VirtioBlk
-from guestsim.drivers.virtio_bus import BLOCK, device_id, open_function, open_slot
+from guestsim.drivers.virtio_bus import BLOCK, SCSI, device_id, open_function, open_slot
+from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.machine import MMIO_DRIVERS, open_target
+from guestsim.script.machine import MMIO_DRIVERS, SCSI_HOSTS, SCSI_UNITS, open_target
 from guestsim.script.needs import features_needed
 from guestsim.script.schema import FEATURES, all_steps
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from guestsim.drivers.transport import Transport
-    from guestsim.drivers.virtio_blk import Pending
+    from guestsim.drivers.virtio_driver import Pending, VirtioDriver
     from guestsim.script.needs import TargetSpec
     from guestsim.script.schema import Script, Step
 
@@ -72,7 +73,7 @@ class World:
         self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
         self.images: dict[str, Path] = {}
         self.names: dict[str, int] = {}
-        self.submitted: list[tuple[Step, str, VirtioBlk, Pending]] = []
+        self.submitted: list[tuple[Step, str, VirtioDriver[Any], Pending[Any]]] = []
         self.violations_seen = 0
         self.events: list[tuple[str, Mapping[str, object]]] = []
         """What the host was told, and no step has waited for yet."""
@@ -80,6 +81,8 @@ class World:
             own = [] if spec.socket is not None else script.drives
             drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(own)]
             self._places: dict[str, tuple[int, int] | str] = {}
+            self._kinds: dict[str, int] = {}
+            self._options: dict[str, Mapping[str, object]] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
             self.target = open_target(spec, script, drives, devices, memory)
         except OptionsError as error:
@@ -91,7 +94,7 @@ class World:
         if on_access is not None:
             trace(self.target, on_access)
         self.guest = Guest(self.target)
-        self.drivers: dict[str, VirtioBlk] = {}
+        self.drivers: dict[str, VirtioBlk | VirtioScsi] = {}
         self._functions: dict[str, PciFunction] = {}
         self.config_changes_seen: dict[str, int] = {}
         if spec.vhost_user:
@@ -132,18 +135,35 @@ class World:
             raise GuestError(f"no device {device!r}, expected one of {known}")
         return device
 
-    def driver(self, device: str | None = None, *, legacy: bool | None = None) -> VirtioBlk:
+    def driver(self, device: str | None = None, *, legacy: bool | None = None) -> VirtioBlk | VirtioScsi:
         """The driver of a device by its id (of the only one where None), made at its first use.
 
         `legacy` is the interface that a new one uses, where the device has both.
         """
         device = self.device_name(device)
         if device not in self.drivers:
-            self.drivers[device] = VirtioBlk(self.guest, self._open(device, legacy=legacy))
+            kind = VirtioScsi if self._kinds[device] == SCSI else VirtioBlk
+            driver = self.drivers[device] = kind(self.guest, self._open(device, legacy=legacy))
+            # QEMU counts the data that its SCSI host has read as written.
+            driver.device.any_length = kind is VirtioScsi and self.spec.name == "qemu"
             self.config_changes_seen[device] = 0
         return self.drivers[device]
 
-    async def interface(self, device: str | None, *, legacy: bool | None) -> VirtioBlk:
+    def blk(self, device: str | None = None) -> VirtioBlk:
+        """The driver of a block device; GuestError where it is none."""
+        driver = self.driver(device)
+        if not isinstance(driver, VirtioBlk):
+            raise GuestError(f"{driver.device} is no block device")
+        return driver
+
+    def scsi(self, device: str | None = None) -> VirtioScsi:
+        """The driver of a SCSI host device; GuestError where it is none."""
+        driver = self.driver(device)
+        if not isinstance(driver, VirtioScsi):
+            raise GuestError(f"{driver.device} is no SCSI host device")
+        return driver
+
+    async def interface(self, device: str | None, *, legacy: bool | None) -> VirtioBlk | VirtioScsi:
         """The driver of a device, using its legacy or its modern interface as said."""
         driver = self.driver(device, legacy=legacy)
         if legacy is not None and driver.device.transport.legacy != legacy:
@@ -157,19 +177,23 @@ class World:
             if legacy is not None:
                 raise GuestError(f"{device} has one interface only, expected no legacy")
             if isinstance(self.target, VhostUserTarget):
-                options = self.script.devices[list(self._places).index(device)]
+                options = self._options[device]
                 packed = options.get("packed") in (True, "on")
                 size = _queue_size(options)
-                return VhostTransport(self.guest, self.target, device, queue_size=size, packed=packed)
+                own = self._kinds[device] == SCSI
+                return VhostTransport(
+                    self.guest, self.target, device, queue_size=size, packed=packed, own_config=own
+                )
             slot = next((one for one in self.target.layout.virtio_mmio if one.name == place), None)
             if slot is None:
                 raise GuestError(f"{device}: the machine has no {place}")
-            return open_slot(self.guest, slot, BLOCK)
+            return open_slot(self.guest, slot, self._kinds[device])
         if device not in self._functions:
             function = PciFunction(self.guest, ConfigSpace(self.target), *place)
-            if device_id(function) != BLOCK:
+            if device_id(function) != self._kinds[device]:
+                what = "virtio-scsi" if self._kinds[device] == SCSI else "virtio-blk"
                 raise GuestError(
-                    f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no virtio-blk"
+                    f"{device} at {function} is {function.vendor:04x}:{function.device:04x}, no {what}"
                 )
             self._functions[device] = function
         return open_function(self.guest, self._functions[device], legacy=legacy)
@@ -271,7 +295,11 @@ class World:
 
     def _device(self, options: Mapping[str, object], number: int) -> dict[str, object]:
         """A device's options for the target, with an id and a place of its own."""
-        name = str(options.get("id", f"vd{number}"))
+        if options.get("driver") in SCSI_UNITS:
+            return {**options, "id": str(options.get("id", f"sd{number}"))}
+        kind = SCSI if options.get("driver") in SCSI_HOSTS else BLOCK
+        name = str(options.get("id", f"{'scsi' if kind == SCSI else 'vd'}{number}"))
+        self._kinds[name], self._options[name] = kind, options
         if options.get("driver") in MMIO_DRIVERS:
             taken = sum(isinstance(place, str) for place in self._places.values())
             bus = self._places[name] = str(options.get("bus", f"virtio-mmio-bus.{taken}"))
@@ -291,7 +319,8 @@ class World:
 
 def _queue_size(options: Mapping[str, object]) -> int:
     """The size of queues that a device is given by its options."""
-    size = options.get("queue-size", options.get("queue_size", QUEUE_SIZE))
+    names = ("queue-size", "queue_size", "virtqueue_size")
+    size = next((options[name] for name in names if name in options), QUEUE_SIZE)
     if not isinstance(size, int) or not 0 < size <= MAX_QUEUE_SIZE:
         raise GuestError(f"queue-size {size!r}, expected a number from 1 to {MAX_QUEUE_SIZE}")
     return size

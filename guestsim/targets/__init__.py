@@ -154,6 +154,14 @@ class Host(Protocol):
         """Give the block node a new size in bytes; the device tells its guest."""
         ...
 
+    def plug(self, device: Mapping[str, object]) -> None:
+        """Plug a device, given by the options that it could have had from the start."""
+        ...
+
+    def unplug(self, device: str) -> None:
+        """Take a device out, by its id; the guest is told, not asked."""
+        ...
+
     def statistics(self, device: str) -> dict[str, int]:
         """Counters with QEMU's `query-blockstats` names (`rd_operations`, `wr_bytes`, `flush_operations`, …)."""
         ...

@@ -232,6 +232,20 @@ class InProcessTarget:
         except (OSError, ValueError) as error:
             raise TargetError(f"resize of {node} to {size}: {error}") from error
 
+    def plug(self, device: Mapping[str, object]) -> None:
+        """Plug a device."""
+        try:
+            self.assembly.add_device(device)
+        except (OSError, ValueError) as error:
+            raise TargetError(str(error)) from error
+
+    def unplug(self, device: str) -> None:
+        """Take a device out; what runs of it comes to its end."""
+        assembly = self.assembly
+        if device not in assembly.units and device not in assembly.devices:
+            raise TargetError(f"no device {device!r}")
+        self._context.start(assembly.remove_device(device))
+
     def statistics(self, device: str) -> dict[str, int]:
         """Counters of the device with this id, with `query-blockstats` names."""
         for backend in self.assembly.backends.values():

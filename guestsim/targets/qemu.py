@@ -213,6 +213,14 @@ class QemuTarget:
         """Give the block node a new size in bytes (QMP `block_resize`); QEMU needs a multiple of 512."""
         self.qmp("block_resize", {"node-name": node, "size": size})
 
+    def plug(self, device: Mapping[str, object]) -> None:
+        """QMP `device_add`."""
+        self.qmp("device_add", msgspec.to_builtins(device))
+
+    def unplug(self, device: str) -> None:
+        """QMP `device_del`; what is on PCI would have to be let go by the guest."""
+        self.qmp("device_del", {"id": device})
+
     def statistics(self, device: str) -> dict[str, int]:
         """The integers of `query-blockstats` for the device with this id."""
         for entry in msgspec.convert(self.qmp("query-blockstats"), list[_BlockStats]):

@@ -20,7 +20,10 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from guestsim.targets import LacksError, TargetError
+import msgspec
+
+from guestsim.targets import TargetError
+from guestsim.targets.daemon_exports import BlkExports, Exported, exports_of, unit_of
 from guestsim.targets.process import end, launch, temporary_folder, why_lost
 from guestsim.targets.qmp import QmpClient
 from guestsim.targets.vhost_user import RAM, VhostUserTarget
@@ -42,24 +45,29 @@ _LISTENS = 0x10000
 class Daemon:
     """A program that serves disks: its `command`, and what its exports can be told."""
 
-    name: str
     command: tuple[str, ...]
-    export_options: frozenset[str]
+    exports: BlkExports
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.exports.name
 
 
 QEMU_STORAGE_DAEMON = Daemon(
-    "qemu-storage-daemon",
     ("qemu-storage-daemon",),
-    frozenset({"num-queues", "logical-block-size", "writethrough"}),
+    BlkExports(
+        "qemu-storage-daemon", frozenset({"num-queues", "logical-block-size", "writethrough"}), scsi=False
+    ),
 )
 DEVMODELS_SERVE = Daemon(
-    "devmodels serve",
     (sys.executable, "-m", "devmodels", "serve", "--strict"),
-    frozenset({"num-queues", "logical-block-size", "writethrough", "serial", "rerror", "werror"}),
+    BlkExports(
+        "devmodels serve",
+        frozenset({"num-queues", "logical-block-size", "writethrough", "serial", "rerror", "werror"}),
+        scsi=True,
+    ),
 )
-
-_NOT_THE_EXPORTS = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed"})
-"""Options of a device that an export has no say in: its place, and what the front end chooses."""
 
 
 class DaemonTarget(VhostUserTarget):
@@ -77,8 +85,11 @@ class DaemonTarget(VhostUserTarget):
         ram: int = RAM,
         name: str,
     ) -> None:
-        read_only = {str(drive.get("node-name")) for drive in blockdevs if drive.get("read-only")}
-        exports = [export_of(daemon, device, read_only) for device in devices]
+        self._read_only = {str(drive.get("node-name")) for drive in blockdevs if drive.get("read-only")}
+        self._hosts = {
+            str(each.get("id")): each for each in devices if each.get("driver") == "virtio-scsi-pci"
+        }
+        exports = exports_of(daemon.exports, devices, self._read_only)
         self._process = DaemonProcess(daemon, blockdevs, exports)
         try:
             super().__init__(self._process.sockets, ram=ram, name=name)
@@ -89,6 +100,17 @@ class DaemonTarget(VhostUserTarget):
     def resize(self, node: str, size: int) -> None:
         """Give the block node a new size (QMP `block_resize`)."""
         self._process.qmp("block_resize", {"node-name": node, "size": size})
+
+    def plug(self, device: Mapping[str, object]) -> None:
+        """QMP `block-export-add` of a unit on the bus of a SCSI host."""
+        if device.get("driver") != "scsi-hd":
+            raise TargetError(f"plugging of a device {device.get('driver')!r}, expected scsi-hd")
+        unit = unit_of(self._hosts, msgspec.to_builtins(device), self._read_only)
+        self._process.qmp("block-export-add", self._process.at_socket(unit))
+
+    def unplug(self, device: str) -> None:
+        """QMP `block-export-del`."""
+        self._process.qmp("block-export-del", {"id": device, "mode": "hard"})
 
     def stop(self) -> None:
         """QMP `stop`."""
@@ -121,34 +143,11 @@ class DaemonTarget(VhostUserTarget):
         self._process.close()
 
 
-def export_of(daemon: Daemon, device: Mapping[str, Json], read_only: set[str]) -> dict[str, Json]:
-    """An export's options, without its address, from those of a virtio-blk-pci device."""
-    if device.get("driver") != "virtio-blk-pci":
-        raise LacksError(f"a device {device.get('driver')!r}")
-    drive = device.get("drive")
-    export: dict[str, Json] = {
-        "type": "vhost-user-blk",
-        "id": device.get("id"),
-        "node-name": drive,
-        "writable": drive not in read_only,
-    }
-    for option, value in device.items():
-        name = option.replace("_", "-")
-        if name == "write-cache":
-            name, value = "writethrough", value in (False, "off")
-        if name in _NOT_THE_EXPORTS:
-            continue
-        if name not in daemon.export_options:
-            raise LacksError(f"the device option {option}, which an export of {daemon.name} doesn't have")
-        export[name] = value
-    return export
-
-
 class DaemonProcess:
     """A daemon that listens, with a socket for each export; it ends with `close()` or with the object."""
 
     def __init__(
-        self, daemon: Daemon, blockdevs: Sequence[Mapping[str, Json]], exports: Sequence[Mapping[str, Json]]
+        self, daemon: Daemon, blockdevs: Sequence[Mapping[str, Json]], exports: Sequence[Exported]
     ) -> None:
         program = shutil.which(daemon.command[0])
         if program is None:
@@ -159,12 +158,13 @@ class DaemonProcess:
             folder, handle = resources.enter_context(temporary_folder())
             # Other processes' sockets are called the same but for this.
             mark = token_hex(4)
-            self.sockets = {str(export["id"]): f"{folder}/{mark}-{n}" for n, export in enumerate(exports)}
+            devices = dict.fromkeys(export.device for export in exports)
+            self.sockets = {device: f"{folder}/{mark}-{n}" for n, device in enumerate(devices)}
             command = [program, *daemon.command[1:]]
             for drive in blockdevs:
                 command += ["--blockdev", json.dumps(drive)]
-            for export, path in zip(exports, self.sockets.values(), strict=True):
-                command += ["--export", json.dumps({**export, "addr": {"type": "unix", "path": path}})]
+            for export in exports:
+                command += ["--export", json.dumps(self.at_socket(export))]
             self._monitor = f"{folder}/{mark}-qmp"
             chardev = f"socket,id=qmp,path={self._monitor},server=on,wait=off"
             command += ["--chardev", chardev, "--monitor", "chardev=qmp"]
@@ -176,6 +176,10 @@ class DaemonProcess:
             self._resources = resources.pop_all()
         # Nothing that the stack holds may refer to this object, which else would never be collected.
         self._finalizer = weakref.finalize(self, self._resources.close)
+
+    def at_socket(self, export: Exported) -> dict[str, Json]:
+        """An export's options with its address."""
+        return {**export.options, "addr": {"type": "unix", "path": self.sockets[export.device]}}
 
     def _wait_until_listening(self) -> None:
         """Wait until all sockets are there; looked up, since a connection would be a front end's already."""

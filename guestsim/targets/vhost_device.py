@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from guestsim.drivers.layouts import Feature, Status
+from guestsim.drivers.scsi_layouts import CDB_SIZE, EVENT, FIRST_REQUEST_QUEUE, SCSI_CONFIG, SENSE_SIZE
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError
 from guestsim.targets import vhost_messages as msg
@@ -53,12 +54,30 @@ _FEATURES_END = 1 << 64
 _BLOCK_CONFIG_END = 256
 
 
+class OwnConfig:
+    """The configuration space of a SCSI host device, which front ends keep by themselves (VIRTIO 1.4 §5.6.4)."""
+
+    def __init__(self) -> None:
+        self._space = bytes(SCSI_CONFIG.size)
+
+    def fill(self, num_queues: int, seg_max: int) -> None:
+        """What front ends take where nothing else is said."""
+        self._space = SCSI_CONFIG.pack(
+            num_queues, seg_max, 0xFFFF, 128, EVENT.size, SENSE_SIZE, CDB_SIZE, 0, 255, 16383
+        )
+
+    def read(self, field: Field) -> int:
+        """A field's value."""
+        return int.from_bytes(self._space[field.offset : field.offset + field.size], "little")
+
+
 class VhostTransport:
     """One back end as a `Transport`.
 
     `queue_size` is the front end's choice for all queues, `packed` whether it offers its driver packed rings where the
-    back end has them, `timeout` in seconds how long an answer may take.  A back end that has gone is connected anew by
-    the next reset.
+    back end has them, `own_config` that the configuration space is the front end's own (a SCSI host device's, with as
+    many request queues as the back end has), `timeout` in seconds how long an answer may take.  A back end that has
+    gone is connected anew by the next reset.
     """
 
     def __init__(
@@ -69,6 +88,7 @@ class VhostTransport:
         *,
         queue_size: int = QUEUE_SIZE,
         packed: bool = False,
+        own_config: bool = False,
         timeout: float = TIMEOUT,
     ) -> None:
         self.guest = guest
@@ -76,6 +96,7 @@ class VhostTransport:
         self._target = target
         self._queue_size = queue_size
         self._timeout = timeout
+        self._own_config: OwnConfig | None = OwnConfig() if own_config else None
         self._hidden = _NOT_FOR_DRIVERS | (0 if packed else 1 << Feature.RING_PACKED)
         self._status = 0
         self._features = 0
@@ -114,8 +135,8 @@ class VhostTransport:
         )
         connection.trace = self._target.emit
         try:
-            connection.introduce(WANTED)
-            if Protocol.CONFIG not in connection.protocol:
+            connection.introduce(WANTED if self._own_config is None else WANTED & ~Protocol.CONFIG)
+            if self._own_config is None and Protocol.CONFIG not in connection.protocol:
                 raise GuestError(
                     f"{connection.label}: the back end has no protocol feature CONFIG, "
                     f"which a disk needs: it offers {msg.names(connection.offered_protocol)}"
@@ -123,6 +144,8 @@ class VhostTransport:
             self._queues = 1
             if Protocol.MQ in connection.protocol:
                 self._queues = connection.number(Request.GET_QUEUE_NUM)
+            if self._own_config is not None:
+                self._own_config.fill(self._queues - FIRST_REQUEST_QUEUE, self._queue_size - 2)
         except BaseException:
             connection.close()
             raise
@@ -212,6 +235,8 @@ class VhostTransport:
     def read_config(self, fields: Iterable[Field]) -> list[int]:
         """Fields of the configuration space, in one message."""
         wanted = list(fields)
+        if self._own_config is not None:
+            return [self._own_config.read(field) for field in wanted]
         end = max((field.offset + field.size for field in wanted), default=0)
         if end > _BLOCK_CONFIG_END:
             raise GuestError(
@@ -230,6 +255,8 @@ class VhostTransport:
 
     def write_config(self, field: Field, value: int) -> None:
         """Write a field of the configuration space."""
+        if self._own_config is not None:
+            raise GuestError(f"{self}: the front end changes nothing of the configuration space")
         payload = msg.CONFIG.pack(field.offset, field.size, 0) + value.to_bytes(field.size, "little")
         self.connection.send(Request.SET_CONFIG, payload)
 

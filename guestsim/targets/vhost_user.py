@@ -131,6 +131,14 @@ class VhostUserTarget:
         """TargetError: whoever serves the disk gives it a size."""
         raise TargetError(f"resize of {node} to {size}: a vhost-user front end has no say in it")
 
+    def plug(self, device: Mapping[str, object]) -> None:
+        """TargetError: a front end has no say in it."""
+        raise TargetError(f"plugging of {device.get('id')}: a vhost-user front end has no say in it")
+
+    def unplug(self, device: str) -> None:
+        """TargetError: a front end has no say in it."""
+        raise TargetError(f"unplugging of {device}: a vhost-user front end has no say in it")
+
     def stop(self) -> None:
         """TargetError: a front end has no say in it."""
         raise TargetError("stop: a vhost-user front end has no say in it")
