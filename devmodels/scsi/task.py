@@ -27,6 +27,9 @@ class Task:
     difference to what the initiator expected: under where `wanted` is less, over where it is more.
     """
 
+    whole = False
+    """Whether a command that is given less than it asks for changes nothing: the carrier will not deliver the rest."""
+
     __slots__ = (
         "aborted_by",
         "attribute",

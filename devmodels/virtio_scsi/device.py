@@ -67,6 +67,7 @@ _RESPONSES = {
 class ScsiRequest(Task):
     """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
 
+    whole = True
     __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "queue")
 
     chain: Chain
@@ -313,7 +314,8 @@ class VirtioScsi(VirtioDevice):
         moved = task.sent + task.received
         if task.outcome is not _COMPLETE:
             response = framing.response(_RESPONSES[task.outcome], residual=task.expected - moved)
-        elif task.wanted > task.expected:
+        elif task.wanted > moved and (task.status is _GOOD or task.wanted > task.expected):
+            # What the CDB asks for is more than there is room for, or was given (VIRTIO 1.4 §5.6.6.1.1).
             response = framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
         elif task.status is _GOOD and moved == task.expected:
             response = framing.good

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend import Flags, Op
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
-from devmodels.scsi.disk.blocks import check_transfer, check_writable, payload, take_exactly
+from devmodels.scsi.disk.blocks import check_transfer, check_writable, given, take_exactly
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
 from devmodels.scsi.sense import CheckCondition, Sense, invalid_field
@@ -71,7 +71,7 @@ async def orwrite(disk: Disk, task: Task, fields: Fields) -> None:
     check_writable(disk)
     check_transfer(disk, lba, blocks, ORWRITE)
     task.wanted = blocks * disk.block_size
-    vectors, length = payload(task.data_out, task.wanted)
+    vectors, length = given(task, task.wanted)
     task.received = length
     if not length:
         return

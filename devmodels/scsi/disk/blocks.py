@@ -56,6 +56,12 @@ def payload(vectors: Sequence[memoryview], length: int) -> tuple[Sequence[memory
     return vectors, room
 
 
+def given(task: Task, length: int) -> tuple[Sequence[memoryview], int]:
+    """The first `length` bytes of what the initiator has given, or, where there are fewer, as much as is used."""
+    vectors, room = payload(task.data_out, length)
+    return ((), 0) if room < length and task.whole else (vectors, room)
+
+
 def take_exactly(task: Task, length: int, error: CheckCondition) -> bytes:
     """What the initiator has given, copied out once; `error` where that is not `length` bytes."""
     task.wanted = length

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.vectors import clear
-from devmodels.scsi.disk.blocks import check_transfer, check_writable, payload
+from devmodels.scsi.disk.blocks import check_transfer, check_writable, given, payload
 from devmodels.scsi.disk.request import TaskRequest
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
@@ -133,7 +133,7 @@ def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Lay
     check_transfer(disk, lba, blocks, layout)
     size = disk.block_size
     task.wanted = wanted = blocks * size
-    vectors, length = payload(task.data_out, wanted)
+    vectors, length = given(task, wanted)
     if not length:
         return None
     _submit(disk, task, _WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS)

@@ -13,6 +13,7 @@ from devmodels.scsi.disk.blocks import (
     check_range,
     check_transfer,
     check_writable,
+    given,
     payload,
     take_exactly,
 )
@@ -75,9 +76,9 @@ async def _verify(disk: Disk, task: Task, fields: Fields, layout: Layout) -> Non
     if check == EACH_BYTE:
         check_transfer(disk, lba, blocks, layout)
         task.wanted = length
-        vectors, given = payload(task.data_out, length)
-        task.received = given
-        await _compare(disk, task, offset, vectors, given)
+        vectors, size = payload(task.data_out, length)
+        task.received = size
+        await _compare(disk, task, offset, vectors, size)
         return
     check_range(disk, lba, blocks)
     if check == NOTHING:
@@ -97,15 +98,15 @@ async def _write_and_verify(disk: Disk, task: Task, fields: Fields, layout: Layo
     check_transfer(disk, lba, blocks, layout)
     offset, length = lba * disk.block_size, blocks * disk.block_size
     task.wanted = length
-    vectors, given = payload(task.data_out, length)
-    if not given:
+    vectors, size = given(task, length)
+    if not size:
         return
-    await disk.perform(task, Op.WRITE, offset, given, vectors, Flags.FUA)
-    task.received = given
+    await disk.perform(task, Op.WRITE, offset, size, vectors, Flags.FUA)
+    task.received = size
     if check == EACH_BYTE:
-        await _compare(disk, task, offset, vectors, given)
+        await _compare(disk, task, offset, vectors, size)
     else:
-        await _read_all(disk, task, offset, given)
+        await _read_all(disk, task, offset, size)
 
 
 def _command(

@@ -74,6 +74,13 @@ def test_a_command_that_asks_for_more_than_was_given_overruns() -> None:
     r.ready()
     answer = r.send(read_10(0, 2), room=512)
     assert (answer.response, answer.status, answer.sense) == (S_OVERRUN, GOOD, b"")
+    before = bytes(r.disk.data)
+    answer = r.send(write_10(0, 2), bytes(512))
+    assert (answer.response, answer.length) == (S_OVERRUN, RESPONSE)
+    assert r.disk.data == before, "a write is done as a whole or not at all"
+    assert r.send(read_10(0, 1), bytes(512)).response == S_OVERRUN
+    assert r.send(bytes((0x15, 0x10, 0, 0, 24, 0)), bytes(4)).response == S_OVERRUN
+    assert r.send(INQUIRY, room=35).response == S_OVERRUN
 
 
 def test_header_response_and_data_may_be_cut_anywhere() -> None:
