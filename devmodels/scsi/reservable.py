@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future, IoContext
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import Outcome, Status
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.reservations import Reservations
 from devmodels.scsi.statefile import StateFile
@@ -47,20 +46,12 @@ class ReservableUnit(LogicalUnit):
         told = self.reservations.nexuses_of(self.nexuses(but=but), registrants)
         self.establish_at(told, code)
 
-    def aborted_status(self) -> Status:
-        """What the initiator of a task hears that another one has ended: TASK ABORTED with TAS, else nothing."""
-        return Status.GOOD
-
     async def abort_tasks_of(self, nexuses: Iterable[Nexus], *, but: Task) -> None:
         """End the tasks of `nexuses` (`but` for one) and return when they have ended (SPC-4 §5.12.11.5)."""
         wanted = set(nexuses)
         tasks = self.tasks.select(lambda task: task.nexus in wanted and task is not but)
         over: Future[None] = Future(self.context)
-        status = self.aborted_status()
-        told = {task.nexus: None for task in tasks}
-        self.abort(tasks, Outcome.ABORTED, status, lambda: over.set_result(None))
-        if status is Status.GOOD:
-            self.establish_at(told, Asc.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        self.abort_others(tasks, lambda: over.set_result(None))
         await over
 
     def nexus_lost(self, nexus: Nexus) -> None:

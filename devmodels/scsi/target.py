@@ -11,7 +11,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Function, Outcome, Response, Status
 from devmodels.scsi.lun import EXTENDED_LIMIT, REPORT_LUNS
 from devmodels.scsi.nexus import Nexus, TargetPort
-from devmodels.scsi.task import Task
+from devmodels.scsi.task import Countdown, Task
 from devmodels.scsi.unit import LogicalUnit
 
 Listener = Callable[[LogicalUnit, Asc], None]
@@ -98,16 +98,9 @@ class ScsiTarget:
         self, wanted: Callable[[Task], bool], outcome: Outcome, over: Callable[[], None]
     ) -> None:
         units = [*self.units.values(), self._well_known, self.absent]
-        left = len(units)
-
-        def one_over() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                over()
-
+        left = Countdown(len(units), over)
         for unit in units:
-            unit.abort(unit.tasks.select(wanted), outcome, Status.GOOD, one_over)
+            unit.abort(unit.tasks.select(wanted), outcome, Status.GOOD, left.one)
 
     # --- nexuses
 
@@ -189,17 +182,10 @@ class ScsiTarget:
 
     def _reset_all(self, over: Callable[[], None], code: Asc = Asc.BUS_DEVICE_RESET) -> None:
         """Reset each logical unit."""
-        left = len(self.units) + 1
-
-        def one_over() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                over()
-
+        left = Countdown(len(self.units) + 1, over)
         for unit in list(self.units.values()):
-            unit.reset(one_over, code)
-        one_over()
+            unit.reset(left.one, code)
+        left.one()
 
 
 def _nothing() -> None:

@@ -90,13 +90,28 @@ class Task:
         return f"<Task {self.tag:#x} LUN {self.lun}: {self.cdb.hex(' ')}>"
 
 
+class Countdown:
+    """Calls `over` after the last of `left` things is done (`one`)."""
+
+    __slots__ = ("left", "over")
+
+    def __init__(self, left: int, over: Callable[[], None]) -> None:
+        self.left = left
+        self.over = over
+
+    def one(self) -> None:
+        """One of them is done."""
+        self.left -= 1
+        if not self.left:
+            self.over()
+
+
 class Abort:
-    """Who ended a task before its time: what its initiator hears of that, and who waits until it is over."""
+    """What the initiators of tasks that were ended before their time hear, and who waits until all have ended."""
 
-    __slots__ = ("left", "outcome", "over", "status")
+    __slots__ = ("left", "outcome", "status")
 
-    def __init__(self, outcome: Outcome, status: Status, over: Callable[[], None]) -> None:
+    def __init__(self, outcome: Outcome, status: Status, left: Countdown) -> None:
         self.outcome = outcome
         self.status = status
-        self.over = over
-        self.left = 0
+        self.left = left

@@ -23,7 +23,7 @@ from devmodels.scsi.fields import Fields
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import CheckCondition, Conflict, FieldPointer, Sense
 from devmodels.scsi.table import PENDING, Command, Data, Pending, Reply
-from devmodels.scsi.task import DORMANT, Abort, Task
+from devmodels.scsi.task import DORMANT, Abort, Countdown, Task
 from devmodels.scsi.taskset import TaskSet
 
 if TYPE_CHECKING:
@@ -123,6 +123,10 @@ class LogicalUnit:
     def check_ready(self) -> None:
         """Raise `CheckCondition` where the unit is not ready for TEST UNIT READY."""
 
+    def aborted_status(self) -> Status:
+        """What the initiator of a task hears that another one has ended: TASK ABORTED with TAS, else nothing."""
+        return Status.GOOD
+
     def opcode_unknown(self) -> Sense:
         """What is wrong with an operation code that is not in the table."""
         return OPCODE_NOT_SUPPORTED
@@ -153,7 +157,9 @@ class LogicalUnit:
         """Take `task`.  It ends with `task.done`, perhaps before this returns."""
         task.unit = self
         if self.tasks.full:
-            self._refuse(task, Status.TASK_SET_FULL)
+            # Whose tasks have no part in that is told BUSY: no end of one would say when to try again (SAM-5 §5.3.1).
+            mine = any(each.nexus is task.nexus for each in self.tasks.tasks)
+            self._refuse(task, Status.TASK_SET_FULL if mine else Status.BUSY)
         elif task.attribute is TaskAttribute.ACA:
             # There is never an auto contingent allegiance here (SAM-5 §8.6.5).
             sense = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_MESSAGE_ERROR)
@@ -334,21 +340,17 @@ class LogicalUnit:
         What has not begun ends at once; what cannot be taken back runs to its end, which nobody hears of.  Their
         `outcome` is as given, and their `status`, unless it is GOOD, is sent with COMPLETE as outcome.
         """
-        abort = Abort(outcome, status, over)
-        abort.left = 1
-        running = []
-        for task in list(tasks):
-            if task.aborted_by is not None or task not in self.tasks.tasks:
-                continue
+        chosen = [task for task in tasks if task.aborted_by is None and task in self.tasks.tasks]
+        abort = Abort(outcome, status, Countdown(len(chosen) + 1, over))
+        for task in chosen:
             task.aborted_by = abort
-            abort.left += 1
+        running = {task for task in chosen if task.state is not DORMANT}
+        for task in chosen:
             if task.state is DORMANT:
                 self.finish(task)
-            else:
-                running.append(task)
         if running:
-            self.cancel_requests(set(running).__contains__)
-        self._aborted_one(abort)
+            self.cancel_requests(running.__contains__)
+        abort.left.one()
 
     def _finish_aborted(self, task: Task, abort: Abort) -> None:
         task.outcome = abort.outcome
@@ -357,13 +359,7 @@ class LogicalUnit:
         if task.status is not _GOOD:
             task.outcome = Outcome.COMPLETE
         task.done(task)
-        self._aborted_one(abort)
-
-    @staticmethod
-    def _aborted_one(abort: Abort) -> None:
-        abort.left -= 1
-        if not abort.left:
-            abort.over()
+        abort.left.one()
 
     def reset(self, over: Callable[[], None], code: Asc = Asc.BUS_DEVICE_RESET) -> None:
         """A logical unit reset: every task ends, everything is as after power on, every nexus is told (by `code`)."""
@@ -373,9 +369,18 @@ class LogicalUnit:
 
     def clear_tasks(self, nexus: Nexus, over: Callable[[], None]) -> None:
         """CLEAR TASK SET by `nexus`: the tasks of all nexuses end, the others are told (SAM-5 §7.5)."""
-        others = {task.nexus: None for task in self.tasks if task.nexus is not nexus}
-        self.abort(self.tasks, Outcome.ABORTED, _GOOD, over)
-        self.establish_at(others, Asc.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        both = Countdown(2, over)
+        others = self.tasks.select(lambda task: task.nexus is not nexus)
+        self.abort(self.tasks.select(lambda task: task.nexus is nexus), Outcome.ABORTED, _GOOD, both.one)
+        self.abort_others(others, both.one)
+
+    def abort_others(self, tasks: Sequence[Task], over: Callable[[], None]) -> None:
+        """End tasks on behalf of another nexus: theirs are told by a status, or by a unit attention (SAM-5 §5.6)."""
+        status = self.aborted_status()
+        if status is _GOOD:
+            told = {task.nexus: None for task in tasks}
+            self.establish_at(told, Asc.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+        self.abort(tasks, Outcome.ABORTED, status, over)
 
     # --- telling the initiators
 
