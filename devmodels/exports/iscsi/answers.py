@@ -80,6 +80,7 @@ def _send_many(command: Command) -> None:
     session = connection.session
     collapsed = command.status is _GOOD and not command.expected_out
     flags, residual = _residual(command)
+    data_sn = 0
     for offset, length, ends in _segments(command):
         last = offset + length == command.sent
         with_status = last and collapsed
@@ -95,7 +96,7 @@ def _send_many(command: Command) -> None:
                 connection.take_stat_sn() if with_status else 0,
                 session.exp_cmd_sn,
                 session.max_cmd_sn,
-                command.data_sn,
+                data_sn,
                 offset,
                 residual if with_status else 0,
             ),
@@ -103,9 +104,9 @@ def _send_many(command: Command) -> None:
             length,
             command if last else None,
         )
-        command.data_sn += 1
+        data_sn += 1
     if not collapsed:
-        _send_response(command)
+        _send_response(command, data_sn)
 
 
 def _segments(command: Command) -> Iterator[tuple[int, int, bool]]:
@@ -132,8 +133,10 @@ def _residual(command: Command) -> tuple[int, int]:
     return (UNDERFLOW, short) if short else (0, 0)
 
 
-def _send_response(command: Command) -> None:
-    """A SCSI Response, §11.4."""
+def _send_response(command: Command, data_sn: int = 0) -> None:
+    """A SCSI Response, §11.4, after so many Data-Ins."""
+    if command.gathering is not None:
+        data_sn += command.gathering.asked
     connection = command.connection
     session = connection.session
     exact = command.status is _GOOD and command.wanted == command.expected_out + command.expected_in
@@ -156,7 +159,7 @@ def _send_response(command: Command) -> None:
             connection.take_stat_sn(),
             session.exp_cmd_sn,
             session.max_cmd_sn,
-            command.data_sn,
+            data_sn,
             second,
             residual,
         ),

@@ -6,14 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 
-from devmodels.exports.iscsi import management
-from devmodels.exports.iscsi.command import (
-    NOT_ENOUGH_UNSOLICITED_DATA,
-    PROTOCOL_SERVICE_CRC_ERROR,
-    UNEXPECTED_UNSOLICITED_DATA,
-    Burst,
-    Command,
-)
+from devmodels.exports.iscsi import commands, management
+from devmodels.exports.iscsi.command import Command
 from devmodels.exports.iscsi.liveness import Liveness
 from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiation
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
@@ -22,10 +16,8 @@ from devmodels.exports.iscsi.texts import Texts
 from devmodels.protocols.iscsi.keys import CRC32C
 from devmodels.protocols.iscsi.pdu import (
     ASYNC_MESSAGE,
-    ATTRIBUTE_MASK,
     BHS_SIZE,
     CMD_SN_OFFSET,
-    DATA_OUT,
     FINAL,
     IMMEDIATE,
     LOGOUT_REQUEST,
@@ -33,17 +25,13 @@ from devmodels.protocols.iscsi.pdu import (
     NOP_IN,
     NOP_OUT,
     NUMBERED,
-    READ,
     REJECT,
     RESERVED_TAG,
-    WRITE,
     AsyncEvent,
     LogoutReason,
     LogoutStatus,
     Opcode,
     RejectReason,
-    parse_ahs,
-    unpack_command,
 )
 from devmodels.scsi.constants import TaskAttribute
 
@@ -51,14 +39,6 @@ log = logging.getLogger("devmodels.iscsi")
 
 _SERIALS = 0xFFFFFFFF
 _number = Struct(">I").unpack_from
-_ATTRIBUTES = (
-    TaskAttribute.SIMPLE,  # Untagged, as a task of this kind.
-    TaskAttribute.SIMPLE,
-    TaskAttribute.ORDERED,
-    TaskAttribute.HEAD_OF_QUEUE,
-    TaskAttribute.ACA,
-)
-"""By the ATTR field of a SCSI Command, §11.3.1."""
 
 _COMMAND, _DATA_OUT = int(Opcode.SCSI_COMMAND), int(Opcode.DATA_OUT)
 _IS_NUMBERED = [opcode in NUMBERED for opcode in range(64)]
@@ -90,7 +70,8 @@ class Connection:
         self.on_closed: Callable[[], None] | None = None
         """Told once, when it is closed."""
         self._transfer_tag = 0
-        self._placed: Burst | None = None
+        self.placed: memoryview | None = None
+        """Room for the data of a command, where that was read straight to where it is wanted."""
         self._writes: list[Command] = []
         self._texts = Texts(self, negotiation)
         self.parameters = negotiation.parameters
@@ -130,7 +111,7 @@ class Connection:
             return
         self.paused()
         self.closed = True
-        self._drop_placed()
+        self.drop_placed()
         self._liveness.close()
         self.stream.close()
         if self.session.connections.get(self.cid) is self:
@@ -158,9 +139,9 @@ class Connection:
         if length > MAX_RECV_DATA_SEGMENT:
             raise BrokenConnectionError(f"data of {length} bytes in one PDU (RFC 7143 §13.12)")
         if opcode == _DATA_OUT:
-            return self._place_data_out(header, length)
+            return commands.place_data_out(self, header, length)
         if opcode == _COMMAND:
-            return self._place_immediate(header, length)
+            return commands.place(self, header, length)
         return memoryview(bytearray(length))
 
     def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:
@@ -189,7 +170,7 @@ class Connection:
     def _take_immediate(self, handler: Handler, header: bytes, ahs: bytes, data: memoryview) -> None:
         session = self.session
         if session.immediate >= MAX_IMMEDIATE:
-            self._drop_placed()
+            self.drop_placed()
             self.reject(RejectReason.TOO_MANY_IMMEDIATE, header, f"{session.immediate} immediate commands")
             return
         session.immediate += 1
@@ -199,103 +180,35 @@ class Connection:
         """Keep what comes before its turn; what is outside the window, or there already, is ignored."""
         session = self.session
         if not session.in_window(cmd_sn) or cmd_sn in session.early:
-            self._drop_placed()
+            self.drop_placed()
             self.violated("RFC 7143 §4.2.2.1", f"CmdSN {cmd_sn}, {session.exp_cmd_sn} is expected", header)
             return
-        if self._placed is None:
+        if self.placed is None:
             data = memoryview(bytes(data))
-        session.early[cmd_sn] = Early(self, opcode, header, ahs, data, self._placed)
-        self._placed = None
+        session.early[cmd_sn] = Early(self, opcode, header, ahs, data, self.placed)
+        self.placed = None
 
     def deliver(self, early: Early) -> None:
         """It is the turn of a PDU that has come before it."""
         handler = _HANDLERS[early.opcode]
         assert handler is not None
-        self._placed = early.placed
+        self.placed = early.placed
         handler(self, early.header, early.ahs, early.data)
 
-    def _drop_placed(self) -> None:
-        placed, self._placed = self._placed, None
+    def drop_placed(self) -> None:
+        """What was placed is not wanted."""
+        placed, self.placed = self.placed, None
         if placed is not None:
-            placed.buffer.release()
+            self.session.pool.give((placed,))
 
     def _corrupt(self, opcode: int, header: bytes) -> None:
         """The digest of a PDU's data is wrong: it is rejected, and counts as not received (§7.8)."""
-        self._drop_placed()
+        self.drop_placed()
         self.reject(RejectReason.DATA_DIGEST_ERROR, header, "the digest of the data is wrong")
         if opcode == _DATA_OUT:
-            _, flags, _, _, itt, *_ = DATA_OUT.unpack_from(header, 0)
-            command = self.session.tasks.get(itt)
-            if command is not None and not command.ready:
-                command.fail(PROTOCOL_SERVICE_CRC_ERROR, final=bool(flags & FINAL))
+            commands.corrupt_data_out(self, header)
 
-    # --- SCSI commands and their data
-
-    def _place_immediate(self, header: bytes, length: int) -> memoryview | None:
-        """Room for immediate data, and for what follows it unasked."""
-        _, flags, _, _, _, expected, _, _, _ = unpack_command(header, 0)
-        agreed = self.session.parameters
-        limit = min(expected, agreed.first_burst_length)
-        self._drop_placed()
-        if not flags & WRITE or not agreed.immediate_data or length > limit or self.session.target is None:
-            return None
-        (buffer,) = self.session.pool.take(length if flags & FINAL else limit)
-        self._placed = burst = Burst(RESERVED_TAG, 0, buffer)
-        burst.filled = length
-        return burst.view[:length]
-
-    def _command(self, header: bytes, ahs: bytes, data: memoryview) -> None:
-        """§11.3."""
-        opcode, flags, _, lun, itt, expected, _, _, cdb = unpack_command(header, 0)
-        session = self.session
-        immediate = bool(opcode & IMMEDIATE)
-        burst, self._placed = self._placed, None
-        reason = None
-        if itt in session.tasks:
-            reason = RejectReason.TASK_IN_PROGRESS
-        elif flags & ATTRIBUTE_MASK >= len(_ATTRIBUTES) or itt == RESERVED_TAG:
-            reason = RejectReason.INVALID_PDU_FIELD
-        elif session.target is None:
-            reason = RejectReason.COMMAND_NOT_SUPPORTED
-        expected_in = expected if flags & READ else 0
-        if ahs and reason is None:
-            try:
-                extra = parse_ahs(ahs)
-            except ValueError:
-                reason = RejectReason.INVALID_PDU_FIELD
-            else:
-                cdb += extra.cdb_rest
-                if flags & READ and flags & WRITE:
-                    expected_in = extra.read_length or 0
-        if reason is not None:
-            if burst is not None:
-                burst.buffer.release()
-            session.retire(immediate)
-            self.reject(reason, header, "a SCSI command that cannot be")
-            return
-        command = Command(
-            self,
-            lun,
-            itt,
-            cdb,
-            _ATTRIBUTES[flags & ATTRIBUTE_MASK],
-            expected_in=expected_in,
-            expected_out=expected if flags & WRITE else 0,
-            immediate=immediate,
-        )
-        session.tasks[itt] = command
-        unplaced = burst is None and len(data) > 0
-        if not unplaced and command.complete(burst) and session.has_room(command.need):
-            session.room -= command.need
-            command.start(burst)
-            return
-        session.unsubmitted[command] = None
-        if flags & WRITE:
-            self._expect_data(command, flags, burst, data)
-        elif len(data):
-            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=True)
-        if not command.failure:
-            session.admit(command)
+    # --- SCSI commands
 
     def submit(self, command: Command) -> None:
         """Hand a command to the core: at once, but writes together with what else has come by now."""
@@ -321,64 +234,6 @@ class Connection:
                 for command in writes:
                     target.scsi.submit(command)
 
-    def _expect_data(self, command: Command, flags: int, burst: Burst | None, data: memoryview) -> None:
-        """What of its data has come, and what comes unasked (§4.2.5.2, §11.3.4)."""
-        agreed = self.session.parameters
-        more = not flags & FINAL
-        if burst is None and len(data):
-            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=not more)
-        elif more and agreed.initial_r2t:
-            command.fail(UNEXPECTED_UNSOLICITED_DATA, final=False)
-            if burst is not None:
-                command.place_unsolicited(burst, more=False)
-        elif burst is not None:
-            command.place_unsolicited(burst, more=more)
-        elif more:
-            (buffer,) = self.session.pool.take(min(command.expected_out, agreed.first_burst_length)) or (
-                None,
-            )
-            if buffer is not None:
-                command.place_unsolicited(Burst(RESERVED_TAG, 0, buffer), more=True)
-
-    def _place_data_out(self, header: bytes, length: int) -> memoryview | None:
-        """Where the data of a Data-Out goes: nowhere, if it is not the next of a sequence."""
-        burst = self._sequence(header, length)
-        return None if burst is None else burst.view[burst.filled : burst.filled + length]
-
-    def _sequence(self, header: bytes, length: int) -> Burst | None:
-        """The burst that a Data-Out continues; None where it continues none."""
-        _, _, _, _, itt, ttt, _, data_sn, offset = DATA_OUT.unpack_from(header, 0)
-        command = self.session.tasks.get(itt)
-        if command is None or command.failure or command.ready or command.connection is not self:
-            return None
-        burst = command.current_burst(ttt)
-        if (
-            burst is None
-            or data_sn != burst.data_sn
-            or offset != burst.offset + burst.filled
-            or length > len(burst.view) - burst.filled
-        ):
-            return None
-        return burst
-
-    def _data_out(self, header: bytes, _ahs: bytes, data: memoryview) -> None:
-        """§11.7."""
-        _, flags, _, _, itt, ttt, _, data_sn, offset = DATA_OUT.unpack_from(header, 0)
-        final = bool(flags & FINAL)
-        command = self.session.tasks.get(itt)
-        burst = self._sequence(header, len(data))
-        if burst is not None:
-            assert command is not None
-            command.data_came(burst, len(data), final=final)
-        elif command is None or command.ready:
-            # Of a command that has been aborted, or has failed: passed over.
-            self.violated("RFC 7143 §11.7", f"data for no task: tag {itt:#x}", header)
-        else:
-            what = f"DataSN {data_sn} at {offset} for transfer tag {ttt:#x}"
-            self.violated("RFC 7143 §11.7", f"out of sequence: {what}", header)
-            wrong = UNEXPECTED_UNSOLICITED_DATA if ttt == RESERVED_TAG else NOT_ENOUGH_UNSOLICITED_DATA
-            command.fail(wrong, final=final)
-
     # --- other PDUs
 
     def _nop_out(self, header: bytes, _ahs: bytes, data: memoryview) -> None:
@@ -386,14 +241,13 @@ class Connection:
         opcode, _, _, lun, itt, _, _, _ = NOP_OUT.unpack_from(header, 0)
         self.session.retire(bool(opcode & IMMEDIATE))
         if itt != RESERVED_TAG:
-            length = min(len(data), self.max_segment)
-            self._nop_in(lun, itt, RESERVED_TAG, self.take_stat_sn(), data[:length])
+            self._nop_in(lun, itt, RESERVED_TAG, self.take_stat_sn(), bytes(data[: self.max_segment]))
 
     def ping(self) -> None:
         """Ask whether the initiator is still there (§11.19)."""
-        self._nop_in(0, RESERVED_TAG, self.next_transfer_tag(), self.stat_sn, memoryview(b""))
+        self._nop_in(0, RESERVED_TAG, self.next_transfer_tag(), self.stat_sn, b"")
 
-    def _nop_in(self, lun: int, itt: int, ttt: int, stat_sn: int, data: memoryview) -> None:
+    def _nop_in(self, lun: int, itt: int, ttt: int, stat_sn: int, data: bytes) -> None:
         session = self.session
         numbers = stat_sn, session.exp_cmd_sn, session.max_cmd_sn
         header = NOP_IN.pack(Opcode.NOP_IN, FINAL, len(data), lun, itt, ttt, *numbers)
@@ -494,11 +348,11 @@ Handler = Callable[[Connection, bytes, bytes, memoryview], None]
 _HANDLERS: list[Handler | None] = [None] * 64
 for _opcode, _handler in {
     Opcode.NOP_OUT: Connection._nop_out,
-    Opcode.SCSI_COMMAND: Connection._command,
+    Opcode.SCSI_COMMAND: commands.request,
     Opcode.TASK_MANAGEMENT_REQUEST: Connection._task_management,
     Opcode.LOGIN_REQUEST: Connection._login,
     Opcode.TEXT_REQUEST: Connection._text,
-    Opcode.DATA_OUT: Connection._data_out,
+    Opcode.DATA_OUT: commands.data_out,
     Opcode.LOGOUT_REQUEST: Connection._logout,
     Opcode.SNACK_REQUEST: Connection._snack,
 }.items():

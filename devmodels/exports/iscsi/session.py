@@ -15,7 +15,7 @@ from devmodels.scsi.lun import parse_lun
 from devmodels.scsi.nexus import Nexus
 
 if TYPE_CHECKING:
-    from devmodels.exports.iscsi.command import Burst, Command
+    from devmodels.exports.iscsi.command import Command
     from devmodels.exports.iscsi.connection import Connection
     from devmodels.exports.iscsi.target import IscsiTarget
 
@@ -42,7 +42,7 @@ class Early(NamedTuple):
     header: bytes
     ahs: bytes
     data: memoryview
-    placed: Burst | None
+    placed: memoryview | None
 
 
 class Session:
@@ -126,7 +126,7 @@ class Session:
         """The command of that number, which has not been delivered, is not to be done."""
         early = self.early.get(cmd_sn)
         if early is not None and early.placed is not None:
-            early.placed.buffer.release()
+            self.pool.give((early.placed,))
         self.early[cmd_sn] = None
         self.deliver_early()
 

@@ -71,7 +71,8 @@ class Receiver(Protocol):
         ...
 
     def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:
-        """A PDU is there, its data where `place` said; not `intact` where the data's digest is wrong.
+        """A PDU is there, its data where `place` said, or in the stream's own buffer for as long as this call lasts,
+        where nobody was asked; not `intact` where the data's digest is wrong.
 
         May raise BrokenConnectionError.
         """
@@ -342,13 +343,7 @@ class Stream:
                 continue
             header = view[head : head + BHS_SIZE].tobytes()
             opcode = header[0] & OPCODE_MASK
-            data = NOTHING
-            if length:
-                place = receiver.place(opcode, header, length)
-                data = view[head + BHS_SIZE : head + BHS_SIZE + length]
-                if place is not None:
-                    place[:] = data
-                    data = place
+            data = view[head + BHS_SIZE : head + BHS_SIZE + length] if length else NOTHING
             self._head = head + end
             receiver.received(opcode, header, b"", data, True)
             receiver = self.receiver

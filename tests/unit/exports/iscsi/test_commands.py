@@ -40,7 +40,6 @@ def test_a_read_is_one_pdu_with_its_status(initiator: Initiator) -> None:
 
 def test_a_long_read_is_cut_into_segments_and_bursts(world: World) -> None:
     initiator = ready(world, MaxRecvDataSegmentLength="1536")
-    initiator.command(write_10(0, 12), PATTERN[:2048], flags=0x21, expected=6144)
     initiator.command(read_10(0, 12), reads=6144)
     found = initiator.receive_all()
     assert [(each["offset"], len(each.data)) for each in found] == [
@@ -168,6 +167,15 @@ def test_after_less_unsolicited_data_than_allowed_the_rest_is_asked_for(world: W
     initiator.data_out(itt, asked["ttt"], 0, 1024, PATTERN[1024:2048], final=True)
     assert initiator.receive()["status"] == 0
     assert initiator.read(0, 4) == PATTERN[:2048]
+
+
+def test_a_first_burst_that_is_full_is_followed_by_what_is_asked_for(world: World) -> None:
+    initiator = ready(world)
+    itt = initiator.command(write_10(0, 8), PATTERN[:2048], flags=pdu.WRITE | 1, expected=4096)
+    asked = initiator.receive()
+    assert (asked["offset"], asked["desired"]) == (2048, 2048)
+    initiator.data_out(itt, asked["ttt"], 0, 2048, PATTERN[2048:4096], final=True)
+    assert initiator.receive()["status"] == 0
 
 
 @pytest.mark.parametrize(
