@@ -26,7 +26,7 @@ from devmodels.protocols.iscsi.pdu import (
     OPCODE_MASK,
 )
 
-BUFFER_SIZE = 1 << 16
+BUFFER_SIZE = 1 << 17
 """Bytes that are read at once where nobody waits for data: many small PDUs, or the beginning of a large one."""
 
 AHEAD = 1 << 12
@@ -35,7 +35,7 @@ AHEAD = 1 << 12
 READS_PER_TURN = 16
 """After so many reads others have their turn."""
 
-SOON = 16
+SOON = 64
 """When so many pieces wait to be sent, they are sent while further PDUs are dealt with: both ends work then."""
 
 MAX_UNSENT = 1 << 24
