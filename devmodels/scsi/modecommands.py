@@ -181,9 +181,9 @@ def _parse_pages(unit: HasModes, data: bytes, at: int) -> list[tuple[ModePage, b
 
 def _check_changeable(page: ModePage, image: bytes, at: int) -> None:
     """CheckCondition, pointing at the bit, where something is set that cannot be."""
-    for index, (new, old, mask) in enumerate(zip(image, page.current, page.changeable, strict=True)):
+    for index, (new, old, mask) in enumerate(page.differences(image), page.header_size):
         wrong = (new ^ old) & ~mask
-        if wrong and index >= page.header_size:
+        if wrong:
             raise invalid_parameter(at + index, wrong.bit_length() - 1)
 
 

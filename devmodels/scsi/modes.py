@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 
 from devmodels.scsi.fields import Fields, Layout
@@ -69,6 +69,11 @@ class ModePage:
         """The page as MODE SENSE asks for it."""
         return (self.current, self.changeable, self.default, self.saved)[control]
 
+    def differences(self, image: bytes) -> Iterator[tuple[int, int, int]]:
+        """Byte by byte after the header: what `image` has there, what is there now, what can be changed."""
+        start = self.header_size
+        return zip(image[start:], self.current[start:], self.changeable[start:], strict=True)
+
     def set(self, **values: int) -> None:
         """Change current values from the inside."""
         out = bytearray(self.current)
@@ -115,11 +120,15 @@ class ModePages:
         }
 
     def restore(self, saved: dict[str, str]) -> None:
-        """Take what `save` gave; pages that are of another size now, or no longer there, are left as they are."""
+        """Take what `save` gave, for pages that are as they were; ValueError where it is something else."""
         for page in self.pages.values():
-            image = bytes.fromhex(saved.get(f"{page.code:02x}.{page.subpage:02x}", ""))
-            if len(image) == len(page.default):
-                page.saved = page.current = image
+            name = f"{page.code:02x}.{page.subpage:02x}"
+            image = bytes.fromhex(saved.get(name, ""))
+            if len(image) != len(page.default):
+                continue
+            if any((new ^ old) & ~mask for new, old, mask in page.differences(image)):
+                raise ValueError(f"mode page {name} cannot be {image.hex()}")
+            page.saved = page.current = image
 
     def reset(self) -> None:
         """Back to the saved values."""

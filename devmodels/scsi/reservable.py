@@ -30,7 +30,8 @@ class ReservableUnit(LogicalUnit):
         self.state = state
         self.reservations = Reservations()
         if state is not None:
-            self.reservations.restore(state.state.reservations)
+            with state.read() as saved:
+                self.reservations.restore(saved.reservations)
 
     def reservations_changed(self) -> None:
         """Something is reserved, or no longer."""

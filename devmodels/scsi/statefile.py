@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -45,6 +47,14 @@ class StateFile:
         if state.version != VERSION:
             raise StateFileError(f"{self._path}: version {state.version}, expected {VERSION}")
         return state
+
+    @contextmanager
+    def read(self) -> Iterator[SavedState]:
+        """What was saved, for whoever takes it; a ValueError of theirs becomes a StateFileError."""
+        try:
+            yield self.state
+        except ValueError as error:
+            raise StateFileError(f"{self._path}: {error}") from None
 
     async def save(self) -> None:
         """Return when `state`, as it is now or later, is on stable storage; OSError where it cannot be."""

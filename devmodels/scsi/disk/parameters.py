@@ -55,7 +55,8 @@ class ModeParameters(ReservableUnit):
         pages = disk_pages(self.backend.write_cache, thin=self.options.thin)
         self.modes = ModePages(pages, savable=self.state is not None)
         if self.state is not None:
-            self.modes.restore(self.state.state.modes)
+            with self.state.read() as saved:
+                self.modes.restore(saved.modes)
         self._apply()
 
     def reset_modes(self) -> None:
