@@ -87,7 +87,7 @@ class MemoryNode(BlockNode):
         if at + request.length > self.size:
             self._grow(at + request.length)
         view = self._view
-        first, last = at >> CHUNK_SHIFT, (at + request.length) >> CHUNK_SHIFT
+        first, last = at >> CHUNK_SHIFT, (at + request.length - 1) >> CHUNK_SHIFT
         self._written[first : last + 1] = b"\1" * (last + 1 - first)
         for vector in request.vectors:
             end = at + len(vector)

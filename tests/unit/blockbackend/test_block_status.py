@@ -62,6 +62,14 @@ def test_memory_tells_what_has_been_written() -> None:
     disk.close()
 
 
+def test_memory_written_up_to_the_end_of_a_piece_is_that_piece() -> None:
+    disk = Disk({"driver": "memory", "size": 4 * CHUNK})
+    disk.write(CHUNK, b"x" * CHUNK)
+    disk.write(0, b"")
+    assert whole(disk) == [(ZERO | HERE, CHUNK), (DATA | HERE, CHUNK), (ZERO | HERE | END, 2 * CHUNK)]
+    disk.close()
+
+
 @pytest.mark.parametrize(
     ("options", "flags"),
     [({"read-zeroes": True}, ZERO | HERE | END), ({}, END), ({"latency-ns": 5}, END)],
