@@ -6,6 +6,7 @@ NOT READY, and say how far it is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,12 @@ from devmodels.scsi.task import Task
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
+logger = logging.getLogger(__name__)
+
 WHOLE = 1 << 16
 """Progress is told in parts of this."""
 SANITIZE_FAILED = Sense(SenseKey.MEDIUM_ERROR, Asc.SANITIZE_COMMAND_FAILED)
+FORMAT_FAILED = Sense(SenseKey.MEDIUM_ERROR, Asc.FORMAT_COMMAND_FAILED)
 
 
 class Operation:
@@ -57,7 +61,7 @@ class Operation:
         return SANITIZE_FAILED if self.failed else None
 
     def start(self, disk: Disk, code: Asc, length: int, work: Callable[[], Coro[None]]) -> None:
-        """Begin `work` on `length` bytes."""
+        """Begin `work` on `length` bytes, in the next turn: who wants to `wait` has time to."""
         self.code = code
         self.done = 0
         self.length = max(length, 1)
@@ -66,27 +70,27 @@ class Operation:
         def over(_result: None, error: BaseException | None) -> None:
             self._over(disk, error)
 
-        disk.context.start(work(), over)
+        def begin() -> None:
+            disk.context.start(work(), over)
+
+        disk.context.call_soon(begin)
 
     def _over(self, disk: Disk, error: BaseException | None) -> None:
-        sanitizing = self.code is Asc.SANITIZE_IN_PROGRESS
-        self.code = None
         sense: Sense | None = None
         if error is not None:
-            sense = error.sense if isinstance(error, CheckCondition) else Sense(SenseKey.HARDWARE_ERROR)
-        self.failed = sanitizing and error is not None
+            sense = SANITIZE_FAILED if self.code is Asc.SANITIZE_IN_PROGRESS else FORMAT_FAILED
+            if not isinstance(error, CheckCondition):
+                logger.error("%s: %s ended with %r", disk.name, self.code, error, exc_info=error)
+        self.failed = sense is SANITIZE_FAILED
+        self.code = None
         disk.guard()
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
-            future.set_result(SANITIZE_FAILED if self.failed else sense)
+            future.set_result(sense)
 
-    async def wait(self, task: Task) -> None:
+    async def wait(self, disk: Disk, task: Task) -> None:
         """Return when it is over, for the command that began it; CheckCondition where it failed."""
-        if self.code is None:
-            if self.failed:
-                raise CheckCondition(SANITIZE_FAILED)
-            return
-        future: Future[Sense | None] = Future(task.unit.context)  # type: ignore[union-attr]
+        future: Future[Sense | None] = Future(disk.context)
         self._waiting[task] = future
         sense = await future
         if sense is not None:

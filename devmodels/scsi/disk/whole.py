@@ -77,7 +77,7 @@ async def format_unit(disk: Disk, task: Task, fields: Fields) -> None:
 
     disk.operation.start(disk, Asc.FORMAT_IN_PROGRESS, disk.backend.size, work)
     if not immed:
-        await disk.operation.wait(task)
+        await disk.operation.wait(disk, task)
 
 
 def _format_parameters(disk: Disk, task: Task, fields: Fields) -> tuple[bool, bytes]:
@@ -126,7 +126,7 @@ async def _sanitize(
     disk.operation.unrestricted = bool(fields["ause"])
     disk.operation.start(disk, Asc.SANITIZE_IN_PROGRESS, length, work)
     if not fields["immed"]:
-        await disk.operation.wait(task)
+        await disk.operation.wait(disk, task)
 
 
 def _no_parameters(fields: Fields) -> None:
