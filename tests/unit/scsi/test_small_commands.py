@@ -1,0 +1,240 @@
+"""LOG SENSE, READ and WRITE BUFFER, SEND DIAGNOSTIC, REPORT and SET PRIORITY, and thin provisioning's thresholds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from devmodels.blockbackend.drivers.memory import CHUNK_SHIFT
+from devmodels.scsi import Status, sas_transport_id
+from tests.unit.scsi.initiator import Initiator, World
+
+GOOD = Status.GOOD
+READY = "00 00 00 00 00 00"
+CHUNK = 1 << CHUNK_SHIFT
+
+
+# --- LOG SENSE
+
+
+def log(world: World, page: int, subpage: int = 0, pointer: int = 0, room: int = 1024) -> bytes:
+    cdb = struct.pack(">BBBBxHHB", 0x4D, 0, 0x40 | page, subpage, pointer, room, 0)
+    return world.first.good(cdb, room=room)
+
+
+def parameters(data: bytes) -> dict[int, bytes]:
+    assert struct.unpack(">H", data[2:4])[0] == len(data) - 4
+    out, at = {}, 4
+    while at < len(data):
+        out[struct.unpack(">H", data[at : at + 2])[0]] = data[at + 4 : at + 4 + data[at + 3]]
+        at += 4 + data[at + 3]
+    assert at == len(data)
+    return out
+
+
+def test_each_page_that_is_listed_can_be_had(world: World) -> None:
+    pages = log(world, 0)[4:]
+    assert list(pages) == [0x00, 0x02, 0x03, 0x0C, 0x19, 0x2F]
+    for page in pages[1:]:
+        assert parameters(log(world, page))
+    assert log(world, 0, 0xFF)[4:8].hex() == "000000ff"
+
+
+def test_counters_go_on(world: World) -> None:
+    world.first.good("2a 00 00 00 00 00 00 00 02 00", out=bytes(1024))
+    world.first.good("28 00 00 00 00 00 00 00 01 00", room=512)
+    assert int.from_bytes(parameters(log(world, 2))[5], "big") == 1024
+    assert int.from_bytes(parameters(log(world, 3))[5], "big") == 512
+    reads, writes, received, sent = struct.unpack(">4Q", parameters(log(world, 0x19))[1][:32])
+    assert (reads, writes, received, sent) == (1, 1, 2, 1)
+
+
+def test_from_a_parameter_on(world: World) -> None:
+    assert list(parameters(log(world, 2, pointer=6))) == [6]
+    assert world.first.do(struct.pack(">BBBBxHHB", 0x4D, 0, 0x42, 0, 7, 64, 0), room=64).field == (5, None)
+
+
+@pytest.mark.parametrize(
+    ("cdb", "field"),
+    [
+        ("4d 00 7e 00 00 00 00 00 ff 00", (2, 5)),
+        ("4d 00 42 01 00 00 00 00 ff 00", (3, None)),
+        ("4d 00 40 01 00 00 00 00 ff 00", (3, None)),
+        ("4d 00 40 00 00 00 01 00 ff 00", (5, None)),
+        ("4d 01 40 00 00 00 00 00 ff 00", (1, 0)),
+        ("4d 02 40 00 00 00 00 00 ff 00", (1, 1)),
+    ],
+)
+def test_pages_that_are_not_there(world: World, cdb: str, field: tuple[int, int | None]) -> None:
+    answer = world.first.do(cdb, room=255)
+    assert (answer.code, answer.field) == (0x2400, field)
+
+
+# --- buffers
+
+
+def buffer(opcode: int, mode: int, offset: int, length: int, number: int = 0) -> bytes:
+    return bytes((opcode, mode, number)) + offset.to_bytes(3, "big") + length.to_bytes(3, "big") + b"\0"
+
+
+def test_a_buffer_is_written_and_read(world: World) -> None:
+    assert world.first.good(buffer(0x3C, 3, 0, 4), room=4).hex() == "00010000"
+    assert world.first.good(buffer(0x3C, 2, 10, 8), room=8) == bytes(8)
+    world.first.good(buffer(0x3B, 2, 12, 3), out=b"abc")
+    assert world.second.good(buffer(0x3C, 2, 10, 8), room=8) == b"\0\0abc\0\0\0"
+    assert world.first.good(buffer(0x3C, 0, 12, 8), room=8) == b"\0\1\0\0abc\0"
+    assert len(world.first.good(buffer(0x3C, 2, 65530, 100), room=100)) == 6
+
+
+def test_an_echo_is_for_its_nexus(world: World) -> None:
+    assert world.first.do(buffer(0x3C, 10, 0, 8), room=8).code == 0x2C00
+    world.first.good(buffer(0x3B, 10, 0, 5), out=b"hello")
+    assert world.first.good(buffer(0x3C, 10, 0, 252), room=252) == b"hello"
+    assert world.second.do(buffer(0x3C, 10, 0, 8), room=8).code == 0x2C00
+    assert world.first.good(buffer(0x3C, 11, 0, 4), room=4).hex() == "01001000"
+    world.target.nexus_lost(world.first.nexus)
+    assert world.first.nexus not in world.disk.buffers.echoes
+
+
+def test_not_everybodys_echo_is_kept(world: World) -> None:
+    for number in range(100):
+        initiator = Initiator(world.target, 100 + number)
+        initiator.clear()
+        initiator.good(buffer(0x3B, 10, 0, 1), out=b"x")
+    assert len(world.disk.buffers.echoes) == 64
+
+
+@pytest.mark.parametrize(
+    ("cdb", "field"),
+    [
+        (buffer(0x3C, 2, 0, 4, number=1), (2, None)),
+        (buffer(0x3C, 2, 65537, 4), (3, None)),
+        (buffer(0x3B, 2, 65530, 8), (6, None)),
+        (buffer(0x3B, 10, 0, 4097), (6, None)),
+        (buffer(0x3C, 5, 0, 4), (1, 4)),
+        (buffer(0x3B, 4, 0, 4), (1, 4)),
+        (buffer(0x3B, 0x22, 0, 4), (1, 7)),
+    ],
+)
+def test_buffers_that_are_not_there(world: World, cdb: bytes, field: tuple[int, int | None]) -> None:
+    answer = world.first.do(cdb, room=8, out=bytes(5000))
+    assert (answer.code, answer.field) == (0x2400, field)
+
+
+# --- SEND DIAGNOSTIC
+
+
+def test_the_self_test_passes(world: World) -> None:
+    assert world.first.do("1d 04 00 00 00 00").status is GOOD
+    assert world.first.do("1d 24 00 00 00 00").field == (1, 5)
+    assert world.first.do("1d 10 00 00 04 00", out=bytes(4)).field == (3, None)
+
+
+# --- priorities
+
+
+def test_priorities_are_kept_by_nexus(world: World) -> None:
+    report = "a3 0e {:02x} 00 00 00 00 00 01 00 00 00"
+    data = world.first.good(report.format(0), room=256)
+    assert data[:4] == (32).to_bytes(4, "big")
+    assert (data[4], data[12:]) == (0, sas_transport_id(1))
+    world.first.good("a4 0e 00 00 00 00 00 00 00 08 00 00", out=b"\x05" + bytes(7))
+    name = sas_transport_id(2)
+    out = struct.pack(">BxHxxH", 9, 1, len(name)) + name
+    world.first.good("a4 0e 80 00 00 00 00 00 00 20 00 00", out=out)
+    assert world.second.good(report.format(0), room=256)[4] == 9
+    data = world.first.good(report.format(0x40), room=256)
+    assert [data[at] for at in range(4, len(data), 32)] == [5, 9]
+    world.first.good("a4 0e 40 00 00 00 00 00 00 00 00 00")
+    assert world.first.good(report.format(0), room=256)[4] == 0
+
+
+@pytest.mark.parametrize(
+    ("cdb", "out", "code"),
+    [
+        ("a3 0e 80 00 00 00 00 00 01 00 00 00", b"", 0x2400),
+        ("a4 0e c0 00 00 00 00 00 00 08 00 00", bytes(8), 0x2400),
+        ("a4 0e 00 00 00 00 00 00 00 07 00 00", bytes(7), 0x1A00),
+        ("a4 0e 80 00 00 00 00 00 00 08 00 00", bytes(8), 0x2600),
+        ("a4 0e 80 00 00 00 00 00 00 0c 00 00", bytes(12), 0x2600),
+    ],
+)
+def test_priorities_that_are_none(world: World, cdb: str, out: bytes, code: int) -> None:
+    assert world.first.do(cdb, out=out, room=256).code == code
+
+
+# --- thin provisioning (SBC-4 §4.7.3.8)
+
+
+def thin(make: Callable[..., World]) -> World:
+    """A disk of eight threshold sets of 1 MiB."""
+    return make({"driver": "memory", "size": 8 << 20})
+
+
+def threshold(world: World, resource: int, count: int, *, downwards: bool = False) -> None:
+    descriptor = struct.pack(">BBxxI", 0x80 | downwards, resource, count)
+    page = bytes.fromhex("5c 02 00 2c") + bytes(12) + descriptor + bytes(24)
+    data = bytes(4) + page
+    world.first.good(f"15 10 00 00 {len(data):02x} 00", out=data)
+    world.second.clear()
+
+
+def write(world: World, megabytes: int, count: int = 1) -> None:
+    for at in range(megabytes, megabytes + count):
+        world.first.do(struct.pack(">BBIBHB", 0x2A, 0, at << 11, 0, 2048, 0), out=b"x" * (1 << 20))
+    world.context.run_until_idle()
+
+
+def test_what_is_used_and_what_is_left(make: Callable[..., World]) -> None:
+    world = thin(make)
+    write(world, 2, 3)
+    found = parameters(log(world, 0x0C))
+    assert struct.unpack(">IBxxx", found[1]) == (5, 1)
+    assert struct.unpack(">IBxxx", found[2]) == (3, 1)
+
+
+def test_a_threshold_that_is_crossed_is_told_once(make: Callable[..., World]) -> None:
+    world = thin(make)
+    threshold(world, 2, 3)
+    write(world, 0, 2)
+    assert world.second.do(READY).status is GOOD
+    write(world, 2, 1)
+    assert world.second.do(READY).code == 0x3807
+    assert world.first.do(READY).code == 0x3807
+    write(world, 3, 1)
+    assert world.second.do(READY).status is GOOD
+
+
+def test_a_threshold_of_what_is_left(make: Callable[..., World]) -> None:
+    world = thin(make)
+    threshold(world, 1, 6, downwards=True)
+    write(world, 0, 1)
+    assert world.second.do(READY).status is GOOD
+    write(world, 1, 1)
+    assert world.second.do(READY).code == 0x3807
+
+
+def test_a_threshold_that_is_crossed_already(make: Callable[..., World]) -> None:
+    world = thin(make)
+    write(world, 0, 4)
+    threshold(world, 2, 2)
+    assert world.first.do(READY).code == 0x3807
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "byte", "bit"),
+    [
+        ("88 02 00 00 00 00 00 01", 20, 5),
+        ("82 02 00 00 00 00 00 01", 20, 5),
+        ("80 03 00 00 00 00 00 01", 21, None),
+    ],
+)
+def test_thresholds_of_what_is_not_counted(
+    make: Callable[..., World], descriptor: str, byte: int, bit: int | None
+) -> None:
+    world = thin(make)
+    data = bytes(4) + bytes.fromhex("5c 02 00 2c") + bytes(12) + bytes.fromhex(descriptor) + bytes(24)
+    answer = world.first.do(f"15 10 00 00 {len(data):02x} 00", out=data)
+    assert (answer.code, answer.field) == (0x2600, (byte, bit))
