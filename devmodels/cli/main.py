@@ -55,7 +55,7 @@ def serve(
         typer.Option(
             "--object",
             metavar="OBJECT",
-            help="What nodes can name: throttle-group,id=…,limits.iops-total=…, as QEMU's --object.",
+            help="What nodes and exports can name, as QEMU's --object: throttle-group,id=…,limits.iops-total=…",
         ),
     ] = None,
     chardev: Annotated[

@@ -87,3 +87,32 @@ def test_export_that_cannot_be_leaves_nothing_behind(tmp_path: Path, wrong: dict
         assert await talk("blockdev-del", node_name="d0") == {}
 
     in_daemon(tmp_path, story)
+
+
+def test_an_iscsi_export_with_a_secret_that_came_by_the_monitor(tmp_path: Path) -> None:
+    given = {
+        "type": "iscsi",
+        "id": "e0",
+        "node-name": "d0",
+        "target": "iqn.2026-11.org.example:d0",
+        "addr": {"type": "inet", "host": "127.0.0.1", "port": 0},
+        "user": "me",
+        "password-secret": "s0",
+    }
+
+    async def story(talk: Talk) -> None:
+        answer = await talk.ask("block-export-add", given)
+        assert answer["desc"] == 'block-export-add "e0": no secret "s0"; the secrets are: none'
+        secret = {"qom-type": "secret", "id": "s0", "data": "twelve bytes and more"}
+        assert await talk.ask("object-add", secret) == {}
+        assert await talk.ask("block-export-add", given) == {}
+        assert await talk("query-block-exports") == [
+            {"id": "e0", "type": "iscsi", "node-name": "d0", "shutting-down": False}
+        ]
+        names = [each["name"] for each in await talk("qom-list", path="/objects")]
+        assert "s0" in names
+        assert await talk("object-del", id="s0") == {}
+        assert await talk("block-export-del", id="e0") == {}
+        assert talk.world.exports.iscsi.targets == {}
+
+    in_daemon(tmp_path, story)

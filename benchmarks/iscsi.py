@@ -1,0 +1,226 @@
+"""Our iSCSI export beside `tgtd`, on the same file, with QEMU's own initiator (`qemu-img bench`) in front of both.
+
+As elsewhere the sides take turns, and ratios are formed within a round.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.compare import Spread, cached_image
+from benchmarks.peers import START_SECONDS, Running, ServerError
+
+TARGET = "iqn.2026-11.org.example:bench"
+CLIENT = "qemu-img"
+OURS, TGTD = "devmodels iSCSI aio=threads", "tgtd"
+MIN_REQUESTS = 64
+NEXT_TO_IT = 0
+APART = (1 << 20) + (1 << 16)
+"""Steps from one request to the next in bytes; `APART` leaves nothing for a server to bring together."""
+
+
+@dataclass(frozen=True, slots=True)
+class IscsiLoad:
+    """Requests of `size` bytes, `depth` at a time; the first guess is that `rate` of them take a second."""
+
+    size: int
+    depth: int
+    writes: bool
+    rate: int
+    step: int = NEXT_TO_IT
+
+    def command(self, url: str, count: int) -> list[str]:
+        """What makes `count` of them."""
+        words = [CLIENT, "bench", "-f", "raw", "-t", "none", "-c", str(count), "-d", str(self.depth)]
+        words += ["-s", str(self.size), *(["-w"] if self.writes else [])]
+        return [*words, *(["-S", str(self.step)] if self.step else []), url]
+
+
+LOADS: Sequence[tuple[str, IscsiLoad]] = (
+    ("iSCSI, 4 KiB reads apart, depth 1", IscsiLoad(4096, 1, False, 20000, APART)),
+    ("iSCSI, 4 KiB reads apart, depth 32", IscsiLoad(4096, 32, False, 40000, APART)),
+    ("iSCSI, 4 KiB writes apart, depth 1", IscsiLoad(4096, 1, True, 10000, APART)),
+    ("iSCSI, 4 KiB writes apart, depth 32", IscsiLoad(4096, 32, True, 30000, APART)),
+    ("iSCSI, 4 KiB sequential writes, depth 32", IscsiLoad(4096, 32, True, 40000)),
+    ("iSCSI, 1 MiB sequential reads, depth 8", IscsiLoad(1 << 20, 8, False, 1500)),
+    ("iSCSI, 1 MiB sequential writes, depth 8", IscsiLoad(1 << 20, 8, True, 1200)),
+)
+
+
+@dataclass(slots=True)
+class IscsiComparison:
+    """One load on both: requests a second and processor time of the server for one request, round by round."""
+
+    name: str
+    iops: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> Spread | None:
+        """Ours/`tgtd`; None where a side is absent."""
+        if OURS not in self.iops or TGTD not in self.iops:
+            return None
+        pairs = zip(self.iops[OURS], self.iops[TGTD], strict=True)
+        return Spread.of([mine / theirs for mine, theirs in pairs])
+
+
+def steps(rounds: int) -> int:
+    """How many times `compare` will call its `step`, at most."""
+    return 2 * len(LOADS) * rounds
+
+
+def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterator[IscsiComparison]:
+    """Yields a comparison for each load; `step` is told of each run before it starts."""
+    image = cached_image(0)
+    with _serving(image) as (servers, absent):
+        for name, load in LOADS:
+            comparison = IscsiComparison(name, absent=dict(absent))
+            count = max(MIN_REQUESTS, round(load.rate * seconds))
+            for _ in range(rounds):
+                for server, (url, running) in servers.items():
+                    step(f"{name}: {server}")
+                    before = running.cpu_seconds()
+                    taken = _run(load.command(url, count))
+                    spent = running.cpu_seconds() - before
+                    comparison.iops.setdefault(server, []).append(count / taken)
+                    comparison.cpu_us.setdefault(server, []).append(spent / count * 1e6)
+            yield comparison
+
+
+def table(comparison: IscsiComparison) -> Table:
+    """A comparison for people."""
+    rounds = max(map(len, comparison.iops.values()), default=0)
+    found = Table(title=f"{comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left")
+    for heading in ("server", "requests/s", "CPU µs/request", "ours/this"):
+        found.add_column(heading, justify="left" if heading == "server" else "right", no_wrap=True)
+    for server, iops in comparison.iops.items():
+        spread, ratio = Spread.of(iops), comparison.ratio
+        found.add_row(
+            server,
+            f"{spread.median:,.0f} ({spread.low:,.0f}–{spread.high:,.0f})",
+            f"{Spread.of(comparison.cpu_us[server]).median:.1f}",
+            f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})" if ratio and server == TGTD else "",
+        )
+    for server, reason in comparison.absent.items():
+        found.add_row(server, f"[dim]{escape(reason)}[/dim]")
+    return found
+
+
+def _run(command: Sequence[str]) -> float:
+    """Seconds that the client says it took."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    found = re.search(r"Run completed in ([0-9.]+) seconds", done.stdout)
+    if found is None:
+        raise ServerError(f"{' '.join(command)}: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
+    return max(float(found[1]), 1e-3)
+
+
+# --- the servers
+
+
+def missing() -> str | None:
+    """Why nothing can be measured here; None where it can."""
+    if shutil.which(CLIENT) is None:
+        return f"{CLIENT} is not on the PATH"
+    done = subprocess.run([CLIENT, "--help"], capture_output=True, text=True, check=False)
+    return None if re.search(r"\biscsi\b", done.stdout) else f"{CLIENT} has no iSCSI (qemu-block-extra)"
+
+
+@contextmanager
+def _serving(image: Path) -> Iterator[tuple[dict[str, tuple[str, Running]], dict[str, str]]]:
+    servers: dict[str, tuple[str, Running]] = {}
+    absent: dict[str, str] = {}
+    reason = missing()
+    if reason is not None:
+        yield {}, {OURS: reason, TGTD: reason}
+        return
+    with ExitStack() as stack:
+        for name, start in ((OURS, _ours), (TGTD, _tgtd)):
+            try:
+                servers[name] = stack.enter_context(start(image))
+            except ServerError as error:
+                absent[name] = str(error)
+        yield servers, absent
+
+
+@contextmanager
+def _ours(image: Path) -> Iterator[tuple[str, Running]]:
+    port = _free_port()
+    node = f"driver=file,filename={image},node-name=d0,locking=off"
+    export = f"type=iscsi,id=e0,node-name=d0,target={TARGET},writable=on"
+    where = f"addr.type=inet,addr.host=127.0.0.1,addr.port={port}"
+    command = [
+        sys.executable,
+        "-m",
+        "devmodels",
+        "serve",
+        "--blockdev",
+        node,
+        "--export",
+        f"{export},{where}",
+    ]
+    with _process(command, port) as running:
+        yield f"iscsi://127.0.0.1:{port}/{TARGET}/0", running
+
+
+@contextmanager
+def _tgtd(image: Path) -> Iterator[tuple[str, Running]]:
+    if shutil.which(TGTD) is None:
+        raise ServerError(f"{TGTD} is not on the PATH")
+    port = _free_port()
+    control = str(port % 1000 + 100)
+    with _process([TGTD, "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}"], port) as running:
+        for words in (
+            f"--mode target --op new --tid 1 -T {TARGET}",
+            f"--mode logicalunit --op new --tid 1 --lun 1 -b {image}",
+            "--mode target --op bind --tid 1 -I ALL",
+        ):
+            command = ["tgtadm", "-C", control, "--lld", "iscsi", *words.split()]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+            if done.returncode:
+                raise ServerError(f"tgtadm: {done.stderr.strip()}")
+        yield f"iscsi://127.0.0.1:{port}/{TARGET}/1", running
+
+
+@contextmanager
+def _process(command: Sequence[str], port: int) -> Iterator[Running]:
+    """A server that listens at `port` until the block ends."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not _listens(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise ServerError(f"{command[0]}: {log.read().strip().rpartition(chr(10))[2]}")
+                time.sleep(0.01)
+            yield Running(Path(), process.pid)
+        finally:
+            process.kill()  # tgtd does not end while it has targets.
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
