@@ -8,9 +8,8 @@ from typing import Any
 from devmodels.scsi import basic, inventory
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import DeviceType, SenseKey
-from devmodels.scsi.sense import CheckCondition, Sense
+from devmodels.scsi.sense import Sense
 from devmodels.scsi.table import Command
-from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
 
 NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.LOGICAL_UNIT_NOT_SUPPORTED)
@@ -23,7 +22,7 @@ VERSIONS = (0x0460,)
 class AbsentUnit(LogicalUnit):
     """Answers INQUIRY, REQUEST SENSE and REPORT LUNS, and all else with LOGICAL UNIT NOT SUPPORTED."""
 
-    commands: Sequence[Command[Any]] = (*basic.COMMANDS, inventory.COMMAND)
+    commands: Sequence[Command[Any]] = (basic.REQUEST_SENSE_COMMAND, basic.INQUIRY_COMMAND, inventory.COMMAND)
 
     def inquiry_data(self) -> bytes:
         """That there is none."""
@@ -32,11 +31,6 @@ class AbsentUnit(LogicalUnit):
     def progress_sense(self) -> Sense | None:
         """That there is none."""
         return NOT_SUPPORTED
-
-    def check_access(self, task: Task, command: Command[Any]) -> None:  # noqa: ARG002
-        """Everything but what `commands` are there for is refused."""
-        if command.attention:
-            raise CheckCondition(NOT_SUPPORTED)
 
     def opcode_unknown(self) -> Sense:
         """No command is supported because no unit is there."""

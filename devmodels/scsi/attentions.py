@@ -15,25 +15,26 @@ _RESETS = {Asc.POWER_ON_OR_RESET, Asc.POWER_ON, Asc.BUS_RESET, Asc.BUS_DEVICE_RE
 class Attentions:
     """The conditions of one logical unit, by nexus, in the order in which they arose.
 
-    One that is there already is not queued again; a reset takes the place of everything before it.
+    `pending` holds the nexuses that have yet to be told something.  One that is there already is not queued again; a
+    reset takes the place of everything before it.
     """
 
-    __slots__ = ("_pending",)
+    __slots__ = ("pending",)
 
     def __init__(self) -> None:
-        self._pending: dict[Nexus, deque[Sense]] = {}
+        self.pending: dict[Nexus, deque[Sense]] = {}
 
     def __contains__(self, nexus: Nexus) -> bool:
-        return nexus in self._pending
+        return nexus in self.pending
 
     def __bool__(self) -> bool:
-        return bool(self._pending)
+        return bool(self.pending)
 
     def establish(self, nexuses: Iterable[Nexus], code: Asc) -> None:
         """Queue a condition for each of `nexuses`."""
         condition = attention(code)
         for nexus in nexuses:
-            queue = self._pending.setdefault(nexus, deque())
+            queue = self.pending.setdefault(nexus, deque())
             if code in _RESETS:
                 queue.clear()
             if condition not in queue:
@@ -41,25 +42,25 @@ class Attentions:
 
     def take(self, nexus: Nexus) -> Sense | None:
         """The oldest condition of `nexus`, which is told it now."""
-        queue = self._pending.get(nexus)
+        queue = self.pending.get(nexus)
         if queue is None:
             return None
         condition = queue.popleft()
         if not queue:
-            del self._pending[nexus]
+            del self.pending[nexus]
         return condition
 
     def clear(self, nexus: Nexus, code: Asc) -> None:
         """`nexus` has learned of `code` in another way."""
-        queue = self._pending.get(nexus)
+        queue = self.pending.get(nexus)
         if queue is None:
             return
         condition = attention(code)
         if condition in queue:
             queue.remove(condition)
         if not queue:
-            del self._pending[nexus]
+            del self.pending[nexus]
 
     def forget(self, nexus: Nexus) -> None:
         """`nexus` is gone."""
-        self._pending.pop(nexus, None)
+        self.pending.pop(nexus, None)

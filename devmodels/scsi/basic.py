@@ -72,32 +72,37 @@ def unit_ready(unit: LogicalUnit, _task: Task, _fields: Fields) -> None:
     unit.check_ready()
 
 
-COMMANDS: tuple[Command[LogicalUnit], ...] = (
-    Command(
-        0x00, "TEST UNIT READY", TEST_UNIT_READY, unit_ready, "SPC-4 §6.47", access=Access.FREE, ready=False
-    ),
-    Command(
-        0x03,
-        "REQUEST SENSE",
-        REQUEST_SENSE,
-        request_sense,
-        "SPC-4 §6.39",
-        data=Data.IN,
-        length="allocation_length",
-        attention=False,
-        access=Access.ALWAYS,
-        ready=False,
-    ),
-    Command(
-        0x12,
-        "INQUIRY",
-        INQUIRY,
-        inquiry,
-        "SPC-4 §6.6",
-        data=Data.IN,
-        length="allocation_length",
-        attention=False,
-        access=Access.ALWAYS,
-        ready=False,
-    ),
+TEST_UNIT_READY_COMMAND: Command[LogicalUnit] = Command(
+    0x00,
+    "TEST UNIT READY",
+    TEST_UNIT_READY,
+    unit_ready,
+    "SPC-4 §6.47",
+    access=Access.FREE,
+    ready=False,
 )
+REQUEST_SENSE_COMMAND: Command[LogicalUnit] = Command(
+    0x03,
+    "REQUEST SENSE",
+    REQUEST_SENSE,
+    request_sense,
+    "SPC-4 §6.39",
+    data=Data.IN,
+    length="allocation_length",
+    attention=False,
+    access=Access.ALWAYS,
+    ready=False,
+)
+INQUIRY_COMMAND: Command[LogicalUnit] = Command(
+    0x12,
+    "INQUIRY",
+    INQUIRY,
+    inquiry,
+    "SPC-4 §6.6",
+    data=Data.IN,
+    length="allocation_length",
+    attention=False,
+    access=Access.ALWAYS,
+    ready=False,
+)
+COMMANDS = (TEST_UNIT_READY_COMMAND, REQUEST_SENSE_COMMAND, INQUIRY_COMMAND)

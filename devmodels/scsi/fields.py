@@ -49,7 +49,7 @@ def _bits(part: construct.Construct) -> list[tuple[str, int, int]]:
 class Layout:
     """A structure of fixed size; `names` are those of its fields, `places` where they are."""
 
-    __slots__ = ("_bits", "_plain", "codec", "declaration", "names", "places", "size")
+    __slots__ = ("_bits", "_nothing", "_plain", "_slots", "codec", "declaration", "names", "places", "size")
 
     def __init__(self, declaration: construct.Struct) -> None:
         self.declaration = declaration
@@ -58,6 +58,9 @@ class Layout:
         self.places: dict[str, Place] = {}
         self._plain: list[tuple[str, int]] = []
         self._bits: list[tuple[str, int, int, int]] = []
+        self._nothing: list[int | bytes] = [0] * len(codec.names)
+        self._slots: dict[str, tuple[int, int, int]] = {}
+        """By name: which of the codec's values, its lowest bit there, its greatest value (0 for bytes)."""
         parts = {part.name: part.subcon for part in declaration.subcons if part.name}
         for index, name in enumerate(codec.names):
             offset, size = codec.offsets[name], codec.sizes[name]
@@ -66,10 +69,15 @@ class Layout:
                 for bit_name, shift, width in _bits(part):
                     self.places[bit_name] = Place(offset, size, shift, width)
                     self._bits.append((bit_name, index, shift, (1 << width) - 1))
+                    self._slots[bit_name] = index, shift, (1 << width) - 1
+                continue
+            self.places[name] = Place(offset, size, 0, 8 * size)
+            if isinstance(part, construct.Bytes):
+                self._nothing[index] = b""
+                self._slots[name] = index, 0, 0
             else:
-                self.places[name] = Place(offset, size, 0, 8 * size)
-                if part is None or not isinstance(part, construct.Bytes):
-                    self._plain.append((name, index))
+                self._plain.append((name, index))
+                self._slots[name] = index, 0, (1 << 8 * size) - 1
         self.names = tuple(self.places)
 
     def unpack(self, buffer: Readable, offset: int = 0) -> Fields:
@@ -82,20 +90,11 @@ class Layout:
 
     def pack(self, **values: int | bytes) -> bytes:
         """The structure with these values; what is not given is 0.  KeyError for a name that is not there."""
-        out = bytearray(self.codec.layout.size)
-        self._put_constants(out)
+        out = list(self._nothing)
         for name, value in values.items():
-            offset, size, shift, width = self.places[name]
-            if isinstance(value, bytes):
-                out[offset : offset + size] = value.ljust(size, b"\0")[:size]
+            index, shift, mask = self._slots[name]
+            if mask:
+                out[index] |= (value & mask) << shift  # type: ignore[operator]
             else:
-                value &= (1 << width) - 1
-                number = int.from_bytes(out[offset : offset + size], "big") | value << shift
-                out[offset : offset + size] = number.to_bytes(size, "big")
-        return bytes(out)
-
-    def _put_constants(self, out: bytearray) -> None:
-        for part in self.declaration.subcons:
-            if isinstance(part, construct.Renamed) and isinstance(part.subcon, construct.Const):
-                offset, size = self.codec.offsets[part.name], self.codec.sizes[part.name]
-                out[offset : offset + size] = part.subcon.build(None)
+                out[index] = value
+        return self.codec.pack(*out)

@@ -74,16 +74,6 @@ class ModePage:
         start = self.header_size
         return zip(image[start:], self.current[start:], self.changeable[start:], strict=True)
 
-    def set(self, **values: int) -> None:
-        """Change current values from the inside."""
-        out = bytearray(self.current)
-        for name, value in values.items():
-            offset, size, shift, width = self.layout.places[name]
-            mask = ((1 << width) - 1) << shift
-            number = int.from_bytes(out[offset : offset + size], "big") & ~mask | value << shift & mask
-            out[offset : offset + size] = number.to_bytes(size, "big")
-        self.current = bytes(out)
-
 
 class ModePages:
     """The mode pages of a logical unit, in ascending order, which is that of MODE SENSE.

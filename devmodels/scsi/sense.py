@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
@@ -151,8 +151,3 @@ def invalid_parameter(
     """A field of the parameter list, at `byte`, has a value that is not for it."""
     pointer = FieldPointer(byte, bit, in_cdb=False)
     return CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, code, pointer))
-
-
-def at_block(error: CheckCondition, information: int) -> CheckCondition:
-    """The same, with the address or offset to which it belongs."""
-    return CheckCondition(replace(error.sense, information=information))

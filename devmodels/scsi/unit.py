@@ -100,6 +100,8 @@ class LogicalUnit:
         self.lun = 0
         self._table = _dispatch_table(self.commands, strict=self.violations.strict, absent=self.absent_fields)
         self._starting = False
+        self.guarded = True
+        """Whether commands have to be checked (`check_access`) against more than the table."""
 
     # --- what a kind of unit may say
 
@@ -133,7 +135,7 @@ class LogicalUnit:
 
     def check_access(self, task: Task, command: Command[Any]) -> None:
         """Raise `Conflict` where a reservation of another nexus forbids `command`, `CheckCondition` where the unit is
-        not ready for it."""
+        not ready for it.  Called while the unit is `guarded`."""
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """End what has been begun for `wanted` tasks and can still be taken back."""
@@ -205,11 +207,12 @@ class LogicalUnit:
         cdb = task.cdb
         entry = self._find(cdb)
         command = entry.command
-        if self.attentions and command.attention:
+        if self.attentions.pending and command.attention:
             condition = self.attentions.take(task.nexus)
             if condition is not None:
                 raise CheckCondition(condition)
-        self.check_access(task, command)
+        if self.guarded:
+            self.check_access(task, command)
         size = entry.size
         if len(cdb) < size:
             self._violation(task, "SPC-4 §4.2.5.1", f"{command.name} with a CDB of {len(cdb)} bytes")

@@ -63,7 +63,6 @@ class Disk(ModeParameters):
         self.copies = Copies()
         self.buffers = Buffers()
         self.priorities: dict[Registrant, int] = {}
-        self._guarded = False
         self._pieces = 0
         super().__init__(
             backend.context,
@@ -129,17 +128,16 @@ class Disk(ModeParameters):
 
     def guard(self) -> None:
         """Look again whether there is anything that commands must be checked against."""
-        self._guarded = self.reservations.held or not self.medium.loaded or self.operation.guarded
+        self.guarded = self.reservations.held or not self.medium.loaded or self.operation.guarded
 
     reservations_changed = guard
 
     def check_access(self, task: Task, command: Command[Any]) -> None:
         """Reservations, a medium that is not there, something that is done to all of it."""
-        if self._guarded:
-            if self.reservations.conflicts(task.nexus, command.access):
-                raise Conflict
-            if command.ready or (self.operation.running and command.opcode in commands.NOT_DURING):
-                self.check_ready()
+        if self.reservations.conflicts(task.nexus, command.access):
+            raise Conflict
+        if command.ready or (self.operation.running and command.opcode in commands.NOT_DURING):
+            self.check_ready()
 
     def check_reservation(self, nexus: Nexus, access: Access) -> None:
         """Conflict where a reservation of another nexus forbids `access`."""
