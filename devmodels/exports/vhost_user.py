@@ -92,6 +92,7 @@ class Session:
         self._features = 0
         self._status = 0
         self._acknowledge = False
+        self._reset_by_driver = False
         self._inflight: InflightArea | None = None
         self._logging = DirtyLogging(device.memory, device.name)
         self._reply_fd: int | None = None
@@ -125,7 +126,7 @@ class Session:
             Message.SET_CONFIG: self._set_config,
             Message.GET_INFLIGHT_FD: self._get_inflight_fd,
             Message.SET_INFLIGHT_FD: self._set_inflight_fd,
-            Message.RESET_DEVICE: self._reset_device,
+            Message.RESET_DEVICE: self._driver_reset,
             Message.GET_MAX_MEM_SLOTS: lambda _payload, _fds: U64.pack(MAX_MEM_SLOTS),
             Message.ADD_MEM_REG: self._add_mem_reg,
             Message.REM_MEM_REG: self._rem_mem_reg,
@@ -259,6 +260,11 @@ class Session:
             return None
         return self._reset_device(payload, fds)
 
+    def _driver_reset(self, payload: bytes, fds: list[int]) -> _Later:
+        """The driver itself has reset the device."""
+        self._reset_by_driver = True
+        return self._reset_device(payload, fds)
+
     def _reset_device(self, _payload: bytes, _fds: list[int]) -> _Later:
         """The answer, and the next message, wait until requests that run have come back."""
         self._status = 0
@@ -272,6 +278,9 @@ class Session:
         self.device.on_reset = None
         for vring in self.vrings:
             vring.forget_in_flight()
+        if self._reset_by_driver:
+            self._reset_by_driver = False
+            self.device.driver_reset()
         self._rest(lambda: self._answer(None))
 
     # --- memory

@@ -61,9 +61,10 @@ class ScsiTarget:
         return unit
 
     def _inventory_changed(self) -> None:
-        """REPORTED LUNS DATA HAS CHANGED, at every unit (SPC-4 §6.33)."""
-        for unit in self.units.values():
-            unit.establish(Asc.REPORTED_LUNS_DATA_CHANGED)
+        """REPORTED LUNS DATA HAS CHANGED, at every unit, where somebody may know others (SPC-4 §6.33)."""
+        if self.nexuses:
+            for unit in self.units.values():
+                unit.establish(Asc.REPORTED_LUNS_DATA_CHANGED)
 
     def announce(self, unit: LogicalUnit, code: Asc) -> None:
         """Tell listeners of a condition that initiators have yet to learn."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.blockbackend.vectors import window
@@ -53,10 +53,11 @@ class _Entry:
         self.actions: dict[int, _Entry] | None = None
 
 
+@cache
 def _dispatch_table(
-    commands: Sequence[Command[Any]], *, strict: bool, absent: Sequence[str]
+    commands: tuple[Command[Any], ...], *, strict: bool, absent: tuple[str, ...]
 ) -> list[_Entry | None]:
-    """By opcode."""
+    """By opcode; units of one kind share it."""
     table: list[_Entry | None] = [None] * 256
     for command in commands:
         entry = _Entry(command, strict=strict, absent=absent)
@@ -98,7 +99,9 @@ class LogicalUnit:
         self.tasks = TaskSet(queue_depth)
         self.target: ScsiTarget | None = None
         self.lun = 0
-        self._table = _dispatch_table(self.commands, strict=self.violations.strict, absent=self.absent_fields)
+        self._table = _dispatch_table(
+            tuple(self.commands), strict=self.violations.strict, absent=tuple(self.absent_fields)
+        )
         self._starting = False
         self.guarded = True
         """Whether commands have to be checked (`check_access`) against more than the table."""

@@ -182,6 +182,9 @@ class VirtioDevice(ABC):
     def device_was_reset(self) -> None:
         """The device has been reset: drop what the type itself keeps."""
 
+    def driver_reset(self) -> None:
+        """The device has been reset by a front end whose driver has done so, which it tells from a pause."""
+
     def driver_left(self) -> None:
         """The front end has gone: whatever a driver set for good is over."""
 

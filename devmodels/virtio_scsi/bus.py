@@ -45,7 +45,10 @@ class BusListener(Protocol):
 
 
 class ScsiBus:
-    """Targets by number.  `listener` is the device, which sends its driver word."""
+    """Targets by number.  `listener` is the device, which sends its driver word.
+
+    Only while a driver is there units have anything to tell it.
+    """
 
     def __init__(self, context: IoContext, *, name: str, violations: ViolationLog) -> None:
         self.context = context
@@ -55,6 +58,7 @@ class ScsiBus:
         self.listener: BusListener | None = None
         self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
         self._nexuses: dict[int, Nexus] = {}
+        self._connected = False
         self._known: dict[bytes, Place] = {}
         """What has been looked up and is there, by the bytes that name it."""
         self._well_known = self._domain()
@@ -101,7 +105,8 @@ class ScsiBus:
         name = f"{self.name}.{number}"
         target = self.targets[number] = ScsiTarget(self.context, name=name, violations=self.violations)
         nexus = self._nexuses[number] = Nexus(self._initiator, TargetPort(), self.name)
-        target.nexus_gained(nexus)
+        if self._connected:
+            target.nexus_gained(nexus)
         target.on_attention.append(lambda unit, code: self._attention(number, unit, code))
         return target
 
@@ -122,6 +127,23 @@ class ScsiBus:
         if self.listener is not None:
             self.listener.unit_attention(number, unit, code)
 
+    # --- the driver, an initiator port
+
+    def connect(self) -> None:
+        """There is a driver: every unit has a power on condition to tell it.  Idempotent."""
+        if not self._connected:
+            self._connected = True
+            for number, target in self.targets.items():
+                target.nexus_gained(self._nexuses[number])
+
+    def disconnect(self) -> None:
+        """The driver has gone, or has reset the device: a hard reset of every unit (SAM-5 §6.3.2)."""
+        for number, target in self.targets.items():
+            if self._connected:
+                target.nexus_lost(self._nexuses[number])
+            target.hard_reset()
+        self._connected = False
+
     # --- what a driver names
 
     def find(self, lun: bytes) -> Place | None:
@@ -141,8 +163,6 @@ class ScsiBus:
             self._known[lun] = place
         return place
 
-    def places(self) -> Iterator[tuple[ScsiTarget, Nexus]]:
-        """Each target and the driver's nexus with it, the well known logical unit's own included."""
-        yield self._well_known.target, self._well_known.nexus
-        for number, target in list(self.targets.items()):
-            yield target, self._nexuses[number]
+    def all_targets(self) -> list[ScsiTarget]:
+        """Each target, that of the well known logical unit included."""
+        return [self._well_known.target, *self.targets.values()]

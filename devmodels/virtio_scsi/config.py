@@ -1,6 +1,6 @@
 """Options of a virtio SCSI host device, and the configuration space that follows from them (VIRTIO 1.4 §5.6.4).
 
-Option names, defaults and units are those of QEMU's virtio-scsi devices.
+Option names, defaults and units are those of QEMU's virtio-scsi devices; what QEMU does not have says so.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ MAX_SENSE_SIZE = 65535
 class VirtioScsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
     """Options of a virtio SCSI host device.
 
-    `num_queues` counts request queues.  `seg_max` 0 is what fits a ring of `virtqueue_size`.  `max_sectors` (512 bytes
-    each) and `cmd_per_lun` are hints to the driver.
+    `num_queues` counts request queues.  `max_sectors` (512 bytes each) and `cmd_per_lun` are hints to the driver.
+    Ours: `seg_max`, by default (0) what fits a ring of `virtqueue_size`, and `inout` (data both ways in one command).
     """
 
     num_queues: int = msgspec.field(default=1, name="num_queues")

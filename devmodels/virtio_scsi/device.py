@@ -127,6 +127,7 @@ class VirtioScsi(VirtioDevice):
     def features_accepted(self) -> None:
         """Settle what commands may look like."""
         self._inout = self.has(ScsiFeature.VIRTIO_SCSI_F_INOUT)
+        self.bus.connect()
 
     def _default_sizes(self) -> None:
         """VIRTIO 1.4 §5.6.4.2."""
@@ -169,16 +170,15 @@ class VirtioScsi(VirtioDevice):
         self.subscriptions.clear()
         self._events.reset()
         if not self.front_end:
-            self._reset_units()
+            self.bus.disconnect()
+
+    def driver_reset(self) -> None:
+        """The units are reset, too."""
+        self.bus.disconnect()
 
     def driver_left(self) -> None:
         """The next driver finds units that have been reset."""
-        self._reset_units()
-
-    def _reset_units(self) -> None:
-        """A hard reset (SAM-5 §6.3.2); no command of ours is in flight."""
-        for target, _ in self.bus.places():
-            target.hard_reset()
+        self.bus.disconnect()
 
     def plug(self, number: int, lun: int, unit: LogicalUnit) -> None:
         """`unit` is there from now on; ValueError where the place is taken, OSError where it cannot be used."""
@@ -220,8 +220,8 @@ class VirtioScsi(VirtioDevice):
 
     def cancel(self, queue: VirtQueue) -> None:
         """Commands of `queue` that have not started are dropped."""
-        if queue.index >= FIRST_REQUEST_QUEUE:
-            for target, _ in self.bus.places():
+        if queue.index >= FIRST_REQUEST_QUEUE and queue.in_flight:
+            for target in self.bus.all_targets():
                 target.cancel(lambda task: isinstance(task, ScsiRequest) and task.queue is queue, _nothing)
 
     # --- queues

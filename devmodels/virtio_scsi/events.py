@@ -80,16 +80,21 @@ class EventQueue:
             self._tell(EventType.VIRTIO_SCSI_T_TRANSPORT_RESET, lun_field(target, lun), reason)
 
     def unit_attention(self, target: int, unit: LogicalUnit, code: Asc) -> None:
-        """A unit attention condition, of which drivers that know how hear at once."""
-        if is_mmc(unit):
-            reason = _MMC_EVENTS.get(code, AsyncEvent(0)) & self._device.subscriptions.get(
-                (target, unit.lun), 0
-            )
+        """A unit attention condition, of which drivers that know how hear at once.
+
+        Parameters of MMC units are none of these (VIRTIO 1.4 §5.6.6.3.2).
+        """
+        if code in _MMC_EVENTS:
+            reason = _MMC_EVENTS[code] & self._device.subscriptions.get((target, unit.lun), 0)
             if reason:
                 self._tell(EventType.VIRTIO_SCSI_T_ASYNC_NOTIFY, lun_field(target, unit.lun), reason)
-        elif code >> 8 == _PARAMETERS_CHANGED and self._device.has(ScsiFeature.VIRTIO_SCSI_F_CHANGE):
+        elif code >> 8 == _PARAMETERS_CHANGED and self._tells_changes and not is_mmc(unit):
             swapped = code >> 8 | (code & 0xFF) << 8
             self._tell(EventType.VIRTIO_SCSI_T_PARAM_CHANGE, lun_field(target, unit.lun), swapped)
+
+    @property
+    def _tells_changes(self) -> bool:
+        return self._device.has(ScsiFeature.VIRTIO_SCSI_F_CHANGE)
 
     # --- buffers
 

@@ -270,8 +270,8 @@ class VirtioScsi(VirtioDriver[Command | Control]):
         data = written[command.response :]
         if not self.device.any_length:
             data = data[: max(0, used_length - command.response)]
-        elif response == ScsiResponse.OK:
-            data = data[: max(0, len(data) - residual)]
+        elif response == ScsiResponse.OK and residual <= len(data):
+            data = data[: len(data) - residual]
         answer = Answer(
             response,
             status,

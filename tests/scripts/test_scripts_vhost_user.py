@@ -19,6 +19,7 @@ SCRIPTS = {
 REGISTERS = {
     "hostile/kick-before-driver-ok",
     "hostile/notify-of-no-queue",
+    "hostile/scsi-notify-of-no-queue",
     "hostile/too-many-with-some-held",
     "legacy",
     "pci-window",
@@ -27,6 +28,13 @@ REGISTERS = {
 }
 """They need registers."""
 
+SCSI = {
+    name
+    for name in SCRIPTS
+    if name.startswith(("scsi/", "hostile/scsi-")) and name != "hostile/scsi-passthrough"
+}
+"""They are about a SCSI host."""
+
 OTHERS = {"block-sizes", "legacy-interrupts", "mmio", "mmio-legacy", "queue-reset", "queue-reset-in-flight"}
 """Other transports, options and features that no export has."""
 
@@ -34,6 +42,7 @@ NOT_RUN = {
     "vhost-user": REGISTERS | OTHERS,
     "qemu-storage-daemon": REGISTERS
     | OTHERS
+    | SCSI
     | {
         # Other exports have a serial.
         "get-id",

@@ -25,6 +25,8 @@ QUICK = ("scatter", "multi-queue", "framing", "hostile/lba-overflow", "hostile/r
 
 QEMU_DEPARTS = {
     ("mmio", "queue-reset-in-flight"): "offers RING_RESET and has no register QueueReset (VIRTIO 1.4 §4.2.2)",
+    ("pci-legacy", "scsi/framing"): "does what it does not do otherwise where ANY_LAYOUT was negotiated",
+    ("mmio-legacy", "scsi/framing"): "does what it does not do otherwise where ANY_LAYOUT was negotiated",
 }
 """Transport and script to what QEMU 7.2 does otherwise there than over PCI."""
 
