@@ -34,11 +34,15 @@ class Attentions:
         """Queue a condition for each of `nexuses`."""
         condition = attention(code)
         for nexus in nexuses:
-            queue = self.pending.setdefault(nexus, deque())
             if code in _RESETS:
-                queue.clear()
-            if condition not in queue:
-                queue.append(condition)
+                self.pending.pop(nexus, None)
+            self.queue(nexus, condition)
+
+    def queue(self, nexus: Nexus, condition: Sense) -> None:
+        """What else `nexus` has to be told, in its turn: a deferred error (SPC-4 §4.5.5)."""
+        queue = self.pending.setdefault(nexus, deque())
+        if condition not in queue:
+            queue.append(condition)
 
     def take(self, nexus: Nexus) -> Sense | None:
         """The oldest condition of `nexus`, which is told it now."""

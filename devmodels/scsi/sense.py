@@ -18,8 +18,8 @@ _BLOCK_COMMANDS = Layout(layout.BLOCK_COMMANDS)
 _FIELD_POINTER = Layout(layout.FIELD_POINTER)
 _PROGRESS = Layout(layout.PROGRESS)
 
-FIXED_CURRENT = 0x70
-DESCRIPTOR_CURRENT = 0x72
+FIXED, DESCRIPTORS = 0x70, 0x72
+"""RESPONSE CODE of current errors; that of deferred ones is one more."""
 MAX_FIXED_INFORMATION = 0xFFFF_FFFF
 
 
@@ -34,7 +34,7 @@ class FieldPointer:
 
 @dataclass(frozen=True, slots=True)
 class Sense:
-    """Sense data of the current command.
+    """Sense data of the current command, or `deferred`: of one whose status has been sent already.
 
     `information`: an LBA, or an offset, as the command says.  `progress`: in 65536ths.  `ili`: INCORRECT LENGTH
     INDICATOR.
@@ -47,6 +47,7 @@ class Sense:
     command_specific: int | None = None
     progress: int | None = None
     ili: bool = False
+    deferred: bool = False
 
     def build(self, *, descriptors: bool) -> bytes:
         """Its bytes, in the descriptor format (D_SENSE) or in the fixed one."""
@@ -74,7 +75,7 @@ class Sense:
         valid = information is not None and information <= MAX_FIXED_INFORMATION
         return _FIXED.pack(
             valid=valid,
-            response_code=FIXED_CURRENT,
+            response_code=FIXED + self.deferred,
             ili=self.ili,
             sense_key=self.key,
             information=information if valid and information is not None else 0,
@@ -97,7 +98,7 @@ class Sense:
             parts.append(_BLOCK_COMMANDS.pack(ili=1))
         body = b"".join(parts)
         header = _HEADER.pack(
-            response_code=DESCRIPTOR_CURRENT,
+            response_code=DESCRIPTORS + self.deferred,
             sense_key=self.key,
             code=self.code,
             additional_length=len(body),

@@ -21,10 +21,10 @@ PREFETCH_16 = Layout(cdb.PREFETCH_16)
 
 
 async def synchronize_cache(disk: Disk, task: Task, fields: Fields) -> None:
-    """Flush everything, whatever range is asked for.  IMMED: it is begun, and how it ends is not told."""
+    """Flush everything, whatever range is asked for.  IMMED: it is begun; should it fail, that is a deferred error."""
     check_range(disk, fields["lba"], fields["number_of_blocks"])
     if fields["immed"]:
-        disk.flush_in_background()
+        disk.flush_in_background(task.nexus)
     else:
         await disk.perform(task, Op.FLUSH)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
@@ -53,6 +54,7 @@ class Disk(ModeParameters):
     ) -> None:
         self.options = options = DiskOptions() if options is None else options
         self.backend = backend
+        backend.pinned = True
         self.block_size = options.logical_block_size
         self.max_blocks = options.max_io_size // self.block_size
         self.max_unmap_blocks = options.max_unmap_size // self.block_size
@@ -229,9 +231,15 @@ class Disk(ModeParameters):
         if self._pieces % PAUSE_EVERY == 0:
             await self.context.sleep(0)
 
-    def flush_in_background(self) -> None:
-        """Begin a flush, of whose end nobody is told."""
-        self.backend.submit(Request(Op.FLUSH, 0, 0))
+    def flush_in_background(self, nexus: Nexus) -> None:
+        """Begin a flush; where it fails, `nexus` is told by a deferred error."""
+
+        def flushed(request: Request) -> None:
+            if request.error and self.target is not None and nexus in self.target.nexuses:
+                sense = sense_of_errno(request.error, write=True)
+                self.attentions.queue(nexus, replace(sense, deferred=True))
+
+        self.backend.submit(Request(Op.FLUSH, 0, 0, done=flushed))
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """Requests that have not started are dropped; who waits for what the disk does to its medium waits no more."""

@@ -65,7 +65,7 @@ class Answer:
         sense = self.task.sense
         if not sense:
             return 0
-        return sense[2] & 0xF if sense[0] & 0x7F == 0x70 else sense[1] & 0xF
+        return sense[2] & 0xF if sense[0] & 0x7E == 0x70 else sense[1] & 0xF
 
     @property
     def code(self) -> int:
@@ -73,7 +73,7 @@ class Answer:
         sense = self.task.sense
         if not sense:
             return 0
-        at = 12 if sense[0] & 0x7F == 0x70 else 2
+        at = 12 if sense[0] & 0x7E == 0x70 else 2
         return sense[at] << 8 | sense[at + 1]
 
     @property
@@ -204,7 +204,7 @@ class World:
 
 def sense_is_legal(sense: bytes) -> bool:
     """Whether `sense` is sense data whose lengths agree (SPC-4 §4.5)."""
-    code = sense[0] & 0x7F
+    code = sense[0] & 0x7E
     if code == 0x70:
         return len(sense) == 8 + sense[7] == 18
     if code != 0x72 or len(sense) != 8 + sense[7]:

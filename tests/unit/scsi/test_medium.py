@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
@@ -111,6 +112,19 @@ def test_synchronizing(cdb: str) -> None:
     immediate[1] = 2
     assert world.first.send(bytes(immediate)).status is GOOD
     assert [request.op for request in world.watched.seen] == [Op.FLUSH, Op.FLUSH]
+    world.close()
+
+
+def test_a_flush_that_failed_after_its_status_is_a_deferred_error() -> None:
+    world = SlowWorld()
+    world.watched.errors[Op.FLUSH, 0] = OSError(errno.EIO, "as told")
+    assert world.first.send("35 02 00 00 00 00 00 00 00 00").status is GOOD
+    world.watched.held = False
+    world.release()
+    answer = world.first.do(READY)
+    assert (answer.task.sense[0] & 0x7F, answer.key, answer.code) == (0x71, 3, 0x0C00)
+    assert world.first.do(READY).status is GOOD
+    assert world.second.do(READY).status is GOOD
     world.close()
 
 
