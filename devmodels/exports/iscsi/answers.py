@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.vectors import window
+from devmodels.exports.iscsi.buffers import SMALL
 from devmodels.protocols.iscsi.pdu import (
     BIDIRECTIONAL_UNDERFLOW,
     COMPLETED_AT_TARGET,
@@ -50,6 +51,11 @@ def respond(command: Command) -> None:
         _send_response(command)
     elif command.status is _GOOD and sent <= connection.one_segment and not command.expected_out:
         flags, residual = _residual(command) if command.wanted != command.expected_in else (0, 0)
+        holding: Command | None = command
+        if command.need <= SMALL:
+            # Nothing of it is used again.
+            holding = None
+            session.give_back(command.need)
         connection.stream.send(
             _pack_data_in(
                 _DATA_IN,
@@ -68,7 +74,7 @@ def respond(command: Command) -> None:
             ),
             command.data_in if sent == command.expected_in else window(command.data_in, 0, sent),
             sent,
-            command,
+            holding,
         )
     else:
         _send_many(command)

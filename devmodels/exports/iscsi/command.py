@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from devmodels.exports.iscsi import answers
+from devmodels.exports.iscsi.buffers import SMALL
 from devmodels.exports.iscsi.gathering import Gathering
 from devmodels.exports.iscsi.session import MAX_TRANSFER
 from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
@@ -120,13 +121,13 @@ class Command(Task):
     def release(self) -> None:
         """Its data is no longer needed."""
         session = self.connection.session
-        gathering = self.gathering
-        if self.data_in:
+        if self.need > SMALL:
+            gathering = self.gathering
             session.pool.give(self.data_in)
-        if gathering is None:
-            session.pool.give(self.data_out)
-        else:
-            session.pool.give(burst.view for burst in gathering.bursts)
+            if gathering is None:
+                session.pool.give(self.data_out)
+            else:
+                session.pool.give(burst.view for burst in gathering.bursts)
         session.give_back(self.need)
 
 
