@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
@@ -25,7 +26,9 @@ from benchmarks.peers import START_SECONDS, Running, ServerError
 
 TARGET = "iqn.2026-11.org.example:bench"
 CLIENT = "qemu-img"
-OURS, TGTD = "devmodels iSCSI aio=threads", "tgtd"
+AIO = ("threads", "sync")
+"""Ours with writes done by threads, and done at once, as suits a file whose pages are in memory."""
+TGTD = "tgtd"
 MIN_REQUESTS = 64
 NEXT_TO_IT = 0
 APART = (1 << 20) + (1 << 16)
@@ -69,18 +72,17 @@ class IscsiComparison:
     cpu_us: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def ratio(self) -> Spread | None:
-        """Ours/`tgtd`; None where a side is absent."""
-        if OURS not in self.iops or TGTD not in self.iops:
+    def ratio(self, server: str) -> Spread | None:
+        """`server`/`tgtd`; None where a side is absent."""
+        if server == TGTD or server not in self.iops or TGTD not in self.iops:
             return None
-        pairs = zip(self.iops[OURS], self.iops[TGTD], strict=True)
+        pairs = zip(self.iops[server], self.iops[TGTD], strict=True)
         return Spread.of([mine / theirs for mine, theirs in pairs])
 
 
 def steps(rounds: int) -> int:
     """How many times `compare` will call its `step`, at most."""
-    return 2 * len(LOADS) * rounds
+    return (len(AIO) + 1) * len(LOADS) * rounds
 
 
 def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterator[IscsiComparison]:
@@ -105,15 +107,15 @@ def table(comparison: IscsiComparison) -> Table:
     """A comparison for people."""
     rounds = max(map(len, comparison.iops.values()), default=0)
     found = Table(title=f"{comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left")
-    for heading in ("server", "requests/s", "CPU µs/request", "ours/this"):
+    for heading in ("server", "requests/s", "CPU µs/request", "this/tgtd"):
         found.add_column(heading, justify="left" if heading == "server" else "right", no_wrap=True)
     for server, iops in comparison.iops.items():
-        spread, ratio = Spread.of(iops), comparison.ratio
+        spread, ratio = Spread.of(iops), comparison.ratio(server)
         found.add_row(
             server,
             f"{spread.median:,.0f} ({spread.low:,.0f}–{spread.high:,.0f})",
             f"{Spread.of(comparison.cpu_us[server]).median:.1f}",
-            f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})" if ratio and server == TGTD else "",
+            f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})" if ratio else "",
         )
     for server, reason in comparison.absent.items():
         found.add_row(server, f"[dim]{escape(reason)}[/dim]")
@@ -144,12 +146,13 @@ def missing() -> str | None:
 def _serving(image: Path) -> Iterator[tuple[dict[str, tuple[str, Running]], dict[str, str]]]:
     servers: dict[str, tuple[str, Running]] = {}
     absent: dict[str, str] = {}
+    ways = {f"devmodels aio={aio}": partial(_ours, aio) for aio in AIO} | {TGTD: _tgtd}
     reason = missing()
     if reason is not None:
-        yield {}, {OURS: reason, TGTD: reason}
+        yield {}, dict.fromkeys(ways, reason)
         return
     with ExitStack() as stack:
-        for name, start in ((OURS, _ours), (TGTD, _tgtd)):
+        for name, start in ways.items():
             try:
                 servers[name] = stack.enter_context(start(image))
             except ServerError as error:
@@ -158,9 +161,9 @@ def _serving(image: Path) -> Iterator[tuple[dict[str, tuple[str, Running]], dict
 
 
 @contextmanager
-def _ours(image: Path) -> Iterator[tuple[str, Running]]:
+def _ours(aio: str, image: Path) -> Iterator[tuple[str, Running]]:
     port = _free_port()
-    node = f"driver=file,filename={image},node-name=d0,locking=off"
+    node = f"driver=file,filename={image},node-name=d0,locking=off,aio={aio}"
     export = f"type=iscsi,id=e0,node-name=d0,target={TARGET},writable=on"
     where = f"addr.type=inet,addr.host=127.0.0.1,addr.port={port}"
     command = [
