@@ -124,7 +124,7 @@ def _settle(session: Session, function: Function, tag: int, cmd_sn: int, ref_cmd
     if command is not None:
         if function is Function.QUERY_TASK:
             return FunctionResponse.SUCCEEDED
-        session.drop(command)
+        session.drop(lambda each: each is command)
         return FunctionResponse.COMPLETE
     if function is Function.ABORT_TASK and session.in_window(ref_cmd_sn) and serial_after(cmd_sn, ref_cmd_sn):
         # It is still on its way: it counts as received, and is not done.
@@ -141,9 +141,7 @@ def _drop_unsubmitted(session: Session, function: Function, lun: int | None) -> 
     assert session.target is not None
     sessions = session.target.sessions.values() if function in _OF_ALL_SESSIONS else [session]
     for each in list(sessions):
-        for command in list(each.unsubmitted):
-            if function not in _OF_ONE_UNIT or command.lun == lun:
-                each.drop(command)
+        each.drop(lambda command: function not in _OF_ONE_UNIT or command.lun == lun)
 
 
 def _end_all(session: Session) -> None:
@@ -159,9 +157,7 @@ def end_tasks_of(connection: Connection) -> None:
     session = connection.session
     target = session.target
     assert target is not None
-    for command in list(session.unsubmitted):
-        if command.connection is connection:
-            session.drop(command)
+    session.drop(lambda command: command.connection is connection)
 
     mine = {command for command in session.tasks.values() if command.connection is connection}
     target.scsi.cancel(mine.__contains__, lambda: None)

@@ -7,6 +7,7 @@ window allows.  Data of commands takes room, of which a session has so much; com
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.exports.iscsi.buffers import Pool
@@ -191,10 +192,13 @@ class Session:
                 if command.is_barrier:
                     break
 
-    def drop(self, command: Command) -> None:
-        """A command that was not submitted is not to be done: nothing more is said of it."""
-        self.unsubmitted.pop(command, None)
-        if command in self.waiting:
-            self.waiting.remove(command)
-            command.need = 0
-        command.forget()
+    def drop(self, wanted: Callable[[Command], bool]) -> None:
+        """Commands that were not submitted are not to be done: nothing more is said of them."""
+        # The last ones first: those that wait must not begin in the room that others leave.
+        for command in reversed([each for each in self.unsubmitted if wanted(each)]):
+            if command in self.unsubmitted:
+                del self.unsubmitted[command]
+                if command in self.waiting:
+                    self.waiting.remove(command)
+                    command.need = 0
+                command.forget()

@@ -111,8 +111,7 @@ class IscsiTarget:
             connection.close(reason)
         session.connections.clear()
         session.early.clear()
-        for command in list(session.unsubmitted):
-            session.drop(command)
+        session.drop(lambda _command: True)
         del self.sessions[session.tsih]
         self._numbers.give_back(session.tsih)
         assert session.nexus is not None

@@ -244,6 +244,29 @@ def test_a_connection_lost_with_everything_under_way_leaves_nothing(make: Make) 
     assert session.room == 1 << 26
 
 
+@pytest.mark.parametrize("ends", ["lost", "reset"])
+def test_what_waits_does_not_begin_in_the_room_of_what_is_ended(world: World, ends: str) -> None:
+    initiator = world.login()
+    initiator.ready()
+    big = initiator.command(write_10(0, 1), flags=0xE1, expected=1 << 31, ahs=b"\0\5\2\0\x80\0\0\0")
+    assert initiator.receive().opcode is Opcode.R2T
+    initiator.command(write_10(0, 1), b"x" * 512)
+    initiator.command(read_10(0, 1), reads=512)
+    assert initiator.receive_all() == []
+    if ends == "lost":
+        initiator.close()
+    else:
+        function = pdu.Function.LOGICAL_UNIT_RESET
+        initiator.request(Opcode.TASK_MANAGEMENT_REQUEST, flags=0x80 | function, immediate=True)
+        assert initiator.receive()["response"] == 0
+        assert big not in next(iter(world.export.target.sessions.values())).tasks
+    other = world.connect()
+    other.isid = b"\x80\x77\x77\x77\x77\x77"
+    other.login()
+    other.ready()
+    assert other.read(0, 1) == bytes(512)
+
+
 # --- anything at all
 
 
