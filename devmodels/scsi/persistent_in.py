@@ -7,7 +7,7 @@ from devmodels.scsi.layout import cdb
 from devmodels.scsi.layout import reservations as layout
 from devmodels.scsi.reservable import ReservableUnit
 from devmodels.scsi.reservations import ReservationType
-from devmodels.scsi.table import Access, Command, Data
+from devmodels.scsi.table import Access, Command, Data, Handler
 from devmodels.scsi.task import Task
 
 CDB = Layout(cdb.PERSISTENT_RESERVE_IN)
@@ -79,12 +79,14 @@ def read_full_status(unit: ReservableUnit, _task: Task, _fields: Fields) -> byte
     return _with_header(unit, b"".join(parts))
 
 
-def _command(action: int, name: str, handler: object, clause: str) -> Command[ReservableUnit]:
+def _command(
+    action: int, name: str, handler: Handler[ReservableUnit], clause: str
+) -> Command[ReservableUnit]:
     return Command(
         0x5E,
         f"PERSISTENT RESERVE IN, {name}",
         CDB,
-        handler,  # type: ignore[arg-type]
+        handler,
         clause,
         action=action,
         data=Data.IN,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import IntEnum
 
+import msgspec
+
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.table import Access
 
@@ -42,6 +44,14 @@ _EXCLUSIVE_ACCESS = {
     ReservationType.EXCLUSIVE_ACCESS_REGISTRANTS_ONLY,
     ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS,
 }
+
+
+class SavedReservations(msgspec.Struct, forbid_unknown_fields=True):
+    """`registrations` as TransportID in hexadecimal, relative port, key; `holder` as the first two of these."""
+
+    registrations: list[tuple[str, int, int]]
+    type: ReservationType
+    holder: tuple[str, int] | None
 
 
 class Reservations:
@@ -121,35 +131,30 @@ class Reservations:
 
     # --- kept over a loss of power
 
-    def save(self) -> dict[str, object]:
-        """What is kept, as plain data; nothing where APTPL is not set."""
+    def save(self) -> SavedReservations | None:
+        """What is kept; nothing where APTPL is not set."""
         if not self.aptpl:
-            return {}
-        registrations = [
-            [transport_id.hex(), port, key] for (transport_id, port), key in self.registrations.items()
-        ]
-        holder = None if self.holder is None else [self.holder[0].hex(), self.holder[1]]
-        return {"registrations": registrations, "type": int(self.type), "holder": holder}
+            return None
+        return SavedReservations(
+            registrations=[(name.hex(), port, key) for (name, port), key in self.registrations.items()],
+            type=self.type,
+            holder=None if self.holder is None else (self.holder[0].hex(), self.holder[1]),
+        )
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, saved: SavedReservations | None) -> None:
         """Take what `save` gave; ValueError where it is something else."""
-        if not state:
+        if saved is None:
             return
-        try:
-            self._restore(state)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"not a saved reservation: {error}") from None
-
-    def _restore(self, state: dict[str, object]) -> None:
-        entries = state["registrations"]
-        if not isinstance(entries, list) or len(entries) > MAX_REGISTRATIONS:
-            raise ValueError("registrations are no list")
-        registrations = {(bytes.fromhex(name), int(port)): int(key) for name, port, key in entries}
-        kind = ReservationType(state["type"])  # type: ignore[arg-type]
-        holder = state["holder"]
+        if len(saved.registrations) > MAX_REGISTRATIONS:
+            raise ValueError(f"{len(saved.registrations)} registrations, expected at most {MAX_REGISTRATIONS}")
+        registrations = {(bytes.fromhex(name), port): key for name, port, key in saved.registrations}
+        holder = None if saved.holder is None else (bytes.fromhex(saved.holder[0]), saved.holder[1])
+        has_holder = saved.type is not ReservationType.NONE and saved.type not in _ALL_REGISTRANTS
+        if (holder in registrations) is not has_holder:
+            raise ValueError("the holder of the reservation is not one that can be")
         self.registrations = registrations
-        self.type = kind
-        self.holder = None if holder is None else (bytes.fromhex(holder[0]), int(holder[1]))  # type: ignore[index]
+        self.type = saved.type
+        self.holder = holder
         self.aptpl = True
 
     def nexuses_of(self, nexuses: Iterable[Nexus], registrants: Iterable[Registrant]) -> list[Nexus]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from devmodels.iocontext import IoContext, Lock
+from devmodels.scsi.reservations import SavedReservations
 
 VERSION = 1
 
@@ -22,7 +23,7 @@ class SavedState(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     """`reservations` as of `Reservations.save`; `modes`: saved mode pages in hexadecimal, by "code.subpage"."""
 
     version: int = VERSION
-    reservations: dict[str, object] = msgspec.field(default_factory=dict)
+    reservations: SavedReservations | None = None
     modes: dict[str, str] = msgspec.field(default_factory=dict)
 
 

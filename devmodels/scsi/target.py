@@ -86,9 +86,10 @@ class ScsiTarget:
 
         Never raises for what an initiator does.
         """
-        unit = self.units.get(task.lun)  # type: ignore[arg-type]
+        lun = task.lun
+        unit = None if lun is None else self.units.get(lun)
         if unit is None:
-            unit = self.unit(task.lun) or self.absent
+            unit = self.unit(lun) or self.absent
         unit.submit(task)
 
     def cancel(self, wanted: Callable[[Task], bool], over: Callable[[], None]) -> None:

@@ -10,6 +10,15 @@ BLOCK_SIZES = (512, 1024, 2048, 4096)
 MAX_PHYSICAL = 1 << 20
 """The largest physical block, in bytes."""
 
+SIZES = {
+    "min_io_size": (0, 0xFFFF),
+    "opt_io_size": (0, 0xFFFF_FFFF),
+    "discard_granularity": (0, 0xFFFF_FFFF),
+    "max_io_size": (1, 0xFFFF_FFFF),
+    "max_unmap_size": (1, 0xFFFF_FFFF),
+}
+"""Sizes that the block limits page tells, and how many blocks they may be."""
+
 
 class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
     """What a disk says of itself, and what it allows.
@@ -48,10 +57,11 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
             raise ValueError(
                 f"physical_block_size is {physical}, expected a power of two from {block} to {MAX_PHYSICAL}"
             )
-        for name in ("min_io_size", "opt_io_size", "discard_granularity", "max_io_size", "max_unmap_size"):
+        for name, (least, most) in SIZES.items():
             value = getattr(self, name)
-            if value < 0 or value % block:
-                raise ValueError(f"{name} is {value}, expected a multiple of {block}")
+            if value % block or not least <= value // block <= most:
+                expected = f"a multiple of {block} from {least * block} to {most * block}"
+                raise ValueError(f"{name} is {value}, expected {expected}")
         if not 1 <= self.queue_depth <= 1 << 16:
             raise ValueError(f"queue-depth is {self.queue_depth}, expected 1 to 65536")
         for name, length in (("vendor", 8), ("product", 16), ("ver", 4), ("serial", 36), ("device_id", 236)):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WRITE_SAME_10 = Layout(cdb.WRITE_SAME_10)
 WRITE_SAME_16 = Layout(cdb.WRITE_SAME_16)
 
+ZERO_STEP = 256 << 20
+"""How much is zeroed by one block request, in bytes."""
+
 
 async def _write_same(disk: Disk, task: Task, fields: Fields, layout: Layout) -> None:
     """Zeroes by the quickest way, freeing space with UNMAP; else block after block.
@@ -36,11 +39,10 @@ async def _write_same(disk: Disk, task: Task, fields: Fields, layout: Layout) ->
     check_range(disk, lba, blocks)
     block = _block(disk, task, fields)
     offset, length = lba * disk.block_size, blocks * disk.block_size
-    if not any(block):
-        flags = Flags.MAY_UNMAP if fields["unmap"] else Flags.NONE
-        await disk.perform(task, Op.WRITE_ZEROES, offset, length, (), flags)
-        return
-    await fill(disk, task, offset, length, block)
+    if any(block):
+        await fill(disk, task, offset, length, block)
+    else:
+        await zero(disk, task, offset, length, Flags.MAY_UNMAP if fields["unmap"] else Flags.NONE)
 
 
 def _block(disk: Disk, task: Task, fields: Fields) -> bytes:
@@ -49,6 +51,13 @@ def _block(disk: Disk, task: Task, fields: Fields) -> bytes:
     if fields.get("ndob") or (fields["unmap"] and not any(map(len, task.data_out))):
         return bytes(size)
     return take_exactly(task, size, illegal(Asc.INVALID_FIELD_IN_CDB))
+
+
+async def zero(disk: Disk, task: Task | None, offset: int, length: int, flags: Flags) -> None:
+    """Zero by the disk's own means; a task that has been aborted ends early, should those be slow."""
+    for at in range(0, length, ZERO_STEP):
+        await disk.perform(task, Op.WRITE_ZEROES, offset + at, min(ZERO_STEP, length - at), (), flags)
+        await disk.pause(task)
 
 
 async def fill(disk: Disk, task: Task | None, offset: int, length: int, pattern: bytes) -> None:

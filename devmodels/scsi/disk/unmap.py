@@ -8,6 +8,7 @@ from devmodels.blockbackend import Flags, Op
 from devmodels.blockbackend.status import Status
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.disk.blocks import check_writable, range_error
+from devmodels.scsi.disk.same import zero
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
 from devmodels.scsi.layout import parameters
@@ -71,8 +72,7 @@ async def unmap(disk: Disk, task: Task, fields: Fields) -> None:
     size = disk.block_size
     for lba, blocks in _ranges(disk, data):
         if blocks:
-            await disk.perform(task, Op.WRITE_ZEROES, lba * size, blocks * size, (), Flags.MAY_UNMAP)
-            await disk.pause(task)
+            await zero(disk, task, lba * size, blocks * size, Flags.MAY_UNMAP)
 
 
 async def get_lba_status(disk: Disk, task: Task, fields: Fields) -> bytes:

@@ -111,7 +111,7 @@ def _limits(disk: Disk, _task: Task) -> bytes:
     granularity = options.discard_granularity or disk.backend.node.limits.pdiscard_alignment
     return _LIMITS.pack(
         wsnz=1,
-        maximum_compare_and_write=MAX_COMPARE_BLOCKS,
+        maximum_compare_and_write=min(MAX_COMPARE_BLOCKS, disk.max_blocks),
         optimal_granularity=options.min_io_size // size,
         maximum_transfer=disk.max_blocks,
         optimal_transfer=options.opt_io_size // size,

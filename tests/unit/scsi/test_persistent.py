@@ -387,6 +387,8 @@ def test_without_aptpl_nothing_is_kept(make: Callable[..., World], tmp_path: Pat
         '{"nonsense": 1}',
         '{"reservations": {"type": 1}}',
         '{"reservations": {"type": 77, "registrations": [], "holder": null}}',
+        '{"reservations": {"type": 1, "registrations": [["00", 1, 7]], "holder": null}}',
+        '{"reservations": {"type": 1, "registrations": [["zz", 1, 7]], "holder": null}}',
         '{"modes": {"08.00": "zz"}}',
         '{"modes": {"08.00": "0812ff0000000000000000000000000000000000"}}',
     ],
