@@ -146,7 +146,9 @@ class Reservations:
         if saved is None:
             return
         if len(saved.registrations) > MAX_REGISTRATIONS:
-            raise ValueError(f"{len(saved.registrations)} registrations, expected at most {MAX_REGISTRATIONS}")
+            raise ValueError(
+                f"{len(saved.registrations)} registrations, expected at most {MAX_REGISTRATIONS}"
+            )
         registrations = {(bytes.fromhex(name), port): key for name, port, key in saved.registrations}
         holder = None if saved.holder is None else (bytes.fromhex(saved.holder[0]), saved.holder[1])
         has_holder = saved.type is not ReservationType.NONE and saved.type not in _ALL_REGISTRANTS
