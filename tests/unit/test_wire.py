@@ -8,8 +8,11 @@ import construct
 import pytest
 from construct import (
     Array,
+    BitsInteger,
+    BitStruct,
     Bytes,
     Const,
+    Flag,
     GreedyBytes,
     IfThenElse,
     Int8ub,
@@ -88,6 +91,19 @@ def test_big_endian_structures() -> None:
     assert Codec.ints(Struct("op" / Int8ub, "lba" / Int32ub, "n" / Int16ub)).pack(1, 2, 3) == bytes.fromhex(
         "01 00000002 0003"
     )
+
+
+def test_bit_fields_are_one_big_endian_integer() -> None:
+    layout = Struct(
+        "flags" / BitStruct("kind" / BitsInteger(3), "last" / Flag, Padding(4)),
+        "pair" / BitStruct("high" / BitsInteger(12), "low" / BitsInteger(4)),
+    )
+    codec = Codec.ints(layout)
+    assert codec.unpack_from(b"\xb5\x12\x34", 0) == (0xB5, 0x1234)
+    assert codec.pack(0xB0, 0x1234) == b"\xb0\x12\x34"
+    assert layout.parse(b"\xb5\x12\x34").pair.high == 0x123
+    with pytest.raises(LayoutError, match="three"):
+        Codec.ints(Struct("three" / BitStruct("bits" / BitsInteger(24))))
 
 
 def test_a_wrong_constant_is_told_by_name() -> None:
