@@ -19,6 +19,7 @@ from devmodels.iocontext import Cancelled, IoContext
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.attentions import Attentions
 from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
+from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import CheckCondition, Conflict, FieldPointer, Sense
@@ -405,23 +406,3 @@ class LogicalUnit:
     def nexuses(self, *, but: Nexus | None = None) -> list[Nexus]:
         """Who is connected, `but` for one."""
         return [] if self.target is None else [each for each in self.target.nexuses if each is not but]
-
-
-_SENSE_OF_ERRNO = {
-    errno.ENOSPC: Sense(SenseKey.DATA_PROTECT, Asc.SPACE_ALLOCATION_FAILED),
-    errno.EDQUOT: Sense(SenseKey.DATA_PROTECT, Asc.SPACE_ALLOCATION_FAILED),
-    errno.EPERM: Sense(SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED),
-    errno.EROFS: Sense(SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED),
-    errno.ENOMEDIUM: Sense(SenseKey.NOT_READY, Asc.MEDIUM_NOT_PRESENT),
-    errno.ENOMEM: Sense(SenseKey.ILLEGAL_REQUEST, Asc.INSUFFICIENT_RESOURCES),
-    errno.ECANCELED: Sense(SenseKey.ABORTED_COMMAND),
-    errno.EILSEQ: Sense(SenseKey.MISCOMPARE, Asc.MISCOMPARE_DURING_VERIFY),
-}
-
-
-def sense_of_errno(number: int, *, write: bool = False) -> Sense:
-    """What a failure of the disk is to an initiator."""
-    known = _SENSE_OF_ERRNO.get(number)
-    if known is not None:
-        return known
-    return Sense(SenseKey.MEDIUM_ERROR, Asc.WRITE_ERROR if write else Asc.UNRECOVERED_READ_ERROR)

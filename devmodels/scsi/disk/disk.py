@@ -23,12 +23,12 @@ from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.disk.parameters import ModeParameters
 from devmodels.scsi.disk.provisioning import Provisioning
 from devmodels.scsi.disk.request import OwnRequest, TaskRequest, TaskUpdate, is_write, wake
+from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Task
-from devmodels.scsi.unit import sense_of_errno
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""

@@ -9,12 +9,12 @@ from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.scsi.disk.blocks import check_transfer, check_writable, given, payload
 from devmodels.scsi.disk.request import TaskRequest
+from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
 from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import PENDING, Access, Command, Data, Handler, Pending
 from devmodels.scsi.task import Task
-from devmodels.scsi.unit import sense_of_errno
 from devmodels.wire import Codec
 
 if TYPE_CHECKING:
