@@ -41,6 +41,7 @@ test-all: test test-qemu test-slow test-guest
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.in_guest
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ carrier's memory itself.  Nothing that an initiator sends raises out of `submit`
 SAM-5 (INCITS 515), SPC-4 (INCITS 513), SBC-4 (INCITS 506).
 """
 
-from devmodels.scsi.constants import Function, Outcome, Protocol, Response, Status, TaskAttribute
+from devmodels.scsi.constants import Failure, Function, Outcome, Protocol, Response, Status, TaskAttribute
 from devmodels.scsi.lun import format_lun, parse_lun
 from devmodels.scsi.nexus import Nexus, TargetPort, iscsi_transport_id, sas_transport_id
 from devmodels.scsi.target import ScsiTarget
@@ -25,6 +25,7 @@ from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
 
 __all__ = [
+    "Failure",
     "Function",
     "LogicalUnit",
     "Nexus",

@@ -57,6 +57,22 @@ class Outcome(Enum):
     """As `ABORTED`, by a reset of the logical unit, of the nexus, or of the carrier."""
 
 
+class Failure(Enum):
+    """What is wrong with the way to the medium, and not with the command, where a carrier can say so.
+
+    Others send the sense data that goes with it.
+    """
+
+    TRANSPORT = "transport"
+    """The connection to the medium is cut."""
+    TARGET = "target"
+    """The medium fails, on whichever path."""
+    NEXUS = "nexus"
+    """Another path may do better."""
+    BUSY = "busy"
+    """The same may be done a little later."""
+
+
 class Function(Enum):
     """Task management, SAM-5 §7."""
 

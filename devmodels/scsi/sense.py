@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.constants import Failure, SenseKey
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import sense as layout
 
@@ -37,7 +37,7 @@ class Sense:
     """Sense data of the current command, or `deferred`: of one whose status has been sent already.
 
     `information`: an LBA, or an offset, as the command says.  `progress`: in 65536ths.  `ili`: INCORRECT LENGTH
-    INDICATOR.
+    INDICATOR.  `failure`: what carriers that can say so tell instead.
     """
 
     key: SenseKey
@@ -48,6 +48,7 @@ class Sense:
     progress: int | None = None
     ili: bool = False
     deferred: bool = False
+    failure: Failure | None = None
 
     def build(self, *, descriptors: bool) -> bytes:
         """Its bytes, in the descriptor format (D_SENSE) or in the fixed one."""

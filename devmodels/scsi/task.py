@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from devmodels.scsi.constants import Outcome, Status, TaskAttribute
+from devmodels.scsi.constants import Failure, Outcome, Status, TaskAttribute
 from devmodels.scsi.nexus import Nexus
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ class Task:
     `data_out` and `data_in` are the carrier's memoryviews of bytes, read and filled in place: what the initiator has
     given, and its room.  `done(task)` is called once, perhaps before `submit` returns.
 
-    Then `outcome`, `status` and `sense` say how it ended; `received` and `sent` how many bytes of `data_out` were taken
-    and of `data_in` filled; `wanted` how many the command asks to have transferred, so that a residual is the
-    difference to what the initiator expected: under where `wanted` is less, over where it is more.
+    Then `outcome`, `status`, `sense` and `failure` say how it ended; `received` and `sent` how many bytes of
+    `data_out` were taken and of `data_in` filled; `wanted` how many the command asks to have transferred, so that a
+    residual is the difference to what the initiator expected: under where `wanted` is less, over where it is more.
     """
 
     whole = False
@@ -37,6 +37,7 @@ class Task:
         "data_in",
         "data_out",
         "done",
+        "failure",
         "lun",
         "nexus",
         "outcome",
@@ -76,6 +77,7 @@ class Task:
         self.outcome = Outcome.COMPLETE
         self.status = Status.GOOD
         self.sense = b""
+        self.failure: Failure | None = None
         self.received = self.sent = self.wanted = 0
         self.state = DORMANT
         self.unit: LogicalUnit | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,10 @@ class LogicalUnit:
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """End what has been begun for `wanted` tasks and can still be taken back."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        """`with unit.batch():` what tasks that are submitted have to do begins at its end, neighbours together."""
+        return nullcontext()
 
     def activate(self) -> None:
         """A carrier begins to work; OSError where somebody else's use of what the unit needs rules that out."""
@@ -296,6 +301,7 @@ class LogicalUnit:
         """End `task` with CHECK CONDITION."""
         task.status = Status.CHECK_CONDITION
         task.sense = sense.build(descriptors=self.descriptor_sense)
+        task.failure = sense.failure
         self.finish(task)
 
     def failed(self, task: Task, error: BaseException) -> None:
@@ -363,6 +369,7 @@ class LogicalUnit:
         task.outcome = abort.outcome
         task.status = abort.status
         task.sense = b""
+        task.failure = None
         if task.status is not _GOOD:
             task.outcome = Outcome.COMPLETE
         task.done(task)

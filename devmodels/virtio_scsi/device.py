@@ -14,18 +14,19 @@ How a command ends:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
-from devmodels.scsi import LogicalUnit, Outcome, Status, Task, TaskAttribute
+from devmodels.scsi import Failure, LogicalUnit, Outcome, Status, Task, TaskAttribute
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
-from devmodels.virtio_scsi.bus import ScsiBus
+from devmodels.virtio_scsi.bus import Place, ScsiBus
 from devmodels.virtio_scsi.config import (
     MAX_CDB_SIZE,
     MAX_SENSE_SIZE,
@@ -62,19 +63,26 @@ _RESPONSES = {
     Outcome.ABORTED: ScsiResponse.VIRTIO_SCSI_S_ABORTED,
     Outcome.RESET: ScsiResponse.VIRTIO_SCSI_S_RESET,
 }
+_FAILURES = {
+    Failure.TRANSPORT: ScsiResponse.VIRTIO_SCSI_S_TRANSPORT_FAILURE,
+    Failure.TARGET: ScsiResponse.VIRTIO_SCSI_S_TARGET_FAILURE,
+    Failure.NEXUS: ScsiResponse.VIRTIO_SCSI_S_NEXUS_FAILURE,
+    Failure.BUSY: ScsiResponse.VIRTIO_SCSI_S_BUSY,
+}
 
 
 class ScsiRequest(Task):
     """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
 
     whole = True
-    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "queue")
+    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "place", "queue")
 
     chain: Chain
     dma_in: DmaMap | None
     dma_out: DmaMap | None
     expected: int
     framing: Framing
+    place: Place
     queue: VirtQueue
 
 
@@ -236,38 +244,67 @@ class VirtioScsi(VirtioDevice):
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start the commands, or the requests of the control queue."""
         if queue.index >= FIRST_REQUEST_QUEUE:
-            for chain in chains:
-                self._command(queue, chain)
+            self._commands(queue, chains)
         elif queue.index == CONTROL_QUEUE:
             for chain in chains:
                 self._control.handle(chain)
         else:
             self._events.give_back(chains)
 
-    def _command(self, queue: VirtQueue, chain: Chain) -> None:
-        """Make a task of one buffer."""
+    def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        """Start commands; those which come one after the other with data to write start together."""
+        together = len(chains) > 1
+        writes: list[ScsiRequest] = []
+        for chain in chains:
+            request = self._parse(queue, chain)
+            if request is None:
+                continue
+            if together and request.dma_out is not None and request.attribute is _SIMPLE:
+                writes.append(request)
+                continue
+            if writes:
+                self._start_together(writes)
+                writes = []
+            request.place.target.submit(request)
+        if writes:
+            self._start_together(writes)
+
+    def _start_together(self, requests: Sequence[ScsiRequest]) -> None:
+        """Neighbours become one request of the disk."""
+        with ExitStack() as batches:
+            if len(requests) > 1:
+                for place in {request.place for request in requests}:
+                    unit = place.target.unit(place.lun)
+                    if unit is not None:
+                        batches.enter_context(unit.batch())
+            for request in requests:
+                request.place.target.submit(request)
+
+    def _parse(self, queue: VirtQueue, chain: Chain) -> ScsiRequest | None:
+        """Make a task of one buffer; None where that was answered."""
         framing = self._framing
         if chain.readable_bytes < framing.header_size or chain.writable_bytes < framing.response_size:
             self._wrong_size(queue, chain, framing)
-            return
+            return None
         out_size = chain.readable_bytes - framing.header_size
         in_size = chain.writable_bytes - framing.response_size
         if out_size and in_size and not self._inout:
             self._refuse(queue, chain, framing, "data both ways without VIRTIO_SCSI_F_INOUT")
-            return
+            return None
         try:
             lun, tag, attribute, priority, _, cdb = self._unpack(framing, chain.readable)
         except GuestMemoryError as error:
             self._refuse(queue, chain, framing, f"header outside memory: {error}")
-            return
+            return None
         place = self.bus.find(lun)
         if place is None:
             self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET), 0)
-            return
+            return None
         request = ScsiRequest(place.nexus, place.lun, tag, cdb, self._done)
         if attribute:
             request.attribute = _ATTRIBUTES[attribute] if attribute < len(_ATTRIBUTES) else _SIMPLE
         request.priority = priority
+        request.place = place
         request.queue = queue
         request.chain = chain
         request.framing = framing
@@ -284,8 +321,8 @@ class VirtioScsi(VirtioDevice):
             if request.dma_out is not None:
                 request.dma_out.unmap(0)
             self._refuse(queue, chain, framing, f"data outside memory: {error}")
-            return
-        place.target.submit(request)
+            return None
+        return request
 
     def _unpack(self, framing: Framing, readable: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
         """The header's fields, copied out once."""
@@ -314,6 +351,8 @@ class VirtioScsi(VirtioDevice):
         moved = task.sent + task.received
         if task.outcome is not _COMPLETE:
             response = framing.response(_RESPONSES[task.outcome], residual=task.expected - moved)
+        elif task.failure is not None:
+            response = framing.response(_FAILURES[task.failure], residual=task.expected - moved)
         elif task.wanted > moved and (task.status is _GOOD or task.wanted > task.expected):
             # What the CDB asks for is more than there is room for, or was given (VIRTIO 1.4 §5.6.6.1.1).
             response = framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)

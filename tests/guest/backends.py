@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from .host import tool
 
@@ -20,11 +20,14 @@ START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 
 
+Kind = Literal["blk", "scsi"]
+
+
 @dataclass(slots=True)
 class Backend:
     """A back end: where it listens, its process, the file with all it printed, its exit status after SIGTERM.
 
-    The status is None while it runs, and where it would not end.
+    The status is None while it runs, and where it would not end.  `kind` is what QEMU has in front of it.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Backend:
     process: subprocess.Popen[bytes]
     log: Path
     status: int | None = None
+    kind: Kind = "blk"
 
     def words(self) -> str:
         """All it printed so far."""
@@ -62,7 +66,7 @@ def qemu_storage_daemon(
         str(tool("qemu-storage-daemon", "qemu-system-common")),
         *_arguments(image, folder, queues, options),
     ]
-    return _offered("qemu-storage-daemon", command, folder)
+    return offered("qemu-storage-daemon", command, folder)
 
 
 def devmodels_serve(
@@ -81,7 +85,7 @@ def devmodels_serve(
     """
     arguments = _arguments(image, folder, queues, options, over)
     command = [*within, sys.executable, "-m", "devmodels", "serve", "-v", *arguments, *more]
-    return _offered("devmodels", command, folder)
+    return offered("devmodels", command, folder)
 
 
 OFFERS: dict[str, Offer] = {"devmodels": devmodels_serve, "qemu-storage-daemon": qemu_storage_daemon}
@@ -108,11 +112,11 @@ def _arguments(
 
 
 @contextmanager
-def _offered(name: str, command: list[str], folder: Path) -> Iterator[Backend]:
+def offered(name: str, command: list[str], folder: Path, kind: Kind = "blk") -> Iterator[Backend]:
     """Run a back end until the block ends; then SIGTERM, and SIGKILL where that does not help."""
     path, log = folder / "vu.sock", folder / "backend.log"
     with log.open("wb") as output:
-        backend = Backend(name, command, path, _started(command, output), log)
+        backend = Backend(name, command, path, _started(command, output), log, kind=kind)
     try:
         _await_listening(backend)
         yield backend

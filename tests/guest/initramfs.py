@@ -18,16 +18,11 @@ from elftools.elf.elffile import ELFFile
 from .host import cache_folder, output_of, tool, write_whole
 from .kernel import Kernel, close_modules
 
-# crc32c_generic is a soft dependency of ext4 that no `depends` entry names.
+# crc32c_generic and crct10dif_generic are soft dependencies, of ext4 and of sd_mod, that no `depends` entry names.
 MODULES = [
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_scsi",
-    "sd_mod",
-    "sg",
-    "crc32c_generic",
-    "crct10dif_generic",
-    "ext4",
+    *("virtio_pci", "virtio_blk", "virtio_scsi"),
+    *("crct10dif_generic", "sd_mod", "sg"),
+    *("crc32c_generic", "ext4"),
 ]
 
 TOOLS = {
@@ -37,6 +32,23 @@ TOOLS = {
     "blkdiscard": "util-linux",
     "taskset": "util-linux",
     "fio": "fio",
+    **dict.fromkeys(
+        (
+            *(
+                "sg_inq",
+                "sg_vpd",
+                "sg_modes",
+                "sg_luns",
+                "sg_readcap",
+                "sg_turs",
+                "sg_requests",
+                "sg_opcodes",
+            ),
+            *("sg_unmap", "sg_write_same", "sg_compare_and_write", "sg_persist", "sg_sanitize", "sg_verify"),
+            *("sg_sync", "sg_start", "sg_reset", "sg_get_lba_status", "sg_logs", "sg_raw", "sg_dd"),
+        ),
+        "sg3-utils",
+    ),
 }
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -1,4 +1,4 @@
-"""A QEMU with a stock kernel and a vhost-user-blk disk: started, awaited, ended; its results told.
+"""A QEMU with a stock kernel and a vhost-user disk: started, awaited, ended; its results told.
 
 The guest writes its results to a second serial port, so that kernel messages never fall into a line. What it
 reported before it hung or died is kept; what it did not report fails with the console's last lines, the back
@@ -225,7 +225,7 @@ def run_guest(
         def start(backend: Backend | None, folder: Path, *more: str) -> subprocess.Popen[bytes]:
             command = _command(kernel, with_accelerator, initrd, folder, cpus)
             if backend is not None:
-                command += _disk(backend.socket, queues, disk)
+                command += _device(backend, queues, disk)
             command += arguments
             output = processes.enter_context((folder / "qemu").open("wb"))
             return processes.enter_context(_process([*command, *more], output.fileno()))
@@ -287,11 +287,16 @@ def _command(kernel: Kernel, accelerator: str, initrd: Path, folder: Path, cpus:
     ]
 
 
-def _disk(path: Path, queues: int, options: str) -> list[str]:
-    """A disk that finds its back end again, where that is started anew."""
+def _device(backend: Backend, queues: int, options: str) -> list[str]:
+    """A disk that finds its back end again, where that is started anew, or a SCSI host, which would not."""
     more = f",{options}" if options else ""
+    if backend.kind == "scsi":
+        return [
+            *("-chardev", f"socket,id=disk,path={backend.socket}"),
+            *("-device", f"vhost-user-scsi-pci,chardev=disk,num_queues={queues}{more}"),
+        ]
     return [
-        *("-chardev", f"socket,id=disk,path={path},reconnect=1"),
+        *("-chardev", f"socket,id=disk,path={backend.socket},reconnect=1"),
         *("-device", f"vhost-user-blk-pci,chardev=disk,num-queues={queues}{more}"),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -262,6 +263,10 @@ class Disk(ModeParameters):
         super().was_reset()
         self.medium.prevented_by.clear()
         self.reset_modes()
+
+    def batch(self) -> AbstractContextManager[None]:
+        """`with unit.batch():` gathers requests."""
+        return self.backend.batch()
 
     def activate(self) -> None:
         """Use the image, against others."""

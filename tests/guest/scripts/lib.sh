@@ -2,6 +2,12 @@
 
 DISK=/dev/vda
 SYSFS=/sys/block/vda
+if grep -q virtio_scsi /sys/class/scsi_host/host*/proc_name 2>/dev/null; then
+    DISK=/dev/sda
+    SYSFS=/sys/block/sda
+    # The kernel looks for disks in its own time.
+    until [ -e $DISK ]; do sleep 0.05; done
+fi
 
 # say LINE: to the host.
 say() { echo "$1" >/dev/ttyS1; }

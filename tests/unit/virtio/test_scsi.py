@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from devmodels.blockbackend import Flags, Op
 from devmodels.iocontext import Event
 from tests.unit.virtio.blkrig import UNTOUCHED
 from tests.unit.virtio.plain import Kind
@@ -13,9 +16,13 @@ from tests.unit.virtio.scsirig import (
     GOOD,
     INQUIRY,
     S_BAD_TARGET,
+    S_BUSY,
     S_FAILURE,
+    S_NEXUS_FAILURE,
     S_OK,
     S_OVERRUN,
+    S_TARGET_FAILURE,
+    S_TRANSPORT_FAILURE,
     TEST_UNIT_READY,
     lun_of,
     read_10,
@@ -313,3 +320,90 @@ def test_a_reset_restores_the_sizes() -> None:
     r.device.store_config(24, 4, 16)
     r.device.write_status(0)
     assert (r.device.load_config(20, 4), r.device.load_config(24, 4)) == (96, 32)
+
+
+# --- the way to the disk
+
+
+@pytest.mark.parametrize(
+    ("number", "response"),
+    [
+        (errno.ENOLINK, S_TRANSPORT_FAILURE),
+        (errno.ECONNRESET, S_TRANSPORT_FAILURE),
+        (errno.EREMOTEIO, S_TARGET_FAILURE),
+        (errno.EBADE, S_NEXUS_FAILURE),
+        (errno.EAGAIN, S_BUSY),
+        (errno.EBUSY, S_BUSY),
+    ],
+)
+@pytest.mark.parametrize("op", [Op.READ, Op.WRITE, Op.FLUSH])
+def test_what_is_wrong_on_the_way_to_the_disk_is_not_the_command_s(
+    op: Op, number: int, response: int
+) -> None:
+    """VIRTIO 1.4 §5.6.6.1.1: the responses that tell a driver whether another path, or another time, helps."""
+    r = scsi()
+    r.ready()
+    r.disk.fail[op] = number
+    cdbs = {Op.READ: read_10(0, 1), Op.WRITE: write_10(0, 1), Op.FLUSH: bytes((0x35,)) + bytes(9)}
+    given, room = bytes(512) if op is Op.WRITE else b"", 512 if op is Op.READ else 0
+    answer = r.send(cdbs[op], given, room)
+    assert (answer.response, answer.status, answer.sense) == (response, GOOD, b"")
+    assert answer.residual == len(given) + room
+    assert r.clauses == []
+
+
+def test_what_is_wrong_with_the_medium_is() -> None:
+    r = scsi()
+    r.ready()
+    r.disk.bad_sectors.add(1)
+    answer = r.send(read_10(0, 2), room=1024)
+    assert (answer.response, answer.status) == (S_OK, CHECK_CONDITION)
+    assert answer.sense_triple == (3, 0x11, 0)
+
+
+# --- several at once
+
+
+def test_writes_that_come_together_go_together() -> None:
+    r = scsi()
+    r.ready()
+    data = payload(4096)
+    for at in range(8):
+        r.start(write_10(at, 1), data[512 * at : 512 * at + 512])
+    r.go()
+    assert r.disk.log == [(Op.WRITE, 0, 4096, Flags.NONE)]
+    assert r.disk.data[:4096] == data
+    assert [r.answer(sent).response for sent in r.order[-8:]] == [S_OK] * 8
+
+
+def test_what_comes_between_writes_finds_the_first_begun() -> None:
+    r = scsi((0, 0), (1, 0))
+    for lun in (lun_of(0), lun_of(1)):
+        r.ready(lun)
+    write = [r.start(write_10(at, 1), bytes(512), lun=lun_of(at & 1)) for at in range(4)]
+    read = r.start(read_10(0, 1), room=512)
+    ordered = [r.start(write_10(at, 1), payload(512), attribute=2) for at in (0, 1)]
+    last = r.start(write_10(2, 1), payload(512))
+    r.go()
+    assert r.answer(read).data == bytes(512)
+    assert {r.answer(sent).response for sent in (*write, *ordered, last)} == {S_OK}
+    assert r.disk.log == [
+        *((Op.WRITE, 512 * at, 512, Flags.NONE) for at in (0, 2)),
+        (Op.READ, 0, 512, Flags.NONE),
+        *((Op.WRITE, 512 * at, 512, Flags.NONE) for at in (0, 1, 2)),
+    ]
+    assert r.disk.data[: 3 * 512] == payload(512) * 3
+
+
+def test_writes_to_units_that_are_not_there_are_answered() -> None:
+    r = scsi()
+    r.ready()
+    for lun in (lun_of(0, 7), lun_of(0), lun_of(5)):
+        r.start(write_10(0, 1), bytes(512), lun=lun)
+    r.go()
+    answers = [r.answer(sent) for sent in sorted(r.order[-3:], key=lambda sent: sent.readable[0])]
+    assert [(each.response, each.status) for each in answers] == [
+        (S_OK, CHECK_CONDITION),
+        (S_OK, GOOD),
+        (S_BAD_TARGET, GOOD),
+    ]

@@ -1,0 +1,108 @@
+"""`python -m benchmarks.in_guest`: SCSI disks of ours in a real guest, beside QEMU's own and our virtio-blk.
+
+One stock Linux in one QEMU (TCG) has the same image three ways - vhost-user-scsi and vhost-user-blk from
+`devmodels serve`, and QEMU's virtio-scsi-pci with scsi-hd - and runs fio on them in turn.  Ratios are formed within
+a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.compare import Spread, cached_image
+from tests.guest.host import Unavailable
+from tests.guest.scsi import Unit, scsi_serve
+from tests.guest.vm import GuestRun, run_guest
+
+SCRIPT = Path(__file__).with_name("in_guest.sh")
+OURS, QEMUS, BLK = "vhost-user-scsi", "qemu-virtio-scsi-pci", "vhost-user-blk"
+WAYS = {OURS: "DEVMODEL", QEMUS: "QEMU", BLK: "virtio-blk"}
+"""How each is called, and by what the guest knows it."""
+LOADS = {
+    "4k-randread-depth-1": "--rw=randread --bs=4k --iodepth=1",
+    "4k-randread-depth-32": "--rw=randread --bs=4k --iodepth=32",
+    "4k-randwrite-depth-32": "--rw=randwrite --bs=4k --iodepth=32",
+    "1M-read-depth-4": "--rw=read --bs=1M --iodepth=4",
+}
+QUEUES = 1
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each measurement takes.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is repeated, in turn.")] = 5,
+) -> None:
+    """Compare vhost-user-scsi in a guest with QEMU's virtio-scsi-pci and with vhost-user-blk."""
+    try:
+        run = measure(seconds, rounds)
+    except Unavailable as missing:
+        sys.exit(f"benchmarks: {missing}")
+    if run.failure is not None:
+        sys.exit(f"benchmarks: {run.failure}")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for load in LOADS:
+        console.print(table(load, run))
+
+
+def measure(seconds: float, rounds: int) -> GuestRun:
+    """Boot, run everything, power off; Unavailable where a tool is missing."""
+    files = {
+        "expected": f"seconds={seconds:g}\nrounds={rounds}\n".encode(),
+        "ways": "".join(f"{name} {vendor}\n" for name, vendor in WAYS.items()).encode(),
+        "loads": "".join(f"{name} {options}\n" for name, options in LOADS.items()).encode(),
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        blk = folder / "blk.sock"
+        node = {"driver": "file", "filename": str(cached_image(1)), "node-name": "blk"}
+        export = f"type=vhost-user-blk,id=blk,node-name=blk,writable=on,addr.type=unix,addr.path={blk}"
+        more = ["--blockdev", json.dumps(node), "--export", export]
+        backend = stack.enter_context(scsi_serve([Unit(cached_image(0))], folder, QUEUES, more))
+        arguments = [
+            *("-chardev", f"socket,id=blk,path={blk}", "-device", "vhost-user-blk-pci,chardev=blk"),
+            *("-blockdev", f"driver=file,filename={cached_image(2)},node-name=q,aio=threads,discard=unmap"),
+            *("-device", f"virtio-scsi-pci,id=q,num_queues={QUEUES}", "-device", "scsi-hd,bus=q.0,drive=q"),
+        ]
+        timeout = 60 + 2 * (seconds + 1) * rounds * len(WAYS) * len(LOADS)
+        return run_guest(str(SCRIPT), backend, files=files, timeout=timeout, arguments=arguments, cpus=1)
+
+
+def table(load: str, run: GuestRun) -> Table:
+    """One load: medians of requests a second, and ours in relation to each."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    for result in run.results.values():
+        name, _, rest = result.item.partition("/")
+        if name == load:
+            rates[rest.partition("/")[0]].append(float(result.detail))
+    shown = Table(
+        title=f"in a guest, {load}: medians (ranges) of {len(rates[OURS])} rounds", title_justify="left"
+    )
+    for heading in ("disk", "requests/s", "ours/this"):
+        shown.add_column(heading, justify="left" if heading == "disk" else "right", no_wrap=True)
+    for way, found in rates.items():
+        own = Spread.of(found)
+        ratio = Spread.of([mine / theirs for mine, theirs in zip(rates[OURS], found, strict=True)])
+        shown.add_row(
+            way,
+            f"{own.median:,.0f} ({own.low:,.0f}–{own.high:,.0f})",
+            "" if way == OURS else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
+        )
+    shown.caption = f"{os.cpu_count()} CPUs"
+    return shown
+
+
+if __name__ == "__main__":
+    app()

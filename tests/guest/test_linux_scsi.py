@@ -1,0 +1,264 @@
+"""A stock Linux kernel works on SCSI disks of ours, over vhost-user-scsi: the kernel's own drivers, and sg3-utils."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from guestsim.targets.qmp import Json, QmpClient
+
+from .conftest import Check, needed
+from .scsi import Unit, monitor, scsi_serve
+from .vm import Guest, GuestRun, run_guest
+
+pytestmark = pytest.mark.guest
+
+MIB = 1 << 20
+
+
+def pattern(seed: int, length: int) -> bytes:
+    """Bytes without a structure of their own, the same for the same seed."""
+    return random.Random(seed).randbytes(length)
+
+
+def image(folder: Path, name: str, content: bytes, size: int = 0) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    if size:
+        os.truncate(path, size)
+    return path
+
+
+# --- one disk --------------------------------------------------------------------------------------------------------
+
+IDENTITY = "serial=SN-1,wwn=0x5000c500deadbeef"
+
+
+def one_disk(
+    folder: Path, script: str, *, block_size: int = 512, queues: int = 2, disk: str = ""
+) -> GuestRun:
+    content = pattern(1, 64 * MIB)
+    files = {
+        "expected": f"sectors={len(content) // 512}\nblock_size={block_size}\n".encode(),
+        "sector0.bin": content[:4096],
+        "host.bin": content[4 * MIB : 8 * MIB],
+    }
+    options = f"{IDENTITY},logical-block-size={block_size}"
+    unit = Unit(image(folder, "disk.img", content), options=options)
+    with needed(), scsi_serve([unit], folder, queues) as backend:
+        run = run_guest(script, backend, files=files, cpus=queues, queues=queues, disk=disk)
+    assert backend.status == 0, backend.words()
+    return run
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return one_disk(tmp_path_factory.mktemp("disk"), "scsi.sh")
+
+
+DISK = [
+    "boot",
+    "found",
+    "first-sector",
+    "capacity",
+    "thin",
+    "cache-type",
+    "fio-verified",
+    "sg_inq",
+    "sg_vpd",
+    "sg_modes",
+    "sg_luns",
+    "sg_readcap",
+    "sg-small-commands",
+    "sg_opcodes",
+    "sg_unmap",
+    "sg_write_same",
+    "sg_compare_and_write",
+    "sg_persist",
+    "sg_reset",
+    "sg_sanitize",
+    "end",
+]
+
+
+@pytest.mark.parametrize("item", DISK)
+def test_a_scsi_disk_is_found_and_worked_on(disk: GuestRun, check: Check, item: str) -> None:
+    check(disk, item)
+
+
+@pytest.fixture(scope="module")
+def large_blocks(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return one_disk(tmp_path_factory.mktemp("blocks"), "scsi.sh", block_size=4096, queues=1, disk="packed=on")
+
+
+@pytest.mark.parametrize("item", DISK)
+def test_a_disk_of_4096_byte_blocks_over_a_packed_ring(
+    large_blocks: GuestRun, check: Check, item: str
+) -> None:
+    check(large_blocks, item)
+
+
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    folder = tmp_path_factory.mktemp("ext4")
+    unit = Unit(image(folder, "disk.img", b"", 64 * MIB))
+    with needed(), scsi_serve([unit], folder) as backend:
+        return run_guest("ext4.sh", backend, files={"host.bin": pattern(4, 4 * MIB)})
+
+
+EXT4 = [
+    "mkfs.ext4",
+    "mount",
+    "files-written",
+    "unmount",
+    "fsck",
+    "files-read-back",
+    "files-deleted-fstrim",
+    "fsck-again",
+    "end",
+]
+
+
+@pytest.mark.parametrize("item", EXT4)
+def test_ext4_lives_on_a_scsi_disk(ext4: GuestRun, check: Check, item: str) -> None:
+    check(ext4, item)
+
+
+@pytest.fixture(scope="module")
+def discarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
+    """The run, and how many bytes of the host's file system became free."""
+    folder = tmp_path_factory.mktemp("discard")
+    content = pattern(3, 64 * MIB)
+    unit = Unit(image(folder, "disk.img", content))
+    before = unit.image.stat().st_blocks
+    with needed(), scsi_serve([unit], folder) as backend:
+        run = run_guest("discard.sh", backend, files={"host.bin": content[: 4 * MIB]})
+    return run, 512 * (before - unit.image.stat().st_blocks)
+
+
+@pytest.mark.parametrize("item", ["blkdiscard", "blkdiscard-z", "blkdiscard-z-small", "neighbours", "end"])
+def test_blocks_are_unmapped_and_zeroed(discarded: tuple[GuestRun, int], check: Check, item: str) -> None:
+    check(discarded[0], item)
+
+
+def test_unmapped_blocks_are_freed_on_the_host(discarded: tuple[GuestRun, int]) -> None:
+    assert discarded[1] >= 16 * MIB - 64 * 1024
+
+
+# --- 64 units, and more that come and go -----------------------------------------------------------------------------
+
+PLACES = [(target, lun) for target in range(4) for lun in range(16)]
+
+
+def marked(folder: Path, target: int, lun: int, size: int = MIB) -> Unit:
+    """A unit whose first block says where it is."""
+    mark = f"unit {target}:{lun}\n".encode()
+    return Unit(image(folder, f"{target}-{lun}.img", mark, size), target, lun)
+
+
+def plug(folder: Path, unit: Unit) -> None:
+    with monitor(folder) as client:
+        client.execute("blockdev-add", json.loads(json.dumps(unit.blockdev())))
+        address = {"type": "unix", "path": str(folder / "vu.sock")}
+        export: dict[str, Json] = {"type": "vhost-user-scsi", "id": f"e{unit.name}", "node-name": unit.name}
+        place: dict[str, Json] = {"scsi-id": unit.target, "lun": unit.lun, "addr": address}
+        client.execute("block-export-add", {**export, **place, "writable": True})
+
+
+def unplug(folder: Path, unit: Unit) -> None:
+    with monitor(folder) as client:
+        client.execute("block-export-del", {"id": f"e{unit.name}", "mode": "hard"})
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    folder = tmp_path_factory.mktemp("many")
+    units = [marked(folder, *place) for place in PLACES]
+    names = "".join(f"{target}:{lun}\n" for target, lun in PLACES)
+    files = {"expected": f"units={len(units)}\n".encode(), "units": names.encode()}
+    new = [marked(folder, 5, 0), marked(folder, 0, 77)]
+
+    def come_and_go(guest: Guest) -> None:
+        guest.await_item("ready")
+        plug(folder, new[0])
+        guest.await_item("unit-came")
+        plug(folder, new[1])
+        guest.await_item("unit-of-a-known-target-came")
+        unplug(folder, new[1])
+        guest.await_item("unit-gone")
+        unplug(folder, new[0])
+        guest.await_item("target-gone")
+        with monitor(folder) as client:
+            client.execute("block_resize", {"node-name": units[0].name, "size": 4 * MIB})
+
+    with needed(), scsi_serve(units, folder, 2) as backend:
+        run = run_guest(
+            "scsi-many.sh", backend, files=files, cpus=2, queues=2, timeout=240, attend=come_and_go
+        )
+    assert backend.status == 0, backend.words()
+    return run
+
+
+MANY = [
+    "all-found",
+    "luns-reported",
+    "all-at-once",
+    "unit-came",
+    "unit-of-a-known-target-came",
+    "unit-gone",
+    "target-gone",
+    "unit-grown",
+    "units-left",
+    "end",
+]
+
+
+@pytest.mark.parametrize("item", MANY)
+def test_64_units_are_found_and_others_come_and_go(many: GuestRun, check: Check, item: str) -> None:
+    check(many, item)
+
+
+# --- commands that take too long -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    folder = tmp_path_factory.mktemp("errors")
+    content = pattern(5, MIB)
+    unit = Unit(image(folder, "disk.img", content), node={"driver": "delay", "read-ns": 0})
+    files = {f"sector{n}.bin": content[4096 * n : 4096 * (n + 1)] for n in range(3)}
+
+    def hold(guest: Guest) -> None:
+        guest.await_item("first-read")
+        with monitor(folder) as client:
+            client.execute("stop")
+            guest.tell("go")
+            guest.await_item("reset-while-held")
+            client.execute("cont")
+            guest.await_item("held")
+            reopen(client, unit, 4 * 10**9)
+            guest.tell("go")
+            guest.await_item("reset-while-slow")
+            reopen(client, unit, 0)
+
+    with needed(), scsi_serve([unit], folder) as backend:
+        run = run_guest("scsi-errors.sh", backend, files=files, attend=hold)
+    assert backend.status == 0, backend.words()
+    return run
+
+
+def reopen(client: QmpClient, unit: Unit, read_ns: int) -> None:
+    options = json.loads(json.dumps(unit.reopened(**{"read-ns": read_ns})))
+    client.execute("blockdev-reopen", {"options": [options]})
+
+
+ERRORS = ["first-read", "reset-while-held", "held", "reset-while-slow", "slow", "afterwards", "end"]
+
+
+@pytest.mark.parametrize("item", ERRORS)
+def test_the_kernel_s_error_handler_resets_the_unit(errors: GuestRun, check: Check, item: str) -> None:
+    check(errors, item)
