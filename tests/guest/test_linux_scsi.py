@@ -260,5 +260,5 @@ ERRORS = ["first-read", "reset-while-held", "held", "reset-while-slow", "slow", 
 
 
 @pytest.mark.parametrize("item", ERRORS)
-def test_the_kernel_s_error_handler_resets_the_unit(errors: GuestRun, check: Check, item: str) -> None:
+def test_a_unit_is_reset_with_commands_in_flight(errors: GuestRun, check: Check, item: str) -> None:
     check(errors, item)

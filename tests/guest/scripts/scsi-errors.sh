@@ -1,5 +1,9 @@
-# Commands that the host does not answer, until the kernel's error handler resets their unit.  (By itself the driver of the
-# kernel waits for as long as it takes.)
+# A unit that does not answer is reset by sg_reset, and the kernel sends the commands again.  (Its virtio driver has no
+# timeout of its own: it waits for as long as it takes.)
+
+# Open all the time: what comes while nobody has the port open is lost.
+exec 3</dev/ttyS2
+stty -F /dev/ttyS2 raw -echo
 
 # reads PLACE FILE: reads a block in the background and compares it; what came of it is in /tmp/read.
 reads() {
@@ -39,10 +43,10 @@ afterwards() {
 }
 
 item first-read first_read
-read -r line </dev/ttyS2
+read -r line <&3
 item reset-while-held reset_in_between 4096 /sector1.bin
 item held answered
-read -r line </dev/ttyS2
+read -r line <&3
 item reset-while-slow reset_in_between 8192 /sector2.bin
 item slow answered
 item afterwards afterwards

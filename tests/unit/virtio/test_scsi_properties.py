@@ -97,7 +97,9 @@ class Raw:
     cuts: list[int]
 
     def place(self, r: ScsiRig) -> int:
-        r.place(self.queue, r.readable(self.data, self.cuts), r.writable(self.room, self.cuts))
+        r.place(
+            self.queue, r.readable(self.data, self.cuts), r.writable(self.room or not self.data, self.cuts)
+        )
         return self.queue
 
 
@@ -125,7 +127,7 @@ class EventBuffer:
     readable: bytes
 
     def place(self, r: ScsiRig) -> int:
-        r.place(EVENT, r.readable(self.readable) if self.readable else [], r.writable(self.room))
+        r.place(EVENT, r.readable(self.readable) if self.readable else [], r.writable(max(1, self.room)))
         return EVENT
 
 
