@@ -225,7 +225,6 @@ class Machine:
 
     def run_until_idle(self) -> None:
         """Let devices work until nothing is left to do without the guest, and deliver their interrupts."""
-        self.outbox.deliver()
         self.context.run_until_idle()
 
     def reset(self) -> None:
@@ -287,7 +286,8 @@ class Machine:
 
     def _pending(self) -> None:
         if not self._depth:
-            self.context.call_soon(self.outbox.deliver)
+            deliver = self.outbox.deliver
+            self.context.call_soon(deliver if self.trace is None else self.trace.put_off(deliver))
 
     def _message(self, address: int, data: int) -> None:
         if self.trace is not None:

@@ -19,8 +19,8 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from functools import partial
 from mmap import mmap
@@ -425,6 +425,15 @@ class GuestMemory:
             self.generation += 1
             for follow in self.followers:
                 follow()
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What is done meanwhile is not the device's own: the trace gets nothing of it."""
+        trace, self.trace = self.trace, None
+        try:
+            yield
+        finally:
+            self.trace = trace
 
     def note_write(self, address: int, length: int, data: bytes) -> None:
         """A device wrote `data` at `address`: mark the dirty log and emit the trace."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 
@@ -52,6 +53,7 @@ class EventKind(Enum):
     RUN_STATE = "run-state"
     INTERRUPT = "interrupt"
     VIOLATION = "violation"
+    TURN = "turn"
     NODE_BEGIN = "node-begin"
     NODE_END = "node-end"
 
@@ -64,7 +66,7 @@ class TraceEvent(NamedTuple):
     """One event: `number` counts from 0; `time_ns` is the context's clock; `detail` depends on `kind`.
 
     `source` is what it happened at: an address space, `machine`, `memory`, a device, a device's backend (which has the
-    device's name) or `violations`.
+    device's name), `violations` or `context`.
 
     | kind | detail |
     |---|---|
@@ -76,7 +78,8 @@ class TraceEvent(NamedTuple):
     | MEMORY | base, size, whether it is read-only, of each region: what there is from now on |
     | FEATURES | the feature bits that driver and device go on with |
     | CONFIG_READ, CONFIG_WRITE | offset in the device configuration space, bytes |
-    | AGAIN | queue, heads that an earlier back end left in flight, to be taken again |
+    | AGAIN | queue, heads that an earlier back end left in flight, to be taken again; of a packed ring's buffers how \
+many descriptors, then address, length, id, flags of each |
     | QUEUE | queue, size, addresses of descriptor, driver and device area, available and used position to start at |
     | ENABLE | queue, whether buffers are taken from it |
     | MOVED | queue, new addresses of descriptor, driver and device area |
@@ -99,6 +102,7 @@ that it serves: it goes to the node |
     | RUN_STATE | whether the machine runs |
     | INTERRUPT | vector or line, level or message data |
     | VIOLATION | clause, place, what happened, the bytes concerned |
+    | TURN | nothing: what a device had put off to the context's next turn was done, and nothing came of it |
     | NODE_BEGIN | step (a number of its own), the dispatch that it serves, the step above or -1, node name, driver, \
 operation name, offset, length, flags: a request comes to a node |
     | NODE_END | step, errno: the node has done it |
@@ -132,3 +136,16 @@ class Tracer:
             self._count += 1
             for sink in self.sinks:
                 sink(event)
+
+    def put_off(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """What does `callback` later, on the context, and tells where nothing came of it.
+
+        A replay does what was put off where the trace has something of it: it must know of each.
+        """
+        return partial(self._run, callback)
+
+    def _run(self, callback: Callable[[], None]) -> None:
+        before = self._count
+        callback()
+        if self._count == before:
+            self.emit("context", EventKind.TURN)

@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import zstandard
@@ -36,6 +36,12 @@ FRAME_NS = 1_000_000_000
 MAX_FRAME = 1 << 30
 _EVENT_BYTES = 24
 """About what an event takes beside its payload."""
+
+
+Row = tuple[Any, ...]
+"""An event as a frame has it: ns since the one before (for a frame's first: the time itself), source, kind's place in
+`TraceReader.kinds`, details."""
+_decode_rows = msgspec.msgpack.Decoder(list[Row]).decode
 
 
 class TraceFileError(ValueError):
@@ -156,12 +162,15 @@ class TraceReader:
         self.cut = False
         self._file: BinaryIO = path.open("rb")
         self._decompressor = zstandard.ZstdDecompressor()
-        self.header = self._read_header()
-        self._start = self._file.tell()
         try:
+            self.header = self._read_header()
             self._kinds = [EventKind(name) for name in self.header.kinds]
-        except ValueError as error:
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, ValueError) or isinstance(error, TraceFileError):
+                raise
             raise TraceFileError(f"{path}: of a newer program: {error}") from None
+        self._start = self._file.tell()
 
     def _read_header(self) -> TraceHeader:
         head = self._file.read(len(MAGIC) + _HEAD.size)
@@ -204,9 +213,14 @@ class TraceReader:
             raise TraceFileError(f"{self.path}: no frame at byte {self._file.tell() - _FRAME.size}")
         return first, count, raw, length, crc
 
-    def __iter__(self) -> Iterator[TraceEvent]:
+    @property
+    def kinds(self) -> list[EventKind]:
+        """What the numbers in `frames` stand for."""
+        return self._kinds
+
+    def frames(self) -> Iterator[tuple[int, list[Row]]]:
+        """For whoever needs no more than what is in the file: each frame, with its first event's number."""
         self._file.seek(self._start)
-        kinds = self._kinds
         while (head := self._frame_head()) is not None:
             number, count, raw_length, length, crc = head
             data = self._file.read(length)
@@ -216,14 +230,18 @@ class TraceReader:
             if zlib.crc32(data) != crc:
                 raise TraceFileError(f"{self.path}: events from {number} on are damaged")
             raw = self._decompressor.decompress(data, max_output_size=raw_length)
-            events = msgspec.msgpack.decode(raw)
-            if len(events) != count:
-                raise TraceFileError(f"{self.path}: {len(events)} events from {number} on, expected {count}")
+            rows = _decode_rows(raw)
+            if len(rows) != count:
+                raise TraceFileError(f"{self.path}: {len(rows)} events from {number} on, expected {count}")
+            yield number, rows
+
+    def __iter__(self) -> Iterator[TraceEvent]:
+        kinds = self._kinds
+        for first, rows in self.frames():
             time_ns = 0
-            for step, source, kind, *detail in events:
+            for number, (step, source, kind, *detail) in enumerate(rows, first):
                 time_ns += step
                 yield TraceEvent(number, time_ns, source, kinds[kind], tuple(detail))
-                number += 1
 
     def close(self) -> None:
         """Give the file up. Idempotent."""

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.inspect.command import inspect_command
 from guestsim.powercut.command import powercut_command
+from guestsim.replay.command import replay_command
 from guestsim.script.load import ScriptError
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.script.run import Options, ScriptReport, read_scripts
@@ -135,6 +136,7 @@ def demo_command() -> None:
 
 app.command("inspect")(inspect_command)
 app.command("powercut")(powercut_command)
+app.command("replay")(replay_command)
 app.command("show")(show_command)
 
 

@@ -96,7 +96,8 @@ class BlockBackend:
         self.stats = BlockStats()
         self._trace: Tracer | None = None
         self._numbers: dict[Request, int] = {}
-        self._submitted = self._dispatched = 0
+        self.submitted = self.dispatched = 0
+        """How many numbers the trace has given to requests, and to dispatches."""
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.error_policy = ErrorPolicy()
@@ -322,8 +323,8 @@ class BlockBackend:
     def _note_request(self, trace: Tracer, request: Request) -> None:
         origin = request.origin
         if origin is not None:
-            number = self._numbers[request] = self._submitted
-            self._submitted += 1
+            number = self._numbers[request] = self.submitted
+            self.submitted += 1
             what = request.op.name, request.offset, request.length
             trace.emit(self.name, EventKind.REQUEST, number, *what, origin.queue, origin.tag)
 
@@ -334,8 +335,8 @@ class BlockBackend:
         if trace is None or not numbers:
             await handler(request)
             return
-        number = self._dispatched
-        self._dispatched += 1
+        number = self.dispatched
+        self.dispatched += 1
         what = request.op.name, request.offset, request.length, int(request.flags)
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self.node.trace

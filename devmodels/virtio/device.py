@@ -376,7 +376,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             if queue.ring is not None:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
-                queue.context.call_soon(partial(self.process, queue))
+                self.soon(queue.context, partial(self.process, queue))
 
     def process(self, queue: VirtQueue) -> None:
         """Take every buffer that is available, at most some `BUDGET` descriptors in one go, then show what is done."""
@@ -400,7 +400,7 @@ class VirtioDevice(ABC):
                                 queue.note_taken(chains)
                             self.handle(queue, chains)
                 if budget <= 0:
-                    queue.context.call_soon(lambda: self.process(queue))
+                    self.soon(queue.context, lambda: self.process(queue))
                     break
                 if count > BATCH:
                     # The driver can go on with these while we do the next.
@@ -485,6 +485,10 @@ class VirtioDevice(ABC):
         """Give an event of this device to the trace, if there is one."""
         if self.trace is not None:
             self.trace.emit(self.name, kind, *detail)
+
+    def soon(self, context: IoContext, callback: Callable[[], None]) -> None:
+        """Do `callback` in the context's next turn."""
+        context.call_soon(callback if self.trace is None else self.trace.put_off(callback))
 
     def _violation(self, clause: str, summary: str) -> None:
         self.violations.report(clause, summary, self.name)

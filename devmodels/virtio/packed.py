@@ -37,8 +37,9 @@ from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, 
 from devmodels.virtio.state import KeptState, RingState
 from devmodels.wire import Codec
 
-_DESC = Codec.ints(PVIRTQ_DESC).layout
-_THREE = struct.Struct("<" + 3 * _DESC.format.removeprefix("<"))
+DESC = Codec.ints(PVIRTQ_DESC).layout
+"""A descriptor: address, length, id, flags."""
+_THREE = struct.Struct("<" + 3 * DESC.format.removeprefix("<"))
 _new_chain = Chain.__new__
 _Fetch = Callable[[int], tuple[int, ...]]
 
@@ -139,7 +140,7 @@ class PackedRing:
         memory = self._memory
         desc, driver, device = self.parts
         try:
-            self._fetch: _Fetch = memory.records(desc, self.size, _DESC)
+            self._fetch: _Fetch = memory.records(desc, self.size, DESC)
             table = memory.view(desc, self.size * DESC_SIZE)
             self._fetch_three: _Fetch | None = None if table is None else partial(_THREE.unpack_from, table)
             self._ring: Words = memory.words(desc, 4 * self.size, "I", write=True)
@@ -340,13 +341,13 @@ class PackedRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.8.19",
                     f"indirect descriptor at {place % self.size} in a list linked by NEXT",
-                    _DESC.pack(address, length, ident, flags),
+                    DESC.pack(address, length, ident, flags),
                 )
             if flags & VIRTQ_DESC_F_WRITE:
                 writable.append((address, length))
                 writable_bytes += length
             elif writable:
-                raise _read_after_write(place % self.size, _DESC.pack(address, length, ident, flags))
+                raise _read_after_write(place % self.size, DESC.pack(address, length, ident, flags))
             else:
                 readable.append((address, length))
                 readable_bytes += length
@@ -378,7 +379,7 @@ class PackedRing:
 
         Of an entry's flags only WRITE counts, of the descriptor's WRITE does not (VIRTIO 1.4 §2.8.7).
         """
-        data = _DESC.pack(address, length, chain.head, flags)
+        data = DESC.pack(address, length, chain.head, flags)
         if not self._indirect:
             raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
         if flags & VIRTQ_DESC_F_NEXT:
@@ -399,13 +400,13 @@ class PackedRing:
         readable = chain.readable
         writable = chain.writable
         odd = 0
-        for number, (at, size, _, flag) in enumerate(_DESC.iter_unpack(table)):
+        for number, (at, size, _, flag) in enumerate(DESC.iter_unpack(table)):
             odd |= flag
             if flag & VIRTQ_DESC_F_WRITE:
                 writable.append((at, size))
                 chain.writable_bytes += size
             elif writable:
-                raise _read_after_write(number, _DESC.pack(at, size, 0, flag))
+                raise _read_after_write(number, DESC.pack(at, size, 0, flag))
             else:
                 readable.append((at, size))
                 chain.readable_bytes += size

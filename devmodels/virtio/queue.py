@@ -173,7 +173,7 @@ class VirtQueue:
                 self.broken(error)
             if not self.flush_due:
                 self.flush_due = True
-                self.context.call_soon(self.flush)
+                owner.soon(self.context, self.flush)
         if self.on_idle is not None and not in_flight:
             self.settle_idle()
 
@@ -291,7 +291,7 @@ class VirtQueue:
         self.in_flight.update((chain.head, chain) for chain in chains)
         owner = self.owner
         owner.handle(self, chains)
-        self.context.call_soon(lambda: owner.process(self))
+        owner.soon(self.context, lambda: owner.process(self))
 
 
 def _power_below(number: int) -> int:

@@ -1,0 +1,90 @@
+"""`guestsim replay`: what a guest did is done again, and everything that comes out is compared.
+
+Exit status: 0 where it is the same, 1 where it is not, 2 where the trace or an option is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from guestsim.replay import Difference, Replayed
+
+
+def replay_command(
+    trace: Annotated[Path, typer.Argument(help="A trace, as --record writes it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    # What has devices in it is not for every start of the command.
+    from devmodels.options import OptionError
+    from devmodels.tracefile import TraceFileError
+
+    try:
+        result = _replay(trace, shown=not as_json)
+    except OSError as error:
+        _wrong(f"{trace}: cannot be read: {error.strerror or error}")
+    except (TraceFileError, OptionError) as error:
+        _wrong(str(error))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(_report(result))).decode())
+    else:
+        _show(result)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _wrong(text: str) -> None:
+    typer.echo(text, err=True)
+    raise typer.Exit(2)
+
+
+def _replay(trace: Path, *, shown: bool) -> Replayed:
+    from devmodels.tracefile import TraceReader
+    from guestsim.replay import replay
+
+    console = Console(stderr=True)
+    columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    if not (shown and console.is_terminal):
+        return replay(trace)
+    with TraceReader(trace) as reader:
+        total = reader.count()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("events", total=total)
+        return replay(trace, progress=lambda done: bar.update(task, completed=done))
+
+
+def _show(result: Replayed) -> None:
+    console = Console(highlight=False)
+    guest = result.guest_ns / 1e9
+    text = f"{result.events} events, {result.requests} requests; {guest:.2f} s of the guest in {result.seconds:.2f} s"
+    console.print(text, soft_wrap=True, markup=False)
+    if result.difference is None:
+        console.print("[bold green]no difference[/]")
+        return
+    console.print("[bold red]DIFFERENCE[/]")
+    for line in _lines(result.difference):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _lines(difference: Difference) -> list[str]:
+    return [f"event {difference.number}", str(difference.expected), str(difference.got)]
+
+
+def _report(result: Replayed) -> dict[str, object]:
+    """Everything as plain values."""
+    return {
+        "ok": result.ok,
+        "events": result.events,
+        "requests": result.requests,
+        "differences": 0 if result.ok else 1,
+        "seconds": round(result.seconds, 6),
+        "guest-seconds": result.guest_ns / 1e9,
+        "ratio": round(result.ratio, 6),
+    }

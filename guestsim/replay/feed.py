@@ -1,0 +1,250 @@
+"""What goes into the devices: each kind of input, done again.
+
+Whoever is called here emits the event himself, or it is emitted here as his caller did; what follows is the device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
+from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
+from devmodels.exports.vhost_vring import take_owed
+from devmodels.machine import Machine
+from devmodels.protocols.vhost_user import MAX_CONFIG
+from devmodels.trace import EventKind
+from devmodels.virtio.constants import Status
+from devmodels.virtio.packed import PackedRing
+from devmodels.virtio.ring import Chain
+from devmodels.virtio.split import SplitRing
+from guestsim.replay.devices import ReplayedDevice, World
+
+_RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
+
+Detail = tuple[Any, ...]
+_Feed = Callable[[World, str, Detail], None]
+
+
+def _device(world: World, _source: str, detail: Detail) -> None:
+    world.add(detail[0])
+    world.follower.skip()
+
+
+# --- a machine's
+
+
+def _machine(world: World) -> Machine:
+    assert world.assembly is not None
+    return world.assembly.machine
+
+
+def _access_read(world: World, source: str, detail: Detail) -> None:
+    machine = _machine(world)
+    if source == "io-space":
+        machine.io_read(*detail)
+    else:
+        machine.read(*detail)
+
+
+def _access_write(world: World, source: str, detail: Detail) -> None:
+    machine = _machine(world)
+    if source == "io-space":
+        machine.io_write(*detail)
+    else:
+        machine.write(*detail)
+
+
+def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
+    _machine(world).reset()
+
+
+# --- a front end's
+
+
+def _memory(world: World, _source: str, detail: Detail) -> None:
+    next(iter(world.devices.values())).memory.become(detail)
+
+
+def _features(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    device.driver_features = detail[0]
+    device.write_status(_RUNNING)
+
+
+def _config_read(world: World, source: str, detail: Detail) -> None:
+    offset, data = detail
+    device = world.devices[source].device
+    space = device.config_bytes().ljust(MAX_CONFIG, b"\0")
+    device.note(EventKind.CONFIG_READ, offset, space[offset : offset + len(data)])
+
+
+def _config_write(world: World, source: str, detail: Detail) -> None:
+    offset, data = detail
+    device = world.devices[source].device
+    device.note(EventKind.CONFIG_WRITE, offset, data)
+    device.write_config(offset, len(data), int.from_bytes(data, "little"))
+
+
+def _again(world: World, source: str, detail: Detail) -> None:
+    index, *numbers = detail
+    replayed = world.devices[source]
+    replayed.again[index] = numbers
+    replayed.device.note(EventKind.AGAIN, *detail)
+
+
+def _buffers(numbers: list[int]) -> list[list[Descriptor]]:
+    """A packed ring's: how many descriptors, and what is in them, again and again."""
+    buffers: list[list[Descriptor]] = []
+    while numbers:
+        count, *numbers = numbers
+        parts = iter(numbers[: 4 * count])
+        buffers.append(list(zip(parts, parts, parts, parts, strict=True)))
+        numbers = numbers[4 * count :]
+    return buffers
+
+
+class _NoSplitRegion(SplitRegion):
+    """An in-flight area that nobody looks at."""
+
+    def __init__(self) -> None:
+        pass
+
+    def took(self, chains: Sequence[Chain]) -> None:
+        pass
+
+    def pushed(self, used: Sequence[tuple[Chain, int]]) -> None:
+        pass
+
+    def published(self, used_idx: int) -> None:
+        pass
+
+
+class _NoPackedRegion(PackedRegion):
+    """The same for a packed ring."""
+
+    def __init__(self) -> None:
+        pass
+
+    def took(self, ident: int, descriptors: Sequence[Descriptor]) -> None:
+        pass
+
+    def using(self, idents: Sequence[int], old: int, new: int) -> None:
+        pass
+
+    def used(self, idents: Sequence[int], new: int) -> None:
+        pass
+
+
+def _queue(world: World, source: str, detail: Detail) -> None:
+    index, size, desc, driver, area, last_avail, used_idx = detail
+    replayed: ReplayedDevice = world.devices[source]
+    queue = replayed.device.queues[index]
+    queue.size = size
+    queue.desc, queue.driver, queue.device = desc, driver, area
+    again = replayed.again.pop(index, None)
+    queue.make_split, queue.make_packed = SplitRing, PackedRing
+    if again is not None and replayed.device.packed:
+        queue.make_packed = partial(TrackedPackedRing, _NoPackedRegion(), _buffers(again))
+    elif again is not None:
+        queue.make_split = partial(TrackedSplitRing, _NoSplitRegion(), again)
+    queue.start(last_avail=last_avail, used_idx=used_idx)
+
+
+def _enable(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    device.note(EventKind.ENABLE, *detail)
+    device.queues[detail[0]].enabled = bool(detail[1])
+
+
+def _moved(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    ring = device.queues[detail[0]].ring
+    assert ring is not None
+    ring.parts = detail[1:]
+    device.note(EventKind.MOVED, *detail)
+
+
+def _look(kind: EventKind, world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    device.note(kind, *detail)
+    device.process(device.queues[detail[0]])
+
+
+def _stop(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    queue = device.queues[detail[0]]
+    device.note(EventKind.STOP, *detail)
+    take_owed(device, queue)
+    queue.stop_when_idle(queue.clear)
+
+
+def _reset(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    if detail[0] < 0:
+        device.reset()
+    else:
+        device.reset_queue(device.queues[detail[0]])
+
+
+def _driver_left(world: World, source: str, _detail: Detail) -> None:
+    device = world.devices[source].device
+    device.note(EventKind.DRIVER_LEFT)
+    device.driver_left()
+
+
+# --- what comes from below, and from the owner
+
+
+def _done(world: World, source: str, detail: Detail) -> None:
+    number, error, data = detail
+    if not world.devices[source].node.done(number, error, data):
+        world.follower.part("nothing: the device has not given that to its disk")
+
+
+def _size(world: World, source: str, detail: Detail) -> None:
+    replayed = world.devices[source]
+    replayed.node.resized(*detail)
+    replayed.backend.child_changed(replayed.backend.edge)
+
+
+def _quiesce(world: World, source: str, detail: Detail) -> None:
+    backend = world.devices[source].backend
+    if detail[0]:
+        backend.quiesce()
+    else:
+        backend.unquiesce()
+
+
+def _run_state(world: World, _source: str, detail: Detail) -> None:
+    if detail[0]:
+        world.run_state.cont()
+    else:
+        world.run_state.stop()
+
+
+FEEDS: dict[EventKind, _Feed] = {
+    EventKind.DEVICE: _device,
+    EventKind.ACCESS_READ: _access_read,
+    EventKind.ACCESS_WRITE: _access_write,
+    EventKind.MACHINE_RESET: _machine_reset,
+    EventKind.MEMORY: _memory,
+    EventKind.FEATURES: _features,
+    EventKind.CONFIG_READ: _config_read,
+    EventKind.CONFIG_WRITE: _config_write,
+    EventKind.AGAIN: _again,
+    EventKind.QUEUE: _queue,
+    EventKind.ENABLE: _enable,
+    EventKind.MOVED: _moved,
+    EventKind.KICK: partial(_look, EventKind.KICK),
+    EventKind.LOOK: partial(_look, EventKind.LOOK),
+    EventKind.STOP: _stop,
+    EventKind.RESET: _reset,
+    EventKind.DRIVER_LEFT: _driver_left,
+    EventKind.DONE: _done,
+    EventKind.SIZE: _size,
+    EventKind.QUIESCE: _quiesce,
+    EventKind.RUN_STATE: _run_state,
+}
+"""By kind of event: what is done, in the world, at the event's source, with its details."""

@@ -1,0 +1,134 @@
+"""Guest memory in a replay: there is none.  What the device reads comes from the trace, what it writes is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from struct import Struct
+
+from devmodels.memory import (
+    BOUNCE_LIMIT,
+    Direction,
+    DmaMap,
+    GuestMemory,
+    GuestMemoryError,
+    Region,
+    Words,
+)
+from devmodels.trace import EventKind
+from guestsim.replay.follow import Follower
+
+_ITEM_SIZE = {"H": 2, "I": 4, "Q": 8}
+
+
+class _Nowhere(Region):
+    """A region without bytes: its place is known, so that what lies outside is refused as it was."""
+
+    __slots__ = ()
+
+    def load(self, offset: int, length: int) -> bytes:
+        """Zeroes; what is there is not known."""
+        del offset
+        return bytes(length)
+
+    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Nothing is kept."""
+
+
+class ReplayMemory(GuestMemory):
+    """The address space of a recorded guest; `bounced` says that the device could only copy from and to it."""
+
+    __slots__ = ("_bounced", "_follower")
+
+    def __init__(self, follower: Follower, *, bounced: bool) -> None:
+        super().__init__()
+        self._follower = follower
+        self._bounced = bounced
+
+    def become(self, numbers: Sequence[int]) -> None:
+        """Have the regions of a MEMORY event from now on."""
+        before = {(region.base, region.size, int(region.readonly)): region for region in self._regions}
+        parts = list(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True))
+        self._regions = [
+            before.get((base, size, readonly)) or _Nowhere(base, size, readonly=bool(readonly))
+            for base, size, readonly in parts
+        ]
+        self._changed()
+
+    def read(self, address: int, length: int) -> bytes:
+        """A device reads: the trace knows what."""
+        self._pieces(address, length, write=False)
+        return self._follower.read(address, length)
+
+    def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
+        """What goes to the device comes from the trace; what comes from it is compared at the end."""
+        write = direction is Direction.FROM_DEVICE
+        views: list[memoryview] = []
+        lengths = [[size for _, _, size in self._pieces(address, n, write=write)] for address, n in scatter]
+        nbytes = sum(map(sum, lengths)) if self._bounced else 0
+        if self.bounced_bytes + nbytes > BOUNCE_LIMIT:
+            raise GuestMemoryError(*scatter[0], "more bytes to bounce than are allowed at a time")
+        for (address, length), sizes in zip(scatter, lengths, strict=True):
+            whole = memoryview(bytearray(length) if write else self._follower.read(address, length))
+            done = 0
+            for size in sizes:
+                views.append(whole[done : done + size])
+                done += size
+        self.bounced_bytes += nbytes
+        return _ReplayMap(self, scatter, direction, views, nbytes)
+
+    def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
+        """Words that the trace knows."""
+        size = _ITEM_SIZE[code]
+        if address % size:
+            raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
+        self._pieces(address, count * size, write=write)
+        return _ReplayWords(self, address, size)
+
+    def records(self, address: int, count: int, layout: Struct) -> Callable[[int], tuple[int, ...]]:
+        """Structures that the trace knows."""
+        size = layout.size
+        self._pieces(address, count * size, write=False)
+        return lambda offset: layout.unpack(self.read(address + offset, size))
+
+
+class _ReplayMap(DmaMap):
+    """One transfer's memory, which is ours alone."""
+
+    __slots__ = ("_nbytes",)
+
+    def __init__(
+        self,
+        memory: ReplayMemory,
+        scatter: Sequence[tuple[int, int]],
+        direction: Direction,
+        views: list[memoryview],
+        nbytes: int,
+    ) -> None:
+        super().__init__(memory, scatter, direction, views, (), None)
+        self._nbytes = nbytes
+
+    def unmap(self, bytes_done: int) -> None:
+        """What was written has to be what the trace has."""
+        self._memory.bounced_bytes -= self._nbytes
+        super().unmap(bytes_done)
+
+
+class _ReplayWords:
+    """Words of a ring."""
+
+    __slots__ = ("_address", "_memory", "_size")
+
+    def __init__(self, memory: ReplayMemory, address: int, size: int) -> None:
+        self._memory = memory
+        self._address = address
+        self._size = size
+
+    def __getitem__(self, index: int, /) -> int:
+        size = self._size
+        return int.from_bytes(self._memory._follower.read(self._address + index * size, size), "little")
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        size = self._size
+        self._memory._follower.emit(
+            "memory", EventKind.DMA_WRITE, self._address + index * size, value.to_bytes(size, "little")
+        )
