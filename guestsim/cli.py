@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from guestsim.blocklog.convert import convert_command
 from guestsim.inspect.command import inspect_command
 from guestsim.powercut.command import powercut_command
 from guestsim.replay.command import replay_command
@@ -134,6 +135,7 @@ def demo_command() -> None:
         run_command([path])
 
 
+app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)
 app.command("powercut")(powercut_command)
 app.command("replay")(replay_command)

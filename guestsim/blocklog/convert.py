@@ -1,0 +1,178 @@
+"""`guestsim convert`: a log of block I/O, or a trace, in another format."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from guestsim.blocklog.events import Event
+    from guestsim.blocklog.formats import LogFormat, OpenLog
+
+FORMAT_NAMES = "trace, fio2, fio3, blkparse, qemu-io"
+_SHOW_EVERY = 2000
+
+
+def convert_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A trace or a log; - for standard input.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; - for standard output.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="fio2, fio3, blkparse or qemu-io. [default: by the end of OUT: .iolog, .blkparse, .qemu-io]",
+        ),
+    ] = None,
+    given: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORMAT", help=f"{FORMAT_NAMES}. [default: as IN begins]"),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="DISK", help="Keep the requests of this disk alone.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For qemu-io: keep what is written in files of this folder, as -s names them.",
+        ),
+    ] = None,
+    times: Annotated[
+        bool, typer.Option("--times/--no-times", help="Keep when requests began, or leave times out.")
+    ] = True,
+) -> None:
+    """Turn a trace, an iolog of fio's, blkparse's text or qemu-io's commands into another of these logs.
+
+    What the other format cannot hold is said on standard error, a line for each kind.
+    """
+    from guestsim.blocklog.events import LogError, Losses
+    from guestsim.blocklog.formats import QEMU_IO, OpenLog
+
+    form = _target_format(to, target)
+    if data is not None and form is not QEMU_IO:
+        fail("convert", "--data: expected with qemu-io as the format to write")
+    losses = Losses()
+    try:
+        with OpenLog(source, source_format("convert", given)) as log, Bar("converting", log) as bar:
+            one = form is QEMU_IO or only is not None
+            events = bar.along(log.of_one_disk(only) if one else log.events)
+            if not times:
+                events = _timeless(events)
+            write = form.write
+            assert write is not None
+            if form is QEMU_IO:
+                keep = None if data is None else _Files(data).keep
+                write = partial(write, ends=log.format.ends, keep=keep)
+            with ExitStack() as stack:
+                out = (
+                    sys.stdout
+                    if str(target) == "-"
+                    else stack.enter_context(target.open("w", encoding="utf-8"))
+                )
+                for line in write(events, losses):
+                    out.write(f"{line}\n")
+            losses.update(log.losses)
+    except LogError as error:
+        fail("", str(error))
+    except OSError as error:
+        fail("", f"{error.filename or target}: {error.strerror}")
+    tell_losses(losses.lines())
+
+
+class _Files:
+    """Where the data of writes is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        if " " in str(folder):
+            fail(
+                "convert",
+                f"--data: {str(folder)!r} is given, expected a name without spaces: qemu-io takes no others",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._count = 0
+
+    def keep(self, data: bytes) -> str:
+        """Keep it in a file of its own, and say its name."""
+        path = self._folder / f"{self._count:08d}"
+        self._count += 1
+        path.write_bytes(data)
+        return str(path)
+
+
+def _timeless(events: Iterator[Event]) -> Iterator[Event]:
+    import msgspec
+
+    for event in events:
+        yield msgspec.structs.replace(event, time_ns=0)
+
+
+def _target_format(name: str | None, target: Path) -> LogFormat:
+    from guestsim.blocklog.formats import WRITTEN
+
+    if name is None:
+        found = next((each for each in WRITTEN.values() if target.name.endswith(each.suffixes)), None)
+        if found is None:
+            fail("convert", f"--to: missing, and {target} does not say: expected one of {', '.join(WRITTEN)}")
+        return found
+    if name not in WRITTEN:
+        fail("convert", f"--to: {name!r} is given, expected one of {', '.join(WRITTEN)}")
+    return WRITTEN[name]
+
+
+def source_format(command: str, name: str | None) -> LogFormat | None:
+    """The format that `--from` names; None where it is to be found out."""
+    from guestsim.blocklog.formats import FORMATS
+
+    if name is not None and name not in FORMATS:
+        fail(command, f"--from: {name!r} is given, expected one of {', '.join(FORMATS)}")
+    return None if name is None else FORMATS[name]
+
+
+def fail(command: str, text: str) -> NoReturn:
+    """End with one line for the user and exit status 2."""
+    typer.echo(f"guestsim {command}: {text}" if command else text, err=True)
+    raise typer.Exit(2)
+
+
+def tell_losses(lines: list[str]) -> None:
+    """What was not kept, on standard error."""
+    for line in lines:
+        typer.echo(f"not kept: {line}", err=True)
+
+
+class Bar:
+    """A progress bar on standard error, where somebody watches."""
+
+    def __init__(self, what: str, log: OpenLog, *, shown: bool = True) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        shown = shown and console.is_terminal
+        self._bar = Progress(*columns, console=console, transient=True, disable=not shown)
+        self._log = log
+        self._task = self._bar.add_task(what, total=log.total or None)
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def along(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The same events; the bar goes on with them."""
+        left = 0
+        for event in events:
+            yield event
+            if not left:
+                self._bar.update(self._task, completed=self._log.position())
+                left = _SHOW_EVERY
+            left -= 1
