@@ -1,6 +1,7 @@
 """Traces in files: events framed, numbered, versioned and compressed; `format` has the layout."""
 
 from devmodels.tracefile.format import (
+    MAGIC,
     VERSION,
     DeviceFacts,
     DiskFacts,
@@ -12,6 +13,7 @@ from devmodels.tracefile.reader import TraceReader
 from devmodels.tracefile.writer import TraceWriter
 
 __all__ = [
+    "MAGIC",
     "VERSION",
     "DeviceFacts",
     "DiskFacts",
