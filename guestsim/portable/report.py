@@ -8,6 +8,7 @@ import msgspec
 from rich.markup import escape
 
 from guestsim.portable.differences import Difference
+from guestsim.portable.machine import is_packed, recorded_transport
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -60,11 +61,13 @@ def _reasons(console: Console, counts: Counter[str], what: str) -> None:
 
 def where(replayed: Replayed) -> str:
     """Target, ring, transport and memory."""
-    place = replayed.place
-    parts = [str(place.target), place.ring, place.transport]
+    place, survey = replayed.place, replayed.survey
+    parts = [str(place.target), place.ring or ("packed" if is_packed(survey.sessions) else "split")]
+    if not place.target.vhost_user:
+        parts.append(place.transport or recorded_transport(survey.facts))
     if place.target.name == "devmodels":
         parts.append(place.memory)
-    return ", ".join(part for part in parts if part)
+    return ", ".join(parts)
 
 
 def text_of(difference: Difference) -> str:
@@ -86,9 +89,7 @@ def to_json(replayed: Replayed) -> dict[str, object]:
         "ok": tally.ok,
         "device": survey.facts.name,
         "target": str(place.target),
-        "ring": place.ring,
-        "transport": place.transport,
-        "memory": place.memory if place.target.name == "devmodels" else None,
+        "where": where(replayed),
         "events": survey.events,
         "cut": survey.cut,
         "requests": tally.requests,

@@ -70,5 +70,5 @@ def _log_qtest(world: World, log: BinaryIO) -> None:
     from guestsim.targets.qemu import QemuTarget
 
     if not isinstance(world.target, QemuTarget):
-        raise TargetError(f"--qtest-log: {world.target.name} is given for a target, expected qemu")
+        raise TargetError(f"--qtest-log: {world.target.name} is the target, expected qemu")
     world.target.log_to(log)

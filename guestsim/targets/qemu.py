@@ -142,8 +142,10 @@ class QemuTarget:
         return self._process.pid
 
     def log_to(self, file: BinaryIO) -> None:
-        """Write every line that is sent over qtest to `file`, from now on."""
+        """Write every line that is sent over qtest to `file`, from now on, what opened the ECAM window before."""
         self._qtest.log = file
+        if self._layout.ecam is not None:
+            self._enable_ecam()
 
     def read(self, address: int, size: int) -> int:
         """Read a device register in memory space."""

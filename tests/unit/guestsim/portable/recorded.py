@@ -19,7 +19,7 @@ def record(
     path: Path, work: Callable[[Disk], object], *, size: int = 4 * MIB, **device: str | int | bool
 ) -> Path:
     """Boot a guest, let it do `work`, and return the trace of it."""
-    with disk_machine(size, **device) as machine:
+    with disk_machine(size, **device) as machine:  # type: ignore[arg-type]
         machine.record(path)
         work(boot(Guest(machine)))
     return path

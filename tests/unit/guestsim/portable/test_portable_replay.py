@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from guestsim.cli import app
 from guestsim.disk import Disk
 from guestsim.drivers import virtio_blk
 from guestsim.portable.run import replay
@@ -70,3 +73,43 @@ def test_what_was_there_before_is_there_again(tmp_path: Path) -> None:
     image.unlink()
     tally = replay(tmp_path / "a.trace", on()).tally
     assert (tally.equal, tally.different, tally.stopped) == (2, 0, "")
+
+
+def test_the_command_prints_figures(tmp_path: Path) -> None:
+    trace = record(tmp_path / "a.trace", some_work)
+    result = CliRunner().invoke(app, ["replay", str(trace), "--target", "devmodels", "--ring", "packed"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[1].startswith("on devmodels, packed, pci, shared: 12 requests in ")
+    assert lines[-1] == "12 equal, 0 differences"
+    result = CliRunner().invoke(app, ["replay", str(trace), "--target", "devmodels", "--json"])
+    told = json.loads(result.output)
+    assert (told["ok"], told["compared"], told["different"]) == (True, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "nowhere"], "guestsim replay: --target: 'nowhere', expected one of"),
+        (["--ring", "packed"], "guestsim replay: --ring: packed is given, expected --target with it"),
+        (["--target", "devmodels", "--device", "vd7"], "no device 'vd7', expected one of vd0"),
+        (
+            ["--target", "devmodels", "--qtest-log", "q"],
+            "--qtest-log: devmodels is the target, expected qemu",
+        ),
+        (
+            ["--target", "qemu-storage-daemon", "--transport", "mmio"],
+            "--transport: mmio is given, expected none with qemu-storage-daemon",
+        ),
+        (
+            ["--target", "devmodels", "--transport", "pci-legacy", "--ring", "packed"],
+            "--ring: the legacy interface has no packed ring",
+        ),
+    ],
+)
+def test_a_wrong_option_is_one_line(tmp_path: Path, options: list[str], words: str) -> None:
+    trace = record(tmp_path / "a.trace", some_work)
+    result = CliRunner().invoke(app, ["replay", str(trace), *options])
+    assert result.exit_code == 2
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
