@@ -183,6 +183,12 @@ class Machine:
 
     # --- what is there
 
+    def find(self, address: int, size: int, *, io: bool = False) -> Window | None:
+        """Who would answer an access, of memory space or I/O ports; None where no single one would."""
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        return (self._io_space if io else self._memory_space).find(address, size)
+
     def plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
         """Put a PCI function into `slot` (0 to 31) as function `number` (0 to 7); ValueError where it can't be."""
         self.bus.plug(function, slot, number)
@@ -326,6 +332,10 @@ class _Space:
         """Make the table again."""
         self._table = DecodeTable(claims)
         self._last = _NOWHERE
+
+    def find(self, address: int, size: int) -> Window | None:
+        """The window that holds the whole access."""
+        return self._table.find(address, size)
 
     def is_ram(self, address: int, size: int) -> bool:
         """Whether an aligned word lies in one region of guest memory that can be written."""

@@ -198,8 +198,9 @@ class _Rings:
         self.parts: dict[int, Part] = {}
         self.runs: dict[int, list[Part]] = {}
         self.steps: dict[int, tuple[Step, list[Part]]] = {}
-        self.unnotified: dict[int, list[Life]] = {}
-        self.unsignalled: list[Life] = []
+        self.unnotified: dict[tuple[int, int], Life] = {}
+        self.unsignalled: dict[tuple[int, int], Life] = {}
+        """By queue and head: a driver that uses a head anew has seen what was given back."""
 
 
 class _Teller:
@@ -270,6 +271,8 @@ class _Teller:
             life.events.append(life.kicked.number)
         life.events.append(event.number)
         rings.lives[queue, head] = life
+        rings.unnotified.pop((queue, head), None)
+        rings.unsignalled.pop((queue, head), None)
         self._pieces.update((piece.address, (piece, life)) for piece in pieces if piece.length)
         if self._taken is not None:
             self._taken(life)
@@ -365,7 +368,7 @@ class _Teller:
             life.written = written
             life.events.append(event.number)
             self._forget(life)
-            rings.unnotified.setdefault(queue, []).append(life)
+            rings.unnotified[queue, head] = life
             yield life
 
     def _forget(self, life: Life) -> None:
@@ -375,15 +378,15 @@ class _Teller:
 
     def _notify(self, event: TraceEvent) -> None:
         rings = self._rings(event.source)
-        told = rings.unnotified.pop(int(event.detail[0]), [])
-        for life in told:
+        queue = int(event.detail[0])
+        for key in [key for key in rings.unnotified if key[0] == queue]:
+            life = rings.unsignalled[key] = rings.unnotified.pop(key)
             life.notified = At(event.number, event.time_ns)
             life.events.append(event.number)
-        rings.unsignalled += told
 
     def _interrupt(self, event: TraceEvent) -> None:
         for rings in self._devices.values():
-            for life in rings.unsignalled:
+            for life in rings.unsignalled.values():
                 life.interrupt = At(event.number, event.time_ns)
                 life.events.append(event.number)
             rings.unsignalled.clear()

@@ -15,22 +15,88 @@ import typer
 
 def show_command(
     trace: Annotated[Path, typer.Argument(help="A trace, as --record writes it.")],
+    requests: Annotated[
+        bool, typer.Option("--requests", help="One line for each request, with the time each station took.")
+    ] = False,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="What concerns this device; may be given several times."),
+    ] = None,
+    queue: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="What concerns this queue; may be given several times."),
+    ] = None,
+    request: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="All that belongs to the request with this number, from notification to interrupt."
+        ),
+    ] = None,
+    register: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Accesses to registers, configuration fields included, whose name or last part of it matches, such "
+            "as device_status, 'common.queue_*' or config.capacity; may be given several times.",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND", help="Events of this kind, such as kick or 'dma-*'; may be given several times."
+        ),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FROM..TO", help="Times since the beginning, in s or with ns, us, ms: 1.5..2, 300us.."
+        ),
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(metavar="FROM..TO", help="Events with these numbers: 100..200, 5000..")
+    ] = None,
+    grep: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Events whose words have a match for this.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
-    """Look into a trace."""
+    """Look into a trace: its events in words, or its requests."""
     # What reads and decodes traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
-    from guestsim.show.listing import print_events
+    from guestsim.show.filters import Filter, QueryError, Range, event_range, kinds, pattern, time_range
+    from guestsim.show.listing import print_events, print_requests
 
     try:
+        wanted = Filter(
+            devices=device or (),
+            queues=queue or (),
+            registers=register or (),
+            kinds=kinds(kind or ()),
+            times=Range() if time is None else time_range(time),
+            events=Range() if events is None else event_range(events),
+            grep=None if grep is None else pattern(grep),
+            request=request,
+        )
+        if requests and (kind or register):
+            raise QueryError("--requests is given with --kind or --register; expected one of them")
         with TraceReader(trace) as reader:
-            print_events(reader)
+            if requests:
+                print_requests(reader, wanted, as_json=as_json)
+            else:
+                print_events(reader, wanted, as_json=as_json)
+            sys.stdout.flush()
+            if reader.cut:
+                typer.echo(f"{trace}: cut short; what is whole was shown", err=True)
+    except BrokenPipeError:
+        _leave_pipe()
     except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            _leave_pipe()
         typer.echo(f"{trace}: cannot be read: {error.strerror}", err=True)
         raise typer.Exit(2) from None
     except TraceFileError as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except QueryError as error:
+        typer.echo(f"guestsim show: {error}", err=True)
         raise typer.Exit(2) from None
 
 

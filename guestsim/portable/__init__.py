@@ -1,1 +1,0 @@
-"""Traces replayed portably: lowered to requests with their memory, fed to any implementation, compared per request."""
