@@ -21,7 +21,7 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import ClockKind, IoContext, IoThread
 from devmodels.machine import ECAM_BASE, Machine
-from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
@@ -126,7 +126,7 @@ class Assembly:
                 backend,
                 name=backend.name,
                 context=self.context,
-                memory=self._memory_for(options, translate),
+                memory=self._memory_for(options, translate, backend.name),
                 violations=self.violations,
                 threads=threads,
             )
@@ -144,7 +144,7 @@ class Assembly:
                 backend,
                 name=backend.name,
                 context=self.context,
-                memory=self._memory_for(options, translate),
+                memory=self._memory_for(options, translate, backend.name),
                 violations=self.violations,
                 threads=threads,
             )
@@ -173,11 +173,11 @@ class Assembly:
             raise OptionError(f"device {options.driver}: {error}") from error
         self.backends[options.drive] = backend
 
-    def _memory_for(self, options: VirtioBlkOptions, translate: Translate | None) -> GuestMemory:
-        """Memory as the device reaches it."""
+    def _memory_for(self, options: VirtioBlkOptions, translate: Translate | None, device: str) -> GuestMemory:
+        """Memory as `device` reaches it."""
         if translate is None or not options.iommu_platform:
             return self.memory
-        return TranslatedMemory(self.memory, translate)
+        return TranslatedMemory(self.memory, translate, name=memory_name(device))
 
     def _backend(self, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, name: str) -> BlockBackend:
         """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""

@@ -310,7 +310,7 @@ class DmaMap:
             for address, length in self._scatter:
                 length = min(length, bytes_done - done)
                 if length:
-                    memory.trace.emit("memory", EventKind.DMA_WRITE, address, self._gather(done, length))
+                    memory.trace.emit(memory.name, EventKind.DMA_WRITE, address, self._gather(done, length))
                 done += length
 
     def _gather(self, start: int, length: int) -> bytes:
@@ -332,11 +332,17 @@ Window = tuple[int, int, memoryview]
 NOWHERE: Window = (0, 0, memoryview(b""))
 
 
+def memory_name(device: str) -> str:
+    """What a trace calls the memory that `device` alone reaches in this way."""
+    return f"{device}.memory"
+
+
 class GuestMemory:
     """A guest's physical address space.
 
     `generation` changes whenever cached views (`words`, `records`) must be fetched again: a region came or went,
     or a dirty log or a trace was switched.  `bounced_bytes` is how much the maps of the moment hold in bounce buffers.
+    `name` is what a trace calls it.
     """
 
     __slots__ = (
@@ -349,13 +355,15 @@ class GuestMemory:
         "followers",
         "generation",
         "hold",
+        "name",
         "observed",
         "trace",
     )
 
     map_type = DmaMap
 
-    def __init__(self, *regions: Region) -> None:
+    def __init__(self, *regions: Region, name: str = "memory") -> None:
+        self.name = name
         self._regions: list[Region] = []
         self._bases: list[int] = []
         self._plain: tuple[tuple[int, int, memoryview, Region], ...] = ()
@@ -414,7 +422,7 @@ class GuestMemory:
         """Tell the trace what memory there is."""
         if self.trace is not None:
             parts = [(region.base, region.size, int(region.readonly)) for region in self._regions]
-            self.trace.emit("memory", EventKind.MEMORY, *(number for part in parts for number in part))
+            self.trace.emit(self.name, EventKind.MEMORY, *(number for part in parts for number in part))
 
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
@@ -440,7 +448,7 @@ class GuestMemory:
         if self.dirty_log is not None:
             self.dirty_log.mark(address, length)
         if self.trace is not None and length:
-            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+            self.trace.emit(self.name, EventKind.DMA_WRITE, address, data)
 
     def fence(self) -> None:
         """Order every earlier load and store before every later one (a lock's atomic operations do)."""
@@ -509,7 +517,7 @@ class GuestMemory:
         else:
             data = self.load(address, length)
         if self.trace is not None:
-            self.trace.emit("memory", EventKind.DMA_READ, address, data)
+            self.trace.emit(self.name, EventKind.DMA_READ, address, data)
         return data
 
     def unpack(self, address: int, layout: struct.Struct) -> tuple[int, ...]:
@@ -585,7 +593,7 @@ class GuestMemory:
         if self.trace is not None and not write:
             done = 0
             for address, length in scatter:
-                self.trace.emit("memory", EventKind.DMA_READ, address, dma._gather(done, length))
+                self.trace.emit(self.name, EventKind.DMA_READ, address, dma._gather(done, length))
                 done += length
         return dma
 
@@ -674,7 +682,7 @@ class _SlowWords:
         if self._memory.trace is not None:
             data = value.to_bytes(self._size, "little")
             address = self._address + index * self._size
-            self._memory.trace.emit("memory", EventKind.DMA_READ, address, data)
+            self._memory.trace.emit(self._memory.name, EventKind.DMA_READ, address, data)
         return value
 
     def __setitem__(self, index: int, value: int, /) -> None:

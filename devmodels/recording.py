@@ -16,7 +16,7 @@ from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.trace import EventKind, Tracer
-from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceWriter
+from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader, TraceWriter
 from devmodels.virtio.device import VirtioDevice
 
 
@@ -46,13 +46,7 @@ class Recorder:
         memory: str = "shared",
         limit: int | None = None,
     ) -> None:
-        header = TraceHeader(
-            version=VERSION,
-            program=f"devmodels {version('devmodels')}",
-            kinds=[kind.value for kind in EventKind],
-            strict=strict,
-            memory=memory,
-        )
+        header = TraceHeader.of(f"devmodels {version('devmodels')}", strict=strict, memory=memory)
         self.writer = TraceWriter(path, header, limit=limit)
         self.tracer = Tracer(context.now_ns)
         self.tracer.sinks.append(self.writer)
@@ -65,16 +59,18 @@ class Recorder:
         detail = violation.clause, violation.place, violation.summary, violation.data
         self.tracer.emit("violations", EventKind.VIOLATION, *detail)
 
-    def announce(self, name: str, kind: str, options: Mapping[str, object], backend: BlockBackend) -> None:
+    def announce(
+        self, kind: str, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
+    ) -> None:
         """A device is recorded from now on."""
-        facts = DeviceFacts(name, kind, dict(options), disk_facts(backend))
-        self.tracer.emit(name, EventKind.DEVICE, msgspec.json.encode(facts).decode())
+        facts = DeviceFacts(device.name, kind, dict(options), disk_facts(backend), device.memory.name)
+        self.tracer.emit(device.name, EventKind.DEVICE, msgspec.json.encode(facts).decode())
 
     def watch_export(
         self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
     ) -> None:
         """Record an export that has just been made with `options`."""
-        self.announce(device.name, "export", options, backend)
+        self.announce("export", options, device, backend)
         device.trace = self.tracer
         backend.trace = self.tracer
         device.memory.observe(dirty_log=device.memory.dirty_log, trace=self.tracer)
@@ -95,7 +91,7 @@ def record_machine(
     strict = assembly.violations.profile is Profile.STRICT
     recorder = Recorder(path, assembly.context, strict=strict, memory=memory, limit=limit)
     for name, options in zip(assembly.devices, devices, strict=True):
-        recorder.announce(name, "device", options, backends[name])
+        recorder.announce("device", options, assembly.virtio_device(name), backends[name])
     assembly.set_trace(recorder.tracer)
     assembly.memory.show_regions()
     recorder.watch_violations(assembly.violations)

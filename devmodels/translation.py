@@ -47,8 +47,8 @@ class TranslatedMemory(GuestMemory):
 
     map_type = _TranslatedMap
 
-    def __init__(self, physical: GuestMemory, translate: Translate) -> None:
-        super().__init__()
+    def __init__(self, physical: GuestMemory, translate: Translate, *, name: str = "memory") -> None:
+        super().__init__(name=name)
         self._physical = physical
         self._translate = translate
         physical.followers.append(self._follow)
@@ -69,7 +69,7 @@ class TranslatedMemory(GuestMemory):
             for physical, size in self._translate(address, length, Direction.FROM_DEVICE):
                 self.dirty_log.mark(physical, size)
         if self.trace is not None and length:
-            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+            self.trace.emit(self.name, EventKind.DMA_WRITE, address, data)
 
     def _follow(self) -> None:
         self.dirty_log = self._physical.dirty_log

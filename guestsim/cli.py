@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.blocklog.convert import convert_command
+from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.inspect.command import inspect_command
 from guestsim.powercut.command import powercut_command
 from guestsim.replay.command import replay_command
@@ -40,29 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A scripted guest that drives storage devices through registers, rings and memory.",
 )
-
-
-class RingChoice(StrEnum):
-    """Which rings devices have."""
-
-    SPLIT = "split"
-    PACKED = "packed"
-
-
-class TransportChoice(StrEnum):
-    """How devices are reached."""
-
-    PCI = "pci"
-    PCI_LEGACY = "pci-legacy"
-    MMIO = "mmio"
-    MMIO_LEGACY = "mmio-legacy"
-
-
-class MemoryChoice(StrEnum):
-    """How devices reach guest memory."""
-
-    SHARED = "shared"
-    BOUNCED = "bounced"
 
 
 @app.callback()

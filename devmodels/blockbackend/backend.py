@@ -51,6 +51,11 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
+def _shown(node: BlockNode) -> tuple[int, int, int, int]:
+    """What is seen of a node above it: size, whether it can unmap, most bytes and pieces of a request."""
+    return node.size, int(node.can_unmap), node.limits.max_transfer, node.limits.max_iov
+
+
 class _Batch:
     """The context manager of `BlockBackend.batch`."""
 
@@ -122,7 +127,7 @@ class BlockBackend:
         self._idle: Event | None = None
         self._closed = False
         self._resize_listeners: list[Callable[[int], None]] = []
-        self._shown = node.size, node.can_unmap
+        self._shown = _shown(node)
         self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
         self._run_state.add_listener(self._run_state_changed)
         self._configure()
@@ -143,10 +148,10 @@ class BlockBackend:
         """Another node is the disk now, or the node is another one than before."""
         self.node = edge.node
         self._configure()
-        shown = self.node.size, self.node.can_unmap
-        if shown != self._shown:
-            self._shown = shown
-            self._note(EventKind.SIZE, *map(int, shown))
+        before, self._shown = self._shown, _shown(edge.node)
+        if self._shown != before:
+            self._note(EventKind.SIZE, *self._shown)
+        if self._shown[:2] != before[:2]:
             for listener in list(self._resize_listeners):
                 listener(self.node.size)
 

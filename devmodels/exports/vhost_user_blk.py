@@ -13,7 +13,7 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.iocontext import IoThread
 from devmodels.iothreads import VqMapping
-from devmodels.memory import GuestMemory
+from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
@@ -139,7 +139,7 @@ def vhost_user_blk_device(
             threads,
             name=options.id,
             context=backend.context,
-            memory=GuestMemory() if memory is None else memory,
+            memory=GuestMemory(name=memory_name(options.id)) if memory is None else memory,
             violations=ViolationLog(profile),
             core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
         )

@@ -13,15 +13,60 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
+from guestsim.portable.command import replay_on_target
+
 if TYPE_CHECKING:
     from guestsim.replay import Difference, Replayed
 
 
 def replay_command(
     trace: Annotated[Path, typer.Argument(help="A trace, as --record writes it.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Feed its requests to devmodels, qemu, qemu-storage-daemon or vhost-user, the last two with :SOCKET "
+            "where a back end listens already, and compare the answers.",
+        ),
+    ] = None,
+    ring: Annotated[
+        RingChoice | None,
+        typer.Option(help="With --target: which rings its device has. [default: as recorded]"),
+    ] = None,
+    transport: Annotated[
+        TransportChoice | None,
+        typer.Option(help="With --target: how its device is reached. [default: as recorded]"),
+    ] = None,
+    memory: Annotated[
+        MemoryChoice | None,
+        typer.Option(help="With --target: how its devices reach memory. [default: shared]"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --target: which device of the trace. [default: the only one]")
+    ] = None,
+    qtest_log: Annotated[
+        Path | None, typer.Option(help="With --target qemu: write all that is sent over qtest to this file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    if target is not None:
+        replay_on_target(
+            trace,
+            target,
+            ring=ring.value if ring is not None else None,
+            transport=transport.value if transport is not None else None,
+            memory=memory.value if memory is not None else "shared",
+            device=device,
+            qtest_log=qtest_log,
+            as_json=as_json,
+        )
+        return
+    given = {"ring": ring, "transport": transport, "memory": memory, "device": device, "qtest-log": qtest_log}
+    for name, value in given.items():
+        if value is not None:
+            _wrong(f"guestsim replay: --{name}: {value} is given, expected --target with it")
     # What has devices in it is not for every start of the command.
     from devmodels.options import OptionError
     from devmodels.tracefile import TraceFileError

@@ -86,7 +86,7 @@ class World:
         return ReplayNode(facts.disk, facts.name, self.context, self.follower)
 
     def _export(self, facts: DeviceFacts) -> ReplayedDevice:
-        memory = ReplayMemory(self.follower, bounced=self._bounced)
+        memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         node = self._node(facts)
         options = convert(_without_threads(facts.options), VhostUserBlkOptions, what=f"export {facts.name}")
         device = vhost_user_blk_device(
@@ -97,7 +97,7 @@ class World:
 
     def _machine_device(self, facts: DeviceFacts) -> ReplayedDevice:
         if self.assembly is None:
-            memory = ReplayMemory(self.follower, bounced=self._bounced)
+            memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
             self.assembly = assemble(memory=memory, context=self.context, profile=self._profile)
             self.assembly.machine.trace = self.follower
         node = self._node(facts)

@@ -78,22 +78,28 @@ class ReplayNode(BlockNode):
         """As the recorded disk could."""
         return self._can_unmap
 
-    def resized(self, size: int, can_unmap: int) -> None:
+    def resized(self, size: int, can_unmap: int, max_transfer: int, max_iov: int) -> None:
         """The disk is another one from now on."""
         self.size = size
         self._can_unmap = bool(can_unmap)
+        self.limits = BlockLimits(max_transfer=max_transfer, max_iov=max_iov)
 
     async def _replay(self, request: Request) -> None:
         follower = self._follower
-        number: int = follower.previous()[3]
-        row = follower.peek()
+        dispatch = follower.previous()
+        assert dispatch is not None
+        number = dispatch.detail[0]
+        assert isinstance(number, int)
+        event = follower.peek()
+        error: int
+        data: bytes
         if (
-            row is not None
-            and row[3] == number
-            and row[1] == self._backend
-            and follower.kind(row) is EventKind.DONE
+            event is not None
+            and event.kind is EventKind.DONE
+            and event.source == self._backend
+            and event.detail[0] == number
         ):
-            error, data = row[4], row[5]
+            _, error, data = event.detail  # type: ignore[assignment]
         else:
             waiting = self._open[number] = _Dispatched()
             await waiting

@@ -63,8 +63,8 @@ def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
 # --- a front end's
 
 
-def _memory(world: World, _source: str, detail: Detail) -> None:
-    next(iter(world.devices.values())).memory.become(detail)
+def _memory(world: World, source: str, detail: Detail) -> None:
+    next(each.memory for each in world.devices.values() if each.memory.name == source).become(detail)
 
 
 def _features(world: World, source: str, detail: Detail) -> None:

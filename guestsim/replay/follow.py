@@ -7,22 +7,17 @@ catches: nothing is done any more after that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from devmodels.trace import UNCOMPARED, EventKind, TraceEvent, Tracer
-from devmodels.tracefile import Row, TraceFileError
+from devmodels.tracefile import TraceFileError
 
 
 class Frames(Protocol):
     """What is followed (`TraceReader`)."""
 
-    @property
-    def kinds(self) -> list[EventKind]:
-        """What the numbers in rows stand for."""
-        ...
-
-    def frames(self) -> Iterator[tuple[int, list[Row]]]:
-        """Rows, with the first one's number."""
+    def frames(self) -> Iterator[list[TraceEvent]]:
+        """The events, many at a time."""
         ...
 
 
@@ -53,74 +48,62 @@ class Ended(BaseException):
 class Follower(Tracer):
     """The place in a trace, and the comparison."""
 
-    __slots__ = ("_at", "_frames", "_kinds", "_rows", "_skipped", "_start", "_time", "_timed", "parted")
+    __slots__ = ("_at", "_events", "_frames", "_last", "parted")
 
     def __init__(self, trace: Frames) -> None:
         super().__init__(lambda: 0)
-        self._kinds = trace.kinds
-        self._skipped = [kind in UNCOMPARED for kind in self._kinds]
         self._frames = iter(trace.frames())
-        self._rows: list[Row] = []
+        self._events: list[TraceEvent] = []
         self._at = 0
-        self._start = 0
-        self._time = self._timed = 0
-        """The time of the event before number `_timed` of the frame."""
+        self._last: TraceEvent | None = None
+        """The last event of the frame before."""
         self.parted = False
 
     @property
     def number(self) -> int:
         """The next event's number."""
-        return self._start + self._at
+        if self._at < len(self._events):
+            return self._events[self._at].number
+        last = self.previous()
+        return 0 if last is None else last.number + 1
 
     def time_ns(self) -> int:
         """The next event's time; at the end, the last one's."""
-        rows = self._rows
-        for at in range(self._timed, min(self._at + 1, len(rows))):
-            self._time += rows[at][0]
-        self._timed = max(self._timed, min(self._at + 1, len(rows)))
-        return self._time
+        event = self._events[self._at] if self._at < len(self._events) else self.previous()
+        return 0 if event is None else event.time_ns
 
-    def _next(self) -> Row | None:
+    def _next(self) -> TraceEvent | None:
         """The next event that is compared, or None at the end."""
         while True:
-            while self._at < len(self._rows):
-                row = self._rows[self._at]
-                if not self._skipped[row[2]]:
-                    return row
+            while self._at < len(self._events):
+                event = self._events[self._at]
+                if event[3] not in UNCOMPARED:
+                    return event
                 self._at += 1
             try:
-                self._start, self._rows = next(self._frames)
+                events = next(self._frames)
             except StopIteration:
                 return None
             except TraceFileError as error:
                 # Past whoever handles errors in between.
                 raise Unreadable(error) from None
-            self._at = self._time = self._timed = 0
+            self._last = self.previous()
+            self._events = events
+            self._at = 0
 
-    def peek(self) -> Row | None:
+    def peek(self) -> TraceEvent | None:
         """The next event that is compared, or None at the end."""
         at = self._at
-        rows = self._rows
-        if at < len(rows):
-            row = rows[at]
-            if not self._skipped[row[2]]:
-                return row
+        events = self._events
+        if at < len(events):
+            event = events[at]
+            if event[3] not in UNCOMPARED:
+                return event
         return self._next()
 
-    def kind(self, row: Row) -> EventKind:
-        """What kind of event `row` is."""
-        return self._kinds[row[2]]
-
-    def event(self) -> TraceEvent | None:
-        """The next event that is compared, or None at the end."""
-        row = self.peek()
-        if row is None:
-            return None
-        return TraceEvent(self.number, self.time_ns(), row[1], self._kinds[row[2]], row[3:])
-
-    def previous(self) -> Row:
+    def previous(self) -> TraceEvent | None:
         """The event that came last."""
-        return self._rows[self._at - 1]
+        return self._events[self._at - 1] if self._at else self._last
 
     def skip(self) -> None:
         """The next event has been dealt with."""
@@ -131,13 +114,14 @@ class Follower(Tracer):
     def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
         """The device has something to say: the trace has to say the same next."""
         try:
-            row = self._rows[self._at]
+            event = self._events[self._at]
         except IndexError:
-            row = ()
-        if row and self._kinds[row[2]] is kind and row[1] == source and row[3:] == detail:
-            self._at += 1
+            pass
         else:
-            self._compare(source, kind, detail)
+            if event[3] is kind and event[2] == source and event[4] == detail:
+                self._at += 1
+                return
+        self._compare(source, kind, detail)
 
     def _run(self, callback: Callable[[], None]) -> None:
         at = self.number
@@ -148,31 +132,30 @@ class Follower(Tracer):
     def _compare(self, source: str, kind: EventKind, detail: tuple[int | str | bytes, ...]) -> None:
         if kind in UNCOMPARED:
             return
-        row = self._expect((source, kind, detail))
-        if self._kinds[row[2]] is not kind or row[1] != source or row[3:] != detail:
+        if self._expect((source, kind, detail))[2:] != (source, kind, detail):
             self.part((source, kind, detail))
         self._at += 1
 
-    def _expect(self, happening: Happening) -> Row:
+    def _expect(self, happening: Happening) -> TraceEvent:
         if self.parted:
             self.part(happening)
-        row = self._next()
-        if row is None:
+        event = self._next()
+        if event is None:
             raise Ended
-        return row
+        return event
 
-    def part(self, got: Happening | str) -> None:
+    def part(self, got: Happening | str) -> NoReturn:
         """It is another thing."""
         self.parted = True
         raise Parted(got)
 
-    def read(self, address: int, length: int) -> bytes:
+    def read(self, memory: str, address: int, length: int) -> bytes:
         """The device reads guest memory: what did it find there?"""
-        row = self.peek()
-        if row is None or self.parted:
-            self._expect(("memory", EventKind.DMA_READ, (address, b"")))
-        assert row is not None
-        if self._kinds[row[2]] is not EventKind.DMA_READ or row[3] != address or len(row[4]) != length:
-            self.part(f"the device reads {length} bytes at {address:#x}")
+        event = self.peek()
+        if event is None or self.parted:
+            event = self._expect((memory, EventKind.DMA_READ, (address, b"")))
+        at, data = event[4] if event[3] is EventKind.DMA_READ and event[2] == memory else (-1, b"")
+        if at != address or len(data) != length:  # type: ignore[arg-type]
+            self.part(f"{memory}: {length} bytes at {address:#x} are read")
         self._at += 1
-        return row[4]  # type: ignore[no-any-return]
+        return data  # type: ignore[return-value]

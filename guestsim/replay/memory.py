@@ -39,8 +39,8 @@ class ReplayMemory(GuestMemory):
 
     __slots__ = ("_bounced", "_follower")
 
-    def __init__(self, follower: Follower, *, bounced: bool) -> None:
-        super().__init__()
+    def __init__(self, follower: Follower, name: str, *, bounced: bool) -> None:
+        super().__init__(name=name)
         self._follower = follower
         self._bounced = bounced
 
@@ -57,7 +57,7 @@ class ReplayMemory(GuestMemory):
     def read(self, address: int, length: int) -> bytes:
         """A device reads: the trace knows what."""
         self._pieces(address, length, write=False)
-        return self._follower.read(address, length)
+        return self._follower.read(self.name, address, length)
 
     def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         """What goes to the device comes from the trace; what comes from it is compared at the end."""
@@ -68,7 +68,9 @@ class ReplayMemory(GuestMemory):
         if self.bounced_bytes + nbytes > BOUNCE_LIMIT:
             raise GuestMemoryError(*scatter[0], "more bytes to bounce than are allowed at a time")
         for (address, length), sizes in zip(scatter, lengths, strict=True):
-            whole = memoryview(bytearray(length) if write else self._follower.read(address, length))
+            whole = memoryview(
+                bytearray(length) if write else self._follower.read(self.name, address, length)
+            )
             done = 0
             for size in sizes:
                 views.append(whole[done : done + size])
@@ -125,10 +127,15 @@ class _ReplayWords:
 
     def __getitem__(self, index: int, /) -> int:
         size = self._size
-        return int.from_bytes(self._memory._follower.read(self._address + index * size, size), "little")
+        return int.from_bytes(
+            self._memory._follower.read(self._memory.name, self._address + index * size, size), "little"
+        )
 
     def __setitem__(self, index: int, value: int, /) -> None:
         size = self._size
         self._memory._follower.emit(
-            "memory", EventKind.DMA_WRITE, self._address + index * size, value.to_bytes(size, "little")
+            self._memory.name,
+            EventKind.DMA_WRITE,
+            self._address + index * size,
+            value.to_bytes(size, "little"),
         )

@@ -61,7 +61,7 @@ class Replay:
     def run(self, progress: Callable[[int], None] | None = None) -> Replayed:
         """Go on to the end, or to the first difference; `progress` hears of the events done now and then."""
         begun = time.perf_counter()
-        first = self.follower.event()
+        first = self.follower.peek()
         start_ns = 0 if first is None else first.time_ns
         difference = None
         try:
@@ -87,25 +87,24 @@ class Replay:
         follower, world, inputs = self.follower, self.world, self._inputs
         context = world.context
         report = _PROGRESS_EVENTS
-        while (row := follower.peek()) is not None:
-            number = follower.number
+        while (event := follower.peek()) is not None:
+            number, time_ns, source, kind, detail = event
             if progress is not None and number >= report:
                 progress(number)
                 report = number + _PROGRESS_EVENTS
-            feed = FEEDS.get(follower.kind(row))
+            feed = FEEDS.get(kind)
             if feed is None:
                 if not context.run_oldest():
                     follower.part("nothing")
                 continue
-            time_ns = follower.time_ns()
-            inputs.append(TraceEvent(number, time_ns, row[1], follower.kind(row), row[3:]))
+            inputs.append(event)
             context.set_now(time_ns)
-            feed(world, row[1], row[3:])
+            feed(world, source, detail)
             if follower.number == number:
                 follower.part("nothing")
 
     def _difference(self, got: object, error: Exception | None = None) -> Difference:
-        expected = self.follower.event()
+        expected = self.follower.peek()
         assert expected is not None
         if isinstance(got, tuple):
             source, kind, detail = got

@@ -1,0 +1,260 @@
+"""Writing a trace file.  Events are gathered where they happen; a thread of the writer's own writes them.
+
+A frame is written when there is enough for it, and at the latest a second after its first event, whatever the thread
+does that gave it.  Where the thread cannot keep up, whoever emits waits: what is not written yet is bounded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import zstandard
+
+from devmodels.trace import EventKind, TraceEvent
+from devmodels.tracefile.format import (
+    END,
+    ENDING_ROOM,
+    FRAME,
+    FRAME_HEAD,
+    HEAD,
+    MAGIC,
+    MAX_EVENTS,
+    MAX_PAYLOAD,
+    MAX_TABLE,
+    Columns,
+    Ending,
+    FrameHead,
+    TraceHeader,
+)
+
+log = logging.getLogger("devmodels.trace")
+
+FRAME_WEIGHT = 1 << 20
+"""A frame is ended when its events weigh so much: bytes of payload, and `EVENT_WEIGHT` for each."""
+EVENT_WEIGHT = FRAME_WEIGHT // 4096
+MAX_WAITING = 8
+"""Most frames that wait to be written."""
+IDLE_SECONDS = 1.0
+"""After so long events are written, however few they are."""
+LEVEL = 1
+
+_KINDS = {kind: number for number, kind in enumerate(EventKind)}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class TraceWriter:
+    """A sink for a `Tracer` that writes `path`; OSError where that cannot be.  `limit` is the most bytes it may have.
+
+    At the limit, and where the disk is full, it ends by itself: `ending` says why, there is one log line, and `on_end`
+    is called, on another thread.  ValueError where `limit` is too small for anything.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: TraceHeader,
+        *,
+        limit: int | None = None,
+        on_end: Callable[[], None] | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self.path = path
+        self.ending: Ending | None = None
+        self.events = 0
+        """How many are in the file."""
+        self.nbytes = 0
+        """How long the file is."""
+        text = msgspec.json.encode(header)
+        start = MAGIC + HEAD.pack(len(text), zlib.crc32(text)) + text
+        least = len(start) + 2 * ENDING_ROOM
+        if limit is not None and limit < least:
+            raise ValueError(f"{limit} bytes are given; expected at least {least}")
+        self._limit = limit
+        self._on_end = on_end
+        self._idle = idle_seconds
+        self._compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self._lock = threading.Lock()
+        self._pending: list[TraceEvent] = []
+        self._weight = 0
+        self._full: list[list[TraceEvent]] = []
+        """Frames that wait to be written."""
+        self.changed = threading.Condition(self._lock)
+        """Told when anything has been written."""
+        self._writing = False
+        self._closing = False
+        self._following = 0
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            self._append(start)
+        except OSError:
+            os.close(self._fd)
+            raise
+        self._thread = threading.Thread(target=self._run, name="devmodels-trace", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    # --- where events happen
+
+    def __call__(self, event: TraceEvent) -> None:
+        """Take one event."""
+        detail = event[4]
+        last = detail[-1] if detail else 0
+        with self._lock:
+            if self.ending is not None:
+                return
+            self._pending.append(event)
+            self._weight += EVENT_WEIGHT + (len(last) if type(last) is bytes else 0)
+            if self._weight >= FRAME_WEIGHT:
+                self._hand_over()
+                while len(self._full) > MAX_WAITING and self.ending is None:
+                    self.changed.wait()
+
+    def _hand_over(self) -> None:
+        self._full.append(self._pending)
+        self._pending = []
+        self._weight = 0
+        self.changed.notify_all()
+
+    def flush(self) -> None:
+        """Return when all events that came so far are in the file, or the recording has ended."""
+        with self._lock:
+            if self._pending:
+                self._hand_over()
+            while (self._full or self._writing) and self.ending is None:
+                self.changed.wait()
+
+    def close(self) -> None:
+        """Write what is left, and the end. Idempotent."""
+        with self._lock:
+            self._closing = True
+            self.changed.notify_all()
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    # --- the thread that writes
+
+    def _run(self) -> None:
+        while (events := self._next()) is not None:
+            if self.ending is None:
+                try:
+                    self._write(events)
+                except Exception as error:
+                    # Whoever emits may be waiting for us.
+                    self._end(Ending("error", f"{type(error).__name__}: {error}"))
+            with self._lock:
+                self._writing = False
+                self.changed.notify_all()
+        if self.ending is None:
+            self._end(Ending("closed"))
+        os.close(self._fd)
+
+    def _next(self) -> list[TraceEvent] | None:
+        """The events of the next frame, once there are any; None at the end."""
+        with self._lock:
+            while not self._full:
+                if self._closing and not self._pending:
+                    return None
+                if not self._closing and self.changed.wait(self._idle):
+                    continue
+                if self._pending:
+                    self._hand_over()
+            self._writing = True
+            return self._full.pop(0)
+
+    def _write(self, events: Sequence[TraceEvent]) -> None:
+        """Write a frame, or several where it would be too long for one or for the limit."""
+        frame = self._frame(events)
+        room = self._limit is None or self.nbytes + len(frame) + ENDING_ROOM <= self._limit
+        if frame and room:
+            try:
+                self._append(frame)
+            except OSError as error:
+                self._end(Ending("error", error.strerror or str(error)))
+            else:
+                self.events += len(events)
+                self._following = events[-1].number + 1
+        elif len(events) > 1:
+            half = len(events) // 2
+            self._write(events[:half])
+            if self.ending is None:
+                self._write(events[half:])
+        elif frame:
+            self._end(Ending("limit", f"it would be longer than {self._limit} bytes"))
+        else:
+            self._end(Ending("error", f"an event of more than {MAX_PAYLOAD} bytes"))
+
+    def _frame(self, events: Sequence[TraceEvent]) -> bytes:
+        """The events as a frame; nothing where they are too much for one."""
+        if len(events) > MAX_EVENTS:
+            return b""
+        columns, payload = _columns(events)
+        table = _encode(columns)
+        length = sum(map(len, payload))
+        if len(table) > MAX_TABLE or length > MAX_PAYLOAD:
+            return b""
+        data = self._compressor.compress(b"".join((table, *payload)))
+        head = FrameHead(
+            FRAME, events[0].number, len(events), len(table), len(table) + length, len(data), zlib.crc32(data)
+        )
+        return FRAME_HEAD.pack(*head) + data
+
+    def _append(self, data: bytes) -> None:
+        """Write all of `data`, or nothing: what has been written of it before an OSError is taken back."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError:
+            os.ftruncate(self._fd, self.nbytes)
+            os.lseek(self._fd, self.nbytes, os.SEEK_SET)
+            raise
+        self.nbytes += len(data)
+
+    def _end(self, ending: Ending) -> None:
+        """No event is taken from now on."""
+        text = msgspec.json.encode(ending)
+        with self._lock:
+            self.ending = ending
+            self._pending = []
+            self._full = []
+            self.changed.notify_all()
+        head = FrameHead(END, self._following, 0, 0, 0, len(text), zlib.crc32(text))
+        try:
+            self._append(FRAME_HEAD.pack(*head) + text)
+        except OSError as error:
+            log.debug("%s: without its end: %s", self.path, error)
+        if ending.reason != "closed":
+            log.warning("%s: recording ends after %d events: %s", self.path, self.events, ending.text)
+            if self._on_end is not None:
+                self._on_end()
+
+
+def _columns(events: Sequence[TraceEvent]) -> tuple[Columns, list[bytes]]:
+    """The table of a frame, and its payload."""
+    sources: dict[str, int] = {}
+    steps: list[int] = []
+    places: list[int] = []
+    kinds: list[int] = []
+    details: list[tuple[int | str, ...]] = []
+    payload: list[bytes] = []
+    before = 0
+    for _, time_ns, source, kind, detail in events:
+        steps.append(time_ns - before)
+        before = time_ns
+        place = sources.get(source)
+        if place is None:
+            place = sources[source] = len(sources)
+        places.append(place)
+        kinds.append(_KINDS[kind])
+        if detail and type(last := detail[-1]) is bytes:
+            payload.append(last)
+            detail = (*detail[:-1], len(last))
+        details.append(detail)  # type: ignore[arg-type]
+    return (list(sources), steps, places, kinds, details), payload
