@@ -20,8 +20,8 @@ from devmodels.tracefile import DeviceFacts
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_PACKED
 from guestsim.show import names
 from guestsim.show.places import Places, Taken
+from guestsim.show.possible import is_possible
 from guestsim.show.registers import Place, Registers, device_config
-from guestsim.show.shapes import fits
 from guestsim.show.words import Seen, device_words, request_words, spot_words
 
 _PLACE = re.compile(r"(?P<device>\S+)(?: queue (?P<queue>[0-9]+))?(?: head (?P<head>[0-9]+))?")
@@ -95,8 +95,8 @@ class Describer:
     def see(self, event: TraceEvent) -> Seen:
         """Take the next event."""
         see = self._kinds.get(event.kind)
-        if not fits(event):
-            return Seen(event, fits=False)
+        if not is_possible(event):
+            return Seen(event, possible=False)
         return Seen(event) if see is None else see(event)
 
     def _of(self, source: str) -> _Device:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from devmodels.trace import TraceEvent
 from guestsim.show import names
 from guestsim.show.decode import LAYOUTS
-from guestsim.show.shapes import sound
+from guestsim.show.possible import possible
 from guestsim.story import At, Life, lives
 
 HELD = 256
@@ -38,7 +38,7 @@ class Row:
 
 def rows(events: Iterable[TraceEvent]) -> Iterator[Row]:
     """The requests, in the order in which they end."""
-    for life in told(lives(sound(events))):
+    for life in told(lives(possible(events))):
         yield row(life)
 
 

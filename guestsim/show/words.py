@@ -31,19 +31,19 @@ class Seen:
         "device",
         "event",
         "fields",
-        "fits",
         "head",
         "place",
+        "possible",
         "queue",
         "registers",
         "requests",
         "title",
     )
 
-    def __init__(self, event: TraceEvent, *, fits: bool = True) -> None:
-        """`fits`: the event's details are those of its kind."""
+    def __init__(self, event: TraceEvent, *, possible: bool = True) -> None:
+        """`possible`: its numbers are those of its kind."""
         self.event = event
-        self.fits = fits
+        self.possible = possible
         self.device: str | None = event.source
         self.queue: int | None = None
         self.head: int | None = None
@@ -57,7 +57,7 @@ class Seen:
     @property
     def text(self) -> str:
         """The event in words, without its number, time, source and kind."""
-        if not self.fits:
+        if not self.possible:
             return f"{_say_detail(self)} (not what such an event has)".lstrip()
         return _SAY.get(self.event.kind, _say_detail)(self)
 

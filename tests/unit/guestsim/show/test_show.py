@@ -15,13 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from devmodels.trace import EventKind, TraceEvent
+from devmodels.trace import SHAPES, EventKind, TraceEvent
 from guestsim.cli import app
 from guestsim.show.filters import Filter, shown
 from guestsim.show.listing import to_json
 from guestsim.show.requests import rows
 from guestsim.show.requests import to_json as row_to_json
-from guestsim.show.shapes import SHAPES
 
 from .golden import LISTINGS
 from .traces import events_of, mmio, one_of_each, written
@@ -251,25 +250,27 @@ def test_what_a_trace_says_is_not_for_the_terminal_to_obey(tmp_path: Path) -> No
     assert "\x1b" not in line
 
 
-_NUMBERS = st.integers(-2, 3) | st.integers(0, 1 << 64) | st.sampled_from([8, 16, 256, 0xB0008010, 0x1000])
-_DETAILS = st.lists(_NUMBERS | st.text(max_size=8) | st.binary(max_size=40), max_size=9).map(tuple)
 _SOURCES = st.sampled_from(["vd0", "memory", "memory-space", "io-space", "machine", "violations", "other"])
-_SHAPED = st.sampled_from(EventKind).flatmap(lambda kind: st.tuples(st.just(kind), _of_kind(kind)))
+_PARTS: dict[type, st.SearchStrategy[Any]] = {
+    int: st.integers(-1, 4)
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.sampled_from([8, 16, 256, 0xB0008010, 0x1000]),
+    str: st.text(max_size=8),
+    bytes: st.binary(max_size=70),
+}
 
 
-def _of_kind(kind: EventKind) -> st.SearchStrategy[tuple[int | str | bytes, ...]]:
-    """Details of the right types."""
-    small = st.integers(0, 4) | st.integers(0, 1 << 32)
-    parts = {"n": small, "i": st.integers(-1, 4), "s": st.text(max_size=8), "b": st.binary(max_size=70)}
-    once, repeated = SHAPES[kind]
-    return st.integers(0, 4).flatmap(lambda count: st.tuples(*(parts[c] for c in once + count * repeated)))
+@st.composite
+def _events(draw: st.DrawFn) -> tuple[EventKind, tuple[Any, ...]]:
+    """A kind, and details of the types that it has."""
+    kind = draw(st.sampled_from(EventKind))
+    shape = SHAPES[kind]
+    fields = shape.fields + draw(st.integers(0, 4)) * shape.repeated
+    return kind, tuple(draw(_PARTS[each]) for _, each in fields)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(_SOURCES, _SHAPED | st.tuples(st.sampled_from(EventKind), _DETAILS)), max_size=25),
-    st.data(),
-)
+@given(st.lists(st.tuples(_SOURCES, _events()), max_size=25), st.data())
 def test_any_trace_can_be_shown(given: list[tuple[str, tuple[EventKind, Any]]], data: st.DataObject) -> None:
     """Whatever comes after, and between, what a guest at work has made."""
     known = data.draw(st.lists(st.sampled_from(_known()), max_size=20))
