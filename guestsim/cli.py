@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.blocklog.convert import convert_command
+from guestsim.blocklog.io import io_command
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.inspect.command import inspect_command
 from guestsim.powercut.command import powercut_command
@@ -114,6 +115,7 @@ def demo_command() -> None:
 
 app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)
+app.command("io")(io_command)
 app.command("powercut")(powercut_command)
 app.command("replay")(replay_command)
 app.command("show")(show_command)

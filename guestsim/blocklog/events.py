@@ -88,15 +88,22 @@ def _noise() -> bytes:
     return random.Random(1).randbytes(_NOISE)
 
 
-def payload(begin: Begin) -> bytes:
-    """The bytes to write: the log's, repeated as often as need be; where it has none, noise of the request's own."""
-    data, length = begin.data, begin.length
+def payload(begin: Begin, start: int = 0, length: int | None = None) -> bytes:
+    """What the request writes, all of it or `length` bytes from its byte `start` on.
+
+    The log's data is repeated as often as need be; where it has none, this is noise of the request's own.
+    """
+    length = begin.length - start if length is None else length
+    data = begin.data
     if isinstance(data, int):
         return bytes([data]) * length
     if not data:
-        start = begin.number * SECTOR % _NOISE
-        data = _noise()[start:] + _noise()[:start]
-    return data[:length] if len(data) >= length else (data * -(-length // len(data)))[:length]
+        data = _noise()
+        start += begin.number * SECTOR
+    start %= len(data)
+    if start + length > len(data):
+        data = data * -(-(start + length) // len(data))
+    return data[start : start + length]
 
 
 def uniform(data: Data) -> int | None:
@@ -112,8 +119,6 @@ def split(begin: Begin, most: int) -> Iterator[Begin]:
         yield begin
         return
     for start in range(0, begin.length, most):
-        data = begin.data
         length = min(most, begin.length - start)
-        if isinstance(data, bytes):
-            data = payload(begin)[start : start + length]
+        data = payload(begin, start, length) if isinstance(begin.data, bytes) else begin.data
         yield msgspec.structs.replace(begin, offset=begin.offset + start, length=length, data=data)

@@ -26,21 +26,22 @@ STDIO = Path("-")
 
 @dataclass(frozen=True, slots=True)
 class LogFormat:
-    """A format: its `name`, whether it tells when requests ended, whether it tells times at all."""
+    """A format: its `name`, whether it tells when requests ended, all times, and which requests failed."""
 
     name: str
     ends: bool
     timed: bool
+    errors: bool
     read: Callable[[Lines, Losses], Iterator[Event]] | None = None
     write: Callable[..., Iterator[str]] | None = None
     suffixes: tuple[str, ...] = ()
 
 
-TRACE = LogFormat("trace", ends=True, timed=True)
-FIO_2 = LogFormat("fio2", False, False, read_fio, partial(write_fio, version=2))
-FIO_3 = LogFormat("fio3", False, True, read_fio, partial(write_fio, version=3), (".iolog", ".fio"))
-BLKPARSE = LogFormat("blkparse", True, True, read_blkparse, write_blkparse, (".blkparse", ".blktrace"))
-QEMU_IO = LogFormat("qemu-io", True, False, read_qemu_io, write_qemu_io, (".qemu-io", ".qemuio"))
+TRACE = LogFormat("trace", True, True, True)
+FIO_2 = LogFormat("fio2", False, False, False, read_fio, partial(write_fio, version=2))
+FIO_3 = LogFormat("fio3", False, True, False, read_fio, partial(write_fio, version=3), (".iolog", ".fio"))
+BLKPARSE = LogFormat("blkparse", True, True, True, read_blkparse, write_blkparse, (".blkparse", ".blktrace"))
+QEMU_IO = LogFormat("qemu-io", True, False, False, read_qemu_io, write_qemu_io, (".qemu-io", ".qemuio"))
 FORMATS = {each.name: each for each in (TRACE, FIO_2, FIO_3, BLKPARSE, QEMU_IO)}
 WRITTEN = {each.name: each for each in FORMATS.values() if each.write is not None}
 
