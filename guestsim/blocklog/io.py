@@ -115,7 +115,7 @@ def io_command(
         fail(_COMMAND, "--direct: expected without --target and --device: there is no device")
     if objects and not direct:
         fail(_COMMAND, "--object: expected with --direct")
-    with _wrong(), OpenLog(source, source_format(_COMMAND, given)) as log:
+    with _wrong(target), OpenLog(source, source_format(_COMMAND, given)) as log:
         form = log.format
         if depth is None and not form.ends and not (form.timed and pace is not None):
             depth = 1  # Nothing tells what was under way together.
@@ -161,13 +161,13 @@ def _speed(text: str) -> float | None:
 
 
 @contextmanager
-def _wrong() -> Iterator[None]:
+def _wrong(target: str | None) -> Iterator[None]:
     """What a user has given wrong is one line and exit status 2; a device that fails as one, exit status 1."""
     from devmodels.options import OptionError
     from guestsim.blocklog.events import LogError
     from guestsim.errors import GuestError
     from guestsim.script.load import ScriptError
-    from guestsim.targets import TargetError
+    from guestsim.targets import LacksError, TargetError
 
     try:
         yield
@@ -175,6 +175,8 @@ def _wrong() -> Iterator[None]:
         fail("", str(error))
     except ScriptError as error:
         fail(_COMMAND, _PART.sub(lambda found: _OPTIONS[found[1]], str(error)))
+    except LacksError as error:
+        fail(_COMMAND, f"--target: {target} has not {error}")
     except (OptionError, TargetError) as error:
         fail(_COMMAND, " ".join(str(error).split()))
     except OSError as error:
@@ -185,8 +187,8 @@ def _wrong() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-_PART = re.compile(r"^guestsim io:1: (drives|devices)\[\d+\]")
-_OPTIONS = {"drives": "--blockdev", "devices": "--device"}
+_PART = re.compile(r"^guestsim io:1: (drives|devices)\[\d+\]: (\$\.)?")
+_OPTIONS = {"drives": "--blockdev: ", "devices": "--device: "}
 
 
 def _direct(replay: Replay, blockdevs: Sequence[str], objects: Sequence[str], *, virtual: bool) -> None:
