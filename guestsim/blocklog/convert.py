@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from guestsim.blocklog.formats import LogFormat, OpenLog
 
 FORMAT_NAMES = "trace, fio2, fio3, blkparse, qemu-io"
-_SHOW_EVERY = 2000
+_SHOW_EVERY = 0.1
+"""Seconds."""
 
 
 def convert_command(
@@ -169,10 +171,10 @@ class Bar:
 
     def along(self, events: Iterator[Event]) -> Iterator[Event]:
         """The same events; the bar goes on with them."""
-        left = 0
+        shown = 0.0
         for event in events:
             yield event
-            if not left:
+            now = time.monotonic()
+            if now - shown > _SHOW_EVERY:
                 self._bar.update(self._task, completed=self._log.position())
-                left = _SHOW_EVERY
-            left -= 1
+                shown = now
