@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from mmap import mmap
 from types import TracebackType
+from typing import Protocol
 
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.errorpolicy import ErrorPolicy
@@ -38,11 +39,24 @@ FIRST_FREE_SLOT = 1
 LOOK_AGAIN_NS = 100_000
 
 
+class Watcher(Protocol):
+    """Who is told of the devices that come and go (a recording)."""
+
+    def added(self, name: str) -> None:
+        """A device has been plugged."""
+        ...
+
+    def removing(self, name: str) -> None:
+        """A device is about to be taken out."""
+        ...
+
+
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
-    `graph` has the block nodes; `backends` go by node name, `devices` by device id.  `run_state` stops and
-    continues it; `events` are what it tells whoever controls it.
+    `graph` has the block nodes; `backends` go by node name, `devices` and the `options` that they were made with by
+    device id.  `run_state` stops and continues it; `events` are what it tells whoever controls it.  With `one_context`
+    the devices' options for iothreads mean nothing: all queues are worked on in the machine's own context.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class Assembly:
         on_message: Callable[[int, int], None] | None,
         on_intx: Callable[[int, bool], None] | None,
         on_irq: Callable[[int, bool], None] | None,
+        one_context: bool = False,
     ) -> None:
         self._owns_memory = isinstance(memory, Region)
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
@@ -65,6 +80,9 @@ class Assembly:
         self.graph = Graph(context)
         self.backends: dict[str, BlockBackend] = {}
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
+        self.options: dict[str, Mapping[str, object]] = {}
+        self.one_context = one_context
+        self.watcher: Watcher | None = None
         self._without_id = 0
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
@@ -83,11 +101,18 @@ class Assembly:
         With `iommu_platform=on` its addresses go through `translate`; without a function they are physical.
         """
         driver = options.get("driver")
+        made: VirtioPci | VirtioMmio
         if driver == "virtio-blk-pci":
-            return self._add_pci(convert(options, VirtioBlkPciOptions, what=f"device {driver}"), translate)
-        if driver == "virtio-blk-device":
-            return self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"), translate)
-        raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci' or 'virtio-blk-device'")
+            made = self._add_pci(convert(options, VirtioBlkPciOptions, what=f"device {driver}"), translate)
+        elif driver == "virtio-blk-device":
+            made = self._add_mmio(convert(options, VirtioBlkMmioOptions, what=f"device {driver}"), translate)
+        else:
+            raise OptionError(f"device driver {driver!r}: expected 'virtio-blk-pci' or 'virtio-blk-device'")
+        name = made.device.name
+        self.options[name] = dict(options)
+        if self.watcher is not None:
+            self.watcher.added(name)
+        return made
 
     async def remove_device(self, name: str) -> None:
         """Take a PCI device out, with its requests: the guest is not asked.
@@ -98,6 +123,8 @@ class Assembly:
         function = self.devices[name]
         if not isinstance(function, VirtioPci):
             raise OptionError(f"device {name!r} is not on a bus that devices can leave")
+        if self.watcher is not None:
+            self.watcher.removing(name)
         self.machine.unplug(function)
         backend = next(backend for backend in self.backends.values() if backend.name == name)
         await backend.drain()
@@ -106,7 +133,7 @@ class Assembly:
             await self.context.sleep(LOOK_AGAIN_NS)
         backend.close()
         self.graph.iothreads.release(f"device {shown(name)}")
-        del self.devices[name]
+        del self.devices[name], self.options[name]
         self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}
 
     async def set_drive(self, name: str, drive: str) -> None:
@@ -164,9 +191,9 @@ class Assembly:
             mapping = options.iothread_vq_mapping
             if options.iothread is not None and options.iothread not in self.graph.iothreads.by_id:
                 raise OptionError(f"Device '{options.iothread}' not found")
-            yield self.graph.iothreads.take(
-                f"device {shown(backend.name)}", options.num_queues, options.iothread, mapping
-            )
+            user = f"device {shown(backend.name)}"
+            wanted = (None, None) if self.one_context else (options.iothread, mapping)
+            yield self.graph.iothreads.take(user, options.num_queues, *wanted)
         except ValueError as error:
             self.graph.iothreads.release(f"device {shown(backend.name)}")
             backend.close()
@@ -299,6 +326,7 @@ def assemble(
     on_intx: Callable[[int, bool], None] | None = None,
     on_irq: Callable[[int, bool], None] | None = None,
     translate: Translate | None = None,
+    one_context: bool = False,
 ) -> Assembly:
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
@@ -306,6 +334,7 @@ def assemble(
     the devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
     embedder's, and its regions stay in it when the assembly is closed.  A `context` that is given has a
     clock already; it ends with the assembly.  `translate` is what an IOMMU does for devices with `iommu_platform=on`.
+    `one_context` is for machines that are recorded.
     """
     if memory is None and (ram % WORD_ALIGNMENT or not 0 < ram <= ECAM_BASE):
         expected = f"a multiple of {WORD_ALIGNMENT} up to {ECAM_BASE:#x}, where devices begin"
@@ -317,6 +346,7 @@ def assemble(
         on_message=on_message,
         on_intx=on_intx,
         on_irq=on_irq,
+        one_context=one_context,
     )
     try:
         for options in objects:

@@ -314,6 +314,8 @@ class DmaMap:
                 done += length
 
     def _gather(self, start: int, length: int) -> bytes:
+        if len(self.views) == 1:
+            return bytes(self.views[0][start : start + length])
         out = bytearray()
         for view in self.views:
             if start < len(view):
@@ -419,7 +421,7 @@ class GuestMemory:
             follow()
 
     def show_regions(self) -> None:
-        """Tell the trace what memory there is."""
+        """Tell the trace what memory there is; a replay fetches its views again, too."""
         if self.trace is not None:
             parts = [(region.base, region.size, int(region.readonly)) for region in self._regions]
             self.trace.emit(self.name, EventKind.MEMORY, *(number for part in parts for number in part))
@@ -427,10 +429,13 @@ class GuestMemory:
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
         with self.hold or nullcontext():
+            goes_on = trace is self.trace
             self.dirty_log = dirty_log
             self.trace = trace
             self.observed = dirty_log is not None or trace is not None
             self.generation += 1
+            if goes_on:
+                self.show_regions()
             for follow in self.followers:
                 follow()
 
@@ -607,10 +612,11 @@ class GuestMemory:
         if address % size:
             raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
         pieces = self._pieces(address, count * size, write=write)
-        if len(pieces) == 1 and not self.observed and _NATIVE_LITTLE:
+        if len(pieces) == 1 and _NATIVE_LITTLE:
             region, offset, length = pieces[0]
             if region.view is not None:
-                return _cast(region.view[offset : offset + length], code)
+                view = _cast(region.view[offset : offset + length], code)
+                return _SeenWords(self, address, view, size) if self.observed else view
         return _SlowWords(self, address, count, code)
 
     def records(self, address: int, count: int, layout: struct.Struct) -> Callable[[int], tuple[int, ...]]:
@@ -652,8 +658,33 @@ def _cast(view: memoryview, code: str) -> memoryview[int]:
     return view.cast(code)  # type: ignore[call-overload,no-any-return]
 
 
+class _SeenWords:
+    """Words in one region that both have, whose accesses are observed."""
+
+    __slots__ = ("_address", "_memory", "_size", "_view")
+
+    def __init__(self, memory: GuestMemory, address: int, view: memoryview[int], size: int) -> None:
+        self._memory = memory
+        self._address = address
+        self._view = view
+        self._size = size
+
+    def __getitem__(self, index: int, /) -> int:
+        value = self._view[index]
+        memory, size = self._memory, self._size
+        if memory.trace is not None:
+            address = self._address + index * size
+            memory.trace.emit(memory.name, EventKind.DMA_READ, address, value.to_bytes(size, "little"))
+        return value
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        self._view[index] = value
+        size = self._size
+        self._memory.note_write(self._address + index * size, size, value.to_bytes(size, "little"))
+
+
 class _SlowWords:
-    """Words that lie in bounced or several regions, or whose accesses are observed."""
+    """Words that lie in bounced or several regions."""
 
     __slots__ = ("_address", "_code", "_count", "_memory", "_size")
 

@@ -1,23 +1,29 @@
-"""Recording: the trace of devices at work, from options of a command to a file.
+"""Recording: the trace of devices at work, of exports or of a machine, into a file.
 
 All queues of a recorded device run on one context, and nothing is polled for: what happens is one line of events.
+Where a recording comes to its end before its devices do - at its limit, or the disk is full - they go on as if there
+had never been one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
 from devmodels.assembly import Assembly
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import ClockKind, IoContext
 from devmodels.trace import EventKind, Tracer
 from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader, TraceWriter
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.threaded import ThreadedQueue
 
 
 def disk_facts(backend: BlockBackend) -> DiskFacts:
@@ -35,7 +41,11 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
 
 
 class Recorder:
-    """A trace file being written: `tracer` is what the recorded parts are given."""
+    """A trace being written to `path`: `tracer` is what the recorded parts are given.
+
+    `limit` is the most bytes that the file may have.  OSError where it cannot be written, ValueError where the limit is
+    too small for anything.
+    """
 
     def __init__(
         self,
@@ -47,9 +57,12 @@ class Recorder:
         limit: int | None = None,
     ) -> None:
         header = TraceHeader.of(f"devmodels {version('devmodels')}", strict=strict, memory=memory)
-        self.writer = TraceWriter(path, header, limit=limit)
-        self.tracer = Tracer(context.now_ns)
+        ended = partial(context.post, self._let_go)
+        self.writer = TraceWriter(path, header, limit=limit, on_end=ended)
+        self.tracer = Tracer(time.monotonic_ns if context.kind is ClockKind.WALL else context.now_ns)
         self.tracer.sinks.append(self.writer)
+        self._recorded: dict[object, Callable[[], None]] = {}
+        """What lets each recorded part go."""
 
     def watch_violations(self, violations: ViolationLog) -> None:
         """What a guest does wrong is part of the trace."""
@@ -64,35 +77,122 @@ class Recorder:
     ) -> None:
         """A device is recorded from now on."""
         facts = DeviceFacts(device.name, kind, dict(options), disk_facts(backend), device.memory.name)
-        self.tracer.emit(device.name, EventKind.DEVICE, msgspec.json.encode(facts).decode())
+        self.tracer.emit(device.name, EventKind.DEVICE, msgspec.json.encode(facts, enc_hook=str).decode())
+        device.trace = self.tracer
+        backend.trace = self.tracer
+
+    # --- exports
 
     def watch_export(
         self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
     ) -> None:
         """Record an export that has just been made with `options`."""
         self.announce("export", options, device, backend)
-        device.trace = self.tracer
-        backend.trace = self.tracer
         device.memory.observe(dirty_log=device.memory.dirty_log, trace=self.tracer)
         device.memory.show_regions()
         self.watch_violations(device.violations)
+        self._recorded[device] = partial(_release, device, backend)
+
+    def export_ended(self, device: VirtioDevice) -> None:
+        """The export is there no more."""
+        release = self._recorded.pop(device, None)
+        if release is not None:
+            device.note(EventKind.REMOVED)
+            release()
+
+    # --- a machine
+
+    def watch_machine(self, assembly: Assembly) -> None:
+        """Record a machine, and the devices that are plugged later."""
+        machine = _RecordedMachine(self, assembly)
+        for name in assembly.devices:
+            machine.added(name)
+        assembly.set_trace(self.tracer)
+        assembly.memory.show_regions()
+        self.watch_violations(assembly.violations)
+        assembly.watcher = machine
+        assembly.one_context = True
+        self._recorded[assembly] = machine.release
+
+    # --- the end
+
+    def _let_go(self) -> None:
+        """Nothing is recorded from now on."""
+        self.tracer.sinks.clear()
+        while self._recorded:
+            self._recorded.popitem()[1]()
 
     def close(self) -> None:
-        """End the file. Idempotent."""
+        """End the recording; the devices go on. Idempotent."""
+        self._let_go()
         self.writer.close()
 
+    def __enter__(self) -> Recorder:
+        return self
 
-def record_machine(
-    assembly: Assembly, devices: Sequence[Mapping[str, object]], path: Path, *, limit: int | None = None
-) -> Recorder:
-    """Record a machine from now on, before its guest does anything; `devices` are its devices' options, in order."""
-    backends = {backend.name: backend for backend in assembly.backends.values()}
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _release(device: VirtioDevice, backend: BlockBackend) -> None:
+    device.trace = None
+    backend.trace = None
+    device.memory.observe(dirty_log=device.memory.dirty_log)
+    device.violations.record = None
+
+
+class _RecordedMachine:
+    """The machine's `Watcher`."""
+
+    __slots__ = ("_assembly", "_recorder")
+
+    def __init__(self, recorder: Recorder, assembly: Assembly) -> None:
+        self._recorder = recorder
+        self._assembly = assembly
+
+    def added(self, name: str) -> None:
+        assembly = self._assembly
+        backend = next(backend for backend in assembly.backends.values() if backend.name == name)
+        self._recorder.announce("device", assembly.options[name], assembly.virtio_device(name), backend)
+
+    def removing(self, name: str) -> None:
+        self._assembly.virtio_device(name).note(EventKind.REMOVED)
+
+    def release(self) -> None:
+        assembly = self._assembly
+        assembly.watcher = None
+        assembly.violations.record = None
+        assembly.set_trace(None)
+
+
+def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) -> Recorder:
+    """Record a machine from now on, which is before its guest does anything; `limit` in bytes.
+
+    OSError where the file cannot be written; ValueError where the machine cannot be recorded, or the limit is too small
+    for anything.
+    """
+    _judge(assembly)
     memory = "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
     strict = assembly.violations.profile is Profile.STRICT
     recorder = Recorder(path, assembly.context, strict=strict, memory=memory, limit=limit)
-    for name, options in zip(assembly.devices, devices, strict=True):
-        recorder.announce("device", options, assembly.virtio_device(name), backends[name])
-    assembly.set_trace(recorder.tracer)
-    assembly.memory.show_regions()
-    recorder.watch_violations(assembly.violations)
+    recorder.watch_machine(assembly)
     return recorder
+
+
+def _judge(assembly: Assembly) -> None:
+    """ValueError where a recording would not have everything."""
+    for name in assembly.devices:
+        device = assembly.virtio_device(name)
+        if any(isinstance(queue, ThreadedQueue) for queue in device.queues):
+            raise ValueError(f"device {name!r} has queues on iothreads; expected a machine with one_context")
+        if device.status:
+            raise ValueError(f"device {name!r} is in use; expected a recording that begins before that")
+    for register, value in assembly.machine.save().items():
+        if register.endswith(".0x00.command") and value:
+            raise ValueError(
+                f"function {register.partition('.0x00')[0]} is in use; expected a recording that begins before that"
+            )
+    if assembly.watcher is not None:
+        raise ValueError("the machine is being recorded already")

@@ -4,9 +4,10 @@ A component that can be traced has an attribute `trace: Tracer | None`.  While i
 comparison; a `Tracer` hands each event to its sinks in order.  `devmodels.tracefile` keeps events in a file.
 
 Which events are inputs depends on who drives the device.  A machine's are ACCESS_READ, ACCESS_WRITE and MACHINE_RESET;
-a vhost-user front end's are MEMORY, FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED, KICK, LOOK, STOP,
-RESET and DRIVER_LEFT, which are what follows from an access in a machine.  Inputs of both are what comes from below
-(DONE, SIZE, QUIESCE), RUN_STATE, and the bytes of each DMA_READ.  All else is what the device makes of them.
+a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED, KICK, LOOK, STOP, RESET,
+MIGRATED and DRIVER_LEFT, which, but for the last two, are what follows from an access in a machine.  Inputs of both are
+DEVICE, REMOVED and MEMORY, what comes from below (DONE, SIZE, QUIESCE), RUN_STATE, the bytes of each DMA_READ, and
+FAULT.  All else is what the device makes of them.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ class EventKind(Enum):
     INTERRUPT = "interrupt"
     VIOLATION = "violation"
     TURN = "turn"
+    FAULT = "fault"
+    MIGRATED = "migrated"
+    REMOVED = "removed"
     NODE_BEGIN = "node-begin"
     NODE_END = "node-end"
 
@@ -170,6 +174,14 @@ SHAPES: dict[EventKind, Shape] = {
     EventKind.TURN: _shape(
         "", "what a device had put off to the context's next turn was done, and nothing came of it"
     ),
+    EventKind.FAULT: _shape(
+        "address length write at missing reason:str",
+        "memory behind an IOMMU cannot be read, or written: the translation fails for so many bytes there",
+    ),
+    EventKind.MIGRATED: _shape(
+        "state:str", "what the driver chose elsewhere comes from the front end, as JSON"
+    ),
+    EventKind.REMOVED: _shape("", "the device is taken out of its machine; or the export has ended"),
     EventKind.NODE_BEGIN: _shape(
         "step dispatch above node:str driver:str op:str offset length flags",
         "a request comes to a node: a number of its own, the dispatch that it serves, the step above or -1",

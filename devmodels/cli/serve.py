@@ -19,7 +19,7 @@ from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.table import Export, Exports
+from devmodels.exports.table import Exports
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
@@ -27,7 +27,6 @@ from devmodels.monitor.world import World
 from devmodels.options import OptionError, convert, decode, one_line, parse_size, shown
 from devmodels.recording import Recorder
 from devmodels.runstate import RunState
-from devmodels.virtio_blk import VirtioBlk
 
 if TYPE_CHECKING:
     from devmodels.telemetry.figures import Source
@@ -90,11 +89,6 @@ class Signals:
         self._theirs.close()
 
 
-def _watch(recorder: Recorder, export: Export) -> None:
-    assert isinstance(export.server.device, VirtioBlk)
-    recorder.watch_export(msgspec.to_builtins(export.options), export.server.device, export.backend)
-
-
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """The wake-up descriptor does the work."""
 
@@ -139,9 +133,11 @@ class Server:
             recorder = self._recorder = Recorder(path, self.context, strict=self._strict, limit=size)
         except OSError as error:
             raise OptionError(f"--record: {path} cannot be written: {error.strerror or error}") from None
+        except ValueError as error:
+            raise OptionError(f"--record-limit: {error}") from None
         self.context.poll_max_ns = 0
         self._graph.tracer = recorder.tracer
-        self.world.exports.record = partial(_watch, recorder)
+        self.world.exports.recorder = recorder
 
     def add_object(self, text: str) -> None:
         """Make an object that nodes can name; OptionError where it cannot be."""
@@ -254,13 +250,13 @@ class Server:
             page.close()
         self.world.exports.close()
         self.context.run_until_idle()
+        if self._recorder is not None:
+            self._recorder.close()
         for node in parents_first(self._graph.nodes.values()):
             # What limits or a break point hold goes on.
             node.drain_begin()
         self.context.run_until_idle()
         self._graph.close()
-        if self._recorder is not None:
-            self._recorder.close()
         self.context.close()
         self._signals.close()
 

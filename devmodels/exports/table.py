@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
+
+import msgspec
 
 from devmodels.blockbackend import BlockBackend, Graph
 from devmodels.conformance import Profile
@@ -13,6 +15,7 @@ from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
+from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio_blk import VirtioBlk
 
 TYPES = ("vhost-user-blk",)
@@ -41,6 +44,20 @@ class Export:
         return self.server.connected
 
 
+class ExportRecorder(Protocol):
+    """Who records exports."""
+
+    def watch_export(
+        self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
+    ) -> None:
+        """An export has just been made."""
+        ...
+
+    def export_ended(self, device: VirtioDevice) -> None:
+        """It has gone, with all its requests."""
+        ...
+
+
 class Exports:
     """Exports by id, over the nodes of `graph`; `events` are told when one has ended."""
 
@@ -49,7 +66,7 @@ class Exports:
         self._profile = profile
         self._events = events
         self._run_state = run_state
-        self.record: Callable[[Export], None] | None = None
+        self.recorder: ExportRecorder | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
 
@@ -80,8 +97,8 @@ class Exports:
             threads = self._graph.iothreads.take(
                 f"export {shown(options.id)}",
                 options.num_queues,
-                options.iothread if self.record is None else None,
-                options.iothread_vq_mapping if self.record is None else None,
+                options.iothread if self.recorder is None else None,
+                options.iothread_vq_mapping if self.recorder is None else None,
             )
             server = vhost_user_blk(
                 options, node, profile=self._profile, run_state=self._run_state, threads=threads
@@ -90,8 +107,10 @@ class Exports:
             self._graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
         export = self.ids[options.id] = Export(options, server)
-        if self.record is not None:
-            self.record(export)
+        if self.recorder is not None:
+            self.recorder.watch_export(
+                msgspec.to_builtins(export.options), export.server.device, export.backend
+            )
         return export
 
     def delete(self, export: Export) -> None:
@@ -100,6 +119,8 @@ class Exports:
         export.server.close(partial(self._ended, export))
 
     def _ended(self, export: Export) -> None:
+        if self.recorder is not None:
+            self.recorder.export_ended(export.server.device)
         export.backend.close()
         del self.ids[export.id]
         self._graph.iothreads.release(f"export {shown(export.id)}")

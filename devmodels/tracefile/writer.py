@@ -220,11 +220,6 @@ class TraceWriter:
     def _end(self, ending: Ending) -> None:
         """No event is taken from now on."""
         text = msgspec.json.encode(ending)
-        with self._lock:
-            self.ending = ending
-            self._pending = []
-            self._full = []
-            self.changed.notify_all()
         head = FrameHead(END, self._following, 0, 0, 0, len(text), zlib.crc32(text))
         try:
             self._append(FRAME_HEAD.pack(*head) + text)
@@ -234,6 +229,11 @@ class TraceWriter:
             log.warning("%s: recording ends after %d events: %s", self.path, self.events, ending.text)
             if self._on_end is not None:
                 self._on_end()
+        with self._lock:
+            self.ending = ending
+            self._pending = []
+            self._full = []
+            self.changed.notify_all()
 
 
 def _columns(events: Sequence[TraceEvent]) -> tuple[Columns, list[bytes]]:

@@ -481,7 +481,7 @@ class VirtioDevice(ABC):
         self.violations.report(error.clause, error.summary, queue.name, error.data)
         self.needs_reset()
 
-    def note(self, kind: EventKind, *detail: int | bytes) -> None:
+    def note(self, kind: EventKind, *detail: int | str | bytes) -> None:
         """Give an event of this device to the trace, if there is one."""
         if self.trace is not None:
             self.trace.emit(self.name, kind, *detail)

@@ -18,8 +18,9 @@ from devmodels.virtio.device import VirtioDevice
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode
 from guestsim.replay.follow import Follower
-from guestsim.replay.memory import ReplayMemory
+from guestsim.replay.memory import ReplayMemory, TranslatedReplayMemory
 
+MACHINE_MEMORY = "memory"
 _THREADS = ("iothread", "iothread-vq-mapping")
 """Options without meaning here: all queues of a recorded device were on one thread."""
 
@@ -63,6 +64,13 @@ class World:
         """What stops and goes on."""
         return self._own_run_state if self.assembly is None else self.assembly.run_state
 
+    def memory(self, name: str) -> ReplayMemory:
+        """The memory of that name."""
+        if self.assembly is not None and name == MACHINE_MEMORY:
+            assert isinstance(self.assembly.memory, ReplayMemory)
+            return self.assembly.memory
+        return next(each.memory for each in self.devices.values() if each.memory.name == name)
+
     def add(self, text: str) -> None:
         """Make the device of a DEVICE event; ValueError where that cannot be."""
         try:
@@ -71,7 +79,6 @@ class World:
             raise TraceFileError(f"device: {error}") from None
         made = self._machine_device(facts) if facts.kind == "device" else self._export(facts)
         made.device.trace = made.backend.trace = self.follower
-        made.memory.observe(trace=self.follower)
         self._watch(made.device.violations)
         self.devices[facts.name] = made
 
@@ -97,7 +104,7 @@ class World:
 
     def _machine_device(self, facts: DeviceFacts) -> ReplayedDevice:
         if self.assembly is None:
-            memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
+            memory = ReplayMemory(self.follower, MACHINE_MEMORY, bounced=self._bounced)
             self.assembly = assemble(memory=memory, context=self.context, profile=self._profile)
             self.assembly.machine.trace = self.follower
         node = self._node(facts)
@@ -106,8 +113,17 @@ class World:
         self.assembly.add_device(_without_threads(facts.options))
         device = self.assembly.virtio_device(facts.name)
         backend = self.assembly.backends[node.node_name]
-        assert isinstance(self.assembly.memory, ReplayMemory)
-        return ReplayedDevice(facts, device, backend, node, self.assembly.memory)
+        if facts.memory != MACHINE_MEMORY:
+            device.memory = TranslatedReplayMemory(self.follower, facts.memory, bounced=self._bounced)
+        assert isinstance(device.memory, ReplayMemory)
+        return ReplayedDevice(facts, device, backend, node, device.memory)
+
+    def remove(self, name: str) -> None:
+        """The device is taken out; what it has in flight comes to its end."""
+        if self.assembly is not None and name in self.assembly.devices:
+            self.context.start(self.assembly.remove_device(name))
+        else:
+            self.devices[name].backend.close()
 
     def close(self) -> None:
         """Give everything up."""

@@ -6,8 +6,11 @@ Whoever is called here emits the event himself, or it is emitted here as his cal
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
@@ -30,6 +33,11 @@ _Feed = Callable[[World, str, Detail], None]
 def _device(world: World, _source: str, detail: Detail) -> None:
     world.add(detail[0])
     world.follower.skip()
+
+
+def _removed(world: World, source: str, _detail: Detail) -> None:
+    world.devices[source].device.note(EventKind.REMOVED)
+    world.remove(source)
 
 
 # --- a machine's
@@ -64,7 +72,7 @@ def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
 
 
 def _memory(world: World, source: str, detail: Detail) -> None:
-    next(each.memory for each in world.devices.values() if each.memory.name == source).become(detail)
+    world.memory(source).become(detail)
 
 
 def _features(world: World, source: str, detail: Detail) -> None:
@@ -188,6 +196,13 @@ def _reset(world: World, source: str, detail: Detail) -> None:
         device.reset_queue(device.queues[detail[0]])
 
 
+def _migrated(world: World, source: str, detail: Detail) -> None:
+    device = world.devices[source].device
+    device.note(EventKind.MIGRATED, *detail)
+    with suppress(ValueError):
+        device.take_migration_state(msgspec.json.decode(detail[0], type=dict[str, int]))
+
+
 def _driver_left(world: World, source: str, _detail: Detail) -> None:
     device = world.devices[source].device
     device.note(EventKind.DRIVER_LEFT)
@@ -226,6 +241,7 @@ def _run_state(world: World, _source: str, detail: Detail) -> None:
 
 FEEDS: dict[EventKind, _Feed] = {
     EventKind.DEVICE: _device,
+    EventKind.REMOVED: _removed,
     EventKind.ACCESS_READ: _access_read,
     EventKind.ACCESS_WRITE: _access_write,
     EventKind.MACHINE_RESET: _machine_reset,
@@ -241,6 +257,7 @@ FEEDS: dict[EventKind, _Feed] = {
     EventKind.LOOK: partial(_look, EventKind.LOOK),
     EventKind.STOP: _stop,
     EventKind.RESET: _reset,
+    EventKind.MIGRATED: _migrated,
     EventKind.DRIVER_LEFT: _driver_left,
     EventKind.DONE: _done,
     EventKind.SIZE: _size,

@@ -159,3 +159,13 @@ class Follower(Tracer):
             self.part(f"{memory}: {length} bytes at {address:#x} are read")
         self._at += 1
         return data  # type: ignore[return-value]
+
+    def fault(self, memory: str, address: int, length: int, write: int) -> tuple[int, int, str] | None:
+        """Where memory behind an IOMMU was missing, how many bytes, and why; None where it was there."""
+        event = self.peek()
+        if event is None or event[3] is not EventKind.FAULT or event[2] != memory:
+            return None
+        at, missing, reason = event[4][3:]
+        if event[4][:3] != (address, length, write):
+            return None
+        return at, missing, reason  # type: ignore[return-value]

@@ -41,7 +41,8 @@ class ReplayMemory(GuestMemory):
 
     def __init__(self, follower: Follower, name: str, *, bounced: bool) -> None:
         super().__init__(name=name)
-        self._follower = follower
+        self.trace = self._follower = follower
+        self.observed = True
         self._bounced = bounced
 
     def become(self, numbers: Sequence[int]) -> None:
@@ -139,3 +140,43 @@ class _ReplayWords:
             self._address + index * size,
             value.to_bytes(size, "little"),
         )
+
+
+class TranslatedReplayMemory(ReplayMemory):
+    """What a device reaches through an IOMMU: the trace knows which translations failed."""
+
+    __slots__ = ()
+
+    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        found = self._follower.fault(self.name, address, length, int(write))
+        if found is not None:
+            self._follower.emit(self.name, EventKind.FAULT, address, length, int(write), *found)
+            raise GuestMemoryError(*found)
+        return [(_ANYWHERE, 0, length)] if length else []
+
+    def read(self, address: int, length: int) -> bytes:
+        """A device reads: the trace knows what, if anything."""
+        self._pieces(address, length, write=False)
+        return self._follower.read(self.name, address, length)
+
+    def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
+        """Words that the trace knows; each access may fail."""
+        super().words(address, count, code, write=write)
+        return _TranslatedWords(self, address, _ITEM_SIZE[code])
+
+
+_ANYWHERE = _Nowhere(0, 8)
+
+
+class _TranslatedWords(_ReplayWords):
+    """Words of a ring, each behind its translation."""
+
+    __slots__ = ()
+
+    def __getitem__(self, index: int, /) -> int:
+        self._memory._pieces(self._address + index * self._size, self._size, write=False)
+        return super().__getitem__(index)
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        self._memory._pieces(self._address + index * self._size, self._size, write=True)
+        super().__setitem__(index, value)

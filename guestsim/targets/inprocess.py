@@ -104,7 +104,6 @@ class InProcessTarget:
                 for base, irq, _ in self.assembly.machine.mmio
             ),
         )
-        self._devices = devices
         self._recorder: Recorder | None = None
         self._machine: Machine = self.assembly.machine
         self._context = self.assembly.context
@@ -129,8 +128,13 @@ class InProcessTarget:
                 raise OptionsError(kind, index, str(error)) from error
 
     def record(self, path: Path, limit: int | None = None) -> None:
-        """Write a trace of everything from now on; OSError where the file cannot be written."""
-        self._recorder = record_machine(self.assembly, self._devices, path, limit=limit)
+        """Write a trace of everything from now on.  TargetError where that cannot be."""
+        try:
+            self._recorder = record_machine(self.assembly, path, limit=limit)
+        except OSError as error:
+            raise TargetError(f"{path}: cannot be written: {error.strerror or error}") from None
+        except ValueError as error:
+            raise TargetError(f"recording: {error}") from None
 
     def add_drive(self, options: Mapping[str, object]) -> None:
         """Open a block node."""
@@ -215,9 +219,9 @@ class InProcessTarget:
         """Give up the machine. Idempotent."""
         if not self._closed:
             self._closed = True
-            self.assembly.close()
             if self._recorder is not None:
                 self._recorder.close()
+            self.assembly.close()
             self._high.close()
 
     # --- the host
