@@ -173,8 +173,9 @@ _MAJOR = 254
 
 
 class _Writer:
-    def __init__(self, losses: Losses) -> None:
+    def __init__(self, losses: Losses, *, ends: bool) -> None:
         self._losses = losses
+        self._ends = ends
         self._first: int | None = None
         self._count = 0
         self._disks: dict[str, str] = {}
@@ -186,7 +187,8 @@ class _Writer:
                 self._first = event.time_ns
             if isinstance(event, Begin):
                 self._lose(event)
-                self._running[event.number] = event
+                if self._ends:
+                    self._running[event.number] = event
                 yield self._line(event, event.time_ns, "Q", "[guestsim]")
                 yield self._line(event, event.time_ns, "D", "[guestsim]")
             elif (begin := self._running.pop(event.number, None)) is not None:
@@ -227,6 +229,9 @@ class _Writer:
             self._losses["request that is not of whole sectors: rounded"] += 1
 
 
-def write_blkparse(events: Iterable[Event], losses: Losses) -> Iterator[str]:
-    """The lines for each request: queued, given to the driver, completed; what is not in them is counted."""
-    return _Writer(losses).lines(events)
+def write_blkparse(events: Iterable[Event], losses: Losses, *, ends: bool) -> Iterator[str]:
+    """The lines for each request: queued, given to the driver, completed; what is not in them is counted.
+
+    `ends`: whether the log tells of ends at all.
+    """
+    return _Writer(losses, ends=ends).lines(events)

@@ -68,11 +68,10 @@ def convert_command(
             events = bar.along(log.of_one_disk(only) if one else log.events)
             if not times:
                 events = _timeless(events)
-            write = form.write
-            assert write is not None
-            if form is QEMU_IO:
-                keep = None if data is None else _Files(data).keep
-                write = partial(write, ends=log.format.ends, keep=keep)
+            assert form.write is not None
+            write = partial(form.write, ends=log.format.ends)
+            if data is not None:
+                write = partial(write, keep=_Files(data).keep)
             with ExitStack() as stack:
                 out = (
                     sys.stdout

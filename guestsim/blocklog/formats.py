@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -37,9 +37,16 @@ class LogFormat:
     suffixes: tuple[str, ...] = ()
 
 
+def _fio(version: int) -> Callable[..., Iterator[str]]:
+    def write(events: Iterable[Event], losses: Losses, *, ends: bool) -> Iterator[str]:  # noqa: ARG001
+        return write_fio(events, losses, version)
+
+    return write
+
+
 TRACE = LogFormat("trace", True, True, True)
-FIO_2 = LogFormat("fio2", False, False, False, read_fio, partial(write_fio, version=2))
-FIO_3 = LogFormat("fio3", False, True, False, read_fio, partial(write_fio, version=3), (".iolog", ".fio"))
+FIO_2 = LogFormat("fio2", False, False, False, read_fio, _fio(2))
+FIO_3 = LogFormat("fio3", False, True, False, read_fio, _fio(3), (".iolog", ".fio"))
 BLKPARSE = LogFormat("blkparse", True, True, True, read_blkparse, write_blkparse, (".blkparse", ".blktrace"))
 QEMU_IO = LogFormat("qemu-io", True, False, False, read_qemu_io, write_qemu_io, (".qemu-io", ".qemuio"))
 FORMATS = {each.name: each for each in (TRACE, FIO_2, FIO_3, BLKPARSE, QEMU_IO)}

@@ -92,15 +92,15 @@ def test_commands_of_the_device_s_own_are_counted() -> None:
 @given(streams(ops=_KEPT, disks=("8,0", "259,3"), errors=(0, 5, 28), alike=False, flags=False))
 def test_everything_but_data_is_kept(events: list[Event]) -> None:
     losses = Losses()
-    text = "\n".join(write_blkparse(events, losses))
+    text = "\n".join(write_blkparse(events, losses, ends=True))
     assert read(read_blkparse, text) == since_first(events)
     assert not losses
 
 
 @given(streams(ops=_KEPT, alike=False))
 def test_what_is_written_is_read_and_written_again_the_same(events: list[Event]) -> None:
-    text = "\n".join(write_blkparse(events, Losses()))
-    assert "\n".join(write_blkparse(read(read_blkparse, text), Losses())) == text
+    text = "\n".join(write_blkparse(events, Losses(), ends=True))
+    assert "\n".join(write_blkparse(read(read_blkparse, text), Losses(), ends=True)) == text
 
 
 def test_what_the_text_cannot_hold_is_counted() -> None:
@@ -109,7 +109,7 @@ def test_what_the_text_cannot_hold_is_counted() -> None:
         Begin(1, 2, Op.WRITE, 7, 512, "vd1", data=3),
     ]
     losses = Losses()
-    list(write_blkparse(events, losses))
+    list(write_blkparse(events, losses, ends=True))
     assert losses.lines() == [
         "1 × name of a disk: vd0 is 254,0",
         "1 × name of a disk: vd1 is 254,16",

@@ -220,7 +220,7 @@ def test_the_text_is_as_blkparse_prints_it(tmp_path: Path) -> None:
         End(4, 12_345_000_000_002),
         End(3, 12_345_000_000_003),
     ]
-    ours = list(write_blkparse(events, Losses()))
+    ours = list(write_blkparse(events, Losses(), ends=True))
     (tmp_path / "t.blktrace.0").write_bytes(b"".join(_records(events)))
     text = _run("blkparse", "-D", tmp_path, "-i", "t")
     theirs = [line for line in text.splitlines() if LINE.fullmatch(line)]
