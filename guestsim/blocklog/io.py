@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from guestsim.blocklog.events import Losses
     from guestsim.blocklog.figures import Figures
     from guestsim.blocklog.replay import Replay
+    from guestsim.script.needs import TargetSpec
 
 _COMMAND = "io"
 
@@ -64,7 +66,9 @@ def io_command(
     ] = False,
     objects: Annotated[
         list[str] | None,
-        typer.Option("--object", metavar="OBJECT", help="What nodes can name, with --direct."),
+        typer.Option(
+            "--object", metavar="OBJECT", help="What nodes of devmodels can name, as QEMU's --object."
+        ),
     ] = None,
     speed: Annotated[
         str,
@@ -92,6 +96,12 @@ def io_command(
     check: Annotated[
         bool, typer.Option("--check", help="Compare what is read with what the log's reads got.")
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a trace of the replay, with a guest on a device of devmodels."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw latencies and depth over time into this file.")
@@ -111,10 +121,8 @@ def io_command(
 
     pace = _speed(speed)
     virtual = clock is ClockChoice.VIRTUAL
-    if direct and (target is not None or device is not None):
-        fail(_COMMAND, "--direct: expected without --target and --device: there is no device")
-    if objects and not direct:
-        fail(_COMMAND, "--object: expected with --direct")
+    place = _Place(blockdev or [], objects or [], target, device, direct, virtual, record)
+    place.check()
     with _wrong(target), OpenLog(source, source_format(_COMMAND, given)) as log:
         form = log.format
         if depth is None and not form.ends and not (form.timed and pace is not None):
@@ -127,10 +135,7 @@ def io_command(
                 check=check,
                 errors=form.errors,
             )
-            if direct:
-                _direct(replay, blockdev or [], objects or [], virtual=virtual)
-            else:
-                _through_guest(replay, target, blockdev or [], device, virtual=virtual)
+            place.play(replay)
     figures = replay.figures
     if svg is not None:
         _draw(svg, figures, source)
@@ -141,6 +146,67 @@ def io_command(
         tell_losses(log.losses.lines())
     if figures.differences:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the log is replayed, in a user's words."""
+
+    blockdevs: Sequence[str]
+    objects: Sequence[str]
+    target: str | None
+    device: str | None
+    direct: bool
+    virtual: bool
+    record: Path | None
+
+    def spec(self) -> TargetSpec:
+        """The target."""
+        from guestsim.script.needs import TargetSpecError, parse_target
+
+        try:
+            return parse_target(self.target or "devmodels")
+        except TargetSpecError as error:
+            fail(_COMMAND, f"--target: {error}")
+
+    def check(self) -> None:
+        """End with a line where the options do not go together."""
+        spec = self.spec()
+        if self.direct and (self.target or self.device or self.record):
+            fail(_COMMAND, "--direct: expected without --target, --device and --record: there is no device")
+        if spec.socket is None and not self.blockdevs:
+            fail(_COMMAND, "--blockdev: missing, expected a node to replay the log on")
+        if spec.socket is not None and self.blockdevs:
+            fail(_COMMAND, f"--blockdev: expected none with {spec}: who listens there has the disk")
+        ours = {"--clock": self.virtual, "--object": self.objects, "--record": self.record}
+        for option, is_given in ours.items():
+            if is_given and spec.name != "devmodels":
+                fail(_COMMAND, f"{option}: expected with devmodels, {spec} has none")
+
+    def play(self, replay: Replay) -> None:
+        """Replay it there."""
+        from guestsim.blocklog.direct import Direct
+        from guestsim.blocklog.machine import DEVICE, open_backend, open_guest
+        from guestsim.blocklog.throughguest import ThroughGuest
+
+        if self.direct:
+            with open_backend(self.blockdevs, self.objects, virtual=self.virtual) as backend:
+                backend.context.run(Direct(backend, replay).play())
+            return
+        with open_guest(
+            self.spec(),
+            self.blockdevs,
+            self.device or DEVICE,
+            objects=self.objects,
+            virtual=self.virtual,
+            record=self.record,
+        ) as (guest, driver):
+
+            async def work() -> None:
+                await driver.probe()
+                await ThroughGuest(guest, driver, replay).play()
+
+            guest.run(work())
 
 
 def report(figures: Figures, losses: Losses) -> dict[str, object]:
@@ -189,42 +255,6 @@ def _wrong(target: str | None) -> Iterator[None]:
 
 _PART = re.compile(r"^guestsim io:1: (drives|devices)\[\d+\]: (\$\.)?")
 _OPTIONS = {"drives": "--blockdev: ", "devices": "--device: "}
-
-
-def _direct(replay: Replay, blockdevs: Sequence[str], objects: Sequence[str], *, virtual: bool) -> None:
-    from guestsim.blocklog.direct import Direct
-    from guestsim.blocklog.machine import open_backend
-
-    if not blockdevs:
-        fail(_COMMAND, "--blockdev: missing, expected a node to replay the log on")
-    with open_backend(blockdevs, objects, virtual=virtual) as backend:
-        backend.context.run(Direct(backend, replay).play())
-
-
-def _through_guest(
-    replay: Replay, target: str | None, blockdevs: Sequence[str], device: str | None, *, virtual: bool
-) -> None:
-    from guestsim.blocklog.machine import DEVICE, open_guest
-    from guestsim.blocklog.throughguest import ThroughGuest
-    from guestsim.script.needs import TargetSpecError, parse_target
-
-    try:
-        spec = parse_target(target or "devmodels")
-    except TargetSpecError as error:
-        fail(_COMMAND, f"--target: {error}")
-    if spec.socket is None and not blockdevs:
-        fail(_COMMAND, "--blockdev: missing, expected a node to replay the log on")
-    if spec.socket is not None and blockdevs:
-        fail(_COMMAND, f"--blockdev: expected none with {spec}: who listens there has the disk")
-    if virtual and spec.name != "devmodels":
-        fail(_COMMAND, f"--clock: virtual is given, expected wall: {spec} has no other")
-    with open_guest(spec, blockdevs, device or DEVICE, virtual=virtual) as (guest, driver):
-
-        async def work() -> None:
-            await driver.probe()
-            await ThroughGuest(guest, driver, replay).play()
-
-        guest.run(work())
 
 
 def _draw(path: Path, figures: Figures, source: Path) -> None:

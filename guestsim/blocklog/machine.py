@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -14,15 +15,19 @@ from devmodels.iocontext import IoContext
 from devmodels.options import OptionError, coerce, decode
 from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
-from guestsim.drivers.virtio_blk import VirtioBlk
+from guestsim.drivers.virtio_blk import VirtioBlk, find
 from guestsim.guest import Guest
 from guestsim.script.load import Source
 from guestsim.script.needs import TargetSpec
-from guestsim.script.schema import MachinePart, Script
+from guestsim.script.schema import Script
 from guestsim.script.world import World
+from guestsim.targets import OptionsError
+from guestsim.targets.inprocess import InProcessTarget
 
 DEVICE = "virtio-blk-pci"
 _NAME = "io0"
+
+_OPTIONS = {"objects": "--object", "drives": "--blockdev", "devices": "--device"}
 
 _SCHEMAS: dict[object, type[msgspec.Struct]] = {
     "virtio-blk-pci": VirtioBlkPciOptions,
@@ -56,22 +61,44 @@ def open_backend(
 
 @contextmanager
 def open_guest(
-    spec: TargetSpec, blockdevs: Sequence[str], device: str, *, virtual: bool
+    spec: TargetSpec,
+    blockdevs: Sequence[str],
+    device: str,
+    *,
+    objects: Sequence[str] = (),
+    virtual: bool = False,
+    record: Path | None = None,
 ) -> Iterator[tuple[Guest, VirtioBlk]]:
     """A guest on a target with its driver of the one device, not probed yet.
 
-    OptionError, ScriptError or TargetError where an option is wrong.
+    `objects`, `virtual` and `record` are for machines of ours.  OptionError, ScriptError or TargetError where an option
+    is wrong.
     """
     drives = [_blockdev(text) for text in blockdevs]
-    script = Script(
-        name="io",
-        machine=MachinePart(clock="virtual" if virtual else "wall"),
-        drives=drives,
-        devices=[_device(device, drives)],
-        steps=[],
-    )
-    with World(script, Source("guestsim io"), spec) as world:
-        yield world.guest, world.driver()
+    devices = [_device(device, drives)]
+    if spec.name != "devmodels":
+        script = Script(name="io", drives=drives, devices=devices, steps=[])
+        with World(script, Source("guestsim io"), spec) as world:
+            yield world.guest, world.driver()
+        return
+    try:
+        machine = InProcessTarget(
+            objects=[_object(text) for text in objects],
+            blockdevs=drives,
+            devices=devices,
+            clock="virtual" if virtual else "wall",
+        )
+    except OptionsError as error:
+        raise OptionError(f"{_OPTIONS[error.kind]}: {str(error).removeprefix('$.')}") from None
+    with machine:
+        if record is not None:
+            machine.record(record)
+        guest = Guest(machine)
+        yield guest, VirtioBlk(guest, find(guest)[0])
+
+
+def _object(text: str) -> dict[str, object]:
+    return decode(text, None, what="--object", implied="qom-type")
 
 
 def _blockdev(text: str) -> dict[str, object]:

@@ -202,6 +202,26 @@ def test_the_picture_is_svg_with_every_operation(log: Path, image: Path, tmp_pat
     )
 
 
+def test_a_replay_is_recorded_and_the_trace_is_the_log_again(log: Path, image: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "a.trace"
+    assert io(log, image, "--record", trace).exit_code == 0
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(SIZE))
+    assert "1 reads found what was expected" in io(trace, other, "--direct", "--check").stdout
+    assert other.read_bytes() == image.read_bytes() == _expected()
+
+
+@pytest.mark.parametrize("way", [["--direct"], []])
+def test_nodes_may_name_objects(way: list[str], log: Path) -> None:
+    nodes = ("driver=memory,node-name=d0,size=1M", "driver=throttle,node-name=d1,file=d0,throttle-group=g")
+    arguments = [word for node in nodes for word in ("--blockdev", node)]
+    group = "throttle-group,id=g,limits.iops-total=2"
+    told = json.loads(
+        io(log, None, *arguments, "--object", group, "--clock", "virtual", "--json", *way).stdout
+    )
+    assert told["seconds"] > 2
+
+
 def test_an_empty_log_is_no_error(image: Path, tmp_path: Path) -> None:
     log = tmp_path / "a.qemu-io"
     log.write_text("# nothing\n")
@@ -221,14 +241,24 @@ def test_requests_of_other_disks_are_told(image: Path, tmp_path: Path) -> None:
     [
         (["--direct"], "guestsim io: --blockdev: missing, expected a node to replay the log on"),
         ([], "guestsim io: --blockdev: missing, expected a node to replay the log on"),
-        (["--direct", "--target", "qemu"], "guestsim io: --direct: expected without --target and --device"),
-        (["--object", "x"], "guestsim io: --object: expected with --direct"),
+        (["--direct", "--target", "qemu"], "guestsim io: --direct: expected without --target,"),
+        (
+            ["--blockdev", "x", "--object", "x", "--target", "qemu"],
+            "guestsim io: --object: expected with devmodels,",
+        ),
+        (
+            ["--blockdev", "x", "--record", "x", "--direct"],
+            "guestsim io: --direct: expected without --target,",
+        ),
         (
             ["--speed", "fast"],
             "guestsim io: --speed: 'fast' is given, expected recorded, max, or how many times",
         ),
         (["--speed", "-1"], "guestsim io: --speed: '-1' is given, expected recorded, max, or how many times"),
-        (["--from", "x"], "guestsim io: --from: 'x' is given, expected one of trace, fio2"),
+        (
+            ["--blockdev", "x", "--from", "x"],
+            "guestsim io: --from: 'x' is given, expected one of trace, fio2",
+        ),
         (["--target", "xen"], "guestsim io: --target: 'xen', expected one of devmodels, qemu"),
         (["--target", "vhost-user:/nowhere/x.sock"], "guestsim io: "),
         (
@@ -257,7 +287,7 @@ def test_requests_of_other_disks_are_told(image: Path, tmp_path: Path) -> None:
         ),
         (
             ["--blockdev", "driver=memory,node-name=d0,size=1M", "--target", "qemu", "--clock", "virtual"],
-            "guestsim io: --clock: virtual is given, expected wall: qemu has no other",
+            "guestsim io: --clock: expected with devmodels, qemu has none",
         ),
     ],
 )
