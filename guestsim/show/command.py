@@ -59,12 +59,23 @@ def show_command(
         str | None, typer.Option(metavar="REGEX", help="Events whose words have a match for this.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write one page for a browser, of the whole trace or its --time and --events.",
+        ),
+    ] = None,
+    payload: Annotated[
+        int, typer.Option(min=0, metavar="BYTES", help="How many bytes of each request's data the page has.")
+    ] = 256,
 ) -> None:
-    """Look into a trace: its events in words, or its requests."""
+    """Look into a trace: its events in words, its requests, or a page for a browser."""
     # What reads and decodes traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
     from guestsim.show.filters import Filter, QueryError, Range, event_range, kinds, pattern, time_range
     from guestsim.show.listing import print_events, print_requests
+    from guestsim.show.page.command import show_page
 
     try:
         wanted = Filter(
@@ -80,7 +91,11 @@ def show_command(
         if requests and (kind or register):
             raise QueryError("--requests is given with --kind or --register; expected one of them")
         with TraceReader(trace) as reader:
-            if requests:
+            if html is not None:
+                if requests or as_json or not wanted.is_range:
+                    raise QueryError("--html goes with --time, --events and --payload only")
+                show_page(reader, html, wanted, payload)
+            elif requests:
                 print_requests(reader, wanted, as_json=as_json)
             else:
                 print_events(reader, wanted, as_json=as_json)

@@ -111,6 +111,11 @@ class Filter:
         # Brackets are part of names.
         self.registers = [glob.replace("[", "[[]") for glob in self.registers]
 
+    @property
+    def is_range(self) -> bool:
+        """Whether nothing but times and numbers of events is asked for."""
+        return Filter(times=self.times, events=self.events) == self
+
     def of_event(self, event: TraceEvent, time_ns: int) -> bool:
         """Whether number, time and kind are wanted."""
         return (
