@@ -16,6 +16,7 @@ from guestsim.portable.differences import Difference, compare, found
 from guestsim.portable.limits import Limits, feature_name, features_of, power_of_two
 from guestsim.portable.machine import DRIVE
 from guestsim.portable.requests import ConfigRead, ConfigWrite, Item, Request, Reset, Resize, Session
+from guestsim.portable.survey import unheard
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
@@ -84,12 +85,24 @@ class _Flight:
 
 
 class Player:
-    """Feeds requests to the one device of `world`, whose drivers' sessions are `sessions`."""
+    """Feeds requests to the one device of `world`, whose drivers' sessions are `sessions`.
+
+    With `first_only` it ends soon after the first difference.
+    """
 
     def __init__(
-        self, world: World, place: Place, sessions: Mapping[int, SessionFacts], progress: Progress
+        self,
+        world: World,
+        place: Place,
+        sessions: Mapping[int, SessionFacts],
+        progress: Progress = unheard,
+        *,
+        first_only: bool = False,
     ) -> None:
         self.tally = Tally()
+        self.reached = -1
+        """The number of the item that was fed last."""
+        self._first_only = first_only
         self._world = world
         self._place = place
         self._progress = progress
@@ -129,7 +142,10 @@ class Player:
 
     async def _play(self, items: Iterable[Item], limits: Limits) -> None:
         for item in items:
+            if self._first_only and self.tally.different:
+                return
             self._progress(item.number)
+            self.reached = item.number
             if isinstance(item, Request):
                 await self._request(item)
                 continue
@@ -201,7 +217,7 @@ class Player:
         for one in waiting:
             if one.pending.done:
                 self.tally.add(
-                    found(one.request, differences.NOTIFICATION, "an interrupt", "none, but an answer")
+                    found(one.request, differences.NOTIFICATION, "one", "none, though there is an answer")
                 )
         lost = [one.request for one in waiting if not one.pending.done]
         for request in lost:

@@ -29,13 +29,16 @@ def unheard(_number: int) -> None:
 
 @dataclass(slots=True)
 class Survey:
-    """What a first pass has found: the device, its sessions by number, how many requests there are."""
+    """What a first pass has found: the device, its sessions by number, how many requests there are.
+
+    `memory` is the recorded one, `shared` or `bounced`.
+    """
 
     facts: DeviceFacts
     sessions: dict[int, SessionFacts]
     requests: int
     events: int
-    strict: bool
+    memory: str
     cut: bool
     others: list[str] = field(default_factory=list)
     """Names of the trace's other devices."""
@@ -60,22 +63,15 @@ def survey(reader: TraceReader, image: Path, device: str | None, progress: Progr
         content.close()
     others = [name for name in devices if name != facts.name]
     events = reader.count()
-    return Survey(facts, lowering.sessions, requests, events, reader.header.strict, reader.cut, others)
+    return Survey(facts, lowering.sessions, requests, events, reader.header.memory, reader.cut, others)
 
 
 def watched(reader: TraceReader, progress: Progress) -> Iterator[TraceEvent]:
-    """A trace's events; what does not hold together is told in one line, as TraceFileError."""
-    number = -1
-    try:
-        for event in reader:
-            number = event.number
-            if not number % _STEP:
-                progress(number)
-            yield event
-    except TraceFileError:
-        raise
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
-        raise TraceFileError(f"{reader.path}: after event {number}: {error}") from None
+    """A trace's events, with progress."""
+    for event in reader:
+        if not event.number % _STEP:
+            progress(event.number)
+        yield event
 
 
 def _devices(reader: TraceReader) -> dict[str, DeviceFacts]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.portable.command import replay_on_target
+from guestsim.portable.shrink.command import shrink_trace
 
 if TYPE_CHECKING:
     from guestsim.replay import Difference, Replayed
@@ -43,14 +44,36 @@ def replay_command(
         typer.Option(help="With --target: how its devices reach memory. [default: shared]"),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="With --target: which device of the trace. [default: the only one]")
+        str | None,
+        typer.Option(help="With --target or --shrink: which device of the trace. [default: the only one]"),
     ] = None,
     qtest_log: Annotated[
         Path | None, typer.Option(help="With --target qemu: write all that is sent over qtest to this file.")
     ] = None,
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink", help="Where our device fails, save the shortest script on which it still does."
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="With --shrink: the script. [default: the trace's name .guest.yaml]"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    if shrink:
+        place = {"target": target, "ring": ring, "transport": transport, "memory": memory}
+        for name, choice in place.items():
+            if choice is not None:
+                _wrong(f"guestsim replay: --{name}: {choice} is given, expected none with --shrink")
+        shrink_trace(trace, output, device=device, as_json=as_json)
+        return
+    if output is not None:
+        _wrong(f"guestsim replay: --output: {output} is given, expected --shrink with it")
     if target is not None:
         replay_on_target(
             trace,

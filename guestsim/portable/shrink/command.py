@@ -1,0 +1,106 @@
+"""The part of `guestsim replay` that shrinks: `--shrink`.
+
+Exit status: 0 where the device does not fail on the trace, 1 where it does, 2 where the trace or an option is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from guestsim.portable.command import wrong
+
+if TYPE_CHECKING:
+    from guestsim.portable.shrink.shrink import Shrunk
+
+
+def shrink_trace(trace: Path, output: Path | None, *, device: str | None, as_json: bool) -> None:
+    """Shrink a trace and print what was saved; typer.Exit where the device fails on it."""
+    from devmodels.options import OptionError
+    from devmodels.tracefile import TraceFileError
+    from guestsim.portable.shrink.shrink import shrink
+    from guestsim.targets import TargetError
+
+    out = output or Path(trace.name).with_suffix(".guest.yaml")
+    if not out.parent.is_dir():
+        wrong(f"{out}: cannot be written: there is no {out.parent}")
+    try:
+        with _Watch(shown=not as_json) as watch:
+            shrunk = shrink(trace, out, device=device, watch=watch)
+    except (TraceFileError, OptionError, TargetError) as error:
+        wrong(str(error))
+    except OSError as error:
+        wrong(f"{error.filename or out}: {error.strerror or error}")
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(_to_json(shrunk))).decode())
+    else:
+        _show(shrunk, str(trace), Console(highlight=False))
+    if shrunk.path is not None:
+        raise typer.Exit(1)
+
+
+def _show(shrunk: Shrunk, trace: str, console: Console) -> None:
+    say = console.print
+    if shrunk.path is None:
+        say("[bold green]nothing fails: there is nothing to shrink[/]")
+        return
+    say(f"{escape(trace)}: {escape(shrunk.first)}", soft_wrap=True)
+    path = escape(str(shrunk.path))
+    if shrunk.events:
+        say("[bold]No driver can see it, only the exact replay does: no script shows it.[/]")
+        say(f"{path}: the trace up to there, {shrunk.events} events", soft_wrap=True)
+    else:
+        say(
+            f"[bold]{path}: {_plural(shrunk.requests, 'request')} in {_plural(shrunk.steps, 'step')}[/], "
+            f"{shrunk.lines} lines; {shrunk.runs} scripts were run for it",
+            soft_wrap=True,
+        )
+    say(f"  [red]{escape(shrunk.failure)}[/]", soft_wrap=True)
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _to_json(shrunk: Shrunk) -> dict[str, object]:
+    return {
+        "fails": shrunk.path is not None,
+        "file": None if shrunk.path is None else str(shrunk.path),
+        "kind": None if shrunk.path is None else "trace" if shrunk.events else "script",
+        "in-trace": shrunk.first or None,
+        "failure": shrunk.failure or None,
+        "requests": shrunk.requests,
+        "steps": shrunk.steps,
+        "lines": shrunk.lines,
+        "runs": shrunk.runs,
+        "events": shrunk.events,
+    }
+
+
+class _Watch:
+    """What is being done, and how much is left, where somebody watches."""
+
+    def __init__(self, *, shown: bool) -> None:
+        console = Console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._bar = Progress(
+            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> _Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str, number: int) -> None:
+        """It is at this."""
+        self._bar.update(self._task, description=f"{what} {number}")

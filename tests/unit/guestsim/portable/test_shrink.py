@@ -1,0 +1,140 @@
+"""A device with a defect, and a recorded guest that meets it: found by replay, and shrunk to a script."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from guestsim.cli import app
+from guestsim.disk import Disk
+from guestsim.drivers import virtio_blk
+from guestsim.portable.run import replay
+from guestsim.portable.shrink.shrink import Shrunk, shrink
+from guestsim.replay import replay as exact_replay
+from guestsim.script.run import Options, read_scripts
+from tests.unit.guestsim.portable import defects
+from tests.unit.guestsim.portable.recorded import on, record
+
+Defect = Callable[[], AbstractContextManager[None]]
+
+
+def some_traffic(disk: Disk) -> None:
+    """Writes, zeroes and neighbouring reads here and there, in no order."""
+    chance = random.Random(1)
+    for turn in range(8):
+        at = chance.randrange(200) * 4096
+        match turn % 4:
+            case 0:
+                disk.write(at, chance.randbytes(8192), scatter=2)
+            case 1:
+                disk.requests(*(virtio_blk.read(at + n * 8192, 4096) for n in range(3)))
+            case 2:
+                disk.flush()
+            case _:
+                disk.read(at, 4096)
+    disk.write_zeroes(0, 65536)
+    disk.write(8192, b"\xa5" * 4096)
+    disk.requests(virtio_blk.read(4096, 4096), virtio_blk.read(8192, 4096), virtio_blk.read(65536, 512))
+    disk.flush()
+
+
+def many_requests(disk: Disk) -> None:
+    for number in range(260):
+        disk.flush() if number % 3 else disk.read(number * 512, 512)
+
+
+@pytest.fixture(scope="module")
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("traces") / "traffic.trace", some_traffic)
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def work(disk: Disk) -> None:
+        disk.write_zeroes(0, 4096)
+        disk.write(512, b"\xa5" * 512)
+        disk.read(512, 512)
+
+    return record(tmp_path_factory.mktemp("traces") / "little.trace", work)
+
+
+def fails(script: Path) -> bool:
+    (read,) = read_scripts(script)
+    report = read.run(Options())
+    assert report.error is None
+    return not report.ok
+
+
+def found_and_shrunk(trace: Path, defect: Defect, out: Path) -> Shrunk:
+    """What is right passes; with the defect both replays fail, and so does the script, which passes without it."""
+    assert exact_replay(trace).ok
+    assert replay(trace, on()).tally.ok
+    with defect():
+        assert not exact_replay(trace).ok
+        assert not replay(trace, on()).tally.ok
+        shrunk = shrink(trace, out)
+        assert shrunk.path == out
+        assert fails(out)
+    assert not fails(out)
+    return shrunk
+
+
+@pytest.mark.parametrize(("defect", "requests"), [(defects.swapped_reads, 3), (defects.stale_zeroes, 3)])
+def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Defect, requests: int) -> None:
+    shrunk = found_and_shrunk(traffic, defect, tmp_path / "out.guest.yaml")
+    assert shrunk.requests == requests
+    assert shrunk.failure
+
+
+@pytest.mark.slow
+def test_what_comes_after_many_requests_is_shrunk_to_a_repetition(tmp_path: Path) -> None:
+    trace = record(tmp_path / "a.trace", many_requests)
+    shrunk = found_and_shrunk(trace, defects.lost_interrupt, tmp_path / "out.guest.yaml")
+    assert (shrunk.requests, shrunk.steps) == (256, 2)
+    assert "waited for" in shrunk.failure
+
+
+def test_what_no_driver_sees_is_kept_as_a_shorter_trace(traffic: Path, tmp_path: Path) -> None:
+    with defects.empty_flush():
+        assert replay(traffic, on()).tally.ok
+        shrunk = shrink(traffic, tmp_path / "out.guest.yaml")
+        assert shrunk.path == tmp_path / "out.trace"
+        again = exact_replay(shrunk.path).difference
+    assert again is not None
+    assert shrunk.events == again.number + 1
+    assert exact_replay(shrunk.path).ok
+
+
+def test_the_command_says_what_it_saved(little: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.guest.yaml"
+    arguments = ["replay", str(little), "--shrink", "-o", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, result.output) == (0, "nothing fails: there is nothing to shrink\n")
+    assert not out.exists()
+    with defects.stale_zeroes():
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 1
+        first, second, third = result.output.splitlines()
+        assert "queue 0 head" in first
+        assert second.startswith(f"{out}: 3 requests in 4 steps, ")
+        assert "data at byte 0: 00 00" in third
+        told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert (told["fails"], told["kind"], told["requests"]) == (True, "script", 3)
+
+
+def test_options_of_shrinking_are_judged(little: Path) -> None:
+    for more, words in (
+        (["--shrink", "--ring", "packed"], "--ring: packed is given, expected none with --shrink"),
+        (["-o", "x"], "--output: x is given, expected --shrink with it"),
+        (["--shrink", "-o", "/nowhere/x"], "/nowhere/x: cannot be written: there is no /nowhere"),
+    ):
+        result = CliRunner().invoke(app, ["replay", str(little), *more])
+        assert result.exit_code == 2
+        assert words in result.output
+        assert len(result.output.splitlines()) == 1
