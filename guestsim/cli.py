@@ -20,6 +20,7 @@ from guestsim.blocklog.convert import convert_command
 from guestsim.blocklog.io import io_command
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.inspect.command import inspect_command
+from guestsim.lint.command import lint_command
 from guestsim.powercut.command import powercut_command
 from guestsim.replay.command import replay_command
 from guestsim.script.load import ScriptError
@@ -116,6 +117,7 @@ def demo_command() -> None:
 app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)
 app.command("io")(io_command)
+app.command("lint")(lint_command)
 app.command("powercut")(powercut_command)
 app.command("replay")(replay_command)
 app.command("show")(show_command)

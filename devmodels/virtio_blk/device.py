@@ -68,6 +68,8 @@ FILL_LIMIT = 1 << 20
 """Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
 driver must not be able to make a refusal expensive."""
 OPERATION = "VIRTIO 1.4 §5.2.6.1"
+LIMITS = "VIRTIO 1.4 §5.2.3"
+"""Where SIZE_MAX and SEG_MAX say what a driver that has negotiated them keeps to."""
 CAPACITY_SIZE = 8
 """Bytes of `capacity`, with which the configuration space begins."""
 CAPACITY_MASK = (1 << 8 * CAPACITY_SIZE) - 1
@@ -488,9 +490,9 @@ class VirtioBlk(VirtioDevice):
         elif sector * SECTOR + length > self.backend.size:
             reason = f"{op.name} of {length} bytes at sector {sector} of {capacity}"
         elif len(data) > self._seg_max:
-            reason = f"{len(data)} segments, seg_max is {self._seg_max}"
+            reason, clause = f"{len(data)} segments, seg_max is {self._seg_max}", LIMITS
         elif self._size_max and any(size > self._size_max for _, size in data):
-            reason = f"a segment is longer than size_max {self._size_max}"
+            reason, clause = f"a segment is longer than size_max {self._size_max}", LIMITS
         elif op is _WRITE and self.backend.read_only:
             reason, clause = "write to a read-only device", "VIRTIO 1.4 §5.2.6.2"
         else:

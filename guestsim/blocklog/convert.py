@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -61,6 +61,8 @@ def convert_command(
     form = _target_format(to, target)
     if data is not None and form is not QEMU_IO:
         fail("convert", "--data: expected with qemu-io as the format to write")
+    if str(source) != "-" and target.exists() and source.exists() and target.samefile(source):
+        fail("convert", f"{target}: expected another file than the one that is read")
     losses = Losses()
     try:
         with OpenLog(source, source_format("convert", given)) as log, Bar("converting", log) as bar:
@@ -72,20 +74,33 @@ def convert_command(
             write = partial(form.write, ends=log.format.ends)
             if data is not None:
                 write = partial(write, keep=_Files(data).keep)
-            with ExitStack() as stack:
-                out = (
-                    sys.stdout
-                    if str(target) == "-"
-                    else stack.enter_context(target.open("w", encoding="utf-8"))
-                )
-                for line in write(events, losses):
-                    out.write(f"{line}\n")
+            _put(write(events, losses), target)
             losses.update(log.losses)
     except LogError as error:
         fail("", str(error))
+    except BrokenPipeError:
+        # Whoever reads has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         fail("", f"{error.filename or target}: {error.strerror}")
     tell_losses(losses.lines())
+
+
+def _put(lines: Iterator[str], target: Path) -> None:
+    """Write a log; half of one is none."""
+    if str(target) == "-":
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+        return
+    with target.open("w", encoding="utf-8") as out:
+        try:
+            for line in lines:
+                out.write(f"{line}\n")
+        except BaseException:
+            if target.is_file():
+                target.unlink()
+            raise
 
 
 class _Files:

@@ -113,11 +113,18 @@ def uniform(data: Data) -> int | None:
     return data
 
 
-def split(begin: Begin, most: int) -> Iterator[Begin]:
-    """The request in pieces of at most `most` bytes, under the same number."""
+_MOST_PIECES = 1024
+
+
+def split(begin: Begin, most: int, losses: Losses) -> Iterator[Begin]:
+    """The request in pieces of at most `most` bytes, under the same number; nothing where that would be too many."""
     if begin.length <= most:
         yield begin
         return
+    if begin.length > most * _MOST_PIECES:
+        losses[f"request longer than {most * _MOST_PIECES >> 30} GiB: left out"] += 1
+        return
+    losses[f"request longer than {most} bytes: cut into pieces"] += 1
     for start in range(0, begin.length, most):
         length = min(most, begin.length - start)
         data = payload(begin, start, length) if isinstance(begin.data, bytes) else begin.data

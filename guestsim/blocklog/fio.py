@@ -117,7 +117,7 @@ def write_fio(events: Iterable[Event], losses: Losses, version: int) -> Iterator
             waited = since // 1_000_000
             yield f"{disk} wait {waited} 0"
         _count(event, losses)
-        for piece in split(event, _MOST):
+        for piece in split(event, _MOST, losses):
             yield f"{stamp}{disk} {_WORDS[event.op]} {piece.offset} {piece.length}"
     for disk in disks.values():
         yield f"{stamp}{disk} close"
@@ -145,5 +145,3 @@ def _count(event: Begin, losses: Losses) -> None:
         losses["read whose expected data is not kept"] += 1
     if event.flags & Flags.FUA:
         losses["FUA of a write"] += 1
-    if event.length > _MOST:
-        losses["request longer than 1 GiB: cut into pieces"] += 1

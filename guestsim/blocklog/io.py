@@ -115,7 +115,7 @@ def io_command(
 
     guestsim io fio.iolog --blockdev driver=file,filename=disk.img,node-name=d0 --direct --speed max --depth 32
     """
-    from guestsim.blocklog.formats import OpenLog
+    from guestsim.blocklog.formats import TRACE, OpenLog
     from guestsim.blocklog.replay import Replay
     from guestsim.blocklog.show import show
 
@@ -125,6 +125,8 @@ def io_command(
     place.check()
     with _wrong(target), OpenLog(source, source_format(_COMMAND, given)) as log:
         form = log.format
+        if check and form is not TRACE:
+            fail(_COMMAND, f"--check: expected a trace, {form.name} does not tell what reads got")
         if depth is None and not form.ends and not (form.timed and pace is not None):
             depth = 1  # Nothing tells what was under way together.
         with Bar("replaying", log, shown=not as_json) as bar:

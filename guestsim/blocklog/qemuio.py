@@ -257,7 +257,7 @@ class _Writer:
         wait, self._idle_ns = divmod(self._idle_ns, _MS)
         if wait:
             yield f"sleep {wait}"
-        for piece in split(begin, _MOST):
+        for piece in split(begin, _MOST, self._losses):
             yield self._command(piece, alone)
 
     def _command(self, begin: Begin, alone: bool) -> str:

@@ -47,11 +47,11 @@ class _Device:
 
 
 class Describer:
-    """Follows a trace from its first event."""
+    """Follows a trace from its first event; `places` is guest memory as it has been shown."""
 
     def __init__(self) -> None:
         self._registers = Registers()
-        self._places = Places()
+        self.places = Places()
         self._devices: dict[str, _Device] = {}
         self._count = 0
         kinds = EventKind
@@ -90,7 +90,7 @@ class Describer:
     @property
     def in_flight(self) -> int:
         """How many buffers the devices have."""
-        return self._places.in_flight
+        return self.places.in_flight
 
     def see(self, event: TraceEvent) -> Seen:
         """Take the next event."""
@@ -122,7 +122,7 @@ class Describer:
         seen.title = device_words(facts)
         return seen
 
-    def _places_of(self, event: TraceEvent, *, writing: bool) -> tuple[Seen, list[Place]]:
+    def _reached(self, event: TraceEvent, *, writing: bool) -> tuple[Seen, list[Place]]:
         address, size = event.detail[:2]
         places = self._registers.at(event.source, int(address), int(size), writing=writing)
         seen = self._new(event)
@@ -131,16 +131,16 @@ class Describer:
         return seen, places
 
     def _access_read(self, event: TraceEvent) -> Seen:
-        seen, _ = self._places_of(event, writing=False)
+        seen, _ = self._reached(event, writing=False)
         return seen
 
     def _access_value(self, event: TraceEvent) -> Seen:
-        seen, places = self._places_of(event, writing=False)
+        seen, places = self._reached(event, writing=False)
         seen.fields = [place.decoded(int(event.detail[2])) for place in places]
         return seen
 
     def _access_write(self, event: TraceEvent) -> Seen:
-        seen, places = self._places_of(event, writing=True)
+        seen, places = self._reached(event, writing=True)
         address, size, value = map(int, event.detail)
         seen.fields = [place.decoded(value) for place in places]
         self._registers.write(event.source, address, size, value, places)
@@ -171,7 +171,7 @@ class Describer:
             seen.queue = None if found["queue"] is None else int(found["queue"])
             if found["head"] is not None and seen.queue is not None:
                 seen.head = int(found["head"])
-                taken = self._places.find(found["device"], seen.queue, seen.head)
+                taken = self.places.find(found["device"], seen.queue, seen.head)
                 seen.requests = () if taken is None else (taken.number,)
         return seen
 
@@ -197,14 +197,14 @@ class Describer:
     def _queue(self, event: TraceEvent) -> Seen:
         queue, size, desc, driver, device, _, _ = map(int, event.detail)
         packed = bool(self._of(event.source).features & RING_PACKED)
-        self._places.add_queue(event.source, queue, size, (desc, driver, device), packed=packed)
+        self.places.add_queue(event.source, queue, size, (desc, driver, device), packed=packed)
         seen = self._new(event, queue)
         seen.title = "packed" if packed else "split"
         return seen
 
     def _moved(self, event: TraceEvent) -> Seen:
         queue, desc, driver, device = map(int, event.detail)
-        self._places.move_queue(event.source, queue, (desc, driver, device))
+        self.places.move_queue(event.source, queue, (desc, driver, device))
         return self._new(event, queue)
 
     def _kick(self, event: TraceEvent) -> Seen:
@@ -217,7 +217,7 @@ class Describer:
 
     def _reset(self, event: TraceEvent) -> Seen:
         queue = int(event.detail[0])
-        self._places.drop_queue(event.source, queue)
+        self.places.drop_queue(event.source, queue)
         if queue == -1:
             self._registers.reset(event.source)
         return self._new(event, None if queue == -1 else queue)
@@ -237,7 +237,7 @@ class Describer:
                 taken.writable += length
             else:
                 taken.readable += length
-        self._places.take(taken)
+        self.places.take(taken)
         # A driver that gives the head anew has seen what became of it before.
         device = self._of(event.source)
         device.unnotified.pop((queue, head), None)
@@ -247,15 +247,16 @@ class Describer:
     def _about(self, event: TraceEvent, taken: Taken | None, queue: int | None = None) -> Seen:
         seen = self._new(event, queue)
         if taken is not None:
+            seen.taken = taken
             seen.queue, seen.head, seen.requests = taken.queue, taken.head, (taken.number,)
         return seen
 
     def _used(self, event: TraceEvent) -> Seen:
         queue, head, _ = map(int, event.detail)
-        taken = self._places.give_back(event.source, queue, head)
+        taken = self.places.give_back(event.source, queue, head)
         if taken is not None:
             self._of(event.source).unnotified[queue, head] = taken.number
-            self._places.giving(event.source, queue, head)
+            self.places.giving(event.source, queue, head)
         seen = self._about(event, taken, queue)
         seen.title = "" if taken is None else request_words(taken)
         return seen
@@ -278,11 +279,12 @@ class Describer:
         seen.device = None
         assert isinstance(data, bytes)
         writing = event.kind is EventKind.DMA_WRITE
-        spot = self._places.at(int(address), data, writing=writing)
+        spot = self.places.at(int(address), data, writing=writing)
         if spot is not None:
             seen.device, seen.queue, seen.head, seen.fields = spot.device, spot.queue, spot.head, spot.fields
             seen.place = spot.title
             seen.title = spot_words(spot, data)
+            seen.taken = spot.taken
             if spot.taken is not None:
                 seen.requests = (spot.taken.number,)
         return seen
@@ -291,7 +293,7 @@ class Describer:
 
     def _request(self, event: TraceEvent) -> Seen:
         number, _, _, _, queue, head = event.detail
-        taken = self._places.find(event.source, int(queue), int(head))
+        taken = self.places.find(event.source, int(queue), int(head))
         if taken is not None:
             self._of(event.source).parts[int(number)] = taken
         return self._about(event, taken, int(queue))

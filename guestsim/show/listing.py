@@ -77,13 +77,13 @@ def _event_line(printer: Printer, seen: Seen, time_ns: int) -> str:
     event = seen.event
     head = f"{event.number:>8} {time_ns / 1e9:>13.6f}"
     style = _COLOURS.get(event.kind, "")
-    # What a trace holds is not for the terminal to obey.
-    source, text = _printable(event.source), _printable(seen.text)
+    source, text = printable(event.source), printable(seen.text)
     rest = f"{source:<12} {event.kind.value:<13} {text}"
     return f"{printer.paint(head, 'dim')} {printer.paint(rest, style) if style else rest}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """`text` without what a terminal would obey."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -169,7 +169,7 @@ def _request_line(row: Row, start_ns: int) -> str:
     total = "" if row.total_ns is None else f"{row.total_ns / 1e3:.1f}"
     steps = "  ".join(_microseconds(row.steps.get(name)) for name in STATIONS)
     time = (life.taken.time_ns - start_ns) / 1e9
-    place = f"{_printable(life.device):<8} {life.queue:>5} {life.head:>5}"
+    place = f"{printable(life.device):<8} {life.queue:>5} {life.head:>5}"
     return f"{life.number:>8} {time:>13.6f} {place}  {row.words:<36} {row.status:<9} {total:>9}  {steps}".rstrip()
 
 

@@ -188,7 +188,7 @@ class Places:
         found = self._pieces.get(address)
         if found is not None:
             return self._in_request(*found, address, data)
-        ring = self._ring_at(address)
+        ring = self.ring_at(address)
         if ring is not None:
             return self._in_ring(ring, address - ring.start, data, writing=writing)
         found = self._piece_around(address)
@@ -201,7 +201,8 @@ class Places:
                 return spot._replace(fields=decode(layout, data, start=address - start))
         return None
 
-    def _ring_at(self, address: int) -> Ring | None:
+    def ring_at(self, address: int) -> Ring | None:
+        """The part of a virtqueue in which `address` lies."""
         at = bisect_right(self._starts, address) - 1
         while at >= 0 and self._reach[at] > address:
             if self._rings[at].end > address:

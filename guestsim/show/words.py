@@ -23,8 +23,8 @@ class Seen:
     """What is known of an event.  Read it before the next one is given to the describer.
 
     `device` and `queue` are those it concerns, `requests` the numbers of the buffers (as `guestsim.story` counts them),
-    `head` one buffer's; `registers` are names of what an access reaches; `place` is what lies at an address of memory;
-    `fields` are its bytes or value by field.
+    `head` one buffer's, and `taken` that buffer; `registers` are names of what an access reaches; `place` is what lies
+    at an address of memory; `fields` are its bytes or value by field.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Seen:
         "queue",
         "registers",
         "requests",
+        "taken",
         "title",
     )
 
@@ -50,6 +51,7 @@ class Seen:
         self.requests: Sequence[int] = ()
         self.registers: Sequence[str] = ()
         self.fields: Sequence[Field] = ()
+        self.taken: Taken | None = None
         self.place = ""
         self.title = ""
         """What only this event has, in words."""

@@ -100,6 +100,10 @@ def test_one_disk_of_several() -> None:
         ),
         (["/nowhere", "-", "--to", "fio2"], "/nowhere: No such file or directory"),
         (["{log}", "/nowhere/x", "--to", "fio2"], "/nowhere/x: No such file or directory"),
+        (
+            ["{log}", "{log}", "--to", "fio2"],
+            "guestsim convert: {log}: expected another file than the one that is",
+        ),
         (["-", "-", "--to", "fio2"], "standard input:1: expected a trace, fio's iolog, blkparse's text or"),
     ],
 )
@@ -115,3 +119,12 @@ def test_a_damaged_trace_is_one_line(tmp_path: Path) -> None:
     path.write_bytes(b"devmodels-trace\n\0\0\0\0\0\0\0\0")
     result = convert(path, "-", "--to", "fio2")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_a_log_that_is_wrong_in_the_middle_leaves_no_half(tmp_path: Path) -> None:
+    result = convert("-", tmp_path / "out.iolog", text="read 0 512\nread nothing\n")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "standard input:2: expected an offset and a length after read and its options\n",
+    )
+    assert not (tmp_path / "out.iolog").exists()

@@ -67,6 +67,7 @@ def test_what_an_iolog_cannot_hold_is_counted() -> None:
         End(0, 1),
         Begin(1, 2, Op.WRITE_ZEROES, 0, 512, "vd0"),
         Begin(2, 2, Op.DISCARD, 0, 3 << 30, "vd0"),
+        Begin(3, 2, Op.DISCARD, 0, 1 << 62, "vd0"),
     ]
     losses = Losses()
     lines = list(write_fio(events, losses, 3))
@@ -79,7 +80,8 @@ def test_what_an_iolog_cannot_hold_is_counted() -> None:
     ]
     assert losses.lines() == [
         "1 × FUA of a write",
-        "1 × request longer than 1 GiB: cut into pieces",
+        "1 × request longer than 1024 GiB: left out",
+        "1 × request longer than 1073741824 bytes: cut into pieces",
         "1 × write of zeroes: a write",
         "1 × write whose data is not kept",
     ]

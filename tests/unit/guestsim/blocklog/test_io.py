@@ -254,6 +254,10 @@ def test_requests_of_other_disks_are_told(image: Path, tmp_path: Path) -> None:
             ["--speed", "fast"],
             "guestsim io: --speed: 'fast' is given, expected recorded, max, or how many times",
         ),
+        (
+            ["--blockdev", "x", "--check"],
+            "guestsim io: --check: expected a trace, qemu-io does not tell what reads",
+        ),
         (["--speed", "-1"], "guestsim io: --speed: '-1' is given, expected recorded, max, or how many times"),
         (
             ["--blockdev", "x", "--from", "x"],
