@@ -51,9 +51,12 @@ def mmio(path: Path, *, legacy: bool) -> Path:
     return path
 
 
-def written(path: Path, events: Iterable[tuple[str, EventKind, tuple[int | str | bytes, ...]]]) -> Path:
+def written(
+    path: Path, events: Iterable[tuple[str, EventKind, tuple[int | str | bytes, ...]]], *, strict: bool = True
+) -> Path:
     """A trace of just these events, a microsecond apart."""
-    header = TraceHeader(version=VERSION, program="test", kinds=[kind.value for kind in EventKind])
+    kinds = [kind.value for kind in EventKind]
+    header = TraceHeader(version=VERSION, program="test", kinds=kinds, strict=strict)
     writer = TraceWriter(path, header)
     for number, (source, kind, detail) in enumerate(events):
         writer(TraceEvent(number, 1000 * number, source, kind, detail))
