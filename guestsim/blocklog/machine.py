@@ -47,7 +47,8 @@ def open_backend(
             add_object(graph, text)
         for text in blockdevs:
             add_blockdev(graph, text)
-        backend = BlockBackend(list(graph.nodes.values())[-1], name=_NAME)
+        disk = str(decode(blockdevs[-1], None, what="--blockdev")["node-name"])
+        backend = BlockBackend(graph[disk], name=_NAME)
         try:
             backend.activate()
             yield backend

@@ -75,6 +75,7 @@ class ThroughGuest:
 
     async def play(self) -> None:
         """Do all of it; GuestError where the device does not do what a device does."""
+        self._guest.timeout_ns = ANSWER_NS
         replay = self._replay
         new: list[_Work] = []
         while not replay.over:

@@ -211,6 +211,15 @@ def test_a_replay_is_recorded_and_the_trace_is_the_log_again(log: Path, image: P
     assert other.read_bytes() == image.read_bytes() == _expected()
 
 
+def test_the_disk_is_the_last_node_with_what_is_within_it(log: Path, image: Path) -> None:
+    nodes = ["--blockdev", "driver=memory,node-name=other,size=1M", "--blockdev"]
+    nodes.append(
+        f"driver=raw,node-name=d0,discard=unmap,file.driver=file,file.filename={image},file.discard=unmap"
+    )
+    assert io(log, None, *nodes, "--direct").exit_code == 0
+    assert image.read_bytes() == _expected()
+
+
 @pytest.mark.parametrize("way", [["--direct"], []])
 def test_nodes_may_name_objects(way: list[str], log: Path) -> None:
     nodes = ("driver=memory,node-name=d0,size=1M", "driver=throttle,node-name=d1,file=d0,throttle-group=g")
@@ -220,6 +229,26 @@ def test_nodes_may_name_objects(way: list[str], log: Path) -> None:
         io(log, None, *arguments, "--object", group, "--clock", "virtual", "--json", *way).stdout
     )
     assert told["seconds"] > 2
+
+
+def test_a_slow_disk_behind_a_short_queue_is_waited_for(tmp_path: Path) -> None:
+    log = tmp_path / "a.qemu-io"
+    log.write_text("".join(f"read {4096 * n} 512\n" for n in range(12)))
+    slow = '{"driver": "delay", "node-name": "d1", "file": "d0", "read-ns": 30000000000}'
+    arguments = ["--blockdev", "driver=memory,node-name=d0,size=1M", "--blockdev", slow]
+    arguments += [
+        "--device",
+        "virtio-blk-pci,queue-size=4",
+        "--clock",
+        "virtual",
+        "--speed",
+        "max",
+        "--depth",
+        "12",
+    ]
+    told = json.loads(io(log, None, *arguments, "--json").stdout)
+    assert (told["requests"], told["errors"]) == (12, 0)
+    assert told["seconds"] == pytest.approx(90, abs=1)
 
 
 def test_an_empty_log_is_no_error(image: Path, tmp_path: Path) -> None:
