@@ -283,6 +283,16 @@ class Machine:
     def _decode_changed(self) -> None:
         self._stale = True
 
+    def begin_access(self) -> None:
+        """What follows, up to `end_access`, is one access, or part of one: interrupts wait for its end."""
+        self._depth += 1
+
+    def end_access(self) -> None:
+        """The access is over.  Calls nest."""
+        self._depth -= 1
+        if not self._depth and self.outbox.pending:
+            self.outbox.deliver()
+
     def _rebuild(self) -> None:
         ram = [Claim(region.base, region.size, _Ram(region), None) for region in self.memory.regions]
         self._memory_space.decode([*ram, *self._memory_claims, *self.bus.claims(io=False)])
@@ -362,10 +372,10 @@ class _Space:
         machine._depth += 1
         try:
             value = window.handler.read(address - window.base, size)
+            if trace is not None:
+                trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
         finally:
             self._leave(owner)
-        if trace is not None:
-            trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
         return value
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -393,15 +403,12 @@ class _Space:
             self._leave(owner)
 
     def _leave(self, owner: Guard | None) -> None:
-        machine = self._machine
         if owner is not None:
             owner.accessing = False
-        machine._depth -= 1
-        if not machine._depth and machine.outbox.pending:
-            machine.outbox.deliver()
+        self._machine.end_access()
 
     def _read_pieces(self, address: int, size: int) -> int:
-        self._machine._depth += 1
+        self._machine.begin_access()
         try:
             value = 0
             for window, at, length in self._table.pieces(address, size):
@@ -409,16 +416,16 @@ class _Space:
                 value |= part << 8 * (at - address)
             return value
         finally:
-            self._leave(None)
+            self._machine.end_access()
 
     def _write_pieces(self, address: int, size: int, value: int) -> None:
-        self._machine._depth += 1
+        self._machine.begin_access()
         try:
             for window, at, length in self._table.pieces(address, size):
                 if window is not None:
                     self.write(at, length, value >> 8 * (at - address))
         finally:
-            self._leave(None)
+            self._machine.end_access()
 
 
 class _Ram:

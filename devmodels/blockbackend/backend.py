@@ -53,7 +53,7 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 
 def _shown(node: BlockNode) -> tuple[int, int, int, int]:
     """What is seen of a node above it: size, whether it can unmap, most bytes and pieces of a request."""
-    return node.size, int(node.can_unmap), node.limits.max_transfer, node.limits.max_iov
+    return int(node.size), int(node.can_unmap), node.limits.max_transfer, node.limits.max_iov
 
 
 class _Batch:

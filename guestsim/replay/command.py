@@ -5,6 +5,7 @@ Exit status: 0 where it is the same, 1 where it is not, 2 where the trace or an 
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ from guestsim.portable.command import replay_on_target
 from guestsim.portable.shrink.command import shrink_trace
 
 if TYPE_CHECKING:
-    from guestsim.replay import Difference, Replayed
+    from guestsim.replay import Replayed
 
 
 def replay_command(
@@ -62,6 +63,9 @@ def replay_command(
             "--output", "-o", help="With --shrink: the script. [default: the trace's name .guest.yaml]"
         ),
     ] = None,
+    with_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Where the device raises an exception, show where.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
@@ -103,7 +107,7 @@ def replay_command(
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(_report(result))).decode())
     else:
-        _show(result)
+        _show(result, with_traceback=with_traceback)
     if not result.ok:
         raise typer.Exit(1)
 
@@ -128,7 +132,7 @@ def _replay(trace: Path, *, shown: bool) -> Replayed:
         return replay(trace, progress=lambda done: bar.update(task, completed=done))
 
 
-def _show(result: Replayed) -> None:
+def _show(result: Replayed, *, with_traceback: bool) -> None:
     console = Console(highlight=False)
     guest = result.guest_ns / 1e9
     text = f"{result.events} events, {result.requests} requests; {guest:.2f} s of the guest in {result.seconds:.2f} s"
@@ -136,17 +140,17 @@ def _show(result: Replayed) -> None:
     if result.difference is None:
         console.print("[bold green]no difference[/]")
         return
-    console.print("[bold red]DIFFERENCE[/]")
-    for line in _lines(result.difference):
+    first, *rest = result.difference.words().lines()
+    console.print(first, soft_wrap=True, markup=False, style="bold red")
+    for line in rest:
         console.print(line, soft_wrap=True, markup=False)
-
-
-def _lines(difference: Difference) -> list[str]:
-    return [f"event {difference.number}", str(difference.expected), str(difference.got)]
+    if with_traceback and result.difference.error is not None:
+        traceback.print_exception(result.difference.error)
 
 
 def _report(result: Replayed) -> dict[str, object]:
     """Everything as plain values."""
+    difference = result.difference
     return {
         "ok": result.ok,
         "events": result.events,
@@ -155,4 +159,5 @@ def _report(result: Replayed) -> dict[str, object]:
         "seconds": round(result.seconds, 6),
         "guest-seconds": result.guest_ns / 1e9,
         "ratio": round(result.ratio, 6),
+        "difference": None if difference is None else difference.words(),
     }

@@ -13,8 +13,9 @@ from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.options import convert
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind
-from devmodels.tracefile import DeviceFacts, TraceFileError, TraceHeader
+from devmodels.tracefile import DeviceFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.queue import VirtQueue
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode
 from guestsim.replay.follow import Follower
@@ -55,6 +56,9 @@ class World:
         self.follower = follower
         self.devices: dict[str, ReplayedDevice] = {}
         self.assembly: Assembly | None = None
+        self.accessing = False
+        """Whether an access of the guest's is not over yet."""
+        self._removed: set[str] = set()
         self._own_run_state = RunState()
         self._profile = Profile.STRICT if header.strict else Profile.LENIENT
         self._bounced = header.memory == "bounced"
@@ -64,23 +68,50 @@ class World:
         """What stops and goes on."""
         return self._own_run_state if self.assembly is None else self.assembly.run_state
 
+    def device(self, name: str) -> ReplayedDevice:
+        """The device of that name."""
+        found = self.devices.get(name)
+        if found is None:
+            known = ", ".join(self.devices) or "none"
+            self.follower.unfit(f"at {name!r}; the devices of the trace are: {known}")
+        return found
+
+    def queue(self, name: str, index: int) -> VirtQueue:
+        """A queue of the device of that name."""
+        queues = self.device(name).device.queues
+        if not 0 <= index < len(queues):
+            self.follower.unfit(f"queue {index} of the {len(queues)} of {name!r}")
+        return queues[index]
+
+    def machine(self) -> Assembly:
+        """The machine; one without devices where there are none."""
+        if self.assembly is None:
+            memory = ReplayMemory(self.follower, MACHINE_MEMORY, bounced=self._bounced)
+            self.assembly = assemble(memory=memory, context=self.context, profile=self._profile)
+            self.assembly.machine.trace = self.follower
+        return self.assembly
+
     def memory(self, name: str) -> ReplayMemory:
-        """The memory of that name."""
-        if self.assembly is not None and name == MACHINE_MEMORY:
-            assert isinstance(self.assembly.memory, ReplayMemory)
-            return self.assembly.memory
-        return next(each.memory for each in self.devices.values() if each.memory.name == name)
+        """The memory of that name: the machine's, or an export's."""
+        for each in self.devices.values():
+            if each.memory.name == name:
+                return each.memory
+        if name != MACHINE_MEMORY:
+            self.follower.unfit(f"at {name!r}, which no device of the trace reaches")
+        memory = self.machine().memory
+        assert isinstance(memory, ReplayMemory)
+        return memory
 
     def add(self, text: str) -> None:
         """Make the device of a DEVICE event; ValueError where that cannot be."""
-        try:
-            facts = msgspec.json.decode(text, type=DeviceFacts)
-        except msgspec.DecodeError as error:
-            raise TraceFileError(f"device: {error}") from None
+        facts = msgspec.json.decode(text, type=DeviceFacts)
+        if facts.name in self.devices and facts.name not in self._removed:
+            raise ValueError(f"{facts.name!r} is there already")
         made = self._machine_device(facts) if facts.kind == "device" else self._export(facts)
         made.device.trace = made.backend.trace = self.follower
         self._watch(made.device.violations)
         self.devices[facts.name] = made
+        self._removed.discard(facts.name)
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
@@ -103,16 +134,13 @@ class World:
         return ReplayedDevice(facts, device, device.backend, node, memory)
 
     def _machine_device(self, facts: DeviceFacts) -> ReplayedDevice:
-        if self.assembly is None:
-            memory = ReplayMemory(self.follower, MACHINE_MEMORY, bounced=self._bounced)
-            self.assembly = assemble(memory=memory, context=self.context, profile=self._profile)
-            self.assembly.machine.trace = self.follower
+        assembly = self.machine()
         node = self._node(facts)
-        node.names = self.assembly.graph.nodes
+        node.names = assembly.graph.nodes
         node.names[node.node_name] = node
-        self.assembly.add_device(_without_threads(facts.options))
-        device = self.assembly.virtio_device(facts.name)
-        backend = self.assembly.backends[node.node_name]
+        assembly.add_device(_without_threads(facts.options))
+        device = assembly.virtio_device(facts.name)
+        backend = assembly.backends[node.node_name]
         if facts.memory != MACHINE_MEMORY:
             device.memory = TranslatedReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         assert isinstance(device.memory, ReplayMemory)
@@ -120,6 +148,7 @@ class World:
 
     def remove(self, name: str) -> None:
         """The device is taken out; what it has in flight comes to its end."""
+        self._removed.add(name)
         if self.assembly is not None and name in self.assembly.devices:
             self.context.start(self.assembly.remove_device(name))
         else:

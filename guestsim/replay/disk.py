@@ -87,7 +87,8 @@ class ReplayNode(BlockNode):
     async def _replay(self, request: Request) -> None:
         follower = self._follower
         dispatch = follower.previous()
-        assert dispatch is not None
+        if dispatch is None or dispatch.kind is not EventKind.DISPATCH or dispatch.source != self._backend:
+            follower.part(f"{self._backend}: {request} reaches the disk")
         number = dispatch.detail[0]
         assert isinstance(number, int)
         event = follower.peek()
@@ -107,6 +108,8 @@ class ReplayNode(BlockNode):
         if error:
             raise OSError(error, os.strerror(error))
         if request.op is Op.READ:
+            if len(data) != request.length:
+                follower.unfit(f"dispatch {number} has got {len(data)} bytes, expected {request.length}")
             scatter(request.vectors, data)
 
     read = write = flush = discard = write_zeroes = secure_erase = _replay

@@ -15,14 +15,13 @@ import msgspec
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_vring import take_owed
-from devmodels.machine import Machine
 from devmodels.protocols.vhost_user import MAX_CONFIG
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import SplitRing
-from guestsim.replay.devices import ReplayedDevice, World
+from guestsim.replay.devices import World
 
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
@@ -31,83 +30,90 @@ _Feed = Callable[[World, str, Detail], None]
 
 
 def _device(world: World, _source: str, detail: Detail) -> None:
-    world.add(detail[0])
+    try:
+        world.add(detail[0])
+    except ValueError as error:
+        world.follower.unfit(f"device: {error}")
     world.follower.skip()
 
 
 def _removed(world: World, source: str, _detail: Detail) -> None:
-    world.devices[source].device.note(EventKind.REMOVED)
+    world.device(source).device.note(EventKind.REMOVED)
     world.remove(source)
 
 
 # --- a machine's
 
 
-def _machine(world: World) -> Machine:
-    assert world.assembly is not None
-    return world.assembly.machine
-
-
-def _access_read(world: World, source: str, detail: Detail) -> None:
-    machine = _machine(world)
-    if source == "io-space":
-        machine.io_read(*detail)
+def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
+    machine = world.machine().machine
+    address, size, *value = detail
+    if size not in (1, 2, 4, 8) or source not in ("memory-space", "io-space"):
+        world.follower.unfit(f"an access of {size} bytes of {source}, expected 1, 2, 4 or 8 of a space")
+    if not world.accessing:
+        world.accessing = True
+        machine.begin_access()
+    if kind is EventKind.ACCESS_READ:
+        (machine.io_read if source == "io-space" else machine.read)(address, size)
     else:
-        machine.read(*detail)
-
-
-def _access_write(world: World, source: str, detail: Detail) -> None:
-    machine = _machine(world)
-    if source == "io-space":
-        machine.io_write(*detail)
-    else:
-        machine.write(*detail)
+        (machine.io_write if source == "io-space" else machine.write)(address, size, *value)
+    event = world.follower.peek()
+    goes_on = event is not None and event[2:4] == (source, kind) and event.detail[0] == address + size
+    if goes_on and machine.outbox.pending:
+        # One that lay over an edge was done in pieces, and interrupts have waited for the last.
+        return
+    world.accessing = False
+    machine.end_access()
 
 
 def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
-    _machine(world).reset()
+    world.machine().machine.reset()
 
 
 # --- a front end's
 
 
 def _memory(world: World, source: str, detail: Detail) -> None:
-    world.memory(source).become(detail)
+    try:
+        world.memory(source).become(detail)
+    except ValueError as error:
+        world.follower.unfit(str(error))
 
 
 def _features(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
+    device = world.device(source).device
     device.driver_features = detail[0]
     device.write_status(_RUNNING)
 
 
 def _config_read(world: World, source: str, detail: Detail) -> None:
     offset, data = detail
-    device = world.devices[source].device
+    device = world.device(source).device
     space = device.config_bytes().ljust(MAX_CONFIG, b"\0")
     device.note(EventKind.CONFIG_READ, offset, space[offset : offset + len(data)])
 
 
 def _config_write(world: World, source: str, detail: Detail) -> None:
     offset, data = detail
-    device = world.devices[source].device
+    device = world.device(source).device
     device.note(EventKind.CONFIG_WRITE, offset, data)
     device.write_config(offset, len(data), int.from_bytes(data, "little"))
 
 
 def _again(world: World, source: str, detail: Detail) -> None:
     index, *numbers = detail
-    replayed = world.devices[source]
-    replayed.again[index] = numbers
-    replayed.device.note(EventKind.AGAIN, *detail)
+    world.device(source).again[index] = numbers
+    world.device(source).device.note(EventKind.AGAIN, *detail)
 
 
-def _buffers(numbers: list[int]) -> list[list[Descriptor]]:
+def _buffers(world: World, numbers: list[int]) -> list[list[Descriptor]]:
     """A packed ring's: how many descriptors, and what is in them, again and again."""
     buffers: list[list[Descriptor]] = []
     while numbers:
         count, *numbers = numbers
         parts = iter(numbers[: 4 * count])
+        if not 0 < 4 * count <= len(numbers):
+            world.follower.unfit(f"{count} descriptors in {len(numbers)} numbers")
         buffers.append(list(zip(parts, parts, parts, parts, strict=True)))
         numbers = numbers[4 * count :]
     return buffers
@@ -147,64 +153,66 @@ class _NoPackedRegion(PackedRegion):
 
 def _queue(world: World, source: str, detail: Detail) -> None:
     index, size, desc, driver, area, last_avail, used_idx = detail
-    replayed: ReplayedDevice = world.devices[source]
-    queue = replayed.device.queues[index]
+    replayed = world.device(source)
+    queue = world.queue(source, index)
+    if not queue.allows(size) or not 0 <= last_avail <= 0xFFFF or not 0 <= used_idx <= 0xFFFF:
+        world.follower.unfit(f"a queue of {size} entries that starts at {last_avail} and {used_idx}")
     queue.size = size
     queue.desc, queue.driver, queue.device = desc, driver, area
     again = replayed.again.pop(index, None)
     queue.make_split, queue.make_packed = SplitRing, PackedRing
     if again is not None and replayed.device.packed:
-        queue.make_packed = partial(TrackedPackedRing, _NoPackedRegion(), _buffers(again))
+        queue.make_packed = partial(TrackedPackedRing, _NoPackedRegion(), _buffers(world, again))
     elif again is not None:
         queue.make_split = partial(TrackedSplitRing, _NoSplitRegion(), again)
     queue.start(last_avail=last_avail, used_idx=used_idx)
 
 
 def _enable(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
-    device.note(EventKind.ENABLE, *detail)
-    device.queues[detail[0]].enabled = bool(detail[1])
+    queue = world.queue(source, detail[0])
+    queue.owner.note(EventKind.ENABLE, *detail)
+    queue.enabled = bool(detail[1])
 
 
 def _moved(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
-    ring = device.queues[detail[0]].ring
-    assert ring is not None
-    ring.parts = detail[1:]
-    device.note(EventKind.MOVED, *detail)
+    queue = world.queue(source, detail[0])
+    if queue.ring is None:
+        world.follower.unfit(f"queue {detail[0]} does not run, and moves")
+    queue.ring.parts = detail[1:]
+    queue.owner.note(EventKind.MOVED, *detail)
 
 
 def _look(kind: EventKind, world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
-    device.note(kind, *detail)
-    device.process(device.queues[detail[0]])
+    queue = world.queue(source, detail[0])
+    queue.owner.note(kind, *detail)
+    queue.owner.process(queue)
 
 
 def _stop(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
-    queue = device.queues[detail[0]]
-    device.note(EventKind.STOP, *detail)
-    take_owed(device, queue)
+    queue = world.queue(source, detail[0])
+    queue.owner.note(EventKind.STOP, *detail)
+    take_owed(queue.owner, queue)
     queue.stop_when_idle(queue.clear)
 
 
 def _reset(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
+    device = world.device(source).device
     if detail[0] < 0:
         device.reset()
     else:
-        device.reset_queue(device.queues[detail[0]])
+        device.reset_queue(world.queue(source, detail[0]))
 
 
 def _migrated(world: World, source: str, detail: Detail) -> None:
-    device = world.devices[source].device
+    device = world.device(source).device
     device.note(EventKind.MIGRATED, *detail)
+    # What does not fit is refused, as it was.
     with suppress(ValueError):
         device.take_migration_state(msgspec.json.decode(detail[0], type=dict[str, int]))
 
 
 def _driver_left(world: World, source: str, _detail: Detail) -> None:
-    device = world.devices[source].device
+    device = world.device(source).device
     device.note(EventKind.DRIVER_LEFT)
     device.driver_left()
 
@@ -214,18 +222,18 @@ def _driver_left(world: World, source: str, _detail: Detail) -> None:
 
 def _done(world: World, source: str, detail: Detail) -> None:
     number, error, data = detail
-    if not world.devices[source].node.done(number, error, data):
+    if not world.device(source).node.done(number, error, data):
         world.follower.part("nothing: the device has not given that to its disk")
 
 
 def _size(world: World, source: str, detail: Detail) -> None:
-    replayed = world.devices[source]
+    replayed = world.device(source)
     replayed.node.resized(*detail)
     replayed.backend.child_changed(replayed.backend.edge)
 
 
 def _quiesce(world: World, source: str, detail: Detail) -> None:
-    backend = world.devices[source].backend
+    backend = world.device(source).backend
     if detail[0]:
         backend.quiesce()
     else:
@@ -242,8 +250,8 @@ def _run_state(world: World, _source: str, detail: Detail) -> None:
 FEEDS: dict[EventKind, _Feed] = {
     EventKind.DEVICE: _device,
     EventKind.REMOVED: _removed,
-    EventKind.ACCESS_READ: _access_read,
-    EventKind.ACCESS_WRITE: _access_write,
+    EventKind.ACCESS_READ: partial(_access, EventKind.ACCESS_READ),
+    EventKind.ACCESS_WRITE: partial(_access, EventKind.ACCESS_WRITE),
     EventKind.MACHINE_RESET: _machine_reset,
     EventKind.MEMORY: _memory,
     EventKind.FEATURES: _features,

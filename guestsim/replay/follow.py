@@ -7,14 +7,23 @@ catches: nothing is done any more after that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from devmodels.trace import UNCOMPARED, EventKind, TraceEvent, Tracer
 from devmodels.tracefile import TraceFileError
 
+_UNCOMPARED = tuple(UNCOMPARED)
+"""Looked through by identity: an enumeration's hash is a call."""
+
 
 class Frames(Protocol):
     """What is followed (`TraceReader`)."""
+
+    @property
+    def path(self) -> Path:
+        """What messages call it."""
+        ...
 
     def frames(self) -> Iterator[list[TraceEvent]]:
         """The events, many at a time."""
@@ -26,11 +35,7 @@ Happening = tuple[str, EventKind, tuple[int | str | bytes, ...]]
 
 
 class Parted(BaseException):
-    """The device does something else than the trace has; `got` is what, in place of the next event."""
-
-    def __init__(self, got: Happening | str) -> None:
-        super().__init__()
-        self.got = got
+    """The device does something else than the trace has; the follower knows what (`parting`)."""
 
 
 class Unreadable(BaseException):
@@ -48,16 +53,18 @@ class Ended(BaseException):
 class Follower(Tracer):
     """The place in a trace, and the comparison."""
 
-    __slots__ = ("_at", "_events", "_frames", "_last", "parted")
+    __slots__ = ("_at", "_events", "_frames", "_last", "_path", "parting")
 
     def __init__(self, trace: Frames) -> None:
         super().__init__(lambda: 0)
+        self._path = trace.path
         self._frames = iter(trace.frames())
         self._events: list[TraceEvent] = []
         self._at = 0
         self._last: TraceEvent | None = None
         """The last event of the frame before."""
-        self.parted = False
+        self.parting: tuple[TraceEvent, Happening | str] | None = None
+        """Where the two have parted: what should have come, and what the device did."""
 
     @property
     def number(self) -> int:
@@ -77,7 +84,7 @@ class Follower(Tracer):
         while True:
             while self._at < len(self._events):
                 event = self._events[self._at]
-                if event[3] not in UNCOMPARED:
+                if event[3] not in _UNCOMPARED:
                     return event
                 self._at += 1
             try:
@@ -97,7 +104,7 @@ class Follower(Tracer):
         events = self._events
         if at < len(events):
             event = events[at]
-            if event[3] not in UNCOMPARED:
+            if event[3] not in _UNCOMPARED:
                 return event
         return self._next()
 
@@ -130,33 +137,41 @@ class Follower(Tracer):
             self.emit("context", EventKind.TURN)
 
     def _compare(self, source: str, kind: EventKind, detail: tuple[int | str | bytes, ...]) -> None:
-        if kind in UNCOMPARED:
+        if kind in _UNCOMPARED:
             return
-        if self._expect((source, kind, detail))[2:] != (source, kind, detail):
+        if self._expected()[2:] != (source, kind, detail):
             self.part((source, kind, detail))
         self._at += 1
 
-    def _expect(self, happening: Happening) -> TraceEvent:
-        if self.parted:
-            self.part(happening)
+    def _expected(self) -> TraceEvent:
+        """The next event; where there is none, whatever the device does is beyond the trace."""
+        if self.parting is not None:
+            raise Parted
         event = self._next()
         if event is None:
             raise Ended
         return event
 
     def part(self, got: Happening | str) -> NoReturn:
-        """It is another thing."""
-        self.parted = True
-        raise Parted(got)
+        """The device does `got`, which is not what comes next; what it does on its way out is not looked at."""
+        self.parting = self._expected(), got
+        self._frames = iter(())
+        self._events = []
+        self._at = 0
+        raise Parted
+
+    def unfit(self, text: str) -> NoReturn:
+        """The next event cannot be one of this trace; `text` says what is wrong."""
+        raise Unreadable(TraceFileError(f"{self._path}: event {self.number}: {text}"))
 
     def read(self, memory: str, address: int, length: int) -> bytes:
         """The device reads guest memory: what did it find there?"""
         event = self.peek()
-        if event is None or self.parted:
-            event = self._expect((memory, EventKind.DMA_READ, (address, b"")))
+        if event is None:
+            event = self._expected()
         at, data = event[4] if event[3] is EventKind.DMA_READ and event[2] == memory else (-1, b"")
         if at != address or len(data) != length:  # type: ignore[arg-type]
-            self.part(f"{memory}: {length} bytes at {address:#x} are read")
+            self.part(f"{memory} {EventKind.DMA_READ.value}  {length} bytes at {address:#x}")
         self._at += 1
         return data  # type: ignore[return-value]
 

@@ -70,12 +70,12 @@ class Replay:
             pass
         except Unreadable as error:
             raise error.error from None
-        except Parted as parted:
-            difference = self._difference(parted.got)
+        except Parted:
+            difference = self._difference()
         except Exception as error:
-            difference = self._difference(f"{type(error).__name__}: {error}", error)
+            difference = self._raised(error)
         return Replayed(
-            self.follower.number,
+            self.follower.number if difference is None else difference.number,
             sum(each.backend.submitted for each in self.world.devices.values()),
             time.perf_counter() - begun,
             self.follower.time_ns() - start_ns,
@@ -103,15 +103,20 @@ class Replay:
             if follower.number == number:
                 follower.part("nothing")
 
-    def _difference(self, got: object, error: Exception | None = None) -> Difference:
-        expected = self.follower.peek()
-        assert expected is not None
-        if isinstance(got, tuple):
-            source, kind, detail = got
-            got = TraceEvent(expected.number, expected.time_ns, source, kind, detail)
-        assert isinstance(got, TraceEvent | str)
-        inputs = list(self._inputs)
-        return Difference(expected.number, expected.time_ns, expected.source, expected, got, inputs, error)
+    def _raised(self, error: Exception) -> Difference | None:
+        """What a device raises is not in the trace; one that does so beyond its end does it unseen."""
+        try:
+            self.follower.part(f"{type(error).__name__}: {error}")
+        except Parted:
+            return self._difference(error)
+        except Ended:
+            return None
+
+    def _difference(self, error: Exception | None = None) -> Difference:
+        assert self.follower.parting is not None
+        expected, did = self.follower.parting
+        got = did if isinstance(did, str) else TraceEvent(expected.number, expected.time_ns, *did)
+        return Difference(self._reader.path, expected, got, list(self._inputs), error)
 
     def close(self) -> None:
         """Give everything up."""
