@@ -25,15 +25,18 @@ from guestsim.powercut.command import powercut_command
 from guestsim.replay.command import replay_command
 from guestsim.script.load import ScriptError
 from guestsim.script.needs import TargetSpecError, parse_target
+from guestsim.script.recording import RecordOptionError, plan
 from guestsim.script.run import Options, ScriptReport, read_scripts
 from guestsim.script.ways import Way
 from guestsim.show.command import show_command
+from guestsim.targets import RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guestsim.script.needs import TargetSpecError, parse_target
     from guestsim.script.perform import StepReport
+    from guestsim.script.recording import Recording
 from guestsim.script.run import Runnable
 
 app = typer.Typer(
@@ -77,6 +80,17 @@ def run_command(
     trace: Annotated[
         bool, typer.Option("--trace", help="Print every access of the guest to stderr.")
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Write a trace of our devices at work: a file, or for several scripts or targets a folder.",
+        ),
+    ] = None,
+    record_limit: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Stop recording before a trace is longer than this: 64M, say."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each script.")] = False,
 ) -> None:
     """Run scripts on our devices in this process, on a real QEMU, or on a vhost-user back end."""
@@ -87,9 +101,17 @@ def run_command(
         way = Way(
             ring.value if ring is not None else None, transport.value if transport is not None else None
         )
-        reports = _run_all(runnables, targets, memory, way, printer)
+        runs = [(runnable, target) for target in targets for runnable in runnables]
+        recordings = [None] * len(runs) if record is None else plan(record, record_limit, runs)
+        reports = _run_all(runs, recordings, memory, way, printer)
     except ScriptError as error:
         typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except RecordOptionError as error:
+        typer.echo(f"guestsim: {error}", err=True)
+        raise typer.Exit(2) from None
+    except RecordError as error:
+        typer.echo(f"guestsim: --record: {error}", err=True)
         raise typer.Exit(2) from None
     except TargetSpecError as error:
         typer.echo(f"guestsim: --target: {error}", err=True)
@@ -150,18 +172,21 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_all(
-    runnables: Sequence[Runnable], targets: Sequence[str], memory: MemoryChoice, way: Way, printer: _Printer
+    runs: Sequence[tuple[Runnable, str]],
+    recordings: Sequence[Recording | None],
+    memory: MemoryChoice,
+    way: Way,
+    printer: _Printer,
 ) -> list[ScriptReport]:
     reports = []
-    with printer.progress(len(runnables) * len(targets)) as advance:
-        for target in targets:
-            for runnable in runnables:
-                printer.begin(runnable, target)
-                options = Options(target, memory.value, way, printer.step, printer.on_access)
-                report = _run_one(runnable, options)
-                printer.end(report)
-                reports.append(report)
-                advance()
+    with printer.progress(len(runs)) as advance:
+        for (runnable, target), recording in zip(runs, recordings, strict=True):
+            printer.begin(runnable, target)
+            options = Options(target, memory.value, way, printer.step, printer.on_access, recording)
+            report = _run_one(runnable, options)
+            printer.end(report)
+            reports.append(report)
+            advance()
     return reports
 
 
@@ -221,6 +246,8 @@ class _Printer:
             return
         for failure in report.failures if not report.wrong else ():
             self.console.print(f"  [red]{escape(failure)}[/]", soft_wrap=True)
+        if report.trace is not None:
+            self._recorded(report.trace)
         if self._steps and report.skipped is None:
             self.console.print()
         elif report.skipped is None:
@@ -232,6 +259,19 @@ class _Printer:
             self.console.print(
                 f"[yellow]skip[/] {escape(report.file)}: {escape(report.skipped)}", soft_wrap=True
             )
+
+    def _recorded(self, path: str) -> None:
+        """What there is in a trace."""
+        from devmodels.tracefile import TraceReader
+        from guestsim.script.requests import bytes_text
+
+        with TraceReader(Path(path)) as reader:
+            events, ending = reader.count(), reader.ending
+        size = bytes_text(Path(path).stat().st_size)
+        more = f"; {ending.text}" if ending is not None and ending.text else ""
+        self.console.print(
+            f"  recorded in {escape(path)}: {events} events, {size}{escape(more)}", soft_wrap=True
+        )
 
     def summary(self, reports: Sequence[ScriptReport]) -> None:
         """What came of all of them."""
@@ -287,6 +327,7 @@ def to_json(report: ScriptReport) -> dict[str, object]:
         "skipped": report.skipped,
         "error": report.error,
         "seconds": round(report.seconds, 6),
+        "trace": report.trace,
         "steps": [
             {
                 "path": step.path,

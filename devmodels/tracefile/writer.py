@@ -46,7 +46,18 @@ IDLE_SECONDS = 1.0
 LEVEL = 1
 
 _KINDS = {kind: number for number, kind in enumerate(EventKind)}
-_encode = msgspec.msgpack.Encoder().encode
+
+
+def _plain(value: object) -> int | str:
+    """A number or a text of a type of its own, as such; TypeError for anything else."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in an event")
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
 
 
 class TraceWriter:

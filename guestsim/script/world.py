@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from guestsim.drivers.transport import Transport
     from guestsim.drivers.virtio_blk import Pending
     from guestsim.script.needs import TargetSpec
+    from guestsim.script.recording import Recording
     from guestsim.script.schema import Script, Step
 
 _FIRST_SLOT = 4
@@ -53,7 +54,8 @@ class FileDrive(msgspec.Struct, rename="kebab"):
 class World:
     """A script's machine, opened. Use with `with`.
 
-    `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text.
+    `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text;
+    `recording` is the trace to be written.
     Raises `ScriptError` for what the script has wrong about drives and devices, and `TargetError` for what the target
     refuses.
     """
@@ -65,6 +67,7 @@ class World:
         spec: TargetSpec,
         memory: str = "shared",
         on_access: Callable[[str], None] | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.script = script
         self.source = source
@@ -81,7 +84,7 @@ class World:
             drives = [self._drive(options, f"drives[{n}]") for n, options in enumerate(own)]
             self._places: dict[str, tuple[int, int] | str] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
-            self.target = open_target(spec, script, drives, devices, memory)
+            self.target = open_target(spec, script, drives, devices, memory, recording)
         except OptionsError as error:
             self._folder.cleanup()
             raise source.error(f"{error.kind}[{error.index}]", str(error)) from error

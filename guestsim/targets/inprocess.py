@@ -20,7 +20,7 @@ from devmodels.recording import Recorder, record_machine
 from devmodels.virtio.mmio import WINDOW_SIZE
 from devmodels.virtio_blk.mmio import SLOT_BASE
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
-from guestsim.targets import MachineLayout, MmioSlot, OptionsError, TargetError, Window
+from guestsim.targets import MachineLayout, MmioSlot, OptionsError, RecordError, TargetError, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -128,13 +128,13 @@ class InProcessTarget:
                 raise OptionsError(kind, index, str(error)) from error
 
     def record(self, path: Path, limit: int | None = None) -> None:
-        """Write a trace of everything from now on.  TargetError where that cannot be."""
+        """Write a trace of everything from now on.  RecordError where that cannot be."""
         try:
             self._recorder = record_machine(self.assembly, path, limit=limit)
         except OSError as error:
-            raise TargetError(f"{path}: cannot be written: {error.strerror or error}") from None
+            raise RecordError(f"{path} cannot be written: {error.strerror or error}") from None
         except ValueError as error:
-            raise TargetError(f"recording: {error}") from None
+            raise RecordError(str(error)) from None
 
     def add_drive(self, options: Mapping[str, object]) -> None:
         """Open a block node."""

@@ -76,10 +76,12 @@ class DaemonTarget(VhostUserTarget):
         devices: Sequence[Mapping[str, Json]],
         ram: int = RAM,
         name: str,
+        arguments: Sequence[str] = (),
     ) -> None:
+        """`arguments` are further ones of the daemon's command."""
         read_only = {str(drive.get("node-name")) for drive in blockdevs if drive.get("read-only")}
         exports = [export_of(daemon, device, read_only) for device in devices]
-        self._process = DaemonProcess(daemon, blockdevs, exports)
+        self._process = DaemonProcess(daemon, blockdevs, exports, arguments)
         try:
             super().__init__(self._process.sockets, ram=ram, name=name)
         except BaseException:
@@ -148,7 +150,11 @@ class DaemonProcess:
     """A daemon that listens, with a socket for each export; it ends with `close()` or with the object."""
 
     def __init__(
-        self, daemon: Daemon, blockdevs: Sequence[Mapping[str, Json]], exports: Sequence[Mapping[str, Json]]
+        self,
+        daemon: Daemon,
+        blockdevs: Sequence[Mapping[str, Json]],
+        exports: Sequence[Mapping[str, Json]],
+        arguments: Sequence[str] = (),
     ) -> None:
         program = shutil.which(daemon.command[0])
         if program is None:
@@ -160,7 +166,7 @@ class DaemonProcess:
             # Other processes' sockets are called the same but for this.
             mark = token_hex(4)
             self.sockets = {str(export["id"]): f"{folder}/{mark}-{n}" for n, export in enumerate(exports)}
-            command = [program, *daemon.command[1:]]
+            command = [program, *daemon.command[1:], *arguments]
             for drive in blockdevs:
                 command += ["--blockdev", json.dumps(drive)]
             for export, path in zip(exports, self.sockets.values(), strict=True):

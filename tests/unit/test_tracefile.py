@@ -273,6 +273,20 @@ def test_an_event_that_cannot_be_written_ends_the_recording(
         assert reader.ending.reason == "error"
 
 
+def test_numbers_and_texts_may_be_of_types_of_their_own(tmp_path: Path) -> None:
+    class Size(int):
+        pass
+
+    class Name(str):
+        __slots__ = ()
+
+    writer = TraceWriter(tmp_path / "t", HEADER)
+    writer(TraceEvent(0, 0, "vd0", EventKind.REQUEST, (0, Name("READ"), Size(1 << 40), 512, 0, 0)))
+    writer.close()
+    with TraceReader(tmp_path / "t") as reader:
+        assert [event.detail for event in reader] == [(0, "READ", 1 << 40, 512, 0, 0)]
+
+
 def test_where_the_disk_is_slow_whoever_emits_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
     append = TraceWriter._append
