@@ -129,9 +129,14 @@ class Tab:
         )
         self.click_at(*box)
 
+    def move_to(self, x: float, y: float) -> None:
+        """Move the mouse to a place of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.painted()
+
     def click_at(self, x: float, y: float, *, times: int = 1) -> None:
         """Click with the mouse at a place of the window."""
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.move_to(x, y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=times)
         self.painted()

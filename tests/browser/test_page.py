@@ -105,6 +105,14 @@ def test_a_click_into_the_timeline_selects_what_is_there(show: Open) -> None:
         assert "Request #1:" in tab.text("#detail header p"), lane
 
 
+def test_the_pointer_tells_what_is_below_it(show: Open) -> None:
+    tab = show()
+    x, y = place(tab, "Requests", READ)
+    tab.move_to(x, y)
+    assert tab.text("#tooltip").startswith("READ 1 KiB at 0x1000")
+    assert "request #1" in tab.text("#tooltip")
+
+
 def test_the_number_of_violations_leads_to_them(show: Open) -> None:
     tab = show()
     assert tab.text("#violations") == "1"
@@ -119,6 +127,8 @@ def test_an_event_is_found_on_the_timeline(show: Open) -> None:
     tab.click("#detail .station .link")
     assert tab.get("page.trace.kindOf(page.look.marked)") == "kick"
     assert "event=" in tab.get("location.hash")
+    tab.click('[data-tab="events"]')
+    assert " kick " in " ".join(tab.text(".row[aria-selected=true]").split())
 
 
 # --- finding

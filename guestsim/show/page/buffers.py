@@ -22,7 +22,7 @@ _HEADER_SIZE = LAYOUTS["virtio_blk_req"].size
 class Section(msgspec.Struct, omit_defaults=True):
     """A part of a buffer: what it is, how many bytes, the first of them in hexadecimal, and their fields.
 
-    A field is name, offset, size, what it says.  `known` is False where the device has touched none of it.
+    A field is name, offset, size, value, what that means.  `known` is False where the device has touched none of it.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Section(msgspec.Struct, omit_defaults=True):
     length: int
     data: str
     layout: str = ""
-    fields: list[tuple[str, int, int, str]] = []
+    fields: list[tuple[str, int, int, str, str]] = []
     known: bool = True
 
 
@@ -82,7 +82,10 @@ def _sections(life: Life, payload: int, *, writable: bool) -> Iterator[Section]:
             end - at,
             data.hex(),
             layout,
-            [(field.name, field.offset, field.size, field.text) for field in fields],
+            [
+                (field.name, field.offset, field.size, field._replace(meaning="").text, field.meaning)
+                for field in fields
+            ],
             known,
         )
         at = end

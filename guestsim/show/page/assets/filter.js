@@ -53,7 +53,7 @@ class Filter extends EventTarget {
         `sector ${Math.floor(offset / 512)}`, bytes(trace.requests.length[request]),
         trace.requests.flags[request] & MERGED ? "merged" : "", trace.requests.flags[request] & INDIRECT ? "indirect" : "",
         ...detail.pieces.map(piece => piece[0]),
-        ...detail.sections.flatMap(section => (section.fields || []).map(field => `${field[0]} ${field[3]}`)),
+        ...detail.sections.flatMap(section => (section.fields || []).map(field => `${field[0]} ${field[3]} ${field[4]}`)),
         ...(detail.violations || []).flatMap(violation => ["violation", ...violation.slice(0, 3)]),
       ];
       text = words.join("\n").toLowerCase();

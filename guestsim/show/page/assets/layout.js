@@ -13,8 +13,8 @@ function rowsOf(begin, end) {
   return [rows, ends.length];
 }
 
-const LEAST_LANE = 36;
-const MOST_ROOM = 60;
+const LEAST_ROOM = 27, MOST_ROOM = 60;
+const MARGIN = 9;
 const MOST_ROW = 15;
 
 class Spans {
@@ -31,8 +31,12 @@ class Spans {
     this.reach = new Uint32Array(items.length);
     let reach = 0;
     this.end.forEach((end, i) => { this.reach[i] = reach = Math.max(reach, end); });
-    this.room = Math.min(Math.max(this.depth * MOST_ROW, LEAST_LANE - 9), MOST_ROOM);
-    this.height = this.room + 9;
+  }
+
+  // The height that suits it, where there is `room` for its rows.
+  fit(room) {
+    this.room = Math.min(Math.max(this.depth * MOST_ROW, LEAST_ROOM), Math.max(room, LEAST_ROOM));
+    return this.room + MARGIN;
   }
 
   // The first that is visible, and the first behind what is; as few rows as are in sight share the room.
@@ -54,14 +58,14 @@ function spanLane(trace, title, sub, items, table, request) {
   const spans = new Spans(trace, items, table.begin, table.end, request, item => table.op[item]);
   const deep = spans.depth > 1 ? `up to ${spans.depth} at once` : "";
   return {
-    title, sub: [sub, deep].filter(Boolean).join(", "), spans, height: spans.height, kind: "spans",
+    title, sub: [sub, deep].filter(Boolean).join(", "), spans, height: spans.fit(MOST_ROOM), kind: "spans",
     offset: item => table.offset[item], length: item => table.length[item],
   };
 }
 
 function markLane(title, rows, kind = "marks") {
   const there = rows.filter(row => row.events.length);
-  return { title, sub: "", rows: there, height: Math.max(there.length * 19 + 8, LEAST_LANE - 6), kind };
+  return { title, sub: "", rows: there, height: Math.max(there.length * 19 + 8, 30), kind };
 }
 
 function pairs(trace) {
@@ -115,6 +119,14 @@ function partLanes(trace) {
     found.get(source).push(row);
   });
   return [...found].map(([source, rows]) => partLane(trace, found.size > 1 ? trace.facts.sources[source] : "", Uint32Array.from(rows)));
+}
+
+// Give the lanes heights so that they fill `height`, as far as that can be.
+function fitLanes(lanes, height) {
+  const deep = lanes.filter(lane => lane.spans);
+  const rest = lanes.reduce((sum, lane) => sum + (lane.spans ? 0 : lane.height), 0);
+  const room = Math.floor((height - rest) / Math.max(deep.length, 1)) - MARGIN;
+  for (const lane of deep) lane.height = lane.spans.fit(Math.min(room, MOST_ROOM));
 }
 
 function lanesOf(trace) {

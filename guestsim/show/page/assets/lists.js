@@ -26,6 +26,7 @@ class Lists extends EventTarget {
     const { trace } = this;
     const { requests } = trace;
     const devices = new Set(requests.device).size;
+    const longest = Math.max(percentile(statistics(trace, Array.from({ length: trace.requestCount }, (_, request) => request)).values, .99), 1);
     const took = request => (trace.timeless ? trace.span(request) : trace.latency(request));
     return new VirtualTable("Requests", [
       { name: "no.", width: "56px", class: "right muted", text: request => trace.name(request), value: request => request },
@@ -37,15 +38,17 @@ class Lists extends EventTarget {
       { name: "status", width: "92px", node: request => element("span", { class: trace.failed(request) ? "bad" : "muted" }, stateOf(trace, request)), value: request => stateOf(trace, request) },
       { name: "queue", width: devices > 1 ? "88px" : "44px", class: devices > 1 ? "muted" : "right muted", text: request => (devices > 1 ? `${trace.device(request)} ${requests.queue[request]}` : String(requests.queue[request])), value: request => requests.device[request] * 65536 + requests.queue[request] },
       { name: "head", width: "44px", class: "right muted", text: request => String(requests.head[request]), value: request => requests.head[request] },
-      { name: "", width: "minmax(120px, 1fr)", node: request => noteOf(trace, request) },
+      { name: "", width: "minmax(72px, 180px)", node: request => barOf(took(request) / longest) },
+      { name: "", width: "minmax(90px, 1fr)", node: request => noteOf(trace, request) },
     ]);
   }
 
   #eventColumns() {
     const { trace } = this;
+    const at = { name: "at", width: "92px", class: "right", text: event => moment(trace.times[event]) };
     return [
       { name: "no.", width: "68px", class: "right muted", text: event => count(trace.number(event)), value: event => event },
-      { name: "at", width: "92px", class: "right", text: event => moment(trace.times[event]) },
+      ...(trace.timeless ? [] : [at]),
       { name: "source", width: "100px", class: "muted", text: event => trace.facts.sources[trace.events.source[event]] },
       { name: "kind", width: "100px", text: event => trace.kindOf(event) },
       { name: "", width: "minmax(300px, 1fr)", class: "mono", text: event => trace.eventText(event) },
@@ -57,14 +60,23 @@ class Lists extends EventTarget {
   }
 
   #violations() {
-    const [number, at, , , text] = this.#eventColumns();
-    return new VirtualTable("Violations", [number, at, { ...text, class: "" }]);
+    const columns = this.#eventColumns();
+    const text = { ...columns.pop(), class: "" };
+    return new VirtualTable("Violations", [...columns.slice(0, -2), text]);
   }
 
   open(name) {
     this.opened = name;
     document.getElementById("list").replaceChildren(this.tables[name].grid);
     this.refresh();
+    if (this.table.current !== null) this.table.select(this.table.current);
+  }
+
+  // The event that is looked at, in whichever list there is.
+  mark(event) {
+    for (const name of ["events", "violations"]) {
+      if (this.tables[name]) this.tables[name].select(event);
+    }
   }
 
   get table() {
@@ -98,6 +110,13 @@ class Lists extends EventTarget {
     this.open(next);
     document.querySelector(`#tabs [data-tab="${next}"]`).focus();
   }
+}
+
+// A share of what all but the longest took.
+function barOf(share) {
+  const made = element("i", { class: "took" });
+  made.style.width = Number.isNaN(share) ? "0" : `${Math.min(share, 1) * 100}%`;
+  return made;
 }
 
 function noteOf(trace, request) {

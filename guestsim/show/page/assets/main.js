@@ -39,8 +39,8 @@ class Page {
   resize() {
     const ratio = devicePixelRatio || 1;
     const gutter = document.getElementById("labels").offsetWidth;
-    const width = Math.max(document.getElementById("lanes").clientWidth - gutter, 50);
-    this.timeline.resize(width, ratio);
+    const lanes = document.getElementById("lanes");
+    this.timeline.resize(Math.max(lanes.clientWidth - gutter, 50), lanes.clientHeight, ratio);
     const strip = document.querySelector(".overview");
     this.overview.resize(Math.max(strip.clientWidth - gutter, 50), 45, ratio);
     this.lists.table.draw();
@@ -58,6 +58,7 @@ class Page {
     else showDetail(this.detail, trace, request, this.filter.found.length > 1);
     this.detail.scrollTop = 0;
     this.lists.tables.requests.select(request);
+    if (request !== null) this.lists.mark(trace.requests.taken[request]);
     this.resize();
     if (request !== null && reveal) this.view.reveal(...trace.bounds(request));
     this.draw();
@@ -66,7 +67,7 @@ class Page {
   mark(event) {
     this.look.marked = event;
     this.view.reveal(event);
-    if (this.lists.opened !== "requests") this.lists.table.select(event);
+    this.lists.mark(event);
     this.draw();
   }
 
@@ -173,9 +174,6 @@ class Page {
       timeline.style.height = `${Math.min(Math.max(height, 110), room - 90)}px`;
       this.resize();
     };
-    // No higher than the lanes need.
-    const needed = this.timeline.height + document.querySelector(".ruler").offsetHeight + 1;
-    timeline.style.maxHeight = `${needed}px`;
     bar.addEventListener("pointerdown", event => bar.setPointerCapture(event.pointerId));
     bar.addEventListener("pointermove", event => {
       if (bar.hasPointerCapture(event.pointerId)) to(event.clientY - timeline.getBoundingClientRect().top);

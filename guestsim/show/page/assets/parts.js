@@ -89,10 +89,11 @@ function sectionBox(section, payload) {
 
 function fieldTable(section) {
   const table = element("table", { class: "tight" }, [cells("th", ["offset", "bytes", "field", "value"])]);
-  for (const [name, offset, size, text] of section.fields) {
+  for (const [name, offset, size, value, meaning] of section.fields) {
     const raw = section.data.slice(offset * 2, (offset + size) * 2).match(/../g) || [];
     const some = raw.length > 8 ? `${raw.slice(0, 8).join(" ")} …` : raw.join(" ");
-    table.append(cells("td", [String(offset), some, name, text], ["mono muted", "mono muted", "", "mono"]));
+    const said = element("span", {}, [element("span", { class: "mono" }, value), meaning ? `  ${meaning}` : ""]);
+    table.append(cells("td", [String(offset), some, name, said], ["mono muted", "mono muted", "", "value"]));
   }
   return table;
 }

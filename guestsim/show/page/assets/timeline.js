@@ -11,13 +11,14 @@ class Timeline extends EventTarget {
     this.canvas = document.getElementById("canvas");
     this.ruler = document.getElementById("ruler");
     this.tooltip = document.getElementById("tooltip");
-    this.#place();
     this.#pointer();
     this.canvas.addEventListener("keydown", event => this.key(event));
   }
 
-  #place() {
+  #place(height) {
     const labels = document.getElementById("labels");
+    labels.replaceChildren();
+    fitLanes(this.lanes, height);
     let top = 0;
     for (const lane of this.lanes) {
       lane.top = top;
@@ -37,7 +38,8 @@ class Timeline extends EventTarget {
     labels.style.height = `${top}px`;
   }
 
-  resize(width, ratio) {
+  resize(width, height, ratio) {
+    this.#place(height);
     this.view.width = width;
     this.ratio = ratio;
     this.ruler.width = width * ratio;

@@ -84,10 +84,10 @@ def test_every_event_is_in_it_in_words(trace: Path) -> None:
 def test_a_request_has_its_bytes_by_field(trace: Path) -> None:
     write_, read, *_ = page(trace).details()
     header, data, status = write_["sections"]
-    assert header["fields"][0] == ["type", 0, 4, "1 OUT"]
-    assert header["fields"][2] == ["sector", 8, 8, "8"]
+    assert header["fields"][0] == ["type", 0, 4, "1", "OUT"]
+    assert header["fields"][2] == ["sector", 8, 8, "8", ""]
     assert (data["length"], bytes.fromhex(data["data"])) == (512, b"\xa5" * 256)
-    assert status["fields"] == [["status", 0, 1, "0 OK"]]
+    assert status["fields"] == [["status", 0, 1, "0", "OK"]]
     assert [piece[2] for piece in read["pieces"]] == [False, True, True, True]
     assert sum(piece[1] for piece in read["pieces"]) == 16 + 1024 + 1
     assert read["table"][1] == 4
