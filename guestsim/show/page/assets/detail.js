@@ -30,8 +30,8 @@ function showDetail(panel, trace, request, selectable) {
     nav,
   ]);
   panel.replaceChildren(
-    header, ...violationBoxes(detail), stationBox(trace, request), chainBox(trace, request, detail), bytesBox(trace, detail),
-    ...wayBoxes(trace, request), ...neighbourBoxes(trace, request), eventBox(trace, detail),
+    header, ...violationBoxes(detail), stationBox(trace, request), ...wayBoxes(trace, request), ...neighbourBoxes(trace, request),
+    chainBox(trace, request, detail), bytesBox(trace, detail), eventBox(trace, detail),
   );
 }
 

@@ -31,15 +31,15 @@ class Lists extends EventTarget {
     return new VirtualTable("Requests", [
       { name: "no.", width: "56px", class: "right muted", text: request => trace.name(request), value: request => request },
       { name: trace.timeless ? "event" : "taken at", width: "92px", class: "right", text: request => (trace.timeless ? count(trace.number(requests.taken[request])) : moment(trace.times[requests.taken[request]])), value: request => requests.taken[request] },
-      { name: "operation", width: "112px", class: "op-cell", node: request => swatch(trace.operation(request)), value: request => trace.operation(request) },
-      { name: "offset", width: "104px", class: "right mono", text: request => (requests.length[request] ? hex(requests.offset[request]) : ""), value: request => requests.offset[request] },
-      { name: "length", width: "72px", class: "right", text: request => (requests.length[request] ? bytes(requests.length[request]) : ""), value: request => requests.length[request], down: true },
-      { name: "latency", width: "84px", class: "right", text: request => (Number.isNaN(took(request)) ? "–" : trace.timeless ? `${count(took(request))} ev` : duration(took(request))), value: took, down: true },
-      { name: "status", width: "92px", node: request => element("span", { class: trace.failed(request) ? "bad" : "muted" }, stateOf(trace, request)), value: request => stateOf(trace, request) },
-      { name: "queue", width: devices > 1 ? "88px" : "44px", class: devices > 1 ? "muted" : "right muted", text: request => (devices > 1 ? `${trace.device(request)} ${requests.queue[request]}` : String(requests.queue[request])), value: request => requests.device[request] * 65536 + requests.queue[request] },
-      { name: "head", width: "44px", class: "right muted", text: request => String(requests.head[request]), value: request => requests.head[request] },
-      { name: "", width: "minmax(72px, 180px)", node: request => barOf(took(request) / longest) },
-      { name: "", width: "minmax(90px, 1fr)", node: request => noteOf(trace, request) },
+      { name: "operation", width: "100px", class: "op-cell", node: request => swatch(trace.operation(request)), value: request => trace.operation(request) },
+      { name: "offset", width: "92px", class: "right mono", text: request => (requests.length[request] ? hex(requests.offset[request]) : ""), value: request => requests.offset[request] },
+      { name: "length", width: "70px", class: "right", text: request => (requests.length[request] ? bytes(requests.length[request]) : ""), value: request => requests.length[request], down: true },
+      { name: "latency", width: "70px", class: "right", text: request => (Number.isNaN(took(request)) ? "–" : trace.timeless ? `${count(took(request))} ev` : duration(took(request))), value: took, down: true },
+      { name: "status", width: "84px", node: request => element("span", { class: trace.failed(request) ? "bad" : "muted" }, stateOf(trace, request)), value: request => stateOf(trace, request) },
+      { name: "queue", width: devices > 1 ? "80px" : "40px", class: devices > 1 ? "muted" : "right muted", text: request => (devices > 1 ? `${trace.device(request)} ${requests.queue[request]}` : String(requests.queue[request])), value: request => requests.device[request] * 65536 + requests.queue[request] },
+      { name: "head", width: "36px", class: "right muted", text: request => String(requests.head[request]), value: request => requests.head[request] },
+      { name: "", width: "minmax(36px, 180px)", node: request => barOf(took(request) / longest) },
+      { name: "", width: "minmax(52px, 1fr)", node: request => noteOf(trace, request) },
     ]);
   }
 
@@ -51,7 +51,7 @@ class Lists extends EventTarget {
       ...(trace.timeless ? [] : [at]),
       { name: "source", width: "100px", class: "muted", text: event => trace.facts.sources[trace.events.source[event]] },
       { name: "kind", width: "100px", text: event => trace.kindOf(event) },
-      { name: "", width: "minmax(300px, 1fr)", class: "mono", text: event => trace.eventText(event) },
+      { name: "", width: "minmax(0, 1fr)", class: "mono", text: event => trace.eventText(event) },
     ];
   }
 
