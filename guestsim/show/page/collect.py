@@ -7,11 +7,13 @@ Rows of other tables are referred to by number, and moments by the number of an 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
 from devmodels.trace import EventKind, TraceEvent
+from devmodels.tracefile import DeviceFacts
 from guestsim.show import names
 from guestsim.show.describe import Describer
 from guestsim.show.filters import QueryError, Range
@@ -102,11 +104,21 @@ class Collector:
                 self._show(event, since, seen)
             if seen.possible:
                 self._descriptors.see(event)
+                if event.kind is EventKind.DEVICE:
+                    self._device(event)
                 yield event
             self._count += 1
             if not self._count % 1024:
                 progress(self._count)
         progress(self._count)
+
+    def _device(self, event: TraceEvent) -> None:
+        # What the text of a forged one says is shown as an event.
+        with suppress(msgspec.MsgspecError):
+            facts = msgspec.json.decode(str(event.detail[0]), type=DeviceFacts)
+            self.devices.append(
+                {"name": facts.name, "size": facts.disk.size, "readOnly": facts.disk.read_only}
+            )
 
     def _show(self, event: TraceEvent, since: int, seen: Seen) -> None:
         if self.first is None:
@@ -126,8 +138,6 @@ class Collector:
         self.texts.add(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} …")
         if seen.possible:
             self.below.see(event)
-            if kind is EventKind.DEVICE:
-                self.devices.append(msgspec.json.decode(str(event.detail[0]), type=dict[str, object]))
 
     def _taken(self, life: Life) -> None:
         table = self._descriptors.indirect(life.device, life.queue, life.head)

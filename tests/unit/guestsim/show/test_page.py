@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import struct
 import zlib
@@ -12,17 +13,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from devmodels.trace import EventKind
+from devmodels.trace import EventKind, TraceEvent
 from guestsim.cli import app
 from guestsim.drivers import virtio_blk
 from guestsim.quick import disk_machine
+from guestsim.show.filters import Range
+from guestsim.show.page.collect import Collector
 from guestsim.show.page.columns import NONE, Names, Pack, Table
 
-from .traces import events_of, one_of_each, record, written
+from .traces import any_events, events_of, one_of_each, record, written
 
 CODES = {"Uint8Array": "B", "Uint16Array": "H", "Uint32Array": "I", "Int32Array": "i", "Float64Array": "d"}
 
@@ -200,6 +203,22 @@ def test_a_page_that_cannot_be_written_is_one_line(trace: Path, tmp_path: Path) 
 
 def test_an_empty_trace_has_a_page(tmp_path: Path) -> None:
     assert page(written(tmp_path / "empty.trace", [])).lines("eventTexts") == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_events(), st.integers(0, 30))
+def test_any_trace_has_a_page(events: list[TraceEvent], first: int) -> None:
+    collector = Collector(64, Range(), Range(first))
+    collector.collect(events, lambda _count: None)
+    pack, facts = collector.pack()
+    json.loads(msgspec.json.encode(facts))
+    shown = max(len(events) - first, 0)
+    assert pack.index["events"]["kind"][2] == shown
+    for name in ("taken", "used"):
+        kind, at, count = pack.index["requests"][name]
+        values: array[int] = array(CODES[kind])
+        values.frombytes(bytes(pack.data[at : at + count * 4]))
+        assert all(value < shown or value == NONE for value in values)
 
 
 @given(

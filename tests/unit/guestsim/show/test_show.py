@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from devmodels.trace import SHAPES, EventKind, TraceEvent
+from devmodels.trace import EventKind, TraceEvent
 from guestsim.cli import app
 from guestsim.show.filters import Filter, shown
 from guestsim.show.listing import to_json
@@ -23,7 +19,7 @@ from guestsim.show.requests import rows
 from guestsim.show.requests import to_json as row_to_json
 
 from .golden import LISTINGS
-from .traces import events_of, mmio, one_of_each, written
+from .traces import any_events, events_of, mmio, one_of_each, written
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -250,43 +246,11 @@ def test_what_a_trace_says_is_not_for_the_terminal_to_obey(tmp_path: Path) -> No
     assert "\x1b" not in line
 
 
-_SOURCES = st.sampled_from(["vd0", "memory", "memory-space", "io-space", "machine", "violations", "other"])
-_PARTS: dict[type, st.SearchStrategy[Any]] = {
-    int: st.integers(-1, 4)
-    | st.integers(-(1 << 63), (1 << 64) - 1)
-    | st.sampled_from([8, 16, 256, 0xB0008010, 0x1000]),
-    str: st.text(max_size=8),
-    bytes: st.binary(max_size=70),
-}
-
-
-@st.composite
-def _events(draw: st.DrawFn) -> tuple[EventKind, tuple[Any, ...]]:
-    """A kind, and details of the types that it has."""
-    kind = draw(st.sampled_from(EventKind))
-    shape = SHAPES[kind]
-    fields = shape.fields + draw(st.integers(0, 4)) * shape.repeated
-    return kind, tuple(draw(_PARTS[each]) for _, each in fields)
-
-
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(_SOURCES, _events()), max_size=25), st.data())
-def test_any_trace_can_be_shown(given: list[tuple[str, tuple[EventKind, Any]]], data: st.DataObject) -> None:
-    """Whatever comes after, and between, what a guest at work has made."""
-    known = data.draw(st.lists(st.sampled_from(_known()), max_size=20))
-    made = [(event.source, event.kind, event.detail) for event in known]
-    made += [(source, kind, detail) for source, (kind, detail) in given]
-    events = [
-        TraceEvent(number, number, *each) for number, each in enumerate(data.draw(st.permutations(made)))
-    ]
+@given(any_events())
+def test_any_trace_can_be_shown(events: list[TraceEvent]) -> None:
     for seen, time_ns in shown(events, Filter()):
         assert isinstance(seen.text, str)
         json.dumps(to_json(seen, time_ns))
     for row in rows(events):
         json.dumps(row_to_json(row, 0))
-
-
-@cache
-def _known() -> list[TraceEvent]:
-    with tempfile.TemporaryDirectory() as folder:
-        return events_of(one_of_each(Path(folder) / "disk.trace"))

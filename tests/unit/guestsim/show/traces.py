@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from devmodels.trace import EventKind, TraceEvent
+from hypothesis import strategies as st
+
+from devmodels.trace import SHAPES, EventKind, TraceEvent
 from devmodels.tracefile import VERSION, TraceHeader, TraceReader, TraceWriter
 from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
@@ -68,3 +73,38 @@ def events_of(path: Path) -> list[TraceEvent]:
     """All of a trace."""
     with TraceReader(path) as reader:
         return list(reader)
+
+
+_SOURCES = st.sampled_from(["vd0", "memory", "memory-space", "io-space", "machine", "violations", "other"])
+_PARTS: dict[type, st.SearchStrategy[Any]] = {
+    int: st.integers(-1, 4)
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.sampled_from([8, 16, 256, 0xB0008010, 0x1000]),
+    str: st.text(max_size=8),
+    bytes: st.binary(max_size=70),
+}
+
+
+@st.composite
+def _events(draw: st.DrawFn) -> tuple[EventKind, tuple[Any, ...]]:
+    """A kind, and details of the types that it has."""
+    kind = draw(st.sampled_from(EventKind))
+    shape = SHAPES[kind]
+    fields = shape.fields + draw(st.integers(0, 4)) * shape.repeated
+    return kind, tuple(draw(_PARTS[each]) for _, each in fields)
+
+
+@cache
+def _known() -> list[TraceEvent]:
+    with tempfile.TemporaryDirectory() as folder:
+        return events_of(one_of_each(Path(folder) / "disk.trace"))
+
+
+@st.composite
+def any_events(draw: st.DrawFn) -> list[TraceEvent]:
+    """Events of the types that a reader lets pass, whatever they say, among some that a guest at work has made."""
+    given = draw(st.lists(st.tuples(_SOURCES, _events()), max_size=25))
+    known = draw(st.lists(st.sampled_from(_known()), max_size=20))
+    made = [(event.source, event.kind, event.detail) for event in known]
+    made += [(source, kind, detail) for source, (kind, detail) in given]
+    return [TraceEvent(number, number, *each) for number, each in enumerate(draw(st.permutations(made)))]
