@@ -66,16 +66,21 @@ def show_command(
             help="Write one page for a browser, of the whole trace or its --time and --events.",
         ),
     ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the whole trace to this file, for ui.perfetto.dev."),
+    ] = None,
     payload: Annotated[
         int, typer.Option(min=0, metavar="BYTES", help="How many bytes of each request's data the page has.")
     ] = 256,
 ) -> None:
-    """Look into a trace: its events in words, its requests, or a page for a browser."""
+    """Look into a trace: its events in words, its requests, or a picture of it."""
     # What reads and decodes traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
     from guestsim.show.filters import Filter, QueryError, Range, event_range, kinds, pattern, time_range
     from guestsim.show.listing import print_events, print_requests
     from guestsim.show.page.command import show_page
+    from guestsim.show.perfetto import write_perfetto
 
     try:
         wanted = Filter(
@@ -95,6 +100,10 @@ def show_command(
                 if requests or as_json or not wanted.is_range:
                     raise QueryError("--html goes with --time, --events and --payload only")
                 show_page(reader, html, wanted, payload)
+            elif perfetto is not None:
+                if requests or as_json or time or events or not wanted.is_range:
+                    raise QueryError("--perfetto is of the whole trace, expected no other option with it")
+                write_perfetto(reader, perfetto)
             elif requests:
                 print_requests(reader, wanted, as_json=as_json)
             else:

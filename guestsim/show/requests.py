@@ -12,7 +12,7 @@ from guestsim.show.decode import LAYOUTS
 from guestsim.show.possible import possible
 from guestsim.story import At, Life, lives
 
-HELD = 256
+HELD = 64
 """So many buffers that were given back may wait for their notification before they are told."""
 STATIONS = ("taken", "submitted", "dispatched", "done", "completed", "used", "notified", "interrupt")
 """What each time of a `Row` is measured to."""
