@@ -159,7 +159,7 @@ class Describer:
                 told += device.unsignalled.values()
                 device.unsignalled.clear()
                 seen.device = name
-        seen.requests = told
+        seen.requests = tuple(told)
         return seen
 
     def _violation(self, event: TraceEvent) -> Seen:
@@ -266,7 +266,7 @@ class Describer:
         device = self._of(event.source)
         told = [key for key in device.unnotified if key[0] == queue]
         seen = self._new(event, None if queue == -1 else queue)
-        seen.requests = [device.unnotified[key] for key in told]
+        seen.requests = tuple(device.unnotified[key] for key in told)
         for key in told:
             device.unsignalled[key] = device.unnotified.pop(key)
         return seen
@@ -311,7 +311,7 @@ class Describer:
 
     def _serving(self, event: TraceEvent, served: Iterable[Taken]) -> Seen:
         seen = self._new(event)
-        seen.requests = list(dict.fromkeys(taken.number for taken in served))
+        seen.requests = tuple(dict.fromkeys(taken.number for taken in served))
         queues = {taken.queue for taken in served}
         if len(queues) == 1:
             (seen.queue,) = queues

@@ -48,7 +48,7 @@ class Seen:
         self.device: str | None = event.source
         self.queue: int | None = None
         self.head: int | None = None
-        self.requests: Sequence[int] = ()
+        self.requests: tuple[int, ...] = ()
         self.registers: Sequence[str] = ()
         self.fields: Sequence[Field] = ()
         self.taken: Taken | None = None
@@ -117,7 +117,7 @@ def _say_detail(seen: Seen) -> str:
 
 def _numbers(seen: Seen) -> str:
     """The buffers that an event concerns; of many, the first ones."""
-    requests = list(seen.requests)
+    requests = seen.requests
     shown = " ".join(f"#{number}" for number in requests[:_SHOWN])
     return f"{shown} and {len(requests) - _SHOWN} more" if len(requests) > _SHOWN else shown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_memory_is_labelled_alike_however_the_device_reaches_it(trace: Path, tmp
         {line.split(None, 4)[4] for line in lines(path, "--kind", "dma-*")} for path in (trace, bounced)
     ]
     assert {each for each in titles[0] if each.startswith("#")} <= titles[1]
+
+
+def test_the_program_in_the_manual_runs(
+    trace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manual = (Path(__file__).parents[4] / "docs" / "show.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", manual, re.DOTALL)
+    monkeypatch.chdir(trace.parent)
+    exec(program, {})
+    printed = capsys.readouterr().out
+    assert "vd0 (0,) #0 header: type 1 OUT, reserved 0, sector 8" in printed
+    assert "sector 8 0 " in printed
 
 
 # --- filters
