@@ -126,7 +126,7 @@ def test_an_event_is_found_on_the_timeline(show: Open) -> None:
     tab = show("#request=1")
     tab.click("#detail .station .link")
     assert tab.get("page.trace.kindOf(page.look.marked)") == "kick"
-    assert "event=" in tab.get("location.hash")
+    tab.wait("location.hash.includes('event=')")
     tab.click('[data-tab="events"]')
     assert " kick " in " ".join(tab.text(".row[aria-selected=true]").split())
 
@@ -221,6 +221,8 @@ def test_an_address_brings_back_what_was_looked_at(show: Open) -> None:
     tab = show("#request=2&axis=event&theme=dark")
     assert "Request #2:" in tab.text("#detail header p")
     assert tab.get("page.view.axis") == "event"
+    tab.key("n")
+    tab.wait("location.hash.includes('request=3')")
     again = show(tab.get("location.hash"))
     assert again.text("#detail header p") == tab.text("#detail header p")
 

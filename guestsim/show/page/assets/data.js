@@ -194,8 +194,10 @@ class Trace {
 
 async function loadTrace() {
   const holder = document.getElementById("trace-data");
-  const packed = Uint8Array.from(atob(holder.textContent), each => each.charCodeAt(0));
+  const text = atob(holder.textContent);
   holder.remove();
+  const packed = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) packed[i] = text.charCodeAt(i);
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(unpacked).arrayBuffer();
   const length = new DataView(buffer).getUint32(0, true);

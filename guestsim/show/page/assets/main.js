@@ -32,7 +32,9 @@ class Page {
       this.pending = 0;
       this.timeline.draw();
       this.overview.draw();
-      this.#remember();
+      // Browsers refuse an address that changes all the time.
+      clearTimeout(this.remembering);
+      this.remembering = setTimeout(() => this.#remember(), 200);
     });
   }
 
