@@ -97,7 +97,7 @@ def show_command(
             raise QueryError("--requests is given with --kind or --register; expected one of them")
         with TraceReader(trace) as reader:
             if html is not None:
-                if requests or as_json or not wanted.is_range:
+                if requests or as_json or perfetto is not None or not wanted.is_range:
                     raise QueryError("--html goes with --time, --events and --payload only")
                 show_page(reader, html, wanted, payload)
             elif perfetto is not None:

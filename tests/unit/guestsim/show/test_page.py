@@ -183,6 +183,7 @@ def test_numbers_that_no_device_writes_do_no_harm(tmp_path: Path) -> None:
     [
         (("--device", "vd0"), "--html goes with --time, --events and --payload only"),
         (("--json",), "--html goes with"),
+        (("--perfetto", "x.json"), "--html goes with"),
         (("--events", "9..1"), "expected a first one that is not after the last"),
     ],
 )
