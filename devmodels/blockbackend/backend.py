@@ -30,7 +30,7 @@ from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request
+from devmodels.blockbackend.request import OP_NAMES, WITH_FUA, Op, Read, ReadNow, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
@@ -330,23 +330,24 @@ class BlockBackend:
         if origin is not None:
             number = self._numbers[request] = self.submitted
             self.submitted += 1
-            what = request.op.name, request.offset, request.length
+            what = OP_NAMES[request.op], request.offset, request.length
             trace.emit(self.name, EventKind.REQUEST, number, *what, origin.queue, origin.tag)
 
     async def _traced(self, handler: Handler, request: Request) -> None:
         """Hand a request, or several as one, to `handler`: the trace has what was asked and what came of it."""
         trace = self._trace
-        numbers = [self._numbers[root] for root in request.roots() if root in self._numbers]
+        known = self._numbers
+        numbers = [known[root] for root in request.roots() if root in known]
         if trace is None or not numbers:
             await handler(request)
             return
         number = self.dispatched
         self.dispatched += 1
-        what = request.op.name, request.offset, request.length, int(request.flags)
+        what = OP_NAMES[request.op], request.offset, request.length, int(request.flags)
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self.node.trace
-        station = Station(self, self.name, number, -1)
         if nodes is not None:
+            station = Station(self, self.name, number, -1)
             nodes.begin(request, station)
         try:
             await handler(request)

@@ -57,6 +57,56 @@ class _Version(msgspec.Struct):
     version: int
 
 
+class RawFrame:
+    """A frame's events as columns, for whoever needs few of them whole: details are not judged, bytes stay in `raw`.
+
+    `first` is the first one's number, `kinds` are numbers (`TraceReader.kinds`); a detail that ends in bytes has their
+    length in their place.
+    """
+
+    __slots__ = ("_reader", "_starts", "details", "first", "kinds", "payload", "raw", "sources", "times")
+
+    def __init__(
+        self,
+        reader: TraceReader,
+        first: int,
+        times: list[int],
+        sources: list[str],
+        kinds: list[int],
+        details: list[tuple[int | str, ...]],
+        raw: bytes,
+        payload: int,
+    ) -> None:
+        self._reader = reader
+        self._starts: list[int] | None = None
+        self.first = first
+        self.times = times
+        self.sources = sources
+        self.kinds = kinds
+        self.details = details
+        self.raw = raw
+        self.payload = payload
+
+    @property
+    def starts(self) -> list[int]:
+        """Where in `raw` each event's bytes begin, those of the last end at the last of these; judged."""
+        if self._starts is None:
+            self._starts = self._reader._payload(self)
+        return self._starts
+
+    def event(self, at: int) -> TraceEvent:
+        """The event at place `at` of the frame, judged; TraceFileError where it is damaged."""
+        reader = self._reader
+        kind, detail = self.kinds[at], self.details[at]
+        starts = self.starts
+        number = self.first + at
+        reader.judge(number, kind, detail)
+        whole: Detail = detail
+        if reader._ends_in_bytes[kind]:
+            whole = (*detail[:-1], self.raw[starts[at] : starts[at + 1]])
+        return TraceEvent(number, self.times[at], self.sources[at], reader.kinds[kind], whole)
+
+
 class TraceReader:
     """A trace in a file; TraceFileError where it is none.  Iterating gives its events.
 
@@ -78,8 +128,8 @@ class TraceReader:
             self._size = os.fstat(self._file.fileno()).st_size
             self.header = self._read_header()
             self._start = self._file.tell()
-            self._kinds = self._known_kinds()
-            self._ends_in_bytes = [_ends_in_bytes(SHAPES[kind]) for kind in self._kinds]
+            self.kinds = self._known_kinds()
+            self._ends_in_bytes = [_ends_in_bytes(SHAPES[kind]) for kind in self.kinds]
         except OSError as error:
             self._file.close()
             raise TraceFileError(f"{path}: cannot be read: {error.strerror}") from None
@@ -175,11 +225,16 @@ class TraceReader:
 
     def frames(self, number: int = 0) -> Iterator[list[TraceEvent]]:
         """The events a frame at a time, from the frame on that has the event `number`: those before stay unread."""
+        for frame in self.raw_frames(number):
+            yield self._events(frame)
+
+    def raw_frames(self, number: int = 0) -> Iterator[RawFrame]:
+        """The frames as they are in the file, from the one on that has the event `number`."""
         for head in self.heads():
             if head.first + head.events > number:
                 yield self._read(head)
 
-    def _read(self, head: FrameHead) -> list[TraceEvent]:
+    def _read(self, head: FrameHead) -> RawFrame:
         """The frame behind `head`, at which the file stands."""
         what = f"events {head.first} to {head.first + head.events - 1}"
         data = self._file.read(head.length)
@@ -195,22 +250,48 @@ class TraceReader:
         if not head.events == len(steps) == len(source) == len(kind) == len(details):
             self._wrong(f"{what} are damaged: columns of different lengths")
         if not (
-            min(source) >= 0
-            and max(source) < len(sources)
-            and min(kind) >= 0
-            and max(kind) < len(self._kinds)
+            min(source) >= 0 and max(source) < len(sources) and min(kind) >= 0 and max(kind) < len(self.kinds)
         ):
             self._wrong(f"{what} are damaged: a source or a kind that is not there")
+        times = list(accumulate(steps))
+        names = [sources[at] for at in source]
+        return RawFrame(self, head.first, times, names, kind, details, raw, head.table)
+
+    def _events(self, frame: RawFrame) -> list[TraceEvent]:
+        first = frame.first
         columns = zip(
-            range(head.first, head.first + head.events),
-            accumulate(steps),
-            [sources[at] for at in source],
-            [self._kinds[at] for at in kind],
-            self._details(head.first, kind, details, raw, head.table),
+            range(first, first + len(frame.times)),
+            frame.times,
+            frame.sources,
+            [self.kinds[at] for at in frame.kinds],
+            self._details(first, frame.kinds, frame.details, frame.raw, frame.payload),
             strict=True,
         )
         # As `TraceEvent(...)`, at half its price.
         return [_new(TraceEvent, event) for event in columns]
+
+    def _payload(self, frame: RawFrame) -> list[int]:
+        """Where in `raw` the bytes of each event are: its begin, and the next one's."""
+        ends_in_bytes = self._ends_in_bytes
+        try:
+            lengths = [
+                row[-1] if ends_in_bytes[kind] else 0
+                for kind, row in zip(frame.kinds, frame.details, strict=True)
+            ]
+            starts = list(accumulate(lengths, initial=frame.payload))
+            if min(lengths) < 0 or starts[-1] != len(frame.raw):  # type: ignore[operator]
+                raise ValueError("payload of another length")
+        except (IndexError, TypeError, ValueError):
+            # Which one it is.
+            self._events(frame)
+            raise AssertionError("judged otherwise a second time") from None
+        return starts  # type: ignore[return-value]
+
+    def judge(self, number: int, kind: int, detail: Sequence[object]) -> None:
+        """TraceFileError where these cannot be the details of the event `number`, of a kind by its number here."""
+        types = (kind, *map(type, detail))
+        if types not in self._good:
+            self._judge_types(number, types)
 
     def _details(
         self, first: int, kinds: Sequence[int], rows: Sequence[tuple[int | str, ...]], raw: bytes, at: int
@@ -241,7 +322,7 @@ class TraceReader:
     def _judge_types(self, number: int, types: tuple[object, ...]) -> None:
         """Whether details of these types (behind the kind's number) are of the kind's shape; remembers good ones."""
         at, *given = types
-        kind = self._kinds[at]  # type: ignore[call-overload]
+        kind = self.kinds[at]  # type: ignore[call-overload]
         if not _STORED[kind].fits(given):  # type: ignore[arg-type]
             self._wrong(f"event {number} is damaged: {kind.name} with other details than ({SHAPES[kind]})")
         if len(self._good) < _SHAPES_KEPT:

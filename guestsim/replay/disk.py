@@ -11,7 +11,6 @@ from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.vectors import scatter
-from devmodels.trace import EventKind
 from devmodels.tracefile import DiskFacts
 from guestsim.replay.follow import Follower
 
@@ -86,25 +85,15 @@ class ReplayNode(BlockNode):
 
     async def _replay(self, request: Request) -> None:
         follower = self._follower
-        dispatch = follower.previous()
-        if dispatch is None or dispatch.kind is not EventKind.DISPATCH or dispatch.source != self._backend:
+        number = follower.dispatch(self._backend)
+        if number is None:
             follower.part(f"{self._backend}: {request} reaches the disk")
-        number = dispatch.detail[0]
-        assert isinstance(number, int)
-        event = follower.peek()
-        error: int
-        data: bytes
-        if (
-            event is not None
-            and event.kind is EventKind.DONE
-            and event.source == self._backend
-            and event.detail[0] == number
-        ):
-            _, error, data = event.detail  # type: ignore[assignment]
-        else:
+        outcome = follower.done(self._backend, number)
+        if outcome is None:
             waiting = self._open[number] = _Dispatched()
             await waiting
-            error, data = waiting.error, waiting.data
+            outcome = waiting.error, waiting.data
+        error, data = outcome
         if error:
             raise OSError(error, os.strerror(error))
         if request.op is Op.READ:

@@ -57,11 +57,11 @@ def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
         (machine.io_read if source == "io-space" else machine.read)(address, size)
     else:
         (machine.io_write if source == "io-space" else machine.write)(address, size, *value)
-    event = world.follower.peek()
-    goes_on = event is not None and event[2:4] == (source, kind) and event.detail[0] == address + size
-    if goes_on and machine.outbox.pending:
-        # One that lay over an edge was done in pieces, and interrupts have waited for the last.
-        return
+    if machine.outbox.pending:
+        event = world.follower.event()
+        if event is not None and event[2:4] == (source, kind) and event.detail[0] == address + size:
+            # One that lay over an edge was done in pieces, and interrupts have waited for the last.
+            return
     world.accessing = False
     machine.end_access()
 

@@ -6,29 +6,15 @@ catches: nothing is done any more after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NoReturn, Protocol
+from collections.abc import Callable
+from typing import NoReturn
 
 from devmodels.trace import UNCOMPARED, EventKind, TraceEvent, Tracer
-from devmodels.tracefile import TraceFileError
+from devmodels.tracefile import TraceFileError, TraceReader
+from devmodels.tracefile.reader import RawFrame
 
 _UNCOMPARED = tuple(UNCOMPARED)
 """Looked through by identity: an enumeration's hash is a call."""
-
-
-class Frames(Protocol):
-    """What is followed (`TraceReader`)."""
-
-    @property
-    def path(self) -> Path:
-        """What messages call it."""
-        ...
-
-    def frames(self) -> Iterator[list[TraceEvent]]:
-        """The events, many at a time."""
-        ...
-
 
 Happening = tuple[str, EventKind, tuple[int | str | bytes, ...]]
 """What the device did: source, kind, details, as in a `TraceEvent`."""
@@ -51,66 +37,107 @@ class Ended(BaseException):
 
 
 class Follower(Tracer):
-    """The place in a trace, and the comparison."""
+    """The place in a trace, and the comparison.
 
-    __slots__ = ("_at", "_events", "_frames", "_last", "_path", "parting")
+    Events stay in columns, as the file has them: most of them are compared and never looked at again.
+    """
 
-    def __init__(self, trace: Frames) -> None:
+    __slots__ = (
+        "_at",
+        "_details",
+        "_frame",
+        "_frames",
+        "_kinds",
+        "_reader",
+        "_sources",
+        "_starts",
+        "_times",
+        "parting",
+    )
+
+    def __init__(self, trace: TraceReader) -> None:
         super().__init__(lambda: 0)
-        self._path = trace.path
-        self._frames = iter(trace.frames())
-        self._events: list[TraceEvent] = []
+        self._reader = trace
+        self._frames = iter(trace.raw_frames())
+        self._frame: RawFrame | None = None
+        self._kinds: list[EventKind | None] = [None]
+        """Those of the frame's events, and None behind them."""
+        self._sources: list[str] = []
+        self._details: list[tuple[int | str, ...]] = []
+        self._starts: list[int] = [0]
+        self._times: list[int] = [0]
         self._at = 0
-        self._last: TraceEvent | None = None
-        """The last event of the frame before."""
         self.parting: tuple[TraceEvent, Happening | str] | None = None
         """Where the two have parted: what should have come, and what the device did."""
 
     @property
     def number(self) -> int:
         """The next event's number."""
-        if self._at < len(self._events):
-            return self._events[self._at].number
-        last = self.previous()
-        return 0 if last is None else last.number + 1
+        return 0 if self._frame is None else self._frame.first + self._at
 
     def time_ns(self) -> int:
         """The next event's time; at the end, the last one's."""
-        event = self._events[self._at] if self._at < len(self._events) else self.previous()
-        return 0 if event is None else event.time_ns
+        return self._times[min(self._at, len(self._times) - 1)]
 
-    def _next(self) -> TraceEvent | None:
-        """The next event that is compared, or None at the end."""
+    def _load(self) -> bool:
+        """Go on to the next event that is compared, which may be in another frame; False at the end."""
         while True:
-            while self._at < len(self._events):
-                event = self._events[self._at]
-                if event[3] not in _UNCOMPARED:
-                    return event
+            kinds = self._kinds
+            while (kind := kinds[self._at]) in _UNCOMPARED:
                 self._at += 1
+            if kind is not None:
+                return True
             try:
-                events = next(self._frames)
+                frame = next(self._frames)
+                self._starts = frame.starts
             except StopIteration:
-                return None
+                return False
             except TraceFileError as error:
                 # Past whoever handles errors in between.
                 raise Unreadable(error) from None
-            self._last = self.previous()
-            self._events = events
+            known = self._reader.kinds
+            self._frame = frame
+            self._kinds = [*[known[at] for at in frame.kinds], None]
+            self._sources, self._details, self._times = frame.sources, frame.details, frame.times
             self._at = 0
 
-    def peek(self) -> TraceEvent | None:
-        """The next event that is compared, or None at the end."""
-        at = self._at
-        events = self._events
-        if at < len(events):
-            event = events[at]
-            if event[3] not in _UNCOMPARED:
-                return event
-        return self._next()
+    def peek(self) -> EventKind | None:
+        """The kind of the next event that is compared, or None at the end."""
+        kind = self._kinds[self._at]
+        if kind is None or kind in _UNCOMPARED:
+            return self._kinds[self._at] if self._load() else None
+        return kind
 
-    def previous(self) -> TraceEvent | None:
-        """The event that came last."""
-        return self._events[self._at - 1] if self._at else self._last
+    def event(self) -> TraceEvent | None:
+        """The next event that is compared, or None at the end."""
+        return self._event(self._at) if self.peek() is not None else None
+
+    def _event(self, at: int) -> TraceEvent:
+        assert self._frame is not None
+        try:
+            return self._frame.event(at)
+        except TraceFileError as error:
+            raise Unreadable(error) from None
+
+    def dispatch(self, source: str) -> int | None:
+        """The number of the DISPATCH of `source` that has just been; None where something else has."""
+        at = self._at - 1
+        if at < 0 or self._kinds[at] is not EventKind.DISPATCH or self._sources[at] != source:
+            return None
+        number = self._details[at][0]
+        assert isinstance(number, int)
+        return number
+
+    def done(self, source: str, dispatch: int) -> tuple[int, bytes] | None:
+        """Errno and bytes where the next event is the DONE of that dispatch; else it comes later."""
+        if self.peek() is not EventKind.DONE or self._sources[self._at] != source:
+            return None
+        _, _, _, _, (number, error, data) = self._event(self._at)
+        if number != dispatch:
+            return None
+        assert isinstance(error, int)
+        assert isinstance(data, bytes)
+        return error, data
 
     def skip(self) -> None:
         """The next event has been dealt with."""
@@ -120,17 +147,46 @@ class Follower(Tracer):
 
     def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
         """The device has something to say: the trace has to say the same next."""
-        try:
-            event = self._events[self._at]
-        except IndexError:
-            pass
+        at = self._at
+        if self._kinds[at] is kind and self._details[at] == detail and self._sources[at] == source:
+            self._at = at + 1
         else:
-            if event[3] is kind and event[2] == source and event[4] == detail:
-                self._at += 1
-                return
-        self._compare(source, kind, detail)
+            self._compare(source, kind, detail)
+
+    def write(self, memory: str, address: int, data: bytes | bytearray | memoryview) -> bool:
+        """Whether the trace has this for what the device writes to guest memory next; then it is dealt with."""
+        if self.peek() is EventKind.DMA_WRITE:
+            at = self._at
+            start = self._starts[at]
+            if (
+                self._details[at] == (address, len(data))
+                and self._frame.raw[start : self._starts[at + 1]] == data  # type: ignore[union-attr]
+                and self._sources[at] == memory
+            ):
+                self._at = at + 1
+                return True
+        return False
+
+    def read(self, memory: str, address: int, length: int) -> bytes | None:
+        """What the device reads of guest memory, if the trace has that next; then it is dealt with."""
+        if self.peek() is EventKind.DMA_READ:
+            at = self._at
+            if self._details[at] == (address, length) and self._sources[at] == memory:
+                self._at = at + 1
+                return self._frame.raw[self._starts[at] : self._starts[at + 1]]  # type: ignore[union-attr]
+        return None
+
+    def fault(self, memory: str, address: int, length: int, write: int) -> tuple[int, int, str] | None:
+        """Where memory behind an IOMMU was missing, how many bytes, and why; None where it was there."""
+        if self.peek() is not EventKind.FAULT or self._sources[self._at] != memory:
+            return None
+        detail = self._event(self._at).detail
+        if detail[:3] != (address, length, write):
+            return None
+        return detail[3:]  # type: ignore[return-value]
 
     def _run(self, callback: Callable[[], None]) -> None:
+        self.peek()
         at = self.number
         callback()
         if self.number == at:
@@ -147,7 +203,7 @@ class Follower(Tracer):
         """The next event; where there is none, whatever the device does is beyond the trace."""
         if self.parting is not None:
             raise Parted
-        event = self._next()
+        event = self.event()
         if event is None:
             raise Ended
         return event
@@ -156,31 +212,10 @@ class Follower(Tracer):
         """The device does `got`, which is not what comes next; what it does on its way out is not looked at."""
         self.parting = self._expected(), got
         self._frames = iter(())
-        self._events = []
+        self._kinds = [None]
         self._at = 0
         raise Parted
 
     def unfit(self, text: str) -> NoReturn:
         """The next event cannot be one of this trace; `text` says what is wrong."""
-        raise Unreadable(TraceFileError(f"{self._path}: event {self.number}: {text}"))
-
-    def read(self, memory: str, address: int, length: int) -> bytes:
-        """The device reads guest memory: what did it find there?"""
-        event = self.peek()
-        if event is None:
-            event = self._expected()
-        at, data = event[4] if event[3] is EventKind.DMA_READ and event[2] == memory else (-1, b"")
-        if at != address or len(data) != length:  # type: ignore[arg-type]
-            self.part(f"{memory} {EventKind.DMA_READ.value}  {length} bytes at {address:#x}")
-        self._at += 1
-        return data  # type: ignore[return-value]
-
-    def fault(self, memory: str, address: int, length: int, write: int) -> tuple[int, int, str] | None:
-        """Where memory behind an IOMMU was missing, how many bytes, and why; None where it was there."""
-        event = self.peek()
-        if event is None or event[3] is not EventKind.FAULT or event[2] != memory:
-            return None
-        at, missing, reason = event[4][3:]
-        if event[4][:3] != (address, length, write):
-            return None
-        return at, missing, reason  # type: ignore[return-value]
+        raise Unreadable(TraceFileError(f"{self._reader.path}: event {self.number}: {text}"))

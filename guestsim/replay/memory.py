@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from mmap import mmap
 from struct import Struct
 
 from devmodels.memory import (
@@ -18,6 +19,16 @@ from devmodels.trace import EventKind
 from guestsim.replay.follow import Follower
 
 _ITEM_SIZE = {"H": 2, "I": 4, "Q": 8}
+
+
+NONE = 0, 0, True
+"""No region: first address, end, whether it is read-only."""
+_LAZY = 1 << 20
+
+
+def _room(length: int) -> bytearray | mmap:
+    """Memory for what a device writes; where it is much, it takes none before it is touched."""
+    return bytearray(length) if length < _LAZY else mmap(-1, length)
 
 
 class _Nowhere(Region):
@@ -37,13 +48,15 @@ class _Nowhere(Region):
 class ReplayMemory(GuestMemory):
     """The address space of a recorded guest; `bounced` says that the device could only copy from and to it."""
 
-    __slots__ = ("_bounced", "_follower")
+    __slots__ = ("_bounced", "_follower", "_largest")
 
     def __init__(self, follower: Follower, name: str, *, bounced: bool) -> None:
         super().__init__(name=name)
         self.trace = self._follower = follower
         self.observed = True
         self._bounced = bounced
+        self._largest = NONE
+        """The largest region, where most of it happens: first address, end, whether it is read-only."""
 
     def become(self, numbers: Sequence[int]) -> None:
         """Have the regions of a MEMORY event from now on."""
@@ -53,31 +66,51 @@ class ReplayMemory(GuestMemory):
             before.get((base, size, readonly)) or _Nowhere(base, size, readonly=bool(readonly))
             for base, size, readonly in parts
         ]
+        largest = max(self._regions, key=lambda region: region.size, default=None)
+        self._largest = NONE if largest is None else (largest.base, largest.end, largest.readonly)
         self._changed()
 
     def read(self, address: int, length: int) -> bytes:
         """A device reads: the trace knows what."""
-        self._pieces(address, length, write=False)
-        return self._follower.read(self.name, address, length)
+        data = self._follower.read(self.name, address, length)
+        if data is None:
+            self._pieces(address, length, write=False)
+            self._follower.part(f"{self.name} {EventKind.DMA_READ.value}  {length} bytes at {address:#x}")
+        return data
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """A device writes: the trace has to have it."""
+        if not self._follower.write(self.name, address, data):
+            self._pieces(address, len(data), write=True)
+            if data:
+                self._follower.emit(self.name, EventKind.DMA_WRITE, address, bytes(data))
 
     def map(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         """What goes to the device comes from the trace; what comes from it is compared at the end."""
         write = direction is Direction.FROM_DEVICE
         views: list[memoryview] = []
-        lengths = [[size for _, _, size in self._pieces(address, n, write=write)] for address, n in scatter]
+        lengths = [self._lengths(address, length, write=write) for address, length in scatter]
         nbytes = sum(map(sum, lengths)) if self._bounced else 0
         if self.bounced_bytes + nbytes > BOUNCE_LIMIT:
             raise GuestMemoryError(*scatter[0], "more bytes to bounce than are allowed at a time")
         for (address, length), sizes in zip(scatter, lengths, strict=True):
-            whole = memoryview(
-                bytearray(length) if write else self._follower.read(self.name, address, length)
-            )
+            whole = memoryview(_room(length) if write else self.read(address, length))
+            if len(sizes) == 1:
+                views.append(whole)
+                continue
             done = 0
             for size in sizes:
                 views.append(whole[done : done + size])
                 done += size
         self.bounced_bytes += nbytes
         return _ReplayMap(self, scatter, direction, views, nbytes)
+
+    def _lengths(self, address: int, length: int, *, write: bool) -> Sequence[int]:
+        """How long the pieces are into which borders of regions cut a range."""
+        base, end, readonly = self._largest
+        if base <= address and 0 < length <= end - address and not (write and readonly):
+            return (length,)
+        return [size for _, _, size in self._pieces(address, length, write=write)]
 
     def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
         """Words that the trace knows."""
@@ -115,6 +148,17 @@ class _ReplayMap(DmaMap):
         self._memory.bounced_bytes -= self._nbytes
         super().unmap(bytes_done)
 
+    def _observe(self, bytes_done: int) -> None:
+        memory = self._memory
+        views, done = self.views, 0
+        alike = len(views) == len(self._scatter)
+        for at, (address, length) in enumerate(self._scatter):
+            length = min(length, bytes_done - done)
+            if length:
+                whole = alike and len(views[at]) == length
+                memory.write(address, bytes(views[at]) if whole else self._gather(done, length))
+            done += length
+
 
 class _ReplayWords:
     """Words of a ring."""
@@ -128,18 +172,11 @@ class _ReplayWords:
 
     def __getitem__(self, index: int, /) -> int:
         size = self._size
-        return int.from_bytes(
-            self._memory._follower.read(self._memory.name, self._address + index * size, size), "little"
-        )
+        return int.from_bytes(self._memory.read(self._address + index * size, size), "little")
 
     def __setitem__(self, index: int, value: int, /) -> None:
         size = self._size
-        self._memory._follower.emit(
-            self._memory.name,
-            EventKind.DMA_WRITE,
-            self._address + index * size,
-            value.to_bytes(size, "little"),
-        )
+        self._memory.write(self._address + index * size, value.to_bytes(size, "little"))
 
 
 class TranslatedReplayMemory(ReplayMemory):
@@ -154,10 +191,13 @@ class TranslatedReplayMemory(ReplayMemory):
             raise GuestMemoryError(*found)
         return [(_ANYWHERE, 0, length)] if length else []
 
+    def _lengths(self, address: int, length: int, *, write: bool) -> Sequence[int]:
+        return [size for _, _, size in self._pieces(address, length, write=write)]
+
     def read(self, address: int, length: int) -> bytes:
         """A device reads: the trace knows what, if anything."""
         self._pieces(address, length, write=False)
-        return self._follower.read(self.name, address, length)
+        return super().read(address, length)
 
     def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
         """Words that the trace knows; each access may fail."""

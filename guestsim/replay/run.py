@@ -61,7 +61,7 @@ class Replay:
     def run(self, progress: Callable[[int], None] | None = None) -> Replayed:
         """Go on to the end, or to the first difference; `progress` hears of the events done now and then."""
         begun = time.perf_counter()
-        first = self.follower.peek()
+        first = self.follower.event()
         start_ns = 0 if first is None else first.time_ns
         difference = None
         try:
@@ -87,8 +87,8 @@ class Replay:
         follower, world, inputs = self.follower, self.world, self._inputs
         context = world.context
         report = _PROGRESS_EVENTS
-        while (event := follower.peek()) is not None:
-            number, time_ns, source, kind, detail = event
+        while (kind := follower.peek()) is not None:
+            number = follower.number
             if progress is not None and number >= report:
                 progress(number)
                 report = number + _PROGRESS_EVENTS
@@ -97,6 +97,9 @@ class Replay:
                 if not context.run_oldest():
                     follower.part("nothing")
                 continue
+            event = follower.event()
+            assert event is not None
+            _, time_ns, source, _, detail = event
             inputs.append(event)
             context.set_now(time_ns)
             feed(world, source, detail)

@@ -13,20 +13,28 @@ from guestsim.script.ways import Way
 from tests.scripts.test_ways import SCRIPTS, WAYS, name, run
 
 QUICK = (
+    "error-ignore",
     "error-stop",
     "in-order",
     "intx",
     "legacy-interrupts",
+    "merging",
     "mmio",
     "packed-suppression",
     "queue-reset-in-flight",
     "reset-in-flight",
+    "reset-while-stopped",
     "resize",
     "stop",
     "suspend",
     "two-devices",
     "write-cache",
+    "hostile/chains-out-of-bounds",
+    "hostile/dma-into-rings",
+    "hostile/packed-lists",
+    "hostile/rings-outside-memory",
     "hostile/same-head-twice",
+    "hostile/too-many-with-some-held",
 )
 """What is run each time."""
 
