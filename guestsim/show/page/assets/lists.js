@@ -14,7 +14,7 @@ class Lists extends EventTarget {
     for (const name of ["events", "violations"]) {
       if (this.tables[name]) this.tables[name].addEventListener("pick", event => this.#tell("event", event.detail));
     }
-    filter.addEventListener("change", () => this.refresh());
+    filter.addEventListener("change", () => this.#again());
     this.open("requests");
   }
 
@@ -68,6 +68,11 @@ class Lists extends EventTarget {
   open(name) {
     this.opened = name;
     document.getElementById("list").replaceChildren(this.tables[name].grid);
+    this.#again();
+  }
+
+  // Other rows, with the one that is selected in sight.
+  #again() {
     this.refresh();
     if (this.table.current !== null) this.table.select(this.table.current);
   }
