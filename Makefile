@@ -35,7 +35,7 @@ test-qemu: $(VENV)/.test
 
 # Pages in headless Chromium (Debian's package).
 test-browser: $(VENV)/.test
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser tests/browser
 
 # Long property runs.
 test-slow: $(VENV)/.test
