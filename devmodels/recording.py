@@ -21,7 +21,7 @@ from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.trace import EventKind, Tracer
-from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader, TraceWriter
+from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader, TraceWriter, WritingTracer
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.threaded import ThreadedQueue
 
@@ -59,8 +59,8 @@ class Recorder:
         header = TraceHeader.of(f"devmodels {version('devmodels')}", strict=strict, memory=memory)
         ended = partial(context.post, self._let_go)
         self.writer = TraceWriter(path, header, limit=limit, on_end=ended)
-        self.tracer = Tracer(time.monotonic_ns if context.kind is ClockKind.WALL else context.now_ns)
-        self.tracer.sinks.append(self.writer)
+        now_ns = time.monotonic_ns if context.kind is ClockKind.WALL else context.now_ns
+        self.tracer: Tracer = WritingTracer(now_ns, self.writer)
         self._recorded: dict[object, Callable[[], None]] = {}
         """What lets each recorded part go."""
 
@@ -118,7 +118,6 @@ class Recorder:
 
     def _let_go(self) -> None:
         """Nothing is recorded from now on."""
-        self.tracer.sinks.clear()
         while self._recorded:
             self._recorded.popitem()[1]()
 

@@ -10,7 +10,7 @@ from devmodels.tracefile.format import (
     TraceHeader,
 )
 from devmodels.tracefile.reader import TraceReader
-from devmodels.tracefile.writer import TraceWriter
+from devmodels.tracefile.writer import TraceWriter, WritingTracer
 
 __all__ = [
     "MAGIC",
@@ -22,4 +22,5 @@ __all__ = [
     "TraceHeader",
     "TraceReader",
     "TraceWriter",
+    "WritingTracer",
 ]
