@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devmodels.trace import EventKind, TraceEvent
-from guestsim.drivers.layouts import BLK_HEADER
+from guestsim.drivers.layouts import BLK_HEADER, Feature
 from guestsim.portable.content import WHILE_WRITTEN, Content, Touch, touch_of
+from guestsim.portable.ranges import RangeMap
 from guestsim.portable.requests import (
     ConfigRead,
     ConfigWrite,
@@ -39,6 +40,8 @@ HELD_ITEMS = 1 << 16
 
 NOT_ANSWERED = "never answered in the trace"
 NO_FORM = "without a whole header or without room for a status: what comes of it is the device's choice"
+NO_STATUS = "given back without a status"
+OUTSIDE = "with a piece outside the guest's memory"
 TOO_LONG = f"longer than {MAX_BYTES >> 20} MiB"
 TOO_LATE = "answered too long after it was made available"
 DISK_FAILED = "the recorded disk failed it"
@@ -75,6 +78,7 @@ class _Flight:
 
     life: Life
     slot: _Slot
+    outside: bool = False
     gone: bool = False
     clashes: list[tuple[int, int]] = field(default_factory=list)
     asked: list[tuple[Request, Touch, _Slot]] = field(default_factory=list)
@@ -88,9 +92,10 @@ class _Flight:
 
 
 class Lowering:
-    """Lowers the buffers of `device`; `sessions` grows to what is seen of its drivers, by number.
+    """Lowers the buffers of `device`, which reaches `memory`.
 
-    `known` are the sessions where an earlier pass has seen all of them; `lacks` says what cannot be fed.
+    `sessions` grows to what is seen of its drivers, by number; `known` are those of an earlier pass over all of it.
+    `lacks` says what cannot be fed.
     """
 
     def __init__(
@@ -98,11 +103,15 @@ class Lowering:
         device: str,
         content: Content,
         *,
+        memory: str = "memory",
         known: dict[int, SessionFacts] | None = None,
         lacks: Lacks = feed_all,
     ) -> None:
         self.sessions: dict[int, SessionFacts] = {}
         self._device = device
+        self._memory = memory
+        self._regions: RangeMap[bool] | None = None
+        """Where there is memory, and whether it can only be read; None until that is known."""
         self._content = content
         self._known = known
         self._lacks = lacks
@@ -136,6 +145,15 @@ class Lowering:
                 note = self._kinds.get(event.kind)
                 if note is not None:
                     note(event)
+            elif event.kind is EventKind.MEMORY and event.source == self._memory:
+                self._map(event)
+
+    def _map(self, event: TraceEvent) -> None:
+        regions: RangeMap[bool] = RangeMap()
+        numbers = [int(number) for number in event.detail]
+        for base, size, read_only in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+            regions.set(base, base + size, bool(read_only))
+        self._regions = regions
 
     # --- what comes between requests
 
@@ -191,12 +209,24 @@ class Lowering:
         self._go_live(life.taken.number)
         slot = _Slot()
         self._slots.append(slot)
-        self._flights[life.number] = _Flight(life, slot)
+        self._flights[life.number] = _Flight(life, slot, outside=self._is_outside(life))
+
+    def _is_outside(self, life: Life) -> bool:
+        """Whether a piece lies where the device cannot reach it; not known where addresses are translated."""
+        regions = self._regions
+        if regions is None or life.features >> Feature.ACCESS_PLATFORM & 1:
+            return False
+        for pieces, writing in ((life.readable, False), (life.writable, True)):
+            for piece in pieces:
+                start, end = piece.address, piece.address + piece.length
+                if regions.gaps(start, end) or (writing and any(one[2] for one in regions.find(start, end))):
+                    return True
+        return False
 
     def _ended(self, life: Life) -> None:
         flight = self._flights.pop(life.number)
         touch = flight.touch() or Touch()
-        request = self._request(life)
+        request = self._request(flight)
         if flight.gone:
             request.skip = TOO_LATE
         else:
@@ -223,7 +253,8 @@ class Lowering:
                 flight.clashes.append(clash)
                 other.clashes.append(clash)
 
-    def _request(self, life: Life) -> Request:
+    def _request(self, flight: _Flight) -> Request:
+        life = flight.life
         readable = [piece for piece in life.readable if piece.length]
         writable = [piece.length for piece in life.writable if piece.length]
         length = sum(piece.length for piece in readable) + sum(writable)
@@ -240,21 +271,23 @@ class Lowering:
             violations=[clause for clause, *_ in life.violations],
             failed=any(part.errno for part in life.parts),
         )
-        request.skip = self._why_not(request, life, length)
         if length <= MAX_BYTES and writable:
             request.status = life.status
             request.answer = life.answer[:-1] if life.used is not None else b""
-        if not request.skip:
-            request.skip = self._lacks(request)
+        request.skip = self._why_not(request, flight, length) or self._lacks(request)
         return request
 
-    def _why_not(self, request: Request, life: Life, length: int) -> str:
-        if life.used is None:
+    def _why_not(self, request: Request, flight: _Flight, length: int) -> str:
+        if flight.life.used is None:
             return NOT_ANSWERED
         if length > MAX_BYTES:
             return TOO_LONG
         if sum(map(len, request.readable)) < BLK_HEADER.size or not request.writable:
             return NO_FORM
+        if flight.outside:
+            return OUTSIDE
+        if request.status is None:
+            return NO_STATUS
         return DISK_FAILED if request.failed else ""
 
     # --- out
@@ -281,7 +314,7 @@ class Lowering:
             return
         flight = next(one for one in self._flights.values() if one.slot is slot)
         flight.gone = True
-        request = self._request(flight.life)
+        request = self._request(flight)
         request.skip = TOO_LATE
         self._held += request.nbytes
         slot.item = request

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from devmodels.tracefile import TraceReader
 from guestsim.errors import GuestError
-from guestsim.portable.content import Content
-from guestsim.portable.lower import Lowering
 from guestsim.portable.machine import open_world
 from guestsim.portable.play import Player, Tally
 from guestsim.portable.survey import Survey, survey, unheard, watched
@@ -61,7 +59,7 @@ def replay(
                 limits = player.prepare()
             except GuestError as error:
                 raise TargetError(str(error)) from None
-            lowering = Lowering(found.facts.name, Content(), known=found.sessions, lacks=limits.lacks)
+            lowering = found.lowering(limits.lacks)
             tally = player.play(lowering.items(watched(reader, unheard)), limits)
     return Replayed(found, place, tally)
 

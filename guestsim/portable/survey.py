@@ -10,8 +10,8 @@ import msgspec
 
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts, TraceFileError, TraceReader
-from guestsim.portable.content import FirstContent
-from guestsim.portable.lower import Lowering, SessionFacts
+from guestsim.portable.content import Content, FirstContent
+from guestsim.portable.lower import Lacks, Lowering, SessionFacts
 from guestsim.portable.requests import Request
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class Survey:
     others: list[str] = field(default_factory=list)
     """Names of the trace's other devices."""
 
+    def lowering(self, lacks: Lacks) -> Lowering:
+        """What lowers the trace again, now that its sessions are known."""
+        return Lowering(
+            self.facts.name, Content(), memory=self.facts.memory, known=self.sessions, lacks=lacks
+        )
+
 
 def survey(reader: TraceReader, image: Path, device: str | None, progress: Progress = unheard) -> Survey:
     """Read a trace once; the disk's first content goes to the sparse file `image`.
@@ -56,7 +62,7 @@ def survey(reader: TraceReader, image: Path, device: str | None, progress: Progr
     except (OSError, OverflowError, ValueError) as error:
         raise TraceFileError(f"{reader.path}: a disk of {facts.disk.size} bytes: {error}") from None
     try:
-        lowering = Lowering(facts.name, content)
+        lowering = Lowering(facts.name, content, memory=facts.memory)
         items = lowering.items(watched(reader, progress))
         requests = sum(isinstance(item, Request) for item in items)
     finally:
@@ -67,10 +73,14 @@ def survey(reader: TraceReader, image: Path, device: str | None, progress: Progr
 
 
 def watched(reader: TraceReader, progress: Progress) -> Iterator[TraceEvent]:
-    """A trace's events, with progress."""
+    """A trace's events, with progress; TraceFileError for what no buffer can be."""
     for event in reader:
         if not event.number % _STEP:
             progress(event.number)
+        if event.kind is EventKind.CHAIN and any(int(number) < 0 for number in event.detail):
+            raise TraceFileError(
+                f"{reader.path}: event {event.number} is damaged: a buffer with a negative number"
+            )
         yield event
 
 

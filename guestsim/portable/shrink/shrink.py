@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.tracefile import TraceReader, TraceWriter
 from guestsim.errors import GuestError
-from guestsim.portable.content import Content, copy_sparse
-from guestsim.portable.lower import Lowering
+from guestsim.portable.content import copy_sparse
 from guestsim.portable.machine import Place, open_world
 from guestsim.portable.play import Player, Tally
 from guestsim.portable.report import text_of
@@ -188,10 +187,7 @@ class _Search:
 
     def _items(self) -> Iterator[Item]:
         assert self._limits is not None
-        lowering = Lowering(
-            self._survey.facts.name, Content(), known=self._survey.sessions, lacks=self._limits.lacks
-        )
-        return lowering.items(watched(self._reader, unheard))
+        return self._survey.lowering(self._limits.lacks).items(watched(self._reader, unheard))
 
     def _progress(self, number: int) -> None:
         self._watch("events", number)
