@@ -95,7 +95,8 @@ class Part:
 
     `life` is that of the buffer, None where it was not seen.  `served_with` are the parts of all buffers that one
     request of the disk served (this one included), and `steps` its way through the nodes, in the order in which they
-    began.  `errno` is None until it is over.
+    began.  `errno` is None until it is over; `done_errno` is what the disk itself said last, which an error policy
+    may have ignored or tried again.
     """
 
     number: int
@@ -109,6 +110,7 @@ class Part:
     done: At | None = None
     completed: At | None = None
     errno: int | None = None
+    done_errno: int | None = None
     served_with: list[Part] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -350,6 +352,7 @@ class _Teller:
         run = self._rings(event.source).runs.pop(int(event.detail[0]), ())
         for part in run:
             part.done = At(event.number, event.time_ns)
+            part.done_errno = int(event.detail[1])
         _belongs(event, run)
 
     def _completion(self, event: TraceEvent) -> None:

@@ -416,7 +416,7 @@ class VirtioBlk(VirtioDevice):
             readable = chain.readable
             writable = chain.writable
             if not chain.writable_bytes:
-                self._violation(OPERATION, f"request of head {chain.head} has no room for the status byte")
+                self._wrong(request, "no room for the status byte")
                 queue.finish(((chain, 0),))
                 continue
             request.status_address, length = writable[-1]
@@ -546,9 +546,9 @@ class VirtioBlk(VirtioDevice):
 
     def _flush(self, request: BlkRequest, sector: int) -> None:
         if sector:
-            self._violation(OPERATION, f"FLUSH with sector {sector}, expected 0")
+            self._wrong(request, f"FLUSH with sector {sector}, expected 0")
         if not self._has(BlkFeature.VIRTIO_BLK_F_FLUSH):
-            self._violation(OPERATION, "FLUSH without VIRTIO_BLK_F_FLUSH")
+            self._wrong(request, "FLUSH without VIRTIO_BLK_F_FLUSH")
         request.op = Op.FLUSH
         request.offset = request.length = 0
         request.vectors = ()
@@ -558,11 +558,11 @@ class VirtioBlk(VirtioDevice):
         """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
         room = request.chain.writable_bytes - 1
         if room != len(payload):
-            self._violation(OPERATION, f"buffer of {room} bytes for an answer of {len(payload)}")
+            self._wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
         try:
             self._fill(data_in, payload)
         except GuestMemoryError as error:
-            self._violation(OPERATION, f"answer outside memory: {error}")
+            self._wrong(request, f"answer outside memory: {error}")
             self._finish(request, S_IOERR, reachable=False)
             return
         self._finish(request, S_OK, filled=True)
@@ -658,11 +658,14 @@ class VirtioBlk(VirtioDevice):
         data: bytes = b"",
     ) -> None:
         """Answer a request that was never submitted."""
-        place = f"{request.queue.name} head {request.chain.head}"
-        self.violations.report(clause, reason, place, data)
+        self._wrong(request, reason, clause, data)
         if op is not None:
             self._account_invalid(op)
         self._finish(request, status)
+
+    def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
+        """The driver has got something about a request wrong."""
+        self.violations.report(clause, reason, f"{request.queue.name} head {request.chain.head}", data)
 
     def _account_invalid(self, op: Op) -> None:
         self.backend.account_invalid(op)
@@ -693,6 +696,6 @@ class VirtioBlk(VirtioDevice):
         try:
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
-            self._violation(OPERATION, f"status byte of head {chain.head} outside memory: {error}")
+            self._wrong(request, f"status byte outside memory: {error}")
             reachable = False
         queue.finish(((chain, written if reachable else 0),))

@@ -269,7 +269,7 @@ class Lowering:
             used=life.used.number if life.used is not None else None,
             used_length=life.written,
             violations=[clause for clause, *_ in life.violations],
-            failed=any(part.errno for part in life.parts),
+            failed=any(part.errno or part.done_errno for part in life.parts),
         )
         if length <= MAX_BYTES and writable:
             request.status = life.status
