@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.layouts import BlkStatus, BlkType
+from guestsim.drivers.layouts import ID_BYTES, BlkStatus, BlkType
 from guestsim.portable.requests import RANGE_TYPES, Request
 
 if TYPE_CHECKING:
@@ -34,46 +34,112 @@ class Difference:
     because: str = ""
 
 
-def _vhost_user(target: str) -> bool:
-    return target in ("vhost-user", "qemu-storage-daemon")
-
-
-def _qemu(target: str) -> bool:
-    return target in ("qemu", "qemu-storage-daemon")
+VHOST_USER = frozenset({"vhost-user", "qemu-storage-daemon"})
+QEMU = frozenset({"qemu", "qemu-storage-daemon"})
+OTHERS = VHOST_USER | QEMU
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A difference that is right: `target` and `request` say where it may be, `what` of it."""
+class Known:
+    """A difference that is right: on these targets, of `what`, where `holds(request, answer)`."""
 
-    target: Callable[[str], bool]
+    targets: frozenset[str]
     what: str
-    kinds: frozenset[int]
+    holds: Callable[[Request, Answer], bool]
     because: str
-    got: int | None = None
 
 
-_KNOWN = (
-    _Known(
-        _vhost_user,
+def _is(*kinds: int) -> Callable[[Request, Answer], bool]:
+    return lambda request, _: _type(request) in kinds
+
+
+def _type(request: Request) -> int:
+    header = request.header
+    assert header is not None
+    return header.type
+
+
+def _to_the_nul(request: Request, answer: Answer) -> bool:
+    if _type(request) != BlkType.GET_ID:
+        return False
+    text = request.answer[:ID_BYTES].split(b"\0")[0]
+    return answer.data[: len(text)] == text
+
+
+def _too_long(request: Request, answer: Answer) -> bool:
+    return _type(request) in RANGE_TYPES and answer.status == BlkStatus.UNSUPP
+
+
+def _not_negotiated(request: Request, _: Answer) -> bool:
+    refused = request.status == BlkStatus.UNSUPP and bool(request.violations)
+    return refused and _type(request) in RANGE_TYPES
+
+
+def _within_no_limit(request: Request, answer: Answer) -> bool:
+    data = _type(request) in (BlkType.IN, BlkType.OUT)
+    return data and bool(request.violations) and answer.status == BlkStatus.OK
+
+
+def _nothing_written(request: Request, answer: Answer) -> bool:
+    refused = request.status == answer.status != BlkStatus.OK
+    return refused and not request.used_length and answer.used_length == sum(request.writable)
+
+
+_SCSI = (2, 3)
+
+KNOWN = (
+    Known(
+        VHOST_USER,
         DATA,
-        frozenset({BlkType.GET_ID}),
+        _is(BlkType.GET_ID),
         "VIRTIO 1.4 §5.2.6 leaves the string to the device; an export has one of its own",
     ),
-    _Known(
-        lambda target: target != "devmodels",
+    Known(
+        frozenset({"qemu"}),
         DATA,
-        frozenset({BlkType.GET_LIFETIME}),
+        _to_the_nul,
+        "VIRTIO 1.4 §5.2.6 pads the string with zeroes; QEMU writes it as far as its end",
+    ),
+    Known(
+        OTHERS,
+        DATA,
+        _is(BlkType.GET_LIFETIME),
         "VIRTIO 1.4 §5.2.6 has the wear of the storage told, which is another here",
     ),
-    _Known(
-        _qemu,
+    Known(
+        QEMU,
         STATUS,
-        frozenset(RANGE_TYPES),
+        _too_long,
         "VIRTIO 1.4 §5.2.6 has IOERR for driver errors; QEMU says UNSUPP of ranges that are too long",
-        BlkStatus.UNSUPP,
+    ),
+    Known(
+        QEMU,
+        STATUS,
+        _not_negotiated,
+        "VIRTIO 1.4 §5.2.6.1 forbids what was not negotiated; QEMU does it where it offers it, or the disk fails it",
+    ),
+    Known(
+        OTHERS,
+        STATUS,
+        _within_no_limit,
+        "VIRTIO 1.4 §5.2.6.1 has the driver keep to seg_max and size_max; a device need not refuse more",
+    ),
+    Known(
+        QEMU,
+        STATUS,
+        _is(*_SCSI),
+        "VIRTIO 1.4 §5.2.6.3 has SCSI commands in the legacy interface; QEMU knows the type, and fails it",
+    ),
+    Known(
+        OTHERS,
+        USED_LENGTH,
+        _nothing_written,
+        "VIRTIO 1.4 §2.7.8.2 has the bytes counted that were written; ours writes none of a long answer that it "
+        "refuses, others count all",
     ),
 )
+
+CAPACITY_UNTOLD = "VIRTIO 1.4 §5.2.5 has capacity changes told; qemu-storage-daemon keeps the one it began with"
 
 
 def compare(request: Request, answer: Answer, target: str, *, legacy: bool) -> Iterator[Difference]:
@@ -82,19 +148,30 @@ def compare(request: Request, answer: Answer, target: str, *, legacy: bool) -> I
     The used length is not compared through the legacy interface, where devices set it as they like (§5.2.6.3), nor
     are the data of what failed.
     """
-    if answer.status != request.status:
-        yield _found(
-            request, STATUS, status_text(request.status), status_text(answer.status), target, answer.status
+    for what, expected, got in _differences(request, answer, legacy=legacy):
+        because = next(
+            (
+                known.because
+                for known in KNOWN
+                if target in known.targets and known.what == what and known.holds(request, answer)
+            ),
+            "",
         )
+        yield Difference(
+            request.number, request.queue, request.head, str(request), what, expected, got, because
+        )
+
+
+def _differences(request: Request, answer: Answer, *, legacy: bool) -> Iterator[tuple[str, str, str]]:
+    if answer.status != request.status:
+        yield STATUS, status_text(request.status), status_text(answer.status)
     if not legacy and answer.used_length != request.used_length:
-        expected, got = str(request.used_length), str(answer.used_length)
-        yield _found(request, USED_LENGTH, expected, got, target, answer.status)
+        yield USED_LENGTH, str(request.used_length), str(answer.used_length)
     if request.status == answer.status == BlkStatus.OK and answer.data != request.answer:
         where = first_difference(request, answer.data)
         if where is not None:
             expected = f"{request.answer[where : where + 8].hex(' ')} at byte {where}"
-            got = answer.data[where : where + 8].hex(" ")
-            yield _found(request, DATA, expected, got, target, answer.status)
+            yield DATA, expected, answer.data[where : where + 8].hex(" ")
 
 
 def first_difference(request: Request, data: bytes) -> int | None:
@@ -115,23 +192,6 @@ def first_difference(request: Request, data: bytes) -> int | None:
 def found(request: Request, what: str, expected: str, got: str) -> Difference:
     """A difference that nothing explains."""
     return Difference(request.number, request.queue, request.head, str(request), what, expected, got)
-
-
-def _found(
-    request: Request, what: str, expected: str, got: str, target: str, status: int | None
-) -> Difference:
-    header = request.header
-    because = ""
-    assert header is not None
-    for known in _KNOWN:
-        if (
-            known.what == what
-            and known.target(target)
-            and header.type in known.kinds
-            and known.got in (None, status)
-        ):
-            because = known.because
-    return Difference(request.number, request.queue, request.head, str(request), what, expected, got, because)
 
 
 def status_text(status: int | None) -> str:

@@ -122,7 +122,7 @@ def device_options(
     kept = {name: recorded[name] for name in _OPTIONS[place.target.name] if name in recorded}
     packed = place.ring == "packed" if place.ring is not None else is_packed(sessions)
     size = max((one.queue_size for one in sessions.values()), default=0) or 128
-    if not packed:
+    if not packed or place.target.name == "qemu":
         size = power_of_two(size)
     most = _QEMU_QUEUE_SIZE if place.target.name == "qemu" else MAX_QUEUE_SIZE
     kept |= {"drive": DRIVE, "id": DEVICE, "queue-size": max(4, min(size, most)), "packed": packed}

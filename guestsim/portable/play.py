@@ -114,6 +114,7 @@ class Player:
         self._nbytes = 0
         self._violations: Counter[str] = Counter()
         self._violations_seen = 0
+        self._resized = False
 
     # --- running
 
@@ -313,11 +314,10 @@ class Player:
             expected = read.data[start - read.offset : end - read.offset]
             if got != expected:
                 text = f"{name} {int.from_bytes(expected, 'little')}"
-                self.tally.add(
-                    Difference(
-                        read.number, -1, -1, "", differences.CONFIG, text, str(int.from_bytes(got, "little"))
-                    )
-                )
+                told = str(int.from_bytes(got, "little"))
+                untold = name == "capacity" and self._resized and self._target == "qemu-storage-daemon"
+                because = differences.CAPACITY_UNTOLD if untold else ""
+                self.tally.add(Difference(read.number, -1, -1, "", differences.CONFIG, text, told, because))
 
     def _config_write(self, write: ConfigWrite) -> None:
         driver = self._driver
@@ -329,10 +329,11 @@ class Player:
             driver.set_write_cache(on=write.data == b"\1")
 
     def _resize(self, resize: Resize) -> None:
-        if self._driver.capacity == resize.size:
+        if not self._resized and self._driver.capacity == resize.size:
             return
         try:
             self._world.target.resize(DRIVE, resize.size)
+            self._resized = True
         except TargetError:
             self.tally.left_out["a new size of the disk, which the target cannot be given"] += 1
 
