@@ -139,7 +139,9 @@ KNOWN = (
     ),
 )
 
-CAPACITY_UNTOLD = "VIRTIO 1.4 §5.2.5 has capacity changes told; qemu-storage-daemon keeps the one it began with"
+CAPACITY_UNTOLD = (
+    "VIRTIO 1.4 §5.2.5 has capacity changes told; qemu-storage-daemon keeps the one it began with"
+)
 
 
 def compare(request: Request, answer: Answer, target: str, *, legacy: bool) -> Iterator[Difference]:
