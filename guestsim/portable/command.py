@@ -13,8 +13,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from guestsim.script.needs import TargetSpecError, parse_target
-
 if TYPE_CHECKING:
     from guestsim.script.schema import RingName, TransportName
 
@@ -36,6 +34,7 @@ def replay_on_target(
     from guestsim.portable.report import show, to_json
     from guestsim.portable.run import replay
     from guestsim.script.load import ScriptError
+    from guestsim.script.needs import TargetSpecError, parse_target
     from guestsim.targets import TargetError
 
     try:

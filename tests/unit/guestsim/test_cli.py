@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -299,3 +300,13 @@ def test_a_recording_that_cannot_be_is_one_line(folder: Path, arguments: list[st
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"guestsim: {message.replace('FOLDER', str(folder))}")
+
+
+def test_the_command_starts_without_devices_drivers_and_scripts() -> None:
+    code = (
+        "import guestsim.cli, sys; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('devmodels', 'construct', 'ruamel', 'asyncio')"
+        " or m.startswith(('guestsim.drivers', 'guestsim.targets'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

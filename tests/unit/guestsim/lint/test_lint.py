@@ -22,7 +22,8 @@ from guestsim.drivers.blk_operation import Operation
 from guestsim.drivers.layouts import Status
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
-from guestsim.lint import Level, Session, lint
+from guestsim.lint.run import lint
+from guestsim.lint.sessions import Level, Session
 from guestsim.quick import disk_machine
 from tests.unit.guestsim.show.traces import events_of, mmio, one_of_each, written
 
