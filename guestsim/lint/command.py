@@ -33,14 +33,13 @@ def lint_command(
     # What reads and judges traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
     from guestsim.lint.run import Linter
+    from guestsim.show.progress import Watched
 
     linter = Linter()
     try:
         with TraceReader(trace) as reader, Bar(trace, shown=not as_json, passes=1) as progress:
-            for frame in reader.frames():
-                for event in frame:
-                    linter.see(event)
-                progress(frame[-1].number)
+            for event in Watched(reader, progress):
+                linter.see(event)
             header, cut = reader.header, reader.cut
     except TraceFileError as error:
         typer.echo(str(error), err=True)

@@ -62,6 +62,7 @@ class _Driver:
     def begin(self) -> None:
         """It resets the device: what it had to do is done with."""
         self.unchecked = self.accepted = False
+        self.selected = 0
         self.vectors.clear()
         self.queue_resets.clear()
         self.offered.clear()
@@ -148,7 +149,7 @@ def _value(driver: _Driver, seen: Seen, say: Say) -> None:
         elif name.endswith("_msix_vector"):
             driver.vectors.pop(name, None)
         elif name.endswith((".device_feature", ".device_features")) and isinstance(each.value, int):
-            driver.offered[driver.selected] = each.value
+            driver.offered[0 if name.startswith("legacy.") else driver.selected] = each.value
         elif name.endswith(".queue_reset") and each.value == 0:
             driver.queue_resets.discard(name.rpartition(".")[0])
         elif name == "isr" and driver.messages:

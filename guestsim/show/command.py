@@ -77,10 +77,12 @@ def show_command(
     """Look into a trace: its events in words, its requests, or a picture of it."""
     # What reads and decodes traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
+    from guestsim.portable.command import Bar
     from guestsim.show.filters import Filter, QueryError, Range, event_range, kinds, pattern, time_range
     from guestsim.show.listing import print_events, print_requests
     from guestsim.show.page.command import show_page
     from guestsim.show.perfetto import write_perfetto
+    from guestsim.show.progress import Watched, writes_a_file
 
     try:
         wanted = Filter(
@@ -104,13 +106,14 @@ def show_command(
                 if requests or as_json or time or events or not wanted.is_range:
                     raise QueryError("--perfetto is of the whole trace, expected no other option with it")
                 write_perfetto(reader, perfetto)
-            elif requests:
-                print_requests(reader, wanted, as_json=as_json)
             else:
-                print_events(reader, wanted, as_json=as_json)
-            sys.stdout.flush()
-            if reader.cut:
-                typer.echo(f"{trace}: cut short; what is whole was shown", err=True)
+                show = print_requests if requests else print_events
+                with Bar(trace, shown=writes_a_file(), passes=1 if request is None or requests else 2) as bar:
+                    watched = Watched(reader, bar)
+                    show(watched, wanted, as_json=as_json)
+                sys.stdout.flush()
+                if watched.cut:
+                    typer.echo(f"{trace}: cut short; what is whole was shown", err=True)
     except BrokenPipeError:
         _leave_pipe()
     except OSError as error:

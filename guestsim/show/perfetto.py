@@ -9,7 +9,7 @@ Times are microseconds since the trace's first event.  Document: "Trace Event Fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +24,7 @@ from guestsim.show import names
 from guestsim.show.describe import Describer
 from guestsim.show.filters import QueryError
 from guestsim.show.possible import is_possible
+from guestsim.show.progress import Watched
 from guestsim.show.requests import row, told
 from guestsim.story import Life, lives
 
@@ -306,17 +307,11 @@ def write_perfetto(reader: TraceReader, path: Path) -> None:
     about = {"trace": reader.path.name, "program": reader.header.program}
     try:
         with path.open("wb") as file, Bar(reader.path, shown=True, passes=1) as progress:
-            PerfettoWriter(file).write(_watched(reader, progress), **about)
+            PerfettoWriter(file).write(Watched(reader, progress), **about)
             nbytes = file.tell()
     except OSError as error:
         raise QueryError(f"--perfetto {path} cannot be written: {error.strerror or error}") from None
     typer.echo(f"{path}: {names.size(-(-nbytes // 1024) * 1024)}")
-
-
-def _watched(reader: TraceReader, progress: Callable[[int], None]) -> Iterator[TraceEvent]:
-    for frame in reader.frames():
-        yield from frame
-        progress(frame[-1].number)
 
 
 class _Slots:

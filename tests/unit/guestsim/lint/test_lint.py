@@ -21,6 +21,7 @@ from guestsim.drivers import virtio_blk
 from guestsim.drivers.blk_operation import Operation
 from guestsim.drivers.layouts import Status
 from guestsim.drivers.transport import Interrupts
+from guestsim.drivers.virtio_pci_legacy import LegacyPci
 from guestsim.guest import Guest
 from guestsim.lint.run import lint
 from guestsim.lint.sessions import Level, Session
@@ -135,6 +136,18 @@ def test_a_field_of_a_feature_that_is_not_offered(tmp_path: Path) -> None:
     assert of_disk(tmp_path / "d.trace", curious) == [
         ("VIRTIO 1.4 §2.5.1", "size_max read, and VIRTIO_BLK_F_SIZE_MAX is not offered", 1)
     ]
+
+
+def test_a_driver_that_goes_over_to_the_legacy_interface(tmp_path: Path) -> None:
+    """Its features have no selector, whatever was selected before."""
+
+    def go_over(disk: Disk) -> None:
+        device = disk.driver.device
+        disk.guest.run(disk.driver.switch(LegacyPci(disk.guest, device.function)))
+        disk.guest.run(disk.driver.probe())
+        disk.read(0, 512)
+
+    assert of_disk(tmp_path / "d.trace", go_over) == []
 
 
 def test_isr_status_read_where_messages_come(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_times_count_from_the_beginning(tmp_path: Path) -> None:
     assert len(lines(path, "--time", "0.000003..")) == 2
     assert len(lines(path, "--time", "..0.001ms")) == 2
     assert len(lines(path, "--events", "2")) == 1
+    assert show(path, "--events", "..1").stderr == ""
 
 
 def test_requests_with_filters(trace: Path) -> None:
@@ -236,6 +237,7 @@ def test_a_trace_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None
     assert result.exit_code == 0
     assert 0 < len(result.stdout.splitlines()) < 20_000
     assert "cut short" in result.stderr
+    assert show(path, "--events", "..5").stderr == ""
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

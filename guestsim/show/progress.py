@@ -1,0 +1,42 @@
+"""A trace that is read, with a progress bar where somebody watches."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from io import UnsupportedOperation
+from typing import TYPE_CHECKING
+
+from guestsim.portable.command import Bar
+
+if TYPE_CHECKING:
+    from devmodels.trace import TraceEvent
+    from devmodels.tracefile import TraceReader
+
+
+class Watched:
+    """The events of `reader`, which may be read several times; a bar at stderr is moved with each frame.
+
+    `cut` is true where they were read to the end, and the file does not end as it should.
+    """
+
+    def __init__(self, reader: TraceReader, bar: Bar) -> None:
+        self._reader = reader
+        self._bar = bar
+        self.cut = False
+
+    def __iter__(self) -> Iterator[TraceEvent]:
+        for frame in self._reader.frames():
+            yield from frame
+            self._bar(frame[-1].number)
+        self.cut = self._reader.cut
+
+
+def writes_a_file() -> bool:
+    """Whether stdout is a file: on a terminal, or in a pager, what is printed shows how it goes."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, UnsupportedOperation):
+        return False
