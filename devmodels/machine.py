@@ -137,6 +137,8 @@ class Machine:
             self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
         self._memory_space = _Space(self, "memory-space")
         self._io_space = _Space(self, "io-space")
+        self._outside: set[int] = set()
+        """Handlers that somebody else has brought, by identity."""
         self._generation = memory.generation - 1
         self._stale = True
         self._depth = 0
@@ -146,6 +148,12 @@ class Machine:
     def refused(self) -> int:
         """Accesses that found their device in the middle of another one."""
         return self._refused + self.bus.refused
+
+    def tracer_of(self, handler: object) -> Tracer | None:
+        """Who is told of accesses to a window; nobody of those to memory, or to what is not ours."""
+        if self.trace is None or type(handler) is _Ram or id(handler) in self._outside:
+            return None
+        return self.trace
 
     # --- accesses
 
@@ -211,7 +219,7 @@ class Machine:
         if line is None:
             line = self._irqs[irq] = Line(self.outbox, partial(self._irq, irq))
         self._mmio.append((base, irq, device))
-        self.claim_memory(base, device.size, device, device)
+        self._claim(self._memory_claims, Claim(base, device.size, device, device))
         device.plugged(line.source())
 
     @property
@@ -220,13 +228,20 @@ class Machine:
         return tuple(self._mmio)
 
     def claim_memory(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
-        """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice."""
-        self._memory_claims.append(Claim(base, size, handler, owner))
-        self._stale = True
+        """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice.
+
+        What goes on there is no device's of ours: a trace has nothing of it.
+        """
+        self._outside.add(id(handler))
+        self._claim(self._memory_claims, Claim(base, size, handler, owner))
 
     def claim_ports(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
-        """Give fixed I/O ports to `handler`.  `owner`, if given, is never entered twice."""
-        self._io_claims.append(Claim(base, size, handler, owner))
+        """Give fixed I/O ports to `handler`, as `claim_memory` does with memory space."""
+        self._outside.add(id(handler))
+        self._claim(self._io_claims, Claim(base, size, handler, owner))
+
+    def _claim(self, claims: list[Claim], claim: Claim) -> None:
+        claims.append(claim)
         self._stale = True
 
     def run_until_idle(self) -> None:
@@ -366,7 +381,7 @@ class _Space:
                 machine._refused += 1
                 return _ONES[size]
             owner.accessing = True
-        trace = machine.trace if type(window.handler) is not _Ram else None
+        trace = None if machine.trace is None else machine.tracer_of(window.handler)
         if trace is not None:
             trace.emit(self._name, EventKind.ACCESS_READ, address, size)
         machine._depth += 1
@@ -388,8 +403,9 @@ class _Space:
             self._last = window = found
         machine = self._machine
         value &= _ONES[size]
-        if machine.trace is not None and type(window.handler) is not _Ram:
-            machine.trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
+        trace = None if machine.trace is None else machine.tracer_of(window.handler)
+        if trace is not None:
+            trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
         owner = window.owner
         if owner is not None:
             if owner.accessing:

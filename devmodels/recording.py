@@ -7,10 +7,13 @@ had never been one.
 
 from __future__ import annotations
 
+import errno
+import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -21,9 +24,19 @@ from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.trace import EventKind, Tracer
-from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader, TraceWriter, WritingTracer
+from devmodels.tracefile import (
+    DeviceFacts,
+    DiskFacts,
+    TraceFileError,
+    TraceHeader,
+    TraceReader,
+    TraceWriter,
+    WritingTracer,
+)
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.threaded import ThreadedQueue
+
+log = logging.getLogger("devmodels.recording")
 
 
 def disk_facts(backend: BlockBackend) -> DiskFacts:
@@ -40,11 +53,27 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
     )
 
 
+def _make_way(path: Path) -> None:
+    """A trace that is there is written over; one without an end is kept; OSError where it is something else."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with TraceReader(path) as reader:
+            reader.count()
+            ended = reader.ending is not None
+    except TraceFileError as error:
+        raise FileExistsError(errno.EEXIST, "it is there, and no trace that could be written over") from error
+    if not ended:
+        kept = next(each for n in count(1) if not (each := path.with_name(f"{path.name}.{n}")).exists())
+        path.rename(kept)
+        log.warning("%s: a recording without an end is there; it is kept as %s", path, kept.name)
+
+
 class Recorder:
     """A trace being written to `path`: `tracer` is what the recorded parts are given.
 
-    `limit` is the most bytes that the file may have.  OSError where it cannot be written, ValueError where the limit is
-    too small for anything.
+    `limit` is the most bytes that the file may have.  OSError where it cannot be written, or is there and is no trace;
+    ValueError where the limit is too small for anything.
     """
 
     def __init__(
@@ -56,6 +85,7 @@ class Recorder:
         memory: str = "shared",
         limit: int | None = None,
     ) -> None:
+        _make_way(path)
         header = TraceHeader.of(f"devmodels {version('devmodels')}", strict=strict, memory=memory)
         ended = partial(context.post, self._let_go)
         self.writer = TraceWriter(path, header, limit=limit, on_end=ended)
@@ -183,15 +213,21 @@ def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) 
 def _judge(assembly: Assembly) -> None:
     """ValueError where a recording would not have everything."""
     for name in assembly.devices:
-        device = assembly.virtio_device(name)
-        if any(isinstance(queue, ThreadedQueue) for queue in device.queues):
+        virtio = assembly.virtio_device(name)
+        if any(isinstance(queue, ThreadedQueue) for queue in virtio.queues):
             raise ValueError(f"device {name!r} has queues on iothreads; expected a machine with one_context")
-        if device.status:
+        if virtio.status:
             raise ValueError(f"device {name!r} is in use; expected a recording that begins before that")
     for register, value in assembly.machine.save().items():
         if register.endswith(".0x00.command") and value:
             raise ValueError(
                 f"function {register.partition('.0x00')[0]} is in use; expected a recording that begins before that"
             )
+    machine, own = assembly.machine, list(assembly.devices.values())
+    plugged = [(each, each.name) for _, _, each in machine.bus.functions()]
+    plugged_mmio = [(each, each.name) for _, _, each in machine.mmio]
+    for device, name in (*plugged, *plugged_mmio):
+        if device not in own:
+            raise ValueError(f"{name!r} was plugged by hand; expected devices of the assembly alone")
     if assembly.watcher is not None:
         raise ValueError("the machine is being recorded already")

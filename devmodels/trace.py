@@ -65,6 +65,9 @@ class EventKind(Enum):
     NODE_END = "node-end"
 
 
+MAX_PAYLOAD = 256 << 20
+"""Most bytes that an event can have in a file."""
+
 UNCOMPARED = frozenset({EventKind.NODE_BEGIN, EventKind.NODE_END})
 """Events for people to look at: what goes on below a DISPATCH.  A replay, which has no nodes, does without them."""
 
@@ -233,6 +236,9 @@ class Tracer:
             self._count += 1
             for sink in self.sinks:
                 sink(event)
+
+    def give_up(self, reason: str) -> None:
+        """What comes next is more than a trace can have: whoever keeps one ends it before that."""
 
     def put_off(self, callback: Callable[[], None]) -> Callable[[], None]:
         """What does `callback` later, on the context, and tells where nothing came of it.

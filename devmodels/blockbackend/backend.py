@@ -35,7 +35,7 @@ from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
-from devmodels.trace import EventKind, Tracer
+from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 _this_thread = threading.get_ident
@@ -357,7 +357,12 @@ class BlockBackend:
         finally:
             if nodes is not None:
                 nodes.end(request, station)
-        data = b"".join(request.vectors) if request.op is Op.READ else b""
+        data = b""
+        if request.op is Op.READ:
+            if request.length > MAX_PAYLOAD:
+                trace.give_up(f"a read of {request.length} bytes, more than {MAX_PAYLOAD}")
+            else:
+                data = b"".join(request.vectors)
         trace.emit(self.name, EventKind.DONE, number, 0, data)
 
     # --- one request

@@ -32,8 +32,7 @@ FRAME_HEAD = struct.Struct("<4sQIIIII")
 MAX_HEADER = 1 << 16
 MAX_EVENTS = 1 << 14
 MAX_TABLE = 4 << 20
-MAX_PAYLOAD = 256 << 20
-"""Most that one frame has."""
+"""Most that one frame has, besides MAX_PAYLOAD."""
 
 ENDING_ROOM = FRAME_HEAD.size + 512
 """What an end may take."""

@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn
 import msgspec
 import zstandard
 
-from devmodels.trace import SHAPES, EventKind, Shape, TraceEvent
+from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind, Shape, TraceEvent
 from devmodels.tracefile.format import (
     END,
     FRAME,
@@ -21,7 +21,6 @@ from devmodels.tracefile.format import (
     MAGIC,
     MAX_EVENTS,
     MAX_HEADER,
-    MAX_PAYLOAD,
     MAX_TABLE,
     VERSION,
     Columns,
@@ -121,6 +120,9 @@ class TraceReader:
         self._decompressor = zstandard.ZstdDecompressor()
         self._good: set[tuple[object, ...]] = set()
         try:
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                # A pipe, say, would be waited for.
+                self._wrong("not a file")
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise TraceFileError(f"{path}: cannot be read: {error.strerror}") from None

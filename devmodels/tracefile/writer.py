@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import zlib
@@ -18,7 +19,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
-from devmodels.trace import EventKind, TraceEvent, Tracer
+from devmodels.trace import MAX_PAYLOAD, EventKind, TraceEvent, Tracer
 from devmodels.tracefile.format import (
     END,
     ENDING_ROOM,
@@ -27,7 +28,6 @@ from devmodels.tracefile.format import (
     HEAD,
     MAGIC,
     MAX_EVENTS,
-    MAX_PAYLOAD,
     MAX_TABLE,
     Columns,
     Ending,
@@ -104,6 +104,8 @@ class TraceWriter:
         self._frames = self._frames_done = 0
         self._asked = self._answered = 0
         """How often it was asked to write what there is, and did."""
+        self._given_up: tuple[float, Ending] = (math.inf, Ending("error"))
+        """After how many frames, and why."""
         self._closing = False
         self._bell = threading.Event()
         self.changed = threading.Condition()
@@ -145,6 +147,12 @@ class TraceWriter:
     def _has_room(self) -> bool:
         return self.ending is not None or self._frames - self._frames_done <= MAX_WAITING
 
+    def give_up(self, reason: str) -> None:
+        """End the recording with what came so far."""
+        if self._given_up[0] == math.inf:
+            self._given_up = self._frames + 1, Ending("error", reason)
+            self.end_frame()
+
     def flush(self) -> None:
         """Return when all events that came so far are in the file, or the recording has ended."""
         with self.changed:
@@ -180,6 +188,8 @@ class TraceWriter:
             try:
                 if events and self.ending is None:
                     self._write(events)
+                if self.ending is None and self._frames_done >= self._given_up[0]:
+                    self._end(self._given_up[1])
             except Exception as error:
                 # Whoever emits may be waiting for us.
                 self._end(Ending("error", f"{type(error).__name__}: {error}"))
@@ -291,6 +301,10 @@ class WritingTracer(Tracer):
         if self.sinks:
             for sink in self.sinks:
                 sink(event)
+
+    def give_up(self, reason: str) -> None:
+        """End the recording with what came so far."""
+        self._writer.give_up(reason)
 
 
 def _columns(events: Sequence[TraceEvent]) -> tuple[Columns, list[bytes]]:

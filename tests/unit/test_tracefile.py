@@ -16,10 +16,10 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from devmodels.trace import SHAPES, EventKind, TraceEvent, Tracer
+from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind, TraceEvent, Tracer
 from devmodels.tracefile import Ending, TraceFileError, TraceHeader, TraceReader, TraceWriter
 from devmodels.tracefile import writer as writing
-from devmodels.tracefile.format import END, FRAME, FRAME_HEAD, HEAD, MAGIC, MAX_PAYLOAD, FrameHead
+from devmodels.tracefile.format import END, FRAME, FRAME_HEAD, HEAD, MAGIC, FrameHead
 
 HEADER = TraceHeader.of("a test")
 Detail = tuple[int | str | bytes, ...]
@@ -287,6 +287,24 @@ def test_numbers_and_texts_may_be_of_types_of_their_own(tmp_path: Path) -> None:
         assert [event.detail for event in reader] == [(0, "READ", 1 << 40, 512, 0, 0)]
 
 
+def test_what_is_given_up_ends_with_what_came_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = TraceWriter(tmp_path / "t", HEADER)
+    events = some_events(5)
+    for event in events[:3]:
+        writer(event)
+    writer.give_up("too much")
+    writer.give_up("again")
+    for event in events[3:]:
+        writer(event)
+    writer.close()
+    with TraceReader(tmp_path / "t") as reader:
+        assert list(reader) == events[:3]
+        assert reader.ending == Ending("error", "too much")
+    assert len(caplog.messages) == 1
+
+
 def test_where_the_disk_is_slow_whoever_emits_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
     append = TraceWriter._append
@@ -411,6 +429,9 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         TraceReader(tmp_path / "none")
     with pytest.raises(TraceFileError, match="cannot be read: Is a directory"):
         TraceReader(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TraceFileError, match="pipe: not a file"):
+        TraceReader(tmp_path / "pipe")
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.booleans())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.trace import SHAPES, EventKind
+from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind
 from devmodels.tracefile import format as layout
 from guestsim.quick import disk_machine
 
@@ -30,7 +30,7 @@ def test_no_kind_is_an_input_that_is_not_there() -> None:
 def test_the_limits_are_the_files() -> None:
     assert f"up to {layout.MAX_EVENTS}" in TEXT
     assert f"up to {layout.MAX_TABLE >> 20} MiB" in TEXT
-    assert f"payload up to {layout.MAX_PAYLOAD >> 20} MiB" in TEXT
+    assert f"payload up to {MAX_PAYLOAD >> 20} MiB" in TEXT
     assert layout.FRAME_HEAD.format == "<4sQIIIII"
 
 

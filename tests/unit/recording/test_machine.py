@@ -17,6 +17,7 @@ from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts, TraceReader
 from devmodels.translation import TranslatedMemory
+from devmodels.virtio.pci import VirtioPci
 from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
 from guestsim.drivers.pci import ConfigSpace, PciFunction
@@ -176,6 +177,92 @@ def test_a_machine_is_recorded_once(path: Path, tmp_path: Path) -> None:
         machine.record(path)
         with pytest.raises(ValueError, match="recorded already"):
             record_machine(machine.assembly, tmp_path / "other.trace")
+
+
+def test_devices_that_were_plugged_by_hand_are_not_recorded(path: Path) -> None:
+    with disk_machine(MIB) as machine, disk_machine(MIB) as other:
+        function = other.assembly.devices["vd0"]
+        assert isinstance(function, VirtioPci)
+        other.assembly.machine.unplug(function)
+        machine.assembly.machine.plug(function, 9)
+        with pytest.raises(ValueError, match="'vd0' was plugged by hand"):
+            record_machine(machine.assembly, path)
+        machine.assembly.machine.unplug(function)
+
+
+class Register:
+    """Somebody's own device."""
+
+    value = 0
+
+    def read(self, offset: int, size: int) -> int:
+        return self.value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self.value = value
+
+
+def test_an_embedders_own_registers_are_not_in_the_trace(path: Path) -> None:
+    with disk_machine(MIB) as machine:
+        own = machine.assembly.machine
+        own.claim_memory(0xD000_0000, 4096, Register())
+        own.claim_ports(0x300, 4, Register())
+        machine.record(path)
+        disk = boot(Guest(machine))
+        own.write(0xD000_0000, 4, 0x1234)
+        own.io_write(0x300, 4, 0x5678)
+        disk.write(0, bytes(512))
+        assert (own.read(0xD000_0000, 4), own.io_read(0x300, 4)) == (0x1234, 0x5678)
+    does_it_again(path)
+    assert not {0x1234, 0x5678} & {value for event in events(path) for value in event.detail}
+
+
+# --- files that are there already
+
+
+def test_what_is_no_trace_is_not_written_over(path: Path) -> None:
+    path.write_bytes(b"an image")
+    with disk_machine(MIB) as machine, pytest.raises(FileExistsError, match="no trace that could be written"):
+        record_machine(machine.assembly, path)
+    assert path.read_bytes() == b"an image"
+
+
+def test_a_trace_without_an_end_is_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        with disk_machine(MIB) as machine:
+            machine.record(path)
+            boot(Guest(machine)).write(0, bytes(512))
+        os.truncate(path, path.stat().st_size - 1)
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        path.name,
+        f"{path.name}.1",
+        f"{path.name}.2",
+    ]
+    assert caplog.messages[-1].endswith(f"it is kept as {path.name}.2")
+    with disk_machine(MIB) as machine:
+        with record_machine(machine.assembly, path.with_name("ended")):
+            pass
+        with record_machine(machine.assembly, path.with_name("ended")):
+            pass
+    assert not path.with_name("ended.1").exists()
+
+
+def test_a_read_that_is_too_long_for_a_trace_ends_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("devmodels.blockbackend.backend.MAX_PAYLOAD", 4096)
+    with disk_machine(MIB) as machine:
+        machine.record(path)
+        disk = boot(Guest(machine))
+        disk.write(0, b"\x11" * 8192)
+        assert disk.read(0, 4096) == b"\x11" * 4096
+        assert disk.read(0, 8192) == b"\x11" * 8192
+        assert disk.read(0, 512) == b"\x11" * 512
+    assert caplog.text.count("a read of 8192 bytes, more than 4096") == 1
+    found = kinds(path)
+    assert found.count(EventKind.REQUEST) == 3
+    assert found[-1] is EventKind.NODE_END, "nothing of it is DONE"
+    assert replay(path).difference is None
 
 
 def test_what_comes_from_a_snapshot_would_not_be_in_the_trace(path: Path) -> None:
