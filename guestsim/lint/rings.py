@@ -11,7 +11,7 @@ from guestsim.lint.sessions import Level, Say
 from guestsim.show.decode import LAYOUTS
 
 if TYPE_CHECKING:
-    from guestsim.show.places import Places, Ring
+    from guestsim.show.places import Memories, Ring
     from guestsim.show.words import Seen
 
 _unpack_desc = LAYOUTS["virtq_desc"].codec.layout.unpack_from
@@ -31,8 +31,8 @@ class _Queue:
 class RingChecks:
     """Of every split ring: the available index only grows; descriptors of a buffer in flight stay as they are."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, memories: Memories) -> None:
+        self._memories = memories
         self._queues: dict[tuple[str, int], _Queue] = {}
 
     def see(self, seen: Seen, say: Say) -> None:
@@ -40,7 +40,7 @@ class RingChecks:
         event = seen.event
         if event.kind is EventKind.DMA_READ:
             address, data = event.detail
-            ring = self._places.ring_at(int(address))
+            ring = self._memories.of_source(event.source).ring_at(int(address))
             if ring is not None and not ring.packed:
                 assert isinstance(data, bytes)
                 self._read(ring, int(address) - ring.start, data, say)

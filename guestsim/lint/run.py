@@ -23,7 +23,7 @@ class Linter:
     def __init__(self) -> None:
         self._describer = Describer()
         self._sessions = Sessions()
-        self._rings = RingChecks(self._describer.places)
+        self._rings = RingChecks(self._describer.memories)
         self._requests = RequestChecks()
         self._registers = RegisterChecks()
         self._start_ns: int | None = None

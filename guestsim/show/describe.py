@@ -19,7 +19,7 @@ from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_PACKED
 from guestsim.show import names
-from guestsim.show.places import Places, Taken
+from guestsim.show.places import Memories, Taken
 from guestsim.show.possible import is_possible
 from guestsim.show.registers import Place, Registers, device_config
 from guestsim.show.words import Seen, device_words, request_words, spot_words
@@ -47,11 +47,11 @@ class _Device:
 
 
 class Describer:
-    """Follows a trace from its first event; `places` is guest memory as it has been shown."""
+    """Follows a trace from its first event; `memories` are as they have been shown."""
 
     def __init__(self) -> None:
         self._registers = Registers()
-        self.places = Places()
+        self.memories = Memories()
         self._devices: dict[str, _Device] = {}
         self._count = 0
         kinds = EventKind
@@ -83,6 +83,7 @@ class Describer:
             kinds.COMPLETION: self._completion,
             kinds.NODE_BEGIN: self._node_begin,
             kinds.NODE_END: self._node_end,
+            kinds.REMOVED: self._removed,
             kinds.INTERRUPT: self._interrupt,
             kinds.VIOLATION: self._violation,
         }
@@ -90,7 +91,7 @@ class Describer:
     @property
     def in_flight(self) -> int:
         """How many buffers the devices have."""
-        return self.places.in_flight
+        return self.memories.in_flight
 
     def see(self, event: TraceEvent) -> Seen:
         """Take the next event."""
@@ -119,6 +120,7 @@ class Describer:
         except (msgspec.DecodeError, UnicodeEncodeError):
             return seen
         self._registers.add(facts)
+        self.memories.announce(event.source, facts.memory)
         seen.title = device_words(facts)
         return seen
 
@@ -171,11 +173,16 @@ class Describer:
             seen.queue = None if found["queue"] is None else int(found["queue"])
             if found["head"] is not None and seen.queue is not None:
                 seen.head = int(found["head"])
-                taken = self.places.find(found["device"], seen.queue, seen.head)
+                taken = self.memories.of_device(found["device"]).find(found["device"], seen.queue, seen.head)
                 seen.requests = () if taken is None else (taken.number,)
         return seen
 
     # --- the virtio device
+
+    def _removed(self, event: TraceEvent) -> Seen:
+        self._registers.remove(event.source)
+        self.memories.of_device(event.source).drop_queue(event.source, -1)
+        return self._new(event)
 
     def _features(self, event: TraceEvent) -> Seen:
         self._of(event.source).features = int(event.detail[0])
@@ -197,14 +204,16 @@ class Describer:
     def _queue(self, event: TraceEvent) -> Seen:
         queue, size, desc, driver, device, _, _ = map(int, event.detail)
         packed = bool(self._of(event.source).features & RING_PACKED)
-        self.places.add_queue(event.source, queue, size, (desc, driver, device), packed=packed)
+        self.memories.of_device(event.source).add_queue(
+            event.source, queue, size, (desc, driver, device), packed=packed
+        )
         seen = self._new(event, queue)
         seen.title = "packed" if packed else "split"
         return seen
 
     def _moved(self, event: TraceEvent) -> Seen:
         queue, desc, driver, device = map(int, event.detail)
-        self.places.move_queue(event.source, queue, (desc, driver, device))
+        self.memories.of_device(event.source).move_queue(event.source, queue, (desc, driver, device))
         return self._new(event, queue)
 
     def _kick(self, event: TraceEvent) -> Seen:
@@ -217,7 +226,7 @@ class Describer:
 
     def _reset(self, event: TraceEvent) -> Seen:
         queue = int(event.detail[0])
-        self.places.drop_queue(event.source, queue)
+        self.memories.of_device(event.source).drop_queue(event.source, queue)
         if queue == -1:
             self._registers.reset(event.source)
         return self._new(event, None if queue == -1 else queue)
@@ -237,7 +246,7 @@ class Describer:
                 taken.writable += length
             else:
                 taken.readable += length
-        self.places.take(taken)
+        self.memories.of_device(event.source).take(taken)
         # A driver that gives the head anew has seen what became of it before.
         device = self._of(event.source)
         device.unnotified.pop((queue, head), None)
@@ -253,10 +262,10 @@ class Describer:
 
     def _used(self, event: TraceEvent) -> Seen:
         queue, head, _ = map(int, event.detail)
-        taken = self.places.give_back(event.source, queue, head)
+        taken = self.memories.of_device(event.source).give_back(event.source, queue, head)
         if taken is not None:
             self._of(event.source).unnotified[queue, head] = taken.number
-            self.places.giving(event.source, queue, head)
+            self.memories.of_device(event.source).giving(event.source, queue, head)
         seen = self._about(event, taken, queue)
         seen.title = "" if taken is None else request_words(taken)
         return seen
@@ -279,7 +288,7 @@ class Describer:
         seen.device = None
         assert isinstance(data, bytes)
         writing = event.kind is EventKind.DMA_WRITE
-        spot = self.places.at(int(address), data, writing=writing)
+        spot = self.memories.of_source(event.source).at(int(address), data, writing=writing)
         if spot is not None:
             seen.device, seen.queue, seen.head, seen.fields = spot.device, spot.queue, spot.head, spot.fields
             seen.place = spot.title
@@ -293,7 +302,7 @@ class Describer:
 
     def _request(self, event: TraceEvent) -> Seen:
         number, _, _, _, queue, head = event.detail
-        taken = self.places.find(event.source, int(queue), int(head))
+        taken = self.memories.of_device(event.source).find(event.source, int(queue), int(head))
         if taken is not None:
             self._of(event.source).parts[int(number)] = taken
         return self._about(event, taken, int(queue))

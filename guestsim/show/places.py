@@ -19,6 +19,7 @@ from devmodels.virtio.layout import (
 )
 from guestsim.show import names
 from guestsim.show.decode import LAYOUTS, Field, decode, role_of
+from guestsim.story import MACHINE_MEMORY
 
 _EVENT_SIZE = LAYOUTS["pvirtq_event_suppress"].size
 _LEN_OFFSET = LAYOUTS["pvirtq_desc"].codec.offsets["len"]
@@ -288,6 +289,33 @@ class Places:
                 table = (*key, index if head is None else head, int(length), ring.packed)
                 self._tables[int(address)] = table
         return Spot(title, *key, decode(layout, data, start=within), head=head)
+
+
+class Memories:
+    """The memories of a trace: that of a machine, and those that devices have for themselves."""
+
+    def __init__(self) -> None:
+        self._shared = Places()
+        self._own: dict[str, Places] = {}
+        self._of: dict[str, Places] = {}
+
+    def announce(self, device: str, memory: str) -> None:
+        """The device reaches the memory whose events have the source `memory`."""
+        places = self._shared if memory == MACHINE_MEMORY else self._own.setdefault(memory, Places())
+        self._of[device] = places
+
+    def of_device(self, device: str) -> Places:
+        """The memory that the device reaches."""
+        return self._of.get(device, self._shared)
+
+    def of_source(self, source: str) -> Places:
+        """The memory whose events have this source."""
+        return self._own.get(source, self._shared)
+
+    @property
+    def in_flight(self) -> int:
+        """How many buffers the devices have."""
+        return sum(places.in_flight for places in (self._shared, *self._own.values()))
 
 
 def _avail_flags(value: int) -> str:

@@ -116,6 +116,12 @@ class Registers:
         except (ValueError, TypeError, OSError):
             return
 
+    def remove(self, device: str) -> None:
+        """A device is taken out of the machine."""
+        twin = self._twin.devices.get(device)
+        if isinstance(twin, VirtioPci):
+            self._twin.context.run(self._twin.remove_device(device))
+
     def reset(self, device: str | None = None) -> None:
         """The machine is reset, or one device: its selectors are 0."""
         if device is None:

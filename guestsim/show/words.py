@@ -286,6 +286,13 @@ def _say_run_state(seen: Seen) -> str:
     return "running" if seen.event.detail[0] else "stopped"
 
 
+def _say_fault(seen: Seen) -> str:
+    address, length, write, at, missing, reason = seen.event.detail
+    how = "write" if write else "read"
+    where = f"{how} of {int(length)} bytes at {int(address):#x}"
+    return f"{where}: {int(missing)} bytes from {int(at):#x} on are not there: {reason!s}"
+
+
 def _say_interrupt(seen: Seen) -> str:
     first, second = _ints(seen)
     what = (
@@ -342,6 +349,7 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.SIZE: _say_size,
     EventKind.QUIESCE: _say_quiesce,
     EventKind.RUN_STATE: _say_run_state,
+    EventKind.FAULT: _say_fault,
     EventKind.INTERRUPT: _say_interrupt,
     EventKind.VIOLATION: _say_violation,
 }

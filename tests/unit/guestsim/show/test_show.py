@@ -20,7 +20,7 @@ from guestsim.show.requests import rows
 from guestsim.show.requests import to_json as row_to_json
 
 from .golden import LISTINGS
-from .traces import any_events, events_of, mmio, one_of_each, written
+from .traces import any_events, events_of, mmio, one_of_each, two_back_ends, written
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -95,6 +95,24 @@ def test_the_program_in_the_manual_runs(
     printed = capsys.readouterr().out
     assert "vd0 (0,) #0 header: type 1 OUT, reserved 0, sector 8" in printed
     assert "sector 8 0 " in printed
+
+
+def test_each_back_end_has_a_memory_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.trace", two_back_ends())
+    dma = [line.split(None, 4)[4] for line in lines(path, "--kind", "dma-*")]
+    assert dma == [
+        "#0 header: type 4 FLUSH, reserved 0, sector 5",
+        "e0 queue 0 avail: idx 1",
+        "#1 header: type 8 GET_ID, reserved 0, sector 6",
+        "e1 queue 0 avail: idx 1",
+        "#1 status 0 OK",
+        "#0 status 0 OK",
+    ]
+    requests = [json.loads(line) for line in lines(path, "--requests", "--json")]
+    assert [(each["device"], each["type"], each["status"]) for each in requests] == [
+        ("e1", "GET_ID", "OK"),
+        ("e0", "FLUSH", "OK"),
+    ]
 
 
 # --- filters

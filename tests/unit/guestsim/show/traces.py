@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from devmodels.trace import SHAPES, EventKind, TraceEvent
-from devmodels.tracefile import VERSION, TraceHeader, TraceReader, TraceWriter
+from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceReader, TraceWriter
 from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
@@ -67,6 +69,25 @@ def written(
         writer(TraceEvent(number, 1000 * number, source, kind, detail))
     writer.close()
     return path
+
+
+def two_back_ends() -> list[tuple[str, EventKind, tuple[int | str | bytes, ...]]]:
+    """Two exports whose front ends have memories of their own, in which the same addresses are used."""
+    events: list[tuple[str, EventKind, tuple[int | str | bytes, ...]]] = []
+    disk = DiskFacts("d0", MIB)
+    for name in ("e0", "e1"):
+        facts = DeviceFacts(name, "export", {"type": "vhost-user-blk"}, disk, memory=f"{name}.memory")
+        events.append((name, EventKind.DEVICE, (msgspec.json.encode(facts).decode(),)))
+        events.append((name, EventKind.QUEUE, (0, 4, 0x1000, 0x2000, 0x3000, 0, 0)))
+        events.append((name, EventKind.CHAIN, (0, 1, 1, 0x8000, 16, 0x9000, 1)))
+    for name, sector in (("e0", 5), ("e1", 6)):
+        header = struct.pack("<IIQ", 4 if sector == 5 else 8, 0, sector)
+        events.append((f"{name}.memory", EventKind.DMA_READ, (0x8000, header)))
+        events.append((f"{name}.memory", EventKind.DMA_READ, (0x2002, b"\1\0")))
+    for name in ("e1", "e0"):
+        events.append((f"{name}.memory", EventKind.DMA_WRITE, (0x9000, b"\0")))
+        events.append((name, EventKind.USED, (0, 1, 1)))
+    return events
 
 
 def events_of(path: Path) -> list[TraceEvent]:
