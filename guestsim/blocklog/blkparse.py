@@ -4,15 +4,16 @@
     254,0    0       45     4.042254055     0  C  WS 524160 + 128 [0]
 
 Device, CPU, sequence, time, process, event, RWBS, sector + sectors, command or error.  A request is what is given to
-the driver (D) until it is completed (C): what is queued (Q) before may be merged, split and put in order yet.  A device
-without such a queue has no D; its requests are what is queued.  A summary ends the events.
+the driver (D) until it is completed (C): what is queued (Q) before may be merged, split and put in order yet.  What the
+driver puts back (R) is given to it again.  A device without such a queue has no D; its requests are what is queued.  A
+summary ends the events.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 from devmodels.blockbackend.request import Flags, Op
 from guestsim.blocklog.events import SECTOR, Begin, End, Event, Lines, Losses
@@ -30,12 +31,15 @@ _SUMMARY = re.compile(
 )
 _EXPECTED = "'major,minor cpu sequence seconds.nanoseconds pid event RWBS sector + sectors [process]'"
 
-_PASSED_OVER = frozenset("ABFGIMPRSTUXm")
+_TAKEN = frozenset("QDRC")
+_PASSED_OVER = frozenset("ABFGIMPSTUXm")
 _LOOK_AHEAD = 10_000
-"""So many lines, at most, are looked at for a D."""
+"""So many events are looked at, to see which disks have a D."""
 
 _Key = tuple[str, Op, int]
 """A disk, what is done, the sector where it begins."""
+_Request = tuple[int, int]
+"""Its number, and how many sectors of it are not completed."""
 _Line = tuple[int, re.Match[str]]
 
 _LETTERS = {"R": Op.READ, "W": Op.WRITE, "D": Op.DISCARD, "F": Op.FLUSH}
@@ -56,24 +60,24 @@ class _Reader:
         self._lines = lines
         self._losses = losses
         self._number = 0
-        self._running: dict[_Key, tuple[int, int]] = {}
-        """Number of the request, and how many sectors of it are not completed."""
+        self._running: dict[_Key, list[_Request]] = {}
+        """Several that touch the same may be under way; which of them is completed, nobody can tell: the first."""
+        self._back: dict[_Key, list[_Request]] = {}
+        """What the driver has put back."""
 
     def events(self) -> Iterator[Event]:
         lines = self._events()
-        seen: list[_Line] = []
-        begins = "Q"
-        for line in lines:
-            seen.append(line)
-            if line[1]["event"] == "D":
-                begins = "D"
-            if begins == "D" or len(seen) >= _LOOK_AHEAD:
-                break
+        seen = list(islice(lines, _LOOK_AHEAD))
+        given = {found["disk"] for _, found in seen if found["event"] == "D"}
+        queued = {found["disk"] for _, found in seen if found["event"] == "Q"} - given
         for number, found in chain(seen, lines):
-            if found["event"] == begins:
+            event, disk = found["event"], found["disk"]
+            if event == ("Q" if disk in queued or not given else "D"):
                 yield from self._begin(number, found)
-            elif found["event"] == "C":
+            elif event == "C":
                 yield from self._complete(number, found)
+            elif event == "R":
+                self._put_back(number, found)
 
     def _events(self) -> Iterator[_Line]:
         """The lines of events that count."""
@@ -85,7 +89,7 @@ class _Reader:
                 if _SUMMARY.match(line):
                     return
                 raise self._lines.error(_EXPECTED)
-            if found["event"] in ("Q", "D", "C"):
+            if found["event"] in _TAKEN:
                 yield self._lines.number, found
             elif found["event"][0] not in _PASSED_OVER:
                 raise self._lines.error(f"an event of blkparse's, {found['event']} is given")
@@ -116,9 +120,10 @@ class _Reader:
                 return
         sector = 0 if op is Op.FLUSH else int(extent["sector"] or 0)
         key = disk, op, sector
-        if key in self._running and found["event"] == "D":
-            return  # It was put back, and is given to the driver again.
-        self._running[key] = self._number, sectors
+        again = _first(self._back, key)
+        self._running.setdefault(key, []).append(again or (self._number, sectors))
+        if again is not None:
+            return
         flags = Flags.FUA if fua else Flags.NONE
         if op is Op.FLUSH:
             sectors = 0
@@ -134,14 +139,36 @@ class _Reader:
         if op is not Op.FLUSH and not done:
             return
         sector = 0 if op is Op.FLUSH else int(extent["sector"] or 0)
-        running = self._running.pop((found["disk"], op, sector), None)
+        disk = found["disk"]
+        running = _first(self._running, (disk, op, sector))
         if running is None:
             return  # It had begun before the log did.
         request, left = running
         if done < left:
-            self._running[found["disk"], op, sector + done] = request, left - done
+            self._running.setdefault((disk, op, sector + done), []).append((request, left - done))
             return
         yield End(request, _time(found), _errno(extent["last"]))
+
+    def _put_back(self, number: int, found: re.Match[str]) -> None:
+        _, op, _ = _meaning(found["rwbs"])
+        extent = self._extent(number, found)
+        if extent is None or op is None:
+            return
+        key = found["disk"], op, 0 if op is Op.FLUSH else int(extent["sector"] or 0)
+        request = _first(self._running, key)
+        if request is not None:
+            self._back.setdefault(key, []).append(request)
+
+
+def _first(requests: dict[_Key, list[_Request]], key: _Key) -> _Request | None:
+    """Take the first of them out."""
+    found = requests.get(key)
+    if found is None:
+        return None
+    first = found.pop(0)
+    if not found:
+        del requests[key]
+    return first
 
 
 def _time(found: re.Match[str]) -> int:

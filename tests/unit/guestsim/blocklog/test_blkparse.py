@@ -75,6 +75,33 @@ def test_a_request_that_is_put_back_begins_once() -> None:
     assert len(begins(read(read_blkparse, text))) == 1
 
 
+def test_two_requests_for_the_same_bytes_are_two() -> None:
+    text = (
+        _line("D", "R 0 + 8 [dd]")
+        + _line("D", "R 0 + 8 [cat]", at="0.000000002")
+        + _line("C", "R 0 + 8 [0]", at="0.000000005")
+        + _line("C", "R 0 + 8 [0]", at="0.000000007")
+    )
+    assert read(read_blkparse, text) == [
+        Begin(0, 1, Op.READ, 0, 4096, "8,16", queue=1),
+        Begin(1, 2, Op.READ, 0, 4096, "8,16", queue=1),
+        End(0, 5),
+        End(1, 7),
+    ]
+
+
+def test_beside_a_disk_with_a_queue_one_without_has_its_requests_as_well() -> None:
+    queued = _line("Q", "R 100 + 8 [dd]").replace("8,16 ", "253,0")
+    text = (
+        queued
+        + _line("Q", "R 0 + 8 [dd]")
+        + _line("D", "R 0 + 8 [dd]")
+        + queued.replace("Q", "C").replace("[dd]", "[0]")
+    )
+    found = begins(read(read_blkparse, text))
+    assert [(begin.disk, begin.offset) for begin in found] == [("253,0", 51200), ("8,16", 0)]
+
+
 def test_completions_of_what_began_before_the_log_and_of_empty_writes_are_no_requests() -> None:
     text = _line("C", "R 0 + 8 [0]") + _line("D", "WS 0 + 8 [dd]") + _line("C", "WS 0 [0]")
     assert ends(read(read_blkparse, text)) == []
