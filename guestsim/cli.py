@@ -5,6 +5,8 @@ Those are read at every start, so they import what they need when they run.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
 import typer
@@ -46,10 +48,18 @@ def main() -> None:
     """Entry point of the `guestsim` command."""
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         if text := " ".join(error.format_message().split()):
             sys.stderr.write(f"guestsim: {text}\n")
         status = 2
     except (typer.Abort, KeyboardInterrupt):
         status = 130
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            raise
+        if error.errno != errno.EPIPE:  # Else whoever reads has seen enough.
+            sys.stderr.write(f"guestsim: standard output: {error.strerror}\n")
+        status = 0 if error.errno == errno.EPIPE else 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)

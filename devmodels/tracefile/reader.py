@@ -178,7 +178,7 @@ class TraceReader:
         """The heads of whole frames; the file stands behind the head, and is to stand at any place afterwards."""
         at = self._start
         expected: int | None = None
-        self.cut = True
+        self.cut = False
         self.ending = None
         while at + FRAME_HEAD.size <= self._size:
             self._file.seek(at)
@@ -186,7 +186,7 @@ class TraceReader:
             self._judge(head, at)
             at += FRAME_HEAD.size + head.length
             if at > self._size:
-                return
+                break
             if expected is not None and head.first != expected:
                 self._wrong(f"at byte {at - head.length} is event {head.first}, expected event {expected}")
             if head.magic == END:
@@ -194,6 +194,7 @@ class TraceReader:
                 return
             yield head
             expected = head.first + head.events
+        self.cut = True
 
     def _judge(self, head: FrameHead, at: int) -> None:
         """Whether it can be the head of a frame; one that cannot is damage, whatever comes after it."""

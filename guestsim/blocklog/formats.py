@@ -130,6 +130,8 @@ class OpenLog:
             for event in reader:
                 self._done += 1
                 yield event
+            if reader.cut:
+                self.losses["rest of the trace, whose file is cut short"] += 1
         except TraceFileError as error:
             raise LogError(str(error)) from None
 

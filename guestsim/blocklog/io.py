@@ -17,6 +17,7 @@ import msgspec
 import typer
 
 from guestsim.blocklog.convert import FORMAT_NAMES, Bar, fail, source_format, tell_losses
+from guestsim.outputs import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,6 +124,7 @@ def io_command(
     virtual = clock is ClockChoice.VIRTUAL
     place = _Place(blockdev or [], objects or [], target, device, direct, virtual, record)
     place.check()
+    _check_outputs(source, record, svg)
     with _wrong(target), OpenLog(source, source_format(_COMMAND, given)) as log:
         form = log.format
         if check and form is not TRACE:
@@ -148,6 +150,18 @@ def io_command(
         tell_losses(log.losses.lines())
     if figures.differences:
         raise typer.Exit(1)
+
+
+def _check_outputs(source: Path, record: Path | None, svg: Path | None) -> None:
+    """What is to be written is another file than the log, and a picture can be drawn when all is done."""
+    for option, path in (("--record", record), ("--svg", svg)):
+        if path is not None and path.exists() and source.exists() and path.samefile(source):
+            fail(_COMMAND, f"{option}: {path} is given, which is the log; expected another file")
+    if svg is not None:
+        try:
+            check_writable(svg)
+        except OSError as error:
+            fail("", f"{svg}: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True)

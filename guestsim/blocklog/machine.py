@@ -104,6 +104,8 @@ def _object(text: str) -> dict[str, object]:
 
 def _blockdev(text: str) -> dict[str, object]:
     options = decode(text, None, what="--blockdev")
+    if "node-name" not in options:
+        raise OptionError("--blockdev: node-name: missing; expected a name to refer to it")
     return options if text.lstrip().startswith("{") else nodes.coerce(options)
 
 

@@ -63,7 +63,7 @@ def show_command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write one page for a browser, of the whole trace or its --time and --events.",
+            help="Write one page for a browser, of the whole trace or its --time and --events; - for standard output.",
         ),
     ] = None,
     perfetto: Annotated[

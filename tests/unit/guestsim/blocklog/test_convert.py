@@ -128,3 +128,14 @@ def test_a_log_that_is_wrong_in_the_middle_leaves_no_half(tmp_path: Path) -> Non
         "standard input:2: expected an offset and a length after read and its options\n",
     )
     assert not (tmp_path / "out.iolog").exists()
+
+
+def test_a_trace_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.trace"
+    with disk_machine() as machine:
+        machine.record(path)
+        boot(Guest(machine)).write(0, bytes(512))
+    path.write_bytes(path.read_bytes()[:-1])
+    result = convert(path, tmp_path / "out.iolog")
+    assert result.exit_code == 0
+    assert "not kept: 1 × rest of the trace, whose file is cut short\n" in result.stderr

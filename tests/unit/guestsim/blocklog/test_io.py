@@ -304,6 +304,18 @@ def test_requests_of_other_disks_are_told(image: Path, tmp_path: Path) -> None:
         ),
         (["--blockdev", "driver=x,node-name=d0"], "guestsim io: --blockdev: driver: "),
         (
+            ["--blockdev", "driver=memory,size=1M"],
+            "guestsim io: --blockdev: node-name: missing; expected a name",
+        ),
+        (
+            ["--blockdev", '{"driver": "memory", "size": 1048576}'],
+            "guestsim io: --blockdev: node-name: missing; expected a name",
+        ),
+        (
+            ["--blockdev", "driver=memory,node-name=d0,size=1M", "--svg", "/nowhere/x.svg"],
+            "/nowhere/x.svg: No such file or directory",
+        ),
+        (
             ["--blockdev", "driver=memory,node-name=d0,size=1M", "--device", "e1000"],
             "guestsim io: --device: driver:",
         ),
@@ -342,3 +354,18 @@ def test_a_wrong_line_of_the_log_ends_the_replay_with_its_place(
         2,
         f"{log}:2: expected an offset and a length after write and its options\n",
     )
+
+
+@pytest.mark.parametrize("option", ["--record", "--svg"])
+def test_what_is_written_is_not_the_log_that_is_read(option: str, log: Path, image: Path) -> None:
+    result = io(log, image, option, log)
+    assert result.exit_code == 2
+    assert (
+        result.stderr == f"guestsim io: {option}: {log} is given, which is the log; expected another file\n"
+    )
+    assert log.read_text() == COMMANDS
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_anything_is_done(log: Path, image: Path) -> None:
+    assert io(log, image, "--svg", "/nowhere/x.svg").exit_code == 2
+    assert image.read_bytes() == bytes(SIZE)

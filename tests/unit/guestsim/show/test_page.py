@@ -202,6 +202,26 @@ def test_a_page_that_cannot_be_written_is_one_line(trace: Path, tmp_path: Path) 
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_trace_is_read(tmp_path: Path) -> None:
+    broken = written(tmp_path / "a.trace", [])
+    broken.write_bytes(broken.read_bytes()[:-1] + b"\0")
+    old = tmp_path / "old.html"
+    old.write_text("old")
+    assert "cannot be written" in write(broken, "--html", str(tmp_path / "none" / "page.html")).stderr
+    assert "its end is damaged" in write(broken, "--html", str(old)).stderr
+    assert old.read_text() == "old"
+
+
+def test_the_page_goes_to_standard_output(trace: Path) -> None:
+    result = CliRunner().invoke(app, ["show", str(trace), "--html", "-"])
+    assert result.stdout.startswith("<!doctype html>")
+
+
+def test_a_part_of_a_whole_trace_is_not_cut_short(trace: Path) -> None:
+    result = write(trace, "--events", "3..5")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_an_empty_trace_has_a_page(tmp_path: Path) -> None:
     assert page(written(tmp_path / "empty.trace", [])).lines("eventTexts") == []
 
