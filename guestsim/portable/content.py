@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from guestsim.drivers.layouts import BLK_HEADER, BLK_RANGE, SECTOR, BlkStatus, BlkType
 from guestsim.portable.ranges import RangeMap
@@ -36,6 +36,14 @@ _MOST_RANGES = 4096
 """Of one request; nobody's limit is higher."""
 
 
+class Clash(NamedTuple):
+    """Bytes of the disk, from `start` to `end`, that one request writes while another touches them; `both` write."""
+
+    start: int
+    end: int
+    both: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Touch:
     """Which bytes of the disk a request reads and writes: starts and ends, None and none where it does not."""
@@ -43,17 +51,17 @@ class Touch:
     reads: tuple[int, int] | None = None
     writes: tuple[tuple[int, int], ...] = ()
 
-    def clash(self, other: Touch) -> list[tuple[int, int]]:
+    def clash(self, other: Touch) -> list[Clash]:
         """Where one of both writes what the other reads or writes."""
         if not self.writes and not other.writes:
             return []
-        pairs = [(ours, theirs) for ours in self.writes for theirs in other.writes]
+        pairs = [(ours, theirs, True) for ours in self.writes for theirs in other.writes]
         if self.reads is not None:
-            pairs += [(self.reads, theirs) for theirs in other.writes]
+            pairs += [(self.reads, theirs, False) for theirs in other.writes]
         if other.reads is not None:
-            pairs += [(ours, other.reads) for ours in self.writes]
-        found = [(max(one[0], two[0]), min(one[1], two[1])) for one, two in pairs]
-        return [(start, end) for start, end in found if start < end]
+            pairs += [(ours, other.reads, False) for ours in self.writes]
+        found = [Clash(max(one[0], two[0]), min(one[1], two[1]), both) for one, two, both in pairs]
+        return [clash for clash in found if clash.start < clash.end]
 
 
 _NOTHING = Touch()
@@ -90,7 +98,7 @@ class Content:
 
     undefined: RangeMap[str] = field(default_factory=RangeMap)
 
-    def ended(self, request: Request, touch: Touch, clashes: Sequence[tuple[int, int]]) -> None:
+    def ended(self, request: Request, touch: Touch, clashes: Sequence[Clash]) -> None:
         """A request is over: what it read cannot be held against anybody where it is undefined."""
         if touch.reads is not None and request.status == BlkStatus.OK:
             start, end = touch.reads
@@ -98,8 +106,8 @@ class Content:
                 request.unknown.append(Unknown(first - start, last - start, why))
         for start, end in touch.writes:
             self._written(start, end, request)
-        for start, end in clashes if touch.writes else ():
-            if self._has_written(request):
+        for start, end, both in clashes:
+            if both and self._has_written(request):
                 self.undefined.set(start, end, TOGETHER)
 
     def _has_written(self, request: Request) -> bool:
@@ -129,23 +137,24 @@ class Content:
 class FirstContent(Content):
     """Puts what the disk held before the trace into a sparse file of `size` bytes: what was read before it was written.
 
-    OSError where there can be no such file.
+    `found` is where that was, zeroes as well.  OSError where there can be no such file.
     """
 
-    __slots__ = ("_file", "_settled", "_size")
+    __slots__ = ("_file", "_settled", "_size", "found")
 
     def __init__(self, path: Path, size: int) -> None:
         super().__init__()
         self._file: BinaryIO = path.open("wb")
         self._size = size
         self._settled: RangeMap[bool] = RangeMap()
+        self.found: RangeMap[bool] = RangeMap()
         try:
             self._file.truncate(size)
         except BaseException:
             self._file.close()
             raise
 
-    def ended(self, request: Request, touch: Touch, clashes: Sequence[tuple[int, int]]) -> None:
+    def ended(self, request: Request, touch: Touch, clashes: Sequence[Clash]) -> None:
         """As `Content`; what a read of something untouched returned was there from the beginning."""
         if touch.reads is not None and request.status == BlkStatus.OK and request.answer:
             self._read(*touch.reads, request.answer)
@@ -161,6 +170,7 @@ class FirstContent(Content):
                 if piece.count(0) != len(piece):
                     os.pwrite(self._file.fileno(), piece, here)
                 self._settled.set(here, there, value=True)
+                self.found.set(here, there, value=True)
 
     def close(self) -> None:
         """The file is complete. Idempotent."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.trace import EventKind, TraceEvent
 from guestsim.drivers.layouts import BLK_HEADER, Feature
-from guestsim.portable.content import WHILE_WRITTEN, Content, Touch, touch_of
+from guestsim.portable.content import WHILE_WRITTEN, Clash, Content, Touch, touch_of
 from guestsim.portable.ranges import RangeMap
 from guestsim.portable.requests import (
     ConfigRead,
@@ -80,7 +80,7 @@ class _Flight:
     slot: _Slot
     outside: bool = False
     gone: bool = False
-    clashes: list[tuple[int, int]] = field(default_factory=list)
+    clashes: list[Clash] = field(default_factory=list)
     asked: list[tuple[Request, Touch, _Slot]] = field(default_factory=list)
     _touch: Touch | None = None
 
@@ -326,11 +326,11 @@ class Lowering:
                 self._content.undefined.set(start, end, TOO_LATE)
 
 
-def _mask(request: Request, touch: Touch, clashes: Iterable[tuple[int, int]]) -> None:
+def _mask(request: Request, touch: Touch, clashes: Iterable[Clash]) -> None:
     """What a read got where something wrote at the same time is not compared."""
     if touch.reads is not None:
         start, end = touch.reads
-        for first, last in clashes:
+        for first, last, _ in clashes:
             if start < last and first < end:
                 request.unknown.append(
                     Unknown(max(first, start) - start, min(last, end) - start, WHILE_WRITTEN)

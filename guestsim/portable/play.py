@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,14 +21,18 @@ from guestsim.portable.survey import unheard
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from guestsim.drivers.virtio_blk import Pending, VirtioBlk
     from guestsim.portable.lower import SessionFacts
     from guestsim.portable.machine import Place
+    from guestsim.portable.ranges import RangeMap
     from guestsim.portable.survey import Progress
     from guestsim.script.world import World
 
 IN_FLIGHT_BYTES = 16 << 20
 """Guest memory for requests in flight; one that is longer goes alone."""
+_FILLED = 1 << 20
 KEPT = 100
 """How many differences are kept whole."""
 
@@ -128,6 +133,20 @@ class Player:
             offered |= {Feature.VERSION_1}
         foreign = self._place.target.socket is not None
         return Limits(offered, driver.config, self._sessions, driver.capacity if foreign else None)
+
+    def fill(self, image: Path, ranges: RangeMap[bool]) -> None:
+        """Write what the disk held first to a disk that is somebody's: `ranges` of `image`.
+
+        GuestError where that cannot be.
+        """
+        driver = self._driver
+        if BlkFeature.RO in driver.device.offered:
+            return
+        with image.open("rb") as file:
+            for start, end, _ in ranges.find(0, driver.capacity):
+                for at in range(start, end, _FILLED):
+                    data = os.pread(file.fileno(), min(_FILLED, end - at), at)
+                    self._world.guest.run(driver.write(at, data))
 
     def play(self, items: Iterable[Item], limits: Limits) -> Tally:
         """Feed everything; what keeps the target from going on is in the tally."""

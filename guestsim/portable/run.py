@@ -57,6 +57,8 @@ def replay(
             player = Player(world, place, found.sessions, progress)
             try:
                 limits = player.prepare()
+                if place.target.socket is not None:
+                    player.fill(image, found.first)
             except GuestError as error:
                 raise TargetError(str(error)) from None
             lowering = found.lowering(limits.lacks)

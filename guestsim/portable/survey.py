@@ -12,6 +12,7 @@ from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts, TraceFileError, TraceReader
 from guestsim.portable.content import Content, FirstContent
 from guestsim.portable.lower import Lacks, Lowering, SessionFacts
+from guestsim.portable.ranges import RangeMap
 from guestsim.portable.requests import Request
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def unheard(_number: int) -> None:
 class Survey:
     """What a first pass has found: the device, its sessions by number, how many requests there are.
 
-    `memory` is the recorded one, `shared` or `bounced`.
+    `memory` is the recorded one, `shared` or `bounced`; `first` is where it is known what the disk held first.
     """
 
     facts: DeviceFacts
@@ -40,6 +41,7 @@ class Survey:
     events: int
     memory: str
     cut: bool
+    first: RangeMap[bool]
     others: list[str] = field(default_factory=list)
     """Names of the trace's other devices."""
 
@@ -69,7 +71,9 @@ def survey(reader: TraceReader, image: Path, device: str | None, progress: Progr
         content.close()
     others = [name for name in devices if name != facts.name]
     events = reader.count()
-    return Survey(facts, lowering.sessions, requests, events, reader.header.memory, reader.cut, others)
+    return Survey(
+        facts, lowering.sessions, requests, events, reader.header.memory, reader.cut, content.found, others
+    )
 
 
 def watched(reader: TraceReader, progress: Progress) -> Iterator[TraceEvent]:

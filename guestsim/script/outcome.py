@@ -9,13 +9,14 @@ from guestsim.drivers.layouts import BlkStatus
 from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_blk import DroppedError
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError, GuestTimeoutError
-from guestsim.script.schema import FEATURES, Bounds
+from guestsim.script.schema import FEATURES, Bounds, PartOfData
 from guestsim.script.values import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from guestsim.script.schema import Expect
+    from guestsim.script.values import Pattern
 
 ERRORS: dict[type[GuestError], str] = {
     NeedsResetError: "needs-reset",
@@ -105,13 +106,23 @@ def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
             found = "none" if outcome.value is None else f"{outcome.value & mask:#x}"
             yield f"value {found}, expected {expect.value:#x}"
     if expect.data is not None:
-        if not outcome.data:
-            yield f"no data, expected {expect.data}"
-        elif (where := difference(outcome.data, expect.data.data(len(outcome.data)))) is not None:
-            yield f"data {where} ({expect.data})"
+        yield from _check_data(expect.data, outcome.data or b"")
     if expect.used is not None:
         wanted_used = [(one.id, one.length) for one in expect.used]
         yield from _equal("used", outcome.used, wanted_used)
+
+
+def _check_data(expected: Pattern | list[PartOfData], data: bytes) -> Iterator[str]:
+    parts = expected if isinstance(expected, list) else [expected]
+    for part in parts:
+        start, length = 0, len(data)
+        if isinstance(part, PartOfData):
+            start, length = part.at, len(data) - part.at if part.length is None else part.length
+        found = data[start : start + length]
+        if not found:
+            yield f"no data{f' at byte {start}' if start else ''}, expected {part}"
+        elif (where := difference(found, part.data(length))) is not None:
+            yield f"data {f'from byte {start} on ' if start else ''}{where} ({part})"
 
 
 def _check_tables(expect: Expect, outcome: Outcome) -> Iterator[str]:

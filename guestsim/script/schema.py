@@ -473,6 +473,13 @@ class Used(_Part):
     length: int
 
 
+class PartOfData(Pattern, kw_only=True):
+    """A pattern in a part of what was read: `length` bytes from `at` on, by default to its end."""
+
+    at: Size = Size(0)
+    length: Amount | None = None
+
+
 class Expect(_Part):
     """What must hold after a step.
 
@@ -481,7 +488,7 @@ class Expect(_Part):
 
     status: StatusName | int | None = None
     used_length: int | None = None
-    data: Pattern | None = None
+    data: Pattern | list[PartOfData] | None = None
     id: str | None = None
     value: int | None = None
     mask: int | None = None

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarint import HexInt
 
 from guestsim.drivers.layouts import ID_BYTES, SECTOR, WRITE_ZEROES_UNMAP, BlkStatus, BlkType
-from guestsim.portable.shrink.model import expected
+from guestsim.portable.shrink.model import Known, expected
 from guestsim.portable.shrink.program import HEADER, Ask, Fixed, Group, Plain, Program
 from guestsim.script.schema import ACTIONS, Script
 from guestsim.script.values import HexBytes, Pattern, decode_hook
@@ -135,13 +135,18 @@ def _literal(ask: Ask) -> Plain:
     return step
 
 
-def _expect(ask: Ask, data: bytes | None) -> Plain:
+def _expect(ask: Ask, known: Sequence[Known]) -> Plain:
     expect: Plain = {}
     if not ask.ok:
         expect["status"] = BlkStatus(ask.status).name if ask.status in set(BlkStatus) else ask.status
     expect["used-length"] = ask.used_length
-    if data:
-        expect["data"] = words(pattern_of(data))
+    if len(known) == 1 and len(known[0].data) == ask.room:
+        expect["data"] = words(pattern_of(known[0].data))
+    elif known:
+        expect["data"] = [
+            {"at": size_text(at), "length": size_text(len(data)), **words(pattern_of(data))}
+            for at, data in known
+        ]
     return expect
 
 

@@ -32,6 +32,7 @@ from guestsim.targets import TargetError
 if TYPE_CHECKING:
     from guestsim.portable.limits import Limits
     from guestsim.portable.requests import Item
+    from guestsim.replay import Difference
 
 WINDOWS = (64, 512, 4096, 32768, 1 << 20)
 """So many items before the failure are tried, then more."""
@@ -133,7 +134,9 @@ def shrink(
     TraceFileError or OSError where the trace cannot be read or nothing be written.
     """
     with TraceReader(trace) as reader, tempfile.TemporaryDirectory(prefix="guestsim-") as name:
-        search = _Search(reader, survey(reader, Path(name, "first.img"), device), Path(name), watch)
+        first_image = Path(name, "first.img")
+        found = survey(reader, first_image, device, lambda number: watch("events read", number))
+        search = _Search(reader, found, Path(name), watch)
         tally, at = search.replay()
         first = "" if at is None else text_of(tally.differences[0]) if tally.differences else tally.stopped
         runner = _Runner(watch, most)
@@ -190,7 +193,7 @@ class _Search:
         return self._survey.lowering(self._limits.lacks).items(watched(self._reader, unheard))
 
     def _progress(self, number: int) -> None:
-        self._watch("events", number)
+        self._watch("events fed", number)
 
 
 def _shrunk(program: Program, runner: _Runner) -> Program:
@@ -224,14 +227,19 @@ def _exact(trace: Path, out: Path, first: str, watch: Watch) -> Shrunk:
     """What only the exact replay sees: the trace up to there."""
     from guestsim.replay import replay
 
-    difference = replay(trace, progress=lambda number: watch("events", number)).difference
+    difference = replay(trace, progress=lambda number: watch("events replayed", number)).difference
     if difference is None:
         return Shrunk(None, first=first)
     path = out.with_name(out.name.removesuffix(SUFFIX).removesuffix(".yaml") + ".trace")
     events = _prefix(trace, path, difference.number)
     again = replay(path).difference
-    failure = "" if again is None else f"event {again.number}: {again.got}"
-    return Shrunk(path, first=first or str(difference.got), failure=failure, events=events)
+    failure = "" if again is None else _in_a_line(again)
+    return Shrunk(path, first=first or _in_a_line(difference), failure=failure, events=events)
+
+
+def _in_a_line(difference: Difference) -> str:
+    words = difference.words()
+    return f"event {words.number}: {words.got}, expected {words.expected}"
 
 
 def _prefix(trace: Path, path: Path, last: int) -> int:

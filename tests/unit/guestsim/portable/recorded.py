@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from devmodels.trace import TraceEvent
+from devmodels.tracefile import TraceHeader, TraceWriter
 from guestsim.disk import Disk, boot
 from guestsim.guest import Guest
 from guestsim.portable.machine import Place
@@ -22,6 +24,15 @@ def record(
     with disk_machine(size, **device) as machine:  # type: ignore[arg-type]
         machine.record(path)
         work(boot(Guest(machine)))
+    return path
+
+
+def write(path: Path, header: TraceHeader, events: Iterable[TraceEvent]) -> Path:
+    """Write a trace of these events, numbered anew."""
+    writer = TraceWriter(path, header)
+    for number, event in enumerate(events):
+        writer(event._replace(number=number))
+    writer.close()
     return path
 
 

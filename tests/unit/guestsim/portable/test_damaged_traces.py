@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devmodels.trace import EventKind, TraceEvent
-from devmodels.tracefile import TraceFileError, TraceHeader, TraceReader, TraceWriter
+from devmodels.tracefile import TraceFileError, TraceReader
 from guestsim.cli import app
 from guestsim.portable.run import replay
 from guestsim.portable.shrink.shrink import shrink
 from guestsim.targets import TargetError
 from tests.unit.guestsim.portable.programs import SIZE, RandomGuest
-from tests.unit.guestsim.portable.recorded import on, record
+from tests.unit.guestsim.portable.recorded import on, record, write
 
 NUMBERS = (0, -1, 1, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63))
 
@@ -27,13 +27,6 @@ NUMBERS = (0, -1, 1, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 63) - 1, -(1 << 63))
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("traces") / "a.trace", RandomGuest(3, 4), size=SIZE, num_queues=2)
-
-
-def write(path: Path, header: TraceHeader, events: Iterable[TraceEvent]) -> None:
-    writer = TraceWriter(path, header)
-    for number, event in enumerate(events):
-        writer(event._replace(number=number))
-    writer.close()
 
 
 def damaged(events: Iterable[TraceEvent], seed: int) -> Iterator[TraceEvent]:

@@ -9,10 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from guestsim.cli import app
-from guestsim.disk import Disk
+from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
+from guestsim.guest import Guest
 from guestsim.portable.run import replay
 from guestsim.script.schema import RingName, TransportName
+from guestsim.targets.inprocess import InProcessTarget
+from guestsim.targets.qmp import Json
+from guestsim.targets.storage_daemon import DEVMODELS_SERVE, DaemonProcess
 from tests.unit.guestsim.portable.recorded import on, record
 
 
@@ -54,24 +58,37 @@ def test_on_every_ring_and_transport(
     assert sum(tally.unknown.values()) == 1  # What was discarded.
 
 
-def test_what_was_there_before_is_there_again(tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
+def reads_and_writes(image: Path, trace: Path) -> None:
+    """A guest on a disk that holds something already."""
     image.write_bytes(b"".join(bytes([n]) * 512 for n in range(64)))
-
-    def work(disk: Disk) -> None:
+    drive = {"driver": "file", "node-name": "d0", "filename": str(image)}
+    with InProcessTarget(blockdevs=[drive], devices=[{"driver": "virtio-blk-pci", "drive": "d0"}]) as machine:
+        machine.record(trace)
+        disk = boot(Guest(machine))
         disk.write(1024, b"\xee" * 1024)
         disk.read(0, 8192)
 
-    from guestsim.disk import boot
-    from guestsim.guest import Guest
-    from guestsim.targets.inprocess import InProcessTarget
 
-    drive = {"driver": "file", "node-name": "d0", "filename": str(image)}
-    with InProcessTarget(blockdevs=[drive], devices=[{"driver": "virtio-blk-pci", "drive": "d0"}]) as machine:
-        machine.record(tmp_path / "a.trace")
-        work(boot(Guest(machine)))
+def test_what_was_there_before_is_there_again(tmp_path: Path) -> None:
+    image, trace = tmp_path / "disk.img", tmp_path / "a.trace"
+    reads_and_writes(image, trace)
     image.unlink()
-    tally = replay(tmp_path / "a.trace", on()).tally
+    tally = replay(trace, on()).tally
+    assert (tally.equal, tally.different, tally.stopped) == (2, 0, "")
+
+
+@pytest.mark.slow
+def test_a_disk_of_somebody_elses_is_given_what_was_there_before(tmp_path: Path) -> None:
+    image, trace = tmp_path / "disk.img", tmp_path / "a.trace"
+    reads_and_writes(image, trace)
+    image.write_bytes(b"\xff" * 32768)
+    drive: dict[str, Json] = {"driver": "file", "node-name": "d0", "filename": str(image)}
+    export: dict[str, Json] = {"type": "vhost-user-blk", "id": "e0", "node-name": "d0", "writable": True}
+    daemon = DaemonProcess(DEVMODELS_SERVE, [drive], [export])
+    try:
+        tally = replay(trace, on(f"vhost-user:{daemon.sockets['e0']}")).tally
+    finally:
+        daemon.close()
     assert (tally.equal, tally.different, tally.stopped) == (2, 0, "")
 
 

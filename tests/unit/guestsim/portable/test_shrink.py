@@ -7,8 +7,11 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from guestsim.cli import app
@@ -19,6 +22,7 @@ from guestsim.portable.shrink.shrink import Shrunk, shrink
 from guestsim.replay import replay as exact_replay
 from guestsim.script.run import Options, read_scripts
 from tests.unit.guestsim.portable import defects
+from tests.unit.guestsim.portable.programs import SIZE, RandomGuest
 from tests.unit.guestsim.portable.recorded import on, record
 
 Defect = Callable[[], AbstractContextManager[None]]
@@ -90,6 +94,24 @@ def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Def
     shrunk = found_and_shrunk(traffic, defect, tmp_path / "out.guest.yaml")
     assert shrunk.requests == requests
     assert shrunk.failure
+
+
+@pytest.mark.slow
+@settings(max_examples=150)
+@given(seed=st.integers(0, 1 << 32), defect=st.sampled_from([defects.swapped_reads, defects.stale_zeroes]))
+def test_what_a_random_guest_meets_is_shrunk(seed: int, defect: Defect) -> None:
+    """The script fails on the device that has the defect, and on no other."""
+    with TemporaryDirectory() as folder:
+        trace = record(Path(folder, "a.trace"), RandomGuest(seed, 10), size=SIZE, num_queues=2, queue_size=32)
+        out = Path(folder, "out.guest.yaml")
+        with defect():
+            if replay(trace, on()).tally.ok:
+                return
+            shrunk = shrink(trace, out)
+            assert shrunk.path == out
+            assert shrunk.requests <= 4
+            assert fails(out)
+        assert not fails(out)
 
 
 @pytest.mark.slow
