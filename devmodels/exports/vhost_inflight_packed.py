@@ -256,7 +256,7 @@ def _ahead(position: int, count: int, size: int) -> int:
 class TrackedPackedRing(PackedRing):
     """A packed ring that keeps its region of the in-flight area, and first takes again what was in flight."""
 
-    __slots__ = ("_again", "_region", "_seen")
+    __slots__ = ("_region", "_seen", "again")
 
     def __init__(
         self,
@@ -286,10 +286,11 @@ class TrackedPackedRing(PackedRing):
             report=report,
         )
         self._region = region
-        self._again = again
+        self.again = again
 
-    def _attach(self) -> None:
-        super()._attach()
+    def attach(self) -> None:
+        """As the packed ring's."""
+        super().attach()
         self._seen = self._fetch
         if self._memory.trace is not None:
             # The area's copies are no reads of the device.
@@ -298,20 +299,20 @@ class TrackedPackedRing(PackedRing):
 
     def available(self) -> int:
         """At most how many buffers wait to be taken, or how many are to be taken again."""
-        return len(self._again) or super().available()
+        return len(self.again) or super().available()
 
     @property
     def owed(self) -> int:
         """How many buffers are to be taken again."""
-        return len(self._again)
+        return len(self.again)
 
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""
-        return bool(self._again) or super().pending()
+        return bool(self.again) or super().pending()
 
     def take(self, count: int, budget: int, chains: list[Chain]) -> int:
         """As the packed ring's, but first what was in flight when an earlier back end died."""
-        if self._again:
+        if self.again:
             return self._take_again(count, budget, chains)
         before = len(chains)
         place = self._avail
@@ -333,11 +334,11 @@ class TrackedPackedRing(PackedRing):
     def _take_again(self, count: int, budget: int, chains: list[Chain]) -> int:
         """Their entries stand already."""
         taken = 0
-        while self._again and count and taken < budget:
-            chain = self._rebuilt(self._again[0])
+        while self.again and count and taken < budget:
+            chain = self._rebuilt(self.again[0])
             if chain.head in self.in_flight:
                 raise RingError("VIRTIO 1.4 §2.8.21.1", f"buffer id {chain.head} is in flight twice")
-            del self._again[0]
+            del self.again[0]
             self.in_flight[chain.head] = chain
             if self._in_order:
                 self._order.append(chain.head)

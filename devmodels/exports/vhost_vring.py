@@ -176,7 +176,7 @@ class Vring:
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
         if again:
-            self._device.note(EventKind.AGAIN, queue.index, *_numbers(again))
+            self._device.note(EventKind.AGAIN, queue.index, *again_numbers(again))
         log.info("%s: starts at %d, %d requests again", queue.name, last_avail, len(again))
         if not queue.start(last_avail=last_avail, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
@@ -334,7 +334,7 @@ class Vring:
             self._kick = None
 
 
-def _numbers(again: Again) -> list[int]:
+def again_numbers(again: Again) -> list[int]:
     """As a trace has it: heads, or for each buffer how many descriptors and what is in them."""
     numbers: list[int] = []
     for each in again:

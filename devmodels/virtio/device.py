@@ -400,7 +400,7 @@ class VirtioDevice(ABC):
                                 queue.note_taken(chains)
                             self.handle(queue, chains)
                 if budget <= 0:
-                    self.soon(queue.context, lambda: self.process(queue))
+                    self.soon(queue.context, partial(self.process, queue))
                     break
                 if count > BATCH:
                     # The driver can go on with these while we do the next.
@@ -588,12 +588,18 @@ class VirtioDevice(ABC):
 
         Those that a reset waits for do not: it is over where the state is restored.
         """
+        for queue in self.queues:
+            queue.show()
+        return self.state()
+
+    def state(self) -> DeviceState:
+        """The same, and nothing is shown to the driver for it."""
         return DeviceState(
             int(self.status),
             self.driver_features,
             self.config_generation,
             self._config_changed,
-            [queue.save() for queue in self.queues],
+            [queue.state() for queue in self.queues],
             self.save_own(),
             self._legacy,
             self.suspending,

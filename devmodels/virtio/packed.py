@@ -133,9 +133,14 @@ class PackedRing:
         for address, align in zip(parts, (DESC_ALIGN, EVENT_ALIGN, EVENT_ALIGN), strict=True):
             if address % align:
                 raise RingError("VIRTIO 1.4 §2.8.11", f"ring part at {address:#x} is not aligned to {align}")
-        self._attach()
+        self.attach()
 
-    def _attach(self) -> None:
+    @property
+    def attached(self) -> bool:
+        """Whether the memory has not changed since the parts were looked for."""
+        return self._generation == self._memory.generation
+
+    def attach(self) -> None:
         """Fetch the views of the three parts; done again when the memory has changed."""
         memory = self._memory
         desc, driver, device = self.parts
@@ -178,7 +183,7 @@ class PackedRing:
     def available(self) -> int:
         """At most how many buffers wait to be taken, 0 where none does; RingError where there is no room for one."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         place = self._avail
         size = self.size
         if place < size:
@@ -437,9 +442,11 @@ class PackedRing:
     # --- state
 
     def save(self) -> RingState:
-        """The ring's positions; what was pushed must have been published."""
+        """The ring's positions."""
         waiting = [KeptState(chain.save(), written) for chain, written in self._waiting.values()]
-        return RingState(self.last_avail, self.used_idx, list(self._order), waiting)
+        hints = {"notify_on": int(self._notify_on), "odd_event": self._odd_event, "stride": self._stride}
+        pushed = [KeptState(chain.save(), written) for chain, written in self._pushed]
+        return RingState(self.last_avail, self.used_idx, list(self._order), waiting, hints, pushed)
 
     def take_over(self, state: RingState) -> None:
         """Go on where `save` was called."""
@@ -447,6 +454,11 @@ class PackedRing:
         self._waiting = {
             kept.chain.head: (Chain.restored(kept.chain), kept.written) for kept in state.waiting
         }
+        hints = state.hints
+        self._notify_on = bool(hints.get("notify_on", True))
+        self._odd_event = hints.get("odd_event", 0)
+        self._stride = min(max(hints.get("stride", 1), 1), self.size)
+        self._pushed = [(Chain.restored(kept.chain), kept.written) for kept in state.pushed]
 
     # --- giving buffers back
 
@@ -475,7 +487,7 @@ class PackedRing:
             return False
         memory = self._memory
         if self._generation != memory.generation:
-            self._attach()
+            self.attach()
         if self._in_order and len(pushed) > 1:
             pushed = _batches(pushed)
         size = self.size
@@ -536,7 +548,7 @@ class PackedRing:
         RingError where the ring is no longer in memory.
         """
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         if self._notify_on:
             self._notify_on = False
             self._device_event[0] = RING_EVENT_FLAGS_DISABLE << 16
@@ -544,7 +556,7 @@ class PackedRing:
     def enable_notifications(self) -> int:
         """Ask for a notification of the next buffer; returns what `available` then does."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         self._notify_on = True
         if self._event_idx:
             self._device_event[0] = RING_EVENT_FLAGS_DESC << 16 | self._position(self._avail)

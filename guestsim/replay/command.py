@@ -6,6 +6,7 @@ Exit status: 0 where it is the same, 1 where it is not, 2 where the trace or an 
 from __future__ import annotations
 
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
+from guestsim.outputs import check_writable
 from guestsim.portable.command import replay_on_target
 from guestsim.portable.shrink.command import shrink_trace
 
@@ -63,12 +65,31 @@ def replay_command(
             "--output", "-o", help="With --shrink: the script. [default: the trace's name .guest.yaml]"
         ),
     ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Stop before the event with this number.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --stop-at: save a snapshot there, or before the next event where that can be.",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Begin from a snapshot of this trace.")
+    ] = None,
     with_traceback: Annotated[
         bool, typer.Option("--traceback", help="Where the device raises an exception, show where.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    if shrink or target is not None:
+        ours = {"stop-at": stop_at, "save": save, "from": start, "traceback": with_traceback or None}
+        for name, mine in ours.items():
+            if mine is not None:
+                other = "--shrink" if shrink else "--target"
+                _wrong(f"guestsim replay: --{name}: {mine} is given, expected none with {other}")
     if shrink:
         place = {"target": target, "ring": ring, "transport": transport, "memory": memory}
         for name, choice in place.items():
@@ -94,20 +115,41 @@ def replay_command(
     for name, value in given.items():
         if value is not None:
             _wrong(f"guestsim replay: --{name}: {value} is given, expected --target with it")
+    if save is not None and stop_at is None:
+        _wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
+    _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
+
+
+def _exactly(
+    trace: Path,
+    start: Path | None,
+    stop_at: int | None,
+    save: Path | None,
+    *,
+    with_traceback: bool,
+    as_json: bool,
+) -> None:
+    """Replay on the devices of the trace."""
     # What has devices in it is not for every start of the command.
     from devmodels.options import OptionError
     from devmodels.tracefile import TraceFileError
+    from guestsim.replay.snapshot import SnapshotError
 
+    for path in (trace, start):
+        if save is not None and path is not None and save.exists() and path.exists() and save.samefile(path):
+            _wrong(f"guestsim replay: --save: {save} is what is read, expected another file")
     try:
-        result = _replay(trace, shown=not as_json)
+        if save is not None:
+            check_writable(save)
+        result = _replay(trace, start, stop_at, save, shown=not as_json)
     except OSError as error:
-        _wrong(f"{trace}: cannot be read: {error.strerror or error}")
-    except (TraceFileError, OptionError) as error:
+        _wrong(f"{error.filename or trace}: {error.strerror or error}")
+    except (TraceFileError, OptionError, SnapshotError) as error:
         _wrong(str(error))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(_report(result))).decode())
     else:
-        _show(result, with_traceback=with_traceback)
+        _show(result, stop_at, save, with_traceback=with_traceback)
     if not result.ok:
         raise typer.Exit(1)
 
@@ -117,35 +159,55 @@ def _wrong(text: str) -> None:
     raise typer.Exit(2)
 
 
-def _replay(trace: Path, *, shown: bool) -> Replayed:
+def _replay(
+    trace: Path, start: Path | None, stop_at: int | None, save: Path | None, *, shown: bool
+) -> Replayed:
     from devmodels.tracefile import TraceReader
     from guestsim.replay import replay
 
     console = Console(stderr=True)
     columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     if not (shown and console.is_terminal):
-        return replay(trace)
+        return replay(trace, start=start, stop_at=stop_at, save=save)
     with TraceReader(trace) as reader:
         total = reader.count()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("events", total=total)
-        return replay(trace, progress=lambda done: bar.update(task, completed=done))
+        progress = partial(bar.update, task)
+        return replay(
+            trace,
+            start=start,
+            stop_at=stop_at,
+            save=save,
+            progress=lambda done: progress(completed=done),
+        )
 
 
-def _show(result: Replayed, *, with_traceback: bool) -> None:
+def _show(result: Replayed, stop_at: int | None, save: Path | None, *, with_traceback: bool) -> None:
     console = Console(highlight=False)
     guest = result.guest_ns / 1e9
     text = f"{result.events} events, {result.requests} requests; {guest:.2f} s of the guest in {result.seconds:.2f} s"
     console.print(text, soft_wrap=True, markup=False)
-    if result.difference is None:
-        console.print("[bold green]no difference[/]")
+    if result.difference is not None:
+        first, *rest = result.difference.words().lines()
+        console.print(first, soft_wrap=True, markup=False, style="bold red")
+        for line in rest:
+            console.print(line, soft_wrap=True, markup=False)
+        if with_traceback and result.difference.error is not None:
+            traceback.print_exception(result.difference.error)
         return
-    first, *rest = result.difference.words().lines()
-    console.print(first, soft_wrap=True, markup=False, style="bold red")
-    for line in rest:
-        console.print(line, soft_wrap=True, markup=False)
-    if with_traceback and result.difference.error is not None:
-        traceback.print_exception(result.difference.error)
+    console.print("[bold green]no difference[/]")
+    if result.stopped is None:
+        if stop_at is not None:
+            console.print(f"the trace ends before event {stop_at}")
+        return
+    where = f"stopped before event {result.stopped}"
+    if result.stopped != stop_at:
+        why = (
+            "its state could not be saved" if save is not None else "a device was in the middle of something"
+        )
+        where += f": up to there {why}"
+    console.print(where, soft_wrap=True, markup=False)
 
 
 def _report(result: Replayed) -> dict[str, object]:
@@ -159,5 +221,6 @@ def _report(result: Replayed) -> dict[str, object]:
         "seconds": round(result.seconds, 6),
         "guest-seconds": result.guest_ns / 1e9,
         "ratio": round(result.ratio, 6),
+        "stopped": result.stopped,
         "difference": None if difference is None else difference.words(),
     }

@@ -13,22 +13,23 @@ class ReplayContext(IoContext):
 
     def __init__(self) -> None:
         super().__init__(ClockKind.STEPPED)
-        self._put_off: deque[Callable[[], None]] = deque()
+        self.put_off: deque[Callable[[], None]] = deque()
+        """What waits, the oldest first."""
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run `callback` when something of it comes in the trace."""
-        self._put_off.append(callback)
+        self.put_off.append(callback)
 
     def run_oldest(self) -> bool:
         """Run what was put off first; False where nothing is."""
-        if not self._put_off:
+        if not self.put_off:
             return False
-        self._put_off.popleft()()
+        self.put_off.popleft()()
         return True
 
     def run_newest(self) -> None:
         """Run what was put off last."""
-        self._put_off.pop()()
+        self.put_off.pop()()
 
     def set_now(self, time_ns: int) -> None:
         """The clock stands at `time_ns`."""

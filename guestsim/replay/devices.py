@@ -13,7 +13,7 @@ from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.options import convert
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind
-from devmodels.tracefile import DeviceFacts, TraceHeader
+from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from guestsim.replay.context import ReplayContext
@@ -58,7 +58,8 @@ class World:
         self.assembly: Assembly | None = None
         self.accessing = False
         """Whether an access of the guest's is not over yet."""
-        self._removed: set[str] = set()
+        self.removed: set[str] = set()
+        """Devices that have been taken out."""
         self._own_run_state = RunState()
         self._profile = Profile.STRICT if header.strict else Profile.LENIENT
         self._bounced = header.memory == "bounced"
@@ -102,16 +103,38 @@ class World:
         assert isinstance(memory, ReplayMemory)
         return memory
 
-    def add(self, text: str) -> None:
-        """Make the device of a DEVICE event; ValueError where that cannot be."""
+    def memories(self) -> list[ReplayMemory]:
+        """The machine's, and each export's."""
+        found = [each.memory for each in self.devices.values() if each.facts.kind != "device"]
+        if self.assembly is not None:
+            found.append(self.memory(MACHINE_MEMORY))
+        return found
+
+    def place(self, name: str) -> str:
+        """Slot and function of a PCI device, as its option `addr` has them; empty for any other one."""
+        if self.assembly is not None:
+            for slot, number, function in self.assembly.machine.bus.functions():
+                if function is self.assembly.devices.get(name):
+                    return f"{slot:x}.{number:x}"
+        return ""
+
+    def add(self, text: str, *, disk: DiskFacts | None = None, addr: str = "") -> None:
+        """Make the device of a DEVICE event; ValueError where that cannot be.
+
+        `disk` is its disk now, where that is not what it was then; `addr` the place that it was given.
+        """
         facts = msgspec.json.decode(text, type=DeviceFacts)
-        if facts.name in self.devices and facts.name not in self._removed:
+        if facts.name in self.devices and facts.name not in self.removed:
             raise ValueError(f"{facts.name!r} is there already")
-        made = self._machine_device(facts) if facts.kind == "device" else self._export(facts)
+        node = ReplayNode(disk or facts.disk, facts.name, self.context, self.follower)
+        if facts.kind == "device":
+            made = self._machine_device(facts, node, addr)
+        else:
+            made = self._export(facts, node)
         made.device.trace = made.backend.trace = self.follower
         self._watch(made.device.violations)
         self.devices[facts.name] = made
-        self._removed.discard(facts.name)
+        self.removed.discard(facts.name)
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
@@ -120,12 +143,8 @@ class World:
 
         violations.record = record
 
-    def _node(self, facts: DeviceFacts) -> ReplayNode:
-        return ReplayNode(facts.disk, facts.name, self.context, self.follower)
-
-    def _export(self, facts: DeviceFacts) -> ReplayedDevice:
+    def _export(self, facts: DeviceFacts, node: ReplayNode) -> ReplayedDevice:
         memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
-        node = self._node(facts)
         options = convert(_without_threads(facts.options), VhostUserBlkOptions, what=f"export {facts.name}")
         device = vhost_user_blk_device(
             options, node, profile=self._profile, run_state=self._own_run_state, memory=memory
@@ -133,12 +152,12 @@ class World:
         device.front_end = True
         return ReplayedDevice(facts, device, device.backend, node, memory)
 
-    def _machine_device(self, facts: DeviceFacts) -> ReplayedDevice:
+    def _machine_device(self, facts: DeviceFacts, node: ReplayNode, addr: str) -> ReplayedDevice:
         assembly = self.machine()
-        node = self._node(facts)
         node.names = assembly.graph.nodes
         node.names[node.node_name] = node
-        assembly.add_device(_without_threads(facts.options))
+        options = _without_threads(facts.options)
+        assembly.add_device(options | {"addr": addr} if addr else options)
         device = assembly.virtio_device(facts.name)
         backend = assembly.backends[node.node_name]
         if facts.memory != MACHINE_MEMORY:
@@ -148,7 +167,7 @@ class World:
 
     def remove(self, name: str) -> None:
         """The device is taken out; what it has in flight comes to its end."""
-        self._removed.add(name)
+        self.removed.add(name)
         if self.assembly is not None and name in self.assembly.devices:
             self.context.start(self.assembly.remove_device(name))
         else:

@@ -24,9 +24,10 @@ _NO_DATA = b""
 class _Dispatched:
     """A request that the node has: it goes on when `end` is called, and at once."""
 
-    __slots__ = ("_task", "data", "error")
+    __slots__ = ("_task", "data", "error", "request")
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request) -> None:
+        self.request = request
         self._task: Task[object] | None = None
         self.error = 0
         self.data = _NO_DATA
@@ -90,7 +91,7 @@ class ReplayNode(BlockNode):
             follower.part(f"{self._backend}: {request} reaches the disk")
         outcome = follower.done(self._backend, number)
         if outcome is None:
-            waiting = self._open[number] = _Dispatched()
+            waiting = self._open[number] = _Dispatched(request)
             await waiting
             outcome = waiting.error, waiting.data
         error, data = outcome
@@ -102,6 +103,10 @@ class ReplayNode(BlockNode):
             scatter(request.vectors, data)
 
     read = write = flush = discard = write_zeroes = secure_erase = _replay
+
+    def given(self) -> list[tuple[int, Request]]:
+        """Number and request of each dispatch that is not over."""
+        return [(number, waiting.request) for number, waiting in self._open.items()]
 
     def done(self, number: int, error: int, data: bytes) -> bool:
         """The trace says that dispatch `number` is over; False where there is no such dispatch."""

@@ -5,23 +5,19 @@ Whoever is called here emits the event himself, or it is emitted here as his cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
-from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_vring import take_owed
 from devmodels.protocols.vhost_user import MAX_CONFIG
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
-from devmodels.virtio.packed import PackedRing
-from devmodels.virtio.ring import Chain
-from devmodels.virtio.split import SplitRing
 from guestsim.replay.devices import World
+from guestsim.replay.rings import start_again
 
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
@@ -106,51 +102,6 @@ def _again(world: World, source: str, detail: Detail) -> None:
     world.device(source).device.note(EventKind.AGAIN, *detail)
 
 
-def _buffers(world: World, numbers: list[int]) -> list[list[Descriptor]]:
-    """A packed ring's: how many descriptors, and what is in them, again and again."""
-    buffers: list[list[Descriptor]] = []
-    while numbers:
-        count, *numbers = numbers
-        parts = iter(numbers[: 4 * count])
-        if not 0 < 4 * count <= len(numbers):
-            world.follower.unfit(f"{count} descriptors in {len(numbers)} numbers")
-        buffers.append(list(zip(parts, parts, parts, parts, strict=True)))
-        numbers = numbers[4 * count :]
-    return buffers
-
-
-class _NoSplitRegion(SplitRegion):
-    """An in-flight area that nobody looks at."""
-
-    def __init__(self) -> None:
-        pass
-
-    def took(self, chains: Sequence[Chain]) -> None:
-        pass
-
-    def pushed(self, used: Sequence[tuple[Chain, int]]) -> None:
-        pass
-
-    def published(self, used_idx: int) -> None:
-        pass
-
-
-class _NoPackedRegion(PackedRegion):
-    """The same for a packed ring."""
-
-    def __init__(self) -> None:
-        pass
-
-    def took(self, ident: int, descriptors: Sequence[Descriptor]) -> None:
-        pass
-
-    def using(self, idents: Sequence[int], old: int, new: int) -> None:
-        pass
-
-    def used(self, idents: Sequence[int], new: int) -> None:
-        pass
-
-
 def _queue(world: World, source: str, detail: Detail) -> None:
     index, size, desc, driver, area, last_avail, used_idx = detail
     replayed = world.device(source)
@@ -159,12 +110,10 @@ def _queue(world: World, source: str, detail: Detail) -> None:
         world.follower.unfit(f"a queue of {size} entries that starts at {last_avail} and {used_idx}")
     queue.size = size
     queue.desc, queue.driver, queue.device = desc, driver, area
-    again = replayed.again.pop(index, None)
-    queue.make_split, queue.make_packed = SplitRing, PackedRing
-    if again is not None and replayed.device.packed:
-        queue.make_packed = partial(TrackedPackedRing, _NoPackedRegion(), _buffers(world, again))
-    elif again is not None:
-        queue.make_split = partial(TrackedSplitRing, _NoSplitRegion(), again)
+    try:
+        start_again(queue, replayed.again.pop(index, []), packed=replayed.device.packed)
+    except ValueError as error:
+        world.follower.unfit(str(error))
     queue.start(last_avail=last_avail, used_idx=used_idx)
 
 

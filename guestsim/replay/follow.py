@@ -45,6 +45,7 @@ class Follower(Tracer):
     __slots__ = (
         "_at",
         "_details",
+        "_first",
         "_frame",
         "_frames",
         "_kinds",
@@ -52,7 +53,9 @@ class Follower(Tracer):
         "_sources",
         "_starts",
         "_times",
+        "dispatched",
         "parting",
+        "paused",
     )
 
     def __init__(self, trace: TraceReader) -> None:
@@ -60,6 +63,7 @@ class Follower(Tracer):
         self._reader = trace
         self._frames = iter(trace.raw_frames())
         self._frame: RawFrame | None = None
+        self._first = 0
         self._kinds: list[EventKind | None] = [None]
         """Those of the frame's events, and None behind them."""
         self._sources: list[str] = []
@@ -69,11 +73,15 @@ class Follower(Tracer):
         self._at = 0
         self.parting: tuple[TraceEvent, Happening | str] | None = None
         """Where the two have parted: what should have come, and what the device did."""
+        self.paused = False
+        """Whether nothing is compared: what devices do leads them to where the trace is to be followed."""
+        self.dispatched = -1
+        """The last dispatch meanwhile."""
 
     @property
     def number(self) -> int:
         """The next event's number."""
-        return 0 if self._frame is None else self._frame.first + self._at
+        return self._first + self._at
 
     def time_ns(self) -> int:
         """The next event's time; at the end, the last one's."""
@@ -87,19 +95,40 @@ class Follower(Tracer):
                 self._at += 1
             if kind is not None:
                 return True
-            try:
-                frame = next(self._frames)
-                self._starts = frame.starts
-            except StopIteration:
+            if not self._next_frame():
                 return False
-            except TraceFileError as error:
-                # Past whoever handles errors in between.
-                raise Unreadable(error) from None
-            known = self._reader.kinds
-            self._frame = frame
-            self._kinds = [*[known[at] for at in frame.kinds], None]
-            self._sources, self._details, self._times = frame.sources, frame.details, frame.times
-            self._at = 0
+
+    def _next_frame(self) -> bool:
+        """Stand at the beginning of the next frame; False, and nothing changed, where there is none."""
+        try:
+            frame = next(self._frames)
+            self._starts = frame.starts
+        except StopIteration:
+            return False
+        except TraceFileError as error:
+            # Past whoever handles errors in between.
+            raise Unreadable(error) from None
+        known = self._reader.kinds
+        self._frame, self._first = frame, frame.first
+        self._kinds = [*[known[at] for at in frame.kinds], None]
+        self._sources, self._details, self._times = frame.sources, frame.details, frame.times
+        self._at = 0
+        return True
+
+    def pause(self) -> None:
+        """Compare nothing until `go_on`."""
+        self.paused = True
+        self._frames = iter(())
+        self._kinds, self._at = [None], 0
+
+    def go_on(self, number: int) -> None:
+        """Follow the trace from event `number` on."""
+        self.paused = False
+        self._frames = iter(self._reader.raw_frames(number))
+        if self._next_frame():
+            self._at = number - self._first
+        else:
+            self._first = number
 
     def peek(self) -> EventKind | None:
         """The kind of the next event that is compared, or None at the end."""
@@ -121,6 +150,8 @@ class Follower(Tracer):
 
     def dispatch(self, source: str) -> int | None:
         """The number of the DISPATCH of `source` that has just been; None where something else has."""
+        if self.paused:
+            return self.dispatched
         at = self._at - 1
         if at < 0 or self._kinds[at] is not EventKind.DISPATCH or self._sources[at] != source:
             return None
@@ -194,6 +225,10 @@ class Follower(Tracer):
 
     def _compare(self, source: str, kind: EventKind, detail: tuple[int | str | bytes, ...]) -> None:
         if kind in _UNCOMPARED:
+            return
+        if self.paused:
+            if kind is EventKind.DISPATCH:
+                self.dispatched = detail[0]  # type: ignore[assignment]
             return
         if self._expected()[2:] != (source, kind, detail):
             self.part((source, kind, detail))

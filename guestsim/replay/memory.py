@@ -58,6 +58,11 @@ class ReplayMemory(GuestMemory):
         self._largest = NONE
         """The largest region, where most of it happens: first address, end, whether it is read-only."""
 
+    def numbers(self) -> list[int]:
+        """Its regions, as a MEMORY event has them."""
+        parts = [(region.base, region.size, int(region.readonly)) for region in self._regions]
+        return [number for part in parts for number in part]
+
     def become(self, numbers: Sequence[int]) -> None:
         """Have the regions of a MEMORY event from now on."""
         before = {(region.base, region.size, int(region.readonly)): region for region in self._regions}
@@ -75,6 +80,8 @@ class ReplayMemory(GuestMemory):
         data = self._follower.read(self.name, address, length)
         if data is None:
             self._pieces(address, length, write=False)
+            if self._follower.paused:
+                return bytes(length)
             self._follower.part(f"{self.name} {EventKind.DMA_READ.value}  {length} bytes at {address:#x}")
         return data
 

@@ -6,6 +6,7 @@ follows, event by event, and the follower compares.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +16,11 @@ from pathlib import Path
 from devmodels.trace import TraceEvent
 from devmodels.tracefile import TraceReader
 from guestsim.replay.devices import World
-from guestsim.replay.difference import Difference
+from guestsim.replay.difference import SHOWN, Difference
 from guestsim.replay.feed import FEEDS
 from guestsim.replay.follow import Ended, Follower, Parted, Unreadable
+from guestsim.replay.snapshot import SnapshotError, load, restore, save, why_not
 
-INPUTS_SHOWN = 8
-"""How many of the last inputs a difference has."""
 _PROGRESS_EVENTS = 10_000
 
 
@@ -29,6 +29,7 @@ class Replayed:
     """How a replay went: events that were compared, requests among them; `difference` is None where all was the same.
 
     `guest_ns` is how long the recording took, `seconds` the replay.  `cut`: the file ends in the middle of a frame.
+    `stopped` is the number of the event before which it was to stop, where it did.
     """
 
     events: int
@@ -37,6 +38,7 @@ class Replayed:
     guest_ns: int
     cut: bool
     difference: Difference | None
+    stopped: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -50,22 +52,40 @@ class Replayed:
 
 
 class Replay:
-    """A trace being replayed."""
+    """A trace being replayed, from its beginning or from a snapshot; SnapshotError where that is none of it.
 
-    def __init__(self, reader: TraceReader) -> None:
+    `world` has the devices, for whoever wants to look at them where it has stopped.
+    """
+
+    def __init__(self, reader: TraceReader, snapshot: bytes | None = None) -> None:
         self._reader = reader
         self.follower = Follower(reader)
         self.world = World(reader.header, self.follower)
-        self._inputs: deque[TraceEvent] = deque(maxlen=INPUTS_SHOWN)
+        self._inputs: deque[TraceEvent] = deque(maxlen=SHOWN)
+        if snapshot is not None:
+            try:
+                restore(self.world, reader, load(snapshot))
+            except BaseException:
+                self.close()
+                raise
 
-    def run(self, progress: Callable[[int], None] | None = None) -> Replayed:
-        """Go on to the end, or to the first difference; `progress` hears of the events done now and then."""
+    def run(
+        self,
+        progress: Callable[[int], None] | None = None,
+        *,
+        stop_at: int | None = None,
+        savable: bool = False,
+    ) -> Replayed:
+        """Go on to the end, or to the first difference; `progress` hears of the events done now and then.
+
+        With `stop_at` it stops before that event, or before the next one at which no device is in the middle of
+        something; with `savable`, before the next one at which `save` can be called.
+        """
         begun = time.perf_counter()
-        first = self.follower.event()
-        start_ns = 0 if first is None else first.time_ns
-        difference = None
+        first, difference, stopped = self.follower.event(), None, False
+        requests = self._requests()
         try:
-            self._follow(progress)
+            stopped = self._follow(progress, sys.maxsize if stop_at is None else stop_at, savable=savable)
         except Ended:
             pass
         except Unreadable as error:
@@ -74,21 +94,36 @@ class Replay:
             difference = self._difference()
         except Exception as error:
             difference = self._raised(error)
+        number = self.follower.number if difference is None else difference.number
+        start, start_ns = (number, self.follower.time_ns()) if first is None else first[:2]
         return Replayed(
-            self.follower.number if difference is None else difference.number,
-            sum(each.backend.submitted for each in self.world.devices.values()),
+            number - start,
+            self._requests() - requests,
             time.perf_counter() - begun,
-            self.follower.time_ns() - start_ns,
+            (self.follower.time_ns() if difference is None else difference.time_ns) - start_ns,
             self._reader.cut,
             difference,
+            number if stopped else None,
         )
 
-    def _follow(self, progress: Callable[[int], None] | None) -> None:
+    def save(self) -> bytes:
+        """Where it stands; SnapshotError where that cannot be said."""
+        if reason := why_not(self.world):
+            raise SnapshotError(f"event {self.follower.number}: {reason}")
+        return save(self.world, self._reader)
+
+    def _requests(self) -> int:
+        return sum(each.backend.submitted for each in self.world.devices.values())
+
+    def _follow(self, progress: Callable[[int], None] | None, stop_at: int, *, savable: bool) -> bool:
+        """Whether it has stopped where it was to."""
         follower, world, inputs = self.follower, self.world, self._inputs
         context = world.context
         report = _PROGRESS_EVENTS
         while (kind := follower.peek()) is not None:
             number = follower.number
+            if number >= stop_at and not (savable and why_not(world)):
+                return True
             if progress is not None and number >= report:
                 progress(number)
                 report = number + _PROGRESS_EVENTS
@@ -105,6 +140,7 @@ class Replay:
             feed(world, source, detail)
             if follower.number == number:
                 follower.part("nothing")
+        return follower.number >= stop_at
 
     def _raised(self, error: Exception) -> Difference | None:
         """What a device raises is not in the trace; one that does so beyond its end does it unseen."""
@@ -121,19 +157,49 @@ class Replay:
         got = did if isinstance(did, str) else TraceEvent(expected.number, expected.time_ns, *did)
         return Difference(self._reader.path, expected, got, list(self._inputs), error)
 
+    @classmethod
+    def begin(cls, reader: TraceReader, start: Path | str | None = None) -> Replay:
+        """A replay from the snapshot in the file `start`, if any."""
+        if start is None:
+            return cls(reader)
+        try:
+            return cls(reader, Path(start).read_bytes())
+        except SnapshotError as error:
+            raise SnapshotError(f"{start}: {error}") from None
+
     def close(self) -> None:
         """Give everything up."""
         self.world.close()
 
+    def __enter__(self) -> Replay:
+        return self
 
-def replay(trace: Path | str, *, progress: Callable[[int], None] | None = None) -> Replayed:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def replay(
+    trace: Path | str,
+    *,
+    start: Path | str | None = None,
+    stop_at: int | None = None,
+    save: Path | str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Replayed:
     """Let the devices of a trace do again what they did, without guest and image, and compare.
 
-    OSError or TraceFileError where the trace cannot be read.
+    `start` is a snapshot to begin from; before event `stop_at` it stops, and a snapshot is saved in the file `save`,
+    there or before the next event where that can be.
+
+    OSError or TraceFileError where the trace cannot be read, SnapshotError where the snapshot is none of it, or where
+    there is none to be had up to the trace's end.
     """
-    with TraceReader(Path(trace)) as reader:
-        running = Replay(reader)
-        try:
-            return running.run(progress)
-        finally:
-            running.close()
+    with TraceReader(Path(trace)) as reader, Replay.begin(reader, start) as running:
+        result = running.run(progress, stop_at=stop_at, savable=save is not None)
+        if save is not None and result.difference is None:
+            if result.stopped is None:
+                raise SnapshotError(
+                    f"{trace}: it ends before event {stop_at}, or before its state can be saved"
+                )
+            Path(save).write_bytes(running.save())
+        return result

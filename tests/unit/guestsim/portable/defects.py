@@ -102,7 +102,7 @@ def empty_flush() -> Iterator[None]:
         starting: list[Request],
     ) -> None:
         if kind == BlkType.VIRTIO_BLK_T_FLUSH:
-            self._finish(request, S_OK)
+            self.finish(request, S_OK)
         else:
             original(self, request, kind, sector, data_in, starting)
 

@@ -57,7 +57,7 @@ def status_is_written_after_the_used_ring(patch: pytest.MonkeyPatch) -> None:
         request.dma.unmap(0)  # type: ignore[attr-defined]
         device.memory.write_byte(request.status_address, 0)  # type: ignore[attr-defined]
 
-    patch.setattr(VirtioBlk, "_io_done", broken)
+    patch.setattr(VirtioBlk, "io_done", broken)
 
 
 def header_is_read_twice(patch: pytest.MonkeyPatch) -> None:
