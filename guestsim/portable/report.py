@@ -38,7 +38,7 @@ def show(replayed: Replayed, trace: str, console: Console) -> None:
         soft_wrap=True,
     )
     _reasons(console, tally.skipped, "not fed")
-    _reasons(console, tally.unknown, "data compared in part")
+    _reasons(console, tally.unknown, "of whose data not all is compared")
     _reasons(console, tally.left_out, "left out")
     _reasons(console, tally.explained, "different, as known")
     if tally.missing:
@@ -51,7 +51,8 @@ def show(replayed: Replayed, trace: str, console: Console) -> None:
     if tally.stopped:
         say(f"  [red]it ended before the trace: {escape(tally.stopped)}[/]", soft_wrap=True)
     colour = "green" if tally.ok else "red"
-    say(f"[bold {colour}]{tally.equal} equal, {tally.different} differences[/]")
+    plural = "" if tally.different == 1 else "s"
+    say(f"[bold {colour}]{tally.equal} equal, {tally.different} difference{plural}[/]")
 
 
 def _reasons(console: Console, counts: Counter[str], what: str) -> None:

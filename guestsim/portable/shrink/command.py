@@ -41,19 +41,31 @@ def shrink_trace(trace: Path, output: Path | None, *, device: str | None, as_jso
         typer.echo(msgspec.json.format(msgspec.json.encode(_to_json(shrunk))).decode())
     else:
         _show(shrunk, str(trace), Console(highlight=False))
-    if shrunk.path is not None:
+    if shrunk.first:
         raise typer.Exit(1)
 
 
 def _show(shrunk: Shrunk, trace: str, console: Console) -> None:
     say = console.print
-    if shrunk.path is None:
+    if not shrunk.first:
         say("[bold green]nothing fails: there is nothing to shrink[/]")
         return
     say(f"{escape(trace)}: {escape(shrunk.first)}", soft_wrap=True)
+    if shrunk.seen and (shrunk.path is None or shrunk.events):
+        say(
+            "[bold]No script of the requests before it fails: it is not their content that matters.[/]",
+            soft_wrap=True,
+        )
+    if shrunk.path is None:
+        say("The exact replay of the trace does not fail either: nothing was saved.")
+        return
     path = escape(str(shrunk.path))
     if shrunk.events:
-        say("[bold]No driver can see it, only the exact replay does: no script shows it.[/]")
+        if not shrunk.seen:
+            say(
+                "[bold]No driver can see it, only the exact replay does: no script shows it.[/]",
+                soft_wrap=True,
+            )
         say(f"{path}: the trace up to there, {shrunk.events} events", soft_wrap=True)
     else:
         say(
@@ -70,7 +82,7 @@ def _plural(number: int, what: str) -> str:
 
 def _to_json(shrunk: Shrunk) -> dict[str, object]:
     return {
-        "fails": shrunk.path is not None,
+        "fails": bool(shrunk.first),
         "file": None if shrunk.path is None else str(shrunk.path),
         "kind": None if shrunk.path is None else "trace" if shrunk.events else "script",
         "in-trace": shrunk.first or None,

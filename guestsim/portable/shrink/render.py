@@ -140,12 +140,13 @@ def _expect(ask: Ask, known: Sequence[Known]) -> Plain:
     if not ask.ok:
         expect["status"] = BlkStatus(ask.status).name if ask.status in set(BlkStatus) else ask.status
     expect["used-length"] = ask.used_length
-    if len(known) == 1 and len(known[0].data) == ask.room:
-        expect["data"] = words(pattern_of(known[0].data))
-    elif known:
+    parts = [(one.at + at, length, pattern) for one in known for at, length, pattern in parts_of(one.data)]
+    if len(parts) == 1 and parts[0][1] == ask.room:
+        expect["data"] = words(parts[0][2])
+    elif parts:
         expect["data"] = [
-            {"at": size_text(at), "length": size_text(len(data)), **words(pattern_of(data))}
-            for at, data in known
+            {"at": size_text(at), "length": size_text(length), **words(pattern)}
+            for at, length, pattern in parts
         ]
     return expect
 
@@ -163,6 +164,40 @@ def pattern_of(data: bytes) -> Pattern:
         if second == (start + 1) & 0xFFFF_FFFF and Pattern(counting=start).data(len(data)) == data:
             return Pattern(counting=start)
     return Pattern(hex=HexBytes(data))
+
+
+def parts_of(data: bytes) -> list[tuple[int, int, Pattern]]:
+    """The shortest way to say `data` part by part: where each begins, its length, its pattern."""
+    whole = pattern_of(data)
+    if whole.hex is None:
+        return [(0, len(data), whole)]
+    parts: list[tuple[int, int, Pattern]] = []
+    for at in range(0, len(data), SECTOR):
+        sector = data[at : at + SECTOR]
+        pattern = pattern_of(sector)
+        if parts and _goes_on(parts[-1], pattern):
+            start, length, first = parts.pop()
+            parts.append((start, length + len(sector), first))
+        else:
+            parts.append((at, len(sector), pattern))
+    return [
+        (
+            start,
+            length,
+            Pattern(hex=HexBytes(data[start : start + length])) if pattern.hex is not None else pattern,
+        )
+        for start, length, pattern in parts
+    ]
+
+
+def _goes_on(part: tuple[int, int, Pattern], pattern: Pattern) -> bool:
+    """Whether `pattern` in the next sector is that of `part`, continued."""
+    _, length, before = part
+    if before.counting is not None and pattern.counting is not None:
+        return pattern.counting == (before.counting + length // 4) & 0xFFFF_FFFF
+    if before.hex is not None or pattern.hex is not None:
+        return before.hex is not None and pattern.hex is not None
+    return before.pattern == pattern.pattern is not None
 
 
 def words(pattern: Pattern) -> Plain:

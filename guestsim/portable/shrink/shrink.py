@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devmodels.tracefile import TraceReader, TraceWriter
+from devmodels.tracefile import TraceHeader, TraceReader, TraceWriter
 from guestsim.errors import GuestError
 from guestsim.portable.content import copy_sparse
 from guestsim.portable.machine import Place, open_world
@@ -45,12 +45,14 @@ Watch = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """What was saved: a script (`requests`, `steps` as they are written) or a trace of `events`; None: nothing fails.
+    """What was saved: a script (`requests`, `steps` as they are written) or a trace of `events`, or nothing.
 
-    `first` is what failed in the trace, `failure` what fails in what was saved.  `runs` scripts were run for it.
+    `first` is what failed in the trace, empty where nothing does; a driver has `seen` it or only the exact replay.
+    `failure` is what fails in what was saved.  `runs` scripts were run for it.
     """
 
     path: Path | None
+    seen: bool = False
     first: str = ""
     failure: str = ""
     requests: int = 0
@@ -142,7 +144,7 @@ def shrink(
         runner = _Runner(watch, most)
         program = None if at is None else search.program(at, runner)
     if program is not None:
-        return _save(_shrunk(program, runner), out, first, runner)
+        return _save(_shrunk(program, runner), out, f"{trace.name}: {first}", runner)
     return _exact(trace, out, first, watch)
 
 
@@ -208,14 +210,15 @@ def _shrunk(program: Program, runner: _Runner) -> Program:
 def _save(program: Program, out: Path, first: str, runner: _Runner) -> Shrunk:
     """Write the script, and see that it fails."""
     plain = render(cut_content(program))
-    out.write_text(to_yaml(plain, [f"In the trace: {first}"]), encoding="utf-8")
+    out.write_text(to_yaml(plain, [f"Shrunk from {first}"]), encoding="utf-8")
     (script,) = read_scripts(out)
     report = script.run(Options())
     failure = next(iter(report.failures), "")
     return Shrunk(
         out,
-        first=first,
-        failure=failure,
+        True,
+        first.partition(": ")[2],
+        failure,
         requests=program.requests,
         steps=len(compressed(plain["steps"])),  # type: ignore[arg-type]
         lines=len(out.read_text(encoding="utf-8").splitlines()),
@@ -229,12 +232,12 @@ def _exact(trace: Path, out: Path, first: str, watch: Watch) -> Shrunk:
 
     difference = replay(trace, progress=lambda number: watch("events replayed", number)).difference
     if difference is None:
-        return Shrunk(None, first=first)
+        return Shrunk(None, bool(first), first)
     path = out.with_name(out.name.removesuffix(SUFFIX).removesuffix(".yaml") + ".trace")
     events = _prefix(trace, path, difference.number)
     again = replay(path).difference
     failure = "" if again is None else _in_a_line(again)
-    return Shrunk(path, first=first or _in_a_line(difference), failure=failure, events=events)
+    return Shrunk(path, bool(first), first or _in_a_line(difference), failure, events=events)
 
 
 def _in_a_line(difference: Difference) -> str:
@@ -245,7 +248,8 @@ def _in_a_line(difference: Difference) -> str:
 def _prefix(trace: Path, path: Path, last: int) -> int:
     """Write the events up to `last`; how many that are."""
     with TraceReader(trace) as reader:
-        writer = TraceWriter(path, reader.header)
+        old = reader.header
+        writer = TraceWriter(path, TraceHeader.of(old.program, strict=old.strict, memory=old.memory))
         for event in reader:
             writer(event)
             if event.number >= last:
