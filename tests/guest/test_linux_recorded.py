@@ -20,6 +20,7 @@ from guestsim.replay import replay
 
 from .backends import devmodels_serve
 from .conftest import ROW, Check, needed
+from .test_linux_killed_daemon import killed_again_and_again
 from .vm import GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
@@ -34,6 +35,7 @@ ENOUGH_ROUNDS = 5
 """So many are a measurement, on a host that others use, too."""
 SLOW_DOWN = 1.25
 """What a recording may cost a guest."""
+KILLS = 5
 ITEMS = ("boot", "mount", "files", "fio-4k", "fio-sizes", "unmount", "end")
 
 
@@ -121,3 +123,24 @@ def test_the_disk_does_it_again_without_guest_and_image(
         ROW,
         f"{'replay':24} {result.seconds:7.2f}  seconds of {result.guest_ns / 1e9:.2f}: {result.ratio:.3f}",
     )
+
+
+@pytest.mark.parametrize("disk", ["packed=off", "packed=on"])
+def test_what_killed_daemons_have_recorded_is_done_again(
+    tmp_path: Path, check: Check, record_property: Callable[[str, object], None], disk: str
+) -> None:
+    """Each one's trace is kept; those that follow take again what was in flight."""
+    trace = tmp_path / "guest.trace"
+    story = killed_again_and_again(tmp_path, disk, KILLS, "--record", str(trace))
+    check(story.run, "fio-verified")
+    traces = sorted(tmp_path.glob("guest.trace*"))
+    again = 0
+    for each in traces:
+        with TraceReader(each) as reader:
+            again += sum(event.kind is EventKind.AGAIN for event in reader)
+            assert reader.cut is (each != trace)
+        result = replay(each)
+        assert result.difference is None
+    assert len(traces) == KILLS + 1
+    assert again > 0
+    record_property(ROW, f"{disk:24} {again:>7}  rings that took something again, {KILLS} kills")
