@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from devmodels.tracefile import TraceReader
+    from guestsim.show.filters import Filter
 
 
 def show_command(
@@ -77,12 +81,9 @@ def show_command(
     """Look into a trace: its events in words, its requests, or a picture of it."""
     # What reads and decodes traces is not for every start of the command.
     from devmodels.tracefile import TraceFileError, TraceReader
-    from guestsim.portable.command import Bar
     from guestsim.show.filters import Filter, QueryError, Range, event_range, kinds, pattern, time_range
-    from guestsim.show.listing import print_events, print_requests
     from guestsim.show.page.command import show_page
     from guestsim.show.perfetto import write_perfetto
-    from guestsim.show.progress import Watched, writes_a_file
 
     try:
         wanted = Filter(
@@ -107,13 +108,7 @@ def show_command(
                     raise QueryError("--perfetto is of the whole trace, expected no other option with it")
                 write_perfetto(reader, perfetto)
             else:
-                show = print_requests if requests else print_events
-                with Bar(trace, shown=writes_a_file(), passes=1 if request is None or requests else 2) as bar:
-                    watched = Watched(reader, bar)
-                    show(watched, wanted, as_json=as_json)
-                sys.stdout.flush()
-                if watched.cut:
-                    typer.echo(f"{trace}: cut short; what is whole was shown", err=True)
+                _print(reader, wanted, requests=requests, as_json=as_json)
     except BrokenPipeError:
         _leave_pipe()
     except OSError as error:
@@ -125,6 +120,23 @@ def show_command(
     except QueryError as error:
         typer.echo(f"guestsim show: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _print(reader: TraceReader, wanted: Filter, *, requests: bool, as_json: bool) -> None:
+    """Print the events or the requests that are wanted."""
+    from guestsim.portable.command import Bar
+    from guestsim.show.listing import print_events, print_requests
+    from guestsim.show.progress import Watched, writes_a_file
+
+    show = print_requests if requests else print_events
+    # For one request's events the trace is read up to it, and once more.
+    passes = 1 if requests or wanted.request is None else 2
+    with Bar(reader.path, shown=writes_a_file(), passes=passes) as bar:
+        watched = Watched(reader, bar)
+        show(watched, wanted, as_json=as_json)
+    sys.stdout.flush()
+    if watched.cut:
+        typer.echo(f"{reader.path}: cut short; what is whole was shown", err=True)
 
 
 def _leave_pipe() -> None:
