@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from typing import NamedTuple
 
 from devmodels.blockbackend.request import Flags, Op
 from guestsim.blocklog.events import SECTOR, Begin, End, Event, Lines, Losses
@@ -42,6 +43,9 @@ _Request = tuple[int, int]
 """Its number, and how many sectors of it are not completed."""
 _Line = tuple[int, re.Match[str]]
 
+_LIMIT = 1 << 54
+"""Sectors: 8 EiB."""
+
 _LETTERS = {"R": Op.READ, "W": Op.WRITE, "D": Op.DISCARD, "F": Op.FLUSH}
 
 
@@ -53,6 +57,17 @@ def _meaning(rwbs: str) -> tuple[bool, Op | None, bool]:
     if op is None and before and what[0] == "N":
         op = Op.FLUSH
     return before, op, "F" in what[1:]
+
+
+class _Extent(NamedTuple):
+    """What a line is about; `before`: the cache is flushed first."""
+
+    key: _Key
+    sectors: int
+    before: bool
+    fua: bool
+    last: str | None
+    """The process, or the error."""
 
 
 class _Reader:
@@ -94,70 +109,68 @@ class _Reader:
             elif found["event"][0] not in _PASSED_OVER:
                 raise self._lines.error(f"an event of blkparse's, {found['event']} is given")
 
-    def _extent(self, number: int, found: re.Match[str]) -> re.Match[str] | None:
-        """Sector, sectors and what follows; None where it is a command of the device's own."""
+    def _extent(self, number: int, found: re.Match[str]) -> _Extent | None:
+        """What the line is about; None where it is a command of the device's own."""
         rest = (found["rest"] or "").strip()
         extent = _EXTENT.fullmatch(rest)
         if extent is None and not _PACKET.fullmatch(rest):
             raise self._lines.error("'sector + sectors [process or error]' after the RWBS", number)
-        if extent is not None and extent["sector"] is None and found["rwbs"][0] != "F":
+        before, op, fua = _meaning(found["rwbs"])
+        if extent is None or op is None or (extent["sector"] is None and found["rwbs"][0] != "F"):
             return None
-        return extent
+        sector, sectors = int(extent["sector"] or 0), int(extent["count"] or 0)
+        if sector + sectors >= _LIMIT:
+            raise self._lines.error(f"sectors below 8 EiB, {sector} + {sectors} is given", number)
+        if op is Op.FLUSH:
+            sector = 0
+        return _Extent((found["disk"], op, sector), sectors, before, fua, extent["last"])
 
     def _begin(self, number: int, found: re.Match[str]) -> Iterator[Event]:
-        before, op, fua = _meaning(found["rwbs"])
         extent = self._extent(number, found)
-        if extent is None or op is None:
+        if extent is None:
             self._losses["command of the device's own, neither read, write, flush nor discard"] += 1
             return
-        disk, queue, now = found["disk"], int(found["cpu"]), _time(found)
-        sectors = int(extent["count"] or 0)
-        if before and op is not Op.FLUSH:
+        disk, op, sector = extent.key
+        sectors = extent.sectors
+        queue, now = int(found["cpu"]), _time(found)
+        if extent.before and op is not Op.FLUSH:
             yield Begin(self._number, now, Op.FLUSH, 0, 0, disk, queue=queue)
             yield End(self._number, now)
             self._number += 1
             if not sectors:
                 return
-        sector = 0 if op is Op.FLUSH else int(extent["sector"] or 0)
-        key = disk, op, sector
-        again = _first(self._back, key)
-        self._running.setdefault(key, []).append(again or (self._number, sectors))
+        again = _first(self._back, extent.key)
+        self._running.setdefault(extent.key, []).append(again or (self._number, sectors))
         if again is not None:
             return
-        flags = Flags.FUA if fua else Flags.NONE
+        flags = Flags.FUA if extent.fua else Flags.NONE
         if op is Op.FLUSH:
             sectors = 0
         yield Begin(self._number, now, op, sector * SECTOR, sectors * SECTOR, disk, flags, queue=queue)
         self._number += 1
 
     def _complete(self, number: int, found: re.Match[str]) -> Iterator[Event]:
-        _, op, _ = _meaning(found["rwbs"])
         extent = self._extent(number, found)
-        if extent is None or op is None:
+        if extent is None:
             return
-        done = int(extent["count"] or 0)
+        disk, op, sector = extent.key
+        done = extent.sectors
         if op is not Op.FLUSH and not done:
             return
-        sector = 0 if op is Op.FLUSH else int(extent["sector"] or 0)
-        disk = found["disk"]
-        running = _first(self._running, (disk, op, sector))
+        running = _first(self._running, extent.key)
         if running is None:
             return  # It had begun before the log did.
         request, left = running
         if done < left:
             self._running.setdefault((disk, op, sector + done), []).append((request, left - done))
             return
-        yield End(request, _time(found), _errno(extent["last"]))
+        yield End(request, _time(found), _errno(extent.last))
 
     def _put_back(self, number: int, found: re.Match[str]) -> None:
-        _, op, _ = _meaning(found["rwbs"])
         extent = self._extent(number, found)
-        if extent is None or op is None:
-            return
-        key = found["disk"], op, 0 if op is Op.FLUSH else int(extent["sector"] or 0)
-        request = _first(self._running, key)
-        if request is not None:
-            self._back.setdefault(key, []).append(request)
+        request = None if extent is None else _first(self._running, extent.key)
+        if extent is not None and request is not None:
+            self._back.setdefault(extent.key, []).append(request)
 
 
 def _first(requests: dict[_Key, list[_Request]], key: _Key) -> _Request | None:

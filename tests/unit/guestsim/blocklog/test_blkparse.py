@@ -161,6 +161,10 @@ def test_what_the_text_cannot_hold_is_counted() -> None:
             _line("D", "R 0 + 8 [x]") + _line("D", "R 0 - 8 [x]"),
             "log:2: expected 'sector + sectors [process or error]' after the RWBS",
         ),
+        (
+            _line("D", "R 18014398509481983 + 1 [x]"),
+            "log:1: expected sectors below 8 EiB, 18014398509481983 + 1 is given",
+        ),
     ],
 )
 def test_a_wrong_line_is_told_with_its_place(text: str, message: str) -> None:

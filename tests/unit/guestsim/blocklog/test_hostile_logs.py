@@ -63,7 +63,7 @@ def _texts(draw: st.DrawFn, good: list[str]) -> list[str]:
 def test_a_spoilt_line_is_told_or_means_something(reader: Reader, data: st.DataObject) -> None:
     lines = data.draw(_texts(_GOOD[reader]))
     begins, wrong = _outcome(reader(Lines(lines, "log"), Losses()))
-    assert all(begin.offset >= 0 and begin.length >= 0 for begin in begins)
+    assert all(0 <= begin.offset < 1 << 64 and 0 <= begin.length < 1 << 64 for begin in begins)
     if wrong:
         place, _, text = wrong.partition(": expected ")
         assert text
