@@ -6,6 +6,7 @@ that what is left on the disk does not hang on who is faster.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 
 from devmodels.blockbackend.request import Op
@@ -43,6 +44,8 @@ class Schedule:
         self._first_ns = 0 if self._event is None else self._event.time_ns
         self._start_ns: int | None = None
         self.running: dict[int, Begin] = {}
+        self._reading = _Extents()
+        self._changing = _Extents()
         self.late_ns = 0
         """How long after its time the last request began."""
 
@@ -76,6 +79,8 @@ class Schedule:
                 self.late_ns = now_ns - due
             self._next()
             self.running[event.number] = event
+            if event.length:
+                self._touched(event).add(event)
             return event
         return None
 
@@ -86,15 +91,45 @@ class Schedule:
     def _in_the_way(self, begin: Begin) -> bool:
         if not begin.length:
             return False
-        end = begin.offset + begin.length
-        changes = begin.op in _CHANGING
-        return any(
-            other.offset < end
-            and begin.offset < other.offset + other.length
-            and (changes or other.op in _CHANGING)
-            for other in self.running.values()
-        )
+        return self._changing.touch(begin) or (begin.op in _CHANGING and self._reading.touch(begin))
+
+    def _touched(self, begin: Begin) -> _Extents:
+        return self._changing if begin.op in _CHANGING else self._reading
 
     def ended(self, begin: Begin) -> None:
         """A request has ended."""
         del self.running[begin.number]
+        if begin.length:
+            self._touched(begin).remove(begin)
+
+
+class _Extents:
+    """Which bytes some requests touch, in order, so that a request is held against its neighbours only."""
+
+    __slots__ = ("_found", "_longest")
+
+    def __init__(self) -> None:
+        self._found: list[tuple[int, int]] = []
+        """Where each begins and ends."""
+        self._longest = 0
+
+    def add(self, begin: Begin) -> None:
+        """One more."""
+        insort(self._found, (begin.offset, begin.offset + begin.length))
+        self._longest = max(self._longest, begin.length)
+
+    def remove(self, begin: Begin) -> None:
+        """One that was added is over."""
+        del self._found[bisect_left(self._found, (begin.offset, begin.offset + begin.length))]
+
+    def touch(self, begin: Begin) -> bool:
+        """Whether any of them touches a byte of this one."""
+        at = bisect_left(self._found, (begin.offset + begin.length, 0))
+        while at:
+            at -= 1
+            start, end = self._found[at]
+            if end > begin.offset:
+                return True
+            if start + self._longest <= begin.offset:
+                return False
+        return False
