@@ -75,8 +75,8 @@ class OpenLog:
         try:
             file = sys.stdin.buffer if path == STDIO else self._resources.enter_context(path.open("rb"))
             first = file.readline(_LONGEST_LINE)
-            while first.isspace():
-                first += file.readline(_LONGEST_LINE)
+            while first.isspace() and len(first) < _LONGEST_LINE and (more := file.readline(_LONGEST_LINE)):
+                first += more
             self.format = given or self._told(first)
             if self.format is TRACE:
                 self.events = self._trace(path)

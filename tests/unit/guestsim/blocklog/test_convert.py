@@ -114,6 +114,11 @@ def test_what_is_wrong_is_one_line(arguments: list[str], message: str, log: Path
     assert result.stderr.count("\n") == 1
 
 
+def test_blank_lines_are_no_log() -> None:
+    result = convert("-", "-", "--to", "fio2", text="\n \n")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
 def test_a_damaged_trace_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.trace"
     path.write_bytes(b"devmodels-trace\n\0\0\0\0\0\0\0\0")
