@@ -26,7 +26,7 @@ _CODE = bytes.fromhex(
     "ac 08c0 7417 88c4"  # next: ah = the function, 0 ends
     "b280 56 cd13 5e"  # dl = the first disk; int 13h (ah, dl, ds:si)
     "b02b 7302 b02d"  # al = '+', with carry '-'
-    "baf803 ee"  # told at the first serial port
+    "baf802 ee"  # told at the second serial port: at the first one SeaBIOS shows its screen, when it gets to it
     "83c610 ebe4"  # si = the next call
     "ba0406 b80020 ef f4 ebfd"  # off: SLP_EN into the PM1a control register; hlt
 )
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
 
 def boot_sector(calls: Sequence[Call]) -> bytes:
-    """A sector that makes the calls, says of each `+` or `-` at the serial port, and switches the machine off."""
+    """A sector that makes the calls, says of each `+` or `-` at a serial port, and switches the machine off."""
     table = b"".join(
         struct.pack("<BBBHHHQ", call.function, 16, 0, call.sectors, 0, call.segment, call.lba)
         for call in calls
@@ -64,7 +64,7 @@ def start_from_disk(backend: Backend, folder: Path) -> str:
         str(tool("qemu-system-x86_64", "qemu-system-x86")),
         *("-nodefaults", "-nographic", "-no-reboot", "-accel", "tcg", "-m", MEMORY),
         *("-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on"),
-        *("-machine", "q35,memory-backend=mem", "-serial", f"file:{serial}"),
+        *("-machine", "q35,memory-backend=mem", "-serial", "null", "-serial", f"file:{serial}"),
         *("-chardev", f"socket,id=disk,path={backend.socket}"),
         *("-device", "vhost-user-blk-pci,chardev=disk,num-queues=1,bootindex=0"),
     ]
