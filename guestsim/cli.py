@@ -17,6 +17,7 @@ from guestsim.inspect.command import inspect_command
 from guestsim.lint.command import lint_command
 from guestsim.powercut.command import powercut_command
 from guestsim.replay.command import replay_command
+from guestsim.replay.cut import cut_command
 from guestsim.run import demo_command, run_command
 from guestsim.show.command import show_command
 
@@ -34,6 +35,7 @@ def _root() -> None:
 
 
 app.command("run")(run_command)
+app.command("cut")(cut_command)
 app.command("demo")(demo_command)
 app.command("convert")(convert_command)
 app.command("inspect")(inspect_command)

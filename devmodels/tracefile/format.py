@@ -101,6 +101,10 @@ class TraceHeader(msgspec.Struct, frozen=True, rename="kebab"):
         """The header of a file that is written now."""
         return cls(VERSION, program, [kind.value for kind in EventKind], strict, memory)
 
+    def again(self) -> TraceHeader:
+        """The header of a file that is written now, of the same recording."""
+        return self.of(self.program, strict=self.strict, memory=self.memory)
+
 
 class Ending(msgspec.Struct, frozen=True, rename="kebab"):
     """Why a recording came to its end: it was `closed`, it reached its `limit`, or there was an `error`."""

@@ -79,7 +79,9 @@ class TraceWriter:
         limit: int | None = None,
         on_end: Callable[[], None] | None = None,
         idle_seconds: float = IDLE_SECONDS,
+        level: int = LEVEL,
     ) -> None:
+        """`level` is zstd's: a higher one takes its time."""
         self.path = path
         self.ending: Ending | None = None
         self.events = 0
@@ -94,7 +96,7 @@ class TraceWriter:
         self._limit = limit
         self._on_end = on_end
         self._idle = idle_seconds
-        self._compressor = zstandard.ZstdCompressor(level=LEVEL)
+        self._compressor = zstandard.ZstdCompressor(level=level)
         self._following = 0
         """The number of the event that comes after those in the file."""
         self.waiting: deque[TraceEvent | None] = deque()

@@ -6,18 +6,16 @@ Exit status: 0 where it is the same, 1 where it is not, 2 where the trace or an 
 from __future__ import annotations
 
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.outputs import check_writable
-from guestsim.portable.command import replay_on_target
+from guestsim.portable.command import Bar, replay_on_target, wrong
 from guestsim.portable.shrink.command import shrink_trace
 
 if TYPE_CHECKING:
@@ -89,16 +87,16 @@ def replay_command(
         for name, mine in ours.items():
             if mine is not None:
                 other = "--shrink" if shrink else "--target"
-                _wrong(f"guestsim replay: --{name}: {mine} is given, expected none with {other}")
+                wrong(f"guestsim replay: --{name}: {mine} is given, expected none with {other}")
     if shrink:
         place = {"target": target, "ring": ring, "transport": transport, "memory": memory}
         for name, choice in place.items():
             if choice is not None:
-                _wrong(f"guestsim replay: --{name}: {choice} is given, expected none with --shrink")
+                wrong(f"guestsim replay: --{name}: {choice} is given, expected none with --shrink")
         shrink_trace(trace, output, device=device, as_json=as_json)
         return
     if output is not None:
-        _wrong(f"guestsim replay: --output: {output} is given, expected --shrink with it")
+        wrong(f"guestsim replay: --output: {output} is given, expected --shrink with it")
     if target is not None:
         replay_on_target(
             trace,
@@ -114,9 +112,9 @@ def replay_command(
     given = {"ring": ring, "transport": transport, "memory": memory, "device": device, "qtest-log": qtest_log}
     for name, value in given.items():
         if value is not None:
-            _wrong(f"guestsim replay: --{name}: {value} is given, expected --target with it")
+            wrong(f"guestsim replay: --{name}: {value} is given, expected --target with it")
     if save is not None and stop_at is None:
-        _wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
+        wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
     _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
 
 
@@ -137,15 +135,15 @@ def _exactly(
 
     for path in (trace, start):
         if save is not None and path is not None and save.exists() and path.exists() and save.samefile(path):
-            _wrong(f"guestsim replay: --save: {save} is what is read, expected another file")
+            wrong(f"guestsim replay: --save: {save} is what is read, expected another file")
     try:
         if save is not None:
             check_writable(save)
         result = _replay(trace, start, stop_at, save, shown=not as_json)
     except OSError as error:
-        _wrong(f"{error.filename or trace}: {error.strerror or error}")
+        wrong(f"{error.filename or trace}: {error.strerror or error}")
     except (TraceFileError, OptionError, SnapshotError) as error:
-        _wrong(str(error))
+        wrong(str(error))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(_report(result))).decode())
     else:
@@ -154,33 +152,13 @@ def _exactly(
         raise typer.Exit(1)
 
 
-def _wrong(text: str) -> None:
-    typer.echo(text, err=True)
-    raise typer.Exit(2)
-
-
 def _replay(
     trace: Path, start: Path | None, stop_at: int | None, save: Path | None, *, shown: bool
 ) -> Replayed:
-    from devmodels.tracefile import TraceReader
     from guestsim.replay import replay
 
-    console = Console(stderr=True)
-    columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    if not (shown and console.is_terminal):
-        return replay(trace, start=start, stop_at=stop_at, save=save)
-    with TraceReader(trace) as reader:
-        total = reader.count()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("events", total=total)
-        progress = partial(bar.update, task)
-        return replay(
-            trace,
-            start=start,
-            stop_at=stop_at,
-            save=save,
-            progress=lambda done: progress(completed=done),
-        )
+    with Bar(trace, shown=shown, passes=1) as bar:
+        return replay(trace, start=start, stop_at=stop_at, save=save, progress=bar)
 
 
 def _show(result: Replayed, stop_at: int | None, save: Path | None, *, with_traceback: bool) -> None:
