@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
+from guestsim.progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,14 +154,14 @@ def _run_all(
     from guestsim.script.run import Options
 
     reports = []
-    with printer.progress(len(runs)) as advance:
+    with printer.progress(len(runs)) as bar:
         for (runnable, target), recording in zip(runs, recordings, strict=True):
             printer.begin(runnable, target)
             options = Options(target, memory.value, way, printer.step, printer.on_access, recording)
             report = _run_one(runnable, options)
             printer.end(report)
             reports.append(report)
-            advance()
+            bar.more()
     return reports
 
 
@@ -188,9 +188,10 @@ class _Printer:
         self._results = results
         self.on_access = self._access if trace else None
 
-    def progress(self, total: int) -> _Progress:
+    def progress(self, total: int) -> Bar:
         """A bar where somebody watches, and more than one script runs."""
-        return _Progress(self.console, total if self._results and total > 1 else 0)
+        shown = self._results and total > 1
+        return Bar("scripts", total, shown=shown, counted=True, console=self.console)
 
     def begin(self, runnable: Runnable, target: str) -> None:
         """A script starts."""
@@ -266,31 +267,6 @@ class _Printer:
 
     def _access(self, line: str) -> None:
         self._errors.print(f"         {line}", markup=False, soft_wrap=True)
-
-
-class _Progress:
-    """A progress bar below what is printed; nothing where `total` is 0 or nobody watches."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._bar: Progress | None = None
-        if total and console.is_terminal:
-            columns = (TextColumn("scripts"), BarColumn(), MofNCompleteColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task("scripts", total=total)
-
-    def __enter__(self) -> _Progress:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self) -> None:
-        """One more script has ended."""
-        if self._bar is not None:
-            self._bar.advance(self._task)
 
 
 def to_json(report: ScriptReport) -> dict[str, object]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from guestsim.progress import Bar
 
 if TYPE_CHECKING:
     from guestsim.blocklog.events import Event
-    from guestsim.blocklog.formats import LogFormat, OpenLog
+    from guestsim.blocklog.formats import LogFormat
 
 FORMAT_NAMES = "trace, fio2, fio3, blkparse, qemu-io"
-_SHOW_EVERY = 0.1
-"""Seconds."""
 
 
 def convert_command(
@@ -65,9 +62,9 @@ def convert_command(
         fail("convert", f"{target}: expected another file than the one that is read")
     losses = Losses()
     try:
-        with OpenLog(source, source_format("convert", given)) as log, Bar("converting", log) as bar:
+        with OpenLog(source, source_format("convert", given)) as log, Bar("converting", log.total) as bar:
             one = form is QEMU_IO or only is not None
-            events = bar.along(log.of_one_disk(only) if one else log.events)
+            events = bar.along(log.of_one_disk(only) if one else log.events, log.position)
             if not times:
                 events = _timeless(events)
             assert form.write is not None
@@ -163,32 +160,3 @@ def tell_losses(lines: list[str]) -> None:
     """What was not kept, on standard error."""
     for line in lines:
         typer.echo(f"not kept: {line}", err=True)
-
-
-class Bar:
-    """A progress bar on standard error, where somebody watches."""
-
-    def __init__(self, what: str, log: OpenLog, *, shown: bool = True) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        shown = shown and console.is_terminal
-        self._bar = Progress(*columns, console=console, transient=True, disable=not shown)
-        self._log = log
-        self._task = self._bar.add_task(what, total=log.total or None)
-
-    def __enter__(self) -> Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def along(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The same events; the bar goes on with them."""
-        shown = 0.0
-        for event in events:
-            yield event
-            now = time.monotonic()
-            if now - shown > _SHOW_EVERY:
-                self._bar.update(self._task, completed=self._log.position())
-                shown = now

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from guestsim.blocklog.convert import FORMAT_NAMES, Bar, fail, source_format, tell_losses
+from guestsim.blocklog.convert import FORMAT_NAMES, fail, source_format, tell_losses
 from guestsim.outputs import check_writable
+from guestsim.progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,9 +132,9 @@ def io_command(
             fail(_COMMAND, f"--check: expected a trace, {form.name} does not tell what reads got")
         if depth is None and not form.ends and not (form.timed and pace is not None):
             depth = 1  # Nothing tells what was under way together.
-        with Bar("replaying", log, shown=not as_json) as bar:
+        with Bar("replaying", log.total, shown=not as_json) as bar:
             replay = Replay(
-                bar.along(log.of_one_disk(only)),
+                bar.along(log.of_one_disk(only), log.position),
                 speed=pace,
                 depth=depth,
                 check=check,

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from guestsim.portable.command import Bar
+from guestsim.progress import TraceBar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def lint_command(
 
     linter = Linter()
     try:
-        with TraceReader(trace) as reader, Bar(trace, shown=not as_json, passes=1) as progress:
+        with TraceReader(trace) as reader, TraceBar(trace, shown=not as_json) as progress:
             for event in Watched(reader, progress):
                 linter.see(event)
             header, cut = reader.header, reader.cut

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from guestsim.progress import TraceBar
 
 if TYPE_CHECKING:
     from guestsim.script.schema import RingName, TransportName
@@ -39,7 +40,7 @@ def replay_on_target(
 
     try:
         place = Place(parse_target(target), ring, transport, memory)
-        with Bar(trace, shown=not as_json) as progress:
+        with TraceBar(trace, shown=not as_json, passes=2) as progress:
             replayed = replay(trace, place, device=device, qtest_log=qtest_log, progress=progress)
     except TargetSpecError as error:
         wrong(f"guestsim replay: --target: {error}")
@@ -59,40 +60,3 @@ def wrong(text: str) -> NoReturn:
     """One line, and exit status 2."""
     typer.echo(text, err=True)
     raise typer.Exit(2)
-
-
-class Bar:
-    """A progress bar over the events of a trace, which is read `passes` times; nothing where nobody watches."""
-
-    def __init__(self, trace: Path, *, shown: bool, passes: int = 2) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self._shown = shown and console.is_terminal
-        self._bar = Progress(*columns, console=console, transient=True, disable=not self._shown)
-        self._trace = trace
-        self._passes = passes
-        self._pass = 0
-        self._total = 0
-        self._last = 0
-
-    def __enter__(self) -> Bar:
-        if self._shown:
-            from devmodels.tracefile import TraceReader
-
-            with TraceReader(self._trace) as reader:
-                self._total = reader.count()
-            self._task = self._bar.add_task("events", total=self._passes * self._total)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, number: int) -> None:
-        """This event has been reached; a lower number than before begins another pass."""
-        if not self._shown:
-            return
-        if number < self._last:
-            self._pass += 1
-        self._last = number
-        self._bar.update(self._task, completed=self._pass * self._total + number)

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.outputs import check_writable
-from guestsim.portable.command import Bar, replay_on_target, wrong
+from guestsim.portable.command import replay_on_target, wrong
 from guestsim.portable.shrink.command import shrink_trace
+from guestsim.progress import TraceBar
 
 if TYPE_CHECKING:
     from guestsim.replay import Replayed
@@ -157,7 +158,7 @@ def _replay(
 ) -> Replayed:
     from guestsim.replay import replay
 
-    with Bar(trace, shown=shown, passes=1) as bar:
+    with TraceBar(trace, shown=shown) as bar:
         return replay(trace, start=start, stop_at=stop_at, save=save, progress=bar)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from guestsim.outputs import check_writable
-from guestsim.portable.command import Bar, wrong
+from guestsim.portable.command import wrong
+from guestsim.progress import TraceBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def cut_command(
         wrong(f"guestsim cut: --output: {output} is what is read, expected another file")
     try:
         check_writable(output)
-        with Bar(trace, shown=True, passes=1) as bar:
+        with TraceBar(trace) as bar:
             events = cut(trace, to, output, bar)
     except OSError as error:
         wrong(f"{error.filename or output}: {error.strerror or error}")

@@ -124,14 +124,14 @@ def show_command(
 
 def _print(reader: TraceReader, wanted: Filter, *, requests: bool, as_json: bool) -> None:
     """Print the events or the requests that are wanted."""
-    from guestsim.portable.command import Bar
+    from guestsim.progress import TraceBar
     from guestsim.show.listing import print_events, print_requests
     from guestsim.show.progress import Watched, writes_a_file
 
     show = print_requests if requests else print_events
     # For one request's events the trace is read up to it, and once more.
     passes = 1 if requests or wanted.request is None else 2
-    with Bar(reader.path, shown=writes_a_file(), passes=passes) as bar:
+    with TraceBar(reader.path, shown=writes_a_file(), passes=passes) as bar:
         watched = Watched(reader, bar)
         show(watched, wanted, as_json=as_json)
     sys.stdout.flush()

@@ -19,7 +19,7 @@ import typer
 
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import TraceReader
-from guestsim.portable.command import Bar
+from guestsim.progress import TraceBar
 from guestsim.show import names
 from guestsim.show.describe import Describer
 from guestsim.show.filters import QueryError
@@ -306,7 +306,7 @@ def write_perfetto(reader: TraceReader, path: Path) -> None:
         raise QueryError(f"--perfetto {path} is given, which is the trace; expected another file")
     about = {"trace": reader.path.name, "program": reader.header.program}
     try:
-        with path.open("wb") as file, Bar(reader.path, shown=True, passes=1) as progress:
+        with path.open("wb") as file, TraceBar(reader.path) as progress:
             PerfettoWriter(file).write(Watched(reader, progress), **about)
             nbytes = file.tell()
     except OSError as error:

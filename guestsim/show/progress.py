@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from io import UnsupportedOperation
 from typing import TYPE_CHECKING
 
-from guestsim.portable.command import Bar
-
 if TYPE_CHECKING:
     from devmodels.trace import TraceEvent
     from devmodels.tracefile import TraceReader
+    from guestsim.progress import TraceBar
 
 
 class Watched:
@@ -22,7 +21,7 @@ class Watched:
     `cut` is true where they were read to the end, and the file does not end as it should.
     """
 
-    def __init__(self, reader: TraceReader, bar: Bar) -> None:
+    def __init__(self, reader: TraceReader, bar: TraceBar) -> None:
         self._reader = reader
         self._bar = bar
         self.cut = False

@@ -12,9 +12,9 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from guestsim.portable.command import wrong
+from guestsim.progress import Bar
 
 if TYPE_CHECKING:
     from guestsim.portable.shrink.shrink import Shrunk
@@ -31,8 +31,8 @@ def shrink_trace(trace: Path, output: Path | None, *, device: str | None, as_jso
     if not out.parent.is_dir():
         wrong(f"{out}: cannot be written: there is no {out.parent}")
     try:
-        with _Watch(shown=not as_json) as watch:
-            shrunk = shrink(trace, out, device=device, watch=watch)
+        with Bar("", shown=not as_json) as bar:
+            shrunk = shrink(trace, out, device=device, watch=lambda what, number: bar.say(f"{what} {number}"))
     except (TraceFileError, OptionError, TargetError) as error:
         wrong(str(error))
     except OSError as error:
@@ -93,26 +93,3 @@ def _to_json(shrunk: Shrunk) -> dict[str, object]:
         "runs": shrunk.runs,
         "events": shrunk.events,
     }
-
-
-class _Watch:
-    """What is being done, and how much is left, where somebody watches."""
-
-    def __init__(self, *, shown: bool) -> None:
-        console = Console(stderr=True)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        self._bar = Progress(
-            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-        )
-        self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> _Watch:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, what: str, number: int) -> None:
-        """It is at this."""
-        self._bar.update(self._task, description=f"{what} {number}")

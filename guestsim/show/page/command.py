@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from devmodels.tracefile import TraceReader
 from guestsim.outputs import check_writable
+from guestsim.progress import TraceBar
 from guestsim.show import names
 from guestsim.show.filters import Filter, QueryError
 from guestsim.show.page.build import page_of
@@ -38,14 +37,5 @@ def show_page(reader: TraceReader, path: Path, wanted: Filter, payload: int) -> 
 
 
 def _page(reader: TraceReader, wanted: Filter, payload: int) -> str:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("events", total=reader.count())
-        return page_of(
-            reader,
-            times=wanted.times,
-            events=wanted.events,
-            payload=payload,
-            progress=lambda number: bar.update(task, completed=number),
-        )
+    with TraceBar(reader.path) as bar:
+        return page_of(reader, times=wanted.times, events=wanted.events, payload=payload, progress=bar)
