@@ -8,6 +8,7 @@
 follow.py      the trace, and what is compared with it
 memory.py      guest memory that the trace knows
 disk.py        the disk that the trace knows
+payload.py     what is written to it
 context.py     the clock and the turns
 devices.py     the devices, made again
 feed.py        what goes into them

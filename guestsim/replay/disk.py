@@ -11,8 +11,10 @@ from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.vectors import scatter
+from devmodels.trace import EventKind
 from devmodels.tracefile import DiskFacts
 from guestsim.replay.follow import Follower
+from guestsim.replay.payload import wrong_payload
 
 if TYPE_CHECKING:
     from devmodels.iocontext.primitives import Parkable, Task
@@ -89,6 +91,10 @@ class ReplayNode(BlockNode):
         number = follower.dispatch(self._backend)
         if number is None:
             follower.part(f"{self._backend}: {request} reaches the disk")
+        if request.op is Op.WRITE and not follower.paused:
+            wrong = wrong_payload(request)
+            if wrong:
+                follower.part_here(f"{self._backend} {EventKind.DISPATCH.value}  dispatch {number}: {wrong}")
         outcome = follower.done(self._backend, number)
         if outcome is None:
             waiting = self._open[number] = _Dispatched(request)

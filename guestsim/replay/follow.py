@@ -251,6 +251,11 @@ class Follower(Tracer):
         self._at = 0
         raise Parted
 
+    def part_here(self, got: str) -> NoReturn:
+        """The event that has just been compared is the trace's, and `got` says what about it is not."""
+        self._at -= 1
+        self.part(got)
+
     def unfit(self, text: str) -> NoReturn:
         """The next event cannot be one of this trace; `text` says what is wrong."""
         raise Unreadable(TraceFileError(f"{self._reader.path}: event {self.number}: {text}"))

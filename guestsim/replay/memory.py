@@ -96,12 +96,17 @@ class ReplayMemory(GuestMemory):
         """What goes to the device comes from the trace; what comes from it is compared at the end."""
         write = direction is Direction.FROM_DEVICE
         views: list[memoryview] = []
+        taken: list[bytes] = []
         lengths = [self._lengths(address, length, write=write) for address, length in scatter]
         nbytes = sum(map(sum, lengths)) if self._bounced else 0
         if self.bounced_bytes + nbytes > BOUNCE_LIMIT:
             raise GuestMemoryError(*scatter[0], "more bytes to bounce than are allowed at a time")
         for (address, length), sizes in zip(scatter, lengths, strict=True):
-            whole = memoryview(_room(length) if write else self.read(address, length))
+            if write:
+                whole = memoryview(_room(length))
+            else:
+                taken.append(self.read(address, length))
+                whole = memoryview(taken[-1])
             if len(sizes) == 1:
                 views.append(whole)
                 continue
@@ -110,7 +115,7 @@ class ReplayMemory(GuestMemory):
                 views.append(whole[done : done + size])
                 done += size
         self.bounced_bytes += nbytes
-        return _ReplayMap(self, scatter, direction, views, nbytes)
+        return ReplayMap(self, scatter, direction, views, taken, nbytes)
 
     def _lengths(self, address: int, length: int, *, write: bool) -> Sequence[int]:
         """How long the pieces are into which borders of regions cut a range."""
@@ -134,10 +139,11 @@ class ReplayMemory(GuestMemory):
         return lambda offset: layout.unpack(self.read(address + offset, size))
 
 
-class _ReplayMap(DmaMap):
-    """One transfer's memory, which is ours alone."""
+class ReplayMap(DmaMap):
+    """One transfer's memory, which is ours alone; `taken` is what the trace has of each of its pieces, for a device to
+    read."""
 
-    __slots__ = ("_nbytes",)
+    __slots__ = ("_nbytes", "taken")
 
     def __init__(
         self,
@@ -145,10 +151,17 @@ class _ReplayMap(DmaMap):
         scatter: Sequence[tuple[int, int]],
         direction: Direction,
         views: list[memoryview],
+        taken: Sequence[bytes],
         nbytes: int,
     ) -> None:
         super().__init__(memory, scatter, direction, views, (), None)
+        self.taken = taken
         self._nbytes = nbytes
+
+    @property
+    def scatter(self) -> Sequence[tuple[int, int]]:
+        """Its pieces: address and length of each."""
+        return self._scatter
 
     def unmap(self, bytes_done: int) -> None:
         """What was written has to be what the trace has."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend import BlockBackend
+from devmodels.blockbackend.request import Op, Request
 from devmodels.trace import EventKind
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
@@ -31,7 +32,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with disk_machine(MIB) as machine:
         machine.record(path)
         disk = boot(Guest(machine))
-        disk.write(4096, b"\xa5" * 512)
+        disk.write(4096, b"\xa5" * 511 + b"\x5a")
         disk.read(4096, 512)
         disk.flush()
     return path
@@ -58,6 +59,17 @@ def status_is_written_after_the_used_ring(patch: pytest.MonkeyPatch) -> None:
         device.memory.write_byte(request.status_address, 0)  # type: ignore[attr-defined]
 
     patch.setattr(VirtioBlk, "io_done", broken)
+
+
+def data_is_written_back_to_front(patch: pytest.MonkeyPatch) -> None:
+    submit = BlockBackend.submit
+
+    def broken(backend: BlockBackend, request: Request) -> None:
+        if request.op is Op.WRITE:
+            request.vectors = [memoryview(b"".join(request.vectors)[::-1])]
+        submit(backend, request)
+
+    patch.setattr(BlockBackend, "submit", broken)
 
 
 def header_is_read_twice(patch: pytest.MonkeyPatch) -> None:
@@ -92,6 +104,11 @@ def it_raises(patch: pytest.MonkeyPatch) -> None:
         (used_length_is_one_too_long, EventKind.USED, "queue 0 head 0: 2 written"),
         (driver_is_not_notified, EventKind.NOTIFY, "memory dma-read  2 bytes at "),
         (status_is_written_after_the_used_ring, EventKind.DMA_WRITE, "used"),
+        (
+            data_is_written_back_to_front,
+            EventKind.DISPATCH,
+            "vd0 dispatch  dispatch 0: other data than head 0 has, from byte 0 of 512 on: 5a a5 a5",
+        ),
         (header_is_read_twice, EventKind.DMA_READ, "16 bytes at "),
         (every_answer_is_ioerr, EventKind.DMA_WRITE, "status 1 IOERR"),
         (buffers_are_forgotten, EventKind.DMA_READ, "memory dma-write  vd0 queue 0 used: avail_event 1"),
