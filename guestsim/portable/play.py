@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from devmodels.tracefile import TraceFileError
 from guestsim.drivers.layouts import BLK_CONFIG, BlkFeature, Feature
 from guestsim.drivers.virtio_blk import BLK_FEATURES
-from guestsim.errors import GuestError, GuestTimeoutError
+from guestsim.errors import GuestError, GuestTimeoutError, RaisedError
 from guestsim.portable import differences
 from guestsim.portable.differences import Difference, compare, found
 from guestsim.portable.limits import Limits, feature_name, features_of, power_of_two
@@ -126,7 +127,7 @@ class Player:
     def prepare(self) -> Limits:
         """Bring the device up once, to see what it takes; GuestError where that cannot be."""
         driver = self._driver
-        self._world.guest.run(driver.probe())
+        self._run(driver.probe())
         offered = driver.device.offered & BLK_FEATURES
         legacy = driver.device.transport.legacy
         if legacy:
@@ -146,19 +147,30 @@ class Player:
             for start, end, _ in ranges.find(0, driver.capacity):
                 for at in range(start, end, _FILLED):
                     data = os.pread(file.fileno(), min(_FILLED, end - at), at)
-                    self._world.guest.run(driver.write(at, data))
+                    self._run(driver.write(at, data))
 
     def play(self, items: Iterable[Item], limits: Limits) -> Tally:
         """Feed everything; what keeps the target from going on is in the tally."""
         begun = time.perf_counter()
         try:
-            self._world.guest.run(self._play(items, limits))
+            self._run(self._play(items, limits))
         except _StoppedError as error:
             self.tally.stopped = str(error)
+        except RaisedError as error:
+            self.tally.stopped = f"event {self.reached}: {error}"
         except (GuestError, TargetError) as error:
             self.tally.stopped = str(error)
         self.tally.seconds = time.perf_counter() - begun
         return self.tally
+
+    def _run(self, work: Coroutine[object, object, object]) -> None:
+        """Have the guest do something; RaisedError where the device raises, which is a defect of its own."""
+        try:
+            self._world.guest.run(work)
+        except (_StoppedError, GuestError, TargetError, TraceFileError, OSError):
+            raise
+        except Exception as error:
+            raise RaisedError(error) from error
 
     async def _play(self, items: Iterable[Item], limits: Limits) -> None:
         for item in items:
@@ -234,17 +246,17 @@ class Player:
     def _unheard(self, waiting: list[_Flight], error: GuestTimeoutError) -> None:
         """Nobody has told the driver of an answer: it looks by itself."""
         self._driver.device.service()
-        for one in waiting:
-            if one.pending.done:
-                self.tally.add(
-                    found(one.request, differences.NOTIFICATION, "one", "none, though there is an answer")
-                )
         lost = [one.request for one in waiting if not one.pending.done]
-        for request in lost:
-            expected = f"{differences.status_text(request.status)}, used length {request.used_length}"
-            self.tally.add(found(request, differences.ANSWER, expected, "none"))
         if lost:
+            for request in lost:
+                expected = f"{differences.status_text(request.status)}, used length {request.used_length}"
+                self.tally.add(found(request, differences.ANSWER, expected, "none"))
+            # Of the others nobody need have been told: with EVENT_IDX a driver asks to be told of the last.
             raise _StoppedError(str(error))
+        for one in waiting:
+            self.tally.add(
+                found(one.request, differences.NOTIFICATION, "one", "none, though there is an answer")
+            )
 
     async def _reap(self) -> None:
         """Compare what has been answered."""

@@ -198,6 +198,25 @@ def _second_half(_: int, ask: Ask) -> Ask:
     return replace(_of_length(ask, length - dropped), sector=ask.sector + dropped // SECTOR)
 
 
+def _half_in_pieces(_: int, ask: Ask) -> Ask:
+    """Half of its longest piece of data; the pieces stay as many as they were."""
+    if ask.type == BlkType.OUT and ask.readable_split is not None and ask.readable_split[0] == HEADER:
+        pieces, dropped = _half_of_longest(ask.readable_split)
+        return replace(ask, readable_split=pieces, sent=ask.sent - dropped)
+    if ask.type == BlkType.IN and ask.writable_split is not None:
+        pieces, dropped = _half_of_longest(ask.writable_split)
+        room = ask.room - dropped
+        return replace(ask, writable_split=pieces, room=room, used_length=room + 1)
+    return ask
+
+
+def _half_of_longest(pieces: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """The pieces, and by how many bytes they are fewer."""
+    at = max(range(len(pieces)), key=pieces.__getitem__)
+    dropped = pieces[at] // 2 // SECTOR * SECTOR
+    return (*pieces[:at], pieces[at] - dropped, *pieces[at + 1 :]), dropped
+
+
 def _of_length(ask: Ask, length: int) -> Ask:
     """The first `length` bytes of it, in one piece."""
     if ask.type == BlkType.IN and ask.room > length:
@@ -230,6 +249,7 @@ CHANGES: tuple[Changed, ...] = (
     _short,
     _half,
     _second_half,
+    *(_half_in_pieces,) * 4,
     _plain_data,
     _counting_data,
 )

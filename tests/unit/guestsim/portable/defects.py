@@ -18,7 +18,7 @@ from devmodels.blockbackend.vectors import clear
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import SplitRing
-from devmodels.virtio_blk.device import S_OK, BlkRequest, VirtioBlk
+from devmodels.virtio_blk.device import S_OK, BlkRequest, RangePart, VirtioBlk
 from devmodels.virtio_blk.layout import BlkType
 
 
@@ -108,4 +108,45 @@ def empty_flush() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VirtioBlk, "_start_other", start_other)
+        yield
+
+
+@contextmanager
+def raises_on_zeroes() -> Iterator[None]:
+    """What zeroes or discards makes the device raise."""
+
+    def ranges(self: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
+        raise KeyError(kind.name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VirtioBlk, "_ranges", ranges)
+        yield
+
+
+@contextmanager
+def forgotten_last() -> Iterator[None]:
+    """Of four requests and more that are found together, the last is never answered."""
+    original = VirtioBlk.handle
+
+    def handle(self: VirtioBlk, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        original(self, queue, chains[:-1] if len(chains) > 3 else chains)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VirtioBlk, "handle", handle)
+        yield
+
+
+@contextmanager
+def cut_write() -> Iterator[None]:
+    """A write of more than 8 KiB that is in several pieces leaves zeroes in its last sector."""
+    original = BlockBackend.submit
+
+    def submit(self: BlockBackend, request: Request) -> None:
+        if request.op is Op.WRITE and len(request.vectors) > 1 and request.length > 8192:
+            *first, last = request.vectors
+            request.vectors = (*first, memoryview(bytes(last[:-512]) + bytes(512)))
+        original(self, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockBackend, "submit", submit)
         yield

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from guestsim.cli import app
@@ -75,6 +77,10 @@ def fails(script: Path) -> bool:
     return not report.ok
 
 
+def yaml(script: Path) -> Any:
+    return YAML(typ="safe").load(script)
+
+
 def found_and_shrunk(trace: Path, defect: Defect, out: Path) -> Shrunk:
     """What is right passes; with the defect both replays fail, and so does the script, which passes without it."""
     assert exact_replay(trace).ok
@@ -94,6 +100,29 @@ def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Def
     shrunk = found_and_shrunk(traffic, defect, tmp_path / "out.guest.yaml")
     assert shrunk.requests == requests
     assert shrunk.failure
+
+
+def test_what_makes_the_device_raise_is_shrunk(traffic: Path, tmp_path: Path) -> None:
+    shrunk = found_and_shrunk(traffic, defects.raises_on_zeroes, tmp_path / "out.guest.yaml")
+    assert shrunk.requests == 1
+    assert "the target raised KeyError" in shrunk.first
+    assert "the target raised KeyError" in shrunk.failure
+
+
+def test_a_request_whose_pieces_matter_is_made_shorter(tmp_path: Path) -> None:
+    def work(disk: Disk) -> None:
+        disk.write(0, b"\xa5" * (128 << 10), scatter=32)
+        disk.read(0, 128 << 10)
+
+    trace = record(tmp_path / "a.trace", work)
+    out = tmp_path / "out.guest.yaml"
+    with defects.cut_write():
+        assert shrink(trace, out).path == out
+        assert fails(out)
+    assert not fails(out)
+    (write,) = (step for step in yaml(out)["steps"] if "request" in step)
+    assert 8192 < write["request"]["data"]["length"] <= 16384
+    assert len(write["request"]["readable-split"]) == 3
 
 
 @pytest.mark.slow

@@ -103,3 +103,27 @@ def test_an_answer_of_which_nobody_was_told(tmp_path: Path) -> None:
     (difference,) = tally.differences
     assert (difference.what, difference.got) == ("notification", "none, though there is an answer")
     assert (tally.compared, tally.stopped) == (257, "")
+
+
+def test_an_answer_that_never_comes_is_told_before_what_follows_from_it(tmp_path: Path) -> None:
+    """With EVENT_IDX the driver asked to be told of the last: that the others' answers are untold follows."""
+
+    def four(disk: Disk) -> None:
+        disk.requests(*(virtio_blk.read(n * 8192, 512) for n in range(4)))
+
+    trace = record(tmp_path / "a.trace", four)
+    with defects.forgotten_last():
+        tally = replay(trace, on()).tally
+    (difference,) = tally.differences
+    assert text_of(difference).endswith(
+        "IN 512 bytes at sector 48: answer none, expected OK, used length 513"
+    )
+    assert tally.stopped
+
+
+def test_a_device_that_raises_ends_it(tmp_path: Path) -> None:
+    trace = record(tmp_path / "a.trace", lambda disk: disk.write_zeroes(0, 512))
+    with defects.raises_on_zeroes():
+        tally = replay(trace, on()).tally
+    assert "the target raised KeyError" in tally.stopped
+    assert not tally.ok
