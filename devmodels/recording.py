@@ -33,6 +33,7 @@ from devmodels.tracefile import (
     TraceWriter,
     WritingTracer,
 )
+from devmodels.tracefile.format import MemoryKind
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.threaded import ThreadedQueue
 
@@ -82,7 +83,7 @@ class Recorder:
         context: IoContext,
         *,
         strict: bool = True,
-        memory: str = "shared",
+        memory: MemoryKind = "shared",
         limit: int | None = None,
     ) -> None:
         _make_way(path)
@@ -203,7 +204,9 @@ def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) 
     for anything.
     """
     _judge(assembly)
-    memory = "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
+    memory: MemoryKind = (
+        "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
+    )
     strict = assembly.violations.profile is Profile.STRICT
     recorder = Recorder(path, assembly.context, strict=strict, memory=memory, limit=limit)
     recorder.watch_machine(assembly)

@@ -37,6 +37,9 @@ MAX_TABLE = 4 << 20
 ENDING_ROOM = FRAME_HEAD.size + 512
 """What an end may take."""
 
+MemoryKind = Literal["shared", "bounced"]
+"""Whether devices can look at guest memory, or only copy from and to it."""
+
 Columns = tuple[list[str], list[int], list[int], list[int], list[tuple[int | str, ...]]]
 """Sources; for each event: ns since the one before, its source, its kind, its detail."""
 
@@ -94,10 +97,10 @@ class TraceHeader(msgspec.Struct, frozen=True, rename="kebab"):
     program: str
     kinds: list[str]
     strict: bool = True
-    memory: str = "shared"
+    memory: MemoryKind = "shared"
 
     @classmethod
-    def of(cls, program: str, *, strict: bool = True, memory: str = "shared") -> TraceHeader:
+    def of(cls, program: str, *, strict: bool = True, memory: MemoryKind = "shared") -> TraceHeader:
         """The header of a file that is written now."""
         return cls(VERSION, program, [kind.value for kind in EventKind], strict, memory)
 

@@ -191,6 +191,8 @@ class TraceReader:
                 self._wrong(f"at byte {at - head.length} is event {head.first}, expected event {expected}")
             if head.magic == END:
                 self._end(head)
+                if at < self._size:
+                    self._wrong(f"{self._size - at} bytes behind its end")
                 return
             yield head
             expected = head.first + head.events

@@ -176,6 +176,8 @@ def _show(result: Replayed, stop_at: int | None, save: Path | None, *, with_trac
             traceback.print_exception(result.difference.error)
         return
     console.print("[bold green]no difference[/]")
+    if result.short:
+        console.print(result.short, soft_wrap=True, markup=False, style="yellow")
     if result.stopped is None:
         if stop_at is not None:
             console.print(f"the trace ends before event {stop_at}")
@@ -201,5 +203,6 @@ def _report(result: Replayed) -> dict[str, object]:
         "guest-seconds": result.guest_ns / 1e9,
         "ratio": round(result.ratio, 6),
         "stopped": result.stopped,
+        "short": result.short or None,
         "difference": None if difference is None else difference.words(),
     }

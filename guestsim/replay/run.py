@@ -28,7 +28,8 @@ _PROGRESS_EVENTS = 10_000
 class Replayed:
     """How a replay went: events that were compared, requests among them; `difference` is None where all was the same.
 
-    `guest_ns` is how long the recording took, `seconds` the replay.  `cut`: the file ends in the middle of a frame.
+    `guest_ns` is how long the recording took, `seconds` the replay.  `short` says why the trace
+    does not go on to where its devices came to rest, as far as its end was met: it was cut off, or reached its limit.
     `stopped` is the number of the event before which it was to stop, where it did.
     """
 
@@ -36,7 +37,7 @@ class Replayed:
     requests: int
     seconds: float
     guest_ns: int
-    cut: bool
+    short: str
     difference: Difference | None
     stopped: int | None = None
 
@@ -101,7 +102,7 @@ class Replay:
             self._requests() - requests,
             time.perf_counter() - begun,
             (self.follower.time_ns() if difference is None else difference.time_ns) - start_ns,
-            self._reader.cut,
+            _short(self._reader),
             difference,
             number if stopped else None,
         )
@@ -176,6 +177,15 @@ class Replay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _short(reader: TraceReader) -> str:
+    """Why there is no more of a trace; empty where its recording was closed, and as long as nobody came to its end."""
+    if reader.cut:
+        return "the trace is cut short"
+    if reader.ending is None or reader.ending.reason == "closed":
+        return ""
+    return f"the recording ended there: {reader.ending.text}"
 
 
 def replay(

@@ -118,7 +118,7 @@ def test_the_disk_does_it_again_without_guest_and_image(
 ) -> None:
     result = replay(turns.trace)
     assert result.difference is None
-    assert not result.cut
+    assert not result.short
     record_property(
         ROW,
         f"{'replay':24} {result.seconds:7.2f}  seconds of {result.guest_ns / 1e9:.2f}: {result.ratio:.3f}",

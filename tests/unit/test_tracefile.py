@@ -207,6 +207,24 @@ def least_limit(path: Path) -> int:
     return int(str(refused.value).rpartition(" ")[2])
 
 
+def test_behind_the_end_there_is_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "t", some_events(3, 10))
+    with (tmp_path / "t").open("ab") as file:
+        file.write(b"more")
+    with (
+        TraceReader(tmp_path / "t") as reader,
+        pytest.raises(TraceFileError, match=r"t: 4 bytes behind its end$"),
+    ):
+        reader.count()
+
+
+def test_a_header_with_another_memory_is_refused(tmp_path: Path) -> None:
+    text = msgspec.json.encode(msgspec.structs.asdict(HEADER) | {"memory": "elsewhere"})
+    (tmp_path / "t").write_bytes(MAGIC + HEAD.pack(len(text), zlib.crc32(text)) + text)
+    with pytest.raises(TraceFileError, match="Invalid enum value 'elsewhere'"):
+        TraceReader(tmp_path / "t")
+
+
 def test_a_limit_is_used_up_as_far_as_events_fit(tmp_path: Path) -> None:
     limit = 100_000
     write(tmp_path / "t", some_events(200, 1000), each=200, limit=limit)

@@ -45,7 +45,7 @@ def does_it_again(path: Path) -> None:
     """The devices of the trace do again what they did."""
     result = replay(path)
     assert result.difference is None
-    assert not result.cut
+    assert not result.short
     assert result.events == len(events(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,28 @@ def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path) -> None:
     assert run.exit_code == 2
     assert run.stderr.startswith(f"{trace}: not a trace")
     assert run.stderr.count("\n") == 1
+
+
+def test_of_a_trace_that_is_cut_off_it_is_said(tmp_path: Path) -> None:
+    trace = tmp_path / "a.trace"
+    record(trace)
+    with trace.open("r+b") as file:
+        file.truncate(trace.stat().st_size - 10)
+    run = CliRunner().invoke(app, ["replay", str(trace)])
+    assert run.exit_code == 0
+    assert run.stdout.splitlines()[1:] == ["no difference", "the trace is cut short"]
+    run = CliRunner().invoke(app, ["replay", "--json", str(trace)])
+    assert json.loads(run.stdout)["short"] == "the trace is cut short"
+
+
+def test_of_a_recording_that_came_to_its_limit_it_is_said(tmp_path: Path) -> None:
+    trace = tmp_path / "a.trace"
+    with disk_machine(MIB) as machine:
+        machine.record(trace, limit=4 << 10)
+        boot(Guest(machine)).write(0, random.Random(0).randbytes(8 << 10))
+    run = CliRunner().invoke(app, ["replay", str(trace)])
+    assert run.exit_code == 0
+    assert run.stdout.splitlines()[1:] == [
+        "no difference",
+        "the recording ended there: it would be longer than 4096 bytes",
+    ]
