@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STATUS, USED_LENGTH, DATA = "status", "used length", "data"
 ANSWER, NOTIFICATION, VIOLATION, CONFIG, FEATURE = "answer", "notification", "violation", "config", "feature"
+CONTENT = "content of the disk"
+"""What was written there is not there when all has been fed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,11 @@ from guestsim.drivers.layouts import BLK_CONFIG, BlkFeature, Feature
 from guestsim.drivers.virtio_blk import BLK_FEATURES
 from guestsim.errors import GuestError, GuestTimeoutError, RaisedError
 from guestsim.portable import differences
+from guestsim.portable.content import EVERYTHING
 from guestsim.portable.differences import Difference, compare, found
 from guestsim.portable.limits import Limits, feature_name, features_of, power_of_two
 from guestsim.portable.machine import DRIVE
+from guestsim.portable.readback import forget_what_differs, read_back
 from guestsim.portable.requests import ConfigRead, ConfigWrite, Item, Request, Reset, Resize, Session
 from guestsim.portable.survey import unheard
 from guestsim.targets import TargetError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from guestsim.portable.lower import SessionFacts
     from guestsim.portable.machine import Place
     from guestsim.portable.ranges import RangeMap
+    from guestsim.portable.readback import LastContent
     from guestsim.portable.survey import Progress
     from guestsim.script.world import World
 
@@ -53,7 +56,8 @@ class Tally:
     `compared` requests were fed and answered; `different` counts what is not as recorded and unexplained, of which the
     first are in `differences`; `explained` counts what is known to be different, by reason.  `skipped` counts requests
     that were not fed, `unknown` those of whose data not everything is compared, `left_out` what else could not be
-    done, each by reason.  `stopped` says why the run ended before the trace.
+    done, each by reason.  `read_back` are the bytes of the disk that were compared when all had been fed.  `stopped`
+    says why the run ended before the trace.
     """
 
     requests: int = 0
@@ -66,6 +70,7 @@ class Tally:
     unknown: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
+    read_back: int = 0
     stopped: str = ""
     seconds: float = 0.0
 
@@ -93,7 +98,7 @@ class _Flight:
 class Player:
     """Feeds requests to the one device of `world`, whose drivers' sessions are `sessions`.
 
-    With `first_only` it ends soon after the first difference.
+    With `first_only` it ends soon after the first difference.  When all has been fed, the disk is held to `content`.
     """
 
     def __init__(
@@ -104,11 +109,13 @@ class Player:
         progress: Progress = unheard,
         *,
         first_only: bool = False,
+        content: LastContent | None = None,
     ) -> None:
         self.tally = Tally()
         self.reached = -1
         """The number of the item that was fed last."""
         self._first_only = first_only
+        self._content = content
         self._world = world
         self._place = place
         self._progress = progress
@@ -193,6 +200,11 @@ class Player:
             else:
                 self._resize(item)
         await self._drain()
+        if self._content is not None:
+            tally = self.tally
+            tally.read_back, different = await read_back(self._driver, self._content)
+            for difference in different:
+                tally.add(difference)
 
     # --- requests
 
@@ -283,6 +295,8 @@ class Player:
             tally.add(difference)
             equal = False
         tally.equal += equal
+        if self._content is not None and answer.status != request.status:
+            forget_what_differs(self._content, request)
 
     def _compare_violations(self, last: Request) -> None:
         """Where the target keeps account of what the guest does wrong, it is what was recorded."""
@@ -360,6 +374,8 @@ class Player:
             driver.set_write_cache(on=write.data == b"\1")
 
     def _resize(self, resize: Resize) -> None:
+        if self._content is not None:
+            self._content.forget(resize.size, EVERYTHING)
         if not self._resized and self._driver.capacity == resize.size:
             return
         try:

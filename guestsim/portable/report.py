@@ -46,6 +46,8 @@ def show(replayed: Replayed, trace: str, console: Console) -> None:
             f"  [yellow]-[/] negotiated in the trace, not offered here: {', '.join(tally.missing)}",
             soft_wrap=True,
         )
+    if tally.read_back:
+        say(f"read back when all was done: {tally.read_back} bytes of the disk", soft_wrap=True)
     for difference in tally.differences[:SHOWN]:
         say(f"  [red]✗[/] {escape(text_of(difference))}", soft_wrap=True)
     if tally.stopped:
@@ -78,6 +80,8 @@ def text_of(difference: Difference) -> str:
         if difference.queue >= 0
         else ""
     )
+    if difference.number < 0:
+        return f"{difference.what} {difference.got}, expected {difference.expected}: it was there first"
     return (
         f"event {difference.number}{of}: {difference.what} {difference.got}, expected {difference.expected}"
     )
@@ -103,6 +107,7 @@ def to_json(replayed: Replayed) -> dict[str, object]:
         "compared-in-part": dict(tally.unknown),
         "left-out": dict(tally.left_out),
         "not-offered": tally.missing,
+        "bytes-read-back": tally.read_back,
         "stopped": tally.stopped or None,
         "seconds": round(tally.seconds, 6),
     }

@@ -12,6 +12,7 @@ from devmodels.tracefile import TraceReader
 from guestsim.errors import GuestError
 from guestsim.portable.machine import open_world
 from guestsim.portable.play import Player, Tally
+from guestsim.portable.readback import LastContent
 from guestsim.portable.survey import Survey, survey, unheard, watched
 from guestsim.targets import TargetError
 
@@ -50,18 +51,19 @@ def replay(
         image = Path(folder, "disk.img")
         found = survey(reader, image, device, progress)
         with ExitStack() as stack:
+            content = stack.enter_context(LastContent(Path(folder, "last.img"), image, found.first))
             log = stack.enter_context(qtest_log.open("wb")) if qtest_log is not None else None
             world = stack.enter_context(open_world(found, image, place))
             if log is not None:
                 _log_qtest(world, log)
-            player = Player(world, place, found.sessions, progress)
+            player = Player(world, place, found.sessions, progress, content=content)
             try:
                 limits = player.prepare()
                 if place.target.socket is not None:
                     player.fill(image, found.first)
             except GuestError as error:
                 raise TargetError(str(error)) from None
-            lowering = found.lowering(limits.lacks)
+            lowering = found.lowering(limits.lacks, content)
             tally = player.play(lowering.items(watched(reader, unheard)), limits)
     return Replayed(found, place, tally)
 

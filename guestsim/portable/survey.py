@@ -45,10 +45,10 @@ class Survey:
     others: list[str] = field(default_factory=list)
     """Names of the trace's other devices."""
 
-    def lowering(self, lacks: Lacks) -> Lowering:
-        """What lowers the trace again, now that its sessions are known."""
+    def lowering(self, lacks: Lacks, content: Content | None = None) -> Lowering:
+        """What lowers the trace again, now that its sessions are known, and follows the `content` of its disk."""
         return Lowering(
-            self.facts.name, Content(), memory=self.facts.memory, known=self.sessions, lacks=lacks
+            self.facts.name, content or Content(), memory=self.facts.memory, known=self.sessions, lacks=lacks
         )
 
 

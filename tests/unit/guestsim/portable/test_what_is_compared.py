@@ -121,6 +121,25 @@ def test_an_answer_that_never_comes_is_told_before_what_follows_from_it(tmp_path
     assert tally.stopped
 
 
+def test_what_was_written_and_never_read_is_read_back(tmp_path: Path) -> None:
+    def writes(disk: Disk) -> None:
+        disk.write(4096, b"\xa5" * 16384, scatter=4)
+        disk.write_zeroes(8192, 512)
+        disk.discard(65536, 4096)
+
+    trace = record(tmp_path / "a.trace", writes)
+    tally = replay(trace, on()).tally
+    assert (tally.ok, tally.read_back) == (True, 16384)
+    with defects.cut_write():
+        tally = replay(trace, on()).tally
+    (difference,) = tally.differences
+    with TraceReader(trace) as reader:
+        first = next(event.number for event in reader if event.kind is EventKind.CHAIN)
+    zeroes, written = " ".join(["00"] * 8), " ".join(["a5"] * 8)
+    text = f"event {first}: content of the disk at byte {4096 + 16384 - 512} {zeroes}, expected {written}"
+    assert text_of(difference) == text
+
+
 def test_a_device_that_raises_ends_it(tmp_path: Path) -> None:
     trace = record(tmp_path / "a.trace", lambda disk: disk.write_zeroes(0, 512))
     with defects.raises_on_zeroes():
