@@ -77,11 +77,6 @@ def _not_negotiated(request: Request, _: Answer) -> bool:
     return refused and _type(request) in RANGE_TYPES
 
 
-def _within_no_limit(request: Request, answer: Answer) -> bool:
-    data = _type(request) in (BlkType.IN, BlkType.OUT)
-    return data and bool(request.violations) and answer.status == BlkStatus.OK
-
-
 def _nothing_written(request: Request, answer: Answer) -> bool:
     refused = request.status == answer.status != BlkStatus.OK
     return refused and not request.used_length and answer.used_length == sum(request.writable)
@@ -119,12 +114,6 @@ KNOWN = (
         STATUS,
         _not_negotiated,
         "VIRTIO 1.4 §5.2.6.1 forbids what was not negotiated; QEMU does it where it offers it, or the disk fails it",
-    ),
-    Known(
-        OTHERS,
-        STATUS,
-        _within_no_limit,
-        "VIRTIO 1.4 §5.2.6.1 has the driver keep to seg_max and size_max; a device need not refuse more",
     ),
     Known(
         QEMU,

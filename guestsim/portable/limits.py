@@ -13,7 +13,7 @@ from guestsim.drivers.layouts import (
     BlkType,
     Feature,
 )
-from guestsim.portable.requests import RANGE_TYPES, Request, ranges_of
+from guestsim.portable.requests import RANGE_TYPES, Header, Request, ranges_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ _LIMITS = {
     BlkType.SECURE_ERASE: "secure_erase",
 }
 _LEGACY_FLUSH = 5
+OTHER_LIMIT = "refused for a limit that the target does not have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,14 @@ class Limits:
     """What a target offers, and the sessions in which its requests are fed.
 
     `config` are the fields of its configuration space by name; `capacity`, in bytes, is None where its disk is ours.
+    `size` and `read_only` are those of the recorded disk.
     """
 
     offered: frozenset[int]
     config: Mapping[str, int]
     sessions: Mapping[int, SessionFacts]
+    size: int
+    read_only: bool = False
     capacity: int | None = None
 
     def lacks(self, request: Request) -> str:
@@ -60,13 +64,31 @@ class Limits:
         facts = self.sessions.get(request.session)
         if facts is not None and facts.queue_size and pieces > facts.queue_size:
             return f"more pieces than its queue has entries, {facts.queue_size}"
-        if request.status != BlkStatus.OK:
-            return ""
+        beyond = self._beyond(request, header)
+        if request.status == BlkStatus.OK:
+            return beyond
+        return OTHER_LIMIT if not beyond and self._refused_for_a_limit(request, header) else ""
+
+    def _beyond(self, request: Request, header: Header) -> str:
+        """Which limit of the target it does not keep to; empty where it keeps to all."""
         if header.type in RANGE_TYPES:
             return self._ranges(request, _LIMITS[BlkType(header.type)])
         if header.type in (BlkType.IN, BlkType.OUT):
-            return self._data(request, pieces - 2, header.sector)
+            return self._data(request, len(request.readable) + len(request.writable) - 2, header.sector)
         return ""
+
+    def _refused_for_a_limit(self, request: Request, header: Header) -> bool:
+        """Whether nothing else can be why the recorded device failed it, and did not give it to its disk."""
+        if request.status != BlkStatus.IOERR or not request.violations:
+            return False
+        if header.type in RANGE_TYPES:
+            whole = request.payload_length and not request.payload_length % BLK_RANGE.size
+            return bool(whole) and all(end <= self.size for _, end in ranges_of(request))
+        if header.type not in (BlkType.IN, BlkType.OUT):
+            return False
+        length = request.data_length if header.type == BlkType.IN else request.payload_length
+        within = not length % SECTOR and header.sector * SECTOR + length <= self.size
+        return within and not (self.read_only and header.type == BlkType.OUT)
 
     def _negotiated(self, request: Request, feature: int) -> bool:
         facts = self.sessions.get(request.session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from guestsim.drivers.virtio_blk import Pending, VirtioBlk
-    from guestsim.portable.lower import SessionFacts
     from guestsim.portable.machine import Place
     from guestsim.portable.ranges import RangeMap
     from guestsim.portable.readback import LastContent
-    from guestsim.portable.survey import Progress
+    from guestsim.portable.survey import Progress, Survey
     from guestsim.script.world import World
 
 IN_FLIGHT_BYTES = 16 << 20
@@ -96,7 +95,7 @@ class _Flight:
 
 
 class Player:
-    """Feeds requests to the one device of `world`, whose drivers' sessions are `sessions`.
+    """Feeds requests to the one device of `world`, of a trace of which `survey` is known.
 
     With `first_only` it ends soon after the first difference.  When all has been fed, the disk is held to `content`.
     """
@@ -105,7 +104,7 @@ class Player:
         self,
         world: World,
         place: Place,
-        sessions: Mapping[int, SessionFacts],
+        survey: Survey,
         progress: Progress = unheard,
         *,
         first_only: bool = False,
@@ -119,7 +118,7 @@ class Player:
         self._world = world
         self._place = place
         self._progress = progress
-        self._sessions = sessions
+        self._survey = survey
         self._driver: VirtioBlk = world.driver()
         self._target = place.target.name
         self._group: list[Request] = []
@@ -140,7 +139,9 @@ class Player:
         if legacy:
             offered |= {Feature.VERSION_1}
         foreign = self._place.target.socket is not None
-        return Limits(offered, driver.config, self._sessions, driver.capacity if foreign else None)
+        disk, sessions = self._survey.facts.disk, self._survey.sessions
+        capacity = driver.capacity if foreign else None
+        return Limits(offered, driver.config, sessions, disk.size, disk.read_only, capacity)
 
     def fill(self, image: Path, ranges: RangeMap[bool]) -> None:
         """Write what the disk held first to a disk that is somebody's: `ranges` of `image`.

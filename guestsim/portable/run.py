@@ -56,7 +56,7 @@ def replay(
             world = stack.enter_context(open_world(found, image, place))
             if log is not None:
                 _log_qtest(world, log)
-            player = Player(world, place, found.sessions, progress, content=content)
+            player = Player(world, place, found, progress, content=content)
             try:
                 limits = player.prepare()
                 if place.target.socket is not None:

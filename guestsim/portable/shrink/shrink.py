@@ -164,7 +164,7 @@ class _Search:
         copy_sparse(self._folder / "first.img", image)
         place = Place(TargetSpec("devmodels"), memory=self._survey.memory)
         with open_world(self._survey, image, place) as world:
-            player = Player(world, place, self._survey.sessions, self._progress, first_only=True)
+            player = Player(world, place, self._survey, self._progress, first_only=True)
             try:
                 self._limits = player.prepare()
             except GuestError as error:
