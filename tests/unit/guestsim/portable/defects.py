@@ -89,6 +89,26 @@ def stale_zeroes() -> Iterator[None]:
 
 
 @contextmanager
+def forgotten_request() -> Iterator[None]:
+    """A read that follows two writes is never answered."""
+    original = VirtioBlk.finish
+    writes: WeakKeyDictionary[VirtioBlk, int] = WeakKeyDictionary()
+
+    def finish(
+        self: VirtioBlk, request: BlkRequest, status: int, *, filled: bool = False, reachable: bool = True
+    ) -> None:
+        before = writes.get(self, 0)
+        writes[self] = before + 1 if request.op is Op.WRITE else 0
+        if request.op is not Op.READ or before < 2:
+            original(self, request, status, filled=filled, reachable=reachable)
+
+    with pytest.MonkeyPatch.context() as patch:
+        _all_by_the_backend(patch)
+        patch.setattr(VirtioBlk, "finish", finish)
+        yield
+
+
+@contextmanager
 def empty_flush() -> Iterator[None]:
     """A flush is acknowledged, and never reaches the disk: no driver can tell."""
     original = VirtioBlk._start_other

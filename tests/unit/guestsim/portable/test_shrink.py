@@ -42,6 +42,8 @@ def some_traffic(disk: Disk) -> None:
                 disk.requests(*(virtio_blk.read(at + n * 8192, 4096) for n in range(3)))
             case 2:
                 disk.flush()
+                disk.write(at, b"\x33" * 512)
+                disk.write(at + 8192, b"\x44" * 512)
             case _:
                 disk.read(at, 4096)
     disk.write_zeroes(0, 65536)
@@ -95,7 +97,10 @@ def found_and_shrunk(trace: Path, defect: Defect, out: Path) -> Shrunk:
     return shrunk
 
 
-@pytest.mark.parametrize(("defect", "requests"), [(defects.swapped_reads, 3), (defects.stale_zeroes, 3)])
+@pytest.mark.parametrize(
+    ("defect", "requests"),
+    [(defects.swapped_reads, 3), (defects.stale_zeroes, 3), (defects.forgotten_request, 3)],
+)
 def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Defect, requests: int) -> None:
     shrunk = found_and_shrunk(traffic, defect, tmp_path / "out.guest.yaml")
     assert shrunk.requests == requests
@@ -123,6 +128,23 @@ def test_a_request_whose_pieces_matter_is_made_shorter(tmp_path: Path) -> None:
     (write,) = (step for step in yaml(out)["steps"] if "request" in step)
     assert 8192 < write["request"]["data"]["length"] <= 16384
     assert len(write["request"]["readable-split"]) == 3
+
+
+def test_the_same_trace_gives_the_same_script(little: Path, tmp_path: Path) -> None:
+    with defects.stale_zeroes():
+        shrunk = [shrink(little, tmp_path / f"{n}.guest.yaml") for n in range(2)]
+    first, second = ((tmp_path / f"{n}.guest.yaml").read_text() for n in range(2))
+    assert first == second
+    assert shrunk[0].runs == shrunk[1].runs
+
+
+def test_when_the_runs_are_used_up_the_shortest_so_far_is_saved(traffic: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.guest.yaml"
+    with defects.stale_zeroes():
+        shrunk = shrink(traffic, out, most=8)
+        assert fails(out)
+    assert shrunk.runs == 8
+    assert 3 < shrunk.requests < 36
 
 
 @pytest.mark.slow

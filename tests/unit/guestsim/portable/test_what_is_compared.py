@@ -146,3 +146,23 @@ def test_a_device_that_raises_ends_it(tmp_path: Path) -> None:
         tally = replay(trace, on()).tally
     assert "the target raised KeyError" in tally.stopped
     assert not tally.ok
+
+
+def test_an_answer_that_never_comes_ends_the_run(tmp_path: Path) -> None:
+    def two_writes_and_a_read(disk: Disk) -> None:
+        disk.write(0, b"\1" * 512)
+        disk.write(512, b"\2" * 512)
+        disk.read(0, 1024)
+        disk.flush()
+
+    trace = record(tmp_path / "a.trace", two_writes_and_a_read)
+    with defects.forgotten_request():
+        tally = replay(trace, on()).tally
+    (difference,) = tally.differences
+    assert (difference.what, difference.expected, difference.got) == (
+        "answer",
+        "OK, used length 1025",
+        "none",
+    )
+    assert tally.stopped.startswith("waited for the answer to IN 1024 bytes at sector 0")
+    assert not tally.ok
