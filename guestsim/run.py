@@ -76,6 +76,8 @@ def run_command(
     from guestsim.targets import RecordError
 
     try:
+        if record is None and record_limit is not None:
+            raise RecordOptionError(f"--record-limit: {record_limit} is given, expected --record with it")
         targets = [str(parse_target(text)) for text in target or ["devmodels"]]
         runnables = [runnable for path in _files(scripts) for runnable in read_scripts(path)]
         printer = _Printer(steps=not quiet and not as_json, results=not as_json, trace=trace)

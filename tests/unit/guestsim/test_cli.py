@@ -285,6 +285,7 @@ def test_a_recording_ends_at_its_limit(folder: Path) -> None:
             "--record: FOLDER/good.guest.yaml/x cannot be made",
         ),
         (["--record", "t", "--record-limit", "much"], "--record-limit: 'much', expected a number of bytes"),
+        (["--record-limit", "1M"], "--record-limit: 1M is given, expected --record with it"),
         (["--record", "t", "--record-limit", "1k"], "--record-limit: 1k is given; expected at least 4096"),
         (["--record", "t", "--target", "qemu"], "--record: target qemu is given; expected our own devices"),
         (
