@@ -125,7 +125,8 @@ def show_command(
 def _print(reader: TraceReader, wanted: Filter, *, requests: bool, as_json: bool) -> None:
     """Print the events or the requests that are wanted."""
     from guestsim.progress import TraceBar
-    from guestsim.show.listing import print_events, print_requests
+    from guestsim.show.filters import QueryError
+    from guestsim.show.listing import print_events, print_requests, printable
     from guestsim.show.progress import Watched, writes_a_file
 
     show = print_requests if requests else print_events
@@ -135,6 +136,11 @@ def _print(reader: TraceReader, wanted: Filter, *, requests: bool, as_json: bool
         watched = Watched(reader, bar)
         show(watched, wanted, as_json=as_json)
     sys.stdout.flush()
+    if watched.over:
+        for name in wanted.devices:
+            if name not in watched.sources:
+                known = ", ".join(map(printable, sorted(watched.sources)[:20])) or "none"
+                raise QueryError(f"--device {name} is given; the trace has {known}")
     if watched.cut:
         typer.echo(f"{reader.path}: cut short; what is whole was shown", err=True)
 

@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 class Watched:
     """The events of `reader`, which may be read several times; a bar at stderr is moved with each frame.
 
-    `cut` is true where they were read to the end, and the file does not end as it should.
+    `sources` are whoever emitted them. `over` is true where they were read to the end; `cut`, where the file does not
+    end there as it should.
     """
 
     def __init__(self, reader: TraceReader, bar: TraceBar) -> None:
         self._reader = reader
         self._bar = bar
+        self.sources: set[str] = set()
+        self.over = False
         self.cut = False
 
     def __iter__(self) -> Iterator[TraceEvent]:
         for frame in self._reader.frames():
+            self.sources.update(event.source for event in frame)
             yield from frame
             self._bar(frame[-1].number)
+        self.over = True
         self.cut = self._reader.cut
 
 
