@@ -85,6 +85,11 @@ class Place:
     def __post_init__(self) -> None:
         if self.target.vhost_user and self.transport is not None:
             raise TargetError(f"--transport: {self.transport} is given, expected none with {self.target}")
+        if self.memory == "bounced" and self.target.name != "devmodels":
+            raise TargetError(
+                f"--memory: bounced is given, expected shared with {self.target}: that of our own devices alone can be "
+                "bounced"
+            )
         if self.ring == "packed" and self.transport in ("pci-legacy", "mmio-legacy"):
             raise TargetError("--ring: the legacy interface has no packed ring")
 

@@ -119,6 +119,10 @@ def test_the_command_prints_figures(tmp_path: Path) -> None:
             "--transport: mmio is given, expected none with qemu-storage-daemon",
         ),
         (
+            ["--target", "qemu", "--memory", "bounced"],
+            "--memory: bounced is given, expected shared with qemu: that of our own devices alone can be bounced",
+        ),
+        (
             ["--target", "devmodels", "--transport", "pci-legacy", "--ring", "packed"],
             "--ring: the legacy interface has no packed ring",
         ),
