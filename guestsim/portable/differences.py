@@ -23,7 +23,8 @@ class Difference:
     """One thing that is not as it was recorded.
 
     `number` is the event at which the device took the request, `queue` and `head` are the recorded ones (-1: it is not
-    of a request).  `because` is the reason where it is known and right.
+    of a request); `place` is the byte of the disk, where its content is meant.  `because` is the reason where it is
+    known and right.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Difference:
     expected: str
     got: str
     because: str = ""
+    place: int = -1
 
 
 VHOST_USER = frozenset({"vhost-user", "qemu-storage-daemon"})

@@ -128,4 +128,5 @@ def _difference(at: int, expected: bytes, got: bytes, source: Source) -> Differe
     where = next(n for n, (one, two) in enumerate(zip(expected, got, strict=True)) if one != two)
     shown = slice(where, where + _SHOWN)
     what = f"{CONTENT} at byte {at + where}"
-    return Difference(source.number, -1, -1, "", what, expected[shown].hex(" "), got[shown].hex(" "))
+    told = expected[shown].hex(" "), got[shown].hex(" ")
+    return Difference(source.number, -1, -1, "", what, *told, place=at + where)

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.tracefile import TraceHeader, TraceReader, TraceWriter
+from guestsim.drivers.layouts import SECTOR, BlkType
 from guestsim.errors import GuestError
 from guestsim.portable.content import copy_sparse
 from guestsim.portable.machine import Place, open_world
-from guestsim.portable.play import Player, Tally
+from guestsim.portable.play import Player
+from guestsim.portable.readback import LastContent
 from guestsim.portable.report import text_of
-from guestsim.portable.shrink.program import Program
+from guestsim.portable.shrink.program import Ask, Entry, Fixed, Group, Program
 from guestsim.portable.shrink.render import compressed, render, script_of, to_yaml
 from guestsim.portable.shrink.simplify import cut_content, simplest
 from guestsim.portable.shrink.window import Base, Window
@@ -30,6 +32,7 @@ from guestsim.script.run import Options, ScriptReport, YamlScript, read_scripts
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
+    from guestsim.portable.content import Content
     from guestsim.portable.limits import Limits
     from guestsim.portable.requests import Item
     from guestsim.replay import Difference
@@ -139,13 +142,21 @@ def shrink(
         first_image = Path(name, "first.img")
         found = survey(reader, first_image, device, lambda number: watch("events read", number))
         search = _Search(reader, found, Path(name), watch)
-        tally, at = search.replay()
-        first = "" if at is None else text_of(tally.differences[0]) if tally.differences else tally.stopped
+        failed = search.replay()
         runner = _Runner(watch, most)
-        program = None if at is None else search.program(at, runner)
+        program = search.program(failed, runner) if failed is not None else None
+        first = failed.text if failed is not None else ""
     if program is not None:
         return _save(_shrunk(program, runner), out, f"{trace.name}: {first}", runner)
     return _exact(trace, out, first, watch)
+
+
+class _Failed(NamedTuple):
+    """Where our device fails on a trace: by event `number`; at byte `place` of the disk, where only that shows it."""
+
+    number: int
+    text: str
+    place: int = -1
 
 
 class _Search:
@@ -158,31 +169,46 @@ class _Search:
         self._watch = watch
         self._limits: Limits | None = None
 
-    def replay(self) -> tuple[Tally, int | None]:
-        """Feed the trace to our device as it was recorded, to the first difference; where that was."""
-        image = self._folder / "disk.img"
-        copy_sparse(self._folder / "first.img", image)
+    def replay(self) -> _Failed | None:
+        """Feed the trace to our device as it was recorded, to the first difference."""
+        first, image = self._folder / "first.img", self._folder / "disk.img"
+        copy_sparse(first, image)
         place = Place(TargetSpec("devmodels"), memory=self._survey.memory)
-        with open_world(self._survey, image, place) as world:
-            player = Player(world, place, self._survey, self._progress, first_only=True)
+        with (
+            LastContent(self._folder / "last.img", first, self._survey.first) as content,
+            open_world(self._survey, image, place) as world,
+        ):
+            player = Player(world, place, self._survey, self._progress, first_only=True, content=content)
             try:
                 self._limits = player.prepare()
             except GuestError as error:
                 raise TargetError(str(error)) from None
-            tally = player.play(self._items(), self._limits)
+            tally = player.play(self._items(content), self._limits)
         image.unlink()
         if tally.differences:
-            return tally, tally.differences[0].number
-        return tally, player.reached if tally.stopped else None
+            difference = tally.differences[0]
+            return _Failed(difference.number, text_of(difference), difference.place)
+        return _Failed(player.reached, tally.stopped) if tally.stopped else None
 
-    def program(self, at: int, runner: _Runner) -> Program | None:
-        """The last requests before event `at`, as few as fail; None where they do not fail as a script."""
+    def program(self, failed: _Failed, runner: _Runner) -> Program | None:
+        """The last requests before it, as few as fail; None where they do not fail as a script.
+
+        What is wrong on the disk is read after them: it may have been its own write, or any later one.
+        """
+        if failed.place < 0:
+            return self._window(failed.number, runner)
+        sector = failed.place // SECTOR
+        read = Group(0, (Ask(BlkType.IN, sector, room=SECTOR, used_length=SECTOR + 1),))
+        program = self._window(failed.number, runner, read) if failed.number >= 0 else None
+        return program or self._window(self._survey.events, runner, Fixed({"probe": {}}), read)
+
+    def _window(self, at: int, runner: _Runner, *more: Entry) -> Program | None:
         for most in WINDOWS:
             first, written = self._folder / "first.img", self._folder / "written.img"
             with Base(first, written, self._survey.facts.disk.size) as base:
                 window = Window(self._survey, base, until=at, most=most)
                 window.fill(self._items())
-                program = window.program()
+                program = window.program(*more)
             self._watch("trying requests", program.requests)
             if runner.fails(program):
                 return program
@@ -190,9 +216,10 @@ class _Search:
                 break
         return None
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self, content: Content | None = None) -> Iterator[Item]:
         assert self._limits is not None
-        return self._survey.lowering(self._limits.lacks).items(watched(self._reader, unheard))
+        lowering = self._survey.lowering(self._limits.lacks, content)
+        return lowering.items(watched(self._reader, unheard))
 
     def _progress(self, number: int) -> None:
         self._watch("events fed", number)

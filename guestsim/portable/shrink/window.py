@@ -112,8 +112,8 @@ class Window:
         elif isinstance(item, ConfigWrite):
             self._write_cache = item
 
-    def program(self) -> Program:
-        """What is in it, literally."""
+    def program(self, *more: Entry) -> Program:
+        """What is in it, literally, and `more` after it."""
         place = self._place()
         script = script_of(self._survey, place)
         head: Plain = {
@@ -122,7 +122,7 @@ class Window:
             "drives": script.drives,
             "devices": [_without_defaults(options) for options in script.devices],
         }
-        entries = [*self._before(), *_entries(self._items)]
+        entries = [*self._before(), *_entries(self._items), *more]
         return Program(head, self._survey.facts.disk.size, tuple(entries), tuple(self._content(entries)))
 
     def _place(self) -> Place:

@@ -89,6 +89,22 @@ def stale_zeroes() -> Iterator[None]:
 
 
 @contextmanager
+def write_at_the_beginning() -> Iterator[None]:
+    """Writes of several sectors go to the beginning of the disk as well."""
+    original = BlockBackend.submit
+
+    def submit(self: BlockBackend, request: Request) -> None:
+        original(self, request)
+        if request.op is Op.WRITE and request.length > 512:
+            vectors = [memoryview(bytes(512))]
+            original(self, Request(Op.WRITE, 0, 512, vectors, done=lambda _: None))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlockBackend, "submit", submit)
+        yield
+
+
+@contextmanager
 def forgotten_request() -> Iterator[None]:
     """A read that follows two writes is never answered."""
     original = VirtioBlk.finish

@@ -130,6 +130,31 @@ def test_a_request_whose_pieces_matter_is_made_shorter(tmp_path: Path) -> None:
     assert len(write["request"]["readable-split"]) == 3
 
 
+def test_what_is_wrong_on_the_disk_and_nobody_reads_is_read_by_the_script(tmp_path: Path) -> None:
+    def work(disk: Disk) -> None:
+        for number in range(10):
+            disk.write(number << 14, bytes([number]) * 16384, scatter=4)
+            disk.flush()
+
+    trace = record(tmp_path / "a.trace", work)
+    shrunk = found_and_shrunk(trace, defects.cut_write, tmp_path / "out.guest.yaml")
+    assert "content of the disk" in shrunk.first
+    assert "data at byte" in shrunk.failure
+    assert shrunk.requests == 2
+
+
+def test_a_write_that_another_one_destroys(tmp_path: Path) -> None:
+    def work(disk: Disk) -> None:
+        disk.write(0, b"\x11" * 512)
+        disk.flush()
+        disk.write(65536, b"\x22" * 4096)
+        disk.reset()
+
+    trace = record(tmp_path / "a.trace", work)
+    shrunk = found_and_shrunk(trace, defects.write_at_the_beginning, tmp_path / "out.guest.yaml")
+    assert shrunk.requests == 3
+
+
 def test_the_same_trace_gives_the_same_script(little: Path, tmp_path: Path) -> None:
     with defects.stale_zeroes():
         shrunk = [shrink(little, tmp_path / f"{n}.guest.yaml") for n in range(2)]
