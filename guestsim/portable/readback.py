@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from guestsim.drivers.layouts import SECTOR, BlkStatus, BlkType
+from guestsim.drivers.layouts import BLK_HEADER, SECTOR, BlkStatus, BlkType
 from guestsim.portable.content import Content, copy_sparse
 from guestsim.portable.differences import CONTENT, Difference
 from guestsim.portable.ranges import RangeMap
@@ -65,7 +65,7 @@ class LastContent(Content):
             return
         if header.type == BlkType.OUT:
             for start, end in touch.writes:
-                os.pwrite(self._file.fileno(), b"".join(request.readable)[-(end - start) :], start)
+                os.pwrite(self._file.fileno(), b"".join(request.readable)[BLK_HEADER.size :], start)
                 self.known.set(start, end, Source(request.number))
         elif header.type == BlkType.WRITE_ZEROES:
             for start, end in touch.writes:

@@ -140,6 +140,15 @@ def test_what_was_written_and_never_read_is_read_back(tmp_path: Path) -> None:
     assert text_of(difference) == text
 
 
+def test_a_write_of_nothing_leaves_nothing(tmp_path: Path) -> None:
+    def work(disk: Disk) -> None:
+        disk.read(0, 512)
+        disk.request(virtio_blk.write(0, b""))
+
+    tally = replay(record(tmp_path / "a.trace", work), on()).tally
+    assert (tally.ok, tally.read_back) == (True, 512)
+
+
 def test_a_device_that_raises_ends_it(tmp_path: Path) -> None:
     trace = record(tmp_path / "a.trace", lambda disk: disk.write_zeroes(0, 512))
     with defects.raises_on_zeroes():
