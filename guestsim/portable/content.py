@@ -78,7 +78,7 @@ def touch_of(life: Life) -> Touch | None:
         return Touch(reads=(start, start + sum(piece.length for piece in life.writable) - 1))
     payload = sum(piece.length for piece in life.readable) - BLK_HEADER.size
     if kind == BlkType.OUT:
-        return Touch(writes=((start, start + payload),))
+        return Touch(writes=((start, start + payload),) if payload else ())
     if kind not in RANGE_TYPES:
         return _NOTHING
     count = min(payload // BLK_RANGE.size, _MOST_RANGES)

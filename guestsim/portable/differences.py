@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from guestsim.drivers.layouts import ID_BYTES, BlkStatus, BlkType
 from guestsim.portable.requests import RANGE_TYPES, Request
@@ -18,13 +18,21 @@ CONTENT = "content of the disk"
 """What was written there is not there when all has been fed."""
 
 
+class DiskPlace(NamedTuple):
+    """The first byte of the disk that is wrong, and start and end of the read that showed it."""
+
+    byte: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that is not as it was recorded.
 
     `number` is the event at which the device took the request, `queue` and `head` are the recorded ones (-1: it is not
-    of a request); `place` is the byte of the disk, where its content is meant.  `because` is the reason where it is
-    known and right.
+    of a request); `place` is where on the disk, if its content is meant.  `because` is the reason where it is known and
+    right.
     """
 
     number: int
@@ -35,7 +43,7 @@ class Difference:
     expected: str
     got: str
     because: str = ""
-    place: int = -1
+    place: DiskPlace | None = None
 
 
 VHOST_USER = frozenset({"vhost-user", "qemu-storage-daemon"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guestsim.drivers.layouts import BLK_HEADER, SECTOR, BlkStatus, BlkType
 from guestsim.portable.content import Content, copy_sparse
-from guestsim.portable.differences import CONTENT, Difference
+from guestsim.portable.differences import CONTENT, Difference, DiskPlace
 from guestsim.portable.ranges import RangeMap
 from guestsim.portable.requests import ranges_of
 
@@ -120,13 +120,13 @@ async def read_back(driver: VirtioBlk, content: LastContent) -> tuple[int, list[
         for at, expected, source in content.parts(start, end):
             data = got[at - start : at - start + len(expected)]
             if data != expected:
-                found.append(_difference(at, expected, data, source))
+                found.append(_difference(at, expected, data, source, (start, end)))
     return nbytes, found
 
 
-def _difference(at: int, expected: bytes, got: bytes, source: Source) -> Difference:
+def _difference(at: int, expected: bytes, got: bytes, source: Source, read: tuple[int, int]) -> Difference:
     where = next(n for n, (one, two) in enumerate(zip(expected, got, strict=True)) if one != two)
     shown = slice(where, where + _SHOWN)
     what = f"{CONTENT} at byte {at + where}"
     told = expected[shown].hex(" "), got[shown].hex(" ")
-    return Difference(source.number, -1, -1, "", what, *told, place=at + where)
+    return Difference(source.number, -1, -1, "", what, *told, place=DiskPlace(at + where, *read))

@@ -17,6 +17,7 @@ from devmodels.tracefile import TraceHeader, TraceReader, TraceWriter
 from guestsim.drivers.layouts import SECTOR, BlkType
 from guestsim.errors import GuestError
 from guestsim.portable.content import copy_sparse
+from guestsim.portable.differences import DiskPlace
 from guestsim.portable.machine import Place, open_world
 from guestsim.portable.play import Player
 from guestsim.portable.readback import LastContent
@@ -152,11 +153,11 @@ def shrink(
 
 
 class _Failed(NamedTuple):
-    """Where our device fails on a trace: by event `number`; at byte `place` of the disk, where only that shows it."""
+    """Where our device fails on a trace: by event `number`; at `place` on the disk, where only that shows it."""
 
     number: int
     text: str
-    place: int = -1
+    place: DiskPlace | None = None
 
 
 class _Search:
@@ -195,12 +196,19 @@ class _Search:
 
         What is wrong on the disk is read after them: it may have been its own write, or any later one.
         """
-        if failed.place < 0:
+        place = failed.place
+        if place is None:
             return self._window(failed.number, runner)
-        sector = failed.place // SECTOR
-        read = Group(0, (Ask(BlkType.IN, sector, room=SECTOR, used_length=SECTOR + 1),))
-        program = self._window(failed.number, runner, read) if failed.number >= 0 else None
-        return program or self._window(self._survey.events, runner, Fixed({"probe": {}}), read)
+        sector = place.byte // SECTOR * SECTOR
+        for start, end in ((sector, sector + SECTOR), (place.start, place.end)):
+            length = end - start
+            ask = Ask(BlkType.IN, start // SECTOR, room=length, used_length=length + 1)
+            read = Group(0, (ask,))
+            found = self._window(failed.number, runner, read) if failed.number >= 0 else None
+            found = found or self._window(self._survey.events, runner, Fixed({"probe": {}}), read)
+            if found is not None:
+                return found
+        return None
 
     def _window(self, at: int, runner: _Runner, *more: Entry) -> Program | None:
         for most in WINDOWS:
