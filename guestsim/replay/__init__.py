@@ -12,9 +12,12 @@ payload.py     what is written to it
 context.py     the clock and the turns
 devices.py     the devices, made again
 feed.py        what goes into them
+rings.py       rings that go on with what an earlier back end left
 run.py         one replay
 difference.py  where device and trace part
+snapshot.py    where a replay stands, to go on from there
 command.py     `guestsim replay`
+cut.py         `guestsim cut`
 """
 
 from __future__ import annotations
