@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from guestsim.drivers.layouts import BLK_HEADER, BLK_RANGE, SECTOR, BlkStatus, BlkType
@@ -91,11 +91,15 @@ def ask_of(request: Request) -> Ask:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Requests that are made available with one notification; `wait` for their answers before the next."""
+    """Requests that are made available with one notification; `wait` for their answers before the next.
+
+    `features` are those with which their answers are right; None: any.
+    """
 
     queue: int
     asks: tuple[Ask, ...]
     wait: bool = True
+    features: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,25 @@ class Fixed:
 
 
 Entry = Group | Fixed
+
+
+def with_features(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries of which each group knows what was negotiated when it was recorded."""
+    return [
+        replace(entry, features=features) if isinstance(entry, Group) else entry
+        for entry, features in _negotiated(entries)
+    ]
+
+
+def _negotiated(entries: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:
+    """Each entry, with the features that the driver asks for at that time."""
+    features: tuple[str, ...] = ()
+    for entry in entries:
+        if isinstance(entry, Fixed):
+            probe = entry.step.get("probe")
+            if isinstance(probe, dict):
+                features = tuple(probe.get("features", ()))
+        yield entry, features
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +163,15 @@ class Program:
     def requests(self) -> int:
         """How many there are."""
         return sum(1 for _ in self.asks)
+
+    @property
+    def holds(self) -> bool:
+        """Whether each request is made with the features with which its answer is right."""
+        return all(
+            entry.features in (None, features)
+            for entry, features in _negotiated(self.entries)
+            if isinstance(entry, Group)
+        )
 
     def using(self, entries: tuple[Entry, ...]) -> Program:
         """The same with other entries."""

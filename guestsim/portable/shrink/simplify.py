@@ -27,13 +27,14 @@ _SIZES = (1 << 20, 16 << 20, 64 << 20)
 def simplest(program: Program, fails: Fails) -> Program:
     """The shortest and simplest program that fails as `program` does."""
     program = _prefix(program, fails)
-    for change in CHANGES:
+    changes = CHANGES if _can_flush(program) else CHANGES[1:]
+    for change in changes:
         program = _change_all(program, change, fails)
     program = _drop(program, fails, finest=max(1, len(program.entries) // _COARSE))
     for _ in range(_ROUNDS):
         before = program
         program = _one_at_a_time(program, fails)
-        for change in CHANGES:
+        for change in changes:
             program = _change(program, change, fails)
         program = _drop(program, fails)
         program = _drop_asks(program, fails)
@@ -41,6 +42,11 @@ def simplest(program: Program, fails: Fails) -> Program:
         if program == before:
             break
     return _smaller_disk(_closer(program, fails), fails)
+
+
+def _can_flush(program: Program) -> bool:
+    groups = [entry for entry in program.entries if isinstance(entry, Group)]
+    return all(group.features is None or "FLUSH" in group.features for group in groups)
 
 
 def _prefix(program: Program, fails: Fails) -> Program:
@@ -109,7 +115,7 @@ def _apart(part: tuple[Entry, ...]) -> tuple[Entry, ...]:
     found: list[Entry] = []
     for entry in part:
         if isinstance(entry, Group):
-            found += [Group(entry.queue, (ask,), entry.wait) for ask in entry.asks]
+            found += [replace(entry, asks=(ask,)) for ask in entry.asks]
         else:
             found.append(entry)
     return tuple(found)

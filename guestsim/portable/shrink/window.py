@@ -19,7 +19,17 @@ from guestsim.portable.machine import DRIVE, Place, script_of
 from guestsim.portable.play import IN_FLIGHT_BYTES
 from guestsim.portable.ranges import RangeMap
 from guestsim.portable.requests import ConfigWrite, Item, Request, Reset, Resize, Session, ranges_of
-from guestsim.portable.shrink.program import HEADER, Entry, Fixed, Group, Held, Plain, Program, ask_of
+from guestsim.portable.shrink.program import (
+    HEADER,
+    Entry,
+    Fixed,
+    Group,
+    Held,
+    Plain,
+    Program,
+    ask_of,
+    with_features,
+)
 from guestsim.portable.shrink.render import pattern_of
 from guestsim.script.needs import TargetSpec
 
@@ -108,7 +118,7 @@ class Window:
         elif isinstance(item, Session):
             self._session, self._write_cache = item, None
         elif isinstance(item, Reset) and item.queue == -1:
-            self._session = None
+            self._session = self._write_cache = None
         elif isinstance(item, ConfigWrite):
             self._write_cache = item
 
@@ -122,7 +132,7 @@ class Window:
             "drives": script.drives,
             "devices": [_without_defaults(options) for options in script.devices],
         }
-        entries = [*self._before(), *_entries(self._items), *more]
+        entries = [*with_features([*self._before(), *_entries(self._items)]), *more]
         return Program(head, self._survey.facts.disk.size, tuple(entries), tuple(self._content(entries)))
 
     def _place(self) -> Place:

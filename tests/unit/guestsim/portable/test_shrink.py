@@ -172,9 +172,12 @@ def test_when_the_runs_are_used_up_the_shortest_so_far_is_saved(traffic: Path, t
     assert 3 < shrunk.requests < 36
 
 
+ANY = [defects.swapped_reads, defects.stale_zeroes, defects.forgotten_request, defects.write_at_the_beginning]
+
+
 @pytest.mark.slow
 @settings(max_examples=150)
-@given(seed=st.integers(0, 1 << 32), defect=st.sampled_from([defects.swapped_reads, defects.stale_zeroes]))
+@given(seed=st.integers(0, 1 << 32), defect=st.sampled_from(ANY))
 def test_what_a_random_guest_meets_is_shrunk(seed: int, defect: Defect) -> None:
     """The script fails on the device that has the defect, and on no other."""
     with TemporaryDirectory() as folder:
