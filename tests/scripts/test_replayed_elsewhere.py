@@ -19,11 +19,9 @@ from tests.scripts.corpus import loaded
 from tests.scripts.test_ways import SCRIPTS, name, run
 
 QUICK = (
-    "in-order",
     "merging",
     "resize",
     "stop",
-    "two-devices",
     "werror-enospc",
     "hostile/data-outside-memory",
 )

@@ -20,7 +20,8 @@ TRACE = Path(__file__).parents[3] / "data" / "linux-ext4.trace"
 
 
 @pytest.mark.parametrize(
-    ("ring", "transport", "memory"), [("packed", "pci", "bounced"), ("split", "mmio", "shared")]
+    ("ring", "transport", "memory"),
+    [pytest.param("packed", "pci", "bounced", marks=pytest.mark.slow), ("split", "mmio", "shared")],
 )
 def test_its_requests_are_answered_alike(ring: RingName, transport: TransportName, memory: str) -> None:
     tally = replay(TRACE, on(ring=ring, transport=transport, memory=memory)).tally

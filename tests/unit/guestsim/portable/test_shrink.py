@@ -114,6 +114,7 @@ def test_what_makes_the_device_raise_is_shrunk(traffic: Path, tmp_path: Path) ->
     assert "the target raised KeyError" in shrunk.failure
 
 
+@pytest.mark.slow
 def test_a_request_whose_pieces_matter_is_made_shorter(tmp_path: Path) -> None:
     def work(disk: Disk) -> None:
         disk.write(0, b"\xa5" * (128 << 10), scatter=32)
@@ -130,6 +131,7 @@ def test_a_request_whose_pieces_matter_is_made_shorter(tmp_path: Path) -> None:
     assert len(write["request"]["readable-split"]) == 3
 
 
+@pytest.mark.slow
 def test_what_is_wrong_on_the_disk_and_nobody_reads_is_read_by_the_script(tmp_path: Path) -> None:
     def work(disk: Disk) -> None:
         for number in range(10):
@@ -143,6 +145,7 @@ def test_what_is_wrong_on_the_disk_and_nobody_reads_is_read_by_the_script(tmp_pa
     assert shrunk.requests == 2
 
 
+@pytest.mark.slow
 def test_a_write_that_another_one_destroys(tmp_path: Path) -> None:
     def work(disk: Disk) -> None:
         disk.write(0, b"\x11" * 512)
@@ -163,6 +166,7 @@ def test_the_same_trace_gives_the_same_script(little: Path, tmp_path: Path) -> N
     assert shrunk[0].runs == shrunk[1].runs
 
 
+@pytest.mark.slow
 def test_when_the_runs_are_used_up_the_shortest_so_far_is_saved(traffic: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.guest.yaml"
     with defects.stale_zeroes():
