@@ -168,6 +168,7 @@ def test_whatever_a_guest_does_is_replayed(
 
 
 @pytest.mark.slow
+@settings(max_examples=600)
 @given(
     device=switches,
     errors=errors,
