@@ -117,11 +117,11 @@ class RandomGuest:
             self.target.resize("d0", (SECTORS // 2 + 16 * number) * SECTOR)
         elif name == "reset":
             self.guest.run(self.driver.probe())
-        elif name == "reset-queue":
+        elif name == "reset-queue" and self.driver.queues:
             self.guest.run(self.driver.reset_queue(queue))
         elif name == "cache":
             self.driver.set_write_cache(on=bool(number % 2))
-        else:
+        elif name == "machine-reset":
             self.target.assembly.machine.reset()
             self.__init__(self.target)  # type: ignore[misc]
             self.guest.run(self.driver.probe())
