@@ -90,8 +90,11 @@ def test_linux_goes_on_from_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["shared", "bounced"])
-@pytest.mark.parametrize("way", [Way(), *WAYS], ids=lambda way: str(way) or "as-it-is")
+@pytest.mark.parametrize(
+    ("way", "memory"),
+    [(Way(), "bounced"), *((way, "shared") for way in WAYS)],
+    ids=lambda each: str(each) or "as-it-is",
+)
 @pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_every_script_goes_on_from_anywhere(path: Path, way: Way, memory: str, tmp_path: Path) -> None:
     trace = tmp_path / "a.trace"
