@@ -186,7 +186,8 @@ class Follower(Tracer):
 
     def write(self, memory: str, address: int, data: bytes | bytearray | memoryview) -> bool:
         """Whether the trace has this for what the device writes to guest memory next; then it is dealt with."""
-        if self.peek() is EventKind.DMA_WRITE:
+        at = self._at
+        if self._kinds[at] is EventKind.DMA_WRITE or self.peek() is EventKind.DMA_WRITE:
             at = self._at
             start = self._starts[at]
             if (
@@ -200,7 +201,8 @@ class Follower(Tracer):
 
     def read(self, memory: str, address: int, length: int) -> bytes | None:
         """What the device reads of guest memory, if the trace has that next; then it is dealt with."""
-        if self.peek() is EventKind.DMA_READ:
+        at = self._at
+        if self._kinds[at] is EventKind.DMA_READ or self.peek() is EventKind.DMA_READ:
             at = self._at
             if self._details[at] == (address, length) and self._sources[at] == memory:
                 self._at = at + 1
@@ -230,9 +232,23 @@ class Follower(Tracer):
             if kind is EventKind.DISPATCH:
                 self.dispatched = detail[0]  # type: ignore[assignment]
             return
+        if detail and isinstance(detail[-1], bytes) and self._has(source, kind, detail, detail[-1]):
+            self._at += 1
+            return
         if self._expected()[2:] != (source, kind, detail):
             self.part((source, kind, detail))
         self._at += 1
+
+    def _has(self, source: str, kind: EventKind, detail: tuple[int | str | bytes, ...], data: bytes) -> bool:
+        """Whether the trace has this next, which ends in `data`; as it is in the file, without an event made of it."""
+        if self.peek() is not kind:
+            return False
+        at = self._at
+        return (
+            self._details[at] == (*detail[:-1], len(data))
+            and self._sources[at] == source
+            and self._frame.raw[self._starts[at] : self._starts[at + 1]] == data  # type: ignore[union-attr]
+        )
 
     def _expected(self) -> TraceEvent:
         """The next event; where there is none, whatever the device does is beyond the trace."""
