@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-guest test-qemu test-slow test-all bench lint format docs clean
+.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py
@@ -33,11 +33,15 @@ test-guest: $(VENV)/.test
 test-qemu: $(VENV)/.test
 	$(BIN)/python -m pytest -m qemu
 
+# Pages in headless Chromium (Debian's package).
+test-browser: $(VENV)/.test
+	$(BIN)/python -m pytest -m browser tests/browser
+
 # Long property runs.
 test-slow: $(VENV)/.test
 	HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n auto -m slow
 
-test-all: test test-qemu test-slow test-guest
+test-all: test test-qemu test-browser test-slow test-guest
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run

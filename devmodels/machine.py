@@ -137,6 +137,8 @@ class Machine:
             self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
         self._memory_space = _Space(self, "memory-space")
         self._io_space = _Space(self, "io-space")
+        self._outside: set[int] = set()
+        """Handlers that somebody else has brought, by identity."""
         self._generation = memory.generation - 1
         self._stale = True
         self._depth = 0
@@ -146,6 +148,12 @@ class Machine:
     def refused(self) -> int:
         """Accesses that found their device in the middle of another one."""
         return self._refused + self.bus.refused
+
+    def tracer_of(self, handler: object) -> Tracer | None:
+        """Who is told of accesses to a window; nobody of those to memory, or to what is not ours."""
+        if self.trace is None or type(handler) is _Ram or id(handler) in self._outside:
+            return None
+        return self.trace
 
     # --- accesses
 
@@ -183,6 +191,12 @@ class Machine:
 
     # --- what is there
 
+    def find(self, address: int, size: int, *, io: bool = False) -> Window | None:
+        """Who would answer an access, of memory space or I/O ports; None where no single one would."""
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        return (self._io_space if io else self._memory_space).find(address, size)
+
     def plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
         """Put a PCI function into `slot` (0 to 31) as function `number` (0 to 7); ValueError where it can't be."""
         self.bus.plug(function, slot, number)
@@ -205,7 +219,7 @@ class Machine:
         if line is None:
             line = self._irqs[irq] = Line(self.outbox, partial(self._irq, irq))
         self._mmio.append((base, irq, device))
-        self.claim_memory(base, device.size, device, device)
+        self._claim(self._memory_claims, Claim(base, device.size, device, device))
         device.plugged(line.source())
 
     @property
@@ -214,18 +228,24 @@ class Machine:
         return tuple(self._mmio)
 
     def claim_memory(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
-        """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice."""
-        self._memory_claims.append(Claim(base, size, handler, owner))
-        self._stale = True
+        """Give a fixed range of memory space to `handler`.  `owner`, if given, is never entered twice.
+
+        What goes on there is no device's of ours: a trace has nothing of it.
+        """
+        self._outside.add(id(handler))
+        self._claim(self._memory_claims, Claim(base, size, handler, owner))
 
     def claim_ports(self, base: int, size: int, handler: BarHandler, owner: Guard | None = None) -> None:
-        """Give fixed I/O ports to `handler`.  `owner`, if given, is never entered twice."""
-        self._io_claims.append(Claim(base, size, handler, owner))
+        """Give fixed I/O ports to `handler`, as `claim_memory` does with memory space."""
+        self._outside.add(id(handler))
+        self._claim(self._io_claims, Claim(base, size, handler, owner))
+
+    def _claim(self, claims: list[Claim], claim: Claim) -> None:
+        claims.append(claim)
         self._stale = True
 
     def run_until_idle(self) -> None:
         """Let devices work until nothing is left to do without the guest, and deliver their interrupts."""
-        self.outbox.deliver()
         self.context.run_until_idle()
 
     def reset(self) -> None:
@@ -278,6 +298,16 @@ class Machine:
     def _decode_changed(self) -> None:
         self._stale = True
 
+    def begin_access(self) -> None:
+        """What follows, up to `end_access`, is one access, or part of one: interrupts wait for its end."""
+        self._depth += 1
+
+    def end_access(self) -> None:
+        """The access is over.  Calls nest."""
+        self._depth -= 1
+        if not self._depth and self.outbox.pending:
+            self.outbox.deliver()
+
     def _rebuild(self) -> None:
         ram = [Claim(region.base, region.size, _Ram(region), None) for region in self.memory.regions]
         self._memory_space.decode([*ram, *self._memory_claims, *self.bus.claims(io=False)])
@@ -287,7 +317,8 @@ class Machine:
 
     def _pending(self) -> None:
         if not self._depth:
-            self.context.call_soon(self.outbox.deliver)
+            deliver = self.outbox.deliver
+            self.context.call_soon(deliver if self.trace is None else self.trace.put_off(deliver))
 
     def _message(self, address: int, data: int) -> None:
         if self.trace is not None:
@@ -327,6 +358,10 @@ class _Space:
         self._table = DecodeTable(claims)
         self._last = _NOWHERE
 
+    def find(self, address: int, size: int) -> Window | None:
+        """The window that holds the whole access."""
+        return self._table.find(address, size)
+
     def is_ram(self, address: int, size: int) -> bool:
         """Whether an aligned word lies in one region of guest memory that can be written."""
         window = None if address % size else self._table.find(address, size)
@@ -346,16 +381,16 @@ class _Space:
                 machine._refused += 1
                 return _ONES[size]
             owner.accessing = True
-        trace = machine.trace if type(window.handler) is not _Ram else None
+        trace = None if machine.trace is None else machine.tracer_of(window.handler)
         if trace is not None:
             trace.emit(self._name, EventKind.ACCESS_READ, address, size)
         machine._depth += 1
         try:
             value = window.handler.read(address - window.base, size)
+            if trace is not None:
+                trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
         finally:
             self._leave(owner)
-        if trace is not None:
-            trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
         return value
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -368,8 +403,9 @@ class _Space:
             self._last = window = found
         machine = self._machine
         value &= _ONES[size]
-        if machine.trace is not None and type(window.handler) is not _Ram:
-            machine.trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
+        trace = None if machine.trace is None else machine.tracer_of(window.handler)
+        if trace is not None:
+            trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
         owner = window.owner
         if owner is not None:
             if owner.accessing:
@@ -383,15 +419,12 @@ class _Space:
             self._leave(owner)
 
     def _leave(self, owner: Guard | None) -> None:
-        machine = self._machine
         if owner is not None:
             owner.accessing = False
-        machine._depth -= 1
-        if not machine._depth and machine.outbox.pending:
-            machine.outbox.deliver()
+        self._machine.end_access()
 
     def _read_pieces(self, address: int, size: int) -> int:
-        self._machine._depth += 1
+        self._machine.begin_access()
         try:
             value = 0
             for window, at, length in self._table.pieces(address, size):
@@ -399,16 +432,16 @@ class _Space:
                 value |= part << 8 * (at - address)
             return value
         finally:
-            self._leave(None)
+            self._machine.end_access()
 
     def _write_pieces(self, address: int, size: int, value: int) -> None:
-        self._machine._depth += 1
+        self._machine.begin_access()
         try:
             for window, at, length in self._table.pieces(address, size):
                 if window is not None:
                     self.write(at, length, value >> 8 * (at - address))
         finally:
-            self._leave(None)
+            self._machine.end_access()
 
 
 class _Ram:

@@ -19,8 +19,8 @@ import struct
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from functools import partial
 from mmap import mmap
@@ -310,10 +310,12 @@ class DmaMap:
             for address, length in self._scatter:
                 length = min(length, bytes_done - done)
                 if length:
-                    memory.trace.emit("memory", EventKind.DMA_WRITE, address, self._gather(done, length))
+                    memory.trace.emit(memory.name, EventKind.DMA_WRITE, address, self._gather(done, length))
                 done += length
 
     def _gather(self, start: int, length: int) -> bytes:
+        if len(self.views) == 1:
+            return bytes(self.views[0][start : start + length])
         out = bytearray()
         for view in self.views:
             if start < len(view):
@@ -332,11 +334,17 @@ Window = tuple[int, int, memoryview]
 NOWHERE: Window = (0, 0, memoryview(b""))
 
 
+def memory_name(device: str) -> str:
+    """What a trace calls the memory that `device` alone reaches in this way."""
+    return f"{device}.memory"
+
+
 class GuestMemory:
     """A guest's physical address space.
 
     `generation` changes whenever cached views (`words`, `records`) must be fetched again: a region came or went,
     or a dirty log or a trace was switched.  `bounced_bytes` is how much the maps of the moment hold in bounce buffers.
+    `name` is what a trace calls it.
     """
 
     __slots__ = (
@@ -349,13 +357,15 @@ class GuestMemory:
         "followers",
         "generation",
         "hold",
+        "name",
         "observed",
         "trace",
     )
 
     map_type = DmaMap
 
-    def __init__(self, *regions: Region) -> None:
+    def __init__(self, *regions: Region, name: str = "memory") -> None:
+        self.name = name
         self._regions: list[Region] = []
         self._bases: list[int] = []
         self._plain: tuple[tuple[int, int, memoryview, Region], ...] = ()
@@ -411,27 +421,39 @@ class GuestMemory:
             follow()
 
     def show_regions(self) -> None:
-        """Tell the trace what memory there is."""
+        """Tell the trace what memory there is; a replay fetches its views again, too."""
         if self.trace is not None:
             parts = [(region.base, region.size, int(region.readonly)) for region in self._regions]
-            self.trace.emit("memory", EventKind.MEMORY, *(number for part in parts for number in part))
+            self.trace.emit(self.name, EventKind.MEMORY, *(number for part in parts for number in part))
 
     def observe(self, *, dirty_log: WriteLog | None = None, trace: Tracer | None = None) -> None:
         """Switch dirty log and trace; None switches off."""
         with self.hold or nullcontext():
+            goes_on = trace is self.trace
             self.dirty_log = dirty_log
             self.trace = trace
             self.observed = dirty_log is not None or trace is not None
             self.generation += 1
+            if goes_on:
+                self.show_regions()
             for follow in self.followers:
                 follow()
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What is done meanwhile is not the device's own: the trace gets nothing of it."""
+        trace, self.trace = self.trace, None
+        try:
+            yield
+        finally:
+            self.trace = trace
 
     def note_write(self, address: int, length: int, data: bytes) -> None:
         """A device wrote `data` at `address`: mark the dirty log and emit the trace."""
         if self.dirty_log is not None:
             self.dirty_log.mark(address, length)
         if self.trace is not None and length:
-            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+            self.trace.emit(self.name, EventKind.DMA_WRITE, address, data)
 
     def fence(self) -> None:
         """Order every earlier load and store before every later one (a lock's atomic operations do)."""
@@ -500,7 +522,7 @@ class GuestMemory:
         else:
             data = self.load(address, length)
         if self.trace is not None:
-            self.trace.emit("memory", EventKind.DMA_READ, address, data)
+            self.trace.emit(self.name, EventKind.DMA_READ, address, data)
         return data
 
     def unpack(self, address: int, layout: struct.Struct) -> tuple[int, ...]:
@@ -576,7 +598,7 @@ class GuestMemory:
         if self.trace is not None and not write:
             done = 0
             for address, length in scatter:
-                self.trace.emit("memory", EventKind.DMA_READ, address, dma._gather(done, length))
+                self.trace.emit(self.name, EventKind.DMA_READ, address, dma._gather(done, length))
                 done += length
         return dma
 
@@ -590,10 +612,11 @@ class GuestMemory:
         if address % size:
             raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
         pieces = self._pieces(address, count * size, write=write)
-        if len(pieces) == 1 and not self.observed and _NATIVE_LITTLE:
+        if len(pieces) == 1 and _NATIVE_LITTLE:
             region, offset, length = pieces[0]
             if region.view is not None:
-                return _cast(region.view[offset : offset + length], code)
+                view = _cast(region.view[offset : offset + length], code)
+                return _SeenWords(self, address, view, size) if self.observed else view
         return _SlowWords(self, address, count, code)
 
     def records(self, address: int, count: int, layout: struct.Struct) -> Callable[[int], tuple[int, ...]]:
@@ -635,8 +658,33 @@ def _cast(view: memoryview, code: str) -> memoryview[int]:
     return view.cast(code)  # type: ignore[call-overload,no-any-return]
 
 
+class _SeenWords:
+    """Words in one region that both have, whose accesses are observed."""
+
+    __slots__ = ("_address", "_memory", "_size", "_view")
+
+    def __init__(self, memory: GuestMemory, address: int, view: memoryview[int], size: int) -> None:
+        self._memory = memory
+        self._address = address
+        self._view = view
+        self._size = size
+
+    def __getitem__(self, index: int, /) -> int:
+        value = self._view[index]
+        memory, size = self._memory, self._size
+        if memory.trace is not None:
+            address = self._address + index * size
+            memory.trace.emit(memory.name, EventKind.DMA_READ, address, value.to_bytes(size, "little"))
+        return value
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        self._view[index] = value
+        size = self._size
+        self._memory.note_write(self._address + index * size, size, value.to_bytes(size, "little"))
+
+
 class _SlowWords:
-    """Words that lie in bounced or several regions, or whose accesses are observed."""
+    """Words that lie in bounced or several regions."""
 
     __slots__ = ("_address", "_code", "_count", "_memory", "_size")
 
@@ -665,7 +713,7 @@ class _SlowWords:
         if self._memory.trace is not None:
             data = value.to_bytes(self._size, "little")
             address = self._address + index * self._size
-            self._memory.trace.emit("memory", EventKind.DMA_READ, address, data)
+            self._memory.trace.emit(self._memory.name, EventKind.DMA_READ, address, data)
         return value
 
     def __setitem__(self, index: int, value: int, /) -> None:

@@ -1,23 +1,43 @@
-"""Recording: the trace of devices at work, from options of a command to a file.
+"""Recording: the trace of devices at work, of exports or of a machine, into a file.
 
 All queues of a recorded device run on one context, and nothing is polled for: what happens is one line of events.
+Where a recording comes to its end before its devices do - at its limit, or the disk is full - they go on as if there
+had never been one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
 from devmodels.assembly import Assembly
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import ClockKind, IoContext
 from devmodels.trace import EventKind, Tracer
-from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceWriter
+from devmodels.tracefile import (
+    DeviceFacts,
+    DiskFacts,
+    TraceFileError,
+    TraceHeader,
+    TraceReader,
+    TraceWriter,
+    WritingTracer,
+)
+from devmodels.tracefile.format import MemoryKind
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.threaded import ThreadedQueue
+
+log = logging.getLogger("devmodels.recording")
 
 
 def disk_facts(backend: BlockBackend) -> DiskFacts:
@@ -34,8 +54,28 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
     )
 
 
+def _make_way(path: Path) -> None:
+    """A trace that is there is written over; one without an end is kept; OSError where it is something else."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with TraceReader(path) as reader:
+            reader.count()
+            ended = reader.ending is not None
+    except TraceFileError as error:
+        raise FileExistsError(errno.EEXIST, "it is there, and no trace that could be written over") from error
+    if not ended:
+        kept = next(each for n in count(1) if not (each := path.with_name(f"{path.name}.{n}")).exists())
+        path.rename(kept)
+        log.warning("%s: a recording without an end is there; it is kept as %s", path, kept.name)
+
+
 class Recorder:
-    """A trace file being written: `tracer` is what the recorded parts are given."""
+    """A trace being written to `path`: `tracer` is what the recorded parts are given.
+
+    `limit` is the most bytes that the file may have.  OSError where it cannot be written, or is there and is no trace;
+    ValueError where the limit is too small for anything.
+    """
 
     def __init__(
         self,
@@ -43,19 +83,17 @@ class Recorder:
         context: IoContext,
         *,
         strict: bool = True,
-        memory: str = "shared",
+        memory: MemoryKind = "shared",
         limit: int | None = None,
     ) -> None:
-        header = TraceHeader(
-            version=VERSION,
-            program=f"devmodels {version('devmodels')}",
-            kinds=[kind.value for kind in EventKind],
-            strict=strict,
-            memory=memory,
-        )
-        self.writer = TraceWriter(path, header, limit=limit)
-        self.tracer = Tracer(context.now_ns)
-        self.tracer.sinks.append(self.writer)
+        _make_way(path)
+        header = TraceHeader.of(f"devmodels {version('devmodels')}", strict=strict, memory=memory)
+        ended = partial(context.post, self._let_go)
+        self.writer = TraceWriter(path, header, limit=limit, on_end=ended)
+        now_ns = time.monotonic_ns if context.kind is ClockKind.WALL else context.now_ns
+        self.tracer: Tracer = WritingTracer(now_ns, self.writer)
+        self._recorded: dict[object, Callable[[], None]] = {}
+        """What lets each recorded part go."""
 
     def watch_violations(self, violations: ViolationLog) -> None:
         """What a guest does wrong is part of the trace."""
@@ -65,42 +103,137 @@ class Recorder:
         detail = violation.clause, violation.place, violation.summary, violation.data
         self.tracer.emit("violations", EventKind.VIOLATION, *detail)
 
-    def announce(self, name: str, kind: str, options: Mapping[str, object], backend: BlockBackend) -> None:
+    def announce(
+        self, kind: str, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
+    ) -> None:
         """A device is recorded from now on."""
-        facts = DeviceFacts(name, kind, dict(options), disk_facts(backend))
-        self.tracer.emit(name, EventKind.DEVICE, msgspec.json.encode(facts).decode())
+        facts = DeviceFacts(device.name, kind, dict(options), disk_facts(backend), device.memory.name)
+        self.tracer.emit(device.name, EventKind.DEVICE, msgspec.json.encode(facts, enc_hook=str).decode())
+        device.trace = self.tracer
+        backend.trace = self.tracer
+
+    # --- exports
 
     def watch_export(
         self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
     ) -> None:
         """Record an export that has just been made with `options`."""
-        self.announce(device.name, "export", options, backend)
-        device.trace = self.tracer
-        backend.trace = self.tracer
+        self.announce("export", options, device, backend)
         device.memory.observe(dirty_log=device.memory.dirty_log, trace=self.tracer)
         device.memory.show_regions()
         self.watch_violations(device.violations)
+        self._recorded[device] = partial(_release, device, backend)
+
+    def export_ended(self, device: VirtioDevice) -> None:
+        """The export is there no more."""
+        release = self._recorded.pop(device, None)
+        if release is not None:
+            device.note(EventKind.REMOVED)
+            release()
+
+    # --- a machine
+
+    def watch_machine(self, assembly: Assembly) -> None:
+        """Record a machine, and the devices that are plugged later."""
+        machine = _RecordedMachine(self, assembly)
+        for name in assembly.devices:
+            machine.added(name)
+        assembly.set_trace(self.tracer)
+        assembly.memory.show_regions()
+        self.watch_violations(assembly.violations)
+        assembly.watcher = machine
+        assembly.one_context = True
+        self._recorded[assembly] = machine.release
+
+    # --- the end
+
+    def _let_go(self) -> None:
+        """Nothing is recorded from now on."""
+        while self._recorded:
+            self._recorded.popitem()[1]()
 
     def close(self) -> None:
-        """End the file. Idempotent."""
+        """End the recording; the devices go on. Idempotent."""
+        self._let_go()
         self.writer.close()
 
+    def __enter__(self) -> Recorder:
+        return self
 
-def record_machine(
-    assembly: Assembly, devices: Sequence[Mapping[str, object]], path: Path, *, limit: int | None = None
-) -> Recorder:
-    """Record a machine from now on, before its guest does anything; `devices` are its devices' options, in order.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    Of what is not a block device (a SCSI host, its disks) nothing can be played again: it is not announced.
+
+def _release(device: VirtioDevice, backend: BlockBackend) -> None:
+    device.trace = None
+    backend.trace = None
+    device.memory.observe(dirty_log=device.memory.dirty_log)
+    device.violations.record = None
+
+
+class _RecordedMachine:
+    """The machine's `Watcher`."""
+
+    __slots__ = ("_assembly", "_recorder")
+
+    def __init__(self, recorder: Recorder, assembly: Assembly) -> None:
+        self._recorder = recorder
+        self._assembly = assembly
+
+    def added(self, name: str) -> None:
+        assembly = self._assembly
+        backend = next((backend for backend in assembly.backends.values() if backend.name == name), None)
+        if backend is None or name not in assembly.devices:
+            return  # A SCSI host or a unit on its bus: nothing of it can be played again.
+        self._recorder.announce("device", assembly.options[name], assembly.virtio_device(name), backend)
+
+    def removing(self, name: str) -> None:
+        if name in self._assembly.devices:
+            self._assembly.virtio_device(name).note(EventKind.REMOVED)
+
+    def release(self) -> None:
+        assembly = self._assembly
+        assembly.watcher = None
+        assembly.violations.record = None
+        assembly.set_trace(None)
+
+
+def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) -> Recorder:
+    """Record a machine from now on, which is before its guest does anything; `limit` in bytes.
+
+    OSError where the file cannot be written; ValueError where the machine cannot be recorded, or the limit is too small
+    for anything.
     """
-    backends = {backend.name: backend for backend in assembly.backends.values()}
-    memory = "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
+    _judge(assembly)
+    memory: MemoryKind = (
+        "shared" if all(region.view is not None for region in assembly.memory.regions) else "bounced"
+    )
     strict = assembly.violations.profile is Profile.STRICT
     recorder = Recorder(path, assembly.context, strict=strict, memory=memory, limit=limit)
-    blocks = [each for each in devices if str(each["driver"]).startswith("virtio-blk")]
-    for name, options in zip((each for each in assembly.devices if each in backends), blocks, strict=True):
-        recorder.announce(name, "device", options, backends[name])
-    assembly.set_trace(recorder.tracer)
-    assembly.memory.show_regions()
-    recorder.watch_violations(assembly.violations)
+    recorder.watch_machine(assembly)
     return recorder
+
+
+def _judge(assembly: Assembly) -> None:
+    """ValueError where a recording would not have everything."""
+    for name in assembly.devices:
+        virtio = assembly.virtio_device(name)
+        if any(isinstance(queue, ThreadedQueue) for queue in virtio.queues):
+            raise ValueError(f"device {name!r} has queues on iothreads; expected a machine with one_context")
+        if virtio.status:
+            raise ValueError(f"device {name!r} is in use; expected a recording that begins before that")
+    for register, value in assembly.machine.save().items():
+        if register.endswith(".0x00.command") and value:
+            raise ValueError(
+                f"function {register.partition('.0x00')[0]} is in use; expected a recording that begins before that"
+            )
+    machine, own = assembly.machine, list(assembly.devices.values())
+    plugged = [(each, each.name) for _, _, each in machine.bus.functions()]
+    plugged_mmio = [(each, each.name) for _, _, each in machine.mmio]
+    for device, name in (*plugged, *plugged_mmio):
+        if device not in own:
+            raise ValueError(f"{name!r} was plugged by hand; expected devices of the assembly alone")
+    if assembly.watcher is not None:
+        raise ValueError("the machine is being recorded already")

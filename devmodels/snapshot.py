@@ -61,6 +61,10 @@ def save_snapshot(assembly: Assembly) -> bytes:
 
 def restore_snapshot(assembly: Assembly, data: bytes) -> None:
     """Bring a machine made with the same options to the saved state; SnapshotError where `data` does not fit it."""
+    if assembly.watcher is not None:
+        raise SnapshotError(
+            "the machine is being recorded: its trace would not have what comes from elsewhere"
+        )
     try:
         snapshot = msgspec.msgpack.decode(data, type=_Snapshot)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

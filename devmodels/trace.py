@@ -4,21 +4,26 @@ A component that can be traced has an attribute `trace: Tracer | None`.  While i
 comparison; a `Tracer` hands each event to its sinks in order.  `devmodels.tracefile` keeps events in a file.
 
 Which events are inputs depends on who drives the device.  A machine's are ACCESS_READ, ACCESS_WRITE and MACHINE_RESET;
-a vhost-user front end's are MEMORY, FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED, KICK, LOOK, STOP,
-RESET and DRIVER_LEFT, which are what follows from an access in a machine.  Inputs of both are what comes from below
-(DONE, SIZE, QUIESCE), RUN_STATE, and the bytes of each DMA_READ.  All else is what the device makes of them.
+a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED, KICK, LOOK, STOP, RESET,
+MIGRATED and DRIVER_LEFT, which, but for the last two, are what follows from an access in a machine.  Inputs of both are
+DEVICE, REMOVED and MEMORY, what comes from below (DONE, SIZE, QUIESCE), RUN_STATE, the bytes of each DMA_READ, and
+FAULT.  All else is what the device makes of them.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 
 class EventKind(Enum):
     """The device's inputs and outputs, by kind."""
+
+    __hash__ = object.__hash__
+    """Each is itself alone; Enum's own, in Python, costs ten times as much where they are keys."""
 
     DEVICE = "device"
     ACCESS_READ = "access-read"
@@ -52,56 +57,151 @@ class EventKind(Enum):
     RUN_STATE = "run-state"
     INTERRUPT = "interrupt"
     VIOLATION = "violation"
+    TURN = "turn"
+    FAULT = "fault"
+    MIGRATED = "migrated"
+    REMOVED = "removed"
     NODE_BEGIN = "node-begin"
     NODE_END = "node-end"
 
+
+MAX_PAYLOAD = 256 << 20
+"""Most bytes that an event can have in a file."""
 
 UNCOMPARED = frozenset({EventKind.NODE_BEGIN, EventKind.NODE_END})
 """Events for people to look at: what goes on below a DISPATCH.  A replay, which has no nodes, does without them."""
 
 
+class Shape(NamedTuple):
+    """What the details of a kind of event are: names with their types, and those that may come any number of times.
+
+    `text` is for people.  Only the last of `fields` is ever bytes.
+    """
+
+    fields: tuple[tuple[str, type], ...]
+    repeated: tuple[tuple[str, type], ...]
+    text: str
+
+    def fits(self, types: Sequence[type]) -> bool:
+        """Whether details of these types can be one's."""
+        fixed = len(self.fields)
+        if tuple(types[:fixed]) != tuple(kind for _, kind in self.fields):
+            return False
+        rest, round_ = types[fixed:], len(self.repeated)
+        if not rest:
+            return True
+        return (
+            round_ > 0
+            and len(rest) % round_ == 0
+            and tuple(rest) == tuple(kind for _, kind in self.repeated) * (len(rest) // round_)
+        )
+
+    def __str__(self) -> str:
+        parts = [_named(*field) for field in self.fields]
+        if self.repeated:
+            parts.append(f"({', '.join(_named(*field) for field in self.repeated)})…")
+        return ", ".join(parts)
+
+
+def _named(name: str, kind: type) -> str:
+    return name if kind is int else f"{name}: {kind.__name__}"
+
+
+def _shape(names: str, text: str) -> Shape:
+    """The shape that `names` say: `queue head op:str | address length data:bytes`, numbers where nothing is said."""
+    types = {"int": int, "str": str, "bytes": bytes}
+    parts = [
+        tuple(
+            (name, types[kind or "int"])
+            for name, _, kind in (each.replace("_", " ").partition(":") for each in part.split())
+        )
+        for part in f"{names}|".split("|")
+    ]
+    return Shape(parts[0], parts[1], text)
+
+
+SHAPES: dict[EventKind, Shape] = {
+    EventKind.DEVICE: _shape(
+        "facts:str", "what it is, as JSON (`tracefile.DeviceFacts`): it is recorded from now on"
+    ),
+    EventKind.ACCESS_READ: _shape("address size", "a read begins"),
+    EventKind.ACCESS_VALUE: _shape("address size value", "a read has ended"),
+    EventKind.ACCESS_WRITE: _shape("address size value", "a write begins"),
+    EventKind.MACHINE_RESET: _shape("", "the machine is reset"),
+    EventKind.MEMORY: _shape("| base size readonly", "the regions of memory that there are from now on"),
+    EventKind.FEATURES: _shape("features", "the feature bits that driver and device go on with"),
+    EventKind.CONFIG_READ: _shape("offset data:bytes", "the device configuration space is read"),
+    EventKind.CONFIG_WRITE: _shape("offset data:bytes", "the device configuration space is written"),
+    EventKind.AGAIN: _shape(
+        "queue | number",
+        "what an earlier back end left in flight will be taken again: heads, or for each buffer of a packed ring how "
+        "many descriptors, then address, length, id, flags of each",
+    ),
+    EventKind.QUEUE: _shape(
+        "queue size desc driver device last_avail used_idx",
+        "a ring starts: the addresses of its areas, the available and the used position",
+    ),
+    EventKind.ENABLE: _shape("queue enabled", "whether buffers are taken from it"),
+    EventKind.MOVED: _shape("queue desc driver device", "the ring's areas have got other addresses"),
+    EventKind.KICK: _shape(
+        "queue value", "an available buffer notification; -1 where it carries nothing more"
+    ),
+    EventKind.LOOK: _shape("queue", "it is looked at without a notification"),
+    EventKind.STOP: _shape("queue", "it takes no more buffers, and rests when all have been given back"),
+    EventKind.RESET: _shape("queue", "a reset begins, of the whole device where it is -1"),
+    EventKind.DRIVER_LEFT: _shape("", "the front end has gone"),
+    EventKind.CHAIN: _shape(
+        "queue head readable | address length",
+        "a buffer is taken; so many of its pieces, the first ones, are device-readable",
+    ),
+    EventKind.USED: _shape("queue head written", "a buffer is given back, so many bytes of it written"),
+    EventKind.NOTIFY: _shape("queue", "the driver is notified, of a configuration change where it is -1"),
+    EventKind.DMA_READ: _shape("address data:bytes", "the device has read guest memory"),
+    EventKind.DMA_WRITE: _shape("address data:bytes", "the device has written guest memory"),
+    EventKind.REQUEST: _shape(
+        "number op:str offset length queue head",
+        "a device submits a request; each backend counts its own from 0",
+    ),
+    EventKind.DISPATCH: _shape(
+        "number op:str offset length flags | request",
+        "what goes to the node, and which requests it serves; each backend counts its own from 0",
+    ),
+    EventKind.DONE: _shape("dispatch errno data:bytes", "the node has done it; what a read has got"),
+    EventKind.COMPLETION: _shape("request errno", "the device is told"),
+    EventKind.SIZE: _shape(
+        "size can_unmap max_transfer max_iov", "what the disk is from now on, as `tracefile.DiskFacts` has it"
+    ),
+    EventKind.QUIESCE: _shape("quiet", "1: requests wait from now on; 0: they go on (calls nest)"),
+    EventKind.RUN_STATE: _shape("running", "whether the machine runs"),
+    EventKind.INTERRUPT: _shape("target value", "a message's address and data, or a line and its level"),
+    EventKind.VIOLATION: _shape(
+        "clause:str place:str summary:str data:bytes", "what the guest did wrong, and the bytes concerned"
+    ),
+    EventKind.TURN: _shape(
+        "", "what a device had put off to the context's next turn was done, and nothing came of it"
+    ),
+    EventKind.FAULT: _shape(
+        "address length write at missing reason:str",
+        "memory behind an IOMMU cannot be read, or written: the translation fails for so many bytes there",
+    ),
+    EventKind.MIGRATED: _shape(
+        "state:str", "what the driver chose elsewhere comes from the front end, as JSON"
+    ),
+    EventKind.REMOVED: _shape("", "the device is taken out of its machine; or the export has ended"),
+    EventKind.NODE_BEGIN: _shape(
+        "step dispatch above node:str driver:str op:str offset length flags",
+        "a request comes to a node: a number of its own, the dispatch that it serves, the step above or -1",
+    ),
+    EventKind.NODE_END: _shape("step errno", "the node has done it"),
+}
+"""The details of each kind of event.  `tracefile` holds what it reads to it; docs/traces.md is made from it."""
+
+
 class TraceEvent(NamedTuple):
-    """One event: `number` counts from 0; `time_ns` is the context's clock; `detail` depends on `kind`.
+    """One event: `number` counts from 0; `time_ns` is the context's clock; `detail` is as `SHAPES` has it.
 
-    `source` is what it happened at: an address space, `machine`, `memory`, a device, a device's backend (which has the
-    device's name) or `violations`.
-
-    | kind | detail |
-    |---|---|
-    | DEVICE | what it is, as JSON (`tracefile.DeviceFacts`): it is recorded from now on |
-    | ACCESS_READ | address, size: it begins |
-    | ACCESS_VALUE | address, size, value: the read has ended |
-    | ACCESS_WRITE | address, size, value: it begins |
-    | MACHINE_RESET | nothing |
-    | MEMORY | base, size, whether it is read-only, of each region: what there is from now on |
-    | FEATURES | the feature bits that driver and device go on with |
-    | CONFIG_READ, CONFIG_WRITE | offset in the device configuration space, bytes |
-    | AGAIN | queue, heads that an earlier back end left in flight, to be taken again |
-    | QUEUE | queue, size, addresses of descriptor, driver and device area, available and used position to start at |
-    | ENABLE | queue, whether buffers are taken from it |
-    | MOVED | queue, new addresses of descriptor, driver and device area |
-    | KICK | queue, value written, -1 where it carries nothing more |
-    | LOOK | queue: it is looked at without a notification |
-    | STOP | queue: it takes no more buffers, and rests when all have been given back |
-    | RESET | queue, or -1 where it is the whole device: it begins |
-    | DRIVER_LEFT | nothing |
-    | CHAIN | queue, head, how many pieces are device-readable, then address, length of each piece: a buffer is taken |
-    | USED | queue, head, bytes written: a buffer is given back |
-    | NOTIFY | queue, or -1 for a configuration change: the driver is notified |
-    | DMA_READ, DMA_WRITE | guest address, bytes |
-    | REQUEST | number (from 0, for each backend), operation name, offset, length, queue, head: a device submits it |
-    | DISPATCH | number (from 0, for each backend), operation name, offset, length, flags, the numbers of the requests \
-that it serves: it goes to the node |
-    | DONE | number of the dispatch, errno, the bytes that a read has got |
-    | COMPLETION | number of the request, errno: the device is told |
-    | SIZE | the disk's size in bytes, whether it can unmap: both may be new |
-    | QUIESCE | 1: requests wait from now on; 0: they go on (calls nest) |
-    | RUN_STATE | whether the machine runs |
-    | INTERRUPT | vector or line, level or message data |
-    | VIOLATION | clause, place, what happened, the bytes concerned |
-    | NODE_BEGIN | step (a number of its own), the dispatch that it serves, the step above or -1, node name, driver, \
-operation name, offset, length, flags: a request comes to a node |
-    | NODE_END | step, errno: the node has done it |
+    `source` is what it happened at: an address space, `machine`, a memory, a device, a device's backend (which has the
+    device's name), `violations` or `context`.
     """
 
     number: int
@@ -109,6 +209,9 @@ operation name, offset, length, flags: a request comes to a node |
     source: str
     kind: EventKind
     detail: tuple[int | str | bytes, ...]
+
+
+_new = tuple.__new__
 
 
 class Tracer:
@@ -128,7 +231,24 @@ class Tracer:
     def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
         """Give one event to the sinks."""
         with self._lock:
-            event = TraceEvent(self._count, self._now(), source, kind, detail)
+            # As `TraceEvent(...)`, at half its price.
+            event = _new(TraceEvent, (self._count, self._now(), source, kind, detail))
             self._count += 1
             for sink in self.sinks:
                 sink(event)
+
+    def give_up(self, reason: str) -> None:
+        """What comes next is more than a trace can have: whoever keeps one ends it before that."""
+
+    def put_off(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """What does `callback` later, on the context, and tells where nothing came of it.
+
+        A replay does what was put off where the trace has something of it: it must know of each.
+        """
+        return partial(self._run, callback)
+
+    def _run(self, callback: Callable[[], None]) -> None:
+        before = self._count
+        callback()
+        if self._count == before:
+            self.emit("context", EventKind.TURN)

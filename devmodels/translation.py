@@ -47,11 +47,11 @@ class TranslatedMemory(GuestMemory):
 
     map_type = _TranslatedMap
 
-    def __init__(self, physical: GuestMemory, translate: Translate) -> None:
-        super().__init__()
+    def __init__(self, physical: GuestMemory, translate: Translate, *, name: str = "memory") -> None:
+        super().__init__(name=name)
         self._physical = physical
         self._translate = translate
-        physical.followers.append(self._follow)
+        physical.followers.append(self._changed)
         self._follow()
 
     @property
@@ -62,6 +62,7 @@ class TranslatedMemory(GuestMemory):
     def invalidate(self) -> None:
         """Translations have changed: none that was asked for earlier is used any more."""
         self.generation += 1
+        self.show_regions()
 
     def note_write(self, address: int, length: int, data: bytes) -> None:
         """A device wrote `data` at bus address `address`: the dirty log knows physical ones, the trace what it did."""
@@ -69,7 +70,11 @@ class TranslatedMemory(GuestMemory):
             for physical, size in self._translate(address, length, Direction.FROM_DEVICE):
                 self.dirty_log.mark(physical, size)
         if self.trace is not None and length:
-            self.trace.emit("memory", EventKind.DMA_WRITE, address, data)
+            self.trace.emit(self.name, EventKind.DMA_WRITE, address, data)
+
+    def _changed(self) -> None:
+        self._follow()
+        self.show_regions()
 
     def _follow(self) -> None:
         self.dirty_log = self._physical.dirty_log
@@ -78,6 +83,15 @@ class TranslatedMemory(GuestMemory):
         self.generation += 1
 
     def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        try:
+            return self._translated(address, length, write=write)
+        except GuestMemoryError as error:
+            if self.trace is not None:
+                what = address, length, int(write), error.address, error.length, error.reason
+                self.trace.emit(self.name, EventKind.FAULT, *what)
+            raise
+
+    def _translated(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
         if address < 0 or length < 0 or address + length > ADDRESS_LIMIT:
             raise GuestMemoryError(address, length, "beyond the address space")
         pieces: list[tuple[Region, int, int]] = []

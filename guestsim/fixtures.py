@@ -3,13 +3,14 @@
 Fixtures, each on the one before: `guest_memory` (`shared` or `bounced`; a test runs with each that `--guest-memory`
 says), `machine` (an `InProcessTarget` with one virtio-blk disk in memory), `guest` (a `Guest` on it), `disk` (a
 `Disk`, probed).  The marker `disk` sets the disk's `size` and the device's options:
-`@pytest.mark.disk(size="4M", num_queues=4)`.
+`@pytest.mark.disk(size="4M", num_queues=4)`.  With `--guest-record` each test with a machine of ours leaves a trace.
 
 This module is loaded in every run of pytest: it imports nothing of guestsim's before it is needed.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,6 +45,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where *.guest.yaml and *.guest.py run, as guestsim run --target has it; may be given several times "
         "(default: devmodels)",
     )
+    group.addoption(
+        "--guest-record",
+        metavar="FOLDER",
+        help="write a trace of our devices into this folder, for each test that has a machine",
+    )
 
 
 def _target(text: str) -> str:
@@ -59,10 +65,16 @@ def _target(text: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and the folder for traces."""
     config.addinivalue_line(
         "markers", "disk(size, **options): size and device options of the virtio-blk disk behind the fixtures"
     )
+    folder = config.getoption("guest_record")
+    if folder is not None:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise pytest.UsageError(f"--guest-record: {folder} cannot be made: {error.strerror}") from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -92,7 +104,21 @@ def machine(request: pytest.FixtureRequest, guest_memory: str) -> Iterator[InPro
     except (ValueError, TypeError, TargetError) as error:
         pytest.fail(f"marker disk of {request.node.nodeid}: {error}", pytrace=False)
     with found:
+        if (path := _trace_of(request.node)) is not None:
+            found.record(path)
         yield found
+
+
+def _trace_of(item: pytest.Item) -> Path | None:
+    """Where the trace of a test goes, if one is wanted."""
+    from pathlib import Path
+
+    from guestsim.script.recording import SUFFIX, file_name
+
+    folder = item.config.getoption("guest_record")
+    if folder is None:
+        return None
+    return Path(folder, file_name(item.nodeid) + SUFFIX)
 
 
 @pytest.fixture
@@ -164,9 +190,13 @@ class ScriptItem(pytest.Item):
 
     def runtest(self) -> None:
         """Run the script."""
+        from guestsim.script.needs import parse_target
+        from guestsim.script.recording import Recording, can_record
         from guestsim.script.run import Options
 
-        report = self._script.run(Options(self._target, self._memory or "shared"))
+        path = _trace_of(self) if can_record(parse_target(self._target)) else None
+        recording = None if path is None else Recording(path)
+        report = self._script.run(Options(self._target, self._memory or "shared", recording=recording))
         if report.skipped is not None:
             pytest.skip(report.skipped)
         if not report.ok:

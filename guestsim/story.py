@@ -9,12 +9,19 @@ A trace is read once, in order; what is kept is what is in flight.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from devmodels.trace import EventKind, TraceEvent
+from devmodels.tracefile import DeviceFacts
 from devmodels.virtio_blk.layout import REQUEST_HEADER
 from devmodels.wire import Codec
+
+MACHINE_MEMORY = "memory"
+"""The source of events of a memory that a device does not have for itself."""
 
 _HEADER = Codec.ints(REQUEST_HEADER).layout
 
@@ -95,7 +102,8 @@ class Part:
 
     `life` is that of the buffer, None where it was not seen.  `served_with` are the parts of all buffers that one
     request of the disk served (this one included), and `steps` its way through the nodes, in the order in which they
-    began.  `errno` is None until it is over.
+    began.  `errno` is None until it is over; `done_errno` is what the disk itself said last, which an error policy
+    may have ignored or tried again.
     """
 
     number: int
@@ -109,6 +117,7 @@ class Part:
     done: At | None = None
     completed: At | None = None
     errno: int | None = None
+    done_errno: int | None = None
     served_with: list[Part] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -182,6 +191,7 @@ class _Rings:
         "features",
         "kicks",
         "lives",
+        "memory",
         "parts",
         "runs",
         "session",
@@ -191,6 +201,8 @@ class _Rings:
     )
 
     def __init__(self) -> None:
+        self.memory = MACHINE_MEMORY
+        """The source of events of the memory that it reaches."""
         self.session = 0
         self.features = 0
         self.kicks: dict[int, At] = {}
@@ -198,17 +210,21 @@ class _Rings:
         self.parts: dict[int, Part] = {}
         self.runs: dict[int, list[Part]] = {}
         self.steps: dict[int, tuple[Step, list[Part]]] = {}
-        self.unnotified: dict[int, list[Life]] = {}
-        self.unsignalled: list[Life] = []
+        self.unnotified: dict[tuple[int, int], Life] = {}
+        self.unsignalled: dict[tuple[int, int], Life] = {}
+        """By queue and head: a driver that uses a head anew has seen what was given back."""
 
 
 class _Teller:
     def __init__(self, taken: Callable[[Life], None] | None) -> None:
         self._taken = taken
         self._devices: dict[str, _Rings] = {}
-        self._pieces: dict[int, tuple[Piece, Life]] = {}
+        self._pieces: dict[tuple[str, int], tuple[Piece, Life]] = {}
+        """What is in flight, by its memory and its address there."""
+        self._memories: set[str] = set()
         self._count = 0
         self._kinds = {
+            EventKind.DEVICE: self._device,
             EventKind.FEATURES: self._features,
             EventKind.KICK: self._kick,
             EventKind.CHAIN: self._chain,
@@ -241,6 +257,12 @@ class _Teller:
             rings = self._devices[source] = _Rings()
         return rings
 
+    def _device(self, event: TraceEvent) -> None:
+        with suppress(msgspec.DecodeError):
+            facts = msgspec.json.decode(str(event.detail[0]), type=DeviceFacts)
+            self._rings(event.source).memory = facts.memory
+            self._memories.add(facts.memory)
+
     def _features(self, event: TraceEvent) -> None:
         rings = self._rings(event.source)
         rings.session += 1
@@ -270,22 +292,27 @@ class _Teller:
             life.events.append(life.kicked.number)
         life.events.append(event.number)
         rings.lives[queue, head] = life
-        self._pieces.update((piece.address, (piece, life)) for piece in pieces if piece.length)
+        rings.unnotified.pop((queue, head), None)
+        rings.unsignalled.pop((queue, head), None)
+        memory = rings.memory
+        self._pieces.update(((memory, piece.address), (piece, life)) for piece in pieces if piece.length)
         if self._taken is not None:
             self._taken(life)
 
     def _touched(self, event: TraceEvent) -> None:
         address, data = event.detail
-        found = self._pieces.get(address) or self._around(address)  # type: ignore[arg-type]
+        # Events without those before them do not say whose memory is which.
+        memory = event.source if event.source in self._memories else MACHINE_MEMORY
+        found = self._pieces.get((memory, address)) or self._around(memory, address)  # type: ignore[arg-type]
         if found is not None:
             piece, life = found
             piece.note(address, data)  # type: ignore[arg-type]
             life.events.append(event.number)
 
-    def _around(self, address: int) -> tuple[Piece, Life] | None:
+    def _around(self, memory: str, address: int) -> tuple[Piece, Life] | None:
         """The piece in flight in which `address` lies: rings lie in none."""
         for rings in self._devices.values():
-            for life in rings.lives.values():
+            for life in rings.lives.values() if rings.memory == memory else ():
                 for piece in (*life.readable, *life.writable):
                     if piece.address <= address < piece.address + piece.length:
                         return piece, life
@@ -347,6 +374,7 @@ class _Teller:
         run = self._rings(event.source).runs.pop(int(event.detail[0]), ())
         for part in run:
             part.done = At(event.number, event.time_ns)
+            part.done_errno = int(event.detail[1])
         _belongs(event, run)
 
     def _completion(self, event: TraceEvent) -> None:
@@ -365,25 +393,26 @@ class _Teller:
             life.written = written
             life.events.append(event.number)
             self._forget(life)
-            rings.unnotified.setdefault(queue, []).append(life)
+            rings.unnotified[queue, head] = life
             yield life
 
     def _forget(self, life: Life) -> None:
+        memory = self._rings(life.device).memory
         for piece in (*life.readable, *life.writable):
-            if self._pieces.get(piece.address) == (piece, life):
-                del self._pieces[piece.address]
+            if self._pieces.get((memory, piece.address)) == (piece, life):
+                del self._pieces[memory, piece.address]
 
     def _notify(self, event: TraceEvent) -> None:
         rings = self._rings(event.source)
-        told = rings.unnotified.pop(int(event.detail[0]), [])
-        for life in told:
+        queue = int(event.detail[0])
+        for key in [key for key in rings.unnotified if key[0] == queue]:
+            life = rings.unsignalled[key] = rings.unnotified.pop(key)
             life.notified = At(event.number, event.time_ns)
             life.events.append(event.number)
-        rings.unsignalled += told
 
     def _interrupt(self, event: TraceEvent) -> None:
         for rings in self._devices.values():
-            for life in rings.unsignalled:
+            for life in rings.unsignalled.values():
                 life.interrupt = At(event.number, event.time_ns)
                 life.events.append(event.number)
             rings.unsignalled.clear()

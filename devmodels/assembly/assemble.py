@@ -46,6 +46,7 @@ def assemble(
     on_intx: Callable[[int, bool], None] | None = None,
     on_irq: Callable[[int, bool], None] | None = None,
     translate: Translate | None = None,
+    one_context: bool = False,
 ) -> Assembly:
     """Build a machine; OptionError (or BlockOptionError) where an option is wrong, and then nothing stays open.
 
@@ -53,6 +54,7 @@ def assemble(
     the devices memory that they can only copy from and to.  An embedder gives its own `memory` instead; it stays the
     embedder's, and its regions stay in it when the assembly is closed.  A `context` that is given has a
     clock already; it ends with the assembly.  `translate` is what an IOMMU does for devices with `iommu_platform=on`.
+    `one_context` is for machines that are recorded.
     """
     if memory is None and (ram % WORD_ALIGNMENT or not 0 < ram <= ECAM_BASE):
         expected = f"a multiple of {WORD_ALIGNMENT} up to {ECAM_BASE:#x}, where devices begin"
@@ -64,6 +66,7 @@ def assemble(
         on_message=on_message,
         on_intx=on_intx,
         on_irq=on_irq,
+        one_context=one_context,
     )
     try:
         for options in objects:

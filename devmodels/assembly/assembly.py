@@ -14,7 +14,7 @@ from devmodels.conformance import ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import Event, IoContext
 from devmodels.machine import Machine
-from devmodels.memory import GuestMemory, Region
+from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk
@@ -29,6 +29,18 @@ from devmodels.virtio_scsi.disks import ScsiPlace
 
 FIRST_FREE_SLOT = 1
 LOOK_AGAIN_NS = 100_000
+
+
+class Watcher(Protocol):
+    """Who is told of the devices that come and go (a recording)."""
+
+    def added(self, name: str) -> None:
+        """A device has been plugged."""
+        ...
+
+    def removing(self, name: str) -> None:
+        """A device is about to be taken out."""
+        ...
 
 
 class DriveOptions(Protocol):
@@ -73,8 +85,9 @@ class DriveOptions(Protocol):
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
-    `graph` has the block nodes; `backends` go by node name, `devices` by device id.  `run_state` stops and
-    continues it; `events` are what it tells whoever controls it.
+    `graph` has the block nodes; `backends` go by node name, `devices` and the `options` that they were made with by
+    device id.  `run_state` stops and continues it; `events` are what it tells whoever controls it.  With `one_context`
+    the devices' options for iothreads mean nothing: all queues are worked on in the machine's own context.
     """
 
     def __init__(
@@ -86,6 +99,7 @@ class Assembly:
         on_message: Callable[[int, int], None] | None,
         on_intx: Callable[[int, bool], None] | None,
         on_irq: Callable[[int, bool], None] | None,
+        one_context: bool = False,
     ) -> None:
         self._owns_memory = isinstance(memory, Region)
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
@@ -103,6 +117,9 @@ class Assembly:
         """Devices on SCSI buses, by id."""
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
+        self.options: dict[str, Mapping[str, object]] = {}
+        self.one_context = one_context
+        self.watcher: Watcher | None = None
         self._without_id = 0
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
@@ -122,7 +139,11 @@ class Assembly:
         kind = DEVICES.get(driver) if isinstance(driver, str) else None
         if kind is None:
             raise OptionError(f"device driver {driver!r}: expected {' or '.join(map(repr, DEVICES))}")
-        return kind.add(self, convert(options, kind.options, what=f"device {driver}"), translate)
+        name = kind.add(self, convert(options, kind.options, what=f"device {driver}"), translate)
+        self.options[name] = dict(options)
+        if self.watcher is not None:
+            self.watcher.added(name)
+        return name
 
     async def remove_device(self, name: str) -> None:
         """Take a device out that is on PCI or on a SCSI bus, with its requests: the guest is not asked, but told.
@@ -136,6 +157,8 @@ class Assembly:
         function = self.devices[name]
         if not isinstance(function, VirtioPci):
             raise OptionError(f"device {name!r} is not on a bus that devices can leave")
+        if self.watcher is not None:
+            self.watcher.removing(name)
         self.machine.unplug(function)
         for child in [unit for unit, place in self.units.items() if place.host is function.device]:
             await self._remove_unit(child)
@@ -149,11 +172,13 @@ class Assembly:
             self._close_backend(backend)
         self.graph.iothreads.release(f"device {shown(name)}")
         self.buses = {bus: host for bus, host in self.buses.items() if host is not function.device}
-        del self.devices[name]
+        del self.devices[name], self.options[name]
         self.paths.pop(name, None)
 
     async def _remove_unit(self, name: str) -> None:
         place = self.units[name]
+        if self.watcher is not None:
+            self.watcher.removing(name)
         gone = Event(self.context)
         unit = place.host.unplug(place.target, place.lun, gone.set)
         assert isinstance(unit, Disk)
@@ -161,7 +186,7 @@ class Assembly:
         await gone.wait()
         unit.close()
         self._close_backend(unit.backend)
-        del self.units[name]
+        del self.units[name], self.options[name]
 
     def _close_backend(self, backend: BlockBackend) -> None:
         backend.close()
@@ -176,11 +201,11 @@ class Assembly:
 
     # --- for those who make devices
 
-    def memory_for(self, translate: Translate | None, *, iommu_platform: bool) -> GuestMemory:
-        """Memory as a device reaches it."""
+    def memory_for(self, translate: Translate | None, device: str, *, iommu_platform: bool) -> GuestMemory:
+        """Memory as `device` reaches it."""
         if translate is None or not iommu_platform:
             return self.memory
-        return TranslatedMemory(self.memory, translate)
+        return TranslatedMemory(self.memory, translate, name=memory_name(device))
 
     def backend(self, options: DriveOptions, name: str) -> BlockBackend:
         """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""

@@ -39,7 +39,7 @@ def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Transl
             backend,
             name=backend.name,
             context=assembly.context,
-            memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
             violations=assembly.violations,
             threads=threads,
         )
@@ -58,7 +58,7 @@ def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Tran
             backend,
             name=backend.name,
             context=assembly.context,
-            memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
             violations=assembly.violations,
             threads=threads,
         )
@@ -80,7 +80,8 @@ def _threads(
     try:
         if options.iothread is not None and options.iothread not in threads.by_id:
             raise OptionError(f"Device '{options.iothread}' not found")
-        yield threads.take(user, options.num_queues, options.iothread, options.iothread_vq_mapping)
+        wanted = (None, None) if assembly.one_context else (options.iothread, options.iothread_vq_mapping)
+        yield threads.take(user, options.num_queues, *wanted)
     except ValueError as error:
         threads.release(user)
         backend.close()
@@ -100,7 +101,7 @@ def _scsi_pci(assembly: Assembly, options: VirtioScsiPciOptions, translate: Tran
         options,
         name=name,
         context=assembly.context,
-        memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+        memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
         violations=assembly.violations,
     )
     try:
@@ -121,7 +122,7 @@ def _scsi_mmio(assembly: Assembly, options: VirtioScsiMmioOptions, translate: Tr
         options,
         name=name,
         context=assembly.context,
-        memory=assembly.memory_for(translate, iommu_platform=options.iommu_platform),
+        memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
         violations=assembly.violations,
     )
     try:

@@ -30,12 +30,12 @@ from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.request import WITH_FUA, Op, Read, ReadNow, Request
+from devmodels.blockbackend.request import OP_NAMES, WITH_FUA, Op, Read, ReadNow, Request
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
-from devmodels.trace import EventKind, Tracer
+from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
 
 logger = logging.getLogger(__name__)
 _this_thread = threading.get_ident
@@ -49,6 +49,11 @@ _REPORTED = (Op.BLOCK_STATUS, Op.PASSTHROUGH)
 
 _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
+
+
+def _shown(node: BlockNode) -> tuple[int, int, int, int]:
+    """What is seen of a node above it: size, whether it can unmap, most bytes and pieces of a request."""
+    return int(node.size), int(node.can_unmap), node.limits.max_transfer, node.limits.max_iov
 
 
 class _Batch:
@@ -96,7 +101,8 @@ class BlockBackend:
         self.stats = BlockStats()
         self._trace: Tracer | None = None
         self._numbers: dict[Request, int] = {}
-        self._submitted = self._dispatched = 0
+        self.submitted = self.dispatched = 0
+        """How many numbers the trace has given to requests, and to dispatches."""
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.error_policy = ErrorPolicy()
@@ -121,7 +127,7 @@ class BlockBackend:
         self._idle: Event | None = None
         self._closed = False
         self._resize_listeners: list[Callable[[int], None]] = []
-        self._shown = node.size, node.can_unmap
+        self._shown = _shown(node)
         self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
         self._run_state.add_listener(self._run_state_changed)
         self._configure()
@@ -142,10 +148,10 @@ class BlockBackend:
         """Another node is the disk now, or the node is another one than before."""
         self.node = edge.node
         self._configure()
-        shown = self.node.size, self.node.can_unmap
-        if shown != self._shown:
-            self._shown = shown
-            self._note(EventKind.SIZE, *map(int, shown))
+        before, self._shown = self._shown, _shown(edge.node)
+        if self._shown != before:
+            self._note(EventKind.SIZE, *self._shown)
+        if self._shown[:2] != before[:2]:
             for listener in list(self._resize_listeners):
                 listener(self.node.size)
 
@@ -327,25 +333,26 @@ class BlockBackend:
     def _note_request(self, trace: Tracer, request: Request) -> None:
         origin = request.origin
         if origin is not None:
-            number = self._numbers[request] = self._submitted
-            self._submitted += 1
-            what = request.op.name, request.offset, request.length
+            number = self._numbers[request] = self.submitted
+            self.submitted += 1
+            what = OP_NAMES[request.op], request.offset, request.length
             trace.emit(self.name, EventKind.REQUEST, number, *what, origin.queue, origin.tag)
 
     async def _traced(self, handler: Handler, request: Request) -> None:
         """Hand a request, or several as one, to `handler`: the trace has what was asked and what came of it."""
         trace = self._trace
-        numbers = [self._numbers[root] for root in request.roots() if root in self._numbers]
+        known = self._numbers
+        numbers = [known[root] for root in request.roots() if root in known]
         if trace is None or not numbers:
             await handler(request)
             return
-        number = self._dispatched
-        self._dispatched += 1
-        what = request.op.name, request.offset, request.length, int(request.flags)
+        number = self.dispatched
+        self.dispatched += 1
+        what = OP_NAMES[request.op], request.offset, request.length, int(request.flags)
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self.node.trace
-        station = Station(self, self.name, number, -1)
         if nodes is not None:
+            station = Station(self, self.name, number, -1)
             nodes.begin(request, station)
         try:
             await handler(request)
@@ -355,7 +362,12 @@ class BlockBackend:
         finally:
             if nodes is not None:
                 nodes.end(request, station)
-        data = b"".join(request.vectors) if request.op is Op.READ else b""
+        data = b""
+        if request.op is Op.READ:
+            if request.length > MAX_PAYLOAD:
+                trace.give_up(f"a read of {request.length} bytes, more than {MAX_PAYLOAD}")
+            else:
+                data = b"".join(request.vectors)
         trace.emit(self.name, EventKind.DONE, number, 0, data)
 
     # --- one request

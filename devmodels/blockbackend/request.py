@@ -30,6 +30,10 @@ class Op(IntEnum):
     PASSTHROUGH = 7
 
 
+OP_NAMES = tuple(op.name for op in Op)
+"""What they are called, by number: an index costs a tenth of an enumeration's `name`."""
+
+
 class Flags(IntFlag):
     """How it is asked for.
 

@@ -116,6 +116,8 @@ def serve(
         # What is served may come by the monitor.
         if not given and not monitor:
             raise OptionError(f"Missing option '{name}'.")
+    if record is None and record_limit is not None:
+        raise OptionError(f"--record-limit: {record_limit} is given; expected --record with it")
     log_to_stderr(verbose=verbose)
     with Server(poll_max_ns=poll_max_ns, strict=strict) as server:
         if record is not None:

@@ -19,8 +19,7 @@ from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.table import Export, Exports, options_of
-from devmodels.exports.vhost_user_blk import VhostUserBlkExport
+from devmodels.exports.table import Exports, options_of
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
@@ -91,14 +90,6 @@ class Signals:
         self._theirs.close()
 
 
-def _watch(recorder: Recorder, export: Export) -> None:
-    serving = export.serving
-    if isinstance(serving, VhostUserBlkExport):
-        recorder.watch_export(msgspec.to_builtins(export.options), serving.device, export.backend)
-    else:
-        log.warning("--record: an export of type %s is not recorded", export.type)
-
-
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """The wake-up descriptor does the work."""
 
@@ -143,9 +134,11 @@ class Server:
             recorder = self._recorder = Recorder(path, self.context, strict=self._strict, limit=size)
         except OSError as error:
             raise OptionError(f"--record: {path} cannot be written: {error.strerror or error}") from None
+        except ValueError as error:
+            raise OptionError(f"--record-limit: {error}") from None
         self.context.poll_max_ns = 0
         self._graph.tracer = recorder.tracer
-        self.world.exports.record = partial(_watch, recorder)
+        self.world.exports.recorder = recorder
 
     def add_object(self, text: str) -> None:
         """Make an object that nodes can name; OptionError where it cannot be."""
@@ -261,13 +254,13 @@ class Server:
             page.close()
         self.world.exports.close()
         self.context.run_until_idle()
+        if self._recorder is not None:
+            self._recorder.close()
         for node in parents_first(self._graph.nodes.values()):
             # What limits or a break point hold goes on.
             node.drain_begin()
         self.context.run_until_idle()
         self._graph.close()
-        if self._recorder is not None:
-            self._recorder.close()
         self.context.close()
         self._signals.close()
 

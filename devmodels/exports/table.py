@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +21,9 @@ from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOpt
 from devmodels.exports.vhost_user_scsi import Hosts, VhostUserScsiExport, VhostUserScsiOptions
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
+from devmodels.virtio.device import VirtioDevice
+
+log = logging.getLogger("devmodels")
 
 
 class ExportOptions(Protocol):
@@ -90,6 +94,20 @@ class Export:
         return self.serving.connected
 
 
+class ExportRecorder(Protocol):
+    """Who records exports."""
+
+    def watch_export(
+        self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
+    ) -> None:
+        """An export has just been made."""
+        ...
+
+    def export_ended(self, device: VirtioDevice) -> None:
+        """It has gone, with all its requests."""
+        ...
+
+
 class Exports:
     """Exports by id, over the nodes of `graph`; `events` are told when one has ended."""
 
@@ -102,7 +120,7 @@ class Exports:
         """Targets and portals of the iSCSI exports."""
         self.scsi_hosts = Hosts(graph.context)
         """Host devices of the vhost-user-scsi exports."""
-        self.record: Callable[[Export], None] | None = None
+        self.recorder: ExportRecorder | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
 
@@ -123,9 +141,16 @@ class Exports:
             self.graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
         export = self.ids[options.id] = Export(options, serving)
-        if self.record is not None:
-            self.record(export)
+        if self.recorder is not None:
+            self._record(export, self.recorder)
         return export
+
+    def _record(self, export: Export, recorder: ExportRecorder) -> None:
+        serving = export.serving
+        if isinstance(serving, VhostUserBlkExport):
+            recorder.watch_export(msgspec.to_builtins(export.options), serving.device, export.backend)
+        else:
+            log.warning("--record: an export of type %s is not recorded", export.type)
 
     def _node(self, options: ExportOptions) -> BlockNode:
         """The node that is to be offered; OptionError."""
@@ -146,6 +171,8 @@ class Exports:
         export.serving.close(partial(self._ended, export))
 
     def _ended(self, export: Export) -> None:
+        if self.recorder is not None and isinstance(export.serving, VhostUserBlkExport):
+            self.recorder.export_ended(export.serving.device)
         export.backend.close()
         del self.ids[export.id]
         self.graph.iothreads.release(f"export {shown(export.id)}")
@@ -180,7 +207,7 @@ class ExportType(NamedTuple):
 def _start_vhost_user_blk(
     exports: Exports, options: VhostUserBlkOptions, node: BlockNode
 ) -> VhostUserBlkExport:
-    recorded = exports.record is not None
+    recorded = exports.recorder is not None
     threads = exports.graph.iothreads.take(
         f"export {shown(options.id)}",
         options.num_queues,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from devmodels.exports.vhost_channel import RequestRefused
+from devmodels.trace import EventKind
 from devmodels.virtio.device import VirtioDevice
 
 log = logging.getLogger("devmodels.vhost-user")
@@ -128,6 +129,7 @@ class StateTransfer:
             state = msgspec.json.decode(self._data, type=_State)
             if (state.version, state.device) != (VERSION, self._device.DEVICE_ID):
                 raise ValueError(f"version {state.version} of device type {state.device}")
+            self._device.note(EventKind.MIGRATED, msgspec.json.encode(state.own).decode())
             self._device.take_migration_state(state.own)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             log.warning("%s: state is not of this device: %s", self._device.name, error)

@@ -189,7 +189,7 @@ _publish = SplitRing.publish
 class TrackedSplitRing(SplitRing):
     """A split ring that keeps its region of the in-flight area, and first takes again what was in flight."""
 
-    __slots__ = ("_again", "_region")
+    __slots__ = ("_region", "again")
 
     def __init__(
         self,
@@ -219,24 +219,24 @@ class TrackedSplitRing(SplitRing):
             report=report,
         )
         self._region = region
-        self._again = again
+        self.again = again
 
     def available(self) -> int:
         """How many buffers wait to be taken, those to take again included."""
-        return _available(self) + len(self._again)
+        return _available(self) + len(self.again)
 
     @property
     def owed(self) -> int:
         """How many buffers are to be taken again."""
-        return len(self._again)
+        return len(self.again)
 
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""
-        return bool(self._again) or _pending(self)
+        return bool(self.again) or _pending(self)
 
     def take(self, count: int, budget: int, chains: list[Chain]) -> int:
         """As the split ring's, but first what was in flight when an earlier back end died."""
-        if self._again:
+        if self.again:
             return self._take_again(count, budget, chains)
         before = len(chains)
         try:
@@ -247,10 +247,10 @@ class TrackedSplitRing(SplitRing):
     def _take_again(self, count: int, budget: int, chains: list[Chain]) -> int:
         """Their counters and marks stand already."""
         taken = 0
-        while self._again and count and taken < budget:
-            chain = Chain(self._again[0])
+        while self.again and count and taken < budget:
+            chain = Chain(self.again[0])
             taken += self._walk(chain, self._fetch, chain.head, self.size, self._steps)
-            del self._again[0]
+            del self.again[0]
             self.in_flight[chain.head] = chain
             if self._in_order:
                 self._order.append(chain.head)

@@ -24,7 +24,7 @@ from devmodels.virtio.layout import (
     VIRTQ_DESC_F_WRITE,
     WRAP_COUNTER,
 )
-from devmodels.virtio.packed import PackedRing
+from devmodels.virtio.packed import DESC, PackedRing
 from devmodels.virtio.ring import Chain, Report, RingError, no_report
 
 VERSION = 1
@@ -77,12 +77,14 @@ class PackedRegion:
 
     # --- a ring starts
 
-    def resume(self, queue_size: int, base: tuple[int, int], ring: Words) -> tuple[int, int, list[int]]:
+    def resume(
+        self, queue_size: int, base: tuple[int, int], ring: Words
+    ) -> tuple[int, int, list[list[Descriptor]]]:
         """Bring the region up to date with a ring that starts.
 
         `base` are the front end's positions, available and used; `ring` are the words of 2 bytes of the ring's
-        descriptors.  Returns both positions to go on from, and the first entries of the buffers to submit again, in
-        order.  RequestRefused where region and ring cannot belong together.
+        descriptors.  Returns both positions to go on from, and the descriptors of each of the buffers to submit again,
+        in order.  RequestRefused where region and ring cannot belong together.
         """
         halves = self._halves
         version, size = halves[_VERSION], halves[_DESC_NUM]
@@ -107,9 +109,12 @@ class PackedRegion:
         taken = [halves[_NUM + 16 * entry] for entry in heads]
         if 0 in taken or sum(taken) > queue_size:
             raise RequestRefused(f"in-flight area holds {sum(taken)} descriptors of a ring of {queue_size}")
+        again = []
         for entry in heads:
-            self._entries[self.descriptors(entry)[-1][2]] = entry
-        return _ahead(used, sum(taken), queue_size), used, heads
+            descriptors = self._descriptors(entry)
+            self._entries[descriptors[-1][2]] = entry
+            again.append(descriptors)
+        return _ahead(used, sum(taken), queue_size), used, again
 
     def _begin(self, used: int) -> None:
         """The region has never been used: everything in it is free."""
@@ -154,7 +159,7 @@ class PackedRegion:
             (new & ~WRAP_COUNTER) | (old & ~WRAP_COUNTER) << 16 | (new >> 15) << 32 | (old >> 15) << 40
         )
 
-    def descriptors(self, entry: int) -> list[Descriptor]:
+    def _descriptors(self, entry: int) -> list[Descriptor]:
         """The descriptors of a buffer in flight; RequestRefused where their list leads nowhere."""
         found = []
         for _ in range(self._halves[_NUM + 16 * entry]):
@@ -251,12 +256,12 @@ def _ahead(position: int, count: int, size: int) -> int:
 class TrackedPackedRing(PackedRing):
     """A packed ring that keeps its region of the in-flight area, and first takes again what was in flight."""
 
-    __slots__ = ("_again", "_region")
+    __slots__ = ("_region", "_seen", "again")
 
     def __init__(
         self,
         region: PackedRegion,
-        again: list[int],
+        again: list[list[Descriptor]],
         memory: GuestMemory,
         size: int,
         parts: tuple[int, int, int],
@@ -268,7 +273,7 @@ class TrackedPackedRing(PackedRing):
         used_idx: int = PackedRing.START,
         report: Report = no_report,
     ) -> None:
-        """As a `PackedRing`; `again` are the entries that `region.resume` gave."""
+        """As a `PackedRing`; `again` is what `region.resume` gave."""
         super().__init__(
             memory,
             size,
@@ -281,24 +286,33 @@ class TrackedPackedRing(PackedRing):
             report=report,
         )
         self._region = region
-        self._again = again
+        self.again = again
+
+    def attach(self) -> None:
+        """As the packed ring's."""
+        super().attach()
+        self._seen = self._fetch
+        if self._memory.trace is not None:
+            # The area's copies are no reads of the device.
+            table, load = self.parts[0], self._memory.load
+            self._seen = lambda offset: DESC.unpack(load(table + offset, DESC_SIZE))
 
     def available(self) -> int:
         """At most how many buffers wait to be taken, or how many are to be taken again."""
-        return len(self._again) or super().available()
+        return len(self.again) or super().available()
 
     @property
     def owed(self) -> int:
         """How many buffers are to be taken again."""
-        return len(self._again)
+        return len(self.again)
 
     def pending(self) -> bool:
         """A glance at whether a buffer waits."""
-        return bool(self._again) or super().pending()
+        return bool(self.again) or super().pending()
 
     def take(self, count: int, budget: int, chains: list[Chain]) -> int:
         """As the packed ring's, but first what was in flight when an earlier back end died."""
-        if self._again:
+        if self.again:
             return self._take_again(count, budget, chains)
         before = len(chains)
         place = self._avail
@@ -314,17 +328,17 @@ class TrackedPackedRing(PackedRing):
                 raise _damaged() from None
 
     def _descriptor(self, offset: int) -> Descriptor:
-        address, length, ident, flags = self._fetch(offset * DESC_SIZE)
+        address, length, ident, flags = self._seen(offset * DESC_SIZE)
         return address, length, ident, flags
 
     def _take_again(self, count: int, budget: int, chains: list[Chain]) -> int:
         """Their entries stand already."""
         taken = 0
-        while self._again and count and taken < budget:
-            chain = self._rebuilt(self._region.descriptors(self._again[0]))
+        while self.again and count and taken < budget:
+            chain = self._rebuilt(self.again[0])
             if chain.head in self.in_flight:
                 raise RingError("VIRTIO 1.4 §2.8.21.1", f"buffer id {chain.head} is in flight twice")
-            del self._again[0]
+            del self.again[0]
             self.in_flight[chain.head] = chain
             if self._in_order:
                 self._order.append(chain.head)

@@ -13,7 +13,7 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.iocontext import IoThread
 from devmodels.iothreads import VqMapping
-from devmodels.memory import GuestMemory
+from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
@@ -90,6 +90,27 @@ def vhost_user_blk(
 
     While `run_state` is stopped requests are held: the guest itself cannot be stopped from here.
     """
+    device = vhost_user_blk_device(options, node, profile=profile, run_state=run_state, threads=threads)
+    try:
+        return VhostUserServer(options.addr.path, device)
+    except BaseException as error:
+        device.backend.close()
+        if not isinstance(error, OSError):
+            raise
+        reason = error.strerror or error
+        raise OptionError(f"addr.path: cannot listen at {options.addr.path!r}: {reason}") from None
+
+
+def vhost_user_blk_device(
+    options: VhostUserBlkOptions,
+    node: BlockNode,
+    *,
+    profile: Profile,
+    run_state: RunState | None = None,
+    threads: Sequence[IoThread] = (),
+    memory: GuestMemory | None = None,
+) -> VirtioBlk:
+    """The device of such an export, without its socket; `memory`, empty if not given, is to be the front end's."""
     backend = BlockBackend(
         node,
         name=options.id,
@@ -98,43 +119,33 @@ def vhost_user_blk(
         read_only=not options.writable,
     )
     backend.error_policy = ErrorPolicy(options.rerror, options.werror)
+    blk_options = VirtioBlkOptions(
+        num_queues=options.num_queues,
+        queue_size=MAX_QUEUE_SIZE,
+        seg_max=USUAL_QUEUE_SIZE - 2,
+        logical_block_size=options.logical_block_size,
+        physical_block_size=options.logical_block_size,
+        serial=options.serial,
+        size_max=options.size_max,
+        secure_erase=options.secure_erase,
+        lifetime=options.lifetime,
+        packed=True,
+        queue_reset=False,
+    )
     try:
-        return _server(options, backend, profile, threads)
+        return virtio_blk(
+            backend,
+            blk_options,
+            threads,
+            name=options.id,
+            context=backend.context,
+            memory=GuestMemory(name=memory_name(options.id)) if memory is None else memory,
+            violations=ViolationLog(profile),
+            core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
+        )
     except BaseException:
         backend.close()
         raise
-
-
-def _server(
-    options: VhostUserBlkOptions, backend: BlockBackend, profile: Profile, threads: Sequence[IoThread]
-) -> VhostUserServer:
-    device = virtio_blk(
-        backend,
-        VirtioBlkOptions(
-            num_queues=options.num_queues,
-            queue_size=MAX_QUEUE_SIZE,
-            seg_max=USUAL_QUEUE_SIZE - 2,
-            logical_block_size=options.logical_block_size,
-            physical_block_size=options.logical_block_size,
-            serial=options.serial,
-            size_max=options.size_max,
-            secure_erase=options.secure_erase,
-            lifetime=options.lifetime,
-            packed=True,
-            queue_reset=False,
-        ),
-        threads,
-        name=options.id,
-        context=backend.context,
-        memory=GuestMemory(),
-        violations=ViolationLog(profile),
-        core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
-    )
-    try:
-        return VhostUserServer(options.addr.path, device)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OptionError(f"addr.path: cannot listen at {options.addr.path!r}: {reason}") from None
 
 
 class VhostUserBlkExport:

@@ -16,7 +16,7 @@ from functools import partial
 
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
-from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
+from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_memory import FrontEndMemory
 from devmodels.memory import GuestMemoryError, Words
 from devmodels.trace import EventKind
@@ -31,6 +31,9 @@ from devmodels.virtio.split import SplitRing
 log = logging.getLogger("devmodels.vhost-user")
 
 ONE = (1).to_bytes(8, "little")
+
+Again = list[int] | list[list[Descriptor]]
+"""What was left in flight, in order: a split ring's heads, the descriptors of each of a packed ring's buffers."""
 
 
 def is_eventfd(fd: int) -> bool:
@@ -173,7 +176,7 @@ class Vring:
         queue.size = self.num
         queue.desc, queue.driver, queue.device = parts
         if again:
-            self._device.note(EventKind.AGAIN, queue.index, *again)
+            self._device.note(EventKind.AGAIN, queue.index, *again_numbers(again))
         log.info("%s: starts at %d, %d requests again", queue.name, last_avail, len(again))
         if not queue.start(last_avail=last_avail, used_idx=used_idx):
             raise RequestRefused(f"vring {queue.index} cannot be started where it is")
@@ -182,24 +185,28 @@ class Vring:
             # An earlier back end may have died between its last used buffer and the notification of it.
             self.call.signal()
 
-    def _resume(self, parts: tuple[int, int, int]) -> tuple[int, int, list[int]]:
-        """Where the ring goes on, available and used, and which heads are to be submitted again."""
+    def _resume(self, parts: tuple[int, int, int]) -> tuple[int, int, Again]:
+        """Where the ring goes on, available and used, and what is to be submitted again."""
         queue, region = self.queue, self.region
-        again: list[int] = []
+        again: Again = []
         if self._device.packed:
             last_avail, used_idx = self._packed_positions()
             queue.make_packed = PackedRing
             if isinstance(region, PackedRegion):
                 base = last_avail, used_idx
-                last_avail, used_idx, again = region.resume(self.num, base, self._descriptors(parts[0]))
-                queue.make_packed = partial(TrackedPackedRing, region, again)
+                with self._memory.memory.unseen():
+                    ring = self._descriptors(parts[0])
+                    last_avail, used_idx, buffers = region.resume(self.num, base, ring)
+                queue.make_packed = partial(TrackedPackedRing, region, list(buffers))
+                again = buffers
         else:
             last_avail, used_idx = self.base or 0, self._load(parts[2] + 2)
             queue.make_split = SplitRing
             if isinstance(region, SplitRegion):
-                last_avail, again = region.resume(self.num, last_avail, used_idx)
-                queue.make_split = partial(TrackedSplitRing, region, again)
-        return last_avail, used_idx, list(again)
+                last_avail, heads = region.resume(self.num, last_avail, used_idx)
+                queue.make_split = partial(TrackedSplitRing, region, list(heads))
+                again = heads
+        return last_avail, used_idx, again
 
     def _packed_positions(self) -> tuple[int, int]:
         """Where a packed ring goes on: both positions were told, or neither (it is a new ring)."""
@@ -287,7 +294,7 @@ class Vring:
         queue = self.queue
         self.stop_polling()
         self._device.note(EventKind.STOP, queue.index)
-        self._take_owed()
+        take_owed(self._device, queue)
 
         def idle() -> None:
             ring = queue.ring
@@ -300,19 +307,6 @@ class Vring:
             stopped(self.base or 0)
 
         queue.stop_when_idle(idle)
-
-    def _take_owed(self) -> None:
-        """What an earlier back end left in flight lies before the base: it has to be done before the ring may stop."""
-        ring = self.queue.ring
-        if isinstance(ring, TrackedSplitRing | TrackedPackedRing) and ring.owed and not self._device.stopped:
-            chains: list[Chain] = []
-            try:
-                ring.take(ring.owed, sys.maxsize, chains)
-            except RingError as error:
-                self._device.ring_broken(self.queue, error)
-            if chains:
-                self.queue.note_taken(chains)
-                self._device.handle(self.queue, chains)
 
     def reset(self) -> None:
         """Back to the beginning, but for the descriptors of notifications to the front end."""
@@ -339,3 +333,28 @@ class Vring:
             self._context.unwatch(self._kick)
             os.close(self._kick)
             self._kick = None
+
+
+def again_numbers(again: Again) -> list[int]:
+    """As a trace has it: heads, or for each buffer how many descriptors and what is in them."""
+    numbers: list[int] = []
+    for each in again:
+        if isinstance(each, int):
+            numbers.append(each)
+        else:
+            numbers += [len(each), *(number for descriptor in each for number in descriptor)]
+    return numbers
+
+
+def take_owed(device: VirtioDevice, queue: VirtQueue) -> None:
+    """What an earlier back end left in flight lies before the base: it has to be done before the ring may stop."""
+    ring = queue.ring
+    if isinstance(ring, TrackedSplitRing | TrackedPackedRing) and ring.owed and not device.stopped:
+        chains: list[Chain] = []
+        try:
+            ring.take(ring.owed, sys.maxsize, chains)
+        except RingError as error:
+            device.ring_broken(queue, error)
+        if chains:
+            queue.note_taken(chains)
+            device.handle(queue, chains)

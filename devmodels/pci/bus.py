@@ -161,7 +161,7 @@ class ConfigPorts:
         """Read the address (a dword at 0xCF8) or the data selected."""
         if offset == 0 and size == 4:
             return self.address
-        place = self._place(offset, size)
+        place = self.place(offset, size)
         if place is None:
             return (1 << 8 * size) - 1
         return self._bus.config_read(*place, size)
@@ -171,11 +171,11 @@ class ConfigPorts:
         if offset == 0 and size == 4:
             self.address = value & _ADDRESS_BITS
             return
-        place = self._place(offset, size)
+        place = self.place(offset, size)
         if place is not None:
             self._bus.config_write(*place, size, value)
 
-    def _place(self, offset: int, size: int) -> tuple[int, int, int] | None:
+    def place(self, offset: int, size: int) -> tuple[int, int, int] | None:
         """(slot, function, offset) of a data access; None where it goes nowhere."""
         address = self.address
         if offset < 4 or offset + size > 8 or not address & _ENABLE or address >> 16 & 0xFF:

@@ -382,7 +382,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             if queue.ring is not None:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
-                queue.context.call_soon(partial(self.process, queue))
+                self.soon(queue.context, partial(self.process, queue))
 
     def process(self, queue: VirtQueue) -> None:
         """Take every buffer that is available, at most some `BUDGET` descriptors in one go, then show what is done."""
@@ -406,7 +406,7 @@ class VirtioDevice(ABC):
                                 queue.note_taken(chains)
                             self.handle(queue, chains)
                 if budget <= 0:
-                    queue.context.call_soon(lambda: self.process(queue))
+                    self.soon(queue.context, partial(self.process, queue))
                     break
                 if count > BATCH:
                     # The driver can go on with these while we do the next.
@@ -487,10 +487,14 @@ class VirtioDevice(ABC):
         self.violations.report(error.clause, error.summary, queue.name, error.data)
         self.needs_reset()
 
-    def note(self, kind: EventKind, *detail: int | bytes) -> None:
+    def note(self, kind: EventKind, *detail: int | str | bytes) -> None:
         """Give an event of this device to the trace, if there is one."""
         if self.trace is not None:
             self.trace.emit(self.name, kind, *detail)
+
+    def soon(self, context: IoContext, callback: Callable[[], None]) -> None:
+        """Do `callback` in the context's next turn."""
+        context.call_soon(callback if self.trace is None else self.trace.put_off(callback))
 
     def _violation(self, clause: str, summary: str) -> None:
         self.violations.report(clause, summary, self.name)
@@ -590,12 +594,18 @@ class VirtioDevice(ABC):
 
         Those that a reset waits for do not: it is over where the state is restored.
         """
+        for queue in self.queues:
+            queue.show()
+        return self.state()
+
+    def state(self) -> DeviceState:
+        """The same, and nothing is shown to the driver for it."""
         return DeviceState(
             int(self.status),
             self.driver_features,
             self.config_generation,
             self._config_changed,
-            [queue.save() for queue in self.queues],
+            [queue.state() for queue in self.queues],
             self.save_own(),
             self._legacy,
             self.suspending,

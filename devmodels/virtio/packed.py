@@ -37,8 +37,9 @@ from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, 
 from devmodels.virtio.state import KeptState, RingState
 from devmodels.wire import Codec
 
-_DESC = Codec.ints(PVIRTQ_DESC).layout
-_THREE = struct.Struct("<" + 3 * _DESC.format.removeprefix("<"))
+DESC = Codec.ints(PVIRTQ_DESC).layout
+"""A descriptor: address, length, id, flags."""
+_THREE = struct.Struct("<" + 3 * DESC.format.removeprefix("<"))
 _new_chain = Chain.__new__
 _Fetch = Callable[[int], tuple[int, ...]]
 
@@ -132,14 +133,19 @@ class PackedRing:
         for address, align in zip(parts, (DESC_ALIGN, EVENT_ALIGN, EVENT_ALIGN), strict=True):
             if address % align:
                 raise RingError("VIRTIO 1.4 §2.8.11", f"ring part at {address:#x} is not aligned to {align}")
-        self._attach()
+        self.attach()
 
-    def _attach(self) -> None:
+    @property
+    def attached(self) -> bool:
+        """Whether the memory has not changed since the parts were looked for."""
+        return self._generation == self._memory.generation
+
+    def attach(self) -> None:
         """Fetch the views of the three parts; done again when the memory has changed."""
         memory = self._memory
         desc, driver, device = self.parts
         try:
-            self._fetch: _Fetch = memory.records(desc, self.size, _DESC)
+            self._fetch: _Fetch = memory.records(desc, self.size, DESC)
             table = memory.view(desc, self.size * DESC_SIZE)
             self._fetch_three: _Fetch | None = None if table is None else partial(_THREE.unpack_from, table)
             self._ring: Words = memory.words(desc, 4 * self.size, "I", write=True)
@@ -177,7 +183,7 @@ class PackedRing:
     def available(self) -> int:
         """At most how many buffers wait to be taken, 0 where none does; RingError where there is no room for one."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         place = self._avail
         size = self.size
         if place < size:
@@ -340,13 +346,13 @@ class PackedRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.8.19",
                     f"indirect descriptor at {place % self.size} in a list linked by NEXT",
-                    _DESC.pack(address, length, ident, flags),
+                    DESC.pack(address, length, ident, flags),
                 )
             if flags & VIRTQ_DESC_F_WRITE:
                 writable.append((address, length))
                 writable_bytes += length
             elif writable:
-                raise _read_after_write(place % self.size, _DESC.pack(address, length, ident, flags))
+                raise _read_after_write(place % self.size, DESC.pack(address, length, ident, flags))
             else:
                 readable.append((address, length))
                 readable_bytes += length
@@ -378,7 +384,7 @@ class PackedRing:
 
         Of an entry's flags only WRITE counts, of the descriptor's WRITE does not (VIRTIO 1.4 §2.8.7).
         """
-        data = _DESC.pack(address, length, chain.head, flags)
+        data = DESC.pack(address, length, chain.head, flags)
         if not self._indirect:
             raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
         if flags & VIRTQ_DESC_F_NEXT:
@@ -399,13 +405,13 @@ class PackedRing:
         readable = chain.readable
         writable = chain.writable
         odd = 0
-        for number, (at, size, _, flag) in enumerate(_DESC.iter_unpack(table)):
+        for number, (at, size, _, flag) in enumerate(DESC.iter_unpack(table)):
             odd |= flag
             if flag & VIRTQ_DESC_F_WRITE:
                 writable.append((at, size))
                 chain.writable_bytes += size
             elif writable:
-                raise _read_after_write(number, _DESC.pack(at, size, 0, flag))
+                raise _read_after_write(number, DESC.pack(at, size, 0, flag))
             else:
                 readable.append((at, size))
                 chain.readable_bytes += size
@@ -436,9 +442,11 @@ class PackedRing:
     # --- state
 
     def save(self) -> RingState:
-        """The ring's positions; what was pushed must have been published."""
+        """The ring's positions."""
         waiting = [KeptState(chain.save(), written) for chain, written in self._waiting.values()]
-        return RingState(self.last_avail, self.used_idx, list(self._order), waiting)
+        hints = {"notify_on": int(self._notify_on), "odd_event": self._odd_event, "stride": self._stride}
+        pushed = [KeptState(chain.save(), written) for chain, written in self._pushed]
+        return RingState(self.last_avail, self.used_idx, list(self._order), waiting, hints, pushed)
 
     def take_over(self, state: RingState) -> None:
         """Go on where `save` was called."""
@@ -446,6 +454,11 @@ class PackedRing:
         self._waiting = {
             kept.chain.head: (Chain.restored(kept.chain), kept.written) for kept in state.waiting
         }
+        hints = state.hints
+        self._notify_on = bool(hints.get("notify_on", True))
+        self._odd_event = hints.get("odd_event", 0)
+        self._stride = min(max(hints.get("stride", 1), 1), self.size)
+        self._pushed = [(Chain.restored(kept.chain), kept.written) for kept in state.pushed]
 
     # --- giving buffers back
 
@@ -474,7 +487,7 @@ class PackedRing:
             return False
         memory = self._memory
         if self._generation != memory.generation:
-            self._attach()
+            self.attach()
         if self._in_order and len(pushed) > 1:
             pushed = _batches(pushed)
         size = self.size
@@ -535,7 +548,7 @@ class PackedRing:
         RingError where the ring is no longer in memory.
         """
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         if self._notify_on:
             self._notify_on = False
             self._device_event[0] = RING_EVENT_FLAGS_DISABLE << 16
@@ -543,7 +556,7 @@ class PackedRing:
     def enable_notifications(self) -> int:
         """Ask for a notification of the next buffer; returns what `available` then does."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         self._notify_on = True
         if self._event_idx:
             self._device_event[0] = RING_EVENT_FLAGS_DESC << 16 | self._position(self._avail)

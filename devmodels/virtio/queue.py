@@ -6,6 +6,7 @@ VIRTIO 1.4 §2.6: enabling, used buffer notifications, and the reset of one queu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.trace import EventKind
@@ -176,7 +177,7 @@ class VirtQueue:
                 self.broken(error)
             if not self.flush_due:
                 self.flush_due = True
-                self.context.call_soon(self.flush)
+                owner.soon(self.context, self.flush)
         if self.on_idle is not None and not in_flight:
             self.settle_idle()
 
@@ -244,9 +245,8 @@ class VirtQueue:
         except RingError as error:
             self.broken(error)
 
-    def save(self) -> QueueState:
-        """The queue's state, everything given back shown; what a reset waits for is no part of it."""
-        self.show()
+    def state(self) -> QueueState:
+        """The queue's state; what a reset waits for is no part of it."""
         ring = None if self.ring is None else self.ring.save()
         dropped = self._resetting or self.owner.resetting
         in_flight = [] if dropped else [chain.save() for chain in self.in_flight.values()]
@@ -274,6 +274,15 @@ class VirtQueue:
                 raise ValueError(f"{self.name}: buffer of head {chain.head} in the state: {pieces}")
         if ring is None:
             return
+        if any(
+            not (
+                0 <= kept.chain.head <= 0xFFFF
+                and 0 < kept.chain.count <= size
+                and 0 <= kept.written < 1 << 32
+            )
+            for kept in ring.pushed
+        ):
+            raise ValueError(f"{self.name}: used buffers {ring.pushed} in the state")
         positions = ring.last_avail, ring.used_idx
         if not all(0 <= position <= 0xFFFF for position in positions):
             raise ValueError(f"{self.name}: indices {positions} in the state")
@@ -294,7 +303,7 @@ class VirtQueue:
         self.in_flight.update((chain.head, chain) for chain in chains)
         owner = self.owner
         owner.handle(self, chains)
-        self.context.call_soon(lambda: owner.process(self))
+        owner.soon(self.context, partial(owner.process, self))
 
 
 def _power_below(number: int) -> int:

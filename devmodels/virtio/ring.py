@@ -88,6 +88,15 @@ class Ring(Protocol):
         """The position up to which buffers were given back."""
         ...
 
+    @property
+    def attached(self) -> bool:
+        """Whether the memory has not changed since the parts were looked for."""
+        ...
+
+    def attach(self) -> None:
+        """Look for the parts in memory; RingError where they are not there."""
+        ...
+
     def available(self) -> int:
         """At most how many buffers wait to be taken, 0 where none does; RingError where that is impossible."""
         ...
@@ -124,7 +133,7 @@ class Ring(Protocol):
         ...
 
     def save(self) -> RingState:
-        """The ring's position; what was pushed must have been published."""
+        """The ring's position, and what it knows."""
         ...
 
     def take_over(self, state: RingState) -> None:

@@ -129,9 +129,14 @@ class SplitRing:
         for address, align in zip(parts, (DESC_ALIGN, AVAIL_ALIGN, USED_ALIGN), strict=True):
             if address % align:
                 raise RingError("VIRTIO 1.4 §2.7.1", f"ring part at {address:#x} is not aligned to {align}")
-        self._attach()
+        self.attach()
 
-    def _attach(self) -> None:
+    @property
+    def attached(self) -> bool:
+        """Whether the memory has not changed since the parts were looked for."""
+        return self._generation == self._memory.generation
+
+    def attach(self) -> None:
         """Fetch the views of the three parts; done again when the memory has changed."""
         memory = self._memory
         desc, driver, device = self.parts
@@ -372,9 +377,16 @@ class SplitRing:
     # --- state
 
     def save(self) -> RingState:
-        """The ring's position; what was pushed must have been published."""
+        """The ring's position."""
         waiting = [KeptState(chain.save(), written) for chain, written in self._waiting.values()]
-        return RingState(self._last_avail, self._used_idx, list(self._order), waiting)
+        hints = {
+            "notify_on": int(self._notify_on),
+            "odd_flags": self._odd_flags,
+            "next_head": -1 if self._next_head is None else self._next_head,
+            "out_of_place": int(self._out_of_place),
+            "published": self._published,
+        }
+        return RingState(self._last_avail, self._used_idx, list(self._order), waiting, hints)
 
     def take_over(self, state: RingState) -> None:
         """Go on where `save` was called."""
@@ -382,13 +394,20 @@ class SplitRing:
         self._waiting = {
             kept.chain.head: (Chain.restored(kept.chain), kept.written) for kept in state.waiting
         }
+        hints = state.hints
+        self._notify_on = bool(hints.get("notify_on", True))
+        self._odd_flags = hints.get("odd_flags", 0)
+        self._out_of_place = bool(hints.get("out_of_place", False))
+        head = hints.get("next_head", -1)
+        self._next_head = None if head < 0 else head & self._mask
+        self._published = hints.get("published", self._used_idx) & 0xFFFF
 
     # --- giving buffers back
 
     def push(self, used: Sequence[tuple[Chain, int]]) -> None:
         """Use buffers, of each of which so many of its first writable bytes were written; `publish` shows it."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         if self._in_order:
             used = self._in_turn(used)
         index = self._used_idx
@@ -422,7 +441,7 @@ class SplitRing:
             return False
         memory = self._memory
         if self._generation != memory.generation:
-            self._attach()
+            self.attach()
         memory.fence()
         self._used[1] = new
         self._published = new
@@ -445,7 +464,7 @@ class SplitRing:
         RingError where the ring is no longer in memory.
         """
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         if self._notify_on:
             self._notify_on = False
             if not self._event_idx:
@@ -454,7 +473,7 @@ class SplitRing:
     def enable_notifications(self) -> int:
         """Ask for a notification of the next buffer; returns how many have come already."""
         if self._generation != self._memory.generation:
-            self._attach()
+            self.attach()
         if self._event_idx:
             self._avail_event[0] = self._last_avail
         elif not self._notify_on:

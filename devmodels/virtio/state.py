@@ -22,12 +22,18 @@ class KeptState(msgspec.Struct, frozen=True):
 
 
 class RingState(msgspec.Struct, frozen=True):
-    """A running ring's positions, and for IN_ORDER the heads in order and what is kept back."""
+    """A running ring's positions, and for IN_ORDER the heads in order and what is kept back.
+
+    `hints` is what it knows of its driver and need not find out, or tell, again; `pushed` are used buffers that a
+    packed ring has not shown.
+    """
 
     last_avail: int
     used_idx: int
     order: list[int]
     waiting: list[KeptState]
+    hints: dict[str, int] = {}
+    pushed: list[KeptState] = []
 
 
 class QueueState(msgspec.Struct, frozen=True):

@@ -68,6 +68,8 @@ FILL_LIMIT = 1 << 20
 """Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
 driver must not be able to make a refusal expensive."""
 OPERATION = "VIRTIO 1.4 §5.2.6.1"
+LIMITS = "VIRTIO 1.4 §5.2.3"
+"""Where SIZE_MAX and SEG_MAX say what a driver that has negotiated them keeps to."""
 CAPACITY_SIZE = 8
 """Bytes of `capacity`, with which the configuration space begins."""
 CAPACITY_MASK = (1 << 8 * CAPACITY_SIZE) - 1
@@ -122,7 +124,7 @@ def _queue_of(request: Request) -> VirtQueue | None:
     return request.queue if isinstance(request, BlkRequest) else None
 
 
-def _split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
+def split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
     """The scatter list without its last byte, and that byte's address; the list holds at least one byte."""
     data = list(vectors)
     while True:
@@ -134,7 +136,7 @@ def _split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int
     return data, address + length - 1
 
 
-def _skip(vectors: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+def skip(vectors: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
     """The scatter list without its first `count` bytes."""
     out = []
     for address, length in vectors:
@@ -182,8 +184,9 @@ class VirtioBlk(VirtioDevice):
         self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
         )
-        self._initial_write_cache = self._configured_write_cache
-        backend.write_cache = self._initial_write_cache
+        self.initial_write_cache = self._configured_write_cache
+        """The mode that a reset leads to."""
+        backend.write_cache = self.initial_write_cache
         self._config = b""
         self._rebuild_config()
         self._size_max = 0
@@ -219,19 +222,19 @@ class VirtioBlk(VirtioDevice):
         every write is made stable for it.
         """
         flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
-        self.backend.write_cache = self._initial_write_cache and flush
+        self.backend.write_cache = self.initial_write_cache and flush
         self._rebuild_config()
 
     def device_was_reset(self) -> None:
         """Back to the write-cache mode that was configured, or that the driver behind a front end chose last."""
         self._size_max = 0
         self._seg_max = MAX_QUEUE_SIZE
-        self.backend.write_cache = self._initial_write_cache
+        self.backend.write_cache = self.initial_write_cache
         self._rebuild_config()
 
     def driver_left(self) -> None:
         """The next driver finds the mode that was configured."""
-        self._initial_write_cache = self._configured_write_cache
+        self.initial_write_cache = self._configured_write_cache
         self.device_was_reset()
 
     def activate(self) -> None:
@@ -255,8 +258,8 @@ class VirtioBlk(VirtioDevice):
         """The driver goes on with the mode that it chose elsewhere."""
         if set(state) != {"write_cache"} or state["write_cache"] not in (0, 1):
             raise ValueError(f"expected write_cache of 0 or 1, not {state}")
-        self._initial_write_cache = bool(state["write_cache"])
-        self.backend.write_cache = self._initial_write_cache
+        self.initial_write_cache = bool(state["write_cache"])
+        self.backend.write_cache = self.initial_write_cache
         self._rebuild_config()
 
     def save_own(self) -> dict[str, int]:
@@ -332,7 +335,7 @@ class VirtioBlk(VirtioDevice):
             self.backend.write_cache = bool(value)
             if self.front_end:
                 # Its machine may pause, which resets us: a driver that was told "write-through" must not find less.
-                self._initial_write_cache = bool(value)
+                self.initial_write_cache = bool(value)
             self._rebuild_config()
 
     def _may_set_writeback(self) -> bool:
@@ -414,14 +417,14 @@ class VirtioBlk(VirtioDevice):
             readable = chain.readable
             writable = chain.writable
             if not chain.writable_bytes:
-                self._violation(OPERATION, f"request of head {chain.head} has no room for the status byte")
+                self._wrong(request, "no room for the status byte")
                 queue.finish(((chain, 0),))
                 continue
             request.status_address, length = writable[-1]
             if length == 1:
                 data_in = writable[:-1]
             else:
-                data_in, request.status_address = _split_tail(writable)
+                data_in, request.status_address = split_tail(writable)
             if chain.readable_bytes < HEADER_SIZE:
                 self._refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
                 continue
@@ -436,7 +439,7 @@ class VirtioBlk(VirtioDevice):
                     ready = self._prepare_io(request, _READ, sector, data_in, length)
                 elif kind == T_OUT:
                     length = chain.readable_bytes - HEADER_SIZE
-                    ready = self._prepare_io(request, _WRITE, sector, _skip(readable, HEADER_SIZE), length)
+                    ready = self._prepare_io(request, _WRITE, sector, skip(readable, HEADER_SIZE), length)
                 else:
                     self._start_other(request, kind, sector, data_in, starting)
                     continue
@@ -474,7 +477,7 @@ class VirtioBlk(VirtioDevice):
         request.offset = offset
         request.length = length
         request.vectors = dma.views
-        request.done = self._io_done
+        request.done = self.io_done
         return True
 
     def _io_allowed(
@@ -488,9 +491,9 @@ class VirtioBlk(VirtioDevice):
         elif sector * SECTOR + length > self.backend.size:
             reason = f"{op.name} of {length} bytes at sector {sector} of {capacity}"
         elif len(data) > self._seg_max:
-            reason = f"{len(data)} segments, seg_max is {self._seg_max}"
+            reason, clause = f"{len(data)} segments, seg_max is {self._seg_max}", LIMITS
         elif self._size_max and any(size > self._size_max for _, size in data):
-            reason = f"a segment is longer than size_max {self._size_max}"
+            reason, clause = f"a segment is longer than size_max {self._size_max}", LIMITS
         elif op is _WRITE and self.backend.read_only:
             reason, clause = "write to a read-only device", "VIRTIO 1.4 §5.2.6.2"
         else:
@@ -498,24 +501,24 @@ class VirtioBlk(VirtioDevice):
         self._refuse(request, S_IOERR, reason, op, clause=clause)
         return False
 
-    def _io_done(self, request: Request) -> None:
+    def io_done(self, request: Request) -> None:
         """A request is over."""
         if TYPE_CHECKING:
             assert isinstance(request, BlkRequest)
         dma = request.dma
         status = S_IOERR if request.error else S_OK
         if dma is None:
-            self._finish(request, status)
+            self.finish(request, status)
         elif request.op is _READ and not (self.resetting or request.queue.resetting):
             if status:
                 clear(dma.views)
             request.dma = None
             dma.unmap(dma.nbytes)
-            self._finish(request, status, filled=True)
+            self.finish(request, status, filled=True)
         else:
             request.dma = None
             dma.unmap(0)
-            self._finish(request, status)
+            self.finish(request, status)
 
     def _start_other(
         self,
@@ -544,26 +547,26 @@ class VirtioBlk(VirtioDevice):
 
     def _flush(self, request: BlkRequest, sector: int) -> None:
         if sector:
-            self._violation(OPERATION, f"FLUSH with sector {sector}, expected 0")
+            self._wrong(request, f"FLUSH with sector {sector}, expected 0")
         if not self._has(BlkFeature.VIRTIO_BLK_F_FLUSH):
-            self._violation(OPERATION, "FLUSH without VIRTIO_BLK_F_FLUSH")
+            self._wrong(request, "FLUSH without VIRTIO_BLK_F_FLUSH")
         request.op = Op.FLUSH
         request.offset = request.length = 0
         request.vectors = ()
-        request.done = self._io_done
+        request.done = self.io_done
 
     def _answer(self, request: BlkRequest, data_in: list[tuple[int, int]], payload: bytes) -> None:
         """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
         room = request.chain.writable_bytes - 1
         if room != len(payload):
-            self._violation(OPERATION, f"buffer of {room} bytes for an answer of {len(payload)}")
+            self._wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
         try:
             self._fill(data_in, payload)
         except GuestMemoryError as error:
-            self._violation(OPERATION, f"answer outside memory: {error}")
-            self._finish(request, S_IOERR, reachable=False)
+            self._wrong(request, f"answer outside memory: {error}")
+            self.finish(request, S_IOERR, reachable=False)
             return
-        self._finish(request, S_OK, filled=True)
+        self.finish(request, S_OK, filled=True)
 
     def _fill(self, data_in: list[tuple[int, int]], payload: bytes) -> None:
         """Write `payload` and then zeroes over the whole scatter list."""
@@ -595,7 +598,7 @@ class VirtioBlk(VirtioDevice):
         if size // SEGMENT_SIZE > most:
             self._refuse(request, S_IOERR, f"{kind.name} with {size // SEGMENT_SIZE} segments of {most}", op)
             return []
-        data = self._read_all(_skip(request.chain.readable, HEADER_SIZE), size)
+        data = self._read_all(skip(request.chain.readable, HEADER_SIZE), size)
         segments = list(_SEGMENT.iter_unpack(data))
         status, reason = self._check_segments(op, segments, limit)
         if status != S_OK:
@@ -607,7 +610,7 @@ class VirtioBlk(VirtioDevice):
         parts = []
         for sector, count, flags in segments:
             wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
-            part = RangePart(op, sector * SECTOR, count * SECTOR, (), wanted, self._part_done)
+            part = RangePart(op, sector * SECTOR, count * SECTOR, (), wanted, self.part_done)
             part.whole = request
             parts.append(part)
         return parts
@@ -635,13 +638,14 @@ class VirtioBlk(VirtioDevice):
                 return S_IOERR, f"segment of {count} sectors at {sector} of {capacity}"
         return S_OK, ""
 
-    def _part_done(self, part: Request) -> None:
+    def part_done(self, part: Request) -> None:
+        """A segment of a request is over."""
         assert isinstance(part, RangePart)
         whole = part.whole
         whole.error = whole.error or part.error
         whole.parts -= 1
         if not whole.parts:
-            self._io_done(whole)
+            self.io_done(whole)
 
     # --- the end of a request
 
@@ -656,16 +660,19 @@ class VirtioBlk(VirtioDevice):
         data: bytes = b"",
     ) -> None:
         """Answer a request that was never submitted."""
-        place = f"{request.queue.name} head {request.chain.head}"
-        self.violations.report(clause, reason, place, data)
+        self._wrong(request, reason, clause, data)
         if op is not None:
             self._account_invalid(op)
-        self._finish(request, status)
+        self.finish(request, status)
+
+    def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
+        """The driver has got something about a request wrong."""
+        self.violations.report(clause, reason, f"{request.queue.name} head {request.chain.head}", data)
 
     def _account_invalid(self, op: Op) -> None:
         self.backend.account_invalid(op)
 
-    def _finish(
+    def finish(
         self, request: BlkRequest, status: int, *, filled: bool = False, reachable: bool = True
     ) -> None:
         """Write the status byte and give the buffer back.
@@ -678,19 +685,19 @@ class VirtioBlk(VirtioDevice):
             queue.finish(((chain, 0),))
             return
         if self.paused:
-            self.put_off.append(partial(self._finish, request, status, filled=filled, reachable=reachable))
+            self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
             return
         written = chain.writable_bytes
         if not filled and written > FILL_LIMIT:
             reachable = False
         elif written > 1 and not filled and reachable:
             try:
-                self._fill(_split_tail(chain.writable)[0], b"")
+                self._fill(split_tail(chain.writable)[0], b"")
             except GuestMemoryError:
                 reachable = False
         try:
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
-            self._violation(OPERATION, f"status byte of head {chain.head} outside memory: {error}")
+            self._wrong(request, f"status byte outside memory: {error}")
             reachable = False
         queue.finish(((chain, written if reachable else 0),))

@@ -104,7 +104,7 @@ class ThreadedVirtioBlk(VirtioBlk):
             core_features=core_features,
             threads=threads,
         )
-        over = super()._io_done
+        over = super().io_done
         merge = options.request_merging
         self._crossings = [Crossing(queue, backend, over, merge=merge) for queue in self.queues]
 
@@ -118,7 +118,8 @@ class ThreadedVirtioBlk(VirtioBlk):
         if starting:
             self._crossings[queue.index].submit(starting)
 
-    def _io_done(self, request: Request) -> None:
+    def io_done(self, request: Request) -> None:
+        """A request is over: its queue's thread is told."""
         if TYPE_CHECKING:
             assert isinstance(request, BlkRequest)
         self._crossings[request.queue.index].done(request)

@@ -13,21 +13,11 @@ import typer
 from rich.console import Console
 
 from guestsim.errors import GuestError
-from guestsim.inspect.find import PAGE, STEPS, TooMuchError, find_queues
-from guestsim.inspect.packed import inspect_packed
-from guestsim.inspect.show import show_queue
-from guestsim.inspect.spec import parse_virtqueue
-from guestsim.inspect.split import inspect_split
 
 if TYPE_CHECKING:
     from guestsim.inspect.image import MemoryImage
     from guestsim.inspect.plausible import Candidate
-    from guestsim.inspect.state import QueueState, Virtqueue
-
-
-def inspect_queue(image: MemoryImage, queue: Virtqueue) -> QueueState:
-    """The state of one virtqueue; whatever memory holds, this returns."""
-    return inspect_packed(image, queue) if queue.packed else inspect_split(image, queue)
+    from guestsim.inspect.state import QueueState
 
 
 def inspect_command(
@@ -46,12 +36,15 @@ def inspect_command(
     step: Annotated[
         int,
         typer.Option(help="How the rings that --find looks for are aligned, in bytes; 16 finds all, slowly."),
-    ] = PAGE,
+    ] = 4096,
     as_json: Annotated[bool, typer.Option("--json", help="Print the state as JSON.")] = False,
 ) -> None:
     """Show the virtqueues in a core: what is in flight, and what is broken."""
-    # What parses ELF files is not for every start of the command.
+    # What parses ELF files and rings is not for every start of the command.
     from guestsim.inspect.core import open_core
+    from guestsim.inspect.find import STEPS
+    from guestsim.inspect.queue import inspect_queue
+    from guestsim.inspect.spec import parse_virtqueue
 
     try:
         queues = [parse_virtqueue(text) for text in vq or ()]
@@ -75,6 +68,8 @@ def inspect_command(
 
 
 def _find(image: MemoryImage, step: int) -> list[QueueState]:
+    from guestsim.inspect.find import TooMuchError, find_queues
+
     try:
         found = find_queues(image, step=step)
     except TooMuchError as error:
@@ -84,6 +79,8 @@ def _find(image: MemoryImage, step: int) -> list[QueueState]:
 
 
 def _found(image: MemoryImage, candidate: Candidate) -> QueueState:
+    from guestsim.inspect.queue import inspect_queue
+
     state = inspect_queue(image, candidate.queue)
     state.score = candidate.score
     state.why = list(candidate.why)
@@ -91,6 +88,8 @@ def _found(image: MemoryImage, candidate: Candidate) -> QueueState:
 
 
 def _show(states: list[QueueState]) -> None:
+    from guestsim.inspect.show import show_queue
+
     console = Console(highlight=False)
     if not states:
         console.print("no virtqueue was found")

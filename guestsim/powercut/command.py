@@ -15,16 +15,15 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from guestsim.powercut.stacks import DEVICES, STACKS, WriteCache
+from guestsim.progress import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from guestsim.powercut.simulate import Loss, Result, Run
-    from guestsim.powercut.sweep import Sweep
 
 DEFAULT_CUTS = 2_000
 
@@ -80,8 +79,8 @@ def powercut_command(
             _wrong(f"--cut: {number} is given; the run has {results[0].moments} moments")
     else:
         work = Sweep(devices, stacks, modes, cuts, seed, requests)
-        with _Bar(work, shown=not as_json) as bar:
-            results = sweep(work, bar.ran)
+        with Bar("cuts", work.cuts, shown=not as_json, counted=True) as bar:
+            results = sweep(work, lambda result: bar.more(result.cuts))
     loss = results[-1].loss
     if loss is not None and cut is None and loss.choice:
         loss = earliest(loss)
@@ -113,29 +112,6 @@ def _cut(text: str) -> tuple[int, str]:
 def _wrong(text: str) -> None:
     typer.echo(f"guestsim powercut: {text}", err=True)
     raise typer.Exit(2)
-
-
-class _Bar:
-    """A progress bar where somebody watches."""
-
-    def __init__(self, work: Sweep, *, shown: bool) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("cuts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(
-            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-        )
-        self._task = self._bar.add_task("cuts", total=work.cuts)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def ran(self, result: Result) -> None:
-        """One more run is over."""
-        self._bar.advance(self._task, result.cuts)
 
 
 def _show(results: Sequence[Result], loss: Loss | None, seconds: float) -> None:

@@ -189,8 +189,11 @@ def _hint(path: str) -> object:
     """The type of what lies at `path`."""
     hint: object = Script
     for part in _parts(path):
+        if isinstance(part, int):
+            hint = _element(hint) or hint
+            continue
         kind = _structure(hint)
-        if isinstance(part, str) and kind is not None:
+        if kind is not None:
             fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
             hint = fields.get(part, object)
     return hint
@@ -208,6 +211,13 @@ def _structure(hint: object) -> type[msgspec.Struct] | None:
         return hint
     inner = (_structure(argument) for argument in get_args(hint))
     return next((kind for kind in inner if kind is not None), None)
+
+
+def _element(hint: object) -> object:
+    """The type of the elements of a list in a type such as `Step | list[Step]`; None where there is none."""
+    if get_origin(hint) is list:
+        return get_args(hint)[0]
+    return next((found for argument in get_args(hint) if (found := _element(argument)) is not None), None)
 
 
 def _choices(hint: object) -> list[str]:

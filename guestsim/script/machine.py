@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from guestsim.targets import Host, Target, TargetError
+from guestsim.targets import Host, RecordError, Target, TargetError
 from guestsim.targets.vhost_user import VhostUserTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from guestsim.script.needs import TargetSpec
+    from guestsim.script.recording import Recording
     from guestsim.script.schema import Script
 
 MMIO_DRIVERS = frozenset({"virtio-blk-device", "virtio-scsi-device"})
@@ -38,10 +39,11 @@ def open_target(
     drives: list[dict[str, object]],
     devices: list[dict[str, object]],
     memory: str,
+    recording: Recording | None = None,
 ) -> TargetAndHost:
-    """Start the machine that a script describes. Raises `TargetError` where it can't be."""
+    """Start the machine that a script describes, and record it. Raises `TargetError` where it can't be."""
     if spec.vhost_user:
-        return _open_vhost_user(spec, script, drives, devices)
+        return _open_vhost_user(spec, script, drives, devices, recording)
     if spec.name == "qemu":
         from guestsim.targets.qemu import QemuTarget
 
@@ -64,13 +66,24 @@ def open_target(
 
     machine = script.machine
     shared = (machine.memory or memory) == "shared"
-    return InProcessTarget(
+    target = InProcessTarget(
         blockdevs=drives, devices=devices, ram=machine.ram, shared=shared, clock=machine.clock
     )
+    if recording is not None:
+        try:
+            target.record(recording.path, recording.limit)
+        except BaseException:
+            target.close()
+            raise
+    return target
 
 
 def _open_vhost_user(
-    spec: TargetSpec, script: Script, drives: list[dict[str, object]], devices: list[dict[str, object]]
+    spec: TargetSpec,
+    script: Script,
+    drives: list[dict[str, object]],
+    devices: list[dict[str, object]],
+    recording: Recording | None,
 ) -> VhostUserTarget:
     """A daemon of the script's own, or the back end that listens at the socket given."""
     ram = script.machine.ram
@@ -85,4 +98,21 @@ def _open_vhost_user(
         devices=[msgspec.to_builtins(device) for device in devices],
         ram=ram,
         name=spec.name,
+        arguments=_record(recording),
     )
+
+
+def _record(recording: Recording | None) -> list[str]:
+    """What a daemon of ours is told. Raises `RecordError` where the file cannot be written."""
+    if recording is None:
+        return []
+    new = not recording.path.exists()
+    try:
+        recording.path.open("ab").close()
+        if new:
+            # Whether there will be a daemon to write it is not known yet.
+            recording.path.unlink()
+    except OSError as error:
+        raise RecordError(f"{recording.path} cannot be written: {error.strerror}") from None
+    limit = [] if recording.limit is None else ["--record-limit", str(recording.limit)]
+    return ["--record", str(recording.path), *limit]

@@ -11,7 +11,7 @@ from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_driver import DroppedError
 from guestsim.drivers.virtio_scsi import response_name
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError, GuestTimeoutError
-from guestsim.script.schema import FEATURES, Bounds
+from guestsim.script.schema import FEATURES, Bounds, PartOfData
 from guestsim.script.schema_scsi import parse_sense
 from guestsim.script.values import difference
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from guestsim.drivers.scsi import Sense
     from guestsim.script.schema import Expect
+    from guestsim.script.values import Pattern
 
 ERRORS: dict[type[GuestError], str] = {
     NeedsResetError: "needs-reset",
@@ -122,10 +123,7 @@ def _check_answer(expect: Expect, outcome: Outcome) -> Iterator[str]:
             found = "none" if outcome.value is None else f"{outcome.value & mask:#x}"
             yield f"value {found}, expected {expect.value:#x}"
     if expect.data is not None:
-        if not outcome.data:
-            yield f"no data, expected {expect.data}"
-        elif (where := difference(outcome.data, expect.data.data(len(outcome.data)))) is not None:
-            yield f"data {where} ({expect.data})"
+        yield from _check_data(expect.data, outcome.data or b"")
     if expect.length is not None:
         yield from _equal("length", len(outcome.data or b""), expect.length)
     if expect.prefix is not None:
@@ -157,6 +155,19 @@ def _check_scsi(expect: Expect, outcome: Outcome) -> Iterator[str]:
         got = outcome.sense
         if (None if got is None else (got.key, got.asc, got.ascq)) != sense:
             yield f"sense {got or 'none'}, expected {expect.sense or 'none'}"
+
+
+def _check_data(expected: Pattern | list[PartOfData], data: bytes) -> Iterator[str]:
+    parts = expected if isinstance(expected, list) else [expected]
+    for part in parts:
+        start, length = 0, len(data)
+        if isinstance(part, PartOfData):
+            start, length = part.at, len(data) - part.at if part.length is None else part.length
+        found = data[start : start + length]
+        if not found:
+            yield f"no data{f' at byte {start}' if start else ''}, expected {part}"
+        elif (where := difference(found, part.data(length))) is not None:
+            yield f"data {f'from byte {start} on ' if start else ''}{where} ({part})"
 
 
 def _check_tables(expect: Expect, outcome: Outcome) -> Iterator[str]:

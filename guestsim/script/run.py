@@ -14,12 +14,13 @@ from guestsim.script.needs import parse_target, why_not
 from guestsim.script.perform import Performer, StepFailedError, StepReport
 from guestsim.script.ways import Way, vary
 from guestsim.script.world import World
-from guestsim.targets import LacksError, TargetError
+from guestsim.targets import LacksError, RecordError, TargetError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from guestsim.script.load import Source
+    from guestsim.script.recording import Recording
     from guestsim.script.schema import Script
 
 
@@ -28,7 +29,8 @@ class Options:
     """How scripts are run: the target, the kind of memory where a script leaves it open, and who listens.
 
     `target` is what `parse_target` takes; `way` are ring and transport, where the script leaves them open.  `on_step`
-    hears of every step as it ends, `on_access` of every access of the guest, as text.
+    hears of every step as it ends, `on_access` of every access of the guest, as text.  `recording` is the trace of our
+    devices to be written.
     """
 
     target: str = "devmodels"
@@ -36,6 +38,7 @@ class Options:
     way: Way = field(default_factory=Way)
     on_step: Callable[[StepReport], None] | None = None
     on_access: Callable[[str], None] | None = None
+    recording: Recording | None = None
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class ScriptReport:
 
     `memory` is empty where the target has one kind only, `way` where it was left to the script; `skipped` says why the
     script was not run; `error` what went wrong outside any step (a machine that didn't start); `wrong` says that it is
-    the script's own mistake, told with file and line.
+    the script's own mistake, told with file and line.  `trace` is the file with what was recorded.
     """
 
     file: str
@@ -57,6 +60,7 @@ class ScriptReport:
     error: str | None = None
     wrong: bool = False
     seconds: float = 0.0
+    trace: str | None = None
 
     @property
     def where(self) -> str:
@@ -127,7 +131,10 @@ def run_on(
     options: Options,
     body: Callable[[World, Callable[[StepReport], None]], None],
 ) -> ScriptReport:
-    """Open a script's world, run `body(world, on_report)` in it, and report."""
+    """Open a script's world, run `body(world, on_report)` in it, and report.
+
+    Raises `ScriptError` for what only shows now, and `RecordError` where the trace cannot be written.
+    """
     spec = parse_target(options.target)
     memory = (script.machine.memory or options.memory) if spec.name == "devmodels" else ""
     report = ScriptReport(source.file, script.name, str(spec), memory, str(options.way))
@@ -145,7 +152,9 @@ def run_on(
 
     start = time.perf_counter()
     try:
-        with World(varied, source, spec, options.memory, options.on_access) as world:
+        with World(varied, source, spec, options.memory, options.on_access, options.recording) as world:
+            if options.recording is not None:
+                report.trace = str(options.recording.path)
             body(world, on_report)
     except StepFailedError:
         pass
@@ -154,10 +163,10 @@ def run_on(
             report.error = f"needs {error}"
         else:
             report.skipped = f"needs {error}"
+    except (ScriptError, RecordError):
+        raise
     except (TargetError, GuestError) as error:
         report.error = str(error)
-    except ScriptError:
-        raise
     except Exception as error:
         report.error = f"the machine raised {raised(error)}"
     report.seconds = time.perf_counter() - start

@@ -481,6 +481,13 @@ class Used(_Part):
     length: int
 
 
+class PartOfData(Pattern, kw_only=True):
+    """A pattern in a part of what was read: `length` bytes from `at` on, by default to its end."""
+
+    at: Size = Size(0)
+    length: Amount | None = None
+
+
 class Expect(_Part):
     """What must hold after a step.
 
@@ -493,7 +500,7 @@ class Expect(_Part):
     residual: int | None = None
     units: list[str] | None = None
     used_length: int | None = None
-    data: Pattern | None = None
+    data: Pattern | list[PartOfData] | None = None
     prefix: HexBytes | None = None
     length: int | None = None
     id: str | None = None

@@ -14,6 +14,8 @@ MAX_SIZE = (1 << 63) - 1
 _LONGEST = 200
 MAX_AMOUNT = 1 << 30
 _ADDRESS = re.compile(r"\s*([^+\s][^+]*?)\s*(?:\+\s*(0x[0-9a-fA-F]+|\d+)\s*)?")
+_SHOWN = 32
+"""How many bytes of a pattern are told."""
 _DURATION = re.compile(r"(\d+) ?(ns|us|ms|s)")
 _NANOSECONDS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
@@ -154,7 +156,8 @@ class Pattern(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.random is not None:
             return f"random data of seed {self.random}"
         assert self.hex is not None
-        return f"bytes {self.hex.hex(' ')}"
+        more = f" … {len(self.hex)} bytes" if len(self.hex) > _SHOWN else ""
+        return f"bytes {self.hex[:_SHOWN].hex(' ')}{more}"
 
 
 def difference(found: bytes, expected: bytes) -> str | None:

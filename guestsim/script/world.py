@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from guestsim.drivers.transport import Transport
     from guestsim.drivers.virtio_driver import Pending, VirtioDriver
     from guestsim.script.needs import TargetSpec
+    from guestsim.script.recording import Recording
     from guestsim.script.schema import Script, Step
 
 _FIRST_SLOT = 4
@@ -54,7 +55,8 @@ class FileDrive(msgspec.Struct, rename="kebab"):
 class World:
     """A script's machine, opened. Use with `with`.
 
-    `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text.
+    `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text;
+    `recording` is the trace to be written.
     Raises `ScriptError` for what the script has wrong about drives and devices, and `TargetError` for what the target
     refuses.
     """
@@ -66,6 +68,7 @@ class World:
         spec: TargetSpec,
         memory: str = "shared",
         on_access: Callable[[str], None] | None = None,
+        recording: Recording | None = None,
     ) -> None:
         self.script = script
         self.source = source
@@ -84,7 +87,7 @@ class World:
             self._kinds: dict[str, int] = {}
             self._options: dict[str, Mapping[str, object]] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
-            self.target = open_target(spec, script, drives, devices, memory)
+            self.target = open_target(spec, script, drives, devices, memory, recording)
         except OptionsError as error:
             self._folder.cleanup()
             raise source.error(f"{error.kind}[{error.index}]", str(error)) from error

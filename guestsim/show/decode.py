@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class Field(NamedTuple):
     """A field of a structure: where it lies in the bytes, its value, what that means in words ("" where obvious).
 
-    `value` is a number, or bytes where it is text or only part of the field is there.
+    `value` is a number, or bytes where it is text or only part of the field is there; `hex` says how to write a number.
     """
 
     name: str
@@ -43,18 +43,16 @@ class Field(NamedTuple):
     size: int
     value: int | bytes
     meaning: str
-    address: bool = False
+    hex: bool = False
 
     @property
     def text(self) -> str:
-        """Value and meaning: `0x5 NEXT|INDIRECT`, `8`, `'serial'`."""
+        """Value and meaning: `5 NEXT|INDIRECT`, `0x1000`, `61 62 of 4 bytes`."""
         value = self.value
         if isinstance(value, bytes):
             shown = value.hex(" ")
-        elif self.address:
-            return hex(value)
         else:
-            shown = str(value)
+            shown = f"{value:#x}" if self.hex else str(value)
         return f"{shown} {self.meaning}" if self.meaning else shown
 
 

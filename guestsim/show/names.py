@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Mapping
 from enum import IntFlag
 
+from devmodels.blockbackend.request import Flags
 from devmodels.virtio.constants import Feature, Status
 from devmodels.virtio.layout import (
     RING_EVENT_FLAGS_DESC,
@@ -68,7 +69,7 @@ def event_flags(value: int) -> str:
 
 def position(value: int) -> str:
     """15 bits of a position in a packed ring, and its wrap counter."""
-    return f"{value & ~WRAP_COUNTER}, wrap {value >> 15}"
+    return f"offset {value & ~WRAP_COUNTER} wrap {value >> 15}"
 
 
 def device_status(value: int) -> str:
@@ -101,6 +102,12 @@ def range_flags(bits: int) -> str:
     return flags(bits, {RANGE_FLAG_UNMAP: "UNMAP"})
 
 
+def request_flags(bits: int) -> str:
+    """Flags of a block request."""
+    known = {int(member): str(member.name).lower().replace("_", "-") for member in Flags}
+    return flags(bits, known)
+
+
 def error(number: int) -> str:
     """An errno by name; 0 is `ok`."""
     return errno.errorcode.get(number, f"errno {number}") if number else "ok"
@@ -123,3 +130,8 @@ def sectors(count: int) -> str:
 def on_off(value: int) -> str:
     """A switch."""
     return {0: "off", 1: "on"}.get(value, "")
+
+
+def extent(start: int, length: int) -> str:
+    """A range of bytes."""
+    return f"{start} to {start + length}"

@@ -30,6 +30,10 @@ class LacksError(TargetError):
     """The target has no such thing: what needs it is left out. The text is what is needed."""
 
 
+class RecordError(TargetError):
+    """A trace cannot be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A range of addresses: `base` inclusive, `size` in bytes."""

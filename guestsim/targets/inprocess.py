@@ -6,6 +6,7 @@ The only module of guestsim's (with the command and the fixtures) that knows dev
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 from mmap import mmap
 from typing import TYPE_CHECKING, Self
@@ -20,7 +21,7 @@ from devmodels.recording import Recorder, record_machine
 from devmodels.virtio.mmio import WINDOW_SIZE
 from devmodels.virtio.places import SLOT_BASE
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
-from guestsim.targets import MachineLayout, MmioSlot, OptionsError, TargetError, Window
+from guestsim.targets import MachineLayout, MmioSlot, OptionsError, RecordError, TargetError, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,6 @@ class InProcessTarget:
                 for base, irq, _ in self.assembly.machine.mmio
             ),
         )
-        self._devices = devices
         self._recorder: Recorder | None = None
         self._machine: Machine = self.assembly.machine
         self._context = self.assembly.context
@@ -129,8 +129,13 @@ class InProcessTarget:
                 raise OptionsError(kind, index, str(error)) from error
 
     def record(self, path: Path, limit: int | None = None) -> None:
-        """Write a trace of everything from now on; OSError where the file cannot be written."""
-        self._recorder = record_machine(self.assembly, self._devices, path, limit=limit)
+        """Write a trace of everything from now on.  RecordError where that cannot be."""
+        try:
+            self._recorder = record_machine(self.assembly, path, limit=limit)
+        except OSError as error:
+            raise RecordError(f"{path} cannot be written: {error.strerror or error}") from None
+        except ValueError as error:
+            raise RecordError(str(error)) from None
 
     def add_drive(self, options: Mapping[str, object]) -> None:
         """Open a block node."""
@@ -215,10 +220,12 @@ class InProcessTarget:
         """Give up the machine. Idempotent."""
         if not self._closed:
             self._closed = True
-            self.assembly.close()
             if self._recorder is not None:
                 self._recorder.close()
-            self._high.close()
+            self.assembly.close()
+            with suppress(BufferError):
+                # A request that nobody will ever answer may still have a part of it.
+                self._high.close()
 
     # --- the host
 

@@ -20,6 +20,7 @@ from guestsim.targets.qemu_process import QemuProcess
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
+    from typing import BinaryIO
 
     from guestsim.targets.qmp import Json
 
@@ -139,6 +140,12 @@ class QemuTarget:
     def pid(self) -> int:
         """QEMU's process id."""
         return self._process.pid
+
+    def log_to(self, file: BinaryIO) -> None:
+        """Write every line that is sent over qtest to `file`, from now on, what opened the ECAM window before."""
+        self._qtest.log = file
+        if self._layout.ecam is not None:
+            self._enable_ecam()
 
     def read(self, address: int, size: int) -> int:
         """Read a device register in memory space."""

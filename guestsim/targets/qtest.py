@@ -18,6 +18,7 @@ from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import BinaryIO
 
 _READ = {1: b"readb", 2: b"readw", 4: b"readl", 8: b"readq"}
 _WRITE = {1: b"writeb", 2: b"writew", 4: b"writel", 8: b"writeq"}
@@ -45,7 +46,7 @@ class QtestClient:
     refuses the request, and `ValueError` for what the protocol can't carry: QEMU aborts on such requests.
     """
 
-    __slots__ = ("_lost", "_partial", "_poll", "_socket", "_timeout", "_why_lost", "irq_high")
+    __slots__ = ("_lost", "_partial", "_poll", "_socket", "_timeout", "_why_lost", "irq_high", "log")
 
     def __init__(
         self, connection: socket.socket, why_lost: Callable[[], str], *, timeout: float = 60.0
@@ -59,6 +60,8 @@ class QtestClient:
         self._poll.register(connection, select.POLLIN)
         self.irq_high: set[int] = set()
         """The intercepted interrupt inputs that are high, as far as the server's lines have been read."""
+        self.log: BinaryIO | None = None
+        """What is sent goes here, too."""
         # The kernel's own time limits cost nothing per call; Python's settimeout() would poll before each.
         limit = struct.pack("@ll", int(timeout), int(timeout % 1 * 1_000_000))
         connection.setblocking(True)
@@ -142,6 +145,8 @@ class QtestClient:
         """Send one request and return what its answer says after `OK`."""
         if self._lost is not None:
             raise TargetError(self._lost)
+        if self.log is not None:
+            self.log.write(line)
         try:
             try:
                 self._socket.sendall(line)

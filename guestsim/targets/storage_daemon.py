@@ -84,13 +84,15 @@ class DaemonTarget(VhostUserTarget):
         devices: Sequence[Mapping[str, Json]],
         ram: int = RAM,
         name: str,
+        arguments: Sequence[str] = (),
     ) -> None:
+        """`arguments` are further ones of the daemon's command."""
         self._read_only = {str(drive.get("node-name")) for drive in blockdevs if drive.get("read-only")}
         self._hosts = {
             str(each.get("id")): each for each in devices if each.get("driver") == "virtio-scsi-pci"
         }
         exports = exports_of(daemon.exports, devices, self._read_only)
-        self._process = DaemonProcess(daemon, blockdevs, exports)
+        self._process = DaemonProcess(daemon, blockdevs, exports, arguments)
         try:
             super().__init__(self._process.sockets, ram=ram, name=name)
         except BaseException:
@@ -147,7 +149,11 @@ class DaemonProcess:
     """A daemon that listens, with a socket for each export; it ends with `close()` or with the object."""
 
     def __init__(
-        self, daemon: Daemon, blockdevs: Sequence[Mapping[str, Json]], exports: Sequence[Exported]
+        self,
+        daemon: Daemon,
+        blockdevs: Sequence[Mapping[str, Json]],
+        exports: Sequence[Exported],
+        arguments: Sequence[str] = (),
     ) -> None:
         program = shutil.which(daemon.command[0])
         if program is None:
@@ -160,7 +166,7 @@ class DaemonProcess:
             mark = token_hex(4)
             devices = dict.fromkeys(export.device for export in exports)
             self.sockets = {device: f"{folder}/{mark}-{n}" for n, device in enumerate(devices)}
-            command = [program, *daemon.command[1:]]
+            command = [program, *daemon.command[1:], *arguments]
             for drive in blockdevs:
                 command += ["--blockdev", json.dumps(drive)]
             for export in exports:

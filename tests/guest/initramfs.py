@@ -109,11 +109,11 @@ class CpioWriter:
 def base_archive(kernel: Kernel) -> Path:
     """The archive with tools, libraries and modules; made once for each set of inputs. Raises `Unavailable`."""
     programs = [tool(name, package) for name, package in TOOLS.items()]
-    libraries = sorted({library for program in programs for library in _libraries(program)})
+    shared = sorted({library for program in programs for library in libraries(program)})
     modules = close_modules(kernel.modules, MODULES)
 
     digest = hashlib.sha256(kernel.key.encode() + Path(__file__).read_bytes())
-    for path in [*programs, *libraries]:
+    for path in [*programs, *shared]:
         facts = path.stat()
         digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     archive = cache_folder() / f"initramfs-{digest.hexdigest()[:16]}.cpio"
@@ -127,7 +127,7 @@ def base_archive(kernel: Kernel) -> Path:
     for program in programs:
         cpio.file(f"sbin/{program.name}", program.read_bytes(), 0o755)
     cpio.symlink("bin/sh", "/sbin/busybox")
-    for library in libraries:
+    for library in shared:
         cpio.file(str(library).lstrip("/"), library.read_bytes(), 0o755)
     for module in modules:
         cpio.file(f"modules/{module.name}", module.read_bytes())
@@ -147,7 +147,7 @@ def run_archive(script: Path, files: dict[str, bytes]) -> bytes:
     return cpio.finish()
 
 
-def _libraries(program: Path) -> list[Path]:
+def libraries(program: Path) -> list[Path]:
     """The shared libraries a program needs, the loader included, at the paths where it looks for them."""
     with program.open("rb") as file:
         if all(segment.header.p_type != "PT_INTERP" for segment in ELFFile(file).iter_segments()):

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from guestsim.drivers.layouts import Feature
-from guestsim.inspect.command import inspect_queue
 from guestsim.inspect.core import open_core
 from guestsim.inspect.find import find_queues
+from guestsim.inspect.queue import inspect_queue
 from guestsim.inspect.state import QueueState, Virtqueue
 from guestsim.targets.qmp import Json
 

@@ -6,6 +6,7 @@ import random
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -44,10 +45,8 @@ def await_starts(guest: Guest, backend: Backend, count: int) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-@pytest.fixture(scope="module", params=KILLS)
-def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    disk: str = request.param
-    folder = tmp_path_factory.mktemp("killed")
+def killed_again_and_again(folder: Path, disk: str, wanted: int, *more: str) -> Story:
+    """The guest writes and verifies while its daemon is killed so often; `more` are options of the daemon's."""
     image = folder / "disk.img"
     image.write_bytes(bytes(32 << 20))
     moments = random.Random(7)
@@ -56,7 +55,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     def kill_and_start_again(guest: Guest) -> None:
         nonlocal kills
         guest.await_item("ready")
-        for _ in range(KILLS[disk]):
+        for _ in range(wanted):
             time.sleep(moments.uniform(0.02, 0.5))  # any moment of the guest's work will do
             before = starts(backend)
             backend.kill()
@@ -65,10 +64,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             await_starts(guest, backend, before + QUEUES)
         guest.tell("enough")
 
-    with (
-        needed(),
-        devmodels_serve(image, folder, QUEUES, over={"driver": "delay", "latency-ns": LATENCY_NS}) as backend,
-    ):
+    slow = {"driver": "delay", "latency-ns": LATENCY_NS}
+    with needed(), devmodels_serve(image, folder, QUEUES, more=more, over=slow) as backend:
         run = run_guest(
             "verifying.sh",
             backend,
@@ -78,7 +75,13 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             disk=disk,
             attend=kill_and_start_again,
         )
-        return Story(run, kills, KILLS[disk], backend.words())
+    return Story(run, kills, wanted, backend.words())
+
+
+@pytest.fixture(scope="module", params=KILLS)
+def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    disk: str = request.param
+    return killed_again_and_again(tmp_path_factory.mktemp("killed"), disk, KILLS[disk])
 
 
 def test_guest_goes_on_and_every_block_is_right(killed: Story, check: Check) -> None:

@@ -12,9 +12,9 @@ from guestsim.drivers import virtio_blk
 from guestsim.drivers.layouts import BLK_HEADER, BlkType, Feature
 from guestsim.drivers.virtio_blk import VirtioBlk
 from guestsim.guest import Guest
-from guestsim.inspect.command import inspect_queue
 from guestsim.inspect.core import CoreError, open_core
 from guestsim.inspect.find import find_queues
+from guestsim.inspect.queue import inspect_queue
 from guestsim.inspect.state import Virtqueue
 from guestsim.memory import Segment
 from guestsim.targets.qemu import QemuTarget

@@ -116,6 +116,10 @@ def test_no_command_shows_the_help(
             ["serve", "--blockdev", "a", "--export", "b", "--poll-max-ns=-1"],
             "Invalid value for '--poll-max-ns': Input should be greater than or equal to 0",
         ),
+        (
+            ["serve", "--blockdev", "a", "--export", "b", "--record-limit=1M"],
+            "--record-limit: 1M is given; expected --record with it",
+        ),
     ],
 )
 def test_wrong_command_line(refusal: Refusal, arguments: list[str], line: str) -> None:

@@ -132,7 +132,7 @@ def test_each_queue_is_worked_on_by_its_thread(world: World) -> None:
             assert front_end.memory.bytes[payload : payload + 512] == bytes([index + 1]) * 512
         world.device.memory.observe()
     threads = world.graph.iothreads.by_id.values()
-    assert seen["memory"] == {thread.ident for thread in threads}
+    assert seen["e0.memory"] == {thread.ident for thread in threads}
     assert world.device.violations.total == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,8 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
+from devmodels.tracefile import TraceReader
 from devmodels.virtio_blk import VirtioBlk
 from guestsim.cli import app, main
+from guestsim.replay import replay
 
 GOOD = """\
 name: good
@@ -26,6 +29,24 @@ steps:
 BAD = GOOD.replace("name: good", "name: bad").replace("pattern: 0", "pattern: 7")
 WRONG = GOOD.replace("length: 4k", "length: fourk")
 ELSEWHERE = GOOD.replace("name: good", "name: elsewhere\ntargets: [qemu]")
+
+
+PYTHON = """
+from guestsim.script.python import PythonWorld, scripted
+
+MACHINE = {
+    "drives": [{"driver": "memory", "node-name": "d0", "size": "1M"}],
+    "devices": [{"driver": "virtio-blk-pci", "drive": "d0"}],
+}
+
+@scripted(**MACHINE)
+def first(world: PythonWorld) -> None:
+    world.disk().write(0, bytes(512))
+
+@scripted(name="the second one", **MACHINE)
+def second(world: PythonWorld) -> None:
+    world.disk().read(0, 512)
+"""
 
 
 @pytest.fixture
@@ -198,3 +219,107 @@ def test_the_demo_runs_and_shows_statistics() -> None:
     assert result.exit_code == 0, result.output
     assert "statistics of vd0" in result.stdout
     assert "1 of 1 scripts as expected" in result.stdout
+
+
+# --- recording
+
+
+def test_a_script_is_recorded_into_a_file(folder: Path) -> None:
+    trace = folder / "good.trace"
+    result = run(folder / "good.guest.yaml", "--record", trace)
+    assert result.exit_code == 0
+    with TraceReader(trace) as reader:
+        events = reader.count()
+        assert reader.ending is not None
+    assert f"recorded in {trace}: {events} events, {trace.stat().st_size} bytes" in result.stdout
+    assert replay(trace).difference is None
+
+
+def test_a_script_that_fails_is_recorded_too(folder: Path) -> None:
+    result = run(folder / "bad.guest.yaml", "--record", folder / "t", "--json")
+    assert result.exit_code == 1
+    (report,) = json.loads(result.stdout)
+    assert report["trace"] == str(folder / "t")
+    assert replay(folder / "t").difference is None
+
+
+def test_several_scripts_are_recorded_into_a_folder(folder: Path) -> None:
+    (folder / "two.guest.py").write_text(PYTHON)
+    scripts = [
+        folder / name
+        for name in ("good.guest.yaml", "bad.guest.yaml", "elsewhere.guest.yaml", "two.guest.py")
+    ]
+    traces = folder / "a" / "b"
+    result = run(*scripts, folder / "good.guest.yaml", "--record", traces)
+    assert result.exit_code == 1
+    found = sorted(path.name for path in traces.iterdir())
+    assert found == ["bad.trace", "good-2.trace", "good.trace", "two-first.trace", "two-the-second-one.trace"]
+    again = run(folder / "good.guest.yaml", "--record", traces)
+    assert again.exit_code == 0
+    assert f"recorded in {traces / 'good.trace'}" in again.stdout
+
+
+def test_a_recording_ends_at_its_limit(folder: Path) -> None:
+    result = run(folder / "good.guest.yaml", "--record", folder / "t", "--record-limit", "4k", "--json")
+    assert result.exit_code == 0
+    assert (folder / "t").stat().st_size <= 4096
+    with TraceReader(folder / "t") as reader:
+        reader.count()
+        assert reader.ending is not None
+        assert reader.ending.reason in ("closed", "limit")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--record", "FOLDER/none/t"],
+            "--record: FOLDER/none/t cannot be written: No such file or directory",
+        ),
+        (
+            ["--record", "FOLDER/good.guest.yaml", "FOLDER/bad.guest.yaml"],
+            "--record: FOLDER/good.guest.yaml is a file; ",
+        ),
+        (
+            ["--record", "FOLDER/good.guest.yaml/x", "FOLDER/bad.guest.yaml"],
+            "--record: FOLDER/good.guest.yaml/x cannot be made",
+        ),
+        (["--record", "t", "--record-limit", "much"], "--record-limit: 'much', expected a number of bytes"),
+        (["--record-limit", "1M"], "--record-limit: 1M is given, expected --record with it"),
+        (["--record", "t", "--record-limit", "1k"], "--record-limit: 1k is given; expected at least 4096"),
+        (["--record", "t", "--target", "qemu"], "--record: target qemu is given; expected our own devices"),
+        (
+            ["--record", "t", "--target", "vhost-user:/x"],
+            "--record: target vhost-user:/x is given; expected our own",
+        ),
+    ],
+)
+def test_a_recording_that_cannot_be_is_one_line(folder: Path, arguments: list[str], message: str) -> None:
+    given = [argument.replace("FOLDER", str(folder)) for argument in arguments]
+    result = run(folder / "good.guest.yaml", "--quiet", *given)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"guestsim: {message.replace('FOLDER', str(folder))}")
+
+
+def test_the_command_starts_without_devices_drivers_and_scripts() -> None:
+    code = (
+        "import guestsim.cli, sys; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('devmodels', 'construct', 'ruamel', 'asyncio')"
+        " or m.startswith(('guestsim.drivers', 'guestsim.targets'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_output_that_finds_no_room_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "argv", ["guestsim", "demo"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "guestsim: standard output: No space left on device\n"

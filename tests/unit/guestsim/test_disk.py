@@ -8,7 +8,7 @@ from guestsim.disk import Disk, boot
 from guestsim.drivers import virtio_blk
 from guestsim.drivers.layouts import BlkFeature
 from guestsim.guest import Guest
-from guestsim.quick import DEVICE, first_request
+from guestsim.quick import DEVICE, disk_machine, first_request
 from guestsim.targets import TargetError
 from guestsim.targets.inprocess import InProcessTarget
 
@@ -74,3 +74,14 @@ def test_a_machine_on_the_wall_clock_goes_on_in_real_time() -> None:
         before = target.now_ns()
         assert target.advance()
         assert target.now_ns() > before
+
+
+def test_a_machine_can_be_given_up_with_a_request_in_flight() -> None:
+    with disk_machine() as machine:
+        guest = Guest(machine)
+        low, _ = guest.memory.windows
+        guest.memory.allocate(low.size - 4096)
+        disk = boot(guest)
+        machine.stop()
+        guest.run(disk.driver.submit([virtio_blk.read(0, 8192)]))
+        assert disk.driver.in_flight == 1

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from guestsim.replay import replay
+
 pytest_plugins = ["pytester"]
 
 SCRIPT = """\
@@ -139,3 +141,36 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
     watched = "WATCHED = {'devmodels', 'msgspec', 'ruamel', 'typer', 'rich'};"
     found = subprocess.run([sys.executable, "-c", watched + code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_each_test_with_a_machine_leaves_a_trace(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        def test_it_works(disk):
+            disk.write(0, bytes(512))
+
+        def test_nothing():
+            pass
+        """
+    )
+    write(suite, "read.guest.yaml", SCRIPT)
+    result = suite.runpytest("--guest-record=traces/here", "--guest-memory=both")
+    result.assert_outcomes(passed=5)
+    folder = suite.path / "traces" / "here"
+    found = sorted(folder.iterdir())
+    module = "test_each_test_with_a_machine_leaves_a_trace.py-test_it_works"
+    assert [path.name for path in found] == [
+        "read.guest.yaml-a-disk-of-zeroes-devmodels-bounced.trace",
+        "read.guest.yaml-a-disk-of-zeroes-devmodels-shared.trace",
+        f"{module}-bounced.trace",
+        f"{module}-shared.trace",
+    ]
+    assert all(replay(path).difference is None for path in found)
+
+
+def test_a_folder_for_traces_that_cannot_be_is_one_line(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_it_works(disk): pass")
+    write(suite, "file", "")
+    result = suite.runpytest("--guest-record=file/x")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines == ["ERROR: --guest-record: file/x cannot be made: Not a directory", ""]

@@ -35,6 +35,10 @@ CASES = [
         "f:3: steps[0]: read and write, expected one action",
     ),
     ("name: x\nsteps:\n  - note: hm\n", "f:3: steps[0]: no action, expected one action"),
+    (
+        "name: x\nsteps:\n  - read: {}\n    expect: {data: [{at: 0, lenth: 1}]}\n",
+        "f:4: steps[0].expect.data[0]: unknown key 'lenth', expected one of pattern, counting, random, hex, at, length",
+    ),
     ("name: x\nsteps:\n  - write: {at: 0}\n", "f:3: steps[0].write: no data, expected one of pattern"),
     (
         "name: x\nsteps:\n  - flush:\n    expect:\n      status: FINE\n",

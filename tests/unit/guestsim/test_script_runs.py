@@ -36,8 +36,20 @@ def test_a_good_script_is_ok(guest_memory: str) -> None:
     assert report.memory == guest_memory
 
 
+def test_only_a_part_of_the_data_may_be_expected() -> None:
+    write = "  - write: {at: 512, pattern: 2}\n"
+    read = "  - read: {length: 1k}\n    expect: {data: [{length: 512, pattern: 1}, {at: 1023, hex: '02'}]}\n"
+    assert run(write + read).failures == []
+
+
 WRONG = [
     ("read: {}\n    expect: {data: {pattern: 2}}", "data at byte 0: 01 01"),
+    ("read: {}\n    expect: {data: [{at: 256, pattern: 2}]}", "data from byte 256 on at byte 0: 01 01"),
+    (
+        "read: {}\n    expect: {data: [{length: 8, pattern: 1}, {at: 510, length: 4, pattern: 1}]}",
+        "2 bytes, expected 4",
+    ),
+    ("read: {}\n    expect: {data: [{at: 1k, pattern: 1}]}", "no data at byte 1024, expected pattern 0x01"),
     ("read: {}\n    expect: {status: IOERR}", "status OK, expected IOERR"),
     ("read: {}\n    expect: {status: 1}", "status OK, expected 1"),
     ("read: {}\n    expect: {used-length: 512}", "used-length 513, expected 512"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,19 @@ def test_a_buffer_of_any_length_costs_what_was_touched_of_it() -> None:
     assert taken == [life]
     assert (life.header, life.status) == ((1, 0, 2), 1)
     assert life.writable[0].cut(huge - 2, huge) == b"\0\1"
+
+
+@pytest.mark.parametrize("rest", [[], [(EventKind.NOTIFY, (0,))]], ids=["polled", "notified"])
+def test_what_nobody_is_told_of_is_not_kept(rest: list[tuple[EventKind, tuple[int, ...]]]) -> None:
+    """A driver that polls is never notified, and a vhost-user back end's trace has no interrupts."""
+    taken = EventKind.CHAIN, (0, 3, 1, 0x1000, 16, 0x2000, 1)
+    steps = [taken, (EventKind.USED, (0, 3, 1)), *rest]
+    count = 200
+    name = f"lives-of-{len(steps)}-steps"  # other tests' lives may be there still
+    events = (
+        TraceEvent(number, 0, name, *steps[number % len(steps)]) for number in range(count * len(steps))
+    )
+    told = lives(events)
+    for _ in range(count):
+        next(told)
+    assert sum(isinstance(each, Life) and each.device == name for each in gc.get_objects()) < 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from guestsim.inspect.command import inspect_queue
 from guestsim.inspect.image import MemoryImage
+from guestsim.inspect.queue import inspect_queue
 from guestsim.inspect.state import QueueState, Virtqueue
 
 BASE = 0x10_0000

@@ -115,7 +115,7 @@ def flush_is_answered_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
 
     def broken(device: VirtioBlk, request: BlkRequest, sector: int) -> None:
         flush(device, request, sector)
-        device._finish(request, S_OK)
+        device.finish(request, S_OK)
         request.done = None
 
     patch.setattr(VirtioBlk, "_flush", broken)
@@ -148,9 +148,9 @@ def answer_does_not_wait_for_every_segment(patch: pytest.MonkeyPatch) -> None:
         whole = part.whole
         if whole.parts:
             whole.parts = 0
-            device._io_done(whole)
+            device.io_done(whole)
 
-    patch.setattr(VirtioBlk, "_part_done", done)
+    patch.setattr(VirtioBlk, "part_done", done)
 
 
 def writeback_cannot_be_switched_off(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""A trace held against the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from devmodels.trace import EventKind, TraceEvent
+from devmodels.virtio.constants import RING_PACKED
+from devmodels.virtio.layout import WRAP_COUNTER
+from guestsim.lint.registers import RegisterChecks
+from guestsim.lint.requests import RequestChecks
+from guestsim.lint.rings import RingChecks
+from guestsim.lint.sessions import Finding, Level, Ring, Session, Sessions
+from guestsim.show.describe import Describer
+from guestsim.show.names import blk_type
+from guestsim.show.words import Seen
+
+
+class Linter:
+    """Takes a trace event by event; `end` gives its sessions.  It keeps what is in flight, and what was found."""
+
+    def __init__(self) -> None:
+        self._describer = Describer()
+        self._sessions = Sessions()
+        self._rings = RingChecks(self._describer.memories)
+        self._requests = RequestChecks()
+        self._registers = RegisterChecks()
+        self._start_ns: int | None = None
+        self._last = 0
+
+    def see(self, event: TraceEvent) -> None:
+        """Take the next event."""
+        if self._start_ns is None:
+            self._start_ns = event.time_ns
+        self._last = event.number
+        seen = self._describer.see(event)
+        if not seen.possible:
+            return
+        kind = event.kind
+        if kind is EventKind.RESET and seen.queue is None:
+            self._sessions.end(event.source, event.number)
+            self._requests.forget(event.source)
+        elif kind is EventKind.FEATURES:
+            self._session(seen).features = int(event.detail[0])
+        elif kind is EventKind.QUEUE:
+            self._queue(seen)
+        elif kind is EventKind.USED and seen.taken is not None:
+            asked = "no header" if seen.taken.kind is None else blk_type(seen.taken.kind)
+            self._session(seen).requests[asked] += 1
+        elif kind is EventKind.VIOLATION:
+            clause, place, summary, data = event.detail
+            assert isinstance(data, bytes)
+            self._say(seen, str(clause), str(summary), str(place), data, Level.MUST)
+        self._check(seen)
+
+    def _check(self, seen: Seen) -> None:
+        say = partial(self._say, seen)
+        self._rings.see(seen, say)
+        self._registers.see(seen, say)
+        if seen.taken is not None and seen.device is not None:
+            self._requests.see(seen, self._session(seen).features or 0, say)
+
+    def _session(self, seen: Seen) -> Session:
+        event = seen.event
+        assert self._start_ns is not None
+        return self._sessions.of(seen.device or event.source, event.number, event.time_ns - self._start_ns)
+
+    def _queue(self, seen: Seen) -> None:
+        queue, size, _, _, _, last_avail, _ = map(int, seen.event.detail)
+        session = self._session(seen)
+        packed = bool((session.features or 0) & RING_PACKED)
+        if last_avail != (WRAP_COUNTER if packed else 0) and not session.queues:
+            self._sessions.goes_on(session.device)
+            session = self._session(seen)
+        session.queues[queue] = Ring(size, packed)
+
+    def _say(self, seen: Seen, clause: str, summary: str, place: str, data: bytes, level: Level) -> None:
+        event = seen.event
+        assert self._start_ns is not None
+        finding = Finding(clause, level, summary, place, data, event.number, event.time_ns - self._start_ns)
+        self._session(seen).add(finding)
+
+    def end(self) -> list[Session]:
+        """The trace has ended: its sessions."""
+        return self._sessions.end_all(self._last)
+
+
+def lint(events: Iterable[TraceEvent]) -> list[Session]:
+    """The sessions of a trace's drivers, in the order in which they began."""
+    linter = Linter()
+    for event in events:
+        linter.see(event)
+    return linter.end()

@@ -1,0 +1,1 @@
+"""Traces replayed portably: lowered to requests with their memory, fed to any implementation, compared per request."""

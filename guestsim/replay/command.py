@@ -1,0 +1,208 @@
+"""`guestsim replay`: what a guest did is done again, and everything that comes out is compared.
+
+Exit status: 0 where it is the same, 1 where it is not, 2 where the trace or an option is wrong.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
+from guestsim.outputs import check_writable
+from guestsim.portable.command import replay_on_target, wrong
+from guestsim.portable.shrink.command import shrink_trace
+from guestsim.progress import TraceBar
+
+if TYPE_CHECKING:
+    from guestsim.replay import Replayed
+
+
+def replay_command(
+    trace: Annotated[Path, typer.Argument(help="A trace, as --record writes it.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Feed its requests to devmodels, qemu, qemu-storage-daemon or vhost-user, the last two with :SOCKET "
+            "where a back end listens already, and compare the answers.",
+        ),
+    ] = None,
+    ring: Annotated[
+        RingChoice | None,
+        typer.Option(help="With --target: which rings its device has. [default: as recorded]"),
+    ] = None,
+    transport: Annotated[
+        TransportChoice | None,
+        typer.Option(help="With --target: how its device is reached. [default: as recorded]"),
+    ] = None,
+    memory: Annotated[
+        MemoryChoice | None,
+        typer.Option(help="With --target: how its devices reach memory. [default: shared]"),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="With --target or --shrink: which device of the trace. [default: the only one]"),
+    ] = None,
+    qtest_log: Annotated[
+        Path | None, typer.Option(help="With --target qemu: write all that is sent over qtest to this file.")
+    ] = None,
+    shrink: Annotated[
+        bool,
+        typer.Option(
+            "--shrink", help="Where our device fails, save the shortest script on which it still does."
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="With --shrink: the script. [default: the trace's name .guest.yaml]"
+        ),
+    ] = None,
+    stop_at: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Stop before the event with this number.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --stop-at: save a snapshot there, or before the next event where that can be.",
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Begin from a snapshot of this trace.")
+    ] = None,
+    with_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Where the device raises an exception, show where.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    if shrink or target is not None:
+        ours = {"stop-at": stop_at, "save": save, "from": start, "traceback": with_traceback or None}
+        for name, mine in ours.items():
+            if mine is not None:
+                other = "--shrink" if shrink else "--target"
+                wrong(f"guestsim replay: --{name}: {mine} is given, expected none with {other}")
+    if shrink:
+        place = {"target": target, "ring": ring, "transport": transport, "memory": memory}
+        for name, choice in place.items():
+            if choice is not None:
+                wrong(f"guestsim replay: --{name}: {choice} is given, expected none with --shrink")
+        shrink_trace(trace, output, device=device, as_json=as_json)
+        return
+    if output is not None:
+        wrong(f"guestsim replay: --output: {output} is given, expected --shrink with it")
+    if target is not None:
+        replay_on_target(
+            trace,
+            target,
+            ring=ring.value if ring is not None else None,
+            transport=transport.value if transport is not None else None,
+            memory=memory.value if memory is not None else "shared",
+            device=device,
+            qtest_log=qtest_log,
+            as_json=as_json,
+        )
+        return
+    given = {"ring": ring, "transport": transport, "memory": memory, "device": device, "qtest-log": qtest_log}
+    for name, value in given.items():
+        if value is not None:
+            wrong(f"guestsim replay: --{name}: {value} is given, expected --target with it")
+    if save is not None and stop_at is None:
+        wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
+    _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
+
+
+def _exactly(
+    trace: Path,
+    start: Path | None,
+    stop_at: int | None,
+    save: Path | None,
+    *,
+    with_traceback: bool,
+    as_json: bool,
+) -> None:
+    """Replay on the devices of the trace."""
+    # What has devices in it is not for every start of the command.
+    from devmodels.options import OptionError
+    from devmodels.tracefile import TraceFileError
+    from guestsim.replay.snapshot import SnapshotError
+
+    for path in (trace, start):
+        if save is not None and path is not None and save.exists() and path.exists() and save.samefile(path):
+            wrong(f"guestsim replay: --save: {save} is what is read, expected another file")
+    try:
+        if save is not None:
+            check_writable(save)
+        result = _replay(trace, start, stop_at, save, shown=not as_json)
+    except OSError as error:
+        wrong(f"{error.filename or trace}: {error.strerror or error}")
+    except (TraceFileError, OptionError, SnapshotError) as error:
+        wrong(str(error))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(_report(result))).decode())
+    else:
+        _show(result, stop_at, save, with_traceback=with_traceback)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _replay(
+    trace: Path, start: Path | None, stop_at: int | None, save: Path | None, *, shown: bool
+) -> Replayed:
+    from guestsim.replay import replay
+
+    with TraceBar(trace, shown=shown) as bar:
+        return replay(trace, start=start, stop_at=stop_at, save=save, progress=bar)
+
+
+def _show(result: Replayed, stop_at: int | None, save: Path | None, *, with_traceback: bool) -> None:
+    console = Console(highlight=False)
+    guest = result.guest_ns / 1e9
+    text = f"{result.events} events, {result.requests} requests; {guest:.2f} s of the guest in {result.seconds:.2f} s"
+    console.print(text, soft_wrap=True, markup=False)
+    if result.difference is not None:
+        first, *rest = result.difference.words().lines()
+        console.print(first, soft_wrap=True, markup=False, style="bold red")
+        for line in rest:
+            console.print(line, soft_wrap=True, markup=False)
+        if with_traceback and result.difference.error is not None:
+            traceback.print_exception(result.difference.error)
+        return
+    console.print("[bold green]no difference[/]")
+    if result.short:
+        console.print(result.short, soft_wrap=True, markup=False, style="yellow")
+    if result.stopped is None:
+        if stop_at is not None:
+            console.print(f"the trace ends before event {stop_at}")
+        return
+    where = f"stopped before event {result.stopped}"
+    if result.stopped != stop_at:
+        why = (
+            "its state could not be saved" if save is not None else "a device was in the middle of something"
+        )
+        where += f": up to there {why}"
+    console.print(where, soft_wrap=True, markup=False)
+
+
+def _report(result: Replayed) -> dict[str, object]:
+    """Everything as plain values."""
+    difference = result.difference
+    return {
+        "ok": result.ok,
+        "events": result.events,
+        "requests": result.requests,
+        "differences": 0 if result.ok else 1,
+        "seconds": round(result.seconds, 6),
+        "guest-seconds": result.guest_ns / 1e9,
+        "ratio": round(result.ratio, 6),
+        "stopped": result.stopped,
+        "short": result.short or None,
+        "difference": None if difference is None else difference.words(),
+    }

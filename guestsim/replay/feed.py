@@ -1,0 +1,224 @@
+"""What goes into the devices: each kind of input, done again.
+
+Whoever is called here emits the event himself, or it is emitted here as his caller did; what follows is the device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from devmodels.exports.vhost_vring import take_owed
+from devmodels.protocols.vhost_user import MAX_CONFIG
+from devmodels.trace import EventKind
+from devmodels.virtio.constants import Status
+from guestsim.replay.devices import World
+from guestsim.replay.rings import start_again
+
+_RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
+
+Detail = tuple[Any, ...]
+_Feed = Callable[[World, str, Detail], None]
+
+
+def _device(world: World, _source: str, detail: Detail) -> None:
+    try:
+        world.add(detail[0])
+    except ValueError as error:
+        world.follower.unfit(f"device: {error}")
+    world.follower.skip()
+
+
+def _removed(world: World, source: str, _detail: Detail) -> None:
+    world.device(source).device.note(EventKind.REMOVED)
+    world.remove(source)
+
+
+# --- a machine's
+
+
+def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
+    machine = world.machine().machine
+    address, size, *value = detail
+    if size not in (1, 2, 4, 8) or source not in ("memory-space", "io-space"):
+        world.follower.unfit(f"an access of {size} bytes of {source}, expected 1, 2, 4 or 8 of a space")
+    if not world.accessing:
+        world.accessing = True
+        machine.begin_access()
+    if kind is EventKind.ACCESS_READ:
+        (machine.io_read if source == "io-space" else machine.read)(address, size)
+    else:
+        (machine.io_write if source == "io-space" else machine.write)(address, size, *value)
+    if machine.outbox.pending:
+        event = world.follower.event()
+        if event is not None and event[2:4] == (source, kind) and event.detail[0] == address + size:
+            # One that lay over an edge was done in pieces, and interrupts have waited for the last.
+            return
+    world.accessing = False
+    machine.end_access()
+
+
+def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
+    world.machine().machine.reset()
+
+
+# --- a front end's
+
+
+def _memory(world: World, source: str, detail: Detail) -> None:
+    try:
+        world.memory(source).become(detail)
+    except ValueError as error:
+        world.follower.unfit(str(error))
+
+
+def _features(world: World, source: str, detail: Detail) -> None:
+    device = world.device(source).device
+    device.driver_features = detail[0]
+    device.write_status(_RUNNING)
+
+
+def _config_read(world: World, source: str, detail: Detail) -> None:
+    offset, data = detail
+    device = world.device(source).device
+    space = device.config_bytes().ljust(MAX_CONFIG, b"\0")
+    device.note(EventKind.CONFIG_READ, offset, space[offset : offset + len(data)])
+
+
+def _config_write(world: World, source: str, detail: Detail) -> None:
+    offset, data = detail
+    device = world.device(source).device
+    device.note(EventKind.CONFIG_WRITE, offset, data)
+    device.write_config(offset, len(data), int.from_bytes(data, "little"))
+
+
+def _again(world: World, source: str, detail: Detail) -> None:
+    index, *numbers = detail
+    world.device(source).again[index] = numbers
+    world.device(source).device.note(EventKind.AGAIN, *detail)
+
+
+def _queue(world: World, source: str, detail: Detail) -> None:
+    index, size, desc, driver, area, last_avail, used_idx = detail
+    replayed = world.device(source)
+    queue = world.queue(source, index)
+    if not queue.allows(size) or not 0 <= last_avail <= 0xFFFF or not 0 <= used_idx <= 0xFFFF:
+        world.follower.unfit(f"a queue of {size} entries that starts at {last_avail} and {used_idx}")
+    queue.size = size
+    queue.desc, queue.driver, queue.device = desc, driver, area
+    try:
+        start_again(queue, replayed.again.pop(index, []), packed=replayed.device.packed)
+    except ValueError as error:
+        world.follower.unfit(str(error))
+    queue.start(last_avail=last_avail, used_idx=used_idx)
+
+
+def _enable(world: World, source: str, detail: Detail) -> None:
+    queue = world.queue(source, detail[0])
+    queue.owner.note(EventKind.ENABLE, *detail)
+    queue.enabled = bool(detail[1])
+
+
+def _moved(world: World, source: str, detail: Detail) -> None:
+    queue = world.queue(source, detail[0])
+    if queue.ring is None:
+        world.follower.unfit(f"queue {detail[0]} does not run, and moves")
+    queue.ring.parts = detail[1:]
+    queue.owner.note(EventKind.MOVED, *detail)
+
+
+def _look(kind: EventKind, world: World, source: str, detail: Detail) -> None:
+    queue = world.queue(source, detail[0])
+    queue.owner.note(kind, *detail)
+    queue.owner.process(queue)
+
+
+def _stop(world: World, source: str, detail: Detail) -> None:
+    queue = world.queue(source, detail[0])
+    queue.owner.note(EventKind.STOP, *detail)
+    take_owed(queue.owner, queue)
+    queue.stop_when_idle(queue.clear)
+
+
+def _reset(world: World, source: str, detail: Detail) -> None:
+    device = world.device(source).device
+    if detail[0] < 0:
+        device.reset()
+    else:
+        device.reset_queue(world.queue(source, detail[0]))
+
+
+def _migrated(world: World, source: str, detail: Detail) -> None:
+    device = world.device(source).device
+    device.note(EventKind.MIGRATED, *detail)
+    # What does not fit is refused, as it was.
+    with suppress(ValueError):
+        device.take_migration_state(msgspec.json.decode(detail[0], type=dict[str, int]))
+
+
+def _driver_left(world: World, source: str, _detail: Detail) -> None:
+    device = world.device(source).device
+    device.note(EventKind.DRIVER_LEFT)
+    device.driver_left()
+
+
+# --- what comes from below, and from the owner
+
+
+def _done(world: World, source: str, detail: Detail) -> None:
+    number, error, data = detail
+    if not world.device(source).node.done(number, error, data):
+        world.follower.part("nothing: the device has not given that to its disk")
+
+
+def _size(world: World, source: str, detail: Detail) -> None:
+    replayed = world.device(source)
+    replayed.node.resized(*detail)
+    replayed.backend.child_changed(replayed.backend.edge)
+
+
+def _quiesce(world: World, source: str, detail: Detail) -> None:
+    backend = world.device(source).backend
+    if detail[0]:
+        backend.quiesce()
+    else:
+        backend.unquiesce()
+
+
+def _run_state(world: World, _source: str, detail: Detail) -> None:
+    if detail[0]:
+        world.run_state.cont()
+    else:
+        world.run_state.stop()
+
+
+FEEDS: dict[EventKind, _Feed] = {
+    EventKind.DEVICE: _device,
+    EventKind.REMOVED: _removed,
+    EventKind.ACCESS_READ: partial(_access, EventKind.ACCESS_READ),
+    EventKind.ACCESS_WRITE: partial(_access, EventKind.ACCESS_WRITE),
+    EventKind.MACHINE_RESET: _machine_reset,
+    EventKind.MEMORY: _memory,
+    EventKind.FEATURES: _features,
+    EventKind.CONFIG_READ: _config_read,
+    EventKind.CONFIG_WRITE: _config_write,
+    EventKind.AGAIN: _again,
+    EventKind.QUEUE: _queue,
+    EventKind.ENABLE: _enable,
+    EventKind.MOVED: _moved,
+    EventKind.KICK: partial(_look, EventKind.KICK),
+    EventKind.LOOK: partial(_look, EventKind.LOOK),
+    EventKind.STOP: _stop,
+    EventKind.RESET: _reset,
+    EventKind.MIGRATED: _migrated,
+    EventKind.DRIVER_LEFT: _driver_left,
+    EventKind.DONE: _done,
+    EventKind.SIZE: _size,
+    EventKind.QUIESCE: _quiesce,
+    EventKind.RUN_STATE: _run_state,
+}
+"""By kind of event: what is done, in the world, at the event's source, with its details."""

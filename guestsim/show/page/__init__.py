@@ -1,0 +1,1 @@
+"""`guestsim show --html`: a trace as one page that needs nothing else, to be looked at in a browser."""
