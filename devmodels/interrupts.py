@@ -87,14 +87,15 @@ class Outbox:
     in which they first moved.  `on_pending` is called whenever the box stops being empty.
     """
 
-    __slots__ = ("_delivering", "_lines", "_messages", "_on_message", "_on_pending", "pending")
+    __slots__ = ("_lines", "_messages", "_on_message", "_on_pending", "delivering", "pending")
 
     def __init__(self, on_message: Callable[[int, int], None], on_pending: Callable[[], None]) -> None:
         self._on_message = on_message
         self._on_pending = on_pending
         self._messages: deque[tuple[int, int]] = deque()
         self._lines: dict[Line, None] = {}
-        self._delivering = False
+        self.delivering = False
+        """Whether what there is, is just being handed over."""
         self.pending = False
         """Whether there is anything to deliver."""
 
@@ -118,9 +119,9 @@ class Outbox:
 
     def deliver(self) -> None:
         """Hand everything over.  A sink that makes an access meanwhile adds to the same delivery."""
-        if self._delivering:
+        if self.delivering:
             return
-        self._delivering = True
+        self.delivering = True
         try:
             while self._messages or self._lines:
                 while self._messages:
@@ -129,5 +130,5 @@ class Outbox:
                 for line in lines:
                     line._deliver()
         finally:
-            self._delivering = False
+            self.delivering = False
             self.pending = bool(self._messages or self._lines)

@@ -142,18 +142,16 @@ class Machine:
         self._generation = memory.generation - 1
         self._stale = True
         self._depth = 0
+        self._told = False
+        """Whether a trace has something of the access that is not over yet."""
+        self._serving = False
+        """Whether whoever is being told of an interrupt accesses devices meanwhile."""
         self._refused = 0
 
     @property
     def refused(self) -> int:
         """Accesses that found their device in the middle of another one."""
         return self._refused + self.bus.refused
-
-    def tracer_of(self, handler: object) -> Tracer | None:
-        """Who is told of accesses to a window; nobody of those to memory, or to what is not ours."""
-        if self.trace is None or type(handler) is _Ram or id(handler) in self._outside:
-            return None
-        return self.trace
 
     # --- accesses
 
@@ -248,6 +246,12 @@ class Machine:
         """Let devices work until nothing is left to do without the guest, and deliver their interrupts."""
         self.context.run_until_idle()
 
+    def deliver(self) -> None:
+        """Deliver what was raised outside an access, before the context's next turn does."""
+        if self.trace is not None and not self.outbox.delivering:
+            self.trace.emit("machine", EventKind.DELIVER)
+        self.outbox.deliver()
+
     def reset(self) -> None:
         """Reset every device and the configuration address; messages not yet delivered are dropped."""
         if self.trace is not None:
@@ -305,8 +309,36 @@ class Machine:
     def end_access(self) -> None:
         """The access is over.  Calls nest."""
         self._depth -= 1
-        if not self._depth and self.outbox.pending:
-            self.outbox.deliver()
+        if not self._depth:
+            told, self._told = self._told, False
+            if self.outbox.pending:
+                if told:
+                    self.outbox.deliver()
+                else:
+                    # Of this access, to memory say, a trace has nothing; but it has the interrupts delivered.
+                    self.deliver()
+
+    def tell(self, handler: object) -> Tracer | None:
+        """Who is told of an access to a window that begins; nobody of one to memory, or to what is not ours."""
+        if self.trace is None or type(handler) is _Ram or id(handler) in self._outside:
+            return None
+        self._told = True
+        if self.outbox.delivering and not self._serving:
+            self.serve()
+        return self.trace
+
+    def serve(self) -> None:
+        """Whoever is just being told of an interrupt begins to access devices."""
+        self._serving = True
+        if self.trace is not None:
+            self.trace.emit("machine", EventKind.SERVING)
+
+    def _served(self) -> None:
+        """Whoever was told of an interrupt has returned."""
+        if self._serving:
+            self._serving = False
+            if self.trace is not None:
+                self.trace.emit("machine", EventKind.SERVED)
 
     def _rebuild(self) -> None:
         ram = [Claim(region.base, region.size, _Ram(region), None) for region in self.memory.regions]
@@ -329,18 +361,21 @@ class Machine:
             self.memory.words(address, 1, "I", write=True)[0] = data
         elif self.on_message is not None:
             self.on_message(address, data)
+            self._served()
 
     def _intx(self, line: int, level: bool) -> None:
         if self.trace is not None:
             self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
         if self.on_intx is not None:
             self.on_intx(line, level)
+            self._served()
 
     def _irq(self, line: int, level: bool) -> None:
         if self.trace is not None:
             self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
         if self.on_irq is not None:
             self.on_irq(line, level)
+            self._served()
 
 
 class _Space:
@@ -381,7 +416,7 @@ class _Space:
                 machine._refused += 1
                 return _ONES[size]
             owner.accessing = True
-        trace = None if machine.trace is None else machine.tracer_of(window.handler)
+        trace = None if machine.trace is None else machine.tell(window.handler)
         if trace is not None:
             trace.emit(self._name, EventKind.ACCESS_READ, address, size)
         machine._depth += 1
@@ -403,7 +438,7 @@ class _Space:
             self._last = window = found
         machine = self._machine
         value &= _ONES[size]
-        trace = None if machine.trace is None else machine.tracer_of(window.handler)
+        trace = None if machine.trace is None else machine.tell(window.handler)
         if trace is not None:
             trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
         owner = window.owner

@@ -3,11 +3,11 @@
 A component that can be traced has an attribute `trace: Tracer | None`.  While it is None a trace point costs one
 comparison; a `Tracer` hands each event to its sinks in order.  `devmodels.tracefile` keeps events in a file.
 
-Which events are inputs depends on who drives the device.  A machine's are ACCESS_READ, ACCESS_WRITE and MACHINE_RESET;
-a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED, KICK, LOOK, STOP, RESET,
-MIGRATED and DRIVER_LEFT, which, but for the last two, are what follows from an access in a machine.  Inputs of both are
-DEVICE, REMOVED and MEMORY, what comes from below (DONE, SIZE, QUIESCE), RUN_STATE, the bytes of each DMA_READ, and
-FAULT.  All else is what the device makes of them.
+Which events are inputs depends on who drives the device.  A machine's are ACCESS_READ, ACCESS_WRITE, DELIVER, SERVING,
+SERVED and MACHINE_RESET; a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED,
+KICK, LOOK, STOP, RESET, MIGRATED and DRIVER_LEFT, which, but for the last two, are what follows from an access in a
+machine.  Inputs of both are DEVICE, REMOVED and MEMORY, what comes from below (DONE, SIZE, QUIESCE), RUN_STATE, the
+bytes of each DMA_READ, and FAULT.  All else is what the device makes of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ class EventKind(Enum):
     INTERRUPT = "interrupt"
     VIOLATION = "violation"
     TURN = "turn"
+    DELIVER = "deliver"
+    SERVING = "serving"
+    SERVED = "served"
     FAULT = "fault"
     MIGRATED = "migrated"
     REMOVED = "removed"
@@ -180,6 +183,13 @@ SHAPES: dict[EventKind, Shape] = {
     EventKind.TURN: _shape(
         "", "what a device had put off to the context's next turn was done, and nothing came of it"
     ),
+    EventKind.DELIVER: _shape(
+        "", "an access to memory is over, and what was raised outside accesses is delivered"
+    ),
+    EventKind.SERVING: _shape(
+        "", "whoever is being told of the interrupt accesses devices, before it returns"
+    ),
+    EventKind.SERVED: _shape("", "it has returned"),
     EventKind.FAULT: _shape(
         "address length write at missing reason:str",
         "memory behind an IOMMU cannot be read, or written: the translation fails for so many bytes there",

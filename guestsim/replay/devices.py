@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -60,6 +60,8 @@ class World:
         """Whether an access of the guest's is not over yet."""
         self.removed: set[str] = set()
         """Devices that have been taken out."""
+        self.serve: Callable[[], None] = _nothing
+        """Feeds what comes up to SERVED."""
         self._own_run_state = RunState()
         self._profile = Profile.STRICT if header.strict else Profile.LENIENT
         self._bounced = header.memory == "bounced"
@@ -88,9 +90,22 @@ class World:
         """The machine; one without devices where there are none."""
         if self.assembly is None:
             memory = ReplayMemory(self.follower, MACHINE_MEMORY, bounced=self._bounced)
-            self.assembly = assemble(memory=memory, context=self.context, profile=self._profile)
+            self.assembly = assemble(
+                memory=memory,
+                context=self.context,
+                profile=self._profile,
+                on_message=self._interrupted,
+                on_intx=self._interrupted,
+                on_irq=self._interrupted,
+            )
             self.assembly.machine.trace = self.follower
         return self.assembly
+
+    def _interrupted(self, _what: int, _value: int) -> None:
+        """Whoever was told of an interrupt may have accessed devices before it returned."""
+        if self.follower.peek() is EventKind.SERVING:
+            self.machine().machine.serve()
+            self.serve()
 
     def memory(self, name: str) -> ReplayMemory:
         """The memory of that name: the machine's, or an export's."""
@@ -126,6 +141,10 @@ class World:
         facts = msgspec.json.decode(text, type=DeviceFacts)
         if facts.name in self.devices and facts.name not in self.removed:
             raise ValueError(f"{facts.name!r} is there already")
+        while self.assembly is not None and self.removed & self.assembly.devices.keys():
+            # Those that were taken out have gone by now, unseen.
+            if not self.context.run_oldest():
+                break
         node = ReplayNode(disk or facts.disk, facts.name, self.context, self.follower)
         if facts.kind == "device":
             made = self._machine_device(facts, node, addr)
@@ -176,6 +195,10 @@ class World:
     def close(self) -> None:
         """Give everything up."""
         self.context.close()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _without_threads(options: Mapping[str, object]) -> dict[str, object]:

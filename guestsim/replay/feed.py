@@ -22,7 +22,7 @@ from guestsim.replay.rings import start_again
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
 Detail = tuple[Any, ...]
-_Feed = Callable[[World, str, Detail], None]
+Feed = Callable[[World, str, Detail], None]
 
 
 def _device(world: World, _source: str, detail: Detail) -> None:
@@ -64,6 +64,10 @@ def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
 
 def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
     world.machine().machine.reset()
+
+
+def _deliver(world: World, _source: str, _detail: Detail) -> None:
+    world.machine().machine.deliver()
 
 
 # --- a front end's
@@ -196,12 +200,13 @@ def _run_state(world: World, _source: str, detail: Detail) -> None:
         world.run_state.stop()
 
 
-FEEDS: dict[EventKind, _Feed] = {
+FEEDS: dict[EventKind, Feed] = {
     EventKind.DEVICE: _device,
     EventKind.REMOVED: _removed,
     EventKind.ACCESS_READ: partial(_access, EventKind.ACCESS_READ),
     EventKind.ACCESS_WRITE: partial(_access, EventKind.ACCESS_WRITE),
     EventKind.MACHINE_RESET: _machine_reset,
+    EventKind.DELIVER: _deliver,
     EventKind.MEMORY: _memory,
     EventKind.FEATURES: _features,
     EventKind.CONFIG_READ: _config_read,

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from devmodels.trace import TraceEvent
+from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import TraceReader
 from guestsim.replay.devices import World
 from guestsim.replay.difference import SHOWN, Difference
-from guestsim.replay.feed import FEEDS
+from guestsim.replay.feed import FEEDS, Feed
 from guestsim.replay.follow import Ended, Follower, Parted, Unreadable
 from guestsim.replay.snapshot import SnapshotError, load, restore, save, why_not
 
@@ -62,6 +62,7 @@ class Replay:
         self._reader = reader
         self.follower = Follower(reader)
         self.world = World(reader.header, self.follower)
+        self.world.serve = self._serve
         self._inputs: deque[TraceEvent] = deque(maxlen=SHOWN)
         if snapshot is not None:
             try:
@@ -118,7 +119,7 @@ class Replay:
 
     def _follow(self, progress: Callable[[int], None] | None, stop_at: int, *, savable: bool) -> bool:
         """Whether it has stopped where it was to."""
-        follower, world, inputs = self.follower, self.world, self._inputs
+        follower, world = self.follower, self.world
         context = world.context
         report = _PROGRESS_EVENTS
         while (kind := follower.peek()) is not None:
@@ -133,15 +134,29 @@ class Replay:
                 if not context.run_oldest():
                     follower.part("nothing")
                 continue
-            event = follower.event()
-            assert event is not None
-            _, time_ns, source, _, detail = event
-            inputs.append(event)
-            context.set_now(time_ns)
-            feed(world, source, detail)
-            if follower.number == number:
-                follower.part("nothing")
+            self._feed(feed)
         return follower.number >= stop_at
+
+    def _feed(self, feed: Feed) -> None:
+        """Do the next event, an input."""
+        follower, world = self.follower, self.world
+        event = follower.event()
+        assert event is not None
+        number, time_ns, source, _, detail = event
+        self._inputs.append(event)
+        world.context.set_now(time_ns)
+        feed(world, source, detail)
+        if follower.number == number:
+            follower.part("nothing")
+
+    def _serve(self) -> None:
+        """Do what whoever was interrupted did before it returned."""
+        while (kind := self.follower.peek()) is not None and kind is not EventKind.SERVED:
+            feed = FEEDS.get(kind)
+            if feed is None:
+                self.follower.part("nothing")
+            else:
+                self._feed(feed)
 
     def _raised(self, error: Exception) -> Difference | None:
         """What a device raises is not in the trace; one that does so beyond its end does it unseen."""

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.assembly import assemble
 from devmodels.blockbackend.throttling import ThrottleGroup
+from devmodels.recording import record_machine
 from devmodels.snapshot import save_snapshot
 from devmodels.trace import EventKind
+from devmodels.virtio_blk.mmio import SLOT_BASE
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
 from guestsim.quick import disk_machine
 from guestsim.targets.inprocess import InProcessTarget
+from tests.qemu.mmio_by_hand import PAGE, MmioBlk
 from tests.unit.recording.test_machine import MIB, does_it_again, events, kinds
 from tests.unit.test_graph_under_guest import BLOCK, BLOCKS, CPUS, change_under_load
 
@@ -130,4 +134,57 @@ def test_interrupts_that_are_written_into_memory(path: Path) -> None:
         address, data = found[at].detail
         assert found[at + 1].kind is EventKind.DMA_WRITE
         assert found[at + 1].detail == (address, int(data).to_bytes(4, "little"))
+    does_it_again(path)
+
+
+class Served:
+    """An embedder's disk on MMIO, whose interrupts are answered as soon as they are told."""
+
+    def __init__(self) -> None:
+        self.assembly = assemble(
+            blockdevs=[{"driver": "memory", "node-name": "d0", "size": MIB}],
+            devices=[{"driver": "virtio-blk-device", "drive": "d0", "id": "v0", "force-legacy": False}],
+            ram=1024 * PAGE,
+            on_irq=self._interrupted,
+        )
+        self.read, self.write = self.assembly.machine.read, self.assembly.machine.write
+        self.ram_read, self.ram_write = self.assembly.memory.load, self.assembly.memory.store
+        self.disk = MmioBlk(self, SLOT_BASE, 0x10_0000, self.assembly.context.turn)
+        self.levels: list[bool] = []
+
+    def _interrupted(self, _line: int, level: bool) -> None:
+        self.levels.append(level)
+        if level:
+            self.write(SLOT_BASE + 0x064, 4, self.read(SLOT_BASE + 0x060, 4))
+            self.write(SLOT_BASE + 0x050, 4, 0)
+            self.read(0x10_0000, 4)
+
+
+def test_whoever_is_interrupted_accesses_the_device_at_once(path: Path) -> None:
+    served = Served()
+    with served.assembly, record_machine(served.assembly, path):
+        served.disk.start()
+        for sector in range(3):
+            assert served.disk.request(1, sector, data=b"\x11" * 512)[:2] == (0, 1)
+            assert served.disk.request(0, sector, room=512) == (0, 513, b"\x11" * 512)
+    assert served.levels == [True, False] * 6
+    found = kinds(path)
+    assert found.count(EventKind.SERVING) == found.count(EventKind.SERVED) == 6
+    does_it_again(path)
+
+
+def test_an_access_to_memory_has_interrupts_delivered(path: Path) -> None:
+    """They were raised by the host, and the machine has not run since."""
+    with disk_machine(MIB) as machine:
+        machine.record(path)
+        disk = boot(Guest(machine))
+        disk.write(0, bytes(512))
+        backend = machine.assembly.backends["disk0"]
+        machine.assembly.context.start(backend.resize(MIB // 2))
+        assert machine.take_messages() == {}
+        machine.write(0x10_0000, 4, 0x1234)
+        assert machine.take_messages()
+        assert disk.read(0, 512) == bytes(512)
+    assert kinds(path).count(EventKind.DELIVER) == 1
+    assert 0x1234 not in {value for event in events(path) for value in event.detail}
     does_it_again(path)
