@@ -24,6 +24,7 @@ from guestsim.replay import replay
 from tests.unit.exports import frontend as fe
 from tests.unit.exports.frontend import FrontEnd, Ring
 from tests.unit.exports.test_vhost_threads import IN, OUT, add
+from tests.unit.guestsim.replay.anywhere import goes_on_anywhere
 
 MIB = 1 << 20
 FEATURES = fe.F_PROTOCOL | fe.F_VERSION_1 | 1 << 9 | 1 << 11
@@ -91,11 +92,12 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def does_it_again(daemon: Daemon) -> list[TraceEvent]:
-    """The events; a replay makes them all."""
+    """The events; a replay makes them all, from wherever it begins."""
     events = daemon.events()
     result = replay(daemon.path)
     assert result.difference is None
     assert result.events == len(events)
+    goes_on_anywhere(daemon.path, 3)
     return events
 
 

@@ -27,6 +27,7 @@ from guestsim.quick import disk_machine
 from guestsim.replay import replay
 from guestsim.targets.inprocess import InProcessTarget
 from tests.qemu.mmio_by_hand import PAGE
+from tests.unit.guestsim.replay.anywhere import goes_on_anywhere
 from tests.unit.virtio.test_access_platform import ACCESS_PLATFORM, BUS, Rig
 
 MIB = 1 << 20
@@ -42,11 +43,12 @@ def kinds(path: Path) -> list[EventKind]:
 
 
 def does_it_again(path: Path) -> None:
-    """The devices of the trace do again what they did."""
+    """The devices of the trace do again what they did, from wherever they begin."""
     result = replay(path)
     assert result.difference is None
     assert not result.short
     assert result.events == len(events(path))
+    goes_on_anywhere(path, 3)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from guestsim.script.run import Options
 from guestsim.script.ways import Way
 from tests.guest.record_piece import PIECE
 from tests.scripts.test_ways import FOLDER, SCRIPTS, WAYS, name, run
+from tests.unit.guestsim.replay.anywhere import goes_on, goes_on_anywhere
 
 MIB = 1 << 20
 QUICK = (
@@ -42,24 +42,6 @@ QUICK = (
 """What is run each time; the rest takes its time."""
 
 
-def goes_on(trace: Path, number: int, snapshot: Path) -> int:
-    """Stop at event `number`, save, go on from there; returns where it was."""
-    first = replay(trace, stop_at=number, save=snapshot)
-    assert first.difference is None
-    assert first.stopped is not None
-    assert first.stopped >= number
-    second = replay(trace, start=snapshot)
-    assert second.difference is None
-    return first.stopped
-
-
-def anywhere(trace: Path, times: int, seed: int) -> None:
-    events = replay(trace).events
-    numbers = random.Random(seed)
-    for _ in range(times):
-        goes_on(trace, numbers.randrange(events), trace.with_suffix(".snapshot"))
-
-
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trace = tmp_path_factory.mktemp("replay") / "a.trace"
@@ -75,7 +57,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_script_goes_on_from_anywhere(script: str, tmp_path: Path) -> None:
     trace = tmp_path / "a.trace"
     assert not run(FOLDER / f"{script}.guest.yaml", Options(recording=Recording(trace))).failures
-    anywhere(trace, 2, seed=1)
+    goes_on_anywhere(trace, 2, seed=1)
 
 
 @given(number=st.integers(0, 430))
@@ -86,7 +68,7 @@ def test_a_replay_goes_on_from_every_event(recorded: Path, number: int) -> None:
 def test_linux_goes_on_from_anywhere(tmp_path: Path) -> None:
     trace = tmp_path / "linux.trace"
     trace.symlink_to(PIECE)
-    anywhere(trace, 4, seed=4)
+    goes_on_anywhere(trace, 4, seed=4)
 
 
 @pytest.mark.slow
@@ -101,7 +83,7 @@ def test_every_script_goes_on_from_anywhere(path: Path, way: Way, memory: str, t
     report = run(path, Options("devmodels", memory, way, recording=Recording(trace)))
     assert not report.failures
     if report.skipped is None:
-        anywhere(trace, 10, seed=2)
+        goes_on_anywhere(trace, 10, seed=2)
 
 
 @pytest.mark.slow
@@ -112,7 +94,7 @@ def test_every_script_over_vhost_user_goes_on_from_anywhere(path: Path, ring: st
     report = run(path, Options("vhost-user", "shared", Way(ring), recording=Recording(trace)))  # type: ignore[arg-type]
     assert not report.failures
     if report.skipped is None:
-        anywhere(trace, 10, seed=3)
+        goes_on_anywhere(trace, 10, seed=3)
 
 
 def test_the_command_stops_saves_and_goes_on(recorded: Path, tmp_path: Path) -> None:
