@@ -26,7 +26,13 @@ _STYLES = {
     "dim": (EventKind.DMA_READ, EventKind.DMA_WRITE),
     "green": (EventKind.CHAIN, EventKind.USED),
     "blue": (EventKind.REQUEST, EventKind.DISPATCH, EventKind.DONE, EventKind.COMPLETION),
-    "magenta": (EventKind.NOTIFY, EventKind.INTERRUPT),
+    "magenta": (
+        EventKind.NOTIFY,
+        EventKind.INTERRUPT,
+        EventKind.DELIVER,
+        EventKind.SERVING,
+        EventKind.SERVED,
+    ),
     "bold yellow": (EventKind.RESET, EventKind.MACHINE_RESET, EventKind.STOP, EventKind.DRIVER_LEFT),
     "bold red": (EventKind.VIOLATION,),
 }

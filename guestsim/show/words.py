@@ -303,6 +303,18 @@ def _say_interrupt(seen: Seen) -> str:
     return f"{what}: {_numbers(seen)}" if seen.requests else what
 
 
+def _say_deliver(_seen: Seen) -> str:
+    return "interrupts raised outside accesses"
+
+
+def _say_serving(_seen: Seen) -> str:
+    return "whoever is interrupted accesses devices"
+
+
+def _say_served(_seen: Seen) -> str:
+    return "whoever was interrupted has returned"
+
+
 def _say_violation(seen: Seen) -> str:
     clause, place, summary, data = seen.event.detail
     assert isinstance(data, bytes)
@@ -351,5 +363,8 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.RUN_STATE: _say_run_state,
     EventKind.FAULT: _say_fault,
     EventKind.INTERRUPT: _say_interrupt,
+    EventKind.DELIVER: _say_deliver,
+    EventKind.SERVING: _say_serving,
+    EventKind.SERVED: _say_served,
     EventKind.VIOLATION: _say_violation,
 }

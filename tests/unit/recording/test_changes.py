@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from devmodels.assembly import assemble
 from devmodels.blockbackend.throttling import ThrottleGroup
@@ -12,6 +13,7 @@ from devmodels.recording import record_machine
 from devmodels.snapshot import save_snapshot
 from devmodels.trace import EventKind
 from devmodels.virtio_blk.mmio import SLOT_BASE
+from guestsim.cli import app
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
@@ -27,6 +29,13 @@ READS = [virtio_blk.read(512 * number, 512) for number in range(0, 16, 2)]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "machine.trace"
+
+
+def told(*arguments: str | Path) -> str:
+    """What a command of guestsim's says of it."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_another_disk_in_its_place(path: Path) -> None:
@@ -171,6 +180,11 @@ def test_whoever_is_interrupted_accesses_the_device_at_once(path: Path) -> None:
     found = kinds(path)
     assert found.count(EventKind.SERVING) == found.count(EventKind.SERVED) == 6
     does_it_again(path)
+    assert "whoever is interrupted accesses devices" in told("show", path)
+    told("show", path, "--perfetto", path.with_suffix(".json"))
+    told("show", path, "--html", path.with_suffix(".html"))
+    assert "0 findings, 0 remarks" in told("lint", path)
+    told("replay", path, "--target", "devmodels")
 
 
 def test_an_access_to_memory_has_interrupts_delivered(path: Path) -> None:
@@ -188,3 +202,4 @@ def test_an_access_to_memory_has_interrupts_delivered(path: Path) -> None:
     assert kinds(path).count(EventKind.DELIVER) == 1
     assert 0x1234 not in {value for event in events(path) for value in event.detail}
     does_it_again(path)
+    assert "interrupts raised outside accesses" in told("show", path)

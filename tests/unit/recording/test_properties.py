@@ -182,7 +182,7 @@ def test_any_story_is_done_again(
 
 @pytest.mark.slow
 @given(WAYS, st.lists(STEPS, max_size=100), st.booleans(), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_any_long_story_is_done_again(
     first: tuple[object, ...], steps: list[tuple[object, ...]], shared: bool, packed: bool
 ) -> None:
