@@ -12,7 +12,7 @@ from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.recording import record_machine
 from devmodels.snapshot import save_snapshot
 from devmodels.trace import EventKind
-from devmodels.virtio_blk.mmio import SLOT_BASE
+from devmodels.virtio.places import SLOT_BASE
 from guestsim.cli import app
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
