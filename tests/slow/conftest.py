@@ -8,5 +8,5 @@ import pytest
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("passed", []):
         for name, value in report.user_properties:
-            if name in ("examples", "cuts"):
+            if name in ("examples", "cuts", "commands"):
                 terminalreporter.write_line(f"{report.nodeid}: {value} {name}")

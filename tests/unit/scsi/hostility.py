@@ -1,36 +1,43 @@
-"""What a hostile initiator sends: known commands with any fields, and data that some of them would take."""
+"""What a hostile initiator sends: known commands with any fields, lengths and data, and task management.
+
+Everything comes from one seed, in plain numbers: a hundred thousand commands take seconds.
+"""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from random import Random
 from typing import Any
 
-from hypothesis import strategies as st
-
 from devmodels.scsi import Function, TaskAttribute
-from devmodels.scsi.disk.commands import COMMANDS
-from devmodels.scsi.table import Command
-from tests.unit.scsi.initiator import BLOCKS
+from devmodels.scsi.table import Command, Data
+from tests.unit.scsi.kinds import Kind
+from tests.unit.scsi.parameterdata import VALUES, number
 
-ATTRIBUTES = st.sampled_from(
-    [TaskAttribute.SIMPLE] * 8
-    + [TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE] * 2
-    + [TaskAttribute.ACA]
+ATTRIBUTES = (
+    *[TaskAttribute.SIMPLE] * 12,
+    *[TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE] * 3,
+    TaskAttribute.ACA,
 )
-LUNS = st.sampled_from([0] * 12 + [1, None, 1 << 48 | 1])
-ROOM = st.sampled_from([0, 1, 8, 36, 255, 512, 4096, 70_000])
-NUMBERS = st.one_of(
-    st.integers(0, 8),
-    st.integers(BLOCKS - 4, BLOCKS + 4),
-    st.sampled_from([0x7FFF_FFFF, 0xFFFF_FFFF, 2**63, 2**64 - 1]),
+FUNCTIONS = tuple(Function)
+NO_LUN = (1, None, 1 << 48 | 1)
+BLOCK_SIZES = (512, 512, 1024, 2048, 4096)
+NOISE = Random(1).randbytes(1 << 17)
+"""Data to write: any piece of this."""
+
+LENGTHS = ("transfer_length", "number_of_blocks")
+RARELY = (
+    *("naca", "protect", "mode_specific", "anchor", "znr", "fmtpinfo", "report_type", "ppc", "pf", "longid"),
+    *("third_party", "self_test_code", "sp", "longlist", "cmplst"),
 )
-RARELY = ("naca", "vendor_control", "protect", "desc", "immed")
+"""Fields whose being set mostly ends a command."""
 
 
 @dataclass(frozen=True)
 class Send:
-    """A command of one of two initiators."""
+    """A command of one of two initiators, with data `out` and `room` for more, which come in `pieces`."""
 
     who: int
     cdb: bytes
@@ -38,7 +45,13 @@ class Send:
     room: int
     pieces: int
     attribute: TaskAttribute
+    elsewhere: bool
     lun: int | None
+
+    def __repr__(self) -> str:
+        lun = f" to LUN {self.lun}" if self.elsewhere else ""
+        out = f", {len(self.out)} bytes {self.out[:64].hex(' ')}" if self.out else ""
+        return f"{self.who}: {self.cdb.hex(' ')}{lun} {self.attribute.name}, room for {self.room}{out}"
 
 
 @dataclass(frozen=True)
@@ -47,105 +60,156 @@ class Manage:
 
     who: int
     function: Function
+    elsewhere: bool
     lun: int | None
     tag: int
 
 
-def _numbers(draw: st.DrawFn, bits: int) -> int:
-    return draw(NUMBERS) & (1 << bits) - 1
+@dataclass(frozen=True)
+class Wait:
+    """Everything that runs ends."""
 
 
-@st.composite
-def ranges(draw: st.DrawFn) -> bytes:
-    """For UNMAP."""
-    count = draw(st.integers(0, 3))
-    body = b"".join(struct.pack(">QI4x", _numbers(draw, 64), _numbers(draw, 32)) for _ in range(count))
-    return struct.pack(">HH4x", len(body) + 6, len(body)) + body
+Step = Send | Manage | Wait
 
 
-@st.composite
-def keys(draw: st.DrawFn) -> bytes:
-    """For PERSISTENT RESERVE OUT."""
-    key = st.sampled_from([0, 1, 2])
-    return struct.pack(">QQ4xB3x", draw(key), draw(key), draw(st.sampled_from([0, 0, 1, 4, 8, 13])))
-
-
-@st.composite
-def pages(draw: st.DrawFn) -> bytes:
-    """For MODE SELECT."""
-    page = draw(
-        st.sampled_from(
-            [
-                "0812" + draw(st.sampled_from(["04", "00", "05"])) + "00" * 17,
-                "0a0a" + draw(st.sampled_from(["04", "00", "02"])) + "1000" + "40" + "00" * 6,
-                "0a0a" + "041008" + "00" * 7,
-                "1c0a" + draw(st.sampled_from(["0402", "0406", "0000"])) + "00" * 8,
-                "5c02002c" + "00" * 12 + "8002000000000000" * 4,
-            ]
-        )
-    )
-    return bytes(draw(st.sampled_from([4, 8]))) + bytes.fromhex(page)
-
-
-@st.composite
-def copies(draw: st.DrawFn) -> bytes:
-    """For EXTENDED COPY."""
-    target = struct.pack(">BBHBBxB20sBB2s", 0xE4, 0, 0, 1, 3, 8, bytes(8), 0, 0, b"\x02\x00")
-    segment = struct.pack(
-        ">BBHHHxxHQQ", 2, 0, 24, draw(st.integers(0, 1)), 0, draw(st.integers(0, 9)), _numbers(draw, 64), 4
-    )
-    return struct.pack(">BBH4xII", 1, 0, len(target), len(segment), 0) + target + segment
-
-
-@st.composite
-def blocks(draw: st.DrawFn) -> bytes:
-    """A few blocks."""
-    return draw(st.binary(min_size=1, max_size=4).map(lambda part: part * 512))[
-        : 512 * draw(st.integers(1, 4))
-    ]
-
-
-PARAMETERS: dict[int, st.SearchStrategy[bytes]] = {
-    0x42: ranges(),
-    0x5F: keys(),
-    0x15: pages(),
-    0x55: pages(),
-    0x83: copies(),
-}
-ANYTHING = st.one_of(st.just(b""), st.binary(max_size=96), blocks())
-
-
-@st.composite
-def commands(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """A CDB and data: those of a known command with some of its fields set, or any bytes."""
-    if draw(st.integers(0, 11)) == 0:
-        return draw(st.binary(max_size=40)), draw(ANYTHING)
-    command: Command[Any] = draw(st.sampled_from(COMMANDS))
-    out = draw(PARAMETERS.get(command.opcode, ANYTHING) if draw(st.integers(0, 3)) else ANYTHING)
+@cache
+def _shape(command: Command[Any]) -> tuple[int, int, Sequence[tuple[str, int, int]]]:
+    """Operation code and service action in their place, the size, and the other fields: name, shift, width."""
     layout = command.layout
-    values: dict[str, int] = {"opcode": command.opcode}
+    size = layout.size
+    base = command.opcode << 8 * (size - 1)
+    fields = []
     for name, place in layout.places.items():
-        if name == "opcode" or draw(st.integers(0, 2)) == 0 or (name in RARELY and draw(st.integers(0, 7))):
-            continue
-        values[name] = draw(st.one_of(NUMBERS, st.integers(0, (1 << place.width) - 1)))
-    if command.action is not None:
-        values["service_action"] = command.action
-    if "parameter_list_length" in layout.places and draw(st.integers(0, 3)):
-        values["parameter_list_length"] = len(out)
-    if "pf" in layout.places and draw(st.integers(0, 3)):
-        values["pf"] = 1
-    data = bytearray(layout.pack(**values))
-    if draw(st.integers(0, 15)) == 0:
-        data[draw(st.integers(0, len(data) - 1))] ^= 1 << draw(st.integers(0, 7))
-    padding = draw(st.sampled_from([0, max(0, 16 - len(data)), max(0, 32 - len(data))]))
-    return bytes(data) + bytes(padding), out
+        shift = place.shift + 8 * (size - place.offset - place.size)
+        if name == "service_action" and command.action is not None:
+            base |= command.action << shift
+        elif name != "opcode":
+            fields.append((name, shift, place.width))
+    return base, size, fields
 
 
-@st.composite
-def steps(draw: st.DrawFn) -> Send | Manage:
-    """One thing that one of two initiators does."""
-    who = draw(st.integers(0, 1))
-    if draw(st.integers(0, 15)) == 0:
-        return Manage(who, draw(st.sampled_from(list(Function))), draw(LUNS), draw(st.integers(0, 12)))
-    cdb, out = draw(commands())
-    return Send(who, cdb, out, draw(ROOM), draw(st.integers(1, 3)), draw(ATTRIBUTES), draw(LUNS))
+class Initiators:
+    """Steps of two initiators of units of one kind: of few of its commands, often, so that they meet; or of all."""
+
+    def __init__(self, kind: Kind, seed: int) -> None:
+        self.kind = kind
+        self.random = Random(seed)
+        self.block_size = self.random.choice(BLOCK_SIZES)
+        most = len(kind.commands)
+        some = self.random.sample(kind.commands, min(most, self.random.choice((2, 6, 20, most))))
+        few = {command.opcode for command in some}
+        self.commands = [command for command in kind.commands if command.opcode in few]
+
+    def steps(self, count: int) -> Iterator[Step]:
+        """`count` of them, and nothing is waited for at the end."""
+        random = self.random
+        for _ in range(count):
+            dice = random.random()
+            if dice < 0.03:
+                yield Wait()
+            elif dice < 0.06:
+                function = random.choice(FUNCTIONS)
+                yield Manage(
+                    random.randrange(2),
+                    function,
+                    random.random() < 0.1,
+                    random.choice(NO_LUN),
+                    random.randrange(64),
+                )
+            else:
+                yield self._send()
+
+    def _manage(self) -> Manage:
+        random = self.random
+        function = random.choice(FUNCTIONS)
+        elsewhere, lun = random.random() < 0.1, random.choice(NO_LUN)
+        return Manage(random.randrange(2), function, elsewhere, lun, random.randrange(64))
+
+    def _send(self) -> Send:
+        random = self.random
+        cdb, out, room = self._random_bytes() if random.random() < 0.04 else self._known()
+        return Send(
+            random.randrange(2),
+            cdb,
+            out,
+            room,
+            random.choice((1, 1, 2, 3)),
+            random.choice(ATTRIBUTES),
+            random.random() < 0.03,
+            random.choice(NO_LUN),
+        )
+
+    def _random_bytes(self) -> tuple[bytes, bytes, int]:
+        random = self.random
+        return random.randbytes(random.randrange(40)), random.randbytes(random.randrange(96)), self._room()
+
+    def _room(self) -> int:
+        return self.random.choice((0, 1, 8, 36, 255, 512, 4096, 70_000))
+
+    def _known(self) -> tuple[bytes, bytes, int]:
+        """A CDB of the table, with data and room that mostly fit."""
+        random = self.random
+        command = random.choice(self.commands)
+        make = self.kind.parameters.get((command.opcode, command.action))
+        if random.random() < 0.1:
+            out = self._noise(random.randrange(96))
+        else:
+            out = b"" if make is None else make(random)
+        base, size, fields = _shape(command)
+        blocks = random.randrange(9)
+        value = base
+        for name, shift, width in fields:
+            value |= self._field(name, width, blocks, len(out)) << shift
+        if make is None and command.data is Data.OUT and random.random() < 0.8:
+            out = self._payload(command, blocks)
+        data = value.to_bytes(size, "big")
+        if random.random() < 0.1:
+            data = self._spoil(data)
+        room = (
+            self._room() if command.data is not Data.IN or random.random() < 0.3 else blocks * self.block_size
+        )
+        return data + bytes(random.choice((0, 0, 16 - size % 16, 32))), out, room
+
+    def _field(self, name: str, width: int, blocks: int, given: int) -> int:
+        """A value for a field: what would make sense, nothing, or anything."""
+        random = self.random
+        dice = random.random()
+        if dice > 0.93:
+            value = number(random, width)
+        elif name in LENGTHS:
+            value = blocks
+        elif name in ("parameter_list_length", "length_15_0"):
+            value = given
+        elif name in ("allocation_length", "lba"):
+            value = random.randrange(1000)
+        elif name in VALUES:
+            value = random.choice(VALUES[name])
+        elif width == 1 or name in RARELY:
+            value = (name == "pf") ^ (dice < (0.03 if name in RARELY else 0.25))
+        else:
+            value = random.getrandbits(width) if dice < 0.5 else 0
+        return value & (1 << width) - 1
+
+    def _noise(self, length: int) -> bytes:
+        at = self.random.randrange(len(NOISE) - length)
+        return NOISE[at : at + length]
+
+    def _payload(self, command: Command[Any], blocks: int) -> bytes:
+        """So many blocks, or what the commands that take another number of them take."""
+        random = self.random
+        length = blocks * self.block_size
+        if random.random() < 0.2:
+            length = random.choice((self.block_size, 2 * length, length + 1, max(0, length - 1)))
+        if "number_of_blocks" in command.layout.places and random.random() < 0.8:
+            length = self.block_size if "unmap" in command.layout.places else 2 * length
+        return bytes(length) if random.random() < 0.3 else self._noise(min(length, 1 << 16))
+
+    def _spoil(self, cdb: bytes) -> bytes:
+        """Another bit, or fewer bytes."""
+        random = self.random
+        if random.random() < 0.2:
+            return cdb[: random.randrange(len(cdb))]
+        data = bytearray(cdb)
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        return bytes(data)

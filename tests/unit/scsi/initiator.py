@@ -11,6 +11,7 @@ from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
 from devmodels.scsi import (
     Function,
+    LogicalUnit,
     Nexus,
     Outcome,
     Response,
@@ -22,6 +23,7 @@ from devmodels.scsi import (
     sas_transport_id,
 )
 from devmodels.scsi.disk import Disk, DiskOptions
+from devmodels.scsi.lun import REPORT_LUNS
 
 BLOCKS = 1024
 SIZE = BLOCKS * 512
@@ -194,22 +196,15 @@ class World:
         self.first.clear()
         self.second.clear()
 
+    def units(self) -> list[LogicalUnit]:
+        """The disk, the well known unit, and what answers where there is none."""
+        well_known = self.target.unit(REPORT_LUNS)
+        assert well_known is not None
+        return [self.disk, well_known, self.target.absent]
+
     def close(self) -> None:
         """Close everything."""
         self.disk.close()
         self.backend.close()
         self.node.close()
         self.context.close()
-
-
-def sense_is_legal(sense: bytes) -> bool:
-    """Whether `sense` is sense data whose lengths agree (SPC-4 §4.5)."""
-    code = sense[0] & 0x7E
-    if code == 0x70:
-        return len(sense) == 8 + sense[7] == 18
-    if code != 0x72 or len(sense) != 8 + sense[7]:
-        return False
-    at = 8
-    while at < len(sense):
-        at += 2 + sense[at + 1]
-    return at == len(sense)

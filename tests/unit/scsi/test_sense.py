@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.sense import FieldPointer, Sense
-from tests.unit.scsi.initiator import World, sense_is_legal
+from tests.unit.scsi import legalsense
+from tests.unit.scsi.initiator import World
 
 
 def test_the_fixed_format() -> None:
@@ -63,7 +64,10 @@ def test_lengths_agree(
 ) -> None:
     sense = Sense(key, code, information=information, command_specific=specific, progress=progress, ili=ili)
     for descriptors in (False, True):
-        assert sense_is_legal(sense.build(descriptors=descriptors))
+        parsed = legalsense.parse(sense.build(descriptors=descriptors))
+        assert parsed.reason == (key, code)
+        if descriptors:
+            assert parsed.information == information
 
 
 def test_d_sense_decides(world: World) -> None:

@@ -1,0 +1,202 @@
+"""The kinds of logical units there are, each in all its configurations, for tests that are about any of them.
+
+A new kind is one more entry of `KINDS`; `test_hostile` fails as long as a class of units is in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from devmodels.blockbackend import Request
+from devmodels.blockbackend.drivers.memory import MemoryNode, MemoryOptions
+from devmodels.conformance import Profile, ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.scsi import LogicalUnit
+from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
+from devmodels.scsi.disk import Disk
+from devmodels.scsi.disk.commands import COMMANDS as DISK_COMMANDS
+from devmodels.scsi.lun import REPORT_LUNS
+from devmodels.scsi.table import Command
+from devmodels.virtio_scsi.bus import ScsiBus
+from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
+from tests.unit.scsi import parameterdata
+from tests.unit.scsi.initiator import SIZE, Initiator, World
+
+NAME = 0x3000_0000_0000_0001
+"""The disk's NAA name, by which copies find it."""
+
+
+@dataclass
+class Bench:
+    """Two initiators of one target; `lun` is where the unit of the kind that is tested is, the first of `units`."""
+
+    context: IoContext
+    initiators: Sequence[Initiator]
+    lun: int | None
+    units: Sequence[LogicalUnit]
+    failing: bool = False
+    """Whether the disk below fails now and then."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a unit still has a task, or a disk a request."""
+        return any(
+            unit.tasks.tasks or (isinstance(unit, Disk) and unit.backend.in_flight) for unit in self.units
+        )
+
+
+Build = Callable[[ExitStack], Bench]
+"""Makes a bench with new units; what it opens is closed with the stack."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind: the classes of its units, its commands, its configurations by name.
+
+    `parameters`: by operation code and service action, what makes parameter lists that the command may take.  `runs`:
+    how many the long test takes.
+    """
+
+    classes: tuple[type[LogicalUnit], ...]
+    commands: Sequence[Command[Any]]
+    configurations: Mapping[str, Build]
+    parameters: Mapping[tuple[int, int | None], Callable[[Random], bytes]] = field(default_factory=dict)
+    runs: int = 450
+
+
+# --- disks
+
+
+class FailingNode(MemoryNode):
+    """A memory disk of which each fifth request fails, in one way after the other."""
+
+    EVERY = 5
+    ERRORS = (5, 28, 67, 121, 52, 11, 95)
+
+    def __init__(self, context: IoContext) -> None:
+        super().__init__(MemoryOptions(driver="memory", size=SIZE, discard="unmap"), context)
+        self._seen = 0
+
+    def _judge(self) -> None:
+        self._seen += 1
+        if self._seen % self.EVERY == 0:
+            raise OSError(self.ERRORS[self._seen // self.EVERY % len(self.ERRORS)], "failing")
+
+    def read_now(self, reads: Sequence[object]) -> int:
+        """None of them: each goes the way that may fail."""
+        return 0
+
+    async def read(self, request: Request) -> None:
+        self._judge()
+        super().read_now([(request.offset, request.vectors, request.length)])
+
+    async def write(self, request: Request) -> None:
+        self._judge()
+        await super().write(request)
+
+    async def flush(self, request: Request) -> None:
+        self._judge()
+
+    async def write_zeroes(self, request: Request) -> None:
+        self._judge()
+        await super().write_zeroes(request)
+
+
+DELAYED = {
+    "driver": "delay",
+    "latency-ns": 1000,
+    "file": {"driver": "memory", "size": SIZE, "discard": "unmap"},
+}
+
+
+def _disk(stack: ExitStack, *, node: object = None, kept: bool = False, **options: Any) -> Bench:
+    """A disk at LUN 0; `kept`: with a file for what it keeps over a loss of power."""
+    failing = node is FailingNode
+    if kept:
+        options["state"] = stack.enter_context(TemporaryDirectory()) + "/state"
+    given: Any = FailingNode(IoContext.virtual()) if failing else node
+    world = World(given, wwn=NAME, **options)
+    stack.callback(world.close)
+    return Bench(world.context, (world.first, world.second), 0, world.units(), failing)
+
+
+def _blocks(logical: int, physical: int, **options: Any) -> Build:
+    return partial(_disk, logical_block_size=logical, physical_block_size=physical, **options)
+
+
+DISK = Kind(
+    (Disk,),
+    DISK_COMMANDS,
+    {
+        "512": _disk,
+        "512e": _blocks(512, 4096),
+        "1024": _blocks(1024, 1024),
+        "2048": _blocks(2048, 4096),
+        "4096": _blocks(4096, 1 << 20),
+        "lenient": partial(_disk, profile=Profile.LENIENT),
+        "thick": partial(_disk, thin=False),
+        "without DPO and FUA": partial(_disk, dpofua=False, write_cache="off"),
+        "removable": partial(_disk, removable=True),
+        "read-only": partial(_disk, read_only=True),
+        "kept": partial(_disk, kept=True),
+        "delayed": partial(_disk, node=DELAYED, removable=True),
+        "a short queue": partial(_disk, node=DELAYED, queue_depth=2),
+        "small limits": partial(_disk, max_io_size=2048, max_unmap_size=2048),
+        "failing": partial(_disk, node=FailingNode, removable=True),
+        "failing, lenient": partial(_disk, node=FailingNode, profile=Profile.LENIENT),
+    },
+    parameterdata.DISK,
+    # So many that each command succeeds.
+    runs=1000,
+)
+
+
+# --- units that no medium stands behind
+
+
+def _at(lun: int | None, stack: ExitStack) -> Bench:
+    world = World()
+    stack.callback(world.close)
+    unit = world.target.unit(lun) or world.target.absent
+    others = [each for each in world.units() if each is not unit]
+    return Bench(world.context, (world.first, world.second), lun, [unit, *others])
+
+
+NOTHING = Kind(
+    (AbsentUnit,),
+    AbsentUnit.commands,
+    {"a LUN without a unit": partial(_at, 7), "a LUN that cannot be": partial(_at, None)},
+)
+WELL_KNOWN = Kind((ReportLunsUnit,), ReportLunsUnit.commands, {"of a target": partial(_at, REPORT_LUNS)})
+
+
+def _domain(stack: ExitStack) -> Bench:
+    """The well known unit of a virtio SCSI host with three others."""
+    context = IoContext.virtual()
+    bus = ScsiBus(context, name="vs0", violations=ViolationLog())
+    stack.callback(context.close)
+    for number, lun in ((0, 0), (0, 300), (255, 16383)):
+        bus.add(number, lun, AbsentUnit(context))
+    place = bus.find(WELL_KNOWN_LUN)
+    assert place is not None
+    initiators = [Initiator(place.target, number) for number in (1, 2)]
+    return Bench(context, initiators, place.lun, list(place.target.units.values()))
+
+
+DOMAIN = Kind((DomainUnit,), DomainUnit.commands, {"of a virtio SCSI host": _domain})
+
+KINDS = {"disk": DISK, "nothing": NOTHING, "well-known": WELL_KNOWN, "domain": DOMAIN}
+
+
+def classes(base: type[LogicalUnit] = LogicalUnit) -> list[type[LogicalUnit]]:
+    """Every class of logical units that answers commands, as far as modules are loaded."""
+    out = [base] if "commands" in vars(base) or "inquiry_data" in vars(base) else []
+    for each in base.__subclasses__():
+        out += classes(each)
+    return [each for each in out if each is not LogicalUnit]
