@@ -23,7 +23,7 @@ from devmodels.blockbackend.moving import PinnedError, move_to
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.objects import KINDS as BLOCK_KINDS
 from devmodels.blockbackend.objects import Objects, add_object
-from devmodels.blockbackend.opening import open_node
+from devmodels.blockbackend.opening import open_node, opening_node
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
@@ -86,9 +86,19 @@ class Graph:
     # --- nodes come and go
 
     def add(self, options: Mapping[str, object] | str) -> BlockNode:
-        """Open a node, and those nested in it (`blockdev-add`); BlockOptionError where that cannot be."""
+        """Open a node, and those nested in it; BlockOptionError where that cannot be.
+
+        Where a node has to wait for something - a target elsewhere - everything else goes on meanwhile.
+        """
         self.context.assert_owner()
-        node = open_node(options, self.context, self.nodes, self.objects)
+        node = open_node(options, self.context, self.nodes, self.objects, self.secrets)
+        self._watch()
+        return node
+
+    async def open(self, options: Mapping[str, object] | str) -> BlockNode:
+        """The same for coroutines (`blockdev-add`)."""
+        self.context.assert_owner()
+        node = await opening_node(options, self.context, self.nodes, self.objects, self.secrets)
         self._watch()
         return node
 
@@ -340,7 +350,7 @@ class Graph:
             given = _over(options, target)
             async with drained(target):
                 await _ready([target] if edge is None else [target, *_nodes([edge])])
-                node = self.add(given)
+                node = await self.open(given)
                 edges = [edge] if edge is not None else _others(target, node)
                 try:
                     if Role.FILTERED not in node.children[node.FILTERED or ""].role:

@@ -23,6 +23,7 @@ from devmodels.blockbackend.request import Op, Read, Request
 from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
+from devmodels.secretobjects import Secrets
 
 SECTOR = 512
 _numbers = itertools.count()
@@ -116,8 +117,14 @@ class BlockNode:
         """
         raise NotImplementedError
 
-    def bind(self, objects: Mapping[str, ThrottleGroup]) -> None:
-        """Find what the options name among `objects` (`--object`); BlockOptionError where it is not there."""
+    def bind(self, objects: Mapping[str, ThrottleGroup], secrets: Secrets) -> None:
+        """Find what the options name among `--object`s; OptionError where it is not there."""
+
+    async def prepare(self) -> None:
+        """What opening has to wait for, after `bind` and before anybody uses the node; BlockOptionError where it fails.
+
+        Where it does, the node is closed.
+        """
 
     # --- the graph
 

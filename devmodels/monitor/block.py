@@ -67,7 +67,7 @@ async def blockdev_add(world: World, options: BlockdevOptions) -> None:
         raise CommandError("'node-name' must be specified for the root node")
     if isinstance(name, str) and name in world.graph.nodes:
         raise CommandError(f"Duplicate nodes with node-name='{name}'")
-    world.graph.add(options)
+    await world.graph.open(options)
 
 
 class BlockdevDel(Arguments, frozen=True):

@@ -15,6 +15,7 @@ from devmodels.blockbackend.passthrough import Direction, PassthroughRequest
 from devmodels.blockbackend.request import Read, Request
 from devmodels.blockbackend.throttling import Member, ThrottleGroup
 from devmodels.iocontext import IoContext
+from devmodels.secretobjects import Secrets
 
 
 class ThrottleOptions(FilterOptions, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class ThrottleNode(FilterNode):
     member: Member
     _objects: Mapping[str, ThrottleGroup]
 
-    def bind(self, objects: Mapping[str, ThrottleGroup]) -> None:
+    def bind(self, objects: Mapping[str, ThrottleGroup], secrets: Secrets) -> None:  # noqa: ARG002
         """Join the group."""
         self._objects = objects
         self.member = self._group().join(self.context)

@@ -11,7 +11,7 @@ from devmodels.exports.iscsi.command import Command
 from devmodels.exports.iscsi.liveness import Liveness
 from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiation
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
-from devmodels.exports.iscsi.stream import BrokenConnectionError, Stream
+from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.exports.iscsi.texts import Texts
 from devmodels.protocols.iscsi.keys import CRC32C
 from devmodels.protocols.iscsi.pdu import (

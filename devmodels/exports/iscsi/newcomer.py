@@ -11,7 +11,7 @@ from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.connection import Connection
 from devmodels.exports.iscsi.login import Answer, Login
 from devmodels.exports.iscsi.session import Session
-from devmodels.exports.iscsi.stream import BrokenConnectionError, Stream
+from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, LoginStatus, Opcode, unpack_login_request
 
 if TYPE_CHECKING:

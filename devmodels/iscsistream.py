@@ -2,7 +2,7 @@
 
 Follows RFC 7143 §11.2 for the parts of a PDU and §13.1 for digests.  What comes is read into one buffer, as much as
 is there; data that is not there yet is read straight to where it is wanted.  What goes out is gathered and sent
-together.  An initiator that does not read is not read from.
+together.  Who does not read is not read from.  Both ends use it: the export and the block driver `iscsi`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _lengths = Struct(">I").unpack_from
 
 
 class BrokenConnectionError(Exception):
-    """The initiator broke the protocol in a way that ends its connection."""
+    """The other end broke the protocol in a way that ends the connection."""
 
 
 class Held(Protocol):
@@ -144,8 +144,18 @@ class Stream:
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the initiator to read."""
+        """How many bytes wait for the other end to read."""
         return self._queued - self.sent_bytes
+
+    def move(self, context: IoContext) -> None:
+        """Everything happens on `context` from now on."""
+        if self._watching is not None:
+            self.context.unwatch(self._sock.fileno())
+            self._watching = None
+        self.context = context
+        # A turn of the old context, if there is to be one, does it too late.
+        self._flushing = False
+        self._schedule()
 
     def close(self) -> None:
         """Give up the socket, and what it does not take at once.  Idempotent."""
