@@ -12,6 +12,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from struct import Struct
 from typing import NamedTuple, Protocol
 
@@ -107,6 +108,7 @@ class Stream:
         "_sock",
         "_tail",
         "_then",
+        "_turn",
         "_view",
         "_watching",
         "context",
@@ -138,6 +140,7 @@ class Stream:
         self._full = False
         self._closed = False
         self._then: Callable[[], None] | None = None
+        self._turn = partial(self._flush_on, context)
         self._watching: int | None = None
         sock.setblocking(False)
         self._rewatch()
@@ -153,7 +156,7 @@ class Stream:
             self.context.unwatch(self._sock.fileno())
             self._watching = None
         self.context = context
-        # A turn of the old context, if there is to be one, does it too late.
+        self._turn = partial(self._flush_on, context)
         self._flushing = False
         self._schedule()
 
@@ -223,7 +226,12 @@ class Stream:
         """Send at the context's next turn, together with what else is queued by then."""
         if not self._flushing:
             self._flushing = True
-            self.context.call_soon(self._flush)
+            self.context.call_soon(self._turn)
+
+    def _flush_on(self, context: IoContext) -> None:
+        """The turn of a context that the stream has not left meanwhile."""
+        if context is self.context:
+            self._flush()
 
     def _flush(self) -> None:
         self._flushing = False

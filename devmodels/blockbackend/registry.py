@@ -24,6 +24,7 @@ _OUR_OWN = {
     "delay": "delay:DelayNode",
     "file": "file:FileNode",
     "host_device": "host_device:HostDeviceNode",
+    "iscsi": "iscsi.node:IscsiNode",
     "memory": "memory:MemoryNode",
     "null-co": "null:NullNode",
     "overlay": "overlay:OverlayNode",

@@ -94,6 +94,9 @@ class IoContext:
         self._closed = False
         self.threads: list[Beside] = []
         """Threads of those who belong here: `run_until_idle` waits for what they do."""
+        self.awaited = 0
+        """How many watched descriptors will tell of something that was asked of somebody elsewhere (a target over the
+        network): `run_until_idle` waits for that as for workers, and a virtual clock does not jump meanwhile."""
 
     @classmethod
     def wall(cls) -> IoContext:
@@ -440,6 +443,8 @@ class IoContext:
                     continue
                 if self._waits_for_workers:
                     self._block(None)
+                elif self.awaited:
+                    self._block(self.deadline() if self.kind is ClockKind.WALL else None)
                 elif not self._jump() and not (self.threads and self._settle_threads()):
                     return
         finally:
@@ -453,7 +458,7 @@ class IoContext:
             while condition():
                 if self.turn() or self._poll_fds(0):
                     continue
-                if self._out:
+                if self._out or self.awaited:
                     self._block(None)
                 elif not (self.threads and self._settle_threads()):
                     return
@@ -468,16 +473,16 @@ class IoContext:
     def wait_for_workers(self) -> bool:
         """Wait until something is to be done, from a callback on this context's own thread (the wall clock's).
 
-        False, at once, where no worker is out.
+        False, at once, where no worker is out, and nobody elsewhere has been asked for anything.
         """
-        if self._waits_for_workers:
+        if self._waits_for_workers or self.awaited:
             self._block(self.deadline())
             return True
         return False
 
     def _jump(self) -> bool:
         """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""
-        if self.kind is not ClockKind.VIRTUAL:
+        if self.kind is not ClockKind.VIRTUAL or self.awaited:
             return False
         when = self.deadline()
         if when is None:

@@ -11,8 +11,8 @@ from devmodels.exports.iscsi.command import Command
 from devmodels.exports.iscsi.liveness import Liveness
 from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiation
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
-from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.exports.iscsi.texts import Texts
+from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.protocols.iscsi.keys import CRC32C
 from devmodels.protocols.iscsi.pdu import (
     ASYNC_MESSAGE,

@@ -1,0 +1,498 @@
+"""One connection in full feature phase, the initiator's side: commands out, data and answers in (RFC 7143 §4, §11).
+
+What a target does against the standard ends the connection (BrokenConnectionError): a session of error recovery level
+0 has no other remedy (§7.1.4.1).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from struct import Struct
+from typing import Protocol
+
+from devmodels.blockbackend.drivers.iscsi.negotiation import MAX_RECV_DATA_SEGMENT
+from devmodels.blockbackend.drivers.iscsi.task import CDB_SIZE, GOOD, Task
+from devmodels.blockbackend.vectors import gather, window
+from devmodels.iocontext import IoContext
+from devmodels.iscsistream import BrokenConnectionError, Stream
+from devmodels.protocols.iscsi.keys import CRC32C, Parameters
+from devmodels.protocols.iscsi.pdu import (
+    AHS,
+    ASYNC_MESSAGE,
+    BHS_SIZE,
+    COMPLETED_AT_TARGET,
+    DATA_IN,
+    DATA_OUT,
+    FINAL,
+    IMMEDIATE,
+    LOGOUT_REQUEST,
+    NOP_IN,
+    NOP_OUT,
+    OPCODE_MASK,
+    R2T,
+    READ,
+    REJECT,
+    RESERVED_TAG,
+    SCSI_COMMAND,
+    SCSI_RESPONSE,
+    SENSE_LENGTH,
+    STATUS_PRESENT,
+    TASK_MANAGEMENT_REQUEST,
+    TASK_MANAGEMENT_RESPONSE,
+    TEXT_REQUEST,
+    TEXT_RESPONSE,
+    UNDERFLOW,
+    WRITE,
+    AhsType,
+    AsyncEvent,
+    Function,
+    FunctionResponse,
+    LogoutReason,
+    Opcode,
+    next_serial,
+    serial_after,
+)
+from devmodels.protocols.iscsi.text import join
+from devmodels.scsi.constants import TaskAttribute
+
+_SERIALS = 0xFFFFFFFF
+_serials = Struct(">III").unpack_from
+_SERIALS_OFFSET = DATA_IN.offsets["stat_sn"]
+_tag = Struct(">I").unpack_from
+_TAG_OFFSET = SCSI_COMMAND.offsets["itt"]
+
+_DATA_IN, _COMMAND = int(Opcode.DATA_IN), int(Opcode.SCSI_COMMAND)
+MAX_SENSE = 4096
+"""What one answer may have of sense data and other response data, in bytes."""
+
+
+class Owner(Protocol):
+    """Who holds the connection: a session."""
+
+    def idle(self) -> None:
+        """What had come has been dealt with: the window may be open, tasks may be over."""
+        ...
+
+    def connection_ended(self, reason: str, wait_ns: int = 0) -> None:
+        """It is gone, and is not to be begun again before `wait_ns` have passed."""
+        ...
+
+    def attention(self, sense: bytes) -> None:
+        """The logical unit tells something by itself (a unit attention condition)."""
+        ...
+
+    def asked_to_leave(self, seconds: int) -> None:
+        """The target wants a logout within so many seconds."""
+        ...
+
+
+class Connection:
+    """The receiver of a stream's PDUs.  `tasks` are those that have been issued and are not over, by tag, in order.
+
+    `lun`: the logical unit, as PDUs have it.  `parameters` are what the login has come to.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        stream: Stream,
+        parameters: Parameters,
+        lun: int,
+        *,
+        cmd_sn: int,
+        max_cmd_sn: int,
+        exp_stat_sn: int,
+    ) -> None:
+        self._owner = owner
+        self._stream = stream
+        self._lun = lun
+        self.parameters = parameters
+        self.cmd_sn = cmd_sn
+        self.max_cmd_sn = max_cmd_sn
+        self.exp_stat_sn = exp_stat_sn
+        self.tasks: dict[int, Task] = {}
+        self.closed = False
+        self._tag = 0
+        self._aborting: dict[int, Task] = {}
+        """Tasks by the tag of the request to abort them."""
+        self._pings: set[int] = set()
+        self._texts: set[int] = set()
+        self._logout: int | None = None
+        self._placed = False
+        self._wait_ns = 0
+        stream.header_digest = parameters.header_digest == CRC32C
+        stream.data_digest = parameters.data_digest == CRC32C
+        stream.receiver = self
+
+    def __repr__(self) -> str:
+        return f"<Connection with {len(self.tasks)} tasks, CmdSN {self.cmd_sn} of {self.max_cmd_sn}>"
+
+    # --- its end
+
+    def close(self) -> None:
+        """Give up the socket; nobody is told.  Idempotent."""
+        self.closed = True
+        self._stream.close()
+
+    def ended(self, reason: str | None) -> None:
+        """The stream has ended."""
+        self._end(reason or "the target has closed the connection")
+
+    def _end(self, reason: str) -> None:
+        if not self.closed:
+            self.close()
+            self._owner.connection_ended(reason, self._wait_ns)
+
+    def give_up(self, reason: str) -> None:
+        """End it, because the target does not do what it should."""
+        self._end(reason)
+
+    # --- what goes out
+
+    @property
+    def window_open(self) -> bool:
+        """Whether the target takes another command (§4.2.2.1)."""
+        return not serial_after(self.cmd_sn, self.max_cmd_sn)
+
+    @property
+    def received_bytes(self) -> int:
+        """How much has come."""
+        return self._stream.received_bytes
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much has gone out."""
+        return self._stream.sent_bytes
+
+    def _new_tag(self) -> int:
+        while True:
+            self._tag = (self._tag + 1) % RESERVED_TAG
+            if self._tag not in self.tasks:
+                return self._tag
+
+    def issue(self, task: Task) -> None:
+        """Send a command, with as much of its data as may go with it (§4.2.5.2)."""
+        task.itt = itt = self._new_tag()
+        task.cmd_sn = self.cmd_sn
+        task.issued += 1
+        self.tasks[itt] = task
+        agreed, writes = self.parameters, task.writes
+        immediate = unsolicited = 0
+        if writes:
+            # With digests the payload is looked at twice: whoever changes it meanwhile must not be seen doing so.
+            task.payload = [memoryview(gather(task.vectors))] if self._stream.data_digest else task.vectors
+            first = min(writes, agreed.first_burst_length)
+            if agreed.immediate_data:
+                immediate = min(first, agreed.max_recv_data_segment_length)
+            if not agreed.initial_r2t:
+                unsolicited = first - immediate
+        flags = (WRITE if writes else READ if task.reads else 0) | TaskAttribute.SIMPLE
+        if not unsolicited:
+            flags |= FINAL
+        ahs = _long_cdb(task.long_cdb) if task.long_cdb else b""
+        header = SCSI_COMMAND.pack(
+            _COMMAND,
+            flags,
+            immediate | len(ahs) // 4 << 24,
+            self._lun,
+            itt,
+            writes or task.reads,
+            self.cmd_sn,
+            self.exp_stat_sn,
+            task.cdb,
+        )
+        self.cmd_sn = (self.cmd_sn + 1) & _SERIALS
+        self._send_data(task, header + ahs, 0, immediate)
+        task.sent = immediate + unsolicited
+        if unsolicited:
+            self._data_out(task, RESERVED_TAG, immediate, unsolicited)
+
+    def _send_data(self, task: Task, header: bytes, offset: int, length: int) -> None:
+        if not length:
+            self._stream.send(header)
+            return
+        task.held += 1
+        self._stream.send(header, window(task.payload, offset, length), length, task)
+
+    def _data_out(self, task: Task, ttt: int, offset: int, length: int) -> None:
+        """A sequence of Data-Out PDUs (§11.7)."""
+        longest = self.parameters.max_recv_data_segment_length
+        end, number = offset + length, 0
+        while offset < end:
+            size = min(longest, end - offset)
+            flags = FINAL if offset + size == end else 0
+            header = DATA_OUT.pack(
+                Opcode.DATA_OUT, flags, size, self._lun, task.itt, ttt, self.exp_stat_sn, number, offset
+            )
+            self._send_data(task, header, offset, size)
+            offset += size
+            number += 1
+
+    def abort(self, task: Task) -> None:
+        """Ask the target to end a task that has been issued: `task.abort_error` is then what became of it."""
+        task.aborting = True
+        itt = self._new_tag()
+        self._aborting[itt] = task
+        self._stream.send(
+            TASK_MANAGEMENT_REQUEST.pack(
+                Opcode.TASK_MANAGEMENT_REQUEST | IMMEDIATE,
+                FINAL | Function.ABORT_TASK,
+                0,
+                self._lun,
+                itt,
+                task.itt,
+                self.cmd_sn,
+                self.exp_stat_sn,
+                task.cmd_sn,
+                0,
+            )
+        )
+
+    def ping(self) -> None:
+        """Ask the target for a sign of life (§11.18)."""
+        itt = self._new_tag()
+        self._pings.add(itt)
+        self._nop_out(itt, RESERVED_TAG, 0)
+
+    @property
+    def unanswered(self) -> int:
+        """How many pings have not been answered."""
+        return len(self._pings)
+
+    def _nop_out(self, itt: int, ttt: int, lun: int) -> None:
+        numbers = self.cmd_sn, self.exp_stat_sn
+        self._stream.send(NOP_OUT.pack(Opcode.NOP_OUT | IMMEDIATE, FINAL, 0, lun, itt, ttt, *numbers))
+
+    def logout(self) -> None:
+        """Ask for the session's end (§11.14); `connection_ended` follows.  Once."""
+        if self._logout is None:
+            self._logout = itt = self._new_tag()
+            numbers = self.cmd_sn, self.exp_stat_sn
+            flags = FINAL | LogoutReason.CLOSE_SESSION
+            self._stream.send(
+                LOGOUT_REQUEST.pack(Opcode.LOGOUT_REQUEST | IMMEDIATE, flags, 0, itt, 0, *numbers)
+            )
+
+    def _negotiate(self) -> None:
+        """The target has asked for a negotiation: declare again what is so anyway (§11.9.1)."""
+        itt = self._new_tag()
+        self._texts.add(itt)
+        text = join([("MaxRecvDataSegmentLength", str(MAX_RECV_DATA_SEGMENT))])
+        numbers = self.cmd_sn, self.exp_stat_sn
+        opcode = Opcode.TEXT_REQUEST | IMMEDIATE
+        header = TEXT_REQUEST.pack(opcode, FINAL, len(text), 0, itt, RESERVED_TAG, *numbers)
+        self._stream.send(header, (text,), len(text))
+
+    # --- what comes in
+
+    def place(self, opcode: int, header: bytes, length: int) -> memoryview | None:
+        """Where data goes: what is read straight to where it is wanted, if that is one place."""
+        if length > MAX_RECV_DATA_SEGMENT:
+            raise BrokenConnectionError(f"data of {length} bytes in one PDU (RFC 7143 §13.12)")
+        if opcode != _DATA_IN:
+            return None
+        (itt,) = _tag(header, _TAG_OFFSET)
+        task = self._task_of(itt)
+        room = task.room(task.received, length) if task.received + length <= task.reads else None
+        self._placed = room is not None
+        return room
+
+    def received(self, opcode: int, header: bytes, ahs: bytes, data: memoryview, intact: bool) -> None:  # noqa: ARG002
+        """One PDU."""
+        if not intact:
+            raise BrokenConnectionError("the digest of data is wrong (RFC 7143 §7.8)")
+        handler = _HANDLERS[opcode]
+        if handler is None:
+            raise BrokenConnectionError(f"opcode {opcode:#04x}, which is no target's (RFC 7143 §11.2.1.2)")
+        _, exp_cmd_sn, max_cmd_sn = _serials(header, _SERIALS_OFFSET)
+        if serial_after(exp_cmd_sn, self.cmd_sn):
+            raise BrokenConnectionError(f"ExpCmdSN {exp_cmd_sn}, CmdSN is {self.cmd_sn} (RFC 7143 §4.2.2.1)")
+        if serial_after(max_cmd_sn, self.max_cmd_sn) and not serial_after(
+            exp_cmd_sn, max_cmd_sn + 1 & _SERIALS
+        ):
+            self.max_cmd_sn = max_cmd_sn
+        handler(self, header, data)
+
+    def paused(self) -> None:
+        """What has come is dealt with."""
+        if not self.closed:
+            self._owner.idle()
+
+    def _task_of(self, itt: int) -> Task:
+        task = self.tasks.get(itt)
+        if task is None:
+            raise BrokenConnectionError(f"a PDU of a task {itt:#x} that is not there")
+        return task
+
+    def _take_status(self, stat_sn: int) -> None:
+        """A numbered status: the next one, or one before it has been lost (§4.2.2.2)."""
+        if stat_sn != self.exp_stat_sn:
+            raise BrokenConnectionError(
+                f"StatSN {stat_sn}, {self.exp_stat_sn} is expected (RFC 7143 §4.2.2.2)"
+            )
+        self.exp_stat_sn = next_serial(stat_sn)
+
+    def _finish(self, task: Task, flags: int, residual: int) -> None:
+        """A task has got its status."""
+        missing = task.reads - task.received
+        if missing and task.status == GOOD and not (flags & UNDERFLOW and residual == missing):
+            # Data that was sent has not come.
+            raise BrokenConnectionError(f"{missing} bytes of data are missing (RFC 7143 §11.4.5)")
+        task.residual = residual if flags & UNDERFLOW else 0
+        del self.tasks[task.itt]
+        task.finish()
+
+    def _data_in(self, header: bytes, data: memoryview) -> None:
+        """§11.7."""
+        fields = DATA_IN.unpack_from(header, 0)
+        _, flags, status, _, _, itt, _, stat_sn, _, _, data_sn, offset, residual = fields
+        placed, self._placed = self._placed, False
+        task = self._task_of(itt)
+        length = len(data)
+        if data_sn != task.data_sn or (length and offset != task.received):
+            raise BrokenConnectionError(f"DataSN {data_sn}, offset {offset} out of order (RFC 7143 §11.7)")
+        if offset + length > task.reads:
+            raise BrokenConnectionError(
+                f"{length} bytes at {offset}, {task.reads} are wanted (RFC 7143 §11.7.4)"
+            )
+        task.data_sn += 1
+        if length:
+            if not placed:
+                task.store(offset, data)
+            task.received += length
+        if flags & STATUS_PRESENT:
+            if not flags & FINAL:
+                raise BrokenConnectionError("a status before the last data (RFC 7143 §11.7.3)")
+            self._take_status(stat_sn)
+            task.status = status
+            self._finish(task, flags, residual)
+
+    def _response(self, header: bytes, data: memoryview) -> None:
+        """§11.4."""
+        fields = SCSI_RESPONSE.unpack_from(header, 0)
+        _, flags, response, status, _, itt, _, stat_sn, _, _, _, _, residual = fields
+        task = self._task_of(itt)
+        self._take_status(stat_sn)
+        if response != COMPLETED_AT_TARGET:
+            del self.tasks[itt]
+            task.finish(OSError(errno.EIO, f"the target failed (response {response:#04x})"))
+            return
+        task.status = status
+        if len(data) >= SENSE_LENGTH.size:
+            (length,) = SENSE_LENGTH.unpack_from(data, 0)
+            if length > len(data) - SENSE_LENGTH.size or length > MAX_SENSE:
+                raise BrokenConnectionError(f"sense data of {length} bytes (RFC 7143 §11.4.7)")
+            task.sense = bytes(data[SENSE_LENGTH.size : SENSE_LENGTH.size + length])
+        self._finish(task, flags, residual)
+
+    def _r2t(self, header: bytes, _data: memoryview) -> None:
+        """§11.8: the target asks for data."""
+        _, _, _, _, itt, ttt, _, _, _, r2t_sn, offset, desired = R2T.unpack_from(header, 0)
+        task = self._task_of(itt)
+        if r2t_sn != task.data_sn or ttt == RESERVED_TAG:
+            raise BrokenConnectionError(f"R2TSN {r2t_sn}, {task.data_sn} is expected (RFC 7143 §11.8.1)")
+        task.data_sn += 1
+        if not 0 < desired <= self.parameters.max_burst_length or offset + desired > task.writes:
+            raise BrokenConnectionError(
+                f"{desired} bytes at {offset} of {task.writes} are wanted (RFC 7143 §11.8.4)"
+            )
+        if offset != task.sent:
+            # Nor is anything sent twice: there would be no end of it.
+            raise BrokenConnectionError(f"data is asked for out of order, at {offset} (RFC 7143 §13.19)")
+        task.sent += desired
+        if not task.aborting:
+            self._data_out(task, ttt, offset, desired)
+
+    def _task_management(self, header: bytes, _data: memoryview) -> None:
+        """§11.6: what has been aborted is over."""
+        _, _, response, _, itt, stat_sn, _, _ = TASK_MANAGEMENT_RESPONSE.unpack_from(header, 0)
+        task = self._aborting.pop(itt, None)
+        if task is None:
+            raise BrokenConnectionError("an answer to no task management request")
+        self._take_status(stat_sn)
+        if task.over:
+            return
+        if response not in (FunctionResponse.COMPLETE, FunctionResponse.NO_TASK):
+            raise BrokenConnectionError(f"ABORT TASK is refused (response {response})")
+        self.tasks.pop(task.itt, None)
+        task.finish(task.abort_error)
+
+    def _nop_in(self, header: bytes, _data: memoryview) -> None:
+        """§11.19: an answer to ours, or a question."""
+        _, _, _, lun, itt, ttt, stat_sn, _, _ = NOP_IN.unpack_from(header, 0)
+        if itt != RESERVED_TAG:
+            if itt not in self._pings:
+                raise BrokenConnectionError("an answer to no NOP-Out")
+            self._pings.discard(itt)
+            self._take_status(stat_sn)
+        elif ttt != RESERVED_TAG:
+            self._nop_out(RESERVED_TAG, ttt, lun)
+
+    def _reject(self, header: bytes, data: memoryview) -> None:
+        """§11.17: a command that is rejected leaves a gap; only a new session fills it."""
+        _, _, reason, _, _, stat_sn, _, _, _ = REJECT.unpack_from(header, 0)
+        self._take_status(stat_sn)
+        if len(data) >= BHS_SIZE and data[0] & OPCODE_MASK in (Opcode.NOP_OUT, Opcode.TEXT_REQUEST):
+            (itt,) = _tag(data, _TAG_OFFSET)
+            self._pings.discard(itt)
+            self._texts.discard(itt)
+            return
+        raise BrokenConnectionError(f"the target rejects what it was sent, reason {reason:#04x}")
+
+    def _async(self, header: bytes, data: memoryview) -> None:
+        """§11.9."""
+        _, _, _, _, _, stat_sn, _, _, event, _, _, second, third = ASYNC_MESSAGE.unpack_from(header, 0)
+        self._take_status(stat_sn)
+        if event == AsyncEvent.SCSI:
+            if len(data) > SENSE_LENGTH.size:
+                self._owner.attention(bytes(data[SENSE_LENGTH.size : SENSE_LENGTH.size + MAX_SENSE]))
+        elif event == AsyncEvent.LOGOUT_REQUESTED:
+            self._owner.asked_to_leave(third)
+        elif event in (AsyncEvent.DROPPING_CONNECTION, AsyncEvent.DROPPING_SESSION):
+            self._wait_ns = second * 10**9
+            raise BrokenConnectionError("the target drops the session")
+        elif event == AsyncEvent.NEGOTIATION_REQUESTED:
+            self._negotiate()
+
+    def _text(self, header: bytes, _data: memoryview) -> None:
+        """§11.11: an answer to what we declared, which changes nothing."""
+        _, _, _, _, itt, _, stat_sn, _, _ = TEXT_RESPONSE.unpack_from(header, 0)
+        if itt not in self._texts:
+            raise BrokenConnectionError("an answer to no Text Request")
+        self._texts.discard(itt)
+        self._take_status(stat_sn)
+
+    def _logged_out(self, _header: bytes, _data: memoryview) -> None:
+        """§11.15."""
+        if self._logout is None:
+            raise BrokenConnectionError("an answer to no Logout Request")
+        self._end("logged out")
+
+    def move(self, context: IoContext) -> None:
+        """Everything happens on `context` from now on."""
+        self._stream.move(context)
+
+
+def _long_cdb(cdb: bytes) -> bytes:
+    """An additional header segment with what follows the first sixteen bytes of a CDB (§11.2.2.3)."""
+    rest = cdb[CDB_SIZE:]
+    segment = AHS.pack(len(rest) + 1, AhsType.EXTENDED_CDB, 0) + rest
+    return segment + bytes(-len(segment) % 4)
+
+
+Handler = Callable[[Connection, bytes, memoryview], None]
+
+_HANDLERS: list[Handler | None] = [None] * 64
+for _opcode, _handler in {
+    Opcode.NOP_IN: Connection._nop_in,
+    Opcode.SCSI_RESPONSE: Connection._response,
+    Opcode.TASK_MANAGEMENT_RESPONSE: Connection._task_management,
+    Opcode.TEXT_RESPONSE: Connection._text,
+    Opcode.DATA_IN: Connection._data_in,
+    Opcode.LOGOUT_RESPONSE: Connection._logged_out,
+    Opcode.R2T: Connection._r2t,
+    Opcode.ASYNC_MESSAGE: Connection._async,
+    Opcode.REJECT: Connection._reject,
+}.items():
+    _HANDLERS[_opcode] = _handler
