@@ -102,7 +102,6 @@ class Unit:
 
 async def examine(ask: Ask) -> Unit:
     """Ask the unit what it is; WrongUnitError where it cannot be used, OSError where it does not say."""
-    await ask(commands.TEST_UNIT_READY, 0)
     standard = _INQUIRY.unpack(
         (await ask(commands.inquiry(INQUIRY_SIZE), INQUIRY_SIZE)).ljust(_INQUIRY.size, b"\0")
     )
@@ -111,6 +110,7 @@ async def examine(ask: Ask) -> Unit:
         raise WrongUnitError("there is no such logical unit")
     if device_type not in DISKS:
         raise WrongUnitError(f"the logical unit is no disk: device type {device_type:#04x}")
+    await ask(commands.TEST_UNIT_READY, 0)
     capacity = await read_capacity(ask)
     found = await read_modes(ask)
     if device_type == DeviceType.CD_DVD:
