@@ -9,11 +9,13 @@ from itertools import groupby
 
 import pytest
 
+from . import transcript
 from .backends import chosen
 from .host import Unavailable
 from .vm import GuestRun
 
 ROW = "guest item"  # the user property of a test that is to be a row of the table
+TRANSCRIPT = "transcript"  # and of one that is to be a row of the page
 
 Check = Callable[[GuestRun, str], None]
 
@@ -42,6 +44,25 @@ def check(record_property: Callable[[str, object], None]) -> Check:
     return check_item
 
 
+@pytest.fixture
+def documented(
+    check: Check, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> Check:
+    """`check`, and the page about the guest says the same of the item; the story's title is the test's docstring."""
+    title = (request.function.__doc__ or "").splitlines()[0]
+
+    def check_item(run: GuestRun, item: str) -> None:
+        check(run, item)
+        found = transcript.row(title, run.results[item])
+        record_property(TRANSCRIPT, found)
+        if not transcript.being_written():
+            rows = transcript.rows_of(transcript.PAGE.read_text())
+            said = [each.line for each in rows if (each.title, each.item) == (title, item)]
+            assert [found.line] == said, f"{transcript.PAGE.name}: {transcript.ANEW}=write writes it anew"
+
+    return check_item
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The guest's items below their test: verdict, seconds by the guest's clock, its own words."""
     rows = [
@@ -58,3 +79,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(test.removeprefix("test_").replace("_", " "))
         for _, line in lines:
             terminalreporter.write_line(line)
+    if transcript.being_written():
+        documented = [
+            transcript.Row(*value)
+            for report in terminalreporter.getreports("passed")
+            for key, value in report.user_properties
+            if key == TRANSCRIPT
+        ]
+        transcript.write(documented)
+        terminalreporter.write_line(f"{transcript.PAGE.name}: {len(documented)} items written")

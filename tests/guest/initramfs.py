@@ -45,7 +45,8 @@ TOOLS = {
                 "sg_opcodes",
             ),
             *("sg_unmap", "sg_write_same", "sg_compare_and_write", "sg_persist", "sg_sanitize", "sg_verify"),
-            *("sg_sync", "sg_start", "sg_reset", "sg_get_lba_status", "sg_logs", "sg_raw", "sg_dd"),
+            *("sg_sync", "sg_start", "sg_reset", "sg_get_lba_status", "sg_logs", "sg_wr_mode", "sg_prevent"),
+            *("sg_format", "sg_xcopy", "sg_rep_zones", "sg_raw", "sg_dd"),
         ),
         "sg3-utils",
     ),
@@ -137,8 +138,13 @@ def base_archive(kernel: Kernel) -> Path:
 
 
 def run_archive(script: Path, files: dict[str, bytes]) -> bytes:
-    """The second archive: init, the shell functions, the run's script as `/run.sh`, and its data files."""
+    """The second archive: init, the shell functions, the run's script as `/run.sh`, and its data files.
+
+    All other scripts are in `/scripts`, for those that are made of several.
+    """
     cpio = CpioWriter()
+    for part in sorted(SCRIPTS.glob("*.sh")):
+        cpio.file(f"scripts/{part.name}", part.read_bytes())
     for name in ("init", "lib.sh"):
         cpio.file(name, (SCRIPTS / name).read_bytes(), 0o755)
     cpio.file("run.sh", script.read_bytes(), 0o755)

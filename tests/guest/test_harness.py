@@ -83,6 +83,11 @@ def test_noise_is_no_result(text: str) -> None:
     assert parse_results(text.replace("RESULT", "")) == {}
 
 
+def test_what_was_run_belongs_to_its_item() -> None:
+    results = parse_results("RAN a x -y\tz\t\nRESULT a ok 0.10 \nRESULT b ok 0.10 \n")
+    assert (results["a"].commands, results["b"].commands) == (("x -y", "z"), ())
+
+
 def test_item_that_failed_once_stays_failed() -> None:
     assert not parse_results("RESULT a FAIL 0.10 x\nRESULT a ok 0.10 y\n")["a"].ok
 

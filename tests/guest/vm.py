@@ -48,12 +48,13 @@ class GuestFailure(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One item as the guest reported it; `seconds` by the guest's clock."""
+    """One item as the guest reported it; `seconds` by the guest's clock, `commands` what it ran, as far as it said."""
 
     item: str
     ok: bool
     seconds: float
     detail: str
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -80,14 +81,20 @@ class GuestRun:
 def parse_results(text: str) -> dict[str, Result]:
     """What the guest wrote to its result port, by item; lines that are no results are left out.
 
-    `RESULT <item> ok|FAIL <seconds> <detail>`. An item reported twice must be ok twice.
+    `RESULT <item> ok|FAIL <seconds> <detail>`, perhaps after `RAN <item> <command><tab>…`. An item reported twice
+    must be ok twice.
     """
     results: dict[str, Result] = {}
+    commands: dict[str, tuple[str, ...]] = {}
     for line in text.splitlines():
+        if ran := re.fullmatch(r"RAN (\S+) (.*)", line):
+            commands[ran[1]] = tuple(command for command in ran[2].split("\t") if command)
+            continue
         found = re.fullmatch(r"RESULT (\S+) (ok|FAIL) ([0-9]+\.[0-9]+) ?(.*)", line)
         if found is None:
             continue
-        result = Result(found[1], found[2] == "ok", float(found[3]), found[4].strip())
+        item, ok, seconds, detail = found.groups()
+        result = Result(item, ok == "ok", float(seconds), detail.strip(), commands.get(item, ()))
         before = results.get(result.item)
         if before is None or before.ok:
             results[result.item] = result

@@ -13,10 +13,12 @@ fi
 say() { echo "$1" >/dev/ttyS1; }
 
 # item NAME COMMAND...: runs the command (a function, say) under `set -e` and reports it:
+#   RAN NAME COMMAND<tab>COMMAND<tab>...         what was noted as worth telling, if anything
 #   RESULT NAME ok|FAIL SECONDS LAST-LINE-OF-ITS-OUTPUT
 # All it printed goes to the console.
 item() {
     name=$1; shift
+    rm -f /tmp/noted
     begun=$(cut -d ' ' -f 1 /proc/uptime)
     (set -e; "$@") >/tmp/output 2>&1
     status=$?
@@ -24,8 +26,37 @@ item() {
     if [ $status -eq 0 ]; then verdict=ok; else verdict=FAIL; fi
     echo "item $name: $verdict, exit status $status"
     cat /tmp/output
+    [ ! -e /tmp/noted ] || say "RAN $name $(uniq /tmp/noted | tr '\n' '\t')"
     say "RESULT $name $verdict $(echo "$begun $ended" | awk '{ printf "%.2f", $2 - $1 }') $(tail -n 1 /tmp/output)"
 }
+
+# note WORD...: a command that the host shall hear of.
+note() { echo "$*" >>/tmp/noted; }
+
+# ran COMMAND...: it must succeed; its output is in /tmp/out.
+ran() {
+    note "$@"
+    "$@" >/tmp/out 2>&1 || { status=$?; cat /tmp/out; echo "$1: exit status $status"; return 1; }
+}
+
+# fails_with STATUS COMMAND...: it must fail so; noted with its status.
+fails_with() {
+    wanted=$1; shift
+    note "$@" "# $wanted"
+    status=0
+    "$@" >/tmp/out 2>&1 || status=$?
+    is "exit status of $1" $status "$wanted" || { cat /tmp/out; return 1; }
+}
+
+# shows PATTERN...: each is in the output of what was run last.
+shows() {
+    for pattern; do
+        grep -q -i -e "$pattern" /tmp/out || { cat /tmp/out; echo "no '$pattern' in the above"; return 1; }
+    done
+}
+
+# put VALUE FILE: into a file of the kernel's.
+put() { note "echo $1 >$2"; echo "$1" >"$2"; }
 
 # is WHAT FOUND EXPECTED: fails with a line that says what differs.
 is() {

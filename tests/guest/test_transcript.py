@@ -1,0 +1,31 @@
+"""The page about what a Linux guest did on SCSI units: read as it is written, and no longer than the tests."""
+
+from __future__ import annotations
+
+from . import test_linux_scsi as scsi
+from . import transcript
+from .vm import Result
+
+
+def test_rows_are_read_as_they_were_written() -> None:
+    rows = [
+        transcript.row("One", Result("a", True, 0.1, "x | y", ("run a | b", "run c"))),
+        transcript.row("One", Result("b", True, 0.1, "")),
+        transcript.row("Two", Result("a", True, 0.1, "z")),
+    ]
+    text = transcript.page(rows, "nothing")
+    assert transcript.rows_of(text) == rows
+    assert "| a | `run a \\| b`<br>`run c` | x \\| y | ok |\n" in text
+
+
+def test_the_page_has_the_items_of_the_tests() -> None:
+    wanted = {
+        (test.__doc__, item)
+        for module in (scsi,)
+        for name, test in vars(module).items()
+        if name.startswith("test_") and test.__doc__
+        for mark in getattr(test, "pytestmark", [])
+        for item in mark.args[1]
+    }
+    found = {(row.title, row.item) for row in transcript.rows_of(transcript.PAGE.read_text())}
+    assert found == wanted

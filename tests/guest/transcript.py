@@ -1,0 +1,95 @@
+"""`docs/linux-virtio-scsi.md`: what a Linux guest did on SCSI units of ours, item by item, as it reported it.
+
+The page is held true by the run itself: an item whose row is not on the page fails.  With
+`DEVMODELS_GUEST_TRANSCRIPT=write` the run writes its stories anew.  So a guest says the same in every run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from .host import output_of, tool
+from .kernel import get_kernel
+from .vm import Result
+
+PAGE = Path(__file__).parents[2] / "docs" / "linux-virtio-scsi.md"
+ANEW = "DEVMODELS_GUEST_TRANSCRIPT"
+PACKAGES = ("qemu-system-x86", "sg3-utils", "fio", "e2fsprogs", "util-linux")
+
+HEAD = f"""# A Linux guest on SCSI units, item by item
+
+Written by the tests in `tests/guest`, and held true by them: a run that finds anything else fails, and with
+`{ANEW}=write` it writes what it has found. A stock kernel of Debian boots in QEMU, `devmodels serve`
+is behind its `vhost-user-scsi`; the commands are the guest's (with an exit status behind
+those that are to fail), and so are the words about what came out of them.
+"""
+COLUMNS = "| item | what was run | what came out | |\n|---|---|---|---|\n"
+
+
+class Row(NamedTuple):
+    """An item, the title of its story, and its line in the story's table."""
+
+    title: str
+    item: str
+    line: str
+
+
+def row(title: str, result: Result) -> Row:
+    """The result as a row of its story's table."""
+    ran = "<br>".join(f"`{_cell(command)}`" for command in result.commands)
+    line = f"| {result.item} | {ran} | {_cell(result.detail)} | {'ok' if result.ok else 'FAIL'} |"
+    return Row(title, result.item, line)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
+
+
+def being_written() -> bool:
+    """Whether this run writes the page."""
+    return os.environ.get(ANEW) == "write"
+
+
+def rows_of(text: str) -> list[Row]:
+    """The rows of a page."""
+    title, rows = "", []
+    for line in text.splitlines():
+        if line.startswith("## "):
+            title = line[3:]
+        elif (found := re.match(r"\| (\S+) \| ", line)) and found[1] != "item":
+            rows.append(Row(title, found[1], line))
+    return rows
+
+
+def page(rows: Iterable[Row], made_with: str) -> str:
+    """A page with these rows, story by story."""
+    stories: dict[str, list[str]] = {}
+    for each in rows:
+        stories.setdefault(each.title, []).append(each.line)
+    tables = (
+        f"\n## {title}\n\n{COLUMNS}" + "".join(f"{line}\n" for line in lines)
+        for title, lines in stories.items()
+    )
+    return f"{HEAD}\nThis one was written with {made_with}.\n" + "".join(tables)
+
+
+def write(rows: list[Row]) -> None:
+    """Put these rows onto the page, in place of those that their stories had."""
+    new: dict[str, list[Row]] = {}
+    for each in rows:
+        new.setdefault(each.title, []).append(each)
+    old = rows_of(PAGE.read_text()) if PAGE.exists() else []
+    titles = dict.fromkeys([each.title for each in old] + list(new))
+    kept = {title: new.get(title) or [each for each in old if each.title == title] for title in titles}
+    PAGE.write_text(page((each for story in kept.values() for each in story), _made_with()))
+
+
+def _made_with() -> str:
+    """The guest's kernel, and the packages that matter."""
+    kernel = get_kernel().key.replace("_", " ")
+    shown = output_of(tool("dpkg-query", "dpkg"), "-W", "-f=, ${Package} ${Version}", *PACKAGES)
+    return kernel + shown
