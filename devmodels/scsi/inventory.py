@@ -54,7 +54,8 @@ def report_luns(unit: LogicalUnit, task: Task, fields: Fields) -> bytes:
         if select.well_known:
             luns.append(REPORT_LUNS)
         for each in target.units.values():
-            each.attentions.clear(task.nexus, Asc.REPORTED_LUNS_DATA_CHANGED)
+            if not each.interlock:
+                each.attentions.clear(task.nexus, Asc.REPORTED_LUNS_DATA_CHANGED)
     return answer([format_lun(lun) for lun in luns])
 
 

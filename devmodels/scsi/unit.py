@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.blockbackend.vectors import window
@@ -20,8 +19,10 @@ from devmodels.iocontext import Cancelled, IoContext
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.attentions import Attentions
 from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
+from devmodels.scsi.dispatch import Entry, dispatch_table
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields
+from devmodels.scsi.kind import ALL_TASKS, INTERLOCK_STATUS, UnitKind
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import CheckCondition, Conflict, FieldPointer, Sense
 from devmodels.scsi.table import PENDING, Command, Data, Pending, Reply
@@ -37,54 +38,21 @@ _GOOD = Status.GOOD
 _NO_FIELDS: Fields = {}
 _ACTION_MASK = 0x1F
 
-OPCODE_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_COMMAND_OPERATION_CODE, FieldPointer(0))
 ACTION_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, FieldPointer(1, 4))
+_PREVIOUS = {
+    Status.BUSY: Asc.PREVIOUS_BUSY_STATUS,
+    Status.TASK_SET_FULL: Asc.PREVIOUS_TASK_SET_FULL_STATUS,
+    Status.RESERVATION_CONFLICT: Asc.PREVIOUS_RESERVATION_CONFLICT_STATUS,
+}
+"""What is told later of a status."""
 
 
-class _Entry:
-    """A command as the dispatch needs it; for an opcode with service actions, those."""
-
-    __slots__ = ("actions", "command", "forbidden", "handler", "size", "unpack")
-
-    def __init__(self, command: Command[Any], *, strict: bool, absent: Sequence[str]) -> None:
-        self.command = command
-        self.handler = command.handler
-        self.size = command.layout.size
-        self.forbidden = command.forbidden(strict=strict, absent=absent)
-        self.unpack = None if command.raw else command.layout.unpack
-        self.actions: dict[int, _Entry] | None = None
-
-
-@cache
-def _dispatch_table(
-    commands: tuple[Command[Any], ...], *, strict: bool, absent: tuple[str, ...]
-) -> list[_Entry | None]:
-    """By opcode; units of one kind share it."""
-    table: list[_Entry | None] = [None] * 256
-    for command in commands:
-        entry = _Entry(command, strict=strict, absent=absent)
-        if command.action is None:
-            table[command.opcode] = entry
-            continue
-        first = table[command.opcode]
-        if first is None:
-            table[command.opcode] = first = _Entry(command, strict=strict, absent=absent)
-            first.actions = {}
-        assert first.actions is not None
-        first.actions[command.action] = entry
-    return table
-
-
-class LogicalUnit:
-    """One logical unit.  `commands`, given by each kind, is what it can do; `absent_fields` are those of CDBs that this
-    unit refuses.
+class LogicalUnit(UnitKind):
+    """One logical unit.
 
     `queue_depth`: how many tasks it takes before it answers TASK SET FULL.  `violations`: where what an initiator does
     wrong is reported, with the profile that says how much is demanded.
     """
-
-    commands: Sequence[Command[Any]] = ()
-    absent_fields: Sequence[str] = ()
 
     def __init__(
         self,
@@ -101,62 +69,12 @@ class LogicalUnit:
         self.tasks = TaskSet(queue_depth)
         self.target: ScsiTarget | None = None
         self.lun = 0
-        self._table = _dispatch_table(
+        self._table = dispatch_table(
             tuple(self.commands), strict=self.violations.strict, absent=tuple(self.absent_fields)
         )
         self._starting = False
         self.guarded = True
         """Whether commands have to be checked (`check_access`) against more than the table."""
-
-    # --- what a kind of unit may say
-
-    @property
-    def descriptor_sense(self) -> bool:
-        """Whether sense data comes in the descriptor format (D_SENSE of the control mode page)."""
-        return False
-
-    def inquiry_data(self) -> bytes:
-        """Standard INQUIRY data."""
-        raise NotImplementedError
-
-    def vital_product_data(self, page: int, task: Task) -> bytes | None:  # noqa: ARG002
-        """A page of vital product data; None where there is none of that number."""
-        return None
-
-    def progress_sense(self) -> Sense | None:
-        """What goes on in the unit, for REQUEST SENSE (SPC-4 §6.39); None where nothing does."""
-        return None
-
-    def check_ready(self) -> None:
-        """Raise `CheckCondition` where the unit is not ready for TEST UNIT READY."""
-
-    def aborted_status(self) -> Status:
-        """What the initiator of a task hears that another one has ended: TASK ABORTED with TAS, else nothing."""
-        return Status.GOOD
-
-    def opcode_unknown(self) -> Sense:
-        """What is wrong with an operation code that is not in the table."""
-        return OPCODE_NOT_SUPPORTED
-
-    def check_access(self, task: Task, command: Command[Any]) -> None:
-        """Raise `Conflict` where a reservation of another nexus forbids `command`, `CheckCondition` where the unit is
-        not ready for it.  Called while the unit is `guarded`."""
-
-    def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
-        """End what has been begun for `wanted` tasks and can still be taken back."""
-
-    def batch(self) -> AbstractContextManager[None]:
-        """`with unit.batch():` what tasks that are submitted have to do begins at its end, neighbours together."""
-        return nullcontext()
-
-    def activate(self) -> None:
-        """A carrier begins to work; OSError where somebody else's use of what the unit needs rules that out."""
-
-    async def inactivate(self) -> None:
-        """The carrier rests, all tasks are done: leave what others may want."""
-
-    def was_reset(self) -> None:
-        """All tasks have been told to end; put everything back that a logical unit reset puts back (SAM-5 §6.3.3)."""
 
     def nexus_lost(self, nexus: Nexus) -> None:
         """`nexus` is gone: what it held and what it had yet to be told goes with it (SAM-5 §6.3.4)."""
@@ -181,6 +99,7 @@ class LogicalUnit:
     def _refuse(self, task: Task, status: Status, sense: Sense | None = None) -> None:
         """End a task that has not entered the set."""
         task.status = status
+        self._remember(task)
         if sense is not None:
             task.sense = sense.build(descriptors=self.descriptor_sense)
         task.done(task)
@@ -192,15 +111,14 @@ class LogicalUnit:
         except CheckCondition as stop:
             self.fail(task, stop.sense)
         except Conflict:
-            task.status = Status.RESERVATION_CONFLICT
-            self.finish(task)
+            self._conflict(task)
         except Exception as error:
             self.failed(task, error)
         else:
             if reply is not PENDING:
                 self._conclude(task, reply)
 
-    def _find(self, cdb: bytes) -> _Entry:
+    def _find(self, cdb: bytes) -> Entry:
         """The entry for a CDB."""
         entry = self._table[cdb[0]] if cdb else None
         if entry is None:
@@ -217,7 +135,8 @@ class LogicalUnit:
         entry = self._find(cdb)
         command = entry.command
         if self.attentions.pending and command.attention:
-            condition = self.attentions.take(task.nexus)
+            nexus, attentions = task.nexus, self.attentions
+            condition = attentions.first(nexus) if self.interlock else attentions.take(nexus)
             if condition is not None:
                 raise CheckCondition(condition)
         if self.guarded:
@@ -263,8 +182,7 @@ class LogicalUnit:
         elif isinstance(error, CheckCondition):
             self.fail(task, error.sense)
         elif isinstance(error, Conflict):
-            task.status = Status.RESERVATION_CONFLICT
-            self.finish(task)
+            self._conflict(task)
         else:
             self.failed(task, error)
 
@@ -298,11 +216,31 @@ class LogicalUnit:
     # --- its end
 
     def fail(self, task: Task, sense: Sense) -> None:
-        """End `task` with CHECK CONDITION."""
+        """End `task` with CHECK CONDITION, and with QERR others, too."""
         task.status = Status.CHECK_CONDITION
         task.sense = sense.build(descriptors=self.descriptor_sense)
         task.failure = sense.failure
+        if self.queue_error and task.aborted_by is None:
+            self._end_others(task)
         self.finish(task)
+
+    def _end_others(self, task: Task) -> None:
+        """End the tasks that QERR ends with `task`; the initiators of others are told (SAM-5 §5.6)."""
+        own = self.tasks.select(lambda each: each.nexus is task.nexus and each is not task)
+        if self.queue_error == ALL_TASKS:
+            self.abort_others(self.tasks.select(lambda each: each.nexus is not task.nexus), _nothing)
+        self.abort(own, Outcome.ABORTED, _GOOD, _nothing)
+
+    def _conflict(self, task: Task) -> None:
+        """End `task` with RESERVATION CONFLICT."""
+        task.status = Status.RESERVATION_CONFLICT
+        self._remember(task)
+        self.finish(task)
+
+    def _remember(self, task: Task) -> None:
+        """With UA_INTLCK_CTRL, a status that has no sense data leaves a unit attention condition behind."""
+        if self.interlock == INTERLOCK_STATUS and task.status in _PREVIOUS:
+            self.attentions.establish((task.nexus,), _PREVIOUS[task.status])
 
     def failed(self, task: Task, error: BaseException) -> None:
         """End `task`, because `error` was raised."""
@@ -413,3 +351,7 @@ class LogicalUnit:
     def nexuses(self, *, but: Nexus | None = None) -> list[Nexus]:
         """Who is connected, `but` for one."""
         return [] if self.target is None else [each for each in self.target.nexuses if each is not but]
+
+
+def _nothing() -> None:
+    pass

@@ -22,7 +22,12 @@ def disk_pages(write_cache: bool, *, thin: bool) -> list[ModePage]:
     pages = [
         ModePage(0x01, ERROR_RECOVERY, ("awre", "arre"), awre=1, arre=1),
         ModePage(0x08, CACHING, ("wce",), wce=write_cache),
-        ModePage(0x0A, CONTROL, ("d_sense", "swp", "tas"), queue_algorithm_modifier=UNRESTRICTED),
+        ModePage(
+            0x0A,
+            CONTROL,
+            ("d_sense", "qerr", "ua_intlck_ctrl", "swp", "tas"),
+            queue_algorithm_modifier=UNRESTRICTED,
+        ),
         ModePage(0x0A, CONTROL_EXTENSION, subpage=1),
         ModePage(0x1C, EXCEPTIONS, ("dexcpt", "test", "mrie")),
     ]

@@ -26,6 +26,8 @@ DPOFUA = 0x10
 ALL_BLOCKS = 0xFFFF_FFFF
 MAX_LBA_24 = 0xFF_FFFF
 
+_RESERVED = {"qerr": 0b10, "ua_intlck_ctrl": 0b01}
+"""Values that mean nothing, SPC-4 §7.5.8."""
 NO_REPORT, AS_ATTENTION, ON_REQUEST = 0x0, 0x2, 0x6
 """MRIE: how exceptions are told, as far as they are here (SPC-4 Table 395)."""
 
@@ -96,6 +98,16 @@ class ModeParameters(ReservableUnit):
         return bool(self.control["d_sense"])
 
     @property
+    def queue_error(self) -> int:
+        """QERR of the control mode page."""
+        return self.control["qerr"]
+
+    @property
+    def interlock(self) -> int:
+        """UA_INTLCK_CTRL of the control mode page."""
+        return self.control["ua_intlck_ctrl"]
+
+    @property
     def write_protected(self) -> bool:
         """Whether nothing can be written: never, or as long as SWP is set."""
         return self.backend.read_only or bool(self.control["swp"])
@@ -147,8 +159,14 @@ class ModeParameters(ReservableUnit):
             raise invalid_parameter(at + form.places["block_length"].offset + (0 if long else 1))
 
     def check_mode(self, page: ModePage, image: bytes, at: int) -> None:
-        """Methods of reporting that there are not, and thresholds of what is not counted."""
-        if page.key == EXCEPTIONS:
+        """Reserved values, methods of reporting that there are not, and thresholds of what is not counted."""
+        if page.key == CONTROL:
+            values = page.layout.unpack(image)
+            for name, reserved in _RESERVED.items():
+                if values[name] == reserved:
+                    place = page.layout.places[name]
+                    raise invalid_parameter(at + place.offset, place.shift + place.width - 1)
+        elif page.key == EXCEPTIONS:
             method = page.layout.unpack(image)["mrie"]
             if method not in (NO_REPORT, AS_ATTENTION, ON_REQUEST):
                 raise invalid_parameter(at + page.layout.places["mrie"].offset, 3)

@@ -38,6 +38,17 @@ def test_a_reset_takes_the_place_of_what_was_before(world: World) -> None:
     assert codes(world.first) == [0x2903, 0x2A01]
 
 
+def test_a_greater_reset_tells_of_a_smaller_one_too(world: World) -> None:
+    world.disk.establish(Asc.POWER_ON_OR_RESET)
+    world.disk.establish(Asc.BUS_DEVICE_RESET)
+    world.disk.establish(Asc.NEXUS_LOSS)
+    assert codes(world.first) == [0x2900]
+    world.disk.establish(Asc.NEXUS_LOSS)
+    world.disk.establish(Asc.BUS_DEVICE_RESET)
+    assert codes(world.second) == [0x2900]
+    assert codes(world.first) == [0x2903]
+
+
 def test_inquiry_and_report_luns_neither_tell_nor_clear(world: World) -> None:
     world.disk.establish(Asc.CAPACITY_DATA_CHANGED)
     world.first.good("12 00 00 00 24 00", room=36)

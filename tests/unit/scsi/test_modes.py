@@ -52,7 +52,7 @@ def test_block_descriptors(world: World) -> None:
 
 def test_what_can_be_changed(world: World) -> None:
     assert sense(world, 0x08, 1)[2:].hex() == "04" + "00" * 17
-    assert sense(world, 0x0A, 1)[2:].hex() == "040008400000" + "00" * 4
+    assert sense(world, 0x0A, 1)[2:].hex() == "040638400000" + "00" * 4
     assert sense(world, 0x08, 2) == sense(world, 0x08)
 
 
@@ -105,6 +105,8 @@ def test_software_write_protection(world: World) -> None:
         ("48 01 00 00", 0x2600, (4, 5)),
         ("08", 0x1A00, None),
         ("1c 0a 00 0f" + " 00" * 8, 0x2600, (7, 3)),
+        ("0a 0a 00 14" + " 00" * 8, 0x2600, (7, 2)),
+        ("0a 0a 00 10 10" + " 00" * 7, 0x2600, (8, 5)),
     ],
 )
 def test_a_bad_list_changes_nothing(

@@ -1,0 +1,85 @@
+"""What a kind of logical units says and does: `LogicalUnit` asks, and kinds that have other answers override these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import SenseKey, Status
+from devmodels.scsi.sense import FieldPointer, Sense
+from devmodels.scsi.table import Command
+from devmodels.scsi.task import Task
+
+OPCODE_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_COMMAND_OPERATION_CODE, FieldPointer(0))
+ALL_TASKS, OWN_TASKS = 0b01, 0b11
+"""QERR, SPC-4 §7.5.8: a task that ends with CHECK CONDITION ends those of all nexuses, or those of its own."""
+INTERLOCK, INTERLOCK_STATUS = 0b10, 0b11
+"""UA_INTLCK_CTRL, SPC-4 §7.5.8."""
+
+
+class UnitKind:
+    """`commands`, given by each kind, is what it can do; `absent_fields` are those of CDBs that this unit refuses."""
+
+    commands: Sequence[Command[Any]] = ()
+    absent_fields: Sequence[str] = ()
+
+    @property
+    def queue_error(self) -> int:
+        """QERR of the control mode page: `ALL_TASKS`, `OWN_TASKS`, or 0."""
+        return 0
+
+    @property
+    def interlock(self) -> int:
+        """UA_INTLCK_CTRL of the control mode page: whether unit attention conditions stay until REQUEST SENSE clears
+        them (`INTERLOCK`), and are also made of statuses (`INTERLOCK_STATUS`)."""
+        return 0
+
+    @property
+    def descriptor_sense(self) -> bool:
+        """Whether sense data comes in the descriptor format (D_SENSE of the control mode page)."""
+        return False
+
+    def inquiry_data(self) -> bytes:
+        """Standard INQUIRY data."""
+        raise NotImplementedError
+
+    def vital_product_data(self, page: int, task: Task) -> bytes | None:  # noqa: ARG002
+        """A page of vital product data; None where there is none of that number."""
+        return None
+
+    def progress_sense(self) -> Sense | None:
+        """What goes on in the unit, for REQUEST SENSE (SPC-4 §6.39); None where nothing does."""
+        return None
+
+    def check_ready(self) -> None:
+        """Raise `CheckCondition` where the unit is not ready for TEST UNIT READY."""
+
+    def aborted_status(self) -> Status:
+        """What the initiator of a task hears that another one has ended: TASK ABORTED with TAS, else nothing."""
+        return Status.GOOD
+
+    def opcode_unknown(self) -> Sense:
+        """What is wrong with an operation code that is not in the table."""
+        return OPCODE_NOT_SUPPORTED
+
+    def check_access(self, task: Task, command: Command[Any]) -> None:
+        """Raise `Conflict` where a reservation of another nexus forbids `command`, `CheckCondition` where the unit is
+        not ready for it.  Called while the unit is `guarded`."""
+
+    def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
+        """End what has been begun for `wanted` tasks and can still be taken back."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        """`with unit.batch():` what tasks that are submitted have to do begins at its end, neighbours together."""
+        return nullcontext()
+
+    def activate(self) -> None:
+        """A carrier begins to work; OSError where somebody else's use of what the unit needs rules that out."""
+
+    async def inactivate(self) -> None:
+        """The carrier rests, all tasks are done: leave what others may want."""
+
+    def was_reset(self) -> None:
+        """All tasks have been told to end; put everything back that a logical unit reset puts back (SAM-5 §6.3.3)."""
