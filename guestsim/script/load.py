@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 SUFFIX = ".guest.yaml"
 MAX_VALUES = 1_000_000
 """More than anybody writes; aliases of aliases are many more at once."""
+
+KEPT = 128
+"""Scripts that stay as they were read: a test session runs the same one in many ways."""
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _PART = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
@@ -91,6 +95,7 @@ def load(path: Path) -> tuple[Script, Source]:
     return parse(text, file)
 
 
+@lru_cache(maxsize=KEPT)
 def parse(text: str, file: str) -> tuple[Script, Source]:
     """Check the text of a YAML script; ScriptError says what is wrong with it."""
     try:
