@@ -87,7 +87,7 @@ class Command(Generic[U_contra]):
     @property
     def reference(self) -> str:
         """Document and clause."""
-        return self.clause if "§" in self.clause else f"{self.clause} {self.name}"
+        return self.clause if "§" in self.clause else f"{self.clause} {self.name.partition(',')[0]}"
 
     def bits(self, names: Iterable[str]) -> int:
         """The bits of these fields, in the CDB as one big-endian number."""

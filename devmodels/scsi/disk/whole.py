@@ -185,7 +185,7 @@ _sanitize_command = partial(
     Command,
     0x48,
     layout=SANITIZE,
-    clause="SBC-4 SANITIZE",
+    clause="SBC-4",
     data=Data.OUT,
     length="parameter_list_length",
     refused=("znr",),

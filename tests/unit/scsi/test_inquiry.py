@@ -115,6 +115,19 @@ def test_the_well_known_unit_and_its_list(world: World) -> None:
     assert world.first.do("28 00 00 00 00 00 00 00 01 00", room=512, lun=lun).code == 0x2000
 
 
+def test_the_well_known_unit_is_ready_and_has_nothing_to_tell(world: World) -> None:
+    lun = 1 << 48 | 1
+    world.first.good("00 00 00 00 00 00", lun=lun)
+    assert not any(world.first.good("03 01 00 00 fc 00", room=252, lun=lun)[1:])
+
+
+@pytest.mark.parametrize("lun", [9, 1 << 24, None])
+def test_where_no_unit_is_the_others_are_listed(world: World, lun: int | None) -> None:
+    assert world.first.good("12 00 00 00 24 00", room=36, lun=lun)[0] == 0x7F
+    luns = world.first.good("a0 00 00 00 00 00 00 00 00 40 00 00", room=64, lun=lun)
+    assert luns.hex() == "00000008" + "00" * 12
+
+
 def test_report_luns_asks_for_too_little(world: World) -> None:
     assert world.first.do("a0 00 00 00 00 00 00 00 00 08 00 00", room=8).code == 0x2400
     assert world.first.do("a0 00 03 00 00 00 00 00 00 10 00 00", room=16).code == 0x2400
