@@ -54,6 +54,10 @@ class Attentions:
         if condition not in queue:
             queue.append(condition)
 
+    def of(self, nexus: Nexus) -> tuple[Sense, ...]:
+        """All of `nexus`, the oldest first."""
+        return tuple(self.pending.get(nexus, ()))
+
     def first(self, nexus: Nexus) -> Sense | None:
         """The oldest condition of `nexus`, which stays."""
         queue = self.pending.get(nexus)

@@ -56,6 +56,11 @@ class ModePage:
         return self.code, self.subpage
 
     @property
+    def name(self) -> str:
+        """The same, to be written down."""
+        return f"{self.code:02x}.{self.subpage:02x}"
+
+    @property
     def header_size(self) -> int:
         """The bytes before what can be set."""
         return 4 if self.subpage else 2
@@ -103,22 +108,39 @@ class ModePages:
 
     def save(self) -> dict[str, str]:
         """The saved values that are not the default ones, in hexadecimal."""
-        return {
-            f"{page.code:02x}.{page.subpage:02x}": page.saved.hex()
-            for page in self.pages.values()
-            if page.saved != page.default
-        }
+        return {page.name: page.saved.hex() for page in self.pages.values() if page.saved != page.default}
 
-    def restore(self, saved: dict[str, str]) -> None:
-        """Take what `save` gave, for pages that are as they were; ValueError where it is something else."""
+    def save_current(self) -> dict[str, str]:
+        """The same of the current values."""
+        return {page.name: page.current.hex() for page in self.pages.values() if page.current != page.default}
+
+    def check(self, images: dict[str, str]) -> None:
+        """ValueError where a page cannot have what `images` has for it."""
+        self._images(images)
+
+    def _images(self, images: dict[str, str]) -> dict[tuple[int, int], bytes]:
+        """The pages in `images` that are as they were; ValueError where one of them cannot be like this."""
+        out = {}
         for page in self.pages.values():
-            name = f"{page.code:02x}.{page.subpage:02x}"
-            image = bytes.fromhex(saved.get(name, ""))
+            image = bytes.fromhex(images.get(page.name, ""))
             if len(image) != len(page.default):
                 continue
             if any((new ^ old) & ~mask for new, old, mask in page.differences(image)):
-                raise ValueError(f"mode page {name} cannot be {image.hex()}")
+                raise ValueError(f"mode page {page.name} cannot be {image.hex()}")
+            out[page.key] = image
+        return out
+
+    def restore(self, saved: dict[str, str]) -> None:
+        """Take what `save` gave, for pages that are as they were; ValueError where it is something else."""
+        for key, image in self._images(saved).items():
+            page = self.pages[key]
             page.saved = page.current = image
+
+    def take(self, images: dict[str, str]) -> None:
+        """Take what `save_current` gave; pages that are not in it have their default values."""
+        current = self._images(images)
+        for page in self.pages.values():
+            page.current = current.get(page.key, page.default)
 
     def reset(self) -> None:
         """Back to the saved values."""

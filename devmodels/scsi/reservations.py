@@ -53,6 +53,16 @@ class SavedReservations(msgspec.Struct, forbid_unknown_fields=True):
     type: ReservationType
     holder: tuple[str, int] | None
 
+    def check(self) -> None:
+        """ValueError where it is none that `Reservations` can have."""
+        if len(self.registrations) > MAX_REGISTRATIONS:
+            raise ValueError(f"{len(self.registrations)} registrations, expected at most {MAX_REGISTRATIONS}")
+        known = {(bytes.fromhex(name), port) for name, port, _ in self.registrations}
+        holder = None if self.holder is None else (bytes.fromhex(self.holder[0]), self.holder[1])
+        has_holder = self.type is not ReservationType.NONE and self.type not in _ALL_REGISTRANTS
+        if (holder in known) is not has_holder:
+            raise ValueError("the holder of the reservation is not one that can be")
+
 
 class Reservations:
     """`registrations`: the key of each registered nexus.  `type` and `holder`: the persistent reservation; with a type
@@ -133,8 +143,10 @@ class Reservations:
 
     def save(self) -> SavedReservations | None:
         """What is kept; nothing where APTPL is not set."""
-        if not self.aptpl:
-            return None
+        return self.as_data() if self.aptpl else None
+
+    def as_data(self) -> SavedReservations:
+        """Registrations and the persistent reservation."""
         return SavedReservations(
             registrations=[(name.hex(), port, key) for (name, port), key in self.registrations.items()],
             type=self.type,
@@ -143,21 +155,16 @@ class Reservations:
 
     def restore(self, saved: SavedReservations | None) -> None:
         """Take what `save` gave; ValueError where it is something else."""
-        if saved is None:
-            return
-        if len(saved.registrations) > MAX_REGISTRATIONS:
-            raise ValueError(
-                f"{len(saved.registrations)} registrations, expected at most {MAX_REGISTRATIONS}"
-            )
-        registrations = {(bytes.fromhex(name), port): key for name, port, key in saved.registrations}
-        holder = None if saved.holder is None else (bytes.fromhex(saved.holder[0]), saved.holder[1])
-        has_holder = saved.type is not ReservationType.NONE and saved.type not in _ALL_REGISTRANTS
-        if (holder in registrations) is not has_holder:
-            raise ValueError("the holder of the reservation is not one that can be")
-        self.registrations = registrations
+        if saved is not None:
+            saved.check()
+            self.take(saved)
+            self.aptpl = True
+
+    def take(self, saved: SavedReservations) -> None:
+        """Take what `as_data` gave."""
+        self.registrations = {(bytes.fromhex(name), port): key for name, port, key in saved.registrations}
         self.type = saved.type
-        self.holder = holder
-        self.aptpl = True
+        self.holder = None if saved.holder is None else (bytes.fromhex(saved.holder[0]), saved.holder[1])
 
     def nexuses_of(self, nexuses: Iterable[Nexus], registrants: Iterable[Registrant]) -> list[Nexus]:
         """Those of the connected `nexuses` that are `registrants`."""

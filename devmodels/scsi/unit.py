@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from devmodels.blockbackend.vectors import window
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Cancelled, IoContext
@@ -28,6 +30,7 @@ from devmodels.scsi.sense import CheckCondition, Conflict, FieldPointer, Sense
 from devmodels.scsi.table import PENDING, Command, Data, Pending, Reply
 from devmodels.scsi.task import DORMANT, Abort, Countdown, Task
 from devmodels.scsi.taskset import TaskSet
+from devmodels.scsi.unitstate import SenseState, UnitState, decode, restored_senses, save_senses
 
 if TYPE_CHECKING:
     from devmodels.scsi.target import ScsiTarget
@@ -79,6 +82,30 @@ class LogicalUnit(UnitKind):
     def nexus_lost(self, nexus: Nexus) -> None:
         """`nexus` is gone: what it held and what it had yet to be told goes with it (SAM-5 §6.3.4)."""
         self.attentions.forget(nexus)
+
+    # --- snapshots: of a unit whose one initiator is the driver of a machine
+
+    def save(self, nexus: Nexus) -> bytes:
+        """What it knows beyond its medium, its tasks left out."""
+        return msgspec.msgpack.encode(UnitState(attentions=self.save_attentions(nexus)))
+
+    def judge(self, data: bytes) -> None:
+        """ValueError where that is not what `save` of such a unit gave."""
+        decode(data, UnitState)
+
+    def restore(self, nexus: Nexus, data: bytes) -> None:
+        """Be as `data` says, which `judge` has found to be possible."""
+        self.restore_attentions(nexus, decode(data, UnitState).attentions)
+
+    def save_attentions(self, nexus: Nexus) -> list[SenseState]:
+        """What `nexus` has yet to be told."""
+        return save_senses(self.attentions.of(nexus))
+
+    def restore_attentions(self, nexus: Nexus, states: Iterable[SenseState]) -> None:
+        """`nexus` has this to be told and nothing else."""
+        self.attentions.forget(nexus)
+        for sense in restored_senses(states):
+            self.attentions.queue(nexus, sense)
 
     # --- one command
 

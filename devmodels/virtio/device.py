@@ -610,6 +610,7 @@ class VirtioDevice(ABC):
             self._legacy,
             self.suspending,
             self.resetting,
+            self.save_parts(),
         )
 
     @holding
@@ -627,6 +628,7 @@ class VirtioDevice(ABC):
         self.config_generation = state.config_generation
         self.suspending = state.suspending
         self.restore_own(state.own)
+        self.restore_parts(state.parts)
         self._config_changed = state.config_changed
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.restore(saved)
@@ -648,6 +650,7 @@ class VirtioDevice(ABC):
             raise ValueError(
                 f"{self.name}: the state has {sorted(state.own)}, expected {sorted(self.save_own())}"
             )
+        self.judge_parts(state.parts)
         broken = state.resetting or bool(state.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED))
         for queue, saved in zip(self.queues, state.queues, strict=True):
             queue.judge(
@@ -661,6 +664,21 @@ class VirtioDevice(ABC):
     def restore_own(self, state: dict[str, int]) -> None:
         """Take what `save_own` gave."""
         del state
+
+    def save_parts(self) -> dict[str, bytes]:
+        """The state of what is behind the device, by name."""
+        return {}
+
+    def judge_parts(self, parts: dict[str, bytes]) -> None:
+        """ValueError where `save_parts` of such a device cannot have given that."""
+        if parts:
+            raise ValueError(
+                f"{self.name}: the state has {sorted(parts)}, expected nothing behind the device"
+            )
+
+    def restore_parts(self, parts: dict[str, bytes]) -> None:
+        """Take what `save_parts` gave."""
+        del parts
 
     # --- reset
 

@@ -53,9 +53,11 @@ class QueueState(msgspec.Struct, frozen=True):
 
 
 class DeviceState(msgspec.Struct, frozen=True):
-    """One device; `own` is the device type's own part; `legacy`: its driver uses the legacy interface;
-    `suspending`: it has asked for a suspension that waits for requests; `resetting`: for a reset, which is over as soon
-    as the state is restored."""
+    """One device; `own` is the device type's own part, `parts` those of what is behind it.
+
+    `legacy`: its driver uses the legacy interface.  `suspending`: it has asked for a suspension, which waits.
+    `resetting`: for a reset, which is over as soon as the state is restored.
+    """
 
     status: int
     driver_features: int
@@ -66,3 +68,4 @@ class DeviceState(msgspec.Struct, frozen=True):
     legacy: bool = False
     suspending: bool = False
     resetting: bool = False
+    parts: dict[str, bytes] = {}

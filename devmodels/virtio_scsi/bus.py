@@ -47,7 +47,7 @@ class BusListener(Protocol):
 class ScsiBus:
     """Targets by number.  `listener` is the device, which sends its driver word.
 
-    Only while a driver is there units have anything to tell it.
+    Only while a driver is there (`connected`) units have anything to tell it.
     """
 
     def __init__(self, context: IoContext, *, name: str, violations: ViolationLog) -> None:
@@ -58,7 +58,7 @@ class ScsiBus:
         self.listener: BusListener | None = None
         self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
         self._nexuses: dict[int, Nexus] = {}
-        self._connected = False
+        self.connected = False
         self._known: dict[bytes, Place] = {}
         """What has been looked up and is there, by the bytes that name it."""
         self._well_known = self._domain()
@@ -105,7 +105,7 @@ class ScsiBus:
         name = f"{self.name}.{number}"
         target = self.targets[number] = ScsiTarget(self.context, name=name, violations=self.violations)
         nexus = self._nexuses[number] = Nexus(self._initiator, TargetPort(), self.name)
-        if self._connected:
+        if self.connected:
             target.nexus_gained(nexus)
         target.on_attention.append(lambda unit, code: self._attention(number, unit, code))
         return target
@@ -131,18 +131,18 @@ class ScsiBus:
 
     def connect(self) -> None:
         """There is a driver: every unit has a power on condition to tell it.  Idempotent."""
-        if not self._connected:
-            self._connected = True
+        if not self.connected:
+            self.connected = True
             for number, target in self.targets.items():
                 target.nexus_gained(self._nexuses[number])
 
     def disconnect(self) -> None:
         """The driver has gone, or has reset the device: a hard reset of every unit (SAM-5 §6.3.2)."""
         for number, target in self.targets.items():
-            if self._connected:
+            if self.connected:
                 target.nexus_lost(self._nexuses[number])
             target.hard_reset()
-        self._connected = False
+        self.connected = False
 
     # --- what a driver names
 
@@ -162,6 +162,10 @@ class ScsiBus:
         if place.lun in target.units:
             self._known[lun] = place
         return place
+
+    def nexus(self, number: int) -> Nexus:
+        """The driver's nexus with a target."""
+        return self._nexuses[number]
 
     def all_targets(self) -> list[ScsiTarget]:
         """Each target, that of the well known logical unit included."""

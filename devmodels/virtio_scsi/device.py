@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
-from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
-from devmodels.scsi import Failure, LogicalUnit, Outcome, Status, Task, TaskAttribute
+from devmodels.memory import Direction, GuestMemory, GuestMemoryError
+from devmodels.scsi import LogicalUnit, Task, TaskAttribute
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
-from devmodels.virtio_scsi.bus import Place, ScsiBus
+from devmodels.virtio_scsi import unitstates
+from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.config import (
     MAX_CDB_SIZE,
     MAX_SENSE_SIZE,
@@ -49,41 +50,15 @@ from devmodels.virtio_scsi.layout import (
     ScsiFeature,
     ScsiResponse,
 )
+from devmodels.virtio_scsi.request import ScsiRequest
 
 CLAUSE = "VIRTIO 1.4 §5.6.6.1"
 CONFIGURATION = "VIRTIO 1.4 §5.6.4.1"
 
-_GOOD = Status.GOOD
-_COMPLETE = Outcome.COMPLETE
 _SIMPLE = TaskAttribute.SIMPLE
 _ATTRIBUTES = tuple(TaskAttribute)
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
-_RESPONSES = {
-    Outcome.ABORTED: ScsiResponse.VIRTIO_SCSI_S_ABORTED,
-    Outcome.RESET: ScsiResponse.VIRTIO_SCSI_S_RESET,
-}
-_FAILURES = {
-    Failure.TRANSPORT: ScsiResponse.VIRTIO_SCSI_S_TRANSPORT_FAILURE,
-    Failure.TARGET: ScsiResponse.VIRTIO_SCSI_S_TARGET_FAILURE,
-    Failure.NEXUS: ScsiResponse.VIRTIO_SCSI_S_NEXUS_FAILURE,
-    Failure.BUSY: ScsiResponse.VIRTIO_SCSI_S_BUSY,
-}
-
-
-class ScsiRequest(Task):
-    """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
-
-    whole = True
-    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "place", "queue")
-
-    chain: Chain
-    dma_in: DmaMap | None
-    dma_out: DmaMap | None
-    expected: int
-    framing: Framing
-    place: Place
-    queue: VirtQueue
 
 
 class VirtioScsi(VirtioDevice):
@@ -135,6 +110,10 @@ class VirtioScsi(VirtioDevice):
     def features_accepted(self) -> None:
         """Settle what commands may look like."""
         self._inout = self.has(ScsiFeature.VIRTIO_SCSI_F_INOUT)
+        self.bus.connect()
+
+    def legacy_driver_ok(self) -> None:
+        """A driver that has no features to write is there, too."""
         self.bus.connect()
 
     def _default_sizes(self) -> None:
@@ -216,15 +195,34 @@ class VirtioScsi(VirtioDevice):
         self.context.start(rest())
 
     def save_own(self) -> dict[str, int]:
-        """The sizes that the driver has chosen, and whether it has yet to be told of events."""
+        """The sizes that the driver has chosen, whether units know of it, and whether it has yet to hear of events."""
         sense_size, cdb_size = sizes_in(self._config)
-        return {"sense_size": sense_size, "cdb_size": cdb_size, "events_missed": int(self._events.missed)}
+        return {
+            "sense_size": sense_size,
+            "cdb_size": cdb_size,
+            "connected": int(self.bus.connected),
+            "events_missed": int(self._events.missed),
+        }
 
     def restore_own(self, state: dict[str, int]) -> None:
         """Take what `save_own` gave."""
-        self.features_accepted()
+        self._inout = self.has(ScsiFeature.VIRTIO_SCSI_F_INOUT)
+        if state["connected"]:
+            self.bus.connect()
         self._set_sizes(min(state["sense_size"], MAX_SENSE_SIZE), min(state["cdb_size"], MAX_CDB_SIZE))
         self._events.missed = bool(state["events_missed"])
+
+    def save_parts(self) -> dict[str, bytes]:
+        """What each unit knows, and what the driver wants to hear of."""
+        return unitstates.save(self.bus, self.subscriptions)
+
+    def judge_parts(self, parts: dict[str, bytes]) -> None:
+        """ValueError where it is not of these units."""
+        unitstates.judge(self.bus, parts)
+
+    def restore_parts(self, parts: dict[str, bytes]) -> None:
+        """Take what `save_parts` gave."""
+        self.subscriptions = unitstates.restore(self.bus, parts)
 
     def cancel(self, queue: VirtQueue) -> None:
         """Commands of `queue` that have not started are dropped."""
@@ -347,21 +345,7 @@ class VirtioScsi(VirtioDevice):
             task.dma_out.unmap(0)
         if task.dma_in is not None:
             task.dma_in.unmap(0 if dropped else task.sent)
-        framing = task.framing
-        moved = task.sent + task.received
-        if task.outcome is not _COMPLETE:
-            response = framing.response(_RESPONSES[task.outcome], residual=task.expected - moved)
-        elif task.failure is not None:
-            response = framing.response(_FAILURES[task.failure], residual=task.expected - moved)
-        elif task.wanted > moved and (task.status is _GOOD or task.wanted > task.expected):
-            # What the CDB asks for is more than there is room for, or was given (VIRTIO 1.4 §5.6.6.1.1).
-            response = framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
-        elif task.status is _GOOD and moved == task.expected:
-            response = framing.good
-        else:
-            ok = ScsiResponse.VIRTIO_SCSI_S_OK
-            response = framing.response(ok, task.status, task.expected - moved, task.sense)
-        self._respond(queue, task.chain, response, task.sent)
+        self._respond(queue, task.chain, task.response(), task.sent)
 
     def _wrong_size(self, queue: VirtQueue, chain: Chain, framing: Framing) -> None:
         """Header or response do not have the size that was agreed on."""

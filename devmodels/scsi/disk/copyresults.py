@@ -46,6 +46,13 @@ class CopyResult:
         self.copied = 0
         self.sense = b""
 
+    @classmethod
+    def ended(cls, status: int, segments: int, copied: int, sense: bytes) -> CopyResult:
+        """One that is over."""
+        result = cls()
+        result.status, result.segments, result.copied, result.sense = status, segments, copied, sense
+        return result
+
     @property
     def running(self) -> bool:
         """Whether it is not over."""
@@ -77,6 +84,14 @@ class Copies:
     def get(self, nexus: Nexus, list_id: int) -> CopyResult | None:
         """The result of that identifier."""
         return self._results.get((nexus, list_id))
+
+    def of(self, nexus: Nexus) -> list[tuple[int, CopyResult]]:
+        """The results that are held for `nexus`, those of copies that run left out."""
+        return [
+            (list_id, each)
+            for (who, list_id), each in self._results.items()
+            if who is nexus and not each.running
+        ]
 
     def discard(self, nexus: Nexus, list_id: int) -> None:
         """It need not be held."""

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future
@@ -15,7 +17,7 @@ from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
 from devmodels.scsi.constants import DeviceType, SenseKey, Status
-from devmodels.scsi.disk import commands, vpd
+from devmodels.scsi.disk import commands, state, vpd
 from devmodels.scsi.disk.copyresults import Copies
 from devmodels.scsi.disk.logpages import disk_logs
 from devmodels.scsi.disk.medium import Medium
@@ -30,6 +32,7 @@ from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Task
+from devmodels.scsi.unitstate import decode
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
@@ -248,6 +251,20 @@ class Disk(ModeParameters):
         self.backend.cancel_held(
             lambda request: isinstance(request, TaskRequest | TaskUpdate) and wanted(request.task)
         )
+
+    # --- snapshots
+
+    def save(self, nexus: Nexus) -> bytes:
+        """What it knows beyond its medium, its tasks left out."""
+        return msgspec.msgpack.encode(state.save(self, nexus))
+
+    def judge(self, data: bytes) -> None:
+        """ValueError where that is not what `save` of such a disk gave."""
+        state.judge(self, decode(data, state.DiskState))
+
+    def restore(self, nexus: Nexus, data: bytes) -> None:
+        """Be as `data` says, which `judge` has found to be possible."""
+        state.restore(self, nexus, decode(data, state.DiskState))
 
     # --- resets and losses
 

@@ -59,14 +59,14 @@ class ModeParameters(ReservableUnit):
         if self.state is not None:
             with self.state.read() as saved:
                 self.modes.restore(saved.modes)
-        self._apply()
+        self.apply_modes()
 
     def reset_modes(self) -> None:
         """Back to the saved values."""
         self.modes.reset()
-        self._apply()
+        self.apply_modes()
 
-    def _apply(self) -> None:
+    def apply_modes(self) -> None:
         """Do as the pages say."""
         self.control = self.modes[CONTROL].fields
         write_cache = bool(self.modes[CACHING].fields["wce"])
@@ -78,7 +78,7 @@ class ModeParameters(ReservableUnit):
     async def modes_changed(self, pages: Sequence[ModePage], *, save: bool) -> None:
         """Do as they say from now on, and keep what is to be kept."""
         was_cached = self.backend.write_cache
-        self._apply()
+        self.apply_modes()
         if was_cached and not self.backend.write_cache and not self.backend.read_only:
             # What was written before is as stable as what is written from now on (SBC-4 §6.5.6).
             await self.perform(None, Op.FLUSH)

@@ -1,0 +1,54 @@
+"""A command on its way: its buffer, its data, and the response that its end makes (VIRTIO 1.4 §5.6.6.1.1)."""
+
+from __future__ import annotations
+
+from devmodels.memory import DmaMap
+from devmodels.scsi import Failure, Outcome, Status, Task
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_scsi.bus import Place
+from devmodels.virtio_scsi.framing import Framing
+from devmodels.virtio_scsi.layout import ScsiResponse
+
+_GOOD = Status.GOOD
+_COMPLETE = Outcome.COMPLETE
+_OK = ScsiResponse.VIRTIO_SCSI_S_OK
+_RESPONSES = {
+    Outcome.ABORTED: ScsiResponse.VIRTIO_SCSI_S_ABORTED,
+    Outcome.RESET: ScsiResponse.VIRTIO_SCSI_S_RESET,
+}
+_FAILURES = {
+    Failure.TRANSPORT: ScsiResponse.VIRTIO_SCSI_S_TRANSPORT_FAILURE,
+    Failure.TARGET: ScsiResponse.VIRTIO_SCSI_S_TARGET_FAILURE,
+    Failure.NEXUS: ScsiResponse.VIRTIO_SCSI_S_NEXUS_FAILURE,
+    Failure.BUSY: ScsiResponse.VIRTIO_SCSI_S_BUSY,
+}
+
+
+class ScsiRequest(Task):
+    """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
+
+    whole = True
+    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "place", "queue")
+
+    chain: Chain
+    dma_in: DmaMap | None
+    dma_out: DmaMap | None
+    expected: int
+    framing: Framing
+    place: Place
+    queue: VirtQueue
+
+    def response(self) -> bytes:
+        """The response, once it has ended."""
+        framing, expected, moved = self.framing, self.expected, self.sent + self.received
+        if self.status is _GOOD and moved == expected == self.wanted and self.outcome is _COMPLETE:
+            return framing.good
+        if self.outcome is not _COMPLETE:
+            return framing.response(_RESPONSES[self.outcome], residual=expected - moved)
+        if self.failure is not None:
+            return framing.response(_FAILURES[self.failure], residual=expected - moved)
+        if self.wanted > moved and (self.status is _GOOD or self.wanted > expected):
+            # What the CDB asks for is more than there is room for, or was given.
+            return framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
+        return framing.response(_OK, self.status, expected - moved, self.sense)
