@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -25,12 +25,14 @@ from devmodels.virtio.device import VirtioDevice
 
 log = logging.getLogger("devmodels")
 
+TypeName = Literal["vhost-user-blk", "vhost-user-scsi", "iscsi"]
+
 
 class ExportOptions(Protocol):
     """What the options of every type have."""
 
     @property
-    def type(self) -> str:
+    def type(self) -> TypeName:
         """The type's name."""
         ...
 
@@ -239,7 +241,7 @@ def _start_vhost_user_scsi(
     )
 
 
-TYPES: dict[str, ExportType] = {
+TYPES: dict[TypeName, ExportType] = {
     "vhost-user-blk": ExportType(VhostUserBlkOptions, _start_vhost_user_blk),
     "vhost-user-scsi": ExportType(VhostUserScsiOptions, _start_vhost_user_scsi),
     "iscsi": ExportType(IscsiOptions, _start_iscsi),

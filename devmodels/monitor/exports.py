@@ -7,15 +7,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.exports.table import TYPES
+from devmodels.exports.table import TYPES, TypeName
 from devmodels.monitor.command import Arguments, CommandError, Options, is_identifier, strings
 from devmodels.monitor.world import World
 
-ExportType = Literal["vhost-user-blk", "vhost-user-scsi", "iscsi"]
-
 
 class _ExportOptions(Arguments, frozen=True):
-    type: ExportType
+    type: TypeName
     id: str
     node_name: str
     writable: bool = False
@@ -40,7 +38,7 @@ class BlockExportInfo(msgspec.Struct, rename="kebab"):
     """An export."""
 
     id: str
-    type: str
+    type: TypeName
     node_name: str
     shutting_down: bool
 

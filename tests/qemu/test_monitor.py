@@ -306,6 +306,7 @@ BLOCK_IO_ERROR.qom-path: ours only
 LATER_OR_OURS = (
     "blockdev-",
     "block-export-add<",
+    "block-export-add.type:",
     "object-add<",
     "query-qmp-schema",
     "x-debug-query-block-graph",

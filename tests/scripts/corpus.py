@@ -13,3 +13,8 @@ from guestsim.script.schema import Script
 def loaded(path: Path) -> Script:
     """The script in a file with one."""
     return load(path)[0]
+
+
+def has_disks_only(path: Path) -> bool:
+    """Whether all devices of the script in a file are virtio-blk: a SCSI host is not recorded."""
+    return all(str(device.get("driver")).startswith("virtio-blk") for device in loaded(path).devices)

@@ -15,7 +15,7 @@ from guestsim.script.recording import Recording
 from guestsim.script.run import Options
 from guestsim.script.schema import RingName, TransportName
 from tests.qemu.conftest import missing_tools
-from tests.scripts.corpus import loaded
+from tests.scripts.corpus import has_disks_only, loaded
 from tests.scripts.test_ways import SCRIPTS, name, run
 
 QUICK = (
@@ -33,7 +33,7 @@ ELSEWHERE: list[tuple[RingName, TransportName]] = [
     ("split", "pci-legacy"),
     ("split", "mmio-legacy"),
 ]
-RECORDED = [path for path in SCRIPTS if "devmodels" in loaded(path).targets]
+RECORDED = [path for path in SCRIPTS if "devmodels" in loaded(path).targets and has_disks_only(path)]
 
 
 def is_answered_alike(path: Path, trace: Path, place: Place) -> None:
