@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,16 +16,36 @@ from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend, offered
 
+MIB = 1 << 20
+
+
+def pattern(seed: int, length: int) -> bytes:
+    """Bytes without a structure of their own, the same for the same seed."""
+    return random.Random(seed).randbytes(length)
+
+
+def image(folder: Path, name: str, content: bytes, size: int = 0) -> Path:
+    """A file that begins with `content`, of `size` bytes where that is given."""
+    path = folder / name
+    path.write_bytes(content)
+    if size:
+        os.truncate(path, size)
+    return path
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A logical unit over an image; `options` are further ones of its export, `node` of its block node."""
+    """A logical unit over an image; `options` are further ones of its export.
+
+    `node` are the options of a node over that of the file, which is its child `below`.
+    """
 
     image: Path
     target: int = 0
     lun: int = 0
     options: str = ""
     node: dict[str, object] = field(default_factory=dict)
+    below: str = "file"
 
     @property
     def name(self) -> str:
@@ -36,11 +58,11 @@ class Unit:
         if not self.node:
             return {**file, "node-name": self.name}
         over = {**self.node, "discard": "unmap", "node-name": self.name}
-        return {**over, "file": {**file, "node-name": f"{self.name}-file"}}
+        return {**over, self.below: {**file, "node-name": f"{self.name}-file"}}
 
     def reopened(self, **options: object) -> dict[str, object]:
         """The node with other options, for blockdev-reopen."""
-        return {**self.blockdev(), "file": f"{self.name}-file", **options}
+        return {**self.blockdev(), self.below: f"{self.name}-file", **options}
 
     def export(self, folder: Path) -> str:
         """The export."""

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 from pathlib import Path
 
 import pytest
 
-from guestsim.targets.qmp import Json, QmpClient
+from guestsim.targets.qmp import Json
 
 from .conftest import Check, needed
-from .scsi import Unit, monitor, scsi_serve
+from .scsi import MIB, Unit, image, monitor, pattern, scsi_serve
 from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
-
-MIB = 1 << 20
-
-
-def pattern(seed: int, length: int) -> bytes:
-    """Bytes without a structure of their own, the same for the same seed."""
-    return random.Random(seed).randbytes(length)
-
-
-def image(folder: Path, name: str, content: bytes, size: int = 0) -> Path:
-    path = folder / name
-    path.write_bytes(content)
-    if size:
-        os.truncate(path, size)
-    return path
-
 
 # --- one disk --------------------------------------------------------------------------------------------------------
 
@@ -248,45 +230,3 @@ MANY = [
 @pytest.mark.parametrize("item", MANY)
 def test_64_units_are_found_and_others_come_and_go(many: GuestRun, check: Check, item: str) -> None:
     check(many, item)
-
-
-# --- commands that take too long -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def errors(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
-    folder = tmp_path_factory.mktemp("errors")
-    content = pattern(5, MIB)
-    unit = Unit(image(folder, "disk.img", content), node={"driver": "delay", "read-ns": 0})
-    files = {f"sector{n}.bin": content[4096 * n : 4096 * (n + 1)] for n in range(3)}
-
-    def hold(guest: Guest) -> None:
-        guest.await_item("first-read")
-        with monitor(folder) as client:
-            client.execute("stop")
-            guest.tell("go")
-            guest.await_item("reset-while-held")
-            client.execute("cont")
-            guest.await_item("held")
-            reopen(client, unit, 4 * 10**9)
-            guest.tell("go")
-            guest.await_item("reset-while-slow")
-            reopen(client, unit, 0)
-
-    with needed(), scsi_serve([unit], folder) as backend:
-        run = run_guest("scsi-errors.sh", backend, files=files, attend=hold)
-    assert backend.status == 0, backend.words()
-    return run
-
-
-def reopen(client: QmpClient, unit: Unit, read_ns: int) -> None:
-    options = json.loads(json.dumps(unit.reopened(**{"read-ns": read_ns})))
-    client.execute("blockdev-reopen", {"options": [options]})
-
-
-ERRORS = ["first-read", "reset-while-held", "held", "reset-while-slow", "slow", "afterwards", "end"]
-
-
-@pytest.mark.parametrize("item", ERRORS)
-def test_a_unit_is_reset_with_commands_in_flight(errors: GuestRun, check: Check, item: str) -> None:
-    check(errors, item)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from . import test_linux_scsi as scsi
-from . import transcript
+from . import test_linux_scsi, test_linux_scsi_errors, transcript
 from .vm import Result
 
 
@@ -21,7 +20,7 @@ def test_rows_are_read_as_they_were_written() -> None:
 def test_the_page_has_the_items_of_the_tests() -> None:
     wanted = {
         (test.__doc__, item)
-        for module in (scsi,)
+        for module in (test_linux_scsi, test_linux_scsi_errors)
         for name, test in vars(module).items()
         if name.startswith("test_") and test.__doc__
         for mark in getattr(test, "pytestmark", [])

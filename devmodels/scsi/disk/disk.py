@@ -202,7 +202,7 @@ class Disk(ModeParameters):
         else:
             request = TaskRequest(op, offset, length, vectors, flags, wake)
             request.task = task
-        await self._do(request)
+        await self.do(request)
         return request
 
     async def update(
@@ -215,9 +215,10 @@ class Disk(ModeParameters):
     ) -> None:
         """Change what is there, with nobody else at it (`UpdateRequest`); CheckCondition where that fails."""
         self.backend.serialise()
-        await self._do(TaskUpdate(task, offset, length, change, flags))
+        await self.do(TaskUpdate(task, offset, length, change, flags))
 
-    async def _do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
+    async def do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
+        """Do a request whose `done` is `wake`; CheckCondition where it fails."""
         request.over = False
         request.future = None
         self.backend.submit(request)

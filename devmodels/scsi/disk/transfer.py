@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import Flags, Op, Request
-from devmodels.blockbackend.vectors import clear
+from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.disk import badblocks
 from devmodels.scsi.disk.blocks import check_transfer, check_writable, given, payload
 from devmodels.scsi.disk.request import TaskRequest
 from devmodels.scsi.failures import sense_of_errno
@@ -164,8 +166,9 @@ def _done(request: Request) -> None:
     disk = task.unit
     if request.error:
         if request.op is _READ:
-            clear(request.vectors)
-        disk.fail(task, sense_of_errno(request.error, write=request.op is _WRITE))
+            disk.context.start(_read_failed(disk, task, request))
+        else:
+            _write_failed(disk, task, request)
         return
     if request.op is _READ:
         task.sent = request.length
@@ -174,6 +177,23 @@ def _done(request: Request) -> None:
         if disk.provisioning.armed:
             disk.provisioning.written(request.length)
     disk.finish(task)
+
+
+async def _read_failed(disk: Disk, task: Task, request: Request) -> None:
+    """What is before the first block that cannot be read is given to the initiator."""
+    try:
+        sense, task.sent = await badblocks.located(disk, task, request)
+    except CheckCondition as stop:
+        sense = stop.sense
+    disk.fail(task, sense)
+
+
+def _write_failed(disk: Disk, task: Task, request: Request) -> None:
+    """Of several blocks nobody knows which it was."""
+    sense = sense_of_errno(request.error, write=True)
+    if sense.key is SenseKey.MEDIUM_ERROR and request.length == disk.block_size:
+        sense = replace(sense, information=request.offset // disk.block_size)
+    disk.fail(task, sense)
 
 
 def _command(

@@ -8,6 +8,7 @@ from devmodels.blockbackend import Flags, Op
 from devmodels.blockbackend.vectors import gather, window
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.disk import badblocks
 from devmodels.scsi.disk.blocks import (
     PIECE,
     check_range,
@@ -44,7 +45,7 @@ async def _read_all(disk: Disk, task: Task, offset: int, length: int) -> None:
     buffer = memoryview(bytearray(min(length, PIECE)))
     for at in range(0, length, PIECE):
         size = min(PIECE, length - at)
-        await disk.perform(task, Op.READ, offset + at, size, [buffer[:size]])
+        await badblocks.read(disk, task, offset + at, size, [buffer[:size]])
         await disk.pause(task)
 
 
@@ -53,7 +54,7 @@ async def _compare(disk: Disk, task: Task, offset: int, vectors: Sequence[memory
     buffer = memoryview(bytearray(min(length, PIECE)))
     for at in range(0, length, PIECE):
         size = min(PIECE, length - at)
-        await disk.perform(task, Op.READ, offset + at, size, [buffer[:size]])
+        await badblocks.read(disk, task, offset + at, size, [buffer[:size]])
         if gather(window(vectors, at, size)) != buffer[:size]:
             raise CheckCondition(MISCOMPARE)
         await disk.pause(task)

@@ -2,18 +2,11 @@
 # /expected gives $units, and /units has their places in order (target:lun).
 
 . /expected
+. /scripts/scsi-units.sh
 
 uevent sh -c 'echo "$ACTION $DEVPATH" >>/tmp/uevents' &
 
 count() { ls -d /sys/bus/scsi/devices/[0-9]*:*:*:* 2>/dev/null | wc -l; }
-
-# disk TARGET:LUN: the name of that unit's disk, once it is there.
-disk() {
-    until ls -d /sys/bus/scsi/devices/0:0:$1/block/* 2>/dev/null; do sleep 0.05; done | sed 's|.*/||'
-}
-
-# mark DISK: what its first block says.
-mark() { dd if=/dev/"$1" iflag=direct bs=512 count=1 2>/dev/null | head -n 1; }
 
 all_found() {
     until [ "$(count)" -ge "$units" ]; do sleep 0.05; done

@@ -1,7 +1,7 @@
 # What the kernel sends to its disks, by its own trace of commands.
 
 TRACING=/sys/kernel/tracing
-mountpoint -q $TRACING || mount -t tracefs none $TRACING
+grep -q " $TRACING " /proc/mounts || mount -t tracefs none $TRACING
 
 # watched COMMAND...: runs it; the CDBs that were sent meanwhile are in /tmp/sent, one a line, in hex.
 watched() {
