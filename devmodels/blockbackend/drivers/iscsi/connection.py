@@ -156,14 +156,14 @@ class Connection:
         return not serial_after(self.cmd_sn, self.max_cmd_sn)
 
     @property
-    def received_bytes(self) -> int:
-        """How much has come."""
-        return self._stream.received_bytes
+    def progress(self) -> tuple[int, int]:
+        """How many bytes have come, and how many have gone out."""
+        return self._stream.received_bytes, self._stream.sent_bytes
 
     @property
-    def sent_bytes(self) -> int:
-        """How much has gone out."""
-        return self._stream.sent_bytes
+    def unsent(self) -> int:
+        """How many bytes wait to go out."""
+        return self._stream.unsent
 
     def _new_tag(self) -> int:
         while True:

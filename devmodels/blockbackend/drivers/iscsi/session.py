@@ -100,7 +100,7 @@ class Session:
         self._leaving: Timer | None = None
         self._arriving: Newcomer | None = None
         self._silent = 0
-        self._heard = 0
+        self._progress = (0, 0)
         self._counted = False
 
     def __repr__(self) -> str:
@@ -256,13 +256,15 @@ class Session:
     def _listen(self) -> None:
         connection = self._connection
         assert connection is not None
-        self._heard = connection.received_bytes + connection.sent_bytes
+        self._progress = connection.progress
         self._silence = self.context.call_at(self.context.now_ns() + PING_NS, self._quiet)
 
     def _quiet(self) -> None:
         connection = self._connection
         assert connection is not None
-        silent = connection.received_bytes + connection.sent_bytes == self._heard
+        received, sent = self._progress
+        now_received, now_sent = connection.progress
+        silent = received == now_received and (sent == now_sent or not connection.unsent)
         self._silent = self._silent + 1 if silent else 0
         if self._silent > MAX_SILENCE:
             self._silence = None

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from devmodels.blockbackend.drivers.iscsi.node import IscsiNode
+from devmodels.iocontext import IoContext
+from tests.unit.blockbackend.support import Disk
 from tests.unit.exports.iscsi.initiator import World
 
-from .ours import Link
+from .ours import Link, options
+from .target import Target
 
 
 @pytest.fixture
@@ -34,3 +37,42 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
 @pytest.fixture
 def world(make: Callable[..., World]) -> World:
     return make()
+
+
+@pytest.fixture
+def context() -> Iterator[IoContext]:
+    """A clock that jumps."""
+    found = IoContext.virtual()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def target(context: IoContext, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
+    """A target that nodes are connected to, and that does what a test says."""
+    found = Target(context)
+    monkeypatch.setattr(IscsiNode, "transport", found)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def opened(target: Target) -> Iterator[Callable[..., Disk]]:
+    """Disks over that target."""
+    disks: list[Disk] = []
+
+    def build(**given: object) -> Disk:
+        disks.append(Disk(options(**given), context=target.context))
+        return disks[-1]
+
+    yield build
+    for disk in disks:
+        disk.backend.close()
+        disk.node.close()
+    target.context.run_until_idle()
+    assert not target.context.awaited
+
+
+@pytest.fixture
+def disk(opened: Callable[..., Disk]) -> Disk:
+    return opened()
