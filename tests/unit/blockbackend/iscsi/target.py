@@ -192,7 +192,8 @@ class Ends:
             case Opcode.SCSI_COMMAND:
                 self._command(found)
             case Opcode.DATA_OUT:
-                self.writes[found["itt"]].take(found)
+                if found["itt"] in self.writes:
+                    self.writes[found["itt"]].take(found)
             case Opcode.NOP_OUT if found["itt"] != NOBODY:
                 self.status(Opcode.NOP_IN, itt=found["itt"], ttt=NOBODY)
             case Opcode.TASK_MANAGEMENT_REQUEST:
@@ -309,9 +310,13 @@ class Write:
             self.asked += 1
             return
         cdb = command["cdb"]
+        disk = self._end.target.disk
         if cdb[0] == 0x2A:
             at = int.from_bytes(cdb[2:6], "big") * BLOCK
-            self._end.target.disk[at : at + len(self.data)] = self.data
+            disk[at : at + len(self.data)] = self.data
+        elif cdb[0] == 0x93:
+            at, count = int.from_bytes(cdb[2:10], "big") * BLOCK, int.from_bytes(cdb[10:14], "big")
+            disk[at : at + count * BLOCK] = self.data * count
         del self._end.writes[command["itt"]]
         self._end.respond(command)
 
