@@ -33,6 +33,7 @@ from devmodels.protocols.iscsi.pdu import (
     Opcode,
     RejectReason,
 )
+from devmodels.protocols.iscsi.reserved import wrong_byte
 from devmodels.scsi.constants import TaskAttribute
 
 log = logging.getLogger("devmodels.iscsi")
@@ -73,6 +74,7 @@ class Connection:
         self.placed: memoryview | None = None
         """Room for the data of a command, where that was read straight to where it is wanted."""
         self._writes: list[Command] = []
+        self._strict = session.target is not None and session.target.scsi.violations.strict
         self._texts = Texts(self, negotiation)
         self.parameters = negotiation.parameters
         self.parameters_changed()
@@ -149,6 +151,8 @@ class Connection:
         if not intact:
             self._corrupt(opcode, header)
             return
+        if self._strict:
+            self._check(opcode, header)
         handler = _HANDLERS[opcode]
         if handler is None:
             self.reject(RejectReason.COMMAND_NOT_SUPPORTED, header, f"opcode {opcode:#x}")
@@ -166,6 +170,12 @@ class Connection:
             handler(self, header, ahs, data)
             if session.early:
                 session.deliver_early()
+
+    def _check(self, opcode: int, header: bytes) -> None:
+        """Under the profile `strict`: bits that an initiator should have left alone, and a target passes over (§11)."""
+        at = wrong_byte(opcode, header)
+        if at is not None:
+            self.violated("RFC 7143 §11", f"reserved bits in byte {at} of opcode {opcode:#x}", header)
 
     def _take_immediate(self, handler: Handler, header: bytes, ahs: bytes, data: memoryview) -> None:
         session = self.session

@@ -13,6 +13,7 @@ from devmodels.exports.iscsi.login import Answer, Login
 from devmodels.exports.iscsi.session import Session
 from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, LoginStatus, Opcode, unpack_login_request
+from devmodels.protocols.iscsi.reserved import wrong_byte
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.portal import Portal
@@ -64,6 +65,7 @@ class Newcomer:
         if opcode != Opcode.LOGIN_REQUEST:
             raise BrokenConnectionError("something else than a login (RFC 7143 §6.3)")
         answer = self._login.request(header, data)
+        self._check(opcode, header)
         session = self._login.joins
         if self._login.complete and answer.status is LoginStatus.SUCCESS:
             try:
@@ -83,6 +85,14 @@ class Newcomer:
         elif self._login.complete:
             assert session is not None
             self._enter(session)
+
+    def _check(self, opcode: int, header: bytes) -> None:
+        """Reserved bits (RFC 7143 §11), where it is known whose profile counts."""
+        target = self._login.target
+        at = wrong_byte(opcode, header)
+        if target is not None and target.scsi.violations.strict and at is not None:
+            summary = f"reserved bits in byte {at} of a Login Request"
+            target.scsi.violations.report("RFC 7143 §11", summary, self._peer, header)
 
     def paused(self) -> None:
         """Every PDU is dealt with at once."""
