@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench lint format docs clean
+.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py
@@ -46,6 +46,10 @@ test-all: test test-qemu test-browser test-slow test-guest
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.in_guest
+
+# libiscsi's conformance suite on our iSCSI export and on tgtd; writes docs/iscsi-conformance.md.
+iscsi-conformance: $(VENV)/.test
+	$(BIN)/python -m tools.iscsi_conformance
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

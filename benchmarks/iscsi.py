@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,14 +17,14 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks import iscsi_servers
 from benchmarks.compare import Spread, cached_image
-from benchmarks.peers import START_SECONDS, Running, ServerError
+from benchmarks.iscsi_servers import TGTD
+from benchmarks.peers import Running, ServerError
 
-TARGET = "iqn.2026-11.org.example:bench"
 CLIENT = "qemu-img"
 AIO = ("threads", "sync")
 """Ours with writes done by threads, and done at once, as suits a file whose pages are in memory."""
-TGTD = "tgtd"
 MIN_REQUESTS = 64
 NEXT_TO_IT = 0
 APART = (1 << 20) + (1 << 16)
@@ -146,7 +142,7 @@ def missing() -> str | None:
 def _serving(image: Path) -> Iterator[tuple[dict[str, tuple[str, Running]], dict[str, str]]]:
     servers: dict[str, tuple[str, Running]] = {}
     absent: dict[str, str] = {}
-    ways = {f"devmodels aio={aio}": partial(_ours, aio) for aio in AIO} | {TGTD: _tgtd}
+    ways = {f"devmodels aio={aio}": partial(_ours, aio) for aio in AIO} | {TGTD: iscsi_servers.tgtd}
     reason = missing()
     if reason is not None:
         yield {}, dict.fromkeys(ways, reason)
@@ -162,68 +158,6 @@ def _serving(image: Path) -> Iterator[tuple[dict[str, tuple[str, Running]], dict
 
 @contextmanager
 def _ours(aio: str, image: Path) -> Iterator[tuple[str, Running]]:
-    port = _free_port()
-    node = f"driver=file,filename={image},node-name=d0,locking=off,aio={aio}"
-    export = f"type=iscsi,id=e0,node-name=d0,target={TARGET},writable=on"
-    where = f"addr.type=inet,addr.host=127.0.0.1,addr.port={port}"
-    command = [
-        sys.executable,
-        "-m",
-        "devmodels",
-        "serve",
-        "--blockdev",
-        node,
-        "--export",
-        f"{export},{where}",
-    ]
-    with _process(command, port) as running:
-        yield f"iscsi://127.0.0.1:{port}/{TARGET}/0", running
-
-
-@contextmanager
-def _tgtd(image: Path) -> Iterator[tuple[str, Running]]:
-    if shutil.which(TGTD) is None:
-        raise ServerError(f"{TGTD} is not on the PATH")
-    port = _free_port()
-    control = str(port % 1000 + 100)
-    with _process([TGTD, "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}"], port) as running:
-        for words in (
-            f"--mode target --op new --tid 1 -T {TARGET}",
-            f"--mode logicalunit --op new --tid 1 --lun 1 -b {image}",
-            "--mode target --op bind --tid 1 -I ALL",
-        ):
-            command = ["tgtadm", "-C", control, "--lld", "iscsi", *words.split()]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-            if done.returncode:
-                raise ServerError(f"tgtadm: {done.stderr.strip()}")
-        yield f"iscsi://127.0.0.1:{port}/{TARGET}/1", running
-
-
-@contextmanager
-def _process(command: Sequence[str], port: int) -> Iterator[Running]:
-    """A server that listens at `port` until the block ends."""
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while not _listens(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    raise ServerError(f"{command[0]}: {log.read().strip().rpartition(chr(10))[2]}")
-                time.sleep(0.01)
-            yield Running(Path(), process.pid)
-        finally:
-            process.kill()  # tgtd does not end while it has targets.
-            process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    node = {"driver": "file", "filename": str(image), "locking": "off", "aio": aio}
+    with iscsi_servers.ours(node) as found:
+        yield found
