@@ -16,7 +16,7 @@ from .initiator import LOGIN_KEYS, TEST_UNIT_READY, World, build
 
 Make = Callable[..., World]
 
-RESERVED = {
+RESERVED: dict[Opcode, tuple[dict[int, int], *tuple[tuple[int, int], ...]]] = {
     Opcode.NOP_OUT: ({1: 0x7F}, (2, 4), (32, 48)),
     Opcode.SCSI_COMMAND: ({1: 0x18}, (2, 4)),
     Opcode.TASK_MANAGEMENT_REQUEST: ({}, (2, 4), (40, 48)),
