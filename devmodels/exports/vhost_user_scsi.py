@@ -21,7 +21,7 @@ from devmodels.memory import GuestMemory
 from devmodels.options import OptionError, shown
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
-from devmodels.scsi.disk import Disk
+from devmodels.scsi.disk import Disk, DiskOptions
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from devmodels.virtio_scsi.layout import FIRST_REQUEST_QUEUE, MAX_LUN, MAX_TARGET
@@ -33,6 +33,7 @@ class VhostUserScsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
     """Options of `--export type=vhost-user-scsi`.
 
     `scsi_id` and `lun` are the unit's place, `num_queues` the host's request queues (1 where no export says more).
+    `reservations`: as of the disk, which has one initiator here.
     """
 
     type: Literal["vhost-user-scsi"]
@@ -44,6 +45,11 @@ class VhostUserScsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
     num_queues: (
         Annotated[int, msgspec.Meta(ge=1, le=_MOST, description=f"a number from 1 to {_MOST}")] | None
     ) = None
+    reservations: Literal["own", "passthrough"] = "own"
+
+    def disk(self) -> DiskOptions:
+        """The disk's own options; ValueError."""
+        return msgspec.structs.replace(super().disk(), reservations=self.reservations)
 
 
 class Host:

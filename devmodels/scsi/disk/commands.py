@@ -24,6 +24,7 @@ from devmodels.scsi.disk import (
     copy,
     copyresults,
     defects,
+    handedon,
     medium,
     same,
     transfer,
@@ -65,8 +66,9 @@ NOT_DURING = frozenset(command.opcode for command in (*whole.COMMANDS, medium.ST
 
 
 def of(options: DiskOptions) -> tuple[Command[Any], ...]:
-    """Those of a disk with these options: without thin provisioning there is no UNMAP."""
-    return tuple(command for command in COMMANDS if options.thin or command is not unmap.UNMAP_COMMAND)
+    """Those of a disk with these options: without thin provisioning no UNMAP; reservations of its own, or others'."""
+    found = (command for command in COMMANDS if options.thin or command is not unmap.UNMAP_COMMAND)
+    return tuple(map(handedon.instead_of, found) if options.reservations == "passthrough" else found)
 
 
 def absent_fields(options: DiskOptions) -> tuple[str, ...]:

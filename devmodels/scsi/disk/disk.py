@@ -16,7 +16,7 @@ from devmodels.iocontext import Future
 from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
-from devmodels.scsi.constants import DeviceType, SenseKey, Status
+from devmodels.scsi.constants import DeviceType, Failure, SenseKey, Status
 from devmodels.scsi.disk import commands, state, vpd
 from devmodels.scsi.disk.copyresults import Copies
 from devmodels.scsi.disk.logpages import disk_logs
@@ -161,6 +161,14 @@ class Disk(ModeParameters):
     def progress_sense(self) -> Sense | None:
         """What is being done to the medium, or a prediction that REQUEST SENSE is to tell of."""
         return self.operation.sense() or self.predicted_sense()
+
+    def fail(self, task: Task, sense: Sense) -> None:
+        """End `task` with CHECK CONDITION, or with a conflict of reservations, where those are the unit's below."""
+        if sense.failure is Failure.NEXUS and self.options.reservations == "passthrough":
+            task.status = Status.RESERVATION_CONFLICT
+            self.finish(task)
+        else:
+            super().fail(task, sense)
 
     def aborted_status(self) -> Status:
         """TASK ABORTED where the control mode page says so."""

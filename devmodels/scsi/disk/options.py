@@ -26,7 +26,7 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     Sizes are in bytes.  `serial`, `device_id`, `wwn`: its unit serial number, its T10 vendor identification, its NAA
     name.  `max_io_size`, `max_unmap_size`: the longest transfer and the longest range of UNMAP.  Ours: `queue_depth`
     (tasks at a time), `state` (a file that keeps registrations and saved mode pages over a restart), `thin` (logical
-    block provisioning management, LBPME).
+    block provisioning management, LBPME), `reservations` (`passthrough`: they are those of the logical unit below).
     """
 
     vendor: str = "DEVMODEL"
@@ -49,6 +49,7 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     thin: bool = True
     queue_depth: int = 256
     state: str = ""
+    reservations: Literal["own", "passthrough"] = "own"
 
     def __post_init__(self) -> None:
         _check("logical_block_size", self.logical_block_size, BLOCK_SIZES)

@@ -1,0 +1,100 @@
+"""SCSI disks over nodes of one target's unit: reservations are the unit's, and hold between the disks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from devmodels.blockbackend import BlockBackend
+from devmodels.scsi import ScsiTarget, Status
+from devmodels.scsi.disk import Disk, DiskOptions
+from tests.unit.exports.iscsi.initiator import World
+from tests.unit.scsi.initiator import Initiator
+
+from .ours import options
+
+Make = Callable[..., Initiator]
+READ, WRITE = "28 00 00 00 00 00 00 00 01 00", "2a 00 00 00 00 00 00 00 01 00"
+REGISTER, RESERVE_WRITE_EXCLUSIVE = "5f 00", "5f 01 01"
+CONFLICT = Status.RESERVATION_CONFLICT
+
+
+@pytest.fixture
+def host(world: World) -> Iterator[Make]:
+    """Hosts, each with a SCSI disk over a node of its own."""
+    disks: list[Disk] = []
+
+    def build(name: str, reservations: str = "passthrough") -> Initiator:
+        node = world.graph.add(options(node_name=name))
+        target = ScsiTarget(world.context, name=name)
+        disk = Disk(BlockBackend(node, name=name), DiskOptions(reservations=reservations))  # type: ignore[arg-type]
+        disks.append(disk)
+        target.add(0, disk)
+        found = Initiator(target, 1)
+        found.clear()
+        return found
+
+    yield build
+    for disk in disks:
+        disk.close()
+        disk.backend.close()
+
+
+def persistent(host: Initiator, action: str, key: int, new: int = 0) -> Status:
+    cdb = action + " 00" * (5 - len(action.split())) + " 00 00 00 18 00"
+    parameters = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(8)
+    return host.do(cdb, out=parameters).status
+
+
+def keys(host: Initiator) -> bytes:
+    return host.good("5e 00 00 00 00 00 00 01 00 00", room=256)[8:]
+
+
+def test_persistent_reservations_hold_between_hosts(host: Make) -> None:
+    first, second = host("a"), host("b")
+    assert persistent(first, REGISTER, 0, 11) is Status.GOOD
+    assert persistent(first, RESERVE_WRITE_EXCLUSIVE, 11) is Status.GOOD
+    assert keys(first) == keys(second) == (11).to_bytes(8, "big")
+    assert second.do(WRITE, out=bytes(512)).status is CONFLICT
+    assert second.do(READ, room=512).status is Status.GOOD
+    assert first.do(WRITE, out=b"x" * 512).status is Status.GOOD
+    assert persistent(second, RESERVE_WRITE_EXCLUSIVE, 0) is CONFLICT
+
+
+def test_a_unit_reserved_by_one_host_is_closed_to_the_other(host: Make) -> None:
+    first, second = host("a"), host("b")
+    assert first.do("16 00 00 00 00 00").status is Status.GOOD
+    assert second.do("16 00 00 00 00 00").status is CONFLICT
+    assert second.do(READ, room=512).status is CONFLICT
+    assert first.do("17 00 00 00 00 00").status is Status.GOOD
+    assert second.do(READ, room=512).status is Status.GOOD
+
+
+def test_what_the_unit_below_finds_wrong_is_told_as_it_is(host: Make) -> None:
+    first = host("a")
+    answer = first.do("5f 03 01 00 00 00 00 00 18 00", out=bytes(24))
+    assert answer.status is CONFLICT  # Whoever is not registered cannot clear.
+    answer = first.do("5e 07 00 00 00 00 00 01 00 00", room=256)
+    assert (answer.key, answer.code) == (5, 0x2400)
+    assert persistent(first, REGISTER, 5, 5) is CONFLICT
+
+
+def test_reservations_of_ones_own_are_nobody_elses(host: Make) -> None:
+    first, second = host("a", "own"), host("b", "own")
+    assert persistent(first, REGISTER, 0, 11) is Status.GOOD
+    assert persistent(first, RESERVE_WRITE_EXCLUSIVE, 11) is Status.GOOD
+    assert keys(second) == b""
+    assert second.do(WRITE, out=bytes(512)).status is Status.GOOD
+
+
+def test_a_disk_that_is_no_unit_has_none_to_hand_on(world: World) -> None:
+    backend = BlockBackend(world.graph["d0m"], name="m")
+    target = ScsiTarget(world.context, name="m")
+    disk = Disk(backend, DiskOptions(reservations="passthrough"))
+    target.add(0, disk)
+    initiator = Initiator(target, 1)
+    initiator.clear()
+    assert initiator.do("5e 00 00 00 00 00 00 01 00 00", room=256).status is Status.CHECK_CONDITION
+    disk.close()
+    backend.close()
