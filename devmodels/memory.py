@@ -315,7 +315,9 @@ class DmaMap:
 
     def _gather(self, start: int, length: int) -> bytes:
         if len(self.views) == 1:
-            return bytes(self.views[0][start : start + length])
+            view = self.views[0]
+            whole = view.obj if view.readonly and length == len(view) else None
+            return whole if type(whole) is bytes else bytes(view[start : start + length])
         out = bytearray()
         for view in self.views:
             if start < len(view):
@@ -596,6 +598,8 @@ class GuestMemory:
         self.bounced_bytes += bounced
         dma = self.map_type(self, scatter, direction, views, pieces, bounces)
         if self.trace is not None and not write:
+            # What the trace has is what the device is given, whatever the guest writes meanwhile.
+            dma.views = [memoryview(bytes(view)) for view in views]
             done = 0
             for address, length in scatter:
                 self.trace.emit(self.name, EventKind.DMA_READ, address, dma._gather(done, length))

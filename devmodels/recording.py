@@ -23,6 +23,7 @@ from devmodels.assembly import Assembly
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
+from devmodels.scsi.disk import Disk
 from devmodels.trace import EventKind, Tracer
 from devmodels.tracefile import (
     DeviceFacts,
@@ -36,6 +37,7 @@ from devmodels.tracefile import (
 from devmodels.tracefile.format import MemoryKind
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.threaded import ThreadedQueue
+from devmodels.virtio_scsi import VirtioScsi
 
 log = logging.getLogger("devmodels.recording")
 
@@ -51,6 +53,7 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
         write_cache=backend.write_cache,
         max_transfer=node.limits.max_transfer,
         max_iov=node.limits.max_iov,
+        discard_alignment=node.limits.pdiscard_alignment,
     )
 
 
@@ -104,13 +107,34 @@ class Recorder:
         self.tracer.emit("violations", EventKind.VIOLATION, *detail)
 
     def announce(
-        self, kind: str, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
+        self, kind: str, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend | None
     ) -> None:
-        """A device is recorded from now on."""
-        facts = DeviceFacts(device.name, kind, dict(options), disk_facts(backend), device.memory.name)
-        self.tracer.emit(device.name, EventKind.DEVICE, msgspec.json.encode(facts, enc_hook=str).decode())
+        """A device is recorded from now on; a host of SCSI units has no `backend` itself."""
+        disk = None if backend is None else disk_facts(backend)
+        self._announce(DeviceFacts(device.name, kind, dict(options), disk, device.memory.name))
         device.trace = self.tracer
-        backend.trace = self.tracer
+        if backend is not None:
+            backend.trace = self.tracer
+
+    def announce_unit(self, kind: str, options: Mapping[str, object], host: VirtioDevice, unit: Disk) -> None:
+        """A unit is recorded from now on, which `host` is about to have."""
+        saved = (unit.state is not None and unit.state.read_file()) or b""
+        backend = unit.backend
+        facts = DeviceFacts(
+            backend.name,
+            kind,
+            dict(options),
+            disk_facts(backend),
+            host.memory.name,
+            host.name,
+            saved.decode(errors="replace"),
+        )
+        self._announce(facts)
+        unit.observe(self.tracer)
+
+    def _announce(self, facts: DeviceFacts) -> None:
+        text = msgspec.json.encode(facts, enc_hook=str).decode()
+        self.tracer.emit(facts.name, EventKind.DEVICE, text)
 
     # --- exports
 
@@ -119,10 +143,38 @@ class Recorder:
     ) -> None:
         """Record an export that has just been made with `options`."""
         self.announce("export", options, device, backend)
+        self._watch_front_end(device)
+        self._recorded[device] = partial(_release, device, backend)
+
+    def _watch_front_end(self, device: VirtioDevice) -> None:
+        """Its memory, and what it gets wrong."""
         device.memory.observe(dirty_log=device.memory.dirty_log, trace=self.tracer)
         device.memory.show_regions()
         self.watch_violations(device.violations)
-        self._recorded[device] = partial(_release, device, backend)
+
+    def watch_host(self, options: Mapping[str, object], device: VirtioScsi) -> None:
+        """Record a host of SCSI units that has just been made."""
+        self.announce("export", options, device, None)
+        self._watch_front_end(device)
+        self._recorded[device] = partial(_release, device, None)
+
+    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: Disk) -> None:
+        """Record a unit that `host` is about to have."""
+        self.announce_unit("export", options, host, unit)
+        self._recorded[unit] = partial(unit.observe, None)
+
+    def unit_leaves(self, unit: Disk) -> None:
+        """The unit is about to be taken away."""
+        if unit in self._recorded:
+            self.tracer.emit(unit.backend.name, EventKind.REMOVED)
+
+    def unit_gone(self, host: VirtioScsi, unit: Disk) -> None:
+        """It has gone; with the last one its host."""
+        release = self._recorded.pop(unit, None)
+        if release is not None:
+            release()
+        if not host.bus.targets:
+            self.export_ended(host)
 
     def export_ended(self, device: VirtioDevice) -> None:
         """The export is there no more."""
@@ -136,7 +188,7 @@ class Recorder:
     def watch_machine(self, assembly: Assembly) -> None:
         """Record a machine, and the devices that are plugged later."""
         machine = _RecordedMachine(self, assembly)
-        for name in assembly.devices:
+        for name in (*assembly.devices, *assembly.units):
             machine.added(name)
         assembly.set_trace(self.tracer)
         assembly.memory.show_regions()
@@ -166,9 +218,10 @@ class Recorder:
         self.close()
 
 
-def _release(device: VirtioDevice, backend: BlockBackend) -> None:
+def _release(device: VirtioDevice, backend: BlockBackend | None) -> None:
     device.trace = None
-    backend.trace = None
+    if backend is not None:
+        backend.trace = None
     device.memory.observe(dirty_log=device.memory.dirty_log)
     device.violations.record = None
 
@@ -183,15 +236,18 @@ class _RecordedMachine:
         self._assembly = assembly
 
     def added(self, name: str) -> None:
-        assembly = self._assembly
-        backend = next((backend for backend in assembly.backends.values() if backend.name == name), None)
-        if backend is None or name not in assembly.devices:
-            return  # A SCSI host or a unit on its bus: nothing of it can be played again.
-        self._recorder.announce("device", assembly.options[name], assembly.virtio_device(name), backend)
+        assembly, options = self._assembly, self._assembly.options[name]
+        place = assembly.units.get(name)
+        if place is None:
+            backend = next((backend for backend in assembly.backends.values() if backend.name == name), None)
+            self._recorder.announce("device", options, assembly.virtio_device(name), backend)
+        else:
+            assert isinstance(place.unit, Disk)
+            where = {"scsi-id": place.target, "lun": place.lun}
+            self._recorder.announce_unit("device", {**options, **where}, place.host, place.unit)
 
     def removing(self, name: str) -> None:
-        if name in self._assembly.devices:
-            self._assembly.virtio_device(name).note(EventKind.REMOVED)
+        self._recorder.tracer.emit(name, EventKind.REMOVED)
 
     def release(self) -> None:
         assembly = self._assembly

@@ -5,9 +5,10 @@ comparison; a `Tracer` hands each event to its sinks in order.  `devmodels.trace
 
 Which events are inputs depends on who drives the device.  A machine's are ACCESS_READ, ACCESS_WRITE, DELIVER, SERVING,
 SERVED and MACHINE_RESET; a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED,
-KICK, LOOK, STOP, RESET, MIGRATED and DRIVER_LEFT, which, but for the last two, are what follows from an access in a
-machine.  Inputs of both are DEVICE, REMOVED and MEMORY, what comes from below (DONE, SIZE, QUIESCE), RUN_STATE, the
-bytes of each DMA_READ, and FAULT.  All else is what the device makes of them.
+KICK, LOOK, STOP, RESET, MIGRATED, DRIVER_RESET and DRIVER_LEFT, which, but for the last three, are what follows from an
+access in a machine.  Inputs of both are DEVICE, REMOVED and MEMORY, what comes from below (DONE, the bytes of UPDATE,
+SIZE, QUIESCE, SAVED), RUN_STATE, MEDIUM, the bytes of each DMA_READ, and FAULT.  All else is what the device makes of
+them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class EventKind(Enum):
     LOOK = "look"
     STOP = "stop"
     RESET = "reset"
+    DRIVER_RESET = "driver-reset"
     DRIVER_LEFT = "driver-left"
     CHAIN = "chain"
     USED = "used"
@@ -50,9 +52,12 @@ class EventKind(Enum):
     DMA_WRITE = "dma-write"
     REQUEST = "request"
     DISPATCH = "dispatch"
+    UPDATE = "update"
     DONE = "done"
     COMPLETION = "completion"
     SIZE = "size"
+    SAVED = "saved"
+    MEDIUM = "medium"
     QUIESCE = "quiesce"
     RUN_STATE = "run-state"
     INTERRUPT = "interrupt"
@@ -152,6 +157,7 @@ SHAPES: dict[EventKind, Shape] = {
     EventKind.LOOK: _shape("queue", "it is looked at without a notification"),
     EventKind.STOP: _shape("queue", "it takes no more buffers, and rests when all have been given back"),
     EventKind.RESET: _shape("queue", "a reset begins, of the whole device where it is -1"),
+    EventKind.DRIVER_RESET: _shape("", "it was the driver that has reset the device, not its front end"),
     EventKind.DRIVER_LEFT: _shape("", "the front end has gone"),
     EventKind.CHAIN: _shape(
         "queue head readable | address length",
@@ -163,17 +169,31 @@ SHAPES: dict[EventKind, Shape] = {
     EventKind.DMA_WRITE: _shape("address data:bytes", "the device has written guest memory"),
     EventKind.REQUEST: _shape(
         "number op:str offset length queue head",
-        "a device submits a request; each backend counts its own from 0",
+        "a device submits a request, for the buffer of that queue and head (-1: of its own accord); each backend "
+        "counts its own from 0",
     ),
     EventKind.DISPATCH: _shape(
-        "number op:str offset length flags | request",
-        "what goes to the node, and which requests it serves; each backend counts its own from 0",
+        "number op:str offset length flags digest | request",
+        "what goes to the node, the CRC-32 of what it is to write, and which requests it serves; each backend counts "
+        "its own from 0",
     ),
-    EventKind.DONE: _shape("dispatch errno data:bytes", "the node has done it; what a read has got"),
+    EventKind.UPDATE: _shape(
+        "dispatch at digest data:bytes",
+        "what the node has found `at` bytes after the dispatch's offset, and the CRC-32 of what the device wants there "
+        "instead (-1: nothing more)",
+    ),
+    EventKind.DONE: _shape(
+        "dispatch errno later data:bytes",
+        "the node has done it, at once (0) or later (1); what a read has got, or what a BLOCK_STATUS has found (flags "
+        "and length, 8 bytes each)",
+    ),
     EventKind.COMPLETION: _shape("request errno", "the device is told"),
     EventKind.SIZE: _shape(
-        "size can_unmap max_transfer max_iov", "what the disk is from now on, as `tracefile.DiskFacts` has it"
+        "size can_unmap max_transfer max_iov discard_alignment",
+        "what the disk is from now on, as `tracefile.DiskFacts` has it",
     ),
+    EventKind.SAVED: _shape("errno", "what a unit keeps over a loss of power has been saved"),
+    EventKind.MEDIUM: _shape("loaded", "the host has put a medium into a unit, or taken it out"),
     EventKind.QUIESCE: _shape("quiet", "1: requests wait from now on; 0: they go on (calls nest)"),
     EventKind.RUN_STATE: _shape("running", "whether the machine runs"),
     EventKind.INTERRUPT: _shape("target value", "a message's address and data, or a line and its level"),
@@ -210,8 +230,8 @@ SHAPES: dict[EventKind, Shape] = {
 class TraceEvent(NamedTuple):
     """One event: `number` counts from 0; `time_ns` is the context's clock; `detail` is as `SHAPES` has it.
 
-    `source` is what it happened at: an address space, `machine`, a memory, a device, a device's backend (which has the
-    device's name), `violations` or `context`.
+    `source` is what it happened at: an address space, `machine`, a memory, a device, a unit on a device's bus, the
+    backend of either (which has its name), `violations` or `context`.
     """
 
     number: int
@@ -238,14 +258,16 @@ class Tracer:
         self._count = 0
         self._lock = threading.RLock()
 
-    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
-        """Give one event to the sinks."""
+    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> int:
+        """Give one event to the sinks; returns its time in ns."""
         with self._lock:
+            now = self._now()
             # As `TraceEvent(...)`, at half its price.
-            event = _new(TraceEvent, (self._count, self._now(), source, kind, detail))
+            event = _new(TraceEvent, (self._count, now, source, kind, detail))
             self._count += 1
             for sink in self.sinks:
                 sink(event)
+        return now
 
     def give_up(self, reason: str) -> None:
         """What comes next is more than a trace can have: whoever keeps one ends it before that."""

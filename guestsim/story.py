@@ -331,7 +331,7 @@ class _Teller:
     def _dispatch(self, event: TraceEvent) -> None:
         number = int(event.detail[0])
         rings = self._rings(event.source)
-        run = [part for each in event.detail[5:] if (part := rings.parts.get(int(each))) is not None]
+        run = [part for each in event.detail[6:] if (part := rings.parts.get(int(each))) is not None]
         rings.runs[number] = run
         steps: list[Step] = []
         for part in run:

@@ -18,6 +18,7 @@ from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk
+from devmodels.scsi.statefile import StateFile
 from devmodels.trace import Tracer
 from devmodels.translation import Translate, TranslatedMemory
 from devmodels.virtio.device import VirtioDevice
@@ -35,11 +36,11 @@ class Watcher(Protocol):
     """Who is told of the devices that come and go (a recording)."""
 
     def added(self, name: str) -> None:
-        """A device has been plugged."""
+        """A device is there; the guest does not know of it yet."""
         ...
 
     def removing(self, name: str) -> None:
-        """A device is about to be taken out."""
+        """A device is about to be taken out, with all that is on its bus."""
         ...
 
 
@@ -118,6 +119,8 @@ class Assembly:
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
         self.options: dict[str, Mapping[str, object]] = {}
+        self.open_state: Callable[[IoContext, str], StateFile] = StateFile
+        """Opens the files in which units keep something."""
         self.one_context = one_context
         self.watcher: Watcher | None = None
         self._without_id = 0
@@ -143,6 +146,9 @@ class Assembly:
         self.options[name] = dict(options)
         if self.watcher is not None:
             self.watcher.added(name)
+        if name in self.units:
+            # Whoever watches knows of it before the guest does.
+            self.units[name].plug()
         return name
 
     async def remove_device(self, name: str) -> None:
@@ -152,6 +158,8 @@ class Assembly:
         come back.  OptionError where it has to stay.
         """
         if name in self.units:
+            if self.watcher is not None:
+                self.watcher.removing(name)
             await self._remove_unit(name)
             return
         function = self.devices[name]
@@ -177,8 +185,6 @@ class Assembly:
 
     async def _remove_unit(self, name: str) -> None:
         place = self.units[name]
-        if self.watcher is not None:
-            self.watcher.removing(name)
         gone = Event(self.context)
         unit = place.host.unplug(place.target, place.lun, gone.set)
         assert isinstance(unit, Disk)
@@ -283,6 +289,8 @@ class Assembly:
         self.graph.tracer = tracer
         for backend in self.backends.values():
             backend.trace = tracer
+        for place in self.units.values():
+            place.unit.observe(tracer)
 
     def virtio_device(self, name: str) -> VirtioDevice:
         """The virtio device behind the transport `name`."""

@@ -152,13 +152,18 @@ def _scsi_hd(assembly: Assembly, options: ScsiHdOptions, _translate: Translate |
     backend = assembly.backend(options, options.id or f"{driver}@{target}.{lun}")
     backend.qom_path = assembly.qom_path(options.id)
     try:
-        unit = Disk(backend, options, name=backend.name, violations=assembly.violations)
-        host.plug(target, lun, unit)
+        unit = Disk(
+            backend,
+            options,
+            name=backend.name,
+            violations=assembly.violations,
+            open_state=assembly.open_state,
+        )
     except ValueError as error:
         backend.close()
         raise OptionError(f"device {driver}: {error}") from None
     assembly.backends[options.drive] = backend
-    assembly.units[backend.name] = ScsiPlace(host, target, lun)
+    assembly.units[backend.name] = ScsiPlace(host, target, lun, unit)
     return backend.name
 
 
@@ -176,7 +181,10 @@ def _bus(assembly: Assembly, options: ScsiHdOptions) -> VirtioScsi:
 
 
 class DeviceType(NamedTuple):
-    """`add(assembly, options, translate)` makes and plugs a device and returns its id; OptionError."""
+    """`add(assembly, options, translate)` makes a device and returns its id; OptionError.
+
+    It plugs the device, too, unless that is a unit on a SCSI bus.
+    """
 
     options: type[msgspec.Struct]
     add: Callable[[Assembly, Any, Translate | None], str]

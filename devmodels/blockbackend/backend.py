@@ -30,9 +30,19 @@ from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.request import OP_NAMES, WITH_FUA, Op, Read, ReadNow, Request
+from devmodels.blockbackend.request import (
+    HAS_UPDATE,
+    OP_NAMES,
+    WITH_FUA,
+    Op,
+    Read,
+    ReadNow,
+    Request,
+    UpdateRequest,
+)
+from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
-from devmodels.blockbackend.vectors import clear
+from devmodels.blockbackend.vectors import clear, digest
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
@@ -51,9 +61,11 @@ _LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
 """What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
-def _shown(node: BlockNode) -> tuple[int, int, int, int]:
+def _shown(node: BlockNode) -> tuple[int, int, int, int, int]:
     """What is seen of a node above it: size, whether it can unmap, most bytes and pieces of a request."""
-    return int(node.size), int(node.can_unmap), node.limits.max_transfer, node.limits.max_iov
+    limits = node.limits
+    most = limits.max_transfer, limits.max_iov
+    return int(node.size), int(node.can_unmap), *most, limits.pdiscard_alignment
 
 
 class _Batch:
@@ -100,6 +112,10 @@ class BlockBackend:
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
         self.stats = BlockStats()
         self._trace: Tracer | None = None
+        self._traced_ns = 0
+        """When a request came, or was done, last, as the trace has it."""
+        self._later: set[Request] = set()
+        """Traced requests that were not done before `submit` returned."""
         self._numbers: dict[Request, int] = {}
         self.submitted = self.dispatched = 0
         """How many numbers the trace has given to requests, and to dispatches."""
@@ -324,6 +340,7 @@ class BlockBackend:
     def trace(self, trace: Tracer | None) -> None:
         self._trace = trace
         self._numbers.clear()
+        self._later.clear()
         self._configure()
 
     def _note(self, kind: EventKind, *detail: int) -> None:
@@ -331,12 +348,13 @@ class BlockBackend:
             self._trace.emit(self.name, kind, *detail)
 
     def _note_request(self, trace: Tracer, request: Request) -> None:
-        origin = request.origin
-        if origin is not None:
+        buffer = request.buffer
+        if buffer is not None:
             number = self._numbers[request] = self.submitted
             self.submitted += 1
             what = OP_NAMES[request.op], request.offset, request.length
-            trace.emit(self.name, EventKind.REQUEST, number, *what, origin.queue, origin.tag)
+            self._traced_ns = trace.emit(self.name, EventKind.REQUEST, number, *what, *buffer)
+            request.started_ns = self._traced_ns
 
     async def _traced(self, handler: Handler, request: Request) -> None:
         """Hand a request, or several as one, to `handler`: the trace has what was asked and what came of it."""
@@ -348,7 +366,15 @@ class BlockBackend:
             return
         number = self.dispatched
         self.dispatched += 1
-        what = OP_NAMES[request.op], request.offset, request.length, int(request.flags)
+        written = 0
+        if request.op is Op.WRITE:
+            if HAS_UPDATE[request.flags]:
+                update = next(request.roots())
+                assert isinstance(update, UpdateRequest)
+                update.observer = partial(self._note_update, trace, number)
+            else:
+                written = digest(request.vectors)
+        what = OP_NAMES[request.op], request.offset, request.length, int(request.flags), written
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self.node.trace
         if nodes is not None:
@@ -357,7 +383,7 @@ class BlockBackend:
         try:
             await handler(request)
         except (Exception, Cancelled) as error:
-            trace.emit(self.name, EventKind.DONE, number, self._errno(request, error), b"")
+            self._note_done(trace, number, request, self._errno(request, error), b"")
             raise
         finally:
             if nodes is not None:
@@ -368,7 +394,20 @@ class BlockBackend:
                 trace.give_up(f"a read of {request.length} bytes, more than {MAX_PAYLOAD}")
             else:
                 data = b"".join(request.vectors)
-        trace.emit(self.name, EventKind.DONE, number, 0, data)
+        elif request.op is Op.BLOCK_STATUS:
+            data = STATUS_BYTES.pack(request.status.flags, request.status.pnum)
+        self._note_done(trace, number, request, 0, data)
+
+    def _note_done(self, trace: Tracer, number: int, request: Request, error: int, data: bytes) -> None:
+        later = not self._later.isdisjoint(request.roots())
+        self._later.difference_update(request.roots())
+        self._traced_ns = trace.emit(self.name, EventKind.DONE, number, error, int(later), data)
+
+    def _note_update(
+        self, trace: Tracer, number: int, at: int, found: bytes, new: bytes | bytearray | None
+    ) -> None:
+        """An update has been told what is there, and has said what is to be."""
+        trace.emit(self.name, EventKind.UPDATE, number, at, -1 if new is None else digest((new,)), found)
 
     # --- one request
 
@@ -395,6 +434,8 @@ class BlockBackend:
         except Exception as error:
             failure = self._errno(request, error)
         else:
+            if self._trace is not None:
+                self._later.add(request)
             Task(self.context, work, parked, partial(self._ended, request))
             return
         if failure:
@@ -420,10 +461,12 @@ class BlockBackend:
     def _complete(self, request: Request, error: int) -> None:
         del self.in_flight[request]
         request.error = error
-        now = self._now()
+        number = None if self._trace is None else self._numbers.pop(request, None)
+        # The trace has the times of what it has: what is told of them is the same in a replay.
+        now = self._now() if number is None else self._traced_ns
         self.stats.account(request, now - request.started_ns, now, error)
-        if self._trace is not None and request in self._numbers:
-            self._trace.emit(self.name, EventKind.COMPLETION, self._numbers.pop(request), error)
+        if number is not None:
+            self._note(EventKind.COMPLETION, number, error)
         if self._idle is not None and len(self.in_flight) == len(self._waiting):
             self._idle.set()
         if request.done is not None:
@@ -562,7 +605,8 @@ class BlockBackend:
         if len(run) == 1:
             self._dispatch(run[0])
         else:
-            self.context.start(self._merged(run))
+            if self.context.start(self._merged(run)) is not None and self._trace is not None:
+                self._later.update(run)
 
     async def _merged(self, run: list[Request]) -> None:
         """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""

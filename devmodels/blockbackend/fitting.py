@@ -149,7 +149,7 @@ class Fitting:
             old = bytearray(length)
             place = request.offset + at
             await inside.read(request.derive(place, length, [memoryview(old)], op=Op.READ, flags=Flags.NONE))
-            new = update.change(at, old)
+            new = update.answer(at, old)
             if new is None:
                 return
             await inside.write(request.derive(place, length, [memoryview(new)], flags=flags))

@@ -158,6 +158,13 @@ class Request:
         """Where it came from, as far as its maker says: a device's requests know."""
         return None
 
+    @property
+    def buffer(self) -> tuple[int, int] | None:
+        """Queue and head of the buffer of a virtqueue that it is for; (-1, -1) where a device makes it of its own
+        accord, None where no device does."""
+        origin = self.origin
+        return None if origin is None else (origin.queue, origin.tag)
+
     def roots(self) -> Iterator[Request]:
         """The requests, as they were submitted, on whose behalf this one is: itself, if on nobody else's."""
         yield self
@@ -173,10 +180,10 @@ class UpdateRequest(Request):
 
     `change(at, old)` is given what is at `at`, counted from `offset`, and says what to write there: as many bytes, or
     None for nothing, after which nothing more is asked.  A range of up to `UPDATE_PIECE` bytes is given as a whole,
-    a longer one piece by piece, of which those before have been written already.
+    a longer one piece by piece, of which those before have been written already.  `observer` is told of each answer.
     """
 
-    __slots__ = ("change",)
+    __slots__ = ("change", "observer")
 
     def __init__(
         self,
@@ -188,6 +195,16 @@ class UpdateRequest(Request):
     ) -> None:
         super().__init__(Op.WRITE, offset, length, (), flags | Flags.SERIALISING | Flags.UPDATE, done)
         self.change = change
+        self.observer: Callable[[int, bytes, bytes | bytearray | None], None] | None = None
+
+    def answer(self, at: int, old: bytearray) -> bytes | bytearray | None:
+        """What to write at `at`, where `old` is."""
+        if self.observer is None:
+            return self.change(at, old)
+        found = bytes(old)
+        new = self.change(at, old)
+        self.observer(at, found, new)
+        return new
 
 
 UPDATE_PIECE = 1 << 20

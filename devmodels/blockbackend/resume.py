@@ -63,5 +63,5 @@ def resume(
         if len(run) == 1:
             backend._dispatch(run[0])
         else:
-            backend.context.start(backend._merged(list(run)))
+            backend._dispatch_run(list(run))
     backend.submitted, backend.dispatched = before.submitted, before.dispatched

@@ -7,6 +7,7 @@ asks it, for an edge); `status_above` goes down a chain of overlays until somebo
 from __future__ import annotations
 
 import errno
+import struct
 from enum import IntFlag
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +35,10 @@ class Status(IntFlag):
     OFFSET_VALID = 0x04
     ALLOCATED = 0x10
     EOF = 0x20
+
+
+STATUS_BYTES = struct.Struct("<QQ")
+"""What a trace keeps of an answer: flags, and how many bytes."""
 
 
 class BlockStatus(NamedTuple):

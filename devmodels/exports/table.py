@@ -18,7 +18,12 @@ from devmodels.events import Events
 from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions, vhost_user_blk
-from devmodels.exports.vhost_user_scsi import Hosts, VhostUserScsiExport, VhostUserScsiOptions
+from devmodels.exports.vhost_user_scsi import (
+    HostRecorder,
+    Hosts,
+    VhostUserScsiExport,
+    VhostUserScsiOptions,
+)
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
 from devmodels.virtio.device import VirtioDevice
@@ -96,7 +101,7 @@ class Export:
         return self.serving.connected
 
 
-class ExportRecorder(Protocol):
+class ExportRecorder(HostRecorder, Protocol):
     """Who records exports."""
 
     def watch_export(
@@ -151,7 +156,7 @@ class Exports:
         serving = export.serving
         if isinstance(serving, VhostUserBlkExport):
             recorder.watch_export(msgspec.to_builtins(export.options), serving.device, export.backend)
-        else:
+        elif not isinstance(serving, VhostUserScsiExport):
             log.warning("--record: an export of type %s is not recorded", export.type)
 
     def _node(self, options: ExportOptions) -> BlockNode:
@@ -237,7 +242,12 @@ def _start_vhost_user_scsi(
     exports: Exports, options: VhostUserScsiOptions, node: BlockNode
 ) -> VhostUserScsiExport:
     return VhostUserScsiExport(
-        options, node, exports.scsi_hosts, profile=exports.profile, run_state=exports.run_state
+        options,
+        node,
+        exports.scsi_hosts,
+        profile=exports.profile,
+        run_state=exports.run_state,
+        recorder=exports.recorder,
     )
 
 

@@ -280,6 +280,7 @@ class Session:
             vring.forget_in_flight()
         if self._reset_by_driver:
             self._reset_by_driver = False
+            self.device.note(EventKind.DRIVER_RESET)
             self.device.driver_reset()
         self._rest(lambda: self._answer(None))
 

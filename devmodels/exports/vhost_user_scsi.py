@@ -6,8 +6,8 @@ which is told; with the last one its host goes, and the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, NoReturn, Protocol
 
 import msgspec
 
@@ -17,11 +17,12 @@ from devmodels.exports.scsi_disk import ScsiDiskExportOptions, disk_backend
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import USUAL_QUEUE_SIZE, UnixAddress
 from devmodels.iocontext import IoContext
-from devmodels.memory import GuestMemory
+from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError, shown
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk, DiskOptions
+from devmodels.scsi.statefile import StateFile
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from devmodels.virtio_scsi.layout import FIRST_REQUEST_QUEUE, MAX_LUN, MAX_TARGET
@@ -52,30 +53,84 @@ class VhostUserScsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
         return msgspec.structs.replace(super().disk(), reservations=self.reservations)
 
 
+def host_device(
+    path: str, num_queues: int, *, context: IoContext, memory: GuestMemory, profile: Profile
+) -> VirtioScsi:
+    """The host device of the exports with the socket at `path`."""
+    return VirtioScsi(
+        VirtioScsiOptions(
+            num_queues=num_queues,
+            virtqueue_size=MAX_QUEUE_SIZE,
+            seg_max=USUAL_QUEUE_SIZE - 2,
+            packed=True,
+            queue_reset=False,
+        ),
+        name=path,
+        context=context,
+        memory=memory,
+        violations=ViolationLog(profile),
+        core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
+    )
+
+
+def export_disk(
+    options: VhostUserScsiOptions,
+    node: BlockNode,
+    host: VirtioScsi,
+    *,
+    run_state: RunState,
+    open_state: Callable[[IoContext, str], StateFile] = StateFile,
+) -> Disk:
+    """The logical unit of an export, not plugged yet; OSError or ValueError where what it keeps cannot be had."""
+    backend = disk_backend(options, node, run_state)
+    name = f"{options.addr.path},{options.scsi_id},{options.lun}"
+    try:
+        return Disk(backend, options.disk(), name=name, violations=host.violations, open_state=open_state)
+    except BaseException:
+        backend.close()
+        raise
+
+
+class HostOptions(msgspec.Struct, rename="kebab", frozen=True):
+    """What a trace has of a host."""
+
+    type: Literal["vhost-user-scsi"]
+    addr: UnixAddress
+    num_queues: int
+
+
 class Host:
     """A host device at a socket, as long as it has a logical unit."""
 
     def __init__(self, path: str, num_queues: int, context: IoContext, profile: Profile) -> None:
         """OptionError where the socket cannot be bound."""
-        self.device = VirtioScsi(
-            VirtioScsiOptions(
-                num_queues=num_queues,
-                virtqueue_size=MAX_QUEUE_SIZE,
-                seg_max=USUAL_QUEUE_SIZE - 2,
-                packed=True,
-                queue_reset=False,
-            ),
-            name=path,
-            context=context,
-            memory=GuestMemory(),
-            violations=ViolationLog(profile),
-            core_features=VERSION_1 | INDIRECT_DESC | EVENT_IDX,
-        )
+        memory = GuestMemory(name=memory_name(path))
+        self.device = host_device(path, num_queues, context=context, memory=memory, profile=profile)
         try:
             self.server = VhostUserServer(path, self.device)
         except OSError as error:
             reason = error.strerror or error
             raise OptionError(f"addr.path: cannot listen at {path!r}: {reason}") from None
+
+
+class HostRecorder(Protocol):
+    """Who records hosts and their units."""
+
+    def watch_host(self, options: Mapping[str, object], device: VirtioScsi) -> None:
+        """A host has just been made."""
+        ...
+
+    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: Disk) -> None:
+        """A unit is about to appear."""
+        ...
+
+    def unit_leaves(self, unit: Disk) -> None:
+        """It is about to be taken away."""
+        ...
+
+    def unit_gone(self, host: VirtioScsi, unit: Disk) -> None:
+        """It has gone, with all its requests; so has the host where it was the last one."""
+        ...
 
 
 class Hosts:
@@ -113,25 +168,43 @@ class VhostUserScsiExport:
         *,
         profile: Profile,
         run_state: RunState,
+        recorder: HostRecorder | None = None,
     ) -> None:
         """OptionError where the socket cannot be bound, the place is taken, or the image cannot be had."""
         self.options = options
         self._hosts = hosts
+        self._recorder = recorder
         self._host = host = hosts.host(options, profile)
         self.device = host.device
-        self.backend = backend = disk_backend(options, node, run_state)
         try:
-            name = f"{options.addr.path},{options.scsi_id},{options.lun}"
-            self._unit = Disk(backend, options.disk(), name=name, violations=host.device.violations)
-            self.device.plug(options.scsi_id, options.lun, self._unit)
+            self._unit = export_disk(options, node, host.device, run_state=run_state)
         except BaseException as error:
-            backend.close()
-            if not host.device.bus.targets:
-                host.server.close()
-            if isinstance(error, OSError):
-                raise OptionError(f"node-name: {error.strerror or error}") from None
-            raise
+            self._without_unit(error)
+        self.backend = self._unit.backend
+        try:
+            self.device.plug(options.scsi_id, options.lun, self._unit, self._appearing)
+        except BaseException as error:
+            self.backend.close()
+            self._without_unit(error)
         hosts.by_path[options.addr.path] = host
+
+    def _without_unit(self, error: BaseException) -> NoReturn:
+        """There is no unit, and no host where it would have been the first one."""
+        if not self.device.bus.targets:
+            self._host.server.close()
+        if isinstance(error, OSError):
+            raise OptionError(f"node-name: {error.strerror or error}") from None
+        raise error
+
+    def _appearing(self) -> None:
+        """The unit is about to be there."""
+        if self._recorder is None:
+            return
+        host = self.device
+        if not host.bus.targets:
+            options = HostOptions("vhost-user-scsi", self.options.addr, host.options.num_queues)
+            self._recorder.watch_host(msgspec.to_builtins(options), host)
+        self._recorder.watch_unit(msgspec.to_builtins(self.options), host, self._unit)
 
     @property
     def connected(self) -> bool:
@@ -142,11 +215,15 @@ class VhostUserScsiExport:
         """Take the logical unit away, the last one with its host; `then` is called when its tasks have ended."""
 
         def over() -> None:
+            if self._recorder is not None:
+                self._recorder.unit_gone(self.device, self._unit)
             self._unit.close()
             self.backend.close()
             then()
 
         def remove() -> None:
+            if self._recorder is not None:
+                self._recorder.unit_leaves(self._unit)
             self.device.unplug(self.options.scsi_id, self.options.lun, over)
 
         if len(list(self.device.bus.units())) == 1:

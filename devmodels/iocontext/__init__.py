@@ -15,6 +15,7 @@ from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContex
 from devmodels.iocontext.iothread import Hold, IoThread
 from devmodels.iocontext.polling import Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
+from devmodels.iocontext.turns import Turns
 from devmodels.iocontext.workers import WorkerShare
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Poller",
     "Task",
     "Timer",
+    "Turns",
     "WorkerShare",
     "WrongContextError",
 ]

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol, TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
-from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task
+from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task, start
 from devmodels.iocontext.uring import Uring
 from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
 
@@ -182,19 +182,7 @@ class IoContext:
         `done(result, error)` is called when it ends, possibly before `start` returns.  Without `done` an error is
         raised to whoever runs the context.
         """
-        try:
-            parked = coro.send(None)
-        except StopIteration as stop:
-            result, failure = stop.value, None
-        except (Exception, Cancelled) as error:
-            if done is None:
-                raise
-            result, failure = None, error
-        else:
-            return Task(self, coro, parked, done)
-        if done is not None:
-            done(result, failure)
-        return None
+        return start(self, coro, done)
 
     async def sleep(self, duration: int) -> None:
         """Suspend for `duration` ns of this context's clock; 0 or less gives others a turn."""

@@ -154,6 +154,47 @@ class Task(Generic[T]):
             raise error
 
 
+def start(
+    context: Scheduler,
+    coro: Coro[T],
+    done: Callable[[T | None, BaseException | None], None] | None = None,
+) -> Task[T] | None:
+    """Step `coro` now; returns None where it has already ended, else its task.
+
+    `done(result, error)` is called when it ends, possibly before `start` returns.  Without `done` an error is
+    raised to whoever runs the context.
+    """
+    try:
+        parked = coro.send(None)
+    except StopIteration as stop:
+        result, failure = stop.value, None
+    except (Exception, Cancelled) as error:
+        if done is None:
+            raise
+        result, failure = None, error
+    else:
+        return Task(context, coro, parked, done)
+    if done is not None:
+        done(result, failure)
+    return None
+
+
+class NextTurn:
+    """Awaited, it lets others have a turn."""
+
+    __slots__ = ()
+
+    def park(self, task: Task[object]) -> None:
+        """`task` goes on in the next turn."""
+        task.wake()
+
+    def unpark(self, task: Task[object]) -> None:
+        """It is woken as it is."""
+
+    def __await__(self) -> Generator[Parkable, None, None]:
+        yield self
+
+
 class Event:
     """A flag that coroutines can wait for."""
 

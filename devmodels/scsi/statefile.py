@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import msgspec
 
 from devmodels.iocontext import IoContext, Lock
 from devmodels.scsi.reservations import SavedReservations
+from devmodels.trace import EventKind, Tracer
 
 VERSION = 1
 
@@ -34,12 +36,18 @@ class StateFile:
         self._context = context
         self._path = Path(path)
         self._lock = Lock(context)
+        self._trace: Tracer | None = None
+        self._source = ""
         self.state = self._load()
 
+    def observe(self, trace: Tracer | None, source: str) -> None:
+        """Tell `trace`, as of `source`, what comes of saving; None: no more."""
+        self._trace = trace
+        self._source = source
+
     def _load(self) -> SavedState:
-        try:
-            data = self._path.read_bytes()
-        except FileNotFoundError:
+        data = self.read_file()
+        if data is None:
             return SavedState()
         try:
             state = msgspec.json.decode(data, type=SavedState)
@@ -48,6 +56,13 @@ class StateFile:
         if state.version != VERSION:
             raise StateFileError(f"{self._path}: version {state.version}, expected {VERSION}")
         return state
+
+    def read_file(self) -> bytes | None:
+        """What is in the file; None where it is not there."""
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def read(self) -> Iterator[SavedState]:
@@ -61,7 +76,20 @@ class StateFile:
         """Return when `state`, as it is now or later, is on stable storage; OSError where it cannot be."""
         async with self._lock:
             data = msgspec.json.format(msgspec.json.encode(self.state))
-            await self._context.worker(lambda: self._write(data))
+            try:
+                await self.write_file(data)
+            except OSError as error:
+                self._saved(error.errno or errno.EIO)
+                raise
+            self._saved(0)
+
+    def _saved(self, error: int) -> None:
+        if self._trace is not None:
+            self._trace.emit(self._source, EventKind.SAVED, error)
+
+    async def write_file(self, data: bytes) -> None:
+        """Put `data` on stable storage; OSError where that cannot be."""
+        await self._context.worker(lambda: self._write(data))
 
     def _write(self, data: bytes) -> None:
         """Replace the file: whoever reads finds the old or the new, whole."""

@@ -84,6 +84,11 @@ class Task:
         self.aborted_by: Abort | None = None
 
     @property
+    def buffer(self) -> tuple[int, int]:
+        """Queue and head of the buffer of a virtqueue that it came in; (-1, -1) where it came in none."""
+        return -1, -1
+
+    @property
     def aborted(self) -> bool:
         """Whether it only runs on because what it has begun cannot be taken back."""
         return self.aborted_by is not None

@@ -17,7 +17,7 @@ import msgspec
 
 from devmodels.blockbackend.vectors import window
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import Cancelled, IoContext
+from devmodels.iocontext import Cancelled, IoContext, Turns
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.attentions import Attentions
 from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
@@ -34,6 +34,7 @@ from devmodels.scsi.unitstate import SenseState, UnitState, decode, restored_sen
 
 if TYPE_CHECKING:
     from devmodels.scsi.target import ScsiTarget
+    from devmodels.trace import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class LogicalUnit(UnitKind):
         queue_depth: int = 256,
     ) -> None:
         self.context = context
+        self.turns = Turns(context)
+        """Where it goes on with what takes time."""
         self.name = name
         self.violations = ViolationLog() if violations is None else violations
         self.attentions = Attentions()
@@ -78,6 +81,10 @@ class LogicalUnit(UnitKind):
         self._starting = False
         self.guarded = True
         """Whether commands have to be checked (`check_access`) against more than the table."""
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` what becomes of commands in between; None: no more."""
+        self.turns.trace = trace
 
     def nexus_lost(self, nexus: Nexus) -> None:
         """`nexus` is gone: what it held and what it had yet to be told goes with it (SAM-5 §6.3.4)."""
@@ -200,7 +207,7 @@ class LogicalUnit(UnitKind):
             self.finish(task)
         else:
             assert not isinstance(reply, Pending)
-            self.context.start(reply, partial(self._ended, task))
+            self.turns.start(reply, partial(self._ended, task))
 
     def _ended(self, task: Task, result: bytes | None, error: BaseException | None) -> None:
         """A handler's coroutine is over."""

@@ -22,7 +22,7 @@ import msgspec
 from devmodels.trace import EventKind
 
 MAGIC = b"devmodels-trace\n"
-VERSION = 1
+VERSION = 2
 FRAME, END = b"FRAM", b"END."
 
 HEAD = struct.Struct("<II")
@@ -70,20 +70,24 @@ class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True)
     write_cache: bool = True
     max_transfer: int = 0
     max_iov: int = 1024
+    discard_alignment: int = 1
 
 
-class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab"):
+class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
     """One device of a trace, as its DEVICE event has it in JSON: its options and its disk when it was made.
 
     `kind` is `device` (a machine's, as `-device` has it) or `export` (as `--export` has it); `name` is its source in
-    the trace, `memory` that of the memory that it reaches.
+    the trace, `memory` that of the memory that it reaches.  A host of SCSI units has no disk; a unit's `host` is the
+    name of that, and `saved` is what its state file had in it.
     """
 
     name: str
     kind: str
     options: dict[str, object]
-    disk: DiskFacts
+    disk: DiskFacts | None = None
     memory: str = "memory"
+    host: str = ""
+    saved: str = ""
 
 
 class TraceHeader(msgspec.Struct, frozen=True, rename="kebab"):

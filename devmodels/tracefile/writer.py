@@ -288,10 +288,11 @@ class WritingTracer(Tracer):
         super().__init__(now_ns)
         self._writer = writer
 
-    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
+    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> int:
         """Give one event to the file, and to the sinks."""
         writer = self._writer
-        event = _new(TraceEvent, (self._count, self._now(), source, kind, detail))
+        now = self._now()
+        event = _new(TraceEvent, (self._count, now, source, kind, detail))
         self._count += 1
         if writer.ending is None:
             writer.waiting.append(event)
@@ -303,6 +304,7 @@ class WritingTracer(Tracer):
         if self.sinks:
             for sink in self.sinks:
                 sink(event)
+        return now
 
     def give_up(self, reason: str) -> None:
         """End the recording with what came so far."""

@@ -167,10 +167,17 @@ class VirtioScsi(VirtioDevice):
         """The next driver finds units that have been reset."""
         self.bus.disconnect()
 
-    def plug(self, number: int, lun: int, unit: LogicalUnit) -> None:
-        """`unit` is there from now on; ValueError where the place is taken, OSError where it cannot be used."""
+    def plug(
+        self, number: int, lun: int, unit: LogicalUnit, appearing: Callable[[], None] | None = None
+    ) -> None:
+        """`unit` is there from now on; ValueError where the place is taken, OSError where it cannot be used.
+
+        `appearing` is called when it can be used, before the driver hears of it.
+        """
         if self._active:
             unit.activate()
+        if appearing is not None:
+            appearing()
         self.bus.add(number, lun, unit)
 
     def unplug(self, number: int, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
@@ -271,7 +278,7 @@ class VirtioScsi(VirtioDevice):
         """Neighbours become one request of the disk."""
         with ExitStack() as batches:
             if len(requests) > 1:
-                for place in {request.place for request in requests}:
+                for place in dict.fromkeys(request.place for request in requests):
                     unit = place.target.unit(place.lun)
                     if unit is not None:
                         batches.enter_context(unit.batch())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
+from devmodels.scsi import LogicalUnit
 from devmodels.scsi.disk import DiskOptions
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.device import VirtioScsi
@@ -42,11 +43,16 @@ class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, fro
 
 
 class ScsiPlace(NamedTuple):
-    """Where a device on a SCSI bus is."""
+    """Where a device on a SCSI bus is, or will be once it is plugged."""
 
     host: VirtioScsi
     target: int
     lun: int
+    unit: LogicalUnit
+
+    def plug(self) -> None:
+        """The host's driver can see it from now on."""
+        self.host.plug(self.target, self.lun, self.unit)
 
 
 def find_place(bus: ScsiBus, scsi_id: int | None, lun: int | None) -> tuple[int, int]:

@@ -39,6 +39,11 @@ class ScsiRequest(Task):
     place: Place
     queue: VirtQueue
 
+    @property
+    def buffer(self) -> tuple[int, int]:
+        """Queue and head of its buffer."""
+        return self.queue.index, self.chain.head
+
     def response(self) -> bytes:
         """The response, once it has ended."""
         framing, expected, moved = self.framing, self.expected, self.sent + self.received

@@ -106,9 +106,9 @@ def script_of(survey: Survey, place: Place) -> Script:
     """The machine as a script has it, without steps; its drive is still without a file."""
     facts = survey.facts
     drive: dict[str, object] = {"driver": "file", "node-name": DRIVE}
-    if facts.disk.can_unmap:
+    if survey.disk.can_unmap:
         drive["discard"] = "unmap"
-    if facts.disk.read_only:
+    if survey.disk.read_only:
         drive["read-only"] = True
     return Script(
         name="replay",
@@ -158,7 +158,9 @@ def recorded_options(facts: DeviceFacts) -> dict[str, object]:
     """A recorded device's options as `-device` has them, those of an export translated."""
     options = dict(facts.options)
     if facts.kind != "export":
-        options.setdefault("write-cache", "on" if facts.disk.write_cache else "off")
+        options.setdefault(
+            "write-cache", "off" if facts.disk is not None and not facts.disk.write_cache else "on"
+        )
         return options
     block = options.pop("logical-block-size", 512)
     options |= {"logical_block_size": block, "physical_block_size": block, "seg_max": _USUAL_SEG_MAX}

@@ -139,7 +139,7 @@ class Player:
         if legacy:
             offered |= {Feature.VERSION_1}
         foreign = self._place.target.socket is not None
-        disk, sessions = self._survey.facts.disk, self._survey.sessions
+        disk, sessions = self._survey.disk, self._survey.sessions
         capacity = driver.capacity if foreign else None
         return Limits(offered, driver.config, sessions, disk.size, disk.read_only, capacity)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from devmodels.trace import EventKind, TraceEvent
-from devmodels.tracefile import DeviceFacts, TraceFileError, TraceReader
+from devmodels.tracefile import DeviceFacts, DiskFacts, TraceFileError, TraceReader
 from guestsim.portable.content import Content, FirstContent
 from guestsim.portable.lower import Lacks, Lowering, SessionFacts
 from guestsim.portable.ranges import RangeMap
@@ -45,6 +45,12 @@ class Survey:
     others: list[str] = field(default_factory=list)
     """Names of the trace's other devices."""
 
+    @property
+    def disk(self) -> DiskFacts:
+        """The device's disk."""
+        assert self.facts.disk is not None
+        return self.facts.disk
+
     def lowering(self, lacks: Lacks, content: Content | None = None) -> Lowering:
         """What lowers the trace again, now that its sessions are known, and follows the `content` of its disk."""
         return Lowering(
@@ -59,10 +65,12 @@ def survey(reader: TraceReader, image: Path, device: str | None, progress: Progr
     """
     devices = _devices(reader)
     facts = _choose(reader.path, devices, device)
+    disk = facts.disk
+    assert disk is not None
     try:
-        content = FirstContent(image, facts.disk.size)
+        content = FirstContent(image, disk.size)
     except (OSError, OverflowError, ValueError) as error:
-        raise TraceFileError(f"{reader.path}: a disk of {facts.disk.size} bytes: {error}") from None
+        raise TraceFileError(f"{reader.path}: a disk of {disk.size} bytes: {error}") from None
     try:
         lowering = Lowering(facts.name, content, memory=facts.memory)
         items = lowering.items(watched(reader, progress))
@@ -102,6 +110,11 @@ def _devices(reader: TraceReader) -> dict[str, DeviceFacts]:
 
 
 def _choose(path: Path, devices: dict[str, DeviceFacts], wanted: str | None) -> DeviceFacts:
+    blk = {name: facts for name, facts in devices.items() if facts.disk is not None and not facts.host}
+    if devices and (not blk or wanted in devices.keys() - blk.keys()):
+        what = "the trace has none" if wanted is None else f"{wanted!r} is none"
+        raise TraceFileError(f"{path}: it can be replayed elsewhere for virtio-blk devices only, and {what}")
+    devices = blk
     names = ", ".join(devices) or "none"
     if wanted is None and len(devices) == 1:
         return next(iter(devices.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -10,56 +11,78 @@ from devmodels.assembly import Assembly, assemble
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
+from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_disk, host_device
 from devmodels.options import convert
 from devmodels.runstate import RunState
+from devmodels.scsi.disk import Disk
 from devmodels.trace import EventKind
 from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio_scsi import VirtioScsi
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode
 from guestsim.replay.follow import Follower
 from guestsim.replay.memory import ReplayMemory, TranslatedReplayMemory
+from guestsim.replay.state import ReplayStateFile
 
 MACHINE_MEMORY = "memory"
 _THREADS = ("iothread", "iothread-vq-mapping")
 """Options without meaning here: all queues of a recorded device were on one thread."""
 
 
-class ReplayedDevice:
-    """One device: its disk's backend and node, and the memory that it reaches."""
+class ReplayedDisk:
+    """A disk, of a device or a `unit` of it: its backend and node, and the `state` that it keeps, if it keeps any."""
 
-    __slots__ = ("again", "backend", "device", "facts", "memory", "node")
+    __slots__ = ("backend", "facts", "node", "state", "unit")
+
+    def __init__(
+        self,
+        facts: DeviceFacts,
+        backend: BlockBackend,
+        node: ReplayNode,
+        unit: Disk | None = None,
+    ) -> None:
+        self.facts = facts
+        self.backend = backend
+        self.node = node
+        self.unit = unit
+        self.state = None if unit is None else unit.state
+
+
+class ReplayedDevice:
+    """One device, and the memory that it reaches; a virtio-blk device has its `disk`."""
+
+    __slots__ = ("again", "device", "disk", "facts", "memory")
 
     def __init__(
         self,
         facts: DeviceFacts,
         device: VirtioDevice,
-        backend: BlockBackend,
-        node: ReplayNode,
         memory: ReplayMemory,
+        disk: ReplayedDisk | None = None,
     ) -> None:
         self.facts = facts
         self.device = device
-        self.backend = backend
-        self.node = node
         self.memory = memory
+        self.disk = disk
         self.again: dict[int, list[int]] = {}
         """What queues that start now have to take again."""
 
 
 class World:
-    """Everything that was recorded: devices by name, and the machine that has them, if one has."""
+    """Everything that was recorded: devices and disks by name, and the machine that has them, if one has."""
 
     def __init__(self, header: TraceHeader, follower: Follower) -> None:
         self.context = ReplayContext()
         self.follower = follower
         self.devices: dict[str, ReplayedDevice] = {}
+        self.disks: dict[str, ReplayedDisk] = {}
         self.assembly: Assembly | None = None
         self.accessing = False
         """Whether an access of the guest's is not over yet."""
         self.removed: set[str] = set()
-        """Devices that have been taken out."""
+        """Devices and units that have been taken out."""
         self.serve: Callable[[], None] = _nothing
         """Feeds what comes up to SERVED."""
         self._own_run_state = RunState()
@@ -78,6 +101,21 @@ class World:
             known = ", ".join(self.devices) or "none"
             self.follower.unfit(f"at {name!r}; the devices of the trace are: {known}")
         return found
+
+    def disk(self, name: str) -> ReplayedDisk:
+        """The disk of the device, or the unit, of that name."""
+        found = self.disks.get(name)
+        if found is None:
+            known = ", ".join(self.disks) or "none"
+            self.follower.unfit(f"at {name!r}; the disks of the trace are: {known}")
+        return found
+
+    def unit(self, name: str) -> Disk:
+        """The unit of that name."""
+        unit = self.disk(name).unit
+        if unit is None:
+            self.follower.unfit(f"at {name!r}, which is no unit")
+        return unit
 
     def queue(self, name: str, index: int) -> VirtQueue:
         """A queue of the device of that name."""
@@ -133,27 +171,46 @@ class World:
                     return f"{slot:x}.{number:x}"
         return ""
 
-    def add(self, text: str, *, disk: DiskFacts | None = None, addr: str = "") -> None:
-        """Make the device of a DEVICE event; ValueError where that cannot be.
+    # --- what comes
 
-        `disk` is its disk now, where that is not what it was then; `addr` the place that it was given.
+    def add(
+        self,
+        text: str,
+        *,
+        disk: DiskFacts | None = None,
+        addr: str = "",
+        told: Callable[[], None] | None = None,
+    ) -> None:
+        """Make the device, or the unit, of a DEVICE event; ValueError where that cannot be.
+
+        `disk` is its disk now, where that is not what it was then; `addr` the place that it was given.  `told` is
+        called when it is there, before anybody knows.
         """
         facts = msgspec.json.decode(text, type=DeviceFacts)
-        if facts.name in self.devices and facts.name not in self.removed:
+        there = self.devices.keys() | self.disks.keys()
+        if facts.name in there - self.removed:
             raise ValueError(f"{facts.name!r} is there already")
-        while self.assembly is not None and self.removed & self.assembly.devices.keys():
-            # Those that were taken out have gone by now, unseen.
-            if not self.context.run_oldest():
-                break
-        node = ReplayNode(disk or facts.disk, facts.name, self.context, self.follower)
-        if facts.kind == "device":
-            made = self._machine_device(facts, node, addr)
-        else:
-            made = self._export(facts, node)
-        made.device.trace = made.backend.trace = self.follower
+        self._let_go()
+        told = told or _nothing
+        if facts.host:
+            self._add_unit(facts, told)
+            return
+        made = self._device(facts, disk or facts.disk, addr)
+        made.device.trace = self.follower
+        if made.disk is not None:
+            made.disk.backend.trace = self.follower
+            self.disks[facts.name] = made.disk
         self._watch(made.device.violations)
         self.devices[facts.name] = made
         self.removed.discard(facts.name)
+        told()
+
+    def _let_go(self) -> None:
+        """Those that were taken out have gone by now, unseen."""
+        assembly = self.assembly
+        while assembly is not None and self.removed & (assembly.devices.keys() | assembly.units.keys()):
+            if not self.context.run_oldest():
+                break
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
@@ -162,6 +219,17 @@ class World:
 
         violations.record = record
 
+    def _device(self, facts: DeviceFacts, disk: DiskFacts | None, addr: str) -> ReplayedDevice:
+        if disk is None:
+            return self._machine_device(facts, None, addr) if facts.kind == "device" else self._host(facts)
+        node = self._node(facts, disk)
+        return (
+            self._machine_device(facts, node, addr) if facts.kind == "device" else self._export(facts, node)
+        )
+
+    def _node(self, facts: DeviceFacts, disk: DiskFacts) -> ReplayNode:
+        return ReplayNode(disk, facts.name, self.context, self.follower)
+
     def _export(self, facts: DeviceFacts, node: ReplayNode) -> ReplayedDevice:
         memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         options = convert(_without_threads(facts.options), VhostUserBlkOptions, what=f"export {facts.name}")
@@ -169,32 +237,117 @@ class World:
             options, node, profile=self._profile, run_state=self._own_run_state, memory=memory
         )
         device.front_end = True
-        return ReplayedDevice(facts, device, device.backend, node, memory)
+        return ReplayedDevice(facts, device, memory, ReplayedDisk(facts, device.backend, node))
 
-    def _machine_device(self, facts: DeviceFacts, node: ReplayNode, addr: str) -> ReplayedDevice:
+    def _host(self, facts: DeviceFacts) -> ReplayedDevice:
+        memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
+        options = convert(facts.options, HostOptions, what=f"export {facts.name}")
+        device = host_device(
+            options.addr.path,
+            options.num_queues,
+            context=self.context,
+            memory=memory,
+            profile=self._profile,
+        )
+        device.front_end = True
+        return ReplayedDevice(facts, device, memory)
+
+    def _machine_device(self, facts: DeviceFacts, node: ReplayNode | None, addr: str) -> ReplayedDevice:
         assembly = self.machine()
-        node.names = assembly.graph.nodes
-        node.names[node.node_name] = node
+        if node is not None:
+            node.names = assembly.graph.nodes
+            node.names[node.node_name] = node
         options = _without_threads(facts.options)
         assembly.add_device(options | {"addr": addr} if addr else options)
         device = assembly.virtio_device(facts.name)
-        backend = assembly.backends[node.node_name]
         if facts.memory != MACHINE_MEMORY:
             device.memory = TranslatedReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         assert isinstance(device.memory, ReplayMemory)
-        return ReplayedDevice(facts, device, backend, node, device.memory)
+        if node is None:
+            return ReplayedDevice(facts, device, device.memory)
+        disk = ReplayedDisk(facts, assembly.backends[node.node_name], node)
+        return ReplayedDevice(facts, device, device.memory, disk)
+
+    # --- units on the bus of a host
+
+    def _add_unit(self, facts: DeviceFacts, told: Callable[[], None]) -> None:
+        host = self.devices.get(facts.host)
+        if host is None or not isinstance(host.device, VirtioScsi) or facts.disk is None:
+            raise ValueError(f"{facts.name!r} is a unit of {facts.host!r}, which has none")
+        node = self._node(facts, facts.disk)
+        open_state = partial(ReplayStateFile, self.follower, facts.saved.encode())
+        if facts.kind != "device":
+            options = convert(facts.options, VhostUserScsiOptions, what=f"export {facts.name}")
+            unit = export_disk(
+                options, node, host.device, run_state=self._own_run_state, open_state=open_state
+            )
+            self._unit_made(facts, node, unit, told)
+            host.device.plug(options.scsi_id, options.lun, unit)
+            return
+        assembly = self.machine()
+        node.names = assembly.graph.nodes
+        node.names[node.node_name] = node
+        assembly.open_state = open_state
+        assembly.watcher = _Made(lambda unit: self._unit_made(facts, node, unit, told), assembly)
+        try:
+            assembly.add_device(facts.options)
+        finally:
+            assembly.watcher = None
+
+    def _unit_made(self, facts: DeviceFacts, node: ReplayNode, unit: Disk, told: Callable[[], None]) -> None:
+        """It is about to appear."""
+        unit.observe(self.follower)
+        self.disks[facts.name] = ReplayedDisk(facts, unit.backend, node, unit)
+        self.removed.discard(facts.name)
+        told()
+
+    # --- what goes
 
     def remove(self, name: str) -> None:
-        """The device is taken out; what it has in flight comes to its end."""
+        """The device, or the unit, is taken out; what it has in flight comes to its end."""
         self.removed.add(name)
-        if self.assembly is not None and name in self.assembly.devices:
-            self.context.start(self.assembly.remove_device(name))
-        else:
-            self.devices[name].backend.close()
+        # A host takes its units with it.
+        self.removed |= {unit for unit, disk in self.disks.items() if disk.facts.host == name}
+        assembly = self.assembly
+        if assembly is not None and (name in assembly.devices or name in assembly.units):
+            self.context.start(assembly.remove_device(name))
+            return
+        disk = self.disks.get(name)
+        if disk is not None and disk.unit is not None:
+            self._remove_unit(disk, disk.unit)
+        elif disk is not None:
+            disk.backend.close()
+
+    def _remove_unit(self, disk: ReplayedDisk, unit: Disk) -> None:
+        host = self.devices[disk.facts.host].device
+        assert isinstance(host, VirtioScsi)
+        options = convert(disk.facts.options, VhostUserScsiOptions, what="export")
+
+        def over() -> None:
+            unit.close()
+            disk.backend.close()
+
+        host.unplug(options.scsi_id, options.lun, over)
 
     def close(self) -> None:
         """Give everything up."""
         self.context.close()
+
+
+class _Made:
+    """Hears of a unit that has been made."""
+
+    def __init__(self, made: Callable[[Disk], None], assembly: Assembly) -> None:
+        self._made = made
+        self._assembly = assembly
+
+    def added(self, name: str) -> None:
+        unit = self._assembly.units[name].unit
+        assert isinstance(unit, Disk)
+        self._made(unit)
+
+    def removing(self, name: str) -> None:
+        pass
 
 
 def _nothing() -> None:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import NodeOptions
-from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.request import Op, Request, UpdateRequest
+from devmodels.blockbackend.status import STATUS_BYTES, BlockStatus, Status
 from devmodels.blockbackend.vectors import scatter
-from devmodels.trace import EventKind
 from devmodels.tracefile import DiskFacts
 from guestsim.replay.follow import Follower
-from guestsim.replay.payload import wrong_payload
 
 if TYPE_CHECKING:
     from devmodels.iocontext.primitives import Parkable, Task
@@ -52,6 +51,10 @@ class _Dispatched:
         context.run_newest()
 
 
+def _limits(max_transfer: int, max_iov: int, discard_alignment: int) -> BlockLimits:
+    return BlockLimits(max_transfer=max_transfer, max_iov=max_iov, pdiscard_alignment=discard_alignment)
+
+
 class ReplayNode(BlockNode):
     """A node that waits for the DONE of each request it is given."""
 
@@ -64,7 +67,7 @@ class ReplayNode(BlockNode):
             context,
             facts.size,
         )
-        self.limits = BlockLimits(max_transfer=facts.max_transfer, max_iov=facts.max_iov)
+        self.limits = _limits(facts.max_transfer, facts.max_iov, facts.discard_alignment)
         self._replay_context = context
         self._backend = name
         self._follower = follower
@@ -80,21 +83,19 @@ class ReplayNode(BlockNode):
         """As the recorded disk could."""
         return self._can_unmap
 
-    def resized(self, size: int, can_unmap: int, max_transfer: int, max_iov: int) -> None:
+    def resized(self, size: int, can_unmap: int, *limits: int) -> None:
         """The disk is another one from now on."""
         self.size = size
         self._can_unmap = bool(can_unmap)
-        self.limits = BlockLimits(max_transfer=max_transfer, max_iov=max_iov)
+        self.limits = _limits(*limits)
 
     async def _replay(self, request: Request) -> None:
         follower = self._follower
         number = follower.dispatch(self._backend)
         if number is None:
             follower.part(f"{self._backend}: {request} reaches the disk")
-        if request.op is Op.WRITE and not follower.paused:
-            wrong = wrong_payload(request)
-            if wrong:
-                follower.part_here(f"{self._backend} {EventKind.DISPATCH.value}  dispatch {number}: {wrong}")
+        while (asked := follower.update(self._backend, number)) is not None:
+            self._answer(request, *asked)
         outcome = follower.done(self._backend, number)
         if outcome is None:
             waiting = self._open[number] = _Dispatched(request)
@@ -107,12 +108,40 @@ class ReplayNode(BlockNode):
             if len(data) != request.length:
                 follower.unfit(f"dispatch {number} has got {len(data)} bytes, expected {request.length}")
             scatter(request.vectors, data)
+        elif request.op is Op.BLOCK_STATUS:
+            if len(data) != STATUS_BYTES.size:
+                follower.unfit(f"dispatch {number} has got {len(data)} bytes, expected {STATUS_BYTES.size}")
+            flags, pnum = STATUS_BYTES.unpack(data)
+            request.status = BlockStatus(Status(flags), pnum)
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        """As the trace has it."""
+        await self._replay(request)
+        return request.status
+
+    def _answer(self, request: Request, at: int, found: bytes) -> None:
+        """Ask an update what to write in the place of what was found; it says so to the trace."""
+        update = next(request.roots())
+        if not isinstance(update, UpdateRequest):
+            self._follower.unfit(f"{request} is no update")
+        number = self._follower.number
+        update.answer(at, bytearray(found))
+        if self._follower.number == number:
+            self._follower.part("nothing")
 
     read = write = flush = discard = write_zeroes = secure_erase = _replay
 
     def given(self) -> list[tuple[int, Request]]:
         """Number and request of each dispatch that is not over."""
         return [(number, waiting.request) for number, waiting in self._open.items()]
+
+    def update(self, number: int, at: int, found: bytes) -> bool:
+        """The trace says what the node has found for dispatch `number`; False where there is no such dispatch."""
+        waiting = self._open.get(number)
+        if waiting is None:
+            return False
+        self._answer(waiting.request, at, found)
+        return True
 
     def done(self, number: int, error: int, data: bytes) -> bool:
         """The trace says that dispatch `number` is over; False where there is no such dispatch."""

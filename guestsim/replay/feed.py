@@ -18,6 +18,7 @@ from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from guestsim.replay.devices import World
 from guestsim.replay.rings import start_again
+from guestsim.replay.state import ReplayStateFile
 
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
@@ -27,14 +28,15 @@ Feed = Callable[[World, str, Detail], None]
 
 def _device(world: World, _source: str, detail: Detail) -> None:
     try:
-        world.add(detail[0])
+        world.add(detail[0], told=world.follower.skip)
     except ValueError as error:
         world.follower.unfit(f"device: {error}")
-    world.follower.skip()
 
 
 def _removed(world: World, source: str, _detail: Detail) -> None:
-    world.device(source).device.note(EventKind.REMOVED)
+    if source not in world.disks:
+        world.device(source)
+    world.follower.emit(source, EventKind.REMOVED)
     world.remove(source)
 
 
@@ -164,6 +166,12 @@ def _migrated(world: World, source: str, detail: Detail) -> None:
         device.take_migration_state(msgspec.json.decode(detail[0], type=dict[str, int]))
 
 
+def _driver_reset(world: World, source: str, _detail: Detail) -> None:
+    device = world.device(source).device
+    device.note(EventKind.DRIVER_RESET)
+    device.driver_reset()
+
+
 def _driver_left(world: World, source: str, _detail: Detail) -> None:
     device = world.device(source).device
     device.note(EventKind.DRIVER_LEFT)
@@ -174,19 +182,39 @@ def _driver_left(world: World, source: str, _detail: Detail) -> None:
 
 
 def _done(world: World, source: str, detail: Detail) -> None:
-    number, error, data = detail
-    if not world.device(source).node.done(number, error, data):
+    number, error, _, data = detail
+    if not world.disk(source).node.done(number, error, data):
         world.follower.part("nothing: the device has not given that to its disk")
 
 
+def _update(world: World, source: str, detail: Detail) -> None:
+    number, at, _, found = detail
+    if not world.disk(source).node.update(number, at, found):
+        world.follower.part("nothing: the device has not given that to its disk")
+
+
+def _saved(world: World, source: str, detail: Detail) -> None:
+    state = world.unit(source).state
+    if not isinstance(state, ReplayStateFile) or not state.saved(detail[0]):
+        world.follower.part("nothing: the unit has nothing to save")
+
+
+def _medium(world: World, source: str, detail: Detail) -> None:
+    unit = world.unit(source)
+    if detail[0]:
+        unit.load()
+    else:
+        unit.eject()
+
+
 def _size(world: World, source: str, detail: Detail) -> None:
-    replayed = world.device(source)
-    replayed.node.resized(*detail)
-    replayed.backend.child_changed(replayed.backend.edge)
+    disk = world.disk(source)
+    disk.node.resized(*detail)
+    disk.backend.child_changed(disk.backend.edge)
 
 
 def _quiesce(world: World, source: str, detail: Detail) -> None:
-    backend = world.device(source).backend
+    backend = world.disk(source).backend
     if detail[0]:
         backend.quiesce()
     else:
@@ -220,8 +248,12 @@ FEEDS: dict[EventKind, Feed] = {
     EventKind.STOP: _stop,
     EventKind.RESET: _reset,
     EventKind.MIGRATED: _migrated,
+    EventKind.DRIVER_RESET: _driver_reset,
     EventKind.DRIVER_LEFT: _driver_left,
     EventKind.DONE: _done,
+    EventKind.UPDATE: _update,
+    EventKind.SAVED: _saved,
+    EventKind.MEDIUM: _medium,
     EventKind.SIZE: _size,
     EventKind.QUIESCE: _quiesce,
     EventKind.RUN_STATE: _run_state,

@@ -160,15 +160,35 @@ class Follower(Tracer):
         return number
 
     def done(self, source: str, dispatch: int) -> tuple[int, bytes] | None:
-        """Errno and bytes where the next event is the DONE of that dispatch; else it comes later."""
+        """Errno and bytes where the next event is the DONE of that dispatch, before it was submitted; else it comes
+        later."""
         if self.peek() is not EventKind.DONE or self._sources[self._at] != source:
             return None
-        _, _, _, _, (number, error, data) = self._event(self._at)
-        if number != dispatch:
+        _, _, _, _, (number, error, later, data) = self._event(self._at)
+        if number != dispatch or later:
             return None
         assert isinstance(error, int)
         assert isinstance(data, bytes)
         return error, data
+
+    def update(self, source: str, dispatch: int) -> tuple[int, bytes] | None:
+        """Place and bytes where the next event is an UPDATE of that dispatch."""
+        if self.peek() is not EventKind.UPDATE or self._sources[self._at] != source:
+            return None
+        _, _, _, _, (number, at, _, found) = self._event(self._at)
+        if number != dispatch:
+            return None
+        assert isinstance(at, int)
+        assert isinstance(found, bytes)
+        return at, found
+
+    def saved(self, source: str) -> int | None:
+        """Errno where the next event is a SAVED of that source; else it comes later."""
+        if self.peek() is not EventKind.SAVED or self._sources[self._at] != source:
+            return None
+        error = self._event(self._at).detail[0]
+        assert isinstance(error, int)
+        return error
 
     def skip(self) -> None:
         """The next event has been dealt with."""
@@ -176,13 +196,14 @@ class Follower(Tracer):
 
     # --- what the device does
 
-    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> None:
-        """The device has something to say: the trace has to say the same next."""
+    def emit(self, source: str, kind: EventKind, *detail: int | str | bytes) -> int:
+        """The device has something to say: the trace has to say the same next; returns when it did."""
         at = self._at
         if self._kinds[at] is kind and self._details[at] == detail and self._sources[at] == source:
             self._at = at + 1
-        else:
-            self._compare(source, kind, detail)
+            return self._times[at]
+        self._compare(source, kind, detail)
+        return self._times[max(self._at - 1, 0)]
 
     def write(self, memory: str, address: int, data: bytes | bytearray | memoryview) -> bool:
         """Whether the trace has this for what the device writes to guest memory next; then it is dealt with."""

@@ -1,38 +1,39 @@
-"""What a device gives its disk to write: what it has read of the buffer for that, and nothing else.
-
-A trace has the data of a write only as the DMA_READs of its buffer: it is held against those.
+"""Where the data that a device gives its disk to write is other data than the trace has: it has a CRC-32 of that, and
+the buffer's DMA_READs.
 """
 
 from __future__ import annotations
 
-from devmodels.blockbackend.request import Request
+from collections.abc import Container
+
+from devmodels.blockbackend import BlockBackend
+from devmodels.blockbackend.resume import in_flight
 from devmodels.virtio.ring import Chain
 from devmodels.virtio_blk.device import HEADER_SIZE, BlkRequest
 from guestsim.replay.memory import ReplayMap
 
 
-def wrong_payload(request: Request) -> str:
-    """What is wrong with the data that `request`, a write, brings to the disk; empty where nothing is."""
-    data = b"".join(request.vectors)
-    if len(data) != request.length:
-        return f"{len(data)} bytes of data, expected {request.length}"
-    for root in request.roots():
-        if not isinstance(root, BlkRequest):
-            continue
-        if not isinstance(root.dma, ReplayMap) or list(root.dma.scatter) != _payload(root.chain):
-            return f"data of other memory than that of head {root.chain.head}"
-        start = root.offset - request.offset
-        expected = b"".join(root.dma.taken)
-        got = data[start : start + root.length]
-        if got != expected:
-            at = next(
-                (n for n, pair in enumerate(zip(got, expected, strict=False)) if pair[0] != pair[1]), len(got)
-            )
-            return (
-                f"other data than head {root.chain.head} has, from byte {at} of {len(expected)} on: "
-                f"{got[at : at + 8].hex(' ')}, not {expected[at : at + 8].hex(' ')}"
-            )
-    return ""
+def wrong_payload(backend: BlockBackend, numbers: Container[int]) -> str:
+    """How the data of those of a backend's writes that have these numbers is wrong."""
+    for request, number, _ in in_flight(backend):
+        wrong = _wrong(request) if number in numbers and isinstance(request, BlkRequest) else ""
+        if wrong:
+            return wrong
+    return "other data than the recorded device gave its disk"
+
+
+def _wrong(request: BlkRequest) -> str:
+    if not isinstance(request.dma, ReplayMap) or list(request.dma.scatter) != _payload(request.chain):
+        return f"data of other memory than that of head {request.chain.head}"
+    got = b"".join(request.vectors)
+    expected = b"".join(request.dma.taken)
+    if got == expected:
+        return ""
+    at = next((n for n, pair in enumerate(zip(got, expected, strict=False)) if pair[0] != pair[1]), len(got))
+    return (
+        f"other data than head {request.chain.head} has, from byte {at} of {len(expected)} on: "
+        f"{got[at : at + 8].hex(' ')}, not {expected[at : at + 8].hex(' ')}"
+    )
 
 
 def _payload(chain: Chain) -> list[tuple[int, int]]:

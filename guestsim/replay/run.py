@@ -19,9 +19,12 @@ from guestsim.replay.devices import World
 from guestsim.replay.difference import SHOWN, Difference
 from guestsim.replay.feed import FEEDS, Feed
 from guestsim.replay.follow import Ended, Follower, Parted, Unreadable
-from guestsim.replay.snapshot import SnapshotError, load, restore, save, why_not
+from guestsim.replay.payload import wrong_payload
+from guestsim.replay.snapshot import SnapshotError, load, never, restore, save, why_not
 
 _PROGRESS_EVENTS = 10_000
+_DIGEST_AT, _SERVED_AT = 5, 6
+"""Where a DISPATCH has the digest of its data, and the requests that it serves."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class Replay:
             pass
         except Unreadable as error:
             raise error.error from None
+        except SnapshotError:
+            raise
         except Parted:
             difference = self._difference()
         except Exception as error:
@@ -110,12 +115,12 @@ class Replay:
 
     def save(self) -> bytes:
         """Where it stands; SnapshotError where that cannot be said."""
-        if reason := why_not(self.world):
+        if reason := never(self.world) or why_not(self.world):
             raise SnapshotError(f"event {self.follower.number}: {reason}")
         return save(self.world, self._reader)
 
     def _requests(self) -> int:
-        return sum(each.backend.submitted for each in self.world.devices.values())
+        return sum(each.backend.submitted for each in self.world.disks.values())
 
     def _follow(self, progress: Callable[[int], None] | None, stop_at: int, *, savable: bool) -> bool:
         """Whether it has stopped where it was to."""
@@ -124,8 +129,11 @@ class Replay:
         report = _PROGRESS_EVENTS
         while (kind := follower.peek()) is not None:
             number = follower.number
-            if number >= stop_at and not (savable and why_not(world)):
-                return True
+            if number >= stop_at:
+                if savable and (reason := never(world)):
+                    raise SnapshotError(f"event {number}: {reason}")
+                if not (savable and why_not(world)):
+                    return True
             if progress is not None and number >= report:
                 progress(number)
                 report = number + _PROGRESS_EVENTS
@@ -171,6 +179,11 @@ class Replay:
         assert self.follower.parting is not None
         expected, did = self.follower.parting
         got = did if isinstance(did, str) else TraceEvent(expected.number, expected.time_ns, *did)
+        if isinstance(got, TraceEvent) and _only_data(expected, got):
+            number, *_ = got.detail
+            served = [int(each) for each in got.detail[_SERVED_AT:]]
+            wrong = wrong_payload(self.world.disk(got.source).backend, served)
+            got = f"{got.source} {got.kind.value}  dispatch {number!s}: {wrong}"
         return Difference(self._reader.path, expected, got, list(self._inputs), error)
 
     @classmethod
@@ -192,6 +205,15 @@ class Replay:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _only_data(expected: TraceEvent, got: TraceEvent) -> bool:
+    """Whether a dispatch is as it was but for what it is to write."""
+    if expected.source != got.source or not expected.kind is got.kind is EventKind.DISPATCH:
+        return False
+    return expected.detail[:_DIGEST_AT] + expected.detail[_SERVED_AT:] == (
+        got.detail[:_DIGEST_AT] + got.detail[_SERVED_AT:]
+    )
 
 
 def _short(reader: TraceReader) -> str:

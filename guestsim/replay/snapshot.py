@@ -121,9 +121,15 @@ def why_not(world: World) -> str:
     for name, replayed in world.devices.items():
         if replayed.again:
             return f"{name}: a ring is about to start"
-        if name in world.removed and replayed.backend.in_flight:
+        if name in world.removed and replayed.disk is not None and replayed.disk.backend.in_flight:
             return f"{name}: it has been taken out, and has requests in flight"
     return ""
+
+
+def never(world: World) -> str:
+    """Why no state can be saved any more; empty where that is not so."""
+    hosts = [name for name, replayed in world.devices.items() if replayed.disk is None]
+    return f"{hosts[0]}: what SCSI units are in the middle of cannot be saved" if hosts else ""
 
 
 # --- saving
@@ -152,30 +158,34 @@ def save(world: World, reader: TraceReader) -> bytes:
 
 
 def _save_device(world: World, replayed: ReplayedDevice) -> _Device:
-    device, node = replayed.device, replayed.node
+    device, disk = replayed.device, replayed.disk
     assert isinstance(device, VirtioBlk)
+    assert disk is not None
+    node, backend = disk.node, disk.backend
     dispatches = {
         root: (number, turn) for number, request in node.given() for turn, root in enumerate(request.roots())
     }
     facts = replayed.facts
-    disk = msgspec.structs.replace(
+    assert facts.disk is not None
+    disk_facts = msgspec.structs.replace(
         facts.disk,
         size=node.size,
         can_unmap=node.can_unmap,
         max_transfer=node.limits.max_transfer,
         max_iov=node.limits.max_iov,
+        discard_alignment=node.limits.pdiscard_alignment,
     )
     return _Device(
         msgspec.json.encode(facts).decode(),
         world.place(facts.name),
-        disk,
+        disk_facts,
         device.state(),
         device.initial_write_cache,
         [_save_queue(device, queue) for queue in device.queues],
-        counts(replayed.backend),
+        counts(backend),
         [
             _Request(number, place, *dispatches.get(request, (-1, 0)), save_request(request))
-            for request, number, place in in_flight(replayed.backend)
+            for request, number, place in in_flight(backend)
         ],
         save_put_off(device),
     )
@@ -305,7 +315,8 @@ def _resume(replayed: ReplayedDevice, saved: _Device) -> None:
             runs.setdefault(each.dispatch, []).append(request)
     if not 0 <= saved.counts.quiesced <= _MOST_QUIET:
         raise ValueError(f"quiet {saved.counts.quiesced} times")
-    resume(replayed.backend, requests, runs.items(), saved.counts)
+    assert replayed.disk is not None
+    resume(replayed.disk.backend, requests, runs.items(), saved.counts)
     restore_put_off(device, saved.put_off)
     for queue, was in zip(device.queues, saved.queues, strict=True):
         queue.flush_due = was.flush_due

@@ -310,7 +310,7 @@ class Describer:
     def _dispatch(self, event: TraceEvent) -> Seen:
         device = self._of(event.source)
         served = [
-            taken for number in event.detail[5:] if (taken := device.parts.get(int(number))) is not None
+            taken for number in event.detail[6:] if (taken := device.parts.get(int(number))) is not None
         ]
         device.runs[int(event.detail[0])] = served
         return self._serving(event, served)

@@ -10,7 +10,14 @@ _LIMIT = 1 << 64
 _SIZES = (1, 2, 4, 8)
 _MAX_ENTRIES = 32768
 _ACCESSES = (EventKind.ACCESS_READ, EventKind.ACCESS_VALUE, EventKind.ACCESS_WRITE)
-_WITH_MINUS_ONE = (EventKind.KICK, EventKind.RESET, EventKind.NOTIFY, EventKind.NODE_BEGIN)
+_WITH_MINUS_ONE = (
+    EventKind.KICK,
+    EventKind.RESET,
+    EventKind.NOTIFY,
+    EventKind.NODE_BEGIN,
+    EventKind.REQUEST,
+    EventKind.UPDATE,
+)
 
 
 def is_possible(event: TraceEvent) -> bool:

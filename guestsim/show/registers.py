@@ -105,13 +105,14 @@ class Registers:
 
     def add(self, facts: DeviceFacts) -> None:
         """A device that is recorded from now on; one that cannot be made has no names for its registers."""
-        if facts.kind != "device":
+        if facts.kind != "device" or facts.host:
             return
         options = {name: value for name, value in facts.options.items() if name not in _THREADS}
         disk = facts.disk
-        node = {"driver": "null-co", "node-name": options.get("drive"), "size": disk.size}
         try:
-            self._twin.add_node(node | {"read-only": disk.read_only})
+            if disk is not None:
+                node = {"driver": "null-co", "node-name": options.get("drive"), "size": disk.size}
+                self._twin.add_node(node | {"read-only": disk.read_only})
             self._twin.add_device(options)
         except (ValueError, TypeError, OSError):
             return

@@ -69,7 +69,11 @@ def device_words(facts: DeviceFacts) -> str:
     options = dict(facts.options)
     what = options.pop("driver", None) or options.pop("type", None) or facts.kind
     shown = " ".join(f"{name}={_option(value)}" for name, value in options.items() if value is not None)
+    if facts.host:
+        shown = f"on {facts.host} {shown}"
     disk = facts.disk
+    if disk is None:
+        return f"{what} {shown}".rstrip()
     limits = [
         "read-only" if disk.read_only else "",
         "can unmap" if disk.can_unmap else "",
@@ -239,7 +243,7 @@ def _say_request(seen: Seen) -> str:
 
 
 def _say_dispatch(seen: Seen) -> str:
-    number, _, _, _, bits, *served = seen.event.detail
+    number, _, _, _, bits, _, *served = seen.event.detail
     flags = f" {names.request_flags(int(bits))}" if bits else ""
     what = "request" if len(served) == 1 else "requests"
     shown = " ".join(str(int(each)) for each in served)
@@ -247,7 +251,7 @@ def _say_dispatch(seen: Seen) -> str:
 
 
 def _say_done(seen: Seen) -> str:
-    number, error, data = seen.event.detail
+    number, error, _, data = seen.event.detail
     assert isinstance(data, bytes)
     got = f", {some_bytes(data)}" if data else ""
     return f"{_numbers(seen)} dispatch {int(number)}: {names.error(int(error))}{got}".lstrip()

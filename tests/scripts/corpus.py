@@ -16,5 +16,5 @@ def loaded(path: Path) -> Script:
 
 
 def has_disks_only(path: Path) -> bool:
-    """Whether all devices of the script in a file are virtio-blk: a SCSI host is not recorded."""
+    """Whether all devices of the script in a file are virtio-blk."""
     return all(str(device.get("driver")).startswith("virtio-blk") for device in loaded(path).devices)

@@ -10,10 +10,7 @@ from guestsim.replay import replay
 from guestsim.script.recording import Recording
 from guestsim.script.run import Options
 from guestsim.script.ways import Way
-from tests.scripts.corpus import has_disks_only
 from tests.scripts.test_ways import SCRIPTS, WAYS, name, run
-
-RECORDED = [path for path in SCRIPTS if has_disks_only(path)]
 
 QUICK = (
     "error-ignore",
@@ -30,6 +27,12 @@ QUICK = (
     "resize",
     "stop",
     "suspend",
+    "scsi/failures",
+    "scsi/hot-plug",
+    "scsi/read-write",
+    "scsi/reset-in-flight",
+    "scsi/resize",
+    "scsi/task-management",
     "two-devices",
     "write-cache",
     "hostile/chains-out-of-bounds",
@@ -37,6 +40,7 @@ QUICK = (
     "hostile/packed-lists",
     "hostile/rings-outside-memory",
     "hostile/same-head-twice",
+    "hostile/scsi-too-many-in-flight",
     "hostile/too-many-with-some-held",
 )
 """What is run each time."""
@@ -62,13 +66,13 @@ def test_a_recorded_script(path: Path, memory: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["shared", "bounced"])
 @pytest.mark.parametrize("way", [Way(), *WAYS], ids=lambda way: str(way) or "as-it-is")
-@pytest.mark.parametrize("path", RECORDED, ids=name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_every_recorded_script_in_every_way(path: Path, way: Way, memory: str, tmp_path: Path) -> None:
     does_it_again(path, tmp_path / "a.trace", "devmodels", memory, way)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", RECORDED, ids=name)
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_every_recorded_script_on_an_export(path: Path, tmp_path: Path) -> None:
     for ring in ("split", "packed"):
         does_it_again(path, tmp_path / f"{ring}.trace", "vhost-user", "shared", Way(ring))

@@ -387,10 +387,10 @@ HOSTILE = {
     "header no JSON": (header(b"\xff"), "header: "),
     "header deep": (header(b"[" * 5000), "header: "),
     "header a list": (header(b"[]"), "header: "),
-    "version": (header(b'{"version":2}'), "trace version 2, expected 1"),
-    "header's kinds": (header(b'{"version":1,"program":"p","kinds":3}'), "header: "),
+    "version": (header(b'{"version":3}'), "trace version 3, expected 2"),
+    "header's kinds": (header(b'{"version":2,"program":"p","kinds":3}'), "header: "),
     "unknown kind": (
-        header(b'{"version":1,"program":"p 2","kinds":["x"]}'),
+        header(b'{"version":2,"program":"p 2","kinds":["x"]}'),
         "of another program, .p 2.: .x. is not",
     ),
     "no frame": (header() + b"x" * 100, "no frame at byte"),

@@ -12,7 +12,7 @@ import msgspec
 
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import Future
+from devmodels.iocontext import Future, IoContext
 from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
@@ -25,7 +25,7 @@ from devmodels.scsi.disk.operation import Operation
 from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.disk.parameters import ModeParameters
 from devmodels.scsi.disk.provisioning import Provisioning
-from devmodels.scsi.disk.request import OwnRequest, TaskRequest, TaskUpdate, is_write, wake
+from devmodels.scsi.disk.request import LateFlush, OwnRequest, TaskRequest, TaskUpdate, is_write, wake
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
@@ -33,6 +33,7 @@ from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Task
 from devmodels.scsi.unitstate import decode
+from devmodels.trace import EventKind, Tracer
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
@@ -45,7 +46,8 @@ PAUSE_EVERY = 16
 class Disk(ModeParameters):
     """A direct access block device over `backend`.
 
-    `violations`: as of `LogicalUnit`.  OSError, or StateFileError, where the file of the option `state` cannot be had.
+    `violations`: as of `LogicalUnit`.  OSError, or StateFileError, where the file of the option `state` cannot be had;
+    `open_state` opens it.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Disk(ModeParameters):
         *,
         name: str = "",
         violations: ViolationLog | None = None,
+        open_state: Callable[[IoContext, str], StateFile] = StateFile,
     ) -> None:
         self.options = options = DiskOptions() if options is None else options
         self.backend = backend
@@ -75,7 +78,7 @@ class Disk(ModeParameters):
             name=name or backend.name,
             violations=violations,
             queue_depth=options.queue_depth,
-            state=StateFile(backend.context, options.state) if options.state else None,
+            state=open_state(backend.context, options.state) if options.state else None,
         )
         if options.write_cache != "auto":
             backend.write_cache = options.write_cache == "on"
@@ -178,6 +181,8 @@ class Disk(ModeParameters):
 
     def eject(self, *, by: Nexus | None = None) -> None:
         """Take the medium out, whoever prevents it; initiators but `by` hear of it."""
+        if by is None:
+            self._note_medium(loaded=False)
         if self.medium.loaded:
             self.medium.loaded = False
             self.guard()
@@ -185,10 +190,23 @@ class Disk(ModeParameters):
 
     def load(self, *, by: Nexus | None = None) -> None:
         """Put the medium in again; initiators but `by` hear of it."""
+        if by is None:
+            self._note_medium(loaded=True)
         if not self.medium.loaded:
             self.medium.loaded = True
             self.guard()
             self.establish(Asc.MEDIUM_MAY_HAVE_CHANGED, but=by)
+
+    def _note_medium(self, *, loaded: bool) -> None:
+        if self.turns.trace is not None:
+            self.turns.trace.emit(self.backend.name, EventKind.MEDIUM, int(loaded))
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that comes to the disk, and goes on in it; None: no more."""
+        super().observe(trace)
+        self.backend.trace = trace
+        if self.state is not None:
+            self.state.observe(trace, self.backend.name)
 
     # --- block requests
 
@@ -242,7 +260,7 @@ class Disk(ModeParameters):
             raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
         self._pieces += 1
         if self._pieces % PAUSE_EVERY == 0:
-            await self.context.sleep(0)
+            await self.turns.pause()
 
     def flush_in_background(self, nexus: Nexus) -> None:
         """Begin a flush; where it fails, `nexus` is told by a deferred error."""
@@ -252,7 +270,7 @@ class Disk(ModeParameters):
                 sense = sense_of_errno(request.error, write=True)
                 self.attentions.queue(nexus, replace(sense, deferred=True))
 
-        self.backend.submit(Request(Op.FLUSH, 0, 0, done=flushed))
+        self.backend.submit(LateFlush(Op.FLUSH, 0, 0, done=flushed))
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """Requests that have not started are dropped; who waits for what the disk does to its medium waits no more."""

@@ -71,9 +71,9 @@ class Operation:
             self._over(disk, error)
 
         def begin() -> None:
-            disk.context.start(work(), over)
+            disk.turns.start(work(), over)
 
-        disk.context.call_soon(begin)
+        disk.turns.call_soon(begin)
 
     def _over(self, disk: Disk, error: BaseException | None) -> None:
         sense: Sense | None = None

@@ -126,7 +126,7 @@ class Provisioning:
         self._written = 0
         if not self._looking:
             self._looking = True
-            self._disk.context.start(self._compare(), self._looked)
+            self._disk.turns.start(self._compare(), self._looked)
 
     def _looked(self, _result: None, _error: BaseException | None) -> None:
         """What went wrong is told to those who write."""

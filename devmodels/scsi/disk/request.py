@@ -39,6 +39,11 @@ class TaskRequest(Request):
         """The unit, its LUN, and the task's tag."""
         return _origin(self.task)
 
+    @property
+    def buffer(self) -> tuple[int, int]:
+        """That of the task."""
+        return self.task.buffer
+
 
 class OwnRequest(Request):
     """A block request that goes on whatever becomes of the task that began it."""
@@ -46,8 +51,17 @@ class OwnRequest(Request):
     __slots__ = ("future", "over")
 
     POLICY = False
+    buffer = (-1, -1)
     over: bool
     future: Future[None] | None
+
+
+class LateFlush(Request):
+    """A flush whose task is over."""
+
+    __slots__ = ()
+
+    buffer = (-1, -1)
 
 
 class TaskUpdate(UpdateRequest):
@@ -74,6 +88,11 @@ class TaskUpdate(UpdateRequest):
     def origin(self) -> Origin | None:
         """The unit, its LUN, and the task's tag."""
         return _origin(self.task)
+
+    @property
+    def buffer(self) -> tuple[int, int]:
+        """That of the task."""
+        return self.task.buffer
 
 
 def wake(request: Request) -> None:

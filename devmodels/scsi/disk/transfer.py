@@ -109,7 +109,7 @@ def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layo
     offset = lba * size
     if flags & FUA and disk.backend.write_cache and not disk.backend.read_only:
         # What is in the volatile cache goes to the medium first (SBC-4 READ (10)).
-        disk.context.start(_read_after_flush(disk, task, offset, length, vectors))
+        disk.turns.start(_read_after_flush(disk, task, offset, length, vectors))
         return PENDING
     if disk.backend.read_now(((offset, vectors, length),)):
         task.sent = length
@@ -166,7 +166,7 @@ def _done(request: Request) -> None:
     disk = task.unit
     if request.error:
         if request.op is _READ:
-            disk.context.start(_read_failed(disk, task, request))
+            disk.turns.start(_read_failed(disk, task, request))
         else:
             _write_failed(disk, task, request)
         return

@@ -41,7 +41,7 @@ async def _pass(disk: Disk, op: Op, flags: Flags = Flags.NONE) -> None:
         length = min(STEP, size - at)
         await disk.perform(None, op, at, length, (), flags)
         disk.operation.done += length
-        await disk.context.sleep(0)
+        await disk.turns.pause()
 
 
 async def _overwrite(disk: Disk, block: bytes) -> None:

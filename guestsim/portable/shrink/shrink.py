@@ -229,7 +229,7 @@ class _Search:
     def _window(self, at: int, runner: _Runner, *more: Entry) -> Program | None:
         for most in WINDOWS:
             first, written = self._folder / "first.img", self._folder / "written.img"
-            with Base(first, written, self._survey.facts.disk.size) as base:
+            with Base(first, written, self._survey.disk.size) as base:
                 window = Window(self._survey, base, until=at, most=most)
                 window.fill(self._items())
                 program = window.program(*more)

@@ -133,7 +133,7 @@ class Window:
             "devices": [_without_defaults(options) for options in script.devices],
         }
         entries = [*with_features([*self._before(), *_entries(self._items)]), *more]
-        return Program(head, self._survey.facts.disk.size, tuple(entries), tuple(self._content(entries)))
+        return Program(head, self._survey.disk.size, tuple(entries), tuple(self._content(entries)))
 
     def _place(self) -> Place:
         memory = "bounced" if self._survey.memory == "bounced" else "shared"
@@ -152,7 +152,7 @@ class Window:
             for ask in entry.asks if isinstance(entry, Group) else ():
                 if ask.reads is not None:
                     wanted.set(*ask.reads, value=True)
-        for start, end, _ in wanted.find(0, self._survey.facts.disk.size):
+        for start, end, _ in wanted.find(0, self._survey.disk.size):
             for at in range(start, end, _PIECE):
                 data = self._base.read(at, min(end, at + _PIECE))
                 if data.count(0) != len(data):

@@ -78,7 +78,7 @@ class Below:
         self._submitted[event.number] = row
 
     def _dispatch(self, event: TraceEvent) -> None:
-        _, op, offset, length, flags, *parts = event.detail
+        _, op, offset, length, flags, _, *parts = event.detail
         what = self._range(op, offset, length)
         row = self.dispatches.add(*what, int(flags), event.number - self.first, NONE, 0)
         self._enter(event, "dispatch", row)

@@ -116,8 +116,11 @@ class Collector:
         # What the text of a forged one says is shown as an event.
         with suppress(msgspec.MsgspecError):
             facts = msgspec.json.decode(str(event.detail[0]), type=DeviceFacts)
+            disk = facts.disk
             self.devices.append(
-                {"name": facts.name, "size": facts.disk.size, "readOnly": facts.disk.read_only}
+                {"name": facts.name}
+                if disk is None
+                else {"name": facts.name, "size": disk.size, "readOnly": disk.read_only}
             )
 
     def _show(self, event: TraceEvent, since: int, seen: Seen) -> None:

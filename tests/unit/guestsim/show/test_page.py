@@ -168,9 +168,9 @@ def test_numbers_that_no_device_writes_do_no_harm(tmp_path: Path) -> None:
         ("memory", kinds.DMA_READ, (huge, bytes(16))),
         ("vd0", kinds.CHAIN, (huge, huge, 1, 0, 0xFFFF_FFFF, huge, 0xFFFF_FFFF)),
         ("vd0", kinds.REQUEST, (huge, "\0" * 900, huge, huge, huge, huge)),
-        ("vd0", kinds.DISPATCH, (1, "READ", -1, huge, huge, huge)),
+        ("vd0", kinds.DISPATCH, (1, "READ", -1, huge, huge, 0, huge)),
         ("vd0", kinds.NODE_BEGIN, (1, 1, huge, "n\nn", "d", "op", huge, huge, huge)),
-        ("vd0", kinds.DONE, (7, huge, b"")),
+        ("vd0", kinds.DONE, (7, huge, 0, b"")),
         ("vd0", kinds.USED, (huge, huge, huge)),
     ]
     shown = page(written(tmp_path / "forged.trace", events))

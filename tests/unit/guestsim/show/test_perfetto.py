@@ -211,7 +211,7 @@ def test_moments_at_one_time_are_drawn_into_each_other(tmp_path: Path) -> None:
 def test_a_trace_that_ends_in_the_middle_ends_everything(tmp_path: Path) -> None:
     chain = EventKind.CHAIN, (0, 1, 1, 0x1000, 16, 0x2000, 1)
     request = EventKind.REQUEST, (0, "READ", 0, 512, 0, 1)
-    dispatch = EventKind.DISPATCH, (0, "READ", 0, 512, 0, 0)
+    dispatch = EventKind.DISPATCH, (0, "READ", 0, 512, 0, 0, 0)
     begin = EventKind.NODE_BEGIN, (0, 0, -1, "d0", "file", "READ", 0, 512, 0)
     beside = EventKind.NODE_BEGIN, (1, 0, -1, "d1", "file", "READ", 0, 512, 0)
     end = EventKind.NODE_END, (0, 0)
