@@ -14,8 +14,8 @@ from devmodels.protocols.iscsi.text import NONE, TextError, parse_binary, parse_
 Pairs = list[tuple[str, str]]
 
 PREFERENCE = (8, 6, 5, 7)
-"""Algorithms: SHA3-256, SHA-1, MD5, and then SHA-256, whose number was SHA-1's before it was assigned: there are targets
-(`tgtd`) that take it for that where they can."""
+"""Algorithms: SHA3-256, SHA-1, MD5, and then SHA-256, whose number was SHA-1's before it was assigned: `tgtd` takes it
+for that where it can."""
 
 
 class AuthenticationError(Exception):

@@ -33,10 +33,10 @@ class TcpTransport:
         try:
             found = await context.worker(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except socket.gaierror as error:
-            raise OSError(errno.EHOSTUNREACH, f"{host}: {error.strerror}") from None
+            raise OSError(errno.EHOSTUNREACH, error.strerror) from None
         except UnicodeError:
-            raise OSError(errno.EHOSTUNREACH, f"{host}: no name of a host") from None
-        failure = OSError(errno.EHOSTUNREACH, f"{host}: no address")
+            raise OSError(errno.EHOSTUNREACH, "no name of a host") from None
+        failure = OSError(errno.EHOSTUNREACH, "no address")
         for family, kind, protocol, _, address in found[:MAX_ADDRESSES]:
             try:
                 return await _connect(context, socket.socket(family, kind, protocol), address)
