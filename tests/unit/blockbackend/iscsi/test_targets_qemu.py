@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -208,6 +209,47 @@ def test_requests_live_through_a_target_that_is_killed(tgtd: Callable[..., Tgtd]
     assert disk.read(23 << 20, 1 << 20) == payload
     disk.backend.close()
     backend.close()
+
+
+SCRIPT = """
+name: a guest's disk over a network
+drives: [{driver: file, node-name: d0, size: 64M}]
+devices: [{driver: virtio-blk-pci, drive: d0}]
+steps:
+  - probe
+  - write: {at: 4096, length: 64k, random: 7}
+  - read: {at: 4096, length: 64k}
+    expect: {data: {random: 7}, status: OK}
+  - zero: {at: 2M, length: 64k}
+  - flush
+  - random: {requests: 200, seed: 1, depth: 8, at: 8M, length: 8M}
+"""
+
+
+def test_a_guest_works_on_it_by_vhost_user(reached: tuple[dict[str, object], str], tmp_path: Path) -> None:
+    script, path = tmp_path / "work.guest.yaml", tmp_path / "vu.sock"
+    script.write_text(SCRIPT)
+    node = keyval(reached[0]) + ",node-name=i0"
+    export = (
+        f"type=vhost-user-blk,id=e0,node-name=i0,addr.type=unix,addr.path={path},num-queues=2,writable=on"
+    )
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "devmodels", "serve", "-v", "--blockdev", node, "--export", export],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert daemon.stderr is not None
+        assert any("session 1 with the target" in line for line in daemon.stderr)
+        deadline = time.monotonic() + 20
+        while not path.exists():
+            assert time.monotonic() < deadline
+        guest = sys.executable, "-c", "from guestsim.cli import main; main()"
+        said = run(*guest, "run", "--target", f"vhost-user:{path}", str(script))
+        assert "1 of 1 scripts as expected" in said
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=30)
 
 
 def test_a_disk_over_a_disk_over_a_network(image: Path, graph: Graph) -> None:
