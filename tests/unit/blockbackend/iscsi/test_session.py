@@ -65,6 +65,35 @@ def test_data_goes_as_was_agreed(
     assert len(unsolicited) == expected
 
 
+@pytest.mark.parametrize("collapsed", [True, False])
+@pytest.mark.parametrize("size", [512, 1536, 4096])
+def test_data_comes_in_pieces_with_its_status_or_before_it(
+    target: Target, disk: Disk, collapsed: bool, size: int
+) -> None:
+    target.disk[:8192] = bytes(range(256)) * 32
+
+    def hook(end: Ends, found: Pdu) -> bool:
+        if found["cdb"][0] != READ_10:
+            return False
+        data, tags = bytes(target.disk[:8192]), {"itt": found["itt"], "ttt": NOBODY}
+        for number, at in enumerate(range(0, 8192, size)):
+            last = at + size >= 8192
+            if last and collapsed:
+                end.data_in(found, data[at:], data_sn=number, offset=at, residual=0, flags=0x81)
+            else:
+                flags = pdu.FINAL if last else 0
+                end.send(Opcode.DATA_IN, data[at : at + size], flags=flags, data_sn=number, offset=at, **tags)
+        if not collapsed:
+            end.status(Opcode.SCSI_RESPONSE, itt=found["itt"])
+        return True
+
+    target.hooks[Opcode.SCSI_COMMAND] = hook
+    request = disk.submit(Op.READ, 0, 8192, cut=3000)
+    assert disk.wait(request) == 0
+    assert b"".join(request.vectors) == bytes(range(256)) * 32
+    assert len(target.ends) == 1
+
+
 def test_no_more_is_sent_than_the_target_takes(target: Target, opened: Open) -> None:
     target.window = 2
     disk = opened()
