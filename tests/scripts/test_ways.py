@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ WAYS = (
     Way("packed", "mmio"),
     Way("split", "mmio-legacy"),
 )
+MEMORIES = ("shared", "bounced")
 QUICK = ("scatter", "multi-queue", "framing", "hostile/lba-overflow", "hostile/reset-storm")
 """What is run each time; the rest takes its time."""
 
@@ -40,19 +42,34 @@ def name(path: Path) -> str:
     return str(path.relative_to(FOLDER)).removesuffix(".guest.yaml")
 
 
-@pytest.mark.parametrize("memory", ["shared", "bounced"])
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("script", QUICK)
-def test_a_disk_is_a_disk_in_every_way(script: str, way: Way, memory: str) -> None:
-    report = run(FOLDER / f"{script}.guest.yaml", Options("devmodels", memory, way))
+def label(each: object) -> str:
+    """A parameter in the name of a test."""
+    return name(each) if isinstance(each, Path) else str(each) or "as-it-is"
+
+
+def in_turn(paths: Iterable[Path], ways: Sequence[Way]) -> list[tuple[Path, Way, str]]:
+    """Every script in every way, over the kinds of memory in turn: with the next way, or script, it is the other one.
+
+    A list of ways that begins with one more, the script's own, has the other kind in all that follow.
+    """
+    return [
+        (path, way, MEMORIES[number % len(MEMORIES)])
+        for path in paths
+        for number, way in enumerate(ways, SCRIPTS.index(path))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "way", "memory"), in_turn((FOLDER / f"{each}.guest.yaml" for each in QUICK), WAYS), ids=label
+)
+def test_a_disk_is_a_disk_in_every_way(path: Path, way: Way, memory: str) -> None:
+    report = run(path, Options("devmodels", memory, way))
     assert report.skipped is None
     assert not report.failures
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["shared", "bounced"])
-@pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+@pytest.mark.parametrize(("path", "way", "memory"), in_turn(SCRIPTS, WAYS), ids=label)
 def test_a_script_in_another_way(path: Path, way: Way, memory: str) -> None:
     assert not run(path, Options("devmodels", memory, way)).failures
 

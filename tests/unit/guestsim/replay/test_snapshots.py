@@ -18,13 +18,9 @@ from guestsim.replay import replay
 from guestsim.replay.snapshot import SnapshotError
 from guestsim.script.recording import Recording
 from guestsim.script.run import Options
-from guestsim.script.ways import Way
 from tests.guest.record_piece import PIECE
-from tests.scripts.corpus import has_disks_only
-from tests.scripts.test_ways import FOLDER, SCRIPTS, WAYS, name, run
+from tests.scripts.test_ways import FOLDER, run
 from tests.unit.guestsim.replay.anywhere import goes_on, goes_on_anywhere
-
-RECORDED = [path for path in SCRIPTS if has_disks_only(path)]
 
 MIB = 1 << 20
 QUICK = (
@@ -72,32 +68,6 @@ def test_linux_goes_on_from_anywhere(tmp_path: Path) -> None:
     trace = tmp_path / "linux.trace"
     trace.symlink_to(PIECE)
     goes_on_anywhere(trace, 4, seed=4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("way", "memory"),
-    [(Way(), "bounced"), *((way, "shared") for way in WAYS)],
-    ids=lambda each: str(each) or "as-it-is",
-)
-@pytest.mark.parametrize("path", RECORDED, ids=name)
-def test_every_script_goes_on_from_anywhere(path: Path, way: Way, memory: str, tmp_path: Path) -> None:
-    trace = tmp_path / "a.trace"
-    report = run(path, Options("devmodels", memory, way, recording=Recording(trace)))
-    assert not report.failures
-    if report.skipped is None:
-        goes_on_anywhere(trace, 10, seed=2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("ring", ["split", "packed"])
-@pytest.mark.parametrize("path", RECORDED, ids=name)
-def test_every_script_over_vhost_user_goes_on_from_anywhere(path: Path, ring: str, tmp_path: Path) -> None:
-    trace = tmp_path / "a.trace"
-    report = run(path, Options("vhost-user", "shared", Way(ring), recording=Recording(trace)))  # type: ignore[arg-type]
-    assert not report.failures
-    if report.skipped is None:
-        goes_on_anywhere(trace, 10, seed=3)
 
 
 def test_the_command_stops_saves_and_goes_on(recorded: Path, tmp_path: Path) -> None:
