@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from devmodels.scsi.table import Command
+from devmodels.scsi.table import Command, Data
 
 
 class Entry:
     """A command as the dispatch needs it; for an opcode with service actions, those."""
 
-    __slots__ = ("actions", "command", "forbidden", "handler", "size", "unpack")
+    __slots__ = ("actions", "allocates", "command", "forbidden", "handler", "size", "unpack")
 
     def __init__(self, command: Command[Any], *, strict: bool, absent: Sequence[str]) -> None:
         self.command = command
@@ -20,6 +20,7 @@ class Entry:
         self.size = command.layout.size
         self.forbidden = command.forbidden(strict=strict, absent=absent)
         self.unpack = None if command.raw else command.layout.unpack
+        self.allocates = command.data is Data.IN and command.length == "allocation_length"
         self.actions: dict[int, Entry] | None = None
 
 

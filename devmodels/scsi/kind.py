@@ -8,6 +8,7 @@ from typing import Any
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status
+from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import FieldPointer, Sense
 from devmodels.scsi.table import Command
 from devmodels.scsi.task import Task
@@ -83,3 +84,6 @@ class UnitKind:
 
     def was_reset(self) -> None:
         """All tasks have been told to end; put everything back that a logical unit reset puts back (SAM-5 §6.3.3)."""
+
+    def nexus_lost(self, nexus: Nexus) -> None:
+        """`nexus` is gone, or was reset: what it held goes with it (SAM-5 §6.3.4)."""

@@ -50,7 +50,7 @@ class ScsiTarget:
         unit.target = self
         unit.lun = lun
         unit.attentions.establish(self.nexuses, Asc.POWER_ON_OR_RESET)
-        self._inventory_changed()
+        self._inventory_changed(but=unit)
 
     def remove(self, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
         """The unit at `lun` is no longer there; its tasks are ended, then `over` is called."""
@@ -60,11 +60,12 @@ class ScsiTarget:
         self._inventory_changed()
         return unit
 
-    def _inventory_changed(self) -> None:
+    def _inventory_changed(self, *, but: LogicalUnit | None = None) -> None:
         """REPORTED LUNS DATA HAS CHANGED, at every unit, where somebody may know others (SPC-4 §6.33)."""
         if self.nexuses:
             for unit in self.units.values():
-                unit.establish(Asc.REPORTED_LUNS_DATA_CHANGED)
+                if unit is not but:
+                    unit.establish(Asc.REPORTED_LUNS_DATA_CHANGED)
 
     def announce(self, unit: LogicalUnit, code: Asc) -> None:
         """Tell listeners of a condition that initiators have yet to learn."""
@@ -116,7 +117,13 @@ class ScsiTarget:
     def nexus_lost(self, nexus: Nexus, over: Callable[[], None] | None = None) -> None:
         """An initiator port is gone, its tasks are ended, then `over` is called (SAM-5 §6.3.4)."""
         self.nexuses.pop(nexus, None)
-        self._abort_everywhere(lambda task: task.nexus is nexus, Outcome.RESET, over or _nothing)
+        self._lose(nexus, over or _nothing)
+        for unit in self.units.values():
+            unit.attentions.forget(nexus)
+
+    def _lose(self, nexus: Nexus, over: Callable[[], None]) -> None:
+        """What it has begun, and what it holds, ends."""
+        self._abort_everywhere(lambda task: task.nexus is nexus, Outcome.RESET, over)
         for unit in self.units.values():
             unit.nexus_lost(nexus)
 
@@ -174,8 +181,8 @@ class ScsiTarget:
                 done(Response.REJECTED)
 
     def _reset_nexus(self, nexus: Nexus, over: Callable[[], None]) -> None:
-        """As if the nexus had been lost and had come again."""
-        self.nexus_lost(nexus, over)
+        """As if the nexus had been lost and had come again, but that it is still told of resets before."""
+        self._lose(nexus, over)
         self.nexus_gained(nexus, Asc.NEXUS_LOSS)
 
     def hard_reset(self, over: Callable[[], None] | None = None) -> None:

@@ -28,7 +28,8 @@ class Task:
     """
 
     whole = False
-    """Whether a command that is given less than it asks for changes nothing: the carrier will not deliver the rest."""
+    """Whether a command that is given less than it asks for, or has less room than it may fill, changes nothing: the
+    carrier will not deliver the rest."""
 
     __slots__ = (
         "aborted_by",

@@ -86,10 +86,6 @@ class LogicalUnit(UnitKind):
         """Give `trace` what becomes of commands in between; None: no more."""
         self.turns.trace = trace
 
-    def nexus_lost(self, nexus: Nexus) -> None:
-        """`nexus` is gone: what it held and what it had yet to be told goes with it (SAM-5 §6.3.4)."""
-        self.attentions.forget(nexus)
-
     # --- snapshots: of a unit whose one initiator is the driver of a machine
 
     def save(self, nexus: Nexus) -> bytes:
@@ -185,6 +181,9 @@ class LogicalUnit(UnitKind):
         if wrong:
             self._wrong_bits(task, command, wrong)
         fields = _NO_FIELDS if entry.unpack is None else entry.unpack(cdb)
+        if entry.allocates and task.whole and fields["allocation_length"] > sum(map(len, task.data_in)):
+            task.wanted = fields["allocation_length"]
+            return None
         return entry.handler(self, task, fields)
 
     def _wrong_bits(self, task: Task, command: Command[Any], wrong: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,33 @@ def test_a_script_begins_by_saying_what_it_shows(path: Path) -> None:
 def test_names_are_not_given_twice() -> None:
     names = [loaded(path).name for path in SCRIPTS]
     assert len(names) == len(set(names))
+
+
+PAGE = FOLDER.parents[1] / "docs" / "hostile-guests.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.read_text().splitlines()
+    if line.startswith("| ") and not line.startswith("| defect")
+]
+
+
+def named(row: list[str]) -> list[str]:
+    """The scripts that a row of the page names."""
+    return [name for cell in row[1:] for name in re.findall(r"`([a-z0-9-]+)`", cell)]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if len(row) == 4], ids=lambda row: row[0])
+def test_a_defect_has_scripts_that_name_it(row: list[str]) -> None:
+    assert named(row)
+    # "openvmm #4036 and #4045": the project and the number.
+    project, _, number = row[0].rpartition(" ")
+    for name in named(row):
+        head = (FOLDER / "hostile" / f"{name}.guest.yaml").read_text().split("name:")[0]
+        assert number.lstrip("#") in head, name
+        assert project in head, name
+
+
+def test_every_hostile_script_is_on_the_page() -> None:
+    assert {name for row in ROWS for name in named(row)} == {
+        path.name.removesuffix(".guest.yaml") for path in HOSTILE
+    }

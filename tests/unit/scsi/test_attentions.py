@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devmodels.scsi import Function
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.attentions import Attentions
 from devmodels.scsi.disk import Disk
@@ -113,3 +114,20 @@ def test_what_has_been_learned_otherwise() -> None:
     attentions.clear(nexus, Asc.CAPACITY_DATA_CHANGED)
     assert not attentions
     assert attentions.take(nexus) is None
+
+
+def test_a_new_unit_has_only_its_power_on_to_tell(world: World) -> None:
+    other = Disk(world.backend, name="d1")
+    world.target.add(1, other)
+    assert world.first.do(TEST_UNIT_READY, lun=1).code == 0x2900
+    world.first.good(TEST_UNIT_READY, lun=1)
+    world.target.remove(1)
+    other.close()
+
+
+def test_a_nexus_reset_does_not_hide_a_reset_before_it(world: World) -> None:
+    world.second.manage(Function.LOGICAL_UNIT_RESET)
+    world.first.manage(Function.I_T_NEXUS_RESET)
+    assert codes(world.first) == [0x2903]
+    world.first.manage(Function.I_T_NEXUS_RESET)
+    assert codes(world.first) == [0x2907]
