@@ -19,6 +19,7 @@ from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio_blk.layout import REQUEST_HEADER
 from devmodels.wire import Codec
+from guestsim.forms import BLK, CommandForm, Form, Forms, UnitPlace, unit_place
 
 MACHINE_MEMORY = "memory"
 """The source of events of a memory that a device does not have for itself."""
@@ -100,12 +101,14 @@ class Step:
 class Part:
     """A block request that was submitted for a buffer: mostly one, several for a discard of several segments.
 
+    `disk` is the device whose disk it is for: that of the buffer, or a unit on its bus.
     `life` is that of the buffer, None where it was not seen.  `served_with` are the parts of all buffers that one
     request of the disk served (this one included), and `steps` its way through the nodes, in the order in which they
     began.  `errno` is None until it is over; `done_errno` is what the disk itself said last, which an error policy
     may have ignored or tried again.
     """
 
+    disk: str
     number: int
     op: str
     offset: int
@@ -140,6 +143,8 @@ class Life:
     taken: At
     readable: list[Piece]
     writable: list[Piece]
+    form: Form = BLK
+    """What lies where in it."""
     kicked: At | None = None
     parts: list[Part] = field(default_factory=list)
     used: At | None = None
@@ -163,25 +168,49 @@ class Life:
 
     @property
     def header(self) -> tuple[int, int, int] | None:
-        """`type`, `ioprio` and `sector` of a virtio-blk request (VIRTIO 1.4 §5.2.6); None where it was not read."""
+        """`type`, `ioprio` and `sector` of a virtio-blk request (VIRTIO 1.4 §5.2.6); None where it was not read, or is
+        another device's."""
+        sent = self.opening if self.form is BLK else b""
+        if len(sent) < _HEADER.size:
+            return None
+        kind, ioprio, sector = _HEADER.unpack_from(sent)
+        return kind, ioprio, sector
+
+    @property
+    def opening(self) -> bytes:
+        """What says what it is about (`Form.head_size`), as far as the device has read it."""
+        size = self.form.head_size
         sent = b""
         for piece in self.readable:
-            if not piece.known:
+            if not piece.known or len(sent) >= size:
                 break
-            sent += piece.cut(0, min(piece.length, _HEADER.size))
-            if len(sent) >= _HEADER.size:
-                kind, ioprio, sector = _HEADER.unpack_from(sent)
-                return kind, ioprio, sector
-        return None
+            sent += piece.cut(0, min(piece.length, size - len(sent)))
+        return sent
 
     @property
     def status(self) -> int | None:
-        """The status byte of a virtio-blk request: the last device-writable one; None where none was written."""
-        for piece in reversed(self.writable):
-            if piece.length:
-                last = piece.cut(piece.length - 1, piece.length)
-                return last[0] if piece.known and self.used is not None else None
-        return None
+        """What came of it: a virtio-blk status, or a number as of `guestsim.forms`; None where the device has not
+        written any."""
+        if self.used is None:
+            return None
+        return self.form.status(
+            self.opening, sum([piece.length for piece in self.writable]), self.written_part
+        )
+
+    def written_part(self, start: int, end: int) -> bytes | None:
+        """The device-writable bytes from `start` to `end`; None where the device has not written some of them."""
+        data = b""
+        at = 0
+        for piece in self.writable:
+            first, last = max(start - at, 0), min(end - at, piece.length)
+            if first < last:
+                if not piece.known:
+                    return None
+                data += piece.cut(first, last)
+            at += piece.length
+            if at >= end:
+                break
+        return data
 
 
 class _Rings:
@@ -218,6 +247,7 @@ class _Rings:
 class _Teller:
     def __init__(self, taken: Callable[[Life], None] | None) -> None:
         self._taken = taken
+        self._forms = Forms()
         self._devices: dict[str, _Rings] = {}
         self._pieces: dict[tuple[str, int], tuple[Piece, Life]] = {}
         """What is in flight, by its memory and its address there."""
@@ -226,6 +256,7 @@ class _Teller:
         self._kinds = {
             EventKind.DEVICE: self._device,
             EventKind.FEATURES: self._features,
+            EventKind.CONFIG_WRITE: self._forms.see,
             EventKind.KICK: self._kick,
             EventKind.CHAIN: self._chain,
             EventKind.DMA_READ: self._touched,
@@ -260,6 +291,7 @@ class _Teller:
     def _device(self, event: TraceEvent) -> None:
         with suppress(msgspec.DecodeError):
             facts = msgspec.json.decode(str(event.detail[0]), type=DeviceFacts)
+            self._forms.add(facts)
             self._rings(event.source).memory = facts.memory
             self._memories.add(facts.memory)
 
@@ -285,6 +317,7 @@ class _Teller:
             At(event.number, event.time_ns),
             pieces[:readable],
             pieces[readable:],
+            self._forms.of(event.source, queue),
             rings.kicks.get(queue),
         )
         self._count += 1
@@ -321,9 +354,12 @@ class _Teller:
     def _request(self, event: TraceEvent) -> None:
         number, op, offset, length, queue, head = event.detail
         rings = self._rings(event.source)
-        part = Part(int(number), str(op), int(offset), int(length), At(event.number, event.time_ns))
+        what = str(op), int(offset), int(length)
+        part = Part(event.source, int(number), *what, At(event.number, event.time_ns))
         rings.parts[part.number] = part
-        part.life = life = rings.lives.get((int(queue), int(head)))
+        host = self._forms.hosts.get(event.source)
+        above = rings if host is None else self._rings(host)
+        part.life = life = above.lives.get((int(queue), int(head)))
         if life is not None:
             life.parts.append(part)
             life.events.append(event.number)
@@ -419,6 +455,7 @@ class _Teller:
 
     def _reset(self, event: TraceEvent) -> Iterator[Life]:
         """What is in flight is never given back."""
+        self._forms.see(event)
         rings = self._rings(event.source)
         queue = int(event.detail[0])
         for key, life in list(rings.lives.items()):
@@ -430,12 +467,26 @@ class _Teller:
     def _violation(self, event: TraceEvent) -> None:
         """It concerns the buffer that was taken last, or the one that its place names."""
         clause, place, summary, data = event.detail
+        where = unit_place(str(place))
+        if where is not None:
+            self._unit_violation(event, where)
+            return
         for rings in self._devices.values():
             for life in rings.lives.values():
                 if place == f"{life.device} queue {life.queue} head {life.head}":
                     life.violations.append((clause, place, summary, data))  # type: ignore[arg-type]
                     life.events.append(event.number)
                     return
+
+    def _unit_violation(self, event: TraceEvent, where: UnitPlace) -> None:
+        """One of a command's, in a unit."""
+        host = self._forms.host_of(where.unit)
+        for life in () if host is None else self._rings(host).lives.values():
+            form = life.form
+            if isinstance(form, CommandForm) and form.is_at(life.opening, where):
+                life.violations.append(event.detail)  # type: ignore[arg-type]
+                life.events.append(event.number)
+                return
 
 
 def _belongs(event: TraceEvent, run: Sequence[Part]) -> None:

@@ -21,7 +21,8 @@ from devmodels.virtio_blk.layout import (
 )
 from devmodels.wire import Codec
 from guestsim.blocklog.events import Begin, End, Event, Losses
-from guestsim.story import Life, Piece, lives
+from guestsim.forms import BLK
+from guestsim.story import Life, Part, Piece, lives
 
 _HEADER = Codec.ints(REQUEST_HEADER).layout.size
 _SEGMENT = Codec.ints(RANGE_SEGMENT).layout
@@ -36,6 +37,8 @@ _ERRORS: dict[int, int] = {
     BlkStatus.VIRTIO_BLK_S_IOERR: errno.EIO,
     BlkStatus.VIRTIO_BLK_S_UNSUPP: errno.ENOTSUP,
 }
+
+_OPS = {op.name: op for op in (Op.READ, Op.WRITE, Op.FLUSH, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE)}
 
 MOST_HELD = 1 << 16
 """A buffer that is not given back while so many later ones are is not waited for: none of them would come out."""
@@ -86,6 +89,9 @@ class _Reader:
 
     def _tell(self, life: Life) -> None:
         """The requests of one buffer."""
+        if life.form is not BLK:
+            self._tell_parts(life)
+            return
         for begin in self._requests(life):
             self._push(life.taken.number, begin)
             status = life.status
@@ -97,6 +103,20 @@ class _Reader:
                 if begin.op is Op.READ and not error:
                     data = _known(life.writable, 0, begin.length)
                 self._push(life.used.number, End(begin.number, life.used.time_ns, error, data))
+
+    def _tell_parts(self, life: Life) -> None:
+        """What a SCSI host was asked comes as what its units asked of their disks."""
+        for part in life.parts:
+            op = _OPS.get(part.op)
+            if op is None:
+                self._losses[f"{part.op}: neither reads nor writes the disk"] += 1
+                continue
+            begin = self._begin(life, op, part.offset, part.length, part=part)
+            self._push(part.submitted.number, begin)
+            if part.completed is None or part.errno is None:
+                self._losses["request that was never answered"] += 1
+            else:
+                self._push(part.completed.number, End(begin.number, part.completed.time_ns, part.errno, None))
 
     def _requests(self, life: Life) -> Iterator[Begin]:
         header = life.header
@@ -141,11 +161,12 @@ class _Reader:
         *,
         flags: Flags = Flags.NONE,
         data: bytes | None = None,
+        part: Part | None = None,
     ) -> Begin:
         number = self._number
         self._number += 1
-        time_ns = life.taken.time_ns
-        return Begin(number, time_ns, op, offset, length, life.device, flags, data, life.queue)
+        at, disk = (life.taken, life.device) if part is None else (part.submitted, part.disk)
+        return Begin(number, at.time_ns, op, offset, length, disk, flags, data, life.queue)
 
 
 def _known(pieces: Sequence[Piece], start: int, length: int) -> bytes | None:

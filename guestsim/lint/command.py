@@ -92,7 +92,8 @@ def _title(session: Session) -> str:
 def _facts(session: Session) -> str:
     from guestsim.show import names
 
-    features = "nothing negotiated" if session.features is None else names.features(session.features)
+    bits = session.features
+    features = "nothing negotiated" if bits is None else names.features(bits, scsi=session.scsi)
     shapes = {(ring.size, "packed" if ring.packed else "split") for ring in session.queues.values()}
     rings = ", ".join(f"{kind}, {size} entries" for size, kind in sorted(shapes))
     queues = f"{_count(len(session.queues), 'queue')} ({rings})" if session.queues else "no queue"
@@ -139,7 +140,7 @@ def to_json(trace: Path, header: TraceHeader, sessions: Sequence[Session], *, cu
                 "features": session.features,
                 "feature-names": None
                 if session.features is None
-                else names.features(session.features).split("|"),
+                else names.features(session.features, scsi=session.scsi).split("|"),
                 "queues": [
                     {"queue": queue, "size": ring.size, "packed": ring.packed}
                     for queue, ring in sorted(session.queues.items())

@@ -12,6 +12,7 @@ from devmodels.virtio_blk.layout import BlkFeature
 from guestsim.lint.sessions import Level, Say
 
 if TYPE_CHECKING:
+    from guestsim.forms import Forms
     from guestsim.show.decode import Field
     from guestsim.show.words import Seen
 
@@ -56,6 +57,8 @@ class _Driver:
     offered: dict[int, int] = field(default_factory=dict)
     """Feature bits that the driver has read, by word."""
     accepted: bool = False
+    scsi: bool = False
+    """Whether it is one of a SCSI host, all of whose configuration is always there."""
     messages: bool = False
     """Whether MSI-X is enabled, which no reset of the device changes."""
 
@@ -71,7 +74,8 @@ class _Driver:
 class RegisterChecks:
     """Of every device of a machine: what has to be read back is read back, and what is not there is not read."""
 
-    def __init__(self) -> None:
+    def __init__(self, forms: Forms) -> None:
+        self._forms = forms
         self._drivers: dict[str, _Driver] = {}
 
     def see(self, seen: Seen, say: Say) -> None:
@@ -81,6 +85,7 @@ class RegisterChecks:
             driver = self._drivers.get(seen.device)
             if driver is None:
                 driver = self._drivers[seen.device] = _Driver()
+                driver.scsi = self._forms.is_scsi(seen.device)
             act(driver, seen, say)
 
 
@@ -163,7 +168,7 @@ def _value(driver: _Driver, seen: Seen, say: Say) -> None:
 
 
 def _config_read(driver: _Driver, seen: Seen, say: Say) -> None:
-    if not driver.offered:
+    if driver.scsi or not driver.offered:
         # A front end's reads, or a driver that came before the trace.
         return
     for each in seen.fields:

@@ -8,12 +8,15 @@ from functools import partial
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.virtio.constants import RING_PACKED
 from devmodels.virtio.layout import WRAP_COUNTER
+from guestsim.forms import BLK
 from guestsim.lint.registers import RegisterChecks
 from guestsim.lint.requests import RequestChecks
 from guestsim.lint.rings import RingChecks
+from guestsim.lint.scsi import ScsiChecks, asked
 from guestsim.lint.sessions import Finding, Level, Ring, Session, Sessions
 from guestsim.show.describe import Describer
 from guestsim.show.names import blk_type
+from guestsim.show.places import Taken
 from guestsim.show.words import Seen
 
 
@@ -25,7 +28,8 @@ class Linter:
         self._sessions = Sessions()
         self._rings = RingChecks(self._describer.memories)
         self._requests = RequestChecks()
-        self._registers = RegisterChecks()
+        self._registers = RegisterChecks(self._describer.forms)
+        self._scsi = ScsiChecks()
         self._start_ns: int | None = None
         self._last = 0
 
@@ -41,13 +45,14 @@ class Linter:
         if kind is EventKind.RESET and seen.queue is None:
             self._sessions.end(event.source, event.number)
             self._requests.forget(event.source)
+            self._scsi.forget(event.source)
         elif kind is EventKind.FEATURES:
-            self._session(seen).features = int(event.detail[0])
+            session = self._session(seen)
+            session.features, session.scsi = int(event.detail[0]), seen.scsi
         elif kind is EventKind.QUEUE:
             self._queue(seen)
         elif kind is EventKind.USED and seen.taken is not None:
-            asked = "no header" if seen.taken.kind is None else blk_type(seen.taken.kind)
-            self._session(seen).requests[asked] += 1
+            self._session(seen).requests[_asked(seen.taken)] += 1
         elif kind is EventKind.VIOLATION:
             clause, place, summary, data = event.detail
             assert isinstance(data, bytes)
@@ -58,13 +63,17 @@ class Linter:
         say = partial(self._say, seen)
         self._rings.see(seen, say)
         self._registers.see(seen, say)
+        self._scsi.see(seen, say)
         if seen.taken is not None and seen.device is not None:
             self._requests.see(seen, self._session(seen).features or 0, say)
 
     def _session(self, seen: Seen) -> Session:
         event = seen.event
         assert self._start_ns is not None
-        return self._sessions.of(seen.device or event.source, event.number, event.time_ns - self._start_ns)
+        device = seen.device or event.source
+        # What is wrong with a unit is its host's driver's.
+        host = self._describer.forms.hosts.get(device, device)
+        return self._sessions.of(host, event.number, event.time_ns - self._start_ns)
 
     def _queue(self, seen: Seen) -> None:
         queue, size, _, _, _, last_avail, _ = map(int, seen.event.detail)
@@ -84,6 +93,12 @@ class Linter:
     def end(self) -> list[Session]:
         """The trace has ended: its sessions."""
         return self._sessions.end_all(self._last)
+
+
+def _asked(taken: Taken) -> str:
+    if taken.form is not BLK:
+        return asked(taken)
+    return "no header" if taken.kind is None else blk_type(taken.kind)
 
 
 def lint(events: Iterable[TraceEvent]) -> list[Session]:

@@ -69,6 +69,8 @@ class Session:
     last: int = 0
     times: int = 1
     features: int | None = None
+    scsi: bool = False
+    """Whether the device is a SCSI host."""
     queues: dict[int, Ring] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     findings: dict[tuple[str, str], Finding] = field(default_factory=dict)

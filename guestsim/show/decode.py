@@ -15,20 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
 
 from devmodels.virtio.layout import PVIRTQ_DESC, PVIRTQ_EVENT_SUPPRESS, VIRTQ_DESC
-from devmodels.virtio_blk.layout import (
-    CONFIG,
-    ID_BYTES,
-    LIFETIME,
-    RANGE_SEGMENT,
-    REQUEST_HEADER,
-    BlkType,
-)
+from devmodels.virtio_blk.layout import CONFIG, ID_BYTES, LIFETIME, RANGE_SEGMENT, REQUEST_HEADER
+from devmodels.virtio_scsi import layout as scsi_layout
 from devmodels.wire import Codec
-from guestsim.show import names
+from guestsim.show import names, scsi
 
 if TYPE_CHECKING:
     from construct import Construct
 
+    from guestsim.forms import Part
     from guestsim.story import Life, Piece
 
 
@@ -96,8 +91,28 @@ LAYOUTS = {
         write_zeroes_may_unmap=names.on_off,
     ),
     "status": _layout(Struct("status" / Int8ul), status=names.blk_status),
+    "virtio_scsi_config": _layout(scsi_layout.CONFIG, max_sectors=names.sectors),
+    "virtio_scsi_req_cmd": _layout(
+        scsi_layout.COMMAND_FIXED, ["lun"], lun=scsi.lun_number_words, task_attr=scsi.attribute_words
+    ),
+    "virtio_scsi_resp_cmd": _layout(
+        scsi_layout.RESPONSE_FIXED, status=scsi.scsi_status, response=scsi.response
+    ),
+    "virtio_scsi_ctrl_tmf": _layout(
+        scsi_layout.TMF, ["lun"], subtype=scsi.function_name, lun=scsi.lun_number_words
+    ),
+    "virtio_scsi_ctrl_tmf_resp": _layout(Struct("response" / Int8ul), response=scsi.response),
+    "virtio_scsi_ctrl_an": _layout(scsi_layout.ASYNC, ["lun"], lun=scsi.lun_number_words),
+    "virtio_scsi_ctrl_an_resp": _layout(scsi_layout.ASYNC_ANSWER, response=scsi.response),
+    "virtio_scsi_event": _layout(
+        scsi_layout.EVENT, ["lun", "reason"], event=scsi.event_name, lun=scsi.lun_number_words
+    ),
 }
-"""The structures by the specification's names, VIRTIO 1.4 §2.7, §2.8, §5.2.4 and §5.2.6."""
+"""The structures by the specification's names, VIRTIO 1.4 §2.7, §2.8, §5.2.4, §5.2.6, §5.6.4 and §5.6.6.
+
+`cdb` and `sense` are none of them: what they look like follows from their bytes.
+"""
+_BY_BYTES = {"cdb": scsi.cdb_fields, "sense": scsi.sense_fields}
 
 
 def decode(layout: str, data: bytes, *, start: int = 0) -> list[Field]:
@@ -106,6 +121,8 @@ def decode(layout: str, data: bytes, *, start: int = 0) -> list[Field]:
     Where there are several structures (descriptors of a table), each field has its structure's number before its name:
     `[2].addr`.  A field that is there in part has bytes for its value.
     """
+    if layout in _BY_BYTES:
+        return [] if start else [Field(*each) for each in _BY_BYTES[layout](data)]
     found = LAYOUTS[layout]
     size = found.size
     end = start + len(data)
@@ -168,57 +185,23 @@ class Section(NamedTuple):
     known: bool
 
 
-_HEADER_SIZE = LAYOUTS["virtio_blk_req"].size
-_RANGES = (
-    BlkType.VIRTIO_BLK_T_DISCARD,
-    BlkType.VIRTIO_BLK_T_WRITE_ZEROES,
-    BlkType.VIRTIO_BLK_T_SECURE_ERASE,
-)
-_ANSWERS = {
-    int(BlkType.VIRTIO_BLK_T_GET_ID): "virtio_blk_id",
-    int(BlkType.VIRTIO_BLK_T_GET_LIFETIME): "virtio_blk_lifetime",
-}
-
-
-def role_of(offset: int, *, writable: bool, total: int, kind: int | None) -> tuple[str, str, int]:
-    """What lies at `offset` of a virtio-blk buffer's readable or writable part of `total` bytes (VIRTIO 1.4 §5.2.6).
-
-    Title, layout ("" for data) and where in it; `kind` is the request's type, None where it is not known.
-    """
-    if not writable:
-        if offset < _HEADER_SIZE:
-            return "header", "virtio_blk_req", offset
-        if kind in _RANGES:
-            return "segments", "virtio_blk_discard_write_zeroes", offset - _HEADER_SIZE
-        return "data", "", offset - _HEADER_SIZE
-    if offset == total - 1:
-        return "status", "status", 0
-    return "data", _ANSWERS.get(kind, "") if kind is not None else "", offset
-
-
 def sections(life: Life) -> Iterator[Section]:
     """A request's buffer, part by part in the order of its descriptors."""
-    header = life.header
-    kind = None if header is None else header[0]
+    head = life.opening
     for pieces, writable in ((life.readable, False), (life.writable, True)):
-        total = sum(piece.length for piece in pieces)
+        parts = life.form.parts(head, sum(piece.length for piece in pieces), writable=writable)
         offset = 0
         for piece in pieces:
-            yield from _piece(piece, offset, total, kind, writable=writable)
+            yield from _piece(piece, offset, parts)
             offset += piece.length
 
 
-def _piece(piece: Piece, offset: int, total: int, kind: int | None, *, writable: bool) -> Iterator[Section]:
-    """A piece of a buffer, cut where another part of the request begins."""
-    at = 0
-    edge = total - 1 if writable else _HEADER_SIZE
-    while at < piece.length:
-        room = piece.length - at
-        if offset + at < edge:
-            room = min(room, edge - offset - at)
-        title, layout, start = role_of(offset + at, writable=writable, total=total, kind=kind)
-        data = piece.data[at : at + room]
-        known = bool(piece.known)
-        fields = decode(layout, data, start=start) if layout and known else []
-        yield Section(title, layout, piece.address + at, data, fields, known)
-        at += room
+def _piece(piece: Piece, offset: int, parts: Sequence[Part]) -> Iterator[Section]:
+    """A piece of a buffer, which begins at `offset`, cut where another part of the request begins."""
+    known = bool(piece.known)
+    for title, layout, start, end in parts:
+        first, last = max(start, offset), min(end, offset + piece.length)
+        if first < last:
+            data = piece.cut(first - offset, last - offset)
+            fields = decode(layout, data, start=first - start) if layout and known else []
+            yield Section(title, layout, piece.address + first - offset, data, fields, known)

@@ -18,10 +18,11 @@ import msgspec
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_PACKED
+from guestsim.forms import CommandForm, Forms, UnitPlace, unit_place
 from guestsim.show import names
 from guestsim.show.places import Memories, Taken
 from guestsim.show.possible import is_possible
-from guestsim.show.registers import Place, Registers, device_config
+from guestsim.show.registers import Place, Registers, config_layout, device_config
 from guestsim.show.words import Seen, device_words, request_words, spot_words
 
 _PLACE = re.compile(r"(?P<device>\S+)(?: queue (?P<queue>[0-9]+))?(?: head (?P<head>[0-9]+))?")
@@ -51,6 +52,7 @@ class Describer:
 
     def __init__(self) -> None:
         self._registers = Registers()
+        self.forms = Forms()
         self.memories = Memories()
         self._devices: dict[str, _Device] = {}
         self._count = 0
@@ -120,6 +122,7 @@ class Describer:
         except (msgspec.DecodeError, UnicodeEncodeError):
             return seen
         self._registers.add(facts)
+        self.forms.add(facts)
         self.memories.announce(event.source, facts.memory)
         seen.title = device_words(facts)
         return seen
@@ -166,6 +169,9 @@ class Describer:
 
     def _violation(self, event: TraceEvent) -> Seen:
         seen = self._new(event)
+        where = unit_place(str(event.detail[1]))
+        if where is not None:
+            return self._unit_violation(seen, where)
         found = _PLACE.fullmatch(str(event.detail[1]))
         seen.device = None
         if found is not None:
@@ -177,6 +183,14 @@ class Describer:
                 seen.requests = () if taken is None else (taken.number,)
         return seen
 
+    def _unit_violation(self, seen: Seen, where: UnitPlace) -> Seen:
+        seen.device = host = self.forms.host_of(where.unit)
+        for taken in () if host is None else self.memories.of_device(host).taken_by(host):
+            form = taken.form
+            if isinstance(form, CommandForm) and form.is_at(bytes(taken.header), where):
+                seen.queue, seen.head, seen.requests = taken.queue, taken.head, (taken.number,)
+        return seen
+
     # --- the virtio device
 
     def _removed(self, event: TraceEvent) -> Seen:
@@ -186,13 +200,17 @@ class Describer:
 
     def _features(self, event: TraceEvent) -> Seen:
         self._of(event.source).features = int(event.detail[0])
-        return self._new(event)
+        seen = self._new(event)
+        seen.scsi = self.forms.is_scsi(event.source)
+        return seen
 
     def _config(self, event: TraceEvent) -> Seen:
         offset, data = event.detail
+        self.forms.see(event)
         seen = self._new(event)
         assert isinstance(data, bytes)
-        places = list(device_config(int(offset), len(data)))
+        layout = config_layout(scsi=self.forms.is_scsi(event.source))
+        places = list(device_config(layout, int(offset), len(data)))
         value = int.from_bytes(data, "little")
         seen.fields = [place.decoded(value) for place in places]
         seen.registers = [place.name for place in places]
@@ -226,6 +244,7 @@ class Describer:
 
     def _reset(self, event: TraceEvent) -> Seen:
         queue = int(event.detail[0])
+        self.forms.see(event)
         self.memories.of_device(event.source).drop_queue(event.source, queue)
         if queue == -1:
             self._registers.reset(event.source)
@@ -233,7 +252,7 @@ class Describer:
 
     def _chain(self, event: TraceEvent) -> Seen:
         queue, head, readable, *numbers = map(int, event.detail)
-        taken = Taken(self._count, event.source, queue, head, [])
+        taken = Taken(self._count, event.source, queue, head, [], self.forms.of(event.source, queue))
         self._count += 1
         offset = 0
         for index, (address, length) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
@@ -302,10 +321,11 @@ class Describer:
 
     def _request(self, event: TraceEvent) -> Seen:
         number, _, _, _, queue, head = event.detail
-        taken = self.memories.of_device(event.source).find(event.source, int(queue), int(head))
+        host = self.forms.hosts.get(event.source, event.source)
+        taken = self.memories.of_device(host).find(host, int(queue), int(head))
         if taken is not None:
             self._of(event.source).parts[int(number)] = taken
-        return self._about(event, taken, int(queue))
+        return self._about(event, taken, None if queue == -1 else int(queue))
 
     def _dispatch(self, event: TraceEvent) -> Seen:
         device = self._of(event.source)

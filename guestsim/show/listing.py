@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.style import Style
 
 from devmodels.trace import EventKind, TraceEvent
+from guestsim.show import names
 from guestsim.show.decode import Field
 from guestsim.show.filters import Filter, shown
 from guestsim.show.requests import STATIONS, Row, rows
@@ -140,7 +141,7 @@ def print_requests(events: Iterable[TraceEvent], wanted: Filter, *, as_json: boo
             printer.line(_ENCODER.encode(row_to_json(each, clock.start_ns)).decode())
         else:
             text = _request_line(each, clock.start_ns)
-            bad = each.status not in ("OK", "dropped") or each.life.violations
+            bad = each.failed or each.life.violations
             printer.line(printer.paint(text, "red") if bad else text)
 
 
@@ -176,7 +177,10 @@ def _request_line(row: Row, start_ns: int) -> str:
     steps = "  ".join(_microseconds(row.steps.get(name)) for name in STATIONS)
     time = (life.taken.time_ns - start_ns) / 1e9
     place = f"{printable(life.device):<8} {life.queue:>5} {life.head:>5}"
-    return f"{life.number:>8} {time:>13.6f} {place}  {row.words:<36} {row.status:<9} {total:>9}  {steps}".rstrip()
+    sense = None if life.status is None else names.sense_triple(life.status)
+    status, more = (row.status, "") if sense is None else (sense, f"  {row.status}")
+    line = f"{life.number:>8} {time:>13.6f} {place}  {row.words:<36} {status:<9} {total:>9}  {steps}{more}"
+    return line.rstrip()
 
 
 def _microseconds(time_ns: int | None) -> str:

@@ -20,10 +20,14 @@ from devmodels.virtio.layout import (
     WRAP_COUNTER,
 )
 from devmodels.virtio_blk.layout import RANGE_FLAG_UNMAP, SECTOR, BlkFeature, BlkStatus, BlkType
+from devmodels.virtio_scsi.layout import ScsiFeature
+from guestsim.forms import KIND, SCSI_SENSE
+from guestsim.show import scsi as scsi_words
 
 Words = Callable[[int], str]
 
 _FEATURES = {int(bit): bit.name for bit in (*BlkFeature, *Feature)}
+_SCSI_FEATURES = {int(bit): bit.name for bit in (*ScsiFeature, *Feature)}
 _DESC_FLAGS = {
     VIRTQ_DESC_F_NEXT: "NEXT",
     VIRTQ_DESC_F_WRITE: "WRITE",
@@ -38,9 +42,10 @@ _EVENT_FLAGS = {
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def features(bits: int) -> str:
-    """Names of feature bits, those of the block device included; a bit without a name is `bit N`."""
-    names = [_FEATURES.get(bit) or f"bit {bit}" for bit in range(bits.bit_length()) if bits >> bit & 1]
+def features(bits: int, *, scsi: bool = False) -> str:
+    """Names of feature bits, those of the block device or of the SCSI host included; one without a name is `bit N`."""
+    known = _SCSI_FEATURES if scsi else _FEATURES
+    names = [known.get(bit) or f"bit {bit}" for bit in range(bits.bit_length()) if bits >> bit & 1]
     return "|".join(name.removeprefix("VIRTIO_") for name in names) or "none"
 
 
@@ -95,6 +100,23 @@ def blk_status(value: int) -> str:
         return BlkStatus(value).name.removeprefix("VIRTIO_BLK_S_")
     except ValueError:
         return f"status {value}"
+
+
+def status(code: int) -> str:
+    """A request's status as of `guestsim.forms`: a virtio-blk status byte, or a SCSI host's."""
+    return scsi_words.status_words(code) if code & KIND else blk_status(code)
+
+
+def sense_triple(code: int) -> str | None:
+    """Sense key, additional code and qualifier in short, `5/24/00`; None where the status has no sense data."""
+    if code & KIND != SCSI_SENSE:
+        return None
+    return f"{code >> 16 & 0xF:x}/{code >> 8 & 0xFF:02x}/{code & 0xFF:02x}"
+
+
+def is_failure(code: int) -> bool:
+    """Whether such a status says that something was not done."""
+    return scsi_words.is_failure(code) if code & KIND else code != BlkStatus.VIRTIO_BLK_S_OK
 
 
 def range_flags(bits: int) -> str:

@@ -17,8 +17,9 @@ from devmodels.virtio.layout import (
     avail_size,
     used_size,
 )
+from guestsim.forms import BLK, Form
 from guestsim.show import names
-from guestsim.show.decode import LAYOUTS, Field, decode, role_of
+from guestsim.show.decode import LAYOUTS, Field, decode
 from guestsim.story import MACHINE_MEMORY
 
 _EVENT_SIZE = LAYOUTS["pvirtq_event_suppress"].size
@@ -31,8 +32,9 @@ _UNPACK_DESC = LAYOUTS["virtq_desc"].codec.layout.unpack_from
 class Taken:
     """A buffer that the device has taken: `number` counts those of the trace.
 
-    `pieces` are (guest address, length, whether it is writable, where it begins in that part of the buffer).  Of a
-    virtio-blk request `kind` is its type and `sector` its sector, once its header has been read.
+    `pieces` are (guest address, length, whether it is writable, where it begins in that part of the buffer).  `header`
+    is what says what it is about, as far as it has been read; of a virtio-blk request `kind` is its type and `sector`
+    its sector once that is all there.
     """
 
     number: int
@@ -40,6 +42,7 @@ class Taken:
     queue: int
     head: int
     pieces: list[tuple[int, int, bool, int]]
+    form: Form = BLK
     readable: int = 0
     writable: int = 0
     header: bytearray = field(default_factory=bytearray)
@@ -65,7 +68,7 @@ class Ring(NamedTuple):
 class Spot(NamedTuple):
     """What bytes at an address are: the queue's or the request's, a title, and the fields of the bytes.
 
-    `head` is the buffer's where the bytes tell, for a ring; `role` is what `role_of` says, for a request.
+    `head` is the buffer's where the bytes tell, for a ring; `role` is the part of a request that they are, or begin in.
     """
 
     title: str
@@ -163,6 +166,10 @@ class Places:
         """The buffer in flight."""
         return self._taken.get((device, queue, head))
 
+    def taken_by(self, device: str) -> list[Taken]:
+        """The buffers that a device has."""
+        return [taken for (name, _, _), taken in self._taken.items() if name == device]
+
     def give_back(self, device: str, queue: int, head: int) -> Taken | None:
         """A buffer is the driver's again."""
         taken = self._taken.pop((device, queue, head), None)
@@ -224,17 +231,26 @@ class Places:
         total = taken.writable if writable else taken.readable
         if not writable:
             self._note_header(taken, offset, data)
-        role, layout, within = role_of(offset, writable=writable, total=total, kind=taken.kind)
-        fields = decode(layout, data, start=within) if layout else []
-        title = f"data {names.extent(within, len(data))}" if role == "data" else role
+        title = role = ""
+        fields: list[Field] = []
+        for part in taken.form.parts(bytes(taken.header), total, writable=writable):
+            first, last = max(part.start, offset), min(part.end, offset + len(data))
+            if first >= last and not part.start <= offset < part.end:
+                continue
+            if part.layout:
+                found = decode(part.layout, data[first - offset : last - offset], start=first - part.start)
+                fields += [each._replace(offset=each.offset + first - offset) for each in found]
+            if not role:
+                role = part.title
+                title = f"data {names.extent(first - part.start, len(data))}" if role == "data" else role
         return Spot(title, taken.device, taken.queue, fields, taken=taken, head=taken.head, role=role)
 
     def _note_header(self, taken: Taken, offset: int, data: bytes) -> None:
-        header = LAYOUTS["virtio_blk_req"]
-        if offset == len(taken.header) < header.size:
-            taken.header += data[: header.size - offset]
-            if len(taken.header) == header.size:
-                kind, _, sector = header.codec.unpack_from(bytes(taken.header), 0)
+        size = taken.form.head_size
+        if offset == len(taken.header) < size:
+            taken.header += data[: size - offset]
+            if taken.form is BLK and len(taken.header) == size:
+                kind, _, sector = LAYOUTS["virtio_blk_req"].codec.unpack_from(bytes(taken.header), 0)
                 assert isinstance(kind, int)
                 assert isinstance(sector, int)
                 taken.kind, taken.sector = kind, sector

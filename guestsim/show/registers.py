@@ -37,8 +37,9 @@ from devmodels.virtio.pci_modern import (
     Notify,
     VirtioCapability,
 )
+from devmodels.virtio_scsi import VirtioScsi
 from guestsim.show import names
-from guestsim.show.decode import LAYOUTS
+from guestsim.show.decode import LAYOUTS, Layout
 from guestsim.show.decode import Field as Decoded
 
 if TYPE_CHECKING:
@@ -202,14 +203,14 @@ def _of_handler(handler: object, owner: object, offset: int, size: int, *, writi
         if offset < header:
             yield from _declared(handler.header, offset, size, writing=writing, prefix="legacy.")
         else:
-            yield from device_config(offset - header, size)
+            yield from device_config(_layout_of(owner), offset - header, size)
     elif isinstance(handler, VirtioMmio):
         if offset < CONTROL_SIZE:
             yield from _declared(handler.registers, offset, size, writing=writing, prefix="mmio.")
         else:
-            yield from device_config(offset - CONTROL_SIZE, size)
+            yield from device_config(_layout_of(owner), offset - CONTROL_SIZE, size)
     elif isinstance(handler, DeviceConfig):
-        yield from device_config(offset, size)
+        yield from device_config(_layout_of(owner), offset, size)
     elif isinstance(handler, Notify):
         yield Place(f"notify[{offset // NOTIFY_MULTIPLIER}]", None, 0, size)
     elif isinstance(handler, IsrStatus):
@@ -226,9 +227,18 @@ def _isr(value: int) -> str:
     return names.flags(value, {1: "queue", 2: "configuration"}) or "none"
 
 
-def device_config(offset: int, size: int) -> Iterator[Place]:
-    """Fields of the block device's configuration space."""
-    layout = LAYOUTS["virtio_blk_config"]
+def _layout_of(owner: object) -> Layout:
+    device = owner.device if isinstance(owner, VirtioPci | VirtioMmio) else None
+    return config_layout(scsi=isinstance(device, VirtioScsi))
+
+
+def config_layout(*, scsi: bool) -> Layout:
+    """The configuration space of a SCSI host, or of a block device."""
+    return LAYOUTS["virtio_scsi_config" if scsi else "virtio_blk_config"]
+
+
+def device_config(layout: Layout, offset: int, size: int) -> Iterator[Place]:
+    """Fields of a device configuration space."""
     codec = layout.codec
     found = False
     for name in codec.names:
@@ -325,7 +335,8 @@ def _features(select: Callable[[RegisterFile], int]) -> Callable[[RegisterFile],
 
     def words(file: RegisterFile) -> names.Words:
         word = select(file)
-        return lambda value: names.features(value << 32 * word) if word < 8 else ""
+        scsi = isinstance(getattr(file, "_device", None), VirtioScsi)
+        return lambda value: names.features(value << 32 * word, scsi=scsi) if word < 8 else ""
 
     return words
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from devmodels.trace import TraceEvent
-from guestsim.show import names
+from guestsim.forms import BLK, EVENTS, CommandForm
+from guestsim.show import names, scsi
 from guestsim.show.decode import LAYOUTS
 from guestsim.show.possible import possible
+from guestsim.show.words import form_words
 from guestsim.story import At, Life, lives
 
 HELD = 64
@@ -28,6 +30,11 @@ class Row:
     words: str
     status: str
     steps: dict[str, int]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was answered, and not well."""
+        return self.life.used is not None and (self.life.status is None or names.is_failure(self.life.status))
 
     @property
     def total_ns(self) -> int | None:
@@ -63,6 +70,8 @@ def row(life: Life) -> Row:
 
 def request_words(life: Life) -> str:
     """What a buffer asks for: `OUT 4 KiB at sector 8`."""
+    if life.form is not BLK:
+        return _scsi_words(life)
     header = life.header
     if header is None:
         return "no header"
@@ -79,10 +88,18 @@ def request_words(life: Life) -> str:
     return f"{name} {', '.join(parts[:3])}{more}".rstrip()
 
 
+def _scsi_words(life: Life) -> str:
+    """What a SCSI host was asked, or has told."""
+    if life.form is not EVENTS:
+        return form_words(life.form, life.opening)
+    told = None if life.used is None else life.written_part(0, scsi.EVENT_SIZE)
+    return "event buffer" if told is None else scsi.event_words(told)
+
+
 def _status(life: Life) -> str:
     if life.used is None:
         return "dropped"
-    return "no status" if life.status is None else names.blk_status(life.status)
+    return "no status" if life.status is None else names.status(life.status)
 
 
 def _steps(life: Life) -> dict[str, int]:
@@ -108,6 +125,13 @@ def _last(times: Iterable[At | None]) -> At | None:
     return max((at for at in times if at is not None), default=None)
 
 
+def _type(life: Life) -> str | None:
+    header = life.header
+    if header is not None:
+        return names.blk_type(header[0])
+    return scsi.operation(life.opening) if isinstance(life.form, CommandForm) else None
+
+
 def to_json(row: Row, start_ns: int) -> dict[str, object]:
     """A row as plain values; times in ns, `time-ns` since the trace's beginning."""
     life = row.life
@@ -120,12 +144,12 @@ def to_json(row: Row, start_ns: int) -> dict[str, object]:
         "session": life.session,
         "queue": life.queue,
         "head": life.head,
-        "type": None if header is None else names.blk_type(header[0]),
+        "type": _type(life),
         "sector": None if header is None else header[2],
         "readable": sum(piece.length for piece in life.readable),
         "writable": sum(piece.length for piece in life.writable),
         "text": row.words,
-        "status": None if life.status is None else names.blk_status(life.status),
+        "status": None if life.status is None else names.status(life.status),
         "written": None if life.used is None else life.written,
         "latency-ns": row.total_ns,
         "steps-ns": row.steps,

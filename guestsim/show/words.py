@@ -9,7 +9,8 @@ import msgspec
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio_blk.layout import SECTOR
-from guestsim.show import names
+from guestsim.forms import BLK, CONTROL, CommandForm, Form
+from guestsim.show import names, scsi
 from guestsim.show.decode import Field, as_text, some_bytes
 from guestsim.show.places import Spot, Taken, compact
 
@@ -37,6 +38,7 @@ class Seen:
         "queue",
         "registers",
         "requests",
+        "scsi",
         "taken",
         "title",
     )
@@ -55,6 +57,8 @@ class Seen:
         self.place = ""
         self.title = ""
         """What only this event has, in words."""
+        self.scsi = False
+        """Whether it is a SCSI host's."""
 
     @property
     def text(self) -> str:
@@ -90,12 +94,21 @@ def _option(value: object) -> str:
 
 
 def request_words(taken: Taken) -> str:
-    """What a buffer asks for: `OUT 4 KiB at sector 8`."""
+    """What a buffer asks for: `OUT 4 KiB at sector 8`, `READ (10) 8 blocks at LBA 64 of 0:3`."""
+    if taken.form is not BLK:
+        return form_words(taken.form, bytes(taken.header))
     if taken.kind is None:
         return ""
     kind = names.blk_type(taken.kind)
     length = {"IN": taken.writable - 1, "OUT": taken.readable - 16}.get(kind)
     return kind if length is None else f"{kind} {names.size(length)} at sector {taken.sector}"
+
+
+def form_words(form: Form, head: bytes) -> str:
+    """What a buffer of a SCSI host asks for."""
+    if isinstance(form, CommandForm):
+        return scsi.request_words(head)
+    return scsi.control_words(head) if form is CONTROL else "event buffer"
 
 
 def spot_words(spot: Spot, data: bytes) -> str:
@@ -238,7 +251,7 @@ def _range(op: object, offset: int, length: int) -> str:
 
 def _say_request(seen: Seen) -> str:
     number, _, _, _, queue, head = seen.event.detail
-    who = _numbers(seen) or f"queue {int(queue)} head {int(head)}"
+    who = _numbers(seen) or ("by itself:" if queue == -1 else f"queue {int(queue)} head {int(head)}")
     return f"{who} request {int(number)}: {_disk_range(seen)}"
 
 
@@ -255,6 +268,25 @@ def _say_done(seen: Seen) -> str:
     assert isinstance(data, bytes)
     got = f", {some_bytes(data)}" if data else ""
     return f"{_numbers(seen)} dispatch {int(number)}: {names.error(int(error))}{got}".lstrip()
+
+
+def _say_update(seen: Seen) -> str:
+    number, at, digest, data = seen.event.detail
+    assert isinstance(data, bytes)
+    then = "nothing is to be written" if digest == -1 else "other data is to be written"
+    return f"{_numbers(seen)} dispatch {int(number)}: {some_bytes(data)} at byte {int(at)}, {then}".lstrip()
+
+
+def _say_saved(seen: Seen) -> str:
+    return f"what the unit keeps: {names.error(int(seen.event.detail[0]))}"
+
+
+def _say_medium(seen: Seen) -> str:
+    return "loaded" if seen.event.detail[0] else "taken out"
+
+
+def _say_driver_reset(_seen: Seen) -> str:
+    return "by the driver"
 
 
 def _say_completion(seen: Seen) -> str:
@@ -327,7 +359,8 @@ def _say_violation(seen: Seen) -> str:
 
 
 def _say_features(seen: Seen) -> str:
-    return f"{int(seen.event.detail[0]):#x} {names.features(int(seen.event.detail[0]))}"
+    bits = int(seen.event.detail[0])
+    return f"{bits:#x} {names.features(bits, scsi=seen.scsi)}"
 
 
 def _say_config(seen: Seen) -> str:
@@ -358,7 +391,11 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.DMA_WRITE: _say_dma,
     EventKind.REQUEST: _say_request,
     EventKind.DISPATCH: _say_dispatch,
+    EventKind.UPDATE: _say_update,
     EventKind.DONE: _say_done,
+    EventKind.SAVED: _say_saved,
+    EventKind.MEDIUM: _say_medium,
+    EventKind.DRIVER_RESET: _say_driver_reset,
     EventKind.COMPLETION: _say_completion,
     EventKind.NODE_BEGIN: _say_node_begin,
     EventKind.NODE_END: _say_node_end,

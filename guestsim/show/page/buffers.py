@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from devmodels.virtio_blk.layout import SECTOR
-from guestsim.show import names
-from guestsim.show.decode import LAYOUTS, decode, role_of
+from guestsim.forms import BLK, CONTROL, EVENTS
+from guestsim.show import names, scsi
+from guestsim.show.decode import LAYOUTS, decode
 from guestsim.story import Life, Piece
 
 MOST_PIECES = 256
@@ -62,17 +63,10 @@ def _pieces(life: Life, *, writable: bool) -> Sequence[Piece]:
 
 
 def _sections(life: Life, payload: int, *, writable: bool) -> Iterator[Section]:
-    """The parts of a virtio-blk request on one side of its buffer, VIRTIO 1.4 §5.2.6."""
+    """The parts of a request on one side of its buffer."""
     pieces = _pieces(life, writable=writable)
     total = sum(piece.length for piece in pieces)
-    header = life.header
-    kind = None if header is None else header[0]
-    at = 0
-    while at < total:
-        title, layout, _ = role_of(at, writable=writable, total=total, kind=kind)
-        end = total - 1 if writable and at < total - 1 else total
-        if title == "header":
-            end = min(_HEADER_SIZE, total)
+    for title, layout, at, end in life.form.parts(life.opening, total, writable=writable):
         shown = min(end - at, max(payload, MOST_STRUCTURED) if layout else payload)
         data, known = _cut(pieces, at, at + shown)
         fields = decode(layout, data) if layout and known else []
@@ -88,7 +82,6 @@ def _sections(life: Life, payload: int, *, writable: bool) -> Iterator[Section]:
             ],
             known,
         )
-        at = end
 
 
 def _cut(pieces: Sequence[Piece], start: int, end: int) -> tuple[bytes, bool]:
@@ -119,10 +112,21 @@ def operation(life: Life) -> str:
     """What was asked for, in the block layer's words; a request's own type where it never got there."""
     if life.parts:
         return life.parts[0].op
+    if life.form is not BLK:
+        return _scsi_operation(life)
     header = life.header
     if header is None:
         return "not read"
     return {"IN": "READ", "OUT": "WRITE"}.get(word := names.blk_type(header[0]), word)
+
+
+def _scsi_operation(life: Life) -> str:
+    """What was asked for of a SCSI host, where that is no request of a disk."""
+    if life.form is EVENTS:
+        return "event"
+    if life.form is CONTROL:
+        return scsi.control_words(life.opening).partition(" of ")[0]
+    return scsi.operation(life.opening)
 
 
 def range_of(life: Life) -> tuple[int, int]:

@@ -220,7 +220,8 @@ class Collector:
             "operations": self.below.operations.names,
             "nodes": [node.rsplit("\n", 1) for node in self.below.nodes.names],
             "devices": self.devices,
-            "statuses": {str(number): names.blk_status(number) for number in statuses if number >= 0},
+            "statuses": {str(number): names.status(number) for number in statuses if number >= 0},
+            "failures": [number for number in statuses if number >= 0 and names.is_failure(number)],
             "errors": {str(number): names.error(number) for number in self.below.errors()},
             "payload": self._payload,
         }

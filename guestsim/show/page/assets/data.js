@@ -145,7 +145,7 @@ class Trace {
   }
 
   failed(request) {
-    return this.requests.status[request] > 0;
+    return this.facts.failures.includes(this.requests.status[request]);
   }
 
   // From when the device took it to when it gave it back, in ns; NaN where it never did.

@@ -20,7 +20,7 @@ class Header {
 
   #about() {
     const { facts } = this.trace;
-    const devices = facts.devices.map(({ name, size, readOnly }) => `${name}: ${bytes(size)}${readOnly ? ", read-only" : ""}`);
+    const devices = facts.devices.map(({ name, size, readOnly }) => `${name}${size === undefined ? "" : `: ${bytes(size)}`}${readOnly ? ", read-only" : ""}`);
     const range = facts.first || facts.cut ? [`events ${count(facts.first)} to ${count(facts.first + this.trace.count - 1)}`] : [];
     document.getElementById("about").textContent = [...devices, ...range, `recorded by ${facts.program}`].join(" · ");
   }

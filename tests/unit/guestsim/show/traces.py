@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from devmodels.trace import SHAPES, EventKind, TraceEvent
 from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceReader, TraceWriter
 from guestsim.disk import Disk, boot
-from guestsim.drivers import virtio_blk
+from guestsim.drivers import cdb, virtio_blk, virtio_scsi
+from guestsim.drivers.scsi_layouts import Tmf, lun_bytes
 from guestsim.guest import Guest
 from guestsim.quick import disk_machine
 from guestsim.targets.inprocess import InProcessTarget
@@ -97,6 +98,38 @@ def events_of(path: Path) -> list[TraceEvent]:
 
 
 _SOURCES = st.sampled_from(["vd0", "memory", "memory-space", "io-space", "machine", "violations", "other"])
+
+
+def scsi(path: Path, *, disable_modern: bool = False) -> Path:
+    """A guest at a SCSI host: commands that succeed and fail, another size of CDBs, a function, a unit that comes."""
+    nodes = [{"driver": "memory", "node-name": f"d{number}", "size": MIB} for number in range(2)]
+    host = {"driver": "virtio-scsi-pci", "id": "s0", "disable-modern": disable_modern}
+    unit = {"driver": "scsi-hd", "drive": "d0", "id": "u0", "scsi-id": 0, "lun": 3}
+    with InProcessTarget(blockdevs=nodes, devices=[host, unit]) as machine:
+        machine.record(path)
+        guest = Guest(machine)
+        (transport,) = virtio_scsi.find(guest)
+        driver = virtio_scsi.VirtioScsi(guest, transport)
+        guest.run(driver.probe(cdb_size=40))
+        for command, data in (
+            (cdb.test_unit_ready(), b""),
+            (cdb.inquiry(page=0x83), b""),
+            (cdb.write_10(lba=8, blocks=1), b"\xa5" * 512),
+            (cdb.read_16(lba=8, blocks=2), b""),
+            (cdb.read_10(lba=1 << 20, blocks=1), b""),
+            (cdb.mode_sense_6(page=8), b""),
+        ):
+            guest.run(driver.send(0, 3, command, data))
+        guest.run(driver.send(7, 0, cdb.inquiry()))
+        guest.run(driver.manage(Tmf.LOGICAL_UNIT_RESET, lun_bytes(0, 3)))
+        machine.assembly.add_device(
+            {"driver": "scsi-hd", "drive": "d1", "id": "u1", "scsi-id": 2, "lun": 300}
+        )
+        guest.run(guest.settle())
+        guest.close()
+    return path
+
+
 _PARTS: dict[type, st.SearchStrategy[Any]] = {
     int: st.integers(-1, 4)
     | st.integers(-(1 << 63), (1 << 64) - 1)
@@ -121,11 +154,25 @@ def _known() -> list[TraceEvent]:
         return events_of(one_of_each(Path(folder) / "disk.trace"))
 
 
+@cache
+def _known_of_scsi() -> list[TraceEvent]:
+    with tempfile.TemporaryDirectory() as folder:
+        return events_of(scsi(Path(folder) / "scsi.trace"))
+
+
 @st.composite
 def any_events(draw: st.DrawFn) -> list[TraceEvent]:
-    """Events of the types that a reader lets pass, whatever they say, among some that a guest at work has made."""
+    """Events of the types that a reader lets pass, whatever they say, among some that a guest at work has made.
+
+    Perhaps behind the beginning of what a guest did at a SCSI host.
+    """
+    first = _known_of_scsi()[: draw(st.sampled_from([0, 0, 40, 400, 700]))]
     given = draw(st.lists(st.tuples(_SOURCES, _events()), max_size=25))
     known = draw(st.lists(st.sampled_from(_known()), max_size=20))
     made = [(event.source, event.kind, event.detail) for event in known]
     made += [(source, kind, detail) for source, (kind, detail) in given]
-    return [TraceEvent(number, number, *each) for number, each in enumerate(draw(st.permutations(made)))]
+    before = [(event.source, event.kind, event.detail) for event in first]
+    return [
+        TraceEvent(number, number, *each)
+        for number, each in enumerate([*before, *draw(st.permutations(made))])
+    ]
