@@ -12,49 +12,34 @@ from struct import Struct
 from typing import Protocol
 
 from devmodels.blockbackend.drivers.iscsi.negotiation import MAX_RECV_DATA_SEGMENT
-from devmodels.blockbackend.drivers.iscsi.task import CDB_SIZE, GOOD, Task
-from devmodels.blockbackend.vectors import gather, window
-from devmodels.iocontext import IoContext
+from devmodels.blockbackend.drivers.iscsi.sending import Sender
+from devmodels.blockbackend.drivers.iscsi.task import GOOD, Task
 from devmodels.iscsistream import BrokenConnectionError, Stream
-from devmodels.protocols.iscsi.keys import CRC32C, Parameters
+from devmodels.protocols.iscsi.keys import Parameters
 from devmodels.protocols.iscsi.pdu import (
-    AHS,
     ASYNC_MESSAGE,
     BHS_SIZE,
     COMPLETED_AT_TARGET,
     DATA_IN,
-    DATA_OUT,
     FINAL,
-    IMMEDIATE,
-    LOGOUT_REQUEST,
     NOP_IN,
-    NOP_OUT,
     OPCODE_MASK,
     R2T,
-    READ,
     REJECT,
     RESERVED_TAG,
     SCSI_COMMAND,
     SCSI_RESPONSE,
     SENSE_LENGTH,
     STATUS_PRESENT,
-    TASK_MANAGEMENT_REQUEST,
     TASK_MANAGEMENT_RESPONSE,
-    TEXT_REQUEST,
     TEXT_RESPONSE,
     UNDERFLOW,
-    WRITE,
-    AhsType,
     AsyncEvent,
-    Function,
     FunctionResponse,
-    LogoutReason,
     Opcode,
     next_serial,
     serial_after,
 )
-from devmodels.protocols.iscsi.text import join
-from devmodels.scsi.constants import TaskAttribute
 
 _SERIALS = 0xFFFFFFFF
 _serials = Struct(">III").unpack_from
@@ -87,8 +72,8 @@ class Owner(Protocol):
         ...
 
 
-class Connection:
-    """The receiver of a stream's PDUs.  `tasks` are those that have been issued and are not over, by tag, in order.
+class Connection(Sender):
+    """The receiver of a stream's PDUs.
 
     `lun`: the logical unit, as PDUs have it.  `parameters` are what the login has come to.
     """
@@ -104,25 +89,13 @@ class Connection:
         max_cmd_sn: int,
         exp_stat_sn: int,
     ) -> None:
+        super().__init__(
+            stream, parameters, lun, cmd_sn=cmd_sn, max_cmd_sn=max_cmd_sn, exp_stat_sn=exp_stat_sn
+        )
         self._owner = owner
-        self._stream = stream
-        self._lun = lun
-        self.parameters = parameters
-        self.cmd_sn = cmd_sn
-        self.max_cmd_sn = max_cmd_sn
-        self.exp_stat_sn = exp_stat_sn
-        self.tasks: dict[int, Task] = {}
         self.closed = False
-        self._tag = 0
-        self._aborting: dict[int, Task] = {}
-        """Tasks by the tag of the request to abort them."""
-        self._pings: set[int] = set()
-        self._texts: set[int] = set()
-        self._logout: int | None = None
         self._placed = False
         self._wait_ns = 0
-        stream.header_digest = parameters.header_digest == CRC32C
-        stream.data_digest = parameters.data_digest == CRC32C
         stream.receiver = self
 
     def __repr__(self) -> str:
@@ -137,152 +110,13 @@ class Connection:
 
     def ended(self, reason: str | None) -> None:
         """The stream has ended."""
-        self._end(reason or "the target has closed the connection")
+        self.give_up(reason or "the target has closed the connection")
 
-    def _end(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """End it, and tell the session; perhaps because the target does not do what it should."""
         if not self.closed:
             self.close()
             self._owner.connection_ended(reason, self._wait_ns)
-
-    def give_up(self, reason: str) -> None:
-        """End it, because the target does not do what it should."""
-        self._end(reason)
-
-    # --- what goes out
-
-    @property
-    def window_open(self) -> bool:
-        """Whether the target takes another command (§4.2.2.1)."""
-        return not serial_after(self.cmd_sn, self.max_cmd_sn)
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """How many bytes have come, and how many have gone out."""
-        return self._stream.received_bytes, self._stream.sent_bytes
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes wait to go out."""
-        return self._stream.unsent
-
-    def _new_tag(self) -> int:
-        while True:
-            self._tag = (self._tag + 1) % RESERVED_TAG
-            if self._tag not in self.tasks:
-                return self._tag
-
-    def issue(self, task: Task) -> None:
-        """Send a command, with as much of its data as may go with it (§4.2.5.2)."""
-        task.itt = itt = self._new_tag()
-        task.cmd_sn = self.cmd_sn
-        task.issued += 1
-        self.tasks[itt] = task
-        agreed, writes = self.parameters, task.writes
-        immediate = unsolicited = 0
-        if writes:
-            # With digests the payload is looked at twice: whoever changes it meanwhile must not be seen doing so.
-            task.payload = [memoryview(gather(task.vectors))] if self._stream.data_digest else task.vectors
-            first = min(writes, agreed.first_burst_length)
-            if agreed.immediate_data:
-                immediate = min(first, agreed.max_recv_data_segment_length)
-            if not agreed.initial_r2t:
-                unsolicited = first - immediate
-        flags = (WRITE if writes else READ if task.reads else 0) | TaskAttribute.SIMPLE
-        if not unsolicited:
-            flags |= FINAL
-        ahs = _long_cdb(task.long_cdb) if task.long_cdb else b""
-        header = SCSI_COMMAND.pack(
-            _COMMAND,
-            flags,
-            immediate | len(ahs) // 4 << 24,
-            self._lun,
-            itt,
-            writes or task.reads,
-            self.cmd_sn,
-            self.exp_stat_sn,
-            task.cdb,
-        )
-        self.cmd_sn = (self.cmd_sn + 1) & _SERIALS
-        self._send_data(task, header + ahs, 0, immediate)
-        task.sent = immediate + unsolicited
-        if unsolicited:
-            self._data_out(task, RESERVED_TAG, immediate, unsolicited)
-
-    def _send_data(self, task: Task, header: bytes, offset: int, length: int) -> None:
-        if not length:
-            self._stream.send(header)
-            return
-        task.held += 1
-        self._stream.send(header, window(task.payload, offset, length), length, task)
-
-    def _data_out(self, task: Task, ttt: int, offset: int, length: int) -> None:
-        """A sequence of Data-Out PDUs (§11.7)."""
-        longest = self.parameters.max_recv_data_segment_length
-        end, number = offset + length, 0
-        while offset < end:
-            size = min(longest, end - offset)
-            flags = FINAL if offset + size == end else 0
-            header = DATA_OUT.pack(
-                Opcode.DATA_OUT, flags, size, self._lun, task.itt, ttt, self.exp_stat_sn, number, offset
-            )
-            self._send_data(task, header, offset, size)
-            offset += size
-            number += 1
-
-    def abort(self, task: Task) -> None:
-        """Ask the target to end a task that has been issued: `task.abort_error` is then what became of it."""
-        task.aborting = True
-        itt = self._new_tag()
-        self._aborting[itt] = task
-        self._stream.send(
-            TASK_MANAGEMENT_REQUEST.pack(
-                Opcode.TASK_MANAGEMENT_REQUEST | IMMEDIATE,
-                FINAL | Function.ABORT_TASK,
-                0,
-                self._lun,
-                itt,
-                task.itt,
-                self.cmd_sn,
-                self.exp_stat_sn,
-                task.cmd_sn,
-                0,
-            )
-        )
-
-    def ping(self) -> None:
-        """Ask the target for a sign of life (§11.18)."""
-        itt = self._new_tag()
-        self._pings.add(itt)
-        self._nop_out(itt, RESERVED_TAG, 0)
-
-    @property
-    def unanswered(self) -> int:
-        """How many pings have not been answered."""
-        return len(self._pings)
-
-    def _nop_out(self, itt: int, ttt: int, lun: int) -> None:
-        numbers = self.cmd_sn, self.exp_stat_sn
-        self._stream.send(NOP_OUT.pack(Opcode.NOP_OUT | IMMEDIATE, FINAL, 0, lun, itt, ttt, *numbers))
-
-    def logout(self) -> None:
-        """Ask for the session's end (§11.14); `connection_ended` follows.  Once."""
-        if self._logout is None:
-            self._logout = itt = self._new_tag()
-            numbers = self.cmd_sn, self.exp_stat_sn
-            flags = FINAL | LogoutReason.CLOSE_SESSION
-            self._stream.send(
-                LOGOUT_REQUEST.pack(Opcode.LOGOUT_REQUEST | IMMEDIATE, flags, 0, itt, 0, *numbers)
-            )
-
-    def _negotiate(self) -> None:
-        """The target has asked for a negotiation: declare again what is so anyway (§11.9.1)."""
-        itt = self._new_tag()
-        self._texts.add(itt)
-        text = join([("MaxRecvDataSegmentLength", str(MAX_RECV_DATA_SEGMENT))])
-        numbers = self.cmd_sn, self.exp_stat_sn
-        opcode = Opcode.TEXT_REQUEST | IMMEDIATE
-        header = TEXT_REQUEST.pack(opcode, FINAL, len(text), 0, itt, RESERVED_TAG, *numbers)
-        self._stream.send(header, (text,), len(text))
 
     # --- what comes in
 
@@ -402,12 +236,12 @@ class Connection:
             raise BrokenConnectionError(f"data is asked for out of order, at {offset} (RFC 7143 §13.19)")
         task.sent += desired
         if not task.aborting:
-            self._data_out(task, ttt, offset, desired)
+            self.data_out(task, ttt, offset, desired)
 
     def _task_management(self, header: bytes, _data: memoryview) -> None:
         """§11.6: what has been aborted is over."""
         _, _, response, _, itt, stat_sn, _, _ = TASK_MANAGEMENT_RESPONSE.unpack_from(header, 0)
-        task = self._aborting.pop(itt, None)
+        task = self.aborting.pop(itt, None)
         if task is None:
             raise BrokenConnectionError("an answer to no task management request")
         self._take_status(stat_sn)
@@ -422,12 +256,12 @@ class Connection:
         """§11.19: an answer to ours, or a question."""
         _, _, _, lun, itt, ttt, stat_sn, _, _ = NOP_IN.unpack_from(header, 0)
         if itt != RESERVED_TAG:
-            if itt not in self._pings:
+            if itt not in self.pings:
                 raise BrokenConnectionError("an answer to no NOP-Out")
-            self._pings.discard(itt)
+            self.pings.discard(itt)
             self._take_status(stat_sn)
         elif ttt != RESERVED_TAG:
-            self._nop_out(RESERVED_TAG, ttt, lun)
+            self.nop_out(RESERVED_TAG, ttt, lun)
 
     def _reject(self, header: bytes, data: memoryview) -> None:
         """§11.17: a command that is rejected leaves a gap; only a new session fills it."""
@@ -435,8 +269,8 @@ class Connection:
         self._take_status(stat_sn)
         if len(data) >= BHS_SIZE and data[0] & OPCODE_MASK in (Opcode.NOP_OUT, Opcode.TEXT_REQUEST):
             (itt,) = _tag(data, _TAG_OFFSET)
-            self._pings.discard(itt)
-            self._texts.discard(itt)
+            self.pings.discard(itt)
+            self.texts.discard(itt)
             return
         raise BrokenConnectionError(f"the target rejects what it was sent, reason {reason:#04x}")
 
@@ -453,32 +287,21 @@ class Connection:
             self._wait_ns = second * 10**9
             raise BrokenConnectionError("the target drops the session")
         elif event == AsyncEvent.NEGOTIATION_REQUESTED:
-            self._negotiate()
+            self.negotiate()
 
     def _text(self, header: bytes, _data: memoryview) -> None:
         """§11.11: an answer to what we declared, which changes nothing."""
         _, _, _, _, itt, _, stat_sn, _, _ = TEXT_RESPONSE.unpack_from(header, 0)
-        if itt not in self._texts:
+        if itt not in self.texts:
             raise BrokenConnectionError("an answer to no Text Request")
-        self._texts.discard(itt)
+        self.texts.discard(itt)
         self._take_status(stat_sn)
 
     def _logged_out(self, _header: bytes, _data: memoryview) -> None:
         """§11.15."""
-        if self._logout is None:
+        if self.logging_out is None:
             raise BrokenConnectionError("an answer to no Logout Request")
-        self._end("logged out")
-
-    def move(self, context: IoContext) -> None:
-        """Everything happens on `context` from now on."""
-        self._stream.move(context)
-
-
-def _long_cdb(cdb: bytes) -> bytes:
-    """An additional header segment with what follows the first sixteen bytes of a CDB (§11.2.2.3)."""
-    rest = cdb[CDB_SIZE:]
-    segment = AHS.pack(len(rest) + 1, AhsType.EXTENDED_CDB, 0) + rest
-    return segment + bytes(-len(segment) % 4)
+        self.give_up("logged out")
 
 
 Handler = Callable[[Connection, bytes, memoryview], None]

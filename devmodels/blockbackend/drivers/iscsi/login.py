@@ -39,11 +39,7 @@ MAX_LOGIN_DATA = 8192
 
 
 class LoginFailedError(Exception):
-    """The login is over.  `temporary`: it may succeed some other time."""
-
-    def __init__(self, reason: str, *, temporary: bool = False) -> None:
-        super().__init__(reason)
-        self.temporary = temporary
+    """The login is over, without success."""
 
 
 class MovedError(Exception):
@@ -200,4 +196,4 @@ def _refused(status: int, pairs: Pairs) -> Exception:
         name = LoginStatus(status).name.replace("_", " ").lower()
     except ValueError:
         name = f"status {status:#06x}"
-    return LoginFailedError(f"the target refuses: {name}", temporary=status >> 8 == 3)
+    return LoginFailedError(f"the target refuses: {name}")

@@ -9,22 +9,17 @@ from __future__ import annotations
 import errno
 import logging
 import secrets as random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from devmodels.blockbackend.drivers.iscsi import commands
 from devmodels.blockbackend.drivers.iscsi.authentication import Credentials
 from devmodels.blockbackend.drivers.iscsi.establishing import Way
+from devmodels.blockbackend.drivers.iscsi.execution import Commands
 from devmodels.blockbackend.drivers.iscsi.login import Identity, LoginFailedError
 from devmodels.blockbackend.drivers.iscsi.options import DIGESTS, IscsiOptions, check, parse_portal
-from devmodels.blockbackend.drivers.iscsi.retrying import (
-    MAX_ATTENTIONS,
-    PAUSES_NS,
-    Act,
-    CheckConditionError,
-    judge,
-)
+from devmodels.blockbackend.drivers.iscsi.retrying import CheckConditionError
 from devmodels.blockbackend.drivers.iscsi.sense import Sense
 from devmodels.blockbackend.drivers.iscsi.sense import parse as parse_sense
 from devmodels.blockbackend.drivers.iscsi.session import SECOND, Patience, Session, reason_of
@@ -86,9 +81,9 @@ class IscsiNode(BlockNode):
         )
         self._session: Session | None = None
         self._credentials: Credentials | None = None
-        self._refreshing = False
-        self._cannot: set[int] = set()
-        """Operation codes that the unit does not know."""
+        self._refreshing: object | None = None
+        """What stands for the look at the unit that is under way."""
+        self._commands: Commands
         self.unit: Unit
 
     @classmethod
@@ -131,12 +126,15 @@ class IscsiNode(BlockNode):
         self._session = Session(
             self.context, way, lun, patience, self._attention, name=f"{self.node_name} ({given.target})"
         )
+        self._commands = Commands(self._session, self._hear)
+        late = self.context.call_at(self.context.now_ns() + OPEN_NS, self._session.close)
         try:
-            await self.context.wait_for(self._look(self._session), OPEN_NS)
-        except TimeoutError:
-            raise self._cannot_open("it takes too long") from None
+            await self._look(self._session)
         except (OSError, LoginFailedError, WrongUnitError) as error:
-            raise self._cannot_open(reason_of(error)) from None
+            too_late = late.callback is None
+            raise self._cannot_open("it takes too long" if too_late else reason_of(error)) from None
+        finally:
+            late.cancel()
 
     def _cannot_open(self, why: str) -> BlockOptionError:
         where = f"LUN {self._given.lun} of {self._given.target} at {self._given.portal}"
@@ -144,7 +142,7 @@ class IscsiNode(BlockNode):
 
     async def _look(self, session: Session) -> None:
         await session.open()
-        self.unit = await examine(self._ask)
+        self.unit = await examine(self._commands.ask)
         if self.unit.modes.write_protected and not self.read_only:
             if not self.options.auto_read_only:
                 raise WrongUnitError("it is write-protected; expected with it read-only or auto-read-only")
@@ -180,6 +178,10 @@ class IscsiNode(BlockNode):
         super().moved(context)
         if self._session is not None:
             self._session.move(context)
+        if self._refreshing is not None:
+            # What the unit was being asked ends there, and is asked here.
+            self._refreshing = None
+            context.call_soon(self._ask_again)
 
     def _close(self) -> None:
         if self._session is not None:
@@ -190,59 +192,6 @@ class IscsiNode(BlockNode):
         """Whether the unit takes space back."""
         ways = self.unit.provisioning
         return self.unit.capacity.provisioned and (ways.unmap or ways.write_same_16 or ways.write_same_10)
-
-    # --- one command
-
-    async def _execute(self, make: Callable[[], Task]) -> Task:
-        """Have a command executed, again where it is to be tried again; OSError where it fails."""
-        session = self._session
-        assert session is not None
-        attentions = pauses = 0
-        while True:
-            task = make()
-            await session.execute(task)
-            verdict = judge(task)
-            if verdict.act is Act.DONE:
-                session.worked()
-                return task
-            assert verdict.error is not None
-            if verdict.act is Act.LATER and pauses < len(PAUSES_NS):
-                pauses += 1
-                await self.context.sleep(PAUSES_NS[pauses - 1])
-            elif verdict.act is Act.AGAIN and attentions < MAX_ATTENTIONS:
-                attentions += 1
-                if verdict.sense is not None:
-                    await self._hear(verdict.sense)
-            else:
-                raise verdict.error
-
-    async def _ask(self, cdb: bytes, length: int) -> bytes:
-        """Have a command executed that returns up to `length` bytes."""
-        room = bytearray(length)
-        vectors = [memoryview(room)]
-        task = await self._execute(lambda: Task(cdb, vectors=vectors, reads=length))
-        return bytes(room[: task.received])
-
-    async def _do(
-        self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0
-    ) -> None:
-        """Have a command executed that takes `length` bytes of data, or none."""
-        await self._execute(lambda: Task(cdb, vectors=vectors, writes=length, request=request))
-
-    async def _try(
-        self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0
-    ) -> bool:
-        """The same for a command that the unit may not know: then it is not sent again, and the answer is no."""
-        if cdb[0] in self._cannot:
-            return False
-        try:
-            await self._do(request, cdb, vectors, length)
-        except CheckConditionError as refused:
-            if not refused.unknown:
-                raise
-            self._cannot.add(cdb[0])
-            return False
-        return True
 
     def cancel(self, wanted: Callable[[Request], bool]) -> None:
         """End what was sent for `wanted` requests: the target is asked to abort it."""
@@ -264,18 +213,19 @@ class IscsiNode(BlockNode):
             await self._refresh(self._refresh_modes)
 
     async def _refresh(self, look: Callable[[], Coro[None]]) -> None:
-        if self._refreshing or not hasattr(self, "unit"):
+        if self._refreshing is not None or not hasattr(self, "unit"):
             return
-        self._refreshing = True
+        self._refreshing = this = object()
         try:
             await look()
         except (OSError, WrongUnitError) as error:
             log.warning("node %r: cannot look at it again: %s", self.node_name, reason_of(error))
         finally:
-            self._refreshing = False
+            if self._refreshing is this:
+                self._refreshing = None
 
     async def _refresh_capacity(self) -> None:
-        capacity = await read_capacity(self._ask)
+        capacity = await read_capacity(self._commands.ask)
         before = self.unit.capacity
         if capacity.block_size != before.block_size:
             raise WrongUnitError(
@@ -286,7 +236,10 @@ class IscsiNode(BlockNode):
             self._resized(capacity.size)
 
     async def _refresh_modes(self) -> None:
-        self.unit = replace(self.unit, modes=await read_modes(self._ask))
+        self.unit = replace(self.unit, modes=await read_modes(self._commands.ask))
+
+    def _ask_again(self) -> None:
+        self.context.start(self._refresh(self._refresh_capacity))
 
     def _attention(self, data: bytes) -> None:
         """An asynchronous message with sense data."""
@@ -304,7 +257,9 @@ class IscsiNode(BlockNode):
         """READ."""
         cdb = commands.read(*self._blocks(request))
         length = request.length
-        task = await self._execute(lambda: Task(cdb, vectors=request.vectors, reads=length, request=request))
+        task = await self._commands.execute(
+            lambda: Task(cdb, vectors=request.vectors, reads=length, request=request)
+        )
         if task.received != length:
             raise OSError(errno.EIO, f"the target has sent {task.received} of {length} bytes")
 
@@ -313,7 +268,7 @@ class IscsiNode(BlockNode):
         stable = HAS_FUA[request.flags] and not self.options.cache.no_flush
         fua = stable and self.unit.modes.fua
         cdb = commands.write(*self._blocks(request), fua=fua)
-        await self._do(request, cdb, request.vectors, request.length)
+        await self._commands.do(request, cdb, request.vectors, request.length)
         if stable and not fua:
             await self._synchronize(request)
 
@@ -323,7 +278,7 @@ class IscsiNode(BlockNode):
             await self._synchronize(request)
 
     async def _synchronize(self, request: Request) -> None:
-        if not await self._try(request, commands.synchronize_cache()) and self.unit.modes.cached:
+        if not await self._commands.attempt(request, commands.synchronize_cache()) and self.unit.modes.cached:
             raise OSError(errno.EIO, "the target has a cache, and cannot synchronize it")
 
     async def discard(self, request: Request) -> None:
@@ -334,7 +289,7 @@ class IscsiNode(BlockNode):
         lba, count = self._blocks(request)
         if unit.provisioning.unmap:
             cdb, data = commands.unmap([(lba, count)])
-            if await self._try(request, cdb, [memoryview(data)], len(data)):
+            if await self._commands.attempt(request, cdb, [memoryview(data)], len(data)):
                 return
         if not await self._write_same(request, lba, count, unmap=True):
             raise unsupported(request.op)
@@ -356,7 +311,7 @@ class IscsiNode(BlockNode):
 
     @property
     def _knows_write_same_16(self) -> bool:
-        return commands.WRITE_SAME_16 not in self._cannot
+        return commands.WRITE_SAME_16 not in self._commands.unknown
 
     async def _write_same(self, request: Request, lba: int, count: int, *, unmap: bool) -> bool:
         """Zeroes by WRITE SAME (16), or (10) where only that is known; False where neither is."""
@@ -365,31 +320,31 @@ class IscsiNode(BlockNode):
         if self._knows_write_same_16 and (ways.write_same_16 or not unmap):
             if self.unit.no_data:
                 cdb = commands.write_same_16(lba, count, unmap=unmap, no_data=True)
-                return await self._try(request, cdb)
+                return await self._commands.attempt(request, cdb)
             cdb = commands.write_same_16(lba, count, unmap=unmap, no_data=False)
-            if await self._try(request, cdb, block, len(zeroes)):
+            if await self._commands.attempt(request, cdb, block, len(zeroes)):
                 return True
         if (unmap and not ways.write_same_10) or lba + count > 1 << 32:
             return False
         for at in range(0, count, commands.MAX_10):
             length = min(commands.MAX_10, count - at)
             cdb = commands.write_same_10(lba + at, length, unmap=unmap)
-            if not await self._try(request, cdb, block, len(zeroes)):
+            if not await self._commands.attempt(request, cdb, block, len(zeroes)):
                 return False
         return True
 
     async def block_status(self, request: Request) -> BlockStatus:
         """GET LBA STATUS; without it all is data."""
         whole = stored(self, Status.DATA, request.offset, request.length)
-        if not self.unit.capacity.provisioned or commands.LBA_STATUS in self._cannot:
+        if not self.unit.capacity.provisioned or commands.LBA_STATUS in self._commands.unknown:
             return whole
         lba, count = self._blocks(request)
         size = _STATUS_HEADER.size + STATUS_DESCRIPTORS * _STATUS.size
         try:
-            said = await self._ask(commands.get_lba_status(lba, size), size)
+            said = await self._commands.ask(commands.get_lba_status(lba, size), size)
         except CheckConditionError as refused:
             if refused.unknown:
-                self._cannot.add(commands.LBA_STATUS)
+                self._commands.unknown.add(commands.LBA_STATUS)
             return whole
         found, kind = _extent(said, lba)
         if not found:

@@ -13,12 +13,13 @@ import contextlib
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from devmodels.blockbackend.drivers.iscsi.connection import Connection
 from devmodels.blockbackend.drivers.iscsi.establishing import Newcomer, Way, establish
+from devmodels.blockbackend.drivers.iscsi.silence import Silence
 from devmodels.blockbackend.drivers.iscsi.task import Task
 from devmodels.iocontext import Cancelled, Future, IoContext, Timer
 from devmodels.iocontext import Task as Coroutine
@@ -28,10 +29,6 @@ log = logging.getLogger("devmodels.iscsi")
 SECOND = 10**9
 MAX_ISSUES = 2
 """A command whose connection is lost so many times fails."""
-
-PING_NS = 5 * SECOND
-MAX_SILENCE = 3
-"""A target that has commands and says nothing for so many times `PING_NS`, though it was asked, is not there."""
 
 ABORT_NS = 5 * SECOND
 """How long ABORT TASK may take; a connection where it takes longer is given up."""
@@ -63,9 +60,9 @@ class Patience:
 
 
 class Session:
-    """Commands for one logical unit.  `way`: how it is reached.  `attention(sense)` is told what the unit says unasked.
+    """Commands for one logical unit.  `way`: how it is reached.
 
-    `listening` is called with None when a session is there, with the reason when it has gone.
+    `attention(sense)` is told what the unit says unasked.
     """
 
     def __init__(
@@ -96,11 +93,9 @@ class Session:
         self._connecting: Coroutine[Connection] | None = None
         self._retry: Timer | None = None
         self._expiry: Timer | None = None
-        self._silence: Timer | None = None
+        self._silence: Silence | None = None
         self._leaving: Timer | None = None
         self._arriving: Newcomer | None = None
-        self._silent = 0
-        self._progress = (0, 0)
         self._counted = False
 
     def __repr__(self) -> str:
@@ -117,11 +112,14 @@ class Session:
         except BaseException:
             self.close()
             raise
+        if self.closed:
+            connection.close()
+            raise OSError(errno.ECONNRESET, "the session is closed")
         self._begin(connection)
 
     async def execute(self, task: Task) -> None:
         """Have a command executed: `task` has its status then; OSError where there will be none."""
-        if self.state is State.CLOSED:
+        if self.closed:
             raise OSError(errno.ENOTCONN, "the session is closed")
         if self._given_up:
             raise OSError(errno.ETIMEDOUT, "the target is not there")
@@ -137,9 +135,9 @@ class Session:
             raise
 
     @property
-    def waiting(self) -> Iterator[Task]:
-        """Tasks that have not been issued."""
-        return iter(self._pending)
+    def closed(self) -> bool:
+        """Whether it has ended for good."""
+        return self.state is State.CLOSED
 
     def cancel(self, wanted: Callable[[Task], bool]) -> None:
         """End `wanted` tasks with ECANCELED: at once where they wait, else when the target has ended them."""
@@ -151,12 +149,21 @@ class Session:
                 self._abort(task, OSError(errno.ECANCELED, "cancelled"))
 
     def move(self, context: IoContext) -> None:
-        """Everything happens on `context` from now on; no task is there."""
+        """Everything happens on `context` from now on; tasks that are there nevertheless fail."""
+        connection = self._connection
+        if connection is not None and connection.tasks:
+            # Nobody is to hear there of what was asked here.
+            connection.close()
+            self._connection = None
+            self.state = State.WAITING
+            self._doomed += [(task, _gone("it is done elsewhere now")) for task in connection.tasks.values()]
+        self._fail_all(errno.ECONNRESET, "it is done elsewhere now")
         self._count(False)
         self.context = context
+        self._stop_timers()
         if self._connection is not None:
             self._connection.move(context)
-        self._stop_timers()
+            self._silence = Silence(context, self._connection)
         if self.state in (State.CONNECTING, State.WAITING):
             self._stop_connecting()
             self.state = State.WAITING
@@ -181,7 +188,9 @@ class Session:
         self._count(False)
 
     def _stop_timers(self) -> None:
-        for timer in (self._silence, self._expiry, self._leaving):
+        if self._silence is not None:
+            self._silence.stop()
+        for timer in (self._expiry, self._leaving):
             if timer is not None:
                 timer.cancel()
         self._silence = self._expiry = self._leaving = None
@@ -195,8 +204,8 @@ class Session:
             pending = self._pending
             while pending and connection.window_open:
                 self._issue(connection, pending.popleft())
-            if connection.tasks:
-                self._watch_silence()
+            if connection.tasks and self._silence is not None:
+                self._silence.listen()
         self._count(self._connecting is not None or bool(connection is not None and connection.tasks))
 
     def _issue(self, connection: Connection, task: Task) -> None:
@@ -217,7 +226,8 @@ class Session:
         if connection is None:
             return
         if not connection.tasks:
-            self._stop_silence()
+            if self._silence is not None:
+                self._silence.stop()
             if self.state is State.LEAVING and self._leaving is not None:
                 self._leaving.cancel()
                 self._leave()
@@ -246,39 +256,6 @@ class Session:
         if not task.over:
             self._abort(task, OSError(errno.ETIMEDOUT, "the target has not answered in time"))
 
-    # --- silence
-
-    def _watch_silence(self) -> None:
-        if self._silence is None:
-            self._silent = 0
-            self._listen()
-
-    def _listen(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        self._progress = connection.progress
-        self._silence = self.context.call_at(self.context.now_ns() + PING_NS, self._quiet)
-
-    def _quiet(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        received, sent = self._progress
-        now_received, now_sent = connection.progress
-        silent = received == now_received and (sent == now_sent or not connection.unsent)
-        self._silent = self._silent + 1 if silent else 0
-        if self._silent > MAX_SILENCE:
-            self._silence = None
-            connection.give_up("the target says nothing any more")
-            return
-        if silent and not connection.unanswered:
-            connection.ping()
-        self._listen()
-
-    def _stop_silence(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-
     # --- connections come and go
 
     async def _establish(self) -> Connection:
@@ -289,6 +266,7 @@ class Session:
         self._arriving = None
         self.state = State.READY
         self._connection = connection
+        self._silence = Silence(self.context, connection)
         self.sessions += 1
         self._given_up = False
         if self._expiry is not None:

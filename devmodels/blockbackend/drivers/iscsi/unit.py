@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -48,7 +47,6 @@ class Capacity:
 
     blocks: int
     block_size: int
-    physical_size: int = 0
     provisioned: bool = False
     zeroes: bool = False
 
@@ -64,7 +62,6 @@ class Limits:
 
     max_transfer: int = 0
     max_unmap: int = 0
-    max_unmap_ranges: int = 0
     unmap_granularity: int = 0
     max_write_same: int = 0
 
@@ -147,7 +144,6 @@ async def read_capacity(ask: Ask) -> Capacity:
         Capacity(
             fields["last_lba"] + 1,
             size,
-            size << fields["physical_exponent"],
             bool(fields["lbpme"]),
             bool(fields["lbprz"]),
         )
@@ -161,7 +157,7 @@ async def _read_capacity_10(ask: Ask) -> Capacity:
     fields = _CAPACITY_10.unpack(said)
     if fields["last_lba"] == _LAST_10:
         raise WrongUnitError("it has more blocks than READ CAPACITY (10) can say, and knows no other")
-    return _checked(Capacity(fields["last_lba"] + 1, fields["block_length"], fields["block_length"]))
+    return _checked(Capacity(fields["last_lba"] + 1, fields["block_length"]))
 
 
 def _checked(capacity: Capacity) -> Capacity:
@@ -211,7 +207,6 @@ def _limits(page: bytes) -> Limits:
     return Limits(
         fields["maximum_transfer"],
         fields["maximum_unmap_blocks"],
-        fields["maximum_unmap_descriptors"],
         fields["optimal_unmap_granularity"],
         fields["maximum_write_same"],
     )
@@ -232,8 +227,3 @@ async def _has_ndob(ask: Ask) -> bool:
     if len(said) < _ONE_COMMAND.size + 2 or _ONE_COMMAND.unpack(said)["support"] not in (0b011, 0b101):
         return False
     return bool(said[_ONE_COMMAND.size + 1] & commands.NDOB)
-
-
-def medium_error(error: OSError) -> bool:
-    """Whether there is only no medium in it."""
-    return error.errno == errno.ENOMEDIUM

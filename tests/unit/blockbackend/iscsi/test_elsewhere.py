@@ -15,11 +15,13 @@ from devmodels.events import Events
 from devmodels.exports.iscsi.export import IscsiExport
 from devmodels.exports.table import Exports
 from devmodels.iocontext import IoContext
+from devmodels.protocols.iscsi.pdu import AsyncEvent
 from devmodels.runstate import RunState
 from tests.unit.exports.iscsi.initiator import TARGET
 from tests.unit.monitor.support import Talk, in_daemon
 
 from .ours import options
+from .target import sense
 
 SIZE = 1 << 20
 
@@ -94,6 +96,26 @@ def test_a_session_goes_to_another_thread_and_back(home: Home) -> None:
     home.export.target.end_session(session, "a test")
     assert home.do(backend, Op.READ, 0, bytearray(512)) == 0
     assert node._session.sessions == 2
+    home.graph.context.run(home.graph.set_iothread("i0", None))
+    backend.close()
+
+
+def test_what_a_node_asks_for_by_itself_does_not_keep_it_from_moving(home: Home) -> None:
+    node = home.graph.add(home.options)
+    assert isinstance(node, IscsiNode)
+    backend = BlockBackend(node)
+    (session,) = home.export.target.sessions.values()
+    # Told of another size, it is asking how large the unit is, when it moves.
+    for connection in session.connections.values():
+        connection.announce(AsyncEvent.SCSI, data=b"\0\x12" + sense(6, 0x2A09))
+    while node._refreshing is None:
+        home.graph.context.turn()
+        home.graph.context.look_at_descriptors()
+    home.graph.context.run(home.graph.set_iothread("i0", "t0"))
+    assert home.do(backend, Op.READ, 0, bytearray(512)) == 0
+    while node._refreshing is not None:
+        home.graph.context.turn()
+        home.graph.context.look_at_descriptors()
     home.graph.context.run(home.graph.set_iothread("i0", None))
     backend.close()
 

@@ -283,6 +283,23 @@ def test_an_answer_that_is_none_is_refused(target: Target, opened: Open, keys: d
         opened()
 
 
+@pytest.mark.parametrize("away", [True, False])
+@pytest.mark.parametrize("deaf", [True, False])
+def test_a_unit_that_does_not_say_what_it_is_is_not_waited_for(
+    target: Target, opened: Open, away: bool, deaf: bool
+) -> None:
+    def hook(end: Ends, found: Pdu) -> bool:
+        target.refuses = 1000 if away else 0
+        return True
+
+    target.hooks[Opcode.SCSI_COMMAND] = hook
+    if deaf:
+        target.hooks[Opcode.TASK_MANAGEMENT_REQUEST] = hook
+    with pytest.raises(BlockOptionError, match="it takes too long"):
+        opened()
+    assert target.context.now_ns() == 30 * SECOND
+
+
 # --- units
 
 
