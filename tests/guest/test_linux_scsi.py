@@ -113,6 +113,27 @@ def test_a_disk_of_4096_byte_blocks_over_a_packed_ring(
 
 
 @pytest.fixture(scope="module")
+def queues(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    folder = tmp_path_factory.mktemp("queues")
+    unit = Unit(image(folder, "disk.img", b"", 256 * MIB))
+    files = {"expected": b"queues=4\npacked=0\nmodern=1\npart=2m\n", "host.bin": pattern(2, 4 * MIB)}
+    with needed(), scsi_serve([unit], folder, queues=4) as backend:
+        return run_guest("queues.sh", backend, files=files, cpus=4, queues=4, timeout=240)
+
+
+QUEUES = [
+    *("ring", "queue-count", "queue-0", "queue-1", "queue-2", "queue-3", "all-queues-at-once"),
+    *("fio-randwrite-crc32c", "fio-randread-crc32c", "fio-mixed-sizes-crc32c"),
+]
+
+
+@pytest.mark.parametrize("item", QUEUES)
+def test_four_request_queues_carry_verified_work(queues: GuestRun, documented: Check, item: str) -> None:
+    """Four request queues"""
+    documented(queues, item)
+
+
+@pytest.fixture(scope="module")
 def ext4(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
     folder = tmp_path_factory.mktemp("ext4")
     unit = Unit(image(folder, "disk.img", b"", 64 * MIB))
