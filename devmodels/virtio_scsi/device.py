@@ -151,21 +151,24 @@ class VirtioScsi(VirtioDevice):
     # --- the life of the device
 
     def device_was_reset(self) -> None:
-        """The sizes are the usual ones again; the units are reset, unless it was a front end that went."""
+        """The sizes are the usual ones again; what is the driver's ends, unless it is a front end that pauses."""
         self._inout = False
         self._default_sizes()
-        self.subscriptions.clear()
-        self._events.reset()
         if not self.front_end:
-            self.bus.disconnect()
+            self.driver_reset()
 
     def driver_reset(self) -> None:
-        """The units are reset, too."""
+        """The units are reset, too, and there is nothing to tell."""
+        self.subscriptions.clear()
+        self._events.reset()
         self.bus.disconnect()
 
-    def driver_left(self) -> None:
-        """The next driver finds units that have been reset."""
-        self.bus.disconnect()
+    driver_left = driver_reset
+
+    @property
+    def driver_waits(self) -> bool:
+        """Whether a front end has paused: its driver knows nothing of that, and misses what happens meanwhile."""
+        return self.front_end and self.bus.connected and not self.status
 
     def plug(
         self, number: int, lun: int, unit: LogicalUnit, appearing: Callable[[], None] | None = None

@@ -76,7 +76,7 @@ class EventQueue:
         self._transport_reset(target, lun, ResetReason.VIRTIO_SCSI_EVT_RESET_REMOVED)
 
     def _transport_reset(self, target: int, lun: int, reason: ResetReason) -> None:
-        if self._device.has(ScsiFeature.VIRTIO_SCSI_F_HOTPLUG):
+        if self._wanted(ScsiFeature.VIRTIO_SCSI_F_HOTPLUG):
             self._tell(EventType.VIRTIO_SCSI_T_TRANSPORT_RESET, lun_field(target, lun), reason)
 
     def unit_attention(self, target: int, unit: LogicalUnit, code: Asc) -> None:
@@ -88,19 +88,31 @@ class EventQueue:
             reason = _MMC_EVENTS[code] & self._device.subscriptions.get((target, unit.lun), 0)
             if reason:
                 self._tell(EventType.VIRTIO_SCSI_T_ASYNC_NOTIFY, lun_field(target, unit.lun), reason)
-        elif code >> 8 == _PARAMETERS_CHANGED and self._tells_changes and not is_mmc(unit):
+        elif (
+            code >> 8 == _PARAMETERS_CHANGED
+            and not is_mmc(unit)
+            and self._wanted(ScsiFeature.VIRTIO_SCSI_F_CHANGE)
+        ):
             swapped = code >> 8 | (code & 0xFF) << 8
             self._tell(EventType.VIRTIO_SCSI_T_PARAM_CHANGE, lun_field(target, unit.lun), swapped)
 
+    def _wanted(self, feature: ScsiFeature) -> bool:
+        """Whether the driver is to be told now; one that waits will have missed it."""
+        if self._device.driver_waits:
+            self.missed = True
+        return self._device.has(feature)
+
     @property
-    def _tells_changes(self) -> bool:
-        return self._device.has(ScsiFeature.VIRTIO_SCSI_F_CHANGE)
+    def _tells_anything(self) -> bool:
+        device = self._device
+        changes = device.has(ScsiFeature.VIRTIO_SCSI_F_CHANGE)
+        return changes or device.has(ScsiFeature.VIRTIO_SCSI_F_HOTPLUG) or bool(device.subscriptions)
 
     # --- buffers
 
     def more(self) -> None:
         """Buffers may have come: what was missed is told."""
-        if self.missed:
+        if self.missed and self._tells_anything:
             self._tell(EventType.VIRTIO_SCSI_T_NO_EVENT, NO_LUN, 0)
 
     def give_back(self, chains: Sequence[Chain]) -> None:

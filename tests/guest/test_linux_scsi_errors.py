@@ -129,13 +129,24 @@ LATE = [
 
 @pytest.mark.parametrize("item", LATE)
 def test_commands_that_take_too_long(errors: Story, documented: Check, item: str) -> None:
-    """Commands that take too long, and a driver that does not wait for ever"""
+    """Commands that take too long
+
+    The host stops its machine, or has a `delay` node hold each read for two or three seconds, and lets go once the
+    guest has done what it does then. The kernel's virtio driver waits for as long as it takes: its `eh_timed_out`
+    gives a command its time anew, always. Here it is without that pointer (`tests/guest/impatient.py`), so that the
+    kernel's error handler comes to its turn: ABORT TASK first, LOGICAL UNIT RESET then. It has no reset of a target, a
+    bus or a host.
+    """
     documented(errors.run, item)
 
 
 @pytest.mark.parametrize("item", ["bad-sector", "neighbours", "rerror-stop", "werror-stop"])
 def test_commands_that_fail(errors: Story, documented: Check, item: str) -> None:
-    """Commands that fail"""
+    """Commands that fail
+
+    LUN 1 has a `blkdebug` node with a bad sector, 1003. On LUN 2 a read and a write fail once each, with `rerror=stop`
+    and `werror=stop`: the host's machine stops, its monitor is told, and `cont` tries again.
+    """
     documented(errors.run, item)
 
 
@@ -151,5 +162,8 @@ def test_whoever_controls_the_machine_is_told_of_errors_that_stop_it(errors: Sto
 
 @pytest.mark.parametrize("item", ["before-reboot", "after-reboot"])
 def test_the_guest_boots_anew(errors: Story, documented: Check, item: str) -> None:
-    """Booting anew"""
+    """Booting anew
+
+    A reset of the machine is a hard reset of every unit.
+    """
     documented(errors.run, item)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from . import test_linux_scsi, test_linux_scsi_errors, transcript
+from . import test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_units, transcript
 from .vm import Result
 
 
 def test_rows_are_read_as_they_were_written() -> None:
     rows = [
-        transcript.row("One", Result("a", True, 0.1, "x | y", ("run a | b", "run c"))),
-        transcript.row("One", Result("b", True, 0.1, "")),
+        transcript.row("One\n\n    Of two.\n    ", Result("a", True, 0.1, "x | y", ("run a | b", "run c"))),
+        transcript.row("One\n\n    Of two.\n    ", Result("b", True, 0.1, "")),
         transcript.row("Two", Result("a", True, 0.1, "z")),
     ]
     text = transcript.page(rows, "nothing")
@@ -19,12 +19,12 @@ def test_rows_are_read_as_they_were_written() -> None:
 
 def test_the_page_has_the_items_of_the_tests() -> None:
     wanted = {
-        (test.__doc__, item)
-        for module in (test_linux_scsi, test_linux_scsi_errors)
+        (*transcript.row(test.__doc__, Result(item, True, 0, ""))[:2], item)
+        for module in (test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_units)
         for name, test in vars(module).items()
         if name.startswith("test_") and test.__doc__
         for mark in getattr(test, "pytestmark", [])
         for item in mark.args[1]
     }
-    found = {(row.title, row.item) for row in transcript.rows_of(transcript.PAGE.read_text())}
+    found = {row[:3] for row in transcript.rows_of(transcript.PAGE.read_text())}
     assert found == wanted

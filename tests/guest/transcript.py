@@ -6,6 +6,7 @@ The page is held true by the run itself: an item whose row is not on the page fa
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterable
@@ -31,18 +32,20 @@ COLUMNS = "| item | what was run | what came out | |\n|---|---|---|---|\n"
 
 
 class Row(NamedTuple):
-    """An item, the title of its story, and its line in the story's table."""
+    """An item: the title of its story and what is said below that, and its line in the story's table."""
 
     title: str
+    about: str
     item: str
     line: str
 
 
-def row(title: str, result: Result) -> Row:
-    """The result as a row of its story's table."""
+def row(story: str, result: Result) -> Row:
+    """The result as a row of its story's table; `story` is a docstring, whose first line is the title."""
+    title, *about = inspect.cleandoc(story).splitlines() or [""]
     ran = "<br>".join(f"`{_cell(command)}`" for command in result.commands)
     line = f"| {result.item} | {ran} | {_cell(result.detail)} | {'ok' if result.ok else 'FAIL'} |"
-    return Row(title, result.item, line)
+    return Row(title, "\n".join(about).strip(), result.item, line)
 
 
 def _cell(text: str) -> str:
@@ -56,23 +59,26 @@ def being_written() -> bool:
 
 def rows_of(text: str) -> list[Row]:
     """The rows of a page."""
-    title, rows = "", []
-    for line in text.splitlines():
-        if line.startswith("## "):
-            title = line[3:]
-        elif (found := re.match(r"\| (\S+) \| ", line)) and found[1] != "item":
-            rows.append(Row(title, found[1], line))
+    rows: list[Row] = []
+    for story in text.split("\n## ")[1:]:
+        head, _, table = story.partition(COLUMNS)
+        title, _, about = head.partition("\n")
+        items = [(found[1], found[0]) for found in re.finditer(r"^\| (\S+) \| .*$", table, re.MULTILINE)]
+        rows += [Row(title, about.strip(), *item) for item in items]
     return rows
 
 
 def page(rows: Iterable[Row], made_with: str) -> str:
     """A page with these rows, story by story."""
-    stories: dict[str, list[str]] = {}
+    stories: dict[tuple[str, str], list[str]] = {}
     for each in rows:
-        stories.setdefault(each.title, []).append(each.line)
+        stories.setdefault((each.title, each.about), []).append(each.line)
     tables = (
-        f"\n## {title}\n\n{COLUMNS}" + "".join(f"{line}\n" for line in lines)
-        for title, lines in stories.items()
+        f"\n## {title}\n\n"
+        + (f"{about}\n\n" if about else "")
+        + COLUMNS
+        + "".join(f"{line}\n" for line in lines)
+        for (title, about), lines in stories.items()
     )
     return f"{HEAD}\nThis one was written with {made_with}.\n" + "".join(tables)
 

@@ -4,14 +4,14 @@ MIB=1048576
 zeroes() { head -c "$1" /dev/zero; }
 
 discarded() {
-    /sbin/blkdiscard --offset $((16 * MIB)) --length $((16 * MIB)) $DISK
+    ran /sbin/blkdiscard --offset $((16 * MIB)) --length $((16 * MIB)) $DISK
     read_disk $((16 * MIB)) $((16 * MIB)) $MIB >/tmp/found
     zeroes $((16 * MIB)) >/tmp/wanted
     if cmp -s /tmp/found /tmp/wanted; then echo "16 MiB, read back as zeroes"; else echo "16 MiB"; fi
 }
 
 zeroed() {
-    /sbin/blkdiscard --zeroout --offset $((40 * MIB)) --length $((8 * MIB)) $DISK
+    ran /sbin/blkdiscard --zeroout --offset $((40 * MIB)) --length $((8 * MIB)) $DISK
     read_disk $((40 * MIB)) $((8 * MIB)) $MIB >/tmp/found
     zeroes $((8 * MIB)) >/tmp/wanted
     cmp /tmp/found /tmp/wanted
@@ -20,7 +20,7 @@ zeroed() {
 
 # A few sectors, which no host block holds whole.
 zeroed_small() {
-    /sbin/blkdiscard --zeroout --offset $((52 * MIB + 1536)) --length 1024 $DISK
+    ran /sbin/blkdiscard --zeroout --offset $((52 * MIB + 1536)) --length 1024 $DISK
     read_disk $((52 * MIB + 1536)) 1024 512 >/tmp/found
     zeroes 1024 >/tmp/wanted
     cmp /tmp/found /tmp/wanted

@@ -1,12 +1,12 @@
 # A filesystem's life. /host.bin is content for the files.
 
 make_filesystem() {
-    /sbin/mkfs.ext4 -q -F $DISK
+    ran /sbin/mkfs.ext4 -q -F $DISK
     echo "on $(($(cat $SYSFS/size) / 2048)) MiB"
 }
 
 mounted() {
-    mount -t ext4 $DISK /mnt
+    ran mount -t ext4 $DISK /mnt
     grep "^$DISK /mnt ext4" /proc/mounts
 }
 
@@ -19,21 +19,23 @@ files_written() {
     cat /host.bin /host.bin /host.bin /host.bin >/mnt/large/four
     ln -s ../large/one /mnt/small/link
     (cd /mnt && find . -type f | xargs sha256sum) >/tmp/sums
-    sync
-    echo "$(wc -l </tmp/sums) files, $(du -sk /mnt | cut -f 1) KiB"
+    ran sync
+    echo "$(wc -l </tmp/sums) files"
 }
 
-unmounted() { umount /mnt; }
+unmounted() { ran umount /mnt; }
 
 fsck_clean() {
-    /sbin/e2fsck -f -n $DISK >/tmp/fsck 2>&1 || { cat /tmp/fsck; return 1; }
-    tail -n 1 /tmp/fsck
+    ran /sbin/e2fsck -f -n $DISK
+    tail -n 1 /tmp/out
+    sed -n '$s|.*: \([0-9]*\)/\([0-9]*\) files.*|clean, \1 of \2 inodes|p' /tmp/out
 }
 
 # Past the page cache: the filesystem is mounted anew.
 files_read_back() {
     echo 3 >/proc/sys/vm/drop_caches
-    mount -t ext4 $DISK /mnt
+    ran mount -t ext4 $DISK /mnt
+    note "cd /mnt && sha256sum -c /tmp/sums"
     (cd /mnt && sha256sum -c /tmp/sums) >/tmp/checked || { grep -v OK /tmp/checked; return 1; }
     cmp /mnt/small/link /host.bin
     echo "$(grep -c OK /tmp/checked) files the same"
@@ -42,7 +44,7 @@ files_read_back() {
 files_deleted() {
     rm -r /mnt/large/four /mnt/small/1*
     sync
-    fstrim -v /mnt
+    ran fstrim -v /mnt
     (cd /mnt && find . -type f | xargs sha256sum) >/tmp/left
     grep -v -F -f /tmp/left /tmp/sums >/tmp/gone
     is "files left" "$(wc -l </tmp/left)" "$(($(wc -l </tmp/sums) - $(wc -l </tmp/gone)))"

@@ -81,6 +81,21 @@ class Host:
             front_end.start(index, ring)
         return front_end
 
+    def pause(self) -> list[int]:
+        """The front end stops its machine, as QEMU does; where each ring was."""
+        assert self.front_end is not None
+        bases = [self.front_end.stop(index) for index in range(3)]
+        assert self.front_end.acknowledged(fe.SET_STATUS, fe.u64(0)) == 0
+        return bases
+
+    def go_on(self, bases: list[int], features: int = HOTPLUG | CHANGE) -> None:
+        """And lets it run again; its driver knows nothing of that."""
+        assert self.front_end is not None
+        self.front_end.set_features(fe.F_PROTOCOL | fe.F_VERSION_1 | features)
+        for index, ring in enumerate(self.rings):
+            self.front_end.start(index, ring, bases[index])
+        self.context.run_until_idle()
+
     def send(self, queue: int, readable: bytes, room: int) -> bytes:
         """One request with its two parts far behind the rings; what of its answer the used length covers."""
         assert self.front_end is not None
@@ -260,6 +275,76 @@ def test_a_driver_s_reset_is_a_reset_of_the_units_and_a_pause_is_not(tmp_path: P
             ring.clear()
             front_end.start(index, ring)
         assert found.command((0, 0), bytes(6))[1] == CHECK_CONDITION
+
+
+MISSED = 1 << 31
+NO_EVENT = (MISSED, bytes(8), 0)
+
+
+@pytest.mark.parametrize("what", ["plugged", "unplugged", "resized"])
+def test_what_happens_while_the_machine_stands_still_is_told_as_missed(tmp_path: Path, what: str) -> None:
+    with host(tmp_path, "e0", "e1") as found:
+        found.start()
+        found.offer_event_buffer()
+        bases = found.pause()
+        if what == "plugged":
+            found.add("e2", scsi_id=2)
+        elif what == "unplugged":
+            found.remove("e1")
+        else:
+            found.context.start(found.exports.ids["e0"].backend.resize(SIZE // 2))
+        found.context.run_until_idle()
+        found.go_on(bases)
+        assert found.event() == NO_EVENT
+
+
+def test_what_was_missed_before_the_machine_stood_still_is_told_after_it(tmp_path: Path) -> None:
+    with host(tmp_path, "e0") as found:
+        found.start()
+        found.add("e1", lun=1)
+        found.go_on(found.pause())
+        assert found.event() is None
+        found.offer_event_buffer()
+        assert found.event() == NO_EVENT
+
+
+def test_a_pause_in_which_nothing_happens_is_no_news(tmp_path: Path) -> None:
+    with host(tmp_path, "e0") as found:
+        found.start()
+        found.offer_event_buffer()
+        found.go_on(found.pause())
+        assert found.event() is None
+        found.add("e1", lun=1)
+        found.context.run_until_idle()
+        assert found.event() == (1, bytes((1, 0, 0, 1, 0, 0, 0, 0)), 1)
+
+
+def test_a_driver_that_is_told_of_nothing_has_missed_nothing(tmp_path: Path) -> None:
+    with host(tmp_path, "e0") as found:
+        found.start(0)
+        found.offer_event_buffer()
+        bases = found.pause()
+        found.add("e1", lun=1)
+        found.go_on(bases, 0)
+        assert found.event() is None
+
+
+@pytest.mark.parametrize("end", ["reset", "left"])
+def test_the_next_driver_has_missed_nothing(tmp_path: Path, end: str) -> None:
+    with host(tmp_path, "e0") as found:
+        front_end = found.start()
+        found.pause()
+        found.add("e1", lun=1)
+        if end == "reset":
+            assert front_end.acknowledged(fe.RESET_DEVICE) == 0
+            for ring in found.rings:
+                ring.clear()
+            found.go_on([0, 0, 0])
+        else:
+            front_end.close()
+            found.start()
+        found.offer_event_buffer()
+        assert found.event() is None
 
 
 @pytest.mark.parametrize(
