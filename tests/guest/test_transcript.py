@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from . import test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_units, transcript
+from . import (
+    test_linux_scsi,
+    test_linux_scsi_errors,
+    test_linux_scsi_hosts,
+    test_linux_scsi_units,
+    transcript,
+)
 from .vm import Result
+
+MODULES = (test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_hosts, test_linux_scsi_units)
 
 
 def test_rows_are_read_as_they_were_written() -> None:
@@ -20,7 +28,7 @@ def test_rows_are_read_as_they_were_written() -> None:
 def test_the_page_has_the_items_of_the_tests() -> None:
     wanted = {
         (*transcript.row(test.__doc__, Result(item, True, 0, ""))[:2], item)
-        for module in (test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_units)
+        for module in MODULES
         for name, test in vars(module).items()
         if name.startswith("test_") and test.__doc__
         for mark in getattr(test, "pytestmark", [])
