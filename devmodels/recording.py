@@ -23,6 +23,8 @@ from devmodels.assembly import Assembly
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
+from devmodels.scsi import LogicalUnit
+from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
 from devmodels.trace import EventKind, Tracer
 from devmodels.tracefile import (
@@ -158,17 +160,24 @@ class Recorder:
         self._watch_front_end(device)
         self._recorded[device] = partial(_release, device, None)
 
-    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: Disk) -> None:
+    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: BackedUnit) -> None:
         """Record a unit that `host` is about to have."""
+        if not isinstance(unit, Disk):
+            self.leave_out(unit)
+            return
         self.announce_unit("export", options, host, unit)
         self._recorded[unit] = partial(unit.observe, None)
 
-    def unit_leaves(self, unit: Disk) -> None:
+    def leave_out(self, unit: LogicalUnit) -> None:
+        """The recording ends before a unit that is no disk appears: nothing of that could be played again."""
+        self.tracer.give_up(f"{unit.name!r} is no disk, and cannot be recorded")
+
+    def unit_leaves(self, unit: BackedUnit) -> None:
         """The unit is about to be taken away."""
         if unit in self._recorded:
             self.tracer.emit(unit.backend.name, EventKind.REMOVED)
 
-    def unit_gone(self, host: VirtioScsi, unit: Disk) -> None:
+    def unit_gone(self, host: VirtioScsi, unit: BackedUnit) -> None:
         """It has gone; with the last one its host."""
         release = self._recorded.pop(unit, None)
         if release is not None:
@@ -239,12 +248,13 @@ class _RecordedMachine:
         assembly, options = self._assembly, self._assembly.options[name]
         place = assembly.units.get(name)
         if place is None:
-            backend = next((backend for backend in assembly.backends.values() if backend.name == name), None)
+            backend = assembly.drives.get(name)
             self._recorder.announce("device", options, assembly.virtio_device(name), backend)
-        else:
-            assert isinstance(place.unit, Disk)
+        elif isinstance(place.unit, Disk):
             where = {"scsi-id": place.target, "lun": place.lun}
             self._recorder.announce_unit("device", {**options, **where}, place.host, place.unit)
+        else:
+            self._recorder.leave_out(place.unit)
 
     def removing(self, name: str) -> None:
         self._recorder.tracer.emit(name, EventKind.REMOVED)
@@ -280,6 +290,9 @@ def _judge(assembly: Assembly) -> None:
             raise ValueError(f"device {name!r} has queues on iothreads; expected a machine with one_context")
         if virtio.status:
             raise ValueError(f"device {name!r} is in use; expected a recording that begins before that")
+    for name, place in assembly.units.items():
+        if not isinstance(place.unit, Disk):
+            raise ValueError(f"device {name!r} is a {place.driver}; expected disks alone on SCSI buses")
     for register, value in assembly.machine.save().items():
         if register.endswith(".0x00.command") and value:
             raise ValueError(

@@ -22,6 +22,8 @@ from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
 from devmodels.scsi.constants import Status
 from devmodels.scsi.disk import Disk
 from devmodels.scsi.disk.commands import COMMANDS as DISK_COMMANDS
+from devmodels.scsi.mmc import CdDrive
+from devmodels.scsi.mmc.commands import COMMANDS as DRIVE_COMMANDS
 from devmodels.scsi.table import Command
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
@@ -69,6 +71,7 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("Disks", "devmodels/scsi/disk/commands.py", Disk, DISK_COMMANDS),
+    Kind("CD, DVD and BD drives", "devmodels/scsi/mmc/commands.py", CdDrive, DRIVE_COMMANDS),
     Kind("The well known unit", "devmodels/scsi/absent.py", ReportLunsUnit, ReportLunsUnit.commands),
     Kind("Where no unit is", "devmodels/scsi/absent.py", AbsentUnit, AbsentUnit.commands),
 )
@@ -113,7 +116,8 @@ class Recorder:
 
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
         """It is over."""
-        name = f"{Path(item.path).stem}::{getattr(item, 'originalname', item.name)}"
+        module = Path(item.path).relative_to(STORIES).with_suffix("").as_posix()
+        name = f"{module}::{getattr(item, 'originalname', item.name)}"
         if Path(item.path).stem not in LEFT_OUT:
             self._by_test[name] |= self._now
             for key in self._now:

@@ -10,6 +10,7 @@ from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
+from devmodels.blockbackend.removable import EmptyNode
 from devmodels.conformance import ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import Event, IoContext
@@ -17,7 +18,7 @@ from devmodels.machine import Machine
 from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
-from devmodels.scsi.disk import Disk
+from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.statefile import StateFile
 from devmodels.trace import Tracer
 from devmodels.translation import Translate, TranslatedMemory
@@ -26,7 +27,7 @@ from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, PciPlace, mmio_slot
 from devmodels.virtio_scsi import VirtioScsi
-from devmodels.virtio_scsi.disks import ScsiPlace
+from devmodels.virtio_scsi.units import ScsiPlace
 
 FIRST_FREE_SLOT = 1
 LOOK_AGAIN_NS = 100_000
@@ -53,8 +54,8 @@ class DriveOptions(Protocol):
         ...
 
     @property
-    def drive(self) -> str:
-        """The node that is its disk."""
+    def drive(self) -> str | None:
+        """The node that is its disk; None where it has no medium."""
         ...
 
     @property
@@ -86,7 +87,7 @@ class DriveOptions(Protocol):
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
-    `graph` has the block nodes; `backends` go by node name, `devices` and the `options` that they were made with by
+    `graph` has the block nodes; `devices`, the `options` that they were made with, and `drives`, their backends, go by
     device id.  `run_state` stops and continues it; `events` are what it tells whoever controls it.  With `one_context`
     the devices' options for iothreads mean nothing: all queues are worked on in the machine's own context.
     """
@@ -110,7 +111,9 @@ class Assembly:
         self.run_state = RunState(self.events)
         self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
         self.graph = Graph(context)
-        self.backends: dict[str, BlockBackend] = {}
+        self.drives: dict[str, BlockBackend] = {}
+        self._media: dict[str, str] = {}
+        """Which node each drive was given, by its device's id."""
         self.devices: dict[str, VirtioPci | VirtioMmio] = {}
         self.buses: dict[str, VirtioScsi] = {}
         """Devices with a SCSI bus, by the bus's name."""
@@ -124,6 +127,11 @@ class Assembly:
         self.one_context = one_context
         self.watcher: Watcher | None = None
         self._without_id = 0
+
+    @property
+    def backends(self) -> dict[str, BlockBackend]:
+        """The drives that have a medium, by the node that they were given."""
+        return {node: self.drives[name] for name, node in self._media.items()}
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
         """Open a block node, as `-blockdev` does."""
@@ -170,7 +178,7 @@ class Assembly:
         self.machine.unplug(function)
         for child in [unit for unit, place in self.units.items() if place.host is function.device]:
             await self._remove_unit(child)
-        backend = next((each for each in self.backends.values() if each.name == name), None)
+        backend = self.drives.get(name)
         if backend is not None:
             await backend.drain()
         while function.device.resetting:
@@ -187,7 +195,7 @@ class Assembly:
         place = self.units[name]
         gone = Event(self.context)
         unit = place.host.unplug(place.target, place.lun, gone.set)
-        assert isinstance(unit, Disk)
+        assert isinstance(unit, BackedUnit)
         await unit.backend.drain()
         await gone.wait()
         unit.close()
@@ -196,16 +204,29 @@ class Assembly:
 
     def _close_backend(self, backend: BlockBackend) -> None:
         backend.close()
-        self.backends = {drive: other for drive, other in self.backends.items() if other is not backend}
+        del self.drives[backend.name]
+        self._media.pop(backend.name, None)
 
     async def set_drive(self, name: str, drive: str) -> None:
         """Let the device `name` have node `drive` for its disk, while it works."""
-        before, backend = next(item for item in self.backends.items() if item[1].name == name)
-        await self.graph.lead(backend.edge, drive)
-        del self.backends[before]
-        self.backends[drive] = backend
+        await self.graph.lead(self.drives[name].edge, drive)
+        self._media[name] = drive
+
+    async def set_medium(self, name: str, node: BlockNode | None) -> None:
+        """Put `node` into the open tray of the device `name`, or take out what is in it."""
+        backend = self.drives[name]
+        await self.graph.lead_to(backend.edge, EmptyNode(self.context) if node is None else node)
+        self._media.pop(name, None)
+        if node is not None:
+            self._media[name] = node.node_name
 
     # --- for those who make devices
+
+    def add_backend(self, backend: BlockBackend, drive: str | None) -> None:
+        """A device has been made over `backend`, with the node `drive`."""
+        self.drives[backend.name] = backend
+        if drive is not None:
+            self._media[backend.name] = drive
 
     def memory_for(self, translate: Translate | None, device: str, *, iommu_platform: bool) -> GuestMemory:
         """Memory as `device` reaches it."""
@@ -213,20 +234,19 @@ class Assembly:
             return self.memory
         return TranslatedMemory(self.memory, translate, name=memory_name(device))
 
-    def backend(self, options: DriveOptions, name: str) -> BlockBackend:
-        """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had."""
-        driver, drive = options.driver, options.drive
-        node = self.graph.nodes.get(drive)
-        if node is None:
-            known = ", ".join(sorted(self.graph.nodes)) or "none"
-            raise OptionError(f"device {driver}: no drive {drive!r}; the nodes are: {known}")
-        if node.context is not self.context:
-            raise OptionError(f"device {driver}: drive {drive!r} is on an iothread; expected it at home")
-        if drive in self.backends:
-            raise OptionError(f"device {driver}: drive {drive!r} is in use")
+    def backend(self, options: DriveOptions, name: str, *, read_only: bool = False) -> BlockBackend:
+        """What puts the node `options.drive` under the device `name`; OptionError where either cannot be had.
+
+        Without a drive it leads to an empty node.
+        """
+        driver = options.driver
+        node = EmptyNode(self.context) if options.drive is None else self._drive(driver, options.drive)
         self.check_free(name)
+        shared = USES["device"].shared
         try:
-            backend = BlockBackend(node, name=name, run_state=self.run_state, shared=USES["device"].shared)
+            backend = BlockBackend(
+                node, name=name, run_state=self.run_state, shared=shared, read_only=read_only
+            )
         except PermissionConflictError as error:
             raise OptionError(f"device {driver}: {error}") from None
         backend.error_policy = ErrorPolicy(options.rerror, options.werror)
@@ -235,6 +255,18 @@ class Assembly:
         for seconds in options.stats_intervals:
             backend.stats.add_interval(seconds, self.context.now_ns())
         return backend
+
+    def _drive(self, driver: str, name: str) -> BlockNode:
+        """The node that is to be a device's disk; OptionError."""
+        node = self.graph.nodes.get(name)
+        if node is None:
+            known = ", ".join(sorted(self.graph.nodes)) or "none"
+            raise OptionError(f"device {driver}: no drive {name!r}; the nodes are: {known}")
+        if node.context is not self.context:
+            raise OptionError(f"device {driver}: drive {name!r} is on an iothread; expected it at home")
+        if name in self.backends:
+            raise OptionError(f"device {driver}: drive {name!r} is in use")
+        return node
 
     def check_free(self, name: str) -> None:
         """OptionError where a device is called `name`."""
@@ -287,7 +319,7 @@ class Assembly:
         for name in self.devices:
             self.virtio_device(name).trace = tracer
         self.graph.tracer = tracer
-        for backend in self.backends.values():
+        for backend in self.drives.values():
             backend.trace = tracer
         for place in self.units.values():
             place.unit.observe(tracer)

@@ -11,16 +11,18 @@ import msgspec
 from devmodels.blockbackend import BlockBackend
 from devmodels.iocontext import IoThread
 from devmodels.options import OptionError, shown
+from devmodels.scsi import LogicalUnit
 from devmodels.scsi.disk import Disk
+from devmodels.scsi.mmc import CdDrive
 from devmodels.translation import Translate
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions, virtio_blk_mmio
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 from devmodels.virtio_scsi import VirtioScsi
-from devmodels.virtio_scsi.disks import ScsiHdOptions, ScsiPlace, find_place
 from devmodels.virtio_scsi.mmio import VirtioScsiMmioOptions, virtio_scsi_mmio
 from devmodels.virtio_scsi.pci import VirtioScsiPciOptions, virtio_scsi_pci
+from devmodels.virtio_scsi.units import PlaceOptions, ScsiCdOptions, ScsiHdOptions, ScsiPlace, find_place
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
@@ -86,7 +88,7 @@ def _threads(
         threads.release(user)
         backend.close()
         raise OptionError(f"device {options.driver}: {error}") from error
-    assembly.backends[options.drive] = backend
+    assembly.add_backend(backend, options.drive)
 
 
 # --- virtio-scsi, and what is on its bus
@@ -143,31 +145,53 @@ def _scsi_added(assembly: Assembly, given: str | None, name: str, transport: Vir
 
 
 def _scsi_hd(assembly: Assembly, options: ScsiHdOptions, _translate: Translate | None) -> str:
-    driver = options.driver
-    host = _bus(assembly, options)
-    try:
-        target, lun = find_place(host.bus, options.scsi_id, options.lun)
-    except ValueError as error:
-        raise OptionError(f"device {driver}: {error}") from None
-    backend = assembly.backend(options, options.id or f"{driver}@{target}.{lun}")
-    backend.qom_path = assembly.qom_path(options.id)
-    try:
-        unit = Disk(
+    def disk(backend: BlockBackend) -> LogicalUnit:
+        return Disk(
             backend,
             options,
             name=backend.name,
             violations=assembly.violations,
             open_state=assembly.open_state,
         )
+
+    return _scsi_unit(assembly, options, disk)
+
+
+def _scsi_cd(assembly: Assembly, options: ScsiCdOptions, _translate: Translate | None) -> str:
+    def drive(backend: BlockBackend) -> LogicalUnit:
+        return CdDrive(backend, options, name=backend.name, violations=assembly.violations)
+
+    return _scsi_unit(assembly, options, drive, read_only=True)
+
+
+def _scsi_unit(
+    assembly: Assembly,
+    options: ScsiHdOptions | ScsiCdOptions,
+    make: Callable[[BlockBackend], LogicalUnit],
+    *,
+    read_only: bool = False,
+) -> str:
+    """A unit gets its backend and its place on a bus."""
+    driver = options.driver
+    host = _bus(assembly, options)
+    try:
+        target, lun = find_place(host.bus, options.scsi_id, options.lun)
+    except ValueError as error:
+        raise OptionError(f"device {driver}: {error}") from None
+    name = options.id or f"{driver}@{target}.{lun}"
+    backend = assembly.backend(options, name, read_only=read_only)
+    backend.qom_path = assembly.qom_path(options.id)
+    try:
+        unit = make(backend)
     except ValueError as error:
         backend.close()
         raise OptionError(f"device {driver}: {error}") from None
-    assembly.backends[options.drive] = backend
-    assembly.units[backend.name] = ScsiPlace(host, target, lun, unit)
+    assembly.add_backend(backend, options.drive)
+    assembly.units[backend.name] = ScsiPlace(driver, host, target, lun, unit)
     return backend.name
 
 
-def _bus(assembly: Assembly, options: ScsiHdOptions) -> VirtioScsi:
+def _bus(assembly: Assembly, options: PlaceOptions) -> VirtioScsi:
     """The bus that is named, or the first one there is."""
     if options.bus is None:
         if not assembly.buses:
@@ -196,4 +220,5 @@ DEVICES = {
     "virtio-scsi-pci": DeviceType(VirtioScsiPciOptions, _scsi_pci),
     "virtio-scsi-device": DeviceType(VirtioScsiMmioOptions, _scsi_mmio),
     "scsi-hd": DeviceType(ScsiHdOptions, _scsi_hd),
+    "scsi-cd": DeviceType(ScsiCdOptions, _scsi_cd),
 }

@@ -30,6 +30,7 @@ from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
+from devmodels.blockbackend.removable import EmptyNode, Tray
 from devmodels.blockbackend.request import (
     HAS_UPDATE,
     OP_NAMES,
@@ -107,6 +108,8 @@ class BlockBackend:
         self.node = node
         self.name = name or node.node_name
         self.qom_path = ""
+        self.tray: Tray | None = None
+        """That of a device whose medium can be taken out."""
         self.context = node.context
         self.read_only = read_only or node.read_only
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
@@ -254,6 +257,19 @@ class BlockBackend:
     def io_status(self) -> IoStatus | None:
         """Which error has stopped the machine since it was continued last; None where none can (`query-block`)."""
         return self._io_status if self.error_policy.stops else None
+
+    @property
+    def inserted(self) -> bool:
+        """Whether there is a medium: a node that is a disk."""
+        return not isinstance(self.node, EmptyNode)
+
+    def tray_moved(self, *, opened: bool) -> None:
+        """The device's tray has been opened or closed: whoever controls the machine is told."""
+        path = self.qom_path
+        own = path.removeprefix("/machine/peripheral/")
+        device = path if own == path else own.partition("/")[0]
+        data = {"device": "" if path else self.name, "id": device or self.name, "tray-open": opened}
+        self._run_state.events.emit("DEVICE_TRAY_MOVED", data)
 
     def account_invalid(self, op: Op) -> None:
         """The device has refused a request by itself."""

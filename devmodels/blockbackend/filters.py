@@ -65,6 +65,7 @@ class FilterNode(BlockNode):
         """Take over what the child is."""
         self.size = self.file.node.size
         self.read_only = self.options.read_only or self.file.node.read_only
+        self.disc = self.file.node.disc if Role.FILTERED in self.file.role else None
 
     @property
     def can_unmap(self) -> bool:

@@ -387,8 +387,12 @@ class Graph:
 
     async def lead(self, edge: Edge, by: str) -> None:
         """Let one user's edge lead to node `by`: a child of a node, or the disk of a device."""
+        await self.lead_to(edge, self._here(by))
+
+    async def lead_to(self, edge: Edge, new: BlockNode) -> None:
+        """The same for a node that need not have a name."""
         async with self._changing:
-            user, new = edge.user_object, self._here(by)
+            user = edge.user_object
             _check_there(edge)
             if user in below([new]):
                 raise GraphError(f"{new.description} cannot be below {user.description}: it stands over it")

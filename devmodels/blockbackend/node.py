@@ -22,6 +22,7 @@ from devmodels.blockbackend.ranges import InFlight
 from devmodels.blockbackend.request import Op, Read, Request
 from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
+from devmodels.disc import Disc
 from devmodels.iocontext import IoContext, Lock
 from devmodels.secretobjects import Secrets
 
@@ -107,6 +108,8 @@ class BlockNode:
         """Who is told of each request that comes (`watch`)."""
         self.names: dict[str, BlockNode] = {}
         """Where it is entered by its name."""
+        self.disc: Disc | None = None
+        """What its bytes are where they are a CD's; None where they are blocks of data."""
         self._users: dict[object, bool] = {}
 
     @classmethod

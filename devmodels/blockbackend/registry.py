@@ -21,6 +21,7 @@ _OUR_OWN = {
     "blklogwrites": "blklogwrites:BlklogwritesNode",
     "blkverify": "blkverify:BlkverifyNode",
     "copy-on-read": "copy_on_read:CopyOnReadNode",
+    "cue": "cue:CueNode",
     "delay": "delay:DelayNode",
     "file": "file:FileNode",
     "host_device": "host_device:HostDeviceNode",

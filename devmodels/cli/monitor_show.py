@@ -93,6 +93,8 @@ def _device(row: Row) -> list[dict[str, object]]:
     out: dict[str, object] = {"device": row.get("qdev") or row["device"]}
     if "inserted" in row:
         out |= _node(row["inserted"])[0]
+    if "tray_open" in row:
+        out["tray"] = "open" if row["tray_open"] else "locked" if row["locked"] else "closed"
     if "io-status" in row:
         out["io-status"] = row["io-status"]
     return [out]

@@ -13,7 +13,7 @@ import msgspec
 
 from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.exports.scsi_disk import ScsiDiskExportOptions, disk_backend
+from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import USUAL_QUEUE_SIZE, UnixAddress
 from devmodels.iocontext import IoContext
@@ -21,7 +21,8 @@ from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError, shown
 from devmodels.protocols.vhost_user import MAX_QUEUES
 from devmodels.runstate import RunState
-from devmodels.scsi.disk import Disk, DiskOptions
+from devmodels.scsi.backed import BackedUnit
+from devmodels.scsi.disk import DiskOptions
 from devmodels.scsi.statefile import StateFile
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
@@ -30,7 +31,7 @@ from devmodels.virtio_scsi.layout import FIRST_REQUEST_QUEUE, MAX_LUN, MAX_TARGE
 _MOST = MAX_QUEUES - FIRST_REQUEST_QUEUE
 
 
-class VhostUserScsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
+class VhostUserScsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
     """Options of `--export type=vhost-user-scsi`.
 
     `scsi_id` and `lun` are the unit's place, `num_queues` the host's request queues (1 where no export says more).
@@ -73,19 +74,19 @@ def host_device(
     )
 
 
-def export_disk(
+def export_unit(
     options: VhostUserScsiOptions,
     node: BlockNode,
     host: VirtioScsi,
     *,
     run_state: RunState,
     open_state: Callable[[IoContext, str], StateFile] = StateFile,
-) -> Disk:
+) -> BackedUnit:
     """The logical unit of an export, not plugged yet; OSError or ValueError where what it keeps cannot be had."""
-    backend = disk_backend(options, node, run_state)
+    backend = unit_backend(options, node, run_state)
     name = f"{options.addr.path},{options.scsi_id},{options.lun}"
     try:
-        return Disk(backend, options.disk(), name=name, violations=host.violations, open_state=open_state)
+        return make_unit(options, backend, name, host.violations, open_state)
     except BaseException:
         backend.close()
         raise
@@ -120,15 +121,15 @@ class HostRecorder(Protocol):
         """A host has just been made."""
         ...
 
-    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: Disk) -> None:
+    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: BackedUnit) -> None:
         """A unit is about to appear."""
         ...
 
-    def unit_leaves(self, unit: Disk) -> None:
+    def unit_leaves(self, unit: BackedUnit) -> None:
         """It is about to be taken away."""
         ...
 
-    def unit_gone(self, host: VirtioScsi, unit: Disk) -> None:
+    def unit_gone(self, host: VirtioScsi, unit: BackedUnit) -> None:
         """It has gone, with all its requests; so has the host where it was the last one."""
         ...
 
@@ -177,7 +178,7 @@ class VhostUserScsiExport:
         self._host = host = hosts.host(options, profile)
         self.device = host.device
         try:
-            self._unit = export_disk(options, node, host.device, run_state=run_state)
+            self._unit = export_unit(options, node, host.device, run_state=run_state)
         except BaseException as error:
             self._without_unit(error)
         self.backend = self._unit.backend

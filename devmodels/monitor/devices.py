@@ -17,6 +17,8 @@ from devmodels.virtio.pci import VirtioPci
 MODELS: dict[str, type[msgspec.Struct]] = {name: DEVICES[name].options for name in sorted(DEVICES)}
 _NOT_HOT = ("virtio-blk-device", "virtio-scsi-device")
 """What has a place that guests are told of by firmware."""
+_WITHOUT_DRIVE = ("scsi-cd",)
+"""What may have an empty tray."""
 _NO_PROPERTIES = ("driver", "id", "bus")
 
 
@@ -65,7 +67,7 @@ async def device_add(world: World, options: DeviceOptions) -> None:
     if name in assembly.devices or name in assembly.units:
         raise CommandError(f"Duplicate device ID '{name}'")
     names = MODELS[driver].__struct_fields__
-    if "drive" in names:
+    if "drive" in names and not ("drive" not in options and driver in _WITHOUT_DRIVE):
         _check_drive(world, driver, options.get("drive"))
     assembly.add_device({key: value for key, value in options.items() if key != "bus" or "bus" in names})
 

@@ -43,10 +43,19 @@ class DeviceDeleted(msgspec.Struct):
     device: str | UnsetType = field(default=UNSET)
 
 
+class DeviceTrayMoved(msgspec.Struct, rename="kebab"):
+    """A drive's tray has been opened or closed, by the guest or by the user; `id` is the device's."""
+
+    device: str
+    id: str
+    tray_open: bool
+
+
 EVENTS: dict[str, type[msgspec.Struct]] = {
     "BLOCK_EXPORT_DELETED": BlockExportDeleted,
     "BLOCK_IO_ERROR": BlockIoError,
     "DEVICE_DELETED": DeviceDeleted,
+    "DEVICE_TRAY_MOVED": DeviceTrayMoved,
     "RESET": Reset,
     "RESUME": Empty,
     "SHUTDOWN": Reset,

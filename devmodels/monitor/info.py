@@ -18,7 +18,7 @@ from devmodels.blockbackend.options import DetectZeroes, NodeOptions, child_name
 from devmodels.blockbackend.permissions import Role
 from devmodels.monitor.command import Arguments
 from devmodels.monitor.throttle import ThrottleInfo, throttle_info
-from devmodels.monitor.world import World
+from devmodels.monitor.world import Attached, World
 
 
 class ImageInfo(msgspec.Struct, rename="kebab"):
@@ -64,15 +64,16 @@ class BlockDeviceInfo(ThrottleInfo, kw_only=True):
 
 
 class BlockInfo(msgspec.Struct):
-    """A device or an export; `qdev` is what commands call a device."""
+    """A device or an export; `qdev` is what commands call a device, `inserted` its disk."""
 
     device: str
     type: str
     removable: bool
     locked: bool
-    inserted: BlockDeviceInfo
+    inserted: BlockDeviceInfo | UnsetType = UNSET
     qdev: str | UnsetType = UNSET
     io_status: Literal["ok", "failed", "nospace"] | UnsetType = field(name="io-status", default=UNSET)
+    tray_open: bool | UnsetType = UNSET
 
 
 class QueryNamedBlockNodes(Arguments, frozen=True):
@@ -83,18 +84,22 @@ class QueryNamedBlockNodes(Arguments, frozen=True):
 
 async def query_block(world: World) -> list[BlockInfo]:
     """Every device, and every export."""
-    return [
-        BlockInfo(
-            device="" if each.backend.qom_path else each.name,
-            type="unknown",
-            removable=False,
-            locked=False,
-            inserted=_info(each.backend.node, each.backend, flat=False),
-            qdev=each.backend.qom_path or UNSET,
-            io_status=each.backend.io_status or UNSET,
-        )
-        for each in world.attached()
-    ]
+    return [_block_info(each) for each in world.attached()]
+
+
+def _block_info(each: Attached) -> BlockInfo:
+    backend = each.backend
+    tray = backend.tray
+    return BlockInfo(
+        device="" if backend.qom_path else each.name,
+        type="unknown",
+        removable=tray is not None,
+        locked=tray is not None and tray.locked,
+        inserted=_info(backend.node, backend, flat=False) if backend.inserted else UNSET,
+        qdev=backend.qom_path or UNSET,
+        io_status=backend.io_status or UNSET,
+        tray_open=UNSET if tray is None else tray.open,
+    )
 
 
 async def query_named_block_nodes(world: World, arguments: QueryNamedBlockNodes) -> list[BlockDeviceInfo]:

@@ -1,4 +1,4 @@
-"""Trays and media: none of the devices that there are has any, and the commands say so.
+"""Trays and media: what a user does with a drive's button, and with what is in it.
 
 `blockdev-open-tray`, `blockdev-close-tray`, `blockdev-insert-medium`, `blockdev-remove-medium`,
 `blockdev-change-medium`, `eject`.
@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NoReturn
+from typing import Literal
 
+from devmodels.blockbackend import BlockNode
+from devmodels.blockbackend.removable import EmptyNode, Tray
 from devmodels.monitor.command import Arguments, CommandError
-from devmodels.monitor.world import World
+from devmodels.monitor.world import Attached, World
 
 
 class CloseTray(Arguments, frozen=True):
@@ -39,7 +41,7 @@ class RemoveMedium(Arguments, frozen=True):
 
 
 class ChangeMedium(Arguments, frozen=True):
-    """A device, and the file that is to be its medium."""
+    """A device, and the file that is to be its medium, with `format` as its driver (`cue`: the file is a cue sheet)."""
 
     filename: str
     device: str | None = None
@@ -50,41 +52,126 @@ class ChangeMedium(Arguments, frozen=True):
 
 
 async def blockdev_open_tray(world: World, arguments: OpenTray) -> None:
-    """Open a tray."""
-    _refuse(world, arguments.device, arguments.id)
+    """Open a tray, or, where the guest has locked it, ask the guest to."""
+    each = world.one_of(arguments.device, arguments.id)
+    _open(_tray(each, arguments), force=arguments.force)
 
 
 async def blockdev_close_tray(world: World, arguments: CloseTray) -> None:
-    """Close a tray."""
-    _refuse(world, arguments.device, arguments.id)
+    """Close a tray, with what is in it."""
+    _tray(world.one_of(arguments.device, arguments.id), arguments).user_closes()
 
 
 async def blockdev_insert_medium(world: World, arguments: InsertMedium) -> None:
     """Put a medium in."""
-    world.find(arguments.id)
+    each = world.find(arguments.id)
     node = world.graph.nodes.get(arguments.node_name)
     if node is None:
         raise CommandError(f"Node '{arguments.node_name}' not found")
-    if any(each.backend.node is node for each in world.attached()):
+    if any(other.backend.node is node for other in world.attached()):
         raise CommandError(f"Node '{arguments.node_name}' is already in use")
-    raise CommandError("Device is not removable")
+    await _insert(world, each, node)
 
 
 async def blockdev_remove_medium(world: World, arguments: RemoveMedium) -> None:
     """Take a medium out."""
-    _refuse(world, None, arguments.id)
+    await _remove(world, world.find(arguments.id), arguments.id)
 
 
 async def blockdev_change_medium(world: World, arguments: ChangeMedium) -> None:
-    """Put another medium in."""
-    _refuse(world, arguments.device, arguments.id)
+    """Put another medium in: all steps in one."""
+    each = world.one_of(arguments.device, arguments.id)
+    name = _named(arguments)
+    tray = _tray(each, arguments)
+    node = world.graph.add(_options(arguments))
+    # It goes with the drive's use of it.
+    node.kept = False
+    try:
+        _open_or_fail(tray, name, force=arguments.force)
+        await _remove(world, each, name)
+        await _insert(world, each, node)
+    finally:
+        node.close_if_unwanted()
+    tray.user_closes()
 
 
 async def eject(world: World, arguments: OpenTray) -> None:
     """Open the tray and take the medium out."""
-    _refuse(world, arguments.device, arguments.id)
+    each = world.one_of(arguments.device, arguments.id)
+    _open_or_fail(_tray(each, arguments), _named(arguments), force=arguments.force)
+    await _remove(world, each, _named(arguments))
 
 
-def _refuse(world: World, device: str | None, name: str | None) -> NoReturn:
-    world.one_of(device, name)
-    raise CommandError(f"Device '{name or device}' is not removable")
+# --- the steps
+
+
+def _named(arguments: CloseTray | ChangeMedium) -> str:
+    """What the user calls the device."""
+    return arguments.device or arguments.id or ""
+
+
+def _tray(each: Attached, arguments: CloseTray | ChangeMedium) -> Tray:
+    if each.backend.tray is None:
+        raise CommandError(f"Device '{_named(arguments)}' is not removable")
+    return each.backend.tray
+
+
+def _open(tray: Tray, *, force: bool) -> bool:
+    """Open it; whether it is open, and has not to wait for the guest."""
+    if tray.open:
+        return True
+    locked = tray.locked
+    if locked:
+        tray.request_eject(force=force)
+    if force or not locked:
+        tray.user_opens()
+    return tray.open
+
+
+def _open_or_fail(tray: Tray, name: str, *, force: bool) -> None:
+    if not _open(tray, force=force):
+        raise CommandError(
+            f"Device '{name}' is locked and force was not specified, wait for tray to open and try again"
+        )
+
+
+async def _remove(world: World, each: Attached, name: str) -> None:
+    tray = each.backend.tray
+    if tray is None:
+        raise CommandError(f"Device '{name}' is not removable")
+    if not tray.open:
+        raise CommandError(f"Tray of device '{name}' is not open")
+    if each.backend.inserted:
+        await _set(world, each, None)
+
+
+async def _insert(world: World, each: Attached, node: BlockNode) -> None:
+    tray = each.backend.tray
+    if tray is None:
+        raise CommandError("Device is not removable")
+    if not tray.open:
+        raise CommandError("Tray of the device is not open")
+    if each.backend.inserted:
+        raise CommandError("There already is a medium in the device")
+    await _set(world, each, node)
+
+
+async def _set(world: World, each: Attached, node: BlockNode | None) -> None:
+    """What is in the tray."""
+    assembly = world.assembly
+    if assembly is not None and each.name in assembly.drives:
+        await assembly.set_medium(each.name, node)
+    else:
+        new = EmptyNode(world.context) if node is None else node
+        await world.graph.lead_to(each.backend.edge, new)
+
+
+def _options(arguments: ChangeMedium) -> dict[str, object]:
+    """Those of the medium's node."""
+    name, form = arguments.filename, arguments.format
+    if form is None:
+        form = "cue" if name.lower().endswith(".cue") else "file"
+    if form == "raw":
+        form = "file"
+    read_only = arguments.read_only_mode != "read-write"
+    return {"driver": form, "filename": name, "read-only": read_only}

@@ -229,8 +229,10 @@ def _device(world: World, each: Attached, *, has_backend: bool) -> _Object:
             raise CommandError(f"Property '{model}.drive' can't find value '{value}'")
         await machine.set_drive(each.name, value)
 
-    model = "scsi-hd" if each.name in machine.units else "virtio-blk-device"
-    drive = {"drive": _Property("str", lambda: each.backend.node.node_name, lead)}
+    model = machine.units[each.name].driver if each.name in machine.units else "virtio-blk-device"
+    drive = {
+        "drive": _Property("str", lambda: each.backend.node.node_name if each.backend.inserted else "", lead)
+    }
     if not has_backend:
         return _Object(model, properties=drive)
     return _Object(

@@ -103,7 +103,7 @@ async def query_blockstats(world: World, arguments: QueryBlockstats) -> list[Blo
             _stats(each.backend.stats, now),
             device="" if each.backend.qom_path else each.name,
             qdev=each.backend.qom_path or UNSET,
-            node_name=each.backend.node.node_name,
+            node_name=each.backend.node.node_name if each.backend.inserted else UNSET,
             parent=_parent(each.backend.node, now),
         )
         for each in world.attached()

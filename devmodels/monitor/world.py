@@ -84,7 +84,7 @@ class World:
 
     def attached(self) -> list[Attached]:
         """Devices with a drive, then exports."""
-        backends = [] if self.assembly is None else self.assembly.backends.values()
+        backends = [] if self.assembly is None else self.assembly.drives.values()
         found = [Attached(backend.name, backend) for backend in backends]
         return found + [Attached(export.id, export.backend) for export in self.exports]
 

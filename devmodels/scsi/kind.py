@@ -25,6 +25,8 @@ class UnitKind:
 
     commands: Sequence[Command[Any]] = ()
     absent_fields: Sequence[str] = ()
+    notification_classes = 0
+    """Classes of events that hosts of drives poll for (MMC-6 GET EVENT STATUS NOTIFICATION), a bit for each."""
 
     @property
     def queue_error(self) -> int:

@@ -70,6 +70,10 @@ class ModePage:
         """The current values."""
         return self.layout.unpack(self.current)
 
+    def set(self, **values: int) -> None:
+        """Give fields that no initiator sets other current values."""
+        self.current = self.layout.pack(**{**self.fields, **values})
+
     def values(self, control: int) -> bytes:
         """The page as MODE SENSE asks for it."""
         return (self.current, self.changeable, self.default, self.saved)[control]

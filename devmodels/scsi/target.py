@@ -16,13 +16,15 @@ from devmodels.scsi.unit import LogicalUnit
 
 Listener = Callable[[LogicalUnit, Asc], None]
 """Told of each unit attention condition: the unit, and its code."""
+EventListener = Callable[[LogicalUnit, int], None]
+"""Told that a drive has events for those who poll: the unit, and a bit for each of their classes."""
 
 
 class ScsiTarget:
     """Logical units by LUN (`units`), the nexuses that know of them (`nexuses`), and its ports by number (`ports`).
 
     `on_attention`: listeners for unit attention conditions, of which a carrier may send its initiators word
-    (virtio-scsi's event queue, iSCSI's asynchronous messages).
+    (virtio-scsi's event queue, iSCSI's asynchronous messages).  `on_event`: the same for events of drives.
     """
 
     def __init__(self, context: IoContext, *, name: str = "", violations: ViolationLog | None = None) -> None:
@@ -33,6 +35,7 @@ class ScsiTarget:
         self.nexuses: dict[Nexus, None] = {}
         self.ports: dict[int, TargetPort] = {}
         self.on_attention: list[Listener] = []
+        self.on_event: list[EventListener] = []
         self.absent = AbsentUnit(context, name=name, violations=self.violations)
         self.absent.target = self
         self._well_known = ReportLunsUnit(context, name=name, violations=self.violations)
@@ -71,6 +74,11 @@ class ScsiTarget:
         """Tell listeners of a condition that initiators have yet to learn."""
         for listener in list(self.on_attention):
             listener(unit, code)
+
+    def notify(self, unit: LogicalUnit, classes: int) -> None:
+        """Tell listeners that there are events."""
+        for listener in list(self.on_event):
+            listener(unit, classes)
 
     def unit(self, lun: int | None) -> LogicalUnit | None:
         """The unit at `lun`, well known ones included; None where there is none."""

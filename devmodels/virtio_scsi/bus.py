@@ -43,6 +43,10 @@ class BusListener(Protocol):
         """A unit attention condition has been established."""
         ...
 
+    def unit_event(self, target: int, unit: LogicalUnit, classes: int) -> None:
+        """A drive has events of these classes, by their bits in GET EVENT STATUS NOTIFICATION."""
+        ...
+
 
 class ScsiBus:
     """Targets by number.  `listener` is the device, which sends its driver word.
@@ -108,6 +112,7 @@ class ScsiBus:
         if self.connected:
             target.nexus_gained(nexus)
         target.on_attention.append(lambda unit, code: self._attention(number, unit, code))
+        target.on_event.append(lambda unit, classes: self._event(number, unit, classes))
         return target
 
     def remove(self, number: int, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
@@ -126,6 +131,10 @@ class ScsiBus:
     def _attention(self, number: int, unit: LogicalUnit, code: Asc) -> None:
         if self.listener is not None:
             self.listener.unit_attention(number, unit, code)
+
+    def _event(self, number: int, unit: LogicalUnit, classes: int) -> None:
+        if self.listener is not None:
+            self.listener.unit_event(number, unit, classes)
 
     # --- the driver, an initiator port
 

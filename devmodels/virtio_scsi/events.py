@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from devmodels.scsi import LogicalUnit
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import DeviceType
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio_scsi.layout import (
@@ -34,21 +33,11 @@ CLAUSE = "VIRTIO 1.4 §5.6.6.3"
 NO_LUN = bytes(8)
 
 _PARAMETERS_CHANGED = 0x2A
-_MMC_EVENTS = {
-    Asc.MEDIUM_MAY_HAVE_CHANGED: AsyncEvent.MEDIA_CHANGE,
-    Asc.OPERATOR_MEDIUM_REMOVAL_REQUEST: AsyncEvent.EXTERNAL_REQUEST,
-}
-MMC_SUPPORTED = AsyncEvent.MEDIA_CHANGE | AsyncEvent.EXTERNAL_REQUEST
-
-
-def is_mmc(unit: LogicalUnit) -> bool:
-    """Whether it is a CD, DVD or BD unit."""
-    return unit.inquiry_data()[0] == DeviceType.CD_DVD
 
 
 def supported_events(unit: LogicalUnit) -> AsyncEvent:
-    """The events that `unit` can report."""
-    return MMC_SUPPORTED if is_mmc(unit) else AsyncEvent(0)
+    """The events that `unit` can report: a bit for each class of events, as drives number them."""
+    return AsyncEvent(unit.notification_classes)
 
 
 class EventQueue:
@@ -84,17 +73,19 @@ class EventQueue:
 
         Parameters of MMC units are none of these (VIRTIO 1.4 §5.6.6.3.2).
         """
-        if code in _MMC_EVENTS:
-            reason = _MMC_EVENTS[code] & self._device.subscriptions.get((target, unit.lun), 0)
-            if reason:
-                self._tell(EventType.VIRTIO_SCSI_T_ASYNC_NOTIFY, lun_field(target, unit.lun), reason)
-        elif (
+        if (
             code >> 8 == _PARAMETERS_CHANGED
-            and not is_mmc(unit)
+            and not unit.notification_classes
             and self._wanted(ScsiFeature.VIRTIO_SCSI_F_CHANGE)
         ):
             swapped = code >> 8 | (code & 0xFF) << 8
             self._tell(EventType.VIRTIO_SCSI_T_PARAM_CHANGE, lun_field(target, unit.lun), swapped)
+
+    def unit_event(self, target: int, unit: LogicalUnit, classes: int) -> None:
+        """What drives have to tell, as far as the driver has subscribed to it."""
+        reason = classes & self._device.subscriptions.get((target, unit.lun), 0)
+        if reason:
+            self._tell(EventType.VIRTIO_SCSI_T_ASYNC_NOTIFY, lun_field(target, unit.lun), reason)
 
     def _wanted(self, feature: ScsiFeature) -> bool:
         """Whether the driver is to be told now; one that waits will have missed it."""

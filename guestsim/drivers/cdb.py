@@ -243,12 +243,7 @@ COMMANDS: dict[str, Callable[..., Cdb]] = {
 }
 
 
-def opcode_name(opcode: int) -> str:
-    """What people call a command, or its number."""
-    return _NAMES.get(opcode, f"command {opcode:#04x}")
-
-
-_NAMES = {
+NAMES = {
     0x00: "TEST UNIT READY",
     0x03: "REQUEST SENSE",
     0x08: "READ(6)",

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from guestsim.drivers import cdb
+from guestsim.drivers import cdb, mmc_cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.errors import GuestError
 
 MAX_ATTENTIONS = 16
 """Unit attention conditions of one unit after which an initiator gives up."""
 LONG = 0xFFFF_FFFF
+DISK, DRIVE = 0x00, 0x05
+"""Device types whose blocks can be counted."""
+NO_MEDIUM = 0x3A
+"""The additional sense code of an empty tray."""
 
 
 class Status(IntEnum):
@@ -130,7 +134,7 @@ class ScsiError(GuestError):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A logical unit as a scan has found it; `blocks` of `block_size` bytes, 0 where it is no disk."""
+    """A logical unit as a scan has found it; `blocks` of `block_size` bytes, 0 where there is no medium of such."""
 
     target: int
     lun: int
@@ -146,6 +150,11 @@ class Unit:
     def __str__(self) -> str:
         size = f", {self.blocks} blocks of {self.block_size}" if self.block_size else ""
         return f"{self.target}:{self.lun} {self.vendor} {self.product}{size}"
+
+
+def opcode_name(opcode: int) -> str:
+    """What people call a command, or its number."""
+    return cdb.NAMES.get(opcode) or mmc_cdb.NAMES.get(opcode, f"command {opcode:#04x}")
 
 
 async def scan(port: Port, targets: Iterable[int]) -> list[Unit]:
@@ -189,18 +198,23 @@ async def look_at(port: Port, target: int, lun: int) -> Unit | None:
         data[start:end].decode("ascii", "replace").strip() for start, end in ((8, 16), (16, 32), (32, 36))
     )
     kind = data[0] & 0x1F
-    await wait_until_ready(port, target, lun)
-    blocks, size = await _capacity(port, target, lun) if kind == 0 else (0, 0)
+    ready = await wait_until_ready(port, target, lun, empty=kind == DRIVE)
+    blocks, size = await _capacity(port, target, lun) if ready and kind in (DISK, DRIVE) else (0, 0)
     pages = await vital_pages(port, target, lun)
     return Unit(target, lun, kind, vendor, product, revision, blocks, size, pages)
 
 
-async def wait_until_ready(port: Port, target: int, lun: int) -> None:
-    """TEST UNIT READY until it succeeds: each unit attention condition is taken note of."""
+async def wait_until_ready(port: Port, target: int, lun: int, *, empty: bool = False) -> bool:
+    """TEST UNIT READY until it succeeds: each unit attention condition is taken note of.
+
+    False where there is no medium, which only with `empty` is no error.
+    """
     for _ in range(MAX_ATTENTIONS):
         answer = await port.send(target, lun, cdb.test_unit_ready())
         if answer.delivered and answer.status == Status.GOOD:
-            return
+            return True
+        if empty and answer.sense is not None and answer.sense.asc == NO_MEDIUM:
+            return False
         if answer.sense is None or answer.sense.key != SenseKey.UNIT_ATTENTION:
             raise ScsiError(f"{target}:{lun} is not ready: {answer.sense}")
     raise ScsiError(f"{target}:{lun} has more than {MAX_ATTENTIONS} unit attention conditions")
@@ -229,6 +243,6 @@ async def _insist(port: Port, target: int, lun: int, command: Cdb) -> bytes:
     """What a command returns; ScsiError where it fails."""
     answer = await port.send(target, lun, command)
     if not answer.delivered or answer.status != Status.GOOD:
-        name = cdb.opcode_name(command.data[0])
+        name = opcode_name(command.data[0])
         raise ScsiError(f"{name} to {target}:{lun} failed: {answer.sense or answer}")
     return answer.data

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guestsim.drivers import virtio_bus, virtio_driver
-from guestsim.drivers.cdb import Cdb, opcode_name
+from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.layouts import SECTOR
-from guestsim.drivers.scsi import Sense, parse_sense
+from guestsim.drivers.scsi import Sense, opcode_name, parse_sense
 from guestsim.drivers.scsi_layouts import (
     ASYNC,
     ASYNC_ANSWER,

@@ -11,7 +11,7 @@ from devmodels.assembly import Assembly, assemble
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
-from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_disk, host_device
+from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_unit, host_device
 from devmodels.options import convert
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk
@@ -278,9 +278,10 @@ class World:
         open_state = partial(ReplayStateFile, self.follower, facts.saved.encode())
         if facts.kind != "device":
             options = convert(facts.options, VhostUserScsiOptions, what=f"export {facts.name}")
-            unit = export_disk(
+            unit = export_unit(
                 options, node, host.device, run_state=self._own_run_state, open_state=open_state
             )
+            assert isinstance(unit, Disk)
             self._unit_made(facts, node, unit, told)
             host.device.plug(options.scsi_id, options.lun, unit)
             return

@@ -15,6 +15,7 @@ from guestsim.script.outcome import Outcome
 from guestsim.script.requests import bytes_text
 from guestsim.script.schema import FEATURES
 from guestsim.script.values import MAX_AMOUNT
+from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -140,6 +141,25 @@ async def resize(world: World, step: Step) -> Outcome:
     assert it is not None
     world.target.resize(it.drive, it.to)
     return Outcome(f"the host resizes {it.drive} to {bytes_text(it.to)}")
+
+
+async def qmp(world: World, step: Step) -> Outcome:
+    """The host executes a command; its refusal must be the one given."""
+    it = step.qmp
+    assert it is not None
+    did = f"the host executes {it.execute}"
+    if it.arguments:
+        did += f" ({', '.join(f'{name} {value}' for name, value in it.arguments.items())})"
+    try:
+        world.target.qmp(it.execute, it.arguments)
+    except TargetError as error:
+        refused = str(error).removeprefix(f"{it.execute}: ")
+        if refused != it.refused:
+            raise
+        return Outcome(did, f"refused: {refused}")
+    if it.refused is not None:
+        raise GuestError(f"{it.execute} succeeded, expected it refused: {it.refused}")
+    return Outcome(did)
 
 
 async def stop(world: World, step: Step) -> Outcome:  # noqa: ARG001

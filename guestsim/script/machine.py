@@ -21,7 +21,7 @@ MMIO_DRIVERS = frozenset({"virtio-blk-device", "virtio-scsi-device"})
 
 SCSI_HOSTS = frozenset({"virtio-scsi-pci", "virtio-scsi-device"})
 """Devices with a bus of their own, and what is on it."""
-SCSI_UNITS = frozenset({"scsi-hd"})
+SCSI_UNITS = frozenset({"scsi-hd", "scsi-cd"})
 
 
 class TargetAndHost(Target, Host, Protocol):

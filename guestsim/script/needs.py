@@ -107,7 +107,7 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
         return "a host that plugs devices"
     if step.resize is not None and spec.socket is not None:
         return "a host that resizes drives"
-    if not (step.stop is None and step.cont is None and step.event is None) and (
+    if not (step.stop is None and step.cont is None and step.event is None and step.qmp is None) and (
         spec.socket is not None or spec.name == "qemu-storage-daemon"
     ):
         return "a host that stops the machine and is told events"

@@ -67,6 +67,7 @@ _SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
     "scan": scsi.scan,
     "plug": scsi.plug,
     "unplug": scsi.unplug,
+    "qmp": control.qmp,
     "stop": control.stop,
     "cont": control.cont,
     "event": control.event,

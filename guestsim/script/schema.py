@@ -439,6 +439,14 @@ class Random(_Part):
                 raise ValueError(f"{name} {int(value)}, expected a multiple of {SECTOR}")
 
 
+class Qmp(_Part):
+    """The host executes a command of QMP's; `refused` is what it is told where that does not work."""
+
+    execute: str
+    arguments: dict[str, Any] = {}
+    refused: str | None = None
+
+
 class Told(_Part):
     """An event that the host is told: QMP's `name`, and those of its members that matter."""
 
@@ -570,6 +578,7 @@ class Step(_Part):
     resize: Resize | None = None
     plug: dict[str, Any] | None = None
     unplug: Unplug | None = None
+    qmp: Qmp | None = None
     stop: Nothing | None = None
     cont: Nothing | None = None
     event: Told | None = None

@@ -7,11 +7,14 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from guestsim.drivers.cdb import COMMANDS, Cdb
+from guestsim.drivers import cdb, mmc_cdb
+from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.scsi import Status
 from guestsim.drivers.scsi_layouts import EventType, ResetReason, ScsiResponse, TaskAttribute, Tmf, lun_bytes
 from guestsim.script.parts import U8, U32, Positive, Whole
 from guestsim.script.values import Amount, HexBytes, Pattern
+
+COMMANDS = {**cdb.COMMANDS, **mmc_cdb.COMMANDS}
 
 StatusName = Literal[
     "GOOD",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guestsim.drivers import scsi
-from guestsim.drivers.cdb import opcode_name
+from guestsim.drivers.scsi import opcode_name
 from guestsim.drivers.scsi_layouts import ControlType, ScsiResponse, Tmf
 from guestsim.drivers.virtio_scsi import Command, response_name
 from guestsim.errors import GuestError

@@ -52,6 +52,12 @@ class FileDrive(msgspec.Struct, rename="kebab"):
     content: Content | list[Content] = []
 
 
+class CueDrive(FileDrive):
+    """The same for a `cue` drive: the one file of the sheet; `sheet` are the lines after FILE."""
+
+    sheet: str = msgspec.field(default="")
+
+
 class World:
     """A script's machine, opened. Use with `with`.
 
@@ -262,13 +268,15 @@ class World:
         name = options.get("node-name")
         if not isinstance(name, str):
             raise self.source.error(path, "node-name is missing")
-        if options.get("driver") != "file" or "filename" in options:
+        kind = _OWN_DRIVES.get(str(options.get("driver")))
+        if kind is None or "filename" in options:
             return {**options, **self._size(options, path)}
-        own = {key: value for key, value in options.items() if key in ("size", "content")}
+        own = {key: value for key, value in options.items() if key in kind.__struct_fields__}
         try:
-            drive = msgspec.convert(own, FileDrive, dec_hook=decode_hook)
+            drive = msgspec.convert(own, kind, dec_hook=decode_hook)
         except msgspec.ValidationError as error:
-            raise self.source.error(path, f"a file drive without filename: {error}") from None
+            driver = options.get("driver")
+            raise self.source.error(path, f"a {driver} drive without filename: {error}") from None
         image = self.images[name] = Path(self._folder.name, f"{len(self.images)}.img")
         try:
             with image.open("wb") as file:
@@ -279,6 +287,10 @@ class World:
         except OSError as error:
             raise self.source.error(path, f"size {int(drive.size)}: {error.strerror}", "size") from None
         rest = {key: value for key, value in options.items() if key not in own}
+        if isinstance(drive, CueDrive):
+            sheet = image.with_suffix(".cue")
+            sheet.write_text(f'FILE "{image.name}" BINARY\n{drive.sheet}\n')
+            return {**rest, "filename": str(sheet)}
         return {**rest, "filename": str(image)}
 
     def _room(self, content: Content, size: int, path: str) -> int:
@@ -318,6 +330,10 @@ class World:
                 "addr",
             ) from None
         return {**options, "id": name, "addr": address}
+
+
+_OWN_DRIVES: dict[str, type[FileDrive]] = {"file": FileDrive, "cue": CueDrive}
+"""Drivers whose files a script may leave to be made."""
 
 
 def _queue_size(options: Mapping[str, object]) -> int:

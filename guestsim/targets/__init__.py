@@ -7,7 +7,7 @@ in this process; `guestsim.targets.qemu` over a real QEMU.  Nothing above this f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +164,10 @@ class Host(Protocol):
 
     def unplug(self, device: str) -> None:
         """Take a device out, by its id; the guest is told, not asked."""
+        ...
+
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
+        """Execute a command of QMP's; its refusal is a `TargetError` in the other side's words."""
         ...
 
     def statistics(self, device: str) -> dict[str, int]:

@@ -31,9 +31,13 @@ _UNIT_OPTIONS = frozenset(
             "rerror",
             "werror",
         ),
-        *("logical-block-size", "physical-block-size"),
+        *("logical-block-size", "physical-block-size", "profile"),
     }
 )
+
+
+UNITS = frozenset({"scsi-hd", "scsi-cd"})
+"""Devices that are units of a SCSI host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def exports_of(
         if device.get("driver") == "virtio-blk-pci":
             options = _blk(daemon, device, read_only)
             found.append(Exported(str(device.get("id")), options))
-        elif device.get("driver") == "scsi-hd":
+        elif device.get("driver") in UNITS:
             found.append(unit_of(hosts, device, read_only))
         elif str(device.get("id")) not in hosts:
             raise LacksError(f"a device {device.get('driver')!r}")
@@ -93,7 +97,7 @@ def _blk(daemon: BlkExports, device: Mapping[str, Json], read_only: set[str]) ->
 def unit_of(
     hosts: Mapping[str, Mapping[str, Json]], device: Mapping[str, Json], read_only: set[str]
 ) -> Exported:
-    """From those of a scsi-hd device, which is on the bus of one of `hosts`, the first where it names none."""
+    """From those of a scsi-hd or scsi-cd device, on the bus of one of `hosts`, the first where it names none."""
     bus = str(device["bus"]).rpartition(".")[0] if "bus" in device else next(iter(hosts), "")
     if bus not in hosts:
         raise LacksError(f"a SCSI host {bus!r}")
@@ -102,6 +106,10 @@ def unit_of(
         if option.replace("_", "-") not in _HOST_OPTIONS:
             raise LacksError(f"the device option {option}, which no export has")
     export = _common("vhost-user-scsi", device, read_only)
+    if device.get("driver") == "scsi-cd":
+        if "drive" not in device:
+            raise LacksError("a drive without a medium, which no export is")
+        export |= {"device-type": "cd", "writable": False}
     queues = host.get("num_queues", host.get("num-queues"))
     if queues is not None:
         export["num-queues"] = queues

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from functools import cache
 from mmap import mmap
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -17,6 +17,9 @@ from devmodels.assembly import assemble
 from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
+from devmodels.monitor import World
+from devmodels.monitor.command import Command, CommandError, text_of
+from devmodels.monitor.table import commands
 from devmodels.recording import Recorder, record_machine
 from devmodels.virtio.mmio import WINDOW_SIZE
 from devmodels.virtio.places import SLOT_BASE
@@ -109,6 +112,7 @@ class InProcessTarget:
         self._machine: Machine = self.assembly.machine
         self._context = self.assembly.context
         self._closed = False
+        self._monitor: World | None = None
         self.read = self._machine.read
         self.write = self._machine.write
         self.io_read = self._machine.io_read
@@ -253,9 +257,21 @@ class InProcessTarget:
             raise TargetError(f"no device {device!r}")
         self._context.start(assembly.remove_device(device))
 
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
+        """Execute a command of the monitor's."""
+        world = self._monitor or World.of(self.assembly)
+        self._monitor = world
+        found = commands(world).get(command)
+        if found is None:
+            raise TargetError(f"{command}: The command {command} has not been found")
+        try:
+            return msgspec.to_builtins(self._context.run(_execute(found, world, arguments)))
+        except (CommandError, ValueError, OSError) as error:
+            raise TargetError(f"{command}: {text_of(error)}") from error
+
     def statistics(self, device: str) -> dict[str, int]:
         """Counters of the device with this id, with `query-blockstats` names."""
-        for backend in self.assembly.backends.values():
+        for backend in self.assembly.drives.values():
             if backend.name == device:
                 return backend.stats.as_dict()
         raise TargetError(f"no device {device!r}")
@@ -284,6 +300,10 @@ class InProcessTarget:
     def _on_violation(self, violation: Violation) -> None:
         if len(self._violations) < _MAX_VIOLATIONS:
             self._violations.append((violation.clause, f"{violation.place}: {violation.summary}"))
+
+
+async def _execute(command: Command, world: World, arguments: Mapping[str, Any]) -> object:
+    return await command(world, arguments)
 
 
 def option_names(options: Mapping[str, str | int | bool]) -> dict[str, object]:

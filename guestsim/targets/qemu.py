@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -252,7 +252,7 @@ class QemuTarget:
         """None: QEMU keeps no account of what the guest did wrong."""
         return None
 
-    def qmp(self, command: str, arguments: Mapping[str, Json] | None = None) -> Json:
+    def qmp(self, command: str, arguments: Mapping[str, Any] | None = None) -> Json:
         """Execute a QMP command of the host's; raises `TargetError` in QEMU's words where it is refused."""
         return self._process.qmp(command, arguments)
 

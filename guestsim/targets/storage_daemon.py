@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from guestsim.targets import TargetError
-from guestsim.targets.daemon_exports import BlkExports, Exported, exports_of, unit_of
+from guestsim.targets.daemon_exports import UNITS, BlkExports, Exported, exports_of, unit_of
 from guestsim.targets.process import end, launch, temporary_folder, why_lost
 from guestsim.targets.qmp import QmpClient
 from guestsim.targets.vhost_user import RAM, VhostUserTarget
@@ -105,14 +105,18 @@ class DaemonTarget(VhostUserTarget):
 
     def plug(self, device: Mapping[str, object]) -> None:
         """QMP `block-export-add` of a unit on the bus of a SCSI host."""
-        if device.get("driver") != "scsi-hd":
-            raise TargetError(f"plugging of a device {device.get('driver')!r}, expected scsi-hd")
+        if device.get("driver") not in UNITS:
+            raise TargetError(f"plugging of a device {device.get('driver')!r}, expected {' or '.join(UNITS)}")
         unit = unit_of(self._hosts, msgspec.to_builtins(device), self._read_only)
         self._process.qmp("block-export-add", self._process.at_socket(unit))
 
     def unplug(self, device: str) -> None:
         """QMP `block-export-del`."""
         self._process.qmp("block-export-del", {"id": device, "mode": "hard"})
+
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
+        """Any command of QMP's."""
+        return self._process.qmp(command, arguments)
 
     def stop(self) -> None:
         """QMP `stop`."""

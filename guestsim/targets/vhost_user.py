@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from guestsim.errors import DisconnectedError
 from guestsim.targets import MachineLayout, TargetError, Window
@@ -138,6 +138,10 @@ class VhostUserTarget:
     def unplug(self, device: str) -> None:
         """TargetError: a front end has no say in it."""
         raise TargetError(f"unplugging of {device}: a vhost-user front end has no say in it")
+
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:  # noqa: ARG002
+        """TargetError: a front end has no say in it."""
+        raise TargetError(f"{command}: a vhost-user front end has no say in it")
 
     def stop(self) -> None:
         """TargetError: a front end has no say in it."""

@@ -66,7 +66,7 @@ def test_buses_have_the_names_that_qemu_gives_them() -> None:
         ([{**HOST, "virtqueue_size": 100}], "virtqueue_size is 100, expected a power of two from 4 to 32768"),
         ([{**HOST, "cmd_per_lun": 0}], "cmd_per_lun is 0, expected 1 to 4294967295"),
         ([HOST, HOST], "device id 'scsi0' is taken"),
-        ([{"driver": "scsi-cd", "drive": "d0"}], "device driver 'scsi-cd': expected"),
+        ([{"driver": "scsi-generic", "drive": "d0"}], "device driver 'scsi-generic': expected"),
     ],
 )
 def test_options_that_do_not_fit(devices: list[Mapping[str, object]], text: str) -> None:

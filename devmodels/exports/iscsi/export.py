@@ -14,12 +14,11 @@ from devmodels.exports.iscsi.login import MAX_NAME
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.iscsi.portal import Portal
 from devmodels.exports.iscsi.target import IscsiTarget
-from devmodels.exports.scsi_disk import ScsiDiskExportOptions, disk_backend
+from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError, shown
 from devmodels.protocols.iscsi.pdu import PORT
 from devmodels.runstate import RunState
-from devmodels.scsi.disk import Disk
 from devmodels.scsi.lun import FLAT_LIMIT
 from devmodels.scsi.target import ScsiTarget
 from devmodels.secretobjects import Secrets
@@ -37,7 +36,7 @@ class InetAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
             raise ValueError(f"port: {shown(self.port)} is given; expected 0 to 65535")
 
 
-class IscsiOptions(ScsiDiskExportOptions, frozen=True, kw_only=True):
+class IscsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
     """Options of `--export type=iscsi`.
 
     `target` is the target's name, `lun` the number of the logical unit: exports of one target have different ones.
@@ -101,12 +100,12 @@ class IscsiExport:
         self._iscsi = iscsi
         self.target = self._find_target(profile, credentials)
         self.portal = self._open_portal()
-        self.backend = backend = disk_backend(options, node, run_state)
+        self.backend = backend = unit_backend(options, node, run_state)
         try:
             backend.activate()
             violations = self.target.scsi.violations
             name = f"{options.target},{options.lun}"
-            self._unit = Disk(backend, options.disk(), name=name, violations=violations)
+            self._unit = make_unit(options, backend, name, violations)
         except BaseException as error:
             backend.close()
             iscsi.tidy(self.portal)

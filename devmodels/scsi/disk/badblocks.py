@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend import Op
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.scsi.constants import SenseKey
-from devmodels.scsi.disk.request import TaskRequest, wake
 from devmodels.scsi.failures import sense_of_errno
+from devmodels.scsi.request import TaskRequest, wake
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.task import Task
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from devmodels.blockbackend.vectors import gather, window
+from devmodels.blockbackend.vectors import gather
 from devmodels.scsi.asc import Asc
+from devmodels.scsi.backed import payload
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.sense import CheckCondition, Sense, invalid_field
@@ -46,14 +47,6 @@ def check_writable(disk: Disk) -> None:
     if disk.write_protected:
         code = Asc.SOFTWARE_WRITE_PROTECTED if not disk.backend.read_only else Asc.WRITE_PROTECTED
         raise CheckCondition(Sense(SenseKey.DATA_PROTECT, code))
-
-
-def payload(vectors: Sequence[memoryview], length: int) -> tuple[Sequence[memoryview], int]:
-    """The first `length` bytes of `vectors`, or all where there are fewer, and how many."""
-    room = len(vectors[0]) if len(vectors) == 1 else sum(map(len, vectors))
-    if room > length:
-        return window(vectors, 0, length), length
-    return vectors, room
 
 
 def given(task: Task, length: int) -> tuple[Sequence[memoryview], int]:

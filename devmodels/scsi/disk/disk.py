@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +10,7 @@ import msgspec
 
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import Future, IoContext
+from devmodels.iocontext import IoContext
 from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
@@ -25,9 +23,10 @@ from devmodels.scsi.disk.operation import Operation
 from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.disk.parameters import ModeParameters
 from devmodels.scsi.disk.provisioning import Provisioning
-from devmodels.scsi.disk.request import LateFlush, OwnRequest, TaskRequest, TaskUpdate, is_write, wake
 from devmodels.scsi.failures import sense_of_errno
+from devmodels.scsi.identity import Identity
 from devmodels.scsi.nexus import Nexus, Registrant
+from devmodels.scsi.request import LateFlush, TaskUpdate
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
@@ -37,8 +36,6 @@ from devmodels.trace import EventKind, Tracer
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
-LOCALLY_ASSIGNED = 0x3 << 60
-"""The NAA format of names that somebody has made up."""
 PAUSE_EVERY = 16
 """A long command gives others a turn after so many of its pieces."""
 
@@ -80,6 +77,7 @@ class Disk(ModeParameters):
             queue_depth=options.queue_depth,
             state=open_state(backend.context, options.state) if options.state else None,
         )
+        self.identity = Identity(options, self.name)
         if options.write_cache != "auto":
             backend.write_cache = options.write_cache == "on"
         self.provisioning = Provisioning(self)
@@ -112,21 +110,11 @@ class Disk(ModeParameters):
         """A page of vital product data."""
         return vpd.page(self, page, task)
 
-    @property
-    def serial(self) -> str:
-        """The unit serial number: as given, or made of what the unit is called."""
-        return self.options.serial or f"{zlib.crc32(self.name.encode()):08x}"
-
-    @property
-    def naa(self) -> int:
-        """The unit's NAA name: as given, or a locally assigned one made of its serial number (SPC-4 §7.8.6.6)."""
-        return self.options.wwn or LOCALLY_ASSIGNED | zlib.crc32(self.serial.encode())
-
     def find_disk(self, kind: int, name: bytes) -> Disk | None:
         """The disk of this target that has a designator of this type and name."""
         units = {} if self.target is None else self.target.units
         for unit in units.values():
-            if isinstance(unit, Disk) and vpd.is_named(unit, kind, name):
+            if isinstance(unit, Disk) and unit.identity.designators().get(kind) == name:
                 return unit
         return None
 
@@ -210,27 +198,6 @@ class Disk(ModeParameters):
 
     # --- block requests
 
-    async def perform(
-        self,
-        task: Task | None,
-        op: Op,
-        offset: int = 0,
-        length: int = 0,
-        vectors: Sequence[memoryview] = (),
-        flags: Flags = Flags.NONE,
-    ) -> Request:
-        """Do one block request for `task`, `offset` and `length` in bytes; CheckCondition where it fails.
-
-        Without a task it is the disk's own, and no error policy holds it.
-        """
-        if task is None:
-            request: TaskRequest | OwnRequest = OwnRequest(op, offset, length, vectors, flags, wake)
-        else:
-            request = TaskRequest(op, offset, length, vectors, flags, wake)
-            request.task = task
-        await self.do(request)
-        return request
-
     async def update(
         self,
         task: Task,
@@ -242,17 +209,6 @@ class Disk(ModeParameters):
         """Change what is there, with nobody else at it (`UpdateRequest`); CheckCondition where that fails."""
         self.backend.serialise()
         await self.do(TaskUpdate(task, offset, length, change, flags))
-
-    async def do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
-        """Do a request whose `done` is `wake`; CheckCondition where it fails."""
-        request.over = False
-        request.future = None
-        self.backend.submit(request)
-        if not request.over:
-            request.future = Future(self.context)
-            await request.future
-        if request.error:
-            raise CheckCondition(sense_of_errno(request.error, write=is_write(request.op)))
 
     async def pause(self, task: Task | None) -> None:
         """Between the pieces of a long command: give others a turn; CheckCondition where it has been aborted."""
@@ -275,9 +231,7 @@ class Disk(ModeParameters):
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """Requests that have not started are dropped; who waits for what the disk does to its medium waits no more."""
         self.operation.let_go(wanted)
-        self.backend.cancel_held(
-            lambda request: isinstance(request, TaskRequest | TaskUpdate) and wanted(request.task)
-        )
+        super().cancel_requests(wanted)
 
     # --- snapshots
 
@@ -307,18 +261,6 @@ class Disk(ModeParameters):
         super().was_reset()
         self.medium.prevented_by.clear()
         self.reset_modes()
-
-    def batch(self) -> AbstractContextManager[None]:
-        """`with unit.batch():` gathers requests."""
-        return self.backend.batch()
-
-    def activate(self) -> None:
-        """Use the image, against others."""
-        self.backend.activate()
-
-    async def inactivate(self) -> None:
-        """Leave the image to others."""
-        await self.backend.inactivate()
 
     def close(self) -> None:
         """Leave the backend, which stays open."""

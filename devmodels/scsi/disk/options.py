@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from devmodels.scsi.identity import check_identity
+
 BLOCK_SIZES = (512, 1024, 2048, 4096)
 MAX_PHYSICAL = 1 << 20
 """The largest physical block, in bytes."""
@@ -65,12 +67,7 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
                 raise ValueError(f"{name} is {value}, expected {expected}")
         if not 1 <= self.queue_depth <= 1 << 16:
             raise ValueError(f"queue-depth is {self.queue_depth}, expected 1 to 65536")
-        for name, length in (("vendor", 8), ("product", 16), ("ver", 4), ("serial", 36), ("device_id", 236)):
-            text = getattr(self, name)
-            if len(text) > length or not text.isascii() or not (text.isprintable() or not text):
-                raise ValueError(f"{name} is {text!r}, expected at most {length} printable ASCII characters")
-        if not 0 <= self.wwn < 1 << 64:
-            raise ValueError(f"wwn is {self.wwn:#x}, expected 64 bits")
+        check_identity(self)
         if not 0 <= self.rotation_rate <= 0xFFFF:
             raise ValueError(f"rotation_rate is {self.rotation_rate}, expected 0 to 65535")
 

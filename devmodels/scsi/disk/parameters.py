@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devmodels.blockbackend import BlockBackend, Op, Request
+from devmodels.blockbackend import Op
 from devmodels.scsi.asc import Asc
+from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.disk.pages import disk_pages
@@ -15,7 +16,6 @@ from devmodels.scsi.layout import modes as layout
 from devmodels.scsi.modes import ModePage, ModePages, PageControl
 from devmodels.scsi.reservable import ReservableUnit
 from devmodels.scsi.sense import Sense, invalid_parameter
-from devmodels.scsi.task import Task
 
 _SHORT = Layout(layout.SHORT_DESCRIPTOR)
 _LONG = Layout(layout.LONG_DESCRIPTOR)
@@ -32,10 +32,9 @@ NO_REPORT, AS_ATTENTION, ON_REQUEST = 0x0, 0x2, 0x6
 """MRIE: how exceptions are told, as far as they are here (SPC-4 Table 395)."""
 
 
-class ModeParameters(ReservableUnit):
+class ModeParameters(ReservableUnit, BackedUnit):
     """A unit with the mode pages of a disk."""
 
-    backend: BlockBackend
     block_size: int
     options: DiskOptions
     provisioning: Provisioning
@@ -46,10 +45,6 @@ class ModeParameters(ReservableUnit):
     @property
     def blocks(self) -> int:
         """The capacity in logical blocks."""
-        raise NotImplementedError
-
-    async def perform(self, task: Task | None, op: Op) -> Request:
-        """A block request."""
         raise NotImplementedError
 
     def set_up_modes(self) -> None:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import Flags, Op, Request
+from devmodels.scsi.backed import payload
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.disk import badblocks
-from devmodels.scsi.disk.blocks import check_transfer, check_writable, given, payload
-from devmodels.scsi.disk.request import TaskRequest
+from devmodels.scsi.disk.blocks import check_transfer, check_writable, given
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
+from devmodels.scsi.request import TaskRequest
 from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import PENDING, Access, Command, Data, Handler, Pending
 from devmodels.scsi.task import Task

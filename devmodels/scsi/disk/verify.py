@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend import Flags, Op
 from devmodels.blockbackend.vectors import gather, window
 from devmodels.scsi.asc import Asc
+from devmodels.scsi.backed import payload
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.disk import badblocks
 from devmodels.scsi.disk.blocks import (
@@ -15,7 +16,6 @@ from devmodels.scsi.disk.blocks import (
     check_transfer,
     check_writable,
     given,
-    payload,
     take_exactly,
 )
 from devmodels.scsi.fields import Fields, Layout

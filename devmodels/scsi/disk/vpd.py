@@ -11,25 +11,17 @@ from devmodels.scsi.disk.copyresults import third_party_page
 from devmodels.scsi.disk.provisioning import EXPONENT
 from devmodels.scsi.disk.unmap import MAX_DESCRIPTORS
 from devmodels.scsi.fields import Layout
+from devmodels.scsi.identity import vital_page
 from devmodels.scsi.layout import vpd
 from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
-_HEADER = Layout(vpd.HEADER)
-_DESIGNATOR = Layout(vpd.DESIGNATOR)
 _EXTENDED = Layout(vpd.EXTENDED_INQUIRY)
 _LIMITS = Layout(vpd.BLOCK_LIMITS)
 _CHARACTERISTICS = Layout(vpd.BLOCK_CHARACTERISTICS)
 _PROVISIONING = Layout(vpd.PROVISIONING)
-
-BINARY, ASCII, UTF8 = 1, 2, 3
-"""Code sets, SPC-4 §7.8.6.1."""
-UNIT, PORT, TARGET = 0, 1, 2
-"""What a designator is associated with."""
-T10_VENDOR, NAA, RELATIVE_PORT, NAME_STRING = 1, 3, 4, 8
-"""Types of designators."""
 
 THIN = 2
 """PROVISIONING TYPE."""
@@ -41,7 +33,7 @@ def page(disk: Disk, code: int, task: Task) -> bytes | None:
     if make is None or (code == 0xB2 and not disk.options.thin):
         return None
     body = make(disk, task)
-    return _HEADER.pack(device_type=DeviceType.DISK, page_code=code, page_length=len(body)) + body
+    return vital_page(DeviceType.DISK, code, body)
 
 
 def _supported(disk: Disk, _task: Task) -> bytes:
@@ -49,54 +41,12 @@ def _supported(disk: Disk, _task: Task) -> bytes:
 
 
 def _serial(disk: Disk, _task: Task) -> bytes:
-    return disk.serial.encode()
-
-
-def _designator(
-    kind: int, code_set: int, data: bytes, *, association: int = UNIT, protocol: int | None = None
-) -> bytes:
-    return (
-        _DESIGNATOR.pack(
-            protocol=protocol or 0,
-            code_set=code_set,
-            piv=protocol is not None,
-            association=association,
-            designator_type=kind,
-            designator_length=len(data),
-        )
-        + data
-    )
-
-
-def _designators(disk: Disk) -> dict[int, bytes]:
-    """What the logical unit is known by: its NAA name, and its T10 vendor identification."""
-    options = disk.options
-    identification = options.vendor.ljust(8) + (options.device_id or disk.serial)
-    return {NAA: disk.naa.to_bytes(8, "big"), T10_VENDOR: identification.encode()}
-
-
-def is_named(disk: Disk, kind: int, name: bytes) -> bool:
-    """Whether the disk has a designator of this type and name."""
-    return _designators(disk).get(kind) == name
+    return disk.identity.serial.encode()
 
 
 def _identification(disk: Disk, task: Task) -> bytes:
-    """SPC-4 §7.8.6: the unit, and the target port that is asked."""
-    port = task.nexus.port
-    parts = [
-        _designator(kind, ASCII if kind == T10_VENDOR else BINARY, name)
-        for kind, name in _designators(disk).items()
-    ]
-    relative = bytes(2) + port.relative.to_bytes(2, "big")
-    parts.append(_designator(RELATIVE_PORT, BINARY, relative, association=PORT, protocol=port.protocol))
-    if port.name:
-        for association, name in ((PORT, port.name), (TARGET, port.name.partition(",")[0])):
-            text = name.encode() + b"\0"
-            text = text.ljust(-(-len(text) // 4) * 4, b"\0")
-            parts.append(
-                _designator(NAME_STRING, UTF8, text, association=association, protocol=port.protocol)
-            )
-    return b"".join(parts)
+    """SPC-4 §7.8.6."""
+    return disk.identity.identification(task)
 
 
 def _extended(_disk: Disk, _task: Task) -> bytes:

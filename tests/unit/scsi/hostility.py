@@ -27,10 +27,10 @@ BLOCK_SIZES = (512, 512, 1024, 2048, 4096)
 NOISE = Random(1).randbytes(1 << 17)
 """Data to write: any piece of this."""
 
-LENGTHS = ("transfer_length", "number_of_blocks")
+LENGTHS = ("transfer_length", "number_of_blocks", "blocks_15_0")
 RARELY = (
     *("naca", "protect", "mode_specific", "anchor", "znr", "fmtpinfo", "report_type", "ppc", "pf", "longid"),
-    *("third_party", "self_test_code", "sp", "longlist", "cmplst"),
+    *("third_party", "self_test_code", "sp", "longlist", "cmplst", "format_layer", "fl", "agid", "open"),
 )
 """Fields whose being set mostly ends a command."""
 

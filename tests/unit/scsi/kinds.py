@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,14 +20,18 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.scsi import LogicalUnit
 from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
+from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
 from devmodels.scsi.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.scsi.lun import REPORT_LUNS
+from devmodels.scsi.mmc import CdDrive
+from devmodels.scsi.mmc.commands import COMMANDS as DRIVE_COMMANDS
 from devmodels.scsi.table import Command
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
 from tests.unit.scsi import parameterdata
 from tests.unit.scsi.initiator import SIZE, Initiator, World
+from tests.unit.scsi.mmc.driveworld import DriveWorld, data_disc, mixed
 
 NAME = 0x3000_0000_0000_0001
 """The disk's NAA name, by which copies find it."""
@@ -47,7 +52,8 @@ class Bench:
     def busy(self) -> bool:
         """Whether a unit still has a task, or a disk a request."""
         return any(
-            unit.tasks.tasks or (isinstance(unit, Disk) and unit.backend.in_flight) for unit in self.units
+            unit.tasks.tasks or (isinstance(unit, BackedUnit) and unit.backend.in_flight)
+            for unit in self.units
         )
 
 
@@ -157,6 +163,50 @@ DISK = Kind(
 )
 
 
+# --- CD drives
+
+
+def _drive(
+    stack: ExitStack, *, medium: str = "mixed", failing: bool = False, delayed: bool = False, **options: Any
+) -> Bench:
+    """A drive at LUN 0 with a medium: `mixed` tracks, `data`, a `dvd`, a `bd`, or `none`."""
+    node: Any
+    if medium == "mixed":
+        node = {"driver": "cue", "filename": str(mixed(Path(stack.enter_context(TemporaryDirectory()))))}
+    elif medium == "data":
+        node = FailingNode(IoContext.virtual()) if failing else {"driver": "memory", "size": SIZE}
+    else:
+        node = {"dvd": data_disc(1_000_000), "bd": data_disc(20_000_000), "none": None}[medium]
+    if delayed:
+        node = {"driver": "delay", "latency-ns": 1000, "file": node}
+    world = DriveWorld(node, **options)
+    stack.callback(world.close)
+    well_known = world.target.unit(REPORT_LUNS)
+    assert well_known is not None
+    units = [world.drive, well_known, world.target.absent]
+    return Bench(world.context, (world.first, world.second), 0, units, failing)
+
+
+DRIVE = Kind(
+    (CdDrive,),
+    DRIVE_COMMANDS,
+    {
+        "a mixed disc": _drive,
+        "a mixed disc, lenient": partial(_drive, conformance=Profile.LENIENT),
+        "a mixed disc, delayed": partial(_drive, delayed=True),
+        "data": partial(_drive, medium="data"),
+        "a DVD": partial(_drive, medium="dvd"),
+        "a BD": partial(_drive, medium="bd"),
+        "nothing": partial(_drive, medium="none"),
+        "slow to load": partial(_drive, load_time=100),
+        "a short queue": partial(_drive, delayed=True, queue_depth=2),
+        "failing": partial(_drive, medium="data", failing=True),
+    },
+    parameterdata.DRIVE,
+    runs=600,
+)
+
+
 # --- units that no medium stands behind
 
 
@@ -191,7 +241,7 @@ def _domain(stack: ExitStack) -> Bench:
 
 DOMAIN = Kind((DomainUnit,), DomainUnit.commands, {"of a virtio SCSI host": _domain})
 
-KINDS = {"disk": DISK, "nothing": NOTHING, "well-known": WELL_KNOWN, "domain": DOMAIN}
+KINDS = {"disk": DISK, "drive": DRIVE, "nothing": NOTHING, "well-known": WELL_KNOWN, "domain": DOMAIN}
 
 
 def classes(base: type[LogicalUnit] = LogicalUnit) -> list[type[LogicalUnit]]:

@@ -88,14 +88,35 @@ NEVER_READY = {"TEST UNIT READY", "START STOP UNIT"}
 """They say what is the matter although they need no medium."""
 
 
+WRONG_MODE, INCOMPATIBLE = (ILLEGAL, 0x6400), (ILLEGAL, 0x3002)
+NO_MEDIUM = {(NOT_READY, code) for code in (0x3A01, 0x3A02, 0x0401, 0x3000)}
+SPECIAL_OF_DRIVES: dict[str, set[Reason]] = {
+    "START STOP UNIT": {(ILLEGAL, 0x5302), (NOT_READY, 0x5302)},
+    "PAUSE/RESUME": {(ILLEGAL, 0x2C00)},
+    "READ (10)": {WRONG_MODE},
+    "READ (12)": {WRONG_MODE},
+    "READ CD": {WRONG_MODE, INCOMPATIBLE},
+    "READ CD MSF": {WRONG_MODE, INCOMPATIBLE, OUT_OF_RANGE},
+    "PLAY AUDIO (10)": {WRONG_MODE, INCOMPATIBLE},
+    "PLAY AUDIO (12)": {WRONG_MODE, INCOMPATIBLE},
+    "PLAY AUDIO MSF": {WRONG_MODE, INCOMPATIBLE, OUT_OF_RANGE},
+    "READ SUB-CHANNEL": {INCOMPATIBLE},
+    "READ DISC STRUCTURE": {INCOMPATIBLE},
+    "READ TRACK INFORMATION": {OUT_OF_RANGE},
+    "GET PERFORMANCE": {OUT_OF_RANGE},
+    **{f"MODE SENSE ({size})": {(ILLEGAL, 0x3900)} for size in (6, 10)},
+}
+
+
 @cache
-def reasons(command: Command[Any]) -> frozenset[Reason]:
-    """What `command` may end with, as far as the disk does not fail."""
-    out = {INVALID_FIELD, *SPECIAL.get(command.name, ()), *SPECIAL.get(command.name.partition(",")[0], ())}
+def reasons(command: Command[Any], *, drive: bool = False) -> frozenset[Reason]:
+    """What `command` may end with, as far as the disk does not fail; `drive`: of a CD drive."""
+    special = SPECIAL_OF_DRIVES if drive else SPECIAL
+    out = {INVALID_FIELD, *special.get(command.name, ()), *special.get(command.name.partition(",")[0], ())}
     if command.attention:
         out |= ATTENTIONS
     if command.ready or command.name in NEVER_READY or command.name.startswith("SANITIZE"):
-        out |= UNREADY
+        out |= NO_MEDIUM if drive else UNREADY
     if command.data is Data.OUT and command.length in ("parameter_list_length", ""):
         out |= PARAMETERS
     if command.name == "WRITE BUFFER":
@@ -163,10 +184,18 @@ def _parse_descriptors(sense: bytes, response: int) -> Parsed:
     return Parsed(response == 0x73, sense[1] & 0xF, sense[2] << 8 | sense[3], information, specific)
 
 
-def check(sense: bytes, cdb: bytes, given: int, command: Command[Any] | None, *, failing: bool) -> Reason:
+def check(
+    sense: bytes,
+    cdb: bytes,
+    given: int,
+    command: Command[Any] | None,
+    *,
+    failing: bool,
+    drive: bool = False,
+) -> Reason:
     """AssertionError where `cdb`, with `given` bytes of data, may not end with this sense data; its key and code.
 
-    `command`: what the CDB is; None where it is none.  `failing`: whether the disk fails.
+    `command`: what the CDB is; None where it is none.  `failing`: whether the disk fails.  `drive`: of a CD drive.
     """
     parsed = parse(sense)
     reason = parsed.reason
@@ -175,7 +204,7 @@ def check(sense: bytes, cdb: bytes, given: int, command: Command[Any] | None, *,
         assert reason in FAILURES
         return reason
     legal = {INVALID_MESSAGE}
-    legal |= {INVALID_OPCODE, INVALID_FIELD, NO_UNIT} if command is None else reasons(command)
+    legal |= {INVALID_OPCODE, INVALID_FIELD, NO_UNIT} if command is None else reasons(command, drive=drive)
     if command is not None and failing:
         legal |= FAILURES
     assert reason in legal, f"{reason[0]:x}/{reason[1]:04x}"

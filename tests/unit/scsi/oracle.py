@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from devmodels.scsi import Outcome, Response, Status
+from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.table import Command, Data
 from tests.unit.scsi import legalsense
 from tests.unit.scsi.hostility import Initiators, Manage, Send, Step, Wait
@@ -69,7 +70,10 @@ class Oracle:
         self.ends[task.status.name] += 1
         assert bool(task.sense) == (task.status is Status.CHECK_CONDITION)
         if task.sense and not send.elsewhere:
-            reason = legalsense.check(task.sense, send.cdb, given_, command, failing=self.bench.failing)
+            drive = isinstance(self.bench.units[0], CdDrive)
+            reason = legalsense.check(
+                task.sense, send.cdb, given_, command, failing=self.bench.failing, drive=drive
+            )
             assert reason != NO_UNIT or self.bench.lun != 0
             assert reason != INVALID_OPCODE or command is None
         elif task.sense:
@@ -82,6 +86,10 @@ class Oracle:
         """Nothing goes in the direction that the command has not, nor more than its allocation length."""
         assert not answer.task.sent or command.data is Data.IN
         assert not answer.task.received or command.data is Data.OUT
+        unit = answer.task.unit
+        if isinstance(unit, CdDrive):
+            way, most = unit.transfer(send.cdb)
+            assert answer.task.sent <= most * (way is Data.IN)
         if command.length == "allocation_length" and len(send.cdb) >= command.layout.size:
             assert answer.task.sent <= command.layout.unpack(send.cdb)["allocation_length"]
 

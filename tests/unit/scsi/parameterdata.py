@@ -25,6 +25,39 @@ EDGES = (
 )
 
 
+DRIVE_VALUES: Mapping[str, Sequence[int]] = {
+    "polled": (1, 1, 1, 1, 0),
+    "requested_classes": (0x10, 0x02, 0x04, 0x7E, 0),
+    "rt": (0, 1, 2, 3),
+    "starting_feature": (0, 0, 0x10, 0x1E, 0x200),
+    "format": (0, 0, 1, 2, 4, 5, 0xFF),
+    "parameter_list": (1, 2, 3, 0),
+    "vendor_control": (0, 0, 0, 1, 2),
+    "number": (0, 1, 1, 4, 0xAA),
+    "track_number": (1, 3, 9),
+    "data_type": (0, 0, 0, 1),
+    "address_type": (0, 1, 2, 3),
+    "address": (0, 1, 1, 30),
+    "media_type": (0, 1, 1, 0, 2),
+    "layer_number": (0, 0, 0, 1),
+    "performance_type": (0, 0, 3, 1),
+    "maximum_descriptors": (1, 1, 0, 7),
+    "starting_lba": (0, 5),
+    "trigger_lba": (0, 5),
+    "rotational_control": (0, 1, 2),
+    "sector_type": (0, 0, 0, 1, 2, 4),
+    "c2_errors": (0, 0, 0, 1, 2),
+    "sub_channel_selection": (0, 0, 1, 2, 4),
+    "blocks_23_16": (0,),
+    "power_condition": (0, 0, 0, 0, 2, 3, 5, 4),
+    "start_minute": (0, 0, 0, 0xFF),
+    "end_minute": (0,),
+    "start_second": (2, 2, 2, 0xFF),
+    "end_second": (2, 2, 3),
+    "start_frame": (0, 10, 41, 60, 0xFF),
+    "end_frame": (0, 12, 45, 74),
+}
+"""The same of drives alone."""
 VALUES: Mapping[str, Sequence[int]] = {
     "page_code": (
         0,
@@ -33,6 +66,9 @@ VALUES: Mapping[str, Sequence[int]] = {
         3,
         8,
         0x0A,
+        0x0E,
+        0x1A,
+        0x2A,
         0x0C,
         0x19,
         0x1C,
@@ -64,6 +100,7 @@ VALUES: Mapping[str, Sequence[int]] = {
     "offset_23_16": (0,),
     "length_23_16": (0,),
     "defect_list_format": (0, 4, 5),
+    **DRIVE_VALUES,
 }
 """What fields of CDBs, by name, may sensibly hold."""
 
@@ -216,6 +253,46 @@ def priorities(random: Random) -> bytes:
     return struct.pack(">BxH2xH", random.randrange(16), random.choice((0, 1)), len(name)) + name
 
 
+_DRIVE_PAGES = tuple(
+    bytes.fromhex(page)
+    for page in (
+        "010a c0 05" + "00" * 8,
+        "010a 00 00" + "00" * 8,
+        "0e0e 06 0000000000 01 80 02 80 00 00 00 00",
+        "0e0e 00 0000000000 01 80 02 80 00 00 00 00",
+        "1a0a 00 03 0000 0001 0000 0002",
+        "1a0a 00 02 0000 0000 0000 0000",
+        "1d0a 0000 0c 00 0001 0002 0003",
+        "2a1e" + "00" * 30,
+        "3f0a" + "00" * 10,
+        "3f3f",
+    )
+)
+_DRIVE_HEADS = tuple(
+    bytes.fromhex(head)
+    for head in ("00" * 4, "00" * 8, "00000008 00000000 00000800", "00000008 00000000 00000200", "000000ff")
+)
+
+
+def drive_pages(random: Random) -> bytes:
+    """MODE SELECT of a drive."""
+    chosen = random.choices(_DRIVE_PAGES, k=random.choice((0, 1, 1, 1, 2)))
+    data = random.choice(_DRIVE_HEADS) + b"".join(chosen)
+    return data if random.random() < 0.9 else data[: random.randrange(len(data) + 1)]
+
+
+def streaming(random: Random) -> bytes:
+    """SET STREAMING: how much in how long."""
+    numbers = (0, random.choice((99, 0xFFFF_FFFF)), number(random, 32), random.choice((0, 1000, 1000)))
+    return struct.pack(">B3xIIII8x", random.choice((0, 0, 4, 0xFF)), *numbers)
+
+
+DRIVE: Mapping[tuple[int, int | None], Callable[[Random], bytes]] = {
+    (0x15, None): drive_pages,
+    (0x55, None): drive_pages,
+    (0xB6, None): streaming,
+}
+"""The same of a drive."""
 DISK: Mapping[tuple[int, int | None], Callable[[Random], bytes]] = {
     (0x04, None): formats,
     (0x15, None): pages,

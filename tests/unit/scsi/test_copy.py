@@ -56,7 +56,7 @@ def read(world: World, lba: int, count: int, lun: int = 0) -> bytes:
 @pytest.fixture
 def me(world: World) -> bytes:
     """The descriptor of the world's disk."""
-    return target(world.disk.naa)
+    return target(world.disk.identity.naa)
 
 
 def test_within_one_disk(world: World, me: bytes) -> None:
@@ -99,7 +99,7 @@ def test_ranges_that_overlap(start: int, end: int, count: int) -> None:
     world = World()
     before = b"".join(bytes((number,)) * 512 for number in range(64))
     write(world, 0, before)
-    assert copy(world, [target(world.disk.naa)], [blocks(0, 0, count, start, end)]).status is GOOD
+    assert copy(world, [target(world.disk.identity.naa)], [blocks(0, 0, count, start, end)]).status is GOOD
     model = bytearray(before)
     model[end * 512 : (end + count) * 512] = before[start * 512 : (start + count) * 512]
     assert read(world, 0, 64) == model
@@ -110,10 +110,10 @@ def test_a_long_overlapping_copy_goes_from_its_end() -> None:
     world = World({"driver": "memory", "size": 8 << 20})
     pattern = b"".join(number.to_bytes(4, "big") * 128 for number in range(3 * 2048))
     write(world, 0, pattern)
-    assert copy(world, [target(world.disk.naa)], [blocks(0, 0, 3 * 2048, 0, 1000)]).status is GOOD
+    assert copy(world, [target(world.disk.identity.naa)], [blocks(0, 0, 3 * 2048, 0, 1000)]).status is GOOD
     assert read(world, 1000, 3 * 2048) == pattern
     write(world, 1000, pattern)
-    assert copy(world, [target(world.disk.naa)], [blocks(0, 0, 3 * 2048, 1000, 0)]).status is GOOD
+    assert copy(world, [target(world.disk.identity.naa)], [blocks(0, 0, 3 * 2048, 1000, 0)]).status is GOOD
     assert read(world, 0, 3 * 2048) == pattern
     world.close()
 
@@ -164,7 +164,7 @@ def test_a_disk_that_fails_is_a_third_party() -> None:
     world = SlowWorld()
     world.watched.held = False
     world.watched.errors[Op.WRITE, 5 * 512] = OSError(errno.EIO, "as told")
-    answer = copy(world, [target(world.disk.naa)], [blocks(0, 0, 1, 0, 5)])
+    answer = copy(world, [target(world.disk.identity.naa)], [blocks(0, 0, 1, 0, 5)])
     assert (answer.key, answer.code) == (0xA, 0x0D01)
     details = receive(world, 4)
     assert details.data[56] == 2
@@ -175,7 +175,7 @@ def test_a_disk_that_fails_is_a_third_party() -> None:
 
 def test_what_cannot_be_written(make: Callable[..., World]) -> None:
     world = make(read_only=True)
-    assert copy(world, [target(world.disk.naa)], [blocks(0, 0, 1, 0, 1)]).code == 0x0D02
+    assert copy(world, [target(world.disk.identity.naa)], [blocks(0, 0, 1, 0, 1)]).code == 0x0D02
 
 
 def test_how_it_went(world: World, me: bytes) -> None:
@@ -194,7 +194,7 @@ def test_results_that_are_not_held(world: World, me: bytes, usage: int) -> None:
 
 def test_one_list_identifier_at_a_time() -> None:
     world = SlowWorld()
-    me = target(world.disk.naa)
+    me = target(world.disk.identity.naa)
     data = struct.pack(">BBH4xII", 1, 0, 32, 28, 0) + me + blocks(0, 0, 1, 0, 1)
     cdb = struct.pack(">BB8xIxx", 0x83, 0, len(data))
     world.backend._read_now = None

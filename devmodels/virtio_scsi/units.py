@@ -1,23 +1,63 @@
-"""`scsi-hd`: a disk as a child of a SCSI bus, and the place that it gets there."""
+"""`scsi-hd` and `scsi-cd`: what can be on a SCSI bus, and the place that it gets there."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.scsi import LogicalUnit
 from devmodels.scsi.disk import DiskOptions
+from devmodels.scsi.mmc import CdOptions
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.device import VirtioScsi
 from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
 
 
-class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device scsi-hd`: those of the disk, and its place.
+class PlaceOptions(Protocol):
+    """The options that say where a unit is.
 
     `bus` is the id of a host device with ".0" ("scsi0.0"); without it the first one there is.  `scsi_id` and `lun` are
     the first ones that are free where they are not given.  `channel` can only be 0.
     """
+
+    @property
+    def driver(self) -> str:
+        """The model."""
+        ...
+
+    @property
+    def bus(self) -> str | None:
+        """The bus."""
+        ...
+
+    @property
+    def channel(self) -> int:
+        """The channel."""
+        ...
+
+    @property
+    def scsi_id(self) -> int | None:
+        """The target."""
+        ...
+
+    @property
+    def lun(self) -> int | None:
+        """The logical unit number."""
+        ...
+
+
+def check_place(options: PlaceOptions) -> None:
+    """ValueError where there can be no such place."""
+    if options.channel:
+        raise ValueError(f"channel is {options.channel}, expected 0")
+    if options.scsi_id is not None and not 0 <= options.scsi_id <= MAX_TARGET:
+        raise ValueError(f"scsi-id is {options.scsi_id}, expected 0 to {MAX_TARGET}")
+    if options.lun is not None and not 0 <= options.lun <= MAX_LUN:
+        raise ValueError(f"lun is {options.lun}, expected 0 to {MAX_LUN}")
+
+
+class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `-device scsi-hd`: those of the disk, and its place."""
 
     drive: str
     driver: str = "scsi-hd"
@@ -34,17 +74,34 @@ class ScsiHdOptions(DiskOptions, rename="kebab", forbid_unknown_fields=True, fro
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.channel:
-            raise ValueError(f"channel is {self.channel}, expected 0")
-        if self.scsi_id is not None and not 0 <= self.scsi_id <= MAX_TARGET:
-            raise ValueError(f"scsi-id is {self.scsi_id}, expected 0 to {MAX_TARGET}")
-        if self.lun is not None and not 0 <= self.lun <= MAX_LUN:
-            raise ValueError(f"lun is {self.lun}, expected 0 to {MAX_LUN}")
+        check_place(self)
+
+
+class ScsiCdOptions(CdOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `-device scsi-cd`: those of the drive, and its place.  Without `drive` its tray is empty."""
+
+    drive: str | None = None
+    driver: str = "scsi-cd"
+    id: str | None = None
+    bus: str | None = None
+    channel: int = 0
+    scsi_id: int | None = None
+    lun: int | None = None
+    rerror: OnReadError = "auto"
+    werror: OnWriteError = "auto"
+    account_invalid: bool = True
+    account_failed: bool = True
+    stats_intervals: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_place(self)
 
 
 class ScsiPlace(NamedTuple):
-    """Where a device on a SCSI bus is, or will be once it is plugged."""
+    """Where a device on a SCSI bus is, or will be once it is plugged, and its model."""
 
+    driver: str
     host: VirtioScsi
     target: int
     lun: int

@@ -1,0 +1,118 @@
+"""A logical unit over a BlockBackend: how tasks make block requests, and what becomes of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from devmodels.blockbackend import BlockBackend, Flags, Op, Request
+from devmodels.blockbackend.vectors import clear, window
+from devmodels.iocontext import Future
+from devmodels.scsi.failures import sense_of_errno
+from devmodels.scsi.request import OwnRequest, TaskRequest, TaskUpdate, is_write, wake
+from devmodels.scsi.sense import CheckCondition
+from devmodels.scsi.table import PENDING, Pending
+from devmodels.scsi.task import Task
+from devmodels.scsi.unit import LogicalUnit
+
+
+class BackedUnit(LogicalUnit):
+    """A unit whose medium is `backend`."""
+
+    backend: BlockBackend
+
+    def read_blocks(self, task: Task, offset: int, wanted: int) -> Pending | None:
+        """Fill `task`'s room with `wanted` bytes from `offset`, both in bytes of the backend, as far as it goes.
+
+        What a handler returns.
+        """
+        task.wanted = wanted
+        vectors, length = payload(task.data_in, wanted)
+        if not length:
+            return None
+        if self.backend.read_now(((offset, vectors, length),)):
+            task.sent = length
+            return None
+        self.submit_read(task, offset, length, vectors)
+        return PENDING
+
+    def submit_read(self, task: Task, offset: int, length: int, vectors: Sequence[memoryview]) -> None:
+        """Begin the request that ends `task`."""
+        request = TaskRequest(Op.READ, offset, length, vectors, Flags.NONE, _read_done)
+        request.task = task
+        self.backend.submit(request)
+
+    async def perform(
+        self,
+        task: Task | None,
+        op: Op,
+        offset: int = 0,
+        length: int = 0,
+        vectors: Sequence[memoryview] = (),
+        flags: Flags = Flags.NONE,
+    ) -> Request:
+        """Do one block request for `task`, `offset` and `length` in bytes; CheckCondition where it fails.
+
+        Without a task it is the unit's own, and no error policy holds it.
+        """
+        if task is None:
+            request: TaskRequest | OwnRequest = OwnRequest(op, offset, length, vectors, flags, wake)
+        else:
+            request = TaskRequest(op, offset, length, vectors, flags, wake)
+            request.task = task
+        await self.do(request)
+        return request
+
+    async def do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
+        """Submit and wait; CheckCondition where it fails."""
+        request.over = False
+        request.future = None
+        self.backend.submit(request)
+        if not request.over:
+            request.future = Future(self.context)
+            await request.future
+        if request.error:
+            raise CheckCondition(sense_of_errno(request.error, write=is_write(request.op)))
+
+    def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
+        """Requests that have not started are dropped."""
+        self.backend.cancel_held(
+            lambda request: isinstance(request, TaskRequest | TaskUpdate) and wanted(request.task)
+        )
+
+    def batch(self) -> AbstractContextManager[None]:
+        """`with unit.batch():` gathers requests."""
+        return self.backend.batch()
+
+    def activate(self) -> None:
+        """Use the image, against others."""
+        self.backend.activate()
+
+    async def inactivate(self) -> None:
+        """Leave the image to others."""
+        await self.backend.inactivate()
+
+    def close(self) -> None:
+        """Leave the backend, which stays open."""
+
+
+def payload(vectors: Sequence[memoryview], length: int) -> tuple[Sequence[memoryview], int]:
+    """The first `length` bytes of `vectors`, or all where there are fewer, and how many."""
+    room = len(vectors[0]) if len(vectors) == 1 else sum(map(len, vectors))
+    if room > length:
+        return window(vectors, 0, length), length
+    return vectors, room
+
+
+def _read_done(request: Request) -> None:
+    """The request of a reading command has ended."""
+    assert isinstance(request, TaskRequest)
+    task = request.task
+    unit = task.unit
+    assert unit is not None
+    if request.error:
+        clear(request.vectors)
+        unit.fail(task, sense_of_errno(request.error))
+    else:
+        task.sent = request.length
+        unit.finish(task)
