@@ -29,6 +29,7 @@ from devmodels.blockbackend.listing import RequestData, Where
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
+from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, outcome_bytes
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.removable import EmptyNode, Tray
 from devmodels.blockbackend.request import (
@@ -390,6 +391,10 @@ class BlockBackend:
                 update.observer = partial(self._note_update, trace, number)
             else:
                 written = digest(request.vectors)
+        elif isinstance(request, PassthroughRequest):
+            command = request.command
+            given = command.vectors if command.direction is Direction.TO_DEVICE else ()
+            written = digest((command.cdb, *given))
         what = OP_NAMES[request.op], request.offset, request.length, int(request.flags), written
         trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
         nodes = self.node.trace
@@ -412,6 +417,8 @@ class BlockBackend:
                 data = b"".join(request.vectors)
         elif request.op is Op.BLOCK_STATUS:
             data = STATUS_BYTES.pack(request.status.flags, request.status.pnum)
+        elif isinstance(request, PassthroughRequest):
+            data = outcome_bytes(request.command)
         self._note_done(trace, number, request, 0, data)
 
     def _note_done(self, trace: Tracer, number: int, request: Request, error: int, data: bytes) -> None:

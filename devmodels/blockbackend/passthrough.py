@@ -6,11 +6,13 @@ no device refuses them, and so does a filter that would let something pass it un
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.vectors import scatter
 
 
 class Direction(Enum):
@@ -60,3 +62,27 @@ class PassthroughRequest(Request):
     ) -> None:
         super().__init__(Op.PASSTHROUGH, 0, 0, done=done, label=label)
         self.command = command
+
+
+_OUTCOME = struct.Struct("<BHHIH")
+
+
+def outcome_bytes(command: ScsiCommand) -> bytes:
+    """What came of a command, as a trace keeps it: the numbers, sense data, and what was read."""
+    read = command.vectors if command.direction is Direction.FROM_DEVICE else ()
+    numbers = command.status, command.host_status, command.driver_status, command.residual
+    return b"".join((_OUTCOME.pack(*numbers, len(command.sense)), command.sense, *read))
+
+
+def take_outcome(command: ScsiCommand, data: bytes) -> None:
+    """Let that have come of it; ValueError where `data` is not what `outcome_bytes` gives for such a command."""
+    read = command.vectors if command.direction is Direction.FROM_DEVICE else ()
+    if len(data) < _OUTCOME.size:
+        raise ValueError(f"{len(data)} bytes of outcome, expected at least {_OUTCOME.size}")
+    *numbers, length = _OUTCOME.unpack_from(data)
+    rest = memoryview(data)[_OUTCOME.size :]
+    if len(rest) != length + sum(map(len, read)):
+        raise ValueError(f"{len(data)} bytes of outcome")
+    command.status, command.host_status, command.driver_status, command.residual = numbers
+    command.sense = bytes(rest[:length])
+    scatter(read, rest[length:])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.node import BlockLimits, BlockNode
 from devmodels.blockbackend.options import NodeOptions
+from devmodels.blockbackend.passthrough import PassthroughRequest, take_outcome
 from devmodels.blockbackend.request import Op, Request, UpdateRequest
 from devmodels.blockbackend.status import STATUS_BYTES, BlockStatus, Status
 from devmodels.blockbackend.vectors import scatter
@@ -113,6 +114,16 @@ class ReplayNode(BlockNode):
                 follower.unfit(f"dispatch {number} has got {len(data)} bytes, expected {STATUS_BYTES.size}")
             flags, pnum = STATUS_BYTES.unpack(data)
             request.status = BlockStatus(Status(flags), pnum)
+
+        elif isinstance(request, PassthroughRequest):
+            try:
+                take_outcome(request.command, data)
+            except ValueError as error:
+                follower.unfit(f"dispatch {number}: {error}")
+
+    async def passthrough(self, request: Request) -> None:
+        """As the trace has it."""
+        await self._replay(request)
 
     async def block_status(self, request: Request) -> BlockStatus:
         """As the trace has it."""

@@ -44,7 +44,7 @@ async def hand_on(command: Command[Any], disk: Disk, task: Task, fields: Fields)
         direction = Direction.FROM_DEVICE
     vectors = [memoryview(data)] if length else []
     told = ScsiCommand(task.cdb[: command.layout.size], direction if length else Direction.NONE, vectors)
-    await _done(disk, told)
+    await _done(disk, task, told)
     try:
         task.status = Status(told.status)
     except ValueError:
@@ -53,9 +53,25 @@ async def hand_on(command: Command[Any], disk: Disk, task: Task, fields: Fields)
     return bytes(data[: length - told.residual]) if direction is Direction.FROM_DEVICE else None
 
 
-async def _done(disk: Disk, told: ScsiCommand) -> None:
+class _HandedOn(PassthroughRequest):
+    """A command of `task`, handed on."""
+
+    __slots__ = ("task",)
+
+    task: Task
+
+    @property
+    def buffer(self) -> tuple[int, int]:
+        """That of the task."""
+        return self.task.buffer
+
+
+async def _done(disk: Disk, task: Task, told: ScsiCommand) -> None:
     over: Future[Request] = Future(disk.context)
-    disk.backend.submit(PassthroughRequest(told, done=over.set_result))
+    request: Request
+    request = handed = _HandedOn(told, done=over.set_result)
+    handed.task = task
+    disk.backend.submit(request)
     request = await over
     if request.error:
         raise CheckCondition(sense_of_errno(request.error))

@@ -11,6 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from devmodels.blockbackend.node import BlockNode
+from devmodels.blockbackend.passthrough import PassthroughRequest
+from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.vectors import scatter
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts, TraceReader
 from devmodels.tracefile.format import Ending
@@ -284,6 +288,34 @@ def test_a_recording_ends_before_a_drive_appears(path: Path) -> None:
 
 def _nothing(_update: object, _at: int, _old: bytearray) -> None:
     pass
+
+
+@pytest.mark.parametrize("latency_ns", [0, 20 * US])
+def test_reservations_that_are_handed_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, latency_ns: int
+) -> None:
+    """They are another target's, and so are the answers."""
+
+    async def passthrough(node: BlockNode, request: Request) -> None:
+        assert isinstance(request, PassthroughRequest)
+        await node.context.sleep(latency_ns)
+        command = request.command
+        if command.cdb[0] == 0x5E:
+            scatter(command.vectors, bytes(n % 256 for n in range(len(command.vectors[0]))))
+            command.residual = len(command.vectors[0]) - 8
+        elif command.cdb[1] == 0:
+            command.status = 0x18
+        else:
+            command.status, command.sense = 2, bytes.fromhex("720526000000000000")
+
+    monkeypatch.setattr(BlockNode, "passthrough", passthrough)
+    with story(path, units=({"reservations": "passthrough"},)) as guest:
+        assert guest.good(cdb.persistent_reserve_in(action=0).data, room=512) == bytes(range(8))
+        out = struct.pack(">QQ4xB3x", 0, 7, 1)
+        assert guest.do(cdb.persistent_reserve_out(action=0).data, out).status == 0x18
+        assert guest.do(cdb.persistent_reserve_out(action=1).data, out).status == 2
+    events = does_it_again(path)
+    assert [event.detail[1] for event in of(events, EventKind.DISPATCH)] == ["PASSTHROUGH"] * 3
 
 
 def test_there_are_no_snapshots_of_units(path: Path, tmp_path: Path) -> None:
