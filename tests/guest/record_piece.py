@@ -50,7 +50,7 @@ SCSI_ITEMS = (
 def scsi(folder: Path, trace: Path) -> None:
     """All of it."""
     units = [Unit(image(folder, "disk.img", b"", 4 * MIB), 0, 0), marked(folder, 0, 1, 64 << 10)]
-    new = marked(folder, 1, 3, 64 << 10)
+    new = marked(folder, 1, 0, 64 << 10)
     whole = folder / "whole.trace"
 
     def come_and_go(guest: Guest) -> None:

@@ -20,6 +20,7 @@ from guestsim.replay import replay
 
 from .backends import devmodels_serve
 from .conftest import ROW, Check, needed
+from .record_piece import scsi
 from .test_linux_killed_daemon import killed_again_and_again
 from .vm import GuestRun, run_guest
 
@@ -144,3 +145,17 @@ def test_what_killed_daemons_have_recorded_is_done_again(
     assert len(traces) == KILLS + 1
     assert again > 0
     record_property(ROW, f"{disk:24} {again:>7}  rings that took something again, {KILLS} kills")
+
+
+def test_scsi_units_do_it_again_without_guest_and_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+) -> None:
+    """A filesystem and sg3-utils on one of two, a third that comes and goes: the piece of tests/data, made anew."""
+    monkeypatch.chdir(tmp_path)
+    trace = tmp_path / "piece.trace"
+    with needed():
+        scsi(Path(), trace)
+    result = replay(trace)
+    assert result.difference is None
+    told = f"{result.events} events, {result.requests} requests, {trace.stat().st_size} bytes"
+    record_property(ROW, f"{'SCSI units':24} {told}; {result.ratio:.3f} of the guest's time")

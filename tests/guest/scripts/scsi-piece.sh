@@ -45,12 +45,12 @@ reserved() {
 }
 
 came() {
-    name=$(disk 1:3)
-    [ "$(mark "$name")" = "unit 1:3" ]
+    name=$(disk 1:0)
+    [ "$(mark "$name")" = "unit 1:0" ]
 }
 
 gone() {
-    while [ -e /sys/bus/scsi/devices/0:0:1:3 ]; do sleep 0.05; done
+    while [ -e /sys/bus/scsi/devices/0:0:1:0 ]; do sleep 0.05; done
 }
 
 grown() {
