@@ -16,7 +16,7 @@ from guestsim.replay.cut import cut
 
 from .backends import devmodels_serve
 from .scsi import MIB, Unit, image, monitor, scsi_serve
-from .test_linux_scsi import marked, plug, unplug
+from .test_linux_scsi_units import marked, plug, unplug
 from .vm import Guest, run_guest
 
 DATA = Path(__file__).parents[1] / "data"
