@@ -32,8 +32,10 @@ WAYS = {OURS: "DEVMODEL", QEMUS: "QEMU", BLK: "virtio-blk"}
 LOADS = {
     "4k-randread-depth-1": "--rw=randread --bs=4k --iodepth=1",
     "4k-randread-depth-32": "--rw=randread --bs=4k --iodepth=32",
+    "4k-randwrite-depth-1": "--rw=randwrite --bs=4k --iodepth=1",
     "4k-randwrite-depth-32": "--rw=randwrite --bs=4k --iodepth=32",
     "1M-read-depth-4": "--rw=read --bs=1M --iodepth=4",
+    "1M-write-depth-4": "--rw=write --bs=1M --iodepth=4",
 }
 QUEUES = 1
 

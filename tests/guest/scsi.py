@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend, offered
+from .initramfs import SCRIPTS
 
 MIB = 1 << 20
 
@@ -31,6 +33,11 @@ def image(folder: Path, name: str, content: bytes, size: int = 0) -> Path:
     if size:
         os.truncate(path, size)
     return path
+
+
+def items(script: str) -> list[str]:
+    """What a script reports, where it names each on a line of its own."""
+    return re.findall(r"^item (\S+)", (SCRIPTS / script).read_text(), re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

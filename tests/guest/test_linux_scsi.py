@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Check, needed
-from .scsi import MIB, Unit, image, pattern, scsi_serve
+from .scsi import MIB, Unit, image, items, pattern, scsi_serve
 from .vm import GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
@@ -39,34 +39,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
     return one_disk(tmp_path_factory.mktemp("disk"), "scsi.sh")
 
 
-DISK = [
-    *("found", "first-sector", "capacity", "msi-x"),
-    *(
-        "sg_inq",
-        "sg_vpd",
-        "sg_modes",
-        "sg_wr_mode",
-        "sg_luns",
-        "sg_readcap",
-        "sg_opcodes",
-        "sg_turs",
-        "sg_requests",
-    ),
-    *("sg_rep_zones", "thin", "provisioning_mode", "cache_type", "fua", "fio-crc32c", "sg_logs"),
-    *(
-        "sg_unmap",
-        "sg_get_lba_status",
-        "sg_write_same",
-        "sg_compare_and_write",
-        "sg_verify",
-        "sg_xcopy",
-        "sg_sync",
-    ),
-    *("sg_persist", "sg_start", "sg_reset", "sg_sanitize", "sg_format", "kernel-log"),
-]
-
-
-@pytest.mark.parametrize("item", DISK)
+@pytest.mark.parametrize("item", items("scsi.sh"))
 def test_a_scsi_disk_is_found_and_worked_on(disk: GuestRun, documented: Check, item: str) -> None:
     """A disk, and sg3-utils
 
@@ -81,30 +54,7 @@ def large_blocks(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
     return one_disk(folder, "scsi-4k.sh", block_size=4096, queues=1, disk="packed=on")
 
 
-LARGE_BLOCKS = [
-    *(
-        "found",
-        "first-sector",
-        "capacity",
-        "sg_readcap",
-        "thin",
-        "fio-crc32c",
-        "sg_unmap",
-        "sg_get_lba_status",
-    ),
-    *(
-        "sg_write_same",
-        "sg_compare_and_write",
-        "sg_verify",
-        "sg_xcopy",
-        "sg_sanitize",
-        "sg_format",
-        "kernel-log",
-    ),
-]
-
-
-@pytest.mark.parametrize("item", LARGE_BLOCKS)
+@pytest.mark.parametrize("item", items("scsi-4k.sh"))
 def test_a_disk_of_4096_byte_blocks_over_a_packed_ring(
     large_blocks: GuestRun, documented: Check, item: str
 ) -> None:
@@ -148,19 +98,7 @@ def ext4(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
     return run, occupied(unit)
 
 
-EXT4 = [
-    "mkfs.ext4",
-    "mount",
-    "files-written",
-    "unmount",
-    "fsck",
-    "files-read-back",
-    "files-deleted-fstrim",
-    "fsck-again",
-]
-
-
-@pytest.mark.parametrize("item", EXT4)
+@pytest.mark.parametrize("item", items("ext4.sh"))
 def test_ext4_lives_on_a_scsi_disk(ext4: tuple[GuestRun, int], documented: Check, item: str) -> None:
     """A file system
 
@@ -185,7 +123,7 @@ def discarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
     return run, before - occupied(unit)
 
 
-@pytest.mark.parametrize("item", ["blkdiscard", "blkdiscard-z", "blkdiscard-z-small", "neighbours"])
+@pytest.mark.parametrize("item", items("discard.sh"))
 def test_blocks_are_unmapped_and_zeroed(
     discarded: tuple[GuestRun, int], documented: Check, item: str
 ) -> None:

@@ -12,7 +12,7 @@ from tests.unit.exports.iscsi.served import TARGET, serving
 
 from .backends import offered
 from .conftest import Check, needed
-from .scsi import pattern
+from .scsi import items, pattern
 from .vm import GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
@@ -55,7 +55,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
         )
 
 
-@pytest.mark.parametrize("item", ["same-unit", "register", "reserve", "preempt"])
+@pytest.mark.parametrize("item", items("scsi-hosts.sh"))
 def test_two_hosts_share_a_unit(shared: GuestRun, documented: Check, item: str) -> None:
     """Two hosts
 

@@ -10,7 +10,7 @@ import pytest
 from guestsim.targets.qmp import Json
 
 from .conftest import Check, needed
-from .scsi import MIB, Unit, image, monitor, scsi_serve
+from .scsi import MIB, Unit, image, items, monitor, scsi_serve
 from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
@@ -73,22 +73,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
     return run
 
 
-MANY = [
-    "all-found",
-    "luns-reported",
-    "all-at-once",
-    "unit-came",
-    "unit-of-a-known-target-came",
-    "unit-gone",
-    "target-gone",
-    "unit-grown",
-    "sg_xcopy",
-    "events-missed",
-    "units-left",
-]
-
-
-@pytest.mark.parametrize("item", MANY)
+@pytest.mark.parametrize("item", items("scsi-many.sh"))
 def test_64_units_are_found_and_others_come_and_go(many: GuestRun, documented: Check, item: str) -> None:
     """64 units, and others that come and go
 

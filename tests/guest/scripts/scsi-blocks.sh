@@ -47,6 +47,59 @@ provisioning_modes() {
     echo "UNMAP, WRITE SAME (16) and (10) with UNMAP; nothing"
 }
 
+# zeroed CDB STATE COMMAND...: 1 MiB of data at 8 MiB becomes zeroes by such a command, and is in that state then.
+zeroed() {
+    cdb=$1 state=$2; shift 2
+    write_disk /host.bin 8388608 65536
+    watched "$@"
+    test "$(sent "$cdb")" -ge 1 || { cat /tmp/sent; echo "no $cdb"; return 1; }
+    blocks $((8388608 / block_size)) 8
+    zeroes 8 | cmp - /tmp/found
+    mapped $((8388608 / block_size)) $state
+}
+
+# Zeroes that are to be stored are one thing, and holes another, for which the kernel goes by the mode.
+zeroing_modes() {
+    is "at first" "$(cat $CLASS/zeroing_mode)" writesame_16_unmap
+    zeroed "93 00" "" /sbin/blkdiscard --zeroout --offset 8388608 --length 1048576 $DISK
+    zeroed "93 08" deallocated /sbin/fallocate --punch-hole --offset 8388608 --length 1048576 $DISK
+    put writesame_10_unmap $CLASS/zeroing_mode
+    zeroed "41 08" deallocated /sbin/fallocate --punch-hole --offset 8388608 --length 1048576 $DISK
+    put writesame_16_unmap $CLASS/zeroing_mode
+    echo "WRITE SAME (16), with UNMAP for a hole; WRITE SAME (10) with UNMAP"
+}
+
+# The generic driver sends what it is given: each size of READ and WRITE.
+every_size() {
+    for size in 6 10 12 16; do
+        flags=oflag=fua,dpo
+        [ $size != 6 ] || flags=
+        ran sg_dd if=/host.bin of=$GENERIC bs=$block_size seek=$AT count=32 bpt=16 cdbsz=$size $flags
+        rm /tmp/found
+        ran sg_dd if=$GENERIC of=/tmp/found bs=$block_size skip=$AT count=32 bpt=16 cdbsz=$size
+        head -c $((32 * block_size)) /host.bin | cmp - /tmp/found
+        ran sg_write_same --16 --ndob --lba=$AT --num=32 $DISK
+    done
+    echo "READ and WRITE (6), (10), (12) and (16)"
+}
+
+# What sg3-utils have no command for, at block 0x4000.
+raw() {
+    read_disk $((16384 * block_size)) $((2 * block_size)) $block_size >/tmp/before
+    ran sg_raw $DISK 34 00 00 00 40 00 00 00 40 00
+    ran sg_raw -s $((2 * block_size)) -i /host.bin $DISK 9c 00 00 00 00 00 00 00 40 00 00 00 00 02 00 00
+    blocks 16384 2
+    head -c $((2 * block_size)) /host.bin | cmp - /tmp/found
+    # OR with all ones.
+    head -c $block_size /dev/zero | tr '\0' '\377' >/tmp/ones
+    ran sg_raw -s $block_size -i /tmp/ones $DISK 8b 00 00 00 00 00 00 00 40 01 00 00 00 01 00 00
+    blocks 16385 1
+    cmp /tmp/found /tmp/ones
+    ran sg_raw -r 4 $DISK 37 00 08 00 00 00 00 00 04 00
+    shows "00     00 08 00 00"
+    echo "PRE-FETCH (10), WRITE ATOMIC (16), ORWRITE (16), READ DEFECT DATA (10): none"
+}
+
 verified() {
     ran /sbin/fio --name=verified --filename=$DISK --direct=1 --ioengine=libaio --iodepth=32 --thread \
         --size=16m --offset=16m --rw=randwrite --bssplit=4k/70:128k/30 --verify=crc32c --verify_fatal=1

@@ -42,7 +42,7 @@ all_at_once() {
         number=$((number + 1))
     done </units
     note "fio --direct=1 --ioengine=libaio --iodepth=4 --rw=randwrite --bs=4k --verify=crc32c … ($units jobs)"
-    /sbin/fio --direct=1 --ioengine=libaio --iodepth=4 --thread --size=128k --offset=512k --rw=randwrite --bs=4k \
+    /sbin/fio --direct=1 --ioengine=libaio --iodepth=4 --thread --disk_util=0 --size=128k --offset=512k --rw=randwrite --bs=4k \
         --verify=crc32c --verify_fatal=1 $jobs >/tmp/fio 2>&1 || { tail -n 40 /tmp/fio; return 1; }
     is "jobs without error" "$(grep -c 'err= 0:' /tmp/fio)" "$units" || { cat /tmp/fio; return 1; }
     echo "$units jobs"

@@ -79,6 +79,16 @@ start_stop() {
     echo "stop and start; no ejecting"
 }
 
+buffers() {
+    head -c 512 /host.bin >/tmp/buffer
+    ran sg_write_buffer --mode=data --in=/tmp/buffer --length=512 $DISK
+    # sg_read_buffer of 1.46 asks for nothing.
+    ran sg_raw -r 512 -o /tmp/found $DISK 3c 02 00 00 00 00 00 02 00 00
+    cmp /tmp/found /tmp/buffer
+    ran sg_senddiag --test $DISK
+    echo "what was written is read; the self test passes"
+}
+
 clean_log() {
     note dmesg
     ! dmesg | grep -i -e "i/o error" -e "aborted" -e "offline"

@@ -18,6 +18,7 @@ item sg_requests requests
 item sg_rep_zones zones_refused
 item thin thin
 item provisioning_mode provisioning_modes
+item zeroing_mode zeroing_modes
 item cache_type cache_type
 item fua fua
 item fio-crc32c verified
@@ -28,9 +29,12 @@ item sg_write_same write_same
 item sg_compare_and_write compare_and_write
 item sg_verify verify
 item sg_xcopy extended_copy
+item sg_dd every_size
+item sg_raw raw
 item sg_sync synchronize
 item sg_persist reservations
 item sg_start start_stop
+item sg_write_buffer buffers
 item sg_reset resets
 item sg_sanitize sanitize
 item sg_format format
