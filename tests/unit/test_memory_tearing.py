@@ -54,8 +54,8 @@ def test_a_word_stored_through_guest_memory_never_tears(code: str) -> None:
     assert torn == 0
 
 
-@pytest.mark.parametrize("code", ["H", "I", "Q"])
-@pytest.mark.parametrize("how", ["struct", "bytes"])
+@pytest.mark.parametrize("how", ["struct", pytest.param("bytes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("code", [*(pytest.param(code, marks=pytest.mark.slow) for code in "HI"), "Q"])
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes must run at the same moment")
 def test_the_watch_sees_a_store_made_byte_by_byte(code: str, how: str) -> None:
     _, torn = watch(code, how, until_torn=True)

@@ -15,6 +15,9 @@ from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
 
+RAM = 17 << 20
+"""Little: all of it is looked through each time."""
+
 
 class Movable:
     """A target whose machine can be exchanged under the guest."""
@@ -32,6 +35,7 @@ def machine(filename: str, *, shared: bool = True, **options: object) -> InProce
     return InProcessTarget(
         blockdevs=[{"driver": "file", "filename": filename, "node-name": "d0", "locking": "off"}],
         devices=[{"driver": "virtio-blk-pci", "drive": "d0", "id": "vd0", "addr": "4", **options}],
+        ram=RAM,
         shared=shared,
     )
 
@@ -173,7 +177,7 @@ def test_a_reset_that_waits_for_a_request_is_over_where_the_machine_is_restored(
     def slow() -> InProcessTarget:
         drive = {"driver": "null-co", "node-name": "d0", "size": 1 << 20, "latency-ns": 1_000_000}
         device = {"driver": "virtio-blk-pci", "drive": "d0", "id": "vd0", "addr": "4", "packed": packed}
-        return InProcessTarget(blockdevs=[drive], devices=[device], clock="stepped")
+        return InProcessTarget(blockdevs=[drive], devices=[device], clock="stepped", ram=RAM)
 
     world = Movable(slow())
     guest = Guest(world)  # type: ignore[arg-type]
@@ -287,6 +291,7 @@ def test_registers_that_no_machine_can_have_change_nothing(driver: str, name: st
         return InProcessTarget(
             blockdevs=[{"driver": "memory", "size": 1 << 20, "node-name": "d0"}],
             devices=[{"driver": driver, "drive": "d0", "id": "vd0", **place}],
+            ram=RAM,
         )
 
     with made() as target:

@@ -276,7 +276,7 @@ class MsixStory(RuleBasedStateMachine):
         assert self.world.pending() == sum(1 << vector for vector in range(VECTORS) if self.waiting[vector])
 
 
-MsixStory.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+MsixStory.TestCase.settings = settings(max_examples=settings().max_examples, stateful_step_count=30)
 TestMsixStory = MsixStory.TestCase
 
 

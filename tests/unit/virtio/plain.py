@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import cycle, product
 
 from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
 
@@ -16,6 +17,11 @@ class Kind(Enum):
     SHARED = "shared"
     BOUNCED = "bounced"
     MIXED = "mixed"
+
+
+def each_in_turn(sizes: Sequence[int], features: Sequence[int]) -> list[tuple[int, int, Kind]]:
+    """Every size with all the features, over the kinds of memory in turn."""
+    return [(*both, kind) for both, kind in zip(product(sizes, features), cycle(Kind), strict=False)]
 
 
 @dataclass

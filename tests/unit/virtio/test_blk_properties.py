@@ -220,7 +220,7 @@ def device(kind: Kind, features_off: int = 0, *, read_only: bool = False) -> Blk
 ring_features = st.sets(st.sampled_from((INDIRECT_DESC, EVENT_IDX, IN_ORDER, RING_PACKED))).map(sum)
 
 
-@settings(max_examples=3 * settings().max_examples)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(wishes(), min_size=1, max_size=12), st.sampled_from(Kind), ring_features, st.booleans())
 def test_requests_one_by_one(wanted: list[Wish], kind: Kind, off: int, read_only: bool) -> None:
     r = device(kind, off, read_only=read_only)
@@ -235,7 +235,6 @@ def test_requests_one_by_one(wanted: list[Wish], kind: Kind, off: int, read_only
     assert not r.sent
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(wishes(), min_size=2, max_size=12), st.sampled_from(Kind), ring_features)
 def test_requests_of_one_doorbell_act_in_turn(wanted: list[Wish], kind: Kind, off: int) -> None:
     """Merged or not: on a disk that answers at once, a batch does what its requests do one after the other."""
@@ -260,7 +259,7 @@ vectors = st.lists(
 )
 
 
-@settings(max_examples=3 * settings().max_examples)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.lists(st.tuples(vectors, vectors), min_size=1, max_size=6),
     st.sampled_from(Kind),

@@ -35,11 +35,12 @@ from tests.unit.virtio.packed_model import (
     WRAP,
     PackedDriverRing,
 )
-from tests.unit.virtio.plain import Kind, shared
+from tests.unit.virtio.plain import Kind, each_in_turn, shared
 from tests.unit.virtio.rig import DATA, RING, TABLE, Rig, packed_rig
 
 kinds = pytest.mark.parametrize("kind", Kind)
 LAST = (1 << 64) - 16
+FEATURES = [0, EVENT_IDX, IN_ORDER, EVENT_IDX | IN_ORDER]
 SIZES = [1, 2, 3, 5, 7, 12, 100]
 PackedRig = Rig[PackedDriverRing]
 
@@ -154,9 +155,7 @@ def test_a_list_may_be_as_long_as_the_queue(size: int, kind: Kind) -> None:
     assert r.clauses == []
 
 
-@kinds
-@pytest.mark.parametrize("features", [0, EVENT_IDX, IN_ORDER, EVENT_IDX | IN_ORDER])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "features", "kind"), each_in_turn(SIZES, FEATURES))
 def test_lists_go_round_the_end_of_the_ring(size: int, features: int, kind: Kind) -> None:
     """Lists of two where there is room, that begin everywhere: the wrap counter changes in the middle of some."""
     r = packed_rig(size, features, kind=kind)
@@ -296,6 +295,7 @@ def test_more_than_65536_buffers_go_through_one_ring() -> None:
     assert len(r.device.taken) == count == 70_000
 
 
+@pytest.mark.slow
 def test_a_full_ring_of_the_largest_size() -> None:
     r = packed_rig(32768)
     for _ in range(32768):

@@ -6,7 +6,7 @@ from hypothesis import settings
 
 from tests.unit.virtio.machine import PackedRingMachine, RingMachine
 
-often = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
+often = settings(max_examples=settings().max_examples, stateful_step_count=40)
 TestSplitRing = RingMachine.TestCase
 TestSplitRing.settings = often
 TestPackedRing = PackedRingMachine.TestCase

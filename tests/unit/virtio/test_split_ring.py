@@ -25,11 +25,12 @@ from tests.unit.virtio.model import (
     DriverRing,
     Form,
 )
-from tests.unit.virtio.plain import Kind, shared
+from tests.unit.virtio.plain import Kind, each_in_turn, shared
 from tests.unit.virtio.rig import DATA, TABLE, Rig, rig
 
 kinds = pytest.mark.parametrize("kind", Kind)
 LAST = (1 << 64) - 16
+FEATURES = [0, EVENT_IDX, IN_ORDER, EVENT_IDX | IN_ORDER]
 
 
 def break_ring(r: Rig[DriverRing], edit: Edit, pick_low: bool) -> None:
@@ -180,9 +181,7 @@ def test_payload_then_element_then_index_then_the_drivers_wish() -> None:
     ]
 
 
-@kinds
-@pytest.mark.parametrize("features", [0, EVENT_IDX, IN_ORDER, EVENT_IDX | IN_ORDER])
-@pytest.mark.parametrize("size", [1, 2, 16])
+@pytest.mark.parametrize(("size", "features", "kind"), each_in_turn([1, 2, 16], FEATURES))
 def test_indices_go_round_at_65536(size: int, features: int, kind: Kind) -> None:
     r = rig(size, features, kind=kind, start=65536 - 40)
     r.driver.set_used_event(65536 - 40)
@@ -211,6 +210,7 @@ def test_more_than_65536_buffers_go_through_one_ring() -> None:
     assert r.driver.used_idx == count & 0xFFFF
 
 
+@pytest.mark.slow
 def test_a_full_ring_of_the_largest_size() -> None:
     r = rig(32768)
     for _ in range(32768):

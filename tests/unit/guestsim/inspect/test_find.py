@@ -112,6 +112,7 @@ def test_there_are_no_rings_in_noise() -> None:
     assert find_queues(image) == []
 
 
+@pytest.mark.slow
 def test_memory_full_of_rings_is_given_up() -> None:
     """Descriptors that look available, and available rings, from one end of memory to the other."""
     full = struct.pack("<QIHH", BASE, 4, 1, AVAIL) * (1 << 16)

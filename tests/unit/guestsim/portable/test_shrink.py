@@ -99,7 +99,11 @@ def found_and_shrunk(trace: Path, defect: Defect, out: Path) -> Shrunk:
 
 @pytest.mark.parametrize(
     ("defect", "requests"),
-    [(defects.swapped_reads, 3), (defects.stale_zeroes, 3), (defects.forgotten_request, 3)],
+    [
+        (defects.swapped_reads, 3),
+        pytest.param(defects.stale_zeroes, 3, marks=pytest.mark.slow),
+        pytest.param(defects.forgotten_request, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Defect, requests: int) -> None:
     shrunk = found_and_shrunk(traffic, defect, tmp_path / "out.guest.yaml")

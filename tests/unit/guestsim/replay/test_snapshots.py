@@ -25,17 +25,12 @@ from tests.unit.guestsim.replay.anywhere import goes_on, goes_on_anywhere
 MIB = 1 << 20
 QUICK = (
     "error-stop",
-    "intx",
-    "merging",
     "queue-reset-in-flight",
     "reset-in-flight",
     "reset-while-stopped",
-    "resize",
     "stop",
     "suspend",
-    "write-zeroes",
     "hostile/packed-lists",
-    "hostile/reset-storm",
     "hostile/too-many-with-some-held",
 )
 """What is run each time; the rest takes its time."""
