@@ -54,7 +54,7 @@ def documented(
     def check_item(run: GuestRun, item: str) -> None:
         check(run, item)
         found = transcript.row(story, run.results[item])
-        record_property(TRANSCRIPT, found)
+        record_property(TRANSCRIPT, tuple(found))
         if not transcript.being_written():
             rows = transcript.rows_of(transcript.PAGE.read_text())
             assert found in rows, f"{transcript.PAGE.name}: {transcript.ANEW}=write writes it anew"
@@ -81,7 +81,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if transcript.being_written():
         documented = [
             transcript.Row(*value)
-            for report in terminalreporter.getreports("passed")
+            for report in sorted(
+                terminalreporter.getreports("passed"), key=lambda report: report.location[:2]
+            )
             for key, value in report.user_properties
             if key == TRANSCRIPT
         ]

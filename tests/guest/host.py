@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -42,6 +43,14 @@ def output_of(*command: str | Path, cwd: Path | None = None) -> str:
         complaint = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()[-1]
         raise Unavailable(f"{Path(command[0]).name} {command[1]} failed: {complaint}")
     return run.stdout
+
+
+@contextmanager
+def alone(what: str) -> Iterator[None]:
+    """One process at a time is in here for `what`; those that waited look whether it has been made meanwhile."""
+    with (cache_folder() / f".{what}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from .host import cache_folder, output_of, tool, write_whole
+from .host import alone, cache_folder, output_of, tool, write_whole
 from .kernel import Kernel, close_modules
 
 # crc32c_generic and crct10dif_generic are soft dependencies, of ext4 and of sd_mod, that no `depends` entry names.
@@ -108,6 +110,7 @@ class CpioWriter:
         self._data += bytes(-len(self._data) % 4)
 
 
+@cache
 def base_archive(kernel: Kernel) -> Path:
     """The archive with tools, libraries and modules; made once for each set of inputs. Raises `Unavailable`."""
     programs = [tool(name, package) for name, package in TOOLS.items()]
@@ -119,9 +122,14 @@ def base_archive(kernel: Kernel) -> Path:
         facts = path.stat()
         digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
     archive = cache_folder() / f"initramfs-{digest.hexdigest()[:16]}.cpio"
-    if archive.exists():
-        return archive
+    with alone(archive.name):
+        if not archive.exists():
+            write_whole(archive, _base(programs, shared, modules))
+    return archive
 
+
+def _base(programs: Sequence[Path], shared: Sequence[Path], modules: Sequence[Path]) -> bytes:
+    """The archive itself."""
     cpio = CpioWriter()
     cpio.device("dev/console", 5, 1)
     for mount_point in ("proc", "sys", "tmp", "mnt"):
@@ -134,8 +142,7 @@ def base_archive(kernel: Kernel) -> Path:
     for module in modules:
         cpio.file(f"modules/{module.name}", module.read_bytes())
     cpio.file("modules/order", "".join(f"{module.name}\n" for module in modules).encode())
-    write_whole(archive, cpio.finish())
-    return archive
+    return cpio.finish()
 
 
 def run_archive(script: Path, files: dict[str, bytes]) -> bytes:

@@ -17,11 +17,12 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from .host import Unavailable, appearing_whole, cache_folder, output_of, tool
+from .host import Unavailable, alone, appearing_whole, cache_folder, output_of, tool
 
 META_PACKAGE = "linux-image-amd64"
 
@@ -46,14 +47,16 @@ class Kernel:
     modules: Path
 
 
+@cache
 def get_kernel() -> Kernel:
     """Debian's current kernel, fetched once per version; raises `Unavailable`."""
     name, version = _candidate()
     key = f"{name}_{version}".replace(":", "%3a")
     folder = cache_folder() / key
-    if not folder.is_dir():
-        with appearing_whole(folder) as scratch:
-            _fetch(f"{name}={version}", scratch)
+    with alone(key):
+        if not folder.is_dir():
+            with appearing_whole(folder) as scratch:
+                _fetch(f"{name}={version}", scratch)
     boot = folder / "boot"
     vmlinux = boot / "vmlinux"
     modules = next((folder / "lib" / "modules").iterdir())

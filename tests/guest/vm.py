@@ -28,7 +28,7 @@ from guestsim.targets import TargetError
 from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend
-from .host import cache_folder, tool, write_whole
+from .host import alone, cache_folder, tool, write_whole
 from .initramfs import SCRIPTS, base_archive, run_archive
 from .kernel import Kernel, get_kernel
 
@@ -270,13 +270,14 @@ def best_accelerator(kernel: Kernel) -> str:
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     known = cache_folder() / f"kvm-{kernel.key}-{boot}"
-    if not known.exists():
-        try:
-            run_guest("probe.sh", None, timeout=KVM_PROBE_SECONDS, accelerator="kvm").check("probe")
-        except GuestFailure:
-            write_whole(known, b"tcg")
-        else:
-            write_whole(known, b"kvm")
+    with alone(known.name):
+        if not known.exists():
+            try:
+                run_guest("probe.sh", None, timeout=KVM_PROBE_SECONDS, accelerator="kvm").check("probe")
+            except GuestFailure:
+                write_whole(known, b"tcg")
+            else:
+                write_whole(known, b"kvm")
     return known.read_text()
 
 
