@@ -27,11 +27,11 @@ test: $(VENV)/.test
 
 # A stock Linux kernel in a real QEMU works on our devices (needs Debian's packages: see .ci/run).
 test-guest: $(VENV)/.test
-	$(BIN)/python -m pytest -m guest tests/guest
+	$(BIN)/python -m pytest -n auto --dist loadfile -m guest tests/guest
 
 # A live QEMU and its tools as the reference.
 test-qemu: $(VENV)/.test
-	$(BIN)/python -m pytest -m qemu
+	$(BIN)/python -m pytest -n auto -m qemu
 
 # Pages in headless Chromium (Debian's package).
 test-browser: $(VENV)/.test

@@ -5,7 +5,7 @@
 measured() {
     what=$1; expected=$2; shift 2
     /sbin/fio --name=measured --filename=$DISK --direct=1 --ioengine=libaio --iodepth=32 --size=64m \
-        --time_based --ramp_time=1 --runtime=6 --minimal "$@" >/tmp/fio || { cat /tmp/fio; return 1; }
+        --time_based --ramp_time=1 --runtime=8 --minimal "$@" >/tmp/fio || { cat /tmp/fio; return 1; }
     # Terse output, version 3: bandwidth in KiB/s and operations a second, of reads and of writes.
     awk -F ';' -v what="$what" -v expected="$expected" '$1 == 3 {
             found = what == "iops" ? $8 + $49 : ($7 + $48) * 1024
