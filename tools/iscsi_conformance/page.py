@@ -58,22 +58,21 @@ def _summary(table: Table) -> Iterator[str]:
 
 
 def _failures(table: Table) -> Iterator[str]:
-    yield f"| run | test | {OURS} | {TGTD} |\n|---|---|---|---|\n"
+    yield f"| run | {OURS} | {TGTD} |\n|---|---|---|\n"
     mine: set[str] = set()
     for name, results in table.items():
         failed = {server: _failed(each) for server, each in results.items()}
         mine |= failed[OURS].keys()
-        for test in sorted({test for each in failed.values() for test in each}):
-            cells = [failed.get(server, {}).get(test, "") for server in (OURS, TGTD)]
-            yield f"| {name} | `{test}` | {' | '.join(cells)} |\n"
+        cells = [", ".join(failed.get(server, {}).values()) for server in (OURS, TGTD)]
+        yield f"| {name} | {' | '.join(cells)} |\n"
     for test in sorted(mine):
         yield f"\n`{test}`: {EXPLAINED.get(test, 'a defect.')}\n"
 
 
 def _failed(results: Results) -> dict[str, str]:
-    """Tests without their families, and how often they failed."""
+    """Tests without their families, each with how often it failed."""
     found = Counter(each.test.partition(".")[2] for each in results.of(Outcome.FAILED))
-    return {test: f"failed ×{count}" if count > 1 else "failed" for test, count in found.items()}
+    return {test: f"`{test}`" + (f" ×{count}" if count > 1 else "") for test, count in found.items()}
 
 
 def _skips(table: Table) -> Iterator[str]:

@@ -23,6 +23,8 @@ PATIENCE_SECONDS = 180
 _SUITE = re.compile(r"Suite: (\S+)")
 _TEST = re.compile(r"  Test: (.+?) \.\.\.(.*)")
 _SAYS = re.compile(r"\[(SKIPPED|FAILED)\] (.*)")
+_VERDICT = re.compile(r"(?:^|(?<=\.\.\.))(passed|FAILED)", re.MULTILINE)
+_SUMMARY = re.compile(r"^ +tests +\d+ +\d+ +(\d+) +(\d+)", re.MULTILINE)
 _ASSERTION = re.compile(r" +\d+\. (.*)")
 
 
@@ -136,17 +138,24 @@ def parse(said: str, names: Iterable[str]) -> list[Result]:
             # The same test comes in several families, one after the other.
             family = families[test].pop(0)
             results.append(_judge(f"{family}.{test}", block))
+    if summary := _SUMMARY.search(said):
+        failed = sum(each.outcome is Outcome.FAILED for each in results)
+        if (len(results) - failed, failed) != tuple(map(int, summary.groups())):
+            raise SuiteError(
+                f"{PROGRAM}: {failed} tests seem to have failed, and it says {summary[0].strip()}"
+            )
     return results
 
 
 def _judge(test: str, block: str) -> Result:
-    says = [(kind, reason.strip().rstrip(".")) for kind, reason in _SAYS.findall(block)]
+    # What is said after the verdict is about what the suite clears up.
+    before, *ended = _VERDICT.split(block, maxsplit=1)
+    says = [(kind, reason.strip().rstrip(".")) for kind, reason in _SAYS.findall(before)]
     skipped = [reason for kind, reason in says if kind == "SKIPPED"]
-    ended = re.search(r"(passed|FAILED)$", block, flags=re.MULTILINE)
-    if ended is None:
+    if not ended:
         return Result(test, Outcome.FAILED, "does not end")
-    if ended[1] == "FAILED":
-        failed = [reason for kind, reason in says if kind == "FAILED"] + _ASSERTION.findall(block)
+    if ended[0] == "FAILED":
+        failed = [reason for kind, reason in says if kind == "FAILED"] + _ASSERTION.findall(ended[1])
         return Result(test, Outcome.FAILED, failed[0] if failed else "")
     if skipped:
         return Result(test, Outcome.SKIPPED, re.sub(r"\.? ?Skipping test$", "", skipped[0]))
