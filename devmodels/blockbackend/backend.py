@@ -41,6 +41,7 @@ from devmodels.blockbackend.request import (
     ReadNow,
     Request,
     UpdateRequest,
+    WriteNow,
 )
 from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
@@ -134,6 +135,8 @@ class BlockBackend:
         self._handlers: list[Handler] = []
         self._read_now: ReadNow | None = None
         """What reads without a request go to; None where the node does not take them as they are."""
+        self._write_now: WriteNow | None = None
+        """What writes without a request go to."""
         self.throttled = Throttled()
         self.throttled_by: Member | None = None
         """Its place in a throttle group (`set_throttle_group`)."""
@@ -335,6 +338,32 @@ class BlockBackend:
                 nbytes = sum([length for _, _, length in reads[:done]])
             now = self._now()
             self.stats.account_reads(done, nbytes, now - started, now)
+        return done
+
+    @property
+    def writes_now(self) -> bool:
+        """Whether `write_now` is worth trying: then a `batch` gains nothing."""
+        return self._write_now is not None and self.node.writes_now
+
+    def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """Do a write that needs no waiting, as far as the cache of the disk; False: it is for `submit`.
+
+        It has been done well and is accounted, as those of `read_now`.
+        """
+        if self.context.owner != _this_thread():
+            self.context.assert_owner()
+        node_write = self._write_now
+        if self._aside or node_write is None or offset < 0 or offset + length > self.node.size:
+            return False
+        started = self._now()
+        try:
+            done = node_write(offset, vectors, length)
+        except Exception as error:
+            logger.debug("%s: a write at once: %s", self.name, error)
+            return False
+        if done:
+            now = self._now()
+            self.stats.account_write(offset, length, now - started, now)
         return done
 
     def batch(self) -> _Batch:
@@ -542,8 +571,11 @@ class BlockBackend:
         """Set the table of handlers, so that a request pays only for what is switched on."""
         handlers = list(self.edge.handlers)
         self._read_now = self.edge.read_now if self.edge.reads_now else None
+        self._write_now = None
         member = self.throttled_by
-        if member is not None:
+        if member is None and self._write_cache and self._trace is None and not self.read_only:
+            self._write_now = self.edge.write_now
+        elif member is not None:
             for op in _LIMITED:
                 handlers[op] = member.limited(handlers[op], write=op is not Op.READ)
             if self._read_now is not None:

@@ -27,6 +27,7 @@ from devmodels.blockbackend.request import (
     Read,
     ReadNow,
     Request,
+    WriteNow,
 )
 from devmodels.blockbackend.status import BlockStatus, driver_status, status_above
 from devmodels.blockbackend.vectors import is_zero
@@ -70,7 +71,8 @@ class Edge:
     """`user`'s door to `node`.
 
     `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` reads at once, as the node does,
-    where reads need not be made to fit (`reads_now`), else it does none.  `block_status` returns what the node itself
+    where reads need not be made to fit (`reads_now`), else it does none.  `write_now` is the node's own, or None where
+    writes must not pass by what stands before it.  `block_status` returns what the node itself
     knows; the handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and
     shares.
     """
@@ -94,6 +96,7 @@ class Edge:
         "use",
         "user_object",
         "write",
+        "write_now",
         "write_zeroes",
     )
 
@@ -106,6 +109,7 @@ class Edge:
         self.active: bool | None = None
         """Whether the user writes, while it is active; None while it rests."""
         self.serialises = False
+        self.write_now: WriteNow | None = None
         self.unflushed = False
         """Whether anything has been written through here since the last flush, as far as is known."""
         node.context.assert_owner()
@@ -159,6 +163,7 @@ class Edge:
         node.parents.remove(self)
         permissions.refresh([node])
         self._set([_gone] * len(Op), _gone, _not_now)
+        self.write_now = None
         if self.serialises:
             node.changed()
         node.close_if_unwanted()
@@ -184,10 +189,13 @@ class Edge:
             write = partial(_detect_zeroes, write, write_zeroes, flags)
         changes = [write, served.flush, discard, write_zeroes, to.secure_erase]
         handlers = [to.read, *changes, self._tell_status, node.passthrough]
+        plain = to is node and options.detect_zeroes == "off"
         if node.wants_events and Role.PRIMARY in self.role:
             handlers = announcing(self, handlers)
+            plain = False
         else:
             self.unflushed = True
+        self.write_now = node.write_now if plain else None
         self.reads_now = fitting is None or fitting.reads_fit
         self._set(handlers, partial(driver_status, node), to.read_now if self.reads_now else _not_now)
 

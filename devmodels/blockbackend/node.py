@@ -349,6 +349,15 @@ class BlockNode:
         """
         return 0
 
+    @property
+    def writes_now(self) -> bool:
+        """Whether `write_now` is worth trying."""
+        return False
+
+    def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+        """Do a write, within the node and without FUA, if that takes no waiting; else it comes again as a request."""
+        return False
+
     async def read(self, request: Request) -> None:
         """Fill the vectors with `length` bytes from `offset`."""
         raise unsupported(request.op)

@@ -16,6 +16,9 @@ Read = tuple[int, Sequence[memoryview], int]
 ReadNow = Callable[[Sequence[Read]], int]
 """Does the first of some reads at once; says how many (`BlockNode.read_now`)."""
 
+WriteNow = Callable[[int, Sequence[memoryview], int], bool]
+"""Does one write at once, given as a `Read` is; False where it could not (`BlockNode.write_now`)."""
+
 
 class Op(IntEnum):
     """What is asked for."""

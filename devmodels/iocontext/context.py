@@ -553,6 +553,11 @@ class IoContext:
         if stuck or not self._polling.enabled:
             self._block(when)
             return
+        if self._out:
+            # Looking would keep the interpreter's lock from the workers.
+            if not self._polling.stop():
+                self._block(when)
+            return
         start = time.monotonic_ns()
         if self._polling.spin(when, self._posted):
             self._poll_fds(0)
@@ -568,6 +573,8 @@ class IoContext:
         if self._workers is not None and self._workers.stuck:
             timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
         fd = self.fileno()
+        if self._workers is not None and self._workers.jobs:
+            self._workers.look()
         self._sleeping = True
         if self._posted or self._ready:
             self._sleeping = False

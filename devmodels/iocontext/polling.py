@@ -80,13 +80,17 @@ class BusyPolling:
             if self._look(end if until is None else min(end, until), posted):
                 self._failures = 0
                 return True
-        if self._active:
-            self._active = False
-            found = False
-            for poller in self._pollers:
-                found = poller.end() or found
-            return found
-        return False
+        return self.stop()
+
+    def stop(self) -> bool:
+        """The pollers ask for notifications again, where they have not; True where one of them found something."""
+        if not self._active:
+            return False
+        self._active = False
+        found = False
+        for poller in self._pollers:
+            found = poller.end() or found
+        return found
 
     def _look(self, end: int, posted: deque[Callable[[], None]]) -> bool:
         polls = [poller.poll for poller in self._pollers]

@@ -51,7 +51,7 @@ class WorkerShare:
 class Workers:
     """The threads of one context; started as they are needed.  Only a job's own run is on another thread."""
 
-    __slots__ = ("_average_ns", "_begun_ns", "_closing", "_idle", "_threads", "jobs", "wake_owner")
+    __slots__ = ("_average_ns", "_begun_ns", "_closing", "_coming", "_idle", "_threads", "jobs", "wake_owner")
 
     def __init__(self, wake_owner: Callable[[], None]) -> None:
         self.wake_owner = wake_owner
@@ -59,6 +59,8 @@ class Workers:
         self.jobs: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
         self._idle: deque[threading.Lock] = deque()
+        self._coming: deque[None] = deque()
+        """An entry for each worker that has been woken and has not looked at the jobs yet."""
         self._average_ns = SHORT_NS
         self._begun_ns = 0
         self._closing = False
@@ -66,42 +68,61 @@ class Workers:
     @property
     def stuck(self) -> bool:
         """Whether jobs wait that one more worker could begin."""
-        return bool(self.jobs) and (bool(self._idle) or len(self._threads) < MAX_WORKERS)
+        return len(self.jobs) > len(self._coming) and (bool(self._idle) or len(self._threads) < MAX_WORKERS)
 
     def look(self) -> None:
-        """Wake one more worker where jobs wait and none has begun lately.  To be called often while there are jobs."""
-        now = time.monotonic_ns()
-        if now - self._begun_ns >= PATIENCE_NS and self.jobs:
-            self._begun_ns = now
+        """Wake those who are needed for the jobs that wait.  To be called often while there are jobs.
+
+        One worker does short jobs, as long as it begins one now and then; else each job has one of its own.
+        """
+        coming = len(self._coming)
+        missing = len(self.jobs) - coming
+        if missing <= 0:
+            return
+        if self._average_ns >= SHORT_NS:
+            for _ in range(missing):
+                self.wake_one()
+        elif not coming and len(self._threads) == len(self._idle):
             self.wake_one()
+        else:
+            now = time.monotonic_ns()
+            if now - self._begun_ns >= PATIENCE_NS:
+                self._begun_ns = now
+                self.wake_one()
 
     def submit(self, job: Callable[[], None], *, watched: bool) -> None:
         """Have `job`, which must not raise, run.
 
-        `watched`: the context's thread will soon look whether it has begun.
+        `watched`: the context's thread will `look` as soon as it has done what else there is to do.  A worker that is
+        woken before could only wait for the interpreter's lock.
         """
         if not self.jobs:
             self._begun_ns = time.monotonic_ns()
         self.jobs.append(job)
-        if not watched or self._average_ns >= SHORT_NS or len(self._threads) == len(self._idle):
+        if not watched:
             self.wake_one()
 
     def wake_one(self) -> None:
         """One more worker, if there can be one."""
         try:
-            self._idle.pop().release()
+            bell = self._idle.pop()
         except IndexError:
             if len(self._threads) < MAX_WORKERS:
                 name = f"devmodels-worker-{len(self._threads)}"
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._threads.append(thread)
+                self._coming.append(None)
                 thread.start()
+        else:
+            self._coming.append(None)
+            bell.release()
 
     def _run(self) -> None:
         bell = threading.Lock()
         bell.acquire()
-        jobs = self.jobs
+        jobs, coming = self.jobs, self._coming
         clock = time.monotonic_ns
+        coming.pop()
         while True:
             try:
                 job = jobs.popleft()
@@ -117,6 +138,7 @@ class Workers:
                     except ValueError:
                         pass
                 bell.acquire()
+                coming.pop()
                 continue
             self._begun_ns = start = clock()
             job()
@@ -131,7 +153,9 @@ class Workers:
         self._closing = True
         try:
             while True:
-                self._idle.pop().release()
+                bell = self._idle.pop()
+                self._coming.append(None)
+                bell.release()
         except IndexError:
             pass
         for thread in self._threads:

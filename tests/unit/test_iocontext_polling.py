@@ -215,3 +215,28 @@ def test_a_wait_is_as_long_as_the_sleep_and_not_as_the_work_after_it(wall: IoCon
     wall.unwatch(reader)
     os.close(reader)
     os.close(writer)
+
+
+def test_nobody_looks_while_a_worker_is_at_work(wall: IoContext, ring: Ring) -> None:
+    """Looking keeps the interpreter's lock, for which the worker waits; notifications are asked for instead."""
+    ring.has_work = True
+    wall.run_once()
+    go_on = threading.Event()
+    ring.from_a_thread("end", go_on.set)
+    assert wall.run(wall.worker(lambda: go_on.wait(20)))
+    assert ring.calls == ["begin", "found", "end"]
+    ring.has_work = True
+    wall.run_once()
+    assert ring.calls == ["begin", "found", "end", "begin", "found"]
+
+
+def test_work_that_came_meanwhile_is_not_slept_over(wall: IoContext, ring: Ring) -> None:
+    ring.has_work = True
+    wall.run_once()
+    go_on = threading.Event()
+    wall.start(wall.worker(lambda: go_on.wait(20)))
+    ring.at_end = True
+    wall.run_once()
+    assert ring.calls == ["begin", "found", "end"]
+    go_on.set()
+    wall.run_until_idle()

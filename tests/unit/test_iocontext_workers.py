@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from devmodels.iocontext import IoContext, WorkerShare
-from devmodels.iocontext.workers import MAX_SHARE, MAX_WORKERS
+from devmodels.iocontext.workers import MAX_SHARE, MAX_WORKERS, Workers
 
 TIMEOUT = 20.0
 """Seconds after which a test that hangs fails instead."""
@@ -108,6 +108,28 @@ def test_a_job_that_waits_for_a_slow_one_gets_a_thread_of_its_own(wall: IoContex
     wall.run(wall.wait_for(main(), int(TIMEOUT * 1e9)))
     wall.run_until_idle()
     assert sorted(seen[5:]) == ["also slow", "slow"]
+
+
+def test_a_worker_is_called_when_the_turn_is_over(wall: IoContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it could only wait for the interpreter's lock; and one is enough for jobs that are short."""
+    wall.run(short_jobs(wall))
+    seen: list[str] = []
+    wake_one = Workers.wake_one
+
+    def spy(workers: Workers) -> None:
+        seen.append("woken")
+        wake_one(workers)
+
+    monkeypatch.setattr(Workers, "wake_one", spy)
+
+    def begin(name: str) -> None:
+        seen.append(name)
+        wall.start(wall.worker(lambda: None))
+
+    for name in "abc":
+        wall.call_soon(partial(begin, name))
+    wall.run_until_idle()
+    assert seen == ["a", "b", "c", "woken"]
 
 
 def test_a_result_is_not_kept_back_by_the_slow_job_behind_it(wall: IoContext) -> None:

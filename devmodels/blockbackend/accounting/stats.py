@@ -204,6 +204,17 @@ class BlockStats(Counters):
         if self._watched:
             self._watch(_RD, latency_ns, now_ns, count)
 
+    def account_write(self, offset: int, length: int, latency_ns: int, now_ns: int) -> None:
+        """Count a write that has ended well."""
+        self.wr_operations += 1
+        self.wr_bytes += length
+        self.wr_total_time_ns += latency_ns
+        if offset + length > self.wr_highest_offset:
+            self.wr_highest_offset = offset + length
+        self.last_access_ns = now_ns
+        if self._watched:
+            self._watch(_WR, latency_ns, now_ns, 1)
+
     def account_invalid(self, op: Op, now_ns: int) -> None:
         """Count a request that its device refused."""
         if op in _KIND:

@@ -1,8 +1,9 @@
 """`file`: a disk in a regular file, byte for byte (options as QEMU's driver of that name).
 
 Reads that are not long are tried inline: preadv2(2) with RWF_NOWAIT gives what is in the page cache; the rest is read
-by a worker.
-Writes, flushes and changes of allocation go to workers with `aio=threads` and are done inline with `aio=sync`.
+by a worker.  So are writes, where the file system can say what would wait (XFS, btrfs; tmpfs never waits; ext4 cannot).
+What is left of them, flushes and changes of allocation go to workers with `aio=threads` and are done inline with
+`aio=sync`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 import msgspec
 
 from devmodels.blockbackend.drivers import linux, locking
+from devmodels.blockbackend.drivers.file_writes import WriteQueue
 from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
@@ -34,6 +36,7 @@ IOV_MAX = 1024
 INLINE_MAX = 256 << 10
 """The longest read, in bytes, that is tried inline: copying takes 25 us, about what a worker's help costs."""
 
+_NO_NOWAIT = {errno.EOPNOTSUPP, errno.EINVAL}
 _NO_DSYNC = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 UNSUPPORTED = {
     errno.EOPNOTSUPP,
@@ -73,10 +76,26 @@ class FileNode(BlockNode):
         self._inline = options.aio == "sync"
         # tmpfs knows no RWF_NOWAIT and needs none.
         self._nowait = 0 if self._inline or linux.in_memory(fd) else os.RWF_NOWAIT
+        self._write_nowait: int | None = None
+        """The flag with which writes are tried at once; None where they are not, or where that flag changes nothing."""
+        self._writes: WriteQueue | None = None
+        """Where writes wait for workers, unless each may have one of its own."""
+        self._choose_ways()
         self._no_flush = options.cache.no_flush
         self._locks = _locks(fd, options)
         self._lost_writes = 0
         """The errno of a failed write-back: the page cache may claim to be clean, so no later flush can succeed."""
+
+    def _choose_ways(self) -> None:
+        """How writes are done, by the options and the context."""
+        workers = self.context.kind is ClockKind.WALL and not self._inline
+        self._write_nowait = self._nowait if workers or self._inline else None
+        self._writes = WriteQueue(self.context, self._descriptor.job, self._transfer) if workers else None
+
+    def moved(self, context: IoContext) -> None:
+        """Workers are the context's."""
+        super().moved(context)
+        self._choose_ways()
 
     @staticmethod
     def _size_of(fd: int) -> int:
@@ -187,6 +206,7 @@ class FileNode(BlockNode):
         self._users = users
         self._descriptor.close()
         self._descriptor, self._fd = linux.Descriptor(fd), fd
+        self._choose_ways()
 
     def _close(self) -> None:
         """Give up the image and its locks, once workers are done with it."""
@@ -247,20 +267,41 @@ class FileNode(BlockNode):
 
     # --- writing
 
+    @property
+    def writes_now(self) -> bool:
+        """With `aio=sync`, and where the file system writes what needs no waiting."""
+        return self._write_nowait is not None
+
+    def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """What the page cache takes."""
+        nowait = self._write_nowait
+        if nowait is None:
+            return False
+        return self._write_at_once(vectors, offset, length, nowait) == length
+
     async def write(self, request: Request) -> None:
         """Write; with FUA through to stable storage."""
-        if request.offset + request.length > self.size:
-            self._grow(request.offset + request.length)
-        await self._write(request.vectors, request.offset, HAS_FUA[request.flags])
+        vectors, offset, length = request.vectors, request.offset, request.length
+        if offset + length > self.size:
+            self._grow(offset + length)
+        if HAS_FUA[request.flags] and not self._no_flush:
+            await self._write_through(vectors, offset)
+            return
+        if self._write_nowait is not None:
+            done = self._write_at_once(vectors, offset, length, self._write_nowait)
+            if done == length:
+                return
+            offset, vectors = offset + done, window(vectors, done, length - done)
+        if self._writes is not None:
+            await self._writes.put(vectors, offset)
+        else:
+            await self._put(vectors, offset, 0)
 
     def _grow(self, end: int) -> None:
         """A user that may resize the disk changes what lies beyond its end: the file will grow."""
         self._resized(-(-end // SECTOR) * SECTOR)
 
-    async def _write(self, vectors: Sequence[memoryview], offset: int, fua: bool) -> None:
-        if not fua or self._no_flush:
-            await self._put(vectors, offset, 0)
-            return
+    async def _write_through(self, vectors: Sequence[memoryview], offset: int) -> None:
         try:
             await self._put(vectors, offset, os.RWF_DSYNC)
         except OSError as error:
@@ -275,6 +316,20 @@ class FileNode(BlockNode):
     async def _put(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         """Write all of `vectors`, with `flags` of pwritev2(2)."""
         await self._blocking(partial(self._transfer, vectors, offset, flags))
+
+    def _write_at_once(self, vectors: Sequence[memoryview], offset: int, length: int, nowait: int) -> int:
+        """Write what can be written without waiting; how many bytes that is."""
+        if length > INLINE_MAX or len(vectors) > IOV_MAX:
+            return 0
+        try:
+            return os.pwritev(self._fd, vectors, offset, nowait)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno not in _NO_NOWAIT:
+                raise
+            self._write_nowait = None
+            return 0
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         """Write all of `vectors`, with `flags` of pwritev2(2)."""

@@ -24,6 +24,9 @@ class UringFileNode(FileNode):
         super().__init__(options, context, fd)
         self._uring = context.uring()
 
+    def _choose_ways(self) -> None:
+        """The kernel tries at once what it can, and has a queue of its own."""
+
     def moved(self, context: IoContext) -> None:
         """Each context has an io_uring of its own."""
         self._uring = context.uring()
@@ -69,6 +72,9 @@ class DirectFileNode(FileNode):
                 f"$.cache.direct: true is given; {options.filename!r} cannot be read that way: {error.strerror}"
             ) from None
         self.limits = replace(self.limits, request_alignment=self._align)
+
+    def _choose_ways(self) -> None:
+        """A device takes many writes at a time, and every one has to wait."""
 
     def _alignment(self, fd: int) -> int:
         """The smallest block, found by trying."""

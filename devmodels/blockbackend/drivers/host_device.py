@@ -29,6 +29,7 @@ class HostDeviceNode(FileNode):
         self.limits = replace(self.limits, pdiscard_alignment=blkdev.physical_block_size(fd))
         # The device's file lies in memory, its data does not.
         self._nowait = 0 if self._inline else os.RWF_NOWAIT
+        self._choose_ways()
 
     @staticmethod
     def _size_of(fd: int) -> int:

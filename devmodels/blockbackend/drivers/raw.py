@@ -65,6 +65,16 @@ class RawNode(FilterNode):
             reads = [(offset + first, vectors, length) for offset, vectors, length in reads]
         return self.file.read_now(reads)
 
+    @property
+    def writes_now(self) -> bool:
+        """As the child."""
+        return self.file.write_now is not None and self.file.node.writes_now
+
+    def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """Where the child can."""
+        write = self.file.write_now
+        return write is not None and write(offset + self._offset, vectors, length)
+
     def _within(self, request: Request) -> Request:
         """The same request to the child."""
         if not self._offset:

@@ -24,6 +24,7 @@ from devmodels.scsi.constants import Outcome, Status
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.command import Command
+    from devmodels.exports.iscsi.connection import Connection
 
 _GOOD = Status.GOOD
 _COMPLETE = Outcome.COMPLETE
@@ -31,6 +32,7 @@ _DATA_IN = int(Opcode.DATA_IN)
 _SCSI_RESPONSE = int(Opcode.SCSI_RESPONSE)
 _SERIALS = 0xFFFFFFFF
 _pack_data_in = DATA_IN.pack
+_pack_response = SCSI_RESPONSE.pack
 
 
 def respond(command: Command) -> None:
@@ -48,7 +50,15 @@ def respond(command: Command) -> None:
     sent = command.sent
     if not sent:
         command.release()
-        _send_response(command)
+        if (
+            command.status is _GOOD
+            and command.gathering is None
+            and command.wanted == command.expected_out
+            and not command.expected_in
+        ):
+            _send_good(connection, command)
+        else:
+            _send_response(command)
     elif command.status is _GOOD and sent <= connection.one_segment and not command.expected_out:
         flags, residual = _residual(command) if command.wanted != command.expected_in else (0, 0)
         holding: Command | None = command
@@ -139,6 +149,17 @@ def _residual(command: Command) -> tuple[int, int]:
     return (UNDERFLOW, short) if short else (0, 0)
 
 
+def _send_good(connection: Connection, command: Command) -> None:
+    """A SCSI Response with nothing to tell but that it is GOOD: most writes end so."""
+    session = connection.session
+    stat_sn = connection.stat_sn
+    connection.stat_sn = (stat_sn + 1) & _SERIALS
+    numbers = stat_sn, session.exp_cmd_sn, session.max_cmd_sn
+    connection.stream.send(
+        _pack_response(_SCSI_RESPONSE, FINAL, COMPLETED_AT_TARGET, 0, 0, command.tag, 0, *numbers, 0, 0, 0)
+    )
+
+
 def _send_response(command: Command, data_sn: int = 0) -> None:
     """A SCSI Response, §11.4, after so many Data-Ins."""
     if command.gathering is not None:
@@ -154,7 +175,7 @@ def _send_response(command: Command, data_sn: int = 0) -> None:
     sense = command.sense
     data = SENSE_LENGTH.pack(len(sense)) + sense if sense else b""
     connection.stream.send(
-        SCSI_RESPONSE.pack(
+        _pack_response(
             _SCSI_RESPONSE,
             FINAL | flags,
             COMPLETED_AT_TARGET,

@@ -12,6 +12,7 @@ from devmodels.exports.iscsi.gathering import (
     Burst,
     Gathering,
 )
+from devmodels.exports.iscsi.session import MAX_ROOM
 from devmodels.protocols.iscsi.pdu import (
     ATTRIBUTE_MASK,
     DATA_OUT,
@@ -104,13 +105,15 @@ def request(connection: Connection, header: bytes, ahs: bytes, data: memoryview)
     )
     session.tasks[itt] = command
     length = len(data)
-    if length != expected_out or not session.has_room(command.need):
+    need = command.need
+    if length != expected_out or session.unsubmitted or need > session.room != MAX_ROOM:
+        # Its data is to come, others that came before it wait, or it has to wait for room itself.
         _gather(connection, command, flags, data)
     elif not length:
-        session.room -= command.need
+        session.room -= need
         command.start()
     elif length <= _limit(connection, flags, expected):
-        session.room -= command.need
+        session.room -= need
         command.data_out = (_take_placed(connection, data, length)[:length],)
         command.start()
     else:

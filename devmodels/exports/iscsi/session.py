@@ -158,10 +158,6 @@ class Session:
             self.room -= command.need
             command.begin()
 
-    def has_room(self, need: int) -> bool:
-        """Whether a command that needs so much can begin before all others that have come."""
-        return not self.unsubmitted and self._fits(need)
-
     def _fits(self, need: int) -> bool:
         # One command alone always fits.
         return need <= self.room or self.room == MAX_ROOM

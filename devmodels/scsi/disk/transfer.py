@@ -139,6 +139,9 @@ def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Lay
     vectors, length = given(task, wanted)
     if not length:
         return None
+    if not flags & FUA and disk.backend.write_now(lba * size, vectors, length):
+        _written(disk, task, length)
+        return None
     _submit(disk, task, _WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS)
     return PENDING
 
@@ -174,10 +177,15 @@ def _done(request: Request) -> None:
     if request.op is _READ:
         task.sent = request.length
     else:
-        task.received = request.length
-        if disk.provisioning.armed:
-            disk.provisioning.written(request.length)
+        _written(disk, task, request.length)
     disk.finish(task)
+
+
+def _written(disk: Disk, task: Task, length: int) -> None:
+    """So much has been written."""
+    task.received = length
+    if disk.provisioning.armed:
+        disk.provisioning.written(length)
 
 
 async def _read_failed(disk: Disk, task: Task, request: Request) -> None:

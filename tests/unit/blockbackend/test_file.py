@@ -534,6 +534,8 @@ def test_a_worker_keeps_its_descriptor_until_it_is_done(image: Path, monkeypatch
     real = os.pwritev
 
     def slow(fd: int, vectors: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise BlockingIOError
         begun.set()
         assert go_on.wait(20)
         return real(fd, vectors, offset, flags)

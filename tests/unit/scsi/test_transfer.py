@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.blockbackend import Flags, Op
+from devmodels.iocontext import IoContext
 from devmodels.scsi import Status
-from tests.unit.scsi.initiator import BLOCKS, Answer, World
+from tests.unit.blockbackend.support import WatchedNode
+from tests.unit.scsi.initiator import BLOCKS, SIZE, Answer, World
 from tests.unit.scsi.slowdisk import SlowWorld
 
 GOOD = Status.GOOD
@@ -199,4 +201,30 @@ def test_a_disk_is_an_array_of_bytes(script: list[tuple[int, int, int, int, int]
             assert answer.task.received == done
             model[lba * 512 : lba * 512 + done] = data[:done]
         assert (answer.status, answer.task.wanted) == (GOOD, asked)
+    world.close()
+
+
+class QuickNode(WatchedNode):
+    """Writes need no waiting, unless they are to be stable."""
+
+    writes_now = True
+
+    def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        self._view[offset : offset + length] = b"".join(vectors)
+        return True
+
+
+@pytest.mark.parametrize("opcode", WRITES)
+def test_a_write_that_needs_no_waiting_is_no_request(opcode: int) -> None:
+    node = QuickNode(IoContext.virtual(), SIZE)
+    world = World(node)
+    data = bytes(range(256)) * 4
+    answer = world.first.do(cdb(opcode, 7, 2), out=data)
+    assert (answer.status, answer.task.received, answer.task.wanted) == (GOOD, 1024, 1024)
+    assert node.seen == []
+    assert world.first.do(cdb(0x28, 7, 2), room=1024).data == data
+    assert world.backend.stats.wr_bytes == 1024
+    if opcode != 0x0A:
+        assert world.first.do(cdb(opcode, 7, 2, 0x08), out=data).status is GOOD
+        assert [request.flags & Flags.FUA for request in node.seen if request.op is Op.WRITE] == [Flags.FUA]
     world.close()

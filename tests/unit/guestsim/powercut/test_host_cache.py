@@ -135,14 +135,10 @@ def flush_without_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def fua_without_dsync(patch: pytest.MonkeyPatch) -> None:
-    write = driver.FileNode._write
+    async def broken(node: driver.FileNode, vectors: Sequence[memoryview], offset: int) -> None:
+        await node._put(vectors, offset, 0)
 
-    async def broken(
-        node: driver.FileNode, vectors: Sequence[memoryview], offset: int, _fua: bool, *rest: Any
-    ) -> None:
-        await write(node, vectors, offset, False, *rest)
-
-    patch.setattr(driver.FileNode, "_write", broken)
+    patch.setattr(driver.FileNode, "_write_through", broken)
 
 
 def zeroes_without_sync(patch: pytest.MonkeyPatch) -> None:
