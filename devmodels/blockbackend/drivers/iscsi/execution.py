@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 from devmodels.blockbackend.drivers.iscsi.retrying import (
@@ -16,6 +17,7 @@ from devmodels.blockbackend.drivers.iscsi.session import Session
 from devmodels.blockbackend.drivers.iscsi.task import Task
 from devmodels.blockbackend.request import Request
 from devmodels.iocontext import Coro
+from devmodels.scsi.asc import Asc
 
 
 class Commands:
@@ -62,12 +64,17 @@ class Commands:
         self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0
     ) -> None:
         """A command that takes `length` bytes of data, or none."""
-        await self.execute(lambda: Task(cdb, vectors=vectors, writes=length, request=request))
+        task = await self.execute(lambda: Task(cdb, vectors=vectors, writes=length, request=request))
+        if task.residual:
+            raise OSError(errno.EIO, f"the target has left {task.residual} of {length} bytes")
 
     async def attempt(
         self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0
     ) -> bool:
-        """The same for one that the unit may not know: then it is not sent again, and the answer is no."""
+        """The same for one that the unit may not know, or not that way: then the answer is no.
+
+        One that it does not know at all is not sent again.
+        """
         if cdb[0] in self.unknown:
             return False
         try:
@@ -75,6 +82,7 @@ class Commands:
         except CheckConditionError as refused:
             if not refused.unknown:
                 raise
-            self.unknown.add(cdb[0])
+            if refused.sense.code == Asc.INVALID_COMMAND_OPERATION_CODE:
+                self.unknown.add(cdb[0])
             return False
         return True

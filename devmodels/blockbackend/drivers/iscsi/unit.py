@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -173,10 +174,7 @@ def _checked(capacity: Capacity) -> Capacity:
 
 async def read_modes(ask: Ask) -> Modes:
     """Whether it can be written, and whether writes are stable at once."""
-    try:
-        said = await ask(commands.mode_sense_6(CACHING_PAGE, MAX_PAGE), MAX_PAGE)
-    except CheckConditionError:
-        return Modes()
+    said = await _if_told(ask, commands.mode_sense_6(CACHING_PAGE, MAX_PAGE), MAX_PAGE)
     if len(said) < _MODE_HEADER.size:
         return Modes()
     header = _MODE_HEADER.unpack(said)
@@ -188,12 +186,21 @@ async def read_modes(ask: Ask) -> Modes:
     return Modes(bool(specific & WRITE_PROTECTED), cached, bool(specific & DPO_FUA))
 
 
-async def _page(ask: Ask, page: int) -> bytes:
-    """What follows the header of a page of vital product data; nothing where there is none."""
+async def _if_told(ask: Ask, cdb: bytes, length: int) -> bytes:
+    """What the unit says; nothing where it does not, or not while another has it reserved (SPC-4 §5.12)."""
     try:
-        said = await ask(commands.inquiry(MAX_PAGE, page), MAX_PAGE)
+        return await ask(cdb, length)
     except CheckConditionError:
         return b""
+    except OSError as error:
+        if error.errno != errno.EBADE:
+            raise
+        return b""
+
+
+async def _page(ask: Ask, page: int) -> bytes:
+    """What follows the header of a page of vital product data; nothing where there is none."""
+    said = await _if_told(ask, commands.inquiry(MAX_PAGE, page), MAX_PAGE)
     if len(said) < _PAGE_HEADER.size:
         return b""
     header = _PAGE_HEADER.unpack(said)
@@ -220,10 +227,7 @@ def _provisioning(page: bytes) -> Provisioning:
 async def _has_ndob(ask: Ask) -> bool:
     """Whether WRITE SAME (16) has a usage bit for NDOB (SPC-4 §6.35.3)."""
     size = _ONE_COMMAND.size + 16
-    try:
-        said = await ask(commands.report_opcode(commands.WRITE_SAME_16, size), size)
-    except CheckConditionError:
-        return False
+    said = await _if_told(ask, commands.report_opcode(commands.WRITE_SAME_16, size), size)
     if len(said) < _ONE_COMMAND.size + 2 or _ONE_COMMAND.unpack(said)["support"] not in (0b011, 0b101):
         return False
     return bool(said[_ONE_COMMAND.size + 1] & commands.NDOB)

@@ -98,3 +98,13 @@ def test_a_disk_that_is_no_unit_has_none_to_hand_on(world: World) -> None:
     assert initiator.do("5e 00 00 00 00 00 00 01 00 00", room=256).status is Status.CHECK_CONDITION
     disk.close()
     backend.close()
+
+
+@pytest.mark.parametrize("kind", ["01", "03", "05", "06"])
+def test_a_second_host_opens_a_unit_that_is_reserved_and_registers(host: Make, kind: str) -> None:
+    first = host("a")
+    assert persistent(first, REGISTER, 0, 11) is Status.GOOD
+    assert persistent(first, f"5f 01 {kind}", 11) is Status.GOOD
+    second = host("b")
+    assert persistent(second, REGISTER, 0, 22) is Status.GOOD
+    assert keys(first) == (11).to_bytes(8, "big") + (22).to_bytes(8, "big")

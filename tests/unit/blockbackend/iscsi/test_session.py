@@ -11,6 +11,9 @@ from devmodels.blockbackend import BlockOptionError, Op, Request
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, ScsiCommand
 from devmodels.protocols.iscsi import pdu
 from devmodels.protocols.iscsi.pdu import AsyncEvent, LoginStatus, Opcode
+from devmodels.scsi.asc import Asc
+from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.failures import sense_of_errno
 from tests.unit.blockbackend.support import Disk
 from tests.unit.exports.iscsi.initiator import NOBODY, Pdu
 
@@ -249,6 +252,30 @@ def test_a_command_that_is_not_known_is_not_sent_again(target: Target, disk: Dis
     for _ in range(2):
         assert disk.do(Op.WRITE_ZEROES, 0, BLOCK * 8) == 0
     assert [len(target.sent(opcode)) for opcode in (0x93, 0x41, WRITE_10)] == [1, 1, 2]
+
+
+def test_a_flush_that_is_refused_once_is_asked_for_again(target: Target, disk: Disk) -> None:
+    target.answers[SYNCHRONIZE_CACHE] = [(2, sense(5, 0x2400))]
+    assert disk.do(Op.FLUSH) == errno.EIO
+    assert disk.do(Op.FLUSH) == 0
+    assert len(target.sent(SYNCHRONIZE_CACHE)) == 2
+
+
+def test_a_write_that_was_cut_short_has_failed(target: Target, disk: Disk) -> None:
+    def hook(ends: Ends, found: Pdu) -> bool:
+        if found["cdb"][0] != WRITE_10:
+            return False
+        ends.respond(found, flags=pdu.FINAL | pdu.UNDERFLOW, residual=512)
+        return True
+
+    target.hooks[Opcode.SCSI_COMMAND] = hook
+    assert disk.write(0, b"x" * 1024) == errno.EIO
+
+
+def test_a_write_protected_unit_is_one_to_who_is_above(target: Target, disk: Disk) -> None:
+    target.answers[WRITE_10] = [(2, sense(7, 0x2700))]
+    found = sense_of_errno(disk.write(0, bytes(512)), write=True)
+    assert (found.key, found.code) == (SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED)
 
 
 def test_a_flush_that_is_not_known_is_not_needed_or_fails(target: Target, disk: Disk) -> None:
