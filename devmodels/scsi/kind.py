@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from devmodels.blockbackend.request import Read
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status
 from devmodels.scsi.nexus import Nexus
@@ -86,6 +87,15 @@ class UnitKind:
 
     def was_reset(self) -> None:
         """All tasks have been told to end; put everything back that a logical unit reset puts back (SAM-5 §6.3.3)."""
+
+    def reads_at_once(self, cdb: bytes) -> tuple[int, int] | None:  # noqa: ARG002
+        """Where a SIMPLE command whose CDB this is, of 16 bytes or more, reads of the disk, and how much, in bytes, if
+        that is all that it does and nothing stands in its way (`read_now`); None where it has to become a task."""
+        return None
+
+    def read_now(self, reads: Sequence[Read]) -> int:  # noqa: ARG002
+        """Do the first of `reads` that need no waiting; returns how many."""
+        return 0
 
     def nexus_lost(self, nexus: Nexus) -> None:
         """`nexus` is gone, or was reset: what it held goes with it (SAM-5 §6.3.4)."""

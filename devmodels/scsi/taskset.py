@@ -42,6 +42,11 @@ class TaskSet:
         """Whether one more is answered with TASK SET FULL."""
         return len(self.tasks) >= self.limit
 
+    @property
+    def open(self) -> bool:
+        """Whether a SIMPLE task would begin at once."""
+        return not self._barriers and len(self.tasks) < self.limit
+
     def enter(self, task: Task) -> bool:
         """Take `task`; whether it begins now."""
         alone = not self.tasks

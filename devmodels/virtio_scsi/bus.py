@@ -21,11 +21,12 @@ _LOCALLY_ASSIGNED = 0x3 << 60
 
 
 class Place(NamedTuple):
-    """What a `lun` field names: a target, the driver's nexus with it, and a LUN as of `parse_lun`."""
+    """What a `lun` field names: a target, the driver's nexus with it, a LUN as of `parse_lun`, who answers there."""
 
     target: ScsiTarget
     nexus: Nexus
     lun: int | None
+    unit: LogicalUnit
 
 
 class BusListener(Protocol):
@@ -63,7 +64,7 @@ class ScsiBus:
         self._initiator = sas_transport_id(_LOCALLY_ASSIGNED | zlib.crc32(name.encode()))
         self._nexuses: dict[int, Nexus] = {}
         self.connected = False
-        self._known: dict[bytes, Place] = {}
+        self.known: dict[bytes, Place] = {}
         """What has been looked up and is there, by the bytes that name it."""
         self._well_known = self._domain()
 
@@ -78,7 +79,7 @@ class ScsiBus:
             violations=self.violations,
         )
         target.add(0, unit)
-        return Place(target, nexus, 0)
+        return Place(target, nexus, 0, unit)
 
     def units(self) -> Iterator[tuple[int, int, LogicalUnit]]:
         """Every logical unit with its target and LUN, in ascending order."""
@@ -101,7 +102,7 @@ class ScsiBus:
         elif lun in target.units:
             raise ValueError(f"lun {lun} of scsi-id {number} is in use")
         target.add(lun, unit)
-        self._known.clear()
+        self.known.clear()
         if self.listener is not None:
             self.listener.unit_added(number, unit)
 
@@ -119,7 +120,7 @@ class ScsiBus:
         """The unit is no longer there, nor the target where it was its last; `over` when its tasks have ended."""
         target = self.targets[number]
         unit = target.units[lun]
-        self._known.clear()
+        self.known.clear()
         if len(target.units) == 1:
             del self.targets[number]
             del self._nexuses[number]
@@ -157,7 +158,7 @@ class ScsiBus:
 
     def find(self, lun: bytes) -> Place | None:
         """What these eight bytes name; None where there is no such target."""
-        return self._known.get(lun) or self._look_up(lun)
+        return self.known.get(lun) or self._look_up(lun)
 
     def _look_up(self, lun: bytes) -> Place | None:
         if lun == WELL_KNOWN_LUN:
@@ -167,9 +168,10 @@ class ScsiBus:
         target = self.targets.get(lun[1])
         if target is None:
             return None
-        place = Place(target, self._nexuses[lun[1]], parse_lun(lun[2:4] + bytes(6)))
-        if place.lun in target.units:
-            self._known[lun] = place
+        number = parse_lun(lun[2:4] + bytes(6))
+        place = Place(target, self._nexuses[lun[1]], number, target.unit(number) or target.absent)
+        if number in target.units:
+            self.known[lun] = place
         return place
 
     def nexus(self, number: int) -> Nexus:

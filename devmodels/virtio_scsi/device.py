@@ -26,7 +26,7 @@ from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
-from devmodels.virtio_scsi import unitstates
+from devmodels.virtio_scsi import quickreads, unitstates
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.config import (
     MAX_CDB_SIZE,
@@ -121,7 +121,7 @@ class VirtioScsi(VirtioDevice):
         self._set_sizes(DEFAULT_SENSE_SIZE, DEFAULT_CDB_SIZE)
 
     def _set_sizes(self, sense_size: int, cdb_size: int) -> None:
-        self._framing = Framing(sense_size=sense_size, cdb_size=cdb_size)
+        self.framing = Framing(sense_size=sense_size, cdb_size=cdb_size)
         self._config = build_config(self.options, sense_size=sense_size, cdb_size=cdb_size)
 
     def config_bytes(self) -> bytes:
@@ -261,6 +261,9 @@ class VirtioScsi(VirtioDevice):
 
     def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start commands; those which come one after the other with data to write start together."""
+        done = quickreads.read_now(self, queue, chains)
+        if done:
+            chains = chains[done:]
         together = len(chains) > 1
         writes: list[ScsiRequest] = []
         for chain in chains:
@@ -273,7 +276,7 @@ class VirtioScsi(VirtioDevice):
             if writes:
                 self._start_together(writes)
                 writes = []
-            request.place.target.submit(request)
+            request.place.unit.submit(request)
         if writes:
             self._start_together(writes)
 
@@ -281,16 +284,14 @@ class VirtioScsi(VirtioDevice):
         """Neighbours become one request of the disk."""
         with ExitStack() as batches:
             if len(requests) > 1:
-                for place in dict.fromkeys(request.place for request in requests):
-                    unit = place.target.unit(place.lun)
-                    if unit is not None:
-                        batches.enter_context(unit.batch())
+                for unit in dict.fromkeys(request.place.unit for request in requests):
+                    batches.enter_context(unit.batch())
             for request in requests:
-                request.place.target.submit(request)
+                request.place.unit.submit(request)
 
     def _parse(self, queue: VirtQueue, chain: Chain) -> ScsiRequest | None:
         """Make a task of one buffer; None where that was answered."""
-        framing = self._framing
+        framing = self.framing
         if chain.readable_bytes < framing.header_size or chain.writable_bytes < framing.response_size:
             self._wrong_size(queue, chain, framing)
             return None
@@ -349,13 +350,18 @@ class VirtioScsi(VirtioDevice):
         """A task is over."""
         if TYPE_CHECKING:
             assert isinstance(task, ScsiRequest)
-        queue = task.queue
-        dropped = queue.resetting or self.resetting or self.stopped
+        queue, sent = task.queue, task.sent
+        usual = queue.open
+        dropped = not usual and (queue.resetting or self.resetting or self.stopped)
         if task.dma_out is not None:
             task.dma_out.unmap(0)
         if task.dma_in is not None:
-            task.dma_in.unmap(0 if dropped else task.sent)
-        self._respond(queue, task.chain, task.response(), task.sent)
+            task.dma_in.unmap(0 if dropped else sent)
+        if usual:
+            written = self.write_all(queue, task.chain, task.response())
+            queue.finish(((task.chain, written + sent if written else 0),))
+        else:
+            self._respond(queue, task.chain, task.response(), sent)
 
     def _wrong_size(self, queue: VirtQueue, chain: Chain, framing: Framing) -> None:
         """Header or response do not have the size that was agreed on."""
@@ -386,14 +392,16 @@ class VirtioScsi(VirtioDevice):
 
     def write_all(self, queue: VirtQueue, chain: Chain, data: bytes) -> int:
         """Write `data` at the beginning of a buffer's writable part, which is as long; 0 where it cannot be reached."""
+        if not data:
+            return 0
         try:
             done = 0
             for address, length in chain.writable:
-                if done >= len(data):
-                    break
                 part = data[done : done + length] if done or length < len(data) else data
                 self.memory.write(address, part)
                 done += len(part)
+                if done >= len(data):
+                    break
         except GuestMemoryError as error:
             self.violations.report(
                 CLAUSE, f"response outside memory: {error}", f"{queue.name} head {chain.head}"

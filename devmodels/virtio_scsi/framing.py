@@ -18,11 +18,12 @@ Scatter = list[tuple[int, int]]
 class Framing:
     """`header` unpacks LUN, tag, attribute, priority, CRN and CDB; `response` makes a whole response."""
 
-    __slots__ = ("good", "header", "header_size", "response_size", "sense_size")
+    __slots__ = ("cdb_size", "good", "header", "header_size", "response_size", "sense_size")
 
     def __init__(self, *, sense_size: int, cdb_size: int) -> None:
         self.header = struct.Struct(f"{_COMMAND.format}{cdb_size}s")
         self.header_size = self.header.size
+        self.cdb_size = cdb_size
         self.sense_size = sense_size
         self.response_size = _RESPONSE.size + sense_size
         self.good = bytes(self.response_size)

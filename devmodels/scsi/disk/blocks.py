@@ -36,7 +36,7 @@ def check_range(disk: Disk, lba: int, blocks: int) -> None:
 
 def check_transfer(disk: Disk, lba: int, blocks: int, layout: Layout, name: str = "transfer_length") -> None:
     """As `check_range`; also where they are more than one command may move (MAXIMUM TRANSFER LENGTH)."""
-    if lba + blocks > disk.blocks:
+    if lba + blocks > disk.backend.size // disk.block_size:
         range_error(disk, lba, blocks)
     if blocks > disk.max_blocks:
         raise invalid_field(layout, name)

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
+from devmodels.blockbackend.request import Read
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
 from devmodels.scsi.constants import DeviceType, Failure, SenseKey, Status
-from devmodels.scsi.disk import commands, state, vpd
+from devmodels.scsi.disk import atonce, commands, state, vpd
 from devmodels.scsi.disk.copyresults import Copies
 from devmodels.scsi.disk.logpages import disk_logs
 from devmodels.scsi.disk.medium import Medium
@@ -70,6 +71,8 @@ class Disk(ModeParameters):
         self.buffers = Buffers()
         self.priorities: dict[Registrant, int] = {}
         self._pieces = 0
+        self.plain_flags = atonce.RARC | atonce.DPO * options.dpofua
+        """Those flags of a READ that change nothing."""
         super().__init__(
             backend.context,
             name=name or backend.name,
@@ -197,6 +200,14 @@ class Disk(ModeParameters):
             self.state.observe(trace, self.backend.name)
 
     # --- block requests
+
+    def reads_at_once(self, cdb: bytes) -> tuple[int, int] | None:
+        """Where a plain READ reads."""
+        return atonce.place(self, cdb)
+
+    def read_now(self, reads: Sequence[Read]) -> int:
+        """Do plain READs whose data is at hand."""
+        return self.backend.read_now(reads, merge=False)
 
     async def update(
         self,
