@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -21,12 +22,21 @@ class StateFileError(ValueError):
     """The file holds something else; one line."""
 
 
+WholeFailure = Literal["", "sanitize", "format"]
+"""What has left a medium as it is: a SANITIZE or a FORMAT UNIT that did not end well, or nothing."""
+
+
 class SavedState(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
-    """`reservations` as of `Reservations.save`; `modes`: saved mode pages in hexadecimal, by "code.subpage"."""
+    """`reservations` as of `Reservations.save`; `modes`: saved mode pages in hexadecimal, by "code.subpage".
+
+    `failure`, `unrestricted`: as of an `Operation` of a disk, one that runs being one that failed.
+    """
 
     version: int = VERSION
     reservations: SavedReservations | None = None
     modes: dict[str, str] = msgspec.field(default_factory=dict)
+    failure: WholeFailure = ""
+    unrestricted: bool = False
 
 
 class StateFile:

@@ -117,9 +117,10 @@ class Countdown:
 class Abort:
     """What the initiators of tasks that were ended before their time hear, and who waits until all have ended."""
 
-    __slots__ = ("left", "outcome", "status")
+    __slots__ = ("left", "outcome", "sense", "status")
 
-    def __init__(self, outcome: Outcome, status: Status, left: Countdown) -> None:
+    def __init__(self, outcome: Outcome, status: Status, left: Countdown, sense: bytes = b"") -> None:
         self.outcome = outcome
         self.status = status
         self.left = left
+        self.sense = sense

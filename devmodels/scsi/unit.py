@@ -317,15 +317,21 @@ class LogicalUnit(UnitKind):
     # --- aborting
 
     def abort(
-        self, tasks: Iterable[Task], outcome: Outcome, status: Status, over: Callable[[], None]
+        self,
+        tasks: Iterable[Task],
+        outcome: Outcome,
+        status: Status,
+        over: Callable[[], None],
+        sense: Sense | None = None,
     ) -> None:
         """End `tasks` before their time, and call `over` when they have ended.
 
         What has not begun ends at once; what cannot be taken back runs to its end, which nobody hears of.  Their
-        `outcome` is as given, and their `status`, unless it is GOOD, is sent with COMPLETE as outcome.
+        `outcome` is as given, and their `status`, unless it is GOOD, is sent with COMPLETE as outcome; `sense` with it.
         """
         chosen = [task for task in tasks if task.aborted_by is None and task in self.tasks.tasks]
-        abort = Abort(outcome, status, Countdown(len(chosen) + 1, over))
+        data = b"" if sense is None else sense.build(descriptors=self.descriptor_sense)
+        abort = Abort(outcome, status, Countdown(len(chosen) + 1, over), data)
         for task in chosen:
             task.aborted_by = abort
         running = {task for task in chosen if task.state is not DORMANT}
@@ -339,7 +345,7 @@ class LogicalUnit(UnitKind):
     def _finish_aborted(self, task: Task, abort: Abort) -> None:
         task.outcome = abort.outcome
         task.status = abort.status
-        task.sense = b""
+        task.sense = abort.sense
         task.failure = None
         if task.status is not _GOOD:
             task.outcome = Outcome.COMPLETE

@@ -208,6 +208,37 @@ def test_a_reservation_that_is_being_kept_is_waited_for(images: list[str], tmp_p
     world.close()
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [("48820000000000000000", "3/31/03"), ("041000000000", "3/31/00")]
+)
+def test_what_is_done_to_a_medium_ends_with_the_machine(images: list[str], command: str, code: str) -> None:
+    """Half of it is done in the one, and none in the other, where it has failed."""
+    slow = {"driver": "delay", "latency-ns": 1_000_000, "node-name": "d0"}
+    file = {"driver": "file", "filename": images[0], "locking": "off"}
+    world = World(
+        lambda: InProcessTarget(
+            blockdevs=[{**slow, "file": file}],
+            devices=[
+                {"driver": "virtio-scsi-pci", "id": "scsi0", "addr": "4"},
+                {"driver": "scsi-hd", "drive": "d0", "scsi-id": 0, "lun": 0},
+            ],
+        )
+    )
+    world.codes()
+    data = bytes.fromhex("00020000") if command.startswith("04") else b""
+    assert world.send(Cdb(bytes.fromhex(command), 0), data).status == 0
+    world.assembly.run_state.stop("paused")
+    assert world.disk.operation.running
+    world.move()
+    world.assembly.run_state.cont()
+    assert [told(world.send(each)) for each in (cdb.test_unit_ready(), cdb.read_10(lba=0, blocks=1))] == [
+        code
+    ] * 2
+    assert world.send(Cdb(bytes.fromhex("48020000000000000000"), 0)).status == 0
+    assert told(world.send(cdb.test_unit_ready())) == ""
+    world.close()
+
+
 def test_a_machine_with_other_units_is_another_machine(world: World, images: list[str]) -> None:
     data = save_snapshot(world.assembly)
     other = InProcessTarget(

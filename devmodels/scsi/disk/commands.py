@@ -61,9 +61,6 @@ COMMANDS: tuple[Command[Any], ...] = (
     *copyresults.COMMANDS,
 )
 
-NOT_DURING = frozenset(command.opcode for command in (*whole.COMMANDS, medium.START_STOP_COMMAND))
-"""Commands that need no medium, but are refused while something is done to all of it."""
-
 
 def of(options: DiskOptions) -> tuple[Command[Any], ...]:
     """Those of a disk with these options: without thin provisioning no UNMAP; reservations of its own, or others'."""

@@ -80,6 +80,9 @@ class Disk(ModeParameters):
             queue_depth=options.queue_depth,
             state=open_state(backend.context, options.state) if options.state else None,
         )
+        if self.state is not None:
+            kept = self.state.state
+            self.operation.failure, self.operation.unrestricted = kept.failure, kept.unrestricted
         self.identity = Identity(options, self.name)
         if options.write_cache != "auto":
             backend.write_cache = options.write_cache == "on"
@@ -136,8 +139,11 @@ class Disk(ModeParameters):
         """Reservations, a medium that is not there, something that is done to all of it."""
         if self.reservations.conflicts(task.nexus, command.access):
             raise Conflict
-        if command.ready or (self.operation.running and command.opcode in commands.NOT_DURING):
-            self.check_ready()
+        sense = self.operation.refusal(command)
+        if sense is not None:
+            raise CheckCondition(sense)
+        if command.ready and not self.medium.loaded:
+            raise not_ready(Asc.MEDIUM_NOT_PRESENT)
 
     def check_reservation(self, nexus: Nexus, access: Access) -> None:
         """Conflict where a reservation of another nexus forbids `access`."""

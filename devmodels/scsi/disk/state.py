@@ -10,6 +10,7 @@ from devmodels.scsi.buffers import CAPACITY, ECHO_CAPACITY
 from devmodels.scsi.disk.copyresults import CopyResult
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.reservations import SavedReservations
+from devmodels.scsi.statefile import WholeFailure
 from devmodels.scsi.unitstate import UnitState
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class CopyState(msgspec.Struct, frozen=True):
 class DiskState(UnitState, frozen=True, kw_only=True):
     """`modes`: current mode pages that are not the default ones.  `reserved`: by RESERVE (6) or (10).
 
-    `generation`: PRGENERATION.  `failed`, `unrestricted`: as of `Operation`.  `echo`, `copies`: of the driver's nexus.
+    `generation`: PRGENERATION.  `failure`, `unrestricted`: as of `Operation`, one that runs being one that failed.
+    `echo`, `copies`: of the driver's nexus.
     `priorities`: TransportID, port, priority.
     """
 
@@ -39,7 +41,7 @@ class DiskState(UnitState, frozen=True, kw_only=True):
     reserved: bool
     loaded: bool
     prevented: bool
-    failed: bool
+    failure: WholeFailure
     unrestricted: bool
     buffer: bytes
     echo: bytes | None
@@ -59,7 +61,7 @@ def save(disk: Disk, nexus: Nexus) -> DiskState:
         reserved=reservations.reserved_by is nexus,
         loaded=medium.loaded,
         prevented=nexus in medium.prevented_by,
-        failed=operation.failed,
+        failure=operation.outlook,
         unrestricted=operation.unrestricted,
         buffer=bytes(disk.buffers.data),
         echo=disk.buffers.echoes.get(nexus),
@@ -89,7 +91,7 @@ def restore(disk: Disk, nexus: Nexus, state: DiskState) -> None:
     reservations.reserved_by = nexus if state.reserved else None
     disk.medium.loaded = state.loaded
     disk.medium.prevented_by = {nexus} if state.prevented else set()
-    disk.operation.failed, disk.operation.unrestricted = state.failed, state.unrestricted
+    disk.operation.failure, disk.operation.unrestricted = state.failure, state.unrestricted
     disk.buffers.data = bytearray(state.buffer)
     disk.buffers.echoes = {} if state.echo is None else {nexus: state.echo}
     disk.priorities = {(name, port): value for name, port, value in state.priorities}

@@ -75,7 +75,7 @@ async def format_unit(disk: Disk, task: Task, fields: Fields) -> None:
             await _pass(disk, Op.WRITE_ZEROES, Flags.MAY_UNMAP)
         await disk.perform(None, Op.FLUSH)
 
-    disk.operation.start(disk, Asc.FORMAT_IN_PROGRESS, disk.backend.size, work)
+    await disk.operation.start(disk, task, Asc.FORMAT_IN_PROGRESS, disk.backend.size, work)
     if not immed:
         await disk.operation.wait(disk, task)
 
@@ -124,7 +124,7 @@ async def _sanitize(
 ) -> None:
     """Begin it and, unless IMMED is set, wait for its end."""
     disk.operation.unrestricted = bool(fields["ause"])
-    disk.operation.start(disk, Asc.SANITIZE_IN_PROGRESS, length, work)
+    await disk.operation.start(disk, task, Asc.SANITIZE_IN_PROGRESS, length, work)
     if not fields["immed"]:
         await disk.operation.wait(disk, task)
 
@@ -171,13 +171,14 @@ async def _erase(disk: Disk, task: Task, fields: Fields) -> None:
     await _sanitize(disk, task, fields, work, 2 * disk.backend.size)
 
 
-def exit_failure_mode(disk: Disk, _task: Task, fields: Fields) -> None:
+async def exit_failure_mode(disk: Disk, _task: Task, fields: Fields) -> None:
     """Leave a failure behind, if AUSE allowed that."""
     _no_parameters(fields)
-    if disk.operation.failed:
+    if disk.operation.failure == "sanitize":
         if not disk.operation.unrestricted:
             raise invalid_field(SANITIZE, "service_action")
-        disk.operation.failed = False
+        await disk.operation.keep(disk, "")
+        disk.operation.failure = ""
         disk.guard()
 
 
@@ -189,7 +190,6 @@ _sanitize_command = partial(
     data=Data.OUT,
     length="parameter_list_length",
     refused=("znr",),
-    ready=False,
     exact=True,
     timeout=0,
 )
@@ -209,5 +209,7 @@ COMMANDS: tuple[Command[Disk], ...] = (
     _sanitize_command(name="SANITIZE, OVERWRITE", handler=overwrite, action=0x01),
     _sanitize_command(name="SANITIZE, BLOCK ERASE", handler=_erase, action=0x02),
     _sanitize_command(name="SANITIZE, CRYPTOGRAPHIC ERASE", handler=_erase, action=0x03),
-    _sanitize_command(name="SANITIZE, EXIT FAILURE MODE", handler=exit_failure_mode, action=0x1F),
+    _sanitize_command(
+        name="SANITIZE, EXIT FAILURE MODE", handler=exit_failure_mode, action=0x1F, ready=False
+    ),
 )

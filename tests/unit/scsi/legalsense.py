@@ -49,7 +49,9 @@ ATTENTIONS = {
     )
 }
 IN_PROGRESS = {(NOT_READY, 0x0404), (NOT_READY, 0x041B)}
-UNREADY = {*IN_PROGRESS, (NOT_READY, 0x3A00), (MEDIUM, 0x3103)}
+UNREADY = {*IN_PROGRESS, (NOT_READY, 0x3A00), (MEDIUM, 0x3100), (MEDIUM, 0x3103)}
+NEVER_REFUSED = {"INQUIRY", "REPORT LUNS", "REQUEST SENSE", "LOG SENSE"}
+"""They are answered whatever is done to the medium; LOG SENSE not while it is formatted."""
 PARAMETERS = {(ILLEGAL, 0x1A00), (ILLEGAL, 0x2600)}
 PROTECTED = {(PROTECT, 0x2700), (PROTECT, 0x2702)}
 FAILURES = {
@@ -117,6 +119,8 @@ def reasons(command: Command[Any], *, drive: bool = False) -> frozenset[Reason]:
         out |= ATTENTIONS
     if command.ready or command.name in NEVER_READY or command.name.startswith("SANITIZE"):
         out |= NO_MEDIUM if drive else UNREADY
+    elif not drive and command.name not in NEVER_REFUSED - {"LOG SENSE"}:
+        out |= IN_PROGRESS
     if command.data is Data.OUT and command.length in ("parameter_list_length", ""):
         out |= PARAMETERS
     if command.name == "WRITE BUFFER":
@@ -201,7 +205,7 @@ def check(
     reason = parsed.reason
     if parsed.deferred:
         assert failing
-        assert reason in FAILURES
+        assert reason in FAILURES | {(MEDIUM, 0x3101)}
         return reason
     legal = {INVALID_MESSAGE}
     legal |= {INVALID_OPCODE, INVALID_FIELD, NO_UNIT} if command is None else reasons(command, drive=drive)

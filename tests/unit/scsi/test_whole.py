@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from devmodels.blockbackend import Op
 from devmodels.conformance import Profile
-from devmodels.scsi import Function, Outcome, Status
+from devmodels.scsi import Function, Outcome, Status, TaskAttribute
 from tests.unit.scsi.initiator import BLOCKS, SIZE, Answer, World
 from tests.unit.scsi.slowdisk import SlowWorld
 
@@ -105,7 +106,8 @@ def test_meanwhile_other_commands_say_how_far_it_is() -> None:
         assert (answer.key, answer.code) == (2, 0x041B)
         assert answer.task.sense[15] & 0x80
     assert world.second.do(sanitize(BLOCK)).code == 0x041B
-    for cdb in ("12 00 00 00 24 00", "a0 00 00 00 00 00 00 00 00 10 00 00", "1a 08 08 00 ff 00"):
+    logs = "4d 00 42 00 00 00 00 00 ff 00"
+    for cdb in ("12 00 00 00 24 00", "a0 00 00 00 00 00 00 00 00 10 00 00", logs):
         assert world.second.do(cdb, room=255).status is GOOD
     progress = []
     while world.watched.waiting:
@@ -116,6 +118,67 @@ def test_meanwhile_other_commands_say_how_far_it_is() -> None:
     assert progress == sorted(progress)
     assert len(set(progress)) > 1
     assert world.second.do(READY).status is GOOD
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("cdb", "data"),
+    [
+        ("1a 08 08 00 ff 00", b""),
+        ("3b 02 00 00 00 00 00 00 04 00", b"abcd"),
+        ("16 00 00 00 00 00", b""),
+        ("1d 04 00 00 00 00", b""),
+        ("1e 00 00 00 01 00", b""),
+        ("5e 00 00 00 00 00 00 00 ff 00", b""),
+    ],
+)
+def test_meanwhile_hardly_anything_is_done(cdb: str, data: bytes) -> None:
+    """SBC-4 §4.11.2: commands that need no medium are refused, too."""
+    world, _ = running()
+    assert world.second.do(cdb, out=data, room=255).code == 0x041B
+    world.close()
+
+
+def test_while_it_is_formatted_no_log_is_read() -> None:
+    world = SlowWorld()
+    assert world.first.send("04 10 00 00 00 00", out=bytes.fromhex("00 02 00 00")).status is GOOD
+    world.context.run_until_idle()
+    for cdb in ("4d 00 42 00 00 00 00 00 ff 00", "1a 08 08 00 ff 00", "48 02 00 00 00 00 00 00 00 00"):
+        assert world.second.do(cdb, room=255).code == 0x0404
+    world.close()
+
+
+@pytest.mark.parametrize("action", [OVERWRITE, BLOCK, CRYPTO])
+def test_a_medium_that_was_taken_out_is_not_sanitized(make: Callable[..., World], action: int) -> None:
+    world = make(removable=True)
+    fill(world)
+    world.first.good("1b 00 00 00 02 00")
+    data = bytes.fromhex("01 00 00 04") + b"zero"
+    answer = world.first.do(sanitize(action, 8 if action == OVERWRITE else 0), out=data)
+    assert (answer.key, answer.code) == (2, 0x3A00)
+    assert world.first.do("04 00 00 00 00 00").code == 0x3A00
+    world.first.good("1b 00 00 00 03 00")
+    assert content(world)[:4] == b"old "
+
+
+@pytest.mark.parametrize("cdb", [sanitize(BLOCK), sanitize(BLOCK, flags=IMMED), b"\x04" + bytes(5)])
+def test_what_was_begun_before_ends_before_it_begins(cdb: bytes) -> None:
+    """SBC-4 §4.11.2: no WRITE of before lands on a medium that was sanitized."""
+    world = SlowWorld()
+    write = struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 1, 0)
+    before = world.first.send(write, out=b"old " * 128)
+    waiting = world.first.send(READY, attribute=TaskAttribute.ORDERED)
+    answer = world.second.send(cdb, attribute=TaskAttribute.HEAD_OF_QUEUE)
+    world.context.run_until_idle()
+    assert [request.op for request in world.watched.waiting] == [Op.WRITE], "the medium is as it was"
+    assert not answer.ended
+    assert world.second.send(READY, attribute=TaskAttribute.HEAD_OF_QUEUE).key == 2
+    assert (waiting.key, before.ended) == (2, False)
+    world.watched.held = False
+    world.release()
+    assert (before.key, before.status) == (2, Status.CHECK_CONDITION)
+    assert answer.status is GOOD
+    assert content(world) == bytes(SIZE)
     world.close()
 
 
@@ -235,7 +298,56 @@ def test_formatting_that_fails() -> None:
     world.watched.held = False
     answer = world.first.do("04 00 00 00 00 00")
     assert (answer.key, answer.code) == (3, 0x3101)
+    for cdb in (READY, "28 00 00 00 00 00 00 00 01 00", "25 00 00 00 00 00 00 00 00 00"):
+        answer = world.first.do(cdb, room=512)
+        assert (answer.key, answer.code) == (3, 0x3100), "MEDIUM FORMAT CORRUPTED"
+    world.watched.errors.clear()
+    assert world.first.do("04 00 00 00 00 00").status is GOOD
     assert world.first.do(READY).status is GOOD
+    world.close()
+
+
+def test_formatting_in_the_background_that_fails() -> None:
+    world = SlowWorld()
+    world.watched.errors[Op.WRITE_ZEROES, 0] = OSError(errno.EIO, "as told")
+    world.watched.held = False
+    assert world.first.do("04 10 00 00 00 00", out=bytes.fromhex("00 02 00 00")).status is GOOD
+    world.context.run_until_idle()
+    answer = world.first.do(READY)
+    assert (answer.task.sense[0] & 0x7F, answer.code) == (0x71, 0x3101), "a deferred error"
+    assert [each.do(READY).code for each in (world.first, world.second)] == [0x3100, 0x3100]
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("cdb", "code"), [(sanitize(BLOCK, flags=IMMED), 0x3103), (b"\x04" + bytes(5), 0x3100)]
+)
+def test_one_that_nobody_saw_end(tmp_path: Path, cdb: bytes, code: int) -> None:
+    """The disk comes again by its state file: what was begun has failed until it is done."""
+    path = str(tmp_path / "state")
+    world = SlowWorld(state=path)
+    world.first.send(cdb)
+    world.context.run_until_idle()
+    assert world.watched.waiting
+    again = World(state=path)
+    assert again.first.do(READY).code == code
+    assert again.first.do("28 00 00 00 00 00 00 00 01 00", room=512).code == code
+    assert again.first.do(sanitize(BLOCK)).status is GOOD
+    again.close()
+    again = World(state=path)
+    assert again.first.do(READY).status is GOOD
+    again.close()
+    world.close()
+
+
+def test_a_state_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """Then nothing is begun."""
+    world = World(state=str(tmp_path / "state"))
+    fill(world)
+    (tmp_path / "state.new").mkdir()
+    for cdb in (sanitize(BLOCK), b"\x04" + bytes(5)):
+        assert world.first.do(cdb).status is Status.CHECK_CONDITION
+    assert content(world)[:4] == b"old "
     world.close()
 
 
