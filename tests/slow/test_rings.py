@@ -17,8 +17,8 @@ from tests.unit.virtio.plain import Kind
 
 pytestmark = pytest.mark.slow
 RUN = 200
-RUNS = 42
-"""42 runs of 200 examples, for two rings and three kinds of memory, are 50,400 examples."""
+RUNS = 17
+"""17 runs of 200 examples, for two rings and three kinds of memory, are 20,400 examples."""
 STEPS = 20
 
 

@@ -594,7 +594,7 @@ def test_death_at_any_instruction_loses_nothing_and_uses_nothing_twice(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("features", [0, IN_ORDER])
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(sequence=steps)
 def test_death_at_any_instruction_many_times(features: int, sequence: list[tuple[str, int]]) -> None:
     check_every_death(sequence, features)

@@ -48,7 +48,7 @@ def test_a_random_guest(guest: RandomGuest, packed: bool, way: Way) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(guests, st.booleans(), ways)
 def test_many_random_guests(guest: RandomGuest, packed: bool, way: Way) -> None:
     replayed(guest, packed, way)

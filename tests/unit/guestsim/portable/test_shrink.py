@@ -184,7 +184,7 @@ ANY = [defects.swapped_reads, defects.stale_zeroes, defects.forgotten_request, d
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 32), defect=st.sampled_from(ANY))
 def test_what_a_random_guest_meets_is_shrunk(seed: int, defect: Defect) -> None:
     """The script fails on the device that has the defect, and on no other."""

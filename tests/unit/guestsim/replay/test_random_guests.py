@@ -168,7 +168,7 @@ def test_whatever_a_guest_does_is_replayed(
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(
     device=switches,
     errors=errors,
