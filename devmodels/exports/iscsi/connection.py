@@ -73,7 +73,6 @@ class Connection:
         self._transfer_tag = 0
         self.placed: memoryview | None = None
         """Room for the data of a command, where that was read straight to where it is wanted."""
-        self._writes: list[Command] = []
         self._strict = session.target is not None and session.target.scsi.violations.strict
         self._texts = Texts(self, negotiation)
         self.parameters = negotiation.parameters
@@ -222,27 +221,20 @@ class Connection:
 
     def submit(self, command: Command) -> None:
         """Hand a command to the core: at once, but writes together with what else has come by now."""
+        session = self.session
         if self.stream.reading and command.expected_out and command.attribute is TaskAttribute.SIMPLE:
-            self._writes.append(command)
+            session.held_back.append(command)
             return
-        if self._writes:
-            self.paused()
-        target = self.session.target
-        assert target is not None
-        target.scsi.submit(command)
+        if session.held_back:
+            # Of this connection, or of another one: nothing passes them (§4.2.2.1).
+            session.submit_held_back()
+        assert session.target is not None
+        session.target.scsi.submit(command)
 
     def paused(self) -> None:
-        """Submit writes that were held back; neighbours become one request of the disk."""
-        target = self.session.target
-        while self._writes:
-            assert target is not None
-            writes, self._writes = self._writes, []
-            if len(writes) == 1:
-                target.scsi.submit(writes[0])
-                continue
-            with target.batch({command.lun for command in writes}):
-                for command in writes:
-                    target.scsi.submit(command)
+        """Submit writes that were held back."""
+        if self.session.held_back:
+            self.session.submit_held_back()
 
     # --- other PDUs
 

@@ -59,6 +59,7 @@ class Session:
         "connections",
         "early",
         "exp_cmd_sn",
+        "held_back",
         "immediate",
         "initiator",
         "isid",
@@ -101,6 +102,8 @@ class Session:
         self.tasks: dict[int, Command] = {}
         self.unsubmitted: dict[Command, None] = {}
         self.waiting: deque[Command] = deque()
+        self.held_back: list[Command] = []
+        """Writes that are submitted together, when what has come with them has been looked at."""
         self.room = MAX_ROOM
         self.luns: dict[int, int | None] = {0: 0}
         self.closed = False
@@ -187,6 +190,19 @@ class Session:
                 passed = True
                 if command.is_barrier:
                     break
+
+    def submit_held_back(self) -> None:
+        """Submit the writes that were held back; neighbours become one request of the disk."""
+        target = self.target
+        while self.held_back:
+            assert target is not None
+            writes, self.held_back = self.held_back, []
+            if len(writes) == 1:
+                target.scsi.submit(writes[0])
+                continue
+            with target.batch({command.lun for command in writes}):
+                for command in writes:
+                    target.scsi.submit(command)
 
     def drop(self, wanted: Callable[[Command], bool]) -> None:
         """Commands that were not submitted are not to be done: nothing more is said of them."""

@@ -33,6 +33,11 @@ class Served:
         self.port = int(self.wait_for(r"are at 127\.0\.0\.1:([0-9]+)"))
         self.url = f"iscsi://127.0.0.1:{self.port}/{TARGET}/0"
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def wait_for(self, pattern: str) -> str:
         """What is in the brackets of `pattern`, once the daemon says such a thing."""
         assert self._process.stderr is not None
@@ -41,6 +46,11 @@ class Served:
             if found:
                 return found[1]
         raise AssertionError(f"the daemon has not said {pattern!r}")
+
+    def kill(self) -> None:
+        """It is gone from one moment to the next."""
+        self._process.kill()
+        self._process.communicate(timeout=30)
 
     def close(self) -> str:
         """End it; what else it said."""
@@ -51,16 +61,20 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, objects: tuple[str, ...] = ()) -> Iterator[Served]:
-    """A daemon over an empty image of 64 MiB in `folder`."""
+def serving(
+    folder: Path, *options: str, objects: tuple[str, ...] = (), keep: bool = False
+) -> Iterator[Served]:
+    """A daemon over an empty image of 64 MiB in `folder`; `keep`: over the image that is there."""
     image = folder / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(SIZE)
+    if not keep:
+        with image.open("wb") as file:
+            file.truncate(SIZE)
     served = Served(image, *options, objects=objects)
     try:
         yield served
     finally:
-        served.close()
+        if served.running:
+            served.close()
 
 
 def run(*command: str, fails: bool = False) -> str:
