@@ -93,9 +93,9 @@ def read_buffer(unit: HasBuffers, task: Task, fields: Fields) -> bytes:
     mode = fields["mode"]
     if mode in (COMBINED, DATA):
         head = b"\0" + _capacity()[1:] if mode == COMBINED else b""
-        length = max(0, min(length - len(head), CAPACITY - offset))
-        _check(fields, offset, length, CAPACITY)
-        return head + unit.buffers.read(offset, length)
+        room = max(0, min(length - len(head), CAPACITY - offset))
+        _check(fields, offset, room, CAPACITY)
+        return head[:length] + unit.buffers.read(offset, room)
     if mode == DESCRIPTOR:
         return _capacity()[:length]
     if mode == ECHO:

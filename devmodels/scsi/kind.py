@@ -11,7 +11,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import FieldPointer, Sense
-from devmodels.scsi.table import Command
+from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Task
 
 OPCODE_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_COMMAND_OPERATION_CODE, FieldPointer(0))
@@ -71,6 +71,9 @@ class UnitKind:
     def check_access(self, task: Task, command: Command[Any]) -> None:
         """Raise `Conflict` where a reservation of another nexus forbids `command`, `CheckCondition` where the unit is
         not ready for it.  Called while the unit is `guarded`."""
+
+    def check_reservation(self, nexus: Nexus, access: Access) -> None:
+        """Raise `Conflict` where a reservation of another nexus than `nexus` forbids `access`."""
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """End what has been begun for `wanted` tasks and can still be taken back."""

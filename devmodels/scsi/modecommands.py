@@ -140,14 +140,22 @@ async def _select(unit: HasModes, task: Task, fields: Fields, *, layout: Layout,
         unit.check_block_descriptor(descriptor, header.size)
     images = _parse_pages(unit, data, at)
     changed = [page for page, image in images if image != page.current]
+    before = [(page, page.current, page.saved) for page, _ in images]
     for page, image in images:
         page.current = image
         if save:
             page.saved = image
     if changed:
         unit.establish(Asc.MODE_PARAMETERS_CHANGED, but=task.nexus)
-    if changed or save:
+    if not changed and not save:
+        return
+    try:
         await unit.modes_changed(changed, save=save)
+    except OSError:
+        for page, current, saved in before:
+            page.current, page.saved = current, saved
+        await unit.modes_changed(changed, save=False)
+        raise
 
 
 def _parse_pages(unit: HasModes, data: bytes, at: int) -> list[tuple[ModePage, bytes]]:

@@ -104,7 +104,7 @@ COMMANDS: tuple[Command[LogicalUnit], ...] = (
         action=0x0C,
         data=Data.IN,
         length="allocation_length",
-        access=Access.FREE,
+        access=Access.READ,
         ready=False,
     ),
     Command(
@@ -116,7 +116,7 @@ COMMANDS: tuple[Command[LogicalUnit], ...] = (
         action=0x0D,
         data=Data.IN,
         length="allocation_length",
-        access=Access.FREE,
+        access=Access.READ,
         ready=False,
     ),
 )

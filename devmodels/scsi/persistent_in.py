@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import cdb
 from devmodels.scsi.layout import reservations as layout
 from devmodels.scsi.reservable import ReservableUnit
 from devmodels.scsi.reservations import ReservationType
-from devmodels.scsi.table import Access, Command, Data, Handler
+from devmodels.scsi.sense import Conflict
+from devmodels.scsi.table import Access, Command, Data, Handler, Reply
 from devmodels.scsi.task import Task
 
 CDB = Layout(cdb.PERSISTENT_RESERVE_IN)
@@ -82,11 +85,18 @@ def read_full_status(unit: ReservableUnit, _task: Task, _fields: Fields) -> byte
 def _command(
     action: int, name: str, handler: Handler[ReservableUnit], clause: str
 ) -> Command[ReservableUnit]:
+    @wraps(handler)
+    def handle(unit: ReservableUnit, task: Task, fields: Fields) -> Reply:
+        if unit.reservations.reserved_by is not None:
+            # The older way of reserving excludes this one, its own holder included (SPC-2 §5.5.1).
+            raise Conflict
+        return handler(unit, task, fields)
+
     return Command(
         0x5E,
         f"PERSISTENT RESERVE IN, {name}",
         CDB,
-        handler,
+        handle,
         clause,
         action=action,
         data=Data.IN,

@@ -155,6 +155,8 @@ async def register_and_move(out: Out) -> None:
     """Register another nexus and hand it the reservation (SPC-4 §5.12.8)."""
     reservations = out.reservations
     out.check_registered()
+    if reservations.type is ReservationType.NONE:
+        raise invalid_field(CDB, "service_action")
     if not reservations.holds(out.me):
         raise Conflict
     if reservations.all_registrants:
@@ -289,10 +291,18 @@ def _handler(action: Action, parameters: Layout) -> Callable[[ReservableUnit, Ta
             # The older way of reserving excludes this one (SPC-2 §5.5.1).
             raise Conflict
         data = _parameter_list(unit, task, fields, parameters)
-        kept = unit.reservations.aptpl
+        reservations = unit.reservations
+        before = reservations.image()
         await action(Out(unit, task, fields, parameters.unpack(data), data))
         unit.reservations_changed()
-        await unit.save_reservations(kept)
+        after = reservations.image()
+        try:
+            await unit.save_reservations(before.aptpl)
+        except OSError:
+            if reservations.image() == after:
+                reservations.take_image(before)
+                unit.reservations_changed()
+            raise
 
     return handle
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +16,16 @@ from devmodels.scsi.table import Access
 
 MAX_REGISTRATIONS = 256
 """How many nexuses can be registered with one unit."""
+
+
+class Image(NamedTuple):
+    """What persistent reservations were at one moment."""
+
+    registrations: dict[Registrant, int]
+    type: ReservationType
+    holder: Registrant | None
+    aptpl: bool
+    generation: int
 
 
 class ReservationType(IntEnum):
@@ -165,6 +176,15 @@ class Reservations:
         self.registrations = {(bytes.fromhex(name), port): key for name, port, key in saved.registrations}
         self.type = saved.type
         self.holder = None if saved.holder is None else (bytes.fromhex(saved.holder[0]), saved.holder[1])
+
+    def image(self) -> Image:
+        """All of it but RESERVE's."""
+        return Image(dict(self.registrations), self.type, self.holder, self.aptpl, self.generation)
+
+    def take_image(self, image: Image) -> None:
+        """Be again as when `image` was taken."""
+        self.registrations = dict(image.registrations)
+        self.type, self.holder, self.aptpl, self.generation = image[1:]
 
     def nexuses_of(self, nexuses: Iterable[Nexus], registrants: Iterable[Registrant]) -> list[Nexus]:
         """Those of the connected `nexuses` that are `registrants`."""

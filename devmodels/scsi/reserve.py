@@ -52,16 +52,36 @@ def release(unit: ReservableUnit, task: Task, fields: Fields) -> None:
 
 
 def _refuse_parameters(fields: Fields) -> None:
-    """Third parties are not served."""
-    if fields.get("parameter_list_length"):
-        raise invalid_field(RESERVE_10, "parameter_list_length")
+    if fields["parameter_list_length"]:
+        layout = RESERVE_6 if "extent" in fields else RESERVE_10
+        raise invalid_field(layout, "parameter_list_length")
 
 
+_EXTENT = ("third_party", "third_party_id", "extent", "reservation_id")
 _THIRD_PARTY = ("third_party", "longid")
+"""Parts of a unit and third parties are not served."""
 
 COMMANDS: tuple[Command[ReservableUnit], ...] = (
-    Command(0x16, "RESERVE (6)", RESERVE_6, reserve, "SPC-2 §7.21", access=Access.OWN, ready=False),
-    Command(0x17, "RELEASE (6)", RESERVE_6, release, "SPC-2 §7.16", access=Access.OWN, ready=False),
+    Command(
+        0x16,
+        "RESERVE (6)",
+        RESERVE_6,
+        reserve,
+        "SPC-2 §7.21",
+        refused=_EXTENT,
+        access=Access.OWN,
+        ready=False,
+    ),
+    Command(
+        0x17,
+        "RELEASE (6)",
+        RESERVE_6,
+        release,
+        "SPC-2 §7.16",
+        refused=_EXTENT,
+        access=Access.OWN,
+        ready=False,
+    ),
     Command(
         0x56,
         "RESERVE (10)",

@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 _GOOD = Status.GOOD
 _NO_FIELDS: Fields = {}
 _ACTION_MASK = 0x1F
+_RESET_OR_LOSS = 0x29
+"""Additional sense code of power on, resets and the loss of a nexus."""
 
 ACTION_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, FieldPointer(1, 4))
 _PREVIOUS = {
@@ -165,10 +167,7 @@ class LogicalUnit(UnitKind):
         entry = self._find(cdb)
         command = entry.command
         if self.attentions.pending and command.attention:
-            nexus, attentions = task.nexus, self.attentions
-            condition = attentions.first(nexus) if self.interlock else attentions.take(nexus)
-            if condition is not None:
-                raise CheckCondition(condition)
+            self._tell_attention(task.nexus, command)
         if self.guarded:
             self.check_access(task, command)
         size = entry.size
@@ -185,6 +184,18 @@ class LogicalUnit(UnitKind):
             task.wanted = fields["allocation_length"]
             return None
         return entry.handler(self, task, fields)
+
+    def _tell_attention(self, nexus: Nexus, command: Command[Any]) -> None:
+        """CheckCondition with what `nexus` has yet to be told; a reservation's conflict comes before most of it
+        (SAM-5 §5.3.3)."""
+        condition = self.attentions.first(nexus)
+        if condition is None:
+            return
+        if self.guarded and condition.code >> 8 != _RESET_OR_LOSS:
+            self.check_reservation(nexus, command.access)
+        if not self.interlock:
+            self.attentions.take(nexus)
+        raise CheckCondition(condition)
 
     def _wrong_bits(self, task: Task, command: Command[Any], wrong: int) -> None:
         """Bits that must be 0 are not; the first of them is pointed at."""

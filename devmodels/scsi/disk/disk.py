@@ -137,8 +137,7 @@ class Disk(ModeParameters):
 
     def check_access(self, task: Task, command: Command[Any]) -> None:
         """Reservations, a medium that is not there, something that is done to all of it."""
-        if self.reservations.conflicts(task.nexus, command.access):
-            raise Conflict
+        self.check_reservation(task.nexus, command.access)
         sense = self.operation.refusal(command)
         if sense is not None:
             raise CheckCondition(sense)

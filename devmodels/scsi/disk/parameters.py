@@ -82,8 +82,13 @@ class ModeParameters(ReservableUnit, BackedUnit):
             if code:
                 self.establish(Asc(code))
         if save and self.state is not None:
-            self.state.state.modes = self.modes.save()
-            await self.state.save()
+            saved = self.state.state
+            before, saved.modes = saved.modes, self.modes.save()
+            try:
+                await self.state.save()
+            except OSError:
+                saved.modes = before
+                raise
 
     # --- what follows from them
 

@@ -169,7 +169,13 @@ SET_PRIORITY = Struct(
 )
 """SPC-4 §6.44."""
 
-RESERVE_6 = Struct(OPCODE, Padding(4), CONTROL)
+RESERVE_6 = Struct(
+    OPCODE,
+    "flags" / BitStruct(Padding(3), "third_party" / Flag, "third_party_id" / BitsInteger(3), "extent" / Flag),
+    "reservation_id" / Int8ub,
+    "parameter_list_length" / Int16ub,
+    CONTROL,
+)
 """SPC-2 §7.21; RELEASE (6) has the same, SPC-2 §7.16."""
 
 RESERVE_10 = Struct(

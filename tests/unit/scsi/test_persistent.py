@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.scsi import Function, Outcome, Status, TargetPort, iscsi_transport_id, sas_transport_id
+from devmodels.scsi.asc import Asc
 from devmodels.scsi.reservations import Reservations, ReservationType
-from devmodels.scsi.statefile import StateFileError
+from devmodels.scsi.statefile import StateFile, StateFileError
 from tests.unit.scsi.initiator import Answer, Initiator, World
 from tests.unit.scsi.slowdisk import SlowWorld
 
@@ -314,7 +316,7 @@ def move(initiator: Initiator, key: int, new: int, name: bytes, port: int = 1, u
 def test_moving_a_reservation(world: World) -> None:
     register(world.first, 1)
     name = sas_transport_id(2)
-    assert move(world.first, 1, 2, name).status is CONFLICT
+    assert move(world.first, 1, 2, name).field == (1, 4)
     out(world.first, RESERVE, 1, kind=WE)
     assert move(world.first, 1, 0, name).field == (8, None)
     assert move(world.first, 1, 2, sas_transport_id(1)).field == (24, None)
@@ -325,6 +327,52 @@ def test_moving_a_reservation(world: World) -> None:
     assert keys(world) == [2]
     assert may(world.first) == (True, False)
     assert may(world.second) == (True, True)
+
+
+@pytest.mark.parametrize("kind", [WE, EA, WERO, EARO])
+@pytest.mark.parametrize("cdb", ["a3 0c" + " 00" * 7 + " ff 00 00", "a3 0d" + " 00" * 7 + " 10 00 00"])
+def test_what_is_supported_is_not_told_to_strangers_with_exclusive_access(
+    world: World, kind: int, cdb: str
+) -> None:
+    register(world.first, 1)
+    assert out(world.first, RESERVE, 1, kind=kind).status is GOOD
+    assert world.first.do(cdb, room=255).status is GOOD
+    expected = CONFLICT if kind in (EA, EARO) else GOOD
+    assert world.second.do(cdb, room=255).status is expected
+
+
+def test_a_conflict_is_told_before_what_else_has_happened_but_not_before_a_reset(world: World) -> None:
+    register(world.first, 1)
+    assert out(world.first, RESERVE, 1, kind=EA).status is GOOD
+    world.disk.establish(Asc.CAPACITY_DATA_CHANGED)
+    assert world.second.do(WRITE, out=bytes(512)).status is CONFLICT
+    assert world.second.do("00 00 00 00 00 00").code == Asc.CAPACITY_DATA_CHANGED
+    world.first.clear()
+    world.disk.establish(Asc.BUS_DEVICE_RESET)
+    assert world.second.do(WRITE, out=bytes(512)).code == Asc.BUS_DEVICE_RESET
+    assert world.second.do(WRITE, out=bytes(512)).status is CONFLICT
+
+
+def test_what_cannot_be_kept_is_not_done(
+    make: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(state=str(tmp_path / "state.json"))
+    register(world.first, 1, APTPL)
+    before = (keys(world), generation(world))
+
+    async def full(_self: StateFile, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(StateFile, "write_file", full)
+    assert out(world.second, REGISTER, 0, 5, flags=APTPL).code == Asc.SPACE_ALLOCATION_FAILED
+    assert (keys(world), generation(world)) == before
+    page = bytes.fromhex("0a 0a 00 10 08" + " 00" * 7)
+    select = world.first.do(struct.pack(">BB5xHB", 0x55, 0x11, 20, 0), out=bytes(8) + page)
+    assert select.code == Asc.SPACE_ALLOCATION_FAILED
+    assert not world.disk.write_protected
+    world.second.clear()
+    assert out(world.first, RESERVE, 1, kind=WE).code == Asc.SPACE_ALLOCATION_FAILED
+    assert reservation(world) is None
 
 
 def test_full_status(world: World) -> None:

@@ -78,5 +78,8 @@ def test_who_holds_a_persistent_reservation_has_what_he_asks_for(world: World) -
 
 
 def test_third_parties_are_not_served(world: World) -> None:
+    assert world.first.do("16 01 00 00 00 00").field == (1, 0)
+    assert world.first.do("16 12 00 00 00 00").field == (1, 4)
+    assert world.first.do("17 00 01 00 00 00").field[0] == 2  # type: ignore[index]
     assert world.first.do("56 10" + " 00" * 8).field == (1, 4)
     assert world.first.do("56 00 00 00 00 00 00 00 01 00", out=b"x").field == (7, None)

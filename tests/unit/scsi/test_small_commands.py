@@ -238,3 +238,10 @@ def test_thresholds_of_what_is_not_counted(
     data = bytes(4) + bytes.fromhex("5c 02 00 2c") + bytes(12) + bytes.fromhex(descriptor) + bytes(24)
     answer = world.first.do(f"15 10 00 00 {len(data):02x} 00", out=data)
     assert (answer.code, answer.field) == (0x2600, (byte, bit))
+
+
+@pytest.mark.parametrize("mode", ["00", "02", "03", "0b"])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 5])
+def test_no_buffer_is_longer_than_there_is_room_for(world: World, mode: str, length: int) -> None:
+    answer = world.first.do(f"3c {mode} 00 00 00 00 00 00 {length:02x} 00", room=64)
+    assert len(answer.data) == (min(length, 4) if mode in ("03", "0b") else length)
