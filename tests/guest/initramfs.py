@@ -23,10 +23,33 @@ from .kernel import Kernel, close_modules
 # crc32c_generic and crct10dif_generic are soft dependencies, of ext4 and of sd_mod, that no `depends` entry names.
 MODULES = [
     *("virtio_pci", "virtio_blk", "virtio_scsi"),
-    *("crct10dif_generic", "sd_mod", "sg"),
-    *("crc32c_generic", "ext4"),
+    *("crct10dif_generic", "sd_mod", "sr_mod", "sg"),
+    *("crc32c_generic", "ext4", "isofs"),
 ]
 
+SG3_UTILS = [
+    *(
+        "sg_compare_and_write",
+        "sg_dd",
+        "sg_format",
+        "sg_get_config",
+        "sg_get_lba_status",
+        "sg_inq",
+        "sg_logs",
+    ),
+    *(
+        "sg_luns",
+        "sg_modes",
+        "sg_opcodes",
+        "sg_persist",
+        "sg_prevent",
+        "sg_raw",
+        "sg_readcap",
+        "sg_rep_zones",
+    ),
+    *("sg_requests", "sg_reset", "sg_sanitize", "sg_senddiag", "sg_start", "sg_sync", "sg_turs", "sg_unmap"),
+    *("sg_verify", "sg_vpd", "sg_wr_mode", "sg_write_buffer", "sg_write_same", "sg_xcopy"),
+]
 TOOLS = {
     "busybox": "busybox-static",
     "mkfs.ext4": "e2fsprogs",
@@ -35,24 +58,7 @@ TOOLS = {
     "fallocate": "util-linux",
     "taskset": "util-linux",
     "fio": "fio",
-    **dict.fromkeys(
-        (
-            *(
-                "sg_compare_and_write",
-                "sg_dd",
-                "sg_format",
-                "sg_get_lba_status",
-                "sg_inq",
-                "sg_logs",
-                "sg_luns",
-            ),
-            *("sg_modes", "sg_opcodes", "sg_persist", "sg_prevent", "sg_raw", "sg_readcap"),
-            *("sg_rep_zones", "sg_requests", "sg_reset", "sg_sanitize", "sg_senddiag", "sg_start", "sg_sync"),
-            *("sg_turs", "sg_unmap", "sg_verify", "sg_vpd", "sg_wr_mode", "sg_write_buffer", "sg_write_same"),
-            "sg_xcopy",
-        ),
-        "sg3-utils",
-    ),
+    **dict.fromkeys(SG3_UTILS, "sg3-utils"),
 }
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -44,13 +44,15 @@ def items(script: str) -> list[str]:
 class Unit:
     """A logical unit over an image; `options` are further ones of its export.
 
-    `node` are the options of a node over that of the file, which is its child `below`.
+    `driver` makes a node of the image, and `node` are the options of one over that, whose child `below` it is.
     """
 
     image: Path
     target: int = 0
     lun: int = 0
     options: str = ""
+    read_only: bool = False
+    driver: str = "file"
     node: dict[str, object] = field(default_factory=dict)
     below: str = "file"
 
@@ -61,7 +63,8 @@ class Unit:
 
     def blockdev(self) -> dict[str, object]:
         """The node, over one for the file where there is more than that."""
-        file = {"driver": "file", "filename": str(self.image), "discard": "unmap"}
+        file = {"driver": self.driver, "filename": str(self.image)}
+        file |= {"read-only": True} if self.read_only else {"discard": "unmap"}
         if not self.node:
             return {**file, "node-name": self.name}
         over = {**self.node, "discard": "unmap", "node-name": self.name}
@@ -75,7 +78,7 @@ class Unit:
         """The export."""
         more = f",{self.options}" if self.options else ""
         return (
-            f"type=vhost-user-scsi,id=e{self.name},node-name={self.name},writable=on,"
+            f"type=vhost-user-scsi,id=e{self.name},node-name={self.name},writable={'off' if self.read_only else 'on'},"
             f"scsi-id={self.target},lun={self.lun},addr.type=unix,addr.path={folder / 'vu.sock'}{more}"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     test_linux_scsi,
+    test_linux_scsi_cd,
     test_linux_scsi_errors,
     test_linux_scsi_hosts,
     test_linux_scsi_units,
@@ -11,7 +12,13 @@ from . import (
 )
 from .vm import Result
 
-MODULES = (test_linux_scsi, test_linux_scsi_errors, test_linux_scsi_hosts, test_linux_scsi_units)
+MODULES = (
+    test_linux_scsi,
+    test_linux_scsi_cd,
+    test_linux_scsi_errors,
+    test_linux_scsi_hosts,
+    test_linux_scsi_units,
+)
 
 
 def test_rows_are_read_as_they_were_written() -> None:

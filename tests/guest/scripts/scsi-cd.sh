@@ -1,0 +1,186 @@
+# Media that come and go: LUN 0 is a drive with a file system on its CD, LUN 1 one with a CD of two tracks, the second of
+# them audio, LUN 2 a disk that can be taken out. /expected gives the $blocks of the first CD and its $sum, /audio.bin
+# is what the audio track holds.
+
+. /expected
+
+exec 3</dev/ttyS2
+stty -F /dev/ttyS2 raw -echo
+
+# What udev would do: ask drives for events all the time, and listen.
+echo 100 >/sys/module/block/parameters/events_dfl_poll_msecs
+uevent sh -c 'echo "$ACTION ${DEVPATH##*/} $DISK_MEDIA_CHANGE/$DISK_EJECT_REQUEST" >>/tmp/uevents' &
+
+# The drives are called in the order in which they are found.
+for lun in 0 1; do
+    until ls /sys/bus/scsi/devices/0:0:0:$lun/block/* >/dev/null 2>&1; do sleep 0.05; done
+    ln -s "$(ls /sys/bus/scsi/devices/0:0:0:$lun/block)" /dev/cd$lun
+done
+CD=/dev/cd0
+AUDIO=/dev/cd1
+DISK=/dev/disk2
+ln -s "$(ls /sys/bus/scsi/devices/0:0:0:2/block)" $DISK
+# Who has the disk itself open keeps its medium in.
+GENERIC=/dev/generic2
+ln -s "$(ls /sys/bus/scsi/devices/0:0:0:2/scsi_generic)" $GENERIC
+NAME=$(readlink $CD)
+
+# told EVENT: waits for an event of the first drive: media change or eject request.
+told() {
+    note uevent
+    until grep -q "^change $NAME $1$" /tmp/uevents; do sleep 0.05; done
+    sed -i "\|^change $NAME $1\$|d" /tmp/uevents
+}
+
+found() {
+    note "cat /proc/sys/dev/cdrom/info"
+    is "drives" "$(grep -c '^change\|sr[01]' /proc/sys/dev/cdrom/info)" 1
+    for what in "Can close tray" "Can open tray" "Can lock tray" "Reports media changed" "Can play audio" "Can read DVD"; do
+        grep -q "^$what:[[:space:]]*1[[:space:]]*1$" /proc/sys/dev/cdrom/info || { echo "not: $what"; return 1; }
+    done
+    is "removable" "$(cat /sys/block/"$NAME"/removable)" 1
+    is "events" "$(cat /sys/block/"$NAME"/events)" "media_change eject_request"
+    echo "two drives; they open, close, lock, tell of new media, play audio, read DVDs"
+}
+
+inquiry() {
+    ran sg_inq $CD
+    shows "PDT=5" "RMB=1" "Product identification: BD-ROM"
+    ran sg_vpd -p di $CD
+    shows "NAA" "vendor id: DEVMODEL"
+    echo "a CD/DVD device with a removable medium"
+}
+
+configuration() {
+    ran sg_get_config --current $CD
+    shows "Current profile: CD-ROM" "Core feature" "Morphing" "Loading mechanism: Tray type" "Load=1, Eject=1" \
+        "Logical block size=0x800" "CD read feature" "Real time streaming feature"
+    echo "CD-ROM, in a tray"
+}
+
+capabilities() {
+    ran sg_modes -p 0x2a $CD
+    shows "^ 00 *2a "
+    ran sg_modes -p 1 $CD
+    shows "^ 00 *01 0a "
+    echo "pages 01h and 2Ah"
+}
+
+capacity() {
+    ran sg_readcap $CD
+    shows "Last LBA=$((blocks - 1)) " "Logical block length=2048 bytes"
+    is "sectors" "$(cat /sys/block/"$NAME"/size)" $((4 * blocks))
+    ran dd if=$CD of=/tmp/found bs=65536
+    is "contents" "$(sha256sum </tmp/found | cut -d ' ' -f 1)" "$sum"
+    fails_with 1 dd if=/dev/zero of=$CD bs=2048 count=1
+    echo "$blocks blocks of 2048 bytes, read; it cannot be written"
+}
+
+# READ TOC, READ DISC INFORMATION, MECHANISM STATUS.
+contents() {
+    ran sg_raw -r 20 $CD 43 00 00 00 00 00 00 00 14 00
+    shows "00     00 12 01 01 00 14 01 00"
+    ran sg_raw -r 28 $AUDIO 43 00 00 00 00 00 00 00 1c 00
+    shows "00     00 1a 01 02 00 14 01 00  00 00 00 00 00 10 02 00"
+    ran sg_raw -r 8 $CD 51 00 00 00 00 00 00 00 08 00
+    shows "00     00 20 0e 01 01 01 01 20"
+    ran sg_raw -r 8 $CD bd 00 00 00 00 00 00 00 00 08 00 00
+    echo "one track of data; one of data and one of audio"
+}
+
+mounted() {
+    ran mount -t iso9660 -o ro $CD /mnt
+    ran sha256sum -c /sums
+    echo "$(grep -c OK /tmp/out) files, as they were made"
+}
+
+# The kernel locks the tray while it is in use.
+locked() {
+    fails_with 5 sg_start --eject -v $CD
+    shows "Medium removal prevented"
+    ran sg_turs $CD
+    echo "it stays closed"
+}
+
+# The host's user presses the button.
+asked() {
+    told /1
+    ran sha256sum -c /sums
+    echo "an eject request, and the tray stays closed"
+}
+
+ejected() {
+    ran umount /mnt
+    ran sg_start --eject $CD
+    fails_with 2 sg_turs -v $CD
+    shows "Not Ready" "Medium not present - tray open"
+    told 1/
+    ran sg_start --load $CD
+    until sg_turs $CD 2>/dev/null; do sleep 0.05; done
+    told 1/
+    is "contents" "$(dd if=$CD bs=65536 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum"
+    echo "opened and closed by the guest; each is a change of media"
+}
+
+# The host puts another CD in.
+changed() {
+    told 1/
+    ran mount -t iso9660 -o ro $CD /mnt
+    is "file" "$(cat /mnt/other.txt)" other
+    is "files" "$(ls /mnt)" other.txt
+    ran umount /mnt
+    echo "a change of media, and its file"
+}
+
+# The host takes it out.
+emptied() {
+    told 1/
+    fails_with 2 sg_turs -v $CD
+    shows "Medium not present"
+    fails_with 255 mount -t iso9660 -o ro $CD /mnt
+    echo "a change of media; there is none"
+}
+
+audio() {
+    # An audio track is not for READ (10).
+    fails_with 1 dd if=$AUDIO of=/tmp/found bs=2048 skip=$((blocks + 160)) count=1
+    # READ CD of CD-DA, user data of 2352 bytes: the track's first two sectors, after a pregap of two seconds.
+    lba=$(printf '%04x' $((blocks + 150)))
+    ran sg_raw -r 4704 -o /tmp/found $AUDIO be 04 00 00 "${lba%??}" "${lba#??}" 00 00 02 10 00 00
+    head -c 4704 /audio.bin | cmp - /tmp/found
+    echo "two sectors of 2352 bytes by READ CD; READ (10) is refused"
+}
+
+removable_disk() {
+    is "removable" "$(cat /sys/block/"$(readlink $DISK)"/removable)" 1
+    ran sg_prevent $GENERIC
+    fails_with 5 sg_start --eject -v $GENERIC
+    shows "Medium removal prevented"
+    ran sg_prevent --allow $GENERIC
+    fails_with 5 sg_start --eject $DISK
+    ran sg_start --eject $GENERIC
+    fails_with 2 sg_turs -v $GENERIC
+    shows "Medium not present"
+    ran sg_start --load $GENERIC
+    until sg_turs $GENERIC 2>/dev/null; do sleep 0.05; done
+    ran dd if=$DISK of=/tmp/found bs=4096 count=1
+    echo "prevented, allowed, taken out, put in"
+}
+
+item found found
+item sg_inq inquiry
+item sg_get_config configuration
+item sg_modes capabilities
+item sg_readcap capacity
+item contents contents
+item audio audio
+item mount mounted
+item locked locked
+read -r line <&3
+item eject-request asked
+item eject ejected
+read -r line <&3
+item medium-changed changed
+read -r line <&3
+item medium-gone emptied
+item removable-disk removable_disk
