@@ -63,7 +63,7 @@ class Unit:
 
     def blockdev(self) -> dict[str, object]:
         """The node, over one for the file where there is more than that."""
-        file = {"driver": self.driver, "filename": str(self.image)}
+        file: dict[str, object] = {"driver": self.driver, "filename": str(self.image)}
         file |= {"read-only": True} if self.read_only else {"discard": "unmap"}
         if not self.node:
             return {**file, "node-name": self.name}

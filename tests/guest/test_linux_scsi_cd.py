@@ -104,6 +104,6 @@ def test_media_come_and_go(drives: Story, documented: Check, item: str) -> None:
 
 
 def test_whoever_controls_the_machine_hears_of_the_trays(drives: Story) -> None:
-    opened_and_closed = [True, False]
+    """The guest, then the host change the medium; the host takes it out, and the guest's mount closes the tray."""
     of_the_drive = [is_open for name, is_open in drives.trays if name == DRIVE]
-    assert of_the_drive == [*opened_and_closed, *opened_and_closed, True]
+    assert of_the_drive == [True, False] * 3
