@@ -160,6 +160,48 @@ def machine_steps(folder: Path) -> list[Step]:
     ]
 
 
+def tray_steps(folder: Path) -> list[Step]:
+    """A drive called cd0 with n1 in it, and one called cd1 without a medium."""
+    image = folder / "medium.img"
+    image.write_bytes(bytes(MIB))
+    change = {"filename": str(image), "format": "raw"}
+    n2 = {**NULL, "node-name": "n2", "read-only": True}
+    return [
+        ("blockdev-add", n2),
+        ("query-block", {}),
+        ("blockdev-remove-medium", {"id": "cd0"}),
+        ("blockdev-insert-medium", {"id": "cd0", "node-name": "n2"}),
+        ("blockdev-close-tray", {"id": "cd0"}),
+        ("blockdev-open-tray", {"id": "cd0"}),
+        ("blockdev-open-tray", {"id": "cd0", "force": True}),
+        ("query-block", {}),
+        ("blockdev-insert-medium", {"id": "cd0", "node-name": "n2"}),
+        ("blockdev-remove-medium", {"id": "cd0"}),
+        ("blockdev-remove-medium", {"id": "cd0"}),
+        ("query-block", {}),
+        ("blockdev-insert-medium", {"id": "cd0", "node-name": "no"}),
+        ("blockdev-insert-medium", {"id": "cd0", "node-name": "n2"}),
+        ("blockdev-insert-medium", {"id": "cd1", "node-name": "n2"}),
+        ("blockdev-close-tray", {"id": "cd0"}),
+        ("query-block", {}),
+        ("eject", {"id": "cd0"}),
+        ("eject", {"id": "cd0", "force": True}),
+        ("eject", {"id": "cd1"}),
+        ("query-block", {}),
+        ("blockdev-change-medium", {"id": "cd1", **change}),
+        ("blockdev-change-medium", {"id": "cd1", **change, "read-only-mode": "read-only"}),
+        ("blockdev-change-medium", {"id": "cd1", **change, "filename": str(folder / "no")}),
+        ("query-block", {}),
+        ("query-blockstats", {}),
+        ("qom-get", {"path": "/machine/peripheral/cd1", "property": "type"}),
+        ("qom-get", {"path": "/machine/peripheral/cd0", "property": "drive"}),
+        ("device_add", {"driver": "scsi-cd", "id": "cd2", "bus": "s0.0"}),
+        ("device_add", {"driver": "scsi-cd", "id": "cd3", "bus": "no.0"}),
+        ("query-block", {}),
+        ("device_del", {"id": "cd2"}),
+    ]
+
+
 @contextmanager
 def qemu(folder: Path, *command: str) -> Iterator[Path]:
     path = folder / "qemu.sock"
@@ -200,6 +242,16 @@ def system(folder: Path, steps: Sequence[Step]) -> Answers:
         return theirs(path, steps)
 
 
+def system_with_drives(folder: Path, steps: Sequence[Step]) -> Answers:
+    machine = ["qemu-system-x86_64", "-M", "pc", "-nodefaults", "-display", "none", "-S"]
+    monitor = ["-qmp", "unix:{path},server=on,wait=off"]
+    node = ["-blockdev", f"null-co,node-name=n1,size={MIB},read-only=on"]
+    devices = ["virtio-scsi-pci,id=s0", "scsi-cd,drive=n1,id=cd0", "scsi-cd,id=cd1"]
+    drives = [word for each in devices for word in ("-device", each)]
+    with qemu(folder, *machine, *monitor, *node, *drives) as path:
+        return theirs(path, steps)
+
+
 def storage_daemon(folder: Path, steps: Sequence[Step]) -> Answers:
     listen = ["--chardev", "socket,id=c0,path={path},server=on,wait=off", "--monitor", "c0"]
     with qemu(folder, "qemu-storage-daemon", *listen) as path:
@@ -237,7 +289,13 @@ SAME_TEXT = {
     "device_del", "qom-list", "query-named-block-nodes", "human-monitor-command", "quit",
 }  # fmt: skip
 """Commands whose errors are QEMU's to the letter, where QEMU's are not of its own drivers."""
-OWN_TEXT = ("Image format driver", "Cannot change the option", "The node", "Permission conflict")
+OWN_TEXT = (
+    "Could not open",
+    "Image format driver",
+    "Cannot change the option",
+    "The node",
+    "Permission conflict",
+)
 
 
 def compare(steps: Sequence[Step], ours: Answers, other: Answers) -> list[str]:
@@ -267,6 +325,22 @@ def test_session_with_a_machine(tmp_path: Path) -> None:
         devices=[{"driver": "virtio-blk-pci", "drive": "n1", "id": "v0"}],
     )
     assert compare(steps, ours, system(tmp_path, steps)) == []
+
+
+def test_session_with_drives(tmp_path: Path) -> None:
+    steps = tray_steps(tmp_path)
+    ours: Answers = []
+    in_machine(
+        tmp_path,
+        recorded(steps, ours),
+        nodes=[{**NULL, "read-only": True}],
+        devices=[
+            {"driver": "virtio-scsi-pci", "id": "s0"},
+            {"driver": "scsi-cd", "drive": "n1", "id": "cd0"},
+            {"driver": "scsi-cd", "id": "cd1"},
+        ],
+    )
+    assert compare(steps, ours, system_with_drives(tmp_path, steps)) == []
 
 
 def test_session_with_a_daemon(tmp_path: Path) -> None:

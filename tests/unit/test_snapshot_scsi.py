@@ -12,7 +12,7 @@ import pytest
 from devmodels.scsi.disk import Disk
 from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
 from devmodels.virtio_scsi import VirtioScsi as Device
-from guestsim.drivers import cdb, virtio_scsi
+from guestsim.drivers import cdb, mmc_cdb, virtio_scsi
 from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.scsi_layouts import lun_bytes
 from guestsim.drivers.virtio_driver import Pending
@@ -173,6 +173,55 @@ def test_sizes_buffers_priorities_and_copies_move_along(world: World) -> None:
     assert world.send(report).data[4] == 3
     status = Cdb(bytes.fromhex("84000900000000000000000000200000"), 32)
     assert world.send(status).status == 0
+
+
+DRIVE_HELD = [cdb.prevent_allow(prevent=3), mmc_cdb.set_cd_speed(read=706)]
+
+
+@pytest.fixture
+def cd(images: list[str]) -> Any:
+    """A drive with a disc that takes ten seconds to become ready, whenever its tray is closed."""
+
+    def make() -> InProcessTarget:
+        return InProcessTarget(
+            blockdevs=[{"driver": "file", "filename": images[0], "node-name": "d0", "locking": "off"}],
+            devices=[
+                {"driver": "virtio-scsi-pci", "id": "scsi0", "addr": "4"},
+                {"driver": "scsi-cd", "id": "cd0", "drive": "d0", "load-time": 10_000},
+            ],
+            clock="stepped",
+        )
+
+    world = World(make)
+    assert world.codes() == ["6/29/00"]
+    yield world
+    world.close()
+
+
+def test_a_drive_moves_along(cd: World) -> None:
+    for command in DRIVE_HELD:
+        assert cd.send(command).status == 0
+    assert cd.send(cdb.start_stop_unit(start=0, loej=1)).status == 0
+    cd.move()
+    assert told(cd.send(cdb.test_unit_ready())) == "2/3a/02"
+    # The media event that it had to tell: the medium has gone; the lock is the other one.
+    assert cd.send(mmc_cdb.get_event_status()).data.hex() == "0006041603010000"
+    assert cd.send(mmc_cdb.get_event_status(classes=2)).data.hex() == "0006011602800001"
+    speeds = cd.send(cdb.mode_sense_10(page=0x2A)).data
+    assert int.from_bytes(speeds[22:24], "big") == 706
+
+
+def test_a_disc_that_becomes_ready_does_so_elsewhere(cd: World) -> None:
+    cd.send(cdb.start_stop_unit(start=0, loej=1))
+    cd.send(cdb.start_stop_unit(start=1, loej=1))
+    assert told(cd.send(cdb.test_unit_ready())) == "2/04/01"
+    cd.assembly.context.step(6_000_000_000)
+    cd.move()
+    cd.assembly.context.step(3_999_999_999)
+    assert told(cd.send(cdb.test_unit_ready())) == "2/04/01"
+    cd.assembly.context.step(1)
+    assert cd.codes() == ["6/28/00"]
+    assert cd.send(cdb.read_10(lba=0, blocks=1, block=2048)).data == bytes(2048)
 
 
 @pytest.mark.parametrize("packed", [False, True])

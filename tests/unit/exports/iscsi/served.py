@@ -21,8 +21,10 @@ SIZE = 64 << 20
 class Served:
     """A daemon with one iSCSI export; `url` is where it is."""
 
-    def __init__(self, image: Path, *options: str, objects: tuple[str, ...] = ()) -> None:
-        export = f"type=iscsi,id=e0,node-name=d0,target={TARGET},writable=on"
+    def __init__(
+        self, image: Path, *options: str, objects: tuple[str, ...] = (), writable: bool = True
+    ) -> None:
+        export = f"type=iscsi,id=e0,node-name=d0,target={TARGET},writable={'on' if writable else 'off'}"
         where = "addr.type=inet,addr.host=127.0.0.1,addr.port=0"
         command = [sys.executable, "-m", "devmodels", "serve", "-v"]
         command += ["--blockdev", f"driver=file,filename={image},node-name=d0,discard=unmap"]
