@@ -58,7 +58,7 @@ class ScsiTarget:
     def remove(self, lun: int, over: Callable[[], None] | None = None) -> LogicalUnit:
         """The unit at `lun` is no longer there; its tasks are ended, then `over` is called."""
         unit = self.units.pop(lun)
-        unit.abort(unit.tasks, Outcome.RESET, Status.GOOD, over or _nothing)
+        unit.leave(over or _nothing)
         unit.target = None
         self._inventory_changed()
         return unit

@@ -369,6 +369,10 @@ class LogicalUnit(UnitKind):
         self.was_reset()
         self.establish(code)
 
+    def leave(self, over: Callable[[], None]) -> None:
+        """The unit is taken out of its target: its tasks end, then `over` is called."""
+        self.abort(self.tasks, Outcome.RESET, _GOOD, over)
+
     def clear_tasks(self, nexus: Nexus, over: Callable[[], None]) -> None:
         """CLEAR TASK SET by `nexus`: the tasks of all nexuses end, the others are told (SAM-5 §7.5)."""
         both = Countdown(2, over)

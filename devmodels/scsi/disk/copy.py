@@ -22,6 +22,7 @@ from devmodels.scsi.disk.copylimits import (
     MAX_TARGETS,
 )
 from devmodels.scsi.disk.copyresults import COMPLETED, FAILED, CopyResult
+from devmodels.scsi.disk.visits import visiting
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import cdb
 from devmodels.scsi.layout import copy as layout
@@ -139,7 +140,7 @@ async def extended_copy(disk: Disk, task: Task, fields: Fields) -> None:
         raise illegal(Asc.OPERATION_IN_PROGRESS)
     try:
         for index, segment in enumerate(wanted.segments):
-            await _copy_segment(task, wanted, segment, index, result)
+            await _copy_segment(disk, task, wanted, segment, index, result)
             result.segments += 1
         result.status = COMPLETED
     except CheckCondition as stop:
@@ -154,9 +155,9 @@ async def extended_copy(disk: Disk, task: Task, fields: Fields) -> None:
 
 
 async def _copy_segment(
-    task: Task, wanted: CopyList, segment: Segment, index: int, result: CopyResult
+    disk: Disk, task: Task, wanted: CopyList, segment: Segment, index: int, result: CopyResult
 ) -> None:
-    source, destination = _ends(wanted, segment, index)
+    source, destination = ends = _ends(wanted, segment, index)
     start, end, length = _place(source, destination, segment)
     if length > MAX_SEGMENT and segment.by_bytes:
         raise aborted(Asc.NO_ADDITIONAL_SENSE, index)
@@ -164,6 +165,29 @@ async def _copy_segment(
         raise aborted(Asc.NO_ADDITIONAL_SENSE, index)
     if destination.write_protected:
         raise aborted(Asc.COPY_TARGET_DEVICE_NOT_REACHABLE, index)
+    # Within one disk a copy that overlaps itself goes from its end, so that nothing is copied twice.
+    backwards = source is destination and start < end < start + length
+    places = range(0, length, PIECE)
+    with visiting(disk, task, ends):
+        _check_ends(task, source, destination, index)
+        for at in reversed(places) if backwards else places:
+            size = min(PIECE, length - at)
+            buffer = memoryview(bytearray(size))
+            try:
+                await source.perform(task, Op.READ, start + at, size, [buffer])
+                _check_ends(task, source, destination, index)
+                await destination.perform(task, Op.WRITE, end + at, size, [buffer])
+            except CheckCondition as stop:
+                if stop.sense.key is SenseKey.COPY_ABORTED:
+                    raise
+                raise aborted(Asc.THIRD_PARTY_DEVICE_FAILURE, index) from None
+            result.copied += size
+            await source.pause(task)
+            _check_ends(task, source, destination, index)
+
+
+def _check_ends(task: Task, source: Disk, destination: Disk, index: int) -> None:
+    """CheckCondition where one of them is reserved, not ready, or no longer there: it may come to that meanwhile."""
     try:
         source.check_reservation(task.nexus, Access.READ)
         destination.check_reservation(task.nexus, Access.WRITE)
@@ -171,19 +195,8 @@ async def _copy_segment(
         destination.check_ready()
     except (Conflict, CheckCondition):
         raise aborted(Asc.COPY_TARGET_DEVICE_NOT_REACHABLE, index) from None
-    # Within one disk a copy that overlaps itself goes from its end, so that nothing is copied twice.
-    backwards = source is destination and start < end < start + length
-    places = range(0, length, PIECE)
-    for at in reversed(places) if backwards else places:
-        size = min(PIECE, length - at)
-        buffer = memoryview(bytearray(size))
-        try:
-            await source.perform(task, Op.READ, start + at, size, [buffer])
-            await destination.perform(task, Op.WRITE, end + at, size, [buffer])
-        except CheckCondition:
-            raise aborted(Asc.THIRD_PARTY_DEVICE_FAILURE, index) from None
-        result.copied += size
-        await source.pause(task)
+    if source.leaving or destination.leaving:
+        raise aborted(Asc.COPY_TARGET_DEVICE_NOT_REACHABLE, index)
 
 
 def _ends(wanted: CopyList, segment: Segment, index: int) -> tuple[Disk, Disk]:

@@ -24,6 +24,7 @@ from devmodels.scsi.disk.operation import Operation
 from devmodels.scsi.disk.options import DiskOptions
 from devmodels.scsi.disk.parameters import ModeParameters
 from devmodels.scsi.disk.provisioning import Provisioning
+from devmodels.scsi.disk.visits import Visits
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.identity import Identity
 from devmodels.scsi.nexus import Nexus, Registrant
@@ -31,7 +32,7 @@ from devmodels.scsi.request import LateFlush, TaskUpdate
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
-from devmodels.scsi.task import Task
+from devmodels.scsi.task import Countdown, Task
 from devmodels.scsi.unitstate import decode
 from devmodels.trace import EventKind, Tracer
 
@@ -68,6 +69,9 @@ class Disk(ModeParameters):
         self.medium = Medium()
         self.operation = Operation()
         self.copies = Copies()
+        self.visits = Visits()
+        self.leaving = False
+        """Whether it is being taken out of its target."""
         self.buffers = Buffers()
         self.priorities: dict[Registrant, int] = {}
         self._pieces = 0
@@ -248,6 +252,20 @@ class Disk(ModeParameters):
         """Requests that have not started are dropped; who waits for what the disk does to its medium waits no more."""
         self.operation.let_go(wanted)
         super().cancel_requests(wanted)
+        self.visits.cancel_away(wanted)
+
+    def leave(self, over: Callable[[], None]) -> None:
+        """Its own tasks end, and so do others' that work on it, and what is being done to all of its medium."""
+
+        def gone() -> None:
+            self.leaving = False
+            over()
+
+        left = Countdown(3, gone)
+        self.leaving = True
+        super().leave(left.one)
+        self.visits.send_off(self, left.one)
+        self.operation.stop(self, left.one)
 
     # --- snapshots
 

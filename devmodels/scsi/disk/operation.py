@@ -16,10 +16,11 @@ from devmodels.iocontext import Coro, Future
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Outcome, SenseKey, Status
 from devmodels.scsi.nexus import Nexus
+from devmodels.scsi.request import OwnRequest
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.statefile import WholeFailure
 from devmodels.scsi.table import Command
-from devmodels.scsi.task import Task
+from devmodels.scsi.task import Countdown, Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
@@ -59,7 +60,7 @@ class Operation:
     `unrestricted`: whether such a failure may be left by EXIT FAILURE MODE (AUSE).
     """
 
-    __slots__ = ("_waiting", "code", "done", "failure", "length", "unrestricted")
+    __slots__ = ("_on_end", "_waiting", "code", "done", "failure", "length", "unrestricted")
 
     def __init__(self) -> None:
         self.code: Asc | None = None
@@ -68,6 +69,7 @@ class Operation:
         self.failure: WholeFailure = ""
         self.unrestricted = False
         self._waiting: dict[Task, Future[Sense | None]] = {}
+        self._on_end: list[Callable[[], None]] = []
 
     @property
     def running(self) -> bool:
@@ -128,6 +130,7 @@ class Operation:
             raise
 
         async def whole() -> None:
+            self.go_on(disk)
             await work()
             await self.keep(disk, "")
 
@@ -142,10 +145,10 @@ class Operation:
     async def _end_others(self, disk: Disk, task: Task) -> None:
         """What was begun before has ended before anything is done to the medium (SBC-4 §4.11.2)."""
         ended: Future[None] = Future(disk.context)
+        left = Countdown(2, lambda: ended.set_result(None))
         others = disk.tasks.select(lambda each: each is not task)
-        disk.abort(
-            others, Outcome.ABORTED, Status.CHECK_CONDITION, lambda: ended.set_result(None), self.sense()
-        )
+        disk.abort(others, Outcome.ABORTED, Status.CHECK_CONDITION, left.one, self.sense())
+        disk.visits.send_off(disk, left.one)
         await ended
 
     def _over(self, disk: Disk, nexus: Nexus, error: BaseException | None) -> None:
@@ -160,6 +163,9 @@ class Operation:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             future.set_result(sense)
+        ended, self._on_end = self._on_end, []
+        for each in ended:
+            each()
         if (
             sense is FORMAT_FAILED
             and not waiting
@@ -167,6 +173,12 @@ class Operation:
             and nexus in disk.target.nexuses
         ):
             disk.attentions.queue(nexus, replace(sense, deferred=True))
+
+    @staticmethod
+    def go_on(disk: Disk) -> None:
+        """Between its pieces: CheckCondition where the disk is being taken out."""
+        if disk.leaving:
+            raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
 
     async def wait(self, disk: Disk, task: Task) -> None:
         """Return when it is over, for the command that began it; CheckCondition where it failed."""
@@ -177,6 +189,14 @@ class Operation:
         sense = await future
         if sense is not None:
             raise CheckCondition(sense)
+
+    def stop(self, disk: Disk, over: Callable[[], None]) -> None:
+        """End it in the middle, which leaves a failure behind; `over` is called when nothing of it is going on."""
+        if self.code is None:
+            over()
+            return
+        self._on_end.append(over)
+        disk.backend.cancel_held(lambda request: isinstance(request, OwnRequest))
 
     def let_go(self, wanted: Callable[[Task], bool]) -> None:
         """`wanted` tasks are aborted: they wait no longer, and it goes on."""

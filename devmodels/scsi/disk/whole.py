@@ -42,6 +42,7 @@ async def _pass(disk: Disk, op: Op, flags: Flags = Flags.NONE) -> None:
         await disk.perform(None, op, at, length, (), flags)
         disk.operation.done += length
         await disk.turns.pause()
+        disk.operation.go_on(disk)
 
 
 async def _overwrite(disk: Disk, block: bytes) -> None:
@@ -54,6 +55,7 @@ async def _overwrite(disk: Disk, block: bytes) -> None:
         await disk.perform(None, Op.WRITE, at, length, [data[:length]])
         disk.operation.done += length
         await disk.pause(None)
+        disk.operation.go_on(disk)
 
 
 # --- FORMAT UNIT

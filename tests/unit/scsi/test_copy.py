@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockBackend, Op, open_node
-from devmodels.scsi import Status
+from devmodels.scsi import Function, Status
 from devmodels.scsi.disk import Disk, DiskOptions
+from tests.unit.blockbackend.support import WatchedNode
 from tests.unit.scsi.initiator import BLOCKS, Answer, World
 from tests.unit.scsi.slowdisk import SlowWorld
 
@@ -223,3 +224,81 @@ def test_what_a_copy_may_be(world: World) -> None:
     assert struct.unpack(">HHII", data[8:20]) == (16, 64, 8192, 16 << 20)
     assert data[43] == len(data[44:]) == 3
     assert world.first.good("12 00 00 00 24 00", room=36)[5] & 8
+
+
+# --- the other disk
+
+
+class Two(World):
+    """A disk at LUN 0, and at LUN 1 one whose requests end when a test says so, to which LUN 0 copies 2 MiB."""
+
+    def __init__(self) -> None:
+        super().__init__({"driver": "memory", "size": 4 << 20}, wwn=0x5000)
+        self.watched = WatchedNode(self.context, 4 << 20)
+        self.far = BlockBackend(self.watched, name="d1", run_state=self.run_state)
+        self.other = Disk(self.far, DiskOptions(wwn=0x5001))
+        self.target.add(1, self.other)
+        self.first.clear()
+        self.first.clear(1)
+
+    def start(self) -> Answer:
+        lists = target(0x5000) + target(0x5001), blocks(0, 1, 4096, 0, 0)
+        data = struct.pack(">BBH4xII", 1, 0, len(lists[0]), len(lists[1]), 0) + b"".join(lists)
+        self.watched.held = True
+        answer = self.first.send(struct.pack(">BB8xIxx", 0x83, 0, len(data)), out=data)
+        self.context.run_until_idle()
+        assert not answer.ended
+        return answer
+
+    def close(self) -> None:
+        self.watched.held = False
+        self.watched.release()
+        self.context.run_until_idle()
+        self.other.close()
+        self.far.close()
+        self.watched.close()
+        super().close()
+
+
+@pytest.mark.parametrize("function", [Function.LOGICAL_UNIT_RESET, Function.ABORT_TASK])
+def test_what_the_other_disk_holds_back_is_dropped(function: Function) -> None:
+    world = Two()
+    world.far.quiesce()
+    answer = world.start()
+    done = world.first.manage(function, tag=answer.task.tag)
+    world.context.run_until_idle()
+    assert (len(done), answer.ended) == (1, True)
+    assert not world.watched.seen or all(each.op is not Op.WRITE for each in world.watched.seen)
+    world.far.unquiesce()
+    world.close()
+
+
+def test_a_disk_that_is_copied_to_is_taken_out_when_nothing_is_written_any_more() -> None:
+    world = Two()
+    answer = world.start()
+    over: list[bool] = []
+    world.target.remove(1, lambda: over.append(True))
+    world.context.run_until_idle()
+    assert not over, "its WRITE still runs"
+    world.watched.release()
+    world.context.run_until_idle()
+    assert over
+    assert not world.far.in_flight
+    assert (answer.key, answer.code) == (0xA, 0x0D02), "COPY TARGET DEVICE NOT REACHABLE"
+    world.close()
+
+
+def test_a_disk_that_is_copied_to_is_sanitized_when_nothing_is_written_any_more() -> None:
+    world = Two()
+    copied = world.start()
+    answer = world.second.send("48 82 00 00 00 00 00 00 00 00", lun=1)
+    while answer.key == 6:
+        answer = world.second.send("48 82 00 00 00 00 00 00 00 00", lun=1)
+    world.context.run_until_idle()
+    assert [each.op for each in world.watched.waiting] == [Op.WRITE]
+    world.watched.held = False
+    world.watched.release()
+    world.context.run_until_idle()
+    assert (copied.key, copied.code) == (0xA, 0x0D02)
+    assert read(world, 0, 4, lun=1) == bytes(2048)
+    world.close()

@@ -361,3 +361,20 @@ def test_a_state_file_that_cannot_be_written(tmp_path: Path) -> None:
 )
 def test_there_are_no_defects(world: World, cdb: str, expected: str) -> None:
     assert world.first.good(cdb, room=16).hex() == expected
+
+
+def test_a_disk_that_is_taken_out_meanwhile() -> None:
+    """Nothing of it goes on in a backend that may be closed."""
+    world, _ = running()
+    over: list[bool] = []
+    world.target.remove(0, lambda: over.append(True))
+    world.context.run_until_idle()
+    assert not over
+    world.watched.held = False
+    world.release()
+    assert over
+    assert not world.backend.in_flight
+    world.target.add(0, world.disk)
+    world.first.clear()
+    assert world.first.do(READY).code == 0x3103
+    world.close()
