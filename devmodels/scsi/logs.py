@@ -42,7 +42,7 @@ def counter(code: int, value: int) -> Parameter:
     return Parameter(code, min(value, (1 << 64) - 1).to_bytes(8, "big"), COUNTER)
 
 
-LogPage = Callable[[], Coro[list[Parameter]]]
+LogPage = Callable[[Task], Coro[list[Parameter]]]
 
 
 class HasLogs(LogicalUnit):
@@ -59,7 +59,7 @@ def _supported(unit: HasLogs, subpages: bool) -> bytes:
     return bytes(sorted({code for code, _ in keys}))
 
 
-async def log_sense(unit: HasLogs, _task: Task, fields: Fields) -> bytes:
+async def log_sense(unit: HasLogs, task: Task, fields: Fields) -> bytes:
     """A page, from a parameter on."""
     code, subpage = fields["page_code"], fields["subpage_code"]
     pointer = fields["parameter_pointer"]
@@ -73,7 +73,7 @@ async def log_sense(unit: HasLogs, _task: Task, fields: Fields) -> bytes:
         page = unit.logs.get((code, subpage))
         if page is None:
             raise invalid_field(CDB, "subpage_code" if (code, 0) in unit.logs else "page_code")
-        wanted = [each for each in await page() if each.code >= pointer]
+        wanted = [each for each in await page(task) if each.code >= pointer]
         if not wanted and pointer:
             raise invalid_field(CDB, "parameter_pointer")
         body = b"".join(each.image() for each in wanted)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.scsi.disk.provisioning import AVAILABLE, USED
 from devmodels.scsi.logs import LogPage, Parameter, counter
+from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
@@ -20,7 +21,7 @@ _MICROSECONDS = -6
 def disk_logs(disk: Disk) -> Mapping[tuple[int, int], LogPage]:
     """The pages by page code and subpage code."""
 
-    async def written() -> list[Parameter]:
+    async def written(_task: Task) -> list[Parameter]:
         """Write error counters, SPC-4 §7.3.5."""
         stats = disk.backend.stats
         return [
@@ -28,7 +29,7 @@ def disk_logs(disk: Disk) -> Mapping[tuple[int, int], LogPage]:
             counter(_UNCORRECTED, stats.failed_wr_operations),
         ]
 
-    async def read() -> list[Parameter]:
+    async def read(_task: Task) -> list[Parameter]:
         """Read error counters, SPC-4 §7.3.5."""
         stats = disk.backend.stats
         return [
@@ -36,16 +37,16 @@ def disk_logs(disk: Disk) -> Mapping[tuple[int, int], LogPage]:
             counter(_UNCORRECTED, stats.failed_rd_operations),
         ]
 
-    async def provisioning() -> list[Parameter]:
+    async def provisioning(task: Task) -> list[Parameter]:
         """Logical block provisioning, SBC-4 §6.4.5."""
-        available, used = await disk.provisioning.counts()
+        available, used = await disk.provisioning.counts(task)
         scope = bytes((_DEDICATED, 0, 0, 0))
         return [
             Parameter(AVAILABLE, available.to_bytes(4, "big") + scope),
             Parameter(USED, used.to_bytes(4, "big") + scope),
         ]
 
-    async def performance() -> list[Parameter]:
+    async def performance(_task: Task) -> list[Parameter]:
         """General statistics and performance, SPC-4 §7.3.9, with the time interval in microseconds."""
         stats = disk.backend.stats
         size = disk.block_size
@@ -66,7 +67,7 @@ def disk_logs(disk: Disk) -> Mapping[tuple[int, int], LogPage]:
             Parameter(0x0003, interval),
         ]
 
-    async def exceptions() -> list[Parameter]:
+    async def exceptions(_task: Task) -> list[Parameter]:
         """Informational exceptions, SPC-4 §7.3.11: what would be told now, and no temperature."""
         code = disk.exception_code()
         return [Parameter(0x0000, code.to_bytes(2, "big") + b"\0\0")]

@@ -9,17 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.disk.unmap import DEALLOCATED, MAX_STATUSES, runs_of
+from devmodels.scsi.constants import SenseKey
+from devmodels.scsi.disk.unmap import DEALLOCATED, runs_of
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import modes
 from devmodels.scsi.modes import ModePage
-from devmodels.scsi.sense import invalid_parameter
+from devmodels.scsi.sense import CheckCondition, Sense, invalid_parameter
+from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
 EXPONENT = 11
 """THRESHOLD EXPONENT: a set has 2048 blocks, 1 MiB of 512 bytes each."""
+RUNS_AT_ONCE = 64
+"""After so many runs of blocks that are counted others get a turn."""
 THRESHOLDS = 4
 """How many thresholds there is room for."""
 AVAILABLE, USED = 0x01, 0x02
@@ -86,8 +90,11 @@ class Provisioning:
         """Whether writes are to be told (`written`)."""
 
     def set_page(self, page: ModePage) -> None:
-        """The mode page has changed: arm what it enables."""
-        self._thresholds = thresholds_of(page)
+        """Mode pages have changed: where this one has, arm what it enables."""
+        thresholds = thresholds_of(page)
+        if thresholds == self._thresholds:
+            return
+        self._thresholds = thresholds
         self._beyond.clear()
         self.armed = bool(self._thresholds)
         if self.armed:
@@ -96,6 +103,9 @@ class Provisioning:
     def written(self, length: int) -> None:
         """So many bytes have been written: after a threshold set of them it is time to look."""
         self._written += length
+        self._look_in_time()
+
+    def _look_in_time(self) -> None:
         if self._written >= self._disk.block_size << EXPONENT:
             self._look()
 
@@ -112,25 +122,30 @@ class Provisioning:
             if values["threshold_resource"] not in (AVAILABLE, USED):
                 raise invalid_parameter(at + place + 1)
 
-    async def counts(self) -> tuple[int, int]:
-        """Threshold sets that are available, and used (both rounded up)."""
+    async def counts(self, task: Task | None = None) -> tuple[int, int]:
+        """Threshold sets that are available, and used (both rounded up); CheckCondition where `task` was aborted."""
         disk = self._disk
         lba = used = 0
         while lba < disk.blocks:
-            runs = await runs_of(disk, None, lba, MAX_STATUSES)
+            if lba:
+                await disk.turns.pause()
+            if task is not None and task.aborted:
+                raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
+            runs = await runs_of(disk, None, lba, RUNS_AT_ONCE)
             used += sum(blocks for _, blocks, status in runs if status != DEALLOCATED)
             lba = runs[-1][0] + runs[-1][1]
         return _sets(disk.blocks - used), _sets(used)
 
     def _look(self) -> None:
-        self._written = 0
         if not self._looking:
+            self._written = 0
             self._looking = True
             self._disk.turns.start(self._compare(), self._looked)
 
     def _looked(self, _result: None, _error: BaseException | None) -> None:
         """What went wrong is told to those who write."""
         self._looking = False
+        self._look_in_time()
 
     async def _compare(self) -> None:
         available, used = await self.counts()

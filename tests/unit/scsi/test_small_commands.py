@@ -207,6 +207,35 @@ def test_a_threshold_that_is_crossed_is_told_once(make: Callable[..., World]) ->
     assert world.second.do(READY).status is GOOD
 
 
+@pytest.mark.parametrize(
+    ("cdb", "data"),
+    [
+        (struct.pack(">BBIBHB", 0x41, 0, 0, 0, 8192, 0), b"x" * 512),
+        (struct.pack(">BBIBHB", 0x2E, 0, 0, 0, 8192, 0), b"x" * (4 << 20)),
+        (struct.pack(">BBQIBB", 0x8B, 0, 0, 8192, 0, 0), b"x" * (4 << 20)),
+    ],
+)
+def test_whatever_writes_may_cross_a_threshold(make: Callable[..., World], cdb: bytes, data: bytes) -> None:
+    world = thin(make)
+    threshold(world, 2, 3)
+    world.first.good(cdb, out=data)
+    world.context.run_until_idle()
+    assert world.second.do(READY).code == 0x3807
+
+
+def test_other_mode_pages_do_not_arm_a_threshold_anew(make: Callable[..., World]) -> None:
+    world = thin(make)
+    threshold(world, 2, 3)
+    write(world, 0, 4)
+    assert world.second.do(READY).code == 0x3807
+    world.first.clear()
+    exceptions = bytes(4) + bytes.fromhex("1c 0a 08") + bytes(9)
+    world.first.good("15 10 00 00 10 00", out=exceptions)
+    world.context.run_until_idle()
+    assert world.second.do(READY).code == 0x2A01
+    assert world.second.do(READY).status is GOOD
+
+
 def test_a_threshold_of_what_is_left(make: Callable[..., World]) -> None:
     world = thin(make)
     threshold(world, 1, 6, downwards=True)
