@@ -98,7 +98,9 @@ class ModePages:
         return self.pages[key]
 
     def select(self, code: int, subpage: int) -> list[ModePage]:
-        """The pages that MODE SENSE means; none where it names one that is not there."""
+        """The pages that MODE SENSE means; none where it names one that is not there (SPC-4 Table 184)."""
+        if code == ALL_PAGES and subpage not in (0, ALL_SUBPAGES):
+            return []
         return [
             page
             for page in self.pages.values()

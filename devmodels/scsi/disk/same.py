@@ -46,9 +46,9 @@ async def _write_same(disk: Disk, task: Task, fields: Fields, layout: Layout) ->
 
 
 def _block(disk: Disk, task: Task, fields: Fields) -> bytes:
-    """The block that is to be written; zeroes with NDOB, and with UNMAP where none was given."""
+    """The block that is to be written; zeroes with NDOB."""
     size = disk.block_size
-    if fields.get("ndob") or (fields["unmap"] and not any(map(len, task.data_out))):
+    if fields.get("ndob"):
         return bytes(size)
     return take_exactly(task, size, illegal(Asc.INVALID_FIELD_IN_CDB))
 

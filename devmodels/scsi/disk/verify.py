@@ -102,6 +102,9 @@ async def _write_and_verify(disk: Disk, task: Task, fields: Fields, layout: Layo
     vectors, size = given(task, length)
     if not size:
         return
+    if check == EACH_BYTE:
+        # What is compared is what was written, whatever the initiator does to its memory meanwhile.
+        vectors = [memoryview(gather(vectors))]
     await disk.perform(task, Op.WRITE, offset, size, vectors, Flags.FUA)
     task.received = size
     if check == EACH_BYTE:

@@ -59,10 +59,11 @@ def test_preventing_is_for_everybody(world: World) -> None:
     assert world.first.do(EJECT).status is GOOD
 
 
-def test_a_medium_that_is_out_cannot_be_loaded_while_prevented(world: World) -> None:
+def test_a_medium_that_is_out_is_loaded_while_its_removal_is_prevented(world: World) -> None:
     world.first.good(EJECT)
     world.first.good(PREVENT)
-    assert world.first.do(LOAD).code == 0x5302
+    assert world.first.do(LOAD).status is GOOD
+    assert world.first.do(EJECT).code == 0x5302
 
 
 @pytest.mark.parametrize("how", ["reset", "lost"])

@@ -187,3 +187,10 @@ def test_a_predicted_failure_is_told_as_asked_for(world: World) -> None:
     world.second.clear()
     select(world, "1c 0a 00 00" + " 00" * 8)
     assert world.first.good("03 00 00 00 12 00", room=18)[12:14].hex() == "0000"
+
+
+@pytest.mark.parametrize("subpage", [1, 2, 0xFE])
+def test_all_pages_are_asked_for_with_or_without_subpages(world: World, subpage: int) -> None:
+    """SPC-4 Table 184: other subpages of page 3Fh are reserved."""
+    answer = world.first.do(bytes((0x1A, 8, 0x3F, subpage, 255, 0)), room=255)
+    assert (answer.code, answer.field) == (0x2400, (3, None))

@@ -59,7 +59,9 @@ def test_unmapping_something_else_than_zeroes_is_writing(world: World) -> None:
 
 def test_unmapping_without_data_is_unmapping(world: World) -> None:
     world.first.good(sixteen(0, 2), out=b"x" * 512)
-    world.first.good(sixteen(0, 2, UNMAP))
+    assert world.first.do(sixteen(0, 2, UNMAP)).code == 0x2400, "it must say that none is given (NDOB)"
+    assert read(world, 0, 2) == b"x" * 1024
+    world.first.good(sixteen(0, 2, UNMAP | 1))
     assert read(world, 0, 2) == bytes(1024)
 
 

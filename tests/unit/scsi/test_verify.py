@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from devmodels.blockbackend import Op
-from devmodels.scsi import Status
+from devmodels.scsi import Status, Task
 from devmodels.scsi.disk.blocks import PIECE
 from tests.unit.scsi.initiator import BLOCKS, World
 from tests.unit.scsi.slowdisk import SlowWorld
@@ -102,4 +102,20 @@ def test_a_long_one_goes_piece_by_piece(make: object) -> None:
     assert world.first.do(cdb(0x8F, 0, blocks, ONE), out=bytes(512)).status is GOOD
     assert world.first.do(cdb(0x8F, 0, blocks)).status is GOOD
     assert world.first.do(cdb(0x8F, 0, blocks, EACH), out=bytes(blocks * 512 - 1) + b"x").code == 0x1D00
+    world.close()
+
+
+def test_what_is_verified_is_what_was_written() -> None:
+    """The initiator's memory is read once: what it does to it meanwhile is no miscompare."""
+    world = SlowWorld()
+    buffer = bytearray(b"A" * 512)
+    ended: list[Task] = []
+    task = Task(world.first.nexus, 0, 77, cdb(0x2E, 0, 1, EACH), ended.append, data_out=[memoryview(buffer)])
+    world.target.submit(task)
+    world.context.run_until_idle()
+    world.release()
+    buffer[:] = b"B" * 512
+    world.watched.held = False
+    world.release()
+    assert ended[0].status is GOOD
     world.close()
