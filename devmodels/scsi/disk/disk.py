@@ -28,7 +28,7 @@ from devmodels.scsi.disk.visits import Visits
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.identity import Identity
 from devmodels.scsi.nexus import Nexus, Registrant
-from devmodels.scsi.request import LateFlush, TaskUpdate
+from devmodels.scsi.request import LateFlush, OwnRequest, TaskRequest, TaskUpdate
 from devmodels.scsi.sense import CheckCondition, Conflict, Sense, not_ready
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.table import Access, Command
@@ -38,6 +38,8 @@ from devmodels.trace import EventKind, Tracer
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
+PLACING = frozenset((Op.WRITE, Op.WRITE_ZEROES))
+"""Requests that give blocks a place, or take it away."""
 PAUSE_EVERY = 16
 """A long command gives others a turn after so many of its pieces."""
 
@@ -102,6 +104,11 @@ class Disk(ModeParameters):
     def blocks(self) -> int:
         """The capacity in logical blocks."""
         return self.backend.size // self.block_size
+
+    @property
+    def zeroes(self) -> bool:
+        """Whether UNMAP frees blocks, which read as zeroes then (LBPRZ)."""
+        return self.options.thin and self.backend.node.can_unmap
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""
@@ -209,6 +216,12 @@ class Disk(ModeParameters):
             self.state.observe(trace, self.backend.name)
 
     # --- block requests
+
+    async def do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
+        """As of any unit; what changes how much has a place is told to thresholds."""
+        await super().do(request)
+        if self.provisioning.armed and request.op in PLACING:
+            self.provisioning.written(request.length)
 
     def reads_at_once(self, cdb: bytes) -> tuple[int, int] | None:
         """Where a plain READ reads."""

@@ -64,14 +64,14 @@ def _ranges(disk: Disk, data: bytes) -> list[tuple[int, int]]:
 
 
 async def unmap(disk: Disk, task: Task, fields: Fields) -> None:
-    """Free the blocks, which read as zeroes from now on (LBPRZ)."""
+    """Free the blocks, which read as zeroes from now on; where that cannot be, leave them as they are (LBPRZ is 0)."""
     check_writable(disk)
     data = disk.parameters(task, fields["parameter_list_length"])
     if not data:
         return
     size = disk.block_size
     for lba, blocks in _ranges(disk, data):
-        if blocks:
+        if blocks and disk.zeroes:
             await zero(disk, task, lba * size, blocks * size, Flags.MAY_UNMAP)
 
 

@@ -80,14 +80,14 @@ def _characteristics(disk: Disk, _task: Task) -> bytes:
     )
 
 
-def _provisioning(_disk: Disk, _task: Task) -> bytes:
+def _provisioning(disk: Disk, _task: Task) -> bytes:
     """SBC-4 §6.6.5."""
     return _PROVISIONING.pack(
         threshold_exponent=EXPONENT,
         lbpu=1,
         lbpws=1,
         lbpws10=1,
-        lbprz=1,
+        lbprz=disk.zeroes,
         provisioning_type=THIN,
     )
 

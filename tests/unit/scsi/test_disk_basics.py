@@ -90,3 +90,11 @@ def test_writes_to_a_read_only_disk(make: Callable[..., World]) -> None:
     answer = world.first.do("2a 00 00 00 00 05 00 00 01 00", out=bytes(512))
     assert (answer.key, answer.code) == (7, 0x2700)
     assert world.first.good("1a 08 08 00 ff 00", room=255)[2] & 0x80
+
+
+def test_a_disk_without_blocks_has_no_last_one() -> None:
+    world = World({"driver": "memory", "size": 0})
+    for cdb in ("25" + " 00" * 9, "9e 10" + " 00" * 11 + " 20 00 00"):
+        answer = world.first.do(cdb, room=32)
+        assert (answer.key, answer.code) == (3, 0x3100)
+    world.close()

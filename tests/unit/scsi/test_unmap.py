@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from devmodels.blockbackend.drivers.memory import CHUNK_SHIFT
 from devmodels.scsi import Status
-from tests.unit.scsi.initiator import BLOCKS, Answer, World
+from tests.unit.scsi.initiator import BLOCKS, SIZE, Answer, World
 
 GOOD = Status.GOOD
 CHUNK = (1 << CHUNK_SHIFT) // 512
@@ -117,3 +118,15 @@ def test_a_status_beyond_the_end(world: World) -> None:
 
 def test_without_thin_provisioning_everything_is_mapped(make: Callable[..., World]) -> None:
     assert status(make(thin=False), 3) == [(3, BLOCKS - 3, 0)]
+
+
+def test_what_cannot_be_freed_stays_as_it_is(make: Callable[..., World], tmp_path: Path) -> None:
+    """On a node that cannot unmap, UNMAP allocates nothing, and nobody is told that it zeroes (LBPRZ)."""
+    (tmp_path / "image").write_bytes(bytes(SIZE))
+    world = make({"driver": "file", "filename": str(tmp_path / "image")})
+    data = bytes.fromhex("0016 0010 0000 0000") + struct.pack(">QI4x", 0, BLOCKS)
+    before = world.backend.stats.wr_operations
+    assert world.first.do("42 00 00 00 00 00 00 00 18 00", out=data).status is Status.GOOD
+    assert world.backend.stats.wr_operations == before
+    assert world.first.good("9e 10" + " 00" * 11 + " 20 00 00", room=32)[14] >> 6 == 0b10
+    assert not world.first.good("12 01 b2 00 ff 00", room=255)[5] & 4
