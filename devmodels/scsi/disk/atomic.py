@@ -71,7 +71,7 @@ async def orwrite(disk: Disk, task: Task, fields: Fields) -> None:
     check_writable(disk)
     check_transfer(disk, lba, blocks, ORWRITE)
     task.wanted = blocks * disk.block_size
-    vectors, length = given(task, task.wanted)
+    vectors, length = given(disk, task, task.wanted)
     task.received = length
     if not length:
         return

@@ -49,10 +49,12 @@ def check_writable(disk: Disk) -> None:
         raise CheckCondition(Sense(SenseKey.DATA_PROTECT, code))
 
 
-def given(task: Task, length: int) -> tuple[Sequence[memoryview], int]:
-    """The first `length` bytes of what the initiator has given, or, where there are fewer, as much as is used."""
+def given(disk: Disk, task: Task, length: int) -> tuple[Sequence[memoryview], int]:
+    """The first `length` bytes of what the initiator has given, or, where there are fewer, the whole blocks of that."""
     vectors, room = payload(task.data_out, length)
-    return ((), 0) if room < length and task.whole else (vectors, room)
+    if room == length:
+        return vectors, room
+    return ((), 0) if task.whole else payload(vectors, room - room % disk.block_size)
 
 
 def take_exactly(task: Task, length: int, error: CheckCondition) -> bytes:

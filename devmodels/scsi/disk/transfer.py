@@ -136,7 +136,7 @@ def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Lay
     check_transfer(disk, lba, blocks, layout)
     size = disk.block_size
     task.wanted = wanted = blocks * size
-    vectors, length = given(task, wanted)
+    vectors, length = given(disk, task, wanted)
     if not length:
         return None
     if not flags & FUA and disk.backend.write_now(lba * size, vectors, length):

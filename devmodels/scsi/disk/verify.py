@@ -99,7 +99,7 @@ async def _write_and_verify(disk: Disk, task: Task, fields: Fields, layout: Layo
     check_transfer(disk, lba, blocks, layout)
     offset, length = lba * disk.block_size, blocks * disk.block_size
     task.wanted = length
-    vectors, size = given(task, length)
+    vectors, size = given(disk, task, length)
     if not size:
         return
     if check == EACH_BYTE:

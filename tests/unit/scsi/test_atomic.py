@@ -78,8 +78,8 @@ def test_bits_are_set(world: World) -> None:
     answer = world.first.do(orwrite(0, 2), out=b"\x05" * 512 + b"\xff" * 512)
     assert (answer.status, answer.task.received) == (GOOD, 1024)
     assert read(world, 0, 2) == b"\xa5" * 512 + b"\xff" * 512
-    assert world.first.do(orwrite(0, 2), out=b"\x10" * 100).task.received == 100
-    assert read(world, 0, 1) == b"\xb5" * 100 + b"\xa5" * 412
+    assert world.first.do(orwrite(0, 2), out=b"\x10" * 700).task.received == 512
+    assert read(world, 0, 2) == b"\xb5" * 512 + b"\xff" * 512
     assert world.first.do(orwrite(0, 0)).status is GOOD
 
 

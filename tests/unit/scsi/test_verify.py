@@ -79,7 +79,8 @@ def test_writing_and_verifying(world: World, opcode: int, flags: int) -> None:
     answer = world.first.do(cdb(opcode, 3, 2, flags), out=b"v" * 1024)
     assert (answer.status, answer.task.received, answer.task.wanted) == (GOOD, 1024, 1024)
     assert world.first.good("28 00 00 00 00 03 00 00 02 00", room=1024) == b"v" * 1024
-    assert world.first.do(cdb(opcode, 3, 2, flags), out=b"u" * 100).task.received == 100
+    assert world.first.do(cdb(opcode, 3, 2, flags), out=b"u" * 700).task.received == 512
+    assert world.first.good("28 00 00 00 00 03 00 00 02 00", room=1024) == b"u" * 512 + b"v" * 512
     assert world.first.do(cdb(opcode, 3, 0, flags)).status is GOOD
 
 
