@@ -43,3 +43,9 @@ def test_the_page_has_the_items_of_the_tests() -> None:
     }
     found = {row[:3] for row in transcript.rows_of(transcript.PAGE.read_text())}
     assert found == wanted
+
+
+def test_the_page_is_as_it_is_written() -> None:
+    text = transcript.PAGE.read_text()
+    made_with = text.split("was written with ", 1)[1].split(".\n", 1)[0]
+    assert transcript.page(transcript.rows_of(text), made_with) == text
