@@ -100,12 +100,12 @@ def write_16(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
 
 
 def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layout) -> Pending | None:
-    """Read `blocks`; what the initiator has no room for is not transferred."""
+    """Read `blocks`; what the initiator has no room for is not transferred, or, to a `whole` task, nothing at all."""
     check_transfer(disk, lba, blocks, layout)
     size = disk.block_size
     task.wanted = wanted = blocks * size
     vectors, length = payload(task.data_in, wanted)
-    if not length:
+    if not length or (length < wanted and task.whole):
         return None
     offset = lba * size
     if flags & FUA and disk.backend.write_cache and not disk.backend.read_only:

@@ -81,6 +81,7 @@ def test_a_command_that_asks_for_more_than_was_given_overruns() -> None:
     r.ready()
     answer = r.send(read_10(0, 2), room=512)
     assert (answer.response, answer.status, answer.sense) == (S_OVERRUN, GOOD, b"")
+    assert answer.data == bytes([UNTOUCHED]) * 512
     before = bytes(r.disk.data)
     answer = r.send(write_10(0, 2), bytes(512))
     assert (answer.response, answer.length) == (S_OVERRUN, RESPONSE)
