@@ -51,9 +51,14 @@ class ScsiStory:
         nodes: list[dict[str, object]] = []
         self.units: list[dict[str, object]] = []
         for number, options in enumerate(units):
-            disk: dict[str, object] = {"driver": "memory", "size": SIZE}
+            disk: dict[str, object] = {"driver": "memory", "size": SIZE, "discard": "unmap"}
             if latency_ns:
-                disk = {"driver": "delay", "latency-ns": latency_ns * (number + 1), "file": disk}
+                disk = {
+                    "driver": "delay",
+                    "latency-ns": latency_ns * (number + 1),
+                    "file": disk,
+                    "discard": "unmap",
+                }
             nodes.append({**disk, "node-name": f"d{number}"})
             where = {"drive": f"d{number}", "id": f"u{number}", "scsi-id": 0, "lun": number}
             self.units.append({"driver": "scsi-hd", **where, **options})
