@@ -253,7 +253,8 @@ def test_other_data_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     does_it_again(path)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "devmodels.scsi.disk.transfer.given", lambda _task, wanted: ([memoryview(bytes(wanted))], wanted)
+            "devmodels.scsi.disk.transfer.given",
+            lambda _disk, _task, wanted: ([memoryview(bytes(wanted))], wanted),
         )
         difference = replay(path).difference
     assert difference is not None
