@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.blockbackend import BlockOptionError, Op, open_node
+from devmodels.blockbackend import BlockOptionError, Op, Request, open_node
 from devmodels.disc import Mode
 from devmodels.iocontext import IoContext
 from tests.unit.blockbackend.support import Disk
@@ -41,6 +41,16 @@ def test_the_files_one_after_the_other(tmp_path: Path) -> None:
     buffer = memoryview(bytearray(20))
     assert disk.backend.read_now(((3 * RAW - 10, (buffer[:3], buffer[3:]), 20),)) in (0, 1)
     disk.close()
+
+
+def test_files_that_take_their_time(tmp_path: Path) -> None:
+    """What is not at hand is read from each file in turn, and what is behind the last one is zeroes."""
+    node = open_node(two_files(tmp_path), IoContext.virtual())
+    whole = (bytes(range(48)) * 49 * 3 + b"\x22" * (RAW * 2 + 10)).ljust(node.size, b"\0")
+    buffer = memoryview(bytearray(len(whole)))
+    node.context.run(node.read(Request(Op.READ, 0, len(whole), (buffer[:7], buffer[7:]))))
+    assert buffer == whole
+    node.close()
 
 
 def test_what_the_disc_is(tmp_path: Path) -> None:

@@ -47,6 +47,25 @@ def test_blocks_of_an_image(cd: DriveWorld) -> None:
     assert cd.first.do(read_10(0, 0)).status is GOOD
 
 
+def test_blocks_of_a_disc_that_has_audio_too(insert: Callable[..., DriveWorld], tmp_path: Path) -> None:
+    """They lie in the image as they are read."""
+    (tmp_path / "a.iso").write_bytes(b"".join(map(content, range(150))))
+    (tmp_path / "b.bin").write_bytes(b"\x33" * RAW * 200)
+    sheet = (
+        'FILE "a.iso" BINARY\nTRACK 01 MODE1/2048\nINDEX 01 00:00:00\n'
+        'FILE "b.bin" BINARY\nTRACK 02 AUDIO\nINDEX 00 00:00:00\nINDEX 01 00:01:00\n'
+    )
+    (tmp_path / "a.cue").write_text(sheet)
+    world = insert({"driver": "cue", "filename": str(tmp_path / "a.cue")})
+    host = world.first
+    assert host.good(read_10(147, 3), room=3 * BLOCK) == b"".join(map(content, (147, 148, 149)))
+    whole = host.good(read_cd(149, 1), room=RAW)
+    assert whole == mode1(149, content(149))
+    assert host.good(read_cd(225, 1), room=RAW) == b"\x33" * RAW
+    answer = host.do(read_10(149, 2), room=2 * BLOCK)
+    assert (answer.key, answer.code) == WRONG_MODE
+
+
 def test_a_file_of_an_iso_image_is_where_its_directory_says(
     insert: Callable[..., DriveWorld], tmp_path: Path
 ) -> None:
