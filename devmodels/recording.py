@@ -21,9 +21,9 @@ import msgspec
 
 from devmodels.assembly import Assembly
 from devmodels.blockbackend import BlockBackend
+from devmodels.blockbackend.backend import disc_of
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
-from devmodels.scsi import LogicalUnit
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
 from devmodels.trace import EventKind, Tracer
@@ -56,6 +56,7 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
         max_transfer=node.limits.max_transfer,
         max_iov=node.limits.max_iov,
         discard_alignment=node.limits.pdiscard_alignment,
+        disc=disc_of(node),
     )
 
 
@@ -118,9 +119,12 @@ class Recorder:
         if backend is not None:
             backend.trace = self.tracer
 
-    def announce_unit(self, kind: str, options: Mapping[str, object], host: VirtioDevice, unit: Disk) -> None:
+    def announce_unit(
+        self, kind: str, options: Mapping[str, object], host: VirtioDevice, unit: BackedUnit
+    ) -> None:
         """A unit is recorded from now on, which `host` is about to have."""
-        saved = (unit.state is not None and unit.state.read_file()) or b""
+        state = unit.state if isinstance(unit, Disk) else None
+        saved = (state is not None and state.read_file()) or b""
         backend = unit.backend
         facts = DeviceFacts(
             backend.name,
@@ -162,15 +166,8 @@ class Recorder:
 
     def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: BackedUnit) -> None:
         """Record a unit that `host` is about to have."""
-        if not isinstance(unit, Disk):
-            self.leave_out(unit)
-            return
         self.announce_unit("export", options, host, unit)
         self._recorded[unit] = partial(unit.observe, None)
-
-    def leave_out(self, unit: LogicalUnit) -> None:
-        """The recording ends before a unit that is no disk appears: nothing of that could be played again."""
-        self.tracer.give_up(f"{unit.name!r} is no disk, and cannot be recorded")
 
     def unit_leaves(self, unit: BackedUnit) -> None:
         """The unit is about to be taken away."""
@@ -250,11 +247,10 @@ class _RecordedMachine:
         if place is None:
             backend = assembly.drives.get(name)
             self._recorder.announce("device", options, assembly.virtio_device(name), backend)
-        elif isinstance(place.unit, Disk):
+        else:
+            assert isinstance(place.unit, BackedUnit)
             where = {"scsi-id": place.target, "lun": place.lun}
             self._recorder.announce_unit("device", {**options, **where}, place.host, place.unit)
-        else:
-            self._recorder.leave_out(place.unit)
 
     def removing(self, name: str) -> None:
         self._recorder.tracer.emit(name, EventKind.REMOVED)
@@ -290,9 +286,6 @@ def _judge(assembly: Assembly) -> None:
             raise ValueError(f"device {name!r} has queues on iothreads; expected a machine with one_context")
         if virtio.status:
             raise ValueError(f"device {name!r} is in use; expected a recording that begins before that")
-    for name, place in assembly.units.items():
-        if not isinstance(place.unit, Disk):
-            raise ValueError(f"device {name!r} is a {place.driver}; expected disks alone on SCSI buses")
     for register, value in assembly.machine.save().items():
         if register.endswith(".0x00.command") and value:
             raise ValueError(

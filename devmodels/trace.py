@@ -7,8 +7,8 @@ Which events are inputs depends on who drives the device.  A machine's are ACCES
 SERVED and MACHINE_RESET; a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED,
 KICK, LOOK, STOP, RESET, MIGRATED, DRIVER_RESET and DRIVER_LEFT, which, but for the last three, are what follows from an
 access in a machine.  Inputs of both are DEVICE, REMOVED and MEMORY, what comes from below (DONE, the bytes of UPDATE,
-SIZE, QUIESCE, SAVED), RUN_STATE, MEDIUM, the bytes of each DMA_READ, and FAULT.  All else is what the device makes of
-them.
+SIZE, QUIESCE, SAVED, DISC), what a user does (MEDIUM, TRAY), RUN_STATE, TIMER, the bytes of each DMA_READ, and FAULT.
+All else is what the device makes of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class EventKind(Enum):
     SIZE = "size"
     SAVED = "saved"
     MEDIUM = "medium"
+    DISC = "disc"
+    TRAY = "tray"
+    CLOCK = "clock"
+    TIMER = "timer"
     QUIESCE = "quiesce"
     RUN_STATE = "run-state"
     INTERRUPT = "interrupt"
@@ -194,6 +198,14 @@ SHAPES: dict[EventKind, Shape] = {
     ),
     EventKind.SAVED: _shape("errno", "what a unit keeps over a loss of power has been saved"),
     EventKind.MEDIUM: _shape("loaded", "the host has put a medium into a unit, or taken it out"),
+    EventKind.DISC: _shape(
+        "disc:str", "what a drive has for a disc from now on, as `tracefile.DiskFacts` has it"
+    ),
+    EventKind.TRAY: _shape(
+        "what", "the user closes a drive's tray (0), opens it (1), asks for it (2), insists (3)"
+    ),
+    EventKind.CLOCK: _shape("", "a device looks at its clock: it is the event's time"),
+    EventKind.TIMER: _shape("", "a device's timer goes off, of those that wait the one that is due first"),
     EventKind.QUIESCE: _shape("quiet", "1: requests wait from now on; 0: they go on (calls nest)"),
     EventKind.RUN_STATE: _shape("running", "whether the machine runs"),
     EventKind.INTERRUPT: _shape("target value", "a message's address and data, or a line and its level"),

@@ -7,7 +7,7 @@ queues.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -153,12 +153,27 @@ BLK = BlkForm()
 
 
 class CommandForm(Form):
-    """A request of a SCSI host, VIRTIO 1.4 §5.6.6.1."""
+    """A request of a SCSI host, VIRTIO 1.4 §5.6.6.1.  `drives`: target and LUN of those units that are CD drives."""
 
-    def __init__(self, *, cdb_size: int, sense_size: int) -> None:
+    def __init__(
+        self,
+        *,
+        cdb_size: int = DEFAULT_CDB_SIZE,
+        sense_size: int = DEFAULT_SENSE_SIZE,
+        drives: Set[tuple[int, int]] = frozenset(),
+    ) -> None:
         self.cdb_size = cdb_size
         self.sense_size = sense_size
         self.head_size = _COMMAND + cdb_size
+        self.drives = drives
+
+    def is_drive(self, head: bytes) -> bool:
+        """Whether it is for a CD drive, whose commands are not a disk's."""
+        if not self.drives or len(head) < _COMMAND:
+            return False
+        place, *_ = _FIELDS.unpack_from(head, 0)
+        assert isinstance(place, bytes)
+        return (place[1], parse_lun(place[2:4] + bytes(6))) in self.drives
 
     def is_at(self, head: bytes, where: UnitPlace) -> bool:
         """Whether it is that command."""
@@ -168,10 +183,11 @@ class CommandForm(Form):
         assert isinstance(place, bytes)
         return number == where.tag and parse_lun(place[2:4] + bytes(6)) == where.lun
 
-    def parts(self, head: bytes, total: int, *, writable: bool) -> list[Part]:  # noqa: ARG002
+    def parts(self, head: bytes, total: int, *, writable: bool) -> list[Part]:
         """Header, CDB, data; or response, sense data, data."""
         if not writable:
-            command = ("header", "virtio_scsi_req_cmd", _COMMAND), ("CDB", "cdb", self.cdb_size)
+            layout = "mmc cdb" if self.is_drive(head) else "cdb"
+            command = ("header", "virtio_scsi_req_cmd", _COMMAND), ("CDB", layout, self.cdb_size)
             return _cut(total, *command, ("data", "", 0))
         response = ("response", "virtio_scsi_resp_cmd", _RESPONSE.size), ("sense", "sense", self.sense_size)
         return _cut(total, *response, ("data", "", 0))
@@ -248,15 +264,33 @@ class Forms:
         self._commands: dict[str, CommandForm] = {}
         self.hosts: dict[str, str] = {}
         """The host of each unit."""
+        self._drives: dict[str, set[tuple[int, int]]] = {}
 
     def add(self, facts: DeviceFacts) -> None:
         """A device, or a unit, is there."""
         if facts.host:
             self.hosts[facts.name] = facts.host
+            self._unit(facts)
         elif facts.disk is None:
-            self._commands[facts.name] = _usual()
+            self._drives[facts.name] = set()
+            self._commands[facts.name] = self._usual(facts.name)
         else:
             self._commands.pop(facts.name, None)
+
+    def _unit(self, facts: DeviceFacts) -> None:
+        """A disk, or a drive, is at a place of its host."""
+        options = facts.options
+        place = options.get("scsi-id", 0), options.get("lun", 0)
+        drives = self._drives.get(facts.host)
+        if drives is None or not isinstance(place[0], int) or not isinstance(place[1], int):
+            return
+        if options.get("driver") == "scsi-cd" or options.get("device-type") == "cd":
+            drives.add((place[0], place[1]))
+        else:
+            drives.discard((place[0], place[1]))
+
+    def _usual(self, host: str) -> CommandForm:
+        return CommandForm(drives=self._drives[host])
 
     def see(self, event: TraceEvent) -> None:
         """Take an event that may change something: DEVICE, CONFIG_WRITE, RESET."""
@@ -269,7 +303,7 @@ class Forms:
                 assert isinstance(data, bytes)
                 self._sizes(event.source, int(offset), data)
             elif event.kind is EventKind.RESET and event.detail[0] == -1:
-                self._commands[event.source] = _usual()
+                self._commands[event.source] = self._usual(event.source)
 
     def _sizes(self, device: str, offset: int, data: bytes) -> None:
         """The driver writes sizes (VIRTIO 1.4 §5.6.4.1); those that no device takes change nothing."""
@@ -286,7 +320,7 @@ class Forms:
             for name in ("sense_size", "cdb_size")
         )
         if sense <= _MOST_SENSE and cdb <= _MOST_CDB:
-            self._commands[device] = CommandForm(cdb_size=cdb, sense_size=sense)
+            self._commands[device] = CommandForm(cdb_size=cdb, sense_size=sense, drives=self._drives[device])
 
     def host_of(self, unit: str) -> str | None:
         """The host of a unit, by what the unit calls itself."""
@@ -309,7 +343,3 @@ class Forms:
         if queue == CONTROL_QUEUE:
             return CONTROL
         return EVENTS if queue == EVENT_QUEUE else form
-
-
-def _usual() -> CommandForm:
-    return CommandForm(cdb_size=DEFAULT_CDB_SIZE, sense_size=DEFAULT_SENSE_SIZE)

@@ -31,7 +31,7 @@ from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, outcome_bytes
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
-from devmodels.blockbackend.removable import EmptyNode, Tray
+from devmodels.blockbackend.removable import Tray
 from devmodels.blockbackend.request import (
     HAS_UPDATE,
     OP_NAMES,
@@ -46,9 +46,11 @@ from devmodels.blockbackend.request import (
 from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear, digest
+from devmodels.disc.text import to_text
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
+from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 
 logger = logging.getLogger(__name__)
 _this_thread = threading.get_ident
@@ -69,6 +71,13 @@ def _shown(node: BlockNode) -> tuple[int, int, int, int, int]:
     limits = node.limits
     most = limits.max_transfer, limits.max_iov
     return int(node.size), int(node.can_unmap), *most, limits.pdiscard_alignment
+
+
+def disc_of(node: BlockNode) -> str:
+    """What a drive over a node has for a disc, as a trace says it."""
+    if node.empty:
+        return NO_DISC
+    return PLAIN_DISC if node.disc is None else to_text(node.disc)
 
 
 class _Batch:
@@ -151,6 +160,7 @@ class BlockBackend:
         self._closed = False
         self._resize_listeners: list[Callable[[int], None]] = []
         self._shown = _shown(node)
+        self._disc = disc_of(node)
         self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
         self._run_state.add_listener(self._run_state_changed)
         self._configure()
@@ -171,6 +181,9 @@ class BlockBackend:
         """Another node is the disk now, or the node is another one than before."""
         self.node = edge.node
         self._configure()
+        disc, self._disc = self._disc, disc_of(edge.node)
+        if self._disc != disc and self._trace is not None:
+            self._trace.emit(self.name, EventKind.DISC, self._disc)
         before, self._shown = self._shown, _shown(edge.node)
         if self._shown != before:
             self._note(EventKind.SIZE, *self._shown)
@@ -265,7 +278,7 @@ class BlockBackend:
     @property
     def inserted(self) -> bool:
         """Whether there is a medium: a node that is a disk."""
-        return not isinstance(self.node, EmptyNode)
+        return not self.node.empty
 
     def tray_moved(self, *, opened: bool) -> None:
         """The device's tray has been opened or closed: whoever controls the machine is told."""

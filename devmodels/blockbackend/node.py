@@ -110,6 +110,8 @@ class BlockNode:
         """Where it is entered by its name."""
         self.disc: Disc | None = None
         """What its bytes are where they are a CD's; None where they are blocks of data."""
+        self.empty = False
+        """Whether it only stands where a medium would be."""
         self._users: dict[object, bool] = {}
 
     @classmethod

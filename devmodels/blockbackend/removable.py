@@ -44,6 +44,7 @@ class EmptyNode(BlockNode):
     def __init__(self, context: IoContext) -> None:
         super().__init__(NodeOptions(driver="empty", discard="unmap"), context, 0)
         self.kept = False
+        self.empty = True
 
     async def read(self, request: Request) -> NoReturn:  # noqa: ARG002
         """There is nothing."""

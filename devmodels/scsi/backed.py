@@ -14,12 +14,19 @@ from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import PENDING, Pending
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
+from devmodels.trace import Tracer
 
 
 class BackedUnit(LogicalUnit):
     """A unit whose medium is `backend`."""
 
     backend: BlockBackend
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that comes to the unit, and goes on in it; None: no more."""
+        super().observe(trace)
+        self.turns.source = self.backend.name
+        self.backend.trace = trace
 
     def read_blocks(self, task: Task, offset: int, wanted: int) -> Pending | None:
         """Fill `task`'s room with `wanted` bytes from `offset`, both in bytes of the backend, as far as it goes.

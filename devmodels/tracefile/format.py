@@ -60,8 +60,14 @@ class FrameHead(NamedTuple):
     crc: int
 
 
+NO_DISC, PLAIN_DISC = "", "plain"
+
+
 class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
-    """What a device sees of its disk: `size` in bytes, limits in bytes and pieces (0: none)."""
+    """What a device sees of its disk: `size` in bytes, limits in bytes and pieces (0: none).
+
+    `disc` is what a drive has for one: `NO_DISC`, `PLAIN_DISC` (its blocks are those of the node), or tracks as JSON.
+    """
 
     node_name: str
     size: int
@@ -71,6 +77,7 @@ class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True)
     max_transfer: int = 0
     max_iov: int = 1024
     discard_alignment: int = 1
+    disc: str = PLAIN_DISC
 
 
 class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):

@@ -97,5 +97,5 @@ def _is_missed(seen: Seen) -> bool:
 def asked(taken: Taken) -> str:
     """What a buffer of a SCSI host was for, in a word."""
     if isinstance(taken.form, CommandForm):
-        return scsi.operation(bytes(taken.header))
+        return scsi.operation(taken.form, bytes(taken.header))
     return "event" if taken.form is EVENTS else scsi.control_words(bytes(taken.header)).partition(" of ")[0]

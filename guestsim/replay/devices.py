@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -14,6 +15,7 @@ from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk
 from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_unit, host_device
 from devmodels.options import convert
 from devmodels.runstate import RunState
+from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
 from devmodels.trace import EventKind
 from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
@@ -31,6 +33,9 @@ _THREADS = ("iothread", "iothread-vq-mapping")
 """Options without meaning here: all queues of a recorded device were on one thread."""
 
 
+U = TypeVar("U", bound=BackedUnit)
+
+
 class ReplayedDisk:
     """A disk, of a device or a `unit` of it: its backend and node, and the `state` that it keeps, if it keeps any."""
 
@@ -41,13 +46,13 @@ class ReplayedDisk:
         facts: DeviceFacts,
         backend: BlockBackend,
         node: ReplayNode,
-        unit: Disk | None = None,
+        unit: BackedUnit | None = None,
     ) -> None:
         self.facts = facts
         self.backend = backend
         self.node = node
         self.unit = unit
-        self.state = None if unit is None else unit.state
+        self.state = unit.state if isinstance(unit, Disk) else None
 
 
 class ReplayedDevice:
@@ -110,11 +115,11 @@ class World:
             self.follower.unfit(f"at {name!r}; the disks of the trace are: {known}")
         return found
 
-    def unit(self, name: str) -> Disk:
-        """The unit of that name."""
+    def unit(self, name: str, kind: type[U]) -> U:
+        """The unit of that name, which is of that kind."""
         unit = self.disk(name).unit
-        if unit is None:
-            self.follower.unfit(f"at {name!r}, which is no unit")
+        if not isinstance(unit, kind):
+            self.follower.unfit(f"at {name!r}, which is no {kind.__name__}")
         return unit
 
     def queue(self, name: str, index: int) -> VirtQueue:
@@ -228,6 +233,8 @@ class World:
         )
 
     def _node(self, facts: DeviceFacts, disk: DiskFacts) -> ReplayNode:
+        if not disk.node_name:
+            disk = msgspec.structs.replace(disk, node_name=f"medium of {facts.name}")
         return ReplayNode(disk, facts.name, self.context, self.follower)
 
     def _export(self, facts: DeviceFacts, node: ReplayNode) -> ReplayedDevice:
@@ -281,7 +288,6 @@ class World:
             unit = export_unit(
                 options, node, host.device, run_state=self._own_run_state, open_state=open_state
             )
-            assert isinstance(unit, Disk)
             self._unit_made(facts, node, unit, told)
             host.device.plug(options.scsi_id, options.lun, unit)
             return
@@ -291,11 +297,14 @@ class World:
         assembly.open_state = open_state
         assembly.watcher = _Made(lambda unit: self._unit_made(facts, node, unit, told), assembly)
         try:
-            assembly.add_device(facts.options)
+            # A drive may begin without a medium.
+            assembly.add_device({**facts.options, "drive": node.node_name})
         finally:
             assembly.watcher = None
 
-    def _unit_made(self, facts: DeviceFacts, node: ReplayNode, unit: Disk, told: Callable[[], None]) -> None:
+    def _unit_made(
+        self, facts: DeviceFacts, node: ReplayNode, unit: BackedUnit, told: Callable[[], None]
+    ) -> None:
         """It is about to appear."""
         unit.observe(self.follower)
         self.disks[facts.name] = ReplayedDisk(facts, unit.backend, node, unit)
@@ -319,7 +328,7 @@ class World:
         elif disk is not None:
             disk.backend.close()
 
-    def _remove_unit(self, disk: ReplayedDisk, unit: Disk) -> None:
+    def _remove_unit(self, disk: ReplayedDisk, unit: BackedUnit) -> None:
         host = self.devices[disk.facts.host].device
         assert isinstance(host, VirtioScsi)
         options = convert(disk.facts.options, VhostUserScsiOptions, what="export")
@@ -338,13 +347,13 @@ class World:
 class _Made:
     """Hears of a unit that has been made."""
 
-    def __init__(self, made: Callable[[Disk], None], assembly: Assembly) -> None:
+    def __init__(self, made: Callable[[BackedUnit], None], assembly: Assembly) -> None:
         self._made = made
         self._assembly = assembly
 
     def added(self, name: str) -> None:
         unit = self._assembly.units[name].unit
-        assert isinstance(unit, Disk)
+        assert isinstance(unit, BackedUnit)
         self._made(unit)
 
     def removing(self, name: str) -> None:

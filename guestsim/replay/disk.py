@@ -13,7 +13,9 @@ from devmodels.blockbackend.passthrough import PassthroughRequest, take_outcome
 from devmodels.blockbackend.request import Op, Request, UpdateRequest
 from devmodels.blockbackend.status import STATUS_BYTES, BlockStatus, Status
 from devmodels.blockbackend.vectors import scatter
+from devmodels.disc.text import from_text
 from devmodels.tracefile import DiskFacts
+from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 from guestsim.replay.follow import Follower
 
 if TYPE_CHECKING:
@@ -69,11 +71,17 @@ class ReplayNode(BlockNode):
             facts.size,
         )
         self.limits = _limits(facts.max_transfer, facts.max_iov, facts.discard_alignment)
+        self.has_disc(facts.disc)
         self._replay_context = context
         self._backend = name
         self._follower = follower
         self._can_unmap = facts.can_unmap
         self._open: dict[int, _Dispatched] = {}
+
+    def has_disc(self, text: str) -> None:
+        """What a drive over it has for a disc from now on; ValueError where the text says none."""
+        self.empty = text == NO_DISC
+        self.disc = None if text in (NO_DISC, PLAIN_DISC) else from_text(text)
 
     def fitting(self) -> Fitting | None:
         """None: what the limits make of a request happens below what the trace has of it."""

@@ -14,6 +14,9 @@ import msgspec
 
 from devmodels.exports.vhost_vring import take_owed
 from devmodels.protocols.vhost_user import MAX_CONFIG
+from devmodels.scsi.backed import BackedUnit
+from devmodels.scsi.disk import Disk
+from devmodels.scsi.mmc import CdDrive
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from guestsim.replay.devices import World
@@ -194,17 +197,38 @@ def _update(world: World, source: str, detail: Detail) -> None:
 
 
 def _saved(world: World, source: str, detail: Detail) -> None:
-    state = world.unit(source).state
+    state = world.unit(source, Disk).state
     if not isinstance(state, ReplayStateFile) or not state.saved(detail[0]):
         world.follower.part("nothing: the unit has nothing to save")
 
 
 def _medium(world: World, source: str, detail: Detail) -> None:
-    unit = world.unit(source)
+    unit = world.unit(source, Disk)
     if detail[0]:
         unit.load()
     else:
         unit.eject()
+
+
+def _disc(world: World, source: str, detail: Detail) -> None:
+    disk = world.disk(source)
+    try:
+        disk.node.has_disc(detail[0])
+    except ValueError as error:
+        world.follower.unfit(str(error))
+    disk.backend.child_changed(disk.backend.edge)
+
+
+def _tray(world: World, source: str, detail: Detail) -> None:
+    try:
+        world.unit(source, CdDrive).tray.user_does(detail[0])
+    except ValueError as error:
+        world.follower.unfit(str(error))
+
+
+def _timer(world: World, source: str, _detail: Detail) -> None:
+    if not world.unit(source, BackedUnit).turns.go_off():
+        world.follower.part("nothing: no timer waits")
 
 
 def _size(world: World, source: str, detail: Detail) -> None:
@@ -254,6 +278,9 @@ FEEDS: dict[EventKind, Feed] = {
     EventKind.UPDATE: _update,
     EventKind.SAVED: _saved,
     EventKind.MEDIUM: _medium,
+    EventKind.DISC: _disc,
+    EventKind.TRAY: _tray,
+    EventKind.TIMER: _timer,
     EventKind.SIZE: _size,
     EventKind.QUIESCE: _quiesce,
     EventKind.RUN_STATE: _run_state,

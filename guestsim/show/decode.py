@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
@@ -110,9 +111,13 @@ LAYOUTS = {
 }
 """The structures by the specification's names, VIRTIO 1.4 §2.7, §2.8, §5.2.4, §5.2.6, §5.6.4 and §5.6.6.
 
-`cdb` and `sense` are none of them: what they look like follows from their bytes.
+`cdb`, `mmc cdb` and `sense` are none of them: what they look like follows from their bytes.
 """
-_BY_BYTES = {"cdb": scsi.cdb_fields, "sense": scsi.sense_fields}
+_BY_BYTES: dict[str, Callable[[bytes], list[tuple[str, int, int, int, str]]]] = {
+    "cdb": scsi.cdb_fields,
+    "mmc cdb": partial(scsi.cdb_fields, drive=True),
+    "sense": scsi.sense_fields,
+}
 
 
 def decode(layout: str, data: bytes, *, start: int = 0) -> list[Field]:

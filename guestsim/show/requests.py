@@ -129,7 +129,7 @@ def _type(life: Life) -> str | None:
     header = life.header
     if header is not None:
         return names.blk_type(header[0])
-    return scsi.operation(life.opening) if isinstance(life.form, CommandForm) else None
+    return scsi.operation(life.form, life.opening) if isinstance(life.form, CommandForm) else None
 
 
 def to_json(row: Row, start_ns: int) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from devmodels.disc.text import from_text
 from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status, TaskAttribute
@@ -12,6 +13,8 @@ from devmodels.scsi.disk.commands import COMMANDS
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import sense as sense_layout
 from devmodels.scsi.lun import parse_lun
+from devmodels.scsi.mmc import commands as mmc
+from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 from devmodels.virtio_scsi.layout import (
     COMMAND_FIXED,
     EVENT,
@@ -30,6 +33,7 @@ from guestsim.forms import KIND, SCSI_CONTROL, SCSI_EVENT, SCSI_GOOD, SCSI_RESPO
 
 if TYPE_CHECKING:
     from devmodels.scsi.table import Command
+    from guestsim.forms import CommandForm
 
 _COMMAND = Codec.of(COMMAND_FIXED)
 _TMF = Codec.of(TMF)
@@ -41,6 +45,7 @@ _ACTION = 0x1F
 _BYTE = 8
 _FIXED_KINDS = (0x70, 0x71)
 _DESCRIPTOR_KINDS = (0x72, 0x73)
+_TRAY = ("closes the tray", "opens the tray", "asks for the medium", "insists on the medium")
 
 CONDITION_MET = SCSI_GOOD + Status.CONDITION_MET
 GOOD_RESPONSES = (ScsiResponse.VIRTIO_SCSI_S_OK, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_SUCCEEDED)
@@ -50,10 +55,11 @@ GOOD_RESPONSES = (ScsiResponse.VIRTIO_SCSI_S_OK, ScsiResponse.VIRTIO_SCSI_S_FUNC
 
 
 @cache
-def _table() -> dict[int, Command[Any] | dict[int, Command[Any]]]:
-    """By opcode; where an opcode has service actions, by those."""
+def _table(drive: bool) -> dict[int, Command[Any] | dict[int, Command[Any]]]:
+    """A CD drive's or a disk's, by opcode; where an opcode has service actions, by those."""
     table: dict[int, Command[Any] | dict[int, Command[Any]]] = {}
-    for command in (*ReportLunsUnit.commands, *AbsentUnit.commands, *COMMANDS):
+    own = mmc.COMMANDS if drive else COMMANDS
+    for command in (*ReportLunsUnit.commands, *AbsentUnit.commands, *own):
         if command.action is None:
             table[command.opcode] = command
             continue
@@ -63,27 +69,30 @@ def _table() -> dict[int, Command[Any] | dict[int, Command[Any]]]:
     return table
 
 
-def command_of(cdb: bytes) -> Command[Any] | None:
-    """The command in a CDB; None where it is none that we know, or the CDB is too short for it."""
-    found = _table().get(cdb[0]) if cdb else None
+def command_of(cdb: bytes, *, drive: bool = False) -> Command[Any] | None:
+    """The command in a CDB; None where it is none that we know, or the CDB is too short for it.
+
+    `drive`: here and below, whether it is for a CD drive.
+    """
+    found = _table(drive).get(cdb[0]) if cdb else None
     if isinstance(found, dict):
         found = found.get(cdb[1] & _ACTION) if len(cdb) > 1 else None
     return found if found is not None and len(cdb) >= found.layout.size else None
 
 
-def command_name(cdb: bytes) -> str:
+def command_name(cdb: bytes, *, drive: bool = False) -> str:
     """What a command is called."""
-    command = command_of(cdb)
+    command = command_of(cdb, drive=drive)
     if command is not None:
         return command.name
     return f"command {cdb[0]:#04x}" if cdb else "no CDB"
 
 
-def cdb_words(cdb: bytes) -> str:
+def cdb_words(cdb: bytes, *, drive: bool = False) -> str:
     """A command and what it is for: `READ (10) 8 blocks at LBA 64`, `INQUIRY page 0x83`."""
-    command = command_of(cdb)
+    command = command_of(cdb, drive=drive)
     if command is None:
-        return command_name(cdb)
+        return command_name(cdb, drive=drive)
     return f"{command.name} {_about(command, command.layout.unpack(cdb))}".rstrip()
 
 
@@ -91,6 +100,8 @@ def _about(command: Command[Any], fields: dict[str, int]) -> str:
     """The fields that people look for."""
     parts = []
     blocks = fields.get("transfer_length" if "lba" in fields else "", fields.get("number_of_blocks"))
+    if blocks is None and "blocks_15_0" in fields:
+        blocks = fields["blocks_23_16"] << 16 | fields["blocks_15_0"]
     if blocks is not None:
         parts.append("1 block" if blocks == 1 else f"{blocks} blocks")
     if "lba" in fields and command.data.name != "NONE":
@@ -104,11 +115,11 @@ def _about(command: Command[Any], fields: dict[str, int]) -> str:
     return " ".join(parts)
 
 
-def cdb_fields(cdb: bytes) -> list[tuple[str, int, int, int, str]]:
+def cdb_fields(cdb: bytes, *, drive: bool = False) -> list[tuple[str, int, int, int, str]]:
     """Name, offset, size, value and meaning of a CDB's fields; flags that are not set are left out."""
-    command = command_of(cdb)
+    command = command_of(cdb, drive=drive)
     if command is None:
-        return [("opcode", 0, 1, cdb[0], command_name(cdb))] if cdb else []
+        return [("opcode", 0, 1, cdb[0], command_name(cdb, drive=drive))] if cdb else []
     values = command.layout.unpack(cdb)
     found = []
     for name, place in command.layout.places.items():
@@ -217,21 +228,40 @@ def sense_fields(data: bytes) -> list[tuple[str, int, int, int, str]]:
     return found
 
 
+def disc_words(text: str) -> str:
+    """What a drive has for a disc, as a trace says it."""
+    if text in (NO_DISC, PLAIN_DISC):
+        return "no disc" if text == NO_DISC else "a disc of data"
+    try:
+        disc = from_text(text)
+    except ValueError as error:
+        return str(error)
+    tracks = len(disc.tracks)
+    return f"a disc of {tracks} track{'s' * (tracks != 1)}, {disc.blocks} blocks"
+
+
+def tray_words(what: int) -> str:
+    """What a user does with a tray, by its number in a trace."""
+    return f"the user {_TRAY[what]}" if what < len(_TRAY) else str(what)
+
+
 # --- whole buffers
 
 
-def request_words(head: bytes) -> str:
+def request_words(form: CommandForm, head: bytes) -> str:
     """What a command asks of which unit, by what comes before its data: `READ (10) 8 blocks at LBA 64 of 0:3`."""
     if len(head) < _COMMAND.size:
         return "no header"
     lun = _COMMAND.unpack_from(head, 0)[0]
     assert isinstance(lun, bytes)
-    return f"{cdb_words(head[_COMMAND.size :])} of {lun_words(lun)}"
+    return f"{cdb_words(head[_COMMAND.size :], drive=form.is_drive(head))} of {lun_words(lun)}"
 
 
-def operation(head: bytes) -> str:
+def operation(form: CommandForm, head: bytes) -> str:
     """What a command is called, by the same bytes."""
-    return command_name(head[_COMMAND.size :]) if len(head) > _COMMAND.size else "not read"
+    if len(head) <= _COMMAND.size:
+        return "not read"
+    return command_name(head[_COMMAND.size :], drive=form.is_drive(head))
 
 
 def control_words(head: bytes) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
+from devmodels.tracefile.format import NO_DISC
 from devmodels.virtio_blk.layout import SECTOR
 from guestsim.forms import BLK, CONTROL, CommandForm, Form
 from guestsim.show import names, scsi
@@ -65,7 +66,8 @@ class Seen:
         """The event in words, without its number, time, source and kind."""
         if not self.possible:
             return f"{_say_detail(self)} (not what such an event has)".lstrip()
-        return _SAY.get(self.event.kind, _say_detail)(self)
+        kind = self.event.kind
+        return _ALWAYS.get(kind) or _SAY.get(kind, _say_detail)(self)
 
 
 def device_words(facts: DeviceFacts) -> str:
@@ -78,6 +80,8 @@ def device_words(facts: DeviceFacts) -> str:
     disk = facts.disk
     if disk is None:
         return f"{what} {shown}".rstrip()
+    if disk.disc == NO_DISC:
+        return f"{what} {shown}; {scsi.disc_words(disk.disc)}"
     limits = [
         "read-only" if disk.read_only else "",
         "can unmap" if disk.can_unmap else "",
@@ -107,7 +111,7 @@ def request_words(taken: Taken) -> str:
 def form_words(form: Form, head: bytes) -> str:
     """What a buffer of a SCSI host asks for."""
     if isinstance(form, CommandForm):
-        return scsi.request_words(head)
+        return scsi.request_words(form, head)
     return scsi.control_words(head) if form is CONTROL else "event buffer"
 
 
@@ -285,8 +289,12 @@ def _say_medium(seen: Seen) -> str:
     return "loaded" if seen.event.detail[0] else "taken out"
 
 
-def _say_driver_reset(_seen: Seen) -> str:
-    return "by the driver"
+def _say_disc(seen: Seen) -> str:
+    return scsi.disc_words(str(seen.event.detail[0]))
+
+
+def _say_tray(seen: Seen) -> str:
+    return scsi.tray_words(int(seen.event.detail[0]))
 
 
 def _say_completion(seen: Seen) -> str:
@@ -339,18 +347,6 @@ def _say_interrupt(seen: Seen) -> str:
     return f"{what}: {_numbers(seen)}" if seen.requests else what
 
 
-def _say_deliver(_seen: Seen) -> str:
-    return "interrupts raised outside accesses"
-
-
-def _say_serving(_seen: Seen) -> str:
-    return "whoever is interrupted accesses devices"
-
-
-def _say_served(_seen: Seen) -> str:
-    return "whoever was interrupted has returned"
-
-
 def _say_violation(seen: Seen) -> str:
     clause, place, summary, data = seen.event.detail
     assert isinstance(data, bytes)
@@ -366,6 +362,15 @@ def _say_features(seen: Seen) -> str:
 def _say_config(seen: Seen) -> str:
     return as_text(seen.fields) or _say_detail(seen)
 
+
+_ALWAYS = {
+    EventKind.DRIVER_RESET: "by the driver",
+    EventKind.TIMER: "goes off",
+    EventKind.DELIVER: "interrupts raised outside accesses",
+    EventKind.SERVING: "whoever is interrupted accesses devices",
+    EventKind.SERVED: "whoever was interrupted has returned",
+}
+"""What there is to be said of each event of a kind."""
 
 _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.DEVICE: _say_title,
@@ -395,7 +400,8 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.DONE: _say_done,
     EventKind.SAVED: _say_saved,
     EventKind.MEDIUM: _say_medium,
-    EventKind.DRIVER_RESET: _say_driver_reset,
+    EventKind.DISC: _say_disc,
+    EventKind.TRAY: _say_tray,
     EventKind.COMPLETION: _say_completion,
     EventKind.NODE_BEGIN: _say_node_begin,
     EventKind.NODE_END: _say_node_end,
@@ -404,8 +410,5 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.RUN_STATE: _say_run_state,
     EventKind.FAULT: _say_fault,
     EventKind.INTERRUPT: _say_interrupt,
-    EventKind.DELIVER: _say_deliver,
-    EventKind.SERVING: _say_serving,
-    EventKind.SERVED: _say_served,
     EventKind.VIOLATION: _say_violation,
 }

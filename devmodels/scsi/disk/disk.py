@@ -211,7 +211,6 @@ class Disk(ModeParameters):
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that comes to the disk, and goes on in it; None: no more."""
         super().observe(trace)
-        self.backend.trace = trace
         if self.state is not None:
             self.state.observe(trace, self.backend.name)
 

@@ -67,9 +67,10 @@ class Player:
 
     def look(self) -> None:
         """Move the pick-up to where it has come to."""
-        if self._status is not AudioStatus.PLAYING:
-            return
-        now = self._drive.context.now_ns()
+        if self._status is AudioStatus.PLAYING:
+            self._move(self._drive.turns.now_ns())
+
+    def _move(self, now: int) -> None:
         frames = (now - self._since_ns) * FRAMES // _SECOND_NS
         left = self._end - self._drive.head
         if frames >= left:
@@ -91,7 +92,7 @@ class Player:
                 break
             self._end += count
         self._drive.head = start
-        self._since_ns = self._drive.context.now_ns()
+        self._since_ns = self._drive.turns.now_ns()
         self._status = AudioStatus.PLAYING
 
     def pause(self) -> None:
@@ -106,7 +107,7 @@ class Player:
         """Go on; CheckCondition where nothing was paused."""
         self.look()
         if self._status is AudioStatus.PAUSED:
-            self._since_ns = self._drive.context.now_ns()
+            self._since_ns = self._drive.turns.now_ns()
             self._status = AudioStatus.PLAYING
         elif self._status is not AudioStatus.PLAYING:
             raise illegal(Asc.COMMAND_SEQUENCE_ERROR)
@@ -122,13 +123,15 @@ class Player:
 
     def save(self) -> tuple[AudioStatus, int, AudioStatus]:
         """Status, the block that it plays up to, and the status then."""
-        self.look()
+        if self._status is AudioStatus.PLAYING:
+            # Nothing that a guest, or a trace, hears of.
+            self._move(self._drive.context.now_ns())
         return self._status, self._end, self._then
 
     def restore(self, status: AudioStatus, end: int, then: AudioStatus) -> None:
         """Go on from where the pick-up is."""
         self._status, self._end, self._then = status, end, then
-        self._since_ns = self._drive.context.now_ns()
+        self._since_ns = self._drive.turns.now_ns()
 
 
 def _play(drive: CdDrive, start: int, blocks: int) -> None:

@@ -40,7 +40,7 @@ class Power:
         self.condition = Condition.ACTIVE
         self._idle_ns: int | None = None
         self._standby_ns: int | None = None
-        self._touched_ns = drive.context.now_ns()
+        self._touched_ns = drive.turns.now_ns()
 
     @property
     def watches(self) -> bool:
@@ -51,11 +51,11 @@ class Power:
         """After so many ticks without a command for the medium a condition comes; None: never."""
         self._idle_ns = None if idle is None else idle * TICK_NS
         self._standby_ns = None if standby is None else standby * TICK_NS
-        self._touched_ns = self._drive.context.now_ns()
+        self._touched_ns = self._drive.turns.now_ns()
 
     def look(self) -> None:
         """Find out which condition has come by itself."""
-        rested = self._drive.context.now_ns() - self._touched_ns
+        rested = self._drive.turns.now_ns() - self._touched_ns
         if self._standby_ns is not None and rested >= self._standby_ns:
             due = Condition.STANDBY
         elif self._idle_ns is not None and rested >= self._idle_ns:
@@ -68,7 +68,7 @@ class Power:
     def touch(self) -> None:
         """A command for the medium."""
         self.look()
-        self._touched_ns = self._drive.context.now_ns()
+        self._touched_ns = self._drive.turns.now_ns()
         self.set(Condition.ACTIVE)
 
     def set(self, condition: Condition) -> None:
@@ -81,4 +81,4 @@ class Power:
     def reset(self) -> None:
         """As after power on."""
         self.condition = Condition.ACTIVE
-        self._touched_ns = self._drive.context.now_ns()
+        self._touched_ns = self._drive.turns.now_ns()

@@ -47,7 +47,9 @@ class DriveState(UnitState, frozen=True, kw_only=True):
 def save(drive: CdDrive, nexus: Nexus) -> DriveState:
     """The state of `drive`, whose one initiator `nexus` is."""
     tray = drive.tray
-    drive.power.look()
+    if drive.turns.trace is None:
+        # A trace has each look at the clock, but not that a snapshot is taken.
+        drive.power.look()
     modes = drive.modes.save_current()
     modes.pop(_CAPABILITIES, None)
     return DriveState(

@@ -14,11 +14,14 @@ from devmodels.scsi.mmc.events import EventClass, MediaEvent, OperationalEvent
 from devmodels.scsi.mmc.medium import Medium, medium_of
 from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import not_ready
+from devmodels.trace import EventKind
 
 if TYPE_CHECKING:
     from devmodels.scsi.mmc.drive import CdDrive
 
 _MS = 1_000_000
+_CLOSES, _OPENS, _ASKS, _INSISTS = range(4)
+"""What a user does with a tray, in a trace."""
 
 
 class Tray:
@@ -105,8 +108,8 @@ class Tray:
             drive.guard()
             return
         if drive.options.load_time:
-            when = drive.context.now_ns() + drive.options.load_time * _MS
-            self._loading = drive.context.call_at(when, self._loaded)
+            when = drive.turns.now_ns() + drive.options.load_time * _MS
+            self._loading = drive.turns.call_at(when, self._loaded)
             drive.guard()
         else:
             self._loaded()
@@ -125,17 +128,37 @@ class Tray:
 
     def request_eject(self, *, force: bool) -> None:
         """Tell the hosts; with `force` nobody prevents anything any more."""
+        self._note(_INSISTS if force else _ASKS)
         self._drive.tell(EventClass.MEDIA, MediaEvent.EJECT_REQUEST)
         if force:
             self.allow_all()
 
     def user_opens(self) -> None:
         """Whoever prevents it."""
+        self._note(_OPENS)
         self.move_out()
 
     def user_closes(self) -> None:
         """With what is in it."""
+        self._note(_CLOSES)
         self.move_in()
+
+    def _note(self, what: int) -> None:
+        """A trace has what the user does."""
+        drive = self._drive
+        if drive.turns.trace is not None:
+            drive.turns.trace.emit(drive.backend.name, EventKind.TRAY, what)
+
+    def user_does(self, what: int) -> None:
+        """One of these, as a trace has it; ValueError where it is none."""
+        if not _CLOSES <= what <= _INSISTS:
+            raise ValueError(f"{what} is nothing that a user does with a tray")
+        if what == _CLOSES:
+            self.user_closes()
+        elif what == _OPENS:
+            self.user_opens()
+        else:
+            self.request_eject(force=what == _INSISTS)
 
     def medium_changed(self) -> None:
         """Something else is in it; where it is closed, it is as if it had been changed in between."""
@@ -163,7 +186,7 @@ class Tray:
         self.medium = None
         if self.loaded and loading_ns is not None:
             when = drive.context.now_ns() + loading_ns
-            self._loading = drive.context.call_at(when, self._loaded)
+            self._loading = drive.turns.call_at(when, self._loaded)
         elif self.loaded:
             self.medium = medium_of(drive.backend, drive.options)
 

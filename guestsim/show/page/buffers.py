@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from devmodels.virtio_blk.layout import SECTOR
-from guestsim.forms import BLK, CONTROL, EVENTS
+from guestsim.forms import BLK, CONTROL, EVENTS, CommandForm
 from guestsim.show import names, scsi
 from guestsim.show.decode import LAYOUTS, decode
 from guestsim.story import Life, Piece
@@ -126,7 +126,8 @@ def _scsi_operation(life: Life) -> str:
         return "event"
     if life.form is CONTROL:
         return scsi.control_words(life.opening).partition(" of ")[0]
-    return scsi.operation(life.opening)
+    assert isinstance(life.form, CommandForm)
+    return scsi.operation(life.form, life.opening)
 
 
 def range_of(life: Life) -> tuple[int, int]:

@@ -37,7 +37,10 @@ def does_it_again(path: Path) -> list[TraceEvent]:
 
 
 class ScsiStory:
-    """Two disks at target 0, slow ones if wanted; `disk` below are those by LUN."""
+    """Two disks at target 0, slow ones if wanted; `disk` below are those by LUN.
+
+    An option of a unit that is None is left out.  `medium`: a node for the memory that units are over elsewhere.
+    """
 
     def __init__(
         self,
@@ -47,11 +50,13 @@ class ScsiStory:
         shared: bool = True,
         host: dict[str, object] | None = None,
         units: Sequence[dict[str, object]] = ({}, {}),
+        medium: dict[str, object] | None = None,
     ) -> None:
         nodes: list[dict[str, object]] = []
         self.units: list[dict[str, object]] = []
         for number, options in enumerate(units):
-            disk: dict[str, object] = {"driver": "memory", "size": SIZE, "discard": "unmap"}
+            memory: dict[str, object] = {"driver": "memory", "size": SIZE, "discard": "unmap"}
+            disk = memory if medium is None else medium
             if latency_ns:
                 disk = {
                     "driver": "delay",
@@ -61,7 +66,8 @@ class ScsiStory:
                 }
             nodes.append({**disk, "node-name": f"d{number}"})
             where = {"drive": f"d{number}", "id": f"u{number}", "scsi-id": 0, "lun": number}
-            self.units.append({"driver": "scsi-hd", **where, **options})
+            made: dict[str, object] = {"driver": "scsi-hd", **where, **options}
+            self.units.append({name: value for name, value in made.items() if value is not None})
         self.host = {"driver": "virtio-scsi-pci", "id": "s0", "addr": str(SLOT), **(host or {})}
         self.machine = InProcessTarget(blockdevs=nodes, devices=[self.host, *self.units], shared=shared)
         self.assembly = self.machine.assembly

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,15 +16,12 @@ from devmodels.blockbackend.passthrough import PassthroughRequest
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import scatter
 from devmodels.trace import EventKind, TraceEvent
-from devmodels.tracefile import DeviceFacts, TraceReader
-from devmodels.tracefile.format import Ending
+from devmodels.tracefile import DeviceFacts
 from guestsim.drivers import cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.scsi_layouts import Tmf, lun_bytes
 from guestsim.replay import replay
 from guestsim.replay.snapshot import SnapshotError
-from guestsim.targets import RecordError
-from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.recording.scsistory import MIB, SIZE, US, ScsiStory, does_it_again
 
 BLOCK = 512
@@ -266,25 +263,6 @@ def test_other_data_is_found(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         difference = replay(path).difference
     assert difference is not None
     assert difference.expected.kind is EventKind.UPDATE
-
-
-def test_a_drive_cannot_be_recorded(path: Path) -> None:
-    devices = [{"driver": "virtio-scsi-pci"}, {"driver": "scsi-cd", "id": "cd0"}]
-    with (
-        closing(InProcessTarget(blockdevs=[], devices=devices)) as machine,
-        pytest.raises(RecordError, match="device 'cd0' is a scsi-cd; expected disks alone on SCSI buses"),
-    ):
-        machine.record(path)
-
-
-def test_a_recording_ends_before_a_drive_appears(path: Path) -> None:
-    with story(path) as guest:
-        guest.assembly.add_device({"driver": "scsi-cd", "id": "cd0", "scsi-id": 0, "lun": 7})
-        assert guest.do(bytes(6), lun=7).status == 2
-    with TraceReader(path) as reader:
-        count = reader.count()
-        assert reader.ending == Ending("error", "'cd0' is no disk, and cannot be recorded")
-    assert replay(path).events == count
 
 
 def _nothing(_update: object, _at: int, _old: bytearray) -> None:

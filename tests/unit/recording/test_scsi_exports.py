@@ -120,3 +120,18 @@ def test_a_recording_that_ends_first(host: Recorded) -> None:
     host.remove("b")
     host.close()
     does_it_again(host.trace)
+
+
+def test_a_drive_of_an_export(host: Recorded) -> None:
+    """Its medium is the export's node."""
+    host.add("a", device_type="cd", writable=False)
+    host.start()
+    host.ready()
+    assert host.command((0, 0), bytes.fromhex("28000000000200000100"), 2048)[:2] == (0, 0)
+    assert host.command((0, 0), bytes.fromhex("1b0000000200"), 0)[:2] == (0, 0)
+    assert host.command((0, 0), bytes(6), 0)[1] == 2
+    host.offer_event_buffer()
+    host.add("b", lun=1, device_type="cd", writable=False)
+    host.remove("b")
+    host.close()
+    does_it_again(host.trace)

@@ -15,10 +15,11 @@ from devmodels.scsi.disk.commands import COMMANDS
 from guestsim.blocklog.events import Begin, Losses
 from guestsim.blocklog.traces import read_trace
 from guestsim.cli import app
+from guestsim.forms import CommandForm
 from guestsim.show import scsi as words
 from guestsim.story import lives
 from tests.unit.guestsim.show.test_page import page
-from tests.unit.guestsim.show.traces import events_of, scsi
+from tests.unit.guestsim.show.traces import cd, events_of, scsi
 
 
 def lines(*arguments: str | Path) -> list[str]:
@@ -139,6 +140,37 @@ def test_a_log_is_of_lives(trace: Path) -> None:
     assert all(life.header is None for life in lives(events_of(trace)))
 
 
+def test_a_drive_has_commands_of_its_own(tmp_path: Path) -> None:
+    path = cd(tmp_path)
+    asked = [json.loads(line)["text"] for line in lines(path, "--requests", "--json")]
+    assert asked == [
+        "TEST UNIT READY of 0:3",
+        "READ TOC/PMA/ATIP of 0:3",
+        "GET EVENT STATUS NOTIFICATION of 0:3",
+        "TEST UNIT READY of 0:3",
+        "READ CD 1 block at LBA 20 of 0:3",
+        "READ SUB-CHANNEL of 0:4",
+    ]
+    text = "\n".join(lines(path))
+    for part in (
+        "scsi-cd on s0 drive=d0 id=u0 scsi-id=0 lun=3 load-time=10; disk d0, 1 MiB, read-only",
+        "scsi-cd on s0 id=u1 scsi-id=0 lun=4; no disc",
+        "opcode 67 READ TOC/PMA/ATIP",
+        "tray          the user opens the tray",
+        "disc          a disc of 4 tracks, 110 blocks",
+        "timer         goes off",
+    ):
+        assert part in text, part
+    assert {"READ CD", "READ SUB-CHANNEL"} <= set(page(path).facts["operations"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("plain", "a disc of data"), ("{}", "not a disc: Object missing required")]
+)
+def test_any_disc_has_words(text: str, told: str) -> None:
+    assert words.disc_words(text).startswith(told)
+
+
 def test_every_command_of_the_table_has_its_name() -> None:
     for command in COMMANDS:
         fields = {"opcode": command.opcode} | (
@@ -158,13 +190,17 @@ def test_any_bytes_have_words(data: bytes) -> None:
     """Whatever a driver puts where a CDB, a LUN, an event is, or a device where sense data is."""
     for say in (
         words.cdb_words,
-        words.request_words,
         words.control_words,
         words.event_words,
-        words.operation,
     ):
         assert isinstance(say(data), str)
+    for form in (CommandForm(), CommandForm(drives={(0, 0)})):
+        assert words.request_words(form, data)
+        assert words.operation(form, data)
+        form.parts(data, 100, writable=False)
     words.cdb_fields(data)
+    words.cdb_fields(data, drive=True)
+    words.cdb_words(data, drive=True)
     words.sense_fields(data)
     assert words.lun_words(data[:8].ljust(8, b"\0"))
 

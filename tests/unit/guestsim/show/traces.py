@@ -12,14 +12,17 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from devmodels.blockbackend import open_node
+from devmodels.scsi.mmc import CdDrive
 from devmodels.trace import SHAPES, EventKind, TraceEvent
 from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceReader, TraceWriter
 from guestsim.disk import Disk, boot
-from guestsim.drivers import cdb, virtio_blk, virtio_scsi
+from guestsim.drivers import cdb, mmc_cdb, virtio_blk, virtio_scsi
 from guestsim.drivers.scsi_layouts import Tmf, lun_bytes
 from guestsim.guest import Guest
 from guestsim.quick import disk_machine
 from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.scsi.mmc.driveworld import mixed
 
 MIB = 1 << 20
 
@@ -126,6 +129,37 @@ def scsi(path: Path, *, disable_modern: bool = False) -> Path:
             {"driver": "scsi-hd", "drive": "d1", "id": "u1", "scsi-id": 2, "lun": 300}
         )
         guest.run(guest.settle())
+        guest.close()
+    return path
+
+
+def cd(folder: Path) -> Path:
+    """A guest at a CD drive whose user changes the disc, and at one that is empty."""
+    path = folder / "cd.trace"
+    node = {"driver": "memory", "node-name": "d0", "size": MIB}
+    devices: list[dict[str, object]] = [
+        {"driver": "virtio-scsi-pci", "id": "s0"},
+        {"driver": "scsi-cd", "drive": "d0", "id": "u0", "scsi-id": 0, "lun": 3, "load-time": 10},
+        {"driver": "scsi-cd", "id": "u1", "scsi-id": 0, "lun": 4},
+    ]
+    with InProcessTarget(blockdevs=[node], devices=devices) as machine:
+        machine.record(path)
+        guest = Guest(machine)
+        (transport,) = virtio_scsi.find(guest)
+        driver = virtio_scsi.VirtioScsi(guest, transport)
+        guest.run(driver.probe())
+        unit = machine.assembly.units["u0"].unit
+        assert isinstance(unit, CdDrive)
+        for command in (cdb.test_unit_ready(), mmc_cdb.read_toc(), mmc_cdb.get_event_status()):
+            guest.run(driver.send(0, 3, command, b""))
+        unit.tray.user_opens()
+        disc = open_node({"driver": "cue", "filename": str(mixed(folder))}, machine.assembly.context)
+        machine.assembly.context.run(machine.assembly.set_medium("u0", disc))
+        unit.tray.user_closes()
+        for command in (cdb.test_unit_ready(), mmc_cdb.read_cd(lba=20, blocks=1)):
+            guest.run(driver.send(0, 3, command, b""))
+            guest.run(guest.settle())
+        guest.run(driver.send(0, 4, mmc_cdb.read_sub_channel(), b""))
         guest.close()
     return path
 
