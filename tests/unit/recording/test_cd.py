@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.blockbackend import open_node
 from devmodels.disc.cuesheet import Contents, lay_out, parse
 from devmodels.disc.text import from_text, to_text
-from devmodels.scsi.mmc import CdDrive
 from devmodels.trace import EventKind, TraceEvent
 from guestsim.drivers import cdb
-from tests.unit.recording.scsistory import ScsiStory, does_it_again
-from tests.unit.scsi.mmc.driveworld import BLOCK, MIXED_BLOCKS, RAW, SHEET, mixed
+from tests.unit.recording.cdstory import CdStory
+from tests.unit.recording.scsistory import does_it_again
+from tests.unit.scsi.mmc.driveworld import BLOCK, MIXED_BLOCKS, RAW, SHEET, data_disc, mixed
 
-SECOND = 1_000_000_000
 EJECT, LOAD = cdb.start_stop_unit(start=0, loej=1).data, cdb.start_stop_unit(start=1, loej=1).data
 READ = cdb.read_10(lba=3, blocks=2, block=BLOCK).data
 EVENTS = bytes.fromhex("4a010000560000000800")
@@ -29,33 +27,6 @@ POSITION = bytes.fromhex("42004001000000001000")
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "cd.trace"
-
-
-class CdStory(ScsiStory):
-    """One drive; what its user does."""
-
-    @property
-    def cd(self) -> CdDrive:
-        """The drive."""
-        unit = self.assembly.units["u0"].unit
-        assert isinstance(unit, CdDrive)
-        return unit
-
-    def put(self, options: dict[str, object] | None) -> None:
-        """Put something else into the open tray, or nothing."""
-        node = None if options is None else open_node(options, self.assembly.context)
-        self.assembly.context.run(self.assembly.set_medium("u0", node))
-
-    def wait(self, seconds: float) -> None:
-        """The clock goes on."""
-        context = self.assembly.context
-        context.call_at(context.now_ns() + int(seconds * SECOND), lambda: None)
-        context.run_until_idle()
-
-    def sense(self) -> tuple[int, int]:
-        """Key and code of TEST UNIT READY."""
-        sense = self.do(bytes(6)).sense
-        return (0, 0) if sense is None else (sense.key, sense.asc)
 
 
 @contextmanager
@@ -75,10 +46,6 @@ def story(path: Path, medium: dict[str, object] | None = None, **options: object
 
 def of(events: list[TraceEvent], kind: EventKind) -> list[tuple[object, ...]]:
     return [event.detail for event in events if event.kind is kind]
-
-
-def data_disc(blocks: int) -> dict[str, object]:
-    return {"driver": "null-co", "size": blocks * BLOCK, "read-zeroes": True, "read-only": True}
 
 
 @pytest.mark.parametrize("load_time", [0, 500])

@@ -21,11 +21,13 @@ from tests.unit.scsi.kinds import DISK
 class Life(ScsiStory):
     """What a guest and its host can do, by name."""
 
+    KIND = DISK
+
     def send(self, lun: int, seed: int, count: int) -> None:
         """Commands; nobody waits for them."""
         if self.driver is None or not self.driver.device.queues:
             return
-        steps = [each for each in Initiators(DISK, seed).steps(count) if isinstance(each, Send)]
+        steps = [each for each in Initiators(self.KIND, seed).steps(count) if isinstance(each, Send)]
         self.submit(
             [
                 self.driver.command(
