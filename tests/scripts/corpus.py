@@ -15,11 +15,6 @@ def loaded(path: Path) -> Script:
     return load(path)[0]
 
 
-def can_be_recorded(path: Path) -> bool:
-    """Whether no device of the script in a file is a drive, of which a recording would have nothing."""
-    return all(device.get("driver") != "scsi-cd" for device in loaded(path).devices)
-
-
 def has_disks_only(path: Path) -> bool:
     """Whether all devices of the script in a file are virtio-blk."""
     return all(str(device.get("driver")).startswith("virtio-blk") for device in loaded(path).devices)
