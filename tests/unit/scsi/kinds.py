@@ -132,6 +132,13 @@ def _disk(stack: ExitStack, *, node: object = None, kept: bool = False, **option
     return Bench(world.context, (world.first, world.second), 0, world.units(), failing)
 
 
+def _handed_on(stack: ExitStack) -> Bench:
+    """A disk whose reservations are those of the logical unit below, where there is none."""
+    bench = _disk(stack, reservations="passthrough")
+    bench.failing = True
+    return bench
+
+
 def _blocks(logical: int, physical: int, **options: Any) -> Build:
     return partial(_disk, logical_block_size=logical, physical_block_size=physical, **options)
 
@@ -154,6 +161,7 @@ DISK = Kind(
         "delayed": partial(_disk, node=DELAYED, removable=True),
         "a short queue": partial(_disk, node=DELAYED, queue_depth=2),
         "small limits": partial(_disk, max_io_size=2048, max_unmap_size=2048),
+        "reservations handed on": _handed_on,
         "failing": partial(_disk, node=FailingNode, removable=True),
         "failing, lenient": partial(_disk, node=FailingNode, profile=Profile.LENIENT),
     },
@@ -200,6 +208,7 @@ DRIVE = Kind(
         "nothing": partial(_drive, medium="none"),
         "slow to load": partial(_drive, load_time=100),
         "a short queue": partial(_drive, delayed=True, queue_depth=2),
+        "reservations handed on": _handed_on,
         "failing": partial(_drive, medium="data", failing=True),
     },
     parameterdata.DRIVE,

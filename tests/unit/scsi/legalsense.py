@@ -216,7 +216,8 @@ def check(
     if reason == OUT_OF_RANGE and sense[0] & 0x7F == 0x72:
         assert parsed.information is not None
     if parsed.information is not None:
-        assert reason in (OUT_OF_RANGE, DIFFERS)
+        # Of a medium error: the first block that could not be read or written.
+        assert reason in (OUT_OF_RANGE, DIFFERS) or reason[0] == MEDIUM
     return reason
 
 
