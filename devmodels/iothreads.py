@@ -6,7 +6,7 @@ Names and errors are those of QEMU's objects and of its virtio-blk devices.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -31,6 +31,30 @@ class VqMapping(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, froz
 
     iothread: str
     vqs: list[int] = []
+
+
+class DeviceThreads(Protocol):
+    """What a device's options say of the threads of its queues."""
+
+    @property
+    def iothread(self) -> str | None:
+        """The thread of all of them."""
+
+    @property
+    def iothread_vq_mapping(self) -> Sequence[VqMapping] | None:
+        """The threads of some of them each."""
+
+    @property
+    def iommu_platform(self) -> bool:
+        """Whether an IOMMU translates, which belongs to one thread."""
+
+
+def check_threads(options: DeviceThreads) -> None:
+    """ValueError where a device's options do not go together."""
+    if options.iothread is not None and options.iothread_vq_mapping is not None:
+        raise ValueError("iothread and iothread-vq-mapping properties cannot be set at the same time")
+    if options.iommu_platform and (options.iothread is not None or options.iothread_vq_mapping is not None):
+        raise ValueError("iommu_platform is on, expected no iothread with it")
 
 
 class IoThreads:

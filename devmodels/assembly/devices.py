@@ -35,7 +35,7 @@ def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Transl
     slot, number = assembly.pci_place(options)
     backend = assembly.backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
     backend.qom_path = f"{assembly.qom_path(options.id)}/virtio-backend"
-    with _threads(assembly, options, backend) as threads:
+    with _drive(assembly, options, backend), _threads(assembly, options, backend.name) as threads:
         function = virtio_blk_pci(
             options,
             backend,
@@ -54,7 +54,7 @@ def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Tran
     address, irq = assembly.mmio_place(options)
     backend = assembly.backend(options, options.id or f"{options.driver}@{address:x}")
     backend.qom_path = assembly.qom_path(options.id)
-    with _threads(assembly, options, backend) as threads:
+    with _drive(assembly, options, backend), _threads(assembly, options, backend.name) as threads:
         device = virtio_blk_mmio(
             options,
             backend,
@@ -71,14 +71,16 @@ def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Tran
 
 @contextmanager
 def _threads(
-    assembly: Assembly, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
+    assembly: Assembly,
+    options: VirtioBlkPciOptions | VirtioBlkMmioOptions | VirtioScsiPciOptions | VirtioScsiMmioOptions,
+    name: str,
 ) -> Iterator[list[IoThread]]:
-    """The device over `backend` is made and gets its place; its queues' threads, if it is to have such.
+    """The device is made and gets its place; its queues' threads, if it is to have such.
 
-    OptionError, and drive and threads free again, where that cannot be.
+    OptionError, and the threads free again, where that cannot be.
     """
     threads = assembly.graph.iothreads
-    user = f"device {shown(backend.name)}"
+    user = f"device {shown(name)}"
     try:
         if options.iothread is not None and options.iothread not in threads.by_id:
             raise OptionError(f"Device '{options.iothread}' not found")
@@ -86,8 +88,19 @@ def _threads(
         yield threads.take(user, options.num_queues, *wanted)
     except ValueError as error:
         threads.release(user)
-        backend.close()
         raise OptionError(f"device {options.driver}: {error}") from error
+
+
+@contextmanager
+def _drive(
+    assembly: Assembly, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
+) -> Iterator[None]:
+    """The device of `backend` is made and gets its place; where that cannot be the drive is free again."""
+    try:
+        yield
+    except ValueError:
+        backend.close()
+        raise
     assembly.add_backend(backend, options.drive)
 
 
@@ -99,17 +112,16 @@ def _scsi_pci(assembly: Assembly, options: VirtioScsiPciOptions, translate: Tran
     name = options.id or f"{options.driver}@{slot:02x}.{number}"
     assembly.check_free(name)
     path = assembly.qom_path(options.id)
-    function = virtio_scsi_pci(
-        options,
-        name=name,
-        context=assembly.context,
-        memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
-        violations=assembly.violations,
-    )
-    try:
+    with _threads(assembly, options, name) as threads:
+        function = virtio_scsi_pci(
+            options,
+            name=name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
         assembly.machine.plug(function, slot, number)
-    except ValueError as error:
-        raise OptionError(f"device {options.driver}: {error}") from error
     assembly.paths[name] = path
     _scsi_added(assembly, options.id, name, function)
     return name
@@ -120,17 +132,16 @@ def _scsi_mmio(assembly: Assembly, options: VirtioScsiMmioOptions, translate: Tr
     name = options.id or f"{options.driver}@{address:x}"
     assembly.check_free(name)
     path = assembly.qom_path(options.id)
-    device = virtio_scsi_mmio(
-        options,
-        name=name,
-        context=assembly.context,
-        memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
-        violations=assembly.violations,
-    )
-    try:
+    with _threads(assembly, options, name) as threads:
+        device = virtio_scsi_mmio(
+            options,
+            name=name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
         assembly.machine.plug_mmio(device, address, irq)
-    except ValueError as error:
-        raise OptionError(f"device {options.driver}: {error}") from error
     assembly.paths[name] = path
     _scsi_added(assembly, options.id, name, device)
     return name

@@ -112,9 +112,10 @@ class VirtioDevice(ABC):
         num_queues: int,
         queue_size: int,
         violations: ViolationLog | None = None,
-        threads: Sequence[IoThread] = (),
+        threads: Sequence[IoThread | None] = (),
     ) -> None:
-        """`threads`, where given, are those of the queues, one for each; ValueError where `memory` is not for that."""
+        """`threads`, where given, are those of the queues, one for each, None for one without; ValueError where
+        `memory` is not for that."""
         if features & RING_PACKED:
             if not 1 <= queue_size <= MAX_QUEUE_SIZE:
                 raise ValueError(f"queue-size {queue_size} is not one from 1 to {MAX_QUEUE_SIZE}")
@@ -141,13 +142,15 @@ class VirtioDevice(ABC):
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
         self._config_changed = False
-        self.hold = Hold(threads)
+        self.hold = Hold(thread for thread in threads if thread is not None)
         """`with device.hold:` queues on threads of their own stand still, and everything may be touched."""
-        if threads:
+        if self.hold.threads:
             reach_from_threads(memory, self.hold)
-            self.queues += [ThreadedQueue(self, i, queue_size, thread) for i, thread in enumerate(threads)]
-        else:
-            self.queues += [VirtQueue(self, i, queue_size) for i in range(num_queues)]
+        for index, thread in enumerate(threads or [None] * num_queues):
+            if thread is None:
+                self.queues.append(VirtQueue(self, index, queue_size))
+            else:
+                self.queues.append(ThreadedQueue(self, index, queue_size, thread))
 
     # --- for the device type
 

@@ -8,11 +8,12 @@ the time this is heard the driver may have reset the queue, so it counts only fo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from devmodels.iocontext import Hold, IoThread
+from devmodels.iocontext import Hold, IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, Ring, RingError
@@ -89,6 +90,52 @@ class ThreadedQueue(VirtQueue):
     def _notify(self, ring: Ring | None) -> None:
         if self.ring is ring:
             super().notify()
+
+
+R = TypeVar("R")
+
+
+class Crossing(Generic[R]):
+    """The way of `queue`'s requests from its thread to the context `home`, and back.
+
+    `arrive` is called there with those that were submitted together; `over` here with each that is done.
+    """
+
+    __slots__ = ("_arrive", "_back", "_coming", "_home", "_over", "_queue")
+
+    def __init__(
+        self,
+        queue: VirtQueue,
+        home: IoContext,
+        arrive: Callable[[Sequence[R]], None],
+        over: Callable[[R], None],
+    ) -> None:
+        self._queue = queue
+        self._home = home
+        self._arrive = arrive
+        self._over = over
+        self._back: deque[R] = deque()
+        self._coming = False
+        """Whether the thread will look at `_back`."""
+
+    def submit(self, requests: Sequence[R]) -> None:
+        """On the queue's thread: they are on their way."""
+        self._queue.context.assert_owner()
+        self._home.post(partial(self._arrive, requests))
+
+    def done(self, request: R) -> None:
+        """At home: `request` is over."""
+        self._back.append(request)
+        if not self._coming:
+            self._coming = True
+            self._queue.context.post(self._take)
+
+    def _take(self) -> None:
+        # First this, then the look: whoever adds does the opposite, so nothing is left lying.
+        self._coming = False
+        back = self._back
+        for _ in range(len(back)):
+            self._over(back.popleft())
 
 
 def reach_from_threads(memory: GuestMemory, hold: Hold) -> None:

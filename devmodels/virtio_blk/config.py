@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
-from devmodels.iothreads import VqMapping
+from devmodels.iothreads import VqMapping, check_threads
 from devmodels.virtio.constants import (
     ACCESS_PLATFORM,
     EVENT_IDX,
@@ -131,10 +131,7 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         geometry = (self.cyls, self.heads, self.secs)
         if any(geometry) and not all(geometry):
             raise ValueError(f"geometry (cyls, heads, secs) is {geometry}, expected all three or none")
-        if self.iothread is not None and self.iothread_vq_mapping is not None:
-            raise ValueError("iothread and iothread-vq-mapping properties cannot be set at the same time")
-        if self.iommu_platform and (self.iothread is not None or self.iothread_vq_mapping is not None):
-            raise ValueError("iommu_platform is on, expected no iothread with it")
+        check_threads(self)
         for seconds in self.stats_intervals:
             _require("stats-intervals", seconds, 1 <= seconds <= MAX_INTERVAL, f"1 to {MAX_INTERVAL} seconds")
         if len(self.serial.encode()) > 20:

@@ -10,8 +10,7 @@ limits of throttling are kept, neighbours merged, requests held, and everything 
 from __future__ import annotations
 
 import errno
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,60 +22,9 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
+from devmodels.virtio.threaded import Crossing
 from devmodels.virtio_blk.config import VirtioBlkOptions
 from devmodels.virtio_blk.device import BlkRequest, VirtioBlk
-
-
-class Crossing:
-    """The way of `queue`'s requests from its thread to the backend, and back: `over` is told of each, there."""
-
-    __slots__ = ("_back", "_backend", "_coming", "_merge", "_over", "_queue")
-
-    def __init__(
-        self, queue: VirtQueue, backend: BlockBackend, over: Callable[[Request], None], *, merge: bool
-    ) -> None:
-        self._queue = queue
-        self._backend = backend
-        self._over = over
-        self._merge = merge
-        self._back: deque[Request] = deque()
-        self._coming = False
-        """Whether the thread will look at `_back`."""
-
-    def submit(self, requests: Sequence[Request]) -> None:
-        """On the queue's thread: they are submitted together."""
-        self._queue.context.assert_owner()
-        self._backend.context.post(partial(self._arrive, requests))
-
-    def _arrive(self, requests: Sequence[Request]) -> None:
-        queue, backend = self._queue, self._backend
-        if queue.resetting or queue.owner.resetting:
-            # What the reset threw away of the backend did not yet hold these.
-            for each in requests:
-                each.error = errno.ECANCELED
-                if each.done is not None:
-                    each.done(each)
-        elif len(requests) > 1 and self._merge:
-            with backend.batch():
-                for each in requests:
-                    backend.submit(each)
-        else:
-            for each in requests:
-                backend.submit(each)
-
-    def done(self, request: Request) -> None:
-        """On the backend's context: `request` is over."""
-        self._back.append(request)
-        if not self._coming:
-            self._coming = True
-            self._queue.context.post(self._take)
-
-    def _take(self) -> None:
-        # First this, then the look: whoever adds does the opposite, so nothing is left lying.
-        self._coming = False
-        back = self._back
-        for _ in range(len(back)):
-            self._over(back.popleft())
 
 
 class ThreadedVirtioBlk(VirtioBlk):
@@ -105,8 +53,10 @@ class ThreadedVirtioBlk(VirtioBlk):
             threads=threads,
         )
         over = super().io_done
-        merge = options.request_merging
-        self._crossings = [Crossing(queue, backend, over, merge=merge) for queue in self.queues]
+        home = backend.context
+        self._crossings: list[Crossing[Request]] = [
+            Crossing(queue, home, partial(self._arrive, queue), over) for queue in self.queues
+        ]
 
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Make requests of them here, and have them submitted there.
@@ -117,6 +67,23 @@ class ThreadedVirtioBlk(VirtioBlk):
         starting = self._parse(queue, chains)
         if starting:
             self._crossings[queue.index].submit(starting)
+
+    def _arrive(self, queue: VirtQueue, requests: Sequence[Request]) -> None:
+        """On the backend's context: they are submitted together."""
+        backend = self.backend
+        if queue.resetting or self.resetting:
+            # What the reset threw away of the backend did not yet hold these.
+            for each in requests:
+                each.error = errno.ECANCELED
+                if each.done is not None:
+                    each.done(each)
+        elif len(requests) > 1 and self.options.request_merging:
+            with backend.batch():
+                for each in requests:
+                    backend.submit(each)
+        else:
+            for each in requests:
+                backend.submit(each)
 
     def io_done(self, request: Request) -> None:
         """A request is over: its queue's thread is told."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from devmodels.iothreads import VqMapping, check_threads
 from devmodels.virtio.constants import (
     ACCESS_PLATFORM,
     EVENT_IDX,
@@ -43,6 +44,7 @@ class VirtioScsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tr
     """Options of a virtio SCSI host device.
 
     `num_queues` counts request queues.  `max_sectors` (512 bytes each) and `cmd_per_lun` are hints to the driver.
+    `iothread`, `iothread_vq_mapping`: threads of the request queues, which are counted from 0 there.
     Ours: `seg_max`, by default (0) what fits a ring of `virtqueue_size`, and `inout` (data both ways in one command).
     """
 
@@ -60,8 +62,11 @@ class VirtioScsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tr
     packed: bool = False
     queue_reset: bool = msgspec.field(default=True, name="queue_reset")
     iommu_platform: bool = msgspec.field(default=False, name="iommu_platform")
+    iothread: str | None = None
+    iothread_vq_mapping: list[VqMapping] | None = None
 
     def __post_init__(self) -> None:
+        check_threads(self)
         most = MAX_QUEUES - FIRST_REQUEST_QUEUE
         _require("num_queues", self.num_queues, 1 <= self.num_queues <= most, f"1 to {most}")
         # A command is its header, its response, and mostly data: a chain of three.

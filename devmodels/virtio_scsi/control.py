@@ -14,7 +14,6 @@ from devmodels.virtio_scsi.layout import (
     ASYNC,
     ASYNC_ANSWER,
     CONTROL_TYPE,
-    FIRST_REQUEST_QUEUE,
     TMF,
     ControlType,
     ScsiResponse,
@@ -91,11 +90,16 @@ class ControlQueue:
             return
         _, subtype, lun, tag = _TMF.unpack(data)
         function = FUNCTIONS.get(subtype)
-        place = self._device.bus.find(lun)
         if function is None:
             self._violation(chain, f"task management function {subtype}")
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED)
-        elif place is None:
+        else:
+            self._device.when_taken(partial(self._do, chain, function, lun, tag))
+
+    def _do(self, chain: Chain, function: Function, lun: bytes, tag: int) -> None:
+        """Every command that was made available before is known."""
+        place = self._device.bus.find(lun)
+        if place is None or self._queue.resetting or self._device.resetting:
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
         else:
             managed = partial(self._managed, chain)
@@ -103,10 +107,7 @@ class ControlQueue:
 
     def _managed(self, chain: Chain, response: Response) -> None:
         """A function is complete: what it has ended is shown before its own answer."""
-        for queue in self._device.queues[FIRST_REQUEST_QUEUE:]:
-            if queue.flush_due:
-                queue.flush()
-        self._finish(chain, _RESPONSES[response])
+        self._device.when_shown(partial(self._finish, chain, _RESPONSES[response]))
 
     # --- asynchronous notification
 

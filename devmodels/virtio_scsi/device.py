@@ -19,9 +19,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import Direction, GuestMemory, GuestMemoryError
-from devmodels.scsi import LogicalUnit, Task, TaskAttribute
+from devmodels.scsi import LogicalUnit, Nexus, TargetPort, Task, TaskAttribute
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
@@ -59,6 +59,7 @@ _SIMPLE = TaskAttribute.SIMPLE
 _ATTRIBUTES = tuple(TaskAttribute)
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
+_NOBODY = Nexus(b"", TargetPort(), "nobody")
 
 
 class VirtioScsi(VirtioDevice):
@@ -76,6 +77,7 @@ class VirtioScsi(VirtioDevice):
         memory: GuestMemory,
         violations: ViolationLog | None = None,
         core_features: int = CORE_FEATURES,
+        threads: Sequence[IoThread] = (),
     ) -> None:
         options = VirtioScsiOptions() if options is None else options
         switched = INDIRECT_DESC | EVENT_IDX | RING_RESET
@@ -87,6 +89,8 @@ class VirtioScsi(VirtioDevice):
             num_queues=FIRST_REQUEST_QUEUE + options.num_queues,
             queue_size=options.virtqueue_size,
             violations=violations,
+            # The control and the event queue are the control plane's.
+            threads=[*[None] * FIRST_REQUEST_QUEUE, *threads] if threads else (),
         )
         self.options = options
         self.bus = ScsiBus(context, name=name, violations=self.violations)
@@ -260,16 +264,15 @@ class VirtioScsi(VirtioDevice):
             self._events.give_back(chains)
 
     def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
-        """Start commands; those which come one after the other with data to write start together."""
+        """Start commands."""
         done = quickreads.read_now(self, queue, chains)
-        if done:
-            chains = chains[done:]
-        together = len(chains) > 1
+        self.start([each for each in map(partial(self._parse, queue), chains[done:]) if each is not None])
+
+    def start(self, requests: Sequence[ScsiRequest]) -> None:
+        """Submit commands; those which come one after the other with data to write start together."""
+        together = len(requests) > 1
         writes: list[ScsiRequest] = []
-        for chain in chains:
-            request = self._parse(queue, chain)
-            if request is None:
-                continue
+        for request in requests:
             if together and request.dma_out is not None and request.attribute is _SIMPLE:
                 writes.append(request)
                 continue
@@ -291,6 +294,11 @@ class VirtioScsi(VirtioDevice):
 
     def _parse(self, queue: VirtQueue, chain: Chain) -> ScsiRequest | None:
         """Make a task of one buffer; None where that was answered."""
+        request = self.frame(queue, chain)
+        return request if request is not None and self.find(request) and self.map(request) else None
+
+    def frame(self, queue: VirtQueue, chain: Chain) -> ScsiRequest | None:
+        """What a buffer's header says, as a task for nobody yet; None where it was answered."""
         framing = self.framing
         if chain.readable_bytes < framing.header_size or chain.writable_bytes < framing.response_size:
             self._wrong_size(queue, chain, framing)
@@ -305,33 +313,47 @@ class VirtioScsi(VirtioDevice):
         except GuestMemoryError as error:
             self._refuse(queue, chain, framing, f"header outside memory: {error}")
             return None
-        place = self.bus.find(lun)
-        if place is None:
-            self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET), 0)
-            return None
-        request = ScsiRequest(place.nexus, place.lun, tag, cdb, self._done)
+        request = ScsiRequest(_NOBODY, None, tag, cdb, self.done)
         if attribute:
             request.attribute = _ATTRIBUTES[attribute] if attribute < len(_ATTRIBUTES) else _SIMPLE
         request.priority = priority
-        request.place = place
+        request.address = lun
         request.queue = queue
         request.chain = chain
         request.framing = framing
         request.expected = out_size + in_size
-        request.dma_in = request.dma_out = None
+        request.dma_in = request.dma_out = request.answer = None
+        return request
+
+    def find(self, request: ScsiRequest) -> bool:
+        """Whose command it is; False where there is no such target, as it was answered."""
+        place = self.bus.find(request.address)
+        if place is None:
+            request.answer = ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET
+            request.done(request)
+            return False
+        request.place = place
+        request.nexus = place.nexus
+        request.lun = place.lun
+        return True
+
+    def map(self, request: ScsiRequest) -> bool:
+        """Give it its data; False where that is no memory, as it was answered."""
+        chain, framing = request.chain, request.framing
+        out_size = chain.readable_bytes - framing.header_size
         try:
             if out_size:
                 request.dma_out = self.memory.map(skip(chain.readable, framing.header_size), _TO_DEVICE)
                 request.data_out = request.dma_out.views
-            if in_size:
+            if request.expected > out_size:
                 request.dma_in = self.memory.map(skip(chain.writable, framing.response_size), _FROM_DEVICE)
                 request.data_in = request.dma_in.views
         except GuestMemoryError as error:
             if request.dma_out is not None:
                 request.dma_out.unmap(0)
-            self._refuse(queue, chain, framing, f"data outside memory: {error}")
-            return None
-        return request
+            self._refuse(request.queue, chain, framing, f"data outside memory: {error}")
+            return False
+        return True
 
     def _unpack(self, framing: Framing, readable: Sequence[tuple[int, int]]) -> tuple[Any, ...]:
         """The header's fields, copied out once."""
@@ -344,9 +366,20 @@ class VirtioScsi(VirtioDevice):
         """The first `count` bytes of a scatter list; GuestMemoryError."""
         return b"".join(self.memory.read(*piece) for piece in head(readable, count))
 
+    def when_taken(self, then: Callable[[], None]) -> None:
+        """Take the commands that are available, and call `then`: here they have been as they came."""
+        then()
+
     # --- the end of a command
 
-    def _done(self, task: Task) -> None:
+    def when_shown(self, then: Callable[[], None]) -> None:
+        """Show the driver the commands that have ended, and call `then`."""
+        for queue in self.queues[FIRST_REQUEST_QUEUE:]:
+            if queue.flush_due:
+                queue.flush()
+        then()
+
+    def done(self, task: Task) -> None:
         """A task is over."""
         if TYPE_CHECKING:
             assert isinstance(task, ScsiRequest)

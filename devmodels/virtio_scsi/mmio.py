@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.places import check_mmio_place
 from devmodels.virtio_scsi.config import VirtioScsiOptions
-from devmodels.virtio_scsi.device import VirtioScsi
+from devmodels.virtio_scsi.threaded import virtio_scsi
 
 
 class VirtioScsiMmioOptions(
@@ -35,7 +37,8 @@ def virtio_scsi_mmio(
     context: IoContext,
     memory: GuestMemory,
     violations: ViolationLog,
+    threads: Sequence[IoThread] = (),
 ) -> VirtioMmio:
     """Make the device; it still has to be plugged."""
-    device = VirtioScsi(options, name=name, context=context, memory=memory, violations=violations)
+    device = virtio_scsi(options, threads, name=name, context=context, memory=memory, violations=violations)
     return VirtioMmio(device, name=name, legacy=options.force_legacy)

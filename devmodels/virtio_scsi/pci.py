@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.places import check_pci_place
 from devmodels.virtio_scsi.config import VirtioScsiOptions
-from devmodels.virtio_scsi.device import VirtioScsi
+from devmodels.virtio_scsi.threaded import virtio_scsi
 
 CLASS_CODE = 0x010000
 """Mass storage, SCSI."""
@@ -40,9 +41,10 @@ def virtio_scsi_pci(
     context: IoContext,
     memory: GuestMemory,
     violations: ViolationLog,
+    threads: Sequence[IoThread] = (),
 ) -> VirtioPci:
     """Make the function; it still has to be plugged."""
-    device = VirtioScsi(options, name=name, context=context, memory=memory, violations=violations)
+    device = virtio_scsi(options, threads, name=name, context=context, memory=memory, violations=violations)
     return VirtioPci(
         device,
         class_code=CLASS_CODE,

@@ -29,8 +29,12 @@ class ScsiRequest(Task):
     """A command in flight: its buffer, the maps of its data, and how much of that the driver expects to move."""
 
     whole = True
-    __slots__ = ("chain", "dma_in", "dma_out", "expected", "framing", "place", "queue")
+    __slots__ = ("address", "answer", "chain", "dma_in", "dma_out", "expected", "framing", "place", "queue")
 
+    address: bytes
+    """The `lun` field."""
+    answer: ScsiResponse | None
+    """What the device itself has to say, where no unit has seen it."""
     chain: Chain
     dma_in: DmaMap | None
     dma_out: DmaMap | None
@@ -47,6 +51,8 @@ class ScsiRequest(Task):
     def response(self) -> bytes:
         """The response, once it has ended."""
         framing, expected, moved = self.framing, self.expected, self.sent + self.received
+        if self.answer is not None:
+            return framing.response(self.answer)
         if self.status is _GOOD and moved == expected == self.wanted and self.outcome is _COMPLETE:
             return framing.good
         if self.outcome is not _COMPLETE:

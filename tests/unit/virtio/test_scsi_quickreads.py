@@ -120,7 +120,7 @@ def test_they_are_answered_without_a_task() -> None:
     r = scsi()
     r.ready()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(r.device, "_parse", None)
+        patch.setattr(r.device, "frame", None)
         for lba in range(4):
             r.start(read_10(lba, 2), room=1024, cuts=((51,), (108, 620)))
         r.go()
