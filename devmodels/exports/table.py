@@ -125,7 +125,7 @@ class Exports:
         self.run_state = run_state
         self.iscsi = IscsiNode(graph.context)
         """Targets and portals of the iSCSI exports."""
-        self.scsi_hosts = Hosts(graph.context)
+        self.scsi_hosts = Hosts(graph.context, graph.iothreads)
         """Host devices of the vhost-user-scsi exports."""
         self.recorder: ExportRecorder | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""

@@ -6,7 +6,7 @@ which is told; with the last one its host goes, and the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, NoReturn, Protocol
 
 import msgspec
@@ -16,7 +16,8 @@ from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import USUAL_QUEUE_SIZE, UnixAddress
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, IoThread
+from devmodels.iothreads import IoThreads, VqMapping
 from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError, shown
 from devmodels.protocols.vhost_user import MAX_QUEUES
@@ -27,6 +28,7 @@ from devmodels.scsi.statefile import StateFile
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from devmodels.virtio_scsi.layout import FIRST_REQUEST_QUEUE, MAX_LUN, MAX_TARGET
+from devmodels.virtio_scsi.threaded import virtio_scsi
 
 _MOST = MAX_QUEUES - FIRST_REQUEST_QUEUE
 
@@ -35,6 +37,7 @@ class VhostUserScsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
     """Options of `--export type=vhost-user-scsi`.
 
     `scsi_id` and `lun` are the unit's place, `num_queues` the host's request queues (1 where no export says more).
+    `iothread`, `iothread_vq_mapping`: the threads of the host's request queues, as its first export says.
     `reservations`: as of the disk, which has one initiator here.
     """
 
@@ -48,6 +51,13 @@ class VhostUserScsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=_MOST, description=f"a number from 1 to {_MOST}")] | None
     ) = None
     reservations: Literal["own", "passthrough"] = "own"
+    iothread: str | None = None
+    iothread_vq_mapping: list[VqMapping] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.iothread is not None and self.iothread_vq_mapping is not None:
+            raise ValueError("iothread and iothread-vq-mapping cannot be set at the same time")
 
     def disk(self) -> DiskOptions:
         """The disk's own options; ValueError."""
@@ -55,10 +65,16 @@ class VhostUserScsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
 
 
 def host_device(
-    path: str, num_queues: int, *, context: IoContext, memory: GuestMemory, profile: Profile
+    path: str,
+    num_queues: int,
+    *,
+    context: IoContext,
+    memory: GuestMemory,
+    profile: Profile,
+    threads: Sequence[IoThread] = (),
 ) -> VirtioScsi:
     """The host device of the exports with the socket at `path`."""
-    return VirtioScsi(
+    return virtio_scsi(
         VirtioScsiOptions(
             num_queues=num_queues,
             virtqueue_size=MAX_QUEUE_SIZE,
@@ -66,6 +82,7 @@ def host_device(
             packed=True,
             queue_reset=False,
         ),
+        threads,
         name=path,
         context=context,
         memory=memory,
@@ -103,10 +120,14 @@ class HostOptions(msgspec.Struct, rename="kebab", frozen=True):
 class Host:
     """A host device at a socket, as long as it has a logical unit."""
 
-    def __init__(self, path: str, num_queues: int, context: IoContext, profile: Profile) -> None:
+    def __init__(
+        self, path: str, num_queues: int, context: IoContext, profile: Profile, threads: Sequence[IoThread]
+    ) -> None:
         """OptionError where the socket cannot be bound."""
         memory = GuestMemory(name=memory_name(path))
-        self.device = host_device(path, num_queues, context=context, memory=memory, profile=profile)
+        self.device = host_device(
+            path, num_queues, context=context, memory=memory, profile=profile, threads=threads
+        )
         try:
             self.server = VhostUserServer(path, self.device)
         except OSError as error:
@@ -137,16 +158,22 @@ class HostRecorder(Protocol):
 class Hosts:
     """Hosts by the path of their socket."""
 
-    def __init__(self, context: IoContext) -> None:
+    def __init__(self, context: IoContext, iothreads: IoThreads) -> None:
         self._context = context
+        self._iothreads = iothreads
         self.by_path: dict[str, Host] = {}
 
-    def host(self, options: VhostUserScsiOptions, profile: Profile) -> Host:
-        """The host at the socket, made where this is its first export; OptionError where they do not go together."""
+    def host(self, options: VhostUserScsiOptions, profile: Profile, *, recorded: bool) -> Host:
+        """The host at the socket, made where this is its first export; OptionError where they do not go together.
+
+        What is `recorded` has no threads.
+        """
         path = options.addr.path
         host = self.by_path.get(path)
         if host is None:
-            return Host(path, options.num_queues or 1, self._context, profile)
+            return self._new(options, profile, recorded=recorded)
+        if options.iothread is not None or options.iothread_vq_mapping is not None:
+            raise OptionError(f"iothread: the first export of {shown(path)} says which threads it has")
         queues = host.device.options.num_queues
         if options.num_queues not in (None, queues):
             raise OptionError(f"num-queues: {options.num_queues} is given; {shown(path)} has {queues}")
@@ -156,6 +183,25 @@ class Hosts:
                 f"lun: {options.lun} of scsi-id {options.scsi_id} is given; {shown(path)} has one already"
             )
         return host
+
+    def _new(self, options: VhostUserScsiOptions, profile: Profile, *, recorded: bool) -> Host:
+        path, queues = options.addr.path, options.num_queues or 1
+        wanted = (None, None) if recorded else (options.iothread, options.iothread_vq_mapping)
+        try:
+            threads = self._iothreads.take(_user(path), queues, *wanted)
+            return Host(path, queues, self._context, profile, threads)
+        except OptionError:
+            self.release(path)
+            raise
+
+    def release(self, path: str) -> None:
+        """The host is gone, and its threads may go."""
+        self._iothreads.release(_user(path))
+
+
+def _user(path: str) -> str:
+    """What a host is called as a user of threads."""
+    return f"host {shown(path)}"
 
 
 class VhostUserScsiExport:
@@ -175,7 +221,7 @@ class VhostUserScsiExport:
         self.options = options
         self._hosts = hosts
         self._recorder = recorder
-        self._host = host = hosts.host(options, profile)
+        self._host = host = hosts.host(options, profile, recorded=recorder is not None)
         self.device = host.device
         try:
             self._unit = export_unit(options, node, host.device, run_state=run_state)
@@ -193,6 +239,7 @@ class VhostUserScsiExport:
         """There is no unit, and no host where it would have been the first one."""
         if not self.device.bus.targets:
             self._host.server.close()
+            self._hosts.release(self.options.addr.path)
         if isinstance(error, OSError):
             raise OptionError(f"node-name: {error.strerror or error}") from None
         raise error
@@ -215,7 +262,11 @@ class VhostUserScsiExport:
     def close(self, then: Callable[[], None]) -> None:
         """Take the logical unit away, the last one with its host; `then` is called when its tasks have ended."""
 
+        last = len(list(self.device.bus.units())) == 1
+
         def over() -> None:
+            if last:
+                self._hosts.release(self.options.addr.path)
             if self._recorder is not None:
                 self._recorder.unit_gone(self.device, self._unit)
             self._unit.close()
@@ -227,7 +278,7 @@ class VhostUserScsiExport:
                 self._recorder.unit_leaves(self._unit)
             self.device.unplug(self.options.scsi_id, self.options.lun, over)
 
-        if len(list(self.device.bus.units())) == 1:
+        if last:
             del self._hosts.by_path[self.options.addr.path]
             self._host.server.close(remove)
         else:

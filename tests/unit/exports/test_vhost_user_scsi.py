@@ -31,13 +31,24 @@ def lun(target: int, number: int) -> bytes:
     return struct.pack(">BBH4x", 1, target, 0x4000 | number)
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["at-home", "on-a-thread"])
+def on_a_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these runs with the request queue at home, and on a thread."""
+    monkeypatch.setattr(Host, "on_a_thread", request.param)
+
+
 class Host:
     """Exports at one socket, and a front end with the host's three queues."""
 
+    on_a_thread = False
+
     def __init__(self, folder: Path) -> None:
         self.path = folder / "vu.sock"
-        self.context = IoContext.virtual()
+        self.context = IoContext.wall() if self.on_a_thread else IoContext.virtual()
+        self.context.assert_owner()
         self.graph = Graph(self.context)
+        if self.on_a_thread:
+            self.graph.object_add({"qom-type": "iothread", "id": "t0"})
         self.events: list[tuple[str, object]] = []
         events = Events()
         events.add_listener(lambda name, data: self.events.append((name, data)))
@@ -51,6 +62,8 @@ class Host:
         self.graph.add({"driver": "memory", "size": SIZE, "node-name": f"n{name}", "discard": "unmap"})
         words = {key.replace("_", "-"): value for key, value in options.items()}
         address = {"type": "unix", "path": str(self.path)}
+        if self.on_a_thread and not self.path.exists():
+            words["iothread"] = "t0"
         self.exports.add(
             {
                 "type": "vhost-user-scsi",
@@ -146,6 +159,8 @@ class Host:
             self.front_end.close()
         self.exports.close()
         self.context.run_until_idle()
+        for thread in self.graph.iothreads.by_id.values():
+            assert (thread.errors, thread.users) == (0, [])
         self.graph.close()
         self.context.close()
 
@@ -373,3 +388,11 @@ def test_exports_that_cannot_be(tmp_path: Path, options: dict[str, object], text
 def test_a_socket_that_cannot_be_bound(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"addr\.path: cannot listen at "), host(tmp_path / "nowhere", "e0"):
         pass
+
+
+def test_an_export_that_joins_a_host_has_no_threads_to_choose(tmp_path: Path) -> None:
+    with host(tmp_path, "e0") as found:
+        with pytest.raises(OptionError, match="says which threads it has"):
+            found.add("e1", lun=1, iothread="t0")
+        with pytest.raises(OptionError, match="iothread and iothread-vq-mapping cannot be set"):
+            found.add("e2", lun=2, iothread="t0", iothread_vq_mapping=[{"iothread": "t0"}])
