@@ -9,7 +9,7 @@ from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.iocontext import Future
 from devmodels.scsi.failures import sense_of_errno
-from devmodels.scsi.request import OwnRequest, TaskRequest, TaskUpdate, is_write, wake
+from devmodels.scsi.request import OwnRequest, TaskPassthrough, TaskRequest, TaskUpdate, is_write, wake
 from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import PENDING, Pending
 from devmodels.scsi.task import Task
@@ -84,7 +84,9 @@ class BackedUnit(LogicalUnit):
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """Requests that have not started are dropped."""
         self.backend.cancel_held(
-            lambda request: isinstance(request, TaskRequest | TaskUpdate) and wanted(request.task)
+            lambda request: (
+                isinstance(request, TaskRequest | TaskUpdate | TaskPassthrough) and wanted(request.task)
+            )
         )
 
     def batch(self) -> AbstractContextManager[None]:

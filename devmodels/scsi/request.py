@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from devmodels.blockbackend import Flags, Op, Origin, Request
+from devmodels.blockbackend.passthrough import PassthroughRequest
 from devmodels.blockbackend.request import UpdateRequest
 from devmodels.iocontext import Future
 from devmodels.scsi.task import Task
@@ -38,6 +39,19 @@ class TaskRequest(Request):
     def origin(self) -> Origin | None:
         """The unit, its LUN, and the task's tag."""
         return _origin(self.task)
+
+    @property
+    def buffer(self) -> tuple[int, int]:
+        """That of the task."""
+        return self.task.buffer
+
+
+class TaskPassthrough(PassthroughRequest):
+    """The command of `task`, handed on."""
+
+    __slots__ = ("task",)
+
+    task: Task
 
     @property
     def buffer(self) -> tuple[int, int]:

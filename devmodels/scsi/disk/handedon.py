@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, ScsiCommand
+from devmodels.blockbackend.passthrough import Direction, ScsiCommand
 from devmodels.blockbackend.request import Request
 from devmodels.iocontext import Future
 from devmodels.scsi import persistent_in, persistent_out, reserve
@@ -17,6 +17,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey, Status
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields
+from devmodels.scsi.request import TaskPassthrough
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.table import Command, Data
 from devmodels.scsi.task import Task
@@ -53,23 +54,10 @@ async def hand_on(command: Command[Any], disk: Disk, task: Task, fields: Fields)
     return bytes(data[: length - told.residual]) if direction is Direction.FROM_DEVICE else None
 
 
-class _HandedOn(PassthroughRequest):
-    """A command of `task`, handed on."""
-
-    __slots__ = ("task",)
-
-    task: Task
-
-    @property
-    def buffer(self) -> tuple[int, int]:
-        """That of the task."""
-        return self.task.buffer
-
-
 async def _done(disk: Disk, task: Task, told: ScsiCommand) -> None:
     over: Future[Request] = Future(disk.context)
     request: Request
-    request = handed = _HandedOn(told, done=over.set_result)
+    request = handed = TaskPassthrough(told, done=over.set_result)
     handed.task = task
     disk.backend.submit(request)
     request = await over

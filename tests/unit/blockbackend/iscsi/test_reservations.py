@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from devmodels.blockbackend import BlockBackend
-from devmodels.scsi import ScsiTarget, Status
+from devmodels.blockbackend import BlockBackend, open_node
+from devmodels.iocontext import IoContext
+from devmodels.protocols.iscsi.pdu import Opcode
+from devmodels.scsi import Function, Outcome, ScsiTarget, Status
 from devmodels.scsi.disk import Disk, DiskOptions
 from tests.unit.exports.iscsi.initiator import World
 from tests.unit.scsi.initiator import Initiator
 
 from .ours import options
+from .target import Target, settle
 
 Make = Callable[..., Initiator]
 READ, WRITE = "28 00 00 00 00 00 00 00 01 00", "2a 00 00 00 00 00 00 00 01 00"
@@ -108,3 +111,24 @@ def test_a_second_host_opens_a_unit_that_is_reserved_and_registers(host: Make, k
     second = host("b")
     assert persistent(second, REGISTER, 0, 22) is Status.GOOD
     assert keys(first) == (11).to_bytes(8, "big") + (22).to_bytes(8, "big")
+
+
+def test_a_reset_ends_what_was_handed_on(target: Target, context: IoContext) -> None:
+    node = open_node(options(), context)
+    disk = Disk(BlockBackend(node, name="d"), DiskOptions(reservations="passthrough"))
+    above = ScsiTarget(context, name="above")
+    above.add(0, disk)
+    first = Initiator(above, 1)
+    first.clear()
+    target.hooks[Opcode.SCSI_COMMAND] = lambda _ends, found: found["cdb"][0] == 0x5F
+    command = first.send("5f 00 00 00 00 00 00 00 18 00", out=bytes(24))
+    settle(context)
+    assert not command.ended
+    answers = first.manage(Function.LOGICAL_UNIT_RESET)
+    settle(context)
+    assert answers
+    assert command.ended
+    assert command.outcome is Outcome.RESET
+    disk.close()
+    disk.backend.close()
+    node.close()
