@@ -48,8 +48,9 @@ class World:
 
     def add_disk(self, name: str, *, delay_ns: int = 0) -> None:
         """A node that answers after so many ns."""
-        memory = {"driver": "memory", "size": SIZE, "node-name": f"{name}m"}
-        self.graph.add({"driver": "delay", "file": memory, "latency-ns": delay_ns, "node-name": name})
+        memory = {"driver": "memory", "size": SIZE, "discard": "unmap", "node-name": f"{name}m"}
+        node = {"driver": "delay", "file": memory, "latency-ns": delay_ns, "discard": "unmap"}
+        self.graph.add({**node, "node-name": name})
 
     def add_export(self, name: str, node: str, **options: object) -> IscsiExport:
         """Export a node."""
