@@ -218,7 +218,7 @@ STRUCTURE_CAPABILITY = Struct(
 DISC_INFORMATION_UNIT = Struct(
     "identifier" / Bytes(2),
     "format_number" / Int8ub,
-    "units" / BitStruct("number_of_layers" / BitsInteger(3), "units_in_layer" / BitsInteger(5)),
+    "layers" / BitStruct("number_of_layers" / BitsInteger(5), "layer" / BitsInteger(3)),
     Padding(1),
     "sequence_number" / Int8ub,
     "use" / BitStruct("continues" / Flag, "bytes_in_use" / BitsInteger(7)),
@@ -226,9 +226,13 @@ DISC_INFORMATION_UNIT = Struct(
     "type_identifier" / Bytes(3),
     "size_and_version"
     / BitStruct("disc_size" / BitsInteger(2), "disc_class" / BitsInteger(2), "disc_version" / BitsInteger(4)),
-    Padding(12),
+    "structure" / BitStruct("layers_of_disc" / BitsInteger(4), "layer_type" / BitsInteger(4)),
+    "channel_bit_length" / Int8ub,
+    "used_layers" / Int8ub,
+    Padding(5),
+    "last_data_address" / Int32ub,
     "first_address" / Int32ub,
     "last_address" / Int32ub,
-    Padding(80),
+    Padding(32),
 )
-"""BD, format 00h: one unit of 112 bytes of disc information."""
+"""BD-ROM, format 00h: one unit of 64 bytes of disc information, about one layer (as such discs have it)."""

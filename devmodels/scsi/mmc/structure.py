@@ -33,6 +33,14 @@ BD_INFORMATION_BYTES = 4096
 
 DVD_FIRST_SECTOR, BD_FIRST_SECTOR = 0x3_0000, 0x10_0000
 """The physical address of block 0."""
+BD_END, BD_PAIR = 0x1F0_0000, 0x200_0000
+"""Where the second layer ends; by how much the addresses of the next two layers are higher."""
+BD_MOST_LAYERS = 4
+BD_STEP = 2
+"""Addresses count blocks, of which two share one."""
+BD_BYTES_IN_USE = 32
+BD_25_GB = 1
+"""CHANNEL BIT LENGTH: 25 GB in a layer."""
 PART_VERSION_1 = 1
 RATE_NOT_SPECIFIED = 0xF
 EMBOSSED = 1
@@ -67,22 +75,45 @@ def _physical_format(medium: Medium) -> bytes:
 
 
 def _bd_layers(medium: Medium) -> int:
-    return -(-medium.blocks // BD_LAYER)
+    return min(-(-medium.blocks // BD_LAYER), BD_MOST_LAYERS)
+
+
+def _bd_layer(layer: int, blocks: int) -> tuple[int, int]:
+    """The first address of a layer of so many blocks, and the one behind its last; each second layer ends where the
+    pair does."""
+    pair = layer // 2 * BD_PAIR
+    if layer % 2:
+        return pair + BD_END - blocks, pair + BD_END
+    return pair + BD_FIRST_SECTOR, pair + BD_FIRST_SECTOR + blocks
 
 
 def _bd_information(medium: Medium) -> bytes:
-    unit = _UNIT.pack(
-        identifier=b"DI",
-        format_number=1,
-        number_of_layers=_bd_layers(medium),
-        units_in_layer=1,
-        bytes_in_use=64,
-        type_identifier=b"BDO",
-        disc_version=1,
-        first_address=BD_FIRST_SECTOR,
-        last_address=BD_FIRST_SECTOR + medium.blocks - 1,
-    )
-    return unit.ljust(BD_INFORMATION_BYTES, b"\0")
+    """A unit for each layer; of two, each is a whole one, though the last may not be used to its end."""
+    layers = _bd_layers(medium)
+    used = min(medium.blocks - (layers - 1) * BD_LAYER, BD_LAYER)
+    sizes = [BD_LAYER if layers > 1 else used] * layers
+    last_data = _bd_layer(layers - 1, sizes[-1])[0] + used - 1
+    data = b""
+    for layer, size in enumerate(sizes):
+        first, end = _bd_layer(layer, size)
+        data += _UNIT.pack(
+            identifier=b"DI",
+            format_number=1,
+            number_of_layers=layers,
+            layer=layer,
+            sequence_number=layer,
+            bytes_in_use=BD_BYTES_IN_USE,
+            type_identifier=b"BDO",
+            disc_version=1,
+            layers_of_disc=layers,
+            layer_type=EMBOSSED,
+            channel_bit_length=BD_25_GB,
+            used_layers=(1 << layers) - 1,
+            last_data_address=last_data,
+            first_address=first,
+            last_address=max(end - BD_STEP, first),
+        )
+    return data.ljust(BD_INFORMATION_BYTES, b"\0")
 
 
 _Structures = Mapping[int, Callable[[Medium], bytes]]

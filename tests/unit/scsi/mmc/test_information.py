@@ -9,6 +9,7 @@ import pytest
 
 from devmodels.scsi import Status
 from devmodels.scsi.mmc.features import FEATURES
+from devmodels.scsi.mmc.medium import BD_LAYER
 from tests.unit.scsi.mmc.driveworld import BLOCKS, DriveWorld, data_disc
 
 GOOD = Status.GOOD
@@ -239,12 +240,33 @@ def test_other_structures(insert: Callable[..., DriveWorld]) -> None:
 
 
 def test_the_disc_information_of_a_bd(insert: Callable[..., DriveWorld]) -> None:
-    world = insert(data_disc(BD))
+    """As a disc with one layer has it."""
+    world = insert(data_disc(0x3F9480), profile="bd")
     data = world.first.good(structure(0, media=1), room=5000)
     assert len(data) == 4100
-    assert (data[4:6], data[12:15]) == (b"DI", b"BDO")
-    assert struct.unpack(">II", data[28:36]) == (0x100000, 0x100000 + BD - 1)
+    assert data[:36].hex() == (
+        "10020000 44490108 00002000 42444f01 11010100 00000000 004f947f 00100000 004f947e"
+    ).replace(" ", "")
+    assert not any(data[36:])
     assert world.first.good(structure(0xFF, media=1), room=99).hex() == "00060000" + "00401004"
+
+
+def test_a_bd_of_two_layers(insert: Callable[..., DriveWorld]) -> None:
+    """The second one ends where its disc does, though not all of it is used."""
+    world = insert(data_disc(BD_LAYER + 1000))
+    data = world.first.good(structure(0, media=1), room=5000)
+    assert (data[7], data[9], data[16:19].hex()) == (0x10, 0, "210103")
+    assert struct.unpack_from(">III", data, 24) == (0x1358C00 + 999, 0x100000, 0xCA73FE)
+    assert (data[68:70], data[71], data[73]) == (b"DI", 0x11, 1)
+    assert struct.unpack_from(">III", data, 88) == (0x1358C00 + 999, 0x1358C00, 0x1EFFFFE)
+    assert world.first.good(structure(0, media=1, layer=1), room=5000) == data
+    assert world.first.do(structure(0, media=1, layer=2), room=99).field == (6, None)
+
+
+def test_a_bd_as_large_as_can_be(insert: Callable[..., DriveWorld]) -> None:
+    world = insert(data_disc(0xFFFF_FFFF))
+    data = world.first.good(structure(0, media=1), room=5000)
+    assert [data[at : at + 2] for at in range(4, 324, 64)] == [b"DI"] * 4 + [b"\0\0"]
 
 
 def test_a_cd_has_no_structures(cd: DriveWorld) -> None:
