@@ -9,6 +9,7 @@ from tests.unit.virtio.scsirig import (
     F_HOTPLUG,
     S_BAD_TARGET,
     TEST_UNIT_READY,
+    ScsiRig,
     bring_up,
     lun_of,
     scsi,
@@ -99,3 +100,52 @@ def test_a_reset_forgets_what_was_missed() -> None:
     bring_up(r, r.device.device_features)
     (sent,) = r.offer_events()
     assert r.event(sent) is None
+
+
+RUNNING, SUSPEND = 0x0F, 0x10
+DRIVER_OK = 4
+
+
+def suspended() -> ScsiRig:
+    """A host whose driver has suspended it, with a buffer in the event queue."""
+    r = scsi()
+    r.ready()
+    r.offer_events()
+    r.device.write_status(RUNNING | SUSPEND)
+    r.settle()
+    assert int(r.device.status) == RUNNING & ~DRIVER_OK | SUSPEND
+    return r
+
+
+def test_a_suspended_device_tells_nothing_and_then_that_it_has_not() -> None:
+    r = suspended()
+    r.plug(1, 0)
+    r.settle()
+    assert r.order[-1].queue != EVENT
+    r.device.write_status(int(r.device.status) | DRIVER_OK)
+    r.settle()
+    assert r.event(r.order[-1]) == (NO_EVENT | MISSED, bytes(8), 0)
+    assert r.clauses == []
+
+
+def test_a_suspended_device_with_nothing_to_tell_has_missed_nothing() -> None:
+    r = suspended()
+    r.device.write_status(int(r.device.status) | DRIVER_OK)
+    r.settle()
+    assert r.order[-1].queue != EVENT
+    r.plug(1, 0)
+    r.settle()
+    assert r.event(r.order[-1]) == (TRANSPORT_RESET, name(1, 0), RESCAN)
+
+
+def test_a_reset_of_the_event_queue_gives_its_buffers_up() -> None:
+    r = scsi()
+    r.offer_events(2)
+    queue = r.device.queues[EVENT]
+    r.device.reset_queue(queue)
+    r.settle()
+    assert not queue.resetting
+    r.plug(1, 0)
+    r.settle()
+    assert [sent for sent in r.order if sent.queue == EVENT] == []
+    assert r.clauses == []
