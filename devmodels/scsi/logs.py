@@ -20,6 +20,8 @@ _PARAMETER = Layout(parameters.LOG_PARAMETER)
 SUPPORTED, ALL_SUBPAGES = 0x00, 0xFF
 COUNTER, BINARY_LIST = 0b00, 0b11
 """FORMAT AND LINKING: a bounded counter, a list in binary format."""
+CUMULATIVE, DEFAULT_CUMULATIVE = 0b01, 0b11
+"""PAGE CONTROL; the others are thresholds."""
 
 
 class Parameter(NamedTuple):
@@ -29,12 +31,16 @@ class Parameter(NamedTuple):
     data: bytes
     format_and_linking: int = BINARY_LIST
 
-    def image(self) -> bytes:
-        """Its bytes."""
-        head = _PARAMETER.pack(
-            code=self.code, format_and_linking=self.format_and_linking, length=len(self.data)
-        )
-        return head + self.data
+    def image(self, control: int = CUMULATIVE) -> bytes:
+        """Its bytes; of a counter, the values that `control` asks for.
+
+        No counter has a threshold: that is the greatest value.  They all begin with 0.
+        """
+        data = self.data
+        if self.format_and_linking == COUNTER and control != CUMULATIVE:
+            data = (b"\0" if control == DEFAULT_CUMULATIVE else b"\xff") * len(data)
+        head = _PARAMETER.pack(code=self.code, format_and_linking=self.format_and_linking, length=len(data))
+        return head + data
 
 
 def counter(code: int, value: int) -> Parameter:
@@ -76,7 +82,7 @@ async def log_sense(unit: HasLogs, task: Task, fields: Fields) -> bytes:
         wanted = [each for each in await page(task) if each.code >= pointer]
         if not wanted and pointer:
             raise invalid_field(CDB, "parameter_pointer")
-        body = b"".join(each.image() for each in wanted)
+        body = b"".join(each.image(fields["page_control"]) for each in wanted)
     head = _HEADER.pack(ds=1, spf=bool(subpage), page_code=code, subpage_code=subpage, length=len(body))
     return head + body
 
@@ -90,7 +96,6 @@ COMMAND: Command[HasLogs] = Command(
     data=Data.IN,
     length="allocation_length",
     refused=("ppc", "sp"),
-    ignored=("page_control",),
     access=Access.ALWAYS,
     ready=False,
 )

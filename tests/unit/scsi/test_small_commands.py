@@ -19,8 +19,10 @@ CHUNK = 1 << CHUNK_SHIFT
 # --- LOG SENSE
 
 
-def log(world: World, page: int, subpage: int = 0, pointer: int = 0, room: int = 1024) -> bytes:
-    cdb = struct.pack(">BBBBxHHB", 0x4D, 0, 0x40 | page, subpage, pointer, room, 0)
+def log(
+    world: World, page: int, subpage: int = 0, pointer: int = 0, room: int = 1024, control: int = 1
+) -> bytes:
+    cdb = struct.pack(">BBBBxHHB", 0x4D, 0, control << 6 | page, subpage, pointer, room, 0)
     return world.first.good(cdb, room=room)
 
 
@@ -49,6 +51,13 @@ def test_counters_go_on(world: World) -> None:
     assert int.from_bytes(parameters(log(world, 3))[5], "big") == 512
     reads, writes, received, sent = struct.unpack(">4Q", parameters(log(world, 0x19))[1][:32])
     assert (reads, writes, received, sent) == (1, 1, 2, 1)
+
+
+@pytest.mark.parametrize(("control", "value"), [(0, b"\xff"), (2, b"\xff"), (3, b"\0")])
+def test_counters_have_no_thresholds_and_begin_with_nothing(world: World, control: int, value: bytes) -> None:
+    world.first.good("2a 00 00 00 00 00 00 00 02 00", out=bytes(1024))
+    assert parameters(log(world, 2, control=control))[5] == value * 8
+    assert parameters(log(world, 0x19, control=control))[1] == parameters(log(world, 0x19))[1]
 
 
 def test_from_a_parameter_on(world: World) -> None:
