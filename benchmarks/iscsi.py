@@ -54,8 +54,10 @@ LOADS: Sequence[tuple[str, IscsiLoad]] = (
     ("iSCSI, 4 KiB writes apart, depth 1", IscsiLoad(4096, 1, True, 10000, APART)),
     ("iSCSI, 4 KiB writes apart, depth 32", IscsiLoad(4096, 32, True, 30000, APART)),
     ("iSCSI, 4 KiB sequential writes, depth 32", IscsiLoad(4096, 32, True, 40000)),
-    ("iSCSI, 1 MiB sequential reads, depth 8", IscsiLoad(1 << 20, 8, False, 1500)),
-    ("iSCSI, 1 MiB sequential writes, depth 8", IscsiLoad(1 << 20, 8, True, 1200)),
+    ("iSCSI, 1 MiB sequential reads, depth 1", IscsiLoad(1 << 20, 1, False, 1000)),
+    ("iSCSI, 1 MiB sequential reads, depth 32", IscsiLoad(1 << 20, 32, False, 1500)),
+    ("iSCSI, 1 MiB sequential writes, depth 1", IscsiLoad(1 << 20, 1, True, 800)),
+    ("iSCSI, 1 MiB sequential writes, depth 32", IscsiLoad(1 << 20, 32, True, 1200)),
 )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from typing import cast
 
 import pytest
 
+from devmodels.exports.table import ExportRecorder
 from devmodels.options import OptionError
 from devmodels.protocols.iscsi import pdu
 from devmodels.protocols.iscsi.pdu import Opcode, RejectReason
@@ -208,3 +210,15 @@ def test_an_address_in_use_is_said_to_be(world: World) -> None:
         addr = {"type": "inet", "host": "127.0.0.1", "port": taken.getsockname()[1]}
         with pytest.raises(OptionError, match="Address already in use"):
             world.add_export("e1", "d1", lun=1, addr=addr)
+
+
+def test_whoever_records_is_told_once_that_this_export_is_not(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add_disk("d1")
+    world.exports.recorder = cast("ExportRecorder", object())
+    world.add_export("e1", "d1", lun=1)
+    world.exports.recorder = None
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "--record: an export of type iscsi is not recorded"
+    ]

@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.negotiation import ACCEPTS, Negotiation
 from devmodels.protocols.iscsi import keys
-from devmodels.protocols.iscsi.keys import KEYS, Key, Parameters, Rule, Sender
-from devmodels.protocols.iscsi.pdu import Stage
+from devmodels.protocols.iscsi.keys import (
+    DISCOVERY_KEYS,
+    KEYS,
+    OBSOLETE_KEYS,
+    Key,
+    Parameters,
+    Rule,
+    Sender,
+)
+from devmodels.protocols.iscsi.pdu import LoginStatus, Stage
 from devmodels.protocols.iscsi.text import TextError, join, split
 
 from .initiator import LOGIN_KEYS, TARGET, World
@@ -116,6 +124,26 @@ def test_the_target_says_once_what_it_can_receive(world: World) -> None:
 def test_every_key_that_is_negotiated_has_an_answer_of_the_targets() -> None:
     negotiated = {name for name, key in KEYS.items() if key.rule is not Rule.DECLARED}
     assert set(ACCEPTS) == negotiated
+
+
+def test_every_key_of_the_standard_is_known() -> None:
+    """RFC 7143 §13.1 to §13.25."""
+    of_sessions = {
+        *("HeaderDigest", "DataDigest", "MaxConnections", "TargetName", "InitiatorName", "TargetAlias"),
+        *("InitiatorAlias", "InitialR2T", "ImmediateData", "MaxRecvDataSegmentLength", "MaxBurstLength"),
+        *("FirstBurstLength", "DefaultTime2Wait", "DefaultTime2Retain", "MaxOutstandingR2T"),
+        *("DataPDUInOrder", "DataSequenceInOrder", "ErrorRecoveryLevel", "SessionType", "TaskReporting"),
+        "iSCSIProtocolLevel",
+    }
+    assert KEYS.keys() == of_sessions
+    assert {"SendTargets", "TargetAddress", "TargetPortalGroupTag"} == DISCOVERY_KEYS
+    assert {"IFMarker", "OFMarker", "IFMarkInt", "OFMarkInt"} == OBSOLETE_KEYS
+
+
+@pytest.mark.parametrize("name", [name for name, key in KEYS.items() if key.sender is Sender.TARGET])
+def test_what_only_a_target_says_ends_the_login_of_an_initiator_that_says_it(world: World, name: str) -> None:
+    response = world.connect().login_request(LOGIN_KEYS | {name: "x"}, following=3)
+    assert response["status"] == LoginStatus.INITIATOR_ERROR
 
 
 def test_every_key_has_a_place_and_its_default() -> None:
