@@ -13,7 +13,7 @@ How a command ends:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -266,11 +266,14 @@ class VirtioScsi(VirtioDevice):
     def _commands(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Start commands."""
         done = quickreads.read_now(self, queue, chains)
-        self.start([each for each in map(partial(self._parse, queue), chains[done:]) if each is not None])
+        if done:
+            chains = chains[done:]
+        parsed = map(partial(self._parse, queue), chains)
+        self.start((each for each in parsed if each is not None), together=len(chains) > 1)
 
-    def start(self, requests: Sequence[ScsiRequest]) -> None:
-        """Submit commands; those which come one after the other with data to write start together."""
-        together = len(requests) > 1
+    def start(self, requests: Iterable[ScsiRequest], *, together: bool) -> None:
+        """Submit commands; where there are several, those which come one after the other with data to write start
+        `together`."""
         writes: list[ScsiRequest] = []
         for request in requests:
             if together and request.dma_out is not None and request.attribute is _SIMPLE:

@@ -77,7 +77,8 @@ class ThreadedVirtioScsi(VirtioScsi):
                 each.outcome = Outcome.RESET
                 each.done(each)
         else:
-            self.start([each for each in requests if self.find(each)])
+            found = [each for each in requests if self.find(each)]
+            self.start(found, together=len(found) > 1)
 
     def done(self, task: Task) -> None:
         """A task is over: its queue's thread is told."""
