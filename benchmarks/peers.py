@@ -17,8 +17,8 @@ from typing import IO
 
 from benchmarks.frontend import FrontendError
 
-START_SECONDS = 20.0
-STOP_SECONDS = 5.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 QSD = "qemu-storage-daemon"
 
 

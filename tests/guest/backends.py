@@ -16,8 +16,8 @@ from typing import IO, Literal
 
 from .host import tool
 
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 
 
 Kind = Literal["blk", "scsi"]
