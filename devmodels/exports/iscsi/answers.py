@@ -49,7 +49,10 @@ def respond(command: Command) -> None:
         return
     sent = command.sent
     if not sent:
-        command.release()
+        if command.need > SMALL or session.waiting:
+            command.release()
+        else:
+            session.room += command.need
         if (
             command.status is _GOOD
             and command.gathering is None

@@ -70,8 +70,11 @@ def request(connection: Connection, header: bytes, ahs: bytes, data: memoryview)
     expected_in = expected if flags & READ else 0
     expected_out = expected if flags & WRITE else 0
     attribute = flags & ATTRIBUTE_MASK
+    immediate = opcode & IMMEDIATE != 0
     reason = None
-    if itt in session.tasks:
+    if nexus is None:
+        reason = RejectReason.COMMAND_NOT_SUPPORTED
+    elif itt in session.tasks:
         reason = RejectReason.TASK_IN_PROGRESS
     elif attribute >= len(_ATTRIBUTES) or itt == RESERVED_TAG:
         reason = RejectReason.INVALID_PDU_FIELD
@@ -84,24 +87,13 @@ def request(connection: Connection, header: bytes, ahs: bytes, data: memoryview)
             cdb += extra.cdb_rest
             if expected_in and expected_out:
                 expected_in = extra.read_length or 0
-    if nexus is None:
-        reason = RejectReason.COMMAND_NOT_SUPPORTED
-    immediate = opcode & IMMEDIATE != 0
     if reason is not None or nexus is None:
         connection.drop_placed()
         session.retire(immediate)
         connection.reject(reason or RejectReason.COMMAND_NOT_SUPPORTED, header, "a command that cannot be")
         return
     command = Command(
-        connection,
-        nexus,
-        lun,
-        itt,
-        cdb,
-        _ATTRIBUTES[attribute],
-        expected_in,
-        expected_out,
-        immediate,
+        connection, nexus, lun, itt, cdb, _ATTRIBUTES[attribute], expected_in, expected_out, immediate
     )
     session.tasks[itt] = command
     length = len(data)
@@ -109,24 +101,24 @@ def request(connection: Connection, header: bytes, ahs: bytes, data: memoryview)
     if length != expected_out or session.unsubmitted or need > session.room != MAX_ROOM:
         # Its data is to come, others that came before it wait, or it has to wait for room itself.
         _gather(connection, command, flags, data)
-    elif not length:
-        session.room -= need
-        command.start()
-    elif length <= _limit(connection, flags, expected):
-        session.room -= need
-        command.data_out = (_take_placed(connection, data, length)[:length],)
-        command.start()
-    else:
-        _gather(connection, command, flags, data)
+        return
+    if length:
+        if length > _limit(connection, flags, expected):
+            _gather(connection, command, flags, data)
+            return
+        command.data_out = (_take_placed(connection, data, length),)
+    session.room -= need
+    command.start()
 
 
 def _take_placed(connection: Connection, data: memoryview, room: int) -> memoryview:
     """Where a command's data lies, with so much room at least: it is copied where it has not been placed."""
-    placed, connection.placed = connection.placed, None
+    placed = connection.placed
+    if placed is None and room == len(data):
+        return memoryview(bytearray(data))
+    connection.placed = None
     if placed is not None:
         return placed
-    if room == len(data):
-        return memoryview(bytearray(data))
     (view,) = connection.session.pool.take(room)
     view[: len(data)] = data
     return view

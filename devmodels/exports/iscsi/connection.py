@@ -162,7 +162,8 @@ class Connection:
         else:
             (cmd_sn,) = _number(header, CMD_SN_OFFSET)
             session = self.session
-            if cmd_sn != session.exp_cmd_sn or not session.in_window(cmd_sn):
+            if cmd_sn != session.exp_cmd_sn or cmd_sn == (session.max_cmd_sn + 1) & _SERIALS:
+                # Another one is next, or the window is closed.
                 self._out_of_turn(cmd_sn, opcode, header, ahs, data)
                 return
             session.exp_cmd_sn = (cmd_sn + 1) & _SERIALS

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import count
 
 from devmodels.blockbackend import BlockBackend
@@ -26,6 +26,7 @@ MAX_SESSIONS = 64
 PORTAL_GROUP = 1
 """All portals of a target make one group: a session's connections may use any of them."""
 
+_AT_ONCE = nullcontext()
 
 ANNOUNCED = frozenset({Asc.REPORTED_LUNS_DATA_CHANGED, Asc.CAPACITY_DATA_CHANGED, Asc.INQUIRY_DATA_CHANGED})
 """Unit attention conditions that are announced by asynchronous messages too."""
@@ -77,18 +78,19 @@ class IscsiTarget:
         self._pool = Pool() if pool is None else pool
         scsi.on_attention.append(self._attention)
 
-    @contextmanager
-    def batch(self, luns: Iterable[int | None]) -> Iterator[None]:
+    def batch(self, luns: Iterable[int | None]) -> AbstractContextManager[object]:
         """Requests of these logical units are gathered, and submitted at the end, neighbours merged.
 
         Those of disks that write at once are not: that is quicker.
         """
-        with ExitStack() as batches:
-            for lun in luns:
-                backend = None if lun is None else self.backends.get(lun)
-                if backend is not None and not backend.writes_now:
-                    batches.enter_context(backend.batch())
-            yield
+        backends = [self.backends[lun] for lun in luns if lun is not None and lun in self.backends]
+        gathering = [backend for backend in backends if not backend.writes_now]
+        if not gathering:
+            return _AT_ONCE
+        batches = ExitStack()
+        for backend in gathering:
+            batches.enter_context(backend.batch())
+        return batches
 
     def open_session(self, isid: bytes, parameters: Parameters, cmd_sn: int) -> Session:
         """A new session, which takes the place of one of the same initiator port (§6.3.5); LoginRefusedError."""
