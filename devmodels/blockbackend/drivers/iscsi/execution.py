@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 
 from devmodels.blockbackend.drivers.iscsi.retrying import (
@@ -62,11 +61,9 @@ class Commands:
 
     async def do(
         self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0
-    ) -> None:
+    ) -> Task:
         """A command that takes `length` bytes of data, or none."""
-        task = await self.execute(lambda: Task(cdb, vectors=vectors, writes=length, request=request))
-        if task.residual:
-            raise OSError(errno.EIO, f"the target has left {task.residual} of {length} bytes")
+        return await self.execute(lambda: Task(cdb, vectors=vectors, writes=length, request=request))
 
     async def attempt(
         self, request: Request, cdb: bytes, vectors: Sequence[memoryview] = (), length: int = 0

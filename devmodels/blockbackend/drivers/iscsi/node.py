@@ -268,7 +268,10 @@ class IscsiNode(BlockNode):
         stable = HAS_FUA[request.flags] and not self.options.cache.no_flush
         fua = stable and self.unit.modes.fua
         cdb = commands.write(*self._blocks(request), fua=fua)
-        await self._commands.do(request, cdb, request.vectors, request.length)
+        task = await self._commands.do(request, cdb, request.vectors, request.length)
+        if task.residual:
+            # Of parameter data targets leave what they have no use for; of what is to be written nothing may be left.
+            raise OSError(errno.EIO, f"the target has left {task.residual} of {request.length} bytes")
         if stable and not fua:
             await self._synchronize(request)
 
