@@ -20,7 +20,7 @@ from devmodels.scsi.request import OwnRequest
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.statefile import WholeFailure
 from devmodels.scsi.table import Command
-from devmodels.scsi.task import Countdown, Task
+from devmodels.scsi.task import DORMANT, Countdown, Task
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
@@ -143,10 +143,20 @@ class Operation:
         disk.turns.call_soon(begin)
 
     async def _end_others(self, disk: Disk, task: Task) -> None:
-        """What was begun before has ended before anything is done to the medium (SBC-4 §4.11.2)."""
+        """What was begun before has ended before anything is done to the medium (SBC-4 §4.11.2).
+
+        Commands that have yet to begin, and that are answered meanwhile, stay.
+        """
+        assert self.code is not None
+        during = _DURING[self.code]
         ended: Future[None] = Future(disk.context)
         left = Countdown(2, lambda: ended.set_result(None))
-        others = disk.tasks.select(lambda each: each is not task)
+
+        def goes(each: Task) -> bool:
+            waits = each.state is DORMANT or each in disk.tasks.startable
+            return each is not task and not (waits and each.cdb and each.cdb[0] in during)
+
+        others = disk.tasks.select(goes)
         disk.abort(others, Outcome.ABORTED, Status.CHECK_CONDITION, left.one, self.sense())
         disk.visits.send_off(disk, left.one)
         await ended

@@ -208,7 +208,11 @@ def check(
         assert reason in FAILURES | {(MEDIUM, 0x3101)}
         return reason
     legal = {INVALID_MESSAGE}
-    legal |= {INVALID_OPCODE, INVALID_FIELD, NO_UNIT} if command is None else reasons(command, drive=drive)
+    legal |= (
+        {INVALID_OPCODE, INVALID_FIELD, NO_UNIT, *IN_PROGRESS}
+        if command is None
+        else reasons(command, drive=drive)
+    )
     if command is not None and failing:
         legal |= FAILURES
     assert reason in legal, f"{reason[0]:x}/{reason[1]:04x}"

@@ -168,6 +168,9 @@ def test_what_was_begun_before_ends_before_it_begins(cdb: bytes) -> None:
     write = struct.pack(">BBIBHB", 0x2A, 0, 0, 0, 1, 0)
     before = world.first.send(write, out=b"old " * 128)
     waiting = world.first.send(READY, attribute=TaskAttribute.ORDERED)
+    listing = world.first.send(
+        "a0 00 00 00 00 00 00 00 00 10 00 00", room=16, attribute=TaskAttribute.ORDERED
+    )
     answer = world.second.send(cdb, attribute=TaskAttribute.HEAD_OF_QUEUE)
     world.context.run_until_idle()
     assert [request.op for request in world.watched.waiting] == [Op.WRITE], "the medium is as it was"
@@ -177,7 +180,7 @@ def test_what_was_begun_before_ends_before_it_begins(cdb: bytes) -> None:
     world.watched.held = False
     world.release()
     assert (before.key, before.status) == (2, Status.CHECK_CONDITION)
-    assert answer.status is GOOD
+    assert (answer.status, listing.status) == (GOOD, GOOD)
     assert content(world) == bytes(SIZE)
     world.close()
 
