@@ -15,6 +15,8 @@ from guestsim.drivers import cdb, mmc_cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.errors import GuestError
 
+LONGEST_LIST = 8 + 8 * 16384
+"""Bytes of the longest list of logical units that is believed."""
 MAX_ATTENTIONS = 16
 """Unit attention conditions of one unit after which an initiator gives up."""
 LONG = 0xFFFF_FFFF
@@ -175,22 +177,24 @@ async def _luns(port: Port, target: int) -> list[int]:
         return []
     allocation = 4096
     while True:
-        data = await _insist(port, target, 0, cdb.report_luns(allocation=allocation))
+        data = await _insist(port, target, 0, cdb.report_luns(allocation=allocation), 8)
         length = struct.unpack(">I", data[:4])[0] + 8
         if length <= allocation:
             break
+        if length > LONGEST_LIST:
+            raise ScsiError(
+                f"REPORT LUNS of target {target} says {length} bytes, expected {LONGEST_LIST} at most"
+            )
         allocation = length
-    luns = [data[at : at + 8] for at in range(8, length, 8)]
+    luns = [data[at : at + 8] for at in range(8, min(length, len(data)) - 7, 8)]
     return [struct.unpack(">H", lun[:2])[0] & 0x3FFF for lun in luns if lun[0] >> 6 < 2]
 
 
 async def look_at(port: Port, target: int, lun: int) -> Unit | None:
     """Ask a unit what it is, and wait until it is ready; None where none is."""
-    data = await _insist(port, target, lun, cdb.inquiry(allocation=36))
-    if len(data) < 36:
-        raise ScsiError(f"INQUIRY of {target}:{lun} returned {len(data)} bytes")
+    data = await _insist(port, target, lun, cdb.inquiry(allocation=36), 36)
     if data[4] + 5 > 36:
-        data = await _insist(port, target, lun, cdb.inquiry(allocation=min(data[4] + 5, 252)))
+        data = await _insist(port, target, lun, cdb.inquiry(allocation=min(data[4] + 5, 252)), 36)
     if data[0] >> 5:
         # No unit can be there, or none is connected (SPC-4 §6.6.2).
         return None
@@ -222,27 +226,30 @@ async def wait_until_ready(port: Port, target: int, lun: int, *, empty: bool = F
 
 async def _capacity(port: Port, target: int, lun: int) -> tuple[int, int]:
     """Blocks and bytes of each, by the longer command where the shorter one cannot say it."""
-    last, size = struct.unpack(">II", (await _insist(port, target, lun, cdb.read_capacity_10()))[:8])
+    last, size = struct.unpack(">II", (await _insist(port, target, lun, cdb.read_capacity_10(), 8))[:8])
     if last == LONG:
-        last, size = struct.unpack(">QI", (await _insist(port, target, lun, cdb.read_capacity_16()))[:12])
+        last, size = struct.unpack(">QI", (await _insist(port, target, lun, cdb.read_capacity_16(), 12))[:12])
     return last + 1, size
 
 
 async def vital_pages(port: Port, target: int, lun: int) -> tuple[int, ...]:
     """The pages of vital product data that a unit says it has; each is read."""
-    data = await _insist(port, target, lun, cdb.inquiry(page=0))
+    data = await _insist(port, target, lun, cdb.inquiry(page=0), 4)
     pages = tuple(data[4 : 4 + struct.unpack(">H", data[2:4])[0]])
     for page in pages:
-        content = await _insist(port, target, lun, cdb.inquiry(page=page, allocation=1024))
+        content = await _insist(port, target, lun, cdb.inquiry(page=page, allocation=1024), 4)
         if content[1] != page:
             raise ScsiError(f"{target}:{lun}: page {page:02x} says that it is {content[1]:02x}")
     return pages
 
 
-async def _insist(port: Port, target: int, lun: int, command: Cdb) -> bytes:
-    """What a command returns; ScsiError where it fails."""
+async def _insist(port: Port, target: int, lun: int, command: Cdb, least: int = 0) -> bytes:
+    """What a command returns, `least` bytes of it; ScsiError where it fails or is shorter."""
     answer = await port.send(target, lun, command)
     if not answer.delivered or answer.status != Status.GOOD:
         name = opcode_name(command.data[0])
         raise ScsiError(f"{name} to {target}:{lun} failed: {answer.sense or answer}")
+    if len(answer.data) < least:
+        name = opcode_name(command.data[0])
+        raise ScsiError(f"{name} of {target}:{lun} returned {len(answer.data)} bytes, expected {least}")
     return answer.data
