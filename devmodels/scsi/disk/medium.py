@@ -45,7 +45,7 @@ async def start_stop(disk: Disk, task: Task, fields: Fields) -> None:
         return
     if loej and not disk.options.removable:
         raise invalid_field(START_STOP, "loej")
-    if loej and not start and disk.medium.prevented_by:
+    if loej and disk.medium.loaded and disk.medium.prevented_by:
         raise illegal(Asc.MEDIUM_REMOVAL_PREVENTED)
     if not start and not fields["no_flush"] and disk.medium.loaded and not disk.write_protected:
         await disk.perform(task, Op.FLUSH)
