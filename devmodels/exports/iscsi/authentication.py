@@ -5,22 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 from devmodels.protocols.iscsi import chap
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.keys import CHAP
 from devmodels.protocols.iscsi.pdu import LoginStatus
 from devmodels.protocols.iscsi.text import (
     NONE,
     REJECT,
+    Pairs,
     TextError,
     parse_binary,
     parse_list,
     parse_number,
     show_binary,
 )
-
-Pairs = list[tuple[str, str]]
 
 
 class LoginRefusedError(Exception):
@@ -29,15 +28,6 @@ class LoginRefusedError(Exception):
     def __init__(self, status: LoginStatus, reason: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-class Credentials(NamedTuple):
-    """What an initiator has to know, and, where `target_user` is there, what the target proves to it in turn."""
-
-    user: str
-    secret: bytes
-    target_user: str = ""
-    target_secret: bytes = b""
 
 
 class Step(Enum):
@@ -127,10 +117,8 @@ class Authenticator:
         """§12.1.3: the initiator's response, and perhaps its own challenge."""
         known = self._credentials
         assert known is not None
-        name, given = keys["CHAP_N"], parse_binary(keys["CHAP_R"])
-        expected = chap.response(self._algorithm, self._identifier, known.secret, self._challenge)
-        right = chap.equal(given, expected)
-        if not chap.equal(name.encode(), known.user.encode()) or not right:
+        proof = self._algorithm, self._identifier, self._challenge
+        if not chap.is_proof(keys, known.user, known.secret, *proof):
             raise LoginRefusedError(LoginStatus.AUTHENTICATION_FAILURE, "wrong user or secret")
         self.step = Step.DONE
         return self._prove(known, keys) if "CHAP_C" in keys or "CHAP_I" in keys else []
@@ -140,7 +128,7 @@ class Authenticator:
         identifier, challenge = parse_number(keys["CHAP_I"]), parse_binary(keys["CHAP_C"])
         if not known.target_user:
             raise LoginRefusedError(LoginStatus.AUTHENTICATION_FAILURE, "no secret of the target's own")
-        if identifier > 255 or not 1 <= len(challenge) <= chap.MAX_CHALLENGE:
+        if not chap.is_challenge(identifier, challenge):
             raise LoginRefusedError(LoginStatus.INITIATOR_ERROR, "a challenge out of bounds")
         if challenge == self._challenge:
             # It would have us compute what we have asked for (§9.2.1).

@@ -9,7 +9,6 @@ import msgspec
 
 from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.exports.iscsi.authentication import Credentials
 from devmodels.exports.iscsi.login import MAX_NAME
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.iscsi.portal import Portal
@@ -17,6 +16,7 @@ from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError, shown
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.pdu import PORT
 from devmodels.runstate import RunState
 from devmodels.scsi.lun import FLAT_LIMIT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from devmodels.exports.iscsi.authentication import Authenticator, LoginRefusedError, Pairs
+from devmodels.exports.iscsi.authentication import Authenticator, LoginRefusedError
 from devmodels.exports.iscsi.negotiation import Negotiation
 from devmodels.exports.iscsi.session import Session
 from devmodels.exports.iscsi.target import IscsiTarget
@@ -19,7 +19,7 @@ from devmodels.protocols.iscsi.pdu import (
     Stage,
     unpack_login_request,
 )
-from devmodels.protocols.iscsi.text import TextError, join, split
+from devmodels.protocols.iscsi.text import Pairs, TextError, join, split
 
 MAX_TEXT = 1 << 14
 """Longest text of one negotiation step, over all its PDUs, in bytes."""

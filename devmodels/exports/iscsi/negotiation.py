@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devmodels.exports.iscsi.authentication import LoginRefusedError, Pairs
+from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import PIECE
 from devmodels.protocols.iscsi.keys import (
     CRC32C,
@@ -22,7 +22,7 @@ from devmodels.protocols.iscsi.keys import (
     show,
 )
 from devmodels.protocols.iscsi.pdu import LoginStatus, Stage
-from devmodels.protocols.iscsi.text import IRRELEVANT, NO, NONE, NOT_UNDERSTOOD, REJECT, TextError
+from devmodels.protocols.iscsi.text import IRRELEVANT, NO, NONE, NOT_UNDERSTOOD, REJECT, Pairs, TextError
 
 MAX_RECV_DATA_SEGMENT = PIECE
 """Data of one PDU that the target takes, in bytes."""

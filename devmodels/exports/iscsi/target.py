@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import count
 
 from devmodels.blockbackend import BlockBackend
-from devmodels.exports.iscsi.authentication import Credentials, LoginRefusedError
+from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.session import Session
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.keys import Parameters
 from devmodels.protocols.iscsi.pdu import SENSE_LENGTH, AsyncEvent, LoginStatus
 from devmodels.scsi.asc import Asc

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.exports.iscsi.authentication import LoginRefusedError, Pairs
+from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.login import MAX_TEXT
 from devmodels.exports.iscsi.negotiation import Negotiation
 from devmodels.protocols.iscsi.pdu import (
@@ -20,7 +20,7 @@ from devmodels.protocols.iscsi.pdu import (
     RejectReason,
     Stage,
 )
-from devmodels.protocols.iscsi.text import REJECT, TextError, join, split
+from devmodels.protocols.iscsi.text import REJECT, Pairs, TextError, join, split
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.connection import Connection

@@ -10,6 +10,9 @@ import binascii
 import re
 from collections.abc import Iterable
 
+Pairs = list[tuple[str, str]]
+"""Keys and values, in order."""
+
 MAX_KEY = 63
 MAX_VALUE = 255
 MAX_BINARY_VALUE = 8192
@@ -32,9 +35,9 @@ class TextError(ValueError):
     """Text that is not key=value in the form that RFC 7143 demands."""
 
 
-def split(data: bytes) -> list[tuple[str, str]]:
+def split(data: bytes) -> Pairs:
     """The pairs in `data`, in order; TextError where they have another form."""
-    pairs: list[tuple[str, str]] = []
+    pairs: Pairs = []
     for piece in data.split(b"\0"):
         if not piece:
             continue  # Padding, or the null byte that ends the last pair.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 from devmodels.protocols.iscsi import chap
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.keys import CHAP
-from devmodels.protocols.iscsi.text import NONE, TextError, parse_binary, parse_number, show_binary
-
-Pairs = list[tuple[str, str]]
+from devmodels.protocols.iscsi.text import NONE, Pairs, TextError, parse_binary, parse_number, show_binary
 
 PREFERENCE = (8, 6, 5, 7)
 """Algorithms: SHA3-256, SHA-1, MD5, and then SHA-256, whose number was SHA-1's before it was assigned: `tgtd` takes it
@@ -20,15 +18,6 @@ for that where it can."""
 
 class AuthenticationError(Exception):
     """The target did not say what it should, or is not who it should be."""
-
-
-class Credentials(NamedTuple):
-    """What is proved to the target, and, where `target_user` is there, what it has to prove in turn."""
-
-    user: str
-    secret: bytes
-    target_user: str = ""
-    target_secret: bytes = b""
 
 
 class Step(Enum):
@@ -105,7 +94,7 @@ class Authenticator:
         if self._algorithm not in PREFERENCE:
             raise AuthenticationError(f"CHAP_A={self._algorithm} was not offered")
         identifier, challenge = parse_number(keys["CHAP_I"]), parse_binary(keys["CHAP_C"])
-        if identifier > 255 or not 1 <= len(challenge) <= chap.MAX_CHALLENGE:
+        if not chap.is_challenge(identifier, challenge):
             raise AuthenticationError("a challenge out of bounds")
         answer = chap.response(self._algorithm, identifier, known.secret, challenge)
         pairs = [("CHAP_N", known.user), ("CHAP_R", show_binary(answer))]
@@ -122,10 +111,8 @@ class Authenticator:
         assert known is not None
         if not known.target_user:
             raise AuthenticationError("security keys after authentication")
-        name, given = keys["CHAP_N"], parse_binary(keys["CHAP_R"])
-        expected = chap.response(self._algorithm, self._identifier, known.target_secret, self._challenge)
-        right = chap.equal(given, expected)
-        if not chap.equal(name.encode(), known.target_user.encode()) or not right:
+        proof = self._algorithm, self._identifier, self._challenge
+        if not chap.is_proof(keys, known.target_user, known.target_secret, *proof):
             raise AuthenticationError("the target is not who it should be: wrong user or secret")
         self.step = Step.DONE
         return []

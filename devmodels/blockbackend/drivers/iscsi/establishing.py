@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from devmodels.blockbackend.drivers.iscsi.authentication import Credentials
 from devmodels.blockbackend.drivers.iscsi.connection import Connection
 from devmodels.blockbackend.drivers.iscsi.connection import Owner as ConnectionOwner
 from devmodels.blockbackend.drivers.iscsi.login import (
@@ -23,6 +22,7 @@ from devmodels.blockbackend.drivers.iscsi.transport import Transport
 from devmodels.blockbackend.options import BlockOptionError
 from devmodels.iocontext import Future, IoContext
 from devmodels.iscsistream import BrokenConnectionError, Stream
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.pdu import Opcode
 
 LOGIN_NS = 15 * 10**9

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from devmodels.blockbackend.drivers.iscsi.authentication import (
-    AuthenticationError,
-    Authenticator,
-    Credentials,
-    Pairs,
-)
+from devmodels.blockbackend.drivers.iscsi.authentication import AuthenticationError, Authenticator
 from devmodels.blockbackend.drivers.iscsi.negotiation import Negotiation, NegotiationError
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.keys import NORMAL, SECURITY_KEYS
 from devmodels.protocols.iscsi.pdu import (
     CONTINUE,
@@ -26,7 +22,7 @@ from devmodels.protocols.iscsi.pdu import (
     next_serial,
     unpack_login_response,
 )
-from devmodels.protocols.iscsi.text import TextError, join, split
+from devmodels.protocols.iscsi.text import Pairs, TextError, join, split
 
 MAX_TEXT = 1 << 14
 """Longest text of one step, over all its PDUs, in bytes."""

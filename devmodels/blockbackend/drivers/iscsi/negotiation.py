@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from devmodels.blockbackend.drivers.iscsi.authentication import Pairs
 from devmodels.protocols.iscsi.keys import (
     DISCOVERY_KEYS,
     KEYS,
@@ -20,7 +19,7 @@ from devmodels.protocols.iscsi.keys import (
     answer,
     parse,
 )
-from devmodels.protocols.iscsi.text import IRRELEVANT, NO, NOT_UNDERSTOOD, REJECT, TextError
+from devmodels.protocols.iscsi.text import IRRELEVANT, NO, NOT_UNDERSTOOD, REJECT, Pairs, TextError
 
 MAX_RECV_DATA_SEGMENT = 1 << 18
 """Data of one PDU that the initiator takes, in bytes."""

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 from devmodels.blockbackend.drivers.iscsi import commands
-from devmodels.blockbackend.drivers.iscsi.authentication import Credentials
 from devmodels.blockbackend.drivers.iscsi.establishing import Way
 from devmodels.blockbackend.drivers.iscsi.execution import Commands
 from devmodels.blockbackend.drivers.iscsi.login import Identity, LoginFailedError
@@ -40,6 +39,7 @@ from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import Coro, IoContext
 from devmodels.options import OptionError, shown
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.fields import Layout

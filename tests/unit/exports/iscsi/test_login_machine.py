@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.exports.iscsi.authentication import Credentials
 from devmodels.exports.iscsi.login import MAX_REQUESTS, MAX_TEXT, Answer, Login
 from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.iocontext import IoContext
 from devmodels.protocols.iscsi import chap, pdu
+from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode, Stage
 from devmodels.protocols.iscsi.text import join, parse_binary, show_binary, split
 from devmodels.scsi.target import ScsiTarget
