@@ -16,10 +16,10 @@ from devmodels.virtio.constants import (
     EVENT_IDX,
     IN_ORDER,
     INDIRECT_DESC,
-    MAX_QUEUE_SIZE,
     RING_PACKED,
     RING_RESET,
 )
+from devmodels.virtio.ringoptions import check_queue_size, require, segments
 from devmodels.virtio_blk.layout import CONFIG, SECTOR, BlkFeature
 from devmodels.wire import Codec
 
@@ -100,18 +100,12 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
     iothread_vq_mapping: list[VqMapping] | None = None
 
     def __post_init__(self) -> None:
-        _require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
-        # A request is a header, a status byte and mostly data: a chain of three.
-        size, most = self.queue_size, MAX_QUEUE_SIZE
-        if self.packed:
-            _require("queue-size", size, 3 <= size <= most, f"3 to {most}")
-        else:
-            power = not size & (size - 1)
-            _require("queue-size", size, power and 4 <= size <= most, f"a power of two from 4 to {most}")
+        require("num-queues", self.num_queues, 1 <= self.num_queues <= MAX_QUEUES, f"1 to {MAX_QUEUES}")
+        check_queue_size("queue-size", self.queue_size, packed=self.packed)
         for name in ("logical_block_size", "physical_block_size"):
             value = getattr(self, name)
             good = not value & (value - 1) and 512 <= value <= 2 << 20
-            _require(name, value, good, "a power of two from 512 to 2097152")
+            require(name, value, good, "a power of two from 512 to 2097152")
         if self.physical_block_size < self.logical_block_size:
             raise ValueError(
                 f"physical_block_size is {self.physical_block_size},"
@@ -123,33 +117,28 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
         for name, most in blocks.items():
             value = getattr(self, name)
             good = value % block == 0 and 0 <= value <= most * block
-            _require(name, value, good, f"a multiple of {block} up to {most * block}")
+            require(name, value, good, f"a multiple of {block} up to {most * block}")
         limits = {"cyls": 65535, "heads": 255, "secs": 255, "size_max": 0xFFFF_FFFF, "seg_max": 1 << 16}
         for name, top in limits.items():
             value = getattr(self, name)
-            _require(name.replace("size_max", "size-max"), value, 0 <= value <= top, f"0 to {top}")
+            require(name.replace("size_max", "size-max"), value, 0 <= value <= top, f"0 to {top}")
         geometry = (self.cyls, self.heads, self.secs)
         if any(geometry) and not all(geometry):
             raise ValueError(f"geometry (cyls, heads, secs) is {geometry}, expected all three or none")
         check_threads(self)
         for seconds in self.stats_intervals:
-            _require("stats-intervals", seconds, 1 <= seconds <= MAX_INTERVAL, f"1 to {MAX_INTERVAL} seconds")
+            require("stats-intervals", seconds, 1 <= seconds <= MAX_INTERVAL, f"1 to {MAX_INTERVAL} seconds")
         if len(self.serial.encode()) > 20:
             raise ValueError(f"serial {self.serial!r} is longer than 20 bytes")
         for name in ("discard", "write_zeroes", "secure_erase"):
             for kind in ("sectors", "seg"):
                 field = f"max_{name}_{kind}"
                 value = getattr(self, field)
-                _require(field.replace("_", "-"), value, 1 <= value < 1 << 32, "1 to 4294967295")
+                require(field.replace("_", "-"), value, 1 <= value < 1 << 32, "1 to 4294967295")
 
     def segments(self) -> int:
         """The number of data segments a request may have (seg_max): by default what fits a split ring too."""
-        return self.seg_max or max(1, (1 << self.queue_size.bit_length() - 1) - 2)
-
-
-def _require(name: str, value: int, good: bool, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}, expected {expected}")
+        return segments(self.seg_max, self.queue_size)
 
 
 def offered_features(options: VirtioBlkOptions, *, read_only: bool) -> int:

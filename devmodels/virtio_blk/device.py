@@ -26,6 +26,7 @@ from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE,
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
+from devmodels.virtio.scatter import skip
 from devmodels.virtio_blk.config import VirtioBlkOptions, build_config, offered_features
 from devmodels.virtio_blk.layout import (
     ID_BYTES,
@@ -134,18 +135,6 @@ def split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]
     if length > 1:
         data.append((address, length - 1))
     return data, address + length - 1
-
-
-def skip(vectors: Sequence[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """The scatter list without its first `count` bytes."""
-    out = []
-    for address, length in vectors:
-        if count >= length:
-            count -= length
-        else:
-            out.append((address + count, length - count))
-            count = 0
-    return out
 
 
 class VirtioBlk(VirtioDevice):

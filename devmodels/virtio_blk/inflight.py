@@ -13,7 +13,8 @@ import msgspec
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.memory import Direction
 from devmodels.virtio.queue import VirtQueue
-from devmodels.virtio_blk.device import HEADER_SIZE, BlkRequest, RangePart, VirtioBlk, skip, split_tail
+from devmodels.virtio.scatter import skip
+from devmodels.virtio_blk.device import HEADER_SIZE, BlkRequest, RangePart, VirtioBlk, split_tail
 
 
 class RequestState(msgspec.Struct, frozen=True):

@@ -13,10 +13,10 @@ from devmodels.virtio.constants import (
     EVENT_IDX,
     IN_ORDER,
     INDIRECT_DESC,
-    MAX_QUEUE_SIZE,
     RING_PACKED,
     RING_RESET,
 )
+from devmodels.virtio.ringoptions import check_queue_size, require, segments
 from devmodels.virtio_scsi.layout import (
     CONFIG,
     EVENT,
@@ -68,28 +68,16 @@ class VirtioScsiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         check_threads(self)
         most = MAX_QUEUES - FIRST_REQUEST_QUEUE
-        _require("num_queues", self.num_queues, 1 <= self.num_queues <= most, f"1 to {most}")
-        # A command is its header, its response, and mostly data: a chain of three.
-        size, largest = self.virtqueue_size, MAX_QUEUE_SIZE
-        if self.packed:
-            _require("virtqueue_size", size, 3 <= size <= largest, f"3 to {largest}")
-        else:
-            power = not size & (size - 1)
-            good = power and 4 <= size <= largest
-            _require("virtqueue_size", size, good, f"a power of two from 4 to {largest}")
-        _require("seg_max", self.seg_max, 0 <= self.seg_max <= 1 << 16, "0 to 65536")
+        require("num_queues", self.num_queues, 1 <= self.num_queues <= most, f"1 to {most}")
+        check_queue_size("virtqueue_size", self.virtqueue_size, packed=self.packed)
+        require("seg_max", self.seg_max, 0 <= self.seg_max <= 1 << 16, "0 to 65536")
         for name in ("max_sectors", "cmd_per_lun"):
             value = getattr(self, name)
-            _require(name, value, 1 <= value < 1 << 32, "1 to 4294967295")
+            require(name, value, 1 <= value < 1 << 32, "1 to 4294967295")
 
     def segments(self) -> int:
         """The number of data segments that a command may have (seg_max)."""
-        return self.seg_max or max(1, (1 << self.virtqueue_size.bit_length() - 1) - 2)
-
-
-def _require(name: str, value: int, good: bool, expected: str) -> None:
-    if not good:
-        raise ValueError(f"{name} is {value}, expected {expected}")
+        return segments(self.seg_max, self.virtqueue_size)
 
 
 def offered_features(options: VirtioScsiOptions) -> int:

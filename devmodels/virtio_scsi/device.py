@@ -26,6 +26,7 @@ from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
+from devmodels.virtio.scatter import head, skip
 from devmodels.virtio_scsi import quickreads, unitstates
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.config import (
@@ -40,7 +41,7 @@ from devmodels.virtio_scsi.config import (
 )
 from devmodels.virtio_scsi.control import ControlQueue
 from devmodels.virtio_scsi.events import EventQueue
-from devmodels.virtio_scsi.framing import RESPONSE_HEADER_SIZE, Framing, head, skip
+from devmodels.virtio_scsi.framing import RESPONSE_HEADER_SIZE, Framing
 from devmodels.virtio_scsi.layout import (
     CONTROL_QUEUE,
     DEFAULT_CDB_SIZE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 from devmodels.virtio_scsi.layout import COMMAND_FIXED, RESPONSE_FIXED
 from devmodels.wire import Codec
@@ -11,8 +10,6 @@ from devmodels.wire import Codec
 _COMMAND = Codec.of(COMMAND_FIXED).layout
 _RESPONSE = Codec.ints(RESPONSE_FIXED).layout
 RESPONSE_HEADER_SIZE = _RESPONSE.size
-
-Scatter = list[tuple[int, int]]
 
 
 class Framing:
@@ -34,26 +31,3 @@ class Framing:
         sense = sense[: self.sense_size]
         header = _RESPONSE.pack(len(sense), residual & 0xFFFF_FFFF, 0, status, response)
         return (header + sense).ljust(self.response_size, b"\0")
-
-
-def skip(vectors: Sequence[tuple[int, int]], count: int) -> Scatter:
-    """The scatter list without its first `count` bytes."""
-    out = []
-    for address, length in vectors:
-        if count >= length:
-            count -= length
-        else:
-            out.append((address + count, length - count))
-            count = 0
-    return out
-
-
-def head(vectors: Sequence[tuple[int, int]], count: int) -> Scatter:
-    """The first `count` bytes of the scatter list, or all where there are fewer."""
-    out = []
-    for address, length in vectors:
-        if not count:
-            break
-        out.append((address, min(length, count)))
-        count -= min(length, count)
-    return out
