@@ -39,14 +39,7 @@ class ReservableUnit(LogicalUnit):
     async def save_reservations(self, kept_before: bool) -> None:
         """Keep what is to be kept; `kept_before` says whether there was anything in the file."""
         if self.state is not None and (self.reservations.aptpl or kept_before):
-            saved = self.state.state
-            before = saved.reservations
-            saved.reservations = self.reservations.save()
-            try:
-                await self.state.save()
-            except OSError:
-                saved.reservations = before
-                raise
+            await self.state.keep(reservations=self.reservations.save())
 
     def tell_registrants(self, registrants: Iterable[Registrant], code: Asc, *, but: Nexus) -> None:
         """A unit attention condition for those of `registrants` that are connected, `but` for one."""

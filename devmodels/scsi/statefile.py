@@ -26,7 +26,7 @@ WholeFailure = Literal["", "sanitize", "format"]
 """What has left a medium as it is: a SANITIZE or a FORMAT UNIT that did not end well, or nothing."""
 
 
-class SavedState(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
+class SavedState(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", frozen=True):
     """`reservations` as of `Reservations.save`; `modes`: saved mode pages in hexadecimal, by "code.subpage".
 
     `failure`, `unrestricted`: as of an `Operation` of a disk, one that runs being one that failed.
@@ -82,15 +82,17 @@ class StateFile:
         except ValueError as error:
             raise StateFileError(f"{self._path}: {error}") from None
 
-    async def save(self) -> None:
-        """Return when `state`, as it is now or later, is on stable storage; OSError where it cannot be."""
+    async def keep(self, **changes: object) -> None:
+        """Return when `state` with `changes` is on stable storage; OSError where that cannot be, and then it is as it
+        was before."""
         async with self._lock:
-            data = msgspec.json.format(msgspec.json.encode(self.state))
+            state = msgspec.structs.replace(self.state, **changes)
             try:
-                await self.write_file(data)
+                await self.write_file(msgspec.json.format(msgspec.json.encode(state)))
             except OSError as error:
                 self._saved(error.errno or errno.EIO)
                 raise
+            self.state = state
             self._saved(0)
 
     def _saved(self, error: int) -> None:

@@ -106,8 +106,7 @@ class Operation:
     async def keep(self, disk: Disk, failure: WholeFailure) -> None:
         """Have the state file say so, if there is one; OSError where that cannot be."""
         if disk.state is not None:
-            disk.state.state.failure, disk.state.state.unrestricted = failure, self.unrestricted
-            await disk.state.save()
+            await disk.state.keep(failure=failure, unrestricted=self.unrestricted)
 
     async def start(
         self, disk: Disk, task: Task, code: Asc, length: int, work: Callable[[], Coro[None]]

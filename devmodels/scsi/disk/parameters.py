@@ -82,13 +82,7 @@ class ModeParameters(ReservableUnit, BackedUnit):
             if code:
                 self.establish(Asc(code))
         if save and self.state is not None:
-            saved = self.state.state
-            before, saved.modes = saved.modes, self.modes.save()
-            try:
-                await self.state.save()
-            except OSError:
-                saved.modes = before
-                raise
+            await self.state.keep(modes=self.modes.save())
 
     # --- what follows from them
 

@@ -351,7 +351,13 @@ def test_a_state_file_that_cannot_be_written(tmp_path: Path) -> None:
     for cdb in (sanitize(BLOCK), b"\x04" + bytes(5)):
         assert world.first.do(cdb).status is Status.CHECK_CONDITION
     assert content(world)[:4] == b"old "
+    (tmp_path / "state.new").rmdir()
+    page = bytes.fromhex("0a 0a 00 10 00" + " 00" * 7)
+    assert world.first.do("55 11 00 00 00 00 00 00 14 00", out=bytes(8) + page).status is GOOD
     world.close()
+    again = World(state=str(tmp_path / "state"))
+    assert again.first.do(READY).status is GOOD, "nothing of it is kept with something else"
+    again.close()
 
 
 @pytest.mark.parametrize(
