@@ -122,13 +122,6 @@ def ours_null(size: int) -> Server:
     )
 
 
-def ours_memory(size: int) -> Server:
-    """Our `memory` node of `size` bytes."""
-    return Server(
-        "devmodels memory", (sys.executable, "-m", "devmodels", "serve"), {"driver": "memory", "size": size}
-    )
-
-
 def qsd(aio: str, *, iothread: bool = False) -> Server:
     """`qemu-storage-daemon`'s `file` node with `aio=threads` or `aio=io_uring`, not O_DIRECT."""
     return Server(f"{QSD} aio={aio}{' iothread' if iothread else ''}", (QSD,), _file(aio), iothread)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import Flags, Op, Origin, Request
 from devmodels.blockbackend.passthrough import PassthroughRequest
 from devmodels.blockbackend.request import UpdateRequest
 from devmodels.iocontext import Future
 from devmodels.scsi.task import Task
-
-
-class Awaited(Protocol):
-    """A request that a coroutine waits for: `over` once it has ended, `future` if it has to wait."""
-
-    over: bool
-    future: Future[None] | None
 
 
 def _origin(task: Task | None) -> Origin | None:

@@ -120,12 +120,6 @@ class Initiators:
             else:
                 yield self._send()
 
-    def _manage(self) -> Manage:
-        random = self.random
-        function = random.choice(FUNCTIONS)
-        elsewhere, lun = random.random() < 0.1, random.choice(NO_LUN)
-        return Manage(random.randrange(2), function, elsewhere, lun, random.randrange(64))
-
     def _send(self) -> Send:
         random = self.random
         cdb, out, room = self._random_bytes() if random.random() < 0.04 else self._known()
