@@ -7,11 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, BlockNode
-from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
+from devmodels.blockbackend import BlockBackend
+from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
-from devmodels.runstate import RunState
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk, DiskOptions
 from devmodels.scsi.mmc import CdDrive, CdOptions
@@ -93,19 +92,6 @@ class ScsiUnitExportOptions(
 
 
 _OF_A_DISK = frozenset({"logical_block_size", "physical_block_size", "removable", "state", "reservations"})
-
-
-def unit_backend(options: ScsiUnitExportOptions, node: BlockNode, run_state: RunState) -> BlockBackend:
-    """The way to `node`; while `run_state` is stopped requests are held."""
-    backend = BlockBackend(
-        node,
-        name=options.id,
-        run_state=run_state,
-        write_cache=not options.writethrough,
-        read_only=not options.writable,
-    )
-    backend.error_policy = ErrorPolicy(options.rerror, options.werror)
-    return backend
 
 
 def make_unit(

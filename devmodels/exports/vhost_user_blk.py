@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.blockbackend import BlockBackend, BlockNode
-from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
+from devmodels.blockbackend import BlockNode
+from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.conformance import Profile, ViolationLog
+from devmodels.exports.backend import export_backend
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.iocontext import IoThread
 from devmodels.iothreads import VqMapping
@@ -111,14 +112,7 @@ def vhost_user_blk_device(
     memory: GuestMemory | None = None,
 ) -> VirtioBlk:
     """The device of such an export, without its socket; `memory`, empty if not given, is to be the front end's."""
-    backend = BlockBackend(
-        node,
-        name=options.id,
-        run_state=run_state,
-        write_cache=not options.writethrough,
-        read_only=not options.writable,
-    )
-    backend.error_policy = ErrorPolicy(options.rerror, options.werror)
+    backend = export_backend(options, node, run_state)
     blk_options = VirtioBlkOptions(
         num_queues=options.num_queues,
         queue_size=MAX_QUEUE_SIZE,

@@ -13,7 +13,8 @@ import msgspec
 
 from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
+from devmodels.exports.backend import export_backend
+from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import USUAL_QUEUE_SIZE, UnixAddress
 from devmodels.iocontext import IoContext, IoThread
@@ -100,7 +101,7 @@ def export_unit(
     open_state: Callable[[IoContext, str], StateFile] = StateFile,
 ) -> BackedUnit:
     """The logical unit of an export, not plugged yet; OSError or ValueError where what it keeps cannot be had."""
-    backend = unit_backend(options, node, run_state)
+    backend = export_backend(options, node, run_state)
     name = f"{options.addr.path},{options.scsi_id},{options.lun}"
     try:
         return make_unit(options, backend, name, host.violations, open_state)

@@ -9,11 +9,12 @@ import msgspec
 
 from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
+from devmodels.exports.backend import export_backend
 from devmodels.exports.iscsi.login import MAX_NAME
 from devmodels.exports.iscsi.node import IscsiNode
 from devmodels.exports.iscsi.portal import Portal
 from devmodels.exports.iscsi.target import IscsiTarget
-from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit, unit_backend
+from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError, shown
 from devmodels.protocols.iscsi.chap import Credentials
@@ -100,7 +101,7 @@ class IscsiExport:
         self._iscsi = iscsi
         self.target = self._find_target(profile, credentials)
         self.portal = self._open_portal()
-        self.backend = backend = unit_backend(options, node, run_state)
+        self.backend = backend = export_backend(options, node, run_state)
         try:
             backend.activate()
             violations = self.target.scsi.violations
