@@ -9,7 +9,6 @@ from devmodels.scsi.layout import cdb
 from devmodels.scsi.layout import reservations as layout
 from devmodels.scsi.reservable import ReservableUnit
 from devmodels.scsi.reservations import ReservationType
-from devmodels.scsi.sense import Conflict
 from devmodels.scsi.table import Access, Command, Data, Handler, Reply
 from devmodels.scsi.task import Task
 
@@ -87,9 +86,7 @@ def _command(
 ) -> Command[ReservableUnit]:
     @wraps(handler)
     def handle(unit: ReservableUnit, task: Task, fields: Fields) -> Reply:
-        if unit.reservations.reserved_by is not None:
-            # The older way of reserving excludes this one, its own holder included (SPC-2 §5.5.1).
-            raise Conflict
+        unit.check_not_reserved()
         return handler(unit, task, fields)
 
     return Command(

@@ -286,10 +286,7 @@ Action = Callable[[Out], Coro[None]]
 
 def _handler(action: Action, parameters: Layout) -> Callable[[ReservableUnit, Task, Fields], Coro[None]]:
     async def handle(unit: ReservableUnit, task: Task, fields: Fields) -> None:
-        holder = unit.reservations.reserved_by
-        if holder is not None:
-            # The older way of reserving excludes this one (SPC-2 §5.5.1).
-            raise Conflict
+        unit.check_not_reserved()
         data = _parameter_list(unit, task, fields, parameters)
         reservations = unit.reservations
         before = reservations.image()

@@ -9,6 +9,7 @@ from devmodels.iocontext import Future, IoContext
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.nexus import Nexus, Registrant
 from devmodels.scsi.reservations import Reservations
+from devmodels.scsi.sense import Conflict
 from devmodels.scsi.statefile import StateFile
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
@@ -35,6 +36,11 @@ class ReservableUnit(LogicalUnit):
 
     def reservations_changed(self) -> None:
         """Something is reserved, or no longer."""
+
+    def check_not_reserved(self) -> None:
+        """Conflict where RESERVE holds the unit, for whomever: that excludes persistent reservations (SPC-2 §5.5.1)."""
+        if self.reservations.reserved_by is not None:
+            raise Conflict
 
     async def save_reservations(self, kept_before: bool) -> None:
         """Keep what is to be kept; `kept_before` says whether there was anything in the file."""
