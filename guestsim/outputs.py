@@ -1,4 +1,4 @@
-"""Files that a command writes when its work is done: whether they can be written, before it begins."""
+"""What commands put out: whether a file can be written, before the work begins; numbers in words."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def check_writable(path: Path) -> None:
     path.open("ab").close()
     if not there:
         path.unlink()
+
+
+def counted(number: int, what: str) -> str:
+    """So many of them: "1 step", "2 steps"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

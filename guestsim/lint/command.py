@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from guestsim.outputs import counted
 from guestsim.progress import TraceBar
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def show(console: Console, header: TraceHeader, sessions: Sequence[Session], *, 
             console.print("  [green]✓[/] nothing")
     mistakes = [finding for session in sessions for finding in session.mistakes]
     remarks = sum(len(session.findings) for session in sessions) - len(mistakes)
-    text = f"{_count(len(mistakes), 'finding')}, {_count(remarks, 'remark')} in {_count(len(sessions), 'session')}"
+    text = f"{counted(len(mistakes), 'finding')}, {counted(remarks, 'remark')} in {counted(len(sessions), 'session')}"
     console.print(f"[bold {'red' if mistakes else 'green'}]{text}[/]")
     if not header.strict:
         console.print(
@@ -96,7 +97,7 @@ def _facts(session: Session) -> str:
     features = "nothing negotiated" if bits is None else names.features(bits, scsi=session.scsi)
     shapes = {(ring.size, "packed" if ring.packed else "split") for ring in session.queues.values()}
     rings = ", ".join(f"{kind}, {size} entries" for size, kind in sorted(shapes))
-    queues = f"{_count(len(session.queues), 'queue')} ({rings})" if session.queues else "no queue"
+    queues = f"{counted(len(session.queues), 'queue')} ({rings})" if session.queues else "no queue"
     asked = ", ".join(f"{count} {kind}" for kind, count in session.requests.most_common())
     return f"{features}; {queues}; {asked or 'no requests'}"
 
@@ -113,10 +114,6 @@ def _show_finding(console: Console, finding: Finding) -> None:
         soft_wrap=True,
     )
     console.print(f"         [dim]first at {escape(printable(where))}[/]", soft_wrap=True)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def to_json(trace: Path, header: TraceHeader, sessions: Sequence[Session], *, cut: bool) -> dict[str, object]:

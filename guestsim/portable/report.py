@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.markup import escape
 
+from guestsim.outputs import counted
 from guestsim.portable.differences import Difference
 from guestsim.portable.machine import is_packed, recorded_transport
 
@@ -53,8 +54,7 @@ def show(replayed: Replayed, trace: str, console: Console) -> None:
     if tally.stopped:
         say(f"  [red]it ended before the trace: {escape(tally.stopped)}[/]", soft_wrap=True)
     colour = "green" if tally.ok else "red"
-    plural = "" if tally.different == 1 else "s"
-    say(f"[bold {colour}]{tally.equal} equal, {tally.different} difference{plural}[/]")
+    say(f"[bold {colour}]{tally.equal} equal, {counted(tally.different, 'difference')}[/]")
 
 
 def _reasons(console: Console, counts: Counter[str], what: str) -> None:

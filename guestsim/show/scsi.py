@@ -30,6 +30,7 @@ from devmodels.virtio_scsi.layout import (
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN
 from devmodels.wire import Codec
 from guestsim.forms import KIND, SCSI_CONTROL, SCSI_EVENT, SCSI_GOOD, SCSI_RESPONSE, SCSI_SENSE
+from guestsim.outputs import counted
 
 if TYPE_CHECKING:
     from devmodels.scsi.table import Command
@@ -103,7 +104,7 @@ def _about(command: Command[Any], fields: dict[str, int]) -> str:
     if blocks is None and "blocks_15_0" in fields:
         blocks = fields["blocks_23_16"] << 16 | fields["blocks_15_0"]
     if blocks is not None:
-        parts.append("1 block" if blocks == 1 else f"{blocks} blocks")
+        parts.append(counted(blocks, "block"))
     if "lba" in fields and command.data.name != "NONE":
         parts.append(f"at LBA {fields['lba']}")
     if "page_code" in fields and fields.get("evpd", 1):

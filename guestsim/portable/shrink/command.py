@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from guestsim.outputs import counted
 from guestsim.portable.command import wrong
 from guestsim.progress import Bar
 
@@ -69,15 +70,11 @@ def _show(shrunk: Shrunk, trace: str, console: Console) -> None:
         say(f"{path}: the trace up to there, {shrunk.events} events", soft_wrap=True)
     else:
         say(
-            f"[bold]{path}: {_plural(shrunk.requests, 'request')} in {_plural(shrunk.steps, 'step')}[/], "
+            f"[bold]{path}: {counted(shrunk.requests, 'request')} in {counted(shrunk.steps, 'step')}[/], "
             f"{shrunk.lines} lines; {shrunk.runs} scripts were run for it",
             soft_wrap=True,
         )
     say(f"  [red]{escape(shrunk.failure)}[/]", soft_wrap=True)
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _to_json(shrunk: Shrunk) -> dict[str, object]:
