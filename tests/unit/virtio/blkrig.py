@@ -9,7 +9,6 @@ import errno
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.node import BlockNode
@@ -19,6 +18,7 @@ from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
+from tests.unit.virtio.arena import Arena
 from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, Notifications
 from tests.unit.virtio.model import VERSION_1, Buffer, Driver, DriverRing, Form, Vector
 from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
@@ -32,8 +32,6 @@ F_SIZE_MAX, F_SEG_MAX, F_RO, F_BLK_SIZE, F_FLUSH, F_CONFIG_WCE, F_MQ = 1, 2, 5, 
 F_DISCARD, F_WRITE_ZEROES, F_LIFETIME, F_SECURE_ERASE = 13, 14, 15, 16
 
 SECTOR = 512
-UNTOUCHED = 0xEE
-"""What guest memory holds before the device has written it."""
 ARENA = 0x40_0000
 """Bytes of guest memory for buffers, from address 0; it lies in two regions."""
 STAGE = 0x10_0000
@@ -133,7 +131,8 @@ class Answer:
 
 
 @dataclass
-class BlkRig:
+class BlkRig(Arena):
+    stage = STAGE
     plain: PlainMemory
     disk: Disk
     backend: BlockBackend
@@ -143,36 +142,6 @@ class BlkRig:
     run_state: RunState
     at: int = 0
     sent: list[Sent] = field(default_factory=list)
-
-    # --- memory
-
-    def allocate(self, length: int) -> int:
-        if self.at + length > STAGE:
-            self.at = 0
-        address, self.at = self.at, self.at + length + 3
-        assert length <= STAGE
-        return address
-
-    def readable(self, data: bytes, cuts: Sequence[int] = ()) -> list[Vector]:
-        """`data` in guest memory, in pieces that end at `cuts`."""
-        out = []
-        for start, end in spans(len(data), cuts):
-            address = self.allocate(end - start)
-            self.plain.store(address, data[start:end])
-            out.append((address, end - start))
-        return out
-
-    def writable(self, length: int, cuts: Sequence[int] = ()) -> list[Vector]:
-        """Room for `length` bytes, in pieces that end at `cuts`."""
-        out = []
-        for start, end in spans(length, cuts):
-            address = self.allocate(end - start)
-            self.plain.store(address, bytes([UNTOUCHED]) * (end - start))
-            out.append((address, end - start))
-        return out
-
-    def content(self, vectors: Sequence[Vector]) -> bytes:
-        return b"".join(self.plain.load(address, length) for address, length in vectors if length)
 
     # --- requests
 
@@ -238,10 +207,6 @@ class BlkRig:
         return self.place(readable, self.writable(room + 1, in_cuts))
 
     @property
-    def clauses(self) -> list[str]:
-        return [each.clause for each in self.device.violations.recent]
-
-    @property
     def used_operations(self) -> list[Op]:
         return [entry[0] for entry in self.disk.log]
 
@@ -253,12 +218,6 @@ def header(kind: int, sector: int = 0, reserved: int = 0) -> bytes:
 def segment(sector: int, count: int, flags: int = 0) -> bytes:
     """struct virtio_blk_discard_write_zeroes."""
     return struct.pack("<QII", sector, count, flags)
-
-
-def spans(length: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
-    """[0, length) cut at `cuts`; two cuts at one place inside make an empty piece there."""
-    edges = [0, *sorted(min(cut, length) for cut in cuts), length]
-    return [(start, end) for start, end in pairwise(edges) if start < end or 0 < start < length]
 
 
 def blk(

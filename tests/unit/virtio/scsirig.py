@@ -16,7 +16,8 @@ from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk as ScsiDisk
 from devmodels.scsi.disk import DiskOptions
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
-from tests.unit.virtio.blkrig import UNTOUCHED, Disk, spans
+from tests.unit.virtio.arena import Arena
+from tests.unit.virtio.blkrig import Disk
 from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, Notifications
 from tests.unit.virtio.model import VERSION_1, Buffer, Driver, DriverRing, Form, Vector
 from tests.unit.virtio.packed_model import RING_PACKED, PackedDriverRing
@@ -89,7 +90,8 @@ class Answer:
 
 
 @dataclass
-class ScsiRig:
+class ScsiRig(Arena):
+    stage = STAGE
     plain: PlainMemory
     disks: dict[tuple[int, int], Disk]
     device: VirtioScsi
@@ -103,34 +105,6 @@ class ScsiRig:
     sent: list[Sent] = field(default_factory=list)
     order: list[Sent] = field(default_factory=list)
     """What has come back, in the order in which it was seen."""
-
-    # --- memory
-
-    def allocate(self, length: int) -> int:
-        if self.at + length > STAGE:
-            self.at = 0
-        address, self.at = self.at, self.at + length + 3
-        assert length <= STAGE
-        return address
-
-    def readable(self, data: bytes, cuts: Sequence[int] = ()) -> list[Vector]:
-        out = []
-        for start, end in spans(len(data), cuts):
-            address = self.allocate(end - start)
-            self.plain.store(address, data[start:end])
-            out.append((address, end - start))
-        return out
-
-    def writable(self, length: int, cuts: Sequence[int] = ()) -> list[Vector]:
-        out = []
-        for start, end in spans(length, cuts):
-            address = self.allocate(end - start)
-            self.plain.store(address, bytes([UNTOUCHED]) * (end - start))
-            out.append((address, end - start))
-        return out
-
-    def content(self, vectors: Sequence[Vector]) -> bytes:
-        return b"".join(self.plain.load(address, length) for address, length in vectors if length)
 
     # --- queues
 
@@ -265,10 +239,6 @@ class ScsiRig:
     @property
     def disk(self) -> Disk:
         return self.disks[0, 0]
-
-    @property
-    def clauses(self) -> list[str]:
-        return [each.clause for each in self.device.violations.recent]
 
 
 def scsi(

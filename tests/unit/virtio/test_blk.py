@@ -9,6 +9,7 @@ import pytest
 from devmodels.blockbackend.request import Flags, Op
 from devmodels.iocontext import Event
 from devmodels.virtio_blk.config import Lifetime
+from tests.unit.virtio.arena import UNTOUCHED, payload
 from tests.unit.virtio.blkrig import (
     ARENA,
     DISCARD,
@@ -28,7 +29,6 @@ from tests.unit.virtio.blkrig import (
     SECTOR,
     SECURE_ERASE,
     UNSUPP,
-    UNTOUCHED,
     WRITE_ZEROES,
     Answer,
     BlkRig,
@@ -48,10 +48,6 @@ ranges = pytest.mark.parametrize(
     ("request_kind", "bit"), RANGES, ids=["discard", "write zeroes", "secure erase"]
 )
 NOWHERE = 0x4000_0000_0000
-
-
-def payload(length: int) -> bytes:
-    return bytes(at * 13 + at // 251 & 0xFF for at in range(length))
 
 
 # --- reads and writes

@@ -14,12 +14,6 @@ from tests.unit.virtio.plain import Kind
 NOWHERE = 0x8000_0000_0000_0000
 
 
-def held(rig: BlkRig) -> tuple[int, int]:
-    """Pins of all regions, and bytes in bounce buffers."""
-    memory = rig.device.memory
-    return sum(region.pins for region in memory.regions), memory.bounced_bytes
-
-
 def failed_by_the_disk(rig: BlkRig) -> Sent:
     rig.disk.fail[Op.READ] = errno.EIO
     return rig.start(IN, 0, room=1024)
@@ -74,9 +68,9 @@ ENDS = [
 @pytest.mark.parametrize("start", ENDS, ids=lambda start: start.__name__)
 def test_nothing_stays_mapped_after_a_request(kind: Kind, start: Callable[[BlkRig], Sent]) -> None:
     rig = blk(kind=kind)
-    before = held(rig)
+    before = rig.held
     for _ in range(3):
         sent = start(rig)
         rig.go()
         assert sent.length is not None
-    assert held(rig) == before
+    assert rig.held == before

@@ -8,7 +8,7 @@ import pytest
 
 from devmodels.blockbackend import Flags, Op
 from devmodels.iocontext import Event
-from tests.unit.virtio.blkrig import UNTOUCHED
+from tests.unit.virtio.arena import UNTOUCHED, payload
 from tests.unit.virtio.plain import Kind
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
@@ -33,10 +33,6 @@ from tests.unit.virtio.scsirig import (
 COMMAND = "VIRTIO 1.4 §5.6.6.1"
 RESPONSE = 12 + 96
 kinds = pytest.mark.parametrize("kind", Kind)
-
-
-def payload(length: int) -> bytes:
-    return bytes(at * 13 + at // 251 & 0xFF for at in range(length))
 
 
 # --- data

@@ -27,12 +27,6 @@ NOWHERE = 0x8000_0000_0000_0000
 RESPONSE = 12 + 96
 
 
-def held(rig: ScsiRig) -> tuple[int, int]:
-    """Pins of all regions, and bytes in bounce buffers."""
-    memory = rig.device.memory
-    return sum(region.pins for region in memory.regions), memory.bounced_bytes
-
-
 def header(cdb: bytes) -> bytes:
     return lun_of() + bytes(11) + cdb.ljust(32, b"\0")
 
@@ -126,11 +120,11 @@ ENDS = [
 @pytest.mark.parametrize("start", ENDS, ids=lambda start: start.__name__)
 def test_nothing_stays_mapped_after_a_command(kind: Kind, start: Callable[[ScsiRig], Sent]) -> None:
     rig = scsi(kind=kind)
-    before = held(rig)
+    before = rig.held
     for _ in range(3):
         rig.ready()
         sent = start(rig)
         rig.go()
         assert sent.length is not None
         assert not rig.device.queues[REQUEST].in_flight
-    assert held(rig) == before
+    assert rig.held == before
