@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from devmodels.snapshot import restore_snapshot, save_snapshot
-from devmodels.trace import Tracer
 from devmodels.virtio.constants import SUSPEND
 from devmodels.virtio.threaded import ThreadedQueue
 from devmodels.virtio_scsi.layout import ScsiResponse, TmfType
 from devmodels.virtio_scsi.threaded import ThreadedVirtioScsi
 from guestsim.drivers import cdb, virtio_scsi
-from guestsim.drivers.layouts import Status
 from guestsim.drivers.scsi_layouts import lun_bytes
 from guestsim.drivers.transport import Interrupts
-from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.drivers.virtio_scsi import SCSI_FEATURES, Pending, VirtioScsi
-from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.virtio.storm import BLOCKS, QUEUES, Deed, StormWorld, meeting_everywhere
 
-QUEUES = 3
-BLOCKS = 32
-"""Of each queue."""
+__all__ = ["meeting_everywhere"]
+
 SIZE = QUEUES * BLOCKS * 512
-SUSPEND_BIT = 1 << 4
-RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 OK, ABORTED, RESET, BAD_TARGET = ScsiResponse(0), ScsiResponse(2), ScsiResponse(4), ScsiResponse(3)
-
-
-@pytest.fixture(autouse=True)
-def meeting_everywhere() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
 
 
 def target(**options: object) -> InProcessTarget:
@@ -63,27 +45,19 @@ def target(**options: object) -> InProcessTarget:
     )
 
 
-class World:
-    """A guest, and commands that nobody has waited for yet."""
+class World(StormWorld[VirtioScsi, Pending]):
+    """A guest of such a host."""
+
+    driver_type = VirtioScsi
+    name = "scsi0"
 
     def __init__(self, seed: int, *, packed: bool = False, interrupts: Interrupts = Interrupts.MSIX) -> None:
-        self.target = target(packed=packed)
-        self.assembly = self.target.assembly
-        self.random = random.Random(seed)
-        self.interrupts = interrupts
-        self.guest = Guest(self.target)
-        (transport,) = virtio_scsi.find(self.guest)
-        assert isinstance(transport, ModernPci)
-        self.transport = transport
-        self.driver = VirtioScsi(self.guest, transport)
-        self.pending: list[tuple[int, int, Pending]] = []
-        self.content = [[0] * BLOCKS for _ in range(QUEUES)]
-        """The fill of each block; -1 where a command for it was dropped or ended."""
-        self.dropped = self.ended = self.done = 0
+        super().__init__(target(packed=packed), virtio_scsi.find, seed, interrupts)
+        self.ended = 0
 
     @property
     def device(self) -> ThreadedVirtioScsi:
-        found = self.assembly.virtio_device("scsi0")
+        found = self.virtio
         assert isinstance(found, ThreadedVirtioScsi)
         return found
 
@@ -137,20 +111,14 @@ class World:
         await self.ready()
 
     async def verify(self) -> None:
-        for queue, fills in enumerate(self.content):
+        for queue in range(QUEUES):
             command = cdb.read_16(lba=queue * BLOCKS, blocks=BLOCKS)
             request = self.driver.command(lun_bytes(0, 0), command.data, room=command.room)
             data = (await self.driver.execute(request, queue=queue)).data
-            for block, fill in enumerate(fills):
-                found = set(data[block * 512 : (block + 1) * 512])
-                assert found == {fill} or (fill < 0 and len(found) == 1)
-                fills[block] = data[block * 512]
+            for block in range(BLOCKS):
+                self.check_block(queue, block, data[block * 512 : (block + 1) * 512])
 
     # --- what is done to the device meanwhile
-
-    async def reset_it(self) -> None:
-        await self.driver.reset()
-        await self.probe()
 
     async def reset_a_queue(self) -> None:
         await self.driver.reset_queue(2 + self.random.randrange(QUEUES))
@@ -217,33 +185,11 @@ class World:
         self.assembly.add_device({"driver": "scsi-hd", "drive": "d1", "id": "disk1"})
         await self.guest.settle()
 
-    async def save_and_restore(self) -> None:
-        self.assembly.run_state.stop()
-        await self.burst()
-        restore_snapshot(self.assembly, save_snapshot(self.assembly))
-        self.assembly.run_state.cont()
-
-    async def suspend(self) -> None:
-        transport = self.transport
-        transport.write_status(RUNNING | SUSPEND_BIT)
-        await self.guest.wait_until(lambda: bool(transport.read_status() & SUSPEND_BIT), "the suspension")
+    def check_suspended(self) -> None:
         assert all(not queue.in_flight for queue in self.device.queues)
-        transport.write_status(RUNNING)
 
-    async def trace(self) -> None:
-        tracer = Tracer(self.assembly.context.now_ns)
-        numbers: list[int] = []
-        tracer.sinks.append(lambda event: numbers.append(event.number))
-        self.assembly.set_trace(tracer)
-        await self.burst()
-        await self.finish()
-        self.assembly.set_trace(None)
-        assert numbers == list(range(len(numbers)))
-        assert numbers
-
-    async def storm(self, steps: int) -> None:
-        """`steps` of all that, each while commands are on their way."""
-        deeds = [
+    def deeds(self) -> list[Deed]:
+        return [
             self.reset_it,
             self.reset_a_queue,
             self.stop_and_go,
@@ -258,25 +204,6 @@ class World:
             self.suspend,
             self.trace,
         ]
-        await self.probe()
-        order = self.random.sample(deeds, len(deeds))
-        for step in range(steps):
-            await self.burst()
-            await order[step % len(order)]()
-            await self.finish()
-            if step % 8 == 7:
-                await self.verify()
-        await self.verify()
-
-    def close(self) -> None:
-        """Nothing may have gone wrong, and nothing be left."""
-        assert self.target.violations() == []
-        assert not any(thread.errors for thread in self.assembly.graph.iothreads.by_id.values())
-        self.assembly.context.run_until_idle()
-        assert all(not queue.in_flight for queue in self.device.queues)
-        assert all(region.pins == 0 for region in self.assembly.memory.regions)
-        self.guest.close()
-        self.target.close()
 
 
 @pytest.mark.parametrize(

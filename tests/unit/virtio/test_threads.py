@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import random
-import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from devmodels.iocontext import WrongContextError
 from devmodels.memory import BouncedRegion, DirtyLog, SharedRegion
-from devmodels.snapshot import restore_snapshot, save_snapshot
-from devmodels.trace import Tracer
 from devmodels.virtio.constants import SUSPEND
 from devmodels.virtio.threaded import ThreadedQueue
 from devmodels.virtio_blk.threaded import ThreadedVirtioBlk
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
-from guestsim.drivers.layouts import Status
 from guestsim.drivers.pci import COMMAND, COMMAND_MASTER
 from guestsim.drivers.transport import Interrupts
 from guestsim.drivers.virtio_blk import BLK_FEATURES, Pending, VirtioBlk
-from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.virtio.storm import BLOCKS, QUEUES, Deed, StormWorld, meeting_everywhere
 
-QUEUES = 3
+__all__ = ["meeting_everywhere"]
+
 BLOCK = 1024
-BLOCKS = 32
-"""Of each queue."""
 SIZE = QUEUES * BLOCK * BLOCKS
-SUSPEND_BIT = 1 << 4
-RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
 
-@pytest.fixture(autouse=True)
-def meeting_everywhere() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
+class World(StormWorld[VirtioBlk, Pending]):
+    """A guest of a disk in memory with three queues on two threads."""
 
-
-class World:
-    """A disk in memory with three queues on two threads, a guest, and requests that nobody has waited for yet."""
+    driver_type = VirtioBlk
+    name = "vd0"
 
     def __init__(self, seed: int, *, packed: bool = False, interrupts: Interrupts = Interrupts.MSIX) -> None:
-        self.target = InProcessTarget(
+        target = InProcessTarget(
             objects=[{"qom-type": "iothread", "id": name} for name in ("t0", "t1")],
             blockdevs=[{"driver": "memory", "node-name": "d0", "size": SIZE}],
             devices=[
@@ -64,22 +49,11 @@ class World:
             ],
             clock="wall",
         )
-        self.assembly = self.target.assembly
-        self.random = random.Random(seed)
-        self.interrupts = interrupts
-        self.guest = Guest(self.target)
-        (transport,) = virtio_blk.find(self.guest)
-        assert isinstance(transport, ModernPci)
-        self.transport = transport
-        self.driver = VirtioBlk(self.guest, transport)
-        self.pending: list[tuple[int, int, Pending]] = []
-        self.content = [[0] * BLOCKS for _ in range(QUEUES)]
-        """The fill of each block; -1 where a request for it was dropped."""
-        self.dropped = self.done = 0
+        super().__init__(target, virtio_blk.find, seed, interrupts)
 
     @property
     def device(self) -> ThreadedVirtioBlk:
-        found = self.assembly.virtio_device("vd0")
+        found = self.virtio
         assert isinstance(found, ThreadedVirtioBlk)
         return found
 
@@ -116,18 +90,12 @@ class World:
         self.pending.clear()
 
     async def verify(self) -> None:
-        for queue, fills in enumerate(self.content):
+        for queue in range(QUEUES):
             data = await self.driver.read(queue * BLOCKS * BLOCK, BLOCKS * BLOCK, queue=queue)
-            for block, fill in enumerate(fills):
-                found = set(data[block * BLOCK : (block + 1) * BLOCK])
-                assert found == {fill} or (fill < 0 and len(found) == 1)
-                fills[block] = data[block * BLOCK]
+            for block in range(BLOCKS):
+                self.check_block(queue, block, data[block * BLOCK : (block + 1) * BLOCK])
 
     # --- what is done to the device meanwhile
-
-    async def reset_it(self) -> None:
-        await self.driver.reset()
-        await self.probe()
 
     async def reset_a_queue(self) -> None:
         await self.driver.reset_queue(self.random.randrange(QUEUES))
@@ -149,12 +117,6 @@ class World:
         await self.reset_a_queue()
         self.assembly.run_state.cont()
 
-    async def save_and_restore(self) -> None:
-        self.assembly.run_state.stop()
-        await self.burst()
-        restore_snapshot(self.assembly, save_snapshot(self.assembly))
-        self.assembly.run_state.cont()
-
     async def without_bus_mastering(self) -> None:
         function = self.transport.function
         command = function.read(COMMAND, 2)
@@ -163,12 +125,8 @@ class World:
         await self.guest.sleep(100_000)
         function.write(COMMAND, 2, command)
 
-    async def suspend(self) -> None:
-        transport = self.transport
-        transport.write_status(RUNNING | SUSPEND_BIT)
-        await self.guest.wait_until(lambda: bool(transport.read_status() & SUSPEND_BIT), "the suspension")
+    def check_suspended(self) -> None:
         assert self.device.backend.in_flight == {}
-        transport.write_status(RUNNING)
 
     async def grow(self) -> None:
         backend = self.device.backend
@@ -191,23 +149,11 @@ class World:
         self.assembly.memory.observe()
         assert log.take() != []
 
-    async def trace(self) -> None:
-        tracer = Tracer(self.assembly.context.now_ns)
-        numbers: list[int] = []
-        tracer.sinks.append(lambda event: numbers.append(event.number))
-        self.assembly.set_trace(tracer)
-        await self.burst()
-        await self.finish()
-        self.assembly.set_trace(None)
-        assert numbers == list(range(len(numbers)))
-        assert numbers
-
     async def switch_the_cache(self) -> None:
         self.driver.set_write_cache(on=self.random.random() < 0.5)
 
-    async def storm(self, steps: int) -> None:
-        """`steps` of all that, each while requests are on their way."""
-        deeds = [
+    def deeds(self) -> list[Deed]:
+        return [
             self.reset_it,
             self.reset_a_queue,
             self.stop_and_go,
@@ -222,26 +168,12 @@ class World:
             self.trace,
             self.switch_the_cache,
         ]
-        await self.probe()
-        order = self.random.sample(deeds, len(deeds))
-        for step in range(steps):
-            await self.burst()
-            await order[step % len(order)]()
-            await self.finish()
-            if step % 8 == 7:
-                await self.verify()
-        await self.verify()
 
     def close(self) -> None:
-        """Nothing may have gone wrong, and nothing be left."""
-        assert self.target.violations() == []
-        assert not any(thread.errors for thread in self.assembly.graph.iothreads.by_id.values())
+        """Nothing may be left of the disk's, either."""
         self.assembly.context.run_until_idle()
         assert self.device.backend.in_flight == {}
-        assert all(not queue.in_flight for queue in self.device.queues)
-        assert all(region.pins == 0 for region in self.assembly.memory.regions)
-        self.guest.close()
-        self.target.close()
+        super().close()
 
 
 @pytest.mark.parametrize(
