@@ -22,7 +22,7 @@ TGTD = "tgtd"
 @contextmanager
 def ours(blockdev: Mapping[str, object], export: str = "writable=on") -> Iterator[tuple[str, Running]]:
     """`devmodels serve` with a node of these options; the URL of the disk, and the process."""
-    port = _free_port()
+    port = free_port()
     where = f"addr.type=inet,addr.host=127.0.0.1,addr.port={port}"
     command = [sys.executable, "-m", "devmodels", "serve"]
     command += ["--blockdev", json.dumps({**blockdev, "node-name": "d0"})]
@@ -36,7 +36,7 @@ def tgtd(image: Path, parameters: str = "", options: Sequence[str] = ()) -> Iter
     """`tgtd` over a file; `options` of the logical unit as it is made, `parameters` of the one that is there."""
     if shutil.which(TGTD) is None:
         raise ServerError(f"{TGTD} is not on the PATH")
-    port = _free_port()
+    port = free_port()
     control = str(port % 1000 + 100)
     unit = "--mode logicalunit --tid 1 --lun 1"
     with _process([TGTD, "-f", "-C", control, "--iscsi", f"portal=127.0.0.1:{port}"], port) as running:
@@ -60,7 +60,7 @@ def _process(command: Sequence[str], port: int) -> Iterator[Running]:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + START_SECONDS
-            while not _listens(port):
+            while not listens(port):
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     raise ServerError(f"{command[0]}: {log.read().strip().rpartition(chr(10))[2]}")
@@ -71,12 +71,14 @@ def _process(command: Sequence[str], port: int) -> Iterator[Running]:
             process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens at that port of this host."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this host at which nobody listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from pathlib import Path
 
+from benchmarks.iscsi_servers import free_port, listens
 from tests.unit.blockbackend.qemuio import need
 
 TGTD_TARGET = "iqn.2026-11.org.example:tgtd"
@@ -31,7 +31,7 @@ class Tgtd:
         self._chap = chap
         self._proof = proof
         self._parameters = parameters
-        self.port = _free_port()
+        self.port = free_port()
         self._control = str(self.port % 20000 + 100)
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -64,7 +64,7 @@ class Tgtd:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 20
-        while not _listens(self.port):
+        while not listens(self.port):
             assert self._process.poll() is None, "tgtd has ended"
             assert time.monotonic() < deadline, "tgtd does not listen"
             time.sleep(0.02)
@@ -90,15 +90,3 @@ class Tgtd:
             self._process.kill()  # It does not end by itself while it has targets.
             self._process.wait()
             self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
