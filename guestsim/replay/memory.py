@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from mmap import mmap
 from struct import Struct
 
@@ -29,6 +30,14 @@ _LAZY = 1 << 20
 def _room(length: int) -> bytearray | mmap:
     """Memory for what a device writes; where it is much, it takes none before it is touched."""
     return bytearray(length) if length < _LAZY else mmap(-1, length)
+
+
+def _cut(whole: memoryview, sizes: Sequence[int]) -> list[memoryview]:
+    """Its pieces of these sizes, one after the other."""
+    if len(sizes) == 1:
+        return [whole]
+    ends = list(accumulate(sizes))
+    return [whole[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 class _Nowhere(Region):
@@ -107,13 +116,7 @@ class ReplayMemory(GuestMemory):
             else:
                 taken.append(self.read(address, length))
                 whole = memoryview(taken[-1])
-            if len(sizes) == 1:
-                views.append(whole)
-                continue
-            done = 0
-            for size in sizes:
-                views.append(whole[done : done + size])
-                done += size
+            views += _cut(whole, sizes)
         self.bounced_bytes += nbytes
         return ReplayMap(self, scatter, direction, views, taken, nbytes)
 
@@ -162,6 +165,14 @@ class ReplayMap(DmaMap):
     def scatter(self) -> Sequence[tuple[int, int]]:
         """Its pieces: address and length of each."""
         return self._scatter
+
+    def take(self, taken: Sequence[bytes]) -> None:
+        """Have this instead, in new `views`; ValueError where it does not fit."""
+        if [len(piece) for piece in taken] != [length for _, length in self._scatter]:
+            raise ValueError("data of another length")
+        self.taken = taken
+        sizes = [len(view) for view in self.views]
+        self.views = _cut(memoryview(b"".join(taken)), sizes)
 
     def unmap(self, bytes_done: int) -> None:
         """What was written has to be what the trace has."""

@@ -22,6 +22,7 @@ from devmodels.virtio.constants import RING_PACKED
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.state import ChainState, DeviceState
 from devmodels.virtio_blk import VirtioBlk
+from devmodels.virtio_blk.device import BlkRequest
 from devmodels.virtio_blk.inflight import (
     PutOff,
     RequestState,
@@ -31,9 +32,10 @@ from devmodels.virtio_blk.inflight import (
     save_request,
 )
 from guestsim.replay.devices import ReplayedDevice, World
+from guestsim.replay.memory import ReplayMap
 from guestsim.replay.rings import owed, start_again
 
-VERSION = 1
+VERSION = 2
 _MOST_QUIET = 1 << 16
 _FIRST = 32
 """So many events from the beginning tell a trace from another one."""
@@ -68,6 +70,8 @@ class _Request(msgspec.Struct, frozen=True):
     turn: int
     """Its place among those that this one serves."""
     state: RequestState
+    taken: list[bytes]
+    """What the trace has of the buffer of a write."""
 
 
 class _Device(msgspec.Struct, frozen=True):
@@ -184,11 +188,16 @@ def _save_device(world: World, replayed: ReplayedDevice) -> _Device:
         [_save_queue(device, queue) for queue in device.queues],
         counts(backend),
         [
-            _Request(number, place, *dispatches.get(request, (-1, 0)), save_request(request))
+            _Request(number, place, *dispatches.get(request, (-1, 0)), save_request(request), _taken(request))
             for request, number, place in in_flight(backend)
         ],
         save_put_off(device),
     )
+
+
+def _taken(request: Request) -> list[bytes]:
+    dma = request.dma if isinstance(request, BlkRequest) else None
+    return list(dma.taken) if isinstance(dma, ReplayMap) else []
 
 
 def _save_callback(world: World, callback: Callable[[], None]) -> _PutOff:
@@ -306,6 +315,12 @@ def _resume(replayed: ReplayedDevice, saved: _Device) -> None:
     device = replayed.device
     assert isinstance(device, VirtioBlk)
     made = restore_requests(device, [each.state for each in saved.requests])
+    for request, each in zip(made, saved.requests, strict=True):
+        if each.taken:
+            assert isinstance(request, BlkRequest)
+            assert isinstance(request.dma, ReplayMap)
+            request.dma.take(each.taken)
+            request.vectors = request.dma.views
     requests = [
         InFlight(request, each.number, each.place) for request, each in zip(made, saved.requests, strict=True)
     ]

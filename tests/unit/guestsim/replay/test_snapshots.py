@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from devmodels.trace import EventKind
+from devmodels.tracefile import TraceReader
 from guestsim.cli import app
 from guestsim.disk import boot
 from guestsim.guest import Guest
@@ -52,6 +54,14 @@ def test_any_script_goes_on_from_anywhere(script: str, tmp_path: Path) -> None:
     trace = tmp_path / "a.trace"
     assert not run(FOLDER / f"{script}.guest.yaml", Options(recording=Recording(trace))).failures
     goes_on_anywhere(trace, 2, seed=1)
+
+
+def test_a_write_that_is_held_back_has_its_data(tmp_path: Path) -> None:
+    trace = tmp_path / "a.trace"
+    assert not run(FOLDER / "werror-enospc.guest.yaml", Options(recording=Recording(trace))).failures
+    with TraceReader(trace) as reader:
+        (stopped,) = [each.number for each in reader if each.kind is EventKind.RUN_STATE and each.detail[0]]
+    assert goes_on(trace, stopped, tmp_path / "a.snapshot") == stopped
 
 
 @given(number=st.integers(0, 430))
