@@ -35,6 +35,8 @@ class Medium:
 async def start_stop(disk: Disk, task: Task, fields: Fields) -> None:
     """Eject and load where the medium is removable; power conditions, starting and stopping change nothing.
 
+    While removal is prevented the mechanism stands still: nothing is loaded either, as conformance suites expect.
+
     A unit that has been stopped goes on answering, as one whose medium needs no time to spin.
     """
     start, loej = fields["start"], fields["loej"]
@@ -45,7 +47,7 @@ async def start_stop(disk: Disk, task: Task, fields: Fields) -> None:
         return
     if loej and not disk.options.removable:
         raise invalid_field(START_STOP, "loej")
-    if loej and disk.medium.loaded and disk.medium.prevented_by:
+    if loej and disk.medium.prevented_by:
         raise illegal(Asc.MEDIUM_REMOVAL_PREVENTED)
     if not start and not fields["no_flush"] and disk.medium.loaded and not disk.write_protected:
         await disk.perform(task, Op.FLUSH)

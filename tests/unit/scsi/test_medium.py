@@ -59,11 +59,13 @@ def test_preventing_is_for_everybody(world: World) -> None:
     assert world.first.do(EJECT).status is GOOD
 
 
-def test_a_medium_that_is_out_is_loaded_while_its_removal_is_prevented(world: World) -> None:
+def test_the_mechanism_stands_still_while_removal_is_prevented_even_without_a_medium(world: World) -> None:
     world.first.good(EJECT)
     world.first.good(PREVENT)
-    assert world.first.do(LOAD).status is GOOD
+    assert world.first.do(LOAD).code == 0x5302
     assert world.first.do(EJECT).code == 0x5302
+    world.first.good(ALLOW)
+    assert world.first.do(LOAD).status is GOOD
 
 
 @pytest.mark.parametrize("how", ["reset", "lost"])
