@@ -198,7 +198,10 @@ def _update(world: World, source: str, detail: Detail) -> None:
 
 def _saved(world: World, source: str, detail: Detail) -> None:
     state = world.unit(source, Disk).state
-    if not isinstance(state, ReplayStateFile) or not state.saved(detail[0]):
+    if isinstance(state, ReplayStateFile) and state.saved(detail[0]):
+        return
+    # Or it comes to saving in its turn, and that is over at once.
+    if not world.context.run_oldest():
         world.follower.part("nothing: the unit has nothing to save")
 
 
