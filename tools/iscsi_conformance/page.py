@@ -30,6 +30,10 @@ EXPLAINED = {
 }
 """Tests that our target fails, and why it is right to."""
 
+_REFUSED = "the test has looked that they are refused, as WSNZ of the Block Limits page says"
+REMARKS = {f"WRITESAME{size} does not support 0-blocks": _REFUSED for size in (10, 16)}
+"""What is to be said of reasons for skipping."""
+
 
 def write(table: Table) -> str:
     """The page."""
@@ -104,7 +108,8 @@ def _never(table: Table) -> Iterator[str]:
         yield f"{server}: of {total} tests {total - never.total()} run in one of these runs at least"
         yield f"; {never.total()} never do.\n\n" if never else ".\n\n"
         for reason, count in never.most_common():
-            yield f"- {reason}: {count}\n"
+            remark = f" ({REMARKS[reason]})" if reason in REMARKS else ""
+            yield f"- {reason}: {count}{remark}\n"
         yield "\n" if never else ""
 
 
