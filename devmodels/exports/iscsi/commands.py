@@ -96,14 +96,20 @@ def request(connection: Connection, header: bytes, ahs: bytes, data: memoryview)
         connection, nexus, lun, itt, cdb, _ATTRIBUTES[attribute], expected_in, expected_out, immediate
     )
     session.tasks[itt] = command
+    _take(connection, command, flags, data)
+
+
+def _take(connection: Connection, command: Command, flags: int, data: memoryview) -> None:
+    """A new command: it is done where all its data is there, and there is room."""
+    session = connection.session
     length = len(data)
     need = command.need
-    if length != expected_out or session.unsubmitted or need > session.room != MAX_ROOM:
+    if length != command.expected_out or session.unsubmitted or need > session.room != MAX_ROOM:
         # Its data is to come, others that came before it wait, or it has to wait for room itself.
         _gather(connection, command, flags, data)
         return
     if length:
-        if length > _limit(connection, flags, expected):
+        if length > _limit(connection, flags, length):
             _gather(connection, command, flags, data)
             return
         command.data_out = (_take_placed(connection, data, length),)
