@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import cdb, data
 from devmodels.scsi.lun import LUN_BYTES, REPORT_LUNS, format_lun
+from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.sense import invalid_field
 from devmodels.scsi.table import Access, Command, Data
 from devmodels.scsi.task import Task
@@ -43,6 +44,13 @@ def answer(luns: Sequence[bytes]) -> bytes:
     return _HEADER.pack(length=LUN_BYTES * len(luns)) + b"".join(luns)
 
 
+def learned(units: Iterable[LogicalUnit], nexus: Nexus) -> None:
+    """`nexus` has seen the list, and need not be told that it has changed."""
+    for each in units:
+        if not each.interlock:
+            each.attentions.clear(nexus, Asc.REPORTED_LUNS_DATA_CHANGED)
+
+
 def report_luns(unit: LogicalUnit, task: Task, fields: Fields) -> bytes:
     """The LUNs of the target, in ascending order.  Whoever asks knows what has changed."""
     select = selection(fields)
@@ -53,9 +61,7 @@ def report_luns(unit: LogicalUnit, task: Task, fields: Fields) -> bytes:
             luns += sorted(target.units)
         if select.well_known:
             luns.append(REPORT_LUNS)
-        for each in target.units.values():
-            if not each.interlock:
-                each.attentions.clear(task.nexus, Asc.REPORTED_LUNS_DATA_CHANGED)
+        learned(target.units.values(), task.nexus)
     return answer([format_lun(lun) for lun in luns])
 
 

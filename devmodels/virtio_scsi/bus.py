@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
-from devmodels.scsi import LogicalUnit, Nexus, ScsiTarget, TargetPort, parse_lun, sas_transport_id
+from devmodels.scsi import LogicalUnit, Nexus, ScsiTarget, TargetPort, inventory, parse_lun, sas_transport_id
 from devmodels.scsi.asc import Asc
 from devmodels.virtio_scsi.layout import MAX_LUN, MAX_TARGET
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
@@ -71,15 +71,20 @@ class ScsiBus:
     def _domain(self) -> Place:
         target = ScsiTarget(self.context, name=self.name, violations=self.violations)
         nexus = Nexus(self._initiator, TargetPort(), self.name)
-        target.nexus_gained(nexus)
         unit = DomainUnit(
             self.context,
             lambda: ((number, lun) for number, lun, _ in self.units()),
+            self._seen,
             name=self.name,
             violations=self.violations,
         )
         target.add(0, unit)
         return Place(target, nexus, 0, unit)
+
+    def _seen(self) -> None:
+        """The driver has seen the list of all units."""
+        for number, _, unit in self.units():
+            inventory.learned((unit,), self._nexuses[number])
 
     def units(self) -> Iterator[tuple[int, int, LogicalUnit]]:
         """Every logical unit with its target and LUN, in ascending order."""
@@ -143,16 +148,22 @@ class ScsiBus:
         """There is a driver: every unit has a power on condition to tell it.  Idempotent."""
         if not self.connected:
             self.connected = True
-            for number, target in self.targets.items():
-                target.nexus_gained(self._nexuses[number])
+            for target, nexus in self._connections():
+                target.nexus_gained(nexus)
 
     def disconnect(self) -> None:
         """The driver has gone, or has reset the device: a hard reset of every unit (SAM-5 §6.3.2)."""
-        for number, target in self.targets.items():
+        for target, nexus in self._connections():
             if self.connected:
-                target.nexus_lost(self._nexuses[number])
+                target.nexus_lost(nexus)
             target.hard_reset()
         self.connected = False
+
+    def _connections(self) -> Iterator[tuple[ScsiTarget, Nexus]]:
+        """Each target with the driver's nexus, that of the well known logical unit included."""
+        yield self._well_known.target, self._well_known.nexus
+        for number, target in list(self.targets.items()):
+            yield target, self._nexuses[number]
 
     # --- what a driver names
 
@@ -177,6 +188,11 @@ class ScsiBus:
     def nexus(self, number: int) -> Nexus:
         """The driver's nexus with a target."""
         return self._nexuses[number]
+
+    @property
+    def well_known(self) -> Place:
+        """The unit that lists those of all targets."""
+        return self._well_known
 
     def all_targets(self) -> list[ScsiTarget]:
         """Each target, that of the well known logical unit included."""

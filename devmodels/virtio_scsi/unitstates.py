@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import msgspec
 
-from devmodels.scsi import LogicalUnit
+from devmodels.scsi import LogicalUnit, Nexus
 from devmodels.virtio_scsi.bus import ScsiBus
 
-SUBSCRIPTIONS = "subscriptions"
+SUBSCRIPTIONS, WELL_KNOWN = "subscriptions", "well-known"
 
 Subscriptions = dict[tuple[int, int], int]
 """By target and LUN: the events that the driver wants to hear of."""
 
 
-def _names(bus: ScsiBus) -> dict[str, tuple[int, LogicalUnit]]:
-    """The units by names made of target and LUN, with their targets."""
-    return {f"{number}.{lun}": (number, unit) for number, lun, unit in bus.units()}
+def _names(bus: ScsiBus) -> dict[str, tuple[Nexus, LogicalUnit]]:
+    """The units by names made of target and LUN, with the driver's nexus; the one that lists them as `WELL_KNOWN`."""
+    names = {f"{number}.{lun}": (bus.nexus(number), unit) for number, lun, unit in bus.units()}
+    return names | {WELL_KNOWN: (bus.well_known.nexus, bus.well_known.unit)}
 
 
 def save(bus: ScsiBus, subscriptions: Subscriptions) -> dict[str, bytes]:
     """Everything by name."""
-    parts = {name: unit.save(bus.nexus(number)) for name, (number, unit) in _names(bus).items()}
+    parts = {name: unit.save(nexus) for name, (nexus, unit) in _names(bus).items()}
     wanted = [(target, lun, events) for (target, lun), events in subscriptions.items()]
     return parts | {SUBSCRIPTIONS: msgspec.msgpack.encode(wanted)}
 
@@ -37,7 +38,7 @@ def judge(bus: ScsiBus, parts: dict[str, bytes]) -> None:
     """ValueError where it is not of such units."""
     names = _names(bus)
     if set(parts) != {*names, SUBSCRIPTIONS}:
-        given, expected = sorted(set(parts) - {SUBSCRIPTIONS}), sorted(names)
+        given, expected = (sorted(set(each) - {SUBSCRIPTIONS, WELL_KNOWN}) for each in (parts, names))
         raise ValueError(f"{bus.name}: the state is of units {given}, expected {expected}")
     for name, (_, unit) in names.items():
         unit.judge(parts[name])
@@ -46,6 +47,6 @@ def judge(bus: ScsiBus, parts: dict[str, bytes]) -> None:
 
 def restore(bus: ScsiBus, parts: dict[str, bytes]) -> Subscriptions:
     """Units are as `save` says; the events that the driver wants."""
-    for name, (number, unit) in _names(bus).items():
-        unit.restore(bus.nexus(number), parts[name])
+    for name, (nexus, unit) in _names(bus).items():
+        unit.restore(nexus, parts[name])
     return _subscriptions(parts)

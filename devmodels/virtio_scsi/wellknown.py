@@ -29,11 +29,12 @@ def _report(unit: LogicalUnit, _task: Task, fields: Fields) -> bytes:
     assert isinstance(unit, DomainUnit)
     select = inventory.selection(fields)
     luns = [lun_field(*each) for each in unit.listed()] if select.units else []
+    unit.seen()
     return inventory.answer(luns + [format_lun(REPORT_LUNS)] * select.well_known)
 
 
 class DomainUnit(ReportLunsUnit):
-    """Lists what `listed` gives: targets and LUNs, in ascending order."""
+    """Lists what `listed` gives: targets and LUNs, in ascending order.  `seen` hears that the driver has seen them."""
 
     commands: Sequence[Command[Any]] = (*basic.COMMANDS, replace(inventory.COMMAND, handler=_report))
 
@@ -41,9 +42,11 @@ class DomainUnit(ReportLunsUnit):
         self,
         context: IoContext,
         listed: Callable[[], Iterable[tuple[int, int]]],
+        seen: Callable[[], None],
         *,
         name: str,
         violations: ViolationLog,
     ) -> None:
         super().__init__(context, name=name, violations=violations)
         self.listed = listed
+        self.seen = seen

@@ -24,6 +24,7 @@ from tests.unit.virtio.scsirig import (
     S_TARGET_FAILURE,
     S_TRANSPORT_FAILURE,
     TEST_UNIT_READY,
+    bring_up,
     lun_of,
     read_10,
     scsi,
@@ -211,6 +212,30 @@ def test_the_well_known_unit_lists_those_of_all_targets() -> None:
         + well_known
     )
     assert r.send(INQUIRY, room=36, lun=well_known).data[0] == 0x1E
+
+
+def test_whoever_has_seen_that_list_is_not_told_that_it_has_changed() -> None:
+    r = scsi((0, 0), (1, 5))
+    well_known = bytes((0xC1, 1, 0, 0, 0, 0, 0, 0))
+    for lun in (lun_of(0, 0), lun_of(1, 5), well_known):
+        r.ready(lun)
+    r.plug(0, 1)
+    r.plug(1, 0)
+    r.send(report_luns(0), room=1024, lun=well_known)
+    for lun in (lun_of(0, 0), lun_of(1, 5)):
+        assert r.send(TEST_UNIT_READY, lun=lun).status == GOOD
+    r.ready(lun_of(0, 1))
+    r.plug(0, 2)
+    assert r.send(TEST_UNIT_READY, lun=lun_of(0, 1)).sense_triple == (0x6, 0x3F, 0x0E)
+
+
+def test_the_well_known_unit_is_reset_with_the_others() -> None:
+    r = scsi()
+    well_known = bytes((0xC1, 1, 0, 0, 0, 0, 0, 0))
+    r.ready(well_known)
+    r.device.write_status(0)
+    bring_up(r, r.device.device_features)
+    assert r.send(TEST_UNIT_READY, lun=well_known).sense_triple == (0x6, 0x29, 0x00)
 
 
 # --- what a driver gets wrong
