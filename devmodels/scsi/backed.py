@@ -10,7 +10,7 @@ from devmodels.blockbackend.vectors import clear, window
 from devmodels.iocontext import Future
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.request import OwnRequest, TaskPassthrough, TaskRequest, TaskUpdate, is_write, wake
-from devmodels.scsi.sense import CheckCondition
+from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.table import PENDING, Pending
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
@@ -79,7 +79,11 @@ class BackedUnit(LogicalUnit):
             request.future = Future(self.context)
             await request.future
         if request.error:
-            raise CheckCondition(sense_of_errno(request.error, write=is_write(request.op)))
+            raise CheckCondition(self.sense_of(request))
+
+    def sense_of(self, request: Request) -> Sense:
+        """What to say of a request that has failed."""
+        return sense_of_errno(request.error, write=is_write(request.op))
 
     def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
         """Requests that have not started are dropped."""
@@ -118,10 +122,10 @@ def _read_done(request: Request) -> None:
     assert isinstance(request, TaskRequest)
     task = request.task
     unit = task.unit
-    assert unit is not None
+    assert isinstance(unit, BackedUnit)
     if request.error:
         clear(request.vectors)
-        unit.fail(task, sense_of_errno(request.error))
+        unit.fail(task, unit.sense_of(request))
     else:
         task.sent = request.length
         unit.finish(task)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend import Op
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.scsi.constants import SenseKey
-from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.request import TaskRequest, wake
 from devmodels.scsi.sense import CheckCondition, Sense
 from devmodels.scsi.task import Task
@@ -67,7 +66,7 @@ async def located(disk: Disk, task: Task, failed: Request) -> tuple[Sense, int]:
 
     CheckCondition where the task is aborted meanwhile.
     """
-    sense = sense_of_errno(failed.error)
+    sense = disk.sense_of(failed)
     good = await _readable_before(disk, task, failed) if sense.key is SenseKey.MEDIUM_ERROR else None
     clear(window(failed.vectors, good or 0, failed.length - (good or 0)))
     if good is None:

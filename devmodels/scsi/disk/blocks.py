@@ -20,12 +20,16 @@ PIECE = 1 << 20
 """How much is compared, or filled, at once, in bytes."""
 
 
+def no_such_block(disk: Disk, lba: int) -> Sense:
+    """Of blocks from `lba` on not all are there: the first that is not is the information (SBC-4 §4.18.1)."""
+    return Sense(SenseKey.ILLEGAL_REQUEST, Asc.LBA_OUT_OF_RANGE, information=max(lba, disk.blocks))
+
+
 def range_error(disk: Disk, lba: int, blocks: int) -> NoReturn:
-    """The first address that is not there is the information (SBC-4 §4.18.1)."""
-    sense = Sense(SenseKey.ILLEGAL_REQUEST, Asc.LBA_OUT_OF_RANGE, information=max(lba, disk.blocks))
+    """CheckCondition: of `blocks` from `lba` on not all are there."""
     place = f"{disk.name} LUN {disk.lun}"
     disk.violations.report("SBC-4 §4.5", f"{blocks} blocks at {lba} of {disk.blocks}", place)
-    raise CheckCondition(sense)
+    raise CheckCondition(no_such_block(disk, lba))
 
 
 def check_range(disk: Disk, lba: int, blocks: int) -> None:

@@ -17,6 +17,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
 from devmodels.scsi.constants import DeviceType, Failure, SenseKey, Status
 from devmodels.scsi.disk import atonce, commands, state, vpd
+from devmodels.scsi.disk.blocks import no_such_block
 from devmodels.scsi.disk.copyresults import Copies
 from devmodels.scsi.disk.logpages import disk_logs
 from devmodels.scsi.disk.medium import Medium
@@ -221,6 +222,13 @@ class Disk(ModeParameters):
         await super().do(request)
         if self.provisioning.armed and request.op in PLACING:
             self.provisioning.written(request.length)
+
+    def sense_of(self, request: Request) -> Sense:
+        """As of any unit; blocks that the disk has lost since the command began are no defects of the medium."""
+        sense = super().sense_of(request)
+        if sense.key is SenseKey.MEDIUM_ERROR and request.offset + request.length > self.backend.size:
+            return no_such_block(self, request.offset // self.block_size)
+        return sense
 
     def reads_at_once(self, cdb: bytes) -> tuple[int, int] | None:
         """Where a plain READ reads."""

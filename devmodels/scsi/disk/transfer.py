@@ -11,7 +11,6 @@ from devmodels.scsi.backed import payload
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.disk import badblocks
 from devmodels.scsi.disk.blocks import check_transfer, check_writable, given
-from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import block_cdb as cdb
 from devmodels.scsi.request import TaskRequest
@@ -199,7 +198,7 @@ async def _read_failed(disk: Disk, task: Task, request: Request) -> None:
 
 def _write_failed(disk: Disk, task: Task, request: Request) -> None:
     """Of several blocks nobody knows which it was."""
-    sense = sense_of_errno(request.error, write=True)
+    sense = disk.sense_of(request)
     if sense.key is SenseKey.MEDIUM_ERROR and request.length == disk.block_size:
         sense = replace(sense, information=request.offset // disk.block_size)
     disk.fail(task, sense)

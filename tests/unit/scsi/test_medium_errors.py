@@ -17,6 +17,7 @@ from tests.unit.scsi.slowdisk import SlowWorld
 
 MEDIUM_ERROR = 3
 UNREAD, UNWRITTEN = 0x1100, 0x0C00
+ILLEGAL_REQUEST, OUT_OF_RANGE = 5, 0x2100
 
 
 class BadWorld(World):
@@ -107,4 +108,19 @@ def test_the_search_ends_where_the_command_is_aborted(readable: bool) -> None:
     world.release()
     assert (answers, task.outcome) == ([Response.COMPLETE], Outcome.ABORTED)
     assert len(world.watched.log()) == 2
+    world.close()
+
+
+@pytest.mark.parametrize(
+    "cdb",
+    [read_10(0, 1024), write_10(0, 1024), bytes.fromhex("9e 12") + bytes(8) + bytes((0, 0, 2, 0, 0, 0))],
+)
+def test_blocks_that_the_disk_has_lost_meanwhile_are_no_defects(cdb: bytes) -> None:
+    world = World()
+    world.run_state.stop("paused")
+    answer = world.first.send(cdb, out=bytes(SIZE) * (cdb[0] == 0x2A), room=SIZE * (cdb[0] != 0x2A))
+    world.context.start(world.backend.resize(SIZE // 2), lambda _result, _error: None)
+    world.run_state.cont()
+    world.context.run_until_idle()
+    assert (answer.key, answer.code, answer.information) == (ILLEGAL_REQUEST, OUT_OF_RANGE, 512)
     world.close()
