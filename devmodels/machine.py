@@ -11,26 +11,22 @@ not entered again: the access is answered as unclaimed and counted in `refused`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
+from devmodels.addressspace import ONES, AddressSpace, Ram
 from devmodels.interrupts import Line, LineSource, Outbox
 from devmodels.iocontext import IoContext
-from devmodels.memory import GuestMemory, Region
+from devmodels.memory import GuestMemory
 from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus
-from devmodels.pci.decode import BarHandler, Claim, DecodeTable, Guard, Window
+from devmodels.pci.decode import BarHandler, Claim, Guard, Window
 from devmodels.pci.function import PciFunction
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import EventKind, Tracer
 
 ECAM_BASE = 0xB000_0000
 """Where configuration space is found in memory space, if nobody says otherwise: as on QEMU's q35."""
-
-_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_LITTLE = sys.byteorder == "little"
-_ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF, 8: 0xFFFF_FFFF_FFFF_FFFF}
 
 
 class EmbeddedDevice(Protocol):
@@ -107,7 +103,7 @@ class Machine:
 
     `on_message(address, data)` receives interrupt messages that do not hit guest memory (those that do are written
     there); `on_intx(line, level)` the four INTx lines; `on_irq(line, level)` the lines of devices outside PCI.  `ecam`
-    is the base of the ECAM window, or None for none.
+    is the base of the ECAM window, or None for none.  `name` is what a trace calls the machine.
     """
 
     def __init__(
@@ -119,12 +115,17 @@ class Machine:
         on_message: Callable[[int, int], None] | None = None,
         on_intx: Callable[[int, bool], None] | None = None,
         on_irq: Callable[[int, bool], None] | None = None,
+        name: str = "machine",
     ) -> None:
+        self.name = name
         self.memory = memory
         self.context = context
         self.on_message = on_message
         self.on_intx = on_intx
         self.on_irq = on_irq
+        self.messages_in_memory = True
+        """Whether a message that hits guest memory is written there.  Else `on_message` has all of them: somebody else
+        is the function's bus."""
         self.trace: Tracer | None = None
         self.outbox = Outbox(self._message, self._pending)
         self.bus = RootBus(self.outbox, self._decode_changed, self._intx)
@@ -135,29 +136,29 @@ class Machine:
         self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self._ports, None)]
         if ecam is not None:
             self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
-        self._memory_space = _Space(self, "memory-space")
-        self._io_space = _Space(self, "io-space")
+        self._memory_space = AddressSpace(self, "memory-space")
+        self._io_space = AddressSpace(self, "io-space")
         self._outside: set[int] = set()
         """Handlers that somebody else has brought, by identity."""
         self._generation = memory.generation - 1
         self._stale = True
-        self._depth = 0
+        self.depth = 0
         self._told = False
         """Whether a trace has something of the access that is not over yet."""
         self._serving = False
         """Whether whoever is being told of an interrupt accesses devices meanwhile."""
-        self._refused = 0
+        self.refused_inside = 0
 
     @property
     def refused(self) -> int:
         """Accesses that found their device in the middle of another one."""
-        return self._refused + self.bus.refused
+        return self.refused_inside + self.bus.refused
 
     # --- accesses
 
     def read(self, address: int, size: int) -> int:
         """The guest reads `size` bytes of memory space."""
-        if size not in _ONES:
+        if size not in ONES:
             raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
         if self._stale or self.memory.generation != self._generation:
             self._rebuild()
@@ -165,7 +166,7 @@ class Machine:
 
     def write(self, address: int, size: int, value: int) -> None:
         """The guest writes `size` bytes of memory space; excess bits of `value` are ignored."""
-        if size not in _ONES:
+        if size not in ONES:
             raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
         if self._stale or self.memory.generation != self._generation:
             self._rebuild()
@@ -173,7 +174,7 @@ class Machine:
 
     def io_read(self, port: int, size: int) -> int:
         """The guest reads I/O ports."""
-        if size not in _ONES:
+        if size not in ONES:
             raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
         if self._stale:
             self._rebuild()
@@ -181,7 +182,7 @@ class Machine:
 
     def io_write(self, port: int, size: int, value: int) -> None:
         """The guest writes I/O ports."""
-        if size not in _ONES:
+        if size not in ONES:
             raise ValueError(f"an access of {size} bytes: 1, 2, 4 or 8 are possible")
         if self._stale:
             self._rebuild()
@@ -249,20 +250,20 @@ class Machine:
     def deliver(self) -> None:
         """Deliver what was raised outside an access, before the context's next turn does."""
         if self.trace is not None and not self.outbox.delivering:
-            self.trace.emit("machine", EventKind.DELIVER)
+            self.trace.emit(self.name, EventKind.DELIVER)
         self.outbox.deliver()
 
     def reset(self) -> None:
         """Reset every device and the configuration address; messages not yet delivered are dropped."""
         if self.trace is not None:
-            self.trace.emit("machine", EventKind.MACHINE_RESET)
+            self.trace.emit(self.name, EventKind.MACHINE_RESET)
         self._ports.reset()
         for _, _, device in self._mmio:
             device.reset()
         for _, _, function in self.bus.functions():
             function.reset()
         self.outbox.drop_messages()
-        if not self._depth:
+        if not self.depth:
             self.outbox.deliver()
 
     def save(self) -> dict[str, int]:
@@ -304,12 +305,12 @@ class Machine:
 
     def begin_access(self) -> None:
         """What follows, up to `end_access`, is one access, or part of one: interrupts wait for its end."""
-        self._depth += 1
+        self.depth += 1
 
     def end_access(self) -> None:
         """The access is over.  Calls nest."""
-        self._depth -= 1
-        if not self._depth:
+        self.depth -= 1
+        if not self.depth:
             told, self._told = self._told, False
             if self.outbox.pending:
                 if told:
@@ -320,7 +321,7 @@ class Machine:
 
     def tell(self, handler: object) -> Tracer | None:
         """Who is told of an access to a window that begins; nobody of one to memory, or to what is not ours."""
-        if self.trace is None or type(handler) is _Ram or id(handler) in self._outside:
+        if self.trace is None or type(handler) is Ram or id(handler) in self._outside:
             return None
         self._told = True
         if self.outbox.delivering and not self._serving:
@@ -331,178 +332,51 @@ class Machine:
         """Whoever is just being told of an interrupt begins to access devices."""
         self._serving = True
         if self.trace is not None:
-            self.trace.emit("machine", EventKind.SERVING)
+            self.trace.emit(self.name, EventKind.SERVING)
 
     def _served(self) -> None:
         """Whoever was told of an interrupt has returned."""
         if self._serving:
             self._serving = False
             if self.trace is not None:
-                self.trace.emit("machine", EventKind.SERVED)
+                self.trace.emit(self.name, EventKind.SERVED)
 
     def _rebuild(self) -> None:
-        ram = [Claim(region.base, region.size, _Ram(region), None) for region in self.memory.regions]
+        ram = [Claim(region.base, region.size, Ram(region), None) for region in self.memory.regions]
         self._memory_space.decode([*ram, *self._memory_claims, *self.bus.claims(io=False)])
         self._io_space.decode([*self._io_claims, *self.bus.claims(io=True)])
         self._generation = self.memory.generation
         self._stale = False
 
     def _pending(self) -> None:
-        if not self._depth:
+        if not self.depth:
             deliver = self.outbox.deliver
             self.context.call_soon(deliver if self.trace is None else self.trace.put_off(deliver))
 
     def _message(self, address: int, data: int) -> None:
         if self.trace is not None:
-            self.trace.emit("machine", EventKind.INTERRUPT, address, data)
-        if self._stale or self.memory.generation != self._generation:
-            self._rebuild()
-        if self._memory_space.is_ram(address, 4):
+            self.trace.emit(self.name, EventKind.INTERRUPT, address, data)
+        if self.messages_in_memory and self._in_memory(address):
             self.memory.words(address, 1, "I", write=True)[0] = data
         elif self.on_message is not None:
             self.on_message(address, data)
             self._served()
 
+    def _in_memory(self, address: int) -> bool:
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        return self._memory_space.is_ram(address, 4)
+
     def _intx(self, line: int, level: bool) -> None:
         if self.trace is not None:
-            self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
+            self.trace.emit(self.name, EventKind.INTERRUPT, line, int(level))
         if self.on_intx is not None:
             self.on_intx(line, level)
             self._served()
 
     def _irq(self, line: int, level: bool) -> None:
         if self.trace is not None:
-            self.trace.emit("machine", EventKind.INTERRUPT, line, int(level))
+            self.trace.emit(self.name, EventKind.INTERRUPT, line, int(level))
         if self.on_irq is not None:
             self.on_irq(line, level)
             self._served()
-
-
-class _Space:
-    """One address space of a machine: its decode table, and the access that goes through it."""
-
-    __slots__ = ("_last", "_machine", "_name", "_table")
-
-    def __init__(self, machine: Machine, name: str) -> None:
-        self._machine = machine
-        self._name = name
-        self.decode([])
-
-    def decode(self, claims: list[Claim]) -> None:
-        """Make the table again."""
-        self._table = DecodeTable(claims)
-        self._last = _NOWHERE
-
-    def find(self, address: int, size: int) -> Window | None:
-        """The window that holds the whole access."""
-        return self._table.find(address, size)
-
-    def is_ram(self, address: int, size: int) -> bool:
-        """Whether an aligned word lies in one region of guest memory that can be written."""
-        window = None if address % size else self._table.find(address, size)
-        return window is not None and isinstance(window.handler, _Ram) and window.handler.writable
-
-    def read(self, address: int, size: int) -> int:
-        window = self._last
-        if address < window.start or address + size > window.end:
-            found = self._table.find(address, size)
-            if found is None:
-                return self._read_pieces(address, size)
-            self._last = window = found
-        machine = self._machine
-        owner = window.owner
-        if owner is not None:
-            if owner.accessing:
-                machine._refused += 1
-                return _ONES[size]
-            owner.accessing = True
-        trace = None if machine.trace is None else machine.tell(window.handler)
-        if trace is not None:
-            trace.emit(self._name, EventKind.ACCESS_READ, address, size)
-        machine._depth += 1
-        try:
-            value = window.handler.read(address - window.base, size)
-            if trace is not None:
-                trace.emit(self._name, EventKind.ACCESS_VALUE, address, size, value)
-        finally:
-            self._leave(owner)
-        return value
-
-    def write(self, address: int, size: int, value: int) -> None:
-        window = self._last
-        if address < window.start or address + size > window.end:
-            found = self._table.find(address, size)
-            if found is None:
-                self._write_pieces(address, size, value)
-                return
-            self._last = window = found
-        machine = self._machine
-        value &= _ONES[size]
-        trace = None if machine.trace is None else machine.tell(window.handler)
-        if trace is not None:
-            trace.emit(self._name, EventKind.ACCESS_WRITE, address, size, value)
-        owner = window.owner
-        if owner is not None:
-            if owner.accessing:
-                machine._refused += 1
-                return
-            owner.accessing = True
-        machine._depth += 1
-        try:
-            window.handler.write(address - window.base, size, value)
-        finally:
-            self._leave(owner)
-
-    def _leave(self, owner: Guard | None) -> None:
-        if owner is not None:
-            owner.accessing = False
-        self._machine.end_access()
-
-    def _read_pieces(self, address: int, size: int) -> int:
-        self._machine.begin_access()
-        try:
-            value = 0
-            for window, at, length in self._table.pieces(address, size):
-                part = 0xFF if window is None else self.read(at, length)
-                value |= part << 8 * (at - address)
-            return value
-        finally:
-            self._machine.end_access()
-
-    def _write_pieces(self, address: int, size: int, value: int) -> None:
-        self._machine.begin_access()
-        try:
-            for window, at, length in self._table.pieces(address, size):
-                if window is not None:
-                    self.write(at, length, value >> 8 * (at - address))
-        finally:
-            self._machine.end_access()
-
-
-class _Ram:
-    """A region of guest memory as a handler; an aligned access is one load or store."""
-
-    __slots__ = ("_region", "writable")
-
-    def __init__(self, region: Region) -> None:
-        self._region = region
-        self.writable = not region.readonly
-
-    def read(self, offset: int, size: int) -> int:
-        view = self._region.view
-        if view is None or offset % size or not _LITTLE:
-            return int.from_bytes(self._region.load(offset, size), "little")
-        return memoryview.cast(view[offset : offset + size], _CODES[size])[0]
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        if not self.writable:
-            return
-        view = self._region.view
-        if view is None or offset % size or not _LITTLE:
-            self._region.store(offset, value.to_bytes(size, "little"))
-        else:
-            memoryview.cast(view[offset : offset + size], _CODES[size])[0] = value
-
-
-_NOWHERE = Window(0, 0, Claim(0, 0, _Ram(Region(0, 8)), None))
-"""A window that holds no access."""

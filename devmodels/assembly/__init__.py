@@ -9,5 +9,6 @@ with assemble(
 
 from devmodels.assembly.assemble import DEFAULT_RAM, assemble, ram_region
 from devmodels.assembly.assembly import Assembly
+from devmodels.assembly.hosted import HostedDevices
 
-__all__ = ["DEFAULT_RAM", "Assembly", "assemble", "ram_region"]
+__all__ = ["DEFAULT_RAM", "Assembly", "HostedDevices", "assemble", "ram_region"]

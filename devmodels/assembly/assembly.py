@@ -102,15 +102,22 @@ class Assembly:
         on_intx: Callable[[int, bool], None] | None,
         on_irq: Callable[[int, bool], None] | None,
         one_context: bool = False,
+        graph: Graph | None = None,
+        run_state: RunState | None = None,
+        name: str = "machine",
     ) -> None:
+        """A `graph` and a `run_state` that are given are others', too, and stay when the assembly is closed."""
         self._owns_memory = isinstance(memory, Region)
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
         self.context = context
         self.violations = violations
         self.events = Events()
-        self.run_state = RunState(self.events)
-        self.machine = Machine(self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq)
-        self.graph = Graph(context)
+        self.run_state = RunState(self.events) if run_state is None else run_state
+        self.machine = Machine(
+            self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq, name=name
+        )
+        self._owns_graph = graph is None
+        self.graph = Graph(context) if graph is None else graph
         self.drives: dict[str, BlockBackend] = {}
         self._media: dict[str, str] = {}
         """Which node each drive was given, by its device's id."""
@@ -330,11 +337,13 @@ class Assembly:
 
     def close(self) -> None:
         """Give everything up. Idempotent."""
-        self.graph.close()
+        if self._owns_graph:
+            self.graph.close()
         if self._owns_memory:
             for region in self.memory.regions:
                 self.memory.remove(region)
-        self.context.close()
+        if self._owns_graph:
+            self.context.close()
 
     def __enter__(self) -> Assembly:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -215,21 +215,26 @@ def _bus(assembly: Assembly, options: PlaceOptions) -> VirtioScsi:
     return host
 
 
+Place = Literal["pci", "mmio", "bus"]
+
+
 class DeviceType(NamedTuple):
     """`add(assembly, options, translate)` makes a device and returns its id; OptionError.
 
-    It plugs the device, too, unless that is a unit on a SCSI bus.
+    It plugs the device, too, unless that is a unit on a SCSI bus.  `place` is where it goes: PCI, an address of its
+    own, or the bus of another device.
     """
 
     options: type[msgspec.Struct]
     add: Callable[[Assembly, Any, Translate | None], str]
+    place: Place
 
 
 DEVICES = {
-    "virtio-blk-pci": DeviceType(VirtioBlkPciOptions, _blk_pci),
-    "virtio-blk-device": DeviceType(VirtioBlkMmioOptions, _blk_mmio),
-    "virtio-scsi-pci": DeviceType(VirtioScsiPciOptions, _scsi_pci),
-    "virtio-scsi-device": DeviceType(VirtioScsiMmioOptions, _scsi_mmio),
-    "scsi-hd": DeviceType(ScsiHdOptions, _scsi_hd),
-    "scsi-cd": DeviceType(ScsiCdOptions, _scsi_cd),
+    "virtio-blk-pci": DeviceType(VirtioBlkPciOptions, _blk_pci, "pci"),
+    "virtio-blk-device": DeviceType(VirtioBlkMmioOptions, _blk_mmio, "mmio"),
+    "virtio-scsi-pci": DeviceType(VirtioScsiPciOptions, _scsi_pci, "pci"),
+    "virtio-scsi-device": DeviceType(VirtioScsiMmioOptions, _scsi_mmio, "mmio"),
+    "scsi-hd": DeviceType(ScsiHdOptions, _scsi_hd, "bus"),
+    "scsi-cd": DeviceType(ScsiCdOptions, _scsi_cd, "bus"),
 }

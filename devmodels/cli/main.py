@@ -44,6 +44,13 @@ def serve(
             metavar="NODE", help="A block node, as JSON or key=value, with the names of QEMU's -blockdev."
         ),
     ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="A PCI device to be exported, or what is on its bus, as JSON or key=value, as QEMU's -device.",
+        ),
+    ] = None,
     export: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,11 +111,15 @@ def serve(
 ) -> None:
     """Offer devices to other programs, as qemu-storage-daemon does, until SIGINT, SIGTERM or the monitor's quit.
 
-    --blockdev, --export, --chardev and --monitor may be given several times.  For example:
+    --blockdev, --device, --export, --chardev and --monitor may be given several times.  For example:
 
     --blockdev driver=file,filename=disk.img,node-name=d0
 
     --export type=vhost-user-blk,id=e0,node-name=d0,addr.type=unix,addr.path=vu.sock
+
+    --device virtio-blk-pci,id=v0,drive=d0
+
+    --export type=vfio-user,id=e0,device=v0,addr.type=unix,addr.path=vfu.sock
     """
     from devmodels.cli.serve import Server, log_to_stderr
 
@@ -126,6 +137,8 @@ def serve(
             server.add_object(text)
         for text in blockdev or ():
             server.add_blockdev(text)
+        for text in device or ():
+            server.add_device(text)
         for text in export or ():
             server.add_export(text)
         for text in chardev or ():

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from devmodels.assembly import HostedDevices
+from devmodels.assembly.hosted import HOSTED
 from devmodels.blockbackend import Graph
 from devmodels.blockbackend.permissions import parents_first
 from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
 from devmodels.exports.table import Exports, options_of
+from devmodels.exports.vfio_user_session import Offered
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
@@ -95,7 +98,7 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 class Server:
-    """The daemon: nodes by name, exports by id.  SIGINT and SIGTERM are its own from the beginning.
+    """The daemon: nodes by name, devices and exports by id.  SIGINT and SIGTERM are its own from the beginning.
 
     One `run_state` is that of all its devices, and `events` are what they tell its monitors.
     """
@@ -114,11 +117,14 @@ class Server:
         self._graph = Graph(self.context)
         profile = Profile.STRICT if strict else Profile.LENIENT
         exports = Exports(self._graph, profile=profile, events=self.events, run_state=self.run_state)
+        self.hosted = HostedDevices(self._graph, run_state=self.run_state, profile=profile)
+        exports.functions = self._function
         self.world = World(
             self._graph,
             events=self.events,
             run_state=self.run_state,
             exports=exports,
+            hosted=self.hosted,
             on_quit=self.stop,
         )
         self._strict = strict
@@ -147,6 +153,28 @@ class Server:
     def add_blockdev(self, text: str) -> None:
         """Open a block node; OptionError where it cannot be."""
         add_blockdev(self._graph, text)
+
+    def add_device(self, text: str) -> None:
+        """Make a device that can be exported, or that is on the bus of one; OptionError where it cannot be."""
+        what = "--device"
+        given = decode(text, None, what=what, implied="driver")
+        driver = given.get("driver")
+        if isinstance(driver, str) and driver in HOSTED and not text.lstrip().startswith("{"):
+            given = coerce(given, HOSTED[driver].options)
+        if "id" in given:
+            what = f"{what} {shown(given['id'])}"
+        try:
+            self.hosted.add(given)
+        except OptionError as error:
+            raise OptionError(f"{what}: {error}") from None
+
+    def _function(self, device: str) -> Offered | None:
+        """The PCI function that is called `device`, for an export."""
+        found = self.hosted.function(device)
+        if found is None:
+            return None
+        machine, function = found
+        return Offered(machine.machine, function, machine.violations)
 
     def add_export(self, text: str) -> None:
         """Start an export; OptionError where it cannot be."""
@@ -260,6 +288,7 @@ class Server:
             # What limits or a break point hold goes on.
             node.drain_begin()
         self.context.run_until_idle()
+        self.hosted.close()
         self._graph.close()
         self.context.close()
         self._signals.close()

@@ -17,6 +17,8 @@ from devmodels.conformance import Profile
 from devmodels.events import Events
 from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
 from devmodels.exports.iscsi.node import IscsiNode
+from devmodels.exports.vfio_user import VfioUserExport, VfioUserOptions
+from devmodels.exports.vfio_user_session import Offered
 from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions, vhost_user_blk
 from devmodels.exports.vhost_user_scsi import (
     HostRecorder,
@@ -30,7 +32,9 @@ from devmodels.virtio.device import VirtioDevice
 
 log = logging.getLogger("devmodels")
 
-TypeName = Literal["vhost-user-blk", "vhost-user-scsi", "iscsi"]
+NodeTypeName = Literal["vhost-user-blk", "vhost-user-scsi", "iscsi"]
+"""Exports of nodes."""
+TypeName = NodeTypeName | Literal["vfio-user"]
 
 
 class ExportOptions(Protocol):
@@ -45,6 +49,10 @@ class ExportOptions(Protocol):
     def id(self) -> str:
         """The export's own name."""
         ...
+
+
+class NodeExportOptions(ExportOptions, Protocol):
+    """What the options of every type have that offers a node."""
 
     @property
     def node_name(self) -> str:
@@ -61,8 +69,8 @@ class Serving(Protocol):
     """An export at work."""
 
     @property
-    def backend(self) -> BlockBackend:
-        """Its way to the node."""
+    def backend(self) -> BlockBackend | None:
+        """Its way to the node; None where what it offers is no node."""
         ...
 
     @property
@@ -86,14 +94,9 @@ class Export:
         self.shutting_down = False
 
     @property
-    def backend(self) -> BlockBackend:
-        """Its way to the node."""
+    def backend(self) -> BlockBackend | None:
+        """Its way to the node; None where what it offers is no node."""
         return self.serving.backend
-
-    @property
-    def node_name(self) -> str:
-        """The node it offers."""
-        return self.backend.node.node_name
 
     @property
     def connected(self) -> bool:
@@ -127,6 +130,8 @@ class Exports:
         """Targets and portals of the iSCSI exports."""
         self.scsi_hosts = Hosts(graph.context, graph.iothreads)
         """Host devices of the vhost-user-scsi exports."""
+        self.functions: Callable[[str], Offered | None] = _no_functions
+        """Finds a PCI device that can be offered as a function."""
         self.recorder: ExportRecorder | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
@@ -143,7 +148,7 @@ class Exports:
         if options.id in self.ids:
             raise OptionError(f"{what}: id: given to two exports; expected an id of its own")
         try:
-            serving = TYPES[options.type].start(self, options, self._node(options))
+            serving = TYPES[options.type].start(self, options)
         except OptionError as error:
             self.graph.iothreads.release(f"export {shown(options.id)}")
             raise OptionError(f"{what}: {error}") from None
@@ -155,11 +160,11 @@ class Exports:
     def _record(self, export: Export, recorder: ExportRecorder) -> None:
         serving = export.serving
         if isinstance(serving, VhostUserBlkExport):
-            recorder.watch_export(msgspec.to_builtins(export.options), serving.device, export.backend)
-        elif not isinstance(serving, VhostUserScsiExport):
+            recorder.watch_export(msgspec.to_builtins(export.options), serving.device, serving.backend)
+        elif not isinstance(serving, VhostUserScsiExport | VfioUserExport):
             log.warning("--record: an export of type %s is not recorded", export.type)
 
-    def _node(self, options: ExportOptions) -> BlockNode:
+    def node(self, options: NodeExportOptions) -> BlockNode:
         """The node that is to be offered; OptionError."""
         node = self.graph.nodes.get(options.node_name)
         if node is None:
@@ -180,7 +185,8 @@ class Exports:
     def _ended(self, export: Export) -> None:
         if self.recorder is not None and isinstance(export.serving, VhostUserBlkExport):
             self.recorder.export_ended(export.serving.device)
-        export.backend.close()
+        if export.backend is not None:
+            export.backend.close()
         del self.ids[export.id]
         self.graph.iothreads.release(f"export {shown(export.id)}")
         self._events.emit("BLOCK_EXPORT_DELETED", {"id": export.id})
@@ -205,15 +211,14 @@ def options_of(given: Mapping[str, object], *, what: str) -> type[msgspec.Struct
 
 
 class ExportType(NamedTuple):
-    """One type: the schema of its options, and `start(exports, options, node)`, which may raise OptionError."""
+    """One type: the schema of its options, and `start(exports, options)`, which may raise OptionError."""
 
     options: type[msgspec.Struct]
-    start: Callable[[Exports, Any, BlockNode], Serving]
+    start: Callable[[Exports, Any], Serving]
 
 
-def _start_vhost_user_blk(
-    exports: Exports, options: VhostUserBlkOptions, node: BlockNode
-) -> VhostUserBlkExport:
+def _start_vhost_user_blk(exports: Exports, options: VhostUserBlkOptions) -> VhostUserBlkExport:
+    node = exports.node(options)
     recorded = exports.recorder is not None
     threads = exports.graph.iothreads.take(
         f"export {shown(options.id)}",
@@ -227,10 +232,10 @@ def _start_vhost_user_blk(
     )
 
 
-def _start_iscsi(exports: Exports, options: IscsiOptions, node: BlockNode) -> IscsiExport:
+def _start_iscsi(exports: Exports, options: IscsiOptions) -> IscsiExport:
     return IscsiExport(
         options,
-        node,
+        exports.node(options),
         exports.iscsi,
         profile=exports.profile,
         run_state=exports.run_state,
@@ -238,9 +243,8 @@ def _start_iscsi(exports: Exports, options: IscsiOptions, node: BlockNode) -> Is
     )
 
 
-def _start_vhost_user_scsi(
-    exports: Exports, options: VhostUserScsiOptions, node: BlockNode
-) -> VhostUserScsiExport:
+def _start_vhost_user_scsi(exports: Exports, options: VhostUserScsiOptions) -> VhostUserScsiExport:
+    node = exports.node(options)
     return VhostUserScsiExport(
         options,
         node,
@@ -251,9 +255,24 @@ def _start_vhost_user_scsi(
     )
 
 
+def _start_vfio_user(exports: Exports, options: VfioUserOptions) -> VfioUserExport:
+    offered = exports.functions(options.device)
+    if offered is None:
+        raise OptionError(f"device: {shown(options.device)} is given; expected a PCI device of --device")
+    others = [each.serving for each in exports]
+    if any(isinstance(other, VfioUserExport) and other.server.offered == offered for other in others):
+        raise OptionError(f"device: {shown(options.device)} is exported already")
+    return VfioUserExport(options, offered)
+
+
+def _no_functions(_device: str) -> None:
+    """There is no PCI device."""
+
+
 TYPES: dict[TypeName, ExportType] = {
     "vhost-user-blk": ExportType(VhostUserBlkOptions, _start_vhost_user_blk),
     "vhost-user-scsi": ExportType(VhostUserScsiOptions, _start_vhost_user_scsi),
     "iscsi": ExportType(IscsiOptions, _start_iscsi),
+    "vfio-user": ExportType(VfioUserOptions, _start_vfio_user),
 }
 """By name."""

@@ -19,9 +19,9 @@ import platform
 import threading
 from collections.abc import Callable
 
+from devmodels.exports.eventfd import Notifier
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_shared import SharedArea
-from devmodels.exports.vhost_vring import Notifier
 from devmodels.memory import GuestMemory
 
 log = logging.getLogger("devmodels.vhost-user")

@@ -1,20 +1,14 @@
 """The front end's memory, as vhost-user hands it over: file descriptors mapped as regions of a `GuestMemory`.
 
 Descriptors carry guest addresses, ring addresses the front end's own ("user") addresses; both name the same bytes.
-
-A region must lie within its file when it is mapped: touching a page beyond a file's end kills the process (SIGBUS).
-Against a front end that cuts the file afterwards nothing helps from here but a seal (F_SEAL_SHRINK), which QEMU sets
-on its own memory and which cannot be demanded of files: see docs/vhost-user.md.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
+from devmodels.exports.mapped_file import MappingError, check_part, map_part
 from devmodels.memory import ADDRESS_LIMIT, WORD_ALIGNMENT, GuestMemory, SharedRegion
 
 
@@ -102,12 +96,10 @@ def _check(info: RegionInfo, fd: int, others: Iterable[RegionInfo]) -> None:
             raise MemoryTableError(f"{info}: overlaps the {other} in guest addresses")
         if _overlap(info.user, other.user, info.size, other.size):
             raise MemoryTableError(f"{info}: overlaps the {other} in user addresses")
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode):
-        if info.offset + info.size > status.st_size:
-            raise MemoryTableError(f"{info}: its descriptor holds only {status.st_size:#x} bytes")
-    elif not stat.S_ISCHR(status.st_mode):
-        raise MemoryTableError(f"{info}: its descriptor is neither a file nor a memory device")
+    try:
+        check_part(fd, info.offset, info.size)
+    except MappingError as error:
+        raise MemoryTableError(f"{info}: {error}") from None
 
 
 def _overlap(one: int, other: int, one_size: int, other_size: int) -> bool:
@@ -115,18 +107,8 @@ def _overlap(one: int, other: int, one_size: int, other_size: int) -> bool:
 
 
 def _map(info: RegionInfo, fd: int) -> SharedRegion:
-    status = os.fstat(fd)
-    # Huge pages are mapped, and given back, as wholes: that is a file's block size then.
-    unit = max(PAGESIZE, status.st_blksize)
-    start = info.offset - info.offset % unit
-    end = info.offset + info.size
-    rounded = -(-end // unit) * unit
-    if rounded <= status.st_size:
-        end = rounded
-    skip = info.offset - start
     try:
-        mapping = mmap(fd, end - start, MAP_SHARED, PROT_READ | PROT_WRITE, offset=start)
-    except (OSError, ValueError, OverflowError) as error:
-        raise MemoryTableError(f"{info}: cannot be mapped: {error}") from None
-    view = memoryview(mapping)[skip : skip + info.size]
+        view = map_part(fd, info.offset, info.size)
+    except MappingError as error:
+        raise MemoryTableError(f"{info}: {error}") from None
     return SharedRegion(info.guest, view, name=f"guest@{info.guest:#x}")

@@ -12,13 +12,14 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from devmodels.exports.eventfd import Notifier, is_eventfd
 from devmodels.exports.vhost_backend_req import BackendChannel
 from devmodels.exports.vhost_channel import Channel, ProtocolError, RequestRefused
 from devmodels.exports.vhost_device_state import StateTransfer
 from devmodels.exports.vhost_inflight import InflightArea
 from devmodels.exports.vhost_log import DirtyLogging
 from devmodels.exports.vhost_memory import FrontEndMemory, MemoryTableError, RegionInfo
-from devmodels.exports.vhost_vring import Notifier, Vring, is_eventfd
+from devmodels.exports.vhost_vring import Vring
 from devmodels.protocols.vhost_user import (
     CONFIG,
     CONFIG_WRITABLE,

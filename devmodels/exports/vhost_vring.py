@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import select
-import stat
 import sys
 from collections.abc import Callable
 from functools import partial
 
+from devmodels.exports.eventfd import Notifier
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
@@ -30,44 +30,8 @@ from devmodels.virtio.split import SplitRing
 
 log = logging.getLogger("devmodels.vhost-user")
 
-ONE = (1).to_bytes(8, "little")
-
 Again = list[int] | list[list[Descriptor]]
 """What was left in flight, in order: a split ring's heads, the descriptors of each of a packed ring's buffers."""
-
-
-def is_eventfd(fd: int) -> bool:
-    """Whether `fd` is an eventfd, as far as /proc tells; without it, whether it can be one."""
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
-    except OSError:
-        return stat.S_IFMT(os.fstat(fd).st_mode) == 0
-
-
-class Notifier:
-    """An eventfd that the front end waits on; signalling it does not block."""
-
-    __slots__ = ("_room", "fd")
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._room: select.poll | None = None
-        # O_NONBLOCK belongs to the open file description, which the front end shares: look, never change it.
-        if os.get_blocking(fd):
-            self._room = select.poll()
-            self._room.register(fd, select.POLLOUT)
-
-    def signal(self) -> None:
-        """Add 1 to the eventfd.  Where that would overflow it, it is being signalled already."""
-        try:
-            if self._room is None or self._room.poll(0):
-                os.write(self.fd, ONE)
-        except OSError as error:
-            log.debug("notification lost: %s", error)
-
-    def close(self) -> None:
-        """Give up the descriptor."""
-        os.close(self.fd)
 
 
 class Vring:

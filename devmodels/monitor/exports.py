@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from devmodels.exports.table import TYPES, TypeName
+from devmodels.exports.table import TYPES, NodeTypeName
 from devmodels.monitor.command import Arguments, CommandError, Options, is_identifier, strings
 from devmodels.monitor.world import World
 
 
 class _ExportOptions(Arguments, frozen=True):
-    type: TypeName
+    type: NodeTypeName
     id: str
     node_name: str
     writable: bool = False
@@ -23,7 +23,7 @@ class _ExportOptions(Arguments, frozen=True):
 
 BlockExportOptions = Annotated[
     Mapping[str, object],
-    Options(_ExportOptions, "type", lambda: {name: each.options for name, each in TYPES.items()}),
+    Options(_ExportOptions, "type", lambda: {name: TYPES[name].options for name in get_args(NodeTypeName)}),
 ]
 
 
@@ -38,7 +38,7 @@ class BlockExportInfo(msgspec.Struct, rename="kebab"):
     """An export."""
 
     id: str
-    type: TypeName
+    type: NodeTypeName
     node_name: str
     shutting_down: bool
 
@@ -46,6 +46,8 @@ class BlockExportInfo(msgspec.Struct, rename="kebab"):
 async def block_export_add(world: World, options: BlockExportOptions) -> None:
     """Start an export."""
     strings(options, "type", "id", "node-name")
+    if options.get("type") in TYPES.keys() - get_args(NodeTypeName):
+        raise CommandError(f"Parameter 'type' does not accept value '{options['type']}'")
     name, node = options.get("id"), options.get("node-name")
     if name is not None and not is_identifier(name):
         raise CommandError("Invalid block export id")
@@ -69,8 +71,11 @@ async def block_export_del(world: World, arguments: BlockExportDel) -> None:
 
 
 async def query_block_exports(world: World) -> list[BlockExportInfo]:
-    """All exports."""
-    return [
-        BlockExportInfo(export.id, export.type, export.node_name, export.shutting_down)
-        for export in world.exports
-    ]
+    """All exports of nodes."""
+    found = []
+    for export in world.exports:
+        if export.backend is not None:
+            assert export.type != "vfio-user"
+            node_name = export.backend.node.node_name
+            found.append(BlockExportInfo(export.id, export.type, node_name, export.shutting_down))
+    return found

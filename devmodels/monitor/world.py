@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from devmodels.assembly import Assembly
+from devmodels.assembly import Assembly, HostedDevices
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.conformance import Profile
 from devmodels.events import Events
@@ -30,7 +30,9 @@ class Attached:
 
 
 class World:
-    """Nodes, devices, exports and the run state; `assembly` is the machine, where there is one.
+    """Nodes, devices, exports and the run state.
+
+    `assembly` is the machine, where there is one, `hosted` are devices that other programs' machines have.
 
     `on_quit` is called for the command `quit`; `quit_requested` says that it came.
     """
@@ -43,6 +45,7 @@ class World:
         run_state: RunState,
         exports: Exports,
         assembly: Assembly | None = None,
+        hosted: HostedDevices | None = None,
         on_quit: Callable[[], None] | None = None,
     ) -> None:
         self.context = graph.context
@@ -51,6 +54,7 @@ class World:
         self.run_state = run_state
         self.exports = exports
         self.assembly = assembly
+        self.hosted = hosted
         self.quit_requested = False
         self.running = Running(graph.context)
         """What qemu-io's `aio_…` commands have begun."""
@@ -85,8 +89,10 @@ class World:
     def attached(self) -> list[Attached]:
         """Devices with a drive, then exports."""
         backends = [] if self.assembly is None else self.assembly.drives.values()
-        found = [Attached(backend.name, backend) for backend in backends]
-        return found + [Attached(export.id, export.backend) for export in self.exports]
+        hosted = () if self.hosted is None else self.hosted.backends()
+        found = [Attached(backend.name, backend) for backend in (*backends, *hosted)]
+        exported = [(each.id, each.backend) for each in self.exports]
+        return found + [Attached(name, backend) for name, backend in exported if backend is not None]
 
     def find(self, name: str) -> Attached:
         """The device or export with that id or path; DeviceNotFound where there is none."""

@@ -6,7 +6,7 @@ it a `PciHost`.  References: PCI Local Bus 3.0 §6; PCI Express 6.0 §7.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -187,6 +187,10 @@ class PciFunction:
             file.reset()
         self._refresh()
         self.on_reset()
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when nothing runs any more that a reset has to await; for a device to override."""
+        then()
 
     def bar_address(self, index: int) -> int:
         """The address that BAR `index` holds, decoded or not."""

@@ -9,7 +9,7 @@ The device itself knows nothing of PCI; this file is its `Transport`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from devmodels.memory import GuestMemory
 from devmodels.pci.bars import BarKind, Windows
@@ -73,6 +73,7 @@ class VirtioPci(PciFunction):
         super().__init__(_identity(device.DEVICE_ID, class_code, legacy=legacy), name=name)
         self.device = device
         self._isr = 0
+        self._when_settled: list[Callable[[], None]] = []
         device.transport = self
         device.paused = True
         device.on_reset = self._device_reset
@@ -203,6 +204,16 @@ class VirtioPci(PciFunction):
         if self.msix is not None:
             for vector in range(self._vectors):
                 self.msix.forget(vector)
+        settled, self._when_settled = self._when_settled, []
+        for then in settled:
+            then()
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when the device's reset, if one is going on, is complete."""
+        if self.device.resetting:
+            self._when_settled.append(then)
+        else:
+            then()
 
 
 def _identity(device_id: int, class_code: int, *, legacy: bool) -> PciIdentity:

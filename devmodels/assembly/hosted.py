@@ -1,0 +1,97 @@
+"""Devices of a daemon for other programs' machines: each PCI function is alone in a machine of its own here.
+
+What is on a function's bus (a disk on its SCSI bus) is in its machine.  The machine's memory is empty until whoever
+hosts the function brings some; nodes, the run state and the context are the daemon's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from devmodels.assembly.assembly import Assembly
+from devmodels.assembly.devices import DEVICES
+from devmodels.blockbackend import BlockBackend, Graph
+from devmodels.conformance import Profile, ViolationLog
+from devmodels.memory import GuestMemory, memory_name
+from devmodels.options import OptionError, convert, shown
+from devmodels.pci.function import PciFunction
+from devmodels.runstate import RunState
+
+HOSTED = {name: kind for name, kind in DEVICES.items() if kind.place != "mmio"}
+"""What can be a device here: on PCI, or on the bus of such a one."""
+
+
+class HostedDevices:
+    """PCI functions and what is on their buses; `machines` by the id of the function."""
+
+    def __init__(self, graph: Graph, *, run_state: RunState, profile: Profile) -> None:
+        self._graph = graph
+        self._run_state = run_state
+        self._profile = profile
+        self.machines: dict[str, Assembly] = {}
+        self.one_context = False
+        """Whether iothreads mean nothing for devices that are made from now on: they are recorded."""
+        self.on_added: Callable[[Assembly], None] | None = None
+        """Hears of each function's machine when it is there, with nothing on its buses yet."""
+
+    def backends(self) -> Iterator[BlockBackend]:
+        """The devices' ways to their nodes."""
+        for machine in self.machines.values():
+            yield from machine.drives.values()
+
+    def function(self, device: str) -> tuple[Assembly, PciFunction] | None:
+        """The function with that id, and its machine."""
+        machine = self.machines.get(device)
+        if machine is None:
+            return None
+        function = machine.devices[device]
+        assert isinstance(function, PciFunction)
+        return machine, function
+
+    def add(self, options: Mapping[str, object]) -> str:
+        """Make a device, as `-device` does; returns its id.  OptionError where it cannot be."""
+        driver = options.get("driver")
+        kind = HOSTED.get(driver) if isinstance(driver, str) else None
+        if kind is None:
+            raise OptionError(f"driver: {shown(driver)} is given; expected {', '.join(map(shown, HOSTED))}")
+        name = options.get("id")
+        if any(name in machine.devices or name in machine.units for machine in self.machines.values()):
+            raise OptionError(f"id: {shown(name)} is taken")
+        if kind.place == "bus":
+            return self._machine_of(options).add_device(options)
+        if not isinstance(name, str) or not name:
+            raise OptionError("id: missing; expected one, by which the device can be exported")
+        # Nothing is left of it where the options are wrong.
+        convert(options, kind.options, what=f"device {driver}")
+        machine = Assembly(
+            memory=GuestMemory(name=memory_name(name)),
+            context=self._graph.context,
+            violations=ViolationLog(self._profile),
+            on_message=None,
+            on_intx=None,
+            on_irq=None,
+            graph=self._graph,
+            run_state=self._run_state,
+            one_context=self.one_context,
+            name=name,
+        )
+        machine.add_device(options)
+        self.machines[name] = machine
+        if self.on_added is not None:
+            self.on_added(machine)
+        return name
+
+    def _machine_of(self, options: Mapping[str, object]) -> Assembly:
+        """The machine with the bus that a device is to be on: the one that is named, or the first one there is."""
+        bus = options.get("bus")
+        for machine in self.machines.values():
+            if machine.buses and bus in (None, *machine.buses):
+                return machine
+        known = ", ".join(shown(name) for each in self.machines.values() for name in each.buses) or "none"
+        given = "missing" if bus is None else f"{shown(bus)} is given"
+        raise OptionError(f"bus: {given}; the buses of PCI devices are: {known}")
+
+    def close(self) -> None:
+        """Give the machines up; the nodes stay."""
+        for machine in self.machines.values():
+            machine.close()
