@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from guestsim.targets import Host, RecordError, Target, TargetError
+from guestsim.targets import Host, LacksError, RecordError, Target, TargetError
 from guestsim.targets.vhost_user import VhostUserTarget
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def open_target(
     """Start the machine that a script describes, and record it. Raises `TargetError` where it can't be."""
     if spec.vhost_user:
         return _open_vhost_user(spec, script, drives, devices, recording)
+    if spec.name == "vfio-user":
+        return _open_vfio_user(spec, script, drives, devices, memory, recording)
     if spec.name == "qemu":
         from guestsim.targets.qemu import QemuTarget
 
@@ -100,6 +102,41 @@ def _open_vhost_user(
         name=spec.name,
         arguments=_record(recording),
     )
+
+
+def _open_vfio_user(
+    spec: TargetSpec,
+    script: Script,
+    drives: list[dict[str, object]],
+    devices: list[dict[str, object]],
+    memory: str,
+    recording: Recording | None,
+) -> TargetAndHost:
+    """A daemon of the script's own, or the server that listens at the socket given."""
+    if any(device.get("driver") in MMIO_DRIVERS for device in devices):
+        raise LacksError("devices outside PCI")
+    ram, shared = script.machine.ram, (script.machine.memory or memory) == "shared"
+    if spec.socket is not None:
+        from guestsim.targets.vfio_user import VfioUserTarget
+
+        (device,) = devices
+        name = str(device["id"])
+        return VfioUserTarget({name: spec.socket}, {name: place(str(device["addr"]))}, ram=ram, shared=shared)
+    from guestsim.targets.vfio_daemon import VfioDaemonTarget
+
+    return VfioDaemonTarget(
+        blockdevs=[msgspec.to_builtins(drive) for drive in drives],
+        devices=[msgspec.to_builtins(device) for device in devices],
+        ram=ram,
+        shared=shared,
+        arguments=_record(recording),
+    )
+
+
+def place(addr: str) -> tuple[int, int]:
+    """Slot and function of a PCI device's option `addr`; ValueError where it is no such thing."""
+    slot, _, function = addr.partition(".")
+    return int(slot, 16), int(function or "0", 16)
 
 
 def _record(recording: Recording | None) -> list[str]:

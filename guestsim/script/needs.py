@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LOOKING = frozenset({"get", "statistics", "image"})
 _FRONT_END = frozenset({"driver", "drive", "id", "addr", "queue-size", "packed", "num-queues"})
 _VHOST_USER: tuple[TargetName, ...] = ("vhost-user", "qemu-storage-daemon")
+_AT_SOCKETS: tuple[TargetName, ...] = (*_VHOST_USER, "vfio-user")
 
 
 class TargetSpecError(Exception):
@@ -26,7 +27,7 @@ class TargetSpecError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """A target: its name, and the socket of a vhost-user back end that is there already."""
+    """A target: its name, and the socket of a back end or server that is there already."""
 
     name: TargetName
     socket: str | None = None
@@ -45,19 +46,19 @@ def parse_target(text: str) -> TargetSpec:
     kind, colon, path = text.partition(":")
     name = next((one for one in TARGETS if one == kind), None)
     if name is None:
-        expected = ", ".join(one + "[:SOCKET]" * (one in _VHOST_USER) for one in TARGETS)
+        expected = ", ".join(one + "[:SOCKET]" * (one in _AT_SOCKETS) for one in TARGETS)
         raise TargetSpecError(f"{text!r}, expected one of {expected}")
     if not colon:
         return TargetSpec(name)
-    if name not in _VHOST_USER or not path:
-        expected = " or ".join(f"{one}:/path/to/socket" for one in _VHOST_USER)
+    if name not in _AT_SOCKETS or not path:
+        expected = " or ".join(f"{one}:/path/to/socket" for one in _AT_SOCKETS)
         raise TargetSpecError(f"{text!r}, expected a socket with {expected} only")
     return TargetSpec(name, path)
 
 
 def why_not(spec: TargetSpec, script: Script) -> str | None:
     """Why `script` is not run on a target; None where it is."""
-    if spec.name not in script.targets:
+    if not _is_for(spec, script):
         return f"the script is for {', '.join(script.targets)}"
     if spec.socket is not None and (need := _not_at_a_socket(script)) is not None:
         return f"needs {need}"
@@ -68,6 +69,12 @@ def why_not(spec: TargetSpec, script: Script) -> str | None:
         if need is not None and step.action not in _LOOKING:
             return f"needs {need}"
     return None
+
+
+def _is_for(spec: TargetSpec, script: Script) -> bool:
+    """Over vfio-user our devices are what they are in process."""
+    wanted = ("vfio-user", "devmodels") if spec.name == "vfio-user" else (spec.name,)
+    return any(name in script.targets for name in wanted)
 
 
 def _not_at_a_socket(script: Script) -> str | None:
@@ -89,6 +96,8 @@ def _not_at_a_socket(script: Script) -> str | None:
 
 def lacking(spec: TargetSpec, step: Step) -> str | None:
     """What a step needs that a target hasn't got; None where it has everything."""
+    if spec.name == "vfio-user":
+        return _lacking_over_vfio(spec, step)
     if not spec.vhost_user:
         return None
     if step.get is not None and step.get.config is None and step.get.register != "device_status":
@@ -110,6 +119,23 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
     if not (step.stop is None and step.cont is None and step.event is None and step.qmp is None) and (
         spec.socket is not None or spec.name == "qemu-storage-daemon"
     ):
+        return "a host that stops the machine and is told events"
+    return None
+
+
+def _lacking_over_vfio(spec: TargetSpec, step: Step) -> str | None:
+    """What a step needs that functions of a server have not."""
+    if not (step.plug is None and step.unplug is None):
+        return "a host that plugs devices"
+    if spec.socket is None:
+        return None
+    if step.statistics is not None:
+        return "the host's statistics"
+    if step.image is not None:
+        return "the drive's file"
+    if step.resize is not None:
+        return "a host that resizes drives"
+    if not (step.stop is None and step.cont is None and step.event is None):
         return "a host that stops the machine and is told events"
     return None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUFFIX = ".trace"
 LEAST_LIMIT = 4096
 """Less is not even enough for what every trace begins and ends with."""
-_RECORDED = ("devmodels", "vhost-user")
+_RECORDED = ("devmodels", "vhost-user", "vfio-user")
 """Where devices are ours."""
 
 

@@ -136,7 +136,7 @@ def run_on(
     Raises `ScriptError` for what only shows now, and `RecordError` where the trace cannot be written.
     """
     spec = parse_target(options.target)
-    memory = (script.machine.memory or options.memory) if spec.name == "devmodels" else ""
+    memory = (script.machine.memory or options.memory) if spec.name in ("devmodels", "vfio-user") else ""
     report = ScriptReport(source.file, script.name, str(spec), memory, str(options.way))
     report.skipped = why_not(spec, script)
     varied = vary(script, options.way)

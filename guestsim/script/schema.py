@@ -21,8 +21,8 @@ from guestsim.script import schema_scsi
 from guestsim.script.parts import U16, U32, Bit, Positive, Weight, Whole
 from guestsim.script.values import Amount, Duration, HexBytes, Pattern, Size, parse_address
 
-TargetName = Literal["devmodels", "qemu", "vhost-user", "qemu-storage-daemon"]
-TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu", "vhost-user", "qemu-storage-daemon")
+TargetName = Literal["devmodels", "qemu", "vhost-user", "qemu-storage-daemon", "vfio-user"]
+TARGETS: tuple[TargetName, ...] = ("devmodels", "qemu", "vhost-user", "qemu-storage-daemon", "vfio-user")
 RingName = Literal["split", "packed"]
 TransportName = Literal["pci", "pci-legacy", "mmio", "mmio-legacy"]
 StatusName = Literal["OK", "IOERR", "UNSUPP"] | schema_scsi.StatusName
@@ -609,6 +609,7 @@ class Step(_Part):
     on_devmodels: Difference | None = msgspec.field(default=None, name="on devmodels")
     on_vhost_user: Difference | None = msgspec.field(default=None, name="on vhost-user")
     on_qemu_storage_daemon: Difference | None = msgspec.field(default=None, name="on qemu-storage-daemon")
+    on_vfio_user: Difference | None = msgspec.field(default=None, name="on vfio-user")
 
     def __post_init__(self) -> None:
         given = [name.replace("_", "-") for name in ACTIONS if getattr(self, name) is not None]
@@ -674,6 +675,7 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
     "qemu": ("on_qemu",),
     "vhost-user": ("on_vhost_user",),
     "qemu-storage-daemon": ("on_vhost_user", "on_qemu_storage_daemon"),
+    "vfio-user": ("on_devmodels", "on_vfio_user"),
 }
 """The modifiers that hold on a target."""
 

@@ -16,7 +16,7 @@ from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.machine import MMIO_DRIVERS, SCSI_HOSTS, SCSI_UNITS, open_target
+from guestsim.script.machine import MMIO_DRIVERS, SCSI_HOSTS, SCSI_UNITS, open_target, place
 from guestsim.script.needs import features_needed
 from guestsim.script.schema import FEATURES, all_steps
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
@@ -181,8 +181,8 @@ class World:
 
     def _open(self, device: str, *, legacy: bool | None) -> Transport:
         """How the driver of a device reaches it: found on the bus, where firmware says, or at its back end's socket."""
-        place = self._places[device]
-        if isinstance(self.target, VhostUserTarget) or isinstance(place, str):
+        at = self._places[device]
+        if isinstance(self.target, VhostUserTarget) or isinstance(at, str):
             if legacy is not None:
                 raise GuestError(f"{device} has one interface only, expected no legacy")
             if isinstance(self.target, VhostUserTarget):
@@ -193,12 +193,12 @@ class World:
                 return VhostTransport(
                     self.guest, self.target, device, queue_size=size, packed=packed, own_config=own
                 )
-            slot = next((one for one in self.target.layout.virtio_mmio if one.name == place), None)
+            slot = next((one for one in self.target.layout.virtio_mmio if one.name == at), None)
             if slot is None:
-                raise GuestError(f"{device}: the machine has no {place}")
+                raise GuestError(f"{device}: the machine has no {at}")
             return open_slot(self.guest, slot, self._kinds[device])
         if device not in self._functions:
-            function = PciFunction(self.guest, ConfigSpace(self.target), *place)
+            function = PciFunction(self.guest, ConfigSpace(self.target), *at)
             if device_id(function) != self._kinds[device]:
                 what = "virtio-scsi" if self._kinds[device] == SCSI else "virtio-blk"
                 raise GuestError(
@@ -320,9 +320,8 @@ class World:
             bus = self._places[name] = str(options.get("bus", f"virtio-mmio-bus.{taken}"))
             return {**options, "id": name, "bus": bus}
         address = str(options.get("addr", f"{_FIRST_SLOT + number:x}"))
-        slot, _, function = address.partition(".")
         try:
-            self._places[name] = (int(slot, 16), int(function or "0", 16))
+            self._places[name] = place(address)
         except ValueError:
             raise self.source.error(
                 f"devices[{number}]",

@@ -158,7 +158,9 @@ class DaemonProcess:
         blockdevs: Sequence[Mapping[str, Json]],
         exports: Sequence[Exported],
         arguments: Sequence[str] = (),
+        devices: Sequence[Mapping[str, Json]] = (),
     ) -> None:
+        """`devices` are those that exports offer."""
         program = shutil.which(daemon.command[0])
         if program is None:
             raise TargetError(f"{daemon.name} not found: expected it installed and in PATH")
@@ -168,11 +170,13 @@ class DaemonProcess:
             folder, handle = resources.enter_context(temporary_folder())
             # Other processes' sockets are called the same but for this.
             mark = token_hex(4)
-            devices = dict.fromkeys(export.device for export in exports)
-            self.sockets = {device: f"{folder}/{mark}-{n}" for n, device in enumerate(devices)}
+            exported = dict.fromkeys(export.device for export in exports)
+            self.sockets = {device: f"{folder}/{mark}-{n}" for n, device in enumerate(exported)}
             command = [program, *daemon.command[1:], *arguments]
             for drive in blockdevs:
                 command += ["--blockdev", json.dumps(drive)]
+            for device in devices:
+                command += ["--device", json.dumps(device)]
             for export in exports:
                 command += ["--export", json.dumps(self.at_socket(export))]
             self._monitor = f"{folder}/{mark}-qmp"

@@ -1,0 +1,107 @@
+"""Our own daemon as a vfio-user server, started for the sake of a guest, and its monitor as the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from guestsim.targets import TargetError
+from guestsim.targets.daemon_exports import Exported
+from guestsim.targets.storage_daemon import DEVMODELS_SERVE, DaemonProcess
+from guestsim.targets.vfio_user import RAM, Place, VfioUserTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from guestsim.targets.qmp import Json
+
+_FIRST_SLOT = 4
+_UNITS = frozenset({"scsi-hd"})
+
+
+class _BlockStats(msgspec.Struct):
+    """What is used of an element of `query-blockstats`."""
+
+    stats: dict[str, object]
+    qdev: str = ""
+    device: str = ""
+
+
+class VfioDaemonTarget(VfioUserTarget):
+    """The guest of a daemon that has `blockdevs` and `devices`, with QEMU's names for `-blockdev` and `-device`.
+
+    Every PCI device has an export of its own, and the slot that its option `addr` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        blockdevs: Sequence[Mapping[str, Json]],
+        devices: Sequence[Mapping[str, Json]],
+        ram: int = RAM,
+        shared: bool = True,
+        name: str = "vfio-user",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        """`arguments` are further ones of the daemon's command."""
+        functions = [each for each in devices if each.get("driver") not in _UNITS]
+        exports = [
+            Exported(
+                str(each["id"]), {"type": "vfio-user", "id": f"export-{each['id']}", "device": each["id"]}
+            )
+            for each in functions
+        ]
+        places = {str(each["id"]): _place(each, number) for number, each in enumerate(functions)}
+        self._process = DaemonProcess(DEVMODELS_SERVE, blockdevs, exports, arguments, devices)
+        try:
+            super().__init__(self._process.sockets, places, ram=ram, shared=shared, name=name)
+        except BaseException:
+            self._process.close()
+            raise
+
+    def label(self, device: str) -> str:
+        """The daemon's device, by its id."""
+        return f"{self._process.name}, device {device}"
+
+    def last_words(self) -> str:
+        """What the daemon has printed last, or how it ended."""
+        return self._process.last_words()
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process id."""
+        return self._process.pid
+
+    def resize(self, node: str, size: int) -> None:
+        """Give the block node a new size (QMP `block_resize`)."""
+        self._process.qmp("block_resize", {"node-name": node, "size": size})
+
+    def statistics(self, device: str) -> dict[str, int]:
+        """The integers of `query-blockstats` for the device with this id."""
+        for entry in msgspec.convert(self._process.qmp("query-blockstats", {}), list[_BlockStats]):
+            if device in (entry.device, *entry.qdev.split("/")):
+                return {name: value for name, value in entry.stats.items() if type(value) is int}
+        raise TargetError(f"query-blockstats names no device {device!r}")
+
+    def stop(self) -> None:
+        """QMP `stop`."""
+        self._process.qmp("stop", {})
+
+    def cont(self) -> None:
+        """QMP `cont`."""
+        self._process.qmp("cont", {})
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """What QMP has told since the last call."""
+        return self._process.take_events()
+
+    def close(self) -> None:
+        """Leave and end the daemon; TargetError where it went wrong by itself. Idempotent."""
+        super().close()
+        self._process.close()
+
+
+def _place(device: Mapping[str, Json], number: int) -> Place:
+    slot, _, function = str(device.get("addr", f"{_FIRST_SLOT + number:x}")).partition(".")
+    return int(slot, 16), int(function or "0", 16)
