@@ -382,7 +382,7 @@ class VirtioDevice(ABC):
         for queue in self.queues:
             if queue.enabled and queue.ring is None and not queue.start():
                 return
-        for queue in self.queues:
+        for queue in self.queues[: self.usable_queues()]:
             if queue.ring is not None:
                 # A driver may have filled the ring before DRIVER_OK and need not notify again.
                 self.soon(queue.context, partial(self.process, queue))
@@ -467,7 +467,7 @@ class VirtioDevice(ABC):
         """The device may master the bus again: show what was put off, and look for what came meanwhile."""
         self.paused = False
         self._show_put_off()
-        for queue in self.queues:
+        for queue in self.queues[: self.usable_queues()]:
             queue.serve(queue)
         self._settle_suspension()
 
@@ -512,7 +512,7 @@ class VirtioDevice(ABC):
         if not (self.status & Status.FEATURES_OK or self._legacy):
             self._violation("VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK")
         queue.enabled = True
-        if not self.stopped and queue.start():
+        if not self.stopped and queue.start() and queue.index < self.usable_queues():
             queue.serve(queue)
 
     @holding

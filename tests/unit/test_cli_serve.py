@@ -248,7 +248,10 @@ def test_wrong_option_of_an_export(refusal: Refusal, tmp_path: Path, more: str, 
             "type=nbd,id=e0",
             '--export: type: "nbd" is given; expected "vhost-user-blk", "vhost-user-scsi", "iscsi", "vfio-user"',
         ),
-        ("id=e0", '--export: type: missing; expected "vhost-user-blk", "vhost-user-scsi", "iscsi", "vfio-user"'),
+        (
+            "id=e0",
+            '--export: type: missing; expected "vhost-user-blk", "vhost-user-scsi", "iscsi", "vfio-user"',
+        ),
         ("type=vhost-user-blk", "--export: id: missing; expected a string"),
         (
             '{"type": "vhost-user-blk", "id": "e0", "node-name": "d0"}',

@@ -35,7 +35,7 @@ from tests.unit.virtio.blkrig import (
     segment,
 )
 from tests.unit.virtio.dut import RUNNING
-from tests.unit.virtio.model import EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_RESET, VERSION_1
+from tests.unit.virtio.model import EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_RESET, VERSION_1, DriverRing
 
 FIELDS = {
     "capacity": "Q",
@@ -248,6 +248,23 @@ def test_without_mq_there_is_one_queue() -> None:
     assert r.device.usable_queues() == 1
     r.device.kick(1)
     assert len(r.clauses) == 1
+
+
+def test_without_mq_another_queue_is_not_served_when_it_is_enabled() -> None:
+    """§5.2.2: a chain that waits there is left alone, before DRIVER_OK and after it."""
+    r = blk(num_queues=2, without=1 << F_MQ)
+    other = r.device.queues[1]
+    parts = tuple(address + 0x3F_0000 - r.driver.parts[0] for address in r.driver.parts)
+    r.driver = DriverRing(r.plain, 8, (parts[0], parts[1], parts[2]), r.driver.features)
+    other.size, other.desc, other.driver, other.device = 8, *parts
+    sent = r.start(OUT, 9, b"x" * 512)
+    r.driver.expose()
+    r.device.enable_queue(other)
+    r.device.pause()
+    r.device.resume()
+    r.settle()
+    assert sent.length is None
+    assert not r.disk.log
 
 
 def test_in_order_is_kept_by_the_device() -> None:
