@@ -60,8 +60,8 @@ class VfioConnection:
     """One connection to the server that listens at `path`, whose capabilities are `capabilities` when it is made.
 
     `label` names it in messages; `last_words` is asked for what the server has said elsewhere when the connection is
-    lost; `pump` lets servers of this very thread go on.  Raises `TargetError` where nobody listens; `DisconnectedError`
-    once the connection is lost, `lost` saying why.
+    lost; `pump` lets servers of this very thread go on; servers of `beside` are served while this one is waited for.
+    Raises `TargetError` where nobody listens; `DisconnectedError` once the connection is lost, `lost` saying why.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class VfioConnection:
         last_words: Callable[[], str] = str,
         pump: Callable[[], object] | None = None,
         proposal: dict[str, object] | None = None,
+        beside: Callable[[], Sequence[VfioConnection]] = tuple,
     ) -> None:
         """`proposal` are the capabilities that we propose, ours if not given."""
         self.label = label
@@ -83,6 +84,7 @@ class VfioConnection:
         self._timeout = timeout
         self._last_words = last_words
         self._pump = pump
+        self._beside = beside
         self._id = 0
         self._poll = select.poll()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -228,8 +230,17 @@ class VfioConnection:
             left = deadline - time.monotonic()
             if self._pump is not None:
                 self._pump()
-            if self._poll.poll(max(0, left * 1000) if self._pump is None else 0):
+            others = {
+                each.fileno(): each for each in self._beside() if each.lost is None and each is not self
+            }
+            poll = select.poll()
+            for fd in (self.fileno(), *others):
+                poll.register(fd, select.POLLIN)
+            ready = [fd for fd, _ in poll.poll(max(0, left * 1000) if self._pump is None else 0)]
+            if self.fileno() in ready:
                 return
+            for fd in ready:
+                others[fd].look()
             if left <= 0:
                 self._lose(f"gave no answer to {what} within {self._timeout:g} s")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -12,10 +15,14 @@ from guestsim.targets.storage_daemon import DEVMODELS_SERVE, DaemonProcess
 from guestsim.targets.vfio_user import RAM, Place, VfioUserTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from guestsim.targets.qmp import Json
 
+T = TypeVar("T")
+
+_LOOK = 1e-4
+"""Seconds between two looks at whether the monitor has answered."""
 _FIRST_SLOT = 4
 _UNITS = frozenset({"scsi-hd"})
 
@@ -75,26 +82,46 @@ class VfioDaemonTarget(VfioUserTarget):
 
     def resize(self, node: str, size: int) -> None:
         """Give the block node a new size (QMP `block_resize`)."""
-        self._process.qmp("block_resize", {"node-name": node, "size": size})
+        self._qmp("block_resize", {"node-name": node, "size": size})
 
     def statistics(self, device: str) -> dict[str, int]:
         """The integers of `query-blockstats` for the device with this id."""
-        for entry in msgspec.convert(self._process.qmp("query-blockstats", {}), list[_BlockStats]):
+        for entry in msgspec.convert(self._qmp("query-blockstats", {}), list[_BlockStats]):
             if device in (entry.device, *entry.qdev.split("/")):
                 return {name: value for name, value in entry.stats.items() if type(value) is int}
         raise TargetError(f"query-blockstats names no device {device!r}")
 
     def stop(self) -> None:
         """QMP `stop`."""
-        self._process.qmp("stop", {})
+        self._qmp("stop", {})
 
     def cont(self) -> None:
         """QMP `cont`."""
-        self._process.qmp("cont", {})
+        self._qmp("cont", {})
 
     def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
         """What QMP has told since the last call."""
-        return self._process.take_events()
+        return self._meanwhile(self._process.take_events)
+
+    def _qmp(self, command: str, arguments: Mapping[str, Json]) -> Json:
+        return self._meanwhile(partial(self._process.qmp, command, arguments))
+
+    def _meanwhile(self, ask: Callable[[], T]) -> T:
+        """Ask the monitor, and let the daemon have the memory that it asks for: else it could not answer."""
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        thread = Thread(target=run)
+        thread.start()
+        while not answer.done():
+            self.serve(_LOOK)
+        thread.join()
+        return answer.result()
 
     def close(self) -> None:
         """Leave and end the daemon; TargetError where it went wrong by itself. Idempotent."""

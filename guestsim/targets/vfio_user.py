@@ -74,7 +74,12 @@ class VfioUserTarget:
 
     def _connect(self, device: str, path: str, *, shared: bool) -> VfioFunction:
         connection = VfioConnection(
-            path, self.label(device), memory=self.memory, last_words=self.last_words, pump=self._pump
+            path,
+            self.label(device),
+            memory=self.memory,
+            last_words=self.last_words,
+            pump=self._pump,
+            beside=lambda: [each.connection for each in self.functions.values()],
         )
         try:
             flags = msg.DMA_READABLE | msg.DMA_WRITABLE
@@ -238,12 +243,17 @@ class VfioUserTarget:
         """Serve what the servers ask for, for a millisecond at most; DisconnectedError where one has gone."""
         if self._pump is not None:
             self._pump()
-        self._epoll.poll(_WAIT if self._pump is None else 0)
+        self.serve(_WAIT if self._pump is None else 0)
         for function in self.functions.values():
-            function.connection.look()
             if function.connection.lost is not None:
                 raise DisconnectedError(function.connection.lost)
         return True
+
+    def serve(self, seconds: float) -> None:
+        """Wait until something comes, and give the servers what they ask for."""
+        self._epoll.poll(seconds)
+        for function in self.functions.values():
+            function.connection.look()
 
     def now_ns(self) -> int:
         """Nanoseconds of real time since the start."""
