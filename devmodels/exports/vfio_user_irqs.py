@@ -76,7 +76,9 @@ class Interrupts:
         self._intx = _Vectors(1 if function.identity.interrupt_pin else 0)
         self._msi = _Vectors(0 if function.msi is None else 1 << function.msi.multiple_message_capable)
         self._msix = _Vectors(0 if function.msix is None else function.msix.vectors)
-        self._kinds = {Irq.INTX: self._intx, Irq.MSI: self._msi, Irq.MSIX: self._msix}
+        # Nothing is ever wrong with a device; a client that can be told sets up to be told.
+        self._err = _Vectors(1)
+        self._kinds = {Irq.INTX: self._intx, Irq.MSI: self._msi, Irq.MSIX: self._msix, Irq.ERR: self._err}
         self._level = False
         self._held: set[int] = set()
         """MSI vectors that were to be signalled and could not."""
@@ -89,7 +91,9 @@ class Interrupts:
         vectors = self._kinds.get(Irq(index))
         if vectors is None or not vectors.count:
             return 0, 0
-        flags = IrqFlag.EVENTFD | IrqFlag.MASKABLE
+        flags = IrqFlag.EVENTFD
+        if index != Irq.ERR:
+            flags |= IrqFlag.MASKABLE
         if index == Irq.INTX:
             flags |= IrqFlag.AUTOMASKED
         return flags, vectors.count
@@ -140,6 +144,8 @@ class Interrupts:
             if vectors is not None:
                 self._assign(Irq(index), vectors, [(each, None) for each in sorted(vectors.notifiers)])
             return
+        if index == Irq.ERR and action != ACTION_TRIGGER:
+            raise RefusedError(errno.EINVAL, "masking of what is not masked")
         if vectors is None or start + count > vectors.count:
             raise RefusedError(errno.EINVAL, f"interrupts {start} to {start + count - 1} of kind {index}")
         if kind != DATA_BOOL and data:
@@ -197,7 +203,7 @@ class Interrupts:
                 if vector in self._held and self._msi.open(vector):
                     self._held.discard(vector)
                     self._msi.signal(vector)
-        else:
+        elif index == Irq.MSIX:
             for vector in changed:
                 self._program(vector)
 

@@ -185,7 +185,9 @@ def test_a_front_end_that_comes_again_and_one_that_resets(daemon: Daemon) -> Non
         payload, status = add(ring, IN, 0, bytes(512))
         front_end.kick(0)
         assert front_end.memory.bytes[status] == 0xFF
-        daemon.context.run(daemon.exports.ids["e0"].backend.resize(2 * MIB))
+        backend = daemon.exports.ids["e0"].backend
+        assert backend is not None
+        daemon.context.run(backend.resize(2 * MIB))
         daemon.run_state.cont()
         front_end.run()
         assert front_end.memory.bytes[payload : payload + 512] == b"\x11" * 512
