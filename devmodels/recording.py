@@ -191,9 +191,13 @@ class Recorder:
 
     # --- a machine
 
-    def watch_machine(self, assembly: Assembly) -> None:
-        """Record a machine, and the devices that are plugged later."""
-        machine = _RecordedMachine(self, assembly)
+    def watch_function(self, assembly: Assembly) -> None:
+        """Record a function that is hosted for others' machines, with its own around it that has just been made."""
+        self.watch_machine(assembly, "function")
+
+    def watch_machine(self, assembly: Assembly, kind: str = "device") -> None:
+        """Record a machine, and the devices that are plugged later, as devices of that `kind`."""
+        machine = _RecordedMachine(self, assembly, kind)
         for name in (*assembly.devices, *assembly.units):
             machine.added(name)
         assembly.set_trace(self.tracer)
@@ -235,22 +239,23 @@ def _release(device: VirtioDevice, backend: BlockBackend | None) -> None:
 class _RecordedMachine:
     """The machine's `Watcher`."""
 
-    __slots__ = ("_assembly", "_recorder")
+    __slots__ = ("_assembly", "_kind", "_recorder")
 
-    def __init__(self, recorder: Recorder, assembly: Assembly) -> None:
+    def __init__(self, recorder: Recorder, assembly: Assembly, kind: str) -> None:
         self._recorder = recorder
         self._assembly = assembly
+        self._kind = kind
 
     def added(self, name: str) -> None:
         assembly, options = self._assembly, self._assembly.options[name]
         place = assembly.units.get(name)
         if place is None:
             backend = assembly.drives.get(name)
-            self._recorder.announce("device", options, assembly.virtio_device(name), backend)
+            self._recorder.announce(self._kind, options, assembly.virtio_device(name), backend)
         else:
             assert isinstance(place.unit, BackedUnit)
             where = {"scsi-id": place.target, "lun": place.lun}
-            self._recorder.announce_unit("device", {**options, **where}, place.host, place.unit)
+            self._recorder.announce_unit(self._kind, {**options, **where}, place.host, place.unit)
 
     def removing(self, name: str) -> None:
         self._recorder.tracer.emit(name, EventKind.REMOVED)

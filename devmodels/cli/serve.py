@@ -145,6 +145,8 @@ class Server:
         self.context.poll_max_ns = 0
         self._graph.tracer = recorder.tracer
         self.world.exports.recorder = recorder
+        self.hosted.one_context = True
+        self.hosted.on_added = recorder.watch_function
 
     def add_object(self, text: str) -> None:
         """Make an object that nodes can name; OptionError where it cannot be."""

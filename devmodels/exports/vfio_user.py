@@ -43,6 +43,7 @@ class VfioUserServer:
         self._at_end: Callable[[], None] | None = None
         self._warnings = ViolationWarnings(offered.function.name)
         offered.violations.on_violation = self._warnings
+        offered.machine.messages_in_memory = False
         self._acceptor = Acceptor(
             listen(path), offered.machine.context, self._connected, name=offered.function.name
         )

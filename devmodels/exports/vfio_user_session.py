@@ -93,7 +93,6 @@ class Session:
         self._irqs = Interrupts(self._regions, offered.machine.context)
         self._memory = ClientMemory(offered.machine.memory, self)
         self._table = _msix_table(offered.function)
-        self._machine.messages_in_memory = False
         self._machine.on_message = self._irqs.message
         self._machine.on_intx = self._irqs.intx
         self._handlers: dict[int, Handler] = {

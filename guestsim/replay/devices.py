@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,7 +13,10 @@ from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
 from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_unit, host_device
+from devmodels.functionregions import FunctionRegions, regions_name
+from devmodels.machine import Machine
 from devmodels.options import convert
+from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
@@ -29,6 +32,8 @@ from guestsim.replay.memory import ReplayMemory, TranslatedReplayMemory
 from guestsim.replay.state import ReplayStateFile
 
 MACHINE_MEMORY = "memory"
+MACHINE_NAME = "machine"
+Access = Callable[..., object]
 _THREADS = ("iothread", "iothread-vq-mapping")
 """Options without meaning here: all queues of a recorded device were on one thread."""
 
@@ -75,8 +80,18 @@ class ReplayedDevice:
         """What queues that start now have to take again."""
 
 
+class Hosted(NamedTuple):
+    """The machine of a function that another program's machine had, and how that reached it."""
+
+    assembly: Assembly
+    regions: FunctionRegions
+
+
 class World:
-    """Everything that was recorded: devices and disks by name, and the machine that has them, if one has."""
+    """Everything that was recorded: devices and disks by name, and the machine that has them, if one has.
+
+    `hosted` are the machines of functions that others' machines had, by the function's name: it is alone in its own.
+    """
 
     def __init__(self, header: TraceHeader, follower: Follower) -> None:
         self.context = ReplayContext()
@@ -84,6 +99,7 @@ class World:
         self.devices: dict[str, ReplayedDevice] = {}
         self.disks: dict[str, ReplayedDisk] = {}
         self.assembly: Assembly | None = None
+        self.hosted: dict[str, Hosted] = {}
         self.accessing = False
         """Whether an access of the guest's is not over yet."""
         self.removed: set[str] = set()
@@ -144,6 +160,31 @@ class World:
             self.assembly.machine.trace = self.follower
         return self.assembly
 
+    def machine_at(self, source: str) -> Assembly:
+        """The machine that a trace calls `source`."""
+        hosted = self.hosted.get(source)
+        if hosted is None and source != MACHINE_NAME:
+            known = ", ".join((MACHINE_NAME, *self.hosted))
+            self.follower.unfit(f"at {source!r}; the machines of the trace are: {known}")
+        return self.machine() if hosted is None else hosted.assembly
+
+    def machines(self) -> dict[str, Assembly]:
+        """All that there are, by what a trace calls them."""
+        own = {} if self.assembly is None else {MACHINE_NAME: self.assembly}
+        return own | {name: hosted.assembly for name, hosted in self.hosted.items()}
+
+    def space(self, source: str) -> tuple[Machine, Access, Access]:
+        """The machine of an address space, and how that is read and written."""
+        if source in ("memory-space", "io-space"):
+            machine = self.machine().machine
+            if source == "io-space":
+                return machine, machine.io_read, machine.io_write
+            return machine, machine.read, machine.write
+        hosted = next((each for name, each in self.hosted.items() if source == regions_name(name)), None)
+        if hosted is None:
+            self.follower.unfit(f"an access of {source!r}, which is no space of the trace")
+        return hosted.assembly.machine, hosted.regions.read, hosted.regions.write
+
     def _interrupted(self, _what: int, _value: int) -> None:
         """Whoever was told of an interrupt may have accessed devices before it returned."""
         if self.follower.peek() is EventKind.SERVING:
@@ -170,9 +211,9 @@ class World:
 
     def place(self, name: str) -> str:
         """Slot and function of a PCI device, as its option `addr` has them; empty for any other one."""
-        if self.assembly is not None:
-            for slot, number, function in self.assembly.machine.bus.functions():
-                if function is self.assembly.devices.get(name):
+        for assembly in self.machines().values():
+            for slot, number, function in assembly.machine.bus.functions():
+                if function is assembly.devices.get(name):
                     return f"{slot:x}.{number:x}"
         return ""
 
@@ -212,10 +253,10 @@ class World:
 
     def _let_go(self) -> None:
         """Those that were taken out have gone by now, unseen."""
-        assembly = self.assembly
-        while assembly is not None and self.removed & (assembly.devices.keys() | assembly.units.keys()):
-            if not self.context.run_oldest():
-                break
+        for assembly in self.machines().values():
+            while self.removed & (assembly.devices.keys() | assembly.units.keys()):
+                if not self.context.run_oldest():
+                    break
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
@@ -225,12 +266,12 @@ class World:
         violations.record = record
 
     def _device(self, facts: DeviceFacts, disk: DiskFacts | None, addr: str) -> ReplayedDevice:
-        if disk is None:
-            return self._machine_device(facts, None, addr) if facts.kind == "device" else self._host(facts)
-        node = self._node(facts, disk)
-        return (
-            self._machine_device(facts, node, addr) if facts.kind == "device" else self._export(facts, node)
-        )
+        node = None if disk is None else self._node(facts, disk)
+        if facts.kind == "function":
+            return self._function(facts, node, addr)
+        if facts.kind == "device":
+            return self._machine_device(self.machine(), facts, node, addr)
+        return self._host(facts) if node is None else self._export(facts, node)
 
     def _node(self, facts: DeviceFacts, disk: DiskFacts) -> ReplayNode:
         if not disk.node_name:
@@ -259,15 +300,37 @@ class World:
         device.front_end = True
         return ReplayedDevice(facts, device, memory)
 
-    def _machine_device(self, facts: DeviceFacts, node: ReplayNode | None, addr: str) -> ReplayedDevice:
-        assembly = self.machine()
+    def _function(self, facts: DeviceFacts, node: ReplayNode | None, addr: str) -> ReplayedDevice:
+        """A function that another program's machine had."""
+        assembly = Assembly(
+            memory=ReplayMemory(self.follower, facts.memory, bounced=self._bounced),
+            context=self.context,
+            violations=ViolationLog(self._profile),
+            on_message=None,
+            on_intx=None,
+            on_irq=None,
+            run_state=self._own_run_state,
+            name=facts.name,
+        )
+        assembly.machine.messages_in_memory = False
+        assembly.machine.trace = self.follower
+        made = self._machine_device(assembly, facts, node, addr)
+        function = assembly.devices[facts.name]
+        if not isinstance(function, PciFunction):
+            raise ValueError(f"{facts.name!r} is no PCI function")
+        self.hosted[facts.name] = Hosted(assembly, FunctionRegions(assembly.machine, function))
+        return made
+
+    def _machine_device(
+        self, assembly: Assembly, facts: DeviceFacts, node: ReplayNode | None, addr: str
+    ) -> ReplayedDevice:
         if node is not None:
             node.names = assembly.graph.nodes
             node.names[node.node_name] = node
         options = _without_threads(facts.options)
         assembly.add_device(options | {"addr": addr} if addr else options)
         device = assembly.virtio_device(facts.name)
-        if facts.memory != MACHINE_MEMORY:
+        if facts.memory != assembly.memory.name:
             device.memory = TranslatedReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         assert isinstance(device.memory, ReplayMemory)
         if node is None:
@@ -283,7 +346,7 @@ class World:
             raise ValueError(f"{facts.name!r} is a unit of {facts.host!r}, which has none")
         node = self._node(facts, facts.disk)
         open_state = partial(ReplayStateFile, self.follower, facts.saved.encode())
-        if facts.kind != "device":
+        if facts.kind == "export":
             options = convert(facts.options, VhostUserScsiOptions, what=f"export {facts.name}")
             unit = export_unit(
                 options, node, host.device, run_state=self._own_run_state, open_state=open_state
@@ -291,7 +354,7 @@ class World:
             self._unit_made(facts, node, unit, told)
             host.device.plug(options.scsi_id, options.lun, unit)
             return
-        assembly = self.machine()
+        assembly = self.hosted[facts.host].assembly if facts.host in self.hosted else self.machine()
         node.names = assembly.graph.nodes
         node.names[node.node_name] = node
         assembly.open_state = open_state
@@ -318,10 +381,10 @@ class World:
         self.removed.add(name)
         # A host takes its units with it.
         self.removed |= {unit for unit, disk in self.disks.items() if disk.facts.host == name}
-        assembly = self.assembly
-        if assembly is not None and (name in assembly.devices or name in assembly.units):
-            self.context.start(assembly.remove_device(name))
-            return
+        for assembly in self.machines().values():
+            if name in assembly.devices or name in assembly.units:
+                self.context.start(assembly.remove_device(name))
+                return
         disk = self.disks.get(name)
         if disk is not None and disk.unit is not None:
             self._remove_unit(disk, disk.unit)

@@ -47,17 +47,17 @@ def _removed(world: World, source: str, _detail: Detail) -> None:
 
 
 def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
-    machine = world.machine().machine
+    machine, read, write = world.space(source)
     address, size, *value = detail
-    if size not in (1, 2, 4, 8) or source not in ("memory-space", "io-space"):
-        world.follower.unfit(f"an access of {size} bytes of {source}, expected 1, 2, 4 or 8 of a space")
+    if size not in (1, 2, 4, 8):
+        world.follower.unfit(f"an access of {size} bytes of {source}, expected 1, 2, 4 or 8")
     if not world.accessing:
         world.accessing = True
         machine.begin_access()
     if kind is EventKind.ACCESS_READ:
-        (machine.io_read if source == "io-space" else machine.read)(address, size)
+        read(address, size)
     else:
-        (machine.io_write if source == "io-space" else machine.write)(address, size, *value)
+        write(address, size, *value)
     if machine.outbox.pending:
         event = world.follower.event()
         if event is not None and event[2:4] == (source, kind) and event.detail[0] == address + size:
@@ -67,12 +67,12 @@ def _access(kind: EventKind, world: World, source: str, detail: Detail) -> None:
     machine.end_access()
 
 
-def _machine_reset(world: World, _source: str, _detail: Detail) -> None:
-    world.machine().machine.reset()
+def _machine_reset(world: World, source: str, _detail: Detail) -> None:
+    world.machine_at(source).machine.reset()
 
 
-def _deliver(world: World, _source: str, _detail: Detail) -> None:
-    world.machine().machine.deliver()
+def _deliver(world: World, source: str, _detail: Detail) -> None:
+    world.machine_at(source).machine.deliver()
 
 
 # --- a front end's

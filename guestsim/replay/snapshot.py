@@ -95,7 +95,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     mark: int
     devices: list[_Device]
     memories: dict[str, list[int]]
-    registers: dict[str, int]
+    registers: dict[str, dict[str, int]]
+    """By machine."""
     stopped: str
     """Why requests are held back; empty where they are not."""
     put_off: list[_PutOff]
@@ -120,7 +121,7 @@ def why_not(world: World) -> str:
     """Why the state cannot be saved here; empty where it can."""
     if world.accessing:
         return "an access is not over"
-    if world.assembly is not None and world.assembly.machine.outbox.pending:
+    if any(assembly.machine.outbox.pending for assembly in world.machines().values()):
         return "an interrupt is on its way"
     for name, replayed in world.devices.items():
         if replayed.again:
@@ -142,7 +143,6 @@ def never(world: World) -> str:
 def save(world: World, reader: TraceReader) -> bytes:
     """The state of a replay; nothing may be in the way (`why_not`)."""
     number = world.follower.number
-    machine = world.assembly
     run_state = world.run_state
     snapshot = Snapshot(
         VERSION,
@@ -154,7 +154,7 @@ def save(world: World, reader: TraceReader) -> bytes:
             if name not in world.removed
         ],
         {memory.name: memory.numbers() for memory in world.memories()},
-        {} if machine is None else machine.machine.save(),
+        {name: assembly.machine.save() for name, assembly in world.machines().items()},
         "" if run_state.running else run_state.reason,
         [_save_callback(world, callback) for callback in world.context.put_off],
     )
@@ -210,7 +210,10 @@ def _save_callback(world: World, callback: Callable[[], None]) -> _PutOff:
                 return _PutOff("flush", name, queue.index)
             if isinstance(what, partial) and what.args == (queue,):
                 return _PutOff("process", name, queue.index)
-    return _PutOff("deliver")
+    for name, assembly in world.machines().items():
+        if what == assembly.machine.outbox.deliver:
+            return _PutOff("deliver", name)
+    raise AssertionError(f"{what} was put off")
 
 
 def _save_queue(device: VirtioBlk, queue: VirtQueue) -> _Queue:
@@ -254,8 +257,8 @@ def restore(world: World, reader: TraceReader, snapshot: Snapshot) -> None:
 
 
 def _restore_all(world: World, snapshot: Snapshot) -> None:
-    if snapshot.registers:
-        world.machine().machine.restore(snapshot.registers)
+    for name, registers in snapshot.registers.items():
+        world.machine_at(name).machine.restore(registers)
     if snapshot.stopped:
         world.run_state.stop(snapshot.stopped)
     for memory in world.memories():
@@ -273,12 +276,13 @@ def _restore_all(world: World, snapshot: Snapshot) -> None:
             if was.attached and queue.ring is not None:
                 queue.ring.attach()
         _resume(replayed, saved)
-    if world.assembly is not None:
-        world.assembly.machine.outbox.deliver()
+    for assembly in world.machines().values():
+        assembly.machine.outbox.deliver()
     world.context.put_off.clear()
     for each in snapshot.put_off:
         if each.what == "deliver":
-            world.context.call_soon(world.follower.put_off(world.machine().machine.outbox.deliver))
+            machine = world.machine_at(each.device).machine
+            world.context.call_soon(world.follower.put_off(machine.outbox.deliver))
             continue
         queue = world.queue(each.device, each.queue)
         device = queue.owner

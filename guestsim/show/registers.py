@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.assembly import assemble
+from devmodels.functionregions import CONFIG_REGION, REGION_SHIFT, FunctionRegions, regions_name
 from devmodels.memory import WORD_ALIGNMENT
 from devmodels.pci.bus import ConfigPorts, Ecam
 from devmodels.pci.capability import Capability
+from devmodels.pci.function import PciFunction
 from devmodels.pci.header import Type0Header
 from devmodels.pci.msi import MsiCapability
 from devmodels.pci.msix import MsixCapability, MsixTable, PendingBits
@@ -103,12 +105,16 @@ class Registers:
     def __init__(self) -> None:
         self._twin = assemble(ram=WORD_ALIGNMENT)
         self.devices = self._twin.devices
+        self._regions: dict[str, FunctionRegions] = {}
+        """Functions of others' machines, by the source of accesses to them."""
 
     def add(self, facts: DeviceFacts) -> None:
         """A device that is recorded from now on; one that cannot be made has no names for its registers."""
-        if facts.kind != "device" or facts.host:
+        if facts.kind not in ("device", "function") or facts.host:
             return
-        options = {name: value for name, value in facts.options.items() if name not in _THREADS}
+        hosted = facts.kind == "function"
+        left_out = (*_THREADS, "addr") if hosted else _THREADS
+        options = {name: value for name, value in facts.options.items() if name not in left_out}
         disk = facts.disk
         try:
             if disk is not None:
@@ -117,6 +123,9 @@ class Registers:
             self._twin.add_device(options)
         except (ValueError, TypeError, OSError):
             return
+        function = self._twin.devices.get(facts.name)
+        if hosted and isinstance(function, PciFunction):
+            self._regions[regions_name(facts.name)] = FunctionRegions(self._twin.machine, function)
 
     def remove(self, device: str) -> None:
         """A device is taken out of the machine."""
@@ -133,10 +142,16 @@ class Registers:
 
     def at(self, source: str, address: int, size: int, *, writing: bool) -> list[Place]:
         """The registers that an access reaches, in the order of their bytes; none where that is not known."""
-        window = self._twin.machine.find(address, size, io=source == IO_SPACE)
+        regions = self._regions.get(source)
+        if regions is not None:
+            window = regions.find(address, size)
+        else:
+            window = self._twin.machine.find(address, size, io=source == IO_SPACE)
         if window is None:
             return []
         offset = address - window.base
+        if regions is not None and address >> REGION_SHIFT == CONFIG_REGION:
+            return self._of_config(regions.function, offset, size, writing=writing)
         handler = window.handler
         if isinstance(handler, Ecam):
             return self._config(offset >> 15, offset >> 12 & 7, offset & 0xFFF, size, writing=writing)
@@ -164,6 +179,9 @@ class Registers:
         if function is None:
             name = f"pci {slot:02x}.{number} {offset:#04x}"
             return [Place(f"{name} (nobody)", None, 0, size)]
+        return self._of_config(function, offset, size, writing=writing)
+
+    def _of_config(self, function: PciFunction, offset: int, size: int, *, writing: bool) -> list[Place]:
         places: list[Place] = []
         for base, file in function.config.files:
             if base < offset + size and offset < base + file.size:
