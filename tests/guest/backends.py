@@ -20,7 +20,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 
-Kind = Literal["blk", "scsi"]
+Kind = Literal["blk", "scsi", "vfio"]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ entry that a vmlinux is booted through), Linux `Documentation/admin-guide/kernel
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -31,6 +32,7 @@ from .backends import Backend
 from .host import alone, cache_folder, tool, write_whole
 from .initramfs import SCRIPTS, base_archive, run_archive
 from .kernel import Kernel, get_kernel
+from .newer_qemu import newer_qemu
 
 MEMORY = "512M"
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 oops=panic printk.time=1"
@@ -215,12 +217,15 @@ def run_guest(
     disk: str = "",
     arguments: Sequence[str] = (),
     attend: Attend | None = None,
+    shared: bool = True,
+    reboots: bool = False,
 ) -> GuestRun:
     """Boot, run `scripts/<script>`, power off.
 
     `files` appear in the guest's root; `timeout` is wall time in seconds; `disk` are further options of the disk's
     device, `arguments` further ones of QEMU's; `attend` is called with the running guest, and may do to it and its back
-    end what it likes.  Raises `Unavailable` where something to boot with is missing.
+    end what it likes.  `shared` False keeps memory in QEMU alone; `reboots` lets the guest boot again.  Raises
+    `Unavailable` where something to boot with is missing.
     """
     kernel = get_kernel()
     with tempfile.TemporaryDirectory(prefix="devmodels-guest-") as name, ExitStack() as processes:
@@ -230,7 +235,12 @@ def run_guest(
         with_accelerator = accelerator or best_accelerator(kernel)
 
         def start(backend: Backend | None, folder: Path, *more: str) -> subprocess.Popen[bytes]:
-            command = _command(kernel, with_accelerator, initrd, folder, cpus)
+            newer = backend is not None and backend.kind == "vfio"
+            program = newer_qemu() if newer else (str(tool("qemu-system-x86_64", "qemu-system-x86")),)
+            command = [*program, *_command(kernel, with_accelerator, initrd, folder, cpus)]
+            command += _MEMORY if shared else ["-machine", "q35"]
+            if not reboots:
+                command.append("-no-reboot")
             if backend is not None:
                 command += _device(backend, queues, disk)
             command += arguments
@@ -282,12 +292,9 @@ def best_accelerator(kernel: Kernel) -> str:
 
 
 def _command(kernel: Kernel, accelerator: str, initrd: Path, folder: Path, cpus: int) -> list[str]:
-    """QEMU's command line without the disk; the console and the results go to files in `folder`."""
+    """QEMU's options without memory and disk; the console and the results go to files in `folder`."""
     return [
-        str(tool("qemu-system-x86_64", "qemu-system-x86")),
-        *("-nodefaults", "-nographic", "-no-reboot", "-accel", accelerator, "-smp", str(cpus), "-m", MEMORY),
-        *("-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on"),
-        *("-machine", "q35,memory-backend=mem"),
+        *("-nodefaults", "-nographic", "-accel", accelerator, "-smp", str(cpus), "-m", MEMORY),
         *("-kernel", str(kernel.image), "-initrd", str(initrd), "-append", COMMAND_LINE),
         *("-serial", f"file:{folder / 'console'}", "-serial", f"file:{folder / 'results'}"),
         *("-chardev", f"socket,id=control,path={folder / 'control'},server=on,wait=off"),
@@ -295,9 +302,19 @@ def _command(kernel: Kernel, accelerator: str, initrd: Path, folder: Path, cpus:
     ]
 
 
+_MEMORY = [
+    *("-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on"),
+    *("-machine", "q35,memory-backend=mem"),
+]
+"""Memory that other processes can have."""
+
+
 def _device(backend: Backend, queues: int, options: str) -> list[str]:
     """A disk that finds its back end again, where that is started anew, or a SCSI host, which would not."""
     more = f",{options}" if options else ""
+    if backend.kind == "vfio":
+        socket = {"type": "unix", "path": str(backend.socket)}
+        return ["-device", json.dumps({"driver": "vfio-user-pci", "addr": "4", "socket": socket})]
     if backend.kind == "scsi":
         return [
             *("-chardev", f"socket,id=disk,path={backend.socket}"),

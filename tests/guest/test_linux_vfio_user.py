@@ -1,0 +1,250 @@
+"""A stock Linux in a stock QEMU (10.1 or later) works on PCI functions of ours, over vfio-user."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from guestsim.replay import replay
+from guestsim.targets.qmp import QmpClient
+
+from .backends import Backend
+from .conftest import Check, needed
+from .scsi import MIB, image, monitor, pattern
+from .test_linux_scsi import DISK as SCSI_ITEMS
+from .test_linux_virtio_blk import BASICS
+from .vfio import file_node, vfio_serve
+from .vm import Guest, GuestRun, run_guest
+
+pytestmark = pytest.mark.guest
+
+CONTENT = pattern(1, 64 * MIB)
+HOST_AT = 4 * MIB
+BLK = "virtio-blk-pci,id=f0,drive=d0,serial=SN-1"
+
+
+def data_files(*, queues: int = 1, packed: bool = False, modern: bool = True) -> dict[str, bytes]:
+    """What scripts expect to be told, and to find."""
+    expected = f"sectors={len(CONTENT) // 512}\nblock_size=512\nqueues={queues}\n"
+    expected += f"packed={int(packed)}\nmodern={int(modern)}\npart=2m\n"
+    return {
+        "expected": expected.encode(),
+        "sector0.bin": CONTENT[:4096],
+        "host.bin": CONTENT[HOST_AT : HOST_AT + 4 * MIB],
+        "guest.bin": pattern(2, 4 * MIB),
+    }
+
+
+def boot(
+    folder: Path,
+    script: str,
+    *devices: str,
+    queues: int = 1,
+    packed: bool = False,
+    modern: bool = True,
+    shared: bool = True,
+    reboots: bool = False,
+    more: tuple[str, ...] = (),
+) -> GuestRun:
+    """A guest at work on a function over a disk with `CONTENT`."""
+    files = data_files(queues=queues, packed=packed, modern=modern)
+    disk = file_node(image(folder, "disk.img", CONTENT))
+    with needed(), vfio_serve(folder, [disk], devices or (BLK,), more) as backend:
+        run = run_guest(
+            script,
+            backend,
+            files=files,
+            cpus=queues,
+            queues=queues,
+            shared=shared,
+            reboots=reboots,
+            timeout=240,
+        )
+    assert backend.status == 0, backend.words()
+    assert "Traceback" not in backend.words()
+    return run
+
+
+# --- virtio-blk
+
+
+@pytest.fixture(scope="module")
+def basics(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return boot(tmp_path_factory.mktemp("basics"), "basics.sh")
+
+
+@pytest.mark.parametrize("item", BASICS)
+def test_a_disk_is_found_read_and_written(basics: GuestRun, check: Check, item: str) -> None:
+    check(basics, item)
+
+
+QUEUES = [
+    *("ring", "queue-count", "queue-0", "queue-1", "all-queues-at-once"),
+    *("fio-randwrite-crc32c", "fio-randread-crc32c", "fio-mixed-sizes-crc32c", "end"),
+]
+
+
+@pytest.fixture(scope="module", params=["modern", "packed", "transitional"])
+def queues(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """Two queues and two CPUs; the driver of a transitional device without its modern interface is a legacy one."""
+    more = {"modern": "", "packed": ",packed=on", "transitional": ",disable-modern=on"}[request.param]
+    return boot(
+        tmp_path_factory.mktemp("queues"),
+        "queues.sh",
+        f"{BLK},num-queues=2{more}",
+        queues=2,
+        packed=request.param == "packed",
+        modern=request.param != "transitional",
+    )
+
+
+@pytest.mark.parametrize("item", QUEUES)
+def test_every_queue_has_its_interrupt_and_is_used(queues: GuestRun, check: Check, item: str) -> None:
+    check(queues, item)
+
+
+EXT4 = [
+    *("mkfs.ext4", "mount", "files-written", "unmount", "fsck", "files-read-back"),
+    *("files-deleted-fstrim", "fsck-again", "end"),
+]
+
+
+@pytest.fixture(scope="module")
+def ext4(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """Through the legacy interface, interrupted by INTx."""
+    return boot(tmp_path_factory.mktemp("ext4"), "ext4.sh", f"{BLK},disable-modern=on,vectors=0")
+
+
+@pytest.mark.parametrize("item", EXT4)
+def test_a_filesystem_lives_on_a_legacy_device_with_intx(ext4: GuestRun, check: Check, item: str) -> None:
+    check(ext4, item)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """The guest's memory is QEMU's alone: rings and data are read and written by messages."""
+    return boot(tmp_path_factory.mktemp("kept"), "basics.sh", shared=False)
+
+
+@pytest.mark.parametrize("item", BASICS)
+def test_a_guest_whose_memory_is_not_shared(kept: GuestRun, check: Check, item: str) -> None:
+    check(kept, item)
+
+
+@pytest.fixture(scope="module")
+def rebooted(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return boot(tmp_path_factory.mktemp("rebooted"), "reboot.sh", reboots=True)
+
+
+@pytest.mark.parametrize("item", ["before-the-reboot", "after-the-reboot", "end"])
+def test_a_guest_boots_again(rebooted: GuestRun, check: Check, item: str) -> None:
+    check(rebooted, item)
+
+
+# --- what happens to it
+
+
+@pytest.fixture(scope="module")
+def resized(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
+    """The run, and the image's size afterwards."""
+    folder = tmp_path_factory.mktemp("resized")
+    disk = image(folder, "disk.img", b"", 64 * MIB)
+
+    def grow_and_shrink(guest: Guest) -> None:
+        guest.await_item("size-at-first")
+        with monitor(folder) as client:
+            resize(client, 128)
+            guest.await_item("new-part")
+            resize(client, 32)
+
+    with needed(), vfio_serve(folder, [file_node(disk)], [BLK]) as backend:
+        run = run_guest("resize.sh", backend, attend=grow_and_shrink)
+    return run, disk.stat().st_size
+
+
+def resize(client: QmpClient, mebibytes: int) -> None:
+    client.execute("block_resize", {"node-name": "d0", "size": mebibytes * MIB})
+
+
+@pytest.mark.parametrize("item", ["size-at-first", "size-grown", "new-part", "size-shrunk", "end"])
+def test_a_guest_sees_a_new_size(resized: tuple[GuestRun, int], check: Check, item: str) -> None:
+    check(resized[0], item)
+    assert resized[1] == 32 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A guest that was killed at work, the one after it, and their server."""
+
+    first: GuestRun
+    second: GuestRun
+    backend: Backend
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    folder = tmp_path_factory.mktemp("killed")
+    disk = file_node(image(folder, "disk.img", CONTENT))
+
+    def kill(guest: Guest) -> None:
+        guest.await_item("works")
+        guest.qemu.kill()
+
+    with needed(), vfio_serve(folder, [disk], [BLK]) as backend:
+        files = data_files()
+        first = run_guest("busy.sh", backend, files=files, attend=kill)
+        second = run_guest("basics.sh", backend, files=files, timeout=240)
+    return Killed(first, second, backend)
+
+
+@pytest.mark.parametrize("item", BASICS)
+def test_a_guest_comes_after_one_that_was_killed(killed: Killed, check: Check, item: str) -> None:
+    killed.first.check("works")
+    check(killed.second, item)
+    assert killed.backend.status == 0
+    assert killed.backend.words().count("client disconnected") == 2
+
+
+# --- virtio-scsi
+
+
+@pytest.fixture(scope="module")
+def scsi(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return boot(
+        tmp_path_factory.mktemp("scsi"),
+        "scsi.sh",
+        "virtio-scsi-pci,id=f0,num_queues=2",
+        "scsi-hd,bus=f0.0,drive=d0,serial=SN-1,wwn=0x5000c500deadbeef",
+        queues=2,
+    )
+
+
+@pytest.mark.parametrize("item", SCSI_ITEMS)
+def test_a_scsi_disk_is_found_and_worked_on(scsi: GuestRun, check: Check, item: str) -> None:
+    check(scsi, item)
+
+
+# --- recorded
+
+
+@pytest.mark.parametrize("scsi", [False, True], ids=["virtio-blk", "virtio-scsi"])
+def test_what_a_guest_did_is_done_again_without_it(
+    tmp_path: Path, record_property: object, scsi: bool
+) -> None:
+    trace = tmp_path / "guest.trace"
+    devices = ["virtio-scsi-pci,id=f0", "scsi-hd,bus=f0.0,drive=d0,id=sd0"] if scsi else [BLK]
+    disk = image(tmp_path, "disk.img", b"", 128 * MIB)
+    files = {"expected": b"size=2m\n", "host.bin": pattern(1, MIB)}
+    more = ("--record", str(trace))
+    with needed(), vfio_serve(tmp_path, [file_node(disk)], devices, more) as backend:
+        run = run_guest("recorded.sh", backend, files=files, timeout=240)
+    assert backend.status == 0
+    run.check("end")
+    os.unlink(disk)
+    replayed = replay(trace)
+    assert replayed.difference is None, str(replayed.difference)
+    assert not replayed.short
+    assert replayed.requests > 300
