@@ -378,6 +378,9 @@ class AccessCapability(VendorCapability, size=20):
 
     @pci_cfg_data.on_read
     def _read_data(self, held: int) -> int:
+        if not (self.bar or self.offset or self.length):
+            # Nobody has looked through it: somebody reads all of configuration space.
+            return held
         if not self._window():
             return held
         value = self._transport.bars[self.bar].handler.read(self.offset, self.length)

@@ -740,6 +740,13 @@ def test_a_window_that_cannot_be_reads_what_was_there(bar: int, offset: int, len
     assert r.device.status == 0
 
 
+def test_reading_all_of_configuration_space_is_no_mistake() -> None:
+    r = mapped()
+    for offset in range(0, 256, 4):
+        r.config_read(offset, 4)
+    assert r.clauses() == []
+
+
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_a_window_of_one_byte_takes_the_first_byte_of_any_write(width: int) -> None:
     r = mapped()
