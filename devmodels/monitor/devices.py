@@ -52,9 +52,10 @@ class ModelProperty(msgspec.Struct):
 
 
 async def device_add(world: World, options: DeviceOptions) -> None:
-    """Make a device and plug it: a guest finds it where it looks again at its bus."""
-    assembly = world.assembly
-    assert assembly is not None
+    """Make a device and plug it: a guest finds it where it looks again at its bus.
+
+    Of devices that other programs' machines have, that is one on the bus of another.
+    """
     strings(options, "driver", "id", "bus", "drive")
     identifier(options, "id")
     driver, name = options.get("driver"), options.get("id")
@@ -64,12 +65,19 @@ async def device_add(world: World, options: DeviceOptions) -> None:
         raise CommandError(f"'{driver}' is not a valid device model name")
     if driver in _NOT_HOT:
         raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
-    if name in assembly.devices or name in assembly.units:
+    if world.assembly is None and DEVICES[driver].place == "pci":
+        raise CommandError("Bus 'pci' does not support hotplugging")
+    if isinstance(name, str) and world.machine_of(name) is not None:
         raise CommandError(f"Duplicate device ID '{name}'")
     names = MODELS[driver].__struct_fields__
     if "drive" in names and not ("drive" not in options and driver in _WITHOUT_DRIVE):
         _check_drive(world, driver, options.get("drive"))
-    assembly.add_device({key: value for key, value in options.items() if key != "bus" or "bus" in names})
+    known = {key: value for key, value in options.items() if key != "bus" or "bus" in names}
+    if world.assembly is not None:
+        world.assembly.add_device(known)
+    else:
+        assert world.hosted is not None
+        world.hosted.add(known)
 
 
 def _check_drive(world: World, driver: str, drive: object) -> None:
@@ -82,15 +90,17 @@ def _check_drive(world: World, driver: str, drive: object) -> None:
 
 async def device_del(world: World, arguments: DeviceDel) -> None:
     """Begin to take a device out; the event DEVICE_DELETED says when it has gone."""
-    assembly = world.assembly
-    assert assembly is not None
     name, path = _find(world, arguments.id)
+    assembly = world.machine_of(name)
+    assert assembly is not None
     if name in assembly.units:
         place = assembly.units[name]
         target = place.host.bus.targets.get(place.target)
         unplugged = target is None or place.lun not in target.units
         going = {name: path}
     else:
+        if world.assembly is None:
+            raise CommandError("Bus 'pci' does not support hotplugging")
         transport = assembly.devices[name]
         if not isinstance(transport, VirtioPci):
             raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
@@ -104,13 +114,12 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
 
 def _find(world: World, name: str) -> tuple[str, str]:
     """Id and path of the device that a command calls `name`; DeviceNotFound where there is none."""
-    assembly = world.assembly
-    assert assembly is not None
-    for device, path in assembly.paths.items():
-        if name in (device, path):
-            return device, path
+    for assembly in world.machines():
+        for device, path in assembly.paths.items():
+            if name in (device, path):
+                return device, path
     each = world.find(name)
-    if each.name not in assembly.devices and each.name not in assembly.units:
+    if world.machine_of(each.name) is None:
         raise device_not_found(name)
     return each.name, each.backend.qom_path
 

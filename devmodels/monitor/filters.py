@@ -62,13 +62,10 @@ def _edges(world: World, parent: str) -> Mapping[str, Edge]:
 
 async def _lead(world: World, parent: str, edge: Edge, to: BlockNode) -> None:
     """Move an edge; a machine notes which drive a device has."""
-    device = None if parent in world.graph.nodes else world.find(parent).name
-    if (
-        device is not None
-        and world.assembly is not None
-        and (device in world.assembly.devices or device in world.assembly.units)
-    ):
-        await world.assembly.set_drive(device, to.node_name)
+    device = "" if parent in world.graph.nodes else world.find(parent).name
+    machine = world.machine_of(device)
+    if machine is not None:
+        await machine.set_drive(device, to.node_name)
     else:
         await world.graph.lead(edge, to.node_name)
 

@@ -63,15 +63,21 @@ EVERYWHERE: dict[str, Run] = {
     "x-query-in-flight": stats.x_query_in_flight,
 }
 
-WITH_MACHINE: dict[str, Run] = {
+WITH_DEVICES: dict[str, Run] = {
     "device-list-properties": devices.device_list_properties,
     "device_add": devices.device_add,
     "device_del": devices.device_del,
-    "system_reset": machine.system_reset,
 }
+"""Those of a machine, and of a daemon with devices for others' machines."""
+
+WITH_MACHINE: dict[str, Run] = {**WITH_DEVICES, "system_reset": machine.system_reset}
 
 
 def commands(world: World) -> dict[str, Command]:
     """The commands of a world, by name."""
-    runs = EVERYWHERE if world.assembly is None else {**EVERYWHERE, **WITH_MACHINE}
+    runs = dict(EVERYWHERE)
+    if world.hosted is not None:
+        runs |= WITH_DEVICES
+    if world.assembly is not None:
+        runs |= WITH_MACHINE
     return {name: command(run) for name, run in sorted(runs.items())}

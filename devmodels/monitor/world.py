@@ -94,6 +94,17 @@ class World:
         exported = [(each.id, each.backend) for each in self.exports]
         return found + [Attached(name, backend) for name, backend in exported if backend is not None]
 
+    def machines(self) -> list[Assembly]:
+        """The machine, or those of hosted devices."""
+        if self.assembly is not None:
+            return [self.assembly]
+        return [] if self.hosted is None else list(self.hosted.machines.values())
+
+    def machine_of(self, device: str) -> Assembly | None:
+        """The machine with the device, or unit, of that id."""
+        found = (each for each in self.machines() if device in each.devices or device in each.units)
+        return next(found, None)
+
     def find(self, name: str) -> Attached:
         """The device or export with that id or path; DeviceNotFound where there is none."""
         for each in self.attached():

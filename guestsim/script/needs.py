@@ -125,10 +125,10 @@ def lacking(spec: TargetSpec, step: Step) -> str | None:
 
 def _lacking_over_vfio(spec: TargetSpec, step: Step) -> str | None:
     """What a step needs that functions of a server have not."""
-    if not (step.plug is None and step.unplug is None):
-        return "a host that plugs devices"
     if spec.socket is None:
         return None
+    if not (step.plug is None and step.unplug is None):
+        return "a host that plugs devices"
     if step.statistics is not None:
         return "the host's statistics"
     if step.image is not None:

@@ -84,6 +84,14 @@ class VfioDaemonTarget(VfioUserTarget):
         """Give the block node a new size (QMP `block_resize`)."""
         self._qmp("block_resize", {"node-name": node, "size": size})
 
+    def plug(self, device: Mapping[str, object]) -> None:
+        """QMP `device_add` of a device on a bus."""
+        self._qmp("device_add", msgspec.to_builtins(device))
+
+    def unplug(self, device: str) -> None:
+        """QMP `device_del`."""
+        self._qmp("device_del", {"id": device})
+
     def statistics(self, device: str) -> dict[str, int]:
         """The integers of `query-blockstats` for the device with this id."""
         for entry in msgspec.convert(self._qmp("query-blockstats", {}), list[_BlockStats]):
