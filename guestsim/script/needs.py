@@ -135,7 +135,7 @@ def _lacking_over_vfio(spec: TargetSpec, step: Step) -> str | None:
         return "the drive's file"
     if step.resize is not None:
         return "a host that resizes drives"
-    if not (step.stop is None and step.cont is None and step.event is None):
+    if not (step.stop is None and step.cont is None and step.event is None and step.qmp is None):
         return "a host that stops the machine and is told events"
     return None
 

@@ -95,7 +95,11 @@ class VfioConnection:
             self._socket.close()
             raise TargetError(f"{label}: cannot connect: {error.strerror or error}") from error
         self._poll.register(self._socket, select.POLLIN)
-        self.capabilities = self._introduce(CAPABILITIES if proposal is None else proposal)
+        try:
+            self.capabilities = self._introduce(CAPABILITIES if proposal is None else proposal)
+        except BaseException:
+            self.close()
+            raise
 
     def _introduce(self, proposal: dict[str, object]) -> dict[str, object]:
         """Propose a version and our capabilities; returns the server's."""

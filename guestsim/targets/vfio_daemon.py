@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from guestsim.targets import TargetError
-from guestsim.targets.daemon_exports import Exported
+from guestsim.targets.daemon_exports import UNITS, Exported
 from guestsim.targets.storage_daemon import DEVMODELS_SERVE, DaemonProcess
 from guestsim.targets.vfio_user import RAM, Place, VfioUserTarget
 
@@ -24,7 +24,6 @@ T = TypeVar("T")
 _LOOK = 1e-4
 """Seconds between two looks at whether the monitor has answered."""
 _FIRST_SLOT = 4
-_UNITS = frozenset({"scsi-hd"})
 
 
 class _BlockStats(msgspec.Struct):
@@ -52,7 +51,7 @@ class VfioDaemonTarget(VfioUserTarget):
         arguments: Sequence[str] = (),
     ) -> None:
         """`arguments` are further ones of the daemon's command."""
-        functions = [each for each in devices if each.get("driver") not in _UNITS]
+        functions = [each for each in devices if each.get("driver") not in UNITS]
         exports = [
             Exported(
                 str(each["id"]), {"type": "vfio-user", "id": f"export-{each['id']}", "device": each["id"]}
@@ -82,36 +81,37 @@ class VfioDaemonTarget(VfioUserTarget):
 
     def resize(self, node: str, size: int) -> None:
         """Give the block node a new size (QMP `block_resize`)."""
-        self._qmp("block_resize", {"node-name": node, "size": size})
+        self.qmp("block_resize", {"node-name": node, "size": size})
 
     def plug(self, device: Mapping[str, object]) -> None:
         """QMP `device_add` of a device on a bus."""
-        self._qmp("device_add", msgspec.to_builtins(device))
+        self.qmp("device_add", msgspec.to_builtins(device))
 
     def unplug(self, device: str) -> None:
         """QMP `device_del`."""
-        self._qmp("device_del", {"id": device})
+        self.qmp("device_del", {"id": device})
 
     def statistics(self, device: str) -> dict[str, int]:
         """The integers of `query-blockstats` for the device with this id."""
-        for entry in msgspec.convert(self._qmp("query-blockstats", {}), list[_BlockStats]):
+        for entry in msgspec.convert(self.qmp("query-blockstats", {}), list[_BlockStats]):
             if device in (entry.device, *entry.qdev.split("/")):
                 return {name: value for name, value in entry.stats.items() if type(value) is int}
         raise TargetError(f"query-blockstats names no device {device!r}")
 
     def stop(self) -> None:
         """QMP `stop`."""
-        self._qmp("stop", {})
+        self.qmp("stop", {})
 
     def cont(self) -> None:
         """QMP `cont`."""
-        self._qmp("cont", {})
+        self.qmp("cont", {})
 
     def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
         """What QMP has told since the last call."""
         return self._meanwhile(self._process.take_events)
 
-    def _qmp(self, command: str, arguments: Mapping[str, Json]) -> Json:
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
+        """Any command of QMP's."""
         return self._meanwhile(partial(self._process.qmp, command, arguments))
 
     def _meanwhile(self, ask: Callable[[], T]) -> T:

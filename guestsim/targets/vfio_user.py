@@ -10,7 +10,7 @@ import os
 import select
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guestsim.errors import DisconnectedError
 from guestsim.targets import MachineLayout, TargetError, Window
@@ -216,6 +216,10 @@ class VfioUserTarget:
     def unplug(self, device: str) -> None:
         """TargetError: a client has no say in it."""
         raise TargetError(f"unplugging of {device}: a vfio-user client has no say in it")
+
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:  # noqa: ARG002
+        """TargetError: a client has no say in it."""
+        raise TargetError(f"{command}: a vfio-user client has no say in it")
 
     def statistics(self, device: str) -> dict[str, int]:
         """TargetError: whoever serves the disk counts."""

@@ -307,7 +307,9 @@ def test_what_happens_while_the_machine_stands_still_is_told_as_missed(tmp_path:
         elif what == "unplugged":
             found.remove("e1")
         else:
-            found.context.start(found.exports.ids["e0"].backend.resize(SIZE // 2))
+            backend = found.exports.ids["e0"].backend
+            assert backend is not None
+            found.context.start(backend.resize(SIZE // 2))
         found.context.run_until_idle()
         found.go_on(bases)
         assert found.event() == NO_EVENT

@@ -61,7 +61,9 @@ def test_a_front_end_and_the_units_of_its_host(host: Recorded) -> None:
     host.offer_event_buffer()
     host.remove("b")
     assert host.event() is not None
-    host.context.run(host.exports.ids["a"].backend.resize(1 << 19))
+    backend = host.exports.ids["a"].backend
+    assert backend is not None
+    host.context.run(backend.resize(1 << 19))
     host.ready()
     host.close()
     events = does_it_again(host.trace)

@@ -1,0 +1,74 @@
+"""The scripts on our daemon's functions over vfio-user: what they say of a machine in process holds there, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guestsim.replay import replay
+from guestsim.script.recording import Recording
+from guestsim.script.run import Options, read_scripts
+from tests.scripts.corpus import loaded
+
+pytestmark = pytest.mark.slow
+
+FOLDER = Path(__file__).parent
+SCRIPTS = {
+    path.relative_to(FOLDER).as_posix().removesuffix(".guest.yaml"): path
+    for path in sorted(FOLDER.rglob("*.guest.yaml"))
+    if "devmodels" in loaded(path).targets
+}
+
+SKIPPED = {"mmio", "mmio-legacy", "stepped-clock"}
+"""Devices outside PCI, and a clock that nobody steps."""
+
+IN_TIME = {"hostile/scsi-event-buffers"}
+"""It says at which step the guest hears of something: that takes its time here."""
+
+MESSAGES = {
+    name
+    for name in SCRIPTS
+    if (name.startswith("hostile/") and not name.startswith("hostile/scsi-"))
+    or name in ("two-devices", "stop", "legacy")
+}
+"""Those that are run with memory that the daemon has to ask for, too."""
+
+RECORDED = {
+    "error-stop",
+    "legacy-interrupts",
+    "multi-queue",
+    "reset-in-flight",
+    "two-devices",
+    "scsi/hot-plug",
+}
+
+
+def holds(name: str, options: Options) -> None:
+    for runnable in read_scripts(SCRIPTS[name]):
+        report = runnable.run(options)
+        assert not report.failures
+        assert (report.skipped is not None) == (name in SKIPPED), report.skipped
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS.keys() - IN_TIME))
+def test_a_script_on_functions_of_a_daemon(name: str) -> None:
+    holds(name, Options("vfio-user"))
+
+
+@pytest.mark.parametrize("name", sorted(MESSAGES - SKIPPED - IN_TIME))
+def test_a_script_with_memory_that_is_not_shared(name: str) -> None:
+    holds(name, Options("vfio-user", memory="bounced"))
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_a_recorded_script_is_done_again(name: str, tmp_path: Path) -> None:
+    trace = tmp_path / "a.trace"
+    holds(name, Options("vfio-user", recording=Recording(trace)))
+    replayed = replay(trace)
+    assert replayed.difference is None, str(replayed.difference)
+    assert replayed.events > 500
+
+
+def test_most_scripts_run() -> None:
+    assert len(SCRIPTS.keys() - SKIPPED) > 120
