@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from types import TracebackType
 from typing import Protocol
 
@@ -105,8 +106,12 @@ class Assembly:
         graph: Graph | None = None,
         run_state: RunState | None = None,
         name: str = "machine",
+        anonymous: Iterator[int] | None = None,
     ) -> None:
-        """A `graph` and a `run_state` that are given are others', too, and stay when the assembly is closed."""
+        """A `graph` and a `run_state` that are given are others', too, and stay when the assembly is closed.
+
+        `anonymous` gives numbers to devices without an id, for those who have several machines.
+        """
         self._owns_memory = isinstance(memory, Region)
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
         self.context = context
@@ -133,7 +138,8 @@ class Assembly:
         """Opens the files in which units keep something."""
         self.one_context = one_context
         self.watcher: Watcher | None = None
-        self._without_id = 0
+        self._prefix = "" if name == "machine" else f"{name}."
+        self._anonymous = count() if anonymous is None else anonymous
 
     @property
     def backends(self) -> dict[str, BlockBackend]:
@@ -284,8 +290,11 @@ class Assembly:
         """Where QEMU has a device in its object tree."""
         if device_id is not None:
             return f"/machine/peripheral/{device_id}"
-        self._without_id += 1
-        return f"/machine/peripheral-anon/device[{self._without_id - 1}]"
+        return f"/machine/peripheral-anon/device[{next(self._anonymous)}]"
+
+    def unit_name(self, driver: str, target: int, lun: int) -> str:
+        """What a unit without an id is called: a name that no other unit has, of any machine."""
+        return f"{self._prefix}{driver}@{target}.{lun}"
 
     def mmio_place(self, options: MmioPlace) -> tuple[int, int]:
         """Address and interrupt line of an MMIO device."""

@@ -189,7 +189,7 @@ def _scsi_unit(
         target, lun = find_place(host.bus, options.scsi_id, options.lun)
     except ValueError as error:
         raise OptionError(f"device {driver}: {error}") from None
-    name = options.id or f"{driver}@{target}.{lun}"
+    name = options.id or assembly.unit_name(driver, target, lun)
     backend = assembly.backend(options, name, read_only=read_only)
     backend.qom_path = assembly.qom_path(options.id)
     try:

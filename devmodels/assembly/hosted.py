@@ -7,6 +7,7 @@ hosts the function brings some; nodes, the run state and the context are the dae
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 
 from devmodels.assembly.assembly import Assembly
 from devmodels.assembly.devices import DEVICES
@@ -28,6 +29,7 @@ class HostedDevices:
         self._graph = graph
         self._run_state = run_state
         self._profile = profile
+        self._anonymous = count()
         self.machines: dict[str, Assembly] = {}
         self.one_context = False
         """Whether iothreads mean nothing for devices that are made from now on: they are recorded."""
@@ -74,6 +76,7 @@ class HostedDevices:
             run_state=self._run_state,
             one_context=self.one_context,
             name=name,
+            anonymous=self._anonymous,
         )
         machine.add_device(options)
         self.machines[name] = machine

@@ -158,8 +158,8 @@ async def _insert(world: World, each: Attached, node: BlockNode) -> None:
 
 async def _set(world: World, each: Attached, node: BlockNode | None) -> None:
     """What is in the tray."""
-    assembly = world.assembly
-    if assembly is not None and each.name in assembly.drives:
+    assembly = world.machine_of(each.name)
+    if assembly is not None and each.backend is assembly.drives.get(each.name):
         await assembly.set_medium(each.name, node)
     else:
         new = EmptyNode(world.context) if node is None else node

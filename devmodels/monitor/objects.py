@@ -190,16 +190,17 @@ def _tree(world: World) -> _Object:
     objects |= {name: _Object("iothread") for name in world.graph.iothreads.by_id}
     objects |= {name: _Object("secret") for name in world.graph.secrets.by_id}
     children = {"objects": _Object("container", objects)}
-    if world.assembly is not None:
+    if world.machines():
         places: dict[str, dict[str, _Object]] = {"peripheral": {}, "peripheral-anon": {}}
         for each in world.attached():
             _, _, place, *rest = each.backend.qom_path.split("/") if each.backend.qom_path else ("",) * 3
             if rest:
                 places[place][rest[0]] = _device(world, each, has_backend=len(rest) > 1)
-        for name, path in world.assembly.paths.items():
-            _, _, place, own = path.split("/")
-            on_pci = isinstance(world.assembly.devices[name], VirtioPci)
-            places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
+        for machine in world.machines():
+            for name, path in machine.paths.items():
+                _, _, place, own = path.split("/")
+                on_pci = isinstance(machine.devices[name], VirtioPci)
+                places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
         containers = {name: _Object("container", inside) for name, inside in places.items()}
         children["machine"] = _Object("machine", containers)
     return _Object("container", children)
@@ -219,8 +220,8 @@ def _group(group: ThrottleGroup) -> _Object:
 
 
 def _device(world: World, each: Attached, *, has_backend: bool) -> _Object:
-    assert world.assembly is not None
-    machine = world.assembly
+    machine = world.machine_of(each.name)
+    assert machine is not None
 
     async def lead(value: object) -> None:
         if not isinstance(value, str):

@@ -93,7 +93,8 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 def test_help_names_every_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--help"], monkeypatch) == 0
     text = capsys.readouterr().out
-    for option in ("--blockdev", "--export", "--poll-max-ns", "--strict", "--verbose", "type=vhost-user-blk"):
+    options = ("--blockdev", "--device", "--export", "--poll-max-ns", "--strict", "--verbose")
+    for option in (*options, "type=vhost-user-blk", "type=vfio-user"):
         assert option in text
 
 

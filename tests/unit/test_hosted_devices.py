@@ -63,6 +63,16 @@ def test_who_watches_hears_of_a_function_before_its_units(hosted: HostedDevices)
     assert heard == [("s0", 0)]
 
 
+def test_units_without_an_id_have_names_and_paths_of_their_own(hosted: HostedDevices) -> None:
+    for number in range(2):
+        hosted.add({"driver": "virtio-scsi-pci", "id": f"s{number}"})
+        hosted.add({"driver": "scsi-hd", "bus": f"s{number}.0", "drive": f"d{number}"})
+    assert [(backend.name, backend.qom_path) for backend in hosted.backends()] == [
+        ("s0.scsi-hd@0.0", "/machine/peripheral-anon/device[0]"),
+        ("s1.scsi-hd@0.0", "/machine/peripheral-anon/device[1]"),
+    ]
+
+
 WRONG = {
     "no driver": ({}, "driver: null is given"),
     "unknown driver": ({"driver": "e1000"}, 'driver: "e1000" is given; expected "virtio-blk-pci"'),

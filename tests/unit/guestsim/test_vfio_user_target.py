@@ -16,70 +16,18 @@ from threading import Thread
 import pytest
 from typer.testing import CliRunner, Result
 
-from devmodels.assembly import HostedDevices
-from devmodels.blockbackend import Graph
-from devmodels.conformance import Profile
-from devmodels.events import Events
-from devmodels.exports.vfio_user import VfioUserServer
-from devmodels.exports.vfio_user_session import Offered
-from devmodels.iocontext import IoContext
-from devmodels.runstate import RunState
 from guestsim.cli import app
-from guestsim.disk import Disk
-from guestsim.drivers import virtio_blk
-from guestsim.drivers.pci import ConfigSpace, PciFunction, scan
+from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
-from guestsim.drivers.virtio_bus import open_function
 from guestsim.errors import DisconnectedError
-from guestsim.guest import Guest
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.targets import TargetError
 from guestsim.targets import vfio_messages as msg
 from guestsim.targets.vfio_connection import RefusedError, VfioConnection
 from guestsim.targets.vfio_user import VfioUserTarget
+from tests.unit.exports.vfio.served import Served
 
 # --- a server in this thread
-
-
-class Served:
-    """Two disks, each a function at a socket of its own, and a guest's machine that has them."""
-
-    def __init__(self, folder: Path, **options: object) -> None:
-        self.context = IoContext.virtual()
-        self.graph = Graph(self.context)
-        self.hosted = HostedDevices(self.graph, run_state=RunState(Events()), profile=Profile.STRICT)
-        self.servers: dict[str, VfioUserServer] = {}
-        for name in ("v0", "v1"):
-            self.graph.add({"driver": "memory", "node-name": f"node-{name}", "size": 1 << 20})
-            self.hosted.add({"driver": "virtio-blk-pci", "id": name, "drive": f"node-{name}", **options})
-            found = self.hosted.function(name)
-            assert found is not None
-            machine, function = found
-            offered = Offered(machine.machine, function, machine.violations)
-            self.servers[name] = VfioUserServer(str(folder / name), offered)
-        self.target = VfioUserTarget(
-            {name: str(folder / name) for name in self.servers},
-            {"v0": (4, 0), "v1": (5, 0)},
-            pump=self.context.run_until_idle,
-        )
-        self.guest = Guest(self.target)
-
-    def disk(self, slot: int, interrupts: Interrupts = Interrupts.MSIX, *, legacy: bool = False) -> Disk:
-        """The disk in a slot, probed."""
-        function = PciFunction(self.guest, ConfigSpace(self.target), slot, 0)
-        driver = virtio_blk.VirtioBlk(self.guest, open_function(self.guest, function, legacy=legacy))
-        self.guest.run(driver.probe(interrupts=interrupts))
-        return Disk(self.guest, driver)
-
-    def close(self) -> None:
-        self.guest.close()
-        self.target.close()
-        for server in self.servers.values():
-            server.close()
-        self.context.run_until_idle()
-        self.hosted.close()
-        self.graph.close()
-        self.context.close()
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ class Talk:
 Story = Callable[[Talk], Awaitable[None]]
 
 
-async def _tell(path: Path, world: World, story: Story) -> None:
+async def tell_at(path: Path, world: World, story: Story) -> None:
+    """Run `story` at a monitor of `world`, at the socket `path`."""
     async with AsyncioContext(world.context):
         monitor = MonitorServer(str(path), world)
         client = QMPClient("test")
@@ -85,7 +86,7 @@ def in_machine(
 ) -> None:
     """Run `story` against a machine of `nodes` and `devices`; `path` is a folder."""
     with assemble(blockdevs=nodes, devices=devices, ram=MIB, clock=clock) as assembly:
-        asyncio.run(_tell(path / "qmp.sock", World.of(assembly), story))
+        asyncio.run(tell_at(path / "qmp.sock", World.of(assembly), story))
 
 
 def in_daemon(
@@ -103,7 +104,7 @@ def in_daemon(
         graph.add(node)
     try:
         world = World(graph, events=events, run_state=state, exports=exports)
-        asyncio.run(_tell(path / "qmp.sock", world, story))
+        asyncio.run(tell_at(path / "qmp.sock", world, story))
     finally:
         exports.close()
         context.run_until_idle()
