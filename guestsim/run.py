@@ -34,8 +34,8 @@ def run_command(
         list[str] | None,
         typer.Option(
             metavar="TARGET",
-            help="Where to run them; may be given several times: devmodels, qemu, qemu-storage-daemon or vhost-user, "
-            "the last two with :SOCKET where a back end listens already. [default: devmodels]",
+            help="Where to run them; may be given several times: devmodels, qemu, qemu-storage-daemon, vhost-user or "
+            "vfio-user, the last three with :SOCKET where somebody listens already. [default: devmodels]",
         ),
     ] = None,
     memory: Annotated[
@@ -66,7 +66,7 @@ def run_command(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="One line for each script.")] = False,
 ) -> None:
-    """Run scripts on our devices in this process, on a real QEMU, or on a vhost-user back end."""
+    """Run scripts on our devices in this process, on a real QEMU, at a vhost-user or vfio-user socket."""
     # What reads and runs scripts is not for every start of the command.
     from guestsim.script.load import ScriptError
     from guestsim.script.needs import TargetSpecError, parse_target

@@ -39,7 +39,9 @@ def test_every_key_is_in_the_reference() -> None:
     structures(schema.Script, seen)
     plain = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
     code = " ".join(re.findall(r"`([^`]+)`", plain))
-    words = set(re.findall(r"on (?:qemu-storage-daemon|vhost-user|qemu|devmodels)|[a-z][a-z-]*", code))
+    words = set(
+        re.findall(r"on (?:qemu-storage-daemon|vhost-user|vfio-user|qemu|devmodels)|[a-z][a-z-]*", code)
+    )
     missing = {field.encode_name for kind in seen for field in msgspec.structs.fields(kind)} - words
     assert not missing
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from devmodels.monitor.events import EVENTS
-from devmodels.monitor.table import EVERYWHERE, WITH_MACHINE
+from devmodels.monitor.table import EVERYWHERE, WITH_DEVICES, WITH_MACHINE
 
 from .qemu_commands import NEWER, STORAGE_DAEMON, SYSTEM
 from .schemas import form_errors
@@ -58,13 +58,16 @@ def test_no_event_is_told_that_the_schema_does_not_have() -> None:
 
 
 def test_every_command_of_qemus_has_its_row() -> None:
-    rows = dict(re.findall(r"^\| `([a-z0-9_-]+)` \| (offered|machine|missing) ", PAGE.read_text(), re.M))
+    rows = dict(
+        re.findall(r"^\| `([a-z0-9_-]+)` \| (offered|devices|machine|missing) ", PAGE.read_text(), re.M)
+    )
     offered = set(EVERYWHERE) | {"qmp_capabilities"}
     known = [*STORAGE_DAEMON, *SYSTEM, *NEWER]
     ours = sorted((offered | set(WITH_MACHINE)) - set(known))
     assert all(name.startswith("x-") for name in ours)
     for name in [*known, *ours]:
-        expected = "offered" if name in offered else "machine" if name in WITH_MACHINE else "missing"
+        where = {"offered": offered, "devices": WITH_DEVICES, "machine": WITH_MACHINE, "missing": known}
+        expected = next(word for word, commands in where.items() if name in commands)
         assert rows.pop(name, None) == expected, name
     assert not rows
 
