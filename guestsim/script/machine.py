@@ -121,7 +121,8 @@ def _open_vfio_user(
 
         (device,) = devices
         name = str(device["id"])
-        return VfioUserTarget({name: spec.socket}, {name: place(str(device["addr"]))}, ram=ram, shared=shared)
+        places = {name: place(str(device["addr"]))}
+        return VfioUserTarget({name: spec.socket}, places, ram=ram, shared=shared, posted=False)
     from guestsim.targets.vfio_daemon import VfioDaemonTarget
 
     return VfioDaemonTarget(
@@ -129,6 +130,8 @@ def _open_vfio_user(
         devices=[msgspec.to_builtins(device) for device in devices],
         ram=ram,
         shared=shared,
+        # One step is over before the next one.
+        posted=False,
         arguments=_record(recording),
     )
 

@@ -47,6 +47,7 @@ class VfioDaemonTarget(VfioUserTarget):
         devices: Sequence[Mapping[str, Json]],
         ram: int = RAM,
         shared: bool = True,
+        posted: bool = True,
         name: str = "vfio-user",
         arguments: Sequence[str] = (),
     ) -> None:
@@ -61,7 +62,7 @@ class VfioDaemonTarget(VfioUserTarget):
         places = {str(each["id"]): _place(each, number) for number, each in enumerate(functions)}
         self._process = DaemonProcess(DEVMODELS_SERVE, blockdevs, exports, arguments, devices)
         try:
-            super().__init__(self._process.sockets, places, ram=ram, shared=shared, name=name)
+            super().__init__(self._process.sockets, places, ram=ram, shared=shared, posted=posted, name=name)
         except BaseException:
             self._process.close()
             raise

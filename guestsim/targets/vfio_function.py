@@ -45,6 +45,8 @@ class Decoded(NamedTuple):
 class VfioFunction:
     """The function that `connection` leads to.
 
+    Writes to memory BARs are waited for where they are not `posted`.
+
     `open_vector()` gives an eventfd that the target looks at, `close_vector(fd)` takes it back.
     """
 
@@ -53,8 +55,11 @@ class VfioFunction:
         connection: VfioConnection,
         open_vector: Callable[[], int],
         close_vector: Callable[[int], None],
+        *,
+        posted: bool = True,
     ) -> None:
         self.connection = connection
+        self._posted = posted
         self._open_vector = open_vector
         self._close_vector = close_vector
         _, flags, regions, irqs = msg.DEVICE_INFO.unpack(
@@ -135,7 +140,7 @@ class VfioFunction:
             if self._msix_on and at % _MSIX_ENTRY + size > 12:
                 self._settle_vector(at // _MSIX_ENTRY)
             return
-        self.region_write(bar.region, offset, size, value, posted=not bar.io)
+        self.region_write(bar.region, offset, size, value, posted=self._posted and not bar.io)
 
     # --- configuration space
 

@@ -40,8 +40,9 @@ class VfioUserTarget:
     """A machine whose functions are at `sockets`: by a device's id, where its server listens; `places` are their slots.
 
     `ram` is in bytes, a multiple of 4096 above 16 MiB; `shared` False has the servers ask for it.  `name` is that of
-    reports.  `pump` lets servers of this very thread go on.  A `Target`, and a `Host` that can do nothing: who serves
-    the disk is its host.
+    reports.  With `posted` nobody waits for a write to a memory BAR, as on a real bus: what the guest does to memory
+    next may be seen first.  `pump` lets servers of this very thread go on.  A `Target`, and a `Host` that can do
+    nothing: who serves the disk is its host.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class VfioUserTarget:
         *,
         ram: int = RAM,
         shared: bool = True,
+        posted: bool = True,
         name: str = "vfio-user",
         pump: Callable[[], object] | None = None,
     ) -> None:
         self.sockets = dict(sockets)
         self._name = name
         self._pump = pump
+        self._posted = posted
         self._closed = False
         self.memory = VhostMemory(ram)
         self.ram_read = self.memory.read
@@ -87,7 +90,7 @@ class VfioUserTarget:
                 offset = region.offset if shared else 0
                 request = msg.DMA_MAP.pack(msg.DMA_MAP.size, flags, offset, region.guest, region.size)
                 connection.ask(Command.DMA_MAP, request, [self.memory.fd] if shared else [])
-            function = VfioFunction(connection, self._open_vector, self._close_vector)
+            function = VfioFunction(connection, self._open_vector, self._close_vector, posted=self._posted)
             function.reset()
         except BaseException:
             connection.close()

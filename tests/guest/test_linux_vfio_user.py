@@ -13,8 +13,7 @@ from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend
 from .conftest import Check, needed
-from .scsi import MIB, image, monitor, pattern
-from .test_linux_scsi import DISK as SCSI_ITEMS
+from .scsi import MIB, image, items, monitor, pattern
 from .test_linux_virtio_blk import BASICS
 from .vfio import file_node, vfio_serve
 from .vm import Guest, GuestRun, run_guest
@@ -225,7 +224,7 @@ def scsi(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
     )
 
 
-@pytest.mark.parametrize("item", SCSI_ITEMS)
+@pytest.mark.parametrize("item", items("scsi.sh"))
 def test_a_scsi_disk_is_found_and_worked_on(scsi: GuestRun, check: Check, item: str) -> None:
     check(scsi, item)
 

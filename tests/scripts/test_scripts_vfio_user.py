@@ -20,7 +20,9 @@ SCRIPTS = {
     if "devmodels" in loaded(path).targets
 }
 
-SKIPPED = {"mmio", "mmio-legacy", "stepped-clock"}
+SKIPPED = {"mmio", "mmio-legacy"} | {
+    name for name, path in SCRIPTS.items() if loaded(path).machine.clock == "stepped"
+}
 """Devices outside PCI, and a clock that nobody steps."""
 
 IN_TIME = {"hostile/scsi-event-buffers"}
