@@ -31,8 +31,8 @@ IN_TIME = {"hostile/scsi-event-buffers"}
 MESSAGES = {
     name
     for name in SCRIPTS
-    if (name.startswith("hostile/") and not name.startswith("hostile/scsi-"))
-    or name in ("two-devices", "stop", "legacy")
+    if name.startswith(("hostile/chain", "hostile/indirect", "hostile/packed", "hostile/reset"))
+    or name in ("two-devices", "stop", "legacy", "multi-queue", "scsi/hot-plug")
 }
 """Those that are run with memory that the daemon has to ask for, too."""
 
@@ -42,6 +42,7 @@ RECORDED = {
     "multi-queue",
     "reset-in-flight",
     "two-devices",
+    "scsi/cd-locked",
     "scsi/hot-plug",
 }
 
