@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
-from .host import Unavailable, appearing_whole, cache_folder, output_of, tool
+from .host import Unavailable, alone, appearing_whole, cache_folder, output_of, tool
 
 SUITE = "trixie"
 BACKPORTS = f"{SUITE}-backports"
@@ -39,9 +40,8 @@ def newer_qemu() -> tuple[str, ...]:
     installed = shutil.which(PROGRAM)
     if installed is not None and _is_client(installed):
         return (installed,)
-    folder = next(iter(sorted(cache_folder().glob("newer-qemu_*"))), None)
-    if folder is None:
-        folder = _fetch()
+    with alone("newer-qemu"):
+        folder = next(iter(sorted(cache_folder().glob("newer-qemu_*"))), None) or _fetch()
     libraries = folder / "usr" / "lib" / "x86_64-linux-gnu"
     share = folder / "usr" / "share"
     command = (
@@ -62,13 +62,12 @@ def _is_client(*command: str) -> bool:
 
 def _fetch() -> Path:
     """Download and unpack; the folder."""
-    scratch_parent = cache_folder()
-    with appearing_whole(scratch_parent / "newer-qemu.apt") as private:
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".newer-qemu.apt.") as name:
+        private = Path(name)
         options = _private_apt(private)
         apt_get = str(tool("apt-get", "apt"))
         output_of(apt_get, "update", "-q", *options)
-        version = _version(options)
-        folder = scratch_parent / f"newer-qemu_{version}".replace(":", "%3a")
+        folder = cache_folder() / f"newer-qemu_{_version(options)}".replace(":", "%3a")
         install = ("install", "-q", "-y", "-d", "--no-install-recommends", "-t", BACKPORTS, PACKAGE)
         output_of(apt_get, *install, *options)
         with appearing_whole(folder) as scratch:
@@ -76,7 +75,6 @@ def _fetch() -> Path:
                 output_of(tool("dpkg-deb", "dpkg"), "-x", archive, scratch)
             for unused in _UNUSED:
                 shutil.rmtree(scratch / unused, ignore_errors=True)
-    shutil.rmtree(scratch_parent / "newer-qemu.apt")
     return folder
 
 
@@ -100,6 +98,8 @@ def _private_apt(folder: Path) -> list[str]:
         "Dir::Etc::PreferencesParts": "/dev/null",
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+        "APT::Update::Error-Mode": "any",
     }
     return [part for name, value in chosen.items() for part in ("-o", f"{name}={value}")]
 

@@ -110,6 +110,7 @@ def test_a_replay_goes_on_from_anywhere(tmp_path: Path) -> None:
     goes_on_anywhere(path, 5)
 
 
+@pytest.mark.slow
 def test_a_daemon_records_memory_that_it_asks_for(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
     target = VfioDaemonTarget(
