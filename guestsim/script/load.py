@@ -22,7 +22,7 @@ SUFFIX = ".guest.yaml"
 MAX_VALUES = 1_000_000
 """More than anybody writes; aliases of aliases are many more at once."""
 
-KEPT = 128
+KEPT = 1024
 """Scripts that stay as they were read: a test session runs the same one in many ways."""
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
