@@ -88,13 +88,14 @@ class WriteQueue:
             except IndexError:
                 return  # Another worker was quicker.
             self._begun_ns = clock()
+            # Whoever is told that a write is over may take its vectors away at once.
+            nbytes += sum(map(len, vectors))
             error: BaseException | None = None
             try:
                 transfer(vectors, offset, 0)
             except BaseException as found:
                 error = found
             done.append((future, error))
-            nbytes += sum(map(len, vectors))
             if nbytes >= MOST_BYTES:
                 nbytes = 0
                 self._context.post(self._hand_back)
