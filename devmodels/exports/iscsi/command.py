@@ -112,6 +112,7 @@ class Command(Task):
         self.status = Status.CHECK_CONDITION
         self.sense = Sense(SenseKey.ABORTED_COMMAND, code).build(descriptors=False)
         answers.respond(self)
+        session.submit_ready()
 
     def forget(self) -> None:
         """It was taken back: nothing is sent for it."""
@@ -127,7 +128,9 @@ class Command(Task):
             if gathering is None:
                 session.pool.give(self.data_out)
             else:
-                session.pool.give(burst.view for burst in gathering.bursts)
+                # What is still being read to may be nobody else's.
+                filling = self.connection.filling
+                session.pool.give(burst.view for burst in gathering.bursts if burst is not filling)
         session.give_back(self.need)
 
 

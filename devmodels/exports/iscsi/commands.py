@@ -138,18 +138,17 @@ def _gather(connection: Connection, command: Command, flags: int, data: memoryvi
     length = len(data)
     more = not flags & FINAL and command.expected_out > length
     limit = _limit(connection, flags, command.expected_out)
-    if length > limit:
-        gathering.fail(UNEXPECTED_UNSOLICITED_DATA, final=not more)
-    elif more and session.parameters.initial_r2t:
+    if length > limit or (more and session.parameters.initial_r2t):
         connection.drop_placed()
-        gathering.fail(UNEXPECTED_UNSOLICITED_DATA, final=False)
-    elif more:
+        command.need = 0  # It has no room to give back.
+        gathering.fail(UNEXPECTED_UNSOLICITED_DATA, final=not more)
+        return
+    if more:
         room = min(command.expected_out, session.parameters.first_burst_length)
         gathering.begin(_take_placed(connection, data, room), length, more=True)
     elif length:
         gathering.begin(_take_placed(connection, data, length), length, more=False)
-    if not gathering.failure:
-        session.admit(command)
+    session.admit(command)
 
 
 # --- Data-Out
@@ -157,7 +156,7 @@ def _gather(connection: Connection, command: Command, flags: int, data: memoryvi
 
 def place_data_out(connection: Connection, header: bytes, length: int) -> memoryview | None:
     """Where the data of a Data-Out goes that is still on its way: nowhere, if it is not the next of a sequence."""
-    burst = _sequence(connection, header, length)
+    connection.filling = burst = _sequence(connection, header, length)
     return None if burst is None else burst.view[burst.filled : burst.filled + length]
 
 
@@ -173,6 +172,7 @@ def _sequence(connection: Connection, header: bytes, length: int) -> Burst | Non
 def data_out(connection: Connection, header: bytes, _ahs: bytes, data: memoryview) -> None:
     """A Data-Out; its data is where `place_data_out` said, or still where it was received."""
     _, flags, _, _, itt, ttt, _, data_sn, offset = DATA_OUT.unpack_from(header, 0)
+    connection.filling = None
     final = bool(flags & FINAL)
     command = connection.session.tasks.get(itt)
     gathering = None if command is None or command.ready else command.gathering
@@ -195,6 +195,7 @@ def data_out(connection: Connection, header: bytes, _ahs: bytes, data: memoryvie
 def corrupt_data_out(connection: Connection, header: bytes) -> None:
     """The data of a Data-Out has a wrong digest: with its sequence the command ends (§7.8)."""
     _, flags, _, _, itt, *_ = DATA_OUT.unpack_from(header, 0)
+    connection.filling = None
     command = connection.session.tasks.get(itt)
     if command is not None and command.gathering is not None and not command.ready:
         command.gathering.fail(PROTOCOL_SERVICE_CRC_ERROR, final=bool(flags & FINAL))

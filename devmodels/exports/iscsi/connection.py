@@ -8,6 +8,7 @@ from struct import Struct
 
 from devmodels.exports.iscsi import commands, management
 from devmodels.exports.iscsi.command import Command
+from devmodels.exports.iscsi.gathering import Burst
 from devmodels.exports.iscsi.liveness import Liveness
 from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiation
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
@@ -25,6 +26,7 @@ from devmodels.protocols.iscsi.pdu import (
     NOP_IN,
     NOP_OUT,
     NUMBERED,
+    OPCODE_MASK,
     REJECT,
     RESERVED_TAG,
     AsyncEvent,
@@ -73,6 +75,8 @@ class Connection:
         self._transfer_tag = 0
         self.placed: memoryview | None = None
         """Room for the data of a command, where that was read straight to where it is wanted."""
+        self.filling: Burst | None = None
+        """Where the data of a Data-Out goes that is still on its way."""
         self._strict = session.target is not None and session.target.scsi.violations.strict
         self._texts = Texts(self, negotiation)
         self.parameters = negotiation.parameters
@@ -179,7 +183,9 @@ class Connection:
 
     def _take_immediate(self, handler: Handler, header: bytes, ahs: bytes, data: memoryview) -> None:
         session = self.session
-        if session.immediate >= MAX_IMMEDIATE:
+        # Beside commands there is always room for something else (§4.2.2.1).
+        limit = MAX_IMMEDIATE if header[0] & OPCODE_MASK == _COMMAND else 2 * MAX_IMMEDIATE
+        if session.immediate >= limit:
             self.drop_placed()
             self.reject(RejectReason.TOO_MANY_IMMEDIATE, header, f"{session.immediate} immediate commands")
             return

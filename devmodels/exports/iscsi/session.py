@@ -24,7 +24,7 @@ WINDOW = 128
 """Commands that may be there at a time, those aside that are immediate."""
 
 MAX_IMMEDIATE = 32
-"""Immediate commands that may be there at a time, per session."""
+"""Immediate commands that may be there at a time, per session, and as much task management besides."""
 
 MAX_TRANSFER = 1 << 25
 """Bytes that one command can move each way: what more an initiator expects is left over."""
@@ -183,6 +183,8 @@ class Session:
         """Submit what has its data, in order as far as task attributes demand (SAM-5 §8.6)."""
         passed = False
         for command in list(self.unsubmitted):
+            if command not in self.unsubmitted:
+                continue  # It was submitted in the room of one before it.
             if command.ready and command.may_pass(passed):
                 del self.unsubmitted[command]
                 command.submit()
@@ -214,3 +216,4 @@ class Session:
                     self.waiting.remove(command)
                     command.need = 0
                 command.forget()
+        self.submit_ready()

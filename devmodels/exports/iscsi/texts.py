@@ -50,6 +50,7 @@ class Texts:
             return
         self._given += data
         if len(self._given) > MAX_TEXT or (flags & CONTINUE and flags & FINAL):
+            self._given, self._tag = b"", RESERVED_TAG
             self._connection.reject(RejectReason.PROTOCOL_ERROR, header, "text without end")
         elif flags & CONTINUE:
             self._send(lun, itt, b"", more=True)
