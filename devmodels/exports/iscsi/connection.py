@@ -128,7 +128,7 @@ class Connection:
     def ended(self, reason: str | None) -> None:
         """The stream has ended: with error recovery level 0 the session ends with it (§7.1.4.1)."""
         self.close(reason)
-        if not self._leaves_session:
+        if not self._leaves_session or not self.session.connections:
             self.end_session(reason)
 
     def end_session(self, reason: str | None) -> None:

@@ -156,9 +156,7 @@ class Login:
         session = target.sessions.get(identity.tsih)
         if session is None or (session.initiator, session.isid) != (initiator, identity.isid):
             raise LoginRefusedError(LoginStatus.SESSION_DOES_NOT_EXIST, f"no session {identity.tsih}")
-        others = session.connections.keys() - {identity.cid}
-        if len(others) >= session.parameters.max_connections:
-            raise LoginRefusedError(LoginStatus.TOO_MANY_CONNECTIONS, f"{len(others)} connections")
+        session.check_room_for(identity.cid)
         self.joins = session
         self.negotiation.leading = False
 

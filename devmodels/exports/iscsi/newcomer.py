@@ -143,6 +143,7 @@ class Newcomer:
         if session is not None:
             if session.closed:
                 raise LoginRefusedError(LoginStatus.SESSION_DOES_NOT_EXIST, "the session has ended")
+            session.check_room_for(identity.cid)
             before = session.connections.get(identity.cid)
             if before is not None:
                 management.end_tasks_of(before)
@@ -151,6 +152,8 @@ class Newcomer:
         parameters = login.negotiation.parameters
         if login.target is None:
             return self._portal.node.open_discovery(identity.isid, parameters, login.cmd_sn)
+        if self._portal.find_target(login.target.name) is not login.target:
+            raise LoginRefusedError(LoginStatus.TARGET_REMOVED, "the target has gone meanwhile")
         return login.target.open_session(identity.isid, parameters, login.cmd_sn)
 
     def _enter(self, session: Session) -> None:

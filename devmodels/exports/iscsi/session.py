@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.protocols.iscsi.keys import Parameters
+from devmodels.protocols.iscsi.pdu import LoginStatus
 from devmodels.scsi.lun import parse_lun
 from devmodels.scsi.nexus import Nexus
 
@@ -118,6 +120,12 @@ class Session:
             if len(self.luns) < 1024:
                 self.luns[number] = found
             return found
+
+    def check_room_for(self, cid: int) -> None:
+        """LoginRefusedError where there may be no connection of that number besides the others (§13.2)."""
+        others = self.connections.keys() - {cid}
+        if len(others) >= self.parameters.max_connections:
+            raise LoginRefusedError(LoginStatus.TOO_MANY_CONNECTIONS, f"{len(others)} connections")
 
     # --- numbers
 

@@ -357,6 +357,11 @@ class Initiator:
         flags = pdu.FINAL if final else 0
         self.send(build(Opcode.DATA_OUT, flags=flags, **fields), data, broken=broken)
 
+    def declare(self, **keys: str) -> None:
+        """Say something of oneself in full feature phase."""
+        self.request(Opcode.TEXT_REQUEST, join(keys.items()), flags=pdu.FINAL, ttt=NOBODY, immediate=True)
+        assert self.receive().data == b""
+
     def ready(self) -> None:
         """Take the unit attention that a new nexus has to be told."""
         self.command(TEST_UNIT_READY)

@@ -1,4 +1,4 @@
-"""What a session takes is bounded, and is nobody else's: room, text, buffers, immediate commands (RFC 7143 §4.2.2.1)."""
+"""What a session takes is bounded, and nobody else's: room, text, buffers, immediate commands (RFC 7143 §4.2.2.1)."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from devmodels.exports.iscsi import portal as portals
 from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Opcode
+from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode
 
-from .initiator import NOBODY, TEST_UNIT_READY, Initiator, Pdu, World, read_10, write_10
+from .initiator import LOGIN_KEYS, NOBODY, TEST_UNIT_READY, Initiator, Pdu, World, read_10, write_10
 
 SECOND = 10**9
 Make = Callable[..., World]
@@ -206,3 +206,33 @@ def test_any_interleaving_does_what_one_connection_would(seed: int) -> None:
         assert read == expected
     finally:
         world.close()
+
+
+def test_a_session_ends_with_the_last_connection_that_leaves_it(world: World) -> None:
+    """Both leave, each while the other is there: the answer to the first one waits for its initiator to read."""
+    session = Several(world, 2)
+    first, second = session.lines
+    first.declare(MaxRecvDataSegmentLength="262144")
+    for _ in range(16):
+        session.command(0, read_10(0, 512), reads=1 << 18)
+    for cid, line in enumerate(session.lines, 1):
+        line.request(Opcode.LOGOUT_REQUEST, flags=0x81, cid=cid, immediate=True)
+    assert second.receive()["response"] == 0
+    assert second.gone
+    assert world.export.target.sessions
+    assert first.receive_all()[-1]["response"] == 0
+    assert first.gone
+    assert not world.export.target.sessions
+    world.add_disk("d1")
+    world.add_export("e1", "d1", lun=1)
+    world.context.run_until_idle()
+
+
+def test_connections_that_log_in_at_a_time_are_no_more_than_were_agreed(world: World) -> None:
+    first = world.login(keys={"MaxConnections": "2"})
+    others = [world.connect() for _ in range(3)]
+    for cid, other in enumerate(others, 2):
+        other.tsih, other.cid = first.tsih, cid
+        assert other.login_request(LOGIN_KEYS)["status"] == 0
+    statuses = [other.login_request({}, following=3)["status"] for other in others]
+    assert statuses == [0, LoginStatus.TOO_MANY_CONNECTIONS, LoginStatus.TOO_MANY_CONNECTIONS]

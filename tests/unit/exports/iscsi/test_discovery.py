@@ -13,7 +13,7 @@ from devmodels.protocols.iscsi import pdu
 from devmodels.protocols.iscsi.pdu import Opcode, RejectReason
 from devmodels.protocols.iscsi.text import split
 
-from .initiator import INITIATOR, INQUIRY, NOBODY, TARGET, TEST_UNIT_READY, Initiator, Pdu, World
+from .initiator import INITIATOR, INQUIRY, LOGIN_KEYS, NOBODY, TARGET, TEST_UNIT_READY, Initiator, Pdu, World
 
 DISCOVERY = {"InitiatorName": INITIATOR, "SessionType": "Discovery"}
 OTHER = "iqn.2026-11.org.example:other"
@@ -222,3 +222,16 @@ def test_whoever_records_is_told_once_that_this_export_is_not(
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "--record: an export of type iscsi is not recorded"
     ]
+
+
+def test_nobody_logs_in_to_a_target_that_has_gone_meanwhile(world: World) -> None:
+    world.add_disk("d1")
+    port = world.export.portal.address[1]
+    addr = {"type": "inet", "host": "127.0.0.1", "port": port}
+    world.add_export("e1", "d1", target=OTHER, addr=addr)
+    target, initiator = world.export.target, world.connect()
+    assert initiator.login_request(LOGIN_KEYS)["status"] == 0
+    world.exports.delete(world.exports.ids["e0"])
+    world.context.run_until_idle()
+    assert initiator.login_request({}, following=3)["status"] == pdu.LoginStatus.TARGET_REMOVED
+    assert not target.sessions
