@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import is_
 from typing import TYPE_CHECKING
 
 from devmodels.scsi.request import TaskRequest
@@ -39,7 +41,7 @@ class Visits:
         for task, disks in list(self.away.items()):
             if wanted(task):
                 for disk in disks:
-                    cancel(disk, task.__eq__)
+                    cancel(disk, partial(is_, task))
 
     def leave(self, task: Task) -> None:
         """A guest is gone."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockBackend, Op, open_node
-from devmodels.scsi import Function, Status
+from devmodels.scsi import Function, Outcome, Status
 from devmodels.scsi.disk import Disk, DiskOptions
 from tests.unit.blockbackend.support import WatchedNode
 from tests.unit.scsi.initiator import BLOCKS, Answer, World
@@ -270,6 +270,21 @@ def test_what_the_other_disk_holds_back_is_dropped(function: Function) -> None:
     assert (len(done), answer.ended) == (1, True)
     assert not world.watched.seen or all(each.op is not Op.WRITE for each in world.watched.seen)
     world.far.unquiesce()
+    world.close()
+
+
+def test_others_that_the_other_disk_holds_back_stay() -> None:
+    world = Two()
+    world.second.clear(1)
+    world.far.quiesce()
+    other = world.second.send("2a 00 00 00 00 00 00 00 01 00", out=bytes(512), lun=1)
+    answer = world.start()
+    world.first.manage(Function.ABORT_TASK, tag=answer.task.tag)
+    world.watched.held = False
+    world.far.unquiesce()
+    world.watched.release()
+    world.context.run_until_idle()
+    assert (answer.outcome, other.status) == (Outcome.ABORTED, Status.GOOD)
     world.close()
 
 
