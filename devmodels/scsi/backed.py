@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from devmodels.blockbackend import BlockBackend, Flags, Op, Request
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.iocontext import Future
+from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.failures import sense_of_errno
 from devmodels.scsi.request import OwnRequest, TaskPassthrough, TaskRequest, TaskUpdate, is_write, wake
 from devmodels.scsi.sense import CheckCondition, Sense
@@ -71,7 +72,9 @@ class BackedUnit(LogicalUnit):
         return request
 
     async def do(self, request: TaskRequest | OwnRequest | TaskUpdate) -> None:
-        """Submit and wait; CheckCondition where it fails."""
+        """Submit and wait; CheckCondition where it fails, or its task has been aborted: that begins nothing more."""
+        if not isinstance(request, OwnRequest) and request.task.aborted:
+            raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
         request.over = False
         request.future = None
         self.backend.submit(request)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import pytest
 
+from devmodels.blockbackend import Op
 from devmodels.scsi import Function, Outcome, Response, Status, TaskAttribute
 from tests.unit.scsi.initiator import Initiator
 from tests.unit.scsi.slowdisk import SlowWorld
@@ -156,3 +158,20 @@ def test_one_nexus_after_the_other(world: SlowWorld) -> None:
     again = Initiator(world.target, 1)
     assert again.nexus.registrant == world.first.nexus.registrant
     assert again.do("00 00 00 00 00 00").code == 0x2900
+
+
+@pytest.mark.parametrize(
+    ("cdb", "first"),
+    [
+        (struct.pack(">BBIBHB", 0x2E, 2, 0, 0, 1, 0), Op.WRITE),
+        (struct.pack(">BBIBHB", 0x28, 8, 0, 0, 1, 0), Op.FLUSH),
+    ],
+)
+def test_what_was_aborted_begins_nothing_more(world: SlowWorld, cdb: bytes, first: Op) -> None:
+    task = world.first.send(cdb, out=bytes(512) * (first is Op.WRITE), room=512, tag=7)
+    world.run_state.stop("paused")
+    answers = world.first.manage(Function.ABORT_TASK, tag=7)
+    assert answers == []
+    world.release()
+    assert (answers, task.outcome) == ([Response.COMPLETE], Outcome.ABORTED)
+    assert [request.op for request in world.watched.seen] == [first]
