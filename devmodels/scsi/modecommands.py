@@ -55,8 +55,8 @@ class HasModes(Protocol):
         """CheckCondition where values of a page, at `at` in the parameter list, are none that it can have."""
         ...
 
-    async def modes_changed(self, pages: Sequence[ModePage], *, save: bool) -> None:
-        """Current values of `pages` are others: do what follows, and with `save` keep them."""
+    async def modes_changed(self, task: Task, pages: Sequence[ModePage], *, save: bool) -> None:
+        """`task` has changed current values of `pages`: do what follows, and with `save` keep them."""
         ...
 
     def parameters(self, task: Task, length: int) -> bytes:
@@ -150,11 +150,11 @@ async def _select(unit: HasModes, task: Task, fields: Fields, *, layout: Layout,
     if not changed and not save:
         return
     try:
-        await unit.modes_changed(changed, save=save)
+        await unit.modes_changed(task, changed, save=save)
     except OSError:
         for page, current, saved in before:
             page.current, page.saved = current, saved
-        await unit.modes_changed(changed, save=False)
+        await unit.modes_changed(task, changed, save=False)
         raise
 
 

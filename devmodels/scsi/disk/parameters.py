@@ -14,8 +14,10 @@ from devmodels.scsi.disk.provisioning import Provisioning
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import modes as layout
 from devmodels.scsi.modes import ModePage, ModePages, PageControl
+from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.reservable import ReservableUnit
-from devmodels.scsi.sense import Sense, invalid_parameter
+from devmodels.scsi.sense import CheckCondition, Sense, invalid_parameter
+from devmodels.scsi.task import Task
 
 _SHORT = Layout(layout.SHORT_DESCRIPTOR)
 _LONG = Layout(layout.LONG_DESCRIPTOR)
@@ -70,19 +72,32 @@ class ModeParameters(ReservableUnit, BackedUnit):
         if PROVISIONING in self.modes.pages:
             self.provisioning.set_page(self.modes[PROVISIONING])
 
-    async def modes_changed(self, pages: Sequence[ModePage], *, save: bool) -> None:
+    async def modes_changed(self, task: Task, pages: Sequence[ModePage], *, save: bool) -> None:
         """Do as they say from now on, and keep what is to be kept."""
         was_cached = self.backend.write_cache
         self.apply_modes()
         if was_cached and not self.backend.write_cache and not self.backend.read_only:
             # What was written before is as stable as what is written from now on (SBC-4 §6.5.6).
-            await self.perform(None, Op.FLUSH)
+            await self._flush_for(task)
         if any(page.key == EXCEPTIONS for page in pages) and self._method() == AS_ATTENTION:
             code = self.exception_code()
             if code:
                 self.establish(Asc(code))
         if save and self.state is not None:
             await self.state.keep(modes=self.modes.save())
+
+    async def _flush_for(self, task: Task) -> None:
+        """A flush that is done even where `task` is aborted meanwhile: what it has changed remains."""
+        try:
+            await self.perform(task, Op.FLUSH)
+        except CheckCondition:
+            if task.aborted:
+                self.flush_in_background(task.nexus)
+            raise
+
+    def flush_in_background(self, nexus: Nexus) -> None:
+        """Begin a flush; where it fails, `nexus` is told by a deferred error."""
+        raise NotImplementedError
 
     # --- what follows from them
 

@@ -10,6 +10,7 @@ from devmodels.scsi.layout import mmc_modes
 from devmodels.scsi.layout import modes as common
 from devmodels.scsi.modes import ModePage, ModePages
 from devmodels.scsi.sense import invalid_parameter
+from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -170,6 +171,6 @@ class Pages(LogicalUnit):
     def check_mode(self, page: ModePage, image: bytes, at: int) -> None:
         """Anything that can be set will do."""
 
-    async def modes_changed(self, pages: Sequence[ModePage], *, save: bool) -> None:  # noqa: ARG002
+    async def modes_changed(self, task: Task, pages: Sequence[ModePage], *, save: bool) -> None:  # noqa: ARG002
         """Do as they say from now on."""
         self.apply_pages()

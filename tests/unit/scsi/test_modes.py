@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devmodels.blockbackend import Op
-from devmodels.scsi import Function, Status
+from devmodels.scsi import Function, Outcome, Response, Status
 from tests.unit.scsi.initiator import Answer, World
 from tests.unit.scsi.slowdisk import SlowWorld
 
@@ -75,6 +75,22 @@ def test_the_write_cache_is_switched_at_run_time_and_flushed(make: Callable[...,
     assert not sense(world, 0x08)[2] & 4
     assert sense(world, 0x08, 2)[2] & 4
     assert [request.op for request in world.watched.seen][-1] is Op.FLUSH
+    world.close()
+
+
+def test_a_cache_that_was_switched_off_is_flushed_though_the_command_is_aborted() -> None:
+    world = SlowWorld()
+    world.run_state.stop("paused")
+    data = bytes(4) + bytes.fromhex(CACHING_OFF)
+    task = world.first.send(f"15 10 00 00 {len(data):02x} 00", out=data, tag=7)
+    answers = world.first.manage(Function.ABORT_TASK, tag=7)
+    world.context.run_until_idle()
+    assert answers == [Response.COMPLETE]
+    assert (task.outcome, world.backend.write_cache) == (Outcome.ABORTED, False)
+    world.watched.held = False
+    world.run_state.cont()
+    world.context.run_until_idle()
+    assert [request.op for request in world.watched.seen] == [Op.FLUSH]
     world.close()
 
 
