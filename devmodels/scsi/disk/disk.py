@@ -221,7 +221,7 @@ class Disk(ModeParameters):
         """As of any unit; what changes how much has a place is told to thresholds."""
         await super().do(request)
         if self.provisioning.armed and request.op in PLACING:
-            self.provisioning.written(request.length)
+            self.provisioning.written(request.offset, request.length)
 
     def sense_of(self, request: Request) -> Sense:
         """As of any unit; blocks that the disk has lost since the command began are no defects of the medium."""
@@ -281,11 +281,12 @@ class Disk(ModeParameters):
             self.leaving = False
             over()
 
-        left = Countdown(3, gone)
+        left = Countdown(4, gone)
         self.leaving = True
         super().leave(left.one)
         self.visits.send_off(self, left.one)
         self.operation.stop(self, left.one)
+        self.provisioning.stop(left.one)
 
     # --- snapshots
 

@@ -6,15 +6,16 @@ mode page; one that is crossed is a unit attention condition of every nexus, onc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.constants import SenseKey
-from devmodels.scsi.disk.unmap import DEALLOCATED, runs_of
+from devmodels.scsi.disk.census import Census
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import modes
 from devmodels.scsi.modes import ModePage
-from devmodels.scsi.sense import CheckCondition, Sense, invalid_parameter
+from devmodels.scsi.request import OwnRequest
+from devmodels.scsi.sense import invalid_parameter
 from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 EXPONENT = 11
 """THRESHOLD EXPONENT: a set has 2048 blocks, 1 MiB of 512 bytes each."""
-RUNS_AT_ONCE = 64
-"""After so many runs of blocks that are counted others get a turn."""
+QUESTIONS = 1024
+"""So often LOG SENSE asks the disk for runs of blocks at most."""
 THRESHOLDS = 4
 """How many thresholds there is room for."""
 AVAILABLE, USED = 0x01, 0x02
@@ -78,14 +79,16 @@ def thresholds_of(page: ModePage) -> list[Threshold]:
 class Provisioning:
     """The thresholds of `disk`, and how much has been written since they were looked at."""
 
-    __slots__ = ("_beyond", "_disk", "_looking", "_thresholds", "_written", "armed")
+    __slots__ = ("_beyond", "_census", "_disk", "_looking", "_on_end", "_thresholds", "_written", "armed")
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self._census = Census(disk)
         self._thresholds: list[Threshold] = []
         self._beyond: set[int] = set()
         self._written = 0
         self._looking = False
+        self._on_end: list[Callable[[], None]] = []
         self.armed = False
         """Whether writes are to be told (`written`)."""
 
@@ -98,15 +101,17 @@ class Provisioning:
         self._beyond.clear()
         self.armed = bool(self._thresholds)
         if self.armed:
+            self._census.all_changed()
             self._look()
 
-    def written(self, length: int) -> None:
-        """So many bytes have been written: after a threshold set of them it is time to look."""
+    def written(self, offset: int, length: int) -> None:
+        """These bytes have been written: after a threshold set of them it is time to look."""
+        self._census.changed(offset, length)
         self._written += length
         self._look_in_time()
 
     def _look_in_time(self) -> None:
-        if self._written >= self._disk.block_size << EXPONENT:
+        if self._written >= self._disk.block_size << EXPONENT and not self._disk.leaving:
             self._look()
 
     @staticmethod
@@ -122,19 +127,17 @@ class Provisioning:
             if values["threshold_resource"] not in (AVAILABLE, USED):
                 raise invalid_parameter(at + place + 1)
 
-    async def counts(self, task: Task | None = None) -> tuple[int, int]:
-        """Threshold sets that are available, and used (both rounded up); CheckCondition where `task` was aborted."""
-        disk = self._disk
-        lba = used = 0
-        while lba < disk.blocks:
-            if lba:
-                await disk.turns.pause()
-            if task is not None and task.aborted:
-                raise CheckCondition(Sense(SenseKey.ABORTED_COMMAND))
-            runs = await runs_of(disk, None, lba, RUNS_AT_ONCE)
-            used += sum(blocks for _, blocks, status in runs if status != DEALLOCATED)
-            lba = runs[-1][0] + runs[-1][1]
-        return _sets(disk.blocks - used), _sets(used)
+    async def counts(self, task: Task) -> tuple[int, int]:
+        """Threshold sets that are available (rounded down), and used (rounded up), as far as `QUESTIONS` go.
+
+        CheckCondition where `task` was aborted.
+        """
+        await self._census.count_some(task, QUESTIONS)
+        return self._counted()
+
+    def _counted(self) -> tuple[int, int]:
+        used = self._census.used()
+        return (self._disk.blocks - used) >> EXPONENT, -(-used // (1 << EXPONENT))
 
     def _look(self) -> None:
         if not self._looking:
@@ -145,18 +148,27 @@ class Provisioning:
     def _looked(self, _result: None, _error: BaseException | None) -> None:
         """What went wrong is told to those who write."""
         self._looking = False
-        self._look_in_time()
+        if self._disk.leaving:
+            ended, self._on_end = self._on_end, []
+            for each in ended:
+                each()
+        else:
+            self._look_in_time()
+
+    def stop(self, over: Callable[[], None]) -> None:
+        """The disk is being taken out: `over` is called when nobody looks any more."""
+        if self._looking:
+            self._on_end.append(over)
+            self._disk.backend.cancel_held(lambda request: isinstance(request, OwnRequest))
+        else:
+            over()
 
     async def _compare(self) -> None:
-        available, used = await self.counts()
+        await self._census.count_changed()
+        available, used = self._counted()
         for index, threshold in enumerate(self._thresholds):
             if not threshold.crossed(available, used):
                 self._beyond.discard(index)
             elif index not in self._beyond:
                 self._beyond.add(index)
                 self._disk.establish(Asc.THIN_PROVISIONING_THRESHOLD_CROSSED)
-
-
-def _sets(blocks: int) -> int:
-    """So many blocks as threshold sets."""
-    return -(-blocks // (1 << EXPONENT))

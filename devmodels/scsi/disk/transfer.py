@@ -123,6 +123,7 @@ async def _read_after_flush(
 ) -> None:
     try:
         await disk.perform(task, Op.FLUSH)
+        await disk.pause(task)
     except CheckCondition as stop:
         disk.fail(task, stop.sense)
     else:
@@ -139,7 +140,7 @@ def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Lay
     if not length:
         return None
     if not flags & FUA and disk.backend.write_now(lba * size, vectors, length):
-        _written(disk, task, length)
+        _written(disk, task, lba * size, length)
         return None
     _submit(disk, task, _WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS)
     return PENDING
@@ -176,15 +177,15 @@ def _done(request: Request) -> None:
     if request.op is _READ:
         task.sent = request.length
     else:
-        _written(disk, task, request.length)
+        _written(disk, task, request.offset, request.length)
     disk.finish(task)
 
 
-def _written(disk: Disk, task: Task, length: int) -> None:
-    """So much has been written."""
+def _written(disk: Disk, task: Task, offset: int, length: int) -> None:
+    """So much has been written, there."""
     task.received = length
     if disk.provisioning.armed:
-        disk.provisioning.written(length)
+        disk.provisioning.written(offset, length)
 
 
 async def _read_failed(disk: Disk, task: Task, request: Request) -> None:

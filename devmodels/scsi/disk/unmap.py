@@ -95,7 +95,7 @@ async def runs_of(disk: Disk, task: Task | None, lba: int, most: int) -> list[tu
     for _ in range(MAX_QUESTIONS):
         if lba >= disk.blocks:
             break
-        blocks, status = await _status_at(disk, task, lba)
+        blocks, status = await status_at(disk, task, lba, disk.blocks)
         last = runs[-1] if runs else None
         if last is not None and last[2] == status and last[1] + blocks <= MAX_RUN:
             runs[-1] = (last[0], last[1] + blocks, status)
@@ -107,12 +107,12 @@ async def runs_of(disk: Disk, task: Task | None, lba: int, most: int) -> list[tu
     return runs
 
 
-async def _status_at(disk: Disk, task: Task | None, lba: int) -> tuple[int, int]:
-    """How many blocks from `lba` on have one status, and which."""
+async def status_at(disk: Disk, task: Task | None, lba: int, end: int) -> tuple[int, int]:
+    """How many blocks from `lba` on, and before `end`, have one status, and which."""
     if not disk.options.thin:
-        return min(disk.blocks - lba, MAX_RUN), MAPPED
+        return min(end - lba, MAX_RUN), MAPPED
     size = disk.block_size
-    length = min(disk.blocks - lba, MAX_RUN) * size
+    length = min(end - lba, MAX_RUN) * size
     request = await disk.perform(task, Op.BLOCK_STATUS, lba * size, length)
     found = request.status
     free = not found.flags & Status.DATA

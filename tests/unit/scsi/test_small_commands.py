@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from devmodels.blockbackend.drivers.memory import CHUNK_SHIFT
-from devmodels.scsi import Status, sas_transport_id
+from devmodels.blockbackend import Request
+from devmodels.blockbackend.drivers.memory import CHUNK_SHIFT, MemoryNode, MemoryOptions
+from devmodels.blockbackend.status import BlockStatus
+from devmodels.blockbackend.status import Status as Place
+from devmodels.iocontext import IoContext
+from devmodels.scsi import Outcome, Status, sas_transport_id
 from tests.unit.scsi.initiator import Initiator, World
 
 GOOD = Status.GOOD
@@ -259,6 +263,75 @@ def test_a_threshold_that_is_crossed_already(make: Callable[..., World]) -> None
     write(world, 0, 4)
     threshold(world, 2, 2)
     assert world.first.do(READY).code == 0x3807
+
+
+class Stripes(MemoryNode):
+    """16 MiB of which each second block of 4 KiB has a place, but for the last quarter; `asked` counts questions."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryOptions(driver="memory", size=16 << 20, discard="unmap"), IoContext.virtual())
+        self.asked = 0
+
+    async def block_status(self, request: Request) -> BlockStatus:
+        self.asked += 1
+        if request.offset >= 12 << 20:
+            return BlockStatus(Place.ZERO, request.length)
+        index, within = divmod(request.offset, 4096)
+        return BlockStatus(Place.ZERO if index % 2 else Place.DATA, min(4096 - within, request.length))
+
+
+def used_and_left(world: World) -> list[int]:
+    found = parameters(log(world, 0x0C))
+    return [struct.unpack(">IBxxx", found[resource])[0] for resource in (2, 1)]
+
+
+def test_a_look_at_many_runs_is_bounded_and_the_next_one_goes_on(make: Callable[..., World]) -> None:
+    node = Stripes()
+    world = make(node)
+    # A quarter of the disk, and what that says of the rest.
+    assert used_and_left(world) == [8, 8]
+    assert node.asked == 1024
+    for _ in range(2):
+        used_and_left(world)
+    assert node.asked == 3 * 1024
+    assert used_and_left(world) == [6, 10]
+
+
+def test_a_threshold_looks_at_what_has_been_written_and_no_more(make: Callable[..., World]) -> None:
+    node = Stripes()
+    world = make(node)
+    threshold(world, 2, 9)
+    world.context.run_until_idle()
+    node.asked = 0
+    write(world, 0)
+    assert 256 <= node.asked <= 512
+
+
+def test_a_disk_that_is_taken_out_is_looked_at_no_more(make: Callable[..., World]) -> None:
+    node = Stripes()
+    world = make(node)
+    world.run_state.stop("paused")
+    task = world.first.send("4d 00 4c 00 00 00 00 00 ff 00", room=255)
+    gone: list[bool] = []
+    world.target.remove(0, lambda: gone.append(True))
+    world.context.run_until_idle()
+    assert (gone, task.outcome) == ([True], Outcome.RESET)
+
+
+def test_nor_for_its_thresholds(make: Callable[..., World]) -> None:
+    node = Stripes()
+    world = make(node)
+    world.run_state.stop("paused")
+    descriptor = struct.pack(">BBxxI", 0x80, 2, 3)
+    data = bytes(4) + bytes.fromhex("5c 02 00 2c") + bytes(12) + descriptor + bytes(24)
+    world.first.send(f"15 10 00 00 {len(data):02x} 00", out=data)
+    world.context.run_until_idle()
+    gone: list[bool] = []
+    world.target.remove(0, lambda: gone.append(True))
+    world.context.run_until_idle()
+    world.run_state.cont()
+    world.context.run_until_idle()
+    assert (gone, node.asked) == ([True], 0)
 
 
 @pytest.mark.parametrize(
