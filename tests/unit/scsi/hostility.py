@@ -70,7 +70,15 @@ class Wait:
     """Everything that runs ends."""
 
 
-Step = Send | Manage | Wait
+@dataclass(frozen=True)
+class Deed:
+    """Something that the host does to the unit."""
+
+    what: str
+    number: int
+
+
+Step = Send | Manage | Wait | Deed
 
 
 @cache
@@ -109,16 +117,21 @@ class Initiators:
             if dice < 0.03:
                 yield Wait()
             elif dice < 0.06:
-                function = random.choice(FUNCTIONS)
-                yield Manage(
-                    random.randrange(2),
-                    function,
-                    random.random() < 0.1,
-                    random.choice(NO_LUN),
-                    random.randrange(64),
-                )
+                yield self._manage()
+            elif dice < 0.08 and self.kind.deeds:
+                yield Deed(random.choice(self.kind.deeds), random.getrandbits(32))
             else:
                 yield self._send()
+
+    def _manage(self) -> Manage:
+        random = self.random
+        return Manage(
+            random.randrange(2),
+            random.choice(FUNCTIONS),
+            random.random() < 0.1,
+            random.choice(NO_LUN),
+            random.randrange(64),
+        )
 
     def _send(self) -> Send:
         random = self.random

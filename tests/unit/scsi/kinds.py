@@ -14,14 +14,14 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from devmodels.blockbackend import Request
+from devmodels.blockbackend import BlockBackend, Request, open_node
 from devmodels.blockbackend.drivers.memory import MemoryNode, MemoryOptions
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.scsi import LogicalUnit
 from devmodels.scsi.absent import AbsentUnit, ReportLunsUnit
 from devmodels.scsi.backed import BackedUnit
-from devmodels.scsi.disk import Disk
+from devmodels.scsi.disk import Disk, DiskOptions
 from devmodels.scsi.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.scsi.lun import REPORT_LUNS
 from devmodels.scsi.mmc import CdDrive
@@ -32,9 +32,7 @@ from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
 from tests.unit.scsi import parameterdata
 from tests.unit.scsi.initiator import SIZE, Initiator, World
 from tests.unit.scsi.mmc.driveworld import DriveWorld, data_disc, mixed
-
-NAME = 0x3000_0000_0000_0001
-"""The disk's NAA name, by which copies find it."""
+from tests.unit.scsi.parameterdata import NAME
 
 
 @dataclass
@@ -47,6 +45,8 @@ class Bench:
     units: Sequence[LogicalUnit]
     failing: bool = False
     """Whether the disk below fails now and then."""
+    deeds: Mapping[str, Callable[[int], None]] = field(default_factory=dict)
+    """What the host may do to the unit meanwhile, by name; with a number of any size."""
 
     @property
     def busy(self) -> bool:
@@ -65,14 +65,15 @@ Build = Callable[[ExitStack], Bench]
 class Kind:
     """One kind: the classes of its units, its commands, its configurations by name.
 
-    `parameters`: by operation code and service action, what makes parameter lists that the command may take.  `runs`:
-    how many the long test takes.
+    `parameters`: by operation code and service action, what makes parameter lists that the command may take.  `deeds`:
+    what the host may do to its units.  `runs`: how many the long test takes.
     """
 
     classes: tuple[type[LogicalUnit], ...]
     commands: Sequence[Command[Any]]
     configurations: Mapping[str, Build]
     parameters: Mapping[tuple[int, int | None], Callable[[Random], bytes]] = field(default_factory=dict)
+    deeds: tuple[str, ...] = ()
     runs: int = 450
 
 
@@ -129,7 +130,49 @@ def _disk(stack: ExitStack, *, node: object = None, kept: bool = False, **option
     given: Any = FailingNode(IoContext.virtual()) if failing else node
     world = World(given, wwn=NAME, **options)
     stack.callback(world.close)
-    return Bench(world.context, (world.first, world.second), 0, world.units(), failing)
+    other = _neighbour(stack, world)
+    deeds = _disk_deeds(world)
+    return Bench(world.context, (world.first, world.second), 0, [*world.units(), other], failing, deeds)
+
+
+def _neighbour(stack: ExitStack, world: World) -> Disk:
+    """A second disk of the target, at LUN 2, for copies."""
+    node = open_node({"driver": "memory", "size": SIZE, "discard": "unmap"}, world.context)
+    stack.callback(node.close)
+    backend = BlockBackend(node, name="d1", run_state=world.run_state)
+    stack.callback(backend.close)
+    disk = Disk(backend, DiskOptions(wwn=NAME + 1), violations=world.violations)
+    stack.callback(disk.close)
+    world.target.add(2, disk)
+    return disk
+
+
+DISK_DEEDS = ("eject", "load", "resize", "stop", "cont", "unplug")
+
+
+def _disk_deeds(world: World) -> Mapping[str, Callable[[int], None]]:
+    disk, context, target = world.disk, world.context, world.target
+
+    def resize(number: int) -> None:
+        size = SIZE - 4096 * (number % 8)
+        context.start(world.backend.resize(size), lambda _result, _error: None)
+
+    def unplug(_number: int) -> None:
+        gone: list[bool] = []
+        target.remove(0, lambda: gone.append(True))
+        context.run_until_idle()
+        assert gone, "its tasks have ended"
+        target.add(0, disk)
+
+    deeds: tuple[Callable[[int], None], ...] = (
+        lambda _: disk.eject(),
+        lambda _: disk.load(),
+        resize,
+        lambda _: world.run_state.stop("paused"),
+        lambda _: world.run_state.cont(),
+        unplug,
+    )
+    return dict(zip(DISK_DEEDS, deeds, strict=True))
 
 
 def _handed_on(stack: ExitStack) -> Bench:
@@ -166,6 +209,7 @@ DISK = Kind(
         "failing, lenient": partial(_disk, node=FailingNode, profile=Profile.LENIENT),
     },
     parameterdata.DISK,
+    DISK_DEEDS,
     # So many that each command succeeds.
     runs=1000,
 )
@@ -208,7 +252,6 @@ DRIVE = Kind(
         "nothing": partial(_drive, medium="none"),
         "slow to load": partial(_drive, load_time=100),
         "a short queue": partial(_drive, delayed=True, queue_depth=2),
-        "reservations handed on": _handed_on,
         "failing": partial(_drive, medium="data", failing=True),
     },
     parameterdata.DRIVE,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from devmodels.scsi.table import Access, Command, Data
+from devmodels.scsi.table import Command, Data
 
 Reason = tuple[int, int]
 """Sense key, and additional sense code with its qualifier."""
@@ -86,10 +86,18 @@ SPECIAL: dict[str, set[Reason]] = {
 }
 ADDRESSES = ("lba", "lba_15_0", "number_of_blocks", "parameter_list_length")
 """Fields that a command has which may name blocks that are not there."""
+NEEDS_MEDIUM = frozenset(
+    bytes.fromhex(
+        "00 04 08 0a 1b 25 28 2a 2e 2f 34 35 37 41 42 48 83 88 89 8a 8b 8e 8f 90 91 93 9c 9e a8 aa ae af b7"
+    )
+)
+"""Operation codes of a disk that say where there is no medium, or none to be used."""
+WRITES = frozenset(bytes.fromhex("04 0a 2a 2e 41 42 48 89 8a 8b 8e 93 9c aa ae"))
+"""Those that say that the medium cannot be written."""
+
+
 NEVER_READY = {"TEST UNIT READY", "START STOP UNIT"}
-"""They say what is the matter although they need no medium."""
-
-
+"""Commands of a drive that say what is the matter although they need no medium."""
 WRONG_MODE, INCOMPATIBLE = (ILLEGAL, 0x6400), (ILLEGAL, 0x3002)
 NO_MEDIUM = {(NOT_READY, code) for code in (0x3A01, 0x3A02, 0x0401, 0x3000)}
 SPECIAL_OF_DRIVES: dict[str, set[Reason]] = {
@@ -117,17 +125,17 @@ def reasons(command: Command[Any], *, drive: bool = False) -> frozenset[Reason]:
     out = {INVALID_FIELD, *special.get(command.name, ()), *special.get(command.name.partition(",")[0], ())}
     if command.attention:
         out |= ATTENTIONS
-    if command.ready or command.name in NEVER_READY or command.name.startswith("SANITIZE"):
-        out |= NO_MEDIUM if drive else UNREADY
-    elif not drive and command.name not in NEVER_REFUSED - {"LOG SENSE"}:
+    if drive:
+        out |= NO_MEDIUM if command.ready or command.name in NEVER_READY else set()
+    elif command.opcode in NEEDS_MEDIUM:
+        out |= UNREADY
+    elif command.name not in NEVER_REFUSED - {"LOG SENSE"}:
         out |= IN_PROGRESS
     if command.data is Data.OUT and command.length in ("parameter_list_length", ""):
         out |= PARAMETERS
     if command.name == "WRITE BUFFER":
         out |= PARAMETERS
-    if command.access is Access.WRITE and command.data is Data.OUT:
-        out |= PROTECTED
-    if command.name == "WRITE SAME (16)" or command.name.startswith("SANITIZE"):
+    if not drive and command.opcode in WRITES:
         out |= PROTECTED
     if any(name in command.layout.places for name in ADDRESSES):
         out.add(OUT_OF_RANGE)
@@ -204,7 +212,8 @@ def check(
     parsed = parse(sense)
     reason = parsed.reason
     if parsed.deferred:
-        assert failing
+        # A disk that is resized cannot be formatted meanwhile.
+        assert failing or reason == (MEDIUM, 0x3101)
         assert reason in FAILURES | {(MEDIUM, 0x3101)}
         return reason
     legal = {INVALID_MESSAGE}

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from devmodels.scsi import Outcome, Response, Status
+from devmodels.scsi.disk import Disk
+from devmodels.scsi.fields import Fields
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.table import Command, Data
 from tests.unit.scsi import legalsense
-from tests.unit.scsi.hostility import Initiators, Manage, Send, Step, Wait
+from tests.unit.scsi.hostility import Deed, Initiators, Manage, Send, Step, Wait
 from tests.unit.scsi.initiator import Answer
 from tests.unit.scsi.kinds import Bench, Kind
 from tests.unit.scsi.legalsense import INVALID_OPCODE, NO_UNIT
@@ -81,17 +83,38 @@ class Oracle:
         if command is not None and task.status is Status.GOOD:
             self.succeeded[command.name] += 1
 
-    @staticmethod
-    def _check_lengths(send: Send, answer: Answer, command: Command[Any]) -> None:
-        """Nothing goes in the direction that the command has not, nor more than its allocation length."""
+    def _check_lengths(self, send: Send, answer: Answer, command: Command[Any]) -> None:
+        """Nothing goes in the direction that the command has not, nor more than its CDB asks for."""
         assert not answer.task.sent or command.data is Data.IN
         assert not answer.task.received or command.data is Data.OUT
         unit = answer.task.unit
         if isinstance(unit, CdDrive):
             way, most = unit.transfer(send.cdb)
             assert answer.task.sent <= most * (way is Data.IN)
-        if command.length == "allocation_length" and len(send.cdb) >= command.layout.size:
-            assert answer.task.sent <= command.layout.unpack(send.cdb)["allocation_length"]
+        if len(send.cdb) >= command.layout.size:
+            most = self._most(command.layout.unpack(send.cdb), command)
+            assert answer.task.sent <= most or command.data is not Data.IN
+            assert answer.task.received <= most or command.data is not Data.OUT
+
+    def _most(self, fields: Fields, command: Command[Any]) -> int:
+        """How many bytes the CDB asks for, at most."""
+        for name in ("allocation_length", "parameter_list_length"):
+            if name in fields:
+                return fields[name]
+        if "length_15_0" in fields:
+            return fields["length_23_16"] << 16 | fields["length_15_0"]
+        blocks = fields.get("transfer_length", fields.get("number_of_blocks"))
+        unit = self.bench.units[0]
+        if blocks is None or not isinstance(unit, Disk):
+            return 1 << 32
+        if command.opcode in (0x08, 0x0A):
+            blocks = blocks or 256
+        if command.opcode == 0x89:
+            blocks *= 2
+        if command.opcode in (0x41, 0x93, 0x2F, 0xAF, 0x8F):
+            # One block for all of them.
+            blocks = max(blocks, 1)
+        return blocks * unit.block_size
 
 
 def play(bench: Bench, oracle: Oracle, steps: Sequence[Step]) -> None:
@@ -103,6 +126,9 @@ def play(bench: Bench, oracle: Oracle, steps: Sequence[Step]) -> None:
         if isinstance(step, Wait):
             bench.context.run_until_idle()
             continue
+        if isinstance(step, Deed):
+            bench.deeds[step.what](step.number)
+            continue
         initiator = bench.initiators[step.who]
         lun = step.lun if step.elsewhere else bench.lun
         if isinstance(step, Manage):
@@ -113,6 +139,8 @@ def play(bench: Bench, oracle: Oracle, steps: Sequence[Step]) -> None:
             step.cdb, out=step.out, room=step.room, lun=lun, attribute=step.attribute, pieces=step.pieces
         )
         sent.append((step, answer))
+    if "cont" in bench.deeds:
+        bench.deeds["cont"](0)
     bench.context.run_until_idle()
     for send, answer in sent:
         try:

@@ -8,6 +8,8 @@ from random import Random
 
 from tests.unit.scsi.initiator import BLOCKS
 
+NAME = 0x3000_0000_0000_0001
+"""The NAA name of the disk; its neighbour's is one more."""
 EDGES = (
     0,
     1,
@@ -201,13 +203,16 @@ def move(random: Random) -> bytes:
 
 
 def copies(random: Random) -> bytes:
-    """EXTENDED COPY: the disk onto itself, or onto one that is not there."""
-    target = struct.pack(">BBHBBxB20sBB2s", 0xE4, 0, 0, 1, 3, 8, bytes(8), 0, 0, b"\x02\x00")
-    known = random.random() < 0.9
-    targets = [target] * random.choice((1, 1, 1, 1, 2, 17)) if known else [random.randbytes(32)]
+    """EXTENDED COPY: between the disk and its neighbour, within one of them, or with one that is not there."""
+    targets = [
+        struct.pack(">BBHBBxB20sBB2s", 0xE4, 0, 0, 1, 3, 8, name.to_bytes(8, "big"), 0, 0, b"\x02\x00")
+        for name in random.choices((NAME, NAME, NAME, NAME + 1, NAME + 1, 0), k=random.choice((1, 2, 2, 17)))
+    ]
+    if random.random() < 0.1:
+        targets[-1] = random.randbytes(32)
     segments = []
     for _ in range(random.choice((0, 1, 1, 1, 2, 65))):
-        ends = random.choice((0, 0, 0, 1)), random.choice((0, 0, 0, 1))
+        ends = random.choice((0, 0, 0, 1)), random.choice((0, 1, 1, 2))
         lbas = small(random, 100), small(random, 100)
         if random.random() < 0.7:
             segments.append(
