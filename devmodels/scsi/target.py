@@ -167,7 +167,8 @@ class ScsiTarget:
         def complete() -> None:
             done(Response.COMPLETE)
 
-        mine = unit.tasks.select(lambda task: task.nexus is nexus and not task.aborted)
+        mine = unit.tasks.select(lambda task: task.nexus is nexus)
+        alive = [task for task in mine if not task.aborted]
         match function:
             case Function.ABORT_TASK:
                 unit.abort((task for task in mine if task.tag == tag), Outcome.ABORTED, Status.GOOD, complete)
@@ -178,10 +179,10 @@ class ScsiTarget:
             case Function.LOGICAL_UNIT_RESET:
                 unit.reset(complete)
             case Function.QUERY_TASK:
-                found = any(task.tag == tag for task in mine)
+                found = any(task.tag == tag for task in alive)
                 done(Response.SUCCEEDED if found else Response.COMPLETE)
             case Function.QUERY_TASK_SET:
-                done(Response.SUCCEEDED if mine else Response.COMPLETE)
+                done(Response.SUCCEEDED if alive else Response.COMPLETE)
             case Function.QUERY_ASYNC_EVENT:
                 done(Response.SUCCEEDED if nexus in unit.attentions else Response.COMPLETE)
             case _:

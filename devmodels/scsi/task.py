@@ -121,10 +121,19 @@ class Countdown:
 class Abort:
     """What the initiators of tasks that were ended before their time hear, and who waits until all have ended."""
 
-    __slots__ = ("left", "outcome", "sense", "status")
+    __slots__ = ("later", "left", "outcome", "sense", "status")
 
     def __init__(self, outcome: Outcome, status: Status, left: Countdown, sense: bytes = b"") -> None:
+        self.later: list[tuple[Task, Countdown]] = []
+        """Who would have ended one of the tasks afterwards, and waits for it, too."""
         self.outcome = outcome
         self.status = status
         self.left = left
         self.sense = sense
+
+    def ended(self, task: Task) -> None:
+        """One of the tasks has ended."""
+        self.left.one()
+        for each, left in self.later:
+            if each is task:
+                left.one()

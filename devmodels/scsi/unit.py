@@ -337,13 +337,20 @@ class LogicalUnit(UnitKind):
     ) -> None:
         """End `tasks` before their time, and call `over` when they have ended.
 
-        What has not begun ends at once; what cannot be taken back runs to its end, which nobody hears of.  Their
+        What has not begun ends at once; what cannot be taken back runs to its end, which nobody hears of; what
+        something else has ended already, and runs on, is waited for all the same.  Their
         `outcome` is as given, and their `status`, unless it is GOOD, is sent with COMPLETE as outcome; `sense` with it.
         """
-        chosen = [task for task in tasks if task.aborted_by is None and task in self.tasks.tasks]
+        there = [task for task in tasks if task in self.tasks.tasks]
+        left = Countdown(len(there) + 1, over)
         data = b"" if sense is None else sense.build(descriptors=self.descriptor_sense)
-        abort = Abort(outcome, status, Countdown(len(chosen) + 1, over), data)
-        for task in chosen:
+        abort = Abort(outcome, status, left, data)
+        chosen: list[Task] = []
+        for task in there:
+            if task.aborted_by is not None:
+                task.aborted_by.later.append((task, left))
+                continue
+            chosen.append(task)
             task.aborted_by = abort
         running = {task for task in chosen if task.state is not DORMANT}
         for task in chosen:
@@ -351,7 +358,7 @@ class LogicalUnit(UnitKind):
                 self.finish(task)
         if running:
             self.cancel_requests(running.__contains__)
-        abort.left.one()
+        left.one()
 
     def _finish_aborted(self, task: Task, abort: Abort) -> None:
         task.outcome = abort.outcome
@@ -361,7 +368,7 @@ class LogicalUnit(UnitKind):
         if task.status is not _GOOD:
             task.outcome = Outcome.COMPLETE
         task.done(task)
-        abort.left.one()
+        abort.ended(task)
 
     def reset(self, over: Callable[[], None], code: Asc = Asc.BUS_DEVICE_RESET) -> None:
         """A logical unit reset: every task ends, everything is as after power on, every nexus is told (by `code`)."""

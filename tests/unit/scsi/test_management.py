@@ -175,3 +175,34 @@ def test_what_was_aborted_begins_nothing_more(world: SlowWorld, cdb: bytes, firs
     world.release()
     assert (answers, task.outcome) == ([Response.COMPLETE], Outcome.ABORTED)
     assert [request.op for request in world.watched.seen] == [first]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(Function.ABORT_TASK, Function.ABORT_TASK_SET, Function.CLEAR_TASK_SET),
+        *(Function.LOGICAL_UNIT_RESET, Function.TARGET_RESET, Function.I_T_NEXUS_RESET),
+    ],
+)
+def test_a_function_waits_for_tasks_that_another_one_ends_already(
+    world: SlowWorld, function: Function
+) -> None:
+    """What an initiator does next must not be overtaken by what it believes to have ended."""
+    task = world.first.send(WRITE, out=BLOCK, tag=7)
+    first, second = world.first.manage(Function.ABORT_TASK, tag=7), world.first.manage(function, tag=7)
+    assert (first, second, task.count) == ([], [], 0)
+    assert world.first.manage(Function.QUERY_TASK, tag=7) == [Response.COMPLETE]
+    world.release()
+    assert (first, second) == ([Response.COMPLETE], [Response.COMPLETE])
+    assert (task.outcome, task.count) == (Outcome.ABORTED, 1)
+
+
+def test_who_gives_up_tasks_waits_for_those_that_end_already(world: SlowWorld) -> None:
+    world.first.send(WRITE, out=BLOCK, tag=7)
+    world.first.manage(Function.ABORT_TASK, tag=7)
+    over: list[str] = []
+    world.target.cancel(lambda task: task.tag == 7, lambda: over.append("over"))
+    world.target.nexus_lost(world.first.nexus, lambda: over.append("lost"))
+    assert over == []
+    world.release()
+    assert over == ["over", "lost"]
