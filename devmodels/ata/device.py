@@ -1,0 +1,195 @@
+"""An ATA device: commands by its table, one after the other or queued; resets; what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Transport
+from devmodels.ata.dispatch import Entries, dispatch_table
+from devmodels.ata.table import Command, Pending, Reply
+from devmodels.ata.taskfile import TaskFile
+from devmodels.ata.transfer import Transfer
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import Coro, IoContext, Turns
+from devmodels.trace import Tracer
+
+
+class AtaDevice:
+    """Base of disks and ATAPI drives.  A kind has a table (`commands`) and a `signature`.
+
+    `in_flight` are the commands between `issue` and their end.  `registers` is what the device shows of itself when no
+    command has ended: status, error, LBA, count (a signature after a reset).
+    """
+
+    commands: Sequence[Command[Any]] = ()
+    signature: tuple[int, int] = (0, 0)
+    """LBA and count after a reset."""
+    reset_status = READY
+    """Status after a reset."""
+
+    def __init__(self, context: IoContext, *, name: str, violations: ViolationLog | None = None) -> None:
+        self.context = context
+        self.name = name
+        self.violations = ViolationLog() if violations is None else violations
+        self.turns = Turns(context)
+        self.transport = Transport.PARALLEL
+        """Whoever it is attached to says otherwise, before it is used."""
+        self.in_flight: dict[AtaCommand, None] = {}
+        self.registers = TaskFile()
+        self._entries: Entries = dispatch_table(tuple(self.commands))
+        self._when_idle: list[Callable[[], None]] = []
+        self._show_signature()
+
+    # --- what a host adapter calls
+
+    def issue(self, command: AtaCommand) -> None:
+        """Begin a command.  Never raises for what is wrong with it."""
+        self.in_flight[command] = None
+        command.device = self
+        entry = self._entries[command.taskfile.command]
+        if entry is not None and entry.subs is not None:
+            entry = entry.subs.get(entry.select(command.taskfile))
+        try:
+            if entry is None:
+                raise AtaError
+            command.entry = entry.command
+            self.admit(command)
+            reply = entry.handler(self, command)
+        except AtaError as error:
+            self.fail(command, error)
+        else:
+            self._settle(command, reply)
+
+    def move(self, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
+        """Move the next `length` bytes of the command's transfer; its adapter hears when that is done."""
+        assert command.transfer is not None
+        command.transfer.move(self, command, vectors, length)
+
+    def moved(self, command: AtaCommand, length: int) -> None:
+        """A transfer has moved `length` bytes."""
+        command.running = False
+        command.moved += length
+        if command.dropped:
+            self.finish(command)
+        else:
+            command.host.moved(command)
+
+    def conclude(self, command: AtaCommand) -> None:
+        """All of a transfer has been moved: do what is left, and end the command."""
+        assert command.transfer is not None
+        try:
+            reply = command.transfer.concluded(self, command)
+        except AtaError as error:
+            self.fail(command, error)
+            return
+        if reply is None:
+            self.finish(command)
+        else:
+            self.start(command, reply)
+
+    def drop(self, commands: Iterable[AtaCommand] | None = None) -> None:
+        """Nobody waits for these commands any more, or for any: what has not begun is cancelled."""
+        for command in tuple(self.in_flight if commands is None else commands):
+            command.dropped = True
+        self.cancel_requests(lambda command: command.dropped)
+        for command in tuple(self.in_flight):
+            if command.dropped and not command.running:
+                self.finish(command)
+
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call `then` when no command is in flight, perhaps at once."""
+        if self.in_flight:
+            self._when_idle.append(then)
+        else:
+            then()
+
+    def reset(self, kind: Reset, done: Callable[[], None]) -> None:
+        """Drop all commands; when what runs has come back, be as after such a reset and call `done`."""
+        self.drop()
+        self.when_idle(partial(self._reset, kind, done))
+
+    def _reset(self, kind: Reset, done: Callable[[], None]) -> None:
+        self.was_reset(kind)
+        self._show_signature()
+        done()
+
+    # --- how a command ends
+
+    def finish(self, command: AtaCommand) -> None:
+        """It has ended well, unless its task file says otherwise."""
+        del self.in_flight[command]
+        taskfile = command.taskfile
+        if not taskfile.status:
+            taskfile.status = READY
+        if command.dropped:
+            command.host.dropped(command)
+        else:
+            command.host.finished(command)
+        if self._when_idle and not self.in_flight:
+            waiting, self._when_idle = self._when_idle, []
+            for then in waiting:
+                then()
+
+    def fail(self, command: AtaCommand, error: AtaError) -> None:
+        """It has failed."""
+        command.running = False
+        taskfile = command.taskfile
+        taskfile.status = READY | error.status
+        taskfile.error = error.error
+        if error.lba is not None:
+            self.show_address(command, error.lba)
+        self.finish(command)
+
+    def show_address(self, command: AtaCommand, lba: int) -> None:
+        """Put the address `lba` into the command's task file, for its end."""
+        command.taskfile.lba = lba
+
+    def _settle(self, command: AtaCommand, reply: Reply) -> None:
+        if isinstance(reply, Transfer):
+            command.transfer = reply
+            command.host.begin(command)
+        elif reply is None:
+            self.finish(command)
+        elif not isinstance(reply, Pending):
+            self.start(command, reply)
+
+    def start(self, command: AtaCommand, coro: Coro[Any]) -> None:
+        """Let `coro` end the command: it returns what a handler may, or raises AtaError."""
+        command.running = True
+        self.turns.start(coro, partial(self._ended, command))
+
+    def _ended(self, command: AtaCommand, reply: Transfer | None, error: BaseException | None) -> None:
+        command.running = False
+        if isinstance(error, AtaError):
+            self.fail(command, error)
+        elif error is not None:
+            raise error
+        elif command.dropped:
+            self.finish(command)
+        else:
+            self._settle(command, reply)
+
+    def _show_signature(self) -> None:
+        registers = self.registers
+        registers.lba, registers.count = self.signature
+        registers.device = 0
+        registers.status, registers.error = self.reset_status, DIAGNOSTIC_PASSED
+
+    # --- for a kind of devices to override
+
+    def admit(self, command: AtaCommand) -> None:
+        """AtaError where the device takes no such command now."""
+
+    def was_reset(self, kind: Reset) -> None:
+        """Be as after such a reset."""
+
+    def cancel_requests(self, wanted: Callable[[AtaCommand], bool]) -> None:
+        """Drop block requests of such commands that have not started."""
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on in the device; None: no more."""
+        self.turns.trace = trace
+        self.turns.source = self.name

@@ -1,0 +1,166 @@
+"""An ATA disk over a BlockBackend."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import DISK_SIGNATURE, LBA, Error, Reset
+from devmodels.ata.device import AtaDevice
+from devmodels.ata.disk import commands
+from devmodels.ata.disk.geometry import default_geometry
+from devmodels.ata.disk.identify import MAX_MULTIPLE
+from devmodels.ata.disk.modes import TransferModes
+from devmodels.ata.disk.options import AtaDiskOptions
+from devmodels.ata.disk.requests import AtaRequest, wake
+from devmodels.ata.table import Addressing
+from devmodels.blockbackend import BlockBackend, Flags, Op
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import Future
+from devmodels.trace import Tracer
+
+LOCALLY_ASSIGNED = 0x3 << 60
+"""The NAA format of names that somebody has made up."""
+
+
+class AtaDisk(AtaDevice):
+    """A disk over `backend`.  `unit` is its number on a parallel cable."""
+
+    signature = DISK_SIGNATURE
+    MAX_MULTIPLE = MAX_MULTIPLE
+    backend: BlockBackend
+    look_ahead: bool
+
+    def __init__(
+        self,
+        backend: BlockBackend,
+        options: AtaDiskOptions | None = None,
+        *,
+        name: str = "",
+        violations: ViolationLog | None = None,
+    ) -> None:
+        self.options = options = AtaDiskOptions() if options is None else options
+        self.backend = backend
+        backend.pinned = True
+        self.commands = commands.of(options)
+        self.sector_size = options.logical_block_size
+        self.unit = 0
+        if options.write_cache != "auto":
+            backend.write_cache = options.write_cache == "on"
+        self._configured_write_cache = backend.write_cache
+        self.modes = TransferModes()
+        self.multiple = 0
+        self.look_ahead = True
+        self.reverts = True
+        self.default_geometry = self.geometry = default_geometry(options, self.sectors)
+        self.halted = False
+        """Whether an NCQ command has failed, and nobody has asked yet how (SATA 3.x §13.6.4)."""
+        super().__init__(backend.context, name=name or backend.name, violations=violations)
+
+    # --- what it is
+
+    @property
+    def sectors(self) -> int:
+        """The native capacity in logical sectors."""
+        return self.backend.size // self.sector_size
+
+    @property
+    def accessible(self) -> int:
+        """How many of them can be addressed."""
+        return self.sectors
+
+    @property
+    def serial(self) -> str:
+        """The serial number: as given, or made of what the disk is called."""
+        return self.options.serial or f"{zlib.crc32(self.name.encode()):08x}"
+
+    @property
+    def wwn(self) -> int:
+        """The world wide name: as given, or a locally assigned one made of its serial number."""
+        return self.options.wwn or LOCALLY_ASSIGNED | zlib.crc32(self.serial.encode())
+
+    @property
+    def trims(self) -> bool:
+        """Whether there is TRIM."""
+        return self.options.discard_granularity != 0
+
+    @property
+    def zeroes(self) -> bool:
+        """Whether trimmed sectors read as zeroes."""
+        return self.backend.node.can_unmap
+
+    def sector_of(self, offset: int) -> int:
+        """The sector in which byte `offset` of the backend lies."""
+        return offset // self.sector_size
+
+    # --- commands
+
+    def admit(self, command: AtaCommand) -> None:
+        """NCQ commands are not mixed with others; after an error nothing is done but what tells of it."""
+        if not command.queued:
+            others = [each for each in self.in_flight if each.queued]
+            if others:
+                self.halted = True
+                self.drop(others)
+                raise AtaError(Error.ABRT)
+            return
+        if self.halted:
+            raise AtaError(Error.ABRT)
+
+    def fail(self, command: AtaCommand, error: AtaError) -> None:
+        """An NCQ command that fails takes all others with it (SATA 3.x §13.6.4)."""
+        if command.queued and not command.dropped:
+            self.halted = True
+            self.drop([each for each in self.in_flight if each is not command and each.queued])
+        super().fail(command, error)
+
+    def show_address(self, command: AtaCommand, lba: int) -> None:
+        """As the command has it: LBA of 28 or 48 bits, or cylinder, head and sector."""
+        taskfile = command.taskfile
+        entry = command.entry
+        if entry is None or entry.addressing is not Addressing.LBA28:
+            taskfile.lba = lba
+        elif taskfile.device & LBA:
+            taskfile.lba28 = lba
+        else:
+            self.geometry.place(lba, taskfile)
+
+    async def flush(self, command: AtaCommand) -> None:
+        """Make what was written stable; AtaError."""
+        request = AtaRequest(Op.FLUSH, 0, 0, (), Flags.NONE)
+        if await self.perform(command, request):
+            raise AtaError(Error.ABRT)
+
+    async def perform(self, command: AtaCommand, request: AtaRequest) -> int:
+        """Do a block request for `command`; returns its error."""
+        request.command = command
+        request.done = wake
+        request.over = False
+        request.future = None
+        self.backend.submit(request)
+        if not request.over:
+            request.future = Future(self.context)
+            await request.future
+        return request.error
+
+    def cancel_requests(self, wanted: Callable[[AtaCommand], bool]) -> None:
+        """Requests that have not started are dropped."""
+        self.backend.cancel_held(lambda request: isinstance(request, AtaRequest) and wanted(request.command))
+
+    def was_reset(self, kind: Reset) -> None:
+        """What a reset changes (ACS-3 §7.45.3; SATA 3.x §13.5, software settings preservation)."""
+        self.halted = False
+        if kind is Reset.POWER_ON or (kind is Reset.SOFTWARE and self.reverts):
+            self.multiple = 0
+            self.look_ahead = True
+            self.geometry = self.default_geometry
+            self.modes.reset()
+        if kind is Reset.POWER_ON:
+            self.reverts = True
+            self.backend.write_cache = self._configured_write_cache
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on in the disk; None: no more."""
+        super().observe(trace)
+        self.backend.trace = trace

@@ -1,0 +1,69 @@
+"""SET FEATURES (ACS-3 §7.45): what of the disk is switched on and off while it runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import Error
+from devmodels.ata.table import Command, Handler, Protocol, Sub
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+
+async def write_cache(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
+    """What is in the cache is made stable before it is switched off (ACS-3 §7.45.8)."""
+    if not on and disk.backend.write_cache:
+        await disk.flush(command)
+    disk.backend.write_cache = on
+
+
+def look_ahead(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
+    """Told in IDENTIFY DEVICE, without effect."""
+    disk.look_ahead = on
+
+
+def transfer_mode(disk: AtaDisk, command: AtaCommand) -> None:
+    """As count says."""
+    if not disk.modes.choose(command.taskfile.count & 0xFF):
+        raise AtaError(Error.ABRT)
+
+
+def revert(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
+    """Whether a software reset leads to the power-on defaults."""
+    disk.reverts = on
+
+
+def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
+    """SET MULTIPLE MODE: sectors in a DRQ data block, a power of two; 0 switches READ and WRITE MULTIPLE off."""
+    count = command.taskfile.count & 0xFF
+    if count & (count - 1) or count > disk.MAX_MULTIPLE:
+        disk.multiple = 0
+        raise AtaError(Error.ABRT)
+    disk.multiple = count
+
+
+def _set(value: int, name: str, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
+    return Command(
+        0xEF,
+        f"SET FEATURES, {name}",
+        Protocol.NON_DATA,
+        handler,
+        "ACS-3 §7.45",
+        sub=Sub.FEATURES,
+        value=value,
+    )
+
+
+COMMANDS: tuple[Command[AtaDisk], ...] = (
+    _set(0x02, "enable volatile write cache", partial(write_cache, on=True)),
+    _set(0x03, "set transfer mode", transfer_mode),
+    _set(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
+    _set(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
+    _set(0x82, "disable volatile write cache", partial(write_cache, on=False)),
+    _set(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
+    _set(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
+    Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),
+)

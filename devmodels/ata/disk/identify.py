@@ -1,0 +1,151 @@
+"""IDENTIFY DEVICE (ACS-3 §7.12): what the disk is, what it can do, and what of that is switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from devmodels.ata.command import AtaCommand
+from devmodels.ata.constants import MAX_LBA28, Transport
+from devmodels.ata.disk.geometry import MAX_SECTORS
+from devmodels.ata.table import Command, Protocol
+from devmodels.ata.transfer import DataIn
+from devmodels.ata.words import Words
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+MAX_MULTIPLE = 16
+"""Most sectors in one DRQ data block of READ and WRITE MULTIPLE."""
+MAX_TRIM_BLOCKS = 8
+"""Most blocks of 64 ranges that one DATA SET MANAGEMENT takes."""
+CYCLE_NS = 120
+"""Cycle time of PIO mode 4 and multiword DMA mode 2."""
+MAJOR_VERSION = 0x07F0
+"""ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.12.7.40)."""
+NO_PIO_LIMIT = 0x0200
+
+Test = Callable[["AtaDisk"], bool]
+
+
+def _always(_disk: AtaDisk) -> bool:
+    return True
+
+
+class Feature(NamedTuple):
+    """A feature: the bit that says it is there, the one that says it is on (None: nothing says so), and whether."""
+
+    name: str
+    supported: tuple[int, int]
+    enabled: tuple[int, int] | None
+    has: Test = _always
+    on: Test = _always
+
+
+FEATURES = (
+    Feature("power management", (82, 3), (85, 3)),
+    Feature("volatile write cache", (82, 5), (85, 5), on=lambda disk: disk.backend.write_cache),
+    Feature("read look-ahead", (82, 6), (85, 6), on=lambda disk: disk.look_ahead),
+    Feature("48-bit addresses", (83, 10), (86, 10)),
+    Feature("FLUSH CACHE", (83, 12), (86, 12)),
+    Feature("FLUSH CACHE EXT", (83, 13), (86, 13)),
+    Feature("WRITE DMA FUA EXT, WRITE MULTIPLE FUA EXT", (84, 6), (87, 6)),
+    Feature("world wide name", (84, 8), (87, 8)),
+)
+"""Of words 82 to 87, 119 and 120."""
+
+
+def identify(disk: AtaDisk, _command: AtaCommand) -> DataIn:
+    """The 256 words."""
+    words = Words()
+    _identity(disk, words)
+    _geometry(disk, words)
+    _transfers(disk, words)
+    _features(disk, words)
+    _sectors(disk, words)
+    if disk.transport is Transport.SERIAL:
+        _serial(disk, words)
+    else:
+        words[93] = 0x4000 | 0x2000 | 0x0001 | (0x000A if not disk.unit else 0x0A00)
+    return DataIn(words.pack())
+
+
+def _identity(disk: AtaDisk, words: Words) -> None:
+    options = disk.options
+    words[0] = 0x0040  # A fixed disk; bit 15 is 0: an ATA device.
+    words[2] = 0xC837  # It needs no SET FEATURES to spin up, and this data is complete.
+    words.text(10, 10, disk.serial)
+    words.text(23, 4, options.ver)
+    words.text(27, 20, options.model)
+    words[80] = MAJOR_VERSION
+    name = disk.wwn
+    for at in range(4):
+        words[108 + at] = name >> 48 - 16 * at
+    words[217] = options.rotation_rate
+
+
+def _geometry(disk: AtaDisk, words: Words) -> None:
+    default, current = disk.default_geometry, disk.geometry
+    words[1], words[3], words[6] = default.cylinders, default.heads, default.sectors
+    words[54], words[55], words[56] = current.cylinders, current.heads, current.sectors
+    words.number(57, 2, min(current.capacity, disk.accessible, MAX_SECTORS))
+    words.number(60, 2, min(disk.accessible, MAX_LBA28))
+    words.number(100, 4, disk.accessible)
+
+
+def _transfers(disk: AtaDisk, words: Words) -> None:
+    modes = disk.modes
+    words[47] = 0x8000 | MAX_MULTIPLE
+    words[49] = 0x2F00  # Standby timers of the standard, IORDY, LBA, DMA.
+    words[50] = 0x4000
+    words[51] = NO_PIO_LIMIT
+    words[53] = 0x0007  # Words 54 to 58, 64 to 70 and 88 are valid.
+    words[59] = 0x0100 | disk.multiple if disk.multiple else 0
+    words[63] = modes.multiword_word
+    words[64] = 0x0003  # PIO modes 3 and 4.
+    for word in (65, 66, 67, 68):
+        words[word] = CYCLE_NS
+    words[88] = modes.ultra_word
+
+
+def _features(disk: AtaDisk, words: Words) -> None:
+    for word in (83, 84, 87, 119, 120):
+        words[word] = 0x4000
+    for feature in FEATURES:
+        if feature.has(disk):
+            words.set_bit(*feature.supported)
+            if feature.enabled is not None and feature.on(disk):
+                words.set_bit(*feature.enabled)
+    words[86] |= 0x8000  # Words 119 and 120 are valid.
+
+
+def _sectors(disk: AtaDisk, words: Words) -> None:
+    options = disk.options
+    size, physical = options.logical_block_size, options.physical_block_size
+    words[106] = 0x4000
+    if physical > size:
+        words[106] |= 0x2000 | (physical // size).bit_length() - 1
+    if size != 512:
+        words[106] |= 0x1000
+        words.number(117, 2, size // 2)
+    words[209] = 0x4000  # Logical sector 0 begins a physical one.
+    if disk.trims:
+        words[105] = MAX_TRIM_BLOCKS
+        words[169] = 0x0001
+        if disk.zeroes:
+            words[69] |= 0x4020  # What was trimmed reads as zeroes, the same each time.
+
+
+def _serial(disk: AtaDisk, words: Words) -> None:
+    depth = disk.options.queue_depth
+    words[75] = max(depth - 1, 0)
+    words[76] = 0x000E  # Gen1 to Gen3.
+    if depth:
+        words[76] |= 0x0100
+    words[77] = 3 << 1  # Gen3 now.
+    words[222] = 0x107F  # Serial, up to SATA 3.1.
+
+
+COMMANDS: tuple[Command[AtaDisk], ...] = (
+    Command(0xEC, "IDENTIFY DEVICE", Protocol.PIO_IN, identify, "ACS-3 §7.12"),
+)

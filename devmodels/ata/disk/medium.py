@@ -1,0 +1,85 @@
+"""Transfers between a host and the medium, and what becomes of a sector that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import Error
+from devmodels.ata.disk.requests import AtaRequest, LookingRequest
+from devmodels.ata.transfer import Transfer
+from devmodels.blockbackend import Flags, Op, Request
+from devmodels.blockbackend.vectors import clear
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+
+class MediumTransfer(Transfer):
+    """`length` bytes at `offset` of the backend, read or written."""
+
+    __slots__ = ("flags", "offset")
+
+    def __init__(self, offset: int, length: int, *, out: bool, block: int, flags: Flags = Flags.NONE) -> None:
+        super().__init__(length, out=out, block=block)
+        self.offset = offset
+        self.flags = flags
+
+    def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
+        """Make a block request of the next `length` bytes; a read whose data is at hand is done at once."""
+        offset = self.offset + command.moved
+        if not self.out and device.backend.read_now(((offset, vectors, length),)):
+            device.moved(command, length)
+            return
+        request = AtaRequest(Op.WRITE if self.out else Op.READ, offset, length, vectors, self.flags, _done)
+        request.command = command
+        command.running = True
+        device.backend.submit(request)
+
+
+def _done(request: Request) -> None:
+    """The request of a transfer has ended."""
+    assert isinstance(request, AtaRequest)
+    command = request.command
+    disk: AtaDisk = command.device  # type: ignore[assignment]
+    if not request.error:
+        disk.moved(command, request.length)
+    elif request.op is Op.WRITE or command.dropped:
+        disk.fail(command, AtaError(Error.ABRT, lba=disk.sector_of(request.offset)))
+    else:
+        clear(request.vectors)
+        disk.start(command, find_bad_sector(disk, command, request.offset, request.length))
+
+
+async def find_bad_sector(disk: AtaDisk, command: AtaCommand, offset: int, length: int) -> None:
+    """End a read that failed with the address of the first sector that cannot be read (ACS-3 §6.2, UNC).
+
+    A block request says only that something of it failed: halves of it are read again, for nobody.
+    """
+    size = disk.sector_size
+    while length > size:
+        half = length // size // 2 * size
+        if command.dropped or await can_read(disk, command, offset, half):
+            offset += half
+            length -= half
+        else:
+            length = half
+    raise AtaError(Error.UNC, lba=disk.sector_of(offset))
+
+
+SCRATCH = 1 << 20
+"""How much is read at a time for nobody, in bytes."""
+
+
+async def can_read(disk: AtaDisk, command: AtaCommand, offset: int, length: int) -> bool:
+    """Whether these bytes can be read."""
+    end = offset + length
+    while offset < end:
+        part = min(SCRATCH, end - offset)
+        vectors = (memoryview(bytearray(part)),)
+        request = LookingRequest(Op.READ, offset, part, vectors, Flags.NONE)
+        if await disk.perform(command, request):
+            return False
+        offset += part
+    return True

@@ -1,0 +1,46 @@
+"""Data of 256 words, as IDENTIFY DEVICE gives it: little-endian words, strings with their bytes swapped, a checksum."""
+
+from __future__ import annotations
+
+import struct
+
+WORDS = 256
+SIGNATURE = 0xA5
+"""Low byte of the last word: the checksum is there (ACS-3 §7.12.7.95)."""
+
+
+class Words:
+    """The words, all 0 at first."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self) -> None:
+        self._words = [0] * WORDS
+
+    def __getitem__(self, word: int) -> int:
+        return self._words[word]
+
+    def __setitem__(self, word: int, value: int) -> None:
+        self._words[word] = value & 0xFFFF
+
+    def set_bit(self, word: int, bit: int) -> None:
+        """Set one bit."""
+        self._words[word] |= 1 << bit
+
+    def number(self, word: int, count: int, value: int) -> None:
+        """A number of `count` words, the least significant one first."""
+        for at in range(count):
+            self[word + at] = value >> 16 * at
+
+    def text(self, word: int, count: int, text: str) -> None:
+        """A string of `count` words, padded with spaces; the first one of two characters is in the high byte."""
+        padded = text.encode("ascii").ljust(2 * count)
+        for at in range(count):
+            self[word + at] = padded[2 * at] << 8 | padded[2 * at + 1]
+
+    def pack(self) -> bytes:
+        """All of them, with the checksum: the sum of all bytes is 0."""
+        self[WORDS - 1] = SIGNATURE
+        data = bytearray(struct.pack(f"<{WORDS}H", *self._words))
+        data[-1] = -sum(data) & 0xFF
+        return bytes(data)
