@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from devmodels.assembly import assemble
@@ -19,11 +20,15 @@ class Outcome:
     """How a command ended."""
 
     command: AtaCommand
-    data: bytearray = field(default_factory=bytearray)
+    pieces: list[bytearray] = field(default_factory=list)
     given: bytes = b""
     moves: list[int] = field(default_factory=list)
     over: bool = False
     dropped: bool = False
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
 
     @property
     def taskfile(self) -> TaskFile:
@@ -45,7 +50,7 @@ class Host:
         self,
         size: int = MIB,
         *,
-        node: dict[str, object] | None = None,
+        node: Mapping[str, object] | None = None,
         blocks: bool = False,
         **options: object,
     ) -> None:
@@ -98,14 +103,9 @@ class Host:
             buffer = bytearray(outcome.given[command.moved : command.moved + length])
             self.disk.move(command, [memoryview(buffer)], length)
         else:
-            start = len(outcome.data)
-            part = bytearray(length)
-            outcome.data += part
-            # The command's own memory, in two pieces.
-            view = memoryview(part)
-            self._copy = (outcome, start, part)
-            self.disk.move(command, [view[: length // 2], view[length // 2 :]], length)
-            outcome.data[start : start + length] = part
+            first, second = bytearray(length // 2), bytearray(length - length // 2)
+            outcome.pieces += first, second
+            self.disk.move(command, [memoryview(first), memoryview(second)], length)
 
     # --- what a test calls
 

@@ -91,7 +91,11 @@ def test_beyond_the_end_nothing_is_found() -> None:
 
 
 def test_a_sector_that_cannot_be_read_is_named() -> None:
-    bad = {"driver": "blkdebug", "node-name": "d0", "image": {"driver": "memory", "size": MIB}}
+    bad: dict[str, object] = {
+        "driver": "blkdebug",
+        "node-name": "d0",
+        "image": {"driver": "memory", "size": MIB},
+    }
     bad["inject-error"] = [{"event": "none", "iotype": "read", "sector": 77, "errno": 5}]
     with Host(node=bad) as host:
         answer = host.do(0x25, lba=64, count=32)
