@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from devmodels.blockbackend import Op
+from devmodels.blockbackend import Op, Request
+from devmodels.iocontext import Future
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.constants import SenseKey
@@ -14,7 +15,7 @@ from devmodels.scsi.disk.provisioning import Provisioning
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import modes as layout
 from devmodels.scsi.modes import ModePage, ModePages, PageControl
-from devmodels.scsi.nexus import Nexus
+from devmodels.scsi.request import OwnRequest
 from devmodels.scsi.reservable import ReservableUnit
 from devmodels.scsi.sense import CheckCondition, Sense, invalid_parameter
 from devmodels.scsi.task import Task
@@ -56,6 +57,7 @@ class ModeParameters(ReservableUnit, BackedUnit):
         if self.state is not None:
             with self.state.read() as saved:
                 self.modes.restore(saved.modes)
+        self._flushing: dict[Task, Future[Sense | None]] = {}
         self.apply_modes()
 
     def reset_modes(self) -> None:
@@ -87,17 +89,24 @@ class ModeParameters(ReservableUnit, BackedUnit):
             await self.state.keep(modes=self.modes.save())
 
     async def _flush_for(self, task: Task) -> None:
-        """A flush that is done even where `task` is aborted meanwhile: what it has changed remains."""
-        try:
-            await self.perform(task, Op.FLUSH)
-        except CheckCondition:
-            if task.aborted:
-                self.flush_in_background(task.nexus)
-            raise
+        """A flush that is done even where `task` is aborted meanwhile: what that has changed remains."""
+        over: Future[Sense | None] = Future(self.context)
 
-    def flush_in_background(self, nexus: Nexus) -> None:
-        """Begin a flush; where it fails, `nexus` is told by a deferred error."""
-        raise NotImplementedError
+        def flushed(request: Request) -> None:
+            if self._flushing.pop(task, None) is not None:
+                over.set_result(self.sense_of(request) if request.error else None)
+
+        self._flushing[task] = over
+        self.backend.submit(OwnRequest(Op.FLUSH, 0, 0, done=flushed))
+        sense = await over
+        if sense is not None:
+            raise CheckCondition(sense)
+
+    def cancel_requests(self, wanted: Callable[[Task], bool]) -> None:
+        """As of any unit; who waits for a flush waits no more."""
+        for task in [each for each in self._flushing if wanted(each)]:
+            self._flushing.pop(task).set_result(Sense(SenseKey.ABORTED_COMMAND))
+        super().cancel_requests(wanted)
 
     # --- what follows from them
 
