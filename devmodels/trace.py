@@ -7,8 +7,8 @@ Which events are inputs depends on who drives the device.  A machine's are ACCES
 SERVED and MACHINE_RESET; a vhost-user front end's are FEATURES, CONFIG_READ, CONFIG_WRITE, AGAIN, QUEUE, ENABLE, MOVED,
 KICK, LOOK, STOP, RESET, MIGRATED, DRIVER_RESET and DRIVER_LEFT, which, but for the last three, are what follows from an
 access in a machine.  Inputs of both are DEVICE, REMOVED and MEMORY, what comes from below (DONE, the bytes of UPDATE,
-SIZE, QUIESCE, SAVED, DISC), what a user does (MEDIUM, TRAY), RUN_STATE, TIMER, the bytes of each DMA_READ, and FAULT.
-All else is what the device makes of them.
+SIZE, QUIESCE, SAVED, DISC, ATTENTION), what a user does (MEDIUM, TRAY), RUN_STATE, TIMER, the bytes of each DMA_READ,
+and FAULT.  All else is what the device makes of them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class EventKind(Enum):
     SIZE = "size"
     SAVED = "saved"
     MEDIUM = "medium"
+    ATTENTION = "attention"
     DISC = "disc"
     TRAY = "tray"
     CLOCK = "clock"
@@ -198,6 +199,10 @@ SHAPES: dict[EventKind, Shape] = {
     ),
     EventKind.SAVED: _shape("errno", "what a unit keeps over a loss of power has been saved"),
     EventKind.MEDIUM: _shape("loaded", "the host has put a medium into a unit, or taken it out"),
+    EventKind.ATTENTION: _shape(
+        "code",
+        "the unit below has told its initiator something, which a disk that hands on reservations passes on",
+    ),
     EventKind.DISC: _shape(
         "disc:str", "what a drive has for a disc from now on, as `tracefile.DiskFacts` has it"
     ),

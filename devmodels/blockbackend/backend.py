@@ -159,6 +159,8 @@ class BlockBackend:
         self._idle: Event | None = None
         self._closed = False
         self._resize_listeners: list[Callable[[int], None]] = []
+        self.on_attention: Callable[[int], None] | None = None
+        """Told what the SCSI unit below tells its initiator, as a code of additional sense."""
         self._shown = _shown(node)
         self._disc = disc_of(node)
         self.edge = Edge(self, "root", Role.DATA | Role.PRIMARY, node, Use(used, shared))
@@ -190,6 +192,11 @@ class BlockBackend:
         if self._shown[:2] != before[:2]:
             for listener in list(self._resize_listeners):
                 listener(self.node.size)
+
+    def attention(self, code: int) -> None:
+        """The SCSI unit that is the disk tells something."""
+        if self.on_attention is not None:
+            self.on_attention(code)
 
     def cover(self, section: Section) -> None:
         """The disk is in a drained section: requests wait."""

@@ -62,6 +62,11 @@ class User(Protocol):
         """`edge` leads to another node, or its node has got another size, other limits or other options."""
         ...
 
+    def attention(self, code: int) -> None:
+        """What a node below stands for is a SCSI unit, which has told something that its users may care for: an
+        additional sense code with its qualifier."""
+        ...
+
     def cover(self, section: Section) -> None:
         """A node that it leads to is in `section`: let nothing run there."""
         ...

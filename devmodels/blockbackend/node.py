@@ -200,6 +200,11 @@ class BlockNode:
             edge.bind()
             edge.user_object.child_changed(edge)
 
+    def attention(self, code: int) -> None:
+        """The SCSI unit here, or below, has a unit attention condition: those above hear of it."""
+        for edge in list(self.parents):
+            edge.user_object.attention(code)
+
     def reopen(self, options: NodeOptions) -> None:
         """Take over `options`, which differ in what is `CHANGEABLE` only; nothing runs meanwhile.
 

@@ -70,3 +70,11 @@ class Asc(IntEnum):
     INSUFFICIENT_REGISTRATION_RESOURCES = 0x5504
     ILLEGAL_MODE_FOR_THIS_TRACK = 0x6400
     FAILURE_PREDICTION_FALSE = 0x5DFF
+
+
+RESET_OR_LOSS = 0x29
+"""The additional sense code of power on, resets and the loss of a nexus, whatever its qualifier."""
+RESERVATION_CODES = frozenset(
+    (Asc.RESERVATIONS_PREEMPTED, Asc.RESERVATIONS_RELEASED, Asc.REGISTRATIONS_PREEMPTED)
+)
+"""What has become of reservations (SPC-4 §5.12.11)."""

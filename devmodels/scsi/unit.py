@@ -18,7 +18,7 @@ import msgspec
 from devmodels.blockbackend.vectors import window
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Cancelled, IoContext, Turns
-from devmodels.scsi.asc import Asc
+from devmodels.scsi.asc import RESET_OR_LOSS, Asc
 from devmodels.scsi.attentions import Attentions
 from devmodels.scsi.constants import Outcome, SenseKey, Status, TaskAttribute
 from devmodels.scsi.dispatch import Entry, dispatch_table
@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 _GOOD = Status.GOOD
 _NO_FIELDS: Fields = {}
 _ACTION_MASK = 0x1F
-_RESET_OR_LOSS = 0x29
-"""Additional sense code of power on, resets and the loss of a nexus."""
 
 ACTION_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, FieldPointer(1, 4))
 _PREVIOUS = {
@@ -191,7 +189,7 @@ class LogicalUnit(UnitKind):
         condition = self.attentions.first(nexus)
         if condition is None:
             return
-        if self.guarded and condition.code >> 8 != _RESET_OR_LOSS:
+        if self.guarded and condition.code >> 8 != RESET_OR_LOSS:
             self.check_reservation(nexus, command.access)
         if not self.interlock:
             self.attentions.take(nexus)

@@ -213,6 +213,10 @@ def _medium(world: World, source: str, detail: Detail) -> None:
         unit.eject()
 
 
+def _attention(world: World, source: str, detail: Detail) -> None:
+    world.unit(source, Disk).told_below(detail[0])
+
+
 def _disc(world: World, source: str, detail: Detail) -> None:
     disk = world.disk(source)
     try:
@@ -281,6 +285,7 @@ FEEDS: dict[EventKind, Feed] = {
     EventKind.UPDATE: _update,
     EventKind.SAVED: _saved,
     EventKind.MEDIUM: _medium,
+    EventKind.ATTENTION: _attention,
     EventKind.DISC: _disc,
     EventKind.TRAY: _tray,
     EventKind.TIMER: _timer,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from devmodels.scsi.constants import SenseKey
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.tracefile.format import NO_DISC
@@ -289,6 +290,10 @@ def _say_medium(seen: Seen) -> str:
     return "loaded" if seen.event.detail[0] else "taken out"
 
 
+def _say_attention(seen: Seen) -> str:
+    return f"the unit below: {scsi.sense_words(SenseKey.UNIT_ATTENTION << 16 | int(seen.event.detail[0]))}"
+
+
 def _say_disc(seen: Seen) -> str:
     return scsi.disc_words(str(seen.event.detail[0]))
 
@@ -400,6 +405,7 @@ _SAY: dict[EventKind, Callable[[Seen], str]] = {
     EventKind.DONE: _say_done,
     EventKind.SAVED: _say_saved,
     EventKind.MEDIUM: _say_medium,
+    EventKind.ATTENTION: _say_attention,
     EventKind.DISC: _say_disc,
     EventKind.TRAY: _say_tray,
     EventKind.COMPLETION: _say_completion,

@@ -41,6 +41,7 @@ VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
 PLACING = frozenset((Op.WRITE, Op.WRITE_ZEROES))
 """Requests that give blocks a place, or take it away."""
+_KNOWN = frozenset(Asc)
 PAUSE_EVERY = 16
 """A long command gives others a turn after so many of its pieces."""
 
@@ -97,6 +98,8 @@ class Disk(ModeParameters):
         self.set_up_modes()
         self.logs = disk_logs(self)
         backend.add_resize_listener(self._resized)
+        if options.reservations == "passthrough":
+            backend.on_attention = self.told_below
         self.guard()
 
     # --- what it is
@@ -138,6 +141,12 @@ class Disk(ModeParameters):
 
     def _resized(self, _size: int) -> None:
         self.establish(Asc.CAPACITY_DATA_CHANGED)
+
+    def told_below(self, code: int) -> None:
+        """The unit that is reserved in this one's place has told its initiator `code`: that has initiators here."""
+        if self.turns.trace is not None:
+            self.turns.trace.emit(self.backend.name, EventKind.ATTENTION, code)
+        self.establish(Asc(code) if code in _KNOWN else Asc.POWER_ON_OR_RESET)
 
     # --- what a command may do
 
@@ -320,3 +329,4 @@ class Disk(ModeParameters):
     def close(self) -> None:
         """Leave the backend, which stays open."""
         self.backend.remove_resize_listener(self._resized)
+        self.backend.on_attention = None

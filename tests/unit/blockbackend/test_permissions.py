@@ -36,6 +36,9 @@ class Someone:
     def child_changed(self, edge: Edge) -> None:
         pass
 
+    def attention(self, code: int) -> None:
+        pass
+
     def cover(self, section: Section) -> None:
         pass
 

@@ -15,6 +15,7 @@ from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.passthrough import PassthroughRequest
 from devmodels.blockbackend.request import Request
 from devmodels.blockbackend.vectors import scatter
+from devmodels.scsi.asc import Asc
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from guestsim.drivers import cdb
@@ -293,7 +294,10 @@ def test_reservations_that_are_handed_on(
         out = struct.pack(">QQ4xB3x", 0, 7, 1)
         assert guest.do(cdb.persistent_reserve_out(action=0).data, out).status == 0x18
         assert guest.do(cdb.persistent_reserve_out(action=1).data, out).status == 2
+        guest.disk().backend.node.attention(Asc.RESERVATIONS_PREEMPTED)
+        assert guest.do(bytes(6)).status == 2
     events = does_it_again(path)
+    assert [event.detail for event in of(events, EventKind.ATTENTION)] == [(Asc.RESERVATIONS_PREEMPTED,)]
     assert [event.detail[1] for event in of(events, EventKind.DISPATCH)] == ["PASSTHROUGH"] * 3
 
 

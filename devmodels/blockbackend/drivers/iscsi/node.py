@@ -40,7 +40,7 @@ from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import Coro, IoContext
 from devmodels.options import OptionError, shown
 from devmodels.protocols.iscsi.chap import Credentials
-from devmodels.scsi.asc import Asc
+from devmodels.scsi.asc import RESERVATION_CODES, RESET_OR_LOSS, Asc
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import parameters
@@ -211,6 +211,8 @@ class IscsiNode(BlockNode):
             await self._refresh(self._refresh_capacity)
         elif sense.code == Asc.MODE_PARAMETERS_CHANGED:
             await self._refresh(self._refresh_modes)
+        elif sense.code in RESERVATION_CODES or sense.code >> 8 == RESET_OR_LOSS:
+            self.attention(sense.code)
 
     async def _refresh(self, look: Callable[[], Coro[None]]) -> None:
         if self._refreshing is not None or not hasattr(self, "unit"):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from devmodels.blockbackend import BlockBackend, open_node
+from devmodels.blockbackend.drivers.iscsi.node import IscsiNode
 from devmodels.iocontext import IoContext
 from devmodels.protocols.iscsi.pdu import Opcode
 from devmodels.scsi import Function, Outcome, ScsiTarget, Status
@@ -21,6 +22,7 @@ Make = Callable[..., Initiator]
 READ, WRITE = "28 00 00 00 00 00 00 00 01 00", "2a 00 00 00 00 00 00 00 01 00"
 REGISTER, RESERVE_WRITE_EXCLUSIVE = "5f 00", "5f 01 01"
 CONFLICT = Status.RESERVATION_CONFLICT
+UNIT_ATTENTION, REGISTRATIONS_PREEMPTED = 6, 0x2A05
 
 
 @pytest.fixture
@@ -132,3 +134,36 @@ def test_a_reset_ends_what_was_handed_on(target: Target, context: IoContext) -> 
     disk.close()
     disk.backend.close()
     node.close()
+
+
+def test_whoever_is_preempted_hears_of_it(host: Make) -> None:
+    first, second = host("a"), host("b")
+    assert persistent(first, REGISTER, 0, 11) is Status.GOOD
+    assert persistent(second, REGISTER, 0, 22) is Status.GOOD
+    assert persistent(first, "5f 01 05", 11) is Status.GOOD
+    assert persistent(second, "5f 04 05", 22, 11) is Status.GOOD
+    # The first command below meets the condition, and is done again; the next one above tells of it.
+    assert first.do(READ, room=512).status is Status.GOOD
+    answer = first.do(READ, room=512)
+    assert (answer.key, answer.code) == (UNIT_ATTENTION, REGISTRATIONS_PREEMPTED)
+    assert first.do(WRITE, out=bytes(512)).status is CONFLICT
+    assert first.do(READ, room=512).status is Status.GOOD
+
+
+def test_whoever_loses_a_reservation_with_a_session_hears_of_it(world: World, host: Make) -> None:
+    first = host("a")
+    assert first.do("16 00 00 00 00 00").status is Status.GOOD
+    IscsiNode.transport.cut()  # type: ignore[attr-defined]
+    world.context.run_until_idle()
+    assert first.do(READ, room=512).status is Status.GOOD
+    answer = first.do("00 00 00 00 00 00")
+    assert (answer.key, answer.code >> 8) == (UNIT_ATTENTION, 0x29)
+    assert first.do("00 00 00 00 00 00").status is Status.GOOD
+
+
+def test_nobody_else_is_told_what_becomes_of_reservations_below(world: World, host: Make) -> None:
+    first = host("a", "own")
+    IscsiNode.transport.cut()  # type: ignore[attr-defined]
+    world.context.run_until_idle()
+    assert first.do(READ, room=512).status is Status.GOOD
+    assert first.do(READ, room=512).status is Status.GOOD
