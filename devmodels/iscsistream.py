@@ -174,6 +174,15 @@ class Stream:
         self._let_go(self._queued)
         self._rest = NOTHING
 
+    def hush(self) -> None:
+        """Hand nothing over until `go_on`."""
+        self._then = _nothing
+
+    def go_on(self) -> None:
+        """Hand over what has come meanwhile, and what comes."""
+        self._then = None
+        self.context.call_soon(partial(self._attend, self._parse))
+
     def finish(self) -> None:
         """Send what is to be sent, then end in peace; nothing more is read."""
         self._then = self._finished
@@ -290,10 +299,14 @@ class Stream:
         if not self._watching and events & (select.EPOLLHUP | select.EPOLLERR):
             self._end(None)
             return
+        self._attend(self._receive)
+
+    def _attend(self, take: Callable[[], None]) -> None:
+        """`take` what has come, and send what is said to that."""
         self.reading = True
         try:
-            if self._watching and self._watching & select.EPOLLIN:
-                self._receive()
+            if not self._closed and self._then is None:
+                take()
         except BrokenConnectionError as error:
             self._end(f"connection ended: {error}")
         except OSError as error:
@@ -430,6 +443,10 @@ class _Incoming(NamedTuple):
     ahs: bytes
     data: memoryview
     trailer: int
+
+
+def _nothing() -> None:
+    pass
 
 
 def _drop(out: list[bytes | memoryview], count: int) -> None:

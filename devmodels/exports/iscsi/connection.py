@@ -292,18 +292,26 @@ class Connection:
             status = LogoutStatus.NO_RECOVERY
         elif reason == LogoutReason.CLOSE_CONNECTION and other is None:
             status = LogoutStatus.NO_CONNECTION
+        if status is not LogoutStatus.CLOSED:
+            self._answer_logout(itt, status)
         elif reason == LogoutReason.CLOSE_CONNECTION and other is not self and other is not None:
-            management.end_tasks_of(other)
+            management.end_tasks_of([other], lambda: self._answer_logout(itt, status))
             other.close("logged out")
-        self._answer_logout(itt, status)
-        if status is not LogoutStatus.CLOSED or (
-            reason == LogoutReason.CLOSE_CONNECTION and other is not self
-        ):
-            return
-        if reason == LogoutReason.CLOSE_CONNECTION and len(session.connections) > 1:
-            management.end_tasks_of(self)
-            self._leaves_session = True
-        self.stream.finish()
+        else:
+            self._leave(itt, whole=reason == LogoutReason.CLOSE_SESSION)
+
+    def _leave(self, itt: int, *, whole: bool) -> None:
+        """Log out, with the `whole` session or without it: that is answered when the tasks have ended."""
+        connections = list(self.session.connections.values()) if whole else [self]
+        self._leaves_session = not whole
+        for connection in connections:
+            connection.stream.hush()
+
+        def over() -> None:
+            self._answer_logout(itt, LogoutStatus.CLOSED)
+            self.stream.finish()
+
+        management.end_tasks_of(connections, over)
 
     def _answer_logout(self, itt: int, status: LogoutStatus) -> None:
         session = self.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from devmodels.protocols.iscsi import pdu
@@ -152,12 +153,22 @@ def _end_all(session: Session) -> None:
             connection.stream.finish()
 
 
-def end_tasks_of(connection: Connection) -> None:
-    """The tasks of a connection that ends while its session goes on end with it (§4.2.3, §11.14)."""
-    session = connection.session
+def end_tasks_of(connections: Iterable[Connection], over: Callable[[], None]) -> None:
+    """End the tasks of connections of one session, then call `over` (§4.2.3, §11.14)."""
+    leaving = set(connections)
+    (session,) = {connection.session for connection in leaving}
     target = session.target
-    assert target is not None
-    session.drop(lambda command: command.connection is connection)
+    if target is None:
+        over()
+        return
+    for connection in leaving:
+        session.forget_early(connection)
+    session.drop(lambda command: command.connection in leaving)
+    mine = {command for command in session.tasks.values() if command.connection in leaving}
+    ended = target.endings.begin(session.port)
 
-    mine = {command for command in session.tasks.values() if command.connection is connection}
-    target.scsi.cancel(mine.__contains__, lambda: None)
+    def all_over() -> None:
+        ended()
+        over()
+
+    target.scsi.cancel(mine.__contains__, all_over)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from devmodels.exports.iscsi import management
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.connection import Connection
+from devmodels.exports.iscsi.endings import Port
 from devmodels.exports.iscsi.login import Answer, Login
 from devmodels.exports.iscsi.session import Session
 from devmodels.iscsistream import BrokenConnectionError, Stream
@@ -42,13 +43,20 @@ class Newcomer:
 
     def close(self) -> None:
         """Give it up."""
-        self._timer.cancel()
+        self._over()
         self._stream.close()
 
     def _late(self) -> None:
         log.warning("%s: %s has not logged in in time", self._portal.name, self._peer)
-        self._stream.close()
+        self.close()
         self._portal.left(self)
+
+    def _over(self) -> None:
+        """It has logged in, or never will."""
+        self._timer.cancel()
+        target = self._login.target
+        if target is not None:
+            target.endings.forget(self._port, self)
 
     # --- what comes
 
@@ -66,12 +74,25 @@ class Newcomer:
             raise BrokenConnectionError("something else than a login (RFC 7143 §6.3)")
         answer = self._login.request(header, data)
         self._check(opcode, header)
-        session = self._login.joins
         if self._login.complete and answer.status is LoginStatus.SUCCESS:
-            try:
-                session = self._begin_session()
-            except LoginRefusedError as error:
-                answer = Answer(0, status=error.status, reason=str(error))
+            self._complete(header, answer)
+        else:
+            self._answer(header, answer, self._login.joins)
+
+    def _complete(self, header: bytes, answer: Answer) -> None:
+        """The last request, and what is to be said to it where the session can begin: when it can."""
+        try:
+            self._judge()
+            self._displace()
+            if self._waits(header, answer):
+                return
+            session = self._begin_session()
+        except LoginRefusedError as error:
+            self._answer(header, Answer(0, status=error.status, reason=str(error)), None)
+        else:
+            self._answer(header, answer, session)
+
+    def _answer(self, header: bytes, answer: Answer, session: Session | None) -> None:
         self._send(header, answer, session)
         if answer.status is not LoginStatus.SUCCESS:
             log.warning(
@@ -101,7 +122,7 @@ class Newcomer:
         """The initiator has gone."""
         if reason is not None:
             log.warning("%s: %s: %s", self._portal.name, self._peer, reason)
-        self._timer.cancel()
+        self._over()
         self._portal.left(self)
 
     # --- what is said
@@ -134,30 +155,63 @@ class Newcomer:
 
     # --- full feature phase
 
-    def _begin_session(self) -> Session:
-        """The session that the connection belongs to; LoginRefusedError."""
+    @property
+    def _port(self) -> Port:
+        """Who logs in."""
         login = self._login
-        identity = login.identity
-        assert identity is not None
-        session = login.joins
+        assert login.identity is not None
+        return login.negotiation.parameters.initiator_name, login.identity.isid
+
+    def _judge(self) -> None:
+        """What was so when the login began may be otherwise now: LoginRefusedError."""
+        login = self._login
+        target, session = login.target, login.joins
+        assert login.identity is not None
+        if target is not None and self._portal.find_target(target.name) is not target:
+            raise LoginRefusedError(LoginStatus.TARGET_REMOVED, "the target has gone meanwhile")
         if session is not None:
             if session.closed:
                 raise LoginRefusedError(LoginStatus.SESSION_DOES_NOT_EXIST, "the session has ended")
-            session.check_room_for(identity.cid)
-            before = session.connections.get(identity.cid)
+            session.check_room_for(login.identity.cid)
+
+    def _displace(self) -> None:
+        """End what is begun anew: a connection of the session, or the initiator port's session (§6.3.4, §6.3.5)."""
+        login = self._login
+        assert login.identity is not None
+        if login.joins is not None:
+            before = login.joins.connections.get(login.identity.cid)
             if before is not None:
-                management.end_tasks_of(before)
+                management.end_tasks_of([before], lambda: None)
                 before.close("the initiator has begun it anew")
-            return session
-        parameters = login.negotiation.parameters
+        elif login.target is not None:
+            login.target.displace(self._port)
+
+    def _waits(self, header: bytes, answer: Answer) -> bool:
+        """Whether something of the initiator port still runs: then it goes on when that is over."""
+        target = self._login.target
+
+        def over() -> None:
+            self._stream.go_on()
+            self._complete(header, answer)
+
+        waits = target is not None and target.endings.wait(self._port, self, over)
+        if waits:
+            self._stream.hush()
+        return waits
+
+    def _begin_session(self) -> Session:
+        """The session that the connection belongs to; LoginRefusedError."""
+        login = self._login
+        assert login.identity is not None
+        if login.joins is not None:
+            return login.joins
+        isid, parameters = login.identity.isid, login.negotiation.parameters
         if login.target is None:
-            return self._portal.node.open_discovery(identity.isid, parameters, login.cmd_sn)
-        if self._portal.find_target(login.target.name) is not login.target:
-            raise LoginRefusedError(LoginStatus.TARGET_REMOVED, "the target has gone meanwhile")
-        return login.target.open_session(identity.isid, parameters, login.cmd_sn)
+            return self._portal.node.open_discovery(isid, parameters, login.cmd_sn)
+        return login.target.open_session(isid, parameters, login.cmd_sn)
 
     def _enter(self, session: Session) -> None:
-        self._timer.cancel()
+        self._over()
         login = self._login
         assert login.identity is not None
         connection = Connection(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
+from devmodels.exports.iscsi.endings import Port
 from devmodels.protocols.iscsi.keys import Parameters
 from devmodels.protocols.iscsi.pdu import LoginStatus
 from devmodels.scsi.lun import parse_lun
@@ -111,6 +112,11 @@ class Session:
         self.closed = False
         self._admitting = False
 
+    @property
+    def port(self) -> Port:
+        """The initiator port."""
+        return self.initiator, self.isid
+
     def lun(self, number: int) -> int | None:
         """The logical unit that the eight bytes of a LUN field, as a number, mean."""
         try:
@@ -151,6 +157,12 @@ class Session:
                 self.retire(immediate=False)
             else:
                 early.connection.deliver(early)
+
+    def forget_early(self, connection: Connection) -> None:
+        """What has come over `connection` before its turn is not to be done."""
+        for number, early in self.early.items():
+            if early is not None and early.connection is connection:
+                self.early[number] = None
 
     def retire(self, immediate: bool) -> None:
         """A command is over: there is room for one more."""

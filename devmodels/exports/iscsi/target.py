@@ -9,6 +9,7 @@ from itertools import count
 from devmodels.blockbackend import BlockBackend
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
+from devmodels.exports.iscsi.endings import Endings, Port
 from devmodels.exports.iscsi.session import Session
 from devmodels.protocols.iscsi.chap import Credentials
 from devmodels.protocols.iscsi.keys import Parameters
@@ -74,6 +75,7 @@ class IscsiTarget:
         self.sessions: dict[int, Session] = {}
         self.backends: dict[int, BlockBackend] = {}
         """The disks of logical units."""
+        self.endings = Endings()
         self._news: dict[Asc, int] = {}
         self._numbers = SessionNumbers() if numbers is None else numbers
         self._pool = Pool() if pool is None else pool
@@ -93,12 +95,15 @@ class IscsiTarget:
             batches.enter_context(backend.batch())
         return batches
 
+    def displace(self, port: Port) -> None:
+        """End the session of an initiator port, which begins it anew (§6.3.5)."""
+        for session in list(self.sessions.values()):
+            if session.port == port:
+                self.end_session(session, "the initiator has begun it anew")
+
     def open_session(self, isid: bytes, parameters: Parameters, cmd_sn: int) -> Session:
-        """A new session, which takes the place of one of the same initiator port (§6.3.5); LoginRefusedError."""
+        """A new session; LoginRefusedError."""
         initiator = parameters.initiator_name
-        for other in list(self.sessions.values()):
-            if (other.initiator, other.isid) == (initiator, isid):
-                self.end_session(other, "the initiator has begun it anew")
         if len(self.sessions) >= MAX_SESSIONS:
             raise LoginRefusedError(LoginStatus.OUT_OF_RESOURCES, f"{len(self.sessions)} sessions")
         nexus = Nexus(iscsi_transport_id(initiator, isid), self.port, initiator)
@@ -121,7 +126,7 @@ class IscsiTarget:
         del self.sessions[session.tsih]
         self._numbers.give_back(session.tsih)
         assert session.nexus is not None
-        self.scsi.nexus_lost(session.nexus)
+        self.scsi.nexus_lost(session.nexus, self.endings.begin(session.port))
 
     # --- what initiators are told
 

@@ -30,6 +30,7 @@ class World:
     """Exports on a clock that only the test moves; the first one is over a memory disk of 4 MiB."""
 
     def __init__(self, *, delay_ns: int = 0, strict: bool = True, **options: object) -> None:
+        self._delay_ns = delay_ns
         self.context = IoContext.stepped()
         self.graph = Graph(self.context)
         self.events = Events()
@@ -98,7 +99,9 @@ class World:
         for initiator in self._initiators:
             initiator.close()
         self.exports.close()
-        self.context.step(2 * 10**9)  # What has been written is flushed, however slow the disk.
+        self.context.step(
+            2 * 10**9 + 2 * self._delay_ns
+        )  # What has been written is flushed, however slow the disk.
         assert not self.exports.ids
         assert not self.exports.iscsi.targets
         assert not self.exports.iscsi.portals
@@ -269,10 +272,10 @@ class Initiator:
 
     # --- login
 
-    def login_request(
+    def send_login_request(
         self, keys: Mapping[str, str] | bytes, *, stage: int = 1, following: int | None = None, **fields: Any
-    ) -> Pdu:
-        """One Login Request and what is said to it."""
+    ) -> None:
+        """One Login Request."""
         flags = stage << pdu.CURRENT_SHIFT
         if following is not None:
             flags |= pdu.TRANSIT | following
@@ -287,6 +290,12 @@ class Initiator:
         }
         data = keys if isinstance(keys, bytes) else join(keys.items())
         self.send(build(Opcode.LOGIN_REQUEST, immediate=True, **(given | fields)), data)
+
+    def login_request(
+        self, keys: Mapping[str, str] | bytes, *, stage: int = 1, following: int | None = None, **fields: Any
+    ) -> Pdu:
+        """One Login Request and what is said to it."""
+        self.send_login_request(keys, stage=stage, following=following, **fields)
         return self.receive()
 
     def login(
