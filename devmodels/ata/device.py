@@ -29,6 +29,15 @@ class AtaDevice:
     """LBA and count after a reset."""
     reset_status = READY
     """Status after a reset."""
+    packet_size = 0
+    """Bytes of a command packet; 0 where the device takes none."""
+    unit = 0
+    """Its number on a parallel cable."""
+
+    @property
+    def granule(self) -> int:
+        """What `move` moves is a multiple of so many bytes, or all that is left."""
+        return 1
 
     def __init__(self, context: IoContext, *, name: str, violations: ViolationLog | None = None) -> None:
         self.context = context
@@ -61,7 +70,7 @@ class AtaDevice:
         except AtaError as error:
             self.fail(command, error)
         else:
-            self._settle(command, reply)
+            self.settle(command, reply)
 
     def move(self, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
         """Move the next `length` bytes of the command's transfer; its adapter hears when that is done."""
@@ -85,10 +94,7 @@ class AtaDevice:
         except AtaError as error:
             self.fail(command, error)
             return
-        if reply is None:
-            self.finish(command)
-        else:
-            self.start(command, reply)
+        self.settle(command, reply)
 
     def drop(self, commands: Iterable[AtaCommand] | None = None) -> None:
         """Nobody waits for these commands any more, or for any: what has not begun is cancelled."""
@@ -147,7 +153,8 @@ class AtaDevice:
         """Put the address `lba` into the command's task file, for its end."""
         command.taskfile.lba = lba
 
-    def _settle(self, command: AtaCommand, reply: Reply) -> None:
+    def settle(self, command: AtaCommand, reply: Reply) -> None:
+        """What a handler has returned, or has come to later."""
         if isinstance(reply, Transfer):
             command.transfer = reply
             command.host.begin(command)
@@ -170,7 +177,7 @@ class AtaDevice:
         elif command.dropped:
             self.finish(command)
         else:
-            self._settle(command, reply)
+            self.settle(command, reply)
 
     def _show_signature(self) -> None:
         registers = self.registers

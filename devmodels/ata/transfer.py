@@ -13,6 +13,7 @@ from devmodels.blockbackend.vectors import gather, scatter
 
 if TYPE_CHECKING:
     from devmodels.ata.command import AtaCommand
+    from devmodels.ata.table import Pending
     from devmodels.iocontext import Coro
 
 
@@ -38,8 +39,8 @@ class Transfer:
         """
         raise NotImplementedError
 
-    def concluded(self, device: Any, command: AtaCommand) -> Coro[None] | None:
-        """All has been moved: what there is still to do, perhaps as a coroutine; AtaError."""
+    def concluded(self, device: Any, command: AtaCommand) -> Coro[None] | Pending | None:
+        """All has been moved: what there is still to do, as what a handler may return; AtaError."""
 
 
 class DataIn(Transfer):

@@ -11,9 +11,9 @@ from devmodels.ata.device import AtaDevice
 from devmodels.ata.disk import commands
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
-from devmodels.ata.disk.modes import TransferModes
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
+from devmodels.ata.modes import TransferModes
 from devmodels.ata.table import Addressing
 from devmodels.blockbackend import BlockBackend, Flags, Op
 from devmodels.conformance import ViolationLog
@@ -89,6 +89,11 @@ class AtaDisk(AtaDevice):
     def zeroes(self) -> bool:
         """Whether trimmed sectors read as zeroes."""
         return self.backend.node.can_unmap
+
+    @property
+    def granule(self) -> int:
+        """Whole sectors."""
+        return self.sector_size
 
     def sector_of(self, offset: int) -> int:
         """The sector in which byte `offset` of the backend lies."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from devmodels.disc.disc import BLOCK
-from devmodels.disc.sector import RAW
 from devmodels.scsi import basic, inventory, modecommands
 from devmodels.scsi.fields import Fields, Layout
 from devmodels.scsi.layout import mmc_data
@@ -41,8 +40,6 @@ COMMANDS: tuple[Command[Any], ...] = (
 
 _BY_OPCODE = {command.opcode: command for command in COMMANDS}
 _CAPACITY = 8
-_LARGEST = RAW + max(reading.C2_BYTES.values()) + max(reading.SUB_CHANNEL_BYTES.values())
-"""Bytes that READ CD returns of a sector at most."""
 _PERFORMANCE_HEADER = Layout(mmc_data.PERFORMANCE_HEADER).size
 _PERFORMANCE = Layout(mmc_data.NOMINAL_PERFORMANCE).size
 
@@ -61,9 +58,9 @@ _BYTES: dict[int, Callable[[Fields], int]] = {
     0x28: lambda fields: min(fields["transfer_length"], reading.MAX_BLOCKS) * BLOCK,
     0xA8: lambda fields: min(fields["transfer_length"], reading.MAX_BLOCKS) * BLOCK,
     0xBE: lambda fields: (
-        min(fields["blocks_23_16"] << 16 | fields["blocks_15_0"], reading.MAX_BLOCKS) * _LARGEST
+        min(fields["blocks_23_16"] << 16 | fields["blocks_15_0"], reading.MAX_BLOCKS) * reading.LARGEST
     ),
-    0xB9: lambda fields: min(_msf_blocks(fields), reading.MAX_BLOCKS) * _LARGEST,
+    0xB9: lambda fields: min(_msf_blocks(fields), reading.MAX_BLOCKS) * reading.LARGEST,
     0xAC: lambda fields: _PERFORMANCE_HEADER + bool(fields["maximum_descriptors"]) * _PERFORMANCE,
 }
 """How many bytes commands return at most that have no allocation length, by operation code."""

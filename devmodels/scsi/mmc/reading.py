@@ -45,6 +45,8 @@ C2_BYTES = {0: 0, 1: 294, 2: 296}
 """C2 ERROR INFORMATION to bytes of it: a bit for each byte of a sector, none of which is ever wrong."""
 NO_SUB_CHANNEL, RAW_SUB_CHANNEL, FORMATTED_Q = 0, 1, 2
 SUB_CHANNEL_BYTES = {NO_SUB_CHANNEL: 0, RAW_SUB_CHANNEL: 96, FORMATTED_Q: 16}
+LARGEST = RAW + max(C2_BYTES.values()) + max(SUB_CHANNEL_BYTES.values())
+"""Bytes that READ CD returns of a sector at most."""
 EVERYTHING = 0b11111
 """All main channel fields."""
 

@@ -1,0 +1,9 @@
+"""ATAPI devices: SCSI commands by PACKET (ATA/ATAPI-7 vol. 2 §6.24, SFF-8020i, MMC-6 Annex A).
+
+An `AtapiDevice` carries the commands of one drive of `devmodels.scsi.mmc`.
+"""
+
+from devmodels.ata.packet.device import AtapiDevice
+from devmodels.ata.packet.options import AtapiOptions
+
+__all__ = ["AtapiDevice", "AtapiOptions"]

@@ -1,0 +1,80 @@
+"""The table of an ATAPI device's commands (ATA/ATAPI-7 vol. 2 §6, ACS-3 §7)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE
+from devmodels.ata.packet import identify
+from devmodels.ata.packet.packet import packet
+from devmodels.ata.table import Command, Handler, Protocol, Sub
+
+if TYPE_CHECKING:
+    from devmodels.ata.packet.device import AtapiDevice
+
+ACTIVE = 0xFF
+"""CHECK POWER MODE: active or idle."""
+
+
+def not_for_packets(_device: AtapiDevice, command: AtaCommand) -> None:
+    """Aborted, with the signature by which hosts find out what they have (ACS-3 §7.12.6)."""
+    command.taskfile.lba, command.taskfile.count = PACKET_SIGNATURE
+    raise AtaError
+
+
+def reset(_device: AtapiDevice, command: AtaCommand) -> None:
+    """DEVICE RESET and EXECUTE DEVICE DIAGNOSTIC, where the adapter does not do them itself: the signature."""
+    taskfile = command.taskfile
+    taskfile.lba, taskfile.count = PACKET_SIGNATURE
+    taskfile.error = DIAGNOSTIC_PASSED
+
+
+def power_mode(_device: AtapiDevice, command: AtaCommand) -> None:
+    """CHECK POWER MODE: the registers know of no other one than active; the drive's own is asked for by packets."""
+    command.taskfile.count = ACTIVE
+
+
+def nothing(_device: AtapiDevice, _command: AtaCommand) -> None:
+    """Done as soon as it is asked for."""
+
+
+def transfer_mode(device: AtapiDevice, command: AtaCommand) -> None:
+    """SET FEATURES, set transfer mode: as count says."""
+    if not device.modes.choose(command.taskfile.count & 0xFF):
+        raise AtaError
+
+
+def revert(device: AtapiDevice, _command: AtaCommand, *, on: bool) -> None:
+    """Whether a software reset leads to the power-on defaults."""
+    device.reverts = on
+
+
+def _set(value: int, name: str, handler: Handler[AtapiDevice]) -> Command[AtapiDevice]:
+    return Command(
+        0xEF,
+        f"SET FEATURES, {name}",
+        Protocol.NON_DATA,
+        handler,
+        "ACS-3 §7.45",
+        sub=Sub.FEATURES,
+        value=value,
+    )
+
+
+COMMANDS: tuple[Command[AtapiDevice], ...] = (
+    Command(0x08, "DEVICE RESET", Protocol.RESET, reset),
+    Command(0x20, "READ SECTOR(S)", Protocol.PIO_IN, not_for_packets),
+    Command(0x90, "EXECUTE DEVICE DIAGNOSTIC", Protocol.DIAGNOSTIC, reset),
+    Command(0xA0, "PACKET", Protocol.PACKET, packet),
+    Command(0xA1, "IDENTIFY PACKET DEVICE", Protocol.PIO_IN, identify.identify),
+    Command(0xE0, "STANDBY IMMEDIATE", Protocol.NON_DATA, nothing),
+    Command(0xE1, "IDLE IMMEDIATE", Protocol.NON_DATA, nothing),
+    Command(0xE5, "CHECK POWER MODE", Protocol.NON_DATA, power_mode),
+    Command(0xE6, "SLEEP", Protocol.NON_DATA, nothing),
+    Command(0xEC, "IDENTIFY DEVICE", Protocol.PIO_IN, not_for_packets),
+    _set(0x03, "set transfer mode", transfer_mode),
+    _set(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
+    _set(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
+)
