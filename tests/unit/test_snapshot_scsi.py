@@ -151,6 +151,17 @@ def test_a_medium_that_was_taken_out_stays_out(world: World) -> None:
     assert told(world.send(cdb.start_stop_unit(start=0, loej=1))) == "5/53/02"
 
 
+def test_a_unit_that_was_stopped_stays_so(world: World) -> None:
+    world.codes()
+    world.disk.medium.stopped = True
+    world.disk.guard()
+    world.move()
+    assert [told(world.send(cdb.test_unit_ready())) for _ in range(2)] == ["2/04/02"] * 2
+    assert world.send(cdb.start_stop_unit(start=1)).status == 0
+    world.move()
+    assert world.send(cdb.test_unit_ready()).status == 0
+
+
 def test_sizes_buffers_priorities_and_copies_move_along(world: World) -> None:
     world.codes()
     write, read = Cdb(bytes.fromhex("3b020000000000000400"), 0), Cdb(bytes.fromhex("3c020000000000000400"), 4)

@@ -42,6 +42,8 @@ VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 PLACING = frozenset((Op.WRITE, Op.WRITE_ZEROES))
 """Requests that give blocks a place, or take it away."""
 _KNOWN = frozenset(Asc)
+STOPPED = Sense(SenseKey.NOT_READY, Asc.INITIALIZING_COMMAND_REQUIRED)
+"""What a unit that has been stopped answers until it is started."""
 PAUSE_EVERY = 16
 """A long command gives others a turn after so many of its pieces."""
 
@@ -152,7 +154,8 @@ class Disk(ModeParameters):
 
     def guard(self) -> None:
         """Look again whether there is anything that commands must be checked against."""
-        self.guarded = self.reservations.held or not self.medium.loaded or self.operation.guarded
+        medium = self.medium
+        self.guarded = self.reservations.held or not medium.loaded or medium.stopped or self.operation.guarded
 
     reservations_changed = guard
 
@@ -162,8 +165,8 @@ class Disk(ModeParameters):
         sense = self.operation.refusal(command)
         if sense is not None:
             raise CheckCondition(sense)
-        if command.ready and not self.medium.loaded:
-            raise not_ready(Asc.MEDIUM_NOT_PRESENT)
+        if command.ready:
+            self._check_medium()
 
     def check_reservation(self, nexus: Nexus, access: Access) -> None:
         """Conflict where a reservation of another nexus forbids `access`."""
@@ -175,12 +178,17 @@ class Disk(ModeParameters):
         sense = self.operation.sense()
         if sense is not None:
             raise CheckCondition(sense)
+        self._check_medium()
+
+    def _check_medium(self) -> None:
         if not self.medium.loaded:
             raise not_ready(Asc.MEDIUM_NOT_PRESENT)
+        if self.medium.stopped:
+            raise CheckCondition(STOPPED)
 
     def progress_sense(self) -> Sense | None:
-        """What is being done to the medium, or a prediction that REQUEST SENSE is to tell of."""
-        return self.operation.sense() or self.predicted_sense()
+        """What is being done to the medium, that it is stopped, or a prediction that REQUEST SENSE is to tell of."""
+        return self.operation.sense() or (STOPPED if self.medium.stopped else self.predicted_sense())
 
     def fail(self, task: Task, sense: Sense) -> None:
         """End `task` with CHECK CONDITION, or with a conflict of reservations, where those are the unit's below."""
@@ -321,9 +329,14 @@ class Disk(ModeParameters):
         self.buffers.forget(nexus)
 
     def was_reset(self) -> None:
-        """Nobody prevents anything; mode parameters are the saved ones.  Formatting and sanitizing go on."""
+        """Nobody prevents anything, a unit that was stopped starts; mode parameters are the saved ones.
+
+        Formatting and sanitizing go on.
+        """
         super().was_reset()
         self.medium.prevented_by.clear()
+        self.medium.stopped = False
+        self.guard()
         self.reset_modes()
 
     def close(self) -> None:

@@ -23,21 +23,22 @@ ALLOW, PREVENT = 0, 1
 
 
 class Medium:
-    """Whether there is one (`loaded`), and who prevents that it is taken out (`prevented_by`)."""
+    """Whether there is one (`loaded`), whether it stands still (`stopped`), and who prevents that it is taken out
+    (`prevented_by`)."""
 
-    __slots__ = ("loaded", "prevented_by")
+    __slots__ = ("loaded", "prevented_by", "stopped")
 
     def __init__(self) -> None:
         self.loaded = True
+        self.stopped = False
         self.prevented_by: set[Nexus] = set()
 
 
 async def start_stop(disk: Disk, task: Task, fields: Fields) -> None:
-    """Eject and load where the medium is removable; power conditions, starting and stopping change nothing.
+    """Start and stop; eject and load where the medium is removable.  Power conditions change nothing.
 
-    While removal is prevented the mechanism stands still: nothing is loaded either, as conformance suites expect.
-
-    A unit that has been stopped goes on answering, as one whose medium needs no time to spin.
+    While removal is prevented the mechanism stands still: nothing is loaded either, as conformance suites expect.  So
+    do they that a removable medium is ready though it has been stopped, as long as it is in place.
     """
     start, loej = fields["start"], fields["loej"]
     condition = fields["power_condition"]
@@ -55,6 +56,9 @@ async def start_stop(disk: Disk, task: Task, fields: Fields) -> None:
         disk.load(by=task.nexus)
     elif loej:
         disk.eject(by=task.nexus)
+    elif start or not disk.options.removable:
+        disk.medium.stopped = not start
+        disk.guard()
 
 
 def prevent_allow(disk: Disk, task: Task, fields: Fields) -> None:

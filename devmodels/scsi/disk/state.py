@@ -47,6 +47,7 @@ class DiskState(UnitState, frozen=True, kw_only=True):
     echo: bytes | None
     priorities: list[tuple[bytes, int, int]]
     copies: dict[int, CopyState]
+    stopped: bool = False
 
 
 def save(disk: Disk, nexus: Nexus) -> DiskState:
@@ -60,6 +61,7 @@ def save(disk: Disk, nexus: Nexus) -> DiskState:
         aptpl=reservations.aptpl,
         reserved=reservations.reserved_by is nexus,
         loaded=medium.loaded,
+        stopped=medium.stopped,
         prevented=nexus in medium.prevented_by,
         failure=operation.outlook,
         unrestricted=operation.unrestricted,
@@ -89,7 +91,7 @@ def restore(disk: Disk, nexus: Nexus, state: DiskState) -> None:
     reservations.take(state.reservations)
     reservations.generation, reservations.aptpl = state.generation, state.aptpl
     reservations.reserved_by = nexus if state.reserved else None
-    disk.medium.loaded = state.loaded
+    disk.medium.loaded, disk.medium.stopped = state.loaded, state.stopped
     disk.medium.prevented_by = {nexus} if state.prevented else set()
     disk.operation.failure, disk.operation.unrestricted = state.failure, state.unrestricted
     disk.buffers.data = bytearray(state.buffer)

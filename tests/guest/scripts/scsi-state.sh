@@ -69,6 +69,8 @@ resets() {
 
 start_stop() {
     ran sg_start --stop $DISK
+    # 2 is NOT READY.
+    fails_with 2 sg_turs $DISK
     ran sg_start --start $DISK
     # There is nothing to eject.
     fails_with 5 sg_start --eject $DISK

@@ -79,6 +79,33 @@ def test_what_ends_preventing(world: World, how: str) -> None:
     assert world.second.do(EJECT).status is GOOD
 
 
+STOP, START = "1b 00 00 00 00 00", "1b 00 00 00 01 00"
+
+
+def test_a_unit_that_is_stopped_wants_to_be_started(make: Callable[..., World]) -> None:
+    world = make()
+    world.first.good(STOP)
+    for initiator in (world.first, world.second):
+        for cdb in (READY, "28 00 00 00 00 00 00 00 01 00", "25" + " 00" * 9, "35" + " 00" * 9):
+            answer = initiator.do(cdb, room=512)
+            assert (answer.key, answer.code) == (2, 0x0402)
+    assert world.first.good("03 00 00 00 12 00", room=18)[2::10] == b"\x02\x04"
+    assert world.first.do("12 00 00 00 24 00", room=36).status is GOOD
+    assert world.first.do("1a 00 08 00 ff 00", room=255).status is GOOD
+    world.first.good(STOP)
+    world.second.good(START)
+    assert world.first.do(READY).status is GOOD
+    assert world.first.do("28 00 00 00 00 00 00 00 01 00", room=512).status is GOOD
+
+
+def test_a_reset_starts_it(make: Callable[..., World]) -> None:
+    world = make()
+    world.first.good(STOP)
+    world.second.manage(Function.LOGICAL_UNIT_RESET)
+    world.first.clear()
+    assert world.first.do(READY).status is GOOD
+
+
 def test_power_conditions_and_stopping_leave_the_medium_in(world: World) -> None:
     for cdb in ("1b 00 00 00 00 00", "1b 00 00 00 01 00", "1b 01 00 00 04 00", "1b 00 00 0f 32 00"):
         assert world.first.do(cdb).status is GOOD
