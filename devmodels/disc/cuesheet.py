@@ -30,6 +30,9 @@ MAX_SIZE = 1 << 20
 
 _WORDS = re.compile(r'\s*(?:"([^"]*)"|([^\s"]+))')
 _TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2})")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_DIGITS = 3
+"""The most digits of a track's number."""
 
 MODES = {
     "AUDIO": (Mode.AUDIO, RAW),
@@ -99,11 +102,20 @@ class Sheet:
 
 
 class Contents(NamedTuple):
-    """What a file has for the disc: `size` bytes from byte `start` on; `base`: where its first byte is in the image."""
+    """What a file has for the disc: `size` bytes from byte `start` on; `base`: where its first byte is in the image.
+
+    The last `padding` bytes of these are zeroes that are not in the file.
+    """
 
     size: int
     base: int
     start: int = 0
+    padding: int = 0
+
+    @property
+    def end(self) -> int:
+        """Where the next file begins in the image."""
+        return self.base + self.start + self.size
 
 
 # --- reading the text
@@ -113,11 +125,13 @@ def parse(text: str) -> Sheet:
     """The sheet in `text`; CueError."""
     sheet = Sheet()
     number = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        words = _split(line, number)
-        if not words or words[0].upper() in _IGNORED:
+    # Other characters that end lines elsewhere may be part of a name here.
+    for number, line in enumerate(_LINE_END.split(text.removesuffix("\n").removesuffix("\r")), 1):
+        first = line.split(maxsplit=1)[:1]
+        if not first or first[0].upper() in _IGNORED:
+            # Whatever it says, it is not taken apart.
             continue
-        name, *arguments = words
+        name, *arguments = _split(line, number)
         command = _COMMANDS.get(name.upper())
         if command is None:
             known = ", ".join([*_COMMANDS, *sorted(_IGNORED)])
@@ -131,7 +145,7 @@ def parse(text: str) -> Sheet:
 
 def _split(line: str, number: int) -> list[str]:
     words, at = [], 0
-    line = line.strip().removeprefix("\ufeff")
+    line = line.strip()
     while at < len(line):
         match = _WORDS.match(line, at)
         if match is None:
@@ -165,7 +179,9 @@ def _track(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     text, mode = arguments[0], MODES.get(arguments[1].upper())
     if mode is None:
         raise CueError(line, f"mode {arguments[1]!r} of a track; expected one of {', '.join(MODES)}")
-    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if sheet.files[-1].kind == "WAVE" and mode[0] is not Mode.AUDIO:
+        raise CueError(line, f"mode {arguments[1]!r} of a track in a WAVE file; expected AUDIO")
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else 0
     if not 1 <= number <= MAX_TRACKS:
         raise CueError(line, f"track {text!r}; expected a number from 1 to {MAX_TRACKS}")
     if sheet.tracks:
@@ -205,7 +221,8 @@ def _index(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     before = track.points[-1].number if track.points else None
     wanted = (0, 1) if before is None else (before + 1,)
     if number not in wanted or number > 99:
-        raise CueError(line, f"INDEX {text}; expected {' or '.join(f'{each:02}' for each in wanted)}")
+        what = text if text.isascii() and text.isalnum() else repr(text)
+        raise CueError(line, f"INDEX {what}; expected {' or '.join(f'{each:02}' for each in wanted)}")
     point = Point(number, len(sheet.files) - 1, _frames(arguments[1], line), line)
     earlier = next((p for t in reversed(sheet.tracks) for p in reversed(t.points)), None)
     if earlier is not None and earlier.file == point.file and point.frame < earlier.frame:

@@ -6,11 +6,13 @@ disc; anything else sees the bytes.
 
 from __future__ import annotations
 
-import wave
+import codecs
+import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -24,11 +26,13 @@ from devmodels.blockbackend.status import BlockStatus
 from devmodels.blockbackend.vectors import clear, window
 from devmodels.disc import Disc
 from devmodels.disc.cuesheet import MAX_SIZE, Contents, CueError, CueFile, lay_out, parse
+from devmodels.disc.riff import find_samples
+from devmodels.disc.sector import RAW
 from devmodels.iocontext import IoContext
 from devmodels.options import one_line
 
-_AUDIO = (2, 2, 44100)
-"""Channels, bytes of a sample, samples per second of a WAVE file that a CD can have."""
+_AUDIO = (2, 16, 44100)
+"""Channels, bits of a sample, samples per second of a WAVE file that a CD can have."""
 
 
 class CueOptions(NodeOptions, frozen=True, kw_only=True):
@@ -48,8 +52,8 @@ class CueNode(BlockNode):
         """`files`: those of the sheet, each with its place among the node's bytes."""
         places = [place for _, place in files]
         self._bases = [place.base for place in places]
-        self._ends = [place.base + place.start + place.size for place in places]
-        super().__init__(options, context, -(-self._ends[-1] // SECTOR) * SECTOR)
+        self._ends = [place.end - place.padding for place in places]
+        super().__init__(options, context, -(-places[-1].end // SECTOR) * SECTOR)
         self.read_only = True
         self.disc = disc
         self._files = [self.attach(f"file.{n}", node, Role.DATA) for n, (node, _) in enumerate(files)]
@@ -72,7 +76,7 @@ class CueNode(BlockNode):
                 for file in sheet.files:
                     node, place = _open(options, context, file, opened)
                     files.append((node, place._replace(base=base)))
-                    base += place.start + place.size
+                    base = files[-1][1].end
                 disc = lay_out(sheet, [place for _, place in files])
             except CueError as error:
                 where = f"$.filename: {shown(options.filename)}, "
@@ -88,18 +92,20 @@ class CueNode(BlockNode):
     # --- requests
 
     def _parts(self, offset: int, length: int) -> Iterator[tuple[int | None, int, int, int]]:
-        """The files that a range lies in: which (None: beyond the last), from where there, from where in the range,
-        how many bytes."""
+        """The files that a range lies in: which (None: zeroes, which no file has), from where there, from where in the
+        range, how many bytes."""
         done = 0
         while done < length:
             at = offset + done
             index = bisect_right(self._bases, at) - 1
             room = self._ends[index] - at
-            if room <= 0:
-                yield None, 0, done, length - done
-                return
-            count = min(room, length - done)
-            yield index, at - self._bases[index], done, count
+            if room > 0:
+                count = min(room, length - done)
+                yield index, at - self._bases[index], done, count
+            else:
+                following = self._bases[index + 1 : index + 2]
+                count = min(following[0] - at, length - done) if following else length - done
+                yield None, 0, done, count
             done += count
 
     def read_now(self, reads: Sequence[Read]) -> int:
@@ -131,25 +137,37 @@ class CueNode(BlockNode):
 
 
 def _read(filename: str) -> str:
+    """The sheet's text.  Bytes that are not UTF-8 stay what they are: file names have them, too."""
     try:
-        with open(filename, "rb") as file:
-            data = file.read(MAX_SIZE + 1)
+        with open(filename, "rb", opener=_descriptor) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(MAX_SIZE + 1) if regular else b""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise BlockOptionError(f"$.filename: cannot open {shown(filename)}: {reason}") from None
+    if not regular:
+        raise BlockOptionError(f"$.filename: {shown(filename)} is given; expected a regular file")
     if len(data) > MAX_SIZE or b"\0" in data:
         raise BlockOptionError(f"$.filename: {shown(filename)} is given; expected a cue sheet, which is text")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def _descriptor(filename: str, flags: int) -> int:
+    """Opening a FIFO by mistake must not wait for its other end."""
+    return os.open(filename, flags | os.O_NONBLOCK)
 
 
 def _open(
     options: CueOptions, context: IoContext, file: CueFile, opened: ExitStack
 ) -> tuple[FileNode, Contents]:
     """A file of the sheet as a node, which `opened` closes, and what it has; CueError."""
-    path = Path(options.filename).parent / file.name
+    name = PurePath(file.name)
+    if name.is_absolute() or ".." in name.parts:
+        # Whoever has made the sheet may not choose among all files of the host.
+        raise CueError(
+            file.line, f"{file.name!r} is elsewhere; expected a file beside the sheet, or below it"
+        )
+    path = Path(options.filename).parent / name
     try:
         node = FileNode.open(
             FileOptions(
@@ -172,15 +190,19 @@ def _open(
 
 
 def _wave(path: Path, file: CueFile) -> Contents:
-    """Where the samples of a RIFF file are; CueError where it is no CD's audio."""
+    """Where the samples of a RIFF file are, the last sector filled up with silence; CueError where it is no CD's
+    audio."""
     try:
-        with path.open("rb") as stream, wave.open(stream) as audio:
-            start = stream.tell()
-            form = audio.getnchannels(), audio.getsampwidth(), audio.getframerate()
-            claimed = audio.getnframes() * audio.getnchannels() * audio.getsampwidth()
-    except (OSError, EOFError, wave.Error) as error:
-        raise CueError(file.line, f"{file.name!r} is no WAVE file: {error or 'it is cut off'}") from None
+        with path.open("rb") as stream:
+            found = find_samples(stream)
+            size = os.fstat(stream.fileno()).st_size
+    except (OSError, ValueError) as error:
+        raise CueError(file.line, f"{file.name!r} is no WAVE file: {error}") from None
+    form = found.channels, found.bits, found.rate
     if form != _AUDIO:
-        text = f"{file.name!r} has {form[0]} channels of {8 * form[1]} bits at {form[2]} Hz"
+        text = f"{file.name!r} has {form[0]} channels of {form[1]} bits at {form[2]} Hz"
         raise CueError(file.line, f"{text}; expected 2 of 16 bits at 44100 Hz")
-    return Contents(max(min(claimed, path.stat().st_size - start), 0), 0, start)
+    # A length that was not known when the file was begun is 0, or the highest that there is.
+    samples = max(min(found.size or size, size - found.start), 0)
+    padding = -samples % RAW
+    return Contents(samples + padding, 0, found.start, padding)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from devmodels.blockbackend import BlockOptionError, Op, Request, open_node
 from devmodels.disc import Mode
@@ -99,6 +102,123 @@ def test_audio_in_wave_files(tmp_path: Path) -> None:
     node.close()
 
 
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"WAVE" + b"".join(
+        name + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2) for name, data in chunks
+    )
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+FORM = (b"fmt ", bytes.fromhex("0100 0200 44ac0000 10b10200 0400 1000"))
+LONG_FORM = (
+    b"fmt ",
+    bytes.fromhex(
+        "feff 0200 44ac0000 10b10200 0400 1000 1600 1000 03000000 0100 000000001000800000aa00389b71"
+    ),
+)
+
+
+@pytest.mark.parametrize("form", [FORM, LONG_FORM])
+def test_the_last_sector_of_a_wave_file_is_filled_up_with_silence(
+    tmp_path: Path, form: tuple[bytes, bytes]
+) -> None:
+    """What follows the samples is not heard, and the next file begins with a sector."""
+    for name in ("a.wav", "b.wav"):
+        samples = name[:1].encode() * (RAW + 400)
+        (tmp_path / name).write_bytes(
+            riff((b"LIST", b"odd"), form, (b"data", samples), (b"LIST", b"x" * 900))
+        )
+    tracks = "".join(
+        f'FILE "{name}.wav" WAVE\nTRACK {number} AUDIO\nINDEX 01 00:00:00\n'
+        for number, name in ((1, "a"), (2, "b"))
+    )
+    disk = Disk(sheet(tmp_path, tracks))
+    disc = disk.node.disc
+    assert disc is not None
+    assert [(track.start, track.end) for track in disc.tracks] == [(0, 2), (2, 4)]
+    for extent, letter in zip(disc.extents, b"ab", strict=True):
+        assert extent.offset is not None
+        assert disk.read(extent.offset, 2 * RAW) == (bytes([letter]) * (RAW + 400)).ljust(2 * RAW, b"\0")
+    disk.close()
+
+
+@pytest.mark.parametrize("claimed", [0, 0xFFFF_FFFF])
+def test_a_wave_file_that_does_not_know_its_length(tmp_path: Path, claimed: int) -> None:
+    head = riff(FORM, (b"data", b""))[:-4] + claimed.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(head + b"\x11" * RAW * 3)
+    text = "FILE a.wav WAVE\nTRACK 01 AUDIO\nINDEX 01 00:00:00"
+    node = open_node(sheet(tmp_path, text), IoContext.virtual())
+    assert node.disc is not None
+    assert node.disc.blocks == 3
+    node.close()
+
+
+def test_a_wave_file_of_nothing_but_chunks(tmp_path: Path) -> None:
+    """Not all of them are looked at."""
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(4) + b"WAVE")
+    os.truncate(tmp_path / "a.wav", 1 << 40)
+    with pytest.raises(
+        BlockOptionError, match=r"'a\.wav' is no WAVE file: no samples in its first 1000 chunks"
+    ):
+        open_node(sheet(tmp_path, "FILE a.wav WAVE\nTRACK 01 AUDIO\nINDEX 01 00:00:00"), IoContext.virtual())
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "disc.cue")
+    with pytest.raises(BlockOptionError, match="expected a regular file"):
+        open_node({"driver": "cue", "filename": str(tmp_path / "disc.cue")}, IoContext.virtual())
+
+
+def test_a_file_below_the_sheet(tmp_path: Path) -> None:
+    (tmp_path / "disc 1").mkdir()
+    (tmp_path / "disc 1" / "a.bin").write_bytes(bytes(RAW))
+    text = 'FILE "disc 1/a.bin" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00'
+    open_node(sheet(tmp_path, text), IoContext.virtual()).close()
+
+
+SHIFT_JIS = "テスト.bin".encode("shift-jis")
+
+
+def test_names_of_files_are_bytes(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + SHIFT_JIS)).write_bytes(bytes(RAW))
+    name = tmp_path / "disc.cue"
+    name.write_bytes(b'FILE "' + SHIFT_JIS + b'" BINARY\r\nTRACK 01 AUDIO\r\nINDEX 01 00:00:00\r\n')
+    open_node({"driver": "cue", "filename": str(name)}, IoContext.virtual()).close()
+    name.write_bytes(b'FILE "' + SHIFT_JIS + b'2" BINARY\r\nTRACK 01 AUDIO\r\nINDEX 01 00:00:00\r\n')
+    with pytest.raises(BlockOptionError) as raised:
+        open_node({"driver": "cue", "filename": str(name)}, IoContext.virtual())
+    assert str(raised.value).isprintable()
+    str(raised.value).encode()
+
+
+SCRAPS = st.sampled_from(
+    [
+        *(
+            b"FILE one.bin BINARY",
+            b'FILE "one.bin" WAVE',
+            b"TRACK 01 AUDIO",
+            b"INDEX 01 00:00:00",
+            b'REM 7" x',
+        ),
+        *(b"\n", b"\r\n", b'"', b"\xff\xfe", b"\xef\xbb\xbf", b"\x85", b"\x1b[2J", SHIFT_JIS, b"9" * 5000),
+    ]
+)
+
+
+@given(scraps=st.lists(st.one_of(SCRAPS, st.binary(max_size=8)), max_size=12))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_a_disc_or_one_line(tmp_path: Path, scraps: list[bytes]) -> None:
+    (tmp_path / "one.bin").write_bytes(bytes(RAW))
+    (tmp_path / "disc.cue").write_bytes(b"".join(scraps))
+    message = "a disc"
+    try:
+        open_node({"driver": "cue", "filename": str(tmp_path / "disc.cue")}, IoContext.virtual()).close()
+    except BlockOptionError as error:
+        message = str(error)
+    assert len(message.splitlines()) == 1
+    message.encode()
+
+
 def test_files_are_let_go(tmp_path: Path) -> None:
     node = open_node(two_files(tmp_path), IoContext.virtual())
     children = [edge.node for edge in node.children.values()]
@@ -115,6 +235,16 @@ def test_files_are_let_go(tmp_path: Path) -> None:
             'FILE "none.bin" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00',
             "line 1: cannot open",
         ),
+        (
+            'FILE "../one.bin" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00',
+            "line 1: '../one.bin' is elsewhere; expected a file beside the sheet",
+        ),
+        (
+            'FILE "/etc/passwd" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00',
+            "line 1: '/etc/passwd' is elsewhere; expected a file beside the sheet",
+        ),
+        (f"FILE x BINARY\nTRACK {'9' * 5000} AUDIO", "line 2: track '999"),
+        ('FILE "mono.wav" WAVE\nTRACK 01 MODE1/2352', "line 2: mode 'MODE1/2352' of a track in a WAVE file"),
         ('FILE "." BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00', "line 1: "),
         ('FILE "one.bin" WAVE\nTRACK 01 AUDIO\nINDEX 01 00:00:00', "line 1: 'one.bin' is no WAVE file: "),
         (

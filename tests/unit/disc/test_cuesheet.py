@@ -112,6 +112,18 @@ def test_what_is_hidden_before_the_first_track() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'REM 7" single\nFILE x BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00',
+        'TITLE "wait\x85"\r\nFILE x BINARY\r\nTRACK 01 AUDIO\r\nINDEX 01 00:00:00\r\n',
+        "FILE x BINARY\rTRACK 01 AUDIO\r\tINDEX 01 00:00:00\r",
+    ],
+)
+def test_what_sheets_look_like_elsewhere(text: str) -> None:
+    assert disc(text, 2352).blocks == 1
+
+
+@pytest.mark.parametrize(
     ("text", "size", "message"),
     [
         ("", 0, "line 1: no TRACK; expected one at least"),
