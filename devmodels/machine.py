@@ -214,12 +214,16 @@ class Machine:
         for other in self._memory_claims:
             if base < other.base + other.size and other.base < base + device.size:
                 raise ValueError(f"address {base:#x} is taken")
-        line = self._irqs.get(irq)
-        if line is None:
-            line = self._irqs[irq] = Line(self.outbox, partial(self._irq, irq))
         self._mmio.append((base, irq, device))
         self._claim(self._memory_claims, Claim(base, device.size, device, device))
-        device.plugged(line.source())
+        device.plugged(self.irq(irq))
+
+    def irq(self, number: int) -> LineSource:
+        """A new driver of a line outside PCI (`on_irq`), which devices may share."""
+        line = self._irqs.get(number)
+        if line is None:
+            line = self._irqs[number] = Line(self.outbox, partial(self._irq, number))
+        return line.source()
 
     @property
     def mmio(self) -> tuple[tuple[int, int, MmioDevice], ...]:

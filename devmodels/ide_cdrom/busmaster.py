@@ -1,0 +1,224 @@
+"""A channel's bus master: DMA through a table of physical regions (SFF-8038i §1.2, §3).
+
+A table is up to 64 KiB of entries, and does not lie over a border of 64 KiB; nor does a region.
+
+      31                                     16 15                               1   0
+    0 | physical address of the region                                             | 0 |
+    4 | EOT | reserved                         | bytes; 0: 65536                   | 0 |
+
+    interrupt active
+        0       1      the transfer goes on
+        1       0      it is over, and all regions have been used up
+        1       1      it is over, and regions are left
+        0       0      all regions have been used up, and the device has not finished: the table was too short
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from construct import Int16ul, Int32ul, Struct
+
+from devmodels.ide_cdrom.registers import BusMasterRegisters
+from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.wire import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devmodels.ata.command import AtaCommand
+    from devmodels.ata.device import AtaDevice
+    from devmodels.ata.transfer import Transfer
+    from devmodels.ide_cdrom.channel import Channel
+    from devmodels.ide_cdrom.unit import Unit
+
+REGION = Struct("address" / Int32ul, "count" / Int16ul, "flags" / Int16ul)
+_REGION = Codec.ints(REGION)
+EOT = 0x8000
+BORDER = 0x1_0000
+"""Neither tables nor regions lie over a multiple of it; a count of 0 stands for it."""
+TABLE = 0x1_0000
+"""The longest table, in bytes."""
+PIECE = 1 << 20
+"""So many bytes are moved at a time at most."""
+
+
+class _Mapped(NamedTuple):
+    """Memory for a piece of a command's data.
+
+    `before` bytes of that had been moved already; `length` are the guest's, `pad` more are nobody's.
+    """
+
+    dma: DmaMap
+    before: int
+    length: int
+    pad: int
+
+
+class BusMaster:
+    """`enabled`: the function may be a bus master.  `on_error()` is called where memory could not be reached."""
+
+    def __init__(self, channel: Channel, memory: GuestMemory) -> None:
+        self.on_error: Callable[[], None] = _nothing
+        self.channel = channel
+        self.memory = memory
+        self.registers = BusMasterRegisters(self)
+        self.enabled = False
+        self._waiting: list[Unit] = []
+        self._entry = 0
+        self._end = 0
+        self._address = 0
+        self._left = 0
+        self._last = True
+        self._maps: dict[AtaCommand, _Mapped] = {}
+        """What is mapped for a command."""
+
+    # --- registers
+
+    def start(self) -> None:
+        """Begin with the first region of the table."""
+        registers = self.registers
+        self._entry = registers.table
+        self._end = self._entry + TABLE
+        self._left, self._last = 0, False
+        registers.active = 1
+        self.go_on()
+
+    def stop(self) -> None:
+        """What is being moved is; nothing follows."""
+        self._left, self._last = 0, True
+        if not self._moving:
+            self.registers.active = 0
+
+    def reset(self) -> None:
+        """As after power on."""
+        self.registers.reset()
+        self._waiting.clear()
+        self._left, self._last = 0, True
+
+    def enable(self, value: bool) -> None:
+        """The function may, or may not, master the bus."""
+        self.enabled = value
+        self.go_on()
+
+    @property
+    def _moving(self) -> bool:
+        return any(unit.command in self._maps for unit in self.channel.places if unit.command is not None)
+
+    # --- devices
+
+    def request(self, unit: Unit) -> None:
+        """A device has data for memory, or wants some."""
+        self._waiting.append(unit)
+        self.go_on()
+
+    def forget(self, unit: Unit) -> None:
+        """It does not any more."""
+        if unit in self._waiting:
+            self._waiting.remove(unit)
+
+    def moved(self, command: AtaCommand) -> None:
+        """What was mapped for a command has been moved."""
+        assert command.transfer is not None
+        short = self._maps[command].pad
+        self.release(command)
+        unit = self._waiting[0]
+        if self._last and not self._left:
+            self.registers.active = 0
+        if command.moved >= command.transfer.length and not short:
+            self._waiting.remove(unit)
+            assert unit.device is not None
+            unit.device.conclude(command)
+        elif not short:
+            self.go_on()
+
+    def release(self, command: AtaCommand) -> None:
+        """Unmap what was mapped for it, if anything."""
+        mapped = self._maps.pop(command, None)
+        if mapped is None:
+            return
+        to_memory = command.transfer is not None and not command.transfer.out
+        mapped.dma.unmap(min(command.moved - mapped.before, mapped.length) if to_memory else 0)
+        if not self.registers.start_bit:
+            self.registers.active = 0
+
+    # --- the table
+
+    def go_on(self) -> None:
+        """Move the next piece, if there is anything to move, somewhere to move it, and leave to do so."""
+        if not (self.registers.active and self.registers.start_bit and self._waiting and self.enabled):
+            return
+        unit = self._waiting[0]
+        command = unit.command
+        assert command is not None
+        assert command.transfer is not None
+        assert unit.device is not None
+        if command in self._maps:
+            return
+        try:
+            self._move(unit.device, command, command.transfer)
+        except GuestMemoryError as error:
+            self._failed(error)
+
+    def _move(self, device: AtaDevice, command: AtaCommand, transfer: Transfer) -> None:
+        """Map the next piece and have it moved.  A device moves whole sectors: what has no place goes nowhere."""
+        left = transfer.length - command.moved
+        scatter, length = self._gather(min(left, PIECE))
+        pad = min(-length % device.granule, left - length)
+        if pad and transfer.out:
+            length -= length % device.granule
+            scatter, pad = _cut(scatter, length), 0
+        if not length:
+            # The table was too short: the device waits for more until it is reset.
+            self.registers.active = 0
+            return
+        dma = self.memory.map(scatter, Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE)
+        self._maps[command] = _Mapped(dma, command.moved, length, pad)
+        views = [*dma.views, memoryview(bytearray(pad))] if pad else dma.views
+        device.move(command, views, length + pad)
+
+    def _gather(self, most: int) -> tuple[list[tuple[int, int]], int]:
+        """The next regions, or parts of them, up to `most` bytes together."""
+        scatter: list[tuple[int, int]] = []
+        total = 0
+        while total < most:
+            if not self._left:
+                if self._last:
+                    break
+                self._next_region()
+            length = min(self._left, most - total)
+            scatter.append((self._address, length))
+            self._address += length
+            self._left -= length
+            total += length
+        return scatter, total
+
+    def _next_region(self) -> None:
+        address, count, flags = _REGION.unpack_from(self.memory.read(self._entry, _REGION.size), 0)
+        self._address, self._left = address & ~1, count & ~1 or BORDER
+        self._entry += _REGION.size
+        self._last = bool(flags & EOT) or self._entry >= self._end
+
+    def _failed(self, error: GuestMemoryError) -> None:
+        registers = self.registers
+        self.channel.violations.report("SFF-8038i §2.2", f"DMA: {error}", self.channel.name)
+        registers.error = 1
+        registers.active = 0
+        self._left, self._last = 0, True
+        self.on_error()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _cut(scatter: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The first `length` bytes of it."""
+    out = []
+    for address, size in scatter:
+        part = min(size, length)
+        if not part:
+            break
+        out.append((address, part))
+        length -= part
+    return out

@@ -1,0 +1,203 @@
+"""An IDE channel: one cable with two devices, their shared registers, and one interrupt line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from devmodels.ata.constants import Reset, Transport
+from devmodels.ata.taskfile import Place
+from devmodels.ide_cdrom.busmaster import BusMaster
+from devmodels.ide_cdrom.registers import CommandBlock, ControlBlock
+from devmodels.ide_cdrom.unit import Unit
+from devmodels.iocontext import IoContext, Turns
+
+if TYPE_CHECKING:
+    from devmodels.ata.device import AtaDevice
+    from devmodels.conformance import ViolationLog
+    from devmodels.memory import GuestMemory
+    from devmodels.trace import Tracer
+
+UNITS = 2
+DIAGNOSTIC = 0x90
+DEV = 0x10
+"""The bit of the device register that selects device 1."""
+OBSOLETE = 0xA0
+"""Its bits that read as 1."""
+NIEN, SRST, HOB = 0x02, 0x04, 0x80
+"""Bits of the device control register."""
+
+
+class Channel:
+    """`name` is the bus's, as devices' options have it.  `interrupt(level)` is called when INTRQ has changed."""
+
+    def __init__(
+        self,
+        context: IoContext,
+        memory: GuestMemory,
+        *,
+        name: str,
+        violations: ViolationLog,
+        interrupt: Callable[[bool], None],
+    ) -> None:
+        self.name = name
+        self.violations = violations
+        self.turns = Turns(context)
+        self.turns.source = name
+        self.places = (Unit(self, 0), Unit(self, 1))
+        self.bus_master = BusMaster(self, memory)
+        self.command_block = CommandBlock(self)
+        self.control_block = ControlBlock(self)
+        self.control = 0
+        self.level = False
+        self._select = 0
+        self._interrupt = interrupt
+
+    # --- devices
+
+    @property
+    def max_units(self) -> int:
+        """How many devices it can have."""
+        return UNITS
+
+    @property
+    def units(self) -> dict[int, AtaDevice]:
+        """Its devices by number."""
+        return {each.number: each.device for each in self.places if each.device is not None}
+
+    def attach(self, device: AtaDevice, unit: int, *, hot: bool) -> None:  # noqa: ARG002
+        """Put a device on the cable, which nobody is told of."""
+        device.unit = unit
+        device.transport = Transport.PARALLEL
+        self.places[unit].attach(device)
+
+    def detach(self, unit: int) -> None:
+        """Take a device off the cable, with what it does."""
+        self.places[unit].detach()
+
+    @property
+    def selected(self) -> Unit:
+        """The place that the DEV bit names."""
+        return self.places[self._select]
+
+    @property
+    def in_reset(self) -> bool:
+        """Whether SRST stands."""
+        return bool(self.control & SRST)
+
+    # --- registers
+
+    def read_data(self, size: int) -> int:
+        """Two or four bytes, a word at a time."""
+        unit = self.selected
+        value = unit.read_word()
+        return value if size == 2 else value | unit.read_word() << 16
+
+    def write_data(self, size: int, value: int) -> None:
+        """Two or four bytes, a word at a time."""
+        unit = self.selected
+        unit.write_word(value & 0xFFFF)
+        if size == 4:
+            unit.write_word(value >> 16)
+
+    def read_register(self, place: Place) -> int:
+        """What the selected device shows; a device that is not there shows nothing (device 0 answers for device 1)."""
+        unit = self.selected
+        if place is Place.DEVICE:
+            return unit.taskfile.device | OBSOLETE if self.units else 0
+        if unit.device is None:
+            return 0
+        if place is Place.COMMAND:
+            unit.acknowledge()
+            return unit.status
+        return unit.taskfile.read(place, hob=bool(self.control & HOB))
+
+    def alternate_status(self) -> int:
+        """The status, without any effect."""
+        return self.selected.status
+
+    def write_register(self, place: Place, value: int) -> None:
+        """A register of the command block: all but the command is written to both devices, unless they are busy."""
+        if place is Place.COMMAND:
+            self._execute(value)
+            return
+        if self.selected.busy:
+            return
+        self.control &= ~HOB
+        for unit in self.places:
+            if not unit.busy:
+                unit.taskfile.write(place, value)
+        if place is Place.DEVICE:
+            self._select = 1 if value & DEV else 0
+            self.update_interrupt()
+
+    def _execute(self, opcode: int) -> None:
+        self.control &= ~HOB
+        if self.in_reset:
+            return
+        if opcode == DIAGNOSTIC and not self.selected.busy and self.units:
+            self._diagnose()
+        elif self.selected.device is not None:
+            self.selected.execute(opcode)
+
+    def _diagnose(self) -> None:
+        """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both (ATA/ATAPI-7 vol. 2 §6.12)."""
+        self._select = 0
+        for unit in self.places:
+            unit.taskfile.device &= ~DEV
+            unit.reset(Reset.DEVICE, unit.ask_for_attention)
+
+    def write_control(self, value: int) -> None:
+        """The device control register: HOB, SRST, nIEN."""
+        old, self.control = self.control, value
+        if value & SRST and not old & SRST:
+            self._reset(Reset.SOFTWARE)
+        elif old & SRST and not value & SRST:
+            for unit in self.places:
+                unit.show_signature()
+        self.update_interrupt()
+
+    def _reset(self, kind: Reset) -> None:
+        self._select = 0
+        for unit in self.places:
+            unit.taskfile.device = 0
+            unit.reset(kind)
+
+    # --- from outside
+
+    def hardware_reset(self) -> None:
+        """The cable's RESET- line was asserted."""
+        self.control = 0
+        self.bus_master.reset()
+        self._reset(Reset.HARDWARE)
+        self.update_interrupt()
+
+    def update_interrupt(self) -> None:
+        """Drive INTRQ as the selected device and nIEN have it."""
+        level = self.selected.interrupt and not self.control & NIEN
+        if level is not self.level:
+            self.level = level
+            if level:
+                self.bus_master.registers.interrupt = 1
+            self._interrupt(level)
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when nothing runs any more."""
+        devices = list(self.units.values())
+        left = len(devices) + 1
+
+        def one() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for device in devices:
+            device.when_idle(one)
+        one()
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on on the cable; None: no more."""
+        self.turns.trace = trace
+        for device in self.units.values():
+            device.observe(trace)

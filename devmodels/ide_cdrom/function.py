@@ -1,0 +1,175 @@
+"""PIIX3 and PIIX4: the PCI functions (Intel 290550 §2.3, 290562 §6; PCI IDE Controller Specification 1.0).
+
+Compatibility mode, as the chips have it: ports 1F0h–1F7h, 3F6h and IRQ 14, 170h–177h, 376h and IRQ 15, decoded while
+I/O space is enabled and the channel's IDETIM says so; the bus master is BAR 4.  Native mode, which they have not: BARs
+0 to 3 for the same registers, INTA# for both channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ide_cdrom.channel import Channel
+from devmodels.pci.bars import BarKind, Windows
+from devmodels.pci.decode import Claim
+from devmodels.pci.function import PciFunction, PciIdentity
+from devmodels.registers import RW, Register, RegisterFile
+
+if TYPE_CHECKING:
+    from devmodels.conformance import ViolationLog
+    from devmodels.interrupts import LineSource
+    from devmodels.iocontext import IoContext
+    from devmodels.memory import GuestMemory
+    from devmodels.trace import Tracer
+
+INTEL = 0x8086
+DEVICE_IDS = {"piix3-ide": 0x7010, "piix4-ide": 0x7111}
+COMPATIBILITY, NATIVE = 0x0101_80, 0x0101_85
+"""Class codes: IDE, bus master; with both channels in native mode, and nothing to choose."""
+
+PORTS = ((0x1F0, 0x3F4), (0x170, 0x374))
+"""Where each channel's command block and control block begin in compatibility mode."""
+IRQS = (14, 15)
+CONTROL_OFFSET = 2
+BUS_MASTER_BAR, BUS_MASTER_SIZE = 4, 8
+
+
+class Timing(RegisterFile, size=0x0C, widths=(1, 2, 4), lenient=True):
+    """Configuration space 40h to 4Bh: how fast channels are, which is nothing here, and whether they are decoded.
+
+    The chips come up with channels that are not decoded; firmware, of which there is none here, changes that.
+    """
+
+    idetim0 = Register(0x00, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, primary")
+    idetim1 = Register(0x02, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, secondary")
+    sidetim = Register(0x04, 1, RW, clause="Intel 290550 §2.3.10", doc="timing of device 1")
+    udmactl = Register(0x08, 1, RW, clause="Intel 290562 §6.1.12", doc="Ultra DMA, PIIX4")
+    udmatim = Register(0x0A, 2, RW, clause="Intel 290562 §6.1.13", doc="Ultra DMA, PIIX4")
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def decoded(self, channel: int) -> bool:
+        """IDE decode enable, bit 15 of IDETIM."""
+        return bool((self.idetim1 if channel else self.idetim0) & 0x8000)
+
+    @idetim0.on_write
+    @idetim1.on_write
+    def _written(self, old: int, new: int) -> None:
+        if (old ^ new) & 0x8000:
+            self._changed()
+
+
+TIMING_OFFSET = 0x40
+
+
+class PiixIde(PciFunction):
+    """`model` is `piix3-ide` or `piix4-ide`; `channels` are the two buses, `name`.0 and `name`.1.
+
+    `irqs`: the lines of both channels in compatibility mode; without them, or with `native`, INTA# is used.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog,
+        irqs: tuple[LineSource, LineSource] | None = None,
+        native: bool = False,
+    ) -> None:
+        class_code = NATIVE if native else COMPATIBILITY
+        pin = 1 if native else 0
+        super().__init__(PciIdentity(INTEL, DEVICE_IDS[model], class_code, interrupt_pin=pin), name=name)
+        self.model = model
+        self.native = native
+        self._irqs = irqs
+        self.channels = tuple(
+            Channel(
+                context,
+                memory,
+                name=f"{name}.{number}",
+                violations=violations,
+                interrupt=partial(self._interrupt, number),
+            )
+            for number in range(2)
+        )
+        self.timing = Timing(self.decode_changed)
+        self.add_registers(TIMING_OFFSET, self.timing)
+        self._add_bars()
+        for channel in self.channels:
+            channel.bus_master.on_error = self._master_abort
+
+    def _add_bars(self) -> None:
+        if self.native:
+            for number, channel in enumerate(self.channels):
+                self.add_bar(2 * number, 8, channel.command_block, kind=BarKind.IO)
+                self.add_bar(2 * number + 1, 4, channel.control_block, kind=BarKind.IO)
+        masters = Windows(2 * BUS_MASTER_SIZE)
+        for number, channel in enumerate(self.channels):
+            masters.place(number * BUS_MASTER_SIZE, BUS_MASTER_SIZE, channel.bus_master.registers)
+        self.add_bar(BUS_MASTER_BAR, masters.size, masters, kind=BarKind.IO)
+
+    def claims(self, *, io: bool) -> Iterator[Claim]:
+        """BARs, and the fixed ports of compatibility mode."""
+        yield from super().claims(io=io)
+        if not io or self.native or not self.header.io_space_enable:
+            return
+        for number, channel in enumerate(self.channels):
+            if self.timing.decoded(number):
+                command, control = PORTS[number]
+                yield Claim(command, 8, channel.command_block, self)
+                yield Claim(control + CONTROL_OFFSET, 1, _AlternateStatus(channel), self)
+
+    # --- what happens
+
+    def _interrupt(self, number: int, level: bool) -> None:
+        if self.native or self._irqs is None:
+            self.set_intx(any(channel.level for channel in self.channels))
+        else:
+            self._irqs[number].set(level)
+
+    def _master_abort(self) -> None:
+        self.header.received_master_abort = 1
+
+    def on_bus_master(self, enabled: bool) -> None:
+        """Bus masters may go on, or not."""
+        for channel in self.channels:
+            channel.bus_master.enable(enabled)
+
+    def on_reset(self) -> None:
+        """RESET- on both cables."""
+        for channel in self.channels:
+            channel.hardware_reset()
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when nothing runs any more on either channel."""
+        first, second = self.channels
+        first.when_settled(partial(second.when_settled, then))
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on on both channels; None: no more."""
+        for channel in self.channels:
+            channel.observe(trace)
+
+
+class _AlternateStatus:
+    """The one port of a control block that a PC decodes."""
+
+    __slots__ = ("_block",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._block = channel.control_block
+
+    def read(self, offset: int, size: int) -> int:
+        """Alternate status."""
+        return self._block.read(offset + CONTROL_OFFSET, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Device control."""
+        self._block.write(offset + CONTROL_OFFSET, size, value)

@@ -1,0 +1,313 @@
+"""One device on the cable: its task file and status, its command, and the data block at its data register.
+
+What goes on between two accesses of the guest is plain data here: no coroutine waits for a guest.
+
+    IDLE      waits for a command
+    BUSY      the device works: BSY
+    PACKET    PACKET was written, its 12 bytes are wanted: DRQ
+    DATA_IN   a data block is to be read: DRQ
+    DATA_OUT  a data block is to be written: DRQ
+    DMA       data goes through the bus master, which may have to be started yet: DRQ
+
+ATA/ATAPI-7 vol. 2 §7 (protocols), vol. 1 §6 (features).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand
+from devmodels.ata.constants import READY, Reset, Status
+from devmodels.ata.table import Protocol
+from devmodels.ata.taskfile import TaskFile
+
+if TYPE_CHECKING:
+    from devmodels.ata.device import AtaDevice
+    from devmodels.ide_cdrom.channel import Channel
+
+DEVICE_RESET = 0x08
+PACKET = 0xA0
+PACKET_DMA = 0x01
+"""Features of PACKET, bit 0."""
+COMMAND_DATA, TO_HOST = 0x01, 0x02
+"""Interrupt reason (count) of a packet command: C/D, I/O."""
+DIRECT = READY | Status.DRQ
+
+_BY_DMA = (Protocol.DMA_IN, Protocol.DMA_OUT)
+
+
+class Phase(Enum):
+    """Where a device is with its command."""
+
+    IDLE = auto()
+    BUSY = auto()
+    PACKET = auto()
+    DATA_IN = auto()
+    DATA_OUT = auto()
+    DMA = auto()
+
+
+class Unit:
+    """Place `number` (0 or 1) of `channel`.  `interrupt`: the device asks for one, and nobody has looked yet.
+
+    `buffer` is a packet or a data block, of which `at` bytes have gone.  `resets` counts resets that have begun.
+    """
+
+    def __init__(self, channel: Channel, number: int) -> None:
+        self.channel = channel
+        self.number = number
+        self.device: AtaDevice | None = None
+        self.taskfile = TaskFile()
+        self.status = 0
+        self.phase = Phase.IDLE
+        self.command: AtaCommand | None = None
+        self.buffer = bytearray()
+        self.at = 0
+        self.interrupt = False
+        self.resets = 0
+        self.resetting = False
+
+    def attach(self, device: AtaDevice) -> None:
+        """A device is there from now on, as after power on."""
+        self.device = device
+        self.show_signature()
+
+    def detach(self) -> None:
+        """The device is gone, with its command."""
+        device, self.device = self.device, None
+        self.channel.bus_master.forget(self)
+        self.command = None
+        self.resets += 1
+        self.resetting = False
+        self.phase, self.status, self.taskfile = Phase.IDLE, 0, TaskFile()
+        self._set_interrupt(False)
+        if device is not None:
+            device.drop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it takes no command."""
+        return bool(self.status & (Status.BSY | Status.DRQ))
+
+    # --- commands
+
+    def execute(self, opcode: int) -> None:
+        """A command was written."""
+        device = self.device
+        assert device is not None
+        if opcode == DEVICE_RESET and device.packet_size:
+            self.reset(Reset.DEVICE)
+            return
+        if self.busy:
+            return
+        self._set_interrupt(False)
+        taskfile = self.taskfile
+        taskfile.command, taskfile.status, taskfile.error = opcode, 0, 0
+        self.command = AtaCommand(self, taskfile)
+        self._work(self._ask_for_packet if opcode == PACKET and device.packet_size else self._issue)
+
+    def _work(self, then: Callable[[AtaCommand], None]) -> None:
+        """Be busy; `then` comes in a turn of its own, so that BSY is seen."""
+        self.phase, self.status = Phase.BUSY, Status.BSY
+        command = self.command
+        assert command is not None
+
+        def go_on() -> None:
+            if self.command is command:
+                then(command)
+
+        self.channel.turns.call_soon(go_on)
+
+    def _issue(self, command: AtaCommand) -> None:
+        assert self.device is not None
+        self.device.issue(command)
+
+    def _ask_for_packet(self, command: AtaCommand) -> None:
+        assert self.device is not None
+        command.taskfile.count = COMMAND_DATA
+        self._offer(Phase.PACKET, bytearray(self.device.packet_size))
+
+    def _offer(self, phase: Phase, buffer: bytearray) -> None:
+        """There is a packet or a data block to be moved by the data register."""
+        self.phase, self.status = phase, DIRECT
+        self.buffer, self.at = buffer, 0
+
+    # --- the data register
+
+    def read_word(self) -> int:
+        """Two bytes of the data block; what is beyond its end is 0.  0 in any other state."""
+        if self.phase is not Phase.DATA_IN:
+            return 0
+        at, buffer = self.at, self.buffer
+        value = int.from_bytes(buffer[at : at + 2], "little")
+        self.at = at + 2
+        if at + 2 >= len(buffer):
+            self._block_taken()
+        return value
+
+    def write_word(self, value: int) -> None:
+        """Two bytes for the packet or the data block; nothing in any other state."""
+        if self.phase is not Phase.DATA_OUT and self.phase is not Phase.PACKET:
+            return
+        at, buffer = self.at, self.buffer
+        room = min(2, len(buffer) - at)
+        buffer[at : at + room] = value.to_bytes(2, "little")[:room]
+        self.at = at + 2
+        if at + 2 >= len(buffer):
+            self._block_given()
+
+    def _block_taken(self) -> None:
+        command = self.command
+        assert command is not None
+        assert command.transfer is not None
+        if command.moved < command.transfer.length:
+            self._work(self._move_block)
+            return
+        self.phase, self.status = Phase.BUSY, Status.BSY
+        assert self.device is not None
+        self.device.conclude(command)
+
+    def _block_given(self) -> None:
+        if self.phase is Phase.PACKET:
+            assert self.command is not None
+            self.command.packet = bytes(self.buffer)
+            self._work(self._issue)
+        else:
+            self._work(self._move_block)
+
+    def _move_block(self, command: AtaCommand) -> None:
+        """Have the next data block filled, or take the one that the guest has filled."""
+        transfer = command.transfer
+        assert transfer is not None
+        assert self.device is not None
+        if not transfer.out:
+            self.buffer = bytearray(self._next_block(command))
+        self.device.move(command, (memoryview(self.buffer),), len(self.buffer))
+
+    def _next_block(self, command: AtaCommand) -> int:
+        transfer = command.transfer
+        assert transfer is not None
+        return min(transfer.block, transfer.length - command.moved)
+
+    # --- what the device says
+
+    def begin(self, command: AtaCommand) -> None:
+        """There is data: by DMA, or block by block."""
+        transfer = command.transfer
+        assert transfer is not None
+        if _by_dma(command):
+            self.phase, self.status = Phase.DMA, DIRECT
+            self.channel.bus_master.request(self)
+        elif transfer.out:
+            self._ask_for_block(command)
+        else:
+            self._move_block(command)
+
+    def _ask_for_block(self, command: AtaCommand) -> None:
+        """DRQ for data from the guest; of the first block of a write the guest is not told by an interrupt."""
+        self._offer(Phase.DATA_OUT, bytearray(self._next_block(command)))
+        if self._announce(command, 0) or command.moved:
+            self._set_interrupt(True)
+
+    def _announce(self, command: AtaCommand, reason: int) -> bool:
+        """For a packet command, show how many bytes there are, and which way; False for others."""
+        if command.packet is None:
+            return False
+        taskfile = command.taskfile
+        taskfile.count = taskfile.count & ~0x07 | reason
+        taskfile.lba = taskfile.lba & ~0xFF_FF00 | len(self.buffer) << 8
+        return True
+
+    def moved(self, command: AtaCommand) -> None:
+        """A piece of data has been moved."""
+        if self.phase is Phase.DMA:
+            self.channel.bus_master.moved(command)
+            return
+        transfer = command.transfer
+        assert transfer is not None
+        if not transfer.out:
+            self._offer(Phase.DATA_IN, self.buffer)
+            self._announce(command, TO_HOST)
+            self._set_interrupt(True)
+        elif command.moved < transfer.length:
+            self._ask_for_block(command)
+        else:
+            assert self.device is not None
+            self.device.conclude(command)
+
+    def finished(self, command: AtaCommand) -> None:
+        """The command is over.  Of one whose data has been read from the data register, the guest knows."""
+        entry, taskfile = command.entry, command.taskfile
+        self.channel.bus_master.release(command)
+        self.command = None
+        self.phase, self.status = Phase.IDLE, taskfile.status
+        read = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
+        if not read or taskfile.status & Status.ERR:
+            self._set_interrupt(True)
+
+    def dropped(self, command: AtaCommand) -> None:
+        """A command that was dropped runs no more."""
+        self.channel.bus_master.release(command)
+        self.channel.bus_master.go_on()
+
+    # --- resets
+
+    def reset(self, kind: Reset, then: Callable[[], None] | None = None) -> None:
+        """Drop the command and be busy until the device has been reset, then show its signature and call `then`."""
+        device = self.device
+        if device is None:
+            if then is not None:
+                then()
+            return
+        self.channel.bus_master.forget(self)
+        self.command = None
+        self.phase, self.status = Phase.BUSY, Status.BSY
+        self.buffer, self.at = bytearray(), 0
+        self.taskfile = TaskFile(device=self.taskfile.device)
+        self._set_interrupt(False)
+        self.resets += 1
+        self.resetting = True
+        device.reset(kind, partial(self._was_reset, self.resets, then))
+
+    def _was_reset(self, number: int, then: Callable[[], None] | None) -> None:
+        def show() -> None:
+            if number == self.resets:
+                self.resetting = False
+                self.show_signature()
+                if then is not None:
+                    then()
+
+        self.channel.turns.call_soon(show)
+
+    def show_signature(self) -> None:
+        """Be ready, unless the guest holds the cable in reset."""
+        device = self.device
+        if device is None or self.resetting or self.channel.in_reset:
+            return
+        registers = device.registers.copy()
+        registers.device = self.taskfile.device
+        self.taskfile = registers
+        self.phase, self.status = Phase.IDLE, registers.status
+
+    def _set_interrupt(self, value: bool) -> None:
+        self.interrupt = value
+        self.channel.update_interrupt()
+
+    def acknowledge(self) -> None:
+        """The guest has read the status."""
+        if self.interrupt:
+            self._set_interrupt(False)
+
+    def ask_for_attention(self) -> None:
+        """Ask for an interrupt."""
+        self._set_interrupt(True)
+
+
+def _by_dma(command: AtaCommand) -> bool:
+    assert command.entry is not None
+    if command.entry.protocol is Protocol.PACKET:
+        return bool(command.taskfile.features & PACKET_DMA)
+    return command.entry.protocol in _BY_DMA
