@@ -89,12 +89,21 @@ class Layout:
         return fields
 
     def pack(self, **values: int | bytes) -> bytes:
-        """The structure with these values; what is not given is 0.  KeyError for a name that is not there."""
+        """The structure with these values; what is not given is 0, and -1 is all ones.
+
+        KeyError for a name that is not there, ValueError for a value that does not fit.
+        """
         out = list(self._nothing)
         for name, value in values.items():
             index, shift, mask = self._slots[name]
-            if mask:
-                out[index] |= (value & mask) << shift  # type: ignore[operator]
-            else:
+            if isinstance(value, bytes):
+                if mask:
+                    raise ValueError(f"{name} is bytes, expected 0 to {mask}")
+                if len(value) > self.places[name].size:
+                    raise ValueError(f"{name} is {len(value)} bytes, expected {self.places[name].size}")
                 out[index] = value
+            elif not -1 <= value <= mask:
+                raise ValueError(f"{name} is {value}, expected 0 to {mask}")
+            else:
+                out[index] |= (value & mask) << shift  # type: ignore[operator]
         return self.codec.pack(*out)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _BYTES_PROCESSED, _UNCORRECTED = 0x0005, 0x0006
 _DEDICATED = 0x01
 """SCOPE: the resource is this unit's own."""
+_MOST = 0xFFFF_FFFF
+"""The greatest resource count."""
 _MICROSECONDS = -6
 
 
@@ -41,10 +43,8 @@ def disk_logs(disk: Disk) -> Mapping[tuple[int, int], LogPage]:
         """Logical block provisioning, SBC-4 §6.4.5."""
         available, used = await disk.provisioning.counts(task)
         scope = bytes((_DEDICATED, 0, 0, 0))
-        return [
-            Parameter(AVAILABLE, available.to_bytes(4, "big") + scope),
-            Parameter(USED, used.to_bytes(4, "big") + scope),
-        ]
+        counts = ((AVAILABLE, available), (USED, used))
+        return [Parameter(code, min(count, _MOST).to_bytes(4, "big") + scope) for code, count in counts]
 
     async def performance(_task: Task) -> list[Parameter]:
         """General statistics and performance, SPC-4 §7.3.9, with the time interval in microseconds."""

@@ -60,7 +60,24 @@ def test_a_name_that_is_not_there() -> None:
         Layout(cdb.INQUIRY).pack(nonsense=1)
 
 
-def test_values_are_cut_to_their_width() -> None:
-    assert Layout(cdb.INQUIRY).pack(opcode=0x112, evpd=3, page_code=0x1FF) == bytes.fromhex(
-        "12 01 ff 00 00 00"
-    )
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"opcode": 0x112}, "opcode is 274, expected 0 to 255"),
+        ({"evpd": 2}, "evpd is 2, expected 0 to 1"),
+        ({"page_code": -2}, "page_code is -2, expected 0 to 255"),
+        ({"page_code": b"x"}, "page_code is bytes, expected 0 to 255"),
+    ],
+)
+def test_values_that_do_not_fit(values: dict[str, int | bytes], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        Layout(cdb.INQUIRY).pack(**values)
+
+
+def test_bytes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="vendor is 9 bytes, expected 8"):
+        Layout(data.STANDARD_INQUIRY).pack(vendor=b"DEVMODELS")
+
+
+def test_all_ones() -> None:
+    assert Layout(cdb.INQUIRY).pack(opcode=0x12, evpd=-1, page_code=-1) == bytes.fromhex("12 01 ff 00 00 00")
