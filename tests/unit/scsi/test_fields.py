@@ -76,7 +76,7 @@ def test_values_that_do_not_fit(values: dict[str, int | bytes], wrong: str) -> N
 
 def test_bytes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="vendor is 9 bytes, expected 8"):
-        Layout(data.STANDARD_INQUIRY).pack(vendor=b"DEVMODELS")
+        Layout(data.INQUIRY).pack(vendor=b"DEVMODELS")
 
 
 def test_all_ones() -> None:
