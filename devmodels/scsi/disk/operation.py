@@ -109,14 +109,22 @@ class Operation:
             await disk.state.keep(failure=failure, unrestricted=self.unrestricted)
 
     async def start(
-        self, disk: Disk, task: Task, code: Asc, length: int, work: Callable[[], Coro[None]]
+        self,
+        disk: Disk,
+        task: Task,
+        code: Asc,
+        length: int,
+        work: Callable[[], Coro[None]],
+        *,
+        unrestricted: bool = False,
     ) -> None:
         """End all other tasks, then begin `work` on `length` bytes, in the next turn: who wants to `wait` has time to.
 
         OSError where the state file cannot be written; then nothing was begun.
         """
-        before = self.failure
+        before = self.failure, self.unrestricted
         self.code = code
+        self.unrestricted = unrestricted
         self.done = 0
         self.length = max(length, 1)
         disk.guard()
@@ -124,7 +132,8 @@ class Operation:
             await self._end_others(disk, task)
             await self.keep(disk, self.outlook)
         except OSError:
-            self.code, self.failure = None, before
+            self.code = None
+            self.failure, self.unrestricted = before
             disk.guard()
             raise
 

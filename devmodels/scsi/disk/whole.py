@@ -124,9 +124,14 @@ def repeated(pattern: bytes, size: int) -> bytes:
 async def _sanitize(
     disk: Disk, task: Task, fields: Fields, work: Callable[[], Coro[None]], length: int
 ) -> None:
-    """Begin it and, unless IMMED is set, wait for its end."""
-    disk.operation.unrestricted = bool(fields["ause"])
-    await disk.operation.start(disk, task, Asc.SANITIZE_IN_PROGRESS, length, work)
+    """Begin it and, unless IMMED is set, wait for its end.
+
+    What is left of one that may not be left by EXIT FAILURE MODE is not made such that it may (AUSE).
+    """
+    operation, unrestricted = disk.operation, bool(fields["ause"])
+    if unrestricted and operation.failure == "sanitize" and not operation.unrestricted:
+        raise invalid_field(SANITIZE, "ause")
+    await operation.start(disk, task, Asc.SANITIZE_IN_PROGRESS, length, work, unrestricted=unrestricted)
     if not fields["immed"]:
         await disk.operation.wait(disk, task)
 

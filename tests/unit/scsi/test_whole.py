@@ -231,6 +231,28 @@ def test_one_that_failed_and_may_be_left_so() -> None:
     world.close()
 
 
+def test_what_may_not_be_left_can_only_be_sanitized_in_the_same_way() -> None:
+    world, _ = running()
+    world.watched.errors[Op.SECURE_ERASE, 0] = OSError(errno.EIO, "as told")
+    world.watched.held = False
+    world.release()
+    answer = world.first.do(sanitize(BLOCK, flags=AUSE))
+    assert (answer.key, answer.code, answer.field) == (5, 0x2400, (1, 5))
+    assert world.first.do(sanitize(EXIT)).field == (1, 4)
+    world.watched.errors.clear()
+    assert world.first.do(sanitize(BLOCK)).status is GOOD
+    assert world.first.do(sanitize(BLOCK, flags=AUSE)).status is GOOD
+    world.close()
+
+
+def test_what_was_never_begun_allows_nothing(tmp_path: Path) -> None:
+    world = World(state=str(tmp_path / "state"))
+    (tmp_path / "state.new").mkdir()
+    assert world.first.do(sanitize(BLOCK, flags=AUSE)).status is Status.CHECK_CONDITION
+    assert not world.disk.operation.unrestricted
+    world.close()
+
+
 def test_on_a_write_protected_disk(make: Callable[..., World]) -> None:
     world = make(read_only=True)
     for cdb in (sanitize(BLOCK), b"\x04" + bytes(5)):
