@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 _GOOD = Status.GOOD
 _NO_FIELDS: Fields = {}
 _ACTION_MASK = 0x1F
+_INQUIRY = 0x12
 
 ACTION_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, FieldPointer(1, 4))
 _PREVIOUS = {
@@ -196,10 +197,17 @@ class LogicalUnit(UnitKind):
         raise CheckCondition(condition)
 
     def _wrong_bits(self, task: Task, command: Command[Any], wrong: int) -> None:
-        """Bits that must be 0 are not; the first of them is pointed at."""
+        """Bits that must be 0 are not; the first of them is pointed at.
+
+        Hosts that do not know yet of what level a unit is have its number in byte 1 of INQUIRY, as in SCSI-2 §7.2.2:
+        that is reported, and answered, as nobody has to look at reserved bits (SPC-4 §3.3.10).
+        """
+        size = command.layout.size
         highest = wrong.bit_length() - 1
-        byte = command.layout.size - 1 - highest // 8
+        byte = size - 1 - highest // 8
         self._violation(task, "SPC-4 §4.2.5.1", f"{command.name}: byte {byte} is {task.cdb[byte]:#04x}")
+        if command.opcode == _INQUIRY and wrong == ((task.lun or 0) & 7) << 8 * (size - 2) + 5:
+            return
         pointer = FieldPointer(byte, highest % 8)
         raise CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, pointer))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from devmodels.scsi import Protocol, TargetPort
+from devmodels.scsi import Protocol, Status, TargetPort
 from tests.unit.scsi.initiator import Initiator, World
 
 
@@ -137,3 +137,16 @@ def test_no_unit_there_says_so_in_its_sense_data(world: World) -> None:
     data = world.first.good("03 00 00 00 12 00", room=18, lun=9)
     assert (data[2] & 0xF, data[12:14].hex()) == (5, "2500")
     assert world.first.do("ff 00 00 00 00 00", lun=9).code == 0x2500
+
+
+@pytest.mark.parametrize("lun", [0, 3, 8 + 5, None])
+def test_numbers_of_units_in_byte_1_are_reported_and_answered(world: World, lun: int | None) -> None:
+    """As from Linux, of a unit that is not LUN 0 and is plugged first of its target."""
+    bits = ((lun or 0) & 7) << 5
+    assert world.first.do(bytes((0x12, bits, 0, 0, 36, 0)), room=36, lun=lun).status is Status.GOOD
+    assert world.violations.total == bool(bits)
+    wrong = bits ^ 0x20
+    answer = world.first.do(bytes((0x12, wrong, 0, 0, 36, 0)), room=36, lun=lun)
+    assert (answer.key, answer.code, answer.field) == (5, 0x2400, (1, wrong.bit_length() - 1))
+    answer = world.first.do(bytes((0x00, 0x20, 0, 0, 0, 0)), lun=0)
+    assert (answer.key, answer.code) == (5, 0x2400)
