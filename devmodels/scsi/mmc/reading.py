@@ -38,8 +38,8 @@ READ_CD_MSF = Layout(mmc_cdb.READ_CD_MSF)
 
 MAX_BLOCKS = 0xFFFF
 """The most blocks that one command moves: all that READ (10) can ask for."""
-PIECE = 64
-"""So many blocks are made at a time."""
+PIECE = 16
+"""So many blocks are made in one turn: about 5 ms' work."""
 ANY_TYPE = 0
 C2_BYTES = {0: 0, 1: 294, 2: 296}
 """C2 ERROR INFORMATION to bytes of it: a bit for each byte of a sector, none of which is ever wrong."""
@@ -137,9 +137,11 @@ async def _read_user_data(
     """User data out of whole sectors."""
     medium = drive.medium
     room = _Room(task)
-    for extent, lba, count in _some_at_a_time(pieces):
+    for number, (extent, lba, count) in enumerate(_some_at_a_time(pieces)):
         if room.full:
             break
+        if number:
+            await drive.turns.pause()
         stored = await _load(drive, task, medium, extent, lba, count)
         for sector in sectors(extent, lba, count, stored):
             data = user_data(kind_of(extent.track.mode, sector), sector)
@@ -308,11 +310,13 @@ async def _read_sectors(
     medium = drive.medium
     room = _Room(task)
     c2 = bytes(C2_BYTES[selection.c2])
-    for extent, first, count in _some_at_a_time(pieces):
+    for number, (extent, first, count) in enumerate(_some_at_a_time(pieces)):
         size = _size(extent.track.mode, selection, layout)
         if room.full and size is not None:
             room.ask(size * count)
             continue
+        if number:
+            await drive.turns.pause()
         stored = await _load(drive, task, medium, extent, first, count)
         for lba, sector in enumerate(sectors(extent, first, count, stored), first):
             start, end = selection.span(kind_of(extent.track.mode, sector), layout)

@@ -135,6 +135,27 @@ def test_a_long_read_out_of_whole_sectors(insert: Callable[..., DriveWorld], tmp
     assert world.first.good(read_10(0, 150), room=150 * BLOCK) == expected
 
 
+def test_a_long_read_gives_others_their_turns(cd: DriveWorld, mixed: DriveWorld) -> None:
+    """Sectors that have to be made take a while: a few of them, then whoever else waits."""
+    for world, cdb, size in ((cd, read_cd(0, 90), RAW), (mixed, read_10(0, 20), BLOCK)):
+        answer = world.first.send(cdb, room=90 * size)
+        assert not answer.count
+        turns = 0
+        while not answer.count:
+            assert world.context.turn()
+            turns += 1
+        assert turns == (answer.task.wanted // size - 1) // 16
+        assert answer.status is GOOD
+        assert len(answer.data) == answer.task.wanted
+
+
+def test_the_medium_goes_while_sectors_are_made(cd: DriveWorld) -> None:
+    answer = cd.first.send(read_cd(0, 100), room=100 * RAW)
+    cd.second.good("1b 00 00 00 02 00")
+    cd.context.run_until_idle()
+    assert (answer.key, answer.code) == (2, 0x3A02)
+
+
 @pytest.mark.parametrize("lba", [22, 23, 45, 75])
 def test_blocks_that_hold_no_2048_bytes_of_data(mixed: DriveWorld, lba: int) -> None:
     answer = mixed.first.do(read_10(lba, 1), room=BLOCK)
