@@ -74,7 +74,7 @@ class FunctionRegions(AddressSpace):
     def load(self, region: int, offset: int, count: int) -> bytes:
         """Read bytes that the region holds: one access where there can be one, else naturally aligned pieces."""
         address = region << REGION_SHIFT | offset
-        if count in _SIZES:
+        if count in _SIZES and count <= self._largest(region):
             return self.read(address, count).to_bytes(count, "little")
         return b"".join(
             self.read(address + at, size).to_bytes(size, "little")
@@ -85,15 +85,19 @@ class FunctionRegions(AddressSpace):
         """Write bytes that the region holds, in the same way."""
         address = region << REGION_SHIFT | offset
         count = len(data)
-        if count in _SIZES:
+        if count in _SIZES and count <= self._largest(region):
             self.write(address, count, int.from_bytes(data, "little"))
             return
         for at, size in self._pieces(region, offset, count):
             self.write(address + at, size, int.from_bytes(data[at : at + size], "little"))
 
-    def _pieces(self, region: int, offset: int, count: int) -> list[tuple[int, int]]:
+    def _largest(self, region: int) -> int:
+        """Longest access there is, in bytes: configuration space and ports have none of 8."""
         bar = self.function.bars.get(region)
-        largest = _WHOLE_IO if bar is None or bar.kind.is_io else _WHOLE
+        return _WHOLE_IO if bar is None or bar.kind.is_io else _WHOLE
+
+    def _pieces(self, region: int, offset: int, count: int) -> list[tuple[int, int]]:
+        largest = self._largest(region)
         pieces = []
         done = 0
         while done < count:

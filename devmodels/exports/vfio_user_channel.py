@@ -89,7 +89,7 @@ class Channel:
         self._on_message = on_message
         self._on_end = on_end
         self._header = b""
-        self._payload = b""
+        self._payload = bytearray()
         self._missing = 0
         """How many bytes of the payload are still to come; with a whole header only."""
         self._fds: list[int] = []
@@ -332,13 +332,14 @@ class Channel:
                 piece = self._sock.recv(self._missing)
                 if not piece:
                     raise ProtocolError("the client left in the middle of a message")
-                self._payload = self._payload + piece if self._payload else piece
+                self._payload += piece
                 self._missing -= len(piece)
         except BlockingIOError:
             return None
         number, command, _, flags, error = HEADER.unpack_from(self._header, 0)
-        message = Message(number, command, flags, error, self._payload, self._fds)
-        self._header = self._payload = b""
+        message = Message(number, command, flags, error, bytes(self._payload), self._fds)
+        self._header = b""
+        self._payload.clear()
         self._fds = []
         return message
 

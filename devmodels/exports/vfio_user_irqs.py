@@ -139,10 +139,10 @@ class Interrupts:
         if action not in (ACTION_MASK, ACTION_UNMASK, ACTION_TRIGGER):
             raise RefusedError(errno.EINVAL, f"flags {flags:#x}")
         if not count:
-            if start or kind != DATA_NONE or action != ACTION_TRIGGER or index >= NUM_IRQS:
+            if start or kind != DATA_NONE or action != ACTION_TRIGGER or index >= NUM_IRQS or data or fds:
                 raise RefusedError(errno.EINVAL, f"no interrupts from {start} on, of kind {index}")
             if vectors is not None:
-                self._assign(Irq(index), vectors, [(each, None) for each in sorted(vectors.notifiers)])
+                self._disable(Irq(index), vectors)
             return
         if index == Irq.ERR and action != ACTION_TRIGGER:
             raise RefusedError(errno.EINVAL, "masking of what is not masked")
@@ -175,6 +175,13 @@ class Interrupts:
             self._watch_unmask(fds.pop() if fds else None)
         else:
             raise RefusedError(errno.ENOTSUP, "eventfds for masking")
+
+    def _disable(self, index: Irq, vectors: _Vectors) -> None:
+        """Nothing of a kind is signalled, masked or watched any more."""
+        if index == Irq.INTX:
+            self._drop_unmask()
+        vectors.masked.clear()
+        self._assign(index, vectors, [(each, None) for each in sorted(vectors.notifiers)])
 
     def _assign(self, index: Irq, vectors: _Vectors, pairs: Sequence[tuple[int, int | None]]) -> None:
         for vector, fd in pairs:

@@ -17,6 +17,8 @@ from devmodels.protocols.vfio_user import DMA_ACCESS, MAX_DMA_MAPS, PAGE_SIZE, C
 
 log = logging.getLogger("devmodels.vfio-user")
 
+_ACCESSES = (DmaFlag.READ, DmaFlag.WRITE, DmaFlag.READ | DmaFlag.WRITE)
+
 
 class RefusedError(Exception):
     """A well-formed command that cannot be done: answered with `error`, an errno; the text says why."""
@@ -123,8 +125,8 @@ class ClientMemory:
             raise RefusedError(errno.EINVAL, f"{where}: not in whole pages of {PAGE_SIZE} bytes")
         if address + size > ADDRESS_LIMIT:
             raise RefusedError(errno.EINVAL, f"{where}: beyond 2**64")
-        if not flags & (DmaFlag.READ | DmaFlag.WRITE):
-            raise RefusedError(errno.EINVAL, f"{where}: neither readable nor writable")
+        if flags not in _ACCESSES:
+            raise RefusedError(errno.EINVAL, f"{where}: flags {flags:#x}")
         if len(self._mapped) >= MAX_DMA_MAPS:
             raise RefusedError(errno.ENOSPC, f"{where}: more than {MAX_DMA_MAPS} regions")
         for base, other in self._mapped:

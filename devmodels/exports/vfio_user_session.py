@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from devmodels.conformance import ViolationLog
@@ -51,6 +51,9 @@ from devmodels.protocols.vfio_user import (
 )
 
 log = logging.getLogger("devmodels.vfio-user")
+
+GREETING_NS = 15 * 10**9
+"""How long a client may keep others waiting before it has introduced itself."""
 
 REFUSALS_LOGGED = 20
 """How many refused commands of one connection are logged; further ones are only counted."""
@@ -111,6 +114,8 @@ class Session:
         }
         self._channel = Channel(sock, offered.machine.context, self._message, self._end)
         self.ask = self._channel.ask
+        context = offered.machine.context
+        self._late = context.call_at(context.now_ns() + GREETING_NS, self._too_late)
 
     # --- messages
 
@@ -146,17 +151,20 @@ class Session:
             major, minor, theirs = parse_version(message.payload)
             if major != MAJOR:
                 raise ValueError(f"version {major}.{minor}, expected {MAJOR}.{MINOR}")
-            if theirs.max_data_xfer_size is not None and theirs.max_data_xfer_size < 1:
-                raise ValueError(f"max_data_xfer_size {theirs.max_data_xfer_size}")
         except ValueError as error:
             self._channel.refuse(message, errno.EINVAL)
             raise ProtocolError(f"{error}") from None
         self._greeted = True
+        self._late.cancel()
         if theirs.max_data_xfer_size is not None:
             self.max_transfer = min(theirs.max_data_xfer_size, MAX_TRANSFER)
         # What is not proposed must not be in the answer.
         common = {name: getattr(OURS, name) for name in _proposed(theirs)}
         self._channel.answer(message, build_version(min(minor, MINOR), Capabilities(**common)))
+
+    def _too_late(self) -> None:
+        self._channel.close()
+        self._end(f"connection ended: no VERSION within {GREETING_NS // 10**9} s")
 
     # --- what there is
 
@@ -206,15 +214,9 @@ class Session:
         if not self._regions.holds(region, offset, count) or len(payload) != REGION_ACCESS.size + count:
             raise RefusedError(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}")
         reply = payload[: REGION_ACCESS.size]
-        if self._memory.by_message:
-            # What the write does may ask for memory, and a client may not answer before it has its own answer.
-            self._channel.answer(message, reply)
-            self._store(region, offset, payload[REGION_ACCESS.size :])
-            return None
-        self._store(region, offset, payload[REGION_ACCESS.size :])
-        return reply
+        return self._written(message, reply, [(region, offset, payload[REGION_ACCESS.size :])])
 
-    def _write_multi(self, message: Message) -> bytes:
+    def _write_multi(self, message: Message) -> bytes | None:
         payload = message.payload
         (count,) = WRITE_COUNT.unpack_from(payload, 0)
         if len(payload) != WRITE_COUNT.size + count * WRITE_ONE.size:
@@ -229,9 +231,21 @@ class Session:
             if length > len(data) or not self._regions.holds(region, offset, length):
                 raise RefusedError(errno.EINVAL, f"{length} bytes at {offset:#x} of region {region}")
             writes.append((region, offset, data[:length]))
+        return self._written(message, WRITE_COUNT.pack(count), writes)
+
+    def _written(
+        self, message: Message, reply: bytes, writes: Sequence[tuple[int, int, bytes]]
+    ) -> bytes | None:
+        """Do writes; the answer, where it is still to be given."""
+        early = self._memory.by_message
+        if early:
+            # What a write does may ask for memory, and a client may not answer before it has its own answer.
+            self._channel.answer(message, reply)
         for write in writes:
+            if self._gone:
+                break  # it did not want the answer: the function is the next one's
             self._store(*write)
-        return WRITE_COUNT.pack(count)
+        return None if early else reply
 
     def _store(self, region: int, offset: int, data: bytes) -> None:
         """The client writes; the MSI-X table here is not the client's to write."""
@@ -311,6 +325,7 @@ class Session:
             log.warning("%s: %s", self._function.name, reason)
         if self._refused > REFUSALS_LOGGED:
             log.warning("%s: %d commands were refused", self._function.name, self._refused)
+        self._late.cancel()
         self._machine.on_message = None
         self._machine.on_intx = None
         self._irqs.close()

@@ -8,7 +8,7 @@ payload, and file descriptors beside it.  Numbers have the host's byte order, wh
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from construct import Bytes, Int16ul, Int32ul, Int64ul, Struct
@@ -214,13 +214,17 @@ def command_name(number: int) -> str:
 # --- capabilities
 
 
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class Capabilities(msgspec.Struct, omit_defaults=True):
     """What one side can do; None where it says nothing of that."""
 
-    max_msg_fds: int | None = None
-    max_data_xfer_size: int | None = None
-    max_dma_maps: int | None = None
-    pgsizes: int | None = None
+    max_msg_fds: Natural | None = None
+    max_data_xfer_size: Positive | None = None
+    max_dma_maps: Natural | None = None
+    pgsizes: Natural | None = None
     write_multiple: bool | None = None
 
 

@@ -60,6 +60,13 @@ def test_pieces_of_memory_are_wide_and_those_of_ports_at_most_4(placed: Placed) 
     assert [(at, size) for _, at, size in placed.ports.accesses] == [(3, 1), (4, 4), (8, 4), (12, 4)]
 
 
+def test_ports_and_configuration_space_have_no_access_of_8_bytes(placed: Placed) -> None:
+    placed.regions.store(1, 8, bytes(range(8)))
+    assert placed.regions.load(1, 8, 8) == bytes(range(8))
+    assert [(at, size) for _, at, size in placed.ports.accesses] == [(8, 4), (12, 4)] * 2
+    assert placed.regions.load(CONFIG_REGION, 0, 8)[:4] == placed.regions.load(CONFIG_REGION, 0, 4)
+
+
 @pytest.mark.parametrize(
     ("region", "offset", "count", "held"),
     [

@@ -285,7 +285,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "vfu.sock"
-        self.context = IoContext(ClockKind.VIRTUAL)
+        self.context = IoContext(ClockKind.STEPPED)
         self.memory = GuestMemory(name="dut.memory")
         self.machine = Machine(self.memory, self.context, name="dut")
         self.function = TestFunction(self.memory)

@@ -21,6 +21,14 @@ def world(tmp_path: Path) -> Iterator[World]:
     assert found.memory.regions == ()
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for many clients."""
+    found = World(tmp_path_factory.mktemp("vfio"))
+    yield found
+    found.close()
+
+
 @pytest.fixture
 def client(world: World) -> Iterator[Client]:
     with world.client() as found:

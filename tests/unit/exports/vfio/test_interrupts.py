@@ -117,6 +117,22 @@ def test_intx_is_unmasked_by_an_eventfd(client: Client) -> None:
     again.close()
 
 
+def test_intx_that_is_given_up_leaves_nothing_behind(client: Client) -> None:
+    """No mask, and no descriptor that would take one away."""
+    client.eventfds(INTX)
+    again = Eventfd()
+    client.ok(SET_IRQS, irq_set(EVENTFD | UNMASK, INTX, 0, 1), [again.fd])
+    client.irqs(NONE | MASK, INTX)
+    client.irqs(NONE | TRIGGER, INTX, count=0)
+    (intx,) = client.eventfds(INTX)
+    client.do(RAISE)
+    assert intx.take() == 1
+    os.eventfd_write(again.fd, 1)
+    client.run()
+    assert intx.take() == 0
+    again.close()
+
+
 def test_intx_is_off_while_messages_are_on(client: Client) -> None:
     (intx,) = client.eventfds(INTX)
     msix_on(client)
@@ -137,6 +153,16 @@ def test_interrupt_disable_holds_intx(client: Client) -> None:
 
 
 # --- MSI-X
+
+
+def test_vectors_that_are_given_up_are_masked_no_more(client: Client) -> None:
+    client.eventfds(MSIX, VECTORS)
+    msix_on(client)
+    client.irqs(NONE | MASK, MSIX, 0, VECTORS)
+    client.irqs(NONE | TRIGGER, MSIX, count=0)
+    fds = client.eventfds(MSIX, VECTORS)
+    client.do(SEND_MSIX, value=1)
+    assert [each.take() for each in fds] == [0, 1, 0, 0]
 
 
 def test_each_msix_vector_has_its_eventfd(client: Client) -> None:

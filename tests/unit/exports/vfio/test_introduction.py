@@ -7,6 +7,10 @@ import json
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devmodels.exports.vfio_user_session import GREETING_NS
 
 from .client import (
     CONFIG,
@@ -85,6 +89,7 @@ def test_the_lower_minor_version_is_spoken(world: World, proposed: int, agreed: 
         b"\0\0\1\0[]\0",
         b'\0\0\1\0{"capabilities": "23"}\0',
         b'\0\0\1\0{"capabilities": {"max_msg_fds": "foo"}}\0',
+        b'\0\0\1\0{"capabilities": {"max_msg_fds": -1}}\0',
         b'\0\0\1\0{"capabilities": {"max_data_xfer_size": 0}}\0',
         b'\0\0\1\0{"capabilities": {"max_data_xfer_size": -1}}\0',
         b'\0\0\1\0{"capabilities": {"write_multiple": 1}}\0',
@@ -106,6 +111,18 @@ def test_a_client_has_to_introduce_itself(world: World, command: int) -> None:
     with world.client(greeted=False) as client:
         assert client.ask(command, bytes(16)).error == errno.EINVAL
         assert client.gone()
+
+
+def test_a_client_that_says_nothing_keeps_nobody_waiting(world: World) -> None:
+    with world.client(greeted=False) as silent, world.client(greeted=False) as other:
+        silent.put(message(VERSION, greeting({}))[:-1])
+        world.context.step(GREETING_NS - 1)
+        assert silent.silent()
+        world.context.step(1)
+        assert silent.gone()
+        other.greet()
+        world.context.step(2 * GREETING_NS)
+        assert other.word(CONFIG, 0) == 0x5678_1234
 
 
 def test_a_second_introduction_is_refused(client: Client) -> None:
@@ -179,3 +196,33 @@ def test_ids_are_the_clients_own(client: Client) -> None:
     for number in (0, 5, 5, 0xFFFF):
         client.put(message(READ, access(CONFIG, 0, 4), number=number))
         assert client.answer(number, READ).payload[16:] == b"\x34\x12\x78\x56"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+CAPABILITIES = st.dictionaries(st.sampled_from([*PROPOSAL, "twin_socket", "migration"]), JSON)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.builds(lambda found: json.dumps({"capabilities": found}).encode() + b"\0", CAPABILITIES),
+        JSON.map(lambda found: json.dumps(found).encode() + b"\0"),
+    )
+)
+def test_whatever_is_proposed_is_agreed_upon_or_refused(served: World, text: bytes) -> None:
+    """What is agreed upon was proposed, and is ours."""
+    with served.client(greeted=False) as client:
+        answer = client.ask(VERSION, struct.pack("<HH", 0, 1) + text)
+        if answer.error:
+            assert answer.error == errno.EINVAL
+            assert client.gone()
+            return
+        agreed = json.loads(answer.payload[4:-1])["capabilities"]
+        proposed = json.loads(text.rstrip(b"\0") or b"{}").get("capabilities") or {}
+        assert agreed.keys() <= proposed.keys()
+        assert agreed.items() <= OURS.items()
+        assert client.word(CONFIG, 0) == 0x5678_1234

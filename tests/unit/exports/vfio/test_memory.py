@@ -22,6 +22,7 @@ from .client import (
     PROPOSAL,
     READ,
     WRITE,
+    WRITE_MULTI,
     Client,
     Shared,
     World,
@@ -126,6 +127,7 @@ BAD = {
     "size not of pages": (dma_map(0, PAGE + 8), errno.EINVAL),
     "beyond 2**64": (dma_map((1 << 64) - PAGE, 2 * PAGE), errno.EINVAL),
     "neither readable nor writable": (dma_map(0x100000, PAGE, flags=0), errno.EINVAL),
+    "flags that nobody knows": (dma_map(0x100000, PAGE, flags=7), errno.EINVAL),
     "argsz": (dma_map(0x100000, PAGE, argsz=31), errno.EINVAL),
     "short": (dma_map(0x100000, PAGE)[:-1], errno.EINVAL),
     "the same": (dma_map(0x40000, 2 * PAGE), errno.EEXIST),
@@ -308,6 +310,31 @@ def test_what_comes_in_between_waits_its_turn(keeping: Keeping) -> None:
     assert keeping.until(READ)[16:] == b"\x05"
     assert keeping.asked == [(DMA_WRITE, 100 * value, 50) for value in range(1, 6)]
     assert [keeping.bytes[100 * value] for value in range(1, 6)] == [1, 2, 3, 4, 5]
+
+
+def test_several_writes_are_answered_before_they_ask(keeping: Keeping) -> None:
+    """Their client waits for its answer first."""
+    keeping.bytes[:4] = b"data"
+    keeping.client.set(0, LENGTH, 4)
+    write = access(0, COMMAND, 4, READ_MEMORY.to_bytes(8, "little"))
+    number = keeping.client.send(WRITE_MULTI, struct.pack("<Q", 1) + write)
+    assert keeping.client.answer(number, WRITE_MULTI) == (0, struct.pack("<Q", 1))
+    keeping.client.send(READ, access(0, SCRATCH, 4))
+    assert keeping.until(READ)[16:] == b"data"
+
+
+def test_who_leaves_before_its_answer_has_written_nothing(world: World) -> None:
+    """The function is the next client's then."""
+    with world.client() as client:
+        client.ok(DMA_MAP, dma_map(0, PAGE))
+        client.run = lambda: None
+        for _ in range(3):
+            client.put(message(WRITE, access(0, SCRATCH, 4, b"\xff" * 4)))
+        client.socket.close()
+        world.context.run_until_idle()
+    assert world.function.accesses == []
+    with world.client() as client:
+        assert client.word(0, SCRATCH) == 0
 
 
 def test_a_refused_transfer_is_lost_and_nothing_more(keeping: Keeping) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -111,13 +110,6 @@ def settle(world: World) -> None:
     while world.function.held:
         world.function.give_back()
     world.context.run_until_idle()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("vfio"))
-    yield world
-    world.close()
 
 
 def play(world: World, pieces: list[tuple[bytes, list[int]]], *, greeted: bool) -> None:
