@@ -37,6 +37,8 @@ class Backend:
     log: Path
     status: int | None = None
     kind: Kind = "blk"
+    others: tuple[Path, ...] = ()
+    """Sockets of further functions."""
 
     def words(self) -> str:
         """All it printed so far."""
@@ -112,11 +114,13 @@ def _arguments(
 
 
 @contextmanager
-def offered(name: str, command: list[str], folder: Path, kind: Kind = "blk") -> Iterator[Backend]:
+def offered(
+    name: str, command: list[str], folder: Path, kind: Kind = "blk", others: tuple[Path, ...] = ()
+) -> Iterator[Backend]:
     """Run a back end until the block ends; then SIGTERM, and SIGKILL where that does not help."""
     path, log = folder / "vu.sock", folder / "backend.log"
     with log.open("wb") as output:
-        backend = Backend(name, command, path, _started(command, output), log, kind=kind)
+        backend = Backend(name, command, path, _started(command, output), log, kind=kind, others=others)
     try:
         _await_listening(backend)
         yield backend

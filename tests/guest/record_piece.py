@@ -2,6 +2,7 @@
 
 `linux-ext4`: a stock Linux behind SeaBIOS makes and mounts an ext4 and works on files; the recording ends at its limit.
 `linux-scsi`: a stock Linux on a SCSI host with two units, and a third that comes and goes.
+`linux-vfio`: a stock Linux on two PCI functions: a disk by its legacy interface, and a SCSI host by its modern one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from guestsim.replay.cut import cut
 
 from .backends import devmodels_serve
 from .scsi import MIB, Unit, image, monitor, scsi_serve
+from .several import FUNCTIONS, several
 from .test_linux_scsi_units import marked, plug, unplug
 from .vm import Guest, run_guest
 
 DATA = Path(__file__).parents[1] / "data"
 PIECE = DATA / "linux-ext4.trace"
 SCSI_PIECE = DATA / "linux-scsi.trace"
+VFIO_PIECE = DATA / "linux-vfio.trace"
 LIMIT = "190k"
 
 
@@ -73,7 +76,23 @@ def scsi(folder: Path, trace: Path) -> None:
     cut(whole, sys.maxsize, trace)
 
 
-PIECES = {"linux-ext4": (PIECE, ext4), "linux-scsi": (SCSI_PIECE, scsi)}
+def vfio(folder: Path, trace: Path) -> None:
+    """All of it: a legacy disk and a modern SCSI host."""
+    whole = folder / "whole.trace"
+    functions = [each for each in FUNCTIONS if each.name in ("legacy-blk", "modern-scsi")]
+    files = {"expected": b"queues=2\nlight=1\n", "host.bin": bytes(range(256)) * 256}
+    run = several(folder, functions, files, ("--strict", "--record", str(whole)))
+    run.check("end")
+    for item in run.results:
+        run.check(item)
+    cut(whole, sys.maxsize, trace)
+
+
+PIECES = {
+    "linux-ext4": (PIECE, ext4),
+    "linux-scsi": (SCSI_PIECE, scsi),
+    "linux-vfio": (VFIO_PIECE, vfio),
+}
 
 
 def main() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from guestsim.replay import replay
-from guestsim.targets.qmp import QmpClient
 
 from .backends import Backend
-from .conftest import Check, needed
-from .scsi import MIB, image, items, monitor, pattern
+from .conftest import ROW, Check, needed
+from .scsi import MIB, image, items, pattern
+from .several import FUNCTIONS, Function, several
 from .test_linux_virtio_blk import BASICS
 from .vfio import file_node, vfio_serve
 from .vm import Guest, GuestRun, run_guest
@@ -87,23 +87,15 @@ QUEUES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["modern", "packed", "transitional"])
-def queues(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
-    """Two queues and two CPUs; the driver of a transitional device without its modern interface is a legacy one."""
-    more = {"modern": "", "packed": ",packed=on", "transitional": ",disable-modern=on"}[request.param]
-    return boot(
-        tmp_path_factory.mktemp("queues"),
-        "queues.sh",
-        f"{BLK},num-queues=2{more}",
-        size=128 * MIB,
-        queues=2,
-        packed=request.param == "packed",
-        modern=request.param != "transitional",
-    )
+@pytest.fixture(scope="module")
+def queues(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """Two queues, packed, and two CPUs."""
+    device = f"{BLK},num-queues=2,packed=on"
+    return boot(tmp_path_factory.mktemp("queues"), "queues.sh", device, size=128 * MIB, queues=2, packed=True)
 
 
 @pytest.mark.parametrize("item", QUEUES)
-def test_every_queue_has_its_interrupt_and_is_used(queues: GuestRun, check: Check, item: str) -> None:
+def test_packed_queues_have_their_interrupts_and_are_used(queues: GuestRun, check: Check, item: str) -> None:
     check(queues, item)
 
 
@@ -148,34 +140,6 @@ def test_a_guest_boots_again(rebooted: GuestRun, check: Check, item: str) -> Non
 # --- what happens to it
 
 
-@pytest.fixture(scope="module")
-def resized(tmp_path_factory: pytest.TempPathFactory) -> tuple[GuestRun, int]:
-    """The run, and the image's size afterwards."""
-    folder = tmp_path_factory.mktemp("resized")
-    disk = image(folder, "disk.img", b"", 64 * MIB)
-
-    def grow_and_shrink(guest: Guest) -> None:
-        guest.await_item("size-at-first")
-        with monitor(folder) as client:
-            resize(client, 128)
-            guest.await_item("new-part")
-            resize(client, 32)
-
-    with needed(), vfio_serve(folder, [file_node(disk)], [BLK]) as backend:
-        run = run_guest("resize.sh", backend, attend=grow_and_shrink)
-    return run, disk.stat().st_size
-
-
-def resize(client: QmpClient, mebibytes: int) -> None:
-    client.execute("block_resize", {"node-name": "d0", "size": mebibytes * MIB})
-
-
-@pytest.mark.parametrize("item", ["size-at-first", "size-grown", "new-part", "size-shrunk", "end"])
-def test_a_guest_sees_a_new_size(resized: tuple[GuestRun, int], check: Check, item: str) -> None:
-    check(resized[0], item)
-    assert resized[1] == 32 * MIB
-
-
 @dataclass(frozen=True, slots=True)
 class Killed:
     """A guest that was killed at work, the one after it, and their server."""
@@ -210,6 +174,57 @@ def test_a_guest_comes_after_one_that_was_killed(killed: Killed, check: Check, i
     assert killed.backend.words().count("client disconnected") == 3
 
 
+# --- several functions in one machine, modern and transitional, recorded
+
+
+STEPS = ("interface", "queues", "fio", "grown", "shrunk")
+SCSI_STEPS = ("unit-came", "unit-gone")
+
+
+def steps(function: Function) -> list[str]:
+    chosen = STEPS + (SCSI_STEPS if function.scsi else ())
+    return [f"{function.name}-{step}" for step in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run, and the trace of it, whose images are gone."""
+
+    run: GuestRun
+    trace: Path
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    folder = tmp_path_factory.mktemp("functions")
+    trace = folder / "guest.trace"
+    files = {"expected": b"queues=2\npart=2m\nlight=0\n", "host.bin": pattern(2, 4 * MIB)}
+    with needed():
+        run = several(folder, FUNCTIONS, files, ("--strict", "--record", str(trace)))
+    for disk in [*folder.glob("d*"), *folder.glob("n*")]:
+        disk.unlink()
+    return Recorded(run, trace)
+
+
+@pytest.mark.parametrize("item", [*(item for each in FUNCTIONS for item in steps(each)), "end"])
+def test_modern_and_transitional_functions_in_one_machine(
+    functions: Recorded, check: Check, item: str
+) -> None:
+    check(functions.run, item)
+
+
+def test_what_they_did_is_done_again_without_the_guest(
+    functions: Recorded, record_property: Callable[[str, object], None]
+) -> None:
+    functions.run.check("end")
+    replayed = replay(functions.trace)
+    assert replayed.difference is None, str(replayed.difference)
+    assert not replayed.short
+    assert replayed.requests > 4000
+    told = f"seconds of {replayed.guest_ns / 1e9:.2f}, {replayed.events} events, {replayed.requests} requests"
+    record_property(ROW, f"{'replay':24} {replayed.seconds:7.2f}  {told}")
+
+
 # --- virtio-scsi
 
 
@@ -227,26 +242,3 @@ def scsi(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 @pytest.mark.parametrize("item", items("scsi.sh"))
 def test_a_scsi_disk_is_found_and_worked_on(scsi: GuestRun, check: Check, item: str) -> None:
     check(scsi, item)
-
-
-# --- recorded
-
-
-@pytest.mark.parametrize("scsi", [False, True], ids=["virtio-blk", "virtio-scsi"])
-def test_what_a_guest_did_is_done_again_without_it(
-    tmp_path: Path, record_property: object, scsi: bool
-) -> None:
-    trace = tmp_path / "guest.trace"
-    devices = ["virtio-scsi-pci,id=f0", "scsi-hd,bus=f0.0,drive=d0,id=sd0"] if scsi else [BLK]
-    disk = image(tmp_path, "disk.img", b"", 128 * MIB)
-    files = {"expected": b"size=2m\n", "host.bin": pattern(1, MIB)}
-    more = ("--record", str(trace))
-    with needed(), vfio_serve(tmp_path, [file_node(disk)], devices, more) as backend:
-        run = run_guest("recorded.sh", backend, files=files, timeout=240)
-    assert backend.status == 0
-    run.check("end")
-    os.unlink(disk)
-    replayed = replay(trace)
-    assert replayed.difference is None, str(replayed.difference)
-    assert not replayed.short
-    assert replayed.requests > 300

@@ -1,4 +1,4 @@
-"""A PCI function for the guest: `devmodels serve` with a device as a vfio-user export, and its monitor."""
+"""PCI functions for the guest: `devmodels serve` with devices as vfio-user exports, and its monitor."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ def vfio_serve(
     devices: Sequence[str],
     more: Sequence[str] = (),
 ) -> AbstractContextManager[Backend]:
-    """The first of `devices`, which has the id `f0`, at `folder`'s socket, with what others put on its bus."""
+    """Functions: those of `devices` that are on no bus, which have the ids `f0`, `f1`, …, a socket for each."""
     command = [sys.executable, "-m", "devmodels", "serve", "-v"]
     for node in nodes:
         command += ["--blockdev", json.dumps(node)]
     for device in devices:
         command += ["--device", device]
-    export = f"type=vfio-user,id=e0,device=f0,addr.type=unix,addr.path={folder / 'vu.sock'}"
-    command += ["--export", export, *more]
+    functions = [device for device in devices if "bus=" not in device]
+    sockets = [folder / ("vu.sock" if not number else f"vu{number}.sock") for number in range(len(functions))]
+    for number, path in enumerate(sockets):
+        command += [
+            "--export",
+            f"type=vfio-user,id=e{number},device=f{number},addr.type=unix,addr.path={path}",
+        ]
     command += ["--chardev", f"socket,id=c0,path={folder / 'qmp.sock'},server=on,wait=off"]
-    command += ["--monitor", "chardev=c0"]
-    return offered("devmodels", command, folder, "vfio")
+    command += ["--monitor", "chardev=c0", *more]
+    return offered("devmodels", command, folder, "vfio", tuple(sockets[1:]))

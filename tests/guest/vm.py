@@ -38,6 +38,7 @@ MEMORY = "512M"
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 oops=panic printk.time=1"
 KVM_PROBE_SECONDS = 8  # where it works, a boot takes a second or two
 SHOWN_LINES = 60
+FIRST_SLOT = 4  # of functions on the PCI bus
 MOVE_BANDWIDTH = (
     64 << 20
 )  # bytes a second: a live move lasts long enough for the guest to read much meanwhile
@@ -313,8 +314,12 @@ def _device(backend: Backend, queues: int, options: str) -> list[str]:
     """A disk that finds its back end again, where that is started anew, or a SCSI host, which would not."""
     more = f",{options}" if options else ""
     if backend.kind == "vfio":
-        socket = {"type": "unix", "path": str(backend.socket)}
-        return ["-device", json.dumps({"driver": "vfio-user-pci", "addr": "4", "socket": socket})]
+        functions: list[str] = []
+        for slot, path in enumerate((backend.socket, *backend.others), FIRST_SLOT):
+            socket = {"type": "unix", "path": str(path)}
+            function = {"driver": "vfio-user-pci", "addr": f"{slot:x}", "socket": socket}
+            functions += ["-device", json.dumps(function)]
+        return functions
     if backend.kind == "scsi":
         return [
             *("-chardev", f"socket,id=disk,path={backend.socket}"),
