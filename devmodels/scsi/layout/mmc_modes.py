@@ -1,4 +1,4 @@
-"""Mode pages of CD, DVD and BD drives: MMC-6 §7; page 0Eh as MMC-3 had it, page 2Ah MMC-3 §6.3.11."""
+"""Mode pages of CD, DVD and BD drives: MMC-6 §7; pages 0Dh and 0Eh as MMC-3 had them, page 2Ah MMC-3 §6.3.11."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ ERROR_RECOVERY = Struct(
     Padding(3),
 )
 """Page 01h."""
+
+CD_PARAMETERS = Struct(
+    PAGE,
+    "page_length" / Int8ub,
+    Padding(1),
+    "inactivity" / BitStruct(Padding(4), "inactivity_timer" / BitsInteger(4)),
+    "seconds" / Int16ub,
+    "frames" / Int16ub,
+)
+"""Page 0Dh, as MMC-3 had it (mandatory in SFF-8020i): how long the pick-up stays after a command; seconds in a minute,
+frames in a second."""
 
 AUDIO_CONTROL = Struct(
     PAGE,

@@ -57,6 +57,12 @@ class Player:
         self.look()
         return self._status is AudioStatus.PLAYING
 
+    @property
+    def condition(self) -> AudioStatus:
+        """How it goes, without telling that it has ended."""
+        self.look()
+        return self._status
+
     def status(self) -> AudioStatus:
         """How it goes; that it has ended is told once."""
         self.look()

@@ -10,11 +10,12 @@ import msgspec
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import ViolationLog
 from devmodels.scsi import basic
+from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
-from devmodels.scsi.constants import DeviceType
+from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.identity import Identity, vital_page
 from devmodels.scsi.mmc import commands, state
-from devmodels.scsi.mmc.audio import Player
+from devmodels.scsi.mmc.audio import AudioStatus, Player
 from devmodels.scsi.mmc.events import SUPPORTED, EventClass, Events
 from devmodels.scsi.mmc.features import Interface
 from devmodels.scsi.mmc.medium import KINDS, Medium, Profile
@@ -23,9 +24,15 @@ from devmodels.scsi.mmc.pages import Pages
 from devmodels.scsi.mmc.power import Power
 from devmodels.scsi.mmc.tray import Tray
 from devmodels.scsi.nexus import Nexus
+from devmodels.scsi.sense import Sense
 from devmodels.scsi.table import Command, Data
 from devmodels.scsi.task import Task
 from devmodels.scsi.unitstate import decode
+
+_AUDIO_SENSE = {
+    AudioStatus.PLAYING: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_IN_PROGRESS),
+    AudioStatus.PAUSED: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_PAUSED),
+}
 
 VERSIONS = (0x00A0, 0x0460, 0x04E0)
 """SAM-5, SPC-4 and MMC-6 (no version claimed)."""
@@ -152,6 +159,10 @@ class CdDrive(Pages, BackedUnit):
     def check_ready(self) -> None:
         """CheckCondition where there is no medium, or it is not ready."""
         self.tray.check()
+
+    def progress_sense(self) -> Sense | None:
+        """That audio is played (MMC-3, REQUEST SENSE)."""
+        return _AUDIO_SENSE.get(self.player.condition)
 
     # --- telling hosts
 

@@ -82,16 +82,16 @@ class Events:
         queues = self._queues.setdefault(nexus, {})
         queues.setdefault(kind, deque(maxlen=QUEUED)).append(code)
 
-    def take(self, nexus: Nexus, requested: int) -> tuple[EventClass, int] | None:
+    def take(self, nexus: Nexus, requested: int, *, keep: bool = False) -> tuple[EventClass, int] | None:
         """The next event of the classes `requested`, by their bits; without one, that of the first is no change.
 
-        None where no class that there is was asked for.
+        None where no class that there is was asked for.  `keep`: the event is the next one once more.
         """
         asked = [kind for kind in EventClass if kind.bit & requested]
         queues = self._queues.get(nexus, {})
         for kind in asked:
             if queues.get(kind):
-                return kind, queues[kind].popleft()
+                return kind, queues[kind][0] if keep else queues[kind].popleft()
         return (asked[0], NO_CHANGE) if asked else None
 
     def of(self, nexus: Nexus) -> list[tuple[EventClass, int]]:
@@ -109,12 +109,13 @@ class Events:
 
 
 def get_event_status(drive: CdDrive, task: Task, fields: Fields) -> bytes:
-    """One event, of the class that comes first."""
+    """One event, of the class that comes first.  It stays where the host has no room for more than the header."""
     if not fields["polled"]:
         # There is no asynchronous form of it.
         raise invalid_field(CDB, "polled")
     drive.power.look()
-    found = drive.events.take(task.nexus, fields["requested_classes"])
+    keep = fields["allocation_length"] <= _HEADER.size
+    found = drive.events.take(task.nexus, fields["requested_classes"], keep=keep)
     if found is None:
         return _HEADER.pack(length=_HEADER.size - 2, nea=1, supported_classes=SUPPORTED)
     kind, code = found

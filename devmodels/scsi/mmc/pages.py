@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from devmodels.disc.address import FRAMES, SECONDS
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import mmc_modes
 from devmodels.scsi.layout import modes as common
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from devmodels.scsi.mmc.tray import Tray
 
 ERROR_RECOVERY = Layout(mmc_modes.ERROR_RECOVERY)
+CD_PARAMETERS = Layout(mmc_modes.CD_PARAMETERS)
 AUDIO_CONTROL = Layout(mmc_modes.AUDIO_CONTROL)
 POWER_CONDITION = Layout(mmc_modes.POWER_CONDITION)
 TIMEOUT_PROTECT = Layout(mmc_modes.TIMEOUT_PROTECT)
@@ -45,6 +47,7 @@ def drive_pages() -> list[ModePage]:
             arre=1,
             read_retry_count=5,
         ),
+        ModePage(0x0D, CD_PARAMETERS, ("inactivity_timer",), seconds=SECONDS, frames=FRAMES),
         ModePage(
             0x0E,
             AUDIO_CONTROL,
@@ -90,6 +93,8 @@ def _capabilities() -> ModePage:
         upc=1,
         isrc=1,
         c2_pointers=1,
+        rw_deinterleaved=1,
+        rw_supported=1,
         cdda_accurate=1,
         cdda_commands=1,
         loading_mechanism=TRAY,

@@ -43,8 +43,8 @@ PIECE = 16
 ANY_TYPE = 0
 C2_BYTES = {0: 0, 1: 294, 2: 296}
 """C2 ERROR INFORMATION to bytes of it: a bit for each byte of a sector, none of which is ever wrong."""
-NO_SUB_CHANNEL, RAW_SUB_CHANNEL, FORMATTED_Q = 0, 1, 2
-SUB_CHANNEL_BYTES = {NO_SUB_CHANNEL: 0, RAW_SUB_CHANNEL: 96, FORMATTED_Q: 16}
+NO_SUB_CHANNEL, RAW_SUB_CHANNEL, FORMATTED_Q, R_TO_W = 0, 1, 2, 4
+SUB_CHANNEL_BYTES = {NO_SUB_CHANNEL: 0, RAW_SUB_CHANNEL: 96, FORMATTED_Q: 16, R_TO_W: 96}
 LARGEST = RAW + max(C2_BYTES.values()) + max(SUB_CHANNEL_BYTES.values())
 """Bytes that READ CD returns of a sector at most."""
 EVERYTHING = 0b11111
@@ -325,6 +325,9 @@ async def _read_sectors(
                 room.put(formatted_q(medium.disc, lba))
             elif selection.sub_channel == RAW_SUB_CHANNEL:
                 room.put(raw_sub_channel(medium.disc, lba))
+            elif selection.sub_channel == R_TO_W:
+                # Nothing is in it, corrected and de-interleaved or not.
+                room.put(bytes(SUB_CHANNEL_BYTES[R_TO_W]))
 
 
 COMMANDS: tuple[Command[CdDrive], ...] = (

@@ -58,6 +58,23 @@ def test_playing(album: DriveWorld) -> None:
     assert position(album) == (NONE, 225)
 
 
+def test_request_sense_says_how_it_goes(album: DriveWorld) -> None:
+    def sense() -> tuple[int, int]:
+        data = album.first.good("03 00 00 00 12 00", room=18)
+        return data[2], data[12] << 8 | data[13]
+
+    assert sense() == (0, 0)
+    album.first.good(play(75, 150))
+    assert sense() == (0, 0x0011)
+    album.first.good(PAUSE)
+    assert sense() == (0, 0x0012)
+    album.first.good(RESUME)
+    after(album, 3)
+    assert sense() == (0, 0)
+    # READ SUB-CHANNEL has yet to tell that it has ended.
+    assert position(album) == (COMPLETED, 225)
+
+
 def test_pausing(album: DriveWorld) -> None:
     album.first.good(play(0, 500))
     after(album, 1)

@@ -349,10 +349,11 @@ def test_mode_pages(cd: DriveWorld) -> None:
     while at < len(data):
         pages[data[at]] = data[at + 2 : at + 2 + data[at + 1]]
         at += 2 + data[at + 1]
-    assert list(pages) == [0x01, 0x0E, 0x1A, 0x1D, 0x2A]
+    assert pages[0x0D] == bytes((0, 0, 0, 60, 0, 75))
+    assert list(pages) == [0x01, 0x0D, 0x0E, 0x1A, 0x1D, 0x2A]
     assert len(pages[0x2A]) == 30
     assert cd.first.good("1a 00 01 00 ff 00", room=255).hex() == "0f000000" + "010ac005" + "00" * 8
-    assert cd.first.do("5a 00 0d 00 00 00 00 01 00 00", room=99).field == (2, 5)
+    assert cd.first.do("5a 00 0c 00 00 00 00 01 00 00", room=99).field == (2, 5)
     answer = cd.first.do("5a 00 c1 00 00 00 00 01 00 00", room=99)
     assert (answer.key, answer.code) == (5, 0x3900)
 

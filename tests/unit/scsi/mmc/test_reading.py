@@ -263,7 +263,12 @@ def test_sub_channels_and_errors_beside_the_main_channel(mixed: DriveWorld) -> N
     assert with_c2 == stored(5) + bytes(294) + formatted_q(disc, 5)
     assert len(mixed.first.good(read_cd(5, 1, 0xF8 | 0x04), room=3000)) == RAW + 296
     assert mixed.first.do(read_cd(5, 1, 0xF8 | 0x06), room=3000).field == (9, 2)
-    assert mixed.first.do(read_cd(5, 1, sub=4), room=3000).field == (10, 2)
+    for reserved in (3, 5, 6, 7):
+        assert mixed.first.do(read_cd(5, 1, sub=reserved), room=3000).field == (10, 2)
+    # R to W hold nothing on such a disc.
+    assert mixed.first.good(read_cd(50, 2, sub=4), room=3 * RAW) == (
+        stored(50) + bytes(96) + stored(51) + bytes(96)
+    )
     # Where the sub-channel alone is wanted of mode 2, no sector has to be looked at.
     assert mixed.first.good(read_cd(30, 1, 0, sub=2), room=16) == formatted_q(disc, 30)
 

@@ -198,6 +198,16 @@ def test_a_reset_leaves_the_tray_alone(cd: DriveWorld) -> None:
 # --- events
 
 
+@pytest.mark.parametrize("room", [0, 4])
+def test_an_event_that_there_is_no_room_for_stays(cd: DriveWorld, room: int) -> None:
+    """Hosts ask for the header alone to learn which classes there are."""
+    cd.first.good(EJECT)
+    header = bytes((0, 6, MEDIA, 0x16))[:room]
+    assert cd.first.good(bytes((0x4A, 1, 0, 0, 1 << MEDIA, 0, 0, 0, room, 0)), room=8) == header
+    assert event(cd) == (3, 1)
+    assert event(cd) == (0, 1)
+
+
 def test_one_event_at_a_time_and_of_the_first_class_that_has_one(cd: DriveWorld) -> None:
     cd.first.good(EJECT)
     poll = "4a 01 00 00 7e 00 00 00 08 00"
