@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from devmodels.scsi.constants import TaskAttribute
+from devmodels.scsi.nexus import Nexus
 from devmodels.scsi.task import DORMANT, ENABLED, ENDED, Task
 
 _SIMPLE = TaskAttribute.SIMPLE
@@ -14,16 +15,17 @@ _HEAD = TaskAttribute.HEAD_OF_QUEUE
 
 
 class TaskSet:
-    """The tasks of one logical unit, in order of arrival; at most `limit`.
+    """The tasks of one logical unit, in order of arrival; at most `limit`.  With `named` they can be found by tag.
 
     SIMPLE tasks run beside each other, after what is HEAD OF QUEUE and what is ORDERED before them; an ORDERED one runs
     when all before it are over; HEAD OF QUEUE begins at once.
     """
 
-    __slots__ = ("_barriers", "_heads", "limit", "startable", "tasks")
+    __slots__ = ("_barriers", "_heads", "_names", "limit", "startable", "tasks")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, named: bool = False) -> None:
         self.limit = limit
+        self._names: dict[tuple[Nexus, int], Task] | None = {} if named else None
         self.tasks: dict[Task, None] = {}
         self.startable: deque[Task] = deque()
         """Tasks that have become enabled and have not begun."""
@@ -51,6 +53,8 @@ class TaskSet:
         """Take `task`; whether it begins now."""
         alone = not self.tasks
         self.tasks[task] = None
+        if self._names is not None:
+            self._names[task.nexus, task.tag] = task
         if task.attribute is _SIMPLE and not self._barriers:
             task.state = ENABLED
             return True
@@ -67,6 +71,9 @@ class TaskSet:
         """`task` is over; who waited for it becomes `startable`."""
         del self.tasks[task]
         task.state = ENDED
+        names = self._names
+        if names is not None and names.get((task.nexus, task.tag)) is task:
+            del names[task.nexus, task.tag]
         if not self._barriers:
             return
         if task.attribute is not _SIMPLE:
@@ -81,6 +88,11 @@ class TaskSet:
                 self.startable.append(each)
             if ordered:
                 break
+
+    def overlaps(self, task: Task) -> bool:
+        """Whether the set, which is `named`, has one of the same tag and nexus that has not been aborted."""
+        other = self._names.get((task.nexus, task.tag)) if self._names else None
+        return other is not None and not other.aborted
 
     def select(self, wanted: Callable[[Task], bool]) -> list[Task]:
         """Those that are `wanted`, in order."""

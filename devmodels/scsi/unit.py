@@ -44,6 +44,7 @@ _ACTION_MASK = 0x1F
 _INQUIRY = 0x12
 
 ACTION_NOT_SUPPORTED = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_FIELD_IN_CDB, FieldPointer(1, 4))
+OVERLAPPED = Sense(SenseKey.ABORTED_COMMAND, Asc.OVERLAPPED_COMMANDS_ATTEMPTED)
 _PREVIOUS = {
     Status.BUSY: Asc.PREVIOUS_BUSY_STATUS,
     Status.TASK_SET_FULL: Asc.PREVIOUS_TASK_SET_FULL_STATUS,
@@ -73,11 +74,12 @@ class LogicalUnit(UnitKind):
         self.name = name
         self.violations = ViolationLog() if violations is None else violations
         self.attentions = Attentions()
-        self.tasks = TaskSet(queue_depth)
+        self._strict = self.violations.strict
+        self.tasks = TaskSet(queue_depth, named=self._strict)
         self.target: ScsiTarget | None = None
         self.lun = 0
         self._table = dispatch_table(
-            tuple(self.commands), strict=self.violations.strict, absent=tuple(self.absent_fields)
+            tuple(self.commands), strict=self._strict, absent=tuple(self.absent_fields)
         )
         self._starting = False
         self.guarded = True
@@ -124,8 +126,17 @@ class LogicalUnit(UnitKind):
             # There is never an auto contingent allegiance here (SAM-5 §8.6.5).
             sense = Sense(SenseKey.ILLEGAL_REQUEST, Asc.INVALID_MESSAGE_ERROR)
             self._refuse(task, Status.CHECK_CONDITION, sense)
+        elif self._strict and self.tasks.overlaps(task):
+            self._overlap(task)
         elif self.tasks.enter(task):
             self._begin(task)
+
+    def _overlap(self, task: Task) -> None:
+        """`task` has the tag of another one: neither that nor any other of its nexus goes on (SAM-5 §5.11)."""
+        self._violation(task, "SAM-5 §5.11", f"tag {task.tag:#x} is in use")
+        mine = self.tasks.select(lambda each: each.nexus is task.nexus)
+        self.abort(mine, Outcome.ABORTED, _GOOD, _nothing)
+        self._refuse(task, Status.CHECK_CONDITION, OVERLAPPED)
 
     def _refuse(self, task: Task, status: Status, sense: Sense | None = None) -> None:
         """End a task that has not entered the set."""

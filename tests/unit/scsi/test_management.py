@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from devmodels.blockbackend import Op
+from devmodels.conformance import Profile
 from devmodels.scsi import Function, Outcome, Response, Status, TaskAttribute
 from tests.unit.scsi.initiator import Initiator
 from tests.unit.scsi.slowdisk import SlowWorld
@@ -206,3 +207,38 @@ def test_who_gives_up_tasks_waits_for_those_that_end_already(world: SlowWorld) -
     assert over == []
     world.release()
     assert over == ["over", "lost"]
+
+
+def test_two_commands_of_one_tag_end_all_of_their_nexus(world: SlowWorld) -> None:
+    one = world.first.send(WRITE, out=BLOCK, tag=7)
+    two = world.first.send(WRITE, out=BLOCK, tag=8)
+    others = world.second.send(WRITE, out=BLOCK, tag=7)
+    again = world.first.send(WRITE, out=BLOCK, tag=7)
+    assert (again.key, again.code) == (0xB, 0x4E00)
+    assert world.violations.total == 1
+    world.release()
+    assert (one.outcome, two.outcome) == (Outcome.ABORTED, Outcome.ABORTED)
+    assert (others.outcome, others.status) == (Outcome.COMPLETE, Status.GOOD)
+
+
+def test_a_tag_is_free_again_when_its_command_is_over_or_aborted(world: SlowWorld) -> None:
+    one = world.first.send(WRITE, out=BLOCK, tag=7)
+    world.release()
+    two = world.first.send(WRITE, out=BLOCK, tag=7)
+    world.first.manage(Function.ABORT_TASK, tag=7)
+    three = world.first.send(WRITE, out=BLOCK, tag=7)
+    world.release()
+    assert [each.outcome for each in (one, two, three)] == [
+        Outcome.COMPLETE,
+        Outcome.ABORTED,
+        Outcome.COMPLETE,
+    ]
+    assert three.status is Status.GOOD
+
+
+def test_tags_are_not_looked_at_where_less_is_demanded() -> None:
+    world = SlowWorld(profile=Profile.LENIENT)
+    both = [world.first.send(WRITE, out=BLOCK, tag=7) for _ in range(2)]
+    world.release()
+    assert [each.status for each in both] == [Status.GOOD] * 2
+    world.close()
