@@ -15,6 +15,7 @@ from guestsim.drivers.ide_layouts import (
     COMMAND_PORTS,
     CONTROL_PORTS,
     DEV,
+    DISK_SIGNATURE,
     EOT,
     IDETIM,
     IDETIM_DECODE,
@@ -513,7 +514,10 @@ async def probe(channel: IdeChannel) -> dict[int, str]:
     found = {}
     for unit in there:
         _, _, mid, high = channel.signature(unit)
-        found[unit] = "atapi" if (mid, high) == PACKET_SIGNATURE else "ata"
+        if (mid, high) == PACKET_SIGNATURE:
+            found[unit] = "atapi"
+        elif (mid, high) == DISK_SIGNATURE and channel.alternate_status:
+            found[unit] = "ata"
     return found
 
 

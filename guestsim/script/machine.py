@@ -23,6 +23,11 @@ SCSI_HOSTS = frozenset({"virtio-scsi-pci", "virtio-scsi-device"})
 """Devices with a bus of their own, and what is on it."""
 SCSI_UNITS = frozenset({"scsi-hd", "scsi-cd"})
 
+IDE_HOSTS = frozenset({"piix3-ide", "piix4-ide"})
+IDE_UNITS = frozenset({"ide-hd", "ide-cd"})
+"""The same for IDE."""
+ON_BUSES = SCSI_UNITS | IDE_UNITS
+
 
 class TargetAndHost(Target, Host, Protocol):
     """A target whose host can be asked, too."""
@@ -50,7 +55,7 @@ def open_target(
         from guestsim.targets.qemu import QemuTarget
 
         on_mmio = [device for device in devices if device.get("driver") in MMIO_DRIVERS]
-        on_boards = [device for device in devices if device.get("driver") not in SCSI_UNITS]
+        on_boards = [device for device in devices if device.get("driver") not in ON_BUSES]
         if on_mmio and (len(on_mmio) < len(on_boards) or len({_forced(device) for device in on_mmio}) > 1):
             raise TargetError(
                 "QEMU has no machine with devices on PCI and on MMIO, or with MMIO of both versions"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from guestsim.script.machine import SCSI_UNITS
+from guestsim.script.machine import ON_BUSES
 from guestsim.script.schema import TARGETS, all_steps
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _is_for(spec: TargetSpec, script: Script) -> bool:
 
 def _not_at_a_socket(script: Script) -> str | None:
     """What a script needs of its drives and devices that somebody else's export cannot be told."""
-    if any(device.get("driver") in SCSI_UNITS for device in script.devices):
+    if any(device.get("driver") in ON_BUSES for device in script.devices):
         return "SCSI disks, and what is at a socket is not known"
     if len(script.devices) != 1:
         return f"{len(script.devices)} devices, and a socket is one"
@@ -143,7 +143,7 @@ def _lacking_over_vfio(spec: TargetSpec, step: Step) -> str | None:
 def features_needed(script: Script, spec: TargetSpec, devices: list[str]) -> dict[str, set[str]]:
     """The features that a script is about, by device: packed rings by option, others by what a probe must agree on."""
     found: dict[str, set[str]] = {name: set() for name in devices}
-    of_drivers = [each for each in script.devices if each.get("driver") not in SCSI_UNITS]
+    of_drivers = [each for each in script.devices if each.get("driver") not in ON_BUSES]
     for name, options in zip(devices, of_drivers, strict=True):
         if options.get("packed") in (True, "on"):
             found[name].add("RING_PACKED")

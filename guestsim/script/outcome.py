@@ -37,7 +37,8 @@ ERRORS: dict[type[GuestError], str] = {
 class Outcome:
     """What the guest did in a step (`did`) and what it got; fields that the step doesn't have are None.
 
-    `error` is the exception that ended it; `request` says that a status belongs to it;
+    `complaint`: an ATA command ended with an error.  `error` is the exception that ended it; `request` says that a
+    status belongs to it;
     `violations` is None where the target keeps no count.
     """
 
@@ -64,6 +65,10 @@ class Outcome:
     sense: Sense | None = None
     residual: int | None = None
     units: list[str] | None = None
+    registers: dict[str, int] | None = None
+    blocks: list[int] | None = None
+    found: list[str] | None = None
+    complaint: bool = False
     error: GuestError | None = None
 
 
@@ -87,6 +92,7 @@ def check(expect: Expect, outcome: Outcome) -> list[str]:
         *_check_error(expect, outcome),
         *_check_answer(expect, outcome),
         *_check_scsi(expect, outcome),
+        *_check_ata(expect, outcome),
         *_check_tables(expect, outcome),
         *_check_violations(expect, outcome),
     ]
@@ -155,6 +161,22 @@ def _check_scsi(expect: Expect, outcome: Outcome) -> Iterator[str]:
         got = outcome.sense
         if (None if got is None else (got.key, got.asc, got.ascq)) != sense:
             yield f"sense {got or 'none'}, expected {expect.sense or 'none'}"
+
+
+def _check_ata(expect: Expect, outcome: Outcome) -> Iterator[str]:
+    """Registers; where nothing is said of status and error, the device has nothing to complain of."""
+    if outcome.error is not None:
+        return
+    wanted = expect.registers or {}
+    if outcome.complaint and not wanted.keys() & {"status", "error", "sense-key"}:
+        found = outcome.registers or {}
+        yield f"status {found.get('status', 0):#04x}, error {found.get('error', 0):#04x}, expected no error"
+    for name, value in wanted.items():
+        got = (outcome.registers or {}).get(name)
+        if got != value:
+            yield f"{name} {'none' if got is None else f'{got:#x}'}, expected {value:#x}"
+    for field in ("blocks", "found"):
+        yield from _equal(field, getattr(outcome, field), getattr(expect, field))
 
 
 def _check_data(expected: Pattern | list[PartOfData], data: bytes) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from guestsim.drivers.virtio_blk import VirtioBlk
 from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError, RaisedError
-from guestsim.script import control, raw, requests, rings, scsi
+from guestsim.script import ata, control, raw, requests, rings, scsi
 from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
 from guestsim.targets import TargetError
@@ -65,6 +65,14 @@ _SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
     "event_buffers": scsi.event_buffers,
     "scsi_event": scsi.scsi_event,
     "scan": scsi.scan,
+    "ide_probe": ata.ide_probe,
+    "ide_reset": ata.ide_reset,
+    "ata": ata.ata,
+    "packet": ata.packet,
+    "regions": ata.regions,
+    "task_file": ata.task_file,
+    "registers": ata.registers,
+    "ide_data": ata.ide_data,
     "plug": scsi.plug,
     "unplug": scsi.unplug,
     "qmp": control.qmp,
@@ -128,9 +136,10 @@ class Performer:
             with suppress(Exception):
                 self._take_interrupts()
         driver = driver or self._counted(step)
-        outcome.interrupts, outcome.config_changes = (
-            now - then for now, then in zip(_counts(driver), before, strict=True)
-        )
+        if outcome.interrupts is None:
+            outcome.interrupts, outcome.config_changes = (
+                now - then for now, then in zip(_counts(driver), before, strict=True)
+            )
         if not self.side_by_side:
             outcome.violations = self.world.new_violations()
         self._report(step, path, outcome)

@@ -13,6 +13,7 @@ from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 
 if TYPE_CHECKING:
+    from guestsim.drivers.pci import PciFunction
     from guestsim.drivers.virtio import VirtioDevice
     from guestsim.script.schema import Place, Step
     from guestsim.script.world import World
@@ -51,6 +52,9 @@ def access(world: World, step: Step, place: Place, value: int | None) -> int:
 
 
 def _access_device(world: World, step: Step, place: Place, value: int | None) -> int:
+    controller = world.find_ide(step.device)
+    if controller is not None:
+        return _access_function(controller.function, place, value)
     driver = world.driver(step.device)
     device = driver.device
     if place.register is not None:
@@ -78,18 +82,24 @@ def _access_pci(device: VirtioDevice, place: Place, value: int | None) -> int:
             return device.pci.read_isr()
         _modern(device).isr.write(ISR, value)
         return value
-    if place.pci is not None:
-        if value is None:
-            return device.function.read(place.pci, place.size)
-        device.function.write(place.pci, place.size, value)
-        return value
-    assert place.bar is not None
-    if place.window:
+    if place.bar is not None and place.window:
         if value is None:
             return _modern(device).window_read(place.bar, place.offset, place.size)
         _modern(device).window_write(place.bar, place.offset, place.size, value)
         return value
-    bar = device.function.bars.get(place.bar)
+    return _access_function(device.function, place, value)
+
+
+def _access_function(function: PciFunction, place: Place, value: int | None) -> int:
+    """Configuration space, or a BAR."""
+    if place.pci is not None:
+        if value is None:
+            return function.read(place.pci, place.size)
+        function.write(place.pci, place.size, value)
+        return value
+    if place.bar is None:
+        raise GuestError(f"{function} has no such registers")
+    bar = function.bars.get(place.bar)
     if bar is None:
         raise GuestError(f"the function has no BAR {place.bar}")
     if value is None:

@@ -17,7 +17,7 @@ from guestsim.drivers.layouts import (
     Feature,
 )
 from guestsim.drivers.scsi_layouts import SCSI_CONFIG, ScsiFeature
-from guestsim.script import schema_scsi
+from guestsim.script import schema_ata, schema_scsi
 from guestsim.script.parts import U16, U32, Bit, Positive, Weight, Whole
 from guestsim.script.values import Amount, Duration, HexBytes, Pattern, Size, parse_address
 
@@ -507,6 +507,9 @@ class Expect(_Part):
     sense: str | None = None
     residual: int | None = None
     units: list[str] | None = None
+    registers: dict[str, int] | None = None
+    blocks: list[int] | None = None
+    found: list[str] | None = None
     used_length: int | None = None
     data: Pattern | list[PartOfData] | None = None
     prefix: HexBytes | None = None
@@ -531,6 +534,9 @@ class Expect(_Part):
             schema_scsi.parse_sense(self.sense)
         for unit in self.units or ():
             schema_scsi.parse_place(unit)
+        for name in self.registers or ():
+            if name not in schema_ata.REGISTERS:
+                raise ValueError(f"register {name!r}, expected one of {', '.join(schema_ata.REGISTERS)}")
 
     def of_the_whole(self) -> bool:
         """Whether it holds something that is not known of one request among others."""
@@ -576,6 +582,14 @@ class Step(_Part):
     reset: Nothing | None = None
     reset_queue: ResetQueue | None = None
     resize: Resize | None = None
+    ide_probe: schema_ata.IdeProbe | None = None
+    ide_reset: schema_ata.IdeReset | None = None
+    ata: schema_ata.Ata | None = None
+    packet: schema_ata.Packet | None = None
+    regions: schema_ata.Regions | None = None
+    task_file: schema_ata.TaskFile | None = None
+    registers: schema_ata.Registers | None = None
+    ide_data: schema_ata.IdeData | None = None
     plug: dict[str, Any] | None = None
     unplug: Unplug | None = None
     qmp: Qmp | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from guestsim.drivers.ide import IdeController
 from guestsim.drivers.layouts import BLK_CONFIG, MAX_QUEUE_SIZE, SECTOR
 from guestsim.drivers.pci import ConfigSpace, PciFunction
 from guestsim.drivers.virtio_blk import VirtioBlk
@@ -16,7 +17,7 @@ from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.machine import MMIO_DRIVERS, SCSI_HOSTS, SCSI_UNITS, open_target, place
+from guestsim.script.machine import IDE_HOSTS, MMIO_DRIVERS, ON_BUSES, SCSI_HOSTS, open_target, place
 from guestsim.script.needs import features_needed
 from guestsim.script.schema import FEATURES, all_steps
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
@@ -105,6 +106,7 @@ class World:
         self.guest = Guest(self.target)
         self.drivers: dict[str, VirtioBlk | VirtioScsi] = {}
         self._functions: dict[str, PciFunction] = {}
+        self._controllers: dict[str, IdeController] = {}
         self.config_changes_seen: dict[str, int] = {}
         if spec.vhost_user:
             self._look_at_back_ends()
@@ -150,6 +152,8 @@ class World:
         `legacy` is the interface that a new one uses, where the device has both.
         """
         device = self.device_name(device)
+        if device not in self._kinds:
+            raise GuestError(f"{device} is no virtio device")
         if device not in self.drivers:
             kind = VirtioScsi if self._kinds[device] == SCSI else VirtioBlk
             driver = self.drivers[device] = kind(self.guest, self._open(device, legacy=legacy))
@@ -171,6 +175,21 @@ class World:
         if not isinstance(driver, VirtioScsi):
             raise GuestError(f"{driver.device} is no SCSI host device")
         return driver
+
+    def ide(self, device: str | None = None) -> IdeController:
+        """The driver of an IDE controller; GuestError where it is none."""
+        device = self.device_name(device)
+        at = self._places[device]
+        if self._options[device].get("driver") not in IDE_HOSTS or isinstance(at, str):
+            raise GuestError(f"{device} is no IDE controller")
+        if device not in self._controllers:
+            function = PciFunction(self.guest, ConfigSpace(self.target), *at)
+            self._controllers[device] = IdeController(self.guest, function)
+        return self._controllers[device]
+
+    def find_ide(self, device: str | None) -> IdeController | None:
+        """The driver of an IDE controller; None where the device is none."""
+        return None if self.device_name(device) in self._kinds else self.ide(device)
 
     async def interface(self, device: str | None, *, legacy: bool | None) -> VirtioBlk | VirtioScsi:
         """The driver of a device, using its legacy or its modern interface as said."""
@@ -310,8 +329,10 @@ class World:
 
     def _device(self, options: Mapping[str, object], number: int) -> dict[str, object]:
         """A device's options for the target, with an id and a place of its own."""
-        if options.get("driver") in SCSI_UNITS:
+        if options.get("driver") in ON_BUSES:
             return {**options, "id": str(options.get("id", f"sd{number}"))}
+        if options.get("driver") in IDE_HOSTS:
+            return self._ide_host(options, number)
         kind = SCSI if options.get("driver") in SCSI_HOSTS else BLOCK
         name = str(options.get("id", f"{'scsi' if kind == SCSI else 'vd'}{number}"))
         self._kinds[name], self._options[name] = kind, options
@@ -319,6 +340,15 @@ class World:
             taken = sum(isinstance(place, str) for place in self._places.values())
             bus = self._places[name] = str(options.get("bus", f"virtio-mmio-bus.{taken}"))
             return {**options, "id": name, "bus": bus}
+        return self._on_pci(options, name, number)
+
+    def _ide_host(self, options: Mapping[str, object], number: int) -> dict[str, object]:
+        name = str(options.get("id", f"ide{number}"))
+        self._options[name] = options
+        return self._on_pci(options, name, number)
+
+    def _on_pci(self, options: Mapping[str, object], name: str, number: int) -> dict[str, object]:
+        """The options of a PCI device, with its place."""
         address = str(options.get("addr", f"{_FIRST_SLOT + number:x}"))
         try:
             self._places[name] = place(address)
