@@ -22,6 +22,7 @@ from devmodels.protocols.iscsi.pdu import (
     COMPLETED_AT_TARGET,
     DATA_IN,
     FINAL,
+    LOGOUT_RESPONSE,
     NOP_IN,
     OPCODE_MASK,
     R2T,
@@ -48,6 +49,7 @@ _tag = Struct(">I").unpack_from
 _TAG_OFFSET = SCSI_COMMAND.offsets["itt"]
 
 _DATA_IN, _COMMAND = int(Opcode.DATA_IN), int(Opcode.SCSI_COMMAND)
+SECOND = 10**9
 MAX_SENSE = 4096
 """What one answer may have of sense data and other response data, in bytes."""
 
@@ -95,7 +97,8 @@ class Connection(Sender):
         self._owner = owner
         self.closed = False
         self._placed = False
-        self._wait_ns = 0
+        self._wait_ns = parameters.default_time2wait * SECOND
+        """How long after its end nobody is to come again (§13.15)."""
         stream.receiver = self
 
     def __repr__(self) -> str:
@@ -284,7 +287,7 @@ class Connection(Sender):
         elif event == AsyncEvent.LOGOUT_REQUESTED:
             self._owner.asked_to_leave(third)
         elif event in (AsyncEvent.DROPPING_CONNECTION, AsyncEvent.DROPPING_SESSION):
-            self._wait_ns = second * 10**9
+            self._wait_ns = second * SECOND
             raise BrokenConnectionError("the target drops the session")
         elif event == AsyncEvent.NEGOTIATION_REQUESTED:
             self.negotiate()
@@ -297,10 +300,12 @@ class Connection(Sender):
         self.texts.discard(itt)
         self._take_status(stat_sn)
 
-    def _logged_out(self, _header: bytes, _data: memoryview) -> None:
+    def _logged_out(self, header: bytes, _data: memoryview) -> None:
         """§11.15."""
+        *_, seconds, _ = LOGOUT_RESPONSE.unpack_from(header, 0)
         if self.logging_out is None:
             raise BrokenConnectionError("an answer to no Logout Request")
+        self._wait_ns = seconds * SECOND
         self.give_up("logged out")
 
 

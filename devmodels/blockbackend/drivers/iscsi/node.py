@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from devmodels.blockbackend.drivers.iscsi import commands
+from devmodels.blockbackend.drivers.iscsi.connection import SECOND
 from devmodels.blockbackend.drivers.iscsi.establishing import Way
 from devmodels.blockbackend.drivers.iscsi.execution import Commands
 from devmodels.blockbackend.drivers.iscsi.login import Identity, LoginFailedError
@@ -21,7 +22,7 @@ from devmodels.blockbackend.drivers.iscsi.options import DIGESTS, IscsiOptions, 
 from devmodels.blockbackend.drivers.iscsi.retrying import CheckConditionError
 from devmodels.blockbackend.drivers.iscsi.sense import Sense
 from devmodels.blockbackend.drivers.iscsi.sense import parse as parse_sense
-from devmodels.blockbackend.drivers.iscsi.session import SECOND, Patience, Session, reason_of
+from devmodels.blockbackend.drivers.iscsi.session import Patience, Session, reason_of
 from devmodels.blockbackend.drivers.iscsi.task import Task
 from devmodels.blockbackend.drivers.iscsi.transport import TcpTransport, Transport
 from devmodels.blockbackend.drivers.iscsi.unit import (

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from devmodels.blockbackend.drivers.iscsi.connection import Connection
+from devmodels.blockbackend.drivers.iscsi.connection import SECOND, Connection
 from devmodels.blockbackend.drivers.iscsi.establishing import Newcomer, Way, establish
 from devmodels.blockbackend.drivers.iscsi.silence import Silence
 from devmodels.blockbackend.drivers.iscsi.task import Task
@@ -26,7 +26,6 @@ from devmodels.iocontext import Task as Coroutine
 
 log = logging.getLogger("devmodels.iscsi")
 
-SECOND = 10**9
 MAX_ISSUES = 2
 """A command whose connection is lost so many times fails."""
 
@@ -200,13 +199,18 @@ class Session:
     def _pump(self) -> None:
         """Issue what waits, as far as the target takes it."""
         connection = self._connection
+        waits = False
         if connection is not None and self.state is State.READY:
             pending = self._pending
             while pending and connection.window_open:
                 self._issue(connection, pending.popleft())
-            if connection.tasks and self._silence is not None:
+            # With its window closed, and no task to answer, a target may not say by itself when it is open.
+            waits = bool(pending)
+            if (waits or connection.tasks) and self._silence is not None:
                 self._silence.listen()
-        self._count(self._connecting is not None or bool(connection is not None and connection.tasks))
+        self._count(
+            waits or self._connecting is not None or bool(connection is not None and connection.tasks)
+        )
 
     def _issue(self, connection: Connection, task: Task) -> None:
         connection.issue(task)

@@ -337,6 +337,26 @@ def test_a_target_that_goes_says_when_to_come_again(target: Target, disk: Disk, 
     assert disk.context.now_ns() == 7 * SECOND
 
 
+def test_as_long_as_was_agreed_nobody_comes_again(target: Target, opened: Open) -> None:
+    target.login_keys = {"DefaultTime2Wait": "3"}
+    disk = opened()
+    target.end.close()
+    assert disk.read(0, BLOCK) == bytes(BLOCK)
+    assert disk.context.now_ns() == 3 * SECOND
+
+
+def test_an_answer_to_a_logout_says_when_to_come_again(target: Target, disk: Disk) -> None:
+    def hook(end: Ends, found: Pdu) -> bool:
+        end.status(Opcode.LOGOUT_RESPONSE, itt=found["itt"], time_to_wait=4)
+        end.close()
+        return True
+
+    target.hooks[Opcode.LOGOUT_REQUEST] = hook
+    announce(target, AsyncEvent.LOGOUT_REQUESTED, b"", 0, 0, 10)
+    assert disk.read(0, BLOCK) == bytes(BLOCK)
+    assert disk.context.now_ns() == 4 * SECOND
+
+
 def test_a_target_that_wants_to_negotiate_may(target: Target, disk: Disk) -> None:
     announce(target, AsyncEvent.NEGOTIATION_REQUESTED, b"", 0, 0, 5)
     disk.context.run_until_idle()
@@ -371,6 +391,21 @@ def test_a_slow_target_that_answers_pings_is_waited_for(target: Target, disk: Di
     assert disk.read(0, BLOCK) == bytes(BLOCK)
     assert target.context.now_ns() == 100 * SECOND
     assert len(target.ends) == 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_window_that_is_closed_is_asked_about(target: Target, opened: Open, answers: bool) -> None:
+    """Nothing runs that could tell when it opens."""
+    target.window = 1
+    disk = opened()
+    target.window = 0
+    assert disk.read(0, BLOCK) == bytes(BLOCK)  # The last one that there was room for.
+    target.window = 32
+    if not answers:
+        target.hooks[Opcode.NOP_OUT] = lambda _end, _found: True
+    assert disk.read(0, BLOCK) == bytes(BLOCK)
+    assert disk.context.now_ns() == (5 if answers else 20) * SECOND
+    assert len(target.ends) == (1 if answers else 2)
 
 
 def test_nobody_is_pinged_for_nothing(target: Target, disk: Disk) -> None:
