@@ -58,6 +58,7 @@ TOOLS = {
     "fallocate": "util-linux",
     "taskset": "util-linux",
     "fio": "fio",
+    **dict.fromkeys(("cd-info", "cd-read"), "libcdio-utils"),
     **dict.fromkeys(SG3_UTILS, "sg3-utils"),
 }
 SCRIPTS = Path(__file__).parent / "scripts"

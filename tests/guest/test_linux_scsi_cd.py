@@ -21,11 +21,13 @@ BLOCK, AUDIO_SECTOR = 2048, 2352
 FILES = {"small.txt": b"small\n", "large": pattern(7, 700_000)}
 DRIVE = "ed0.0"
 
-SHEET = """FILE "first.iso" BINARY
+SHEET = """CATALOG 1234567890123
+FILE "first.iso" BINARY
   TRACK 01 MODE1/2048
     INDEX 01 00:00:00
 FILE "audio.bin" BINARY
   TRACK 02 AUDIO
+    ISRC DEVMD2600007
     PREGAP 00:02:00
     INDEX 01 00:00:00
 """

@@ -151,6 +151,25 @@ audio() {
     echo "two sectors of 2352 bytes by READ CD; READ (10) is refused"
 }
 
+# libcdio, by its own READ TOC, READ SUB-CHANNEL, MODE SENSE, GET CONFIGURATION.
+described() {
+    ran cd-info --no-cddb --no-header $AUDIO
+    shows "Disc mode is listed as: CD-DATA" "  1: 00:02:00  000000 data " \
+        "  2: .*  $(printf '%06d' $((blocks + 150))) audio  false  no    2        no" \
+        "170: .*  $(printf '%06d' $((blocks + 450))) leadout" "(MCN): 1234567890123" "TRACK  2 ISRC: DEVMD2600007" \
+        "mixed mode CD" "CD-ROM with ISO 9660 filesystem"
+    ran cd-info --no-cddb --no-header -C $CD
+    shows "Can read C2 Errors *: Yes" "Can play audio *: Yes" "Can write DVD-R *: No" "ISO 9660: $blocks blocks"
+    echo "tracks, catalogue number and ISRC, the file system of its first track"
+}
+
+# And by its own READ CD.
+sectors() {
+    ran cd-read --no-header --mode audio --start $((blocks + 150)) --number 2 --output-file /tmp/found $AUDIO
+    head -c 4704 /audio.bin | cmp - /tmp/found
+    echo "two sectors of audio"
+}
+
 removable_disk() {
     is "removable" "$(cat /sys/block/"$(readlink $DISK)"/removable)" 1
     ran sg_prevent $GENERIC
@@ -174,6 +193,8 @@ item sg_modes capabilities
 item sg_readcap capacity
 item contents contents
 item audio audio
+item cd-info described
+item cd-read sectors
 item mount mounted
 item locked locked
 read -r line <&3
