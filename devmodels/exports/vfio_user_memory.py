@@ -82,11 +82,13 @@ class AskedRegion(Region):
 class ClientMemory:
     """What one client has mapped, in `memory`, whose only regions these are.
 
-    `by_message` says whether some of it can only be asked for.
+    `by_message` says whether some of it can only be asked for; `lost` is called, on any thread, when a file of it has
+    become too short.
     """
 
-    def __init__(self, memory: GuestMemory, client: Client) -> None:
+    def __init__(self, memory: GuestMemory, client: Client, lost: Callable[[], None]) -> None:
         self.memory = memory
+        self._lost = lost
         self._client = client
         self._mapped: dict[tuple[int, int], Region] = {}
         self._asked = 0
@@ -110,7 +112,7 @@ class ClientMemory:
                 if offset + size > ADDRESS_LIMIT:
                     raise MappingError(f"from {offset:#x} on: beyond 2**64")
                 check_part(fd, offset, size)
-                view = map_part(fd, offset, size, writable=not readonly)
+                view = map_part(fd, offset, size, self._lost, writable=not readonly)
             except MappingError as error:
                 raise RefusedError(errno.EINVAL, f"{where}: {error}") from None
             region = SharedRegion(address, view, readonly=readonly, name=name)

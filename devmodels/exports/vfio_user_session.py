@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from devmodels.conformance import ViolationLog
@@ -94,7 +95,7 @@ class Session:
         self.max_transfer = DEFAULT_MAX_TRANSFER
         self._regions = FunctionRegions(offered.machine, offered.function)
         self._irqs = Interrupts(self._regions, offered.machine.context)
-        self._memory = ClientMemory(offered.machine.memory, self)
+        self._memory = ClientMemory(offered.machine.memory, self, self._memory_lost)
         self._table = _msix_table(offered.function)
         self._machine.on_message = self._irqs.message
         self._machine.on_intx = self._irqs.intx
@@ -163,8 +164,7 @@ class Session:
         self._channel.answer(message, build_version(min(minor, MINOR), Capabilities(**common)))
 
     def _too_late(self) -> None:
-        self._channel.close()
-        self._end(f"connection ended: no VERSION within {GREETING_NS // 10**9} s")
+        self._give_up(f"no VERSION within {GREETING_NS // 10**9} s")
 
     # --- what there is
 
@@ -316,6 +316,13 @@ class Session:
         """End the connection from this side. Idempotent."""
         self._channel.close()
         self._end(None)
+
+    def _give_up(self, reason: str) -> None:
+        self._channel.close()
+        self._end(f"connection ended: {reason}")
+
+    def _memory_lost(self) -> None:
+        self._machine.context.post(partial(self._give_up, "a file with its memory has become too short"))
 
     def _end(self, reason: str | None) -> None:
         if self._gone:

@@ -5,7 +5,7 @@ Descriptors carry guest addresses, ring addresses the front end's own ("user") a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from devmodels.exports.mapped_file import MappingError, check_part, map_part
@@ -30,10 +30,14 @@ class RegionInfo:
 
 
 class FrontEndMemory:
-    """What one front end shares, mapped into `memory`, whose only regions these are."""
+    """What one front end shares, mapped into `memory`, whose only regions these are.
 
-    def __init__(self, memory: GuestMemory) -> None:
+    `lost` is called, on any thread, when a file of it has become too short.
+    """
+
+    def __init__(self, memory: GuestMemory, lost: Callable[[], None]) -> None:
         self.memory = memory
+        self._lost = lost
         self._mapped: dict[RegionInfo, SharedRegion] = {}
 
     def __len__(self) -> int:
@@ -47,7 +51,7 @@ class FrontEndMemory:
         fresh: dict[RegionInfo, SharedRegion] = {}
         for info, fd in table:
             _check(info, fd, fresh)
-            fresh[info] = _map(info, fd)
+            fresh[info] = _map(info, fd, self._lost)
         self.clear()
         for info, region in fresh.items():
             self.memory.add(region)
@@ -56,7 +60,7 @@ class FrontEndMemory:
     def add(self, info: RegionInfo, fd: int) -> None:
         """Map one more region; `fd` stays the caller's.  MemoryTableError where it cannot be."""
         _check(info, fd, self._mapped)
-        region = _map(info, fd)
+        region = _map(info, fd, self._lost)
         self.memory.add(region)
         self._mapped[info] = region
 
@@ -106,9 +110,9 @@ def _overlap(one: int, other: int, one_size: int, other_size: int) -> bool:
     return one < other + other_size and other < one + one_size
 
 
-def _map(info: RegionInfo, fd: int) -> SharedRegion:
+def _map(info: RegionInfo, fd: int, lost: Callable[[], None]) -> SharedRegion:
     try:
-        view = map_part(fd, info.offset, info.size)
+        view = map_part(fd, info.offset, info.size, lost)
     except MappingError as error:
         raise MemoryTableError(f"{info}: {error}") from None
     return SharedRegion(info.guest, view, name=f"guest@{info.guest:#x}")

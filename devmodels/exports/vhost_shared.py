@@ -6,6 +6,7 @@ import os
 import stat
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
+from devmodels.exports.lostpages import guard
 from devmodels.exports.vhost_channel import RequestRefused
 
 
@@ -28,6 +29,8 @@ class SharedArea:
             self.mapping = mmap(fd, offset + size - start, MAP_SHARED, PROT_READ | PROT_WRITE, offset=start)
         except (OSError, ValueError, OverflowError) as error:
             raise RequestRefused(f"{what}: cannot be mapped: {error}") from None
+        # Who cuts it off has hurt itself alone: it is told nothing any more.
+        self._guard = guard(self.mapping, None)
         self.skip = offset - start
         """Where the area begins in the mapping, in bytes."""
         self.view = memoryview(self.mapping)[self.skip :]
@@ -35,4 +38,5 @@ class SharedArea:
     def close(self) -> None:
         """Unmap it; views made of `view` have been released."""
         self.view.release()
+        self._guard.drop()
         self.mapping.close()

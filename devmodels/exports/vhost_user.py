@@ -85,7 +85,7 @@ class Session:
         self.device = device
         self._ended = ended
         self._gone = False
-        self._memory = FrontEndMemory(device.memory)
+        self._memory = FrontEndMemory(device.memory, self._memory_lost)
         self._offered = PROTOCOL_FEATURES
         if device.config_of_front_end:
             self._offered &= ~(1 << ProtocolFeature.CONFIG)
@@ -530,6 +530,13 @@ class Session:
         """End the connection from this side. Idempotent."""
         self._channel.close()
         self._end(None)
+
+    def _memory_lost(self) -> None:
+        def give_up() -> None:
+            self._channel.close()
+            self._end("connection ended: a file with its memory has become too short")
+
+        self.device.context.post(give_up)
 
     def _end(self, reason: str | None) -> None:
         if self._gone:

@@ -216,7 +216,6 @@ def test_descriptor_of_a_kind_without_memory_is_not_even_tried(
 
 
 def test_region_beyond_its_file_is_not_even_tried(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Touching it would end this process."""
     with world.front_end() as front_end:
         front_end.introduce()
         share(front_end, region(0, SIZE + 8, USER_BASE))
@@ -234,6 +233,24 @@ def test_memory_sealed_against_cutting_serves_and_cannot_be_cut(quick: World) ->
         with pytest.raises(PermissionError):
             os.ftruncate(fd, 0)
         assert quick.device.memory.read(SIZE - 1, 1) == b"\0"
+    os.close(fd)
+
+
+def test_memory_that_is_cut_off_ends_its_connection_alone(
+    quick: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    fd = os.memfd_create("cut", os.MFD_CLOEXEC)
+    os.ftruncate(fd, SIZE)
+    with quick.front_end() as front_end:
+        front_end.introduce()
+        assert share(front_end, region(0, SIZE, USER_BASE), fds=[fd]) == 0
+        os.ftruncate(fd, 0)
+        assert quick.device.memory.read(SIZE - 1, 1) == b"\0"
+        front_end.run()
+        assert not front_end.connected
+    assert "a file with its memory has become too short" in caplog.text
+    with quick.front_end() as front_end:
+        front_end.introduce()
     os.close(fd)
 
 

@@ -171,6 +171,23 @@ def test_files_that_cannot_be_mapped(client: Client) -> None:
         os.close(end)
 
 
+@pytest.mark.parametrize("command", [READ_MEMORY, WRITE_MEMORY])
+def test_memory_that_is_cut_off_ends_its_connection_alone(
+    world: World, caplog: pytest.LogCaptureFixture, command: int
+) -> None:
+    with world.client() as client:
+        cut = client.memory(0, 4 * PAGE)
+        os.ftruncate(cut.fd, 0)
+        client.post(WRITE, access(0, 0, 16, struct.pack("<QII", PAGE, 8, 1)))
+        client.post(WRITE, access(0, COMMAND, 4, command.to_bytes(4, "little")))
+        assert client.gone()
+    assert "a file with its memory has become too short" in caplog.text
+    with world.client() as client:
+        there = client.memory()
+        client.do(WRITE_MEMORY, address=0, length=4, value=7)
+        assert there.bytes[:5] == b"\x07\x07\x07\x07\0"
+
+
 def test_there_is_a_most_of_regions(client: Client) -> None:
     for page in range(MAX_DMA_MAPS):
         client.post(DMA_MAP, dma_map(page * PAGE, PAGE))
