@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import msgspec
 
-from devmodels.disc.disc import BLOCK, Disc, Extent, Mode, Track
+from devmodels.disc.address import LONGEST
+from devmodels.disc.cuesheet import MAX_TRACKS, MODES
+from devmodels.disc.disc import Disc, Extent, Mode, Track
+
+MAX_INDEXES = 99
+_STORED = frozenset(MODES.values())
+_CATALOG, _ISRC = re.compile(r"([0-9]{13})?"), re.compile(r"([0-9A-Z]{12})?")
+_CONTROLS = 0xF
+_FARTHEST = 1 << 62
+"""An image's last byte is somewhere before it."""
 
 
 class _Extent(msgspec.Struct, frozen=True, array_like=True):
@@ -80,6 +92,46 @@ def from_text(text: str) -> Disc:
         ]
     except (msgspec.DecodeError, UnicodeError, RecursionError, LookupError) as error:
         raise ValueError(f"not a disc: {error}") from None
-    if not extents or not tracks or any(each.blocks <= 0 or each.stored < BLOCK for each in extents):
-        raise ValueError("not a disc: it has no blocks")
+    _check_tracks(tracks)
+    _check_extents(extents, tracks[-1].end)
+    if not _CATALOG.fullmatch(found.catalog):
+        raise ValueError(f"not a disc: catalogue number {found.catalog!r}")
     return Disc(tracks, extents, found.catalog)
+
+
+def _check_tracks(tracks: Sequence[Track]) -> None:
+    """ValueError where they do not follow one another, or are not as tracks are."""
+    if not tracks:
+        raise ValueError("not a disc: it has no tracks")
+    at = 0
+    for number, track in enumerate(tracks, tracks[0].number):
+        if not (
+            1 <= track.number == number <= MAX_TRACKS
+            and at == track.first <= track.start < track.end <= LONGEST
+            and 1 <= len(track.indexes) <= MAX_INDEXES
+            and list(track.indexes) == sorted(track.indexes)
+            and track.start == track.indexes[0]
+            and track.indexes[-1] <= track.end
+            and 0 <= track.control <= _CONTROLS
+            and _ISRC.fullmatch(track.isrc)
+        ):
+            raise ValueError(f"not a disc: its track {number}")
+        at = track.end
+
+
+def _check_extents(extents: Sequence[Extent], blocks: int) -> None:
+    """ValueError where they do not hold each of so many blocks, or not as such tracks are stored."""
+    at = 0
+    for extent in extents:
+        track = extent.track
+        if not (
+            extent.start == at
+            and extent.blocks > 0
+            and track.first <= at < extent.end <= track.end
+            and (track.mode, extent.stored) in _STORED
+            and 0 <= (extent.offset or 0) <= _FARTHEST
+        ):
+            raise ValueError(f"not a disc: its block {at}")
+        at = extent.end
+    if at != blocks:
+        raise ValueError(f"not a disc: {at} of {blocks} blocks")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from devmodels.disc import Disc, Mode
 from devmodels.disc.cuesheet import Contents, CueError, lay_out, parse
 from devmodels.disc.subchannel import formatted_q, position, q_channel, raw_sub_channel
+from devmodels.disc.text import from_text, to_text
 
 
 def disc(text: str, *sizes: int) -> Disc:
@@ -225,6 +226,8 @@ def test_any_sheet_is_a_disc_or_one_line(lines: list[str], sizes: list[int]) -> 
     if message:
         assert len(message.splitlines()) == 1
         return
+    again = from_text(to_text(it))
+    assert (again.tracks, again.extents, again.catalog) == (it.tracks, it.extents, it.catalog)
     at = 0
     for extent in it.extents:
         assert extent.start == at
