@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend.vectors import window
 from devmodels.exports.iscsi.buffers import SMALL
 from devmodels.protocols.iscsi.pdu import (
+    BIDIRECTIONAL_OVERFLOW,
     BIDIRECTIONAL_UNDERFLOW,
     COMPLETED_AT_TARGET,
     DATA_IN,
@@ -56,7 +57,7 @@ def respond(command: Command) -> None:
         if (
             command.status is _GOOD
             and command.gathering is None
-            and command.wanted == command.expected_out
+            and command.received == command.expected_out == command.wanted
             and not command.expected_in
         ):
             _send_good(connection, command)
@@ -146,10 +147,21 @@ def _residual(command: Command) -> tuple[int, int]:
     expected = command.expected_out if writes else command.expected_in
     moved = command.received if writes else command.sent
     wanted = command.wanted
+    if not moved and wanted and expected and command.status is _GOOD:
+        return UNDERFLOW, expected  # What was wanted goes the other way.
     if wanted > expected:
         return OVERFLOW, min(wanted - expected, _SERIALS)
     short = expected - min(moved, wanted) if command.status is not _GOOD else expected - wanted
     return (UNDERFLOW, short) if short else (0, 0)
+
+
+def _residual_of_read(command: Command) -> tuple[int, int]:
+    """The same for what a command reads that writes as well."""
+    expected, wanted = command.expected_in, command.wanted
+    if command.sent and wanted > expected:
+        return BIDIRECTIONAL_OVERFLOW, min(wanted - expected, _SERIALS)
+    short = expected - command.sent
+    return (BIDIRECTIONAL_UNDERFLOW, short) if short else (0, 0)
 
 
 def _send_good(connection: Connection, command: Command) -> None:
@@ -169,12 +181,13 @@ def _send_response(command: Command, data_sn: int = 0) -> None:
         data_sn += command.gathering.asked
     connection = command.connection
     session = connection.session
-    exact = command.status is _GOOD and command.wanted == command.expected_out + command.expected_in
+    expected = command.expected_out + command.expected_in
+    exact = command.status is _GOOD and command.received + command.sent == command.wanted == expected
     flags, residual = (0, 0) if exact else _residual(command)
     second = 0
     if command.expected_in and command.expected_out:
-        second = command.expected_in - command.sent
-        flags |= BIDIRECTIONAL_UNDERFLOW if second else 0
+        more, second = _residual_of_read(command)
+        flags |= more
     sense = command.sense
     data = SENSE_LENGTH.pack(len(sense)) + sense if sense else b""
     connection.stream.send(

@@ -172,7 +172,7 @@ class Connection:
                 return
             session.exp_cmd_sn = (cmd_sn + 1) & _SERIALS
             handler(self, header, ahs, data)
-            if session.early:
+            if session.early or session.postponed:
                 session.deliver_early()
 
     def _check(self, opcode: int, header: bytes) -> None:

@@ -55,6 +55,7 @@ _OF_ONE_UNIT = frozenset(
         Function.QUERY_TASK_SET,
     }
 )
+_OF_MANY_TASKS = _OF_ONE_UNIT - {Function.QUERY_TASK_SET} | {Function.TARGET_RESET, Function.I_T_NEXUS_RESET}
 _OF_ALL_SESSIONS = frozenset({Function.CLEAR_TASK_SET, Function.LOGICAL_UNIT_RESET, Function.TARGET_RESET})
 _QUERIES = frozenset({Function.QUERY_TASK, Function.QUERY_TASK_SET, Function.QUERY_ASYNC_EVENT})
 
@@ -67,7 +68,27 @@ RESPONSES = {
 
 
 def request(connection: Connection, header: bytes) -> None:
-    """A Task Management Function Request; its response comes when the function is complete."""
+    """A Task Management Function Request.
+
+    One that ends many tasks is about all of a lower CmdSN, and waits for those that have not come (§11.5.1).
+    """
+    opcode, flags, _, _, _, _, cmd_sn, *_ = TASK_MANAGEMENT_REQUEST.unpack_from(header, 0)
+    session = connection.session
+
+    def later() -> None:
+        if connection.closed:
+            session.retire(immediate=True)
+        else:
+            _perform(connection, header)
+
+    if opcode & IMMEDIATE and FUNCTIONS.get(flags & ~FINAL) in _OF_MANY_TASKS and session.lacks(cmd_sn):
+        session.postponed.append((cmd_sn, later))
+    else:
+        _perform(connection, header)
+
+
+def _perform(connection: Connection, header: bytes) -> None:
+    """Do it; its response comes when the function is complete."""
     opcode, flags, _, lun, itt, referenced, cmd_sn, _, ref_cmd_sn, _ = TASK_MANAGEMENT_REQUEST.unpack_from(
         header, 0
     )

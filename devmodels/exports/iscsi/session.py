@@ -14,7 +14,7 @@ from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.endings import Port
 from devmodels.protocols.iscsi.keys import Parameters
-from devmodels.protocols.iscsi.pdu import LoginStatus
+from devmodels.protocols.iscsi.pdu import LoginStatus, serial_after
 from devmodels.scsi.lun import parse_lun
 from devmodels.scsi.nexus import Nexus
 
@@ -71,6 +71,7 @@ class Session:
         "nexus",
         "parameters",
         "pool",
+        "postponed",
         "room",
         "target",
         "tasks",
@@ -102,6 +103,8 @@ class Session:
         self.max_cmd_sn = (cmd_sn + WINDOW - 1) & _SERIALS
         self.immediate = 0
         self.early: dict[int, Early | None] = {}
+        self.postponed: list[tuple[int, Callable[[], None]]] = []
+        """What is done as soon as all commands before a number have come."""
         self.tasks: dict[int, Command] = {}
         self.unsubmitted: dict[Command, None] = {}
         self.waiting: deque[Command] = deque()
@@ -150,13 +153,28 @@ class Session:
 
     def deliver_early(self) -> None:
         """Deliver what has come before its turn, as far as it is its turn now."""
-        while self.exp_cmd_sn in self.early and not self.closed:
+        while not self.closed:
+            if self.postponed:
+                self._do_postponed()
+            if self.exp_cmd_sn not in self.early:
+                break
             early = self.early.pop(self.exp_cmd_sn)
             self.exp_cmd_sn = (self.exp_cmd_sn + 1) & _SERIALS
             if early is None or early.connection.closed:
                 self.retire(immediate=False)
             else:
                 early.connection.deliver(early)
+
+    def _do_postponed(self) -> None:
+        due = [each for each in self.postponed if not serial_after(each[0], self.exp_cmd_sn)]
+        self.postponed = [each for each in self.postponed if each not in due]
+        for _, act in due:
+            act()
+
+    def lacks(self, cmd_sn: int) -> bool:
+        """Whether commands before that number, of which the next one may be sent, are still on their way."""
+        expected = self.exp_cmd_sn
+        return 0 < (cmd_sn - expected) & _SERIALS <= (self.max_cmd_sn + 1 - expected) & _SERIALS
 
     def forget_early(self, connection: Connection) -> None:
         """What has come over `connection` before its turn is not to be done."""

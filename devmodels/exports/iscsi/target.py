@@ -122,6 +122,9 @@ class IscsiTarget:
             connection.close(reason)
         session.connections.clear()
         session.early.clear()
+        for _, act in session.postponed:
+            act()  # It finds that nobody is there to hear of it.
+        session.postponed.clear()
         session.drop(lambda _command: True)
         del self.sessions[session.tsih]
         self._numbers.give_back(session.tsih)

@@ -249,13 +249,13 @@ class IscsiMachine(RuleBasedStateMachine):
         another = others[other % len(others)]
         first, second = line.numbers.cmd_sn, line.numbers.cmd_sn + 1 & SERIALS
         another.ask(read_10(0, 1), reads=512, cmd_sn=second)
+        line.numbers.cmd_sn = second + 1 & SERIALS
         if lost:
             line.manage(Function.ABORT_TASK, NOBODY - 1, first, 0)
         elif swap:
             line.ask(write_10(0, 1), b"y" * 512, writes=512, cmd_sn=first)
         else:
             line.ask(read_10(1, 1), reads=512, cmd_sn=first)
-        line.numbers.cmd_sn = second + 1 & SERIALS
         self._judge()
 
     # --- data

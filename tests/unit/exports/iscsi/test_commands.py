@@ -192,6 +192,33 @@ def test_residuals_of_writes(
     assert initiator.read(0, 2) == PATTERN[:written].ljust(1024, b"\0")
 
 
+BOTH = pdu.FINAL | pdu.READ | pdu.WRITE | 1
+
+
+@pytest.mark.parametrize(
+    ("cdb", "data", "flags", "residuals"),
+    [
+        (read_10(0, 1), PATTERN[:512], 0xA1, (pdu.UNDERFLOW, 512, 0)),
+        (write_10(0, 1), b"", 0xC1, (pdu.UNDERFLOW, 512, 0)),
+        (read_10(0, 1), PATTERN[:512], BOTH, (pdu.UNDERFLOW, 512, 0)),
+        (read_10(0, 2), PATTERN[:512], BOTH, (pdu.UNDERFLOW | pdu.BIDIRECTIONAL_OVERFLOW, 512, 512)),
+        (write_10(0, 1), PATTERN[:512], BOTH, (pdu.BIDIRECTIONAL_UNDERFLOW, 0, 512)),
+        (write_10(0, 2), PATTERN[:512], BOTH, (pdu.OVERFLOW | pdu.BIDIRECTIONAL_UNDERFLOW, 512, 512)),
+    ],
+    ids=["read", "write", "read as both", "long read as both", "write as both", "long write as both"],
+)
+def test_what_goes_the_other_way_is_left_over(
+    initiator: Initiator, cdb: bytes, data: bytes, flags: int, residuals: tuple[int, int, int]
+) -> None:
+    """A residual for each way (§11.4.5): nobody is told that data has moved that has not."""
+    ahs = b"\0\5\2\0\0\0\2\0" if flags == BOTH else b""
+    initiator.command(cdb, data, flags=flags, expected=512, ahs=ahs)
+    found = initiator.receive_all()[-1]
+    assert (found.opcode, found["status"]) == (Opcode.SCSI_RESPONSE, 0)
+    said = found["flags"] & ~pdu.FINAL, found["residual"], found["bidirectional_residual"]
+    assert said == residuals
+
+
 # --- data that is wrong
 
 

@@ -236,3 +236,47 @@ def test_connections_that_log_in_at_a_time_are_no_more_than_were_agreed(world: W
         assert other.login_request(LOGIN_KEYS)["status"] == 0
     statuses = [other.login_request({}, following=3)["status"] for other in others]
     assert statuses == [0, LoginStatus.TOO_MANY_CONNECTIONS, LoginStatus.TOO_MANY_CONNECTIONS]
+
+
+# --- task management, and commands that are still on their way (§4.2.3.3, §11.5.1)
+
+
+def reset(line: Initiator, cmd_sn: int, function: int = pdu.Function.LOGICAL_UNIT_RESET) -> None:
+    flags = pdu.FINAL | function
+    line.request(Opcode.TASK_MANAGEMENT_REQUEST, flags=flags, cmd_sn=cmd_sn, immediate=True)
+
+
+@pytest.mark.parametrize("function", [pdu.Function.ABORT_TASK_SET, pdu.Function.LOGICAL_UNIT_RESET])
+def test_what_is_still_on_its_way_is_ended_when_it_has_come(make: Make, function: int) -> None:
+    world = make(delay_ns=SECOND)
+    session = Several(world, 3)
+    start = session.lines[0].cmd_sn
+    session.command(1, write_10(0, 1), b"2" * 512, cmd_sn=start + 1)
+    reset(session.lines[0], start + 2, function)
+    after = session.command(2, read_10(9, 1), reads=512, cmd_sn=start + 2)
+    assert session.answers() == [[], [], []]
+    session.command(0, write_10(0, 1), b"1" * 512, cmd_sn=start)
+    world.context.step(3 * SECOND)
+    (managed,), nothing, (answer,) = session.answers()
+    assert (managed.opcode, managed["response"], nothing) == (Opcode.TASK_MANAGEMENT_RESPONSE, 0, [])
+    assert answer["itt"] == after
+
+
+def test_who_has_left_is_not_waited_for(world: World) -> None:
+    session = Several(world, 2)
+    start = session.lines[0].cmd_sn
+    reset(session.lines[1], start + 1)
+    session.lines[0].request(Opcode.LOGOUT_REQUEST, flags=0x81, cid=2, immediate=True)
+    assert session.lines[0].receive()["response"] == 0
+    assert session.lines[1].gone
+    session.command(0, TEST_UNIT_READY, cmd_sn=start)
+    assert session.lines[0].receive()["status"] == 0
+    (found,) = world.export.target.sessions.values()
+    assert (found.immediate, found.postponed) == (0, [])
+
+
+@pytest.mark.parametrize("away", [-1, 200, 1 << 31])
+def test_a_number_that_cannot_be_is_waited_for_by_nobody(world: World, away: int) -> None:
+    session = Several(world, 1)
+    reset(session.lines[0], (session.lines[0].cmd_sn + away) & NOBODY)
+    assert session.lines[0].receive()["response"] == 0
