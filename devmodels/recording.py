@@ -248,6 +248,9 @@ class _RecordedMachine:
 
     def added(self, name: str) -> None:
         assembly, options = self._assembly, self._assembly.options[name]
+        if name in assembly.ata_hosts or name in assembly.ata_units:
+            log.warning("--record: device %s, of ATA, is not recorded", name)
+            return
         place = assembly.units.get(name)
         if place is None:
             backend = assembly.drives.get(name)
@@ -285,6 +288,8 @@ def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) 
 
 def _judge(assembly: Assembly) -> None:
     """ValueError where a recording would not have everything."""
+    for name in assembly.ata_hosts:
+        raise ValueError(f"device {name!r} has no recordings; expected virtio devices")
     for name in assembly.devices:
         virtio = assembly.virtio_device(name)
         if any(isinstance(queue, ThreadedQueue) for queue in virtio.queues):

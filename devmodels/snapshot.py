@@ -43,7 +43,9 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 def save_snapshot(assembly: Assembly) -> bytes:
-    """The machine's state as bytes."""
+    """The machine's state as bytes; SnapshotError where it has devices that have no snapshots."""
+    for name in assembly.ata_hosts:
+        raise SnapshotError(f"device {name!r} has no snapshots; expected virtio devices")
     assembly.machine.run_until_idle()
     devices = assembly.devices
     virtio = {name: function.device.save() for name, function in devices.items()}

@@ -7,7 +7,9 @@ from itertools import count
 from types import TracebackType
 from typing import Protocol
 
+from devmodels.ahci import AhciPci
 from devmodels.assembly.devices import DEVICES
+from devmodels.ata.units import AtaBus, AtaPlace
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
@@ -18,6 +20,7 @@ from devmodels.iocontext import Event, IoContext
 from devmodels.machine import Machine
 from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
+from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.statefile import StateFile
@@ -26,7 +29,7 @@ from devmodels.translation import Translate, TranslatedMemory
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio.pci import VirtioPci
-from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, PciPlace, mmio_slot
+from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, mmio_slot
 from devmodels.virtio_scsi import VirtioScsi
 from devmodels.virtio_scsi.units import ScsiPlace
 
@@ -43,6 +46,20 @@ class Watcher(Protocol):
 
     def removing(self, name: str) -> None:
         """A device is about to be taken out, with all that is on its bus."""
+        ...
+
+
+class PciAddress(Protocol):
+    """Options of every device on PCI."""
+
+    @property
+    def driver(self) -> str:
+        """The model."""
+        ...
+
+    @property
+    def addr(self) -> str | None:
+        """Slot and function; None where any slot will do."""
         ...
 
 
@@ -131,6 +148,12 @@ class Assembly:
         """Devices with a SCSI bus, by the bus's name."""
         self.units: dict[str, ScsiPlace] = {}
         """Devices on SCSI buses, by id."""
+        self.ata_hosts: dict[str, AhciPci] = {}
+        """Devices with ATA buses, by id."""
+        self.ata_buses: dict[str, AtaBus] = {}
+        """Their buses, by name."""
+        self.ata_units: dict[str, AtaPlace] = {}
+        """Devices on ATA buses, by id."""
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
         self.options: dict[str, Mapping[str, object]] = {}
@@ -183,6 +206,12 @@ class Assembly:
                 self.watcher.removing(name)
             await self._remove_unit(name)
             return
+        if name in self.ata_units:
+            await self._remove_ata_unit(name)
+            return
+        if name in self.ata_hosts:
+            await self._remove_ata_host(name)
+            return
         function = self.devices[name]
         if not isinstance(function, VirtioPci):
             raise OptionError(f"device {name!r} is not on a bus that devices can leave")
@@ -214,6 +243,27 @@ class Assembly:
         unit.close()
         self._close_backend(unit.backend)
         del self.units[name], self.options[name]
+
+    async def _remove_ata_unit(self, name: str) -> None:
+        place = self.ata_units[name]
+        place.bus.detach(place.unit)
+        backend = self.drives[name]
+        gone = Event(self.context)
+        place.device.when_idle(gone.set)
+        await backend.drain()
+        await gone.wait()
+        self._close_backend(backend)
+        del self.ata_units[name], self.options[name]
+
+    async def _remove_ata_host(self, name: str) -> None:
+        host = self.ata_hosts[name]
+        self.machine.unplug(host)
+        buses = host.buses
+        for child in [unit for unit, place in self.ata_units.items() if place.bus in buses]:
+            await self._remove_ata_unit(child)
+        self.ata_buses = {bus: each for bus, each in self.ata_buses.items() if each not in buses}
+        del self.ata_hosts[name], self.options[name]
+        self.paths.pop(name, None)
 
     def _close_backend(self, backend: BlockBackend) -> None:
         backend.close()
@@ -281,9 +331,18 @@ class Assembly:
             raise OptionError(f"device {driver}: drive {name!r} is in use")
         return node
 
+    def has(self, name: str) -> bool:
+        """Whether a device is called `name`."""
+        return any(name in each for each in (self.devices, self.units, self.ata_hosts, self.ata_units))
+
+    def function(self, name: str) -> PciFunction | None:
+        """The device `name`, where that is a PCI function."""
+        found = self.ata_hosts.get(name) or self.devices.get(name)
+        return found if isinstance(found, PciFunction) else None
+
     def check_free(self, name: str) -> None:
         """OptionError where a device is called `name`."""
-        if name in self.devices or name in self.units:
+        if self.has(name):
             raise OptionError(f"device id {name!r} is taken")
 
     def qom_path(self, device_id: str | None) -> str:
@@ -311,7 +370,7 @@ class Assembly:
             return options.address, options.irq
         return SLOT_BASE + slot * WINDOW_SIZE, SLOT_IRQ + slot if options.irq is None else options.irq
 
-    def pci_place(self, options: PciPlace) -> tuple[int, int]:
+    def pci_place(self, options: PciAddress) -> tuple[int, int]:
         """Slot and function of a PCI device."""
         addr = options.addr
         if addr is None:
@@ -339,6 +398,8 @@ class Assembly:
             backend.trace = tracer
         for place in self.units.values():
             place.unit.observe(tracer)
+        for each in self.ata_units.values():
+            each.device.observe(tracer)
 
     def virtio_device(self, name: str) -> VirtioDevice:
         """The virtio device behind the transport `name`."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from devmodels.ahci import AhciOptions, AhciPci
+from devmodels.ata.disk import AtaDisk
+from devmodels.ata.units import AtaPlace, IdeHdOptions
+from devmodels.ata.units import find_place as find_ata_place
 from devmodels.blockbackend import BlockBackend
 from devmodels.iocontext import IoThread
 from devmodels.options import OptionError, shown
@@ -215,7 +220,58 @@ def _bus(assembly: Assembly, options: PlaceOptions) -> VirtioScsi:
     return host
 
 
-Place = Literal["pci", "mmio", "bus"]
+# --- AHCI, and what is on ATA buses
+
+
+def _ahci(assembly: Assembly, options: AhciOptions, _translate: Translate | None) -> str:
+    slot, number = assembly.pci_place(options)
+    name = options.id or f"{options.driver}@{slot:02x}.{number}"
+    assembly.check_free(name)
+    path = assembly.qom_path(options.id)
+    function = AhciPci(
+        options,
+        name=name,
+        context=assembly.context,
+        memory=assembly.memory,
+        violations=assembly.violations,
+    )
+    try:
+        assembly.machine.plug(function, slot, number)
+    except ValueError as error:
+        raise OptionError(f"device {options.driver}: {error}") from error
+    assembly.paths[name] = path
+    assembly.ata_hosts[name] = function
+    taken = {bus.partition(".")[0] for bus in assembly.ata_buses}
+    prefix = options.id or next(each for n in count() if (each := "ide" if not n else f"ide{n}") not in taken)
+    for at, bus in enumerate(function.buses):
+        assembly.ata_buses[f"{prefix}.{at}"] = bus
+    return name
+
+
+def _ide_hd(assembly: Assembly, options: IdeHdOptions, _translate: Translate | None) -> str:
+    driver = options.driver
+    try:
+        bus_name, unit = find_ata_place(assembly.ata_buses, options.bus, options.unit)
+    except ValueError as error:
+        raise OptionError(f"device {driver}: {error}") from None
+    name = options.id or f"{driver}@{bus_name}.{unit}"
+    backend = assembly.backend(options, name)
+    try:
+        if backend.read_only:
+            raise ValueError(f"drive {options.drive!r} is read-only")
+        device = AtaDisk(backend, options, name=name, violations=assembly.violations)
+    except ValueError as error:
+        backend.close()
+        raise OptionError(f"device {driver}: {error}") from None
+    backend.qom_path = assembly.qom_path(options.id)
+    assembly.add_backend(backend, options.drive)
+    bus = assembly.ata_buses[bus_name]
+    assembly.ata_units[name] = AtaPlace(driver, bus_name, bus, unit, device)
+    bus.attach(device, unit)
+    return name
+
+
+Place = Literal["pci", "mmio", "bus", "ata"]
 
 
 class DeviceType(NamedTuple):
@@ -237,4 +293,7 @@ DEVICES = {
     "virtio-scsi-device": DeviceType(VirtioScsiMmioOptions, _scsi_mmio, "mmio"),
     "scsi-hd": DeviceType(ScsiHdOptions, _scsi_hd, "bus"),
     "scsi-cd": DeviceType(ScsiCdOptions, _scsi_cd, "bus"),
+    "ich9-ahci": DeviceType(AhciOptions, _ahci, "pci"),
+    "ahci": DeviceType(AhciOptions, _ahci, "pci"),
+    "ide-hd": DeviceType(IdeHdOptions, _ide_hd, "ata"),
 }

@@ -46,8 +46,8 @@ class HostedDevices:
         machine = self.machines.get(device)
         if machine is None:
             return None
-        function = machine.devices[device]
-        assert isinstance(function, PciFunction)
+        function = machine.function(device)
+        assert function is not None
         return machine, function
 
     def add(self, options: Mapping[str, object]) -> str:
@@ -57,10 +57,10 @@ class HostedDevices:
         if kind is None:
             raise OptionError(f"driver: {shown(driver)} is given; expected {', '.join(map(shown, HOSTED))}")
         name = options.get("id")
-        if any(name in machine.devices or name in machine.units for machine in self.machines.values()):
+        if isinstance(name, str) and any(machine.has(name) for machine in self.machines.values()):
             raise OptionError(f"id: {shown(name)} is taken")
-        if kind.place == "bus":
-            return self._machine_of(options).add_device(options)
+        if kind.place in ("bus", "ata"):
+            return self._machine_of(options, ata=kind.place == "ata").add_device(options)
         if not isinstance(name, str) or not name:
             raise OptionError("id: missing; expected one, by which the device can be exported")
         # Nothing is left of it where the options are wrong.
@@ -84,13 +84,15 @@ class HostedDevices:
             self.on_added(machine)
         return name
 
-    def _machine_of(self, options: Mapping[str, object]) -> Assembly:
+    def _machine_of(self, options: Mapping[str, object], *, ata: bool) -> Assembly:
         """The machine with the bus that a device is to be on: the one that is named, or the first one there is."""
         bus = options.get("bus")
-        for machine in self.machines.values():
-            if machine.buses and bus in (None, *machine.buses):
+        machines = self.machines.values()
+        buses = [(name, each) for each in machines for name in (each.ata_buses if ata else each.buses)]
+        for name, machine in buses:
+            if bus in (None, name):
                 return machine
-        known = ", ".join(shown(name) for each in self.machines.values() for name in each.buses) or "none"
+        known = ", ".join(shown(name) for name, _ in buses) or "none"
         given = "missing" if bus is None else f"{shown(bus)} is given"
         raise OptionError(f"bus: {given}; the buses of PCI devices are: {known}")
 

@@ -98,8 +98,12 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
         target = place.host.bus.targets.get(place.target)
         unplugged = target is None or place.lun not in target.units
         going = {name: path}
+    elif name in assembly.ata_units:
+        unplugged, going = False, {name: path}
     else:
         if world.assembly is None:
+            raise CommandError("Bus 'pci' does not support hotplugging")
+        if name in assembly.ata_hosts:
             raise CommandError("Bus 'pci' does not support hotplugging")
         transport = assembly.devices[name]
         if not isinstance(transport, VirtioPci):

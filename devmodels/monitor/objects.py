@@ -199,6 +199,9 @@ def _tree(world: World) -> _Object:
         for machine in world.machines():
             for name, path in machine.paths.items():
                 _, _, place, own = path.split("/")
+                if name in machine.ata_hosts:
+                    places[place][own] = _Object("ich9-ahci")
+                    continue
                 on_pci = isinstance(machine.devices[name], VirtioPci)
                 places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
         containers = {name: _Object("container", inside) for name, inside in places.items()}

@@ -102,7 +102,7 @@ class World:
 
     def machine_of(self, device: str) -> Assembly | None:
         """The machine with the device, or unit, of that id."""
-        found = (each for each in self.machines() if device in each.devices or device in each.units)
+        found = (each for each in self.machines() if each.has(device))
         return next(found, None)
 
     def find(self, name: str) -> Attached:

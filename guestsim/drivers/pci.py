@@ -33,12 +33,16 @@ COMMAND_MASTER = 1 << 2
 COMMAND_INTX_DISABLE = 1 << 10
 STATUS_CAPABILITIES = 1 << 4
 
+CAP_MSI = 0x05
 CAP_MSIX = 0x11
+CAP_SATA = 0x12
 CAP_VENDOR = 0x09
 
 _SLOTS = 32
 _FUNCTIONS = 8
 _MAX_CAPABILITIES = 48
+_MSI_ENABLE = 1 << 0
+_MSI_64 = 1 << 7
 _MSIX_ENABLE = 1 << 15
 _MSIX_FUNCTION_MASK = 1 << 14
 _MSIX_ENTRY = 16
@@ -199,12 +203,45 @@ class PciFunction:
         """Change bits of the command register."""
         self.write(COMMAND, 2, self.read(COMMAND, 2) & ~off | on)
 
+    def msi(self) -> Msi | None:
+        """The MSI capability, or None where the function has none."""
+        for capability in self.capabilities():
+            if capability.id == CAP_MSI:
+                return Msi(self, capability.offset)
+        return None
+
     def msix(self) -> Msix | None:
         """The MSI-X capability, or None where the function has none."""
         for capability in self.capabilities():
             if capability.id == CAP_MSIX:
                 return Msix(self, capability.offset)
         return None
+
+
+class Msi:
+    """MSI of one function (PCI 3.0 §6.8.1); `vectors` is how many messages it can tell apart."""
+
+    __slots__ = ("_function", "_offset", "_wide", "vectors")
+
+    def __init__(self, function: PciFunction, offset: int) -> None:
+        self._function = function
+        self._offset = offset
+        control = function.read(offset + 2, 2)
+        self.vectors = 1 << (control >> 1 & 7)
+        self._wide = bool(control & _MSI_64)
+
+    def enable(self, address: int, data: int, vectors: int = 1) -> None:
+        """Switch MSI on, for `vectors` messages (a power of two): the low bits of `data` tell them apart."""
+        at, function = self._offset, self._function
+        function.write(at + 4, 4, address & 0xFFFF_FFFF)
+        if self._wide:
+            function.write(at + 8, 4, address >> 32)
+        function.write(at + (12 if self._wide else 8), 2, data)
+        function.write(at + 2, 2, (vectors.bit_length() - 1) << 4 | _MSI_ENABLE)
+
+    def disable(self) -> None:
+        """Switch MSI off; the function is back to INTx."""
+        self._function.write(self._offset + 2, 2, 0)
 
 
 class Msix:

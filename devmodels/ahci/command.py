@@ -1,0 +1,44 @@
+"""A command of a port's command list, on its way through the device."""
+
+from __future__ import annotations
+
+from devmodels.ahci.layout import CFL, COMMAND_HEADER
+from devmodels.ata import AtaCommand, TaskFile
+from devmodels.ata.command import HostAdapter
+from devmodels.memory import DmaMap
+from devmodels.wire import Codec
+
+HEADER = Codec.ints(COMMAND_HEADER).layout
+
+
+class Header:
+    """A command header, copied out once."""
+
+    __slots__ = ("address", "flags", "prdtl", "table")
+
+    def __init__(self, address: int, flags: int, prdtl: int, ctba: int, ctbau: int) -> None:
+        self.address = address
+        self.flags = flags
+        self.prdtl = prdtl
+        self.table = ctbau << 32 | ctba & ~0x7F
+
+    @property
+    def cfl(self) -> int:
+        """Length of the command FIS in dwords."""
+        return self.flags & CFL
+
+
+class PortCommand(AtaCommand):
+    """The command of `slot`.  `dma` maps its data, `length` bytes of which are moved; `interrupt`: PxIS.DPS follows."""
+
+    __slots__ = ("dma", "header", "interrupt", "length", "slot")
+
+    def __init__(
+        self, host: HostAdapter, taskfile: TaskFile, slot: int, header: Header, packet: bytes | None
+    ) -> None:
+        super().__init__(host, taskfile, slot, packet)
+        self.slot = slot
+        self.header = header
+        self.dma: DmaMap | None = None
+        self.length = 0
+        self.interrupt = False

@@ -1,0 +1,155 @@
+"""FISes: what host and device send each other (SATA 3.x §10.5).
+
+Registers of three and one byte are declared as one dword, as they lie: LBA 23:0 below the device field.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from construct import Int8ul, Int16ul, Int32ul, Padding, Struct
+
+from devmodels.ata.taskfile import TaskFile
+from devmodels.wire import Codec
+
+
+class FisType(IntEnum):
+    """First byte of a FIS (SATA 3.x §10.5.1)."""
+
+    REGISTER_H2D = 0x27
+    REGISTER_D2H = 0x34
+    DMA_ACTIVATE = 0x39
+    DMA_SETUP = 0x41
+    DATA = 0x46
+    BIST_ACTIVATE = 0x58
+    PIO_SETUP = 0x5F
+    SET_DEVICE_BITS = 0xA1
+
+
+REGISTER_H2D = Struct(
+    "type" / Int8ul,
+    "flags" / Int8ul,
+    "command" / Int8ul,
+    "features" / Int8ul,
+    "lba_device" / Int32ul,
+    "lba_features_exp" / Int32ul,
+    "count" / Int16ul,
+    "icc" / Int8ul,
+    "control" / Int8ul,
+    "auxiliary" / Int32ul,
+)
+"""Register – Host to Device (SATA 3.x §10.5.5)."""
+
+REGISTER_D2H = Struct(
+    "type" / Int8ul,
+    "flags" / Int8ul,
+    "status" / Int8ul,
+    "error" / Int8ul,
+    "lba_device" / Int32ul,
+    "lba_exp" / Int32ul,
+    "count" / Int16ul,
+    "reserved" / Padding(6),
+)
+"""Register – Device to Host (SATA 3.x §10.5.6)."""
+
+SET_DEVICE_BITS = Struct(
+    "type" / Int8ul, "flags" / Int8ul, "status" / Int8ul, "error" / Int8ul, "sactive" / Int32ul
+)
+"""Set Device Bits, with the tags that are over (SATA 3.x §10.5.7)."""
+
+DMA_SETUP = Struct(
+    "type" / Int8ul,
+    "flags" / Int8ul,
+    "reserved0" / Padding(2),
+    "buffer_low" / Int32ul,
+    "buffer_high" / Int32ul,
+    "reserved1" / Padding(4),
+    "offset" / Int32ul,
+    "count" / Int32ul,
+    "reserved2" / Padding(4),
+)
+"""DMA Setup: the buffer is a tag (SATA 3.x §10.5.9)."""
+
+PIO_SETUP = Struct(
+    "type" / Int8ul,
+    "flags" / Int8ul,
+    "status" / Int8ul,
+    "error" / Int8ul,
+    "lba_device" / Int32ul,
+    "lba_exp" / Int32ul,
+    "count" / Int16ul,
+    "reserved0" / Padding(1),
+    "e_status" / Int8ul,
+    "transfer_count" / Int16ul,
+    "reserved1" / Padding(2),
+)
+"""PIO Setup: status before, and e_status after the DRQ data block (SATA 3.x §10.5.11)."""
+
+COMMAND_BIT = 0x80
+"""C, of a Register – Host to Device: it has a command; else the control field is meant."""
+DIRECTION_BIT = 0x20
+"""D, of setups: to the host."""
+INTERRUPT_BIT = 0x40
+SRST = 0x04
+"""Control: software reset."""
+SDB_STATUS = 0x77
+"""The bits of the status that Set Device Bits changes."""
+
+_H2D = Codec.ints(REGISTER_H2D)
+_D2H = Codec.ints(REGISTER_D2H)
+_SDB = Codec.ints(SET_DEVICE_BITS)
+_SETUP = Codec.ints(DMA_SETUP)
+_PIO = Codec.ints(PIO_SETUP)
+H2D_SIZE = _H2D.size
+
+
+def parse_register(data: bytes) -> tuple[int, int, TaskFile, int]:
+    """Type, flags, task file and control of a Register – Host to Device."""
+    kind, flags, command, features, low, high, count, icc, control, auxiliary = _H2D.unpack_from(data, 0)
+    taskfile = TaskFile(
+        command,
+        features=high >> 24 << 8 | features,
+        count=count,
+        lba=low & 0xFF_FFFF | (high & 0xFF_FFFF) << 24,
+        device=low >> 24,
+        icc=icc,
+        auxiliary=auxiliary,
+    )
+    return kind, flags, taskfile, control
+
+
+def register_d2h(taskfile: TaskFile, *, interrupt: bool) -> bytes:
+    """A Register – Device to Host with the fields of `taskfile`."""
+    flags = INTERRUPT_BIT if interrupt else 0
+    return _D2H.pack(
+        FisType.REGISTER_D2H, flags, taskfile.status, taskfile.error, *_address(taskfile), taskfile.count
+    )
+
+
+def set_device_bits(status: int, error: int, sactive: int) -> bytes:
+    """Set Device Bits, with the interrupt bit."""
+    return _SDB.pack(FisType.SET_DEVICE_BITS, INTERRUPT_BIT, status & SDB_STATUS, error, sactive)
+
+
+def dma_setup(tag: int, length: int, *, out: bool) -> bytes:
+    """DMA Setup for all of the data of the command `tag`."""
+    return _SETUP.pack(FisType.DMA_SETUP, 0 if out else DIRECTION_BIT, tag, 0, 0, length)
+
+
+def pio_setup(taskfile: TaskFile, status: int, e_status: int, length: int, *, out: bool) -> bytes:
+    """PIO Setup for a DRQ data block of `length` bytes."""
+    flags = 0 if out else DIRECTION_BIT | INTERRUPT_BIT
+    return _PIO.pack(
+        FisType.PIO_SETUP,
+        flags,
+        status,
+        taskfile.error,
+        *_address(taskfile),
+        taskfile.count,
+        e_status,
+        length & 0xFFFF,
+    )
+
+
+def _address(taskfile: TaskFile) -> tuple[int, int]:
+    return taskfile.lba & 0xFF_FFFF | taskfile.device << 24, taskfile.lba >> 24

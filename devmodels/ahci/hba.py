@@ -1,0 +1,146 @@
+"""The host bus adapter: its generic registers, its ports, its interrupt (AHCI 1.3.1 §3.1, §5.2, §10.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from devmodels.ahci.port import Port
+from devmodels.ahci.registers import (
+    GENERIC_SIZE,
+    HBA_RESET,
+    MAX_PORTS,
+    PORT_SIZE,
+    GenericHostControl,
+)
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory
+from devmodels.pci.bars import Windows
+
+SPEED_GEN3 = 3
+
+
+class Hba:
+    """An HBA with `ports` ports of `slots` command slots each.
+
+    `on_interrupt(port, level)`: a port has asked for an interrupt (None: none in particular), and whether any asks for
+    one now.  `may_master` is whether it may reach memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog,
+        ports: int = 6,
+        slots: int = 32,
+        on_interrupt: Callable[[int | None, bool], None],
+    ) -> None:
+        self.name = name
+        self.context = context
+        self.memory = memory
+        self.violations = violations
+        self.slots = slots
+        self.may_master = False
+        self._on_interrupt = on_interrupt
+        self._resetting = 0
+        self.registers = registers = GenericHostControl(self)
+        registers.cap_np = ports - 1
+        registers.cap_ncs = slots - 1
+        registers.cap_psc = registers.cap_ssc = registers.cap_sam = 1
+        registers.cap_iss = SPEED_GEN3
+        registers.cap_sclo = registers.cap_sncq = registers.cap_s64a = 1
+        registers.pi = (1 << ports) - 1
+        self.ports = tuple(Port(self, number) for number in range(ports))
+        self.size = 0x1000 if ports < MAX_PORTS - 1 else 0x2000
+        """Bytes of ABAR."""
+
+    def windows(self) -> Windows:
+        """The registers as ABAR has them."""
+        windows = Windows(self.size)
+        windows.place(0, GENERIC_SIZE, self.registers)
+        for port in self.ports:
+            windows.place(GENERIC_SIZE + PORT_SIZE * port.number, PORT_SIZE, port.registers)
+        return windows
+
+    # --- interrupts
+
+    def port_changed(self, port: Port) -> None:
+        """PxIS or PxIE of a port has changed: IS follows what is enabled, and stays until it is cleared (§5.6)."""
+        registers = port.registers
+        if registers.status & registers.enable:
+            bit = 1 << port.number
+            new = not self.registers.status & bit
+            self.registers.status |= bit
+            if new and self.registers.ghc_ie:
+                self._on_interrupt(port.number, True)
+
+    def status_written(self) -> None:
+        """A bit that was cleared is set again where its port still asks."""
+        for port in self.ports:
+            if port.registers.status & port.registers.enable:
+                self.registers.status |= 1 << port.number
+        self._tell()
+
+    def interrupt_enable_changed(self) -> None:
+        """GHC.IE gates all."""
+        self._tell()
+
+    def _tell(self) -> None:
+        pending = self.registers.status
+        if not self.registers.ghc_ie or not pending:
+            self._on_interrupt(None, False)
+            return
+        for port in self.ports:
+            if pending >> port.number & 1:
+                self._on_interrupt(port.number, True)
+
+    # --- resets
+
+    def reset_asked(self) -> None:
+        """GHC.HR: all ports; over when what runs has come back (§10.4.3)."""
+        self.reset(HBA_RESET)
+
+    def reset(self, domain: str) -> None:
+        """Reset what belongs to `domain`; GHC.HR stays 1 as long as something runs."""
+        self._resetting += 1
+        turn = self._resetting
+        devices = [port.device for port in self.ports if port.device is not None]
+        left = len(devices) + 1
+
+        def one() -> None:
+            nonlocal left
+            left -= 1
+            if not left and turn == self._resetting:
+                self.registers.reset(domain)
+
+        for port in self.ports:
+            port.hba_reset(domain)
+        self.registers.status = 0
+        self.registers.ghc_ie = 0
+        self._on_interrupt(None, False)
+        for device in devices:
+            device.when_idle(one)
+        self.context.call_soon(one)
+
+    @property
+    def busy(self) -> bool:
+        """Whether commands run on devices."""
+        return any(port.device is not None and port.device.in_flight for port in self.ports)
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when no command runs any more."""
+        waiting = [port.device for port in self.ports if port.device is not None and port.device.in_flight]
+        if not waiting:
+            then()
+            return
+        waiting[0].when_idle(lambda: self.when_settled(then))
+
+    def bus_master_changed(self, enabled: bool) -> None:
+        """Without bus mastering nothing is fetched; what waits goes on when it is switched on."""
+        self.may_master = enabled
+        if enabled:
+            for port in self.ports:
+                port.bus_master_changed()

@@ -1,0 +1,136 @@
+"""`ich9-ahci`: the HBA as a PCI function, as on an ICH9; and `ahci`, the same under its short name.
+
+BAR 4   index/data pair (I/O ports)
+BAR 5   ABAR, the registers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+
+from devmodels.ahci.hba import Hba
+from devmodels.ahci.registers import MAX_PORTS
+from devmodels.ahci.sata import IDP_BAR, IDP_BAR_SIZE, AddressMap, IndexData, SataCapability
+from devmodels.ata.units import AtaBus
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory
+from devmodels.pci.bars import BarKind
+from devmodels.pci.function import PciFunction, PciIdentity
+from devmodels.pci.msi import msi
+from devmodels.registers import POWER_ON
+from devmodels.registers.state import nest, unnest
+
+ABAR = 5
+CLASS_CODE = 0x010601
+"""Mass storage, serial ATA, AHCI 1.0."""
+MSI_OFFSET, SATA_OFFSET, MAP_OFFSET = 0x80, 0xA8, 0x90
+
+ICH9 = PciIdentity(0x8086, 0x2922, CLASS_CODE, revision=2, subsystem_vendor_id=0x1AF4, subsystem_id=0x1100)
+"""82801IR/IO/IH (ICH9R/DO/DH), six ports."""
+
+
+class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `-device ich9-ahci`.  Ours: `ports`, `slots` (commands at a time a port), `vectors` of MSI."""
+
+    driver: Literal["ich9-ahci", "ahci"] = "ich9-ahci"
+    id: str | None = None
+    addr: str | None = None
+    ports: int = 6
+    slots: int = 32
+    vectors: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("ports", self.ports, MAX_PORTS), ("slots", self.slots, 32)):
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} is {value}, expected 1 to {most}")
+        if self.vectors & (self.vectors - 1) or not 0 <= self.vectors <= 32:
+            raise ValueError(f"vectors is {self.vectors}, expected 0 or a power of two up to 32")
+
+
+class AhciPci(PciFunction):
+    """An HBA as a PCI function."""
+
+    def __init__(
+        self,
+        options: AhciOptions,
+        *,
+        name: str,
+        context: IoContext,
+        memory: GuestMemory,
+        violations: ViolationLog,
+    ) -> None:
+        super().__init__(ICH9, name=name)
+        self.hba = Hba(
+            name=name,
+            context=context,
+            memory=memory,
+            violations=violations,
+            ports=options.ports,
+            slots=options.slots,
+            on_interrupt=self._interrupt,
+        )
+        windows = self.hba.windows()
+        self.index_data = IndexData(windows)
+        self.add_bar(IDP_BAR, IDP_BAR_SIZE, self.index_data, kind=BarKind.IO)
+        self.add_bar(ABAR, self.hba.size, windows)
+        if options.vectors:
+            self.add_capability(msi(options.vectors, masking=False), offset=MSI_OFFSET)
+        self.add_capability(SataCapability(), offset=SATA_OFFSET)
+        self.add_registers(MAP_OFFSET, AddressMap())
+
+    @property
+    def buses(self) -> tuple[AtaBus, ...]:
+        """The ports."""
+        return self.hba.ports
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The memory that the HBA masters."""
+        return self.hba.memory
+
+    def _interrupt(self, port: int | None, level: bool) -> None:
+        """A message for a port, one for all where fewer were granted; or the line (§10.6.2)."""
+        messages = self.msi
+        if messages is not None and messages.enabled:
+            if port is not None:
+                messages.notify(port if messages.vectors >= len(self.hba.ports) else 0)
+        elif level is not bool(self.header.interrupt_status):
+            self.set_intx(level)
+
+    def intx_changed(self) -> None:
+        """GHC.MRSM says that all ports share one message."""
+        messages = self.msi
+        if messages is not None and hasattr(self, "hba"):
+            several = messages.enabled and len(self.hba.ports) > 1 and messages.vectors < len(self.hba.ports)
+            self.hba.registers.ghc_mrsm = int(several and messages.vectors > 1)
+        super().intx_changed()
+
+    def on_bus_master(self, enabled: bool) -> None:
+        """Memory can be reached, or not any more."""
+        self.hba.bus_master_changed(enabled)
+
+    def on_reset(self) -> None:
+        """The function was reset."""
+        self.hba.reset(POWER_ON)
+
+    def when_settled(self, then: Callable[[], None]) -> None:
+        """Call `then` when nothing runs any more that a reset has to await."""
+        self.hba.when_settled(then)
+
+    def save(self) -> dict[str, int]:
+        """Configuration space, the registers of HBA and ports."""
+        state = {**super().save(), **nest("hba", self.hba.registers.save())}
+        for port in self.hba.ports:
+            state.update(nest(f"port{port.number}", port.registers.save()))
+        return state
+
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `state` is of a function that was made otherwise."""
+        super().judge(state)
+        self.hba.registers.judge(unnest("hba", state))
+        for port in self.hba.ports:
+            port.registers.judge(unnest(f"port{port.number}", state))

@@ -1,0 +1,570 @@
+"""A port: the engine of its command list, the FISes it gets from its device, and what becomes of errors.
+
+A write to PxCI does nothing but ask for a turn of the context; commands are fetched and given to the device then, so
+that their driver sees BSY (AHCI 1.3.1 §5.3).  A command that ends at once ends in that turn.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ahci.command import HEADER, Header, PortCommand
+from devmodels.ahci.engine import TRANSITIONS, Event, State
+from devmodels.ahci.fis import (
+    COMMAND_BIT,
+    H2D_SIZE,
+    SDB_STATUS,
+    SRST,
+    FisType,
+    dma_setup,
+    parse_register,
+    pio_setup,
+    register_d2h,
+    set_device_bits,
+)
+from devmodels.ahci.layout import (
+    ACMD_OFFSET,
+    ACMD_SIZE,
+    ATAPI,
+    CLEAR_BUSY,
+    DSFIS,
+    MAX_CFL,
+    MIN_CFL,
+    PRDBC_OFFSET,
+    PRDT_OFFSET,
+    PSFIS,
+    RFIS,
+    SDBFIS,
+)
+from devmodels.ahci.prdt import walk
+from devmodels.ahci.registers import HBA_RESET, PortRegisters
+from devmodels.ata import AtaCommand, AtaDevice, AtaError, Protocol, Reset, Status
+from devmodels.ata.constants import Transport
+from devmodels.iocontext import Turns
+from devmodels.memory import Direction, GuestMemoryError
+
+if TYPE_CHECKING:
+    from devmodels.ahci.hba import Hba
+
+DHRS, PSS, DSS, SDBS, UFS, DPS, PCS = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
+PRCS, OFS, IFS, HBFS, TFES = 1 << 22, 1 << 24, 1 << 27, 1 << 29, 1 << 30
+"""Bits of PxIS (AHCI 1.3.1 §3.3.5)."""
+
+SERR_P, SERR_E = 1 << 10, 1 << 11
+DIAG_N, DIAG_H, DIAG_F, DIAG_X = 1 << 16, 1 << 22, 1 << 25, 1 << 26
+"""Bits of PxSERR (AHCI 1.3.1 §3.3.12)."""
+
+DET_NONE, DET_PRESENT, DET_OFFLINE = 0, 3, 4
+"""PxSSTS.DET."""
+DET_RESET = 1
+"""PxSCTL.DET: COMRESET is sent as long as it is 1."""
+IPM_ACTIVE, IPM_PARTIAL, IPM_SLUMBER = 1, 2, 6
+"""PxSSTS.IPM, PxCMD.ICC."""
+MAX_SPEED = 3
+"""Gen3."""
+NO_DEVICE = 0x7F
+"""PxTFD where nothing is attached."""
+
+BUSY = Status.BSY | Status.DRQ
+
+
+class Port:
+    """Port `number` of `hba`; `device` is what is attached to it."""
+
+    def __init__(self, hba: Hba, number: int) -> None:
+        self.hba = hba
+        self.number = number
+        self.name = f"{hba.name} port {number}"
+        self.device: AtaDevice | None = None
+        self.registers = PortRegisters(self)
+        self.turns = Turns(hba.context)
+        self.state = State.OFF
+        self._scheduled = False
+        self._issued = 0
+        """Slots whose commands the device has been given."""
+        self._next = 0
+        """The slot that is looked at first."""
+        self._reset_turn = 0
+        """Counts the device's resets: only the end of the newest one tells."""
+        self._srst = False
+        """Whether the device is held in a software reset."""
+        self._signature_due = False
+        """Whether the device's first FIS waits for PxCMD.FRE."""
+        self._working = False
+        self._done = 0
+        """Tags of NCQ commands that are over, of which no FIS has been received yet."""
+
+    # --- what is attached
+
+    @property
+    def max_units(self) -> int:
+        """A port has one device."""
+        return 1
+
+    @property
+    def units(self) -> dict[int, AtaDevice]:
+        """Its device, as number 0."""
+        return {} if self.device is None else {0: self.device}
+
+    def attach(self, device: AtaDevice, _unit: int = 0) -> None:
+        """A device is there; a driver that is at work is told."""
+        self.device = device
+        device.transport = Transport.SERIAL
+        self._link_up(Reset.POWER_ON)
+        if self.registers.fr:
+            self.errors(DIAG_N | DIAG_X)
+
+    def detach(self, _unit: int = 0) -> None:
+        """It is gone, with all that ran."""
+        device, self.device = self.device, None
+        self._signature_due = False
+        if device is not None:
+            device.drop()
+        self._link_down()
+
+    def _link_down(self) -> None:
+        registers = self.registers
+        registers.ssts = 0
+        registers.tfd = NO_DEVICE
+        registers.sig = 0xFFFF_FFFF
+        self.errors(DIAG_N)
+
+    def _link_up(self, kind: Reset) -> None:
+        """The link has been established: the device resets itself and then sends its signature (§10.4.2)."""
+        device = self.device
+        if device is None:
+            return
+        registers = self.registers
+        speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
+        registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
+        registers.tfd = Status.BSY
+        self._srst = False
+        self._reset_device(kind)
+
+    def _reset_device(self, kind: Reset) -> None:
+        assert self.device is not None
+        self._signature_due = False
+        self._reset_turn += 1
+        self.device.reset(kind, partial(self._device_was_reset, self._reset_turn))
+
+    def _device_was_reset(self, turn: int) -> None:
+        if turn == self._reset_turn and self.device is not None and not self._srst:
+            self._signature_due = True
+            self._send_signature()
+
+    def _send_signature(self) -> None:
+        """The device's first FIS; without PxCMD.FRE it waits (§10.3.2)."""
+        if self._signature_due and self.registers.fr and self.hba.may_master and self.device is not None:
+            self._signature_due = False
+            taskfile = self.device.registers
+            registers = self.registers
+            registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
+            registers.tfd = taskfile.error << 8 | taskfile.status
+            self._receive(RFIS, register_d2h(taskfile, interrupt=False))
+            self._schedule()
+
+    # --- registers
+
+    def address_written(self) -> None:
+        """While it runs, nobody may move what the HBA works on (§10.3.1)."""
+        if self.registers.cr or self.registers.fr:
+            self._violation("AHCI 1.3.1 §10.3", "an address was changed while the port runs")
+
+    def status_written(self) -> None:
+        """What follows PxSERR does not go away by itself."""
+        self._follow_errors()
+
+    def enable_written(self) -> None:
+        """What is pending may interrupt now."""
+        self.hba.port_changed(self)
+
+    def errors_written(self) -> None:
+        """PxIS follows."""
+        self._follow_errors()
+
+    def errors(self, bits: int) -> None:
+        """Set bits of PxSERR."""
+        self.registers.serr |= bits
+        self._follow_errors()
+        self.hba.port_changed(self)
+
+    def _follow_errors(self) -> None:
+        serr = self.registers.serr
+        follow = (
+            (UFS if serr & DIAG_F else 0) | (PCS if serr & DIAG_X else 0) | (PRCS if serr & DIAG_N else 0)
+        )
+        self.registers.status = self.registers.status & ~(UFS | PCS | PRCS) | follow
+
+    def command_written(self, old: int, _new: int) -> None:
+        """PxCMD: start and stop, CLO, the link's power state (§3.3.7, §10.3)."""
+        registers = self.registers
+        was = old & 1
+        if registers.clo:
+            self._override()
+        if registers.fre and not registers.fr:
+            registers.fr = 1
+            self._send_signature()
+        if registers.st and not was:
+            self._start()
+        elif was and not registers.st:
+            self._event(Event.STOP)
+        if not registers.fre and registers.fr:
+            if registers.cr or registers.st:
+                self._violation("AHCI 1.3.1 §10.3.2", "PxCMD.FRE was cleared while commands run")
+            self._settle_reception()
+        if registers.icc:
+            self._set_power(registers.icc)
+
+    def _override(self) -> None:
+        """PxCMD.CLO: BSY and DRQ are forgotten, so that software can reset a device that hangs (§3.3.7)."""
+        registers = self.registers
+        registers.clo = 0
+        if registers.st:
+            self._violation("AHCI 1.3.1 §3.3.7", "PxCMD.CLO was set while PxCMD.ST is")
+        registers.tfd &= ~BUSY
+
+    def _start(self) -> None:
+        registers = self.registers
+        if self.state is not State.OFF or not registers.fre:
+            self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1")
+        if registers.tfd & BUSY:
+            self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set while the device is busy")
+        self._event(Event.START)
+
+    def _set_power(self, icc: int) -> None:
+        registers = self.registers
+        allowed = not (icc == IPM_PARTIAL and registers.sctl_ipm & 1) and not (
+            icc == IPM_SLUMBER and registers.sctl_ipm & 2
+        )
+        if registers.ssts_det == DET_PRESENT and icc in (IPM_ACTIVE, IPM_PARTIAL, IPM_SLUMBER) and allowed:
+            registers.ssts_ipm = icc
+        registers.icc = 0
+
+    def control_written(self, old: int, _new: int) -> None:
+        """PxSCTL.DET: 1 resets the link as long as it stands, 4 switches it off (§3.3.11, §10.4.2)."""
+        before, now = old & 0xF, self.registers.sctl_det
+        if before == now:
+            return
+        if now in (DET_RESET, DET_OFFLINE):
+            if self.device is not None:
+                self.device.drop()
+            self._link_down()
+            if now == DET_OFFLINE:
+                self.registers.ssts = DET_OFFLINE
+        elif before in (DET_RESET, DET_OFFLINE):
+            self.registers.ssts = 0
+            self._link_up(Reset.HARDWARE)
+            if self.device is not None:
+                self.errors(DIAG_N | DIAG_X)
+
+    def active_written(self, old: int, new: int) -> None:
+        """PxSACT takes bits only while PxCMD.ST is 1 (§3.3.13)."""
+        if not self.registers.st and new != old:
+            self.registers.sact = old
+            self._violation("AHCI 1.3.1 §3.3.13", "PxSACT was written while PxCMD.ST is 0")
+
+    def issue_written(self, old: int, new: int) -> None:
+        """PxCI takes bits only while PxCMD.ST is 1 (§3.3.14)."""
+        if not self.registers.st:
+            if new != old:
+                self.registers.ci = old
+                self._violation("AHCI 1.3.1 §3.3.14", "PxCI was written while PxCMD.ST is 0")
+        elif new >> self.hba.slots:
+            self.registers.ci = new & (1 << self.hba.slots) - 1
+            self._violation("AHCI 1.3.1 §3.3.14", f"PxCI names slots beyond {self.hba.slots - 1}")
+            self._schedule()
+        else:
+            self._schedule()
+
+    # --- the engine
+
+    def _event(self, event: Event) -> None:
+        before = self.state
+        self.state = state = TRANSITIONS.get((before, event), before)
+        if state is before:
+            return
+        registers = self.registers
+        registers.cr = int(state is not State.OFF)
+        if state is State.STOPPING:
+            registers.ci = registers.sact = registers.ccs = 0
+            self._issued = self._next = self._done = 0
+            self._drop_commands()
+        elif state is State.RUNNING:
+            self._schedule()
+        elif state is State.OFF:
+            self._settle_reception()
+            if registers.st:
+                self._event(Event.START)
+
+    def _drop_commands(self) -> None:
+        if self.device is None:
+            self._event(Event.IDLE)
+        else:
+            self.device.drop()
+            self.device.when_idle(partial(self._event, Event.IDLE))
+
+    def _settle_reception(self) -> None:
+        registers = self.registers
+        registers.fr = int(registers.fre or registers.cr)
+
+    def hba_reset(self, domain: str) -> None:
+        """The registers of a reset domain, and the link (§10.4.3)."""
+        if self.device is not None:
+            self.device.drop()
+        self.state = State.OFF
+        self._issued = self._next = self._done = 0
+        self._srst = self._signature_due = False
+        self.registers.reset(domain)
+        self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.turns.call_soon(self._work)
+
+    def _work(self) -> None:
+        """Give the device the commands that it can take, in the order of their slots (§5.3.2)."""
+        self._scheduled = False
+        if not self.hba.may_master:
+            return
+        registers = self.registers
+        self._working = True
+        slots = self.hba.slots
+        while self.state is State.RUNNING and not registers.tfd & BUSY:
+            waiting = registers.ci & ~self._issued
+            if not waiting:
+                break
+            ahead = waiting >> self._next << self._next or waiting
+            slot = (ahead & -ahead).bit_length() - 1
+            self._next = (slot + 1) % slots
+            self._fetch(slot)
+        self._working = False
+        if self._done:
+            self._tell_done()
+
+    def bus_master_changed(self) -> None:
+        """The function may master the bus again: what waited goes on."""
+        self._send_signature()
+        self._schedule()
+
+    def _fetch(self, slot: int) -> None:
+        """Read a command header and its FIS, and send that."""
+        registers, memory = self.registers, self.hba.memory
+        registers.ccs = slot
+        address = (registers.clbu << 32 | registers.clb) + HEADER.size * slot
+        try:
+            flags, prdtl, _, ctba, ctbau = memory.unpack(address, HEADER)
+            header = Header(address, flags, prdtl, ctba, ctbau)
+            if not MIN_CFL <= header.cfl <= MAX_CFL:
+                self._violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {header.cfl} dwords")
+                self._fatal(HBFS)
+                return
+            data = memory.read(header.table, 4 * header.cfl).ljust(H2D_SIZE, b"\0")
+            packet = memory.read(header.table + ACMD_OFFSET, ACMD_SIZE) if flags & ATAPI else None
+        except GuestMemoryError as error:
+            self._violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}")
+            self._fatal(HBFS)
+            return
+        self._issued |= 1 << slot
+        kind, fis_flags, taskfile, control = parse_register(data)
+        if kind != FisType.REGISTER_H2D or self.device is None:
+            self._violation("AHCI 1.3.1 §4.2.3.1", f"slot {slot}: a FIS of type {kind:#04x} for the device")
+            self.errors(DIAG_H | SERR_P)
+            self._fatal(IFS)
+        elif not fis_flags & COMMAND_BIT:
+            self._control(slot, header, control)
+        elif self._srst:
+            # A device that is held in reset hears no command.
+            registers.tfd |= Status.BSY
+        else:
+            registers.tfd |= Status.BSY
+            self.device.issue(PortCommand(self, taskfile, slot, header, packet))
+
+    def _control(self, slot: int, header: Header, control: int) -> None:
+        """A FIS with the device control register: SRST set, and then cleared, is a software reset (§10.4.1)."""
+        registers = self.registers
+        if control & SRST:
+            self._srst = True
+            registers.tfd |= Status.BSY
+            self._reset_device(Reset.SOFTWARE)
+        elif self._srst:
+            self._srst = False
+            registers.tfd |= Status.BSY
+            self._reset_device(Reset.SOFTWARE)
+        if header.flags & CLEAR_BUSY:
+            registers.tfd &= ~BUSY
+        self._clear_issue(slot)
+
+    def _clear_issue(self, slot: int) -> None:
+        self.registers.ci &= ~(1 << slot)
+        self._issued &= ~(1 << slot)
+
+    # --- the device's side: HostAdapter
+
+    def begin(self, command: AtaCommand) -> None:
+        """Map the memory of the whole transfer and let the device move it."""
+        assert isinstance(command, PortCommand)
+        transfer, device = command.transfer, self.device
+        assert transfer is not None
+        assert device is not None
+        header, wanted = command.header, transfer.length
+        try:
+            regions = walk(self.hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted)
+            short = regions.length < wanted and transfer.exact
+            if regions.odd:
+                self._violation(
+                    "AHCI 1.3.1 §4.2.3.3", f"slot {command.slot}: a PRD with an odd address or length"
+                )
+            if short:
+                self._overflow(command, regions.length, wanted)
+                if transfer.out or command.queued:
+                    device.fail(command, AtaError())
+                    return
+            command.length = regions.length
+            command.interrupt = regions.interrupt
+            direction = Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE
+            command.dma = self.hba.memory.map(regions.pieces, direction)
+        except GuestMemoryError as error:
+            self._violation("AHCI 1.3.1 §6.1.1", f"slot {command.slot}: {error}")
+            self._fatal(HBFS)
+            device.drop([command])
+            return
+        if command.queued:
+            self._accept(command)
+        elif transfer.out and command.entry is not None and command.entry.protocol is Protocol.PIO_OUT:
+            self._receive(PSFIS, self._pio_setup(command, wanted))
+        if command.length:
+            device.move(command, command.dma.views, command.length)
+        else:
+            device.moved(command, 0)
+
+    def _overflow(self, command: PortCommand, length: int, wanted: int) -> None:
+        self._violation(
+            "AHCI 1.3.1 §3.3.5", f"slot {command.slot}: PRDs of {length} bytes for a transfer of {wanted}"
+        )
+        self.registers.status |= OFS
+
+    def _accept(self, command: PortCommand) -> None:
+        """An NCQ command is in the device's queue: BSY and its PxCI bit go (§5.4.1)."""
+        command.accepted = True
+        self.registers.tfd &= ~BUSY
+        self._clear_issue(command.slot)
+        transfer = command.transfer
+        assert transfer is not None
+        self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+
+    def _pio_setup(self, command: PortCommand, wanted: int) -> bytes:
+        transfer, taskfile = command.transfer, command.taskfile
+        assert transfer is not None
+        ready = Status.DRDY | Status.DSC
+        e_status = Status.BSY | ready if transfer.out else taskfile.status or ready
+        block = min(transfer.block, wanted)
+        return pio_setup(taskfile, ready | Status.DRQ, e_status, block, out=transfer.out)
+
+    def moved(self, command: AtaCommand) -> None:
+        """All that there was memory for has been moved."""
+        assert isinstance(command, PortCommand)
+        assert self.device is not None
+        self._unmap(command, command.moved)
+        if not command.queued:
+            self._count(command)
+        self.device.conclude(command)
+
+    def _unmap(self, command: PortCommand, done: int) -> None:
+        dma, command.dma = command.dma, None
+        if dma is not None:
+            assert command.transfer is not None
+            dma.unmap(0 if command.transfer.out else done)
+
+    def _count(self, command: PortCommand) -> None:
+        """PRDBC: how many bytes were moved (§5.4.1)."""
+        self._write(command.header.address + PRDBC_OFFSET, command.moved.to_bytes(4, "little"))
+        if command.interrupt:
+            self.registers.status |= DPS
+
+    def finished(self, command: AtaCommand) -> None:
+        """The device has ended a command: a FIS, PxTFD, PxCI or PxSACT, PxIS."""
+        assert isinstance(command, PortCommand)
+        self._unmap(command, 0)
+        taskfile = command.taskfile
+        failed = taskfile.status & (Status.ERR | Status.DF)
+        if command.accepted:
+            self._end_queued(command, failed=bool(failed))
+            return
+        registers = self.registers
+        entry = command.entry
+        bits = DHRS
+        pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
+        if pio and not failed:
+            self._receive(PSFIS, self._pio_setup(command, command.moved))
+            bits = PSS
+        else:
+            self._receive(RFIS, register_d2h(taskfile, interrupt=True))
+        registers.tfd = taskfile.error << 8 | taskfile.status
+        if failed:
+            self._fatal(bits | TFES)
+            return
+        self._clear_issue(command.slot)
+        self._raise(bits)
+        if not self._working:
+            self._schedule()
+
+    def _end_queued(self, command: PortCommand, *, failed: bool) -> None:
+        if failed:
+            self._tell_done()
+            taskfile = command.taskfile
+            self._set_bits(taskfile.status, taskfile.error, 0)
+            self._fatal(SDBS | TFES)
+            return
+        self._done |= 1 << command.tag
+        if command.interrupt:
+            self.registers.status |= DPS
+        if not self._working:
+            self._tell_done()
+
+    def _tell_done(self) -> None:
+        """Set Device Bits for all NCQ commands that are over (SATA 3.x §13.6.3)."""
+        done, self._done = self._done, 0
+        if done:
+            self._set_bits(Status.DRDY | Status.DSC, 0, done)
+            self._raise(SDBS)
+
+    def _set_bits(self, status: int, error: int, done: int) -> None:
+        registers = self.registers
+        self._receive(SDBFIS, set_device_bits(status, error, done))
+        kept = registers.tfd & 0xFF & ~SDB_STATUS
+        registers.tfd = error << 8 | kept | status & SDB_STATUS
+        registers.sact &= ~done
+
+    def dropped(self, command: AtaCommand) -> None:
+        """A command that was dropped has come back."""
+        assert isinstance(command, PortCommand)
+        self._unmap(command, command.moved)
+
+    # --- what it tells
+
+    def _receive(self, place: int, data: bytes) -> None:
+        """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
+        registers = self.registers
+        if registers.fr:
+            self._write((registers.fbu << 32 | registers.fb) + place, data)
+
+    def _write(self, address: int, data: bytes) -> None:
+        try:
+            self.hba.memory.write(address, data)
+        except GuestMemoryError as error:
+            self._violation("AHCI 1.3.1 §6.1.1", str(error))
+            self._fatal(HBFS)
+
+    def _raise(self, bits: int) -> None:
+        self.registers.status |= bits
+        self.hba.port_changed(self)
+
+    def _fatal(self, bits: int) -> None:
+        """An error after which nothing goes on until software has cleared PxCMD.ST (§6.2.2)."""
+        self._event(Event.ERROR)
+        self._raise(bits)
+
+    def _violation(self, clause: str, summary: str) -> None:
+        self.hba.violations.report(clause, summary, self.name)

@@ -1,0 +1,53 @@
+"""Physical region descriptor tables: where in memory a command's data is (AHCI 1.3.1 §4.2.3.3)."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from devmodels.ahci.layout import DBC, DBC_INTERRUPT, PRD
+from devmodels.memory import GuestMemory
+from devmodels.wire import Codec
+
+_PRD = Codec.ints(PRD)
+PRD_SIZE = _PRD.size
+AT_ONCE = 256
+"""How many entries are read at a time."""
+
+
+class Regions(NamedTuple):
+    """Memory for a command: its pieces, together `length` bytes.
+
+    `interrupt`: one of them has its interrupt bit.  `odd`: one has an odd address or an odd number of bytes.
+    """
+
+    pieces: list[tuple[int, int]]
+    length: int
+    interrupt: bool
+    odd: bool
+
+
+def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
+    """The first `wanted` bytes that the table describes, or all where there are fewer; GuestMemoryError.
+
+    No entry behind these is looked at.
+    """
+    pieces: list[tuple[int, int]] = []
+    length = done = 0
+    interrupt = odd = False
+    while done < entries and length < wanted:
+        count = min(entries - done, AT_ONCE)
+        data = memory.read(table + done * PRD_SIZE, count * PRD_SIZE)
+        for low, high, last in struct.iter_unpack("<II4xI", data):
+            size = (last & DBC) + 1
+            odd = odd or bool(low & 1 or size & 1)
+            if length + size <= wanted:
+                interrupt = interrupt or bool(last & DBC_INTERRUPT)
+            else:
+                size = wanted - length
+            pieces.append((high << 32 | low & ~1, size))
+            length += size
+            if length == wanted:
+                break
+        done += count
+    return Regions(pieces, length, interrupt, odd)

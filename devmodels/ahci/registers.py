@@ -1,0 +1,255 @@
+"""The registers of an AHCI host bus adapter: generic host control, and those of each port (AHCI 1.3.1 §3)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from devmodels.registers import HWINIT, POWER_ON, RO, RW, RW1C, RW1S, Register, RegisterFile
+
+HBA_RESET = "hba-reset"
+"""GHC.HR: keeps the addresses of command list and received FIS area (AHCI 1.3.1 §10.4.3)."""
+
+GENERIC_SIZE = 0x100
+PORT_SIZE = 0x80
+MAX_PORTS = 32
+VERSION = 0x0001_0301
+"""AHCI 1.3.1."""
+
+
+class HbaOwner(Protocol):
+    """Who hears of writes to the generic host control registers."""
+
+    def reset_asked(self) -> None:
+        """GHC.HR was written."""
+        ...
+
+    def interrupt_enable_changed(self) -> None:
+        """GHC.IE has another value."""
+        ...
+
+    def status_written(self) -> None:
+        """Bits of IS were cleared."""
+        ...
+
+
+class GenericHostControl(
+    RegisterFile, size=GENERIC_SIZE, widths=(1, 2, 4, 8), lenient=True, resets=(HBA_RESET,)
+):
+    """Offsets 00h to FFh."""
+
+    cap = Register(0x00, 4, clause="AHCI 1.3.1 §3.1.1")
+    cap_np = cap.bits(4, 0, HWINIT, doc="number of ports, less one")
+    cap_sxs = cap.bit(5, HWINIT, doc="external ports: none")
+    cap_ems = cap.bit(6, HWINIT, doc="enclosure management: none")
+    cap_cccs = cap.bit(7, HWINIT, doc="command completion coalescing: none")
+    cap_ncs = cap.bits(12, 8, HWINIT, doc="number of command slots, less one")
+    cap_psc = cap.bit(13, HWINIT, doc="partial state: entered when the host asks")
+    cap_ssc = cap.bit(14, HWINIT, doc="slumber state: entered when the host asks")
+    cap_pmd = cap.bit(15, HWINIT, doc="PIO with several DRQ data blocks in a FIS: none")
+    cap_fbss = cap.bit(16, HWINIT, doc="FIS-based switching: none")
+    cap_spm = cap.bit(17, HWINIT, doc="port multipliers: none")
+    cap_sam = cap.bit(18, HWINIT, doc="no interface but AHCI's")
+    cap_iss = cap.bits(23, 20, HWINIT, doc="interface speed")
+    cap_sclo = cap.bit(24, HWINIT, doc="PxCMD.CLO")
+    cap_sal = cap.bit(25, HWINIT, doc="activity LED: none")
+    cap_salp = cap.bit(26, HWINIT, doc="aggressive link power management: none")
+    cap_sss = cap.bit(27, HWINIT, doc="staggered spin-up: none")
+    cap_smps = cap.bit(28, HWINIT, doc="mechanical presence switches: none")
+    cap_ssntf = cap.bit(29, HWINIT, doc="SNotification: none")
+    cap_sncq = cap.bit(30, HWINIT, doc="native command queuing")
+    cap_s64a = cap.bit(31, HWINIT, doc="64-bit addresses")
+
+    ghc = Register(0x04, 4, clause="AHCI 1.3.1 §3.1.2")
+    ghc_hr = ghc.bit(0, RW1S, doc="1 until the reset is over")
+    ghc_ie = ghc.bit(1, RW)
+    ghc_mrsm = ghc.bit(2, RO, doc="one message for all ports, because fewer were granted than asked for")
+    ghc_ae = ghc.bit(31, HWINIT, reset=1)
+
+    status = Register(0x08, 4, RW1C, clause="AHCI 1.3.1 §3.1.3", doc="IS: ports that ask for an interrupt")
+    pi = Register(0x0C, 4, HWINIT, clause="AHCI 1.3.1 §3.1.4", doc="ports implemented")
+    vs = Register(0x10, 4, HWINIT, reset=VERSION, clause="AHCI 1.3.1 §3.1.5")
+    ccc_ctl = Register(0x14, 4, clause="AHCI 1.3.1 §3.1.6", doc="no coalescing")
+    ccc_ports = Register(0x18, 4, clause="AHCI 1.3.1 §3.1.7", doc="no coalescing")
+    em_loc = Register(0x1C, 4, clause="AHCI 1.3.1 §3.1.8", doc="no enclosure management")
+    em_ctl = Register(0x20, 4, clause="AHCI 1.3.1 §3.1.9", doc="no enclosure management")
+    cap2 = Register(0x24, 4, clause="AHCI 1.3.1 §3.1.10", doc="no handoff, no device sleep")
+    bohc = Register(0x28, 4, clause="AHCI 1.3.1 §3.1.11", doc="no handoff")
+
+    def __init__(self, owner: HbaOwner) -> None:
+        super().__init__()
+        self._owner = owner
+
+    @ghc_hr.on_change
+    def _reset(self, _value: int) -> None:
+        self._owner.reset_asked()
+
+    @ghc_ie.on_change
+    def _interrupt_enable(self, _value: int) -> None:
+        self._owner.interrupt_enable_changed()
+
+    @status.on_write
+    def _status(self, _old: int, _new: int) -> None:
+        self._owner.status_written()
+
+
+class PortOwner(Protocol):
+    """Who hears of writes to a port's registers."""
+
+    def status_written(self) -> None:
+        """Bits of PxIS were cleared."""
+        ...
+
+    def enable_written(self) -> None:
+        """PxIE was written."""
+        ...
+
+    def command_written(self, old: int, new: int) -> None:
+        """PxCMD was written."""
+        ...
+
+    def control_written(self, old: int, new: int) -> None:
+        """PxSCTL was written."""
+        ...
+
+    def errors_written(self) -> None:
+        """Bits of PxSERR were cleared."""
+        ...
+
+    def active_written(self, old: int, new: int) -> None:
+        """PxSACT was written."""
+        ...
+
+    def issue_written(self, old: int, new: int) -> None:
+        """PxCI was written."""
+        ...
+
+    def address_written(self) -> None:
+        """The address of the command list or of the received FIS area was written."""
+        ...
+
+
+_KEPT = {POWER_ON: 0}
+
+
+class PortRegisters(RegisterFile, size=PORT_SIZE, widths=(1, 2, 4, 8), lenient=True, resets=(HBA_RESET,)):
+    """One port: 80h bytes from 100h + 80h × port on."""
+
+    clb = Register(0x00, 4, clause="AHCI 1.3.1 §3.3.1")
+    clb_bits = clb.bits(31, 10, RW, reset=_KEPT)
+    clbu = Register(0x04, 4, RW, reset=_KEPT, clause="AHCI 1.3.1 §3.3.2")
+    fb = Register(0x08, 4, clause="AHCI 1.3.1 §3.3.3")
+    fb_bits = fb.bits(31, 8, RW, reset=_KEPT)
+    fbu = Register(0x0C, 4, RW, reset=_KEPT, clause="AHCI 1.3.1 §3.3.4")
+
+    status = Register(0x10, 4, clause="AHCI 1.3.1 §3.3.5", doc="PxIS")
+    is_dhrs = status.bit(0, RW1C, doc="Register – Device to Host")
+    is_pss = status.bit(1, RW1C, doc="PIO Setup")
+    is_dss = status.bit(2, RW1C, doc="DMA Setup")
+    is_sdbs = status.bit(3, RW1C, doc="Set Device Bits")
+    is_ufs = status.bit(4, RO, doc="unknown FIS: follows PxSERR.DIAG.F")
+    is_dps = status.bit(5, RW1C, doc="a PRD with its interrupt bit has been done")
+    is_pcs = status.bit(6, RO, doc="port connect change: follows PxSERR.DIAG.X")
+    is_dmps = status.bit(7, RW1C, doc="mechanical presence: never set")
+    is_prcs = status.bit(22, RO, doc="PhyRdy change: follows PxSERR.DIAG.N")
+    is_ipms = status.bit(23, RW1C, doc="incorrect port multiplier: never set")
+    is_ofs = status.bit(24, RW1C, doc="overflow: a PRD table too short for its command")
+    is_infs = status.bit(26, RW1C, doc="interface non-fatal error: never set")
+    is_ifs = status.bit(27, RW1C, doc="interface fatal error")
+    is_hbds = status.bit(28, RW1C, doc="host bus data error: never set")
+    is_hbfs = status.bit(29, RW1C, doc="host bus fatal error: an address that is no memory")
+    is_tfes = status.bit(30, RW1C, doc="task file error")
+    is_cpds = status.bit(31, RW1C, doc="cold port detect: never set")
+
+    enable = Register(0x14, 4, clause="AHCI 1.3.1 §3.3.6", doc="PxIE")
+    ie_low = enable.bits(7, 0, RW)
+    ie_middle = enable.bits(24, 22, RW)
+    ie_high = enable.bits(31, 26, RW)
+
+    cmd = Register(0x18, 4, clause="AHCI 1.3.1 §3.3.7")
+    st = cmd.bit(0, RW)
+    sud = cmd.bit(1, HWINIT, reset=1, doc="spun up: no staggered spin-up")
+    pod = cmd.bit(2, HWINIT, reset=1, doc="power on: no cold presence detection")
+    clo = cmd.bit(3, RW1S)
+    fre = cmd.bit(4, RW)
+    ccs = cmd.bits(12, 8, RO, doc="the slot of the current command")
+    mpss = cmd.bit(13, RO)
+    fr = cmd.bit(14, RO)
+    cr = cmd.bit(15, RO)
+    cps = cmd.bit(16, HWINIT)
+    pma = cmd.bit(17, HWINIT)
+    hpcp = cmd.bit(18, HWINIT, doc="hot plug capable port")
+    mpsp = cmd.bit(19, HWINIT)
+    cpd = cmd.bit(20, HWINIT)
+    esp = cmd.bit(21, HWINIT)
+    fbscp = cmd.bit(22, HWINIT)
+    apste = cmd.bit(23, HWINIT)
+    atapi = cmd.bit(24, RW, doc="the activity LED of an ATAPI device: without effect")
+    dlae = cmd.bit(25, RW, doc="without effect")
+    alpe = cmd.bit(26, HWINIT)
+    asp = cmd.bit(27, HWINIT)
+    icc = cmd.bits(31, 28, RW, doc="link power state asked for; 0 again when the link is there")
+
+    tfd = Register(0x20, 4, RO, reset=0x7F, clause="AHCI 1.3.1 §3.3.8")
+    sig = Register(0x24, 4, RO, reset=0xFFFF_FFFF, clause="AHCI 1.3.1 §3.3.9")
+    ssts = Register(0x28, 4, clause="AHCI 1.3.1 §3.3.10")
+    ssts_det = ssts.bits(3, 0, RO)
+    ssts_spd = ssts.bits(7, 4, RO)
+    ssts_ipm = ssts.bits(11, 8, RO)
+
+    sctl = Register(0x2C, 4, clause="AHCI 1.3.1 §3.3.11")
+    sctl_det = sctl.bits(3, 0, RW)
+    sctl_spd = sctl.bits(7, 4, RW)
+    sctl_ipm = sctl.bits(11, 8, RW)
+
+    serr = Register(0x30, 4, clause="AHCI 1.3.1 §3.3.12")
+    serr_err_low = serr.bits(1, 0, RW1C, doc="I and M: never set")
+    serr_err = serr.bits(11, 8, RW1C, doc="T, C, P, E")
+    serr_diag_n = serr.bit(16, RW1C, doc="PhyRdy change")
+    serr_diag = serr.bits(24, 17, RW1C, doc="I, W, B, D, C, H, S, T")
+    serr_diag_f = serr.bit(25, RW1C, doc="unknown FIS")
+    serr_diag_x = serr.bit(26, RW1C, doc="exchanged: COMINIT was received")
+
+    sact = Register(0x34, 4, RW1S, clause="AHCI 1.3.1 §3.3.13")
+    ci = Register(0x38, 4, RW1S, clause="AHCI 1.3.1 §3.3.14")
+    sntf = Register(0x3C, 4, clause="AHCI 1.3.1 §3.3.15", doc="no SNotification")
+    fbs = Register(0x40, 4, clause="AHCI 1.3.1 §3.3.16", doc="no FIS-based switching")
+    devslp = Register(0x44, 4, clause="AHCI 1.3.1 §3.3.17", doc="no device sleep")
+
+    def __init__(self, owner: PortOwner) -> None:
+        super().__init__()
+        self._owner = owner
+
+    @clb.on_write
+    @clbu.on_write
+    @fb.on_write
+    @fbu.on_write
+    def _address(self, _old: int, _new: int) -> None:
+        self._owner.address_written()
+
+    @status.on_write
+    def _status(self, _old: int, _new: int) -> None:
+        self._owner.status_written()
+
+    @enable.on_write
+    def _enable(self, _old: int, _new: int) -> None:
+        self._owner.enable_written()
+
+    @cmd.on_write
+    def _command(self, old: int, new: int) -> None:
+        self._owner.command_written(old, new)
+
+    @sctl.on_write
+    def _control(self, old: int, new: int) -> None:
+        self._owner.control_written(old, new)
+
+    @serr.on_write
+    def _errors(self, _old: int, _new: int) -> None:
+        self._owner.errors_written()
+
+    @sact.on_write
+    def _active(self, old: int, new: int) -> None:
+        self._owner.active_written(old, new)
+
+    @ci.on_write
+    def _issue(self, old: int, new: int) -> None:
+        self._owner.issue_written(old, new)
