@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci, AhciPort
+from guestsim.drivers.ahci_layouts import PortIs, PortReg
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets import Target
@@ -37,7 +38,7 @@ async def identifies(port: AhciPort) -> None:
     assert port.identity.sectors == SIZE // 512
     assert port.identity.queue_depth == 32
     assert port.identity.serial == "SN1"
-    assert port.read(ahci.PortReg.SIG) == 0x101
+    assert port.read(PortReg.SIG) == 0x101
 
 
 async def reads_back_by_dma(port: AhciPort) -> None:
@@ -81,7 +82,7 @@ async def queues(port: AhciPort) -> None:
         answer = await port.wait(pending)
         assert answer.ok
         assert answer.data == bytes([number + 1]) * 4096
-    assert not port.read(ahci.PortReg.SACT) | port.read(ahci.PortReg.CI)
+    assert not port.read(PortReg.SACT) | port.read(PortReg.CI)
 
 
 async def flushes_and_sets_features(port: AhciPort) -> None:
@@ -97,21 +98,21 @@ async def recovers_from_an_error(port: AhciPort) -> None:
     answer = await port.do(ata.AtaCommand(0xFF))
     assert answer.status & 0x41 == 0x41
     assert answer.error == 0x04
-    assert port.failed & ahci.PortIs.TFES
-    assert port.read(ahci.PortReg.CI) == 1
+    assert port.failed & PortIs.TFES
+    assert port.read(PortReg.CI) == 1
     await port.clear_errors()
-    assert port.read(ahci.PortReg.CI) == 0
+    assert port.read(PortReg.CI) == 0
     assert (await port.identify()).sectors == SIZE // 512
 
 
 async def resets(port: AhciPort) -> None:
     """COMRESET and software reset give the signature again."""
     await port.software_reset()
-    assert port.read(ahci.PortReg.SIG) == 0x101
+    assert port.read(PortReg.SIG) == 0x101
     await port.stop()
     await port.comreset()
     await port.start()
-    assert not port.read(ahci.PortReg.TFD) & 0x89
+    assert not port.read(PortReg.TFD) & 0x89
     assert (await port.identify()).sectors == SIZE // 512
 
 
