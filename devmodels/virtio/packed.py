@@ -480,6 +480,11 @@ class PackedRing:
             done += 1
         del self._order[:done]
 
+    @property
+    def unshown(self) -> bool:
+        """Whether something was pushed that the driver has not been shown."""
+        return bool(self._pushed)
+
     def publish(self) -> bool:
         """Show the driver what was pushed; returns whether to notify it (VIRTIO 1.4 §2.8.10)."""
         pushed = self._pushed

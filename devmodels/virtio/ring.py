@@ -116,6 +116,11 @@ class Ring(Protocol):
         """Use buffers, of each of which so many of its first writable bytes were written; `publish` shows it."""
         ...
 
+    @property
+    def unshown(self) -> bool:
+        """Whether something was pushed that the driver has not been shown."""
+        ...
+
     def publish(self) -> bool:
         """Show the driver what was pushed; returns whether to notify it."""
         ...

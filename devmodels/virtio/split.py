@@ -433,6 +433,11 @@ class SplitRing:
         del self._order[: len(done)]
         return done
 
+    @property
+    def unshown(self) -> bool:
+        """Whether something was pushed that the driver has not been shown."""
+        return self._published != self._used_idx
+
     def publish(self) -> bool:
         """Show the driver what was pushed; returns whether to notify it (VIRTIO 1.4 §2.7.7.2)."""
         old = self._published

@@ -98,6 +98,8 @@ class ControlQueue:
 
     def _do(self, chain: Chain, function: Function, lun: bytes, tag: int) -> None:
         """Every command that was made available before is known."""
+        if self._dropped(chain):
+            return
         place = self._device.bus.find(lun)
         if place is None or self._queue.resetting or self._device.resetting:
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET)
@@ -134,6 +136,15 @@ class ControlQueue:
 
     # --- answers
 
+    def give_back(self) -> None:
+        """Where the queue alone is being reset that waits for no function: there are only their effects from now on."""
+        if not self._device.resetting:
+            self._queue.finish([(chain, 0) for chain in self._queue.in_flight.values()])
+
+    def _dropped(self, chain: Chain) -> bool:
+        """Whether a reset has given the buffer back, so that nothing of it is the device's."""
+        return self._queue.in_flight.get(chain.head) is not chain
+
     def _violation(self, chain: Chain, summary: str) -> None:
         self._device.violations.report(CLAUSE, summary, f"{self._queue.name} head {chain.head}")
 
@@ -150,6 +161,8 @@ class ControlQueue:
 
     def _answer(self, chain: Chain, data: bytes) -> None:
         device, queue = self._device, self._queue
+        if self._dropped(chain):
+            return
         if queue.resetting or device.resetting or device.stopped:
             queue.finish(((chain, 0),))
         elif device.paused:

@@ -240,8 +240,12 @@ class VirtioScsi(VirtioDevice):
         self.subscriptions = unitstates.restore(self.bus, parts)
 
     def cancel(self, queue: VirtQueue) -> None:
-        """Commands of `queue` that have not started are dropped."""
-        if queue.index >= FIRST_REQUEST_QUEUE and queue.in_flight:
+        """Commands of `queue` that have not started are dropped; functions go on, and nobody hears of them."""
+        if queue.index == CONTROL_QUEUE:
+            self._control.give_back()
+        elif queue.index == EVENT_QUEUE:
+            self._events.given_up()
+        elif queue.in_flight:
             for target in self.bus.all_targets():
                 target.cancel(lambda task: isinstance(task, ScsiRequest) and task.queue is queue, _nothing)
 

@@ -53,6 +53,12 @@ class EventQueue:
         """There is nothing to tell."""
         self.missed = False
 
+    def given_up(self) -> None:
+        """The queue is being reset: the driver will not look for what it has not been shown."""
+        ring = self._queue.ring
+        if ring is not None and ring.unshown:
+            self.missed = True
+
     # --- what happens on the bus
 
     def unit_added(self, target: int, unit: LogicalUnit) -> None:

@@ -15,6 +15,7 @@ from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk as ScsiDisk
 from devmodels.scsi.disk import DiskOptions
+from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from tests.unit.virtio.arena import Arena
 from tests.unit.virtio.blkrig import Disk
@@ -285,17 +286,20 @@ def bring_up(rig: ScsiRig, features: int) -> None:
     for select in (0, 1):
         device.write_features((features | VERSION_1) >> 32 * select & 0xFFFF_FFFF, select=select)
     device.write_status(ACKNOWLEDGE | DRIVER | FEATURES_OK)
-    model: type[Driver] = PackedDriverRing if features & RING_PACKED else DriverRing
-    rig.drivers.clear()
-    for index, queue in enumerate(device.queues):
-        size = queue.size
-        at = RING + RING_STEP * index
-        rig.plain.store(at, bytes(RING_STEP))
-        desc, avail, _ = model.sizes(size)
-        parts = (at, at + desc, at + desc + avail + 15 & ~15)
-        queue.desc, queue.driver, queue.device = parts
-        device.enable_queue(queue)
-        rig.drivers.append(model(rig.plain, size, parts, features | VERSION_1))
+    rig.drivers[:] = [set_up(rig, queue, features) for queue in device.queues]
     device.write_status(ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK)
     rig.sent.clear()
     rig.settle()
+
+
+def set_up(rig: ScsiRig, queue: VirtQueue, features: int) -> Driver:
+    """A new ring of one queue, enabled; the driver's side of it."""
+    model: type[Driver] = PackedDriverRing if features & RING_PACKED else DriverRing
+    size = queue.size
+    at = RING + RING_STEP * queue.index
+    rig.plain.store(at, bytes(RING_STEP))
+    desc, avail, _ = model.sizes(size)
+    parts = (at, at + desc, at + desc + avail + 15 & ~15)
+    queue.desc, queue.driver, queue.device = parts
+    rig.device.enable_queue(queue)
+    return model(rig.plain, size, parts, features | VERSION_1)

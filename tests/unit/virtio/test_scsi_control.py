@@ -35,6 +35,7 @@ from tests.unit.virtio.scsirig import (
     lun_of,
     read_10,
     scsi,
+    set_up,
     write_10,
 )
 
@@ -225,3 +226,54 @@ def test_a_queue_reset_waits_for_what_runs() -> None:
     assert queue.resetting
     release(r)
     assert not queue.resetting
+
+
+def test_a_reset_of_the_control_queue_waits_for_no_function() -> None:
+    r = scsi()
+    (read,) = held(r, (0, 0))
+    function = r.start_control(struct.pack("<II", 0, ABORT_TASK) + lun_of() + struct.pack("<Q", r.tag))
+    queue = r.device.queues[CONTROL]
+    r.device.reset_queue(queue)
+    assert not queue.resetting
+    r.sent.remove(function)
+    r.drivers[CONTROL] = set_up(r, queue, r.device.driver_features)
+    # The next request has the buffer of the first one.
+    assert r.manage(QUERY_TASK, tag=r.tag) == S_OK
+    before = r.content(function.writable)
+    release(r)
+    assert r.answer(read).response == S_ABORTED
+    assert r.content(function.writable) == before
+    assert r.manage(QUERY_TASK, tag=r.tag) == S_OK
+    assert r.clauses == []
+
+
+def test_an_answer_that_waits_for_bus_mastering_is_dropped_with_its_queue() -> None:
+    r = scsi()
+    (read,) = held(r, (0, 0))
+    function = r.start_control(struct.pack("<II", 0, ABORT_TASK) + lun_of() + struct.pack("<Q", r.tag))
+    before = r.content(function.writable)
+    r.device.pause()
+    release(r)
+    queue = r.device.queues[CONTROL]
+    r.device.reset_queue(queue)
+    assert not queue.resetting
+    r.sent.remove(function)
+    r.drivers[CONTROL] = set_up(r, queue, r.device.driver_features)
+    r.device.resume()
+    r.settle()
+    assert r.content(function.writable) == before
+    assert r.answer(read).response == S_ABORTED
+    assert r.manage(QUERY_TASK, tag=r.tag) == S_OK
+
+
+def test_a_suspension_waits_for_functions_unless_their_queue_is_reset() -> None:
+    r = scsi()
+    held(r, (0, 0))
+    function = r.start_control(struct.pack("<II", 0, ABORT_TASK) + lun_of() + struct.pack("<Q", r.tag))
+    r.device.write_status(int(r.device.status) | 0x10)
+    r.settle()
+    assert not r.device.suspended
+    r.device.reset_queue(r.device.queues[CONTROL])
+    r.sent.remove(function)
+    release(r)
+    assert r.device.suspended

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
+from devmodels.iocontext import Event
 from tests.unit.virtio.model import EVENT_IDX
 from tests.unit.virtio.scsirig import (
     EVENT,
     F_CHANGE,
     F_HOTPLUG,
+    REQUEST,
     S_BAD_TARGET,
     TEST_UNIT_READY,
     ScsiRig,
     bring_up,
     lun_of,
+    read_10,
     scsi,
+    set_up,
 )
 
 CLAUSE = "VIRTIO 1.4 §5.6.6.3"
@@ -136,6 +142,102 @@ def test_a_suspended_device_with_nothing_to_tell_has_missed_nothing() -> None:
     r.plug(1, 0)
     r.settle()
     assert r.event(r.order[-1]) == (TRANSPORT_RESET, name(1, 0), RESCAN)
+
+
+def test_events_while_a_suspension_waits_are_missed() -> None:
+    r = scsi()
+    r.ready()
+    r.offer_events()
+    r.disk.gate = Event(r.device.context)
+    r.start(read_10(0, 1), room=512)
+    r.go()
+    r.device.write_status(RUNNING | SUSPEND)
+    r.plug(1, 0)
+    r.settle()
+    assert not r.device.suspended
+    r.disk.gate.set()
+    r.settle()
+    assert r.device.suspended
+    assert r.order[-1].queue == REQUEST
+    r.device.write_status(int(r.device.status) | DRIVER_OK)
+    r.settle()
+    assert r.event(r.order[-1]) == (NO_EVENT | MISSED, bytes(8), 0)
+
+
+def test_an_event_that_was_told_before_is_shown_before_the_suspension() -> None:
+    r = scsi()
+    (sent,) = r.offer_events()
+    r.plug(1, 0)
+    r.device.write_status(RUNNING | SUSPEND)
+    r.collect()
+    assert r.device.suspended
+    assert r.event(sent) == (TRANSPORT_RESET, name(1, 0), RESCAN)
+
+
+def test_what_was_missed_over_a_suspension_waits_for_a_buffer() -> None:
+    r = scsi()
+    r.device.write_status(RUNNING | SUSPEND)
+    r.plug(1, 0)
+    r.device.write_status(int(r.device.status) | DRIVER_OK)
+    r.settle()
+    first, second = r.offer_events(2)
+    assert r.event(first) == (NO_EVENT | MISSED, bytes(8), 0)
+    assert r.event(second) is None
+
+
+def test_a_reset_of_a_suspended_device_forgets_what_was_missed() -> None:
+    r = suspended()
+    r.plug(1, 0)
+    bring_up(r, r.device.device_features)
+    (sent,) = r.offer_events()
+    assert r.event(sent) is None
+
+
+def again(r: ScsiRig) -> None:
+    """The driver has reset the event queue, and sets it up again."""
+    queue = r.device.queues[EVENT]
+    assert not queue.resetting
+    assert not queue.enabled
+    r.sent = [sent for sent in r.sent if sent.queue != EVENT]
+    r.drivers[EVENT] = set_up(r, queue, r.device.driver_features)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_event_that_the_driver_has_not_seen_before_it_reset_the_queue_is_missed(packed: bool) -> None:
+    r = scsi(packed=packed)
+    r.offer_events(2)
+    r.plug(1, 0)
+    r.device.reset_queue(r.device.queues[EVENT])
+    again(r)
+    first, second = r.offer_events(2)
+    assert r.event(first) == (NO_EVENT | MISSED, bytes(8), 0)
+    r.plug(2, 0)
+    r.settle()
+    assert r.event(second) == (TRANSPORT_RESET, name(2, 0), RESCAN)
+    assert r.clauses == []
+
+
+def test_events_without_an_event_queue_are_missed() -> None:
+    r = scsi()
+    r.offer_events(2)
+    r.device.reset_queue(r.device.queues[EVENT])
+    r.plug(1, 0)
+    r.settle()
+    again(r)
+    (sent,) = r.offer_events()
+    assert r.event(sent) == (NO_EVENT | MISSED, bytes(8), 0)
+
+
+def test_an_event_that_it_has_seen_is_not() -> None:
+    r = scsi()
+    (sent,) = r.offer_events()
+    r.plug(1, 0)
+    r.settle()
+    assert r.event(sent) is not None
+    r.device.reset_queue(r.device.queues[EVENT])
+    again(r)
+    (sent,) = r.offer_events()
+    assert r.event(sent) is None
 
 
 def test_a_reset_of_the_event_queue_gives_its_buffers_up() -> None:
