@@ -147,7 +147,7 @@ def _residual(command: Command) -> tuple[int, int]:
     expected = command.expected_out if writes else command.expected_in
     moved = command.received if writes else command.sent
     wanted = command.wanted
-    if not moved and wanted and expected and command.status is _GOOD:
+    if not moved and command.status is _GOOD and (0 < wanted <= expected or (writes and command.sent)):
         return UNDERFLOW, expected  # What was wanted goes the other way.
     if wanted > expected:
         return OVERFLOW, min(wanted - expected, _SERIALS)

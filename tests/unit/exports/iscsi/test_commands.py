@@ -180,7 +180,7 @@ def test_a_first_burst_that_is_full_is_followed_by_what_is_asked_for(world: Worl
 
 @pytest.mark.parametrize(
     ("blocks", "expected", "flags", "residual", "written"),
-    [(1, 1024, 0x82, 512, 512), (2, 512, 0x84, 512, 512), (1, 0, 0x84, 512, 0)],
+    [(1, 1024, 0x82, 512, 512), (2, 512, 0x84, 512, 512), (1, 0, 0x84, 512, 0), (1, 200, 0x84, 312, 0)],
 )
 def test_residuals_of_writes(
     initiator: Initiator, blocks: int, expected: int, flags: int, residual: int, written: int
