@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from devmodels.disc import cdtext
 from devmodels.disc.address import FRAMES, LONGEST, SECONDS
 from devmodels.disc.address import PREGAP as USUAL_PREGAP
 from devmodels.disc.disc import BLOCK, DATA_CONTROL, Disc, Extent, Mode, Track
@@ -49,7 +50,9 @@ KINDS = ("BINARY", "MOTOROLA", "WAVE")
 """What a file can be: as on the disc, audio with the high byte first, a RIFF file of such audio."""
 FLAGS = {"DCP": 0x2, "4CH": 0x8, "PRE": 0x1, "SCMS": 0}
 """Bits of CONTROL."""
-_IGNORED = frozenset({"REM", "TITLE", "PERFORMER", "SONGWRITER", "CDTEXTFILE"})
+_IGNORED = frozenset({"REM", "CDTEXTFILE"})
+_TEXTS = {"TITLE": cdtext.TITLE, "PERFORMER": cdtext.PERFORMER, "SONGWRITER": cdtext.SONGWRITER}
+"""Commands whose one argument is the rest of the line, whatever it is."""
 
 
 class CueError(ValueError):
@@ -99,6 +102,8 @@ class Sheet:
     files: list[CueFile] = field(default_factory=list)
     tracks: list[CueTrack] = field(default_factory=list)
     catalog: str = ""
+    texts: dict[int, dict[int, str]] = field(default_factory=dict)
+    """By type of CD-TEXT and track, 0 for the disc."""
 
 
 class Contents(NamedTuple):
@@ -131,10 +136,13 @@ def parse(text: str) -> Sheet:
         if not first or first[0].upper() in _IGNORED:
             # Whatever it says, it is not taken apart.
             continue
+        if (kind := _TEXTS.get(first[0].upper())) is not None:
+            _text(sheet, kind, line.split(maxsplit=1)[1:])
+            continue
         name, *arguments = _split(line, number)
         command = _COMMANDS.get(name.upper())
         if command is None:
-            known = ", ".join([*_COMMANDS, *sorted(_IGNORED)])
+            known = ", ".join([*_COMMANDS, *sorted(_IGNORED | _TEXTS.keys())])
             raise CueError(number, f"{name!r} is no command; expected one of {known}")
         command(sheet, arguments, number)
     if not sheet.tracks:
@@ -267,6 +275,15 @@ def _catalog(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     sheet.catalog = number
 
 
+def _text(sheet: Sheet, kind: int, arguments: Sequence[str]) -> None:
+    """What of a text CD-TEXT can have; never wrong."""
+    text = "".join(arguments).strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    text = text[: cdtext.LONGEST].encode("latin-1", "replace").decode("latin-1").replace("\0", "?")
+    sheet.texts.setdefault(kind, {})[sheet.tracks[-1].number if sheet.tracks else 0] = text
+
+
 _COMMANDS: dict[str, Callable[[Sheet, Sequence[str], int], None]] = {
     "FILE": _file,
     "TRACK": _track,
@@ -329,7 +346,8 @@ def lay_out(sheet: Sheet, contents: Sequence[Contents]) -> Disc:
         )
         for each in placed
     ]
-    return Disc(list(tracks.values()), extents, sheet.catalog)
+    texts = {kind: [found.get(number, "") for number in (0, *tracks)] for kind, found in sheet.texts.items()}
+    return Disc(list(tracks.values()), extents, sheet.catalog, texts)
 
 
 def _tracks(sheet: Sheet, placed: Sequence[_Placed], firsts: dict[int, int], end: int) -> dict[int, Track]:

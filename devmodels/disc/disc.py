@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -71,17 +71,24 @@ class Extent:
 
 class Disc:
     """`tracks` in ascending order; `extents` hold every block from 0 to `blocks` - 1; `catalog` is the media catalog
-    number, 13 digits, or empty.
+    number, 13 digits, or empty; `texts`: by their types of CD-TEXT, those of the disc and of each track.
 
     `plain`: all of it is one extent of user data from the image's first byte on.
     """
 
-    __slots__ = ("_first_of_tracks", "_starts", "blocks", "catalog", "extents", "plain", "tracks")
+    __slots__ = ("_first_of_tracks", "_starts", "blocks", "catalog", "extents", "plain", "texts", "tracks")
 
-    def __init__(self, tracks: Sequence[Track], extents: Sequence[Extent], catalog: str = "") -> None:
+    def __init__(
+        self,
+        tracks: Sequence[Track],
+        extents: Sequence[Extent],
+        catalog: str = "",
+        texts: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self.tracks = tuple(tracks)
         self.extents = tuple(extents)
         self.catalog = catalog
+        self.texts = {} if texts is None else {kind: tuple(each) for kind, each in texts.items()}
         self.blocks = extents[-1].end
         self._starts = [extent.start for extent in extents]
         self._first_of_tracks = [track.first for track in tracks]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from devmodels.disc import cdtext
 from devmodels.disc.address import LONGEST
 from devmodels.disc.cuesheet import MAX_TRACKS, MODES
 from devmodels.disc.disc import Disc, Extent, Mode, Track
@@ -14,6 +15,7 @@ from devmodels.disc.disc import Disc, Extent, Mode, Track
 MAX_INDEXES = 99
 _STORED = frozenset(MODES.values())
 _CATALOG, _ISRC = re.compile(r"([0-9]{13})?"), re.compile(r"([0-9A-Z]{12})?")
+_TEXT = re.compile(f"[\\x01-\\xff]{{0,{cdtext.LONGEST}}}")
 _CONTROLS = 0xF
 _FARTHEST = 1 << 62
 """An image's last byte is somewhere before it."""
@@ -43,6 +45,7 @@ class _Disc(msgspec.Struct, frozen=True, omit_defaults=True):
     tracks: list[_Track]
     extents: list[_Extent]
     catalog: str = ""
+    texts: dict[int, list[str]] = {}
 
 
 def to_text(disc: Disc) -> str:
@@ -66,7 +69,9 @@ def to_text(disc: Disc) -> str:
         )
         for each in disc.extents
     ]
-    return msgspec.json.encode(_Disc(tracks, extents, disc.catalog)).decode()
+    return msgspec.json.encode(
+        _Disc(tracks, extents, disc.catalog, {kind: list(each) for kind, each in disc.texts.items()})
+    ).decode()
 
 
 def from_text(text: str) -> Disc:
@@ -96,7 +101,10 @@ def from_text(text: str) -> Disc:
     _check_extents(extents, tracks[-1].end)
     if not _CATALOG.fullmatch(found.catalog):
         raise ValueError(f"not a disc: catalogue number {found.catalog!r}")
-    return Disc(tracks, extents, found.catalog)
+    for kind, texts in found.texts.items():
+        if kind not in cdtext.KINDS or len(texts) != 1 + len(tracks) or not all(map(_TEXT.fullmatch, texts)):
+            raise ValueError(f"not a disc: its texts of type {kind:#x}")
+    return Disc(tracks, extents, found.catalog, found.texts)
 
 
 def _check_tracks(tracks: Sequence[Track]) -> None:

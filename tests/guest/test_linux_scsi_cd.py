@@ -22,11 +22,14 @@ FILES = {"small.txt": b"small\n", "large": pattern(7, 700_000)}
 DRIVE = "ed0.0"
 
 SHEET = """CATALOG 1234567890123
+TITLE "An album"
 FILE "first.iso" BINARY
   TRACK 01 MODE1/2048
     INDEX 01 00:00:00
 FILE "audio.bin" BINARY
   TRACK 02 AUDIO
+    TITLE "Noise"
+    PERFORMER "Nobody"
     ISRC DEVMD2600007
     PREGAP 00:02:00
     INDEX 01 00:00:00

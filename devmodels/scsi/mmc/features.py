@@ -103,7 +103,7 @@ FEATURES = (
     Feature(0x0003, 2, None, _removable),
     Feature(0x0010, 0, _ANY, _readable),
     Feature(0x001D, 0, _CD, _nothing),
-    Feature(0x001E, 2, _CD, lambda _: _CD_READ.pack(c2_flags=1)),
+    Feature(0x001E, 2, _CD, lambda _: _CD_READ.pack(c2_flags=1, cd_text=1)),
     Feature(0x001F, 1, frozenset({Profile.DVD_ROM}), lambda _: _DVD_READ.pack()),
     Feature(0x0040, 1, frozenset({Profile.BD_ROM}), _bd_read),
     Feature(0x0100, 0, None, _nothing),

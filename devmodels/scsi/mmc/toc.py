@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.disc import Mode, Track
 from devmodels.disc.address import to_msf
+from devmodels.disc.cdtext import packs
 from devmodels.disc.subchannel import POSITION, position
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
@@ -35,8 +36,8 @@ _TRACK = Layout(mmc_data.TRACK_INFORMATION)
 SESSION = 1
 """The only one."""
 LEAD_OUT = 0xAA
-TOC, SESSIONS, FULL_TOC = 0, 1, 2
-"""Formats of READ TOC.  There is no PMA, ATIP or CD-TEXT on a pressed disc without any."""
+TOC, SESSIONS, FULL_TOC, CD_TEXT = 0, 1, 2, 5
+"""Formats of READ TOC.  There is no PMA or ATIP on a pressed disc."""
 FIRST_POINT, LAST_POINT, LEAD_OUT_POINT = 0xA0, 0xA1, 0xA2
 CD_ROM, CD_ROM_XA = 0x00, 0x20
 """DISC TYPE."""
@@ -73,6 +74,8 @@ def read_toc(drive: CdDrive, _task: Task, fields: Fields) -> bytes:
         if fields["number"] > SESSION:
             raise invalid_field(READ_TOC, "number")
         return _full_toc(drive)
+    if form == CD_TEXT and (data := packs(drive.medium.disc)):
+        return _toc_header(data, 0, 0) + data
     raise invalid_field(READ_TOC, "format")
 
 

@@ -151,16 +151,16 @@ audio() {
     echo "two sectors of 2352 bytes by READ CD; READ (10) is refused"
 }
 
-# libcdio, by its own READ TOC, READ SUB-CHANNEL, MODE SENSE, GET CONFIGURATION.
+# libcdio, by its own READ TOC (it takes CD-TEXT apart, but has no tables here to show ISO 8859-1), READ SUB-CHANNEL, MODE SENSE, GET CONFIGURATION.
 described() {
     ran cd-info --no-cddb --no-header $AUDIO
     shows "Disc mode is listed as: CD-DATA" "  1: 00:02:00  000000 data " \
         "  2: .*  $(printf '%06d' $((blocks + 150))) audio  false  no    2        no" \
         "170: .*  $(printf '%06d' $((blocks + 450))) leadout" "(MCN): 1234567890123" "TRACK  2 ISRC: DEVMD2600007" \
-        "mixed mode CD" "CD-ROM with ISO 9660 filesystem"
+        "Language 0 'English'" "CD-TEXT for Disc:" "CD-TEXT for Track  2:" "mixed mode CD" "CD-ROM with ISO 9660 filesystem"
     ran cd-info --no-cddb --no-header -C $CD
     shows "Can read C2 Errors *: Yes" "Can play audio *: Yes" "Can write DVD-R *: No" "ISO 9660: $blocks blocks"
-    echo "tracks, catalogue number and ISRC, the file system of its first track"
+    echo "tracks, catalogue number, ISRC and CD-TEXT, the file system of its first track"
 }
 
 # And by its own READ CD.

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.disc import Disc
+from devmodels.disc.cdtext import packs
 from devmodels.disc.cuesheet import Contents, lay_out, parse
 from devmodels.disc.sector import sectors
 from devmodels.disc.subchannel import formatted_q
 from devmodels.disc.text import from_text, to_text
 
 SHEET = """CATALOG 1234567890123
+TITLE "Björk"
 FILE "x" BINARY
 TRACK 02 MODE1/2048
 INDEX 01 00:00:00
@@ -36,6 +38,7 @@ def example() -> Disc:
 def test_there_and_back() -> None:
     disc, again = example(), from_text(to_text(example()))
     assert (again.tracks, again.extents, again.catalog) == (disc.tracks, disc.extents, disc.catalog)
+    assert again.texts == disc.texts == {0x80: ("Björk", "", "", "")}
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,9 @@ def test_there_and_back() -> None:
         ("[0,10,0,0,2048,false]", "[1,9,0,0,2048,false]"),
         ("[0,10,0,0,2048,false],", ""),
         (to_text(example()), '{"tracks":[],"extents":[]}'),
+        ('"128":', '"127":'),
+        ('["Björk","","",""]', '["Björk","",""]'),
+        ('["Björk","","",""]', '["Björk","","","\\u2603"]'),
         (to_text(example()), "["),
     ],
 )
@@ -94,3 +100,4 @@ def test_whatever_a_trace_says_is_a_disc_or_refused(changes: list[tuple[int, Any
         assert disc.track_at(lba) is extent.track
         assert len(next(sectors(extent, lba, 1, bytes(extent.stored)))) == 2352
         assert len(formatted_q(disc, lba)) == 16
+    assert len(packs(disc)) % 18 == 0

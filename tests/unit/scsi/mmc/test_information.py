@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_the_tracks_of_a_mixed_disc(mixed: DriveWorld) -> None:
     assert len(mixed.first.good(toc(0, number=0xAA), room=1023)) == 4 + 8
     answer = mixed.first.do(toc(0, number=5), room=1023)
     assert (answer.key, answer.code, answer.field) == (5, 0x2400, (6, None))
+
+
+def test_titles(insert: Callable[..., DriveWorld], tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(2352))
+    (tmp_path / "a.cue").write_text(
+        'TITLE "An album"\nFILE a.bin BINARY\nTRACK 01 AUDIO\nTITLE "one"\nINDEX 01 00:00:00'
+    )
+    world = insert({"driver": "cue", "filename": str(tmp_path / "a.cue")})
+    data = world.first.good(toc(5), room=1023)
+    assert data[:8] == bytes((0, 2 + 5 * 18, 0, 0, 0x80, 0, 0, 0))
+    assert data[8:20] == b"An album\0one"
+    assert data[4 + 18 : 4 + 22] == bytes((0x80, 1, 1, 3))
+    # As much as there is room for.
+    assert world.first.good("43 00 05 00 00 00 00 00 04 00", room=99) == data[:4]
 
 
 def test_sessions_and_the_lead_in(mixed: DriveWorld) -> None:
