@@ -79,9 +79,21 @@ class Negotiation:
                 raise _wrong(f"{name} is negotiated twice")
             self._seen.add(name)
             answers += self._answer_one(name, value, stage)
+        answers = self._shorten_first_burst(answers)
         if stage is Stage.OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(MAX_RECV_DATA_SEGMENT)))
+        return answers
+
+    def _shorten_first_burst(self, answers: Pairs) -> Pairs:
+        """The first burst is no longer than any other one (§13.14), whichever is agreed on first."""
+        agreed = self.parameters
+        if agreed.first_burst_length <= agreed.max_burst_length:
+            return answers
+        said = ("FirstBurstLength", str(agreed.first_burst_length))
+        if said in answers:
+            agreed.first_burst_length = agreed.max_burst_length
+            answers[answers.index(said)] = ("FirstBurstLength", str(agreed.first_burst_length))
         return answers
 
     def begin_text(self) -> None:

@@ -15,6 +15,7 @@ from devmodels.exports.iscsi.session import Session
 from devmodels.iscsistream import BrokenConnectionError, Stream
 from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, LoginStatus, Opcode, unpack_login_request
 from devmodels.protocols.iscsi.reserved import wrong_byte
+from devmodels.protocols.iscsi.text import is_name
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.portal import Portal
@@ -108,12 +109,18 @@ class Newcomer:
             self._enter(session)
 
     def _check(self, opcode: int, header: bytes) -> None:
-        """Reserved bits (RFC 7143 §11), where it is known whose profile counts."""
+        """Reserved bits (RFC 7143 §11) and the form of the name, where it is known whose profile counts."""
         target = self._login.target
+        if target is None or not target.scsi.violations.strict:
+            return
         at = wrong_byte(opcode, header)
-        if target is not None and target.scsi.violations.strict and at is not None:
+        if at is not None:
             summary = f"reserved bits in byte {at} of a Login Request"
             target.scsi.violations.report("RFC 7143 §11", summary, self._peer, header)
+
+        if self._login.complete and not is_name(self._port[0]):
+            summary = f"InitiatorName={self._port[0][:64]}"
+            target.scsi.violations.report("RFC 7143 §4.2.7", summary, self._peer, header)
 
     def paused(self) -> None:
         """Every PDU is dealt with at once."""

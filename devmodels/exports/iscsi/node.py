@@ -59,7 +59,7 @@ class IscsiNode:
         for portal in self.portals.values():
             host, port = portal.address
             if host in _ANY and isinstance(local, tuple):
-                host = local[0]
+                host = local[0].removeprefix("::ffff:")  # Who came by IPv4.
             for target in portal.users:
                 found[target.name].append(f"{show_address((host, port))},{target.portal_group}")
         return found

@@ -73,7 +73,13 @@ class Texts:
                 answers += self._targets(value)
         self._negotiation.begin_text()
         others = [(name, value) for name, value in pairs if name != "SendTargets"]
-        answers += self._negotiation.answer(others, Stage.FULL_FEATURE)
+        agreed = self._negotiation.parameters
+        before = agreed.max_recv_data_segment_length
+        try:
+            answers += self._negotiation.answer(others, Stage.FULL_FEATURE)
+        except LoginRefusedError:
+            agreed.max_recv_data_segment_length = before
+            raise
         self._connection.parameters_changed()
         return answers
 

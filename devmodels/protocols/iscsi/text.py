@@ -27,6 +27,9 @@ YES, NO = "Yes", "No"
 _KEY = re.compile(rb"(?:[A-Z]|iSCSI)[A-Za-z0-9.\-+@_#]{0,62}")
 """One of the standard's own keys begins with a small letter."""
 _DECIMAL = re.compile(r"[0-9]{1,20}")
+_NAME = re.compile(
+    r"iqn\.[0-9]{4}-(?:0[1-9]|1[0-2])\.[^\s:]+(?::\S+)?|eui\.[0-9A-Fa-f]{16}|naa\.[0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?"
+)
 _HEX = re.compile(r"0[xX][0-9A-Fa-f]+")
 _BASE64 = re.compile(r"0[bB][A-Za-z0-9+/]+={0,2}")
 
@@ -58,6 +61,11 @@ def split(data: bytes) -> Pairs:
 def join(pairs: Iterable[tuple[str, str]]) -> bytes:
     """Pairs as they are sent."""
     return b"".join(f"{key}={value}\0".encode() for key, value in pairs)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` has the form of a node's name: iqn.…, eui.… or naa.… (§4.2.7)."""
+    return _NAME.fullmatch(text) is not None
 
 
 def parse_number(text: str) -> int:

@@ -235,3 +235,12 @@ def test_nobody_logs_in_to_a_target_that_has_gone_meanwhile(world: World) -> Non
     world.context.run_until_idle()
     assert initiator.login_request({}, following=3)["status"] == pdu.LoginStatus.TARGET_REMOVED
     assert not target.sessions
+
+
+def test_who_comes_to_any_address_by_ipv4_is_told_an_ipv4_address(world: World) -> None:
+    world.add_disk("d1")
+    addr = {"type": "inet", "host": "0.0.0.0", "port": 0}
+    port = world.add_export("e1", "d1", target=OTHER, addr=addr).portal.address[1]
+    for local in (("192.0.2.1", 1), ("::ffff:192.0.2.1", 1, 0, 0)):
+        assert world.exports.iscsi.listing(local)[OTHER] == [f"192.0.2.1:{port},1"]
+    assert world.exports.iscsi.listing(("2001:db8::1", 1, 0, 0))[OTHER] == [f"[2001:db8::1]:{port},1"]

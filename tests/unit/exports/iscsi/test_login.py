@@ -198,3 +198,29 @@ def test_too_many_sessions_are_refused(make: Callable[..., World]) -> None:
         initiator.login()
     response = world.connect().login_request(LOGIN_KEYS, following=3)
     assert response["status"] == LoginStatus.OUT_OF_RESOURCES
+
+
+@pytest.mark.parametrize(
+    ("name", "formed"),
+    [
+        ("iqn.1993-08.org.debian:01:8a5c1e4f", True),
+        ("iqn.2001-04.com.example", True),
+        ("iqn.2001-04.com.example:größe", True),
+        ("eui.02004567A425678D", True),
+        ("naa.52004567BA64678D", True),
+        ("naa.62004567BA64678D0123456789ABCDEF", True),
+        ("iqn.2001-13.com.example", False),
+        ("iqn.com.example:disk", False),
+        ("eui.02004567A42567", False),
+        ("naa.62004567BA64678D01234567", False),
+        ("somebody", False),
+    ],
+)
+def test_a_name_of_another_form_is_noticed_under_strict(
+    make: Callable[..., World], name: str, formed: bool
+) -> None:
+    """RFC 7143 §4.2.7: nobody is kept out for it."""
+    for strict in (True, False):
+        world = make(strict=strict)
+        world.login(keys={"InitiatorName": name})
+        assert ("RFC 7143 §4.2.7" in world.violations) is (strict and not formed)

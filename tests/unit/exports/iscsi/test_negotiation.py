@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.negotiation import ACCEPTS, Negotiation
-from devmodels.protocols.iscsi import keys
+from devmodels.protocols.iscsi import keys, pdu
 from devmodels.protocols.iscsi.keys import (
     DISCOVERY_KEYS,
     KEYS,
@@ -20,10 +20,10 @@ from devmodels.protocols.iscsi.keys import (
     Rule,
     Sender,
 )
-from devmodels.protocols.iscsi.pdu import LoginStatus, Stage
+from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode, Stage
 from devmodels.protocols.iscsi.text import TextError, join, split
 
-from .initiator import LOGIN_KEYS, TARGET, World
+from .initiator import LOGIN_KEYS, NOBODY, TARGET, World
 
 
 def says(offers: dict[str, str], *, discovery: bool = False) -> dict[str, str]:
@@ -245,3 +245,33 @@ def test_any_offers_are_answered_or_end_the_login(pairs: list[tuple[str, str]], 
 def test_a_name_of_a_target_is_looked_up_as_it_is(world: World) -> None:
     wrong = LOGIN_KEYS | {"TargetName": TARGET.upper()}
     assert world.connect().login_request(wrong)["status"] == 0x0203
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"MaxBurstLength": "4096", "FirstBurstLength": "8192"}],
+        [{"FirstBurstLength": "8192", "MaxBurstLength": "4096"}],
+        [{"MaxBurstLength": "4096"}, {"FirstBurstLength": "8192"}],
+    ],
+)
+def test_no_first_burst_is_agreed_on_that_is_longer_than_any_other(
+    world: World, steps: list[dict[str, str]]
+) -> None:
+    """RFC 7143 §13.14."""
+    initiator = world.connect()
+    initiator.login_request(LOGIN_KEYS)
+    said: dict[str, str] = {}
+    for step in steps:
+        said |= initiator.login_request(step).text
+    assert said == {"MaxBurstLength": "4096", "FirstBurstLength": "4096"}
+
+
+def test_text_that_is_refused_changes_nothing(world: World) -> None:
+    initiator = world.login(keys={"MaxRecvDataSegmentLength": "1024"})
+    (session,) = world.export.target.sessions.values()
+    (connection,) = session.connections.values()
+    text = b"MaxRecvDataSegmentLength=512\0MaxRecvDataSegmentLength=4096\0"
+    initiator.request(Opcode.TEXT_REQUEST, text, flags=pdu.FINAL, ttt=NOBODY)
+    assert initiator.receive().opcode is Opcode.REJECT
+    assert connection.parameters.max_recv_data_segment_length == connection.max_segment == 1024
