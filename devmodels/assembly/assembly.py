@@ -16,6 +16,7 @@ from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.blockbackend.removable import EmptyNode
 from devmodels.conformance import ViolationLog
 from devmodels.events import Events
+from devmodels.ide_cdrom import PiixIde
 from devmodels.iocontext import Event, IoContext
 from devmodels.machine import Machine
 from devmodels.memory import GuestMemory, Region, memory_name
@@ -148,7 +149,7 @@ class Assembly:
         """Devices with a SCSI bus, by the bus's name."""
         self.units: dict[str, ScsiPlace] = {}
         """Devices on SCSI buses, by id."""
-        self.ata_hosts: dict[str, AhciPci] = {}
+        self.ata_hosts: dict[str, AhciPci | PiixIde] = {}
         """Devices with ATA buses, by id."""
         self.ata_buses: dict[str, AtaBus] = {}
         """Their buses, by name."""

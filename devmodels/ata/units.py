@@ -1,4 +1,4 @@
-"""`ide-hd`: an ATA disk as an option names it, and the bus that it is on."""
+"""`ide-hd` and `ide-cd`: ATA devices as options name them, and the bus that they are on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from devmodels.ata.device import AtaDevice
 from devmodels.ata.disk.options import AtaDiskOptions
+from devmodels.ata.packet.options import AtapiOptions
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 
 
@@ -52,6 +53,21 @@ class IdeHdOptions(AtaDiskOptions, rename="kebab", forbid_unknown_fields=True, f
     stats_intervals: tuple[int, ...] = ()
     min_io_size: int = msgspec.field(default=0, name="min_io_size")
     opt_io_size: int = msgspec.field(default=0, name="opt_io_size")
+
+
+class IdeCdOptions(AtapiOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Options of `-device ide-cd`: those of the drive, and its place.  Without `drive` its tray is empty."""
+
+    drive: str | None = None
+    driver: str = "ide-cd"
+    id: str | None = None
+    bus: str | None = None
+    unit: int | None = None
+    rerror: OnReadError = "auto"
+    werror: OnWriteError = "auto"
+    account_invalid: bool = True
+    account_failed: bool = True
+    stats_intervals: tuple[int, ...] = ()
 
 
 class AtaPlace(NamedTuple):

@@ -65,7 +65,7 @@ class Channel:
         """Its devices by number."""
         return {each.number: each.device for each in self.places if each.device is not None}
 
-    def attach(self, device: AtaDevice, unit: int, *, hot: bool) -> None:  # noqa: ARG002
+    def attach(self, device: AtaDevice, unit: int) -> None:
         """Put a device on the cable, which nobody is told of."""
         device.unit = unit
         device.transport = Transport.PARALLEL

@@ -126,6 +126,11 @@ class PiixIde(PciFunction):
                 yield Claim(command, 8, channel.command_block, self)
                 yield Claim(control + CONTROL_OFFSET, 1, _AlternateStatus(channel), self)
 
+    @property
+    def buses(self) -> tuple[Channel, ...]:
+        """The channels."""
+        return self.channels
+
     # --- what happens
 
     def _interrupt(self, number: int, level: bool) -> None:

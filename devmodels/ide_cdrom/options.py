@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Literal
 
-MODELS = ("piix3-ide", "piix4-ide")
+import msgspec
 
 
 class IdePciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class IdePciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, 
     machines without the fixed ports and lines of a PC.
     """
 
-    driver: str = "piix3-ide"
+    driver: Literal["piix3-ide", "piix4-ide"] = "piix3-ide"
     id: str | None = None
     addr: str | None = None
     native: bool = False

@@ -200,7 +200,8 @@ def _tree(world: World) -> _Object:
             for name, path in machine.paths.items():
                 _, _, place, own = path.split("/")
                 if name in machine.ata_hosts:
-                    places[place][own] = _Object("ich9-ahci")
+                    driver = machine.options[name]["driver"]
+                    places[place][own] = _Object(str(driver))
                     continue
                 on_pci = isinstance(machine.devices[name], VirtioPci)
                 places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")

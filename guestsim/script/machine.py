@@ -47,6 +47,8 @@ def open_target(
     recording: Recording | None = None,
 ) -> TargetAndHost:
     """Start the machine that a script describes, and record it. Raises `TargetError` where it can't be."""
+    if recording is not None and any(device.get("driver") in IDE_HOSTS for device in devices):
+        raise LacksError("devices of which there are recordings")
     if spec.vhost_user:
         return _open_vhost_user(spec, script, drives, devices, recording)
     if spec.name == "vfio-user":

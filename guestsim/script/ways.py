@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, MMIO_REGISTERS
-from guestsim.script.machine import MMIO_DRIVERS, SCSI_UNITS
+from guestsim.script.machine import IDE_HOSTS, MMIO_DRIVERS, ON_BUSES
 from guestsim.script.schema import FEATURES, RingName, Script, TransportName, all_steps
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def vary(script: Script, way: Way) -> Script | str:
 def _device(options: dict[str, object], way: Way) -> dict[str, object]:
     """A device's options, changed."""
     changed = dict(options)
-    if options.get("driver") in SCSI_UNITS:
+    if options.get("driver") in ON_BUSES:
         return changed
     if way.ring is not None:
         changed["packed"] = way.ring == "packed"
@@ -86,8 +86,10 @@ def _reasons(script: Script, way: Way) -> Iterator[str]:
         yield f"the script is for rings that are {' or '.join(script.rings)}"
     if script.transports is not None and way.transport is not None and way.transport not in script.transports:
         yield f"the script is for {', '.join(script.transports)}"
+    if way != Way() and any(options.get("driver") in IDE_HOSTS for options in script.devices):
+        yield "its devices have neither rings nor virtio's transports"
     for options in script.devices:
-        if options.get("driver") in SCSI_UNITS:
+        if options.get("driver") in ON_BUSES:
             continue
         ring = options.get("packed")
         packed = way.ring == "packed" if ring is None else ring in (True, "on", "true")

@@ -345,7 +345,9 @@ class World:
     def _ide_host(self, options: Mapping[str, object], number: int) -> dict[str, object]:
         name = str(options.get("id", f"ide{number}"))
         self._options[name] = options
-        return self._on_pci(options, name, number)
+        # There are no fixed ports and lines where each function is alone.
+        native = {"native": True} if self.spec.name == "vfio-user" else {}
+        return self._on_pci({**options, **native}, name, number)
 
     def _on_pci(self, options: Mapping[str, object], name: str, number: int) -> dict[str, object]:
         """The options of a PCI device, with its place."""

@@ -37,6 +37,7 @@ _UNIT_OPTIONS = frozenset(
 
 
 UNITS = frozenset({"scsi-hd", "scsi-cd"})
+ATA_UNITS = frozenset({"ide-hd", "ide-cd"})
 """Devices that are units of a SCSI host."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from guestsim.targets import TargetError
-from guestsim.targets.daemon_exports import UNITS, Exported
+from guestsim.targets.daemon_exports import ATA_UNITS, UNITS, Exported
 from guestsim.targets.storage_daemon import DEVMODELS_SERVE, DaemonProcess
 from guestsim.targets.vfio_user import RAM, Place, VfioUserTarget
 
@@ -52,7 +52,7 @@ class VfioDaemonTarget(VfioUserTarget):
         arguments: Sequence[str] = (),
     ) -> None:
         """`arguments` are further ones of the daemon's command."""
-        functions = [each for each in devices if each.get("driver") not in UNITS]
+        functions = [each for each in devices if each.get("driver") not in UNITS | ATA_UNITS]
         exports = [
             Exported(
                 str(each["id"]), {"type": "vfio-user", "id": f"export-{each['id']}", "device": each["id"]}

@@ -37,7 +37,7 @@ class AtapiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, f
             raise ValueError(f"wwn is {self.wwn:#x}, expected 64 bits")
 
     @property
-    def unit(self) -> CdOptions:
+    def unit_options(self) -> CdOptions:
         """Those of its logical unit."""
         return CdOptions(
             ver=self.ver[:4], serial=self.serial, wwn=self.wwn, profile=self.profile, load_time=self.load_time

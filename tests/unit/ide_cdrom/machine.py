@@ -79,18 +79,18 @@ class IdeMachine:
         if only in ("both", "disk"):
             self.backend = BlockBackend(assembly.graph.nodes["d0"], name="hd0", run_state=assembly.run_state)
             self.disk = AtaDisk(self.backend, AtaDiskOptions(**options), violations=assembly.violations)
-            self.channel.attach(self.disk, 0, hot=False)
+            self.channel.attach(self.disk, 0)
         if only in ("both", "cd"):
             node = EmptyNode(assembly.context) if empty else assembly.graph.nodes["c0"]
             self.cd_backend = BlockBackend(node, name="cd0", read_only=True)
             drive = CdDrive(
                 self.cd_backend,
-                AtapiOptions().unit,
+                AtapiOptions().unit_options,
                 interface=Interface.ATAPI,
                 violations=assembly.violations,
             )
             self.cd = AtapiDevice(drive, violations=assembly.violations)
-            self.channel.attach(self.cd, 1 if only == "both" else 0, hot=False)
+            self.channel.attach(self.cd, 1 if only == "both" else 0)
         self.guest = Guest(self.target)
         (found,) = [each for each in scan(self.guest) if each.device == 0x7010]
         self.controller = IdeController(self.guest, found)
