@@ -20,6 +20,9 @@ BACKLOG = 64
 MAX_NEWCOMERS = 32
 """Connections of one portal that have not logged in; more of them wait to be accepted."""
 
+MAX_DISCOVERIES = 32
+"""Discovery sessions of one portal: one more ends the oldest."""
+
 MAX_CONNECTIONS = 256
 """Connections of one portal, with those."""
 
@@ -37,6 +40,7 @@ class Portal:
         """The targets that are here, and for how many exports."""
         self._newcomers: set[Newcomer] = set()
         self._connections: set[Connection] = set()
+        self._discoveries: dict[Connection, None] = {}
         self._acceptor = Acceptor(listener, self.context, self.welcome, name=self.name)
         log.info("iSCSI targets are at %s", self.name)
 
@@ -67,12 +71,17 @@ class Portal:
         def closed() -> None:
             self._connections.discard(connection)
             if connection.session.target is None:
+                self._discoveries.pop(connection, None)
                 self.node.numbers.give_back(connection.session.tsih)
             if not self._connections:
                 self.context.remove_poller(self)
             self._adjust()
 
         connection.on_closed = closed
+        if connection.session.target is None:
+            self._discoveries[connection] = None
+            if len(self._discoveries) > MAX_DISCOVERIES:
+                next(iter(self._discoveries)).ended("there are too many discovery sessions")
         self._adjust()
 
     @property

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from devmodels.exports.iscsi import portal as portals
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, MAX_ROOM, Session
 from devmodels.protocols.iscsi import pdu
 from devmodels.protocols.iscsi.pdu import Function, Opcode, RejectReason
 
-from .initiator import NOBODY, TEST_UNIT_READY, Initiator, World, build, read_10, write_10
+from .initiator import LOGIN_KEYS, NOBODY, TEST_UNIT_READY, Initiator, World, build, read_10, write_10
 
 Make = Callable[..., World]
 MS = 10**6
@@ -160,3 +161,20 @@ def test_an_ordered_command_goes_on_where_what_is_before_it_fails(world: World, 
     answers = initiator.receive_all()
     assert len(answers) == 2
     assert second in [each["itt"] for each in answers]
+
+
+# --- who needs no secret
+
+
+def test_discovery_sessions_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to prove anything for them: the oldest one makes room."""
+    monkeypatch.setattr(portals, "MAX_DISCOVERIES", 3)
+    keys = {"InitiatorName": LOGIN_KEYS["InitiatorName"], "SessionType": "Discovery"}
+    mine = world.login()
+    there = [world.login(instead=keys) for _ in range(5)]
+    assert [each.gone for each in there] == [True, True, False, False, False]
+    there[3].close()
+    last = world.login(instead=keys)
+    assert not there[2].gone
+    world.login(instead=keys)
+    assert (there[2].gone, last.gone, mine.gone) == (True, False, False)
