@@ -50,9 +50,12 @@ LARGEST = RAW + max(C2_BYTES.values()) + max(SUB_CHANNEL_BYTES.values())
 EVERYTHING = 0b11111
 """All main channel fields."""
 
-WRONG_MODE = Sense(SenseKey.ILLEGAL_REQUEST, Asc.ILLEGAL_MODE_FOR_THIS_TRACK)
-
 Work = Pending | None | Coro[None]
+
+
+def _wrong_mode(lba: int) -> CheckCondition:
+    """Block `lba` is the first that is not what was asked for."""
+    return CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, Asc.ILLEGAL_MODE_FOR_THIS_TRACK, information=lba))
 
 
 def _out_of_range(drive: CdDrive, lba: int, blocks: int) -> NoReturn:
@@ -123,9 +126,8 @@ def _read(drive: CdDrive, task: Task, fields: Fields, layout: Layout) -> Work:
     if disc.plain:
         return drive.read_blocks(task, lba * BLOCK, blocks * BLOCK)
     pieces = list(disc.pieces(lba, blocks))
-    if any(not extent.track.data for extent, _, _ in pieces):
-        raise CheckCondition(WRONG_MODE)
     if len(pieces) == 1 and pieces[0][0].offset is not None and pieces[0][0].stored == BLOCK:
+        # Audio is never stored so.
         extent = pieces[0][0]
         return drive.read_blocks(task, _offset(extent, lba), blocks * BLOCK)
     return _read_user_data(drive, task, pieces, blocks) if pieces else None
@@ -134,7 +136,7 @@ def _read(drive: CdDrive, task: Task, fields: Fields, layout: Layout) -> Work:
 async def _read_user_data(
     drive: CdDrive, task: Task, pieces: Iterable[tuple[Extent, int, int]], blocks: int
 ) -> None:
-    """User data out of whole sectors."""
+    """User data out of whole sectors, up to the first that has none."""
     medium = drive.medium
     room = _Room(task)
     for number, (extent, lba, count) in enumerate(_some_at_a_time(pieces)):
@@ -142,11 +144,13 @@ async def _read_user_data(
             break
         if number:
             await drive.turns.pause()
+        if not extent.track.data:
+            raise _wrong_mode(lba)
         stored = await _load(drive, task, medium, extent, lba, count)
-        for sector in sectors(extent, lba, count, stored):
+        for block, sector in enumerate(sectors(extent, lba, count, stored), lba):
             data = user_data(kind_of(extent.track.mode, sector), sector)
             if len(data) != BLOCK:
-                raise CheckCondition(WRONG_MODE)
+                raise _wrong_mode(block)
             room.put(data)
     task.wanted = blocks * BLOCK
 
@@ -188,6 +192,14 @@ def seek(drive: CdDrive, _task: Task, fields: Fields) -> None:
 # --- READ CD
 
 
+NUMBERS = {
+    Mode.AUDIO: (Kind.CDDA.number,),
+    Mode.MODE1: (Kind.MODE1.number,),
+    Mode.MODE2: (Kind.FORMLESS.number, Kind.FORM1.number, Kind.FORM2.number),
+}
+"""Which sector types a track's blocks can be of."""
+
+
 class Selection:
     """What of each sector is asked for: `expected` is a sector type, or any; `main` has a bit for each field of the
     main channel, from sync (the highest) to EDC and ECC."""
@@ -217,10 +229,15 @@ class Selection:
         """Bytes of a sector that are not of the main channel."""
         return C2_BYTES[self.c2] + SUB_CHANNEL_BYTES[self.sub_channel]
 
-    def span(self, kind: Kind, layout: Layout) -> tuple[int, int]:
-        """Which bytes of a whole sector; CheckCondition where it is no such sector, or they are not together."""
+    def excludes(self, mode: Mode) -> bool:
+        """Whether no sector of such a track is what is expected."""
+        return self.expected not in (ANY_TYPE, *NUMBERS[mode])
+
+    def span(self, kind: Kind, layout: Layout, lba: int) -> tuple[int, int]:
+        """Which bytes of the whole sector of block `lba`; CheckCondition where it is no such sector, or they are not
+        together."""
         if self.expected not in (ANY_TYPE, kind.number):
-            raise CheckCondition(WRONG_MODE)
+            raise _wrong_mode(lba)
         found = span(kind, self.main)
         if found is None:
             raise invalid_field(layout, "sync")
@@ -270,21 +287,27 @@ def _read_cd(drive: CdDrive, task: Task, fields: Fields, lba: int, blocks: int, 
     length_field = "blocks_23_16" if layout is READ_CD else "end_minute"
     _check(drive, lba, blocks, layout, length_field)
     pieces = list(medium.disc.pieces(lba, blocks))
-    sizes = {_size(extent.track.mode, selection, layout) for extent, _, _ in pieces}
+    if pieces and selection.excludes(pieces[0][0].track.mode):
+        raise _wrong_mode(lba)
+    sizes = {
+        _size(extent, selection, layout)
+        for extent, _, _ in pieces
+        if not selection.excludes(extent.track.mode)
+    }
     if len(pieces) == 1 and _is_as_stored(pieces[0][0], selection):
         return drive.read_blocks(task, _offset(pieces[0][0], lba), blocks * pieces[0][0].stored)
-    if sizes == {0} or not pieces:
+    excluded = any(selection.excludes(extent.track.mode) for extent, _, _ in pieces)
+    if not pieces or (sizes == {0} and not excluded):
         return None
     return _read_sectors(drive, task, pieces, selection, layout)
 
 
-def _size(mode: Mode, selection: Selection, layout: Layout) -> int | None:
-    """How many bytes of a sector of such a track; None where its kind has to be seen.  CheckCondition."""
+def _size(extent: Extent, selection: Selection, layout: Layout) -> int | None:
+    """How many bytes of a sector of such an extent; None where its kind has to be seen.  CheckCondition."""
+    mode = extent.track.mode
     if mode is Mode.MODE2:
-        if selection.expected in (Kind.CDDA.number, Kind.MODE1.number):
-            raise CheckCondition(WRONG_MODE)
         return selection.beside if not selection.main and selection.expected == ANY_TYPE else None
-    start, end = selection.span(Kind.CDDA if mode is Mode.AUDIO else Kind.MODE1, layout)
+    start, end = selection.span(Kind.CDDA if mode is Mode.AUDIO else Kind.MODE1, layout, extent.start)
     return end - start + selection.beside
 
 
@@ -311,7 +334,9 @@ async def _read_sectors(
     room = _Room(task)
     c2 = bytes(C2_BYTES[selection.c2])
     for number, (extent, first, count) in enumerate(_some_at_a_time(pieces)):
-        size = _size(extent.track.mode, selection, layout)
+        if selection.excludes(extent.track.mode):
+            raise _wrong_mode(first)
+        size = _size(extent, selection, layout)
         if room.full and size is not None:
             room.ask(size * count)
             continue
@@ -319,7 +344,7 @@ async def _read_sectors(
             await drive.turns.pause()
         stored = await _load(drive, task, medium, extent, first, count)
         for lba, sector in enumerate(sectors(extent, first, count, stored), first):
-            start, end = selection.span(kind_of(extent.track.mode, sector), layout)
+            start, end = selection.span(kind_of(extent.track.mode, sector), layout, lba)
             room.put(sector[start:end] + c2)
             if selection.sub_channel == FORMATTED_Q:
                 room.put(formatted_q(medium.disc, lba))

@@ -229,8 +229,8 @@ def check(
     if reason == OUT_OF_RANGE and sense[0] & 0x7F == 0x72:
         assert parsed.information is not None
     if parsed.information is not None:
-        # Of a medium error: the first block that could not be read or written.
-        assert reason in (OUT_OF_RANGE, DIFFERS) or reason[0] == MEDIUM
+        # Of a medium error, and of a sector of another type: the first block that could not be read or written.
+        assert reason in (OUT_OF_RANGE, DIFFERS, WRONG_MODE) or reason[0] == MEDIUM
     return reason
 
 

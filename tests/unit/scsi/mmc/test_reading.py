@@ -62,8 +62,12 @@ def test_blocks_of_a_disc_that_has_audio_too(insert: Callable[..., DriveWorld], 
     whole = host.good(read_cd(149, 1), room=RAW)
     assert whole == mode1(149, content(149))
     assert host.good(read_cd(225, 1), room=RAW) == b"\x33" * RAW
-    answer = host.do(read_10(149, 2), room=2 * BLOCK)
-    assert (answer.key, answer.code) == WRONG_MODE
+    # What is before the audio comes, and which block does not is told.
+    answer = host.do(read_10(148, 20), room=20 * BLOCK)
+    assert ((answer.key, answer.code), answer.information) == (WRONG_MODE, 150)
+    assert answer.data == content(148) + content(149)
+    answer = host.do(read_10(160, 2), room=2 * BLOCK)
+    assert ((answer.key, answer.code), answer.information, answer.data) == (WRONG_MODE, 160, b"")
 
 
 def test_a_file_of_an_iso_image_is_where_its_directory_says(
@@ -229,6 +233,24 @@ def test_sectors_of_another_type_than_expected(mixed: DriveWorld) -> None:
                 assert (answer.key, answer.code) == WRONG_MODE
     answer = mixed.first.do(read_cd(0, 1, kind=6), room=RAW)
     assert (answer.code, answer.field) == (0x2400, (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("lba", "kind", "first"), [(18, 2, 20), (40, 2, 40), (48, 1, 110), (30, 5, 30), (22, 5, 23)]
+)
+def test_sectors_come_up_to_the_first_of_another_type(
+    mixed: DriveWorld, lba: int, kind: int, first: int
+) -> None:
+    blocks = min(30, 110 - lba)
+    answer = mixed.first.do(read_cd(lba, blocks, kind=kind), room=blocks * RAW)
+    if first < lba + blocks:
+        assert ((answer.key, answer.code), answer.information) == (WRONG_MODE, first)
+    else:
+        assert answer.status is GOOD
+    assert len(answer.data) == (min(first, lba + blocks) - lba) * RAW
+    # Where nothing of them is asked for, they are of another type still.
+    answer = mixed.first.do(read_cd(lba, blocks, 0, kind=kind), room=0)
+    assert (answer.status is GOOD) == (first >= lba + blocks)
 
 
 def test_sectors_of_any_type_one_after_the_other(mixed: DriveWorld) -> None:
