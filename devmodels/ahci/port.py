@@ -451,8 +451,8 @@ class Port:
         self.registers.tfd &= ~BUSY
         self._clear_issue(command.slot)
         transfer = command.transfer
-        assert transfer is not None
-        self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+        if transfer is not None:
+            self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
 
     def _pio_setup(self, command: PortCommand, wanted: int) -> bytes:
         transfer, taskfile = command.transfer, command.taskfile
@@ -489,6 +489,8 @@ class Port:
         self._unmap(command, 0)
         taskfile = command.taskfile
         failed = taskfile.status & (Status.ERR | Status.DF)
+        if command.queued and not command.accepted and not failed:
+            self._accept(command)
         if command.accepted:
             self._end_queued(command, failed=bool(failed))
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +26,9 @@ MODULES = [
     *("crct10dif_generic", "sd_mod", "sr_mod", "sg"),
     *("crc32c_generic", "ext4", "isofs"),
 ]
+
+# Drivers that a run's script loads itself: each machine has an AHCI HBA of QEMU's own.
+LATER = {"ahci": ["ahci"]}
 
 SG3_UTILS = [
     *(
@@ -123,6 +126,7 @@ def base_archive(kernel: Kernel) -> Path:
     programs = [tool(name, package) for name, package in TOOLS.items()]
     shared = sorted({library for program in programs for library in libraries(program)})
     modules = close_modules(kernel.modules, MODULES)
+    later = {name: close_modules(kernel.modules, wanted) for name, wanted in LATER.items()}
 
     digest = hashlib.sha256(kernel.key.encode() + Path(__file__).read_bytes())
     for path in [*programs, *shared]:
@@ -131,11 +135,16 @@ def base_archive(kernel: Kernel) -> Path:
     archive = cache_folder() / f"initramfs-{digest.hexdigest()[:16]}.cpio"
     with alone(archive.name):
         if not archive.exists():
-            write_whole(archive, _base(programs, shared, modules))
+            write_whole(archive, _base(programs, shared, modules, later))
     return archive
 
 
-def _base(programs: Sequence[Path], shared: Sequence[Path], modules: Sequence[Path]) -> bytes:
+def _base(
+    programs: Sequence[Path],
+    shared: Sequence[Path],
+    modules: Sequence[Path],
+    later: Mapping[str, Sequence[Path]],
+) -> bytes:
     """The archive itself."""
     cpio = CpioWriter()
     cpio.device("dev/console", 5, 1)
@@ -148,8 +157,17 @@ def _base(programs: Sequence[Path], shared: Sequence[Path], modules: Sequence[Pa
         cpio.file(str(library).lstrip("/"), library.read_bytes(), 0o755)
     for module in modules:
         cpio.file(f"modules/{module.name}", module.read_bytes())
-    cpio.file("modules/order", "".join(f"{module.name}\n" for module in modules).encode())
+    cpio.file("modules/order", _order(modules))
+    for name, closed in later.items():
+        more = [module for module in closed if module not in modules]
+        for module in more:
+            cpio.file(f"modules/{module.name}", module.read_bytes())
+        cpio.file(f"modules/{name}.order", _order(more))
     return cpio.finish()
+
+
+def _order(modules: Sequence[Path]) -> bytes:
+    return "".join(f"{module.name}\n" for module in modules).encode()
 
 
 def run_archive(script: Path, files: dict[str, bytes]) -> bytes:

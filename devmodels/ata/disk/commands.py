@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.ata.disk import cache, features, identify, rw
+from devmodels.ata.disk import (
+    basic,
+    cache,
+    capacity,
+    features,
+    identify,
+    logs,
+    power,
+    queue,
+    rw,
+    security,
+    smart,
+    trim,
+)
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.table import Command
 
@@ -16,10 +29,22 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     *identify.COMMANDS,
     *features.COMMANDS,
     *cache.COMMANDS,
+    *trim.COMMANDS,
+    *queue.COMMANDS,
+    *logs.COMMANDS,
+    *power.COMMANDS,
+    *smart.COMMANDS,
+    *security.COMMANDS,
+    *capacity.COMMANDS,
+    *basic.COMMANDS,
 )
 
 
 def of(options: AtaDiskOptions) -> tuple[Command[AtaDisk], ...]:
     """Those of a disk with such options."""
-    absent = set() if options.queue_depth else {"NCQ"}
+    absent = set()
+    if not options.queue_depth:
+        absent |= {"NCQ", "queued TRIM"}
+    if not options.discard_granularity:
+        absent |= {"TRIM", "queued TRIM"}
     return tuple(each for each in COMMANDS if each.feature not in absent)

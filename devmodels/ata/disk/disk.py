@@ -6,15 +6,18 @@ import zlib
 from collections.abc import Callable
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import DISK_SIGNATURE, LBA, Error, Reset
+from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands
+from devmodels.ata.disk import commands, power
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
+from devmodels.ata.disk.security import Security
+from devmodels.ata.disk.smart import Smart
 from devmodels.ata.modes import TransferModes
 from devmodels.ata.table import Addressing
+from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future
@@ -31,6 +34,9 @@ class AtaDisk(AtaDevice):
     MAX_MULTIPLE = MAX_MULTIPLE
     backend: BlockBackend
     look_ahead: bool
+    smart: Smart
+    security: Security
+    apm: int
 
     def __init__(
         self,
@@ -56,6 +62,20 @@ class AtaDisk(AtaDevice):
         self.default_geometry = self.geometry = default_geometry(options, self.sectors)
         self.halted = False
         """Whether an NCQ command has failed, and nobody has asked yet how (SATA 3.x §13.6.4)."""
+        self.failed_queued: tuple[int, TaskFile] | None = None
+        """Tag and task file of the NCQ command that failed last."""
+        self.security = Security()
+        self.smart = Smart()
+        self.apm = 0
+        self.power_mode = power.ACTIVE
+        self.powered_ns = backend.context.now_ns()
+        self.accessible_max: int | None = None
+        """How many sectors can be addressed, where that are not all."""
+        self.accessible_frozen = False
+        self.uncorrectable: set[int] = set()
+        """Sectors that WRITE UNCORRECTABLE EXT has made unreadable."""
+        self.host_logs: dict[int, bytes] = {}
+        self.sector_buffer = bytes(BLOCK)
         super().__init__(backend.context, name=name or backend.name, violations=violations)
 
     # --- what it is
@@ -68,7 +88,7 @@ class AtaDisk(AtaDevice):
     @property
     def accessible(self) -> int:
         """How many of them can be addressed."""
-        return self.sectors
+        return self.sectors if self.accessible_max is None else min(self.accessible_max, self.sectors)
 
     @property
     def serial(self) -> str:
@@ -103,6 +123,11 @@ class AtaDisk(AtaDevice):
 
     def admit(self, command: AtaCommand) -> None:
         """NCQ commands are not mixed with others; after an error nothing is done but what tells of it."""
+        assert command.entry is not None
+        if self.power_mode == power.SLEEP or (self.security.locked and command.entry.locked):
+            raise AtaError(Error.ABRT)
+        if command.entry.addressing is not Addressing.NONE:
+            self.power_mode = power.ACTIVE
         if not command.queued:
             others = [each for each in self.in_flight if each.queued]
             if others:
@@ -118,6 +143,9 @@ class AtaDisk(AtaDevice):
         if command.queued and not command.dropped:
             self.halted = True
             self.drop([each for each in self.in_flight if each is not command and each.queued])
+            super().fail(command, error)
+            self.failed_queued = command.tag, command.taskfile
+            return
         super().fail(command, error)
 
     def show_address(self, command: AtaCommand, lba: int) -> None:
@@ -130,6 +158,22 @@ class AtaDisk(AtaDevice):
             taskfile.lba28 = lba
         else:
             self.geometry.place(lba, taskfile)
+
+    def first_uncorrectable(self, offset: int, length: int) -> int | None:
+        """The first sector of a range, in bytes, that was made unreadable."""
+        first, end = self.sector_of(offset), self.sector_of(offset + length - 1) + 1
+        return min((each for each in self.uncorrectable if first <= each < end), default=None)
+
+    def allows(self, command: AtaCommand, offset: int, length: int, *, out: bool) -> bool:
+        """Whether a transfer can be made; a read of a sector that was made unreadable fails, a write repairs it."""
+        if out:
+            first = self.sector_of(offset)
+            self.uncorrectable.difference_update(range(first, first + length // self.sector_size))
+            return True
+        bad = self.first_uncorrectable(offset, length)
+        if bad is not None:
+            self.fail(command, AtaError(Error.UNC, lba=bad))
+        return bad is None
 
     async def flush(self, command: AtaCommand) -> None:
         """Make what was written stable; AtaError."""
@@ -156,6 +200,9 @@ class AtaDisk(AtaDevice):
     def was_reset(self, kind: Reset) -> None:
         """What a reset changes (ACS-3 §7.45.3; SATA 3.x §13.5, software settings preservation)."""
         self.halted = False
+        self.security.prepared = False
+        if self.power_mode != power.STANDBY:
+            self.power_mode = power.ACTIVE
         if kind is Reset.POWER_ON or (kind is Reset.SOFTWARE and self.reverts):
             self.multiple = 0
             self.look_ahead = True
@@ -163,6 +210,9 @@ class AtaDisk(AtaDevice):
             self.modes.reset()
         if kind is Reset.POWER_ON:
             self.reverts = True
+            self.apm = 0
+            self.accessible_frozen = False
+            self.security.power_on()
             self.backend.write_cache = self._configured_write_cache
 
     def observe(self, trace: Tracer | None) -> None:

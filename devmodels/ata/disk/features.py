@@ -31,6 +31,14 @@ def transfer_mode(disk: AtaDisk, command: AtaCommand) -> None:
         raise AtaError(Error.ABRT)
 
 
+def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
+    """Advanced power management: 1 (least power) to FEh (ACS-3 §7.45.10), told in IDENTIFY DEVICE."""
+    level = command.taskfile.count & 0xFF if on else 0
+    if on and not 1 <= level <= MAX_APM:
+        raise AtaError(Error.ABRT)
+    disk.apm = level
+
+
 def revert(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
     """Whether a software reset leads to the power-on defaults."""
     disk.reverts = on
@@ -43,6 +51,9 @@ def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
         disk.multiple = 0
         raise AtaError(Error.ABRT)
     disk.multiple = count
+
+
+MAX_APM = 0xFE
 
 
 def _set(value: int, name: str, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
@@ -60,9 +71,11 @@ def _set(value: int, name: str, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
 COMMANDS: tuple[Command[AtaDisk], ...] = (
     _set(0x02, "enable volatile write cache", partial(write_cache, on=True)),
     _set(0x03, "set transfer mode", transfer_mode),
+    _set(0x05, "enable APM", partial(power_level, on=True)),
     _set(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
     _set(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
     _set(0x82, "disable volatile write cache", partial(write_cache, on=False)),
+    _set(0x85, "disable APM", partial(power_level, on=False)),
     _set(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
     _set(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
     Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),

@@ -43,20 +43,37 @@ class Feature(NamedTuple):
 
 
 FEATURES = (
+    Feature("SMART", (82, 0), (85, 0), on=lambda disk: disk.smart.enabled),
+    Feature("security", (82, 1), (85, 1), on=lambda disk: disk.security.user is not None),
     Feature("power management", (82, 3), (85, 3)),
     Feature("volatile write cache", (82, 5), (85, 5), on=lambda disk: disk.backend.write_cache),
     Feature("read look-ahead", (82, 6), (85, 6), on=lambda disk: disk.look_ahead),
+    Feature("WRITE BUFFER", (82, 12), (85, 12)),
+    Feature("READ BUFFER", (82, 13), (85, 13)),
+    Feature("NOP", (82, 14), (85, 14)),
+    Feature("advanced power management", (83, 3), (86, 3), on=lambda disk: bool(disk.apm)),
     Feature("48-bit addresses", (83, 10), (86, 10)),
     Feature("FLUSH CACHE", (83, 12), (86, 12)),
     Feature("FLUSH CACHE EXT", (83, 13), (86, 13)),
+    Feature("SMART self-test", (84, 1), (87, 1)),
+    Feature("general purpose logs", (84, 5), (87, 5)),
     Feature("WRITE DMA FUA EXT, WRITE MULTIPLE FUA EXT", (84, 6), (87, 6)),
     Feature("world wide name", (84, 8), (87, 8)),
+    Feature("IDLE IMMEDIATE with unload", (84, 13), (87, 13)),
+    Feature("WRITE UNCORRECTABLE EXT", (119, 2), (120, 2)),
+    Feature("READ and WRITE LOG DMA EXT", (119, 3), (120, 3)),
+    Feature("accessible maximum address", (119, 8), (120, 8)),
 )
 """Of words 82 to 87, 119 and 120."""
 
 
 def identify(disk: AtaDisk, _command: AtaCommand) -> DataIn:
     """The 256 words."""
+    return DataIn(data(disk))
+
+
+def data(disk: AtaDisk) -> bytes:
+    """The same for logs."""
     words = Words()
     _identity(disk, words)
     _geometry(disk, words)
@@ -67,7 +84,7 @@ def identify(disk: AtaDisk, _command: AtaCommand) -> DataIn:
         _serial(disk, words)
     else:
         words[93] = 0x4000 | 0x2000 | 0x0001 | (0x000A if not disk.unit else 0x0A00)
-    return DataIn(words.pack())
+    return words.pack()
 
 
 def _identity(disk: AtaDisk, words: Words) -> None:
@@ -78,6 +95,10 @@ def _identity(disk: AtaDisk, words: Words) -> None:
     words.text(23, 4, options.ver)
     words.text(27, 20, options.model)
     words[80] = MAJOR_VERSION
+    words[89] = words[90] = 1  # An erasure takes up to 2 minutes.
+    words[91] = disk.apm
+    words[92] = disk.security.master_id
+    words[128] = disk.security.word
     name = disk.wwn
     for at in range(4):
         words[108 + at] = name >> 48 - 16 * at
@@ -143,6 +164,10 @@ def _serial(disk: AtaDisk, words: Words) -> None:
     if depth:
         words[76] |= 0x0100
     words[77] = 3 << 1  # Gen3 now.
+    if depth:
+        words[77] |= 0x0020  # NCQ NON-DATA.
+        if disk.trims:
+            words[77] |= 0x0040  # SEND FPDMA QUEUED.
     words[222] = 0x107F  # Serial, up to SATA 3.1.
 
 

@@ -29,6 +29,8 @@ class MediumTransfer(Transfer):
     def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
         """Make a block request of the next `length` bytes; a read whose data is at hand is done at once."""
         offset = self.offset + command.moved
+        if device.uncorrectable and not device.allows(command, offset, length, out=self.out):
+            return
         if not self.out and device.backend.read_now(((offset, vectors, length),)):
             device.moved(command, length)
             return
@@ -75,6 +77,8 @@ SCRATCH = 1 << 20
 async def can_read(disk: AtaDisk, command: AtaCommand, offset: int, length: int) -> bool:
     """Whether these bytes can be read."""
     end = offset + length
+    if disk.first_uncorrectable(offset, length) is not None:
+        return False
     while offset < end:
         part = min(SCRATCH, end - offset)
         vectors = (memoryview(bytearray(part)),)

@@ -1,0 +1,103 @@
+"""How much of the disk can be addressed (ACS-3 §4.4, ATA8-ACS §4.11), and sectors that are made unreadable."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import LBA, MAX_LBA28, Error
+from devmodels.ata.disk.rw import extent
+from devmodels.ata.table import Addressing, Command, Protocol, Sub
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+PSEUDO, FLAGGED = 0x55, 0xAA
+"""Features of WRITE UNCORRECTABLE EXT: with and without logging."""
+MAX_UNCORRECTABLE = 1 << 16
+"""How many sectors can be so at a time."""
+
+
+def native_max(disk: AtaDisk, command: AtaCommand, *, ext: bool) -> None:
+    """READ NATIVE MAX ADDRESS (EXT): the last address there is."""
+    taskfile = command.taskfile
+    if not taskfile.device & LBA:
+        raise AtaError(Error.ABRT)
+    if ext:
+        taskfile.lba = disk.sectors - 1
+    else:
+        taskfile.lba28 = min(disk.sectors - 1, MAX_LBA28)
+
+
+def get_native(disk: AtaDisk, command: AtaCommand) -> None:
+    """GET NATIVE MAX ADDRESS EXT."""
+    command.taskfile.lba = disk.sectors - 1
+
+
+def set_accessible(disk: AtaDisk, command: AtaCommand) -> None:
+    """SET ACCESSIBLE MAX ADDRESS EXT: once between two power-ons."""
+    last = command.taskfile.lba
+    if disk.accessible_frozen or last >= disk.sectors:
+        raise AtaError(Error.ABRT if disk.accessible_frozen else Error.IDNF)
+    disk.accessible_max = None if last == disk.sectors - 1 else last + 1
+    disk.accessible_frozen = True
+
+
+def freeze_accessible(disk: AtaDisk, _command: AtaCommand) -> None:
+    """FREEZE ACCESSIBLE MAX ADDRESS EXT."""
+    disk.accessible_frozen = True
+
+
+def write_uncorrectable(disk: AtaDisk, command: AtaCommand) -> None:
+    """WRITE UNCORRECTABLE EXT: reads of these sectors fail until they are written again (ACS-3 §7.69)."""
+    if command.taskfile.features & 0xFF not in (PSEUDO, FLAGGED):
+        raise AtaError(Error.ABRT)
+    lba, count = extent(disk, command, Addressing.LBA48)
+    if len(disk.uncorrectable) + count > MAX_UNCORRECTABLE:
+        raise AtaError(Error.ABRT)
+    disk.uncorrectable.update(range(lba, lba + count))
+
+
+COMMANDS: tuple[Command[AtaDisk], ...] = (
+    Command(
+        0x27, "READ NATIVE MAX ADDRESS EXT", Protocol.NON_DATA, partial(native_max, ext=True), "ATA8-ACS"
+    ),
+    Command(0xF8, "READ NATIVE MAX ADDRESS", Protocol.NON_DATA, partial(native_max, ext=False), "ATA8-ACS"),
+    Command(
+        0x78,
+        "GET NATIVE MAX ADDRESS EXT",
+        Protocol.NON_DATA,
+        get_native,
+        "ACS-3 §7.1.2",
+        sub=Sub.FEATURES,
+        value=0,
+    ),
+    Command(
+        0x78,
+        "SET ACCESSIBLE MAX ADDRESS EXT",
+        Protocol.NON_DATA,
+        set_accessible,
+        "ACS-3 §7.1.3",
+        sub=Sub.FEATURES,
+        value=1,
+    ),
+    Command(
+        0x78,
+        "FREEZE ACCESSIBLE MAX ADDRESS EXT",
+        Protocol.NON_DATA,
+        freeze_accessible,
+        "ACS-3 §7.1.4",
+        sub=Sub.FEATURES,
+        value=2,
+    ),
+    Command(
+        0x45,
+        "WRITE UNCORRECTABLE EXT",
+        Protocol.NON_DATA,
+        write_uncorrectable,
+        "ACS-3 §7.69",
+        addressing=Addressing.LBA48,
+        locked=True,
+    ),
+)

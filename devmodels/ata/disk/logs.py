@@ -1,0 +1,161 @@
+"""General purpose logs (ACS-3 §9, annex A): the directory, the NCQ error log, IDENTIFY data, host vendor logs.
+
+Pages of 512 bytes.  What reads them: READ LOG EXT and READ LOG DMA EXT; what writes them, those of host vendors.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import BLOCK, Error
+from devmodels.ata.disk import identify
+from devmodels.ata.table import Command, Protocol
+from devmodels.ata.taskfile import TaskFile
+from devmodels.ata.transfer import DataIn, DataOut
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+DIRECTORY, NCQ_ERROR, SEND_RECEIVE, NCQ_NON_DATA, IDENTIFY_DATA = 0x00, 0x10, 0x13, 0x12, 0x30
+HOST_LOGS = range(0x80, 0xA0)
+HOST_PAGES = 16
+VERSION = 1
+NO_QUEUED = 0x80
+"""NQ of the NCQ error log: the command that failed was none of NCQ's (ACS-3 §A.14)."""
+
+
+def checksummed(page: bytes) -> bytes:
+    """A page of 512 bytes whose sum is 0."""
+    body = page[: BLOCK - 1].ljust(BLOCK - 1, b"\0")
+    return body + bytes((-sum(body) & 0xFF,))
+
+
+def _directory(disk: AtaDisk) -> bytes:
+    """How many pages each log has; word 0 is the version (ACS-3 §A.2)."""
+    counts = [VERSION] + [_pages(disk, address) for address in range(1, 256)]
+    return struct.pack("<256H", *counts)
+
+
+def _pages(disk: AtaDisk, address: int) -> int:
+    if address in HOST_LOGS:
+        return HOST_PAGES
+    log = LOGS.get(address)
+    return 0 if log is None else len(log(disk)) // BLOCK
+
+
+def ncq_error(disk: AtaDisk) -> bytes:
+    """Which NCQ command failed, and how (ACS-3 §A.14)."""
+    if disk.failed_queued is None:
+        return checksummed(bytes((NO_QUEUED,)))
+    tag, taskfile = disk.failed_queued
+    return checksummed(
+        bytes(
+            (
+                tag,
+                0,
+                taskfile.status,
+                taskfile.error,
+                *_address(taskfile),
+                taskfile.count & 0xFF,
+                taskfile.count >> 8,
+            )
+        )
+    )
+
+
+def _address(taskfile: TaskFile) -> tuple[int, ...]:
+    low = (taskfile.lba >> shift & 0xFF for shift in (0, 8, 16))
+    high = (taskfile.lba >> shift & 0xFF for shift in (24, 32, 40))
+    return (*low, taskfile.device, *high, 0)
+
+
+def _non_data(_disk: AtaDisk) -> bytes:
+    """Subcommands of NCQ NON-DATA: abort queue, of all kinds (ACS-3 §A.15)."""
+    return struct.pack("<I", 0x1F).ljust(BLOCK, b"\0")
+
+
+def _send_receive(disk: AtaDisk) -> bytes:
+    """Subcommands of SEND FPDMA QUEUED: DATA SET MANAGEMENT, with TRIM (ACS-3 §A.16)."""
+    return struct.pack("<II", int(disk.trims), int(disk.trims)).ljust(BLOCK, b"\0")
+
+
+def _identify_data(disk: AtaDisk) -> bytes:
+    """Page 0 lists the pages, 1 is IDENTIFY DEVICE's data, 2 the capacity (ACS-3 §A.11)."""
+    pages = (0, 1, 2)
+    listing = _header(0) + bytes((len(pages), *pages))
+    size = disk.sector_size
+    physical = disk.options.physical_block_size
+    exponent = (physical // size).bit_length() - 1
+    sizes = 1 << 63 | int(physical > size) << 62 | int(size != BLOCK) << 61 | exponent << 16
+    capacity = _header(2) + struct.pack("<QQQ", 1 << 63 | disk.accessible, sizes, 1 << 63 | size // 2)
+    return listing.ljust(BLOCK, b"\0") + identify.data(disk) + capacity.ljust(BLOCK, b"\0")
+
+
+def _header(page: int) -> bytes:
+    return struct.pack("<Q", 1 << 63 | page << 16 | VERSION)
+
+
+LOGS: dict[int, Callable[[AtaDisk], bytes]] = {
+    NCQ_ERROR: ncq_error,
+    NCQ_NON_DATA: _non_data,
+    SEND_RECEIVE: _send_receive,
+    IDENTIFY_DATA: _identify_data,
+}
+
+
+def _place(command: AtaCommand) -> tuple[int, int, int]:
+    """Log address, first page, number of pages."""
+    taskfile = command.taskfile
+    address = taskfile.lba & 0xFF
+    page = taskfile.lba >> 8 & 0xFF | (taskfile.lba >> 32 & 0xFF) << 8
+    return address, page, taskfile.count
+
+
+def log_pages(disk: AtaDisk, address: int) -> bytes:
+    """A whole log; AtaError where there is none."""
+    if address == DIRECTORY:
+        return _directory(disk)
+    if address in HOST_LOGS:
+        return disk.host_logs.get(address, bytes(HOST_PAGES * BLOCK))
+    log = LOGS.get(address)
+    if log is None:
+        raise AtaError(Error.ABRT)
+    return log(disk)
+
+
+def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
+    """READ LOG EXT; that of the NCQ error lets the queue go on (SATA 3.x §13.6.4)."""
+    address, page, count = _place(command)
+    pages = log_pages(disk, address)
+    data = pages[page * BLOCK : (page + count) * BLOCK]
+    if not count or len(data) != count * BLOCK:
+        raise AtaError(Error.ABRT)
+    if address == NCQ_ERROR:
+        disk.halted = False
+    return DataIn(data)
+
+
+def write_log(_disk: AtaDisk, command: AtaCommand) -> DataOut:
+    """WRITE LOG EXT: only logs of host vendors are written."""
+    address, page, count = _place(command)
+    if address not in HOST_LOGS or not count or page + count > HOST_PAGES:
+        raise AtaError(Error.ABRT)
+    return DataOut(count * BLOCK, _write)
+
+
+def _write(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
+    address, page, _ = _place(command)
+    pages = bytearray(log_pages(disk, address))
+    pages[page * BLOCK : page * BLOCK + len(data)] = data
+    disk.host_logs[address] = bytes(pages)
+
+
+COMMANDS: tuple[Command[AtaDisk], ...] = (
+    Command(0x2F, "READ LOG EXT", Protocol.PIO_IN, read_log, "ACS-3 §7.24"),
+    Command(0x47, "READ LOG DMA EXT", Protocol.DMA_IN, read_log, "ACS-3 §7.25"),
+    Command(0x3F, "WRITE LOG EXT", Protocol.PIO_OUT, write_log, "ACS-3 §7.66"),
+    Command(0x57, "WRITE LOG DMA EXT", Protocol.DMA_OUT, write_log, "ACS-3 §7.67"),
+)

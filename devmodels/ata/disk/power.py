@@ -1,0 +1,51 @@
+"""Power management (ACS-3 §4.15): modes that a disk without a motor only tells of."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.constants import Error
+from devmodels.ata.table import Command, Handler, Protocol
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+STANDBY, IDLE, ACTIVE = 0x00, 0x80, 0xFF
+"""What CHECK POWER MODE returns in count (ACS-3 §7.3)."""
+SLEEP = -1
+UNLOAD, UNLOAD_LBA = 0x44, 0x55_4E4C
+UNLOADED = 0xC4
+"""IDLE IMMEDIATE with unload: features, LBA, and what LBA 7:0 is then (ACS-3 §7.14)."""
+
+
+def check(disk: AtaDisk, command: AtaCommand) -> None:
+    """CHECK POWER MODE."""
+    command.taskfile.count = command.taskfile.count & ~0xFF | disk.power_mode & 0xFF
+
+
+async def enter(disk: AtaDisk, command: AtaCommand, *, mode: int) -> None:
+    """STANDBY, IDLE, SLEEP; what is cached is made stable before the disk spins down."""
+    if mode in (STANDBY, SLEEP):
+        await disk.flush(command)
+    taskfile = command.taskfile
+    if mode == IDLE and taskfile.command == 0xE1 and taskfile.features & 0xFF == UNLOAD:
+        if taskfile.lba & 0xFF_FFFF != UNLOAD_LBA:
+            raise AtaError(Error.ABRT)
+        taskfile.lba = taskfile.lba & ~0xFF | UNLOADED
+    disk.power_mode = mode
+
+
+def _power(opcode: int, name: str, handler: Handler[AtaDisk], clause: str) -> Command[AtaDisk]:
+    return Command(opcode, name, Protocol.NON_DATA, handler, clause)
+
+
+COMMANDS: tuple[Command[AtaDisk], ...] = (
+    _power(0xE0, "STANDBY IMMEDIATE", partial(enter, mode=STANDBY), "ACS-3 §7.53"),
+    _power(0xE1, "IDLE IMMEDIATE", partial(enter, mode=IDLE), "ACS-3 §7.14"),
+    _power(0xE2, "STANDBY", partial(enter, mode=STANDBY), "ACS-3 §7.52"),
+    _power(0xE3, "IDLE", partial(enter, mode=IDLE), "ACS-3 §7.13"),
+    _power(0xE5, "CHECK POWER MODE", check, "ACS-3 §7.3"),
+    _power(0xE6, "SLEEP", partial(enter, mode=SLEEP), "ACS-3 §7.47"),
+)

@@ -1,0 +1,194 @@
+"""Feature sets of a disk: TRIM, logs, power, SMART, security, capacity."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from devmodels.ata import Error, Reset, Status
+from tests.unit.ata.host import MIB, Host
+
+OK = Status.DRDY | Status.DSC
+FAILED = OK | Status.ERR
+SMART_KEY = 0xC24F00
+
+
+def word(host: Host, number: int) -> int:
+    return int.from_bytes(host.do(0xEC).data[2 * number : 2 * number + 2], "little")
+
+
+def ranges(*entries: tuple[int, int]) -> bytes:
+    return b"".join(struct.pack("<Q", lba | sectors << 48) for lba, sectors in entries).ljust(512, b"\0")
+
+
+def test_trimmed_sectors_read_as_zeroes() -> None:
+    with Host() as host:
+        host.do(0x35, lba=0, count=16, given=b"\x5a" * 8192)
+        assert host.do(0x06, features=1, count=1, given=ranges((2, 3), (0, 0), (8, 1))).status == OK
+        kept = [bool(any(host.content(512 * lba, 512))) for lba in range(10)]
+        assert kept == [True, True, False, False, False, True, True, True, False, True]
+        assert word(host, 169) == 1
+        assert word(host, 69) & 0x4020 == 0x4020
+
+
+def test_nothing_is_trimmed_where_a_range_leaves_the_disk() -> None:
+    with Host() as host:
+        host.do(0x35, lba=0, count=1, given=b"\x5a" * 512)
+        answer = host.do(0x06, features=1, count=1, given=ranges((0, 1), (2047, 2)))
+        assert answer.status == FAILED
+        assert answer.error & Error.ABRT
+        assert host.content(0, 512) == b"\x5a" * 512
+
+
+def test_queued_trim() -> None:
+    with Host() as host:
+        host.do(0x35, lba=0, count=1, given=b"\x5a" * 512)
+        trim = host.do(0x64, features=1, count=3 << 3, tag=3, auxiliary=1, given=ranges((0, 1)))
+        assert trim.status == OK
+        assert host.content(0, 512) == bytes(512)
+
+
+def test_the_log_directory_tells_what_can_be_read() -> None:
+    with Host() as host:
+        directory = struct.unpack("<256H", host.do(0x2F, lba=0, count=1).data)
+        assert directory[0] == 1
+        for address, pages in enumerate(directory[1:], 1):
+            answer = host.do(0x47, lba=address, count=max(pages, 1))
+            assert (answer.status == OK) is bool(pages)
+            assert host.do(0x2F, lba=address, count=pages + 1).error == Error.ABRT
+
+
+def test_the_log_of_identify_data_holds_identify_data() -> None:
+    with Host() as host:
+        pages = host.do(0x47, lba=0x30, count=3).data
+        assert pages[512:1024] == host.do(0xEC).data
+        assert struct.unpack_from("<QQ", pages, 1024) == (1 << 63 | 2 << 16 | 1, 1 << 63 | 2048)
+
+
+def test_the_ncq_error_log_names_the_command_and_frees_the_queue() -> None:
+    with Host() as host:
+        host.do(0x60, features=1, lba=5000, count=7 << 3, tag=7)
+        page = host.do(0x2F, lba=0x10, count=1).data
+        assert (page[0], page[2], page[3]) == (7, FAILED, Error.IDNF)
+        assert sum(page) & 0xFF == 0
+        assert host.do(0x60, features=1, count=7 << 3, tag=7).status == OK
+
+
+def test_a_host_vendor_log_keeps_what_was_written() -> None:
+    with Host() as host:
+        host.do(0x3F, lba=0x80 | 2 << 8, count=1, given=b"\x42" * 512)
+        assert host.do(0x2F, lba=0x80 | 2 << 8, count=1).data == b"\x42" * 512
+        assert host.do(0x3F, lba=0x10, count=1, given=bytes(512)).error == Error.ABRT
+
+
+def test_power_modes() -> None:
+    with Host() as host:
+        for opcode, expected in ((0xE0, 0x00), (0xE1, 0x80), (0xE2, 0x00), (0xE3, 0x80)):
+            assert host.do(opcode).status == OK
+            assert host.do(0xE5).taskfile.count == expected
+        host.do(0x20, count=1)
+        assert host.do(0xE5).taskfile.count == 0xFF
+        host.do(0xE6)
+        assert host.do(0xE5).error == Error.ABRT
+        host.disk.reset(Reset.SOFTWARE, lambda: None)
+        assert host.do(0xE5).status == OK
+
+
+def test_smart_says_that_all_is_well() -> None:
+    with Host() as host:
+        assert host.do(0xB0, features=0xDA, lba=SMART_KEY).taskfile.lba == SMART_KEY
+        for features in (0xD0, 0xD1):
+            data = host.do(0xB0, features=features, lba=SMART_KEY).data
+            assert len(data) == 512
+            assert sum(data) & 0xFF == 0
+        assert host.do(0xB0, features=0xD4, lba=SMART_KEY | 2).status == OK
+        log = host.do(0xB0, features=0xD5, lba=SMART_KEY | 6, count=1).data
+        assert (log[2], log[3], log[508]) == (2, 0, 1)
+        assert host.do(0xB0, features=0xD0, lba=0).error == Error.ABRT
+        host.do(0xB0, features=0xD9, lba=SMART_KEY)
+        assert host.do(0xB0, features=0xD0, lba=SMART_KEY).error == Error.ABRT
+        assert not word(host, 85) & 1
+        assert host.do(0xB0, features=0xD8, lba=SMART_KEY).status == OK
+
+
+def password(text: str, flags: int = 0) -> bytes:
+    return (flags.to_bytes(2, "little") + text.encode().ljust(32, b"\0")).ljust(512, b"\0")
+
+
+def test_a_locked_disk_gives_nothing_away() -> None:
+    with Host() as host:
+        host.do(0xCA, count=1, given=b"\x77" * 512)
+        assert host.do(0xF1, given=password("secret")).status == OK
+        assert word(host, 128) == 0x0023
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        assert word(host, 128) == 0x0027
+        for opcode in (0xC8, 0xCA, 0xE7, 0x60, 0x06, 0xF1, 0xF5, 0xF6):
+            assert host.do(opcode, count=1, features=1, given=bytes(512)).error == Error.ABRT
+        for _ in range(5):
+            assert host.do(0xF2, given=password("wrong")).error == Error.ABRT
+        assert word(host, 128) & 0x10
+        assert host.do(0xF2, given=password("secret")).error == Error.ABRT
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        assert host.do(0xF2, given=password("secret")).status == OK
+        assert host.do(0xC8, count=1).data == b"\x77" * 512
+        assert host.do(0xF6, given=password("secret")).status == OK
+        assert word(host, 128) == 0x0021
+
+
+def test_erasing_needs_to_be_prepared_and_takes_the_password_with_it() -> None:
+    with Host() as host:
+        host.do(0xCA, count=1, given=b"\x77" * 512)
+        host.do(0xF1, given=password("secret"))
+        assert host.do(0xF4, given=password("secret")).error == Error.ABRT
+        assert host.do(0xF3).status == OK
+        assert host.do(0xF4, given=password("secret")).status == OK
+        assert host.do(0xC8, count=1).data == bytes(512)
+        assert word(host, 128) == 0x0021
+
+
+def test_a_frozen_disk_takes_no_password() -> None:
+    with Host() as host:
+        assert host.do(0xF5).status == OK
+        assert host.do(0xF1, given=password("secret")).error == Error.ABRT
+        assert word(host, 128) == 0x0029
+
+
+def test_the_accessible_maximum_hides_the_rest() -> None:
+    with Host() as host:
+        assert host.do(0x78, features=0).taskfile.lba == 2047
+        assert host.do(0x27).taskfile.lba == 2047
+        assert host.do(0x78, features=1, lba=999).status == OK
+        assert word(host, 100) == 1000
+        assert host.do(0x25, lba=1000, count=1).error == Error.IDNF
+        assert host.do(0x78, features=1, lba=1999).error == Error.ABRT
+
+
+def test_an_uncorrectable_sector_fails_until_it_is_written() -> None:
+    with Host() as host:
+        assert host.do(0x45, features=0x55, lba=10, count=2).status == OK
+        answer = host.do(0x25, lba=8, count=8)
+        assert (answer.error, answer.taskfile.lba) == (Error.UNC, 10)
+        host.do(0x35, lba=10, count=1, given=bytes(512))
+        assert host.do(0x25, lba=8, count=8).taskfile.lba == 11
+        host.do(0x35, lba=11, count=1, given=bytes(512))
+        assert host.do(0x25, lba=8, count=8).status == OK
+
+
+@pytest.mark.parametrize("opcode", [0xE4, 0xE9])
+def test_the_sector_buffer(opcode: int) -> None:
+    with Host() as host:
+        host.do(0xE8, given=b"\x99" * 512)
+        assert host.do(opcode).data == b"\x99" * 512
+
+
+def test_a_diagnostic_passes_and_shows_the_signature() -> None:
+    with Host(size=MIB) as host:
+        taskfile = host.do(0x90).taskfile
+        assert (taskfile.error, taskfile.count, taskfile.lba) == (1, 1, 1)
+
+
+def test_another_translation_is_told() -> None:
+    with Host() as host:
+        assert host.do(0x91, device=0xA7, count=32).status == OK
+        assert [word(host, at) for at in (54, 55, 56)] == [8, 8, 32]
