@@ -56,6 +56,13 @@ class Acceptor:
             self._watching = False
             self._context.unwatch(self._listener.fileno())
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        look = select.poll()
+        look.register(self._listener, select.POLLIN)
+        return bool(look.poll(0))
+
     def _accept(self, _events: int) -> None:
         try:
             sock, _ = self._listener.accept()

@@ -39,7 +39,8 @@ class Newcomer:
         self._peer = _name_of(sock)
         self._local = sock.getsockname()
         context = portal.context
-        self._timer = context.call_at(context.now_ns() + LOGIN_TIMEOUT_NS, self._late)
+        self.since_ns = context.now_ns()
+        self._timer = context.call_at(self.since_ns + LOGIN_TIMEOUT_NS, self.late)
         self._stream = Stream(sock, context, self)
 
     def close(self) -> None:
@@ -47,7 +48,13 @@ class Newcomer:
         self._over()
         self._stream.close()
 
-    def _late(self) -> None:
+    @property
+    def complete(self) -> bool:
+        """Whether it has said all that it has to say."""
+        return self._login.complete
+
+    def late(self) -> None:
+        """It has taken too long."""
         log.warning("%s: %s has not logged in in time", self._portal.name, self._peer)
         self.close()
         self._portal.left(self)

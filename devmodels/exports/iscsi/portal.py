@@ -10,6 +10,7 @@ from devmodels.acceptor import Acceptor
 from devmodels.exports.iscsi.connection import Connection
 from devmodels.exports.iscsi.newcomer import Newcomer
 from devmodels.exports.iscsi.target import IscsiTarget
+from devmodels.iocontext import Timer
 
 if TYPE_CHECKING:
     from devmodels.exports.iscsi.node import IscsiNode
@@ -19,6 +20,9 @@ log = logging.getLogger("devmodels.iscsi")
 BACKLOG = 64
 MAX_NEWCOMERS = 32
 """Connections of one portal that have not logged in; more of them wait to be accepted."""
+
+HURRY_NS = 10**9
+"""How long a login may take while there are so many, and others wait."""
 
 MAX_DISCOVERIES = 32
 """Discovery sessions of one portal: one more ends the oldest."""
@@ -38,7 +42,9 @@ class Portal:
         self.name = show_address(self.address)
         self.users: dict[IscsiTarget, int] = {}
         """The targets that are here, and for how many exports."""
-        self._newcomers: set[Newcomer] = set()
+        self._newcomers: dict[Newcomer, None] = {}
+        """The oldest first."""
+        self._hurry: Timer | None = None
         self._connections: set[Connection] = set()
         self._discoveries: dict[Connection, None] = {}
         self._acceptor = Acceptor(listener, self.context, self.welcome, name=self.name)
@@ -53,17 +59,17 @@ class Portal:
         """Somebody has connected."""
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._newcomers.add(Newcomer(sock, self))
+        self._newcomers[Newcomer(sock, self)] = None
         self._adjust()
 
     def left(self, newcomer: Newcomer) -> None:
         """Somebody has gone before he has logged in."""
-        self._newcomers.discard(newcomer)
+        self._newcomers.pop(newcomer, None)
         self._adjust()
 
     def entered(self, newcomer: Newcomer, connection: Connection) -> None:
         """Somebody has logged in."""
-        self._newcomers.discard(newcomer)
+        self._newcomers.pop(newcomer, None)
         self._connections.add(connection)
         if len(self._connections) == 1:
             self.context.add_poller(self)
@@ -95,6 +101,35 @@ class Portal:
             self._acceptor.go_on()
         else:
             self._acceptor.pause()
+            if self._hurry is None:
+                self._hurry_up()
+
+    @property
+    def _slowest(self) -> Newcomer | None:
+        """Who has been at it the longest, where one more would be too many; not who waits for us."""
+        if len(self._newcomers) < MAX_NEWCOMERS:
+            return None
+        return next((each for each in self._newcomers if not each.complete), None)
+
+    def _hurry_up(self) -> None:
+        slowest = self._slowest
+        if slowest is not None:
+            due = max(self.context.now_ns(), slowest.since_ns + HURRY_NS)
+            self._hurry = self.context.call_at(due, self._make_room)
+
+    def _make_room(self) -> None:
+        """Send the slowest one away, if somebody waits."""
+        self._hurry = None
+        slowest = self._slowest
+        if slowest is None:
+            return
+        now = self.context.now_ns()
+        if not self._acceptor.awaited:
+            self._hurry = self.context.call_at(now + HURRY_NS, self._make_room)
+        elif slowest.since_ns + HURRY_NS <= now:
+            slowest.late()
+        else:
+            self._hurry_up()
 
     # --- busy polling, as long as somebody is there (`--poll-max-ns`)
 
@@ -112,6 +147,8 @@ class Portal:
     def close(self) -> None:
         """Nobody can come any more; those who have not logged in are sent away."""
         self._acceptor.close()
+        if self._hurry is not None:
+            self._hurry.cancel()
         for newcomer in list(self._newcomers):
             newcomer.close()
         self._newcomers.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -164,6 +165,22 @@ def test_an_ordered_command_goes_on_where_what_is_before_it_fails(world: World, 
 
 
 # --- who needs no secret
+
+
+def test_who_logs_in_does_not_wait_long_for_many_who_say_nothing(world: World) -> None:
+    silent = []
+    for _ in range(60):
+        silent.append(socket.create_connection(world.export.portal.address))
+        world.context.run_until_idle()
+    assert not world.export.portal.accepting
+    with socket.create_connection(world.export.portal.address) as sock:
+        initiator = Initiator(sock, world.context)
+        world.context.step(1100 * MS)
+        initiator.login()
+        initiator.close()
+    for each in silent:
+        each.close()
+    world.context.run_until_idle()
 
 
 def test_discovery_sessions_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
