@@ -24,6 +24,7 @@ from .kernel import Kernel, close_modules
 MODULES = [
     *("virtio_pci", "virtio_blk", "virtio_scsi"),
     *("crct10dif_generic", "sd_mod", "sr_mod", "sg"),
+    "ata_piix",
     *("crc32c_generic", "ext4", "isofs"),
 ]
 
