@@ -29,8 +29,9 @@ def standard_inquiry(
     revision: str = "1.0",
     versions: tuple[int, ...] = (),
     third_party_copy: bool = False,
+    queueing: bool = True,
 ) -> bytes:
-    """Standard INQUIRY data (SPC-4 §6.6.2)."""
+    """Standard INQUIRY data (SPC-4 §6.6.2); `queueing`: whether its carrier takes several commands at a time."""
     return _STANDARD.pack(
         qualifier=qualifier,
         device_type=device_type,
@@ -40,7 +41,7 @@ def standard_inquiry(
         response_data_format=2,
         additional_length=_STANDARD.size - 5,
         third_party_copy=third_party_copy,
-        cmdque=1,
+        cmdque=queueing,
         vendor=vendor.encode().ljust(8),
         product=product.encode().ljust(16),
         revision=revision.encode().ljust(4),

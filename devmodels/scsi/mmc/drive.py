@@ -90,6 +90,7 @@ class CdDrive(Pages, BackedUnit):
             product=options.product,
             revision=options.ver,
             versions=VERSIONS,
+            queueing=self.interface is Interface.SCSI,
         )
 
     def vital_product_data(self, page: int, task: Task) -> bytes | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from devmodels.scsi import Status
-from devmodels.scsi.mmc.features import FEATURES
+from devmodels.scsi.mmc.features import FEATURES, Interface
 from devmodels.scsi.mmc.medium import BD_LAYER
 from tests.unit.scsi.mmc.driveworld import BLOCKS, DriveWorld, data_disc
 
@@ -351,6 +351,13 @@ def test_reading_ahead(cd: DriveWorld) -> None:
 def test_there_is_nothing_to_synchronize(cd: DriveWorld) -> None:
     cd.first.good("35 00 00 00 00 00 00 00 00 00")
     cd.first.good("35 02 00 00 ff ff 00 00 01 00")
+
+
+@pytest.mark.parametrize(("interface", "queueing"), [(Interface.SCSI, 2), (Interface.ATAPI, 0)])
+def test_only_a_scsi_drive_queues_commands(cd: DriveWorld, interface: Interface, queueing: int) -> None:
+    cd.drive.interface = interface
+    data = cd.first.good("12 00 00 00 60 00", room=96)
+    assert (data[0], data[1], data[7] & 2) == (0x05, 0x80, queueing)
 
 
 # --- mode pages
