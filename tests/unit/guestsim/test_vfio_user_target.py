@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -32,9 +32,8 @@ from tests.unit.exports.vfio.served import Served
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    found = Served(tmp_path)
-    yield found
-    found.close()
+    with Served(tmp_path) as found:
+        yield found
 
 
 def test_the_bus_has_the_functions_where_they_were_put(served: Served) -> None:
@@ -226,25 +225,26 @@ def greet(number: int, command: int) -> bytes:
 def test_a_wrong_answer_ends_the_connection(
     tmp_path: Path, answer: Callable[[int, int], bytes], text: str
 ) -> None:
-    with serving(tmp_path / "s", greet, answer):
-        connection = VfioConnection(str(tmp_path / "s"), "server", timeout=5)
-        with pytest.raises(DisconnectedError, match=text):
-            connection.ask(msg.Command.DEVICE_RESET)
-        with pytest.raises(DisconnectedError, match=text):
-            connection.ask(msg.Command.DEVICE_RESET)
-        connection.close()
+    with (
+        serving(tmp_path / "s", greet, answer),
+        closing(VfioConnection(str(tmp_path / "s"), "server", timeout=5)) as connection,
+    ):
+        for _ in range(2):
+            with pytest.raises(DisconnectedError, match=text):
+                connection.ask(msg.Command.DEVICE_RESET)
 
 
 def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:
     def refuse(number: int, command: int) -> bytes:
         return header(number, command, b"", flags=0x21, error=17)
 
-    with serving(tmp_path / "s", greet, refuse):
-        connection = VfioConnection(str(tmp_path / "s"), "server")
+    with (
+        serving(tmp_path / "s", greet, refuse),
+        closing(VfioConnection(str(tmp_path / "s"), "server")) as connection,
+    ):
         with pytest.raises(RefusedError, match="the server refused DMA_MAP: File exists") as refused:
             connection.ask(msg.Command.DMA_MAP)
         assert refused.value.error == 17
-        connection.close()
 
 
 @pytest.mark.parametrize(
@@ -270,14 +270,14 @@ def test_memory_that_is_not_there_is_refused_to_the_server(tmp_path: Path) -> No
         seen.append(struct.pack("<HH", number, command))
         return b""
 
-    target = VfioUserTarget({}, {})
-    with serving(tmp_path / "s", greet, ask, note, note):
-        connection = VfioConnection(str(tmp_path / "s"), "server", memory=target.memory)
+    with (
+        serving(tmp_path / "s", greet, ask, note, note),
+        closing(VfioUserTarget({}, {})) as target,
+        closing(VfioConnection(str(tmp_path / "s"), "server", memory=target.memory)) as connection,
+    ):
         connection.post(msg.Command.DEVICE_RESET)
         while len(seen) < 2:
             connection.look()
             if connection.lost:
                 break
-        connection.close()
-    target.close()
     assert seen == [struct.pack("<HH", 1, 11), struct.pack("<HH", 2, 99)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -119,15 +120,11 @@ def test_a_daemon_records_memory_that_it_asks_for(tmp_path: Path) -> None:
         shared=False,
         arguments=("--record", str(path)),
     )
-    try:
-        guest = Guest(target)
+    with closing(target), closing(Guest(target)) as guest:
         (function,) = scan(guest)
         driver = virtio_blk.VirtioBlk(guest, open_function(guest, function))
         guest.run(driver.probe())
         Disk(guest, driver).write(0, b"\x11" * 512)
-        guest.close()
-    finally:
-        target.close()
     kinds = [event.kind for event in does_it_again(path)]
     assert kinds[0] is EventKind.DEVICE
     assert kinds.count(EventKind.COMPLETION) == 1

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from devmodels.conformance import ViolationLog
 from devmodels.exports.vfio_user import VfioUserServer
@@ -117,7 +117,10 @@ class Eventfd:
         return os.eventfd_read(self.fd)
 
     def close(self) -> None:
-        os.close(self.fd)
+        """Idempotent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Shared:
@@ -130,8 +133,14 @@ class Shared:
         self.bytes = mmap.mmap(self.fd, size)
 
     def close(self) -> None:
+        """Idempotent."""
         self.bytes.close()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+Owned = TypeVar("Owned", Eventfd, Shared)
 
 
 class Client:
@@ -218,6 +227,11 @@ class Client:
 
     # --- in fewer words
 
+    def own(self, thing: Owned) -> Owned:
+        """Something that is closed with the client, whatever becomes of it."""
+        self._owned.append(thing)
+        return thing
+
     def greet(self, capabilities: dict[str, object] | None = None) -> dict[str, object]:
         payload = self.ok(VERSION, greeting(PROPOSAL if capabilities is None else capabilities))
         assert payload[:4] == struct.pack("<HH", 0, 1)
@@ -228,15 +242,13 @@ class Client:
 
     def memory(self, address: int = 0, size: int = 64 * PAGE) -> Shared:
         """Memory of ours, mapped at `address`."""
-        shared = Shared(size)
-        self._owned.append(shared)
+        shared = self.own(Shared(size))
         assert self.ok(DMA_MAP, dma_map(address, size), [shared.fd]) == b""
         return shared
 
     def eventfds(self, index: int, count: int = 1, start: int = 0) -> list[Eventfd]:
         """Eventfds for interrupts."""
-        made = [Eventfd() for _ in range(count)]
-        self._owned += made
+        made = [self.own(Eventfd()) for _ in range(count)]
         assert (
             self.ok(SET_IRQS, irq_set(EVENTFD | TRIGGER, index, start, count), [each.fd for each in made])
             == b""

@@ -107,14 +107,12 @@ def test_one_client_after_the_other(world: World) -> None:
 
 
 def test_the_next_client_waits_until_the_first_has_gone(world: World) -> None:
-    with world.client() as first:
-        following = Client(world.path, world.context.run_until_idle)
+    with world.client() as first, world.client(greeted=False) as following:
         following.send(VERSION, greeting({}))
         assert following.silent()
         assert first.word(CONFIG, 0) == 0x5678_1234
         first.close()
         assert following.receive()[1] == VERSION
-        following.close()
 
 
 def test_the_next_client_waits_for_what_the_last_one_left_running(world: World) -> None:
@@ -123,13 +121,12 @@ def test_the_next_client_waits_for_what_the_last_one_left_running(world: World) 
         client.do(HOLD, address=0, length=64)
         world.function.slow_reset = True
     assert world.server.connected
-    following = Client(world.path, world.context.run_until_idle)
-    following.send(VERSION, greeting({}))
-    assert following.silent()
-    world.function.give_back()
-    world.function.settle()
-    assert following.receive()[1] == VERSION
-    following.close()
+    with world.client(greeted=False) as following:
+        following.send(VERSION, greeting({}))
+        assert following.silent()
+        world.function.give_back()
+        world.function.settle()
+        assert following.receive()[1] == VERSION
 
 
 def test_the_export_ends_with_its_client(world: World) -> None:
@@ -185,28 +182,26 @@ def test_other_flags_are_not_looked_at(client: Client) -> None:
 
 
 def test_descriptors_in_the_middle_of_a_message_end_the_connection(client: Client) -> None:
-    shared = Shared(PAGE)
+    shared = client.own(Shared(PAGE))
     whole = message(DMA_MAP, dma_map(0, PAGE))
     client.put(whole[:8], [shared.fd])
     client.put(whole[8:12], [shared.fd])
-    shared.close()
     assert client.gone()
 
 
 def test_descriptors_with_a_messages_payload_are_not_taken(client: Client) -> None:
     """They come with a message's first byte; the map is one without a descriptor."""
-    shared = Shared(PAGE)
+    shared = client.own(Shared(PAGE))
     whole = message(DMA_MAP, dma_map(0, PAGE), number=3)
     client.put(whole[:16])
     client.put(whole[16:], [shared.fd])
     assert client.answer(3, DMA_MAP).error == 0
-    shared.close()
 
 
 def test_descriptors_that_nobody_wants_are_closed(world: World) -> None:
     before = open_files()
     with world.client() as client:
-        fd = Eventfd()
+        fd = client.own(Eventfd())
         assert client.ask(GET_INFO, struct.pack("<IIII", 16, 0, 0, 0), [fd.fd]).error == errno.EINVAL
         assert client.ask(999, b"", [fd.fd] * 16).error == errno.ENOSYS
         inside = set(open_files()) - set(before)

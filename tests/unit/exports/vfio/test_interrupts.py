@@ -96,7 +96,7 @@ def test_intx_that_is_wanted_already_is_told_to_a_new_eventfd(client: Client) ->
 def test_intx_is_unmasked_by_an_eventfd(client: Client) -> None:
     """As a kernel does it that delivers the interrupt (resampling)."""
     (intx,) = client.eventfds(INTX)
-    again = Eventfd()
+    again = client.own(Eventfd())
     client.ok(SET_IRQS, irq_set(EVENTFD | UNMASK, INTX, 0, 1), [again.fd])
     client.do(RAISE)
     assert intx.take() == 1
@@ -114,13 +114,12 @@ def test_intx_is_unmasked_by_an_eventfd(client: Client) -> None:
     os.eventfd_write(again.fd, 1)
     client.run()
     assert intx.take() == 0
-    again.close()
 
 
 def test_intx_that_is_given_up_leaves_nothing_behind(client: Client) -> None:
     """No mask, and no descriptor that would take one away."""
     client.eventfds(INTX)
-    again = Eventfd()
+    again = client.own(Eventfd())
     client.ok(SET_IRQS, irq_set(EVENTFD | UNMASK, INTX, 0, 1), [again.fd])
     client.irqs(NONE | MASK, INTX)
     client.irqs(NONE | TRIGGER, INTX, count=0)
@@ -130,7 +129,6 @@ def test_intx_that_is_given_up_leaves_nothing_behind(client: Client) -> None:
     os.eventfd_write(again.fd, 1)
     client.run()
     assert intx.take() == 0
-    again.close()
 
 
 def test_intx_is_off_while_messages_are_on(client: Client) -> None:
@@ -322,14 +320,13 @@ def test_eventfds_outlive_a_reset(client: Client) -> None:
 
 def test_a_full_eventfd_holds_nobody_up(client: Client) -> None:
     """Not even one that would block."""
-    full = Eventfd(os.EFD_CLOEXEC)
+    full = client.own(Eventfd(os.EFD_CLOEXEC))
     os.eventfd_write(full.fd, (1 << 64) - 2)
     client.ok(SET_IRQS, irq_set(EVENTFD | TRIGGER, MSIX, 0, 1), [full.fd])
     msix_on(client)
     for _ in range(3):
         client.do(SEND_MSIX, value=0)
     assert full.take() == (1 << 64) - 2
-    full.close()
 
 
 # --- what is wrong

@@ -54,12 +54,11 @@ def test_the_function_reads_and_writes_the_clients_memory(client: Client) -> Non
 
 
 def test_a_region_is_any_part_of_a_file(client: Client) -> None:
-    shared = Shared()
+    shared = client.own(Shared())
     client.ok(DMA_MAP, dma_map(0, 2 * PAGE, offset=3 * PAGE), [shared.fd])
     client.ok(DMA_MAP, dma_map(2 * PAGE, PAGE, offset=0), [shared.fd])
     client.do(WRITE_MEMORY, address=0, length=3 * PAGE, value=1)
     assert [each for each in range(64) if shared.bytes[each * PAGE]] == [0, 3, 4]
-    shared.close()
 
 
 def test_what_is_not_mapped_is_not_there(client: Client) -> None:
@@ -72,7 +71,7 @@ def test_what_is_not_mapped_is_not_there(client: Client) -> None:
 
 
 def test_read_only_memory_is_not_written(client: Client) -> None:
-    shared = Shared()
+    shared = client.own(Shared())
     shared.bytes[:4] = b"rom!"
     file = os.open(f"/proc/self/fd/{shared.fd}", os.O_RDONLY)
     client.ok(DMA_MAP, dma_map(0, PAGE, flags=1), [file])
@@ -82,7 +81,6 @@ def test_read_only_memory_is_not_written(client: Client) -> None:
     client.do(WRITE_MEMORY, address=0, length=4)
     assert failed(client)
     assert shared.bytes[:4] == b"rom!"
-    shared.close()
 
 
 def test_memory_goes_and_comes(client: Client) -> None:
@@ -109,7 +107,7 @@ def test_all_memory_goes_at_once(client: Client) -> None:
 
 def test_pipelined_maps_keep_their_descriptors(client: Client) -> None:
     """QEMU sends all its regions before it awaits the first answer."""
-    files = [Shared(PAGE) for _ in range(30)]
+    files = [client.own(Shared(PAGE)) for _ in range(30)]
     run, client.run = client.run, lambda: None
     numbers = [client.send(DMA_MAP, dma_map(n * PAGE, PAGE), [each.fd]) for n, each in enumerate(files)]
     client.run = run
@@ -118,7 +116,6 @@ def test_pipelined_maps_keep_their_descriptors(client: Client) -> None:
     for n, each in enumerate(files):
         client.do(WRITE_MEMORY, address=n * PAGE, length=1, value=n + 1)
         assert each.bytes[0] == n + 1
-        each.close()
 
 
 BAD = {
@@ -149,7 +146,7 @@ def test_regions_that_cannot_be(client: Client, payload: bytes, error: int, shar
 
 def test_files_that_cannot_be_mapped(client: Client) -> None:
     """One that ends too early would kill the process that touches it."""
-    small = Shared(PAGE)
+    small = client.own(Shared(PAGE))
     ends = os.pipe()
     locked = os.open(f"/proc/self/fd/{small.fd}", os.O_RDONLY)
     for payload, fd in (
@@ -166,7 +163,6 @@ def test_files_that_cannot_be_mapped(client: Client) -> None:
     assert client.ask(DMA_MAP, dma_map(0, PAGE), [small.fd, small.fd]).error == errno.EINVAL
     assert client.ask(DMA_MAP, dma_map(0, PAGE), [small.fd]).error == 0
     os.close(locked)
-    small.close()
     for end in ends:
         os.close(end)
 
@@ -450,9 +446,8 @@ def test_a_client_that_floods_instead_of_answering(world: World, keeping: Keepin
 
 def test_a_client_that_sends_descriptors_instead_of_answering(world: World, keeping: Keeping) -> None:
     begun(keeping)
-    file = Shared(PAGE)
+    file = keeping.client.own(Shared(PAGE))
     with suppress(OSError):
         for page in range(10000):
             keeping.client.put(message(DMA_MAP, dma_map(page * PAGE, PAGE), flags=NO_REPLY), [file.fd])
-    file.close()
     assert keeping.client.gone()
