@@ -25,8 +25,13 @@ SKIPPED = {"mmio", "mmio-legacy"} | {
 }
 """Devices outside PCI, and a clock that nobody steps."""
 
-IN_TIME = {"hostile/scsi-event-buffers"}
-"""It says at which step the guest hears of something: that takes its time here."""
+IN_TIME = {
+    "hostile/scsi-event-buffers",
+    "hostile/scsi-nested-resets",
+    "hostile/scsi-reset-is-awaited",
+    "scsi/held",
+}
+"""They say at which step the guest hears of something, or that a delay outlasts steps: that takes its time here."""
 
 MESSAGES = {
     name

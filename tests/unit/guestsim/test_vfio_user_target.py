@@ -17,13 +17,18 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from guestsim.cli import app
+from guestsim.disk import Disk
+from guestsim.drivers import virtio_blk
 from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
+from guestsim.drivers.virtio_bus import open_function
 from guestsim.errors import DisconnectedError
+from guestsim.guest import Guest
 from guestsim.script.needs import TargetSpecError, parse_target
 from guestsim.targets import TargetError
 from guestsim.targets import vfio_messages as msg
 from guestsim.targets.vfio_connection import RefusedError, VfioConnection
+from guestsim.targets.vfio_daemon import VfioDaemonTarget
 from guestsim.targets.vfio_user import VfioUserTarget
 from tests.unit.exports.vfio.served import Served
 
@@ -159,6 +164,35 @@ def test_a_socket_goes_with_the_target() -> None:
     assert parse_target("vfio-user:/a/b").socket == "/a/b"
     with pytest.raises(TargetSpecError, match="vfio-user"):
         parse_target("vfio-user:")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX])
+def test_queues_with_threads_of_their_own(interrupts: Interrupts) -> None:
+    """Messages are dealt with at home, requests and interrupts come from two other threads."""
+    queues = [{"iothread": "t0"}, {"iothread": "t1"}]
+    target = VfioDaemonTarget(
+        blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
+        devices=[
+            {
+                "driver": "virtio-blk-pci",
+                "drive": "d0",
+                "id": "v0",
+                "num-queues": 2,
+                "iothread-vq-mapping": queues,
+            }
+        ],
+        arguments=("--object", "iothread,id=t0", "--object", "iothread,id=t1"),
+    )
+    with closing(target), closing(Guest(target)) as guest:
+        (function,) = scan(guest)
+        disk = Disk(guest, virtio_blk.VirtioBlk(guest, open_function(guest, function)))
+        guest.run(disk.driver.probe(interrupts=interrupts))
+        for number in range(200):
+            writes = [virtio_blk.write(at * 512, bytes([number]) * 512) for at in (number, 999)]
+            guest.run(disk.driver.execute_all(writes, queue=number % 2))
+        for number in range(200):
+            assert disk.read(number * 512, 512) == bytes([number]) * 512
 
 
 # --- servers that do wrong
