@@ -192,3 +192,60 @@ def test_another_translation_is_told() -> None:
     with Host() as host:
         assert host.do(0x91, device=0xA7, count=32).status == OK
         assert [word(host, at) for at in (54, 55, 56)] == [8, 8, 32]
+
+
+def test_verifying_reads_for_nobody() -> None:
+    with Host() as host:
+        for opcode in (0x40, 0x41, 0x42):
+            answer = host.do(opcode, lba=2000, count=48)
+            assert (answer.status, answer.data) == (OK, b"")
+
+
+@pytest.mark.parametrize(
+    ("write", "read"), [(0x31, 0x21), (0xCB, 0xC9), (0xCE, 0x29)], ids=["sectors", "dma", "fua-multiple"]
+)
+def test_forms_that_nobody_uses_any_more(write: int, read: int) -> None:
+    with Host(blocks=True) as host:
+        host.do(0xC6, count=2)
+        assert host.do(write, lba=5, count=3, given=b"\x31" * 1536).status == OK
+        assert host.do(read, lba=5, count=3).data == b"\x31" * 1536
+
+
+@pytest.mark.parametrize(
+    ("on", "off", "word_bit", "count"), [(0xAA, 0x55, (85, 6), 0), (0x05, 0x85, (86, 3), 0x80)]
+)
+def test_features_are_switched_on_and_off(on: int, off: int, word_bit: tuple[int, int], count: int) -> None:
+    with Host() as host:
+        at, bit = word_bit
+        for features, expected in ((off, 0), (on, 1)):
+            assert host.do(0xEF, features=features, count=count).status == OK
+            assert word(host, at) >> bit & 1 == expected
+
+
+def test_a_software_reset_leads_to_the_defaults_unless_that_is_switched_off() -> None:
+    with Host() as host:
+        for features, kept in ((0x66, 8), (0xCC, 0)):
+            host.do(0xC6, count=8)
+            assert host.do(0xEF, features=features).status == OK
+            host.disk.reset(Reset.SOFTWARE, lambda: None)
+            assert word(host, 59) & 0xFF == kept
+
+
+def test_commands_without_an_effect() -> None:
+    with Host() as host:
+        for opcode in (0x10, 0x70):
+            assert host.do(opcode).status == OK
+        assert host.do(0x00).error == Error.ABRT
+        assert host.do(0x63, features=0, count=2 << 3, tag=2).status == OK
+        assert host.do(0xEB, given=b"\x10" * 512).status == OK
+        assert host.do(0xB0, features=0xD2, lba=SMART_KEY, count=0xF1).status == OK
+        assert host.do(0x78, features=2).status == OK
+        assert host.do(0xF8).taskfile.lba28 == 2047
+
+
+def test_host_vendor_logs_by_every_command() -> None:
+    with Host() as host:
+        assert host.do(0x57, lba=0x81, count=1, given=b"\x57" * 512).status == OK
+        assert host.do(0xB0, features=0xD5, lba=SMART_KEY | 0x81, count=1).data == b"\x57" * 512
+        assert host.do(0xB0, features=0xD6, lba=SMART_KEY | 0x81, count=1, given=b"\xd6" * 512).status == OK
+        assert host.do(0x47, lba=0x81, count=1).data == b"\xd6" * 512
