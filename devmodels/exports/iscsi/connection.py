@@ -249,6 +249,8 @@ class Connection:
         """§11.18: a ping is answered; an answer to ours needs nothing."""
         opcode, _, _, lun, itt, _, _, _ = NOP_OUT.unpack_from(header, 0)
         self.session.retire(bool(opcode & IMMEDIATE))
+        if itt == RESERVED_TAG and not opcode & IMMEDIATE:
+            self.violated("RFC 7143 §11.18", "a NOP-Out that is no ping, and not immediate", header)
         if itt != RESERVED_TAG:
             self._nop_in(lun, itt, RESERVED_TAG, self.take_stat_sn(), bytes(data[: self.max_segment]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -17,12 +18,14 @@ from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError, shown
-from devmodels.protocols.iscsi.chap import Credentials
+from devmodels.protocols.iscsi.chap import MIN_SECRET, Credentials
 from devmodels.protocols.iscsi.pdu import PORT
 from devmodels.runstate import RunState
 from devmodels.scsi.lun import FLAT_LIMIT
 from devmodels.scsi.target import ScsiTarget
 from devmodels.secretobjects import Secrets
+
+log = logging.getLogger("devmodels.iscsi")
 
 
 class InetAddress(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
@@ -74,14 +77,23 @@ class IscsiOptions(ScsiUnitExportOptions, frozen=True, kw_only=True):
         """What an initiator needs to log in; OptionError where a secret is not there."""
         if self.user is None or self.password_secret is None:
             return None
-        secret = secrets[self.password_secret]
+        secret = _found(secrets, "password-secret", self.password_secret)
         if self.target_user is None or self.target_password_secret is None:
             return Credentials(self.user, secret)
-        other = secrets[self.target_password_secret]
+        other = _found(secrets, "target-password-secret", self.target_password_secret)
         if other == secret:
             # RFC 7143 §9.2.1: an initiator could else answer its own challenges.
             raise OptionError("target-password-secret: the secrets are the same; expected another one")
         return Credentials(self.user, secret, self.target_user, other)
+
+
+def _found(secrets: Secrets, option: str, name: str) -> bytes:
+    """A secret by its id; who has chosen a short one is told."""
+    secret = secrets[name]
+    if len(secret) < MIN_SECRET:
+        line = "%s: the secret has %d bytes; expected at least %d (RFC 7143 §9.2.1)"
+        log.warning(line, option, len(secret), MIN_SECRET)
+    return secret
 
 
 class IscsiExport:

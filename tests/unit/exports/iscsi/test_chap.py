@@ -170,3 +170,16 @@ def test_numbers_and_lists_have_their_forms() -> None:
             parse_number(text)
     with pytest.raises(TextError):
         parse_list("a,,b")
+
+
+@pytest.mark.parametrize(("secret", "said"), [("eleven byte", 1), ("twelve bytes", 0)])
+def test_a_secret_that_is_soon_found_is_said_to_be_short(
+    world: World, caplog: pytest.LogCaptureFixture, secret: str, said: int
+) -> None:
+    """RFC 7143 §9.2.1: 96 bits."""
+    world.graph.object_add({"qom-type": "secret", "id": "short", "data": secret})
+    world.add_disk("d1")
+    world.add_export("e1", "d1", target="iqn.2026-11.org.example:other", user="me", password_secret="short")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "password-secret: the secret has 11 bytes; expected at least 12 (RFC 7143 §9.2.1)"
+    ] * said

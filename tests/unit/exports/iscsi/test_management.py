@@ -332,3 +332,11 @@ class Recorder(Initiator):
 
     def play(self) -> None:
         self._initiator.send_bytes(self._said)
+
+
+def test_an_answer_to_a_ping_has_no_number_of_its_own(world: World) -> None:
+    """RFC 7143 §11.18: one that has is noticed, and counted all the same."""
+    initiator = ready(world)
+    initiator.request(Opcode.NOP_OUT, flags=pdu.FINAL, itt=NOBODY, ttt=NOBODY)
+    assert world.violations == ["RFC 7143 §11.18"]
+    assert initiator.read(0, 1) == bytes(512)
