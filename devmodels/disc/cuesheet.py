@@ -32,6 +32,7 @@ MAX_SIZE = 1 << 20
 _WORDS = re.compile(r'\s*(?:"([^"]*)"|([^\s"]+))')
 _TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2})")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_SHOWN = 60
 _DIGITS = 3
 """The most digits of a track's number."""
 
@@ -126,6 +127,11 @@ class Contents(NamedTuple):
 # --- reading the text
 
 
+def _said(text: str) -> str:
+    """What the sheet says, cut where it is long."""
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
 def parse(text: str) -> Sheet:
     """The sheet in `text`; CueError."""
     sheet = Sheet()
@@ -143,7 +149,7 @@ def parse(text: str) -> Sheet:
         command = _COMMANDS.get(name.upper())
         if command is None:
             known = ", ".join([*_COMMANDS, *sorted(_IGNORED | _TEXTS.keys())])
-            raise CueError(number, f"{name!r} is no command; expected one of {known}")
+            raise CueError(number, f"{_said(name)} is no command; expected one of {known}")
         command(sheet, arguments, number)
     if not sheet.tracks:
         raise CueError(max(number, 1), "no TRACK; expected one at least")
@@ -172,7 +178,7 @@ def _file(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     _count(arguments, 2, line, 'FILE "name" type')
     name, kind = arguments[0], arguments[1].upper()
     if kind not in KINDS:
-        raise CueError(line, f"type {arguments[1]!r} of a file; expected one of {', '.join(KINDS)}")
+        raise CueError(line, f"type {_said(arguments[1])} of a file; expected one of {', '.join(KINDS)}")
     if not name:
         raise CueError(line, "a file without a name")
     if len(sheet.files) == MAX_FILES:
@@ -186,12 +192,12 @@ def _track(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
         raise CueError(line, "TRACK before any FILE")
     text, mode = arguments[0], MODES.get(arguments[1].upper())
     if mode is None:
-        raise CueError(line, f"mode {arguments[1]!r} of a track; expected one of {', '.join(MODES)}")
+        raise CueError(line, f"mode {_said(arguments[1])} of a track; expected one of {', '.join(MODES)}")
     if sheet.files[-1].kind == "WAVE" and mode[0] is not Mode.AUDIO:
-        raise CueError(line, f"mode {arguments[1]!r} of a track in a WAVE file; expected AUDIO")
+        raise CueError(line, f"mode {_said(arguments[1])} of a track in a WAVE file; expected AUDIO")
     number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else 0
     if not 1 <= number <= MAX_TRACKS:
-        raise CueError(line, f"track {text!r}; expected a number from 1 to {MAX_TRACKS}")
+        raise CueError(line, f"track {_said(text)}; expected a number from 1 to {MAX_TRACKS}")
     if sheet.tracks:
         last = sheet.tracks[-1]
         if number != last.number + 1:
@@ -218,7 +224,9 @@ def _frames(text: str, line: int) -> int:
         minute, second, frame = map(int, match.groups())
         if second < SECONDS and frame < FRAMES:
             return (minute * SECONDS + second) * FRAMES + frame
-    raise CueError(line, f"time {text!r}; expected minutes:seconds:frames, with 60 seconds and 75 frames")
+    raise CueError(
+        line, f"time {_said(text)}; expected minutes:seconds:frames, with 60 seconds and 75 frames"
+    )
 
 
 def _index(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
@@ -229,7 +237,7 @@ def _index(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     before = track.points[-1].number if track.points else None
     wanted = (0, 1) if before is None else (before + 1,)
     if number not in wanted or number > 99:
-        what = text if text.isascii() and text.isalnum() else repr(text)
+        what = text if text.isascii() and text.isalnum() and len(text) <= _SHOWN else _said(text)
         raise CueError(line, f"INDEX {what}; expected {' or '.join(f'{each:02}' for each in wanted)}")
     point = Point(number, len(sheet.files) - 1, _frames(arguments[1], line), line)
     earlier = next((p for t in reversed(sheet.tracks) for p in reversed(t.points)), None)
@@ -255,7 +263,7 @@ def _flags(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     track = _last_track(sheet, "FLAGS", line)
     for flag in arguments:
         if flag.upper() not in FLAGS:
-            raise CueError(line, f"flag {flag!r}; expected {', '.join(FLAGS)}")
+            raise CueError(line, f"flag {_said(flag)}; expected {', '.join(FLAGS)}")
         track.control |= FLAGS[flag.upper()]
 
 
@@ -263,7 +271,7 @@ def _isrc(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     _count(arguments, 1, line, "ISRC code")
     code = arguments[0].upper()
     if len(code) != 12 or not (code.isascii() and code.isalnum()):
-        raise CueError(line, f"ISRC {arguments[0]!r}; expected 12 letters and digits")
+        raise CueError(line, f"ISRC {_said(arguments[0])}; expected 12 letters and digits")
     _last_track(sheet, "ISRC", line).isrc = code
 
 
@@ -271,7 +279,7 @@ def _catalog(sheet: Sheet, arguments: Sequence[str], line: int) -> None:
     _count(arguments, 1, line, "CATALOG number")
     number = arguments[0]
     if len(number) != 13 or not (number.isascii() and number.isdecimal()):
-        raise CueError(line, f"CATALOG {number!r}; expected 13 digits")
+        raise CueError(line, f"CATALOG {_said(number)}; expected 13 digits")
     sheet.catalog = number
 
 
@@ -400,8 +408,8 @@ def _runs(sheet: Sheet, contents: Sequence[Contents]) -> list[list[_Run]]:
         else:
             blocks = (file.size - at[point.file]) // track.stored
             if blocks <= 0:
-                raise CueError(point.line, f"INDEX {point.number:02} is beyond the end of {name!r}")
+                raise CueError(point.line, f"INDEX {point.number:02} is beyond the end of {_said(name)}")
         found[number].append(take(track, point.number, blocks, point.file))
         if at[point.file] > file.size:
-            raise CueError(point.line, f"the end of {name!r} comes before the next INDEX")
+            raise CueError(point.line, f"the end of {_said(name)} comes before the next INDEX")
     return found

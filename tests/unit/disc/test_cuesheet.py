@@ -163,6 +163,11 @@ def test_what_sheets_look_like_elsewhere(text: str) -> None:
         ("FILE x BINARY\nTRACK 1 AUDIO\nFLAGS ABC", 0, "line 3: flag 'ABC'; expected DCP, 4CH, PRE, SCMS"),
         ("FILE x BINARY\nTRACK 1 AUDIO\nISRC 12", 0, "line 3: ISRC '12'; expected 12 letters and digits"),
         ("CATALOG 12", 0, "line 1: CATALOG '12'; expected 13 digits"),
+        (
+            f"FILE x BINARY\nTRACK {'9' * 5000} AUDIO",
+            0,
+            f"line 2: track '{'9' * 57}...'; expected a number from 1 to 99",
+        ),
         ("FROBNICATE", 0, "line 1: 'FROBNICATE' is no command; expected one of FILE, TRACK"),
         (
             "FILE x BINARY\nTRACK 1 AUDIO\nINDEX 01 0:0:0",
