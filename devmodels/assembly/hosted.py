@@ -13,6 +13,7 @@ from devmodels.assembly.assembly import Assembly
 from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend import BlockBackend, Graph
 from devmodels.conformance import Profile, ViolationLog
+from devmodels.ide_cdrom import IdePciOptions
 from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.pci.function import PciFunction
@@ -64,7 +65,11 @@ class HostedDevices:
         if not isinstance(name, str) or not name:
             raise OptionError("id: missing; expected one, by which the device can be exported")
         # Nothing is left of it where the options are wrong.
-        convert(options, kind.options, what=f"device {driver}")
+        converted = convert(options, kind.options, what=f"device {driver}")
+        if isinstance(converted, IdePciOptions) and not converted.native:
+            raise OptionError(
+                f"device {driver}: native is off; expected native=on, without a PC's fixed ports"
+            )
         machine = Assembly(
             memory=GuestMemory(name=memory_name(name)),
             context=self._graph.context,
