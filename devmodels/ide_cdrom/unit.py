@@ -242,6 +242,7 @@ class Unit:
         """The command is over.  Of one whose data has been read from the data register, the guest knows."""
         entry, taskfile = command.entry, command.taskfile
         self.channel.bus_master.release(command)
+        self.channel.bus_master.forget(self)
         self.command = None
         self.phase, self.status = Phase.IDLE, taskfile.status
         read = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
