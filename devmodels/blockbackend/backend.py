@@ -36,6 +36,8 @@ from devmodels.blockbackend.request import (
     HAS_UPDATE,
     OP_NAMES,
     WITH_FUA,
+    BeginWrite,
+    Flags,
     Op,
     Read,
     ReadNow,
@@ -57,6 +59,9 @@ _this_thread = threading.get_ident
 
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 """Why requests wait (bits of `BlockBackend._aside`)."""
+
+_WRITE, _NO_FLAGS = Op.WRITE, Flags.NONE
+"""Names of the module: half the price of an enumeration's members, which counts here."""
 
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
 _REPORTED = (Op.BLOCK_STATUS, Op.PASSTHROUGH)
@@ -146,6 +151,8 @@ class BlockBackend:
         """What reads without a request go to; None where the node does not take them as they are."""
         self._write_now: WriteNow | None = None
         """What writes without a request go to."""
+        self._begin_write: BeginWrite | None = None
+        """What writes with one go to, if they are plain."""
         self.throttled = Throttled()
         self.throttled_by: Member | None = None
         """Its place in a throttle group (`set_throttle_group`)."""
@@ -490,6 +497,15 @@ class BlockBackend:
             self._failed(request, errno.EIO)
             return
         try:
+            if (
+                self._begin_write is not None
+                and request.op is _WRITE
+                and request.flags is _NO_FLAGS
+                and self._begin_write(
+                    offset, request.vectors, request.length, partial(self._ended, request, None)
+                )
+            ):
+                return
             work = self._handlers[request.op](request)
         except Exception as error:
             self._failed(request, self._errno(request, error))
@@ -591,10 +607,10 @@ class BlockBackend:
         """Set the table of handlers, so that a request pays only for what is switched on."""
         handlers = list(self.edge.handlers)
         self._read_now = self.edge.read_now if self.edge.reads_now else None
-        self._write_now = None
+        self._write_now = self._begin_write = None
         member = self.throttled_by
         if member is None and self._write_cache and self._trace is None and not self.read_only:
-            self._write_now = self.edge.write_now
+            self._write_now, self._begin_write = self.edge.write_now, self.edge.begin_write
         elif member is not None:
             for op in _LIMITED:
                 handlers[op] = member.limited(handlers[op], write=op is not Op.READ)

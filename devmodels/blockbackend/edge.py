@@ -22,6 +22,7 @@ from devmodels.blockbackend.request import (
     HAS_NO_FALLBACK,
     HAS_UPDATE,
     WITHOUT_MAY_UNMAP,
+    BeginWrite,
     Flags,
     Op,
     Read,
@@ -76,14 +77,15 @@ class Edge:
     """`user`'s door to `node`.
 
     `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` reads at once, as the node does,
-    where reads need not be made to fit (`reads_now`), else it does none.  `write_now` is the node's own, or None where
-    writes must not pass by what stands before it.  `block_status` returns what the node itself
+    where reads need not be made to fit (`reads_now`), else it does none.  `write_now` and `begin_write` are the node's
+    own, or None where writes must not pass by what stands before it.  `block_status` returns what the node itself
     knows; the handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and
     shares.
     """
 
     __slots__ = (
         "active",
+        "begin_write",
         "block_status",
         "discard",
         "flush",
@@ -115,6 +117,7 @@ class Edge:
         """Whether the user writes, while it is active; None while it rests."""
         self.serialises = False
         self.write_now: WriteNow | None = None
+        self.begin_write: BeginWrite | None = None
         self.unflushed = False
         """Whether anything has been written through here since the last flush, as far as is known."""
         node.context.assert_owner()
@@ -168,7 +171,7 @@ class Edge:
         node.parents.remove(self)
         permissions.refresh([node])
         self._set([_gone] * len(Op), _gone, _not_now)
-        self.write_now = None
+        self.write_now = self.begin_write = None
         if self.serialises:
             node.changed()
         node.close_if_unwanted()
@@ -200,7 +203,7 @@ class Edge:
             plain = False
         else:
             self.unflushed = True
-        self.write_now = node.write_now if plain else None
+        self.write_now, self.begin_write = (node.write_now, node.begin_write) if plain else (None, None)
         self.reads_now = fitting is None or fitting.reads_fit
         self._set(handlers, partial(driver_status, node), to.read_now if self.reads_now else _not_now)
 

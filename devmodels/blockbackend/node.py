@@ -19,7 +19,7 @@ from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
-from devmodels.blockbackend.request import Op, Read, Request
+from devmodels.blockbackend.request import Op, Read, Request, WriteEnded
 from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.disc import Disc
@@ -363,6 +363,17 @@ class BlockNode:
 
     def write_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
         """Do a write, within the node and without FUA, if that takes no waiting; else it comes again as a request."""
+        return False
+
+    def begin_write(
+        self,
+        offset: int,  # noqa: ARG002
+        vectors: Sequence[memoryview],  # noqa: ARG002
+        length: int,  # noqa: ARG002
+        ended: WriteEnded,  # noqa: ARG002
+    ) -> bool:
+        """Begin a write, within the node and without flags, that ends with `ended(error)`, where no coroutine is needed
+        for that; else, False, it comes to `write`."""
         return False
 
     async def read(self, request: Request) -> None:

@@ -19,6 +19,12 @@ ReadNow = Callable[[Sequence[Read]], int]
 WriteNow = Callable[[int, Sequence[memoryview], int], bool]
 """Does one write at once, given as a `Read` is; False where it could not (`BlockNode.write_now`)."""
 
+WriteEnded = Callable[[BaseException | None], None]
+"""Told once, in the context, that a write is over: None, or what was wrong with it."""
+
+BeginWrite = Callable[[int, Sequence[memoryview], int, WriteEnded], bool]
+"""Begins one write; False where it has not (`BlockNode.begin_write`)."""
+
 
 class Op(IntEnum):
     """What is asked for."""

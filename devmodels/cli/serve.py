@@ -266,6 +266,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGINT, SIGTERM or a monitor's `quit`."""
+        self.context.have_stand_in()
         while not self.stopping:
             self.context.run_once()
 

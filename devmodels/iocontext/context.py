@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task, start
+from devmodels.iocontext.standin import Job, StandIn
 from devmodels.iocontext.uring import Uring
 from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
 
@@ -74,6 +75,7 @@ class IoContext:
 
     def __init__(self, kind: ClockKind) -> None:
         self.kind = kind
+        self._wall = kind is ClockKind.WALL
         self._now = 0
         self.owner: int | None = None
         """The thread that owns this context (`threading.get_ident()`), once there is one."""
@@ -84,6 +86,9 @@ class IoContext:
         self._posted: deque[Callable[[], None]] = deque()
         self._workers: Workers | None = None
         self._uring: Uring | None = None
+        self._stand_in: StandIn | None = None
+        self._at_base = False
+        """Whether `run_once` is all of the loop that the owner's stack has below the callback that runs."""
         self._out = 0
         self._epoll: select.epoll | None = None
         self._watches: dict[int, Callable[[int], None]] = {}
@@ -115,7 +120,7 @@ class IoContext:
 
     def now_ns(self) -> int:
         """The clock in nanoseconds."""
-        return time.monotonic_ns() if self.kind is ClockKind.WALL else self._now
+        return time.monotonic_ns() if self._wall else self._now
 
     def assert_owner(self) -> None:
         """WrongContextError where the calling thread does not own this context; the first caller becomes owner."""
@@ -235,11 +240,10 @@ class IoContext:
         """
         if self.kind is not ClockKind.WALL:
             return function()
-        if self._workers is None:
-            self._workers = Workers(self._wake_from_worker)
+        workers = self._have_workers()
         future: Future[T] = Future(self)
         posted = self._posted
-        jobs = self._workers.jobs
+        jobs = workers.jobs
 
         def job() -> None:
             try:
@@ -254,8 +258,48 @@ class IoContext:
 
         self._out += 1
         if share is None or share.enter(job):
-            self._workers.submit(job, watched=self._running)
+            workers.submit(job, watched=self._running)
         return await future
+
+    def have_stand_in(self) -> None:
+        """Another thread may go on with what `run_once` does while `aside` holds up the owner's.  For the wall clock;
+        callbacks then run on either thread, never on both."""
+        if self._stand_in is None:
+            self._stand_in = StandIn(self)
+
+    def aside(self, job: Job, *, here: bool) -> bool:
+        """Do `job`, which may block: on a worker, or, with `here`, on this thread after this turn.
+
+        `here` is for what hardly ever takes long, and counts only where somebody would go on with the loop if it did.
+        For the wall clock.  Returns whether this thread will do it.
+        """
+        self._out += 1
+        stand_in = self._stand_in
+        if here and stand_in is not None and self._at_base and not stand_in.standing_in:
+            stand_in.jobs.append(job)
+            return True
+        self.to_worker(job)
+        return False
+
+    def to_worker(self, job: Job) -> None:
+        """A worker does a `job` that has been given to `aside`."""
+        posted = self._posted
+
+        def work() -> None:
+            job.work()
+            posted.append(lambda: self.job_over(job))
+
+        self._have_workers().submit(work, watched=self._running)
+
+    def job_over(self, job: Job) -> None:
+        """A `job` that was given to `aside` has been done."""
+        self._out -= 1
+        job.over()
+
+    def _have_workers(self) -> Workers:
+        if self._workers is None:
+            self._workers = Workers(self._wake_from_worker)
+        return self._workers
 
     def uring(self) -> Uring:
         """This context's io_uring, made when it is first asked for; OSError where the host has none.
@@ -370,7 +414,9 @@ class IoContext:
     def _run_timers(self) -> bool:
         """Run what is due; what a timer's callback adds has to wait for the next turn."""
         busy = False
-        now = self.now_ns()
+        now = time.monotonic_ns() if self._wall else self._now
+        if self._timers[0][0] > now:
+            return False
         newest = self._sequence
         while self._timers and self._timers[0][0] <= now and self._timers[0][1] <= newest:
             timer = heapq.heappop(self._timers)[2]
@@ -419,6 +465,7 @@ class IoContext:
         """
         self.assert_owner()
         outer, self._running = self._running, True
+        base = self._leave_base()
         try:
             turns = 0
             while True:
@@ -436,12 +483,13 @@ class IoContext:
                 elif not self._jump() and not (self.threads and self._settle_threads()):
                     return
         finally:
-            self._running = outer
+            self._running, self._at_base = outer, base
 
     def run_while(self, condition: Callable[[], bool]) -> None:
         """Run what is ready and wait for workers and threads while `condition()` holds, for no timer or descriptor."""
         self.assert_owner()
         outer, self._running = self._running, True
+        base = self._leave_base()
         try:
             while condition():
                 if self.turn() or self._poll_fds(0):
@@ -451,7 +499,14 @@ class IoContext:
                 elif not (self.threads and self._settle_threads()):
                     return
         finally:
-            self._running = outer
+            self._running, self._at_base = outer, base
+
+    def _leave_base(self) -> bool:
+        """A callback runs the loop itself: jobs that are to be done after it are for workers.  Returns `_at_base`."""
+        base, self._at_base = self._at_base, False
+        if self._stand_in is not None:
+            self._stand_in.give_away()
+        return base
 
     @property
     def _waits_for_workers(self) -> bool:
@@ -464,7 +519,9 @@ class IoContext:
         False, at once, where no worker is out, and nobody elsewhere has been asked for anything.
         """
         if self._waits_for_workers or self.awaited:
+            base = self._leave_base()
             self._block(self.deadline())
+            self._at_base = base
             return True
         return False
 
@@ -506,18 +563,39 @@ class IoContext:
 
     def run_once(self) -> None:
         """One round: a turn, or wait (in real or virtual time) for what comes next."""
-        outer, self._running = self._running, True
+        if self._running:
+            base = self._leave_base()
+            self._round()
+            self._at_base = base
+            return
+        stand_in = self._stand_in
+        self._running = True
+        self._at_base = stand_in is not None
         try:
-            if self.turn():
-                self._poll_fds(0)
-            elif self.kind is ClockKind.WALL:
-                self._wait()
-            elif not self._poll_fds(0) and not self._jump():
-                if not self._watches:
-                    raise RuntimeError("nothing is left that could happen")
-                self._wait()
+            if stand_in is None or not stand_in.waiting:
+                self._round()
+            else:
+                if self._ready or self._posted:
+                    self.turn()
+                stand_in.do_jobs()
+                # What follows from them most often ends something: an answer goes out.
+                self.turn()
         finally:
-            self._running = outer
+            self._running = self._at_base = False
+
+    def _round(self) -> None:
+        if self.turn():
+            self._poll_fds(0)
+        elif self.kind is ClockKind.WALL:
+            self._wait()
+        elif not self._poll_fds(0) and not self._jump():
+            if not self._watches:
+                raise RuntimeError("nothing is left that could happen")
+            self._wait()
+
+    def stand_in_round(self) -> None:
+        """What `run_once` does, on the thread that stands in."""
+        self._round()
 
     def run_ready(self) -> int | None:
         """Run what is ready, without waiting; for another event loop, which calls this again when `fileno()` is
@@ -597,6 +675,8 @@ class IoContext:
         if self._closed:
             return
         self._closed = True
+        if self._stand_in is not None:
+            self._stand_in.close()
         if self._workers is not None:
             self._workers.close()
         if self._uring is not None:

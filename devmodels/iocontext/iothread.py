@@ -35,12 +35,15 @@ class IoThread:
         self.home = home
         self.context = IoContext.wall()
         self.context.poll_max_ns = poll_max_ns
+        self.context.have_stand_in()
         self.users: list[str] = []
         """Who has queues here, by name."""
         self.errors = 0
         """How many errors there were."""
         self._begun = threading.Event()
         self._depth = 0
+        self._owner: int | None = None
+        """Which thread has the context while nobody holds it: this one, or who stands in for it."""
         self._go_on = threading.Lock()
         """Whoever holds the thread has it, and lets go of it for the thread to go on."""
         self._closing = False
@@ -90,6 +93,7 @@ class IoThread:
                 go_on.release()
                 raise
             self._go_on = go_on
+            self._owner = context.owner
             context.adopt()
         self._depth += 1
 
@@ -98,7 +102,7 @@ class IoThread:
     ) -> None:
         self._depth -= 1
         if not self._depth and not self._closed:
-            self.context.owner = self._thread.ident
+            self.context.owner = self._owner
             self._go_on.release()
 
     @property

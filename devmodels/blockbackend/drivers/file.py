@@ -23,7 +23,7 @@ from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
 from devmodels.blockbackend.options import BlockOptionError, NodeOptions
-from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Read, Request
+from devmodels.blockbackend.request import HAS_FUA, HAS_MAY_UNMAP, HAS_NO_FALLBACK, Read, Request, WriteEnded
 from devmodels.blockbackend.status import BlockStatus, Status, stored
 from devmodels.blockbackend.vectors import ZEROES, clear, window
 from devmodels.iocontext import ClockKind, IoContext, WorkerShare
@@ -90,7 +90,7 @@ class FileNode(BlockNode):
         """How writes are done, by the options and the context."""
         workers = self.context.kind is ClockKind.WALL and not self._inline
         self._write_nowait = self._nowait if workers or self._inline else None
-        self._writes = WriteQueue(self.context, self._descriptor.job, self._transfer) if workers else None
+        self._writes = WriteQueue(self.context, self._descriptor, self._transfer) if workers else None
 
     def moved(self, context: IoContext) -> None:
         """Workers are the context's."""
@@ -279,6 +279,13 @@ class FileNode(BlockNode):
             return False
         return self._write_at_once(vectors, offset, length, nowait) == length
 
+    def begin_write(self, offset: int, vectors: Sequence[memoryview], length: int, ended: WriteEnded) -> bool:
+        """What a queue takes, for whoever does the work."""
+        if self._writes is None or self._write_nowait is not None or offset + length > self.size:
+            return False
+        self._writes.put(vectors, offset, length, ended)
+        return True
+
     async def write(self, request: Request) -> None:
         """Write; with FUA through to stable storage."""
         vectors, offset, length = request.vectors, request.offset, request.length
@@ -293,7 +300,7 @@ class FileNode(BlockNode):
                 return
             offset, vectors = offset + done, window(vectors, done, length - done)
         if self._writes is not None:
-            await self._writes.put(vectors, offset)
+            await self._writes.write(vectors, offset)
         else:
             await self._put(vectors, offset, 0)
 

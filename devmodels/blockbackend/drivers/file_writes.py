@@ -1,8 +1,10 @@
-"""Writes into one file's page cache, by one worker after the other.
+"""Writes into one file's page cache, one after the other.
 
 The kernel lets one write into a file at a time (the inode's lock): several threads would only wait for each other.  So
-what comes while a worker is at work waits for it, and results are handed back together.  A write that takes long does
-not keep others waiting for more than `PATIENCE_NS`: another worker goes on with those.
+what comes while one is at work waits for it, and results are handed back together.
+
+As long as writes are short they are done by the context's own thread between its turns (`IoContext.aside`), else by a
+worker.  A write that takes long does not keep others waiting for more than `PATIENCE_NS`: a worker goes on with those.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from devmodels.blockbackend.drivers.linux import Descriptor
+from devmodels.blockbackend.request import WriteEnded
 from devmodels.iocontext import Future, IoContext, Timer
 
 PATIENCE_NS = 1_000_000
@@ -20,8 +24,18 @@ MOST_BYTES = 1 << 18
 
 MOST_WORKERS = 32
 
-Guard = Callable[[Callable[[], None]], Callable[[], None]]
-"""Makes of a job one that keeps the file open; it raises OSError where that is closed."""
+TURN_NS = 250_000
+"""The context's own thread goes back to its loop after so long, between two writes."""
+
+SHORT_NS = 100_000
+"""A write that takes no longer, on the average, and without its bytes, may be done by the context's thread."""
+
+BYTES_SHIFT = 2
+"""A byte takes a quarter of a nanosecond."""
+
+FIRST_PAUSE_NS = 10_000_000
+LONGEST_PAUSE_NS = 2_000_000_000
+"""Where writes have not been short, workers do them for so long; each time soon after is twice as long."""
 
 Transfer = Callable[[Sequence[memoryview], int, int], None]
 """Writes vectors at an offset, with flags of pwritev2(2); OSError."""
@@ -30,84 +44,153 @@ Transfer = Callable[[Sequence[memoryview], int, int], None]
 class _Write(NamedTuple):
     vectors: Sequence[memoryview]
     offset: int
-    future: Future[None]
-
-
-_Result = tuple[Future[None], "BaseException | None"]
+    length: int
+    """Counted before: who is told that a write is over may take its vectors away at once."""
+    ended: WriteEnded
 
 
 class WriteQueue:
     """The writes of one node, on a context of the wall clock."""
 
-    __slots__ = ("_begun_ns", "_context", "_done", "_guard", "_timer", "_transfer", "_waiting", "_workers")
+    __slots__ = (
+        "_average_ns",
+        "_begun_ns",
+        "_context",
+        "_descriptor",
+        "_done",
+        "_here",
+        "_not_before_ns",
+        "_pause_ns",
+        "_threads",
+        "_timer",
+        "_transfer",
+        "_waiting",
+    )
 
-    def __init__(self, context: IoContext, guard: Guard, transfer: Transfer) -> None:
+    def __init__(self, context: IoContext, descriptor: Descriptor, transfer: Transfer) -> None:
         self._context = context
-        self._guard = guard
+        self._descriptor = descriptor
         self._transfer = transfer
         self._waiting: deque[_Write] = deque()
-        self._done: deque[_Result] = deque()
-        self._workers = 0
+        self._done: deque[tuple[WriteEnded, BaseException | None]] = deque()
+        self._threads = 0
+        """How many are at work, or will be."""
+        self._here = False
+        """Whether it is the context's own, between its turns."""
         self._begun_ns = 0
-        """When a worker last began a write."""
+        """When one of them last began a write."""
         self._timer: Timer | None = None
+        self._average_ns = 0
+        self._pause_ns = 0
+        self._not_before_ns = 0
 
-    def put(self, vectors: Sequence[memoryview], offset: int) -> Future[None]:
-        """Write, after what came before, or beside it."""
-        future: Future[None] = Future(self._context)
-        self._waiting.append(_Write(vectors, offset, future))
-        if not self._workers:
-            self._add_worker()
-        elif self._timer is None:
+    def put(self, vectors: Sequence[memoryview], offset: int, length: int, ended: WriteEnded) -> None:
+        """Write, after what came before, or beside it; `ended` is told in the context."""
+        self._waiting.append(_Write(vectors, offset, length, ended))
+        if not self._threads:
+            self._begin(here=length <= MOST_BYTES)
+        elif not self._here and self._timer is None:
             self._look_later()
-        return future
 
-    def _add_worker(self) -> None:
-        self._workers += 1
-        self._context.start(self._run())
+    async def write(self, vectors: Sequence[memoryview], offset: int) -> None:
+        """The same for a coroutine."""
+        future: Future[None] = Future(self._context)
 
-    async def _run(self) -> None:
-        try:
-            await self._context.worker(self._guard(self._work))
-        except OSError as error:
-            # The file has been closed.
-            while self._waiting:
-                self._done.append((self._waiting.popleft().future, error))
-        self._workers -= 1
-        self._hand_back()
-        if self._waiting and not self._workers:
-            self._add_worker()
-
-    def _work(self) -> None:
-        """On a worker's thread, as long as writes come."""
-        waiting, done, transfer, clock = self._waiting, self._done, self._transfer, time.monotonic_ns
-        nbytes = 0
-        while waiting:
-            try:
-                vectors, offset, future = waiting.popleft()
-            except IndexError:
-                return  # Another worker was quicker.
-            self._begun_ns = clock()
-            # Whoever is told that a write is over may take its vectors away at once.
-            nbytes += sum(map(len, vectors))
-            error: BaseException | None = None
-            try:
-                transfer(vectors, offset, 0)
-            except BaseException as found:
-                error = found
-            done.append((future, error))
-            if nbytes >= MOST_BYTES:
-                nbytes = 0
-                self._context.post(self._hand_back)
-
-    def _hand_back(self) -> None:
-        done = self._done
-        while done:
-            future, error = done.popleft()
+        def ended(error: BaseException | None) -> None:
             if error is None:
                 future.set_result(None)
             else:
                 future.set_error(error)
+
+        self.put(vectors, offset, sum(map(len, vectors)), ended)
+        await future
+
+    def _begin(self, *, here: bool) -> None:
+        """One thread more for what waits."""
+        try:
+            self._descriptor.__enter__()
+        except OSError as error:
+            # The file has been closed.
+            while self._waiting:
+                self._waiting.popleft().ended(error)
+            return
+        self._threads += 1
+        here = here and time.monotonic_ns() >= self._not_before_ns
+        self._here = self._context.aside(_Job(self), here=here)
+
+    def work(self) -> None:
+        """On whatever thread, as long as writes come; on the context's for as long as a turn may take."""
+        waiting, done, clock, here = self._waiting, self._done, time.monotonic_ns, self._here
+        nbytes = count = 0
+        start = now = clock()
+        try:
+            while waiting and not (here and self._enough(nbytes, now - start)):
+                self._begun_ns = now
+                vectors, offset, length, ended = waiting.popleft()
+                error: BaseException | None = None
+                try:
+                    self._transfer(vectors, offset, 0)
+                except BaseException as found:
+                    error = found
+                done.append((ended, error))
+                now = clock()
+                count += 1
+                nbytes += length
+                if nbytes >= MOST_BYTES and not here:
+                    nbytes = 0
+                    self._context.post(self._hand_back)
+        except IndexError:
+            pass  # Another thread was quicker.
+        finally:
+            self._descriptor.__exit__()
+        if here and count:
+            self._learn((now - start - (nbytes >> BYTES_SHIFT)) // count)
+
+    def _enough(self, nbytes: int, taken_ns: int) -> bool:
+        """Whether the context's thread has done so much that it goes back."""
+        return nbytes > 0 and (taken_ns >= TURN_NS or nbytes + self._waiting[0].length > MOST_BYTES)
+
+    def over(self) -> None:
+        """A thread has done what it had to."""
+        self._threads -= 1
+        self._here = False
+        self._hand_back()
+        if self._waiting and not self._threads:
+            self._begin(here=self._waiting[0].length <= MOST_BYTES)
+
+    def held_up(self, *, begun: bool) -> None:
+        """The context goes on elsewhere: one of its writes takes long (`begun`), or a worker will do them."""
+        self._here = False
+        if begun:
+            self._pause()
+        if self._waiting:
+            if begun and self._threads < MOST_WORKERS:
+                self._begin(here=False)
+            elif self._timer is None:
+                self._look_later()
+
+    def _hand_back(self) -> None:
+        done = self._done
+        while done:
+            ended, error = done.popleft()
+            ended(error)
+
+    # --- who writes
+
+    def _learn(self, taken_ns: int) -> None:
+        """A write on the context's own thread took so long."""
+        # One that met a busy host says little.
+        self._average_ns += (min(taken_ns, 4 * SHORT_NS) - self._average_ns) >> 3
+        if self._average_ns > SHORT_NS:
+            self._pause()
+
+    def _pause(self) -> None:
+        """Writes have been long: workers do them for a while."""
+        now = time.monotonic_ns()
+        again = now - self._not_before_ns < 8 * self._pause_ns
+        self._pause_ns = min(2 * self._pause_ns, LONGEST_PAUSE_NS) if again else FIRST_PAUSE_NS
+        self._not_before_ns = now + self._pause_ns
+        self._average_ns = 0
 
     def _look_later(self) -> None:
         self._timer = self._context.call_at(self._context.now_ns() + PATIENCE_NS, self._look)
@@ -116,7 +199,30 @@ class WriteQueue:
         """Whether those who wait have waited too long."""
         self._timer = None
         self._hand_back()
-        if self._waiting:
-            if time.monotonic_ns() - self._begun_ns >= PATIENCE_NS and self._workers < MOST_WORKERS:
-                self._add_worker()
+        if self._waiting and not self._here:
+            if time.monotonic_ns() - self._begun_ns >= PATIENCE_NS and self._threads < MOST_WORKERS:
+                self._begin(here=False)
             self._look_later()
+
+
+class _Job:
+    """One thread's part of a queue, as a context has it done."""
+
+    __slots__ = ("_begun", "_queue")
+
+    def __init__(self, queue: WriteQueue) -> None:
+        self._queue = queue
+        self._begun = False
+
+    def work(self) -> None:
+        """Write, on whatever thread."""
+        self._begun = True
+        self._queue.work()
+
+    def over(self) -> None:
+        """It has written."""
+        self._queue.over()
+
+    def held_up(self) -> None:
+        """It takes long, or has not begun."""
+        self._queue.held_up(begun=self._begun)

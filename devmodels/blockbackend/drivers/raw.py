@@ -11,7 +11,7 @@ from devmodels.blockbackend.filters import FilterNode, FilterOptions
 from devmodels.blockbackend.node import SECTOR, BlockNode, unsupported
 from devmodels.blockbackend.options import MAX_SIZE, BlockOptionError, NodeOptions, Size
 from devmodels.blockbackend.permissions import Role
-from devmodels.blockbackend.request import Read, Request
+from devmodels.blockbackend.request import Read, Request, WriteEnded
 from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import IoContext
 
@@ -74,6 +74,11 @@ class RawNode(FilterNode):
         """Where the child can."""
         write = self.file.write_now
         return write is not None and write(offset + self._offset, vectors, length)
+
+    def begin_write(self, offset: int, vectors: Sequence[memoryview], length: int, ended: WriteEnded) -> bool:
+        """Where the child can."""
+        begin = self.file.begin_write
+        return begin is not None and begin(offset + self._offset, vectors, length, ended)
 
     def _within(self, request: Request) -> Request:
         """The same request to the child."""

@@ -1,24 +1,216 @@
-"""Writes into one file by one worker after the other."""
+"""Who writes into a file: the context's own thread as long as writes are short, workers where they are not."""
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from devmodels.blockbackend.drivers.file_writes import WriteQueue
-from devmodels.iocontext import ClockKind, IoContext
+from devmodels.blockbackend import Op, Request
+from devmodels.blockbackend.drivers import file_writes
+from devmodels.blockbackend.drivers.file import FileNode
+from devmodels.blockbackend.drivers.file_writes import MOST_BYTES, SHORT_NS, WriteQueue
+from devmodels.blockbackend.errorpolicy import ErrorPolicy
+from devmodels.iocontext import IoContext, standin
+from devmodels.runstate import RunState
+from tests.unit.blockbackend.support import SIZE, Disk
+
+TIMEOUT = 20.0
+
+
+class Kernel:
+    """A file system without RWF_NOWAIT for writes; each write is noted and does what `writes` says first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.writes: Callable[[int], None] = lambda _offset: None
+        self.threads: list[int] = []
+        self._real = os.pwritev
+        monkeypatch.setattr(os, "pwritev", self)
+
+    def __call__(self, fd: int, vectors: Sequence[memoryview], offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise OSError(errno.EOPNOTSUPP, "not for writes")
+        self.threads.append(threading.get_ident())
+        self.writes(offset)
+        return self._real(fd, vectors, offset, flags)
 
 
 @pytest.fixture
-def context() -> Iterator[IoContext]:
-    context = IoContext(ClockKind.WALL)
-    yield context
-    context.close()
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    monkeypatch.setattr("devmodels.blockbackend.drivers.linux.in_memory", lambda _fd: False)
+    monkeypatch.setattr(standin, "LONGEST_NS", int(TIMEOUT * 1e9))  # However busy the host is.
+    return Kernel(monkeypatch)
 
 
-def test_vectors_are_not_looked_at_once_their_write_is_over(context: IoContext) -> None:
+@pytest.fixture
+def disk(tmp_path: Path, kernel: Kernel) -> Iterator[Disk]:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(SIZE))
+    disk = Disk({"driver": "file", "filename": str(image)}, context=IoContext.wall())
+    disk.context.have_stand_in()
+    disk.context.assert_owner()
+    write(disk, 0)  # Which finds out what the file system can do.
+    kernel.threads.clear()
+    yield disk
+    disk.close()
+    disk.context.close()
+
+
+def write(disk: Disk, *offsets: int, length: int = 512) -> list[int]:
+    """Writes that a guest makes in one turn; their errors when all are over."""
+    done: list[Request] = []
+    requests = [
+        Request(Op.WRITE, at, length, [memoryview(bytearray(b"\xa5" * length))], done=done.append)
+        for at in offsets
+    ]
+
+    def turn() -> None:
+        for request in requests:
+            disk.backend.submit(request)
+
+    disk.context.call_soon(turn)
+    deadline = disk.context.now_ns() + int(TIMEOUT * 1e9)
+    while len(done) < len(requests):
+        assert disk.context.now_ns() < deadline, "writes that never end"
+        disk.context.run_once()
+    return [request.error for request in requests]
+
+
+def queue(disk: Disk) -> WriteQueue:
+    assert isinstance(disk.node, FileNode)
+    assert disk.node._writes is not None
+    return disk.node._writes
+
+
+def test_short_writes_are_done_by_the_thread_of_the_loop(disk: Disk, kernel: Kernel) -> None:
+    assert write(disk, 512, 2048, 8192) == [0, 0, 0]
+    assert kernel.threads == [threading.get_ident()] * 3
+    assert disk.read(2048, 512) == b"\xa5" * 512
+    assert not disk.backend.in_flight
+    assert disk.backend.stats.wr_operations == 4
+
+
+def test_one_that_blocks_delays_neither_the_loop_nor_writes_behind_it(disk: Disk, kernel: Kernel) -> None:
+    goes_on = threading.Event()
+
+    def writes(offset: int) -> None:
+        if offset == 512:
+            assert goes_on.wait(TIMEOUT), "nobody else has written"
+        else:
+            goes_on.set()
+
+    kernel.writes = writes
+    assert write(disk, 512, 2048) == [0, 0]
+    here = threading.get_ident()
+    assert [thread == here for thread in kernel.threads] == [True, False]
+
+
+def test_after_one_that_blocked_workers_write_for_a_while(
+    disk: Disk, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_writes, "FIRST_PAUSE_NS", int(TIMEOUT * 1e9))
+    goes_on = threading.Event()
+
+    def writes(_offset: int) -> None:
+        disk.context.post(lambda: disk.context.call_soon(goes_on.set))
+        assert goes_on.wait(TIMEOUT), "nobody has gone on with the loop"
+
+    kernel.writes = writes
+    write(disk, 512)
+    write(disk, 2048)
+    assert kernel.threads[0] == threading.get_ident() != kernel.threads[1]
+    queue(disk)._not_before_ns = 0
+    write(disk, 4096)
+    assert kernel.threads[2] == threading.get_ident()
+
+
+def test_writes_that_are_long_on_the_average_are_for_workers(disk: Disk) -> None:
+    writes = queue(disk)
+    for _ in range(3):
+        writes._learn(SHORT_NS // 2)
+    assert not writes._not_before_ns
+    for _ in range(20):
+        writes._learn(2 * SHORT_NS)
+    pause = writes._pause_ns
+    assert writes._not_before_ns
+    for _ in range(20):
+        writes._learn(2 * SHORT_NS)
+    assert writes._pause_ns > pause, "soon again: a longer one"
+
+
+def test_one_write_on_a_busy_host_says_little(disk: Disk) -> None:
+    writes = queue(disk)
+    writes._learn(10**9)
+    assert not writes._not_before_ns
+
+
+def test_many_bytes_are_for_workers(disk: Disk, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_writes, "MOST_BYTES", 1024)
+    assert write(disk, 8192, length=2048) == [0]
+    assert kernel.threads.pop() != threading.get_ident()
+    # As many as a turn may write, then as many again.
+    assert write(disk, 0, 1024, 2048) == [0, 0, 0]
+    assert kernel.threads == [threading.get_ident()] * 3
+    assert MOST_BYTES == 256 << 10
+
+
+def test_what_is_wrong_with_a_write_is_for_the_error_policy(disk: Disk, kernel: Kernel) -> None:
+    def full(_offset: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    kernel.writes = full
+    assert write(disk, 0) == [errno.ENOSPC]
+    disk.backend.error_policy = ErrorPolicy(werror="ignore")
+    assert write(disk, 0) == [0]
+
+
+def test_a_machine_that_stops_for_an_error_writes_again_when_it_goes_on(
+    tmp_path: Path, kernel: Kernel
+) -> None:
+    image = tmp_path / "other.img"
+    image.write_bytes(bytes(SIZE))
+    run_state = RunState()
+    disk = Disk({"driver": "file", "filename": str(image)}, context=IoContext.wall(), run_state=run_state)
+    disk.context.have_stand_in()
+    disk.backend.error_policy = ErrorPolicy(werror="stop")
+    write(disk, 0)
+
+    def full_once(_offset: int) -> None:
+        kernel.writes = lambda _offset: None
+        disk.context.call_at(disk.context.now_ns(), run_state.cont)
+        raise OSError(errno.ENOSPC, "full")
+
+    kernel.writes = full_once
+    assert write(disk, 2048) == [0]
+    assert disk.read(2048, 512) == b"\xa5" * 512
+    disk.close()
+    disk.context.close()
+
+
+def test_a_window_and_what_looks_at_writes(disk: Disk, kernel: Kernel) -> None:
+    assert disk.backend.edge.begin_write is not None
+    disk.backend.write_cache = False
+    assert write(disk, 0) == [0], "made stable: a request of its own kind"
+    assert kernel.threads.pop() != threading.get_ident()
+    disk.backend.write_cache = True
+    assert write(disk, 0) == [0]
+    assert kernel.threads.pop() == threading.get_ident()
+
+
+def test_a_file_that_is_closed_takes_no_write(disk: Disk) -> None:
+    disk.node.close()
+    errors: list[BaseException | None] = []
+    queue(disk).put([memoryview(bytearray(512))], 0, 512, errors.append)
+    assert isinstance(errors[0], OSError)
+    assert errors[0].errno == errno.EBADF
+
+
+def test_vectors_are_not_looked_at_once_their_write_is_over(disk: Disk) -> None:
     """The loop may hand a result back, and release the vectors, before the worker goes on."""
     vectors = [memoryview(bytearray(512))]
 
@@ -27,11 +219,6 @@ def test_vectors_are_not_looked_at_once_their_write_is_over(context: IoContext) 
             vectors[0].release()
             super().append(item)
 
-    queue = WriteQueue(context, lambda job: job, lambda *_: None)
-    queue._done = TakenAtOnce()  # type: ignore[assignment]
-
-    async def write() -> None:
-        await queue.put(vectors, 0)
-
-    context.run(write())
-    assert not queue._done
+    queue(disk)._done = TakenAtOnce()  # type: ignore[assignment]
+    disk.context.run(queue(disk).write(vectors, 0))
+    assert not queue(disk)._done

@@ -1,0 +1,258 @@
+"""Somebody who goes on with a context's loop while its own thread is held up.
+
+Handing a short job to a worker costs more than the job: two threads are woken for it, and each has to get the
+interpreter's lock.  So jobs that may block, but hardly ever do, are done by the loop's own thread, between two turns
+and with nothing of the loop on its stack.  A second thread looks at the clock meanwhile.  Where the job has not come
+back after `PATIENCE_NS`, it takes the loop over, and everything else goes on there until the job is over and its thread
+wants the loop back.  A job that blocks thus delays others by about twice that: the look comes every `PATIENCE_NS`.
+A thread that only waits for a processor is left alone, for a while: others would wait for one as well.
+
+Whoever runs the loop has the `baton`; with it goes the ownership of the context.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from devmodels.iocontext.threadstate import waits
+
+PATIENCE_NS = 1_000_000
+LONGEST_NS = 20_000_000
+"""After so long nobody asks any more whether the thread only waits for a processor."""
+
+TURN_NS = 250_000
+"""Jobs that have not begun after so long wait for the loop's next turn."""
+
+ROUNDS = 64
+"""After so many looks without anything to look at, the second thread sleeps until there is."""
+
+
+class Job(Protocol):
+    """What is done beside the loop."""
+
+    def work(self) -> None:
+        """Do it, on whatever thread; must not raise."""
+        ...
+
+    def over(self) -> None:
+        """It has been done; in the loop."""
+        ...
+
+    def held_up(self) -> None:
+        """In the loop: it takes long, and the loop goes on without it, or it has not begun, and is for a worker now."""
+        ...
+
+
+class Loop(Protocol):
+    """What this needs of a context."""
+
+    owner: int | None
+
+    def adopt(self) -> None:
+        """The calling thread is the owner."""
+        ...
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Run `callback`, from any thread."""
+        ...
+
+    def stand_in_round(self) -> None:
+        """A turn, or wait for what comes; no jobs."""
+        ...
+
+    def job_over(self, job: Job) -> None:
+        """`job` has been done."""
+        ...
+
+    def to_worker(self, job: Job) -> None:
+        """`job` is for a worker."""
+        ...
+
+
+class StandIn:
+    """The second thread of one context, and the jobs that its own does, which has the baton from the beginning."""
+
+    __slots__ = (
+        "_asleep",
+        "_baton",
+        "_bell",
+        "_closing",
+        "_context",
+        "_count",
+        "_current",
+        "_error",
+        "_held_id",
+        "_since",
+        "_thread",
+        "_wanted",
+        "done",
+        "jobs",
+        "standing_in",
+    )
+
+    def __init__(self, context: Loop) -> None:
+        self._context = context
+        self.jobs: deque[Job] = deque()
+        """What the loop's thread has to do yet."""
+        self.standing_in = False
+        """Whether the second thread has the loop."""
+        self.done: deque[Job] = deque()
+        """What is done, and the loop has not heard of."""
+        self._current: Job | None = None
+        self._baton = threading.Lock()
+        self._baton.acquire()
+        self._bell = threading.Semaphore(0)
+        self._asleep = True
+        self._thread: threading.Thread | None = None
+        self._held_id = 0
+        """The loop's thread, as the host has it."""
+        self._since = 0
+        """Since when it is away, by the monotonic clock; 0: it has the loop."""
+        self._count = 0
+        """How often it has been."""
+        self._wanted = False
+        """Whether it wants the loop back."""
+        self._error: BaseException | None = None
+        self._closing = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are jobs to do, or to tell the loop of."""
+        return bool(self.jobs or self.done)
+
+    # --- on the loop's own thread
+
+    def do_jobs(self) -> None:
+        """Do what is there.  To be called with nothing of the loop on the stack; raises what the loop has raised."""
+        jobs, done, clock = self.jobs, self.done, time.monotonic_ns
+        self._count += 1
+        if self._asleep:
+            self._wake()
+        self._since = start = clock()
+        self._baton.release()
+        while jobs:
+            try:
+                self._current = job = jobs.popleft()
+            except IndexError:
+                break  # They have been taken away.
+            job.work()
+            self._current = None
+            done.append(job)
+            if clock() - start >= TURN_NS:
+                break
+        if self._baton.acquire(blocking=False):
+            self._since = 0
+            self._tell()
+        else:
+            self._come_back()
+
+    def _wake(self) -> None:
+        """Have the second thread look."""
+        if self._thread is None:
+            self._held_id = threading.get_native_id()
+            self._thread = threading.Thread(target=self._watch, name="devmodels-stand-in", daemon=True)
+            self._thread.start()
+        self._asleep = False
+        self._bell.release()
+
+    def _tell(self) -> None:
+        """The loop hears of what is done."""
+        done, over = self.done, self._context.job_over
+        while done:
+            over(done.popleft())
+
+    def _come_back(self) -> None:
+        """Somebody stands in: take the loop back as soon as it is between two turns."""
+        # Whoever has it may wait for just that.
+        self._context.post(self._tell)
+        self._wanted = True
+        self._context.post(_nothing)
+        self._baton.acquire()
+        self._wanted = False
+        self._since = 0
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def give_away(self) -> None:
+        """What has not begun goes to workers; with the baton."""
+        while self.jobs:
+            job = self.jobs.popleft()
+            self._context.to_worker(job)
+            job.held_up()
+
+    def close(self) -> None:
+        """End the second thread.  Idempotent."""
+        self._closing = True
+        if self._thread is not None:
+            if self._asleep:
+                self._wake()
+            self._thread.join()
+            self._thread = None
+
+    # --- on the second thread
+
+    def _watch(self) -> None:
+        clock, pause = time.monotonic_ns, PATIENCE_NS / 1e9
+        seen = rounds = 0
+        while not self._closing:
+            if self._count != seen:
+                seen, rounds = self._count, 0
+            elif rounds == ROUNDS:
+                # Asleep first, then a last look: the other one counts first.
+                self._asleep = True
+                if self._count == seen and not self._closing:
+                    self._bell.acquire()
+                self._asleep = False
+                rounds = 0
+            rounds += 1
+            time.sleep(pause)
+            since = self._since
+            if not since:
+                continue
+            away = clock() - since
+            if away >= PATIENCE_NS and (away >= LONGEST_NS or waits(self._held_id)):
+                self._take_over(since)
+
+    def _take_over(self, since: int) -> None:
+        """Run the loop until its own thread wants it back, unless that has it already."""
+        if not self._baton.acquire(blocking=False):
+            return
+        context = self._context
+        if self._since == since:
+            owner = context.owner
+            context.adopt()
+            self.standing_in = True
+            try:
+                self._run()
+            finally:
+                self.standing_in = False
+                context.owner = owner
+                self._baton.release()
+        else:
+            self._baton.release()
+
+    def _run(self) -> None:
+        context = self._context
+        self.give_away()
+        current = self._current
+        self._guarded(self._tell)
+        if current is not None:
+            self._guarded(current.held_up)
+        while not self._wanted:
+            self._guarded(context.stand_in_round)
+
+    def _guarded(self, function: Callable[[], None]) -> None:
+        """What is raised here is for whoever runs the loop otherwise."""
+        try:
+            function()
+        except BaseException as error:
+            self._error = self._error or error
+
+
+def _nothing() -> None:
+    """It only wakes the loop."""
