@@ -4,7 +4,8 @@ Handing a short job to a worker costs more than the job: two threads are woken f
 interpreter's lock.  So jobs that may block, but hardly ever do, are done by the loop's own thread, between two turns
 and with nothing of the loop on its stack.  A second thread looks at the clock meanwhile.  Where the job has not come
 back after `PATIENCE_NS`, it takes the loop over, and everything else goes on there until the job is over and its thread
-wants the loop back.  A job that blocks thus delays others by about twice that: the look comes every `PATIENCE_NS`.
+wants the loop back.  A job that blocks thus delays others by two or three times that: it looks every `PATIENCE_NS`,
+and once more before it acts.
 A thread that only waits for a processor is left alone, for a while: others would wait for one as well.
 
 Whoever runs the loop has the `baton`; with it goes the ownership of the context.
@@ -198,7 +199,7 @@ class StandIn:
 
     def _watch(self) -> None:
         clock, pause = time.monotonic_ns, PATIENCE_NS / 1e9
-        seen = rounds = 0
+        seen = rounds = suspect = 0
         while not self._closing:
             if self._count != seen:
                 seen, rounds = self._count, 0
@@ -216,7 +217,10 @@ class StandIn:
                 continue
             away = clock() - since
             if away >= PATIENCE_NS and (away >= LONGEST_NS or waits(self._held_id)):
-                self._take_over(since)
+                if suspect == since:
+                    self._take_over(since)
+                # It may only have waited for the interpreter's lock, which this thread had: look once more.
+                suspect = since
 
     def _take_over(self, since: int) -> None:
         """Run the loop until its own thread wants it back, unless that has it already."""

@@ -14,7 +14,7 @@ import pytest
 from devmodels.blockbackend import Op, Request
 from devmodels.blockbackend.drivers import file_writes
 from devmodels.blockbackend.drivers.file import FileNode
-from devmodels.blockbackend.drivers.file_writes import MOST_BYTES, SHORT_NS, WriteQueue
+from devmodels.blockbackend.drivers.file_writes import LONGEST_PAUSE_NS, MOST_BYTES, SHORT_NS, WriteQueue
 from devmodels.blockbackend.errorpolicy import ErrorPolicy
 from devmodels.iocontext import IoContext, standin
 from devmodels.runstate import RunState
@@ -44,6 +44,7 @@ class Kernel:
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr("devmodels.blockbackend.drivers.linux.in_memory", lambda _fd: False)
     monkeypatch.setattr(standin, "LONGEST_NS", int(TIMEOUT * 1e9))  # However busy the host is.
+    monkeypatch.setattr(file_writes, "FIRST_PAUSE_NS", 0)
     return Kernel(monkeypatch)
 
 
@@ -129,16 +130,19 @@ def test_after_one_that_blocked_workers_write_for_a_while(
     assert kernel.threads[2] == threading.get_ident()
 
 
-def test_writes_that_are_long_on_the_average_are_for_workers(disk: Disk) -> None:
+def test_writes_that_are_long_on_the_average_are_for_workers(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_writes, "FIRST_PAUSE_NS", LONGEST_PAUSE_NS // 4)
     writes = queue(disk)
     for _ in range(3):
         writes._learn(SHORT_NS // 2)
     assert not writes._not_before_ns
-    for _ in range(20):
+    for _ in range(6):
         writes._learn(2 * SHORT_NS)
     pause = writes._pause_ns
     assert writes._not_before_ns
-    for _ in range(20):
+    for _ in range(6):
         writes._learn(2 * SHORT_NS)
     assert writes._pause_ns > pause, "soon again: a longer one"
 
