@@ -253,7 +253,7 @@ class InProcessTarget:
     def unplug(self, device: str) -> None:
         """Take a device out; what runs of it comes to its end."""
         assembly = self.assembly
-        if device not in assembly.units and device not in assembly.devices:
+        if not assembly.has(device):
             raise TargetError(f"no device {device!r}")
         self._context.start(assembly.remove_device(device))
 

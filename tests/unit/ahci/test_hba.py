@@ -1,0 +1,142 @@
+"""The HBA as a function: its identity, its messages, disks that come and go, options that are wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from devmodels.ahci.engine import TRANSITIONS, Event, State
+from devmodels.assembly import assemble
+from devmodels.options import OptionError
+from guestsim.drivers import ahci
+from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortReg
+from guestsim.drivers.pci import CAP_MSI, CAP_SATA, scan
+from guestsim.drivers.transport import Interrupts
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+from .stories import boot
+from .test_stories import DISK, DRIVE, HBA
+
+SECOND_DRIVE = {"driver": "memory", "size": 1 << 20, "node-name": "d1"}
+
+
+def test_it_is_found_as_an_ich9s() -> None:
+    with InProcessTarget(devices=[HBA]) as target:
+        (function,) = scan(Guest(target))
+        assert (function.vendor, function.device) == (0x8086, 0x2922)
+        assert function.read(8, 4) == 0x0106_0102
+        assert [(each.id, each.offset) for each in function.capabilities()] == [
+            (CAP_MSI, 0x80),
+            (CAP_SATA, 0xA8),
+        ]
+        assert function.read(0xA8, 4) >> 16 == 0x0010
+
+
+def test_index_and_data_reach_every_register() -> None:
+    with InProcessTarget(devices=[HBA]) as target:
+        guest = Guest(target)
+        (function,) = ahci.find(guest)
+        hba = ahci.Ahci(guest, function)
+        pair = function.bars[4]
+        for offset in (Hba.CAP, Hba.VS, 0x118, 0x128):
+            pair.write(0x10, 4, offset)
+            assert pair.read(0x14, 4) == hba.read(offset)
+        pair.write(0x10, 4, Hba.GHC)
+        pair.write(0x14, 4, Ghc.AE | Ghc.IE)
+        assert hba.read(Hba.GHC) & Ghc.IE
+
+
+def test_ports_that_are_not_there_read_0() -> None:
+    with InProcessTarget(devices=[{**HBA, "ports": 2}]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        assert hba.read(Hba.PI) == 3
+        assert hba.read(Hba.CAP) & 0x1F == 1
+        assert {hba.read(0x200 + at) for at in range(0, 0x80, 4)} == {0}
+
+
+def test_each_port_has_a_message_of_its_own_where_there_are_enough() -> None:
+    devices = [{**HBA, "ports": 2, "vectors": 2}, DISK, {"driver": "ide-hd", "bus": "sata0.1", "drive": "d1"}]
+    with InProcessTarget(blockdevs=[DRIVE, SECOND_DRIVE], devices=devices) as target:
+        guest, hba, _ = boot(target, Interrupts.POLLING)
+        msi = hba.function.msi()
+        assert msi is not None
+        assert msi.vectors == 2
+        address, _ = target.message(0)
+        msi.enable(address, 6, vectors=2)
+        for port in hba.ports.values():
+            port.write(PortReg.IE, ENABLED)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        target.take_messages()
+        for number, port in hba.ports.items():
+            guest.run(port.identify())
+            assert target.take_messages() == {6 + number: 1}
+            hba.write(Hba.IS, 1 << number)
+
+
+def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        guest.run(hba.probe(interrupts=Interrupts.POLLING))
+        assert not hba.ports
+        port = ahci.AhciPort(hba, 0)
+        port.place()
+        target.plug(DISK)
+        assert port.present
+        assert port.read(PortReg.SERR) == 0x0401_0000
+        assert port.read(PortReg.IS) == 0x0040_0040
+        port.write(PortReg.SERR, 0xFFFF_FFFF)
+        assert port.read(PortReg.IS) == 0
+        guest.run(port.start())
+        assert guest.run(port.identify()).serial == "SN1"
+        target.unplug("hd0")
+        assert not port.present
+        assert port.read(PortReg.IS) & 0x0040_0000
+        target.plug(DISK)
+        assert port.present
+
+
+@pytest.mark.parametrize("options", [{"ports": 0}, {"ports": 33}, {"slots": 33}, {"vectors": 3}])
+def test_an_option_of_the_hba_that_is_wrong(options: dict[str, int]) -> None:
+    with pytest.raises(
+        OptionError, match=rf"{next(iter(options))} is {next(iter(options.values()))}, expected"
+    ):
+        assemble(devices=[{"driver": "ahci", **options}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bus": "nowhere.0"}, "no bus 'nowhere.0'; the IDE buses are: sata0.0"),
+        ({"bus": "sata0.0", "unit": 1}, "unit is 1, expected 0 to 0"),
+        ({"serial": "x" * 21}, "serial is 'x{21}', expected at most 20"),
+        ({"logical_block_size": 520}, "logical_block_size is 520, expected one of 512"),
+        ({"queue-depth": 33}, "queue-depth is 33, expected 0 to 32"),
+        ({"cyls": 10}, "heads is 0, expected 1 to 16"),
+    ],
+)
+def test_an_option_of_a_disk_that_is_wrong(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        assemble(blockdevs=[DRIVE], devices=[HBA, {"driver": "ide-hd", "drive": "d0", **options}])
+
+
+def test_the_command_list_goes_off_only_through_stopping() -> None:
+    """AHCI 1.3.1 §10.3.1: PxCMD.CR is 1 until nothing runs any more."""
+    into_off = {state for (state, _), target in TRANSITIONS.items() if target is State.OFF}
+    assert into_off == {State.STOPPING}
+    assert {event for _, event in TRANSITIONS} == set(Event)
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        _, _, port = boot(target, Interrupts.POLLING)
+        assert (
+            port.read(PortReg.CMD) & (Cmd.ST | Cmd.FRE | Cmd.FR | Cmd.CR)
+            == Cmd.ST | Cmd.FRE | Cmd.FR | Cmd.CR
+        )
+        target.stop()
+        port.submit(ahci.AtaCommand(0xEA, device=0x40))
+        target.advance()
+        port.write(PortReg.CMD, port.read(PortReg.CMD) & ~(Cmd.ST | Cmd.FRE))
+        assert port.read(PortReg.CMD) & (Cmd.CR | Cmd.FR) == Cmd.CR | Cmd.FR
+        while target.advance():
+            pass
+        assert not port.read(PortReg.CMD) & (Cmd.CR | Cmd.FR)
