@@ -50,9 +50,9 @@ class AtaCommand:
     """One command: its task file, its tag (NCQ) or slot, the adapter that brought it.
 
     `device` is the one that it was given to.  `packet` is there for PACKET: the adapter has received it.
-    `transfer`: what of it is data, `moved` bytes of which have gone.  `accepted`: an NCQ command is in the device's
-    queue.  `running`: something of it runs, and has to be awaited when it is dropped.  `dropped`: its end is told to
-    nobody.
+    `transfer`: what of it is data, `moved` bytes of which have gone.  `queued`: it is one of NCQ's; `accepted`: such a
+    one is in the device's queue.  `running`: something of it runs, and has to be awaited when it is dropped.
+    `dropped`: its end is told to nobody.
     """
 
     __slots__ = (
@@ -63,6 +63,7 @@ class AtaCommand:
         "host",
         "moved",
         "packet",
+        "queued",
         "running",
         "tag",
         "taskfile",
@@ -80,14 +81,10 @@ class AtaCommand:
         self.entry: Command[Any] | None = None
         self.transfer: Transfer | None = None
         self.moved = 0
+        self.queued = False
         self.accepted = False
         self.running = False
         self.dropped = False
-
-    @property
-    def queued(self) -> bool:
-        """Whether it is an NCQ command."""
-        return self.entry is not None and self.entry.protocol.queued
 
     def __repr__(self) -> str:
         return f"<AtaCommand {self.tag} {self.taskfile!r}>"

@@ -65,6 +65,7 @@ class AtaDevice:
             if entry is None:
                 raise AtaError
             command.entry = entry.command
+            command.queued = entry.queued
             self.admit(command)
             reply = entry.handler(self, command)
         except AtaError as error:

@@ -20,11 +20,12 @@ _SELECT: dict[Sub, Callable[[TaskFile], int]] = {
 class Entry:
     """A command as the dispatch needs it; for an opcode with subcommands, `subs`, and which one it is, `select`."""
 
-    __slots__ = ("command", "handler", "select", "subs")
+    __slots__ = ("command", "handler", "queued", "select", "subs")
 
     def __init__(self, command: Command[Any]) -> None:
         self.command = command
         self.handler = command.handler
+        self.queued = command.protocol.queued
         self.select = _SELECT[command.sub]
         self.subs: dict[int, Entry] | None = None if command.sub is Sub.NONE else {}
 

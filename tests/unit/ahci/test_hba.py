@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.assembly import assemble
 from devmodels.options import OptionError
-from guestsim.drivers import ahci
+from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortReg
 from guestsim.drivers.pci import CAP_MSI, CAP_SATA, scan
 from guestsim.drivers.transport import Interrupts
@@ -56,7 +58,11 @@ def test_ports_that_are_not_there_read_0() -> None:
 
 
 def test_each_port_has_a_message_of_its_own_where_there_are_enough() -> None:
-    devices = [{**HBA, "ports": 2, "vectors": 2}, DISK, {"driver": "ide-hd", "bus": "sata0.1", "drive": "d1"}]
+    devices: list[Mapping[str, object]] = [
+        {**HBA, "ports": 2, "vectors": 2},
+        DISK,
+        {"driver": "ide-hd", "bus": "sata0.1", "drive": "d1"},
+    ]
     with InProcessTarget(blockdevs=[DRIVE, SECOND_DRIVE], devices=devices) as target:
         guest, hba, _ = boot(target, Interrupts.POLLING)
         msi = hba.function.msi()
@@ -133,7 +139,7 @@ def test_the_command_list_goes_off_only_through_stopping() -> None:
             == Cmd.ST | Cmd.FRE | Cmd.FR | Cmd.CR
         )
         target.stop()
-        port.submit(ahci.AtaCommand(0xEA, device=0x40))
+        port.submit(ata.flush())
         target.advance()
         port.write(PortReg.CMD, port.read(PortReg.CMD) & ~(Cmd.ST | Cmd.FRE))
         assert port.read(PortReg.CMD) & (Cmd.CR | Cmd.FR) == Cmd.CR | Cmd.FR
