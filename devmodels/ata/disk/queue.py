@@ -1,4 +1,4 @@
-"""NCQ NON-DATA (ACS-3 §7.20): what is in the queue is aborted."""
+"""NCQ NON-DATA (ACS-3 §7.20): about the queue itself."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ALL, STREAMING, NON_STREAMING, SELECTED = 0, 1, 2, 3
 
 
 def abort_queue(disk: AtaDisk, command: AtaCommand) -> None:
-    """ABORT NCQ QUEUE: those that have not begun end with an error; what runs, runs on (§7.20.3).
+    """ABORT NCQ QUEUE (§7.20.3): what has begun runs on, and a command that is in the queue has.
 
-    No command here is one of streaming, so that an abort of these finds none.
+    None is one of streaming, so that an abort of these finds none; a tag that nobody has is refused.
     """
     kind, tag = command.taskfile.features >> 4 & 0xF, command.taskfile.lba >> 3 & 0x1F
     if kind > SELECTED:
