@@ -35,8 +35,8 @@ def block(number: int) -> bytes:
 
 
 class IdeMachine:
-    """`disk` and `disc` are nodes' options over what is there anyway; `only` one of them is a device; with `empty` the
-    drive has no disc; `options` are the disk's.
+    """`disk` and `disc` are nodes' options instead of images of numbered sectors; `only` one of them is a device;
+    with `empty` the drive has no disc; `options` are the disk's.
 
     `shared` False: devices can only copy from and to memory.
     """
@@ -59,8 +59,8 @@ class IdeMachine:
         (image / "disc").write_bytes(b"".join(map(block, range(BLOCKS))))
         file = {"driver": "file"}
         nodes = [
-            {**file, "filename": str(image / "disk"), **(disk or {}), "node-name": "d0"},
-            {**file, "filename": str(image / "disc"), "read-only": True, **(disc or {}), "node-name": "c0"},
+            {**(disk or {**file, "filename": str(image / "disk")}), "node-name": "d0"},
+            {**(disc or {**file, "filename": str(image / "disc"), "read-only": True}), "node-name": "c0"},
         ]
         self.target = InProcessTarget(blockdevs=nodes, shared=shared)
         assembly = self.target.assembly

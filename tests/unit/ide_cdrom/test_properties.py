@@ -59,6 +59,7 @@ ACCESSES = st.one_of(
     st.tuples(st.just("pio"), st.sampled_from([0x20, 0x30, 0x24, 0xC4, 0xC5]), st.integers(1, 20)),
     st.tuples(st.just("cd"), st.booleans(), st.integers(0, 20)),
     st.tuples(st.just("reset"), st.just(0), st.just(0)),
+    st.tuples(st.just("turn"), st.just(0), st.just(0)),
     st.tuples(st.just("settle"), st.just(0), st.just(0)),
 )
 REGIONS = st.lists(
@@ -105,6 +106,8 @@ def do(machine: IdeMachine, ide: IdeChannel, base: int, access: tuple[str, objec
             ide.write_block(bytes((0x28, 0, 0, 0, 0, count, 0, 0, 1 + count % 3, 0, 0, 0)))
             ide.master.write(BusMaster.TABLE, 4, base + TABLE)
             ide.start(to_memory=True)
+        case "turn", _, _:
+            machine.target.advance()
         case "reset", _, _:
             machine.run(ide.reset())
         case "table", int(address), _:
@@ -165,7 +168,7 @@ def check(
         for access in accesses:
             do(machine, ide, base, access)
             if access[0] in ("dma", "cd") and access[2] != 0:
-                machine.run(machine.guest.settle())
+                machine.target.advance()
         drain(machine, ide)
         found = bytearray(memory.read(base, WINDOW))
         for offset, length in allowed(regions):
