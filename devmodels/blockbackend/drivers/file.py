@@ -90,7 +90,7 @@ class FileNode(BlockNode):
         """How writes are done, by the options and the context."""
         workers = self.context.kind is ClockKind.WALL and not self._inline
         self._write_nowait = self._nowait if workers or self._inline else None
-        self._writes = WriteQueue(self.context, self._descriptor, self._transfer) if workers else None
+        self._writes = WriteQueue(self.context, self._descriptor, self._write_whole) if workers else None
 
     def moved(self, context: IoContext) -> None:
         """Workers are the context's."""
@@ -337,6 +337,12 @@ class FileNode(BlockNode):
                 raise
             self._write_nowait = None
             return 0
+
+    def _write_whole(self, vectors: Sequence[memoryview], offset: int, length: int) -> None:
+        """Write all of `vectors`, most often in one go."""
+        done = os.pwritev(self._descriptor.fd, vectors, offset, 0) if len(vectors) <= IOV_MAX else 0
+        if done != length:
+            self._transfer(window(vectors, done, length - done), offset + done, 0)
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         """Write all of `vectors`, with `flags` of pwritev2(2)."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from devmodels.blockbackend.drivers.linux import Descriptor
 from devmodels.blockbackend.request import WriteEnded
@@ -38,15 +37,12 @@ LONGEST_PAUSE_NS = 2_000_000_000
 """Where writes have not been short, workers do them for so long; each time soon after is twice as long."""
 
 Transfer = Callable[[Sequence[memoryview], int, int], None]
-"""Writes vectors at an offset, with flags of pwritev2(2); OSError."""
+"""Writes vectors at an offset, so many bytes; OSError."""
 
 
-class _Write(NamedTuple):
-    vectors: Sequence[memoryview]
-    offset: int
-    length: int
-    """Counted before: who is told that a write is over may take its vectors away at once."""
-    ended: WriteEnded
+_Write = tuple[Sequence[memoryview], int, int, WriteEnded]
+"""Vectors, offset, length in bytes, and who is told.  The length is counted before: who is told that it is over may
+take its vectors away at once."""
 
 
 class WriteQueue:
@@ -86,7 +82,7 @@ class WriteQueue:
 
     def put(self, vectors: Sequence[memoryview], offset: int, length: int, ended: WriteEnded) -> None:
         """Write, after what came before, or beside it; `ended` is told in the context."""
-        self._waiting.append(_Write(vectors, offset, length, ended))
+        self._waiting.append((vectors, offset, length, ended))
         if not self._threads:
             self._begin(here=length <= MOST_BYTES)
         elif not self._here and self._timer is None:
@@ -112,7 +108,7 @@ class WriteQueue:
         except OSError as error:
             # The file has been closed.
             while self._waiting:
-                self._waiting.popleft().ended(error)
+                self._waiting.popleft()[3](error)
             return
         self._threads += 1
         here = here and time.monotonic_ns() >= self._not_before_ns
@@ -120,16 +116,24 @@ class WriteQueue:
 
     def work(self) -> None:
         """On whatever thread, as long as writes come; on the context's for as long as a turn may take."""
-        waiting, done, clock, here = self._waiting, self._done, time.monotonic_ns, self._here
+        waiting, done, transfer, clock, here = (
+            self._waiting,
+            self._done,
+            self._transfer,
+            time.monotonic_ns,
+            self._here,
+        )
         nbytes = count = 0
         start = now = clock()
         try:
-            while waiting and not (here and self._enough(nbytes, now - start)):
+            while waiting:
+                if here and nbytes and (now - start >= TURN_NS or nbytes + waiting[0][2] > MOST_BYTES):
+                    break  # Back to the loop.
                 self._begun_ns = now
                 vectors, offset, length, ended = waiting.popleft()
                 error: BaseException | None = None
                 try:
-                    self._transfer(vectors, offset, 0)
+                    transfer(vectors, offset, length)
                 except BaseException as found:
                     error = found
                 done.append((ended, error))
@@ -146,17 +150,13 @@ class WriteQueue:
         if here and count:
             self._learn((now - start - (nbytes >> BYTES_SHIFT)) // count)
 
-    def _enough(self, nbytes: int, taken_ns: int) -> bool:
-        """Whether the context's thread has done so much that it goes back."""
-        return nbytes > 0 and (taken_ns >= TURN_NS or nbytes + self._waiting[0].length > MOST_BYTES)
-
     def over(self) -> None:
         """A thread has done what it had to."""
         self._threads -= 1
         self._here = False
         self._hand_back()
         if self._waiting and not self._threads:
-            self._begin(here=self._waiting[0].length <= MOST_BYTES)
+            self._begin(here=self._waiting[0][2] <= MOST_BYTES)
 
     def held_up(self, *, begun: bool) -> None:
         """The context goes on elsewhere: one of its writes takes long (`begun`), or a worker will do them."""
