@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ def test_whatever_a_trace_says_is_a_disc_or_refused(changes: list[tuple[int, Any
     for number, value in changes:
         places = _places(found)
         holder, key = places[number % len(places)]
-        holder[key] = value
+        holder[key] = deepcopy(value)
     try:
         disc = from_text(json.dumps(found))
     except ValueError:
