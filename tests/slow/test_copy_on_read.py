@@ -12,7 +12,7 @@ from tests.unit.blockbackend.test_copy_on_read import WISHES, Watch, Wish
 
 pytestmark = pytest.mark.slow
 RUN = 500
-RUNS = 5
+RUNS = 2
 
 
 def test_no_copy_overtakes_a_write(record_property: Callable[[str, object], None]) -> None:

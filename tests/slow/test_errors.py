@@ -12,7 +12,7 @@ from tests.unit.blockbackend.errormachine import ErrorMachine
 
 pytestmark = pytest.mark.slow
 RUN = 200
-RUNS = 12
+RUNS = 5
 STEPS = 40
 
 
