@@ -654,7 +654,7 @@ class IoContext:
         if self._workers is not None and self._workers.jobs:
             self._workers.look()
         self._sleeping = True
-        if self._posted or self._ready:
+        if self._posted or self._ready or (self._stand_in is not None and self._stand_in.jobs):
             self._sleeping = False
             return time.monotonic_ns()
         if timeout is not None and timeout >= COARSE_NS:

@@ -206,3 +206,37 @@ def test_whether_a_thread_waits_is_the_hosts_to_tell() -> None:
         pass
     stop.set()
     thread.join()
+
+
+def test_a_job_that_comes_when_pollers_have_looked_for_the_last_time_is_not_slept_over(
+    context: IoContext,
+) -> None:
+    job = Job()
+
+    class Last:
+        given = False
+
+        def begin(self) -> None:
+            pass
+
+        def poll(self) -> bool:
+            return False
+
+        def end(self) -> bool:
+            if not self.given:
+                self.given = True
+                assert context.aside(job, here=True)
+            return False
+
+    context.poll_max_ns = 1
+    context.add_poller(Last())
+    # Spins are tried once a wait was short.
+    context._polling._spin_ns = 1
+    woken: list[bool] = []
+    alarm = threading.Timer(TIMEOUT / 4, context.post, [lambda: woken.append(True)])
+    alarm.start()
+    context.run_once()
+    context.run_once()
+    alarm.cancel()
+    assert "work" in job.seen
+    assert not woken
