@@ -9,13 +9,12 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.acceptor import Acceptor
 from devmodels.blockbackend import BlockBackend
+from devmodels.exports.oneclient import OneClientServer
 from devmodels.exports.vfio_user_session import Offered, Session
 from devmodels.exports.vhost_user_blk import UnixAddress
 from devmodels.exports.violations import ViolationWarnings
 from devmodels.options import OptionError
-from devmodels.unixlistener import listen, remove
 
 log = logging.getLogger("devmodels.vfio-user")
 
@@ -29,64 +28,23 @@ class VfioUserOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True
     addr: UnixAddress
 
 
-class VfioUserServer:
+class VfioUserServer(OneClientServer):
     """Listens on a UNIX socket and serves one client after the other with one function.
 
     Raises OSError where the socket cannot be bound.
     """
 
     def __init__(self, path: str, offered: Offered) -> None:
-        self.path = path
         self.offered = offered
-        self._session: Session | None = None
-        self._closed = False
-        self._at_end: Callable[[], None] | None = None
-        self._warnings = ViolationWarnings(offered.function.name)
-        offered.violations.on_violation = self._warnings
+        name = offered.function.name
+        warnings = ViolationWarnings(name)
+        offered.violations.on_violation = warnings
         offered.machine.messages_in_memory = False
-        self._acceptor = Acceptor(
-            listen(path), offered.machine.context, self._connected, name=offered.function.name
-        )
+        super().__init__(path, offered.machine.context, name=name, who="client", log=log, warnings=warnings)
 
-    @property
-    def connected(self) -> bool:
-        """Whether a client is connected, or its last request still runs."""
-        return self._session is not None
-
-    def _connected(self, sock: socket.socket) -> None:
-        self._acceptor.pause()
-        self._warnings.forget()
-        log.info("%s: client connected", self.offered.function.name)
-        self._session = Session(sock, self.offered, self._ended)
-
-    def _ended(self) -> None:
-        log.info("%s: client disconnected", self.offered.function.name)
-        self._session = None
-        if self._closed:
-            self._finish()
-        else:
-            self._acceptor.go_on()
-
-    def close(self, then: Callable[[], None] | None = None) -> None:
-        """End the session, if any, and remove the socket; `then` is called when what runs has come back.
-
-        A second call does nothing.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        self._at_end = then
-        self._acceptor.close()
-        remove(self.path)
-        if self._session is None:
-            self._finish()
-        else:
-            self._session.close()
-
-    def _finish(self) -> None:
-        then, self._at_end = self._at_end, None
-        if then is not None:
-            then()
+    def begin(self, sock: socket.socket, ended: Callable[[], None]) -> Session:
+        """A client's session."""
+        return Session(sock, self.offered, ended)
 
 
 class VfioUserExport:

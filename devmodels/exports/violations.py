@@ -13,10 +13,12 @@ LOGGED = 20
 
 
 class ViolationWarnings:
-    """Logs violations of one export, by `name`; to be called with each."""
+    """Logs violations of one export, by `name`; to be called with each.  `of` says of what those are that it counts."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, log: logging.Logger = log, *, of: str = "") -> None:
         self.name = name
+        self._log = log
+        self._further = f"further violations of {of}" if of else "further violations"
         self._count = 0
 
     def forget(self) -> None:
@@ -27,6 +29,6 @@ class ViolationWarnings:
         """One more."""
         self._count += 1
         if self._count <= LOGGED:
-            log.warning("%s: %s", self.name, violation)
+            self._log.warning("%s: %s", self.name, violation)
         elif self._count == LOGGED + 1:
-            log.warning("%s: further violations are only counted", self.name)
+            self._log.warning("%s: %s are only counted", self.name, self._further)
