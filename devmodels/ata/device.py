@@ -9,6 +9,7 @@ from typing import Any
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Transport
 from devmodels.ata.dispatch import Entries, dispatch_table
+from devmodels.ata.modes import TransferModes
 from devmodels.ata.table import Command, Pending, Reply
 from devmodels.ata.taskfile import TaskFile
 from devmodels.ata.transfer import Transfer
@@ -46,6 +47,9 @@ class AtaDevice:
         self.turns = Turns(context)
         self.transport = Transport.PARALLEL
         """Whoever it is attached to says otherwise, before it is used."""
+        self.modes = TransferModes()
+        self.reverts = True
+        """Whether a software reset leads to the power-on defaults."""
         self.in_flight: dict[AtaCommand, None] = {}
         self.registers = TaskFile()
         self._entries: Entries = dispatch_table(tuple(self.commands))

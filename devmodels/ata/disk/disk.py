@@ -15,7 +15,6 @@ from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
 from devmodels.ata.disk.security import Security
 from devmodels.ata.disk.smart import Smart
-from devmodels.ata.modes import TransferModes
 from devmodels.ata.table import Addressing
 from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
@@ -55,10 +54,8 @@ class AtaDisk(AtaDevice):
         if options.write_cache != "auto":
             backend.write_cache = options.write_cache == "on"
         self._configured_write_cache = backend.write_cache
-        self.modes = TransferModes()
         self.multiple = 0
         self.look_ahead = True
-        self.reverts = True
         self.default_geometry = self.geometry = default_geometry(options, self.sectors)
         self.halted = False
         """Whether an NCQ command has failed, and nobody has asked yet how (SATA 3.x §13.6.4)."""

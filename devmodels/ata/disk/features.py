@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error
-from devmodels.ata.table import Command, Handler, Protocol, Sub
+from devmodels.ata.table import Command, Protocol
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -25,23 +26,12 @@ def look_ahead(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
     disk.look_ahead = on
 
 
-def transfer_mode(disk: AtaDisk, command: AtaCommand) -> None:
-    """As count says."""
-    if not disk.modes.choose(command.taskfile.count & 0xFF):
-        raise AtaError(Error.ABRT)
-
-
 def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     """Advanced power management: 1 (least power) to FEh (ACS-3 §7.45.10), told in IDENTIFY DEVICE."""
     level = command.taskfile.count & 0xFF if on else 0
     if on and not 1 <= level <= MAX_APM:
         raise AtaError(Error.ABRT)
     disk.apm = level
-
-
-def revert(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
-    """Whether a software reset leads to the power-on defaults."""
-    disk.reverts = on
 
 
 def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
@@ -56,27 +46,13 @@ def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
 MAX_APM = 0xFE
 
 
-def _set(value: int, name: str, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
-    return Command(
-        0xEF,
-        f"SET FEATURES, {name}",
-        Protocol.NON_DATA,
-        handler,
-        "ACS-3 §7.45",
-        sub=Sub.FEATURES,
-        value=value,
-    )
-
-
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    _set(0x02, "enable volatile write cache", partial(write_cache, on=True)),
-    _set(0x03, "set transfer mode", transfer_mode),
-    _set(0x05, "enable APM", partial(power_level, on=True)),
-    _set(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
-    _set(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
-    _set(0x82, "disable volatile write cache", partial(write_cache, on=False)),
-    _set(0x85, "disable APM", partial(power_level, on=False)),
-    _set(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
-    _set(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
+    *features.COMMANDS,
+    features.set_features(0x02, "enable volatile write cache", partial(write_cache, on=True)),
+    features.set_features(0x05, "enable APM", partial(power_level, on=True)),
+    features.set_features(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
+    features.set_features(0x82, "disable volatile write cache", partial(write_cache, on=False)),
+    features.set_features(0x85, "disable APM", partial(power_level, on=False)),
+    features.set_features(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
     Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
+from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import DIAGNOSTIC_PASSED, PACKET_SIGNATURE
 from devmodels.ata.packet import identify
 from devmodels.ata.packet.packet import packet
-from devmodels.ata.table import Command, Handler, Protocol, Sub
+from devmodels.ata.table import Command, Protocol
 
 if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice
@@ -40,29 +40,6 @@ def nothing(_device: AtapiDevice, _command: AtaCommand) -> None:
     """Done as soon as it is asked for."""
 
 
-def transfer_mode(device: AtapiDevice, command: AtaCommand) -> None:
-    """SET FEATURES, set transfer mode: as count says."""
-    if not device.modes.choose(command.taskfile.count & 0xFF):
-        raise AtaError
-
-
-def revert(device: AtapiDevice, _command: AtaCommand, *, on: bool) -> None:
-    """Whether a software reset leads to the power-on defaults."""
-    device.reverts = on
-
-
-def _set(value: int, name: str, handler: Handler[AtapiDevice]) -> Command[AtapiDevice]:
-    return Command(
-        0xEF,
-        f"SET FEATURES, {name}",
-        Protocol.NON_DATA,
-        handler,
-        "ACS-3 §7.45",
-        sub=Sub.FEATURES,
-        value=value,
-    )
-
-
 COMMANDS: tuple[Command[AtapiDevice], ...] = (
     Command(0x08, "DEVICE RESET", Protocol.RESET, reset),
     Command(0x20, "READ SECTOR(S)", Protocol.PIO_IN, not_for_packets),
@@ -74,7 +51,5 @@ COMMANDS: tuple[Command[AtapiDevice], ...] = (
     Command(0xE5, "CHECK POWER MODE", Protocol.NON_DATA, power_mode),
     Command(0xE6, "SLEEP", Protocol.NON_DATA, nothing),
     Command(0xEC, "IDENTIFY DEVICE", Protocol.PIO_IN, not_for_packets),
-    _set(0x03, "set transfer mode", transfer_mode),
-    _set(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
-    _set(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
+    *features.COMMANDS,
 )

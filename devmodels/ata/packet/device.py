@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import PACKET_SIGNATURE, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.modes import TransferModes
 from devmodels.ata.packet import commands
 from devmodels.ata.packet.options import AtapiOptions
 from devmodels.ata.table import Protocol
@@ -66,8 +65,6 @@ class AtapiDevice(AtaDevice):
         self.drive = drive
         self.unit = 0
         self.sense = b""
-        self.modes = TransferModes()
-        self.reverts = True
         super().__init__(drive.context, name=name or drive.name, violations=violations)
         self.target = ScsiTarget(drive.context, name=self.name, violations=self.violations)
         self.nexus = Nexus(sas_transport_id(0), TargetPort())

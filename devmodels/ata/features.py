@@ -1,0 +1,45 @@
+"""SET FEATURES (ACS-3 §7.45): what disks and ATAPI devices have in common of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.table import Command, Handler, Protocol, Sub
+
+if TYPE_CHECKING:
+    from devmodels.ata.device import AtaDevice
+
+D = TypeVar("D", bound="AtaDevice")
+
+
+def set_features(value: int, name: str, handler: Handler[D]) -> Command[D]:
+    """The subcommand `value` of SET FEATURES."""
+    return Command(
+        0xEF,
+        f"SET FEATURES, {name}",
+        Protocol.NON_DATA,
+        handler,
+        "ACS-3 §7.45",
+        sub=Sub.FEATURES,
+        value=value,
+    )
+
+
+def transfer_mode(device: AtaDevice, command: AtaCommand) -> None:
+    """As count says."""
+    if not device.modes.choose(command.taskfile.count & 0xFF):
+        raise AtaError
+
+
+def revert(device: AtaDevice, _command: AtaCommand, *, on: bool) -> None:
+    """Whether a software reset leads to the power-on defaults."""
+    device.reverts = on
+
+
+COMMANDS: tuple[Command[AtaDevice], ...] = (
+    set_features(0x03, "set transfer mode", transfer_mode),
+    set_features(0x66, "disable reverting to power-on defaults", partial(revert, on=False)),
+    set_features(0xCC, "enable reverting to power-on defaults", partial(revert, on=True)),
+)
