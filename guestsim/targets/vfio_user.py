@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from guestsim.errors import DisconnectedError
-from guestsim.targets import MachineLayout, TargetError, Window
+from guestsim.targets import MachineLayout, Window
 from guestsim.targets import vfio_messages as msg
+from guestsim.targets.client import ClientTarget
 from guestsim.targets.vfio_connection import VfioConnection
 from guestsim.targets.vfio_function import Decoded, VfioFunction
 from guestsim.targets.vfio_messages import Command
@@ -22,7 +22,6 @@ from guestsim.targets.vhost_memory import VhostMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 RAM = 64 << 20
 _WAIT = 1e-3
@@ -36,7 +35,7 @@ Place = tuple[int, int]
 """Slot and function."""
 
 
-class VfioUserTarget:
+class VfioUserTarget(ClientTarget):
     """A machine whose functions are at `sockets`: by a device's id, where its server listens; `places` are their slots.
 
     `ram` is in bytes, a multiple of 4096 above 16 MiB; `shared` False has the servers ask for it.  `name` is that of
@@ -44,6 +43,9 @@ class VfioUserTarget:
     next may be seen first.  `pump` lets servers of this very thread go on.  A `Target`, and a `Host` that can do
     nothing: who serves the disk is its host.
     """
+
+    PROTOCOL = "vfio-user"
+    WHO = "vfio-user client"
 
     def __init__(
         self,
@@ -56,17 +58,11 @@ class VfioUserTarget:
         name: str = "vfio-user",
         pump: Callable[[], object] | None = None,
     ) -> None:
-        self.sockets = dict(sockets)
-        self._name = name
         self._pump = pump
         self._posted = posted
-        self._closed = False
-        self.memory = VhostMemory(ram)
-        self.ram_read = self.memory.read
-        self.ram_write = self.memory.write
-        self._layout = MachineLayout(ram=self.memory.windows, mmio=_MMIO, io=_IO, ecam=_ECAM)
-        self._epoll = select.epoll()
-        self._start_ns = time.monotonic_ns()
+        memory = VhostMemory(ram)
+        layout = MachineLayout(ram=memory.windows, mmio=_MMIO, io=_IO, ecam=_ECAM)
+        super().__init__(sockets, name=name, memory=memory, layout=layout)
         self.functions: dict[Place, VfioFunction] = {}
         try:
             for device, path in sockets.items():
@@ -97,32 +93,6 @@ class VfioUserTarget:
             raise
         self._epoll.register(connection.fileno(), select.EPOLLIN)
         return function
-
-    def __enter__(self) -> VfioUserTarget:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def name(self) -> str:
-        """`vfio-user`."""
-        return self._name
-
-    @property
-    def layout(self) -> MachineLayout:
-        """The machine's address map."""
-        return self._layout
-
-    def label(self, device: str) -> str:
-        """A device's server in messages."""
-        return f"vfio-user:{self.sockets[device]}"
-
-    def last_words(self) -> str:
-        """What the server has said besides, where that is known."""
-        return ""
 
     # --- accesses
 
@@ -206,44 +176,6 @@ class VfioUserTarget:
         """There are no lines outside PCI."""
         return False
 
-    # --- the host
-
-    def resize(self, node: str, size: int) -> None:
-        """TargetError: whoever serves the disk gives it a size."""
-        raise TargetError(f"resize of {node} to {size}: a vfio-user client has no say in it")
-
-    def plug(self, device: Mapping[str, object]) -> None:
-        """TargetError: a client has no say in it."""
-        raise TargetError(f"plugging of {device.get('id')}: a vfio-user client has no say in it")
-
-    def unplug(self, device: str) -> None:
-        """TargetError: a client has no say in it."""
-        raise TargetError(f"unplugging of {device}: a vfio-user client has no say in it")
-
-    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:  # noqa: ARG002
-        """TargetError: a client has no say in it."""
-        raise TargetError(f"{command}: a vfio-user client has no say in it")
-
-    def statistics(self, device: str) -> dict[str, int]:
-        """TargetError: whoever serves the disk counts."""
-        raise TargetError(f"statistics of {device}: a vfio-user client has none")
-
-    def stop(self) -> None:
-        """TargetError: a client has no say in it."""
-        raise TargetError("stop: a vfio-user client has no say in it")
-
-    def cont(self) -> None:
-        """TargetError: a client has no say in it."""
-        raise TargetError("cont: a vfio-user client has no say in it")
-
-    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
-        """TargetError: a client is told nothing."""
-        raise TargetError("event: a vfio-user client is told none")
-
-    def violations(self) -> list[tuple[str, str]] | None:
-        """None: a server keeps no account that its client could see."""
-        return None
-
     # --- time
 
     def advance(self) -> bool:
@@ -262,19 +194,9 @@ class VfioUserTarget:
         for function in self.functions.values():
             function.connection.look()
 
-    def now_ns(self) -> int:
-        """Nanoseconds of real time since the start."""
-        return time.monotonic_ns() - self._start_ns
-
-    def close(self) -> None:
-        """Leave the servers and give memory up. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
+    def _leave(self) -> None:
         for function in self.functions.values():
             function.close()
-        self._epoll.close()
-        self.memory.close()
 
 
 def _ones(size: int) -> int:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from guestsim.errors import DisconnectedError
 from guestsim.targets import MachineLayout, TargetError, Window
+from guestsim.targets.client import ClientTarget
 from guestsim.targets.vhost_memory import VhostMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 RAM = 64 << 20
 _WAIT = 1e-3
@@ -40,59 +39,30 @@ class Device(Protocol):
         ...
 
 
-class VhostUserTarget:
+class VhostUserTarget(ClientTarget):
     """Memory and interrupts of a guest whose devices are `sockets`: a device's id, and where its back end listens.
 
     `ram` is in bytes, a multiple of 4096 above 16 MiB.  `name` is that of reports.  A `Target`, and a `Host` that can
     do nothing: who serves the disk is its host.
     """
 
+    PROTOCOL = "vhost-user"
+    WHO = "vhost-user front end"
+
     def __init__(self, sockets: Mapping[str, str], *, ram: int = RAM, name: str = "vhost-user") -> None:
         # libvhost-user takes a chain for a loop where its buffers lie over two regions and its table is full: with
         # what is built on it, that is a matter for a script of its own.
         apart = name == "qemu-storage-daemon"
-        self.sockets = dict(sockets)
-        self._name = name
-        self.memory = VhostMemory(ram, apart=apart)
-        self.ram_read = self.memory.read
-        self.ram_write = self.memory.write
+        memory = VhostMemory(ram, apart=apart)
+        layout = MachineLayout(ram=memory.windows, mmio=Window(0, 0), io=Window(0, 0), ecam=None)
+        super().__init__(sockets, name=name, memory=memory, layout=layout)
         self.emit: Callable[[str], None] | None = None
         self.pump: Callable[[], object] | None = None
         """What lets back ends of this very thread go on while they are waited for."""
-        self._layout = MachineLayout(ram=self.memory.windows, mmio=Window(0, 0), io=Window(0, 0), ecam=None)
-        self._epoll = select.epoll()
         self._vectors: dict[int, int] = {}
         self._messages: Counter[int] = Counter()
         self._watched: dict[int, Device] = {}
         self._devices: list[Device] = []
-        self._start_ns = time.monotonic_ns()
-        self._closed = False
-
-    def __enter__(self) -> VhostUserTarget:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def name(self) -> str:
-        """`vhost-user`, or who the back end is where that is known."""
-        return self._name
-
-    @property
-    def layout(self) -> MachineLayout:
-        """Memory, and no windows for devices."""
-        return self._layout
-
-    def label(self, device: str) -> str:
-        """A device's back end in messages."""
-        return f"vhost-user:{self.sockets[device]}"
-
-    def last_words(self) -> str:
-        """What the back end has said besides, where that is known."""
-        return ""
 
     # --- what is not there
 
@@ -126,42 +96,6 @@ class VhostUserTarget:
     def irq_level(self, irq: int) -> bool:  # noqa: ARG002
         """There are no lines."""
         return False
-
-    def resize(self, node: str, size: int) -> None:
-        """TargetError: whoever serves the disk gives it a size."""
-        raise TargetError(f"resize of {node} to {size}: a vhost-user front end has no say in it")
-
-    def plug(self, device: Mapping[str, object]) -> None:
-        """TargetError: a front end has no say in it."""
-        raise TargetError(f"plugging of {device.get('id')}: a vhost-user front end has no say in it")
-
-    def unplug(self, device: str) -> None:
-        """TargetError: a front end has no say in it."""
-        raise TargetError(f"unplugging of {device}: a vhost-user front end has no say in it")
-
-    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:  # noqa: ARG002
-        """TargetError: a front end has no say in it."""
-        raise TargetError(f"{command}: a vhost-user front end has no say in it")
-
-    def stop(self) -> None:
-        """TargetError: a front end has no say in it."""
-        raise TargetError("stop: a vhost-user front end has no say in it")
-
-    def cont(self) -> None:
-        """TargetError: a front end has no say in it."""
-        raise TargetError("cont: a vhost-user front end has no say in it")
-
-    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
-        """TargetError: a front end is told nothing."""
-        raise TargetError("event: a vhost-user front end is told none")
-
-    def statistics(self, device: str) -> dict[str, int]:
-        """TargetError: whoever serves the disk counts."""
-        raise TargetError(f"statistics of {device}: a vhost-user front end has none")
-
-    def violations(self) -> list[tuple[str, str]] | None:
-        """None: a back end keeps no account that the front end could see."""
-        return None
 
     # --- interrupts
 
@@ -226,18 +160,8 @@ class VhostUserTarget:
                 raise DisconnectedError(lost)
         return True
 
-    def now_ns(self) -> int:
-        """Nanoseconds of real time since the start."""
-        return time.monotonic_ns() - self._start_ns
-
-    def close(self) -> None:
-        """Leave the back ends and give memory up. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
+    def _leave(self) -> None:
         for device in self._devices:
             device.close()
         for fd in tuple(self._vectors):
             self.close_vector(fd)
-        self._epoll.close()
-        self.memory.close()
