@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from guestsim.drivers.layouts import (
     DESC,
+    DESC_INDIRECT,
     MAX_QUEUE_SIZE,
     USED,
     USED_ELEM,
@@ -208,10 +209,12 @@ class _Split:
 
         Positions count both rings' entries from the beginning.  A head that was used at a position not below that where
         it was made available last is not in flight, for it had to be free by then.  One that was used at a position
-        below may have overtaken others, or that was an earlier use: the further below, the likelier.
+        below may have overtaken others, or that was an earlier use: the further below, the likelier.  Before all that
+        comes what the chains tell: a driver gives a chain's memory to others only after it was used.
         """
         size = self._queue.size
         available = {self._heads[(self._avail - back) % size]: back for back in range(self._lap(), 0, -1)}
+        given_away = self._given_away(available)
         used = self._used_lately()
         behind = self._avail - self._used & _MASK
         candidates = []
@@ -220,13 +223,34 @@ class _Split:
             # Position where it was made available less that where it was used.
             distance = size if ago is None else behind - back + ago
             if distance > 0:
-                candidates.append((-distance, back, self._avail - back & _MASK))
+                candidates.append((head in given_away, -distance, back, self._avail - back & _MASK))
         candidates.sort()
         self.state.notes.append(
             "buffers were used out of order: which are in flight is the likeliest reading"
         )
-        chosen = sorted((back, position) for _, back, position in candidates[:count])
+        chosen = sorted((back, position) for *_, back, position in candidates[:count])
         return [position for _, position in reversed(chosen)]
+
+    def _given_away(self, available: dict[int, int]) -> set[int]:
+        """Heads whose chain is none (any more), or lies where one that was made available later does.
+
+        `available`: head to how many entries before `idx` it was made available.
+        """
+        chains = Chains(self._image, self._queue)
+        tables: set[int] = set()
+        given_away = set()
+        for head in sorted(available, key=available.__getitem__):
+            if head >= self._queue.size:
+                continue
+            problems = len(chains.problems)
+            chains.follow(self._table, head)
+            table, _, flags, _ = DESC.struct.unpack_from(self._table, DESC.size * head)
+            indirect = bool(flags & DESC_INDIRECT)
+            if len(chains.problems) > problems or (indirect and table in tables):
+                given_away.add(head)
+            elif indirect:
+                tables.add(table)
+        return given_away
 
     def _buffer(self, head: int, slot: int, *, ahead: bool) -> Buffer:
         parts, indirect = self._chains.follow(self._table, head)
