@@ -13,11 +13,12 @@ import zlib
 
 import msgspec
 
+from devmodels.ahci import AhciPci
 from devmodels.assembly import Assembly
 from devmodels.memory import GuestMemory
 from devmodels.virtio.state import DeviceState
 
-VERSION = 3
+VERSION = 4
 CHUNK = 1 << 16
 """Memory is saved in pieces of this many bytes; pieces of zeroes are left out."""
 
@@ -38,14 +39,14 @@ class _Snapshot(msgspec.Struct, frozen=True):
     """Why it was stopped, or `running`."""
     machine: dict[str, int]
     virtio: dict[str, DeviceState]
+    ata: dict[str, bytes]
+    """By host: what that saves beyond its registers."""
     regions: list[tuple[int, int]]
     chunks: list[_Chunk]
 
 
 def save_snapshot(assembly: Assembly) -> bytes:
     """The machine's state as bytes; SnapshotError where it has devices that have no snapshots."""
-    for name in assembly.ata_hosts:
-        raise SnapshotError(f"device {name!r} has no snapshots; expected virtio devices")
     assembly.machine.run_until_idle()
     devices = assembly.devices
     virtio = {name: function.device.save() for name, function in devices.items()}
@@ -55,6 +56,7 @@ def save_snapshot(assembly: Assembly) -> bytes:
         assembly.run_state.status,
         assembly.machine.save(),
         virtio,
+        {name: host.save_state() for name, host in _hosts(assembly).items()},
         _writable(memory),
         _save_memory(memory),
     )
@@ -73,11 +75,10 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         raise SnapshotError(f"not a snapshot: {error}") from None
     if snapshot.version != VERSION:
         raise SnapshotError(f"snapshot version {snapshot.version}, expected {VERSION}")
-    devices = assembly.devices
-    if set(snapshot.virtio) != set(devices):
-        raise SnapshotError(
-            f"snapshot of devices {sorted(snapshot.virtio)}, the machine has {sorted(devices)}"
-        )
+    devices, hosts = assembly.devices, _hosts(assembly)
+    given, expected = sorted((*snapshot.virtio, *snapshot.ata)), sorted((*devices, *hosts))
+    if given != expected or set(snapshot.ata) != set(hosts):
+        raise SnapshotError(f"snapshot of devices {given}, the machine has {expected}")
     memory = assembly.memory
     regions = _writable(memory)
     if regions != snapshot.regions:
@@ -86,6 +87,8 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
     try:
         for name, function in devices.items():
             function.device.judge(snapshot.virtio[name])
+        for name, host in hosts.items():
+            host.judge_state(snapshot.ata[name])
         for function in devices.values():
             device = function.device
             device.reset()
@@ -93,6 +96,11 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
             assembly.context.run_while(lambda device=device: device.resetting)  # type: ignore[misc]
             if device.resetting:
                 raise SnapshotError(f"{function.name}: requests are running")
+        for host in hosts.values():
+            host.drop()
+            assembly.context.run_while(lambda host=host: host.busy)  # type: ignore[misc]
+            if host.busy:
+                raise SnapshotError(f"{host.name}: commands are running")
         assembly.machine.restore(snapshot.machine)
     except (ValueError, KeyError) as error:
         raise SnapshotError(f"snapshot of another machine: {error}") from error
@@ -107,8 +115,20 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         memory.store(address, content)
     for name, function in devices.items():
         function.device.restore(snapshot.virtio[name])
+    for name, host in hosts.items():
+        host.restore_state(snapshot.ata[name])
     if running:
         assembly.run_state.cont()
+
+
+def _hosts(assembly: Assembly) -> dict[str, AhciPci]:
+    """The hosts of ATA devices; SnapshotError where one has no snapshots."""
+    hosts = {}
+    for name, host in assembly.ata_hosts.items():
+        if not isinstance(host, AhciPci):
+            raise SnapshotError(f"device {name!r} has no snapshots; expected virtio devices and HBAs")
+        hosts[name] = host
+    return hosts
 
 
 def _content(memory: GuestMemory, chunk: _Chunk) -> bytes:

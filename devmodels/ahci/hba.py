@@ -45,7 +45,9 @@ class Hba:
         self.slots = slots
         self.may_master = False
         self._on_interrupt = on_interrupt
-        self._resetting = 0
+        self._reset_turn = 0
+        self.resetting = ""
+        """The domain of a reset that waits for what runs."""
         self.registers = registers = GenericHostControl(self)
         registers.cap_np = ports - 1
         registers.cap_ncs = slots - 1
@@ -105,16 +107,16 @@ class Hba:
 
     def reset(self, domain: str) -> None:
         """Reset what belongs to `domain`; GHC.HR stays 1 as long as something runs."""
-        self._resetting += 1
-        turn = self._resetting
+        self._reset_turn += 1
+        turn, self.resetting = self._reset_turn, domain
         devices = [port.device for port in self.ports if port.device is not None]
         left = len(devices) + 1
 
         def one() -> None:
             nonlocal left
             left -= 1
-            if not left and turn == self._resetting:
-                self.registers.reset(domain)
+            if not left and turn == self._reset_turn:
+                self.restored(domain)
 
         for port in self.ports:
             port.hba_reset(domain)
@@ -124,6 +126,19 @@ class Hba:
         for device in devices:
             device.when_idle(one)
         self.context.call_soon(one)
+
+    def restored(self, resetting: str) -> None:
+        """A reset of this domain, if any, is over; ends of earlier ones mean nothing."""
+        self._reset_turn += 1
+        self.resetting = ""
+        if resetting:
+            self.registers.reset(resetting)
+
+    def drop(self) -> None:
+        """Nobody waits for any command any more: a snapshot is about to be restored."""
+        for port in self.ports:
+            if port.device is not None:
+                port.device.drop()
 
     @property
     def busy(self) -> bool:

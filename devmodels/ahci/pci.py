@@ -14,6 +14,7 @@ import msgspec
 from devmodels.ahci.hba import Hba
 from devmodels.ahci.registers import MAX_PORTS
 from devmodels.ahci.sata import IDP_BAR, IDP_BAR_SIZE, AddressMap, IndexData, SataCapability
+from devmodels.ahci.state import judge, restore, save
 from devmodels.ata.units import AtaBus
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -123,7 +124,11 @@ class AhciPci(PciFunction):
 
     def save(self) -> dict[str, int]:
         """Configuration space, the registers of HBA and ports."""
-        state = {**super().save(), **nest("hba", self.hba.registers.save())}
+        state = {
+            **super().save(),
+            **nest("hba", self.hba.registers.save()),
+            **nest("pair", self.index_data.save()),
+        }
         for port in self.hba.ports:
             state.update(nest(f"port{port.number}", port.registers.save()))
         return state
@@ -132,5 +137,37 @@ class AhciPci(PciFunction):
         """ValueError where `state` is of a function that was made otherwise."""
         super().judge(state)
         self.hba.registers.judge(unnest("hba", state))
+        self.index_data.judge(unnest("pair", state))
         for port in self.hba.ports:
             port.registers.judge(unnest(f"port{port.number}", state))
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave; ValueError where it is another function's."""
+        super().restore(state)
+        self.hba.registers.restore(unnest("hba", state))
+        self.index_data.restore(unnest("pair", state))
+        for port in self.hba.ports:
+            port.registers.restore(unnest(f"port{port.number}", state))
+
+    # --- snapshots of what is beyond registers
+
+    @property
+    def busy(self) -> bool:
+        """Whether commands run."""
+        return self.hba.busy
+
+    def drop(self) -> None:
+        """Nobody waits for what runs any more: a snapshot is about to be restored."""
+        self.hba.drop()
+
+    def save_state(self) -> bytes:
+        """Everything beyond registers: engines, devices, commands in flight."""
+        return save(self.hba)
+
+    def judge_state(self, data: bytes) -> None:
+        """ValueError where that is not what `save_state` of such an HBA gave."""
+        judge(self.hba, data)
+
+    def restore_state(self, data: bytes) -> None:
+        """Be as `data` says, which `judge_state` has found to be possible; after `restore`."""
+        restore(self.hba, data)

@@ -81,15 +81,15 @@ class Port:
         self.turns = Turns(hba.context)
         self.state = State.OFF
         self._scheduled = False
-        self._issued = 0
+        self.issued = 0
         """Slots whose commands the device has been given."""
-        self._next = 0
+        self.next_slot = 0
         """The slot that is looked at first."""
         self._reset_turn = 0
         """Counts the device's resets: only the end of the newest one tells."""
-        self._srst = False
+        self.held_in_reset = False
         """Whether the device is held in a software reset."""
-        self._signature_due = False
+        self.signature_due = False
         """Whether the device's first FIS waits for PxCMD.FRE."""
         self._working = False
         self._done = 0
@@ -118,7 +118,7 @@ class Port:
     def detach(self, _unit: int = 0) -> None:
         """It is gone, with all that ran."""
         device, self.device = self.device, None
-        self._signature_due = False
+        self.signature_due = False
         if device is not None:
             device.drop()
         self._link_down()
@@ -139,24 +139,24 @@ class Port:
         speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
         registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
         registers.tfd = Status.BSY
-        self._srst = False
+        self.held_in_reset = False
         self._reset_device(kind)
 
     def _reset_device(self, kind: Reset) -> None:
         assert self.device is not None
-        self._signature_due = False
+        self.signature_due = False
         self._reset_turn += 1
         self.device.reset(kind, partial(self._device_was_reset, self._reset_turn))
 
     def _device_was_reset(self, turn: int) -> None:
-        if turn == self._reset_turn and self.device is not None and not self._srst:
-            self._signature_due = True
+        if turn == self._reset_turn and self.device is not None and not self.held_in_reset:
+            self.signature_due = True
             self._send_signature()
 
     def _send_signature(self) -> None:
         """The device's first FIS; without PxCMD.FRE it waits (§10.3.2)."""
-        if self._signature_due and self.registers.fr and self.hba.may_master and self.device is not None:
-            self._signature_due = False
+        if self.signature_due and self.registers.fr and self.hba.may_master and self.device is not None:
+            self.signature_due = False
             taskfile = self.device.registers
             registers = self.registers
             registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
@@ -208,7 +208,7 @@ class Port:
         if registers.st and not was:
             self._start()
         elif was and not registers.st:
-            self._event(Event.STOP)
+            self.event(Event.STOP)
         if not registers.fre and registers.fr:
             if registers.cr or registers.st:
                 self._violation("AHCI 1.3.1 §10.3.2", "PxCMD.FRE was cleared while commands run")
@@ -230,7 +230,7 @@ class Port:
             self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1")
         if registers.tfd & BUSY:
             self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set while the device is busy")
-        self._event(Event.START)
+        self.event(Event.START)
 
     def _set_power(self, icc: int) -> None:
         registers = self.registers
@@ -279,7 +279,8 @@ class Port:
 
     # --- the engine
 
-    def _event(self, event: Event) -> None:
+    def event(self, event: Event) -> None:
+        """Go on to the engine's next state, if this leads to another one."""
         before = self.state
         self.state = state = TRANSITIONS.get((before, event), before)
         if state is before:
@@ -288,21 +289,21 @@ class Port:
         registers.cr = int(state is not State.OFF)
         if state is State.STOPPING:
             registers.ci = registers.sact = registers.ccs = 0
-            self._issued = self._next = self._done = 0
+            self.issued = self.next_slot = self._done = 0
             self._drop_commands()
         elif state is State.RUNNING:
             self._schedule()
         elif state is State.OFF:
             self._settle_reception()
             if registers.st:
-                self._event(Event.START)
+                self.event(Event.START)
 
     def _drop_commands(self) -> None:
         if self.device is None:
-            self._event(Event.IDLE)
+            self.event(Event.IDLE)
         else:
             self.device.drop()
-            self.device.when_idle(partial(self._event, Event.IDLE))
+            self.device.when_idle(partial(self.event, Event.IDLE))
 
     def _settle_reception(self) -> None:
         registers = self.registers
@@ -313,8 +314,8 @@ class Port:
         if self.device is not None:
             self.device.drop()
         self.state = State.OFF
-        self._issued = self._next = self._done = 0
-        self._srst = self._signature_due = False
+        self.issued = self.next_slot = self._done = 0
+        self.held_in_reset = self.signature_due = False
         self.registers.reset(domain)
         self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 
@@ -332,12 +333,12 @@ class Port:
         self._working = True
         slots = self.hba.slots
         while self.state is State.RUNNING and not registers.tfd & BUSY:
-            waiting = registers.ci & ~self._issued
+            waiting = registers.ci & ~self.issued
             if not waiting:
                 break
-            ahead = waiting >> self._next << self._next or waiting
+            ahead = waiting >> self.next_slot << self.next_slot or waiting
             slot = (ahead & -ahead).bit_length() - 1
-            self._next = (slot + 1) % slots
+            self.next_slot = (slot + 1) % slots
             self._fetch(slot)
         self._working = False
         if self._done:
@@ -366,7 +367,7 @@ class Port:
             self._violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}")
             self._fatal(HBFS)
             return
-        self._issued |= 1 << slot
+        self.issued |= 1 << slot
         kind, fis_flags, taskfile, control = parse_register(data)
         if kind != FisType.REGISTER_H2D or self.device is None:
             self._violation("AHCI 1.3.1 §4.2.3.1", f"slot {slot}: a FIS of type {kind:#04x} for the device")
@@ -374,7 +375,7 @@ class Port:
             self._fatal(IFS)
         elif not fis_flags & COMMAND_BIT:
             self._control(slot, header, control)
-        elif self._srst:
+        elif self.held_in_reset:
             # A device that is held in reset hears no command.
             registers.tfd |= Status.BSY
         else:
@@ -385,11 +386,11 @@ class Port:
         """A FIS with the device control register: SRST set, and then cleared, is a software reset (§10.4.1)."""
         registers = self.registers
         if control & SRST:
-            self._srst = True
+            self.held_in_reset = True
             registers.tfd |= Status.BSY
             self._reset_device(Reset.SOFTWARE)
-        elif self._srst:
-            self._srst = False
+        elif self.held_in_reset:
+            self.held_in_reset = False
             registers.tfd |= Status.BSY
             self._reset_device(Reset.SOFTWARE)
         if header.flags & CLEAR_BUSY:
@@ -398,7 +399,7 @@ class Port:
 
     def _clear_issue(self, slot: int) -> None:
         self.registers.ci &= ~(1 << slot)
-        self._issued &= ~(1 << slot)
+        self.issued &= ~(1 << slot)
 
     # --- the device's side: HostAdapter
 
@@ -431,7 +432,8 @@ class Port:
             device.drop([command])
             return
         if command.queued:
-            self._accept(command)
+            if not command.accepted:
+                self._accept(command)
         elif transfer.out and command.entry is not None and command.entry.protocol is Protocol.PIO_OUT:
             self._receive(PSFIS, self._pio_setup(command, wanted))
         if command.length:
@@ -544,6 +546,16 @@ class Port:
         assert isinstance(command, PortCommand)
         self._unmap(command, command.moved)
 
+    # --- snapshots
+
+    def restored(self, *, resetting: bool) -> None:
+        """A snapshot is there; its device's reset, if any, is over, and ends of earlier ones tell nobody."""
+        self._done = 0
+        self._reset_turn += 1
+        if resetting:
+            self._device_was_reset(self._reset_turn)
+        self._schedule()
+
     # --- what it tells
 
     def _receive(self, place: int, data: bytes) -> None:
@@ -565,7 +577,7 @@ class Port:
 
     def _fatal(self, bits: int) -> None:
         """An error after which nothing goes on until software has cleared PxCMD.ST (§6.2.2)."""
-        self._event(Event.ERROR)
+        self.event(Event.ERROR)
         self._raise(bits)
 
     def _violation(self, clause: str, summary: str) -> None:

@@ -52,11 +52,12 @@ class AtaCommand:
     `device` is the one that it was given to.  `packet` is there for PACKET: the adapter has received it.
     `transfer`: what of it is data, `moved` bytes of which have gone.  `queued`: it is one of NCQ's; `accepted`: such a
     one is in the device's queue.  `running`: something of it runs, and has to be awaited when it is dropped.
-    `dropped`: its end is told to nobody.
+    `dropped`: its end is told to nobody.  `again`: it was in flight in a machine that was saved.
     """
 
     __slots__ = (
         "accepted",
+        "again",
         "device",
         "dropped",
         "entry",
@@ -83,6 +84,7 @@ class AtaCommand:
         self.moved = 0
         self.queued = False
         self.accepted = False
+        self.again = False
         self.running = False
         self.dropped = False
 

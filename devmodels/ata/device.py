@@ -10,6 +10,7 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Transport
 from devmodels.ata.dispatch import Entries, dispatch_table
 from devmodels.ata.modes import TransferModes
+from devmodels.ata.state import AtaState
 from devmodels.ata.table import Command, Pending, Reply
 from devmodels.ata.taskfile import TaskFile
 from devmodels.ata.transfer import Transfer
@@ -54,6 +55,8 @@ class AtaDevice:
         self.registers = TaskFile()
         self._entries: Entries = dispatch_table(tuple(self.commands))
         self._when_idle: list[Callable[[], None]] = []
+        self.resets: list[Reset] = []
+        """Resets that wait for what runs, in order."""
         self._show_signature()
 
     # --- what a host adapter calls
@@ -70,7 +73,8 @@ class AtaDevice:
                 raise AtaError
             command.entry = entry.command
             command.queued = entry.queued
-            self.admit(command)
+            if not command.again:
+                self.admit(command)
             reply = entry.handler(self, command)
         except AtaError as error:
             self.fail(command, error)
@@ -119,10 +123,12 @@ class AtaDevice:
 
     def reset(self, kind: Reset, done: Callable[[], None]) -> None:
         """Drop all commands; when what runs has come back, be as after such a reset and call `done`."""
+        self.resets.append(kind)
         self.drop()
         self.when_idle(partial(self._reset, kind, done))
 
     def _reset(self, kind: Reset, done: Callable[[], None]) -> None:
+        self.resets.remove(kind)
         self.was_reset(kind)
         self._show_signature()
         done()
@@ -189,6 +195,27 @@ class AtaDevice:
         registers.lba, registers.count = self.signature
         registers.device = 0
         registers.status, registers.error = self.reset_status, DIAGNOSTIC_PASSED
+
+    # --- snapshots
+
+    def save(self) -> bytes:
+        """What it knows beyond its medium, its commands left out."""
+        raise NotImplementedError
+
+    def judge(self, data: bytes) -> None:
+        """ValueError where that is not what `save` of such a device gave."""
+        raise NotImplementedError
+
+    def restore(self, data: bytes) -> None:
+        """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
+        raise NotImplementedError
+
+    def restore_registers(self, state: AtaState) -> None:
+        """Show what it showed; resets that waited for what ran are over."""
+        self.registers = state.registers.taskfile()
+        for kind in state.resets:
+            self.was_reset(kind)
+            self._show_signature()
 
     # --- for a kind of devices to override
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 
+import msgspec
+
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands, power
+from devmodels.ata.disk import commands, power, state
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
 from devmodels.ata.disk.security import Security
 from devmodels.ata.disk.smart import Smart
+from devmodels.ata.state import decode
 from devmodels.ata.table import Addressing
 from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
@@ -211,6 +214,20 @@ class AtaDisk(AtaDevice):
             self.accessible_frozen = False
             self.security.power_on()
             self.backend.write_cache = self._configured_write_cache
+
+    # --- snapshots
+
+    def save(self) -> bytes:
+        """What it knows beyond its medium, its commands left out."""
+        return msgspec.msgpack.encode(state.save(self))
+
+    def judge(self, data: bytes) -> None:
+        """ValueError where that is not what `save` of a disk gave."""
+        state.judge(decode(data, state.DiskState))
+
+    def restore(self, data: bytes) -> None:
+        """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
+        state.restore(self, decode(data, state.DiskState))
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on in the disk; None: no more."""

@@ -100,17 +100,25 @@ async def _erase(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
     """All sectors become zeroes, and the user password goes (ACS-3 §7.36)."""
     flags, password = _parse(data)
     security = disk.security
-    prepared, security.prepared = security.prepared, False
-    if not prepared or not security.matches(password, master=bool(flags & MASTER_BIT)):
+    if not security.prepared or not security.matches(password, master=bool(flags & MASTER_BIT)):
+        security.prepared = False
         raise AtaError(Error.ABRT)
+    try:
+        await _erase_all(disk, command)
+    finally:
+        # Not before: one that is held is begun again where a snapshot is restored.
+        security.prepared = False
+    disk.uncorrectable.clear()
+    security.user, security.maximum, security.locked = None, False, False
+
+
+async def _erase_all(disk: AtaDisk, command: AtaCommand) -> None:
     size = disk.sectors * disk.sector_size
     for offset in range(0, size, ERASE_PIECE):
         length = min(ERASE_PIECE, size - offset)
         request = AtaRequest(Op.WRITE_ZEROES, offset, length, (), Flags.MAY_UNMAP)
         if await disk.perform(command, request):
             raise AtaError(Error.ABRT)
-    disk.uncorrectable.clear()
-    security.user, security.maximum, security.locked = None, False, False
 
 
 def set_password(disk: AtaDisk, _command: AtaCommand) -> DataOut:

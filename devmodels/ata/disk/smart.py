@@ -128,7 +128,7 @@ async def self_test(disk: AtaDisk, command: AtaCommand) -> None:
     good = await can_read(disk, command, 0, length)
     disk.smart.test_status = PASSED if good else READ_FAILED
     results = disk.smart.results
-    results.append((which, disk.smart.test_status, _hours(disk), 0))
+    results.append((which, disk.smart.test_status, min(_hours(disk), 0xFFFF), 0))
     del results[:-MAX_RESULTS]
     if not good and which & CAPTIVE:
         command.taskfile.lba = command.taskfile.lba & 0xFF | 0xF42C << 8

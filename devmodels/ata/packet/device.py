@@ -6,11 +6,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import PACKET_SIGNATURE, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.packet import commands
+from devmodels.ata.packet import commands, state
 from devmodels.ata.packet.options import AtapiOptions
+from devmodels.ata.state import decode
 from devmodels.ata.table import Protocol
 from devmodels.scsi.constants import Outcome, SenseKey, Status
 from devmodels.scsi.mmc import CdDrive
@@ -138,6 +141,20 @@ class AtapiDevice(AtaDevice):
         if kind in (Reset.POWER_ON, Reset.HARDWARE):
             self.reverts = True
             self.target.hard_reset()
+
+    # --- snapshots
+
+    def save(self) -> bytes:
+        """What it knows beyond its medium, its commands left out."""
+        return msgspec.msgpack.encode(state.save(self))
+
+    def judge(self, data: bytes) -> None:
+        """ValueError where that is not what `save` of such a device gave."""
+        state.judge(self, decode(data, state.AtapiState))
+
+    def restore(self, data: bytes) -> None:
+        """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
+        state.restore(self, decode(data, state.AtapiState))
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on in the device and its drive; None: no more."""

@@ -1,0 +1,133 @@
+"""The state of an ATA disk as plain data: what hosts have set, locked and hidden, and what they have yet to ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from devmodels.ata.constants import BLOCK
+from devmodels.ata.disk import power
+from devmodels.ata.disk.capacity import MAX_UNCORRECTABLE
+from devmodels.ata.disk.features import MAX_APM
+from devmodels.ata.disk.geometry import Geometry
+from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES
+from devmodels.ata.disk.security import ATTEMPTS, PASSWORD_SIZE
+from devmodels.ata.disk.smart import MAX_RESULTS
+from devmodels.ata.state import AtaState, Byte, Lba, ModesState, Tag, TaskFileState, Word
+
+if TYPE_CHECKING:
+    from devmodels.ata.disk.disk import AtaDisk
+
+Password = Annotated[bytes, msgspec.Meta(min_length=PASSWORD_SIZE, max_length=PASSWORD_SIZE)]
+Log = Annotated[bytes, msgspec.Meta(min_length=HOST_PAGES * BLOCK, max_length=HOST_PAGES * BLOCK)]
+Block = Annotated[bytes, msgspec.Meta(min_length=BLOCK, max_length=BLOCK)]
+MODES = (power.STANDBY, power.IDLE, power.ACTIVE, power.SLEEP)
+
+
+class SecurityState(msgspec.Struct, frozen=True):
+    """`Security`, field by field."""
+
+    attempts: Annotated[int, msgspec.Meta(ge=0, le=ATTEMPTS)]
+    frozen: bool
+    locked: bool
+    master: Password
+    master_id: Word
+    maximum: bool
+    prepared: bool
+    user: Password | None
+
+
+class SmartState(msgspec.Struct, frozen=True):
+    """`Smart`, field by field."""
+
+    enabled: bool
+    test_status: Byte
+    results: Annotated[list[tuple[Byte, Byte, Word, Lba]], msgspec.Meta(max_length=MAX_RESULTS)]
+
+
+class DiskState(AtaState, frozen=True, kw_only=True):
+    """`AtaDisk`, field by field; `powered_for_ns` is how long it has had power."""
+
+    write_cache: bool
+    modes: ModesState
+    multiple: Byte
+    look_ahead: bool
+    reverts: bool
+    geometry: tuple[Word, Byte, Byte]
+    halted: bool
+    failed_queued: tuple[Tag, TaskFileState] | None
+    security: SecurityState
+    smart: SmartState
+    apm: Annotated[int, msgspec.Meta(ge=0, le=MAX_APM)]
+    power_mode: int
+    powered_for_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+    accessible_max: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)] | None
+    accessible_frozen: bool
+    uncorrectable: Annotated[list[Lba], msgspec.Meta(max_length=MAX_UNCORRECTABLE)]
+    host_logs: dict[int, Log]
+    sector_buffer: Block
+
+
+_PLAIN = (
+    "multiple",
+    "look_ahead",
+    "reverts",
+    "halted",
+    "apm",
+    "power_mode",
+    "accessible_max",
+    "accessible_frozen",
+    "host_logs",
+    "sector_buffer",
+)
+"""Attributes that are saved as they are."""
+
+
+def save(disk: AtaDisk) -> DiskState:
+    """The state of `disk`."""
+    security, smart, geometry = disk.security, disk.smart, disk.geometry
+    failed = disk.failed_queued
+    return DiskState(
+        registers=TaskFileState.of(disk.registers),
+        resets=list(disk.resets),
+        write_cache=disk.backend.write_cache,
+        modes=ModesState(disk.modes.multiword, disk.modes.ultra),
+        geometry=(geometry.cylinders, geometry.heads, geometry.sectors),
+        failed_queued=None if failed is None else (failed[0], TaskFileState.of(failed[1])),
+        security=SecurityState(*(getattr(security, name) for name in SecurityState.__struct_fields__)),
+        smart=SmartState(smart.enabled, smart.test_status, list(smart.results)),
+        powered_for_ns=max(disk.context.now_ns() - disk.powered_ns, 0),
+        uncorrectable=sorted(disk.uncorrectable),
+        **{name: getattr(disk, name) for name in _PLAIN},
+    )
+
+
+def judge(state: DiskState) -> None:
+    """ValueError where it cannot be the state of a disk."""
+    _, heads, sectors = state.geometry
+    if not 1 <= heads <= 16 or not sectors:
+        raise ValueError(f"a disk of {heads} heads and {sectors} sectors a track")
+    if state.power_mode not in MODES:
+        raise ValueError(f"power mode {state.power_mode}, expected one of {MODES}")
+    if not state.host_logs.keys() <= set(HOST_LOGS):
+        raise ValueError(f"logs {sorted(state.host_logs)} of host vendors, expected {HOST_LOGS}")
+
+
+def restore(disk: AtaDisk, state: DiskState) -> None:
+    """Be as `state` says, which `judge` has found to be possible."""
+    for name in _PLAIN:
+        setattr(disk, name, getattr(state, name))
+    disk.host_logs = dict(state.host_logs)
+    disk.backend.write_cache = state.write_cache
+    disk.modes.multiword, disk.modes.ultra = state.modes.multiword, state.modes.ultra
+    disk.geometry = Geometry(*state.geometry)
+    failed = state.failed_queued
+    disk.failed_queued = None if failed is None else (failed[0], failed[1].taskfile())
+    for name in SecurityState.__struct_fields__:
+        setattr(disk.security, name, getattr(state.security, name))
+    disk.smart.enabled, disk.smart.test_status = state.smart.enabled, state.smart.test_status
+    disk.smart.results = list(state.smart.results)
+    disk.powered_ns = disk.context.now_ns() - state.powered_for_ns
+    disk.uncorrectable = set(state.uncorrectable)
+    disk.restore_registers(state)
