@@ -19,10 +19,13 @@ from types import TracebackType
 
 import msgspec
 
+from devmodels.ahci import AhciPci
 from devmodels.assembly import Assembly
+from devmodels.ata import AtaDevice
 from devmodels.blockbackend import BlockBackend
 from devmodels.blockbackend.backend import disc_of
 from devmodels.conformance import Profile, Violation, ViolationLog
+from devmodels.ide_cdrom import PiixIde
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
@@ -138,6 +141,11 @@ class Recorder:
         self._announce(facts)
         unit.observe(self.tracer)
 
+    def announce_ata(self, facts: DeviceFacts, what: AhciPci | PiixIde | AtaDevice) -> None:
+        """A host of ATA devices, or one of these, is recorded from now on."""
+        self._announce(facts)
+        what.observe(self.tracer)
+
     def _announce(self, facts: DeviceFacts) -> None:
         text = msgspec.json.encode(facts, enc_hook=str).decode()
         self.tracer.emit(facts.name, EventKind.DEVICE, text)
@@ -198,8 +206,10 @@ class Recorder:
     def watch_machine(self, assembly: Assembly, kind: str = "device") -> None:
         """Record a machine, and the devices that are plugged later, as devices of that `kind`."""
         machine = _RecordedMachine(self, assembly, kind)
-        for name in (*assembly.devices, *assembly.units):
+        for name in (*assembly.devices, *assembly.units, *assembly.ata_hosts):
             machine.added(name)
+        for name in assembly.ata_units:
+            machine.ata_unit(name, saved=assembly.ata_units[name].device.save())
         assembly.set_trace(self.tracer)
         assembly.memory.show_regions()
         self.watch_violations(assembly.violations)
@@ -248,8 +258,14 @@ class _RecordedMachine:
 
     def added(self, name: str) -> None:
         assembly, options = self._assembly, self._assembly.options[name]
-        if name in assembly.ata_hosts or name in assembly.ata_units:
-            log.warning("--record: device %s, of ATA, is not recorded", name)
+        if name in assembly.ata_hosts:
+            self._recorder.announce_ata(
+                DeviceFacts(name, self._kind, dict(options), None, assembly.memory.name),
+                assembly.ata_hosts[name],
+            )
+            return
+        if name in assembly.ata_units:
+            self.ata_unit(name)
             return
         place = assembly.units.get(name)
         if place is None:
@@ -259,6 +275,21 @@ class _RecordedMachine:
             assert isinstance(place.unit, BackedUnit)
             where = {"scsi-id": place.target, "lun": place.lun}
             self._recorder.announce_unit(self._kind, {**options, **where}, place.host, place.unit)
+
+    def ata_unit(self, name: str, *, saved: bytes = b"") -> None:
+        """The device is there; `saved` is what it knows already."""
+        assembly = self._assembly
+        place = assembly.ata_units[name]
+        facts = DeviceFacts(
+            name,
+            self._kind,
+            {**assembly.options[name], "bus": place.bus_name, "unit": place.unit},
+            disk_facts(assembly.drives[name]),
+            assembly.memory.name,
+            assembly.ata_host(name).name,
+            saved.hex(),
+        )
+        self._recorder.announce_ata(facts, place.device)
 
     def removing(self, name: str) -> None:
         self._recorder.tracer.emit(name, EventKind.REMOVED)
@@ -288,8 +319,6 @@ def record_machine(assembly: Assembly, path: Path, *, limit: int | None = None) 
 
 def _judge(assembly: Assembly) -> None:
     """ValueError where a recording would not have everything."""
-    for name in assembly.ata_hosts:
-        raise ValueError(f"device {name!r} has no recordings; expected virtio devices")
     for name in assembly.devices:
         virtio = assembly.virtio_device(name)
         if any(isinstance(queue, ThreadedQueue) for queue in virtio.queues):
@@ -301,7 +330,7 @@ def _judge(assembly: Assembly) -> None:
             raise ValueError(
                 f"function {register.partition('.0x00')[0]} is in use; expected a recording that begins before that"
             )
-    machine, own = assembly.machine, list(assembly.devices.values())
+    machine, own = assembly.machine, [*assembly.devices.values(), *assembly.ata_hosts.values()]
     plugged = [(each, each.name) for _, _, each in machine.bus.functions()]
     plugged_mmio = [(each, each.name) for _, _, each in machine.mmio]
     for device, name in (*plugged, *plugged_mmio):

@@ -13,9 +13,10 @@ from devmodels.ahci.registers import (
     GenericHostControl,
 )
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext
+from devmodels.iocontext import IoContext, Turns
 from devmodels.memory import GuestMemory
 from devmodels.pci.bars import Windows
+from devmodels.trace import Tracer
 
 SPEED_GEN3 = 3
 
@@ -40,6 +41,7 @@ class Hba:
     ) -> None:
         self.name = name
         self.context = context
+        self.turns = Turns(context)
         self.memory = memory
         self.violations = violations
         self.slots = slots
@@ -125,7 +127,7 @@ class Hba:
         self._on_interrupt(None, False)
         for device in devices:
             device.when_idle(one)
-        self.context.call_soon(one)
+        self.turns.call_soon(one)
 
     def restored(self, resetting: str) -> None:
         """A reset of this domain, if any, is over; ends of earlier ones mean nothing."""
@@ -152,6 +154,14 @@ class Hba:
             then()
             return
         waiting[0].when_idle(lambda: self.when_settled(then))
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on in the HBA and its devices; None: no more."""
+        self.turns.trace = trace
+        for port in self.ports:
+            port.turns.trace = trace
+            if port.device is not None:
+                port.device.observe(trace)
 
     def bus_master_changed(self, enabled: bool) -> None:
         """Without bus mastering nothing is fetched; what waits goes on when it is switched on."""

@@ -24,6 +24,7 @@ from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.pci.msi import msi
 from devmodels.registers import POWER_ON
 from devmodels.registers.state import nest, unnest
+from devmodels.trace import Tracer
 
 ABAR = 5
 CLASS_CODE = 0x010601
@@ -148,6 +149,10 @@ class AhciPci(PciFunction):
         self.index_data.restore(unnest("pair", state))
         for port in self.hba.ports:
             port.registers.restore(unnest(f"port{port.number}", state))
+
+    def observe(self, trace: Tracer | None) -> None:
+        """Give `trace` everything that goes on in the HBA and its devices; None: no more."""
+        self.hba.observe(trace)
 
     # --- snapshots of what is beyond registers
 

@@ -194,6 +194,8 @@ class Assembly:
         if name in self.units:
             # Whoever watches knows of it before the guest does.
             self.units[name].plug()
+        elif name in self.ata_units:
+            self.ata_units[name].plug()
         return name
 
     async def remove_device(self, name: str) -> None:
@@ -202,22 +204,22 @@ class Assembly:
         What is on a bus of its own goes with it.  Its drive is free, and `name` can be given again, when what runs has
         come back.  OptionError where it has to stay.
         """
-        if name in self.units:
-            if self.watcher is not None:
-                self.watcher.removing(name)
-            await self._remove_unit(name)
-            return
-        if name in self.ata_units:
-            await self._remove_ata_unit(name)
-            return
-        if name in self.ata_hosts:
-            await self._remove_ata_host(name)
-            return
-        function = self.devices[name]
-        if not isinstance(function, VirtioPci):
+        if isinstance(self.devices.get(name), VirtioMmio):
             raise OptionError(f"device {name!r} is not on a bus that devices can leave")
         if self.watcher is not None:
             self.watcher.removing(name)
+        if name in self.units:
+            await self._remove_unit(name)
+        elif name in self.ata_units:
+            await self._remove_ata_unit(name)
+        elif name in self.ata_hosts:
+            await self._remove_ata_host(name)
+        else:
+            await self._remove_virtio(name)
+
+    async def _remove_virtio(self, name: str) -> None:
+        function = self.devices[name]
+        assert isinstance(function, VirtioPci)
         self.machine.unplug(function)
         for child in [unit for unit, place in self.units.items() if place.host is function.device]:
             await self._remove_unit(child)
@@ -341,6 +343,11 @@ class Assembly:
         found = self.ata_hosts.get(name) or self.devices.get(name)
         return found if isinstance(found, PciFunction) else None
 
+    def ata_host(self, unit: str) -> AhciPci | PiixIde:
+        """The host on whose bus the ATA device `unit` is."""
+        bus = self.ata_units[unit].bus
+        return next(host for host in self.ata_hosts.values() if bus in host.buses)
+
     def check_free(self, name: str) -> None:
         """OptionError where a device is called `name`."""
         if self.has(name):
@@ -399,8 +406,8 @@ class Assembly:
             backend.trace = tracer
         for place in self.units.values():
             place.unit.observe(tracer)
-        for each in self.ata_units.values():
-            each.device.observe(tracer)
+        for each in self.ata_hosts.values():
+            each.observe(tracer)
 
     def virtio_device(self, name: str) -> VirtioDevice:
         """The virtio device behind the transport `name`."""

@@ -330,9 +330,7 @@ def _ata_unit(
         raise OptionError(f"device {driver}: {error}") from None
     backend.qom_path = assembly.qom_path(options.id)
     assembly.add_backend(backend, options.drive)
-    bus = assembly.ata_buses[bus_name]
-    assembly.ata_units[name] = AtaPlace(driver, bus_name, bus, unit, device)
-    bus.attach(device, unit)
+    assembly.ata_units[name] = AtaPlace(driver, bus_name, assembly.ata_buses[bus_name], unit, device)
     return name
 
 
@@ -342,8 +340,8 @@ Place = Literal["pci", "mmio", "bus", "ata"]
 class DeviceType(NamedTuple):
     """`add(assembly, options, translate)` makes a device and returns its id; OptionError.
 
-    It plugs the device, too, unless that is a unit on a SCSI bus.  `place` is where it goes: PCI, an address of its
-    own, or the bus of another device.
+    It plugs the device, too, unless that is on the bus of another one.  `place` is where it goes: PCI, an address of
+    its own, or the bus of another device.
     """
 
     options: type[msgspec.Struct]

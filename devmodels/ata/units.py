@@ -71,13 +71,17 @@ class IdeCdOptions(AtapiOptions, rename="kebab", forbid_unknown_fields=True, fro
 
 
 class AtaPlace(NamedTuple):
-    """Where a device is: its model, the name of its bus, its number there."""
+    """Where a device is, or will be once it is plugged: its model, the name of its bus, its number there."""
 
     driver: str
     bus_name: str
     bus: AtaBus
     unit: int
     device: AtaDevice
+
+    def plug(self) -> None:
+        """The bus has it from now on."""
+        self.bus.attach(self.device, self.unit)
 
 
 def find_place(buses: dict[str, AtaBus], bus: str | None, unit: int | None) -> tuple[str, int]:

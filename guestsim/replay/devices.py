@@ -16,7 +16,6 @@ from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions,
 from devmodels.functionregions import FunctionRegions, regions_name
 from devmodels.machine import Machine
 from devmodels.options import convert
-from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
@@ -25,6 +24,8 @@ from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio_scsi import VirtioScsi
+from guestsim.replay.ata import DRIVERS as ATA_HOSTS
+from guestsim.replay.ata import AtaHost, add_host, add_unit
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode
 from guestsim.replay.follow import Follower
@@ -98,6 +99,7 @@ class World:
         self.follower = follower
         self.devices: dict[str, ReplayedDevice] = {}
         self.disks: dict[str, ReplayedDisk] = {}
+        self.ata_hosts: dict[str, AtaHost] = {}
         self.assembly: Assembly | None = None
         self.hosted: dict[str, Hosted] = {}
         self.accessing = False
@@ -196,6 +198,10 @@ class World:
         for each in self.devices.values():
             if each.memory.name == name:
                 return each.memory
+        for hosted in self.hosted.values():
+            if hosted.assembly.memory.name == name:
+                assert isinstance(hosted.assembly.memory, ReplayMemory)
+                return hosted.assembly.memory
         if name != MACHINE_MEMORY:
             self.follower.unfit(f"at {name!r}, which no device of the trace reaches")
         memory = self.machine().memory
@@ -233,13 +239,20 @@ class World:
         called when it is there, before anybody knows.
         """
         facts = msgspec.json.decode(text, type=DeviceFacts)
-        there = self.devices.keys() | self.disks.keys()
+        there = self.devices.keys() | self.disks.keys() | self.ata_hosts.keys()
         if facts.name in there - self.removed:
             raise ValueError(f"{facts.name!r} is there already")
         self._let_go()
         told = told or _nothing
+        if facts.host in self.ata_hosts:
+            self._add_ata_unit(facts, told)
+            return
         if facts.host:
             self._add_unit(facts, told)
+            return
+        if facts.disk is None and facts.options.get("driver") in ATA_HOSTS:
+            self._add_ata_host(facts, addr)
+            told()
             return
         made = self._device(facts, disk or facts.disk, addr)
         made.device.trace = self.follower
@@ -254,7 +267,7 @@ class World:
     def _let_go(self) -> None:
         """Those that were taken out have gone by now, unseen."""
         for assembly in self.machines().values():
-            while self.removed & (assembly.devices.keys() | assembly.units.keys()):
+            while any(map(assembly.has, self.removed)):
                 if not self.context.run_oldest():
                     break
 
@@ -302,6 +315,13 @@ class World:
 
     def _function(self, facts: DeviceFacts, node: ReplayNode | None, addr: str) -> ReplayedDevice:
         """A function that another program's machine had."""
+        assembly = self._machine_around(facts)
+        made = self._machine_device(assembly, facts, node, addr)
+        self._host_function(facts.name, assembly)
+        return made
+
+    def _machine_around(self, facts: DeviceFacts) -> Assembly:
+        """The machine of such a function, without it."""
         assembly = Assembly(
             memory=ReplayMemory(self.follower, facts.memory, bounced=self._bounced),
             context=self.context,
@@ -314,12 +334,14 @@ class World:
         )
         assembly.machine.messages_in_memory = False
         assembly.machine.trace = self.follower
-        made = self._machine_device(assembly, facts, node, addr)
-        function = assembly.devices[facts.name]
-        if not isinstance(function, PciFunction):
-            raise ValueError(f"{facts.name!r} is no PCI function")
-        self.hosted[facts.name] = Hosted(assembly, FunctionRegions(assembly.machine, function))
-        return made
+        return assembly
+
+    def _host_function(self, name: str, assembly: Assembly) -> None:
+        """It is in its machine, and accessed by its regions."""
+        function = assembly.function(name)
+        if function is None:
+            raise ValueError(f"{name!r} is no PCI function")
+        self.hosted[name] = Hosted(assembly, FunctionRegions(assembly.machine, function))
 
     def _machine_device(
         self, assembly: Assembly, facts: DeviceFacts, node: ReplayNode | None, addr: str
@@ -374,6 +396,30 @@ class World:
         self.removed.discard(facts.name)
         told()
 
+    # --- ATA
+
+    def _add_ata_host(self, facts: DeviceFacts, addr: str) -> None:
+        hosted = facts.kind == "function"
+        assembly = self._machine_around(facts) if hosted else self.machine()
+        self.ata_hosts[facts.name] = add_host(assembly, facts, addr, self.follower)
+        if hosted:
+            self._host_function(facts.name, assembly)
+        self._watch(assembly.violations)
+        self.removed.discard(facts.name)
+
+    def _add_ata_unit(self, facts: DeviceFacts, told: Callable[[], None]) -> None:
+        if facts.disk is None:
+            raise ValueError(f"{facts.name!r} has no disk")
+        node = self._node(facts, facts.disk)
+        host = self.ata_hosts[facts.host]
+
+        def made() -> None:
+            self.disks[facts.name] = ReplayedDisk(facts, host.assembly.drives[facts.name], node)
+            self.removed.discard(facts.name)
+            told()
+
+        self.disks[facts.name].unit = add_unit(host, facts, node, self.follower, made)
+
     # --- what goes
 
     def remove(self, name: str) -> None:
@@ -382,7 +428,7 @@ class World:
         # A host takes its units with it.
         self.removed |= {unit for unit, disk in self.disks.items() if disk.facts.host == name}
         for assembly in self.machines().values():
-            if name in assembly.devices or name in assembly.units:
+            if assembly.has(name):
                 self.context.start(assembly.remove_device(name))
                 return
         disk = self.disks.get(name)

@@ -37,7 +37,7 @@ def _device(world: World, _source: str, detail: Detail) -> None:
 
 
 def _removed(world: World, source: str, _detail: Detail) -> None:
-    if source not in world.disks:
+    if source not in world.disks and source not in world.ata_hosts:
         world.device(source)
     world.follower.emit(source, EventKind.REMOVED)
     world.remove(source)

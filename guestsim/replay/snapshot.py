@@ -133,6 +133,8 @@ def why_not(world: World) -> str:
 
 def never(world: World) -> str:
     """Why no state can be saved any more; empty where that is not so."""
+    for name in world.ata_hosts:
+        return f"{name}: what ATA devices are in the middle of cannot be saved"
     hosts = [name for name, replayed in world.devices.items() if replayed.disk is None]
     return f"{hosts[0]}: what SCSI units are in the middle of cannot be saved" if hosts else ""
 

@@ -1,0 +1,151 @@
+"""Hosts of ATA devices are recorded with their disks and drives, in machines of ours and in others'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from devmodels.ata.disk import AtaDisk
+from devmodels.ata.packet import AtapiDevice
+from devmodels.trace import EventKind, TraceEvent
+from guestsim.drivers import ahci, ata
+from guestsim.drivers.ahci import Ahci
+from guestsim.drivers.ahci_layouts import PortIs
+from guestsim.drivers.transport import Interrupts
+from guestsim.replay import replay
+from guestsim.replay.snapshot import SnapshotError
+from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.ahci.stories import STORIES, boot
+from tests.unit.ahci.test_stories import DISK, DRIVE, HBA
+from tests.unit.exports.vfio.served import Served
+from tests.unit.recording.atastory import US, AhciStory
+from tests.unit.recording.scsistory import does_it_again
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.trace"
+
+
+def facts(events: list[TraceEvent]) -> list[dict[str, object]]:
+    return [json.loads(str(event.detail[0])) for event in events if event.kind is EventKind.DEVICE]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("story", STORIES)
+def test_stories_of_an_hba(path: Path, story: str, shared: bool) -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK], shared=shared) as target:
+        target.record(path)
+        guest, _, port = boot(target)
+        guest.run(STORIES[story](port))
+    events = does_it_again(path)
+    announced = facts(events)
+    assert [(each["name"], each.get("host")) for each in announced] == [("sata0", None), ("hd0", "sata0")]
+
+
+def test_disks_that_come_and_go(path: Path) -> None:
+    story = AhciStory(path, latency_ns=20 * US)
+    try:
+        story.send(0, [ata.write_queued(n, b"a" * 512) for n in range(4)])
+        story.unplug("hd0")
+        story.settle()
+        story.plug("hd0")
+        story.settle()
+        story.recover(0)
+        assert story.guest.run(story.port.do(ata.read_dma_ext(0, 4))).ok
+    finally:
+        story.close()
+    events = does_it_again(path)
+    assert [each["name"] for each in facts(events)] == ["sata0", "hd0", "cd0", "hd0"]
+
+
+def test_a_disk_that_knew_something_before(path: Path) -> None:
+    """A recording begins with a disk in use as little as with one that nobody has set anything in."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        disk = target.assembly.ata_units["hd0"].device
+        assert isinstance(disk, AtaDisk)
+        disk.multiple, disk.power_mode = 16, 0
+        disk.security.user = b"secret".ljust(32, b"\0")
+        target.record(path)
+        guest, _, port = boot(target)
+        identity = guest.run(port.identify())
+        assert identity.words[59] & 0xFF == 16
+        assert identity.words[128] & 2
+    does_it_again(path)
+
+
+def test_what_a_drives_user_does(path: Path) -> None:
+    story = AhciStory(path)
+    try:
+        device = story.assembly.ata_units["cd0"].device
+        assert isinstance(device, AtapiDevice)
+        ready = ata.AtaCommand(0xA0, packet=bytes(12))
+
+        def key() -> int:
+            (pending,) = story.send(1, [ready])
+            story.settle()
+            assert pending.answer is not None
+            return pending.answer.error >> 4
+
+        assert [key() for _ in range(2)] == [6, 0], "UNIT ATTENTION"
+        for act in (1, 0, 2, 3):
+            device.drive.tray.user_does(act)
+            assert bool(key()) is (act in (0, 1)), act
+    finally:
+        story.close()
+    events = does_it_again(path)
+    tray = [event.detail[0] for event in events if event.kind is EventKind.TRAY]
+    assert tray == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX])
+def test_an_hba_of_anothers_machine(tmp_path: Path, path: Path, interrupts: Interrupts) -> None:
+    devices = [
+        {"driver": "ich9-ahci", "id": "sata0"},
+        {"driver": "ide-hd", "id": "hd0", "bus": "sata0.0", "drive": "d0"},
+    ]
+    with Served(tmp_path, devices, record=path, latency_ns=20 * US) as served:
+        for _ in range(2):
+            guest = served.guest
+            (function,) = ahci.find(guest)
+            hba = Ahci(guest, function)
+            guest.run(hba.probe(interrupts=interrupts))
+            port = hba.ports[0]
+            pending = port.submit(*(ata.write_queued(n, bytes([n]) * 512) for n in range(8)))
+            assert all(guest.run(port.wait(each)).ok for each in pending)
+            port.submit(ata.read_queued(0, 8))
+            served.another()
+    events = does_it_again(path)
+    assert {each["kind"] for each in facts(events)} == {"function"}
+    assert {"sata0.regions", "sata0.memory"} <= {event.source for event in events}
+
+
+def test_what_the_guest_does_wrong_is_part_of_it(path: Path) -> None:
+    story = AhciStory(path)
+    try:
+        story.broken(5, 1, 1 << 40)
+        story.settle()
+        assert story.port.failed & PortIs.HBFS
+    finally:
+        story.close()
+    assert EventKind.VIOLATION in {event.kind for event in does_it_again(path)}
+
+
+def test_a_replay_of_an_hba_has_no_snapshots(path: Path, tmp_path: Path) -> None:
+    AhciStory(path).close()
+    with pytest.raises(SnapshotError, match="sata0: what ATA devices are in the middle of cannot be saved"):
+        replay(path, stop_at=10, save=tmp_path / "snapshot")
+
+
+def test_a_recording_that_is_not_the_first_guest(path: Path) -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target)
+        guest.run(port.do(ata.write_dma_ext(0, b"x" * 512)))
+        target.assembly.machine.reset()
+        guest.close()
+        target.assembly.machine.run_until_idle()
+        target.record(path)
+        _, _, port = boot(target)
+    does_it_again(path)
