@@ -96,10 +96,11 @@ class Bar:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register of 1, 2, 4 or (memory only) 8 bytes."""
+        # A device gets numbers: flags, inverted, lose the bits that have no name.
         if self.io:
-            self.target.io_write(self.base + offset, size, value)
+            self.target.io_write(self.base + offset, size, int(value))
         else:
-            self.target.write(self.base + offset, size, value)
+            self.target.write(self.base + offset, size, int(value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Protocol
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devmodels.ata.units import AtaBus
 from guestsim.drivers.ide import IdeChannel, identify
 from guestsim.drivers.ide_layouts import AtaStatus, BmStatus, BusMaster, Reg
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
 
 from .machine import IdeMachine
 
@@ -69,7 +73,19 @@ REGIONS = st.lists(
 )
 
 
-def do(machine: IdeMachine, ide: IdeChannel, base: int, access: tuple[str, object, object]) -> None:
+class Driven(Protocol):
+    """A guest and its target."""
+
+    guest: Guest
+    target: InProcessTarget
+
+    @property
+    def channel(self) -> AtaBus: ...
+
+    def run(self, coro: Coroutine[object, None, object]) -> object: ...
+
+
+def do(machine: Driven, ide: IdeChannel, base: int, access: tuple[str, object, object]) -> None:
     kind, first, second = access
     match kind, first, second:
         case "write", int(register), int(value):
@@ -101,7 +117,7 @@ def do(machine: IdeMachine, ide: IdeChannel, base: int, access: tuple[str, objec
                 ide.master.write(BusMaster.TABLE, 4, base + TABLE)
                 ide.start(to_memory=opcode in (0xC8, 0x25))
         case "cd", bool(dma), int(count):
-            select(machine, ide, 0xA0, 0x10, 1 if machine.channel.places[1].device else 0, int(dma))
+            select(machine, ide, 0xA0, 0x10, int(1 in machine.channel.units), int(dma))
             machine.run(machine.guest.settle())
             ide.write_block(bytes((0x28, 0, 0, 0, 0, count, 0, 0, 1 + count % 3, 0, 0, 0)))
             ide.master.write(BusMaster.TABLE, 4, base + TABLE)
@@ -116,9 +132,7 @@ def do(machine: IdeMachine, ide: IdeChannel, base: int, access: tuple[str, objec
             machine.run(machine.guest.settle())
 
 
-def select(
-    machine: IdeMachine, ide: IdeChannel, opcode: int, count: int, unit: int, features: int = 0
-) -> None:
+def select(machine: Driven, ide: IdeChannel, opcode: int, count: int, unit: int, features: int = 0) -> None:
     """A command to a low address, where the channel is idle."""
     ide.select(unit, 0x40)
     ide.stop()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci, AhciPort, Pending
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Ghc, Hba, PortReg
+from guestsim.drivers.ide import IdeChannel, IdeController, Task, Way, probe
+from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
+from tests.unit.ide_cdrom.test_properties import TABLE, WINDOW, do
 
+T = TypeVar("T")
 MIB = 1 << 20
 SLOT = 4
 US = 1000
@@ -97,6 +104,12 @@ AHCI_DEVICES: list[dict[str, object]] = [
 ]
 
 
+IDE_DEVICES: list[dict[str, object]] = [
+    {"driver": "ide-hd", "id": "hd0", "bus": "ide0.0", "unit": 0, "drive": "d0"},
+    {"driver": "ide-cd", "id": "cd0", "bus": "ide0.0", "unit": 1, "drive": "c0"},
+]
+
+
 class AhciStory(AtaStory):
     """At the ports of an HBA."""
 
@@ -157,3 +170,66 @@ class AhciStory(AtaStory):
     def hba_reset(self) -> None:
         """Everything is reset."""
         self.hba.write(Hba.GHC, Ghc.AE | Ghc.HR)
+
+
+class IdeStory(AtaStory):
+    """On the first channel of a PIIX, which is driven by raw accesses; `ide` is the driver's view of that."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        latency_ns: int = 0,
+        shared: bool = True,
+        native: bool = False,
+        probed: bool = True,
+    ) -> None:
+        host = {"driver": "piix3-ide", "id": "ide0", "addr": str(SLOT), "native": native}
+        super().__init__(path, host, IDE_DEVICES, latency_ns=latency_ns, shared=shared)
+        self.target = self.machine
+        self.channel = self.assembly.ata_buses["ide0.0"]
+        self.ide: IdeChannel
+        self.probe(probed=probed)
+
+    def probe(self, *, probed: bool = True) -> None:
+        """Another guest begins."""
+        self.guest.close()
+        self.guest = Guest(self.machine)
+        (function,) = [each for each in scan(self.guest) if each.slot == SLOT]
+        self.ide = IdeController(self.guest, function).channels[0]
+        self.base = self.guest.memory.allocate(WINDOW, 0x1_0000)
+        if probed:
+            self.run(probe(self.ide))
+
+    def run(self, coro: Coroutine[object, None, T]) -> T:
+        """Run a driver's coroutine to its end."""
+        return self.guest.run(coro)
+
+    def access(self, access: tuple[str, object, object]) -> None:
+        """What a guest may do with a channel."""
+        do(self, self.ide, self.base, access)
+
+    def transfer(self, lba: int, count: int, *, dma: bool, out: bool) -> None:
+        """A command of the disk, to its end."""
+        length, data = 512 * count, bytes([lba & 0xFF]) * 512 * count if out else b""
+        opcode = {(0, 0): 0x20, (0, 1): 0x30, (1, 0): 0xC8, (1, 1): 0xCA}[dma, out]
+        way = {(0, 0): Way.PIO_IN, (0, 1): Way.PIO_OUT, (1, 0): Way.DMA_IN, (1, 1): Way.DMA_OUT}[dma, out]
+        task = Task(AtaCommand(opcode), lba=lba, count=count, way=way, length=length, data=data)
+        self.run(self.ide.do(0, task))
+
+    def packet(self, lba: int, count: int, limit: int, *, dma: bool) -> None:
+        """READ (10) of the drive, to its end."""
+        cdb = bytes((0x28, 0, 0, 0, 0, lba, 0, 0, count, 0, 0, 0))
+        self.run(self.ide.packet(1, cdb, room=2048 * count, limit=limit, dma=dma))
+
+    def clear(self) -> None:
+        """A software reset, and whatever the drive has to tell."""
+        self.run(self.ide.reset())
+        self.run(self.ide.packet(1, bytes(12)))
+
+    def table(self, regions: list[tuple[int, int, bool]]) -> None:
+        """A table of regions for the bus master."""
+        parts = (
+            struct.pack("<IHH", self.base + offset, count, 0x8000 * last) for offset, count, last in regions
+        )
+        self.guest.memory.write(self.base + TABLE, b"".join(parts))

@@ -13,6 +13,8 @@ from devmodels.trace import EventKind, TraceEvent
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import PortIs
+from guestsim.drivers.ide import IdeController, Task, Way, probe
+from guestsim.drivers.ide_layouts import AtaCommand
 from guestsim.drivers.transport import Interrupts
 from guestsim.replay import replay
 from guestsim.replay.snapshot import SnapshotError
@@ -20,7 +22,7 @@ from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.ahci.stories import STORIES, boot
 from tests.unit.ahci.test_stories import DISK, DRIVE, HBA
 from tests.unit.exports.vfio.served import Served
-from tests.unit.recording.atastory import US, AhciStory
+from tests.unit.recording.atastory import US, AhciStory, IdeStory
 from tests.unit.recording.scsistory import does_it_again
 
 
@@ -120,6 +122,39 @@ def test_an_hba_of_anothers_machine(tmp_path: Path, path: Path, interrupts: Inte
     events = does_it_again(path)
     assert {each["kind"] for each in facts(events)} == {"function"}
     assert {"sata0.regions", "sata0.memory"} <= {event.source for event in events}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_channel_with_a_disk_and_a_drive(path: Path, native: bool) -> None:
+    story = IdeStory(path, latency_ns=20 * US, native=native)
+    try:
+        story.clear()
+        for dma in (False, True):
+            story.transfer(100, 3, dma=dma, out=True)
+            story.transfer(100, 3, dma=dma, out=False)
+            story.packet(2, 2, 2048, dma=dma)
+    finally:
+        story.close()
+    events = does_it_again(path)
+    assert {event.source for event in events if event.kind is EventKind.DISPATCH} == {"hd0", "cd0"}
+
+
+def test_a_channel_of_anothers_machine(tmp_path: Path, path: Path) -> None:
+    devices: list[dict[str, object]] = [
+        {"driver": "piix4-ide", "id": "ide0", "native": True},
+        {"driver": "ide-hd", "id": "hd0", "bus": "ide0.0", "drive": "d0"},
+        {"driver": "ide-cd", "id": "cd0", "bus": "ide0.0"},
+    ]
+    with Served(tmp_path, devices, record=path) as served:
+        for _ in range(2):
+            guest = served.guest
+            ide = IdeController(guest, served.function(4)).channels[0]
+            assert guest.run(probe(ide)) == {0: "ata", 1: "atapi"}
+            task = Task(AtaCommand.READ_DMA, count=4, way=Way.DMA_IN, length=2048)
+            assert guest.run(ide.do(0, task)).ok
+            assert guest.run(ide.packet(1, bytes(12))).sense_key == 6
+            served.another()
+    assert "ide0.regions" in {event.source for event in does_it_again(path)}
 
 
 def test_what_the_guest_does_wrong_is_part_of_it(path: Path) -> None:
