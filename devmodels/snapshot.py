@@ -13,7 +13,6 @@ import zlib
 
 import msgspec
 
-from devmodels.ahci import AhciPci
 from devmodels.assembly import Assembly
 from devmodels.memory import GuestMemory
 from devmodels.virtio.state import DeviceState
@@ -46,7 +45,7 @@ class _Snapshot(msgspec.Struct, frozen=True):
 
 
 def save_snapshot(assembly: Assembly) -> bytes:
-    """The machine's state as bytes; SnapshotError where it has devices that have no snapshots."""
+    """The machine's state as bytes."""
     assembly.machine.run_until_idle()
     devices = assembly.devices
     virtio = {name: function.device.save() for name, function in devices.items()}
@@ -56,7 +55,7 @@ def save_snapshot(assembly: Assembly) -> bytes:
         assembly.run_state.status,
         assembly.machine.save(),
         virtio,
-        {name: host.save_state() for name, host in _hosts(assembly).items()},
+        {name: host.save_state() for name, host in assembly.ata_hosts.items()},
         _writable(memory),
         _save_memory(memory),
     )
@@ -75,7 +74,7 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         raise SnapshotError(f"not a snapshot: {error}") from None
     if snapshot.version != VERSION:
         raise SnapshotError(f"snapshot version {snapshot.version}, expected {VERSION}")
-    devices, hosts = assembly.devices, _hosts(assembly)
+    devices, hosts = assembly.devices, assembly.ata_hosts
     given, expected = sorted((*snapshot.virtio, *snapshot.ata)), sorted((*devices, *hosts))
     if given != expected or set(snapshot.ata) != set(hosts):
         raise SnapshotError(f"snapshot of devices {given}, the machine has {expected}")
@@ -119,16 +118,6 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
         host.restore_state(snapshot.ata[name])
     if running:
         assembly.run_state.cont()
-
-
-def _hosts(assembly: Assembly) -> dict[str, AhciPci]:
-    """The hosts of ATA devices; SnapshotError where one has no snapshots."""
-    hosts = {}
-    for name, host in assembly.ata_hosts.items():
-        if not isinstance(host, AhciPci):
-            raise SnapshotError(f"device {name!r} has no snapshots; expected virtio devices and HBAs")
-        hosts[name] = host
-    return hosts
 
 
 def _content(memory: GuestMemory, chunk: _Chunk) -> bytes:

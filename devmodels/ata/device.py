@@ -8,7 +8,7 @@ from typing import Any
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Transport
-from devmodels.ata.dispatch import Entries, dispatch_table
+from devmodels.ata.dispatch import Entries, Entry, dispatch_table
 from devmodels.ata.modes import TransferModes
 from devmodels.ata.state import AtaState
 from devmodels.ata.table import Command, Pending, Reply
@@ -209,6 +209,25 @@ class AtaDevice:
     def restore(self, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
         raise NotImplementedError
+
+    def resume(self, command: AtaCommand) -> None:
+        """Have a command that was in flight elsewhere, whose adapter goes on with it; AtaError where it is none."""
+        self.in_flight[command] = None
+        command.device = self
+        entry = self._entry(command)
+        command.entry, command.queued = entry.command, entry.queued
+
+    def handle(self, command: AtaCommand) -> Reply:
+        """What the handler of such a command returns; AtaError."""
+        return self._entry(command).handler(self, command)
+
+    def _entry(self, command: AtaCommand) -> Entry:
+        entry = self._entries[command.taskfile.command]
+        if entry is not None and entry.subs is not None:
+            entry = entry.subs.get(entry.select(command.taskfile))
+        if entry is None:
+            raise AtaError
+        return entry
 
     def restore_registers(self, state: AtaState) -> None:
         """Show what it showed; resets that waited for what ran are over."""

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from construct import Int16ul, Int32ul, Struct
 
+from devmodels.ata.command import AtaError
+from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterRegisters
 from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
 from devmodels.wire import Codec
@@ -50,6 +52,7 @@ class _Mapped(NamedTuple):
     """
 
     dma: DmaMap
+    scatter: list[tuple[int, int]]
     before: int
     length: int
     pad: int
@@ -142,6 +145,50 @@ class BusMaster:
         if not self.registers.start_bit:
             self.registers.active = 0
 
+    # --- snapshots
+
+    def save(self) -> MasterState:
+        """Where it is in its table, and what it moves."""
+        mapped = None
+        if self._waiting and self._waiting[0].command is not None:
+            mapped = self._maps.get(self._waiting[0].command)
+        return MasterState(
+            self._entry,
+            self._end,
+            self._address,
+            self._left,
+            self._last,
+            [unit.number for unit in self._waiting],
+            None if mapped is None else PieceState(mapped.scatter, mapped.pad),
+        )
+
+    def restore(self, state: MasterState) -> None:
+        """Be where `save` said; the units that wait come later (`resume`)."""
+        self._waiting.clear()
+        self._entry, self._end, self._address = state.entry, state.end, state.address
+        self._left, self._last = state.left, state.last
+
+    def resume(self, waiting: list[Unit], piece: tuple[list[tuple[int, int]], int] | None) -> None:
+        """These units wait; `piece`, regions and padding, is moved again for the first of them."""
+        self._waiting += waiting
+        if piece is None or not waiting:
+            self.go_on()
+            return
+        (unit, *_), (scatter, pad) = waiting, piece
+        device, command = unit.device, unit.command
+        assert device is not None
+        assert command is not None
+        assert command.transfer is not None
+        length = sum(size for _, size in scatter)
+        moved = length + pad
+        if moved > command.transfer.length - command.moved or not length or moved % device.granule:
+            device.fail(command, AtaError())
+            return
+        try:
+            self._move_to(device, command, scatter, length, pad)
+        except GuestMemoryError as error:
+            self._failed(error)
+
     # --- the table
 
     def go_on(self) -> None:
@@ -172,8 +219,15 @@ class BusMaster:
             # The table was too short: the device waits for more until it is reset.
             self.registers.active = 0
             return
-        dma = self.memory.map(scatter, Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE)
-        self._maps[command] = _Mapped(dma, command.moved, length, pad)
+        self._move_to(device, command, scatter, length, pad)
+
+    def _move_to(
+        self, device: AtaDevice, command: AtaCommand, scatter: list[tuple[int, int]], length: int, pad: int
+    ) -> None:
+        assert command.transfer is not None
+        out = command.transfer.out
+        dma = self.memory.map(scatter, Direction.TO_DEVICE if out else Direction.FROM_DEVICE)
+        self._maps[command] = _Mapped(dma, scatter, command.moved, length, pad)
         views = [*dma.views, memoryview(bytearray(pad))] if pad else dma.views
         device.move(command, views, length + pad)
 

@@ -181,6 +181,12 @@ class Channel:
                 self.bus_master.registers.interrupt = 1
             self._interrupt(level)
 
+    def restored(self, control: int, select: int, *, level: bool) -> None:
+        """A snapshot is there: what the channel itself knows."""
+        self.control, self._select = control, select
+        self.level = level
+        self._interrupt(level)
+
     def when_settled(self, then: Callable[[], None]) -> None:
         """Call `then` when nothing runs any more."""
         devices = list(self.units.values())

@@ -7,15 +7,19 @@ I/O space is enabled and the channel's IDETIM says so; the bus master is BAR 4. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from devmodels.ide_cdrom.channel import Channel
+from devmodels.ide_cdrom.state import decode_channels, judge, restore, save
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.decode import Claim
 from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.registers import RW, Register, RegisterFile
+from devmodels.registers.state import nest, unnest
 
 if TYPE_CHECKING:
     from devmodels.conformance import ViolationLog
@@ -156,6 +160,52 @@ class PiixIde(PciFunction):
         """Call `then` when nothing runs any more on either channel."""
         first, second = self.channels
         first.when_settled(partial(second.when_settled, then))
+
+    # --- snapshots
+
+    def save(self) -> dict[str, int]:
+        """Configuration space, the registers of the bus masters."""
+        state = super().save()
+        for number, channel in enumerate(self.channels):
+            state.update(nest(f"bus-master{number}", channel.bus_master.registers.save()))
+        return state
+
+    def judge(self, state: Mapping[str, int]) -> None:
+        """ValueError where `state` is of a function that was made otherwise."""
+        super().judge(state)
+        for number, channel in enumerate(self.channels):
+            channel.bus_master.registers.judge(unnest(f"bus-master{number}", state))
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Take what `save` gave; ValueError where it is another function's."""
+        super().restore(state)
+        for number, channel in enumerate(self.channels):
+            channel.bus_master.registers.restore(unnest(f"bus-master{number}", state))
+
+    @property
+    def busy(self) -> bool:
+        """Whether commands run."""
+        return any(device.in_flight for channel in self.channels for device in channel.units.values())
+
+    def drop(self) -> None:
+        """Nobody waits for what runs any more: a snapshot is about to be restored."""
+        for channel in self.channels:
+            for unit in channel.places:
+                unit.forget()
+
+    def save_state(self) -> bytes:
+        """Everything beyond registers: task files, devices, commands, where the bus masters are."""
+        return msgspec.msgpack.encode([save(channel) for channel in self.channels])
+
+    def judge_state(self, data: bytes) -> None:
+        """ValueError where that is not what `save_state` of such a controller gave."""
+        for channel, each in zip(self.channels, decode_channels(data), strict=True):
+            judge(channel, each)
+
+    def restore_state(self, data: bytes) -> None:
+        """Be as `data` says, which `judge_state` has found to be possible; after `restore`."""
+        for channel, each in zip(self.channels, decode_channels(data), strict=True):
+            restore(channel, each)
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on on both channels; None: no more."""

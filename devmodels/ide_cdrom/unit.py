@@ -69,6 +69,8 @@ class Unit:
         self.interrupt = False
         self.resets = 0
         self.resetting = False
+        self.attention = False
+        """Whether an interrupt follows the reset that goes on."""
 
     def attach(self, device: AtaDevice) -> None:
         """A device is there from now on, as after power on."""
@@ -192,6 +194,23 @@ class Unit:
         assert transfer is not None
         return min(transfer.block, transfer.length - command.moved)
 
+    def resume(self, command: AtaCommand) -> None:
+        """A snapshot is there: move the block again that was being moved, or let the device do what is left."""
+        assert command.transfer is not None
+        assert self.device is not None
+        if command.moved < command.transfer.length:
+            self._move_block(command)
+        else:
+            self.device.conclude(command)
+
+    def forget(self) -> None:
+        """Nobody waits for the command any more: a snapshot is about to be restored."""
+        self.channel.bus_master.forget(self)
+        self.command = None
+        self.resets += 1
+        if self.device is not None:
+            self.device.drop()
+
     # --- what the device says
 
     def begin(self, command: AtaCommand) -> None:
@@ -270,7 +289,7 @@ class Unit:
         self.taskfile = TaskFile(device=self.taskfile.device)
         self._set_interrupt(False)
         self.resets += 1
-        self.resetting = True
+        self.resetting, self.attention = True, then is not None
         device.reset(kind, partial(self._was_reset, self.resets, then))
 
     def _was_reset(self, number: int, then: Callable[[], None] | None) -> None:

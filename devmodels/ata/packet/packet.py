@@ -69,7 +69,7 @@ def packet(device: AtapiDevice, command: AtaCommand) -> Transfer | Pending:
     device.sense = b""
     if data is Data.OUT and most:
         return PacketOut(most, block=block)
-    blocks = _blocks(device, cdb)
+    blocks = blocks_of(device, cdb)
     if blocks is not None:
         device.run(command, cdb, partial(_begin_reading, device, blocks, block))
     else:
@@ -94,7 +94,7 @@ def _begin_reading(device: AtapiDevice, blocks: Blocks, block: int, task: Packet
     device.settle(task.command, MediumIn(task.wanted, blocks, block=block) if task.wanted else None)
 
 
-def _blocks(device: AtapiDevice, cdb: bytes) -> Blocks | None:
+def blocks_of(device: AtapiDevice, cdb: bytes) -> Blocks | None:
     """What a command reads of the medium; None where it is no such command."""
     lba = int.from_bytes(cdb[2:6], "big")
     match cdb[0]:
@@ -147,14 +147,14 @@ class MediumIn(Transfer):
             return
         number = length // blocks.most
         cdb = blocks.cdb(self.next, number)
-        self.next += number
-        device.run(command, cdb, partial(self._went_straight, device, length), data_in=vectors)
+        device.run(command, cdb, partial(self._went_straight, device, number, length), data_in=vectors)
 
-    def _went_straight(self, device: AtapiDevice, length: int, task: PacketTask) -> None:
+    def _went_straight(self, device: AtapiDevice, number: int, length: int, task: PacketTask) -> None:
         if task.sent < length:
             device.fail(task.command, AtaError())
-        else:
-            device.moved(task.command, length)
+            return
+        self.next += number
+        device.moved(task.command, length)
 
     def _fill(
         self, device: AtapiDevice, command: AtaCommand, vectors: Sequence[memoryview], length: int
@@ -168,13 +168,13 @@ class MediumIn(Transfer):
         number = min(PIECE, blocks.first + blocks.number - self.next)
         room = bytearray(number * blocks.most)
         cdb = blocks.cdb(self.next, number)
-        self.next += number
 
         def read(task: PacketTask) -> None:
             if not task.sent:
                 # The medium is not what it was.
                 device.fail(command, AtaError())
                 return
+            self.next += number
             self.ready += room[: task.sent]
             self._fill(device, command, vectors, length)
 

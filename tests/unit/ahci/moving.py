@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from devmodels.snapshot import restore_snapshot, save_snapshot
+from devmodels.snapshot import save_snapshot
 from guestsim.drivers.ahci import Answer, Pending
 from guestsim.drivers.ata import AtaCommand
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.ahci.stories import boot
-from tests.unit.test_snapshot import RAM, Movable
+from tests.unit.moving import MovingTarget
+from tests.unit.test_snapshot import RAM
 
 HBA = {"driver": "ich9-ahci", "id": "sata0", "addr": "4", "ports": 2}
 
 
-def machine(images: list[str], *, shared: bool = True, **options: object) -> InProcessTarget:
-    """Disks at the ports of an HBA."""
+def machine(
+    images: list[str], *, shared: bool = True, disc: bool = False, **options: object
+) -> InProcessTarget:
+    """Disks at the ports of an HBA, or with `disc` a drive for the last one."""
+
+    def device(number: int) -> dict[str, object]:
+        driver = "ide-cd" if disc and number == len(images) - 1 else "ide-hd"
+        name = "cd0" if driver == "ide-cd" else f"hd{number}"
+        return {"driver": driver, "id": name, "bus": f"sata0.{number}", "drive": f"d{number}"}
+
     return InProcessTarget(
         blockdevs=[
             {
@@ -31,10 +40,7 @@ def machine(images: list[str], *, shared: bool = True, **options: object) -> InP
         ],
         devices=[
             HBA,
-            *(
-                {"driver": "ide-hd", "id": f"hd{number}", "bus": f"sata0.{number}", "drive": f"d{number}"}
-                for number in range(len(images))
-            ),
+            *map(device, range(len(images))),
         ],
         ram=RAM,
         shared=shared,
@@ -45,14 +51,20 @@ def machine(images: list[str], *, shared: bool = True, **options: object) -> InP
 class World:
     """The guest, its driver, port 0."""
 
-    def __init__(self, make: Callable[[], InProcessTarget], interrupts: Interrupts = Interrupts.MSIX) -> None:
-        self._make = make
-        self._movable = Movable(make())
-        self.guest, self.hba, self.port = boot(cast("Any", self._movable), interrupts)
+    def __init__(
+        self,
+        make: Callable[[], InProcessTarget],
+        interrupts: Interrupts = Interrupts.MSIX,
+        *,
+        period: int = 0,
+        start: int = 0,
+    ) -> None:
+        self.moving = MovingTarget(make, period, start)
+        self.guest, self.hba, self.port = boot(cast("Any", self.moving), interrupts)
 
     @property
     def assembly(self) -> Any:
-        return self._movable.target.assembly
+        return self.moving.target.assembly
 
     @property
     def disk(self) -> Any:
@@ -61,15 +73,12 @@ class World:
     def save(self) -> bytes:
         return save_snapshot(self.assembly)
 
-    def move(self, data: bytes | None = None) -> None:
+    def move(self) -> None:
         """Save the machine, and go on in another one."""
-        data = self.save() if data is None else data
-        self._movable.target.close()
-        self._movable.target = self._make()
-        restore_snapshot(self.assembly, data)
+        self.moving.move()
 
-    def do(self, command: AtaCommand) -> Answer:
-        return self.guest.run(self.port.do(command))
+    def do(self, command: AtaCommand, port: int = 0) -> Answer:
+        return self.guest.run(self.hba.ports[port].do(command))
 
     def start(self, *commands: AtaCommand) -> list[Pending]:
         pending = self.port.submit(*commands)
@@ -84,4 +93,4 @@ class World:
 
     def close(self) -> None:
         self.guest.close()
-        self._movable.target.close()
+        self.moving.target.close()

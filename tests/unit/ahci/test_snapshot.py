@@ -234,6 +234,60 @@ def test_machines_with_other_disks_are_other_machines(world: World, images: list
             restore_snapshot(target.assembly, data)
 
 
+def read_disc(blocks: int, *, dma: bool) -> ata.AtaCommand:
+    cdb = bytes((0x28, 0, 0, 0, 0, 3, 0, 0, blocks, 0, 0, 0))
+    return ata.AtaCommand(0xA0, features=dma, lba=2048 << 8, room=2048 * blocks, packet=cdb)
+
+
+def everything(world: World) -> list[object]:
+    """Commands of every protocol; what the guest sees."""
+    seen: list[object] = [world.port.identity.words if world.port.identity else None]
+    for commands in (
+        [ata.write_queued(8 * n, bytes([n + 1]) * 4096) for n in range(8)],
+        [ata.read_queued(8 * n, 8) for n in range(8)],
+        [ata.write_dma(200, b"x" * 512)],
+        [ata.read_dma_ext(200, 3, pio=True)],
+        [ata.flush()],
+    ):
+        pending = world.port.submit(*commands)
+        seen += [world.wait(each) for each in pending]
+    seen.append(world.do(ata.AtaCommand(0xA0, packet=bytes(12)), 1).error)
+    world.guest.run(world.hba.ports[1].clear_errors())
+    seen += [world.do(read_disc(2, dma=dma), 1) for dma in (False, True)]
+    seen.append(world.do(ata.AtaCommand(0xFF)).status)
+    world.guest.run(world.port.clear_errors())
+    world.guest.run(world.port.software_reset())
+    seen.append(world.port.read(PortReg.SIG))
+    return seen
+
+
+@pytest.mark.parametrize("start", [0, 9])
+@pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX])
+def test_a_machine_may_be_another_one_at_any_moment(
+    images: list[str], interrupts: Interrupts, start: int
+) -> None:
+    def make() -> Any:
+        return machine(images, disc=True)
+
+    still, moved = World(make, interrupts), World(make, interrupts, period=20, start=100 + start)
+    assert everything(moved) == everything(still)
+    assert moved.moving.moves > 4
+    moved.close()
+    still.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, 12, 2))
+def test_a_machine_may_be_another_one_at_really_any_moment(images: list[str], start: int) -> None:
+    def make() -> Any:
+        return machine(images, disc=True)
+
+    still, moved = World(make), World(make, period=12, start=start)
+    assert everything(moved) == everything(still)
+    moved.close()
+    still.close()
+
+
 def state_of(data: bytes) -> Any:
     return msgspec.msgpack.decode(msgspec.msgpack.decode(data)["ata"]["sata0"])
 
