@@ -28,7 +28,7 @@ verified() {
 }
 
 filesystem() {
-    ran mkfs.ext4 -q -E nodiscard $DISK 32m
+    ran mkfs.ext4 -q $DISK 32m
     mkdir -p /mnt
     mount -t ext4 $DISK /mnt
     dd if=/dev/urandom of=/mnt/a bs=64k count=64 2>/dev/null
