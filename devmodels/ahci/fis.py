@@ -136,9 +136,11 @@ def dma_setup(tag: int, length: int, *, out: bool) -> bytes:
     return _SETUP.pack(FisType.DMA_SETUP, 0 if out else DIRECTION_BIT, tag, 0, 0, length)
 
 
-def pio_setup(taskfile: TaskFile, status: int, e_status: int, length: int, *, out: bool) -> bytes:
+def pio_setup(
+    taskfile: TaskFile, status: int, e_status: int, length: int, *, out: bool, interrupt: bool
+) -> bytes:
     """PIO Setup for a DRQ data block of `length` bytes."""
-    flags = 0 if out else DIRECTION_BIT | INTERRUPT_BIT
+    flags = (0 if out else DIRECTION_BIT) | (INTERRUPT_BIT if interrupt else 0)
     return _PIO.pack(
         FisType.PIO_SETUP,
         flags,

@@ -19,7 +19,6 @@ from devmodels.ahci.fis import (
     FisType,
     dma_setup,
     parse_register,
-    pio_setup,
     register_d2h,
     set_device_bits,
 )
@@ -37,9 +36,10 @@ from devmodels.ahci.layout import (
     RFIS,
     SDBFIS,
 )
+from devmodels.ahci.pio import PACKET, by_pio, data_setup, is_packet, packet_setup
 from devmodels.ahci.prdt import walk
 from devmodels.ahci.registers import HBA_RESET, PortRegisters
-from devmodels.ata import AtaCommand, AtaDevice, AtaError, Protocol, Reset, Status
+from devmodels.ata import AtaCommand, AtaDevice, AtaError, Protocol, Reset, Status, TaskFile
 from devmodels.ata.constants import Transport
 from devmodels.iocontext import Turns
 from devmodels.memory import Direction, GuestMemoryError
@@ -380,7 +380,19 @@ class Port:
             registers.tfd |= Status.BSY
         else:
             registers.tfd |= Status.BSY
+            if taskfile.command == PACKET and self.device.packet_size:
+                packet = self._send_packet(slot, taskfile, packet)
             self.device.issue(PortCommand(self, taskfile, slot, header, packet))
+
+    def _send_packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
+        """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
+        assert self.device is not None
+        size = self.device.packet_size
+        self._receive(PSFIS, packet_setup(taskfile, size))
+        if packet is None:
+            self._violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: PACKET without the header's A bit")
+            return None
+        return packet[:size]
 
     def _control(self, slot: int, header: Header, control: int) -> None:
         """A FIS with the device control register: SRST set, and then cleared, is a software reset (§10.4.1)."""
@@ -434,8 +446,8 @@ class Port:
         if command.queued:
             if not command.accepted:
                 self._accept(command)
-        elif transfer.out and command.entry is not None and command.entry.protocol is Protocol.PIO_OUT:
-            self._receive(PSFIS, self._pio_setup(command, wanted))
+        elif transfer.out and by_pio(command):
+            self._receive_setup(command, wanted)
         if command.length:
             device.move(command, command.dma.views, command.length)
         else:
@@ -456,13 +468,11 @@ class Port:
         if transfer is not None:
             self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
 
-    def _pio_setup(self, command: PortCommand, wanted: int) -> bytes:
-        transfer, taskfile = command.transfer, command.taskfile
-        assert transfer is not None
-        ready = Status.DRDY | Status.DSC
-        e_status = Status.BSY | ready if transfer.out else taskfile.status or ready
-        block = min(transfer.block, wanted)
-        return pio_setup(taskfile, ready | Status.DRQ, e_status, block, out=transfer.out)
+    def _receive_setup(self, command: PortCommand, length: int) -> None:
+        data, interrupt = data_setup(command, length)
+        self._receive(PSFIS, data)
+        if interrupt:
+            self.registers.status |= PSS
 
     def moved(self, command: AtaCommand) -> None:
         """All that there was memory for has been moved."""
@@ -471,6 +481,15 @@ class Port:
         self._unmap(command, command.moved)
         if not command.queued:
             self._count(command)
+        transfer = command.transfer
+        if (
+            transfer is not None
+            and not transfer.out
+            and command.moved
+            and is_packet(command)
+            and by_pio(command)
+        ):
+            self._receive_setup(command, command.moved)
         self.device.conclude(command)
 
     def _unmap(self, command: PortCommand, done: int) -> None:
@@ -501,7 +520,7 @@ class Port:
         bits = DHRS
         pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
         if pio and not failed:
-            self._receive(PSFIS, self._pio_setup(command, command.moved))
+            self._receive_setup(command, command.moved)
             bits = PSS
         else:
             self._receive(RFIS, register_d2h(taskfile, interrupt=True))

@@ -31,6 +31,8 @@ from guestsim.drivers.ahci_layouts import (
     RECEIVED_SIZE,
     SDB,
     SERR_CHANGES,
+    SIGNATURE_ATAPI,
+    SIGNATURE_DISK,
     TABLE_ALIGN,
     Cmd,
     Ghc,
@@ -70,6 +72,11 @@ class Answer:
     def ok(self) -> bool:
         """Whether it has succeeded."""
         return not self.status & (AtaStatus.ERR | AtaStatus.DF | AtaStatus.BSY)
+
+    @property
+    def sense_key(self) -> int:
+        """Of a packet command that failed."""
+        return self.error >> 4
 
 
 class Pending:
@@ -195,16 +202,20 @@ class AhciPort:
             await self.comreset()
         await self.start()
 
+    @property
+    def atapi(self) -> bool:
+        """Whether what is there takes packets, by its signature (§3.3.9)."""
+        return self.read(PortReg.SIG) == SIGNATURE_ATAPI
+
     async def identify(self) -> Identity:
-        """IDENTIFY DEVICE."""
-        answer = await self.do(identify())
+        """IDENTIFY DEVICE, or IDENTIFY PACKET DEVICE."""
+        command = identify(packet=self.atapi)
+        answer = await self.do(command)
         if not answer.ok:
-            raise GuestError(
-                f"IDENTIFY DEVICE failed with status {answer.status:#x}, error {answer.error:#x}"
-            )
+            raise GuestError(f"{command.name} failed with status {answer.status:#x}, error {answer.error:#x}")
         self.identity = Identity(answer.data)
         if self.identity.checksum:
-            raise GuestCheckError("ACS-3 §7.12.7", "the checksum of IDENTIFY DEVICE is wrong")
+            raise GuestCheckError("ACS-3 §7.12.7", f"the checksum of {command.name} is wrong")
         return self.identity
 
     # --- commands
@@ -376,7 +387,7 @@ class Ahci:
         self.write(Hba.GHC, Ghc.AE)
 
     async def probe(self, *, interrupts: Interrupts = Interrupts.MSIX, identify_all: bool = True) -> None:
-        """Reset the HBA, bring up each port that has a device, and ask the disks what they are.
+        """Reset the HBA, bring up each port that has a device, and ask them what they are.
 
         `MSIX` stands for messages: those of an HBA are MSI's.
         """
@@ -388,7 +399,7 @@ class Ahci:
                 await self._bring_up(AhciPort(self, number))
         self.write(Hba.GHC, Ghc.AE | (Ghc.IE if interrupts is not Interrupts.POLLING else 0))
         for port in self.ports.values():
-            if identify_all and port.read(PortReg.SIG) == 0x0101:
+            if identify_all and port.read(PortReg.SIG) in (SIGNATURE_DISK, SIGNATURE_ATAPI):
                 await port.identify()
 
     async def _bring_up(self, port: AhciPort) -> None:
@@ -398,6 +409,8 @@ class Ahci:
         port.write(PortReg.IS, 0xFFFF_FFFF)
         if port.present:
             await port.start()
+            if port.atapi:
+                port.write(PortReg.CMD, port.read(PortReg.CMD) | Cmd.ATAPI)
             self.ports[port.number] = port
         port.write(PortReg.IE, ENABLED if self.interrupts is not Interrupts.POLLING else 0)
 

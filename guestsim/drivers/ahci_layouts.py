@@ -68,6 +68,7 @@ class Cmd(IntFlag):
     FRE = 1 << 4
     FR = 1 << 14
     CR = 1 << 15
+    ATAPI = 1 << 24
     ICC_ACTIVE = 1 << 28
 
 

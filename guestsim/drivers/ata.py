@@ -10,6 +10,9 @@ LBA_MODE = 0x40
 FUA_BIT = 0x80
 """Device, of NCQ commands."""
 SECTOR = 512
+PACKET_BYTES = 12
+BLOCK_LIMIT = 0xFFFE
+"""The longest DRQ data block of a packet command."""
 
 
 class AtaStatus(IntFlag):
@@ -87,9 +90,23 @@ class AtaCommand:
         return replace(self, count=self.count & ~0xF8 | tag << 3) if self.queued else self
 
 
-def identify() -> AtaCommand:
-    """IDENTIFY DEVICE."""
-    return AtaCommand(Opcode.IDENTIFY_DEVICE, room=512)
+def identify(*, packet: bool = False) -> AtaCommand:
+    """IDENTIFY DEVICE, or IDENTIFY PACKET DEVICE."""
+    return AtaCommand(Opcode.IDENTIFY_PACKET_DEVICE if packet else Opcode.IDENTIFY_DEVICE, room=512)
+
+
+def packet(
+    cdb: bytes, *, room: int = 0, out: bytes = b"", dma: bool = True, limit: int = BLOCK_LIMIT
+) -> AtaCommand:
+    """PACKET: a CDB with its data by DMA, or in DRQ data blocks of at most `limit` bytes (ACS-3 §7.18)."""
+    return AtaCommand(
+        Opcode.PACKET,
+        features=1 if dma and (room or out) else 0,
+        lba=limit << 8,
+        out=out,
+        room=room,
+        packet=cdb.ljust(PACKET_BYTES, b"\0"),
+    )
 
 
 def read_dma(lba: int, sectors: int, *, size: int = SECTOR) -> AtaCommand:

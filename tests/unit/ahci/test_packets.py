@@ -1,0 +1,97 @@
+"""A driver of a CD drive at a port of our HBA, in every way that it can hear of it and over both kinds of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guestsim.drivers import ata, cdb
+from guestsim.drivers.ahci import AhciPort
+from guestsim.drivers.ahci_layouts import PIO_SETUP, PortIs
+from guestsim.drivers.transport import Interrupts
+from guestsim.targets.inprocess import InProcessTarget
+
+from .packet_stories import BLOCK, BLOCKS, OURS, STORIES, awake, block
+from .stories import boot
+from .test_stories import HBA
+
+CD = {"driver": "ide-cd", "bus": "sata0.0", "drive": "c0", "id": "cd0", "serial": "SN2"}
+
+
+@pytest.fixture(scope="module")
+def disc(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A node over a disc."""
+    path: Path = tmp_path_factory.mktemp("packets") / "disc"
+    path.write_bytes(b"".join(map(block, range(BLOCKS))))
+    return {"driver": "file", "filename": str(path), "node-name": "c0", "read-only": True}
+
+
+@pytest.mark.parametrize("story", [*STORIES, *OURS])
+@pytest.mark.parametrize(
+    ("interrupts", "shared"),
+    [(Interrupts.MSIX, True), (Interrupts.INTX, False), (Interrupts.POLLING, True)],
+    ids=["msi", "intx-bounced", "polling"],
+)
+def test_a_driver_finds_what_the_specification_says(
+    disc: dict[str, object], story: str, interrupts: Interrupts, shared: bool
+) -> None:
+    with InProcessTarget(blockdevs=[disc], devices=[HBA, CD], shared=shared) as target:
+        guest, _, port = boot(target, interrupts)
+        guest.run({**STORIES, **OURS}[story](port))
+        assert bool(port.interrupts) or interrupts is Interrupts.POLLING
+        wrong = [("MMC-6 §4.1.9", f"cd0 LUN 0: 1 blocks at {BLOCKS} of {BLOCKS}")]
+        assert target.violations() == (wrong if story == "fails_and_goes_on" else [])
+
+
+@pytest.fixture
+def port(disc: dict[str, object]) -> Iterator[AhciPort]:
+    """The drive, which has told of its reset."""
+    with InProcessTarget(blockdevs=[disc], devices=[HBA, CD]) as target:
+        guest, _, port = boot(target)
+        guest.run(awake(port))
+        yield port
+
+
+def setup(port: AhciPort) -> tuple[int, int, int, int]:
+    """Flags, count, E_Status and transfer count of the PIO Setup FIS that was received last."""
+    data = port.guest.memory.read(port.received + PIO_SETUP, 20)
+    return data[1], data[12], data[15], int.from_bytes(data[16:18], "little")
+
+
+def test_a_packet_is_asked_for_without_an_interrupt(port: AhciPort) -> None:
+    port.guest.run(port.do(ata.packet(cdb.test_unit_ready().data)))
+    assert setup(port) == (0, 1, 0xD0, 12)
+
+
+@pytest.mark.parametrize(
+    ("limit", "last"), [(BLOCK, BLOCK), (1001, 96), (0xFFFE, 2 * BLOCK), (4095, 2), (4096, 4096)]
+)
+def test_byte_count_limits_are_kept(port: AhciPort, limit: int, last: int) -> None:
+    read = cdb.read_10(lba=0, blocks=2, block=BLOCK)
+    answer = port.guest.run(port.do(ata.packet(read.data, room=read.room, dma=False, limit=limit)))
+    assert answer.data == block(0) + block(1)
+    assert setup(port) == (0x60, 2, 0xD0, last)
+
+
+def test_without_a_byte_count_limit_there_is_no_pio(port: AhciPort) -> None:
+    read = cdb.read_10(lba=0, blocks=2, block=BLOCK)
+    answer = port.guest.run(port.do(ata.packet(read.data, room=read.room, dma=False, limit=0)))
+    assert (answer.error & 4, answer.moved) == (4, 0)
+
+
+def test_a_packet_that_the_header_does_not_announce_is_none(port: AhciPort) -> None:
+    command = ata.AtaCommand(ata.Opcode.PACKET, lba=0x800 << 8)
+    answer = port.guest.run(port.do(command))
+    assert answer.error == 4
+    assert port.failed & PortIs.TFES
+    port.guest.run(port.clear_errors())
+    port.guest.run(port.identify())
+
+
+def test_notifications_are_not_offered(port: AhciPort) -> None:
+    """CAP.SSNTF is 0: neither does the drive offer them, nor can they be enabled (SATA 3.x §13.8)."""
+    assert port.identity is not None
+    assert not port.identity.words[78] & 1 << 5
+    assert not port.guest.run(port.do(ata.set_features(0x10, 5))).ok
