@@ -1,14 +1,14 @@
-# The same disk in several ways beside each other in one guest: fio on each, in turn. /ways has their names with vendor
-# and kind (vda, or sd with the vendor of its INQUIRY data), /loads a name and fio's options on each line; $rounds and
-# $seconds are in /expected.
+# The same disk in several ways beside each other in one guest: fio on each, in turn. /ways has their names with what each
+# is known as (virtio-blk; else by the vendor of its INQUIRY data, or how the name of its model begins), /loads a name and
+# fio's options on each line; $rounds, $seconds and $hosts are in /expected.
 
 . /expected
 
-# device VENDOR: the disk of that vendor; of "virtio-blk" the one without.
+# device KNOWN-AS: the disk.
 device() {
     [ "$1" = virtio-blk ] && { echo /dev/vda; return; }
     for each in /sys/block/sd*; do
-        [ "$(tr -d ' ' <"$each"/device/vendor)" = "$1" ] && echo /dev/"$(basename "$each")"
+        cat "$each"/device/vendor "$each"/device/model | grep -q "^$1" && echo /dev/"$(basename "$each")"
     done
 }
 
@@ -19,6 +19,7 @@ measured() {
     awk -F ';' '{ print ($8 > 0 ? $8 : $49) }' /tmp/terse
 }
 
+[ "$hosts" = scsi ] || while read -r module; do insmod "/modules/$module"; done </modules/"$hosts".order
 until [ "$(ls -d /sys/block/sd* 2>/dev/null | wc -l)" -ge 2 ]; do sleep 0.05; done
 for round in $(seq "$rounds"); do
     while read -r load options; do
