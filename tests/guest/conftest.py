@@ -48,16 +48,20 @@ def check(record_property: Callable[[str, object], None]) -> Check:
 def documented(
     check: Check, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> Check:
-    """`check`, and the page about the guest says the same of the item; the test's docstring is the story's head."""
+    """`check`, and a page about the guest says the same of the item; the test's docstring is the story's head.
+
+    The page is that of the test's module, `PAGE`.
+    """
     story = request.function.__doc__ or ""
+    page: transcript.Page = request.module.PAGE
 
     def check_item(run: GuestRun, item: str) -> None:
         check(run, item)
         found = transcript.row(story, run.results[item])
-        record_property(TRANSCRIPT, tuple(found))
+        record_property(TRANSCRIPT, (page.name, *found))
         if not transcript.being_written():
-            rows = transcript.rows_of(transcript.PAGE.read_text())
-            assert found in rows, f"{transcript.PAGE.name}: {transcript.ANEW}=write writes it anew"
+            rows = transcript.rows_of(page.path.read_text())
+            assert found in rows, f"{page.name}: {transcript.ANEW}=write writes it anew"
 
     return check_item
 
@@ -79,13 +83,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for _, line in lines:
             terminalreporter.write_line(line)
     if transcript.being_written():
-        documented = [
-            transcript.Row(*value)
-            for report in sorted(
-                terminalreporter.getreports("passed"), key=lambda report: report.location[:2]
-            )
-            for key, value in report.user_properties
-            if key == TRANSCRIPT
-        ]
-        transcript.write(documented)
-        terminalreporter.write_line(f"{transcript.PAGE.name}: {len(documented)} items written")
+        found: dict[str, list[transcript.Row]] = {}
+        for report in sorted(terminalreporter.getreports("passed"), key=lambda report: report.location[:2]):
+            for key, value in report.user_properties:
+                if key == TRANSCRIPT:
+                    name, *row = value
+                    found.setdefault(name, []).append(transcript.Row(*row))
+        for name, rows_found in found.items():
+            transcript.write(transcript.PAGES[name], rows_found)
+            terminalreporter.write_line(f"{name}: {len(rows_found)} items written")

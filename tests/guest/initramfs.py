@@ -50,6 +50,7 @@ SG3_UTILS = [
         "sg_raw",
         "sg_readcap",
         "sg_rep_zones",
+        "sg_sat_identify",
     ),
     *("sg_requests", "sg_reset", "sg_sanitize", "sg_senddiag", "sg_start", "sg_sync", "sg_turs", "sg_unmap"),
     *("sg_verify", "sg_vpd", "sg_wr_mode", "sg_write_buffer", "sg_write_same", "sg_xcopy"),
@@ -62,6 +63,8 @@ TOOLS = {
     "fallocate": "util-linux",
     "taskset": "util-linux",
     "fio": "fio",
+    "hdparm": "hdparm",
+    "smartctl": "smartmontools",
     **dict.fromkeys(("cd-info", "cd-read"), "libcdio-utils"),
     **dict.fromkeys(SG3_UTILS, "sg3-utils"),
 }

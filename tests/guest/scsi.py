@@ -40,6 +40,15 @@ def items(script: str) -> list[str]:
     return re.findall(r"^item (\S+)", (SCRIPTS / script).read_text(), re.MULTILINE)
 
 
+def all_items(script: str) -> list[str]:
+    """The same with what it takes from other scripts, in the order of the run; each once."""
+    text = (SCRIPTS / script).read_text()
+    found: list[str] = []
+    for item, part in re.findall(r"^(?:item (\S+)|\. /scripts/(\S+))", text, re.MULTILINE):
+        found += all_items(part) if part else [item]
+    return list(dict.fromkeys(found))
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A logical unit over an image; `options` are further ones of its export.

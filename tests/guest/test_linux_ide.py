@@ -1,46 +1,85 @@
-"""A stock Linux's ata_piix on a PIIX4 of ours in native mode, over vfio-user: a disk and a CD drive on one channel."""
+"""A stock Linux's ata_piix on a PIIX4 of ours in native mode, over vfio-user: two disks and a CD drive."""
 
 from __future__ import annotations
 
-from hashlib import md5
+from pathlib import Path
 
 import pytest
 
+from guestsim.targets.qmp import Json
+
+from . import transcript
+from .cd import FILES, cd_files, change_media, iso
 from .conftest import Check, needed
-from .scsi import MIB, image, items, pattern
+from .scsi import MIB, all_items, image, monitor, pattern
 from .vfio import file_node, vfio_serve
-from .vm import GuestRun, run_guest
+from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.ATA
 
+SECOND = 10**9  # ns
 SIZE = 64 * MIB
-CONTENT = pattern(1, SIZE)
-DISC = pattern(3, 4 * MIB)
+CONTENT, BAD = pattern(1, SIZE), pattern(7, MIB)
 
 
-@pytest.fixture(scope="module")
-def ide(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
-    folder = tmp_path_factory.mktemp("ide")
-    disk = file_node(image(folder, "disk.img", CONTENT, SIZE))
-    disc = {**file_node(image(folder, "disc.img", DISC, len(DISC)), "c0"), "read-only": True}
-    digest = md5(DISC, usedforsecurity=False).hexdigest()
-    expected = f"sectors={SIZE // 512}\nblocks={len(DISC) // 2048}\nmd5={digest}\n"
+def two_channels(folder: Path) -> GuestRun:
+    """A disk and a drive on one channel; on the other one a disk with a bad sector, which is slow when it shall be."""
+    first, second = iso(folder / "first.iso", FILES), iso(folder / "second.iso", {"other.txt": b"other\n"})
+    bad: dict[str, object] = {
+        "driver": "blkdebug",
+        "node-name": "b1",
+        "image": file_node(image(folder, "bad.img", BAD, SIZE), "f1"),
+        "inject-error": [{"event": "none", "errno": 5, "sector": 1003}],
+    }
+    nodes = [
+        file_node(image(folder, "disk.img", CONTENT, SIZE)),
+        {**file_node(first, "c0"), "read-only": True},
+        {"driver": "delay", "node-name": "d1", "read-ns": 0, "file": bad},
+    ]
     devices = (
         "piix4-ide,id=f0,native=on",
         "ide-hd,bus=f0.0,unit=0,drive=d0,serial=SN-1",
-        "ide-cd,bus=f0.0,unit=1,drive=c0",
+        "ide-cd,bus=f0.0,unit=1,drive=c0,id=cd0",
+        "ide-hd,bus=f0.1,unit=0,drive=d1",
     )
-    with needed(), vfio_serve(folder, [disk, disc], devices) as backend:
-        run = run_guest(
-            "ide.sh",
-            backend,
-            files={"expected": expected.encode(), "sector0.bin": CONTENT[:4096]},
-            timeout=240,
-        )
+
+    def attend(guest: Guest) -> None:
+        change_media(guest, folder, "cd0", second)
+        guest.await_item("media-error")
+        with monitor(folder) as client:
+
+            def slow_by(ns: int) -> None:
+                options: Json = {"driver": "delay", "node-name": "d1", "file": "b1", "read-ns": ns}
+                client.execute("blockdev-reopen", {"options": [options]})
+
+            slow_by(6 * SECOND)
+            guest.tell("go")
+            guest.await_item("hung")
+            slow_by(0)
+
+    files = {
+        "expected": f"sectors={SIZE // 512}\n".encode(),
+        "sector0.bin": CONTENT[:4096],
+        "bad0.bin": BAD[:4096],
+        **cd_files(first, FILES),
+    }
+    with needed(), vfio_serve(folder, nodes, devices) as backend:
+        run = run_guest("ide.sh", backend, files=files, attend=attend, timeout=240)
     assert "Traceback" not in backend.words()
     return run
 
 
-@pytest.mark.parametrize("item", items("ide.sh"))
-def test_a_disk_and_a_drive_on_a_channel(ide: GuestRun, check: Check, item: str) -> None:
-    check(ide, item)
+@pytest.fixture(scope="module")
+def ide(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    return two_channels(tmp_path_factory.mktemp("ide"))
+
+
+@pytest.mark.parametrize("item", all_items("ide.sh"))
+def test_disks_and_a_drive_on_two_channels(ide: GuestRun, documented: Check, item: str) -> None:
+    """IDE: a disk and a CD drive on one channel, a disk with errors on the other
+
+    `piix4-ide,native=on` by `ata_piix`: `disk0` and `cd0` on the first channel, as above; `disk1`, whose sector 1003 is
+    bad (`blkdebug`) and whose reads are held up for 6 s (`delay`) before `hung`, on the second one.
+    """
+    documented(ide, item)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from . import transcript
 from .conftest import Check, needed
 from .scsi import MIB, Unit, image, items, pattern, scsi_serve
 from .vm import GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.SCSI
 
 # --- one disk --------------------------------------------------------------------------------------------------------
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pycdlib
 import pytest
 
+from . import transcript
+from .cd import BLOCK, FILES, iso
 from .conftest import Check, needed
 from .scsi import MIB, Unit, image, items, monitor, pattern, scsi_serve
 from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.SCSI
 
-BLOCK, AUDIO_SECTOR = 2048, 2352
-FILES = {"small.txt": b"small\n", "large": pattern(7, 700_000)}
+AUDIO_SECTOR = 2352
 DRIVE = "ed0.0"
 
 SHEET = """CATALOG 1234567890123
@@ -42,17 +40,6 @@ class Story:
 
     run: GuestRun = field(default_factory=GuestRun)
     trays: list[tuple[str, bool]] = field(default_factory=list)
-
-
-def iso(path: Path, files: Mapping[str, bytes]) -> Path:
-    """An image with these files, by their names as Rock Ridge has them."""
-    disc = pycdlib.PyCdlib()
-    disc.new(interchange_level=3, rock_ridge="1.09")
-    for number, (name, content) in enumerate(files.items()):
-        disc.add_fp(io.BytesIO(content), len(content), f"/F{number}.;1", rr_name=name)
-    disc.write(str(path))
-    disc.close()
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 
 from guestsim.targets.qmp import Json, QmpClient
 
+from . import transcript
 from .conftest import Check, needed
 from .impatient import MODULE, impatient_module
 from .kernel import get_kernel
@@ -18,6 +19,7 @@ from .scsi import MIB, Unit, image, monitor, pattern, scsi_serve
 from .vm import LOOK_SECONDS, Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.SCSI
 
 SECOND = 10**9  # ns
 BAD_SECTOR = 1003

@@ -10,12 +10,14 @@ import pytest
 
 from tests.unit.exports.iscsi.served import TARGET, serving
 
+from . import transcript
 from .backends import offered
 from .conftest import Check, needed
 from .scsi import items, pattern
 from .vm import GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.SCSI
 
 
 def daemon(folder: Path, port: int) -> list[str]:

@@ -9,11 +9,13 @@ import pytest
 
 from guestsim.targets.qmp import Json
 
+from . import transcript
 from .conftest import Check, needed
 from .scsi import MIB, Unit, image, items, monitor, scsi_serve
 from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.SCSI
 
 PLACES = [(target, lun) for target in range(4) for lun in range(16)]
 

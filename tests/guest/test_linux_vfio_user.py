@@ -10,6 +10,7 @@ import pytest
 
 from guestsim.replay import replay
 
+from . import transcript
 from .backends import Backend
 from .conftest import ROW, Check, needed
 from .scsi import MIB, image, items, pattern
@@ -19,6 +20,7 @@ from .vfio import file_node, vfio_serve
 from .vm import Guest, GuestRun, run_guest
 
 pytestmark = pytest.mark.guest
+PAGE = transcript.VIRTIO
 
 CONTENT = pattern(1, 64 * MIB)
 HOST_AT = 4 * MIB
@@ -77,8 +79,12 @@ def basics(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", BASICS)
-def test_a_disk_is_found_read_and_written(basics: GuestRun, check: Check, item: str) -> None:
-    check(basics, item)
+def test_a_disk_is_found_read_and_written(basics: GuestRun, documented: Check, item: str) -> None:
+    """virtio-blk: found, read and written
+
+    `virtio-blk-pci` over 64 MiB, modern.
+    """
+    documented(basics, item)
 
 
 QUEUES = [
@@ -95,8 +101,14 @@ def queues(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", QUEUES)
-def test_packed_queues_have_their_interrupts_and_are_used(queues: GuestRun, check: Check, item: str) -> None:
-    check(queues, item)
+def test_packed_queues_have_their_interrupts_and_are_used(
+    queues: GuestRun, documented: Check, item: str
+) -> None:
+    """virtio-blk: two packed queues, two CPUs
+
+    `virtio-blk-pci,num-queues=2,packed=on`; every queue has its MSI-X vector.
+    """
+    documented(queues, item)
 
 
 EXT4 = [
@@ -112,8 +124,14 @@ def ext4(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", EXT4)
-def test_a_filesystem_lives_on_a_legacy_device_with_intx(ext4: GuestRun, check: Check, item: str) -> None:
-    check(ext4, item)
+def test_a_filesystem_lives_on_a_legacy_device_with_intx(
+    ext4: GuestRun, documented: Check, item: str
+) -> None:
+    """virtio-blk: a filesystem, through the legacy interface and INTx
+
+    `virtio-blk-pci,disable-modern=on,vectors=0`.
+    """
+    documented(ext4, item)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +141,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", BASICS)
-def test_a_guest_whose_memory_is_not_shared(kept: GuestRun, check: Check, item: str) -> None:
-    check(kept, item)
+def test_a_guest_whose_memory_is_not_shared(kept: GuestRun, documented: Check, item: str) -> None:
+    """virtio-blk: memory that is not shared
+
+    The guest's memory is QEMU's alone: rings and data are read and written by messages.
+    """
+    documented(kept, item)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +155,9 @@ def rebooted(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", ["before-the-reboot", "after-the-reboot", "end"])
-def test_a_guest_boots_again(rebooted: GuestRun, check: Check, item: str) -> None:
-    check(rebooted, item)
+def test_a_guest_boots_again(rebooted: GuestRun, documented: Check, item: str) -> None:
+    """virtio-blk: a guest that boots again"""
+    documented(rebooted, item)
 
 
 # --- what happens to it
@@ -208,9 +231,15 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 @pytest.mark.parametrize("item", [*(item for each in FUNCTIONS for item in steps(each)), "end"])
 def test_modern_and_transitional_functions_in_one_machine(
-    functions: Recorded, check: Check, item: str
+    functions: Recorded, documented: Check, item: str
 ) -> None:
-    check(functions.run, item)
+    """Four functions in one machine: virtio-blk and virtio-scsi, modern and transitional
+
+    Two queues each, transitional ones driven by their legacy interface. Their host lets the disks grow and shrink
+    (`block_resize`), and adds and takes away units (`device_add`, `device_del`). All of it is recorded, and replayed
+    without the guest and its images.
+    """
+    documented(functions.run, item)
 
 
 def test_what_they_did_is_done_again_without_the_guest(
@@ -240,5 +269,9 @@ def scsi(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
 
 
 @pytest.mark.parametrize("item", items("scsi.sh"))
-def test_a_scsi_disk_is_found_and_worked_on(scsi: GuestRun, check: Check, item: str) -> None:
-    check(scsi, item)
+def test_a_scsi_disk_is_found_and_worked_on(scsi: GuestRun, documented: Check, item: str) -> None:
+    """virtio-scsi: a disk, and sg3-utils
+
+    `virtio-scsi-pci,num_queues=2` with `scsi-hd,serial=SN-1,wwn=0x5000c500deadbeef`.
+    """
+    documented(scsi, item)

@@ -1,6 +1,6 @@
-"""`docs/linux-virtio-scsi.md`: what a Linux guest did on SCSI units of ours, item by item, as it reported it.
+"""Pages of `docs/` that tell what a Linux guest did on devices of ours, item by item, as it reported it.
 
-The page is held true by the run itself: an item whose row is not on the page fails.  With
+A page is held true by the run itself: an item whose row is not on the page fails.  With
 `DEVMODELS_GUEST_TRANSCRIPT=write` the run writes its stories anew.  So a guest says the same in every run.
 """
 
@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,20 +18,66 @@ from .host import output_of, tool
 from .kernel import get_kernel
 from .vm import Result
 
-PAGE = Path(__file__).parents[2] / "docs" / "linux-virtio-scsi.md"
 ANEW = "DEVMODELS_GUEST_TRANSCRIPT"
-PACKAGES = ("qemu-system-x86", "sg3-utils", "fio", "e2fsprogs", "util-linux")
+DOCS = Path(__file__).parents[2] / "docs"
 
-HEAD = f"""# A Linux guest on SCSI units, item by item
-
+WRITTEN = f"""
 Written by the tests in `tests/guest`, and held true by them: a run that finds anything else fails, and with
-`{ANEW}=write` it writes what it has found. A stock kernel of Debian boots in QEMU on
-`vhost-user-scsi-pci`, behind which is `devmodels serve`. Commands are the guest's, with the exit status of those that
+`{ANEW}=write` it writes what it has found. """
+COMMANDS = """Commands are the guest's, with the exit status of those that
 are to fail; what came out is in its words, once the facts were looked for in all that they printed.
+"""
 
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: its file in `docs/`, what is above its stories, the packages that matter."""
+
+    name: str
+    head: str
+    packages: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return DOCS / self.name
+
+
+SCSI = Page(
+    "linux-virtio-scsi.md",
+    "# A Linux guest on SCSI units, item by item\n"
+    + WRITTEN
+    + """A stock kernel of Debian boots in QEMU on
+`vhost-user-scsi-pci`, behind which is `devmodels serve`. """
+    + COMMANDS
+    + """
 Over MMIO there is no such guest: QEMU's microvm has `vhost-user-scsi`, too, but Debian's kernel finds devices there by
 ACPI only, and with ACPI it finds no timer on that machine where there is no KVM.
-"""
+""",
+    ("qemu-system-x86", "sg3-utils", "fio", "e2fsprogs", "util-linux"),
+)
+ATA = Page(
+    "linux-ata.md",
+    "# A Linux guest on AHCI and IDE, item by item\n"
+    + WRITTEN
+    + """A stock kernel of Debian boots in QEMU, and its
+`ahci` and `ata_piix` drive functions of `vfio-user-pci`, behind which is
+`devmodels serve`. """
+    + COMMANDS,
+    ("hdparm", "smartmontools", "sg3-utils", "fio", "e2fsprogs", "util-linux"),
+)
+VIRTIO = Page(
+    "linux-virtio-pci.md",
+    "# A Linux guest on virtio-pci functions, item by item\n"
+    + WRITTEN
+    + """A stock kernel of Debian boots in QEMU, and its
+`virtio_blk` and `virtio_scsi` drive functions of `vfio-user-pci`, behind which is
+`devmodels serve`. """
+    + COMMANDS,
+    SCSI.packages[1:],
+)
+PAGES = {page.name: page for page in (SCSI, ATA, VIRTIO)}
+
 COLUMNS = "| item | what was run | what came out | |\n|---|---|---|---|\n"
 
 
@@ -71,8 +118,8 @@ def rows_of(text: str) -> list[Row]:
     return rows
 
 
-def page(rows: Iterable[Row], made_with: str) -> str:
-    """A page with these rows, story by story."""
+def text_of(page: Page, rows: Iterable[Row], made_with: str) -> str:
+    """The page with these rows, story by story."""
     stories: dict[tuple[str, str], list[str]] = {}
     for each in rows:
         stories.setdefault((each.title, each.about), []).append(each.line)
@@ -83,22 +130,23 @@ def page(rows: Iterable[Row], made_with: str) -> str:
         + "".join(f"{line}\n" for line in lines)
         for (title, about), lines in stories.items()
     )
-    return f"{HEAD}\nThis one was written with {made_with}.\n" + "".join(tables)
+    return f"{page.head}\nThis one was written with {made_with}.\n" + "".join(tables)
 
 
-def write(rows: list[Row]) -> None:
+def write(page: Page, rows: list[Row]) -> None:
     """Put these rows onto the page, in place of those that their stories had."""
     new: dict[str, list[Row]] = {}
     for each in rows:
         new.setdefault(each.title, []).append(each)
-    old = rows_of(PAGE.read_text()) if PAGE.exists() else []
+    old = rows_of(page.path.read_text()) if page.path.exists() else []
     titles = dict.fromkeys([each.title for each in old] + list(new))
     kept = {title: new.get(title) or [each for each in old if each.title == title] for title in titles}
-    PAGE.write_text(page((each for story in kept.values() for each in story), _made_with()))
+    text = text_of(page, (each for story in kept.values() for each in story), _made_with(page))
+    page.path.write_text(text)
 
 
-def _made_with() -> str:
+def _made_with(page: Page) -> str:
     """The guest's kernel, and the packages that matter."""
     kernel = get_kernel().key.replace("_", " ")
-    shown = output_of(tool("dpkg-query", "dpkg"), "-W", "-f=, ${Package} ${Version}", *PACKAGES)
+    shown = output_of(tool("dpkg-query", "dpkg"), "-W", "-f=, ${Package} ${Version}", *page.packages)
     return kernel + shown

@@ -1,18 +1,25 @@
-# A disk and a CD drive on one IDE channel, by ata_piix in native mode. /expected gives $blocks, of the disc.
+# A disk and a CD drive on one IDE channel, by ata_piix in native mode; on the other one a disk with a bad sector, which
+# is 1003, and which is slow when the host says so. /expected gives the $sectors of each. /sector0.bin and /bad0.bin are
+# what the disks begin with.
 
 . /expected
 
-DISK=/dev/sda
-CD=/dev/sr0
+. /scripts/ata-names.sh
+DISK=/dev/disk0
+BAD=/dev/disk1
+CD=/dev/cd0
+UDMA=udma2
 
 found() {
     note "dmesg"
-    until [ -e $DISK ] && [ -e $CD ]; do sleep 0.05; done
+    named disk0 1 sd
+    named cd0 1 sr
+    named disk1 2 sd
     dmesg | grep -e "ata[0-9].*configured for" -e "ATAPI" -e "ata_piix"
     ls /sys/bus/pci/drivers/ata_piix | grep "^0000:"
-    is "sectors" "$(cat /sys/block/sda/size)" "$sectors"
-    is "in UDMA modes" "$(dmesg | grep -c 'ata[12]\.0[01]: .*UDMA/133')" 2
-    echo "a disk and a drive, UDMA/133"
+    is "sectors" "$(cat "$(sysfs_of disk0)"/size)" "$sectors"
+    is "up to UDMA/133" "$(dmesg | grep -c 'ata[12]\.0[01]: .*max UDMA/133')" 3
+    echo "two disks and a drive, up to UDMA/133"
 }
 
 first_sectors() {
@@ -41,24 +48,63 @@ filesystem() {
     echo "made, mounted, checked"
 }
 
-drive() {
-    ran sg_inq $CD
-    shows "PDT=5" "RMB=1"
-    is "blocks" "$(cat /sys/block/sr0/size)" $((blocks * 4))
-    dd if=$CD bs=2048 2>/dev/null | md5sum | cut -d ' ' -f 1 >/tmp/sum
-    is "content" "$(cat /tmp/sum)" "$md5"
-    echo "$blocks blocks"
+logged() { dmesg | grep -c -i -e "$1"; }
+
+until_logged() {
+    for _ in $(seq 600); do
+        [ "$(logged "$1")" -ge 1 ] && return
+        sleep 0.05
+    done
+    dmesg | tail -n 30
+    echo "not logged: $1"
+    return 1
 }
 
-ejected() {
-    ran sg_start --eject $CD
-    fails_with 1 dd if=$CD of=/dev/null bs=2048 count=1
-    ran sg_start --load $CD
-    until dd if=$CD of=/dev/null bs=2048 count=1 2>/dev/null; do sleep 0.1; done
-    echo "out and in again"
+sector_read() { dd if=$BAD iflag=direct bs=512 skip="$1" count="$2" 2>/dev/null; }
+
+# libata's error handler says which sector it is.
+media_error() {
+    note "dd if=$BAD iflag=direct bs=512 skip=1000 count=8"
+    dmesg -c >/dev/null
+    if sector_read 1000 8 >/tmp/found; then echo "a bad sector was read"; return 1; fi
+    until_logged "I/O error, dev $(readlink $BAD), sector 1003"
+    [ "$(logged 'error: { UNC }')" -ge 1 ] || { dmesg; return 1; }
+    [ "$(logged 'failed command: READ DMA')" -ge 1 ]
+    is "links reset" "$(logged 'soft resetting link')" 0
+    for sector in 0 992 1008; do
+        sector_read $sector 8 >/tmp/found
+        is "bytes read" "$(wc -c </tmp/found)" 4096
+    done
+    echo "sector 1003, of which UNC tells; those around it are read"
+}
+
+# A command that does not end is taken back by a software reset, and given again.
+hung() {
+    note "echo 2 >/sys/block/disk1/device/timeout"
+    note "dd if=$BAD iflag=direct bs=512 count=8"
+    dmesg -c >/dev/null
+    # What is read ahead is not read again.
+    echo 0 >"$(sysfs_of disk1)"/queue/read_ahead_kb
+    echo 2 >"$(sysfs_of disk1)"/device/timeout
+    (sector_read 0 8 >/tmp/late; echo $? >/tmp/late.status) &
+    until_logged 'soft resetting link'
+    until_logged 'timeout'
+    echo "a software reset after 2 s"
+}
+
+answered() {
+    note "dmesg"
+    for _ in $(seq 600); do
+        [ -e /tmp/late.status ] && break
+        sleep 0.05
+    done
+    cmp /tmp/late /bad0.bin || { dmesg | tail -n 40; return 1; }
+    [ "$(logged 'configured for UDMA/33')" -ge 1 ] || { dmesg | tail -n 40; return 1; }
+    echo "configured anew, and read"
 }
 
 clean_log() {
+    note "dmesg"
     if dmesg | grep -e "exception Emask" -e "SError" -e "lost interrupt" -e "Unhandled error"; then return 1; fi
     echo "nothing of errors"
 }
@@ -67,6 +113,11 @@ item found found
 item first-sectors first_sectors
 item fio-crc32c verified
 item filesystem filesystem
-item drive drive
-item eject ejected
+. /scripts/ata-cd.sh
+. /scripts/ata-trace.sh
+. /scripts/ata-tools.sh
 item kernel-log clean_log
+item media-error media_error
+read -r line <&3
+item hung hung
+item answered answered

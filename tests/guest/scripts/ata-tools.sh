@@ -1,0 +1,102 @@
+# hdparm and smartmontools on $DISK, an ATA disk of $sectors sectors whose serial number is SN-1, in the mode $UDMA.
+
+hdparm_identity() {
+    ran hdparm -I $DISK
+    shows "ATA device, with non-removable media" "Model Number: *DEVMODEL" "Serial Number: *SN-1" \
+        "LBA48 *user addressable sectors: *$sectors" "Logical  Sector size: *512 bytes" \
+        "\*	Write cache" "\*	48-bit Address feature set" "\*	SMART feature set" "Security Mode feature set" \
+        "\*	Data Set Management TRIM supported" "\*	General Purpose Logging feature set" \
+        "\*	SMART self-test" "\*	WRITE_UNCORRECTABLE_EXT command" "DMA: .*\*$UDMA " "not	enabled" "not	locked" "not	frozen" "Checksum: correct"
+    sed -n 's/.*Model Number: *\(.*[^ ]\) *$/\1/p' /tmp/out
+}
+
+hdparm_cache() {
+    ran hdparm -W 0 $DISK
+    ran hdparm -W $DISK
+    shows "write-caching = *0 (off)"
+    ran hdparm -I $DISK
+    shows "^	 *	Write cache"
+    ran hdparm -W 1 $DISK
+    ran hdparm -W $DISK
+    shows "write-caching = *1 (on)"
+    ran hdparm -A $DISK
+    shows "look-ahead *= *1 (on)"
+    echo "off, on; look-ahead is on"
+}
+
+hdparm_power() {
+    ran hdparm -C $DISK
+    shows "active/idle"
+    ran hdparm -y $DISK
+    ran hdparm -C $DISK
+    shows "standby"
+    dd if=$DISK iflag=direct of=/dev/null bs=4096 count=1 2>/dev/null
+    ran hdparm -C $DISK
+    shows "active/idle"
+    echo "active, standby, active when it was read"
+}
+
+hdparm_sector() {
+    ran hdparm --read-sector 8 $DISK
+    ran hdparm -N $DISK
+    shows "max sectors *= $sectors/$sectors"
+    echo "by READ SECTORS EXT; $sectors sectors native"
+}
+
+smart_all() {
+    ran smartctl -a $DISK
+    shows "Device Model: *DEVMODEL" "Serial Number: *SN-1" "SMART support is: Available" "SMART support is: Enabled" \
+        "test result: PASSED" "Reallocated_Sector_Ct" "Power_On_Hours" "Temperature_Celsius" "No Errors Logged" \
+        "No self-tests have been logged"
+    sed -n 's/^SMART overall-health/overall health/p' /tmp/out
+}
+
+smart_logs() {
+    ran smartctl -x $DISK
+    shows "^General Purpose Log Directory Version 1" "^0x00 *GPL,SL *R/O *1 *Log Directory" \
+        "^0x10 *GPL *R/O *1 *NCQ Command Error log" "^0x30 *GPL *R/O *[0-9]* *IDENTIFY DEVICE data log"
+    ran smartctl -l error $DISK
+    shows "No Errors Logged"
+    echo "log directory; NCQ error log, IDENTIFY DEVICE data log; no errors"
+}
+
+smart_self_test() {
+    for kind in short long; do
+        ran smartctl -t $kind $DISK
+        until smartctl -c $DISK | grep -q "previous self-test routine completed"; do sleep 0.1; done
+    done
+    ran smartctl -l selftest $DISK
+    shows "Extended offline *Completed without error" "Short offline *Completed without error"
+    ran smartctl -H $DISK
+    shows "PASSED"
+    echo "short and extended: completed without error"
+}
+
+smart_off() {
+    ran smartctl -s off $DISK
+    ran smartctl -i $DISK
+    shows "SMART support is: Disabled"
+    ran smartctl -s on $DISK
+    ran smartctl -i $DISK
+    shows "SMART support is: Enabled"
+    echo "off and on"
+}
+
+# DATA SET MANAGEMENT, not queued.
+hdparm_trim() {
+    ran hdparm --please-destroy-my-drive --trim-sector-ranges 65536:8192 $DISK
+    shows "succeeded"
+    read_disk 33554432 4194304 65536 >/tmp/found
+    head -c 4194304 /dev/zero | cmp - /tmp/found
+    echo "4 MiB of zeroes"
+}
+
+item hdparm-I hdparm_identity
+item hdparm-W hdparm_cache
+item hdparm-power hdparm_power
+item hdparm-sectors hdparm_sector
+item hdparm-trim hdparm_trim
+item smartctl-a smart_all
+item smartctl-x smart_logs
+item self-tests smart_self_test
+item smart-off smart_off
