@@ -9,7 +9,7 @@ import pytest
 
 from guestsim.drivers import ata, cdb
 from guestsim.drivers.ahci import AhciPort
-from guestsim.drivers.ahci_layouts import PIO_SETUP, PortIs
+from guestsim.drivers.ahci_layouts import PIO_SETUP, PortIs, PortReg
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 
@@ -95,3 +95,38 @@ def test_notifications_are_not_offered(port: AhciPort) -> None:
     assert port.identity is not None
     assert not port.identity.words[78] & 1 << 5
     assert not port.guest.run(port.do(ata.set_features(0x10, 5))).ok
+
+
+@pytest.mark.parametrize("dma", [True, False])
+def test_a_table_that_is_too_short_is_an_overflow(disc: dict[str, object], dma: bool) -> None:
+    """What there is room for is moved (AHCI 1.3.1 §3.3.5, OFS)."""
+    with InProcessTarget(blockdevs=[disc], devices=[HBA, CD]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        guest.run(awake(port))
+        read = cdb.read_10(lba=0, blocks=2, block=BLOCK)
+        (pending,) = port.submit(ata.packet(read.data, room=read.room, dma=dma), pieces=[BLOCK + 100])
+        target.assembly.machine.run_until_idle()
+        assert port.read(PortReg.IS) & PortIs.OFS
+        answer = guest.run(port.wait(pending))
+        assert (answer.moved, answer.data) == (BLOCK + 100, (block(0) + block(1))[: BLOCK + 100])
+        assert [clause for clause, _ in target.violations() or ()] == ["AHCI 1.3.1 §3.3.5"]
+        guest.run(port.clear_errors())
+        assert guest.run(port.do(ata.packet(read.data, room=read.room))).data == block(0) + block(1)
+
+
+def test_a_reset_ends_a_packet_that_is_under_way(disc: dict[str, object]) -> None:
+    slow = {"driver": "delay", "read-ns": 10**9, "node-name": "c0", "file": {**disc, "node-name": "f0"}}
+    with InProcessTarget(blockdevs=[slow], devices=[HBA, CD]) as target:
+        guest, _, port = boot(target)
+        guest.run(awake(port))
+        read = cdb.read_10(lba=0, blocks=2, block=BLOCK)
+        (pending,) = port.submit(ata.packet(read.data, room=read.room))
+        guest.run(guest.sleep(1_000_000))
+        assert port.read(PortReg.TFD) & 0x80
+        guest.run(port.stop())
+        guest.run(port.comreset())
+        guest.run(port.start())
+        assert pending.dropped
+        assert port.read(PortReg.SIG) == 0xEB14_0101
+        guest.run(awake(port))
+        assert guest.run(port.do(ata.packet(read.data, room=read.room))).data == block(0) + block(1)
