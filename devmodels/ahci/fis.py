@@ -118,12 +118,11 @@ def parse_register(data: bytes) -> tuple[int, int, TaskFile, int]:
     return kind, flags, taskfile, control
 
 
-def register_d2h(taskfile: TaskFile, *, interrupt: bool) -> bytes:
-    """A Register – Device to Host with the fields of `taskfile`."""
+def register_d2h(taskfile: TaskFile, *, interrupt: bool, status: int | None = None) -> bytes:
+    """A Register – Device to Host with the fields of `taskfile`; with another `status`, it is not over yet."""
     flags = INTERRUPT_BIT if interrupt else 0
-    return _D2H.pack(
-        FisType.REGISTER_D2H, flags, taskfile.status, taskfile.error, *_address(taskfile), taskfile.count
-    )
+    status = taskfile.status if status is None else status
+    return _D2H.pack(FisType.REGISTER_D2H, flags, status, taskfile.error, *_address(taskfile), taskfile.count)
 
 
 def set_device_bits(status: int, error: int, sactive: int) -> bytes:

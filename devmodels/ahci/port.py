@@ -40,7 +40,7 @@ from devmodels.ahci.pio import PACKET, by_pio, data_setup, is_packet, packet_set
 from devmodels.ahci.prdt import walk
 from devmodels.ahci.registers import HBA_RESET, PortRegisters
 from devmodels.ata import AtaCommand, AtaDevice, AtaError, Protocol, Reset, Status, TaskFile
-from devmodels.ata.constants import Transport
+from devmodels.ata.constants import READY, Transport
 from devmodels.iocontext import Turns
 from devmodels.memory import Direction, GuestMemoryError
 
@@ -89,6 +89,8 @@ class Port:
         """Counts the device's resets: only the end of the newest one tells."""
         self.held_in_reset = False
         """Whether the device is held in a software reset."""
+        self.control_slot: int | None = None
+        """The slot of a control FIS without the C bit: its PxCI bit goes when the device has answered."""
         self.signature_due = False
         """Whether the device's first FIS waits for PxCMD.FRE."""
         self._working = False
@@ -112,8 +114,6 @@ class Port:
         self.device = device
         device.transport = Transport.SERIAL
         self._link_up(Reset.POWER_ON)
-        if self.registers.fr:
-            self.errors(DIAG_N | DIAG_X)
 
     def detach(self, _unit: int = 0) -> None:
         """It is gone, with all that ran."""
@@ -131,7 +131,7 @@ class Port:
         self.errors(DIAG_N)
 
     def _link_up(self, kind: Reset) -> None:
-        """The link has been established: the device resets itself and then sends its signature (§10.4.2)."""
+        """COMINIT was received: the device resets itself and then sends its signature (§5.3.2, P:Cominit)."""
         device = self.device
         if device is None:
             return
@@ -140,6 +140,7 @@ class Port:
         registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
         registers.tfd = Status.BSY
         self.held_in_reset = False
+        self.errors(DIAG_N | DIAG_X)
         self._reset_device(kind)
 
     def _reset_device(self, kind: Reset) -> None:
@@ -149,20 +150,23 @@ class Port:
         self.device.reset(kind, partial(self._device_was_reset, self._reset_turn))
 
     def _device_was_reset(self, turn: int) -> None:
-        if turn == self._reset_turn and self.device is not None and not self.held_in_reset:
-            self.signature_due = True
-            self._send_signature()
+        if turn != self._reset_turn or self.device is None or self.held_in_reset:
+            return
+        taskfile, registers = self.device.registers, self.registers
+        registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
+        registers.tfd = taskfile.error << 8 | taskfile.status
+        self.signature_due = True
+        self._send_signature()
+        if self.control_slot is not None:
+            slot, self.control_slot = self.control_slot, None
+            self._clear_issue(slot)
+        self._schedule()
 
     def _send_signature(self) -> None:
-        """The device's first FIS; without PxCMD.FRE it waits (§10.3.2)."""
+        """The device's first FIS shows in PxTFD and PxSIG; it goes to memory once PxCMD.FRE is 1 (§5.3.2)."""
         if self.signature_due and self.registers.fr and self.hba.may_master and self.device is not None:
             self.signature_due = False
-            taskfile = self.device.registers
-            registers = self.registers
-            registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
-            registers.tfd = taskfile.error << 8 | taskfile.status
-            self._receive(RFIS, register_d2h(taskfile, interrupt=False))
-            self._schedule()
+            self._receive(RFIS, register_d2h(self.device.registers, interrupt=False))
 
     # --- registers
 
@@ -246,6 +250,8 @@ class Port:
         before, now = old & 0xF, self.registers.sctl_det
         if before == now:
             return
+        if self.registers.st:
+            self._violation("AHCI 1.3.1 §3.3.11", "PxSCTL.DET was changed while PxCMD.ST is 1")
         if now in (DET_RESET, DET_OFFLINE):
             if self.device is not None:
                 self.device.drop()
@@ -255,8 +261,6 @@ class Port:
         elif before in (DET_RESET, DET_OFFLINE):
             self.registers.ssts = 0
             self._link_up(Reset.HARDWARE)
-            if self.device is not None:
-                self.errors(DIAG_N | DIAG_X)
 
     def active_written(self, old: int, new: int) -> None:
         """PxSACT takes bits only while PxCMD.ST is 1 (§3.3.13)."""
@@ -290,6 +294,7 @@ class Port:
         if state is State.STOPPING:
             registers.ci = registers.sact = registers.ccs = 0
             self.issued = self.next_slot = self._done = 0
+            self.control_slot = None
             self._drop_commands()
         elif state is State.RUNNING:
             self._schedule()
@@ -315,6 +320,7 @@ class Port:
             self.device.drop()
         self.state = State.OFF
         self.issued = self.next_slot = self._done = 0
+        self.control_slot = None
         self.held_in_reset = self.signature_due = False
         self.registers.reset(domain)
         self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
@@ -397,17 +403,15 @@ class Port:
     def _control(self, slot: int, header: Header, control: int) -> None:
         """A FIS with the device control register: SRST set, and then cleared, is a software reset (§10.4.1)."""
         registers = self.registers
-        if control & SRST:
-            self.held_in_reset = True
+        clears = bool(header.flags & CLEAR_BUSY)
+        self.control_slot = None if clears else slot
+        if control & SRST or self.held_in_reset:
+            self.held_in_reset = bool(control & SRST)
             registers.tfd |= Status.BSY
             self._reset_device(Reset.SOFTWARE)
-        elif self.held_in_reset:
-            self.held_in_reset = False
-            registers.tfd |= Status.BSY
-            self._reset_device(Reset.SOFTWARE)
-        if header.flags & CLEAR_BUSY:
+        if clears:
             registers.tfd &= ~BUSY
-        self._clear_issue(slot)
+            self._clear_issue(slot)
 
     def _clear_issue(self, slot: int) -> None:
         self.registers.ci &= ~(1 << slot)
@@ -460,9 +464,10 @@ class Port:
         self.registers.status |= OFS
 
     def _accept(self, command: PortCommand) -> None:
-        """An NCQ command is in the device's queue: BSY and its PxCI bit go (§5.4.1)."""
+        """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4)."""
         command.accepted = True
-        self.registers.tfd &= ~BUSY
+        self._receive(RFIS, register_d2h(command.taskfile, interrupt=False, status=READY))
+        self.registers.tfd = READY
         self._clear_issue(command.slot)
         transfer = command.transfer
         if transfer is not None:
@@ -526,7 +531,8 @@ class Port:
             self._receive(RFIS, register_d2h(taskfile, interrupt=True))
         registers.tfd = taskfile.error << 8 | taskfile.status
         if failed:
-            self._fatal(bits | TFES)
+            # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
+            self._fatal(TFES)
             return
         self._clear_issue(command.slot)
         self._raise(bits)
@@ -538,7 +544,7 @@ class Port:
             self._tell_done()
             taskfile = command.taskfile
             self._set_bits(taskfile.status, taskfile.error, 0)
-            self._fatal(SDBS | TFES)
+            self._fatal(TFES)
             return
         self._done |= 1 << command.tag
         if command.interrupt:
@@ -550,7 +556,7 @@ class Port:
         """Set Device Bits for all NCQ commands that are over (SATA 3.x §13.6.3)."""
         done, self._done = self._done, 0
         if done:
-            self._set_bits(Status.DRDY | Status.DSC, 0, done)
+            self._set_bits(READY, 0, done)
             self._raise(SDBS)
 
     def _set_bits(self, status: int, error: int, done: int) -> None:

@@ -1,0 +1,99 @@
+"""Which FIS changes which register, and what PxIS says of it (AHCI 1.3.1 §5.3)."""
+
+from __future__ import annotations
+
+from guestsim.drivers import ahci, ata
+from guestsim.drivers.ahci_layouts import HEADER, Cmd, PortIs, PortReg, h2d_fis
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+from .test_hostile import World, world
+from .test_stories import DISK, DRIVE, HBA
+
+D2H = 0x40
+OK, FAILED = 0x50, 0x51
+CLEAR_BUSY = 0x400
+DIAG_X = 1 << 26
+
+
+def received(w: World) -> bytes:
+    """The Register – Device to Host FIS that was received last."""
+    return w.guest.memory.read(w.port.received + D2H, 20)
+
+
+def control(w: World, bits: int, flags: int = 0) -> None:
+    """A FIS with the device control register, in slot 0."""
+    w.guest.memory.write(w.table, h2d_fis(ata.AtaCommand(0), control=bits, is_command=False))
+    w.guest.memory.write(w.port.list, HEADER.pack(5 | flags, 0, 0, w.table, 0))
+    w.issue()
+
+
+def test_an_error_is_told_by_tfes_alone() -> None:
+    with world() as w:
+        w.command(ata.AtaCommand(0xFF))
+        assert w.status == PortIs.TFES
+        assert received(w)[:4] == bytes((0x34, 0x40, FAILED, 0x04))
+
+
+def test_an_error_of_a_queued_command_is_told_by_tfes_alone() -> None:
+    with world() as w:
+        w.command(ata.write_queued(0, bytes(512)))
+        assert w.status == PortIs.OFS | PortIs.TFES
+        assert w.port.read(PortReg.SACT) == 1
+
+
+def test_a_queued_command_is_taken_by_a_fis_that_does_not_interrupt() -> None:
+    with world() as w:
+        buffer = w.guest.memory.allocate(512)
+        w.guest.memory.write(w.port.received + D2H, bytes(20))
+        w.command(ata.read_queued(0, 1), (buffer, 512))
+        assert received(w)[:4] == bytes((0x34, 0x00, OK, 0x00))
+        assert w.status == PortIs.SDBS
+
+
+def test_a_control_fis_keeps_its_place_until_the_device_answers_unless_it_clears_busy() -> None:
+    with world() as w:
+        control(w, 4, CLEAR_BUSY)
+        assert w.port.read(PortReg.CI) == 0
+        w.guest.memory.write(w.table, h2d_fis(ata.AtaCommand(0), control=0, is_command=False))
+        w.guest.memory.write(w.port.list, HEADER.pack(5, 0, 0, w.table, 0))
+        w.port.write(PortReg.CI, 1)
+        assert w.port.read(PortReg.CI) == 1
+        w.settle()
+        assert w.port.read(PortReg.CI) == 0
+        assert w.port.read(PortReg.TFD) == 0x150
+        control(w, 4)
+        assert w.port.read(PortReg.CI) == 1
+        assert w.port.read(PortReg.TFD) & 0x80
+        w.guest.run(w.port.stop())
+        w.guest.run(w.port.comreset())
+        w.works_again()
+
+
+def test_a_disk_shows_its_signature_without_received_fises() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        port = ahci.AhciPort(hba, 0)
+        target.assembly.machine.run_until_idle()
+        assert not port.read(PortReg.CMD) & Cmd.FR
+        assert port.read(PortReg.TFD) == 0x150
+        assert port.read(PortReg.SIG) == 0x101
+
+
+def test_a_link_that_comes_up_after_a_reset_is_told_of() -> None:
+    with world() as w:
+        w.port.write(PortReg.SERR, 0xFFFF_FFFF)
+        w.guest.run(w.hba.reset())
+        assert w.port.read(PortReg.SERR) & DIAG_X
+        assert w.status & PortIs.PCS
+
+
+def test_the_link_is_not_reset_while_commands_run() -> None:
+    with world() as w:
+        w.port.write(PortReg.SCTL, 0x301)
+        w.port.write(PortReg.SCTL, 0x300)
+        assert "AHCI 1.3.1 §3.3.11" in w.clauses()
+        w.guest.run(w.port.stop())
+        w.guest.run(w.port.start())
+        w.guest.run(w.port.identify())
