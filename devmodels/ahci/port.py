@@ -137,6 +137,7 @@ class Port:
             return
         registers = self.registers
         speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
+        device.link_speed = speed
         registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
         registers.tfd = Status.BSY
         self.held_in_reset = False

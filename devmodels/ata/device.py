@@ -18,6 +18,9 @@ from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Coro, IoContext, Turns
 from devmodels.trace import Tracer
 
+MAX_LINK_SPEED = 3
+"""Gen3: 6 Gbit/s."""
+
 
 class AtaDevice:
     """Base of disks and ATAPI drives.  A kind has a table (`commands`) and a `signature`.
@@ -51,7 +54,11 @@ class AtaDevice:
         self.modes = TransferModes()
         self.reverts = True
         """Whether a software reset leads to the power-on defaults."""
+        self.link_speed = MAX_LINK_SPEED
+        """Generation of a serial link, which whoever it is attached to says."""
         self.in_flight: dict[AtaCommand, None] = {}
+        self.tags = 0
+        """Bits of the tags that commands of the queue have."""
         self.registers = TaskFile()
         self._entries: Entries = dispatch_table(tuple(self.commands))
         self._when_idle: list[Callable[[], None]] = []
@@ -109,6 +116,7 @@ class AtaDevice:
         """Nobody waits for these commands any more, or for any: what has not begun is cancelled."""
         for command in tuple(self.in_flight if commands is None else commands):
             command.dropped = True
+        self.tags = sum(1 << each.tag for each in self.in_flight if each.queued and not each.dropped)
         self.cancel_requests(lambda command: command.dropped)
         for command in tuple(self.in_flight):
             if command.dropped and not command.running:
@@ -144,6 +152,8 @@ class AtaDevice:
         if command.dropped:
             command.host.dropped(command)
         else:
+            if command.queued:
+                self.tags &= ~(1 << command.tag)
             command.host.finished(command)
         if self._when_idle and not self.in_flight:
             waiting, self._when_idle = self._when_idle, []

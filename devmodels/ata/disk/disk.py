@@ -8,14 +8,14 @@ from collections.abc import Callable
 import msgspec
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset
+from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset, Transport
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands, power, state
+from devmodels.ata.disk import commands, logs, power, state
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
-from devmodels.ata.disk.security import Security
+from devmodels.ata.disk.security import ERASE_UNIT, Security
 from devmodels.ata.disk.smart import Smart
 from devmodels.ata.state import decode
 from devmodels.ata.table import Addressing
@@ -59,11 +59,13 @@ class AtaDisk(AtaDevice):
         self._configured_write_cache = backend.write_cache
         self.multiple = 0
         self.look_ahead = True
+        self.preserves = True
+        """Whether settings outlive a COMRESET (software settings preservation, SATA 3.x §13.5)."""
         self.default_geometry = self.geometry = default_geometry(options, self.sectors)
         self.halted = False
         """Whether an NCQ command has failed, and nobody has asked yet how (SATA 3.x §13.6.4)."""
         self.failed_queued: tuple[int, TaskFile] | None = None
-        """Tag and task file of the NCQ command that failed last."""
+        """Tag and task file of the command that ended the queue last; `NO_QUEUED` for one of no tag."""
         self.security = Security()
         self.smart = Smart()
         self.apm = 0
@@ -122,21 +124,39 @@ class AtaDisk(AtaDevice):
     # --- commands
 
     def admit(self, command: AtaCommand) -> None:
-        """NCQ commands are not mixed with others; after an error nothing is done but what tells of it."""
-        assert command.entry is not None
-        if self.power_mode == power.SLEEP or (self.security.locked and command.entry.locked):
+        """Not in sleep, not of a locked disk's medium; after an NCQ error nothing but what tells of it."""
+        entry, security = command.entry, self.security
+        assert entry is not None
+        if security.prepared and entry.opcode != ERASE_UNIT:
+            security.prepared = False
+        if self.power_mode == power.SLEEP or (security.locked and entry.locked):
             raise AtaError(Error.ABRT)
-        if command.entry.addressing is not Addressing.NONE:
+        if self.halted and not logs.tells_of_error(command.taskfile):
+            command.queued = False
+            raise AtaError(Error.ABRT)
+        if command.queued:
+            self._admit_queued(command)
+        elif self.tags:
+            self._mixed(command)
+        if entry.addressing is not Addressing.NONE:
             self.power_mode = power.ACTIVE
-        if not command.queued:
-            others = [each for each in self.in_flight if each.queued]
-            if others:
-                self.halted = True
-                self.drop(others)
-                raise AtaError(Error.ABRT)
-            return
-        if self.halted:
+
+    def _admit_queued(self, command: AtaCommand) -> None:
+        """A tag is that of one command, and less than the queue is deep (SATA 3.x §13.6.2)."""
+        if self.transport is not Transport.SERIAL:
+            command.queued = False
             raise AtaError(Error.ABRT)
+        tag = command.tag = command.taskfile.count >> 3 & 0x1F
+        if tag >= self.options.queue_depth or self.tags >> tag & 1:
+            raise AtaError(Error.ABRT)
+        self.tags |= 1 << tag
+
+    def _mixed(self, command: AtaCommand) -> None:
+        """NCQ commands and others are not mixed: the queue fails, and it is this one that has ended it."""
+        self.halted = True
+        self.failed_queued = logs.NO_QUEUED, command.taskfile
+        self.drop([each for each in self.in_flight if each.queued])
+        raise AtaError(Error.ABRT)
 
     def fail(self, command: AtaCommand, error: AtaError) -> None:
         """An NCQ command that fails takes all others with it (SATA 3.x §13.6.4)."""
@@ -198,22 +218,26 @@ class AtaDisk(AtaDevice):
         self.backend.cancel_held(lambda request: isinstance(request, AtaRequest) and wanted(request.command))
 
     def was_reset(self, kind: Reset) -> None:
-        """What a reset changes (ACS-3 §7.45.3; SATA 3.x §13.5, software settings preservation)."""
+        """What a reset changes (ACS-3 §7.45; SATA 3.x §13.5)."""
         self.halted = False
         self.security.prepared = False
-        if self.power_mode != power.STANDBY:
-            self.power_mode = power.ACTIVE
-        if kind is Reset.POWER_ON or (kind is Reset.SOFTWARE and self.reverts):
+        asleep = self.power_mode in (power.STANDBY, power.SLEEP) and kind is not Reset.POWER_ON
+        self.power_mode = power.STANDBY if asleep else power.ACTIVE
+        kept = self.preserves and self.transport is Transport.SERIAL
+        anew = kind is Reset.POWER_ON or (kind is Reset.HARDWARE and not kept)
+        if anew or (kind is Reset.SOFTWARE and self.reverts):
             self.multiple = 0
             self.look_ahead = True
             self.geometry = self.default_geometry
             self.modes.reset()
-        if kind is Reset.POWER_ON:
+        if anew:
             self.reverts = True
             self.apm = 0
-            self.accessible_frozen = False
             self.security.power_on()
             self.backend.write_cache = self._configured_write_cache
+        if kind is Reset.POWER_ON:
+            self.preserves = True
+            self.accessible_frozen = False
 
     # --- snapshots
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import Error
+from devmodels.ata.constants import Error, Transport
 from devmodels.ata.table import Command, Protocol
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     disk.apm = level
 
 
+def preserve(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
+    """Whether a COMRESET leaves settings alone: the only feature of SATA that can be switched (SATA 3.x §13.3)."""
+    if command.taskfile.count & 0xFF != SETTINGS_PRESERVATION or disk.transport is not Transport.SERIAL:
+        raise AtaError(Error.ABRT)
+    disk.preserves = on
+
+
 def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
     """SET MULTIPLE MODE: sectors in a DRQ data block, a power of two; 0 switches READ and WRITE MULTIPLE off."""
     count = command.taskfile.count & 0xFF
@@ -44,15 +51,18 @@ def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
 
 
 MAX_APM = 0xFE
+SETTINGS_PRESERVATION = 0x06
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
     *features.COMMANDS,
     features.set_features(0x02, "enable volatile write cache", partial(write_cache, on=True)),
     features.set_features(0x05, "enable APM", partial(power_level, on=True)),
+    features.set_features(0x10, "enable a feature of SATA", partial(preserve, on=True)),
     features.set_features(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
     features.set_features(0x82, "disable volatile write cache", partial(write_cache, on=False)),
     features.set_features(0x85, "disable APM", partial(power_level, on=False)),
+    features.set_features(0x90, "disable a feature of SATA", partial(preserve, on=False)),
     features.set_features(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
     Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),
 )

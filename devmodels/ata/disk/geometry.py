@@ -30,7 +30,7 @@ class Geometry:
     def lba(self, taskfile: TaskFile) -> int:
         """The address in a task file as an LBA; -1 where there is no such sector.  Sectors count from 1."""
         sector, cylinder, head = taskfile.lba & 0xFF, taskfile.lba >> 8 & 0xFFFF, taskfile.device & HEAD
-        if not 1 <= sector <= self.sectors or head >= self.heads:
+        if not 1 <= sector <= self.sectors or head >= self.heads or cylinder >= self.cylinders:
             return -1
         return (cylinder * self.heads + head) * self.sectors + sector - 1
 

@@ -62,7 +62,7 @@ FEATURES = (
     Feature("IDLE IMMEDIATE with unload", (84, 13), (87, 13)),
     Feature("WRITE UNCORRECTABLE EXT", (119, 2), (120, 2)),
     Feature("READ and WRITE LOG DMA EXT", (119, 3), (120, 3)),
-    Feature("accessible maximum address", (119, 8), (120, 8)),
+    Feature("accessible maximum address", (119, 8), None),
 )
 """Of words 82 to 87, 119 and 120."""
 
@@ -83,8 +83,13 @@ def data(disk: AtaDisk) -> bytes:
     if disk.transport is Transport.SERIAL:
         _serial(disk, words)
     else:
-        words[93] = 0x4000 | 0x2000 | 0x0001 | (0x000A if not disk.unit else 0x0A00)
+        words[93] = reset_result(disk.unit)
     return words.pack()
+
+
+def reset_result(unit: int) -> int:
+    """Word 93 of a device on a cable with 80 wires: a jumper says which one it is, and it has passed its tests."""
+    return 0x6000 | (0x0B00 if unit else 0x000B)
 
 
 def _identity(disk: AtaDisk, words: Words) -> None:
@@ -117,6 +122,7 @@ def _geometry(disk: AtaDisk, words: Words) -> None:
 def _transfers(disk: AtaDisk, words: Words) -> None:
     modes = disk.modes
     words[47] = 0x8000 | MAX_MULTIPLE
+    words[48] = 0x4000  # No trusted computing.
     words[49] = 0x2F00  # Standby timers of the standard, IORDY, LBA, DMA.
     words[50] = 0x4000
     words[51] = NO_PIO_LIMIT
@@ -126,6 +132,7 @@ def _transfers(disk: AtaDisk, words: Words) -> None:
     words[64] = 0x0003  # PIO modes 3 and 4.
     for word in (65, 66, 67, 68):
         words[word] = CYCLE_NS
+    words[69] = 0x0C40  # READ and WRITE BUFFER DMA; every command of 28-bit addresses.
     words[88] = modes.ultra_word
 
 
@@ -160,14 +167,18 @@ def _sectors(disk: AtaDisk, words: Words) -> None:
 def _serial(disk: AtaDisk, words: Words) -> None:
     depth = disk.options.queue_depth
     words[75] = max(depth - 1, 0)
-    words[76] = 0x000E  # Gen1 to Gen3.
+    words[76] = (
+        0x820E  # Gen1 to Gen3; the host may ask for link power states; READ LOG DMA EXT as READ LOG EXT.
+    )
     if depth:
         words[76] |= 0x0100
-    words[77] = 3 << 1  # Gen3 now.
+    words[77] = disk.link_speed << 1
     if depth:
         words[77] |= 0x0020  # NCQ NON-DATA.
         if disk.trims:
             words[77] |= 0x0040  # SEND FPDMA QUEUED.
+    words[78] = 0x0040  # Software settings preservation.
+    words[79] = 0x0040 if disk.preserves else 0
     words[222] = 0x107F  # Serial, up to SATA 3.1.
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import BLOCK, Error
+from devmodels.ata.constants import BLOCK, Error, Transport
 from devmodels.ata.disk import identify
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.taskfile import TaskFile
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
 
 DIRECTORY, NCQ_ERROR, SEND_RECEIVE, NCQ_NON_DATA, IDENTIFY_DATA = 0x00, 0x10, 0x13, 0x12, 0x30
+READ_LOG, READ_LOG_DMA = 0x2F, 0x47
 HOST_LOGS = range(0x80, 0xA0)
 HOST_PAGES = 16
 VERSION = 1
@@ -42,8 +43,14 @@ def _directory(disk: AtaDisk) -> bytes:
 def _pages(disk: AtaDisk, address: int) -> int:
     if address in HOST_LOGS:
         return HOST_PAGES
-    log = LOGS.get(address)
+    log = _log(disk, address)
     return 0 if log is None else len(log(disk)) // BLOCK
+
+
+def _log(disk: AtaDisk, address: int) -> Log | None:
+    """What makes a log; None where the disk has it not."""
+    queues = disk.options.queue_depth and disk.transport is Transport.SERIAL
+    return LOGS.get(address) if queues or address not in QUEUE_LOGS else None
 
 
 def ncq_error(disk: AtaDisk) -> bytes:
@@ -98,7 +105,9 @@ def _header(page: int) -> bytes:
     return struct.pack("<Q", 1 << 63 | page << 16 | VERSION)
 
 
-LOGS: dict[int, Callable[[AtaDisk], bytes]] = {
+Log = Callable[["AtaDisk"], bytes]
+QUEUE_LOGS = (NCQ_ERROR, NCQ_NON_DATA, SEND_RECEIVE)
+LOGS: dict[int, Log] = {
     NCQ_ERROR: ncq_error,
     NCQ_NON_DATA: _non_data,
     SEND_RECEIVE: _send_receive,
@@ -114,13 +123,18 @@ def _place(command: AtaCommand) -> tuple[int, int, int]:
     return address, page, taskfile.count
 
 
+def tells_of_error(taskfile: TaskFile) -> bool:
+    """Whether a command reads the NCQ error log."""
+    return taskfile.command in (READ_LOG, READ_LOG_DMA) and taskfile.lba & 0xFF == NCQ_ERROR
+
+
 def log_pages(disk: AtaDisk, address: int) -> bytes:
     """A whole log; AtaError where there is none."""
     if address == DIRECTORY:
         return _directory(disk)
     if address in HOST_LOGS:
         return disk.host_logs.get(address, bytes(HOST_PAGES * BLOCK))
-    log = LOGS.get(address)
+    log = _log(disk, address)
     if log is None:
         raise AtaError(Error.ABRT)
     return log(disk)
@@ -154,8 +168,8 @@ def _write(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    Command(0x2F, "READ LOG EXT", Protocol.PIO_IN, read_log, "ACS-3 §7.24"),
-    Command(0x47, "READ LOG DMA EXT", Protocol.DMA_IN, read_log, "ACS-3 §7.25"),
-    Command(0x3F, "WRITE LOG EXT", Protocol.PIO_OUT, write_log, "ACS-3 §7.66"),
-    Command(0x57, "WRITE LOG DMA EXT", Protocol.DMA_OUT, write_log, "ACS-3 §7.67"),
+    Command(READ_LOG, "READ LOG EXT", Protocol.PIO_IN, read_log, "ACS-3 §7.24"),
+    Command(READ_LOG_DMA, "READ LOG DMA EXT", Protocol.DMA_IN, read_log, "ACS-3 §7.25"),
+    Command(0x3F, "WRITE LOG EXT", Protocol.PIO_OUT, write_log, "ACS-3 §7.62", locked=True),
+    Command(0x57, "WRITE LOG DMA EXT", Protocol.DMA_OUT, write_log, "ACS-3 §7.63", locked=True),
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PASSWORD_SIZE = 32
 ATTEMPTS = 5
+ERASE_UNIT = 0xF4
 MASTER_BIT, ENHANCED_BIT, MAXIMUM_BIT = 0x0001, 0x0002, 0x0100
 """Bits of word 0 of what is sent."""
 FACTORY_MASTER_ID = 0xFFFE
@@ -41,7 +42,7 @@ class Security:
         self.attempts = ATTEMPTS
 
     def power_on(self) -> None:
-        """With a user password the disk is locked (ACS-3 §4.18.3)."""
+        """With a user password the disk is locked; there are new attempts (ACS-3 §4.18)."""
         self.locked = self.user is not None
         self.frozen = self.prepared = False
         self.attempts = ATTEMPTS
@@ -97,7 +98,7 @@ def _disable(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
 
 
 async def _erase(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
-    """All sectors become zeroes, and the user password goes (ACS-3 §7.36)."""
+    """All sectors become zeroes, and the user password goes (ACS-3 §7.39)."""
     flags, password = _parse(data)
     security = disk.security
     if not security.prepared or not security.matches(password, master=bool(flags & MASTER_BIT)):
@@ -132,7 +133,9 @@ def unlock(disk: AtaDisk, _command: AtaCommand) -> DataOut:
 
 
 def erase_unit(disk: AtaDisk, _command: AtaCommand) -> DataOut:
-    """SECURITY ERASE UNIT, directly after SECURITY ERASE PREPARE."""
+    """SECURITY ERASE UNIT, directly after SECURITY ERASE PREPARE; not after five wrong passwords."""
+    if not disk.security.attempts:
+        raise AtaError(Error.ABRT)
     return _wanted(disk, _erase)
 
 
@@ -162,10 +165,10 @@ def freeze(disk: AtaDisk, _command: AtaCommand) -> None:
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    Command(0xF1, "SECURITY SET PASSWORD", Protocol.PIO_OUT, set_password, "ACS-3 §7.40"),
-    Command(0xF2, "SECURITY UNLOCK", Protocol.PIO_OUT, unlock, "ACS-3 §7.41"),
-    Command(0xF3, "SECURITY ERASE PREPARE", Protocol.NON_DATA, prepare, "ACS-3 §7.37"),
-    Command(0xF4, "SECURITY ERASE UNIT", Protocol.PIO_OUT, erase_unit, "ACS-3 §7.38"),
-    Command(0xF5, "SECURITY FREEZE LOCK", Protocol.NON_DATA, freeze, "ACS-3 §7.39"),
-    Command(0xF6, "SECURITY DISABLE PASSWORD", Protocol.PIO_OUT, disable, "ACS-3 §7.36"),
+    Command(0xF1, "SECURITY SET PASSWORD", Protocol.PIO_OUT, set_password, "ACS-3 §7.41"),
+    Command(0xF2, "SECURITY UNLOCK", Protocol.PIO_OUT, unlock, "ACS-3 §7.42"),
+    Command(0xF3, "SECURITY ERASE PREPARE", Protocol.NON_DATA, prepare, "ACS-3 §7.38"),
+    Command(ERASE_UNIT, "SECURITY ERASE UNIT", Protocol.PIO_OUT, erase_unit, "ACS-3 §7.39"),
+    Command(0xF5, "SECURITY FREEZE LOCK", Protocol.NON_DATA, freeze, "ACS-3 §7.40"),
+    Command(0xF6, "SECURITY DISABLE PASSWORD", Protocol.PIO_OUT, disable, "ACS-3 §7.37"),
 )

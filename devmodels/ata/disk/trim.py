@@ -44,10 +44,11 @@ async def _trim(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
     ranges = []
     for (entry,) in struct.iter_unpack("<Q", data):
         lba, sectors = entry & (1 << RANGE_SHIFT) - 1, entry >> RANGE_SHIFT
+        if not sectors:
+            continue
         if lba + sectors > disk.accessible:
             raise AtaError(Error.IDNF | Error.ABRT)
-        if sectors:
-            ranges.append((lba, sectors))
+        ranges.append((lba, sectors))
     if not disk.zeroes:
         return
     size = disk.sector_size

@@ -136,9 +136,10 @@ class AtapiDevice(AtaDevice):
     def was_reset(self, kind: Reset) -> None:
         """Only a hardware reset reaches the drive itself (MMC-6 Annex A)."""
         self.sense = b""
-        if kind is Reset.POWER_ON or (kind is Reset.SOFTWARE and self.reverts):
+        anew = kind in (Reset.POWER_ON, Reset.HARDWARE)
+        if anew or (kind is Reset.SOFTWARE and self.reverts):
             self.modes.reset()
-        if kind in (Reset.POWER_ON, Reset.HARDWARE):
+        if anew:
             self.reverts = True
             self.target.hard_reset()
 

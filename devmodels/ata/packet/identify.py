@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.constants import Transport
+from devmodels.ata.disk.identify import reset_result
 from devmodels.ata.transfer import DataIn
 from devmodels.ata.words import Words
 
@@ -51,9 +52,9 @@ def identify(device: AtapiDevice, _command: AtaCommand) -> DataIn:
         for at in range(4):
             words[108 + at] = options.wwn >> 48 - 16 * at
     if device.transport is Transport.SERIAL:
-        words[76] = 0x000E  # Gen1 to Gen3.
-        words[77] = 3 << 1
+        words[76] = 0x020E  # Gen1 to Gen3; the host may ask for link power states.
+        words[77] = device.link_speed << 1
         words[222] = 0x107F
     else:
-        words[93] = 0x4000 | 0x2000 | 0x0001 | (0x000A if not device.unit else 0x0A00)
+        words[93] = reset_result(device.unit)
     return DataIn(words.pack())

@@ -59,8 +59,9 @@ class World:
         return [clause for clause, _ in self.target.violations() or ()]
 
     def works_again(self) -> None:
-        """After a reset of the port all is well."""
+        """After a reset of the port, and a look at what has failed, all is well."""
         self.guest.run(self.port.clear_errors())
+        self.guest.run(self.port.do(ata.read_log(0x10)))
         self.guest.run(self.port.identify())
 
 

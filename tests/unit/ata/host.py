@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from devmodels.assembly import assemble
 from devmodels.ata import AtaCommand, TaskFile
-from devmodels.ata.constants import LBA
+from devmodels.ata.constants import LBA, Transport
 from devmodels.ata.disk import AtaDisk, AtaDiskOptions
 from devmodels.blockbackend import BlockBackend, BlockNode
 from devmodels.iocontext import IoContext
@@ -60,6 +60,7 @@ class Host:
         self.node: BlockNode = self.assembly.graph.nodes[str(blockdev["node-name"])]
         self.backend = BlockBackend(self.node, name="hd0")
         self.disk = AtaDisk(self.backend, AtaDiskOptions(**options))  # type: ignore[arg-type]
+        self.disk.transport = Transport.SERIAL
         self.blocks = blocks
         self.outcomes: dict[AtaCommand, Outcome] = {}
 

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from devmodels.ata import Error, Reset, Status
+from devmodels.ata.constants import Transport
 from tests.unit.ata.host import MIB, Host
 
 OK = Status.DRDY | Status.DSC
@@ -123,8 +124,9 @@ def test_a_locked_disk_gives_nothing_away() -> None:
         assert word(host, 128) == 0x0023
         host.disk.reset(Reset.POWER_ON, lambda: None)
         assert word(host, 128) == 0x0027
-        for opcode in (0xC8, 0xCA, 0xE7, 0x60, 0x06, 0xF1, 0xF5, 0xF6):
+        for opcode in (0xC8, 0xCA, 0xE7, 0x06, 0xF1, 0xF5, 0xF6, 0x60):
             assert host.do(opcode, count=1, features=1, given=bytes(512)).error == Error.ABRT
+        host.do(0x2F, lba=0x10, count=1)
         for _ in range(5):
             assert host.do(0xF2, given=password("wrong")).error == Error.ABRT
         assert word(host, 128) & 0x10
@@ -249,3 +251,93 @@ def test_host_vendor_logs_by_every_command() -> None:
         assert host.do(0xB0, features=0xD5, lba=SMART_KEY | 0x81, count=1).data == b"\x57" * 512
         assert host.do(0xB0, features=0xD6, lba=SMART_KEY | 0x81, count=1, given=b"\xd6" * 512).status == OK
         assert host.do(0x47, lba=0x81, count=1).data == b"\xd6" * 512
+
+
+def test_a_range_of_no_sectors_is_no_range_wherever_it_is() -> None:
+    with Host() as host:
+        assert host.do(0x06, features=1, count=1, given=ranges((1 << 40, 0), (0, 1))).status == OK
+
+
+def test_the_preparation_of_an_erasure_holds_for_the_next_command_alone() -> None:
+    with Host() as host:
+        host.do(0xF1, given=password("secret"))
+        host.do(0xF3)
+        host.do(0xE5)
+        assert host.do(0xF4, given=password("secret")).error == Error.ABRT
+
+
+def test_nothing_is_erased_after_five_wrong_passwords() -> None:
+    with Host() as host:
+        host.do(0xF1, given=password("secret"))
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        for _ in range(5):
+            host.do(0xF2, given=password("wrong"))
+        host.do(0xF3)
+        assert host.do(0xF4, given=password("secret")).error == Error.ABRT
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        host.do(0xF3)
+        assert host.do(0xF4, given=password("secret")).status == OK
+
+
+def test_a_locked_disk_keeps_no_logs() -> None:
+    with Host() as host:
+        host.do(0xF1, given=password("secret"))
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        for opcode in (0x3F, 0x57):
+            assert host.do(opcode, lba=0x80, count=1, given=bytes(512)).error == Error.ABRT
+        assert host.do(0x2F, lba=0x80, count=1).status == OK
+
+
+def test_a_hardware_reset_keeps_settings_unless_that_is_switched_off() -> None:
+    with Host() as host:
+        assert (word(host, 78) & 0x40, word(host, 79) & 0x40) == (0x40, 0x40)
+        for features, on in ((0x10, True), (0x90, False)):
+            host.do(0xC6, count=8)
+            host.do(0xEF, features=0x82)
+            assert host.do(0xEF, features=features, count=6).status == OK
+            assert bool(word(host, 79) & 0x40) is on
+            host.disk.reset(Reset.HARDWARE, lambda: None)
+            assert bool(word(host, 59) & 0xFF) is on
+            assert bool(word(host, 85) & 0x20) is not on
+        assert host.do(0xEF, features=0x10, count=1).error == Error.ABRT
+
+
+def test_a_hardware_reset_locks_again_and_gives_new_attempts_unless_settings_are_kept() -> None:
+    with Host() as host:
+        host.do(0xF1, given=password("secret"))
+        host.do(0xF5)
+        host.disk.reset(Reset.HARDWARE, lambda: None)
+        assert word(host, 128) == 0x002B
+        host.do(0xEF, features=0x90, count=6)
+        host.disk.reset(Reset.HARDWARE, lambda: None)
+        assert word(host, 128) == 0x0027
+
+
+def test_a_disk_that_sleeps_comes_up_in_standby() -> None:
+    with Host() as host:
+        host.do(0xE6)
+        host.disk.reset(Reset.HARDWARE, lambda: None)
+        assert host.do(0xE5).taskfile.count == 0
+
+
+def test_what_the_words_say_of_the_rest() -> None:
+    with Host() as host:
+        assert word(host, 48) == 0x4000
+        assert word(host, 69) & 0x0C40 == 0x0C40
+        assert word(host, 76) == 0x830E
+        assert (word(host, 119), word(host, 120)) == (0x410C, 0x400C)
+        assert word(host, 93) == 0
+        host.disk.transport = Transport.PARALLEL
+        assert [word(host, at) for at in (76, 77, 78, 79, 222)] == [0] * 5
+        assert word(host, 93) == 0x600B
+        host.disk.unit = 1
+        assert word(host, 93) == 0x6B00
+
+
+def test_no_translation_reaches_more_than_the_largest() -> None:
+    with Host(node={"driver": "null-co", "size": 1 << 40, "node-name": "d0"}) as host:
+        host.do(0x91, device=0xAF, count=32)
+        cylinders = 16_514_064 // 512
+        assert [word(host, at) for at in (54, 55, 56)] == [cylinders, 16, 32]
+        assert host.do(0xC8, device=0xAF, lba=(cylinders - 1) << 8 | 32, count=1).status == OK
+        assert host.do(0xC8, device=0xA0, lba=cylinders << 8 | 1, count=1).error == Error.IDNF

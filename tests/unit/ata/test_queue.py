@@ -1,0 +1,68 @@
+"""The queue of NCQ: what is refused, what an error does to the rest, and what lets it go on (SATA 3.x §13.6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from devmodels.ata import Error, Reset, Status
+from devmodels.ata.constants import Transport
+from tests.unit.ata.host import Host
+
+OK = Status.DRDY | Status.DSC
+FAILED = OK | Status.ERR
+
+
+def failed_log(host: Host) -> bytes:
+    return host.do(0x47, lba=0x10, count=1).data
+
+
+def test_after_an_error_nothing_is_done_before_its_log_has_been_read() -> None:
+    with Host() as host:
+        assert host.do(0x60, features=1, lba=5000, count=0).error == Error.IDNF
+        for opcode in (0xEC, 0xC8, 0xE7, 0x2F):
+            assert host.do(opcode, count=1).error == Error.ABRT
+        assert host.do(0x61, features=1, tag=3, count=3 << 3, given=bytes(512)).error == Error.ABRT
+        page = failed_log(host)
+        assert (page[0], page[3]) == (0, Error.IDNF)
+        assert host.do(0xEC).status == OK
+
+
+def test_a_reset_lets_the_queue_go_on() -> None:
+    with Host() as host:
+        host.do(0x60, features=1, lba=5000)
+        host.disk.reset(Reset.SOFTWARE, lambda: None)
+        assert host.do(0xC8, count=1).status == OK
+
+
+def test_a_command_of_another_kind_ends_the_queue_and_the_log_says_so() -> None:
+    with Host() as host:
+        host.assembly.run_state.stop()
+        host.backend.quiesce()
+        queued = host.start(0x61, features=1, tag=2, count=2 << 3, given=bytes(512))
+        assert host.do(0xC8, lba=7, count=1).error == Error.ABRT
+        assert queued.dropped
+        host.backend.unquiesce()
+        page = failed_log(host)
+        assert (page[0], page[2], page[3], page[4]) == (0x80, FAILED, Error.ABRT, 7)
+
+
+@pytest.mark.parametrize(("tag", "error"), [(3, Error.ABRT), (5, Error.ABRT), (4, 0)])
+def test_a_tag_has_one_command_and_is_below_the_depth(tag: int, error: int) -> None:
+    with Host(queue_depth=5) as host:
+        host.assembly.run_state.stop()
+        host.backend.quiesce()
+        first = host.start(0x61, features=1, tag=3, count=3 << 3, given=bytes(512))
+        second = host.start(0x61, features=1, tag=tag, count=tag << 3, given=bytes(512))
+        assert second.error == error
+        assert first.dropped is bool(error)
+        host.backend.unquiesce()
+
+
+def test_a_disk_on_a_cable_has_no_queue() -> None:
+    with Host() as host:
+        host.disk.transport = Transport.PARALLEL
+        for opcode in (0x60, 0x61, 0x63, 0x64):
+            assert host.do(opcode, features=1).error == Error.ABRT
+        assert host.do(0xC8, count=1).status == OK
+        directory = host.do(0x2F, count=1).data
+        assert not any(directory[2 * 0x10 : 2 * 0x14])
