@@ -120,7 +120,7 @@ class Port:
         device, self.device = self.device, None
         self.signature_due = False
         if device is not None:
-            device.drop()
+            device.leave()
         self._link_down()
 
     def _link_down(self) -> None:

@@ -26,6 +26,10 @@ class AtaError(Exception):
         self.status = status
 
 
+class MediumError(AtaError):
+    """It was the medium that failed: disks log that."""
+
+
 class HostAdapter(Protocol):
     """What a device tells of a command to whoever brought it; perhaps before `issue` has returned."""
 

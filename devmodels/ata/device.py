@@ -122,6 +122,10 @@ class AtaDevice:
             if command.dropped and not command.running:
                 self.finish(command)
 
+    def leave(self) -> None:
+        """It is taken off its bus."""
+        self.drop()
+
     def when_idle(self, then: Callable[[], None]) -> None:
         """Call `then` when no command is in flight, perhaps at once."""
         if self.in_flight:

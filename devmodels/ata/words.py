@@ -41,6 +41,10 @@ class Words:
     def pack(self) -> bytes:
         """All of them, with the checksum: the sum of all bytes is 0."""
         self[WORDS - 1] = SIGNATURE
-        data = bytearray(struct.pack(f"<{WORDS}H", *self._words))
-        data[-1] = -sum(data) & 0xFF
-        return bytes(data)
+        return checksummed(struct.pack(f"<{WORDS}H", *self._words))
+
+
+def checksummed(page: bytes) -> bytes:
+    """A page of 512 bytes, the last of which makes their sum 0."""
+    body = page[: 2 * WORDS - 1].ljust(2 * WORDS - 1, b"\0")
+    return body + bytes((-sum(body) & 0xFF,))

@@ -87,7 +87,7 @@ class Unit:
         self.phase, self.status, self.taskfile = Phase.IDLE, 0, TaskFile()
         self._set_interrupt(False)
         if device is not None:
-            device.drop()
+            device.leave()
 
     @property
     def busy(self) -> bool:

@@ -15,6 +15,7 @@ from devmodels.ata.disk import (
     queue,
     rw,
     security,
+    selftest,
     smart,
     trim,
 )
@@ -34,6 +35,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     *logs.COMMANDS,
     *power.COMMANDS,
     *smart.COMMANDS,
+    *selftest.COMMANDS,
     *security.COMMANDS,
     *capacity.COMMANDS,
     *basic.COMMANDS,

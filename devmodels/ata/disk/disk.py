@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.command import AtaCommand, AtaError, MediumError
 from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset, Transport
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands, logs, power, state
+from devmodels.ata.disk import commands, logs, power, selftest, state
+from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
@@ -25,6 +26,7 @@ from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Future
 from devmodels.trace import Tracer
 
+HOUR_NS = 3_600_000_000_000
 LOCALLY_ASSIGNED = 0x3 << 60
 """The NAA format of names that somebody has made up."""
 
@@ -68,6 +70,7 @@ class AtaDisk(AtaDevice):
         """Tag and task file of the command that ended the queue last; `NO_QUEUED` for one of no tag."""
         self.security = Security()
         self.smart = Smart()
+        self.errors = ErrorLog()
         self.apm = 0
         self.power_mode = power.ACTIVE
         self.powered_ns = backend.context.now_ns()
@@ -117,6 +120,14 @@ class AtaDisk(AtaDevice):
         """Whole sectors."""
         return self.sector_size
 
+    def powered_for_ns(self) -> int:
+        """How long it has had power."""
+        return self.turns.now_ns() - self.powered_ns
+
+    def hours(self) -> int:
+        """The same in whole hours, as logs have it."""
+        return min(self.powered_for_ns() // HOUR_NS, 0xFFFF)
+
     def sector_of(self, offset: int) -> int:
         """The sector in which byte `offset` of the backend lies."""
         return offset // self.sector_size
@@ -160,6 +171,8 @@ class AtaDisk(AtaDevice):
 
     def fail(self, command: AtaCommand, error: AtaError) -> None:
         """An NCQ command that fails takes all others with it (SATA 3.x §13.6.4)."""
+        if isinstance(error, MediumError) and not command.dropped:
+            self.errors.add(self, command, error)
         if command.queued and not command.dropped:
             self.halted = True
             self.drop([each for each in self.in_flight if each is not command and each.queued])
@@ -192,7 +205,7 @@ class AtaDisk(AtaDevice):
             return True
         bad = self.first_uncorrectable(offset, length)
         if bad is not None:
-            self.fail(command, AtaError(Error.UNC, lba=bad))
+            self.fail(command, MediumError(Error.UNC, lba=bad))
         return bad is None
 
     async def flush(self, command: AtaCommand) -> None:
@@ -219,6 +232,7 @@ class AtaDisk(AtaDevice):
 
     def was_reset(self, kind: Reset) -> None:
         """What a reset changes (ACS-3 §7.45; SATA 3.x §13.5)."""
+        selftest.stop(self, selftest.INTERRUPTED)
         self.halted = False
         self.security.prepared = False
         asleep = self.power_mode in (power.STANDBY, power.SLEEP) and kind is not Reset.POWER_ON
@@ -238,6 +252,11 @@ class AtaDisk(AtaDevice):
         if kind is Reset.POWER_ON:
             self.preserves = True
             self.accessible_frozen = False
+
+    def leave(self) -> None:
+        """Nothing goes on, self-tests neither."""
+        selftest.stop(self, selftest.INTERRUPTED)
+        super().leave()
 
     # --- snapshots
 

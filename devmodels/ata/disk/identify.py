@@ -55,6 +55,7 @@ FEATURES = (
     Feature("48-bit addresses", (83, 10), (86, 10)),
     Feature("FLUSH CACHE", (83, 12), (86, 12)),
     Feature("FLUSH CACHE EXT", (83, 13), (86, 13)),
+    Feature("SMART error logging", (84, 0), (87, 0)),
     Feature("SMART self-test", (84, 1), (87, 1)),
     Feature("general purpose logs", (84, 5), (87, 5)),
     Feature("WRITE DMA FUA EXT, WRITE MULTIPLE FUA EXT", (84, 6), (87, 6)),

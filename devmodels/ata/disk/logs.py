@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, Error, Transport
-from devmodels.ata.disk import identify
+from devmodels.ata.disk import errorlog, identify, testlog
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.taskfile import TaskFile
 from devmodels.ata.transfer import DataIn, DataOut
+from devmodels.ata.words import checksummed
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -26,12 +27,6 @@ HOST_PAGES = 16
 VERSION = 1
 NO_QUEUED = 0x80
 """NQ of the NCQ error log: the command that failed was none of NCQ's (ACS-3 §A.14)."""
-
-
-def checksummed(page: bytes) -> bytes:
-    """A page of 512 bytes whose sum is 0."""
-    body = page[: BLOCK - 1].ljust(BLOCK - 1, b"\0")
-    return body + bytes((-sum(body) & 0xFF,))
 
 
 def _directory(disk: AtaDisk) -> bytes:
@@ -108,6 +103,8 @@ def _header(page: int) -> bytes:
 Log = Callable[["AtaDisk"], bytes]
 QUEUE_LOGS = (NCQ_ERROR, NCQ_NON_DATA, SEND_RECEIVE)
 LOGS: dict[int, Log] = {
+    errorlog.EXTENDED: errorlog.extended,
+    testlog.EXTENDED_SELF_TESTS: testlog.extended,
     NCQ_ERROR: ncq_error,
     NCQ_NON_DATA: _non_data,
     SEND_RECEIVE: _send_receive,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from devmodels.ata.command import AtaCommand, AtaError
+from devmodels.ata.command import AtaCommand, MediumError
 from devmodels.ata.constants import Error
 from devmodels.ata.disk.requests import AtaRequest, LookingRequest
 from devmodels.ata.transfer import Transfer
@@ -48,7 +48,7 @@ def _done(request: Request) -> None:
     if not request.error:
         disk.moved(command, request.length)
     elif request.op is Op.WRITE or command.dropped:
-        disk.fail(command, AtaError(Error.ABRT, lba=disk.sector_of(request.offset)))
+        disk.fail(command, MediumError(Error.ABRT, lba=disk.sector_of(request.offset)))
     else:
         clear(request.vectors)
         disk.start(command, find_bad_sector(disk, command, request.offset, request.length))
@@ -67,7 +67,7 @@ async def find_bad_sector(disk: AtaDisk, command: AtaCommand, offset: int, lengt
             length -= half
         else:
             length = half
-    raise AtaError(Error.UNC, lba=disk.sector_of(offset))
+    raise MediumError(Error.UNC, lba=disk.sector_of(offset))
 
 
 SCRATCH = 1 << 20

@@ -1,4 +1,4 @@
-"""SMART (ATA8-ACS §4.19, §7.53): status, attributes and thresholds, self-tests, logs."""
+"""SMART (ATA8-ACS §4.19, §7.53): status, attributes and thresholds, logs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, Error
-from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES, checksummed, log_pages
-from devmodels.ata.disk.medium import can_read
+from devmodels.ata.disk import errorlog, testlog
+from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES, Log, log_pages
 from devmodels.ata.table import Command, Handler, Protocol, Sub
 from devmodels.ata.transfer import DataIn, DataOut
+from devmodels.ata.words import checksummed
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
 
-KEY = 0xC24F
+KEY, KEY_SHIFT = 0xC24F, 8
 """LBA 23:8 of every SMART command."""
-DIRECTORY, SUMMARY_ERRORS, SELF_TESTS = 0x00, 0x01, 0x06
-SHORT, EXTENDED, CAPTIVE, ABORT = 0x01, 0x02, 0x80, 0x7F
-PASSED, READ_FAILED = 0x00, 0x70
-"""Self-test execution status, bits 7:4 (ATA8-ACS §7.53.6.8.2)."""
-MAX_RESULTS = 21
-HOUR_NS = 3_600_000_000_000
+FAILING = 0x2CF4
+"""What RETURN STATUS has there for a disk about to fail, and a captive self-test that has failed."""
+DIRECTORY = 0x00
+IN_PROGRESS = 0xF0
+"""Self-test execution status while one is running, with the tenths that are left (ATA8-ACS §7.53.6)."""
 
 
 class Attribute(NamedTuple):
@@ -47,36 +47,43 @@ TEMPERATURE = 30
 
 
 class Smart:
-    """Whether it is on; how the last self-test ended; results of self-tests, the newest last."""
+    """Whether it is on; how the last self-test ended; results of self-tests, the newest last.
 
-    __slots__ = ("enabled", "results", "test_status")
+    `running` is the self-test that goes on between commands, which one is `which`, `tested` its tenths that are done.
+    """
+
+    __slots__ = ("enabled", "results", "running", "test_status", "tested", "which")
 
     enabled: bool
 
     def __init__(self) -> None:
         self.enabled = True
-        self.test_status = PASSED
+        self.test_status = 0
         self.results: list[tuple[int, int, int, int]] = []
         """Which test, how it ended, power-on hours, the LBA where it failed."""
+        self.running: AtaCommand | None = None
+        self.which = self.tested = 0
+
+    @property
+    def execution_status(self) -> int:
+        """How the last self-test ended, or how much of one that is running is left."""
+        return self.test_status if self.running is None else IN_PROGRESS | 9 - min(self.tested, 9)
 
 
-def _check(disk: AtaDisk, command: AtaCommand, *, enabled: bool = True) -> None:
-    if command.taskfile.lba >> 8 & 0xFFFF != KEY or (enabled and not disk.smart.enabled):
+def check(disk: AtaDisk, command: AtaCommand, *, enabled: bool = True) -> None:
+    """AtaError without the key, or where SMART is switched off."""
+    if command.taskfile.lba >> KEY_SHIFT & 0xFFFF != KEY or (enabled and not disk.smart.enabled):
         raise AtaError(Error.ABRT)
 
 
 def _raw(disk: AtaDisk, number: int) -> int:
-    values = {9: _hours(disk), 12: 1, 194: TEMPERATURE, 197: len(disk.uncorrectable)}
+    values = {9: disk.hours(), 12: 1, 194: TEMPERATURE, 197: len(disk.uncorrectable)}
     return values.get(number, 0)
-
-
-def _hours(disk: AtaDisk) -> int:
-    return (disk.turns.now_ns() - disk.powered_ns) // HOUR_NS
 
 
 def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
     """SMART READ DATA (ATA8-ACS §7.53.6)."""
-    _check(disk, command)
+    check(disk, command)
     page = bytearray(struct.pack("<H", 16))
     for each in ATTRIBUTES:
         raw = _raw(disk, each.number).to_bytes(6, "little")
@@ -84,82 +91,41 @@ def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
     page = page.ljust(362, b"\0")
     # Off-line status, self-test status, seconds of an off-line collection, what it can do, capability, error log,
     # minutes of a short and of an extended self-test.
-    page += struct.pack("<BBHBBHBBBB", 0, disk.smart.test_status, 0, 0, 0x11, 0x0003, 1, 0, 1, 1)
+    page += struct.pack("<BBHBBHBBBB", 0, disk.smart.execution_status, 0, 0, 0x11, 0x0003, 1, 0, 1, 1)
     return DataIn(checksummed(bytes(page)))
 
 
 def read_thresholds(disk: AtaDisk, command: AtaCommand) -> DataIn:
     """SMART READ ATTRIBUTE THRESHOLDS (ATA-3)."""
-    _check(disk, command)
+    check(disk, command)
     rows = b"".join(struct.pack("<BB10x", each.number, each.threshold) for each in ATTRIBUTES)
     return DataIn(checksummed(struct.pack("<H", 16) + rows))
 
 
 def switch(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     """SMART ENABLE and DISABLE OPERATIONS."""
-    _check(disk, command, enabled=not on)
+    check(disk, command, enabled=not on)
     disk.smart.enabled = on
 
 
 def autosave(disk: AtaDisk, command: AtaCommand) -> None:
     """Attributes are always kept."""
-    _check(disk, command)
+    check(disk, command)
 
 
 def status(disk: AtaDisk, command: AtaCommand) -> None:
     """SMART RETURN STATUS: the key comes back as it was as long as no threshold is passed."""
-    _check(disk, command)
-
-
-async def self_test(disk: AtaDisk, command: AtaCommand) -> None:
-    """SMART EXECUTE OFF-LINE IMMEDIATE: an extended test reads all sectors, a short one the first.
-
-    Off-line tests are over before the command is, as those in captive mode: nothing goes on by itself.
-    """
-    _check(disk, command)
-    which = command.taskfile.lba & 0xFF
-    if which in (0, ABORT):
-        return
-    kind = which & ~CAPTIVE
-    if kind not in (SHORT, EXTENDED):
-        raise AtaError(Error.ABRT)
-    size = disk.sectors * disk.sector_size
-    length = size if kind == EXTENDED else min(size, 1 << 20)
-    good = await can_read(disk, command, 0, length)
-    disk.smart.test_status = PASSED if good else READ_FAILED
-    results = disk.smart.results
-    results.append((which, disk.smart.test_status, min(_hours(disk), 0xFFFF), 0))
-    del results[:-MAX_RESULTS]
-    if not good and which & CAPTIVE:
-        command.taskfile.lba = command.taskfile.lba & 0xFF | 0xF42C << 8
-        raise AtaError(Error.ABRT)
-
-
-def _summary_errors() -> bytes:
-    return checksummed(b"\1")
-
-
-def _self_tests(disk: AtaDisk) -> bytes:
-    """Revision 1, 21 places of 24 bytes, which of them is the newest (ATA8-ACS §A.8)."""
-    rows = b"".join(
-        struct.pack("<BBHBI15x", which, outcome, hours, 0, lba)
-        for which, outcome, hours, lba in disk.smart.results
-    )
-    page = (b"\1\0" + rows).ljust(508, b"\0") + bytes((len(disk.smart.results), 0, 0))
-    return checksummed(page)
+    check(disk, command)
 
 
 def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
     """SMART READ LOG."""
-    _check(disk, command)
+    check(disk, command)
     address, count = command.taskfile.lba & 0xFF, command.taskfile.count & 0xFF
     if address == DIRECTORY:
-        counts = [1] + [_pages(number) for number in range(1, 256)]
-        pages = struct.pack("<256H", *counts)
-    elif address == SUMMARY_ERRORS:
-        pages = _summary_errors()
-    elif address == SELF_TESTS:
-        pages = _self_tests(disk)
+        pages = struct.pack("<256H", 1, *map(_pages, range(1, 256)))
+    elif address in LOGS:
+        pages = LOGS[address](disk)
     elif address in HOST_LOGS:
         pages = log_pages(disk, address)
     else:
@@ -169,13 +135,21 @@ def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
     return DataIn(pages[: count * BLOCK])
 
 
+LOGS: dict[int, Log] = {
+    errorlog.SUMMARY: errorlog.summary,
+    errorlog.COMPREHENSIVE: errorlog.summary,
+    testlog.SELF_TESTS: testlog.pages,
+}
+"""Logs of SMART alone, a page each."""
+
+
 def _pages(address: int) -> int:
-    return HOST_PAGES if address in HOST_LOGS else int(address in (SUMMARY_ERRORS, SELF_TESTS))
+    return HOST_PAGES if address in HOST_LOGS else int(address in LOGS)
 
 
 def write_log(disk: AtaDisk, command: AtaCommand) -> DataOut:
     """SMART WRITE LOG: those of host vendors."""
-    _check(disk, command)
+    check(disk, command)
     address, count = command.taskfile.lba & 0xFF, command.taskfile.count & 0xFF
     if address not in HOST_LOGS or not 1 <= count <= HOST_PAGES:
         raise AtaError(Error.ABRT)
@@ -187,18 +161,18 @@ def _write(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
     disk.host_logs[address] = data + log_pages(disk, address)[len(data) :]
 
 
-def _smart(value: int, name: str, protocol: Protocol, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
+def smart_command(value: int, name: str, protocol: Protocol, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
+    """A row of the table of commands."""
     return Command(0xB0, f"SMART {name}", protocol, handler, "ATA8-ACS §7.53", sub=Sub.FEATURES, value=value)
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    _smart(0xD0, "READ DATA", Protocol.PIO_IN, read_data),
-    _smart(0xD1, "READ ATTRIBUTE THRESHOLDS", Protocol.PIO_IN, read_thresholds),
-    _smart(0xD2, "ENABLE/DISABLE ATTRIBUTE AUTOSAVE", Protocol.NON_DATA, autosave),
-    _smart(0xD4, "EXECUTE OFF-LINE IMMEDIATE", Protocol.NON_DATA, self_test),
-    _smart(0xD5, "READ LOG", Protocol.PIO_IN, read_log),
-    _smart(0xD6, "WRITE LOG", Protocol.PIO_OUT, write_log),
-    _smart(0xD8, "ENABLE OPERATIONS", Protocol.NON_DATA, partial(switch, on=True)),
-    _smart(0xD9, "DISABLE OPERATIONS", Protocol.NON_DATA, partial(switch, on=False)),
-    _smart(0xDA, "RETURN STATUS", Protocol.NON_DATA, status),
+    smart_command(0xD0, "READ DATA", Protocol.PIO_IN, read_data),
+    smart_command(0xD1, "READ ATTRIBUTE THRESHOLDS", Protocol.PIO_IN, read_thresholds),
+    smart_command(0xD2, "ENABLE/DISABLE ATTRIBUTE AUTOSAVE", Protocol.NON_DATA, autosave),
+    smart_command(0xD5, "READ LOG", Protocol.PIO_IN, read_log),
+    smart_command(0xD6, "WRITE LOG", Protocol.PIO_OUT, write_log),
+    smart_command(0xD8, "ENABLE OPERATIONS", Protocol.NON_DATA, partial(switch, on=True)),
+    smart_command(0xD9, "DISABLE OPERATIONS", Protocol.NON_DATA, partial(switch, on=False)),
+    smart_command(0xDA, "RETURN STATUS", Protocol.NON_DATA, status),
 )
