@@ -209,6 +209,10 @@ class BusMaster:
 
     def _move(self, device: AtaDevice, command: AtaCommand, transfer: Transfer) -> None:
         """Map the next piece and have it moved.  A device moves whole sectors: what has no place goes nowhere."""
+        if bool(self.registers.to_memory) is transfer.out:
+            self.channel.violations.report(
+                "SFF-8038i §2.1", "the bus master was told the other direction", self.channel.name
+            )
         left = transfer.length - command.moved
         scatter, length = self._gather(min(left, PIECE))
         pad = min(-length % device.granule, left - length)

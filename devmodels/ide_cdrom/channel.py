@@ -141,11 +141,11 @@ class Channel:
             self.selected.execute(opcode)
 
     def _diagnose(self) -> None:
-        """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both (ATA/ATAPI-7 vol. 2 §6.12)."""
+        """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both, and alone interrupts."""
         self._select = 0
         for unit in self.places:
             unit.taskfile.device &= ~DEV
-            unit.reset(Reset.DEVICE, unit.ask_for_attention)
+            unit.reset(Reset.DEVICE, None if unit.number else unit.ask_for_attention)
 
     def write_control(self, value: int) -> None:
         """The device control register: HOB, SRST, nIEN."""

@@ -72,7 +72,11 @@ class AtaDisk(AtaDevice):
         self.smart = Smart()
         self.errors = ErrorLog()
         self.apm = 0
-        self.power_mode = power.ACTIVE
+        self.puis = self.waits = options.puis
+        """Whether it comes up in standby, and whether it waits to be spun up since then."""
+        self.power_mode = power.STANDBY if self.waits else power.ACTIVE
+        self.standby_ns = self.active_ns = 0
+        """After how long it goes to standby by itself, 0 for never; when the medium was last in use."""
         self.powered_ns = backend.context.now_ns()
         self.accessible_max: int | None = None
         """How many sectors can be addressed, where that are not all."""
@@ -150,7 +154,15 @@ class AtaDisk(AtaDevice):
         elif self.tags:
             self._mixed(command)
         if entry.addressing is not Addressing.NONE:
-            self.power_mode = power.ACTIVE
+            self._medium_wanted()
+
+    def _medium_wanted(self) -> None:
+        """The disk becomes active, unless it waits to be spun up."""
+        if self.waits:
+            raise AtaError(Error.ABRT)
+        self.power_mode = power.ACTIVE
+        if self.standby_ns:
+            self.active_ns = self.turns.now_ns()
 
     def _admit_queued(self, command: AtaCommand) -> None:
         """A tag is that of one command, and less than the queue is deep (SATA 3.x §13.6.2)."""
@@ -235,7 +247,9 @@ class AtaDisk(AtaDevice):
         selftest.stop(self, selftest.INTERRUPTED)
         self.halted = False
         self.security.prepared = False
-        asleep = self.power_mode in (power.STANDBY, power.SLEEP) and kind is not Reset.POWER_ON
+        asleep = self.power_mode in (power.STANDBY, power.SLEEP)
+        if kind is Reset.POWER_ON:
+            asleep = self.puis
         self.power_mode = power.STANDBY if asleep else power.ACTIVE
         kept = self.preserves and self.transport is Transport.SERIAL
         anew = kind is Reset.POWER_ON or (kind is Reset.HARDWARE and not kept)
@@ -249,7 +263,9 @@ class AtaDisk(AtaDevice):
             self.apm = 0
             self.security.power_on()
             self.backend.write_cache = self._configured_write_cache
+            self.standby_ns = 0
         if kind is Reset.POWER_ON:
+            self.waits = self.puis
             self.preserves = True
             self.accessible_frozen = False
 

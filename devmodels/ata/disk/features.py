@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error, Transport
+from devmodels.ata.disk import power
 from devmodels.ata.table import Command, Protocol
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ def preserve(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     disk.preserves = on
 
 
+def power_up_in_standby(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
+    """Whether the disk is to wait for a host after its next power-on (ACS-3 §4.16, PUIS)."""
+    disk.puis = on
+
+
+def spin_up(disk: AtaDisk, _command: AtaCommand) -> None:
+    """A disk that has come up in standby may be used."""
+    if disk.waits:
+        disk.waits = False
+        disk.power_mode = power.ACTIVE
+
+
 def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
     """SET MULTIPLE MODE: sectors in a DRQ data block, a power of two; 0 switches READ and WRITE MULTIPLE off."""
     count = command.taskfile.count & 0xFF
@@ -58,10 +71,13 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     *features.COMMANDS,
     features.set_features(0x02, "enable volatile write cache", partial(write_cache, on=True)),
     features.set_features(0x05, "enable APM", partial(power_level, on=True)),
+    features.set_features(0x06, "enable power-up in standby", partial(power_up_in_standby, on=True)),
+    features.set_features(0x07, "spin up", spin_up),
     features.set_features(0x10, "enable a feature of SATA", partial(preserve, on=True)),
     features.set_features(0x55, "disable read look-ahead", partial(look_ahead, on=False)),
     features.set_features(0x82, "disable volatile write cache", partial(write_cache, on=False)),
     features.set_features(0x85, "disable APM", partial(power_level, on=False)),
+    features.set_features(0x86, "disable power-up in standby", partial(power_up_in_standby, on=False)),
     features.set_features(0x90, "disable a feature of SATA", partial(preserve, on=False)),
     features.set_features(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
     Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),

@@ -23,6 +23,8 @@ CYCLE_NS = 120
 """Cycle time of PIO mode 4 and multiword DMA mode 2."""
 MAJOR_VERSION = 0x07F0
 """ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.12.7.40)."""
+SPINS, SPIN_UP_FIRST = 0xC837, 0x738C
+"""Word 2: SET FEATURES need not, or has to, spin it up; this data is complete (ACS-3 §7.12.7)."""
 NO_PIO_LIMIT = 0x0200
 
 Test = Callable[["AtaDisk"], bool]
@@ -52,6 +54,8 @@ FEATURES = (
     Feature("READ BUFFER", (82, 13), (85, 13)),
     Feature("NOP", (82, 14), (85, 14)),
     Feature("advanced power management", (83, 3), (86, 3), on=lambda disk: bool(disk.apm)),
+    Feature("power-up in standby", (83, 5), (86, 5), on=lambda disk: disk.puis),
+    Feature("SET FEATURES, spin up", (83, 6), (86, 6)),
     Feature("48-bit addresses", (83, 10), (86, 10)),
     Feature("FLUSH CACHE", (83, 12), (86, 12)),
     Feature("FLUSH CACHE EXT", (83, 13), (86, 13)),
@@ -96,7 +100,7 @@ def reset_result(unit: int) -> int:
 def _identity(disk: AtaDisk, words: Words) -> None:
     options = disk.options
     words[0] = 0x0040  # A fixed disk; bit 15 is 0: an ATA device.
-    words[2] = 0xC837  # It needs no SET FEATURES to spin up, and this data is complete.
+    words[2] = SPIN_UP_FIRST if disk.waits else SPINS
     words.text(10, 10, disk.serial)
     words.text(23, 4, options.ver)
     words.text(27, 20, options.model)

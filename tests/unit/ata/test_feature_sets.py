@@ -341,3 +341,50 @@ def test_no_translation_reaches_more_than_the_largest() -> None:
         assert [word(host, at) for at in (54, 55, 56)] == [cylinders, 16, 32]
         assert host.do(0xC8, device=0xAF, lba=(cylinders - 1) << 8 | 32, count=1).status == OK
         assert host.do(0xC8, device=0xA0, lba=cylinders << 8 | 1, count=1).error == Error.IDNF
+
+
+def test_a_disk_that_powers_up_in_standby_waits_to_be_spun_up() -> None:
+    with Host() as host:
+        assert (word(host, 2), word(host, 83) & 0x60, word(host, 86) & 0x60) == (0xC837, 0x60, 0x40)
+        assert host.do(0xEF, features=0x06).status == OK
+        assert host.do(0x20, count=1).status == OK
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        assert (word(host, 2), word(host, 86) & 0x60) == (0x738C, 0x60)
+        assert host.do(0xE5).taskfile.count == 0
+        assert host.do(0x20, count=1).error == Error.ABRT
+        host.disk.reset(Reset.SOFTWARE, lambda: None)
+        assert host.do(0xC8, count=1).error == Error.ABRT
+        assert host.do(0xEF, features=0x07).status == OK
+        assert host.do(0x20, count=1).status == OK
+        assert word(host, 2) == 0xC837
+        assert host.do(0xEF, features=0x86).status == OK
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        assert host.do(0x20, count=1).status == OK
+
+
+def test_a_disk_may_be_made_to_power_up_in_standby() -> None:
+    with Host(puis=True) as host:
+        assert host.do(0x20, count=1).error == Error.ABRT
+        host.do(0xEF, features=0x07)
+        assert host.do(0x20, count=1).status == OK
+
+
+@pytest.mark.parametrize(
+    ("opcode", "count", "seconds"), [(0xE3, 12, 60), (0xE2, 241, 1800), (0xE3, 252, 1260), (0xE3, 255, 1275)]
+)
+def test_the_standby_timer_runs_while_the_medium_is_not_used(opcode: int, count: int, seconds: int) -> None:
+    with Host() as host:
+        host.do(opcode, count=count)
+        host.do(0x20, count=1)
+        _let_pass(host, seconds - 1)
+        assert host.do(0xE5).taskfile.count == 0xFF
+        _let_pass(host, 2)
+        assert host.do(0xE5).taskfile.count == 0
+        host.do(0xE3, count=0)
+        _let_pass(host, 100_000)
+        assert host.do(0xE5).taskfile.count == 0x80
+
+
+def _let_pass(host: Host, seconds: int) -> None:
+    host.context.call_at(host.context.now_ns() + seconds * 1_000_000_000, lambda: None)
+    host.context.run_until_idle()

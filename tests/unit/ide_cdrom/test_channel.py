@@ -160,6 +160,7 @@ def test_diagnostics_are_both_devices() -> None:
         reply = machine.run(machine.ide.do(1, Task(AtaCommand.EXECUTE_DEVICE_DIAGNOSTIC)))
         assert (reply.error, reply.count, reply.lba, reply.device & 0x10) == (1, 1, 1, 0)
         assert machine.ide.signature(1) == (1, 1, 0x14, 0xEB)
+        assert not machine.channel.level
 
 
 # --- packets
