@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Status:
-    """Bits of the status field (ACS-3 §6.3)."""
+    """Bits of the status field (ACS-3 §6.2)."""
 
     ERR: Final = 0x01
     DRQ: Final = 0x08
@@ -19,7 +19,7 @@ class Status:
 
 
 class Error:
-    """Bits of the error field (ACS-3 §6.2)."""
+    """Bits of the error field (ACS-3 §6.3)."""
 
     ABRT: Final = 0x04
     IDNF: Final = 0x10
@@ -31,15 +31,15 @@ READY: Final = Status.DRDY | Status.DSC
 """The status of a device that waits for a command."""
 
 DIAGNOSTIC_PASSED: Final = 0x01
-"""Error after a reset: device 0 passed, device 1 passed or is not there (ACS-3 §9.2)."""
+"""Error after a reset: device 0 passed, device 1 passed or is not there (ACS-3 §7.9)."""
 
 LBA: Final = 0x40
-"""The bit of the device field by which an address is an LBA (ACS-3 §6.4)."""
+"""The bit of the device field by which an address is an LBA."""
 HEAD: Final = 0x0F
 """Its bits with a head, or with bits 27:24 of an LBA."""
 
 DISK_SIGNATURE: Final = (0x000001, 0x01)
-"""LBA and count that an ATA device shows after a reset (ACS-3 §9.12)."""
+"""LBA and count that an ATA device shows after a reset (ACS-3 §7.9)."""
 PACKET_SIGNATURE: Final = (0xEB1401, 0x01)
 """Those of an ATAPI device."""
 
@@ -51,7 +51,7 @@ BLOCK: Final = 512
 
 
 class Reset(Enum):
-    """Ways in which a device is reset (ACS-3 §4.16; SATA 3.x §13.5 for what a hardware reset keeps)."""
+    """Ways in which a device is reset (ATA8-AAM; SATA 3.x §13.5 for what a hardware reset keeps)."""
 
     POWER_ON = auto()
     HARDWARE = auto()

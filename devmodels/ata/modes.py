@@ -1,4 +1,4 @@
-"""Transfer modes: the one that SET FEATURES has chosen (ACS-3 §7.45.6), without effect but what is told of it."""
+"""Transfer modes: the one that SET FEATURES (03h, ACS-3 §7.45) has chosen, without effect but what is told of it."""
 
 from __future__ import annotations
 

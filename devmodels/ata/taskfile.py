@@ -1,4 +1,4 @@
-"""The task file: the registers of a command, and of its end (ACS-3 §6; ATA8-AAM §3, ATA/ATAPI-7 vol. 2 §6).
+"""The task file: the registers of a command, and of its end (ACS-3 §6; ATA8-AAM §3, ATA/ATAPI-7 vol. 2 §5).
 
 Each field is as wide as a command of the 48-bit feature set has it.  A channel with registers of 8 bits reaches it
 through two-deep places: a write moves the current content to the previous one, and HOB shows that again.
@@ -16,7 +16,7 @@ from devmodels.ata.constants import HEAD
 
 
 class Place(IntEnum):
-    """The registers of a command block by their offsets (ATA/ATAPI-7 vol. 2 §6.3)."""
+    """The registers of a command block by their offsets (ATA/ATAPI-7 vol. 2 §5)."""
 
     DATA = 0
     FEATURES = 1

@@ -6,7 +6,7 @@ import struct
 
 WORDS = 256
 SIGNATURE = 0xA5
-"""Low byte of the last word: the checksum is there (ACS-3 §7.12.7.95)."""
+"""Low byte of the last word: the checksum is there (ACS-3 §7.12.7, word 255)."""
 
 
 class Words:

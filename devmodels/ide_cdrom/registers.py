@@ -54,7 +54,7 @@ class CommandOwner(Protocol):
 class CommandBlock(RegisterFile, size=8, widths=(1,), lenient=True):
     """Base + 0 to 7."""
 
-    data = Port(0, widths=(2, 4), clause="ATA/ATAPI-7 vol. 2 §5.5")
+    data = Port(0, widths=(2, 4), clause="ATA/ATAPI-7 vol. 2 §5.6")
     error = Register(1, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.9")
     features = Register(1, 1, WO, clause="ATA/ATAPI-7 vol. 2 §5.10")
     count = Register(2, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.14")

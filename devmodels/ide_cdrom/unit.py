@@ -9,7 +9,7 @@ What goes on between two accesses of the guest is plain data here: no coroutine 
     DATA_OUT  a data block is to be written: DRQ
     DMA       data goes through the bus master, which may have to be started yet: DRQ
 
-ATA/ATAPI-7 vol. 2 §7 (protocols), vol. 1 §6 (features).
+ATA/ATAPI-7 vol. 2 (protocols), vol. 1 §6 (commands).
 """
 
 from __future__ import annotations

@@ -37,12 +37,12 @@ def nothing(_disk: AtaDisk, _command: AtaCommand) -> None:
 
 
 def nop(_disk: AtaDisk, _command: AtaCommand) -> None:
-    """NOP: always aborted (ACS-3 §7.21)."""
+    """NOP: always aborted (ACS-3 §7.17)."""
     raise AtaError(Error.ABRT)
 
 
 def read_buffer(disk: AtaDisk, _command: AtaCommand) -> DataIn:
-    """The sector buffer, as WRITE BUFFER has left it (ACS-3 §7.25)."""
+    """The sector buffer, as WRITE BUFFER has left it (ACS-3 §7.19)."""
     return DataIn(disk.sector_buffer)
 
 
@@ -56,7 +56,7 @@ def _keep(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    Command(0x00, "NOP", Protocol.NON_DATA, nop, "ACS-3 §7.21"),
+    Command(0x00, "NOP", Protocol.NON_DATA, nop, "ACS-3 §7.17"),
     Command(0x10, "RECALIBRATE", Protocol.NON_DATA, nothing, "ATA-3"),
     Command(0x70, "SEEK", Protocol.NON_DATA, nothing, "ATA/ATAPI-6"),
     Command(0x90, "EXECUTE DEVICE DIAGNOSTIC", Protocol.DIAGNOSTIC, diagnose, "ACS-3 §7.9"),

@@ -50,7 +50,7 @@ def freeze_accessible(disk: AtaDisk, _command: AtaCommand) -> None:
 
 
 def write_uncorrectable(disk: AtaDisk, command: AtaCommand) -> None:
-    """WRITE UNCORRECTABLE EXT: reads of these sectors fail until they are written again (ACS-3 §7.69)."""
+    """WRITE UNCORRECTABLE EXT: reads of these sectors fail until they are written again (ACS-3 §7.71)."""
     if command.taskfile.features & 0xFF not in (PSEUDO, FLAGGED):
         raise AtaError(Error.ABRT)
     lba, count = extent(disk, command, Addressing.LBA48)
@@ -69,7 +69,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "GET NATIVE MAX ADDRESS EXT",
         Protocol.NON_DATA,
         get_native,
-        "ACS-3 §7.1.2",
+        "ACS-3 §7.2.2",
         sub=Sub.FEATURES,
         value=0,
     ),
@@ -78,7 +78,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "SET ACCESSIBLE MAX ADDRESS EXT",
         Protocol.NON_DATA,
         set_accessible,
-        "ACS-3 §7.1.3",
+        "ACS-3 §7.2.3",
         sub=Sub.FEATURES,
         value=1,
     ),
@@ -87,7 +87,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "FREEZE ACCESSIBLE MAX ADDRESS EXT",
         Protocol.NON_DATA,
         freeze_accessible,
-        "ACS-3 §7.1.4",
+        "ACS-3 §7.2.4",
         sub=Sub.FEATURES,
         value=2,
     ),
@@ -96,7 +96,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "WRITE UNCORRECTABLE EXT",
         Protocol.NON_DATA,
         write_uncorrectable,
-        "ACS-3 §7.69",
+        "ACS-3 §7.71",
         addressing=Addressing.LBA48,
         locked=True,
     ),

@@ -72,8 +72,10 @@ class AtaDisk(AtaDevice):
         self.smart = Smart()
         self.errors = ErrorLog()
         self.apm = 0
-        self.puis = self.waits = options.puis
-        """Whether it comes up in standby, and whether it waits to be spun up since then."""
+        self.puis: bool = options.puis
+        """Whether it comes up in standby."""
+        self.waits: bool = options.puis
+        """Whether it has, and waits to be spun up."""
         self.power_mode = power.STANDBY if self.waits else power.ACTIVE
         self.standby_ns = self.active_ns = 0
         """After how long it goes to standby by itself, 0 for never; when the medium was last in use."""

@@ -1,4 +1,4 @@
-"""SMART error logging: what became of sectors that could not be had (ATA8-ACS §A.3, §A.7, §A.16).
+"""SMART error logging: what became of sectors that could not be had (ATA8-ACS annex A; the extended log: §A.7).
 
 Commands that nobody could have done (unknown ones, addresses that are not there) are no errors of the disk, and are not
 logged.  Of the commands before the one that failed nothing is kept: their places are zeroes.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def write_cache(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
-    """What is in the cache is made stable before it is switched off (ACS-3 §7.45.8)."""
+    """What is in the cache is made stable before it is switched off (ACS-3 §7.45, subcommand 82h)."""
     if not on and disk.backend.write_cache:
         await disk.flush(command)
     disk.backend.write_cache = on
@@ -28,7 +28,7 @@ def look_ahead(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
 
 
 def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
-    """Advanced power management: 1 (least power) to FEh (ACS-3 §7.45.10), told in IDENTIFY DEVICE."""
+    """Advanced power management: 1 (least power) to FEh (ACS-3 §7.45, subcommand 05h), told in IDENTIFY DEVICE."""
     level = command.taskfile.count & 0xFF if on else 0
     if on and not 1 <= level <= MAX_APM:
         raise AtaError(Error.ABRT)
@@ -80,5 +80,5 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     features.set_features(0x86, "disable power-up in standby", partial(power_up_in_standby, on=False)),
     features.set_features(0x90, "disable a feature of SATA", partial(preserve, on=False)),
     features.set_features(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
-    Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ATA8-ACS"),
+    Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ACS-3 §7.46"),
 )

@@ -22,7 +22,7 @@ MAX_TRIM_BLOCKS = 8
 CYCLE_NS = 120
 """Cycle time of PIO mode 4 and multiword DMA mode 2."""
 MAJOR_VERSION = 0x07F0
-"""ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.12.7.40)."""
+"""ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.12.7, word 80)."""
 SPINS, SPIN_UP_FIRST = 0xC837, 0x738C
 """Word 2: SET FEATURES need not, or has to, spin it up; this data is complete (ACS-3 §7.12.7)."""
 NO_PIO_LIMIT = 0x0200

@@ -1,4 +1,4 @@
-"""General purpose logs (ACS-3 §9, annex A): the directory, the NCQ error log, IDENTIFY data, host vendor logs.
+"""General purpose logs (ACS-3 §4.10, annex A): the directory, the NCQ error log, IDENTIFY data, host vendor logs.
 
 Pages of 512 bytes.  What reads them: READ LOG EXT and READ LOG DMA EXT; what writes them, those of host vendors.
 """

@@ -55,7 +55,7 @@ def _done(request: Request) -> None:
 
 
 async def find_bad_sector(disk: AtaDisk, command: AtaCommand, offset: int, length: int) -> None:
-    """End a read that failed with the address of the first sector that cannot be read (ACS-3 §6.2, UNC).
+    """End a read that failed with the address of the first sector that cannot be read (ACS-3 §6.3, UNC).
 
     A block request says only that something of it failed: halves of it are read again, for nobody.
     """

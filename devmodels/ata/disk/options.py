@@ -10,7 +10,7 @@ BLOCK_SIZES = (512, 1024, 2048, 4096)
 MAX_PHYSICAL = 1 << 20
 """The largest physical sector, in bytes: 8 logical ones of the largest size would be less."""
 TEXTS = {"serial": 20, "ver": 8, "model": 40}
-"""Options that are text, and how long it may be (ACS-3 §7.12.7.7, .10, .11)."""
+"""Options that are text, and how long it may be (ACS-3 §7.12.7.10, .13, .14)."""
 MAX_QUEUE_DEPTH = 32
 MAX_CYLS, MAX_HEADS, MAX_SECS = 65535, 16, 255
 AUTO = 0xFFFF_FFFF

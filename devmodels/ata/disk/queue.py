@@ -1,4 +1,4 @@
-"""NCQ NON-DATA (ACS-3 §7.20): about the queue itself."""
+"""NCQ NON-DATA (ACS-3 §7.16): about the queue itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL, STREAMING, NON_STREAMING, SELECTED = 0, 1, 2, 3
 
 
 def abort_queue(disk: AtaDisk, command: AtaCommand) -> None:
-    """ABORT NCQ QUEUE (§7.20.3): what has begun runs on, and a command that is in the queue has.
+    """ABORT NCQ QUEUE (§7.16): what has begun runs on, and a command that is in the queue has.
 
     None is one of streaming, so that an abort of these finds none; a tag that nobody has is refused.
     """
@@ -34,7 +34,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "NCQ NON-DATA, ABORT NCQ QUEUE",
         Protocol.QUEUED,
         abort_queue,
-        "ACS-3 §7.20",
+        "ACS-3 §7.16",
         sub=Sub.FEATURES_LOW,
         value=0,
         feature="NCQ",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
 
 FUA_BIT = 0x80
-"""Device, bit 7 of NCQ writes and reads (ACS-3 §7.64)."""
+"""Device, bit 7 of NCQ writes and reads (ACS-3 §7.23, §7.61)."""
 
 
 def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[int, int]:
@@ -48,7 +48,7 @@ def transfer(
 
 
 def queued(disk: AtaDisk, command: AtaCommand, *, out: bool) -> MediumTransfer:
-    """READ and WRITE FPDMA QUEUED: the count is in features, the tag in count (ACS-3 §7.23, §7.64)."""
+    """READ and WRITE FPDMA QUEUED: the count is in features, the tag in count (ACS-3 §7.23, §7.61)."""
     taskfile = command.taskfile
     lba, count = taskfile.lba, taskfile.features or 0x1_0000
     if lba + count > disk.accessible:

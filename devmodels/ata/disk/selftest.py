@@ -1,4 +1,4 @@
-"""SMART EXECUTE OFF-LINE IMMEDIATE: self-tests (ATA8-ACS §7.53.5).
+"""SMART EXECUTE OFF-LINE IMMEDIATE: self-tests (ACS-3 §7.48).
 
 An extended test reads all sectors, a short one the first.  In captive mode the command lasts as long as its test; else
 it is over at once, and the test goes on between other commands until it is done, aborted, or interrupted by a reset.

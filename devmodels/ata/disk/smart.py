@@ -1,4 +1,4 @@
-"""SMART (ATA8-ACS §4.19, §7.53): status, attributes and thresholds, logs."""
+"""SMART (ACS-3 §4.19, §7.48; attributes and thresholds: ATA-3): status, attributes and thresholds, logs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAILING = 0x2CF4
 """What RETURN STATUS has there for a disk about to fail, and a captive self-test that has failed."""
 DIRECTORY = 0x00
 IN_PROGRESS = 0xF0
-"""Self-test execution status while one is running, with the tenths that are left (ATA8-ACS §7.53.6)."""
+"""Self-test execution status while one is running, with the tenths that are left (ACS-3 §7.48)."""
 
 
 class Attribute(NamedTuple):
@@ -82,7 +82,7 @@ def _raw(disk: AtaDisk, number: int) -> int:
 
 
 def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
-    """SMART READ DATA (ATA8-ACS §7.53.6)."""
+    """SMART READ DATA (ACS-3 §7.48)."""
     check(disk, command)
     page = bytearray(struct.pack("<H", 16))
     for each in ATTRIBUTES:
@@ -163,7 +163,7 @@ def _write(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
 
 def smart_command(value: int, name: str, protocol: Protocol, handler: Handler[AtaDisk]) -> Command[AtaDisk]:
     """A row of the table of commands."""
-    return Command(0xB0, f"SMART {name}", protocol, handler, "ATA8-ACS §7.53", sub=Sub.FEATURES, value=value)
+    return Command(0xB0, f"SMART {name}", protocol, handler, "ACS-3 §7.48", sub=Sub.FEATURES, value=value)
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (

@@ -1,4 +1,4 @@
-"""The logs of self-tests: that of SMART, and the extended one (ATA8-ACS §A.8, §A.17)."""
+"""The logs of self-tests: that of SMART, and the extended one (ATA8-ACS annex A; the latter: §A.8)."""
 
 from __future__ import annotations
 

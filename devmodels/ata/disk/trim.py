@@ -1,4 +1,4 @@
-"""DATA SET MANAGEMENT, TRIM: which sectors nobody needs any more; plain, and queued (ACS-3 §7.5, §7.22)."""
+"""DATA SET MANAGEMENT, TRIM: which sectors nobody needs any more; plain, and queued (ACS-3 §7.5, §7.43)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trim(_disk: AtaDisk, command: AtaCommand) -> DataOut:
 
 
 def queued_trim(_disk: AtaDisk, command: AtaCommand) -> DataOut:
-    """The same as a subcommand of SEND FPDMA QUEUED, with bit 0 of auxiliary (ACS-3 §7.42.4)."""
+    """The same as a subcommand of SEND FPDMA QUEUED, with bit 0 of auxiliary (ACS-3 §7.43)."""
     if not command.taskfile.auxiliary & 1:
         raise AtaError(Error.ABRT)
     return _ranges_wanted(command.taskfile.features)
@@ -76,7 +76,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "SEND FPDMA QUEUED, DATA SET MANAGEMENT",
         Protocol.QUEUED_OUT,
         queued_trim,
-        "ACS-3 §7.42",
+        "ACS-3 §7.43",
         sub=Sub.COUNT_HIGH,
         value=SEND_TRIM,
         feature="queued TRIM",

@@ -1,4 +1,4 @@
-"""ATAPI devices: SCSI commands by PACKET (ATA/ATAPI-7 vol. 2 §6.24, SFF-8020i, MMC-6 Annex A).
+"""ATAPI devices: SCSI commands by PACKET (ATA/ATAPI-7 vol. 1 §6.24, SFF-8020i, MMC-6 Annex A).
 
 An `AtapiDevice` carries the commands of one drive of `devmodels.scsi.mmc`.
 """

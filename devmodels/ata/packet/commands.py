@@ -1,4 +1,4 @@
-"""The table of an ATAPI device's commands (ATA/ATAPI-7 vol. 2 §6, ACS-3 §7)."""
+"""The table of an ATAPI device's commands (ATA/ATAPI-7 vol. 1 §6, ACS-3 §7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACTIVE = 0xFF
 
 
 def not_for_packets(_device: AtapiDevice, command: AtaCommand) -> None:
-    """Aborted, with the signature by which hosts find out what they have (ACS-3 §7.12.6)."""
+    """Aborted, with the signature by which hosts find out what they have (ACS-3 §7.12)."""
     command.taskfile.lba, command.taskfile.count = PACKET_SIGNATURE
     raise AtaError
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PACKET_SIZE = 12
 """Bytes of a command packet (word 0 of IDENTIFY PACKET DEVICE)."""
 COMPLETED = 0x03
-"""Interrupt reason (the count field) of a command that is over: C/D and I/O (ATA/ATAPI-7 vol. 2 §6.24.5)."""
+"""Interrupt reason (the count field) of a command that is over: C/D and I/O (ATA/ATAPI-7 vol. 1 §6.24)."""
 REASONS = 0x07
 
 _ABORTING = (SenseKey.ILLEGAL_REQUEST, SenseKey.ABORTED_COMMAND)

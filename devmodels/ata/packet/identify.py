@@ -20,7 +20,7 @@ CYCLE_NS = 120
 RELEASE_US = 30
 """Words 71 and 72, for overlapped commands, of which there are none."""
 MAJOR_VERSION = 0x07F0
-"""ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.13.7)."""
+"""ATA/ATAPI-4 to ACS-3, a bit each (ACS-3 §7.13.6, word 80)."""
 FEATURES = 1 << 3 | 1 << 4 | 1 << 9
 """Words 82 and 85: power management, PACKET, DEVICE RESET."""
 

@@ -9,7 +9,7 @@ import msgspec
 from devmodels.scsi.mmc.options import MAX_LOAD_TIME, CdOptions
 
 TEXTS = {"serial": 20, "ver": 8, "model": 40}
-"""Options that are text, and how long it may be (ACS-3 §7.13.7)."""
+"""Options that are text, and how long it may be (ACS-3 §7.13.6)."""
 
 
 class AtapiOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):

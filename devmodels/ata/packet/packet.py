@@ -1,4 +1,4 @@
-"""PACKET: one command of the drive's, its data in DRQ data blocks or by DMA (ATA/ATAPI-7 vol. 2 §6.24).
+"""PACKET: one command of the drive's, its data in DRQ data blocks or by DMA (ATA/ATAPI-7 vol. 1 §6.24).
 
 The drive does a command with a few bytes of data at once, and its data is then sent.  Commands that read the medium
 are looked at first without room for their data (what is wrong with them comes out, and how much they return); then the
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice, PacketTask
 
 DMA, OVERLAP = 0x01, 0x02
-"""Features of PACKET (ATA/ATAPI-7 vol. 2 §6.24.4)."""
+"""Features of PACKET (ATA/ATAPI-7 vol. 1 §6.24.4)."""
 LARGEST_LIMIT = 0xFFFE
 
 REQUEST_SENSE, READ_12, READ_CD = 0x03, 0xA8, 0xBE
