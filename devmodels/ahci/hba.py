@@ -53,7 +53,7 @@ class Hba:
         self.registers = registers = GenericHostControl(self)
         registers.cap_np = ports - 1
         registers.cap_ncs = slots - 1
-        registers.cap_psc = registers.cap_ssc = registers.cap_sam = 1
+        registers.cap_psc = registers.cap_ssc = registers.cap_pmd = registers.cap_sam = 1
         registers.cap_iss = SPEED_GEN3
         registers.cap_sclo = registers.cap_sncq = registers.cap_s64a = 1
         registers.pi = (1 << ports) - 1

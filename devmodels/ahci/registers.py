@@ -45,7 +45,7 @@ class GenericHostControl(
     cap_ncs = cap.bits(12, 8, HWINIT, doc="number of command slots, less one")
     cap_psc = cap.bit(13, HWINIT, doc="partial state: entered when the host asks")
     cap_ssc = cap.bit(14, HWINIT, doc="slumber state: entered when the host asks")
-    cap_pmd = cap.bit(15, HWINIT, doc="PIO with several DRQ data blocks in a FIS: none")
+    cap_pmd = cap.bit(15, HWINIT, doc="PIO with several DRQ data blocks")
     cap_fbss = cap.bit(16, HWINIT, doc="FIS-based switching: none")
     cap_spm = cap.bit(17, HWINIT, doc="port multipliers: none")
     cap_sam = cap.bit(18, HWINIT, doc="no interface but AHCI's")

@@ -66,7 +66,6 @@ def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
 MAX_APM = 0xFE
 SETTINGS_PRESERVATION = 0x06
 
-
 COMMANDS: tuple[Command[AtaDisk], ...] = (
     *features.COMMANDS,
     features.set_features(0x02, "enable volatile write cache", partial(write_cache, on=True)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from guestsim.drivers import ahci, ata
-from guestsim.drivers.ahci_layouts import HEADER, Cmd, PortIs, PortReg, h2d_fis
+from guestsim.drivers.ahci_layouts import HEADER, Cmd, Hba, PortIs, PortReg, h2d_fis
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
 
@@ -97,3 +97,11 @@ def test_the_link_is_not_reset_while_commands_run() -> None:
         w.guest.run(w.port.stop())
         w.guest.run(w.port.start())
         w.guest.run(w.port.identify())
+
+
+def test_pio_of_several_blocks_is_offered() -> None:
+    """Multiple DRQ data blocks, as HBAs since AHCI 1.2 have to (§3.1.1, PMD)."""
+    with world() as w:
+        assert w.hba.read(Hba.CAP) & 1 << 15
+        answer = w.guest.run(w.port.do(ata.read_dma_ext(0, 4, pio=True)))
+        assert answer.moved == 2048
