@@ -45,6 +45,7 @@ class PortState(msgspec.Struct, frozen=True):
     next_slot: Tag
     held_in_reset: bool
     signature_due: bool
+    control_slot: Tag | None
     resetting: bool
     device: bytes | None
     commands: list[SlotState]
@@ -74,6 +75,7 @@ def _save_port(port: Port) -> PortState:
         port.next_slot,
         port.held_in_reset,
         port.signature_due,
+        port.control_slot,
         device is not None and bool(device.resets),
         None if device is None else device.save(),
         [_save_command(each) for each in commands if isinstance(each, PortCommand) and not each.dropped],
@@ -125,6 +127,7 @@ def _restore_port(port: Port, state: PortState) -> None:
     port.state = State[state.engine]
     port.issued, port.next_slot = state.issued, state.next_slot
     port.held_in_reset, port.signature_due = state.held_in_reset, state.signature_due
+    port.control_slot = state.control_slot
     if device is not None and state.device is not None:
         device.restore(state.device)
         for each in state.commands:

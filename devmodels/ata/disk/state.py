@@ -9,12 +9,13 @@ import msgspec
 from devmodels.ata.constants import BLOCK
 from devmodels.ata.disk import power
 from devmodels.ata.disk.capacity import MAX_UNCORRECTABLE
+from devmodels.ata.disk.errorlog import KEPT, LoggedError
 from devmodels.ata.disk.features import MAX_APM
 from devmodels.ata.disk.geometry import Geometry
 from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES
 from devmodels.ata.disk.security import ATTEMPTS, PASSWORD_SIZE
-from devmodels.ata.disk.smart import MAX_RESULTS
-from devmodels.ata.state import AtaState, Byte, Lba, ModesState, Tag, TaskFileState, Word
+from devmodels.ata.disk.testlog import MAX_RESULTS
+from devmodels.ata.state import AtaState, Byte, Lba, ModesState, TaskFileState, Word
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -46,8 +47,21 @@ class SmartState(msgspec.Struct, frozen=True):
     results: Annotated[list[tuple[Byte, Byte, Word, Lba]], msgspec.Meta(max_length=MAX_RESULTS)]
 
 
+class ErrorState(msgspec.Struct, frozen=True):
+    """`LoggedError`, field by field."""
+
+    taskfile: TaskFileState
+    error: Byte
+    status: Byte
+    lba: Lba
+    milliseconds: Annotated[int, msgspec.Meta(ge=0)]
+    hours: Word
+
+
 class DiskState(AtaState, frozen=True, kw_only=True):
-    """`AtaDisk`, field by field; `powered_for_ns` is how long it has had power."""
+    """`AtaDisk`, field by field; `powered_for_ns` is how long it has had power, `unused_for_ns` how long its medium has
+    not been used.  A self-test that goes on between commands is not saved: it has not been.
+    """
 
     write_cache: bool
     modes: ModesState
@@ -56,11 +70,18 @@ class DiskState(AtaState, frozen=True, kw_only=True):
     reverts: bool
     geometry: tuple[Word, Byte, Byte]
     halted: bool
-    failed_queued: tuple[Tag, TaskFileState] | None
+    failed_queued: tuple[Byte, TaskFileState] | None
     security: SecurityState
     smart: SmartState
     apm: Annotated[int, msgspec.Meta(ge=0, le=MAX_APM)]
     power_mode: int
+    preserves: bool
+    puis: bool
+    waits: bool
+    standby_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+    unused_for_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+    errors: Annotated[list[ErrorState], msgspec.Meta(max_length=KEPT)]
+    error_count: Annotated[int, msgspec.Meta(ge=0)]
     powered_for_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
     accessible_max: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)] | None
     accessible_frozen: bool
@@ -76,6 +97,10 @@ _PLAIN = (
     "halted",
     "apm",
     "power_mode",
+    "preserves",
+    "puis",
+    "waits",
+    "standby_ns",
     "accessible_max",
     "accessible_frozen",
     "host_logs",
@@ -97,6 +122,9 @@ def save(disk: AtaDisk) -> DiskState:
         failed_queued=None if failed is None else (failed[0], TaskFileState.of(failed[1])),
         security=SecurityState(*(getattr(security, name) for name in SecurityState.__struct_fields__)),
         smart=SmartState(smart.enabled, smart.test_status, list(smart.results)),
+        unused_for_ns=max(disk.context.now_ns() - disk.active_ns, 0) if disk.standby_ns else 0,
+        errors=[ErrorState(TaskFileState.of(each.taskfile), *each[1:]) for each in disk.errors.errors],
+        error_count=disk.errors.count,
         powered_for_ns=max(disk.context.now_ns() - disk.powered_ns, 0),
         uncorrectable=sorted(disk.uncorrectable),
         **{name: getattr(disk, name) for name in _PLAIN},
@@ -128,6 +156,14 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
         setattr(disk.security, name, getattr(state.security, name))
     disk.smart.enabled, disk.smart.test_status = state.smart.enabled, state.smart.test_status
     disk.smart.results = list(state.smart.results)
+    disk.active_ns = disk.context.now_ns() - state.unused_for_ns
+    disk.errors.errors = [
+        LoggedError(
+            each.taskfile.taskfile(), each.error, each.status, each.lba, each.milliseconds, each.hours
+        )
+        for each in state.errors
+    ]
+    disk.errors.count = state.error_count
     disk.powered_ns = disk.context.now_ns() - state.powered_for_ns
     disk.uncorrectable = set(state.uncorrectable)
     disk.restore_registers(state)
