@@ -161,7 +161,8 @@ class Port:
         if self.control_slot is not None:
             slot, self.control_slot = self.control_slot, None
             self._clear_issue(slot)
-        self._schedule()
+        if self.state is State.RUNNING:
+            self._schedule()
 
     def _send_signature(self) -> None:
         """The device's first FIS shows in PxTFD and PxSIG; it goes to memory once PxCMD.FRE is 1 (§5.3.2)."""
