@@ -48,12 +48,14 @@ class _ConfigRegion:
 class FunctionRegions(AddressSpace):
     """The regions of `function`, which is plugged into `machine` and has all its BARs; `sizes` are in bytes."""
 
-    __slots__ = ("function", "sizes")
+    __slots__ = ("_largest", "function", "sizes")
 
     def __init__(self, machine: Machine, function: PciFunction) -> None:
         super().__init__(machine, regions_name(function.name))
         self.function = function
         self.sizes = [0] * NUM_REGIONS
+        self._largest = [_WHOLE_IO] * NUM_REGIONS
+        """Longest access that there is, in bytes: configuration space and ports have none of 8."""
         claims: list[Claim] = []
         for index, bar in function.bars.items():
             base = index << REGION_SHIFT
@@ -61,6 +63,8 @@ class FunctionRegions(AddressSpace):
                 claims += bar.handler.claims(base, function)
             claims.append(Claim(base, bar.size, bar.handler, function))
             self.sizes[index] = bar.size
+            if not bar.kind.is_io:
+                self._largest[index] = _WHOLE
         (place,) = [(slot, number) for slot, number, each in machine.bus.functions() if each is function]
         config = _ConfigRegion(machine.bus, *place)
         self.sizes[CONFIG_REGION] = function.config.size
@@ -74,7 +78,7 @@ class FunctionRegions(AddressSpace):
     def load(self, region: int, offset: int, count: int) -> bytes:
         """Read bytes that the region holds: one access where there can be one, else naturally aligned pieces."""
         address = region << REGION_SHIFT | offset
-        if count in _SIZES and count <= self._largest(region):
+        if count in _SIZES and count <= self._largest[region]:
             return self.read(address, count).to_bytes(count, "little")
         return b"".join(
             self.read(address + at, size).to_bytes(size, "little")
@@ -85,19 +89,14 @@ class FunctionRegions(AddressSpace):
         """Write bytes that the region holds, in the same way."""
         address = region << REGION_SHIFT | offset
         count = len(data)
-        if count in _SIZES and count <= self._largest(region):
+        if count in _SIZES and count <= self._largest[region]:
             self.write(address, count, int.from_bytes(data, "little"))
             return
         for at, size in self._pieces(region, offset, count):
             self.write(address + at, size, int.from_bytes(data[at : at + size], "little"))
 
-    def _largest(self, region: int) -> int:
-        """Longest access there is, in bytes: configuration space and ports have none of 8."""
-        bar = self.function.bars.get(region)
-        return _WHOLE_IO if bar is None or bar.kind.is_io else _WHOLE
-
     def _pieces(self, region: int, offset: int, count: int) -> list[tuple[int, int]]:
-        largest = self._largest(region)
+        largest = self._largest[region]
         pieces = []
         done = 0
         while done < count:

@@ -4,28 +4,23 @@ Follows "Header" and "Command Concurrency" of the protocol's document.  Commands
 came, the next one when the one at hand has been dealt with, and while an answer cannot be sent nothing is read: a
 client that floods or does not listen holds up itself alone.
 
-Descriptors belong to the message with whose first byte they came.  The header is read by itself, so that a reading
-never reaches into the next message.
+What has been read ahead waits like what has not been read.
 """
 
 from __future__ import annotations
 
-import array
-import os
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
+from devmodels.exports.vfio_user_incoming import Incoming, LeftError, Message, ProtocolError, close_all
 from devmodels.iocontext import IoContext
 from devmodels.protocols.vfio_user import (
     ERROR,
     HEADER,
-    MAX_FDS,
-    MAX_MESSAGE,
     NO_REPLY,
     TYPE_COMMAND,
     TYPE_MASK,
@@ -44,28 +39,8 @@ MOST_QUEUED_BYTES = 8 << 20
 MOST_QUEUED_FDS = 64
 """What a client may send before it answers for its memory."""
 
-_INT = array.array("i").itemsize
 _HANG_UP = 0
 """EPOLLHUP is reported in any case."""
-
-
-class ProtocolError(Exception):
-    """The client broke the protocol: its connection ends."""
-
-
-class _LeftError(Exception):
-    """The client has closed the connection, between two messages."""
-
-
-class Message(NamedTuple):
-    """A command of the client's; descriptors that are left in `fds` are closed."""
-
-    id: int
-    command: int
-    flags: int
-    error: int
-    payload: bytes
-    fds: list[int]
 
 
 class Channel:
@@ -88,11 +63,7 @@ class Channel:
         self._context = context
         self._on_message = on_message
         self._on_end = on_end
-        self._header = b""
-        self._payload = bytearray()
-        self._missing = 0
-        """How many bytes of the payload are still to come; with a whole header only."""
-        self._fds: list[int] = []
+        self._incoming = Incoming(sock)
         self._queued: deque[Message] = deque()
         self._queued_bytes = 0
         self._held = False
@@ -134,9 +105,18 @@ class Channel:
     def _put(self, data: bytes) -> None:
         if self._closed or self._failed:
             return
+        if not self._outgoing:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._end(f"connection lost: {error.strerror or error}")
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
         self._outgoing += data
-        if len(self._outgoing) == len(data):
-            self._guarded(self._send)
         self._rewatch()
 
     # --- the client's memory
@@ -154,7 +134,7 @@ class Channel:
         self._outgoing += payload
         try:
             reply = self._await_reply(command)
-        except _LeftError:
+        except LeftError:
             self._fail(None)
             return None
         except ProtocolError as error:
@@ -163,7 +143,7 @@ class Channel:
         except OSError as error:
             self._fail(f"connection lost: {error.strerror or error}")
             return None
-        if self._queued and not self._working:
+        if (self._queued or self._incoming.pending) and not self._working:
             self._context.call_soon(self._resume)
         return None if reply.flags & ERROR else reply.payload
 
@@ -172,9 +152,9 @@ class Channel:
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             self._send()
-            while (message := self._receive()) is not None:
+            while (message := self._incoming.receive()) is not None:
                 if message.flags & TYPE_MASK == TYPE_REPLY:
-                    _close_all(message.fds)
+                    close_all(message.fds)
                     if (message.id, message.command) != (self._asked, command):
                         raise ProtocolError(f"an answer to {command_name(message.command)} nobody waits for")
                     return message
@@ -208,9 +188,9 @@ class Channel:
         if self._watching is not None:
             self._context.unwatch(self._fd)
         self._sock.close()
-        _close_all(self._fds)
+        self._incoming.close()
         for message in self._queued:
-            _close_all(message.fds)
+            close_all(message.fds)
         self._queued.clear()
 
     def _end(self, reason: str | None) -> None:
@@ -222,7 +202,7 @@ class Channel:
         """Run a step that uses the socket; what goes wrong ends the connection."""
         try:
             return step()
-        except _LeftError:
+        except LeftError:
             self._end(None)
         except ProtocolError as error:
             self._end(f"connection ended: {error}")
@@ -275,10 +255,13 @@ class Channel:
                     self._on_message(message)
                 finally:
                     if message.fds:
-                        _close_all(message.fds)
+                        close_all(message.fds)
+                if not self._queued and not self._incoming.pending:
+                    # If there is more, we hear of it.
+                    return True
         finally:
             self._working = False
-        if self._queued:
+        if self._queued or self._incoming.pending:
             self._context.call_soon(self._resume)
         return True
 
@@ -287,9 +270,9 @@ class Channel:
             message = self._queued.popleft()
             self._queued_bytes -= len(message.payload)
             return message
-        received = self._receive()
+        received = self._incoming.receive()
         if received is not None and received.flags & TYPE_MASK == TYPE_REPLY:
-            _close_all(received.fds)
+            close_all(received.fds)
             raise ProtocolError(f"an answer to {command_name(received.command)} that nobody waits for")
         return received
 
@@ -320,72 +303,3 @@ class Channel:
                 del self._outgoing[:sent]
         except BlockingIOError:
             return
-
-    # --- in
-
-    def _receive(self) -> Message | None:
-        """The next message, if all of it is there."""
-        try:
-            while len(self._header) < HEADER.size:
-                self._read_header()
-            while self._missing:
-                piece = self._sock.recv(self._missing)
-                if not piece:
-                    raise ProtocolError("the client left in the middle of a message")
-                self._payload += piece
-                self._missing -= len(piece)
-        except BlockingIOError:
-            return None
-        number, command, _, flags, error = HEADER.unpack_from(self._header, 0)
-        message = Message(number, command, flags, error, bytes(self._payload), self._fds)
-        self._header = b""
-        self._payload.clear()
-        self._fds = []
-        return message
-
-    def _read_header(self) -> None:
-        """Read some of the header, and judge it where that makes it whole."""
-        begun = bool(self._header)
-        data, ancillary, flags, _ = self._sock.recvmsg(
-            HEADER.size - len(self._header), _ROOM, socket.MSG_CMSG_CLOEXEC
-        )
-        if ancillary:
-            self._take_fds(ancillary)
-        if flags & socket.MSG_CTRUNC:
-            raise ProtocolError(
-                f"file descriptors are lost: there were more than {MAX_FDS}, or too many are open here"
-            )
-        if not data:
-            if begun:
-                raise ProtocolError("the client left in the middle of a message")
-            raise _LeftError
-        if ancillary and begun:
-            raise ProtocolError("file descriptors in the middle of a message")
-        self._header += data
-        if len(self._header) == HEADER.size:
-            self._judge_header()
-
-    def _take_fds(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        for level, kind, body in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
-                fds.frombytes(body[: len(body) - len(body) % _INT])
-                self._fds += fds.tolist()
-
-    def _judge_header(self) -> None:
-        _, command, size, flags, _ = HEADER.unpack_from(self._header, 0)
-        if not HEADER.size <= size <= MAX_MESSAGE:
-            raise ProtocolError(
-                f"{command_name(command)} of {size} bytes, expected {HEADER.size} to {MAX_MESSAGE}"
-            )
-        if flags & TYPE_MASK not in (TYPE_COMMAND, TYPE_REPLY):
-            raise ProtocolError(f"{command_name(command)} has flags {flags:#x}: neither command nor reply")
-        self._missing = size - HEADER.size
-
-
-_ROOM = socket.CMSG_SPACE(MAX_FDS * _INT)
-
-
-def _close_all(fds: list[int]) -> None:
-    while fds:
-        os.close(fds.pop())

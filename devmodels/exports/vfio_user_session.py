@@ -15,7 +15,8 @@ from functools import partial
 from typing import NamedTuple
 
 from devmodels.conformance import ViolationLog
-from devmodels.exports.vfio_user_channel import Channel, Message, ProtocolError
+from devmodels.exports.vfio_user_channel import Channel
+from devmodels.exports.vfio_user_incoming import Message, ProtocolError
 from devmodels.exports.vfio_user_irqs import Interrupts
 from devmodels.exports.vfio_user_memory import ClientMemory, RefusedError
 from devmodels.functionregions import NUM_REGIONS, REGION_SHIFT, FunctionRegions
@@ -99,7 +100,7 @@ class Session:
         self._table = _msix_table(offered.function)
         self._machine.on_message = self._irqs.message
         self._machine.on_intx = self._irqs.intx
-        self._handlers: dict[int, Handler] = {
+        handlers: dict[int, Handler] = {
             Command.DMA_MAP: self._dma_map,
             Command.DMA_UNMAP: self._dma_unmap,
             Command.DEVICE_GET_INFO: self._device_info,
@@ -113,6 +114,7 @@ class Session:
             Command.REGION_WRITE_MULTI: self._write_multi,
             Command.DEVICE_FEATURE: self._feature,
         }
+        self._commands = {command: (handler, *SHAPES[command]) for command, handler in handlers.items()}
         self._channel = Channel(sock, offered.machine.context, self._message, self._end)
         self.ask = self._channel.ask
         context = offered.machine.context
@@ -125,13 +127,13 @@ class Session:
             if not self._greeted:
                 self._greet(message)
                 return
-            shape = SHAPES.get(message.command)
-            handler = self._handlers.get(message.command)
-            if shape is None or handler is None:
+            known = self._commands.get(message.command)
+            if known is None:
                 raise RefusedError(errno.ENOSYS, "not a command that is known here")
-            if not shape.least <= len(message.payload) <= shape.most:
+            handler, least, most, fds = known
+            if not least <= len(message.payload) <= most:
                 raise RefusedError(errno.EINVAL, f"a payload of {len(message.payload)} bytes")
-            if len(message.fds) > shape.fds:
+            if len(message.fds) > fds:
                 raise RefusedError(errno.EINVAL, f"{len(message.fds)} file descriptors")
             reply = handler(message)
         except RefusedError as error:
@@ -213,8 +215,11 @@ class Session:
         offset, region, count = REGION_ACCESS.unpack_from(payload, 0)
         if not self._regions.holds(region, offset, count) or len(payload) != REGION_ACCESS.size + count:
             raise RefusedError(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}")
-        reply = payload[: REGION_ACCESS.size]
-        return self._written(message, reply, [(region, offset, payload[REGION_ACCESS.size :])])
+        reply, data = payload[: REGION_ACCESS.size], payload[REGION_ACCESS.size :]
+        if self._memory.by_message:
+            return self._written(message, reply, [(region, offset, data)])
+        self._store(region, offset, data)
+        return reply
 
     def _write_multi(self, message: Message) -> bytes | None:
         payload = message.payload
