@@ -164,6 +164,33 @@ def test_a_message_may_come_byte_by_byte(client: Client) -> None:
     assert client.read(0, SCRATCH, 4) == b"1234"
 
 
+def test_several_messages_may_come_at_once(client: Client) -> None:
+    """Each is answered in its turn, whatever of them comes with which piece."""
+    stream = b"".join(
+        message(WRITE, access(0, SCRATCH, 4, bytes((n, 0, 0, 0))), number=n) for n in range(1, 100)
+    )
+    stream += message(READ, access(0, SCRATCH, 4), number=100)
+    client.put(stream[:1001])
+    client.put(stream[1001:])
+    for number in range(1, 100):
+        assert client.answer(number, WRITE).error == 0
+    assert client.answer(100, READ).payload[16:] == bytes((99, 0, 0, 0))
+
+
+def test_descriptors_belong_to_the_message_that_they_were_sent_with(world: World, client: Client) -> None:
+    """Messages before it are there when it is read, and one after it."""
+    shared = client.own(Shared(PAGE))
+    client.run = lambda: None
+    client.post(WRITE, access(0, SCRATCH, 4, b"1234"))
+    mapping = client.send(DMA_MAP, dma_map(0, PAGE), [shared.fd])
+    reading = client.send(READ, access(0, SCRATCH, 4))
+    client.run = world.context.run_until_idle
+    assert client.answer(mapping, DMA_MAP).error == 0
+    assert client.answer(reading, READ).payload[16:] == b"1234"
+    client.do(WRITE_MEMORY, address=0, length=1, value=8)
+    assert shared.bytes[0] == 8
+
+
 @pytest.mark.parametrize("size", [0, 1, 15, MAX_MESSAGE + 1, 1 << 31, 0xFFFF_FFFF])
 def test_impossible_lengths_end_the_connection(client: Client, size: int) -> None:
     client.put(message(READ, size=size))
