@@ -3,6 +3,7 @@
 `linux-ext4`: a stock Linux behind SeaBIOS makes and mounts an ext4 and works on files; the recording ends at its limit.
 `linux-scsi`: a stock Linux on a SCSI host with two units, and a third that comes and goes.
 `linux-vfio`: a stock Linux on two PCI functions: a disk by its legacy interface, and a SCSI host by its modern one.
+`linux-ahci`, `linux-ide`: a stock Linux's ahci and ata_piix: two disks and a CD, an error, a command that hangs.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from guestsim.replay.cut import cut
 
+from .ata_piece import AHCI, IDE, Host, ata
 from .backends import devmodels_serve
 from .scsi import MIB, Unit, image, monitor, scsi_serve
 from .several import FUNCTIONS, several
@@ -25,6 +28,8 @@ DATA = Path(__file__).parents[1] / "data"
 PIECE = DATA / "linux-ext4.trace"
 SCSI_PIECE = DATA / "linux-scsi.trace"
 VFIO_PIECE = DATA / "linux-vfio.trace"
+AHCI_PIECE = DATA / "linux-ahci.trace"
+IDE_PIECE = DATA / "linux-ide.trace"
 LIMIT = "190k"
 
 
@@ -88,10 +93,22 @@ def vfio(folder: Path, trace: Path) -> None:
     cut(whole, sys.maxsize, trace)
 
 
+def ata_host(host: Host, folder: Path, trace: Path) -> None:
+    """All of it."""
+    whole = folder / "whole.trace"
+    run = ata(folder, host, ("--strict", "--record", str(whole)))
+    run.check("end")
+    for item in run.results:
+        run.check(item)
+    cut(whole, sys.maxsize, trace)
+
+
 PIECES = {
     "linux-ext4": (PIECE, ext4),
     "linux-scsi": (SCSI_PIECE, scsi),
     "linux-vfio": (VFIO_PIECE, vfio),
+    "linux-ahci": (AHCI_PIECE, partial(ata_host, AHCI)),
+    "linux-ide": (IDE_PIECE, partial(ata_host, IDE)),
 }
 
 
