@@ -235,7 +235,8 @@ class Port:
         if self.state is not State.OFF or not registers.fre:
             self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1")
         if registers.tfd & BUSY:
-            self._violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set while the device is busy")
+            why = "while the device is busy" if self.device is not None else "where no device is"
+            self._violation("AHCI 1.3.1 §10.3.1", f"PxCMD.ST was set {why}")
         self.event(Event.START)
 
     def _set_power(self, icc: int) -> None:

@@ -1,4 +1,4 @@
-"""A guest's short time with ATA devices of ours, which `ata-piece.sh` is, and what their host does to them meanwhile."""
+"""A guest's short time with ATA devices of ours, which is `ata-piece.sh`, and what their host does to them."""
 
 from __future__ import annotations
 

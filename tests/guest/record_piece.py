@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def ata_host(host: Host, folder: Path, trace: Path) -> None:
     cut(whole, sys.maxsize, trace)
 
 
-PIECES = {
+PIECES: dict[str, tuple[Path, Callable[[Path, Path], None]]] = {
     "linux-ext4": (PIECE, ext4),
     "linux-scsi": (SCSI_PIECE, scsi),
     "linux-vfio": (VFIO_PIECE, vfio),
