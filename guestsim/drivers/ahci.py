@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ SRST = 0x04
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a command ended: status and error, address and count as the FIS has them, bytes moved (PRDBC), data."""
+    """How a command ended: status and error; address, count, device of the FIS; bytes moved (PRDBC), data."""
 
     status: AtaStatus
     error: int
@@ -67,6 +67,7 @@ class Answer:
     count: int
     moved: int
     data: bytes
+    device: int = 0
 
     @property
     def ok(self) -> bool:
@@ -99,7 +100,7 @@ class Pending:
 
 
 class AhciPort:
-    """One port; `failed` is what PxIS showed of an error that nobody has recovered from."""
+    """One port; `failed` is what PxIS showed of an error that nobody has recovered from, `seen` all that it showed."""
 
     __slots__ = (
         "_base",
@@ -112,6 +113,7 @@ class AhciPort:
         "number",
         "pending",
         "received",
+        "seen",
     )
 
     def __init__(self, hba: Ahci, number: int) -> None:
@@ -121,6 +123,7 @@ class AhciPort:
         self._base = PORTS_OFFSET + number * PORT_STRIDE
         self.pending: dict[int, Pending] = {}
         self.failed = PortIs(0)
+        self.seen = PortIs(0)
         self.interrupts = 0
         self.list = self.received = 0
         self.identity: Identity | None = None
@@ -145,6 +148,14 @@ class AhciPort:
         self.write(PortReg.FB, self.received & 0xFFFF_FFFF)
         self.write(PortReg.FBU, self.received >> 32)
         self.write(PortReg.CMD, self.read(PortReg.CMD) | Cmd.FRE)
+
+    def forget(self) -> None:
+        """Give its memory back: the HBA was reset, or is set up anew."""
+        for pending in self.pending.values():
+            pending.dropped = True
+        self.pending.clear()
+        for address in (self.list, self.received):
+            self.guest.memory.free(address)
 
     @property
     def present(self) -> bool:
@@ -277,9 +288,13 @@ class AhciPort:
         for segment in segments:
             table += PRD.pack(segment.address & 0xFFFF_FFFF, segment.address >> 32, segment.length - 1)
         address = memory.store(bytes(table), TABLE_ALIGN)
-        header = HEADER.pack(flags | len(fis) // 4, len(segments), 0, address & 0xFFFF_FFFF, address >> 32)
-        memory.write(self.list + slot * HEADER_SIZE, header)
+        self.put(slot, flags | len(fis) // 4, len(segments), address)
         return Pending(command, slot, address, segments)
+
+    def put(self, slot: int, flags: int, prdtl: int, table: int) -> None:
+        """Write a command header literally (§4.2.2)."""
+        header = HEADER.pack(flags, prdtl, 0, table & 0xFFFF_FFFF, table >> 32)
+        self.guest.memory.write(self.list + slot * HEADER_SIZE, header)
 
     def _release(self, pending: Pending) -> None:
         for segment in pending.segments:
@@ -297,7 +312,8 @@ class AhciPort:
         status = PortIs(self.read(PortReg.IS))
         if status:
             self.write(PortReg.IS, status)
-            self.interrupts += 1
+            self.seen |= status
+            self.interrupts += self._hba.interrupts is not Interrupts.POLLING
         if status & (PortIs.PCS | PortIs.PRCS):
             # These follow PxSERR, and stay until that is cleared (§3.3.5).
             self.write(PortReg.SERR, SERR_CHANGES)
@@ -315,24 +331,28 @@ class AhciPort:
         command = pending.command
         if command.queued and not failed:
             taskfile = self.read(PortReg.TFD)
-            answer = self._answer(pending, taskfile & 0xFF & ~AtaStatus.ERR, 0, 0, 0)
+            answer = self._answer(pending, taskfile & 0xFF & ~AtaStatus.ERR, 0, None)
         else:
             place = PIO_SETUP if status & PortIs.PSS and not status & PortIs.DHRS else D2H
             fields = D2H_FIS.unpack(self.guest.memory.read(self.received + place, D2H_FIS.size))
-            lba = fields["lba_low"] | fields["lba_2"] << 16 | fields["lba_3"] << 24 | fields["lba_5"] << 40
             taskfile = self.read(PortReg.TFD)
-            answer = self._answer(pending, taskfile & 0xFF, taskfile >> 8, lba, fields["count"])
+            answer = self._answer(pending, taskfile & 0xFF, taskfile >> 8, fields)
         del self.pending[pending.slot]
         pending.answer = answer
         self._release(pending)
 
-    def _answer(self, pending: Pending, status: int, error: int, lba: int, count: int) -> Answer:
+    def _answer(self, pending: Pending, status: int, error: int, fields: Mapping[str, int] | None) -> Answer:
+        """`fields`: those of the FIS that told; a Set Device Bits FIS has no address."""
         memory, command = self.guest.memory, pending.command
+        lba = count = device = 0
+        if fields is not None:
+            lba = fields["lba_low"] | fields["lba_2"] << 16 | fields["lba_3"] << 24 | fields["lba_5"] << 40
+            count, device = fields["count"], fields["device"]
         _, _, moved, _, _ = HEADER.unpack(memory.read(self.list + pending.slot * HEADER_SIZE, HEADER_SIZE))
         data = b""
         if not command.out:
             data = b"".join(memory.read(each.address, each.length) for each in pending.segments)
-        return Answer(AtaStatus(status), error, lba, count, moved, data)
+        return Answer(AtaStatus(status), error, lba, count, moved, data, device)
 
     def _fail(self) -> None:
         """The command that a fatal error belongs to is the current one; queued ones fail as one (§6.2.2)."""
@@ -357,9 +377,9 @@ def _cut(length: int) -> Iterator[int]:
 
 
 class Ahci:
-    """Driver of one HBA: `ports` with a device, by number."""
+    """Driver of one HBA: `ports` with a device, by number; `known` are all that there are."""
 
-    __slots__ = ("_bar", "_vector", "function", "guest", "interrupts", "ports", "slots")
+    __slots__ = ("_bar", "_vector", "function", "guest", "interrupts", "known", "ports", "slots")
 
     def __init__(self, guest: Guest, function: PciFunction) -> None:
         self.guest = guest
@@ -367,6 +387,7 @@ class Ahci:
         function.place_bars()
         self._bar = function.bars[ABAR]
         self.ports: dict[int, AhciPort] = {}
+        self.known: dict[int, AhciPort] = {}
         self.interrupts = Interrupts.POLLING
         self.slots = (self.read(Hba.CAP) >> 8 & 0x1F) + 1
         self._vector: int | None = None
@@ -392,6 +413,10 @@ class Ahci:
         `MSIX` stands for messages: those of an HBA are MSI's.
         """
         await self.reset()
+        for port in self.known.values():
+            port.forget()
+        self.ports.clear()
+        self.known.clear()
         implemented = self.read(Hba.PI)
         self.connect(interrupts)
         for number in range(32):
@@ -403,6 +428,7 @@ class Ahci:
                 await port.identify()
 
     async def _bring_up(self, port: AhciPort) -> None:
+        self.known[port.number] = port
         await port.stop()
         port.place()
         port.write(PortReg.SERR, 0xFFFF_FFFF)
@@ -416,8 +442,9 @@ class Ahci:
 
     def connect(self, interrupts: Interrupts) -> None:
         """Choose how the HBA interrupts."""
-        self.interrupts = interrupts
         controller = self.guest.interrupts
+        self._disconnect()
+        self.interrupts = interrupts
         if interrupts is Interrupts.MSIX:
             msi = self.function.msi()
             if msi is None:
@@ -428,13 +455,25 @@ class Ahci:
         elif interrupts is Interrupts.INTX:
             controller.connect(self.function.slot, self.function.interrupt_pin, self.serve)
 
+    def _disconnect(self) -> None:
+        """As after a reset of the function."""
+        controller, msi = self.guest.interrupts, self.function.msi()
+        if self._vector is not None:
+            controller.free(self._vector)
+            self._vector = None
+        if self.interrupts is Interrupts.INTX:
+            controller.disconnect(self.function.slot, self.function.interrupt_pin, self.serve)
+        if msi is not None:
+            msi.disable()
+        self.function.set_command(off=COMMAND_INTX_DISABLE)
+
     def _message(self) -> None:
         self.serve()
 
     def serve(self) -> bool:
         """Serve the ports that ask for it (§5.6.3): PxIS first, then IS."""
         status = self.read(Hba.IS)
-        for number, port in self.ports.items():
+        for number, port in self.known.items():
             if status >> number & 1:
                 port.serve()
         if status:

@@ -1,18 +1,21 @@
-"""Steps for IDE controllers: probe, commands, packets, tables, registers."""
+"""Steps for ATA controllers: probe, commands, packets, resets on either kind; tables and registers of IDE."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.ide import Reply, Task, identify, probe
+from guestsim.drivers.ahci import Ahci
+from guestsim.drivers.ide import Reply, Task, Way, identify, probe
 from guestsim.drivers.ide_layouts import EOT, BusMaster, Control, Reg
 from guestsim.drivers.scsi import opcode_name
+from guestsim.errors import GuestError
+from guestsim.script import ahci
 from guestsim.script.outcome import Outcome
 from guestsim.script.schema_scsi import parse_cdb
 
 if TYPE_CHECKING:
-    from guestsim.drivers.ide import IdeChannel
+    from guestsim.drivers.ide import IdeChannel, IdeController
     from guestsim.script.schema import Step
     from guestsim.script.schema_ata import Ata, Packet
     from guestsim.script.world import World
@@ -22,12 +25,56 @@ def _channel(world: World, step: Step, number: int) -> IdeChannel:
     return world.ide(step.device).channels[number]
 
 
+def _unit(controller: IdeController, number: int) -> tuple[IdeChannel, int]:
+    """The channel of the controller's device `number`, and its unit there."""
+    channel, unit = divmod(number, 2)
+    if channel not in range(len(controller.channels)):
+        raise GuestError(f"no device {number}, expected 0 to 3")
+    return controller.channels[channel], unit
+
+
+async def ata_probe(world: World, step: Step) -> Outcome:
+    """Reset a controller and find all its devices."""
+    it = step.ata_probe
+    assert it is not None
+    controller = world.controller(step.device)
+    if isinstance(controller, Ahci):
+        return await ahci.probe(world, controller, it.interrupts)
+    names = []
+    for channel in controller.channels:
+        names += await _find(channel, polling=it.interrupts == "polling", wide=it.wide)
+    while names and names[-1] == "none":
+        del names[-1]
+    return Outcome("probe both channels", ", ".join(names), found=names)
+
+
+async def ata_reset(world: World, step: Step) -> Outcome:
+    """Resets of either controller."""
+    it = step.ata_reset
+    assert it is not None
+    controller = world.controller(step.device)
+    if isinstance(controller, Ahci):
+        return await ahci.reset(controller, it)
+    if it.kind != "software":
+        raise GuestError(f"an IDE channel has no {it.kind}, expected software")
+    channel, _ = _unit(controller, it.number)
+    channel.stop()
+    await channel.reset()
+    return Outcome(f"software reset of channel {channel.number}")
+
+
 async def ide_probe(world: World, step: Step) -> Outcome:
     """Reset a channel and find its devices."""
     it = step.ide_probe
     assert it is not None
     channel = _channel(world, step, it.channel)
-    channel.polling, channel.wide_data = it.polling, it.wide
+    names = await _find(channel, polling=it.polling, wide=it.wide)
+    return Outcome(f"probe channel {it.channel}", ", ".join(names), found=names)
+
+
+async def _find(channel: IdeChannel, *, polling: bool, wide: bool) -> list[str]:
+    """Reset a channel; what its units are."""
+    channel.polling, channel.wide_data = polling, wide
     channel.set_control(0)
     found = await probe(channel)
     names = []
@@ -36,7 +83,7 @@ async def ide_probe(world: World, step: Step) -> Outcome:
         if kind != "none":
             await identify(channel, unit, packet=kind == "atapi")
         names.append(kind)
-    return Outcome(f"probe channel {it.channel}", ", ".join(names), found=names)
+    return names
 
 
 def _answered(did: str, reply: Reply, before: int, channel: IdeChannel) -> Outcome:
@@ -69,23 +116,17 @@ def _answered(did: str, reply: Reply, before: int, channel: IdeChannel) -> Outco
 
 
 def _task(it: Ata) -> Task:
-    way, length = it.data_way, it.bytes_in_all
-    data = b""
-    if way.out:
-        given = it.data
-        length = length if given is None or given.length is None else int(given.length)
-        data = bytes(length) if given is None else given.data(length)
-        length = 0
+    """A command as IDE has it: queued ones are none of its, and are given without data."""
     return Task(
         it.opcode,
-        features=it.features,
+        features=it.all_features,
         count=it.count,
-        lba=it.lba & (0xFFFF_FFFF_FFFF if it.wide else 0xFF_FFFF),
-        device=it.device if it.wide else it.device | it.lba >> 24 & 0x0F,
+        lba=it.address & (0xFFFF_FFFF_FFFF if it.wide else 0xFF_FFFF),
+        device=it.device if it.wide else it.device | it.address >> 24 & 0x0F,
         wide=it.wide,
-        way=way,
-        length=length if way.value.endswith("in") else 0,
-        data=data,
+        way=Way.NONE if it.form.queued else it.data_way,
+        length=it.room,
+        data=it.given,
         regions=it.regions,
     )
 
@@ -94,25 +135,37 @@ async def ata(world: World, step: Step) -> Outcome:
     """A command."""
     it = step.ata
     assert it is not None
-    channel = _channel(world, step, it.channel)
+    controller = world.controller(step.device)
+    if isinstance(controller, Ahci):
+        return await ahci.ata(controller, it)
+    channel, unit = _unit(controller, it.number)
     before = channel.interrupts
     channel.block_bytes = it.block
-    reply = await channel.do(it.unit, _task(it))
-    name = it.command if isinstance(it.command, str) else f"command {it.command:#04x}"
-    return _answered(f"{name} to unit {it.channel}.{it.unit}", reply, before, channel)
+    reply = await channel.do(unit, _task(it))
+    return _answered(f"{it.name} to unit {channel.number}.{unit}", reply, before, channel)
+
+
+async def ncq(world: World, step: Step) -> Outcome:
+    """Queued commands at once."""
+    it = step.ncq
+    assert it is not None
+    return await ahci.ncq(world.hba(step.device), it.port, it.commands)
 
 
 async def packet(world: World, step: Step) -> Outcome:
     """A command packet."""
     it = step.packet
     assert it is not None
-    channel = _channel(world, step, it.channel)
+    controller = world.controller(step.device)
+    if isinstance(controller, Ahci):
+        return await ahci.packet(controller, it)
+    channel, unit = _unit(controller, it.number)
     before = channel.interrupts
     cdb = parse_cdb(it.cdb)
     data = b"" if it.data is None else it.data.data(int(it.data.length or cdb.out))
     room = cdb.room if it.room is None else int(it.room)
     reply = await channel.packet(
-        it.unit,
+        unit,
         cdb.data,
         room=room,
         data=data,
@@ -121,12 +174,12 @@ async def packet(world: World, step: Step) -> Outcome:
         regions=it.regions,
         features=it.features,
     )
-    return _answered(_packet_text(it, cdb.data), reply, before, channel)
+    return _answered(_packet_text(it, cdb.data, f"{channel.number}.{unit}"), reply, before, channel)
 
 
-def _packet_text(it: Packet, cdb: bytes) -> str:
+def _packet_text(it: Packet, cdb: bytes, unit: str) -> str:
     name = opcode_name(cdb[0]) if cdb else "an empty packet"
-    return f"{name} to unit {it.channel}.{it.unit} by {'DMA' if it.dma else 'PIO'}"
+    return f"{name} to unit {unit} by {'DMA' if it.dma else 'PIO'}"
 
 
 async def regions(world: World, step: Step) -> Outcome:
@@ -170,7 +223,10 @@ async def registers(world: World, step: Step) -> Outcome:
     """What the selected device shows."""
     it = step.registers
     assert it is not None
-    channel = _channel(world, step, it.channel)
+    controller = world.controller(step.device)
+    if isinstance(controller, Ahci):
+        return ahci.registers(controller, it.number)
+    channel, _ = _unit(controller, it.number)
     status = channel.alternate_status
     if it.hob:
         channel.set_control(Control.HOB)

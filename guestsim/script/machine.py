@@ -24,8 +24,10 @@ SCSI_HOSTS = frozenset({"virtio-scsi-pci", "virtio-scsi-device"})
 SCSI_UNITS = frozenset({"scsi-hd", "scsi-cd"})
 
 IDE_HOSTS = frozenset({"piix3-ide", "piix4-ide"})
+AHCI_HOSTS = frozenset({"ich9-ahci", "ahci"})
+ATA_HOSTS = IDE_HOSTS | AHCI_HOSTS
 IDE_UNITS = frozenset({"ide-hd", "ide-cd"})
-"""The same for IDE."""
+"""The same for ATA."""
 ON_BUSES = SCSI_UNITS | IDE_UNITS
 
 
@@ -47,7 +49,7 @@ def open_target(
     recording: Recording | None = None,
 ) -> TargetAndHost:
     """Start the machine that a script describes, and record it. Raises `TargetError` where it can't be."""
-    if recording is not None and any(device.get("driver") in IDE_HOSTS for device in devices):
+    if recording is not None and any(device.get("driver") in ATA_HOSTS for device in devices):
         raise LacksError("devices of which there are recordings")
     if spec.vhost_user:
         return _open_vhost_user(spec, script, drives, devices, recording)

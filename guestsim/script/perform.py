@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from guestsim.drivers.virtio_blk import VirtioBlk
 from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError, RaisedError
-from guestsim.script import ata, control, raw, requests, rings, scsi
+from guestsim.script import ahci, ata, control, raw, requests, rings, scsi
 from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
 from guestsim.targets import TargetError
@@ -65,6 +65,10 @@ _SIMPLE: dict[str, Callable[[World, Step], Awaitable[Outcome]]] = {
     "event_buffers": scsi.event_buffers,
     "scsi_event": scsi.scsi_event,
     "scan": scsi.scan,
+    "ata_probe": ata.ata_probe,
+    "ata_reset": ata.ata_reset,
+    "ncq": ata.ncq,
+    "slot": ahci.slot,
     "ide_probe": ata.ide_probe,
     "ide_reset": ata.ide_reset,
     "ata": ata.ata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guestsim.drivers.ahci_layouts import ABAR
 from guestsim.drivers.layouts import BLK_CONFIG, Feature
 from guestsim.drivers.scsi_layouts import SCSI_CONFIG
 from guestsim.drivers.virtio_pci import ISR
@@ -11,11 +12,13 @@ from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
+from guestsim.script.schema import Place
+from guestsim.script.schema_ata import hba_register
 
 if TYPE_CHECKING:
     from guestsim.drivers.pci import PciFunction
     from guestsim.drivers.virtio import VirtioDevice
-    from guestsim.script.schema import Place, Step
+    from guestsim.script.schema import Step
     from guestsim.script.world import World
 
 
@@ -28,6 +31,8 @@ def _where(place: Place) -> str:
         return "ISR"
     if place.bar is not None:
         return f"BAR {place.bar} offset {place.offset:#x} ({place.size} bytes{', by window' if place.window else ''})"
+    if place.hba is not None:
+        return place.hba if place.size == 4 else f"{place.hba} ({place.size} bytes)"
     if place.pci is not None:
         return f"PCI configuration {place.pci:#x} ({place.size} bytes)"
     if place.address is not None:
@@ -52,8 +57,12 @@ def access(world: World, step: Step, place: Place, value: int | None) -> int:
 
 
 def _access_device(world: World, step: Step, place: Place, value: int | None) -> int:
-    controller = world.find_ide(step.device)
+    controller = world.find_controller(step.device)
     if controller is not None:
+        if place.hba is not None:
+            world.hba(step.device)
+            at = hba_register(place.hba) + place.offset
+            place = Place(bar=ABAR, offset=at, size=place.size)
         return _access_function(controller.function, place, value)
     driver = world.driver(step.device)
     device = driver.device

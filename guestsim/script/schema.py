@@ -211,8 +211,8 @@ class Place(_Part):
 
     `register`: of the virtio common configuration or what stands for it, by name.  `config`: of the device
     configuration, by name.  `isr`.  `bar` with `offset`, also through the PCI configuration access capability
-    (`window`).  `pci`: an offset in configuration space.  `address`: memory space.  `port`: I/O space.  `size` is for
-    those without a name.
+    (`window`).  `hba`: of an AHCI adapter, by name (`P0CI`).  `pci`: an offset in configuration space.  `address`:
+    memory space.  `port`: I/O space.  `size` is for those without a name.
     """
 
     register: str | None = None
@@ -222,12 +222,13 @@ class Place(_Part):
     pci: Annotated[int, msgspec.Meta(ge=0, le=CONFIG_SPACE - 1)] | None = None
     address: Whole | None = None
     port: U16 | None = None
+    hba: str | None = None
     offset: U32 = 0
     size: Literal[1, 2, 4, 8] = 4
     window: bool = False
 
     def __post_init__(self) -> None:
-        kinds = ("register", "config", "isr", "bar", "pci", "address", "port")
+        kinds = ("register", "config", "isr", "bar", "pci", "address", "port", "hba")
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"{' and '.join(given) or 'no place'}, expected one of {', '.join(kinds)}")
@@ -235,6 +236,8 @@ class Place(_Part):
             raise ValueError(f"register {self.register!r}, expected one of {', '.join(REGISTERS)}")
         if self.config is not None and self.config not in CONFIG_FIELDS:
             raise ValueError(f"config {self.config!r}, expected one of {', '.join(CONFIG_FIELDS)}")
+        if self.hba is not None:
+            schema_ata.hba_register(self.hba)
         if self.size == 8 and (self.pci is not None or self.port is not None or self.window):
             raise ValueError(
                 f"size 8 for a {'port' if self.port is not None else 'configuration space'}, expected 1, 2 or 4"
@@ -582,6 +585,10 @@ class Step(_Part):
     reset: Nothing | None = None
     reset_queue: ResetQueue | None = None
     resize: Resize | None = None
+    ata_probe: schema_ata.AtaProbe | None = None
+    ata_reset: schema_ata.AtaReset | None = None
+    ncq: schema_ata.Ncq | None = None
+    slot: schema_ata.Slot | None = None
     ide_probe: schema_ata.IdeProbe | None = None
     ide_reset: schema_ata.IdeReset | None = None
     ata: schema_ata.Ata | None = None

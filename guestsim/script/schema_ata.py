@@ -1,19 +1,20 @@
-"""What a script may say to ATA and ATAPI devices on IDE channels: commands, packets, tables of the bus master."""
+"""What a script may say to ATA and ATAPI devices, and to the controllers of either kind that they are on."""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
 import msgspec
 
+from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
+from guestsim.drivers.ata_commands import FORMS, Form, WayName
 from guestsim.drivers.ide import Way
-from guestsim.drivers.ide_layouts import AtaCommand
 from guestsim.script.parts import U8, U16, U32, Positive, Whole
 from guestsim.script.schema_scsi import parse_cdb
-from guestsim.script.values import Amount, Pattern, parse_address
+from guestsim.script.values import Amount, HexBytes, Pattern, parse_address
 
 MAX_LBA = 1 << 48
-WayName = Literal["non-data", "pio-in", "pio-out", "dma-in", "dma-out"]
 WAYS: dict[WayName, Way] = {
     "non-data": Way.NONE,
     "pio-in": Way.PIO_IN,
@@ -22,30 +23,6 @@ WAYS: dict[WayName, Way] = {
     "dma-out": Way.DMA_OUT,
 }
 
-COMMANDS: dict[str, tuple[int, WayName]] = {
-    "identify-device": (AtaCommand.IDENTIFY_DEVICE, "pio-in"),
-    "identify-packet-device": (AtaCommand.IDENTIFY_PACKET_DEVICE, "pio-in"),
-    "read-sectors": (AtaCommand.READ_SECTORS, "pio-in"),
-    "read-sectors-ext": (AtaCommand.READ_SECTORS_EXT, "pio-in"),
-    "read-multiple": (AtaCommand.READ_MULTIPLE, "pio-in"),
-    "read-multiple-ext": (AtaCommand.READ_MULTIPLE_EXT, "pio-in"),
-    "read-dma": (AtaCommand.READ_DMA, "dma-in"),
-    "read-dma-ext": (AtaCommand.READ_DMA_EXT, "dma-in"),
-    "write-sectors": (AtaCommand.WRITE_SECTORS, "pio-out"),
-    "write-sectors-ext": (AtaCommand.WRITE_SECTORS_EXT, "pio-out"),
-    "write-multiple": (AtaCommand.WRITE_MULTIPLE, "pio-out"),
-    "write-multiple-ext": (AtaCommand.WRITE_MULTIPLE_EXT, "pio-out"),
-    "write-dma": (AtaCommand.WRITE_DMA, "dma-out"),
-    "write-dma-ext": (AtaCommand.WRITE_DMA_EXT, "dma-out"),
-    "flush-cache": (AtaCommand.FLUSH_CACHE, "non-data"),
-    "flush-cache-ext": (AtaCommand.FLUSH_CACHE_EXT, "non-data"),
-    "set-multiple-mode": (AtaCommand.SET_MULTIPLE_MODE, "non-data"),
-    "set-features": (AtaCommand.SET_FEATURES, "non-data"),
-    "device-reset": (AtaCommand.DEVICE_RESET, "non-data"),
-    "execute-device-diagnostic": (AtaCommand.EXECUTE_DEVICE_DIAGNOSTIC, "non-data"),
-}
-"""Commands that a script can name, and how their data goes."""
-IDENTIFY = ("identify-device", "identify-packet-device")
 BLOCK = 512
 REGISTERS = (
     "status",
@@ -58,7 +35,34 @@ REGISTERS = (
     "device",
     "bus-master",
     "sense-key",
+    "moved",
+    "is",
+    "ie",
+    "cmd",
+    "ccs",
+    "sig",
+    "ssts",
+    "sctl",
+    "serr",
+    "sact",
+    "ci",
+    "ghc",
+    "ports",
 )
+"""What a step may expect of registers; from `moved` on, of an HBA."""
+_HBA_NAME = re.compile(r"P(\d{1,2})([A-Z]+)")
+PortNumber = Annotated[int, msgspec.Meta(ge=0, le=31)]
+
+
+def hba_register(name: str) -> int:
+    """The offset in ABAR of a register that is called as the specification does (`GHC`, `P0CI`); ValueError."""
+    match = _HBA_NAME.fullmatch(name)
+    if match is not None and match[2] in PortReg.__members__ and int(match[1]) < 32:
+        return PORTS_OFFSET + int(match[1]) * PORT_STRIDE + PortReg[match[2]]
+    if name not in Hba.__members__:
+        known = (*Hba.__members__, *(f"P0{one}" for one in PortReg.__members__))
+        raise ValueError(f"hba {name!r}, expected one of {', '.join(known)}")
+    return Hba[name]
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -79,17 +83,45 @@ class IdeProbe(_Part):
     wide: bool = False
 
 
-class Ata(_Part):
-    """A command to device `unit` of `channel`.
+class Placed(_Part):
+    """A device: `unit` of `channel`, or its number among all as `port`; an HBA has one at each port."""
+
+    channel: Literal[0, 1] = 0
+    unit: Literal[0, 1] = 0
+    port: PortNumber | None = None
+
+    @property
+    def number(self) -> int:
+        """Its number among the controller's devices."""
+        return 2 * self.channel + self.unit if self.port is None else self.port
+
+
+class AtaProbe(_Part):
+    """Reset a controller and find its devices.  `wide`: the data registers of IDE by 32-bit accesses."""
+
+    interrupts: Literal["msi", "intx", "polling"] = "msi"
+    wide: bool = False
+
+
+class AtaReset(Placed, kw_only=True):
+    """Reset devices: `software` all of a channel, or one of a port; `comreset` a port's link; `hba` the whole adapter.
+
+    `stop` and `start` a port's command list; `recover` does what a driver does after an error.
+    """
+
+    kind: Literal["software", "comreset", "hba", "stop", "start", "recover"] = "software"
+
+
+class Ata(Placed, kw_only=True):
+    """A command to a device.
 
     `command` by name or as a number, which then says with `way` how its data goes.  `length` in bytes is that of
-    `count` sectors of 512 bytes where it is not given.  `block` is how many bytes a DRQ data block has.
+    `count` sectors of 512 bytes where it is not given.  `block` is how many bytes a DRQ data block has, `regions` the
+    lengths of the pieces of memory.  `recover`: whether an HBA's port is made to go on after an error.
     """
 
     command: str | U8
-    channel: Literal[0, 1] = 0
-    unit: Literal[0, 1] = 0
-    features: U16 = 0
+    features: U16 | None = None
     count: U16 = 0
     lba: Whole = 0
     device: U8 = 0x40
@@ -98,59 +130,147 @@ class Ata(_Part):
     data: Given | None = None
     block: Positive = BLOCK
     regions: list[Positive] | None = None
+    recover: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.command, str) and self.command not in COMMANDS:
-            raise ValueError(f"command {self.command!r}, expected a number or one of {', '.join(COMMANDS)}")
+        if isinstance(self.command, str) and self.command not in FORMS:
+            raise ValueError(f"command {self.command!r}, expected a number or one of {', '.join(FORMS)}")
         if self.lba >= MAX_LBA:
             raise ValueError(f"lba {self.lba}, expected at most 48 bits")
 
     @property
+    def form(self) -> Form:
+        """What the command is like."""
+        return FORMS[self.command] if isinstance(self.command, str) else Form(self.command)
+
+    @property
     def opcode(self) -> int:
         """The command's number."""
-        return COMMANDS[self.command][0] if isinstance(self.command, str) else self.command
+        return self.form.opcode
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.command if isinstance(self.command, str) else f"command {self.command:#04x}"
 
     @property
     def data_way(self) -> Way:
         """How its data goes."""
-        name = self.way
-        if name is None:
-            name = COMMANDS[self.command][1] if isinstance(self.command, str) else "non-data"
-        return WAYS[name]
+        return WAYS[self.way or self.form.way]
 
     @property
     def wide(self) -> bool:
         """Whether its registers are written twice."""
-        return isinstance(self.command, str) and self.command.endswith("-ext")
+        return self.form.wide
+
+    @property
+    def all_features(self) -> int:
+        """Its features, the command's own where none are given."""
+        return self.form.features if self.features is None else self.features
+
+    @property
+    def address(self) -> int:
+        """Its LBA, with the command's own part."""
+        return self.lba | self.form.lba
 
     @property
     def bytes_in_all(self) -> int:
         """How much data it has."""
         if self.length is not None:
             return int(self.length)
-        if self.command in IDENTIFY:
+        if not self.form.blocks:
             return BLOCK
         return (self.count or (0x1_0000 if self.wide else 0x100)) * BLOCK
 
+    @property
+    def given(self) -> bytes:
+        """The data that the device is given; empty where it takes none."""
+        if not self.data_way.out:
+            return b""
+        length = self.bytes_in_all
+        if self.data is None:
+            return bytes(length)
+        return self.data.data(length if self.data.length is None else int(self.data.length))
 
-class Packet(_Part):
-    """A command packet to device `unit` of `channel`; `cdb` as of the step `scsi`.
+    @property
+    def room(self) -> int:
+        """How many bytes there is room for."""
+        return self.bytes_in_all if self.data_way in (Way.PIO_IN, Way.DMA_IN) else 0
 
-    `limit` is the byte count limit of a DRQ data block; with `dma` the bus master moves the data, to `regions`.
+
+class Ncq(_Part):
+    """Commands that are issued at once at an HBA's `port`; the data read is that of all, in order."""
+
+    commands: list[Ata]
+    port: PortNumber = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.commands) <= 32:
+            raise ValueError(f"{len(self.commands)} commands, expected 1 to 32")
+
+
+class Packet(Placed, kw_only=True):
+    """A command packet to a device; `cdb` as of the step `scsi`.
+
+    `limit` is the byte count limit of a DRQ data block; with `dma` the controller moves the data, to `regions`.
     """
 
     cdb: str
-    channel: Literal[0, 1] = 0
-    unit: Literal[0, 1] = 0
     dma: bool = False
     limit: U16 = 0xFFFE
     features: U8 = 0
     data: Given | None = None
     room: Amount | None = None
     regions: list[Positive] | None = None
+    recover: bool = True
 
     def __post_init__(self) -> None:
         parse_cdb(self.cdb)
+
+
+class Prd(_Part):
+    """One entry of a PRD table: `at` is an address, a name, or name+number; `length` in bytes, or `dbc` as it is."""
+
+    at: str | int
+    length: U32 | None = None
+    dbc: U32 | None = None
+
+    def __post_init__(self) -> None:
+        parse_address(self.at)
+        if (self.length is None) is (self.dbc is None):
+            raise ValueError("expected length or dbc")
+
+    @property
+    def last_dword(self) -> int:
+        """The byte count as it is written (AHCI 1.3.1 §4.2.3.3)."""
+        return self.dbc if self.dbc is not None else ((self.length or 0) - 1) & 0xFFFF_FFFF
+
+
+class Slot(_Part):
+    """Write a command header, its table and its FIS literally, and issue it.
+
+    `fis` and `packet` are bytes, `prds` the table.  `flags` is the header's first word, by default the FIS's length in
+    dwords; `prdtl` the number of PRDs by default; `table` is where the command table is, else in memory of its own.
+    `issue: false` leaves PxCI alone; `queued` sets PxSACT, too.
+    """
+
+    number: PortNumber = 0
+    port: PortNumber = 0
+    fis: HexBytes | None = None
+    packet: HexBytes | None = None
+    prds: list[Prd] = []
+    flags: U16 | None = None
+    prdtl: U16 | None = None
+    table: str | int | None = None
+    issue: bool = True
+    queued: bool = False
+
+    def __post_init__(self) -> None:
+        if self.table is not None:
+            parse_address(self.table)
+        for name, value, most in (("fis", self.fis, 64), ("packet", self.packet, 16)):
+            if value is not None and len(value) > most:
+                raise ValueError(f"{name} of {len(value)} bytes, expected at most {most}")
 
 
 class Region(_Part):
@@ -188,10 +308,12 @@ class TaskFile(_Part):
     command: U8 | None = None
 
 
-class Registers(_Part):
-    """Read the registers of the selected device, the status without acknowledging it; with `hob` previous content."""
+class Registers(Placed):
+    """Read the registers of the selected device, the status without acknowledging it; with `hob` previous content.
 
-    channel: Literal[0, 1] = 0
+    Those of an HBA and its `port` otherwise.
+    """
+
     hob: bool = False
 
 

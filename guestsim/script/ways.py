@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, MMIO_REGISTERS
-from guestsim.script.machine import IDE_HOSTS, MMIO_DRIVERS, ON_BUSES
+from guestsim.script.machine import ATA_HOSTS, MMIO_DRIVERS, ON_BUSES
 from guestsim.script.schema import FEATURES, RingName, Script, TransportName, all_steps
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _reasons(script: Script, way: Way) -> Iterator[str]:
         yield f"the script is for rings that are {' or '.join(script.rings)}"
     if script.transports is not None and way.transport is not None and way.transport not in script.transports:
         yield f"the script is for {', '.join(script.transports)}"
-    if way != Way() and any(options.get("driver") in IDE_HOSTS for options in script.devices):
+    if way != Way() and any(options.get("driver") in ATA_HOSTS for options in script.devices):
         yield "its devices have neither rings nor virtio's transports"
     for options in script.devices:
         if options.get("driver") in ON_BUSES:

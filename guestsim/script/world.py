@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ide import IdeController
 from guestsim.drivers.layouts import BLK_CONFIG, MAX_QUEUE_SIZE, SECTOR
 from guestsim.drivers.pci import ConfigSpace, PciFunction
@@ -17,7 +18,16 @@ from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.guest import Guest
 from guestsim.script.load import ScriptError, Source
-from guestsim.script.machine import IDE_HOSTS, MMIO_DRIVERS, ON_BUSES, SCSI_HOSTS, open_target, place
+from guestsim.script.machine import (
+    AHCI_HOSTS,
+    ATA_HOSTS,
+    IDE_HOSTS,
+    MMIO_DRIVERS,
+    ON_BUSES,
+    SCSI_HOSTS,
+    open_target,
+    place,
+)
 from guestsim.script.needs import features_needed
 from guestsim.script.schema import FEATURES, all_steps
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
@@ -106,7 +116,7 @@ class World:
         self.guest = Guest(self.target)
         self.drivers: dict[str, VirtioBlk | VirtioScsi] = {}
         self._functions: dict[str, PciFunction] = {}
-        self._controllers: dict[str, IdeController] = {}
+        self._controllers: dict[str, Ahci | IdeController] = {}
         self.config_changes_seen: dict[str, int] = {}
         if spec.vhost_user:
             self._look_at_back_ends()
@@ -178,18 +188,33 @@ class World:
 
     def ide(self, device: str | None = None) -> IdeController:
         """The driver of an IDE controller; GuestError where it is none."""
+        controller = self.controller(device)
+        if not isinstance(controller, IdeController):
+            raise GuestError(f"{self.device_name(device)} is no IDE controller")
+        return controller
+
+    def hba(self, device: str | None = None) -> Ahci:
+        """The driver of an AHCI host bus adapter; GuestError where it is none."""
+        controller = self.controller(device)
+        if not isinstance(controller, Ahci):
+            raise GuestError(f"{self.device_name(device)} is no AHCI host bus adapter")
+        return controller
+
+    def controller(self, device: str | None = None) -> Ahci | IdeController:
+        """The driver of a controller of ATA devices; GuestError where it is none."""
         device = self.device_name(device)
-        at = self._places[device]
-        if self._options[device].get("driver") not in IDE_HOSTS or isinstance(at, str):
-            raise GuestError(f"{device} is no IDE controller")
+        at, driver = self._places[device], self._options[device].get("driver")
+        if driver not in ATA_HOSTS or isinstance(at, str):
+            raise GuestError(f"{device} is no controller of ATA devices")
         if device not in self._controllers:
             function = PciFunction(self.guest, ConfigSpace(self.target), *at)
-            self._controllers[device] = IdeController(self.guest, function)
+            kind = Ahci if driver in AHCI_HOSTS else IdeController
+            self._controllers[device] = kind(self.guest, function)
         return self._controllers[device]
 
-    def find_ide(self, device: str | None) -> IdeController | None:
-        """The driver of an IDE controller; None where the device is none."""
-        return None if self.device_name(device) in self._kinds else self.ide(device)
+    def find_controller(self, device: str | None) -> Ahci | IdeController | None:
+        """The driver of a controller of ATA devices; None where the device is none."""
+        return None if self.device_name(device) in self._kinds else self.controller(device)
 
     async def interface(self, device: str | None, *, legacy: bool | None) -> VirtioBlk | VirtioScsi:
         """The driver of a device, using its legacy or its modern interface as said."""
@@ -331,8 +356,8 @@ class World:
         """A device's options for the target, with an id and a place of its own."""
         if options.get("driver") in ON_BUSES:
             return {**options, "id": str(options.get("id", f"sd{number}"))}
-        if options.get("driver") in IDE_HOSTS:
-            return self._ide_host(options, number)
+        if options.get("driver") in ATA_HOSTS:
+            return self._ata_host(options, number)
         kind = SCSI if options.get("driver") in SCSI_HOSTS else BLOCK
         name = str(options.get("id", f"{'scsi' if kind == SCSI else 'vd'}{number}"))
         self._kinds[name], self._options[name] = kind, options
@@ -342,11 +367,12 @@ class World:
             return {**options, "id": name, "bus": bus}
         return self._on_pci(options, name, number)
 
-    def _ide_host(self, options: Mapping[str, object], number: int) -> dict[str, object]:
-        name = str(options.get("id", f"ide{number}"))
+    def _ata_host(self, options: Mapping[str, object], number: int) -> dict[str, object]:
+        ide = options.get("driver") in IDE_HOSTS
+        name = str(options.get("id", f"{'ide' if ide else 'sata'}{number}"))
         self._options[name] = options
         # There are no fixed ports and lines where each function is alone.
-        native = {"native": True} if self.spec.name == "vfio-user" else {}
+        native = {"native": True} if ide and self.spec.name == "vfio-user" else {}
         return self._on_pci({**options, **native}, name, number)
 
     def _on_pci(self, options: Mapping[str, object], name: str, number: int) -> dict[str, object]:
