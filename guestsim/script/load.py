@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from guestsim.script.rows import Instance, RowError, expand
 from guestsim.script.schema import ACTIONS, Script
 from guestsim.script.values import decode_hook
 
@@ -84,7 +85,12 @@ class Source:
 
 
 def load(path: Path) -> tuple[Script, Source]:
-    """Read and check a YAML script; ScriptError says what is wrong with it."""
+    """Read and check a YAML script, the first one where there are rows; ScriptError says what is wrong with it."""
+    return load_all(path)[0]
+
+
+def load_all(path: Path) -> tuple[tuple[Script, Source], ...]:
+    """Read and check the scripts of a YAML file; ScriptError says what is wrong with it."""
     file = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -92,12 +98,17 @@ def load(path: Path) -> tuple[Script, Source]:
         raise ScriptError(file, 1, "", f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ScriptError(file, 1, "", f"is not UTF-8 text: {error.reason}") from error
-    return parse(text, file)
+    return parse_all(text, file)
+
+
+def parse(text: str, file: str) -> tuple[Script, Source]:
+    """Check the text of a YAML script; ScriptError says what is wrong with it."""
+    return parse_all(text, file)[0]
 
 
 @lru_cache(maxsize=KEPT)
-def parse(text: str, file: str) -> tuple[Script, Source]:
-    """Check the text of a YAML script; ScriptError says what is wrong with it."""
+def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
+    """Check the text of a YAML script, or of several with rows; ScriptError says what is wrong with it."""
     try:
         tree = YAML().load(text)
     except MarkedYAMLError as error:
@@ -114,11 +125,21 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
     if _values(tree, {}) > MAX_VALUES:
         raise ScriptError(file, 1, "", f"more than {MAX_VALUES} values once every alias is written out")
     try:
-        return msgspec.convert(_plain(tree, ""), Script, dec_hook=decode_hook), source
+        return tuple((_convert(each, source), source) for each in expand(tree))
+    except RowError as error:
+        raise source.error(error.path, str(error), error.key) from None
+
+
+def _convert(instance: Instance, source: Source) -> Script:
+    try:
+        return msgspec.convert(_plain(instance.tree, ""), Script, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        raise _explain(error, source) from None
+        told = _explain(error, source)
+        if instance.label:
+            told.args = (f"{told} (in the row {instance.label})",)
+        raise told from None
     except UnicodeError as error:
-        raise ScriptError(file, 1, "", f"a text that is no Unicode: {error}") from None
+        raise ScriptError(source.file, 1, "", f"a text that is no Unicode: {error}") from None
 
 
 def _parts(path: str) -> Iterator[str | int]:

@@ -174,9 +174,9 @@ def run_on(
 
 
 def read_scripts(path: Path) -> list[Runnable]:
-    """The scripts in a file: one in YAML, or those of a Python file. ScriptError where something is wrong with it."""
+    """The scripts in a file: one in YAML, or one a row, or those of Python. ScriptError where something is wrong."""
     if path.suffix == ".py":
         from guestsim.script.python import load as load_python
 
         return list(load_python(path))
-    return [YamlScript(*yaml.load(path))]
+    return [YamlScript(*each) for each in yaml.load_all(path)]

@@ -11,7 +11,7 @@ import pytest
 
 import devmodels.blockbackend.drivers.memory  # noqa: F401 - pytester forgets what is first imported inside it
 from guestsim.script import schema
-from guestsim.script.load import parse
+from guestsim.script.load import parse_all
 from guestsim.script.run import Options, YamlScript, read_scripts
 
 pytest_plugins = ["pytester"]
@@ -47,8 +47,9 @@ def test_every_key_is_in_the_reference() -> None:
 
 
 def test_the_yaml_in_the_reference_runs() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    assert YamlScript(*parse(text, "scripts.md")).run(Options()).failures == []
+    texts = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    scripts = [script for text in texts for script in parse_all(text, "scripts.md")]
+    assert [YamlScript(*each).run(Options()).failures for each in scripts] == [[]] * 4
 
 
 def test_the_python_in_the_reference_runs(tmp_path: Path) -> None:
