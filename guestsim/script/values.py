@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-import struct
+import sys
+from array import array
+from functools import lru_cache
 
 import msgspec
 
@@ -140,9 +142,8 @@ class Pattern(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.pattern is not None:
             return bytes([self.pattern]) * length
         if self.counting is not None:
-            words = -(-length // 4)
-            numbers = ((self.counting + number) & 0xFFFF_FFFF for number in range(words))
-            return struct.pack(f"<{words}I", *numbers)[:length]
+            count = _counting if length <= _KEPT else _numbers
+            return count(self.counting & 0xFFFF_FFFF, length)
         if self.random is not None:
             return random.Random(self.random).randbytes(length)
         assert self.hex is not None
@@ -158,6 +159,20 @@ class Pattern(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         assert self.hex is not None
         more = f" … {len(self.hex)} bytes" if len(self.hex) > _SHOWN else ""
         return f"bytes {self.hex[:_SHOWN].hex(' ')}{more}"
+
+
+def _numbers(first: int, length: int) -> bytes:
+    """Numbers of 32 bits from `first` on, in `length` bytes."""
+    numbers = array("I", range(first, min(first + -(-length // 4), 1 << 32)))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    data = numbers.tobytes()
+    return data[:length] if len(data) >= length else data + _numbers(0, length - len(data))
+
+
+_counting = lru_cache(maxsize=8)(_numbers)
+_KEPT = 1 << 20
+"""Scripts of one file begin with the same content of a drive: up to so many bytes are kept."""
 
 
 def difference(found: bytes, expected: bytes) -> str | None:

@@ -168,7 +168,8 @@ class AtaDisk(AtaDevice):
 
     def _admit_queued(self, command: AtaCommand) -> None:
         """A tag is that of one command, and less than the queue is deep (SATA 3.x §13.6.2)."""
-        if self.transport is not Transport.SERIAL:
+        if self.transport is not Transport.SERIAL or not self.options.queue_depth:
+            # There is no queue, and no error of one.
             command.queued = False
             raise AtaError(Error.ABRT)
         tag = command.tag = command.taskfile.count >> 3 & 0x1F

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from devmodels.ata import Error, Reset, Status
+from devmodels.ata.constants import Transport
 from tests.unit.ata.host import MIB, Host
 
 OK = Status.DRDY | Status.DSC
@@ -151,6 +152,23 @@ def test_ncq_commands_end_in_any_order_and_fail_together() -> None:
         assert host.do(0x60, features=1, lba=0, tag=6, count=6 << 3).error == Error.ABRT
         host.disk.reset(Reset.HARDWARE, lambda: None)
         assert host.do(0x60, features=1, lba=0, tag=6, count=6 << 3).status == OK
+
+
+def test_a_disk_without_a_queue_has_no_queued_commands() -> None:
+    for transport, depth in ((Transport.PARALLEL, 32), (Transport.SERIAL, 0)):
+        with Host(queue_depth=depth) as host:
+            host.disk.transport = transport
+            for opcode in (0x60, 0x61, 0x63, 0x64):
+                answer = host.do(opcode, features=1, given=bytes(512))
+                assert (answer.status, answer.error) == (OK | Status.ERR, Error.ABRT)
+                assert host.do(0xC8, count=1).status == OK
+
+
+def test_a_tag_beyond_the_queue_is_an_error_of_the_queue() -> None:
+    with Host(queue_depth=4) as host:
+        assert host.do(0x60, features=1, tag=3, count=3 << 3).status == OK
+        assert host.do(0x60, features=1, tag=4, count=4 << 3).error == Error.ABRT
+        assert host.do(0x60, features=1, tag=0).error == Error.ABRT
 
 
 def test_a_reset_drops_what_is_held_and_waits_for_what_runs() -> None:
