@@ -77,6 +77,7 @@ def _command(it: Ata) -> AtaCommand:
         count=count,
         lba=lba,
         device=device,
+        auxiliary=it.auxiliary,
         out=it.given,
         room=it.room,
         queued=form.queued,
