@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.scripts.corpus import loaded
+from guestsim.script.machine import ATA_HOSTS, IDE_UNITS
+from tests.scripts.corpus import all_loaded
 
 FOLDER = Path(__file__).parent
 SCRIPTS = sorted(FOLDER.rglob("*.guest.yaml"))
@@ -27,8 +29,21 @@ def test_a_script_begins_by_saying_what_it_shows(path: Path) -> None:
 
 
 def test_names_are_not_given_twice() -> None:
-    names = [loaded(path).name for path in SCRIPTS]
+    names = [script.name for path in SCRIPTS for script in all_loaded(path)]
     assert len(names) == len(set(names))
+
+
+def test_hundreds_of_scripts_are_for_each_controller_and_for_disks_and_drives() -> None:
+    count: Counter[tuple[str, str]] = Counter()
+    for path in SCRIPTS:
+        for script in all_loaded(path):
+            drivers = {str(device.get("driver")) for device in script.devices}
+            for host in drivers & ATA_HOSTS:
+                count.update((host, unit) for unit in drivers & IDE_UNITS if "qemu" in script.targets)
+    assert count["piix3-ide", "ide-hd"] > 130
+    assert count["ich9-ahci", "ide-hd"] > 130
+    assert count["piix3-ide", "ide-cd"] > 80
+    assert count["ich9-ahci", "ide-cd"] > 80
 
 
 PAGE = FOLDER.parents[1] / "docs" / "hostile-guests.md"
