@@ -117,7 +117,8 @@ class Ata(Placed, kw_only=True):
 
     `command` by name or as a number, which then says with `way` how its data goes.  `length` in bytes is that of
     `count` sectors of 512 bytes where it is not given.  `block` is how many bytes a DRQ data block has, `regions` the
-    lengths of the pieces of memory.  `auxiliary` is a field of FISes.  `recover`: whether an HBA's port is made to go on after an error.
+    lengths of the pieces of memory.  `auxiliary` is a field of FISes.  `recover`: whether an HBA's port is made to go
+    on after an error.
     """
 
     command: str | U8
