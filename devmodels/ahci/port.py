@@ -206,6 +206,9 @@ class Port:
         """PxCMD: start and stop, CLO, the link's power state (§3.3.7, §10.3)."""
         registers = self.registers
         was = old & 1
+        if self.hba.registers.ghc_hr and (registers.st or registers.fre):
+            registers.st = registers.fre = 0
+            self._violation("AHCI 1.3.1 §10.4.3", "PxCMD.ST or PxCMD.FRE was set while GHC.HR is")
         if registers.clo:
             self._override()
         if registers.fre and not registers.fr:

@@ -254,3 +254,20 @@ def test_whatever_a_guest_does_a_reset_brings_the_disk_back(steps: list[tuple[ob
         w.settle()
         guest, _, port = boot(w.target, Interrupts.POLLING)
         assert guest.run(port.do(ata.read_log(0))).data[:2] == b"\x01\x00"
+
+
+def test_no_command_begins_while_the_hba_is_reset() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, hba, port = boot(target)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.HR)
+        assert hba.read(Hba.GHC) & Ghc.HR
+        port.write(PortReg.CMD, Cmd.FRE)
+        port.write(PortReg.CMD, Cmd.FRE | Cmd.ST)
+        port.write(PortReg.CI, 1)
+        guest.run(guest.sleep(1_000_000))
+        assert not hba.read(Hba.GHC) & Ghc.HR
+        assert not port.read(PortReg.CMD) & (Cmd.ST | Cmd.CR | Cmd.FRE | Cmd.FR)
+        assert not port.read(PortReg.CI)
+        assert [clause for clause, _ in target.violations() or ()] == ["AHCI 1.3.1 §10.4.3"] * 2 + [
+            "AHCI 1.3.1 §3.3.14"
+        ]
