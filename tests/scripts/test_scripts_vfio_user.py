@@ -26,6 +26,9 @@ SKIPPED = {"mmio", "mmio-legacy"} | {
 """Devices outside PCI, and a clock that nobody steps."""
 
 IN_TIME = {
+    "hostile/ahci-cd-stopped-in-a-read",
+    "hostile/ahci-reset-in-flight",
+    "hostile/ahci-reset-storm",
     "hostile/scsi-event-buffers",
     "hostile/scsi-nested-resets",
     "hostile/scsi-reset-is-awaited",

@@ -34,8 +34,8 @@ QEMU_DEPARTS = {
 
 
 def run(path: Path, options: Options) -> ScriptReport:
-    (script,) = read_scripts(path)
-    return script.run(options)
+    """The script in a file, the first one of a table's."""
+    return read_scripts(path)[0].run(options)
 
 
 def name(path: Path) -> str:
