@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from devmodels.ahci import AhciPci
 from devmodels.assembly.devices import DEVICES
-from devmodels.ata.units import AtaBus, AtaPlace
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, OnReadError, OnWriteError
 from devmodels.blockbackend.permissions import USES, PermissionConflictError
 from devmodels.blockbackend.removable import EmptyNode
 from devmodels.conformance import ViolationLog
 from devmodels.events import Events
-from devmodels.ide_cdrom import PiixIde
 from devmodels.iocontext import Event, IoContext
 from devmodels.machine import Machine
 from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
-from devmodels.scsi.backed import BackedUnit
-from devmodels.scsi.statefile import StateFile
 from devmodels.trace import Tracer
 from devmodels.translation import Translate, TranslatedMemory
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, mmio_slot
-from devmodels.virtio_scsi import VirtioScsi
-from devmodels.virtio_scsi.units import ScsiPlace
+
+if TYPE_CHECKING:
+    from devmodels.ahci import AhciPci
+    from devmodels.ata.units import AtaBus, AtaPlace
+    from devmodels.ide_cdrom import PiixIde
+    from devmodels.scsi.statefile import StateFile
+    from devmodels.virtio_scsi import VirtioScsi
+    from devmodels.virtio_scsi.units import ScsiPlace
 
 FIRST_FREE_SLOT = 1
 LOOK_AGAIN_NS = 100_000
@@ -103,6 +104,12 @@ class DriveOptions(Protocol):
         ...
 
 
+def _state_file(context: IoContext, path: str) -> StateFile:
+    from devmodels.scsi.statefile import StateFile  # machines without a SCSI disk need nothing of SCSI
+
+    return StateFile(context, path)
+
+
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
@@ -158,7 +165,7 @@ class Assembly:
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
         self.options: dict[str, Mapping[str, object]] = {}
-        self.open_state: Callable[[IoContext, str], StateFile] = StateFile
+        self.open_state: Callable[[IoContext, str], StateFile] = _state_file
         """Opens the files in which units keep something."""
         self.one_context = one_context
         self.watcher: Watcher | None = None
@@ -184,9 +191,10 @@ class Assembly:
         With `iommu_platform=on` its addresses go through `translate`; without a function they are physical.
         """
         driver = options.get("driver")
-        kind = DEVICES.get(driver) if isinstance(driver, str) else None
-        if kind is None:
+        found = DEVICES.get(driver) if isinstance(driver, str) else None
+        if found is None:
             raise OptionError(f"device driver {driver!r}: expected {' or '.join(map(repr, DEVICES))}")
+        kind = found.kind
         name = kind.add(self, convert(options, kind.options, what=f"device {driver}"), translate)
         self.options[name] = dict(options)
         if self.watcher is not None:
@@ -237,6 +245,8 @@ class Assembly:
         self.paths.pop(name, None)
 
     async def _remove_unit(self, name: str) -> None:
+        from devmodels.scsi.backed import BackedUnit
+
         place = self.units[name]
         gone = Event(self.context)
         unit = place.host.unplug(place.target, place.lun, gone.set)

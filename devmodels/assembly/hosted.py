@@ -13,13 +13,12 @@ from devmodels.assembly.assembly import Assembly
 from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend import BlockBackend, Graph
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.ide_cdrom import IdePciOptions
 from devmodels.memory import GuestMemory, memory_name
 from devmodels.options import OptionError, convert, shown
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 
-HOSTED = {name: kind for name, kind in DEVICES.items() if kind.place != "mmio"}
+HOSTED = {name: each for name, each in DEVICES.items() if each.place != "mmio"}
 """What can be a device here: on PCI, or on the bus of such a one."""
 
 
@@ -54,22 +53,22 @@ class HostedDevices:
     def add(self, options: Mapping[str, object]) -> str:
         """Make a device, as `-device` does; returns its id.  OptionError where it cannot be."""
         driver = options.get("driver")
-        kind = HOSTED.get(driver) if isinstance(driver, str) else None
-        if kind is None:
+        found = HOSTED.get(driver) if isinstance(driver, str) else None
+        if found is None:
             raise OptionError(f"driver: {shown(driver)} is given; expected {', '.join(map(shown, HOSTED))}")
         name = options.get("id")
         if isinstance(name, str) and any(machine.has(name) for machine in self.machines.values()):
             raise OptionError(f"id: {shown(name)} is taken")
-        if kind.place in ("bus", "ata"):
-            return self._machine_of(options, ata=kind.place == "ata").add_device(options)
+        if found.place in ("bus", "ata"):
+            return self._machine_of(options, ata=found.place == "ata").add_device(options)
         if not isinstance(name, str) or not name:
             raise OptionError("id: missing; expected one, by which the device can be exported")
+        kind = found.kind
         # Nothing is left of it where the options are wrong.
         converted = convert(options, kind.options, what=f"device {driver}")
-        if isinstance(converted, IdePciOptions) and not converted.native:
-            raise OptionError(
-                f"device {driver}: native is off; expected native=on, without a PC's fixed ports"
-            )
+        fault = kind.hosted_fault(converted)
+        if fault is not None:
+            raise OptionError(f"device {driver}: {fault}")
         machine = Assembly(
             memory=GuestMemory(name=memory_name(name)),
             context=self._graph.context,

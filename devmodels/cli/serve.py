@@ -22,15 +22,15 @@ from devmodels.cli.blockdev import add_blockdev, add_object
 from devmodels.conformance import Profile
 from devmodels.events import Events
 from devmodels.exports.table import Exports, options_of
-from devmodels.exports.vfio_user_session import Offered
 from devmodels.iocontext import IoContext
 from devmodels.monitor.server import MonitorServer
 from devmodels.monitor.world import World
 from devmodels.options import OptionError, coerce, convert, decode, one_line, parse_size, shown
-from devmodels.recording import Recorder
 from devmodels.runstate import RunState
 
 if TYPE_CHECKING:
+    from devmodels.exports.vfio_user_session import Offered
+    from devmodels.recording import Recorder
     from devmodels.telemetry.figures import Source
     from devmodels.telemetry.http import HttpServer
     from devmodels.telemetry.stream import TelemetryServer
@@ -133,6 +133,8 @@ class Server:
 
     def record(self, path: Path, limit: str | None) -> None:
         """Write what happens to every export into a trace; OptionError where that cannot be."""
+        from devmodels.recording import Recorder
+
         size = None if limit is None else parse_size(limit)
         if limit is not None and size is None:
             raise OptionError(f"--record-limit: {shown(limit)} is given; expected a size, 64M say")
@@ -162,7 +164,7 @@ class Server:
         given = decode(text, None, what=what, implied="driver")
         driver = given.get("driver")
         if isinstance(driver, str) and driver in HOSTED and not text.lstrip().startswith("{"):
-            given = coerce(given, HOSTED[driver].options)
+            given = coerce(given, HOSTED[driver].kind.options)
         if "id" in given:
             what = f"{what} {shown(given['id'])}"
         try:
@@ -172,6 +174,8 @@ class Server:
 
     def _function(self, device: str) -> Offered | None:
         """The PCI function that is called `device`, for an export."""
+        from devmodels.exports.vfio_user_session import Offered
+
         found = self.hosted.function(device)
         if found is None:
             return None

@@ -1,34 +1,33 @@
 """The exports there are: started and ended while others go on.
 
-`TYPES` has every type of export: its options, and how it is started.
+`TYPES` has every type of export: its options, and how it is started.  What a type needs is imported when the first of
+its exports is wanted.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import cached_property, partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.conformance import Profile
 from devmodels.events import Events
-from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
-from devmodels.exports.iscsi.node import IscsiNode
-from devmodels.exports.vfio_user import VfioUserExport, VfioUserOptions
-from devmodels.exports.vfio_user_session import Offered
-from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions, vhost_user_blk
-from devmodels.exports.vhost_user_scsi import (
-    HostRecorder,
-    Hosts,
-    VhostUserScsiExport,
-    VhostUserScsiOptions,
-)
+from devmodels.exports.recorder import ExportRecorder
 from devmodels.options import OptionError, convert, shown
 from devmodels.runstate import RunState
-from devmodels.virtio.device import VirtioDevice
+
+if TYPE_CHECKING:
+    from devmodels.exports.iscsi.export import IscsiExport, IscsiOptions
+    from devmodels.exports.iscsi.node import IscsiNode
+    from devmodels.exports.vfio_user import VfioUserExport, VfioUserOptions
+    from devmodels.exports.vfio_user_session import Offered
+    from devmodels.exports.vhost_user_blk import VhostUserBlkExport, VhostUserBlkOptions
+    from devmodels.exports.vhost_user_scsi import Hosts, VhostUserScsiExport, VhostUserScsiOptions
 
 log = logging.getLogger("devmodels")
 
@@ -104,20 +103,6 @@ class Export:
         return self.serving.connected
 
 
-class ExportRecorder(HostRecorder, Protocol):
-    """Who records exports."""
-
-    def watch_export(
-        self, options: Mapping[str, object], device: VirtioDevice, backend: BlockBackend
-    ) -> None:
-        """An export has just been made."""
-        ...
-
-    def export_ended(self, device: VirtioDevice) -> None:
-        """It has gone, with all its requests."""
-        ...
-
-
 class Exports:
     """Exports by id, over the nodes of `graph`; `events` are told when one has ended."""
 
@@ -126,15 +111,25 @@ class Exports:
         self.profile = profile
         self._events = events
         self.run_state = run_state
-        self.iscsi = IscsiNode(graph.context)
-        """Targets and portals of the iSCSI exports."""
-        self.scsi_hosts = Hosts(graph.context, graph.iothreads)
-        """Host devices of the vhost-user-scsi exports."""
         self.functions: Callable[[str], Offered | None] = _no_functions
         """Finds a PCI device that can be offered as a function."""
         self.recorder: ExportRecorder | None = None
         """Who records every export that is made; all its queues run on the graph's context then."""
         self.ids: dict[str, Export] = {}
+
+    @cached_property
+    def iscsi(self) -> IscsiNode:
+        """Targets and portals of the iSCSI exports."""
+        from devmodels.exports.iscsi.node import IscsiNode
+
+        return IscsiNode(self.graph.context)
+
+    @cached_property
+    def scsi_hosts(self) -> Hosts:
+        """Host devices of the vhost-user-scsi exports."""
+        from devmodels.exports.vhost_user_scsi import Hosts
+
+        return Hosts(self.graph.context, self.graph.iothreads)
 
     def __iter__(self) -> Iterator[Export]:
         return iter(list(self.ids.values()))
@@ -158,10 +153,12 @@ class Exports:
         return export
 
     def _record(self, export: Export, recorder: ExportRecorder) -> None:
+        from devmodels.exports.vhost_user_blk import VhostUserBlkExport
+
         serving = export.serving
         if isinstance(serving, VhostUserBlkExport):
             recorder.watch_export(msgspec.to_builtins(export.options), serving.device, serving.backend)
-        elif not isinstance(serving, VhostUserScsiExport | VfioUserExport):
+        elif export.type not in ("vhost-user-scsi", "vfio-user"):
             log.warning("--record: an export of type %s is not recorded", export.type)
 
     def node(self, options: NodeExportOptions) -> BlockNode:
@@ -183,8 +180,11 @@ class Exports:
         export.serving.close(partial(self._ended, export))
 
     def _ended(self, export: Export) -> None:
-        if self.recorder is not None and isinstance(export.serving, VhostUserBlkExport):
-            self.recorder.export_ended(export.serving.device)
+        if self.recorder is not None:
+            from devmodels.exports.vhost_user_blk import VhostUserBlkExport
+
+            if isinstance(export.serving, VhostUserBlkExport):
+                self.recorder.export_ended(export.serving.device)
         if export.backend is not None:
             export.backend.close()
         del self.ids[export.id]
@@ -211,13 +211,21 @@ def options_of(given: Mapping[str, object], *, what: str) -> type[msgspec.Struct
 
 
 class ExportType(NamedTuple):
-    """One type: the schema of its options, and `start(exports, options)`, which may raise OptionError."""
+    """One type: where the schema of its options is, and `start(exports, options)`, which may raise OptionError."""
 
-    options: type[msgspec.Struct]
+    module: str
+    schema: str
     start: Callable[[Exports, Any], Serving]
+
+    @property
+    def options(self) -> type[msgspec.Struct]:
+        """The schema."""
+        return getattr(import_module(f"devmodels.exports.{self.module}"), self.schema)  # type: ignore[no-any-return]
 
 
 def _start_vhost_user_blk(exports: Exports, options: VhostUserBlkOptions) -> VhostUserBlkExport:
+    from devmodels.exports.vhost_user_blk import VhostUserBlkExport, vhost_user_blk
+
     node = exports.node(options)
     recorded = exports.recorder is not None
     threads = exports.graph.iothreads.take(
@@ -233,6 +241,8 @@ def _start_vhost_user_blk(exports: Exports, options: VhostUserBlkOptions) -> Vho
 
 
 def _start_iscsi(exports: Exports, options: IscsiOptions) -> IscsiExport:
+    from devmodels.exports.iscsi.export import IscsiExport
+
     return IscsiExport(
         options,
         exports.node(options),
@@ -244,6 +254,8 @@ def _start_iscsi(exports: Exports, options: IscsiOptions) -> IscsiExport:
 
 
 def _start_vhost_user_scsi(exports: Exports, options: VhostUserScsiOptions) -> VhostUserScsiExport:
+    from devmodels.exports.vhost_user_scsi import VhostUserScsiExport
+
     node = exports.node(options)
     return VhostUserScsiExport(
         options,
@@ -256,6 +268,8 @@ def _start_vhost_user_scsi(exports: Exports, options: VhostUserScsiOptions) -> V
 
 
 def _start_vfio_user(exports: Exports, options: VfioUserOptions) -> VfioUserExport:
+    from devmodels.exports.vfio_user import VfioUserExport
+
     offered = exports.functions(options.device)
     if offered is None:
         raise OptionError(f"device: {shown(options.device)} is given; expected a PCI device of --device")
@@ -270,9 +284,9 @@ def _no_functions(_device: str) -> None:
 
 
 TYPES: dict[TypeName, ExportType] = {
-    "vhost-user-blk": ExportType(VhostUserBlkOptions, _start_vhost_user_blk),
-    "vhost-user-scsi": ExportType(VhostUserScsiOptions, _start_vhost_user_scsi),
-    "iscsi": ExportType(IscsiOptions, _start_iscsi),
-    "vfio-user": ExportType(VfioUserOptions, _start_vfio_user),
+    "vhost-user-blk": ExportType("vhost_user_blk", "VhostUserBlkOptions", _start_vhost_user_blk),
+    "vhost-user-scsi": ExportType("vhost_user_scsi", "VhostUserScsiOptions", _start_vhost_user_scsi),
+    "iscsi": ExportType("iscsi.export", "IscsiOptions", _start_iscsi),
+    "vfio-user": ExportType("vfio_user", "VfioUserOptions", _start_vfio_user),
 }
 """By name."""

@@ -6,14 +6,15 @@ which is told; with the last one its host goes, and the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, NoReturn
 
 import msgspec
 
 from devmodels.blockbackend import BlockNode
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.exports.backend import export_backend
+from devmodels.exports.recorder import HostRecorder
 from devmodels.exports.scsi_unit import ScsiUnitExportOptions, make_unit
 from devmodels.exports.vhost_server import VhostUserServer
 from devmodels.exports.vhost_user_blk import USUAL_QUEUE_SIZE, UnixAddress
@@ -134,26 +135,6 @@ class Host:
         except OSError as error:
             reason = error.strerror or error
             raise OptionError(f"addr.path: cannot listen at {path!r}: {reason}") from None
-
-
-class HostRecorder(Protocol):
-    """Who records hosts and their units."""
-
-    def watch_host(self, options: Mapping[str, object], device: VirtioScsi) -> None:
-        """A host has just been made."""
-        ...
-
-    def watch_unit(self, options: Mapping[str, object], host: VirtioScsi, unit: BackedUnit) -> None:
-        """A unit is about to appear."""
-        ...
-
-    def unit_leaves(self, unit: BackedUnit) -> None:
-        """It is about to be taken away."""
-        ...
-
-    def unit_gone(self, host: VirtioScsi, unit: BackedUnit) -> None:
-        """It has gone, with all its requests; so has the host where it was the last one."""
-        ...
 
 
 class Hosts:

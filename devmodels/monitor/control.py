@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from functools import cache
 
 import msgspec
 
@@ -24,8 +24,11 @@ class VersionInfo(msgspec.Struct):
     package: str
 
 
+@cache
 def version_info() -> VersionInfo:
     """What speaks here."""
+    from importlib.metadata import version  # slow to import, and for those only that are asked
+
     numbers = [*version("devmodels").split("."), "0", "0"][:3]
     triple = (int("".join(filter(str.isdigit, number)) or 0) for number in numbers)
     return VersionInfo(VersionTriple(*triple), "devmodels")

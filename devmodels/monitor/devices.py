@@ -14,7 +14,6 @@ from devmodels.monitor.command import Arguments, CommandError, Options, device_n
 from devmodels.monitor.world import World
 from devmodels.virtio.pci import VirtioPci
 
-MODELS: dict[str, type[msgspec.Struct]] = {name: DEVICES[name].options for name in sorted(DEVICES)}
 _NOT_HOT = ("virtio-blk-device", "virtio-scsi-device")
 """What has a place that guests are told of by firmware."""
 _WITHOUT_DRIVE = ("scsi-cd",)
@@ -61,7 +60,7 @@ async def device_add(world: World, options: DeviceOptions) -> None:
     driver, name = options.get("driver"), options.get("id")
     if driver is None:
         raise CommandError("Parameter 'driver' is missing")
-    if not isinstance(driver, str) or driver not in MODELS:
+    if not isinstance(driver, str) or driver not in DEVICES:
         raise CommandError(f"'{driver}' is not a valid device model name")
     if driver in _NOT_HOT:
         raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
@@ -69,7 +68,7 @@ async def device_add(world: World, options: DeviceOptions) -> None:
         raise CommandError("Bus 'pci' does not support hotplugging")
     if isinstance(name, str) and world.machine_of(name) is not None:
         raise CommandError(f"Duplicate device ID '{name}'")
-    names = MODELS[driver].__struct_fields__
+    names = DEVICES[driver].kind.options.__struct_fields__
     if "drive" in names and not ("drive" not in options and driver in _WITHOUT_DRIVE):
         _check_drive(world, driver, options.get("drive"))
     known = {key: value for key, value in options.items() if key != "bus" or "bus" in names}
@@ -141,8 +140,8 @@ def _gone(world: World, going: Mapping[str, str], _result: None, error: BaseExce
 
 async def device_list_properties(_world: World, arguments: DeviceListProperties) -> list[ModelProperty]:
     """What `device_add` takes for a model."""
-    schema = MODELS.get(arguments.typename)
-    if schema is None:
+    model = DEVICES.get(arguments.typename)
+    if model is None:
         raise device_not_found(arguments.typename)
     return [
         ModelProperty(
@@ -150,7 +149,7 @@ async def device_list_properties(_world: World, arguments: DeviceListProperties)
             _type(item.type),
             UNSET if item.required or item.default is None else msgspec.to_builtins(item.default),
         )
-        for item in msgspec.structs.fields(schema)
+        for item in msgspec.structs.fields(model.kind.options)
         if item.encode_name not in _NO_PROPERTIES
     ]
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from devmodels.exports.table import ExportRecorder
+from devmodels.exports.recorder import ExportRecorder
 from devmodels.options import OptionError
 from devmodels.protocols.iscsi import pdu
 from devmodels.protocols.iscsi.pdu import Opcode, RejectReason

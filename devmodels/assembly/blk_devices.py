@@ -1,0 +1,73 @@
+"""virtio-blk, on PCI and on MMIO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from devmodels.assembly.kind import DeviceKind, queue_threads
+from devmodels.blockbackend import BlockBackend
+from devmodels.translation import Translate
+from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions, virtio_blk_mmio
+from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
+
+if TYPE_CHECKING:
+    from devmodels.assembly.assembly import Assembly
+
+
+def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Translate | None) -> str:
+    slot, number = assembly.pci_place(options)
+    backend = assembly.backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
+    backend.qom_path = f"{assembly.qom_path(options.id)}/virtio-backend"
+    with _drive(assembly, options, backend), queue_threads(assembly, options, backend.name) as threads:
+        function = virtio_blk_pci(
+            options,
+            backend,
+            name=backend.name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
+        assembly.machine.plug(function, slot, number)
+    assembly.devices[backend.name] = function
+    return backend.name
+
+
+def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Translate | None) -> str:
+    address, irq = assembly.mmio_place(options)
+    backend = assembly.backend(options, options.id or f"{options.driver}@{address:x}")
+    backend.qom_path = assembly.qom_path(options.id)
+    with _drive(assembly, options, backend), queue_threads(assembly, options, backend.name) as threads:
+        device = virtio_blk_mmio(
+            options,
+            backend,
+            name=backend.name,
+            context=assembly.context,
+            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
+            violations=assembly.violations,
+            threads=threads,
+        )
+        assembly.machine.plug_mmio(device, address, irq)
+    assembly.devices[backend.name] = device
+    return backend.name
+
+
+@contextmanager
+def _drive(
+    assembly: Assembly, options: VirtioBlkPciOptions | VirtioBlkMmioOptions, backend: BlockBackend
+) -> Iterator[None]:
+    """The device of `backend` is made and gets its place; where that cannot be the drive is free again."""
+    try:
+        yield
+    except ValueError:
+        backend.close()
+        raise
+    assembly.add_backend(backend, options.drive)
+
+
+DEVICES = {
+    "virtio-blk-pci": DeviceKind(VirtioBlkPciOptions, _blk_pci),
+    "virtio-blk-device": DeviceKind(VirtioBlkMmioOptions, _blk_mmio),
+}
