@@ -128,7 +128,7 @@ class PiixIde(PciFunction):
             if self.timing.decoded(number):
                 command, control = PORTS[number]
                 yield Claim(command, 8, channel.command_block, self)
-                yield Claim(control + CONTROL_OFFSET, 1, _AlternateStatus(channel), self)
+                yield Claim(control + CONTROL_OFFSET, 1, AlternateStatusPort(channel), self)
 
     @property
     def buses(self) -> tuple[Channel, ...]:
@@ -213,18 +213,20 @@ class PiixIde(PciFunction):
             channel.observe(trace)
 
 
-class _AlternateStatus:
-    """The one port of a control block that a PC decodes."""
+class AlternateStatusPort:
+    """The one port of a control block that a PC decodes, which is at `OFFSET` of it."""
 
-    __slots__ = ("_block",)
+    OFFSET = CONTROL_OFFSET
+
+    __slots__ = ("block",)
 
     def __init__(self, channel: Channel) -> None:
-        self._block = channel.control_block
+        self.block = channel.control_block
 
     def read(self, offset: int, size: int) -> int:
         """Alternate status."""
-        return self._block.read(offset + CONTROL_OFFSET, size)
+        return self.block.read(offset + self.OFFSET, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Device control."""
-        self._block.write(offset + CONTROL_OFFSET, size, value)
+        self.block.write(offset + self.OFFSET, size, value)

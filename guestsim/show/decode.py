@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Struct
 
+from devmodels.ahci import fis
+from devmodels.ahci import layout as ahci_layout
+from devmodels.ide_cdrom.busmaster import REGION
 from devmodels.virtio.layout import PVIRTQ_DESC, PVIRTQ_EVENT_SUPPRESS, VIRTQ_DESC
 from devmodels.virtio_blk.layout import CONFIG, ID_BYTES, LIFETIME, RANGE_SEGMENT, REQUEST_HEADER
 from devmodels.virtio_scsi import layout as scsi_layout
 from devmodels.wire import Codec
-from guestsim.show import names, scsi
+from guestsim.show import ata, names, scsi
 
 if TYPE_CHECKING:
     from construct import Construct
@@ -70,6 +73,9 @@ def _layout(declaration: Construct, addresses: Sequence[str] = (), **words: name
     return Layout(Codec.of(declaration), words, frozenset(addresses))
 
 
+_FIS = ["type", "flags", "command", "status", "error", "e_status", "lba_device", "sactive", "control"]
+"""Fields of FISes that are written as hexadecimal numbers."""
+
 LAYOUTS = {
     "virtq_desc": _layout(VIRTQ_DESC, ["addr"], flags=names.desc_flags),
     "pvirtq_desc": _layout(PVIRTQ_DESC, ["addr"], flags=names.packed_flags),
@@ -108,8 +114,25 @@ LAYOUTS = {
     "virtio_scsi_event": _layout(
         scsi_layout.EVENT, ["lun", "reason"], event=scsi.event_name, lun=scsi.lun_number_words
     ),
+    "ahci_command_header": _layout(
+        ahci_layout.COMMAND_HEADER, ["flags", "ctba", "ctbau"], flags=ata.header_flags
+    ),
+    "ahci_prd": _layout(ahci_layout.PRD, ["dba", "dbau", "dbc"]),
+    "fis_register_h2d": _layout(fis.REGISTER_H2D, _FIS, type=ata.fis_type),
+    "fis_register_d2h": _layout(
+        fis.REGISTER_D2H, _FIS, type=ata.fis_type, status=ata.status, error=ata.error
+    ),
+    "fis_pio_setup": _layout(
+        fis.PIO_SETUP, _FIS, type=ata.fis_type, status=ata.status, error=ata.error, e_status=ata.status
+    ),
+    "fis_dma_setup": _layout(fis.DMA_SETUP, _FIS, type=ata.fis_type),
+    "fis_set_device_bits": _layout(
+        fis.SET_DEVICE_BITS, _FIS, type=ata.fis_type, status=ata.status, error=ata.error, sactive=ata.slots
+    ),
+    "ide_region": _layout(REGION, ["address", "flags"]),
 }
-"""The structures by the specification's names, VIRTIO 1.4 §2.7, §2.8, §5.2.4, §5.2.6, §5.6.4 and §5.6.6.
+"""The structures by the specifications' names: VIRTIO 1.4 §2.7, §2.8, §5.2.4, §5.2.6, §5.6.4 and §5.6.6, AHCI 1.3.1
+§4.2, SATA 3.x §10.5, SFF-8038i §1.2.
 
 `cdb`, `mmc cdb` and `sense` are none of them: what they look like follows from their bytes.
 """

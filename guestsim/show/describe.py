@@ -15,17 +15,23 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from devmodels.ahci import AhciPci
+from devmodels.ide_cdrom import PiixIde
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_PACKED
 from guestsim.forms import CommandForm, Forms, UnitPlace, unit_place
 from guestsim.show import names
+from guestsim.show.atamemory import AtaMemory, HbaMemory, MasterMemory
 from guestsim.show.places import Memories, Taken
 from guestsim.show.possible import is_possible
 from guestsim.show.registers import Place, Registers, config_layout, device_config
 from guestsim.show.words import Seen, device_words, request_words, spot_words
+from guestsim.story import MACHINE_MEMORY
 
-_PLACE = re.compile(r"(?P<device>\S+)(?: queue (?P<queue>[0-9]+))?(?: head (?P<head>[0-9]+))?")
+_PLACE = re.compile(
+    r"(?P<device>\S+)(?: port [0-9]+)?(?: queue (?P<queue>[0-9]+))?(?: head (?P<head>[0-9]+))?"
+)
 
 
 class _Device:
@@ -55,6 +61,8 @@ class Describer:
         self.forms = Forms()
         self.memories = Memories()
         self._devices: dict[str, _Device] = {}
+        self._ata: dict[str, list[AtaMemory]] = {}
+        """What hosts of ATA devices have in a memory, by that memory's source."""
         self._count = 0
         kinds = EventKind
         self._kinds: dict[EventKind, Callable[[TraceEvent], Seen]] = {
@@ -124,8 +132,21 @@ class Describer:
         self._registers.add(facts)
         self.forms.add(facts)
         self.memories.announce(event.source, facts.memory)
+        self._announce_ata(facts)
         seen.title = device_words(facts)
         return seen
+
+    def _announce_ata(self, facts: DeviceFacts) -> None:
+        function = None if facts.host else self._registers.function(facts.name)
+        found: AtaMemory
+        if isinstance(function, AhciPci):
+            found = HbaMemory(function, self._registers.drives)
+        elif isinstance(function, PiixIde):
+            channels = [self._registers.channels[each.command_block] for each in function.channels]
+            found = MasterMemory(function, channels)
+        else:
+            return
+        self._ata.setdefault(facts.memory or MACHINE_MEMORY, []).append(found)
 
     def _reached(self, event: TraceEvent, *, writing: bool) -> tuple[Seen, list[Place]]:
         address, size = event.detail[:2]
@@ -308,6 +329,8 @@ class Describer:
         assert isinstance(data, bytes)
         writing = event.kind is EventKind.DMA_WRITE
         spot = self.memories.of_source(event.source).at(int(address), data, writing=writing)
+        for host in self._ata.get(event.source, ()):
+            spot = spot or host.at(int(address), data, writing=writing)
         if spot is not None:
             seen.device, seen.queue, seen.head, seen.fields = spot.device, spot.queue, spot.head, spot.fields
             seen.place = spot.title

@@ -69,6 +69,7 @@ class Spot(NamedTuple):
     """What bytes at an address are: the queue's or the request's, a title, and the fields of the bytes.
 
     `head` is the buffer's where the bytes tell, for a ring; `role` is the part of a request that they are, or begin in.
+    `words`, where there are any, say it all.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Spot(NamedTuple):
     taken: Taken | None = None
     head: int | None = None
     role: str = ""
+    words: str = ""
 
 
 class Places:

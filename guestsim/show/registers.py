@@ -7,11 +7,14 @@ declarations, and addresses from the machine's own decoding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.assembly import assemble
 from devmodels.functionregions import CONFIG_REGION, REGION_SHIFT, FunctionRegions, regions_name
+from devmodels.ide_cdrom import PiixIde
+from devmodels.ide_cdrom.function import AlternateStatusPort
 from devmodels.memory import WORD_ALIGNMENT
 from devmodels.pci.bus import ConfigPorts, Ecam
 from devmodels.pci.capability import Capability
@@ -20,7 +23,7 @@ from devmodels.pci.header import Type0Header
 from devmodels.pci.msi import MsiCapability
 from devmodels.pci.msix import MsixCapability, MsixTable, PendingBits
 from devmodels.pci.power import PowerCapability
-from devmodels.registers import Bank, Field, Register, RegisterFile
+from devmodels.registers import Bank, RegisterFile
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.mmio_modern import CONTROL_SIZE, MmioRegisters
 from devmodels.virtio.pci import VirtioPci
@@ -40,9 +43,11 @@ from devmodels.virtio.pci_modern import (
     VirtioCapability,
 )
 from devmodels.virtio_scsi import VirtioScsi
-from guestsim.show import names
+from guestsim.show import ata, ataregisters, registerwords
+from guestsim.show.ataregisters import ChannelWords, Drives
 from guestsim.show.decode import LAYOUTS, Layout
 from guestsim.show.decode import Field as Decoded
+from guestsim.show.names import Words
 
 if TYPE_CHECKING:
     from devmodels.pci.decode import Window
@@ -68,11 +73,8 @@ _PREFIXES: tuple[tuple[type, str], ...] = (
     (CommonConfig, "common"),
     (LegacyHeader, "legacy"),
     (MmioRegisters, "mmio"),
+    *ataregisters.FILES,
 )
-
-
-_WIDEST_FIELD = 0xFFFF
-"""Wider fields are the register itself, but for its lowest bits."""
 
 
 class Place(NamedTuple):
@@ -87,7 +89,7 @@ class Place(NamedTuple):
     device: str | None
     at: int
     size: int
-    words: names.Words | None = None
+    words: Words | None = None
     holder: RegisterFile | None = None
     offset: int = 0
     plain: bool = False
@@ -107,9 +109,14 @@ class Registers:
         self.devices = self._twin.devices
         self._regions: dict[str, FunctionRegions] = {}
         """Functions of others' machines, by the source of accesses to them."""
+        self.channels: dict[RegisterFile, ChannelWords] = {}
+        """What IDE channels were told, by their command blocks."""
+        self.drives = Drives()
 
     def add(self, facts: DeviceFacts) -> None:
         """A device that is recorded from now on; one that cannot be made has no names for its registers."""
+        if facts.host:
+            self.drives.add(facts)
         if facts.kind not in ("device", "function") or facts.host:
             return
         hosted = facts.kind == "function"
@@ -123,9 +130,17 @@ class Registers:
             self._twin.add_device(options)
         except (ValueError, TypeError, OSError):
             return
-        function = self._twin.devices.get(facts.name)
-        if hosted and isinstance(function, PciFunction):
+        function = self._twin.function(facts.name)
+        if isinstance(function, PiixIde):
+            self.channels |= {
+                each.command_block: ChannelWords(each, self.drives) for each in function.channels
+            }
+        if hosted and function is not None:
             self._regions[regions_name(facts.name)] = FunctionRegions(self._twin.machine, function)
+
+    def function(self, name: str) -> PciFunction | None:
+        """The twin's function of that name."""
+        return self._twin.function(name)
 
     def remove(self, device: str) -> None:
         """A device is taken out of the machine."""
@@ -160,7 +175,22 @@ class Registers:
             if place is None:
                 return [Place("config_address" if offset < 4 else "config_data", None, 0, size)]
             return self._config(*place, size, writing=writing)
-        return list(_behind(window, offset, size, writing=writing))
+        places = _behind(window, offset, size, writing=writing)
+        return [self._of_ata(place, writing=writing) for place in places]
+
+    def _of_ata(self, place: Place, *, writing: bool) -> Place:
+        """The place, with words that depend on the device, and on what it has been told."""
+        channel = None if place.holder is None else self.channels.get(place.holder)
+        if channel is not None and writing and place.offset == 0:
+            return place._replace(words=partial(channel.data, size=place.size))
+        if channel is not None and writing and place.offset == 7:
+            return place._replace(words=channel.command)
+        if channel is not None and not writing and place.offset == 1:
+            return place._replace(words=channel.error)
+        name, _, register = place.name.partition(".")
+        if register == "tfd" and self.drives.at(f"{place.device}.{name.removeprefix('port')}"):
+            return place._replace(words=partial(ata.task_file_data, drive=True))
+        return place
 
     def write(self, source: str, address: int, size: int, value: int, places: list[Place]) -> None:
         """The guest writes to `places`: what moves registers about is done."""
@@ -170,8 +200,12 @@ class Registers:
             holder = place.holder
             if holder is None or (isinstance(holder, AccessCapability) and not place.plain):
                 continue
-            if place.plain or isinstance(holder, Type0Header | Capability):
-                holder.write(place.offset, place.size, value >> 8 * place.at & (1 << 8 * place.size) - 1)
+            part = value >> 8 * place.at & (1 << 8 * place.size) - 1
+            if holder in self.channels:
+                self.channels[holder].written(place.offset, place.size, part)
+            kept = ataregisters.is_kept(holder, place.offset)
+            if place.plain or kept or isinstance(holder, Type0Header | Capability):
+                holder.write(place.offset, place.size, part)
 
     def _config(self, slot: int, number: int, offset: int, size: int, *, writing: bool) -> list[Place]:
         """Registers of configuration space."""
@@ -232,17 +266,16 @@ def _of_handler(handler: object, owner: object, offset: int, size: int, *, writi
     elif isinstance(handler, Notify):
         yield Place(f"notify[{offset // NOTIFY_MULTIPLIER}]", None, 0, size)
     elif isinstance(handler, IsrStatus):
-        yield Place("isr", None, 0, size, words=_isr)
+        yield Place("isr", None, 0, size, words=registerwords.isr)
     elif isinstance(handler, PendingBits):
         yield Place(f"msix.pending[{offset // 8}]", None, 0, size)
+    elif isinstance(handler, AlternateStatusPort):
+        yield from _of_handler(handler.block, owner, offset + handler.OFFSET, size, writing=writing)
     elif isinstance(handler, RegisterFile):
-        yield from _declared(handler, offset, size, writing=writing, prefix=_prefix(handler))
+        prefix = ataregisters.prefix(owner, handler) or _prefix(handler)
+        yield from _declared(handler, offset, size, writing=writing, prefix=prefix)
     else:
         yield Place(f"bar+{offset:#x}", None, 0, size)
-
-
-def _isr(value: int) -> str:
-    return names.flags(value, {1: "queue", 2: "configuration"}) or "none"
 
 
 def _layout_of(owner: object) -> Layout:
@@ -283,6 +316,10 @@ def _part(start: int, size: int, width: int) -> str:
 def _declared(file: RegisterFile, offset: int, size: int, *, writing: bool, prefix: str) -> Iterator[Place]:
     """The declared registers of `file` that an access reaches; a gap is named by its offset."""
     layout = file.layout()
+    for port in layout.ports:
+        if port.offset == offset and size in port.widths:
+            yield Place(f"{prefix}{port.name}", None, 0, size, None, file, offset)
+            return
     lanes = layout.write_lanes if writing else layout.read_lanes
     others = layout.read_lanes if writing else layout.write_lanes
     at = offset
@@ -292,8 +329,9 @@ def _declared(file: RegisterFile, offset: int, size: int, *, writing: bool, pref
         if register is not None:
             length = min(end, register.end) - at
             start = at - register.offset
-            name = f"{prefix}{register.name}{_part(start, length, register.width)}"
-            words = _words(file, register) if length == register.width else None
+            called = ataregisters.register_name(file, register.name)
+            name = f"{prefix}{called}{_part(start, length, register.width)}"
+            words = registerwords.words(file, register) if length == register.width else None
             plain = register.write_hook is None and all(each.change_hook is None for each in register.fields)
             yield Place(name, None, at - offset, length, words, file, at, plain)
         else:
@@ -322,69 +360,3 @@ def _element(file: RegisterFile, offset: int) -> tuple[str, RegisterFile, int] |
             element = getattr(file, block.name).get(index)
             return None if element is None else (f"{block.name}[{index}]", element, within)
     return None
-
-
-# --- words for values
-
-
-def _words(file: RegisterFile, register: Register) -> names.Words | None:
-    """What says in words what a register holds; None: a number."""
-    found = _SPECIAL.get(register.name)
-    if found is not None and not isinstance(file, Type0Header | Capability):
-        return found(file)
-    if register.fields:
-        fields = sorted(register.fields, key=lambda field: field.low)
-        return lambda value: _fields(fields, value)
-    return None
-
-
-def _fields(fields: list[Field], value: int) -> str:
-    """The fields that are not 0: a bit by its name, a number with it."""
-    shown = []
-    for field in fields:
-        part = value >> field.low & field.mask
-        if part and field.mask <= _WIDEST_FIELD:
-            shown.append(field.name if field.mask == 1 else f"{field.name}={part:#x}")
-    return "|".join(shown)
-
-
-def _features(select: Callable[[RegisterFile], int]) -> Callable[[RegisterFile], names.Words]:
-    """Words for 32 feature bits, those that the selector names."""
-
-    def words(file: RegisterFile) -> names.Words:
-        word = select(file)
-        scsi = isinstance(getattr(file, "_device", None), VirtioScsi)
-        return lambda value: names.features(value << 32 * word, scsi=scsi) if word < 8 else ""
-
-    return words
-
-
-def _driver_word(file: RegisterFile) -> int:
-    if isinstance(file, CommonConfig):
-        return file.driver_feature_select
-    return file.driver_features_sel if isinstance(file, MmioRegisters) else 0
-
-
-def _device_word(file: RegisterFile) -> int:
-    if isinstance(file, CommonConfig):
-        return file.device_feature_select
-    return file.device_features_sel if isinstance(file, MmioRegisters) else 0
-
-
-def _vector(value: int) -> str:
-    return "NO_VECTOR" if value == 0xFFFF else ""
-
-
-_SPECIAL: dict[str, Callable[[RegisterFile], names.Words]] = {
-    "device_status": lambda _: names.device_status,
-    "status": lambda _: names.device_status,
-    "device_feature": _features(_device_word),
-    "device_features": _features(_device_word),
-    "driver_feature": _features(_driver_word),
-    "driver_features": _features(_driver_word),
-    "isr_status": lambda _: _isr,
-    "interrupt_status": lambda _: _isr,
-    "interrupt_ack": lambda _: _isr,
-    "queue_msix_vector": lambda _: _vector,
-    "config_msix_vector": lambda _: _vector,
-}

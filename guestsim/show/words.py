@@ -118,6 +118,8 @@ def form_words(form: Form, head: bytes) -> str:
 
 def spot_words(spot: Spot, data: bytes) -> str:
     """What was read or written, before its fields: `queue 0 avail`, `#3 header`."""
+    if spot.words:
+        return spot.words
     where = f"queue {spot.queue} {spot.title}"
     if spot.taken is not None:
         where = f"{spot.title}"
