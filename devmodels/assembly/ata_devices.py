@@ -85,6 +85,11 @@ def _ide_hd(assembly: Assembly, options: IdeHdOptions, _translate: Translate | N
     def disk(backend: BlockBackend) -> AtaDevice:
         if backend.read_only:
             raise ValueError(f"drive {options.drive!r} is read-only")
+        if backend.size < options.logical_block_size:
+            raise ValueError(
+                f"drive {options.drive!r} has {backend.size} bytes, expected a sector of "
+                f"{options.logical_block_size} at least"
+            )
         return AtaDisk(backend, options, name=backend.name, violations=assembly.violations)
 
     return _ata_unit(assembly, options, disk)

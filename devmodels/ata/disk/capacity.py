@@ -19,20 +19,25 @@ MAX_UNCORRECTABLE = 1 << 16
 """How many sectors can be so at a time."""
 
 
+def last_address(disk: AtaDisk) -> int:
+    """The last address there is; 0, too, of a disk that its host has left without a sector."""
+    return max(disk.sectors - 1, 0)
+
+
 def native_max(disk: AtaDisk, command: AtaCommand, *, ext: bool) -> None:
     """READ NATIVE MAX ADDRESS (EXT): the last address there is."""
     taskfile = command.taskfile
     if not taskfile.device & LBA:
         raise AtaError(Error.ABRT)
     if ext:
-        taskfile.lba = disk.sectors - 1
+        taskfile.lba = last_address(disk)
     else:
-        taskfile.lba28 = min(disk.sectors - 1, MAX_LBA28)
+        taskfile.lba28 = min(last_address(disk), MAX_LBA28)
 
 
 def get_native(disk: AtaDisk, command: AtaCommand) -> None:
     """GET NATIVE MAX ADDRESS EXT."""
-    command.taskfile.lba = disk.sectors - 1
+    command.taskfile.lba = last_address(disk)
 
 
 def set_accessible(disk: AtaDisk, command: AtaCommand) -> None:

@@ -103,6 +103,29 @@ def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
         assert port.present
 
 
+def test_a_disk_whose_host_leaves_it_no_sector_still_answers() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        target.resize("d0", 0)
+        for opcode in (0x27, 0xF8, 0x78):
+            answer = guest.run(port.do(ata.AtaCommand(opcode, device=ata.LBA_MODE)))
+            assert (answer.status, answer.lba) == (0x50, 0)
+        answer = guest.run(port.do(ata.read_dma_ext(0, 1)))
+        assert (answer.status, answer.error) == (0x51, ata.AtaErrorBits.IDNF)
+
+
+def test_a_drive_without_a_sector_is_no_disk() -> None:
+    drives = [{"driver": "memory", "size": size, "node-name": f"d{size}"} for size in (0, 1024)]
+    for options in (
+        {"drive": "d0"},
+        {"drive": "d1024", "logical_block_size": 2048, "physical_block_size": 2048},
+    ):
+        with pytest.raises(
+            OptionError, match=r"has (0|1024) bytes, expected a sector of (512|2048) at least"
+        ):
+            assemble(blockdevs=drives, devices=[HBA, {"driver": "ide-hd", **options}])
+
+
 @pytest.mark.parametrize("options", [{"ports": 0}, {"ports": 33}, {"slots": 33}, {"vectors": 3}])
 def test_an_option_of_the_hba_that_is_wrong(options: dict[str, int]) -> None:
     with pytest.raises(
