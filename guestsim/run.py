@@ -217,9 +217,8 @@ class _Printer:
             f"  {mark} [dim]{report.line:>4}[/] {cpu}{escape(report.did)}{answer}", soft_wrap=True
         )
         if report.difference is not None:
-            self.console.print(
-                f"         [yellow]differs here:[/] {escape(report.difference)}", soft_wrap=True
-            )
+            said = "does not differ here" if report.same else "differs here"
+            self.console.print(f"         [yellow]{said}:[/] {escape(report.difference)}", soft_wrap=True)
 
     def end(self, report: ScriptReport) -> None:
         """A script has ended."""
@@ -293,6 +292,7 @@ def to_json(report: ScriptReport) -> dict[str, object]:
                 "ok": step.ok,
                 "failures": list(step.failures),
                 "difference": step.difference,
+                "same": step.same,
                 "cpu": step.cpu,
                 "skipped": step.skipped,
             }

@@ -12,6 +12,7 @@ from guestsim.errors import GuestError, RaisedError
 from guestsim.script import ahci, ata, control, raw, requests, rings, scsi
 from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
+from guestsim.script.schema import Expect
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 class StepReport:
     """One step as it went: `did` and `answered` in words, and `failures`, one line each, empty where all is well.
 
-    `difference` is why the target answers otherwise than the script expects elsewhere, where it says so; `skipped` is
-    what the step needs that the target lacks: it was left out.
+    `difference` is why the target answers otherwise than the script expects elsewhere, where it says so, and `same`
+    that it does not; `skipped` is what the step needs that the target lacks: it was left out.
     """
 
     path: str
@@ -38,6 +39,7 @@ class StepReport:
     failures: tuple[str, ...] = ()
     note: str | None = None
     difference: str | None = None
+    same: bool = False
     cpu: int = 0
     skipped: str | None = None
 
@@ -170,7 +172,8 @@ class Performer:
     def _report(self, step: Step, path: str, outcome: Outcome) -> None:
         target = self.world.target.name
         failures = (*check(step.expected_on(target), outcome), *self._strays())
-        different = " ".join(one.because for one in step.differences(target))
+        differences = step.differences(target)
+        same = bool(differences) and not check(step.expect or Expect(), outcome)
         answer = outcome.answered
         if outcome.interrupts:
             plural = "s" if outcome.interrupts > 1 else ""
@@ -186,7 +189,8 @@ class Performer:
                     answer,
                     failures,
                     step.note,
-                    different or None,
+                    " ".join(one.because for one in differences) or None,
+                    same,
                     self.world.guest.cpu,
                 )
             )

@@ -547,9 +547,13 @@ class Expect(_Part):
 
 
 class Difference(Expect, kw_only=True):
-    """What a target answers otherwise than the script expects, and the reason, with its clause."""
+    """What a target answers otherwise than the script expects, and the reason, with its clause.
+
+    `right`: who does as the clause says, the script, the target, or both, where it leaves that open.
+    """
 
     because: str
+    right: Literal["script", "target", "both"] = "script"
 
 
 # --- steps

@@ -35,6 +35,7 @@ def test_a_script_on_qemu(path: Path) -> None:
         report = runnable.run(Options("qemu"))
         assert report.skipped is None
         assert not report.failures, report.name
+        assert not [step.path for step in report.steps if step.same], f"{report.name}: no difference"
 
 
 def test_hundreds_of_scripts_run_on_both() -> None:

@@ -47,7 +47,7 @@ async def _trim(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
         if not sectors:
             continue
         if lba + sectors > disk.accessible:
-            raise AtaError(Error.IDNF | Error.ABRT)
+            raise AtaError(Error.ABRT)
         ranges.append((lba, sectors))
     if not disk.zeroes:
         return
