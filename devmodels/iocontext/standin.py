@@ -2,10 +2,10 @@
 
 Handing a short job to a worker costs more than the job: two threads are woken for it, and each has to get the
 interpreter's lock.  So jobs that may block, but hardly ever do, are done by the loop's own thread, between two turns
-and with nothing of the loop on its stack.  A second thread looks at the clock meanwhile.  Where the job has not come
-back after `PATIENCE_NS`, it takes the loop over, and everything else goes on there until the job is over and its thread
-wants the loop back.  A job that blocks thus delays others by two or three times that: it looks every `PATIENCE_NS`,
-and once more before it acts.
+and with nothing of the loop on its stack.  A second thread sleeps meanwhile: an alarm wakes it where a job has not come
+back after `PATIENCE_NS`, or up to twice that, since it is put off no more often than needed.  It looks once more after
+another `PATIENCE_NS`, then takes the loop over, and everything else goes on there until the job is over and its thread
+wants the loop back.  A job that blocks thus delays others by two or three times that.
 A thread that only waits for a processor is left alone, for a while: others would wait for one as well.
 
 Whoever runs the loop has the `baton`; with it goes the ownership of the context.
@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from devmodels.iocontext.alarm import Alarm
 from devmodels.iocontext.threadstate import waits
 
 PATIENCE_NS = 1_000_000
@@ -27,9 +28,6 @@ LONGEST_NS = 20_000_000
 
 TURN_NS = 250_000
 """Jobs that have not begun after so long wait for the loop's next turn."""
-
-ROUNDS = 64
-"""After so many looks without anything to look at, the second thread sleeps until there is."""
 
 
 class Job(Protocol):
@@ -78,12 +76,10 @@ class StandIn:
     """The second thread of one context, and the jobs that its own does, which has the baton from the beginning."""
 
     __slots__ = (
-        "_asleep",
+        "_alarm",
         "_baton",
-        "_bell",
         "_closing",
         "_context",
-        "_count",
         "_current",
         "_error",
         "_held_id",
@@ -106,15 +102,13 @@ class StandIn:
         self._current: Job | None = None
         self._baton = threading.Lock()
         self._baton.acquire()
-        self._bell = threading.Semaphore(0)
-        self._asleep = True
+        self._alarm = Alarm()
+        """Goes off when whatever is done by then takes long."""
         self._thread: threading.Thread | None = None
         self._held_id = 0
         """The loop's thread, as the host has it."""
         self._since = 0
         """Since when it is away, by the monotonic clock; 0: it has the loop."""
-        self._count = 0
-        """How often it has been."""
         self._wanted = False
         """Whether it wants the loop back."""
         self._error: BaseException | None = None
@@ -130,10 +124,10 @@ class StandIn:
     def do_jobs(self) -> None:
         """Do what is there.  To be called with nothing of the loop on the stack; raises what the loop has raised."""
         jobs, done, clock = self.jobs, self.done, time.monotonic_ns
-        self._count += 1
-        if self._asleep:
-            self._wake()
-        self._since = start = clock()
+        start = clock()
+        if self._alarm.at_ns < start + PATIENCE_NS:
+            self._put_off(start)
+        self._since = start
         self._baton.release()
         while jobs:
             try:
@@ -151,14 +145,13 @@ class StandIn:
         else:
             self._come_back()
 
-    def _wake(self) -> None:
-        """Have the second thread look."""
+    def _put_off(self, now: int) -> None:
+        """Have the second thread look after a while."""
         if self._thread is None:
             self._held_id = threading.get_native_id()
             self._thread = threading.Thread(target=self._watch, name="devmodels-stand-in", daemon=True)
             self._thread.start()
-        self._asleep = False
-        self._bell.release()
+        self._alarm.set(now + 2 * PATIENCE_NS)
 
     def _tell(self) -> None:
         """The loop hears of what is done."""
@@ -188,39 +181,37 @@ class StandIn:
 
     def close(self) -> None:
         """End the second thread.  Idempotent."""
+        if self._closing:
+            return
         self._closing = True
         if self._thread is not None:
-            if self._asleep:
-                self._wake()
+            self._alarm.set(0)
             self._thread.join()
-            self._thread = None
+        self._alarm.close()
 
     # --- on the second thread
 
     def _watch(self) -> None:
-        clock, pause = time.monotonic_ns, PATIENCE_NS / 1e9
-        seen = rounds = suspect = 0
-        while not self._closing:
-            if self._count != seen:
-                seen, rounds = self._count, 0
-            elif rounds == ROUNDS:
-                # Asleep first, then a last look: the other one counts first.
-                self._asleep = True
-                if self._count == seen and not self._closing:
-                    self._bell.acquire()
-                self._asleep = False
-                rounds = 0
-            rounds += 1
-            time.sleep(pause)
+        while True:
+            self._alarm.wait()
+            if self._closing:
+                return
             since = self._since
-            if not since:
-                continue
-            away = clock() - since
+            if since:
+                self._look_at(since)
+
+    def _look_at(self, since: int) -> None:
+        """Look after whoever is away since then, until that is over."""
+        suspect = False
+        while self._since == since and not self._closing:
+            away = time.monotonic_ns() - since
             if away >= PATIENCE_NS and (away >= LONGEST_NS or waits(self._held_id)):
-                if suspect == since:
+                if suspect:
                     self._take_over(since)
+                    return
                 # It may only have waited for the interpreter's lock, which this thread had: look once more.
-                suspect = since
+                suspect = True
+            time.sleep(PATIENCE_NS / 1e9)
 
     def _take_over(self, since: int) -> None:
         """Run the loop until its own thread wants it back, unless that has it already."""
