@@ -312,7 +312,8 @@ class Stream:
         except OSError as error:
             self._end(f"connection lost: {error.strerror or error}")
         self.reading = False
-        self._flush()
+        if self._out or self._then is not None or self._watching != select.EPOLLIN:
+            self._flush()
 
     def _receive(self) -> None:
         for _ in range(READS_PER_TURN):

@@ -377,10 +377,12 @@ class BlockBackend:
 
         It has been done well and is accounted, as those of `read_now`.
         """
+        node_write = self._write_now
+        if node_write is None:
+            return False
         if self.context.owner != _this_thread():
             self.context.assert_owner()
-        node_write = self._write_now
-        if self._aside or node_write is None or offset < 0 or offset + length > self.node.size:
+        if self._aside or offset < 0 or offset + length > self.node.size:
             return False
         started = self._now()
         try:
@@ -501,9 +503,7 @@ class BlockBackend:
                 self._begin_write is not None
                 and request.op is _WRITE
                 and request.flags is _NO_FLAGS
-                and self._begin_write(
-                    offset, request.vectors, request.length, partial(self._ended, request, None)
-                )
+                and self._begin_write(offset, request.vectors, request.length, request, self._written)
             ):
                 return
             work = self._handlers[request.op](request)
@@ -530,6 +530,20 @@ class BlockBackend:
             self._failed(request, failure)
         else:
             self._complete(request, 0)
+
+    def _written(self, request: Request, error: BaseException | None) -> None:
+        """A write that needed no coroutine is over: as `_complete`, but quicker, since it is known what it was."""
+        if error is not None or self._trace is not None:
+            self._ended(request, None, error)
+            return
+        del self.in_flight[request]
+        request.error = 0
+        now = self._now()
+        self.stats.account_write(request.offset, request.length, now - request.started_ns, now)
+        if self._idle is not None and len(self.in_flight) == len(self._waiting):
+            self._idle.set()
+        if request.done is not None:
+            request.done(request)
 
     def _ended(self, request: Request, _result: None, error: BaseException | None) -> None:
         if error is None:

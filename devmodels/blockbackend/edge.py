@@ -78,9 +78,9 @@ class Edge:
 
     `handlers` are coroutine functions by `Op`, also reachable by name; `read_now` reads at once, as the node does,
     where reads need not be made to fit (`reads_now`), else it does none.  `write_now` and `begin_write` are the node's
-    own, or None where writes must not pass by what stands before it.  `block_status` returns what the node itself
-    knows; the handler of BLOCK_STATUS asks what is below an overlay, too.  `use` is what the user does there and
-    shares.
+    own, or None where writes must not pass by what stands before it, or `write_now` is not worth trying.
+    `block_status` returns what the node itself knows; the handler of BLOCK_STATUS asks what is below an overlay, too.
+    `use` is what the user does there and shares.
     """
 
     __slots__ = (
@@ -203,7 +203,8 @@ class Edge:
             plain = False
         else:
             self.unflushed = True
-        self.write_now, self.begin_write = (node.write_now, node.begin_write) if plain else (None, None)
+        self.write_now = node.write_now if plain and node.writes_now else None
+        self.begin_write = node.begin_write if plain else None
         self.reads_now = fitting is None or fitting.reads_fit
         self._set(handlers, partial(driver_status, node), to.read_now if self.reads_now else _not_now)
 

@@ -370,10 +370,11 @@ class BlockNode:
         offset: int,  # noqa: ARG002
         vectors: Sequence[memoryview],  # noqa: ARG002
         length: int,  # noqa: ARG002
+        request: Request,  # noqa: ARG002
         ended: WriteEnded,  # noqa: ARG002
     ) -> bool:
-        """Begin a write, within the node and without flags, that ends with `ended(error)`, where no coroutine is needed
-        for that; else, False, it comes to `write`."""
+        """Begin a write, within the node and without flags, that ends with `ended(request, error)`, where no coroutine
+        is needed for that; else, False, it comes to `write`."""
         return False
 
     async def read(self, request: Request) -> None:

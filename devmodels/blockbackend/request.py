@@ -19,12 +19,6 @@ ReadNow = Callable[[Sequence[Read]], int]
 WriteNow = Callable[[int, Sequence[memoryview], int], bool]
 """Does one write at once, given as a `Read` is; False where it could not (`BlockNode.write_now`)."""
 
-WriteEnded = Callable[[BaseException | None], None]
-"""Told once, in the context, that a write is over: None, or what was wrong with it."""
-
-BeginWrite = Callable[[int, Sequence[memoryview], int, WriteEnded], bool]
-"""Begins one write; False where it has not (`BlockNode.begin_write`)."""
-
 
 class Op(IntEnum):
     """What is asked for."""
@@ -182,6 +176,13 @@ class Request:
         label = f" {self.label!r}" if self.label else ""
         flags = f" {self.flags.name}" if self.flags else ""
         return f"<{self.op.name} {self.length}@{self.offset:#x}{flags}{label}>"
+
+
+WriteEnded = Callable[[Request, BaseException | None], None]
+"""Told once, in the context, that the write of a request is over: None, or what was wrong with it."""
+
+BeginWrite = Callable[[int, Sequence[memoryview], int, Request, WriteEnded], bool]
+"""Begins one write, given as a `Read` is; False where it has not (`BlockNode.begin_write`)."""
 
 
 class UpdateRequest(Request):

@@ -95,6 +95,8 @@ class IoContext:
         self._wake_fd = -1
         self._sleeping = False
         self._running = False
+        self._looked = False
+        """Whether a spin has looked at the descriptors, too."""
         self._polling = BusyPolling()
         self._closed = False
         self.threads: list[Beside] = []
@@ -401,7 +403,8 @@ class IoContext:
         for _ in range(len(posted)):
             busy = True
             posted.popleft()()
-        if self._timers:
+        timers = self._timers
+        if timers and timers[0][0] <= (time.monotonic_ns() if self._wall else self._now):
             busy = self._run_timers() or busy
         ready = self._ready
         for _ in range(len(ready)):
@@ -415,8 +418,6 @@ class IoContext:
         """Run what is due; what a timer's callback adds has to wait for the next turn."""
         busy = False
         now = time.monotonic_ns() if self._wall else self._now
-        if self._timers[0][0] > now:
-            return False
         newest = self._sequence
         while self._timers and self._timers[0][0] <= now and self._timers[0][1] <= newest:
             timer = heapq.heappop(self._timers)[2]
@@ -435,6 +436,7 @@ class IoContext:
 
     def look_at_descriptors(self) -> bool:
         """Call those whose descriptors are ready, without waiting; whether there were any."""
+        self._looked = True
         return self._poll_fds(0)
 
     def _poll_fds(self, timeout: float) -> bool:
@@ -570,13 +572,17 @@ class IoContext:
             return
         stand_in = self._stand_in
         self._running = True
-        self._at_base = stand_in is not None
         try:
-            if stand_in is None or not stand_in.waiting:
+            if stand_in is None:
                 self._round()
-            else:
-                if self._ready or self._posted:
-                    self.turn()
+                return
+            self._at_base = True
+            jobs = stand_in.jobs
+            if not jobs and not stand_in.done:
+                self._round()
+            elif self._ready or self._posted:
+                self.turn()
+            if jobs or stand_in.done:
                 stand_in.do_jobs()
                 # What follows from them most often ends something: an answer goes out.
                 self.turn()
@@ -637,8 +643,10 @@ class IoContext:
                 self._block(when)
             return
         start = time.monotonic_ns()
+        self._looked = False
         if self._polling.spin(when, self._posted):
-            self._poll_fds(0)
+            if not self._looked:
+                self._poll_fds(0)
             return
         self._polling.learn(self._block(when) - start)
 

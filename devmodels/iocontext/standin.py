@@ -114,11 +114,6 @@ class StandIn:
         self._error: BaseException | None = None
         self._closing = False
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there are jobs to do, or to tell the loop of."""
-        return bool(self.jobs or self.done)
-
     # --- on the loop's own thread
 
     def do_jobs(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 
 from devmodels.iocontext import IoContext, IoThread, standin
+from devmodels.iocontext.alarm import Alarm
 from devmodels.iocontext.threadstate import waits
 
 TIMEOUT = 20.0
@@ -82,6 +84,46 @@ def test_a_short_job_is_done_by_the_thread_of_the_loop(context: IoContext) -> No
     job = Job()
     assert in_a_turn(context, job) == [True]
     assert job.seen == dict.fromkeys(("work", "over"), threading.get_ident())
+
+
+def test_a_job_of_a_turn_is_done_in_the_same_round_with_what_follows_from_it(context: IoContext) -> None:
+    told: list[int] = []
+
+    class Answered(Job):
+        def over(self) -> None:
+            context.call_soon(lambda: told.append(threading.get_ident()))
+
+    context.call_soon(lambda: told.append(context.aside(Answered(), here=True)))
+    context.run_once()
+    assert told == [True, threading.get_ident()]
+
+
+def test_the_alarm_for_the_second_thread_lies_ahead_of_every_job(context: IoContext) -> None:
+    """Else nobody would look after a job that comes when it has just gone off."""
+    ahead: list[int] = []
+    stand_in = context._stand_in
+    assert stand_in is not None
+
+    def note() -> None:
+        ahead.append(stand_in._alarm.at_ns - stand_in._since)
+
+    for _ in range(50):
+        in_a_turn(context, Job(note))
+    stand_in._alarm.set(0)
+    in_a_turn(context, Job(note))
+    assert all(standin.PATIENCE_NS <= each <= 2 * standin.PATIENCE_NS for each in ahead)
+
+
+def test_an_alarm_that_is_put_off_wakes_nobody_before_its_time() -> None:
+    alarm = Alarm()
+    begun = time.monotonic_ns()
+    alarm.set(begun + 10**12)
+    alarm.set(begun + 2 * 10**6)
+    alarm.wait()
+    assert time.monotonic_ns() >= begun + 2 * 10**6
+    alarm.set(0)
+    alarm.wait()
+    alarm.close()
 
 
 def test_while_a_job_blocks_the_loop_goes_on_elsewhere_and_comes_back(context: IoContext) -> None:

@@ -90,7 +90,7 @@ class FileNode(BlockNode):
         """How writes are done, by the options and the context."""
         workers = self.context.kind is ClockKind.WALL and not self._inline
         self._write_nowait = self._nowait if workers or self._inline else None
-        self._writes = WriteQueue(self.context, self._descriptor, self._write_whole) if workers else None
+        self._writes = WriteQueue(self.context, self._descriptor, self._transfer) if workers else None
 
     def moved(self, context: IoContext) -> None:
         """Workers are the context's."""
@@ -279,11 +279,21 @@ class FileNode(BlockNode):
             return False
         return self._write_at_once(vectors, offset, length, nowait) == length
 
-    def begin_write(self, offset: int, vectors: Sequence[memoryview], length: int, ended: WriteEnded) -> bool:
+    def begin_write(
+        self,
+        offset: int,
+        vectors: Sequence[memoryview],
+        length: int,
+        request: Request,
+        ended: WriteEnded,
+    ) -> bool:
         """What a queue takes, for whoever does the work."""
-        if self._writes is None or self._write_nowait is not None or offset + length > self.size:
+        writes = self._writes
+        if writes is None or self._write_nowait is not None or offset + length > self.size:
             return False
-        self._writes.put(vectors, offset, length, ended)
+        writes.waiting.append((vectors, offset, length, request, ended))
+        if not writes.here:
+            writes.look_after()
         return True
 
     async def write(self, request: Request) -> None:
@@ -300,7 +310,7 @@ class FileNode(BlockNode):
                 return
             offset, vectors = offset + done, window(vectors, done, length - done)
         if self._writes is not None:
-            await self._writes.write(vectors, offset)
+            await self._writes.write(request, vectors, offset)
         else:
             await self._put(vectors, offset, 0)
 
@@ -336,13 +346,8 @@ class FileNode(BlockNode):
             if error.errno not in _NO_NOWAIT:
                 raise
             self._write_nowait = None
+            self.changed()  # Nobody need try again.
             return 0
-
-    def _write_whole(self, vectors: Sequence[memoryview], offset: int, length: int) -> None:
-        """Write all of `vectors`, most often in one go."""
-        done = os.pwritev(self._descriptor.fd, vectors, offset, 0) if len(vectors) <= IOV_MAX else 0
-        if done != length:
-            self._transfer(window(vectors, done, length - done), offset + done, 0)
 
     def _transfer(self, vectors: Sequence[memoryview], offset: int, flags: int) -> None:
         """Write all of `vectors`, with `flags` of pwritev2(2)."""

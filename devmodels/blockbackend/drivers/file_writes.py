@@ -9,12 +9,14 @@ worker.  A write that takes long does not keep others waiting for more than `PAT
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from devmodels.blockbackend.drivers.linux import Descriptor
-from devmodels.blockbackend.request import WriteEnded
+from devmodels.blockbackend.request import Request, WriteEnded
+from devmodels.blockbackend.vectors import window
 from devmodels.iocontext import Future, IoContext, Timer
 
 PATIENCE_NS = 1_000_000
@@ -36,17 +38,24 @@ FIRST_PAUSE_NS = 10_000_000
 LONGEST_PAUSE_NS = 2_000_000_000
 """Where writes have not been short, workers do them for so long; each time soon after is twice as long."""
 
+IOV_MAX = 1024
+"""The most vectors in one system call (IOV_MAX in <limits.h>)."""
+
 Transfer = Callable[[Sequence[memoryview], int, int], None]
-"""Writes vectors at an offset, so many bytes; OSError."""
+"""Writes vectors at an offset, with flags of pwritev2(2); OSError."""
 
 
-_Write = tuple[Sequence[memoryview], int, int, WriteEnded]
-"""Vectors, offset, length in bytes, and who is told.  The length is counted before: who is told that it is over may
-take its vectors away at once."""
+_Write = tuple[Sequence[memoryview], int, int, Request, WriteEnded]
+"""Vectors, offset, length in bytes, and who is told of what.  The length is counted before: who is told that it is over
+may take its vectors away at once."""
 
 
 class WriteQueue:
-    """The writes of one node, on a context of the wall clock."""
+    """The writes of one node, on a context of the wall clock.
+
+    `waiting` is what nobody has begun; whoever adds to it sees that somebody will, by `look_after`, which is not needed
+    while the context's own thread is at work (`here`).
+    """
 
     __slots__ = (
         "_average_ns",
@@ -54,51 +63,64 @@ class WriteQueue:
         "_context",
         "_descriptor",
         "_done",
-        "_here",
         "_not_before_ns",
+        "_own",
         "_pause_ns",
+        "_paused",
         "_threads",
         "_timer",
         "_transfer",
-        "_waiting",
+        "here",
+        "waiting",
     )
 
     def __init__(self, context: IoContext, descriptor: Descriptor, transfer: Transfer) -> None:
         self._context = context
         self._descriptor = descriptor
         self._transfer = transfer
-        self._waiting: deque[_Write] = deque()
-        self._done: deque[tuple[WriteEnded, BaseException | None]] = deque()
+        self.waiting: deque[_Write] = deque()
+        self._done: deque[tuple[WriteEnded, Request, BaseException | None]] = deque()
+        self._own = _Job(self)
+        """What the context's own thread does: once at a time."""
         self._threads = 0
         """How many are at work, or will be."""
-        self._here = False
+        self.here = False
         """Whether it is the context's own, between its turns."""
         self._begun_ns = 0
         """When one of them last began a write."""
         self._timer: Timer | None = None
         self._average_ns = 0
+        self._paused = False
+        """Whether it was left to workers, and may be yet."""
         self._pause_ns = 0
         self._not_before_ns = 0
 
-    def put(self, vectors: Sequence[memoryview], offset: int, length: int, ended: WriteEnded) -> None:
+    def put(
+        self, vectors: Sequence[memoryview], offset: int, length: int, request: Request, ended: WriteEnded
+    ) -> None:
         """Write, after what came before, or beside it; `ended` is told in the context."""
-        self._waiting.append((vectors, offset, length, ended))
+        self.waiting.append((vectors, offset, length, request, ended))
+        if not self.here:
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Have what waits written."""
         if not self._threads:
-            self._begin(here=length <= MOST_BYTES)
-        elif not self._here and self._timer is None:
+            self._begin(here=self.waiting[0][2] <= MOST_BYTES)
+        elif self._timer is None:
             self._look_later()
 
-    async def write(self, vectors: Sequence[memoryview], offset: int) -> None:
+    async def write(self, request: Request, vectors: Sequence[memoryview], offset: int) -> None:
         """The same for a coroutine."""
         future: Future[None] = Future(self._context)
 
-        def ended(error: BaseException | None) -> None:
+        def ended(_request: Request, error: BaseException | None) -> None:
             if error is None:
                 future.set_result(None)
             else:
                 future.set_error(error)
 
-        self.put(vectors, offset, sum(map(len, vectors)), ended)
+        self.put(vectors, offset, sum(map(len, vectors)), request, ended)
         await future
 
     def _begin(self, *, here: bool) -> None:
@@ -107,22 +129,25 @@ class WriteQueue:
             self._descriptor.__enter__()
         except OSError as error:
             # The file has been closed.
-            while self._waiting:
-                self._waiting.popleft()[3](error)
+            while self.waiting:
+                _, _, _, request, ended = self.waiting.popleft()
+                ended(request, error)
             return
         self._threads += 1
-        here = here and time.monotonic_ns() >= self._not_before_ns
-        self._here = self._context.aside(_Job(self), here=here)
+        if here and self._paused:
+            here = time.monotonic_ns() >= self._not_before_ns
+            self._paused = not here
+        if here:
+            self._own.begun = False
+            self.here = self._context.aside(self._own, here=True)
+        else:
+            self.here = False
+            self._context.aside(_Job(self), here=False)
 
     def work(self) -> None:
         """On whatever thread, as long as writes come; on the context's for as long as a turn may take."""
-        waiting, done, transfer, clock, here = (
-            self._waiting,
-            self._done,
-            self._transfer,
-            time.monotonic_ns,
-            self._here,
-        )
+        waiting, done, clock, here = self.waiting, self._done, time.monotonic_ns, self.here
+        pwritev, fd = os.pwritev, self._descriptor.fd
         nbytes = count = 0
         start = now = clock()
         try:
@@ -130,13 +155,15 @@ class WriteQueue:
                 if here and nbytes and (now - start >= TURN_NS or nbytes + waiting[0][2] > MOST_BYTES):
                     break  # Back to the loop.
                 self._begun_ns = now
-                vectors, offset, length, ended = waiting.popleft()
+                vectors, offset, length, request, ended = waiting.popleft()
                 error: BaseException | None = None
                 try:
-                    transfer(vectors, offset, length)
+                    written = pwritev(fd, vectors, offset) if len(vectors) <= IOV_MAX else 0
+                    if written != length:
+                        self._transfer(window(vectors, written, length - written), offset + written, 0)
                 except BaseException as found:
                     error = found
-                done.append((ended, error))
+                done.append((ended, request, error))
                 now = clock()
                 count += 1
                 nbytes += length
@@ -146,24 +173,24 @@ class WriteQueue:
         except IndexError:
             pass  # Another thread was quicker.
         finally:
-            self._descriptor.__exit__()
+            self._descriptor.leave()
         if here and count:
             self._learn((now - start - (nbytes >> BYTES_SHIFT)) // count)
 
     def over(self) -> None:
         """A thread has done what it had to."""
         self._threads -= 1
-        self._here = False
+        self.here = False
         self._hand_back()
-        if self._waiting and not self._threads:
-            self._begin(here=self._waiting[0][2] <= MOST_BYTES)
+        if self.waiting and not self._threads:
+            self._begin(here=self.waiting[0][2] <= MOST_BYTES)
 
     def held_up(self, *, begun: bool) -> None:
         """The context goes on elsewhere: one of its writes takes long (`begun`), or a worker will do them."""
-        self._here = False
+        self.here = False
         if begun:
             self._pause()
-        if self._waiting:
+        if self.waiting:
             if begun and self._threads < MOST_WORKERS:
                 self._begin(here=False)
             elif self._timer is None:
@@ -172,8 +199,8 @@ class WriteQueue:
     def _hand_back(self) -> None:
         done = self._done
         while done:
-            ended, error = done.popleft()
-            ended(error)
+            ended, request, error = done.popleft()
+            ended(request, error)
 
     # --- who writes
 
@@ -191,6 +218,7 @@ class WriteQueue:
         self._pause_ns = min(2 * self._pause_ns, LONGEST_PAUSE_NS) if again else FIRST_PAUSE_NS
         self._not_before_ns = now + self._pause_ns
         self._average_ns = 0
+        self._paused = True
 
     def _look_later(self) -> None:
         self._timer = self._context.call_at(self._context.now_ns() + PATIENCE_NS, self._look)
@@ -199,7 +227,7 @@ class WriteQueue:
         """Whether those who wait have waited too long."""
         self._timer = None
         self._hand_back()
-        if self._waiting and not self._here:
+        if self.waiting and not self.here:
             if time.monotonic_ns() - self._begun_ns >= PATIENCE_NS and self._threads < MOST_WORKERS:
                 self._begin(here=False)
             self._look_later()
@@ -208,15 +236,15 @@ class WriteQueue:
 class _Job:
     """One thread's part of a queue, as a context has it done."""
 
-    __slots__ = ("_begun", "_queue")
+    __slots__ = ("_queue", "begun")
 
     def __init__(self, queue: WriteQueue) -> None:
         self._queue = queue
-        self._begun = False
+        self.begun = False
 
     def work(self) -> None:
         """Write, on whatever thread."""
-        self._begun = True
+        self.begun = True
         self._queue.work()
 
     def over(self) -> None:
@@ -225,4 +253,4 @@ class _Job:
 
     def held_up(self) -> None:
         """It takes long, or has not begun."""
-        self._queue.held_up(begun=self._begun)
+        self._queue.held_up(begun=self.begun)

@@ -81,7 +81,7 @@ class Descriptor:
         return self.fd
 
     def __exit__(self, *_error: object) -> None:
-        self._leave()
+        self.leave()
 
     def job(self, function: Callable[[], T]) -> Callable[[], T]:
         """`function` as a job for a worker: the descriptor stays open until it has run (it must run)."""
@@ -91,11 +91,12 @@ class Descriptor:
             try:
                 return function()
             finally:
-                self._leave()
+                self.leave()
 
         return run
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """One who has entered is done."""
         with self._lock:
             self._users -= 1
             last = self._closing and not self._users

@@ -75,10 +75,17 @@ class RawNode(FilterNode):
         write = self.file.write_now
         return write is not None and write(offset + self._offset, vectors, length)
 
-    def begin_write(self, offset: int, vectors: Sequence[memoryview], length: int, ended: WriteEnded) -> bool:
+    def begin_write(
+        self,
+        offset: int,
+        vectors: Sequence[memoryview],
+        length: int,
+        request: Request,
+        ended: WriteEnded,
+    ) -> bool:
         """Where the child can."""
         begin = self.file.begin_write
-        return begin is not None and begin(offset + self._offset, vectors, length, ended)
+        return begin is not None and begin(offset + self._offset, vectors, length, request, ended)
 
     def _within(self, request: Request) -> Request:
         """The same request to the child."""

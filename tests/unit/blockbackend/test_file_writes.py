@@ -96,6 +96,12 @@ def test_short_writes_are_done_by_the_thread_of_the_loop(disk: Disk, kernel: Ker
     assert disk.backend.stats.wr_operations == 4
 
 
+def test_what_the_file_system_cannot_do_is_not_tried_again(disk: Disk) -> None:
+    """The write that the fixture has made was refused."""
+    assert disk.backend.edge.write_now is None
+    assert not disk.backend.writes_now
+
+
 def test_one_that_blocks_delays_neither_the_loop_nor_writes_behind_it(disk: Disk, kernel: Kernel) -> None:
     goes_on = threading.Event()
 
@@ -210,7 +216,10 @@ def test_a_window_and_what_looks_at_writes(disk: Disk, kernel: Kernel) -> None:
 def test_a_file_that_is_closed_takes_no_write(disk: Disk) -> None:
     disk.node.close()
     errors: list[BaseException | None] = []
-    queue(disk).put([memoryview(bytearray(512))], 0, 512, errors.append)
+    request = Request(Op.WRITE, 0, 512)
+    queue(disk).put(
+        [memoryview(bytearray(512))], 0, 512, request, lambda _request, error: errors.append(error)
+    )
     assert isinstance(errors[0], OSError)
     assert errors[0].errno == errno.EBADF
 
@@ -225,5 +234,5 @@ def test_vectors_are_not_looked_at_once_their_write_is_over(disk: Disk) -> None:
             super().append(item)
 
     queue(disk)._done = TakenAtOnce()  # type: ignore[assignment]
-    disk.context.run(queue(disk).write(vectors, 0))
+    disk.context.run(queue(disk).write(Request(Op.WRITE, 0, 512), vectors, 0))
     assert not queue(disk)._done
