@@ -95,20 +95,21 @@ class AhciPci(PciFunction):
         return self.hba.memory
 
     def _interrupt(self, port: int | None, level: bool) -> None:
-        """A message for a port, one for all where fewer were granted; or the line (§10.6.2)."""
+        """A port's message (the last ports share one where there are too few), or one for all; or the line (§10.6.2)."""
         messages = self.msi
         if messages is not None and messages.enabled:
             if port is not None:
-                messages.notify(port if messages.vectors >= len(self.hba.ports) else 0)
+                messages.notify(0 if self.hba.registers.ghc_mrsm else min(port, messages.vectors - 1))
         elif level is not bool(self.header.interrupt_status):
             self.set_intx(level)
 
     def intx_changed(self) -> None:
-        """GHC.MRSM says that all ports share one message."""
+        """GHC.MRSM: fewer messages were granted than asked for, and than there are ports: all share one (§3.1.2)."""
         messages = self.msi
         if messages is not None and hasattr(self, "hba"):
-            several = messages.enabled and len(self.hba.ports) > 1 and messages.vectors < len(self.hba.ports)
-            self.hba.registers.ghc_mrsm = int(several and messages.vectors > 1)
+            asked, granted = 1 << messages.multiple_message_capable, messages.vectors
+            too_few = 1 < granted < min(asked, len(self.hba.ports))
+            self.hba.registers.ghc_mrsm = int(messages.enabled and too_few)
         super().intx_changed()
 
     def on_bus_master(self, enabled: bool) -> None:

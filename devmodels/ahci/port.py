@@ -124,18 +124,23 @@ class Port:
         self._link_down()
 
     def _link_down(self) -> None:
+        """PhyRdy is no more; where it was not before, nothing has changed."""
         registers = self.registers
-        registers.ssts = 0
+        worked = registers.ssts_det == DET_PRESENT
+        registers.ssts = DET_OFFLINE if registers.sctl_det == DET_OFFLINE else DET_NONE
         registers.tfd = NO_DEVICE
         registers.sig = 0xFFFF_FFFF
-        self.errors(DIAG_N)
+        if worked:
+            self.errors(DIAG_N)
 
     def _link_up(self, kind: Reset) -> None:
-        """COMINIT was received: the device resets itself and then sends its signature (§5.3.2, P:Cominit)."""
-        device = self.device
-        if device is None:
+        """COMINIT was received: the device resets itself and then sends its signature (§5.3.2, P:Cominit).
+
+        While PxSCTL.DET holds the link down, none is (§3.3.11).
+        """
+        device, registers = self.device, self.registers
+        if device is None or registers.sctl_det in (DET_RESET, DET_OFFLINE):
             return
-        registers = self.registers
         speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
         device.link_speed = speed
         registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
@@ -262,8 +267,6 @@ class Port:
             if self.device is not None:
                 self.device.drop()
             self._link_down()
-            if now == DET_OFFLINE:
-                self.registers.ssts = DET_OFFLINE
         elif before in (DET_RESET, DET_OFFLINE):
             self.registers.ssts = 0
             self._link_up(Reset.HARDWARE)
@@ -364,6 +367,9 @@ class Port:
     def _fetch(self, slot: int) -> None:
         """Read a command header and its FIS, and send that."""
         registers, memory = self.registers, self.hba.memory
+        if registers.ssts_ipm > IPM_ACTIVE:
+            # There is something to send: the link wakes up (§8.3.1).
+            registers.ssts_ipm = IPM_ACTIVE
         registers.ccs = slot
         address = (registers.clbu << 32 | registers.clb) + HEADER.size * slot
         try:

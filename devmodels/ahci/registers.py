@@ -15,6 +15,9 @@ MAX_PORTS = 32
 VERSION = 0x0001_0301
 """AHCI 1.3.1."""
 
+_KEPT = {POWER_ON: 0}
+"""Reset values of what a reset of the HBA leaves alone."""
+
 
 class HbaOwner(Protocol):
     """Who hears of writes to the generic host control registers."""
@@ -62,7 +65,9 @@ class GenericHostControl(
     ghc = Register(0x04, 4, clause="AHCI 1.3.1 §3.1.2")
     ghc_hr = ghc.bit(0, RW1S, doc="1 until the reset is over")
     ghc_ie = ghc.bit(1, RW)
-    ghc_mrsm = ghc.bit(2, RO, doc="one message for all ports, because fewer were granted than asked for")
+    ghc_mrsm = ghc.bit(
+        2, RO, reset=_KEPT, doc="one message for all ports, because fewer were granted than asked for"
+    )
     ghc_ae = ghc.bit(31, HWINIT, reset=1)
 
     status = Register(0x08, 4, RW1C, clause="AHCI 1.3.1 §3.1.3", doc="IS: ports that ask for an interrupt")
@@ -126,9 +131,6 @@ class PortOwner(Protocol):
     def address_written(self) -> None:
         """The address of the command list or of the received FIS area was written."""
         ...
-
-
-_KEPT = {POWER_ON: 0}
 
 
 class PortRegisters(RegisterFile, size=PORT_SIZE, widths=(1, 2, 4, 8), lenient=True, resets=(HBA_RESET,)):

@@ -80,6 +80,42 @@ def test_each_port_has_a_message_of_its_own_where_there_are_enough() -> None:
             hba.write(Hba.IS, 1 << number)
 
 
+@pytest.mark.parametrize(
+    ("asked", "granted", "reverted", "messages"),
+    [
+        (2, 2, False, [0, 1, 1]),
+        (4, 4, False, [0, 1, 2]),
+        (8, 4, False, [0, 1, 2]),
+        (8, 2, True, [0, 0, 0]),
+        (8, 1, False, [0, 0, 0]),
+    ],
+)
+def test_ports_share_messages_where_there_are_too_few(
+    asked: int, granted: int, reverted: bool, messages: list[int]
+) -> None:
+    """AHCI 1.3.1 §3.1.2, §10.6.2: the last one where it has got all it asked for, one for all where it has not."""
+    drives = [{**DRIVE, "node-name": f"d{number}"} for number in range(3)]
+    disks = [{"driver": "ide-hd", "bus": f"sata0.{number}", "drive": f"d{number}"} for number in range(3)]
+    with InProcessTarget(blockdevs=drives, devices=[{**HBA, "ports": 3, "vectors": asked}, *disks]) as target:
+        guest, hba, _ = boot(target, Interrupts.POLLING)
+        msi = hba.function.msi()
+        assert msi is not None
+        address, _ = target.message(0)
+        msi.enable(address, 8, vectors=granted)
+        assert bool(hba.read(Hba.GHC) & Ghc.MRSM) is reverted
+        for port in hba.ports.values():
+            port.write(PortReg.IE, ENABLED)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        hba.write(Hba.IS, 7)
+        target.take_messages()
+        for number, port in hba.ports.items():
+            assert guest.run(port.do(ata.flush())).ok
+            assert set(target.take_messages()) == {8 + messages[number]}
+            hba.write(Hba.IS, 1 << number)
+        guest.run(hba.reset())
+        assert bool(hba.read(Hba.GHC) & Ghc.MRSM) is reverted
+
+
 def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA]) as target:
         guest = Guest(target)

@@ -1,0 +1,71 @@
+"""The link of a port: what PxSCTL and PxCMD.ICC make of it, and what changes of it a driver hears of."""
+
+from __future__ import annotations
+
+import pytest
+
+from guestsim.drivers import ahci, ata
+from guestsim.drivers.ahci_layouts import PortReg
+from guestsim.drivers.transport import Interrupts
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+from .stories import boot
+from .test_stories import DISK, DRIVE, HBA
+
+PARTIAL, SLUMBER = 2, 6
+CHANGED, EXCHANGED = 1 << 16, 1 << 26
+
+
+def _port(target: InProcessTarget, number: int) -> ahci.AhciPort:
+    guest = Guest(target)
+    hba = ahci.Ahci(guest, ahci.find(guest)[0])
+    guest.run(hba.probe(interrupts=Interrupts.POLLING))
+    return ahci.AhciPort(hba, number)
+
+
+@pytest.mark.parametrize("icc", [PARTIAL, SLUMBER])
+def test_a_command_wakes_a_link_that_sleeps(icc: int) -> None:
+    """AHCI 1.3.1 §8.3.1: the HBA brings the link to active where it has something to send."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        port.write(PortReg.CMD, port.read(PortReg.CMD) | icc << 28)
+        assert port.read(PortReg.SSTS) == icc << 8 | 0x33
+        assert guest.run(port.do(ata.flush())).ok
+        assert port.read(PortReg.SSTS) == 0x133
+
+
+def test_a_reset_of_a_port_without_a_device_changes_nothing() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        port = _port(target, 1)
+        port.write(PortReg.SCTL, 0x301)
+        port.write(PortReg.SCTL, 0x300)
+        assert port.read(PortReg.SSTS) == 0
+        assert port.read(PortReg.SERR) == 0
+        assert port.read(PortReg.IS) == 0
+
+
+@pytest.mark.parametrize(("det", "shown"), [(1, 0), (4, 4)])
+def test_a_disk_that_comes_to_a_port_held_down_is_seen_when_that_is_let_go(det: int, shown: int) -> None:
+    """AHCI 1.3.1 §3.3.11: no COMINIT is answered meanwhile."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA]) as target:
+        port = _port(target, 0)
+        port.write(PortReg.SCTL, 0x300 | det)
+        target.plug(DISK)
+        assert port.read(PortReg.SSTS) == shown
+        assert port.read(PortReg.SERR) == 0
+        port.write(PortReg.SCTL, 0x300)
+        assert port.read(PortReg.SSTS) == 0x133
+        assert port.read(PortReg.SERR) == CHANGED | EXCHANGED
+        assert port.read(PortReg.SIG) == 0x101
+
+
+def test_a_disk_that_goes_from_a_port_that_is_off_changes_nothing() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        _, _, port = boot(target, Interrupts.POLLING)
+        port.write(PortReg.CMD, port.read(PortReg.CMD) & ~1)
+        port.write(PortReg.SCTL, 0x304)
+        port.write(PortReg.SERR, 0xFFFF_FFFF)
+        target.unplug("hd0")
+        assert port.read(PortReg.SSTS) == 4
+        assert port.read(PortReg.SERR) == 0
