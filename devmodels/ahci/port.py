@@ -72,6 +72,8 @@ BUSY = Status.BSY | Status.DRQ
 class Port:
     """Port `number` of `hba`; `device` is what is attached to it."""
 
+    hot_pluggable = True
+
     def __init__(self, hba: Hba, number: int) -> None:
         self.hba = hba
         self.number = number

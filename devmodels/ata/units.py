@@ -15,6 +15,9 @@ from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 class AtaBus(Protocol):
     """Where ATA devices can be: a port (of one device), a channel (of two)."""
 
+    hot_pluggable: bool
+    """Whether a driver is told of devices that come and go."""
+
     @property
     def max_units(self) -> int:
         """How many devices it can have."""

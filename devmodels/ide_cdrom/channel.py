@@ -31,6 +31,8 @@ NIEN, SRST, HOB = 0x02, 0x04, 0x80
 class Channel:
     """`name` is the bus's, as devices' options have it.  `interrupt(level)` is called when INTRQ has changed."""
 
+    hot_pluggable = False
+
     def __init__(
         self,
         context: IoContext,

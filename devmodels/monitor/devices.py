@@ -16,7 +16,7 @@ from devmodels.virtio.pci import VirtioPci
 
 _NOT_HOT = ("virtio-blk-device", "virtio-scsi-device")
 """What has a place that guests are told of by firmware."""
-_WITHOUT_DRIVE = ("scsi-cd",)
+_WITHOUT_DRIVE = ("scsi-cd", "ide-cd")
 """What may have an empty tray."""
 _NO_PROPERTIES = ("driver", "id", "bus")
 
@@ -71,6 +71,8 @@ async def device_add(world: World, options: DeviceOptions) -> None:
     names = DEVICES[driver].kind.options.__struct_fields__
     if "drive" in names and not ("drive" not in options and driver in _WITHOUT_DRIVE):
         _check_drive(world, driver, options.get("drive"))
+    if DEVICES[driver].place == "ata":
+        _check_port(world, options)
     known = {key: value for key, value in options.items() if key != "bus" or "bus" in names}
     if world.assembly is not None:
         world.assembly.add_device(known)
@@ -87,6 +89,22 @@ def _check_drive(world: World, driver: str, drive: object) -> None:
         raise CommandError(f"Property '{model}.drive' can't find value '{drive}'")
 
 
+def _check_port(world: World, options: Mapping[str, object]) -> None:
+    """Ports see what comes and goes; cables have what they had when the machine was switched on."""
+    from devmodels.ata.units import find_place
+
+    buses = {name: bus for assembly in world.machines() for name, bus in assembly.ata_buses.items()}
+    bus, unit = options.get("bus"), options.get("unit")
+    try:
+        name, _ = find_place(
+            buses, bus if isinstance(bus, str) else None, unit if isinstance(unit, int) else None
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    if not buses[name].hot_pluggable:
+        raise CommandError(f"Bus '{name}' does not support hotplugging")
+
+
 async def device_del(world: World, arguments: DeviceDel) -> None:
     """Begin to take a device out; the event DEVICE_DELETED says when it has gone."""
     name, path = _find(world, arguments.id)
@@ -98,7 +116,11 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
         unplugged = target is None or place.lun not in target.units
         going = {name: path}
     elif name in assembly.ata_units:
-        unplugged, going = False, {name: path}
+        spot = assembly.ata_units[name]
+        if not spot.bus.hot_pluggable:
+            raise CommandError(f"Bus '{spot.bus_name}' does not support hotplugging")
+        unplugged = spot.bus.units.get(spot.unit) is not spot.device
+        going = {name: path}
     else:
         if world.assembly is None:
             raise CommandError("Bus 'pci' does not support hotplugging")
