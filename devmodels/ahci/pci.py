@@ -95,7 +95,7 @@ class AhciPci(PciFunction):
         return self.hba.memory
 
     def _interrupt(self, port: int | None, level: bool) -> None:
-        """A port's message (the last ports share one where there are too few), or one for all; or the line (§10.6.2)."""
+        """A port's message (the last ones share one where there are too few), or one for all; or the line (§10.6.2)."""
         messages = self.msi
         if messages is not None and messages.enabled:
             if port is not None:
