@@ -1,6 +1,6 @@
 """Write docs/ata-qemu-differences.md: what QEMU's ATA controllers do otherwise than the scripts say of ours.
 
-    python tools/qemu_differences.py
+    python -m tools.qemu_differences
 
 The differences are those that the scripts themselves state (`on qemu`), with who is right and the clause.  That they
 are so, and are all, is shown by running the scripts on QEMU (`tests/scripts/test_scripts_qemu.py`).

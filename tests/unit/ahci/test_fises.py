@@ -105,3 +105,18 @@ def test_pio_of_several_blocks_is_offered() -> None:
         assert w.hba.read(Hba.CAP) & 1 << 15
         answer = w.guest.run(w.port.do(ata.read_dma_ext(0, 4, pio=True)))
         assert answer.moved == 2048
+
+
+def test_a_busy_device_is_forgotten_by_clo() -> None:
+    """PxCMD.CLO clears BSY and DRQ, and itself, so that a device that hangs can be reset (§3.3.7, §10.4.1)."""
+    with world() as w:
+        control(w, 4)
+        w.guest.run(w.port.stop())
+        assert w.port.read(PortReg.TFD) & 0x80
+        w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) | Cmd.CLO)
+        assert not w.port.read(PortReg.CMD) & Cmd.CLO
+        assert not w.port.read(PortReg.TFD) & 0x88
+        w.guest.run(w.port.start())
+        w.guest.run(w.port.software_reset())
+        w.guest.run(w.port.identify())
+        assert not w.clauses()

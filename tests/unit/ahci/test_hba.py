@@ -205,3 +205,20 @@ def test_the_command_list_goes_off_only_through_stopping() -> None:
         while target.advance():
             pass
         assert not port.read(PortReg.CMD) & (Cmd.CR | Cmd.FR)
+
+
+@pytest.mark.parametrize(
+    ("asked", "there"), [(2, 2), (6, 6), (1, 1), (8, 1)], ids=["partial", "slumber", "active", "devsleep"]
+)
+def test_the_link_sleeps_when_it_is_asked_to(asked: int, there: int) -> None:
+    """PxCMD.ICC is 0 again when the link is in the state that PxSSTS.IPM tells (AHCI 1.3.1 §3.3.7, §8.3.1)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        _, _, port = boot(target, Interrupts.POLLING)
+        command = port.read(PortReg.CMD)
+        port.write(PortReg.CMD, command | asked << 28)
+        assert port.read(PortReg.CMD) >> 28 == 0
+        assert port.read(PortReg.SSTS) >> 8 == there
+        port.write(PortReg.SCTL, 3 << 8)
+        port.write(PortReg.CMD, command | 1 << 28)
+        port.write(PortReg.CMD, command | asked << 28)
+        assert port.read(PortReg.SSTS) >> 8 == 1, "PxSCTL.IPM forbids both"
