@@ -1,0 +1,323 @@
+"""Whatever a guest does to a host adapter of ATA devices, with resets at any moment: what must hold.
+
+An example is a few steps (commands, structures in memory, accesses to registers, resets), a reset, and a driver that
+begins anew.  Steps come from one seed, in plain numbers, and many examples are played to one machine:
+
+    never an exception out of a device or of a turn of its context,
+    nothing is written to memory but buffers that the guest gave for reading, and what the adapter reports there,
+    each command that a device was given ends once, nothing stays mapped,
+    after the reset and a proper initialisation the device says what it is, and a read succeeds.
+
+What does not hold is shown with the fewest steps that lead there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from random import Random
+from typing import Any
+
+import pytest
+
+from devmodels.assembly import Assembly, assemble
+from devmodels.ata import AtaCommand, AtaDevice, Status
+from devmodels.ata.table import Addressing, Command, Protocol
+from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
+
+Step = tuple[Any, ...]
+"""What is done, with plain numbers."""
+Example = tuple[tuple[Step, ...], str]
+"""Steps, and the reset that follows them."""
+
+DISK_SIZE = 1 << 20
+SECTORS = DISK_SIZE // 512
+BAD = range(1000, 1004)
+"""Sectors that cannot be read, where there are such."""
+NOISE = Random(1).randbytes(1 << 17)
+LBAS = (0, 1, 7, 100, 998, SECTORS - 8, SECTORS - 1, SECTORS, (1 << 28) - 1, (1 << 48) - 1)
+COUNTS = (0, 1, 1, 2, 3, 8, 8, 16, 33, 255, 256, 0xFFFF)
+BYTES = (0, 1, 2, 3, 5, 6, 7, 0x10, 0x20, 0x42, 0x44, 0x55, 0x7F, 0x80, 0xAA, 0xFE, 0xFF)
+TRIALS = 400
+"""How often fewer steps are tried."""
+SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
+SET_ACCESSIBLE = (0x78, 1)
+INWARD = frozenset({Protocol.PIO_IN, Protocol.DMA_IN, Protocol.QUEUED_IN, Protocol.PACKET})
+SMART, SMART_KEY = 0xB0, 0xC24F00
+PACKETS = {
+    **dict.fromkeys((0x00, 0x1E, 0x25, 0x51), None),
+    **dict.fromkeys((0x03, 0x12, 0x1B, 0x55), 4),
+    **dict.fromkeys((0x43, 0x46, 0x4A, 0x5A, 0x28, 0xBE), 8),
+    **dict.fromkeys((0xA8, 0xAC, 0xB6, 0xB9, 0xBD), 9),
+}
+"""Packets that drives know, by the last byte of their lengths."""
+READS = (0x28, 0x28, 0x28, 0xA8, 0xBE, 0xBE)
+
+BACKENDS: dict[str, dict[str, object]] = {
+    "memory": {"driver": "memory", "size": DISK_SIZE},
+    "slow": {
+        "driver": "delay",
+        "latency-ns": 1_000_000,
+        "file": {"driver": "memory", "size": DISK_SIZE},
+    },
+    "broken": {
+        "driver": "blkdebug",
+        "image": {"driver": "memory", "size": DISK_SIZE},
+        "inject-error": [
+            {"event": "none", "iotype": "read", "sector": sector, "errno": 5, "immediately": False}
+            for sector in BAD
+        ],
+    },
+}
+
+
+class Shadow:
+    """What guest memory must hold, and where a device may write."""
+
+    def __init__(self, base: int, size: int, *, shared: bool) -> None:
+        self.base = base
+        self.data = bytearray((NOISE * (size // len(NOISE) + 1))[:size])
+        self._expected = bytearray(self.data)
+        self._allowed: set[tuple[int, int]] = set()
+        self._always: list[tuple[int, int]] = []
+        region = (
+            SharedRegion(base, self.data) if shared else BouncedRegion(base, size, self._read, self._write)
+        )
+        self.region = region
+        self.memory = GuestMemory(region)
+
+    def _read(self, address: int, length: int) -> bytes:
+        return bytes(self.data[address - self.base : address - self.base + length])
+
+    def _write(self, address: int, data: bytes) -> None:
+        self.data[address - self.base : address - self.base + len(data)] = data
+
+    def put(self, at: int, data: bytes) -> None:
+        """The guest writes, at an offset."""
+        self.data[at : at + len(data)] = data
+        self._expected[at : at + len(data)] = data
+
+    def allow(self, address: int, length: int) -> None:
+        """A device may write there from now on, and until the example is over."""
+        first = max(address - self.base, 0)
+        end = min(address - self.base + length, len(self.data))
+        if first < end:
+            self._allowed.add((first, end))
+
+    def always(self, at: int, length: int) -> None:
+        """The same for all examples, by an offset."""
+        self._always.append((at, at + length))
+
+    def check(self) -> None:
+        """Nothing else has been written; what was allowed is not any more."""
+        for first, end in (*self._allowed, *self._always):
+            self._expected[first:end] = self.data[first:end]
+        self._allowed.clear()
+        if self._expected != self.data:
+            at = next(n for n, byte in enumerate(self.data) if byte != self._expected[n])
+            raise AssertionError(f"a device has written at {self.base + at:#x}")
+
+
+class Bench:
+    """A machine with an adapter and its devices; `ends` counts how commands ended."""
+
+    def __init__(
+        self, stack: ExitStack, shadow: Shadow, blockdevs: Sequence[dict[str, object]], ends: Counter[str]
+    ) -> None:
+        self.shadow = shadow
+        self.ends = ends
+        self.assembly: Assembly = assemble(memory=shadow.memory, blockdevs=blockdevs)
+        stack.callback(self.assembly.close)
+        self.context = self.assembly.context
+        self._begun: set[AtaCommand] = set()
+
+    def watch(self, device: AtaDevice) -> None:
+        """Look at what begins and ends in `device`."""
+        issue, finish = device.issue, device.finish
+
+        def begun(command: AtaCommand) -> None:
+            assert command not in self._begun
+            self._begun.add(command)
+            issue(command)
+
+        def finished(command: AtaCommand) -> None:
+            self._begun.remove(command)
+            failed = command.taskfile.status & (Status.ERR | Status.DF)
+            self.ends["dropped" if command.dropped else "failed" if failed else "done"] += 1
+            finish(command)
+
+        setattr(device, "issue", begun)  # noqa: B010
+        setattr(device, "finish", finished)  # noqa: B010
+
+    def settle(self) -> None:
+        """Until nothing happens any more."""
+        self.context.run_until_idle()
+
+    def at_rest(self) -> None:
+        """Nothing runs, nothing is mapped, nothing was written where it must not be."""
+        assert not self._begun, self._begun
+        assert not self.shadow.region.pins
+        self.shadow.check()
+        self.assembly.violations.clear()
+
+    def do(self, step: Step) -> None:
+        """One step."""
+        raise NotImplementedError
+
+    def begin_anew(self, how: str) -> None:
+        """A reset, and a driver's initialisation; then the device works."""
+        raise NotImplementedError
+
+    def play(self, example: Example) -> None:
+        """One example."""
+        steps, how = example
+        for step in steps:
+            self.do(step)
+        self.begin_anew(how)
+        self.at_rest()
+
+
+Make = Callable[[ExitStack, str, Counter[str]], Bench]
+"""A bench in a configuration, which counts how commands end."""
+Generate = Callable[[Random], Example]
+
+
+class Runner:
+    """Plays examples; what an exception in a turn would have become is in the log."""
+
+    def __init__(
+        self,
+        make: Make,
+        generate: Generate,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        self.examples = 0
+        self.ends: Counter[str] = Counter()
+        self._known: dict[tuple[str, int], Exception] = {}
+        self._trials = 0
+        self._make = make
+        self._generate = generate
+        self._caplog = caplog
+        caplog.set_level(logging.ERROR, "devmodels")
+
+    def run(self, configuration: str, seed: int, count: int) -> None:
+        """A new machine, `count` examples of `seed`; the exception with the fewest steps that lead to it."""
+        if (configuration, seed) in self._known:
+            raise self._known[configuration, seed]
+        random = Random(seed)
+        examples = [self._generate(random) for _ in range(count)]
+        error, number = self._go(configuration, examples)
+        if error is None:
+            self.examples += count
+            return
+        fewest = self._fewest(configuration, examples[: number + 1])
+        error = self._go(configuration, fewest)[0] or error
+        self._known[configuration, seed] = error
+        error.add_note("\n".join([f"{configuration}, seed {seed}:", *map(repr, fewest)]))
+        raise error
+
+    def _go(self, configuration: str, examples: Sequence[Example]) -> tuple[Exception | None, int]:
+        """What went wrong, and in which example."""
+        self._caplog.clear()
+        number = 0
+        with ExitStack() as stack:
+            try:
+                bench = self._make(stack, configuration, self.ends)
+                for example in examples:
+                    bench.play(example)
+                    number += 1
+                    assert not self._caplog.records, self._caplog.text
+            except Exception as error:
+                return error, number
+        return None, 0
+
+    def _goes_wrong(self, configuration: str, examples: Sequence[Example]) -> bool:
+        self._trials += 1
+        return self._trials <= TRIALS and self._go(configuration, examples)[0] is not None
+
+    def _fewest(self, configuration: str, examples: list[Example]) -> list[Example]:
+        """Leave out examples, and then steps, that are not needed to go wrong."""
+        for size in (len(examples) - 1, *(1 << n for n in range(len(examples).bit_length(), -1, -1))):
+            at = 0
+            while size and at + size < len(examples):
+                fewer = examples[:at] + examples[at + size :]
+                if self._goes_wrong(configuration, fewer):
+                    examples = fewer
+                else:
+                    at += size
+        for at, (steps, how) in enumerate(examples):
+            kept = list(steps)
+            for step in steps:
+                fewer = [each for each in kept if each is not step]
+                trial = [*examples[:at], (tuple(fewer), how), *examples[at + 1 :]]
+                if self._goes_wrong(configuration, trial):
+                    kept = fewer
+                    examples = trial
+        return examples
+
+
+# --- what guests send
+
+
+def registers(random: Random, commands: Sequence[Command[Any]]) -> tuple[int, int, int, int, int]:
+    """Command, features, count, LBA and device: those of a command of the table, mostly, or any."""
+    if not random.randrange(8):
+        opcode = random.randrange(256)
+        opcode += opcode == SET_PASSWORD
+        return (
+            opcode,
+            random.choice(BYTES),
+            random.choice(COUNTS),
+            random.choice(LBAS),
+            random.choice((0x40, 0xE0, 0)),
+        )
+    command = random.choice(commands)
+    features = random.choice(BYTES)
+    count, lba = random.choice(COUNTS), random.choice(LBAS)
+    if command.addressing is not Addressing.NONE and random.randrange(3):
+        count, lba = random.choice((1, 2, 8)), random.randrange(1100)
+    if command.value is not None and random.randrange(8):
+        features = command.value
+    if command.opcode == SMART:
+        lba = SMART_KEY | random.choice((0, 1, 2, 6, 0x7F, 0x80, 0x81, 0x82))
+        count = random.choice((0, 1, 1, 1, 2))
+    elif command.opcode == WRITE_UNCORRECTABLE or (command.opcode, command.value) == SET_ACCESSIBLE:
+        # The first sector is what drivers look at.
+        lba = max(lba, 1)
+    elif command.protocol.queued:
+        features, count = count, random.randrange(32) << 3 | random.choice((0, 0, 0x4000, 0x8000))
+        if command.value is not None:
+            features, count = features & ~0xF | command.value & 0xF, count | command.value << 8
+    return command.opcode, features, count, lba, random.choice((0x40, 0x40, 0x40, 0xE0, 0xC0, 0))
+
+
+def likely(commands: Sequence[Command[Any]]) -> tuple[Command[Any], ...]:
+    """The commands, those that move data of the medium more often than others; without passwords, which nobody would
+    know afterwards."""
+    made: list[Command[Any]] = []
+    for each in commands:
+        often = each.addressing is not Addressing.NONE or each.protocol is Protocol.PACKET
+        many = len(commands) if each.protocol is Protocol.PACKET else 8 if often else 1
+        made += [each] * many * (each.opcode != SET_PASSWORD)
+    return tuple(made)
+
+
+def packet(random: Random) -> bytes:
+    """A packet: a command that drives know, mostly, with plausible fields or any."""
+    if not random.randrange(6):
+        return bytes((random.choice((*PACKETS, random.randrange(256))),)) + random.randbytes(11)
+    opcode = random.choice(READS) if random.randrange(2) else random.choice(tuple(PACKETS))
+    data = bytearray(12)
+    data[0] = opcode
+    length = PACKETS[opcode]
+    if opcode in READS:
+        data[4:6] = random.choice((0, 1, 5, 63, 200, 505, 511, 512)).to_bytes(2, "big")
+    if length is not None:
+        data[length] = random.choice((0, 1, 2, 2, 3, 8, 18, 64, 255))
+    if opcode == 0xBE:
+        data[9] = random.choice((0, 0x10, 0x10, 0xF8))
+    if not random.randrange(8):
+        data[random.randrange(1, 12)] = random.choice(BYTES)
+    return bytes(data)
