@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import check as checking
 from benchmarks import compare as comparing
-from benchmarks import iscsi, startup
+from benchmarks import iscsi, scripted, startup
 from benchmarks.compare import Comparison, Spread
 from benchmarks.frontend import FrontendError
 from benchmarks.peers import ServerError
@@ -36,7 +36,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only try the whole path; no figures.")] = False,
 ) -> None:
-    """Compare vhost-user-blk with qemu-storage-daemon's, iSCSI with tgtd's, and start-up with QEMU's."""
+    """Compare vhost-user-blk with qemu-storage-daemon's, iSCSI with tgtd's, ATA commands and start-up with QEMU's."""
     try:
         if check:
             _check()
@@ -70,7 +70,12 @@ def _measure(seconds: float, rounds: int, as_json: bool) -> None:
     probes = startup.probes()
     comparisons: list[Comparison] = []
     with _progress() as progress:
-        total = comparing.steps(groups, rounds) + iscsi.steps(rounds) + len(probes) * rounds
+        total = (
+            comparing.steps(groups, rounds)
+            + iscsi.steps(rounds)
+            + scripted.steps(rounds)
+            + len(probes) * rounds
+        )
         task = progress.add_task("", total=total)
 
         def step(what: str) -> None:
@@ -79,17 +84,20 @@ def _measure(seconds: float, rounds: int, as_json: bool) -> None:
         for group in groups:
             comparisons += comparing.compare(group, rounds, seconds, step)
         over_tcp = list(iscsi.compare(rounds, seconds, step))
+        commands = list(scripted.compare(rounds, seconds, step))
         starts = startup.measure(probes, rounds, step)
     load_after = os.getloadavg()[0]
     machine = f"{os.cpu_count()} CPUs; load average {load_before:.1f} before, {load_after:.1f} after"
     if as_json:
-        print(_as_json(machine, comparisons, over_tcp, starts))
+        print(_as_json(machine, comparisons, over_tcp, commands, starts))
         return
     console = Console(width=None if sys.stdout.isatty() else 140)  # a pipe has no width of its own
     for comparison in comparisons:
         console.print(_load_table(comparison))
     for each in over_tcp:
         console.print(iscsi.table(each))
+    for load in commands:
+        console.print(scripted.table(load))
     console.print(_startup_table(starts))
     console.print(machine, highlight=False)
 
@@ -136,7 +144,11 @@ def _startup_table(starts: Starts) -> Table:
 
 
 def _as_json(
-    machine: str, comparisons: list[Comparison], over_tcp: list[iscsi.IscsiComparison], starts: Starts
+    machine: str,
+    comparisons: list[Comparison],
+    over_tcp: list[iscsi.IscsiComparison],
+    commands: list[scripted.ScriptedComparison],
+    starts: Starts,
 ) -> str:
     loads = [
         {
@@ -153,7 +165,10 @@ def _as_json(
     tcp = [
         {"name": each.name, "iops": each.iops, "server_cpu_us_per_request": each.cpu_us} for each in over_tcp
     ]
-    return msgspec.json.encode({"machine": machine, "loads": loads, "iscsi": tcp, "startup": starts}).decode()
+    ata = [{"name": each.name, "commands_per_second": each.rates} for each in commands]
+    return msgspec.json.encode(
+        {"machine": machine, "loads": loads, "iscsi": tcp, "ata": ata, "startup": starts}
+    ).decode()
 
 
 if __name__ == "__main__":

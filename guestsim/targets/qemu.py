@@ -173,6 +173,11 @@ class QemuTarget:
         """Write guest memory."""
         self._qtest.memory_write(address, data)
 
+    def requests(self, lines: Sequence[bytes]) -> list[int]:
+        """Send lines of qtest together; the numbers that it answers with."""
+        self._wait = _SHORTEST_WAIT
+        return self._qtest.requests(lines)
+
     def message(self, vector: int) -> tuple[int, int]:
         """The (address, data) of `vector`: a word of RAM of its own, and a value that isn't 0."""
         if not 0 <= vector < _VECTORS:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO
 
 _READ = {1: b"readb", 2: b"readw", 4: b"readl", 8: b"readq"}
@@ -112,6 +112,22 @@ class QtestClient:
             piece = view[start : start + _WRITE_CHUNK]
             self._request(b"b64write 0x%x 0x%x %b\n" % (address + start, len(piece), b64encode(piece)))
 
+    def requests(self, lines: Sequence[bytes]) -> list[int]:
+        """Send requests together, then take all their answers; the numbers among these."""
+        if self._lost is not None:
+            raise TargetError(self._lost)
+        try:
+            self._socket.sendall(b"".join(lines))
+        except OSError as error:
+            self._give_up(error)
+        answers: list[bytes] = []
+        while len(answers) < len(lines):
+            answers += self._receive_all()
+        for line, answer in zip(lines, answers, strict=True):
+            if not answer.startswith(b"OK"):
+                raise TargetError(f"qtest answered {_shown(answer)} to {_shown(line)}")
+        return [int(answer[3:], 16) for answer in answers if len(answer) > 2]
+
     def intercept_irq_in(self, device: str) -> None:
         """Have changes of the interrupt inputs of `device` (a QOM path: `ioapic`) reported into `irq_high`.
 
@@ -173,6 +189,11 @@ class QtestClient:
 
     def _receive(self) -> bytes | None:
         """Wait for bytes, take note of the interrupts among them and return the answer, if it has come."""
+        answers = self._receive_all()
+        return answers[-1] if answers else None
+
+    def _receive_all(self) -> list[bytes]:
+        """Wait for bytes, take note of the interrupts among them and return the answers."""
         try:
             data = self._socket.recv(_RECEIVE)
         except OSError as error:
@@ -180,7 +201,7 @@ class QtestClient:
         if not data:
             self._give_up(None)
         *lines, self._partial = (self._partial + data).split(b"\n")
-        answer = None
+        answers = []
         for line in lines:
             match line.split():
                 case [b"IRQ", b"raise", number]:
@@ -188,8 +209,8 @@ class QtestClient:
                 case [b"IRQ", b"lower", number]:
                     self.irq_high.discard(int(number))
                 case _:
-                    answer = line
-        return answer
+                    answers.append(line)
+        return answers
 
     def _give_up(self, error: OSError | None) -> NoReturn:
         """End the conversation: there is no telling which answer would come next."""
