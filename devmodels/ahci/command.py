@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from devmodels.ahci.layout import CFL, COMMAND_HEADER
+from devmodels.ahci.layout import COMMAND_HEADER
 from devmodels.ata import AtaCommand, TaskFile
 from devmodels.ata.command import HostAdapter
 from devmodels.memory import DmaMap
 from devmodels.wire import Codec
 
 HEADER = Codec.ints(COMMAND_HEADER).layout
+HEADER_SIZE = HEADER.size
 
 
 class Header:
@@ -21,11 +22,6 @@ class Header:
         self.flags = flags
         self.prdtl = prdtl
         self.table = ctbau << 32 | ctba & ~0x7F
-
-    @property
-    def cfl(self) -> int:
-        """Length of the command FIS in dwords."""
-        return self.flags & CFL
 
 
 class PortCommand(AtaCommand):

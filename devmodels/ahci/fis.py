@@ -101,6 +101,7 @@ _SDB = Codec.ints(SET_DEVICE_BITS)
 _SETUP = Codec.ints(DMA_SETUP)
 _PIO = Codec.ints(PIO_SETUP)
 H2D_SIZE = _H2D.size
+H2D_DWORDS = H2D_SIZE // 4
 
 
 def parse_register(data: bytes) -> tuple[int, int, TaskFile, int]:

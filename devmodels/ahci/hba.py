@@ -73,19 +73,22 @@ class Hba:
 
     def port_changed(self, port: Port) -> None:
         """PxIS or PxIE of a port has changed: IS follows what is enabled, and stays until it is cleared (§5.6)."""
-        registers = port.registers
-        if registers.status & registers.enable:
-            bit = 1 << port.number
-            new = not self.registers.status & bit
-            self.registers.status |= bit
-            if new and self.registers.ghc_ie:
-                self._on_interrupt(port.number, True)
+        if port.registers.status & port.registers.enable:
+            registers, bit = self.registers, 1 << port.number
+            status = registers.status
+            if not status & bit:
+                registers.status = status | bit
+                if registers.ghc_ie:
+                    self._on_interrupt(port.number, True)
 
-    def status_written(self) -> None:
+    def status_written(self, cleared: int) -> None:
         """A bit that was cleared is set again where its port still asks."""
-        for port in self.ports:
-            if port.registers.status & port.registers.enable:
-                self.registers.status |= 1 << port.number
+        while cleared:
+            number = cleared.bit_length() - 1
+            cleared ^= 1 << number
+            port = self.ports[number].registers
+            if port.status & port.enable:
+                self.registers.status |= 1 << number
         self._tell()
 
     def interrupt_enable_changed(self) -> None:

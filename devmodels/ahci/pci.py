@@ -150,6 +150,7 @@ class AhciPci(PciFunction):
         self.index_data.restore(unnest("pair", state))
         for port in self.hba.ports:
             port.registers.restore(unnest(f"port{port.number}", state))
+            port.moved_structures()
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on in the HBA and its devices; None: no more."""

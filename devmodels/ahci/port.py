@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.ahci.command import HEADER, Header, PortCommand
+from devmodels.ahci.command import HEADER, HEADER_SIZE, Header, PortCommand
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.ahci.fis import (
     COMMAND_BIT,
+    H2D_DWORDS,
     H2D_SIZE,
     SDB_STATUS,
     SRST,
@@ -26,6 +27,7 @@ from devmodels.ahci.layout import (
     ACMD_OFFSET,
     ACMD_SIZE,
     ATAPI,
+    CFL,
     CLEAR_BUSY,
     DSFIS,
     MAX_CFL,
@@ -96,6 +98,8 @@ class Port:
         self.signature_due = False
         """Whether the device's first FIS waits for PxCMD.FRE."""
         self._working = False
+        self._list = self._received = 0
+        """Where the command list and the received FIS area are."""
         self._done = 0
         """Tags of NCQ commands that are over, of which no FIS has been received yet."""
 
@@ -181,8 +185,15 @@ class Port:
 
     def address_written(self) -> None:
         """While it runs, nobody may move what the HBA works on (§10.3.1)."""
+        self.moved_structures()
         if self.registers.cr or self.registers.fr:
             self._violation("AHCI 1.3.1 §10.3", "an address was changed while the port runs")
+
+    def moved_structures(self) -> None:
+        """PxCLB and PxFB may have other values."""
+        registers = self.registers
+        self._list = registers.clbu << 32 | registers.clb
+        self._received = registers.fbu << 32 | registers.fb
 
     def status_written(self) -> None:
         """What follows PxSERR does not go away by itself."""
@@ -334,6 +345,7 @@ class Port:
         self.control_slot = None
         self.held_in_reset = self.signature_due = False
         self.registers.reset(domain)
+        self.moved_structures()
         self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 
     def _schedule(self) -> None:
@@ -373,15 +385,18 @@ class Port:
             # There is something to send: the link wakes up (§8.3.1).
             registers.ssts_ipm = IPM_ACTIVE
         registers.ccs = slot
-        address = (registers.clbu << 32 | registers.clb) + HEADER.size * slot
+        address = self._list + HEADER_SIZE * slot
         try:
             flags, prdtl, _, ctba, ctbau = memory.unpack(address, HEADER)
             header = Header(address, flags, prdtl, ctba, ctbau)
-            if not MIN_CFL <= header.cfl <= MAX_CFL:
-                self._violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {header.cfl} dwords")
+            length = flags & CFL
+            if not MIN_CFL <= length <= MAX_CFL:
+                self._violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {length} dwords")
                 self._fatal(HBFS)
                 return
-            data = memory.read(header.table, 4 * header.cfl).ljust(H2D_SIZE, b"\0")
+            data = memory.read(header.table, 4 * length)
+            if length < H2D_DWORDS:
+                data = data.ljust(H2D_SIZE, b"\0")
             packet = memory.read(header.table + ACMD_OFFSET, ACMD_SIZE) if flags & ATAPI else None
         except GuestMemoryError as error:
             self._violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}")
@@ -599,16 +614,21 @@ class Port:
 
     def _receive(self, place: int, data: bytes) -> None:
         """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
-        registers = self.registers
-        if registers.fr:
-            self._write((registers.fbu << 32 | registers.fb) + place, data)
+        if self.registers.fr:
+            try:
+                self.hba.memory.write(self._received + place, data)
+            except GuestMemoryError as error:
+                self._lost(error)
 
     def _write(self, address: int, data: bytes) -> None:
         try:
             self.hba.memory.write(address, data)
         except GuestMemoryError as error:
-            self._violation("AHCI 1.3.1 §6.1.1", str(error))
-            self._fatal(HBFS)
+            self._lost(error)
+
+    def _lost(self, error: GuestMemoryError) -> None:
+        self._violation("AHCI 1.3.1 §6.1.1", str(error))
+        self._fatal(HBFS)
 
     def _raise(self, bits: int) -> None:
         self.registers.status |= bits

@@ -11,6 +11,7 @@ from devmodels.wire import Codec
 
 _PRD = Codec.ints(PRD)
 PRD_SIZE = _PRD.size
+PRD_LAYOUT = _PRD.layout
 AT_ONCE = 256
 """How many entries are read at a time."""
 
@@ -32,6 +33,12 @@ def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
 
     No entry behind these is looked at.
     """
+    if entries == 1 and wanted:
+        low, high, last = memory.unpack(table, PRD_LAYOUT)
+        if (last & DBC) + 1 == wanted:
+            # As it is most often.
+            odd = bool(low & 1 or wanted & 1)
+            return Regions([(high << 32 | low & ~1, wanted)], wanted, bool(last & DBC_INTERRUPT), odd)
     pieces: list[tuple[int, int]] = []
     length = done = 0
     interrupt = odd = False

@@ -30,8 +30,8 @@ class HbaOwner(Protocol):
         """GHC.IE has another value."""
         ...
 
-    def status_written(self) -> None:
-        """Bits of IS were cleared."""
+    def status_written(self, cleared: int) -> None:
+        """These bits of IS were cleared."""
         ...
 
 
@@ -93,8 +93,8 @@ class GenericHostControl(
         self._owner.interrupt_enable_changed()
 
     @status.on_write
-    def _status(self, _old: int, _new: int) -> None:
-        self._owner.status_written()
+    def _status(self, old: int, new: int) -> None:
+        self._owner.status_written(old & ~new)
 
 
 class PortOwner(Protocol):

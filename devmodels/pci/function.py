@@ -290,11 +290,12 @@ class PciFunction:
         """Drive INTx# as interrupt status, interrupt disable, MSI, MSI-X and the power state have it."""
         if self._intx is not None:
             header = self.header
-            messages = (self.msi is not None and self.msi.enabled) or (
-                self.msix is not None and self.msix.enabled
+            self._intx.set(
+                bool(header.interrupt_status and not header.interrupt_disable)
+                and not (self.msi is not None and self.msi.enabled)
+                and not (self.msix is not None and self.msix.enabled)
+                and self.powered
             )
-            wanted = header.interrupt_status and not header.interrupt_disable
-            self._intx.set(bool(wanted) and not messages and self.powered)
 
     def _release_messages(self) -> None:
         if self.msi is not None:

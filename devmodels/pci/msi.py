@@ -68,11 +68,12 @@ class MsiCapability(Capability, size=8):
         """Send message `vector`, folded into the number granted, now or when nothing holds it back."""
         if not self.enable:
             return
-        vector %= self.vectors
+        granted = self.vectors - 1
+        vector &= granted
         if self._masked() >> vector & 1 or not self.function.bus_master:
             self._set_pending(self._pending() | 1 << vector)
         else:
-            self._send(vector)
+            self._send(vector, granted)
 
     def release_all(self) -> None:
         """Send what is pending and may be sent."""
@@ -82,11 +83,10 @@ class MsiCapability(Capability, size=8):
         self._set_pending(self._pending() & ~ready)
         for vector in range(MAX_VECTORS):
             if ready >> vector & 1:
-                self._send(vector)
+                self._send(vector, self.vectors - 1)
 
-    def _send(self, vector: int) -> None:
+    def _send(self, vector: int, granted: int) -> None:
         address, data = self._message()
-        granted = self.vectors - 1
         self.function.send_message(address, data & ~granted | vector & granted)
 
     @message_control.on_write
