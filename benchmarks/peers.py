@@ -88,10 +88,15 @@ class Running:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its threads so far, in steps of a clock tick, mostly 10 ms (proc_pid_stat)."""
-        after_name = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        user, system = int(after_name[11]), int(after_name[12])
-        return (user + system) / os.sysconf("SC_CLK_TCK")
+        """Processor time of all its threads so far."""
+        return cpu_seconds(self.pid)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process, in steps of a clock tick, mostly 10 ms (proc_pid_stat)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(after_name[11]), int(after_name[12])
+    return (user + system) / os.sysconf("SC_CLK_TCK")
 
 
 def _file(aio: str) -> dict[str, object]:

@@ -165,7 +165,10 @@ def _as_json(
     tcp = [
         {"name": each.name, "iops": each.iops, "server_cpu_us_per_request": each.cpu_us} for each in over_tcp
     ]
-    ata = [{"name": each.name, "commands_per_second": each.rates} for each in commands]
+    ata = [
+        {"name": each.name, "commands_per_second": each.rates, "cpu_us_per_command": each.cpu_us}
+        for each in commands
+    ]
     return msgspec.json.encode(
         {"machine": machine, "loads": loads, "iscsi": tcp, "ata": ata, "startup": starts}
     ).decode()

@@ -9,6 +9,7 @@ round takes.
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,12 @@ from typing import NamedTuple, Protocol
 
 from rich.table import Table
 
+from benchmarks import peers
 from benchmarks.compare import IMAGE_SIZE, Spread, cached_image
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci, AhciPort
 from guestsim.drivers.ahci_layouts import (
+    ABAR,
     HEADER,
     HEADER_SIZE,
     HEADER_WRITE,
@@ -40,6 +43,7 @@ from guestsim.guest import Guest
 from guestsim.targets import Target, TargetError
 from guestsim.targets.inprocess import InProcessTarget
 from guestsim.targets.qemu import QemuTarget
+from guestsim.targets.qmp import Json
 
 OURS, QEMU = "devmodels, in process", "QEMU over qtest, pipelined"
 SLOT = 4
@@ -63,7 +67,14 @@ Do = Callable[[], list[int]]
 class Side(Protocol):
     """A machine, and the quickest way to do accesses in it."""
 
-    target: Target
+    @property
+    def target(self) -> Target:
+        """The machine."""
+        ...
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far, of guest and device."""
+        ...
 
     def prepare(self, accesses: Sequence[Access]) -> Do:
         """What does these accesses."""
@@ -97,6 +108,10 @@ class InProcess:
 
         return do
 
+    def cpu_seconds(self) -> float:
+        """This process's."""
+        return time.process_time()
+
     def interrupted(self) -> bool:
         """The line."""
         return self.target.intx_level(SLOT, 1) or (self.target.advance() and False)
@@ -112,6 +127,10 @@ class OverQtest:
         """Lines."""
         lines = [_line(access) for access in accesses]
         return lambda: self.target.requests(lines)
+
+    def cpu_seconds(self) -> float:
+        """This process's and QEMU's."""
+        return time.process_time() + peers.cpu_seconds(self.target.pid)
 
     def interrupted(self) -> bool:
         """The line, as far as QEMU has told of it."""
@@ -190,31 +209,39 @@ class Script:
             self._issues.append(side.prepare([*round_, *issue]))
             self._goes_on.append(side.prepare([*served, *round_, *issue]))
 
-    def run(self, seconds: float) -> float:
-        """Commands a second."""
+    def run(self, seconds: float) -> tuple[float, float]:
+        """Commands a second, and microseconds of processor time for each."""
+        spent, start = self._side.cpu_seconds(), time.perf_counter()
+        count = (self._one_by_one if self._depth == 1 else self._together)(start + seconds)
+        taken, spent = time.perf_counter() - start, self._side.cpu_seconds() - spent
+        return count / taken, spent / count * 1e6
+
+    def _one_by_one(self, end: float) -> int:
+        """The interrupt says that a command is over: the next one goes out with its acknowledgement."""
         interrupted = self._side.interrupted
+        count = 1
+        self._issues[-1]()
+        for go_on in cycle(self._goes_on):
+            while not interrupted():
+                pass
+            if time.perf_counter() >= end:
+                break
+            if go_on()[0]:
+                raise TargetError("an interrupt without an end of the command")
+            count += 1
+        self._drain()
+        return count
+
+    def _together(self, end: float) -> int:
+        """All that are over are acknowledged before others follow."""
         count = 0
-        start = time.perf_counter()
-        end = start + seconds
-        if self._depth == 1:
-            # The interrupt says that the command is over: the next one goes out with its acknowledgement.
-            following = cycle(self._goes_on)
-            self._issues[-1]()
-            while time.perf_counter() < end:
-                while not interrupted():
-                    pass
-                if next(following)()[0]:
-                    raise TargetError("an interrupt without an end of the command")
-                count += 1
-            self._drain()
-            return (count + 1) / (time.perf_counter() - start)
         for issue in cycle(self._issues):
             issue()
             self._drain()
             count += self._depth
             if time.perf_counter() >= end:
                 break
-        return count / (time.perf_counter() - start)
+        return count
 
     def _drain(self) -> None:
         interrupted, finish = self._side.interrupted, self._finish
@@ -227,10 +254,11 @@ class Script:
 
 @dataclass(slots=True)
 class ScriptedComparison:
-    """One load on both sides: commands a second, round by round."""
+    """One load on both sides: commands a second and processor time of each command, round by round."""
 
     name: str
     rates: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def ratio(self) -> Spread | None:
@@ -250,35 +278,34 @@ def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterato
     """Yields a comparison for each load; `step` is told of each run before it starts."""
     with ExitStack() as stack:
         absent: dict[str, str] = {}
-        sides: dict[str, tuple[Side, Ahci]] = {}
-        ours = InProcess(stack.enter_context(InProcessTarget(**_machine(0))))
-        sides[OURS] = ours, _boot(ours.target)
+        drives, devices = _machine(0)
+        ours = InProcess(stack.enter_context(InProcessTarget(blockdevs=drives, devices=devices)))
+        sides: dict[str, tuple[Side, Ahci]] = {OURS: (ours, _boot(ours.target))}
         if shutil.which("qemu-system-x86_64") is None:
             absent[QEMU] = "qemu-system-x86_64 is not on the PATH"
         else:
-            theirs = OverQtest(stack.enter_context(QemuTarget(**_machine(1))))
+            drives, devices = _machine(1)
+            theirs = OverQtest(stack.enter_context(QemuTarget(blockdevs=drives, devices=devices)))
             sides[QEMU] = theirs, _boot(theirs.target)
         for name, load in LOADS:
             comparison = ScriptedComparison(name, absent=absent)
             scripts = {
-                side: Script(machine, hba.ports[0], hba.function.bars[ahci.ABAR].base, load)
+                side: Script(machine, hba.ports[0], hba.function.bars[ABAR].base, load)
                 for side, (machine, hba) in sides.items()
             }
             for _ in range(rounds):
                 for side, script in scripts.items():
                     step(f"{name}: {side}")
-                    comparison.rates.setdefault(side, []).append(script.run(seconds))
+                    rate, cpu_us = script.run(seconds)
+                    comparison.rates.setdefault(side, []).append(rate)
+                    comparison.cpu_us.setdefault(side, []).append(cpu_us)
             yield comparison
 
 
-def _machine(image: int) -> dict[str, list[dict[str, str]]]:
-    return {
-        "blockdevs": [{"driver": "file", "filename": str(cached_image(image)), "node-name": "d0"}],
-        "devices": [
-            {"driver": "ich9-ahci", "id": "sata0", "addr": str(SLOT)},
-            {"driver": "ide-hd", "bus": "sata0.0", "drive": "d0"},
-        ],
-    }
+def _machine(image: int) -> tuple[list[dict[str, Json]], list[dict[str, Json]]]:
+    drive: dict[str, Json] = {"driver": "file", "filename": str(cached_image(image)), "node-name": "d0"}
+    hba: dict[str, Json] = {"driver": "ich9-ahci", "id": "sata0", "addr": str(SLOT)}
+    return [drive], [hba, {"driver": "ide-hd", "bus": "sata0.0", "drive": "d0"}]
 
 
 def _boot(target: Target) -> Ahci:
@@ -295,7 +322,7 @@ def table(comparison: ScriptedComparison) -> Table:
     shown = Table(
         title=f"scripted, {comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left"
     )
-    for heading in ("side", "commands/s", "µs each", "ours/QEMU"):
+    for heading in ("side", "commands/s", "µs each", "CPU µs each", "ours/QEMU"):
         shown.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
     ratio = comparison.ratio()
     for side, rates in comparison.rates.items():
@@ -304,6 +331,7 @@ def table(comparison: ScriptedComparison) -> Table:
             side,
             f"{own.median:,.0f} ({own.low:,.0f}–{own.high:,.0f})",
             f"{1e6 / own.median:.1f}",
+            f"{statistics.median(comparison.cpu_us[side]):.1f}",
             "" if side == OURS or ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
         )
     for side, reason in comparison.absent.items():

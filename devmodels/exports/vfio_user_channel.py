@@ -256,8 +256,8 @@ class Channel:
                 finally:
                     if message.fds:
                         close_all(message.fds)
-                if not self._queued and not self._incoming.pending:
-                    # If there is more, we hear of it.
+                if not message.flags & NO_REPLY and not self._queued and not self._incoming.pending:
+                    # Who waited for the answer has nothing more for now; who did not may have.
                     return True
         finally:
             self._working = False
