@@ -34,11 +34,12 @@ def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
     No entry behind these is looked at.
     """
     if entries == 1 and wanted:
+        # As it is most often.
         low, high, last = memory.unpack(table, PRD_LAYOUT)
-        if (last & DBC) + 1 == wanted:
-            # As it is most often.
-            odd = bool(low & 1 or wanted & 1)
-            return Regions([(high << 32 | low & ~1, wanted)], wanted, bool(last & DBC_INTERRUPT), odd)
+        size = (last & DBC) + 1
+        length = min(size, wanted)
+        interrupt = size <= wanted and bool(last & DBC_INTERRUPT)
+        return Regions([(high << 32 | low & ~1, length)], length, interrupt, bool(low & 1 or size & 1))
     pieces: list[tuple[int, int]] = []
     length = done = 0
     interrupt = odd = False
