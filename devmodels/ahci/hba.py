@@ -46,6 +46,8 @@ class Hba:
         self.violations = violations
         self.slots = slots
         self.may_master = False
+        self.separate = False
+        """Whether each port has a message of its own: then IS holds none back."""
         self._on_interrupt = on_interrupt
         self._reset_turn = 0
         self.resetting = ""
@@ -72,14 +74,19 @@ class Hba:
     # --- interrupts
 
     def port_changed(self, port: Port) -> None:
-        """PxIS or PxIE of a port has changed: IS follows what is enabled, and stays until it is cleared (§5.6)."""
-        if port.registers.status & port.registers.enable:
+        """PxIS or PxIE of a port has changed: IS follows what is enabled, and stays until it is cleared (§5.6).
+
+        A message tells of IS; of a port's own, that the port has begun to ask, or has when PxIS was cleared.
+        """
+        asked, port.asks = port.asks, bool(port.registers.status & port.registers.enable)
+        if port.asks:
             registers, bit = self.registers, 1 << port.number
             status = registers.status
-            if not status & bit:
+            new = not status & bit
+            if new:
                 registers.status = status | bit
-                if registers.ghc_ie:
-                    self._on_interrupt(port.number, True)
+            if (not asked if self.separate else new) and registers.ghc_ie:
+                self._on_interrupt(port.number, True)
 
     def status_written(self, cleared: int) -> None:
         """A bit that was cleared is set again where its port still asks."""

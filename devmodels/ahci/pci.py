@@ -1,5 +1,6 @@
 """`ich9-ahci`: the HBA as a PCI function, as on an ICH9; and `ahci`, the same under its short name.
 
+BAR 0   MSI-X table, with `msix`
 BAR 4   index/data pair (I/O ports)
 BAR 5   ABAR, the registers
 """
@@ -26,7 +27,7 @@ from devmodels.registers import POWER_ON
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import Tracer
 
-ABAR = 5
+MSIX_BAR, ABAR = 0, 5
 CLASS_CODE = 0x010601
 """Mass storage, serial ATA, AHCI 1.0."""
 MSI_OFFSET, SATA_OFFSET, MAP_OFFSET = 0x80, 0xA8, 0x90
@@ -36,7 +37,10 @@ ICH9 = PciIdentity(0x8086, 0x2922, CLASS_CODE, revision=2, subsystem_vendor_id=0
 
 
 class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device ich9-ahci`.  Ours: `ports`, `slots` (commands at a time a port), `vectors` of MSI."""
+    """Options of `-device ich9-ahci`.
+
+    Ours: `ports`, `slots` (commands at a time a port), `vectors` of MSI, `msix` (each port has a vector of its own).
+    """
 
     driver: Literal["ich9-ahci", "ahci"] = "ich9-ahci"
     id: str | None = None
@@ -44,6 +48,7 @@ class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     ports: int = 6
     slots: int = 32
     vectors: int = 1
+    msix: bool = False
 
     def __post_init__(self) -> None:
         for name, value, most in (("ports", self.ports, MAX_PORTS), ("slots", self.slots, 32)):
@@ -82,6 +87,8 @@ class AhciPci(PciFunction):
         if options.vectors:
             self.add_capability(msi(options.vectors, masking=False), offset=MSI_OFFSET)
         self.add_capability(SataCapability(), offset=SATA_OFFSET)
+        if options.msix:
+            self.add_msix(options.ports, bar=MSIX_BAR)
         self.add_registers(MAP_OFFSET, AddressMap())
 
     @property
@@ -96,20 +103,28 @@ class AhciPci(PciFunction):
 
     def _interrupt(self, port: int | None, level: bool) -> None:
         """A port's message (the last ones share one where there are too few), or one for all; or the line (§10.6.2)."""
-        messages = self.msi
-        if messages is not None and messages.enabled:
+        messages, msix = self.msi, self.msix
+        if msix is not None and msix.enabled:
             if port is not None:
-                messages.notify(0 if self.hba.registers.ghc_mrsm else min(port, messages.vectors - 1))
+                msix.notify(port)
+        elif messages is not None and messages.enabled:
+            if port is not None:
+                messages.notify(min(port, messages.vectors - 1) if self.hba.separate else 0)
         elif level is not bool(self.header.interrupt_status):
             self.set_intx(level)
 
     def intx_changed(self) -> None:
         """GHC.MRSM: fewer messages were granted than asked for, and than there are ports: all share one (§3.1.2)."""
         messages = self.msi
-        if messages is not None and hasattr(self, "hba"):
-            asked, granted = 1 << messages.multiple_message_capable, messages.vectors
-            too_few = 1 < granted < min(asked, len(self.hba.ports))
-            self.hba.registers.ghc_mrsm = int(messages.enabled and too_few)
+        if hasattr(self, "hba"):
+            by_msix = self.msix is not None and self.msix.enabled
+            by_msi, asked, granted = False, 1, 1
+            if messages is not None and not by_msix:
+                by_msi, granted = messages.enabled, messages.vectors
+                asked = 1 << messages.multiple_message_capable
+            too_few = by_msi and 1 < granted < min(asked, len(self.hba.ports))
+            self.hba.registers.ghc_mrsm = int(too_few)
+            self.hba.separate = by_msix or (by_msi and granted > 1 and not too_few)
         super().intx_changed()
 
     def on_bus_master(self, enabled: bool) -> None:

@@ -98,6 +98,8 @@ class Port:
         self.signature_due = False
         """Whether the device's first FIS waits for PxCMD.FRE."""
         self._working = False
+        self.asks = False
+        """Whether it asked for an interrupt when that was looked at last."""
         self._list = self._received = 0
         """Where the command list and the received FIS area are."""
         self._done = 0
@@ -198,6 +200,9 @@ class Port:
     def status_written(self) -> None:
         """What follows PxSERR does not go away by itself."""
         self._follow_errors()
+        self.asks = False
+        if self.hba.separate:
+            self.hba.port_changed(self)
 
     def enable_written(self) -> None:
         """What is pending may interrupt now."""
@@ -345,6 +350,7 @@ class Port:
         self.control_slot = None
         self.held_in_reset = self.signature_due = False
         self.registers.reset(domain)
+        self.asks = False
         self.moved_structures()
         self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 

@@ -116,6 +116,47 @@ def test_ports_share_messages_where_there_are_too_few(
         assert bool(hba.read(Hba.GHC) & Ghc.MRSM) is reverted
 
 
+def test_each_port_has_a_vector_of_msix() -> None:
+    """A driver then looks at its port alone: IS is not cleared, and holds no message back."""
+    devices: list[Mapping[str, object]] = [{**HBA, "ports": 2, "msix": True}, DISK]
+    with InProcessTarget(blockdevs=[DRIVE], devices=devices) as target:
+        guest, hba, port = boot(target, Interrupts.POLLING)
+        msix = hba.function.msix()
+        assert msix is not None
+        for entry in range(2):
+            msix.program(entry, *target.message(entry))
+        msix.enable()
+        port.write(PortReg.IE, ENABLED)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        assert not hba.read(Hba.GHC) & Ghc.MRSM
+        target.take_messages()
+        for _ in range(3):
+            guest.run(port.identify())
+            assert target.take_messages() == {0: 1}
+        assert hba.read(Hba.IS) == 1
+
+
+def test_what_is_left_when_a_port_is_served_has_a_message_again() -> None:
+    devices: list[Mapping[str, object]] = [{**HBA, "ports": 2, "msix": True}, DISK]
+    with InProcessTarget(blockdevs=[DRIVE], devices=devices) as target:
+        _, hba, port = boot(target, Interrupts.POLLING)
+        msix = hba.function.msix()
+        assert msix is not None
+        msix.program(0, *target.message(0))
+        msix.enable()
+        port.write(PortReg.IE, ENABLED)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        target.take_messages()
+        target.unplug("hd0")
+        assert port.read(PortReg.IS)
+        assert target.take_messages() == {0: 1}
+        port.write(PortReg.IS, 0xFFFF_FFFF)  # follows PxSERR, and stays
+        assert target.take_messages() == {0: 1}
+        port.write(PortReg.SERR, 0xFFFF_FFFF)
+        port.write(PortReg.IS, 0xFFFF_FFFF)
+        assert target.take_messages() == {}
+
+
 def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA]) as target:
         guest = Guest(target)
