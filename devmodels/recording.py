@@ -145,6 +145,8 @@ class Recorder:
         """A host of ATA devices, or one of these, is recorded from now on."""
         self._announce(facts)
         what.observe(self.tracer)
+        if isinstance(what, AtaDevice):
+            what.count_from(bytes.fromhex(facts.saved))
 
     def _announce(self, facts: DeviceFacts) -> None:
         text = msgspec.json.encode(facts, enc_hook=str).decode()

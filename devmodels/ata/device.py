@@ -265,3 +265,6 @@ class AtaDevice:
         """Give `trace` everything that goes on in the device; None: no more."""
         self.turns.trace = trace
         self.turns.source = self.name
+
+    def count_from(self, saved: bytes) -> None:
+        """Times count by the clock of the trace that is written from now on; `saved`: as `save`, or empty if new."""

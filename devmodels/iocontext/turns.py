@@ -74,6 +74,11 @@ class Turns:
         callback()
         return True
 
+    @property
+    def timed(self) -> bool:
+        """Whether a timer waits."""
+        return any(each.callback is not None for each in self._timers)
+
     async def pause(self) -> None:
         """Give others a turn."""
         await NextTurn()

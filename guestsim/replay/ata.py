@@ -25,12 +25,13 @@ class AtaHost(NamedTuple):
 
     assembly: Assembly
     function: AhciPci | PiixIde
+    facts: DeviceFacts
 
 
 def add_host(assembly: Assembly, facts: DeviceFacts, addr: str, follower: Follower) -> AtaHost:
     """Make the host of a DEVICE event; ValueError where that cannot be."""
     assembly.add_device(facts.options | {"addr": addr} if addr else facts.options)
-    host = AtaHost(assembly, assembly.ata_hosts[facts.name])
+    host = AtaHost(assembly, assembly.ata_hosts[facts.name], facts)
     host.function.observe(follower)
     return host
 
@@ -57,6 +58,7 @@ def add_unit(
         device.judge(saved)
         device.restore(saved)
         device.observe(follower)
+        device.count_from(saved)
     return device.drive if isinstance(device, AtapiDevice) else None
 
 
@@ -74,9 +76,12 @@ class _Made:
     def added(self, name: str) -> None:
         if name != self._name:
             raise ValueError(f"{name!r} is made where {self._name!r} is to be")
+        device = self._assembly.ata_units[name].device
         if self._follower is not None:
-            self._assembly.ata_units[name].device.observe(self._follower)
+            device.observe(self._follower)
         self._made()
+        if self._follower is not None:
+            device.count_from(b"")
 
     def removing(self, name: str) -> None:
         pass

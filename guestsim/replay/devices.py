@@ -211,9 +211,14 @@ class World:
     def memories(self) -> list[ReplayMemory]:
         """The machine's, and each export's."""
         found = [each.memory for each in self.devices.values() if each.facts.kind != "device"]
+        found += [self.memory(self.hosted[name].assembly.memory.name) for name in self._ata_functions()]
         if self.assembly is not None:
             found.append(self.memory(MACHINE_MEMORY))
         return found
+
+    def _ata_functions(self) -> list[str]:
+        """Hosts of ATA devices in others' machines."""
+        return [name for name in self.hosted if name in self.ata_hosts]
 
     def place(self, name: str) -> str:
         """Slot and function of a PCI device, as its option `addr` has them; empty for any other one."""

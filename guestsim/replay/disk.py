@@ -80,6 +80,7 @@ class ReplayNode(BlockNode):
 
     def has_disc(self, text: str) -> None:
         """What a drive over it has for a disc from now on; ValueError where the text says none."""
+        self.disc_text = text
         self.empty = text == NO_DISC
         self.disc = None if text in (NO_DISC, PLAIN_DISC) else from_text(text)
 

@@ -31,11 +31,13 @@ from devmodels.virtio_blk.inflight import (
     save_put_off,
     save_request,
 )
+from guestsim.replay import atasnapshot
+from guestsim.replay.atasnapshot import HostState
 from guestsim.replay.devices import ReplayedDevice, World
 from guestsim.replay.memory import ReplayMap
 from guestsim.replay.rings import owed, start_again
 
-VERSION = 2
+VERSION = 3
 _MOST_QUIET = 1 << 16
 _FIRST = 32
 """So many events from the beginning tell a trace from another one."""
@@ -93,7 +95,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: int
     number: int
     mark: int
+    now_ns: int
     devices: list[_Device]
+    ata: list[HostState]
     memories: dict[str, list[int]]
     registers: dict[str, dict[str, int]]
     """By machine."""
@@ -128,13 +132,15 @@ def why_not(world: World) -> str:
             return f"{name}: a ring is about to start"
         if name in world.removed and replayed.disk is not None and replayed.disk.backend.in_flight:
             return f"{name}: it has been taken out, and has requests in flight"
-    return ""
+    if world.ata_hosts and any(
+        _save_callback(world, each).what == "nothing" for each in world.context.put_off
+    ):
+        return "something is put off to the next turn"
+    return atasnapshot.why_not(world)
 
 
 def never(world: World) -> str:
     """Why no state can be saved any more; empty where that is not so."""
-    for name in world.ata_hosts:
-        return f"{name}: what ATA devices are in the middle of cannot be saved"
     hosts = [name for name, replayed in world.devices.items() if replayed.disk is None]
     return f"{hosts[0]}: what SCSI units are in the middle of cannot be saved" if hosts else ""
 
@@ -150,11 +156,13 @@ def save(world: World, reader: TraceReader) -> bytes:
         VERSION,
         number,
         mark(reader, number),
+        world.context.now_ns(),
         [
             _save_device(world, replayed)
             for name, replayed in world.devices.items()
             if name not in world.removed
         ],
+        atasnapshot.save(world),
         {memory.name: memory.numbers() for memory in world.memories()},
         {name: assembly.machine.save() for name, assembly in world.machines().items()},
         "" if run_state.running else run_state.reason,
@@ -250,8 +258,10 @@ def restore(world: World, reader: TraceReader, snapshot: Snapshot) -> None:
         raise SnapshotError("a snapshot of another trace")
     world.follower.pause()
     try:
+        world.context.set_now(snapshot.now_ns)
         for saved in snapshot.devices:
             world.add(saved.facts, disk=saved.disk, addr=saved.addr)
+        atasnapshot.add(world, snapshot.ata)
         _restore_all(world, snapshot)
     except Exception as error:
         text = one_line(f"{type(error).__name__}: {error}")
@@ -279,6 +289,7 @@ def _restore_all(world: World, snapshot: Snapshot) -> None:
             if was.attached and queue.ring is not None:
                 queue.ring.attach()
         _resume(replayed, saved)
+    atasnapshot.restore(world, snapshot.ata)
     for assembly in world.machines().values():
         assembly.machine.outbox.deliver()
     world.context.put_off.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from guestsim.targets.qmp import Json
 from . import transcript
 from .cd import FILES, cd_files, change_media, iso
 from .conftest import Check, needed
+from .replayed import Recorded, done_again
 from .scsi import MIB, all_items, image, items, monitor, pattern
 from .test_linux_vfio_user import CONTENT, data_files
 from .vfio import file_node, vfio_serve
-from .vm import Guest, GuestRun, run_guest
+from .vm import Guest, run_guest
 
 pytestmark = pytest.mark.guest
 PAGE = transcript.ATA
@@ -23,7 +25,7 @@ SECOND = 10**9  # ns
 SIZE = 64 * MIB
 
 
-def two_disks_and_a_cd(folder: Path) -> GuestRun:
+def two_disks_and_a_cd(folder: Path) -> Recorded:
     """Disks of 64 MiB at ports 0 and 1, a CD with two files at port 2."""
     first, second = iso(folder / "first.iso", FILES), iso(folder / "second.iso", {"other.txt": b"other\n"})
     nodes = [
@@ -37,7 +39,8 @@ def two_disks_and_a_cd(folder: Path) -> GuestRun:
         "ide-hd,bus=f0.1,drive=d1,id=hd1",
         "ide-cd,bus=f0.2,drive=c0,id=cd0",
     )
-    with needed(), vfio_serve(folder, nodes, devices) as backend:
+    trace = folder / "guest.trace"
+    with needed(), vfio_serve(folder, nodes, devices, ("--record", str(trace))) as backend:
         run = run_guest(
             "ahci.sh",
             backend,
@@ -48,16 +51,16 @@ def two_disks_and_a_cd(folder: Path) -> GuestRun:
         )
     assert backend.status == 0, backend.words()
     assert "Traceback" not in backend.words()
-    return run
+    return Recorded.without_images(run, trace, "a", "b", "*.iso")
 
 
 @pytest.fixture(scope="module")
-def ahci(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+def ahci(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return two_disks_and_a_cd(tmp_path_factory.mktemp("ahci"))
 
 
 @pytest.mark.parametrize("item", [*all_items("ahci.sh"), *items("ata-locked.sh")])
-def test_two_disks_and_a_cd_drive(ahci: GuestRun, documented: Check, item: str) -> None:
+def test_two_disks_and_a_cd_drive(ahci: Recorded, documented: Check, item: str) -> None:
     """AHCI: two disks and a CD drive
 
     `ich9-ahci` with `ide-hd` of 64 MiB at ports 0 and 1 (`disk0` with `serial=SN-1`, `disk1`), and `ide-cd` at port 2
@@ -65,11 +68,17 @@ def test_two_disks_and_a_cd_drive(ahci: GuestRun, documented: Check, item: str) 
     guest is only asked), changes the medium (`blockdev-change-medium`) and takes it out (`eject`). After `marked` the
     machine starts again.
     """
-    documented(ahci, item)
+    documented(ahci.run, item)
+
+
+def test_all_of_it_is_done_again_without_the_guest(
+    ahci: Recorded, record_property: Callable[[str, object], None]
+) -> None:
+    done_again(ahci, record_property, 4000)
 
 
 @pytest.fixture(scope="module")
-def errors(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+def errors(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """Two disks: one with a bad sector, one that is slow when it shall be."""
     folder = tmp_path_factory.mktemp("ahci-errors")
     content = pattern(7, MIB)
@@ -103,21 +112,29 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
             guest.await_item("plugged")
 
     devices = ["ich9-ahci,id=f0", "ide-hd,bus=f0.0,drive=d0,id=hd0", "ide-hd,bus=f0.1,drive=d1,id=hd1"]
-    with needed(), vfio_serve(folder, [bad, {**slow, "read-ns": 0}], devices) as backend:
+    trace = folder / "guest.trace"
+    more = ("--record", str(trace))
+    with needed(), vfio_serve(folder, [bad, {**slow, "read-ns": 0}], devices, more) as backend:
         files = {"sector0.bin": content[:4096]}
         run = run_guest("ahci-errors.sh", backend, files=files, attend=attend, timeout=240)
     assert backend.status == 0, backend.words()
     assert "Traceback" not in backend.words()
-    return run
+    return Recorded.without_images(run, trace, "a", "b")
 
 
 @pytest.mark.parametrize("item", items("ahci-errors.sh"))
 def test_errors_are_recovered_from_and_disks_come_and_go(
-    errors: GuestRun, documented: Check, item: str
+    errors: Recorded, documented: Check, item: str
 ) -> None:
     """AHCI: errors, and disks that come and go
 
     `disk0` has a bad sector (`blkdebug`), which is 1003. Reads of `disk1` are held up for 6 s (`delay`) before `hung`,
     and not any more after it; then the host takes it out and puts it in again (`device_del`, `device_add`).
     """
-    documented(errors, item)
+    documented(errors.run, item)
+
+
+def test_errors_are_made_again_without_the_guest(
+    errors: Recorded, record_property: Callable[[str, object], None]
+) -> None:
+    done_again(errors, record_property, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from guestsim.targets.qmp import Json
 from . import transcript
 from .cd import FILES, cd_files, change_media, iso
 from .conftest import Check, needed
-from .scsi import MIB, all_items, image, monitor, pattern
+from .replayed import Recorded, done_again
+from .scsi import MIB, all_items, image, items, monitor, pattern
 from .vfio import file_node, vfio_serve
-from .vm import Guest, GuestRun, run_guest
+from .vm import Guest, run_guest
 
 pytestmark = pytest.mark.guest
 PAGE = transcript.ATA
@@ -23,7 +25,7 @@ SIZE = 64 * MIB
 CONTENT, BAD = pattern(1, SIZE), pattern(7, MIB)
 
 
-def two_channels(folder: Path) -> GuestRun:
+def two_channels(folder: Path) -> Recorded:
     """A disk and a drive on one channel; on the other one a disk with a bad sector, which is slow when it shall be."""
     first, second = iso(folder / "first.iso", FILES), iso(folder / "second.iso", {"other.txt": b"other\n"})
     bad: dict[str, object] = {
@@ -61,25 +63,35 @@ def two_channels(folder: Path) -> GuestRun:
     files = {
         "expected": f"sectors={SIZE // 512}\n".encode(),
         "sector0.bin": CONTENT[:4096],
+        "guest.bin": pattern(2, 4 * MIB),
         "bad0.bin": BAD[:4096],
         **cd_files(first, FILES),
     }
-    with needed(), vfio_serve(folder, nodes, devices) as backend:
-        run = run_guest("ide.sh", backend, files=files, attend=attend, timeout=240)
+    trace = folder / "guest.trace"
+    with needed(), vfio_serve(folder, nodes, devices, ("--record", str(trace))) as backend:
+        run = run_guest("ide.sh", backend, files=files, attend=attend, reboots=True, timeout=300)
+    assert backend.status == 0, backend.words()
     assert "Traceback" not in backend.words()
-    return run
+    return Recorded.without_images(run, trace, "*.img", "*.iso")
 
 
 @pytest.fixture(scope="module")
-def ide(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+def ide(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return two_channels(tmp_path_factory.mktemp("ide"))
 
 
-@pytest.mark.parametrize("item", all_items("ide.sh"))
-def test_disks_and_a_drive_on_two_channels(ide: GuestRun, documented: Check, item: str) -> None:
+@pytest.mark.parametrize("item", [*all_items("ide.sh"), *items("ata-locked.sh")])
+def test_disks_and_a_drive_on_two_channels(ide: Recorded, documented: Check, item: str) -> None:
     """IDE: a disk and a CD drive on one channel, a disk with errors on the other
 
     `piix4-ide,native=on` by `ata_piix`: `disk0` and `cd0` on the first channel, as above; `disk1`, whose sector 1003 is
-    bad (`blkdebug`) and whose reads are held up for 6 s (`delay`) before `hung`, on the second one.
+    bad (`blkdebug`) and whose reads are held up for 6 s (`delay`) before `hung`, on the second one. After `marked` the
+    machine starts again.
     """
-    documented(ide, item)
+    documented(ide.run, item)
+
+
+def test_all_of_it_is_done_again_without_the_guest(
+    ide: Recorded, record_property: Callable[[str, object], None]
+) -> None:
+    done_again(ide, record_property, 1000)

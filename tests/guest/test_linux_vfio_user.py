@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.replay import replay
-
 from . import transcript
 from .backends import Backend
-from .conftest import ROW, Check, needed
+from .conftest import Check, needed
+from .replayed import Recorded, done_again
 from .scsi import MIB, image, items, pattern
 from .several import FUNCTIONS, Function, several
 from .test_linux_virtio_blk import BASICS
@@ -209,14 +208,6 @@ def steps(function: Function) -> list[str]:
     return [f"{function.name}-{step}" for step in chosen]
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A run, and the trace of it, whose images are gone."""
-
-    run: GuestRun
-    trace: Path
-
-
 @pytest.fixture(scope="module")
 def functions(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     folder = tmp_path_factory.mktemp("functions")
@@ -224,9 +215,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     files = {"expected": b"queues=2\npart=2m\nlight=0\n", "host.bin": pattern(2, 4 * MIB)}
     with needed():
         run = several(folder, FUNCTIONS, files, ("--strict", "--record", str(trace)))
-    for disk in [*folder.glob("d*"), *folder.glob("n*")]:
-        disk.unlink()
-    return Recorded(run, trace)
+    return Recorded.without_images(run, trace, "d*", "n*")
 
 
 @pytest.mark.parametrize("item", [*(item for each in FUNCTIONS for item in steps(each)), "end"])
@@ -245,13 +234,7 @@ def test_modern_and_transitional_functions_in_one_machine(
 def test_what_they_did_is_done_again_without_the_guest(
     functions: Recorded, record_property: Callable[[str, object], None]
 ) -> None:
-    functions.run.check("end")
-    replayed = replay(functions.trace)
-    assert replayed.difference is None, str(replayed.difference)
-    assert not replayed.short
-    assert replayed.requests > 4000
-    told = f"seconds of {replayed.guest_ns / 1e9:.2f}, {replayed.events} events, {replayed.requests} requests"
-    record_property(ROW, f"{'replay':24} {replayed.seconds:7.2f}  {told}")
+    done_again(functions, record_property, 4000)
 
 
 # --- virtio-scsi

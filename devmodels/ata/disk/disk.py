@@ -295,3 +295,10 @@ class AtaDisk(AtaDevice):
         """Give `trace` everything that goes on in the disk; None: no more."""
         super().observe(trace)
         self.backend.trace = trace
+
+    def count_from(self, saved: bytes) -> None:
+        """Times count by the clock of the trace that is written from now on; `saved`: as `save`, or empty if new."""
+        now_ns = self.turns.now_ns()
+        before = decode(saved, state.DiskState) if saved else None
+        self.powered_ns = now_ns - (0 if before is None else before.powered_for_ns)
+        self.active_ns = now_ns - (0 if before is None else before.unused_for_ns)

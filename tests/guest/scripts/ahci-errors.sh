@@ -53,6 +53,13 @@ neighbours() {
     echo "those around it are read"
 }
 
+# What the disk itself has kept of it.
+error_log() {
+    fails_with 64 smartctl -l error /dev/disk0
+    shows "^ATA Error Count: [1-9]" "Error: UNC .*at LBA = 0x0*3eb = 1003"
+    echo "UNC at LBA 1003"
+}
+
 hung() {
     dmesg -c >/dev/null
     head -c 1 <&3 >/dev/null
@@ -98,6 +105,7 @@ plugged() {
 
 item two-disks two_disks
 item media-error media_error
+item smart-error-log error_log
 item neighbours neighbours
 item hung hung
 item answered answered

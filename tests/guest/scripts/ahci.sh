@@ -18,6 +18,7 @@ DISK=/dev/disk0
 OTHER=/dev/disk1
 CD=/dev/cd0
 UDMA=udma6
+QUEUE=32
 SYSFS=$(sysfs_of disk0)
 DEVICE=$SYSFS/device
 

@@ -1,4 +1,5 @@
-# hdparm and smartmontools on $DISK, an ATA disk of $sectors sectors whose serial number is SN-1, in the mode $UDMA.
+# hdparm and smartmontools on $DISK, an ATA disk of $sectors sectors whose serial number is SN-1, in the mode $UDMA;
+# $QUEUE is how many commands it takes at a time, empty where that is one.
 
 hdparm_identity() {
     ran hdparm -I $DISK
@@ -54,10 +55,16 @@ smart_all() {
 smart_logs() {
     ran smartctl -x $DISK
     shows "^General Purpose Log Directory Version 1" "^0x00 *GPL,SL *R/O *1 *Log Directory" \
-        "^0x10 *GPL *R/O *1 *NCQ Command Error log" "^0x30 *GPL *R/O *[0-9]* *IDENTIFY DEVICE data log"
+        "^0x30 *GPL *R/O *[0-9]* *IDENTIFY DEVICE data log"
+    logs="log directory"
+    # A disk on a cable has no queue.
+    if [ -n "$QUEUE" ]; then
+        shows "^0x10 *GPL *R/O *1 *NCQ Command Error log"
+        logs="$logs, NCQ error log"
+    fi
     ran smartctl -l error $DISK
     shows "No Errors Logged"
-    echo "log directory; NCQ error log, IDENTIFY DEVICE data log; no errors"
+    echo "$logs, IDENTIFY DEVICE data log; no errors"
 }
 
 smart_self_test() {

@@ -1,14 +1,18 @@
 # A disk and a CD drive on one IDE channel, by ata_piix in native mode; on the other one a disk with a bad sector, which
 # is 1003, and which is slow when the host says so. /expected gives the $sectors of each. /sector0.bin and /bad0.bin are
-# what the disks begin with.
+# what the disks begin with. Then the machine starts again, with a disk that is locked.
 
 . /expected
 
 . /scripts/ata-names.sh
 DISK=/dev/disk0
 BAD=/dev/disk1
+OTHER=$BAD
 CD=/dev/cd0
 UDMA=udma2
+QUEUE=
+
+. /scripts/ata-trace.sh
 
 found() {
     note "dmesg"
@@ -20,6 +24,17 @@ found() {
     is "sectors" "$(cat "$(sysfs_of disk0)"/size)" "$sectors"
     is "up to UDMA/133" "$(dmesg | grep -c 'ata[12]\.0[01]: .*max UDMA/133')" 3
     echo "two disks and a drive, up to UDMA/133"
+}
+
+# DATA SET MANAGEMENT, by DMA.
+discarded() {
+    test "$(cat "$(sysfs_of disk0)"/queue/discard_max_bytes)" -gt 0
+    write_disk /guest.bin 16777216 65536
+    watched /sbin/blkdiscard -o 16777216 -l 4194304 $DISK
+    is "DATA SET MANAGEMENT" "$(issued ATA_CMD_DSM)" 1
+    read_disk 16777216 4194304 65536 >/tmp/found
+    head -c 4194304 /dev/zero | cmp - /tmp/found
+    echo "by DATA SET MANAGEMENT; 4 MiB of zeroes"
 }
 
 first_sectors() {
@@ -109,15 +124,33 @@ clean_log() {
     echo "nothing of errors"
 }
 
+named disk0 1 sd
+named disk1 2 sd
+if [ "$(dd if=$OTHER bs=4096 skip=100 count=1 2>/dev/null | head -c 6)" = marked ]; then
+    . /scripts/ata-locked.sh
+    return
+fi
+
 item found found
 item first-sectors first_sectors
+item blkdiscard discarded
 item fio-crc32c verified
 item filesystem filesystem
 . /scripts/ata-cd.sh
-. /scripts/ata-trace.sh
 . /scripts/ata-tools.sh
 item kernel-log clean_log
 item media-error media_error
 read -r line <&3
 item hung hung
 item answered answered
+
+# What the disk itself has kept of it.
+error_log() {
+    fails_with 64 smartctl -l error $BAD
+    shows "^ATA Error Count: [1-9]" "Error: UNC .*at LBA = 0x0*3eb = 1003"
+    echo "UNC at LBA 1003"
+}
+
+item smart-error-log error_log
+write_disk /guest.bin 16777216 65536
+. /scripts/ata-security.sh

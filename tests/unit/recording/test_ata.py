@@ -9,19 +9,20 @@ import pytest
 
 from devmodels.ata.disk import AtaDisk
 from devmodels.ata.packet import AtapiDevice
+from devmodels.recording import Recorder
 from devmodels.trace import EventKind, TraceEvent
+from devmodels.tracefile import DeviceFacts, TraceReader
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import PortIs
 from guestsim.drivers.ide import IdeController, Task, Way, probe
 from guestsim.drivers.ide_layouts import AtaCommand
 from guestsim.drivers.transport import Interrupts
-from guestsim.replay import replay
-from guestsim.replay.snapshot import SnapshotError
 from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.ahci.stories import STORIES, boot
 from tests.unit.ahci.test_stories import DISK, DRIVE, HBA
 from tests.unit.exports.vfio.served import Served
+from tests.unit.guestsim.replay.anywhere import goes_on, goes_on_anywhere
 from tests.unit.recording.atastory import US, AhciStory, IdeStory
 from tests.unit.recording.scsistory import does_it_again
 
@@ -168,10 +169,73 @@ def test_what_the_guest_does_wrong_is_part_of_it(path: Path) -> None:
     assert EventKind.VIOLATION in {event.kind for event in does_it_again(path)}
 
 
-def test_a_replay_of_an_hba_has_no_snapshots(path: Path, tmp_path: Path) -> None:
-    AhciStory(path).close()
-    with pytest.raises(SnapshotError, match="sata0: what ATA devices are in the middle of cannot be saved"):
-        replay(path, stop_at=10, save=tmp_path / "snapshot")
+def test_errors_of_a_log_have_their_times(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time goes on while the disk is announced, of which a recording does not know."""
+    announce = Recorder._announce
+
+    def slowly(recorder: Recorder, what: DeviceFacts) -> None:
+        target.assembly.context.run(target.assembly.context.sleep(7_500_000))
+        announce(recorder, what)
+        target.assembly.context.run(target.assembly.context.sleep(8_700_000))
+
+    monkeypatch.setattr(Recorder, "_announce", slowly)
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        target.record(path)
+        guest, _, port = boot(target)
+        uncorrectable = ata.AtaCommand(0x45, features=0x55, count=1, lba=5, device=0x40)
+        assert guest.run(port.do(uncorrectable)).ok
+        assert not guest.run(port.do(ata.read_dma_ext(5, 1))).ok
+        guest.run(port.clear_errors())
+        assert guest.run(port.do(ata.read_log(0x03))).data[500] == 1, "errors"
+    does_it_again(path)
+
+
+def test_a_replay_goes_on_from_between_any_commands(path: Path) -> None:
+    story = AhciStory(path, latency_ns=20 * US)
+    try:
+        for number in range(3):
+            story.send(0, [ata.write_queued(8 * number, b"a" * 512), ata.read_queued(0, 2)])
+            story.send(1, [ata.AtaCommand(0xA0, packet=bytes(12))])
+            story.settle()
+        story.unplug("hd0")
+        story.settle()
+        story.plug("hd0")
+        story.settle()
+        story.send(0, [ata.read_dma_ext(1 << 30, 1)])
+        story.settle()
+        story.machine_reset()
+        story.probe()
+        story.send(0, [ata.read_queued(0, 2)])
+        story.settle()
+    finally:
+        story.close()
+    assert goes_on_anywhere(path, 3) > 500
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_replay_of_a_controller_goes_on_from_between_any_commands(path: Path, native: bool) -> None:
+    story = IdeStory(path, latency_ns=20 * US, native=native)
+    try:
+        story.clear()
+        for dma in (False, True):
+            story.transfer(100, 1, dma=dma, out=True)
+            story.packet(2, 1, 2048, dma=dma)
+    finally:
+        story.close()
+    assert goes_on_anywhere(path, 2) > 500
+
+
+def test_a_replay_in_the_middle_of_a_command_goes_on_to_its_end(path: Path, tmp_path: Path) -> None:
+    story = AhciStory(path, latency_ns=20 * US)
+    try:
+        story.send(0, [ata.write_queued(8, b"a" * 512), ata.read_queued(0, 2)])
+        story.settle()
+    finally:
+        story.close()
+    with TraceReader(path) as reader:
+        kinds = [event.kind for event in reader]
+    first, last = kinds.index(EventKind.REQUEST), len(kinds) - kinds[::-1].index(EventKind.COMPLETION)
+    assert goes_on(path, first + 1, tmp_path / "snapshot") >= last
 
 
 def test_a_recording_that_is_not_the_first_guest(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from devmodels.trace import EventKind
 from devmodels.tracefile import TraceReader
 from guestsim.replay import replay
 from tests.guest.record_piece import AHCI_PIECE, IDE_PIECE
+from tests.unit.guestsim.replay.anywhere import goes_on
 
 PIECES = pytest.mark.parametrize("piece", [AHCI_PIECE, IDE_PIECE], ids=lambda path: path.stem)
 
@@ -41,6 +43,18 @@ def test_the_piece_is_small_and_has_everything(piece: Path) -> None:
     wrong = [str(event.detail[2]) for event in events if event.kind is EventKind.VIOLATION]
     # libata's error handler starts the engine of the port, whether its device has gone or not.
     assert set(wrong) == ({"PxCMD.ST was set where no device is"} if piece is AHCI_PIECE else set())
+
+
+def test_a_replay_goes_on_from_a_snapshot(tmp_path: Path) -> None:
+    assert goes_on(AHCI_PIECE, 3_500, tmp_path / "snapshot") < 3_600
+
+
+@pytest.mark.slow
+@PIECES
+def test_a_replay_goes_on_from_anywhere(piece: Path, tmp_path: Path) -> None:
+    numbers = random.Random(1)
+    for _ in range(12):
+        goes_on(piece, numbers.randrange(7_000), tmp_path / "snapshot")
 
 
 def _another_status(patch: pytest.MonkeyPatch) -> None:
