@@ -90,6 +90,7 @@ class Hba:
 
     def status_written(self, cleared: int) -> None:
         """A bit that was cleared is set again where its port still asks."""
+        cleared &= self.registers.pi
         while cleared:
             number = cleared.bit_length() - 1
             cleared ^= 1 << number
