@@ -29,6 +29,7 @@ from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, mmio_
 
 if TYPE_CHECKING:
     from devmodels.ahci import AhciPci
+    from devmodels.ata.disk.kept import KeptFile
     from devmodels.ata.units import AtaBus, AtaPlace
     from devmodels.ide_cdrom import PiixIde
     from devmodels.scsi.statefile import StateFile
@@ -110,6 +111,12 @@ def _state_file(context: IoContext, path: str) -> StateFile:
     return StateFile(context, path)
 
 
+def _kept_file(context: IoContext, path: str) -> KeptFile:
+    from devmodels.ata.disk.kept import KeptFile
+
+    return KeptFile(context, path)
+
+
 class Assembly:
     """A machine with everything in it, and what its owner can reach of it.
 
@@ -167,6 +174,8 @@ class Assembly:
         self.options: dict[str, Mapping[str, object]] = {}
         self.open_state: Callable[[IoContext, str], StateFile] = _state_file
         """Opens the files in which units keep something."""
+        self.open_kept: Callable[[IoContext, str], KeptFile] = _kept_file
+        """The same of ATA disks."""
         self.one_context = one_context
         self.watcher: Watcher | None = None
         self._prefix = "" if name == "machine" else f"{name}."

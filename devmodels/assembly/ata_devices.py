@@ -90,7 +90,13 @@ def _ide_hd(assembly: Assembly, options: IdeHdOptions, _translate: Translate | N
                 f"drive {options.drive!r} has {backend.size} bytes, expected a sector of "
                 f"{options.logical_block_size} at least"
             )
-        return AtaDisk(backend, options, name=backend.name, violations=assembly.violations)
+        return AtaDisk(
+            backend,
+            options,
+            name=backend.name,
+            violations=assembly.violations,
+            open_state=assembly.open_kept,
+        )
 
     return _ata_unit(assembly, options, disk)
 
@@ -126,7 +132,7 @@ def _ata_unit(
     backend = assembly.backend(options, name, read_only=read_only)
     try:
         device = make(backend)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         backend.close()
         raise OptionError(f"device {driver}: {error}") from None
     backend.qom_path = assembly.qom_path(options.id)

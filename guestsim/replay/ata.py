@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ahci import AhciPci
 from devmodels.ata.packet import AtapiDevice
 from devmodels.ide_cdrom import PiixIde
 from guestsim.replay.disk import ReplayNode
+from guestsim.replay.state import ReplayKeptFile
 
 if TYPE_CHECKING:
     from devmodels.assembly import Assembly
@@ -47,6 +49,7 @@ def add_unit(
     node.names = assembly.graph.nodes
     node.names[node.node_name] = node
     saved = bytes.fromhex(facts.saved)
+    assembly.open_kept = partial(ReplayKeptFile, follower, b"")
     assembly.watcher = _Made(facts.name, assembly, None if saved else follower, made)
     try:
         assembly.add_device({**facts.options, "drive": node.node_name})

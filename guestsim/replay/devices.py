@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from devmodels.assembly import Assembly, assemble
+from devmodels.ata.disk import AtaDisk
 from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
@@ -19,6 +20,7 @@ from devmodels.options import convert
 from devmodels.runstate import RunState
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.disk import Disk
+from devmodels.statefile import SavedFile
 from devmodels.trace import EventKind
 from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
@@ -139,6 +141,14 @@ class World:
         if not isinstance(unit, kind):
             self.follower.unfit(f"at {name!r}, which is no {kind.__name__}")
         return unit
+
+    def kept(self, name: str) -> SavedFile[Any] | None:
+        """The file in which the disk of that name keeps something, if it has one."""
+        facts = self.disk(name).facts
+        if facts.host in self.ata_hosts:
+            device = self.ata_hosts[facts.host].assembly.ata_units[name].device
+            return device.state if isinstance(device, AtaDisk) else None
+        return self.unit(name, Disk).state
 
     def queue(self, name: str, index: int) -> VirtQueue:
         """A queue of the device of that name."""

@@ -21,7 +21,7 @@ from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from guestsim.replay.devices import World
 from guestsim.replay.rings import start_again
-from guestsim.replay.state import ReplayStateFile
+from guestsim.replay.state import ReplayFile
 
 _RUNNING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK | Status.DRIVER_OK
 
@@ -197,8 +197,8 @@ def _update(world: World, source: str, detail: Detail) -> None:
 
 
 def _saved(world: World, source: str, detail: Detail) -> None:
-    state = world.unit(source, Disk).state
-    if isinstance(state, ReplayStateFile) and state.saved(detail[0]):
+    state = world.kept(source)
+    if isinstance(state, ReplayFile) and state.saved(detail[0]):
         return
     # Or it comes to saving in its turn, and that is over at once.
     if not world.context.run_oldest():

@@ -4,14 +4,19 @@ saved."""
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
+from devmodels.ata.disk.kept import KeptFile, KeptState
 from devmodels.iocontext import Future, IoContext
-from devmodels.scsi.statefile import StateFile
+from devmodels.scsi.statefile import SavedState, StateFile
+from devmodels.statefile import Saved, SavedFile
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.follow import Follower
 
+S = TypeVar("S", bound=Saved)
 
-class ReplayStateFile(StateFile):
+
+class ReplayFile(SavedFile[S]):
     """What was `saved` before, and saving that ends where the trace says."""
 
     def __init__(self, follower: Follower, saved: bytes, context: IoContext, path: str) -> None:
@@ -43,3 +48,11 @@ class ReplayStateFile(StateFile):
         writing.set_result(error)
         self._replay_context.run_newest()
         return True
+
+
+class ReplayStateFile(ReplayFile[SavedState], StateFile):
+    """That of a logical unit."""
+
+
+class ReplayKeptFile(ReplayFile[KeptState], KeptFile):
+    """That of an ATA disk."""

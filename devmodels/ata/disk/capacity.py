@@ -9,6 +9,7 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import LBA, MAX_LBA28, Error
 from devmodels.ata.disk.rw import extent
 from devmodels.ata.table import Addressing, Command, Protocol, Sub
+from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -40,13 +41,19 @@ def get_native(disk: AtaDisk, command: AtaCommand) -> None:
     command.taskfile.lba = last_address(disk)
 
 
-def set_accessible(disk: AtaDisk, command: AtaCommand) -> None:
+def set_accessible(disk: AtaDisk, command: AtaCommand) -> Coro[None] | None:
     """SET ACCESSIBLE MAX ADDRESS EXT: once between two power-ons."""
     last = command.taskfile.lba
     if disk.accessible_frozen or last >= disk.sectors:
         raise AtaError(Error.ABRT if disk.accessible_frozen else Error.IDNF)
+    before = disk.accessible_max
     disk.accessible_max = None if last == disk.sectors - 1 else last + 1
     disk.accessible_frozen = True
+
+    def undo() -> None:
+        disk.accessible_max, disk.accessible_frozen = before, False
+
+    return disk.keep(undo)
 
 
 def freeze_accessible(disk: AtaDisk, _command: AtaCommand) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from devmodels.ata.command import AtaCommand, AtaError, MediumError
 from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset, Transport
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands, logs, power, selftest, state
+from devmodels.ata.disk import commands, kept, logs, power, selftest, state
 from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
@@ -23,7 +23,7 @@ from devmodels.ata.table import Addressing
 from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
 from devmodels.conformance import ViolationLog
-from devmodels.iocontext import Future
+from devmodels.iocontext import Coro, Future, IoContext
 from devmodels.trace import Tracer
 
 HOUR_NS = 3_600_000_000_000
@@ -32,7 +32,10 @@ LOCALLY_ASSIGNED = 0x3 << 60
 
 
 class AtaDisk(AtaDevice):
-    """A disk over `backend`.  `unit` is its number on a parallel cable."""
+    """A disk over `backend`.  `unit` is its number on a parallel cable.
+
+    OSError, or StateFileError, where the file of the option `state` cannot be had; `open_state` opens it.
+    """
 
     signature = DISK_SIGNATURE
     MAX_MULTIPLE = MAX_MULTIPLE
@@ -49,6 +52,7 @@ class AtaDisk(AtaDevice):
         *,
         name: str = "",
         violations: ViolationLog | None = None,
+        open_state: Callable[[IoContext, str], kept.KeptFile] = kept.KeptFile,
     ) -> None:
         self.options = options = AtaDiskOptions() if options is None else options
         self.backend = backend
@@ -74,14 +78,16 @@ class AtaDisk(AtaDevice):
         self.apm = 0
         self.puis: bool = options.puis
         """Whether it comes up in standby."""
-        self.waits: bool = options.puis
+        self.accessible_max: int | None = None
+        """How many sectors can be addressed, where that are not all."""
+        self.state = open_state(backend.context, options.state) if options.state else None
+        kept.take(self)
+        self.waits: bool = self.puis
         """Whether it has, and waits to be spun up."""
         self.power_mode = power.STANDBY if self.waits else power.ACTIVE
         self.standby_ns = self.active_ns = 0
         """After how long it goes to standby by itself, 0 for never; when the medium was last in use."""
         self.powered_ns = backend.context.now_ns()
-        self.accessible_max: int | None = None
-        """How many sectors can be addressed, where that are not all."""
         self.accessible_frozen = False
         self.uncorrectable: set[int] = set()
         """Sectors that WRITE UNCORRECTABLE EXT has made unreadable."""
@@ -277,6 +283,10 @@ class AtaDisk(AtaDevice):
         selftest.stop(self, selftest.INTERRUPTED)
         super().leave()
 
+    def keep(self, undo: Callable[[], None]) -> Coro[None] | None:
+        """A host has changed something that outlives a loss of power: the rest of its command, or none."""
+        return kept.keep(self, undo)
+
     # --- snapshots
 
     def save(self) -> bytes:
@@ -295,6 +305,8 @@ class AtaDisk(AtaDevice):
         """Give `trace` everything that goes on in the disk; None: no more."""
         super().observe(trace)
         self.backend.trace = trace
+        if self.state is not None:
+            self.state.observe(trace, self.name)
 
     def count_from(self, saved: bytes) -> None:
         """Times count by the clock of the trace that is written from now on; `saved`: as `save`, or empty if new."""

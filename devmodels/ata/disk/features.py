@@ -10,6 +10,7 @@ from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error, Transport
 from devmodels.ata.disk import power
 from devmodels.ata.table import Command, Protocol
+from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -42,9 +43,10 @@ def preserve(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     disk.preserves = on
 
 
-def power_up_in_standby(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
+def power_up_in_standby(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> Coro[None] | None:
     """Whether the disk is to wait for a host after its next power-on (ACS-3 §4.16, PUIS)."""
-    disk.puis = on
+    before, disk.puis = disk.puis, on
+    return disk.keep(partial(setattr, disk, "puis", before))
 
 
 def spin_up(disk: AtaDisk, _command: AtaCommand) -> None:

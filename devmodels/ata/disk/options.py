@@ -22,7 +22,8 @@ class AtaDiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True,
     Sizes are in bytes.  `cyls`, `heads`, `secs`: its default geometry, all of them or none (made of its size then).
     `rotation_rate` is 0 where nothing is said, 1 for a disk that does not rotate, else in revolutions a minute.
     `discard_granularity` of 0: no TRIM.  `bios_chs_trans` and `bootindex` are for firmware and change nothing here.
-    Ours: `queue_depth` of NCQ, 0 for none; `puis` (power-up in standby is enabled: hosts have to spin it up first).
+    Ours: `queue_depth` of NCQ, 0 for none; `puis` (power-up in standby is enabled: hosts have to spin it up first),
+    `state` (a file that keeps passwords and other settings over a restart: `kept`).
     """
 
     serial: str = ""
@@ -41,6 +42,7 @@ class AtaDiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True,
     bootindex: int | None = None
     queue_depth: int = 32
     puis: bool = False
+    state: str = ""
 
     def __post_init__(self) -> None:
         block, physical = self.logical_block_size, self.physical_block_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.ata.command import AtaCommand, AtaError
@@ -24,6 +25,7 @@ MASTER_BIT, ENHANCED_BIT, MAXIMUM_BIT = 0x0001, 0x0002, 0x0100
 """Bits of word 0 of what is sent."""
 FACTORY_MASTER_ID = 0xFFFE
 Then = Callable[[Any, AtaCommand, bytes], Coro[None] | None]
+Passwords = tuple[bytes | None, bytes, int, bool]
 ERASE_PIECE = 1 << 30
 """How much is erased at a time, in bytes."""
 
@@ -48,6 +50,15 @@ class Security:
         self.attempts = ATTEMPTS
 
     @property
+    def passwords(self) -> Passwords:
+        """What outlives a loss of power: user and master password, the latter's number, which security level."""
+        return self.user, self.master, self.master_id, self.maximum
+
+    def be(self, passwords: Passwords) -> None:
+        """Have these."""
+        self.user, self.master, self.master_id, self.maximum = passwords
+
+    @property
     def word(self) -> int:
         """Word 128 of IDENTIFY DEVICE."""
         enabled = self.user is not None
@@ -64,9 +75,10 @@ def _parse(data: bytes) -> tuple[int, bytes]:
     return int.from_bytes(data[:2], "little"), data[2 : 2 + PASSWORD_SIZE]
 
 
-def _set_password(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
+def _set_password(disk: AtaDisk, _command: AtaCommand, data: bytes) -> Coro[None] | None:
     flags, password = _parse(data)
     security = disk.security
+    before = security.passwords
     if flags & MASTER_BIT:
         security.master = password
         number = int.from_bytes(data[34:36], "little")
@@ -74,6 +86,7 @@ def _set_password(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
             security.master_id = number
     else:
         security.user, security.maximum = password, bool(flags & MAXIMUM_BIT)
+    return disk.keep(partial(security.be, before))
 
 
 def _unlock(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
@@ -88,13 +101,15 @@ def _unlock(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
     security.locked = False
 
 
-def _disable(disk: AtaDisk, _command: AtaCommand, data: bytes) -> None:
+def _disable(disk: AtaDisk, _command: AtaCommand, data: bytes) -> Coro[None] | None:
     flags, password = _parse(data)
     security = disk.security
     master = bool(flags & MASTER_BIT)
     if (master and security.maximum) or not security.matches(password, master=master):
         raise AtaError(Error.ABRT)
+    before = security.passwords
     security.user, security.maximum = None, False
+    return disk.keep(partial(security.be, before))
 
 
 async def _erase(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
@@ -110,7 +125,12 @@ async def _erase(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
         # Not before: one that is held is begun again where a snapshot is restored.
         security.prepared = False
     disk.uncorrectable.clear()
-    security.user, security.maximum, security.locked = None, False, False
+    before = security.passwords
+    security.user, security.maximum = None, False
+    keeping = disk.keep(partial(security.be, before))
+    if keeping is not None:
+        await keeping
+    security.locked = False
 
 
 async def _erase_all(disk: AtaDisk, command: AtaCommand) -> None:

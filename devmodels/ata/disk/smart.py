@@ -13,6 +13,7 @@ from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES, Log, log_pages
 from devmodels.ata.table import Command, Handler, Protocol, Sub
 from devmodels.ata.transfer import DataIn, DataOut
 from devmodels.ata.words import checksummed
+from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -102,10 +103,11 @@ def read_thresholds(disk: AtaDisk, command: AtaCommand) -> DataIn:
     return DataIn(checksummed(struct.pack("<H", 16) + rows))
 
 
-def switch(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
+def switch(disk: AtaDisk, command: AtaCommand, *, on: bool) -> Coro[None] | None:
     """SMART ENABLE and DISABLE OPERATIONS."""
     check(disk, command, enabled=not on)
-    disk.smart.enabled = on
+    before, disk.smart.enabled = disk.smart.enabled, on
+    return disk.keep(partial(setattr, disk.smart, "enabled", before))
 
 
 def autosave(disk: AtaDisk, command: AtaCommand) -> None:

@@ -48,6 +48,21 @@ def test_stories_of_an_hba(path: Path, story: str, shared: bool) -> None:
     assert [(each["name"], each.get("host")) for each in announced] == [("sata0", None), ("hd0", "sata0")]
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_disk_that_keeps_its_password_in_a_file(path: Path, tmp_path: Path, before: bool) -> None:
+    secret = bytes(2) + b"secret".ljust(510, b"\0")
+    for _ in range(1 + before):
+        disk = {**DISK, "state": str(tmp_path / "state.json")}
+        with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, disk]) as target:
+            target.record(path)
+            guest, _, port = boot(target)
+            guest.run(port.do(ata.AtaCommand(0xF2, out=secret)))
+            guest.run(port.clear_errors())
+            assert guest.run(port.do(ata.AtaCommand(0xF1, out=secret))).ok
+            assert guest.run(port.identify()).words[128] & 7 == 3
+    does_it_again(path)
+
+
 def test_disks_that_come_and_go(path: Path) -> None:
     story = AhciStory(path, latency_ns=20 * US)
     try:
