@@ -408,8 +408,14 @@ class Port:
             self._violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}")
             self._fatal(HBFS)
             return
-        self.issued |= 1 << slot
         kind, fis_flags, taskfile, control = parse_register(data)
+        if (
+            kind == FisType.REGISTER_H2D
+            and fis_flags & COMMAND_BIT
+            and self._read_at_once(slot, header, taskfile)
+        ):
+            return
+        self.issued |= 1 << slot
         if kind != FisType.REGISTER_H2D or self.device is None:
             self._violation("AHCI 1.3.1 §4.2.3.1", f"slot {slot}: a FIS of type {kind:#04x} for the device")
             self.errors(DIAG_H | SERR_P)
@@ -424,6 +430,31 @@ class Port:
             if taskfile.command == PACKET and self.device.packet_size:
                 packet = self._send_packet(slot, taskfile, packet)
             self.device.issue(PortCommand(self, taskfile, slot, header, packet))
+
+    def _read_at_once(self, slot: int, header: Header, taskfile: TaskFile) -> bool:
+        """Do a queued read whose data is at hand in one go; False, and nothing done, where it is for the device."""
+        device, memory = self.device, self.hba.memory
+        place = None if device is None or self.held_in_reset else device.at_once(taskfile)
+        if device is None or place is None or memory.trace is not None:
+            return False
+        offset, length = place
+        try:
+            regions = walk(memory, header.table + PRDT_OFFSET, header.prdtl, length)
+            if regions.length < length or regions.odd:
+                return False
+            dma = memory.map(regions.pieces, Direction.FROM_DEVICE)
+        except GuestMemoryError:
+            return False
+        done = device.read_now(offset, dma.views, length)
+        dma.unmap(length if done else 0)
+        if done:
+            tag = taskfile.count >> 3 & 0x1F
+            self._accepted(slot, taskfile)
+            self._receive(DSFIS, dma_setup(tag, length, out=False))
+            self._done |= 1 << tag
+            if regions.interrupt:
+                self.registers.status |= DPS
+        return done
 
     def _send_packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
         """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
@@ -501,12 +532,15 @@ class Port:
     def _accept(self, command: PortCommand) -> None:
         """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4)."""
         command.accepted = True
-        self._receive(RFIS, register_d2h(command.taskfile, interrupt=False, status=READY))
-        self.registers.tfd = READY
-        self._clear_issue(command.slot)
+        self._accepted(command.slot, command.taskfile)
         transfer = command.transfer
         if transfer is not None:
             self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+
+    def _accepted(self, slot: int, taskfile: TaskFile) -> None:
+        self._receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
+        self.registers.tfd = READY
+        self._clear_issue(slot)
 
     def _receive_setup(self, command: PortCommand, length: int) -> None:
         data, interrupt = data_setup(command, length)

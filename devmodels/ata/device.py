@@ -252,6 +252,17 @@ class AtaDevice:
 
     # --- for a kind of devices to override
 
+    def at_once(self, taskfile: TaskFile) -> tuple[int, int] | None:  # noqa: ARG002
+        """First byte and number of bytes of a queued read that may be done by `read_now`, as if it had been issued.
+
+        None for every other command, and where anything stands against it: then it is for `issue`.
+        """
+        return None
+
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:  # noqa: ARG002
+        """Read what `at_once` has named, if that needs no waiting; False, and nothing read, where it does."""
+        return False
+
     def admit(self, command: AtaCommand) -> None:
         """AtaError where the device takes no such command now."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
+from devmodels.ata.disk.rw import READ_FPDMA_QUEUED
 from devmodels.ata.disk.security import ERASE_UNIT, Security
 from devmodels.ata.disk.smart import Smart
 from devmodels.ata.state import decode
@@ -163,6 +164,30 @@ class AtaDisk(AtaDevice):
             self._mixed(command)
         if entry.addressing is not Addressing.NONE:
             self._medium_wanted()
+
+    def at_once(self, taskfile: TaskFile) -> tuple[int, int] | None:
+        """READ FPDMA QUEUED of an active disk that nothing is the matter with."""
+        security = self.security
+        if (
+            taskfile.command != READ_FPDMA_QUEUED
+            or self.halted
+            or self.power_mode != power.ACTIVE
+            or self.waits
+            or self.standby_ns
+            or security.locked
+            or security.prepared
+            or self.uncorrectable
+            or self.turns.trace is not None
+        ):
+            return None
+        tag, lba, count = taskfile.count >> 3 & 0x1F, taskfile.lba, taskfile.features or 0x1_0000
+        if tag >= self.options.queue_depth or self.tags >> tag & 1 or lba + count > self.accessible:
+            return None
+        return lba * self.sector_size, count * self.sector_size
+
+    def read_now(self, offset: int, vectors: Sequence[memoryview], length: int) -> bool:
+        """What the backend has at hand."""
+        return self.backend.read_now(((offset, vectors, length),)) > 0
 
     def _medium_wanted(self) -> None:
         """The disk becomes active, unless it waits to be spun up."""

@@ -14,6 +14,7 @@ from devmodels.blockbackend import Flags
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
 
+READ_FPDMA_QUEUED = 0x60
 FUA_BIT = 0x80
 """Device, bit 7 of NCQ writes and reads (ACS-3 §7.23, §7.61)."""
 
@@ -104,7 +105,7 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     _command(0xCB, "WRITE DMA, without retry", _DMA_OUT, _write, _LBA28, "ATA-4"),
     _command(0xCE, "WRITE MULTIPLE FUA EXT", _PIO_OUT, partial(_write, multiple=True, fua=True), _LBA48),
     Command(
-        0x60,
+        READ_FPDMA_QUEUED,
         "READ FPDMA QUEUED",
         Protocol.QUEUED_IN,
         partial(queued, out=False),

@@ -263,3 +263,20 @@ def test_the_link_sleeps_when_it_is_asked_to(asked: int, there: int) -> None:
         port.write(PortReg.CMD, command | 1 << 28)
         port.write(PortReg.CMD, command | asked << 28)
         assert port.read(PortReg.SSTS) >> 8 == 1, "PxSCTL.IPM forbids both"
+
+
+@pytest.mark.parametrize("command", [ata.read_queued(8, 8), ata.read_queued(0, 1), ata.read_queued(2047, 2)])
+def test_data_at_hand_is_read_as_other_data(command: ata.AtaCommand) -> None:
+    """What a driver finds in registers and memory is the same as where a node below has to be waited for."""
+    found = []
+    for above in ([], [{"driver": "delay", "node-name": "top", "file": "d0"}]):
+        disk = {**DISK, "drive": "top" if above else "d0"}
+        with InProcessTarget(blockdevs=[DRIVE, *above], devices=[HBA, disk]) as target:
+            guest, hba, port = boot(target, Interrupts.MSIX)
+            guest.run(port.do(ata.write_queued(8, bytes(range(256)) * 16)))
+            answer = guest.run(port.do(command))
+            registers = [
+                port.read(register) for register in PortReg if register not in (PortReg.CLB, PortReg.FB)
+            ]
+            found.append((answer, registers, hba.read(Hba.IS), guest.memory.read(port.received, 256)))
+    assert found[0] == found[1]
