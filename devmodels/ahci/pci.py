@@ -1,8 +1,11 @@
-"""`ich9-ahci`: the HBA as a PCI function, as on an ICH9; and `ahci`, the same under its short name.
+"""`ich9-ahci`: the HBA as a PCI function, as on an ICH9; `ahci` is the same under its short name, as QEMU has it.
 
 BAR 0   MSI-X table, with `msix`
 BAR 4   index/data pair (I/O ports)
 BAR 5   ABAR, the registers
+
+With identifiers of its own it is nobody's in particular: drivers find it by its class code, and what is an ICH9's own
+(BAR 4 with the capability that tells of it, the registers at 90h) is not there.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from devmodels.memory import GuestMemory
 from devmodels.pci.bars import BarKind
 from devmodels.pci.function import PciFunction, PciIdentity
 from devmodels.pci.msi import msi
+from devmodels.pci.power import PowerCapability
 from devmodels.registers import POWER_ON
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import Tracer
@@ -30,16 +34,19 @@ from devmodels.trace import Tracer
 MSIX_BAR, ABAR = 0, 5
 CLASS_CODE = 0x010601
 """Mass storage, serial ATA, AHCI 1.0."""
-MSI_OFFSET, SATA_OFFSET, MAP_OFFSET = 0x80, 0xA8, 0x90
+POWER_OFFSET, MSI_OFFSET, SATA_OFFSET, MAP_OFFSET = 0x70, 0x80, 0xA8, 0x90
 
-ICH9 = PciIdentity(0x8086, 0x2922, CLASS_CODE, revision=2, subsystem_vendor_id=0x1AF4, subsystem_id=0x1100)
-"""82801IR/IO/IH (ICH9R/DO/DH), six ports."""
+ICH9 = PciIdentity(
+    0x8086, 0x2922, CLASS_CODE, revision=2, subsystem_vendor_id=0x1AF4, subsystem_id=0x1100, status=0x02A0
+)
+"""82801IR/IO/IH (ICH9R/DO/DH), six ports (Intel 316972 §15.1)."""
 
 
 class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Options of `-device ich9-ahci`.
 
-    Ours: `ports`, `slots` (commands at a time a port), `vectors` of MSI, `msix` (each port has a vector of its own).
+    `x-pci-vendor-id` and `x-pci-device-id`, both or none, as of QEMU's vfio-pci: a generic HBA with these.  Ours:
+    `ports`, `slots` (commands at a time a port), `vectors` of MSI, `msix` (each port has a vector of its own).
     """
 
     driver: Literal["ich9-ahci", "ahci"] = "ich9-ahci"
@@ -49,6 +56,8 @@ class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
     slots: int = 32
     vectors: int = 1
     msix: bool = False
+    x_pci_vendor_id: int | None = None
+    x_pci_device_id: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, most in (("ports", self.ports, MAX_PORTS), ("slots", self.slots, 32)):
@@ -56,6 +65,24 @@ class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
                 raise ValueError(f"{name} is {value}, expected 1 to {most}")
         if self.vectors & (self.vectors - 1) or not 0 <= self.vectors <= 32:
             raise ValueError(f"vectors is {self.vectors}, expected 0 or a power of two up to 32")
+        ids = {"x-pci-vendor-id": self.x_pci_vendor_id, "x-pci-device-id": self.x_pci_device_id}
+        for name, each in ids.items():
+            if each is None and self.generic:
+                raise ValueError(f"{name}: missing; expected with {' and '.join(set(ids) - {name})}")
+            if each is not None and not 0 <= each < 0xFFFF:
+                raise ValueError(f"{name} is {each}, expected 0 to 65534")
+
+    @property
+    def generic(self) -> bool:
+        """Whether it is no ICH9's."""
+        return self.x_pci_vendor_id is not None or self.x_pci_device_id is not None
+
+    @property
+    def identity(self) -> PciIdentity:
+        """Who the function says it is."""
+        if self.x_pci_vendor_id is None or self.x_pci_device_id is None:
+            return ICH9
+        return PciIdentity(self.x_pci_vendor_id, self.x_pci_device_id, CLASS_CODE)
 
 
 class AhciPci(PciFunction):
@@ -70,7 +97,7 @@ class AhciPci(PciFunction):
         memory: GuestMemory,
         violations: ViolationLog,
     ) -> None:
-        super().__init__(ICH9, name=name)
+        super().__init__(options.identity, name=name)
         self.hba = Hba(
             name=name,
             context=context,
@@ -82,14 +109,16 @@ class AhciPci(PciFunction):
         )
         windows = self.hba.windows()
         self.index_data = IndexData(windows)
-        self.add_bar(IDP_BAR, IDP_BAR_SIZE, self.index_data, kind=BarKind.IO)
         self.add_bar(ABAR, self.hba.size, windows)
+        self.add_capability(PowerCapability(), offset=POWER_OFFSET)
         if options.vectors:
             self.add_capability(msi(options.vectors, masking=False), offset=MSI_OFFSET)
-        self.add_capability(SataCapability(), offset=SATA_OFFSET)
+        if not options.generic:
+            self.add_bar(IDP_BAR, IDP_BAR_SIZE, self.index_data, kind=BarKind.IO)
+            self.add_capability(SataCapability(), offset=SATA_OFFSET)
+            self.add_registers(MAP_OFFSET, AddressMap())
         if options.msix:
             self.add_msix(options.ports, bar=MSIX_BAR)
-        self.add_registers(MAP_OFFSET, AddressMap())
 
     @property
     def buses(self) -> tuple[AtaBus, ...]:

@@ -1,4 +1,4 @@
-"""PIIX3 and PIIX4: the PCI functions (Intel 290550 §2.3, 290562 §6; PCI IDE Controller Specification 1.0).
+"""PIIX3 and PIIX4: the PCI functions (Intel 290550 §2.3, 290562 §5; PCI IDE Controller Specification 1.0).
 
 Compatibility mode, as the chips have it: ports 1F0h–1F7h, 3F6h and IRQ 14, 170h–177h, 376h and IRQ 15, decoded while
 I/O space is enabled and the channel's IDETIM says so; the bus master is BAR 4.  Native mode, which they have not: BARs
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 INTEL = 0x8086
 DEVICE_IDS = {"piix3-ide": 0x7010, "piix4-ide": 0x7111}
+ULTRA = ("piix4-ide",)
+"""Models with Ultra DMA."""
+STATUS = 0x0280
+"""Fast back-to-back, DEVSEL# of medium timing (Intel 290550 §2.3.4)."""
 COMPATIBILITY, NATIVE = 0x0101_80, 0x0101_85
 """Class codes: IDE, bus master; with both channels in native mode, and nothing to choose."""
 
@@ -40,8 +44,8 @@ CONTROL_OFFSET = 2
 BUS_MASTER_BAR, BUS_MASTER_SIZE = 4, 8
 
 
-class Timing(RegisterFile, size=0x0C, widths=(1, 2, 4), lenient=True):
-    """Configuration space 40h to 4Bh: how fast channels are, which is nothing here, and whether they are decoded.
+class Timing(RegisterFile, size=8, widths=(1, 2, 4), lenient=True):
+    """Configuration space 40h to 47h: how fast channels are, which is nothing here, and whether they are decoded.
 
     The chips come up with channels that are not decoded; firmware, of which there is none here, changes that.
     """
@@ -49,8 +53,6 @@ class Timing(RegisterFile, size=0x0C, widths=(1, 2, 4), lenient=True):
     idetim0 = Register(0x00, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, primary")
     idetim1 = Register(0x02, 2, RW, reset=0x8000, clause="Intel 290550 §2.3.9", doc="IDETIM, secondary")
     sidetim = Register(0x04, 1, RW, clause="Intel 290550 §2.3.10", doc="timing of device 1")
-    udmactl = Register(0x08, 1, RW, clause="Intel 290562 §6.1.12", doc="Ultra DMA, PIIX4")
-    udmatim = Register(0x0A, 2, RW, clause="Intel 290562 §6.1.13", doc="Ultra DMA, PIIX4")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         super().__init__()
@@ -67,7 +69,20 @@ class Timing(RegisterFile, size=0x0C, widths=(1, 2, 4), lenient=True):
             self._changed()
 
 
-TIMING_OFFSET = 0x40
+class UltraTiming(RegisterFile, size=4, widths=(1, 2, 4), lenient=True):
+    """Configuration space 48h to 4Bh of a PIIX4: Ultra DMA, which a PIIX3 has not."""
+
+    udmactl = Register(0x00, 1, clause="Intel 290562 §5.1.12", doc="UDMACTL: for which devices")
+    udmactl_bits = udmactl.bits(3, 0, RW)
+    udmatim0 = Register(0x02, 1, clause="Intel 290562 §5.1.13", doc="UDMATIM, primary: cycle times")
+    udmatim0_device0 = udmatim0.bits(1, 0, RW)
+    udmatim0_device1 = udmatim0.bits(5, 4, RW)
+    udmatim1 = Register(0x03, 1, clause="Intel 290562 §5.1.13", doc="UDMATIM, secondary")
+    udmatim1_device0 = udmatim1.bits(1, 0, RW)
+    udmatim1_device1 = udmatim1.bits(5, 4, RW)
+
+
+TIMING_OFFSET, ULTRA_OFFSET = 0x40, 0x48
 
 
 class PiixIde(PciFunction):
@@ -89,7 +104,8 @@ class PiixIde(PciFunction):
     ) -> None:
         class_code = NATIVE if native else COMPATIBILITY
         pin = 1 if native else 0
-        super().__init__(PciIdentity(INTEL, DEVICE_IDS[model], class_code, interrupt_pin=pin), name=name)
+        identity = PciIdentity(INTEL, DEVICE_IDS[model], class_code, interrupt_pin=pin, status=STATUS)
+        super().__init__(identity, name=name)
         self.model = model
         self.native = native
         self._irqs = irqs
@@ -105,6 +121,8 @@ class PiixIde(PciFunction):
         )
         self.timing = Timing(self.decode_changed)
         self.add_registers(TIMING_OFFSET, self.timing)
+        if model in ULTRA:
+            self.add_registers(ULTRA_OFFSET, UltraTiming())
         self._add_bars()
         for channel in self.channels:
             channel.bus_master.on_error = self._master_abort

@@ -31,7 +31,8 @@ class PciIdentity:
     """Who a function says it is.
 
     `class_code` is base class, sub-class and programming interface (24 bits); `interrupt_pin` 1 to 4 is INTA# to
-    INTD#, 0 none.
+    INTD#, 0 none.  `status` has what a chip of a conventional bus says in its status register: 66 MHz (bit 5), fast
+    back-to-back (7), DEVSEL# timing (10:9).
     """
 
     vendor_id: int
@@ -41,6 +42,7 @@ class PciIdentity:
     subsystem_vendor_id: int = 0
     subsystem_id: int = 0
     interrupt_pin: int = 1
+    status: int = 0
 
 
 class PciHost(Protocol):
@@ -89,6 +91,9 @@ class PciFunction:
         header.subsystem_vendor_id = identity.subsystem_vendor_id
         header.subsystem_id = identity.subsystem_id
         header.interrupt_pin = identity.interrupt_pin
+        header.capable_66mhz = identity.status >> 5
+        header.fast_back_to_back = identity.status >> 7
+        header.devsel_timing = identity.status >> 9
         for register in BARS:
             header.hardwire(register, 0)
 

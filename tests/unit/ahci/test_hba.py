@@ -11,7 +11,7 @@ from devmodels.assembly import assemble
 from devmodels.options import OptionError
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortReg
-from guestsim.drivers.pci import CAP_MSI, CAP_SATA, scan
+from guestsim.drivers.pci import CAP_MSI, CAP_POWER, CAP_SATA, scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -28,10 +28,35 @@ def test_it_is_found_as_an_ich9s() -> None:
         assert (function.vendor, function.device) == (0x8086, 0x2922)
         assert function.read(8, 4) == 0x0106_0102
         assert [(each.id, each.offset) for each in function.capabilities()] == [
+            (CAP_POWER, 0x70),
             (CAP_MSI, 0x80),
             (CAP_SATA, 0xA8),
         ]
+        assert function.read(6, 2) == 0x02B0
         assert function.read(0xA8, 4) >> 16 == 0x0010
+
+
+def test_a_generic_one_is_nobodys_in_particular() -> None:
+    hba = {**HBA, "x-pci-vendor-id": 0x1B21, "x-pci-device-id": 0x0612}
+    with InProcessTarget(blockdevs=[DRIVE], devices=[hba, DISK]) as target:
+        (function,) = scan(Guest(target))
+        assert (function.vendor, function.device, function.read(8, 4)) == (0x1B21, 0x0612, 0x0106_0100)
+        assert [each.id for each in function.capabilities()] == [CAP_POWER, CAP_MSI]
+        assert function.read(0x90, 4) == 0
+        _, driver, port = boot(target)
+        assert list(driver.function.bars) == [5]
+        assert port.identity is not None
+        assert port.identity.serial == "SN1"
+
+
+def test_asleep_it_does_nothing() -> None:
+    """PCI PM 1.2 §5.4: in D3hot no register of the HBA is there, and no interrupt comes; all is as before in D0."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, hba, port = boot(target)
+        hba.function.write(0x74, 2, 3)
+        assert hba.read(Hba.VS) == 0xFFFF_FFFF
+        hba.function.write(0x74, 2, 0)
+        assert guest.run(port.do(ata.read_dma_ext(0, 1))).ok
 
 
 def test_index_and_data_reach_every_register() -> None:
@@ -203,7 +228,9 @@ def test_a_drive_without_a_sector_is_no_disk() -> None:
             assemble(blockdevs=drives, devices=[HBA, {"driver": "ide-hd", **options}])
 
 
-@pytest.mark.parametrize("options", [{"ports": 0}, {"ports": 33}, {"slots": 33}, {"vectors": 3}])
+@pytest.mark.parametrize(
+    "options", [{"ports": 0}, {"ports": 33}, {"slots": 33}, {"vectors": 3}, {"x-pci-vendor-id": -1}]
+)
 def test_an_option_of_the_hba_that_is_wrong(options: dict[str, int]) -> None:
     with pytest.raises(
         OptionError, match=rf"{next(iter(options))} is {next(iter(options.values()))}, expected"

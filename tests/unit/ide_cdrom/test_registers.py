@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from devmodels.ide_cdrom.function import Timing
+import pytest
+
+from devmodels.ide_cdrom.function import Timing, UltraTiming
 from devmodels.ide_cdrom.registers import BusMasterRegisters, CommandBlock, ControlBlock
 from devmodels.registers.check import check_registers
+from guestsim.drivers.pci import scan
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
 
 
 class Nobody:
@@ -21,9 +26,19 @@ def test_bus_master_registers_are_as_declared() -> None:
 
 def test_timing_registers_are_as_declared() -> None:
     assert check_registers(lambda: Timing(lambda: None)) > 100
+    assert check_registers(UltraTiming) > 20
+
+
+@pytest.mark.parametrize(("model", "ultra"), [("piix3-ide", 0), ("piix4-ide", 0x3333_000F)])
+def test_ultra_dma_is_a_piix4s(model: str, ultra: int) -> None:
+    with InProcessTarget(devices=[{"driver": model}]) as target:
+        (function,) = scan(Guest(target))
+        assert function.read(6, 2) == 0x0280
+        function.write(0x48, 4, 0xFFFF_FFFF)
+        assert function.read(0x48, 4) == ultra
 
 
 def test_every_register_has_its_clause() -> None:
-    for block in (CommandBlock, ControlBlock, BusMasterRegisters, Timing):
+    for block in (CommandBlock, ControlBlock, BusMasterRegisters, Timing, UltraTiming):
         for register in block.layout().registers:
             assert "§" in register.clause, register
