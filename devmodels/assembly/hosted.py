@@ -89,13 +89,17 @@ class HostedDevices:
         return name
 
     def _machine_of(self, options: Mapping[str, object], *, ata: bool) -> Assembly:
-        """The machine with the bus that a device is to be on: the one that is named, or the first one there is."""
+        """The machine with the bus that a device is to be on: the one that is named, or the first one with a place."""
         bus = options.get("bus")
         machines = self.machines.values()
         buses = [(name, each) for each in machines for name in (each.ata_buses if ata else each.buses)]
-        for name, machine in buses:
-            if bus in (None, name):
+        fitting = [(name, machine) for name, machine in buses if bus in (None, name)]
+        for name, machine in fitting:
+            place = machine.ata_buses.get(name)
+            if place is None or len(place.units) < place.max_units:
                 return machine
+        if fitting:
+            return fitting[0][1]
         known = ", ".join(shown(name) for name, _ in buses) or "none"
         given = "missing" if bus is None else f"{shown(bus)} is given"
         raise OptionError(f"bus: {given}; the buses of PCI devices are: {known}")

@@ -123,7 +123,8 @@ def serve(
     """
     from devmodels.cli.serve import Server, log_to_stderr
 
-    for name, given in (("--blockdev", blockdev), ("--export", export)):
+    # Hosts need no node: units may come later, and drives begin with an empty tray.
+    for name, given in (("--blockdev", blockdev or device), ("--export", export)):
         # What is served may come by the monitor.
         if not given and not monitor:
             raise OptionError(f"Missing option '{name}'.")

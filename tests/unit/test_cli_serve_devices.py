@@ -56,10 +56,36 @@ def refused(refusal: Refusal, devices: list[str], exports: list[str]) -> str:
         ("virtio-blk-pci,id=v0,drive=d0,num-queues=0", "num-queues is 0, expected 1 to 1024"),
         ("scsi-hd,drive=d0", "bus: missing; the buses of PCI devices are: none"),
         ("virtio-blk-device,id=v0,drive=d0", 'driver: "virtio-blk-device" is given'),
+        ("ide-hd,drive=d0", "bus: missing; the buses of PCI devices are: none"),
+        ("ahci,id=a0,ports=33", '--device "a0": device ahci: ports is 33, expected 1 to 32'),
+        ("ahci,id=a0,x-pci-device-id=1", "x-pci-vendor-id: missing; expected with x-pci-device-id"),
+        ("piix3-ide,id=i0", "native is off; expected native=on, without a PC's fixed ports"),
+        ("piix4-ide,id=i0,native=so", 'native: "so" is given; expected on or off'),
     ],
 )
 def test_wrong_device(refusal: Refusal, tmp_path: Path, device: str, line: str) -> None:
     assert line in refused(refusal, [device], [export(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("unit", "line"),
+    [
+        ("ide-hd,drive=d0,bus=a0.6", '"a0.6" is given; the buses of PCI devices are: "a0.0", "a0.1"'),
+        ("ide-hd,drive=d0,bus=a0.0,unit=1", "unit is 1, expected 0 to 0 on bus 'a0.0'"),
+        ("ide-hd,bus=a0.0", "device ide-hd: drive: missing; expected a string"),
+        ("ide-hd,bus=a0.0,drive=d7", "device ide-hd: no drive 'd7'; the nodes are: d0, d1"),
+        ("ide-hd,bus=a0.0,drive=d0,serial=123456789012345678901", "expected at most 20 printable ASCII"),
+        ("ide-cd,bus=a0.0,queue-depth=1", "device ide-cd: queue-depth: no such option"),
+    ],
+)
+def test_wrong_unit_of_an_hba(refusal: Refusal, tmp_path: Path, unit: str, line: str) -> None:
+    assert line in refused(refusal, ["ahci,id=a0", unit], [export(tmp_path, "a0")])
+
+
+def test_a_host_needs_no_node(refusal: Refusal, tmp_path: Path) -> None:
+    nowhere = export(tmp_path / "nowhere", "a0")
+    told = refusal("serve", "--device", "ahci,id=a0", "--device", "ide-cd,bus=a0.0", "--export", nowhere)
+    assert told.startswith('--export "e0": addr.path: cannot listen at ')
 
 
 def test_two_devices_of_one_id(refusal: Refusal, tmp_path: Path) -> None:

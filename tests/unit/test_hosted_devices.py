@@ -55,6 +55,24 @@ def test_units_go_to_the_machine_with_their_bus(hosted: HostedDevices) -> None:
     assert list(hosted.machines["s1"].units) == ["a"]
 
 
+def test_a_disk_goes_to_the_first_machine_with_a_place() -> None:
+    graph = Graph(IoContext.virtual())
+    for number in range(3):
+        graph.add({"driver": "memory", "node-name": f"d{number}", "size": 1 << 20})
+    hosted = HostedDevices(graph, run_state=RunState(Events()), profile=Profile.STRICT)
+    try:
+        for number in range(2):
+            hosted.add({"driver": "ahci", "id": f"a{number}", "ports": 1})
+        for number in range(2):
+            hosted.add({"driver": "ide-hd", "id": f"hd{number}", "drive": f"d{number}"})
+        assert [list(hosted.machines[f"a{number}"].ata_units) for number in range(2)] == [["hd0"], ["hd1"]]
+        with pytest.raises(OptionError, match="no IDE bus has a place left"):
+            hosted.add({"driver": "ide-hd", "drive": "d2"})
+    finally:
+        hosted.close()
+        graph.close()
+
+
 def test_who_watches_hears_of_a_function_before_its_units(hosted: HostedDevices) -> None:
     heard: list[tuple[str, int]] = []
     hosted.on_added = lambda machine: heard.append((machine.machine.name, len(machine.units)))
