@@ -41,7 +41,15 @@ from guestsim.drivers.ahci_layouts import (
     PortReg,
     h2d_fis,
 )
-from guestsim.drivers.ata import AtaCommand, AtaStatus, Identity, identify
+from guestsim.drivers.ata import (
+    NCQ_ERROR_LOG,
+    AtaCommand,
+    AtaStatus,
+    Identity,
+    identify,
+    parse_queue_error,
+    read_log,
+)
 from guestsim.drivers.pci import COMMAND_INTX_DISABLE, PciFunction, scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import GuestCheckError, GuestError
@@ -80,6 +88,21 @@ class Answer:
         return self.error >> 4
 
 
+@dataclass(frozen=True, slots=True)
+class QueueError:
+    """What log 10h says of the command that ended the queue (ACS-3 §A.14): its tag, and how it ended.
+
+    `again` are the answers of those that had ended with it and were done again, in the order of their slots.
+    """
+
+    tag: int
+    status: AtaStatus
+    error: int
+    lba: int
+    count: int
+    again: tuple[Answer, ...]
+
+
 class Pending:
     """A command in a slot, and the memory it has.  `dropped`: the port was stopped before it was answered."""
 
@@ -106,6 +129,7 @@ class AhciPort:
         "_base",
         "_hba",
         "failed",
+        "failed_queued",
         "guest",
         "identity",
         "interrupts",
@@ -124,6 +148,8 @@ class AhciPort:
         self.pending: dict[int, Pending] = {}
         self.failed = PortIs(0)
         self.seen = PortIs(0)
+        self.failed_queued: dict[int, AtaCommand] = {}
+        """Commands of a queue that an error has ended, by their tags."""
         self.interrupts = 0
         self.list = self.received = 0
         self.identity: Identity | None = None
@@ -212,6 +238,27 @@ class AhciPort:
         if self.read(PortReg.TFD) & (AtaStatus.BSY | AtaStatus.DRQ):
             await self.comreset()
         await self.start()
+
+    async def recover_queue(self) -> QueueError:
+        """Recover after an NCQ command has failed, and the others of the queue with it (§6.2.2.2).
+
+        Log 10h says which one it was, and lets the queue go on; the others are issued again.
+        """
+        others, self.failed_queued = self.failed_queued, {}
+        if not others:
+            raise GuestError(f"port {self.number}: no queue has failed")
+        await self.clear_errors()
+        log = await self.do(read_log(NCQ_ERROR_LOG))
+        if not log.ok:
+            raise GuestError(f"the NCQ error log cannot be read: error {log.error:#x}")
+        if sum(log.data) & 0xFF:
+            raise GuestCheckError("ACS-3 §A.14", "the checksum of the NCQ error log is wrong")
+        tag, status, error, lba, count = parse_queue_error(log.data)
+        if tag not in others:
+            raise GuestCheckError("ACS-3 §A.14", f"tag {tag} is no command's; the tags are {sorted(others)}")
+        del others[tag]
+        again = [await self.wait(each) for each in self.submit(*others.values())] if others else []
+        return QueueError(tag, AtaStatus(status), error, lba, count, tuple(again))
 
     @property
     def atapi(self) -> bool:
@@ -360,6 +407,7 @@ class AhciPort:
         queued = [each for each in self.pending.values() if each.command.queued]
         status = self.failed
         if queued:
+            self.failed_queued = {each.slot: each.command for each in queued}
             for pending in queued:
                 self._end(pending, status, failed=True)
         elif current in self.pending:

@@ -179,6 +179,16 @@ def read_log(address: int, page: int = 0, pages: int = 1, *, dma: bool = False) 
     return AtaCommand(opcode, count=pages, lba=lba, device=LBA_MODE, room=512 * pages)
 
 
+NCQ_ERROR_LOG = 0x10
+
+
+def parse_queue_error(log: bytes) -> tuple[int, int, int, int, int]:
+    """Tag, status, error, LBA and count of log 10h; tag -1 where it was no queued command (ACS-3 §A.14)."""
+    tag = -1 if log[0] & 0x80 else log[0] & 0x1F
+    lba = int.from_bytes(bytes((*log[4:7], *log[8:11])), "little")
+    return tag, log[2], log[3], lba, int.from_bytes(log[12:14], "little")
+
+
 class Identity:
     """What IDENTIFY DEVICE has said, by what a host needs (ACS-3 §7.12)."""
 

@@ -222,6 +222,26 @@ def registers(hba: Ahci, number: int) -> Outcome:
     return Outcome(f"read the registers of port {number}", text, registers=found)
 
 
+async def _recover_queue(port: AhciPort) -> Outcome:
+    found = await port.recover_queue()
+    port.seen = PortIs(0)
+    registers = {
+        "tag": found.tag,
+        "status": int(found.status),
+        "error": found.error,
+        "lba": found.lba,
+        "count": found.count,
+    }
+    answered = (
+        f"tag {found.tag}: error {found.error:#04x} at {found.lba}; {len(found.again)} commands done again"
+    )
+    data = b"".join(each.data for each in found.again)
+    failed = any(not each.ok for each in found.again)
+    return Outcome(
+        f"recover the queue of port {port.number}", answered, data=data, registers=registers, complaint=failed
+    )
+
+
 async def reset(hba: Ahci, it: AtaReset) -> Outcome:
     """Resets, and the command list's start and stop."""
     if it.kind == "hba":
@@ -236,6 +256,8 @@ async def reset(hba: Ahci, it: AtaReset) -> Outcome:
         await port.comreset()
         await port.start()
         port.failed = PortIs(0)
+    elif it.kind == "recover-queue":
+        return await _recover_queue(port)
     elif it.kind == "stop":
         await port.stop()
     elif it.kind == "start":

@@ -36,6 +36,7 @@ REGISTERS = (
     "bus-master",
     "sense-key",
     "moved",
+    "tag",
     "is",
     "ie",
     "cmd",
@@ -106,10 +107,11 @@ class AtaProbe(_Part):
 class AtaReset(Placed, kw_only=True):
     """Reset devices: `software` all of a channel, or one of a port; `comreset` a port's link; `hba` the whole adapter.
 
-    `stop` and `start` a port's command list; `recover` does what a driver does after an error.
+    `stop` and `start` a port's command list; `recover` does what a driver does after an error, `recover-queue` after
+    one of a queued command: log 10h is read, and the others of the queue are done again.
     """
 
-    kind: Literal["software", "comreset", "hba", "stop", "start", "recover"] = "software"
+    kind: Literal["software", "comreset", "hba", "stop", "start", "recover", "recover-queue"] = "software"
 
 
 class Ata(Placed, kw_only=True):

@@ -1,0 +1,45 @@
+"""A queue that one command ends: a driver asks which one it was, and does the others again (AHCI 1.3.1 §6.2.2.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from guestsim.drivers import ata
+from guestsim.drivers.transport import Interrupts
+from guestsim.errors import GuestError
+from guestsim.targets.inprocess import InProcessTarget
+
+from .stories import SIZE, boot
+from .test_stories import DISK, DRIVE, HBA
+
+WRITE_UNCORRECTABLE, PSEUDO = 0x45, 0x55
+BAD = 43
+
+
+@pytest.mark.parametrize("interrupts", Interrupts)
+def test_the_others_of_a_queue_are_done_again(interrupts: Interrupts) -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, interrupts)
+        written = {at: bytes([at]) * 4096 for at in (8, 48)}
+        for at, data in written.items():
+            assert guest.run(port.do(ata.write_dma_ext(at, data))).ok
+        bad = ata.AtaCommand(WRITE_UNCORRECTABLE, features=PSEUDO, count=1, lba=BAD, device=ata.LBA_MODE)
+        assert guest.run(port.do(bad)).ok
+        queue = port.submit(ata.read_queued(8, 8), ata.read_queued(40, 8), ata.read_queued(48, 8))
+        answers = [guest.run(port.wait(each)) for each in queue]
+        assert not all(each.ok for each in answers)
+        found = guest.run(port.recover_queue())
+        assert (found.tag, found.status, found.error, found.lba) == (1, 0x51, ata.AtaErrorBits.UNC, BAD)
+        assert [each.data for each in found.again] == [written[8], written[48]]
+        assert guest.run(port.do(ata.read_queued(48, 8))).data == written[48]
+        assert target.violations() == []
+
+
+def test_a_queue_that_a_single_command_ends() -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        assert not guest.run(port.do(ata.read_queued(SIZE // 512, 1))).ok
+        found = guest.run(port.recover_queue())
+        assert (found.tag, found.error, found.again) == (0, ata.AtaErrorBits.IDNF, ())
+        with pytest.raises(GuestError, match="no queue has failed"):
+            guest.run(port.recover_queue())
