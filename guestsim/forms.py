@@ -73,6 +73,9 @@ _CHECK_CONDITION = 2
 _NO_SENSE_YET = 0
 _FIXED, _DESCRIPTORS = (0x70, 0x71), (0x72, 0x73)
 
+ATA_HOSTS = ("ich9-ahci", "ahci", "piix3-ide", "piix4-ide")
+"""Models of hosts of ATA devices."""
+
 Cut = Callable[[int, int], "bytes | None"]
 """The bytes of a buffer's writable part from a place to another, None where the device has not written them."""
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from devmodels.tracefile import DeviceFacts
     from guestsim.replay.follow import Follower
 
-DRIVERS = ("ich9-ahci", "ahci", "piix3-ide", "piix4-ide")
-"""Models of hosts."""
-
 
 class AtaHost(NamedTuple):
     """A host, in the machine that has it."""

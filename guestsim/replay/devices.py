@@ -26,7 +26,7 @@ from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio_scsi import VirtioScsi
-from guestsim.replay.ata import DRIVERS as ATA_HOSTS
+from guestsim.forms import ATA_HOSTS
 from guestsim.replay.ata import AtaHost, add_host, add_unit
 from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode

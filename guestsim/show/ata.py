@@ -165,6 +165,17 @@ def h2d_words(data: bytes) -> str:
     return f"control {'SRST' if control & fis.SRST else f'{control:#04x}'}"
 
 
+def fis_command(data: bytes) -> tuple[str, bool] | None:
+    """The command that a host's FIS gives: its words, and whether it is queued; None where it gives none."""
+    if len(data) < fis.H2D_SIZE:
+        return None
+    kind, flags, taskfile, _ = fis.parse_register(data)
+    if kind != fis.FisType.REGISTER_H2D or not flags & fis.COMMAND_BIT:
+        return None
+    command = command_of(taskfile)
+    return command_words(taskfile), command is not None and command.protocol.queued
+
+
 def received_words(kind: str, fields: Mapping[str, int], *, drive: bool = False) -> str:
     """A FIS from the device, by its layout's name and its fields."""
     said = _register(fields, drive=drive) if kind == "fis_register_d2h" else _RECEIVED[kind](fields)

@@ -30,6 +30,7 @@ from guestsim.show.places import Spot
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
+    from guestsim.show.atacommands import AtaCommands
     from guestsim.show.ataregisters import ChannelWords, Drives
 
 _HEADER_SIZE, _SLOTS = 32, 32
@@ -53,10 +54,19 @@ class _Data(NamedTuple):
 class _Slot:
     """A command of an HBA, or what a bus master moves: its words, and how much of its data has a place."""
 
-    __slots__ = ("atapi", "length", "size", "table", "where", "words")
+    __slots__ = ("atapi", "length", "place", "size", "table", "where", "words")
 
-    def __init__(self, where: str, table: int = 0, size: int = 0, *, atapi: bool = False) -> None:
+    def __init__(
+        self,
+        where: str,
+        table: int = 0,
+        size: int = 0,
+        *,
+        place: tuple[int, int] = (0, 0),
+        atapi: bool = False,
+    ) -> None:
         self.where = where
+        self.place = place
         self.table = table
         self.size = size
         self.atapi = atapi
@@ -102,8 +112,9 @@ class AtaMemory:
 class HbaMemory(AtaMemory):
     """Lists, tables and received FISes of an HBA's ports (AHCI 1.3.1 §4.2)."""
 
-    def __init__(self, function: AhciPci, drives: Drives) -> None:
+    def __init__(self, function: AhciPci, drives: Drives, commands: AtaCommands) -> None:
         super().__init__(function.name)
+        self._commands = commands
         self._ports = function.hba.ports
         self._drives = drives
         self._slots: dict[tuple[int, int], _Slot] = {}
@@ -127,6 +138,7 @@ class HbaMemory(AtaMemory):
         fields = decode(layout, data[: LAYOUTS[layout].size])
         drive = self._drives.at(f"{self.name}.{port.number}")
         values = {each.name: each.value for each in fields if isinstance(each.value, int)}
+        self._commands.received(self.name, port.number, layout, values)
         return self._spot(title, f"{title}: {ata.received_words(layout, values, drive=drive)}", fields)
 
     def _header(self, port: Port, number: int, offset: int, data: bytes) -> Spot | None:
@@ -138,7 +150,13 @@ class HbaMemory(AtaMemory):
             return None
         fields = decode("ahci_command_header", data[: LAYOUTS["ahci_command_header"].size])
         flags, prdtl, _, low, high = HEADER.unpack_from(data, 0)
-        slot = _Slot(where, high << 32 | low, PRDT_OFFSET + _PRD * prdtl, atapi=bool(flags & ATAPI))
+        slot = _Slot(
+            where,
+            high << 32 | low,
+            PRDT_OFFSET + _PRD * prdtl,
+            place=(port.number, number),
+            atapi=bool(flags & ATAPI),
+        )
         old = self._slots.pop((port.number, number), None)
         if old is not None:
             self._forget(old)
@@ -153,10 +171,12 @@ class HbaMemory(AtaMemory):
                 continue
             if offset == 0:
                 slot.words = ata.h2d_words(data)
+                self._given(slot, data)
                 fields = decode("fis_register_h2d", data[: LAYOUTS["fis_register_h2d"].size])
                 return self._spot(slot.titled("FIS"), slot.titled(f"FIS: {slot.words}"), fields)
             if offset == ACMD_OFFSET and slot.atapi:
                 slot.words = f"PACKET {scsi.cdb_words(data, drive=True)}"
+                self._commands.packet(self.name, *slot.place, slot.words)
                 fields = decode("mmc cdb", data)
                 return self._spot(slot.titled("packet"), slot.titled(f"packet: {slot.words[7:]}"), fields)
             if offset >= PRDT_OFFSET and offset % _PRD == 0:
@@ -167,6 +187,14 @@ class HbaMemory(AtaMemory):
                 title = slot.titled(f"PRD {(offset - PRDT_OFFSET) // _PRD}")
                 return self._spot(title, f"{title}: {_regions(pieces)}", decode("ahci_prd", data))
         return None
+
+    def _given(self, slot: _Slot, data: bytes) -> None:
+        """A FIS was read: perhaps it gives a command."""
+        command = ata.fis_command(data)
+        if command is not None:
+            words, queued = command
+            drive = self._drives.at(f"{self.name}.{slot.place[0]}")
+            self._commands.begin(self.name, *slot.place, words, queued=queued, drive=drive)
 
 
 def _places(port: Port) -> tuple[int, int]:

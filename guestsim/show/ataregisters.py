@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from devmodels.ide_cdrom.channel import Channel
     from devmodels.registers import RegisterFile
     from devmodels.tracefile import DeviceFacts
+    from guestsim.show.atacommands import AtaCommands
     from guestsim.show.names import Words
 
 FILES: tuple[tuple[type[RegisterFile], str], ...] = (
@@ -64,6 +65,7 @@ class ChannelWords:
     def __init__(self, channel: Channel, drives: Drives) -> None:
         self.channel = channel
         self.drives = drives
+        self.number = int(channel.name.rpartition(".")[2])
         self.words = ""
         self._packet: bytes | None = None
 
@@ -95,6 +97,15 @@ class ChannelWords:
         elif offset == 7:
             self.words = self.command(value)
             self._packet = b"" if value == ata.PACKET else None
+
+    def tell(self, commands: AtaCommands, device: str, offset: int) -> None:
+        """What was `written` is a command, or the end of a packet, of the host `device`."""
+        unit = self.channel.selected.number
+        if offset == 7:
+            words, drive = self.words.rpartition(",")[0], self.drives.at(self.channel.name, unit)
+            commands.begin(device, self.number, unit, words, queued=False, drive=drive)
+        elif offset == 0 and self._packet is None and self.words.startswith("PACKET "):
+            commands.packet(device, self.number, unit, self.words)
 
 
 def prefix(owner: object, file: RegisterFile) -> str:

@@ -22,6 +22,7 @@ from devmodels.tracefile import DeviceFacts
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_PACKED
 from guestsim.forms import CommandForm, Forms, UnitPlace, unit_place
 from guestsim.show import names
+from guestsim.show.atacommands import AtaCommands
 from guestsim.show.atamemory import AtaMemory, HbaMemory, MasterMemory
 from guestsim.show.places import Memories, Taken
 from guestsim.show.possible import is_possible
@@ -61,6 +62,8 @@ class Describer:
         self.forms = Forms()
         self.memories = Memories()
         self._devices: dict[str, _Device] = {}
+        self.commands = AtaCommands()
+        """Those of ATA devices."""
         self._ata: dict[str, list[AtaMemory]] = {}
         """What hosts of ATA devices have in a memory, by that memory's source."""
         self._count = 0
@@ -106,6 +109,7 @@ class Describer:
     def see(self, event: TraceEvent) -> Seen:
         """Take the next event."""
         see = self._kinds.get(event.kind)
+        self.commands.at(event)
         if not is_possible(event):
             return Seen(event, possible=False)
         return Seen(event) if see is None else see(event)
@@ -140,7 +144,7 @@ class Describer:
         function = None if facts.host else self._registers.function(facts.name)
         found: AtaMemory
         if isinstance(function, AhciPci):
-            found = HbaMemory(function, self._registers.drives)
+            found = HbaMemory(function, self._registers.drives, self.commands)
         elif isinstance(function, PiixIde):
             channels = [self._registers.channels[each.command_block] for each in function.channels]
             found = MasterMemory(function, channels)
@@ -163,6 +167,9 @@ class Describer:
     def _access_value(self, event: TraceEvent) -> Seen:
         seen, places = self._reached(event, writing=False)
         seen.fields = [place.decoded(int(event.detail[2])) for place in places]
+        for place, field in zip(places, seen.fields, strict=True):
+            if place.name.endswith("status") and isinstance(field.value, int):
+                self._registers.status_read(self.commands, place, field.value)
         return seen
 
     def _access_write(self, event: TraceEvent) -> Seen:
@@ -170,10 +177,13 @@ class Describer:
         address, size, value = map(int, event.detail)
         seen.fields = [place.decoded(value) for place in places]
         self._registers.write(event.source, address, size, value, places)
+        for place in places:
+            self._registers.command_written(self.commands, place)
         return seen
 
     def _machine_reset(self, event: TraceEvent) -> Seen:
         self._registers.reset()
+        self.commands.reset()
         return self._new(event)
 
     def _interrupt(self, event: TraceEvent) -> Seen:

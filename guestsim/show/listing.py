@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 import msgspec
@@ -12,8 +12,13 @@ from rich.console import Console
 from rich.style import Style
 
 from devmodels.trace import EventKind, TraceEvent
+from devmodels.tracefile import DeviceFacts
+from guestsim.forms import ATA_HOSTS
 from guestsim.show import names
+from guestsim.show.atacommands import AtaRow
+from guestsim.show.atacommands import to_json as ata_to_json
 from guestsim.show.decode import Field
+from guestsim.show.describe import Describer
 from guestsim.show.filters import Filter, shown
 from guestsim.show.requests import STATIONS, Row, rows
 from guestsim.show.requests import to_json as row_to_json
@@ -134,7 +139,17 @@ def print_requests(events: Iterable[TraceEvent], wanted: Filter, *, as_json: boo
             f"{'request':>8} {'time':>13} {'device':<8} {'queue':>5} {'head':>5}  {'':<36} {'':<9} {'µs':>9}"
         )
         printer.line(printer.paint(f"{heading}  {titles}", "bold"))
-    for each in rows(clock):
+
+    def show_ata(row: AtaRow) -> None:
+        if not _wants_ata(wanted, row, clock.start_ns):
+            return
+        if as_json:
+            printer.line(_ENCODER.encode(ata_to_json(row, clock.start_ns)).decode())
+        else:
+            text = _ata_line(row, clock.start_ns)
+            printer.line(printer.paint(text, "red") if row.failed else text)
+
+    for each in rows(beside(clock, show_ata)):
         if not _wants(wanted, each, clock.start_ns):
             continue
         if as_json:
@@ -143,6 +158,28 @@ def print_requests(events: Iterable[TraceEvent], wanted: Filter, *, as_json: boo
             text = _request_line(each, clock.start_ns)
             bad = each.failed or each.life.violations
             printer.line(printer.paint(text, "red") if bad else text)
+
+
+def beside(events: Iterable[TraceEvent], ended: Callable[[AtaRow], None]) -> Iterator[TraceEvent]:
+    """The events, and with them the commands of ATA devices, to which `ended` is called, where there are any."""
+    describer: Describer | None = None
+    for event in events:
+        if describer is None and event.kind is EventKind.DEVICE and _is_ata_host(event):
+            describer = Describer()
+            describer.commands.ended = ended
+        if describer is not None:
+            describer.see(event)
+        yield event
+    if describer is not None:
+        describer.commands.reset("not over")
+
+
+def _is_ata_host(event: TraceEvent) -> bool:
+    try:
+        facts = msgspec.json.decode(str(event.detail[0]), type=DeviceFacts)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return False
+    return not facts.host and facts.options.get("driver") in ATA_HOSTS
 
 
 class _Start:
@@ -169,6 +206,29 @@ def _wants(wanted: Filter, row: Row, start_ns: int) -> bool:
         and life.taken.time_ns - start_ns in wanted.times
         and (wanted.grep is None or wanted.grep.search(f"{row.words} {row.status}") is not None)
     )
+
+
+def _wants_ata(wanted: Filter, row: AtaRow, start_ns: int) -> bool:
+    return (
+        (not wanted.devices or row.device in wanted.devices)
+        and (not wanted.queues or row.bus in wanted.queues)
+        and wanted.request in (None, row.number)
+        and row.event in wanted.events
+        and row.time_ns - start_ns in wanted.times
+        and (wanted.grep is None or wanted.grep.search(f"{row.words} {row.status}") is not None)
+    )
+
+
+def _ata_line(row: AtaRow, start_ns: int) -> str:
+    total = "" if row.total_ns is None else f"{row.total_ns / 1e3:.1f}"
+    place = f"{printable(row.device):<8} {row.bus:>5} {row.slot:>5}"
+    time = (row.time_ns - start_ns) / 1e9
+    # Of a sense key the name comes behind.
+    words = row.status.split(maxsplit=3)
+    status, more = (
+        (f"key {words[2]}", f"  {words[3]}") if row.status.startswith("sense key") else (row.status, "")
+    )
+    return f"{row.number:>8} {time:>13.6f} {place}  {row.words:<36} {status:<9} {total:>9}{more}".rstrip()
 
 
 def _request_line(row: Row, start_ns: int) -> str:

@@ -52,6 +52,7 @@ from guestsim.show.names import Words
 if TYPE_CHECKING:
     from devmodels.pci.decode import Window
     from devmodels.tracefile import DeviceFacts
+    from guestsim.show.atacommands import AtaCommands
 
 IO_SPACE = "io-space"
 """The source of accesses to I/O ports; others are of memory space."""
@@ -206,6 +207,20 @@ class Registers:
             kept = ataregisters.is_kept(holder, place.offset)
             if place.plain or kept or isinstance(holder, Type0Header | Capability):
                 holder.write(place.offset, place.size, part)
+
+    def command_written(self, commands: AtaCommands, place: Place) -> None:
+        """Tell `commands` of what a driver has given a channel by writing to `place`."""
+        channel = None if place.holder is None else self.channels.get(place.holder)
+        if channel is not None and place.device is not None:
+            channel.tell(commands, place.device, place.offset)
+
+    def status_read(self, commands: AtaCommands, place: Place, value: int) -> None:
+        """Tell `commands` of a status that a driver has seen."""
+        for channel in self.channels.values():
+            if place.holder in (channel.channel.command_block, channel.channel.control_block):
+                assert place.device is not None
+                unit = channel.channel.selected.number
+                commands.status_read(place.device, channel.number, unit, value)
 
     def _config(self, slot: int, number: int, offset: int, size: int, *, writing: bool) -> list[Place]:
         """Registers of configuration space."""

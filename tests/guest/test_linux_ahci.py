@@ -66,7 +66,7 @@ def test_two_disks_and_a_cd_drive(ahci: Recorded, documented: Check, item: str) 
     `ich9-ahci` with `ide-hd` of 64 MiB at ports 0 and 1 (`disk0` with `serial=SN-1`, `disk1`), and `ide-cd` at port 2
     (`cd0`), which begins with an ISO image. The host's user opens the locked tray (`blockdev-open-tray`, of which the
     guest is only asked), changes the medium (`blockdev-change-medium`) and takes it out (`eject`). After `marked` the
-    machine starts again.
+    machine starts again. All of it is recorded (`--record`), and done again without guest and images.
     """
     documented(ahci.run, item)
 
@@ -129,7 +129,8 @@ def test_errors_are_recovered_from_and_disks_come_and_go(
     """AHCI: errors, and disks that come and go
 
     `disk0` has a bad sector (`blkdebug`), which is 1003. Reads of `disk1` are held up for 6 s (`delay`) before `hung`,
-    and not any more after it; then the host takes it out and puts it in again (`device_del`, `device_add`).
+    and not any more after it; then the host takes it out and puts it in again (`device_del`, `device_add`). Recorded
+    and done again, as above.
     """
     documented(errors.run, item)
 

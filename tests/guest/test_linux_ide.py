@@ -86,7 +86,7 @@ def test_disks_and_a_drive_on_two_channels(ide: Recorded, documented: Check, ite
 
     `piix4-ide,native=on` by `ata_piix`: `disk0` and `cd0` on the first channel, as above; `disk1`, whose sector 1003 is
     bad (`blkdebug`) and whose reads are held up for 6 s (`delay`) before `hung`, on the second one. After `marked` the
-    machine starts again.
+    machine starts again. Recorded and done again, as above.
     """
     documented(ide.run, item)
 

@@ -115,6 +115,50 @@ def test_a_channels_commands_and_packets(ide: Path) -> None:
     )
 
 
+def rows(trace: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines(trace, "--requests", "--json")]
+
+
+def test_commands_of_an_hba_and_how_they_ended(ahci: Path) -> None:
+    told = {str(row["text"]): row for row in rows(ahci)}
+    write = next(
+        row for text, row in told.items() if text.startswith("WRITE FPDMA QUEUED 1 sector at LBA 64")
+    )
+    assert (write["device"], write["queue"], write["status"]) == ("sata0", 0, "ok")
+    assert told["READ DMA EXT 1 sector at LBA 1073741824"]["status"] == "IDNF"
+    assert told["PACKET TEST UNIT READY"]["status"] == "sense key 6 UNIT ATTENTION"
+    assert told["PACKET TEST UNIT READY"]["queue"] == 1
+    assert len({row["request"] for row in rows(ahci)}) == len(rows(ahci))
+
+
+def test_commands_of_a_channel_and_how_they_ended(ide: Path) -> None:
+    told = {str(row["text"]): row for row in rows(ide)}
+    read, packet = told["READ DMA 3 sectors at LBA 100"], told["PACKET READ (10) 1 block at LBA 2"]
+    assert (read["queue"], read["head"], read["status"]) == (0, 0, "ok")
+    assert (packet["queue"], packet["head"]) == (0, 1)
+
+
+def test_a_command_that_was_dropped_and_one_that_is_not_over(tmp_path: Path) -> None:
+    story = AhciStory(tmp_path / "a.trace", latency_ns=1000)
+    story.send(0, [ata.read_queued(0, 8)])
+    story.turn()
+    story.comreset(0)
+    story.settle()
+    story.send(0, [ata.read_queued(8, 8)])
+    story.turn()
+    story.close()
+    first, second = (row for row in rows(tmp_path / "a.trace") if "QUEUED" in str(row["text"]))
+    assert (first["status"], second["status"]) == ("dropped", "not over")
+    assert first["latency-ns"] is None
+
+
+def test_lines_of_commands(ahci: Path) -> None:
+    (line,) = lines(ahci, "--requests", "--grep", "TEST UNIT READY")[1:]
+    assert line.split()[2:9] == ["sata0", "1", "0", "PACKET", "TEST", "UNIT", "READY"]
+    assert "key 6" in line
+    assert line.endswith("UNIT ATTENTION")
+
+
 @pytest.mark.parametrize(
     ("taskfile", "text"),
     [
