@@ -229,7 +229,8 @@ class Stream:
         if holding is not None:
             self._held.append((self._queued, holding))
         if not self.reading and not self._flushing:
-            self._schedule()
+            self._flushing = True
+            self.context.call_soon(self._turn)
 
     def _schedule(self) -> None:
         """Send at the context's next turn, together with what else is queued by then."""
@@ -253,7 +254,8 @@ class Stream:
             return
         if not self._out and self._then is not None:
             self._then()
-        self._rewatch()
+        if self._out or self._then is not None or self._watching != select.EPOLLIN:
+            self._rewatch()
 
     def _put(self) -> None:
         """Send what the socket takes."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats, is_counted
@@ -37,6 +38,7 @@ from devmodels.blockbackend.request import (
     OP_NAMES,
     WITH_FUA,
     BeginWrite,
+    DerivedRequest,
     Flags,
     Op,
     Read,
@@ -83,6 +85,16 @@ def disc_of(node: BlockNode) -> str:
     if node.empty:
         return NO_DISC
     return PLAIN_DISC if node.disc is None else to_text(node.disc)
+
+
+def _whole(run: list[Request]) -> DerivedRequest:
+    """One request for neighbours."""
+    first = run[0]
+    length = sum([request.length for request in run])
+    vectors = [vector for request in run for vector in request.vectors]
+    whole = first.derive(first.offset, length, vectors)
+    whole.behalf = run
+    return whole
 
 
 class _Batch:
@@ -321,6 +333,8 @@ class BlockBackend:
         if self._aside:
             self._waiting.append(request)
             return
+        if request.op is _WRITE and self._begin_write is not None and self._begun(request):
+            return
         # What `done` submits waits until `done` has returned: a chain of requests is a loop, not a recursion.
         self._aside = _BUSY
         try:
@@ -498,19 +512,25 @@ class BlockBackend:
         if offset < 0 or request.length < 0 or offset + request.length > self.node.size:
             self._failed(request, errno.EIO)
             return
+        if request.op is _WRITE and self._begin_write is not None and self._begun(request):
+            return
         try:
-            if (
-                self._begin_write is not None
-                and request.op is _WRITE
-                and request.flags is _NO_FLAGS
-                and self._begin_write(offset, request.vectors, request.length, request, self._written)
-            ):
-                return
             work = self._handlers[request.op](request)
         except Exception as error:
             self._failed(request, self._errno(request, error))
         else:
             self._step(request, work)
+
+    def _begun(self, request: Request) -> bool:
+        """Whether a write needs no coroutine and has begun; nobody is told of its end before this returns."""
+        offset, length, begin = request.offset, request.length, self._begin_write
+        if offset < 0 or length < 0 or offset + length > self.node.size or request.flags is not _NO_FLAGS:
+            return False
+        try:
+            return begin is not None and begin(offset, request.vectors, length, request, self._written)
+        except Exception as error:
+            self.context.call_soon(partial(self._failed, request, self._errno(request, error)))
+            return True
 
     def _step(self, request: Request, work: Coro[None]) -> None:
         """Step `work`; most requests end here, and no task is made for them."""
@@ -709,32 +729,57 @@ class BlockBackend:
     def _dispatch_run(self, run: list[Request]) -> None:
         if len(run) == 1:
             self._dispatch(run[0])
-        else:
-            if self.context.start(self._merged(run)) is not None and self._trace is not None:
-                self._later.update(run)
+        elif self._run_begun(run):
+            pass
+        elif self.context.start(self._merged(run)) is not None and self._trace is not None:
+            self._later.update(run)
+
+    def _run_begun(self, run: list[Request]) -> bool:
+        """`_begun` for neighbours."""
+        first, begin = run[0], self._begin_write
+        if begin is None or first.op is not _WRITE or first.flags is not _NO_FLAGS:
+            return False
+        whole = _whole(run)
+        try:
+            return begin(whole.offset, whole.vectors, whole.length, whole, self._run_written)
+        except Exception as error:
+            self.context.call_soon(partial(self._one_by_one, run, error))
+            return True
+
+    def _run_written(self, whole: Request, error: BaseException | None) -> None:
+        """The write of neighbours that needed no coroutine is over."""
+        if TYPE_CHECKING:
+            assert isinstance(whole, DerivedRequest)
+        run = whole.behalf
+        if error is not None:
+            self._one_by_one(run, error)
+            return
+        self.stats.account_merged(_WRITE, len(run) - 1)
+        for request in run:
+            self._written(request, None)
 
     async def _merged(self, run: list[Request]) -> None:
         """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""
-        first = run[0]
-        length = sum(request.length for request in run)
-        vectors = [vector for request in run for vector in request.vectors]
-        whole = first.derive(first.offset, length, vectors)
-        whole.behalf = run
+        op = run[0].op
         try:
-            await self._handlers[first.op](whole)
+            await self._handlers[op](_whole(run))
         except (Exception, Cancelled) as error:
-            cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
-            for request in run:
-                if cancelled:
-                    self._complete(request, errno.ECANCELED)
-                elif self._aside & _STOPPED:
-                    self._put_back(request)
-                else:
-                    self._dispatch(request)
+            self._one_by_one(run, error)
         else:
-            self.stats.account_merged(first.op, len(run) - 1)
+            self.stats.account_merged(op, len(run) - 1)
             for request in run:
                 self._complete(request, 0)
+
+    def _one_by_one(self, run: Sequence[Request], error: BaseException) -> None:
+        """What became of neighbours that failed together, with `error`."""
+        cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
+        for request in run:
+            if cancelled:
+                self._complete(request, errno.ECANCELED)
+            elif self._aside & _STOPPED:
+                self._put_back(request)
+            else:
+                self._dispatch(request)
 
     def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
         """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue).

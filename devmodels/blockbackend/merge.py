@@ -25,6 +25,8 @@ def bring_together(waiting: deque[Request]) -> bool:
     ends.discard(0)  # A flush has no place.
     if ends.isdisjoint(map(_offset, waiting)):
         return False
+    if _in_order(waiting):
+        return True
     ordered: list[Request] = []
     group: list[Request] = []
     for request in waiting:
@@ -37,6 +39,19 @@ def bring_together(waiting: deque[Request]) -> bool:
     ordered += _by_place(group)
     waiting.clear()
     waiting.extend(ordered)
+    return True
+
+
+def _in_order(waiting: deque[Request]) -> bool:
+    """Whether all are of one kind, and each begins behind the one before."""
+    op, flags = waiting[0].op, waiting[0].flags
+    if op not in _MERGED:
+        return False
+    end = 0
+    for request in waiting:
+        if request.offset < end or request.op is not op or request.flags is not flags:
+            return False
+        end = request.offset + request.length
     return True
 
 
@@ -72,15 +87,18 @@ def take_run(first: Request, waiting: deque[Request], size: int, limits: BlockLi
     turn.
     """
     run = [first]
-    vectors = len(first.vectors)
-    longest = limits.max_transfer or size
-    while waiting and joins(run[-1], waiting[0]):
+    op, flags, start = first.op, first.flags, first.offset
+    if start < 0 or first.length < 0 or op not in _MERGED or HAS_UPDATE[flags]:
+        return run
+    vectors, most = len(first.vectors), limits.max_iov
+    end, last = start + first.length, min(size, start + (limits.max_transfer or size))
+    while waiting:
         request = waiting[0]
-        end = request.offset + request.length
-        vectors += len(request.vectors)
-        if first.offset < 0 or first.length < 0 or request.length < 0 or end > size:
+        if request.offset != end or request.op is not op or request.flags != flags or request.length < 0:
             break
-        if end - first.offset > longest or vectors > limits.max_iov:
+        end += request.length
+        vectors += len(request.vectors)
+        if end > last or vectors > most:
             break
         run.append(waiting.popleft())
     return run

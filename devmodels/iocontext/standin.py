@@ -26,7 +26,7 @@ PATIENCE_NS = 1_000_000
 LONGEST_NS = 20_000_000
 """After so long nobody asks any more whether the thread only waits for a processor."""
 
-TURN_NS = 250_000
+TURN_NS = 500_000
 """Jobs that have not begun after so long wait for the loop's next turn."""
 
 

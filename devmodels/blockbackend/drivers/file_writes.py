@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 18
 
 MOST_WORKERS = 32
 
-TURN_NS = 250_000
+TURN_NS = 500_000
 """The context's own thread goes back to its loop after so long, between two writes."""
 
 SHORT_NS = 100_000
@@ -51,7 +51,7 @@ may take its vectors away at once."""
 
 
 class WriteQueue:
-    """The writes of one node, on a context of the wall clock.
+    """The writes of one node, on a context of the wall clock; as a job, what its own thread does of them.
 
     `waiting` is what nobody has begun; whoever adds to it sees that somebody will, by `look_after`, which is not needed
     while the context's own thread is at work (`here`).
@@ -59,12 +59,12 @@ class WriteQueue:
 
     __slots__ = (
         "_average_ns",
+        "_begun",
         "_begun_ns",
         "_context",
         "_descriptor",
         "_done",
         "_not_before_ns",
-        "_own",
         "_pause_ns",
         "_paused",
         "_threads",
@@ -80,8 +80,8 @@ class WriteQueue:
         self._transfer = transfer
         self.waiting: deque[_Write] = deque()
         self._done: deque[tuple[WriteEnded, Request, BaseException | None]] = deque()
-        self._own = _Job(self)
-        """What the context's own thread does: once at a time."""
+        self._begun = False
+        """Whether the context's own thread has begun what it has to do."""
         self._threads = 0
         """How many are at work, or will be."""
         self.here = False
@@ -129,17 +129,17 @@ class WriteQueue:
             self._descriptor.__enter__()
         except OSError as error:
             # The file has been closed.
-            while self.waiting:
-                _, _, _, request, ended = self.waiting.popleft()
-                ended(request, error)
+            self._done.extend((ended, request, error) for *_, request, ended in self.waiting)
+            self.waiting.clear()
+            self._context.call_soon(self._hand_back)
             return
         self._threads += 1
         if here and self._paused:
             here = time.monotonic_ns() >= self._not_before_ns
             self._paused = not here
         if here:
-            self._own.begun = False
-            self.here = self._context.aside(self._own, here=True)
+            self._begun = False
+            self.here = self._context.aside(self, here=True)
         else:
             self.here = False
             self._context.aside(_Job(self), here=False)
@@ -148,6 +148,7 @@ class WriteQueue:
         """On whatever thread, as long as writes come; on the context's for as long as a turn may take."""
         waiting, done, clock, here = self.waiting, self._done, time.monotonic_ns, self.here
         pwritev, fd = os.pwritev, self._descriptor.fd
+        self._begun = here
         nbytes = count = 0
         start = now = clock()
         try:
@@ -185,13 +186,13 @@ class WriteQueue:
         if self.waiting and not self._threads:
             self._begin(here=self.waiting[0][2] <= MOST_BYTES)
 
-    def held_up(self, *, begun: bool) -> None:
-        """The context goes on elsewhere: one of its writes takes long (`begun`), or a worker will do them."""
+    def held_up(self) -> None:
+        """The context goes on elsewhere: one of its writes takes long, or has not begun, and a worker will do them."""
         self.here = False
-        if begun:
+        if self._begun:
             self._pause()
         if self.waiting:
-            if begun and self._threads < MOST_WORKERS:
+            if self._begun and self._threads < MOST_WORKERS:
                 self._begin(here=False)
             elif self._timer is None:
                 self._look_later()
@@ -234,23 +235,13 @@ class WriteQueue:
 
 
 class _Job:
-    """One thread's part of a queue, as a context has it done."""
+    """A worker's part of a queue."""
 
-    __slots__ = ("_queue", "begun")
+    __slots__ = ("over", "work")
 
     def __init__(self, queue: WriteQueue) -> None:
-        self._queue = queue
-        self.begun = False
-
-    def work(self) -> None:
-        """Write, on whatever thread."""
-        self.begun = True
-        self._queue.work()
-
-    def over(self) -> None:
-        """It has written."""
-        self._queue.over()
+        self.work = queue.work
+        self.over = queue.over
 
     def held_up(self) -> None:
-        """It takes long, or has not begun."""
-        self._queue.held_up(begun=self.begun)
+        """A worker holds up nobody."""

@@ -114,7 +114,7 @@ def read(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layo
     if disk.backend.read_now(((offset, vectors, length),)):
         task.sent = length
         return None
-    _submit(disk, task, _READ, offset, length, vectors, _NO_FLAGS)
+    _submit_read(disk, task, offset, length, vectors)
     return PENDING
 
 
@@ -127,7 +127,7 @@ async def _read_after_flush(
     except CheckCondition as stop:
         disk.fail(task, stop.sense)
     else:
-        _submit(disk, task, _READ, offset, length, vectors, _NO_FLAGS)
+        _submit_read(disk, task, offset, length, vectors)
 
 
 def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Layout) -> Pending | None:
@@ -142,20 +142,14 @@ def write(disk: Disk, task: Task, lba: int, blocks: int, flags: int, layout: Lay
     if not flags & FUA and disk.backend.write_now(lba * size, vectors, length):
         _written(disk, task, lba * size, length)
         return None
-    _submit(disk, task, _WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS)
+    request = TaskRequest(_WRITE, lba * size, length, vectors, _FUA if flags & FUA else _NO_FLAGS, _done)
+    request.task = task
+    disk.backend.submit(request)
     return PENDING
 
 
-def _submit(
-    disk: Disk,
-    task: Task,
-    op: Op,
-    offset: int,
-    length: int,
-    vectors: Sequence[memoryview],
-    flags: Flags,
-) -> None:
-    request = TaskRequest(op, offset, length, vectors, flags, _done)
+def _submit_read(disk: Disk, task: Task, offset: int, length: int, vectors: Sequence[memoryview]) -> None:
+    request = TaskRequest(_READ, offset, length, vectors, _NO_FLAGS, _done)
     request.task = task
     disk.backend.submit(request)
 

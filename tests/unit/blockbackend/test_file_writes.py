@@ -7,6 +7,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,8 @@ def disk(tmp_path: Path, kernel: Kernel) -> Iterator[Disk]:
     disk.context.close()
 
 
-def write(disk: Disk, *offsets: int, length: int = 512) -> list[int]:
-    """Writes that a guest makes in one turn; their errors when all are over."""
+def write(disk: Disk, *offsets: int, length: int = 512, batch: bool = False) -> list[int]:
+    """Writes that a guest makes in one turn, perhaps as a batch; their errors when all are over."""
     done: list[Request] = []
     requests = [
         Request(Op.WRITE, at, length, [memoryview(bytearray(b"\xa5" * length))], done=done.append)
@@ -71,8 +73,9 @@ def write(disk: Disk, *offsets: int, length: int = 512) -> list[int]:
     ]
 
     def turn() -> None:
-        for request in requests:
-            disk.backend.submit(request)
+        with disk.backend.batch() if batch else nullcontext():
+            for request in requests:
+                disk.backend.submit(request)
 
     disk.context.call_soon(turn)
     deadline = disk.context.now_ns() + int(TIMEOUT * 1e9)
@@ -100,6 +103,52 @@ def test_what_the_file_system_cannot_do_is_not_tried_again(disk: Disk) -> None:
     """The write that the fixture has made was refused."""
     assert disk.backend.edge.write_now is None
     assert not disk.backend.writes_now
+
+
+def test_neighbours_are_written_together(disk: Disk, kernel: Kernel) -> None:
+    assert write(disk, 1024, 512, 4096, 1536, batch=True) == [0] * 4
+    assert kernel.threads == [threading.get_ident()] * 2
+    assert disk.read(512, 1536) == b"\xa5" * 1536
+    assert disk.backend.stats.wr_merged == 2
+    assert not disk.backend.in_flight
+
+
+def test_of_neighbours_only_the_one_fails_that_cannot_be_written(disk: Disk, kernel: Kernel) -> None:
+    calls: list[int] = []
+
+    def bad_block(offset: int) -> None:
+        calls.append(offset)
+        if offset == 1024 or len(calls) == 1:
+            raise OSError(errno.EIO, "a bad block")
+
+    kernel.writes = bad_block
+    assert write(disk, 512, 1024, 1536, batch=True) == [0, errno.EIO, 0]
+    assert calls == [512, 512, 1024, 1536]
+    assert disk.backend.stats.wr_merged == 0
+
+
+def test_who_is_told_of_a_failure_may_write_again(disk: Disk, kernel: Kernel) -> None:
+    """A chain of writes is a loop: nobody is told of the end of one before `submit` has returned."""
+    disk.node.close()
+    ended: list[int] = []
+    submitting = False
+
+    def submit(left: int) -> None:
+        nonlocal submitting
+        assert not submitting
+        submitting = True
+        done = partial(again, left)
+        disk.backend.submit(Request(Op.WRITE, 0, 512, [memoryview(bytearray(512))], done=done))
+        submitting = False
+
+    def again(left: int, request: Request) -> None:
+        ended.append(request.error)
+        if left:
+            submit(left - 1)
+
+    submit(3)
+    disk.context.run_until_idle()
+    assert ended == [errno.EBADF] * 4
 
 
 def test_one_that_blocks_delays_neither_the_loop_nor_writes_behind_it(disk: Disk, kernel: Kernel) -> None:
@@ -220,6 +269,7 @@ def test_a_file_that_is_closed_takes_no_write(disk: Disk) -> None:
     queue(disk).put(
         [memoryview(bytearray(512))], 0, 512, request, lambda _request, error: errors.append(error)
     )
+    disk.context.run_until_idle()
     assert isinstance(errors[0], OSError)
     assert errors[0].errno == errno.EBADF
 
