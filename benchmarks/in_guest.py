@@ -2,7 +2,7 @@
 
 One stock Linux in one QEMU (TCG) has the same image in several ways and runs fio on them in turn: vhost-user-scsi and
 vhost-user-blk from `devmodels serve`, and QEMU's virtio-scsi-pci with scsi-hd; then ich9-ahci with ide-hd, ours over
-vfio-user and QEMU's.  Ratios are formed within a round.
+vfio-user, as it is and with a vector for each port, and QEMU's.  Ratios are formed within a round.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -53,9 +54,12 @@ WAYS = {
         "qemu-virtio-scsi-pci": "QEMU",
         "vhost-user-blk": "virtio-blk",
     },
-    Hosts.AHCI: {"vfio-user-ich9-ahci": "DEVMODEL", "qemu-ich9-ahci": "QEMU"},
+    Hosts.AHCI: {"vfio-user-ich9-ahci": "DEVMODEL", "with-msix": "MSIX", "qemu-ich9-ahci": "QEMU"},
 }
 """How each is called, ours first, and by what the guest knows it: its vendor, or how the name of its model begins."""
+
+COMPARED = {Hosts.SCSI: ("vhost-user-scsi",), Hosts.AHCI: ("vfio-user-ich9-ahci", "with-msix")}
+"""What the others are compared with."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -76,7 +80,7 @@ def main(
         if run.failure is not None:
             sys.exit(f"benchmarks: {run.failure}")
         for load in LOADS:
-            console.print(table(load, run, next(iter(WAYS[each]))))
+            console.print(table(load, run, COMPARED[each]))
 
 
 def measure(hosts: Hosts, seconds: float, rounds: int) -> GuestRun:
@@ -114,31 +118,39 @@ def _scsi(folder: Path, stack: ExitStack) -> tuple[Backend, list[str]]:
 def _ahci(folder: Path, stack: ExitStack) -> tuple[Backend, list[str]]:
     """Ours, and the machine's own HBA."""
     devices = ["ich9-ahci,id=f0", "ide-hd,bus=f0.0,drive=d0"]
-    backend = stack.enter_context(vfio_serve(folder, [file_node(cached_image(0))], devices))
+    devices += ["ich9-ahci,id=f1,msix=on", "ide-hd,bus=f1.0,drive=d1,model=MSIX"]
+    nodes = [file_node(cached_image(0)), file_node(cached_image(1), "d1")]
+    backend = stack.enter_context(vfio_serve(folder, nodes, devices))
     return backend, [*_qemus_drive(), "-device", "ide-hd,bus=ide.0,drive=q"]
 
 
-def table(load: str, run: GuestRun, ours: str) -> Table:
-    """One load: medians of requests a second, and ours in relation to each."""
+def table(load: str, run: GuestRun, compared: Sequence[str]) -> Table:
+    """One load: medians of requests a second, and what of ours is compared in relation to each."""
     rates: dict[str, list[float]] = defaultdict(list)
     for result in run.results.values():
         name, _, rest = result.item.partition("/")
         if name == load:
             rates[rest.partition("/")[0]].append(float(result.detail))
-    shown = Table(
-        title=f"in a guest, {load}: medians (ranges) of {len(rates[ours])} rounds", title_justify="left"
-    )
-    for heading in ("disk", "requests/s", "ours/this"):
+    rounds = len(rates[compared[0]])
+    shown = Table(title=f"in a guest, {load}: medians (ranges) of {rounds} rounds", title_justify="left")
+    headings = ["ours/this"] if len(compared) == 1 else [f"{name}/this" for name in compared]
+    for heading in ("disk", "requests/s", *headings):
         shown.add_column(heading, justify="left" if heading == "disk" else "right", no_wrap=True)
     for way, found in rates.items():
         own = Spread.of(found)
-        ratio = Spread.of([mine / theirs for mine, theirs in zip(rates[ours], found, strict=True)])
+        ratios = [
+            Spread.of([mine / theirs for mine, theirs in zip(rates[name], found, strict=True)])
+            for name in compared
+        ]
         shown.add_row(
             way,
             f"{own.median:,.0f} ({own.low:,.0f}–{own.high:,.0f})",
-            "" if way == ours else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
+            *(
+                "" if way == name else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"
+                for name, ratio in zip(compared, ratios, strict=True)
+            ),
         )
-    shown.caption = f"{os.cpu_count()} CPUs"
+    shown.caption = f"{os.cpu_count()} CPUs; load average {os.getloadavg()[0]:.1f} afterwards"
     return shown
 
 
