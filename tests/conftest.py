@@ -1,10 +1,17 @@
-"""Hypothesis profiles, chosen by HYPOTHESIS_PROFILE: `default`, `ci`, and `slow` for long property runs."""
+"""Hypothesis profiles, chosen by HYPOTHESIS_PROFILE: `default`, `ci`, and `slow` for long property runs.
+
+And what lets thousands of tests begin soon: tiers that were not asked for are not collected, and garbage is looked for
+seldom.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import re
 from functools import cache
+from inspect import isfunction
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,12 +33,50 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def pytest_configure() -> None:
+TIERS = ("guest", "qemu", "slow", "browser")
+FOLDERS = ("slow", "browser")
+"""All of whose tests are of the tier of that name."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Make the commands of a program once; Typer's runner would make them again for each test."""
     pytest.MonkeyPatch().setattr("typer.testing._get_command", cache(get_command))
+    # What tests leave is not much, and the tests themselves are many objects.
+    gc.set_threshold(50_000, 20, 20)
+    config.stash[_UNWANTED] = _unwanted(config)
+
+
+_UNWANTED = pytest.StashKey[frozenset[str]]()
+
+
+def _unwanted(config: pytest.Config) -> frozenset[str]:
+    """The tiers that `-m` rules out; none where tests are named, which are deselected then, not missing."""
+    wanted = str(config.option.markexpr)
+    if " or " in wanted or any("::" in argument for argument in config.args):
+        return frozenset()
+    return frozenset(re.findall(r"\bnot (\w+)", wanted)) & frozenset(TIERS)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the folders of tiers that are not wanted."""
+    ours = collection_path.parent == Path(__file__).parent
+    return True if ours and collection_path.name in config.stash[_UNWANTED].intersection(FOLDERS) else None
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Leave a function of a tier that is not wanted: its parameters can be thousands."""
+    marks = getattr(obj, "pytestmark", ()) if isfunction(obj) else ()
+    unwanted = collector.config.stash[_UNWANTED]
+    return [] if any(mark.name in unwanted for mark in marks) else None
+
+
+def pytest_collection() -> None:
+    """All that is found now stays."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
     """The thousands of tests that were found stay until the end: no collection of garbage need look at them again."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -11,6 +11,8 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.parser import Parser
+from ruamel.yaml.scanner import Scanner
 
 from guestsim.script.rows import Instance, RowError, expand
 from guestsim.script.schema import ACTIONS, Script
@@ -110,7 +112,7 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
 def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
     """Check the text of a YAML script, or of several with rows; ScriptError says what is wrong with it."""
     try:
-        tree = YAML().load(text)
+        tree = _reader().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
@@ -128,6 +130,13 @@ def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
         return tuple((_convert(each, source), source) for each in expand(tree))
     except RowError as error:
         raise source.error(error.path, str(error), error.key) from None
+
+
+def _reader() -> YAML:
+    """What keeps the lines of all parts, as a round trip does, and no comments: these take a fifth of the time."""
+    reader = YAML()
+    reader.Scanner, reader.Parser = Scanner, Parser
+    return reader
 
 
 def _convert(instance: Instance, source: Source) -> Script:
