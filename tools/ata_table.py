@@ -19,14 +19,19 @@ from typing import Any, NamedTuple
 import pytest
 
 from devmodels.ata import AtaCommand, AtaDevice, Command, Status
+from devmodels.ata.disk.basic import nop
 from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
+from devmodels.ata.packet.commands import not_for_packets
+from devmodels.scsi.mmc.commands import COMMANDS as MMC_COMMANDS
+from devmodels.scsi.table import Command as PacketCommand
+from devmodels.scsi.table import Data
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ata-commands.md"
 UNIT = ROOT / "tests" / "unit"
 STORIES = (UNIT / "ata", UNIT / "ahci", UNIT / "ide_cdrom")
-LEFT_OUT = {"test_hostile", "test_commands_page", "test_registers"}
+LEFT_OUT = {"test_hostile", "test_hostility", "test_properties", "test_commands_page", "test_registers"}
 """Random commands are no stories."""
 SHOWN = 3
 """How many tests are named for a command."""
@@ -35,8 +40,9 @@ HEAD = """# The commands of ATA devices
 
 Written by `tools/ata_table.py` from the tables that devices work by. *Addresses* says what a command's LBA field is;
 those for LBA28 take cylinder, head and sector as well. *Locked* commands are aborted while the security of the disk is
-locked (ACS-3 §4.18). *Tests* are some of `tests/unit` in which the command succeeds (NOP, which always fails: is
-answered). Random commands are sent to disks, too (`tests/unit/ahci/test_hostile.py`).
+locked (ACS-3 §4.18). *Tests* are some of `tests/unit` in which the command succeeds, or is refused where it always is
+(NOP; those by which hosts find out that they have a drive). There are scripts, too, that run on our controllers and on
+QEMU's (`tests/scripts/ata`), and random commands of all kinds (`tests/unit/ata/hostility.py`).
 """
 SECTION = """
 ## {title}
@@ -46,6 +52,18 @@ SECTION = """
 | | Command | Protocol | Addresses | Locked | Clause | Handler | Tests |
 |---|---|---|---|---|---|---|---|
 """
+
+
+PACKET_SECTION = """
+## {title}
+
+`{module}`, {count} commands that PACKET carries. Playing needs a disc with audio: those packets are refused here, and
+done in the tests of [scsi-commands.md](scsi-commands.md).
+
+| | Command | Protocol | Clause | Handler | Tests |
+|---|---|---|---|---|---|
+"""
+Row = Command[Any] | PacketCommand[Any]
 
 
 class Kind(NamedTuple):
@@ -61,19 +79,35 @@ class Kind(NamedTuple):
         return sorted(self.commands, key=lambda each: (each.opcode, each.value or 0))
 
 
+class Packets(NamedTuple):
+    """Commands that are sent to a drive in packets."""
+
+    title: str
+    module: str
+    commands: Sequence[PacketCommand[Any]]
+
+    @property
+    def rows(self) -> list[PacketCommand[Any]]:
+        """The commands in order."""
+        return sorted(self.commands, key=lambda each: each.opcode)
+
+
+DRIVE = Packets("Packets of drives", "devmodels/scsi/mmc/commands.py", MMC_COMMANDS)
+WAYS = {Data.NONE: "non-data", Data.IN: "data-in, PIO or DMA", Data.OUT: "data-out, PIO or DMA"}
 KINDS = (
     Kind("Disks", "devmodels/ata/disk/commands.py", DISK_COMMANDS),
     Kind("ATAPI devices", "devmodels/ata/packet/commands.py", PACKET_COMMANDS),
 )
 
 
-def _handler(command: Command[Any]) -> str:
+def _handler(command: Command[Any] | PacketCommand[Any]) -> str:
     """Where the handler is: module and function."""
     function: object = command.handler
     while isinstance(function, partial):
         function = function.func
     assert inspect.isfunction(function)
-    return f"`{function.__module__.removeprefix('devmodels.ata.')}.{function.__name__}`"
+    module = function.__module__.removeprefix("devmodels.ata.").removeprefix("devmodels.")
+    return f"`{module}.{function.__name__}`"
 
 
 def cells(command: Command[Any]) -> str:
@@ -84,13 +118,20 @@ def cells(command: Command[Any]) -> str:
     return f"| {code} | {command.name} | {middle} | {_handler(command)} |"
 
 
+def packet_cells(command: PacketCommand[Any]) -> str:
+    """The same of a command that is sent in a packet."""
+    way = WAYS[command.data]
+    return f"| {command.opcode:02X} | {command.name} | {way} | {command.reference} | {_handler(command)} |"
+
+
 class Recorder:
     """A pytest plugin that notes in which tests each command has succeeded."""
 
     def __init__(self) -> None:
-        self.found: dict[Command[Any], set[str]] = defaultdict(set)
-        self._by_test: dict[str, set[Command[Any]]] = defaultdict(set)
-        self._now: set[Command[Any]] = set()
+        self.found: dict[Row, set[str]] = defaultdict(set)
+        self._by_test: dict[str, set[Row]] = defaultdict(set)
+        self._now: set[Row] = set()
+        self._packets = {each.opcode: each for each in DRIVE.commands}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:
@@ -105,7 +146,7 @@ class Recorder:
         for command in self._now:
             self.found[command].add(name)
 
-    def tests(self, command: Command[Any]) -> list[str]:
+    def tests(self, command: Row) -> list[str]:
         """The tests that are most about `command`."""
         found = self.found[command]
         return sorted(found, key=lambda name: (len(self._by_test[name]), name))[:SHOWN]
@@ -117,11 +158,24 @@ class Recorder:
         def finished(device: AtaDevice, command: AtaCommand) -> None:
             failed = command.taskfile.status & (Status.ERR | Status.DF)
             entry = command.entry
-            if entry is not None and (not failed or entry.name == "NOP") and not command.dropped:
+            if entry is not None and (not failed or refuses(entry)) and not command.dropped:
                 self._now.add(entry)
+            if command.packet and not command.dropped:
+                packet = self._packets.get(command.packet[0])
+                if packet is not None and (not failed or packet.name in ILL_OF_DATA):
+                    self._now.add(packet)
             finish(device, command)
 
         setattr(AtaDevice, "finish", finished)  # noqa: B010
+
+
+def refuses(command: Command[Any]) -> bool:
+    """Whether it always fails, as the standard has it."""
+    return command.handler in (nop, not_for_packets)
+
+
+ILL_OF_DATA = ("PLAY AUDIO (10)", "PLAY AUDIO MSF", "PLAY AUDIO (12)", "PAUSE/RESUME")
+"""Packets that fail with discs of data, of which the tests' are."""
 
 
 def main() -> int:
@@ -138,6 +192,10 @@ def main() -> int:
         for command in kind.rows:
             tests = ", ".join(f"`{name}`" for name in recorder.tests(command))
             parts.append(f"{cells(command)} {tests} |\n")
+    parts.append(PACKET_SECTION.format(title=DRIVE.title, module=DRIVE.module, count=len(DRIVE.commands)))
+    for packet in DRIVE.rows:
+        tests = ", ".join(f"`{name}`" for name in recorder.tests(packet))
+        parts.append(f"{packet_cells(packet)} {tests} |\n")
     PAGE.write_text("".join(parts))
     return 0
 

@@ -68,6 +68,8 @@ MAX_SPEED = 3
 NO_DEVICE = 0x7F
 """PxTFD where nothing is attached."""
 
+PRIO = 0xC000
+"""Count, of NCQ reads and writes: their priority."""
 BUSY = Status.BSY | Status.DRQ
 
 
@@ -97,6 +99,8 @@ class Port:
         """The slot of a control FIS without the C bit: its PxCI bit goes when the device has answered."""
         self.signature_due = False
         """Whether the device's first FIS waits for PxCMD.FRE."""
+        self._taken: list[PortCommand] = []
+        """Queued commands that the device has taken in this turn, and does at its end."""
         self._working = False
         self.asks = False
         """Whether it asked for an interrupt when that was looked at last."""
@@ -375,9 +379,28 @@ class Port:
             slot = (ahead & -ahead).bit_length() - 1
             self.next_slot = (slot + 1) % slots
             self._fetch(slot)
+        if self._taken:
+            self._move_taken()
         self._working = False
         if self._done:
             self._tell_done()
+
+    def _move_taken(self) -> None:
+        """What the queue has taken in this turn is done, high priorities first (ACS-3 §7.23, PRIO)."""
+        taken, self._taken = self._taken, []
+        if any(each.taskfile.count & PRIO for each in taken):
+            taken.sort(key=lambda each: each.taskfile.count & PRIO, reverse=True)
+        for command in taken:
+            if not command.dropped:
+                self._move(command)
+
+    def _move(self, command: PortCommand) -> None:
+        device, dma = self.device, command.dma
+        assert device is not None
+        if dma is not None and command.length:
+            device.move(command, dma.views, command.length)
+        else:
+            device.moved(command, 0)
 
     def bus_master_changed(self) -> None:
         """The function may master the bus again: what waited goes on."""
@@ -435,7 +458,8 @@ class Port:
         """Do a queued read whose data is at hand in one go; False, and nothing done, where it is for the device."""
         device, memory = self.device, self.hba.memory
         place = None if device is None or self.held_in_reset else device.at_once(taskfile)
-        if device is None or place is None or memory.trace is not None:
+        if device is None or place is None or memory.trace is not None or self._taken:
+            # Nor does it overtake what was taken before it in this turn.
             return False
         offset, length = place
         try:
@@ -516,12 +540,12 @@ class Port:
         if command.queued:
             if not command.accepted:
                 self._accept(command)
+            if self._working:
+                self._taken.append(command)
+                return
         elif transfer.out and by_pio(command):
             self._receive_setup(command, wanted)
-        if command.length:
-            device.move(command, command.dma.views, command.length)
-        else:
-            device.moved(command, 0)
+        self._move(command)
 
     def _overflow(self, command: PortCommand, length: int, wanted: int) -> None:
         self._violation(

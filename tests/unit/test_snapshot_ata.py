@@ -159,7 +159,7 @@ def check(host: str, where: list[int], values: list[object]) -> None:
         assert target.assembly.run_state.running
         disk: Any = target.assembly.ata_units["hd0"].device
         disk.security.user, disk.security.locked, disk.accessible_max = None, False, None
-        disk.uncorrectable.clear()
+        disk.bad.forget()
         works(target, host)
 
 

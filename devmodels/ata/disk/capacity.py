@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 PSEUDO, FLAGGED = 0x55, 0xAA
 """Features of WRITE UNCORRECTABLE EXT: with and without logging."""
-MAX_UNCORRECTABLE = 1 << 16
-"""How many sectors can be so at a time."""
 
 
 def last_address(disk: AtaDisk) -> int:
@@ -62,13 +60,16 @@ def freeze_accessible(disk: AtaDisk, _command: AtaCommand) -> None:
 
 
 def write_uncorrectable(disk: AtaDisk, command: AtaCommand) -> None:
-    """WRITE UNCORRECTABLE EXT: reads of these sectors fail until they are written again (ACS-3 §7.71)."""
-    if command.taskfile.features & 0xFF not in (PSEUDO, FLAGGED):
+    """WRITE UNCORRECTABLE EXT: reads of these sectors fail until they are written again (ACS-3 §7.71).
+
+    Those of flagged ones are not logged.
+    """
+    features = command.taskfile.features & 0xFF
+    if features not in (PSEUDO, FLAGGED):
         raise AtaError(Error.ABRT)
     lba, count = extent(disk, command, Addressing.LBA48)
-    if len(disk.uncorrectable) + count > MAX_UNCORRECTABLE:
+    if not disk.bad.make(lba, count, flagged=features == FLAGGED):
         raise AtaError(Error.ABRT)
-    disk.uncorrectable.update(range(lba, lba + count))
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (

@@ -11,6 +11,7 @@ from devmodels.ata.command import AtaCommand, AtaError, MediumError
 from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset, Transport
 from devmodels.ata.device import AtaDevice
 from devmodels.ata.disk import commands, kept, logs, power, selftest, state
+from devmodels.ata.disk.badsectors import BadSectors
 from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import default_geometry
 from devmodels.ata.disk.identify import MAX_MULTIPLE
@@ -90,8 +91,7 @@ class AtaDisk(AtaDevice):
         """After how long it goes to standby by itself, 0 for never; when the medium was last in use."""
         self.powered_ns = backend.context.now_ns()
         self.accessible_frozen = False
-        self.uncorrectable: set[int] = set()
-        """Sectors that WRITE UNCORRECTABLE EXT has made unreadable."""
+        self.bad = BadSectors()
         self.host_logs: dict[int, bytes] = {}
         self.sector_buffer = bytes(BLOCK)
         super().__init__(backend.context, name=name or backend.name, violations=violations)
@@ -176,7 +176,7 @@ class AtaDisk(AtaDevice):
             or self.standby_ns
             or security.locked
             or security.prepared
-            or self.uncorrectable
+            or self.bad.made
             or self.turns.trace is not None
         ):
             return None
@@ -219,6 +219,8 @@ class AtaDisk(AtaDevice):
         """An NCQ command that fails takes all others with it (SATA 3.x §13.6.4)."""
         if isinstance(error, MediumError) and not command.dropped:
             self.errors.add(self, command, error)
+            if error.lba is not None and error.error == Error.UNC:
+                self.bad.failed(error.lba)
         if command.queued and not command.dropped:
             self.halted = True
             self.drop([each for each in self.in_flight if each is not command and each.queued])
@@ -238,21 +240,13 @@ class AtaDisk(AtaDevice):
         else:
             self.geometry.place(lba, taskfile)
 
-    def first_uncorrectable(self, offset: int, length: int) -> int | None:
+    def first_bad(self, offset: int, length: int) -> int | None:
         """The first sector of a range, in bytes, that was made unreadable."""
-        first, end = self.sector_of(offset), self.sector_of(offset + length - 1) + 1
-        return min((each for each in self.uncorrectable if first <= each < end), default=None)
+        return self.bad.first(self.sector_of(offset), length // self.sector_size)
 
-    def allows(self, command: AtaCommand, offset: int, length: int, *, out: bool) -> bool:
-        """Whether a transfer can be made; a read of a sector that was made unreadable fails, a write repairs it."""
-        if out:
-            first = self.sector_of(offset)
-            self.uncorrectable.difference_update(range(first, first + length // self.sector_size))
-            return True
-        bad = self.first_uncorrectable(offset, length)
-        if bad is not None:
-            self.fail(command, MediumError(Error.UNC, lba=bad))
-        return bad is None
+    def written(self, offset: int, length: int) -> None:
+        """A range, in bytes, has been written."""
+        self.bad.written(self.sector_of(offset), length // self.sector_size)
 
     async def flush(self, command: AtaCommand) -> None:
         """Make what was written stable; AtaError."""
@@ -299,6 +293,7 @@ class AtaDisk(AtaDevice):
             self.backend.write_cache = self._configured_write_cache
             self.standby_ns = 0
         if kind is Reset.POWER_ON:
+            self.smart.cycles += 1
             self.waits = self.puis
             self.preserves = True
             self.accessible_frozen = False

@@ -176,12 +176,10 @@ def _serial(disk: AtaDisk, words: Words) -> None:
         0x820E  # Gen1 to Gen3; the host may ask for link power states; READ LOG DMA EXT as READ LOG EXT.
     )
     if depth:
-        words[76] |= 0x0100
+        words[76] |= 0x1100  # NCQ, with priorities.
     words[77] = disk.link_speed << 1
     if depth:
-        words[77] |= 0x0020  # NCQ NON-DATA.
-        if disk.trims:
-            words[77] |= 0x0040  # SEND FPDMA QUEUED.
+        words[77] |= 0x0060  # NCQ NON-DATA; SEND and RECEIVE FPDMA QUEUED.
     words[78] = 0x0040  # Software settings preservation.
     words[79] = 0x0040 if disk.preserves else 0
     words[222] = 0x107F  # Serial, up to SATA 3.1.

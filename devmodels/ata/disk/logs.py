@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DIRECTORY, NCQ_ERROR, SEND_RECEIVE, NCQ_NON_DATA, IDENTIFY_DATA = 0x00, 0x10, 0x13, 0x12, 0x30
 READ_LOG, READ_LOG_DMA = 0x2F, 0x47
+SEND, RECEIVE = 0x64, 0x65
+"""The same in the queue: features say how many pages there are."""
 HOST_LOGS = range(0x80, 0xA0)
 HOST_PAGES = 16
 VERSION = 1
@@ -75,13 +77,13 @@ def _address(taskfile: TaskFile) -> tuple[int, ...]:
 
 
 def _non_data(_disk: AtaDisk) -> bytes:
-    """Subcommands of NCQ NON-DATA: abort queue, of all kinds (ACS-3 §A.15)."""
-    return struct.pack("<I", 0x1F).ljust(BLOCK, b"\0")
+    """Subcommands of NCQ NON-DATA: abort queue, of all kinds; deadlines, of reads and writes (ACS-3 §A.15)."""
+    return struct.pack("<II", 0x1F, 0x07).ljust(BLOCK, b"\0")
 
 
 def _send_receive(disk: AtaDisk) -> bytes:
-    """Subcommands of SEND FPDMA QUEUED: DATA SET MANAGEMENT, with TRIM (ACS-3 §A.16)."""
-    return struct.pack("<II", int(disk.trims), int(disk.trims)).ljust(BLOCK, b"\0")
+    """Subcommands of SEND and RECEIVE FPDMA QUEUED: DATA SET MANAGEMENT, TRIM; READ and WRITE LOG (ACS-3 §A.16)."""
+    return struct.pack("<IIII", disk.trims, disk.trims, 1, 1).ljust(BLOCK, b"\0")
 
 
 def _identify_data(disk: AtaDisk) -> bytes:
@@ -117,7 +119,8 @@ def _place(command: AtaCommand) -> tuple[int, int, int]:
     taskfile = command.taskfile
     address = taskfile.lba & 0xFF
     page = taskfile.lba >> 8 & 0xFF | (taskfile.lba >> 32 & 0xFF) << 8
-    return address, page, taskfile.count
+    queued = taskfile.command in (SEND, RECEIVE)
+    return address, page, taskfile.features if queued else taskfile.count
 
 
 def tells_of_error(taskfile: TaskFile) -> bool:

@@ -29,8 +29,11 @@ class MediumTransfer(Transfer):
     def move(self, device: Any, command: AtaCommand, vectors: Sequence[memoryview], length: int) -> None:
         """Make a block request of the next `length` bytes; a read whose data is at hand is done at once."""
         offset = self.offset + command.moved
-        if device.uncorrectable and not device.allows(command, offset, length, out=self.out):
-            return
+        if not self.out and device.bad.made:
+            bad = device.first_bad(offset, length)
+            if bad is not None:
+                device.fail(command, device.bad.error(bad))
+                return
         if not self.out and device.backend.read_now(((offset, vectors, length),)):
             device.moved(command, length)
             return
@@ -46,6 +49,8 @@ def _done(request: Request) -> None:
     command = request.command
     disk: AtaDisk = command.device  # type: ignore[assignment]
     if not request.error:
+        if request.op is Op.WRITE:
+            disk.written(request.offset, request.length)
         disk.moved(command, request.length)
     elif request.op is Op.WRITE or command.dropped:
         disk.fail(command, MediumError(Error.ABRT, lba=disk.sector_of(request.offset)))
@@ -67,7 +72,7 @@ async def find_bad_sector(disk: AtaDisk, command: AtaCommand, offset: int, lengt
             length -= half
         else:
             length = half
-    raise MediumError(Error.UNC, lba=disk.sector_of(offset))
+    raise disk.bad.error(disk.sector_of(offset))
 
 
 SCRATCH = 1 << 20
@@ -77,7 +82,7 @@ SCRATCH = 1 << 20
 async def can_read(disk: AtaDisk, command: AtaCommand, offset: int, length: int) -> bool:
     """Whether these bytes can be read."""
     end = offset + length
-    if disk.first_uncorrectable(offset, length) is not None:
+    if disk.first_bad(offset, length) is not None:
         return False
     while offset < end:
         part = min(SCRATCH, end - offset)

@@ -1,4 +1,4 @@
-"""NCQ NON-DATA (ACS-3 §7.16): about the queue itself."""
+"""NCQ NON-DATA (ACS-3 §7.16), about the queue itself; logs that are read and written in the queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error
+from devmodels.ata.disk import logs
 from devmodels.ata.table import Command, Protocol, Sub
+from devmodels.ata.transfer import DataIn
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -28,6 +30,17 @@ def abort_queue(disk: AtaDisk, command: AtaCommand) -> None:
         raise AtaError(Error.ABRT)
 
 
+def deadline_handling(_disk: AtaDisk, _command: AtaCommand) -> None:
+    """DEADLINE HANDLING (§7.16): what becomes of commands that miss their deadline; none is ended for that here."""
+
+
+def receive_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
+    """READ LOG DMA EXT in the queue; not of the log that tells of errors of the queue."""
+    if command.taskfile.lba & 0xFF == logs.NCQ_ERROR:
+        raise AtaError(Error.ABRT)
+    return logs.read_log(disk, command)
+
+
 COMMANDS: tuple[Command[AtaDisk], ...] = (
     Command(
         0x63,
@@ -37,6 +50,37 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "ACS-3 §7.16",
         sub=Sub.FEATURES_LOW,
         value=0,
+        feature="NCQ",
+    ),
+    Command(
+        0x63,
+        "NCQ NON-DATA, DEADLINE HANDLING",
+        Protocol.QUEUED,
+        deadline_handling,
+        "ACS-3 §7.16",
+        sub=Sub.FEATURES_LOW,
+        value=1,
+        feature="NCQ",
+    ),
+    Command(
+        0x64,
+        "SEND FPDMA QUEUED, WRITE LOG DMA EXT",
+        Protocol.QUEUED_OUT,
+        logs.write_log,
+        "ACS-3 §7.43",
+        sub=Sub.COUNT_HIGH,
+        value=2,
+        feature="NCQ",
+        locked=True,
+    ),
+    Command(
+        0x65,
+        "RECEIVE FPDMA QUEUED, READ LOG DMA EXT",
+        Protocol.QUEUED_IN,
+        receive_log,
+        "ACS-3",
+        sub=Sub.COUNT_HIGH,
+        value=1,
         feature="NCQ",
     ),
 )

@@ -124,7 +124,7 @@ async def _erase(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
     finally:
         # Not before: one that is held is begun again where a snapshot is restored.
         security.prepared = False
-    disk.uncorrectable.clear()
+    disk.bad.forget()
     before = security.passwords
     security.user, security.maximum = None, False
     keeping = disk.keep(partial(security.be, before))

@@ -28,21 +28,26 @@ IN_PROGRESS = 0xF0
 
 
 class Attribute(NamedTuple):
-    """An attribute: how good it is now (`value`, to 253), and below what the disk is about to fail."""
+    """An attribute: with bit 0 of `flags`, the disk is about to fail where it is no better than `threshold`."""
 
     number: int
     flags: int
     threshold: int
-    value: int = 100
 
 
+REALLOCATED, REPORTED, REALLOCATIONS, PENDING, UNREADABLE = 5, 187, 196, 197, 198
+BEST = 100
+PREFAILURE = 0x0001
 ATTRIBUTES = (
-    Attribute(5, 0x0033, 10),
+    Attribute(REALLOCATED, 0x0033, 10),
     Attribute(9, 0x0032, 0),
     Attribute(12, 0x0032, 0),
+    Attribute(REPORTED, 0x0032, 0),
     Attribute(194, 0x0022, 0),
-    Attribute(197, 0x0012, 0),
-    Attribute(199, 0x003E, 0, 200),
+    Attribute(REALLOCATIONS, 0x0032, 0),
+    Attribute(PENDING, 0x0012, 0),
+    Attribute(UNREADABLE, 0x0010, 0),
+    Attribute(199, 0x003E, 0),
 )
 TEMPERATURE = 30
 
@@ -53,13 +58,15 @@ class Smart:
     `running` is the self-test that goes on between commands, which one is `which`, `tested` its tenths that are done.
     """
 
-    __slots__ = ("enabled", "results", "running", "test_status", "tested", "which")
+    __slots__ = ("cycles", "enabled", "results", "running", "test_status", "tested", "which")
 
     enabled: bool
 
     def __init__(self) -> None:
         self.enabled = True
         self.test_status = 0
+        self.cycles = 1
+        """How often it has been switched on."""
         self.results: list[tuple[int, int, int, int]] = []
         """Which test, how it ended, power-on hours, the LBA where it failed."""
         self.running: AtaCommand | None = None
@@ -78,8 +85,35 @@ def check(disk: AtaDisk, command: AtaCommand, *, enabled: bool = True) -> None:
 
 
 def _raw(disk: AtaDisk, number: int) -> int:
-    values = {9: disk.hours(), 12: 1, 194: TEMPERATURE, 197: len(disk.uncorrectable)}
+    bad = disk.bad
+    values = {
+        REALLOCATED: bad.reallocated,
+        9: disk.hours(),
+        12: disk.smart.cycles,
+        REPORTED: bad.reported,
+        194: TEMPERATURE,
+        REALLOCATIONS: bad.reallocated,
+        PENDING: len(bad.pending),
+        UNREADABLE: len(bad.pending),
+    }
     return values.get(number, 0)
+
+
+def _values(disk: AtaDisk, number: int) -> tuple[int, int]:
+    """How good an attribute is, and how bad it has been: 1 to 100."""
+    bad = disk.bad
+    raw = _raw(disk, number)
+    if number not in (REALLOCATED, REPORTED, REALLOCATIONS, PENDING, UNREADABLE):
+        raw = 0
+    worst = bad.most_pending if number in (PENDING, UNREADABLE) else raw
+    return max(BEST - raw, 1), max(BEST - worst, 1)
+
+
+def failing(disk: AtaDisk) -> bool:
+    """Whether an attribute says that the disk is about to fail."""
+    return any(
+        each.flags & PREFAILURE and _values(disk, each.number)[0] <= each.threshold for each in ATTRIBUTES
+    )
 
 
 def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
@@ -88,7 +122,7 @@ def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
     page = bytearray(struct.pack("<H", 16))
     for each in ATTRIBUTES:
         raw = _raw(disk, each.number).to_bytes(6, "little")
-        page += struct.pack("<BHBB6sx", each.number, each.flags, each.value, each.value, raw)
+        page += struct.pack("<BHBB6sx", each.number, each.flags, *_values(disk, each.number), raw)
     page = page.ljust(362, b"\0")
     # Off-line status, self-test status, seconds of an off-line collection, what it can do, capability, error log,
     # minutes of a short and of an extended self-test.
@@ -118,6 +152,8 @@ def autosave(disk: AtaDisk, command: AtaCommand) -> None:
 def status(disk: AtaDisk, command: AtaCommand) -> None:
     """SMART RETURN STATUS: the key comes back as it was as long as no threshold is passed."""
     check(disk, command)
+    if failing(disk):
+        command.taskfile.lba = command.taskfile.lba & 0xFF | FAILING << KEY_SHIFT
 
 
 def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:

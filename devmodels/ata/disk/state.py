@@ -8,7 +8,7 @@ import msgspec
 
 from devmodels.ata.constants import BLOCK
 from devmodels.ata.disk import power
-from devmodels.ata.disk.capacity import MAX_UNCORRECTABLE
+from devmodels.ata.disk.badsectors import MAX_PENDING, MAX_SECTORS
 from devmodels.ata.disk.errorlog import KEPT, LoggedError
 from devmodels.ata.disk.features import MAX_APM
 from devmodels.ata.disk.geometry import Geometry
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Password = Annotated[bytes, msgspec.Meta(min_length=PASSWORD_SIZE, max_length=PASSWORD_SIZE)]
 Log = Annotated[bytes, msgspec.Meta(min_length=HOST_PAGES * BLOCK, max_length=HOST_PAGES * BLOCK)]
 Block = Annotated[bytes, msgspec.Meta(min_length=BLOCK, max_length=BLOCK)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
 MODES = (power.STANDBY, power.IDLE, power.ACTIVE, power.SLEEP)
 
 
@@ -45,6 +46,18 @@ class SmartState(msgspec.Struct, frozen=True):
     enabled: bool
     test_status: Byte
     results: Annotated[list[tuple[Byte, Byte, Word, Lba]], msgspec.Meta(max_length=MAX_RESULTS)]
+    cycles: Count
+
+
+class BadState(msgspec.Struct, frozen=True):
+    """`BadSectors`, field by field."""
+
+    made: Annotated[list[Lba], msgspec.Meta(max_length=MAX_SECTORS)]
+    flagged: Annotated[list[Lba], msgspec.Meta(max_length=MAX_SECTORS)]
+    pending: Annotated[list[Lba], msgspec.Meta(max_length=MAX_PENDING)]
+    most_pending: Count
+    reallocated: Count
+    reported: Count
 
 
 class ErrorState(msgspec.Struct, frozen=True):
@@ -85,7 +98,7 @@ class DiskState(AtaState, frozen=True, kw_only=True):
     powered_for_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
     accessible_max: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)] | None
     accessible_frozen: bool
-    uncorrectable: Annotated[list[Lba], msgspec.Meta(max_length=MAX_UNCORRECTABLE)]
+    bad: BadState
     host_logs: dict[int, Log]
     sector_buffer: Block
 
@@ -111,7 +124,7 @@ _PLAIN = (
 
 def save(disk: AtaDisk) -> DiskState:
     """The state of `disk`."""
-    security, smart, geometry = disk.security, disk.smart, disk.geometry
+    security, smart, geometry, bad = disk.security, disk.smart, disk.geometry, disk.bad
     failed = disk.failed_queued
     return DiskState(
         registers=TaskFileState.of(disk.registers),
@@ -121,12 +134,19 @@ def save(disk: AtaDisk) -> DiskState:
         geometry=(geometry.cylinders, geometry.heads, geometry.sectors),
         failed_queued=None if failed is None else (failed[0], TaskFileState.of(failed[1])),
         security=SecurityState(*(getattr(security, name) for name in SecurityState.__struct_fields__)),
-        smart=SmartState(smart.enabled, smart.test_status, list(smart.results)),
+        smart=SmartState(smart.enabled, smart.test_status, list(smart.results), smart.cycles),
         unused_for_ns=max(disk.context.now_ns() - disk.active_ns, 0) if disk.standby_ns else 0,
         errors=[ErrorState(TaskFileState.of(each.taskfile), *each[1:]) for each in disk.errors.errors],
         error_count=disk.errors.count,
         powered_for_ns=max(disk.context.now_ns() - disk.powered_ns, 0),
-        uncorrectable=sorted(disk.uncorrectable),
+        bad=BadState(
+            sorted(bad.made),
+            sorted(bad.flagged),
+            sorted(bad.pending),
+            bad.most_pending,
+            bad.reallocated,
+            bad.reported,
+        ),
         **{name: getattr(disk, name) for name in _PLAIN},
     )
 
@@ -156,6 +176,7 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
         setattr(disk.security, name, getattr(state.security, name))
     disk.smart.enabled, disk.smart.test_status = state.smart.enabled, state.smart.test_status
     disk.smart.results = list(state.smart.results)
+    disk.smart.cycles = state.smart.cycles
     disk.active_ns = disk.context.now_ns() - state.unused_for_ns
     disk.errors.errors = [
         LoggedError(
@@ -165,5 +186,8 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
     ]
     disk.errors.count = state.error_count
     disk.powered_ns = disk.context.now_ns() - state.powered_for_ns
-    disk.uncorrectable = set(state.uncorrectable)
+    bad = disk.bad
+    bad.made, bad.flagged, bad.pending = map(set, (state.bad.made, state.bad.flagged, state.bad.pending))
+    bad.most_pending, bad.reallocated = state.bad.most_pending, state.bad.reallocated
+    bad.reported = state.bad.reported
     disk.restore_registers(state)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from devmodels.blockbackend import Request
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Hba, PortIs, PortReg, h2d_fis
 from guestsim.guest import Guest
@@ -120,3 +123,24 @@ def test_a_busy_device_is_forgotten_by_clo() -> None:
         w.guest.run(w.port.software_reset())
         w.guest.run(w.port.identify())
         assert not w.clauses()
+
+
+def test_queued_commands_of_high_priority_are_done_first() -> None:
+    with world() as w:
+        done = []
+        backend = w.target.assembly.drives["hd0"]
+        submit = backend.submit
+
+        def see(request: Request) -> None:
+            done.append(request.offset // 512)
+            submit(request)
+
+        backend.submit = see  # type: ignore[method-assign]
+        writes = [
+            replace(ata.write_queued(lba, bytes(512)), count=priority << 14)
+            for lba, priority in ((1, 0), (2, 1), (3, 2), (4, 0), (5, 2))
+        ]
+        pending = w.port.submit(*writes)
+        assert all(w.guest.run(w.port.wait(each)).ok for each in pending)
+        # Slots are looked at in turn, of which the first one comes last here.
+        assert done == [3, 5, 2, 4, 1]

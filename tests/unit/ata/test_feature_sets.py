@@ -324,7 +324,7 @@ def test_what_the_words_say_of_the_rest() -> None:
     with Host() as host:
         assert word(host, 48) == 0x4000
         assert word(host, 69) & 0x0C40 == 0x0C40
-        assert word(host, 76) == 0x830E
+        assert word(host, 76) == 0x930E
         assert (word(host, 119), word(host, 120)) == (0x410C, 0x400C)
         assert word(host, 93) == 0
         host.disk.transport = Transport.PARALLEL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from devmodels.ata import Error, Reset, Status
@@ -66,3 +68,30 @@ def test_a_disk_on_a_cable_has_no_queue() -> None:
         assert host.do(0xC8, count=1).status == OK
         directory = host.do(0x2F, count=1).data
         assert not any(directory[2 * 0x10 : 2 * 0x14])
+
+
+def test_logs_are_read_and_written_in_the_queue() -> None:
+    with Host() as host:
+        supported = struct.unpack_from("<IIII", host.do(0x47, lba=0x13, count=1).data)
+        assert supported == (1, 1, 1, 1)
+        data = bytes((0x5A,)) * 1024
+        written = host.do(0x64, features=2, count=2 << 8 | 4 << 3, lba=0x80 | 1 << 8, given=data)
+        assert written.status == OK
+        assert host.do(0x65, features=2, count=1 << 8 | 4 << 3, lba=0x80 | 1 << 8).data == data
+        assert host.do(0x47, lba=0x80 | 1 << 8, count=2).data == data
+        assert host.do(0x65, features=1, count=1 << 8, lba=0x10).error == Error.ABRT
+
+
+def test_deadlines_are_handled() -> None:
+    with Host() as host:
+        assert struct.unpack_from("<II", host.do(0x47, lba=0x12, count=1).data) == (0x1F, 7)
+        assert host.do(0x63, features=0x31, count=1 << 3).status == OK
+        assert host.do(0x63, features=2, count=1 << 3).error == Error.ABRT
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(32, 0x1100), (0, 0)])
+def test_a_queue_has_priorities(depth: int, expected: int) -> None:
+    with Host(queue_depth=depth) as host:
+        words = struct.unpack("<256H", host.do(0xEC).data)
+        assert words[76] & 0x1100 == expected
+        assert words[206] == 0

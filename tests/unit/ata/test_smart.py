@@ -123,3 +123,74 @@ def test_the_extended_log_has_addresses_of_48_bits() -> None:
         for at in range(4):
             lba = page[4 + 124 * at + 94 :][:6]
             assert lba == bytes((0x89, 0x23, 0x67, 0x01, 0x45, 0x00))
+
+
+def attributes(host: Host) -> dict[int, tuple[int, int, int]]:
+    """What each one is worth, has been worth at worst, and its raw value."""
+    data = host.do(0xB0, features=0xD0, lba=KEY).data
+    rows = [struct.unpack_from("<BHBB6sx", data, 2 + 12 * at) for at in range(30)]
+    return {
+        number: (value, worst, int.from_bytes(raw, "little"))
+        for number, _, value, worst, raw in rows
+        if number
+    }
+
+
+def test_attributes_tell_of_sectors_that_fail_until_they_are_written() -> None:
+    with broken() as host:
+        assert attributes(host)[197] == (100, 100, 0)
+        host.do(0x25, lba=BAD, count=1)
+        host.do(0x45, features=0x55, lba=9, count=1)
+        host.do(0x25, lba=8, count=2)
+        found = attributes(host)
+        assert (found[187], found[197], found[198]) == ((98, 98, 2), (98, 98, 2), (98, 98, 2))
+        host.do(0x35, lba=BAD, count=1, given=bytes(512))
+        host.do(0x35, lba=8, count=2, given=bytes(1024))
+        found = attributes(host)
+        assert (found[5], found[196]) == ((99, 99, 1), (99, 99, 1))
+        assert (found[187], found[197]) == ((98, 98, 2), (100, 98, 0))
+
+
+def test_a_disk_on_which_many_sectors_fail_says_that_it_is_about_to() -> None:
+    node: dict[str, object] = {
+        "driver": "blkdebug",
+        "node-name": "d0",
+        "image": {"driver": "memory", "size": SIZE},
+        "inject-error": [{"event": "none", "iotype": "read", "errno": 5}],
+    }
+    with Host(node=node) as host:
+        for lba in range(90):
+            assert host.do(0xB0, features=0xDA, lba=KEY).taskfile.lba == KEY
+            host.do(0x25, lba=lba, count=1)
+            host.do(0x35, lba=lba, count=1, given=bytes(512))
+        assert attributes(host)[5] == (10, 10, 90)
+        answer = host.do(0xB0, features=0xDA, lba=KEY)
+        assert (answer.status, answer.taskfile.lba) == (OK, 0x2CF400)
+
+
+def test_the_disk_counts_how_often_it_is_switched_on() -> None:
+    with Host() as host:
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        host.disk.reset(Reset.HARDWARE, lambda: None)
+        assert attributes(host)[12] == (100, 100, 2)
+
+
+def test_errors_of_flagged_sectors_are_not_logged() -> None:
+    with Host() as host:
+        host.do(0x45, features=0xAA, lba=10, count=2)
+        host.do(0x45, features=0x55, lba=11, count=1)
+        for lba in (10, 11):
+            answer = host.do(0x25, lba=lba, count=1)
+            assert (answer.error, answer.taskfile.lba) == (Error.UNC, lba)
+        page = host.do(0xB0, features=0xD5, lba=KEY | 1, count=1).data
+        assert struct.unpack_from("<H", page, 452) == (1,)
+        assert attributes(host)[187][2] == 1
+
+
+def test_more_sectors_than_can_be_unreadable() -> None:
+    with Host(node={"driver": "null-co", "size": 1 << 40, "node-name": "d0"}) as host:
+        assert host.do(0x45, features=0x55, lba=0, count=0).status == OK
+        assert host.do(0x45, features=0x55, lba=1 << 20, count=1).error == Error.ABRT
+        answer = host.do(0x25, lba=0xFFFF, count=2)
+        assert answer.taskfile.lba == 0xFFFF
+        assert host.do(0x25, lba=1 << 16, count=0).status == OK
