@@ -10,6 +10,7 @@ import pytest
 from guestsim.script.run import Options, read_scripts
 from tests.qemu.conftest import missing_tools
 from tests.scripts.corpus import all_loaded, loaded
+from tools.qemu_differences import runs
 
 pytestmark = pytest.mark.qemu
 
@@ -29,13 +30,15 @@ def qemu() -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_script_on_qemu(path: Path) -> None:
+    compared = {run.script.name for run in runs()}
     for runnable in read_scripts(path):
         if "qemu" not in runnable.script.targets:
             continue
         report = runnable.run(Options("qemu"))
         assert report.skipped is None
         assert not report.failures, report.name
-        assert not [step.path for step in report.steps if step.same], f"{report.name}: no difference"
+        if report.name in compared:
+            assert not [step.path for step in report.steps if step.same], f"{report.name}: no difference"
 
 
 def test_hundreds_of_scripts_run_on_both() -> None:
