@@ -583,7 +583,7 @@ def check_all(driver: Driver, moments: Iterable[Moment], features: int) -> int:
 
 
 @pytest.mark.parametrize("features", [0, IN_ORDER])
-@settings(max_examples=20)
+@settings(max_examples=10)
 @example(sequence=TWO_DEATHS)
 @given(sequence=steps)
 def test_death_at_any_instruction_loses_nothing_and_uses_nothing_twice(

@@ -221,7 +221,7 @@ WHOLE_RING_AT_ONCE = [("add", 5), ("take", 0), ("use", 1), ("use", 0), ("publish
 
 
 @pytest.mark.parametrize("features", [0, IN_ORDER])
-@settings(max_examples=8)
+@settings(max_examples=4)
 @example(sequence=WHOLE_RING_AT_ONCE)
 @given(sequence=steps)
 def test_death_at_any_instruction_loses_nothing_and_uses_nothing_twice(

@@ -68,7 +68,7 @@ def test_filters_that_come_and_go(path: Path) -> None:
 def test_a_graph_that_is_changed_under_load(path: Path) -> None:
     with disk_machine(size=CPUS * BLOCKS * BLOCK, num_queues=CPUS) as machine:
         machine.record(path)
-        change_under_load(machine, 20)
+        change_under_load(machine, 8)
     does_it_again(path)
 
 

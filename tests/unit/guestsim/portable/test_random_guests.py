@@ -41,7 +41,7 @@ def replayed(guest: RandomGuest, packed: bool, way: Way) -> None:
         assert tally.compared == tally.requests
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(guests, st.booleans(), ways)
 def test_a_random_guest(guest: RandomGuest, packed: bool, way: Way) -> None:
     replayed(guest, packed, way)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -226,7 +226,6 @@ def test_an_empty_trace_has_a_page(tmp_path: Path) -> None:
     assert page(written(tmp_path / "empty.trace", [])).lines("eventTexts") == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(any_events(), st.integers(0, 30))
 def test_any_trace_has_a_page(events: list[TraceEvent], first: int) -> None:
     collector = Collector(64, Range(), Range(first))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from typer.testing import CliRunner, Result
 
 from devmodels.trace import EventKind, TraceEvent
@@ -279,7 +279,6 @@ def test_what_a_trace_says_is_not_for_the_terminal_to_obey(tmp_path: Path) -> No
     assert "\x1b" not in line
 
 
-@settings(max_examples=60, deadline=None)
 @given(any_events())
 def test_any_trace_can_be_shown(events: list[TraceEvent]) -> None:
     for seen, time_ns in shown(events, Filter()):
