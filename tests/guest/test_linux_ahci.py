@@ -139,3 +139,33 @@ def test_errors_are_made_again_without_the_guest(
     errors: Recorded, record_property: Callable[[str, object], None]
 ) -> None:
     done_again(errors, record_property, 20)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """MSI-X."""
+    folder = tmp_path_factory.mktemp("ahci-vectors")
+    nodes = [file_node(image(folder, name, b"", MIB), name) for name in ("d0", "d1")]
+    disks = [f"ide-hd,bus=f0.{number},drive=d{number}" for number in range(2)]
+    trace = folder / "guest.trace"
+    more = ("--record", str(trace))
+    with needed(), vfio_serve(folder, nodes, ["ahci,id=f0,ports=2,msix=on", *disks], more) as backend:
+        run = run_guest("ahci-vectors.sh", backend, timeout=120)
+    assert backend.status == 0, backend.words()
+    assert "Traceback" not in backend.words()
+    return Recorded.without_images(run, trace, "d0", "d1")
+
+
+@pytest.mark.parametrize("item", items("ahci-vectors.sh"))
+def test_each_port_has_a_message_of_its_own(vectors: Recorded, documented: Check, item: str) -> None:
+    """AHCI: a message for each port
+
+    `ahci,ports=2,msix=on`: a function with identifiers of its own, and MSI-X. Recorded and done again, as above.
+    """
+    documented(vectors.run, item)
+
+
+def test_messages_are_sent_again_without_the_guest(
+    vectors: Recorded, record_property: Callable[[str, object], None]
+) -> None:
+    done_again(vectors, record_property, 128)
