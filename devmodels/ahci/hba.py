@@ -103,11 +103,16 @@ class Hba:
         """GHC.IE gates all."""
         self._tell()
 
+    @property
+    def asks(self) -> bool:
+        """Whether any port asks for an interrupt, and may."""
+        return bool(self.registers.ghc_ie and self.registers.status)
+
     def _tell(self) -> None:
-        pending = self.registers.status
-        if not self.registers.ghc_ie or not pending:
+        if not self.asks:
             self._on_interrupt(None, False)
             return
+        pending = self.registers.status
         for port in self.ports:
             if pending >> port.number & 1:
                 self._on_interrupt(port.number, True)

@@ -154,6 +154,8 @@ class AhciPci(PciFunction):
             too_few = by_msi and 1 < granted < min(asked, len(self.hba.ports))
             self.hba.registers.ghc_mrsm = int(too_few)
             self.hba.separate = by_msix or (by_msi and granted > 1 and not too_few)
+            # What is pending when messages are switched off asks by the line.
+            self.header.interrupt_status = int(self.hba.asks and not (by_msix or by_msi))
         super().intx_changed()
 
     def on_bus_master(self, enabled: bool) -> None:

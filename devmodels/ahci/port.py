@@ -594,7 +594,7 @@ class Port:
         dma, command.dma = command.dma, None
         if dma is not None:
             assert command.transfer is not None
-            dma.unmap(0 if command.transfer.out else done)
+            dma.unmap(done if self.hba.may_master and not command.transfer.out else 0)
 
     def _count(self, command: PortCommand) -> None:
         """PRDBC: how many bytes were moved (§5.4.1)."""
@@ -679,20 +679,18 @@ class Port:
     def _receive(self, place: int, data: bytes) -> None:
         """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
         if self.registers.fr:
-            try:
-                self.hba.memory.write(self._received + place, data)
-            except GuestMemoryError as error:
-                self._lost(error)
+            self._write(self._received + place, data)
 
     def _write(self, address: int, data: bytes) -> None:
+        if not self.hba.may_master:
+            self._violation("PCI 3.0 §6.2.2", "bus mastering was switched off while a command ran")
+            self._fatal(HBFS)
+            return
         try:
             self.hba.memory.write(address, data)
         except GuestMemoryError as error:
-            self._lost(error)
-
-    def _lost(self, error: GuestMemoryError) -> None:
-        self._violation("AHCI 1.3.1 §6.1.1", str(error))
-        self._fatal(HBFS)
+            self._violation("AHCI 1.3.1 §6.1.1", str(error))
+            self._fatal(HBFS)
 
     def _raise(self, bits: int) -> None:
         self.registers.status |= bits

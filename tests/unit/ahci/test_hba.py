@@ -10,8 +10,8 @@ from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.assembly import assemble
 from devmodels.options import OptionError
 from guestsim.drivers import ahci, ata
-from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortReg
-from guestsim.drivers.pci import CAP_MSI, CAP_POWER, CAP_SATA, scan
+from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortIs, PortReg
+from guestsim.drivers.pci import CAP_MSI, CAP_POWER, CAP_SATA, COMMAND_MASTER, scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -103,6 +103,54 @@ def test_each_port_has_a_message_of_its_own_where_there_are_enough() -> None:
             guest.run(port.identify())
             assert target.take_messages() == {6 + number: 1}
             hba.write(Hba.IS, 1 << number)
+
+
+def test_the_line_takes_over_where_messages_are_switched_off() -> None:
+    """PCI 3.0 §6.8.1: with MSI no INTx#; what is pending when it is switched off asks by the line."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        _, hba, port = boot(target, Interrupts.POLLING)
+        function = hba.function
+        port.write(PortReg.IE, ENABLED)
+        hba.write(Hba.GHC, Ghc.AE | Ghc.IE)
+        hba.write(Hba.IS, 1)
+        msi = function.msi()
+        assert msi is not None
+        msi.enable(target.message(0)[0], 8)
+        port.submit(ata.flush())
+        while not port.read(PortReg.IS):
+            target.advance()
+        assert not target.intx_level(function.slot, function.interrupt_pin)
+        assert not function.read(6, 2) & 8
+        msi.disable()
+        assert target.intx_level(function.slot, function.interrupt_pin)
+        assert function.read(6, 2) & 8
+        msi.enable(target.message(0)[0], 8)
+        assert not target.intx_level(function.slot, function.interrupt_pin)
+        port.write(PortReg.IS, 0xFFFF_FFFF)
+        hba.write(Hba.IS, 1)
+        msi.disable()
+        assert not target.intx_level(function.slot, function.interrupt_pin)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nothing_is_written_once_bus_mastering_is_off(shared: bool) -> None:
+    """PCI 3.0 §6.2.2: a command that ends then finds no memory, as behind a master abort (AHCI 1.3.1 §6.1.1)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK], shared=shared) as target:
+        guest, hba, port = boot(target, Interrupts.POLLING)
+        target.stop()
+        port.submit(ata.read_dma_ext(0, 8))
+        target.advance()
+        guest.memory.write(port.received, bytes([0xEE]) * 256)
+        hba.function.set_command(off=COMMAND_MASTER)
+        target.cont()
+        while target.advance():
+            pass
+        assert guest.memory.read(port.received, 256) == bytes([0xEE]) * 256
+        assert port.read(PortReg.IS) & PortIs.HBFS
+        assert {clause for clause, _ in target.violations() or ()} == {"PCI 3.0 §6.2.2"}
+        hba.function.set_command(on=COMMAND_MASTER)
+        guest.run(port.clear_errors())
+        assert guest.run(port.do(ata.read_dma_ext(0, 8))).ok
 
 
 @pytest.mark.parametrize(
