@@ -35,15 +35,16 @@ class Attribute(NamedTuple):
     threshold: int
 
 
-REALLOCATED, REPORTED, REALLOCATIONS, PENDING, UNREADABLE = 5, 187, 196, 197, 198
+REALLOCATED, HOURS, CYCLES = 5, 9, 12
+REPORTED, DEGREES, REALLOCATIONS, PENDING, UNREADABLE = 187, 194, 196, 197, 198
 BEST = 100
 PREFAILURE = 0x0001
 ATTRIBUTES = (
     Attribute(REALLOCATED, 0x0033, 10),
-    Attribute(9, 0x0032, 0),
-    Attribute(12, 0x0032, 0),
+    Attribute(HOURS, 0x0032, 0),
+    Attribute(CYCLES, 0x0032, 0),
     Attribute(REPORTED, 0x0032, 0),
-    Attribute(194, 0x0022, 0),
+    Attribute(DEGREES, 0x0022, 0),
     Attribute(REALLOCATIONS, 0x0032, 0),
     Attribute(PENDING, 0x0012, 0),
     Attribute(UNREADABLE, 0x0010, 0),
@@ -84,35 +85,32 @@ def check(disk: AtaDisk, command: AtaCommand, *, enabled: bool = True) -> None:
         raise AtaError(Error.ABRT)
 
 
-def _raw(disk: AtaDisk, number: int) -> int:
-    bad = disk.bad
-    values = {
-        REALLOCATED: bad.reallocated,
-        9: disk.hours(),
-        12: disk.smart.cycles,
-        REPORTED: bad.reported,
-        194: TEMPERATURE,
-        REALLOCATIONS: bad.reallocated,
-        PENDING: len(bad.pending),
-        UNREADABLE: len(bad.pending),
-    }
-    return values.get(number, 0)
+COUNTS_OF_BAD = frozenset({REALLOCATED, REPORTED, REALLOCATIONS, PENDING, UNREADABLE})
 
 
-def _values(disk: AtaDisk, number: int) -> tuple[int, int]:
-    """How good an attribute is, and how bad it has been: 1 to 100."""
+def _bad(disk: AtaDisk, number: int) -> tuple[int, int]:
+    """How much an attribute counts of sectors that fail, and how much that was at most."""
     bad = disk.bad
-    raw = _raw(disk, number)
-    if number not in (REALLOCATED, REPORTED, REALLOCATIONS, PENDING, UNREADABLE):
-        raw = 0
-    worst = bad.most_pending if number in (PENDING, UNREADABLE) else raw
-    return max(BEST - raw, 1), max(BEST - worst, 1)
+    if number in (PENDING, UNREADABLE):
+        return len(bad.pending), bad.most_pending
+    count = bad.reported if number == REPORTED else bad.reallocated
+    return count, count
+
+
+def _attribute(disk: AtaDisk, number: int) -> tuple[int, int, int]:
+    """How good an attribute is, and how bad it has been: 1 to 100; and its raw value."""
+    if number in COUNTS_OF_BAD:
+        raw, most = _bad(disk, number)
+        return max(BEST - raw, 1), max(BEST - most, 1), raw
+    if number == HOURS:
+        return BEST, BEST, disk.hours()
+    return BEST, BEST, {CYCLES: disk.smart.cycles, DEGREES: TEMPERATURE}.get(number, 0)
 
 
 def failing(disk: AtaDisk) -> bool:
     """Whether an attribute says that the disk is about to fail."""
     return any(
-        each.flags & PREFAILURE and _values(disk, each.number)[0] <= each.threshold for each in ATTRIBUTES
+        _attribute(disk, each.number)[0] <= each.threshold for each in ATTRIBUTES if each.flags & PREFAILURE
     )
 
 
@@ -121,8 +119,8 @@ def read_data(disk: AtaDisk, command: AtaCommand) -> DataIn:
     check(disk, command)
     page = bytearray(struct.pack("<H", 16))
     for each in ATTRIBUTES:
-        raw = _raw(disk, each.number).to_bytes(6, "little")
-        page += struct.pack("<BHBB6sx", each.number, each.flags, *_values(disk, each.number), raw)
+        value, worst, raw = _attribute(disk, each.number)
+        page += struct.pack("<BHBB6sx", each.number, each.flags, value, worst, raw.to_bytes(6, "little"))
     page = page.ljust(362, b"\0")
     # Off-line status, self-test status, seconds of an off-line collection, what it can do, capability, error log,
     # minutes of a short and of an extended self-test.
