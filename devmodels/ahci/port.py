@@ -38,6 +38,7 @@ from devmodels.ahci.layout import (
     RFIS,
     SDBFIS,
 )
+from devmodels.ahci.link import DIAG_N, DIAG_X, IPM_ACTIVE, Link
 from devmodels.ahci.pio import PACKET, by_pio, data_setup, is_packet, packet_setup
 from devmodels.ahci.prdt import walk
 from devmodels.ahci.registers import HBA_RESET, PortRegisters
@@ -54,19 +55,8 @@ PRCS, OFS, IFS, HBFS, TFES = 1 << 22, 1 << 24, 1 << 27, 1 << 29, 1 << 30
 """Bits of PxIS (AHCI 1.3.1 §3.3.5)."""
 
 SERR_P, SERR_E = 1 << 10, 1 << 11
-DIAG_N, DIAG_H, DIAG_F, DIAG_X = 1 << 16, 1 << 22, 1 << 25, 1 << 26
+DIAG_H, DIAG_F = 1 << 22, 1 << 25
 """Bits of PxSERR (AHCI 1.3.1 §3.3.12)."""
-
-DET_NONE, DET_PRESENT, DET_OFFLINE = 0, 3, 4
-"""PxSSTS.DET."""
-DET_RESET = 1
-"""PxSCTL.DET: COMRESET is sent as long as it is 1."""
-IPM_ACTIVE, IPM_PARTIAL, IPM_SLUMBER = 1, 2, 6
-"""PxSSTS.IPM, PxCMD.ICC."""
-MAX_SPEED = 3
-"""Gen3."""
-NO_DEVICE = 0x7F
-"""PxTFD where nothing is attached."""
 
 PRIO = 0xC000
 """Count, of NCQ reads and writes: their priority."""
@@ -91,14 +81,11 @@ class Port:
         """Slots whose commands the device has been given."""
         self.next_slot = 0
         """The slot that is looked at first."""
-        self._reset_turn = 0
-        """Counts the device's resets: only the end of the newest one tells."""
+        self.link = Link(self)
         self.held_in_reset = False
         """Whether the device is held in a software reset."""
         self.control_slot: int | None = None
         """The slot of a control FIS without the C bit: its PxCI bit goes when the device has answered."""
-        self.signature_due = False
-        """Whether the device's first FIS waits for PxCMD.FRE."""
         self._taken: list[PortCommand] = []
         """Queued commands that the device has taken in this turn, and does at its end."""
         self._working = False
@@ -125,67 +112,22 @@ class Port:
         """A device is there; a driver that is at work is told."""
         self.device = device
         device.transport = Transport.SERIAL
-        self._link_up(Reset.POWER_ON)
+        self.link.up(Reset.POWER_ON)
 
     def detach(self, _unit: int = 0) -> None:
         """It is gone, with all that ran."""
         device, self.device = self.device, None
-        self.signature_due = False
         if device is not None:
             device.leave()
-        self._link_down()
+        self.link.down()
 
-    def _link_down(self) -> None:
-        """PhyRdy is no more; where it was not before, nothing has changed."""
-        registers = self.registers
-        worked = registers.ssts_det == DET_PRESENT
-        registers.ssts = DET_OFFLINE if registers.sctl_det == DET_OFFLINE else DET_NONE
-        registers.tfd = NO_DEVICE
-        registers.sig = 0xFFFF_FFFF
-        if worked:
-            self.errors(DIAG_N)
-
-    def _link_up(self, kind: Reset) -> None:
-        """COMINIT was received: the device resets itself and then sends its signature (§5.3.2, P:Cominit).
-
-        While PxSCTL.DET holds the link down, none is (§3.3.11).
-        """
-        device, registers = self.device, self.registers
-        if device is None or registers.sctl_det in (DET_RESET, DET_OFFLINE):
-            return
-        speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
-        device.link_speed = speed
-        registers.ssts = DET_PRESENT | speed << 4 | IPM_ACTIVE << 8
-        registers.tfd = Status.BSY
-        self.held_in_reset = False
-        self.errors(DIAG_N | DIAG_X)
-        self._reset_device(kind)
-
-    def _reset_device(self, kind: Reset) -> None:
-        assert self.device is not None
-        self.signature_due = False
-        self._reset_turn += 1
-        self.device.reset(kind, partial(self._device_was_reset, self._reset_turn))
-
-    def _device_was_reset(self, turn: int) -> None:
-        if turn != self._reset_turn or self.device is None or self.held_in_reset:
-            return
-        taskfile, registers = self.device.registers, self.registers
-        registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
-        registers.tfd = taskfile.error << 8 | taskfile.status
-        self.signature_due = True
-        self._send_signature()
+    def device_was_reset(self) -> None:
+        """The device is ready again: a control FIS that waits for it has been sent, and what waits may follow."""
         if self.control_slot is not None:
             slot, self.control_slot = self.control_slot, None
             self._clear_issue(slot)
         if self.state is State.RUNNING:
             self._schedule()
-
-    def _send_signature(self) -> None:
-        """The device's first FIS shows in PxTFD and PxSIG; it goes to memory once PxCMD.FRE is 1 (§5.3.2)."""
-        if self.signature_due and self.registers.fr and self.hba.may_master and self.device is not None:
-            self.signature_due = False
-            self._receive(RFIS, register_d2h(self.device.registers, interrupt=False))
 
     # --- registers
 
@@ -240,7 +182,7 @@ class Port:
             self._override()
         if registers.fre and not registers.fr:
             registers.fr = 1
-            self._send_signature()
+            self.link.send_signature()
         if registers.st and not was:
             self._start()
         elif was and not registers.st:
@@ -250,7 +192,7 @@ class Port:
                 self._violation("AHCI 1.3.1 §10.3.2", "PxCMD.FRE was cleared while commands run")
             self._settle_reception()
         if registers.icc:
-            self._set_power(registers.icc)
+            self.link.set_power(registers.icc)
 
     def _override(self) -> None:
         """PxCMD.CLO: BSY and DRQ are forgotten, so that software can reset a device that hangs (§3.3.7)."""
@@ -269,15 +211,6 @@ class Port:
             self._violation("AHCI 1.3.1 §10.3.1", f"PxCMD.ST was set {why}")
         self.event(Event.START)
 
-    def _set_power(self, icc: int) -> None:
-        registers = self.registers
-        allowed = not (icc == IPM_PARTIAL and registers.sctl_ipm & 1) and not (
-            icc == IPM_SLUMBER and registers.sctl_ipm & 2
-        )
-        if registers.ssts_det == DET_PRESENT and icc in (IPM_ACTIVE, IPM_PARTIAL, IPM_SLUMBER) and allowed:
-            registers.ssts_ipm = icc
-        registers.icc = 0
-
     def control_written(self, old: int, _new: int) -> None:
         """PxSCTL.DET: 1 resets the link as long as it stands, 4 switches it off (§3.3.11, §10.4.2)."""
         before, now = old & 0xF, self.registers.sctl_det
@@ -285,13 +218,7 @@ class Port:
             return
         if self.registers.st:
             self._violation("AHCI 1.3.1 §3.3.11", "PxSCTL.DET was changed while PxCMD.ST is 1")
-        if now in (DET_RESET, DET_OFFLINE):
-            if self.device is not None:
-                self.device.drop()
-            self._link_down()
-        elif before in (DET_RESET, DET_OFFLINE):
-            self.registers.ssts = 0
-            self._link_up(Reset.HARDWARE)
+        self.link.control_written(before)
 
     def active_written(self, old: int, new: int) -> None:
         """PxSACT takes bits only while PxCMD.ST is 1 (§3.3.13)."""
@@ -352,11 +279,11 @@ class Port:
         self.state = State.OFF
         self.issued = self.next_slot = self._done = 0
         self.control_slot = None
-        self.held_in_reset = self.signature_due = False
+        self.held_in_reset = self.link.signature_due = False
         self.registers.reset(domain)
         self.asks = False
         self.moved_structures()
-        self._link_up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
+        self.link.up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -404,7 +331,7 @@ class Port:
 
     def bus_master_changed(self) -> None:
         """The function may master the bus again: what waited goes on."""
-        self._send_signature()
+        self.link.send_signature()
         self._schedule()
 
     def _fetch(self, slot: int) -> None:
@@ -474,7 +401,7 @@ class Port:
         if done:
             tag = taskfile.count >> 3 & 0x1F
             self._accepted(slot, taskfile)
-            self._receive(DSFIS, dma_setup(tag, length, out=False))
+            self.receive(DSFIS, dma_setup(tag, length, out=False))
             self._done |= 1 << tag
             if regions.interrupt:
                 self.registers.status |= DPS
@@ -484,7 +411,7 @@ class Port:
         """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
         assert self.device is not None
         size = self.device.packet_size
-        self._receive(PSFIS, packet_setup(taskfile, size))
+        self.receive(PSFIS, packet_setup(taskfile, size))
         if packet is None:
             self._violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: PACKET without the header's A bit")
             return None
@@ -498,7 +425,7 @@ class Port:
         if control & SRST or self.held_in_reset:
             self.held_in_reset = bool(control & SRST)
             registers.tfd |= Status.BSY
-            self._reset_device(Reset.SOFTWARE)
+            self.link.reset_device(Reset.SOFTWARE)
         if clears:
             registers.tfd &= ~BUSY
             self._clear_issue(slot)
@@ -559,16 +486,16 @@ class Port:
         self._accepted(command.slot, command.taskfile)
         transfer = command.transfer
         if transfer is not None:
-            self._receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+            self.receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
 
     def _accepted(self, slot: int, taskfile: TaskFile) -> None:
-        self._receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
+        self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
         self.registers.tfd = READY
         self._clear_issue(slot)
 
     def _receive_setup(self, command: PortCommand, length: int) -> None:
         data, interrupt = data_setup(command, length)
-        self._receive(PSFIS, data)
+        self.receive(PSFIS, data)
         if interrupt:
             self.registers.status |= PSS
 
@@ -621,7 +548,7 @@ class Port:
             self._receive_setup(command, command.moved)
             bits = PSS
         else:
-            self._receive(RFIS, register_d2h(taskfile, interrupt=True))
+            self.receive(RFIS, register_d2h(taskfile, interrupt=True))
         registers.tfd = taskfile.error << 8 | taskfile.status
         if failed:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
@@ -654,7 +581,7 @@ class Port:
 
     def _set_bits(self, status: int, error: int, done: int) -> None:
         registers = self.registers
-        self._receive(SDBFIS, set_device_bits(status, error, done))
+        self.receive(SDBFIS, set_device_bits(status, error, done))
         kept = registers.tfd & 0xFF & ~SDB_STATUS
         registers.tfd = error << 8 | kept | status & SDB_STATUS
         registers.sact &= ~done
@@ -669,14 +596,12 @@ class Port:
     def restored(self, *, resetting: bool) -> None:
         """A snapshot is there; its device's reset, if any, is over, and ends of earlier ones tell nobody."""
         self._done = 0
-        self._reset_turn += 1
-        if resetting:
-            self._device_was_reset(self._reset_turn)
+        self.link.restored(resetting=resetting)
         self._schedule()
 
     # --- what it tells
 
-    def _receive(self, place: int, data: bytes) -> None:
+    def receive(self, place: int, data: bytes) -> None:
         """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
         if self.registers.fr:
             self._write(self._received + place, data)

@@ -74,7 +74,7 @@ def _save_port(port: Port) -> PortState:
         port.issued,
         port.next_slot,
         port.held_in_reset,
-        port.signature_due,
+        port.link.signature_due,
         port.control_slot,
         device is not None and bool(device.resets),
         None if device is None else device.save(),
@@ -126,7 +126,7 @@ def _restore_port(port: Port, state: PortState) -> None:
     device = port.device
     port.state = State[state.engine]
     port.issued, port.next_slot = state.issued, state.next_slot
-    port.held_in_reset, port.signature_due = state.held_in_reset, state.signature_due
+    port.held_in_reset, port.link.signature_due = state.held_in_reset, state.signature_due
     port.control_slot = state.control_slot
     if device is not None and state.device is not None:
         device.restore(state.device)

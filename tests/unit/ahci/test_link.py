@@ -69,3 +69,26 @@ def test_a_disk_that_goes_from_a_port_that_is_off_changes_nothing() -> None:
         target.unplug("hd0")
         assert port.read(PortReg.SSTS) == 4
         assert port.read(PortReg.SERR) == 0
+
+
+@pytest.mark.parametrize("det", [1, 4])
+def test_a_link_that_goes_down_hears_nothing_of_a_reset_that_goes_on(det: int) -> None:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        target.stop()
+        port.submit(ata.flush())
+        target.advance()
+        port.write(PortReg.CMD, port.read(PortReg.CMD) & ~1)
+        for control in (0x301, 0x300):
+            port.write(PortReg.SCTL, control)
+        assert port.read(PortReg.TFD) == ata.AtaStatus.BSY
+        port.write(PortReg.SCTL, 0x300 | det)
+        target.cont()
+        while target.advance():
+            pass
+        assert port.read(PortReg.CMD) & 0x8000 == 0
+        assert port.read(PortReg.TFD) == 0x7F
+        assert port.read(PortReg.SIG) == 0xFFFF_FFFF
+        port.write(PortReg.SCTL, 0x300)
+        guest.run(port.start())
+        assert guest.run(port.do(ata.read_dma_ext(0, 1))).ok
