@@ -40,12 +40,28 @@ def execute(disk: AtaDisk, command: AtaCommand) -> Coro[None] | None:
         return None
     if which & CAPTIVE:
         return _captive(disk, command, which)
-    test = AtaCommand(command.host, TaskFile(command.taskfile.command))
-    test.device = disk
-    disk.smart.running, disk.smart.tested = test, 0
-    disk.smart.which = which
-    disk.turns.start(_read(disk, test, which), partial(_ended, disk, test))
+    begin(disk, which)
     return None
+
+
+def begin(disk: AtaDisk, which: int, tested: int = 0) -> None:
+    """Let a test go on between commands, of which `tested` tenths are done."""
+    test = AtaCommand(_Nobody(), TaskFile())
+    test.device = disk
+    disk.smart.running, disk.smart.which, disk.smart.tested = test, which, tested
+    disk.turns.start(_read(disk, test, which, tested), partial(_ended, disk, test))
+
+
+class _Nobody:
+    """The adapter of a test: there is none."""
+
+    def begin(self, command: AtaCommand) -> None: ...
+
+    def moved(self, command: AtaCommand) -> None: ...
+
+    def finished(self, command: AtaCommand) -> None: ...
+
+    def dropped(self, command: AtaCommand) -> None: ...
 
 
 def stop(disk: AtaDisk, outcome: int) -> None:
@@ -66,11 +82,11 @@ async def _captive(disk: AtaDisk, command: AtaCommand, which: int) -> None:
         raise AtaError(Error.ABRT)
 
 
-async def _read(disk: AtaDisk, test: AtaCommand, which: int) -> int | None:
-    """Read what a test reads, a piece at a turn; the first sector that cannot be read."""
+async def _read(disk: AtaDisk, test: AtaCommand, which: int, tested: int = 0) -> int | None:
+    """Read what a test reads, a piece at a turn, after so many tenths of it; the first sector that cannot be read."""
     size = disk.sectors * disk.sector_size
     end = size if which & ~CAPTIVE == EXTENDED else min(size, SHORT_LENGTH)
-    for offset in range(0, end, SCRATCH):
+    for offset in range(end * tested // 10 // SCRATCH * SCRATCH, end, SCRATCH):
         if test.dropped:
             break
         part = min(SCRATCH, end - offset)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from devmodels.ata.constants import BLOCK
-from devmodels.ata.disk import power
+from devmodels.ata.disk import power, selftest
 from devmodels.ata.disk.badsectors import MAX_PENDING, MAX_SECTORS
 from devmodels.ata.disk.errorlog import KEPT, LoggedError
 from devmodels.ata.disk.features import MAX_APM
@@ -24,6 +24,7 @@ Password = Annotated[bytes, msgspec.Meta(min_length=PASSWORD_SIZE, max_length=PA
 Log = Annotated[bytes, msgspec.Meta(min_length=HOST_PAGES * BLOCK, max_length=HOST_PAGES * BLOCK)]
 Block = Annotated[bytes, msgspec.Meta(min_length=BLOCK, max_length=BLOCK)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 40)]
+Tenths = Annotated[int, msgspec.Meta(ge=0, le=9)]
 MODES = (power.STANDBY, power.IDLE, power.ACTIVE, power.SLEEP)
 
 
@@ -47,6 +48,8 @@ class SmartState(msgspec.Struct, frozen=True):
     test_status: Byte
     results: Annotated[list[tuple[Byte, Byte, Word, Lba]], msgspec.Meta(max_length=MAX_RESULTS)]
     cycles: Count
+    test: tuple[Byte, Tenths] | None
+    """The self-test that goes on between commands, and how much of it is done."""
 
 
 class BadState(msgspec.Struct, frozen=True):
@@ -73,7 +76,7 @@ class ErrorState(msgspec.Struct, frozen=True):
 
 class DiskState(AtaState, frozen=True, kw_only=True):
     """`AtaDisk`, field by field; `powered_for_ns` is how long it has had power, `unused_for_ns` how long its medium has
-    not been used.  A self-test that goes on between commands is not saved: it has not been.
+    not been used.
     """
 
     write_cache: bool
@@ -134,7 +137,13 @@ def save(disk: AtaDisk) -> DiskState:
         geometry=(geometry.cylinders, geometry.heads, geometry.sectors),
         failed_queued=None if failed is None else (failed[0], TaskFileState.of(failed[1])),
         security=SecurityState(*(getattr(security, name) for name in SecurityState.__struct_fields__)),
-        smart=SmartState(smart.enabled, smart.test_status, list(smart.results), smart.cycles),
+        smart=SmartState(
+            smart.enabled,
+            smart.test_status,
+            list(smart.results),
+            smart.cycles,
+            None if smart.running is None else (smart.which, smart.tested),
+        ),
         unused_for_ns=max(disk.context.now_ns() - disk.active_ns, 0) if disk.standby_ns else 0,
         errors=[ErrorState(TaskFileState.of(each.taskfile), *each[1:]) for each in disk.errors.errors],
         error_count=disk.errors.count,
@@ -164,6 +173,7 @@ def judge(state: DiskState) -> None:
 
 def restore(disk: AtaDisk, state: DiskState) -> None:
     """Be as `state` says, which `judge` has found to be possible."""
+    selftest.stop(disk, selftest.INTERRUPTED)
     for name in _PLAIN:
         setattr(disk, name, getattr(state, name))
     disk.host_logs = dict(state.host_logs)
@@ -191,3 +201,5 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
     bad.most_pending, bad.reallocated = state.bad.most_pending, state.bad.reallocated
     bad.reported = state.bad.reported
     disk.restore_registers(state)
+    if state.smart.test is not None:
+        selftest.begin(disk, *state.smart.test)

@@ -177,6 +177,35 @@ def test_an_erase_that_is_held_is_done(world: World) -> None:
     assert world.do(ata.read_dma_ext(0, 1)).data == bytes(512)
 
 
+def test_a_self_test_goes_on_in_the_other_machine(world: World) -> None:
+    """SMART EXECUTE OFF-LINE IMMEDIATE, of which nobody waits for the end (ACS-3 §7.48)."""
+
+    def smart(features: int, lba: int, count: int = 0) -> bytes:
+        return world.do(
+            ata.AtaCommand(0xB0, features=features, lba=0xC24F00 | lba, count=count, room=512)
+        ).data
+
+    world.assembly.run_state.stop("paused")
+    assert world.do(ata.AtaCommand(0xB0, features=0xD4, lba=0xC24F02)).ok
+    assert smart(0xD0, 0)[363] == 0xF9
+    world.move()
+    assert smart(0xD0, 0)[363] == 0xF9
+    world.assembly.run_state.cont()
+    world.settle()
+    assert smart(0xD0, 0)[363] == 0
+    log = smart(0xD5, 6, 1)
+    assert (log[2], log[3], log[508]) == (2, 0, 1), "the one test has passed"
+
+
+def test_a_machine_that_is_rolled_back_ends_the_self_test_that_it_has_begun(world: World) -> None:
+    data = world.save()
+    world.assembly.run_state.stop("paused")
+    assert world.do(ata.AtaCommand(0xB0, features=0xD4, lba=0xC24F02)).ok
+    restore_snapshot(world.assembly, data)
+    world.settle()
+    assert (world.disk.smart.running, world.disk.smart.results) == (None, [])
+
+
 @pytest.mark.parametrize("what", ["stop", "comreset", "hba"])
 def test_a_reset_that_waits_is_over_in_the_other_machine(images: list[str], what: str) -> None:
     """A clock that stands: what is in the delay node cannot be taken back."""
