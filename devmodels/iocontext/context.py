@@ -437,7 +437,8 @@ class IoContext:
     def look_at_descriptors(self) -> bool:
         """Call those whose descriptors are ready, without waiting; whether there were any."""
         self._looked = True
-        return self._poll_fds(0)
+        epoll = self._epoll
+        return epoll is not None and self._dispatch(epoll.poll(0, MAX_EVENTS))
 
     def _poll_fds(self, timeout: float) -> bool:
         """Look at the descriptors, waiting for up to `timeout` seconds (-1: for ever)."""
@@ -448,6 +449,8 @@ class IoContext:
     def _dispatch(self, found: list[tuple[int, int]]) -> bool:
         """Call those who watch what epoll has found."""
         self._sleeping = False
+        if not found:
+            return False
         busy = False
         for fd, events in found:
             if fd == self._wake_fd:

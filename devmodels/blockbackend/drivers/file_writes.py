@@ -176,13 +176,18 @@ class WriteQueue:
         finally:
             self._descriptor.leave()
         if here and count:
-            self._learn((now - start - (nbytes >> BYTES_SHIFT)) // count)
+            taken = (now - start - (nbytes >> BYTES_SHIFT)) // count
+            if taken > SHORT_NS or self._average_ns:
+                self._learn(taken)
 
     def over(self) -> None:
         """A thread has done what it had to."""
         self._threads -= 1
         self.here = False
-        self._hand_back()
+        done = self._done
+        while done:
+            ended, request, error = done.popleft()
+            ended(request, error)
         if self.waiting and not self._threads:
             self._begin(here=self.waiting[0][2] <= MOST_BYTES)
 
@@ -207,7 +212,7 @@ class WriteQueue:
 
     def _learn(self, taken_ns: int) -> None:
         """A write on the context's own thread took so long."""
-        # One that met a busy host says little.
+        # One that met a busy host says little.  As long as none has taken long, nothing is counted.
         self._average_ns += (min(taken_ns, 4 * SHORT_NS) - self._average_ns) >> 3
         if self._average_ns > SHORT_NS:
             self._pause()

@@ -90,6 +90,8 @@ class IscsiTarget:
         gathering = [backend for backend in backends if not backend.writes_now]
         if not gathering:
             return _AT_ONCE
+        if len(gathering) == 1:
+            return gathering[0].batch()
         batches = ExitStack()
         for backend in gathering:
             batches.enter_context(backend.batch())

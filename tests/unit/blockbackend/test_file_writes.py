@@ -113,6 +113,14 @@ def test_neighbours_are_written_together(disk: Disk, kernel: Kernel) -> None:
     assert not disk.backend.in_flight
 
 
+def test_of_a_batch_apart_the_one_that_is_no_write_of_the_disk_fails_alone(
+    disk: Disk, kernel: Kernel
+) -> None:
+    assert write(disk, 512, SIZE, 4096, batch=True) == [0, errno.EIO, 0]
+    assert kernel.threads == [threading.get_ident()] * 2
+    assert not disk.backend.in_flight
+
+
 def test_of_neighbours_only_the_one_fails_that_cannot_be_written(disk: Disk, kernel: Kernel) -> None:
     calls: list[int] = []
 
