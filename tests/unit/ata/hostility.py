@@ -277,7 +277,8 @@ def registers(random: Random, commands: Sequence[Command[Any]]) -> tuple[int, in
     features = random.choice(BYTES)
     count, lba = random.choice(COUNTS), random.choice(LBAS)
     if command.addressing is not Addressing.NONE and random.randrange(3):
-        count, lba = random.choice((1, 2, 8)), random.randrange(1100)
+        count = random.choice((1, 2, 8))
+        lba = random.choice((random.randrange(1100), random.randrange(BAD[0] - 8, BAD[-1] + 2)))
     if command.value is not None and random.randrange(8):
         features = command.value
     if command.opcode == SMART:
@@ -298,8 +299,10 @@ def likely(commands: Sequence[Command[Any]]) -> tuple[Command[Any], ...]:
     know afterwards."""
     made: list[Command[Any]] = []
     for each in commands:
-        often = each.addressing is not Addressing.NONE or each.protocol is Protocol.PACKET
-        many = len(commands) if each.protocol is Protocol.PACKET else 8 if often else 1
+        medium = each.addressing is not Addressing.NONE
+        many = 32 if medium and each.protocol.queued else 8 if medium else 1
+        if each.protocol is Protocol.PACKET:
+            many = len(commands)
         made += [each] * many * (each.opcode != SET_PASSWORD)
     return tuple(made)
 
