@@ -48,7 +48,8 @@ class Channel:
 
     `on_message(message)` is called for each command, and may raise ProtocolError; the next one follows when it returns,
     or after `hold` at `go_on`.  `on_end(reason)` is called once when the connection has ended by itself, None where in
-    peace; not after `close`.
+    peace; not after `close`.  `early(message)`: the answer to a command that may be answered before its turn, while we
+    wait for the client, else None.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Channel:
         context: IoContext,
         on_message: Callable[[Message], None],
         on_end: Callable[[str | None], None],
+        early: Callable[[Message], bytes | None],
     ) -> None:
         self._sock = sock
         self._fd = sock.fileno()
         self._context = context
         self._on_message = on_message
         self._on_end = on_end
+        self._early = early
         self._incoming = Incoming(sock)
         self._queued: deque[Message] = deque()
         self._queued_bytes = 0
@@ -158,12 +161,22 @@ class Channel:
                     if (message.id, message.command) != (self._asked, command):
                         raise ProtocolError(f"an answer to {command_name(message.command)} nobody waits for")
                     return message
-                self._queue(message)
+                self._queue(self._answered_early(message))
             left = deadline - time.monotonic()
             if left <= 0:
                 raise ProtocolError(f"{command_name(command)} is not answered within {ANSWER_SECONDS:g} s")
             poll.register(self._fd, select.POLLIN | (select.POLLOUT if self._outgoing else 0))
             poll.poll(left * 1000)
+
+    def _answered_early(self, message: Message) -> Message:
+        """Without an answer the client may not come to answering us: the command is done in its turn all the same."""
+        payload = None if message.flags & NO_REPLY else self._early(message)
+        if payload is None:
+            return message
+        size = HEADER.size + len(payload)
+        self._outgoing += HEADER.pack(message.id, message.command, size, TYPE_REPLY, 0) + payload
+        self._send()
+        return message._replace(flags=message.flags | NO_REPLY)
 
     def _queue(self, message: Message) -> None:
         self._queued.append(message)

@@ -135,6 +135,11 @@ class ClientMemory:
             if address < base + other and base < address + size:
                 raise RefusedError(errno.EEXIST, f"{where}: overlaps {other:#x} bytes at {base:#x}")
 
+    def is_asked(self, address: int, size: int) -> bool:
+        """Whether exactly that is a region that is read and written by messages."""
+        region = self._mapped.get((address, size))
+        return region is not None and region.view is None
+
     def unmap(self, address: int, size: int, released: Callable[[], None]) -> bool:
         """Take a region away, exactly as it was mapped; RefusedError where there is none.
 

@@ -115,7 +115,9 @@ class Session:
             Command.DEVICE_FEATURE: self._feature,
         }
         self._commands = {command: (handler, *SHAPES[command]) for command, handler in handlers.items()}
-        self._channel = Channel(sock, offered.machine.context, self._message, self._end)
+        self._promised: set[tuple[int, int]] = set()
+        """Regions without descriptors that the client thinks are mapped, and are about to be."""
+        self._channel = Channel(sock, offered.machine.context, self._message, self._end, self._early)
         self.ask = self._channel.ask
         context = offered.machine.context
         self._late = context.call_at(context.now_ns() + GREETING_NS, self._too_late)
@@ -269,10 +271,29 @@ class Session:
 
     # --- memory
 
+    def _early(self, message: Message) -> bytes | None:
+        """The answer to a change of memory that we only ask for.
+
+        A client that changes its memory may answer for it no sooner than it has heard that this was done (QEMU).  We
+        hold none of it, and what we ask for is the client's to refuse.
+        """
+        payload = message.payload
+        if message.command == Command.DMA_MAP and len(payload) == DMA_MAP.size and not message.fds:
+            _, _, _, address, size = DMA_MAP.unpack_from(payload, 0)
+            self._promised.add((address, size))
+            return b""
+        if message.command == Command.DMA_UNMAP and len(payload) == DMA_UNMAP.size:
+            argsz, flags, address, size = DMA_UNMAP.unpack_from(payload, 0)
+            known = (address, size) in self._promised or self._memory.is_asked(address, size)
+            if argsz >= DMA_UNMAP.size and not flags and known:
+                return payload
+        return None
+
     def _dma_map(self, message: Message) -> bytes:
         argsz, flags, offset, address, size = DMA_MAP.unpack_from(message.payload, 0)
         if argsz < DMA_MAP.size:
             raise RefusedError(errno.EINVAL, f"argsz {argsz}")
+        self._promised.discard((address, size))
         self._memory.map(flags, offset, address, size, message.fds[0] if message.fds else None)
         return b""
 

@@ -390,6 +390,27 @@ def begun(keeping: Keeping) -> tuple[int, int, bytes]:
     return asked(keeping.client)
 
 
+def test_a_client_that_changes_its_memory_first_answers_then(keeping: Keeping) -> None:
+    """QEMU does: while its memory changes, nobody answers for it."""
+    client = keeping.client
+    keeping.bytes[:4] = b"data"
+    number, command, payload = begun(keeping)
+    for change, what in (
+        (DMA_MAP, dma_map(32 * PAGE, PAGE)),
+        (DMA_UNMAP, dma_unmap(32 * PAGE, PAGE)),
+        (DMA_UNMAP, dma_unmap(0, 16 * PAGE)),
+        (DMA_MAP, dma_map(0, 8 * PAGE)),
+    ):
+        assert client.answer(client.send(change, what), change) == (0, what if change == DMA_UNMAP else b"")
+    keeping.serve(number, command, payload)
+    client.send(READ, access(0, SCRATCH, 4))
+    assert keeping.until(READ)[16:] == b"data"
+    keeping.do(READ_MEMORY, address=8 * PAGE, length=4)
+    assert failed(client), "unmapped"
+    keeping.do(READ_MEMORY, address=0, length=4)
+    assert keeping.asked[-1] == (DMA_READ, 0, 4)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
