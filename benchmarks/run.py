@@ -24,6 +24,7 @@ from benchmarks.compare import Comparison, Spread
 from benchmarks.frontend import FrontendError
 from benchmarks.peers import ServerError
 from benchmarks.startup import Starts
+from guestsim.targets import TargetError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 progress_console = Console(stderr=True)
@@ -42,7 +43,7 @@ def main(
             _check()
         else:
             _measure(seconds, rounds, as_json)
-    except (FrontendError, ServerError, startup.StartupError) as error:
+    except (FrontendError, ServerError, TargetError, startup.StartupError) as error:
         sys.exit(f"benchmarks: {error}")
 
 

@@ -1,9 +1,9 @@
 """ATA commands that a scripted guest gets done in a second: our HBA in this process, beside QEMU's over qtest.
 
-Both sides have the same driver bring up a port; then the same accesses to memory and registers, made beforehand, are
-done round after round: command FISes written, commands issued, the interrupt awaited and acknowledged.  Over qtest
-all accesses up to the next wait go out together, so that a round trip, or two where the queue is deep, are all that a
-round takes.
+All have the same driver bring up a port; then the same accesses to memory and registers, made beforehand, are done
+round after round: command FISes written, commands issued, the interrupt awaited and acknowledged.  Over qtest each is a
+round trip, as in a script; or, pipelined, all accesses up to the next wait go out together, so that one round trip, or
+two where the queue is deep, are all that a round takes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ from guestsim.targets.inprocess import InProcessTarget
 from guestsim.targets.qemu import QemuTarget
 from guestsim.targets.qmp import Json
 
-OURS, QEMU = "devmodels, in process", "QEMU over qtest, pipelined"
+OURS, QEMU, PIPELINED = "devmodels, in process", "QEMU over qtest", "QEMU over qtest, pipelined"
 SLOT = 4
+PATIENCE = 10.0
 TABLE_SIZE = 256
 BLOCK = 4096
 ROUNDS_MADE = 64
@@ -85,10 +86,10 @@ class Side(Protocol):
         ...
 
 
-class InProcess:
-    """Ours: every access is a call."""
+class Calls:
+    """Every access is a call of the target's."""
 
-    def __init__(self, target: InProcessTarget) -> None:
+    def __init__(self, target: InProcessTarget | QemuTarget) -> None:
         self.target = target
 
     def prepare(self, accesses: Sequence[Access]) -> Do:
@@ -109,32 +110,26 @@ class InProcess:
         return do
 
     def cpu_seconds(self) -> float:
-        """This process's."""
-        return time.process_time()
+        """This process's, and QEMU's."""
+        others = peers.cpu_seconds(self.target.pid) if isinstance(self.target, QemuTarget) else 0.0
+        return time.process_time() + others
 
     def interrupted(self) -> bool:
         """The line."""
         return self.target.intx_level(SLOT, 1) or (self.target.advance() and False)
 
 
-class OverQtest:
+class Pipelined(Calls):
     """QEMU's: accesses go out together, and then their answers are read."""
 
     def __init__(self, target: QemuTarget) -> None:
-        self.target = target
+        super().__init__(target)
+        self._requests = target.requests
 
     def prepare(self, accesses: Sequence[Access]) -> Do:
         """Lines."""
         lines = [_line(access) for access in accesses]
-        return lambda: self.target.requests(lines)
-
-    def cpu_seconds(self) -> float:
-        """This process's and QEMU's."""
-        return time.process_time() + peers.cpu_seconds(self.target.pid)
-
-    def interrupted(self) -> bool:
-        """The line, as far as QEMU has told of it."""
-        return self.target.intx_level(SLOT, 1) or (self.target.advance() and False)
+        return lambda: self._requests(lines)
 
 
 def _line(access: Access) -> bytes:
@@ -181,10 +176,12 @@ class Script:
         tables = [memory.allocate_zeroed(TABLE_SIZE, 128) for _ in range(load.depth)]
         self.buffers = [memory.allocate_zeroed(length, 512) for _ in range(load.depth)]
         flags = (HEADER_WRITE if first.out else 0) | 5
+        headers = []
         for slot, (table, buffer) in enumerate(zip(tables, self.buffers, strict=True)):
             header = HEADER.pack(flags, 1, 0, table & 0xFFFF_FFFF, table >> 32)
-            memory.write(port.list + slot * HEADER_SIZE, header)
+            headers.append(Access(port.list + slot * HEADER_SIZE, header))
             memory.write(table + PRDT_OFFSET, PRD.pack(buffer & 0xFFFF_FFFF, buffer >> 32, length - 1))
+        self._begin = side.prepare(headers)
         bits = (1 << load.depth) - 1
         running = base + (PortReg.SACT if first.queued else PortReg.CI)
         issue = [Access(base + PortReg.SACT, bits)] if first.queued else []
@@ -211,6 +208,7 @@ class Script:
 
     def run(self, seconds: float) -> tuple[float, float]:
         """Commands a second, and microseconds of processor time for each."""
+        self._begin()
         spent, start = self._side.cpu_seconds(), time.perf_counter()
         count = (self._one_by_one if self._depth == 1 else self._together)(start + seconds)
         taken, spent = time.perf_counter() - start, self._side.cpu_seconds() - spent
@@ -218,12 +216,10 @@ class Script:
 
     def _one_by_one(self, end: float) -> int:
         """The interrupt says that a command is over: the next one goes out with its acknowledgement."""
-        interrupted = self._side.interrupted
         count = 1
         self._issues[-1]()
         for go_on in cycle(self._goes_on):
-            while not interrupted():
-                pass
+            self._await()
             if time.perf_counter() >= end:
                 break
             if go_on()[0]:
@@ -244,12 +240,17 @@ class Script:
         return count
 
     def _drain(self) -> None:
-        interrupted, finish = self._side.interrupted, self._finish
         while True:
-            while not interrupted():
-                pass
-            if not finish()[0]:
+            self._await()
+            if not self._finish()[0]:
                 return
+
+    def _await(self) -> None:
+        interrupted = self._side.interrupted
+        deadline = time.monotonic() + PATIENCE
+        while not interrupted():
+            if time.monotonic() > deadline:
+                raise TargetError(f"no interrupt within {PATIENCE:g} s")
 
 
 @dataclass(slots=True)
@@ -261,17 +262,17 @@ class ScriptedComparison:
     cpu_us: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def ratio(self) -> Spread | None:
-        """Ours/QEMU, formed round by round; None where there is no QEMU."""
-        if QEMU not in self.rates:
+    def ratio(self, side: str) -> Spread | None:
+        """Ours/`side`, formed round by round; None for ours."""
+        if side == OURS:
             return None
-        pairs = zip(self.rates[OURS], self.rates[QEMU], strict=True)
+        pairs = zip(self.rates[OURS], self.rates[side], strict=True)
         return Spread.of([mine / theirs for mine, theirs in pairs])
 
 
 def steps(rounds: int) -> int:
     """How many times `compare` will call its `step`, at most."""
-    return 2 * len(LOADS) * rounds
+    return 3 * len(LOADS) * rounds
 
 
 def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterator[ScriptedComparison]:
@@ -279,14 +280,15 @@ def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterato
     with ExitStack() as stack:
         absent: dict[str, str] = {}
         drives, devices = _machine(0)
-        ours = InProcess(stack.enter_context(InProcessTarget(blockdevs=drives, devices=devices)))
+        ours = Calls(stack.enter_context(InProcessTarget(blockdevs=drives, devices=devices)))
         sides: dict[str, tuple[Side, Ahci]] = {OURS: (ours, _boot(ours.target))}
         if shutil.which("qemu-system-x86_64") is None:
             absent[QEMU] = "qemu-system-x86_64 is not on the PATH"
         else:
             drives, devices = _machine(1)
-            theirs = OverQtest(stack.enter_context(QemuTarget(blockdevs=drives, devices=devices)))
-            sides[QEMU] = theirs, _boot(theirs.target)
+            theirs = stack.enter_context(QemuTarget(blockdevs=drives, devices=devices))
+            hba = _boot(theirs)
+            sides |= {QEMU: (Calls(theirs), hba), PIPELINED: (Pipelined(theirs), hba)}
         for name, load in LOADS:
             comparison = ScriptedComparison(name, absent=absent)
             scripts = {
@@ -322,17 +324,17 @@ def table(comparison: ScriptedComparison) -> Table:
     shown = Table(
         title=f"scripted, {comparison.name}: medians (ranges) of {rounds} rounds", title_justify="left"
     )
-    for heading in ("side", "commands/s", "µs each", "CPU µs each", "ours/QEMU"):
+    for heading in ("side", "commands/s", "µs each", "CPU µs each", "ours/this"):
         shown.add_column(heading, justify="left" if heading == "side" else "right", no_wrap=True)
-    ratio = comparison.ratio()
     for side, rates in comparison.rates.items():
+        ratio = comparison.ratio(side)
         own = Spread.of(rates)
         shown.add_row(
             side,
             f"{own.median:,.0f} ({own.low:,.0f}–{own.high:,.0f})",
             f"{1e6 / own.median:.1f}",
             f"{statistics.median(comparison.cpu_us[side]):.1f}",
-            "" if side == OURS or ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
+            "" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
         )
     for side, reason in comparison.absent.items():
         shown.add_row(side, f"[dim]{reason}[/dim]")
