@@ -22,6 +22,7 @@ import msgspec
 from devmodels.ahci import AhciPci
 from devmodels.assembly import Assembly
 from devmodels.ata import AtaDevice
+from devmodels.ata.disk import AtaDisk
 from devmodels.blockbackend import BlockBackend
 from devmodels.blockbackend.backend import disc_of
 from devmodels.conformance import Profile, Violation, ViolationLog
@@ -290,6 +291,7 @@ class _RecordedMachine:
             assembly.memory.name,
             assembly.ata_host(name).name,
             saved.hex(),
+            "" if saved else _kept(place.device),
         )
         self._recorder.announce_ata(facts, place.device)
 
@@ -340,3 +342,9 @@ def _judge(assembly: Assembly) -> None:
             raise ValueError(f"{name!r} was plugged by hand; expected devices of the assembly alone")
     if assembly.watcher is not None:
         raise ValueError("the machine is being recorded already")
+
+
+def _kept(device: AtaDevice) -> str:
+    """What is in the file in which a disk keeps something, if it has one."""
+    state = device.state if isinstance(device, AtaDisk) else None
+    return "" if state is None else (state.read_file() or b"").decode(errors="replace")

@@ -86,7 +86,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=Tru
     `kind` is `device` (a machine's, as `-device` has it) or `export` (as `--export` has it); `name` is its source in
     the trace, `memory` that of the memory that it reaches.  A host of SCSI units has no disk; a unit's `host` is the
     name of that, and `saved` is what its state file had in it.  So it is with hosts of ATA devices and these; what
-    one of them knew already is `saved` in hexadecimal.
+    one of them knew already is `saved` in hexadecimal, and `kept` is what its state file had in it where it is new.
     """
 
     name: str
@@ -96,6 +96,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=Tru
     memory: str = "memory"
     host: str = ""
     saved: str = ""
+    kept: str = ""
 
 
 class TraceHeader(msgspec.Struct, frozen=True, rename="kebab"):

@@ -46,7 +46,7 @@ def add_unit(
     node.names = assembly.graph.nodes
     node.names[node.node_name] = node
     saved = bytes.fromhex(facts.saved)
-    assembly.open_kept = partial(ReplayKeptFile, follower, b"")
+    assembly.open_kept = partial(ReplayKeptFile, follower, facts.kept.encode())
     assembly.watcher = _Made(facts.name, assembly, None if saved else follower, made)
     try:
         assembly.add_device({**facts.options, "drive": node.node_name})

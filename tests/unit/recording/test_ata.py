@@ -63,6 +63,20 @@ def test_a_disk_that_keeps_its_password_in_a_file(path: Path, tmp_path: Path, be
     does_it_again(path)
 
 
+def test_a_disk_with_a_password_is_plugged(path: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"user": "61" * 32}))
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA]) as target:
+        target.record(path)
+        target.plug({**DISK, "state": str(state)})
+        guest, _, port = boot(target)
+        assert guest.run(port.identify()).words[128] & 7 == 7
+        assert guest.run(port.do(ata.AtaCommand(0xF2, out=bytes(2) + b"a" * 510))).ok
+        assert guest.run(port.do(ata.AtaCommand(0xF6, out=bytes(2) + b"a" * 510))).ok
+    assert json.loads(state.read_text())["user"] is None
+    does_it_again(path)
+
+
 def test_disks_that_come_and_go(path: Path) -> None:
     story = AhciStory(path, latency_ns=20 * US)
     try:
