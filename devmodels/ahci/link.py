@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from devmodels.ahci.fis import register_d2h
 from devmodels.ahci.layout import RFIS
+from devmodels.ahci.registers import DIAG_N, DIAG_X
 from devmodels.ata import Reset, Status
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
 
-DIAG_N, DIAG_X = 1 << 16, 1 << 26
-"""Bits of PxSERR: PhyRdy has changed, COMINIT was received (AHCI 1.3.1 §3.3.12)."""
 DET_NONE, DET_PRESENT, DET_OFFLINE = 0, 3, 4
 """PxSSTS.DET."""
 DET_RESET = 1
@@ -126,4 +125,4 @@ class Link:
         port = self._port
         if self.signature_due and port.registers.fr and port.hba.may_master and port.device is not None:
             self.signature_due = False
-            port.receive(RFIS, register_d2h(port.device.registers, interrupt=False))
+            port.delivery.receive(RFIS, register_d2h(port.device.registers, interrupt=False))

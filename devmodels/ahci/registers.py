@@ -19,6 +19,15 @@ _KEPT = {POWER_ON: 0}
 """Reset values of what a reset of the HBA leaves alone."""
 
 
+DHRS, PSS, DSS, SDBS, UFS, DPS, PCS = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
+PRCS, OFS, IFS, HBFS, TFES = 1 << 22, 1 << 24, 1 << 27, 1 << 29, 1 << 30
+"""Bits of PxIS (AHCI 1.3.1 §3.3.5)."""
+
+SERR_P = 1 << 10
+DIAG_N, DIAG_H, DIAG_F, DIAG_X = 1 << 16, 1 << 22, 1 << 25, 1 << 26
+"""Bits of PxSERR (AHCI 1.3.1 §3.3.12)."""
+
+
 class HbaOwner(Protocol):
     """Who hears of writes to the generic host control registers."""
 

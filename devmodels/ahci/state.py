@@ -132,7 +132,7 @@ def _restore_port(port: Port, state: PortState) -> None:
         device.restore(state.device)
         for each in state.commands:
             header = Header(each.address, each.flags, each.prdtl, each.table & 0xFFFF_FFFF, each.table >> 32)
-            command = PortCommand(port, each.taskfile.taskfile(), each.slot, header, each.packet)
+            command = PortCommand(port.delivery, each.taskfile.taskfile(), each.slot, header, each.packet)
             command.again, command.accepted = True, each.accepted
             device.issue(command)
     port.restored(resetting=state.resetting)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.ahci import fis, port
+from devmodels.ahci import delivery, fis
 from devmodels.ide_cdrom import busmaster
 from devmodels.trace import EventKind
 from devmodels.tracefile import TraceReader
@@ -59,12 +59,14 @@ def test_a_replay_goes_on_from_anywhere(piece: Path, tmp_path: Path) -> None:
 
 def _another_status(patch: pytest.MonkeyPatch) -> None:
     made = fis.register_d2h
-    patch.setattr(port, "register_d2h", lambda *given, **named: b"\x34\x40\x51" + made(*given, **named)[3:])
+    patch.setattr(
+        delivery, "register_d2h", lambda *given, **named: b"\x34\x40\x51" + made(*given, **named)[3:]
+    )
 
 
 def _tags_are_the_next_ones(patch: pytest.MonkeyPatch) -> None:
     made = fis.set_device_bits
-    patch.setattr(port, "set_device_bits", lambda status, error, done: made(status, error, done << 1))
+    patch.setattr(delivery, "set_device_bits", lambda status, error, done: made(status, error, done << 1))
 
 
 def _tables_do_not_end(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,276 @@
+"""What comes of a port's commands: their data, the FISes that the device sends, how they end (AHCI 1.3.1 §5.3 to §5.6).
+
+NCQ commands that end in one turn are told of by one Set Device Bits FIS at its end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmodels.ahci.command import Header, PortCommand
+from devmodels.ahci.fis import SDB_STATUS, dma_setup, register_d2h, set_device_bits
+from devmodels.ahci.layout import DSFIS, PRDBC_OFFSET, PRDT_OFFSET, PSFIS, RFIS, SDBFIS
+from devmodels.ahci.pio import by_pio, data_setup, is_packet, packet_setup
+from devmodels.ahci.prdt import walk
+from devmodels.ahci.registers import DHRS, DPS, HBFS, OFS, PSS, SDBS, TFES
+from devmodels.ata import AtaCommand, AtaError, Protocol, Status, TaskFile
+from devmodels.ata.constants import READY
+from devmodels.memory import Direction, GuestMemoryError
+
+if TYPE_CHECKING:
+    from devmodels.ahci.port import Port
+
+PRIO = 0xC000
+"""Count, of NCQ reads and writes: their priority."""
+
+
+class Delivery:
+    """The host adapter of the device at `port`.  `working`: the port gives it commands, in a turn that goes on.
+
+    `done` has the tags of NCQ commands that are over, of which no FIS has been received yet.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._hba = port.hba
+        self._registers = port.registers
+        self.working = False
+        self.done = 0
+        self.taken: list[PortCommand] = []
+        """Queued commands that the device has taken in this turn, and does at its end."""
+
+    def end_turn(self) -> None:
+        """Do what the queue has taken, and tell of all that is over."""
+        if self.taken:
+            self._move_taken()
+        self.working = False
+        if self.done:
+            self._tell_done()
+
+    def _move_taken(self) -> None:
+        """What the queue has taken in this turn is done, high priorities first (ACS-3 §7.23, PRIO)."""
+        taken, self.taken = self.taken, []
+        if any(each.taskfile.count & PRIO for each in taken):
+            taken.sort(key=lambda each: each.taskfile.count & PRIO, reverse=True)
+        for command in taken:
+            if not command.dropped:
+                self._move(command)
+
+    def _move(self, command: PortCommand) -> None:
+        device, dma = self._port.device, command.dma
+        assert device is not None
+        if dma is not None and command.length:
+            device.move(command, dma.views, command.length)
+        else:
+            device.moved(command, 0)
+
+    def read_at_once(self, slot: int, header: Header, taskfile: TaskFile) -> bool:
+        """Do a queued read whose data is at hand in one go; False, and nothing done, where it is for the device."""
+        device, memory = self._port.device, self._hba.memory
+        place = None if device is None or self._port.held_in_reset else device.at_once(taskfile)
+        if device is None or place is None or memory.trace is not None or self.taken:
+            # Nor does it overtake what was taken before it in this turn.
+            return False
+        offset, length = place
+        try:
+            regions = walk(memory, header.table + PRDT_OFFSET, header.prdtl, length)
+            if regions.length < length or regions.odd:
+                return False
+            dma = memory.map(regions.pieces, Direction.FROM_DEVICE)
+        except GuestMemoryError:
+            return False
+        done = device.read_now(offset, dma.views, length)
+        dma.unmap(length if done else 0)
+        if done:
+            tag = taskfile.count >> 3 & 0x1F
+            self._accepted(slot, taskfile)
+            self.receive(DSFIS, dma_setup(tag, length, out=False))
+            self.done |= 1 << tag
+            if regions.interrupt:
+                self._registers.status |= DPS
+        return done
+
+    def send_packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
+        """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
+        assert self._port.device is not None
+        size = self._port.device.packet_size
+        self.receive(PSFIS, packet_setup(taskfile, size))
+        if packet is None:
+            self._port.violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: PACKET without the header's A bit")
+            return None
+        return packet[:size]
+
+    # --- the device's side: HostAdapter
+
+    def begin(self, command: AtaCommand) -> None:
+        """Map the memory of the whole transfer and let the device move it."""
+        assert isinstance(command, PortCommand)
+        transfer, device = command.transfer, self._port.device
+        assert transfer is not None
+        assert device is not None
+        header, wanted = command.header, transfer.length
+        try:
+            regions = walk(self._hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted)
+            short = regions.length < wanted and transfer.exact
+            if regions.odd:
+                self._port.violation(
+                    "AHCI 1.3.1 §4.2.3.3", f"slot {command.slot}: a PRD with an odd address or length"
+                )
+            if short:
+                self._overflow(command, regions.length, wanted)
+                if transfer.out or command.queued:
+                    device.fail(command, AtaError())
+                    return
+            command.length = regions.length
+            command.interrupt = regions.interrupt
+            direction = Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE
+            command.dma = self._hba.memory.map(regions.pieces, direction)
+        except GuestMemoryError as error:
+            self._port.violation("AHCI 1.3.1 §6.1.1", f"slot {command.slot}: {error}")
+            self._port.fatal(HBFS)
+            device.drop([command])
+            return
+        if command.queued:
+            if not command.accepted:
+                self._accept(command)
+            if self.working:
+                self.taken.append(command)
+                return
+        elif transfer.out and by_pio(command):
+            self._receive_setup(command, wanted)
+        self._move(command)
+
+    def _overflow(self, command: PortCommand, length: int, wanted: int) -> None:
+        self._port.violation(
+            "AHCI 1.3.1 §3.3.5", f"slot {command.slot}: PRDs of {length} bytes for a transfer of {wanted}"
+        )
+        self._registers.status |= OFS
+
+    def _accept(self, command: PortCommand) -> None:
+        """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4)."""
+        command.accepted = True
+        self._accepted(command.slot, command.taskfile)
+        transfer = command.transfer
+        if transfer is not None:
+            self.receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+
+    def _accepted(self, slot: int, taskfile: TaskFile) -> None:
+        self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
+        self._registers.tfd = READY
+        self._port.clear_issue(slot)
+
+    def _receive_setup(self, command: PortCommand, length: int) -> None:
+        data, interrupt = data_setup(command, length)
+        self.receive(PSFIS, data)
+        if interrupt:
+            self._registers.status |= PSS
+
+    def moved(self, command: AtaCommand) -> None:
+        """All that there was memory for has been moved."""
+        assert isinstance(command, PortCommand)
+        assert self._port.device is not None
+        self._unmap(command, command.moved)
+        if not command.queued:
+            self._count(command)
+        transfer = command.transfer
+        if (
+            transfer is not None
+            and not transfer.out
+            and command.moved
+            and is_packet(command)
+            and by_pio(command)
+        ):
+            self._receive_setup(command, command.moved)
+        self._port.device.conclude(command)
+
+    def _unmap(self, command: PortCommand, done: int) -> None:
+        dma, command.dma = command.dma, None
+        if dma is not None:
+            assert command.transfer is not None
+            dma.unmap(done if self._hba.may_master and not command.transfer.out else 0)
+
+    def _count(self, command: PortCommand) -> None:
+        """PRDBC: how many bytes were moved (§5.4.1)."""
+        self._write(command.header.address + PRDBC_OFFSET, command.moved.to_bytes(4, "little"))
+        if command.interrupt:
+            self._registers.status |= DPS
+
+    def finished(self, command: AtaCommand) -> None:
+        """The device has ended a command: a FIS, PxTFD, PxCI or PxSACT, PxIS."""
+        assert isinstance(command, PortCommand)
+        self._unmap(command, 0)
+        taskfile = command.taskfile
+        failed = taskfile.status & (Status.ERR | Status.DF)
+        if command.queued and not command.accepted and not failed:
+            self._accept(command)
+        if command.accepted:
+            self._end_queued(command, failed=bool(failed))
+            return
+        registers = self._registers
+        entry = command.entry
+        bits = DHRS
+        pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
+        if pio and not failed:
+            self._receive_setup(command, command.moved)
+            bits = PSS
+        else:
+            self.receive(RFIS, register_d2h(taskfile, interrupt=True))
+        registers.tfd = taskfile.error << 8 | taskfile.status
+        if failed:
+            # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
+            self._port.fatal(TFES)
+            return
+        self._port.clear_issue(command.slot)
+        self._port.tell(bits)
+        if not self.working:
+            self._port.schedule()
+
+    def _end_queued(self, command: PortCommand, *, failed: bool) -> None:
+        if failed:
+            self._tell_done()
+            taskfile = command.taskfile
+            self._set_bits(taskfile.status, taskfile.error, 0)
+            self._port.fatal(TFES)
+            return
+        self.done |= 1 << command.tag
+        if command.interrupt:
+            self._registers.status |= DPS
+        if not self.working:
+            self._tell_done()
+
+    def _tell_done(self) -> None:
+        """Set Device Bits for all NCQ commands that are over (SATA 3.x §13.6.3)."""
+        done, self.done = self.done, 0
+        if done:
+            self._set_bits(READY, 0, done)
+            self._port.tell(SDBS)
+
+    def _set_bits(self, status: int, error: int, done: int) -> None:
+        registers = self._registers
+        self.receive(SDBFIS, set_device_bits(status, error, done))
+        kept = registers.tfd & 0xFF & ~SDB_STATUS
+        registers.tfd = error << 8 | kept | status & SDB_STATUS
+        registers.sact &= ~done
+
+    def dropped(self, command: AtaCommand) -> None:
+        """A command that was dropped has come back."""
+        assert isinstance(command, PortCommand)
+        self._unmap(command, command.moved)
+
+    # --- what it tells
+
+    def receive(self, place: int, data: bytes) -> None:
+        """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
+        if self._registers.fr:
+            self._write(self._port.received + place, data)
+
+    def _write(self, address: int, data: bytes) -> None:
+        if not self._hba.may_master:
+            self._port.violation("PCI 3.0 §6.2.2", "bus mastering was switched off while a command ran")
+            self._port.fatal(HBFS)
+            return
+        try:
+            self._hba.memory.write(address, data)
+        except GuestMemoryError as error:
+            self._port.violation("AHCI 1.3.1 §6.1.1", str(error))
+            self._port.fatal(HBFS)
