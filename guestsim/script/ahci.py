@@ -103,7 +103,8 @@ def _answered(did: str, port: AhciPort, answers: Sequence[Answer], before: int, 
     if not last.ok:
         answered += f", error {last.error:#04x}"
     if data:
-        answered += f", {registers['moved']} bytes"
+        # Of queued commands PRDBC says nothing.
+        answered += f", {registers['moved'] or len(data)} bytes"
     return Outcome(
         did,
         answered,

@@ -7,6 +7,8 @@ import pytest
 from guestsim.drivers import ata
 from guestsim.drivers.transport import Interrupts
 from guestsim.errors import GuestError
+from guestsim.script.load import parse
+from guestsim.script.run import Options, YamlScript
 from guestsim.targets.inprocess import InProcessTarget
 
 from .stories import SIZE, boot
@@ -43,3 +45,18 @@ def test_a_queue_that_a_single_command_ends() -> None:
         assert (found.tag, found.error, found.again) == (0, ata.AtaErrorBits.IDNF, ())
         with pytest.raises(GuestError, match="no queue has failed"):
             guest.run(port.recover_queue())
+
+
+def test_a_script_tells_how_much_queued_commands_have_moved() -> None:
+    """PRDBC says nothing of them (AHCI 1.3.1 §5.4.1)."""
+    script = """\
+name: x
+drives: [{driver: memory, node-name: d0, size: 1M}]
+devices: [{driver: ich9-ahci, id: sata0}, {driver: ide-hd, bus: sata0.0, drive: d0}]
+steps:
+  - ata-probe: {}
+  - ncq: {commands: [{command: read-fpdma-queued, lba: 0, count: 2}, {command: read-fpdma-queued, count: 3}]}
+"""
+    report = YamlScript(*parse(script, "f")).run(Options())
+    assert report.failures == []
+    assert report.steps[-1].answered.startswith("status 0x50, 2560 bytes")
