@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from guestsim.drivers import ata
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 
@@ -26,3 +29,20 @@ def test_a_driver_finds_what_the_specification_says(story: str, interrupts: Inte
         guest.run(STORIES[story](port))
         assert bool(port.interrupts) or interrupts is Interrupts.POLLING
         assert target.violations() == []
+
+
+def test_a_disk_is_locked_when_its_host_begins_anew(tmp_path: Path) -> None:
+    secret = bytes(2) + b"secret".ljust(510, b"\0")
+    disk = {**DISK, "state": str(tmp_path / "hd0.json")}
+    for locked in (False, True):
+        with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, disk]) as target:
+            guest, _, port = boot(target, Interrupts.POLLING)
+            assert port.identity is not None
+            assert bool(port.identity.words[128] & 4) is locked
+            assert guest.run(port.do(ata.read_dma_ext(0, 1))).ok is not locked
+            if locked:
+                guest.run(port.clear_errors())
+                assert guest.run(port.do(ata.AtaCommand(0xF2, out=secret))).ok
+                assert guest.run(port.do(ata.read_dma_ext(0, 1))).ok
+            else:
+                assert guest.run(port.do(ata.AtaCommand(0xF1, out=secret))).ok
