@@ -12,7 +12,7 @@ from tests.unit.blockbackend.errormachine import ErrorMachine
 
 pytestmark = pytest.mark.slow
 RUN = 200
-RUNS = 5
+RUNS = 3
 STEPS = 40
 
 

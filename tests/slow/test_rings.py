@@ -17,8 +17,8 @@ from tests.unit.virtio.plain import Kind
 
 pytestmark = pytest.mark.slow
 RUN = 200
-RUNS = 6
-"""6 runs of 200 examples, for two rings and three kinds of memory, are 7,200 examples; other ones in each session."""
+RUNS = 4
+"""4 runs of 200 examples, for two rings and three kinds of memory, are 4,800 examples; other ones in each session."""
 STEPS = 20
 
 
