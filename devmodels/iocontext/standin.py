@@ -132,7 +132,7 @@ class StandIn:
             job.work()
             self._current = None
             done.append(job)
-            if clock() - start >= TURN_NS:
+            if jobs and clock() - start >= TURN_NS:
                 break
         if self._baton.acquire(False):
             self._since = 0

@@ -104,11 +104,22 @@ class WriteQueue:
             self.look_after()
 
     def look_after(self) -> None:
-        """Have what waits written."""
-        if not self._threads:
-            self._begin(here=self.waiting[0][2] <= MOST_BYTES)
-        elif self._timer is None:
-            self._look_later()
+        """Have what waits written: by the context's own thread, if that is to do it, else by one more worker."""
+        if self._threads:
+            if self._timer is None:
+                self._look_later()
+            return
+        if self.waiting[0][2] > MOST_BYTES or (self._paused and self._still_paused()):
+            self._have_worker()
+            return
+        try:
+            self._descriptor.__enter__()
+        except OSError as error:
+            self._fail(error)
+            return
+        self._threads = 1
+        self._begun = False
+        self.here = self._context.aside(self, here=True)
 
     async def write(self, request: Request, vectors: Sequence[memoryview], offset: int) -> None:
         """The same for a coroutine."""
@@ -123,26 +134,22 @@ class WriteQueue:
         self.put(vectors, offset, sum(map(len, vectors)), request, ended)
         await future
 
-    def _begin(self, *, here: bool) -> None:
+    def _have_worker(self) -> None:
         """One thread more for what waits."""
         try:
             self._descriptor.__enter__()
         except OSError as error:
-            # The file has been closed.
-            self._done.extend((ended, request, error) for *_, request, ended in self.waiting)
-            self.waiting.clear()
-            self._context.call_soon(self._hand_back)
+            self._fail(error)
             return
         self._threads += 1
-        if here and self._paused:
-            here = time.monotonic_ns() >= self._not_before_ns
-            self._paused = not here
-        if here:
-            self._begun = False
-            self.here = self._context.aside(self, here=True)
-        else:
-            self.here = False
-            self._context.aside(_Job(self), here=False)
+        self.here = False
+        self._context.aside(_Job(self), here=False)
+
+    def _fail(self, error: OSError) -> None:
+        """The file has been closed: so those who wait are told, soon."""
+        self._done.extend((ended, request, error) for *_, request, ended in self.waiting)
+        self.waiting.clear()
+        self._context.call_soon(self._hand_back)
 
     def work(self) -> None:
         """On whatever thread, as long as writes come; on the context's for as long as a turn may take."""
@@ -189,7 +196,7 @@ class WriteQueue:
             ended, request, error = done.popleft()
             ended(request, error)
         if self.waiting and not self._threads:
-            self._begin(here=self.waiting[0][2] <= MOST_BYTES)
+            self.look_after()
 
     def held_up(self) -> None:
         """The context goes on elsewhere: one of its writes takes long, or has not begun, and a worker will do them."""
@@ -198,7 +205,7 @@ class WriteQueue:
             self._pause()
         if self.waiting:
             if self._begun and self._threads < MOST_WORKERS:
-                self._begin(here=False)
+                self._have_worker()
             elif self._timer is None:
                 self._look_later()
 
@@ -226,6 +233,11 @@ class WriteQueue:
         self._average_ns = 0
         self._paused = True
 
+    def _still_paused(self) -> bool:
+        """Whether that goes on."""
+        self._paused = time.monotonic_ns() < self._not_before_ns
+        return self._paused
+
     def _look_later(self) -> None:
         self._timer = self._context.call_at(self._context.now_ns() + PATIENCE_NS, self._look)
 
@@ -235,7 +247,7 @@ class WriteQueue:
         self._hand_back()
         if self.waiting and not self.here:
             if time.monotonic_ns() - self._begun_ns >= PATIENCE_NS and self._threads < MOST_WORKERS:
-                self._begin(here=False)
+                self._have_worker()
             self._look_later()
 
 
