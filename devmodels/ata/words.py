@@ -35,8 +35,7 @@ class Words:
     def text(self, word: int, count: int, text: str) -> None:
         """A string of `count` words, padded with spaces; the first one of two characters is in the high byte."""
         padded = text.encode("ascii").ljust(2 * count)
-        for at in range(count):
-            self[word + at] = padded[2 * at] << 8 | padded[2 * at + 1]
+        self._words[word : word + count] = struct.unpack_from(f">{count}H", padded)
 
     def pack(self) -> bytes:
         """All of them, with the checksum: the sum of all bytes is 0."""
