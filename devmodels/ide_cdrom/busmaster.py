@@ -125,6 +125,9 @@ class BusMaster:
         assert command.transfer is not None
         short = self._maps[command].pad
         self.release(command)
+        if not self.enabled and not command.transfer.out:
+            self._failed("bus mastering was switched off")
+            return
         unit = self._waiting[0]
         if self._last and not self._left:
             self.registers.active = 0
@@ -141,7 +144,8 @@ class BusMaster:
         if mapped is None:
             return
         to_memory = command.transfer is not None and not command.transfer.out
-        mapped.dma.unmap(min(command.moved - mapped.before, mapped.length) if to_memory else 0)
+        done = min(command.moved - mapped.before, mapped.length)
+        mapped.dma.unmap(done if to_memory and self.enabled else 0)
         if not self.registers.start_bit:
             self.registers.active = 0
 
@@ -257,7 +261,7 @@ class BusMaster:
         self._entry += _REGION.size
         self._last = bool(flags & EOT) or self._entry >= self._end
 
-    def _failed(self, error: GuestMemoryError) -> None:
+    def _failed(self, error: GuestMemoryError | str) -> None:
         registers = self.registers
         self.channel.violations.report("SFF-8038i §2.2", f"DMA: {error}", self.channel.name)
         registers.error = 1

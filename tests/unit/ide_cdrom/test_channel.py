@@ -6,6 +6,7 @@ import pytest
 
 from guestsim.drivers.ide import Reply, Task, Way, identify, probe
 from guestsim.drivers.ide_layouts import AtaCommand, BmStatus, Control, Reg
+from guestsim.drivers.pci import COMMAND_MASTER
 
 from .machine import IdeMachine, block, sector
 
@@ -120,6 +121,30 @@ def test_a_table_that_is_no_memory_is_an_error_of_the_bus_master() -> None:
         machine.run(machine.guest.settle())
         assert ide.stop() == BmStatus.ERROR
         assert machine.violations() == ["SFF-8038i §2.2"]
+        machine.run(ide.reset())
+        assert dma_read(machine, 0, 1).data == content(0, 1)
+
+
+def test_nothing_is_written_once_bus_mastering_is_off() -> None:
+    """PCI 3.0 §6.2.2: what was under way then is lost, and the device waits until it is reset."""
+    with IdeMachine(shared=False) as machine:
+        ide, memory = machine.ide, machine.guest.memory
+        task = Task(AtaCommand.READ_DMA, count=1, way=Way.DMA_IN, length=512)
+        table, ((address, _),) = ide.table(task)
+        memory.write(address, bytes([0xEE]) * 512)
+        ide.prepare(table, to_memory=True)
+        machine.target.stop()
+        ide.write_task(0, task)
+        ide.start(to_memory=True)
+        machine.target.advance()
+        machine.controller.function.set_command(off=COMMAND_MASTER)
+        machine.target.cont()
+        while machine.target.advance():
+            pass
+        assert memory.read(address, 512) == bytes([0xEE]) * 512
+        assert ide.stop() & (BmStatus.ERROR | BmStatus.INTERRUPT) == BmStatus.ERROR
+        assert machine.violations() == ["SFF-8038i §2.2"]
+        machine.controller.function.set_command(on=COMMAND_MASTER)
         machine.run(ide.reset())
         assert dma_read(machine, 0, 1).data == content(0, 1)
 
