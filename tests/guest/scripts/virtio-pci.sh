@@ -19,7 +19,9 @@ function_in() {
     PCI=0000:00:$1.0
     VDEV=$(basename /sys/bus/pci/devices/$PCI/virtio*)
     name=$(block)
-    DISK=/dev/$name SYSFS=/sys/block/$name
+    # The kernel gives names in the order in which it happens to find disks.
+    ln -sf "$name" /dev/"$function"
+    DISK=/dev/$function SYSFS=/sys/block/$name
 }
 
 interface() {
