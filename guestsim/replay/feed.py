@@ -248,6 +248,9 @@ def _quiesce(world: World, source: str, detail: Detail) -> None:
     backend = world.disk(source).backend
     if detail[0]:
         backend.quiesce()
+    elif backend.node.sections:
+        # What was in flight when the device first asked to be alone (`Edge.serialise`) is over, and it sees to the rest.
+        world.context.run_oldest()
     else:
         backend.unquiesce()
 

@@ -315,7 +315,9 @@ def _closer(program: Program, fails: Fails) -> Program:
             touched.set(start, end, value=True)
     for held in program.content:
         touched.set(held.at, held.at + held.length, value=True)
-    places = [(start, end) for start, end, _ in touched.find(0, program.size)]
+    # What is damaged may tell of places behind the disk's end.
+    end = max((end for ask in program.asks for _, end in _places(ask)), default=0)
+    places = [(start, end) for start, end, _ in touched.find(0, max(program.size, end))]
     for scale in dict.fromkeys((_scale(program, places), 1)):
         candidate = _moved(program, places, scale)
         if candidate == program or fails(candidate):
@@ -360,9 +362,10 @@ def _moved(program: Program, places: Sequence[tuple[int, int]], scale: int) -> P
 
 
 def _places(ask: Ask) -> Iterator[tuple[int, int]]:
-    if ask.reads is not None:
-        yield ask.reads
-    yield from ask.writes
+    """Starts and ends in bytes of what a request reads and changes on the disk; none of them is empty."""
+    for start, end in (*(() if ask.reads is None else (ask.reads,)), *ask.writes):
+        if start < end:
+            yield start, end
 
 
 def _smaller_disk(program: Program, fails: Fails) -> Program:

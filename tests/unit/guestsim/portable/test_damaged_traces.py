@@ -79,6 +79,13 @@ def test_much_damage_is_an_answer_in_one_line(whole: Path, seed: int, shrinking:
     survives(whole, seed, shrinking=shrinking)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [805])
+def test_what_was_found_once_is_an_answer(whole: Path, seed: int) -> None:
+    """805: nothing that was answered is anywhere on the disk."""
+    survives(whole, seed, shrinking=True)
+
+
 def test_of_a_cut_file_there_is_what_is_whole(whole: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.trace"
     cut.write_bytes(whole.read_bytes()[:-10])
