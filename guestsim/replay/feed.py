@@ -249,7 +249,7 @@ def _quiesce(world: World, source: str, detail: Detail) -> None:
     if detail[0]:
         backend.quiesce()
     elif backend.node.sections:
-        # What was in flight when the device first asked to be alone (`Edge.serialise`) is over, and it sees to the rest.
+        # What was in flight when the device first asked to be alone (`Edge.serialise`) is over: it sees to the rest.
         world.context.run_oldest()
     else:
         backend.unquiesce()
