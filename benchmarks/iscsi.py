@@ -1,6 +1,7 @@
 """Our iSCSI export beside `tgtd`, on the same file, with QEMU's own initiator (`qemu-img bench`) in front of both.
 
-As elsewhere the sides take turns, and ratios are formed within a round.
+As elsewhere the sides take turns, and ratios are formed within a round.  Each round begins with another one: what one
+leaves behind in the page cache is met by the next.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -90,8 +92,10 @@ def compare(rounds: int, seconds: float, step: Callable[[str], None]) -> Iterato
         for name, load in LOADS:
             comparison = IscsiComparison(name, absent=dict(absent))
             count = max(MIN_REQUESTS, round(load.rate * seconds))
+            order = deque(servers.items())
             for _ in range(rounds):
-                for server, (url, running) in servers.items():
+                order.rotate(1)
+                for server, (url, running) in order:
                     step(f"{name}: {server}")
                     before = running.cpu_seconds()
                     taken = _run(load.command(url, count))

@@ -93,7 +93,7 @@ def serve(
             min=0,
             help="Longest busy polling before waiting for a notification, in nanoseconds; 0: none.",
         ),
-    ] = 32768,
+    ] = 100_000,
     record: Annotated[
         Path | None,
         typer.Option(

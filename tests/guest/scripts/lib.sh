@@ -5,8 +5,16 @@ SYSFS=/sys/block/vda
 if grep -q virtio_scsi /sys/class/scsi_host/host*/proc_name 2>/dev/null; then
     DISK=/dev/sda
     SYSFS=/sys/block/sda
-    # The kernel looks for disks in its own time.
+    # The kernel looks for disks in its own time, and gives names in the order in which it happens to find them.
     until [ -e $DISK ]; do sleep 0.05; done
+    for unit in /sys/bus/scsi/devices/*:0:0:0; do
+        [ "$(cat "$unit"/type)" = 0 ] || continue
+        until [ -e "$unit"/block ]; do sleep 0.05; done
+        DISK=/dev/$(ls "$unit"/block)
+        SYSFS=/sys/block/$(ls "$unit"/block)
+        until [ -e "$DISK" ]; do sleep 0.05; done
+        break
+    done
 fi
 
 # say LINE: to the host.
