@@ -19,7 +19,7 @@ from typer.main import get_command
 
 SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-settings.register_profile("default", deadline=None, max_examples=15)
+settings.register_profile("default", deadline=None, max_examples=10)
 settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
 # Where CI is set, Hypothesis would draw the same examples in each run by default.
 settings.register_profile(

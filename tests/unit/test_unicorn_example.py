@@ -27,7 +27,10 @@ def _tools() -> None:
         pytest.skip(reason)
 
 
-@pytest.mark.parametrize("memory", [[], ["--shared"]], ids=["bounced", "shared"])
+@pytest.mark.parametrize(
+    "memory",
+    [pytest.param([], id="bounced"), pytest.param(["--shared"], id="shared", marks=pytest.mark.slow)],
+)
 def test_the_program_finds_its_disk_writes_and_verifies(tmp_path: Path, memory: list[str]) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(1 << 20))
