@@ -180,7 +180,8 @@ def test_when_the_runs_are_used_up_the_shortest_so_far_is_saved(traffic: Path, t
     assert 3 < shrunk.requests < 36
 
 
-ANY = [defects.swapped_reads, defects.stale_zeroes, defects.forgotten_request, defects.write_at_the_beginning]
+ANY = [defects.swapped_reads, defects.stale_zeroes, defects.write_at_the_beginning]
+"""Those that show whatever else is in flight: a script has one queue at work after the other, not two at one time."""
 
 
 @pytest.mark.slow
