@@ -65,14 +65,17 @@ async def find_bad_sector(disk: AtaDisk, command: AtaCommand, offset: int, lengt
     A block request says only that something of it failed: halves of it are read again, for nobody.
     """
     size = disk.sector_size
-    while length > size:
-        half = length // size // 2 * size
-        if command.dropped or await can_read(disk, command, offset, half):
-            offset += half
-            length -= half
+    # What the host's memory takes in one go need not be whole sectors.
+    first = offset // size
+    count = -(-(offset + length) // size) - first
+    while count > 1:
+        half = count // 2
+        if command.dropped or await can_read(disk, command, first * size, half * size):
+            first += half
+            count -= half
         else:
-            length = half
-    raise disk.bad.error(disk.sector_of(offset))
+            count = half
+    raise disk.bad.error(disk.sector_of(first * size))
 
 
 SCRATCH = 1 << 20

@@ -44,7 +44,10 @@ class Outcome:
 
 
 class Host:
-    """Issues commands to a disk of `size` bytes; data goes at once, or with `blocks` in DRQ data blocks."""
+    """Issues commands to a disk of `size` bytes; data goes at once, or with `blocks` in DRQ data blocks.
+
+    `most` is how many bytes its memory takes in one go, which need not be whole sectors; 0: all.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Host:
         *,
         node: Mapping[str, object] | None = None,
         blocks: bool = False,
+        most: int = 0,
         **options: object,
     ) -> None:
         self.context = IoContext.virtual()
@@ -62,6 +66,7 @@ class Host:
         self.disk = AtaDisk(self.backend, AtaDiskOptions(**options))  # type: ignore[arg-type]
         self.disk.transport = Transport.SERIAL
         self.blocks = blocks
+        self.most = most
         self.outcomes: dict[AtaCommand, Outcome] = {}
 
     def close(self) -> None:
@@ -99,6 +104,7 @@ class Host:
         assert transfer is not None
         left = transfer.length - command.moved
         length = min(left, transfer.block) if self.blocks else left
+        length = min(length, self.most or length)
         outcome.moves.append(length)
         if transfer.out:
             buffer = bytearray(outcome.given[command.moved : command.moved + length])

@@ -91,14 +91,16 @@ def test_beyond_the_end_nothing_is_found() -> None:
         assert not answer.data
 
 
-def test_a_sector_that_cannot_be_read_is_named() -> None:
+@pytest.mark.parametrize("most", [0, 1023, 100, 7 * 512 + 1])
+def test_a_sector_that_cannot_be_read_is_named(most: int) -> None:
+    """However the guest's memory cuts the read into pieces."""
     bad: dict[str, object] = {
         "driver": "blkdebug",
         "node-name": "d0",
         "image": {"driver": "memory", "size": MIB},
     }
     bad["inject-error"] = [{"event": "none", "iotype": "read", "sector": 77, "errno": 5}]
-    with Host(node=bad) as host:
+    with Host(node=bad, most=most) as host:
         answer = host.do(0x25, lba=64, count=32)
         assert (answer.status, answer.error) == (OK | Status.ERR, Error.UNC)
         assert answer.taskfile.lba == 77

@@ -40,6 +40,7 @@ class DriveHost(Host):
         drive = CdDrive(self.backend, AtapiOptions(profile=profile).unit_options, interface=Interface.ATAPI)
         self.disk = AtapiDevice(drive)  # type: ignore[assignment]
         self.blocks = blocks
+        self.most = 0
         self.outcomes = {}
 
     def __enter__(self) -> Self:
