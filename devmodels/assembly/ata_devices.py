@@ -25,53 +25,50 @@ if TYPE_CHECKING:
 
 
 def _ahci(assembly: Assembly, options: AhciOptions, _translate: Translate | None) -> str:
-    slot, number = assembly.pci_place(options)
-    name = options.id or f"{options.driver}@{slot:02x}.{number}"
-    assembly.check_free(name)
-    path = assembly.qom_path(options.id)
-    function = AhciPci(
-        options,
-        name=name,
-        context=assembly.context,
-        memory=assembly.memory,
-        violations=assembly.violations,
-    )
-    return _ata_host(assembly, options, function, (slot, number), path)
+    def make(name: str) -> AhciPci:
+        return AhciPci(
+            options,
+            name=name,
+            context=assembly.context,
+            memory=assembly.memory,
+            violations=assembly.violations,
+        )
+
+    return _ata_host(assembly, options, make)
 
 
 def _piix(assembly: Assembly, options: IdePciOptions, _translate: Translate | None) -> str:
+    def make(name: str) -> PiixIde:
+        taken = any(isinstance(host, PiixIde) and not host.native for host in assembly.ata_hosts.values())
+        if taken and not options.native:
+            raise OptionError(f"device {options.driver}: the ports of compatibility mode are taken")
+        irqs = None if options.native else (assembly.machine.irq(IRQS[0]), assembly.machine.irq(IRQS[1]))
+        return PiixIde(
+            options.driver,
+            name=name,
+            context=assembly.context,
+            memory=assembly.memory,
+            violations=assembly.violations,
+            irqs=irqs,
+            native=options.native,
+        )
+
+    return _ata_host(assembly, options, make)
+
+
+def _ata_host(
+    assembly: Assembly, options: AhciOptions | IdePciOptions, make: Callable[[str], AhciPci | PiixIde]
+) -> str:
+    """Make it, with a name of its own, plug it, and give its buses their names."""
     slot, number = assembly.pci_place(options)
     name = options.id or f"{options.driver}@{slot:02x}.{number}"
     assembly.check_free(name)
     path = assembly.qom_path(options.id)
-    taken = any(isinstance(host, PiixIde) and not host.native for host in assembly.ata_hosts.values())
-    if taken and not options.native:
-        raise OptionError(f"device {options.driver}: the ports of compatibility mode are taken")
-    function = PiixIde(
-        options.driver,
-        name=name,
-        context=assembly.context,
-        memory=assembly.memory,
-        violations=assembly.violations,
-        irqs=None if options.native else (assembly.machine.irq(IRQS[0]), assembly.machine.irq(IRQS[1])),
-        native=options.native,
-    )
-    return _ata_host(assembly, options, function, (slot, number), path)
-
-
-def _ata_host(
-    assembly: Assembly,
-    options: AhciOptions | IdePciOptions,
-    function: AhciPci | PiixIde,
-    place: tuple[int, int],
-    path: str,
-) -> str:
-    """Plug it, and give its buses their names."""
+    function = make(name)
     try:
-        assembly.machine.plug(function, *place)
+        assembly.machine.plug(function, slot, number)
     except ValueError as error:
         raise OptionError(f"device {options.driver}: {error}") from error
-    name = function.name
     assembly.paths[name] = path
     assembly.ata_hosts[name] = function
     taken = {bus.partition(".")[0] for bus in assembly.ata_buses}

@@ -2,56 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from devmodels.assembly.kind import DeviceKind, queue_threads
 from devmodels.blockbackend import BlockBackend
 from devmodels.translation import Translate
+from devmodels.virtio.mmio import VirtioMmio
+from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions, virtio_blk_mmio
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
 
+T = TypeVar("T", VirtioPci, VirtioMmio)
+
 
 def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Translate | None) -> str:
     slot, number = assembly.pci_place(options)
     backend = assembly.backend(options, options.id or f"{options.driver}@{slot:02x}.{number}")
     backend.qom_path = f"{assembly.qom_path(options.id)}/virtio-backend"
-    with _drive(assembly, options, backend), queue_threads(assembly, options, backend.name) as threads:
-        function = virtio_blk_pci(
-            options,
-            backend,
-            name=backend.name,
-            context=assembly.context,
-            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
-            violations=assembly.violations,
-            threads=threads,
-        )
+
+    def plug(function: VirtioPci) -> None:
         assembly.machine.plug(function, slot, number)
-    assembly.devices[backend.name] = function
-    return backend.name
+
+    return _disk(assembly, options, translate, backend, partial(virtio_blk_pci, options, backend), plug)
 
 
 def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Translate | None) -> str:
     address, irq = assembly.mmio_place(options)
     backend = assembly.backend(options, options.id or f"{options.driver}@{address:x}")
     backend.qom_path = assembly.qom_path(options.id)
-    with _drive(assembly, options, backend), queue_threads(assembly, options, backend.name) as threads:
-        device = virtio_blk_mmio(
-            options,
-            backend,
-            name=backend.name,
+
+    def plug(device: VirtioMmio) -> None:
+        assembly.machine.plug_mmio(device, address, irq)
+
+    return _disk(assembly, options, translate, backend, partial(virtio_blk_mmio, options, backend), plug)
+
+
+def _disk(
+    assembly: Assembly,
+    options: VirtioBlkPciOptions | VirtioBlkMmioOptions,
+    translate: Translate | None,
+    backend: BlockBackend,
+    make: Callable[..., T],
+    plug: Callable[[T], None],
+) -> str:
+    """The device of `backend` is made, and gets its place."""
+    name = backend.name
+    with _drive(assembly, options, backend), queue_threads(assembly, options, name) as threads:
+        transport = make(
+            name=name,
             context=assembly.context,
-            memory=assembly.memory_for(translate, backend.name, iommu_platform=options.iommu_platform),
+            memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
             violations=assembly.violations,
             threads=threads,
         )
-        assembly.machine.plug_mmio(device, address, irq)
-    assembly.devices[backend.name] = device
-    return backend.name
+        plug(transport)
+    assembly.devices[name] = transport
+    return name
 
 
 @contextmanager

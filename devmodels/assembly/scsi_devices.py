@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from devmodels.assembly.kind import DeviceKind, queue_threads
 from devmodels.blockbackend import BlockBackend
@@ -22,44 +23,52 @@ from devmodels.virtio_scsi.units import PlaceOptions, ScsiCdOptions, ScsiHdOptio
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
 
+T = TypeVar("T", VirtioPci, VirtioMmio)
+
 
 def _scsi_pci(assembly: Assembly, options: VirtioScsiPciOptions, translate: Translate | None) -> str:
     slot, number = assembly.pci_place(options)
-    name = options.id or f"{options.driver}@{slot:02x}.{number}"
-    assembly.check_free(name)
-    path = assembly.qom_path(options.id)
-    with queue_threads(assembly, options, name) as threads:
-        function = virtio_scsi_pci(
-            options,
-            name=name,
-            context=assembly.context,
-            memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
-            violations=assembly.violations,
-            threads=threads,
-        )
+
+    def plug(function: VirtioPci) -> None:
         assembly.machine.plug(function, slot, number)
-    assembly.paths[name] = path
-    _scsi_added(assembly, options.id, name, function)
-    return name
+
+    return _host(
+        assembly, options, translate, f"{slot:02x}.{number}", partial(virtio_scsi_pci, options), plug
+    )
 
 
 def _scsi_mmio(assembly: Assembly, options: VirtioScsiMmioOptions, translate: Translate | None) -> str:
     address, irq = assembly.mmio_place(options)
-    name = options.id or f"{options.driver}@{address:x}"
+
+    def plug(device: VirtioMmio) -> None:
+        assembly.machine.plug_mmio(device, address, irq)
+
+    return _host(assembly, options, translate, f"{address:x}", partial(virtio_scsi_mmio, options), plug)
+
+
+def _host(
+    assembly: Assembly,
+    options: VirtioScsiPciOptions | VirtioScsiMmioOptions,
+    translate: Translate | None,
+    place: str,
+    make: Callable[..., T],
+    plug: Callable[[T], None],
+) -> str:
+    """A host is made, with a name of its own, and gets its place."""
+    name = options.id or f"{options.driver}@{place}"
     assembly.check_free(name)
     path = assembly.qom_path(options.id)
     with queue_threads(assembly, options, name) as threads:
-        device = virtio_scsi_mmio(
-            options,
+        transport = make(
             name=name,
             context=assembly.context,
             memory=assembly.memory_for(translate, name, iommu_platform=options.iommu_platform),
             violations=assembly.violations,
             threads=threads,
         )
-        assembly.machine.plug_mmio(device, address, irq)
+        plug(transport)
     assembly.paths[name] = path
-    _scsi_added(assembly, options.id, name, device)
+    _scsi_added(assembly, options.id, name, transport)
     return name
 
 

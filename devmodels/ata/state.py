@@ -60,7 +60,7 @@ class AtaState(msgspec.Struct, frozen=True, kw_only=True):
     resets: list[Reset] = []
 
 
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
 
 
 def decode(data: bytes, kind: type[S], what: str = "an ATA device") -> S:

@@ -713,7 +713,7 @@ class BlockBackend:
             try:
                 # What waits now, in one go, as long as nobody's `done` holds the rest back or throws it away.
                 if not together and self._begin_write is not None:
-                    self._begin_writes(self._begin_write)
+                    self._begin_writes()
                 for _ in range(len(waiting)):
                     if self._aside != _BUSY or not waiting:
                         break
@@ -728,21 +728,10 @@ class BlockBackend:
             finally:
                 self._aside &= ~_BUSY
 
-    def _begin_writes(self, begin: BeginWrite) -> None:
+    def _begin_writes(self) -> None:
         """Begin the first of what waits as far as that is plain writes; nobody is told of an end meanwhile."""
-        waiting, size, written = self._waiting, self.node.size, self._written
-        while waiting:
-            request = waiting[0]
-            offset, length = request.offset, request.length
-            if request.op is not _WRITE or request.flags is not _NO_FLAGS:
-                return
-            if offset < 0 or length < 0 or offset + length > size:
-                return
-            try:
-                if not begin(offset, request.vectors, length, request, written):
-                    return
-            except Exception:
-                return  # It comes again, one by one, and is told of it.
+        waiting = self._waiting
+        while waiting and waiting[0].op is _WRITE and self._begun(waiting[0]):
             waiting.popleft()
 
     def _dispatch_run(self, run: list[Request]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.state import Byte, TaskFileState
+from devmodels.ata.state import Byte, TaskFileState, decode
 from devmodels.ata.transferstate import TransferState, restored_transfer, save_transfer
 from devmodels.ide_cdrom.masterstate import MasterState, Number
 from devmodels.ide_cdrom.unit import Phase, Unit
@@ -98,10 +98,7 @@ def _save_command(command: AtaCommand) -> CommandState:
 
 def decode_channels(data: bytes) -> tuple[ChannelState, ChannelState]:
     """The states of a controller's channels; ValueError where `data` are none."""
-    try:
-        return msgspec.msgpack.decode(data, type=tuple[ChannelState, ChannelState])
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"not the state of an IDE controller: {error}") from None
+    return decode(data, tuple[ChannelState, ChannelState], "an IDE controller")
 
 
 def judge(channel: Channel, state: ChannelState) -> None:

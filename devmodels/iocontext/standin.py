@@ -136,9 +136,7 @@ class StandIn:
                 break
         if self._baton.acquire(False):
             self._since = 0
-            over = self._context.job_over
-            while done:
-                over(done.popleft())
+            self._tell()
         else:
             self._come_back()
 

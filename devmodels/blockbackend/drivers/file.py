@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 import msgspec
 
 from devmodels.blockbackend.drivers import linux, locking
-from devmodels.blockbackend.drivers.file_writes import WriteQueue
+from devmodels.blockbackend.drivers.file_writes import IOV_MAX, WriteQueue
 from devmodels.blockbackend.drivers.linux import FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE
 from devmodels.blockbackend.drivers.locking import Permission
 from devmodels.blockbackend.node import SECTOR, BlockLimits, BlockNode
@@ -30,8 +30,6 @@ from devmodels.iocontext import ClockKind, IoContext, WorkerShare
 
 T = TypeVar("T")
 
-IOV_MAX = 1024
-"""The most vectors in one system call (IOV_MAX in <limits.h>)."""
 
 INLINE_MAX = 256 << 10
 """The longest read, in bytes, that is tried inline: copying takes 25 us, about what a worker's help costs."""

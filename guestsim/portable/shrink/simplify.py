@@ -316,8 +316,7 @@ def _closer(program: Program, fails: Fails) -> Program:
     for held in program.content:
         touched.set(held.at, held.at + held.length, value=True)
     # What is damaged may tell of places behind the disk's end.
-    end = max((end for ask in program.asks for _, end in _places(ask)), default=0)
-    places = [(start, end) for start, end, _ in touched.find(0, max(program.size, end))]
+    places = [(start, end) for start, end, _ in touched.find(0, max(program.size, _end(program)))]
     for scale in dict.fromkeys((_scale(program, places), 1)):
         candidate = _moved(program, places, scale)
         if candidate == program or fails(candidate):
@@ -368,11 +367,16 @@ def _places(ask: Ask) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
+def _end(program: Program) -> int:
+    """Where the last of what requests read and change on the disk ends, in bytes."""
+    return max((end for ask in program.asks for _, end in _places(ask)), default=0)
+
+
 def _smaller_disk(program: Program, fails: Fails) -> Program:
     """On a disk that is no larger than it must be, unless the host makes it another size."""
     if any(isinstance(entry, Fixed) and "resize" in entry.step for entry in program.entries):
         return program
-    end = max((end for ask in program.asks for _, end in _places(ask)), default=0)
+    end = _end(program)
     for size in _SIZES:
         if end <= size < program.size:
             candidate = replace(program, size=size)
