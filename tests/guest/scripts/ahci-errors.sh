@@ -75,11 +75,7 @@ hung() {
 
 answered() {
     note "dmesg"
-    for _ in $(seq 600); do
-        [ -e /tmp/late.status ] && break
-        sleep 0.05
-    done
-    cmp /tmp/late /sector0.bin || { dmesg | tail -n 40; return 1; }
+    late_read_is /sector0.bin
     until_logged 'SATA link up'
     echo "the link is up again, and the command was given again"
 }

@@ -18,3 +18,12 @@ named() {
 
 # sysfs_of NAME: where the kernel describes what was named.
 sysfs_of() { echo /sys/block/"$(readlink /dev/"$1")"; }
+
+# late_read_is FILE: waits for what was read into /tmp/late by somebody who left its end in /tmp/late.status; the same.
+late_read_is() {
+    for _ in $(seq 600); do
+        [ -e /tmp/late.status ] && break
+        sleep 0.05
+    done
+    cmp /tmp/late "$1" || { dmesg | tail -n 40; return 1; }
+}

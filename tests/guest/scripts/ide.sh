@@ -109,11 +109,7 @@ hung() {
 
 answered() {
     note "dmesg"
-    for _ in $(seq 600); do
-        [ -e /tmp/late.status ] && break
-        sleep 0.05
-    done
-    cmp /tmp/late /bad0.bin || { dmesg | tail -n 40; return 1; }
+    late_read_is /bad0.bin
     [ "$(logged 'configured for UDMA/33')" -ge 1 ] || { dmesg | tail -n 40; return 1; }
     echo "configured anew, and read"
 }

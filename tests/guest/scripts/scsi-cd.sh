@@ -4,12 +4,7 @@
 
 . /expected
 
-exec 3</dev/ttyS2
-stty -F /dev/ttyS2 raw -echo
-
-# What udev would do: ask drives for events all the time, and listen.
-echo 100 >/sys/module/block/parameters/events_dfl_poll_msecs
-uevent sh -c 'echo "$ACTION ${DEVPATH##*/} $DISK_MEDIA_CHANGE/$DISK_EJECT_REQUEST" >>/tmp/uevents' &
+. /scripts/cd-media.sh
 
 # The drives are called in the order in which they are found.
 for lun in 0 1; do
@@ -24,13 +19,6 @@ ln -s "$(ls /sys/bus/scsi/devices/0:0:0:2/block)" $DISK
 GENERIC=/dev/generic2
 ln -s "$(ls /sys/bus/scsi/devices/0:0:0:2/scsi_generic)" $GENERIC
 NAME=$(readlink $CD)
-
-# told EVENT: waits for an event of the first drive: media change or eject request.
-told() {
-    note uevent
-    until grep -q "^change $NAME $1$" /tmp/uevents; do sleep 0.05; done
-    sed -i "\|^change $NAME $1\$|d" /tmp/uevents
-}
 
 found() {
     note "cat /proc/sys/dev/cdrom/info"
@@ -88,59 +76,6 @@ contents() {
     echo "one track of data; one of data and one of audio"
 }
 
-mounted() {
-    ran mount -t iso9660 -o ro $CD /mnt
-    ran sha256sum -c /sums
-    echo "$(grep -c OK /tmp/out) files, as they were made"
-}
-
-# The kernel locks the tray while it is in use.
-locked() {
-    fails_with 5 sg_start --eject -v $CD
-    shows "Medium removal prevented"
-    ran sg_turs $CD
-    echo "it stays closed"
-}
-
-# The host's user presses the button.
-asked() {
-    told /1
-    ran sha256sum -c /sums
-    echo "an eject request, and the tray stays closed"
-}
-
-ejected() {
-    ran umount /mnt
-    ran sg_start --eject $CD
-    fails_with 2 sg_turs -v $CD
-    shows "Not Ready" "Medium not present - tray open"
-    told 1/
-    ran sg_start --load $CD
-    until sg_turs $CD 2>/dev/null; do sleep 0.05; done
-    told 1/
-    is "contents" "$(dd if=$CD bs=65536 2>/dev/null | sha256sum | cut -d ' ' -f 1)" "$sum"
-    echo "opened and closed by the guest; each is a change of media"
-}
-
-# The host puts another CD in.
-changed() {
-    told 1/
-    ran mount -t iso9660 -o ro $CD /mnt
-    is "file" "$(cat /mnt/other.txt)" other
-    is "files" "$(ls /mnt)" other.txt
-    ran umount /mnt
-    echo "a change of media, and its file"
-}
-
-# The host takes it out.
-emptied() {
-    told 1/
-    fails_with 2 sg_turs -v $CD
-    shows "Medium not present"
-    fails_with 255 mount -t iso9660 -o ro $CD /mnt
-    echo "a change of media; there is none"
-}
-
 audio() {
     # An audio track is not for READ (10).
     fails_with 1 dd if=$AUDIO of=/tmp/found bs=2048 skip=$((blocks + 160)) count=1
@@ -195,13 +130,13 @@ item contents contents
 item audio audio
 item cd-info described
 item cd-read sectors
-item mount mounted
-item locked locked
+item mount cd_mounted
+item locked cd_locked
 read -r line <&3
-item eject-request asked
-item eject ejected
+item eject-request cd_asked
+item eject cd_ejected
 read -r line <&3
-item medium-changed changed
+item medium-changed cd_changed
 read -r line <&3
-item medium-gone emptied
+item medium-gone cd_emptied
 item removable-disk removable_disk
