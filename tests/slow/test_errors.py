@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
 
+from tests.slow.runs import run_many
 from tests.unit.blockbackend.errormachine import ErrorMachine
 
 pytestmark = pytest.mark.slow
@@ -17,11 +17,10 @@ STEPS = 40
 
 
 def test_errors(record_property: Callable[[str, object], None]) -> None:
-    class Machine(ErrorMachine):
-        examples = 0
-
-    short = settings(settings.get_profile("slow"), max_examples=RUN, stateful_step_count=STEPS)
-    for _ in range(RUNS):
-        run_state_machine_as_test(Machine, settings=short)
-    record_property("examples", Machine.examples)
-    assert Machine.examples >= RUN * RUNS
+    machines: list[type[ErrorMachine]] = [
+        type("Machine", (ErrorMachine,), {"examples": 0}) for _ in range(RUNS)
+    ]
+    run_many(machines, settings(settings.get_profile("slow"), max_examples=RUN, stateful_step_count=STEPS))
+    examples = sum(each.examples for each in machines)
+    record_property("examples", examples)
+    assert examples >= RUN * RUNS

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
+from tests.slow.runs import run_many
 from tests.unit.exports.iscsi.machine import IscsiMachine
+
+RUN = 50
+RUNS = 6
+STEPS = 40
 
 
 @pytest.mark.slow
 def test_initiators_do_anything_in_any_order() -> None:
-    run_state_machine_as_test(
-        IscsiMachine,
-        settings=settings(
-            max_examples=300,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+    machines = [type("Machine", (IscsiMachine,), {}) for _ in range(RUNS)]
+    short = settings(
+        settings.get_profile("slow"),
+        max_examples=RUN,
+        stateful_step_count=STEPS,
+        suppress_health_check=list(HealthCheck),
     )
+    run_many(machines, short)

@@ -33,7 +33,6 @@ def test_a_hundred_thousand_commands(
         max_examples=kind.runs,
         phases=[Phase.reuse, Phase.generate],
         deadline=None,
-        derandomize=False,
         suppress_health_check=[*SLOW_CHECKS, HealthCheck.function_scoped_fixture],
     )
     def some(configuration: str, seed: int) -> None:

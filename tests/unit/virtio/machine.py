@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from itertools import product
+from typing import Any, Protocol
 
 import msgspec
 from hypothesis import strategies as st
@@ -43,14 +44,11 @@ SLOTS = range(8, 96)
 """Payload and tables lie in slots, so that no two buffers overlap."""
 
 OPTIONAL = (INDIRECT_DESC, EVENT_IDX, IN_ORDER, NOTIFICATION_DATA, RING_RESET)
-feature_sets = st.tuples(*(st.sampled_from((0, bit)) for bit in OPTIONAL)).map(sum)
+COMBINATIONS = tuple(map(sum, product(*((0, bit) for bit in OPTIONAL))))
 split_sizes = st.sampled_from((2, 4, 8, 8, 16, 16, 32, 64))
 packed_sizes = st.one_of(st.integers(1, 16), st.integers(1, 64))
 modes = st.sampled_from((Mode.AT_ONCE, Mode.AT_ONCE, Mode.AT_ONCE, Mode.LATER, Mode.LATER, Mode.NEVER))
 lengths = st.one_of(st.integers(0, 3 * SLOT), st.sampled_from((0, 1, SLOT, 2 * SLOT)))
-
-
-COMBINATIONS = 1 << len(OPTIONAL)
 
 
 class Then(Enum):
@@ -86,20 +84,19 @@ class RingMachine(RuleBasedStateMachine):
     misdeeds: Sequence[Misdeed] = EDITS
     kinds: tuple[Kind, ...] = tuple(Kind)
     """The kinds of memory to go through."""
+    combinations: Sequence[int] = COMBINATIONS
+    """The features to go through."""
     examples = 0
     """How many times a machine was set up."""
-    combinations: ClassVar[set[int]] = set()
-    """The features that it was set up with."""
 
     # --- setting up
 
-    @initialize(data=st.data(), features=feature_sets)
-    def set_up(self, data: st.DataObject, features: int) -> None:
+    @initialize(data=st.data())
+    def set_up(self, data: st.DataObject) -> None:
         type(self).examples += 1
-        self.combinations.add(features)
         kind = data.draw(st.sampled_from(self.kinds), "kind")
         self.size = data.draw(self.sizes, "size")
-        self.features = features = features | self.always
+        self.features = features = data.draw(st.sampled_from(self.combinations), "features") | self.always
         sizes = self.model.sizes(self.size)
         avail = RING_BASE + sizes[0] + data.draw(st.sampled_from((0, 2, 6)), "gap")
         if features & RING_PACKED:

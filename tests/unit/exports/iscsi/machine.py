@@ -53,6 +53,7 @@ class IscsiMachine(RuleBasedStateMachine):
         self.lines: list[Judge] = []
         self.sessions: list[Session] = []
         self.second = False
+        self.connections = 0
 
     def teardown(self) -> None:
         try:
@@ -72,6 +73,8 @@ class IscsiMachine(RuleBasedStateMachine):
                 assert session.immediate == 0
         finally:
             logging.getLogger("devmodels").removeHandler(self.alarm)
+            for line in self.lines:
+                line.close()
             self.world.close()
         assert self.alarm.heard == []
 
@@ -82,7 +85,9 @@ class IscsiMachine(RuleBasedStateMachine):
         self.world.export.portal.welcome(theirs)
         line = Judge(ours, self.world.context, numbers)
         line.isid = bytes((0x80, 0, 0, 0, 0, isid))
-        line.itt = len(self.lines) << 16
+        # Tags are one set in a session, whatever connections it has had.
+        self.connections += 1
+        line.itt = self.connections << 16
         line.agreed = LIMITS
         return line
 
