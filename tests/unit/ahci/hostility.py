@@ -10,20 +10,22 @@ from random import Random
 from typing import Any
 
 from devmodels.ahci import AhciPci
-from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
-from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Command
 from tests.unit.ata.hostility import (
     BACKENDS,
     BYTES,
+    DISK,
+    DRIVE,
     INWARD,
     Bench,
     Example,
     Shadow,
     Step,
-    likely,
+    backend_of,
     packet,
     registers,
+    sequence,
+    somewhere,
 )
 
 BASE = 0x5_A5C0_0000
@@ -46,7 +48,6 @@ BUSY, ERR = 0x88, 0x01
 ATAPI, WRITE, RESET, CLEAR_BUSY = 1 << 5, 1 << 6, 1 << 8, 1 << 10
 HEADER, H2D, PRD = struct.Struct("<HHIII16x"), struct.Struct("<BBBBIIHBBI"), struct.Struct("<QII")
 EVERYTHING = 0xFFFF_FFFF
-SPIN_UP_FIRST = 0x738C
 RESETS = ("comreset", "comreset", "pulse", "hba", "hba", "srst", "srst", "function")
 """A pulse is a COMRESET while the port may run."""
 CONTROLS = (0, 1, 4, 0x300, 0x301, 0x304, 0x310, 0x330)
@@ -72,8 +73,7 @@ class HbaBench(Bench):
         self, stack: ExitStack, ends: Counter[str], *, backend: str, shared: bool, drive: bool
     ) -> None:
         node = {**BACKENDS[backend], "node-name": "n0"} | ({"read-only": True} if drive else {})
-        super().__init__(stack, Shadow(BASE, SIZE, shared=shared), [node], ends)
-        self.drive = drive
+        super().__init__(stack, Shadow(BASE, SIZE, shared=shared), [node], ends, drive=drive)
         for options in (
             {"driver": "ich9-ahci", "id": "sata0", "addr": "4", "ports": 1},
             {"driver": "ide-cd" if drive else "ide-hd", "id": "u0", "bus": "sata0.0", "drive": "n0"},
@@ -92,7 +92,6 @@ class HbaBench(Bench):
         for at in range(4, 0x800, 32):
             self.shadow.always(at, 4)
         self.shadow.always(OWN_BUFFER, OWN_SIZE)
-        self.turns = 0
         self.begin_anew("hba")
 
     # --- registers
@@ -128,14 +127,6 @@ class HbaBench(Bench):
             case "pair", int(register), int(value):
                 self.function.index_data.write(0x10, 4, register)
                 self.function.index_data.write(0x14, 4, value)
-            case "turn", *_:
-                self.context.turn()
-            case "settle", *_:
-                self.settle()
-            case "stop", *_:
-                self.assembly.run_state.stop()
-            case "cont", *_:
-                self.assembly.run_state.cont()
             case "restart", *_:
                 self._stop()
                 self.set(IS, EVERYTHING)
@@ -148,7 +139,7 @@ class HbaBench(Bench):
                 else:
                     self.port.detach()
             case _:
-                raise AssertionError(step)
+                super().do(step)
 
     def place(
         self,
@@ -199,7 +190,7 @@ class HbaBench(Bench):
         # Nothing of what was before is written to memory any more.
         self.at_rest()
         self._start(how)
-        self._works()
+        self._look()
 
     def _stop(self) -> None:
         self.set(CMD, self.get(CMD) & ~ST)
@@ -261,55 +252,51 @@ class HbaBench(Bench):
         assert not taskfile & BUSY
         return bytes(self.shadow.data[OWN_BUFFER : OWN_BUFFER + OWN_SIZE])
 
-    def _works(self) -> None:
+    def _look(self) -> None:
         if not self.drive:
             self.command(0x2F, lba=0x10, count=1)
+        self.works()
+
+    def identify(self) -> bytes:
+        """IDENTIFY (PACKET) DEVICE."""
         identity = self.command(0xA1 if self.drive else 0xEC)
         assert identity is not None
-        assert not sum(identity[:512]) & 0xFF
-        if self.drive:
-            self._drive_works()
-            return
-        if int.from_bytes(identity[4:6], "little") == SPIN_UP_FIRST:
-            assert self.command(0xEF, features=7) is not None
-        data = self.turns.to_bytes(4, "big") * 128
-        self.turns += 1
+        return identity[:512]
+
+    def spin_up(self) -> None:
+        """SET FEATURES."""
+        assert self.command(0xEF, features=7) is not None
+
+    def write_sector(self, data: bytes) -> None:
+        """WRITE DMA EXT."""
         assert self.command(0x35, count=1, out=data) is not None
+
+    def read_sector(self) -> bytes:
+        """READ DMA EXT."""
         read = self.command(0x25, count=1)
         assert read is not None
-        assert read[:512] == data
+        return read[:512]
 
-    def _packet(self, *cdb: int) -> bytes | None:
-        return self.command(0xA0, features=1, acmd=bytes(cdb).ljust(16, b"\0"))
-
-    def _drive_works(self) -> None:
-        for attempt in range(6):
-            read = self._packet(0x28, *bytes(7), 1)
-            if read is not None:
-                assert read[:2048] == bytes(2048)
-                return
-            if attempt > 1:
-                # What there was to tell has been told: the door is unlocked and the tray closed.
-                self._packet(0x1E)
-                self._packet(0x1B, 0, 0, 0, 3)
-        raise AssertionError("the drive does not read")
+    def packet(self, *cdb: int, length: int = 0) -> bytes | None:
+        """By DMA."""
+        read = self.command(0xA0, features=1, acmd=bytes(cdb).ljust(16, b"\0"))
+        return None if read is None else read[:length]
 
 
 def make_disk(stack: ExitStack, configuration: str, ends: Counter[str]) -> Bench:
     """With a disk over a backend of `BACKENDS`; "copied": memory can only be copied from and to."""
-    copied = configuration == "copied"
-    return HbaBench(stack, ends, backend="slow" if copied else configuration, shared=not copied, drive=False)
+    backend, shared = backend_of(configuration)
+    return HbaBench(stack, ends, backend=backend, shared=shared, drive=False)
 
 
 def make_drive(stack: ExitStack, configuration: str, ends: Counter[str]) -> Bench:
     """The same with a CD drive."""
-    copied = configuration == "copied"
-    return HbaBench(stack, ends, backend="slow" if copied else configuration, shared=not copied, drive=True)
+    backend, shared = backend_of(configuration)
+    return HbaBench(stack, ends, backend=backend, shared=shared, drive=True)
 
 
 # --- what guests do
 
-DISK, DRIVE = likely(DISK_COMMANDS), likely(PACKET_COMMANDS)
 READY: Step = (
     "command",
     0,
@@ -329,9 +316,7 @@ def _prds(random: Random) -> tuple[tuple[int, int], ...]:
     """A few regions: buffers, mostly."""
     made = []
     for _ in range(random.choice((0, 1, 1, 1, 2, 3, PRDS))):
-        where = BASE + random.randrange(BUFFERS, SIZE - 0x100) & ~(random.random() < 0.9)
-        if not random.randrange(16):
-            where = random.choice(NOWHERE)
+        where = somewhere(random, BASE + BUFFERS, BASE + SIZE - 0x100, NOWHERE)
         length = random.choice((2, 100, 512, 512, 1024, 4096, 4096, 16384, 65536, 1 << 22))
         last = length - 1 & ~(not random.randrange(16)) | random.choice((0, 0, 0, 1 << 31))
         made.append((where, last))
@@ -434,16 +419,14 @@ def _other(random: Random) -> Step:
 
 
 def _example(random: Random, commands: Sequence[Command[Any]]) -> Example:
-    steps: list[Step] = []
-    for _ in range(random.choice((1, 2, 3, 4, 5, 6, 8, 12))):
-        kind = random.randrange(16)
-        if kind < 11:
-            steps += _command(random, commands)
-        elif kind < 13:
-            steps.append(_access(random))
-        else:
-            steps.append(_other(random))
-    return tuple(steps), random.choice(RESETS)
+    steps = sequence(
+        random,
+        (1, 2, 3, 4, 5, 6, 8, 12),
+        lambda: _command(random, commands),
+        lambda: _access(random),
+        lambda: _other(random),
+    )
+    return steps, random.choice(RESETS)
 
 
 def disk_example(random: Random) -> Example:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from devmodels.assembly import assemble
-from devmodels.ata import AtaCommand, TaskFile
+from devmodels.ata import AtaCommand, AtaDevice, TaskFile
 from devmodels.ata.constants import LBA, Transport
 from devmodels.ata.disk import AtaDisk, AtaDiskOptions
 from devmodels.blockbackend import BlockBackend, BlockNode
@@ -43,28 +44,22 @@ class Outcome:
         return self.command.taskfile.error
 
 
-class Host:
-    """Issues commands to a disk of `size` bytes; data goes at once, or with `blocks` in DRQ data blocks.
+class DeviceHost:
+    """Issues commands to `device`, which is made over `backend`, and that over a node; data goes at once, or with
+    `blocks` in DRQ data blocks.
 
     `most` is how many bytes its memory takes in one go, which need not be whole sectors; 0: all.
     """
 
+    device: AtaDevice
+
     def __init__(
-        self,
-        size: int = MIB,
-        *,
-        node: Mapping[str, object] | None = None,
-        blocks: bool = False,
-        most: int = 0,
-        **options: object,
+        self, blockdev: Mapping[str, object], *, name: str, blocks: bool = False, most: int = 0
     ) -> None:
         self.context = IoContext.virtual()
-        blockdev = {"driver": "memory", "size": size, "node-name": "d0"} if node is None else node
         self.assembly = assemble(ram=1 * MIB, blockdevs=[blockdev], context=self.context)
         self.node: BlockNode = self.assembly.graph.nodes[str(blockdev["node-name"])]
-        self.backend = BlockBackend(self.node, name="hd0")
-        self.disk = AtaDisk(self.backend, AtaDiskOptions(**options))  # type: ignore[arg-type]
-        self.disk.transport = Transport.SERIAL
+        self.backend = BlockBackend(self.node, name=name, read_only=bool(blockdev.get("read-only")))
         self.blocks = blocks
         self.most = most
         self.outcomes: dict[AtaCommand, Outcome] = {}
@@ -72,7 +67,7 @@ class Host:
     def close(self) -> None:
         self.assembly.close()
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +81,7 @@ class Host:
     def moved(self, command: AtaCommand) -> None:
         assert command.transfer is not None
         if command.moved == command.transfer.length:
-            self.disk.conclude(command)
+            self.device.conclude(command)
         else:
             self._go_on(command)
 
@@ -108,26 +103,46 @@ class Host:
         outcome.moves.append(length)
         if transfer.out:
             buffer = bytearray(outcome.given[command.moved : command.moved + length])
-            self.disk.move(command, [memoryview(buffer)], length)
+            self.device.move(command, [memoryview(buffer)], length)
         else:
             first, second = bytearray(length // 2), bytearray(length - length // 2)
             outcome.pieces += first, second
-            self.disk.move(command, [memoryview(first), memoryview(second)], length)
+            self.device.move(command, [memoryview(first), memoryview(second)], length)
 
     # --- what a test calls
 
+    def issue(self, command: AtaCommand, given: bytes = b"") -> Outcome:
+        outcome = self.outcomes[command] = Outcome(command, given=given)
+        self.device.issue(command)
+        return outcome
+
     def start(self, opcode: int, *, given: bytes = b"", tag: int = 0, **fields: int) -> Outcome:
         fields.setdefault("device", LBA)
-        command = AtaCommand(self, TaskFile(opcode, **fields), tag)
-        outcome = self.outcomes[command] = Outcome(command, given=given)
-        self.disk.issue(command)
-        return outcome
+        return self.issue(AtaCommand(self, TaskFile(opcode, **fields), tag), given)
 
     def do(self, opcode: int, *, given: bytes = b"", **fields: int) -> Outcome:
         outcome = self.start(opcode, given=given, **fields)
         self.context.run_until_idle()
         assert outcome.over
         return outcome
+
+
+class Host(DeviceHost):
+    """The host of a disk of `size` bytes."""
+
+    def __init__(
+        self,
+        size: int = MIB,
+        *,
+        node: Mapping[str, object] | None = None,
+        blocks: bool = False,
+        most: int = 0,
+        **options: object,
+    ) -> None:
+        blockdev = {"driver": "memory", "size": size, "node-name": "d0"} if node is None else node
+        super().__init__(blockdev, name="hd0", blocks=blocks, most=most)
+        self.device = self.disk = AtaDisk(self.backend, AtaDiskOptions(**options))  # type: ignore[arg-type]
+        self.disk.transport = Transport.SERIAL
 
     def content(self, offset: int, length: int) -> bytes:
         return self.do(0x25, lba=offset // self.disk.sector_size, count=length // self.disk.sector_size).data

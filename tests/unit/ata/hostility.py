@@ -24,6 +24,8 @@ import pytest
 
 from devmodels.assembly import Assembly, assemble
 from devmodels.ata import AtaCommand, AtaDevice, Status
+from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
+from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
 
@@ -45,6 +47,8 @@ TRIALS = 400
 SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
 SET_ACCESSIBLE = (0x78, 1)
 INWARD = frozenset({Protocol.PIO_IN, Protocol.DMA_IN, Protocol.QUEUED_IN, Protocol.PACKET})
+SPIN_UP_FIRST = 0x738C
+"""Word 2 of a disk that waits."""
 SMART, SMART_KEY = 0xB0, 0xC24F00
 PACKETS = {
     **dict.fromkeys((0x00, 0x1E, 0x25, 0x51), None),
@@ -121,12 +125,23 @@ class Shadow:
 
 
 class Bench:
-    """A machine with an adapter and its devices; `ends` counts how commands ended."""
+    """A machine with an adapter and its devices; `drive`: it is a CD drive that is looked at, and no disk.
+
+    `ends` counts how commands ended.
+    """
 
     def __init__(
-        self, stack: ExitStack, shadow: Shadow, blockdevs: Sequence[dict[str, object]], ends: Counter[str]
+        self,
+        stack: ExitStack,
+        shadow: Shadow,
+        blockdevs: Sequence[dict[str, object]],
+        ends: Counter[str],
+        *,
+        drive: bool,
     ) -> None:
         self.shadow = shadow
+        self.drive = drive
+        self.turns = 0
         self.ends = ends
         self.assembly: Assembly = assemble(memory=shadow.memory, blockdevs=blockdevs)
         stack.callback(self.assembly.close)
@@ -163,7 +178,63 @@ class Bench:
         self.assembly.violations.clear()
 
     def do(self, step: Step) -> None:
-        """One step."""
+        """One step; here, those that every adapter has."""
+        match step:
+            case "turn", *_:
+                self.context.turn()
+            case "settle", *_:
+                self.settle()
+            case "stop", *_:
+                self.assembly.run_state.stop()
+            case "cont", *_:
+                self.assembly.run_state.cont()
+            case _:
+                raise AssertionError(step)
+
+    def works(self) -> None:
+        """What a driver does of a device that it has begun with: it says what it is, and a read succeeds."""
+        identity = self.identify()
+        assert not sum(identity) & 0xFF
+        if self.drive:
+            self._drive_works()
+            return
+        if int.from_bytes(identity[4:6], "little") == SPIN_UP_FIRST:
+            self.spin_up()
+        data = self.turns.to_bytes(4, "big") * 128
+        self.turns += 1
+        self.write_sector(data)
+        assert self.read_sector() == data
+
+    def _drive_works(self) -> None:
+        for attempt in range(6):
+            read = self.packet(0x28, *bytes(7), 1, length=2048)
+            if read is not None:
+                assert read == bytes(2048)
+                return
+            if attempt > 1:
+                # What there was to tell has been told: the door is unlocked and the tray closed.
+                self.packet(0x1E)
+                self.packet(0x1B, 0, 0, 0, 3)
+        raise AssertionError("the drive does not read")
+
+    def identify(self) -> bytes:
+        """The data of IDENTIFY (PACKET) DEVICE."""
+        raise NotImplementedError
+
+    def spin_up(self) -> None:
+        """SET FEATURES that spins a disk up."""
+        raise NotImplementedError
+
+    def write_sector(self, data: bytes) -> None:
+        """Sector 0."""
+        raise NotImplementedError
+
+    def read_sector(self) -> bytes:
+        """The same."""
+        raise NotImplementedError
+
+    def packet(self, *cdb: int, length: int = 0) -> bytes | None:
+        """A packet by DMA, and so much data of it; None where it has failed."""
         raise NotImplementedError
 
     def begin_anew(self, how: str) -> None:
@@ -261,6 +332,36 @@ class Runner:
 # --- what guests send
 
 
+def sequence(
+    random: Random,
+    lengths: Sequence[int],
+    command: Callable[[], list[Step]],
+    access: Callable[[], Step],
+    other: Callable[[], Step],
+) -> tuple[Step, ...]:
+    """Commands, mostly, accesses to registers, and what else may happen."""
+    steps: list[Step] = []
+    for _ in range(random.choice(lengths)):
+        kind = random.randrange(16)
+        if kind < 11:
+            steps += command()
+        else:
+            steps.append(access() if kind < 14 else other())
+    return tuple(steps)
+
+
+def somewhere(random: Random, first: int, end: int, nowhere: Sequence[int]) -> int:
+    """An address of a buffer: an even one between `first` and `end`, mostly; or one that is none."""
+    if not random.randrange(16):
+        return random.choice(nowhere)
+    return random.randrange(first, end) & ~(random.random() < 0.9)
+
+
+def backend_of(configuration: str) -> tuple[str, bool]:
+    """The backend of a configuration, and whether memory is shared with the device."""
+    return configuration if configuration in BACKENDS else "slow", configuration != "copied"
+
+
 def registers(random: Random, commands: Sequence[Command[Any]]) -> tuple[int, int, int, int, int]:
     """Command, features, count, LBA and device: those of a command of the table, mostly, or any."""
     if not random.randrange(8):
@@ -324,3 +425,6 @@ def packet(random: Random) -> bytes:
     if not random.randrange(8):
         data[random.randrange(1, 12)] = random.choice(BYTES)
     return bytes(data)
+
+
+DISK, DRIVE = likely(DISK_COMMANDS), likely(PACKET_COMMANDS)

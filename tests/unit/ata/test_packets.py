@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import struct
-from typing import Literal, Self
+from typing import Literal
 
 import pytest
 
-from devmodels.assembly import assemble
 from devmodels.ata import AtaCommand, Error, Reset, Status, TaskFile
 from devmodels.ata.constants import PACKET_SIGNATURE
 from devmodels.ata.packet import AtapiDevice, AtapiOptions
-from devmodels.blockbackend import BlockBackend
-from devmodels.iocontext import IoContext
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.mmc.commands import COMMANDS
 from devmodels.scsi.mmc.features import Interface
 from devmodels.scsi.table import Data
-from tests.unit.ata.host import MIB, Host, Outcome
+from tests.unit.ata.host import MIB, DeviceHost, Outcome
 
 OK = Status.DRDY | Status.DSC
 FAILED = OK | Status.ERR
@@ -28,32 +25,19 @@ ILLEGAL = SenseKey.ILLEGAL_REQUEST << 4 | Error.ABRT
 DMA = 1
 
 
-class DriveHost(Host):
+class DriveHost(DeviceHost):
     """A host of a CD drive with a disc of a MiB; `blocks`: data goes by PIO."""
 
     def __init__(self, *, blocks: bool = False, profile: Literal["cd", "dvd"] = "cd") -> None:
-        self.context = IoContext.virtual()
         disc = {"driver": "memory", "size": MIB, "node-name": "c0", "read-only": True}
-        self.assembly = assemble(ram=MIB, blockdevs=[disc], context=self.context)
-        self.node = self.assembly.graph.nodes["c0"]
-        self.backend = BlockBackend(self.node, name="cd0", read_only=True)
+        super().__init__(disc, name="cd0", blocks=blocks)
         drive = CdDrive(self.backend, AtapiOptions(profile=profile).unit_options, interface=Interface.ATAPI)
-        self.disk = AtapiDevice(drive)  # type: ignore[assignment]
-        self.blocks = blocks
-        self.most = 0
-        self.outcomes = {}
-
-    def __enter__(self) -> Self:
-        return self
+        self.device = AtapiDevice(drive)
 
     def packet(self, cdb: bytes, *, out: bytes = b"") -> Outcome:
         """A command packet, and how it ended."""
-        features = 0 if self.blocks else DMA
-        command = AtaCommand(
-            self, TaskFile(0xA0, features=features, lba=LIMIT << 8), packet=cdb.ljust(12, b"\0")
-        )
-        outcome = self.outcomes[command] = Outcome(command, given=out)
-        self.disk.issue(command)
+        taskfile = TaskFile(0xA0, features=0 if self.blocks else DMA, lba=LIMIT << 8)
+        outcome = self.issue(AtaCommand(self, taskfile, packet=cdb.ljust(12, b"\0")), out)
         self.context.run_until_idle()
         assert outcome.over
         return outcome
@@ -173,6 +157,6 @@ def test_the_drive_takes_transfer_modes_and_keeps_them_over_a_software_reset() -
             assert host.do(0xEF, features=3, count=0x42).status == OK
             assert ultra() == 4
             assert host.do(0xEF, features=features).status == OK
-            host.disk.reset(Reset.SOFTWARE, lambda: None)
+            host.device.reset(Reset.SOFTWARE, lambda: None)
             assert ultra() == kept
         assert host.do(0xEF, features=3, count=0x47).error == Error.ABRT

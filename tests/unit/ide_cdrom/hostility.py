@@ -9,20 +9,22 @@ from contextlib import ExitStack
 from random import Random
 from typing import Any
 
-from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
-from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.ide_cdrom import PiixIde
 from tests.unit.ata.hostility import (
     BACKENDS,
     BYTES,
+    DISK,
+    DRIVE,
     Bench,
     Example,
     Shadow,
     Step,
-    likely,
+    backend_of,
     packet,
     registers,
+    sequence,
+    somewhere,
 )
 
 BASE, SIZE = 0x7A00_0000, 0x4_0000
@@ -41,7 +43,6 @@ NIEN, SRST, HOB = 0x02, 0x04, 0x80
 RESETS = ("srst", "srst", "pulse", "function", "device")
 """A pulse is SRST that is set and cleared without waiting."""
 DMA_IN = frozenset({0xC8, 0xC9, 0x25, 0x47, 0xE9, 0xA0})
-SPIN_UP_FIRST = 0x738C
 
 
 class ChannelBench(Bench):
@@ -59,8 +60,7 @@ class ChannelBench(Bench):
     ) -> None:
         nodes = [{**BACKENDS[backend], "node-name": "n0"}, {**BACKENDS["memory"], "node-name": "n1"}]
         nodes[not drive]["read-only"] = True
-        super().__init__(stack, Shadow(BASE, SIZE, shared=shared), nodes, ends)
-        self.drive = drive
+        super().__init__(stack, Shadow(BASE, SIZE, shared=shared), nodes, ends, drive=drive)
         self.assembly.add_device({"driver": "piix3-ide", "id": "ide0", "addr": "4", "native": True})
         self.unit = int(drive and both)
         """The number of the device that is looked at."""
@@ -83,7 +83,6 @@ class ChannelBench(Bench):
         self._regions: list[tuple[int, int]] = []
         self._inward = False
         self.shadow.always(OWN_BUFFER, 0x1000)
-        self.turns = 0
         self.begin_anew("function")
 
     # --- registers
@@ -128,20 +127,12 @@ class ChannelBench(Bench):
             case "start", int(command):
                 self.master.write(BM_COMMAND, 1, 0)
                 self.master.write(BM_COMMAND, 1, command)
-            case "turn", *_:
-                self.context.turn()
-            case "settle", *_:
-                self.settle()
-            case "stop", *_:
-                self.assembly.run_state.stop()
-            case "cont", *_:
-                self.assembly.run_state.cont()
             case "bus-master", int(value):
                 self.function.config_write(4, 2, 5 if value else 1)
             case "plug", int(unit):
                 self.plug(unit % 2)
             case _:
-                raise AssertionError(step)
+                super().do(step)
 
     def plug(self, unit: int) -> None:
         """Off the cable, or on it again."""
@@ -219,7 +210,7 @@ class ChannelBench(Bench):
         self._inward = False
         self.write(DEVICE, 1, self.unit << 4)
         assert not self.status & (BSY | DRQ), hex(self.status)
-        self._works()
+        self.works()
 
     def _own(self, opcode: int, *, features: int = 0, count: int = 1) -> bool:
         """A driver's own command; whether it has not failed yet."""
@@ -245,84 +236,66 @@ class ChannelBench(Bench):
         self.master.write(BM_COMMAND, 1, 0)
         assert not self.status & (BSY | DRQ | ERR), hex(self.status)
 
-    def _works(self) -> None:
+    def identify(self) -> bytes:
+        """IDENTIFY (PACKET) DEVICE."""
         assert self._own(0xA1 if self.drive else 0xEC)
-        identity = self._take(512)
-        assert not sum(identity) & 0xFF
-        if self.drive:
-            self._drive_works()
-            return
-        if int.from_bytes(identity[4:6], "little") == SPIN_UP_FIRST:
-            assert self._own(0xEF, features=7)
-        data = self.turns.to_bytes(4, "big") * 128
-        self.turns += 1
+        return self._take(512)
+
+    def spin_up(self) -> None:
+        """SET FEATURES."""
+        assert self._own(0xEF, features=7)
+
+    def write_sector(self, data: bytes) -> None:
+        """WRITE DMA."""
         assert self._own(0xCA)
         self._dma(out=data)
+
+    def read_sector(self) -> bytes:
+        """READ SECTORS and READ DMA by turns."""
         if self.turns % 2:
             assert self._own(0x20)
-            assert self._take(512) == data
-        else:
-            assert self._own(0xC8)
-            self._dma(length=512)
-            assert self.shadow.data[OWN_BUFFER : OWN_BUFFER + 512] == data
+            return self._take(512)
+        assert self._own(0xC8)
+        self._dma(length=512)
+        return bytes(self.shadow.data[OWN_BUFFER : OWN_BUFFER + 512])
 
-    def _packet(self, *cdb: int, dma: bool) -> bool:
-        assert self._own(0xA0, features=int(dma), count=0)
+    def packet(self, *cdb: int, length: int = 0) -> bytes | None:
+        """By DMA where there is data."""
+        assert self._own(0xA0, features=int(length > 0), count=0)
         for at in range(0, 12, 2):
             self.write(DATA, 2, int.from_bytes(bytes(cdb).ljust(12, b"\0")[at : at + 2], "little"))
         self.settle()
-        return not self.read(COMMAND, 1) & ERR
+        if self.read(COMMAND, 1) & ERR:
+            return None
+        if length:
+            self._dma(length=length)
+        return bytes(self.shadow.data[OWN_BUFFER : OWN_BUFFER + length])
 
-    def _drive_works(self) -> None:
-        for attempt in range(6):
-            if self._packet(0x28, *bytes(7), 1, dma=True):
-                self._dma(length=2048)
-                assert self.shadow.data[OWN_BUFFER : OWN_BUFFER + 2048] == bytes(2048)
-                return
-            if attempt > 1:
-                self._packet(0x1E, dma=False)
-                self._packet(0x1B, 0, 0, 0, 3, dma=False)
-        raise AssertionError("the drive does not read")
+
+def _make(stack: ExitStack, configuration: str, ends: Counter[str], *, drive: bool) -> Bench:
+    backend, shared = backend_of(configuration)
+    both = configuration in ("both", "slow")
+    return ChannelBench(stack, ends, backend=backend, shared=shared, drive=drive, both=both)
 
 
 def make_disk(stack: ExitStack, configuration: str, ends: Counter[str]) -> Bench:
     """With a disk over a backend of `BACKENDS`; "copied": memory is; "both": there is a drive, too."""
-    backend = configuration if configuration in BACKENDS else "slow"
-    return ChannelBench(
-        stack,
-        ends,
-        backend=backend,
-        shared=configuration != "copied",
-        drive=False,
-        both=configuration in ("both", "slow"),
-    )
+    return _make(stack, configuration, ends, drive=False)
 
 
 def make_drive(stack: ExitStack, configuration: str, ends: Counter[str]) -> Bench:
     """The same with a CD drive, which is device 1 where there is a disk, too."""
-    backend = configuration if configuration in BACKENDS else "slow"
-    return ChannelBench(
-        stack,
-        ends,
-        backend=backend,
-        shared=configuration != "copied",
-        drive=True,
-        both=configuration in ("both", "slow"),
-    )
+    return _make(stack, configuration, ends, drive=True)
 
 
 # --- what guests do
-
-DISK, DRIVE = likely(DISK_COMMANDS), likely(PACKET_COMMANDS)
 
 
 def _table(random: Random) -> Step:
     """A table with a few regions: buffers, mostly."""
     regions = []
     for number in range(random.choice((1, 1, 1, 2, 3, REGIONS))):
-        where = BASE + random.randrange(BUFFERS, SIZE - 0x100) & ~(random.random() < 0.9)
-        if not random.randrange(16):
-            where = random.choice(NOWHERE)
+        where = somewhere(random, BASE + BUFFERS, BASE + SIZE - 0x100, NOWHERE)
         length = random.choice((0, 1, 2, 3, 100, 512, 512, 1000, 4096, 4096, 0x8000))
         regions.append((where, length, 0 if random.randrange(4) or number % 3 else EOT))
     if random.randrange(8):
@@ -393,16 +366,14 @@ def _other(random: Random) -> Step:
 
 
 def _example(random: Random, commands: Sequence[Command[Any]], unit: int) -> Example:
-    steps: list[Step] = []
-    for _ in range(random.choice((1, 1, 2, 3, 4, 6))):
-        kind = random.randrange(16)
-        if kind < 11:
-            steps += _command(random, commands, unit)
-        elif kind < 14:
-            steps.append(_access(random))
-        else:
-            steps.append(_other(random))
-    return tuple(steps), random.choice(RESETS)
+    steps = sequence(
+        random,
+        (1, 1, 2, 3, 4, 6),
+        lambda: _command(random, commands, unit),
+        lambda: _access(random),
+        lambda: _other(random),
+    )
+    return steps, random.choice(RESETS)
 
 
 def disk_example(random: Random) -> Example:
