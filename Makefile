@@ -54,6 +54,13 @@ bench: $(VENV)/.test
 iscsi-conformance: $(VENV)/.test
 	$(BIN)/python -m tools.iscsi_conformance
 
+# The pages that are written from tables.
+docs: $(VENV)/.test
+	$(BIN)/python -m tools.conformance
+	$(BIN)/python tools/ata_registers.py
+	$(BIN)/python tools/scsi_table.py
+	$(BIN)/python tools/ata_table.py
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

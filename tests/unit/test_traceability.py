@@ -1,0 +1,172 @@
+"""What specifications demand is in tables whose rows point at tests and reports that are there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tools.conformance.__main__ import VIRTIO, main
+from tools.conformance.checks import checks, matching
+from tools.conformance.extract import digest_of, statements_of
+from tools.conformance.judge import complaints, drift, updated
+from tools.conformance.page import HTML, MARKDOWN, html, markdown
+from tools.conformance.table import Clause, Row, State, Table, TableError, read, tables, write
+from tools.conformance.tests import exists, names_in
+
+TABLES = tables()
+STATEMENTS = 392
+IDS = "82d2445e"
+"""Of VIRTIO's statements: how many, and a hash of their ids and hashes, so that no row is lost."""
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path.stem)
+def test_every_row_points_at_what_is_there(table: Table) -> None:
+    assert complaints(table) == []
+
+
+def test_no_statement_of_virtio_is_missing() -> None:
+    lines = [f"{clause.number}/{row.number} {row.digest} {row.level}" for clause, row in read(VIRTIO).rows]
+    assert len(lines) == STATEMENTS
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest().startswith(IDS)
+
+
+def test_the_pages_are_those_of_the_tables() -> None:
+    assert MARKDOWN.read_text() == markdown(TABLES), "run python -m tools.conformance"
+    assert HTML.read_text() == html(TABLES), "run python -m tools.conformance"
+
+
+# --- the specification
+
+SOURCE = r"""
+\section{Lamps}\label{sec:Lamps}
+A lamp MUST NOT be counted: this is no conformance clause.
+\devicenormative{\subsection}{Lamps}{Lamps}
+The device MUST light \field{lamp}
+when asked.  It does so at once. % It MUST NOT be counted.
+\begin{note}
+It MUST NOT be counted.
+\end{note}
+\begin{itemize}
+\item The device MAY blink; % never
+\item it SHOULD NOT burn.
+\end{itemize}
+\drivernormative{\subsection}{Lamps}{Lamps}
+The driver SHALL look.
+\section{More}
+Nothing MUST follow.
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Sources of a specification with lamps only."""
+    (tmp_path / "device-types" / "blk").mkdir(parents=True)
+    (tmp_path / "device-types" / "scsi").mkdir()
+    (tmp_path / "main.tex").write_text("\\chapter{One}\\input{content}")
+    (tmp_path / "content.tex").write_text(SOURCE)
+    for name in ("split-ring", "packed-ring", "shared-mem", "transport-pci", "transport-mmio"):
+        (tmp_path / f"{name}.tex").write_text("")
+    for name in ("blk", "scsi"):
+        (tmp_path / "device-types" / name / "description.tex").write_text("")
+    return tmp_path
+
+
+def test_statements_are_the_sentences_that_demand_something() -> None:
+    found = statements_of(SOURCE, "basic")
+    assert [(each.side, each.number, each.level, each.text) for each in found] == [
+        ("device", 1, "MUST", "The device MUST light lamp when asked."),
+        ("device", 2, "MAY", "The device MAY blink;"),
+        ("device", 3, "SHOULD", "it SHOULD NOT burn."),
+        ("driver", 1, "MUST", "The driver SHALL look."),
+    ]
+    assert found[0].digest == digest_of("The device MUST light lamp when asked.")
+
+
+def test_a_table_that_agrees_with_the_specification_keeps_what_it_says(checkout: Path) -> None:
+    table = Table(checkout / "lamps.tsv", "Lamps 1", "Of lamps.", [])
+    updated(table, checkout)
+    assert [(clause.number, clause.side, len(clause.rows)) for clause in table.clauses] == [
+        ("1.1.1", "device", 3),
+        ("1.1.2", "driver", 1),
+    ]
+    row = table.clauses[0].rows[1]
+    row.state, row.words = State.NOT_APPLICABLE, "ours does not blink"
+    write(table)
+    again = read(table.path)
+    updated(again, checkout)
+    assert again.clauses == table.clauses
+    assert drift(again, checkout) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("MAY blink", "MAY shine", ["§1.1.1/2: the specification says something else"]),
+        ("The driver SHALL look.", "", ["§1.1.2/1: not in the specification"]),
+        ("SHALL look.", "SHALL look. It MUST wait.", ["§1.1.2/2: not in the table"]),
+    ],
+)
+def test_a_specification_that_has_changed_is_noticed(
+    checkout: Path, old: str, new: str, lines: list[str]
+) -> None:
+    table = Table(checkout / "lamps.tsv", "Lamps 1", "Of lamps.", [])
+    updated(table, checkout)
+    (checkout / "content.tex").write_text(SOURCE.replace(old, new))
+    assert drift(table, checkout) == lines
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", str(tmp_path)]) == 2
+    assert "main.tex" in capsys.readouterr().err
+    bad = tmp_path / "bad.tsv"
+    bad.write_text("document\tA\tB\nclause\t1\tdevice\tC\n1\t-\tMUST\tperhaps\t\t\n")
+    with pytest.raises(TableError, match=r"bad\.tsv:3: .*perhaps"):
+        read(bad)
+
+
+# --- rows
+
+
+def row(state: State, *pointers: str, words: str = "") -> list[str]:
+    """What is complained of in a row."""
+    clause = Clause("1", "driver", "Lamps", "", [Row(1, "-", "MUST", state, pointers, words)])
+    return [line.rpartition("§1/1: ")[2] for line in complaints(Table(Path("t"), "", "", [clause]))]
+
+
+TEST = "tests/unit/test_traceability.py::test_what_cannot_be_read_is_one_line"
+REPORT = "!devmodels/virtio/device.py: clears bits of"
+
+
+def test_a_row_must_point_at_what_is_there() -> None:
+    assert row(State.TEST, TEST) == row(State.CHECK, REPORT, TEST) == []
+    assert row(State.OPEN) == row(State.NOT_APPLICABLE, words="none is offered") == []
+    assert row(State.TEST) == row(State.TEST, TEST, REPORT) == ["state test: needs tests, and no check"]
+    assert row(State.CHECK, REPORT) == ["state check: needs a check and a test that sees it"]
+    assert row(State.NOT_APPLICABLE) == ["state n/a: needs a reason"]
+    assert row(State.TEST, TEST + "_not") == [f"there is no test {TEST}_not"]
+    assert row(State.CHECK, TEST, "!devmodels/virtio/device.py: dances") == [
+        "nothing is reported as devmodels/virtio/device.py: dances"
+    ]
+
+
+def test_tests_and_scripts_are_found_in_their_files() -> None:
+    assert "test_tests_and_scripts_are_found_in_their_files" in names_in("tests/unit/test_traceability.py")
+    assert exists("tests/scripts/flush.guest.yaml")
+    assert not exists("tests/scripts/nothing.guest.yaml")
+    assert not exists("tests/unit/test_traceability.py::TABLES")
+
+
+def test_reports_are_found_with_clause_and_words() -> None:
+    assert {check.clause for check in matching("!devmodels/virtio/device.py: clears bits of")} == {
+        "VIRTIO 1.4 §2.1.1"
+    }
+    # The clause of a constant of another module, and words that depend on what was wrong.
+    assert [check.clause for check in matching("!devmodels/virtio_blk/device.py: write to a read-only")] == [
+        "VIRTIO 1.4 §5.2.6.2"
+    ]
+    assert [check.clause for check in matching("!devmodels/virtio_blk/device.py: seg_max is")] == [
+        "VIRTIO 1.4 §5.2.3"
+    ]
+    assert len({(check.file, check.words) for check in checks()}) > 100

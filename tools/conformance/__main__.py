@@ -1,0 +1,56 @@
+"""The command: see the package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tools.conformance.judge import complaints, drift, updated
+from tools.conformance.page import HTML, MARKDOWN, html, markdown
+from tools.conformance.table import ROOT, TABLES, Table, TableError, read, tables, write
+
+VIRTIO = TABLES / "virtio-1.4.tsv"
+USAGE = """python -m tools.conformance                              write the pages
+python -m tools.conformance extract CHECKOUT [--update]    hold VIRTIO's table against a checkout of its sources"""
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0, 1 where the table and the specification differ, 2 where something cannot be read."""
+    try:
+        if not arguments:
+            return _pages()
+        if arguments[0] == "extract" and arguments[2:] in ([], ["--update"]):
+            return _extract(Path(arguments[1]), update=bool(arguments[2:]))
+    except (OSError, TableError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except IndexError:
+        pass
+    print(USAGE, file=sys.stderr)
+    return 2
+
+
+def _pages() -> int:
+    every = tables()
+    wrong = [line for table in every for line in complaints(table)]
+    print(*wrong, sep="\n", end="\n" if wrong else "")
+    MARKDOWN.write_text(markdown(every), encoding="utf-8")
+    HTML.write_text(html(every), encoding="utf-8")
+    rows = sum(len(clause.rows) for table in every for clause in table.clauses)
+    print(f"{rows} rows in {MARKDOWN.relative_to(ROOT)} and {HTML.relative_to(ROOT)}")
+    return 1 if wrong else 0
+
+
+def _extract(checkout: Path, *, update: bool) -> int:
+    table = read(VIRTIO) if VIRTIO.exists() else Table(VIRTIO, "VIRTIO 1.4", "", [])
+    if update:
+        updated(table, checkout)
+        write(table)
+    lines = drift(table, checkout)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    print(f"{sum(len(clause.rows) for clause in table.clauses)} statements, {len(lines)} differences")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
