@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start thousands of processes, each of which would compile all of its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance lint format docs clean
+.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance fuzz lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py
@@ -16,6 +16,10 @@ $(VENV)/.base: pyproject.toml tools/bootstrap.py
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn]'
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,fuzz]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
@@ -60,6 +64,11 @@ docs: $(VENV)/.test
 	$(BIN)/python tools/ata_registers.py
 	$(BIN)/python tools/scsi_table.py
 	$(BIN)/python tools/ata_table.py
+
+# SECONDS of fuzzing over all targets; FUZZ="--target ahci-disk --seed 1" and other options: docs/fuzzing.md.
+SECONDS ?= 60
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
