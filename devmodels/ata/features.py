@@ -11,13 +11,14 @@ from devmodels.ata.table import Command, Handler, Protocol, Sub
 if TYPE_CHECKING:
     from devmodels.ata.device import AtaDevice
 
+SET_FEATURES = 0xEF
 D = TypeVar("D", bound="AtaDevice")
 
 
 def set_features(value: int, name: str, handler: Handler[D]) -> Command[D]:
     """The subcommand `value` of SET FEATURES."""
     return Command(
-        0xEF,
+        SET_FEATURES,
         f"SET FEATURES, {name}",
         Protocol.NON_DATA,
         handler,
@@ -27,9 +28,15 @@ def set_features(value: int, name: str, handler: Handler[D]) -> Command[D]:
     )
 
 
+def count_of(command: AtaCommand) -> int:
+    """The count that a subcommand is given; the queue's form has its tag there, and this in bits 15:8 (ACS-4)."""
+    count = command.taskfile.count
+    return (count >> 8 if command.queued else count) & 0xFF
+
+
 def transfer_mode(device: AtaDevice, command: AtaCommand) -> None:
     """As count says."""
-    if not device.modes.choose(command.taskfile.count & 0xFF):
+    if not device.modes.choose(count_of(command)):
         raise AtaError
 
 

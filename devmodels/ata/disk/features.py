@@ -9,7 +9,7 @@ from devmodels.ata import features
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error, Transport
 from devmodels.ata.disk import power
-from devmodels.ata.table import Command, Protocol
+from devmodels.ata.table import Command, Protocol, Reply
 from devmodels.iocontext import Coro
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def look_ahead(disk: AtaDisk, _command: AtaCommand, *, on: bool) -> None:
 
 def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     """Advanced power management: 1 (least power) to FEh (ACS-3 §7.45, subcommand 05h), told in IDENTIFY DEVICE."""
-    level = command.taskfile.count & 0xFF if on else 0
+    level = features.count_of(command) if on else 0
     if on and not 1 <= level <= MAX_APM:
         raise AtaError(Error.ABRT)
     disk.apm = level
@@ -38,7 +38,7 @@ def power_level(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
 
 def preserve(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
     """Whether a COMRESET leaves settings alone: the only feature of SATA that can be switched (SATA 3.x §13.3)."""
-    if command.taskfile.count & 0xFF != SETTINGS_PRESERVATION or disk.transport is not Transport.SERIAL:
+    if features.count_of(command) != SETTINGS_PRESERVATION or disk.transport is not Transport.SERIAL:
         raise AtaError(Error.ABRT)
     disk.preserves = on
 
@@ -65,6 +65,14 @@ def set_multiple(disk: AtaDisk, command: AtaCommand) -> None:
     disk.multiple = count
 
 
+def queued(disk: AtaDisk, command: AtaCommand) -> Reply:
+    """SET FEATURES in the queue (NCQ NON-DATA, 5h): features, bits 15:8, say which subcommand (ACS-4)."""
+    handler = _BY_VALUE.get(command.taskfile.features >> 8 & 0xFF)
+    if handler is None:
+        raise AtaError(Error.ABRT)
+    return handler(disk, command)
+
+
 MAX_APM = 0xFE
 SETTINGS_PRESERVATION = 0x06
 
@@ -83,3 +91,4 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
     features.set_features(0xAA, "enable read look-ahead", partial(look_ahead, on=True)),
     Command(0xC6, "SET MULTIPLE MODE", Protocol.NON_DATA, set_multiple, "ACS-3 §7.46"),
 )
+_BY_VALUE = {each.value: each.handler for each in COMMANDS if each.opcode == features.SET_FEATURES}

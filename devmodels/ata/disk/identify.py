@@ -74,10 +74,10 @@ FEATURES = (
 
 def identify(disk: AtaDisk, _command: AtaCommand) -> DataIn:
     """The 256 words."""
-    return DataIn(data(disk))
+    return DataIn(words(disk).pack())
 
 
-def data(disk: AtaDisk) -> bytes:
+def words(disk: AtaDisk) -> Words:
     """The same for logs."""
     words = Words()
     _identity(disk, words)
@@ -89,7 +89,7 @@ def data(disk: AtaDisk) -> bytes:
         _serial(disk, words)
     else:
         words[93] = reset_result(disk.unit)
-    return words.pack()
+    return words
 
 
 def reset_result(unit: int) -> int:

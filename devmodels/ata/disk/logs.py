@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, Error, Transport
-from devmodels.ata.disk import errorlog, identify, testlog
+from devmodels.ata.disk import errorlog, identifylog, testlog
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.taskfile import TaskFile
 from devmodels.ata.transfer import DataIn, DataOut
@@ -77,29 +77,15 @@ def _address(taskfile: TaskFile) -> tuple[int, ...]:
 
 
 def _non_data(_disk: AtaDisk) -> bytes:
-    """Subcommands of NCQ NON-DATA: abort queue, of all kinds; deadlines, of reads and writes (ACS-3 §A.15)."""
-    return struct.pack("<II", 0x1F, 0x07).ljust(BLOCK, b"\0")
+    """Subcommands of NCQ NON-DATA, a doubleword each: abort queue, of all kinds; deadlines, of reads and writes (ACS-3
+    §A.15); SET FEATURES, number 5 (ACS-4).
+    """
+    return struct.pack("<6I", 0x1F, 0x07, 0, 0, 0, 1).ljust(BLOCK, b"\0")
 
 
 def _send_receive(disk: AtaDisk) -> bytes:
     """Subcommands of SEND and RECEIVE FPDMA QUEUED: DATA SET MANAGEMENT, TRIM; READ and WRITE LOG (ACS-3 §A.16)."""
     return struct.pack("<IIII", disk.trims, disk.trims, 1, 1).ljust(BLOCK, b"\0")
-
-
-def _identify_data(disk: AtaDisk) -> bytes:
-    """Page 0 lists the pages, 1 is IDENTIFY DEVICE's data, 2 the capacity (ACS-3 §A.11)."""
-    pages = (0, 1, 2)
-    listing = _header(0) + bytes((len(pages), *pages))
-    size = disk.sector_size
-    physical = disk.options.physical_block_size
-    exponent = (physical // size).bit_length() - 1
-    sizes = 1 << 63 | int(physical > size) << 62 | int(size != BLOCK) << 61 | exponent << 16
-    capacity = _header(2) + struct.pack("<QQQ", 1 << 63 | disk.accessible, sizes, 1 << 63 | size // 2)
-    return listing.ljust(BLOCK, b"\0") + identify.data(disk) + capacity.ljust(BLOCK, b"\0")
-
-
-def _header(page: int) -> bytes:
-    return struct.pack("<Q", 1 << 63 | page << 16 | VERSION)
 
 
 Log = Callable[["AtaDisk"], bytes]
@@ -110,7 +96,7 @@ LOGS: dict[int, Log] = {
     NCQ_ERROR: ncq_error,
     NCQ_NON_DATA: _non_data,
     SEND_RECEIVE: _send_receive,
-    IDENTIFY_DATA: _identify_data,
+    IDENTIFY_DATA: identifylog.pages,
 }
 
 

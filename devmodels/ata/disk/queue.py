@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import Error
-from devmodels.ata.disk import logs
+from devmodels.ata.disk import features, logs
 from devmodels.ata.table import Command, Protocol, Sub
 from devmodels.ata.transfer import DataIn
 
@@ -60,6 +60,16 @@ COMMANDS: tuple[Command[AtaDisk], ...] = (
         "ACS-3 §7.16",
         sub=Sub.FEATURES_LOW,
         value=1,
+        feature="NCQ",
+    ),
+    Command(
+        0x63,
+        "NCQ NON-DATA, SET FEATURES",
+        Protocol.QUEUED,
+        features.queued,
+        "ACS-4",
+        sub=Sub.FEATURES_LOW,
+        value=5,
         feature="NCQ",
     ),
     Command(

@@ -46,6 +46,7 @@ TRIALS = 400
 """How often fewer steps are tried."""
 SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
 SET_ACCESSIBLE = (0x78, 1)
+QUEUED_SET_FEATURES = (0x63, 5)
 INWARD = frozenset({Protocol.PIO_IN, Protocol.DMA_IN, Protocol.QUEUED_IN, Protocol.PACKET})
 SPIN_UP_FIRST = 0x738C
 """Word 2 of a disk that waits."""
@@ -392,6 +393,8 @@ def registers(random: Random, commands: Sequence[Command[Any]]) -> tuple[int, in
         features, count = count, random.randrange(32) << 3 | random.choice((0, 0, 0x4000, 0x8000))
         if command.value is not None:
             features, count = features & ~0xF | command.value & 0xF, count | command.value << 8
+            if (command.opcode, command.value) == QUEUED_SET_FEATURES:
+                features |= random.choice(BYTES) << 8
     return command.opcode, features, count, lba, random.choice((0x40, 0x40, 0x40, 0xE0, 0xC0, 0))
 
 

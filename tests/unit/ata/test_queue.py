@@ -95,3 +95,31 @@ def test_a_queue_has_priorities(depth: int, expected: int) -> None:
         words = struct.unpack("<256H", host.do(0xEC).data)
         assert words[76] & 0x1100 == expected
         assert words[206] == 0
+
+
+def test_features_are_set_in_the_queue() -> None:
+    with Host() as host:
+        assert struct.unpack_from("<6I", host.do(0x47, lba=0x12, count=1).data)[5] == 1
+        tag = 3 << 3
+        assert host.do(0x63, features=0x82 << 8 | 5, count=tag).status == OK
+        assert not host.backend.write_cache
+        assert host.do(0x63, features=0x05 << 8 | 5, count=0x80 << 8 | tag).status == OK
+        assert struct.unpack("<256H", host.do(0xEC).data)[91] == 0x80
+        assert host.do(0x63, features=0x03 << 8 | 5, count=0x42 << 8 | tag).status == OK
+        assert host.disk.modes.ultra == 2
+
+
+def test_an_unknown_feature_is_an_error_of_the_queue() -> None:
+    with Host() as host:
+        assert host.do(0x63, features=0x77 << 8 | 5, count=4 << 3).error == Error.ABRT
+        assert host.do(0xEC).error == Error.ABRT
+        assert failed_log(host)[0] == 4
+        assert host.do(0xEC).status == OK
+
+
+def test_a_write_cache_that_is_switched_off_in_the_queue_is_made_stable_first() -> None:
+    with Host() as host:
+        assert host.do(0x61, features=1, count=1 << 3, given=bytes(512)).status == OK
+        before = host.backend.stats.flush_operations
+        assert host.do(0x63, features=0x82 << 8 | 5, count=2 << 3).status == OK
+        assert host.backend.stats.flush_operations == before + 1
