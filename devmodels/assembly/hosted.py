@@ -91,8 +91,9 @@ class HostedDevices:
     def _machine_of(self, options: Mapping[str, object], *, ata: bool) -> Assembly:
         """The machine with the bus that a device is to be on: the one that is named, or the first one with a place."""
         bus = options.get("bus")
-        machines = self.machines.values()
-        buses = [(name, each) for each in machines for name in (each.ata_buses if ata else each.buses)]
+        of_ata = [(name, each) for each in self.machines.values() for name in each.ata_buses]
+        of_scsi = [(name, each) for each in self.machines.values() for name in each.buses]
+        buses, others = (of_ata, of_scsi) if ata else (of_scsi, of_ata)
         fitting = [(name, machine) for name, machine in buses if bus in (None, name)]
         for name, machine in fitting:
             place = machine.ata_buses.get(name)
@@ -100,9 +101,12 @@ class HostedDevices:
                 return machine
         if fitting:
             return fitting[0][1]
+        kind, other = ("IDE", "SCSI") if ata else ("SCSI", "IDE")
         known = ", ".join(shown(name) for name, _ in buses) or "none"
         given = "missing" if bus is None else f"{shown(bus)} is given"
-        raise OptionError(f"bus: {given}; the buses of PCI devices are: {known}")
+        if any(name == bus for name, _ in others):
+            given = f"{shown(bus)} is one of {other} devices"
+        raise OptionError(f"bus: {given}; the buses of {kind} devices are: {known}")
 
     def close(self) -> None:
         """Give the machines up; the nodes stay."""

@@ -54,9 +54,9 @@ def refused(refusal: Refusal, devices: list[str], exports: list[str]) -> str:
             '--device "v0": device virtio-blk-pci: nope: no such option; expected one of ',
         ),
         ("virtio-blk-pci,id=v0,drive=d0,num-queues=0", "num-queues is 0, expected 1 to 1024"),
-        ("scsi-hd,drive=d0", "bus: missing; the buses of PCI devices are: none"),
+        ("scsi-hd,drive=d0", "bus: missing; the buses of SCSI devices are: none"),
         ("virtio-blk-device,id=v0,drive=d0", 'driver: "virtio-blk-device" is given'),
-        ("ide-hd,drive=d0", "bus: missing; the buses of PCI devices are: none"),
+        ("ide-hd,drive=d0", "bus: missing; the buses of IDE devices are: none"),
         ("ahci,id=a0,ports=33", '--device "a0": device ahci: ports is 33, expected 1 to 32'),
         ("ahci,id=a0,x-pci-device-id=1", "x-pci-vendor-id: missing; expected with x-pci-device-id"),
         ("piix3-ide,id=i0", "native is off; expected native=on, without a PC's fixed ports"),
@@ -70,7 +70,12 @@ def test_wrong_device(refusal: Refusal, tmp_path: Path, device: str, line: str) 
 @pytest.mark.parametrize(
     ("unit", "line"),
     [
-        ("ide-hd,drive=d0,bus=a0.6", '"a0.6" is given; the buses of PCI devices are: "a0.0", "a0.1"'),
+        ("ide-hd,drive=d0,bus=a0.6", '"a0.6" is given; the buses of IDE devices are: "a0.0", "a0.1"'),
+        ("scsi-hd,drive=d0,bus=a0.0", '"a0.0" is one of IDE devices; the buses of SCSI devices are: none'),
+        (
+            "ide-hd,drive=d0,bus=a0.0,logical_block_size=4096",
+            "physical_block_size is 512, expected a power of two from logical_block_size, 4096, to ",
+        ),
         ("ide-hd,drive=d0,bus=a0.0,unit=1", "unit is 1, expected 0 to 0 on bus 'a0.0'"),
         ("ide-hd,bus=a0.0", "device ide-hd: drive: missing; expected a string"),
         ("ide-hd,bus=a0.0,drive=d7", "device ide-hd: no drive 'd7'; the nodes are: d0, d1"),

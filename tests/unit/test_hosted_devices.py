@@ -127,5 +127,5 @@ def test_a_wrong_device_leaves_nothing(
 
 def test_a_unit_without_a_bus_anywhere(hosted: HostedDevices) -> None:
     hosted.add({"driver": "virtio-blk-pci", "id": "v0", "drive": "d0"})
-    with pytest.raises(OptionError, match="bus: missing; the buses of PCI devices are: none"):
+    with pytest.raises(OptionError, match="bus: missing; the buses of SCSI devices are: none"):
         hosted.add({"driver": "scsi-hd", "drive": "d1"})

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, DIAGNOSTIC_PASSED, HEAD, Error
-from devmodels.ata.disk.geometry import MAX_SECTORS, Geometry
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.transfer import DataIn, DataOut
 
@@ -28,8 +27,7 @@ def initialize(disk: AtaDisk, command: AtaCommand) -> None:
     sectors, heads = taskfile.count & 0xFF, (taskfile.device & HEAD) + 1
     if not sectors:
         raise AtaError(Error.ABRT)
-    cylinders = min(min(disk.accessible, MAX_SECTORS) // (heads * sectors), 0xFFFF)
-    disk.geometry = Geometry(cylinders, heads, sectors)
+    disk.translation = heads, sectors
 
 
 def nothing(_disk: AtaDisk, _command: AtaCommand) -> None:

@@ -13,7 +13,7 @@ from devmodels.ata.device import AtaDevice
 from devmodels.ata.disk import commands, kept, logs, power, selftest, state
 from devmodels.ata.disk.badsectors import BadSectors
 from devmodels.ata.disk.errorlog import ErrorLog
-from devmodels.ata.disk.geometry import default_geometry
+from devmodels.ata.disk.geometry import Geometry, default_geometry, translate
 from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
@@ -69,7 +69,8 @@ class AtaDisk(AtaDevice):
         self.look_ahead = True
         self.preserves = True
         """Whether settings outlive a COMRESET (software settings preservation, SATA 3.x §13.5)."""
-        self.default_geometry = self.geometry = default_geometry(options, self.sectors)
+        self.translation: tuple[int, int] | None = None
+        """Heads and sectors of a track, where a host has chosen some (INITIALIZE DEVICE PARAMETERS)."""
         self.halted = False
         """Whether an NCQ command has failed, and nobody has asked yet how (SATA 3.x §13.6.4)."""
         self.failed_queued: tuple[int, TaskFile] | None = None
@@ -107,6 +108,18 @@ class AtaDisk(AtaDevice):
     def accessible(self) -> int:
         """How many of them can be addressed."""
         return self.sectors if self.accessible_max is None else min(self.accessible_max, self.sectors)
+
+    @property
+    def default_geometry(self) -> Geometry:
+        """The translation of the size that it has now."""
+        return default_geometry(self.options, self.sectors)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The one that holds."""
+        if self.translation is None:
+            return self.default_geometry
+        return translate(self.accessible, *self.translation)
 
     @property
     def serial(self) -> str:
@@ -284,7 +297,7 @@ class AtaDisk(AtaDevice):
         if anew or (kind is Reset.SOFTWARE and self.reverts):
             self.multiple = 0
             self.look_ahead = True
-            self.geometry = self.default_geometry
+            self.translation = None
             self.modes.reset()
         if anew:
             self.reverts = True

@@ -47,3 +47,8 @@ def default_geometry(options: AtaDiskOptions, sectors: int) -> Geometry:
     if options.cyls:
         return Geometry(options.cyls, options.heads, options.secs)
     return Geometry(max(1, min(sectors // (16 * 63), MAX_CYLINDERS)), 16, 63)
+
+
+def translate(accessible: int, heads: int, sectors: int) -> Geometry:
+    """The translation that a host has chosen, of a disk with so many sectors that can be addressed."""
+    return Geometry(min(min(accessible, MAX_SECTORS) // (heads * sectors), 0xFFFF), heads, sectors)

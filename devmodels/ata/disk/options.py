@@ -52,7 +52,8 @@ class AtaDiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True,
             )
         if physical & (physical - 1) or not block <= physical <= MAX_PHYSICAL:
             raise ValueError(
-                f"physical_block_size is {physical}, expected a power of two from {block} to {MAX_PHYSICAL}"
+                f"physical_block_size is {physical}, expected a power of two from logical_block_size, {block},"
+                f" to {MAX_PHYSICAL}"
             )
         for name, length in TEXTS.items():
             text = getattr(self, name)

@@ -179,7 +179,8 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
     disk.host_logs = dict(state.host_logs)
     disk.backend.write_cache = state.write_cache
     disk.modes.multiword, disk.modes.ultra = state.modes.multiword, state.modes.ultra
-    disk.geometry = Geometry(*state.geometry)
+    translated = Geometry(*state.geometry) != disk.default_geometry
+    disk.translation = state.geometry[1:] if translated else None
     failed = state.failed_queued
     disk.failed_queued = None if failed is None else (failed[0], failed[1].taskfile())
     for name in SecurityState.__struct_fields__:

@@ -58,7 +58,8 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
         physical, block = self.physical_block_size, self.logical_block_size
         if physical & (physical - 1) or not block <= physical <= MAX_PHYSICAL:
             raise ValueError(
-                f"physical_block_size is {physical}, expected a power of two from {block} to {MAX_PHYSICAL}"
+                f"physical_block_size is {physical}, expected a power of two from logical_block_size, {block},"
+                f" to {MAX_PHYSICAL}"
             )
         for name, (least, most) in SIZES.items():
             value = getattr(self, name)

@@ -334,6 +334,18 @@ def test_what_the_words_say_of_the_rest() -> None:
         assert word(host, 93) == 0x6B00
 
 
+def test_a_disk_of_another_size_has_other_cylinders() -> None:
+    with Host(MIB) as host:
+        assert [word(host, at) for at in (1, 54, 57)] == [2, 2, 2016]
+        host.context.run(host.backend.resize(4 * MIB))
+        assert [word(host, at) for at in (1, 54, 57, 60)] == [8, 8, 8064, 8192]
+        host.do(0x91, device=0xA7, count=32)
+        host.context.run(host.backend.resize(2 * MIB))
+        assert [word(host, at) for at in (1, 3, 6, 54, 55, 56)] == [4, 16, 63, 16, 8, 32]
+        assert host.do(0xC8, device=0xA7, lba=15 << 8 | 32, count=1).status == OK
+        assert host.do(0xC8, device=0xA0, lba=16 << 8 | 1, count=1).error == Error.IDNF
+
+
 def test_no_translation_reaches_more_than_the_largest() -> None:
     with Host(node={"driver": "null-co", "size": 1 << 40, "node-name": "d0"}) as host:
         host.do(0x91, device=0xAF, count=32)
