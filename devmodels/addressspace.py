@@ -44,10 +44,12 @@ class Accessed(Protocol):
 class AddressSpace:
     """One address space of a machine: its decode table, and the access that goes through it."""
 
-    __slots__ = ("_last", "_machine", "_name", "_table")
+    __slots__ = ("_absent", "_last", "_machine", "_name", "_table")
 
-    def __init__(self, machine: Accessed, name: str) -> None:
+    def __init__(self, machine: Accessed, name: str, absent: int = 0xFF) -> None:
+        """`absent` is what each byte reads that nobody claims."""
         self._machine = machine
+        self._absent = absent
         self._name = name
         self.decode([])
 
@@ -128,7 +130,7 @@ class AddressSpace:
         try:
             value = 0
             for window, at, length in self._table.pieces(address, size):
-                part = 0xFF if window is None else self.read(at, length)
+                part = self._absent if window is None else self.read(at, length)
                 value |= part << 8 * (at - address)
             return value
         finally:

@@ -19,7 +19,7 @@ from devmodels.addressspace import ONES, AddressSpace, Ram
 from devmodels.interrupts import Line, LineSource, Outbox
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
-from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus
+from devmodels.pci.bus import CONFIG_ADDRESS, ECAM_SIZE, ConfigPorts, Ecam, RootBus, Wiring
 from devmodels.pci.decode import BarHandler, Claim, Guard, Window
 from devmodels.pci.function import PciFunction
 from devmodels.registers.state import nest, unnest
@@ -102,8 +102,9 @@ class Machine:
     """Memory, PCI root bus, MMIO devices and I/O ports for devices that share one `IoContext`.
 
     `on_message(address, data)` receives interrupt messages that do not hit guest memory (those that do are written
-    there); `on_intx(line, level)` the four INTx lines; `on_irq(line, level)` the lines of devices outside PCI.  `ecam`
-    is the base of the ECAM window, or None for none.  `name` is what a trace calls the machine.
+    there); `on_intx(line, level)` the INTx lines, four if no `wiring` says otherwise; `on_irq(line, level)` the lines
+    of devices outside PCI.  `ecam` is the base of the ECAM window, or None for none.  `absent` is what each byte of
+    memory space reads that nobody claims.  `name` is what a trace calls the machine.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class Machine:
         on_intx: Callable[[int, bool], None] | None = None,
         on_irq: Callable[[int, bool], None] | None = None,
         name: str = "machine",
+        wiring: Wiring | None = None,
+        absent: int = 0xFF,
     ) -> None:
         self.name = name
         self.memory = memory
@@ -128,7 +131,7 @@ class Machine:
         is the function's bus."""
         self.trace: Tracer | None = None
         self.outbox = Outbox(self._message, self._pending)
-        self.bus = RootBus(self.outbox, self._decode_changed, self._intx)
+        self.bus = RootBus(self.outbox, self._decode_changed, self._intx, wiring)
         self._ports = ConfigPorts(self.bus)
         self._mmio: list[tuple[int, int, MmioDevice]] = []
         self._irqs: dict[int, Line] = {}
@@ -136,7 +139,7 @@ class Machine:
         self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self._ports, None)]
         if ecam is not None:
             self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
-        self._memory_space = AddressSpace(self, "memory-space")
+        self._memory_space = AddressSpace(self, "memory-space", absent)
         self._io_space = AddressSpace(self, "io-space")
         self._outside: set[int] = set()
         """Handlers that somebody else has brought, by identity."""

@@ -15,9 +15,10 @@ from devmodels.blockbackend.removable import EmptyNode
 from devmodels.conformance import ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import Event, IoContext
-from devmodels.machine import Machine
+from devmodels.machine import ECAM_BASE, Machine
 from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
+from devmodels.pci.bus import Wiring
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
@@ -139,10 +140,14 @@ class Assembly:
         run_state: RunState | None = None,
         name: str = "machine",
         anonymous: Iterator[int] | None = None,
+        ecam: int | None = ECAM_BASE,
+        wiring: Wiring | None = None,
+        absent: int = 0xFF,
     ) -> None:
         """A `graph` and a `run_state` that are given are others', too, and stay when the assembly is closed.
 
-        `anonymous` gives numbers to devices without an id, for those who have several machines.
+        `anonymous` gives numbers to devices without an id, for those who have several machines.  `ecam`, `wiring` and
+        `absent` are the board's, as of `Machine`.
         """
         self._owns_memory = isinstance(memory, Region)
         self.memory = GuestMemory(memory) if isinstance(memory, Region) else memory
@@ -151,7 +156,15 @@ class Assembly:
         self.events = Events()
         self.run_state = RunState(self.events) if run_state is None else run_state
         self.machine = Machine(
-            self.memory, context, on_message=on_message, on_intx=on_intx, on_irq=on_irq, name=name
+            self.memory,
+            context,
+            ecam=ecam,
+            on_message=on_message,
+            on_intx=on_intx,
+            on_irq=on_irq,
+            name=name,
+            wiring=wiring,
+            absent=absent,
         )
         self._owns_graph = graph is None
         self.graph = Graph(context) if graph is None else graph

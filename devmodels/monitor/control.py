@@ -34,9 +34,16 @@ def version_info() -> VersionInfo:
     return VersionInfo(VersionTriple(*triple), "devmodels")
 
 
-async def query_version(_world: World) -> VersionInfo:
+def version_of(world: World) -> VersionInfo:
+    """What a world says it is: itself, or the one that it stands in for."""
+    if world.stands_for is None:
+        return version_info()
+    return VersionInfo(VersionTriple(*world.stands_for), "")
+
+
+async def query_version(world: World) -> VersionInfo:
     """What speaks here."""
-    return version_info()
+    return version_of(world)
 
 
 async def quit_(world: World) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from devmodels.acceptor import Acceptor
 from devmodels.monitor.channel import ObjectChannel
 from devmodels.monitor.command import CommandError, text_of
-from devmodels.monitor.control import version_info
+from devmodels.monitor.control import version_of
 from devmodels.monitor.table import commands
 from devmodels.monitor.world import World
 from devmodels.options import OptionError, one_line
@@ -29,51 +29,40 @@ PATIENCE = 1 << 16
 """With so many bytes unread, a client is not told of errors that stop nothing."""
 
 
-class MonitorServer:
-    """Listens on a UNIX socket and serves one client after the other with the commands of `world`.
+class MonitorSession:
+    """One client's session over a connected socket, which it owns, with the commands of `world`.
 
-    Raises OSError where the socket cannot be bound.  It works when the world's context does.
+    `on_end()` is called once when the client has left.  It works when the world's context does.
     """
 
-    def __init__(self, path: str, world: World) -> None:
-        self.path = path
+    def __init__(
+        self, sock: socket.socket, world: World, on_end: Callable[[], None], *, greeted: bool = False
+    ) -> None:
+        """`greeted`: somebody has sent the greeting already."""
         self._world = world
         self._context = world.context
         self._commands = commands(world)
-        self._channel: ObjectChannel | None = None
         self._negotiated = False
-        self._closed = False
-        self._acceptor = Acceptor(listen(path), self._context, self._connected, name="monitor")
+        self._on_end = on_end
+        self._channel = ObjectChannel(sock, self._context, self._command, self._left)
         world.events.add_listener(self._event)
+        if not greeted:
+            self._channel.put(greeting(world))
 
     def close(self) -> None:
-        """End the session, if any, and remove the socket. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
+        """End the session. Idempotent."""
         self._world.events.remove_listener(self._event)
-        self._acceptor.close()
-        if self._channel is not None:
-            self._channel.close()
-        remove(self.path)
-
-    # --- clients
-
-    def _connected(self, sock: socket.socket) -> None:
-        self._acceptor.pause()
-        self._negotiated = False
-        self._channel = ObjectChannel(sock, self._context, self._command, self._left)
-        self._channel.put({"QMP": {"version": version_info(), "capabilities": []}})
+        self._channel.close()
 
     def _left(self) -> None:
-        self._channel = None
-        self._acceptor.go_on()
+        self._world.events.remove_listener(self._event)
+        self._on_end()
 
     # --- events
 
     def _event(self, name: str, data: Mapping[str, object]) -> None:
         """Tell the client, if one is there and has negotiated."""
-        if self._channel is not None and self._negotiated:
+        if self._negotiated:
             if name == "BLOCK_IO_ERROR" and data.get("action") != "stop" and self._channel.unread > PATIENCE:
                 # A guest on a broken disk can cause them without end.
                 return
@@ -86,7 +75,6 @@ class MonitorServer:
     def _command(self, text: bytes) -> None:
         """One command; its answer goes to the client that sent it, if that is still there."""
         channel = self._channel
-        assert channel is not None
         try:
             request = msgspec.json.decode(text, type=dict[str, object])
             extra = {"id": msgspec.Raw(msgspec.json.encode(request["id"]))} if "id" in request else {}
@@ -131,6 +119,43 @@ class MonitorServer:
         if command is None:
             raise CommandError(f"The command {name} has not been found", "CommandNotFound")
         return await command(self._world, arguments)
+
+
+class MonitorServer:
+    """Listens on a UNIX socket and serves one client after the other with the commands of `world`.
+
+    Raises OSError where the socket cannot be bound.  It works when the world's context does.
+    """
+
+    def __init__(self, path: str, world: World) -> None:
+        self.path = path
+        self._world = world
+        self._session: MonitorSession | None = None
+        self._closed = False
+        self._acceptor = Acceptor(listen(path), world.context, self._connected, name="monitor")
+
+    def close(self) -> None:
+        """End the session, if any, and remove the socket. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._acceptor.close()
+        if self._session is not None:
+            self._session.close()
+        remove(self.path)
+
+    def _connected(self, sock: socket.socket) -> None:
+        self._acceptor.pause()
+        self._session = MonitorSession(sock, self._world, self._left)
+
+    def _left(self) -> None:
+        self._session = None
+        self._acceptor.go_on()
+
+
+def greeting(world: World) -> dict[str, object]:
+    """What a client is sent first."""
+    return {"QMP": {"version": version_of(world), "capabilities": []}}
 
 
 def _error(text: str, kind: str = "GenericError") -> dict[str, object]:

@@ -75,7 +75,7 @@ WITH_MACHINE: dict[str, Run] = {**WITH_DEVICES, "system_reset": machine.system_r
 
 def commands(world: World) -> dict[str, Command]:
     """The commands of a world, by name."""
-    runs = dict(EVERYWHERE)
+    runs = dict(EVERYWHERE) | world.more_commands
     if world.hosted is not None:
         runs |= WITH_DEVICES
     if world.assembly is not None:

@@ -10,7 +10,7 @@ from devmodels.blockbackend import BlockBackend, BlockNode, Graph
 from devmodels.conformance import Profile
 from devmodels.events import Events
 from devmodels.exports.table import Exports
-from devmodels.monitor.command import CommandError, device_not_found
+from devmodels.monitor.command import CommandError, Run, device_not_found
 from devmodels.monitor.qemuio import Running
 from devmodels.runstate import RunState
 
@@ -55,6 +55,10 @@ class World:
         self.exports = exports
         self.assembly = assembly
         self.hosted = hosted
+        self.stands_for: tuple[int, int, int] | None = None
+        """The version of QEMU's that it says it is, major, minor and micro, where it stands in for one."""
+        self.more_commands: dict[str, Run] = {}
+        """Commands that there are besides."""
         self.quit_requested = False
         self.running = Running(graph.context)
         """What qemu-io's `aio_…` commands have begun."""

@@ -14,7 +14,7 @@ Functions that are not there read ones.  References: PCI Local Bus 3.0 §3.2.2.3
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from devmodels.interrupts import Line, Outbox
 from devmodels.pci.decode import Claim
@@ -34,18 +34,32 @@ _ADDRESS_BITS = 0x80FF_FFFC
 IntxSink: TypeAlias = Callable[[int, bool], None]
 
 
+class Wiring(NamedTuple):
+    """A board's interrupt lines: how many there are, and which one (from 0) has pin 1 to 4 of a slot."""
+
+    lines: int
+    line: Callable[[int, int], int]
+
+
 class RootBus:
     """Bus 0.
 
     `on_decode_change` is called when the claimed ranges have changed; `on_intx(line, level)` gets the levels of the
-    four shared lines, to which pin A of slot n is wired as line n modulo 4, and further pins follow.
+    shared lines, which `wiring` gives to slots and pins.
     """
 
-    def __init__(self, outbox: Outbox, on_decode_change: Callable[[], None], on_intx: IntxSink) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        on_decode_change: Callable[[], None],
+        on_intx: IntxSink,
+        wiring: Wiring | None = None,
+    ) -> None:
         self._outbox = outbox
         self._on_decode_change = on_decode_change
         self._functions: dict[tuple[int, int], PciFunction] = {}
-        self._lines = [Line(outbox, _bind(on_intx, number)) for number in range(INTX_LINES)]
+        self._wiring = USUAL_WIRING if wiring is None else wiring
+        self._lines = [Line(outbox, _bind(on_intx, number)) for number in range(self._wiring.lines)]
         self.refused = 0
         """Configuration accesses refused because the function was in the middle of another access."""
 
@@ -61,7 +75,7 @@ class RootBus:
             raise ValueError(f"{function.name} is plugged already")
         self._functions[slot, number] = function
         pin = function.identity.interrupt_pin
-        line = self._lines[intx_line(slot, pin)].source() if pin else None
+        line = self._lines[self._wiring.line(slot, pin)].source() if pin else None
         function.plugged(self, line, multi_function=False)
         self._mark_multi_function(slot)
 
@@ -141,6 +155,10 @@ class RootBus:
 def intx_line(slot: int, pin: int) -> int:
     """The shared line, 0 to 3, of `slot`'s interrupt pin (1 to 4); PCI-to-PCI Bridge 1.2 §9.1, Table 9-1."""
     return (slot + pin - 1) % INTX_LINES
+
+
+USUAL_WIRING = Wiring(INTX_LINES, intx_line)
+"""Four lines, to which pin A of slot n is wired as line n modulo 4, and further pins follow."""
 
 
 def _bind(sink: IntxSink, number: int) -> Callable[[bool], None]:

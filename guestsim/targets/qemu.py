@@ -87,7 +87,7 @@ class QemuTarget:
         objects: Sequence[Mapping[str, Json]] = (),
         board: Literal["q35", "microvm"] = "q35",
         legacy_mmio: bool = False,
-        binary: str = "qemu-system-x86_64",
+        binary: str | None = None,
     ) -> None:
         arguments = ["-m", f"{_RAM_MIB}", "-machine"]
         if board == "microvm":

@@ -7,6 +7,7 @@ clock commands don't.
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from contextlib import ExitStack
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from guestsim.targets.qmp import Json
 
+BINARY_VARIABLE = "QTEST_QEMU_BINARY"
+"""QEMU's own tests look there, too."""
+
 _FIRMWARE_SIZE = 64 * 1024
 _RESET_VECTOR = 0xFFF0
 _HALT = b"\xf4"
@@ -35,10 +39,12 @@ class QemuProcess:
     """One running QEMU with its qtest and QMP connections.
 
     `arguments` follow those that every such process gets.  Raises `TargetError`, with QEMU's own words, where it
-    can't be started.  The process ends with `close()`, with the object or with the interpreter.
+    can't be started.  `binary` is what the environment variable QTEST_QEMU_BINARY says, if it is not given, or
+    `qemu-system-x86_64`.  The process ends with `close()`, with the object or with the interpreter.
     """
 
-    def __init__(self, arguments: Sequence[str], *, binary: str = "qemu-system-x86_64") -> None:
+    def __init__(self, arguments: Sequence[str], *, binary: str | None = None) -> None:
+        binary = binary or os.environ.get(BINARY_VARIABLE) or "qemu-system-x86_64"
         program = shutil.which(binary)
         if program is None:
             raise TargetError(f"{binary} not found: expected QEMU's system emulator, installed and in PATH")

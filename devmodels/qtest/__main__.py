@@ -1,0 +1,5 @@
+"""`python -m devmodels.qtest`."""
+
+from devmodels.qtest.main import main
+
+main()

@@ -1,0 +1,112 @@
+"""The boards: `none`, `pc` and `q35`, with RAM, chipset and controllers where QEMU has them."""
+
+from __future__ import annotations
+
+from mmap import mmap
+from typing import TYPE_CHECKING, Literal
+
+from devmodels.assembly.assembly import Assembly
+from devmodels.conformance import Profile, ViolationLog
+from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.options import OptionError
+from devmodels.qtest.chipset import pc_functions, q35_functions
+from devmodels.qtest.firmware import CMOS_PORT, CMOS_PORTS, FW_CFG_PORT, FW_CFG_PORTS, Cmos, FwCfg
+from devmodels.qtest.interrupts import PC_WIRING, Q35_WIRING, InterruptLines
+from devmodels.qtest.protocol import Qtest
+from devmodels.qtest.space import Space
+
+if TYPE_CHECKING:
+    from devmodels.iocontext import IoContext
+
+BoardName = Literal["none", "pc", "q35"]
+DEFAULT_RAM = 128 << 20
+HIGH_MEMORY = 1 << 32
+MAX_RAM = 1 << 40
+PAGE = 4096
+LOW_MEMORY = {"pc": (0xE000_0000, 0xC000_0000), "q35": (0xB000_0000, 0x8000_0000), "none": (0, 0)}
+"""How much RAM can be below 4 GiB, and how much is there where that is not enough."""
+IDE_PORTS = ((0x1F0, 0x3F6), (0x170, 0x376))
+
+
+class Board:
+    """One machine: `assembly` has its devices, `qtest` answers its client."""
+
+    def __init__(
+        self, name: BoardName, context: IoContext, *, ram: int = DEFAULT_RAM, clock: bool = True
+    ) -> None:
+        self.name = name
+        self.context = context
+        self.ram = 0 if name == "none" else ram
+        pirqs = 8 if name == "q35" else 4
+        self.interrupts = InterruptLines(pirqs, to_apic=name == "q35", tell=self._tell)
+        self.assembly = Assembly(
+            memory=_memory(name, self.ram),
+            context=context,
+            violations=ViolationLog(Profile.LENIENT),
+            on_message=None,
+            on_intx=self.interrupts.pirq,
+            on_irq=self.interrupts.isa,
+            ecam=None,
+            wiring=Q35_WIRING if name == "q35" else PC_WIRING,
+            absent=0,
+        )
+        self.machine = self.assembly.machine
+        self.cmos = Cmos()
+        self.space = Space(self.machine, ports=name != "none")
+        self.qtest = Qtest(self.space, self.interrupts, context if clock else None)
+        if name != "none":
+            self._add_chipset()
+
+    def _tell(self, line: str) -> None:
+        self.qtest.tell(line)
+
+    def _add_chipset(self) -> None:
+        route = self.interrupts.route
+        functions = q35_functions(self.machine.bus, route) if self.name == "q35" else pc_functions(route)
+        for slot, number, function in functions:
+            self.machine.plug(function, slot, number)
+        self.machine.claim_ports(CMOS_PORT, CMOS_PORTS, self.cmos)
+        self.cmos.tell_memory(self.ram)
+        if self.name == "q35":
+            self.assembly.add_device({"driver": "ich9-ahci", "addr": "1f.2"})
+        else:
+            self.assembly.add_device({"driver": "piix3-ide", "addr": "1.1"})
+            self._decode_ide()
+
+    def _decode_ide(self) -> None:
+        """The channels' ports answer whatever the function's registers say: nobody is here to switch them on."""
+        from devmodels.ide_cdrom import PiixIde
+        from devmodels.ide_cdrom.function import AlternateStatusPort
+
+        (host,) = self.assembly.ata_hosts.values()
+        assert isinstance(host, PiixIde)
+        for channel, (command, control) in zip(host.channels, IDE_PORTS, strict=True):
+            self.machine.claim_ports(command, 8, channel.command_block, host)
+            self.machine.claim_ports(control, 1, AlternateStatusPort(channel), host)
+
+    def finish(self) -> None:
+        """All devices of the command line are there: firmware can be told."""
+        if self.name != "none":
+            self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, FwCfg(self.ram, {}))
+
+    def close(self) -> None:
+        """Give everything up."""
+        self.assembly.close()
+        for region in self.assembly.memory.regions:
+            self.assembly.memory.remove(region)
+
+
+def _memory(name: BoardName, ram: int) -> GuestMemory:
+    if name == "none":
+        return GuestMemory()
+    if ram % PAGE or not 0 < ram <= MAX_RAM:
+        raise OptionError(f"-m: {ram} bytes are given; expected a multiple of {PAGE} up to {MAX_RAM}")
+    most, otherwise = LOW_MEMORY[name]
+    low = ram if ram < most else otherwise
+    regions = [SharedRegion(0, mmap(-1, low))]
+    if ram > low:
+        regions.append(SharedRegion(HIGH_MEMORY, mmap(-1, ram - low)))
+    return GuestMemory(*regions)
+
+
+__all__ = ["DEFAULT_RAM", "Board", "BoardName"]

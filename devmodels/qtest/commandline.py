@@ -1,0 +1,261 @@
+"""The command line, in QEMU's syntax: which options there are, and what each says of the machine.
+
+Options begin with one dash or two.  What has no meaning for a machine without a processor is taken and ignored; what is
+not known is refused (docs/qtest.md lists both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from devmodels.options import OptionError, decode, parse_keyval, parse_size, shown
+from devmodels.qtest.board import DEFAULT_RAM, BoardName
+
+MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
+"""The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
+VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
+IGNORED_WITH_VALUE = """
+    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel msg name net netdev nic numa
+    overcommit parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vga vnc
+"""
+IGNORED = """
+    enable-kvm no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable usb
+"""
+OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
+SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A UNIX socket: `server` listens there, else it is connected to."""
+
+    path: str
+    server: bool
+
+
+@dataclass(slots=True)
+class Launch:
+    """What the command line says."""
+
+    machine: BoardName = "pc"
+    ram: int = DEFAULT_RAM
+    clock: Literal["client", "host"] = "client"
+    qtest: Socket | Literal["stdio"] | None = None
+    qtest_log: str | None = None
+    defaults: bool = True
+    stopped: bool = False
+    snapshot: bool = False
+    objects: list[str] = field(default_factory=list)
+    blockdevs: list[str] = field(default_factory=list)
+    drives: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    globals: list[tuple[str, str, str]] = field(default_factory=list)
+    chardevs: dict[str, Socket | None] = field(default_factory=dict)
+    """By id; None for one that leads nowhere."""
+    monitors: list[Socket] = field(default_factory=list)
+    incoming: str | None = None
+
+
+def parse(arguments: list[str]) -> Launch:
+    """What `arguments` say; OptionError, one line, where they are wrong."""
+    launch = Launch()
+    monitors: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name = argument.removeprefix("-").removeprefix("-")
+        if name == argument or not name:
+            raise OptionError(f"{argument}: expected an option; an image is given with -drive")
+        if name in IGNORED.split():
+            continue
+        if name in _SWITCHES:
+            _SWITCHES[name](launch)
+            continue
+        if name not in _VALUES and name not in IGNORED_WITH_VALUE.split() and name != "mon":
+            raise OptionError(f"{argument}: invalid option")
+        value = next(rest, None)
+        if value is None:
+            raise OptionError(f"{argument}: requires an argument")
+        if name == "mon":
+            monitors.append(value)
+        elif name in _VALUES:
+            try:
+                _VALUES[name](launch, value)
+            except OptionError as error:
+                raise OptionError(f"{argument} {value}: {error}") from None
+    for text in monitors:
+        _mon(launch, text)
+    return launch
+
+
+# --- options with a value
+
+
+def _machine(launch: Launch, text: str) -> None:
+    first, _, more = text.partition(",")
+    key, equals, value = first.partition("=")
+    if not equals:
+        _set_machine(launch, first)
+    elif key in ("type", "accel"):
+        (_set_machine if key == "type" else _accel)(launch, value)
+    for key, given in parse_keyval(more).items() if more else ():
+        if key == "type":
+            _set_machine(launch, str(given))
+        elif key == "accel":
+            _accel(launch, str(given))
+
+
+def _set_machine(launch: Launch, name: str) -> None:
+    found = MACHINES.get(name) or next(
+        (VERSIONED[start] for start in VERSIONED if name.startswith(start)), None
+    )
+    if found is None:
+        raise OptionError(f"unsupported machine type {shown(name)}; the machines are: {', '.join(MACHINES)}")
+    launch.machine = found
+
+
+def _accel(launch: Launch, text: str) -> None:
+    """The client owns the clock under the qtest accelerator; elsewhere time goes on by itself, as in QEMU."""
+    launch.clock = "client" if text.partition(",")[0].partition(":")[0] == "qtest" else "host"
+
+
+def _memory(launch: Launch, text: str) -> None:
+    size = text.partition(",")[0]
+    size = size.removeprefix("size=")
+    number = parse_size(size)
+    if number is None:
+        raise OptionError(f"expected a size, 128 (MiB) or 1G say; {shown(size)} is given")
+    launch.ram = number << 20 if size.isdigit() else number
+
+
+def _qtest(launch: Launch, text: str) -> None:
+    launch.qtest = "stdio" if text == "stdio" else _socket(text)
+
+
+def _socket(text: str) -> Socket:
+    kind, _, rest = text.partition(":")
+    if kind != "unix" or not rest:
+        raise OptionError("expected unix:PATH, perhaps with ,server=on,wait=off, or stdio")
+    path, _, more = rest.partition(",")
+    return Socket(path, _is_server(more.split(",") if more else []))
+
+
+def _is_server(words: list[str]) -> bool:
+    return any(word in ("server", "server=on") for word in words)
+
+
+def _chardev(launch: Launch, text: str) -> None:
+    kind, _, more = text.partition(",")
+    words = more.split(",")
+    settings = dict(word.partition("=")[::2] for word in words)
+    name = settings.get("id")
+    if not name:
+        raise OptionError("id: missing; expected one by which the chardev can be named")
+    if kind == "null":
+        launch.chardevs[name] = None
+        return
+    if kind != "socket" or "path" not in settings:
+        raise OptionError("expected socket,path=PATH,id=ID, or null,id=ID")
+    launch.chardevs[name] = Socket(settings["path"], _is_server(words))
+
+
+def _mon(launch: Launch, text: str) -> None:
+    settings = decode(text, None, what="-mon", implied="chardev")
+    name = settings.get("chardev")
+    if not isinstance(name, str) or name not in launch.chardevs:
+        known = ", ".join(launch.chardevs) or "none"
+        raise OptionError(f"-mon {text}: chardev {shown(name)} not found; the chardevs are: {known}")
+    if settings.get("mode") != "control":
+        raise OptionError(f"-mon {text}: expected mode=control; the human monitor is reached through QMP")
+    socket = launch.chardevs[name]
+    if socket is not None:
+        launch.monitors.append(socket)
+
+
+def _qmp(launch: Launch, text: str) -> None:
+    if text != "none":
+        launch.monitors.append(_socket(text))
+
+
+def _monitor(_launch: Launch, text: str) -> None:
+    if text not in ("none", "null"):
+        raise OptionError("expected none; the human monitor is reached through QMP's human-monitor-command")
+
+
+def _global(launch: Launch, text: str) -> None:
+    name, equals, value = text.partition("=")
+    driver, dot, key = name.partition(".")
+    if equals and dot and driver and key:
+        launch.globals.append((driver, key, value))
+        return
+    settings: Mapping[str, object] = parse_keyval(text)
+    found = [settings.get(key) for key in ("driver", "property", "value")]
+    if not all(isinstance(each, str) for each in found):
+        raise OptionError("expected DRIVER.PROPERTY=VALUE")
+    launch.globals.append((str(found[0]), str(found[1]), str(found[2])))
+
+
+def _object(launch: Launch, text: str) -> None:
+    if text.partition(",")[0].removeprefix("qom-type=") not in OBJECTS_IGNORED:
+        launch.objects.append(text)
+
+
+def _short_drive(name: str) -> Callable[[Launch, str], None]:
+    index = 2 if name == "cdrom" else SHORT_DRIVES.index(name)
+    media = "cdrom" if name == "cdrom" else "disk"
+
+    def add(launch: Launch, path: str) -> None:
+        launch.drives.append(f"file={path.replace(',', ',,')},if=ide,index={index},media={media}")
+
+    return add
+
+
+def _log(launch: Launch, path: str) -> None:
+    launch.qtest_log = path
+
+
+def _incoming(launch: Launch, text: str) -> None:
+    launch.incoming = text
+
+
+_VALUES: dict[str, Callable[[Launch, str], None]] = {
+    "M": _machine,
+    "accel": _accel,
+    "blockdev": lambda launch, text: launch.blockdevs.append(text),
+    "chardev": _chardev,
+    "device": lambda launch, text: launch.devices.append(text),
+    "drive": lambda launch, text: launch.drives.append(text),
+    "global": _global,
+    "incoming": _incoming,
+    "m": _memory,
+    "machine": _machine,
+    "monitor": _monitor,
+    "object": _object,
+    "qmp": _qmp,
+    "qtest": _qtest,
+    "qtest-log": _log,
+    **{name: _short_drive(name) for name in SHORT_DRIVES},
+}
+
+
+# --- options without one
+
+
+def _nodefaults(launch: Launch) -> None:
+    launch.defaults = False
+
+
+def _stopped(launch: Launch) -> None:
+    launch.stopped = True
+
+
+def _snapshot(launch: Launch) -> None:
+    launch.snapshot = True
+
+
+_SWITCHES: dict[str, Callable[[Launch], None]] = {
+    "S": _stopped,
+    "nodefaults": _nodefaults,
+    "snapshot": _snapshot,
+}

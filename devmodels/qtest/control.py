@@ -1,0 +1,86 @@
+"""The control socket: QMP over a connection that is made at the start, served from the first command on.
+
+The greeting is the one of the QEMU that this stands in for, as its clients look at the numbers.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from devmodels.options import OptionError
+from devmodels.qtest.commandline import Socket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devmodels.monitor.server import MonitorSession
+    from devmodels.monitor.world import World
+    from devmodels.qtest.assembling import Assembling
+
+VERSION = (7, 2, 0)
+"""Of the QEMU whose clients this is for: major, minor, micro."""
+GREETING = (
+    b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, '
+    b'"capabilities": []}}\r\n'
+)
+
+
+def connect(where: Socket, *, option: str) -> socket.socket:
+    """A connection to a client that listens, or the first one that comes; OptionError where it cannot be."""
+    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if not where.server:
+            end.connect(where.path)
+            return end
+        end.bind(where.path)
+        end.listen(1)
+        return end.accept()[0]
+    except OSError as error:
+        end.close()
+        raise OptionError(f"{option}: {where.path}: {error.strerror}") from None
+
+
+class Control:
+    """All control connections of a machine; what serves them is made when somebody says something."""
+
+    def __init__(self, assembling: Assembling, on_quit: Callable[[], None]) -> None:
+        self._assembling = assembling
+        self._context = assembling.board.context
+        self._on_quit = on_quit
+        self._waiting: dict[int, socket.socket] = {}
+        self._sessions: list[MonitorSession] = []
+        self._world: World | None = None
+
+    def add(self, connection: socket.socket) -> None:
+        """Greet a client."""
+        connection.sendall(GREETING)
+        self._waiting[connection.fileno()] = connection
+        self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection))
+
+    def _begin(self, connection: socket.socket) -> None:
+        from devmodels.monitor.server import (
+            MonitorSession,
+        )  # slow to import, and for those only that say something
+
+        self._context.unwatch(connection.fileno())
+        del self._waiting[connection.fileno()]
+        self._sessions.append(MonitorSession(connection, self.world, lambda: None, greeted=True))
+
+    @property
+    def world(self) -> World:
+        """What commands work on."""
+        if self._world is None:
+            from devmodels.monitor.world import World
+
+            self._world = World.of(self._assembling.board.assembly, self._on_quit)
+            self._world.stands_for = VERSION
+        return self._world
+
+    def close(self) -> None:
+        """End all sessions."""
+        for session in self._sessions:
+            session.close()
+        for connection in self._waiting.values():
+            connection.close()

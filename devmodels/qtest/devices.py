@@ -1,0 +1,89 @@
+"""`-device` and `device_add` in QEMU's words: names that QEMU has besides ours, buses of the board, `-global`.
+
+Properties with a hyphen or an underscore are the same.  What firmware alone reads is taken and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from devmodels.assembly.devices import DEVICES
+from devmodels.options import OptionError, coerce, decode, shown
+from devmodels.qtest.board import Board
+
+ALIASES: dict[str, tuple[str, dict[str, object]]] = {
+    "virtio-blk": ("virtio-blk-pci", {}),
+    "virtio-scsi": ("virtio-scsi-pci", {}),
+    **{
+        f"virtio-{kind}-pci-{suffix}": (
+            f"virtio-{kind}-pci",
+            {"disable-legacy": legacy, "disable-modern": False},
+        )
+        for kind in ("blk", "scsi")
+        for suffix, legacy in (("transitional", "off"), ("non-transitional", "on"))
+    },
+}
+"""Names of QEMU's for devices that have another one here, with what they imply."""
+
+FOR_FIRMWARE = frozenset({"acpi-index", "bootindex", "multifunction", "rombar", "romfile"})
+BASES = {
+    "virtio-blk-pci": ("virtio-blk-device", "virtio-pci", "virtio-device", "pci-device"),
+    "virtio-scsi-pci": ("virtio-scsi-device", "virtio-pci", "virtio-device", "pci-device"),
+    "ide-hd": ("ide-device",),
+    "ide-cd": ("ide-device",),
+    "ich9-ahci": ("pci-device",),
+    "piix3-ide": ("pci-device",),
+    "piix4-ide": ("pci-device",),
+}
+"""Types of QEMU's that a device is as well, so that `-global` of them is of it."""
+BUSES = {"pc": "pci.0", "q35": "pcie.0"}
+
+
+def text_of_device(text: str) -> dict[str, object]:
+    """What `-device` says, with values as strings where it is no JSON."""
+    return decode(text, None, what=f"-device {text}", implied="driver")
+
+
+def device_options(
+    given: Mapping[str, object], board: Board, defaults: Iterable[tuple[str, str, str]]
+) -> dict[str, object]:
+    """The options of a device of ours; OptionError where there is none such, or where it cannot be on this board."""
+    driver = given.get("driver")
+    if not isinstance(driver, str):
+        raise OptionError("Parameter 'driver' is missing")
+    model, implied = ALIASES.get(driver, (driver, {}))
+    if model not in DEVICES:
+        raise OptionError(f"'{driver}' is not a valid device model name")
+    place = DEVICES[model].place
+    if place == "mmio" or (place == "pci" and board.name == "none"):
+        raise OptionError(f"No '{'PCI' if place == 'pci' else 'virtio-bus'}' bus found for device '{driver}'")
+    schema = DEVICES[model].kind.options
+    names = {field.encode_name for field in msgspec.structs.fields(schema)}
+    options: dict[str, object] = dict(implied)
+    kinds = {driver, model, *BASES.get(model, ())}
+    for kind, key, value in defaults:
+        if kind in kinds and (known := _known(key, names)):
+            options[known] = value
+    for key, each in given.items():
+        if key == "bus" and place == "pci":
+            _check_bus(each, board)
+        elif key == "scsi" or (key in FOR_FIRMWARE and key not in names):
+            continue
+        else:
+            options[_known(key, names) or key] = each
+    options["driver"] = model
+    return coerce(options, schema)
+
+
+def _known(key: str, names: set[str]) -> str | None:
+    for each in (key, key.replace("_", "-"), key.replace("-", "_")):
+        if each in names:
+            return each
+    return None
+
+
+def _check_bus(bus: object, board: Board) -> None:
+    if bus != BUSES[board.name] and bus != "pci.0":
+        raise OptionError(f"Bus {shown(bus)} not found; the board's is {BUSES[board.name]}")

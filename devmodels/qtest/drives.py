@@ -1,0 +1,256 @@
+"""`-drive`: a node, what a device over it inherits, and the device itself where an interface is named.
+
+Image names are those that QEMU takes besides paths: `blkdebug:CONFIG:IMAGE`, `null-co://`, `json:{…}`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from devmodels.blockbackend.registry import coerce
+from devmodels.options import OptionError, parse_keyval, shown
+
+INTERFACES = ("none", "ide", "scsi", "virtio")
+FOR_DEVICES = ("rerror", "werror")
+CACHE_MODES: dict[str, tuple[bool, bool, bool]] = {
+    "none": (True, False, True),
+    "directsync": (True, False, False),
+    "writeback": (False, False, True),
+    "writethrough": (False, False, False),
+    "unsafe": (False, True, True),
+}
+"""By QEMU's name: direct, no-flush, and whether the device has a write cache."""
+PER_BUS = {"ide": 2, "scsi": 7}
+
+
+@dataclass(slots=True)
+class Drive:
+    """One `-drive`: `node` is opened unless there is no medium; a device over it takes `inherited`.
+
+    `place` is (interface, bus, unit) where the board gives it a device, and `media` which one.
+    """
+
+    name: str
+    node: dict[str, object] | None
+    inherited: dict[str, object] = field(default_factory=dict)
+    place: tuple[str, int, int] | None = None
+    media: str = "disk"
+    limits: dict[str, object] = field(default_factory=dict)
+
+
+def drive(
+    text: str, *, number: int, interface: str, taken: set[tuple[str, int, int]], snapshot: bool
+) -> Drive:
+    """What `text` says; OptionError where that cannot be.
+
+    `interface` is the board's own, for drives that name none; `taken` has the places that are given already.
+    """
+    given = dict(parse_keyval(text))
+    interface = _word(given, "if", interface)
+    if interface not in INTERFACES:
+        raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
+    media = _word(given, "media", "disk")
+    place = _place(given, interface, taken)
+    name = _word(given, "id", "") or _usual_name(place, media, number)
+    inherited: dict[str, object] = {key: given.pop(key) for key in FOR_DEVICES if key in given}
+    write_cache = _cache(given)
+    if write_cache is not None:
+        inherited["write-cache"] = write_cache
+    limits = _limits(given)
+    snapshot = _word(given, "snapshot", "on" if snapshot else "off") == "on"
+    node = _node(given, name, read_only=media == "cdrom", snapshot=snapshot)
+    return Drive(name, node, inherited, place, media, limits)
+
+
+def _word(given: dict[str, object], key: str, otherwise: str) -> str:
+    value = given.pop(key, otherwise)
+    if not isinstance(value, str):
+        raise OptionError(f"{key}: expected a word")
+    return value
+
+
+def _number(given: dict[str, object], key: str) -> int | None:
+    text = _word(given, key, "")
+    if not text:
+        return None
+    if not text.isdigit():
+        raise OptionError(f"{key}: {shown(text)} is given; expected a number")
+    return int(text)
+
+
+def _place(
+    given: dict[str, object], interface: str, taken: set[tuple[str, int, int]]
+) -> tuple[str, int, int] | None:
+    index, bus, unit = (_number(given, key) for key in ("index", "bus", "unit"))
+    if interface == "none":
+        return None
+    width = PER_BUS.get(interface, 1)
+    if index is not None:
+        bus, unit = divmod(index, width)
+    elif unit is None:
+        free = (
+            ((bus or 0, n) for n in range(width))
+            if bus is not None
+            else (divmod(n, width) for n in range(256))
+        )
+        found = next(((b, u) for b, u in free if (interface, b, u) not in taken), None)
+        if found is None:
+            raise OptionError(f"bus: {bus} has no place left")
+        bus, unit = found
+    place = (interface, bus or 0, unit or 0)
+    if place in taken:
+        raise OptionError(f"drive with bus={place[1]}, unit={place[2]} exists")
+    taken.add(place)
+    return place
+
+
+def _usual_name(place: tuple[str, int, int] | None, media: str, number: int) -> str:
+    if place is None:
+        return f"none{number}"
+    interface, bus, unit = place
+    if interface == "virtio":
+        return f"virtio{unit or bus}"
+    return f"{interface}{bus}-{'cd' if media == 'cdrom' else 'hd'}{unit}"
+
+
+def _cache(given: dict[str, object]) -> str | None:
+    """Cache modes, and the same by their parts; returns what the device's `write-cache` is."""
+    mode = _word(given, "cache", "") if not isinstance(given.get("cache"), Mapping) else ""
+    parts = given.pop("cache", {})
+    cache: dict[str, object] = {}
+    write_cache = None
+    if mode:
+        if mode not in CACHE_MODES:
+            raise OptionError(f"cache: {shown(mode)} is given; expected one of {', '.join(CACHE_MODES)}")
+        direct, no_flush, writeback = CACHE_MODES[mode]
+        cache = {"direct": direct, "no-flush": no_flush}
+        write_cache = "on" if writeback else "off"
+    if isinstance(parts, dict):
+        if "writeback" in parts:
+            write_cache = str(parts.pop("writeback"))
+        cache |= {key: value == "on" for key, value in parts.items()}
+    if cache:
+        given["cache"] = cache
+    return write_cache
+
+
+_OLD_LIMIT = re.compile(r"(?P<unit>bps|iops)(?P<of>_rd|_wr)?(?P<rest>_max|_max_length)?")
+_OF = {None: "total", "_rd": "read", "_wr": "write"}
+
+
+def _limits(given: dict[str, object]) -> dict[str, object]:
+    """`throttling.iops-total` and so on, and the old names of the same, `iops`."""
+    nested = given.pop("throttling", {})
+    limits = dict(nested) if isinstance(nested, Mapping) else {}
+    for key in list(given):
+        if key == "iops_size":
+            limits["iops-size"] = given.pop(key)
+        elif old := _OLD_LIMIT.fullmatch(key):
+            name = f"{old['unit']}-{_OF[old['of']]}{(old['rest'] or '').replace('_', '-')}"
+            limits[name] = given.pop(key)
+    return limits
+
+
+# --- nodes
+
+
+def _node(
+    given: dict[str, object], name: str, *, read_only: bool, snapshot: bool
+) -> dict[str, object] | None:
+    """The options of the node; None where there is no medium."""
+    given.pop("serial", None)
+    if "readonly" in given:
+        given["read-only"] = given.pop("readonly")
+    if read_only:
+        given.setdefault("read-only", "on")
+    name = str(given.pop("node-name", name))
+    form, image = given.pop("format", None), given.pop("file", None)
+    aio = given.pop("aio", None)
+    driver = given.pop("driver", None)
+    if image is None and driver is None:
+        return None
+    protocol = None if image is None else _protocol(image)
+    if driver in (None, "raw"):
+        if form not in (None, "raw"):
+            raise OptionError(
+                f"format: {shown(form)} is given; expected raw: there are no image formats here"
+            )
+        if protocol is None:
+            raise OptionError("file: missing; expected an image")
+        _hand_down(protocol, given, aio)
+        driver = "raw"
+    own = {"driver": driver, "node-name": name, **given}
+    if protocol is not None:
+        own["file"] = protocol
+    if snapshot:
+        below = coerce({key: value for key, value in own.items() if key != "node-name"} | {"read-only": "on"})
+        store = {"driver": "memory", "size": _size_of(protocol)}
+        return {"driver": "overlay", "node-name": name, "file": store, "backing": below}
+    return _with_copy_on_read(coerce(own))
+
+
+def _protocol(image: object) -> dict[str, object]:
+    """`file=NAME`, `file.filename=NAME,file.locking=off`, `file.driver=…`."""
+    if not isinstance(image, Mapping):
+        return image_node(str(image))
+    if "driver" in image:
+        return dict(image)
+    if not isinstance(image.get("filename"), str):
+        raise OptionError("file: missing; expected an image")
+    return image_node(image["filename"]) | {key: each for key, each in image.items() if key != "filename"}
+
+
+def _size_of(protocol: Mapping[str, object] | None) -> int:
+    filename = None if protocol is None else protocol.get("filename")
+    if not isinstance(filename, str):
+        raise OptionError("snapshot: expected an image in a file")
+    try:
+        return -(-os.stat(filename).st_size // 512) * 512
+    except OSError as error:
+        raise OptionError(f"file: {filename}: {error.strerror}") from None
+
+
+def _hand_down(protocol: dict[str, object], given: Mapping[str, object], aio: object) -> None:
+    """What QEMU hands down from a drive to the file below."""
+    bottom = protocol
+    while isinstance(inner := bottom.get("image", bottom.get("file")), dict):
+        bottom = inner
+    if bottom.get("driver") == "file":
+        for key in ("read-only", "cache", "discard"):
+            if key in given:
+                bottom.setdefault(key, given[key])
+        if aio == "io_uring":
+            bottom["aio"] = aio
+
+
+def _with_copy_on_read(node: dict[str, object]) -> dict[str, object]:
+    if node.pop("copy-on-read", "off") in ("on", True):
+        name = node.pop("node-name")
+        return {"driver": "copy-on-read", "node-name": name, "file": node}
+    return node
+
+
+def image_node(filename: str) -> dict[str, object]:
+    """The node that a file name of QEMU's stands for; OptionError where there is none such here."""
+    kind, colon, rest = filename.partition(":")
+    if filename.startswith(("null-co://", "null-aio://")):
+        return {"driver": "null-co"}
+    if kind == "blkdebug" and colon:
+        config, colon, image = rest.partition(":")
+        if not colon:
+            raise OptionError(f"file: {shown(filename)} is given; expected blkdebug:CONFIG:IMAGE")
+        node: dict[str, object] = {"driver": "blkdebug", "image": image_node(image)}
+        return node | ({"config": config} if config else {})
+    if kind == "json" and colon:
+        try:
+            return msgspec.json.decode(rest, type=dict[str, object])
+        except msgspec.DecodeError as error:
+            raise OptionError(f"file: {error}; expected json:{{…}}") from None
+    if kind in ("nbd", "iscsi", "ssh", "http", "https", "ftp", "rbd") and colon:
+        raise OptionError(f"file: Unknown protocol '{kind}'")
+    return {"driver": "file", "filename": filename.removeprefix("file:")}

@@ -1,0 +1,76 @@
+"""What firmware reads of a PC: the firmware configuration device (`fw_cfg`) and CMOS memory.
+
+`fw_cfg` (QEMU: docs/specs/fw_cfg): port 510h selects an item, port 511h reads its bytes one after the other.
+CMOS: port 70h selects a byte, port 71h has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FW_CFG_PORT, FW_CFG_PORTS = 0x510, 2
+SIGNATURE, ID, RAM_SIZE, CPUS, MAX_CPUS, DIRECTORY, FIRST_FILE = 0x00, 0x01, 0x03, 0x05, 0x0F, 0x19, 0x20
+NAME_SIZE = 56
+CMOS_PORT, CMOS_PORTS, CMOS_SIZE = 0x70, 2, 128
+
+
+class FwCfg:
+    """`ram` is in bytes; `files` go by name."""
+
+    def __init__(self, ram: int, files: Mapping[str, bytes]) -> None:
+        self._items = {
+            SIGNATURE: b"QEMU",
+            ID: (1).to_bytes(4, "little"),
+            RAM_SIZE: ram.to_bytes(8, "little"),
+            CPUS: (1).to_bytes(2, "little"),
+            MAX_CPUS: (1).to_bytes(2, "little"),
+        }
+        directory = len(files).to_bytes(4, "big")
+        for key, name in enumerate(sorted(files), FIRST_FILE):
+            self._items[key] = files[name]
+            size = len(files[name]).to_bytes(4, "big")
+            directory += size + key.to_bytes(2, "big") + bytes(2) + name.encode().ljust(NAME_SIZE, b"\0")
+        self._items[DIRECTORY] = directory
+        self._item = b""
+        self._at = 0
+
+    def read(self, offset: int, size: int) -> int:
+        """The next byte of the item; zeroes after its end."""
+        if offset != 1 or size != 1:
+            return 0
+        byte = self._item[self._at] if self._at < len(self._item) else 0
+        self._at += 1
+        return byte
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Select an item."""
+        if offset == 0 and size == 2:
+            self._item, self._at = self._items.get(value, b""), 0
+
+
+class Cmos:
+    """128 bytes; those of the clock say nothing."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(CMOS_SIZE)
+        self._selected = 0
+
+    def read(self, offset: int, size: int) -> int:
+        """The byte that is selected."""
+        return self.bytes[self._selected] if offset == 1 and size == 1 else (1 << 8 * size) - 1
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Select a byte, or write it."""
+        if size != 1:
+            return
+        if offset == 0:
+            self._selected = value % CMOS_SIZE
+        else:
+            self.bytes[self._selected] = value
+
+    def tell_memory(self, ram: int) -> None:
+        """The size of memory, as a PC's firmware looks for it: 640 KiB, KiB above 1 MiB, 64 KiB above 16 MiB."""
+        extended = min(max(ram - (1 << 20), 0) >> 10, 0xFFFF)
+        above = min(max(ram - (16 << 20), 0) >> 16, 0xFFFF)
+        for at, value in ((0x15, 640), (0x17, extended), (0x30, extended), (0x34, above)):
+            self.bytes[at : at + 2] = value.to_bytes(2, "little")

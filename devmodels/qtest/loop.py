@@ -1,0 +1,137 @@
+"""The machine at work: its client's socket and the machine's context, served in turn, until somebody ends it."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from devmodels.qtest.board import Board
+
+RECEIVE = 1 << 20
+MAX_EVENTS = 8
+
+
+class Stream(Protocol):
+    """Where requests come from and answers go."""
+
+    def fileno(self) -> int:
+        """The descriptor that requests come at."""
+        ...
+
+    def receive(self) -> bytes | None:
+        """What has come; empty at the end, None where nothing is there."""
+        ...
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send all of it; OSError where nobody is there."""
+        ...
+
+
+class SocketStream:
+    """A connected socket, which it owns."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.fileno = connection.fileno
+        self._recv = connection.recv
+        self.send = connection.sendall
+
+    def receive(self) -> bytes | None:
+        """What has come."""
+        try:
+            return self._recv(RECEIVE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+
+class StandardStream:
+    """Standard input and output."""
+
+    def fileno(self) -> int:
+        """Standard input."""
+        return 0
+
+    def receive(self) -> bytes | None:
+        """What has come."""
+        return os.read(0, RECEIVE)
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Write all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view) :]
+
+
+class Loop:
+    """Serves `stream`, if there is one, and everything that the board's context has to do."""
+
+    def __init__(self, board: Board, stream: Stream | None) -> None:
+        self._board = board
+        self._context = board.context
+        self._qtest = board.qtest
+        self._stream = stream
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Leave `run` soon."""
+        self.stopping = True
+
+    def run(self) -> None:
+        """Serve until the client leaves, or until `stop`."""
+        context, stream = self._context, self._stream
+        poll = select.epoll()
+        poll.register(context.fileno(), select.EPOLLIN)
+        ours = -1
+        if stream is not None:
+            ours = stream.fileno()
+            try:
+                poll.register(ours, select.EPOLLIN)
+            except PermissionError:
+                # A regular file: always ready, and nobody waits.
+                ours = -1
+        with poll:
+            timeout = self._work()
+            while not self.stopping:
+                if stream is not None and ours < 0:
+                    self._serve(stream)
+                    timeout = self._work()
+                    continue
+                found = poll.poll(timeout, MAX_EVENTS)
+                for fd, _ in found:
+                    if fd == ours:
+                        assert stream is not None
+                        self._serve(stream)
+                if context.ready or len(found) != 1 or found[0][0] != ours:
+                    timeout = self._work()
+
+    def _serve(self, stream: Stream) -> None:
+        """Do what the client asks for, as long as it goes on and nothing else is to be done."""
+        qtest, context = self._qtest, self._context
+        while (data := stream.receive()) is not None:
+            if not data or not qtest.feed(data):
+                self.stopping = True
+                return
+            self._send(stream)
+            if context.ready:
+                return
+
+    def _work(self) -> float:
+        """Let devices work; returns seconds until the context is to be looked at again, -1 for ever."""
+        left = self._context.run_ready()
+        if self._qtest.out and self._stream is not None:
+            self._send(self._stream)
+        return -1 if left is None else left / 1e9
+
+    def _send(self, stream: Stream) -> None:
+        out = self._qtest.out
+        if out:
+            try:
+                stream.send(out)
+            except OSError:
+                self.stopping = True
+            out.clear()

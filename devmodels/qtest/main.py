@@ -1,0 +1,79 @@
+"""`devmodels-system-x86_64`: the program that stands in for `qemu-system-x86_64` under its qtest clients.
+
+Exit status: 0 when its client has left, at SIGTERM and `quit`; 1 for a wrong option, with one line, as QEMU.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from devmodels.options import OptionError, one_line
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from devmodels.qtest.commandline import Launch
+
+
+class _EndedError(BaseException):
+    """SIGTERM came."""
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise _EndedError
+
+
+def main() -> None:
+    """Entry point."""
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    status = 0
+    try:
+        status = run(sys.argv[1:])
+    except _EndedError:
+        pass
+    except BrokenPipeError:
+        pass
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Do it; the exit status."""
+    from devmodels.qtest.commandline import parse
+
+    try:
+        if any(each.lstrip("-") == "version" for each in arguments):
+            sys.stdout.write("devmodels, in place of QEMU emulator version 7.2.0\n")
+            return 0
+        _serve(parse(arguments))
+    except OptionError as error:
+        sys.stderr.write(f"{PurePath(sys.argv[0]).name}: {one_line(str(error))}\n")
+        return 1
+    return 0
+
+
+def _serve(launch: Launch) -> None:
+    from devmodels.qtest.assembling import Assembling
+    from devmodels.qtest.control import Control, connect
+    from devmodels.qtest.loop import Loop, SocketStream, StandardStream, Stream
+
+    stream: Stream | None = None
+    if launch.qtest == "stdio":
+        stream = StandardStream()
+    elif launch.qtest is not None:
+        stream = SocketStream(connect(launch.qtest, option="-qtest"))
+    connections = [connect(where, option="-mon") for where in launch.monitors]
+    assembling = Assembling(launch)
+    board = assembling.build()
+    loop = Loop(board, stream)
+    control = Control(assembling, loop.stop)
+    try:
+        for connection in connections:
+            control.add(connection)
+        loop.run()
+    finally:
+        control.close()
+        board.close()

@@ -1,0 +1,255 @@
+"""The qtest protocol, the server's side, without a socket: lines in, lines out (QEMU 7.2: docs/devel/qtest).
+
+One request is one line of words, answered by one line that begins with `OK`, `FAIL` or `ERR`.  Changes of intercepted
+interrupt lines (`IRQ raise N`, `IRQ lower N`) are told as they happen, those that an access causes before its answer.
+Numbers are as C's strtoul takes them with base 0.  Where QEMU ends itself because of a malformed request, this answers
+FAIL and goes on.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from devmodels.qtest.space import MAX_LENGTH, Space
+
+TOP = 1 << 64
+MAX_PORT = 0xFFFF
+MAX_LINE = 1 << 28
+"""A longer line ends the conversation."""
+
+Words = Sequence[bytes]
+
+
+class ClientClock(Protocol):
+    """The time of a machine whose client owns the clock."""
+
+    def now_ns(self) -> int:
+        """What it is."""
+        ...
+
+    def deadline(self) -> int | None:
+        """When something is due next."""
+        ...
+
+    def step(self, duration: int, /) -> None:
+        """Go on by `duration` ns, and do what becomes due."""
+        ...
+
+
+class Interrupts(Protocol):
+    """The board's interrupt lines, as far as clients may listen to them."""
+
+    def intercept(self, path: str, *, outputs: bool, named: bool) -> str | None:
+        """Tell of a device's lines from now on; returns why not."""
+        ...
+
+    def set(self, path: str, name: str, number: int, level: int) -> str | None:
+        """Force the level of a device's input; returns why not."""
+        ...
+
+
+class RequestError(Exception):
+    """A request is malformed; the text is one line."""
+
+
+class Qtest:
+    """One conversation: `feed` takes what has come in, `out` is what is to be sent.
+
+    `clock` is None where time goes on by itself; `clock_step` and `clock_set` are unknown then, as in QEMU.
+    """
+
+    def __init__(self, space: Space, interrupts: Interrupts, clock: ClientClock | None) -> None:
+        self._space = space
+        self._interrupts = interrupts
+        self._clock = clock
+        self._partial: list[bytes] = []
+        self._partial_size = 0
+        self.out = bytearray()
+        self._commands = self._table()
+
+    def _table(self) -> dict[bytes, Callable[[Words], bytes]]:
+        table: dict[bytes, Callable[[Words], bytes]] = {
+            b"read": self._read,
+            b"write": self._write,
+            b"b64read": self._b64read,
+            b"b64write": self._b64write,
+            b"memset": self._memset,
+            b"endianness": lambda _: b"OK little\n",
+            b"irq_intercept_in": self._intercept,
+            b"irq_intercept_out": self._intercept,
+            b"set_irq_in": self._set_irq_in,
+        }
+        for size, letter in ((1, b"b"), (2, b"w"), (4, b"l"), (8, b"q")):
+            table[b"read" + letter] = self._reader(size)
+            table[b"write" + letter] = self._writer(size)
+            if size < 8:
+                table[b"in" + letter] = self._port_reader(size)
+                table[b"out" + letter] = self._port_writer(size)
+        if self._clock is not None:
+            table[b"clock_step"] = self._clock_step
+            table[b"clock_set"] = self._clock_set
+        return table
+
+    def feed(self, data: bytes) -> bool:
+        """Do every request that is whole; False where a line has no end."""
+        *lines, rest = data.split(b"\n")
+        if lines and self._partial:
+            lines[0] = b"".join((*self._partial, lines[0]))
+            self._partial.clear()
+            self._partial_size = 0
+        if rest:
+            self._partial.append(rest)
+            self._partial_size += len(rest)
+        for line in lines:
+            answer = self.answer(line)
+            self.out += answer
+        return self._partial_size <= MAX_LINE
+
+    def answer(self, line: bytes) -> bytes:
+        """Do one request; its answer, while what it has caused goes to `out`."""
+        words = line.split()
+        command = self._commands.get(words[0]) if words else None
+        if command is None:
+            shown = words[0].decode(errors="replace") if words else ""
+            return f"FAIL Unknown command '{shown}'\n".encode()
+        try:
+            return command(words)
+        except (RequestError, ValueError) as error:
+            return f"FAIL {error}\n".encode()
+        except IndexError:
+            return b"FAIL Missing argument\n"
+
+    def tell(self, line: str) -> None:
+        """Something has happened that a client listens to."""
+        self.out += line.encode()
+
+    # --- commands
+
+    def _reader(self, size: int) -> Callable[[Words], bytes]:
+        read = self._space.read
+        return lambda words: b"OK 0x%016x\n" % read(number(words[1]), size)
+
+    def _writer(self, size: int) -> Callable[[Words], bytes]:
+        def write(words: Words) -> bytes:
+            self._space.write(number(words[1]), size, number(words[2]))
+            return b"OK\n"
+
+        return write
+
+    def _port_reader(self, size: int) -> Callable[[Words], bytes]:
+        read = self._space.io_read
+        return lambda words: b"OK 0x%04x\n" % read(_port(words[1]), size)
+
+    def _port_writer(self, size: int) -> Callable[[Words], bytes]:
+        def write(words: Words) -> bytes:
+            self._space.io_write(_port(words[1]), size, number(words[2]) & (1 << 8 * size) - 1)
+            return b"OK\n"
+
+        return write
+
+    def _read(self, words: Words) -> bytes:
+        address, length = number(words[1]), number(words[2])
+        if not length:
+            raise RequestError("expected a length of 1 at least")
+        return b"OK 0x%b\n" % self._space.load(address, length).hex().encode()
+
+    def _write(self, words: Words) -> bytes:
+        address, length, text = number(words[1]), number(words[2]), words[3]
+        if len(text) < 3:
+            return b"ERR invalid argument size\n"
+        _check_length(length)
+        digits = text[2 : 2 + 2 * length]
+        try:
+            data = bytes.fromhex(digits[: len(digits) & ~1].decode("ascii"))
+        except ValueError:
+            raise RequestError("expected data as 0x and hexadecimal digits") from None
+        self._space.store(address, data.ljust(length, b"\0"))
+        return b"OK\n"
+
+    def _b64read(self, words: Words) -> bytes:
+        return b"OK %b\n" % b64encode(self._space.load(number(words[1]), number(words[2])))
+
+    def _b64write(self, words: Words) -> bytes:
+        address, length, text = number(words[1]), number(words[2]), words[3]
+        if len(text) < 3:
+            return b"ERR invalid argument size\n"
+        try:
+            data = a2b_base64(text)
+        except Base64Error:
+            raise RequestError("expected data in base64") from None
+        self._space.store(address, data[:length])
+        return b"OK\n"
+
+    def _memset(self, words: Words) -> bytes:
+        address, length, value = number(words[1]), number(words[2]), number(words[3])
+        _check_length(length)
+        self._space.store(address, bytes([value & 0xFF]) * length)
+        return b"OK\n"
+
+    def _clock_step(self, words: Words) -> bytes:
+        clock = self._clock
+        assert clock is not None
+        if len(words) > 1:
+            duration = number(words[1])
+        else:
+            deadline = clock.deadline()
+            duration = 0 if deadline is None else max(0, deadline - clock.now_ns())
+        if duration >= TOP >> 1:
+            raise RequestError("time goes forwards only")
+        clock.step(duration)
+        return b"OK %d\n" % clock.now_ns()
+
+    def _clock_set(self, words: Words) -> bytes:
+        clock = self._clock
+        assert clock is not None
+        wanted = number(words[1])
+        if wanted < TOP >> 1:
+            clock.step(max(0, wanted - clock.now_ns()))
+        return b"%b %d\n" % (b"OK" if clock.now_ns() == wanted else b"FAIL", clock.now_ns())
+
+    def _intercept(self, words: Words) -> bytes:
+        problem = self._interrupts.intercept(
+            words[1].decode(errors="replace"), outputs=words[0].endswith(b"out"), named=len(words) > 2
+        )
+        return b"OK\n" if problem is None else f"FAIL {problem}\n".encode()
+
+    def _set_irq_in(self, words: Words) -> bytes:
+        path, name = (word.decode(errors="replace") for word in words[1:3])
+        level = words[4]
+        problem = self._interrupts.set(path, name, number(words[3]), number(level))
+        return b"OK\n" if problem is None else f"FAIL {problem}\n".encode()
+
+
+def number(word: bytes) -> int:
+    """A number as strtoul takes it with base 0: 0x for hexadecimal, 0 for octal; negative ones wrap at 2**64."""
+    try:
+        if b"_" not in word:
+            if word[:2] in (b"0x", b"0X"):
+                value = int(word, 16)
+            elif word[:1] == b"0" and len(word) > 1:
+                value = int(word, 8)
+            elif word[:1] == b"-" and word[1:2].isdigit():
+                return -number(word[1:]) % TOP
+            else:
+                value = int(word)
+            if 0 <= value < TOP:
+                return value
+    except ValueError:
+        pass
+    raise RequestError(f"{word[:40].decode(errors='replace')!r} is no number of 64 bits")
+
+
+def _port(word: bytes) -> int:
+    port = number(word)
+    if port > MAX_PORT:
+        raise RequestError(f"there is no port {port:#x}")
+    return port
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_LENGTH:
+        raise RequestError(f"{length} bytes: expected at most {MAX_LENGTH}")
