@@ -147,7 +147,10 @@ def test_a_row_must_point_at_what_is_there() -> None:
     assert row(State.NOT_APPLICABLE) == ["state n/a: needs a reason"]
     assert row(State.TEST, TEST + "_not") == [f"there is no test {TEST}_not"]
     assert row(State.CHECK, TEST, "!devmodels/virtio/device.py: dances") == [
-        "nothing is reported as devmodels/virtio/device.py: dances"
+        "no reports are devmodels/virtio/device.py: dances"
+    ]
+    assert row(State.CHECK, TEST, "!devmodels/virtio/device.py: status") == [
+        "4 reports are devmodels/virtio/device.py: status"
     ]
 
 

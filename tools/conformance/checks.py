@@ -49,9 +49,10 @@ def checks() -> tuple[Check, ...]:
 
 
 def matching(pointer: str) -> list[Check]:
-    """The checks that a table's `!file: words` means."""
+    """The checks that a table's `!file: words` means: those with just these words, else those whose words hold them."""
     file, _, words = pointer.removeprefix("!").partition(": ")
-    return [check for check in checks() if check.file == file and words and words in check.words]
+    found = [check for check in checks() if check.file == file and words and words in check.words]
+    return [check for check in found if check.words == words] or found
 
 
 @dataclass(frozen=True, slots=True)
