@@ -1,4 +1,4 @@
-"""Runs the same loads on several servers in turn, round by round (A B C, A B C, …), and keeps what came out.
+"""Runs the same loads on several servers in turn, round by round (A B C, C A B, …), and keeps what came out.
 
 Figures of one round are taken within seconds of each other, so ratios are formed within a round and their
 median is reported: what slows the machine for a while slows all sides.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -116,8 +117,10 @@ def compare(group: Group, rounds: int, seconds: float, step: Callable[[str], Non
     with _all_serving(group.servers) as (all_running, absent):
         for name, load in group.loads:
             comparison = Comparison(name, load, group.servers[0].name, absent=dict(absent))
+            order = deque(all_running.items())
             for _ in range(rounds):
-                for server, running in all_running.items():
+                order.rotate(1)
+                for server, running in order:
                     step(f"{name}: {server}")
                     before = running.cpu_seconds()
                     result = frontend.run(running.socket, load, seconds)
@@ -133,11 +136,11 @@ def _all_serving(servers: Sequence[Server]) -> Iterator[tuple[dict[str, Running]
     all_running: dict[str, Running] = {}
     absent: dict[str, str] = {}
     with ExitStack() as stack:
-        for number, server in enumerate(servers):
+        for server in servers:
             reason = peers.missing(server)
             if reason is None:
                 try:
-                    image = cached_image(number) if server.needs_image else None
+                    image = cached_image(0) if server.needs_image else None
                     all_running[server.name] = stack.enter_context(peers.serving(server, image))
                 except peers.ServerError as error:
                     reason = str(error)
@@ -147,8 +150,7 @@ def _all_serving(servers: Sequence[Server]) -> Iterator[tuple[dict[str, Running]
 
 
 def cached_image(number: int) -> Path:
-    """A file of `IMAGE_SIZE` random bytes, made once and read into the page cache; one for each server, since
-    the servers lock what they serve."""
+    """A file of `IMAGE_SIZE` random bytes, made once and read into the page cache."""
     path = frontend.CACHE / f"disk{number}.img"
     if not path.exists() or path.stat().st_size != IMAGE_SIZE:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,11 +28,14 @@ def wait(event: threading.Event) -> None:
 
 
 async def short_jobs(context: IoContext) -> None:
-    """Afterwards jobs are known to be short: they share a thread."""
+    """Afterwards jobs are known to be short, so that they share a thread, and nobody has any."""
     for _ in range(200):
         await context.worker(lambda: None)
-    assert context._workers is not None
-    context._workers._average_ns = 0
+    workers = context._workers
+    assert workers is not None
+    workers._average_ns = 0
+    while len(workers._idle) < len(workers._threads):
+        await context.sleep(1000)
 
 
 def test_a_worker_runs_elsewhere_and_its_result_comes_back(wall: IoContext) -> None:
@@ -112,6 +115,9 @@ def test_a_job_that_waits_for_a_slow_one_gets_a_thread_of_its_own(wall: IoContex
 
 def test_a_worker_is_called_when_the_turn_is_over(wall: IoContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then it could only wait for the interpreter's lock; and one is enough for jobs that are short."""
+    # However busy this machine is, these are short.
+    monkeypatch.setattr("devmodels.iocontext.workers.SHORT_NS", 10**9)
+    monkeypatch.setattr("devmodels.iocontext.workers.PATIENCE_NS", 10**12)
     wall.run(short_jobs(wall))
     seen: list[str] = []
     wake_one = Workers.wake_one
