@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from devmodels.ahci.layout import COMMAND_HEADER
+from devmodels.ahci.prdt import Regions
 from devmodels.ata import AtaCommand, TaskFile
 from devmodels.ata.command import HostAdapter
 from devmodels.memory import DmaMap
@@ -13,15 +14,16 @@ HEADER_SIZE = HEADER.size
 
 
 class Header:
-    """A command header, copied out once."""
+    """A command header, copied out once.  `regions`: its PRD table, where that has been read already."""
 
-    __slots__ = ("address", "flags", "prdtl", "table")
+    __slots__ = ("address", "flags", "prdtl", "regions", "table")
 
     def __init__(self, address: int, flags: int, prdtl: int, ctba: int, ctbau: int) -> None:
         self.address = address
         self.flags = flags
         self.prdtl = prdtl
         self.table = ctbau << 32 | ctba & ~0x7F
+        self.regions: Regions | None = None
 
 
 class PortCommand(AtaCommand):

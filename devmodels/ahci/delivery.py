@@ -73,7 +73,7 @@ class Delivery:
             return False
         offset, length = place
         try:
-            regions = walk(memory, header.table + PRDT_OFFSET, header.prdtl, length)
+            header.regions = regions = walk(memory, header.table + PRDT_OFFSET, header.prdtl, length)
             if regions.length < length or regions.odd:
                 return False
             dma = memory.map(regions.pieces, Direction.FROM_DEVICE)
@@ -110,7 +110,9 @@ class Delivery:
         assert device is not None
         header, wanted = command.header, transfer.length
         try:
-            regions = walk(self._hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted)
+            regions = header.regions or walk(
+                self._hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted
+            )
             short = regions.length < wanted and transfer.exact
             if regions.odd:
                 self._port.violation(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from devmodels.blockbackend import Request
+import pytest
+
+from devmodels.ahci import delivery, prdt
+from devmodels.blockbackend import BlockBackend, Request
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Hba, PortIs, PortReg, h2d_fis
 from guestsim.guest import Guest
@@ -144,3 +148,21 @@ def test_queued_commands_of_high_priority_are_done_first() -> None:
         assert all(w.guest.run(w.port.wait(each)).ok for each in pending)
         # Slots are looked at in turn, of which the first one comes last here.
         assert done == [3, 5, 2, 4, 1]
+
+
+def test_the_table_of_a_queued_read_is_read_once_whether_or_not_its_data_is_at_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with world() as w:
+        walks = []
+
+        def see(*arguments: Any) -> prdt.Regions:
+            walks.append(arguments)
+            return prdt.walk(*arguments)
+
+        monkeypatch.setattr(delivery, "walk", see)
+        monkeypatch.setattr(BlockBackend, "read_now", lambda *_: 0)
+        buffer = w.guest.memory.allocate(512)
+        w.command(ata.read_queued(0, 1), (buffer, 512))
+        assert w.status == PortIs.SDBS
+        assert len(walks) == 1
