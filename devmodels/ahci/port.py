@@ -155,6 +155,8 @@ class Port:
 
     def _follow_errors(self) -> None:
         serr = self.registers.serr
+        if not serr and not self.registers.status & (UFS | PCS | PRCS):
+            return
         follow = (
             (UFS if serr & DIAG_F else 0) | (PCS if serr & DIAG_X else 0) | (PRCS if serr & DIAG_N else 0)
         )

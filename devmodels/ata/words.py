@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 WORDS = 256
 SIGNATURE = 0xA5
@@ -34,13 +35,23 @@ class Words:
 
     def text(self, word: int, count: int, text: str) -> None:
         """A string of `count` words, padded with spaces; the first one of two characters is in the high byte."""
-        padded = text.encode("ascii").ljust(2 * count)
-        self._words[word : word + count] = struct.unpack_from(f">{count}H", padded)
+        self._words[word : word + count] = _text(text, count)
 
     def pack(self) -> bytes:
         """All of them, with the checksum: the sum of all bytes is 0."""
         self[WORDS - 1] = SIGNATURE
-        return checksummed(struct.pack(f"<{WORDS}H", *self._words))
+        return _pack(tuple(self._words))
+
+
+@lru_cache
+def _text(text: str, count: int) -> tuple[int, ...]:
+    return struct.unpack_from(f">{count}H", text.encode("ascii").ljust(2 * count))
+
+
+@lru_cache
+def _pack(words: tuple[int, ...]) -> bytes:
+    """A device that is asked again says the same, mostly."""
+    return checksummed(struct.pack(f"<{WORDS}H", *words))
 
 
 def checksummed(page: bytes) -> bytes:

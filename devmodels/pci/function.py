@@ -173,7 +173,7 @@ class PciFunction:
         Interrupt Status shows it at once; the line is driven unless Interrupt Disable is set or MSI or MSI-X is on.
         """
         self.header.interrupt_status = int(level)
-        self.intx_changed()
+        self._drive_intx()
 
     def send_message(self, address: int, data: int) -> None:
         """Send an interrupt message (MSI and MSI-X do); it is lost where the function is not plugged."""
@@ -292,7 +292,11 @@ class PciFunction:
         self.bus_master_changed()
 
     def intx_changed(self) -> None:
-        """Drive INTx# as interrupt status, interrupt disable, MSI, MSI-X and the power state have it."""
+        """Interrupt disable, MSI, MSI-X or the power state has changed."""
+        self._drive_intx()
+
+    def _drive_intx(self) -> None:
+        """INTx#, as interrupt status and all of these have it."""
         if self._intx is not None:
             header = self.header
             self._intx.set(

@@ -40,7 +40,6 @@ class Feature(NamedTuple):
     name: str
     supported: tuple[int, int]
     enabled: tuple[int, int] | None
-    has: Test = _always
     on: Test = _always
 
 
@@ -70,6 +69,21 @@ FEATURES = (
     Feature("accessible maximum address", (119, 8), None),
 )
 """Of words 82 to 87, 119 and 120."""
+
+
+def _fixed() -> dict[int, int]:
+    """The bits of these words that are always 1."""
+    # Bit 14 says that a word is valid, bit 15 of word 86 that words 119 and 120 are.
+    words = {82: 0, 85: 0, 86: 0x8000} | dict.fromkeys((83, 84, 87, 119, 120), 0x4000)
+    for feature in FEATURES:
+        for place in (feature.supported, feature.enabled if feature.on is _always else None):
+            if place is not None:
+                words[place[0]] |= 1 << place[1]
+    return words
+
+
+_FIXED = _fixed()
+_SWITCHED = [(*each.enabled, each.on) for each in FEATURES if each.enabled and each.on is not _always]
 
 
 def identify(disk: AtaDisk, _command: AtaCommand) -> DataIn:
@@ -116,12 +130,13 @@ def _identity(disk: AtaDisk, words: Words) -> None:
 
 
 def _geometry(disk: AtaDisk, words: Words) -> None:
-    default, current = disk.default_geometry, disk.geometry
+    accessible, default = disk.accessible, disk.default_geometry
+    current = default if disk.translation is None else disk.geometry
     words[1], words[3], words[6] = default.cylinders, default.heads, default.sectors
     words[54], words[55], words[56] = current.cylinders, current.heads, current.sectors
-    words.number(57, 2, min(current.capacity, disk.accessible, MAX_SECTORS))
-    words.number(60, 2, min(disk.accessible, MAX_LBA28))
-    words.number(100, 4, disk.accessible)
+    words.number(57, 2, min(current.capacity, accessible, MAX_SECTORS))
+    words.number(60, 2, min(accessible, MAX_LBA28))
+    words.number(100, 4, accessible)
 
 
 def _transfers(disk: AtaDisk, words: Words) -> None:
@@ -142,14 +157,11 @@ def _transfers(disk: AtaDisk, words: Words) -> None:
 
 
 def _features(disk: AtaDisk, words: Words) -> None:
-    for word in (83, 84, 87, 119, 120):
-        words[word] = 0x4000
-    for feature in FEATURES:
-        if feature.has(disk):
-            words.set_bit(*feature.supported)
-            if feature.enabled is not None and feature.on(disk):
-                words.set_bit(*feature.enabled)
-    words[86] |= 0x8000  # Words 119 and 120 are valid.
+    for word, bits in _FIXED.items():
+        words[word] = bits
+    for word, bit, on in _SWITCHED:
+        if on(disk):
+            words.set_bit(word, bit)
 
 
 def _sectors(disk: AtaDisk, words: Words) -> None:
