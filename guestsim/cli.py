@@ -13,6 +13,7 @@ import typer
 
 from guestsim.blocklog.convert import convert_command
 from guestsim.blocklog.io import io_command
+from guestsim.diff.command import diff_command
 from guestsim.inspect.command import inspect_command
 from guestsim.lint.command import lint_command
 from guestsim.powercut.command import powercut_command
@@ -38,6 +39,7 @@ app.command("run")(run_command)
 app.command("cut")(cut_command)
 app.command("demo")(demo_command)
 app.command("convert")(convert_command)
+app.command("diff")(diff_command)
 app.command("inspect")(inspect_command)
 app.command("io")(io_command)
 app.command("lint")(lint_command)

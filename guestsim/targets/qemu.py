@@ -19,6 +19,7 @@ from guestsim.targets.qemu_process import QemuProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _RAM_MIB = 128
+RAM = _RAM_MIB * _MIB
+"""Guest memory in bytes."""
 _RAM_BASE = 1 * _MIB
 
 # The words that MSI and MSI-X messages are written to, one a vector, are the last of RAM.
@@ -76,7 +79,8 @@ class QemuTarget:
     `microvm`; `legacy_mmio` makes those of version 1.
 
     `objects`, `blockdevs` and `devices` are what QEMU's `-object`, `-blockdev` and `-device` take, with QEMU's own
-    names, and are created in this order.  Raises `TargetError`, with QEMU's own words, where QEMU refuses them.
+    names, and are created in this order.  Guest memory is the file `ram`, of `RAM` bytes, where one is given.  Raises
+    `TargetError`, with QEMU's own words, where QEMU refuses them.
     """
 
     def __init__(
@@ -87,12 +91,16 @@ class QemuTarget:
         objects: Sequence[Mapping[str, Json]] = (),
         board: Literal["q35", "microvm"] = "q35",
         legacy_mmio: bool = False,
+        ram: Path | None = None,
         binary: str | None = None,
     ) -> None:
         arguments = ["-m", f"{_RAM_MIB}", "-machine"]
         if board == "microvm":
             arguments += [",".join(("microvm", *(f"{part}=off" for part in _BARE_MICROVM)))]
             arguments += ["-global", f"virtio-mmio.force-legacy={'on' if legacy_mmio else 'off'}"]
+        elif ram is not None:
+            memory = {"qom-type": "memory-backend-file", "id": "ram", "mem-path": str(ram), "size": RAM}
+            arguments += ["q35,memory-backend=ram", "-object", json.dumps({**memory, "share": True})]
         else:
             arguments.append("q35")
         for option, values in (("-object", objects), ("-blockdev", blockdevs), ("-device", devices)):

@@ -1,0 +1,12 @@
+"""The same accesses on our device and on a live QEMU's, and everything that the guest can see compared.
+
+access.py    one access, and files of them
+sides.py     the two machines
+play.py      a sequence on both, compared at its quiescent points
+masks.py     what is not compared, and why
+known.py     differences that are known: what, by which clause, who is right
+shrink.py    the shortest sequence that still shows a difference
+grammar/     what random sequences are made of
+devices.py   the devices that can be compared
+run.py       many sequences; the report
+"""

@@ -1,0 +1,164 @@
+"""`guestsim diff`: the same accesses on our device and on a live QEMU's, and all that a guest can see compared.
+
+Exit status: 0 where all differences are known, 1 where one is not, 2 where an option or a file is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from guestsim.outputs import counted
+from guestsim.progress import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from guestsim.diff.run import Report, Unexplained
+
+DEFAULT_STEPS = 2_000
+
+
+def diff_command(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of accesses, as this command saves them.")
+    ] = None,
+    at_random: Annotated[bool, typer.Option("--random", help="Random sequences of accesses.")] = False,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="The device that random sequences are for.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of random sequences.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps to do.")] = DEFAULT_STEPS,
+    output: Annotated[
+        Path, typer.Option(help="The folder for sequences of unexplained differences.")
+    ] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Do the same on our device and on a live QEMU's, and compare all that a guest can see."""
+    from guestsim.targets import TargetError
+
+    if at_random is (file is not None):
+        _wrong("expected either a FILE or --random with --device")
+    try:
+        if file is not None:
+            report = _play_file(file)
+        else:
+            report = _play_random(device, seed, steps, output, shown=not as_json)
+    except TargetError as error:
+        _wrong(str(error))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(to_json(report))).decode())
+    else:
+        show(report, Console(highlight=False))
+    if report.unexplained:
+        raise typer.Exit(1)
+
+
+def _play_random(device: str | None, seed: int, steps: int, output: Path, *, shown: bool) -> Report:
+    from guestsim.diff.devices import DEVICES
+    from guestsim.diff.run import compare_random
+
+    if device not in DEVICES:
+        _wrong(f"--device: {device or 'none'} is given, expected one of {', '.join(DEVICES)}")
+    if not output.is_dir():
+        _wrong(f"--output: there is no folder {output}")
+    with Bar("steps", steps, shown=shown) as bar:
+        return compare_random(DEVICES[device], seed=seed, steps=steps, folder=output, watch=bar.at)
+
+
+def _play_file(path: Path) -> Report:
+    from guestsim.diff.access import AccessFileError, parse
+    from guestsim.diff.devices import DEVICES
+    from guestsim.diff.run import compare_steps
+
+    try:
+        name, steps = parse(path.read_text(), str(path))
+    except AccessFileError as error:
+        _wrong(str(error))
+    except (OSError, UnicodeDecodeError) as error:
+        _wrong(f"{path}: {getattr(error, 'strerror', None) or 'expected text'}")
+    if name not in DEVICES:
+        _wrong(f"{path}: device {name}: expected one of {', '.join(DEVICES)}")
+    try:
+        return compare_steps(DEVICES[name], steps)
+    except KeyError as error:
+        _wrong(f"{path}: {error.args[0]}: the device has no such window")
+
+
+def _wrong(text: str) -> NoReturn:
+    typer.echo(f"guestsim diff: {text}", err=True)
+    raise typer.Exit(2)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a report."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    counts = report.counts
+    rate = f", {counts.steps / report.seconds:.0f} steps a second" if report.seconds > 1 else ""
+    say(
+        f"{report.device.name}: {counted(counts.steps, 'step')} ({counts.accesses} accesses) in "
+        f"{counted(report.sequences, 'sequence')}, compared {counts.waits} times, in {report.seconds:.1f} s{rate}"
+    )
+    for name, count in report.known.most_common():
+        entry = report.entries.get(name)
+        said = f"{entry.what} ({entry.clause}; right: {entry.right})" if entry else ""
+        say(f"  known    {count:>6}×  {escape(name)}  [dim]{escape(said)}[/]")
+    for name, reason, count in report.masked:
+        say(f"  masked   {count:>6}×  {escape(name)}  [dim]{escape(reason)}[/]")
+    for one in report.unexplained:
+        _show_unexplained(one, say)
+    total = len(report.unexplained)
+    say(f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]")
+
+
+def _show_unexplained(one: Unexplained, say: Callable[[str], None]) -> None:
+    from guestsim.diff.access import lines
+
+    say(f"[bold red]unexplained[/] {one.count}×  {escape(str(one.difference))}")
+    say(
+        f"  first in sequence {one.sequence}; the shortest that shows it"
+        + (f": {escape(str(one.path))}" if one.path else "")
+    )
+    for line in [*lines("", one.steps)][1:]:
+        say(f"    {escape(line if len(line) < 100 else line[:97] + '...')}")
+
+
+def to_json(report: Report) -> dict[str, object]:
+    """A report as plain values."""
+    counts = report.counts
+    return {
+        "device": report.device.name,
+        "seed": report.seed,
+        "steps": counts.steps,
+        "accesses": counts.accesses,
+        "comparisons": counts.waits,
+        "sequences": report.sequences,
+        "seconds": round(report.seconds, 3),
+        "known": [
+            {"name": name, "count": count, "what": entry.what, "clause": entry.clause, "right": entry.right}
+            for name, count in report.known.most_common()
+            if (entry := report.entries.get(name)) is not None
+        ],
+        "not-seen-again": report.known["not seen again"],
+        "masks": [{"name": name, "reason": reason, "count": count} for name, reason, count in report.masked],
+        "unexplained": [
+            {
+                "kind": one.difference.kind,
+                "place": one.difference.place,
+                "ours": one.difference.ours,
+                "theirs": one.difference.theirs,
+                "count": one.count,
+                "sequence": one.sequence,
+                "file": None if one.path is None else str(one.path),
+            }
+            for one in report.unexplained
+        ],
+    }

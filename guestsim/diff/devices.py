@@ -1,0 +1,262 @@
+"""The devices that can be compared: their options on both sides, addresses, what is looked at, and their grammar."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guestsim.diff.access import Read, Step, Wait, Write
+from guestsim.diff.grammar import Grammar, virtio, virtio_blk
+from guestsim.diff.masks import FAILED, ORDER, Mask
+from guestsim.diff.play import Area, Player
+from guestsim.diff.sides import ECAM, MESSAGES, MESSAGES_SIZE, Lines, OurSide, QemuSide, Side, Window, Windows
+from guestsim.drivers.layouts import COMMON_CFG
+
+if TYPE_CHECKING:
+    from guestsim.targets.qmp import Json
+
+SLOT = 4
+FUNCTION = ECAM + (SLOT << 15)
+MSIX_BAR = 0xE000_0000
+MODERN_BAR = 0xE001_0000
+LEGACY_BAR = 0xC000
+
+Options = dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that can be compared.
+
+    `options` are what both sides are given; `ours` and `theirs` what only one gets with the first.  `place` finds its
+    registers and gives its BARs addresses; `prologue` is what each sequence begins with; `observe` is read at each
+    quiescent point.
+    """
+
+    name: str
+    what: str
+    options: Sequence[Options]
+    ours: Options
+    theirs: Options
+    lines: Lines
+    place: Callable[[Side], Windows]
+    prologue: Sequence[Step]
+    observe: Sequence[Read]
+    areas: Sequence[Area]
+    masks: Sequence[Mask]
+    grammar: Grammar
+    label: Callable[[Read], str]
+    drive: Options
+    disk: int = 1 << 20
+
+    def base(self) -> bytes:
+        """What its disk holds at first."""
+        return random.Random(self.name).randbytes(self.disk)
+
+    @property
+    def all_masks(self) -> tuple[Mask, ...]:
+        """Its own and those of every device."""
+        return (*self.masks, ORDER, FAILED)
+
+    def our_side(self, folder: Path, name: str = "ours") -> OurSide:
+        """Our machine with it; its image is in `folder`."""
+        image = self._image(folder / name)
+        first, *others = self.options
+        side = OurSide(
+            self.lines,
+            [image],
+            blockdevs=[{**self.drive, "filename": str(image)}],
+            devices=[{**first, **self.ours}, *others],
+            name=name,
+        )
+        side.windows = self.place(side)
+        return side
+
+    def qemu_side(self, folder: Path) -> QemuSide:
+        """QEMU's machine with it."""
+        image = self._image(folder / "qemu")
+        first, *others = self.options
+        side = QemuSide(
+            self.lines,
+            [image],
+            folder / "ram",
+            blockdevs=[{**self.drive, "filename": str(image)}],
+            devices=[{**first, **self.theirs}, *others],
+        )
+        try:
+            side.windows = self.place(side)
+        except BaseException:
+            side.close()
+            raise
+        return side
+
+    def _image(self, path: Path) -> Path:
+        path.write_bytes(self.base())
+        return path
+
+    def player(self, ours: Side, theirs: Side) -> Player:
+        """What plays sequences on these two."""
+        return Player(
+            ours,
+            theirs,
+            self.prologue,
+            self.observe,
+            self.areas,
+            self.all_masks,
+            self.base(),
+            self.label,
+        )
+
+    @contextmanager
+    def with_qemu(self) -> Iterator[Player]:
+        """Our device and QEMU's; their memory and images are files in memory."""
+        with tempfile.TemporaryDirectory(prefix="guestsim-", dir=_fast()) as name:
+            ours = self.our_side(Path(name))
+            try:
+                theirs = self.qemu_side(Path(name))
+                try:
+                    yield self.player(ours, theirs)
+                finally:
+                    theirs.close()
+            finally:
+                ours.close()
+
+
+def _fast() -> str | None:
+    """A folder in memory, where there is one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _register(read: Read) -> str:
+    """A register's name."""
+    if read.window == "common":
+        for name, field in COMMON_CFG.fields.items():
+            if field.offset <= read.offset < field.offset + field.size:
+                return f"common.{name}"
+    return f"{read.window}+{read.offset:#x}"
+
+
+def place_virtio(side: Side) -> Windows:
+    """Give a virtio function its addresses, and find its structures by their capabilities (VIRTIO 1.4 §4.1.4)."""
+    side.windows = {"pci": Window(FUNCTION)}
+    for bar, address in ((0, LEGACY_BAR), (1, MSIX_BAR), (4, MODERN_BAR)):
+        side.do([Write("pci", 0x10 + 4 * bar, 4, address)])
+    found: Windows = {
+        "pci": Window(FUNCTION),
+        "msix": Window(MSIX_BAR),
+        "legacy": Window(LEGACY_BAR, port=True),
+    }
+    kinds = {1: "common", 2: "notify", 3: "isr", 4: "device"}
+    (at,) = side.do([Read("pci", 0x34, 1)])
+    while at:
+        identity, then, kind, offset = side.do(
+            [Read("pci", at, 1), Read("pci", at + 1, 1), Read("pci", at + 3, 1), Read("pci", at + 8, 4)]
+        )
+        if identity == 0x11:
+            found["msixcap"] = Window(FUNCTION + at)
+            (pending,) = side.do([Read("pci", at + 8, 4)])
+            found["pba"] = Window(MSIX_BAR + (pending & ~7))
+        elif identity == 0x09 and kind in kinds:
+            found[kinds[kind]] = Window(MODERN_BAR + offset)
+        at = then
+    for alias, window in (("common-none", "common"), ("isr-msix", "isr")):
+        found[alias] = found[window]
+    return found
+
+
+def _virtio_areas(queues: int) -> Iterator[Area]:
+    yield Area("buffers", virtio.BUFFERS, virtio.BUFFERS_END - virtio.BUFFERS)
+    for number in range(queues):
+        base = virtio.RINGS + number * virtio.RING_ROOM
+        yield Area(f"queue {number} descriptors", base + virtio.DESC_AT, 0x1000)
+        yield Area(f"queue {number} available ring", base + virtio.AVAIL_AT, 0x1000)
+        yield Area(f"queue {number} used ring", base + virtio.USED_AT, 0x1000)
+        yield Area(f"queue {number} used flags", base + virtio.USED_AT, 2)
+        yield Area(f"queue {number} used index", base + virtio.USED_AT + 2, 2)
+        yield Area(f"queue {number} tables", base + virtio.TABLE_AT, virtio.RING_ROOM - virtio.TABLE_AT)
+    yield Area("interrupt messages", MESSAGES, MESSAGES_SIZE)
+
+
+def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
+    """The function's command register and vectors, the device reset."""
+    return (
+        Step(
+            "begin",
+            (
+                Write("pci", 4, 2, 0x0007),
+                Write("common", COMMON_CFG["device_status"].offset, 1, 0),
+                Wait(),
+                virtio.put("device_feature_select", 0),
+                virtio.put("driver_feature_select", 1),
+                virtio.put("driver_feature", 0),
+                virtio.put("driver_feature_select", 0),
+                virtio.put("driver_feature", 0),
+                virtio.put("queue_select", 0),
+                Write("msixcap", 2, 2, 0),
+                *virtio.message_table(vectors),
+                Read("isr", 0, 1),
+                Wait(),
+            ),
+        ),
+    )
+
+
+VIRTIO_BLK = Device(
+    name="virtio-blk",
+    what="virtio-blk-pci, modern interface",
+    options=[
+        {
+            "driver": "virtio-blk-pci",
+            "id": "v0",
+            "drive": "d0",
+            "addr": "4",
+            "serial": "serial-number-of-dev",
+            "num-queues": virtio_blk.QUEUES,
+            "vectors": virtio_blk.QUEUES + 1,
+            "disable-legacy": "on",
+            "discard_granularity": 512,
+        }
+    ],
+    ours={"max-discard-seg": 1, "max-write-zeroes-seg": 1},
+    theirs={"ioeventfd": False},
+    lines=Lines(slots=(SLOT,)),
+    place=place_virtio,
+    prologue=_virtio_prologue(virtio_blk.QUEUES + 1),
+    observe=(virtio.get("device_status"),),
+    areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
+    masks=(
+        Mask(
+            "features offered",
+            "A device offers what it has (VIRTIO 1.4 §2.2): ours has NOTIFICATION_DATA, NOTIF_CONFIG_DATA and SUSPEND.",
+            "common",
+            4,
+            8,
+            bits=1 << 6 | 1 << 7 | 1 << 11,
+        ),
+        Mask(
+            "fields of no queue",
+            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.4.3.1).",
+            "common-none",
+            0,
+            0x40,
+        ),
+        Mask(
+            "ISR status with MSI-X",
+            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+            "isr-msix",
+            0,
+            1,
+            bits=1,
+        ),
+    ),
+    grammar=virtio_blk.VirtioBlkGrammar(),
+    label=_register,
+    drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
+)
+
+DEVICES = {device.name: device for device in (VIRTIO_BLK,)}

@@ -1,0 +1,302 @@
+"""Random sequences for a virtio block function (VIRTIO 1.4 §5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from random import Random
+
+from guestsim.diff.access import Access, Read, Step, Write
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.virtio import (
+    BringUp,
+    Chain,
+    Jump,
+    Lowering,
+    Piece,
+    Queue,
+    ResetQueue,
+    Submit,
+    Suppress,
+    Touch,
+    get,
+    put,
+    random_vectors,
+)
+from guestsim.drivers.layouts import (
+    BLK_HEADER,
+    BLK_RANGE,
+    NO_VECTOR,
+    SECTOR,
+    BlkFeature,
+    BlkType,
+    Feature,
+)
+
+QUEUES = 2
+SECTORS = 2048
+CONFIG_SIZE = 0x39
+ZONES = 8
+"""Requests of one notification each keep to a part of the disk of their own: their order is nobody's."""
+
+FEATURES = (
+    *(1 << bit for bit in (BlkFeature.SEG_MAX, BlkFeature.GEOMETRY, BlkFeature.BLK_SIZE, BlkFeature.FLUSH)),
+    *(1 << bit for bit in (BlkFeature.TOPOLOGY, BlkFeature.CONFIG_WCE, BlkFeature.MQ, BlkFeature.DISCARD)),
+    *(1 << bit for bit in (BlkFeature.WRITE_ZEROES, Feature.INDIRECT_DESC, Feature.EVENT_IDX)),
+    1 << Feature.RING_RESET,
+)
+ALL = sum(FEATURES) | 1 << Feature.VERSION_1
+SIZES = (1, 2, 4, 8, 16, 64, 256)
+WRITEBACK = 32
+
+
+class VirtioBlkGrammar:
+    """Actions for a virtio block function, in random order."""
+
+    def sequence(self, random: Random, length: int) -> list[Action]:
+        """Bring it up, then `length` - 1 actions of any kind."""
+        actions: list[Action] = [bring_up(random)]
+        makers, weights = zip(*ACTIONS, strict=True)
+        chosen = random.choices(makers, weights, k=length - 1)
+        return [*actions, *(maker(random) for maker in chosen)]
+
+    def lower(self, actions: Sequence[Action]) -> list[Step]:
+        """Their steps."""
+        queues = [Queue(number) for number in range(QUEUES)]
+        driver = Lowering(queues, queue_feature=1 << BlkFeature.MQ, feature_tags=feature_tags)
+        return [driver.step(action) for action in actions]
+
+
+def feature_tags(features: int) -> Iterator[str]:
+    """What is special about a set of features."""
+    if features >> BlkFeature.CONFIG_WCE & 1 and not features >> BlkFeature.FLUSH & 1:
+        yield "config-wce-without-flush"
+
+
+def bring_up(random: Random) -> BringUp:
+    """Initialisation, mostly a right one."""
+    features = ALL
+    if random.random() < 0.6:
+        for bit in FEATURES:
+            features &= ~(bit if random.random() < 0.3 else 0)
+    sizes = tuple(random.choice(SIZES) for _ in range(random.choice((1, 2, 2))))
+    skip: frozenset[str] = frozenset()
+    if random.random() < 0.04:
+        skip = frozenset({random.choice(("acknowledge", "features", "features-ok", "enable", "driver-ok"))})
+    return BringUp(features, sizes, random_vectors(random, QUEUES), skip)
+
+
+# --- requests
+
+
+def submit(random: Random) -> Submit:
+    """One to three requests and a notification."""
+    count = random.choice((1, 1, 1, 1, 2, 3))
+    zones = random.sample(range(ZONES), count)
+    queue = random.randrange(QUEUES)
+    # A queue of one has one place; lowering has no more chains than there is room for.
+    chains = tuple(request(random, zone) for zone in zones)
+    notify: int | None = queue
+    if random.random() < 0.02:
+        # What waits for its notification is done together with what follows: nothing that has to do with the disk.
+        chains = (get_id(random, 0),)
+        notify = None
+    return Submit(queue, chains, notify)
+
+
+def request(random: Random, zone: int) -> Chain:
+    """A request of any type."""
+    kinds, weights = zip(*REQUESTS, strict=True)
+    chain: Chain = random.choices(kinds, weights)[0](random, zone)
+    return chain
+
+
+def place(random: Random, zone: int, most: int) -> tuple[int, int]:
+    """First sector and number of sectors in a zone; rarely beyond the disk's end."""
+    if random.random() < 0.05:
+        count = random.randint(1, most)
+        return random.choice((SECTORS - count + 1, SECTORS, SECTORS + 1, 1 << 33, (1 << 64) - count)), count
+    room = SECTORS // ZONES
+    count = random.randint(1, most)
+    return zone * room + random.randint(0, room - count), count
+
+
+def header(kind: int, sector: int = 0, ioprio: int = 0) -> Piece:
+    """A request's head."""
+    data = BLK_HEADER.pack(kind, ioprio, sector)
+    return Piece(len(data), data)
+
+
+STATUS = Piece(1)
+
+
+def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece, ...]:
+    """A buffer in one to four pieces."""
+    cuts = sorted(random.randint(0, length) for _ in range(random.choice((0, 0, 1, 3))))
+    edges = [0, *(cut for cut in cuts if 0 < cut < length), length]
+    pairs = pairwise(edges)
+    return tuple(Piece(b - a, None if data is None else data[a:b]) for a, b in pairs if b > a)
+
+
+def made(random: Random, name: str, *pieces: Piece, needs: int = 0) -> Chain:
+    """A chain of them, some indirect."""
+    return Chain(name, pieces, indirect=random.random() < 0.3, needs=needs)
+
+
+def read(random: Random, zone: int) -> Chain:
+    """VIRTIO_BLK_T_IN."""
+    sector, count = place(random, zone, 16)
+    return made(random, "in", header(BlkType.IN, sector), *split(random, count * SECTOR), STATUS)
+
+
+def write(random: Random, zone: int) -> Chain:
+    """VIRTIO_BLK_T_OUT."""
+    sector, count = place(random, zone, 16)
+    data = bytes([random.randrange(256), random.randrange(256)]) * (count * SECTOR // 2)
+    return made(random, "out", header(BlkType.OUT, sector), *split(random, len(data), data), STATUS)
+
+
+def flush(random: Random, _: int) -> Chain:
+    """VIRTIO_BLK_T_FLUSH."""
+    return made(random, "flush", header(BlkType.FLUSH), STATUS, needs=1 << BlkFeature.FLUSH)
+
+
+def get_id(random: Random, _: int) -> Chain:
+    """VIRTIO_BLK_T_GET_ID, with room for the identifier or another length."""
+    length = 20 if random.random() < 0.95 else random.choice((21, 64, 512))
+    name = "get-id" if length == 20 else "get-id-long"
+    return made(random, name, header(BlkType.GET_ID), *split(random, length), STATUS)
+
+
+def ranges(random: Random, zone: int) -> Chain:
+    """VIRTIO_BLK_T_DISCARD or WRITE_ZEROES of one segment."""
+    kind = random.choice((BlkType.DISCARD, BlkType.WRITE_ZEROES))
+    sector, count = place(random, zone, 64)
+    flags = random.choice((0, 1)) if kind == BlkType.WRITE_ZEROES else 0
+    data = BLK_RANGE.pack(sector, count, flags)
+    discard = kind == BlkType.DISCARD
+    name, feature = ("discard", BlkFeature.DISCARD) if discard else ("write-zeroes", BlkFeature.WRITE_ZEROES)
+    return made(random, name, header(kind), *split(random, len(data), data), STATUS, needs=1 << feature)
+
+
+def unknown(random: Random, _: int) -> Chain:
+    """A type that there is not; `type-alias` are those that others may take for one."""
+    if random.random() < 0.1:
+        alias = random.choice((2, 3, BlkType.FLUSH | 1, BlkType.GET_ID | 1, 1 << 31 | BlkType.IN))
+        return made(random, "type-alias", header(alias), *split(random, 512), STATUS)
+    kind = random.choice((6, 7, 15, 16, 18, 26, 0x100, 0x7FFFFFFE))
+    return made(random, "unknown-type", header(kind), *split(random, 512), STATUS)
+
+
+REQUESTS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
+    (read, 10),
+    (write, 10),
+    (flush, 3),
+    (get_id, 2),
+    (ranges, 4),
+    (unknown, 0.6),
+)
+
+# --- registers
+
+
+def read_registers(random: Random) -> Touch:
+    """Fields of the common configuration, of a queue that there is or not."""
+    names = ("device_feature", "driver_feature", "config_msix_vector", "num_queues", "device_status")
+    queue = ("queue_msix_vector", "queue_enable", "queue_notify_off", "queue_reset")
+    some = random.sample((*names, *queue), 4)
+    select = put("queue_select", random.choice((0, 1, 0, 1, 2, 0xFFFF)))
+    words = (
+        put("device_feature_select", random.randrange(2)),
+        put("driver_feature_select", random.randrange(2)),
+    )
+    return Touch("read the common configuration", (select, *words, get("queue_size"), *map(get, some)))
+
+
+def read_config(random: Random) -> Touch:
+    """The device's own configuration, in any width."""
+    reads: list[Access] = []
+    for _ in range(3):
+        size = random.choice((1, 2, 4))
+        reads.append(Read("device", random.randrange(0, CONFIG_SIZE - size + 1, size), size))
+    return Touch("read the configuration", tuple(reads))
+
+
+def write_cache(random: Random) -> Touch:
+    """The write cache is switched (§5.2.5)."""
+    write = Write("device", WRITEBACK, 1, random.choice((0, 1)))
+    return Touch("switch the write cache", (write, Read("device", WRITEBACK, 1)), 1 << BlkFeature.CONFIG_WCE)
+
+
+def isr(_: Random) -> Touch:
+    """ISR status is read and cleared (§4.1.4.5); lowering has another window for it with vectors."""
+    return Touch("read ISR status", (Read("isr", 0, 1),))
+
+
+def vectors(random: Random) -> Touch:
+    """A vector is mapped (§4.1.5.1.2)."""
+    vector = random.choice((0, 1, 2, 3, 0x7FF, NO_VECTOR))
+    if random.random() < 0.3:
+        return Touch("map a vector", (put("config_msix_vector", vector), get("config_msix_vector")))
+    select = put("queue_select", random.randrange(QUEUES))
+    return Touch("map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")))
+
+
+def mask_vector(random: Random) -> Touch:
+    """An entry of the MSI-X table, or all of them, is masked or not (PCI 3.0 §6.8.2)."""
+    if random.random() < 0.3:
+        return Touch("mask all vectors", (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),))
+    entry = random.randrange(QUEUES + 1)
+    write = Write("msix", 16 * entry + 12, 4, random.choice((0, 0, 1)))
+    return Touch("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
+
+
+def notify(random: Random) -> Touch:
+    """A notification although there is nothing new."""
+    queue = random.randrange(QUEUES)
+    return Touch("notify", (Write("notify", 4 * queue, 2, queue),))
+
+
+def command(random: Random) -> Touch:
+    """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
+    value = random.choice((0x0006, 0x0406))
+    return Touch(
+        "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
+    )
+
+
+def reset_queue(random: Random) -> ResetQueue:
+    """A queue is reset."""
+    return ResetQueue(random.randrange(QUEUES), random.random() < 0.9)
+
+
+def suppress(random: Random) -> Suppress:
+    """Interrupts are suppressed."""
+    return Suppress(random.randrange(QUEUES), random.random() < 0.5, random.choice((0, 0, 1, 2, 0x8000)))
+
+
+def jump(random: Random) -> Jump:
+    """The available index is wrong."""
+    return Jump(random.randrange(QUEUES), random.choice((257, 1000, 0xFFFF)))
+
+
+def reset(_: Random) -> Touch:
+    """The device is reset, and left so."""
+    return Touch("reset", (put("device_status", 0), get("device_status")))
+
+
+ACTIONS: tuple[tuple[Callable[[Random], Action], float], ...] = (
+    (submit, 60),
+    (bring_up, 4),
+    (read_registers, 5),
+    (read_config, 4),
+    (write_cache, 2),
+    (isr, 6),
+    (vectors, 2),
+    (mask_vector, 3),
+    (notify, 2),
+    (command, 2),
+    (reset_queue, 2),
+    (suppress, 5),
+    (reset, 0.5),
+)

@@ -1,0 +1,114 @@
+"""Differences that are known: what, by which clause, and who is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from guestsim.diff.play import Difference
+
+Right = Literal["ours", "QEMU's", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One of them, in one sentence.
+
+    It shows in a difference of `kind` at `place` (a pattern), in a sequence with a step that has one of `tags` (if any
+    are given); `now`: in that very step.
+    """
+
+    name: str
+    what: str
+    clause: str
+    right: Right
+    devices: tuple[str, ...]
+    kind: str = "*"
+    place: str = "*"
+    tags: frozenset[str] = frozenset()
+    now: frozenset[str] = frozenset()
+    ours: str = "*"
+    theirs: str = "*"
+
+    def matches(self, device: str, found: Difference) -> bool:
+        """Whether the difference is this one."""
+        return (
+            device in self.devices
+            and fnmatchcase(found.kind, self.kind)
+            and fnmatchcase(found.place, self.place)
+            and fnmatchcase(found.ours, self.ours)
+            and fnmatchcase(found.theirs, self.theirs)
+            and (not self.tags or bool(self.tags & found.tags))
+            and (not self.now or bool(self.now & found.now))
+        )
+
+
+_BLK = ("virtio-blk",)
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        "VERSION_1 not accepted",
+        "A modern function goes on with a driver that has not accepted VERSION_1; ours refuses FEATURES_OK.",
+        "VIRTIO 1.4 §6.2",
+        "both",
+        _BLK,
+        kind="register",
+        place="common.device_status",
+        now=frozenset({"skip:features"}),
+        ours="0x3",
+        theirs="0xb",
+    ),
+    Known(
+        "buffers before DRIVER_OK",
+        "Buffers are taken, and interrupts raised, before DRIVER_OK.",
+        "VIRTIO 1.4 §2.1.2",
+        "ours",
+        _BLK,
+        tags=frozenset({"skip:driver-ok"}),
+    ),
+    Known(
+        "driver_feature after a reset",
+        "What the driver had accepted is still there after a reset.",
+        "VIRTIO 1.4 §2.4.2",
+        "ours",
+        _BLK,
+        kind="register",
+        place="common.driver_feature",
+        ours="0x0",
+    ),
+    Known(
+        "long GET_ID",
+        "used.len counts the whole buffer, of which what lies behind the identifier was not written; ours zeroes it.",
+        "VIRTIO 1.4 §2.7.8.2",
+        "ours",
+        _BLK,
+        kind="memory",
+        place="buffers",
+        now=frozenset({"get-id-long"}),
+    ),
+    Known(
+        "types that there are not",
+        "Bits 0 and 31 of a request's type are not looked at (9 is GET_ID, 5 FLUSH), and 2 and 3, SCSI commands once, "
+        "are answered otherwise than with UNSUPP.",
+        "VIRTIO 1.4 §5.2.6",
+        "ours",
+        _BLK,
+        tags=frozenset({"type-alias"}),
+    ),
+    Known(
+        "CONFIG_WCE without FLUSH",
+        "writeback begins as 1 although the driver cannot flush.",
+        "VIRTIO 1.4 §5.2.5.2",
+        "ours",
+        _BLK,
+        kind="register",
+        place="device+0x20",
+        tags=frozenset({"config-wce-without-flush"}),
+    ),
+)
+
+
+def known(device: str, found: Difference) -> Known | None:
+    """The first entry of the table that a difference matches."""
+    return next((one for one in KNOWN if one.matches(device, found)), None)

@@ -1,0 +1,49 @@
+"""What is deliberately not compared, each thing with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from guestsim.diff.access import Read
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Bits of registers that are not compared: those in `bits` of the bytes from `start` to `end` of a window.
+
+    Where there are `tags`, only after a step that has one of them.
+    """
+
+    name: str
+    reason: str
+    window: str
+    start: int
+    end: int
+    bits: int = -1
+    tags: frozenset[str] = frozenset()
+
+    def hides(self, read: Read, ours: int, theirs: int, tags: Set[str]) -> bool:
+        """Whether this is all that is not the same."""
+        if read.window != self.window or not self.start <= read.offset <= read.offset + read.size <= self.end:
+            return False
+        if self.tags and not self.tags & tags:
+            return False
+        return not (ours ^ theirs) & ~(self.bits >> 8 * (read.offset - self.start))
+
+
+ORDER = Mask(
+    "order of used elements",
+    "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
+    "",
+    0,
+    0,
+)
+FAILED = Mask(
+    "data of failed requests",
+    "Ours zeroes what it says it has written; QEMU says so and has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
+    "",
+    0,
+    0,
+)
+"""These two are of memory: the player knows where they hold."""

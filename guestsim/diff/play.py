@@ -1,0 +1,252 @@
+"""One sequence on both sides, compared at its quiescent points."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from guestsim.diff.access import Access, Loose, Read, Step, Unordered, Wait
+from guestsim.diff.masks import FAILED, ORDER, Mask
+from guestsim.diff.sides import ARENA, ARENA_SIZE, MESSAGES_SIZE, Side
+from guestsim.errors import raised
+from guestsim.targets import TargetError
+
+_SHOWN = 16
+
+Found = tuple[str, str, str, str]
+"""Kind, place, ours and theirs of a difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A part of guest memory that has a name."""
+
+    name: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where the sides are not the same.
+
+    `kind` is register, memory, line, disk, raised (by ours) or gone (theirs); `place` says where, `ours`
+    and `theirs` what.
+    `tags` are those of all steps up to there, `now` those of its own.
+    """
+
+    kind: str
+    place: str
+    ours: str
+    theirs: str
+    step: int
+    name: str
+    tags: frozenset[str]
+    now: frozenset[str]
+
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """What remains of it in another sequence."""
+        values = (self.ours, self.theirs) if self.kind == "register" else ()
+        return (self.kind, self.place, *values)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.place}: ours {self.ours}, {self.theirs} there (step {self.step}: {self.name})"
+        )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done."""
+
+    steps: int = 0
+    accesses: int = 0
+    waits: int = 0
+    masked: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Player:
+    """Two sides, and what there is to compare.
+
+    `observe` is read at each quiescent point; `label` gives a register's name.  A difference must last `patience`
+    seconds.
+    """
+
+    ours: Side
+    theirs: Side
+    prologue: Sequence[Step]
+    observe: Sequence[Read]
+    areas: Sequence[Area]
+    masks: Sequence[Mask]
+    base: bytes
+    """What the disks hold at first."""
+    label: Callable[[Read], str]
+    patience: float = 0.25
+    counts: Counts = field(default_factory=Counts)
+    gone: bool = False
+    """Whether one side has ended."""
+    _tags: set[str] = field(default_factory=set)
+    _loose: list[Loose] = field(default_factory=list)
+
+    def play(self, steps: Sequence[Step]) -> Difference | None:
+        """The first difference; the sides begin anew before it."""
+        self._tags = set()
+        self._loose.clear()
+        self._restore()
+        for number, step in enumerate((*self.prologue, *steps), -len(self.prologue)):
+            self._tags |= step.tags
+            self.counts.steps += number >= 0
+            try:
+                found = self._step(step)
+            except TargetError as error:
+                self.gone = True
+                found = "gone", self.theirs.name, "goes on", str(error)
+            if found is not None:
+                kind, place, ours, theirs = found
+                return Difference(
+                    kind, place, ours, theirs, number, step.name, frozenset(self._tags), step.tags
+                )
+        return self._disks(len(steps))
+
+    def _restore(self) -> None:
+        """Memory and disks as at first."""
+        for side in (self.ours, self.theirs):
+            side.memory[:ARENA_SIZE] = bytes(ARENA_SIZE)
+            for disk in side.disks:
+                if disk[:] != self.base:
+                    disk[:] = self.base
+
+    def _step(self, step: Step) -> Found | None:
+        segment: list[Access] = []
+        for access in step.accesses:
+            if not isinstance(access, Wait):
+                if isinstance(access, Loose):
+                    self._loose.append(access)
+                else:
+                    segment.append(access)
+                continue
+            found = self._segment(segment) or self._wait(access)
+            if found is not None:
+                return found
+            segment = []
+        return self._segment(segment)
+
+    def _segment(self, accesses: Sequence[Access]) -> Found | None:
+        if not accesses:
+            return None
+        self.counts.accesses += len(accesses)
+        try:
+            mine = self.ours.do(accesses)
+        except Exception as error:
+            return "raised", raised(error), "an exception", "none"
+        return self._registers(
+            [one for one in accesses if isinstance(one, Read)], mine, self.theirs.do(accesses)
+        )
+
+    def _registers(self, reads: Sequence[Read], mine: Sequence[int], others: Sequence[int]) -> Found | None:
+        for read, ours, theirs in zip(reads, mine, others, strict=True):
+            if ours == theirs:
+                continue
+            for mask in self.masks:
+                if mask.hides(read, ours, theirs, self._tags):
+                    self.counts.masked[mask.name] += 1
+                    break
+            else:
+                return "register", self.label(read), f"{ours:#x}", f"{theirs:#x}"
+        return None
+
+    def _wait(self, wait: Wait) -> Found | None:
+        """Both come to rest; the difference that remains."""
+        self.counts.waits += 1
+        try:
+            while self.ours.rest():
+                pass
+            mine = self.ours.do(self.observe)
+        except Exception as error:
+            return "raised", raised(error), "an exception", "none"
+        memory, lines = self.ours.memory[:ARENA_SIZE], self.ours.lines()
+        deadline = 0.0
+        while True:
+            found = self._registers(self.observe, mine, self.theirs.do(self.observe))
+            if found is None and lines != (others := self.theirs.lines()):
+                found = "line", "interrupt", f"{lines:#b}", f"{others:#b}"
+            if found is None:
+                found = self._memory(memory, self.theirs.memory[:ARENA_SIZE], wait.unordered)
+            now = time.monotonic()
+            deadline = deadline or now + self.patience
+            if found is None or now >= deadline:
+                break
+            self.theirs.rest()
+        self._loose.clear()
+        if any(memory[:MESSAGES_SIZE]):
+            for side in (self.ours, self.theirs):
+                side.memory[:MESSAGES_SIZE] = bytes(MESSAGES_SIZE)
+        return found
+
+    def _memory(self, ours: bytes, theirs: bytes, unordered: Unordered | None) -> Found | None:
+        if ours == theirs:
+            return None
+        theirs = self._loosened(ours, theirs)
+        if ours == theirs:
+            return None
+        if unordered is not None:
+            mine, others = _sorted(ours, unordered), _sorted(theirs, unordered)
+            if mine == others:
+                self.counts.masked[ORDER.name] += 1
+                self.theirs.memory[:ARENA_SIZE] = ours
+                return None
+            ours, theirs = mine, others
+        at, first, second = _first(ours, theirs, ARENA)
+        place = f"{ARENA + at:#x}"
+        for area in self.areas:
+            if area.start <= ARENA + at < area.start + area.size:
+                place = area.name
+        return "memory", place, first, second
+
+    def _loosened(self, ours: bytes, theirs: bytes) -> bytes:
+        """Their memory, with ours where it need not be the same."""
+        for loose in self._loose:
+            status, at = loose.status - ARENA, loose.address - ARENA
+            end = at + loose.length
+            if ours[status] and ours[status] == theirs[status] and ours[at:end] != theirs[at:end]:
+                self.counts.masked[FAILED.name] += 1
+                self.theirs.memory[at:end] = ours[at:end]
+                theirs = theirs[:at] + ours[at:end] + theirs[end:]
+        return theirs
+
+    def _disks(self, step: int) -> Difference | None:
+        for number, (ours, theirs) in enumerate(zip(self.ours.disks, self.theirs.disks, strict=True)):
+            mine, others = ours[:], theirs[:]
+            if mine != others:
+                _, first, second = _first(mine, others, 0)
+                tags = frozenset(self._tags)
+                return Difference(
+                    "disk", f"disk {number}", first, second, step, "after all steps", tags, frozenset()
+                )
+        return None
+
+
+def _first(ours: bytes, theirs: bytes, base: int) -> tuple[int, str, str]:
+    """Where they begin to differ, and what is there; `base` is the address of the first byte."""
+    start = 0
+    for block in (4096, 64, 1):
+        start = next(
+            at for at in range(start, len(ours), block) if ours[at : at + block] != theirs[at : at + block]
+        )
+    mine, others = (
+        f"{side[start : start + _SHOWN].hex(' ')} at {base + start:#x}" for side in (ours, theirs)
+    )
+    return start, mine, others
+
+
+def _sorted(memory: bytes, records: Unordered) -> bytes:
+    """Memory with its unordered records in order."""
+    found = bytearray(memory)
+    places = [slice(at - ARENA, at - ARENA + records.size) for at in records.addresses]
+    for place, record in zip(places, sorted(memory[place] for place in places), strict=True):
+        found[place] = record
+    return bytes(found)

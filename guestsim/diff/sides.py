@@ -1,0 +1,223 @@
+"""The two machines of a comparison: our device in this process, and a live QEMU's over qtest.
+
+Both have the same addresses for everything.  Guest memory and disks of both are mapped here, so that looking at them
+costs no message.  Interrupt messages go to words of guest memory on both sides: they are compared as memory is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from mmap import mmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from guestsim.diff.access import Access, Read, Store, Write
+from guestsim.targets.inprocess import InProcessTarget
+from guestsim.targets.qemu import RAM, QemuTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from guestsim.targets.qmp import Json
+
+ARENA = 0x100_0000
+"""Where the part of guest memory begins that sequences use and that is compared: the 17th mebibyte."""
+ARENA_SIZE = 0x4_0000
+MESSAGES = ARENA
+"""Words that interrupt messages are written to, one for each vector."""
+MESSAGES_SIZE = 0x100
+
+ECAM = 0xB000_0000
+_MOST_TURNS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of registers: `base` in memory space, or a port."""
+
+    base: int
+    port: bool = False
+
+
+Windows = dict[str, Window]
+
+
+class Side(Protocol):
+    """One machine."""
+
+    name: str
+    windows: Windows
+    memory: mmap
+    """The arena, from its beginning on."""
+    disks: list[mmap]
+
+    def do(self, accesses: Sequence[Access]) -> list[int]:
+        """Make the accesses in order; the values that were read."""
+        ...
+
+    def lines(self) -> int:
+        """The levels of the lines that the device has, one bit each, as far as they are known now."""
+        ...
+
+    def rest(self) -> bool:
+        """Let the device work for a moment; False where it can do no more by itself."""
+        ...
+
+    def close(self) -> None:
+        """Give it up. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Which lines a device has: PCI slots with their INTA#, and inputs outside PCI."""
+
+    slots: tuple[int, ...] = ()
+    irqs: tuple[int, ...] = ()
+
+
+class _Machine(InProcessTarget):
+    """Our machine, whose interrupt messages go to guest memory as any write does."""
+
+    def _on_message(self, address: int, data: int) -> None:
+        if 0 <= address - MESSAGES <= MESSAGES_SIZE - 4:
+            self.ram_write(address, data.to_bytes(4, "little"))
+
+    @property
+    def high(self) -> mmap:
+        """Guest memory from the arena on."""
+        return self._high
+
+
+class OurSide:
+    """Our devices."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        images: Sequence[Path],
+        *,
+        blockdevs: Sequence[Mapping[str, object]],
+        devices: Sequence[Mapping[str, object]],
+        name: str = "ours",
+    ) -> None:
+        self.name = name
+        self.target = _Machine(blockdevs=blockdevs, devices=devices, ram=RAM)
+        self.memory = self.target.high
+        self.disks = [_mapped(image) for image in images]
+        self.windows: Windows = {}
+        self._lines = lines
+
+    def do(self, accesses: Sequence[Access]) -> list[int]:
+        """Make the accesses; whatever our device raises comes from here."""
+        values = []
+        target = self.target
+        for access in accesses:
+            match access:
+                case Read(window, offset, size):
+                    place = self.windows[window]
+                    read = target.io_read if place.port else target.read
+                    values.append(read(place.base + offset, size))
+                case Write(window, offset, size, value):
+                    place = self.windows[window]
+                    write = target.io_write if place.port else target.write
+                    write(place.base + offset, size, value)
+                case Store(address, data):
+                    target.ram_write(address, data)
+        return values
+
+    def lines(self) -> int:
+        """Levels, those of slots first."""
+        target = self.target
+        levels = [target.intx_level(slot, 1) for slot in self._lines.slots]
+        levels += [target.irq_level(irq) for irq in self._lines.irqs]
+        return sum(1 << bit for bit, level in enumerate(levels) if level)
+
+    def rest(self) -> bool:
+        """Do what there is to do."""
+        for _ in range(_MOST_TURNS):
+            if not self.target.advance():
+                return False
+        raise RuntimeError("the device never comes to rest")
+
+    def close(self) -> None:
+        """Give it up."""
+        self.target.close()
+
+
+class QemuSide:
+    """A live QEMU's devices."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        images: Sequence[Path],
+        ram: Path,
+        *,
+        blockdevs: Sequence[Mapping[str, Json]],
+        devices: Sequence[Mapping[str, Json]],
+    ) -> None:
+        """`ram` is a file that need not be there yet."""
+        self.name = "qemu"
+        with ram.open("wb") as file:
+            file.truncate(RAM)
+        self.target = QemuTarget(blockdevs=blockdevs, devices=devices, ram=ram)
+        with ram.open("r+b") as file:
+            self.memory = mmap(file.fileno(), ARENA_SIZE, offset=ARENA)
+        self.disks = [_mapped(image) for image in images]
+        self.windows: Windows = {}
+        self._lines = lines
+
+    def do(self, accesses: Sequence[Access]) -> list[int]:
+        """Make the accesses, as many as possible with one message."""
+        values: list[int] = []
+        pending: list[bytes] = []
+        for access in accesses:
+            match access:
+                case Read(window, offset, size):
+                    place = self.windows[window]
+                    verb = _IN[size] if place.port else _READ[size]
+                    pending.append(b"%b 0x%x\n" % (verb, place.base + offset))
+                case Write(window, offset, size, value):
+                    place = self.windows[window]
+                    verb = _OUT[size] if place.port else _WRITE[size]
+                    pending.append(b"%b 0x%x 0x%x\n" % (verb, place.base + offset, value))
+                case Store(address, data):
+                    values += self._send(pending)
+                    pending = []
+                    self.memory[address - ARENA : address - ARENA + len(data)] = data
+        values += self._send(pending)
+        return values
+
+    def _send(self, lines: list[bytes]) -> list[int]:
+        values: list[int] = []
+        for start in range(0, len(lines), _BATCH):
+            values += self.target.requests(lines[start : start + _BATCH])
+        return values
+
+    def lines(self) -> int:
+        """Levels, those of slots first."""
+        target = self.target
+        levels = [target.intx_level(slot, 1) for slot in self._lines.slots]
+        levels += [target.irq_level(irq) for irq in self._lines.irqs]
+        return sum(1 << bit for bit, level in enumerate(levels) if level)
+
+    def rest(self) -> bool:
+        """Let it work for a moment."""
+        return self.target.advance()
+
+    def close(self) -> None:
+        """End it."""
+        self.target.close()
+
+
+_BATCH = 64
+_READ = {1: b"readb", 2: b"readw", 4: b"readl", 8: b"readq"}
+_WRITE = {1: b"writeb", 2: b"writew", 4: b"writel", 8: b"writeq"}
+_IN = {1: b"inb", 2: b"inw", 4: b"inl"}
+_OUT = {1: b"outb", 2: b"outw", 4: b"outl"}
+
+
+def _mapped(image: Path) -> mmap:
+    with image.open("r+b") as file:
+        return mmap(file.fileno(), 0)

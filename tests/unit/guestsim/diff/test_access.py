@@ -1,0 +1,66 @@
+"""Files of accesses."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guestsim.diff.access import (
+    Access,
+    AccessFileError,
+    Loose,
+    Read,
+    Step,
+    Store,
+    Unordered,
+    Wait,
+    Write,
+    lines,
+    parse,
+)
+
+offsets = st.integers(0, 1 << 16)
+sizes = st.sampled_from((1, 2, 4, 8))
+addresses = st.integers(0, (1 << 64) - 1)
+accesses: st.SearchStrategy[Access] = st.one_of(
+    st.builds(Read, st.just("common"), offsets, sizes),
+    st.builds(Write, st.just("pci"), offsets, sizes, st.integers(0, 255)),
+    st.builds(Store, addresses, st.binary(min_size=1, max_size=40)),
+    st.builds(Loose, addresses, addresses, offsets),
+    st.builds(Wait),
+    st.builds(Wait, st.builds(Unordered, addresses, sizes, offsets, st.just(2), st.integers(2, 300))),
+)
+steps = st.builds(
+    Step,
+    st.just("a step"),
+    st.tuples(accesses, accesses),
+    st.frozensets(st.sampled_from(("x", "chain:loop"))),
+)
+
+
+@given(st.lists(steps))
+def test_what_is_written_is_read_back(written: list[Step]) -> None:
+    assert parse("\n".join(lines("virtio-blk", written)), "file") == ("virtio-blk", written)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("red common+0 1", "expected device NAME, step NAME, read PLACE SIZE"),
+        ("read common+0 3", "size 3: expected 1, 2, 4 or 8"),
+        ("write common+0 1 0x100", "value 0x100: expected one that fits 1 bytes"),
+        ("ram 0x1000 abc", "expected device NAME"),
+        ("read common-1 1 1", "expected device NAME"),
+        ("wait 0 8 0 4 3", "4 records: expected no more than the 3 places"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_number(line: str, expected: str) -> None:
+    with pytest.raises(AccessFileError, match="file:2: ") as error:
+        parse(f"device virtio-blk\n{line}\n", "file")
+    assert expected in str(error.value)
+
+
+def test_a_file_without_a_device_is_no_such_file() -> None:
+    with pytest.raises(AccessFileError, match="expected a line 'device NAME'"):
+        parse("# nothing\n", "file")
