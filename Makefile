@@ -61,6 +61,7 @@ iscsi-conformance: $(VENV)/.test
 # The pages that are written from tables.
 docs: $(VENV)/.test
 	$(BIN)/python -m tools.conformance
+	$(BIN)/python -m tools.reference
 	$(BIN)/python tools/ata_registers.py
 	$(BIN)/python tools/scsi_table.py
 	$(BIN)/python tools/ata_table.py

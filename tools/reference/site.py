@@ -1,0 +1,35 @@
+"""All pages together: what is written into a directory, and the page of docs/ that leads to it."""
+
+from __future__ import annotations
+
+from tools.reference import registers
+from tools.reference.declared import ROOT
+from tools.reference.page import INDEX, Page, html, index
+
+DIRECTORY = ROOT / "docs" / "reference"
+MARKDOWN = ROOT / "docs" / "reference.md"
+
+HEAD = """# Reference pages
+
+Written by `python -m tools.reference` (`make docs`) from the tables that devices work by; `-o DIRECTORY` writes them
+elsewhere. They load nothing from anywhere, follow the system's colours, and fit a telephone; `/` searches all of them.
+Open them in a browser from a checkout. A test of the default tier fails where they are not those of the tables, or
+where a register is declared that they do not have.
+"""
+
+
+def pages() -> list[Page]:
+    """The pages in their order."""
+    return [registers.page()]
+
+
+def files(every: list[Page]) -> dict[str, str]:
+    """Each file's text by its name."""
+    return {page.file: html(page, every) for page in every} | {INDEX: index(every)}
+
+
+def markdown(every: list[Page]) -> str:
+    """The page for readers of the repository."""
+    lines = [HEAD, "| | |", "|---|---|"]
+    lines += [f"| [{page.title}](reference/{page.file}) | {page.summary} |" for page in every]
+    return "\n".join(lines) + "\n"
