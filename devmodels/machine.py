@@ -132,11 +132,11 @@ class Machine:
         self.trace: Tracer | None = None
         self.outbox = Outbox(self._message, self._pending)
         self.bus = RootBus(self.outbox, self._decode_changed, self._intx, wiring)
-        self._ports = ConfigPorts(self.bus)
+        self.config_ports = ConfigPorts(self.bus)
         self._mmio: list[tuple[int, int, MmioDevice]] = []
         self._irqs: dict[int, Line] = {}
         self._memory_claims: list[Claim] = []
-        self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self._ports, None)]
+        self._io_claims: list[Claim] = [Claim(CONFIG_ADDRESS, 8, self.config_ports, None)]
         if ecam is not None:
             self._memory_claims.append(Claim(ecam, ECAM_SIZE, Ecam(self.bus), None))
         self._memory_space = AddressSpace(self, "memory-space", absent)
@@ -264,7 +264,7 @@ class Machine:
         """Reset every device and the configuration address; messages not yet delivered are dropped."""
         if self.trace is not None:
             self.trace.emit(self.name, EventKind.MACHINE_RESET)
-        self._ports.reset()
+        self.config_ports.reset()
         for _, _, device in self._mmio:
             device.reset()
         for _, _, function in self.bus.functions():
@@ -275,7 +275,7 @@ class Machine:
 
     def save(self) -> dict[str, int]:
         """The configuration address, functions' configuration space by place (`1f.2`), MMIO devices by address."""
-        state = {"config_address": self._ports.address}
+        state = {"config_address": self.config_ports.address}
         for slot, number, function in self.bus.functions():
             state.update(nest(f"{slot:02x}.{number}", function.save()))
         for base, _, device in self._mmio:
@@ -299,7 +299,7 @@ class Machine:
         address = state.get("config_address", 0)
         if not 0 <= address < 1 << 32:
             raise ValueError(f"config_address is {address:#x} in the state")
-        self._ports.address = address
+        self.config_ports.address = address
         for function, own in functions:
             function.restore(own)
         for device, own in devices:

@@ -39,7 +39,7 @@ async def block_resize(world: World, arguments: BlockResize) -> None:
     if arguments.node_name is not None:
         node = world.node(arguments.node_name)
     else:
-        device = arguments.device or ""
+        device = world.aliases.get(arguments.device or "", arguments.device or "")
         found = [each.backend.node for each in world.attached() if device in each.names]
         if not found:
             raise CommandError(f"Cannot find device='{device}' nor node-name=''")

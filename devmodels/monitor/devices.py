@@ -21,13 +21,15 @@ _WITHOUT_DRIVE = ("scsi-cd", "ide-cd")
 _NO_PROPERTIES = ("driver", "id", "bus")
 
 
-class _DeviceOptions(Arguments, frozen=True):
+class DeviceBase(Arguments, frozen=True):
+    """What every device has."""
+
     driver: str
     bus: str | None = None
     id: str | None = None
 
 
-DeviceOptions = Annotated[Mapping[str, object], Options(_DeviceOptions)]
+DeviceOptions = Annotated[Mapping[str, object], Options(DeviceBase)]
 
 
 class DeviceDel(Arguments, frozen=True):
@@ -55,6 +57,16 @@ async def device_add(world: World, options: DeviceOptions) -> None:
 
     Of devices that other programs' machines have, that is one on the bus of another.
     """
+    known = check_new(world, options)
+    if world.assembly is not None:
+        world.assembly.add_device(known)
+    else:
+        assert world.hosted is not None
+        world.hosted.add(known)
+
+
+def check_new(world: World, options: Mapping[str, object]) -> dict[str, object]:
+    """The options that a new device is made with; CommandError where there can be none such."""
     strings(options, "driver", "id", "bus", "drive")
     identifier(options, "id")
     driver, name = options.get("driver"), options.get("id")
@@ -73,12 +85,7 @@ async def device_add(world: World, options: DeviceOptions) -> None:
         _check_drive(world, driver, options.get("drive"))
     if DEVICES[driver].place == "ata":
         _check_port(world, options)
-    known = {key: value for key, value in options.items() if key != "bus" or "bus" in names}
-    if world.assembly is not None:
-        world.assembly.add_device(known)
-    else:
-        assert world.hosted is not None
-        world.hosted.add(known)
+    return {key: value for key, value in options.items() if key != "bus" or "bus" in names}
 
 
 def _check_drive(world: World, driver: str, drive: object) -> None:
@@ -107,7 +114,7 @@ def _check_port(world: World, options: Mapping[str, object]) -> None:
 
 async def device_del(world: World, arguments: DeviceDel) -> None:
     """Begin to take a device out; the event DEVICE_DELETED says when it has gone."""
-    name, path = _find(world, arguments.id)
+    name, path = find(world, arguments.id)
     assembly = world.machine_of(name)
     assert assembly is not None
     if name in assembly.units:
@@ -137,7 +144,7 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
     world.context.start(assembly.remove_device(name), partial(_gone, world, going))
 
 
-def _find(world: World, name: str) -> tuple[str, str]:
+def find(world: World, name: str) -> tuple[str, str]:
     """Id and path of the device that a command calls `name`; DeviceNotFound where there is none."""
     for assembly in world.machines():
         for device, path in assembly.paths.items():

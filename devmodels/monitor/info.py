@@ -84,10 +84,16 @@ class QueryNamedBlockNodes(Arguments, frozen=True):
 
 async def query_block(world: World) -> list[BlockInfo]:
     """Every device, and every export."""
-    return [_block_info(each) for each in world.attached()]
+    return [block_info(each) for each in world.attached()]
 
 
-def _block_info(each: Attached) -> BlockInfo:
+def node_info(node: BlockNode) -> BlockDeviceInfo:
+    """A node that no device has."""
+    return _info(node, None, flat=False)
+
+
+def block_info(each: Attached) -> BlockInfo:
+    """A device, or an export."""
     backend = each.backend
     tray = backend.tray
     return BlockInfo(

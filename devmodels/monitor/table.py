@@ -75,9 +75,10 @@ WITH_MACHINE: dict[str, Run] = {**WITH_DEVICES, "system_reset": machine.system_r
 
 def commands(world: World) -> dict[str, Command]:
     """The commands of a world, by name."""
-    runs = dict(EVERYWHERE) | world.more_commands
+    runs = dict(EVERYWHERE)
     if world.hosted is not None:
         runs |= WITH_DEVICES
     if world.assembly is not None:
         runs |= WITH_MACHINE
+    runs |= world.more_commands
     return {name: command(run) for name, run in sorted(runs.items())}

@@ -58,7 +58,9 @@ class World:
         self.stands_for: tuple[int, int, int] | None = None
         """The version of QEMU's that it says it is, major, minor and micro, where it stands in for one."""
         self.more_commands: dict[str, Run] = {}
-        """Commands that there are besides."""
+        """Commands that there are besides, or in place of the usual ones."""
+        self.aliases: dict[str, str] = {}
+        """Names besides their ids that commands may call devices by: those of QEMU's `-drive`."""
         self.quit_requested = False
         self.running = Running(graph.context)
         """What qemu-io's `aio_…` commands have begun."""
@@ -111,8 +113,9 @@ class World:
 
     def find(self, name: str) -> Attached:
         """The device or export with that id or path; DeviceNotFound where there is none."""
+        wanted = self.aliases.get(name, name)
         for each in self.attached():
-            if name in each.names:
+            if wanted in each.names:
                 return each
         raise device_not_found(name)
 

@@ -168,12 +168,14 @@ def _bind(sink: IntxSink, number: int) -> Callable[[bool], None]:
 class ConfigPorts:
     """Ports 0xCF8 to 0xCFF."""
 
-    __slots__ = ("_bus", "address")
+    __slots__ = ("_bus", "address", "mask")
 
     def __init__(self, bus: RootBus) -> None:
         self._bus = bus
         self.address = 0
         """What 0xCF8 holds."""
+        self.mask = _ADDRESS_BITS
+        """The bits of it that there are.  With bits 1:0 among them, as QEMU has it, these count in accesses of data."""
 
     def read(self, offset: int, size: int) -> int:
         """Read the address (a dword at 0xCF8) or the data selected."""
@@ -187,7 +189,7 @@ class ConfigPorts:
     def write(self, offset: int, size: int, value: int) -> None:
         """Write the address (a dword at 0xCF8) or the data selected."""
         if offset == 0 and size == 4:
-            self.address = value & _ADDRESS_BITS
+            self.address = value & self.mask
             return
         place = self.place(offset, size)
         if place is not None:
@@ -198,7 +200,7 @@ class ConfigPorts:
         address = self.address
         if offset < 4 or offset + size > 8 or not address & _ENABLE or address >> 16 & 0xFF:
             return None
-        return address >> 11 & 31, address >> 8 & 7, address & 0xFC | offset & 3
+        return address >> 11 & 31, address >> 8 & 7, address & 0xFF | offset & 3
 
     def reset(self) -> None:
         """Nothing is selected."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import msgspec
+
+from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend.options import BlockOptionError
 from devmodels.blockbackend.registry import coerce as coerce_node
 from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
@@ -18,6 +21,9 @@ from devmodels.qtest.drives import Drive, drive
 
 CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
 """Who names one of these himself gets no CD drive of the board's."""
+WITHOUT_MEDIUM = ("ide-cd", "scsi-cd")
+GEOMETRY = ("lcyls", "lheads", "lsecs")
+"""What firmware is told of a disk: nothing of the disk itself."""
 CD_PLACE = {"pc": 2, "q35": 2}
 
 
@@ -31,6 +37,8 @@ class Assembling:
         self.board = Board(launch.machine, context, ram=launch.ram, clock=client)
         self.drives: dict[str, Drive] = {}
         """By id, as long as nobody has deleted them."""
+        self.uses: dict[str, str] = {}
+        """Which of them a device has, by its id."""
         self._places: set[tuple[str, int, int]] = set()
         self._number = 0
 
@@ -118,23 +126,58 @@ class Assembling:
         where = (
             {"bus": f"ide.{place}"} if self.board.name == "q35" else {"bus": f"ide.{bus}", "unit": str(unit)}
         )
-        self.device({"driver": "ide-cd", "id": f"ide{bus}-cd{unit}", **where})
+        self.drive(f"if=ide,index={place},media=cdrom")
+        self.device({"driver": "ide-cd", "drive": f"ide{bus}-cd{unit}", **where})
 
     def device(self, given: Mapping[str, object]) -> str:
         """`-device` and `device_add`: make a device of ours; returns its id."""
-        options = device_options(given, self.board, self.launch.globals)
-        made = self.drives.get(name) if isinstance(name := options.get("drive"), str) else None
+        geometry = tuple(int(str(given.get(key, 0)), 0) for key in GEOMETRY)
+        known = {key: value for key, value in given.items() if key not in GEOMETRY}
+        options = device_options(known, self.board, self.launch.globals)
+        drive_name = options.get("drive")
+        made = self.drives.get(drive_name) if isinstance(drive_name, str) else None
         if made is not None:
-            for key, value in made.inherited.items():
-                options.setdefault(key, value)
-            if made.node is None:
-                del options["drive"]
-            else:
-                options["drive"] = made.node["node-name"]
+            if made.name in self.uses.values():
+                raise OptionError(f"Drive '{made.name}' is already in use by another block device")
+            self._inherit(options, made)
         name = self.board.assembly.add_device(options)
-        if made is not None and made.limits:
-            self._limit(name, made)
+        if any(geometry):
+            self.board.geometries[name] = (geometry[0], geometry[1], geometry[2])
+        if made is not None:
+            self.uses[name] = made.name
+            if made.limits:
+                self._limit(name, made)
         return name
+
+    def _inherit(self, options: dict[str, object], made: Drive) -> None:
+        """A device over a drive has what was said of the drive, unless it says otherwise itself."""
+        schema = DEVICES[str(options["driver"])].kind.options
+        names = {each.encode_name for each in msgspec.structs.fields(schema)}
+        for key, value in made.inherited.items():
+            if key in names:
+                options.setdefault(key, value)
+        if made.node is not None:
+            options["drive"] = made.node["node-name"]
+        elif options["driver"] in WITHOUT_MEDIUM:
+            del options["drive"]
+        else:
+            raise OptionError("Device needs media, but drive is empty")
+
+    def forget(self, device: str) -> None:
+        """A device has gone: so has its drive, if `-drive` or `drive_add` made it."""
+        self.board.geometries.pop(device, None)
+        drive_name = self.uses.pop(device, None)
+        if drive_name is not None:
+            self.delete(drive_name)
+
+    def delete(self, name: str) -> None:
+        """Delete a drive; a device that has it loses its medium."""
+        made = self.drives.pop(name)
+        self._places.discard(made.place) if made.place is not None else None
+        self.uses = {device: drive for device, drive in self.uses.items() if drive != name}
+        graph = self.board.assembly.graph
+        if made.node is not None and made.node["node-name"] in graph.nodes:
+            graph.delete(str(made.node["node-name"]), force=True)
 
     def _limit(self, name: str, made: Drive) -> None:
         limits = dict(made.limits)

@@ -11,6 +11,7 @@ from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.options import OptionError
 from devmodels.qtest.chipset import pc_functions, q35_functions
 from devmodels.qtest.firmware import CMOS_PORT, CMOS_PORTS, FW_CFG_PORT, FW_CFG_PORTS, Cmos, FwCfg
+from devmodels.qtest.hotplug import HOTPLUG_PORT, HOTPLUG_PORTS, PciHotplug
 from devmodels.qtest.interrupts import PC_WIRING, Q35_WIRING, InterruptLines
 from devmodels.qtest.protocol import Qtest
 from devmodels.qtest.space import Space
@@ -25,6 +26,8 @@ MAX_RAM = 1 << 40
 PAGE = 4096
 LOW_MEMORY = {"pc": (0xE000_0000, 0xC000_0000), "q35": (0xB000_0000, 0x8000_0000), "none": (0, 0)}
 """How much RAM can be below 4 GiB, and how much is there where that is not enough."""
+BUSES = {"pc": "pci.0", "q35": "pcie.0"}
+"""What a board's PCI bus is called."""
 IDE_PORTS = ((0x1F0, 0x3F6), (0x170, 0x376))
 
 
@@ -51,7 +54,12 @@ class Board:
             absent=0,
         )
         self.machine = self.assembly.machine
+        self.machine.config_ports.mask = 0xFFFF_FFFF
         self.cmos = Cmos()
+        self.geometries: dict[str, tuple[int, int, int]] = {}
+        """What firmware is to believe of disks, by the device's id: `lcyls`, `lheads`, `lsecs`."""
+        self.fw_cfg: FwCfg | None = None
+        self.hotplug: PciHotplug | None = None
         self.space = Space(self.machine, ports=name != "none")
         self.qtest = Qtest(self.space, self.interrupts, context if clock else None)
         if name != "none":
@@ -86,8 +94,25 @@ class Board:
 
     def finish(self) -> None:
         """All devices of the command line are there: firmware can be told."""
-        if self.name != "none":
-            self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, FwCfg(self.ram, {}))
+        if self.name == "none":
+            return
+        self.fw_cfg = FwCfg(self.ram, self._files)
+        self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, self.fw_cfg)
+        if self.name == "pc":
+            self.hotplug = PciHotplug(self.assembly)
+            self.machine.claim_ports(HOTPLUG_PORT, HOTPLUG_PORTS, self.hotplug)
+            if self.assembly.ata_units:
+                from devmodels.qtest.geometry import tell_cmos  # with disks only
+
+                tell_cmos(self.cmos, self.assembly)
+
+    def _files(self) -> dict[str, bytes]:
+        """What firmware finds by name."""
+        if not self.geometries:
+            return {"bios-geometry": b""}
+        from devmodels.qtest.geometry import bios_geometry
+
+        return {"bios-geometry": bios_geometry(self.assembly, self.geometries)}
 
     def close(self) -> None:
         """Give everything up."""

@@ -73,9 +73,11 @@ class Control:
         """What commands work on."""
         if self._world is None:
             from devmodels.monitor.world import World
+            from devmodels.qtest.commands import Commands
 
             self._world = World.of(self._assembling.board.assembly, self._on_quit)
             self._world.stands_for = VERSION
+            self._world.more_commands = Commands(self._assembling, self._world).table()
         return self._world
 
     def close(self) -> None:

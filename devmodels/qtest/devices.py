@@ -11,7 +11,7 @@ import msgspec
 
 from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
-from devmodels.qtest.board import Board
+from devmodels.qtest.board import BUSES, Board
 
 ALIASES: dict[str, tuple[str, dict[str, object]]] = {
     "virtio-blk": ("virtio-blk-pci", {}),
@@ -38,7 +38,6 @@ BASES = {
     "piix4-ide": ("pci-device",),
 }
 """Types of QEMU's that a device is as well, so that `-global` of them is of it."""
-BUSES = {"pc": "pci.0", "q35": "pcie.0"}
 
 
 def text_of_device(text: str) -> dict[str, object]:

@@ -50,7 +50,7 @@ def drive(
 
     `interface` is the board's own, for drives that name none; `taken` has the places that are given already.
     """
-    given = dict(parse_keyval(text))
+    given = dict(parse_keyval(_FILE.sub("file.filename=", text)))
     interface = _word(given, "if", interface)
     if interface not in INTERFACES:
         raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
@@ -139,6 +139,8 @@ def _cache(given: dict[str, object]) -> str | None:
     return write_cache
 
 
+_FILE = re.compile(r"(?:^|(?<=[^,],))file=")
+"""There may be `file.…` besides."""
 _OLD_LIMIT = re.compile(r"(?P<unit>bps|iops)(?P<of>_rd|_wr)?(?P<rest>_max|_max_length)?")
 _OF = {None: "total", "_rd": "read", "_wr": "write"}
 
@@ -196,8 +198,7 @@ def _node(
 
 def _protocol(image: object) -> dict[str, object]:
     """`file=NAME`, `file.filename=NAME,file.locking=off`, `file.driver=…`."""
-    if not isinstance(image, Mapping):
-        return image_node(str(image))
+    assert isinstance(image, Mapping)
     if "driver" in image:
         return dict(image)
     if not isinstance(image.get("filename"), str):

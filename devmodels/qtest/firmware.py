@@ -6,7 +6,7 @@ CMOS: port 70h selects a byte, port 71h has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 FW_CFG_PORT, FW_CFG_PORTS = 0x510, 2
 SIGNATURE, ID, RAM_SIZE, CPUS, MAX_CPUS, DIRECTORY, FIRST_FILE = 0x00, 0x01, 0x03, 0x05, 0x0F, 0x19, 0x20
@@ -15,9 +15,10 @@ CMOS_PORT, CMOS_PORTS, CMOS_SIZE = 0x70, 2, 128
 
 
 class FwCfg:
-    """`ram` is in bytes; `files` go by name."""
+    """`ram` is in bytes; `files` gives the files by name, at the start and when the machine is reset."""
 
-    def __init__(self, ram: int, files: Mapping[str, bytes]) -> None:
+    def __init__(self, ram: int, files: Callable[[], Mapping[str, bytes]]) -> None:
+        self._files = files
         self._items = {
             SIGNATURE: b"QEMU",
             ID: (1).to_bytes(4, "little"),
@@ -25,14 +26,20 @@ class FwCfg:
             CPUS: (1).to_bytes(2, "little"),
             MAX_CPUS: (1).to_bytes(2, "little"),
         }
+        self._item = b""
+        self._at = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is selected; files are as they are now."""
+        files = self._files()
         directory = len(files).to_bytes(4, "big")
         for key, name in enumerate(sorted(files), FIRST_FILE):
             self._items[key] = files[name]
             size = len(files[name]).to_bytes(4, "big")
             directory += size + key.to_bytes(2, "big") + bytes(2) + name.encode().ljust(NAME_SIZE, b"\0")
         self._items[DIRECTORY] = directory
-        self._item = b""
-        self._at = 0
+        self._item, self._at = b"", 0
 
     def read(self, offset: int, size: int) -> int:
         """The next byte of the item; zeroes after its end."""

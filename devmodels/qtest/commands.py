@@ -1,0 +1,216 @@
+"""QMP as QEMU's machines have it: what a daemon's monitor has not, or has otherwise.
+
+Drives of `-drive` go by their ids in `query-block` and wherever a command names a device; PCI devices go when the guest
+lets them; `query-machines` and `qom-list-types` tell what there is, with no more members than clients of 7.2 know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from devmodels.assembly.devices import DEVICES
+from devmodels.monitor import devices, human, info, machine
+from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
+from devmodels.monitor.human import HumanMonitorCommand
+from devmodels.monitor.info import BlockInfo
+from devmodels.monitor.world import World
+from devmodels.options import OptionError
+from devmodels.qtest.board import BUSES
+from devmodels.qtest.devices import ALIASES
+
+if TYPE_CHECKING:
+    from devmodels.qtest.assembling import Assembling
+
+MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
+
+
+class MachineInfo(msgspec.Struct, rename="kebab"):
+    """What there is of a machine type."""
+
+    name: str
+    numa_mem_supported: bool
+    deprecated: bool
+    hotpluggable_cpus: bool
+    cpu_max: int
+    alias: str | UnsetType = UNSET
+
+
+class TypeInfo(msgspec.Struct):
+    """A type."""
+
+    name: str
+
+
+class ListTypes(Arguments, frozen=True):
+    """Types that are of another type; `abstract` ones too."""
+
+    implements: str | None = None
+    abstract: bool = False
+
+
+async def query_machines(_world: World) -> list[MachineInfo]:
+    """The boards."""
+    return [MachineInfo(name, False, False, False, 1, alias or UNSET) for name, alias in MACHINES]
+
+
+async def qom_list_types(_world: World, _arguments: ListTypes) -> list[TypeInfo]:
+    """The devices."""
+    return [TypeInfo(name) for name in (*DEVICES, *ALIASES)]
+
+
+class Commands:
+    """The commands of one machine."""
+
+    def __init__(self, assembling: Assembling, world: World) -> None:
+        self._assembling = assembling
+        self._board = assembling.board
+        self._world = world
+        self._watch_devices()
+
+    def table(self) -> dict[str, Run]:
+        """By name."""
+        return {
+            "device_add": self.device_add,
+            "device_del": self.device_del,
+            "human-monitor-command": self.human_monitor_command,
+            "qom-list-types": qom_list_types,
+            "query-block": self.query_block,
+            "query-machines": query_machines,
+            "system_reset": self.system_reset,
+        }
+
+    def _watch_devices(self) -> None:
+        """Commands may call a device by its drive."""
+        self._world.aliases = {drive: device for device, drive in self._assembling.uses.items()}
+
+    # --- devices
+
+    async def device_add(
+        self, world: World, options: Annotated[Mapping[str, object], Options(devices.DeviceBase)]
+    ) -> None:
+        """Make a device and plug it."""
+        driver, bus = options.get("driver"), options.get("bus")
+        if not isinstance(driver, str):
+            raise CommandError("Parameter 'driver' is missing")
+        model, _ = ALIASES.get(driver, (driver, {}))
+        if model not in DEVICES:
+            raise CommandError(f"'{driver}' is not a valid device model name")
+        if DEVICES[model].place == "pci" and self._board.hotplug is None:
+            name = BUSES.get(self._board.name, "pci") if bus is None else bus
+            raise CommandError(f"Bus '{name}' does not support hotplugging")
+        if isinstance(name := options.get("id"), str) and world.machine_of(name) is not None:
+            raise CommandError(f"Duplicate device ID '{name}'")
+        made = self._assembling.device(options)
+        if self._board.hotplug is not None and DEVICES[model].place == "pci":
+            self._board.hotplug.added(made)
+        self._watch_devices()
+
+    async def device_del(self, world: World, arguments: devices.DeviceDel) -> None:
+        """Ask the guest to let a PCI device go; take any other one out."""
+        name, _ = devices.find(world, arguments.id)
+        hotplug = self._board.hotplug
+        slot = None if hotplug is None else hotplug.slot_of(name)
+        if hotplug is None or slot is None:
+            await devices.device_del(world, arguments)
+            self._forget_when_gone(name)
+            return
+        if name in self._board.assembly.ata_hosts:
+            raise CommandError("Bus 'pci.0' does not support hotplugging")
+        if not hotplug.ask(slot, partial(self._take_out, arguments)):
+            raise CommandError(f"Device {name} is already in the process of unplug")
+
+    def _take_out(self, arguments: devices.DeviceDel) -> None:
+        """The guest has let it go."""
+
+        async def take_out() -> None:
+            name, _ = devices.find(self._world, arguments.id)
+            await devices.device_del(self._world, arguments)
+            self._forget_when_gone(name)
+
+        self._world.context.start(take_out())
+
+    def _forget_when_gone(self, name: str) -> None:
+        if self._world.machine_of(name) is None:
+            self._forget(name)
+            return
+
+        def gone(event: str, _data: Mapping[str, object]) -> None:
+            if event == "DEVICE_DELETED" and self._world.machine_of(name) is None:
+                self._world.events.remove_listener(gone)
+                self._forget(name)
+
+        self._world.events.add_listener(gone)
+
+    def _forget(self, name: str) -> None:
+        self._assembling.forget(name)
+        self._watch_devices()
+
+    async def system_reset(self, world: World) -> None:
+        """Reset the machine; what guests were asked to let go goes."""
+        if self._board.hotplug is not None:
+            self._board.hotplug.reset()
+        await machine.system_reset(world)
+        if self._board.fw_cfg is not None:
+            self._board.fw_cfg.reset()
+
+    # --- drives
+
+    async def query_block(self, world: World) -> list[BlockInfo]:
+        """Drives by their ids, in use or not, and devices over nodes of `-blockdev`."""
+        found = []
+        for each in world.attached():
+            told = info.block_info(each)
+            told.device = self._assembling.uses.get(each.name, told.device)
+            found.append(told)
+        used = set(self._assembling.uses.values())
+        for name, drive in self._assembling.drives.items():
+            if name not in used:
+                inserted: object = UNSET
+                if drive.node is not None:
+                    inserted = info.node_info(world.node(str(drive.node["node-name"])))
+                found.append(BlockInfo(name, "unknown", True, False, inserted))  # type: ignore[arg-type]
+        return found
+
+    async def human_monitor_command(self, world: World, arguments: HumanMonitorCommand) -> str:
+        """`drive_add`, `drive_del`, and what every monitor has."""
+        name, _, rest = arguments.command_line.strip().partition(" ")
+        command = _HUMAN.get(name)
+        if command is None:
+            return await human.human_monitor_command(world, arguments)
+        try:
+            return command(self, rest.strip())
+        except (CommandError, OptionError, OSError) as error:
+            return f"Error: {text_of(error)}\r\n"
+
+    def drive_add(self, rest: str) -> str:
+        """`drive_add [-n] ADDRESS OPTIONS`: the address is nobody's any more."""
+        words = rest.split()
+        if words[:1] == ["-n"]:
+            del words[0]
+        if len(words) != 2:
+            raise CommandError("expected drive_add ADDRESS OPTIONS")
+        made = self._assembling.drive(words[1])
+        if made.place is not None:
+            self._assembling.delete(made.name)
+            raise CommandError("Can't hot-add drive to type: expected if=none")
+        return "OK\r\n"
+
+    def drive_del(self, name: str) -> str:
+        """Delete a drive; a device that has it loses its medium."""
+        if name not in self._assembling.drives:
+            raise CommandError(f"Device '{name}' not found")
+        self._assembling.delete(name)
+        self._watch_devices()
+        return ""
+
+
+_HUMAN: dict[str, Callable[[Commands, str], str]] = {
+    "drive_add": Commands.drive_add,
+    "drive_del": Commands.drive_del,
+}
+"""The human monitor's commands that are of drives."""

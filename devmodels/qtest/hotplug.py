@@ -1,0 +1,74 @@
+"""ACPI PCI hot-plug as QEMU's pc has it (QEMU: docs/specs/acpi_pci_hotplug), and devices that wait for it.
+
+Ports AE00h up (slots with something new), AE04h down (slots that are asked for), AE08h eject (a written 1 takes
+out what is in that slot), AE0Ch removable, AE10h bus select.  A device that the host takes out stays until the guest
+ejects its slot, or the machine is reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmodels.assembly.assembly import Assembly
+    from devmodels.pci.function import PciFunction
+
+HOTPLUG_PORT, HOTPLUG_PORTS = 0xAE00, 0x18
+UP, DOWN, EJECT, REMOVABLE = 0x00, 0x04, 0x08, 0x0C
+CHIPSET_SLOTS = 0b11
+
+
+class PciHotplug:
+    """The registers; `ask` has a device wait for its ejection."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._up = 0
+        self._waiting: dict[int, list[Callable[[], None]]] = {}
+
+    def added(self, name: str) -> None:
+        """A device was plugged while the machine was there."""
+        self._up |= 1 << (self.slot_of(name) or 0)
+
+    def slot_of(self, name: str) -> int | None:
+        """Where a PCI device is."""
+        function: PciFunction | None = self._assembly.function(name)
+        return next(
+            (slot for slot, _, each in self._assembly.machine.bus.functions() if each is function), None
+        )
+
+    def ask(self, slot: int, eject: Callable[[], None]) -> bool:
+        """Ask the guest to let a slot go, and call `eject` then; False where it was asked already."""
+        if slot in self._waiting:
+            return False
+        self._waiting[slot] = [eject]
+        return True
+
+    def reset(self) -> None:
+        """What the guest was asked for goes now: it cannot answer any more."""
+        for slot in list(self._waiting):
+            self._eject(slot)
+        self._up = 0
+
+    def read(self, offset: int, size: int) -> int:
+        """Slots as bits."""
+        value = 0
+        if offset == UP:
+            value, self._up = self._up, 0
+        elif offset == DOWN:
+            value = sum(1 << slot for slot in self._waiting)
+        elif offset == REMOVABLE:
+            value = 0xFFFF_FFFF & ~CHIPSET_SLOTS
+        return value & (1 << 8 * size) - 1
+
+    def write(self, offset: int, _size: int, value: int) -> None:
+        """Eject."""
+        if offset == EJECT:
+            for slot in range(32):
+                if value >> slot & 1:
+                    self._eject(slot)
+
+    def _eject(self, slot: int) -> None:
+        for eject in self._waiting.pop(slot, []):
+            eject()
