@@ -1,6 +1,7 @@
 """PIO Setup FISes: of DRQ data blocks, and of a command packet (SATA 3.x §11.7, §11.8, §11.11).
 
-Blocks follow one another without the host's help, so that one FIS is received for all of them: the last one's.
+Blocks follow one another without the host's help, in a turn in which it can read no register, so that one FIS is
+received for all of them: the last one's.  PxIS.PSS would be 1 already where a later block's sets it again.
 """
 
 from __future__ import annotations
