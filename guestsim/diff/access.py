@@ -10,9 +10,9 @@
 A place is a window of the device (`common`, `pci`, …) and an offset, values are little-endian.  `ram` puts bytes into
 guest memory.  `wait` is a quiescent point: both devices come to rest, and all that the guest can see is compared.
 `wait 0x1012004 8 14 3 16` says that of the 16 records of 8 bytes there, three from number 14 on (the last one is
-number 0 again) may have come in any order.  `loose 0x1020410 0x1020010 1024` has memory from 0x1020010 on not
-compared at the next quiescent point where a request's status, at 0x1020410, is not 0.  What follows a `#` is for
-people.
+number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
+0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where a request's status, at
+0x1020410, is not 0; `failed-data` is the mask under which that is counted.  What follows a `#` is for people.
 """
 
 from __future__ import annotations
@@ -64,14 +64,19 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Loose:
-    """Memory that is not compared at the next quiescent point, unless the byte at `status` is 0 on both sides."""
+    """Memory that is not compared at the next quiescent point, for a `reason` that is a mask's name.
 
-    status: int
+    Where there is a `status`, only if the byte at that address is the same on both sides and not 0.
+    """
+
+    reason: str
     address: int
     length: int
+    status: int | None = None
 
     def __str__(self) -> str:
-        return f"loose {self.status:#x} {self.address:#x} {self.length}"
+        text = f"loose {self.reason} {self.address:#x} {self.length}"
+        return text if self.status is None else f"{text} {self.status:#x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ def parse(text: str, name: str) -> tuple[str, list[Step]]:
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose STATUS ADDRESS LENGTH, wait, "
+    "loose REASON ADDRESS LENGTH [STATUS], wait, "
     "wait ADDRESS SIZE FIRST COUNT PLACES"
 )
 
@@ -188,8 +193,8 @@ def _access(words: Sequence[str]) -> Access:
             return access
         case ["ram", address, data]:
             return Store(_number(address), bytes.fromhex(data))
-        case ["loose", status, address, length]:
-            return Loose(_number(status), _number(address), _number(length))
+        case ["loose", reason, address, length, *status] if len(status) < 2:
+            return Loose(reason, _number(address), _number(length), *map(_number, status))
         case ["wait"]:
             return Wait()
         case ["wait", *numbers] if len(numbers) == 5:

@@ -6,16 +6,17 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Wait, Write
-from guestsim.diff.grammar import Grammar, virtio, virtio_blk
+from guestsim.diff.grammar import Grammar, virtio, virtio_blk, virtio_legacy
+from guestsim.diff.known import known
 from guestsim.diff.masks import FAILED, ORDER, Mask
 from guestsim.diff.play import Area, Player
 from guestsim.diff.sides import ECAM, MESSAGES, MESSAGES_SIZE, Lines, OurSide, QemuSide, Side, Window, Windows
-from guestsim.drivers.layouts import COMMON_CFG
+from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
 
 if TYPE_CHECKING:
     from guestsim.targets.qmp import Json
@@ -110,6 +111,7 @@ class Device:
             self.all_masks,
             self.base(),
             self.label,
+            known=lambda found: known(self.name, found) is not None,
         )
 
     @contextmanager
@@ -134,11 +136,23 @@ def _fast() -> str | None:
 
 def _register(read: Read) -> str:
     """A register's name."""
+    if read.window == "legacy":
+        for name, field in LEGACY_CFG.fields.items():
+            if field.offset == read.offset:
+                return f"legacy.{name}"
     if read.window == "common":
         for name, field in COMMON_CFG.fields.items():
             if field.offset <= read.offset < field.offset + field.size:
                 return f"common.{name}"
     return f"{read.window}+{read.offset:#x}"
+
+
+def place_legacy(side: Side) -> Windows:
+    """The same for a transitional function that is driven by its legacy interface (VIRTIO 1.4 §4.1.4.10)."""
+    found = place_virtio(side)
+    for name, offset in (("device", 20), ("device-msix", 24), ("legacy-isr-msix", 19), ("legacy-none", 0)):
+        found[name] = Window(LEGACY_BAR + offset, port=True)
+    return found
 
 
 def place_virtio(side: Side) -> Windows:
@@ -164,7 +178,7 @@ def place_virtio(side: Side) -> Windows:
         elif identity == 0x09 and kind in kinds:
             found[kinds[kind]] = Window(MODERN_BAR + offset)
         at = then
-    for alias, window in (("common-none", "common"), ("isr-msix", "isr")):
+    for alias, window in (("common-none", "common"), ("common-beyond", "common"), ("isr-msix", "isr")):
         found[alias] = found[window]
     return found
 
@@ -246,6 +260,13 @@ VIRTIO_BLK = Device(
             0x40,
         ),
         Mask(
+            "queue_select above 1023",
+            "There is no such queue (size 0: VIRTIO 1.4 §4.1.4.3.1); QEMU goes on with the last one (right: ours).",
+            "common-beyond",
+            0,
+            0x40,
+        ),
+        Mask(
             "ISR status with MSI-X",
             "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
             "isr-msix",
@@ -259,4 +280,54 @@ VIRTIO_BLK = Device(
     drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
 )
 
-DEVICES = {device.name: device for device in (VIRTIO_BLK,)}
+TRANSITIONAL = replace(
+    VIRTIO_BLK,
+    name="virtio-blk-transitional",
+    what="virtio-blk-pci, transitional, over the legacy interface",
+    options=[{**VIRTIO_BLK.options[0], "disable-legacy": "off"}],
+    place=place_legacy,
+    prologue=(
+        Step(
+            "begin",
+            (
+                Write("pci", 4, 2, 0x0007),
+                virtio_legacy.put("device_status", 0),
+                Wait(),
+                virtio_legacy.put("queue_select", 0),
+                Write("msixcap", 2, 2, 0),
+                *virtio.message_table(virtio_blk.QUEUES + 1),
+                virtio_legacy.get("isr"),
+                Wait(),
+            ),
+        ),
+    ),
+    observe=(virtio_legacy.get("device_status"),),
+    masks=(
+        Mask(
+            "features offered",
+            "A device offers what it has (VIRTIO 1.4 §2.2): QEMU's has NOTIFY_ON_EMPTY.",
+            "legacy",
+            0,
+            4,
+            bits=1 << 24,
+        ),
+        Mask(
+            "fields of no queue",
+            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.5.1.3).",
+            "legacy-none",
+            0,
+            24,
+        ),
+        Mask(
+            "ISR status with MSI-X",
+            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+            "legacy-isr-msix",
+            0,
+            1,
+            bits=1,
+        ),
+    ),
+    grammar=virtio_blk.VirtioBlkGrammar(legacy=True),
+)
+
+DEVICES = {device.name: device for device in (VIRTIO_BLK, TRANSITIONAL)}

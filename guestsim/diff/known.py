@@ -44,7 +44,7 @@ class Known:
         )
 
 
-_BLK = ("virtio-blk",)
+_BLK = ("virtio-blk", "virtio-blk-transitional")
 
 KNOWN: tuple[Known, ...] = (
     Known(

@@ -32,18 +32,16 @@ class Mask:
         return not (ours ^ theirs) & ~(self.bits >> 8 * (read.offset - self.start))
 
 
-ORDER = Mask(
-    "order of used elements",
+def of_memory(name: str, reason: str) -> Mask:
+    """One of memory: sequences say where it holds (`Loose`, `Unordered`)."""
+    return Mask(name, reason, "", 0, 0)
+
+
+ORDER = of_memory(
+    "order",
     "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
-    "",
-    0,
-    0,
 )
-FAILED = Mask(
-    "data of failed requests",
+FAILED = of_memory(
+    "failed-data",
     "Ours zeroes what it says it has written; QEMU says so and has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
-    "",
-    0,
-    0,
 )
-"""These two are of memory: the player knows where they hold."""

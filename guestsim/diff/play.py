@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from guestsim.diff.access import Access, Loose, Read, Step, Unordered, Wait
-from guestsim.diff.masks import FAILED, ORDER, Mask
+from guestsim.diff.masks import ORDER, Mask
 from guestsim.diff.sides import ARENA, ARENA_SIZE, MESSAGES_SIZE, Side
 from guestsim.errors import raised
 from guestsim.targets import TargetError
 
 _SHOWN = 16
+_SHORT = 0.1
+
+_BEGIN = Step("begin", ())
 
 Found = tuple[str, str, str, str]
 """Kind, place, ours and theirs of a difference."""
@@ -85,11 +88,15 @@ class Player:
     base: bytes
     """What the disks hold at first."""
     label: Callable[[Read], str]
-    patience: float = 0.25
+    patience: float = 0.5
+    known: Callable[[Difference], bool] = lambda _: False
+    """Whether a difference is a known one: it need not last so long."""
     counts: Counts = field(default_factory=Counts)
     gone: bool = False
     """Whether one side has ended."""
     _tags: set[str] = field(default_factory=set)
+    _now: Step = _BEGIN
+    _number: int = 0
     _loose: list[Loose] = field(default_factory=list)
 
     def play(self, steps: Sequence[Step]) -> Difference | None:
@@ -99,6 +106,7 @@ class Player:
         self._restore()
         for number, step in enumerate((*self.prologue, *steps), -len(self.prologue)):
             self._tags |= step.tags
+            self._now, self._number = step, number
             self.counts.steps += number >= 0
             try:
                 found = self._step(step)
@@ -106,10 +114,7 @@ class Player:
                 self.gone = True
                 found = "gone", self.theirs.name, "goes on", str(error)
             if found is not None:
-                kind, place, ours, theirs = found
-                return Difference(
-                    kind, place, ours, theirs, number, step.name, frozenset(self._tags), step.tags
-                )
+                return self._difference(found)
         return self._disks(len(steps))
 
     def _restore(self) -> None:
@@ -169,7 +174,7 @@ class Player:
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
         memory, lines = self.ours.memory[:ARENA_SIZE], self.ours.lines()
-        deadline = 0.0
+        begun = 0.0
         while True:
             found = self._registers(self.observe, mine, self.theirs.do(self.observe))
             if found is None and lines != (others := self.theirs.lines()):
@@ -177,8 +182,8 @@ class Player:
             if found is None:
                 found = self._memory(memory, self.theirs.memory[:ARENA_SIZE], wait.unordered)
             now = time.monotonic()
-            deadline = deadline or now + self.patience
-            if found is None or now >= deadline:
+            begun = begun or now
+            if found is None or now - begun >= self._patience(found):
                 break
             self.theirs.rest()
         self._loose.clear()
@@ -186,6 +191,13 @@ class Player:
             for side in (self.ours, self.theirs):
                 side.memory[:MESSAGES_SIZE] = bytes(MESSAGES_SIZE)
         return found
+
+    def _patience(self, found: Found) -> float:
+        """How long it must last."""
+        return _SHORT * self.patience if self.known(self._difference(found)) else self.patience
+
+    def _difference(self, found: Found) -> Difference:
+        return Difference(*found, self._number, self._now.name, frozenset(self._tags), self._now.tags)
 
     def _memory(self, ours: bytes, theirs: bytes, unordered: Unordered | None) -> Found | None:
         if ours == theirs:
@@ -210,10 +222,14 @@ class Player:
     def _loosened(self, ours: bytes, theirs: bytes) -> bytes:
         """Their memory, with ours where it need not be the same."""
         for loose in self._loose:
-            status, at = loose.status - ARENA, loose.address - ARENA
+            at = loose.address - ARENA
             end = at + loose.length
-            if ours[status] and ours[status] == theirs[status] and ours[at:end] != theirs[at:end]:
-                self.counts.masked[FAILED.name] += 1
+            if loose.status is not None:
+                status = ours[loose.status - ARENA]
+                if not status or status != theirs[loose.status - ARENA]:
+                    continue
+            if ours[at:end] != theirs[at:end]:
+                self.counts.masked[loose.reason] += 1
                 self.theirs.memory[at:end] = ours[at:end]
                 theirs = theirs[:at] + ours[at:end] + theirs[end:]
         return theirs

@@ -37,6 +37,10 @@ UNTOUCHED = 0xEE
 
 QUEUE_FIELDS = range(0x18, 0x3C)
 """Offsets of what belongs to the selected queue (§4.1.4.3)."""
+QUEUE_SIZE = COMMON_CFG["queue_size"].offset
+
+MOST_QUEUES = 1024
+"""QEMU's: it does not take a higher number into queue_select."""
 
 OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
 
@@ -58,8 +62,8 @@ class Piece:
 class Chain:
     """One buffer of the driver's, for which it needs all features in `needs`.
 
-    `quirk` is what is wrong with it (see `Lowering._chain`).  `status`: the last byte says whether the rest, as far as
-    the device was to write it, is good.
+    `quirk` is what is wrong with it (see `Lowering._chain`).  `loose`: what is not compared (reason, start, length in
+    what the device writes, and where in that a status is without which it is).
     """
 
     name: str
@@ -67,7 +71,7 @@ class Chain:
     indirect: bool = False
     quirk: str = ""
     needs: int = 0
-    status: bool = True
+    loose: tuple[tuple[str, int, int, int | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,10 @@ class Queue:
     descriptor: int = 0
     table: int = 0
 
+    def start(self, size: int) -> None:
+        """It is empty, and of this size."""
+        self.size, self.avail, self.told, self.taken, self.descriptor, self.table = size, 0, 0, 0, 0, 0
+
     @property
     def base(self) -> int:
         """Where its structures are."""
@@ -241,7 +249,11 @@ class Lowering:
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
         step = self._step(action)
-        return replace(step, accesses=tuple(self._ordered(step.accesses)))
+        return replace(step, accesses=tuple(map(self._place, self._ordered(step.accesses))))
+
+    def _place(self, access: Access) -> Access:
+        """Where an access goes over another interface than the modern one."""
+        return access
 
     def _ordered(self, accesses: Sequence[Access]) -> Iterator[Access]:
         """The order of used elements is the device's choice (§2.7.14): those that it is told of at one time."""
@@ -296,9 +308,15 @@ class Lowering:
                 return Read("msixcap", 2, 2)
             case Read("isr") if self.vectors_on:
                 return replace(access, window="isr-msix")
-            case Read("common", offset) if offset in QUEUE_FIELDS and self.selected >= self._available:
+            case Read("common", offset) if offset in QUEUE_FIELDS and self.selected >= MOST_QUEUES:
+                return replace(access, window="common-beyond")
+            case Read("common", offset) if offset in QUEUE_FIELDS and self._no_queue(offset == QUEUE_SIZE):
                 return replace(access, window="common-none")
         return access
+
+    def _no_queue(self, size: bool) -> bool:
+        """Whether what is read is of a queue that is not there; its size is 0 then, unless features are to blame."""
+        return self._available <= self.selected and not (size and self.selected >= len(self.queues))
 
     @property
     def _available(self) -> int:
@@ -341,7 +359,7 @@ class Lowering:
 
     def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
         """Rings for a queue, and it is enabled (§4.1.5.1.3)."""
-        queue.size, queue.avail, queue.told, queue.descriptor, queue.table = size, 0, 0, 0, 0
+        queue.start(size)
         do: list[Access] = [
             Store(queue.base + AVAIL_AT, bytes(6 + 2 * size)),
             Store(queue.base + USED_AT, bytes(6 + 8 * size)),
@@ -422,9 +440,7 @@ class Lowering:
         `indirect-next`, `indirect-odd`, what §2.7.5.3.1 and §2.7.5.3.2 forbid; `far`, a buffer outside memory.
         """
         parts = [self._buffer(piece, do) for piece in chain.pieces]
-        if chain.status:
-            end = parts[-1][0]
-            do += [Loose(end, at, length) for at, length, flags in parts[:-1] if flags]
+        do += _loose(chain, parts)
         if chain.quirk == "far" and parts:
             address, length, flags = parts[-1]
             parts[-1] = address + (1 << 45), length, flags
@@ -456,6 +472,22 @@ class Lowering:
         if piece.length:
             do.append(Store(at, bytes([UNTOUCHED]) * piece.length if piece.data is None else piece.data))
         return at, piece.length, DESC_WRITE if piece.writable else 0
+
+
+def _loose(chain: Chain, parts: Sequence[tuple[int, int, int]]) -> Iterator[Loose]:
+    """What of a chain's buffers is not compared."""
+    addresses: list[int] = []
+    for address, length, flags in parts if chain.loose else ():
+        if flags:
+            addresses += range(address, address + length)
+    for reason, start, length, status in chain.loose:
+        where = None if status is None else addresses[status]
+        part = addresses[start : start + length]
+        begin = 0
+        for at in range(1, len(part) + 1):
+            if at == len(part) or part[at] != part[at - 1] + 1:
+                yield Loose(reason, part[begin], at - begin, where)
+                begin = at
 
 
 def _descriptors(parts: Sequence[tuple[int, int, int]], places: Sequence[int], last: int | None) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
 from guestsim.diff.access import Access, Read, Step, Write
-from guestsim.diff.grammar import Action
+from guestsim.diff.grammar import Action, virtio_legacy
 from guestsim.diff.grammar.virtio import (
     BringUp,
     Chain,
@@ -23,6 +24,7 @@ from guestsim.diff.grammar.virtio import (
     put,
     random_vectors,
 )
+from guestsim.diff.grammar.virtio_legacy import LegacyLowering
 from guestsim.drivers.layouts import (
     BLK_HEADER,
     BLK_RANGE,
@@ -51,19 +53,24 @@ WRITEBACK = 32
 
 
 class VirtioBlkGrammar:
-    """Actions for a virtio block function, in random order."""
+    """Actions for a virtio block function, in random order; over its legacy interface where `legacy`."""
+
+    def __init__(self, *, legacy: bool = False) -> None:
+        self._legacy = legacy
 
     def sequence(self, random: Random, length: int) -> list[Action]:
         """Bring it up, then `length` - 1 actions of any kind."""
-        actions: list[Action] = [bring_up(random)]
-        makers, weights = zip(*ACTIONS, strict=True)
+        table = LEGACY_ACTIONS if self._legacy else ACTIONS
+        makers, weights = zip(*table, strict=True)
         chosen = random.choices(makers, weights, k=length - 1)
-        return [*actions, *(maker(random) for maker in chosen)]
+        up = legacy_bring_up if self._legacy else bring_up
+        return [up(random), *(maker(random) for maker in chosen)]
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
         """Their steps."""
         queues = [Queue(number) for number in range(QUEUES)]
-        driver = Lowering(queues, queue_feature=1 << BlkFeature.MQ, feature_tags=feature_tags)
+        kind = LegacyLowering if self._legacy else Lowering
+        driver = kind(queues, queue_feature=1 << BlkFeature.MQ, feature_tags=feature_tags)
         return [driver.step(action) for action in actions]
 
 
@@ -86,6 +93,14 @@ def bring_up(random: Random) -> BringUp:
     return BringUp(features, sizes, random_vectors(random, QUEUES), skip)
 
 
+def legacy_bring_up(random: Random) -> BringUp:
+    """The same over the legacy interface."""
+    up = bring_up(random)
+    features = up.features & 0xFFFF_FFFF | (virtio_legacy.OPTIONAL if random.random() < 0.5 else 0)
+    skip = up.skip & {"features", "driver-ok"}
+    return replace(up, features=features, skip=skip)
+
+
 # --- requests
 
 
@@ -99,7 +114,7 @@ def submit(random: Random) -> Submit:
     notify: int | None = queue
     if random.random() < 0.02:
         # What waits for its notification is done together with what follows: nothing that has to do with the disk.
-        chains = (get_id(random, 0),)
+        chains = (made(random, "get-id", header(BlkType.GET_ID), Piece(20), STATUS),)
         notify = None
     return Submit(queue, chains, notify)
 
@@ -140,7 +155,9 @@ def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece
 
 def made(random: Random, name: str, *pieces: Piece, needs: int = 0) -> Chain:
     """A chain of them, some indirect."""
-    return Chain(name, pieces, indirect=random.random() < 0.3, needs=needs)
+    length = sum(piece.length for piece in pieces if piece.writable) - 1
+    loose = (("failed-data", 0, length, length),) if length else ()
+    return Chain(name, pieces, indirect=random.random() < 0.3, needs=needs, loose=loose)
 
 
 def read(random: Random, zone: int) -> Chain:
@@ -259,7 +276,7 @@ def notify(random: Random) -> Touch:
 
 def command(random: Random) -> Touch:
     """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
-    value = random.choice((0x0006, 0x0406))
+    value = random.choice((0x0007, 0x0407))
     return Touch(
         "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
     )
@@ -299,4 +316,19 @@ ACTIONS: tuple[tuple[Callable[[Random], Action], float], ...] = (
     (reset_queue, 2),
     (suppress, 5),
     (reset, 0.5),
+)
+
+LEGACY_ACTIONS: tuple[tuple[Callable[[Random], Action], float], ...] = (
+    (submit, 60),
+    (legacy_bring_up, 4),
+    (virtio_legacy.read_registers, 5),
+    (read_config, 4),
+    (write_cache, 2),
+    (isr, 6),
+    (virtio_legacy.vectors, 2),
+    (mask_vector, 3),
+    (notify, 2),
+    (command, 2),
+    (suppress, 5),
+    (virtio_legacy.reset, 0.5),
 )

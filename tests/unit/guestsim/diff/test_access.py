@@ -27,7 +27,7 @@ accesses: st.SearchStrategy[Access] = st.one_of(
     st.builds(Read, st.just("common"), offsets, sizes),
     st.builds(Write, st.just("pci"), offsets, sizes, st.integers(0, 255)),
     st.builds(Store, addresses, st.binary(min_size=1, max_size=40)),
-    st.builds(Loose, addresses, addresses, offsets),
+    st.builds(Loose, st.just("failed-data"), addresses, offsets, st.none() | addresses),
     st.builds(Wait),
     st.builds(Wait, st.builds(Unordered, addresses, sizes, offsets, st.just(2), st.integers(2, 300))),
 )
