@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
-from tools.reference.declared import GROUPS, declared, shown
+from devmodels.ata.disk.commands import COMMANDS as ATA_DISK
+from devmodels.ata.packet.commands import COMMANDS as ATAPI
+from devmodels.scsi.disk.commands import COMMANDS as SCSI_DISK
+from devmodels.scsi.mmc.commands import COMMANDS as DRIVE
+from devmodels.wire import Codec
+from tools.reference.declared import GROUPS, ROOT, declared, shown
+from tools.reference.layouts import MEMORY, SCSI, Module, structures
+from tools.reference.opcodes import MAPS, anchor
 from tools.reference.page import Page
 from tools.reference.site import DIRECTORY, MARKDOWN, files, markdown, pages
 
@@ -47,3 +55,48 @@ def test_each_field_of_each_register_has_its_place() -> None:
         for register in file.registers.layout().registers:
             for each in register.fields:
                 assert f'id="{file.anchor}.{register.name}.{each.name}"' in text
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    anchors = {name: set(re.findall(r'\bid="([^"]*)"', text)) for name, text in FILES.items()}
+    for text in FILES.values():
+        for name, place in re.findall(r'href="([\w-]+\.html)(?:#([^"]*))?"', text):
+            assert not place or place in anchors[name]
+
+
+@pytest.mark.parametrize("commands", [SCSI_DISK, DRIVE, ATA_DISK, ATAPI], ids=len)
+def test_each_command_is_shown(commands: Sequence[object]) -> None:
+    assert any(len(each.rows) == len(commands) for each in MAPS)
+    assert all(f'id="{anchor(each, row)}"' in FILES["opcodes.html"] for each in MAPS for row in each.rows)
+
+
+@pytest.mark.parametrize("module", [*MEMORY, *SCSI], ids=lambda module: module.anchor)
+def test_each_structure_is_drawn_to_its_last_byte(module: Module) -> None:
+    for each in structures(module):
+        places = [(part.offset, part.size) for part in each.parts]
+        assert [at for at, _ in places] == [sum(size for _, size in places[:n]) for n in range(len(places))]
+        assert sum(size for _, size in places) == each.size == Codec.of(each.declaration).size
+        for part in each.parts:
+            assert not part.bits or sum(bits.high - bits.low + 1 for bits in part.bits) == 8 * part.size
+
+
+def test_no_module_with_structures_is_left_out() -> None:
+    named = {module.name for module in (*MEMORY, *SCSI)}
+    files = {
+        path for path in (ROOT / "devmodels").rglob("*.py") if "from construct import" in path.read_text()
+    }
+    assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files} - named == OWN
+
+
+OWN = {"devmodels.exports.vhost_inflight", "devmodels.blockbackend.writelog"}
+"""What nobody but the code itself reads."""
+
+
+@pytest.mark.parametrize(
+    ("feature", "shown_as"), [("VIRTIO_F_RING_PACKED", "packed=on"), ("VIRTIO_BLK_F_MQ", "num-queues=2")]
+)
+def test_a_feature_is_offered_with_the_option_that_is_named(feature: str, shown_as: str) -> None:
+    row = re.search(rf'<td><code id="{feature}">.*?</tr>', FILES["features.html"])
+    assert row is not None
+    assert "with an option" in row[0]
+    assert shown_as in row[0]

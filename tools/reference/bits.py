@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
-from devmodels.registers import Access
-
 _LETTER = 7.4
 """Width of a letter, in pixels."""
 _WIDE, _NARROW = 29.0, 320.0
@@ -15,34 +13,34 @@ _WIDE, _NARROW = 29.0, 320.0
 
 
 class Bit(NamedTuple):
-    """Bits `high` down to `low`: a name, what a guest can do with them, where more is said."""
+    """Bits `high` down to `low`: a name, the style of their kind, where more is said."""
 
     high: int
     low: int
     name: str
-    access: Access
+    look: str
     href: str = ""
 
 
-def diagram(width: int, named: Sequence[Bit], *, rest: Access = Access.RESERVED) -> Iterator[str]:
-    """A row of `width` bits; those without a name are of the kind `rest`."""
+def diagram(width: int, named: Sequence[Bit], *, rest: str = "reserved", first: int = 0) -> Iterator[str]:
+    """A row of `width` bits, of which the lowest is called `first`; those without a name look like `rest`."""
     unit = 4.2 if width <= 16 else 2.1
     yield f'<div class="bits" style="--n:{width};--unit:{unit}rem">'
-    for bit in filled(width, named, rest):
+    for bit in filled(width, named, rest, first):
         yield _cell(bit, width)
     yield "</div>"
 
 
-def filled(width: int, named: Sequence[Bit], rest: Access) -> Iterator[Bit]:
+def filled(width: int, named: Sequence[Bit], rest: str, first: int = 0) -> Iterator[Bit]:
     """All bits of a register, from the highest on: those without a name between the others."""
-    top = width - 1
+    top = first + width - 1
     for bit in sorted(named, key=lambda each: -each.high):
         if bit.high < top:
             yield Bit(top, bit.high + 1, "", rest)
         yield bit
         top = bit.low - 1
-    if top >= 0:
-        yield Bit(top, 0, "", rest)
+    if top >= first:
+        yield Bit(top, first, "", rest)
 
 
 def _cell(bit: Bit, width: int) -> str:
@@ -50,7 +48,7 @@ def _cell(bit: Bit, width: int) -> str:
     letters = len(bit.name) * _LETTER
     wide = _WIDE * (2 if width <= 16 else 1)
     turned = " v" if letters > span * wide else " m" if letters > span * _NARROW / width else ""
-    look = bit.access.name.lower() + turned
+    look = bit.look + turned
     numbers = (
         f'<i class="one">{bit.high}</i>'
         if span == 1

@@ -203,12 +203,12 @@ def _fields(out: Page, file: File, row: RegisterRow) -> Iterator[str]:
             each.high,
             each.low,
             each.name.removeprefix(stem),
-            each.access,
+            each.access.name.lower(),
             f"#{anchor(file, row.name, each.name)}",
         )
         for each in row.fields
     ]
-    yield from diagram(8 * row.width, named, rest=row.access)
+    yield from diagram(8 * row.width, named, rest=row.access.name.lower())
     yield from table(
         ("Bits", "Field", "Kind", "Reset", ""), (_field(out, file, row, each) for each in row.fields)
     )

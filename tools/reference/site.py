@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.reference import registers
+from tools.reference import features, opcodes, registers, structures
 from tools.reference.declared import ROOT
 from tools.reference.page import INDEX, Page, html, index
 
@@ -20,7 +20,7 @@ where a register is declared that they do not have.
 
 def pages() -> list[Page]:
     """The pages in their order."""
-    return [registers.page()]
+    return [registers.page(), features.page(), opcodes.page(), structures.memory(), structures.scsi()]
 
 
 def files(every: list[Page]) -> dict[str, str]:
