@@ -125,7 +125,8 @@ class BusMaster:
         assert command.transfer is not None
         short = self._maps[command].pad
         self.release(command)
-        if not self.enabled and not command.transfer.out:
+        as_qemu = self.channel.violations.as_qemu
+        if not self.enabled and not command.transfer.out and not as_qemu:
             self._failed("bus mastering was switched off")
             return
         unit = self._waiting[0]
@@ -197,7 +198,10 @@ class BusMaster:
 
     def go_on(self) -> None:
         """Move the next piece, if there is anything to move, somewhere to move it, and leave to do so."""
-        if not (self.registers.active and self.registers.start_bit and self._waiting and self.enabled):
+        if not (self.registers.active and self.registers.start_bit and self._waiting):
+            return
+        as_qemu = self.channel.violations.as_qemu
+        if not self.enabled and not as_qemu:
             return
         unit = self._waiting[0]
         command = unit.command
@@ -206,12 +210,22 @@ class BusMaster:
         assert unit.device is not None
         if command in self._maps:
             return
+        if not self.enabled:
+            self._move_nowhere(unit.device, command, command.transfer)
+            return
         try:
-            self._move(unit.device, command, command.transfer)
+            self._move(unit, unit.device, command, command.transfer)
         except GuestMemoryError as error:
             self._failed(error)
 
-    def _move(self, device: AtaDevice, command: AtaCommand, transfer: Transfer) -> None:
+    def _move_nowhere(self, device: AtaDevice, command: AtaCommand, transfer: Transfer) -> None:
+        """As QEMU without bus mastering: the table and all memory read as zeroes, and nothing is written."""
+        length = min(transfer.length - command.moved, PIECE)
+        dma = self.memory.map([], Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE)
+        self._maps[command] = _Mapped(dma, [], command.moved, length, 0)
+        device.move(command, [memoryview(bytearray(length))], length)
+
+    def _move(self, unit: Unit, device: AtaDevice, command: AtaCommand, transfer: Transfer) -> None:
         """Map the next piece and have it moved.  A device moves whole sectors: what has no place goes nowhere."""
         if bool(self.registers.to_memory) is transfer.out:
             self.channel.violations.report(
@@ -219,6 +233,11 @@ class BusMaster:
             )
         left = transfer.length - command.moved
         scatter, length = self._gather(min(left, PIECE))
+        if length < min(left, PIECE) and self.channel.violations.as_qemu:
+            self.registers.active = 0
+            self._waiting.remove(unit)
+            unit.give_up(command)
+            return
         pad = min(-length % device.granule, left - length)
         if pad and transfer.out:
             length -= length % device.granule

@@ -90,6 +90,11 @@ class Unit:
             device.leave()
 
     @property
+    def _busy(self) -> int:
+        """The status while the device works: BSY makes all other bits meaningless; QEMU shows DRDY, too."""
+        return Status.BSY | Status.DRDY if self.channel.violations.as_qemu else Status.BSY
+
+    @property
     def busy(self) -> bool:
         """Whether it takes no command."""
         return bool(self.status & (Status.BSY | Status.DRQ))
@@ -113,7 +118,7 @@ class Unit:
 
     def _work(self, then: Callable[[AtaCommand], None]) -> None:
         """Be busy; `then` comes in a turn of its own, so that BSY is seen."""
-        self.phase, self.status = Phase.BUSY, Status.BSY
+        self.phase, self.status = Phase.BUSY, self._busy
         command = self.command
         assert command is not None
 
@@ -168,7 +173,7 @@ class Unit:
         if command.moved < command.transfer.length:
             self._work(self._move_block)
             return
-        self.phase, self.status = Phase.BUSY, Status.BSY
+        self.phase, self.status = Phase.BUSY, self._busy
         assert self.device is not None
         self.device.conclude(command)
 
@@ -267,6 +272,14 @@ class Unit:
         read = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
         if not read or taskfile.status & Status.ERR:
             self._set_interrupt(True)
+
+    def give_up(self, command: AtaCommand) -> None:
+        """The bus master has no room for the command's data: as on QEMU, it is over, and nobody is told."""
+        device = self.device
+        assert device is not None
+        self.command = None
+        self.phase, self.status = Phase.IDLE, READY
+        device.drop([command])
 
     def dropped(self, command: AtaCommand) -> None:
         """A command that was dropped runs no more."""

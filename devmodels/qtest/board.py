@@ -45,7 +45,7 @@ class Board:
         self.assembly = Assembly(
             memory=_memory(name, self.ram),
             context=context,
-            violations=ViolationLog(Profile.LENIENT),
+            violations=ViolationLog(Profile.QEMU),
             on_message=None,
             on_intx=self.interrupts.pirq,
             on_irq=self.interrupts.isa,

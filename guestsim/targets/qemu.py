@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
 from guestsim.targets import MachineLayout, MmioSlot, TargetError, Window
-from guestsim.targets.qemu_process import QemuProcess
+from guestsim.targets.qemu_process import Accelerator, QemuProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,12 +75,12 @@ class _BlockStats(msgspec.Struct):
 class QemuTarget:
     """A QEMU machine with the given drives and devices; a `Target` and its `Host`.
 
-    `board` is `q35` or, for devices on MMIO (`virtio-blk-device`, each with a `bus` of `virtio-mmio-bus.0` to `.7`),
-    `microvm`; `legacy_mmio` makes those of version 1.
+    `board` is `q35`, `pc` or, for devices on MMIO (`virtio-blk-device`, each with a `bus` of `virtio-mmio-bus.0` to
+    `.7`), `microvm`; `legacy_mmio` makes those of version 1.  `accel` is that of `QemuProcess`.
 
     `objects`, `blockdevs` and `devices` are what QEMU's `-object`, `-blockdev` and `-device` take, with QEMU's own
-    names, and are created in this order.  Guest memory is the file `ram`, of `RAM` bytes, where one is given.  Raises
-    `TargetError`, with QEMU's own words, where QEMU refuses them.
+    names, and are created in this order, after what `arguments` say, words of the command line.  Guest memory is the
+    file `ram`, of `RAM` bytes, where one is given.  Raises `TargetError`, with QEMU's own words, where QEMU refuses them.
     """
 
     def __init__(
@@ -89,24 +89,27 @@ class QemuTarget:
         devices: Sequence[Mapping[str, Json]] = (),
         blockdevs: Sequence[Mapping[str, Json]] = (),
         objects: Sequence[Mapping[str, Json]] = (),
-        board: Literal["q35", "microvm"] = "q35",
+        board: Literal["q35", "pc", "microvm"] = "q35",
         legacy_mmio: bool = False,
         ram: Path | None = None,
+        arguments: Sequence[str] = (),
         binary: str | None = None,
+        accel: Accelerator = "tcg",
     ) -> None:
-        arguments = ["-m", f"{_RAM_MIB}", "-machine"]
+        words = ["-m", f"{_RAM_MIB}", "-machine"]
         if board == "microvm":
-            arguments += [",".join(("microvm", *(f"{part}=off" for part in _BARE_MICROVM)))]
-            arguments += ["-global", f"virtio-mmio.force-legacy={'on' if legacy_mmio else 'off'}"]
+            words += [",".join(("microvm", *(f"{part}=off" for part in _BARE_MICROVM)))]
+            words += ["-global", f"virtio-mmio.force-legacy={'on' if legacy_mmio else 'off'}"]
         elif ram is not None:
             memory = {"qom-type": "memory-backend-file", "id": "ram", "mem-path": str(ram), "size": RAM}
-            arguments += ["q35,memory-backend=ram", "-object", json.dumps({**memory, "share": True})]
+            words += [f"{board},memory-backend=ram", "-object", json.dumps({**memory, "share": True})]
         else:
-            arguments.append("q35")
+            words.append(board)
+        words += arguments
         for option, values in (("-object", objects), ("-blockdev", blockdevs), ("-device", devices)):
             for value in values:
-                arguments += [option, json.dumps(value)]
-        self._process = QemuProcess(arguments, binary=binary)
+                words += [option, json.dumps(value)]
+        self._process = QemuProcess(words, binary=binary, accel=accel)
         self._qtest = self._process.qtest
         self._layout = MachineLayout(
             ram=(Window(_RAM_BASE, _MESSAGES - _RAM_BASE),),
@@ -126,7 +129,7 @@ class QemuTarget:
             self.close()
             raise
 
-    def __enter__(self) -> QemuTarget:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

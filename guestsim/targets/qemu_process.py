@@ -13,7 +13,7 @@ import weakref
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from guestsim.targets import TargetError
 from guestsim.targets.process import accept, end, launch, listen, temporary_folder, why_lost
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 BINARY_VARIABLE = "QTEST_QEMU_BINARY"
 """QEMU's own tests look there, too."""
+
+Accelerator: TypeAlias = Literal["tcg", "qtest"]
+"""`tcg` halts a CPU and lets time go on; `qtest` has no CPU, and its client owns the clock (Debian's QEMU lacks it)."""
 
 _FIRMWARE_SIZE = 64 * 1024
 _RESET_VECTOR = 0xFFF0
@@ -43,7 +46,9 @@ class QemuProcess:
     `qemu-system-x86_64`.  The process ends with `close()`, with the object or with the interpreter.
     """
 
-    def __init__(self, arguments: Sequence[str], *, binary: str | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], *, binary: str | None = None, accel: Accelerator = "tcg"
+    ) -> None:
         binary = binary or os.environ.get(BINARY_VARIABLE) or "qemu-system-x86_64"
         program = shutil.which(binary)
         if program is None:
@@ -53,7 +58,8 @@ class QemuProcess:
             folder, handle = resources.enter_context(temporary_folder())
             with listen(folder / "qtest") as qtest, listen(folder / "qmp") as qmp:
                 output = folder / "output"
-                self._process = launch([program, *_common_arguments(folder), *arguments], output, handle)
+                command = [program, *_common_arguments(folder, accel), *arguments]
+                self._process = launch(command, output, handle)
                 resources.callback(end, self._process)
                 self._why_lost = partial(why_lost, "QEMU", self._process, output)
                 self.qtest = QtestClient(accept("QEMU", qtest, self._process, self._why_lost), self._why_lost)
@@ -89,14 +95,19 @@ class QemuProcess:
         self._finalizer()
 
 
-def _common_arguments(folder: Path) -> list[str]:
+def _common_arguments(folder: Path, accel: Accelerator) -> list[str]:
     """The arguments of every driven QEMU; writes the firmware into `folder`, which holds the sockets."""
+    sockets = [
+        *("-qtest", f"unix:{folder}/qtest", "-qtest-log", "/dev/null"),
+        *("-chardev", f"socket,path={folder}/qmp,id=char0", "-mon", "chardev=char0,mode=control"),
+        *("-display", "none"),
+    ]
+    if accel == "qtest":
+        return [*sockets, "-accel", "qtest"]
     firmware = bytearray(_HALT * _FIRMWARE_SIZE)
     firmware[_RESET_VECTOR : _RESET_VECTOR + len(_HALT_FOR_EVER)] = _HALT_FOR_EVER
     (folder / "firmware").write_bytes(firmware)
     return [
-        *("-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-bios", str(folder / "firmware")),
-        *("-qtest", f"unix:{folder}/qtest", "-qtest-log", "/dev/null"),
-        *("-chardev", f"socket,id=qmp,path={folder}/qmp", "-mon", "chardev=qmp,mode=control"),
+        *("-accel", "tcg", "-nodefaults", "-no-user-config", "-bios", str(folder / "firmware")),
+        *sockets,
     ]

@@ -135,6 +135,10 @@ class QtestClient:
         """
         self._request(b"irq_intercept_in %b\n" % device.encode())
 
+    def clock_step(self, duration_ns: int) -> int:
+        """Let time go on, and do what becomes due; what it is now.  Refused where it goes on by itself."""
+        return int(self._request(b"clock_step %d\n" % duration_ns))
+
     def wait(self, seconds: float) -> None:
         """Wait until the server reports an interrupt, or for `seconds` (0: only take what is there)."""
         if self._lost is not None:

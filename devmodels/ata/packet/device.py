@@ -73,6 +73,9 @@ class AtapiDevice(AtaDevice):
         self.nexus = Nexus(sas_transport_id(0), TargetPort())
         self.target.add(0, drive)
         self.target.nexus_gained(self.nexus)
+        if self.violations.as_qemu:
+            # QEMU's drive has nothing to tell after power on.
+            drive.attentions.forget(self.nexus)
 
     @property
     def backend(self) -> BlockBackend:
