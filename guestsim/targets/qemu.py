@@ -80,7 +80,7 @@ class QemuTarget:
 
     `objects`, `blockdevs` and `devices` are what QEMU's `-object`, `-blockdev` and `-device` take, with QEMU's own
     names, and are created in this order, after what `arguments` say, words of the command line.  Guest memory is the
-    file `ram`, of `RAM` bytes, where one is given.  Raises `TargetError`, with QEMU's own words, where QEMU refuses them.
+    file `ram`, of `RAM` bytes, where one is given.  Raises `TargetError`, with QEMU's words, where QEMU refuses them.
     """
 
     def __init__(
