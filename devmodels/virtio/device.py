@@ -450,9 +450,14 @@ class VirtioDevice(ABC):
         if self.status & Status.DEVICE_NEEDS_RESET:
             self._settle_open()
         else:
+            for queue in self.queues:
+                queue.left = queue.waiting()
             self.status = self.status & ~Status.DRIVER_OK | Status.SUSPEND
 
     def _resume(self, new: Status) -> None:
+        for queue in self.queues:
+            if queue.left is not None and queue.waiting() > queue.left:
+                queue.report("VIRTIO 1.4 §3.4.1", "buffers made available while the device was suspended")
         self.status = (self.status | new) & ~Status.SUSPEND
         self.resumed()
         self._start()

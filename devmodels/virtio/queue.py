@@ -33,6 +33,7 @@ class VirtQueue:
         "in_flight",
         "index",
         "largest",
+        "left",
         "make_packed",
         "make_split",
         "name",
@@ -81,6 +82,8 @@ class VirtQueue:
         self.ring: Ring | None = None
         self.resetting = False
         self.flush_due = False
+        self.left: int | None = None
+        """How many buffers waited when the device was suspended, where that is known."""
         if self.on_clear is not None:
             self.on_clear()
 
@@ -128,6 +131,13 @@ class VirtQueue:
             return False
         self.settle_open()
         return True
+
+    def waiting(self) -> int:
+        """How many buffers wait in the ring, at most; 0 where it is broken, which shows when they are taken."""
+        try:
+            return 0 if self.ring is None else self.ring.available()
+        except RingError:
+            return 0
 
     def report(self, clause: str, summary: str, data: bytes = b"") -> None:
         """The driver did something wrong with this queue, from which the device goes on."""

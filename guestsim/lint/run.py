@@ -9,6 +9,7 @@ from devmodels.trace import EventKind, TraceEvent
 from devmodels.virtio.constants import RING_PACKED
 from devmodels.virtio.layout import WRAP_COUNTER
 from guestsim.forms import BLK
+from guestsim.lint.duties import DutyChecks
 from guestsim.lint.registers import RegisterChecks
 from guestsim.lint.requests import RequestChecks
 from guestsim.lint.rings import RingChecks
@@ -29,6 +30,7 @@ class Linter:
         self._rings = RingChecks(self._describer.memories)
         self._requests = RequestChecks()
         self._registers = RegisterChecks(self._describer.forms)
+        self._duties = DutyChecks()
         self._scsi = ScsiChecks()
         self._start_ns: int | None = None
         self._last = 0
@@ -63,6 +65,7 @@ class Linter:
         say = partial(self._say, seen)
         self._rings.see(seen, say)
         self._registers.see(seen, say)
+        self._duties.see(seen, say)
         self._scsi.see(seen, say)
         if seen.taken is not None and seen.device is not None:
             self._requests.see(seen, self._session(seen).features or 0, say)

@@ -83,6 +83,14 @@ class _Module:
             if isinstance(node, ast.ImportFrom) and node.module
             for alias in node.names
         }
+        self._attributes = {
+            each.targets[0].attr: _constant(each.value)
+            for each in nodes
+            if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Attribute)
+        } | {
+            name: [text for each in values for text in _constant(each.value)]
+            for name, values in _inner(nodes)
+        }
         self._functions = [node for node in nodes if isinstance(node, _FUNCTIONS)]
         self._by_name = {function.name: function for function in self._functions}
 
@@ -153,6 +161,8 @@ class _Module:
             return [each for arm in (node.body, node.orelse) for each in self._texts(arm, local, line, given)]
         if ast.unparse(node) == "str(access)":
             return [(ACCESS, ())]
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            return [(text, ()) for text in self._attributes.get(node.attr, [])]
         if not isinstance(node, ast.Name):
             return []
         before = [each for each in local.get(node.id, []) if each.line < line]
@@ -182,6 +192,13 @@ class _Module:
 
 def _constant(node: ast.expr) -> list[str]:
     return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+def _inner(nodes: list[ast.AST]) -> Iterator[tuple[str, list[_Value]]]:
+    """What is assigned in the bodies of classes."""
+    for node in nodes:
+        if isinstance(node, ast.ClassDef):
+            yield from _assigned(node.body).items()
 
 
 def _called(call: ast.Call) -> str:

@@ -194,6 +194,33 @@ def test_flags_hold_notifications_back() -> None:
     assert (device.queue.kicks, device.queue.kicks_saved) == (1, 1)
 
 
+@pytest.mark.parametrize("event", [0, 1, 100])
+def test_without_the_event_index_avail_event_means_nothing(event: int) -> None:
+    device = Device()
+    device.set_avail_event(event)
+    for flags in (0, 1):
+        device.write16(device.used, flags)
+        add(device)
+        assert device.queue.kick() is not bool(flags)
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_with_the_event_index_the_lower_bit_of_flags_means_nothing(flags: int) -> None:
+    device = Device(QueueOptions(event_idx=True))
+    device.write16(device.used, flags)
+    add(device)
+    assert device.queue.kick(), "avail_event is 0"
+
+
+def test_a_ring_begins_with_zeroes_wherever_it_lies() -> None:
+    target = FakeTarget()
+    target.bytes[RAM.base][:] = b"\xff" * RAM.size
+    queue = SplitQueue(Memory(target, (RAM,)), 0, SIZE, lambda _: None)
+    _, avail, used = queue.addresses
+    assert target.ram_read(avail, AVAIL.size) == bytes(AVAIL.size)
+    assert target.ram_read(used, USED.size) == bytes(USED.size)
+
+
 def test_a_kick_without_news_is_none() -> None:
     device = Device()
     assert not device.queue.kick()

@@ -143,6 +143,12 @@ def test_any_width_reads_the_same_bytes_and_zero_beyond(size: int) -> None:
     assert r.clauses == []
 
 
+def test_padding_is_0() -> None:
+    """§5.2.5.2: unused0 and unused1."""
+    whole = blk(secure_erase=True).device.config_bytes()
+    assert (whole[33], whole[57:60]) == (0, bytes(3))
+
+
 def test_every_field_can_be_read_before_features_ok_but_writeback() -> None:
     """§2.5.2; §5.2.5.1: the driver must not read `writeback` before it has set FEATURES_OK."""
     r = blk()
@@ -188,6 +194,14 @@ def test_write_zeroes_may_unmap_where_it_can(can_unmap: bool) -> None:
     r.disk.unmaps = can_unmap
     r.disk._resized(r.disk.size)
     assert config(r)["write_zeroes_may_unmap"] == can_unmap
+    assert r.notifications.config == (not can_unmap), "and the driver is told of another value"
+
+
+@pytest.mark.parametrize("reserved", [{"pre_eol_info": 4}, {"device_lifetime_est_typ_a": 12}])
+def test_values_of_a_lifetime_that_mean_nothing_are_refused(reserved: dict[str, int]) -> None:
+    """§5.2.6.2"""
+    with pytest.raises(ValueError, match="expected 0 to"):
+        Lifetime(**reserved)
 
 
 # --- features

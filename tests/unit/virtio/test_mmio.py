@@ -30,10 +30,19 @@ LEGACY = "VIRTIO 1.4 §4.2.4"
 class Rig:
     """A machine with one disk over MMIO."""
 
-    def __init__(self, *, shared: bool = True, profile: Profile = Profile.STRICT, **options: object) -> None:
+    def __init__(
+        self,
+        *,
+        shared: bool = True,
+        profile: Profile = Profile.STRICT,
+        latency_ns: int = 0,
+        **options: object,
+    ) -> None:
         self.lines: dict[int, bool] = {}
+        memory_disk = {"driver": "memory", "size": 1 << 20}
+        slow_disk = {"driver": "delay", "file": memory_disk, "latency-ns": latency_ns}
         self.assembly: Assembly = assemble(
-            blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
+            blockdevs=[(slow_disk if latency_ns else memory_disk) | {"node-name": "d0"}],
             devices=[{"driver": "virtio-blk-device", "drive": "d0", "id": "v0", **options}],
             ram=2 << 20,
             shared=shared,
@@ -290,7 +299,23 @@ def test_a_queue_is_reset_where_that_was_negotiated(modern: Rig) -> None:
     disk.set(0x0C0, 1)
     assert (disk.get(0x0C0), disk.get(0x044)) == (0, 0)
     disk.place_queue()
+    assert (disk.get(0x0C0), disk.get(0x044)) == (0, 1)
     assert disk.request(0, 0, room=512)[0] == 0
+    disk.set(0x070, 0)
+    assert (disk.get(0x0C0), disk.get(0x044)) == (0, 0)
+
+
+def test_a_queue_s_reset_shows_as_long_as_it_goes_on(make: Make) -> None:
+    rig = make(**{"force-legacy": False, "latency_ns": 1000})
+    disk = rig.disk
+    disk.start(RING_RESET)
+    disk.expose(0, 0, room=512)
+    disk.set(0x050, 0)
+    disk.set(0x0C0, 1)
+    assert (disk.get(0x0C0), disk.get(0x044)) == (1, 1)
+    rig.machine.run_until_idle()
+    assert (disk.get(0x0C0), disk.get(0x044)) == (0, 0)
+    assert disk.used_index() == 0
 
 
 def test_notification_data_carries_the_queue_in_its_lower_half(modern: Rig) -> None:

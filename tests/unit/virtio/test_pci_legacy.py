@@ -110,6 +110,7 @@ def test_the_interface_has_its_own_feature_bits(make: Make) -> None:
     offered = disk.read(0, 4)
     assert offered & ANY_LAYOUT
     assert offered & BIT_30
+    assert not offered >> 17 & 1, "ZONED"
     disk.write(0x04, 4, ANY_LAYOUT | FLUSH)
     assert disk.read(0x04, 4) == ANY_LAYOUT | FLUSH
     disk.write(0x04, 4, 1 << 7 | FLUSH)

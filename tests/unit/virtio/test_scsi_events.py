@@ -64,6 +64,19 @@ def test_a_capacity_change_is_told_with_its_code() -> None:
     assert r.send(TEST_UNIT_READY).sense_triple == (0x6, 0x2A, 0x09)
 
 
+def test_parameters_of_drives_are_not_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """§5.6.6.3.2: units with MMC's classes of events have those instead."""
+    r = scsi()
+    r.ready()
+    (sent,) = r.offer_events()
+    unit = r.device.bus.targets[0].units[0]
+    monkeypatch.setattr(type(unit), "notification_classes", 0x10)
+    r.device.context.start(unit.backend.resize(1 << 17))  # type: ignore[attr-defined]
+    r.settle()
+    assert r.event(sent) is None
+    assert r.send(TEST_UNIT_READY).sense_triple == (0x6, 0x2A, 0x09)
+
+
 def test_an_event_without_a_buffer_is_missed_and_the_next_buffer_says_so() -> None:
     r = scsi()
     r.plug(1, 0)

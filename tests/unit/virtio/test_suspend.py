@@ -73,6 +73,27 @@ def test_it_takes_nothing_more_until_it_resumes(rig: PciRig) -> None:
     assert len(rig.device.taken) == 2
 
 
+def test_buffers_that_came_meanwhile_are_taken_and_reported(rig: PciRig) -> None:
+    suspend(rig)
+    rig.expose()
+    assert rig.used() == 0
+    resume(rig)
+    assert rig.used() == 1
+    assert rig.clauses() == [DRIVER_RULES]
+
+
+def test_a_buffer_that_was_there_before_is_no_mistake(rig: PciRig) -> None:
+    rig.device.mode = Mode.LATER
+    rig.expose()
+    rig.notify(0)
+    suspend(rig)
+    rig.expose()
+    rig.device.complete(rig.device.waiting[0])
+    assert rig.get("device_status") == SUSPENDED
+    resume(rig)
+    assert rig.clauses() == []
+
+
 def test_the_bit_is_ignored_before_driver_ok(rig: PciRig) -> None:
     rig.negotiate(SUSPEND)
     rig.set("device_status", 11 | SUSPEND_BIT)

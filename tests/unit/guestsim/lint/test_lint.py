@@ -92,7 +92,8 @@ def test_features_that_are_not_seen_to_be_accepted(tmp_path: Path) -> None:
         device = disk.driver.device
         disk.guest.run(device.reset())
         device.set("device_status", Status.ACKNOWLEDGE | Status.DRIVER)
-        device.write_features([32])
+        device.transport.read_features()
+        device.write_features([32, 39])
         device.set("device_status", Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK)
         device.set("device_status", 15)
 
@@ -105,7 +106,7 @@ def test_a_vector_that_is_not_read_back(tmp_path: Path) -> None:
     def trusting(disk: Disk) -> None:
         device = disk.driver.device
         disk.guest.run(device.reset())
-        device.negotiate([32])
+        device.negotiate([32, 39])
         device.set("config_msix_vector", 1)
         device.driver_ok()
 
