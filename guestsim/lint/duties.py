@@ -70,7 +70,7 @@ class _Driver:
 
     def begun(self) -> _Driver:
         """It resets the device."""
-        return _Driver(mmio=self.mmio, probed=self.probed, writes=True)
+        return _Driver(mmio=self.mmio, probed=self.probed, writes=self.writes)
 
 
 class DutyChecks:
@@ -81,19 +81,24 @@ class DutyChecks:
 
     def see(self, seen: Seen, say: Say) -> None:
         """Take the next event."""
-        act = _ACTS.get(seen.event.kind)
-        if act is None or seen.device is None:
+        kind = seen.event.kind
+        act = _ACTS.get(kind)
+        if seen.device is None or (act is None and kind is not EventKind.RESET):
             return
         driver = self._drivers.get(seen.device)
         if driver is None:
             driver = self._drivers[seen.device] = _Driver()
-        if seen.event.kind is EventKind.ACCESS_WRITE and _is_reset(seen):
+        if _is_reset(seen):
             driver = self._drivers[seen.device] = driver.begun()
-        act(driver, seen, say)
+        if act is not None:
+            act(driver, seen, say)
 
 
 def _is_reset(seen: Seen) -> bool:
-    return any(each.name in _STATUS and each.value == 0 for each in seen.fields)
+    if seen.event.kind is EventKind.RESET:
+        return seen.queue is None
+    written = seen.event.kind is EventKind.ACCESS_WRITE
+    return written and any(each.name in _STATUS and each.value == 0 for each in seen.fields)
 
 
 def _written(driver: _Driver, seen: Seen, say: Say) -> None:
