@@ -59,13 +59,15 @@ class MmioBlk:
             self.set(0x020, bits >> 32 * word & 0xFFFF_FFFF)
 
     def start(self, features: int = 0) -> None:
-        """Reset, negotiate, set queue 0 up, DRIVER_OK."""
+        """Look what it is, reset, negotiate, set queue 0 up, DRIVER_OK."""
+        assert (self.get(0x000), self.version in (1, 2), self.get(0x008)) == (0x7472_6976, True, 2)
         if self.version == 1:
             self.set(0x028, PAGE)
         self.set(0x070, 0)
         assert self.get(0x070) == 0
         self.set(0x070, 1)
         self.set(0x070, 3)
+        self.features()
         self.accept(features if self.version == 1 else features | 1 << 32)
         if self.version == 2:
             self.set(0x070, 11)
