@@ -18,8 +18,9 @@ from devmodels.ata.disk.identify import MAX_MULTIPLE
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
 from devmodels.ata.disk.rw import READ_FPDMA_QUEUED
+from devmodels.ata.disk.sct import Sct
 from devmodels.ata.disk.security import ERASE_UNIT, Security
-from devmodels.ata.disk.smart import Smart
+from devmodels.ata.disk.smart import Smart, failing
 from devmodels.ata.state import decode
 from devmodels.ata.table import Addressing
 from devmodels.ata.taskfile import TaskFile
@@ -78,6 +79,7 @@ class AtaDisk(AtaDevice):
         self.security = Security()
         self.smart = Smart()
         self.errors = ErrorLog()
+        self.sct = Sct(backend.context.now_ns())
         self.apm = 0
         self.puis: bool = options.puis
         """Whether it comes up in standby."""
@@ -146,6 +148,11 @@ class AtaDisk(AtaDevice):
         """Whole sectors."""
         return self.sector_size
 
+    @property
+    def failing(self) -> bool:
+        """Whether SMART says that it is about to fail."""
+        return failing(self)
+
     def powered_for_ns(self) -> int:
         """How long it has had power."""
         return self.turns.now_ns() - self.powered_ns
@@ -176,7 +183,7 @@ class AtaDisk(AtaDevice):
         elif self.tags:
             self._mixed(command)
         if entry.addressing is not Addressing.NONE:
-            self._medium_wanted()
+            self.medium_wanted()
 
     def at_once(self, taskfile: TaskFile) -> tuple[int, int] | None:
         """READ FPDMA QUEUED of an active disk that nothing is the matter with."""
@@ -202,7 +209,7 @@ class AtaDisk(AtaDevice):
         """What the backend has at hand."""
         return self.backend.read_now(((offset, vectors, length),)) > 0
 
-    def _medium_wanted(self) -> None:
+    def medium_wanted(self) -> None:
         """The disk becomes active, unless it waits to be spun up."""
         if self.waits:
             raise AtaError(Error.ABRT)
@@ -303,13 +310,15 @@ class AtaDisk(AtaDevice):
             self.reverts = True
             self.apm = 0
             self.security.power_on()
-            self.backend.write_cache = self._configured_write_cache
             self.standby_ns = 0
         if kind is Reset.POWER_ON:
             self.smart.cycles += 1
+            self.sct.power_on(self.turns.now_ns())
             self.waits = self.puis
             self.preserves = True
             self.accessible_frozen = False
+        if anew:
+            self.backend.write_cache = self.sct.write_cache(self._configured_write_cache)
 
     def leave(self) -> None:
         """Nothing goes on, self-tests neither."""
@@ -347,3 +356,4 @@ class AtaDisk(AtaDevice):
         before = decode(saved, state.DiskState) if saved else None
         self.powered_ns = now_ns - (0 if before is None else before.powered_for_ns)
         self.active_ns = now_ns - (0 if before is None else before.unused_for_ns)
+        self.sct.since_ns = now_ns - (0 if before is None else before.sct.logged_for_ns)

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 async def write_cache(disk: AtaDisk, command: AtaCommand, *, on: bool) -> None:
-    """What is in the cache is made stable before it is switched off (ACS-3 §7.45, subcommand 82h)."""
+    """What is in the cache is made stable before it is switched off (ACS-3 §7.45, subcommand 82h).
+
+    Without effect where SCT has forced it on or off.
+    """
+    on = disk.sct.write_cache(on)
     if not on and disk.backend.write_cache:
         await disk.flush(command)
     disk.backend.write_cache = on

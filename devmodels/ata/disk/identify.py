@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.constants import MAX_LBA28, Transport
+from devmodels.ata.disk import sct
 from devmodels.ata.disk.geometry import MAX_SECTORS
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.transfer import DataIn
@@ -126,6 +127,7 @@ def _identity(disk: AtaDisk, words: Words) -> None:
     name = disk.wwn
     for at in range(4):
         words[108 + at] = name >> 48 - 16 * at
+    words[206] = sct.SUPPORTED
     words[217] = options.rotation_rate
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.constants import BLOCK, Transport
-from devmodels.ata.disk import identify
+from devmodels.ata.disk import identify, sct
 from devmodels.ata.modes import MULTIWORD, ULTRA
 from devmodels.ata.words import Words
 
@@ -69,6 +69,10 @@ PAGES: dict[int, Page] = {
         56: tuple(Row("WORLD WIDE NAME", 48 - 16 * n, 108 + n, 0, 16) for n in range(4)),
         72: (Row("MAX PAGES PER DSM COMMAND", 16, 105, 0, 16), Row("TRIM SUPPORTED", 0, 169, 0)),
         136: (Row("QUEUE DEPTH", 0, 75, 0, 5),),
+        144: (
+            Row("SCT SUPPORTED", 0, 206, 0),
+            Row("SCT WRITE SAME, ERROR RECOVERY, FEATURE CONTROL, DATA TABLES SUPPORTED", 2, 206, 2, 4),
+        ),
     },
     SETTINGS: {
         8: (
@@ -156,7 +160,8 @@ def pages(disk: AtaDisk) -> bytes:
     """All pages, from the first to the last one that the disk has."""
     words = identify.words(disk)
     made = {COPY: words.pack(), CAPACITY: _capacity(disk), STRINGS: _strings(words)}
-    made |= {number: _page(words, number) for number in (CAPABILITIES, SECURITY)}
+    made[CAPABILITIES] = _page(words, CAPABILITIES, {144: sct.SAME_FUNCTIONS})
+    made[SECURITY] = _page(words, SECURITY)
     made[SETTINGS] = _page(words, SETTINGS, {8: REVERTING * disk.reverts})
     if disk.transport is Transport.SERIAL:
         made[SERIAL_ATA] = _page(words, SERIAL_ATA)

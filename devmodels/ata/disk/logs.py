@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, Error, Transport
-from devmodels.ata.disk import errorlog, identifylog, testlog
+from devmodels.ata.disk import errorlog, identifylog, sct, testlog
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.taskfile import TaskFile
 from devmodels.ata.transfer import DataIn, DataOut
@@ -40,6 +40,8 @@ def _directory(disk: AtaDisk) -> bytes:
 def _pages(disk: AtaDisk, address: int) -> int:
     if address in HOST_LOGS:
         return HOST_PAGES
+    if address in sct.LOGS:
+        return 1
     log = _log(disk, address)
     return 0 if log is None else len(log(disk)) // BLOCK
 
@@ -129,6 +131,8 @@ def log_pages(disk: AtaDisk, address: int) -> bytes:
 def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
     """READ LOG EXT; that of the NCQ error lets the queue go on (SATA 3.x §13.6.4)."""
     address, page, count = _place(command)
+    if address in sct.LOGS:
+        return sct.data_in(disk, command, address, page, count)
     pages = log_pages(disk, address)
     data = pages[page * BLOCK : (page + count) * BLOCK]
     if not count or len(data) != count * BLOCK:
@@ -138,9 +142,11 @@ def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
     return DataIn(data)
 
 
-def write_log(_disk: AtaDisk, command: AtaCommand) -> DataOut:
-    """WRITE LOG EXT: only logs of host vendors are written."""
+def write_log(disk: AtaDisk, command: AtaCommand) -> DataOut:
+    """WRITE LOG EXT: logs of host vendors are written, and SCT's commands and data."""
     address, page, count = _place(command)
+    if address in sct.LOGS:
+        return sct.wanted(disk, command, address, page, count)
     if address not in HOST_LOGS or not count or page + count > HOST_PAGES:
         raise AtaError(Error.ABRT)
     return DataOut(count * BLOCK, _write)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import BLOCK, Error
-from devmodels.ata.disk import errorlog, testlog
+from devmodels.ata.disk import errorlog, sct, testlog
 from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES, Log, log_pages
 from devmodels.ata.table import Command, Handler, Protocol, Sub
 from devmodels.ata.transfer import DataIn, DataOut
@@ -164,6 +164,8 @@ def read_log(disk: AtaDisk, command: AtaCommand) -> DataIn:
         pages = LOGS[address](disk)
     elif address in HOST_LOGS:
         pages = log_pages(disk, address)
+    elif address in sct.LOGS:
+        return sct.data_in(disk, command, address, 0, count)
     else:
         raise AtaError(Error.ABRT)
     if not count or count * BLOCK > len(pages):
@@ -180,13 +182,15 @@ LOGS: dict[int, Log] = {
 
 
 def _pages(address: int) -> int:
-    return HOST_PAGES if address in HOST_LOGS else int(address in LOGS)
+    return HOST_PAGES if address in HOST_LOGS else int(address in LOGS or address in sct.LOGS)
 
 
 def write_log(disk: AtaDisk, command: AtaCommand) -> DataOut:
-    """SMART WRITE LOG: those of host vendors."""
+    """SMART WRITE LOG: those of host vendors, and SCT's."""
     check(disk, command)
     address, count = command.taskfile.lba & 0xFF, command.taskfile.count & 0xFF
+    if address in sct.LOGS:
+        return sct.wanted(disk, command, address, 0, count)
     if address not in HOST_LOGS or not 1 <= count <= HOST_PAGES:
         raise AtaError(Error.ABRT)
     return DataOut(count * BLOCK, _write)

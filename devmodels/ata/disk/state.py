@@ -13,6 +13,7 @@ from devmodels.ata.disk.errorlog import KEPT, LoggedError
 from devmodels.ata.disk.features import MAX_APM
 from devmodels.ata.disk.geometry import Geometry
 from devmodels.ata.disk.logs import HOST_LOGS, HOST_PAGES
+from devmodels.ata.disk.sct import STATES
 from devmodels.ata.disk.security import ATTEMPTS, PASSWORD_SIZE
 from devmodels.ata.disk.testlog import MAX_RESULTS
 from devmodels.ata.state import AtaState, Byte, Lba, ModesState, TaskFileState, Word
@@ -63,6 +64,19 @@ class BadState(msgspec.Struct, frozen=True):
     reported: Count
 
 
+class SctState(msgspec.Struct, frozen=True):
+    """`Sct`, field by field; `logged_for_ns` is how long temperatures have been logged."""
+
+    action: Word
+    function: Word
+    status: Word
+    states: dict[int, Word]
+    kept: dict[int, Word]
+    timers: Annotated[list[Word], msgspec.Meta(min_length=2, max_length=2)]
+    waiting: Annotated[bytes, msgspec.Meta(max_length=BLOCK)]
+    logged_for_ns: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
+
+
 class ErrorState(msgspec.Struct, frozen=True):
     """`LoggedError`, field by field."""
 
@@ -102,6 +116,7 @@ class DiskState(AtaState, frozen=True, kw_only=True):
     accessible_max: Annotated[int, msgspec.Meta(ge=1, lt=1 << 48)] | None
     accessible_frozen: bool
     bad: BadState
+    sct: SctState
     host_logs: dict[int, Log]
     sector_buffer: Block
 
@@ -156,8 +171,31 @@ def save(disk: AtaDisk) -> DiskState:
             bad.reallocated,
             bad.reported,
         ),
+        sct=_sct(disk),
         **{name: getattr(disk, name) for name in _PLAIN},
     )
+
+
+def _sct(disk: AtaDisk) -> SctState:
+    sct = disk.sct
+    return SctState(
+        sct.action,
+        sct.function,
+        sct.status,
+        dict(sct.states),
+        dict(sct.kept),
+        list(sct.timers),
+        sct.waiting,
+        max(disk.context.now_ns() - sct.since_ns, 0),
+    )
+
+
+def _restore_sct(disk: AtaDisk, state: SctState) -> None:
+    sct = disk.sct
+    sct.action, sct.function, sct.status = state.action, state.function, state.status
+    sct.states, sct.kept = dict(state.states), dict(state.kept)
+    sct.timers, sct.waiting = list(state.timers), state.waiting
+    sct.since_ns = disk.context.now_ns() - state.logged_for_ns
 
 
 def judge(state: DiskState) -> None:
@@ -169,6 +207,11 @@ def judge(state: DiskState) -> None:
         raise ValueError(f"power mode {state.power_mode}, expected one of {MODES}")
     if not state.host_logs.keys() <= set(HOST_LOGS):
         raise ValueError(f"logs {sorted(state.host_logs)} of host vendors, expected {HOST_LOGS}")
+    for states in (state.sct.states, state.sct.kept):
+        if states.keys() != STATES.keys() or not all(1 <= states[each] <= STATES[each] for each in states):
+            raise ValueError(f"SCT feature states {states}, expected 1 to {STATES}")
+    if state.sct.waiting and len(state.sct.waiting) != BLOCK:
+        raise ValueError(f"an SCT key sector of {len(state.sct.waiting)} bytes, expected {BLOCK}")
 
 
 def restore(disk: AtaDisk, state: DiskState) -> None:
@@ -201,6 +244,7 @@ def restore(disk: AtaDisk, state: DiskState) -> None:
     bad.made, bad.flagged, bad.pending = map(set, (state.bad.made, state.bad.flagged, state.bad.pending))
     bad.most_pending, bad.reallocated = state.bad.most_pending, state.bad.reallocated
     bad.reported = state.bad.reported
+    _restore_sct(disk, state.sct)
     disk.restore_registers(state)
     if state.smart.test is not None:
         selftest.begin(disk, *state.smart.test)

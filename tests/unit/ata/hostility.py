@@ -384,7 +384,7 @@ def registers(random: Random, commands: Sequence[Command[Any]]) -> tuple[int, in
     if command.value is not None and random.randrange(8):
         features = command.value
     if command.opcode == SMART:
-        lba = SMART_KEY | random.choice((0, 1, 2, 6, 0x7F, 0x80, 0x81, 0x82))
+        lba = SMART_KEY | random.choice((0, 1, 2, 6, 0x7F, 0x80, 0x81, 0x82, 0xE0, 0xE0, 0xE1))
         count = random.choice((0, 1, 1, 1, 2))
     elif command.opcode == WRITE_UNCORRECTABLE or (command.opcode, command.value) == SET_ACCESSIBLE:
         # The first sector is what drivers look at.

@@ -13,6 +13,8 @@ from tests.unit.ata.host import MIB, Host
 OK = Status.DRDY | Status.DSC
 FAILED = OK | Status.ERR
 SMART_KEY = 0xC24F00
+SCT_DATA = 0xE1
+"""A log that reads as what was asked for before."""
 
 
 def word(host: Host, number: int) -> int:
@@ -55,6 +57,8 @@ def test_the_log_directory_tells_what_can_be_read() -> None:
         directory = struct.unpack("<256H", host.do(0x2F, lba=0, count=1).data)
         assert directory[0] == 1
         for address, pages in enumerate(directory[1:], 1):
+            if address == SCT_DATA:
+                continue
             answer = host.do(0x47, lba=address, count=max(pages, 1))
             assert (answer.status == OK) is bool(pages)
             assert host.do(0x2F, lba=address, count=pages + 1).error == Error.ABRT
