@@ -70,10 +70,7 @@ def test_what_stands_in_the_status_page() -> None:
         assert struct.unpack_from("<H", page, 214) == (0xC24F,)
         host.do(0xE0)
         assert host.do(0x2F, lba=COMMAND, count=1).data[10] == 1
-        host.do(0x45, features=0x55, lba=0, count=100)
-        for lba in range(100):
-            host.do(0x25, lba=lba, count=1)
-            host.do(0x35, lba=lba, count=1, given=bytes(512))
+        host.disk.bad.reallocated = 90
         page = host.do(0x2F, lba=COMMAND, count=1).data
         assert struct.unpack_from("<H", page, 214) == (0x2CF4,)
 
