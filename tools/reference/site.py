@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tools.reference import features, opcodes, registers, structures
+from tools.reference import features, opcodes, registers, states, structures
 from tools.reference.declared import ROOT
+from tools.reference.machines import MACHINES
 from tools.reference.page import INDEX, Page, html, index
 
 DIRECTORY = ROOT / "docs" / "reference"
@@ -20,16 +21,37 @@ where a register is declared that they do not have.
 
 def pages() -> list[Page]:
     """The pages in their order."""
-    return [registers.page(), features.page(), opcodes.page(), structures.memory(), structures.scsi()]
+    return [
+        registers.page(),
+        features.page(),
+        opcodes.page(),
+        structures.memory(),
+        structures.scsi(),
+        states.page(),
+    ]
 
 
 def files(every: list[Page]) -> dict[str, str]:
     """Each file's text by its name."""
-    return {page.file: html(page, every) for page in every} | {INDEX: index(every)}
+    return {page.file: html(page, every) for page in every} | {INDEX: index(every)} | states.drawings()
 
 
 def markdown(every: list[Page]) -> str:
     """The page for readers of the repository."""
     lines = [HEAD, "| | |", "|---|---|"]
     lines += [f"| [{page.title}](reference/{page.file}) | {page.summary} |" for page in every]
-    return "\n".join(lines) + "\n"
+    lines += [
+        "",
+        "## State machines",
+        "",
+        "What holds them true is said on the page; here are the drawings.",
+        "",
+    ]
+    for machine in MACHINES:
+        lines += [
+            f"**{machine.title}** ({machine.clause})",
+            "",
+            f"![{machine.title}](reference/{machine.anchor}.svg)",
+            "",
+        ]
+    return "\n".join(lines[:-1]) + "\n"
