@@ -6,6 +6,7 @@ The places are found in the source, not by running it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,15 +14,13 @@ from pathlib import Path
 
 from tools.conformance.table import ROOT
 
-PLACES = (
-    "devmodels/virtio/*.py",
-    "devmodels/virtio_blk/*.py",
-    "devmodels/virtio_scsi/*.py",
-    "guestsim/lint/*.py",
-)
+_PACKAGES = ("virtio", "virtio_blk", "virtio_scsi", "ahci", "ata", "ata/*", "ide_cdrom", "scsi", "scsi/*")
+PLACES = (*(f"devmodels/{package}/*.py" for package in _PACKAGES), "guestsim/lint/*.py")
+_CLAUSE = re.compile(r"(?:VIRTIO|AHCI|SFF|PCI|ACS|ATA|SATA|SPC|SBC|MMC|SAM)\S* ?[^§]*§[\d.]+")
 _REPORTERS = frozenset(
     ("report", "_report", "violation", "_violation", "say", "_say", "_refuse", "_wrong", "_odd", "RingError")
 )
+_CALL = re.compile(r"\b(?:" + "|".join(_REPORTERS) + r")\(")
 ACCESS = "a register accessed in a way that it does not have: …"
 """A report of `registers`: width, alignment, direction, reserved places."""
 _PLACE = "… head …"
@@ -44,7 +43,12 @@ class Check:
 @cache
 def checks() -> tuple[Check, ...]:
     """All checks of what drivers do, by clause."""
-    paths = sorted(path for place in PLACES for path in ROOT.glob(place))
+    paths = [
+        path
+        for place in PLACES
+        for path in ROOT.glob(place)
+        if _CALL.search(path.read_text(encoding="utf-8"))
+    ]
     return tuple(sorted({check for path in paths for check in _Module.of(path).checks()}))
 
 
@@ -126,12 +130,12 @@ class _Module:
         words: list[tuple[str, tuple[ast.expr, ...]]] = []
         for each in (*call.args, *(keyword.value for keyword in call.keywords)):
             found = self._texts(each, local, call.lineno, given)
-            clauses += [text for text, along in found if text.startswith("VIRTIO ") and not along]
-            words = words or [said for said in found if not said[0].startswith("VIRTIO ")]
+            clauses += [text for text, along in found if _is_clause(text) and not along]
+            words = words or [said for said in found if not _is_clause(said[0])]
         clauses = clauses or self._usual(_called(call))
         for text, along in words:
             own = [clause for each in along for clause, _ in self._texts(each, {}, 0, set())]
-            for clause in [clause for clause in own if clause.startswith("VIRTIO ")] or clauses[:1]:
+            for clause in [clause for clause in own if _is_clause(clause)] or clauses[:1]:
                 if text not in (_PLACE, "…: …"):
                     yield clause, text
 
@@ -141,12 +145,7 @@ class _Module:
         if function is None:
             return []
         inside = [node for node in ast.walk(function) if isinstance(node, ast.expr)]
-        return [
-            text
-            for node in inside
-            for text, _ in self._texts(node, {}, 0, set())
-            if text.startswith("VIRTIO ")
-        ]
+        return [text for node in inside for text, _ in self._texts(node, {}, 0, set()) if _is_clause(text)]
 
     def _texts(
         self, node: ast.expr, local: _Names, line: int, given: set[str]
@@ -188,6 +187,10 @@ class _Module:
         if not module.startswith(("devmodels.", "guestsim.")) or not path.exists():
             return []
         return [text for each in _Module.of(path)._names.get(original, []) for text in _constant(each.value)]
+
+
+def _is_clause(text: str) -> bool:
+    return _CLAUSE.fullmatch(text) is not None
 
 
 def _constant(node: ast.expr) -> list[str]:

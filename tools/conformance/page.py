@@ -50,12 +50,11 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def driver_checks() -> str:
-    """How many different things are reported."""
-    different = {(check.file, check.words) for check in checks()}
+    """How many different things are reported, by family of documents."""
+    different = {(check.file, check.words): check.clause.split()[0].split("-")[0] for check in checks()}
+    families = ", ".join(f"{count} {name}" for name, count in Counter(different.values()).most_common())
     clauses = {check.clause for check in checks()}
-    return (
-        f"{len(different)} different mistakes of virtio drivers are reported, against {len(clauses)} clauses."
-    )
+    return f"{len(different)} different mistakes of drivers are reported, against {len(clauses)} clauses: {families}."
 
 
 def parts(table: Table) -> list[tuple[str, list[Clause]]]:
@@ -73,7 +72,7 @@ def _counts(name: str, rows: Iterable[Row]) -> str:
 
 def _markdown_row(clause: Clause, row: Row) -> str:
     shown = ", ".join(_markdown_pointer(each) for each in row.pointers)
-    where = f"§{clause.number}/{row.number}"
+    where = _where(clause, row)
     return f"| {where} | {clause.side} | {row.level} | {_cell(row.words)} | {row.state} | {shown} |"
 
 
@@ -85,6 +84,11 @@ def _markdown_pointer(pointer: str) -> str:
 
 def _once(pointer: str) -> list[Check]:
     return list({check.words: check for check in matching(pointer)}.values())
+
+
+def _where(clause: Clause, row: Row) -> str:
+    """A statement's place: the clause's number, or its name, and the statement's number there."""
+    return f"{'§' * clause.number[0].isdigit()}{clause.number}/{row.number}"
 
 
 def _cell(text: str) -> str:
@@ -121,7 +125,7 @@ def _html_clause(clause: Clause) -> Iterator[str]:
         shown = "<br>".join(_html_pointer(each) for each in row.pointers)
         name = "na" if row.state is State.NOT_APPLICABLE else row.state
         yield (
-            f'<tr data-s="{row.state}"><td title="{escape(clause.title)}">§{clause.number}/{row.number}</td>'
+            f'<tr data-s="{row.state}"><td title="{escape(clause.title)}">{escape(_where(clause, row))}</td>'
             f'<td>{clause.side}</td><td>{row.level}</td><td>{escape(row.words)}</td><td class="{name}">{row.state}</td>'
             f"<td>{shown}</td></tr>"
         )

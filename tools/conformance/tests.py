@@ -11,12 +11,17 @@ from tools.conformance.table import ROOT
 
 @cache
 def names_in(file: str) -> frozenset[str]:
-    """The names of a file's tests, those of classes with the class before `::`; none where there is no such file."""
+    """The names of a file's tests, those of classes with the class before `::`; none where there is no such file.
+
+    What drivers do in a `stories.py` are tests, too: others go through them all.
+    """
     path = ROOT / file
     if not path.is_file():
         return frozenset()
     body = ast.parse(path.read_text(encoding="utf-8")).body
     found = {node.name for node in body if _is_test(node)} | _machines(body)
+    if path.name == "stories.py":
+        found |= {node.name for node in body if isinstance(node, ast.AsyncFunctionDef)}
     for node in body:
         if isinstance(node, ast.ClassDef):
             found |= {f"{node.name}::{each.name}" for each in node.body if _is_test(each)}

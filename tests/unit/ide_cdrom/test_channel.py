@@ -125,6 +125,18 @@ def test_a_table_that_is_no_memory_is_an_error_of_the_bus_master() -> None:
         assert dma_read(machine, 0, 1).data == content(0, 1)
 
 
+def test_the_bus_master_is_told_the_direction_of_the_command() -> None:
+    with IdeMachine() as machine:
+        ide = machine.ide
+        task = Task(AtaCommand.READ_DMA, count=1, way=Way.DMA_IN, length=512)
+        table, _ = ide.table(task)
+        ide.prepare(table, to_memory=False)
+        ide.write_task(0, task)
+        ide.start(to_memory=False)
+        machine.run(machine.guest.settle())
+        assert machine.violations() == ["SFF-8038i §2.1"]
+
+
 def test_nothing_is_written_once_bus_mastering_is_off() -> None:
     """PCI 3.0 §6.2.2: what was under way then is lost, and the device waits until it is reset."""
     with IdeMachine(shared=False) as machine:

@@ -1,0 +1,53 @@
+"""What AHCI 1.3.1 wants of software at PxCMD, and what is said where it does otherwise."""
+
+from __future__ import annotations
+
+from guestsim.drivers import ahci, ata
+from guestsim.drivers.ahci_layouts import Cmd, PortReg
+from guestsim.guest import Guest
+from guestsim.targets.inprocess import InProcessTarget
+
+from .test_hostile import world
+from .test_stories import DISK, DRIVE, HBA
+
+
+def test_a_busy_device_is_not_forgotten_while_commands_may_run() -> None:
+    """§3.3.7, CLO."""
+    with world() as w:
+        w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) | Cmd.CLO)
+        assert w.clauses() == ["AHCI 1.3.1 §3.3.7"]
+
+
+def test_a_port_is_not_started_where_no_device_is() -> None:
+    """§10.3.1"""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        hba = ahci.Ahci(Guest(target), ahci.find(Guest(target))[0])
+        port = ahci.AhciPort(hba, 1)
+        port.write(PortReg.CMD, Cmd.FRE)
+        port.write(PortReg.CMD, Cmd.FRE | Cmd.ST)
+        assert target.violations() == [
+            ("AHCI 1.3.1 §10.3.1", "sata0 port 1: PxCMD.ST was set where no device is")
+        ]
+
+
+def test_a_port_is_not_started_while_its_device_is_busy() -> None:
+    """§10.3.1"""
+    with world() as w:
+        w.target.assembly.run_state.stop()
+        w.port.submit(ata.read_dma_ext(0, 8))
+        w.settle()
+        command = w.port.read(PortReg.CMD)
+        w.port.write(PortReg.CMD, command & ~Cmd.ST)
+        w.port.write(PortReg.CMD, command | Cmd.ST)
+        ((clause, summary),) = w.target.violations() or ()
+        assert (clause, summary.rpartition(": ")[2]) == (
+            "AHCI 1.3.1 §10.3.1",
+            "PxCMD.ST was set while the device is busy",
+        )
+
+
+def test_fises_are_received_as_long_as_commands_run() -> None:
+    """§10.3.2"""
+    with world() as w:
+        w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) & ~Cmd.FRE)
+        assert w.clauses() == ["AHCI 1.3.1 §10.3.2"]
