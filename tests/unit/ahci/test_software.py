@@ -39,7 +39,7 @@ def test_a_port_is_not_started_while_its_device_is_busy() -> None:
         command = w.port.read(PortReg.CMD)
         w.port.write(PortReg.CMD, command & ~Cmd.ST)
         w.port.write(PortReg.CMD, command | Cmd.ST)
-        ((clause, summary),) = w.target.violations() or ()
+        ((clause, summary),) = list(w.target.violations() or [])
         assert (clause, summary.rpartition(": ")[2]) == (
             "AHCI 1.3.1 §10.3.1",
             "PxCMD.ST was set while the device is busy",
