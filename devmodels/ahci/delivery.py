@@ -86,7 +86,7 @@ class Delivery:
             self._accepted(slot, taskfile)
             self.receive(DSFIS, dma_setup(tag, length, out=False))
             self.done |= 1 << tag
-            if regions.interrupt:
+            if regions.interrupt and not self._hba.violations.as_qemu:
                 self._registers.status |= DPS
         return done
 
@@ -124,7 +124,8 @@ class Delivery:
                     device.fail(command, AtaError())
                     return
             command.length = regions.length
-            command.interrupt = regions.interrupt
+            # QEMU does not look at that bit.
+            command.interrupt = regions.interrupt and not self._hba.violations.as_qemu
             direction = Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE
             command.dma = self._hba.memory.map(regions.pieces, direction)
         except GuestMemoryError as error:
@@ -210,15 +211,20 @@ class Delivery:
             return
         registers = self._registers
         entry = command.entry
-        bits = DHRS
+        bits = 0
         pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
+        as_qemu = self._hba.violations.as_qemu
         if pio and not failed:
             self._receive_setup(command, command.moved)
             bits = PSS
-        else:
+        if as_qemu or not pio or failed:
+            # QEMU's device sends this one at the end of every command.
             self.receive(RFIS, register_d2h(taskfile, interrupt=True))
+            bits |= DHRS
         registers.tfd = taskfile.error << 8 | taskfile.status
         if failed:
+            if as_qemu:
+                self._port.tell(DHRS)
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
             self._port.fatal(TFES)
             return

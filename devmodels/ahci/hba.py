@@ -18,7 +18,8 @@ from devmodels.memory import GuestMemory
 from devmodels.pci.bars import Windows
 from devmodels.trace import Tracer
 
-SPEED_GEN3 = 3
+SPEED_GEN1, SPEED_GEN3 = 1, 3
+VERSION_1_0 = 0x0001_0000
 
 
 class Hba:
@@ -55,9 +56,12 @@ class Hba:
         self.registers = registers = GenericHostControl(self)
         registers.cap_np = ports - 1
         registers.cap_ncs = slots - 1
-        registers.cap_psc = registers.cap_ssc = registers.cap_pmd = registers.cap_sam = 1
-        registers.cap_iss = SPEED_GEN3
-        registers.cap_sclo = registers.cap_sncq = registers.cap_s64a = 1
+        registers.cap_sam = registers.cap_sncq = registers.cap_s64a = 1
+        if violations.as_qemu:
+            registers.cap_iss, registers.vs = SPEED_GEN1, VERSION_1_0
+        else:
+            registers.cap_psc = registers.cap_ssc = registers.cap_pmd = registers.cap_sclo = 1
+            registers.cap_iss = SPEED_GEN3
         registers.pi = (1 << ports) - 1
         self.ports = tuple(Port(self, number) for number in range(ports))
         self.size = 0x1000 if ports < MAX_PORTS - 1 else 0x2000

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from devmodels.ahci.fis import register_d2h
 from devmodels.ahci.layout import RFIS
-from devmodels.ahci.registers import DIAG_N, DIAG_X
+from devmodels.ahci.registers import DHRS, DIAG_N, DIAG_X
 from devmodels.ata import Reset, Status
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
+    from devmodels.ata.device import AtaDevice
 
 DET_NONE, DET_PRESENT, DET_OFFLINE = 0, 3, 4
 """PxSSTS.DET."""
@@ -61,6 +62,13 @@ class Link:
         """
         port, registers = self._port, self._port.registers
         if port.device is None or registers.sctl_det in (DET_RESET, DET_OFFLINE):
+            return
+        if port.hba.violations.as_qemu:
+            # QEMU tells of a device by its first FIS alone.
+            registers.ssts = DET_PRESENT | 1 << 4 | IPM_ACTIVE << 8
+            registers.tfd, registers.sig = NO_DEVICE, 0xFFFF_FFFF
+            port.held_in_reset = False
+            self.reset_device(kind)
             return
         speed = min(registers.sctl_spd or MAX_SPEED, MAX_SPEED)
         port.device.link_speed = speed
@@ -113,9 +121,8 @@ class Link:
         port, device = self._port, self._port.device
         if turn != self._turn or device is None or port.held_in_reset:
             return
-        taskfile, registers = device.registers, port.registers
-        registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
-        registers.tfd = taskfile.error << 8 | taskfile.status
+        if not port.hba.violations.as_qemu:
+            self._show_signature(device)
         self.signature_due = True
         self.send_signature()
         port.device_was_reset()
@@ -125,4 +132,13 @@ class Link:
         port = self._port
         if self.signature_due and port.registers.fr and port.hba.may_master and port.device is not None:
             self.signature_due = False
-            port.delivery.receive(RFIS, register_d2h(port.device.registers, interrupt=False))
+            as_qemu = port.hba.violations.as_qemu
+            port.delivery.receive(RFIS, register_d2h(port.device.registers, interrupt=as_qemu))
+            if as_qemu:
+                self._show_signature(port.device)
+                port.tell(DHRS)
+
+    def _show_signature(self, device: AtaDevice) -> None:
+        taskfile, registers = device.registers, self._port.registers
+        registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
+        registers.tfd = taskfile.error << 8 | taskfile.status

@@ -5,7 +5,7 @@ BAR 4   index/data pair (I/O ports)
 BAR 5   ABAR, the registers
 
 With identifiers of its own it is nobody's in particular: drivers find it by its class code, and what is an ICH9's own
-(BAR 4 with the capability that tells of it, the registers at 90h) is not there.
+(BAR 4 with the capability that tells of it, the registers at 90h) is not there.  QEMU's has no power management.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class AhciPci(PciFunction):
         windows = self.hba.windows()
         self.index_data = IndexData(windows)
         self.add_bar(ABAR, self.hba.size, windows)
-        self.add_capability(PowerCapability(), offset=POWER_OFFSET)
+        if not violations.as_qemu:
+            self.add_capability(PowerCapability(), offset=POWER_OFFSET)
         if options.vectors:
             self.add_capability(msi(options.vectors, masking=False), offset=MSI_OFFSET)
         if not options.generic:
