@@ -222,9 +222,10 @@ class Delivery:
             self.receive(RFIS, register_d2h(taskfile, interrupt=True))
             bits |= DHRS
         registers.tfd = taskfile.error << 8 | taskfile.status
-        if failed:
-            if as_qemu:
-                self._port.tell(DHRS)
+        if failed and as_qemu:
+            # Nor does it stop at an error.
+            bits |= TFES
+        elif failed:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
             self._port.fatal(TFES)
             return

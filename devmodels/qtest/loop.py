@@ -8,6 +8,8 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from devmodels.qtest.board import Board
 
 RECEIVE = 1 << 20
@@ -67,6 +69,31 @@ class StandardStream:
             view = view[os.write(1, view) :]
 
 
+class _Logged:
+    """A stream of which a file has all."""
+
+    def __init__(self, stream: Stream, file: BinaryIO) -> None:
+        self._stream = stream
+        self._file = file
+        self.fileno = stream.fileno
+
+    def receive(self) -> bytes | None:
+        """What has come."""
+        data = self._stream.receive()
+        self._note(b"[R] ", data or b"")
+        return data
+
+    def send(self, data: bytes | bytearray) -> None:
+        """Send all of it."""
+        self._note(b"[S] ", data)
+        self._stream.send(data)
+
+    def _note(self, mark: bytes, data: bytes | bytearray) -> None:
+        for line in data.splitlines():
+            self._file.write(mark + line + b"\n")
+        self._file.flush()
+
+
 class Loop:
     """Serves `stream`, if there is one, and everything that the board's context has to do."""
 
@@ -76,6 +103,11 @@ class Loop:
         self._qtest = board.qtest
         self._stream = stream
         self.stopping = False
+
+    def log_to(self, file: BinaryIO) -> None:
+        """Write every request (`[R]`) and answer (`[S]`) to `file`."""
+        assert self._stream is not None
+        self._stream = _Logged(self._stream, file)
 
     def stop(self) -> None:
         """Leave `run` soon."""

@@ -14,6 +14,7 @@ from devmodels.options import OptionError, one_line
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import BinaryIO
 
     from devmodels.qtest.commandline import Launch
 
@@ -55,6 +56,13 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise OptionError(f"-qtest-log {path}: {error.strerror}") from None
+
+
 def _serve(launch: Launch) -> None:
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.control import Control, connect
@@ -69,6 +77,8 @@ def _serve(launch: Launch) -> None:
     assembling = Assembling(launch)
     board = assembling.build()
     loop = Loop(board, stream)
+    if launch.qtest_log not in (None, "none", "/dev/null") and stream is not None:
+        loop.log_to(_opened(launch.qtest_log))
     control = Control(assembling, loop.stop)
     try:
         for connection in connections:
