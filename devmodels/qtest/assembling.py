@@ -80,7 +80,12 @@ class Assembling:
         options = decode(text, None, what="blockdev", implied="driver")
         if not text.lstrip().startswith("{"):
             options = coerce_node(options)
-        self.board.assembly.add_node(options)
+        self._add_node(options)
+
+    def _add_node(self, options: Mapping[str, object]) -> None:
+        """Open a node; while the machine's state is to come, somebody else has its image."""
+        resting = {"active": False} if self.launch.incoming is not None else {}
+        self.board.assembly.add_node({**resting, **options})
 
     def drive(self, text: str) -> Drive:
         """`-drive` and `drive_add`: open the node, remember the rest."""
@@ -96,7 +101,7 @@ class Assembling:
         if made.name in self.drives or made.name in self.board.assembly.graph.nodes:
             raise OptionError(f"Duplicate ID '{made.name}' for drive")
         if made.node is not None:
-            self.board.assembly.add_node(made.node)
+            self._add_node(made.node)
         self.drives[made.name] = made
         return made
 

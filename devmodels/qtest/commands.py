@@ -25,6 +25,7 @@ from devmodels.qtest.devices import ALIASES
 
 if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
+    from devmodels.qtest.migration import Migration
 
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
@@ -66,10 +67,11 @@ async def qom_list_types(_world: World, _arguments: ListTypes) -> list[TypeInfo]
 class Commands:
     """The commands of one machine."""
 
-    def __init__(self, assembling: Assembling, world: World) -> None:
+    def __init__(self, assembling: Assembling, world: World, migration: Migration) -> None:
         self._assembling = assembling
         self._board = assembling.board
         self._world = world
+        self._migration = migration
         self._watch_devices()
 
     def table(self) -> dict[str, Run]:
@@ -78,9 +80,12 @@ class Commands:
             "device_add": self.device_add,
             "device_del": self.device_del,
             "human-monitor-command": self.human_monitor_command,
+            "migrate": self._migration.migrate,
+            "migrate-incoming": self._migration.migrate_incoming,
             "qom-list-types": qom_list_types,
             "query-block": self.query_block,
             "query-machines": query_machines,
+            "query-migrate": self._migration.query_migrate,
             "system_reset": self.system_reset,
         }
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devmodels.monitor.server import MonitorSession
     from devmodels.monitor.world import World
     from devmodels.qtest.assembling import Assembling
+    from devmodels.qtest.migration import Migration
 
 VERSION = (7, 2, 0)
 """Of the QEMU whose clients this is for: major, minor, micro."""
@@ -52,6 +53,7 @@ class Control:
         self._waiting: dict[int, socket.socket] = {}
         self._sessions: list[MonitorSession] = []
         self._world: World | None = None
+        self._migration: Migration | None = None
 
     def add(self, connection: socket.socket) -> None:
         """Greet a client."""
@@ -69,6 +71,22 @@ class Control:
         self._sessions.append(MonitorSession(connection, self.world, lambda: None, greeted=True))
 
     @property
+    def migration(self) -> Migration:
+        """How the machine comes and goes."""
+        if self._migration is None:
+            from devmodels.qtest.migration import Migration
+
+            self._migration = Migration(self._assembling.board.assembly)
+        return self._migration
+
+    def wait_for(self, uri: str) -> None:
+        """The machine's state comes from elsewhere; OptionError."""
+        try:
+            self.migration.wait(uri)
+        except OptionError as error:
+            raise OptionError(f"-incoming {uri}: {error}") from None
+
+    @property
     def world(self) -> World:
         """What commands work on."""
         if self._world is None:
@@ -77,7 +95,7 @@ class Control:
 
             self._world = World.of(self._assembling.board.assembly, self._on_quit)
             self._world.stands_for = VERSION
-            self._world.more_commands = Commands(self._assembling, self._world).table()
+            self._world.more_commands = Commands(self._assembling, self._world, self.migration).table()
         return self._world
 
     def close(self) -> None:
@@ -86,3 +104,5 @@ class Control:
             session.close()
         for connection in self._waiting.values():
             connection.close()
+        if self._migration is not None:
+            self._migration.close()

@@ -69,6 +69,10 @@ class StandardStream:
             view = view[os.write(1, view) :]
 
 
+def _nothing() -> None:
+    """There was something to wake up for."""
+
+
 class _Logged:
     """A stream of which a file has all."""
 
@@ -110,8 +114,9 @@ class Loop:
         self._stream = _Logged(self._stream, file)
 
     def stop(self) -> None:
-        """Leave `run` soon."""
+        """Leave `run` soon; signal handlers may call it."""
         self.stopping = True
+        self._context.call_soon(_nothing)
 
     def run(self) -> None:
         """Serve until the client leaves, or until `stop`."""

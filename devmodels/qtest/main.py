@@ -5,6 +5,7 @@ Exit status: 0 when its client has left, at SIGTERM and `quit`; 1 for a wrong op
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import PurePath
@@ -19,26 +20,19 @@ if TYPE_CHECKING:
     from devmodels.qtest.commandline import Launch
 
 
-class _EndedError(BaseException):
-    """SIGTERM came."""
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    raise _EndedError
-
-
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, _end)
-    status = 0
-    try:
-        status = run(sys.argv[1:])
-    except _EndedError:
-        pass
-    except BrokenPipeError:
-        pass
-    sys.exit(status)
+    signal.signal(signal.SIGTERM, _end_at_once)
+    signal.signal(signal.SIGINT, _end_at_once)
+    status = run(sys.argv[1:])
+    sys.stdout.flush()
+    # Nothing is left to be done, and whoever waits need not wait for the interpreter.
+    os._exit(status)
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """There is nothing yet to be ended in good order."""
+    os._exit(0)
 
 
 def run(arguments: list[str]) -> int:
@@ -50,6 +44,8 @@ def run(arguments: list[str]) -> int:
             sys.stdout.write("devmodels, in place of QEMU emulator version 7.2.0\n")
             return 0
         _serve(parse(arguments))
+    except BrokenPipeError:
+        return 0
     except OptionError as error:
         sys.stderr.write(f"{PurePath(sys.argv[0]).name}: {one_line(str(error))}\n")
         return 1
@@ -77,10 +73,14 @@ def _serve(launch: Launch) -> None:
     assembling = Assembling(launch)
     board = assembling.build()
     loop = Loop(board, stream)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: loop.stop())
     if launch.qtest_log not in (None, "none", "/dev/null") and stream is not None:
         loop.log_to(_opened(launch.qtest_log))
     control = Control(assembling, loop.stop)
     try:
+        if launch.incoming is not None:
+            control.wait_for(launch.incoming)
         for connection in connections:
             control.add(connection)
         loop.run()

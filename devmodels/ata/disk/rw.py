@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import LBA, Error
+from devmodels.ata.constants import LBA, Error, Transport
 from devmodels.ata.disk.medium import MediumTransfer, can_read, find_bad_sector
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.blockbackend import Flags
@@ -27,7 +27,9 @@ def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[
         if not taskfile.device & LBA:
             raise AtaError(Error.ABRT)
     else:
-        count = taskfile.count & 0xFF or 0x100
+        # QEMU's disk behind an HBA looks at all 16 bits.
+        wide = disk.transport is Transport.SERIAL and disk.violations.as_qemu
+        count = (taskfile.count if wide else taskfile.count & 0xFF) or 0x100
         lba = taskfile.lba28 if taskfile.device & LBA else disk.geometry.lba(taskfile)
     if lba < 0 or lba + count > disk.accessible:
         raise AtaError(Error.IDNF, lba=max(lba, disk.accessible) if lba >= 0 else None)

@@ -1,0 +1,208 @@
+"""Migration to another instance over a UNIX socket: the whole machine's state, in the form of our snapshots.
+
+One side sends a header, eight bytes and the length in eight more, and then the snapshot.  Disks are shared: the side
+that has sent lets go of its images before the other one takes them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from devmodels.monitor.command import Arguments, CommandError
+from devmodels.monitor.world import World
+from devmodels.options import OptionError
+from devmodels.unixlistener import listen, remove
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devmodels.assembly.assembly import Assembly
+
+HEADER = struct.Struct("<8sQ")
+MAGIC = b"DMSTATE1"
+MAX_STATE = 1 << 36
+CHUNK = 1 << 20
+TIMEOUT = 30.0
+WAITING, MOVED = "inmigrate", "postmigrate"
+
+
+class Migrate(Arguments, frozen=True):
+    """`uri`: unix:PATH, where the other side listens."""
+
+    uri: str
+    detach: bool = True
+    blk: bool = False
+    inc: bool = False
+    resume: bool = False
+
+
+class MigrateIncoming(Arguments, frozen=True):
+    """`uri`: unix:PATH, where to listen."""
+
+    uri: str
+
+
+class MigrationInfo(msgspec.Struct, rename="kebab", omit_defaults=True):
+    """How far it is; nothing where none was asked for."""
+
+    status: str | None = None
+    error_desc: str | None = None
+
+
+class Migration:
+    """A machine that goes to another place, or comes from one."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._context = assembly.context
+        self._status: str | None = None
+        self._error: str | None = None
+        self._listener: socket.socket | None = None
+        self._path = ""
+        self._coming: socket.socket | None = None
+        self._data = bytearray()
+        self.on_arrival: Callable[[], None] = lambda: None
+
+    # --- going
+
+    async def migrate(self, world: World, arguments: Migrate) -> None:
+        """Send the state and stop."""
+        from devmodels.monitor.machine import stop
+        from devmodels.snapshot import save_snapshot
+
+        path = _path(arguments.uri)
+        state = self._assembly.run_state
+        if state.reason == WAITING and not state.running:
+            raise CommandError("Guest is waiting for an incoming migration")
+        running = state.running
+        data = save_snapshot(self._assembly)
+        await stop(world)
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(TIMEOUT)
+                connection.connect(path)
+                self._set_active(False)
+                connection.sendall(HEADER.pack(MAGIC, len(data)))
+                connection.sendall(data)
+        except OSError as error:
+            self._set_active(True)
+            self._status, self._error = "failed", error.strerror or str(error)
+            if running:
+                state.cont()
+            return
+        self._status, self._error = "completed", None
+        state.reason = MOVED
+
+    async def query_migrate(self, _world: World) -> MigrationInfo:
+        """How far it is."""
+        return MigrationInfo(self._status, self._error)
+
+    def _set_active(self, active: bool) -> None:
+        for node in self._assembly.graph.nodes.values():
+            if active:
+                node.activate(node, write=not node.read_only)
+            else:
+                node.inactivate(node)
+
+    # --- coming
+
+    async def migrate_incoming(self, _world: World, arguments: MigrateIncoming) -> None:
+        """Listen, where the command line said that the address comes later."""
+        if self._assembly.run_state.reason != WAITING or self._listener is not None:
+            raise CommandError("'-incoming' was not specified on the command line")
+        try:
+            self.listen(arguments.uri)
+        except OptionError as error:
+            raise CommandError(str(error)) from None
+
+    def wait(self, uri: str) -> None:
+        """The machine stands still until its state comes; OptionError where `uri` cannot be listened at."""
+        state = self._assembly.run_state
+        state.running, state.reason = False, WAITING
+        if uri != "defer":
+            self.listen(uri)
+
+    def listen(self, uri: str) -> None:
+        """Take one connection at `uri`."""
+        try:
+            self._path = _path(uri)
+            with suppress(FileNotFoundError):
+                # As QEMU does, whatever is there.
+                os.unlink(self._path)
+            self._listener = listen(self._path)
+        except (OSError, CommandError) as error:
+            raise OptionError(str(getattr(error, "strerror", None) or error)) from None
+        self._context.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+
+    def _accept(self, _events: int) -> None:
+        assert self._listener is not None
+        self._coming, _ = self._listener.accept()
+        self._coming.setblocking(False)
+        self._stop_listening()
+        self._context.watch(self._coming.fileno(), select.EPOLLIN, self._receive)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._context.unwatch(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+            remove(self._path)
+
+    def _receive(self, _events: int) -> None:
+        assert self._coming is not None
+        try:
+            data = self._coming.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._data += data
+        if len(self._data) >= HEADER.size:
+            magic, length = HEADER.unpack_from(self._data)
+            if magic != MAGIC or length > MAX_STATE:
+                self._arrive(None, "what came is no machine's state")
+            elif len(self._data) >= HEADER.size + length:
+                self._arrive(bytes(self._data[HEADER.size : HEADER.size + length]), "")
+            elif not data:
+                self._arrive(None, "the state ends early")
+        elif not data:
+            self._arrive(None, "the state ends early")
+
+    def _arrive(self, data: bytes | None, error: str) -> None:
+        from devmodels.snapshot import SnapshotError, restore_snapshot
+
+        assert self._coming is not None
+        self._context.unwatch(self._coming.fileno())
+        self._coming.close()
+        self._data.clear()
+        if data is not None:
+            try:
+                self._set_active(True)
+                restore_snapshot(self._assembly, data)
+            except (SnapshotError, OSError) as problem:
+                error = str(problem)
+        self._status, self._error = ("failed", error) if error else ("completed", None)
+        self.on_arrival()
+
+    @property
+    def failed(self) -> str | None:
+        """Why the state that was to come could not be taken."""
+        return self._error
+
+    def close(self) -> None:
+        """Wait no longer."""
+        self._stop_listening()
+
+
+def _path(uri: str) -> str:
+    kind, _, path = uri.partition(":")
+    if kind != "unix" or not path:
+        raise CommandError(f"unknown migration protocol: {uri}")
+    return path
