@@ -145,6 +145,8 @@ class AtapiDevice(AtaDevice):
         if anew:
             self.reverts = True
             self.target.hard_reset()
+            if self.violations.as_qemu:
+                self.drive.attentions.forget(self.nexus)
 
     # --- snapshots
 
