@@ -99,9 +99,10 @@ def test_an_hbas_interrupt_is_told_before_the_answer() -> None:
         assert client.ask("irq_intercept_in ioapic") == "OK"
         _enable_hba(client)
         port = AHCI_BAR + 0x100 + 3 * 0x80
-        # The link came up before anybody asked: PxIS.PRCS is set.
-        assert client.ask(f"writel {port + 0x14:#x} 0xffffffff") == "IRQ raise 16\nOK"
-        client.ask(f"writel {port + 0x30:#x} 0xffffffff")
+        client.ask(f"writel {port + 0x14:#x} 0xffffffff")
+        # The drive's first FIS comes when the port begins to receive.
+        client.ask(f"writel {port + 8:#x} 0x2000")
+        assert client.ask(f"writel {port + 0x18:#x} 0x10") == "IRQ raise 16\nOK"
         client.ask(f"writel {port + 0x10:#x} 0xffffffff")
         assert client.ask(f"writel {AHCI_BAR + 8:#x} 0xffffffff") == "IRQ lower 16\nOK"
 
