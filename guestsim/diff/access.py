@@ -66,17 +66,19 @@ class Store:
 class Loose:
     """Memory that is not compared at the next quiescent point, for a `reason` that is a mask's name.
 
-    Where there is a `status`, only if the byte at that address is the same on both sides and not 0.
+    Where there is a `status`, only if the byte at that address is the same on both sides and not 0; or 0, where
+    it is to be `good`.
     """
 
     reason: str
     address: int
     length: int
     status: int | None = None
+    good: bool = False
 
     def __str__(self) -> str:
         text = f"loose {self.reason} {self.address:#x} {self.length}"
-        return text if self.status is None else f"{text} {self.status:#x}"
+        return text if self.status is None else f"{text} {self.status:#x}" + " good" * self.good
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def parse(text: str, name: str) -> tuple[str, list[Step]]:
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose REASON ADDRESS LENGTH [STATUS], wait, "
+    "loose REASON ADDRESS LENGTH [STATUS [good]], wait, "
     "wait ADDRESS SIZE FIRST COUNT PLACES"
 )
 
@@ -193,8 +195,10 @@ def _access(words: Sequence[str]) -> Access:
             return access
         case ["ram", address, data]:
             return Store(_number(address), bytes.fromhex(data))
-        case ["loose", reason, address, length, *status] if len(status) < 2:
-            return Loose(reason, _number(address), _number(length), *map(_number, status))
+        case ["loose", reason, address, length]:
+            return Loose(reason, _number(address), _number(length))
+        case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):
+            return Loose(reason, _number(address), _number(length), _number(status), good != [])
         case ["wait"]:
             return Wait()
         case ["wait", *numbers] if len(numbers) == 5:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Wait, Write
-from guestsim.diff.grammar import Grammar, virtio, virtio_blk, virtio_legacy
+from guestsim.diff.grammar import Grammar, virtio, virtio_blk, virtio_legacy, virtio_scsi
 from guestsim.diff.known import known
-from guestsim.diff.masks import FAILED, ORDER, Mask
+from guestsim.diff.masks import FAILED, ORDER, Mask, of_memory
 from guestsim.diff.play import Area, Player
 from guestsim.diff.sides import ECAM, MESSAGES, MESSAGES_SIZE, Lines, OurSide, QemuSide, Side, Window, Windows
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
@@ -330,4 +330,32 @@ TRANSITIONAL = replace(
     grammar=virtio_blk.VirtioBlkGrammar(legacy=True),
 )
 
-DEVICES = {device.name: device for device in (VIRTIO_BLK, TRANSITIONAL)}
+VIRTIO_SCSI = replace(
+    VIRTIO_BLK,
+    name="virtio-scsi",
+    what="virtio-scsi-pci with a scsi-hd, modern interface",
+    options=[
+        {
+            "driver": "virtio-scsi-pci",
+            "id": "s0",
+            "addr": "4",
+            "num_queues": virtio_scsi.QUEUES - 2,
+            "vectors": virtio_scsi.QUEUES + 1,
+            "disable-legacy": "on",
+        },
+        {"driver": "scsi-hd", "drive": "d0", "bus": "s0.0", "serial": "of-both", "discard_granularity": 512},
+    ],
+    ours={"inout": False},
+    prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
+    areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
+    masks=(
+        *VIRTIO_BLK.masks,
+        of_memory(
+            "identity",
+            "Who a unit is, and which of its optional pages it has, is its own (SPC-4 §6.6, §6.14).",
+        ),
+    ),
+    grammar=virtio_scsi.VirtioScsiGrammar(),
+)
+
+DEVICES = {device.name: device for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI)}

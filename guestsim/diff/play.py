@@ -91,6 +91,8 @@ class Player:
     patience: float = 0.5
     known: Callable[[Difference], bool] = lambda _: False
     """Whether a difference is a known one: it need not last so long."""
+    seen: set[tuple[str, ...]] = field(default_factory=set)
+    """Signatures of others for which the same holds."""
     counts: Counts = field(default_factory=Counts)
     gone: bool = False
     """Whether one side has ended."""
@@ -194,7 +196,9 @@ class Player:
 
     def _patience(self, found: Found) -> float:
         """How long it must last."""
-        return _SHORT * self.patience if self.known(self._difference(found)) else self.patience
+        difference = self._difference(found)
+        expected = difference.signature in self.seen or self.known(difference)
+        return _SHORT * self.patience if expected else self.patience
 
     def _difference(self, found: Found) -> Difference:
         return Difference(*found, self._number, self._now.name, frozenset(self._tags), self._now.tags)
@@ -202,37 +206,35 @@ class Player:
     def _memory(self, ours: bytes, theirs: bytes, unordered: Unordered | None) -> Found | None:
         if ours == theirs:
             return None
-        theirs = self._loosened(ours, theirs)
-        if ours == theirs:
+        hidden: Counter[str] = Counter()
+        mine, others = self._loosened(ours, theirs, hidden)
+        if unordered is not None and mine != others:
+            mine, others = _sorted(mine, unordered), _sorted(others, unordered)
+            hidden[ORDER.name] += 1
+        if mine == others:
+            self.counts.masked += hidden
+            self.theirs.memory[:ARENA_SIZE] = ours
             return None
-        if unordered is not None:
-            mine, others = _sorted(ours, unordered), _sorted(theirs, unordered)
-            if mine == others:
-                self.counts.masked[ORDER.name] += 1
-                self.theirs.memory[:ARENA_SIZE] = ours
-                return None
-            ours, theirs = mine, others
-        at, first, second = _first(ours, theirs, ARENA)
+        at, first, second = _first(mine, others, ARENA)
         place = f"{ARENA + at:#x}"
         for area in self.areas:
             if area.start <= ARENA + at < area.start + area.size:
                 place = area.name
         return "memory", place, first, second
 
-    def _loosened(self, ours: bytes, theirs: bytes) -> bytes:
-        """Their memory, with ours where it need not be the same."""
+    def _loosened(self, ours: bytes, theirs: bytes, hidden: Counter[str]) -> tuple[bytes, bytes]:
+        """Memory of both, zeroes where it need not be the same."""
+        mine, others = bytearray(ours), bytearray(theirs)
         for loose in self._loose:
-            at = loose.address - ARENA
-            end = at + loose.length
+            start = loose.address - ARENA
+            end = start + loose.length
             if loose.status is not None:
                 status = ours[loose.status - ARENA]
-                if not status or status != theirs[loose.status - ARENA]:
+                if loose.good is bool(status) or status != theirs[loose.status - ARENA]:
                     continue
-            if ours[at:end] != theirs[at:end]:
-                self.counts.masked[loose.reason] += 1
-                self.theirs.memory[at:end] = ours[at:end]
-                theirs = theirs[:at] + ours[at:end] + theirs[end:]
-        return theirs
+            hidden[loose.reason] += ours[start:end] != theirs[start:end]
+            mine[start:end] = others[start:end] = bytes(loose.length)
+        return bytes(mine), bytes(others)
 
     def _disks(self, step: int) -> Difference | None:
         for number, (ours, theirs) in enumerate(zip(self.ours.disks, self.theirs.disks, strict=True)):

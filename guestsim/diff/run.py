@@ -80,6 +80,7 @@ def compare_random(
             actions = random_actions(device, seed, report.sequences)
             player = players.get()
             player.counts = report.counts
+            player.seen = {one.difference.signature for one in report.unexplained}
             found = player.play(device.grammar.lower(actions))
             if found is not None:
                 _judge(report, players, actions, found)
@@ -130,6 +131,8 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
     def shows(candidate: Sequence[Action]) -> Difference | None:
         player = players.get()
         player.counts = patient
+        # The first time it must last; then it is known to.
+        player.seen = {found.signature} if patient.steps else set()
         again = player.play(device.grammar.lower(candidate))
         alike = again is not None and again.signature == found.signature
         return again if alike and again is not None and known(device.name, again) is None else None

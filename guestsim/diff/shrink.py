@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from guestsim.diff.grammar import Action
 
-MOST_RUNS = 400
+MOST_RUNS = 150
 """Sequences that are played for one difference."""
 
 

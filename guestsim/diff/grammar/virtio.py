@@ -25,7 +25,7 @@ from guestsim.drivers.layouts import (
 )
 
 RINGS = ARENA + 0x1000
-RING_ROOM = 0x6000
+RING_ROOM = 0x5000
 DESC_AT, AVAIL_AT, USED_AT, TABLE_AT = 0, 0x1000, 0x2000, 0x3000
 """Where the parts of a queue lie; room for indirect tables is last."""
 BUFFERS = ARENA + 0x2_0000
@@ -59,11 +59,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Unequal:
+    """What is not compared (`Loose`) of what the device writes into a chain, in bytes of that."""
+
+    reason: str
+    start: int
+    length: int
+    status: int | None = None
+    good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """One buffer of the driver's, for which it needs all features in `needs`.
 
-    `quirk` is what is wrong with it (see `Lowering._chain`).  `loose`: what is not compared (reason, start, length in
-    what the device writes, and where in that a status is without which it is).
+    `quirk` is what is wrong with it (see `Lowering._chain`).  `counts_all`: QEMU's used.len counts
+    what the device has read, too.
     """
 
     name: str
@@ -71,7 +82,8 @@ class Chain:
     indirect: bool = False
     quirk: str = ""
     needs: int = 0
-    loose: tuple[tuple[str, int, int, int | None], ...] = ()
+    loose: tuple[Unequal, ...] = ()
+    counts_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,7 @@ class Touch:
     name: str
     accesses: tuple[Access, ...]
     needs: int = 0
+    tags: frozenset[str] = frozenset()
 
     def simpler(self) -> Iterator[Action]:
         """Fewer of them."""
@@ -280,10 +293,10 @@ class Lowering:
                 return self._bring_up(action)
             case Submit():
                 return self._submit(action)
-            case Touch(name, accesses, needs):
+            case Touch(name, accesses, needs, tags):
                 if needs & ~self.features:
                     return Step(f"nothing: {name}, without the feature", ())
-                return Step(name, (*map(self._alias, accesses), Wait()))
+                return Step(name, (*map(self._alias, accesses), Wait()), tags)
             case ResetQueue(number, again):
                 return self._reset_queue(self.queues[number], again)
             case Suppress(number, flag, ahead):
@@ -419,6 +432,10 @@ class Lowering:
             slot = queue.base + AVAIL_AT + 4 + 2 * (queue.avail % queue.size)
             do.append(Store(slot, head.to_bytes(2, "little")))
             queue.avail = (queue.avail + 1) & 0xFFFF
+        if any(chain.counts_all for chain in chains):
+            for number in range(len(chains)):
+                place = (queue.avail - number - 1) % queue.size
+                do.append(Loose("used-len", queue.base + USED_AT + 4 + 8 * place + 4, 4))
         do.append(self._index(queue))
         if action.notify is not None:
             do.append(Write("notify", 4 * action.notify, 2, action.notify))
@@ -480,13 +497,13 @@ def _loose(chain: Chain, parts: Sequence[tuple[int, int, int]]) -> Iterator[Loos
     for address, length, flags in parts if chain.loose else ():
         if flags:
             addresses += range(address, address + length)
-    for reason, start, length, status in chain.loose:
-        where = None if status is None else addresses[status]
-        part = addresses[start : start + length]
+    for one in chain.loose:
+        where = None if one.status is None else addresses[one.status]
+        part = addresses[one.start : one.start + one.length]
         begin = 0
         for at in range(1, len(part) + 1):
             if at == len(part) or part[at] != part[at - 1] + 1:
-                yield Loose(reason, part[begin], at - begin, where)
+                yield Loose(one.reason, part[begin], at - begin, where, one.good)
                 begin = at
 
 

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from random import Random
 
 from guestsim.diff.access import Access, Read, Step, Write
 from guestsim.diff.grammar import Action, virtio_legacy
-from guestsim.diff.grammar.virtio import (
-    BringUp,
-    Chain,
-    Jump,
-    Lowering,
-    Piece,
-    Queue,
-    ResetQueue,
-    Submit,
-    Suppress,
-    Touch,
-    get,
-    put,
-    random_vectors,
-)
+from guestsim.diff.grammar.virtio import BringUp, Chain, Lowering, Piece, Queue, Submit, Touch, Unequal
+from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, split
 from guestsim.diff.grammar.virtio_legacy import LegacyLowering
 from guestsim.drivers.layouts import (
     BLK_HEADER,
     BLK_RANGE,
-    NO_VECTOR,
     SECTOR,
     BlkFeature,
     BlkType,
@@ -48,7 +33,7 @@ FEATURES = (
     1 << Feature.RING_RESET,
 )
 ALL = sum(FEATURES) | 1 << Feature.VERSION_1
-SIZES = (1, 2, 4, 8, 16, 64, 256)
+MODERN = Actions(QUEUES, FEATURES, ALL)
 WRITEBACK = 32
 
 
@@ -63,7 +48,7 @@ class VirtioBlkGrammar:
         table = LEGACY_ACTIONS if self._legacy else ACTIONS
         makers, weights = zip(*table, strict=True)
         chosen = random.choices(makers, weights, k=length - 1)
-        up = legacy_bring_up if self._legacy else bring_up
+        up = legacy_bring_up if self._legacy else MODERN.bring_up
         return [up(random), *(maker(random) for maker in chosen)]
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
@@ -80,22 +65,9 @@ def feature_tags(features: int) -> Iterator[str]:
         yield "config-wce-without-flush"
 
 
-def bring_up(random: Random) -> BringUp:
-    """Initialisation, mostly a right one."""
-    features = ALL
-    if random.random() < 0.6:
-        for bit in FEATURES:
-            features &= ~(bit if random.random() < 0.3 else 0)
-    sizes = tuple(random.choice(SIZES) for _ in range(random.choice((1, 2, 2))))
-    skip: frozenset[str] = frozenset()
-    if random.random() < 0.04:
-        skip = frozenset({random.choice(("acknowledge", "features", "features-ok", "enable", "driver-ok"))})
-    return BringUp(features, sizes, random_vectors(random, QUEUES), skip)
-
-
 def legacy_bring_up(random: Random) -> BringUp:
     """The same over the legacy interface."""
-    up = bring_up(random)
+    up = MODERN.bring_up(random)
     features = up.features & 0xFFFF_FFFF | (virtio_legacy.OPTIONAL if random.random() < 0.5 else 0)
     skip = up.skip & {"features", "driver-ok"}
     return replace(up, features=features, skip=skip)
@@ -145,18 +117,10 @@ def header(kind: int, sector: int = 0, ioprio: int = 0) -> Piece:
 STATUS = Piece(1)
 
 
-def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece, ...]:
-    """A buffer in one to four pieces."""
-    cuts = sorted(random.randint(0, length) for _ in range(random.choice((0, 0, 1, 3))))
-    edges = [0, *(cut for cut in cuts if 0 < cut < length), length]
-    pairs = pairwise(edges)
-    return tuple(Piece(b - a, None if data is None else data[a:b]) for a, b in pairs if b > a)
-
-
 def made(random: Random, name: str, *pieces: Piece, needs: int = 0) -> Chain:
     """A chain of them, some indirect."""
     length = sum(piece.length for piece in pieces if piece.writable) - 1
-    loose = (("failed-data", 0, length, length),) if length else ()
+    loose = (Unequal("failed-data", 0, length, length),) if length else ()
     return Chain(name, pieces, indirect=random.random() < 0.3, needs=needs, loose=loose)
 
 
@@ -217,19 +181,6 @@ REQUESTS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
 # --- registers
 
 
-def read_registers(random: Random) -> Touch:
-    """Fields of the common configuration, of a queue that there is or not."""
-    names = ("device_feature", "driver_feature", "config_msix_vector", "num_queues", "device_status")
-    queue = ("queue_msix_vector", "queue_enable", "queue_notify_off", "queue_reset")
-    some = random.sample((*names, *queue), 4)
-    select = put("queue_select", random.choice((0, 1, 0, 1, 2, 0xFFFF)))
-    words = (
-        put("device_feature_select", random.randrange(2)),
-        put("driver_feature_select", random.randrange(2)),
-    )
-    return Touch("read the common configuration", (select, *words, get("queue_size"), *map(get, some)))
-
-
 def read_config(random: Random) -> Touch:
     """The device's own configuration, in any width."""
     reads: list[Access] = []
@@ -245,90 +196,24 @@ def write_cache(random: Random) -> Touch:
     return Touch("switch the write cache", (write, Read("device", WRITEBACK, 1)), 1 << BlkFeature.CONFIG_WCE)
 
 
-def isr(_: Random) -> Touch:
-    """ISR status is read and cleared (§4.1.4.5); lowering has another window for it with vectors."""
-    return Touch("read ISR status", (Read("isr", 0, 1),))
-
-
-def vectors(random: Random) -> Touch:
-    """A vector is mapped (§4.1.5.1.2)."""
-    vector = random.choice((0, 1, 2, 3, 0x7FF, NO_VECTOR))
-    if random.random() < 0.3:
-        return Touch("map a vector", (put("config_msix_vector", vector), get("config_msix_vector")))
-    select = put("queue_select", random.randrange(QUEUES))
-    return Touch("map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")))
-
-
-def mask_vector(random: Random) -> Touch:
-    """An entry of the MSI-X table, or all of them, is masked or not (PCI 3.0 §6.8.2)."""
-    if random.random() < 0.3:
-        return Touch("mask all vectors", (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),))
-    entry = random.randrange(QUEUES + 1)
-    write = Write("msix", 16 * entry + 12, 4, random.choice((0, 0, 1)))
-    return Touch("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
-
-
-def notify(random: Random) -> Touch:
-    """A notification although there is nothing new."""
-    queue = random.randrange(QUEUES)
-    return Touch("notify", (Write("notify", 4 * queue, 2, queue),))
-
-
-def command(random: Random) -> Touch:
-    """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
-    value = random.choice((0x0007, 0x0407))
-    return Touch(
-        "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
-    )
-
-
-def reset_queue(random: Random) -> ResetQueue:
-    """A queue is reset."""
-    return ResetQueue(random.randrange(QUEUES), random.random() < 0.9)
-
-
-def suppress(random: Random) -> Suppress:
-    """Interrupts are suppressed."""
-    return Suppress(random.randrange(QUEUES), random.random() < 0.5, random.choice((0, 0, 1, 2, 0x8000)))
-
-
-def jump(random: Random) -> Jump:
-    """The available index is wrong."""
-    return Jump(random.randrange(QUEUES), random.choice((257, 1000, 0xFFFF)))
-
-
-def reset(_: Random) -> Touch:
-    """The device is reset, and left so."""
-    return Touch("reset", (put("device_status", 0), get("device_status")))
-
-
-ACTIONS: tuple[tuple[Callable[[Random], Action], float], ...] = (
+ACTIONS: ActionTable = (
     (submit, 60),
-    (bring_up, 4),
-    (read_registers, 5),
+    *MODERN.table(),
     (read_config, 4),
     (write_cache, 2),
-    (isr, 6),
-    (vectors, 2),
-    (mask_vector, 3),
-    (notify, 2),
-    (command, 2),
-    (reset_queue, 2),
-    (suppress, 5),
-    (reset, 0.5),
 )
 
-LEGACY_ACTIONS: tuple[tuple[Callable[[Random], Action], float], ...] = (
+LEGACY_ACTIONS: ActionTable = (
     (submit, 60),
     (legacy_bring_up, 4),
     (virtio_legacy.read_registers, 5),
     (read_config, 4),
     (write_cache, 2),
-    (isr, 6),
+    (MODERN.isr, 6),
     (virtio_legacy.vectors, 2),
-    (mask_vector, 3),
-    (notify, 2),
-    (command, 2),
-    (suppress, 5),
+    (MODERN.mask_vector, 3),
+    (MODERN.notify, 2),
+    (MODERN.command, 2),
+    (MODERN.suppress, 5),
     (virtio_legacy.reset, 0.5),
 )

@@ -1,0 +1,148 @@
+"""Random actions on the registers of any virtio function over PCI (VIRTIO 1.4 §4.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from random import Random
+
+from guestsim.diff.access import Read, Write
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.virtio import (
+    BringUp,
+    Jump,
+    Piece,
+    ResetQueue,
+    Suppress,
+    Touch,
+    get,
+    put,
+    random_vectors,
+)
+from guestsim.drivers.layouts import NO_VECTOR
+
+SIZES = (1, 2, 4, 8, 16, 64, 256)
+
+MAPPED = frozenset({"map-vector"})
+
+ActionTable = tuple[tuple[Callable[[Random], Action], float], ...]
+"""Makers of actions, with their weights."""
+
+
+def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece, ...]:
+    """A buffer in one to four pieces."""
+    cuts = sorted(random.randint(0, length) for _ in range(random.choice((0, 0, 1, 3))))
+    edges = [0, *(cut for cut in cuts if 0 < cut < length), length]
+    return tuple(Piece(b - a, None if data is None else data[a:b]) for a, b in pairwise(edges) if b > a)
+
+
+class Actions:
+    """Those of a function with so many queues, which offers these features; the driver accepts some of `always`."""
+
+    def __init__(
+        self, queues: int, features: Sequence[int], always: int, sizes: Sequence[int] = SIZES
+    ) -> None:
+        self._queues = queues
+        self._features = features
+        self._always = always
+        self._sizes = sizes
+
+    def table(self) -> ActionTable:
+        """All of them."""
+        return (
+            (self.bring_up, 4),
+            (self.read_registers, 5),
+            (self.isr, 6),
+            (self.vectors, 2),
+            (self.mask_vector, 3),
+            (self.notify, 2),
+            (self.command, 2),
+            (self.reset_queue, 2),
+            (self.suppress, 5),
+            (self.reset, 0.5),
+        )
+
+    def bring_up(self, random: Random) -> BringUp:
+        """Initialisation, mostly a right one."""
+        features = self._always
+        if random.random() < 0.6:
+            for bit in self._features:
+                features &= ~(bit if random.random() < 0.3 else 0)
+        queues = random.choice((max(1, self._queues - 1), self._queues, self._queues))
+        sizes = tuple(random.choice(self._sizes) for _ in range(queues))
+        skip: frozenset[str] = frozenset()
+        if random.random() < 0.04:
+            skip = frozenset(
+                {random.choice(("acknowledge", "features", "features-ok", "enable", "driver-ok"))}
+            )
+        return BringUp(features, sizes, random_vectors(random, self._queues), skip)
+
+    def _queue(self, random: Random) -> int:
+        return random.randrange(self._queues)
+
+    def read_registers(self, random: Random) -> Touch:
+        """Fields of the common configuration, of a queue that there is or not."""
+        names = ("device_feature", "driver_feature", "config_msix_vector", "num_queues", "device_status")
+        queue = ("queue_msix_vector", "queue_enable", "queue_notify_off", "queue_reset")
+        some = random.sample((*names, *queue), 4)
+        number = self._queue(random) if random.random() < 0.7 else random.choice((self._queues, 1023, 0xFFFF))
+        words = (
+            put("device_feature_select", random.randrange(2)),
+            put("driver_feature_select", random.randrange(2)),
+        )
+        reads = (get("queue_size"), *map(get, some))
+        return Touch("read the common configuration", (put("queue_select", number), *words, *reads))
+
+    def isr(self, _: Random) -> Touch:
+        """ISR status is read and cleared (§4.1.4.5); lowering has another window for it with vectors."""
+        return Touch("read ISR status", (Read("isr", 0, 1),))
+
+    def vectors(self, random: Random) -> Touch:
+        """A vector is mapped (§4.1.5.1.2)."""
+        vector = random.choice((*range(self._queues + 2), 0x7FF, NO_VECTOR))
+        if random.random() < 0.3:
+            return Touch(
+                "map a vector", (put("config_msix_vector", vector), get("config_msix_vector")), tags=MAPPED
+            )
+        select = put("queue_select", self._queue(random))
+        return Touch(
+            "map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")), tags=MAPPED
+        )
+
+    def mask_vector(self, random: Random) -> Touch:
+        """An entry of the MSI-X table, or all of them, is masked or not (PCI 3.0 §6.8.2)."""
+        if random.random() < 0.3:
+            return Touch(
+                "mask all vectors", (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),)
+            )
+        entry = random.randrange(self._queues + 1)
+        write = Write("msix", 16 * entry + 12, 4, random.choice((0, 0, 1)))
+        return Touch("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
+
+    def notify(self, random: Random) -> Touch:
+        """A notification although there is nothing new."""
+        queue = self._queue(random)
+        return Touch("notify", (Write("notify", 4 * queue, 2, queue),))
+
+    def command(self, random: Random) -> Touch:
+        """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
+        value = random.choice((0x0007, 0x0407))
+        return Touch(
+            "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
+        )
+
+    def reset_queue(self, random: Random) -> ResetQueue:
+        """A queue is reset."""
+        return ResetQueue(self._queue(random), random.random() < 0.9)
+
+    def suppress(self, random: Random) -> Suppress:
+        """Interrupts are suppressed."""
+        return Suppress(self._queue(random), random.random() < 0.5, random.choice((0, 0, 1, 2, 0x8000)))
+
+    def jump(self, random: Random) -> Jump:
+        """The available index is wrong."""
+        return Jump(self._queue(random), random.choice((257, 1000, 0xFFFF)))
+
+    def reset(self, _: Random) -> Touch:
+        """The device is reset, and left so."""
+        return Touch("reset", (put("device_status", 0), get("device_status")))
