@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start thousands of processes, each of which would compile all of its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance fuzz lint format docs clean
+.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance fuzz mutation lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py
@@ -20,6 +20,10 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.fuzz: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,fuzz]'
+	touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,unicorn,mutation]'
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
@@ -70,6 +74,12 @@ docs: $(VENV)/.test
 SECONDS ?= 60
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)
+
+# SAMPLE mutants of the rings and the register code against their tests; writes docs/mutation.md.
+SAMPLE ?= 50
+SEED ?= 1
+mutation: $(VENV)/.mutation
+	$(BIN)/python -m tools.mutation --sample $(SAMPLE) --seed $(SEED) $(MUTATION)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from inspect import isfunction
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from typer.main import get_command
 
 SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -28,6 +28,16 @@ settings.register_profile(
     deadline=None,
     max_examples=20_000,
     print_blob=True,
+    suppress_health_check=SLOW_CHECKS,
+)
+# A mutant is found by the same few examples each time, and nobody wants the smallest of them.
+settings.register_profile(
+    "mutation",
+    deadline=None,
+    max_examples=10,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=SLOW_CHECKS,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -1,0 +1,245 @@
+"""Where one bit more or less in a ring would go unseen otherwise: odd flags, odd tables, memory that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from devmodels.memory import BouncedRegion
+from devmodels.virtio.packed import PackedRing
+from devmodels.virtio.ring import Chain, RingError
+from devmodels.virtio.split import SplitRing
+from tests.unit.virtio.dut import Mode, TestDevice
+from tests.unit.virtio.hostile import chain, table_of
+from tests.unit.virtio.model import (
+    EVENT_IDX,
+    IN_ORDER,
+    INDIRECT,
+    INDIRECT_DESC,
+    NEXT,
+    NOTIFICATION_DATA,
+    WRITE,
+    Driver,
+)
+from tests.unit.virtio.packed_hostile import put
+from tests.unit.virtio.packed_model import DISABLE
+from tests.unit.virtio.plain import Kind, shared
+from tests.unit.virtio.rig import DATA, TABLE, D, Rig, packed_rig, rig
+
+kinds = pytest.mark.parametrize("kind", Kind)
+
+
+def move_ring(r: Rig[D]) -> None:
+    """The guest's memory that holds the ring lies somewhere else in the host from now on."""
+    old = next(region for region in r.memory.regions if region.base == r.parts[0])
+    r.plain.blocks[0].data = bytearray(r.plain.blocks[0].data)
+    r.memory.remove(old)
+    r.memory.add(shared(r.plain.blocks[0]))
+
+
+@kinds
+def test_flags_that_mean_nothing_in_a_descriptor_change_nothing(kind: Kind) -> None:
+    """§2.7.5: NEXT, WRITE and INDIRECT are all that there are."""
+    r = rig(8, INDIRECT_DESC, kind=kind)
+    r.driver.move_idx(chain(r.driver, (DATA, 8, NEXT | 0x0008, 0), (DATA + 64, 8, WRITE | 0xFFF0, 0)))
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(DATA, 8)], [(DATA + 64, 8)])
+    assert r.clauses == []
+
+
+@kinds
+@pytest.mark.parametrize("entries", [3, 4, 5])
+def test_next_says_where_a_table_goes_on(entries: int, kind: Kind) -> None:
+    """§2.7.5.3: it need not be the entry that follows."""
+    r = rig(8, INDIRECT_DESC, kind=kind)
+    table = [(DATA, 8, NEXT, 2), (DATA + 8, 8, NEXT, 3), (DATA + 64, 8, WRITE, 0), *[(0, 0, 0, 0)] * 2]
+    r.driver.move_idx(table_of(r.driver, TABLE, table[:entries]))
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(DATA, 8)], [(DATA + 64, 8)])
+
+
+@kinds
+def test_next_says_where_a_chain_goes_on(kind: Kind) -> None:
+    r = rig(8, kind=kind)
+    for head, entry in enumerate([(DATA, 8, NEXT, 2), (DATA + 8, 8, NEXT, 3), (DATA + 64, 8, WRITE, 0)]):
+        r.driver.write_desc(1 + head, *entry[:3], entry[3] + 1 if entry[3] else 0)
+    r.driver.write_entry(0, 1)
+    r.driver.move_idx(1)
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(DATA, 8)], [(DATA + 64, 8)])
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+def test_a_device_that_moves_knows_where_an_in_order_driver_goes_on(sent: int) -> None:
+    """§2.7.5: what was not said before is not said after the move, and the other way round."""
+    r = rig(8, IN_ORDER)
+    for _ in range(sent):
+        r.send([(DATA, 1)])
+    r.driver.collect()
+    moved = TestDevice(r.memory, queue_size=8)
+    moved.restore(r.device.save())
+    head = sent or 5
+    for each in (head, head + 1):
+        r.driver.write_desc(each, DATA, 1, WRITE, 0)
+        r.driver.write_entry(0, each)
+        r.driver.move_idx(1)
+        moved.kick(0)
+        moved.idle()
+    assert [each.clause for each in moved.violations.recent] == []
+    r.driver.write_desc(0, DATA, 1, WRITE, 0)
+    r.driver.write_entry(0, 0)
+    r.driver.move_idx(1)
+    moved.kick(0)
+    assert [each.clause for each in moved.violations.recent] == ["VIRTIO 1.4 §2.7.5"]
+
+
+def test_no_part_of_the_used_ring_may_be_read_only() -> None:
+    r = rig(8)
+    base = 0x8000_0000
+    store = bytearray(4096)
+
+    def region(at: int, size: int, *, readonly: bool = False) -> BouncedRegion:
+        return BouncedRegion(
+            at, size, lambda _a, n: bytes(n), lambda a, d: store.__setitem__(a, d[0]), readonly=readonly
+        )
+
+    for each in (region(base, 32), region(base + 32, 16, readonly=True), region(base + 48, 64)):
+        r.memory.add(each)
+    SplitRing(r.memory, 2, (*r.parts[:2], base), 0, {})
+    with pytest.raises(RingError, match="read-only"):
+        SplitRing(r.memory, 8, (*r.parts[:2], base), 0, {})
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_a_ring_knows_that_memory_has_changed(make: Callable[[int], Rig[Driver]]) -> None:
+    r = make(8)
+    ring = r.queue.ring
+    assert ring is not None
+    assert ring.attached
+    region = r.memory.regions[0]
+    r.memory.remove(region)
+    r.memory.add(region)
+    assert not ring.attached
+    ring.attach()
+    assert ring.attached
+
+
+@kinds
+@pytest.mark.parametrize("entries", [2, 3, 4])
+def test_a_table_outside_memory_needs_a_reset_whatever_its_length(entries: int, kind: Kind) -> None:
+    r = rig(8, INDIRECT_DESC, kind=kind)
+    r.driver.move_idx(chain(r.driver, (0x4000_0000, 16 * entries, INDIRECT, 0)))
+    r.device.kick(0)
+    assert r.clauses == ["VIRTIO 1.4 §2.7.5.3"]
+    assert r.device.taken == []
+
+
+# --- packed rings
+
+
+@kinds
+@pytest.mark.parametrize("odd", [0x0008, 0x7F78])
+def test_flags_that_mean_nothing_in_a_packed_descriptor_change_nothing(odd: int, kind: Kind) -> None:
+    r = packed_rig(8, kind=kind)
+    put(r.driver, (DATA, 8, NEXT | odd), (DATA + 8, 8, NEXT | odd), (DATA + 64, 8, WRITE | odd))
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(DATA, 8), (DATA + 8, 8)], [(DATA + 64, 8)])
+    assert (job.chain.readable_bytes, job.chain.writable_bytes) == (16, 8)
+    assert r.clauses == []
+
+
+@kinds
+@pytest.mark.parametrize("entries", [2, 3, 4])
+def test_a_packed_table_outside_memory_needs_a_reset_whatever_its_length(entries: int, kind: Kind) -> None:
+    r = packed_rig(8, INDIRECT_DESC, kind=kind)
+    put(r.driver, (0x4000_0000, 16 * entries, INDIRECT))
+    r.device.kick(0)
+    assert r.clauses == ["VIRTIO 1.4 §2.8.7"]
+    assert r.device.taken == []
+
+
+def test_a_new_packed_ring_can_be_told_to_want_no_notifications() -> None:
+    r = packed_rig(8)
+    r.plain.pack("<I", r.parts[2], 0)
+    PackedRing(r.memory, 8, r.parts, 0, {}).disable_notifications()
+    assert r.plain.unpack("<HH", r.parts[2]) == (0, DISABLE)
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX])
+def test_a_packed_driver_in_moved_memory_is_told_not_to_notify(features: int) -> None:
+    """What is said while the device looks is said in the memory that is there now."""
+    r = packed_rig(8, features)
+    seen: list[int] = []
+    handle = r.device.handle
+
+    def look(queue: object, chains: Sequence[Chain]) -> None:
+        seen.append(r.plain.unpack("<HH", r.parts[2])[1])
+        handle(r.queue, chains)
+
+    r.device.handle = look  # type: ignore[method-assign]
+    move_ring(r)
+    r.send([(DATA, 16)])
+    assert seen == [DISABLE]
+
+
+def test_a_split_driver_in_moved_memory_is_told_not_to_notify() -> None:
+    r = rig(8)
+    seen: list[int] = []
+    handle = r.device.handle
+
+    def look(queue: object, chains: Sequence[Chain]) -> None:
+        seen.append(r.driver.used_flags)
+        handle(r.queue, chains)
+
+    r.device.handle = look  # type: ignore[method-assign]
+    move_ring(r)
+    r.send([(DATA, 16)])
+    assert seen == [1]
+
+
+@kinds
+@pytest.mark.parametrize("entries", [2, 3, 4])
+def test_a_table_without_the_feature_needs_a_reset_whatever_its_length(entries: int, kind: Kind) -> None:
+    r = packed_rig(8, kind=kind)
+    r.driver.write_table(TABLE, [(DATA, 8, 0), (DATA + 8, 8, 0), *[(DATA + 64, 8, WRITE)] * 2][-entries:])
+    put(r.driver, (TABLE, 16 * entries, INDIRECT))
+    r.device.kick(0)
+    assert (r.clauses, r.device.taken) == (["VIRTIO 1.4 §2.8.19"], [])
+    s = rig(8, kind=kind)
+    table = [(DATA, 8, NEXT, 1), (DATA + 8, 8, NEXT, 2), (DATA + 64, 8, WRITE, 0), (0, 0, 0, 0)]
+    s.driver.move_idx(table_of(s.driver, TABLE, table[:entries]))
+    s.device.kick(0)
+    assert (s.clauses, s.device.taken) == (["VIRTIO 1.4 §2.7.5.3.1"], [])
+
+
+@kinds
+def test_a_list_of_three_needs_room_for_three(kind: Kind) -> None:
+    """§2.8.17: two descriptors are free, and the third one's buffer is with the device."""
+    r = packed_rig(8, kind=kind)
+    for _ in range(2):
+        r.send([(DATA, 8)])
+    assert len(r.driver.collect()) == 2
+    r.device.mode = Mode.LATER
+    for _ in range(6):
+        r.send([(DATA, 8)])
+    assert len(r.device.taken) == 8
+    put(r.driver, (DATA, 8, NEXT), (DATA + 8, 8, NEXT), (DATA + 64, 8, WRITE))
+    r.device.kick(0)
+    assert (r.clauses, len(r.device.taken)) == (["VIRTIO 1.4 §2.8.17"], 8)
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_a_notification_is_not_judged_by_memory_that_is_gone(make: Callable[[int, int], Rig[Driver]]) -> None:
+    r = make(8, NOTIFICATION_DATA)
+    move_ring(r)
+    r.place([(DATA, 8)])
+    r.driver.expose()
+    r.device.kick(0, r.driver.notification << 16)
+    r.device.idle()
+    assert r.clauses == []
+    assert len(r.driver.collect()) == 1
