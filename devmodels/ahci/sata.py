@@ -24,10 +24,10 @@ class SataCapability(Capability, size=8):
     CAP_ID = 0x12
 
     revision = Register(0x02, 2, clause="AHCI 1.3.1 §2.3.1")
-    minor = revision.bits(3, 0, HWINIT)
-    major = revision.bits(7, 4, HWINIT)
+    minor = revision.bits(3, 0, HWINIT, doc="of the revision")
+    major = revision.bits(7, 4, HWINIT, doc="of the revision")
     location = Register(0x04, 4, clause="AHCI 1.3.1 §2.3.2")
-    bar_location = location.bits(3, 0, HWINIT)
+    bar_location = location.bits(3, 0, HWINIT, doc="the BAR of the index and data pair, plus 4")
     bar_offset = location.bits(23, 4, HWINIT, doc="in dwords")
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class SataCapability(Capability, size=8):
 class IndexData(RegisterFile, size=IDP_BAR_SIZE, widths=(1, 2, 4), lenient=True):
     """The pair in its BAR; the index is that of a dword."""
 
-    index = Register(IDP_OFFSET, 4, clause="AHCI 1.3.1 §2.4.1")
-    index_bits = index.bits(15, 2, RW)
+    index = Register(IDP_OFFSET, 4, clause="AHCI 1.3.1 §2.4.1", doc="of a dword in memory space")
+    index_bits = index.bits(15, 2, RW, doc="its offset")
     data = Port(IDP_OFFSET + 4, widths=(1, 2, 4), clause="AHCI 1.3.1 §2.4.2")
 
     def __init__(self, memory_space: BarHandler) -> None:

@@ -73,13 +73,13 @@ class UltraTiming(RegisterFile, size=4, widths=(1, 2, 4), lenient=True):
     """Configuration space 48h to 4Bh of a PIIX4: Ultra DMA, which a PIIX3 has not."""
 
     udmactl = Register(0x00, 1, clause="Intel 290562 §5.1.12", doc="UDMACTL: for which devices")
-    udmactl_bits = udmactl.bits(3, 0, RW)
+    udmactl_bits = udmactl.bits(3, 0, RW, doc="one a device")
     udmatim0 = Register(0x02, 1, clause="Intel 290562 §5.1.13", doc="UDMATIM, primary: cycle times")
-    udmatim0_device0 = udmatim0.bits(1, 0, RW)
-    udmatim0_device1 = udmatim0.bits(5, 4, RW)
+    udmatim0_device0 = udmatim0.bits(1, 0, RW, doc="of device 0")
+    udmatim0_device1 = udmatim0.bits(5, 4, RW, doc="of device 1")
     udmatim1 = Register(0x03, 1, clause="Intel 290562 §5.1.13", doc="UDMATIM, secondary")
-    udmatim1_device0 = udmatim1.bits(1, 0, RW)
-    udmatim1_device1 = udmatim1.bits(5, 4, RW)
+    udmatim1_device0 = udmatim1.bits(1, 0, RW, doc="of device 0")
+    udmatim1_device1 = udmatim1.bits(5, 4, RW, doc="of device 1")
 
 
 TIMING_OFFSET, ULTRA_OFFSET = 0x40, 0x48

@@ -55,15 +55,25 @@ class CommandBlock(RegisterFile, size=8, widths=(1,), lenient=True):
     """Base + 0 to 7."""
 
     data = Port(0, widths=(2, 4), clause="ATA/ATAPI-7 vol. 2 §5.6")
-    error = Register(1, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.9")
-    features = Register(1, 1, WO, clause="ATA/ATAPI-7 vol. 2 §5.10")
-    count = Register(2, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.14")
-    lba_low = Register(3, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.12")
-    lba_mid = Register(4, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.13")
-    lba_high = Register(5, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.11")
-    device = Register(6, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.8")
-    status = Register(7, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.15")
-    command = Register(7, 1, WO, clause="ATA/ATAPI-7 vol. 2 §5.4")
+    error = Register(1, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.9", doc="why the last command failed")
+    features = Register(1, 1, WO, clause="ATA/ATAPI-7 vol. 2 §5.10", doc="of a command")
+    count = Register(
+        2, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.14", doc="sectors, or reason of a packet's interrupt"
+    )
+    lba_low = Register(3, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.12", doc="LBA 7:0 or sector")
+    lba_mid = Register(
+        4, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.13", doc="LBA 15:8, cylinder or byte count, low"
+    )
+    lba_high = Register(
+        5, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.11", doc="LBA 23:16, cylinder or byte count, high"
+    )
+    device = Register(
+        6, 1, RW, clause="ATA/ATAPI-7 vol. 2 §5.8", doc="which device, LBA or CHS, LBA 27:24 or head"
+    )
+    status = Register(
+        7, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.15", doc="of the device; a read ends its interrupt"
+    )
+    command = Register(7, 1, WO, clause="ATA/ATAPI-7 vol. 2 §5.4", doc="begins it")
 
     def __init__(self, owner: CommandOwner) -> None:
         super().__init__()
@@ -137,7 +147,9 @@ class CommandBlock(RegisterFile, size=8, widths=(1,), lenient=True):
 class ControlBlock(RegisterFile, size=4, widths=(1,), lenient=True):
     """Four bytes, of which the third one is there: 3F6h and 376h, or BAR 1 and 3."""
 
-    alternate_status = Register(2, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.3")
+    alternate_status = Register(
+        2, 1, RO, clause="ATA/ATAPI-7 vol. 2 §5.3", doc="the same status; the interrupt stays"
+    )
     control = Register(2, 1, clause="ATA/ATAPI-7 vol. 2 §5.7", doc="device control")
     nien = control.bit(1, WO, doc="no interrupts")
     srst = control.bit(2, WO, doc="software reset, as long as it is 1")
@@ -184,7 +196,7 @@ class BusMasterRegisters(RegisterFile, size=8, widths=(1, 2, 4), lenient=True):
     simplex = status.bit(7, RO, doc="only one channel at a time: both work here")
 
     table = Register(4, 4, clause="SFF-8038i §2.3", doc="BMIDTPX")
-    table_address = table.bits(31, 2, RW)
+    table_address = table.bits(31, 2, RW, doc="where the region table is: a multiple of 4")
 
     def __init__(self, owner: BusMasterOwner) -> None:
         super().__init__()

@@ -21,8 +21,8 @@ class Capability(RegisterFile, size=2, widths=(1, 2, 4), lenient=True):
 
     CAP_ID: ClassVar[int] = 0
 
-    cap_id = Register(0x00, 1, HWINIT, clause="PCI 3.0 §6.7")
-    next_pointer = Register(0x01, 1, HWINIT, clause="PCI 3.0 §6.7")
+    cap_id = Register(0x00, 1, HWINIT, clause="PCI 3.0 §6.7", doc="which capability")
+    next_pointer = Register(0x01, 1, HWINIT, clause="PCI 3.0 §6.7", doc="offset of the next; 0: the last")
 
     def __init__(self) -> None:
         super().__init__()

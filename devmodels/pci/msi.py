@@ -34,14 +34,16 @@ class MsiCapability(Capability, size=8):
     CAP_ID = 0x05
 
     message_control = Register(0x02, 2, clause="PCI 3.0 §6.8.1.3")
-    enable = message_control.bit(0, RW)
-    multiple_message_capable = message_control.bits(3, 1, HWINIT)
-    multiple_message_enable = message_control.bits(6, 4, RW)
-    address_64bit = message_control.bit(7, HWINIT)
-    per_vector_masking = message_control.bit(8, HWINIT)
+    enable = message_control.bit(0, RW, doc="messages instead of INTx#")
+    multiple_message_capable = message_control.bits(
+        3, 1, HWINIT, doc="how many are possible, as a power of two"
+    )
+    multiple_message_enable = message_control.bits(6, 4, RW, doc="how many are granted, as a power of two")
+    address_64bit = message_control.bit(7, HWINIT, doc="there is an upper half of the address")
+    per_vector_masking = message_control.bit(8, HWINIT, doc="there are masks and pending bits")
 
     message_address = Register(0x04, 4, clause="PCI 3.0 §6.8.1.4")
-    address_bits = message_address.bits(31, 2, RW)
+    address_bits = message_address.bits(31, 2, RW, doc="a multiple of 4")
 
     def __init__(self, vectors: int = 1) -> None:
         if vectors & vectors - 1 or not 1 <= vectors <= MAX_VECTORS:
@@ -132,7 +134,7 @@ class MsiCapability(Capability, size=8):
 class Msi32(MsiCapability, size=0x0A):
     """32-bit address, no masks."""
 
-    message_data = Register(0x08, 2, RW, clause="PCI 3.0 §6.8.1.6")
+    message_data = Register(0x08, 2, RW, clause="PCI 3.0 §6.8.1.6", doc="the low bits are the vector's")
 
     def _message(self) -> tuple[int, int]:
         return self.message_address, self.message_data
@@ -141,8 +143,8 @@ class Msi32(MsiCapability, size=0x0A):
 class Msi64(MsiCapability, size=0x0E):
     """64-bit address, no masks."""
 
-    message_upper_address = Register(0x08, 4, RW, clause="PCI 3.0 §6.8.1.5")
-    message_data = Register(0x0C, 2, RW, clause="PCI 3.0 §6.8.1.6")
+    message_upper_address = Register(0x08, 4, RW, clause="PCI 3.0 §6.8.1.5", doc="upper half")
+    message_data = Register(0x0C, 2, RW, clause="PCI 3.0 §6.8.1.6", doc="the low bits are the vector's")
 
     def __init__(self, vectors: int = 1) -> None:
         super().__init__(vectors)
@@ -155,9 +157,9 @@ class Msi64(MsiCapability, size=0x0E):
 class Msi32Masked(MsiCapability, size=0x14):
     """32-bit address, masks."""
 
-    message_data = Register(0x08, 2, RW, clause="PCI 3.0 §6.8.1.6")
-    mask_bits = Register(0x0C, 4, RW, clause="PCI 3.0 §6.8.1.7")
-    pending_bits = Register(0x10, 4, RO, clause="PCI 3.0 §6.8.1.8")
+    message_data = Register(0x08, 2, RW, clause="PCI 3.0 §6.8.1.6", doc="the low bits are the vector's")
+    mask_bits = Register(0x0C, 4, RW, clause="PCI 3.0 §6.8.1.7", doc="one a vector: held back")
+    pending_bits = Register(0x10, 4, RO, clause="PCI 3.0 §6.8.1.8", doc="one a vector: held back, to be sent")
 
     def __init__(self, vectors: int = 1) -> None:
         super().__init__(vectors)
@@ -184,10 +186,10 @@ class Msi32Masked(MsiCapability, size=0x14):
 class Msi64Masked(MsiCapability, size=0x18):
     """64-bit address, masks."""
 
-    message_upper_address = Register(0x08, 4, RW, clause="PCI 3.0 §6.8.1.5")
-    message_data = Register(0x0C, 2, RW, clause="PCI 3.0 §6.8.1.6")
-    mask_bits = Register(0x10, 4, RW, clause="PCI 3.0 §6.8.1.7")
-    pending_bits = Register(0x14, 4, RO, clause="PCI 3.0 §6.8.1.8")
+    message_upper_address = Register(0x08, 4, RW, clause="PCI 3.0 §6.8.1.5", doc="upper half")
+    message_data = Register(0x0C, 2, RW, clause="PCI 3.0 §6.8.1.6", doc="the low bits are the vector's")
+    mask_bits = Register(0x10, 4, RW, clause="PCI 3.0 §6.8.1.7", doc="one a vector: held back")
+    pending_bits = Register(0x14, 4, RO, clause="PCI 3.0 §6.8.1.8", doc="one a vector: held back, to be sent")
 
     def __init__(self, vectors: int = 1) -> None:
         super().__init__(vectors)

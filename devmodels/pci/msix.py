@@ -31,11 +31,13 @@ class MsixEntry(RegisterFile, size=ENTRY_SIZE, widths=(4, 8)):
     """One entry of the table, PCI 3.0 §6.8.2.6 to §6.8.2.9."""
 
     message_address = Register(0x0, 4, clause="PCI 3.0 §6.8.2.7")
-    address_bits = message_address.bits(31, 2, RW)
-    message_upper_address = Register(0x4, 4, RW, clause="PCI 3.0 §6.8.2.8")
-    message_data = Register(0x8, 4, RW, clause="PCI 3.0 §6.8.2.6")
+    address_bits = message_address.bits(31, 2, RW, doc="where it is written, a multiple of 4")
+    message_upper_address = Register(
+        0x4, 4, RW, clause="PCI 3.0 §6.8.2.8", doc="where it is written, upper half"
+    )
+    message_data = Register(0x8, 4, RW, clause="PCI 3.0 §6.8.2.6", doc="what is written")
     vector_control = Register(0xC, 4, clause="PCI 3.0 §6.8.2.9")
-    mask = vector_control.bit(0, RW, reset=1)
+    mask = vector_control.bit(0, RW, reset=1, doc="held back while it is 1")
 
     def __init__(self, owner: MsixCapability | None = None, vector: int = 0) -> None:
         super().__init__()
@@ -86,15 +88,15 @@ class MsixCapability(Capability, size=12):
 
     message_control = Register(0x02, 2, clause="PCI 3.0 §6.8.2.3")
     table_size = message_control.bits(10, 0, HWINIT, doc="number of vectors less one")
-    function_mask = message_control.bit(14, RW)
-    enable = message_control.bit(15, RW)
+    function_mask = message_control.bit(14, RW, doc="all vectors are masked")
+    enable = message_control.bit(15, RW, doc="messages instead of INTx#")
 
     table_location = Register(0x04, 4, clause="PCI 3.0 §6.8.2.4")
-    table_bir = table_location.bits(2, 0, HWINIT)
+    table_bir = table_location.bits(2, 0, HWINIT, doc="the BAR of the table")
     table_offset = table_location.bits(31, 3, HWINIT, doc="in units of 8 bytes")
 
     pba_location = Register(0x08, 4, clause="PCI 3.0 §6.8.2.5")
-    pba_bir = pba_location.bits(2, 0, HWINIT)
+    pba_bir = pba_location.bits(2, 0, HWINIT, doc="the BAR of the pending bits")
     pba_offset = pba_location.bits(31, 3, HWINIT, doc="in units of 8 bytes")
 
     def __init__(

@@ -23,13 +23,13 @@ class PowerCapability(Capability, size=8):
     CAP_ID = 0x01
 
     capabilities = Register(0x02, 2, clause="PCI PM 1.2 §3.2.3")
-    version = capabilities.bits(2, 0, HWINIT, reset=3)
+    version = capabilities.bits(2, 0, HWINIT, reset=3, doc="of the specification")
 
     control_status = Register(0x04, 2, clause="PCI PM 1.2 §3.2.4")
     power_state = control_status.bits(
         1, 0, RW, doc="D1 and D2 are not supported: writing them changes nothing"
     )
-    no_soft_reset = control_status.bit(3, RO, reset=1)
+    no_soft_reset = control_status.bit(3, RO, reset=1, doc="registers keep their values in D3hot")
 
     @control_status.on_write
     def _state_written(self, old: int, _new: int) -> None:

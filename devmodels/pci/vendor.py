@@ -25,7 +25,7 @@ class VendorCapability(Capability, size=3):
 
     CAP_ID = 0x09
 
-    cap_len = Register(0x02, 1, HWINIT, clause="PCI 3.0 Appendix H")
+    cap_len = Register(0x02, 1, HWINIT, clause="PCI 3.0 Appendix H", doc="bytes of the capability")
 
     def __init__(self) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ LAYOUT = "VIRTIO 1.4 §4.2.4"
 class QueueAlign(RegisterFile, size=4, closed=True):
     """QueueAlign of one queue."""
 
-    align = Register(0x00, 4, WO, reset=PAGE, clause=LAYOUT)
+    align = Register(0x00, 4, WO, reset=PAGE, clause=LAYOUT, doc="of the used ring, in bytes")
 
     def __init__(self, registers: LegacyMmio | None = None) -> None:
         super().__init__()
@@ -41,10 +41,10 @@ class QueueAlign(RegisterFile, size=4, closed=True):
 class LegacyMmio(MmioRegisters):
     """Version 1.  GuestPageSize outlives a reset by the driver: drivers set it once, before their first reset."""
 
-    version = Register(0x004, 4, HWINIT, reset=1, clause=LAYOUT)
-    guest_page_size = Register(0x028, 4, WO, clause=LAYOUT)
+    version = Register(0x004, 4, HWINIT, reset=1, clause=LAYOUT, doc="1")
+    guest_page_size = Register(0x028, 4, WO, clause=LAYOUT, doc="unit of QueuePFN, in bytes")
     queue_align = Bank(QueueAlign, 0x03C, select=MmioRegisters.queue_sel, count=65536, clause=LAYOUT)
-    queue_pfn = Register(0x040, 4, RW, clause=LAYOUT)
+    queue_pfn = Register(0x040, 4, RW, clause=LAYOUT, doc="page of the selected queue; 0 ends it")
 
     def __init__(self, transport: VirtioMmio) -> None:
         super().__init__(transport)

@@ -32,20 +32,20 @@ LOW, HIGH = 0xFFFF_FFFF, 0xFFFF_FFFF << 32
 class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
     """What versions 1 and 2 have in common."""
 
-    magic_value = Register(0x000, 4, HWINIT, reset=MAGIC, clause=LAYOUT)
-    device_id = Register(0x008, 4, HWINIT, clause=LAYOUT)
-    vendor_id = Register(0x00C, 4, HWINIT, reset=VENDOR_ID, clause=LAYOUT)
-    device_features = Register(0x010, 4, RO, clause=LAYOUT)
-    device_features_sel = Register(0x014, 4, WO, clause=LAYOUT)
-    driver_features = Register(0x020, 4, WO, clause=LAYOUT)
-    driver_features_sel = Register(0x024, 4, WO, clause=LAYOUT)
-    queue_sel = Register(0x030, 4, WO, clause=LAYOUT)
-    queue_size_max = Register(0x034, 4, RO, clause=LAYOUT)
-    queue_size = Register(0x038, 4, WO, clause=LAYOUT)
-    queue_notify = Register(0x050, 4, WO, clause=LAYOUT)
-    interrupt_status = Register(0x060, 4, RO, clause=LAYOUT)
-    interrupt_ack = Register(0x064, 4, WO, clause=LAYOUT)
-    status = Register(0x070, 4, RW, clause=LAYOUT)
+    magic_value = Register(0x000, 4, HWINIT, reset=MAGIC, clause=LAYOUT, doc="'virt'")
+    device_id = Register(0x008, 4, HWINIT, clause=LAYOUT, doc="the type of the device")
+    vendor_id = Register(0x00C, 4, HWINIT, reset=VENDOR_ID, clause=LAYOUT, doc="of the implementation")
+    device_features = Register(0x010, 4, RO, clause=LAYOUT, doc="what is offered, 32 bits")
+    device_features_sel = Register(0x014, 4, WO, clause=LAYOUT, doc="which 32 bits")
+    driver_features = Register(0x020, 4, WO, clause=LAYOUT, doc="what is accepted, 32 bits")
+    driver_features_sel = Register(0x024, 4, WO, clause=LAYOUT, doc="which 32 bits")
+    queue_sel = Register(0x030, 4, WO, clause=LAYOUT, doc="whose registers are meant")
+    queue_size_max = Register(0x034, 4, RO, clause=LAYOUT, doc="the most entries; 0: no such queue")
+    queue_size = Register(0x038, 4, WO, clause=LAYOUT, doc="entries")
+    queue_notify = Register(0x050, 4, WO, clause=LAYOUT, doc="a queue's index, or notification data")
+    interrupt_status = Register(0x060, 4, RO, clause=LAYOUT, doc="bit 0 used buffers, bit 1 configuration")
+    interrupt_ack = Register(0x064, 4, WO, clause=LAYOUT, doc="bits to be taken off InterruptStatus")
+    status = Register(0x070, 4, RW, clause=LAYOUT, doc="0 resets")
 
     def __init__(self, transport: VirtioMmio) -> None:
         super().__init__()
@@ -123,21 +123,23 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
 class ModernMmio(MmioRegisters):
     """Version 2."""
 
-    version = Register(0x004, 4, HWINIT, reset=2, clause=LAYOUT)
-    queue_ready = Register(0x044, 4, RW, clause=LAYOUT)
-    queue_desc_low = Register(0x080, 4, WO, clause=LAYOUT)
-    queue_desc_high = Register(0x084, 4, WO, clause=LAYOUT)
-    queue_driver_low = Register(0x090, 4, WO, clause=LAYOUT)
-    queue_driver_high = Register(0x094, 4, WO, clause=LAYOUT)
-    queue_device_low = Register(0x0A0, 4, WO, clause=LAYOUT)
-    queue_device_high = Register(0x0A4, 4, WO, clause=LAYOUT)
+    version = Register(0x004, 4, HWINIT, reset=2, clause=LAYOUT, doc="2")
+    queue_ready = Register(0x044, 4, RW, clause=LAYOUT, doc="1 starts the queue, 0 ends it")
+    queue_desc_low = Register(0x080, 4, WO, clause=LAYOUT, doc="address of the descriptors")
+    queue_desc_high = Register(0x084, 4, WO, clause=LAYOUT, doc="its upper half")
+    queue_driver_low = Register(0x090, 4, WO, clause=LAYOUT, doc="address of the driver's area")
+    queue_driver_high = Register(0x094, 4, WO, clause=LAYOUT, doc="its upper half")
+    queue_device_low = Register(0x0A0, 4, WO, clause=LAYOUT, doc="address of the device's area")
+    queue_device_high = Register(0x0A4, 4, WO, clause=LAYOUT, doc="its upper half")
     shm_sel = Register(0x0AC, 4, WO, clause=LAYOUT, doc="kept; there are no shared memory regions")
-    shm_len_low = Register(0x0B0, 4, HWINIT, reset=NO_REGION, clause=LAYOUT)
-    shm_len_high = Register(0x0B4, 4, HWINIT, reset=NO_REGION, clause=LAYOUT)
-    shm_base_low = Register(0x0B8, 4, HWINIT, reset=NO_REGION, clause=LAYOUT)
-    shm_base_high = Register(0x0BC, 4, HWINIT, reset=NO_REGION, clause=LAYOUT)
-    queue_reset = Register(0x0C0, 4, RW, clause=LAYOUT)
-    config_generation = Register(0x0FC, 4, RO, clause=LAYOUT)
+    shm_len_low = Register(0x0B0, 4, HWINIT, reset=NO_REGION, clause=LAYOUT, doc="no region")
+    shm_len_high = Register(0x0B4, 4, HWINIT, reset=NO_REGION, clause=LAYOUT, doc="no region")
+    shm_base_low = Register(0x0B8, 4, HWINIT, reset=NO_REGION, clause=LAYOUT, doc="no region")
+    shm_base_high = Register(0x0BC, 4, HWINIT, reset=NO_REGION, clause=LAYOUT, doc="no region")
+    queue_reset = Register(0x0C0, 4, RW, clause=LAYOUT, doc="1 resets the queue alone, with RING_RESET")
+    config_generation = Register(
+        0x0FC, 4, RO, clause=LAYOUT, doc="another one when the configuration has changed"
+    )
 
     def _read_device_features(self, _held: int) -> int:
         return feature_word(self._device.device_features, self.device_features_sel)

@@ -27,16 +27,16 @@ _LAYOUT = "VIRTIO 1.4 §4.1.4.10"
 class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
     """The legacy configuration structure, with the two vectors that are there while MSI-X is enabled."""
 
-    device_features = Register(0x00, 4, RO, clause=_LAYOUT)
-    driver_features = Register(0x04, 4, RW, clause=_LAYOUT)
-    queue_address = Register(0x08, 4, RW, clause=_LAYOUT)
-    queue_size = Register(0x0C, 2, RO, clause=_LAYOUT)
-    queue_select = Register(0x0E, 2, RW, clause=_LAYOUT)
-    queue_notify = Register(0x10, 2, RW, clause=_LAYOUT)
-    device_status = Register(0x12, 1, RW, clause=_LAYOUT)
-    isr_status = Register(0x13, 1, RO, clause=_LAYOUT)
-    config_msix_vector = Register(0x14, 2, RW, clause=_LAYOUT)
-    queue_msix_vector = Register(0x16, 2, RW, clause=_LAYOUT)
+    device_features = Register(0x00, 4, RO, clause=_LAYOUT, doc="what is offered, bits 31:0")
+    driver_features = Register(0x04, 4, RW, clause=_LAYOUT, doc="what is accepted")
+    queue_address = Register(0x08, 4, RW, clause=_LAYOUT, doc="page of the selected queue; 0 ends it")
+    queue_size = Register(0x0C, 2, RO, clause=_LAYOUT, doc="entries of the selected queue")
+    queue_select = Register(0x0E, 2, RW, clause=_LAYOUT, doc="which queue")
+    queue_notify = Register(0x10, 2, RW, clause=_LAYOUT, doc="a queue's index")
+    device_status = Register(0x12, 1, RW, clause=_LAYOUT, doc="0 resets")
+    isr_status = Register(0x13, 1, RO, clause=_LAYOUT, doc="reading clears it")
+    config_msix_vector = Register(0x14, 2, RW, clause=_LAYOUT, doc="there while MSI-X is enabled")
+    queue_msix_vector = Register(0x16, 2, RW, clause=_LAYOUT, doc="there while MSI-X is enabled")
 
     def __init__(self, transport: VirtioPci) -> None:
         super().__init__()

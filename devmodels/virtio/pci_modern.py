@@ -49,15 +49,19 @@ _DRIVER = "VIRTIO 1.4 §4.1.4.3.2"
 class QueueRegisters(RegisterFile, size=0x24, closed=True):
     """The part of the common configuration that belongs to the selected virtqueue, VIRTIO 1.4 §4.1.4.3."""
 
-    queue_size = Register(0x00, 2, RW, clause=_LAYOUT)
-    queue_msix_vector = Register(0x02, 2, RW, reset=NO_VECTOR, clause=_LAYOUT)
-    queue_enable = Register(0x04, 2, RW, clause=_LAYOUT)
-    queue_notify_off = Register(0x06, 2, RO, clause=_LAYOUT)
-    queue_desc = Register(0x08, 8, RW, widths=(4,), clause=_LAYOUT)
-    queue_driver = Register(0x10, 8, RW, widths=(4,), clause=_LAYOUT)
-    queue_device = Register(0x18, 8, RW, widths=(4,), clause=_LAYOUT)
-    queue_notif_config_data = Register(0x20, 2, RO, clause=_LAYOUT)
-    queue_reset = Register(0x22, 2, RW, clause=_LAYOUT)
+    queue_size = Register(0x00, 2, RW, clause=_LAYOUT, doc="entries, the most at first")
+    queue_msix_vector = Register(0x02, 2, RW, reset=NO_VECTOR, clause=_LAYOUT, doc="FFFFh: none")
+    queue_enable = Register(0x04, 2, RW, clause=_LAYOUT, doc="1 starts the queue")
+    queue_notify_off = Register(
+        0x06, 2, RO, clause=_LAYOUT, doc="where notifications go, in units of notify_off_multiplier"
+    )
+    queue_desc = Register(0x08, 8, RW, widths=(4,), clause=_LAYOUT, doc="address of the descriptors")
+    queue_driver = Register(0x10, 8, RW, widths=(4,), clause=_LAYOUT, doc="address of the driver's area")
+    queue_device = Register(0x18, 8, RW, widths=(4,), clause=_LAYOUT, doc="address of the device's area")
+    queue_notif_config_data = Register(
+        0x20, 2, RO, clause=_LAYOUT, doc="what notifications begin with, with NOTIF_CONFIG_DATA"
+    )
+    queue_reset = Register(0x22, 2, RW, clause=_LAYOUT, doc="1 resets the queue alone, with RING_RESET")
 
     def __init__(self, transport: VirtioPci | None = None, queue: VirtQueue | None = None) -> None:
         super().__init__()
@@ -169,18 +173,22 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
     what the transport owns (selectors and vectors).  There is no administration virtqueue: its registers read 0.
     """
 
-    device_feature_select = Register(0x00, 4, RW, clause=_LAYOUT)
-    device_feature = Register(0x04, 4, RO, clause=_LAYOUT)
-    driver_feature_select = Register(0x08, 4, RW, clause=_LAYOUT)
-    driver_feature = Register(0x0C, 4, RW, clause=_LAYOUT)
-    config_msix_vector = Register(0x10, 2, RW, reset=NO_VECTOR, clause=_LAYOUT)
-    num_queues = Register(0x12, 2, RO, clause=_LAYOUT)
-    device_status = Register(0x14, 1, RW, clause=_LAYOUT)
-    config_generation = Register(0x15, 1, RO, clause=_LAYOUT)
-    queue_select = Register(0x16, 2, RW, clause=_LAYOUT)
+    device_feature_select = Register(0x00, 4, RW, clause=_LAYOUT, doc="which 32 bits device_feature shows")
+    device_feature = Register(0x04, 4, RO, clause=_LAYOUT, doc="what is offered")
+    driver_feature_select = Register(0x08, 4, RW, clause=_LAYOUT, doc="which 32 bits driver_feature is")
+    driver_feature = Register(0x0C, 4, RW, clause=_LAYOUT, doc="what is accepted")
+    config_msix_vector = Register(
+        0x10, 2, RW, reset=NO_VECTOR, clause=_LAYOUT, doc="for configuration changes; FFFFh: none"
+    )
+    num_queues = Register(0x12, 2, RO, clause=_LAYOUT, doc="how many there are")
+    device_status = Register(0x14, 1, RW, clause=_LAYOUT, doc="0 resets")
+    config_generation = Register(
+        0x15, 1, RO, clause=_LAYOUT, doc="another one when the configuration has changed"
+    )
+    queue_select = Register(0x16, 2, RW, clause=_LAYOUT, doc="whose registers follow")
     queue = Bank(QueueRegisters, 0x18, select=queue_select, count=65536, clause=_LAYOUT)
-    admin_queue_index = Register(0x3C, 2, RO, clause=_LAYOUT)
-    admin_queue_num = Register(0x3E, 2, RO, clause=_LAYOUT)
+    admin_queue_index = Register(0x3C, 2, RO, clause=_LAYOUT, doc="no administration queues")
+    admin_queue_num = Register(0x3E, 2, RO, clause=_LAYOUT, doc="no administration queues")
 
     def __init__(self, transport: VirtioPci) -> None:
         super().__init__()
@@ -320,11 +328,17 @@ class Notify:
 class VirtioCapability(VendorCapability, size=16):
     """struct virtio_pci_cap: where a structure lies, VIRTIO 1.4 §4.1.4."""
 
-    cfg_type = Register(0x03, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4")
-    bar = Register(0x04, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4")
-    id = Register(0x05, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4")
-    offset = Register(0x08, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4")
-    length = Register(0x0C, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4")
+    cfg_type = Register(
+        0x03,
+        1,
+        HWINIT,
+        clause="VIRTIO 1.4 §4.1.4",
+        doc="which structure: 1 common, 2 notification, 3 ISR, 4 device",
+    )
+    bar = Register(0x04, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4", doc="the BAR that it lies in")
+    id = Register(0x05, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4", doc="0: there is one of each")
+    offset = Register(0x08, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4", doc="where in the BAR")
+    length = Register(0x0C, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4", doc="in bytes")
 
     def __init__(self, cfg_type: int, offset: int, length: int) -> None:
         super().__init__()
@@ -337,7 +351,9 @@ class VirtioCapability(VendorCapability, size=16):
 class NotifyCapability(VirtioCapability, size=20):
     """struct virtio_pci_notify_cap, VIRTIO 1.4 §4.1.4.4."""
 
-    notify_off_multiplier = Register(0x10, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4.4")
+    notify_off_multiplier = Register(
+        0x10, 4, HWINIT, clause="VIRTIO 1.4 §4.1.4.4", doc="bytes between queues' places"
+    )
 
     def __init__(self, offset: int, length: int) -> None:
         super().__init__(CFG_NOTIFY, offset, length)
@@ -347,11 +363,13 @@ class NotifyCapability(VirtioCapability, size=20):
 class AccessCapability(VendorCapability, size=20):
     """struct virtio_pci_cfg_cap: a window into a BAR from configuration space, VIRTIO 1.4 §4.1.4.9."""
 
-    cfg_type = Register(0x03, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4")
-    bar = Register(0x04, 1, RW, clause="VIRTIO 1.4 §4.1.4.9")
-    offset = Register(0x08, 4, RW, clause="VIRTIO 1.4 §4.1.4.9")
-    length = Register(0x0C, 4, RW, clause="VIRTIO 1.4 §4.1.4.9")
-    pci_cfg_data = Register(0x10, 4, RW, clause="VIRTIO 1.4 §4.1.4.9.1")
+    cfg_type = Register(0x03, 1, HWINIT, clause="VIRTIO 1.4 §4.1.4", doc="5")
+    bar = Register(0x04, 1, RW, clause="VIRTIO 1.4 §4.1.4.9", doc="of the access")
+    offset = Register(0x08, 4, RW, clause="VIRTIO 1.4 §4.1.4.9", doc="of the access")
+    length = Register(0x0C, 4, RW, clause="VIRTIO 1.4 §4.1.4.9", doc="of the access: 1, 2 or 4")
+    pci_cfg_data = Register(
+        0x10, 4, RW, clause="VIRTIO 1.4 §4.1.4.9.1", doc="reading and writing it does the access"
+    )
 
     def __init__(self, transport: VirtioPci) -> None:
         super().__init__()

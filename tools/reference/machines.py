@@ -214,17 +214,18 @@ RUN = Machine(
     "QMP's RunState",
     "running",
     {
-        "running": Place(0, 0.6, "requests go to their nodes"),
-        "paused": Place(2, 0, "requests are held back"),
-        "io-error": Place(2, 1.2, "`rerror` or `werror` said stop: the request is tried again on cont"),
+        "running": Place(1.4, 0, "requests go to their nodes"),
+        "paused": Place(0, 0, "requests are held back"),
+        "io-error": Place(2.8, 0, "`rerror` or `werror` said stop: the request is tried again on cont"),
     },
     (
-        Arrow("running", "paused", "stop (event STOP)"),
-        Arrow("paused", "running", "cont (event RESUME)"),
-        Arrow("running", "io-error", "error with stop (STOP)"),
-        Arrow("io-error", "running", "cont (RESUME)"),
+        Arrow("running", "paused", "stop"),
+        Arrow("paused", "running", "cont"),
+        Arrow("running", "io-error", "error with stop"),
+        Arrow("io-error", "running", "cont"),
     ),
-    "The first reason counts: a machine that is stopped is not stopped again.",
+    "The first reason counts: a machine that is stopped is not stopped again. Stopping sends the event STOP, going on "
+    "RESUME, before anything that follows from them.",
 )
 
 MACHINES = (VIRTIO, AHCI, IDE, ISCSI, RUN)

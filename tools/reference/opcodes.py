@@ -119,8 +119,8 @@ def page() -> Page:
         out.add(_grid(each))
         last = "CDB" if each.rows[0].layout else "Addresses"
         out.add(table(("Code", "Command", "Data", last, "Clause"), _list(out, each)))
-    counts = ", ".join(f"{len(each.rows)} of {each.title}" for each in MAPS)
-    out.summary = f"{counts}, as maps of 16 × 16"
+    counts = ", ".join(f"{each.title} ({len(each.rows)})" for each in MAPS)
+    out.summary = f"Commands as maps of 16 × 16: {counts}"
     return out
 
 

@@ -96,9 +96,12 @@ def html(page: Page, pages: Sequence[Page]) -> str:
 
 
 def _contents(page: Page) -> str:
-    return "".join(
+    if not page.sections:
+        return ""
+    links = "".join(
         f'<a class="l{level}" href="#{anchor}">{escape(title)}</a>' for anchor, title, level in page.sections
     )
+    return f'<details class="contents"><summary>On this page</summary><nav>{links}</nav></details>'
 
 
 def index(pages: Sequence[Page]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from tools.reference import features, opcodes, registers, states, structures
 from tools.reference.declared import ROOT
 from tools.reference.machines import MACHINES
@@ -13,22 +15,26 @@ MARKDOWN = ROOT / "docs" / "reference.md"
 HEAD = """# Reference pages
 
 Written by `python -m tools.reference` (`make docs`) from the tables that devices work by; `-o DIRECTORY` writes them
-elsewhere. They load nothing from anywhere, follow the system's colours, and fit a telephone; `/` searches all of them.
-Open them in a browser from a checkout. A test of the default tier fails where they are not those of the tables, or
-where a register is declared that they do not have.
+elsewhere. Open [reference/index.html](reference/index.html) from a checkout in a browser. They load nothing from
+anywhere, follow the system's colours, and fit a telephone; `/` searches all of them. A test of the default tier fails
+where they are not those of the tables, or where a register is declared that they do not have.
 """
+PICTURE = "The bits of a register, and its fields"
 
 
 def pages() -> list[Page]:
-    """The pages in their order."""
-    return [
-        registers.page(),
-        features.page(),
-        opcodes.page(),
-        structures.memory(),
-        structures.scsi(),
-        states.page(),
-    ]
+    """The pages in their order, the one that leads to the others first."""
+    made = (features.page(), opcodes.page(), structures.memory(), structures.scsi(), states.page())
+    others = [registers.page(), *made]
+    start = Page("index", "Reference", "What the devices are, drawn from the tables that they work by.")
+    start.add(['<ul class="cards">'])
+    start.add(
+        f'<li><a href="{page.file}"><b>{escape(page.title)}</b></a><span>{escape(page.summary)}</span></li>'
+        for page in others
+    )
+    start.add(["</ul>", '<p class="note">The search above knows every name on these pages; / begins it.</p>'])
+    start.summary = "where the others are, and a search over all of them"
+    return [start, *others]
 
 
 def files(every: list[Page]) -> dict[str, str]:
@@ -38,7 +44,7 @@ def files(every: list[Page]) -> dict[str, str]:
 
 def markdown(every: list[Page]) -> str:
     """The page for readers of the repository."""
-    lines = [HEAD, "| | |", "|---|---|"]
+    lines = [HEAD, f"![{PICTURE}](images/reference.png)\n", "| | |", "|---|---|"]
     lines += [f"| [{page.title}](reference/{page.file}) | {page.summary} |" for page in every]
     lines += [
         "",

@@ -20,7 +20,7 @@ def page() -> Page:
     out.add([f"<style>{STYLE}</style>"])
     for machine in MACHINES:
         _machine(out, machine)
-    out.summary = f"{len(MACHINES)} drawings: {', '.join(machine.title for machine in MACHINES)}"
+    out.summary = f"{len(MACHINES)} drawings: {'; '.join(machine.title for machine in MACHINES)}"
     return out
 
 
