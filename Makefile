@@ -62,6 +62,10 @@ bench: $(VENV)/.test
 iscsi-conformance: $(VENV)/.test
 	$(BIN)/python -m tools.iscsi_conformance
 
+# Whether VIRTIO's statements are still those of a checkout of oasis-tcs/virtio-spec: make virtio-spec SPEC=FOLDER.
+virtio-spec: $(VENV)/.test
+	$(BIN)/python -m tools.conformance extract $(SPEC)
+
 # The pages that are written from tables.
 docs: $(VENV)/.test
 	$(BIN)/python -m tools.conformance
