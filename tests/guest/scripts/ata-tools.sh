@@ -67,6 +67,23 @@ smart_logs() {
     echo "$logs, IDENTIFY DEVICE data log; no errors"
 }
 
+# Commands and their answers by SCT.
+smart_sct() {
+    ran smartctl -l scterc,70,80 $DISK
+    ran smartctl -l scterc $DISK
+    shows "Read: *70 (7.0 seconds)" "Write: *80 (8.0 seconds)"
+    ran smartctl -l scttemp $DISK
+    shows "Device State: *Active" "Current Temperature: *30 Celsius" "Temperature History Size *(Index): *128"
+    ran smartctl -s wcache-sct,off $DISK
+    ran hdparm -W $DISK
+    shows "write-caching = *0 (off)"
+    ran smartctl -s wcache-sct,on $DISK
+    ran smartctl -g wcache-sct $DISK
+    shows "SCT Write Cache Control: *Force Enable"
+    ran smartctl -s wcache-sct,ata $DISK
+    echo "recovery timers, 30 degrees, the write cache off and on"
+}
+
 smart_self_test() {
     for kind in short long; do
         ran smartctl -t $kind $DISK
@@ -105,5 +122,6 @@ item hdparm-sectors hdparm_sector
 item hdparm-trim hdparm_trim
 item smartctl-a smart_all
 item smartctl-x smart_logs
+item sct smart_sct
 item self-tests smart_self_test
 item smart-off smart_off
