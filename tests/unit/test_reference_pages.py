@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -18,30 +19,34 @@ from tools.reference.opcodes import MAPS, anchor
 from tools.reference.page import Page
 from tools.reference.site import DIRECTORY, MARKDOWN, files, markdown, pages
 
-PAGES = pages()
-FILES = files(PAGES)
 TOO_LARGE = 300_000
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_is_what_would_be_written_now(name: str) -> None:
-    assert (DIRECTORY / name).read_text() == FILES[name], "run python -m tools.reference"
-    assert len(FILES[name].encode()) < TOO_LARGE
+@cache
+def made() -> tuple[list[Page], dict[str, str]]:
+    """The pages, and all files."""
+    every = pages()
+    return every, files(every)
 
 
-def test_there_are_no_others() -> None:
-    assert {each.name for each in DIRECTORY.iterdir()} == set(FILES)
-    assert MARKDOWN.read_text() == markdown(PAGES), "run python -m tools.reference"
+def test_the_files_are_what_would_be_written_now() -> None:
+    every, expected = made()
+    assert {each.name for each in DIRECTORY.iterdir()} == set(expected)
+    for name, text in expected.items():
+        assert (DIRECTORY / name).read_text() == text, f"{name}: run python -m tools.reference"
+        assert len(text.encode()) < TOO_LARGE
+    assert MARKDOWN.read_text() == markdown(every), "run python -m tools.reference"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere_and_nothing_comes_from_elsewhere(page: Page) -> None:
-    text = FILES[page.file]
-    anchors = re.findall(r'\bid="([^"]*)"', text)
-    assert len(anchors) == len(set(anchors))
-    assert set(re.findall(r'href="#([^"]*)"', text)) <= set(anchors)
-    assert {hit.anchor for hit in page.hits} <= set(anchors)
-    assert not re.search(r'(?:src|href)="(?:https?:)?//|@import|url\((?!#)', text)
+def test_links_lead_somewhere_and_nothing_comes_from_elsewhere() -> None:
+    every, texts = made()
+    for page in every:
+        text = texts[page.file]
+        anchors = re.findall(r'\bid="([^"]*)"', text)
+        assert len(anchors) == len(set(anchors))
+        assert set(re.findall(r'href="#([^"]*)"', text)) <= set(anchors)
+        assert {hit.anchor for hit in page.hits} <= set(anchors)
+        assert not re.search(r'(?:src|href)="(?:https?:)?//|@import|url\((?!#)', text)
 
 
 def test_each_declared_register_is_shown() -> None:
@@ -50,7 +55,7 @@ def test_each_declared_register_is_shown() -> None:
 
 
 def test_each_field_of_each_register_has_its_place() -> None:
-    text = FILES["registers.html"]
+    text = made()[1]["registers.html"]
     for file in (file for group in GROUPS for file in group.files):
         for register in file.registers.layout().registers:
             for each in register.fields:
@@ -58,8 +63,8 @@ def test_each_field_of_each_register_has_its_place() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    anchors = {name: set(re.findall(r'\bid="([^"]*)"', text)) for name, text in FILES.items()}
-    for text in FILES.values():
+    anchors = {name: set(re.findall(r'\bid="([^"]*)"', text)) for name, text in made()[1].items()}
+    for text in made()[1].values():
         for name, place in re.findall(r'href="([\w-]+\.html)(?:#([^"]*))?"', text):
             assert not place or place in anchors[name]
 
@@ -67,7 +72,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 @pytest.mark.parametrize("commands", [SCSI_DISK, DRIVE, ATA_DISK, ATAPI], ids=len)
 def test_each_command_is_shown(commands: Sequence[object]) -> None:
     assert any(len(each.rows) == len(commands) for each in MAPS)
-    assert all(f'id="{anchor(each, row)}"' in FILES["opcodes.html"] for each in MAPS for row in each.rows)
+    assert all(f'id="{anchor(each, row)}"' in made()[1]["opcodes.html"] for each in MAPS for row in each.rows)
 
 
 @pytest.mark.parametrize("module", [*MEMORY, *SCSI], ids=lambda module: module.anchor)
@@ -96,7 +101,7 @@ OWN = {"devmodels.exports.vhost_inflight", "devmodels.blockbackend.writelog"}
     ("feature", "shown_as"), [("VIRTIO_F_RING_PACKED", "packed=on"), ("VIRTIO_BLK_F_MQ", "num-queues=2")]
 )
 def test_a_feature_is_offered_with_the_option_that_is_named(feature: str, shown_as: str) -> None:
-    row = re.search(rf'<td><code id="{feature}">.*?</tr>', FILES["features.html"])
+    row = re.search(rf'<td><code id="{feature}">.*?</tr>', made()[1]["features.html"])
     assert row is not None
     assert "with an option" in row[0]
     assert shown_as in row[0]

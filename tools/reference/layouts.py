@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Iterator
+from enum import IntEnum, IntFlag
 from functools import cache
 from typing import NamedTuple
 
 import construct
 
+from devmodels.virtio_blk.layout import BlkFeature
+from devmodels.virtio_scsi.layout import ScsiFeature
 from devmodels.wire import Codec, is_bit_struct
 from tools.reference.declared import ROOT
 
@@ -80,6 +83,7 @@ MEMORY = (
     Module("vhost-user", "vhost-user", "devmodels.protocols.vhost_user"),
     Module("vfio-user", "vfio-user", "devmodels.protocols.vfio_user"),
 )
+FEATURES = (BlkFeature, ScsiFeature)
 _LAYOUT = "devmodels.scsi.layout"
 SCSI = (
     Module("cdb", "CDBs of all units", f"{_LAYOUT}.cdb"),
@@ -113,6 +117,14 @@ def structures(module: Module) -> tuple[Structure, ...]:
         following = tree.body[number + 1] if number + 1 < len(tree.body) else None
         found.append(Structure(module, name, _string(following), declaration))
     return tuple(found)
+
+
+@cache
+def enumerations(module: Module) -> tuple[type[IntEnum | IntFlag], ...]:
+    """The numbers with names that a module declares, but for feature bits, which have a page of their own."""
+    own = vars(importlib.import_module(module.name)).values()
+    found = (each for each in own if isinstance(each, type) and issubclass(each, IntEnum | IntFlag))
+    return tuple(each for each in found if each.__module__ == module.name and each not in FEATURES)
 
 
 def anchor_of(declaration: construct.Construct) -> str:

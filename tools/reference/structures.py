@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum, IntFlag
 from html import escape
 
-from tools.reference.layouts import MEMORY, SCSI, Bits, Module, Part, Structure, structures
+from tools.reference.layouts import MEMORY, SCSI, Bits, Module, Part, Structure, enumerations, structures
 from tools.reference.opcodes import MAPS, anchor
 from tools.reference.page import Page, cell
 
@@ -56,7 +58,27 @@ def _modules(out: Page, modules: Sequence[Module], draw: Callable[[Structure], I
             out.add(f'<p class="note">{note}</p>' for note in notes if note)
             out.add(draw(each))
             out.add(["</div>"])
+        for names in enumerations(module):
+            _numbers(out, module, names)
         out.add(["</div>"])
+
+
+def _numbers(out: Page, module: Module, names: type[IntEnum | IntFlag]) -> None:
+    """A box of numbers that have names."""
+    words = " ".join((inspect.getdoc(names) or "").split())
+    where = f"{module.anchor}.{names.__name__}"
+    title = f'<a class="self" href="#{where}"><code>{names.__name__}</code></a>'
+    out.add(
+        [
+            f'<div class="one" id="{where}"><h4>{title}</h4><p class="note">{cell(words)}</p>',
+            '<div class="numbers">',
+        ]
+    )
+    for each in names:
+        value = f"{each.value:X}h" if each.value > 9 or issubclass(names, IntFlag) else f"{each.value}"
+        out.hit(str(each.name), f"{value}, {module.title} {names.__name__}", where)
+        out.add([f"<code>{value}</code><code>{each.name}</code>"])
+    out.add(["</div></div>"])
 
 
 def _commands(structure: Structure) -> Iterator[str]:
