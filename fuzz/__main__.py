@@ -98,8 +98,14 @@ def _keep(targets: list[Target], inputs: Path) -> None:
     with Bar("targets", len(targets), counted=True) as bar:
         for target in targets:
             if (inputs / target.name).is_dir():
-                arguments = [sys.executable, "-m", "fuzz.keep", target.name, str(inputs / target.name)]
-                subprocess.run(arguments, cwd=ROOT, check=True)
+                arguments = [
+                    sys.executable,
+                    "-m",
+                    "fuzz.keep",
+                    target.name,
+                    str((inputs / target.name).resolve()),
+                ]
+                subprocess.run(arguments, cwd=inputs, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
             bar.more()
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Choices(Random):
@@ -47,6 +51,12 @@ class Choices(Random):
     def randbytes(self, n: int) -> bytes:
         """The next `n` bytes."""
         return self.take(n)
+
+    def sample(self, population: Sequence[T], k: int, *, counts: Iterable[int] | None = None) -> list[T]:
+        """`k` different ones; `Random`'s own tries until it finds one that is new, which with zeroes never comes."""
+        assert counts is None
+        pool = list(population)
+        return [pool.pop(self._randbelow(len(pool))) for _ in range(k)]
 
     def _randbelow(self, n: int) -> int:
         """A number below `n`; all that `Random` makes of whole numbers comes from here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -47,8 +48,8 @@ class Worker:
         self.progress = progress
         self._seconds = seconds
         self._seed = seed
-        self._corpus = work / progress.name
-        self._findings = findings
+        self._corpus = (work / progress.name).resolve()
+        self._findings = findings.resolve()
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
         corpus.spread(corpus.kept(progress.name), self._corpus)
@@ -87,7 +88,8 @@ class Worker:
         arguments += [str(self._corpus), str(self._findings)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.worker", *arguments],
-            cwd=ROOT,
+            cwd=self._corpus.parent,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -24,7 +24,7 @@ BYTES = 3000
 """Of them together, at most."""
 SOON = 0.05
 """Seconds that they take together, at most."""
-LOOK_AT = 400
+LOOK_AT = 150
 """Inputs, at most: those that were found last."""
 
 Line = tuple[CodeType, int]

@@ -1,6 +1,6 @@
 """One target under the engine: Atheris, which is libFuzzer with Python's branches as its coverage.
 
-    python -m fuzz.worker TARGET SEED SECONDS CORPUS FINDINGS
+    python -m fuzz.worker TARGET SEED SECONDS INPUTS FINDINGS
 
 A finding does not end the run: its input is written to FINDINGS, once for each place that goes wrong.  What the engine
 says of itself goes to standard error.
@@ -9,8 +9,10 @@ says of itself goes to standard error.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from fuzz import corpus
 from fuzz.findings import Findings, of_exception
 from fuzz.targets import TARGETS
 
@@ -23,11 +25,19 @@ MOST_MEMORY = 2048
 def main(arguments: list[str]) -> None:
     """Never returns."""
     import atheris
+    from hypothesis import settings
 
-    name, seed, seconds, corpus, found = arguments
+    # Nothing is remembered from run to run: findings are the engine's.
+    settings.register_profile("fuzz", deadline=None, database=None)
+    settings.load_profile("fuzz")
+    name, seed, seconds, inputs, found = arguments
     target = TARGETS[name]
     with atheris.instrument_imports(include=list(target.packages)):
         run = target.load()
+        for data in corpus.kept(name):
+            # What is imported late is looked at, too.
+            with suppress(Exception):
+                run(data)
     from fuzz.watch import SECONDS, watched
 
     run = watched(run)
@@ -47,9 +57,10 @@ def main(arguments: list[str]) -> None:
         "timeout": int(SECONDS * LOAD_FACTOR),
         "rss_limit_mb": MOST_MEMORY,
         "print_final_stats": 1,
+        "report_slow_units": 1 << 30,
         "artifact_prefix": f"{found}/{name}-",
     }
-    atheris.Setup([name, corpus, *(f"-{key}={value}" for key, value in options.items())], once)
+    atheris.Setup([name, inputs, *(f"-{key}={value}" for key, value in options.items())], once)
     atheris.Fuzz()
 
 

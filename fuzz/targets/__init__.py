@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fuzz.target import Target
 
-_ATA, _VIRTIO = "fuzz.targets.ata", "fuzz.targets.virtio"
+BOTH = ("devmodels", "guestsim")
 
-TARGETS = {
-    target.name: target
-    for target in (
-        Target("ahci-disk", "device", f"{_ATA}:ahci_disk"),
-        Target("ahci-cd", "device", f"{_ATA}:ahci_drive"),
-        Target("ide-disk", "device", f"{_ATA}:ide_disk"),
-        Target("ide-cd", "device", f"{_ATA}:ide_drive"),
-        Target("virtio-blk", "device", f"{_VIRTIO}:blk"),
-        Target("virtio-scsi", "device", f"{_VIRTIO}:scsi"),
-    )
-}
+
+def _targets() -> Iterator[Target]:
+    """What they are, in the order in which they are run and shown."""
+    for name, about, place in (
+        ("virtio-blk", "device", "virtio:blk"),
+        ("virtio-blk-pci-split", "device", "blk:pci_split"),
+        ("virtio-blk-pci-packed", "device", "blk:pci_packed"),
+        ("virtio-blk-mmio-split", "device", "blk:mmio_split"),
+        ("virtio-blk-mmio-packed", "device", "blk:mmio_packed"),
+        ("virtio-scsi", "device", "virtio:scsi"),
+        ("scsi-disk", "device", "scsi:disk"),
+        ("scsi-cd", "device", "scsi:drive"),
+        ("scsi-nothing", "device", "scsi:nothing"),
+        ("ahci-disk", "device", "ata:ahci_disk"),
+        ("ahci-cd", "device", "ata:ahci_drive"),
+        ("ide-disk", "device", "ata:ide_disk"),
+        ("ide-cd", "device", "ata:ide_drive"),
+        ("split-ring", "ring", "virtio:split_ring"),
+        ("packed-ring", "ring", "virtio:packed_ring"),
+        ("virtio-pci", "transport", "transports:modern"),
+        ("virtio-pci-legacy", "transport", "transports:legacy"),
+        ("virtio-mmio", "transport", "transports:mmio"),
+        ("virtio-mmio-legacy", "transport", "transports:mmio_legacy"),
+        ("pci-config", "transport", "transports:configuration"),
+        ("vhost-user", "protocol", "protocols:vhost_user"),
+        ("vfio-user", "protocol", "protocols:vfio_user"),
+        ("iscsi", "protocol", "protocols:iscsi"),
+        ("iscsi-pdus", "protocol", "protocols:iscsi_pdus"),
+        ("qmp", "protocol", "protocols:qmp"),
+    ):
+        yield Target(name, about, f"fuzz.targets.{place}")
+    for name, place in (
+        ("traces", "traces"),
+        ("trace-events", "trace_events"),
+        ("replays", "replays"),
+        ("snapshots", "snapshots"),
+        ("scripts", "scripts"),
+        ("script-corpus", "script_corpus"),
+        ("options", "options"),
+        ("discs", "discs"),
+        ("blkdebug-rules", "blkdebug"),
+        ("block-logs", "logs"),
+        ("cores", "cores"),
+    ):
+        yield Target(name, "parser", f"fuzz.targets.parsers:{place}", packages=BOTH)
+
+
+TARGETS = {target.name: target for target in _targets()}

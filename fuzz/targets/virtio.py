@@ -1,9 +1,9 @@
-"""virtio-blk and virtio-scsi with either ring, the rings themselves, and the transports' registers."""
+"""virtio-blk and virtio-scsi with either ring, and the rings themselves."""
 
 from __future__ import annotations
 
 from fuzz.target import Run
-from fuzz.targets.of_hypothesis import property_of
+from fuzz.targets.of_hypothesis import machine_of, property_of
 
 
 def blk() -> Run:
@@ -23,3 +23,17 @@ def scsi() -> Run:
         "test_whatever_is_sent_comes_back_and_nothing_else_is_written",
         "test_a_well_formed_command_has_a_well_formed_answer",
     )
+
+
+def split_ring() -> Run:
+    """One split ring, with all that a driver must not do to it."""
+    from tests.unit.virtio.machine import RingMachine
+
+    return machine_of(RingMachine)
+
+
+def packed_ring() -> Run:
+    """The same for a packed one."""
+    from tests.unit.virtio.machine import PackedRingMachine
+
+    return machine_of(PackedRingMachine)

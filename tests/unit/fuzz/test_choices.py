@@ -20,7 +20,7 @@ def test_there_are_zeroes_behind_the_end() -> None:
     choices = Choices(b"\xff")
     assert choices.randbytes(3) == b"\xff\0\0"
     assert choices.randrange(1000) == 0
-    assert choices.sample(range(5), 2) == [0, 4]
+    assert choices.sample(range(5), 2) == [0, 1]
 
 
 @given(st.binary(max_size=40), st.lists(st.integers(1, 1 << 70), max_size=10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -27,7 +28,7 @@ class Life(ScsiStory):
         """Commands; nobody waits for them."""
         if self.driver is None or not self.driver.device.queues:
             return
-        steps = [each for each in Initiators(self.KIND, seed).steps(count) if isinstance(each, Send)]
+        steps = [each for each in Initiators(self.KIND, Random(seed)).steps(count) if isinstance(each, Send)]
         self.submit(
             [
                 self.driver.command(

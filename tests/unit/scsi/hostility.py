@@ -100,9 +100,9 @@ def _shape(command: Command[Any]) -> tuple[int, int, Sequence[tuple[str, int, in
 class Initiators:
     """Steps of two initiators of units of one kind: of few of its commands, often, so that they meet; or of all."""
 
-    def __init__(self, kind: Kind, seed: int) -> None:
+    def __init__(self, kind: Kind, random: Random) -> None:
         self.kind = kind
-        self.random = Random(seed)
+        self.random = random
         self.block_size = self.random.choice(BLOCK_SIZES)
         most = len(kind.commands)
         some = self.random.sample(kind.commands, min(most, self.random.choice((2, 6, 20, most))))

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from random import Random
 from typing import Any
 
 import pytest
@@ -165,7 +166,7 @@ class Runner:
 
     def run(self, configuration: str, seed: int, count: int) -> None:
         """New units, `count` steps of `seed`; AssertionError with the fewest steps that go wrong."""
-        steps = list(Initiators(self.kind, seed).steps(count))
+        steps = list(Initiators(self.kind, Random(seed)).steps(count))
         error = self._go(configuration, steps)
         if error is None:
             self.commands += sum(isinstance(step, Send) for step in steps)

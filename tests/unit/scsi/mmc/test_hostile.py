@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -52,7 +53,7 @@ def test_anything_while_media_come_and_go(
     try:
         bench = Bench(world.context, (world.first, world.second), 0, [world.drive])
         oracle = Oracle(bench, Counter(), Counter())
-        hosts = Initiators(DRIVE, seed)
+        hosts = Initiators(DRIVE, Random(seed))
         for what in acts:
             play(bench, oracle, list(hosts.steps(STEPS)))
             act(world, what, [disc, data_disc(500), data_disc(1_000_000), {"driver": "null-co", "size": 512}])

@@ -1,0 +1,55 @@
+"""A disk that holds requests back, fails, and knows what of it would outlive a power cut."""
+
+from __future__ import annotations
+
+from devmodels.blockbackend.request import Flags, Request
+from devmodels.iocontext import Event, IoContext
+from tests.unit.virtio.blkrig import Disk
+
+
+class FuzzedDisk(Disk):
+    """`stable`: what is there if the power goes now, as little as a write-back cache may leave."""
+
+    def __init__(self, context: IoContext, size: int) -> None:
+        super().__init__(context, size)
+        self.stable = bytearray(self.data)
+        self._context = context
+        self.frozen = False
+        self.late = 0
+        """Requests that were carried out while `frozen`."""
+
+    def hold(self) -> None:
+        """Requests wait from now on."""
+        if self.gate is None:
+            self.gate = Event(self._context)
+
+    def release(self) -> None:
+        """All that waits goes on."""
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.set()
+
+    async def _enter(self, request: Request) -> None:
+        await super()._enter(request)
+        self.late += self.frozen
+
+    async def write(self, request: Request) -> None:
+        """Into the cache; through it, with FUA."""
+        await super().write(request)
+        self._through(request)
+
+    async def write_zeroes(self, request: Request) -> None:
+        """The same."""
+        await super().write_zeroes(request)
+        self._through(request)
+
+    def _through(self, request: Request) -> None:
+        if request.flags & Flags.FUA:
+            part = slice(request.offset, request.offset + request.length)
+            self.stable[part] = self.data[part]
+
+    async def flush(self, request: Request) -> None:
+        """What was written when the flush began is stable when it is over."""
+        cached = bytes(self.data)
+        await super().flush(request)
+        self.stable[:] = cached
