@@ -203,7 +203,18 @@ def _protocol(image: object) -> dict[str, object]:
         return dict(image)
     if not isinstance(image.get("filename"), str):
         raise OptionError("file: missing; expected an image")
-    return image_node(image["filename"]) | {key: each for key, each in image.items() if key != "filename"}
+    return _with(image_node(image["filename"]), image)
+
+
+def _with(node: dict[str, object], more: Mapping[str, object]) -> dict[str, object]:
+    """A node that a name stands for, and `file.…` options besides, of nodes below it as well."""
+    for key, value in more.items():
+        below = node.get(key)
+        if isinstance(value, Mapping) and isinstance(below, dict):
+            _with(below, value)
+        elif key != "filename":
+            node[key] = value
+    return node
 
 
 def _size_of(protocol: Mapping[str, object] | None) -> int:

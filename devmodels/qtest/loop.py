@@ -69,10 +69,6 @@ class StandardStream:
             view = view[os.write(1, view) :]
 
 
-def _nothing() -> None:
-    """There was something to wake up for."""
-
-
 class _Logged:
     """A stream of which a file has all."""
 
@@ -107,6 +103,7 @@ class Loop:
         self._qtest = board.qtest
         self._stream = stream
         self.stopping = False
+        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def log_to(self, file: BinaryIO) -> None:
         """Write every request (`[R]`) and answer (`[S]`) to `file`."""
@@ -116,13 +113,14 @@ class Loop:
     def stop(self) -> None:
         """Leave `run` soon; signal handlers may call it."""
         self.stopping = True
-        self._context.call_soon(_nothing)
+        os.eventfd_write(self._stop_fd, 1)
 
     def run(self) -> None:
         """Serve until the client leaves, or until `stop`."""
         context, stream = self._context, self._stream
         poll = select.epoll()
         poll.register(context.fileno(), select.EPOLLIN)
+        poll.register(self._stop_fd, select.EPOLLIN)
         ours = -1
         if stream is not None:
             ours = stream.fileno()
