@@ -13,7 +13,7 @@ from devmodels.blockbackend.registry import coerce as coerce_node
 from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
-from devmodels.options import OptionError, coerce, decode
+from devmodels.options import OptionError, coerce, convert, decode
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import device_options, text_of_device
@@ -74,6 +74,10 @@ class Assembling:
         options = decode(text, None, what="object")
         if options.get("qom-type") == "iothread":
             options = coerce(options, IoThreadOptions)
+            if self.launch.clock == "client":
+                # All queues are worked on in the machine's own thread, whose clock is the client's.
+                self.board.threads.add(convert(options, IoThreadOptions, what="iothread").id)
+                return
         self.board.assembly.add_object(options)
 
     def _blockdev(self, text: str) -> None:
@@ -139,6 +143,8 @@ class Assembling:
         geometry = tuple(int(str(given.get(key, 0)), 0) for key in GEOMETRY)
         known = {key: value for key, value in given.items() if key not in GEOMETRY}
         options = device_options(known, self.board, self.launch.globals)
+        if options.get("iothread") in self.board.threads:
+            del options["iothread"]
         drive_name = options.get("drive")
         made = self.drives.get(drive_name) if isinstance(drive_name, str) else None
         if made is not None:

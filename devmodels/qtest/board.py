@@ -56,6 +56,8 @@ class Board:
         self.machine = self.assembly.machine
         self.machine.config_ports.mask = 0xFFFF_FFFF
         self.cmos = Cmos()
+        self.threads: set[str] = set()
+        """Iothreads that are nothing but names."""
         self.geometries: dict[str, tuple[int, int, int]] = {}
         """What firmware is to believe of disks, by the device's id: `lcyls`, `lheads`, `lsecs`."""
         self.fw_cfg: FwCfg | None = None

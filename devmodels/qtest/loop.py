@@ -113,7 +113,8 @@ class Loop:
     def stop(self) -> None:
         """Leave `run` soon; signal handlers may call it."""
         self.stopping = True
-        os.eventfd_write(self._stop_fd, 1)
+        if self._stop_fd >= 0:
+            os.eventfd_write(self._stop_fd, 1)
 
     def run(self) -> None:
         """Serve until the client leaves, or until `stop`."""
@@ -143,6 +144,8 @@ class Loop:
                         self._serve(stream)
                 if context.ready or len(found) != 1 or found[0][0] != ours:
                     timeout = self._work()
+        fd, self._stop_fd = self._stop_fd, -1
+        os.close(fd)
 
     def _serve(self, stream: Stream) -> None:
         """Do what the client asks for, as long as it goes on and nothing else is to be done."""

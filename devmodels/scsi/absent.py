@@ -32,7 +32,7 @@ class AbsentUnit(LogicalUnit):
         """That there is none."""
         return NOT_SUPPORTED
 
-    def opcode_unknown(self) -> Sense:
+    def opcode_unknown(self, cdb: bytes) -> Sense:  # noqa: ARG002
         """No command is supported because no unit is there."""
         return NOT_SUPPORTED
 

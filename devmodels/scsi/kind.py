@@ -64,8 +64,8 @@ class UnitKind:
         """What the initiator of a task hears that another one has ended: TASK ABORTED with TAS, else nothing."""
         return Status.GOOD
 
-    def opcode_unknown(self) -> Sense:
-        """What is wrong with an operation code that is not in the table."""
+    def opcode_unknown(self, cdb: bytes) -> Sense:  # noqa: ARG002
+        """What is wrong with a CDB whose operation code is not in the table."""
         return OPCODE_NOT_SUPPORTED
 
     def check_access(self, task: Task, command: Command[Any]) -> None:

@@ -164,7 +164,7 @@ class LogicalUnit(UnitKind):
         """The entry for a CDB."""
         entry = self._table[cdb[0]] if cdb else None
         if entry is None:
-            raise CheckCondition(self.opcode_unknown())
+            raise CheckCondition(self.opcode_unknown(cdb))
         if entry.actions is not None:
             entry = entry.actions.get(cdb[1] & _ACTION_MASK) if len(cdb) > 1 else None
             if entry is None:

@@ -136,7 +136,8 @@ class VirtioPci(PciFunction):
             self._isr |= ISR_CONFIG
             self._message(self.common.config_msix_vector)
         else:
-            self._raise(ISR_CONFIG)
+            # QEMU tells of the queues as well.
+            self._raise(ISR_CONFIG | ISR_QUEUE if self.device.violations.as_qemu else ISR_CONFIG)
 
     def _message(self, vector: int) -> None:
         if vector != NO_VECTOR and self.msix is not None:

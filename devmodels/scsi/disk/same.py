@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WRITE_SAME_10 = Layout(cdb.WRITE_SAME_10)
 WRITE_SAME_16 = Layout(cdb.WRITE_SAME_16)
 
+NDOB = 0x01
 ZERO_STEP = 256 << 20
 """How much is zeroed by one block request, in bytes."""
 
@@ -48,7 +49,8 @@ async def _write_same(disk: Disk, task: Task, fields: Fields, layout: Layout) ->
 def _block(disk: Disk, task: Task, fields: Fields) -> bytes:
     """The block that is to be written; zeroes with NDOB."""
     size = disk.block_size
-    if fields.get("ndob"):
+    # QEMU takes NDOB of WRITE SAME (10), too, which has it not.
+    if fields.get("ndob") or (disk.violations.as_qemu and task.cdb[1] & NDOB):
         return bytes(size)
     return take_exactly(task, size, illegal(Asc.INVALID_FIELD_IN_CDB))
 

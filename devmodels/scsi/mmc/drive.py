@@ -34,6 +34,8 @@ _AUDIO_SENSE = {
     AudioStatus.PAUSED: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_PAUSED),
 }
 
+WRITES = (b"\x0a", b"\x2a", b"\xaa")
+"""WRITE (6), (10) and (12)."""
 VERSIONS = (0x00A0, 0x0460, 0x04E0)
 """SAM-5, SPC-4 and MMC-6 (no version claimed)."""
 
@@ -189,6 +191,12 @@ class CdDrive(Pages, BackedUnit):
         state.restore(self, nexus, decode(data, state.DriveState))
 
     # --- resets and losses
+
+    def opcode_unknown(self, cdb: bytes) -> Sense:
+        """QEMU's drive knows WRITE, to refuse it because of its medium."""
+        if self.violations.as_qemu and cdb[:1] in WRITES:
+            return Sense(SenseKey.DATA_PROTECT, Asc.WRITE_PROTECTED)
+        return super().opcode_unknown(cdb)
 
     def nexus_lost(self, nexus: Nexus) -> None:
         """It prevents nothing any more, and is told nothing."""
