@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from devmodels.ahci.engine import TRANSITIONS
+from devmodels.ata import Reset
 from devmodels.exports.iscsi.login import Login
 from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.ide_cdrom.unit import Phase, Unit
@@ -26,11 +27,14 @@ from tools.reference.machines import (
     MACHINES,
     PATHS,
     RUN,
+    SECURITY,
+    SECURITY_BITS,
     VIRTIO,
     VIRTIO_VALUES,
     Machine,
 )
 
+from .ata.host import Host
 from .exports.iscsi.initiator import INITIATOR, TARGET
 from .exports.iscsi.test_login_machine import Client
 from .ide_cdrom.machine import IdeMachine
@@ -177,6 +181,57 @@ def test_a_reset_makes_a_device_busy_in_any_state(phase: Phase, monkeypatch: pyt
         watched.path = []
         machine.run(machine.ide.reset())
     assert watched.path == [target_of(IDE, phase.name, "reset"), IDE.first]
+
+
+# --- security
+
+PASSWORD = (bytes(2) + b"secret").ljust(512, b"\0")
+
+
+def erase(host: Host) -> None:
+    host.do(0xF3)
+    host.do(0xF4, given=PASSWORD)
+
+
+def power_on(host: Host) -> None:
+    host.disk.reset(Reset.POWER_ON, lambda: None)
+
+
+SECURITY_EVENTS: dict[str, Callable[[Host], object]] = {
+    "SET PASSWORD": lambda host: host.do(0xF1, given=PASSWORD),
+    "UNLOCK": lambda host: host.do(0xF2, given=PASSWORD),
+    "ERASE": erase,
+    "FREEZE LOCK": lambda host: host.do(0xF5),
+    "DISABLE PASSWORD": lambda host: host.do(0xF6, given=PASSWORD),
+    "power-on": power_on,
+}
+SECURITY_WAYS = {
+    "disabled": (),
+    "unlocked": ("SET PASSWORD",),
+    "locked": ("SET PASSWORD", "power-on"),
+    "frozen": ("SET PASSWORD", "FREEZE LOCK"),
+    "frozen, disabled": ("FREEZE LOCK",),
+}
+
+
+@pytest.mark.parametrize("state", SECURITY.places)
+def test_every_command_of_security_does_what_is_drawn(state: str) -> None:
+    for name, event in SECURITY_EVENTS.items():
+        with Host(1 << 16) as host:
+            for step in SECURITY_WAYS[state]:
+                SECURITY_EVENTS[step](host)
+            assert security_of(host) == SECURITY_BITS[state]
+            event(host)
+            drawn = [
+                each.target
+                for each in SECURITY.arrows
+                if each.source == state and name in each.label.split(", ")
+            ]
+            assert security_of(host) == SECURITY_BITS[drawn[0] if drawn else state], (state, name)
+
+
+def security_of(host: Host) -> int:
+    return int.from_bytes(host.do(0xEC).data[256:258], "little")
 
 
 # --- iSCSI

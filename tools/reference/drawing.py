@@ -111,7 +111,7 @@ def _arrow(machine: Machine, arrow: Arrow, *, twin: bool, tip: str) -> tuple[str
     bend = arrow.bend or (APART if twin else 0)
     length = math.dist(start, end)
     side = Point((end.y - start.y) / length, -(end.x - start.x) / length)
-    shift = bend / 2
+    shift = math.copysign(min(abs(bend) / 2, HEIGHT / 3), bend)
     start = Point(start.x + side.x * shift, start.y + side.y * shift)
     end = Point(end.x + side.x * shift, end.y + side.y * shift)
     middle = Point((start.x + end.x) / 2 + side.x * bend, (start.y + end.y) / 2 + side.y * bend)

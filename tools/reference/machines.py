@@ -178,6 +178,42 @@ PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """A command, its protocol, and the states that the device goes through."""
 
+SECURITY_BITS = {
+    "disabled": 0x21,
+    "unlocked": 0x23,
+    "locked": 0x27,
+    "frozen": 0x2B,
+    "frozen, disabled": 0x29,
+}
+"""Word 128 of IDENTIFY DEVICE in each state."""
+
+SECURITY = Machine(
+    "ata-security",
+    "Security of an ATA disk",
+    "ACS-3 §4.18",
+    "disabled",
+    {
+        "disabled": Place(0, 0.9, "there is no user password"),
+        "unlocked": Place(1.6, 0, "there is one, and it was given or set"),
+        "locked": Place(3.2, 0.9, "there is one: commands that reach the medium are aborted"),
+        "frozen": Place(1.6, 2, "no command of the feature set changes anything"),
+        "frozen, disabled": Place(0, 2.4, "the same, without a password"),
+    },
+    (
+        Arrow("disabled", "unlocked", "SET PASSWORD"),
+        Arrow("unlocked", "disabled", "DISABLE PASSWORD, ERASE"),
+        Arrow("unlocked", "locked", "power-on"),
+        Arrow("locked", "unlocked", "UNLOCK"),
+        Arrow("locked", "disabled", "ERASE", at=0.3),
+        Arrow("unlocked", "frozen", "FREEZE LOCK", at=0.7),
+        Arrow("frozen", "locked", "power-on"),
+        Arrow("disabled", "frozen, disabled", "FREEZE LOCK", at=0.35),
+        Arrow("frozen, disabled", "disabled", "power-on", at=0.35),
+    ),
+    "With the right password. ERASE is SECURITY ERASE PREPARE and SECURITY ERASE UNIT. After five wrong passwords "
+    "UNLOCK and ERASE are aborted until the next power-on. What is not drawn is aborted or changes no state.",
+)
+
 # --- iSCSI
 
 ISCSI = Machine(
@@ -228,7 +264,7 @@ RUN = Machine(
     "RESUME, before anything that follows from them.",
 )
 
-MACHINES = (VIRTIO, AHCI, IDE, ISCSI, RUN)
+MACHINES = (VIRTIO, AHCI, IDE, SECURITY, ISCSI, RUN)
 ANYWHERE: dict[tuple[str, str], Place] = {
     (VIRTIO.anchor, "FAILED"): Place(2, 1.3),
     (VIRTIO.anchor, "reset"): Place(0, 1.3),
