@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from guestsim.diff.arena import ARENA, ARENA_SIZE
+
 
 class AccessFileError(ValueError):
     """A file of accesses is wrong; the message says where, and what was expected."""
@@ -112,7 +114,20 @@ class Wait:
         return f"wait {one.address:#x} {one.size} {one.first} {one.count} {one.places}"
 
 
-Access: TypeAlias = Read | Write | Store | Loose | Wait
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Both come to rest, and nothing is compared: what shows is known to be different, and settled by what follows.
+
+    Theirs has where the register `until` holds what it holds in ours.
+    """
+
+    until: Read | None = None
+
+    def __str__(self) -> str:
+        return "rest" if self.until is None else str(self.until).replace("read", "rest")
+
+
+Access: TypeAlias = Read | Write | Store | Loose | Wait | Rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +176,7 @@ def parse(text: str, name: str) -> tuple[str, list[Step]]:
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose REASON ADDRESS LENGTH [STATUS [good]], wait, "
+    "loose REASON ADDRESS LENGTH [STATUS [good]], rest [PLACE SIZE], wait, "
     "wait ADDRESS SIZE FIRST COUNT PLACES"
 )
 
@@ -194,11 +209,15 @@ def _access(words: Sequence[str]) -> Access:
                 raise _FormError(f"value {value}: expected one that fits {access.size} bytes")
             return access
         case ["ram", address, data]:
-            return Store(_number(address), bytes.fromhex(data))
+            return Store(*_inside(address, bytes.fromhex(data)))
         case ["loose", reason, address, length]:
             return Loose(reason, _number(address), _number(length))
         case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):
             return Loose(reason, _number(address), _number(length), _number(status), good != [])
+        case ["rest"]:
+            return Rest()
+        case ["rest", place, size]:
+            return Rest(Read(*_place(place), _size(size)))
         case ["wait"]:
             return Wait()
         case ["wait", *numbers] if len(numbers) == 5:
@@ -209,6 +228,12 @@ def _access(words: Sequence[str]) -> Access:
                 )
             return Wait(records)
     raise _FormError(f"expected {_FORMS}")
+
+
+def _inside(address: str, data: bytes) -> tuple[int, bytes]:
+    if not ARENA <= _number(address) <= ARENA + ARENA_SIZE - len(data):
+        raise _FormError(f"{address}: expected memory from {ARENA:#x} to {ARENA + ARENA_SIZE - 1:#x}")
+    return _number(address), data
 
 
 def _place(text: str) -> tuple[str, int]:

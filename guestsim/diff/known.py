@@ -47,6 +47,7 @@ class Known:
 _BLK = ("virtio-blk", "virtio-blk-transitional")
 _SCSI = ("virtio-scsi",)
 _VIRTIO = _BLK + _SCSI
+_CD = ("ahci-cd", "ide-cd")
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -89,6 +90,16 @@ KNOWN: tuple[Known, ...] = (
         place="interrupt messages",
         tags=frozenset({"map-vector"}),
         theirs="00 00 00 00*",
+    ),
+    Known(
+        "vector mapped anew",
+        "A message that was pending on a masked vector is forgotten when what it came from is mapped to another one.",
+        "PCI 3.0 §6.8.3.4",
+        "both",
+        _VIRTIO,
+        kind="register",
+        place="pba+0x0",
+        tags=frozenset({"map-vector"}),
     ),
     Known(
         "sizes of sense data and CDBs",
@@ -179,8 +190,7 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         tags=frozenset({"unknown-code", "no-unit"}),
-        ours="12 00 00 00*",
-        theirs="00 00 00 00*",
+        ours="*06 00*",
     ),
     Known(
         "mode pages",
@@ -199,6 +209,16 @@ KNOWN: tuple[Known, ...] = (
         "both",
         _SCSI,
         now=frozenset({"synchronize-cache-16"}),
+    ),
+    Known(
+        "sense data that stay",
+        "Sense data stay until REQUEST SENSE fetches them, whatever is done meanwhile; ours are of the last command.",
+        "SPC-4 §4.5.1",
+        "ours",
+        _CD,
+        kind="memory",
+        place="buffers",
+        now=frozenset({"request-sense"}),
     ),
     Known(
         "long GET_ID",

@@ -12,7 +12,7 @@ from guestsim.diff.access import Read
 class Mask:
     """Bits of registers that are not compared: those in `bits` of the bytes from `start` to `end` of a window.
 
-    Where there are `tags`, only after a step that has one of them.
+    Where there are `tags`, only in a step that has one of them.
     """
 
     name: str

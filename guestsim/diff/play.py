@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from guestsim.diff.access import Access, Loose, Read, Step, Unordered, Wait
+from guestsim.diff.access import Access, Loose, Read, Rest, Step, Unordered, Wait
+from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES_SIZE
 from guestsim.diff.masks import ORDER, Mask
-from guestsim.diff.sides import ARENA, ARENA_SIZE, MESSAGES_SIZE, Side
+from guestsim.diff.sides import Side
 from guestsim.errors import raised
 from guestsim.targets import TargetError
 
@@ -130,13 +131,15 @@ class Player:
     def _step(self, step: Step) -> Found | None:
         segment: list[Access] = []
         for access in step.accesses:
-            if not isinstance(access, Wait):
+            if not isinstance(access, Wait | Rest):
                 if isinstance(access, Loose):
                     self._loose.append(access)
                 else:
                     segment.append(access)
                 continue
-            found = self._segment(segment) or self._wait(access)
+            found = self._segment(segment)
+            if found is None:
+                found = self._wait(access) if isinstance(access, Wait) else self._rest(access)
             if found is not None:
                 return found
             segment = []
@@ -159,11 +162,25 @@ class Player:
             if ours == theirs:
                 continue
             for mask in self.masks:
-                if mask.hides(read, ours, theirs, self._tags):
+                if mask.hides(read, ours, theirs, self._now.tags):
                     self.counts.masked[mask.name] += 1
                     break
             else:
                 return "register", self.label(read), f"{ours:#x}", f"{theirs:#x}"
+        return None
+
+    def _rest(self, rest: Rest) -> Found | None:
+        wanted = [] if rest.until is None else [rest.until]
+        try:
+            while self.ours.rest():
+                pass
+            mine = self.ours.do(wanted)
+        except Exception as error:
+            return "raised", raised(error), "an exception", "none"
+        end = time.monotonic() + self.patience
+        while self.theirs.do(wanted) != mine and time.monotonic() < end:
+            self.theirs.rest()
+        self._loose.clear()
         return None
 
     def _wait(self, wait: Wait) -> Found | None:

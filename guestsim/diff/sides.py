@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from guestsim.diff.access import Access, Read, Store, Write
+from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES, MESSAGES_SIZE
 from guestsim.targets.inprocess import InProcessTarget
 from guestsim.targets.qemu import RAM, QemuTarget
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from guestsim.targets.qmp import Json
-
-ARENA = 0x100_0000
-"""Where the part of guest memory begins that sequences use and that is compared: the 17th mebibyte."""
-ARENA_SIZE = 0x4_0000
-MESSAGES = ARENA
-"""Words that interrupt messages are written to, one for each vector."""
-MESSAGES_SIZE = 0x100
 
 ECAM = 0xB000_0000
 _MOST_TURNS = 100_000

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from guestsim.diff.access import Access, Loose, Read, Step, Store, Unordered, Wait, Write
+from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES
 from guestsim.diff.grammar import Action
-from guestsim.diff.sides import ARENA, ARENA_SIZE, MESSAGES
 from guestsim.drivers.layouts import (
     AVAIL_NO_INTERRUPT,
     COMMON_CFG,

@@ -101,6 +101,7 @@ class LegacyLowering(Lowering):
         return access
 
 
+MAPPED = frozenset({"map-vector"})
 VECTORS = range(LEGACY_CFG["config_msix_vector"].offset, LEGACY_CFG["queue_msix_vector"].offset + 2)
 QUEUE_SIZE = LEGACY_CFG["queue_size"].offset
 QUEUE_FIELDS = (LEGACY_CFG["queue_pfn"].offset, QUEUE_SIZE, LEGACY_CFG["queue_msix_vector"].offset)
@@ -120,9 +121,13 @@ def vectors(random: Random) -> Touch:
     """A vector is mapped."""
     vector = random.choice((0, 1, 2, 3, 0x7FF, 0xFFFF))
     if random.random() < 0.3:
-        return Touch("map a vector", (put("config_msix_vector", vector), get("config_msix_vector")))
+        return Touch(
+            "map a vector", (put("config_msix_vector", vector), get("config_msix_vector")), tags=MAPPED
+        )
     select = put("queue_select", random.randrange(2))
-    return Touch("map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")))
+    return Touch(
+        "map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")), tags=MAPPED
+    )
 
 
 def stop_queue(random: Random) -> Touch:

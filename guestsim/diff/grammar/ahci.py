@@ -1,0 +1,328 @@
+"""Random sequences for one port of an AHCI HBA (AHCI 1.3.1)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
+from guestsim.diff.arena import ARENA, ARENA_SIZE
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.ata import CD, DISK, Table, Task, packet, queued, task
+from guestsim.drivers.ahci_layouts import (
+    ACMD_OFFSET,
+    D2H,
+    ENABLED,
+    FIS_H2D,
+    HEADER,
+    HEADER_ATAPI,
+    HEADER_SIZE,
+    HEADER_WRITE,
+    PIO_SETUP,
+    PORTS_OFFSET,
+    PRD,
+    PRDT_OFFSET,
+    SDB,
+    Cmd,
+    Ghc,
+    Hba,
+    PortReg,
+)
+
+LIST, RECEIVED, TABLES = ARENA + 0x1000, ARENA + 0x2000, ARENA + 0x4000
+TABLE_ROOM = 0x400
+SLOTS = 32
+BUFFERS, BUFFERS_END = ARENA + 0x2_0000, ARENA + ARENA_SIZE
+UNTOUCHED = b"\xee"
+
+IDLE = Cmd.FRE | Cmd.SUD | Cmd.POD | Cmd.ICC_ACTIVE
+RUNNING = IDLE | Cmd.ST
+
+
+def port(register: PortReg) -> Read:
+    """Read a register of the port."""
+    return Read("hba", PORTS_OFFSET + register, 4)
+
+
+def put(register: PortReg, value: int) -> Write:
+    """Write a register of the port."""
+    return Write("hba", PORTS_OFFSET + register, 4, value & 0xFFFF_FFFF)
+
+
+def start(*, cd: bool) -> tuple[Access, ...]:
+    """Reset the HBA, start its port (§10.1.2), and have the device forget what its reset has left."""
+    return (
+        Write("hba", Hba.GHC, 4, Ghc.AE),
+        Write("hba", Hba.GHC, 4, Ghc.AE | Ghc.HR),
+        Rest(),
+        Write("hba", Hba.GHC, 4, Ghc.AE),
+        put(PortReg.CLB, LIST),
+        put(PortReg.CLBU, 0),
+        put(PortReg.FB, RECEIVED),
+        put(PortReg.FBU, 0),
+        *settle(cd=cd),
+        put(PortReg.IE, ENABLED),
+        Write("hba", Hba.GHC, 4, Ghc.AE | Ghc.IE),
+        Wait(),
+    )
+
+
+def settle(*, cd: bool) -> tuple[Access, ...]:
+    """Start the port, and issue two commands: the status after a reset is one thing here and another there.
+
+    The first one ends with a unit attention condition on one side, where the device is a CD drive.
+    """
+    one = packet("test-unit-ready", bytes(6)) if cd else Task("flush-cache", 0xE7)
+    table, slot = TABLES + (SLOTS - 1) * TABLE_ROOM, SLOTS - 1
+    do: list[Access] = [Store(table, fis(one, slot)), Store(table + ACMD_OFFSET, bytes(16))]
+    do.append(Store(LIST + HEADER_SIZE * slot, HEADER.pack(5 | (HEADER_ATAPI if cd else 0), 0, 0, table, 0)))
+    for _ in range(2):
+        do += [put(PortReg.CMD, IDLE), Rest(), put(PortReg.SERR, -1), put(PortReg.CMD, RUNNING)]
+        do += [put(PortReg.CI, 1 << slot), Rest(), Rest(port(PortReg.CI))]
+    do += [put(PortReg.IS, -1), Write("hba", Hba.IS, 4, 0xFFFF_FFFF), Store(RECEIVED, bytes(0x100))]
+    return tuple(do)
+
+
+def acknowledge() -> tuple[Access, ...]:
+    """Read what has come, and clear it (§5.6.2)."""
+    return port(PortReg.IS), put(PortReg.IS, -1), Write("hba", Hba.IS, 4, 1), Wait()
+
+
+def recover() -> tuple[Access, ...]:
+    """After an error: stop, clear, start (§6.2.2.1)."""
+    return (
+        put(PortReg.CMD, IDLE),
+        Wait(),
+        put(PortReg.SERR, -1),
+        put(PortReg.IS, -1),
+        Write("hba", Hba.IS, 4, 1),
+        put(PortReg.CMD, RUNNING),
+        Wait(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Commands are issued together, each in a slot of its own; `pieces` is how many parts their buffers have."""
+
+    tasks: tuple[Task, ...]
+    pieces: int = 1
+
+    def simpler(self) -> Iterator[Action]:
+        """One of them, in one piece."""
+        if len(self.tasks) > 1:
+            yield from (replace(self, tasks=(one,)) for one in self.tasks)
+        if self.pieces > 1:
+            yield replace(self, pieces=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """Registers are read and written, as they are."""
+
+    name: str
+    accesses: tuple[Access, ...]
+
+    def simpler(self) -> Iterator[Action]:
+        """Fewer of them."""
+        for at in range(len(self.accesses)) if len(self.accesses) > 1 else ():
+            yield replace(self, accesses=self.accesses[:at] + self.accesses[at + 1 :])
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The driver while its actions become accesses."""
+
+    cd: bool
+    slot: int = 0
+    buffer: int = BUFFERS
+
+    def step(self, action: Action) -> Step:
+        """The accesses of one action."""
+        match action:
+            case Issue(tasks, pieces):
+                return self._issue(tasks, pieces)
+            case Registers(name, accesses):
+                return Step(name, (*accesses, Wait()))
+        raise TypeError(action)
+
+    def _issue(self, tasks: Sequence[Task], pieces: int) -> Step:
+        do: list[Access] = []
+        bits = queue = 0
+        for one in tasks:
+            slot, self.slot = self.slot, (self.slot + 1) % SLOTS
+            do += self._table(slot, one, pieces)
+            bits |= 1 << slot
+            queue |= 1 << slot if one.way.startswith("ncq") else 0
+        if queue:
+            do.append(put(PortReg.SACT, queue))
+        do += [put(PortReg.CI, bits), *_received(tasks), Wait(), port(PortReg.TFD), *acknowledge()]
+        if any(one.fails for one in tasks):
+            do += settle(cd=self.cd)
+        names = ", ".join(one.name for one in tasks)
+        failing = ("fails",) if any(one.fails for one in tasks) else ()
+        tags = {*(one.name for one in tasks), *(one.way for one in tasks), *failing}
+        return Step(names, tuple(do), frozenset(tags))
+
+    def _table(self, slot: int, one: Task, pieces: int) -> Iterator[Access]:
+        """Command table, header and buffer of a slot."""
+        at = TABLES + slot * TABLE_ROOM
+        length = one.room or len(one.data)
+        if self.buffer + length > BUFFERS_END:
+            self.buffer = BUFFERS
+        buffer, self.buffer = self.buffer, self.buffer + length
+        if length:
+            yield Store(buffer, one.data or UNTOUCHED * one.room)
+        if one.room:
+            reason = "failed-data" if one.fails else "identity"
+            sure = 0 if one.fails else one.room if one.certain is None else one.certain
+            if sure < one.room:
+                yield Loose(reason, buffer + sure, one.room - sure)
+            for begin, size in one.unequal:
+                yield Loose("identity", buffer + begin, size)
+        yield Store(at, fis(one, slot))
+        if one.packet:
+            yield Store(at + ACMD_OFFSET, one.packet.ljust(16, b"\0"))
+        prds = list(_cut(buffer, length, pieces)) if length else []
+        yield Store(at + PRDT_OFFSET, b"".join(PRD.pack(where, 0, size - 1) for where, size in prds))
+        flags = 5 | (HEADER_WRITE if one.data else 0) | (HEADER_ATAPI if one.packet else 0)
+        header = HEADER.pack(flags, len(prds), 0, at, 0)
+        yield Store(LIST + HEADER_SIZE * slot, header)
+        if one.fails:
+            yield Loose("failed-data", LIST + HEADER_SIZE * slot + 4, 4)
+
+
+def _cut(start: int, length: int, pieces: int) -> Iterator[tuple[int, int]]:
+    """A buffer in parts of even length."""
+    size = max(2, length // pieces & ~1)
+    end = start + length
+    while pieces > 1 and end - start > size:
+        yield start, size
+        start += size
+        pieces -= 1
+    yield start, end - start
+
+
+def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
+    """What of received FISes is not compared; see the masks."""
+    for at in (D2H + 2, PIO_SETUP + 2, PIO_SETUP + 15, SDB + 2):
+        yield Loose("fis-status", RECEIVED + at, 1)
+    for at in (D2H + 4, PIO_SETUP + 4):
+        yield Loose("fis-address", RECEIVED + at, 10)
+    if any(one.way.startswith("ncq") for one in tasks):
+        yield Loose("dma-setup", RECEIVED, 0x1C)
+    if any(one.way == "pio-in" for one in tasks):
+        yield Loose("pio-end", RECEIVED + D2H, 20)
+        yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1)
+    if any(one.fails for one in tasks):
+        yield Loose("failed-data", RECEIVED + D2H + 3, 1)
+    if len(tasks) > 1:
+        yield Loose("order", RECEIVED + SDB, 8)
+
+
+def fis(one: Task, slot: int) -> bytes:
+    """The register FIS of a command (Serial ATA 3.2 §10.5.5)."""
+    features, count = one.features, one.count
+    if one.way.startswith("ncq"):
+        features, count = one.count, slot << 3
+    low, high = one.lba & 0xFF_FFFF, one.lba >> 24 & 0xFF_FFFF
+    device = one.device
+    if one.command in (0x20, 0x30, 0x40, 0xC8, 0xCA):
+        device |= one.lba >> 24 & 0xF
+        high = 0
+    return struct.pack(
+        "<BBBB3sB3sBHBBxxxx",
+        FIS_H2D,
+        0x80,
+        one.command,
+        features & 0xFF,
+        low.to_bytes(3, "little"),
+        device,
+        high.to_bytes(3, "little"),
+        features >> 8,
+        count,
+        0,
+        0,
+    )
+
+
+class AhciGrammar:
+    """Actions for a port with a disk, or with a CD drive."""
+
+    def __init__(self, *, cd: bool = False) -> None:
+        self._cd = cd
+
+    def sequence(self, random: Random, length: int) -> list[Action]:
+        """`length` actions of any kind."""
+        makers, weights = zip(*ACTIONS, strict=True)
+        table = CD if self._cd else DISK
+        chosen = random.choices(makers, weights, k=length)
+        return [maker(random, table) for maker in chosen]
+
+    def lower(self, actions: Sequence[Action]) -> list[Step]:
+        """Their steps."""
+        driver = Lowering(self._cd)
+        return [driver.step(action) for action in actions]
+
+
+def issue(random: Random, table: Table) -> Issue:
+    """One command."""
+    return Issue((task(random, table),), random.choice((1, 1, 2, 3, 5)))
+
+
+def issue_queued(random: Random, table: Table) -> Issue:
+    """One to three queued commands, where there are such."""
+    if table is CD:
+        return issue(random, table)
+    tasks = [queued(random) for _ in range(random.choice((1, 1, 2, 3)))]
+    # What overlaps could be done in any order.
+    lba = 0
+    placed = []
+    for one in tasks:
+        placed.append(replace(one, lba=lba + one.lba % 600))
+        lba += 680
+    return Issue(tuple(placed), random.choice((1, 2, 3)))
+
+
+def read_registers(random: Random, _: Table) -> Registers:
+    """Registers of the HBA and of its port."""
+    some: list[Access] = [port(register) for register in random.sample([*PortReg], 4)]
+    some += [Read("hba", register, 4) for register in random.sample((Hba.GHC, Hba.IS, Hba.PI), 2)]
+    return Registers("read registers", tuple(some))
+
+
+def interrupts(random: Random, _: Table) -> Registers:
+    """Interrupts are enabled, or not (§3.1.2, §3.3.6)."""
+    if random.random() < 0.5:
+        ghc = Write("hba", Hba.GHC, 4, Ghc.AE | random.choice((0, Ghc.IE, Ghc.IE)))
+        return Registers("write GHC", (ghc, Read("hba", Hba.GHC, 4)))
+    return Registers("write PxIE", (put(PortReg.IE, random.choice((0, ENABLED, ENABLED))), port(PortReg.IE)))
+
+
+def stop(_: Random, __: Table) -> Registers:
+    """The port is stopped and started."""
+    return Registers("stop and start", (put(PortReg.CMD, IDLE), Wait(), port(PortReg.CMD), *recover()))
+
+
+def comreset(_: Random, table: Table) -> Registers:
+    """COMRESET (§10.4.2)."""
+    link = put(PortReg.SCTL, 0x301), put(PortReg.SCTL, 0x300), Rest(), port(PortReg.SSTS), port(PortReg.SIG)
+    return Registers("COMRESET", (put(PortReg.CMD, IDLE), Wait(), *link, *settle(cd=table is CD)))
+
+
+def reset(_: Random, table: Table) -> Registers:
+    """The HBA is reset (§10.4.3)."""
+    return Registers("HBA reset", start(cd=table is CD))
+
+
+ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
+    (issue, 30),
+    (issue_queued, 10),
+    (read_registers, 5),
+    (interrupts, 2),
+    (stop, 1),
+    (comreset, 1),
+    (reset, 1),
+)
