@@ -211,13 +211,14 @@ def _extent(disk: AtaDisk, key: bytes) -> tuple[int, int]:
     return lba, count or disk.accessible - lba
 
 
-def _data(disk: AtaDisk, command: AtaCommand, data: bytes) -> Coro[None] | None:
-    key, disk.sct.waiting = disk.sct.waiting, b""
+async def _data(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
     try:
-        lba, count = _extent(disk, key)
+        await _fill(disk, command, *_extent(disk, disk.sct.waiting), data)
     except SctError as error:
         _refuse(disk, command, error.status)
-    return _fill(disk, command, lba, count, data)
+    finally:
+        # Not before: one that is held is begun again where a snapshot is restored.
+        disk.sct.waiting = b""
 
 
 async def _fill(disk: AtaDisk, command: AtaCommand, lba: int, count: int, sector: bytes) -> None:

@@ -241,6 +241,26 @@ def test_logs_of_one_page_have_no_other() -> None:
         assert host.do(0x65, features=1, count=1 << 8 | 4 << 3, lba=DATA).error == Error.ABRT
 
 
+def test_a_sector_that_is_held_is_still_wanted_elsewhere() -> None:
+    with Host() as first, Host() as second:
+        send(first, key(WRITE_SAME, 0x0102, lba=1, count=1))
+        first.assembly.run_state.stop()
+        first.backend.quiesce()
+        first.start(0x3F, lba=DATA, count=1, given=b"\x66" * 512)
+        second.disk.restore(first.disk.save())
+        assert result(send(second, b"\x66" * 512, log=DATA)) == (0, 0)
+        assert second.content(512, 512) == b"\x66" * 512
+        first.backend.unquiesce()
+
+
+def test_an_end_that_has_moved_is_seen() -> None:
+    with Host() as host:
+        send(host, key(WRITE_SAME, 0x0102, lba=2000, count=1))
+        host.do(0x78, features=1, lba=999)
+        answer = send(host, bytes(512), log=DATA)
+        assert (answer.error, answer.taskfile.count) == (Error.ABRT, Status.BAD_LBA)
+
+
 def test_a_locked_disk_is_not_written() -> None:
     with Host() as host:
         password = (bytes(2) + b"secret".ljust(32, b"\0")).ljust(512, b"\0")
@@ -284,3 +304,24 @@ def test_no_key_sector_does_harm(writes: list[tuple[int, tuple[int, ...]]]) -> N
             host.do(0x47, lba=log, count=1)
         assert host.do(0xEC).status == OK
         assert host.do(0x25, count=128).status == OK
+
+
+def test_a_reset_ends_what_is_being_written() -> None:
+    node: dict[str, object] = {
+        "driver": "delay",
+        "node-name": "d0",
+        "latency-ns": SECOND,
+        "file": {"driver": "memory", "size": 4 * MIB},
+    }
+    with Host(node=node) as host:
+        outcome = host.start(0x3F, lba=COMMAND, count=1, given=key(WRITE_SAME, 0x0101, pattern=5))
+        over: list[int] = []
+        host.context.call_at(host.context.now_ns() + SECOND // 2, lambda: None)
+        host.context.run_once()
+        host.disk.reset(Reset.SOFTWARE, lambda: over.append(1))
+        assert not over
+        host.context.run_until_idle()
+        assert over
+        assert outcome.dropped
+        assert any(host.content(0, 512))
+        assert not any(host.content(3 * MIB, 512))
