@@ -11,7 +11,8 @@ from tools.conformance.table import ROOT, TABLES, Table, TableError, read, table
 
 VIRTIO = TABLES / "virtio-1.4.tsv"
 USAGE = """python -m tools.conformance                              write the pages
-python -m tools.conformance extract CHECKOUT [--update]    hold VIRTIO's table against a checkout of its sources"""
+python -m tools.conformance extract CHECKOUT [--update]    hold VIRTIO's table against a checkout of its sources
+python -m tools.conformance seen                         run the tests of rows with a check: each must see its report"""
 
 
 def main(arguments: list[str]) -> int:
@@ -21,6 +22,8 @@ def main(arguments: list[str]) -> int:
             return _pages()
         if arguments[0] == "extract" and arguments[2:] in ([], ["--update"]):
             return _extract(Path(arguments[1]), update=bool(arguments[2:]))
+        if arguments == ["seen"]:
+            return _seen()
     except (OSError, TableError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,6 +42,15 @@ def _pages() -> int:
     rows = sum(len(clause.rows) for table in every for clause in table.clauses)
     print(f"{rows} rows in {MARKDOWN.relative_to(ROOT)} and {HTML.relative_to(ROOT)}")
     return 1 if wrong else 0
+
+
+def _seen() -> int:
+    from tools.conformance.seen import unseen
+
+    lines = unseen(tables())
+    print(*lines, sep="\n", end="\n" if lines else "")
+    print(f"{len(lines)} reports that nobody sees")
+    return 1 if lines else 0
 
 
 def _extract(checkout: Path, *, update: bool) -> int:

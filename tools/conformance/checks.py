@@ -21,7 +21,7 @@ _REPORTERS = frozenset(
     ("report", "_report", "violation", "_violation", "say", "_say", "_refuse", "_wrong", "_odd", "RingError")
 )
 _CALL = re.compile(r"\b(?:" + "|".join(_REPORTERS) + r")\(")
-ACCESS = "a register accessed in a way that it does not have: …"
+ACCESS = "…: …-byte … at …: …"
 """A report of `registers`: width, alignment, direction, reserved places."""
 _PLACE = "… head …"
 """What is left of a report whose words come from elsewhere."""

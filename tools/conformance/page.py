@@ -19,7 +19,8 @@ HEAD = """# What specifications demand, and where it is shown
 Written by `python -m tools.conformance` from the tables in `conformance/`. Each statement of a conformance clause has a
 row: `test` names tests that fail where the statement does not hold; `check` a report of what a driver did
 (`guestsim lint TRACE`, `devmodels serve --strict`), and tests that see it; `n/a` why it binds nothing here; `open` is
-not shown yet. A test of the default tier fails where a row points at nothing.
+not shown yet. A test of the default tier fails where a row points at nothing, and one of the slow tier where the tests
+of a `check` row do not see its report (`python -m tools.conformance seen`).
 
 The words are ours. VIRTIO's rows hold the hash of the specification's sentence: `python -m tools.conformance extract
 CHECKOUT` reads a checkout of oasis-tcs/virtio-spec and fails where one of them has changed, gone or come. A page to

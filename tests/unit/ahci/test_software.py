@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import Cmd, PortReg
+from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
 
+from .stories import boot
 from .test_hostile import world
 from .test_stories import DISK, DRIVE, HBA
 
@@ -51,3 +53,13 @@ def test_fises_are_received_as_long_as_commands_run() -> None:
     with world() as w:
         w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) & ~Cmd.FRE)
         assert w.clauses() == ["AHCI 1.3.1 §10.3.2"]
+
+
+def test_commands_are_put_into_slots_that_there_are() -> None:
+    """§3.3.14: CAP.NCS says how many."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[{**HBA, "slots": 4}, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        port.write(PortReg.CI, 1 << 4)
+        assert port.read(PortReg.CI) == 0
+        assert [clause for clause, _ in target.violations() or ()] == ["AHCI 1.3.1 §3.3.14"]
+        assert guest.run(port.do(ata.flush())).ok
