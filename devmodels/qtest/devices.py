@@ -72,8 +72,20 @@ def device_options(
             continue
         else:
             options[_known(key, names) or key] = each
+    if place == "ata" and "bus" not in options:
+        options["bus"] = _last_bus(board)
     options["driver"] = model
     return coerce(options, schema)
+
+
+def _last_bus(board: Board) -> str:
+    """Where QEMU puts a disk or a drive that names no bus: on the last one with room."""
+    buses = board.assembly.ata_buses
+    if not buses:
+        raise OptionError("No 'IDE' bus found for device")
+    return next(
+        (name for name in reversed(buses) if len(buses[name].units) < buses[name].max_units), [*buses][-1]
+    )
 
 
 def _known(key: str, names: set[str]) -> str | None:

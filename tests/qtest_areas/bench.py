@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from guestsim.targets.qemu_process import Accelerator
+    from guestsim.targets.qmp import Json
 
 STAND_IN = "devmodels-system-x86_64"
 QEMU = "qemu-system-x86_64"
@@ -65,14 +66,19 @@ class Machine(QemuTarget):
         """What the human monitor answers."""
         return str(self.qmp("human-monitor-command", {"command-line": line}))
 
-    def wait_event(self, name: str) -> Mapping[str, object]:
-        """Wait for an event, and drop those before it; its members."""
+    def wait_event(self, name: str, **wanted: object) -> Mapping[str, object]:
+        """Wait for an event with `wanted` among its members, and drop those that came before; its members."""
         for _ in range(PATIENCE):
             for event, members in self.take_events():
-                if event == name:
+                if event == name and wanted.items() <= members.items():
                     return members
             self.advance()
         raise AssertionError(f"the event {name} did not come")
+
+    def events_by_now(self) -> list[tuple[str, Mapping[str, Json]]]:
+        """Those that came with, or before, the answer to the last command."""
+        assert self._process._qmp is not None
+        return self._process._qmp.take_events()
 
     def step(self, duration_ns: int) -> None:
         """Let time go on, whoever has the clock."""
