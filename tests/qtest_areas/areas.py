@@ -16,14 +16,18 @@ PAGE = Path("docs/qtest-areas.md")
 PASSES, NO_CLOCK = "passes", "needs the clock"
 
 _BRIDGES = "no PCI bridges yet"
+_MIGRATION = "no migration yet"
 
 LACKS: dict[str, str] = {
-    f"geometry-override-{name}-q35": _BRIDGES
-    for name in ("scsi", "virtio-blk", "scsi-hot-unplug", "virtio-hot-unplug")
-} | {
-    script.id: "the HBA is not yet as QEMU's"
-    for script in ahci.AREA.scripts
-    if script.name not in ("sanity", "pci-enable", "hba-enable")
+    **{
+        f"geometry-override-{name}-q35": _BRIDGES
+        for name in ("scsi", "virtio-blk", "scsi-hot-unplug", "virtio-hot-unplug")
+    },
+    **{
+        f"drive-life-{name}-q35": _BRIDGES
+        for name in ("cli-device", "device-add", "drive-add-device-add", "blockdev")
+    },
+    **{script.id: _MIGRATION for script in ahci.AREA.scripts if "migrate" in script.name},
 }
 """What the stand-in does not pass, by a script's id, and why."""
 

@@ -272,7 +272,8 @@ def scsi_unaligned_write_same(bench: Bench) -> None:
     host = Host(bench, *DISK).up()
     for blocks, flags, data in ((2, 0, bytes(512)), (0x3300, 0, b"\1" + bytes(511)), (0x3300, 1, b"")):
         cdb = Cdb(struct.pack(">BBIBHB", 0x41, flags, 1, 0, blocks, 0), 0)
-        assert host.send(cdb, data)[0] == 0
+        answer = host.send(cdb, data)
+        assert answer[0] == 0, (blocks, flags, answer)
 
 
 @AREA.does("UNMAP of blocks far beyond the end is refused, and the disk goes on")

@@ -92,3 +92,17 @@ def test_disks_that_name_no_bus_are_on_the_last_one_with_room() -> None:
         ]
     with machine("-machine", "q35", "-nodefaults", *nodes[:2], *disks[:2]) as client:
         assert client.board.assembly.ata_units["disk0"].bus_name == "ide.5"
+
+
+def test_an_iothread_is_there_by_name_where_the_client_owns_the_clock() -> None:
+    words = "-object iothread,id=t0 -device virtio-scsi-pci,id=s0,iothread=t0 -nodefaults"
+    with machine("-machine", "pc", *words.split()) as client:
+        assert client.board.assembly.graph.iothreads.by_id == {}
+        assert list(client.board.assembly.devices) == ["s0"]
+
+
+def test_a_file_name_and_what_is_said_of_the_nodes_below_it() -> None:
+    drive = "file=blkdebug::null-co://,file.image.read-zeroes=on,file.align=4k,if=none,id=d,format=raw"
+    with machine("-machine", "pc", "-nodefaults", "-drive", drive) as client:
+        node = client.board.assembly.graph.nodes["d"]
+        assert node.size == 1 << 30
