@@ -205,7 +205,8 @@ class Machine:
 
     def unplug(self, function: PciFunction) -> None:
         """Take a PCI function out; ValueError where it isn't plugged."""
-        self.bus.unplug(function)
+        holder = next((bus for bus, each in self.bus.walk() if each is function), self.bus)
+        holder.unplug(function)
 
     def plug_mmio(self, device: MmioDevice, base: int, irq: int) -> None:
         """Put a device outside PCI at `base`, with its interrupt on line `irq`, which devices may share.

@@ -191,6 +191,8 @@ class Assembly:
         """The same of ATA disks."""
         self.one_context = one_context
         self.watcher: Watcher | None = None
+        self.pci_bus = self.machine.bus
+        """Where PCI devices are put that are made now."""
         self._prefix = "" if name == "machine" else f"{name}."
         self._anonymous = count() if anonymous is None else anonymous
 
@@ -414,7 +416,7 @@ class Assembly:
         """Slot and function of a PCI device."""
         addr = options.addr
         if addr is None:
-            taken = {slot for slot, _, _ in self.machine.bus.functions()}
+            taken = {slot for slot, _, _ in self.pci_bus.functions()}
             free = next((slot for slot in range(FIRST_FREE_SLOT, 32) if slot not in taken), None)
             if free is None:
                 raise OptionError("no PCI slot is free")

@@ -66,7 +66,7 @@ def _ata_host(
     path = assembly.qom_path(options.id)
     function = make(name)
     try:
-        assembly.machine.plug(function, slot, number)
+        assembly.pci_bus.plug(function, slot, number)
     except ValueError as error:
         raise OptionError(f"device {options.driver}: {error}") from error
     assembly.paths[name] = path

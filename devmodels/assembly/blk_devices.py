@@ -27,7 +27,7 @@ def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Transl
     backend.qom_path = f"{assembly.qom_path(options.id)}/virtio-backend"
 
     def plug(function: VirtioPci) -> None:
-        assembly.machine.plug(function, slot, number)
+        assembly.pci_bus.plug(function, slot, number)
 
     return _disk(assembly, options, translate, backend, partial(virtio_blk_pci, options, backend), plug)
 

@@ -30,7 +30,7 @@ def _scsi_pci(assembly: Assembly, options: VirtioScsiPciOptions, translate: Tran
     slot, number = assembly.pci_place(options)
 
     def plug(function: VirtioPci) -> None:
-        assembly.machine.plug(function, slot, number)
+        assembly.pci_bus.plug(function, slot, number)
 
     return _host(
         assembly, options, translate, f"{slot:02x}.{number}", partial(virtio_scsi_pci, options), plug

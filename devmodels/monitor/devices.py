@@ -136,7 +136,7 @@ async def device_del(world: World, arguments: DeviceDel) -> None:
         transport = assembly.devices[name]
         if not isinstance(transport, VirtioPci):
             raise CommandError("Bus 'virtio-mmio-bus' does not support hotplugging")
-        unplugged = all(function is not transport for _, _, function in assembly.machine.bus.functions())
+        unplugged = all(function is not transport for _, function in assembly.machine.bus.walk())
         children = [unit for unit, place in assembly.units.items() if place.host is transport.device]
         going = {child: world.find(child).backend.qom_path for child in children} | {name: path}
     if unplugged:

@@ -8,7 +8,9 @@ selected.
 
 ECAM: 4096 bytes of memory space a function; 1 MiB for the one bus.
 
-Functions that are not there read ones.  References: PCI Local Bus 3.0 §3.2.2.3.2; PCI Express 6.0 §7.2.2.
+Functions that are not there read ones.  A bus behind a bridge is one of these, too.
+
+References: PCI Local Bus 3.0 §3.2.2.3.2; PCI Express 6.0 §7.2.2.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
-from devmodels.interrupts import Line, Outbox
+from devmodels.interrupts import Line, LineSource, Outbox
 from devmodels.pci.decode import Claim
 from devmodels.pci.function import PciFunction
 
@@ -101,6 +103,24 @@ class RootBus:
         for (slot, number), function in sorted(self._functions.items(), key=lambda item: item[0]):
             yield slot, number, function
 
+    def walk(self) -> Iterator[tuple[RootBus, PciFunction]]:
+        """All functions of this bus and of those behind its bridges, each with its bus; a bridge comes first."""
+        for _, _, function in self.functions():
+            yield self, function
+            behind = getattr(function, "behind", None)
+            if isinstance(behind, RootBus):
+                yield from behind.walk()
+
+    def bus_behind(self, number: int) -> RootBus | None:
+        """The bus of that number behind one of the bridges here."""
+        found = (function.bus(number) for _, _, function in self.functions())
+        return next((bus for bus in found if isinstance(bus, RootBus)), None)
+
+    def pins_of(self, function: PciFunction) -> list[LineSource]:
+        """New drivers of the four lines that the pins of the function's slot are wired to."""
+        slot = next(slot for slot, _, each in self.functions() if each is function)
+        return [self._lines[self._wiring.line(slot, pin)].source() for pin in range(1, INTX_LINES + 1)]
+
     def at(self, slot: int, number: int) -> PciFunction | None:
         """The function at a place."""
         return self._functions.get((slot, number))
@@ -181,24 +201,28 @@ class ConfigPorts:
         """Read the address (a dword at 0xCF8) or the data selected."""
         if offset == 0 and size == 4:
             return self.address
-        place = self.place(offset, size)
-        if place is None:
+        place, bus = self.place(offset, size), self._selected()
+        if place is None or bus is None:
             return (1 << 8 * size) - 1
-        return self._bus.config_read(*place, size)
+        return bus.config_read(*place, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write the address (a dword at 0xCF8) or the data selected."""
         if offset == 0 and size == 4:
             self.address = value & self.mask
             return
-        place = self.place(offset, size)
-        if place is not None:
-            self._bus.config_write(*place, size, value)
+        place, bus = self.place(offset, size), self._selected()
+        if place is not None and bus is not None:
+            bus.config_write(*place, size, value)
+
+    def _selected(self) -> RootBus | None:
+        number = self.address >> 16 & 0xFF
+        return self._bus.bus_behind(number) if number else self._bus
 
     def place(self, offset: int, size: int) -> tuple[int, int, int] | None:
-        """(slot, function, offset) of a data access; None where it goes nowhere."""
+        """(slot, function, offset) of a data access, on the bus that is selected; None where it goes nowhere."""
         address = self.address
-        if offset < 4 or offset + size > 8 or not address & _ENABLE or address >> 16 & 0xFF:
+        if offset < 4 or offset + size > 8 or not address & _ENABLE:
             return None
         return address >> 11 & 31, address >> 8 & 7, address & 0xFF | offset & 3
 

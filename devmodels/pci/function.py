@@ -257,6 +257,10 @@ class PciFunction:
         self._intx = None
         self.reset()
 
+    def bus(self, number: int) -> PciHost | None:  # noqa: ARG002
+        """For bridges to override: the bus of that number behind this function."""
+        return None
+
     def set_multi_function(self, value: bool) -> None:
         """Whether the header type says that the slot has several functions."""
         self.header.header_type = 0x80 if value else 0

@@ -13,10 +13,11 @@ from devmodels.blockbackend.registry import coerce as coerce_node
 from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
-from devmodels.options import OptionError, coerce, convert, decode
+from devmodels.options import OptionError, coerce, convert, decode, shown
+from devmodels.pci.bridge import PciBridge
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
-from devmodels.qtest.devices import device_options, text_of_device
+from devmodels.qtest.devices import BRIDGES, check_bus, device_options, text_of_device
 from devmodels.qtest.drives import Drive, drive
 
 CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
@@ -140,6 +141,8 @@ class Assembling:
 
     def device(self, given: Mapping[str, object]) -> str:
         """`-device` and `device_add`: make a device of ours; returns its id."""
+        if given.get("driver") in BRIDGES:
+            return self._bridge(given)
         geometry = tuple(int(str(given.get(key, 0)), 0) for key in GEOMETRY)
         known = {key: value for key, value in given.items() if key not in GEOMETRY}
         options = device_options(known, self.board, self.launch.globals)
@@ -151,7 +154,13 @@ class Assembling:
             if made.name in self.uses.values():
                 raise OptionError(f"Drive '{made.name}' is already in use by another block device")
             self._inherit(options, made)
-        name = self.board.assembly.add_device(options)
+        assembly, bridge = self.board.assembly, self.board.bridges.get(str(given.get("bus")))
+        if bridge is not None:
+            assembly.pci_bus = bridge.behind
+        try:
+            name = assembly.add_device(options)
+        finally:
+            assembly.pci_bus = assembly.machine.bus
         if any(geometry):
             self.board.geometries[name] = (geometry[0], geometry[1], geometry[2])
         if made is not None:
@@ -189,6 +198,31 @@ class Assembling:
         graph = self.board.assembly.graph
         if made.node is not None and made.node["node-name"] in graph.nodes:
             graph.delete(str(made.node["node-name"]), force=True)
+
+    def _bridge(self, given: Mapping[str, object]) -> str:
+        """A bridge, and the bus behind it: a root port's has one slot."""
+        board, model, name = self.board, str(given["driver"]), given.get("id")
+        if board.name == "none":
+            raise OptionError(f"No 'PCI' bus found for device '{model}'")
+        if not isinstance(name, str) or name in board.bridges or board.assembly.has(name):
+            raise OptionError(f"id: {shown(name)} is given; expected a name for the bridge that nobody has")
+        check_bus(given.get("bus", "pci.0"), board)
+        above = board.bridges.get(str(given.get("bus")))
+        bus = board.machine.bus if above is None else above.behind
+        addr = given.get("addr")
+        if addr is None:
+            taken = {slot for slot, _, _ in bus.functions()}
+            first = 0 if above is not None and above.identity == BRIDGES["pcie-root-port"] else 1
+            slot, number = next(each for each in range(first, 32) if each not in taken), 0
+        else:
+            slot, number = (int(each, 16) for each in f"{addr}.0".split(".")[:2])
+        bridge = PciBridge(BRIDGES[model], board.machine.outbox, name=name)
+        try:
+            bus.plug(bridge, slot, number)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+        board.bridges[name] = bridge
+        return name
 
     def _limit(self, name: str, made: Drive) -> None:
         limits = dict(made.limits)

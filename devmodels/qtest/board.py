@@ -9,6 +9,7 @@ from devmodels.assembly.assembly import Assembly
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.options import OptionError
+from devmodels.pci.bridge import PciBridge
 from devmodels.qtest.chipset import pc_functions, q35_functions
 from devmodels.qtest.firmware import CMOS_PORT, CMOS_PORTS, FW_CFG_PORT, FW_CFG_PORTS, Cmos, FwCfg
 from devmodels.qtest.hotplug import HOTPLUG_PORT, HOTPLUG_PORTS, PciHotplug
@@ -62,6 +63,8 @@ class Board:
         """What firmware is to believe of disks, by the device's id: `lcyls`, `lheads`, `lsecs`."""
         self.fw_cfg: FwCfg | None = None
         self.hotplug: PciHotplug | None = None
+        self.bridges: dict[str, PciBridge] = {}
+        """By the name of the bus behind."""
         self.space = Space(self.machine, ports=name != "none")
         self.qtest = Qtest(self.space, self.interrupts, context if clock else None)
         if name != "none":
@@ -100,8 +103,8 @@ class Board:
             return
         self.fw_cfg = FwCfg(self.ram, self._files)
         self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, self.fw_cfg)
+        self.hotplug = PciHotplug(self.assembly)
         if self.name == "pc":
-            self.hotplug = PciHotplug(self.assembly)
             self.machine.claim_ports(HOTPLUG_PORT, HOTPLUG_PORTS, self.hotplug)
             if self.assembly.ata_units:
                 from devmodels.qtest.geometry import tell_cmos  # with disks only

@@ -21,7 +21,7 @@ from devmodels.monitor.info import BlockInfo
 from devmodels.monitor.world import World
 from devmodels.options import OptionError
 from devmodels.qtest.board import BUSES
-from devmodels.qtest.devices import ALIASES
+from devmodels.qtest.devices import ALIASES, BRIDGES
 
 if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
@@ -61,7 +61,7 @@ async def query_machines(_world: World) -> list[MachineInfo]:
 
 async def qom_list_types(_world: World, _arguments: ListTypes) -> list[TypeInfo]:
     """The devices."""
-    return [TypeInfo(name) for name in (*DEVICES, *ALIASES)]
+    return [TypeInfo(name) for name in (*DEVICES, *ALIASES, *BRIDGES)]
 
 
 class Commands:
@@ -105,8 +105,8 @@ class Commands:
         model, _ = ALIASES.get(driver, (driver, {}))
         if model not in DEVICES:
             raise CommandError(f"'{driver}' is not a valid device model name")
-        if DEVICES[model].place == "pci" and self._board.hotplug is None:
-            name = BUSES.get(self._board.name, "pci") if bus is None else bus
+        name = BUSES.get(self._board.name, "pci") if bus is None else bus
+        if DEVICES[model].place == "pci" and self._board.name != "pc" and name not in self._board.bridges:
             raise CommandError(f"Bus '{name}' does not support hotplugging")
         if isinstance(name := options.get("id"), str) and world.machine_of(name) is not None:
             raise CommandError(f"Duplicate device ID '{name}'")

@@ -11,6 +11,7 @@ import msgspec
 
 from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
+from devmodels.pci.function import PciIdentity
 from devmodels.qtest.board import BUSES, Board
 
 ALIASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -40,6 +41,14 @@ BASES = {
 """Types of QEMU's that a device is as well, so that `-global` of them is of it."""
 
 
+BRIDGES = {
+    "pcie-root-port": PciIdentity(0x1B36, 0x000C, 0x060400),
+    "pcie-pci-bridge": PciIdentity(0x1B36, 0x000E, 0x060400),
+    "pci-bridge": PciIdentity(0x1B36, 0x0001, 0x060400),
+}
+"""Bridges to a bus that is called as the device is."""
+
+
 def text_of_device(text: str) -> dict[str, object]:
     """What `-device` says, with values as strings where it is no JSON."""
     return decode(text, None, what=f"-device {text}", implied="driver")
@@ -67,7 +76,7 @@ def device_options(
             options[known] = value
     for key, each in given.items():
         if key == "bus" and place == "pci":
-            _check_bus(each, board)
+            check_bus(each, board)
         elif key == "scsi" or (key in FOR_FIRMWARE and key not in names):
             continue
         else:
@@ -95,6 +104,7 @@ def _known(key: str, names: set[str]) -> str | None:
     return None
 
 
-def _check_bus(bus: object, board: Board) -> None:
-    if bus != BUSES[board.name] and bus != "pci.0":
+def check_bus(bus: object, board: Board) -> None:
+    """OptionError where the board has no such PCI bus."""
+    if bus not in (BUSES[board.name], "pci.0", *board.bridges):
         raise OptionError(f"Bus {shown(bus)} not found; the board's is {BUSES[board.name]}")

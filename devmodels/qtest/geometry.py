@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.disk import AtaDisk
 from devmodels.blockbackend import BlockBackend, Op, Request
+from devmodels.pci.bridge import PciBridge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devmodels.assembly.assembly import Assembly
+    from devmodels.pci.bus import RootBus
+    from devmodels.pci.function import PciFunction
     from devmodels.qtest.firmware import Cmos
 
 SECTOR = 512
@@ -122,9 +125,7 @@ def bios_geometry(assembly: Assembly, given: Mapping[str, tuple[int, int, int]])
 
 
 def _firmware_path(assembly: Assembly, name: str) -> str | None:
-    for slot, number, function in assembly.machine.bus.functions():
-        where = f"{slot:x}" + (f",{number:x}" if number else "")
-        root = f"/pci@i0cf8/{_node_name(function.identity.vendor_id, function.identity.device_id)}@{where}"
+    for root, function in _functions(assembly.machine.bus, "/pci@i0cf8"):
         if name in assembly.devices and assembly.devices[name] is function:
             return f"{root}/disk@0,0"
         if name in assembly.ata_units:
@@ -139,7 +140,19 @@ def _firmware_path(assembly: Assembly, name: str) -> str | None:
     return None
 
 
+def _functions(bus: RootBus, above: str) -> Iterator[tuple[str, PciFunction]]:
+    """Functions by their paths, those behind bridges as well."""
+    for slot, number, function in bus.functions():
+        name = _node_name(function.identity.vendor_id, function.identity.device_id)
+        path = f"{above}/{name}@{slot:x}" + (f",{number:x}" if number else "")
+        yield path, function
+        if isinstance(function, PciBridge):
+            yield from _functions(function.behind, path)
+
+
 def _node_name(vendor: int, device: int) -> str:
+    if vendor == 0x1B36:
+        return "pci-bridge"
     if vendor == 0x1AF4:
         return "scsi"
     return "ide" if device in (0x7010, 0x7111) else f"pci{vendor:x},{device:x}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HOTPLUG_PORT, HOTPLUG_PORTS = 0xAE00, 0x18
 UP, DOWN, EJECT, REMOVABLE = 0x00, 0x04, 0x08, 0x0C
 CHIPSET_SLOTS = 0b11
+SLOTS = 32
 
 
 class PciHotplug:
@@ -29,14 +30,19 @@ class PciHotplug:
 
     def added(self, name: str) -> None:
         """A device was plugged while the machine was there."""
-        self._up |= 1 << (self.slot_of(name) or 0)
+        slot = self.slot_of(name)
+        if slot is not None and slot < SLOTS:
+            self._up |= 1 << slot
 
     def slot_of(self, name: str) -> int | None:
-        """Where a PCI device is."""
+        """Where a PCI device is; slots of a bus behind a bridge, which the registers do not show, are further ones."""
         function: PciFunction | None = self._assembly.function(name)
-        return next(
-            (slot for slot, _, each in self._assembly.machine.bus.functions() if each is function), None
-        )
+        buses = list(dict.fromkeys(bus for bus, _ in self._assembly.machine.bus.walk()))
+        for number, bus in enumerate(buses):
+            for slot, _, each in bus.functions():
+                if each is function:
+                    return SLOTS * number + slot
+        return None
 
     def ask(self, slot: int, eject: Callable[[], None]) -> bool:
         """Ask the guest to let a slot go, and call `eject` then; False where it was asked already."""
@@ -57,7 +63,7 @@ class PciHotplug:
         if offset == UP:
             value, self._up = self._up, 0
         elif offset == DOWN:
-            value = sum(1 << slot for slot in self._waiting)
+            value = sum(1 << slot for slot in self._waiting if slot < SLOTS)
         elif offset == REMOVABLE:
             value = 0xFFFF_FFFF & ~CHIPSET_SLOTS
         return value & (1 << 8 * size) - 1
@@ -65,7 +71,7 @@ class PciHotplug:
     def write(self, offset: int, _size: int, value: int) -> None:
         """Eject."""
         if offset == EJECT:
-            for slot in range(32):
+            for slot in range(SLOTS):
                 if value >> slot & 1:
                     self._eject(slot)
 
