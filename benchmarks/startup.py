@@ -31,7 +31,7 @@ class StartupError(Exception):
     """A start-up could not be measured; one line."""
 
 
-def _firmware() -> bytes:
+def halting_firmware() -> bytes:
     """Stops the CPU at the reset vector (cli; hlt; jmp back), so that no guest code is timed."""
     image = bytearray(b"\xf4" * FIRMWARE_SIZE)
     image[RESET_VECTOR : RESET_VECTOR + 4] = b"\xfa\xf4\xeb\xfd"
@@ -47,7 +47,7 @@ def qemu_once() -> float:
         raise StartupError(f"{QEMU} is not on the PATH")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         firmware = Path(folder) / "bios.bin"
-        firmware.write_bytes(_firmware())
+        firmware.write_bytes(halting_firmware())
         path = Path(folder) / "qtest"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.settimeout(TIMEOUT)
@@ -68,7 +68,7 @@ def _time_first_reply(command: list[str], listener: socket.socket) -> float:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            with _accept(process, listener, start + TIMEOUT) as connection:
+            with accept(process, listener, start + TIMEOUT) as connection:
                 connection.settimeout(TIMEOUT)
                 connection.sendall(b"endianness\n")
                 reply = connection.recv(4096)
@@ -85,7 +85,7 @@ def _time_first_reply(command: list[str], listener: socket.socket) -> float:
     return took
 
 
-def _accept(process: subprocess.Popen[bytes], listener: socket.socket, deadline: float) -> socket.socket:
+def accept(process: subprocess.Popen[bytes], listener: socket.socket, deadline: float) -> socket.socket:
     """The connection that `process` makes; raises `OSError` if it ends instead, or the deadline passes."""
     listener.settimeout(0.1)
     while process.poll() is None and time.perf_counter() < deadline:

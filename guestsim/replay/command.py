@@ -22,9 +22,15 @@ from guestsim.progress import TraceBar
 if TYPE_CHECKING:
     from guestsim.replay import Replayed
 
+REPRODUCER = ".qtest"
+"""What a reproducer's name ends in."""
+
 
 def replay_command(
-    trace: Annotated[Path, typer.Argument(help="A trace, as --record writes it.")],
+    trace: Annotated[
+        Path,
+        typer.Argument(help="A trace, as --record writes it, or a reproducer of a bug report, FILE.qtest."),
+    ],
     target: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +89,20 @@ def replay_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
+    if trace.suffix == REPRODUCER:
+        options = {
+            "target": target,
+            "shrink": shrink or None,
+            "output": output,
+            "stop-at": stop_at,
+            "save": save,
+            "from": start,
+        }
+        for name, given_value in options.items():
+            if given_value is not None:
+                wrong(f"guestsim replay: --{name}: {given_value} is given, expected none with a reproducer")
+        _reproduce(trace, as_json=as_json)
+        return
     if shrink or target is not None:
         ours = {"stop-at": stop_at, "save": save, "from": start, "traceback": with_traceback or None}
         for name, mine in ours.items():
@@ -117,6 +137,30 @@ def replay_command(
     if save is not None and stop_at is None:
         wrong(f"guestsim replay: --save: {save} is given, expected --stop-at with it")
     _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
+
+
+def _reproduce(path: Path, *, as_json: bool) -> None:
+    """Do what a bug report's reproducer does on a machine of ours."""
+    from devmodels.options import OptionError
+    from guestsim.replay.reproducer import reproduce
+
+    try:
+        result = reproduce(path)
+    except OSError as error:
+        wrong(f"{error.filename or path}: {error.strerror or error}")
+    except OptionError as error:
+        wrong(str(error))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
+        return
+    console = Console(highlight=False)
+    console.print(f"{result.requests} requests, {result.interrupts} interrupts", soft_wrap=True, markup=False)
+    for number, request, answer in result.refused:
+        console.print(
+            f"{path}:{number}: {request[:80]}: {answer}", soft_wrap=True, markup=False, style="yellow"
+        )
+    for clause, count, newest in result.violations:
+        console.print(f"{count} × {clause}: {newest}", soft_wrap=True, markup=False)
 
 
 def _exactly(
