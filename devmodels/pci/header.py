@@ -55,7 +55,7 @@ class Type0Header(RegisterFile, size=HEADER_SIZE, widths=(1, 2, 4), lenient=True
     serr_enable = command.bit(8, RW, doc="kept; nothing here signals SERR#")
     interrupt_disable = command.bit(10, RW, doc="INTx# is not driven")
 
-    status = Register(0x06, 2, clause="PCI 3.0 §6.2.3")
+    status = Register(0x06, 2, clause="PCI 3.0 §6.2.3", doc="what the function is and has met with")
     interrupt_status = status.bit(3, RO, doc="the function wants INTx#, whatever interrupt_disable says")
     capabilities_list = status.bit(4, HWINIT, doc="there is one")
     capable_66mhz = status.bit(5, HWINIT, doc="for what conventional PCI told")

@@ -282,7 +282,7 @@ const INDEX = [
 ["registers.html","vendor_id","register of Configuration header, type 0, 00h who made it","header.vendor_id"],
 ["registers.html","device_id","register of Configuration header, type 0, 02h what it is","header.device_id"],
 ["registers.html","command","register of Configuration header, type 0, 04h what the function may do","header.command"],
-["registers.html","status","register of Configuration header, type 0, 06h ","header.status"],
+["registers.html","status","register of Configuration header, type 0, 06h what the function is and has met with","header.status"],
 ["registers.html","revision_id","register of Configuration header, type 0, 08h of the device","header.revision_id"],
 ["registers.html","programming_interface","register of Configuration header, type 0, 09h class code 7:0","header.programming_interface"],
 ["registers.html","sub_class","register of Configuration header, type 0, 0Ah class code 15:8","header.sub_class"],

@@ -68,6 +68,11 @@ def cell(text: str) -> str:
     return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 
 
+def breakable(name: str) -> str:
+    """A name for HTML, which may go on in another line after an underscore."""
+    return escape(name).replace("_", "_<wbr>")
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A table whose cells are HTML; on a narrow screen it scrolls by itself."""
     lines = ['<div class="wide"><table><thead><tr>', *(f"<th>{name}</th>" for name in head), "</tr></thead>"]

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from html import escape
 from itertools import groupby
 
-from devmodels.registers import Access, RegisterFile
+from devmodels.registers import Access, Port, RegisterFile
 from devmodels.registers.table import FieldRow, RegisterRow
 from devmodels.registers.table import table as rows_of
 from tools.reference.bits import Bit, diagram
 from tools.reference.declared import GROUPS, File
-from tools.reference.page import Page, cell, table
+from tools.reference.page import Page, breakable, cell, table
 
 LEAD = (
     "What a guest can read and write, drawn from the declarations that the devices answer accesses by. "
@@ -53,7 +53,8 @@ def _file(out: Page, file: File) -> None:
     out.hit(file.title, f"registers, {file.place}", file.anchor)
     document = (inspect.getdoc(file.registers) or "").partition("\n\n")[0].replace("\n", " ")
     module = file.registers.__module__.replace(".", "/")
-    out.add([f'<p class="note">{cell(file.place)}. {cell(document)} <code>{module}.py</code></p>'])
+    place = file.place[0].upper() + file.place[1:]
+    out.add([f'<p class="note">{cell(place)}. {cell(document)} <code>{module}.py</code></p>'])
     rows = list(rows_of(file.registers))
     out.add(_map(file, rows))
     out.add(_table(out, file, rows))
@@ -93,7 +94,7 @@ def _map(file: File, rows: list[RegisterRow]) -> Iterator[str]:
                 continue
             look = _look(rows, names)
             words = " / ".join(_short(name) for name in names) + _half(rows, names[0], start)
-            yield f'<a class="{look}" href="#{anchor(file, names[0])}"{style}>{escape(words)}</a>'
+            yield f'<a class="{look}" href="#{anchor(file, names[0])}"{style}>{breakable(words)}</a>'
     yield "</div>"
 
 
@@ -139,43 +140,46 @@ def _look(rows: list[RegisterRow], names: tuple[str, ...]) -> str:
 
 
 def _table(out: Page, file: File, rows: list[RegisterRow]) -> list[str]:
-    head = ("Offset", "Name", "Bytes", "Kind", "Reset", "Accesses", "Clause", "")
-    lines: list[tuple[int, tuple[str, ...]]] = []
-    for row in rows:
-        where = anchor(file, row.name)
-        out.hit(row.name, f"register of {file.title}, {row.offset:02X}h {row.doc}", where)
-        kinds = {each.access for each in row.fields} or {row.access}
-        words = [row.doc] if row.doc else []
-        if row.count > 1:
-            words.append(f"one of {row.count}" + (f", {row.stride} bytes apart" if row.stride else ""))
-        target = f"#{where}.bits" if row.fields else f"#{where}"
-        cells = (
-            f"<code>{row.offset:02X}h</code>",
-            f'<a id="{where}" href="{target}"><code>{escape(row.name)}</code></a>',
-            str(row.width),
-            " ".join(kind(each) for each in Access if each in kinds),
-            _value(row.reset, row.access),
-            _widths(row.widths, lenient=file.registers._lenient),
-            cell(row.clause),
-            cell("; ".join(words)),
-        )
-        lines.append((row.offset, cells))
-    for port in file.registers.layout().ports:
-        where = anchor(file, port.name)
-        out.hit(port.name, f"port of {file.title}, {port.offset:02X}h {port.doc}", where)
-        words = ["each access is a transfer", *([port.doc] if port.doc else [])]
-        cells = (
-            f"<code>{port.offset:02X}h</code>",
-            f'<a id="{where}" href="#{where}"><code>{port.name}</code></a>',
-            "",
-            "port",
-            "",
-            _widths(port.widths),
-            cell(port.clause),
-            cell("; ".join(words)),
-        )
-        lines.append((port.offset, cells))
+    head = ("Offset", "Name", "", "Kind", "Reset", "Bytes", "Accesses", "Clause")
+    lines = [(row.offset, _register(out, file, row)) for row in rows]
+    lines += [(port.offset, _port(out, file, port)) for port in file.registers.layout().ports]
     return table(head, (cells for _, cells in sorted(lines, key=lambda line: line[0])))
+
+
+def _register(out: Page, file: File, row: RegisterRow) -> tuple[str, ...]:
+    where = anchor(file, row.name)
+    out.hit(row.name, f"register of {file.title}, {row.offset:02X}h {row.doc}", where)
+    kinds = {each.access for each in row.fields} or {row.access}
+    words = [row.doc] if row.doc else []
+    if row.count > 1:
+        words.append(f"one of {row.count}" + (f", {row.stride} bytes apart" if row.stride else ""))
+    target = f"#{where}.bits" if row.fields else f"#{where}"
+    return (
+        f"<code>{row.offset:02X}h</code>",
+        f'<a id="{where}" href="{target}"><code>{escape(row.name)}</code></a>',
+        f'<span class="words">{cell("; ".join(words))}</span>',
+        " ".join(kind(each) for each in Access if each in kinds),
+        _value(row.reset, row.access),
+        str(row.width),
+        _widths(row.widths, lenient=file.registers._lenient),
+        cell(row.clause),
+    )
+
+
+def _port(out: Page, file: File, port: Port) -> tuple[str, ...]:
+    where = anchor(file, port.name)
+    out.hit(port.name, f"port of {file.title}, {port.offset:02X}h {port.doc}", where)
+    words = ["each access is a transfer", *([port.doc] if port.doc else [])]
+    return (
+        f"<code>{port.offset:02X}h</code>",
+        f'<a id="{where}" href="#{where}"><code>{port.name}</code></a>',
+        f'<span class="words">{cell("; ".join(words))}</span>',
+        "port",
+        "",
+        "",
+        _widths(port.widths),
+        cell(port.clause),
+    )
 
 
 def _value(value: int, access: Access) -> str:

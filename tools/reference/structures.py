@@ -9,7 +9,7 @@ from html import escape
 
 from tools.reference.layouts import MEMORY, SCSI, Bits, Module, Part, Structure, enumerations, structures
 from tools.reference.opcodes import MAPS, anchor
-from tools.reference.page import Page, cell
+from tools.reference.page import Page, breakable, cell
 
 _ROW = 4
 """Bytes in a row of a drawing."""
@@ -29,8 +29,10 @@ def memory() -> Page:
     out = Page("structures", "Structures", LEAD)
     _modules(out, MEMORY, _dwords)
     total = sum(len(structures(module)) for module in MEMORY)
+    numbers = sum(len(names) for module in MEMORY for names in enumerations(module))
     out.summary = (
-        f"{total} structures byte by byte: rings, requests, FISes, PRDs, iSCSI, vhost-user, vfio-user"
+        f"{total} structures byte by byte, {numbers} numbers with their names: rings, requests, FISes, PRDs, iSCSI, "
+        "vhost-user, vfio-user"
     )
     return out
 
@@ -108,7 +110,7 @@ def _dwords(structure: Structure) -> Iterator[str]:
             column = at % _ROW if big else _ROW - at % _ROW - size
             area = f"{at // _ROW + 2}/{column + 2}/span {height}/span {size}"
             look = "part" if part.name else "reserved"
-            yield f'<span class="{look}" style="grid-area:{area}">{escape(name) or "&nbsp;"}</span>'
+            yield f'<span class="{look}" style="grid-area:{area}">{breakable(name) or "&nbsp;"}</span>'
     yield "</div>"
 
 
@@ -161,4 +163,4 @@ def _bits(bits: Bits) -> str:
     style = f' style="grid-column:span {width}"' if width > 1 else ""
     look = "part" if bits.name else "reserved"
     small = " small" if len(bits.name) > 6 * width else ""
-    return f'<span class="{look}{small}"{style}>{escape(bits.name) or "&nbsp;"}</span>'
+    return f'<span class="{look}{small}"{style}>{breakable(bits.name) or "&nbsp;"}</span>'
