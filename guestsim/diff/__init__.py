@@ -7,6 +7,7 @@ masks.py     what is not compared, and why
 known.py     differences that are known: what, by which clause, who is right
 shrink.py    the shortest sequence that still shows a difference
 grammar/     what random sequences are made of
-devices.py   the devices that can be compared
+device.py    a device that can be compared; virtio_devices.py, ata_devices.py: those that there are
+arena.py     the part of guest memory that is compared
 run.py       many sequences; the report
 """

@@ -74,7 +74,7 @@ KNOWN: tuple[Known, ...] = (
         "driver_feature after a reset",
         "What the driver had accepted is still there after a reset.",
         "VIRTIO 1.4 §2.4.2",
-        "ours",
+        "both",
         _VIRTIO,
         kind="register",
         place="common.driver_feature",

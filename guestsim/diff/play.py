@@ -227,7 +227,7 @@ class Player:
         mine, others = self._loosened(ours, theirs, hidden)
         if unordered is not None and mine != others:
             mine, others = _sorted(mine, unordered), _sorted(others, unordered)
-            hidden[ORDER.name] += 1
+            hidden[ORDER] += 1
         if mine == others:
             self.counts.masked += hidden
             self.theirs.memory[:ARENA_SIZE] = ours

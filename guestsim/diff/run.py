@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from guestsim.diff.access import Step, lines
-from guestsim.diff.devices import Device
+from guestsim.diff.device import Device
 from guestsim.diff.grammar import Action
 from guestsim.diff.known import Known, known
 from guestsim.diff.play import Counts, Difference, Player
@@ -51,7 +51,7 @@ class Report:
     @property
     def masked(self) -> Iterator[tuple[str, str, int]]:
         """Name, reason and how often it hid something, of each mask of the device's."""
-        for mask in self.device.all_masks:
+        for mask in self.device.masks:
             yield mask.name, mask.reason, self.counts.masked[mask.name]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from random import Random
 
 from guestsim.diff.access import Step
-from guestsim.diff.devices import VIRTIO_BLK, Device
+from guestsim.diff.device import Device
 from guestsim.diff.grammar import Action, virtio_blk
 from guestsim.diff.grammar.virtio import BringUp, Submit
 from guestsim.diff.play import Player
+from guestsim.diff.virtio_devices import VIRTIO_BLK
 
 
 class Few:

@@ -9,11 +9,11 @@ import pytest
 
 from guestsim.diff import known
 from guestsim.diff.access import parse
-from guestsim.diff.devices import VIRTIO_BLK
 from guestsim.diff.grammar.virtio import Touch
 from guestsim.diff.known import Known
 from guestsim.diff.run import compare_random, compare_steps
 from guestsim.diff.shrink import shrink
+from guestsim.diff.virtio_devices import VIRTIO_BLK
 
 from .machines import FEW, with_twin
 
@@ -60,7 +60,7 @@ def test_what_is_masked_is_counted(tmp_path: Path) -> None:
     twin = with_twin(tmp_path, flush=False)
     report = compare_random(FEW, seed=1, steps=10, open_player=twin)
     assert report.unexplained[0].difference.place == "common.device_feature"
-    assert {name for name, _, count in report.masked if count} <= {mask.name for mask in VIRTIO_BLK.all_masks}
+    assert {name for name, _, count in report.masked if count} <= {mask.name for mask in VIRTIO_BLK.masks}
 
 
 def test_shrinking_leaves_what_is_needed() -> None:

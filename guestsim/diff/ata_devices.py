@@ -1,0 +1,139 @@
+"""The ATA host adapters that can be compared, with a disk or a CD drive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from guestsim.diff.access import Read, Step, Write
+from guestsim.diff.grammar import ahci
+from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.play import Area
+from guestsim.diff.sides import Lines, Side, Window, Windows
+from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
+
+if TYPE_CHECKING:
+    pass
+
+from guestsim.diff.device import FUNCTION, SLOT, Device
+
+HBA_BAR = 0xE002_0000
+
+
+def place_ahci(side: Side) -> Windows:
+    """Give an HBA its address (AHCI 1.3.1 §2.1.11)."""
+    side.windows = {"pci": Window(FUNCTION)}
+    side.do([Write("pci", 0x24, 4, HBA_BAR), Write("pci", 4, 2, 0x0007)])
+    return {"pci": Window(FUNCTION), "hba": Window(HBA_BAR)}
+
+
+def _ahci_label(read: Read) -> str:
+    if read.window == "hba" and read.offset >= PORTS_OFFSET:
+        return f"Px{PortReg((read.offset - PORTS_OFFSET) % PORT_STRIDE).name}"
+    return Hba(read.offset).name if read.window == "hba" else f"{read.window}+{read.offset:#x}"
+
+
+def _port_mask(
+    name: str, reason: str, register: PortReg, bits: int, *, tags: frozenset[str] = frozenset()
+) -> Mask:
+    return Mask(name, reason, "hba", PORTS_OFFSET + register, PORTS_OFFSET + register + 4, bits, tags)
+
+
+_AHCI_MASKS = (
+    Mask(
+        "DSC",
+        "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well.",
+        "hba",
+        PORTS_OFFSET + PortReg.TFD,
+        PORTS_OFFSET + PortReg.TFD + 4,
+        bits=1 << 4,
+    ),
+    _port_mask(
+        "CCS",
+        "PxCMD.CCS says which command is issued (AHCI 1.3.1 §3.3.7); QEMU's is 0 between commands (right: ours).",
+        PortReg.CMD,
+        0x1F00,
+    ),
+    _port_mask(
+        "speed", "How fast a link is is the device's affair (AHCI 1.3.1 §3.3.10).", PortReg.SSTS, 0xF0
+    ),
+    _port_mask(
+        "pio-end",
+        "A PIO read ends with its last PIO Setup FIS (Serial ATA 3.2 §11.7); QEMU sends another FIS (right: ours).",
+        PortReg.IS,
+        1,
+        tags=frozenset({"pio-in"}),
+    ),
+    _port_mask(
+        "error-end",
+        "An error ends in ERR:FatalTaskfile, without PxIS.DHRS (AHCI 1.3.1 §5.3.12); QEMU sets it (right: ours).",
+        PortReg.IS,
+        1,
+        tags=frozenset({"fails"}),
+    ),
+    _port_mask(
+        "packet-abort",
+        "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
+        PortReg.TFD,
+        0x0410,
+        tags=frozenset({"beyond-disc", "unknown-code"}),
+    ),
+    of_memory(
+        "pio-direction",
+        "The D bit of a PIO Setup FIS (Serial ATA 3.2 §10.5.11) is not set by QEMU (right: ours).",
+    ),
+    _port_mask(
+        "beyond",
+        "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).",
+        PortReg.TFD,
+        0x1410,
+        tags=frozenset({"beyond-dma", "beyond-pio"}),
+    ),
+    of_memory(
+        "dma-setup",
+        "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
+    ),
+    of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
+    of_memory("failed-data", "What a command that failed has transferred is not said (ACS-3 §6.3.2)."),
+    of_memory("fis-address", "What address and count say after a command is not said (ACS-3 §6.2.5)."),
+    of_memory("fis-status", "The status in received FISes: PxTFD, which is compared, shows the same."),
+    of_memory("identity", "Who a device is, and which optional features it has, is its own (ACS-3 §7.12)."),
+)
+
+AHCI_DISK = Device(
+    name="ahci-disk",
+    what="ich9-ahci with an ide-hd",
+    options=[
+        {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
+        {"driver": "ide-hd", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
+    ],
+    ours={},
+    theirs={},
+    lines=Lines(slots=(SLOT,)),
+    place=place_ahci,
+    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=False))),),
+    observe=(*map(ahci.port, (PortReg.CI, PortReg.SACT, PortReg.TFD, PortReg.IS)), Read("hba", Hba.IS, 4)),
+    areas=(
+        Area("buffers", ahci.BUFFERS, ahci.BUFFERS_END - ahci.BUFFERS),
+        Area("command list", ahci.LIST, 0x400),
+        Area("received FISes", ahci.RECEIVED, 0x100),
+        Area("command tables", ahci.TABLES, ahci.TABLE_ROOM * ahci.SLOTS),
+    ),
+    masks=_AHCI_MASKS,
+    grammar=ahci.AhciGrammar(),
+    label=_ahci_label,
+    drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
+)
+
+AHCI_CD = replace(
+    AHCI_DISK,
+    name="ahci-cd",
+    what="ich9-ahci with an ide-cd",
+    options=[
+        {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
+        {"driver": "ide-cd", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
+    ],
+    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=True))),),
+    grammar=ahci.AhciGrammar(cd=True),
+    drive={"driver": "file", "node-name": "d0", "read-only": True},
+)

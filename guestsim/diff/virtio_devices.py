@@ -1,0 +1,281 @@
+"""The virtio devices that can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from guestsim.diff.access import Read, Step, Wait, Write
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
+from guestsim.diff.grammar import virtio, virtio_blk, virtio_legacy, virtio_scsi
+from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.play import Area
+from guestsim.diff.sides import Lines, Side, Window, Windows
+from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
+
+if TYPE_CHECKING:
+    pass
+
+from guestsim.diff.device import FUNCTION, SLOT, Device
+
+MSIX_BAR = 0xE000_0000
+MODERN_BAR = 0xE001_0000
+LEGACY_BAR = 0xC000
+
+
+def _register(read: Read) -> str:
+    """A register's name."""
+    if read.window == "legacy":
+        for name, field in LEGACY_CFG.fields.items():
+            if field.offset == read.offset:
+                return f"legacy.{name}"
+    if read.window == "common":
+        for name, field in COMMON_CFG.fields.items():
+            if field.offset <= read.offset < field.offset + field.size:
+                return f"common.{name}"
+    return f"{read.window}+{read.offset:#x}"
+
+
+def place_legacy(side: Side) -> Windows:
+    """The same for a transitional function that is driven by its legacy interface (VIRTIO 1.4 §4.1.4.10)."""
+    found = place_virtio(side)
+    for name, offset in (("device", 20), ("device-msix", 24), ("legacy-isr-msix", 19), ("legacy-none", 0)):
+        found[name] = Window(LEGACY_BAR + offset, port=True)
+    return found
+
+
+def place_virtio(side: Side) -> Windows:
+    """Give a virtio function its addresses, and find its structures by their capabilities (VIRTIO 1.4 §4.1.4)."""
+    side.windows = {"pci": Window(FUNCTION)}
+    for bar, address in ((0, LEGACY_BAR), (1, MSIX_BAR), (4, MODERN_BAR)):
+        side.do([Write("pci", 0x10 + 4 * bar, 4, address)])
+    found: Windows = {
+        "pci": Window(FUNCTION),
+        "msix": Window(MSIX_BAR),
+        "legacy": Window(LEGACY_BAR, port=True),
+    }
+    kinds = {1: "common", 2: "notify", 3: "isr", 4: "device"}
+    (at,) = side.do([Read("pci", 0x34, 1)])
+    while at:
+        identity, then, kind, offset = side.do(
+            [Read("pci", at, 1), Read("pci", at + 1, 1), Read("pci", at + 3, 1), Read("pci", at + 8, 4)]
+        )
+        if identity == 0x11:
+            found["msixcap"] = Window(FUNCTION + at)
+            (pending,) = side.do([Read("pci", at + 8, 4)])
+            found["pba"] = Window(MSIX_BAR + (pending & ~7))
+        elif identity == 0x09 and kind in kinds:
+            found[kinds[kind]] = Window(MODERN_BAR + offset)
+        at = then
+    for alias, window in (("common-none", "common"), ("common-beyond", "common"), ("isr-msix", "isr")):
+        found[alias] = found[window]
+    return found
+
+
+def _virtio_areas(queues: int) -> Iterator[Area]:
+    yield Area("buffers", virtio.BUFFERS, virtio.BUFFERS_END - virtio.BUFFERS)
+    for number in range(queues):
+        base = virtio.RINGS + number * virtio.RING_ROOM
+        yield Area(f"queue {number} descriptors", base + virtio.DESC_AT, 0x1000)
+        yield Area(f"queue {number} available ring", base + virtio.AVAIL_AT, 0x1000)
+        yield Area(f"queue {number} used ring", base + virtio.USED_AT, 0x1000)
+        yield Area(f"queue {number} used flags", base + virtio.USED_AT, 2)
+        yield Area(f"queue {number} used index", base + virtio.USED_AT + 2, 2)
+        yield Area(f"queue {number} tables", base + virtio.TABLE_AT, virtio.RING_ROOM - virtio.TABLE_AT)
+    yield Area("interrupt messages", MESSAGES, MESSAGES_SIZE)
+
+
+def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
+    """The function's command register and vectors, the device reset."""
+    return (
+        Step(
+            "begin",
+            (
+                Write("pci", 4, 2, 0x0007),
+                Write("common", COMMON_CFG["device_status"].offset, 1, 0),
+                Wait(),
+                virtio.put("device_feature_select", 0),
+                virtio.put("driver_feature_select", 1),
+                virtio.put("driver_feature", 0),
+                virtio.put("driver_feature_select", 0),
+                virtio.put("driver_feature", 0),
+                virtio.put("queue_select", 0),
+                Write("msixcap", 2, 2, 0),
+                *virtio.message_table(vectors),
+                Read("isr", 0, 1),
+                Wait(),
+            ),
+        ),
+    )
+
+
+_RINGS = (
+    of_memory(
+        "order",
+        "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
+    ),
+    of_memory(
+        "failed-data",
+        "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
+    ),
+)
+
+VIRTIO_BLK = Device(
+    name="virtio-blk",
+    what="virtio-blk-pci, modern interface",
+    options=[
+        {
+            "driver": "virtio-blk-pci",
+            "id": "v0",
+            "drive": "d0",
+            "addr": "4",
+            "serial": "serial-number-of-dev",
+            "num-queues": virtio_blk.QUEUES,
+            "vectors": virtio_blk.QUEUES + 1,
+            "disable-legacy": "on",
+            "discard_granularity": 512,
+        }
+    ],
+    ours={"max-discard-seg": 1, "max-write-zeroes-seg": 1},
+    theirs={"ioeventfd": False},
+    lines=Lines(slots=(SLOT,)),
+    place=place_virtio,
+    prologue=_virtio_prologue(virtio_blk.QUEUES + 1),
+    observe=(virtio.get("device_status"),),
+    areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
+    masks=(
+        *_RINGS,
+        Mask(
+            "features offered",
+            "A device offers what it has (VIRTIO 1.4 §2.2): ours has NOTIFICATION_DATA, NOTIF_CONFIG_DATA and SUSPEND.",
+            "common",
+            4,
+            8,
+            bits=1 << 6 | 1 << 7 | 1 << 11,
+        ),
+        Mask(
+            "fields of no queue",
+            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.4.3.1).",
+            "common-none",
+            0,
+            0x40,
+        ),
+        Mask(
+            "queue_select above 1023",
+            "There is no such queue (size 0: VIRTIO 1.4 §4.1.4.3.1); QEMU goes on with the last one (right: ours).",
+            "common-beyond",
+            0,
+            0x40,
+        ),
+        Mask(
+            "ISR status with MSI-X",
+            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+            "isr-msix",
+            0,
+            1,
+            bits=1,
+        ),
+    ),
+    grammar=virtio_blk.VirtioBlkGrammar(),
+    label=_register,
+    drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
+)
+
+TRANSITIONAL = replace(
+    VIRTIO_BLK,
+    name="virtio-blk-transitional",
+    what="virtio-blk-pci, transitional, over the legacy interface",
+    options=[{**VIRTIO_BLK.options[0], "disable-legacy": "off"}],
+    place=place_legacy,
+    prologue=(
+        Step(
+            "begin",
+            (
+                Write("pci", 4, 2, 0x0007),
+                virtio_legacy.put("device_status", 0),
+                Wait(),
+                virtio_legacy.put("queue_select", 0),
+                Write("msixcap", 2, 2, 0),
+                *virtio.message_table(virtio_blk.QUEUES + 1),
+                virtio_legacy.get("isr"),
+                Wait(),
+            ),
+        ),
+    ),
+    observe=(virtio_legacy.get("device_status"),),
+    masks=(
+        *_RINGS,
+        Mask(
+            "features offered",
+            "A device offers what it has (VIRTIO 1.4 §2.2): QEMU's has NOTIFY_ON_EMPTY.",
+            "legacy",
+            0,
+            4,
+            bits=1 << 24,
+        ),
+        Mask(
+            "fields of no queue",
+            "What fields of a queue that is not there hold is not said, but for queue_size (VIRTIO 1.4 §4.1.5.1.3).",
+            "legacy-none",
+            0,
+            24,
+        ),
+        Mask(
+            "ISR status with MSI-X",
+            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+            "legacy-isr-msix",
+            0,
+            1,
+            bits=1,
+        ),
+    ),
+    grammar=virtio_blk.VirtioBlkGrammar(legacy=True),
+)
+
+VIRTIO_SCSI = replace(
+    VIRTIO_BLK,
+    name="virtio-scsi",
+    what="virtio-scsi-pci with a scsi-hd, modern interface",
+    options=[
+        {
+            "driver": "virtio-scsi-pci",
+            "id": "s0",
+            "addr": "4",
+            "num_queues": virtio_scsi.QUEUES - 2,
+            "vectors": virtio_scsi.QUEUES + 1,
+            "disable-legacy": "on",
+        },
+        {"driver": "scsi-hd", "drive": "d0", "bus": "s0.0", "serial": "of-both", "discard_granularity": 512},
+    ],
+    ours={"inout": False},
+    prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
+    areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
+    masks=(
+        *VIRTIO_BLK.masks,
+        of_memory(
+            "used-len",
+            "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",
+        ),
+        of_memory(
+            "residual",
+            "QEMU does not say how much a command that failed has left undone (VIRTIO 1.4 §5.6.6.1; right: ours).",
+        ),
+        of_memory(
+            "sense-detail",
+            "Information and sense key specific bytes are optional (SPC-4 §4.5.3); ours has them.",
+        ),
+        of_memory(
+            "sense-rest",
+            "What lies behind the sense data is nobody's (VIRTIO 1.4 §5.6.6.1, sense_len); ours zeroes it.",
+        ),
+        of_memory(
+            "data-rest", "What lies behind the data is nobody's (VIRTIO 1.4 §2.7.8.2); ours zeroes it."
+        ),
+        of_memory(
+            "identity",
+            "Who a unit is, and which of its optional pages it has, is its own (SPC-4 §6.6, §6.14).",
+        ),
+    ),
+    grammar=virtio_scsi.VirtioScsiGrammar(),
+)

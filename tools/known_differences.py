@@ -1,0 +1,68 @@
+"""Write docs/qemu-differences.md: what `guestsim diff` knows to be different in QEMU's devices, and what it leaves out.
+
+python -m tools.known_differences
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from guestsim.diff.devices import DEVICES
+from guestsim.diff.known import KNOWN
+
+PAGE = Path(__file__).parents[1] / "docs" / "qemu-differences.md"
+
+HEAD = """# What QEMU's devices do otherwise
+
+Written by `tools/known_differences.py` from the tables that `guestsim diff` runs with ([diff.md](diff.md)); the
+reference is Debian's QEMU 7.2. Where QEMU departs from a specification, ours follows the specification. *Right* is who
+does as the clause says: *both* where it leaves that open. What ATA commands do otherwise one by one is in
+[ata-qemu-differences.md](ata-qemu-differences.md).
+
+A difference of the first table ends the sequence in which it shows, and is counted; what a mask hides is counted, and
+the sequence goes on.
+"""
+
+
+def page() -> str:
+    """The page."""
+    return "\n".join((HEAD, *_known(), "", *_masks())) + "\n"
+
+
+def _known() -> Iterator[str]:
+    yield "## Known differences"
+    yield ""
+    yield "| | What QEMU does | Clause | Right | Devices |"
+    yield "|---|---|---|---|---|"
+    rows: dict[tuple[str, str, str, str, tuple[str, ...]], None] = {}
+    for one in KNOWN:
+        rows[one.name, one.what, one.clause, one.right, one.devices] = None
+    for name, what, clause, right, devices in rows:
+        names = ", ".join(f"`{device}`" for device in devices if device in DEVICES)
+        yield f"| {name} | {what} | {clause} | {right} | {names} |"
+
+
+def _masks() -> Iterator[str]:
+    yield "## Masks"
+    yield ""
+    yield "| | Why it is not compared | Devices |"
+    yield "|---|---|---|"
+    masks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for device in DEVICES.values():
+        for mask in device.masks:
+            masks[mask.name, mask.reason].append(f"`{device.name}`")
+    for (name, reason), devices in masks.items():
+        yield f"| {name} | {reason} | {', '.join(devices)} |"
+
+
+def main() -> int:
+    """Write the page."""
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
