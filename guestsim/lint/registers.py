@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from guestsim.show.words import Seen
 
 _NO_VECTOR = 0xFFFF
+_MODERN_MMIO = 2
 _STATUS = ("common.device_status", "mmio.status")
 _F = BlkFeature
 _FIELDS: dict[str, BlkFeature] = {
@@ -59,6 +60,8 @@ class _Driver:
     accepted: bool = False
     scsi: bool = False
     """Whether it is one of a SCSI host, all of whose configuration is always there."""
+    version: int = 0
+    """Of a device over MMIO, where it was read."""
     messages: bool = False
     """Whether MSI-X is enabled, which no reset of the device changes."""
 
@@ -111,19 +114,18 @@ def _written(driver: _Driver, seen: Seen, say: Say) -> None:
 def _status_written(driver: _Driver, seen: Seen, value: int, say: Say) -> None:
     if value == 0:
         driver.begin()
-        # Over MMIO no clause has it wait.
-        driver.resetting = seen.fields[0].name == _STATUS[0]
+        # What is the legacy interface's over MMIO waits for nothing.
+        driver.resetting = seen.fields[0].name == _STATUS[0] or driver.version == _MODERN_MMIO
         return
     status = seen.fields[0]
     if driver.resetting:
         driver.resetting = False
-        _say(
-            say,
-            seen,
-            "VIRTIO 1.4 §4.1.4.3.2",
-            "device status written after a reset, before it was read as 0",
-            status,
-        )
+        summary = "device status written after a reset, before it was read as 0"
+        if status.name == _STATUS[0]:
+            _say(say, seen, "VIRTIO 1.4 §4.1.4.3.2", summary, status)
+        else:
+            data = value.to_bytes(status.size, "little")
+            say("VIRTIO 1.4 §2.4.2", summary, seen.device or "", data, Level.SHOULD)
     if value & Status.DRIVER_OK:
         if driver.unchecked:
             _say(say, seen, "VIRTIO 1.4 §3.1.1", "DRIVER_OK set, and FEATURES_OK not read back", status)
@@ -151,6 +153,8 @@ def _value(driver: _Driver, seen: Seen, say: Say) -> None:
         if name in _STATUS:
             driver.unchecked = False
             driver.resetting = driver.resetting and each.value != 0
+        elif name == "mmio.version" and isinstance(each.value, int):
+            driver.version = each.value
         elif name.endswith("_msix_vector"):
             driver.vectors.pop(name, None)
         elif name.endswith((".device_feature", ".device_features")) and isinstance(each.value, int):

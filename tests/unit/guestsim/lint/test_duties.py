@@ -207,6 +207,16 @@ def test_a_device_is_asked_what_it_is_first(tmp_path: Path) -> None:
     ]
 
 
+def test_a_reset_over_mmio_is_waited_for(tmp_path: Path) -> None:
+    def hasty(mmio: virtio_mmio.ModernMmio) -> None:
+        put(mmio, 0x70, 0)
+        put(mmio, 0x70, 1)
+
+    assert over_mmio(tmp_path / "m.trace", hasty) == [
+        ("VIRTIO 1.4 §2.4.2", "device status written after a reset, before it was read as 0")
+    ]
+
+
 def test_words_of_features_are_selected_first(tmp_path: Path) -> None:
     def act(mmio: virtio_mmio.ModernMmio) -> None:
         put(mmio, 0x70, 0)
