@@ -59,6 +59,52 @@ def named(row: list[str]) -> list[str]:
     return [name for cell in row[1:] for name in re.findall(r"`([a-z0-9-]+)`", cell)]
 
 
+REPORTED = {
+    *("CVE-2011-2212", "CVE-2011-2512", "CVE-2013-4344", "CVE-2014-9718", "CVE-2015-5154", "CVE-2015-5158"),
+    *(
+        "CVE-2015-6855",
+        "CVE-2016-1568",
+        "CVE-2016-5403",
+        "CVE-2019-20175",
+        "CVE-2020-13754",
+        "CVE-2020-29443",
+    ),
+    *("CVE-2021-20255", "CVE-2021-3735", "CVE-2021-3930", "CVE-2022-26353", "CVE-2023-0330", "CVE-2023-3180"),
+    *(
+        "CVE-2023-42467",
+        "CVE-2023-5088",
+        "CVE-2024-7409",
+        "CVE-2026-16457",
+        "CVE-2026-48914",
+        "CVE-2026-50626",
+    ),
+    *("CVE-2026-5747", "CVE-2026-5761", "CVE-2026-5763", "CVE-2026-61476", "QEMU d9f78431d8", "Bochs #105"),
+    *("Bochs #678", "osv #1498", "openvmm #2983", "openvmm #4036", "openvmm #4045", "openvmm #4046"),
+    *("cloud-hypervisor #4888", "cloud-hypervisor #6586", "cloud-hypervisor #7803", "cloud-hypervisor #8066"),
+    *(
+        "cloud-hypervisor #8401",
+        "propolis #970",
+        "firecracker #2364",
+        "libkrun #701",
+        "renode #640",
+        "spdk #3860",
+    ),
+}
+"""What has been reported of devices like these."""
+
+
+def test_everything_that_was_reported_is_on_the_page() -> None:
+    assert {row[0] for row in ROWS if len(row) in (3, 6) and row[0] != ""} == REPORTED
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if len(row) == 3], ids=lambda row: row[0])
+def test_a_defect_that_no_guest_can_show_has_tests(row: list[str]) -> None:
+    tests = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z_]+)`", row[2])
+    assert tests
+    for path, name in tests:
+        assert f"\ndef {name}(" in (FOLDER.parents[1] / path).read_text(), name
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if len(row) == 6], ids=lambda row: row[0])
 def test_a_defect_has_scripts_that_name_it(row: list[str]) -> None:
     assert named(row)
