@@ -43,6 +43,9 @@ def data_setup(command: PortCommand, length: int) -> tuple[bytes, bool]:
     packet = is_packet(command)
     block = transfer.block
     interrupt = packet or not transfer.out or length > block
+    if transfer.sector and command.device is not None and command.device.violations.as_qemu:
+        # QEMU's drive has a data block for each block of its medium, however many the host would take.
+        block = min(block, transfer.sector)
     last = length % block or block
     after = WORKING if transfer.out or packet else taskfile.status or READY
     if packet:

@@ -25,6 +25,9 @@ class Transfer:
 
     __slots__ = ("block", "length", "out")
 
+    sector = 0
+    """Bytes in a block of a packet device's medium, where the data is of such."""
+
     exact = True
 
     def __init__(self, length: int, *, out: bool, block: int) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from devmodels.assembly.devices import DEVICES
-from devmodels.monitor import devices, human, info, machine
+from devmodels.monitor import devices, human, info, machine, medium
 from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
 from devmodels.monitor.human import HumanMonitorCommand
 from devmodels.monitor.info import BlockInfo
@@ -77,6 +77,7 @@ class Commands:
     def table(self) -> dict[str, Run]:
         """By name."""
         return {
+            "blockdev-remove-medium": self.blockdev_remove_medium,
             "device_add": self.device_add,
             "device_del": self.device_del,
             "human-monitor-command": self.human_monitor_command,
@@ -94,6 +95,14 @@ class Commands:
         self._world.aliases = {drive: device for device, drive in self._assembling.uses.items()}
 
     # --- devices
+
+    async def blockdev_remove_medium(self, world: World, arguments: medium.RemoveMedium) -> None:
+        """What was in the tray is nobody's then: as in QEMU, others may have its image."""
+        nodes = {name: node for name, node in world.graph.nodes.items() if node.parents}
+        await medium.blockdev_remove_medium(world, arguments)
+        for name, node in nodes.items():
+            if not node.parents and world.graph.nodes.get(name) is node:
+                await world.graph.set_active(name, False)
 
     async def device_add(
         self, world: World, options: Annotated[Mapping[str, object], Options(devices.DeviceBase)]

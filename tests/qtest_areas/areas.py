@@ -15,11 +15,7 @@ PAGE = Path("docs/qtest-areas.md")
 
 PASSES, NO_CLOCK = "passes", "needs the clock"
 
-LACKS: dict[str, str] = {
-    "ahci-reset-pending-callback": "a write that waits for its throttle is dropped by a reset of the HBA",
-    "ahci-cdrom-pio-multi": "one data block for all of it, where QEMU has one for each block of the CD",
-    "ahci-cdrom-eject": "a unit attention condition where QEMU has none",
-}
+LACKS: dict[str, str] = {}
 """What the stand-in does not pass, by a script's id, and why."""
 
 

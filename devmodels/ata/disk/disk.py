@@ -287,7 +287,10 @@ class AtaDisk(AtaDevice):
         return request.error
 
     def cancel_requests(self, wanted: Callable[[AtaCommand], bool]) -> None:
-        """Requests that have not started are dropped."""
+        """Requests that have not started are dropped; those of QEMU's disk are done at once, whatever limits it has."""
+        if self.violations.as_qemu and self.backend.throttled_by is not None:
+            self.turns.start(self.backend.drain())
+            return
         self.backend.cancel_held(lambda request: isinstance(request, AtaRequest) and wanted(request.command))
 
     def was_reset(self, kind: Reset) -> None:

@@ -133,6 +133,11 @@ class MediumIn(Transfer):
 
     __slots__ = ("blocks", "next", "ready")
 
+    @property
+    def sector(self) -> int:  # type: ignore[override]
+        """Bytes in a block."""
+        return self.blocks.most
+
     def __init__(self, length: int, blocks: Blocks, *, block: int) -> None:
         super().__init__(length, out=False, block=block)
         self.blocks = blocks

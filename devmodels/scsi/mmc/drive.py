@@ -192,6 +192,17 @@ class CdDrive(Pages, BackedUnit):
 
     # --- resets and losses
 
+    @property
+    def as_qemu(self) -> bool:
+        """Whether media that come are told of as QEMU's ATAPI drive does: only those that its user has put in."""
+        return self.violations.as_qemu and self.interface is not Interface.SCSI
+
+    def tell_changed(self) -> None:
+        """As QEMU: the next command finds no medium, the one after that another one."""
+        for nexus in self.nexuses():
+            self.attentions.queue(nexus, Sense(SenseKey.NOT_READY, Asc.MEDIUM_NOT_PRESENT))
+            self.attentions.establish([nexus], Asc.MEDIUM_MAY_HAVE_CHANGED)
+
     def opcode_unknown(self, cdb: bytes) -> Sense:
         """QEMU's drive knows WRITE, to refuse it because of its medium."""
         if self.violations.as_qemu and cdb[:1] in WRITES:

@@ -119,7 +119,8 @@ class Tray:
         self._loading = None
         self.medium = medium_of(drive.backend, drive.options)
         drive.medium_come()
-        drive.establish(Asc.MEDIUM_MAY_HAVE_CHANGED)
+        if not drive.as_qemu:
+            drive.establish(Asc.MEDIUM_MAY_HAVE_CHANGED)
         if self.medium is not None:
             drive.tell(EventClass.OPERATIONAL, OperationalEvent.CHANGED)
         drive.tell(EventClass.MEDIA, MediaEvent.NEW_MEDIA)
@@ -142,6 +143,8 @@ class Tray:
         """With what is in it."""
         self._note(_CLOSES)
         self.move_in()
+        if self._drive.as_qemu and self.loaded:
+            self._drive.tell_changed()
 
     def _note(self, what: int) -> None:
         """A trace has what the user does."""

@@ -106,3 +106,49 @@ def test_a_file_name_and_what_is_said_of_the_nodes_below_it() -> None:
     with machine("-machine", "pc", "-nodefaults", "-drive", drive) as client:
         node = client.board.assembly.graph.nodes["d"]
         assert node.size == 1 << 30
+
+
+def _packet(client: Client, opcode: int) -> int:
+    """Send a command packet without data; the error register at its end."""
+    client.ask("outb 0x1f7 0xa0")
+    for word in (opcode, 0, 0, 0, 0, 0):
+        client.ask(f"outw 0x1f0 {word:#x}")
+    return client.number("inb 0x1f1") if client.number("inb 0x1f7") & ERR else 0
+
+
+def test_of_another_medium_the_guest_hears_twice(tmp_path: Path) -> None:
+    image = tmp_path / "cd.iso"
+    image.write_bytes(bytes(2048))
+    drive = f"-drive if=none,id=c,media=cdrom,file={image} -device ide-cd,id=cd0,drive=c,bus=ide.0"
+    with machine("-machine", "pc", *drive.split()) as client:
+        tray = client.board.assembly.drives["cd0"].tray
+        assert tray is not None
+        assert _packet(client, 0x00) == 0
+        tray.user_opens()
+        assert _packet(client, 0x00) >> 4 == 2
+        tray.user_closes()
+        assert [_packet(client, 0x00) >> 4 for _ in range(3)] == [2, 6, 0]
+
+
+def test_what_waits_for_a_limit_is_written_by_a_reset(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(4096))
+    drive = f"-drive if=none,id=d,format=raw,file={image},throttling.bps-write=512"
+    with machine("-machine", "pc", *drive.split(), "-device", "ide-hd,drive=d,bus=ide.0") as client:
+        for sector in range(2):
+            for port, value in (
+                (0x1F6, 0x40),
+                (0x1F2, 1),
+                (0x1F3, sector),
+                (0x1F4, 0),
+                (0x1F5, 0),
+                (0x1F7, 0x30),
+            ):
+                client.ask(f"outb {port:#x} {value:#x}")
+            for _ in range(256):
+                client.ask("outw 0x1f0 0x5a5a")
+        assert image.read_bytes()[512:1024] == bytes(512)
+        client.ask("outb 0x3f6 4")
+        client.ask("outb 0x3f6 0")
+        assert client.number("inb 0x1f7") == DRDY | DSC
+        assert image.read_bytes()[512:1024] == b"\x5a" * 512
