@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -73,7 +74,10 @@ def run(
         work=work / "inputs",
         findings=work / "findings" / str(os.getpid()),
     )
-    campaign.run(Console(stderr=True))
+    # Workers end with it, however it is told to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    campaign.run(Console(stderr=True, soft_wrap=True))
     if as_json:
         typer.echo(json.dumps(campaign.plain(), indent=2))
     else:
