@@ -48,7 +48,7 @@ def _check(make: Callable[[], RegisterFile], register: Register, before: list[in
                 _whole_write(registers, register, value)
                 model.write(value, _ones(register))
             _check_access(registers, model, offset, size, pattern)
-            _check_reset(registers, model)
+            _check_resets(registers, model)
             accesses += 1
     return accesses
 
@@ -72,15 +72,19 @@ def _check_access(registers: RegisterFile, model: _Model, offset: int, size: int
     assert _others(registers, register) == others, f"{story}: another register has changed"
 
 
-def _check_reset(registers: RegisterFile, model: _Model) -> None:
+def _check_resets(registers: RegisterFile, model: _Model) -> None:
+    """Reset each domain, from ones after the first: what one has reset, the next one could not show."""
+    register = model.register
     for domain in registers.domains:
         registers.reset(domain)
         model.reset(domain)
-        held = registers.value_of(model.register)
+        held = registers.value_of(register)
         assert held == model.held, (
-            f"{type(registers).__name__}.{model.register.name}: after reset {domain} the device holds {held:#x}, "
+            f"{type(registers).__name__}.{register.name}: after reset {domain} the device holds {held:#x}, "
             f"not {model.held:#x}"
         )
+        _whole_write(registers, register, _ones(register))
+        model.write(_ones(register), _ones(register))
 
 
 class _Model:

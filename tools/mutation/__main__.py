@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
@@ -48,11 +47,17 @@ def run(
         raise _fail(str(error)) from None
     mutants = sample(parts, size, seed)
     kept = Kept(fresh=fresh)
-    found = []
-    with Bar("mutants", len(mutants), counted=True) as bar:
-        for each in _results(mutants, parts, kept, judgements):
-            found.append(each)
-            bar.more()
+    mutants.sort(key=lambda each: list(parts).index(each.module))
+    runner = Runner(parts, kept, judgements)
+    for near in (True, False):
+        left = [each for each in mutants if runner.wants(each, near=near)]
+        # Survivors of earlier runs come last: new mutants tell more.
+        left.sort(key=lambda each: kept.known(each) is not None)
+        with Bar("mutants" if near else "survivors, and tests further away", len(left), counted=True) as bar:
+            for mutant in left:
+                runner.run(mutant, near=near)
+                bar.more()
+    found = [known for each in mutants if (known := kept.known(each)) is not None]
     if as_json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     else:
@@ -63,27 +68,30 @@ def run(
         raise typer.Exit(1)
 
 
-def _results(
-    mutants: list[Mutant], parts: dict[str, Part], kept: Kept, judgements: page.Judgements
-) -> Iterator[Found]:
-    """What becomes of each mutant, part by part; the tests of a part must pass without a mutant."""
-    trial.prepare()
-    limits: dict[tuple[str, ...], float] = {}
-    order = list(parts)
-    # Survivors of earlier runs come last: new mutants tell more.
-    for mutant in sorted(mutants, key=lambda each: (kept.known(each) is not None, order.index(each.module))):
-        known = kept.known(mutant)
-        if known is not None and (known.killed or page.settled(judgements, known)):
-            yield known
-            continue
-        part = parts[mutant.module]
-        for tests in (part.near, part.far):
-            if tests not in limits:
-                limits[tests] = _limit(part, tests)
-            result = trial.run(mutant, tests, limits[tests])
-            if not result.passed:
-                break
-        yield kept.add(mutant, result)
+class Runner:
+    """Runs mutants against the tests of their parts, which must pass without a mutant."""
+
+    def __init__(self, parts: dict[str, Part], kept: Kept, judgements: page.Judgements) -> None:
+        self._parts = parts
+        self._kept = kept
+        self._judgements = judgements
+        self._limits: dict[tuple[str, ...], float] = {}
+        trial.prepare()
+
+    def wants(self, mutant: Mutant, *, near: bool) -> bool:
+        """Whether these tests may tell more of it than is known."""
+        known = self._kept.known(mutant)
+        if known is None:
+            return near
+        return not known.killed and not page.settled(self._judgements, known)
+
+    def run(self, mutant: Mutant, *, near: bool) -> None:
+        """Run and keep the result."""
+        part = self._parts[mutant.module]
+        tests = part.near if near else part.far
+        if tests not in self._limits:
+            self._limits[tests] = _limit(part, tests)
+        self._kept.add(mutant, trial.run(mutant, tests, self._limits[tests]))
 
 
 def _limit(part: Part, tests: tuple[str, ...]) -> float:

@@ -40,22 +40,29 @@ PARTS = (
     Part(
         "both rings",
         tuple(
-            f"devmodels/virtio/{name}.py"
-            for name in ("layout", "places", "queue", "ring", "ringoptions", "scatter")
+            f"devmodels/virtio/{name}.py" for name in ("layout", "queue", "ring", "ringoptions", "scatter")
         ),
-        _virtio("split_ring", "packed_ring", "ring_edges", "device_queues", "ring_machine"),
+        _virtio(
+            "scatter",
+            "queue_states",
+            "split_ring",
+            "packed_ring",
+            "ring_edges",
+            "device_queues",
+            "ring_machine",
+        ),
         _DEVICES,
     ),
     Part(
         "virtio over PCI",
         tuple(f"devmodels/virtio/{name}.py" for name in ("legacy", "pci", "pci_legacy", "pci_modern")),
-        _virtio("pci", "pci_legacy"),
+        _virtio("legacy", "transport_edges", "pci", "pci_legacy", "device_queues"),
         (*_virtio("device_status", "device_queues", "transport_properties"), *_DEVICES),
     ),
     Part(
         "virtio over MMIO",
-        tuple(f"devmodels/virtio/{name}.py" for name in ("mmio", "mmio_legacy", "mmio_modern")),
-        _virtio("mmio", "transport_properties"),
+        tuple(f"devmodels/virtio/{name}.py" for name in ("mmio", "mmio_legacy", "mmio_modern", "places")),
+        _virtio("mmio", "transport_edges", "transport_properties"),
         (
             *_virtio("device_status", "device_queues"),
             *_DEVICES,
@@ -69,7 +76,12 @@ PARTS = (
             f"devmodels/registers/{name}.py"
             for name in ("arrays", "check", "declare", "file", "plan", "state", "table")
         ),
-        ("tests/unit/test_registers.py", "tests/unit/test_registers_properties.py"),
+        (
+            "tests/unit/test_registers.py",
+            "tests/unit/test_register_edges.py",
+            "tests/unit/test_register_check.py",
+            "tests/unit/test_registers_properties.py",
+        ),
         (
             "tests/unit/ahci/test_registers.py",
             "tests/unit/ide_cdrom/test_registers.py",
@@ -90,10 +102,14 @@ PARTS = (
     Part(
         "IDE's registers",
         ("devmodels/ide_cdrom/registers.py", "devmodels/ide_cdrom/busmaster.py"),
-        tuple(f"tests/unit/ide_cdrom/test_{name}.py" for name in ("register_map", "registers", "channel")),
+        tuple(
+            f"tests/unit/ide_cdrom/test_{name}.py"
+            for name in ("register_map", "regions", "registers", "channel")
+        ),
         (
             "tests/unit/ide_cdrom/test_devices.py",
             "tests/unit/ide_cdrom/test_properties.py",
+            "tests/unit/ide_cdrom/test_snapshot.py",
             "tests/unit/ata/test_every_register.py",
         ),
     ),

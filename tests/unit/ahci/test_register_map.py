@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from devmodels.ahci import registers as r
+from devmodels.ahci.hba import Hba
 from devmodels.ahci.registers import HBA_RESET, GenericHostControl, PortRegisters
+from devmodels.conformance import ViolationLog
+from devmodels.iocontext import IoContext
+from devmodels.memory import GuestMemory
 from tests.unit.registermap import Row, check_map
 
 ALL = 0xFFFF_FFFF
@@ -98,3 +105,112 @@ def test_each_register_has_its_listener() -> None:
     for offset, value in ((0x04, 2), (0x04, 3), (0x08, 0b010)):
         generic.write(offset, 4, value)
     assert told == [("interrupt_enable_changed", ()), ("reset_asked", ()), ("status_written", (0b010,))]
+
+
+def test_bits_have_the_names_that_their_fields_have() -> None:
+    """§3.3.5, §3.3.12: what a port sets by mask is what a driver finds by place."""
+    causes = (r.DHRS, r.PSS, r.DSS, r.SDBS, r.UFS, r.DPS, r.PCS, r.PRCS, r.OFS, r.IFS, r.HBFS, r.TFES)
+    assert [cause.bit_length() - 1 for cause in causes] == [0, 1, 2, 3, 4, 5, 6, 22, 24, 27, 29, 30]
+    errors = (r.SERR_P, r.DIAG_N, r.DIAG_H, r.DIAG_F, r.DIAG_X)
+    assert [error.bit_length() - 1 for error in errors] == [10, 16, 22, 25, 26]
+    assert {each.bit_count() for each in (*causes, *errors)} == {1}
+
+
+def test_an_adapter_tells_what_it_can_do() -> None:
+    """§3.1.1: CAP and PI of six ports with 32 slots."""
+    told: list[tuple[int | None, bool]] = []
+    context = IoContext.virtual()
+    for ports, slots, size in (
+        (6, 32, 0x1000),
+        (1, 1, 0x1000),
+        (30, 8, 0x1000),
+        (31, 8, 0x2000),
+        (32, 32, 0x2000),
+    ):
+        hba = Hba(
+            name="hba",
+            context=context,
+            memory=GuestMemory(),
+            violations=ViolationLog(),
+            ports=ports,
+            slots=slots,
+            on_interrupt=lambda port, level: told.append((port, level)),
+        )
+        windows = hba.windows()
+        assert windows.read(0x00, 4) == 0xC134_E000 | slots - 1 << 8 | ports - 1
+        assert windows.read(0x0C, 4) == (1 << ports) - 1
+        assert hba.size == size
+        assert [windows.read(0x100 + 0x80 * number + 0x18, 4) for number in range(ports)] == [6] * ports
+        assert windows.read(0x04, 4) == 0x8000_0000
+    assert told == []
+
+
+def test_ports_ask_and_is_says_which() -> None:
+    """§5.6, §10.6: IS follows what is enabled, stays until it is cleared, and comes again while a port asks."""
+    told: list[tuple[int | None, bool]] = []
+    hba = Hba(
+        name="hba",
+        context=IoContext.virtual(),
+        memory=GuestMemory(),
+        violations=ViolationLog(),
+        ports=3,
+        on_interrupt=lambda port, level: told.append((port, level)),
+    )
+    windows = hba.windows()
+
+    def after(offset: int, value: int) -> list[tuple[int | None, bool]]:
+        told.clear()
+        windows.write(offset, 4, value)
+        return told
+
+    assert after(0x04, 2) == [(None, False)], "GHC.IE"
+    for number in (0, 2):
+        port = hba.ports[number]
+        port.registers.is_dhrs = 1
+        assert after(0x114 + 0x80 * number, 1) == [(number, True)], "PxIE"
+        assert hba.asks
+    assert windows.read(0x08, 4) == 0b101
+    assert after(0x08, 0b001) == [(0, True), (2, True)], "its port asks again"
+    assert windows.read(0x08, 4) == 0b101
+    assert after(0x08, 0b111) == [(0, True), (2, True)]
+    assert windows.read(0x08, 4) == 0b101
+    after(0x110, 1)
+    assert windows.read(0x08, 4) == 0b101, "until it is cleared"
+    assert after(0x08, 0b001) == [(2, True)]
+    assert windows.read(0x08, 4) == 0b100
+    assert after(0x04, 0) == [(None, False)]
+    assert not hba.asks
+    assert after(0x04, 2) == [(2, True)]
+    assert after(0x04, 3) == [(None, False)], "GHC.HR"
+    assert (windows.read(0x08, 4), windows.read(0x04, 4), hba.resetting) == (0, 0x8000_0001, HBA_RESET)
+    hba.context.turn()
+    assert (windows.read(0x04, 4), hba.resetting) == (0x8000_0000, "")
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_cause_that_comes_again_is_told_where_the_port_has_a_message_of_its_own(separate: bool) -> None:
+    """§10.6.2: IS, which was not cleared, holds others back."""
+    told: list[tuple[int | None, bool]] = []
+    hba = Hba(
+        name="hba",
+        context=IoContext.virtual(),
+        memory=GuestMemory(),
+        violations=ViolationLog(),
+        on_interrupt=lambda port, level: told.append((port, level)),
+    )
+    assert not hba.separate
+    hba.separate = separate
+    windows = hba.windows()
+    windows.write(0x04, 4, 2)
+    windows.write(0x194, 4, 1)
+    port = hba.ports[1]
+    told.clear()
+    for expected in ([(1, True)], [(1, True)] if separate else []):
+        port.registers.is_dhrs = 1
+        hba.port_changed(port)
+        hba.port_changed(port)
+        assert told == expected
+        told.clear()
+        windows.write(0x190, 4, 1)
+        assert windows.read(0x08, 4) == 0b10
+        told.clear()

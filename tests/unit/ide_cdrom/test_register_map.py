@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devmodels.ide_cdrom.registers import BusMasterRegisters, ControlBlock
+from devmodels.ide_cdrom.registers import BusMasterRegisters, CommandBlock, ControlBlock
 from tests.unit.registermap import Row, check_map
 
 
@@ -55,3 +55,31 @@ def test_the_control_block_is_its_third_byte() -> None:
         block.write(offset, 1, 0xFF)
     assert written == [0x86], "HOB, SRST and nIEN"
     assert [block.read(offset, 1) for offset in range(4)] == [0, 0, 0x58, 0]
+
+
+def test_the_command_block_is_eight_places() -> None:
+    """ATA/ATAPI-7 vol. 2 §5: data at 0, of 16 or 32 bits; status and command at 7, error and features at 1."""
+    written: list[tuple[object, int]] = []
+
+    class Owner:
+        def read_register(self, place: int) -> int:
+            return 0x10 + place
+
+        def write_register(self, place: int, value: int) -> None:
+            written.append((int(place), value))
+
+        def read_data(self, size: int) -> int:
+            return 0x8765_4321
+
+        def write_data(self, size: int, value: int) -> None:
+            written.append((f"data {size}", value))
+
+    block = CommandBlock(Owner())  # type: ignore[arg-type]
+    assert block.size == 8
+    assert [block.read(at, 1) for at in range(1, 8)] == [0x10 + at for at in range(1, 8)]
+    assert (block.read(0, 2), block.read(0, 4)) == (0x4321, 0x8765_4321)
+    for at in range(1, 8):
+        block.write(at, 1, 0xA0 + at)
+    block.write(0, 2, 0xFFFF_1234)
+    block.write(0, 4, 0x8765_4321)
+    assert written == [*[(at, 0xA0 + at) for at in range(1, 8)], ("data 2", 0x1234), ("data 4", 0x8765_4321)]

@@ -243,3 +243,25 @@ def test_a_notification_is_not_judged_by_memory_that_is_gone(make: Callable[[int
     r.device.idle()
     assert r.clauses == []
     assert len(r.driver.collect()) == 1
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_who_waits_for_a_queue_hears_once_when_all_is_back(make: Callable[[int], Rig[Driver]]) -> None:
+    r = make(8)
+    told: list[int] = []
+    r.queue.when_idle(lambda: told.append(0))
+    assert told == [0], "at once"
+    r.device.mode = Mode.LATER
+    for _ in range(2):
+        r.send([(DATA, 16)])
+    r.queue.stop_when_idle(lambda: told.append(len(r.driver.collect())))
+    for job in list(r.device.waiting):
+        assert told == [0]
+        r.device.complete(job)
+        r.device.idle()
+    assert told == [0, 2]
+
+
+def test_a_split_ring_has_a_power_of_two_of_entries() -> None:
+    assert [size for size in range(-1, 20) if rig(16).queue.allows(size)] == [1, 2, 4, 8, 16]
+    assert [size for size in range(-1, 20) if packed_rig(12).queue.allows(size)] == list(range(1, 13))

@@ -1,0 +1,106 @@
+"""A bus master's table of physical regions, entry by entry (SFF-8038i §1.2)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from guestsim.drivers.ide import Task, Way
+from guestsim.drivers.ide_layouts import AtaCommand, BmStatus
+
+from .machine import IdeMachine, sector
+
+EOT = 0x8000_0000
+BASE = 0x40_0000
+TABLE = 0x60_0000
+OVER = (1, 0)
+"""One interrupt, and the bus master has stopped."""
+SHORT = (0, 0)
+
+
+def read(machine: IdeMachine, count: int, *entries: tuple[int, int]) -> tuple[int, int]:
+    """READ DMA of `count` sectors by a table of these words: interrupts, and the bus master's status at its end."""
+    ide = machine.ide
+    before = ide.interrupts
+    machine.target.ram_write(BASE, b"\xee" * 0x3_0000)
+    machine.target.ram_write(TABLE, b"".join(struct.pack("<II", *entry) for entry in entries))
+    ide.prepare(TABLE, to_memory=True)
+    ide.write_task(0, Task(AtaCommand.READ_DMA, lba=0, count=count))
+    ide.start(to_memory=True)
+    machine.run(machine.guest.settle())
+    status = ide.stop()
+    assert machine.violations() == []
+    return ide.interrupts - before, status
+
+
+def content(count: int) -> bytes:
+    return b"".join(sector(number) if number < 64 else bytes(512) for number in range(count))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_count_of_0_is_64_kib(shared: bool) -> None:
+    with IdeMachine(shared=shared) as machine:
+        assert read(machine, 129, (BASE, 0), (BASE + 0x2_0000, 512 | EOT)) == OVER
+        assert machine.target.ram_read(BASE, 0x1_0001) == content(128) + b"\xee"
+        assert machine.target.ram_read(BASE + 0x2_0000, 513) == bytes(512) + b"\xee"
+
+
+def test_bit_0_of_address_and_count_means_nothing() -> None:
+    with IdeMachine() as machine:
+        status = read(machine, 1, (BASE | 1, 3), (BASE + 0x100, 255), (BASE + 0x301, 257 | EOT))
+        assert status == OVER
+        ram = machine.target.ram_read
+        assert ram(BASE, 3) == content(1)[:2] + b"\xee"
+        assert ram(BASE + 0x100, 255) == content(1)[2:256] + b"\xee"
+        assert ram(BASE + 0x300, 257) == content(1)[256:] + b"\xee"
+
+
+def test_the_last_entry_is_the_last() -> None:
+    """What lies behind it is not looked at: the bus master stops, and the device waits."""
+    with IdeMachine() as machine:
+        assert read(machine, 2, (BASE, 512 | EOT), (BASE + 0x1000, 512 | EOT)) == SHORT
+        assert machine.target.ram_read(BASE, 513) == content(1) + b"\xee"
+        assert machine.target.ram_read(BASE + 0x1000, 1) == b"\xee"
+        machine.run(machine.ide.reset())
+
+
+def test_regions_that_are_left_are_told_of() -> None:
+    with IdeMachine() as machine:
+        status = read(machine, 1, (BASE, 512), (BASE + 0x1000, 512 | EOT))
+        assert status == (1, BmStatus.ACTIVE)
+        assert machine.target.ram_read(BASE + 0x1000, 1) == b"\xee"
+        assert read(machine, 1, (BASE, 512 | EOT)) == OVER
+
+
+def test_a_table_without_an_end_is_64_kib_long() -> None:
+    """The 8192nd entry is the last one, whatever it says."""
+    with IdeMachine() as machine:
+        entries = [(BASE + 2 * number, 2) for number in range(8192)] + [(BASE + 0x8000, 512 | EOT)]
+        assert read(machine, 33, *entries) == SHORT
+        assert machine.target.ram_read(BASE, 0x4001) == content(32) + b"\xee"
+        assert machine.target.ram_read(BASE + 0x8000, 1) == b"\xee"
+        machine.run(machine.ide.reset())
+
+
+@pytest.mark.parametrize("lengths", [(510,), (2, 508), (512, 2)])
+def test_a_write_takes_whole_sectors(lengths: tuple[int, ...]) -> None:
+    """Where the table is too short, the sector that it does not fill is left alone."""
+    with IdeMachine() as machine:
+        ide = machine.ide
+        machine.target.ram_write(BASE, b"\xaa" * 1024)
+        at = [BASE + sum(lengths[:number]) for number in range(len(lengths))]
+        entries = [struct.pack("<II", address, length) for address, length in zip(at, lengths, strict=True)]
+        entries[-1] = struct.pack("<II", at[-1], lengths[-1] | EOT)
+        machine.target.ram_write(TABLE, b"".join(entries))
+        ide.prepare(TABLE, to_memory=False)
+        ide.write_task(0, Task(AtaCommand.WRITE_DMA, lba=3, count=2))
+        ide.start(to_memory=False)
+        machine.run(machine.guest.settle())
+        assert ide.stop() & BmStatus.ACTIVE == 0
+        machine.run(ide.reset())
+        reply = machine.run(ide.do(0, Task(AtaCommand.READ_DMA, lba=3, count=2, way=Way.DMA_IN, length=1024)))
+        assert (
+            reply.data
+            == b"\xaa" * (sum(lengths) // 512 * 512) + (content(5)[1536:])[sum(lengths) // 512 * 512 :]
+        )
