@@ -18,7 +18,6 @@ import msgspec
 from devmodels.ahci.hba import Hba
 from devmodels.ahci.registers import MAX_PORTS
 from devmodels.ahci.sata import IDP_BAR, IDP_BAR_SIZE, AddressMap, IndexData, SataCapability
-from devmodels.ahci.state import judge, restore, save
 from devmodels.ata.units import AtaBus
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -216,12 +215,18 @@ class AhciPci(PciFunction):
 
     def save_state(self) -> bytes:
         """Everything beyond registers: engines, devices, commands in flight."""
+        from devmodels.ahci.state import save  # slow to import, and seldom wanted
+
         return save(self.hba)
 
     def judge_state(self, data: bytes) -> None:
         """ValueError where that is not what `save_state` of such an HBA gave."""
+        from devmodels.ahci.state import judge
+
         judge(self.hba, data)
 
     def restore_state(self, data: bytes) -> None:
         """Be as `data` says, which `judge_state` has found to be possible; after `restore`."""
+        from devmodels.ahci.state import restore
+
         restore(self.hba, data)

@@ -10,14 +10,11 @@ from devmodels.ahci import AhciOptions, AhciPci
 from devmodels.assembly.kind import DeviceKind
 from devmodels.ata.device import AtaDevice
 from devmodels.ata.disk import AtaDisk
-from devmodels.ata.packet import AtapiDevice
 from devmodels.ata.units import AtaPlace, IdeCdOptions, IdeHdOptions, find_place
 from devmodels.blockbackend import BlockBackend
 from devmodels.ide_cdrom import IdePciOptions, PiixIde
 from devmodels.ide_cdrom.function import IRQS
 from devmodels.options import OptionError
-from devmodels.scsi.mmc import CdDrive
-from devmodels.scsi.mmc.features import Interface
 from devmodels.translation import Translate
 
 if TYPE_CHECKING:
@@ -99,6 +96,11 @@ def _ide_hd(assembly: Assembly, options: IdeHdOptions, _translate: Translate | N
 
 
 def _ide_cd(assembly: Assembly, options: IdeCdOptions, _translate: Translate | None) -> str:
+    # What is of SCSI is slow to import, and for drives only.
+    from devmodels.ata.packet.device import AtapiDevice
+    from devmodels.scsi.mmc.drive import CdDrive
+    from devmodels.scsi.mmc.features import Interface
+
     def drive(backend: BlockBackend) -> AtaDevice:
         unit = CdDrive(
             backend,

@@ -50,7 +50,6 @@ from devmodels.blockbackend.request import (
 from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
 from devmodels.blockbackend.vectors import clear, digest
-from devmodels.disc.text import to_text
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
@@ -84,7 +83,11 @@ def disc_of(node: BlockNode) -> str:
     """What a drive over a node has for a disc, as a trace says it."""
     if node.empty:
         return NO_DISC
-    return PLAIN_DISC if node.disc is None else to_text(node.disc)
+    if node.disc is None:
+        return PLAIN_DISC
+    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
+
+    return to_text(node.disc)
 
 
 def _whole(run: list[Request]) -> DerivedRequest:

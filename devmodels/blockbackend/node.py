@@ -6,7 +6,7 @@ import errno
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import Counted, NodeStats, Served
@@ -22,9 +22,11 @@ from devmodels.blockbackend.ranges import InFlight
 from devmodels.blockbackend.request import Op, Read, Request, WriteEnded
 from devmodels.blockbackend.status import BlockStatus, data
 from devmodels.blockbackend.throttling import ThrottleGroup
-from devmodels.disc import Disc
 from devmodels.iocontext import IoContext, Lock
 from devmodels.secretobjects import Secrets
+
+if TYPE_CHECKING:
+    from devmodels.disc import Disc
 
 SECTOR = 512
 _numbers = itertools.count()

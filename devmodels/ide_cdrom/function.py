@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from devmodels.ide_cdrom.channel import Channel
-from devmodels.ide_cdrom.state import decode_channels, judge, restore, save
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.decode import Claim
 from devmodels.pci.function import PciFunction, PciIdentity
@@ -213,15 +212,21 @@ class PiixIde(PciFunction):
 
     def save_state(self) -> bytes:
         """Everything beyond registers: task files, devices, commands, where the bus masters are."""
+        from devmodels.ide_cdrom.state import save  # slow to import, and seldom wanted
+
         return msgspec.msgpack.encode([save(channel) for channel in self.channels])
 
     def judge_state(self, data: bytes) -> None:
         """ValueError where that is not what `save_state` of such a controller gave."""
+        from devmodels.ide_cdrom.state import decode_channels, judge
+
         for channel, each in zip(self.channels, decode_channels(data), strict=True):
             judge(channel, each)
 
     def restore_state(self, data: bytes) -> None:
         """Be as `data` says, which `judge_state` has found to be possible; after `restore`."""
+        from devmodels.ide_cdrom.state import decode_channels, restore
+
         for channel, each in zip(self.channels, decode_channels(data), strict=True):
             restore(channel, each)
 

@@ -17,12 +17,18 @@ carrier's memory itself.  Nothing that an initiator sends raises out of `submit`
 SAM-5 (INCITS 515), SPC-4 (INCITS 513), SBC-4 (INCITS 506).
 """
 
-from devmodels.scsi.constants import Failure, Function, Outcome, Protocol, Response, Status, TaskAttribute
-from devmodels.scsi.lun import format_lun, parse_lun
-from devmodels.scsi.nexus import Nexus, TargetPort, iscsi_transport_id, sas_transport_id
-from devmodels.scsi.target import ScsiTarget
-from devmodels.scsi.task import Task
-from devmodels.scsi.unit import LogicalUnit
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmodels.scsi.constants import Failure, Function, Outcome, Protocol, Response, Status, TaskAttribute
+    from devmodels.scsi.lun import format_lun, parse_lun
+    from devmodels.scsi.nexus import Nexus, TargetPort, iscsi_transport_id, sas_transport_id
+    from devmodels.scsi.target import ScsiTarget
+    from devmodels.scsi.task import Task
+    from devmodels.scsi.unit import LogicalUnit
 
 __all__ = [
     "Failure",
@@ -42,3 +48,29 @@ __all__ = [
     "parse_lun",
     "sas_transport_id",
 ]
+
+_WHERE = {
+    "Failure": "constants",
+    "Function": "constants",
+    "Outcome": "constants",
+    "Protocol": "constants",
+    "Response": "constants",
+    "Status": "constants",
+    "TaskAttribute": "constants",
+    "format_lun": "lun",
+    "parse_lun": "lun",
+    "Nexus": "nexus",
+    "TargetPort": "nexus",
+    "iscsi_transport_id": "nexus",
+    "sas_transport_id": "nexus",
+    "ScsiTarget": "target",
+    "Task": "task",
+    "LogicalUnit": "unit",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A target is slow to import, and options of its units are wanted where there is none."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    return getattr(import_module(f"devmodels.scsi.{_WHERE[name]}"), name)

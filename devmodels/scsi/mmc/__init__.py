@@ -5,7 +5,25 @@ one, else one data track), what kind of disc that is its size says, or an option
 polls for it, `commands` has the table.
 """
 
-from devmodels.scsi.mmc.drive import CdDrive
-from devmodels.scsi.mmc.options import CdOptions
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmodels.scsi.mmc.drive import CdDrive
+    from devmodels.scsi.mmc.options import CdOptions
 
 __all__ = ["CdDrive", "CdOptions"]
+
+
+def __getattr__(name: str) -> object:
+    """The device is slow to import, and its options are wanted where there is none."""
+    if name == "CdDrive":
+        from devmodels.scsi.mmc.drive import CdDrive
+
+        return CdDrive
+    if name == "CdOptions":
+        from devmodels.scsi.mmc.options import CdOptions
+
+        return CdOptions
+    raise AttributeError(name)

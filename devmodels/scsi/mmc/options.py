@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from devmodels.scsi.identity import check_identity
-
 MAX_LOAD_TIME = 60_000
 
 
@@ -32,6 +30,8 @@ class CdOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, froz
     queue_depth: int = 256
 
     def __post_init__(self) -> None:
+        from devmodels.scsi.identity import check_identity  # slow to import
+
         check_identity(self)
         if not 1 <= self.queue_depth <= 1 << 16:
             raise ValueError(f"queue-depth is {self.queue_depth}, expected 1 to 65536")
