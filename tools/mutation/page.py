@@ -26,6 +26,8 @@ Places are drawn by the seed, one mutant for each, from all of the modules named
 Hypothesis draws the same ten examples each time. Tests that start other processes do not count: the mutant is not in
 them.
 
+The lines are those of the code that was measured; where the code has changed since, some of the mutants are others.
+
 Survivors are looked at one by one. `equivalent` ones can be seen by nobody: neither by a guest nor by an
 embedder through what is public.
 """
