@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Write
-from guestsim.diff.grammar import ahci
+from guestsim.diff.grammar import ahci, ide
 from guestsim.diff.masks import Mask, of_memory
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
+from guestsim.drivers.ide_layouts import Reg
 
 if TYPE_CHECKING:
     pass
@@ -136,4 +138,101 @@ AHCI_CD = replace(
     prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=True))),),
     grammar=ahci.AhciGrammar(cd=True),
     drive={"driver": "file", "node-name": "d0", "read-only": True},
+)
+
+
+IDE_COMMAND, IDE_CONTROL, BUS_MASTER = 0x1F0, 0x3F6, 0xC100
+
+
+def place_ide(side: Side) -> Windows:
+    """Give a PIIX function's bus master its ports, and have channel 0 decoded (82371SB §2.3.9)."""
+    side.windows = {"pci": Window(FUNCTION)}
+    side.do([Write("pci", 0x20, 4, BUS_MASTER), Write("pci", 0x40, 2, 0x8000), Write("pci", 4, 2, 0x0005)])
+    ports = {"ide": IDE_COMMAND, "data": IDE_COMMAND, "identity": IDE_COMMAND}
+    ports |= {"control": IDE_CONTROL, "master": BUS_MASTER}
+    return {"pci": Window(FUNCTION), **{name: Window(port, port=True) for name, port in ports.items()}}
+
+
+def _ide_label(read: Read) -> str:
+    names = {("ide", reg.value): f"ide.{reg.name}" for reg in Reg}
+    return names.get((read.window, read.offset), f"{read.window}+{read.offset:#x}")
+
+
+def _ide_masks() -> Iterator[Mask]:
+    dsc = "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well."
+    yield Mask("DSC", dsc, "ide", 7, 8, bits=1 << 4)
+    yield Mask("DSC", dsc, "control", 0, 1, bits=1 << 4)
+    yield Mask(
+        "identity",
+        "Who a device is, and which optional features it has, is its own (ACS-3 §7.12).",
+        "identity",
+        0,
+        4,
+    )
+    yield Mask(
+        "beyond",
+        "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).",
+        "ide",
+        1,
+        2,
+        bits=0x14,
+        tags=frozenset({"beyond-dma", "beyond-pio"}),
+    )
+    yield Mask(
+        "refused-dma",
+        "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); QEMU refuses "
+        "when it is started.",
+        "master",
+        2,
+        3,
+        bits=0x01,
+        tags=frozenset({"beyond-dma"}),
+    )
+    yield Mask(
+        "packet-abort",
+        "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
+        "ide",
+        1,
+        2,
+        bits=0x04,
+        tags=frozenset({"beyond-disc", "unknown-code"}),
+    )
+    yield of_memory("failed-data", "What a command that failed has transferred is not said (ACS-3 §6.3.2).")
+    yield of_memory(
+        "identity", "Who a device is, and which optional features it has, is its own (ACS-3 §7.12)."
+    )
+
+
+IDE_DISK = replace(
+    AHCI_DISK,
+    name="ide-disk",
+    what="piix3-ide with an ide-hd",
+    options=[
+        {"driver": "piix3-ide", "id": "ide0", "addr": "4"},
+        {"driver": "ide-hd", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
+    ],
+    lines=Lines(irqs=(14,)),
+    place=place_ide,
+    prologue=(Step("begin", ide.start(cd=False)),),
+    observe=(ide.ALTERNATE, ide.MASTER),
+    areas=(
+        Area("buffers", ide.BUFFERS, ide.BUFFERS_END - ide.BUFFERS),
+        Area("table", ide.TABLES, 0x100),
+    ),
+    masks=tuple(_ide_masks()),
+    grammar=ide.IdeGrammar(),
+    label=_ide_label,
+)
+
+IDE_CD = replace(
+    IDE_DISK,
+    name="ide-cd",
+    what="piix3-ide with an ide-cd",
+    options=[
+        {"driver": "piix3-ide", "id": "ide0", "addr": "4"},
+        {"driver": "ide-cd", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
+    ],
+    prologue=(Step("begin", ide.start(cd=True)),),
+    grammar=ide.IdeGrammar(cd=True),
+    drive=AHCI_CD.drive,
 )

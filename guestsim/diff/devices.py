@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from guestsim.diff.ata_devices import AHCI_CD, AHCI_DISK
+from guestsim.diff.ata_devices import AHCI_CD, AHCI_DISK, IDE_CD, IDE_DISK
 from guestsim.diff.device import Device
 from guestsim.diff.virtio_devices import TRANSITIONAL, VIRTIO_BLK, VIRTIO_SCSI
 
 DEVICES: dict[str, Device] = {
-    device.name: device for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI, AHCI_DISK, AHCI_CD)
+    device.name: device
+    for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI, AHCI_DISK, AHCI_CD, IDE_DISK, IDE_CD)
 }

@@ -1,0 +1,255 @@
+"""Random sequences for one channel of a PIIX IDE function with its bus master (ATA/ATAPI-7 vol. 2, SFF-8038i)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
+from guestsim.diff.arena import ARENA, ARENA_SIZE
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Table, Task, task
+from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
+
+TABLES = ARENA + 0x1000
+BUFFERS, BUFFERS_END = ARENA + 0x2_0000, ARENA + ARENA_SIZE
+UNTOUCHED = b"\xee"
+SHORT = frozenset((0x20, 0x30, 0x40, 0xC8, 0xCA))
+"""Commands with 28 bits of address."""
+
+ALTERNATE = Read("control", 0, 1)
+MASTER = Read("master", BusMaster.STATUS, 1)
+FEATURES, COMMAND = Reg.ERROR, Reg.STATUS
+"""What these are when they are written."""
+
+
+def reg(register: Reg) -> Read:
+    """Read a register of the command block."""
+    return Read("ide", register, 1)
+
+
+def put(register: Reg, value: int) -> Write:
+    """Write a register of the command block."""
+    return Write("ide", register, 1, value & 0xFF)
+
+
+def words(data: bytes) -> Iterator[Write]:
+    """Write the data register."""
+    for (value,) in struct.iter_unpack("<I", data):
+        yield Write("ide", Reg.DATA, 4, value)
+
+
+def quiet() -> tuple[Access, ...]:
+    """Read the status, which takes the interrupt back, and stop and clear the bus master."""
+    clear = Write("master", BusMaster.STATUS, 1, BmStatus.ERROR | BmStatus.INTERRUPT)
+    return reg(Reg.STATUS), Write("master", BusMaster.COMMAND, 1, 0), clear, Wait()
+
+
+def start(*, cd: bool) -> tuple[Access, ...]:
+    """A software reset, and what it leaves is settled: a CD drive has a unit attention condition on one side."""
+    do: list[Access] = [
+        Write("master", BusMaster.COMMAND, 1, 0),
+        Write("control", 0, 1, Control.SRST),
+        Rest(),
+        Write("control", 0, 1, 0),
+        Rest(),
+        put(Reg.DEVICE, OBSOLETE),
+    ]
+    if cd:
+        for _ in range(2):
+            do += [put(FEATURES, 0), put(COMMAND, PACKET), Rest(), *words(bytes(12)), Rest()]
+    else:
+        do += [put(COMMAND, FLUSH), Rest(), Rest(ALTERNATE)]
+    status = reg(Reg.STATUS)
+    return (*do, Rest(ALTERNATE), Write("control", 0, 1, 0), *(() if cd else (status,)), *quiet())
+
+
+PACKET, FLUSH = 0xA0, 0xE7
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """A command; `pieces` is how many parts its buffer has, where it is for the bus master."""
+
+    task: Task
+    pieces: int = 1
+
+    def simpler(self) -> Iterator[Action]:
+        """In one piece."""
+        if self.pieces > 1:
+            yield replace(self, pieces=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """Registers are read and written, as they are."""
+
+    name: str
+    accesses: tuple[Access, ...]
+
+    def simpler(self) -> Iterator[Action]:
+        """Fewer of them."""
+        for at in range(len(self.accesses)) if len(self.accesses) > 1 else ():
+            yield replace(self, accesses=self.accesses[:at] + self.accesses[at + 1 :])
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The driver while its actions become accesses."""
+
+    buffer: int = BUFFERS
+
+    def step(self, action: Action) -> Step:
+        """The accesses of one action."""
+        match action:
+            case Issue(one, pieces):
+                tags = {one.name, one.way, *(("fails",) if one.fails else ())}
+                return Step(one.name, tuple(self._issue(one, pieces)), frozenset(tags))
+            case Registers(name, accesses):
+                return Step(name, (*accesses, Wait()))
+        raise TypeError(action)
+
+    def _issue(self, one: Task, pieces: int) -> Iterator[Access]:
+        master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
+        at = self._room(one.room or len(one.data)) if master else 0
+        if master:
+            yield from self._table(one, pieces, at)
+        yield from _registers(one)
+        # A transfer that cannot be is refused at once, or when its data are to come.
+        yield Rest() if one.fails and master else Wait()
+        if one.way == "packet":
+            yield from (reg(Reg.STATUS), reg(Reg.COUNT))
+            yield from words(one.packet)
+        if master:
+            yield Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
+            yield from _loose(one, at)
+            yield Wait()
+            yield MASTER
+        yield Wait()
+        if not one.fails:
+            yield from _blocks(one)
+        yield from (ALTERNATE, reg(Reg.ERROR))
+        yield from quiet()
+
+    def _room(self, length: int) -> int:
+        """Where a buffer is."""
+        if self.buffer + length > BUFFERS_END:
+            self.buffer = BUFFERS
+        at, self.buffer = self.buffer, self.buffer + length
+        return at
+
+    def _table(self, one: Task, pieces: int, buffer: int) -> Iterator[Access]:
+        """Buffer and table of regions (SFF-8038i §1.2)."""
+        length = one.room or len(one.data)
+        yield Store(buffer, one.data or UNTOUCHED * one.room)
+        size = max(2, length // pieces & ~1)
+        table = b""
+        for number in range(pieces):
+            last = number == pieces - 1 or length <= size
+            part = length if last else size
+            table += struct.pack("<II", buffer, (part & 0xFFFF) | (EOT if last else 0))
+            buffer, length = buffer + part, length - part
+            if last:
+                break
+        yield Store(TABLES, table)
+        yield Write("master", BusMaster.TABLE, 4, TABLES)
+        yield Write("master", BusMaster.COMMAND, 1, 0 if one.data else TO_MEMORY)
+
+
+def _loose(one: Task, buffer: int) -> Iterator[Loose]:
+    """What of a buffer is not compared."""
+    if one.fails:
+        yield Loose("failed-data", buffer, one.room or len(one.data))
+    for begin, size in one.unequal:
+        yield Loose("identity", buffer + begin, size)
+
+
+def _registers(one: Task) -> Iterator[Access]:
+    """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
+    device = OBSOLETE | one.device
+    if one.command in SHORT:
+        device |= one.lba >> 24 & 0xF
+    yield put(Reg.DEVICE, device)
+    if one.command not in SHORT and one.way != "packet":
+        yield from (put(FEATURES, one.features >> 8), put(Reg.COUNT, one.count >> 8))
+        yield from (
+            put(at, one.lba >> shift)
+            for at, shift in ((Reg.LBA_LOW, 24), (Reg.LBA_MID, 32), (Reg.LBA_HIGH, 40))
+        )
+    yield from (put(FEATURES, one.features), put(Reg.COUNT, one.count))
+    yield from (
+        put(at, one.lba >> shift) for at, shift in ((Reg.LBA_LOW, 0), (Reg.LBA_MID, 8), (Reg.LBA_HIGH, 16))
+    )
+    yield put(COMMAND, one.command)
+
+
+def _blocks(one: Task) -> Iterator[Access]:
+    """The data of a PIO command, sector by sector."""
+    if one.way == "pio-in":
+        window = "data" if one.certain is None else "identity"
+        for _ in range(one.room // SECTOR):
+            yield reg(Reg.STATUS)
+            yield from [Read(window, 0, 4)] * (SECTOR // 4)
+            yield Wait()
+    if one.way == "pio-out":
+        for at in range(0, len(one.data), SECTOR):
+            yield reg(Reg.STATUS)
+            yield from words(one.data[at : at + SECTOR])
+            yield Wait()
+
+
+class IdeGrammar:
+    """Actions for a channel with a disk, or with a CD drive."""
+
+    def __init__(self, *, cd: bool = False) -> None:
+        self._cd = cd
+
+    def sequence(self, random: Random, length: int) -> list[Action]:
+        """`length` actions of any kind."""
+        makers, weights = zip(*ACTIONS, strict=True)
+        table = CD if self._cd else DISK
+        chosen = random.choices(makers, weights, k=length)
+        return [maker(random, table) for maker in chosen]
+
+    def lower(self, actions: Sequence[Action]) -> list[Step]:
+        """Their steps."""
+        driver = Lowering()
+        return [driver.step(action) for action in actions]
+
+
+def issue(random: Random, table: Table) -> Issue:
+    """One command; by PIO with few sectors."""
+    one = task(random, table)
+    if one.way == "pio-in" and one.certain is None and not one.fails:
+        one = replace(one, count=min(one.count, 2), room=min(one.room, 2 * SECTOR))
+    if one.way == "pio-out":
+        one = replace(one, count=min(one.count, 2), data=one.data[: 2 * SECTOR])
+    return Issue(one, random.choice((1, 1, 2, 3)))
+
+
+def read_registers(random: Random, _: Table) -> Registers:
+    """Registers that show the same whatever was done."""
+    some: list[Access] = [ALTERNATE, reg(Reg.STATUS), MASTER, Read("master", BusMaster.COMMAND, 1)]
+    return Registers("read registers", tuple(random.sample(some, 3)))
+
+
+def interrupts(random: Random, _: Table) -> Registers:
+    """nIEN is set, or cleared (ATA/ATAPI-7 vol. 2 §5.5)."""
+    return Registers(
+        "write device control", (Write("control", 0, 1, random.choice((0, 0, Control.NIEN))), ALTERNATE)
+    )
+
+
+def reset(_: Random, table: Table) -> Registers:
+    """A software reset (ATA/ATAPI-7 vol. 2 §11.3)."""
+    return Registers("software reset", start(cd=table is CD))
+
+
+ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
+    (issue, 30),
+    (read_registers, 4),
+    (interrupts, 2),
+    (reset, 1),
+)
