@@ -180,8 +180,8 @@ def _ide_masks() -> Iterator[Mask]:
     )
     yield Mask(
         "refused-dma",
-        "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); QEMU refuses "
-        "when it is started.",
+        "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
+        "QEMU refuses when it is started.",
         "master",
         2,
         3,
