@@ -78,9 +78,9 @@ def settle(*, cd: bool) -> tuple[Access, ...]:
     table, slot = TABLES + (SLOTS - 1) * TABLE_ROOM, SLOTS - 1
     do: list[Access] = [Store(table, fis(one, slot)), Store(table + ACMD_OFFSET, bytes(16))]
     do.append(Store(LIST + HEADER_SIZE * slot, HEADER.pack(5 | (HEADER_ATAPI if cd else 0), 0, 0, table, 0)))
-    for _ in range(2):
+    for over in (Rest(), Rest(port(PortReg.CI))):
         do += [put(PortReg.CMD, IDLE), Rest(), put(PortReg.SERR, -1), put(PortReg.CMD, RUNNING)]
-        do += [put(PortReg.CI, 1 << slot), Rest(), Rest(port(PortReg.CI))]
+        do += [put(PortReg.CI, 1 << slot), over if cd else Rest(port(PortReg.CI))]
     do += [put(PortReg.IS, -1), Write("hba", Hba.IS, 4, 0xFFFF_FFFF), Store(RECEIVED, bytes(0x100))]
     return tuple(do)
 
