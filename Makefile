@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start thousands of processes, each of which would compile all of its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance fuzz mutation lint format docs clean
+.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance virtio-spec fuzz mutation lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py

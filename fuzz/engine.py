@@ -112,5 +112,10 @@ class Worker:
         return begun if self._process.wait() else None
 
     def _count(self) -> None:
-        texts = self._findings.glob(f"{self.progress.name}-*")
-        self.progress.findings = sum(path.suffix != ".txt" for path in texts)
+        # The name of a target may begin as another's does.
+        named = re.compile(
+            rf"{re.escape(self.progress.name)}-((crash|leak|oom|slow-unit|timeout)-)?[0-9a-f]+(\.input)?"
+        )
+        self.progress.findings = sum(
+            named.fullmatch(path.name) is not None for path in self._findings.iterdir()
+        )

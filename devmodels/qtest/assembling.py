@@ -143,7 +143,7 @@ class Assembling:
         """`-device` and `device_add`: make a device of ours; returns its id."""
         if given.get("driver") in BRIDGES:
             return self._bridge(given)
-        geometry = tuple(int(str(given.get(key, 0)), 0) for key in GEOMETRY)
+        geometry = tuple(_number(key, given.get(key, 0)) for key in GEOMETRY)
         known = {key: value for key, value in given.items() if key not in GEOMETRY}
         options = device_options(known, self.board, self.launch.globals)
         if options.get("iothread") in self.board.threads:
@@ -230,6 +230,13 @@ class Assembling:
         checked = check(coerce(limits, ThrottleLimits), where="throttling")
         backend = self.board.assembly.drives[name]
         self.board.assembly.graph.set_io_throttle(backend, checked, str(group) if group else made.name)
+
+
+def _number(key: str, value: object) -> int:
+    try:
+        return int(str(value), 0)
+    except ValueError:
+        raise OptionError(f"{key}={value}: expected a number") from None
 
 
 @contextmanager

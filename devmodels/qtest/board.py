@@ -133,9 +133,12 @@ def _memory(name: BoardName, ram: int) -> GuestMemory:
         raise OptionError(f"-m: {ram} bytes are given; expected a multiple of {PAGE} up to {MAX_RAM}")
     most, otherwise = LOW_MEMORY[name]
     low = ram if ram < most else otherwise
-    regions = [SharedRegion(0, mmap(-1, low))]
-    if ram > low:
-        regions.append(SharedRegion(HIGH_MEMORY, mmap(-1, ram - low)))
+    try:
+        regions = [SharedRegion(0, mmap(-1, low))]
+        if ram > low:
+            regions.append(SharedRegion(HIGH_MEMORY, mmap(-1, ram - low)))
+    except OSError as error:
+        raise OptionError(f"-m: {ram} bytes: {error.strerror}") from error
     return GuestMemory(*regions)
 
 

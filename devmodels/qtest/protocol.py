@@ -14,7 +14,7 @@ from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from devmodels.qtest.space import MAX_LENGTH, Space
+from devmodels.qtest.space import MAX_LENGTH, RangeError, Space
 
 TOP = 1 << 64
 MAX_PORT = 0xFFFF
@@ -71,27 +71,28 @@ class Qtest:
         self.out = bytearray()
         self._commands = self._table()
 
-    def _table(self) -> dict[bytes, Callable[[Words], bytes]]:
-        table: dict[bytes, Callable[[Words], bytes]] = {
-            b"read": self._read,
-            b"write": self._write,
-            b"b64read": self._b64read,
-            b"b64write": self._b64write,
-            b"memset": self._memset,
-            b"endianness": lambda _: b"OK little\n",
-            b"irq_intercept_in": self._intercept,
-            b"irq_intercept_out": self._intercept,
-            b"set_irq_in": self._set_irq_in,
+    def _table(self) -> dict[bytes, tuple[int, Callable[[Words], bytes]]]:
+        """The commands: of how many words at least, and what does them."""
+        table: dict[bytes, tuple[int, Callable[[Words], bytes]]] = {
+            b"read": (3, self._read),
+            b"write": (4, self._write),
+            b"b64read": (3, self._b64read),
+            b"b64write": (4, self._b64write),
+            b"memset": (4, self._memset),
+            b"endianness": (1, lambda _: b"OK little\n"),
+            b"irq_intercept_in": (2, self._intercept),
+            b"irq_intercept_out": (2, self._intercept),
+            b"set_irq_in": (5, self._set_irq_in),
         }
         for size, letter in ((1, b"b"), (2, b"w"), (4, b"l"), (8, b"q")):
-            table[b"read" + letter] = self._reader(size)
-            table[b"write" + letter] = self._writer(size)
+            table[b"read" + letter] = (2, self._reader(size))
+            table[b"write" + letter] = (3, self._writer(size))
             if size < 8:
-                table[b"in" + letter] = self._port_reader(size)
-                table[b"out" + letter] = self._port_writer(size)
+                table[b"in" + letter] = (2, self._port_reader(size))
+                table[b"out" + letter] = (3, self._port_writer(size))
         if self._clock is not None:
-            table[b"clock_step"] = self._clock_step
-            table[b"clock_set"] = self._clock_set
+            table[b"clock_step"] = (1, self._clock_step)
+            table[b"clock_set"] = (2, self._clock_set)
         return table
 
     def feed(self, data: bytes) -> bool:
@@ -110,18 +111,21 @@ class Qtest:
         return self._partial_size <= MAX_LINE
 
     def answer(self, line: bytes) -> bytes:
-        """Do one request; its answer, while what it has caused goes to `out`."""
+        """Do one request; its answer, while what it has caused goes to `out`.
+
+        What a device raises is a defect of ours, and no answer.
+        """
         words = line.split()
-        command = self._commands.get(words[0]) if words else None
+        least, command = self._commands.get(words[0], (0, None)) if words else (0, None)
         if command is None:
             shown = words[0].decode(errors="replace") if words else ""
             return f"FAIL Unknown command '{shown}'\n".encode()
+        if len(words) < least:
+            return b"FAIL Missing argument\n"
         try:
             return command(words)
-        except (RequestError, ValueError) as error:
+        except (RequestError, RangeError) as error:
             return f"FAIL {error}\n".encode()
-        except IndexError:
-            return b"FAIL Missing argument\n"
 
     def tell(self, line: str) -> None:
         """Something has happened that a client listens to."""
@@ -200,6 +204,8 @@ class Qtest:
             duration = 0 if deadline is None else max(0, deadline - clock.now_ns())
         if duration >= TOP >> 1:
             raise RequestError("time goes forwards only")
+        if clock.now_ns() + duration >= TOP >> 1:
+            raise RequestError("time ends there")
         clock.step(duration)
         return b"OK %d\n" % clock.now_ns()
 

@@ -14,6 +14,10 @@ TOP = 1 << 64
 ONES = 0xFFFF_FFFF
 
 
+class RangeError(Exception):
+    """So many bytes cannot be there; the text is one line."""
+
+
 class Space:
     """Accesses of one client.  With `ports` False there is no I/O space (machine `none`)."""
 
@@ -47,7 +51,7 @@ class Space:
             self._machine.io_write(port, size, value)
 
     def load(self, address: int, length: int) -> bytes:
-        """Read any number of bytes; ValueError where they are too many or do not fit below 2**64."""
+        """Read any number of bytes; RangeError where they are too many or do not fit below 2**64."""
         _check(address, length)
         if length <= 4 and length & (length - 1) == 0 and not address % (length or 1):
             return self._machine.read(address, length).to_bytes(length, "little") if length else b""
@@ -67,7 +71,7 @@ class Space:
         return b"".join(pieces)
 
     def store(self, address: int, data: bytes) -> None:
-        """Write any number of bytes; ValueError where they are too many or do not fit below 2**64."""
+        """Write any number of bytes; RangeError where they are too many or do not fit below 2**64."""
         length = len(data)
         _check(address, length)
         if self._memory.contains(address, length, write=True):
@@ -95,9 +99,9 @@ class Space:
 
 def _check(address: int, length: int) -> None:
     if length > MAX_LENGTH:
-        raise ValueError(f"{length} bytes: expected at most {MAX_LENGTH}")
+        raise RangeError(f"{length} bytes: expected at most {MAX_LENGTH}")
     if address + length > TOP:
-        raise ValueError(f"{length} bytes at {address:#x} go beyond the 64-bit address space")
+        raise RangeError(f"{length} bytes at {address:#x} go beyond the 64-bit address space")
 
 
 def _aligned(address: int, room: int) -> int:

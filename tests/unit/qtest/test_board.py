@@ -117,3 +117,18 @@ def test_unaligned_and_long_accesses_of_registers_are_taken_apart() -> None:
         assert whole == "".join(parts)
         assert client.ask(f"readq {AHCI_BAR:#x}") == f"OK 0x{bytes.fromhex(whole[:16])[::-1].hex()}"
         assert client.ask(f"read {AHCI_BAR + 1:#x} 0x6") == f"OK 0x{whole[2:14]}"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("-m 1000G", "-m: "),
+        (
+            "-drive if=none,id=d,driver=null-co,size=1M -device ide-hd,drive=d,lsecs=x",
+            "lsecs=x: expected a number",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(words: str, problem: str) -> None:
+    with pytest.raises(OptionError, match=problem), machine("-M", "pc", "-nodefaults", *words.split()):
+        pass

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.qtest.protocol import RequestError, number
+from devmodels.qtest.protocol import Qtest, RequestError, number
 from tests.unit.qtest.bench import Client, machine
 
 RAM = 1 << 20
@@ -124,3 +124,15 @@ def test_a_long_line(pc: Client) -> None:
     data = bytes(range(256)) * 700
     assert pc.ask(f"write 0x100000 {len(data)} 0x{data.hex()}") == "OK"
     assert pc.ask(f"read 0x100000 {len(data)}") == f"OK 0x{data.hex()}"
+
+
+def test_a_defect_of_a_device_is_no_answer(pc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(port: int, size: int) -> int:
+        raise IndexError(f"{size} bytes at {port:#x}: a table of a device's")
+
+    board = pc.board
+    monkeypatch.setattr(type(board.space), "io_read", lambda _self, port, size: broken(port, size))
+    conversation = Qtest(board.space, board.interrupts, None)
+    with pytest.raises(IndexError):
+        conversation.answer(b"inb 0x1f7")
+    assert conversation.answer(b"inb") == b"FAIL Missing argument\n"
