@@ -78,6 +78,7 @@ class Commands:
         """By name."""
         return {
             "blockdev-remove-medium": self.blockdev_remove_medium,
+            "cont": self._migration.cont,
             "device_add": self.device_add,
             "device_del": self.device_del,
             "human-monitor-command": self.human_monitor_command,

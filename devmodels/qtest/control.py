@@ -79,8 +79,9 @@ class Control:
             self._migration = Migration(self._assembling.board.assembly)
         return self._migration
 
-    def wait_for(self, uri: str) -> None:
-        """The machine's state comes from elsewhere; OptionError."""
+    def wait_for(self, uri: str, on_failure: Callable[[str], None]) -> None:
+        """The machine's state comes from elsewhere, or `on_failure` is told why not; OptionError."""
+        self.migration.on_failure = on_failure
         try:
             self.migration.wait(uri)
         except OptionError as error:

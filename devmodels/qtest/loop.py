@@ -60,7 +60,9 @@ class StandardStream:
 
     def receive(self) -> bytes | None:
         """What has come."""
-        return os.read(0, RECEIVE)
+        # Whoever else has the descriptor may want it to block.
+        ready, _, _ = select.select([0], [], [], 0)
+        return os.read(0, RECEIVE) if ready else None
 
     def send(self, data: bytes | bytearray) -> None:
         """Write all of it."""

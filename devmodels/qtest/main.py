@@ -78,12 +78,20 @@ def _serve(launch: Launch) -> None:
     if launch.qtest_log not in (None, "none", "/dev/null") and stream is not None:
         loop.log_to(_opened(launch.qtest_log))
     control = Control(assembling, loop.stop)
+    problems: list[str] = []
+
+    def failed(problem: str) -> None:
+        problems.append(problem)
+        loop.stop()
+
     try:
         if launch.incoming is not None:
-            control.wait_for(launch.incoming)
+            control.wait_for(launch.incoming, failed)
         for connection in connections:
             control.add(connection)
         loop.run()
     finally:
         control.close()
         board.close()
+    if problems:
+        raise OptionError(f"-incoming {launch.incoming}: {problems[0]}")

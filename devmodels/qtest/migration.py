@@ -68,7 +68,25 @@ class Migration:
         self._path = ""
         self._coming: socket.socket | None = None
         self._data = bytearray()
-        self.on_arrival: Callable[[], None] = lambda: None
+        self.on_failure: Callable[[str], None] = lambda _: None
+        """Called where the state that was to come could not be taken; the machine is good for nothing then."""
+
+    # --- running on
+
+    async def cont(self, world: World) -> None:
+        """`cont` of a machine that waits is for its state to decide; one that has gone takes its images back first."""
+        from devmodels.monitor import machine
+
+        state = self._assembly.run_state
+        if not state.running and state.reason == WAITING:
+            return
+        if not state.running and state.reason == MOVED:
+            try:
+                self._set_active(True)
+            except OSError as error:
+                self._set_active(False)
+                raise CommandError(f"images cannot be taken back: {error.strerror or error}") from None
+        await machine.cont(world)
 
     # --- going
 
@@ -189,12 +207,8 @@ class Migration:
             except (SnapshotError, OSError) as problem:
                 error = str(problem)
         self._status, self._error = ("failed", error) if error else ("completed", None)
-        self.on_arrival()
-
-    @property
-    def failed(self) -> str | None:
-        """Why the state that was to come could not be taken."""
-        return self._error
+        if error:
+            self.on_failure(error)
 
     def close(self) -> None:
         """Wait no longer."""

@@ -58,6 +58,18 @@ def test_requests_at_standard_input() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "OK\nOK 0x29228086\nOK 5\n", "")
 
 
+def test_a_client_at_standard_input_that_says_nothing_more_keeps_nobody_waiting() -> None:
+    command = [sys.executable, "-m", "devmodels.qtest", "-M", "none", "-qtest", "stdio"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"endianness\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"OK little\n"
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 def test_what_is_wrong_is_one_line(binary: str) -> None:
     ended = _ran("-device", "virtio-blk-pci,drive=nothing")
     assert ended.returncode == 1

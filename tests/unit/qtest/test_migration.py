@@ -1,0 +1,79 @@
+"""Machines that go to another place, and those that wait for one."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from devmodels.monitor.command import CommandError
+from devmodels.qtest.control import Control
+from devmodels.qtest.migration import HEADER, Migrate
+from tests.unit.qtest.bench import Client, machine
+
+
+def control_of(client: Client) -> Control:
+    return Control(client.assembling, lambda: None)
+
+
+def cont(client: Client, control: Control) -> None:
+    client.board.context.run(control.migration.cont(control.world))
+
+
+def sent(client: Client, control: Control, path: Path) -> bytes:
+    """All that a machine says to the one at `path`."""
+    said: list[bytes] = []
+
+    def listen(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while data := connection.recv(1 << 20):
+                said.append(data)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=listen, args=[listener])
+        thread.start()
+        client.board.context.run(control.migration.migrate(control.world, Migrate(f"unix:{path}")))
+        thread.join()
+    return b"".join(said)
+
+
+def test_who_has_gone_takes_images_back_before_running_on(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    words = ["-M", "pc", "-m", "1M", "-nodefaults", "-device", "ide-hd,drive=d"]
+    words += ["-drive", f"if=none,id=d,format=raw,file={image}"]
+    with machine(*words) as source:
+        control = control_of(source)
+        state = source.board.assembly.run_state
+        nodes = source.board.assembly.graph.nodes.values()
+        _, length = HEADER.unpack_from(said := sent(source, control, tmp_path / "there"))
+        assert len(said) == HEADER.size + length
+        assert (state.status, [node.active for node in nodes]) == ("postmigrate", [False] * len(nodes))
+        with machine(*words):
+            with pytest.raises(CommandError, match="images cannot be taken back"):
+                cont(source, control)
+            assert (state.status, [node.active for node in nodes]) == ("postmigrate", [False] * len(nodes))
+        cont(source, control)
+        assert (state.status, [node.active for node in nodes]) == ("running", [True] * len(nodes))
+        control.close()
+
+
+def test_who_waits_does_not_run_until_the_state_is_there(tmp_path: Path) -> None:
+    with machine("-M", "none") as target:
+        control = control_of(target)
+        problems: list[str] = []
+        control.wait_for(f"unix:{tmp_path / 'here'}", problems.append)
+        cont(target, control)
+        assert target.board.assembly.run_state.status == "inmigrate"
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(str(tmp_path / "here"))
+            other.sendall(b"what is this?   ")
+            while not problems:
+                target.board.context.run_once()
+        assert problems == ["what came is no machine's state"]
+        control.close()
