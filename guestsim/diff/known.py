@@ -10,6 +10,9 @@ from guestsim.diff.play import Difference
 
 Right = Literal["ours", "QEMU's", "both"]
 
+NEVER_KNOWN = frozenset({"raised", "gone"})
+"""Kinds of differences that no entry excuses: a device of ours has raised an exception, or QEMU has ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -35,6 +38,7 @@ class Known:
         """Whether the difference is this one."""
         return (
             device in self.devices
+            and found.kind not in NEVER_KNOWN
             and fnmatchcase(found.kind, self.kind)
             and fnmatchcase(found.place, self.place)
             and fnmatchcase(found.ours, self.ours)
