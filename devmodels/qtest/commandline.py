@@ -97,13 +97,19 @@ def _machine(launch: Launch, text: str) -> None:
     key, equals, value = first.partition("=")
     if not equals:
         _set_machine(launch, first)
-    elif key in ("type", "accel"):
-        (_set_machine if key == "type" else _accel)(launch, value)
+    else:
+        _machine_property(launch, key, value)
     for key, given in parse_keyval(more).items() if more else ():
-        if key == "type":
-            _set_machine(launch, str(given))
-        elif key == "accel":
-            _accel(launch, str(given))
+        _machine_property(launch, key, str(given))
+
+
+def _machine_property(launch: Launch, key: str, value: str) -> None:
+    if key == "type":
+        _set_machine(launch, value)
+    elif key == "accel":
+        _accel(launch, value)
+    elif key.replace("_", "-") not in OTHER_PROPERTIES:
+        raise OptionError(f"Property '.{key}' not found")
 
 
 def _set_machine(launch: Launch, name: str) -> None:
@@ -237,6 +243,35 @@ _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "qtest-log": _log,
     **{name: _short_drive(name) for name in SHORT_DRIVES},
 }
+OTHER_PROPERTIES = frozenset(
+    [
+        "acpi",
+        "confidential-guest-support",
+        "default-bus-bypass-iommu",
+        "dump-guest-core",
+        "firmware",
+        "fd-bootchk",
+        "graphics",
+        "hpet",
+        "i8042",
+        "kernel-irqchip",
+        "kernel-irqchip-split",
+        "max-ram-below-4g",
+        "mem-merge",
+        "memory-backend",
+        "memory-encryption",
+        "nvdimm",
+        "pic",
+        "pit",
+        "sata",
+        "smbus",
+        "smm",
+        "suppress-vmdesc",
+        "usb",
+        "vmport",
+    ]
+)
+"""Properties of QEMU's machines that say nothing of what is here."""
 
 
 # --- options without one

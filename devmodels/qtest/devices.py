@@ -74,6 +74,8 @@ def device_options(
     for kind, key, value in defaults:
         if kind in kinds and (known := _known(key, names)):
             options[known] = value
+        elif kind in (driver, model) and key not in FOR_FIRMWARE:
+            raise OptionError(f"can't apply global {kind}.{key}={value}: Property '.{key}' not found")
     for key, each in given.items():
         if key == "bus" and place == "pci":
             check_bus(each, board)

@@ -123,6 +123,11 @@ def test_unaligned_and_long_accesses_of_registers_are_taken_apart() -> None:
     ("words", "problem"),
     [
         ("-m 1000G", "-m: "),
+        ("-machine pc,nonsense=1", "Property '.nonsense' not found"),
+        (
+            "-global virtio-blk-pci.nonsense=y -drive if=virtio,driver=null-co,size=1M",
+            "can't apply global virtio-blk-pci.nonsense=y",
+        ),
         (
             "-drive if=none,id=d,driver=null-co,size=1M -device ide-hd,drive=d,lsecs=x",
             "lsecs=x: expected a number",
