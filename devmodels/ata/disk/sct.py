@@ -48,8 +48,8 @@ TEMPERATURE_HISTORY = 2
 HISTORY, NO_TEMPERATURE = 128, 0x80
 """How many temperatures it has; one that was not measured."""
 DEGREES, LEAST, MOST = 30, 0, 60
-PIECE = 1 << 20
-"""How much is written at a time, in bytes."""
+PIECE, ZEROES = 1 << 20, 1 << 30
+"""How much is written at a time, and how much is zeroed, in bytes."""
 PASSING, FAILING = 0xC24F, 0x2CF4
 """What SMART RETURN STATUS says."""
 
@@ -225,11 +225,11 @@ async def _fill(disk: AtaDisk, command: AtaCommand, lba: int, count: int, sector
     """All sectors become this one."""
     disk.medium_wanted()
     offset, end = lba * disk.sector_size, (lba + count) * disk.sector_size
-    vector = memoryview(sector * (min(PIECE, end - offset) // len(sector)))
     zeroes = not any(sector)
+    vector = memoryview(b"" if zeroes else sector * (min(PIECE, end - offset) // len(sector)))
     _answer(command, 0)
     while offset < end and not command.dropped:
-        length = min(len(vector), end - offset)
+        length = min(ZEROES if zeroes else len(vector), end - offset)
         if zeroes:
             request = AtaRequest(Op.WRITE_ZEROES, offset, length, (), Flags.MAY_UNMAP)
         else:

@@ -169,6 +169,10 @@ def test_features_are_shown_by_words(select: int, shift: int) -> None:
 
 def test_driver_features_read_back() -> None:
     r = mapped()
+    r.set("driver_feature_select", 0)
+    r.set("driver_feature", 0xFFFF_FFFF)
+    assert r.get("driver_feature") == 0xFFFF_FFFF, "offered or not, until FEATURES_OK is asked for"
+    r = mapped()
     r.negotiate(EVENT_IDX)
     r.set("driver_feature_select", 0)
     assert r.get("driver_feature") == EVENT_IDX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from devmodels.tracefile import TraceReader
 from guestsim.cli import app
 from guestsim.drivers import cdb
-from guestsim.drivers.scsi_layouts import EVENT_QUEUE, lun_bytes
+from guestsim.drivers.scsi_layouts import COMMAND, EVENT_QUEUE, lun_bytes
 from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.lint.run import lint
 from guestsim.lint.sessions import Level, Session
@@ -62,19 +63,23 @@ def test_a_driver_that_does_nothing_wrong(path: Path) -> None:
     )
 
 
-def test_task_attributes_are_to_be_zero(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ((2, 0, 0), "task_attr 2 HEAD_OF_QUEUE, prio 0, crn 0"),
+        ((0, 1, 0), "task_attr 0 SIMPLE, prio 1, crn 0"),
+        ((0, 0, 7), "task_attr 0 SIMPLE, prio 0, crn 7"),
+    ],
+)
+def test_task_attributes_are_to_be_zero(path: Path, fields: tuple[int, int, int], words: str) -> None:
     story = ScsiStory(path)
     driver = driver_of(story)
-    command = driver.command(lun_bytes(0, 0), cdb.test_unit_ready().data, attribute=2)
-    story.guest.run(driver.execute(command))
+    command = driver.command(lun_bytes(0, 0), cdb.test_unit_ready().data)
+    readable = bytearray(command.readable)
+    readable[COMMAND.size - 3 : COMMAND.size] = bytes(fields)
+    story.guest.run(driver.execute(replace(command, readable=bytes(readable))))
     story.close()
-    assert findings(path) == [
-        (
-            "VIRTIO 1.4 §5.6.6.1",
-            Level.SHOULD,
-            "task_attr 2 HEAD_OF_QUEUE, prio 0, crn 0, which are to be 0",
-        )
-    ]
+    assert findings(path) == [("VIRTIO 1.4 §5.6.6.1", Level.SHOULD, f"{words}, which are to be 0")]
 
 
 def test_event_buffers_that_are_not_there_when_needed(path: Path) -> None:
