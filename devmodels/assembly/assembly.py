@@ -23,10 +23,6 @@ from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
 from devmodels.translation import Translate, TranslatedMemory
-from devmodels.virtio.device import VirtioDevice
-from devmodels.virtio.mmio import WINDOW_SIZE, VirtioMmio
-from devmodels.virtio.pci import VirtioPci
-from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, MmioPlace, mmio_slot
 
 if TYPE_CHECKING:
     from devmodels.ahci import AhciPci
@@ -34,6 +30,10 @@ if TYPE_CHECKING:
     from devmodels.ata.units import AtaBus, AtaPlace
     from devmodels.ide_cdrom import PiixIde
     from devmodels.scsi.statefile import StateFile
+    from devmodels.virtio.device import VirtioDevice
+    from devmodels.virtio.mmio import VirtioMmio
+    from devmodels.virtio.pci import VirtioPci
+    from devmodels.virtio.places import MmioPlace
     from devmodels.virtio_scsi import VirtioScsi
     from devmodels.virtio_scsi.units import ScsiPlace
 
@@ -236,7 +236,8 @@ class Assembly:
         What is on a bus of its own goes with it.  Its drive is free, and `name` can be given again, when what runs has
         come back.  OptionError where it has to stay.
         """
-        if isinstance(self.devices.get(name), VirtioMmio):
+        device = self.devices.get(name)
+        if device is not None and not isinstance(device, PciFunction):
             raise OptionError(f"device {name!r} is not on a bus that devices can leave")
         if self.watcher is not None:
             self.watcher.removing(name)
@@ -251,7 +252,7 @@ class Assembly:
 
     async def _remove_virtio(self, name: str) -> None:
         function = self.devices[name]
-        assert isinstance(function, VirtioPci)
+        assert isinstance(function, PciFunction)
         self.machine.unplug(function)
         for child in [unit for unit, place in self.units.items() if place.host is function.device]:
             await self._remove_unit(child)
@@ -399,6 +400,9 @@ class Assembly:
 
     def mmio_place(self, options: MmioPlace) -> tuple[int, int]:
         """Address and interrupt line of an MMIO device."""
+        from devmodels.virtio.mmio import WINDOW_SIZE
+        from devmodels.virtio.places import SLOT_BASE, SLOT_IRQ, SLOTS, mmio_slot
+
         slot = mmio_slot(options)
         if slot is None and options.address is None:
             taken = {base for base, _, _ in self.machine.mmio}
