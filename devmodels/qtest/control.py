@@ -76,7 +76,7 @@ class Control:
         if self._migration is None:
             from devmodels.qtest.migration import Migration
 
-            self._migration = Migration(self._assembling.board.assembly)
+            self._migration = Migration(self._assembling.board)
         return self._migration
 
     def wait_for(self, uri: str, on_failure: Callable[[str], None]) -> None:

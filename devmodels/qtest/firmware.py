@@ -26,8 +26,8 @@ class FwCfg:
             CPUS: (1).to_bytes(2, "little"),
             MAX_CPUS: (1).to_bytes(2, "little"),
         }
-        self._item = b""
-        self._at = 0
+        self.selected, self.at = -1, 0
+        """The item that is read, and how far it was."""
         self.reset()
 
     def reset(self) -> None:
@@ -39,20 +39,21 @@ class FwCfg:
             size = len(files[name]).to_bytes(4, "big")
             directory += size + key.to_bytes(2, "big") + bytes(2) + name.encode().ljust(NAME_SIZE, b"\0")
         self._items[DIRECTORY] = directory
-        self._item, self._at = b"", 0
+        self.selected, self.at = -1, 0
 
     def read(self, offset: int, size: int) -> int:
         """The next byte of the item; zeroes after its end."""
         if offset != 1 or size != 1:
             return 0
-        byte = self._item[self._at] if self._at < len(self._item) else 0
-        self._at += 1
+        item = self._items.get(self.selected, b"")
+        byte = item[self.at] if self.at < len(item) else 0
+        self.at += 1
         return byte
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Select an item."""
         if offset == 0 and size == 2:
-            self._item, self._at = self._items.get(value, b""), 0
+            self.selected, self.at = value, 0
 
 
 class Cmos:
@@ -60,20 +61,20 @@ class Cmos:
 
     def __init__(self) -> None:
         self.bytes = bytearray(CMOS_SIZE)
-        self._selected = 0
+        self.selected = 0
 
     def read(self, offset: int, size: int) -> int:
         """The byte that is selected."""
-        return self.bytes[self._selected] if offset == 1 and size == 1 else (1 << 8 * size) - 1
+        return self.bytes[self.selected] if offset == 1 and size == 1 else (1 << 8 * size) - 1
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Select a byte, or write it."""
         if size != 1:
             return
         if offset == 0:
-            self._selected = value % CMOS_SIZE
+            self.selected = value % CMOS_SIZE
         else:
-            self.bytes[self._selected] = value
+            self.bytes[self.selected] = value
 
     def tell_memory(self, ram: int) -> None:
         """The size of memory, as a PC's firmware looks for it: 640 KiB, KiB above 1 MiB, 64 KiB above 16 MiB."""

@@ -1,7 +1,8 @@
 """Migration to another instance over a UNIX socket: the whole machine's state, in the form of our snapshots.
 
-One side sends a header, eight bytes and the length in eight more, and then the snapshot.  Disks are shared: the side
-that has sent lets go of its images before the other one takes them.
+One side sends a header, eight bytes and the length in eight more, then what firmware's devices hold, and the snapshot.
+Disks are shared: the side that has sent lets go of its images before the other one takes them.  Each client's clock is
+its own, and slots that wait to be ejected, and inputs that a client has forced, do not come along.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from devmodels.unixlistener import listen, remove
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devmodels.assembly.assembly import Assembly
+    from devmodels.qtest.board import Board
 
 HEADER = struct.Struct("<8sQ")
-MAGIC = b"DMSTATE1"
+MAGIC = b"DMSTATE2"
 MAX_STATE = 1 << 36
 CHUNK = 1 << 20
 TIMEOUT = 30.0
@@ -56,12 +57,40 @@ class MigrationInfo(msgspec.Struct, rename="kebab", omit_defaults=True):
     error_desc: str | None = None
 
 
+class Firmware(msgspec.Struct, array_like=True):
+    """CMOS memory and the byte that is selected there, the item of `fw_cfg` (-1: none) and how far it was read."""
+
+    cmos: bytes
+    byte: int
+    item: int
+    at: int
+
+    @classmethod
+    def of(cls, board: Board) -> Firmware:
+        """What a board's hold."""
+        cmos, config = board.cmos, board.fw_cfg
+        item, at = (-1, 0) if config is None else (config.selected, config.at)
+        return cls(bytes(cmos.bytes), cmos.selected, item, at)
+
+    def put(self, board: Board) -> None:
+        """A board's hold this now; SnapshotError where they cannot."""
+        from devmodels.snapshot import SnapshotError
+
+        cmos, config = board.cmos, board.fw_cfg
+        if len(self.cmos) != len(cmos.bytes) or not 0 <= self.byte < len(cmos.bytes) or self.at < 0:
+            raise SnapshotError("what firmware's devices hold does not fit")
+        cmos.bytes[:], cmos.selected = self.cmos, self.byte
+        if config is not None:
+            config.selected, config.at = self.item, self.at
+
+
 class Migration:
     """A machine that goes to another place, or comes from one."""
 
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
-        self._context = assembly.context
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._assembly = board.assembly
+        self._context = board.context
         self._status: str | None = None
         self._error: str | None = None
         self._listener: socket.socket | None = None
@@ -100,7 +129,7 @@ class Migration:
         if state.reason == WAITING and not state.running:
             raise CommandError("Guest is waiting for an incoming migration")
         running = state.running
-        data = save_snapshot(self._assembly)
+        data = msgspec.msgpack.encode((Firmware.of(self._board), save_snapshot(self._assembly)))
         await stop(world)
         try:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -202,9 +231,11 @@ class Migration:
         self._data.clear()
         if data is not None:
             try:
+                firmware, snapshot = msgspec.msgpack.decode(data, type=tuple[Firmware, bytes])
                 self._set_active(True)
-                restore_snapshot(self._assembly, data)
-            except (SnapshotError, OSError) as problem:
+                restore_snapshot(self._assembly, snapshot)
+                firmware.put(self._board)
+            except (msgspec.DecodeError, SnapshotError, OSError) as problem:
                 error = str(problem)
         self._status, self._error = ("failed", error) if error else ("completed", None)
         if error:

@@ -77,3 +77,20 @@ def test_who_waits_does_not_run_until_the_state_is_there(tmp_path: Path) -> None
                 target.board.context.run_once()
         assert problems == ["what came is no machine's state"]
         control.close()
+
+
+def test_what_firmware_reads_comes_along(tmp_path: Path) -> None:
+    words = ["-M", "q35", "-m", "1M", "-nodefaults"]
+    with machine(*words) as source, machine(*words) as target:
+        for line in ("outb 0x70 0x40", "outb 0x71 0xab", "outw 0x510 0", "inb 0x511"):
+            source.ask(line)
+        going, coming = control_of(source), control_of(target)
+        coming.wait_for(f"unix:{tmp_path / 'here'}", pytest.fail)
+        source.board.context.run(going.migration.migrate(going.world, Migrate(f"unix:{tmp_path / 'here'}")))
+        state = target.board.assembly.run_state
+        while not state.running:
+            target.board.context.run_once()
+        assert target.ask("inb 0x71") == "OK 0x00ab"
+        assert target.ask("inb 0x511") == f"OK 0x{ord('E'):04x}"
+        going.close()
+        coming.close()
