@@ -31,6 +31,8 @@ class IoThread:
             raise ValueError(
                 f"iothread {name!r}: a {home.kind.value} clock is one thread's; expected the wall clock"
             )
+        # From now on there is another thread that could take what nobody owns for its own.
+        home.assert_owner()
         self.name = name
         self.home = home
         self.context = IoContext.wall()

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from queue import Queue
 
 import pytest
 
@@ -40,6 +41,17 @@ def test_a_context_belongs_to_its_thread(home: IoContext) -> None:
     thread.context.post(lambda: wrong.append(home.owned))
     thread.settle()
     assert wrong == [False]
+
+
+def test_a_thread_does_not_take_its_home_for_its_own_before_that_has_run() -> None:
+    """It would give it timers that nobody wakes it for."""
+    home = IoContext.wall()
+    thread = IoThread("t0", home)
+    seen: Queue[bool] = Queue()
+    thread.context.post(lambda: seen.put(home.owned))
+    assert seen.get() is False
+    thread.close()
+    home.close()
 
 
 def test_who_holds_a_thread_owns_its_context(home: IoContext) -> None:
