@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tools.conformance.checks import Check, checks, matching
 from tools.conformance.table import ROOT, Clause, Row, State, Table
+from tools.template import filled
 
 MARKDOWN = ROOT / "docs" / "conformance.md"
 HTML = ROOT / "docs" / "conformance.html"
@@ -106,10 +107,7 @@ def html(tables: Sequence[Table]) -> str:
         "COUNT": escape(driver_checks()),
         "TABLES": "\n".join(_html_table(table) for table in tables),
     }
-    page = _PAGE.read_text(encoding="utf-8")
-    for name, text in parts_of_page.items():
-        page = page.replace(f"{{{{{name}}}}}", text)
-    return page
+    return filled(_PAGE, parts_of_page)
 
 
 def _html_table(table: Table) -> str:

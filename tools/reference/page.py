@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from tools.template import filled
+
 _HERE = Path(__file__).parent
 INDEX = "search.js"
 """The file that pages load their common index from, if it is there."""
@@ -94,10 +96,7 @@ def html(page: Page, pages: Sequence[Page]) -> str:
         "CONTENTS": _contents(page),
         "BODY": "\n".join(page.body),
     }
-    text = (_HERE / "page.html").read_text(encoding="utf-8")
-    for name, part in parts.items():
-        text = text.replace(f"{{{{{name}}}}}", part)
-    return text
+    return filled(_HERE / "page.html", parts)
 
 
 def _contents(page: Page) -> str:

@@ -10,7 +10,7 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, Table, Task, packet, queued, task
+from guestsim.diff.grammar.ata import CD, DISK, Registers, Table, Task, packet, queued, task
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
     D2H,
@@ -118,19 +118,6 @@ class Issue:
             yield replace(self, pieces=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Registers:
-    """Registers are read and written, as they are."""
-
-    name: str
-    accesses: tuple[Access, ...]
-
-    def simpler(self) -> Iterator[Action]:
-        """Fewer of them."""
-        for at in range(len(self.accesses)) if len(self.accesses) > 1 else ():
-            yield replace(self, accesses=self.accesses[:at] + self.accesses[at + 1 :])
-
-
 @dataclass(slots=True)
 class Lowering:
     """The driver while its actions become accesses."""
@@ -144,8 +131,8 @@ class Lowering:
         match action:
             case Issue(tasks, pieces):
                 return self._issue(tasks, pieces)
-            case Registers(name, accesses):
-                return Step(name, (*accesses, Wait()))
+            case Registers():
+                return action.step()
         raise TypeError(action)
 
     def _issue(self, tasks: Sequence[Task], pieces: int) -> Step:

@@ -10,7 +10,7 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Table, Task, task
+from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Registers, Table, Task, task
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
 
 TABLES = ARENA + 0x1000
@@ -82,19 +82,6 @@ class Issue:
             yield replace(self, pieces=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Registers:
-    """Registers are read and written, as they are."""
-
-    name: str
-    accesses: tuple[Access, ...]
-
-    def simpler(self) -> Iterator[Action]:
-        """Fewer of them."""
-        for at in range(len(self.accesses)) if len(self.accesses) > 1 else ():
-            yield replace(self, accesses=self.accesses[:at] + self.accesses[at + 1 :])
-
-
 @dataclass(slots=True)
 class Lowering:
     """The driver while its actions become accesses."""
@@ -107,8 +94,8 @@ class Lowering:
             case Issue(one, pieces):
                 tags = {one.name, one.way, *(("fails",) if one.fails else ())}
                 return Step(one.name, tuple(self._issue(one, pieces)), frozenset(tags))
-            case Registers(name, accesses):
-                return Step(name, (*accesses, Wait()))
+            case Registers():
+                return action.step()
         raise TypeError(action)
 
     def _issue(self, one: Task, pieces: int) -> Iterator[Access]:
