@@ -245,6 +245,15 @@ class Queue:
         return RINGS + self.number * RING_ROOM
 
 
+def emptied(queue: Queue, size: int) -> list[Access]:
+    """A queue begins anew with rings of so many entries, all zeroes."""
+    queue.start(size)
+    return [
+        Store(queue.base + AVAIL_AT, bytes(6 + 2 * size)),
+        Store(queue.base + USED_AT, bytes(6 + 8 * size)),
+    ]
+
+
 @dataclass(slots=True)
 class Lowering:
     """The driver while its actions become accesses."""
@@ -367,16 +376,15 @@ class Lowering:
             do += self._start_queue(self.queues[number], size, action)
         if "driver-ok" not in action.skip:
             do += [put("device_status", OPERATING | Status.DRIVER_OK), get("device_status")]
+        return self._brought_up(action, do)
+
+    def _brought_up(self, action: BringUp, do: Sequence[Access]) -> Step:
         tags = frozenset((*(f"skip:{part}" for part in action.skip), *self.feature_tags(self.features)))
         return Step(f"bring up with features {action.features:#x}", (*do, Wait()), tags)
 
     def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
         """Rings for a queue, and it is enabled (§4.1.5.1.3)."""
-        queue.start(size)
-        do: list[Access] = [
-            Store(queue.base + AVAIL_AT, bytes(6 + 2 * size)),
-            Store(queue.base + USED_AT, bytes(6 + 8 * size)),
-        ]
+        do = emptied(queue, size)
         do += [put("queue_select", queue.number), get("queue_size"), put("queue_size", size)]
         if action is not None and action.vectors is not None:
             do.append(put("queue_msix_vector", action.vectors[queue.number + 1]))

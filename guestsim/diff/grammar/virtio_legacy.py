@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from guestsim.diff.access import Access, Read, Step, Store, Wait, Write
-from guestsim.diff.grammar.virtio import (
-    AVAIL_AT,
-    USED_AT,
-    BringUp,
-    Lowering,
-    Queue,
-    Touch,
-)
+from guestsim.diff.access import Access, Read, Step, Wait, Write
+from guestsim.diff.grammar.virtio import BringUp, Lowering, Queue, Touch, emptied
 from guestsim.drivers.layouts import LEGACY_CFG, LEGACY_PAGE, Feature, Status
 
 SIZE = 256
@@ -53,17 +46,10 @@ class LegacyLowering(Lowering):
         if "driver-ok" not in action.skip:
             do.append(put("device_status", Status.ACKNOWLEDGE | Status.DRIVER | Status.DRIVER_OK))
             do.append(get("device_status"))
-        tags = frozenset((*(f"skip:{part}" for part in action.skip), *self.feature_tags(self.features)))
-        return Step(f"bring up with features {action.features:#x}", (*do, Wait()), tags)
+        return self._brought_up(action, do)
 
     def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
-        queue.start(size)
-        do: list[Access] = [
-            Store(queue.base + AVAIL_AT, bytes(6 + 2 * size)),
-            Store(queue.base + USED_AT, bytes(6 + 8 * size)),
-            put("queue_select", queue.number),
-            get("queue_size"),
-        ]
+        do = [*emptied(queue, size), put("queue_select", queue.number), get("queue_size")]
         if action is not None and action.vectors is not None:
             do += [put("queue_msix_vector", action.vectors[queue.number + 1]), get("queue_msix_vector")]
         return [*do, put("queue_pfn", queue.base // LEGACY_PAGE), get("queue_pfn")]
