@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.qtest_areas.areas import LACKS, PAGE, SCRIPTS, run
+from tests.qtest_areas.areas import PAGE, SCRIPTS, run
 from tests.qtest_areas.bench import Script, Side, qemu, stand_in
 
-ROWS = [
-    pytest.param(
-        script, id=script.id, marks=[pytest.mark.xfail(reason=LACKS[script.id])] if script.id in LACKS else []
-    )
-    for script in SCRIPTS
-]
+ROWS = [pytest.param(script, id=script.id) for script in SCRIPTS]
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,6 @@ PAGE = Path("docs/qtest-areas.md")
 
 PASSES, NO_CLOCK = "passes", "needs the clock"
 
-LACKS: dict[str, str] = {}
-"""What the stand-in does not pass, by a script's id, and why."""
-
 
 def run(script: Script, side: Side) -> None:
     """Do it; what is not as it should be is raised."""
