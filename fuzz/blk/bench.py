@@ -53,6 +53,7 @@ class Sent:
     data: bytes
     promised: dict[int, bytes | None]
     slot: int
+    since: int
     alone: bool = True
 
     @property
@@ -198,14 +199,11 @@ class BlkBench(Arena):
             return
         buffer = Buffer(readable, writable)
         self.driver.place(buffer, form, self.allocate(16 * count))
-        sent = Sent(buffer, kind, sector, data, self.ledger.promised(), self.slots.pop(0))
+        sent = Sent(buffer, kind, sector, data, self.ledger.promised(), self.slots.pop(0), self.written.now)
         self.ledger.begun(sent.changes)
         for other in self.sent:
             sent.meet(other)
         self.sent.append(sent)
-        if kind != ANYTHING:
-            # Nonsense may lie on top of buffers that are out.
-            self.written.forget(writable)
         self.shadow.driver_wrote()
 
     def go(self) -> None:
@@ -241,7 +239,7 @@ class BlkBench(Arena):
             self.slots.append(sent.slot)
             writable = sent.buffer.writable
             length = sent.buffer.writable_bytes if used.length is None else used.length
-            self.written.check(writable, length)
+            self.written.check(writable, length, sent.since)
             if length == sent.buffer.writable_bytes and sent.kind >= 0:
                 self.judge(sent, self.content(writable))
 

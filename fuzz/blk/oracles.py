@@ -52,7 +52,7 @@ class Shadow:
 
 
 class Written:
-    """What the device has written since `fresh`: it is a dirty log of guest memory."""
+    """What the device has written, in order: it is a dirty log of guest memory."""
 
     def __init__(self, memory: GuestMemory) -> None:
         self._spans: list[tuple[int, int]] = []
@@ -62,20 +62,16 @@ class Written:
         """The device has written there."""
         self._spans.append((address, address + length))
 
-    def forget(self, vectors: Sequence[Vector]) -> None:
-        """Buffers are given out anew: what was written there before does not count."""
-        for address, length in vectors:
-            end = address + length
-            kept = []
-            for first, last in self._spans:
-                kept += [(a, b) for a, b in ((first, min(last, address)), (max(first, end), last)) if a < b]
-            self._spans = kept
+    @property
+    def now(self) -> int:
+        """What `since` is of a buffer that is given out now: what was written before does not count for it."""
+        return len(self._spans)
 
-    def check(self, vectors: Sequence[Vector], used: int) -> None:
-        """The first `used` bytes of `vectors` have been written."""
+    def check(self, vectors: Sequence[Vector], used: int, since: int) -> None:
+        """The first `used` bytes of `vectors` have been written since then."""
         room = sum(length for _, length in vectors)
         assert used <= room, f"used.len is {used} of {room} bytes"
-        spans = sorted(self._spans)
+        spans = sorted(self._spans[since:])
         for address, length in vectors:
             at, end = address, address + min(length, used)
             used -= end - address

@@ -14,7 +14,7 @@ from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import SplitRing
 from devmodels.virtio_blk import VirtioBlk
-from fuzz.blk.bench import BlkBench
+from fuzz.blk.bench import TABLE, BlkBench
 from fuzz.blk.disk import FuzzedDisk
 from fuzz.blk.oracles import SECTOR
 from fuzz.targets import TARGETS
@@ -192,6 +192,20 @@ def test_a_defect_is_caught(defect: Defect, monkeypatch: Put) -> None:
 @pytest.mark.parametrize("pci", [True, False], ids=["pci", "mmio"])
 def test_without_a_defect_nothing_is(pci: bool, packed: bool) -> None:
     story(BlkBench(pci=pci, packed=packed, kind=Kind.MIXED))
+
+
+def test_a_buffer_is_judged_by_what_was_written_since_it_was_given() -> None:
+    """Others that lie within it are given out when it has been written, before it comes back."""
+    bench = BlkBench(pci=False, packed=True, kind=Kind.SHARED)
+    bench.disk.hold()
+    ask(bench, OUT, DATA)
+    bench.noise(2, 0, b"")
+    bench.nonsense([(TABLE, 16)], [(0, 0x8000)], Form.DIRECT)
+    bench.go()
+    bench.send(OUT, 1, DATA, 0, Form.DIRECT, [])
+    bench.disk.release()
+    bench.settle()
+    assert len(bench.sent) == 1
 
 
 def test_what_a_parser_raises_beside_its_own_errors_is_found(monkeypatch: Put) -> None:
