@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
-from guestsim.diff.grammar import virtio, virtio_blk, virtio_legacy, virtio_scsi
+from guestsim.diff.device import FUNCTION, SLOT, Device
+from guestsim.diff.grammar import virtio, virtio_blk, virtio_chains, virtio_legacy, virtio_rings, virtio_scsi
 from guestsim.diff.masks import Mask, of_memory
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
-
-if TYPE_CHECKING:
-    pass
-
-from guestsim.diff.device import FUNCTION, SLOT, Device
 
 MSIX_BAR = 0xE000_0000
 MODERN_BAR = 0xE001_0000
@@ -74,15 +69,19 @@ def place_virtio(side: Side) -> Windows:
 
 
 def _virtio_areas(queues: int) -> Iterator[Area]:
-    yield Area("buffers", virtio.BUFFERS, virtio.BUFFERS_END - virtio.BUFFERS)
+    yield Area("buffers", virtio_chains.BUFFERS, virtio_chains.BUFFERS_END - virtio_chains.BUFFERS)
     for number in range(queues):
-        base = virtio.RINGS + number * virtio.RING_ROOM
-        yield Area(f"queue {number} descriptors", base + virtio.DESC_AT, 0x1000)
-        yield Area(f"queue {number} available ring", base + virtio.AVAIL_AT, 0x1000)
-        yield Area(f"queue {number} used ring", base + virtio.USED_AT, 0x1000)
-        yield Area(f"queue {number} used flags", base + virtio.USED_AT, 2)
-        yield Area(f"queue {number} used index", base + virtio.USED_AT + 2, 2)
-        yield Area(f"queue {number} tables", base + virtio.TABLE_AT, virtio.RING_ROOM - virtio.TABLE_AT)
+        base = virtio_rings.RINGS + number * virtio_rings.RING_ROOM
+        yield Area(f"queue {number} descriptors", base + virtio_rings.DESC_AT, 0x1000)
+        yield Area(f"queue {number} available ring", base + virtio_rings.AVAIL_AT, 0x1000)
+        yield Area(f"queue {number} used ring", base + virtio_rings.USED_AT, 0x1000)
+        yield Area(f"queue {number} used flags", base + virtio_rings.USED_AT, 2)
+        yield Area(f"queue {number} used index", base + virtio_rings.USED_AT + 2, 2)
+        yield Area(
+            f"queue {number} tables",
+            base + virtio_rings.TABLE_AT,
+            virtio_rings.RING_ROOM - virtio_rings.TABLE_AT,
+        )
     yield Area("interrupt messages", MESSAGES, MESSAGES_SIZE)
 
 

@@ -10,7 +10,8 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, Registers, Table, Task, packet, queued, task
+from guestsim.diff.grammar.ata import CD, DISK, Table, Task, packet, queued, task
+from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
     D2H,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Literal
-
-from guestsim.diff.access import Access, Step, Wait
-from guestsim.diff.grammar import Action
 
 SECTORS = 2048
 SECTOR = 512
@@ -43,23 +40,6 @@ class Task:
     fails: bool = False
     certain: int | None = None
     unequal: Ranges = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Registers:
-    """Registers are read and written, as they are."""
-
-    name: str
-    accesses: tuple[Access, ...]
-
-    def simpler(self) -> Iterator[Action]:
-        """Fewer of them."""
-        for at in range(len(self.accesses)) if len(self.accesses) > 1 else ():
-            yield replace(self, accesses=self.accesses[:at] + self.accesses[at + 1 :])
-
-    def step(self) -> Step:
-        """These accesses."""
-        return Step(self.name, (*self.accesses, Wait()))
 
 
 Maker = Callable[[Random], Task]

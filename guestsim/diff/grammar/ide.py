@@ -10,7 +10,8 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Registers, Table, Task, task
+from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Table, Task, task
+from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
 
 TABLES = ARENA + 0x1000

@@ -8,17 +8,17 @@ from random import Random
 
 from guestsim.diff.access import Read, Write
 from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
     Jump,
-    Piece,
     ResetQueue,
     Suppress,
-    Touch,
     get,
     put,
     random_vectors,
 )
+from guestsim.diff.grammar.virtio_chains import Piece
 from guestsim.drivers.layouts import NO_VECTOR
 
 SIZES = (1, 2, 4, 8, 16, 64, 256)
@@ -80,7 +80,7 @@ class Actions:
     def _queue(self, random: Random) -> int:
         return random.randrange(self._queues)
 
-    def read_registers(self, random: Random) -> Touch:
+    def read_registers(self, random: Random) -> Registers:
         """Fields of the common configuration, of a queue that there is or not."""
         names = ("device_feature", "driver_feature", "config_msix_vector", "num_queues", "device_status")
         queue = ("queue_msix_vector", "queue_enable", "queue_notify_off", "queue_reset")
@@ -91,43 +91,43 @@ class Actions:
             put("driver_feature_select", random.randrange(2)),
         )
         reads = (get("queue_size"), *map(get, some))
-        return Touch("read the common configuration", (put("queue_select", number), *words, *reads))
+        return Registers("read the common configuration", (put("queue_select", number), *words, *reads))
 
-    def isr(self, _: Random) -> Touch:
+    def isr(self, _: Random) -> Registers:
         """ISR status is read and cleared (§4.1.4.5); lowering has another window for it with vectors."""
-        return Touch("read ISR status", (Read("isr", 0, 1),))
+        return Registers("read ISR status", (Read("isr", 0, 1),))
 
-    def vectors(self, random: Random) -> Touch:
+    def vectors(self, random: Random) -> Registers:
         """A vector is mapped (§4.1.5.1.2)."""
         vector = random.choice((*range(self._queues + 2), 0x7FF, NO_VECTOR))
         if random.random() < 0.3:
-            return Touch(
+            return Registers(
                 "map a vector", (put("config_msix_vector", vector), get("config_msix_vector")), tags=MAPPED
             )
         select = put("queue_select", self._queue(random))
-        return Touch(
+        return Registers(
             "map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")), tags=MAPPED
         )
 
-    def mask_vector(self, random: Random) -> Touch:
+    def mask_vector(self, random: Random) -> Registers:
         """An entry of the MSI-X table, or all of them, is masked or not (PCI 3.0 §6.8.2)."""
         if random.random() < 0.3:
-            return Touch(
+            return Registers(
                 "mask all vectors", (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),)
             )
         entry = random.randrange(self._queues + 1)
         write = Write("msix", 16 * entry + 12, 4, random.choice((0, 0, 1)))
-        return Touch("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
+        return Registers("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
 
-    def notify(self, random: Random) -> Touch:
+    def notify(self, random: Random) -> Registers:
         """A notification although there is nothing new."""
         queue = self._queue(random)
-        return Touch("notify", (Write("notify", 4 * queue, 2, queue),))
+        return Registers("notify", (Write("notify", 4 * queue, 2, queue),))
 
-    def command(self, random: Random) -> Touch:
+    def command(self, random: Random) -> Registers:
         """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
         value = random.choice((0x0007, 0x0407))
-        return Touch(
+        return Registers(
             "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
         )
 
@@ -143,6 +143,6 @@ class Actions:
         """The available index is wrong."""
         return Jump(self._queue(random), random.choice((257, 1000, 0xFFFF)))
 
-    def reset(self, _: Random) -> Touch:
+    def reset(self, _: Random) -> Registers:
         """The device is reset, and left so."""
-        return Touch("reset", (put("device_status", 0), get("device_status")))
+        return Registers("reset", (put("device_status", 0), get("device_status")))

@@ -8,9 +8,13 @@ from random import Random
 
 from guestsim.diff.access import Access, Read, Step, Write
 from guestsim.diff.grammar import Action, virtio_legacy
-from guestsim.diff.grammar.virtio import BringUp, Chain, Lowering, Piece, Queue, Submit, Touch, Unequal
+from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.virtio import BringUp, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, split
+from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
+from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_legacy import LegacyLowering
+from guestsim.diff.grammar.virtio_rings import Queue
 from guestsim.drivers.layouts import (
     BLK_HEADER,
     BLK_RANGE,
@@ -181,19 +185,21 @@ REQUESTS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
 # --- registers
 
 
-def read_config(random: Random) -> Touch:
+def read_config(random: Random) -> Registers:
     """The device's own configuration, in any width."""
     reads: list[Access] = []
     for _ in range(3):
         size = random.choice((1, 2, 4))
         reads.append(Read("device", random.randrange(0, CONFIG_SIZE - size + 1, size), size))
-    return Touch("read the configuration", tuple(reads))
+    return Registers("read the configuration", tuple(reads))
 
 
-def write_cache(random: Random) -> Touch:
+def write_cache(random: Random) -> Registers:
     """The write cache is switched (§5.2.5)."""
     write = Write("device", WRITEBACK, 1, random.choice((0, 1)))
-    return Touch("switch the write cache", (write, Read("device", WRITEBACK, 1)), 1 << BlkFeature.CONFIG_WCE)
+    return Registers(
+        "switch the write cache", (write, Read("device", WRITEBACK, 1)), 1 << BlkFeature.CONFIG_WCE
+    )
 
 
 ACTIONS: ActionTable = (

@@ -6,7 +6,10 @@ from dataclasses import replace
 from random import Random
 
 from guestsim.diff.access import Access, Read, Step, Wait, Write
-from guestsim.diff.grammar.virtio import BringUp, Lowering, Queue, Touch, emptied
+from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.virtio import BringUp
+from guestsim.diff.grammar.virtio_driver import Lowering
+from guestsim.diff.grammar.virtio_rings import Queue
 from guestsim.drivers.layouts import LEGACY_CFG, LEGACY_PAGE, Feature, Status
 
 SIZE = 256
@@ -49,7 +52,7 @@ class LegacyLowering(Lowering):
         return self._brought_up(action, do)
 
     def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
-        do = [*emptied(queue, size), put("queue_select", queue.number), get("queue_size")]
+        do = [*queue.emptied(size), put("queue_select", queue.number), get("queue_size")]
         if action is not None and action.vectors is not None:
             do += [put("queue_msix_vector", action.vectors[queue.number + 1]), get("queue_msix_vector")]
         return [*do, put("queue_pfn", queue.base // LEGACY_PAGE), get("queue_pfn")]
@@ -93,38 +96,38 @@ QUEUE_SIZE = LEGACY_CFG["queue_size"].offset
 QUEUE_FIELDS = (LEGACY_CFG["queue_pfn"].offset, QUEUE_SIZE, LEGACY_CFG["queue_msix_vector"].offset)
 
 
-def read_registers(random: Random) -> Touch:
+def read_registers(random: Random) -> Registers:
     """Registers of the legacy header, of a queue that there is or not."""
     names = ("device_feature", "driver_feature", "queue_pfn", "queue_size", "device_status")
     more = ("config_msix_vector", "queue_msix_vector", "queue_select")
     some = random.sample((*names, *more), 4)
     # QEMU does not take a number above 1023.
     select = put("queue_select", random.choice((0, 1, 0, 1, 2, 1023)))
-    return Touch("read the legacy header", (select, *map(get, some)))
+    return Registers("read the legacy header", (select, *map(get, some)))
 
 
-def vectors(random: Random) -> Touch:
+def vectors(random: Random) -> Registers:
     """A vector is mapped."""
     vector = random.choice((0, 1, 2, 3, 0x7FF, 0xFFFF))
     if random.random() < 0.3:
-        return Touch(
+        return Registers(
             "map a vector", (put("config_msix_vector", vector), get("config_msix_vector")), tags=MAPPED
         )
     select = put("queue_select", random.randrange(2))
-    return Touch(
+    return Registers(
         "map a vector", (select, put("queue_msix_vector", vector), get("queue_msix_vector")), tags=MAPPED
     )
 
 
-def stop_queue(random: Random) -> Touch:
+def stop_queue(random: Random) -> Registers:
     """A queue loses its ring; nothing is asked of it until the next reset."""
     select = put("queue_select", random.randrange(2))
-    return Touch("take a ring away", (select, put("queue_pfn", 0), get("queue_pfn")))
+    return Registers("take a ring away", (select, put("queue_pfn", 0), get("queue_pfn")))
 
 
-def reset(_: Random) -> Touch:
+def reset(_: Random) -> Registers:
     """The device is reset, and left so."""
-    return Touch("reset", (put("device_status", 0), get("device_status")))
+    return Registers("reset", (put("device_status", 0), get("device_status")))
 
 
 OPTIONAL = 1 << Feature.ANY_LAYOUT

@@ -8,8 +8,12 @@ from random import Random
 
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.virtio import Chain, Lowering, Piece, Queue, Submit, Touch, Unequal
+from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.virtio import Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, split
+from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
+from guestsim.diff.grammar.virtio_driver import Lowering
+from guestsim.diff.grammar.virtio_rings import Queue
 from guestsim.drivers import cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.layouts import Feature
@@ -260,18 +264,20 @@ COMMANDS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
 # --- registers
 
 
-def read_config(random: Random) -> Touch:
+def read_config(random: Random) -> Registers:
     """Fields of the configuration (§5.6.4)."""
     some = random.sample([*SCSI_CONFIG.fields.values()], 3)
-    return Touch("read the configuration", tuple(Read("device", field.offset, field.size) for field in some))
+    return Registers(
+        "read the configuration", tuple(Read("device", field.offset, field.size) for field in some)
+    )
 
 
-def write_config(random: Random) -> Touch:
+def write_config(random: Random) -> Registers:
     """The sizes of sense data and CDBs are written as they are (§5.6.4)."""
     name, value = random.choice((("sense_size", SENSE_SIZE), ("cdb_size", CDB_SIZE)))
     field = SCSI_CONFIG[name]
     write = Write("device", field.offset, field.size, value)
-    return Touch(
+    return Registers(
         "write the configuration",
         (write, Read("device", field.offset, field.size)),
         tags=frozenset({"write-config"}),

@@ -9,7 +9,7 @@ import pytest
 
 from guestsim.diff import known
 from guestsim.diff.access import parse
-from guestsim.diff.grammar.virtio import Touch
+from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.known import Known
 from guestsim.diff.run import compare_random, compare_steps
 from guestsim.diff.shrink import shrink
@@ -64,6 +64,6 @@ def test_what_is_masked_is_counted(tmp_path: Path) -> None:
 
 
 def test_shrinking_leaves_what_is_needed() -> None:
-    many = [Touch(str(number), ()) for number in range(40)]
+    many = [Registers(str(number), ()) for number in range(40)]
     shortest = shrink(many, lambda some: many[5] in some and many[30] in some)
     assert shortest == [many[5], many[30]]

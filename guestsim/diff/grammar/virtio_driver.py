@@ -1,0 +1,218 @@
+"""A driver of a virtio function: what its actions are as accesses (VIRTIO 1.4 §3.1, §4.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from guestsim.diff.access import Access, Loose, Read, Step, Unordered, Wait, Write
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.virtio import (
+    BringUp,
+    Jump,
+    ResetQueue,
+    Submit,
+    Suppress,
+    common,
+    get,
+    put,
+    put_wide,
+)
+from guestsim.diff.grammar.virtio_chains import Buffers, Chain, loose
+from guestsim.diff.grammar.virtio_rings import AVAIL_AT, DESC_AT, USED_AT, Queue
+from guestsim.drivers.layouts import COMMON_CFG, Feature, Status
+
+QUEUE_FIELDS = range(0x18, 0x3C)
+"""Offsets of what belongs to the selected queue (§4.1.4.3)."""
+QUEUE_SIZE = COMMON_CFG["queue_size"].offset
+
+MOST_QUEUES = 1024
+"""QEMU's: it does not take a higher number into queue_select."""
+
+OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The driver while its actions become accesses."""
+
+    queues: list[Queue]
+    features: int = 0
+    vectors_on: bool = False
+    selected: int = 0
+    queue_feature: int = 0
+    """The feature without which there is only queue 0."""
+    feature_tags: Callable[[int], Iterator[str]] = field(default=lambda _: iter(()))
+    """What is special about a set of features."""
+    buffers: Buffers = field(default_factory=Buffers)
+    _unordered: Unordered | None = None
+    """What may have come in any order at the next quiescent point."""
+
+    def step(self, action: Action) -> Step:
+        """The accesses of one action."""
+        step = self._step(action)
+        return replace(step, accesses=tuple(map(self._place, step.accesses)))
+
+    def _place(self, access: Access) -> Access:
+        """Where an access goes over another interface than the modern one."""
+        return access
+
+    def _step(self, action: Action) -> Step:
+        match action:
+            case BringUp():
+                return self._bring_up(action)
+            case Submit():
+                return self._submit(action)
+            case Registers(name, accesses, needs, tags):
+                if needs & ~self.features:
+                    return Step(f"nothing: {name}, without the feature", ())
+                return Step(name, (*map(self._alias, accesses), self._wait()), tags)
+            case ResetQueue(number, again):
+                return self._reset_queue(self.queues[number], again)
+            case Suppress(number, flag, ahead):
+                name = f"queue {number}: interrupts {'off' if flag else f'from {ahead} ahead'}"
+                return Step(name, self.queues[number].suppress(ahead, flag=flag))
+            case Jump(number, by):
+                return self._jump(self.queues[number], by)
+        raise TypeError(action)
+
+    def _jump(self, queue: Queue, by: int) -> Step:
+        queue.avail = (queue.avail + by) & 0xFFFF
+        name = f"available index of queue {queue.number} goes on by {by}"
+        return Step(name, (queue.published(), *self._notify(queue)), frozenset({"jump"}))
+
+    def _notify(self, queue: Queue) -> tuple[Access, Access]:
+        """The device is told, and comes to rest."""
+        return self._alias(Write("notify", 4 * queue.number, 2, queue.number)), self._wait()
+
+    def _wait(self) -> Wait:
+        """A quiescent point."""
+        unordered, self._unordered = self._unordered, None
+        return Wait(unordered)
+
+    def _alias(self, access: Access) -> Access:
+        """With vectors ISR status is another thing, `isr-msix`; so are fields of a queue that is not there."""
+        match access:
+            case Write("notify", offset) if offset // 4 < len(self.queues):
+                self._unordered = self.queues[offset // 4].notified() or self._unordered
+            case Write("common", offset, _, value) if offset == common("queue_select")[0]:
+                self.selected = value
+            case Write("common", offset, _, 0) if offset == common("device_status")[0]:
+                self._forget()
+            case Write("msixcap") if not self.vectors_on:
+                return Read("msixcap", 2, 2)
+            case Read("isr") if self.vectors_on:
+                return replace(access, window="isr-msix")
+            case Read("common", offset) if offset in QUEUE_FIELDS and self.selected >= MOST_QUEUES:
+                return replace(access, window="common-beyond")
+            case Read("common", offset) if offset in QUEUE_FIELDS and self._no_queue(offset == QUEUE_SIZE):
+                return replace(access, window="common-none")
+        return access
+
+    def _no_queue(self, size: bool) -> bool:
+        """Whether what is read is of a queue that is not there; its size is 0 then, unless features are to blame."""
+        return self._available <= self.selected and not (size and self.selected >= len(self.queues))
+
+    @property
+    def _available(self) -> int:
+        """Queues that there are, by what was negotiated."""
+        return 1 if self.queue_feature & ~self.features else len(self.queues)
+
+    def _forget(self) -> None:
+        """The device was reset."""
+        self.features = 0
+        for queue in self.queues:
+            queue.size = 0
+
+    # --- initialisation
+
+    def _bring_up(self, action: BringUp) -> Step:
+        do: list[Access] = [put("device_status", 0), Wait(), get("device_status")]
+        self._forget()
+        self.features = 0 if "features" in action.skip else action.features
+        self.vectors_on = action.vectors is not None
+        if "acknowledge" not in action.skip:
+            do.append(put("device_status", Status.ACKNOWLEDGE))
+        do.append(put("device_status", Status.ACKNOWLEDGE | Status.DRIVER))
+        if "features" not in action.skip:
+            for word in range(2):
+                do += [put("device_feature_select", word), get("device_feature")]
+                do += [put("driver_feature_select", word)]
+                do += [put("driver_feature", action.features >> 32 * word & 0xFFFF_FFFF)]
+        if "features-ok" not in action.skip:
+            do += [put("device_status", OPERATING), get("device_status")]
+        on = action.vectors is not None
+        do.append(Write("msixcap", 2, 2, 0x8000 if on else 0))
+        if action.vectors is not None:
+            do += [put("config_msix_vector", action.vectors[0]), get("config_msix_vector")]
+        for number, size in enumerate(action.sizes[: self._available]):
+            do += self._start_queue(self.queues[number], size, action)
+        if "driver-ok" not in action.skip:
+            do += [put("device_status", OPERATING | Status.DRIVER_OK), get("device_status")]
+        return self._brought_up(action, do)
+
+    def _brought_up(self, action: BringUp, do: Sequence[Access]) -> Step:
+        tags = frozenset((*(f"skip:{part}" for part in action.skip), *self.feature_tags(self.features)))
+        return Step(f"bring up with features {action.features:#x}", (*do, Wait()), tags)
+
+    def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
+        """Rings for a queue, and it is enabled (§4.1.5.1.3)."""
+        do = queue.emptied(size)
+        do += [put("queue_select", queue.number), get("queue_size"), put("queue_size", size)]
+        if action is not None and action.vectors is not None:
+            do.append(put("queue_msix_vector", action.vectors[queue.number + 1]))
+            do.append(get("queue_msix_vector"))
+        for name, at in (("queue_desc", DESC_AT), ("queue_driver", AVAIL_AT), ("queue_device", USED_AT)):
+            do += put_wide(name, queue.base + at)
+        if action is None or "enable" not in action.skip:
+            do += [put("queue_enable", 1), get("queue_enable"), get("queue_size")]
+        return do
+
+    def _reset_queue(self, queue: Queue, again: bool) -> Step:
+        if not self.features >> Feature.RING_RESET & 1 or not queue.size:
+            return Step("nothing: no queue that can be reset", ())
+        do: list[Access] = [put("queue_select", queue.number), put("queue_reset", 1), Wait()]
+        do += [get("queue_reset"), get("queue_enable"), get("queue_size")]
+        if again:
+            do += self._start_queue(queue, queue.size)
+        else:
+            queue.size = 0
+        tags = frozenset({"queue-reset"})
+        return Step(f"queue {queue.number} is reset" + ", and set up anew" * again, (*do, Wait()), tags)
+
+    # --- requests
+
+    def _submit(self, action: Submit) -> Step:
+        queue = self.queues[action.queue]
+        if not queue.size:
+            return Step("nothing: there is no queue", ())
+        do: list[Access] = []
+        tags: set[str] = set()
+        chains = [chain for chain in action.chains if self._add(queue, chain, do)]
+        for chain in chains:
+            tags |= {chain.name, *((f"chain:{chain.quirk}",) if chain.quirk else ())}
+        if any(chain.counts_all for chain in chains):
+            do += (Loose("used-len", at, 4) for at in queue.lengths(len(chains)))
+        do.append(queue.published())
+        do += (self._wait(),) if action.notify is None else self._notify(self.queues[action.notify])
+        what = ", ".join(chain.name for chain in chains) or "nothing that fits"
+        return Step(f"queue {queue.number}: {what}", tuple(do), frozenset(tags))
+
+    def _add(self, queue: Queue, chain: Chain, do: list[Access]) -> bool:
+        """Add a chain's buffers and descriptors, if there is room for them.
+
+        The quirk `far`: a buffer is outside memory; `Queue.add` has others.
+        """
+        indirect = chain.indirect and bool(self.features >> Feature.INDIRECT_DESC & 1)
+        if len(chain.pieces) > queue.size or chain.needs & ~self.features:
+            return False
+        if not queue.room(1 if indirect else len(chain.pieces)):
+            return False
+        parts = [self.buffers.place(piece, do) for piece in chain.pieces]
+        do += loose(chain, parts)
+        if chain.quirk == "far" and parts:
+            address, length, flags = parts[-1]
+            parts[-1] = address + (1 << 45), length, flags
+        do += queue.add(parts, chain.quirk, indirect=indirect)
+        return True

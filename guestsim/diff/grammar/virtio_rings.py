@@ -1,0 +1,131 @@
+"""Split rings as a driver keeps them, and what it can do wrong there (VIRTIO 1.4 §2.7).
+
+Queue q has its structures at `RINGS + q * RING_ROOM`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from guestsim.diff.access import Access, Store, Unordered
+from guestsim.diff.arena import ARENA
+from guestsim.diff.grammar.virtio_chains import Part
+from guestsim.drivers.layouts import AVAIL_NO_INTERRUPT, DESC, DESC_INDIRECT, DESC_NEXT
+
+RINGS = ARENA + 0x1000
+RING_ROOM = 0x5000
+DESC_AT, AVAIL_AT, USED_AT, TABLE_AT = 0, 0x1000, 0x2000, 0x3000
+"""Where the parts of a queue lie; room for indirect tables is last."""
+USED_SIZE = 8
+"""Bytes of an element of the used ring (§2.7.8)."""
+
+
+@dataclass(slots=True)
+class Queue:
+    """What the driver knows of a queue."""
+
+    number: int
+    size: int = 0
+    avail: int = 0
+    told: int = 0
+    """The available index when the device was last told of it."""
+    taken: int = 0
+    """Descriptors of what it has not been told of."""
+    descriptor: int = 0
+    table: int = 0
+
+    def start(self, size: int) -> None:
+        """It is empty, and of this size."""
+        self.size, self.avail, self.told, self.taken, self.descriptor, self.table = size, 0, 0, 0, 0, 0
+
+    @property
+    def base(self) -> int:
+        """Where its structures are."""
+        return RINGS + self.number * RING_ROOM
+
+    def emptied(self, size: int) -> list[Access]:
+        """It begins anew with rings of so many entries, all zeroes."""
+        self.start(size)
+        return [
+            Store(self.base + AVAIL_AT, bytes(6 + 2 * size)),
+            Store(self.base + USED_AT, bytes(6 + USED_SIZE * size)),
+        ]
+
+    def room(self, descriptors: int) -> bool:
+        """Whether there is room for so many descriptors; they are taken then."""
+        if self.told == self.avail:
+            self.taken = 0
+        fits = self.taken + descriptors <= self.size
+        self.taken += descriptors if fits else 0
+        return fits
+
+    def add(self, parts: Sequence[Part], quirk: str, *, indirect: bool) -> Iterator[Access]:
+        """Descriptors of a chain, and its place in the available ring.
+
+        Quirks: `loop`, the last descriptor goes on to the first; `beyond`, to one that the table does not have;
+        `indirect-next`, `indirect-odd`, what §2.7.5.3.1 and §2.7.5.3.2 forbid.
+        """
+        if indirect:
+            at = self._table(len(parts))
+            last = {"loop": 0, "beyond": len(parts) + 3}.get(quirk)
+            yield Store(at, descriptors(parts, list(range(len(parts))), last))
+            flags = DESC_INDIRECT | (DESC_NEXT if quirk == "indirect-next" else 0)
+            parts = [(at, DESC.size * len(parts) + (5 if quirk == "indirect-odd" else 0), flags)]
+        places = [(self.descriptor + number) % self.size for number in range(len(parts))]
+        self.descriptor = (self.descriptor + len(parts)) % self.size
+        last = None if indirect else {"loop": places[0], "beyond": self.size}.get(quirk)
+        table = descriptors(parts, places, last)
+        for number, place in enumerate(places):
+            one = table[number * DESC.size : (number + 1) * DESC.size]
+            yield Store(self.base + DESC_AT + DESC.size * place, one)
+        slot = self.base + AVAIL_AT + 4 + 2 * (self.avail % self.size)
+        yield Store(slot, places[0].to_bytes(2, "little"))
+        self.avail = (self.avail + 1) & 0xFFFF
+
+    def _table(self, length: int) -> int:
+        """Room for an indirect table of so many descriptors."""
+        room = DESC.size * length
+        if TABLE_AT + self.table + room > RING_ROOM:
+            self.table = 0
+        at = self.base + TABLE_AT + self.table
+        self.table += room
+        return at
+
+    def published(self) -> Store:
+        """The device may look at what was added."""
+        return Store(self.base + AVAIL_AT + 2, self.avail.to_bytes(2, "little"))
+
+    def lengths(self, count: int) -> Iterator[int]:
+        """Where `used.len` of the last `count` chains will be."""
+        for number in range(count):
+            place = (self.avail - number - 1) % self.size
+            yield self.base + USED_AT + 4 + USED_SIZE * place + 4
+
+    def notified(self) -> Unordered | None:
+        """The device is told of what was added: the used elements whose order is its choice (§2.7.14)."""
+        several = None
+        count = self.avail - self.told & 0xFFFF
+        if 1 < count <= self.size:
+            at = self.base + USED_AT + 4
+            several = Unordered(at, USED_SIZE, self.told % self.size, count, self.size)
+        self.told = self.avail
+        return several
+
+    def suppress(self, ahead: int, *, flag: bool) -> tuple[Access, ...]:
+        """No interrupts, or one when the index has gone so far (§2.7.7, §2.7.10)."""
+        flags = (AVAIL_NO_INTERRUPT if flag else 0).to_bytes(2, "little")
+        # QEMU's first notification comes whatever was asked for.
+        event = (self.told + (ahead if self.told else 0) & 0xFFFF).to_bytes(2, "little")
+        at = self.base + AVAIL_AT
+        return Store(at, flags), Store(at + 4 + 2 * self.size, event)
+
+
+def descriptors(parts: Sequence[Part], places: Sequence[int], last: int | None) -> bytes:
+    """A chain's descriptors; `last` is where the last one goes on to, if it does."""
+    table = b""
+    for number, (address, length, flags) in enumerate(parts):
+        then = places[number + 1] if number + 1 < len(parts) else last
+        flags |= 0 if then is None else DESC_NEXT
+        table += DESC.pack(address, length, flags, then or 0)
+    return table
