@@ -13,11 +13,13 @@ guest memory.  `wait` is a quiescent point: both devices come to rest, and all t
 number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
 0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where a request's status, at
 0x1020410, is not 0; `failed-data` is the mask under which that is counted.  What follows a `#` is for people.
+
+The device comes first, and then at least one access.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,6 +28,10 @@ from guestsim.diff.arena import ARENA, ARENA_SIZE
 
 class AccessFileError(ValueError):
     """A file of accesses is wrong; the message says where, and what was expected."""
+
+
+class FormError(ValueError):
+    """One line of it is not as it must be; the message says what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,32 +153,66 @@ def lines(device: str, steps: Iterable[Step]) -> Iterator[str]:
         yield from map(str, step.accesses)
 
 
-def parse(text: str, name: str) -> tuple[str, list[Step]]:
-    """Device and steps of a file's text; AccessFileError names `name` and the line."""
+Check: TypeAlias = Callable[[Access], None]
+"""Refuses an access that a device does not have, with `FormError`."""
+
+
+def parse(
+    text: str, name: str, device_of: Callable[[str], Check] = lambda _: lambda _: None
+) -> tuple[str, list[Step]]:
+    """Device and steps of a file's text; AccessFileError names `name`, the line, and what was expected.
+
+    `device_of` is asked once for a device, and what it gives back for each access of the file; both refuse with
+    `FormError`.
+    """
     device = ""
+    check: Check | None = None
     steps: list[Step] = []
     accesses: list[Access] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    number = 1
+    for number, line in enumerate(text.split("\n"), 1):
         words = line.split("#", 1)[0].split()
         if not words:
             continue
         try:
-            if words[0] == "device":
-                (device,) = words[1:]
+            if check is None or words[0] == "device":
+                device = _device(words, device)
+                check = device_of(device)
             elif words[0] == "step":
                 _close(steps, accesses)
-                tags = frozenset(word[1:-1] for word in words[2:] if word[0] == "[" and word[-1] == "]")
-                label = " ".join(word for word in words[1:] if word[0] != "[")
-                steps.append(Step(label, (), tags))
+                steps.append(_step(words))
             else:
-                accesses.append(_access(words))
-        except (ValueError, IndexError) as error:
-            raise AccessFileError(f"{name}:{number}: {line.strip()!r}: {_expected(error)}") from None
-    if not device:
-        raise AccessFileError(f"{name}: expected a line 'device NAME'")
+                access = _access(words)
+                check(access)
+                accesses.append(access)
+        except FormError as error:
+            raise AccessFileError(f"{name}:{number}: {_shown(line)}: {error}") from None
+        except (ValueError, IndexError):
+            raise AccessFileError(f"{name}:{number}: {_shown(line)}: expected {_FORMS}") from None
     _close(steps, accesses)
+    if not any(step.accesses for step in steps):
+        wanted = "an access" if device else "a line 'device NAME'"
+        raise AccessFileError(f"{name}:{number}: the file ends here, expected {wanted}")
     return device, steps
 
+
+def _device(words: Sequence[str], before: str) -> str:
+    if words[0] != "device":
+        raise FormError("expected a line 'device NAME' before it")
+    if before or len(words) != 2:
+        raise FormError("expected one device, and its name")
+    return words[1]
+
+
+def _step(words: Sequence[str]) -> Step:
+    tags = frozenset(word[1:-1] for word in words[2:] if word[0] == "[" and word[-1] == "]")
+    label = " ".join(word for word in words[1:] if word[0] != "[")
+    if not label:
+        raise FormError("expected step NAME [TAG]…")
+    return Step(label, (), tags)
+
+
+_SHOWN = 80
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
@@ -181,12 +221,10 @@ _FORMS = (
 )
 
 
-def _expected(error: Exception) -> str:
-    return str(error) if isinstance(error, _FormError) else f"expected {_FORMS}"
-
-
-class _FormError(ValueError):
-    pass
+def _shown(line: str) -> str:
+    """What people need of a line to find it."""
+    line = line.strip()
+    return repr(line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…")
 
 
 def _close(steps: list[Step], accesses: list[Access]) -> None:
@@ -206,34 +244,41 @@ def _access(words: Sequence[str]) -> Access:
         case ["write", place, size, value]:
             access = Write(*_place(place), _size(size), int(value, 0))
             if not 0 <= access.value < 1 << 8 * access.size:
-                raise _FormError(f"value {value}: expected one that fits {access.size} bytes")
+                raise FormError(f"value {value}: expected one that fits {access.size} bytes")
             return access
         case ["ram", address, data]:
-            return Store(*_inside(address, bytes.fromhex(data)))
+            content = bytes.fromhex(data)
+            return Store(_inside(address, len(content)), content)
         case ["loose", reason, address, length]:
-            return Loose(reason, _number(address), _number(length))
+            return Loose(reason, _inside(address, _number(length)), _number(length))
         case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):
-            return Loose(reason, _number(address), _number(length), _number(status), good != [])
+            start = _inside(address, _number(length))
+            return Loose(reason, start, _number(length), _inside(status, 1), good != [])
         case ["rest"]:
             return Rest()
         case ["rest", place, size]:
             return Rest(Read(*_place(place), _size(size)))
         case ["wait"]:
             return Wait()
-        case ["wait", *numbers] if len(numbers) == 5:
-            records = Unordered(*map(_number, numbers))
-            if not records.places or records.count > records.places:
-                raise _FormError(
-                    f"{records.count} records: expected no more than the {records.places} places"
-                )
-            return Wait(records)
-    raise _FormError(f"expected {_FORMS}")
+        case ["wait", address, *numbers] if len(numbers) == 4:
+            return Wait(_unordered(address, *map(_number, numbers)))
+    raise FormError(f"expected {_FORMS}")
 
 
-def _inside(address: str, data: bytes) -> tuple[int, bytes]:
-    if not ARENA <= _number(address) <= ARENA + ARENA_SIZE - len(data):
-        raise _FormError(f"{address}: expected memory from {ARENA:#x} to {ARENA + ARENA_SIZE - 1:#x}")
-    return _number(address), data
+def _unordered(address: str, size: int, first: int, count: int, places: int) -> Unordered:
+    if not places or count > places:
+        raise FormError(f"{count} records: expected no more than the {places} places")
+    if not size:
+        raise FormError("expected records of at least 1 byte")
+    return Unordered(_inside(address, size * places), size, first, count, places)
+
+
+def _inside(address: str, length: int) -> int:
+    """The address of `length` bytes of the memory that is compared."""
+    start, end = _number(address), ARENA + ARENA_SIZE
+    if not ARENA <= start <= start + length <= end:
+        raise FormError(f"{length} bytes at {address}: expected memory from {ARENA:#x} to {end - 1:#x}")
+    return start
 
 
 def _place(text: str) -> tuple[str, int]:
@@ -244,12 +289,12 @@ def _place(text: str) -> tuple[str, int]:
 def _size(text: str) -> int:
     size = _number(text)
     if size not in (1, 2, 4, 8):
-        raise _FormError(f"size {text}: expected 1, 2, 4 or 8")
+        raise FormError(f"size {text}: expected 1, 2, 4 or 8")
     return size
 
 
 def _number(text: str) -> int:
     number = int(text, 0)
     if number < 0:
-        raise _FormError(f"{text}: expected a number from 0 on")
+        raise FormError(f"{text}: expected a number from 0 on")
     return number

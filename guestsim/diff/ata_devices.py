@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 from guestsim.diff.device import FUNCTION, SLOT, Device
 
-HBA_BAR = 0xE002_0000
+HBA_BAR, HBA_SIZE = 0xE002_0000, 0x1000
 
 
 def place_ahci(side: Side) -> Windows:
     """Give an HBA its address (AHCI 1.3.1 §2.1.11)."""
-    side.windows = {"pci": Window(FUNCTION)}
+    side.windows = {"pci": FUNCTION}
     side.do([Write("pci", 0x24, 4, HBA_BAR), Write("pci", 4, 2, 0x0007)])
-    return {"pci": Window(FUNCTION), "hba": Window(HBA_BAR)}
+    return {"pci": FUNCTION, "hba": Window(HBA_BAR, HBA_SIZE)}
 
 
 def _ahci_label(read: Read) -> str:
@@ -146,11 +146,11 @@ IDE_COMMAND, IDE_CONTROL, BUS_MASTER = 0x1F0, 0x3F6, 0xC100
 
 def place_ide(side: Side) -> Windows:
     """Give a PIIX function's bus master its ports, and have channel 0 decoded (82371SB §2.3.9)."""
-    side.windows = {"pci": Window(FUNCTION)}
+    side.windows = {"pci": FUNCTION}
     side.do([Write("pci", 0x20, 4, BUS_MASTER), Write("pci", 0x40, 2, 0x8000), Write("pci", 4, 2, 0x0005)])
-    ports = {"ide": IDE_COMMAND, "data": IDE_COMMAND, "identity": IDE_COMMAND}
-    ports |= {"control": IDE_CONTROL, "master": BUS_MASTER}
-    return {"pci": Window(FUNCTION), **{name: Window(port, port=True) for name, port in ports.items()}}
+    found = dict.fromkeys(("ide", "data", "identity"), Window(IDE_COMMAND, 8, port=True))
+    found |= {"control": Window(IDE_CONTROL, 1, port=True), "master": Window(BUS_MASTER, 16, port=True)}
+    return {"pci": FUNCTION, **found}
 
 
 def _ide_label(read: Read) -> str:

@@ -73,21 +73,21 @@ def _play_random(device: str | None, seed: int, steps: int, output: Path, *, sho
 
 def _play_file(path: Path) -> Report:
     from guestsim.diff.access import AccessFileError, parse
-    from guestsim.diff.devices import DEVICES
+    from guestsim.diff.devices import DEVICES, check_of
     from guestsim.diff.run import compare_steps
 
     try:
-        name, steps = parse(path.read_text(), str(path))
+        content = path.read_bytes()
+    except OSError as error:
+        _wrong(f"{path}: {error.strerror}")
+    try:
+        name, steps = parse(content.decode(), str(path), check_of)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        _wrong(f"{path}:{line}: byte {content[error.start]:#04x}, expected text in UTF-8")
     except AccessFileError as error:
         _wrong(str(error))
-    except (OSError, UnicodeDecodeError) as error:
-        _wrong(f"{path}: {getattr(error, 'strerror', None) or 'expected text'}")
-    if name not in DEVICES:
-        _wrong(f"{path}: device {name}: expected one of {', '.join(DEVICES)}")
-    try:
-        return compare_steps(DEVICES[name], steps)
-    except KeyError as error:
-        _wrong(f"{path}: {error.args[0]}: the device has no such window")
+    return compare_steps(DEVICES[name], steps)
 
 
 def _wrong(text: str) -> NoReturn:

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guestsim.diff.access import Read, Step
+from guestsim.diff.access import Access, FormError, Loose, Read, Rest, Step, Write
 from guestsim.diff.grammar import Grammar
 from guestsim.diff.known import known
 from guestsim.diff.masks import Mask
 from guestsim.diff.play import Area, Player
-from guestsim.diff.sides import ECAM, Lines, OurSide, QemuSide, Side, Windows
+from guestsim.diff.sides import ECAM, Lines, OurSide, QemuSide, Side, Window, Windows
 
 if TYPE_CHECKING:
     from guestsim.targets.qmp import Json
 
 SLOT = 4
-FUNCTION = ECAM + (SLOT << 15)
-"""Where the function's configuration space is."""
+FUNCTION = Window(ECAM + (SLOT << 15), 0x1000)
+"""The function's configuration space."""
 
 Options = dict[str, "Json"]
 
@@ -55,6 +55,25 @@ class Device:
     def base(self) -> bytes:
         """What its disk holds at first."""
         return random.Random(self.name).randbytes(self.disk)
+
+    def check(self) -> Callable[[Access], None]:
+        """What refuses an access to what the device does not have, with `FormError`."""
+        with tempfile.TemporaryDirectory(prefix="guestsim-", dir=_fast()) as name:
+            side = self.our_side(Path(name))
+            windows = side.windows
+            side.close()
+        masks = {mask.name for mask in self.masks}
+
+        def check(access: Access) -> None:
+            match access:
+                case Loose(reason=reason) if reason not in masks:
+                    raise FormError(f"{reason}: expected a mask of the device's: {', '.join(sorted(masks))}")
+                case Read() | Write():
+                    _check_place(access, windows)
+                case Rest(until=Read() as read):
+                    _check_place(read, windows)
+
+        return check
 
     def our_side(self, folder: Path, name: str = "ours") -> OurSide:
         """Our machine with it; its image is in `folder`."""
@@ -119,6 +138,22 @@ class Device:
                     theirs.close()
             finally:
                 ours.close()
+
+
+def _check_place(access: Read | Write, windows: Windows) -> None:
+    """Whether it is one access to registers of one window."""
+    window = windows.get(access.window)
+    if window is None:
+        raise FormError(f"{access.window}: expected a window of the device's: {', '.join(sorted(windows))}")
+    if access.offset + access.size > window.size:
+        raise FormError(
+            f"{access.size} bytes at {access.offset:#x}: expected some of the {window.size:#x} bytes of {access.window}"
+        )
+    if window.port and access.size > _WIDEST_PORT:
+        raise FormError(f"size {access.size}: expected 1, 2 or 4 at a port")
+
+
+_WIDEST_PORT = 4
 
 
 def _fast() -> str | None:

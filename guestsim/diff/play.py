@@ -178,8 +178,10 @@ class Player:
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
         end = time.monotonic() + self.patience
-        while self.theirs.do(wanted) != mine and time.monotonic() < end:
+        while True:
             self.theirs.rest()
+            if self.theirs.do(wanted) == mine or time.monotonic() >= end:
+                break
         self._loose.clear()
         return None
 

@@ -166,7 +166,7 @@ def _save(device: Device, folder: Path, one: Unexplained, seed: int) -> Path:
 
 
 def compare_steps(device: Device, steps: Sequence[Step], *, open_player: Open | None = None) -> Report:
-    """Play one sequence.  KeyError where the device has no such window."""
+    """Play one sequence, of accesses that the device has (`Device.check`)."""
     report = Report(device, 0, sequences=1)
     begun = time.monotonic()
     with (open_player or device.with_qemu)() as player:

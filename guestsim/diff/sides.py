@@ -27,9 +27,10 @@ _MOST_TURNS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A range of registers: `base` in memory space, or a port."""
+    """A range of registers: `base` in memory space, or a port; `size` in bytes."""
 
     base: int
+    size: int
     port: bool = False
 
 

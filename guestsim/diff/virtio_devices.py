@@ -16,7 +16,9 @@ from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
 
 MSIX_BAR = 0xE000_0000
 MODERN_BAR = 0xE001_0000
-LEGACY_BAR = 0xC000
+LEGACY_BAR, LEGACY_SIZE = 0xC000, 0x80
+PAGE = 0x1000
+"""What each structure of the modern interface, and that of MSI-X, has to itself."""
 
 
 def _register(read: Read) -> str:
@@ -36,19 +38,19 @@ def place_legacy(side: Side) -> Windows:
     """The same for a transitional function that is driven by its legacy interface (VIRTIO 1.4 §4.1.4.10)."""
     found = place_virtio(side)
     for name, offset in (("device", 20), ("device-msix", 24), ("legacy-isr-msix", 19), ("legacy-none", 0)):
-        found[name] = Window(LEGACY_BAR + offset, port=True)
+        found[name] = Window(LEGACY_BAR + offset, LEGACY_SIZE - offset, port=True)
     return found
 
 
 def place_virtio(side: Side) -> Windows:
     """Give a virtio function its addresses, and find its structures by their capabilities (VIRTIO 1.4 §4.1.4)."""
-    side.windows = {"pci": Window(FUNCTION)}
+    side.windows = {"pci": FUNCTION}
     for bar, address in ((0, LEGACY_BAR), (1, MSIX_BAR), (4, MODERN_BAR)):
         side.do([Write("pci", 0x10 + 4 * bar, 4, address)])
     found: Windows = {
-        "pci": Window(FUNCTION),
-        "msix": Window(MSIX_BAR),
-        "legacy": Window(LEGACY_BAR, port=True),
+        "pci": FUNCTION,
+        "msix": Window(MSIX_BAR, PAGE),
+        "legacy": Window(LEGACY_BAR, LEGACY_SIZE, port=True),
     }
     kinds = {1: "common", 2: "notify", 3: "isr", 4: "device"}
     (at,) = side.do([Read("pci", 0x34, 1)])
@@ -57,11 +59,12 @@ def place_virtio(side: Side) -> Windows:
             [Read("pci", at, 1), Read("pci", at + 1, 1), Read("pci", at + 3, 1), Read("pci", at + 8, 4)]
         )
         if identity == 0x11:
-            found["msixcap"] = Window(FUNCTION + at)
+            found["msixcap"] = Window(FUNCTION.base + at, 12)
             (pending,) = side.do([Read("pci", at + 8, 4)])
-            found["pba"] = Window(MSIX_BAR + (pending & ~7))
+            pending &= ~7
+            found["pba"] = Window(MSIX_BAR + pending, PAGE - pending)
         elif identity == 0x09 and kind in kinds:
-            found[kinds[kind]] = Window(MODERN_BAR + offset)
+            found[kinds[kind]] = Window(MODERN_BAR + offset, PAGE)
         at = then
     for alias, window in (("common-none", "common"), ("common-beyond", "common"), ("isr-msix", "isr")):
         found[alias] = found[window]

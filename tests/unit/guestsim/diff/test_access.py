@@ -20,17 +20,18 @@ from guestsim.diff.access import (
     lines,
     parse,
 )
-from guestsim.diff.arena import ARENA
+from guestsim.diff.arena import ARENA, ARENA_SIZE
 
 offsets = st.integers(0, 1 << 16)
+lengths = st.integers(0, 0x1000)
 sizes = st.sampled_from((1, 2, 4, 8))
-addresses = st.integers(0, (1 << 64) - 1)
+addresses = st.integers(ARENA, ARENA + ARENA_SIZE - 0x1000)
 accesses: st.SearchStrategy[Access] = st.one_of(
     st.builds(Read, st.just("common"), offsets, sizes),
     st.builds(Write, st.just("pci"), offsets, sizes, st.integers(0, 255)),
     st.builds(Store, st.integers(ARENA, ARENA + 1000), st.binary(min_size=1, max_size=40)),
-    st.builds(Loose, st.just("failed-data"), addresses, offsets),
-    st.builds(Loose, st.just("failed-data"), addresses, offsets, addresses, st.booleans()),
+    st.builds(Loose, st.just("failed-data"), addresses, lengths),
+    st.builds(Loose, st.just("failed-data"), addresses, lengths, addresses, st.booleans()),
     st.builds(Wait),
     st.builds(Rest, st.none() | st.just(Read("hba", 0x138, 4))),
     st.builds(Wait, st.builds(Unordered, addresses, sizes, offsets, st.just(2), st.integers(2, 300))),
@@ -43,7 +44,7 @@ steps = st.builds(
 )
 
 
-@given(st.lists(steps))
+@given(st.lists(steps, min_size=1))
 def test_what_is_written_is_read_back(written: list[Step]) -> None:
     assert parse("\n".join(lines("virtio-blk", written)), "file") == ("virtio-blk", written)
 
@@ -55,9 +56,9 @@ def test_what_is_written_is_read_back(written: list[Step]) -> None:
         ("read common+0 3", "size 3: expected 1, 2, 4 or 8"),
         ("write common+0 1 0x100", "value 0x100: expected one that fits 1 bytes"),
         ("ram 0x1000000 abc", "expected device NAME"),
-        ("ram 0x1000 ab", "0x1000: expected memory from 0x1000000 to 0x103ffff"),
+        ("ram 0x1000 ab", "1 bytes at 0x1000: expected memory from 0x1000000 to 0x103ffff"),
         ("read common-1 1 1", "expected device NAME"),
-        ("wait 0 8 0 4 3", "4 records: expected no more than the 3 places"),
+        ("wait 0x1000000 8 0 4 3", "4 records: expected no more than the 3 places"),
     ],
 )
 def test_a_wrong_line_is_told_with_its_number(line: str, expected: str) -> None:
