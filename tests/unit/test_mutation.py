@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("cosmic_ray")
 
+from tools.mutation import judgements, trial
 from tools.mutation.modules import PARTS, ROOT
-from tools.mutation.mutants import places, sample
-from tools.mutation.page import judgements
+from tools.mutation.mutants import named, places, sample
+from tools.mutation.trial import How, Job
 
 SMALL = "devmodels/registers/table.py"
 ANNOTATED = "devmodels/registers/arrays.py"
@@ -54,7 +57,62 @@ def test_what_is_named_is_there() -> None:
             assert (ROOT / path).exists(), path
 
 
+def test_all_that_declares_registers_is_sampled() -> None:
+    """But for the registers packages' own front, and the chipset of qtest, which is no device of ours."""
+    without = {"devmodels/registers/__init__.py", "devmodels/qtest/chipset.py"}
+    declaring = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "devmodels").rglob("*.py")
+        if re.search(r"\bRegister\(|\bRegisterFile\b", path.read_text(encoding="utf-8"))
+    }
+    assert declaring - without <= {module for part in PARTS for module in part.modules}
+
+
+def test_a_mutant_is_found_again_by_what_it_is() -> None:
+    for mutant in sample([SMALL], 1000, 1):
+        again = named(mutant.module, mutant.was, mutant.becomes, mutant.nth)
+        assert again is not None
+        assert again.source == mutant.source
+    assert named(SMALL, "no such line", "nor this", 0) is None
+
+
 def test_each_judgement_is_of_a_line_that_is_still_there() -> None:
-    for module, each_of in judgements().items():
-        lines = {line.strip() for line in (ROOT / module).read_text(encoding="utf-8").splitlines()}
-        assert not [each.was for each in each_of if each.was not in lines], module
+    for module, each_of in judgements.read().items():
+        lines = [line.strip() for line in (ROOT / module).read_text(encoding="utf-8").splitlines()]
+        assert not [each.was for each in each_of if lines.count(each.was) <= each.nth], module
+
+
+@pytest.mark.parametrize(
+    ("body", "how"),
+    [
+        ("pass", How.PASSED),
+        ("assert 0", How.TEST),
+        ("while True: pass", How.LOOP),
+        ("threading.Event().wait()", How.SLEEP),
+        ("os._exit(3)", How.CRASH),
+    ],
+)
+def test_what_becomes_of_a_run(body: str, how: How, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "QUIET", 0.5)
+    path = tmp_path / "test_one.py"
+    path.write_text(f"import os, threading\ndef test_one():\n    {body}\n")
+    ((_, result),) = trial.run([Job(None, (str(path),), 4.0)], 1)
+    assert result.how is how
+    assert ("test_one" in result.test) == (how is How.TEST)
+
+
+def test_a_module_that_cannot_be_imported_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "test_one.py"
+    path.write_text("import nothing_of_this_name\ndef test_one(): pass\n")
+    ((_, result),) = trial.run([Job(None, (str(path),), 4.0)], 1)
+    assert result.how is How.IMPORT
+
+
+def test_several_run_at_once_and_all_are_told(tmp_path: Path) -> None:
+    jobs = []
+    for number in range(5):
+        path = tmp_path / f"test_{number}.py"
+        path.write_text(f"def test_one(): assert {number} % 2\n")
+        jobs.append(Job(None, (str(path),), 5.0))
+    told = {job.tests: result.how for job, result in trial.run(jobs, 2)}
+    assert told == {job.tests: How.PASSED if at % 2 else How.TEST for at, job in enumerate(jobs)}

@@ -1,7 +1,11 @@
-"""What runs have found, in .cache/mutation: what was killed need not be killed again while its module stands."""
+"""What has been found of mutants, in .cache/mutation: a run that was interrupted goes on where it was.
+
+Nothing is believed of other code: there is a file for each state of all that a result depends on.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,38 +13,44 @@ import msgspec
 
 from tools.mutation.modules import ROOT
 from tools.mutation.mutants import Mutant
-from tools.mutation.trial import Result
+from tools.mutation.trial import How, Result
 
 FOLDER = ROOT / ".cache" / "mutation"
+_DEPENDS = ("devmodels", "guestsim", "tests", "tools/mutation")
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A mutant and what became of it; `seconds` of the tests that said so."""
+    """What became of a mutant; `seconds` of CPU time of the tests that said so."""
 
-    name: str
     module: str
     line: int
     was: str
     becomes: str
+    nth: int
     operator: str
-    killed: bool
-    by: str
-    """A test, `import` where the module or what uses it cannot be imported, or `timeout`."""
+    how: How
+    test: str
     seconds: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether anything saw it."""
+        return self.how is not How.PASSED
 
 
 class Kept:
-    """The results of all mutants so far, one file, added to as they come."""
+    """The results of one stage, `near` or `far`, of the code as it is; added to as they come."""
 
-    def __init__(self, *, fresh: bool) -> None:
-        self._path = FOLDER / "results.jsonl"
+    def __init__(self, stage: str, *, fresh: bool = False) -> None:
+        self._path = FOLDER / f"{_digest()}-{stage}.jsonl"
         self._results: dict[str, Found] = {}
         FOLDER.mkdir(parents=True, exist_ok=True)
         if fresh or not self._path.exists():
             self._path.write_bytes(b"")
         for line in self._path.read_bytes().splitlines():
-            key, found = msgspec.json.decode(line, type=tuple[str, Found])
-            self._results[key] = found
+            with suppress(msgspec.DecodeError):  # of a line that was being written
+                key, found = msgspec.json.decode(line, type=tuple[str, Found])
+                self._results[key] = found
 
     def known(self, mutant: Mutant) -> Found | None:
         """What became of it earlier, if anything."""
@@ -48,19 +58,18 @@ class Kept:
 
     def add(self, mutant: Mutant, result: Result) -> Found:
         """Keep a result."""
-        by = "" if result.passed else "timeout" if result.timeout else result.test or "import"
         found = Found(
-            mutant.name,
             mutant.module,
             mutant.line,
             mutant.was,
             mutant.becomes,
+            mutant.nth,
             mutant.operator.removeprefix("core/"),
-            not result.passed,
-            by,
+            result.how,
+            result.test,
             round(result.seconds, 1),
         )
-        with Path(self._path).open("ab") as file:
+        with self._path.open("ab") as file:
             file.write(msgspec.json.encode((_key(mutant), found)) + b"\n")
         self._results[_key(mutant)] = found
         return found
@@ -69,3 +78,13 @@ class Kept:
 def _key(mutant: Mutant) -> str:
     """Of the whole mutated module."""
     return sha256(f"{mutant.module} {mutant.source}".encode()).hexdigest()
+
+
+def _digest() -> str:
+    """Of all files that decide what becomes of a mutant; this package's records are none of them."""
+    sums = sha256()
+    for folder in _DEPENDS:
+        for path in sorted(Path(ROOT, folder).rglob("*")):
+            if path.suffix in (".py", ".yaml", ".trace") and path.name != "judgements.yaml":
+                sums.update(f"{path.relative_to(ROOT)} ".encode() + sha256(path.read_bytes()).digest())
+    return sums.hexdigest()[:16]

@@ -18,12 +18,22 @@ class Part:
     near: tuple[str, ...]
     far: tuple[str, ...]
 
+    def tests(self, *, near: bool) -> tuple[str, ...]:
+        """One after the other: those further away are not the near ones once more."""
+        return self.near if near else tuple(path for path in self.far if path not in self.near)
+
 
 def _virtio(*names: str) -> tuple[str, ...]:
     return tuple(f"{_VIRTIO}test_{name}.py" for name in names)
 
 
 _DEVICES = _virtio("quiet", "access_platform", "suspend", "reset_and_messages")
+_AHCI = tuple(
+    f"tests/unit/ahci/test_{name}.py"
+    for name in ("link", "queue", "fises", "packets", "stories", "hostile", "software", "snapshot")
+)
+_IDE = tuple(f"tests/unit/ide_cdrom/test_{name}.py" for name in ("devices", "properties", "snapshot"))
+_EVERY_ATA = "tests/unit/ata/test_every_register.py"
 PARTS = (
     Part(
         "split ring",
@@ -91,26 +101,59 @@ PARTS = (
         ),
     ),
     Part(
-        "AHCI's registers",
-        ("devmodels/ahci/registers.py", "devmodels/ahci/hba.py"),
-        tuple(f"tests/unit/ahci/test_{name}.py" for name in ("register_map", "registers", "hba")),
+        "virtio devices",
+        ("devmodels/virtio/device.py",),
+        _virtio("device_status", "device_queues", "reset_and_messages", "queue_states"),
         (
-            *(f"tests/unit/ahci/test_{name}.py" for name in ("link", "queue", "fises", "stories", "hostile")),
-            "tests/unit/ata/test_every_register.py",
+            *_virtio("legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"),
+            *_virtio("blk", "blk_properties", "scsi", "scsi_events", "ring_edges", "threads"),
+            "tests/unit/test_snapshot.py",
         ),
     ),
     Part(
+        "PCI's registers",
+        tuple(
+            f"devmodels/pci/{name}.py"
+            for name in (
+                "capability",
+                "config",
+                "express",
+                "function",
+                "header",
+                "msi",
+                "msix",
+                "power",
+                "vendor",
+            )
+        ),
+        tuple(
+            f"tests/unit/pci/test_{name}.py"
+            for name in ("header", "msi", "msix", "capabilities", "bars", "decode", "bus")
+        ),
+        (*_virtio("pci", "pci_legacy", "transport_edges"), "tests/unit/ahci/test_hba.py", _EVERY_ATA),
+    ),
+    Part(
+        "AHCI's registers",
+        ("devmodels/ahci/registers.py", "devmodels/ahci/sata.py", "devmodels/ahci/hba.py"),
+        tuple(f"tests/unit/ahci/test_{name}.py" for name in ("register_map", "registers", "hba")),
+        (*_AHCI, _EVERY_ATA),
+    ),
+    Part(
+        "AHCI's ports",
+        ("devmodels/ahci/port.py",),
+        tuple(
+            f"tests/unit/ahci/test_{name}.py"
+            for name in ("register_map", "registers", "hba", "fises", "queue")
+        ),
+        (*_AHCI, _EVERY_ATA),
+    ),
+    Part(
         "IDE's registers",
-        ("devmodels/ide_cdrom/registers.py", "devmodels/ide_cdrom/busmaster.py"),
+        tuple(f"devmodels/ide_cdrom/{name}.py" for name in ("registers", "function", "busmaster", "channel")),
         tuple(
             f"tests/unit/ide_cdrom/test_{name}.py"
             for name in ("register_map", "regions", "registers", "channel")
         ),
-        (
-            "tests/unit/ide_cdrom/test_devices.py",
-            "tests/unit/ide_cdrom/test_properties.py",
-            "tests/unit/ide_cdrom/test_snapshot.py",
-            "tests/unit/ata/test_every_register.py",
-        ),
+        (*_IDE, _EVERY_ATA),
     ),
 )

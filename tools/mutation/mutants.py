@@ -41,11 +41,6 @@ class Mutant:
     """Among the module's lines that read the same."""
     source: str
 
-    @property
-    def name(self) -> str:
-        """What stays the same when other lines of the module change."""
-        return f"{self.module}: {self.was} -> {self.becomes}" + (f" ({self.nth + 1})" if self.nth else "")
-
 
 class Way(NamedTuple):
     """One way to change a module: an operator, the number of a node, and which of the operator's ways it is there."""
@@ -75,6 +70,18 @@ def sample(modules: Iterable[str], size: int, seed: int) -> list[Mutant]:
     )
     found = (_one_of(place, seed) for place in ordered)
     return [mutant for mutant, _ in zip((each for each in found if each), range(size), strict=False)]
+
+
+def named(module: str, was: str, becomes: str, nth: int) -> Mutant | None:
+    """The mutant that is so described; None where the module has it no more."""
+    mutants = (
+        _mutant(module, way)
+        for place in places(module)
+        if place.key.startswith(f"{was} ")
+        for way in place.ways
+    )
+    wanted = was, becomes, nth
+    return next((each for each in mutants if each and (each.was, each.becomes, each.nth) == wanted), None)
 
 
 def _one_of(place: Place, seed: int) -> Mutant | None:

@@ -1,131 +1,116 @@
-"""docs/mutation.md: figures for each module, and each survivor with its judgement from judgements.yaml."""
+"""docs/mutation.md: the figures of all recorded runs, and each survivor with its judgement."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from tools.mutation.kept import Found
+from tools.mutation.judgements import Judgements, equivalent, judged
 from tools.mutation.modules import PARTS, ROOT
+from tools.mutation.records import Record, Survivor
+from tools.mutation.trial import How
 
 PAGE = ROOT / "docs" / "mutation.md"
-JUDGEMENTS = Path(__file__).with_name("judgements.yaml")
-COLUMNS = ("module", "mutants", "killed", "survivors", "of them equivalent", "killed of all")
+COLUMNS = ("module", "mutants", "killed", "survivors", "killed of all")
+_RUNS = (
+    "seed",
+    "at commit",
+    "mutants",
+    "killed",
+    "killed of all",
+    "survivors",
+    "equivalent",
+    "killed since",
+    "left",
+)
 
 HEAD = """# Mutation score of the rings and the register code
 
-Written by `make mutation SAMPLE={size} SEED={seed}` ([tools/mutation](../tools/mutation)). A mutant is the code with
-one small change (another operator, a constant one more or less, a condition turned round, a loop not run), made by
+Written by [tools/mutation](../tools/mutation). A mutant is the code with one small change (another operator, a constant
+one more or less, a condition turned round, a loop not run), made by
 [cosmic-ray](https://cosmic-ray.readthedocs.io). Each is run against the tests that concern its module, near ones first;
-it is killed where one of them fails, where it cannot be imported, or where it takes more than three times their time.
-Places are drawn by the seed, one mutant for each, from all of the modules named below, where annotations do not count.
-Hypothesis draws the same ten examples each time. Tests that start other processes do not count: the mutant is not in
-them.
+it is killed where one of them fails, where it cannot be imported, where it uses more than three times their CPU time,
+or where it sleeps for a minute. Places are drawn by the seed, one mutant for each, from all of the modules named below,
+where annotations do not count. Hypothesis draws the same ten examples each time. Tests that start other processes do
+not count: the mutant is not in them.
 
-The lines are those of the code that was measured; where the code has changed since, some of the mutants are others.
+`make mutation SAMPLE=320 SEED=2 MUTATION=--write` is one run; `make mutation MUTATION=--again` tries the survivors of
+all runs once more.
 
-Survivors are looked at one by one. `equivalent` ones can be seen by nobody: neither by a guest nor by an
-embedder through what is public.
+## Runs
+
+Each is all of a sample at one commit, and its figures are those of the first pass: before anything was done about its
+survivors. These were then looked at one by one. `equivalent` ones can be seen by nobody: neither by a guest nor by an
+embedder through what is public. For others tests were added, which kill them since.
 """
 
 
-class JudgementError(Exception):
-    """judgements.yaml is not what it should be."""
+def rows(record: Record) -> list[tuple[str, ...]]:
+    """The rows of a run's table, with one for everything at the end."""
+    modules = [module for part in PARTS for module in part.modules if module in record.modules]
+    table = [_row(_short(module), record.modules[module]) for module in modules]
+    return [*table, _row("all", {how: record.total(how) for how in How})]
 
 
-class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`verdict`: `equivalent`, `open` (a gap that is known), or `test` where `why` names the test that was added."""
-
-    was: str
-    becomes: str
-    verdict: str
-    why: str
+def _row(name: str, fates: dict[How, int]) -> tuple[str, ...]:
+    mutants, survivors = sum(fates.values()), fates.get(How.PASSED, 0)
+    return name, str(mutants), str(mutants - survivors), str(survivors), _share(mutants - survivors, mutants)
 
 
-Judgements = dict[str, list[Judgement]]
-
-
-def judgements() -> Judgements:
-    """By module; raises `JudgementError`."""
-    try:
-        plain = YAML(typ="safe").load(JUDGEMENTS.read_text(encoding="utf-8")) or {}
-        return msgspec.convert(plain, Judgements)
-    except (OSError, YAMLError, msgspec.ValidationError) as error:
-        raise JudgementError(f"{JUDGEMENTS.name}: {' '.join(str(error).split())}") from None
-
-
-def judged(given: Judgements, found: Found) -> Judgement | None:
-    """What was judged of a mutant, if anything."""
-    same = (
-        each for each in given.get(found.module, ()) if (each.was, each.becomes) == (found.was, found.becomes)
-    )
-    return next(same, None)
-
-
-def equivalent(given: Judgements, found: Found) -> bool:
-    """Whether it was judged to be seen by nobody: no test that comes can kill it."""
-    said = judged(given, found)
-    return said is not None and said.verdict == "equivalent"
-
-
-def settled(given: Judgements, found: Found) -> bool:
-    """Whether no test was added for it, so that it need not be tried again."""
-    said = judged(given, found)
-    return said is not None and said.verdict != "test"
-
-
-def rows(found: Sequence[Found], given: Judgements) -> list[tuple[str, ...]]:
-    """The table's rows, with one for everything at the end."""
-    modules = [module for part in PARTS for module in part.modules]
-    mine = [[each for each in found if each.module == module] for module in modules]
-    named = [
-        (module.removeprefix("devmodels/"), some) for module, some in zip(modules, mine, strict=True) if some
-    ]
-    return [_row(name, some, given) for name, some in [*named, ("all", list(found))]]
-
-
-def _row(name: str, found: Sequence[Found], given: Judgements) -> tuple[str, ...]:
-    killed = sum(each.killed for each in found)
-    survivors = [each for each in found if not each.killed]
-    same = sum(equivalent(given, each) for each in survivors)
-    share = f"{100 * killed / len(found):.1f} %" if found else ""
-    return name, str(len(found)), str(killed), str(len(survivors)), str(same), share
-
-
-def markdown(found: Sequence[Found], given: Judgements, size: int, seed: int) -> str:
+def markdown(records: Sequence[Record], given: Judgements) -> str:
     """The page."""
-    lines = [HEAD.format(size=size, seed=seed)]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows(found, given)]
-    by = {how: sum(each.by == how for each in found) for how in ("import", "timeout")}
-    tests = sum(each.killed for each in found) - sum(by.values())
-    lines.append(
-        f"\nOf those killed, {tests} were killed by a test, {by['import']} as they cannot be imported, "
-        f"{by['timeout']} as they take too long.\n"
-    )
-    survivors = [each for each in found if not each.killed]
-    lines += ["## Survivors\n", *_table(survivors, given)]
-    added = [each for each in found if each.killed and judged(given, each) is not None]
-    lines += [
-        "\n## Survivors of earlier runs, and the tests that were added\n",
-        f"{len(added)} of the mutants above were survivors once.\n",
-        *_table(added, given),
-    ]
+    lines = [HEAD, *_table(_RUNS, [_run(record, given) for record in records])]
+    for record in records:
+        lines += _section(record, given)
     return "\n".join(lines) + "\n"
 
 
-def _table(found: Sequence[Found], given: Judgements) -> list[str]:
-    lines = ["| Where | Was | Becomes | Judgement |", "|---|---|---|---|"]
-    for each in sorted(found, key=lambda one: (one.module, one.line)):
-        said = judged(given, each)
-        words = f"{said.verdict}: {said.why}" if said else "not yet looked at"
-        where = f"{each.module.removeprefix('devmodels/')}:{each.line}"
-        lines.append(f"| {where} | {_code(each.was)} | {_code(each.becomes)} | {words} |")
-    return lines
+def _run(record: Record, given: Judgements) -> tuple[str, ...]:
+    mutants, survivors = record.total(), len(record.survivors)
+    same = sum(equivalent(given, each) for each in record.survivors)
+    since = sum(bool(each.by) for each in record.survivors)
+    killed = mutants - survivors
+    figures = (mutants, killed, _share(killed, mutants), survivors, same, since, survivors - same - since)
+    return str(record.seed), record.commit, *map(str, figures)
+
+
+def _section(record: Record, given: Judgements) -> Iterator[str]:
+    of = f", of {' and '.join(record.only)}" if record.only else ""
+    yield f"\n## Seed {record.seed}{of}\n"
+    if record.had_tests:
+        yield f"{record.had_tests} of those killed were survivors of earlier runs, for which tests had been added.\n"
+    else:
+        yield "No test had been added for any of these mutants.\n"
+    yield from _table(COLUMNS, rows(record))
+    yield (
+        f"\nOf those killed, {record.total(How.TEST)} were killed by a test, {record.total(How.IMPORT)} as they "
+        f"cannot be imported, {record.total(How.LOOP)} as they use too much CPU time, "
+        f"{record.total(How.SLEEP)} as they sleep, {record.total(How.CRASH)} as they end the process.\n"
+    )
+    yield f"### Survivors of seed {record.seed}\n"
+    ordered = sorted(record.survivors, key=lambda each: (each.module, each.line))
+    columns = "Where", "Was", "Becomes", "Judgement"
+    yield from _table(columns, [_survivor(each, given) for each in ordered], figures=False)
+
+
+def _survivor(each: Survivor, given: Judgements) -> tuple[str, ...]:
+    said = judged(given, each)
+    words = f"{said.verdict}: {said.why}" if said else "not yet looked at"
+    if said is not None and said.verdict == "test" and not each.by:
+        words += ", which does not kill it"
+    return f"{_short(each.module)}:{each.line}", _code(each.was), _code(each.becomes), words
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, figures: bool = True) -> list[str]:
+    ruler = "|---|" + ("---:|" if figures else "---|") * (len(columns) - 1)
+    return [f"| {' | '.join(columns)} |", ruler, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _share(part: int, of: int) -> str:
+    return f"{100 * part / of:.1f} %" if of else ""
+
+
+def _short(module: str) -> str:
+    return module.removeprefix("devmodels/")
 
 
 def _code(text: str) -> str:

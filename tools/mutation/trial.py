@@ -1,7 +1,8 @@
 """Tests run against a mutant, in a forked process to whose import system the mutant is the module.
 
 pytest, Hypothesis and the libraries are imported once, before any fork; our own packages by each fork
-anew.  Whatever a mutant does ends with its process group: it has so much CPU time, so much time and so much memory.
+anew.  Whatever a mutant does ends with its process group: it has so much CPU time and so much memory.  How long it
+takes by the clock says nothing: the machine may be busy.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
@@ -38,6 +41,10 @@ _LIBRARIES = (
     "ruamel.yaml",
 )
 _MEMORY = 4 << 30
+QUIET = 60.0
+"""Seconds without any use of a processor, after which a process is said to sleep for ever."""
+_NOTHING = 0.05
+"""Seconds of a processor that are no use of it."""
 _OPTIONS = (
     "-x",
     "-q",
@@ -51,14 +58,37 @@ _OPTIONS = (
 )
 
 
+class How(StrEnum):
+    """What becomes of tests on a mutant: it survives those that pass."""
+
+    PASSED = "passed"
+    TEST = "test"
+    IMPORT = "import"
+    """No test ran: the mutant, or what uses it, cannot be imported."""
+    LOOP = "loop"
+    """It used all of the CPU time it had."""
+    SLEEP = "sleep"
+    """It waits for what never comes."""
+    CRASH = "crash"
+    """Its process ended before the tests did."""
+
+
 class Result(msgspec.Struct, frozen=True):
     """Of one run; `seconds` of CPU time."""
 
-    passed: bool
-    test: str
-    """The first that failed; empty where none ran, as a mutant that cannot be imported has it."""
+    how: How
+    test: str = ""
+    """The first that failed."""
     seconds: float = 0.0
-    timeout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Tests to run on a mutant, or on the code as it is; `limit` in seconds of CPU time."""
+
+    mutant: Mutant | None
+    tests: tuple[str, ...]
+    limit: float
 
 
 @dataclass(slots=True)
@@ -67,11 +97,9 @@ class _First:
 
     running: str = ""
     failed: str = ""
-    ran: int = field(default=0)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.running = nodeid
-        self.ran += 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self.failed:
@@ -85,42 +113,85 @@ def prepare() -> None:
     gc.freeze()
 
 
-def run(mutant: Mutant | None, tests: Sequence[str], limit: float) -> Result:
-    """The tests' result on the mutant, or on the code as it is; `limit` in seconds of CPU time, of all time ten."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _child(mutant, tests, limit, writing)
-    os.close(writing)
+def run(jobs: Iterable[Job], at_once: int) -> Iterator[tuple[Job, Result]]:
+    """The results as they come, of so many processes `at_once`."""
+    waiting = iter(jobs)
+    running: list[_Trial] = []
     try:
-        answer = _answer(reading, time.monotonic() + 10 * limit)
+        while True:
+            while len(running) < at_once and (job := next(waiting, None)) is not None:
+                running.append(_Trial(job))
+            if not running:
+                return
+            ready = select.select(running, [], [], 1.0)[0]
+            for each in list(running):
+                if (each in ready and each.read()) or each.sleeps():
+                    running.remove(each)
+                    yield each.job, each.end()
     finally:
-        os.close(reading)
-        for process in (-child, child):
-            try:
+        for each in running:
+            each.end()
+
+
+class _Trial:
+    """One forked process, and what it has said."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._reading, writing = os.pipe()
+        self._answer = b""
+        self._asleep = False
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(self._reading)
+            _child(job.mutant, job.tests, job.limit, writing)
+        os.close(writing)
+        self._since = time.monotonic()
+        self._busy = 0.0
+
+    def fileno(self) -> int:
+        """What can be read when the process has said something or is gone."""
+        return self._reading
+
+    def read(self) -> bool:
+        """Take what it says; whether that is all."""
+        more = os.read(self._reading, 65536)
+        self._answer += more
+        return not more or self._answer.endswith(b"\n")
+
+    def sleeps(self) -> bool:
+        """Whether it wanted no processor for a minute; one that waits for it on a busy machine does not sleep."""
+        now, busy = time.monotonic(), _busy(self._child)
+        if abs(busy - self._busy) > _NOTHING:
+            self._since, self._busy = now, busy
+        self._asleep = now - self._since > QUIET
+        return self._asleep
+
+    def end(self) -> Result:
+        """End the process, with all that it has begun."""
+        os.close(self._reading)
+        for process in (-self._child, self._child):
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        used = os.wait4(child, 0)[2]
-    seconds = used.ru_utime + used.ru_stime
-    if answer is None:
-        return Result(passed=False, test="", seconds=seconds, timeout=True)
-    return msgspec.structs.replace(msgspec.json.decode(answer, type=Result), seconds=seconds)
+        _, status, used = os.wait4(self._child, 0)
+        seconds = used.ru_utime + used.ru_stime
+        if self._answer:
+            return msgspec.structs.replace(msgspec.json.decode(self._answer, type=Result), seconds=seconds)
+        if self._asleep:
+            return Result(How.SLEEP, seconds=seconds)
+        # What reaches its limit of CPU time is killed.
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        return Result(How.LOOP if killed else How.CRASH, seconds=seconds)
 
 
-def _answer(reading: int, until: float) -> bytes | None:
-    """What the child says until it ends; None where it says nothing, or not in time."""
-    answer = b""
-    while (left := until - time.monotonic()) > 0:
-        if not select.select([reading], [], [], left)[0]:
-            return None
-        if not (more := os.read(reading, 65536)):
-            return answer or None
-        answer += more
-        if answer.endswith(b"\n"):
-            return answer
-    return None
+def _busy(process: int) -> float:
+    """Seconds that its threads have run or have waited for a processor."""
+    total = 0
+    for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with suppress(OSError):
+            ran, waited, _ = path.read_text(encoding="ascii").split()
+            total += int(ran) + int(waited)
+    return total / 1e9
 
 
 def _child(mutant: Mutant | None, tests: Sequence[str], limit: float, writing: int) -> None:
@@ -149,8 +220,11 @@ def _tested(tests: Sequence[str]) -> Result:
     try:
         code = pytest.main([*_OPTIONS, *tests], plugins=[first])
     except Exception:  # of a plugin's import: ours is one
-        return Result(passed=False, test="")
-    return Result(passed=code == 0, test=first.failed or (first.running if code else ""))
+        return Result(How.IMPORT)
+    if code == 0:
+        return Result(How.PASSED)
+    test = first.failed or first.running
+    return Result(How.TEST if test else How.IMPORT, test)
 
 
 class _Finder(MetaPathFinder, InspectLoader):
