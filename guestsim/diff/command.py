@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from guestsim.diff.run import Report, Unexplained
 
 DEFAULT_STEPS = 2_000
+MOST_LINES = 60
+"""Lines of a sequence that are printed."""
 
 
 def diff_command(
@@ -123,12 +125,16 @@ def _show_unexplained(one: Unexplained, say: Callable[[str], None]) -> None:
     from guestsim.diff.access import lines
 
     say(f"[bold red]unexplained[/] {one.count}×  {escape(str(one.difference))}")
-    say(
-        f"  first in sequence {one.sequence}; the shortest that shows it"
-        + (f": {escape(str(one.path))}" if one.path else "")
+    said = (
+        "first {}; the shortest that shows it" if one.again else "{}, and not seen again; the whole sequence"
     )
-    for line in [*lines("", one.steps)][1:]:
+    where = f": {escape(str(one.path))}" if one.path else ""
+    say("  " + said.format(f"in sequence {one.sequence}") + where)
+    text = [*lines("", one.steps)][1:]
+    for line in text[:MOST_LINES]:
         say(f"    {escape(line if len(line) < 100 else line[:97] + '...')}")
+    if len(text) > MOST_LINES:
+        say(f"    and {counted(len(text) - MOST_LINES, 'line')} more")
 
 
 def to_json(report: Report) -> dict[str, object]:
@@ -147,7 +153,6 @@ def to_json(report: Report) -> dict[str, object]:
             for name, count in report.known.most_common()
             if (entry := report.entries.get(name)) is not None
         ],
-        "not-seen-again": report.known["not seen again"],
         "masks": [{"name": name, "reason": reason, "count": count} for name, reason, count in report.masked],
         "unexplained": [
             {
@@ -157,6 +162,7 @@ def to_json(report: Report) -> dict[str, object]:
                 "theirs": one.difference.theirs,
                 "count": one.count,
                 "sequence": one.sequence,
+                "seen-again": one.again,
                 "file": None if one.path is None else str(one.path),
             }
             for one in report.unexplained

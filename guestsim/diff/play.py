@@ -15,7 +15,10 @@ from guestsim.errors import raised
 from guestsim.targets import TargetError
 
 _SHOWN = 16
-_SHORT = 0.1
+PATIENCE = 5.0
+"""Seconds that a difference must last before it is one, unless it was expected."""
+SHORT = 0.05
+"""How long one must last that was expected."""
 
 _BEGIN = Step("begin", ())
 
@@ -77,7 +80,7 @@ class Player:
     """Two sides, and what there is to compare.
 
     `observe` is read at each quiescent point; `label` gives a register's name.  A difference must last `patience`
-    seconds.
+    seconds, where theirs does not tell that it is at rest.
     """
 
     ours: Side
@@ -89,7 +92,7 @@ class Player:
     base: bytes
     """What the disks hold at first."""
     label: Callable[[Read], str]
-    patience: float = 0.5
+    patience: float = PATIENCE
     known: Callable[[Difference], bool] = lambda _: False
     """Whether a difference is a known one: it need not last so long."""
     seen: set[tuple[str, ...]] = field(default_factory=set)
@@ -153,17 +156,18 @@ class Player:
             mine = self.ours.do(accesses)
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
-        return self._registers(
-            [one for one in accesses if isinstance(one, Read)], mine, self.theirs.do(accesses)
-        )
+        reads = [one for one in accesses if isinstance(one, Read)]
+        return self._registers(reads, mine, self.theirs.do(accesses), self.counts.masked)
 
-    def _registers(self, reads: Sequence[Read], mine: Sequence[int], others: Sequence[int]) -> Found | None:
+    def _registers(
+        self, reads: Sequence[Read], mine: Sequence[int], others: Sequence[int], hidden: Counter[str]
+    ) -> Found | None:
         for read, ours, theirs in zip(reads, mine, others, strict=True):
             if ours == theirs:
                 continue
             for mask in self.masks:
                 if mask.hides(read, ours, theirs, self._now.tags):
-                    self.counts.masked[mask.name] += 1
+                    hidden[mask.name] += 1
                     break
             else:
                 return "register", self.label(read), f"{ours:#x}", f"{theirs:#x}"
@@ -172,66 +176,75 @@ class Player:
     def _rest(self, rest: Rest) -> Found | None:
         wanted = [] if rest.until is None else [rest.until]
         try:
-            while self.ours.rest():
-                pass
-            mine = self.ours.do(wanted)
+            mine = self._ours_at_rest(wanted)
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
-        end = time.monotonic() + self.patience
-        while True:
-            self.theirs.rest()
-            if self.theirs.do(wanted) == mine or time.monotonic() >= end:
-                break
+        more = self.theirs.rest()
+        found = self._until_equal(
+            lambda hidden: self._registers(wanted, mine, self.theirs.do(wanted), hidden), more
+        )
         self._loose.clear()
-        return None
+        return found
 
     def _wait(self, wait: Wait) -> Found | None:
         """Both come to rest; the difference that remains."""
         self.counts.waits += 1
         try:
-            while self.ours.rest():
-                pass
-            mine = self.ours.do(self.observe)
+            mine = self._ours_at_rest(self.observe)
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
         memory, lines = self.ours.memory[:ARENA_SIZE], self.ours.lines()
-        begun = 0.0
-        while True:
-            found = self._registers(self.observe, mine, self.theirs.do(self.observe))
+
+        def compare(hidden: Counter[str]) -> Found | None:
+            found = self._registers(self.observe, mine, self.theirs.do(self.observe), hidden)
             if found is None and lines != (others := self.theirs.lines()):
                 found = "line", "interrupt", f"{lines:#b}", f"{others:#b}"
-            if found is None:
-                found = self._memory(memory, self.theirs.memory[:ARENA_SIZE], wait.unordered)
-            now = time.monotonic()
-            begun = begun or now
-            if found is None or now - begun >= self._patience(found):
-                break
-            self.theirs.rest()
+            return found or self._memory(memory, self.theirs.memory[:ARENA_SIZE], wait.unordered, hidden)
+
+        found = self._until_equal(compare, more=True)
         self._loose.clear()
         if any(memory[:MESSAGES_SIZE]):
             for side in (self.ours, self.theirs):
                 side.memory[:MESSAGES_SIZE] = bytes(MESSAGES_SIZE)
         return found
 
+    def _ours_at_rest(self, reads: Sequence[Read]) -> list[int]:
+        while self.ours.rest():
+            pass
+        return self.ours.do(reads)
+
+    def _until_equal(self, compare: Callable[[Counter[str]], Found | None], more: bool) -> Found | None:
+        """The difference that lasts, or that nothing can change: `more` is whether theirs may do more by itself."""
+        begun = 0.0
+        while True:
+            hidden: Counter[str] = Counter()
+            found = compare(hidden)
+            now = time.monotonic()
+            begun = begun or now
+            if found is None or not more or now - begun >= self._patience(found):
+                self.counts.masked += hidden
+                return found
+            more = self.theirs.rest()
+
     def _patience(self, found: Found) -> float:
         """How long it must last."""
         difference = self._difference(found)
         expected = difference.signature in self.seen or self.known(difference)
-        return _SHORT * self.patience if expected else self.patience
+        return min(SHORT, self.patience) if expected else self.patience
 
     def _difference(self, found: Found) -> Difference:
         return Difference(*found, self._number, self._now.name, frozenset(self._tags), self._now.tags)
 
-    def _memory(self, ours: bytes, theirs: bytes, unordered: Unordered | None) -> Found | None:
+    def _memory(
+        self, ours: bytes, theirs: bytes, unordered: Unordered | None, hidden: Counter[str]
+    ) -> Found | None:
         if ours == theirs:
             return None
-        hidden: Counter[str] = Counter()
         mine, others = self._loosened(ours, theirs, hidden)
         if unordered is not None and mine != others:
             mine, others = _sorted(mine, unordered), _sorted(others, unordered)
             hidden[ORDER] += 1
         if mine == others:
-            self.counts.masked += hidden
             self.theirs.memory[:ARENA_SIZE] = ours
             return None
         at, first, second = _first(mine, others, ARENA)

@@ -14,25 +14,31 @@ from guestsim.diff.access import Step, lines
 from guestsim.diff.device import Device
 from guestsim.diff.grammar import Action
 from guestsim.diff.known import Known, known
-from guestsim.diff.play import Counts, Difference, Player
+from guestsim.diff.play import PATIENCE, SHORT, Counts, Difference, Player
 from guestsim.diff.shrink import shrink
 
 LENGTH = 30
 """Steps of one sequence."""
 MOST_UNEXPLAINED = 10
+REPEATS = 3
+"""How often a sequence is played again until its difference is one that does not show again."""
 
 Open = Callable[[], AbstractContextManager[Player]]
 
 
 @dataclass(slots=True)
 class Unexplained:
-    """A difference that is in no table: how often, where it was found, its shortest sequence, and its file."""
+    """A difference that is in no table: how often, where it was found, its shortest sequence, and its file.
+
+    Where it was not seen `again`, the sequence is the whole one.
+    """
 
     difference: Difference
     sequence: int
     steps: Sequence[Step]
     count: int = 1
     path: Path | None = None
+    again: bool = True
 
 
 @dataclass(slots=True)
@@ -50,9 +56,9 @@ class Report:
 
     @property
     def masked(self) -> Iterator[tuple[str, str, int]]:
-        """Name, reason and how often it hid something, of each mask of the device's."""
-        for mask in self.device.masks:
-            yield mask.name, mask.reason, self.counts.masked[mask.name]
+        """Name, reason and how often it hid something, of each mask of the device's; those of one name are one."""
+        for name, reason in {mask.name: mask.reason for mask in self.device.masks}.items():
+            yield name, reason, self.counts.masked[name]
 
 
 def random_actions(device: Device, seed: int, number: int) -> list[Action]:
@@ -71,6 +77,8 @@ def compare_random(
 ) -> Report:
     """Play random sequences until `steps` steps were done; differences that nobody knows are put into `folder`.
 
+    Fewer are done where there are many such differences, or one before the first step of a sequence.
+
     TargetError where QEMU cannot be started.
     """
     report = Report(device, seed)
@@ -78,6 +86,7 @@ def compare_random(
     with _Players(open_player or device.with_qemu) as players:
         while report.counts.steps < steps and len(report.unexplained) < MOST_UNEXPLAINED:
             actions = random_actions(device, seed, report.sequences)
+            before = report.counts.steps
             player = players.get()
             player.counts = report.counts
             player.seen = {one.difference.signature for one in report.unexplained}
@@ -86,6 +95,8 @@ def compare_random(
                 _judge(report, players, actions, found)
             report.sequences += 1
             watch(report.counts.steps)
+            if report.counts.steps == before:
+                break
         for one in report.unexplained if folder is not None else ():
             assert folder is not None
             one.path = _save(device, folder, one, seed)
@@ -118,7 +129,7 @@ class _Players:
 
 
 def _judge(report: Report, players: _Players, actions: Sequence[Action], found: Difference) -> None:
-    """Count a difference under what it is; shrink one that nobody knows and that is there again."""
+    """Count a difference under what it is; one that nobody knows is played again, and shrunk where it shows."""
     device = report.device
     if _count(report, found):
         return
@@ -126,23 +137,26 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
         if one.difference.signature == found.signature:
             one.count += 1
             return
-    patient = Counts()
+    others = Counts()
 
-    def shows(candidate: Sequence[Action]) -> Difference | None:
+    def shows(candidate: Sequence[Action], patience: float) -> Difference | None:
         player = players.get()
-        player.counts = patient
-        # The first time it must last; then it is known to.
-        player.seen = {found.signature} if patient.steps else set()
-        again = player.play(device.grammar.lower(candidate))
+        player.counts, player.seen, patient = others, set(), player.patience
+        player.patience = patience
+        try:
+            again = player.play(device.grammar.lower(candidate))
+        finally:
+            player.patience = patient
         alike = again is not None and again.signature == found.signature
         return again if alike and again is not None and known(device.name, again) is None else None
 
-    if shows(actions) is None:
-        report.known["not seen again"] += 1
+    sequence = report.sequences
+    if not any(shows(actions, PATIENCE) for _ in range(REPEATS)):
+        report.unexplained.append(Unexplained(found, sequence, device.grammar.lower(actions), again=False))
         return
-    shortest = shrink(actions, lambda candidate: shows(candidate) is not None)
-    last = shows(shortest) or found
-    report.unexplained.append(Unexplained(last, report.sequences, device.grammar.lower(shortest)))
+    shortest = shrink(actions, lambda candidate: shows(candidate, SHORT) is not None)
+    last = shows(shortest, SHORT) or found
+    report.unexplained.append(Unexplained(last, sequence, device.grammar.lower(shortest)))
 
 
 def _count(report: Report, found: Difference) -> bool:
@@ -160,7 +174,7 @@ def _save(device: Device, folder: Path, one: Unexplained, seed: int) -> Path:
     path = (
         folder / f"{device.name}-{one.difference.kind}-{words[:40].strip('-')}-{seed}-{one.sequence}.accesses"
     )
-    head = f"# {one.difference}\n"
+    head = f"# {one.difference}\n" + "# Not seen again.\n" * (not one.again)
     path.write_text(head + "\n".join(lines(device.name, one.steps)) + "\n")
     return path
 

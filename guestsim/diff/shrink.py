@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from guestsim.diff.grammar import Action
 
 MOST_RUNS = 150
 """Sequences that are played for one difference."""
+MOST_SECONDS = 30.0
+"""How long that may take."""
 
 
 def shrink(
     actions: Sequence[Action], shows: Callable[[Sequence[Action]], bool], most: int = MOST_RUNS
 ) -> list[Action]:
-    """The actions without what is not needed, and simpler; `shows` is asked at most `most` times."""
+    """The actions without what is not needed, and simpler; `shows` is asked at most `most` times, for half a minute."""
     best = list(actions)
+    end = time.monotonic() + MOST_SECONDS
     runs = 0
     progress = True
-    while progress and runs < most:
+    while progress:
         progress = False
         for candidate in _candidates(best):
-            if runs >= most:
-                break
+            if runs >= most or time.monotonic() >= end:
+                return best
             runs += 1
             if shows(candidate):
                 best, progress = candidate, True

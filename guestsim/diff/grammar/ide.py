@@ -210,10 +210,11 @@ class IdeGrammar:
 def issue(random: Random, table: Table) -> Issue:
     """One command; by PIO with few sectors."""
     one = task(random, table)
+    most = random.choice((1, 1, 1, 2))
     if one.way == "pio-in" and one.certain is None and not one.fails:
-        one = replace(one, count=min(one.count, 2), room=min(one.room, 2 * SECTOR))
+        one = replace(one, count=min(one.count, most), room=min(one.room, most * SECTOR))
     if one.way == "pio-out":
-        one = replace(one, count=min(one.count, 2), data=one.data[: 2 * SECTOR])
+        one = replace(one, count=min(one.count, most), data=one.data[: most * SECTOR])
     return Issue(one, random.choice((1, 1, 2, 3)))
 
 

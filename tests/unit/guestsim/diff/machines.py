@@ -44,10 +44,7 @@ def with_twin(folder: Path, device: Device = VIRTIO_BLK, **options: str | int | 
         other = replace(device, options=[{**first, **named}, *others])
         ours, twin = device.our_side(folder), other.our_side(folder, "twin")
         try:
-            player = device.player(ours, twin)
-            # Once is enough for a machine in this process to come to rest.
-            player.patience = 1e-9
-            yield player
+            yield device.player(ours, twin)
         finally:
             ours.close()
             twin.close()

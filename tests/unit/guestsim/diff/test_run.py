@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from guestsim.diff import known
-from guestsim.diff.access import parse
+from guestsim.diff.access import Read, Rest, Step, parse
+from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.known import Known
+from guestsim.diff.play import Difference, Player
 from guestsim.diff.run import compare_random, compare_steps
 from guestsim.diff.shrink import shrink
 from guestsim.diff.virtio_devices import VIRTIO_BLK
@@ -22,6 +25,49 @@ def test_machines_that_are_alike_do_the_same(tmp_path: Path) -> None:
     report = compare_random(VIRTIO_BLK, seed=1, steps=60, open_player=with_twin(tmp_path))
     assert not report.unexplained
     assert (report.counts.steps, report.sequences) == (60, 2)
+
+
+@pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd", "ide-disk", "ide-cd"])
+def test_ata_machines_that_are_alike_do_the_same(tmp_path: Path, name: str) -> None:
+    report = compare_random(DEVICES[name], seed=1, steps=30, open_player=with_twin(tmp_path, DEVICES[name]))
+    assert [str(one.difference) for one in report.unexplained] == []
+    assert report.sequences == 1
+    assert report.counts.waits > 30
+
+
+def test_what_is_not_seen_again_is_unexplained_and_saved_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Difference("register", "PxCI", "0x0", "0x1", 2, "flush", frozenset(), frozenset())
+    shown = iter([None, once])
+
+    def play(player: Player, steps: Sequence[Step]) -> Difference | None:
+        player.counts.steps += len(steps)
+        return next(shown, None)
+
+    monkeypatch.setattr(Player, "play", play)
+    report = compare_random(FEW, seed=1, steps=10, open_player=with_twin(tmp_path), folder=tmp_path)
+    (found,) = report.unexplained
+    assert (found.again, found.sequence, len(found.steps)) == (False, 1, 5)
+    assert found.path is not None
+    assert found.path.name == "virtio-blk-register-pxci-1-1.accesses"
+    assert found.path.read_text().splitlines()[1] == "# Not seen again."
+
+
+def test_where_no_sequence_can_begin_there_is_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = Difference("gone", "qemu", "goes on", "QEMU has ended", -1, "begin", frozenset(), frozenset())
+    monkeypatch.setattr(Player, "play", lambda *_: never)
+    report = compare_random(FEW, seed=1, steps=10, open_player=with_twin(tmp_path))
+    assert [(one.difference, one.count) for one in report.unexplained] == [(never, 1)]
+    assert report.counts.steps == 0
+
+
+def test_rest_that_never_comes_is_a_difference(tmp_path: Path) -> None:
+    twin = with_twin(tmp_path, num_queues=1)
+    until = Rest(Read("device", 0x22, 2))
+    report = compare_steps(VIRTIO_BLK, [Step("wait for it", (until,))], open_player=twin)
+    (found,) = report.unexplained
+    assert str(found.difference) == "register device+0x22: ours 0x2, 0x1 there (step 0: wait for it)"
 
 
 def test_a_sequence_follows_from_its_seed() -> None:
