@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 
@@ -22,6 +23,8 @@ _NUMBER = re.compile(r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)")
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN = 60
+_fields = cache(msgspec.structs.fields)
+"""What annotations say, which takes long."""
 
 
 class OptionError(ValueError):
@@ -255,7 +258,7 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
     (`rules.0.event=read`).
     """
     out = dict(given)
-    for field in msgspec.structs.fields(schema):
+    for field in _fields(schema):
         value = given.get(field.encode_name)
         if isinstance(value, dict | str):
             out[field.encode_name] = _coerced(value, field.type)

@@ -18,7 +18,7 @@ from devmodels.iocontext import Event, IoContext
 from devmodels.machine import ECAM_BASE, Machine
 from devmodels.memory import GuestMemory, Region, memory_name
 from devmodels.options import OptionError, convert, shown
-from devmodels.pci.bus import Wiring
+from devmodels.pci.bus import SLOTS, RootBus, Wiring
 from devmodels.pci.function import PciFunction
 from devmodels.runstate import RunState
 from devmodels.trace import Tracer
@@ -418,18 +418,7 @@ class Assembly:
 
     def pci_place(self, options: PciAddress) -> tuple[int, int]:
         """Slot and function of a PCI device."""
-        addr = options.addr
-        if addr is None:
-            taken = {slot for slot, _, _ in self.pci_bus.functions()}
-            free = next((slot for slot in range(FIRST_FREE_SLOT, 32) if slot not in taken), None)
-            if free is None:
-                raise OptionError("no PCI slot is free")
-            return free, 0
-        slot, _, number = addr.partition(".")
-        try:
-            return int(slot, 16), int(number or "0", 16)
-        except ValueError:
-            raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None
+        return pci_place(self.pci_bus, options.addr, FIRST_FREE_SLOT)
 
     # --- what its owner can do
 
@@ -468,3 +457,21 @@ class Assembly:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def pci_place(bus: RootBus, addr: str | None, first: int) -> tuple[int, int]:
+    """Slot and function that `addr` says; where it says nothing, of those from `first` on the first slot that is free.
+
+    OptionError where it says something else, or where none is free.
+    """
+    if addr is None:
+        taken = {slot for slot, _, _ in bus.functions()}
+        free = next((slot for slot in range(first, SLOTS) if slot not in taken), None)
+        if free is None:
+            raise OptionError("no PCI slot is free")
+        return free, 0
+    slot, _, number = addr.partition(".")
+    try:
+        return int(slot, 16), int(number or "0", 16)
+    except ValueError:
+        raise OptionError(f"addr {addr!r}: expected a hexadecimal slot, or slot.function") from None

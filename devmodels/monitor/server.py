@@ -79,7 +79,7 @@ class MonitorSession:
             request = msgspec.json.decode(text, type=dict[str, object])
             extra = {"id": msgspec.Raw(msgspec.json.encode(request["id"]))} if "id" in request else {}
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            channel.answer(_error(f"JSON parse error: {one_line(str(error))}"))
+            channel.answer(_error(f"JSON parse error: {error}"))
             return
 
         async def serve() -> None:
@@ -91,7 +91,7 @@ class MonitorSession:
                 answer = _error(text_of(error))
             except Exception as error:
                 log.exception("%s failed", request.get("execute"))
-                answer = _error(f"{type(error).__name__}: {one_line(str(error))}")
+                answer = _error(f"{type(error).__name__}: {error}")
             channel.answer(answer | extra)
 
         self._context.start(serve())
@@ -159,4 +159,4 @@ def greeting(world: World) -> dict[str, object]:
 
 
 def _error(text: str, kind: str = "GenericError") -> dict[str, object]:
-    return {"error": {"class": kind, "desc": text}}
+    return {"error": {"class": kind, "desc": one_line(text)}}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import msgspec
-
+from devmodels.assembly.assembly import pci_place
 from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend.options import BlockOptionError
 from devmodels.blockbackend.registry import coerce as coerce_node
@@ -172,9 +171,8 @@ class Assembling:
     def _inherit(self, options: dict[str, object], made: Drive) -> None:
         """A device over a drive has what was said of the drive, unless it says otherwise itself."""
         schema = DEVICES[str(options["driver"])].kind.options
-        names = {each.encode_name for each in msgspec.structs.fields(schema)}
         for key, value in made.inherited.items():
-            if key in names:
+            if key in schema.__struct_encode_fields__:
                 options.setdefault(key, value)
         if made.node is not None:
             options["drive"] = made.node["node-name"]
@@ -209,13 +207,9 @@ class Assembling:
         check_bus(given.get("bus", "pci.0"), board)
         above = board.bridges.get(str(given.get("bus")))
         bus = board.machine.bus if above is None else above.behind
+        first = 0 if above is not None and above.identity == BRIDGES["pcie-root-port"] else 1
         addr = given.get("addr")
-        if addr is None:
-            taken = {slot for slot, _, _ in bus.functions()}
-            first = 0 if above is not None and above.identity == BRIDGES["pcie-root-port"] else 1
-            slot, number = next(each for each in range(first, 32) if each not in taken), 0
-        else:
-            slot, number = (int(each, 16) for each in f"{addr}.0".split(".")[:2])
+        slot, number = pci_place(bus, None if addr is None else str(addr), first)
         bridge = PciBridge(BRIDGES[model], board.machine.outbox, name=name)
         try:
             bus.plug(bridge, slot, number)

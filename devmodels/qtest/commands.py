@@ -115,9 +115,11 @@ class Commands:
         model, _ = ALIASES.get(driver, (driver, {}))
         if model not in DEVICES:
             raise CommandError(f"'{driver}' is not a valid device model name")
-        name = BUSES.get(self._board.name, "pci") if bus is None else bus
-        if DEVICES[model].place == "pci" and self._board.name != "pc" and name not in self._board.bridges:
-            raise CommandError(f"Bus '{name}' does not support hotplugging")
+        if not isinstance(bus, str | None):
+            raise CommandError("Invalid parameter type for 'bus', expected: string")
+        bus = BUSES.get(self._board.name, "pci") if bus is None else bus
+        if DEVICES[model].place == "pci" and self._board.name != "pc" and bus not in self._board.bridges:
+            raise CommandError(f"Bus '{bus}' does not support hotplugging")
         if isinstance(name := options.get("id"), str) and world.machine_of(name) is not None:
             raise CommandError(f"Duplicate device ID '{name}'")
         made = self._assembling.device(options)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
 from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
 from devmodels.pci.function import PciIdentity
@@ -68,7 +66,7 @@ def device_options(
     if place == "mmio" or (place == "pci" and board.name == "none"):
         raise OptionError(f"No '{'PCI' if place == 'pci' else 'virtio-bus'}' bus found for device '{driver}'")
     schema = DEVICES[model].kind.options
-    names = {field.encode_name for field in msgspec.structs.fields(schema)}
+    names = set(schema.__struct_encode_fields__)
     options: dict[str, object] = dict(implied)
     kinds = {driver, model, *BASES.get(model, ())}
     for kind, key, value in defaults:

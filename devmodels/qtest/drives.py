@@ -261,8 +261,10 @@ def image_node(filename: str) -> dict[str, object]:
     if kind == "json" and colon:
         try:
             return msgspec.json.decode(rest, type=dict[str, object])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise OptionError(f"file: {error}; expected json:{{…}}") from None
+        except UnicodeEncodeError:
+            raise OptionError(f"file: {shown(filename)} is given; expected UTF-8") from None
     if kind in ("nbd", "iscsi", "ssh", "http", "https", "ftp", "rbd") and colon:
         raise OptionError(f"file: Unknown protocol '{kind}'")
     return {"driver": "file", "filename": filename.removeprefix("file:")}

@@ -72,13 +72,17 @@ class Firmware(msgspec.Struct, array_like=True):
         item, at = (-1, 0) if config is None else (config.selected, config.at)
         return cls(bytes(cmos.bytes), cmos.selected, item, at)
 
-    def put(self, board: Board) -> None:
-        """A board's hold this now; SnapshotError where they cannot."""
+    def judge(self, board: Board) -> None:
+        """SnapshotError where a board's cannot hold this."""
         from devmodels.snapshot import SnapshotError
 
-        cmos, config = board.cmos, board.fw_cfg
-        if len(self.cmos) != len(cmos.bytes) or not 0 <= self.byte < len(cmos.bytes) or self.at < 0:
+        size = len(board.cmos.bytes)
+        if len(self.cmos) != size or not 0 <= self.byte < size or not 0 <= self.at < MAX_STATE:
             raise SnapshotError("what firmware's devices hold does not fit")
+
+    def put(self, board: Board) -> None:
+        """A board's hold this now."""
+        cmos, config = board.cmos, board.fw_cfg
         cmos.bytes[:], cmos.selected = self.cmos, self.byte
         if config is not None:
             config.selected, config.at = self.item, self.at
@@ -232,10 +236,11 @@ class Migration:
         if data is not None:
             try:
                 firmware, snapshot = msgspec.msgpack.decode(data, type=tuple[Firmware, bytes])
+                firmware.judge(self._board)
                 self._set_active(True)
                 restore_snapshot(self._assembly, snapshot)
                 firmware.put(self._board)
-            except (msgspec.DecodeError, SnapshotError, OSError) as problem:
+            except (msgspec.DecodeError, UnicodeError, RecursionError, SnapshotError, OSError) as problem:
                 error = str(problem)
         self._status, self._error = ("failed", error) if error else ("completed", None)
         if error:

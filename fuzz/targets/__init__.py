@@ -37,6 +37,10 @@ def _targets() -> Iterator[Target]:
         ("iscsi", "protocol", "protocols:iscsi"),
         ("iscsi-pdus", "protocol", "protocols:iscsi_pdus"),
         ("qmp", "protocol", "protocols:qmp"),
+        ("qtest", "protocol", "standin:qtest"),
+        ("control-socket", "protocol", "standin:control"),
+        ("migration", "protocol", "standin:migration"),
+        ("command-lines", "parser", "standin:command_line"),
     ):
         yield Target(name, about, f"fuzz.targets.{place}")
     for name, place in (

@@ -87,7 +87,7 @@ def script_corpus() -> Run:
         try:
             parse_all("\n".join(lines), "f")
         except ScriptError as error:
-            _one_line(error)
+            one_line(error)
 
     return run
 
@@ -116,7 +116,8 @@ def _edit(lines: list[str], words: list[str], choices: Choices) -> None:
             lines[at] = line[:there] + spoilt + line[there + choices.randrange(4) :]
 
 
-def _one_line(error: Exception) -> None:
+def one_line(error: Exception) -> None:
+    """What is said to a user is one line."""
     assert "\n" not in str(error), str(error)
 
 
@@ -167,7 +168,7 @@ def _options_of_devices() -> Run:
                 try:
                     assembly.add_device(parse_keyval(",".join(pairs)))
                 except (OptionError, BlockOptionError) as error:
-                    _one_line(error)
+                    one_line(error)
             assembly.machine.run_until_idle()
 
     return run
@@ -223,7 +224,7 @@ def logs() -> Run:
             with OpenLog(path, None if name is None else FORMATS[name]) as log:
                 list(write(log.of_one_disk(None), Losses(), ends=log.format.ends))
         except LogError as error:
-            _one_line(error)
+            one_line(error)
 
     return any_of(lines, bytes_)
 
@@ -249,4 +250,4 @@ def _core_memory(data: bytes) -> None:
         try:
             core_memory(path)
         except CoreError as error:
-            _one_line(error)
+            one_line(error)

@@ -150,6 +150,10 @@ def attempt(many: list[dict[str, object]]) -> None:
     assert not [record for record in records if record.exc_info], "an error that nobody expected"
 
 
+def test_what_is_said_of_names_with_ends_of_lines_is_one_line() -> None:
+    attempt([{"execute": "device_del", "arguments": {"id": "a\nb"}}, {"execute": "a\nb"}, {"a\nb": 1}])
+
+
 @pytest.mark.parametrize("many", [1, 200])
 def test_a_client_that_never_reads_costs_only_itself(many: int) -> None:
     with client() as (world, sock):

@@ -132,6 +132,7 @@ def test_unaligned_and_long_accesses_of_registers_are_taken_apart() -> None:
             "-drive if=none,id=d,driver=null-co,size=1M -device ide-hd,drive=d,lsecs=x",
             "lsecs=x: expected a number",
         ),
+        ("-drive if=none,file=json:{\udcff", "file: .* is given; expected UTF-8"),
     ],
 )
 def test_what_cannot_be_is_said(words: str, problem: str) -> None:

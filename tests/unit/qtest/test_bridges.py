@@ -82,6 +82,10 @@ def test_interrupts_come_out_at_the_bridges_own_slot() -> None:
         ("-device pci-bridge,id=b -device pci-bridge,id=b", "expected a name for the bridge"),
         ("-device pci-bridge,id=b,bus=nothing", 'Bus "nothing" not found'),
         ("-device pci-bridge,id=b,addr=1", "is taken"),
+        ("-device pci-bridge,id=b,addr=1x", "addr '1x': expected a hexadecimal slot, or slot.function"),
+        ("-device pci-bridge,id=b,addr=20", "there is no place 20.0"),
+        ("-device pci-bridge,id=b,addr=-1", "there is no place"),
+        (" ".join(f"-device pci-bridge,id=b{number}" for number in range(31)), "no PCI slot is free"),
     ],
 )
 def test_what_cannot_be_is_said(words: str, problem: str) -> None:

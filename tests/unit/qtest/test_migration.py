@@ -6,11 +6,12 @@ import socket
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from devmodels.monitor.command import CommandError
 from devmodels.qtest.control import Control
-from devmodels.qtest.migration import HEADER, Migrate
+from devmodels.qtest.migration import HEADER, MAGIC, Migrate
 from tests.unit.qtest.bench import Client, machine
 
 
@@ -93,4 +94,27 @@ def test_what_firmware_reads_comes_along(tmp_path: Path) -> None:
         assert target.ask("inb 0x71") == "OK 0x00ab"
         assert target.ask("inb 0x511") == f"OK 0x{ord('E'):04x}"
         going.close()
+        coming.close()
+
+
+@pytest.mark.parametrize("firmware", [(bytes(128), 128, -1, 0), (b"", 0, -1, 0), (bytes(128), 0, 0, 1 << 63)])
+def test_firmware_that_does_not_fit_leaves_the_machine_waiting(tmp_path: Path, firmware: object) -> None:
+    words = ["-M", "q35", "-m", "1M", "-nodefaults"]
+    with machine(*words) as source:
+        source.ask("writel 0x1000 0x1234")
+        going = control_of(source)
+        said = sent(source, going, tmp_path / "there")
+        going.close()
+    _, snapshot = msgspec.msgpack.decode(said[HEADER.size :])
+    body = msgspec.msgpack.encode((firmware, snapshot))
+    with machine(*words) as target, socket.socket(socket.AF_UNIX) as other:
+        coming, problems = control_of(target), list[str]()
+        coming.wait_for(f"unix:{tmp_path / 'here'}", problems.append)
+        other.connect(str(tmp_path / "here"))
+        other.sendall(HEADER.pack(MAGIC, len(body)) + body)
+        while not problems:
+            target.board.context.run_once()
+        assert problems == ["what firmware's devices hold does not fit"]
+        assert target.board.assembly.run_state.status == "inmigrate"
+        assert target.ask("readl 0x1000") == "OK 0x0000000000000000"
         coming.close()
