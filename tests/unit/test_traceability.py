@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from tools.conformance.__main__ import VIRTIO, main
 from tools.conformance.checks import checks, matching
 from tools.conformance.extract import digest_of, statements_of
 from tools.conformance.judge import complaints, drift, updated
+from tools.conformance.offered import COMMANDS, unaccounted
 from tools.conformance.page import HTML, MARKDOWN, html, markdown
 from tools.conformance.table import Clause, Row, State, Table, TableError, read, tables, write
-from tools.conformance.tests import exists, names_in
+from tools.conformance.tests import cases_in, exists, names_in
 
 TABLES = tables()
 STATEMENTS = 392
@@ -30,6 +32,18 @@ def test_no_statement_of_virtio_is_missing() -> None:
     lines = [f"{clause.number}/{row.number} {row.digest} {row.level}" for clause, row in read(VIRTIO).rows]
     assert len(lines) == STATEMENTS
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest().startswith(IDS)
+
+
+def test_every_command_and_register_that_is_offered_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unaccounted(TABLES) == []
+    command = next(each for each in COMMANDS["ATA disk"] if each.name == "FLUSH CACHE")
+    monkeypatch.setitem(COMMANDS, "ATA disk", [*COMMANDS["ATA disk"], replace(command, name="DANCE")])
+    assert unaccounted(TABLES) == ["no row is about the command ATA disk: DANCE"]
+    monkeypatch.setitem(COMMANDS, "ATA disk", [each for each in COMMANDS["ATA disk"] if each is not command])
+    assert "nobody offers the command ATA disk: FLUSH CACHE" in unaccounted(TABLES)
+    assert "no row is about PortRegisters.ci, AHCI 1.3.1 §3.3.14" in unaccounted(
+        [each for each in TABLES if not each.path.name.startswith("ahci")]
+    )
 
 
 def test_the_pages_are_those_of_the_tables() -> None:
@@ -159,6 +173,33 @@ def test_tests_and_scripts_are_found_in_their_files() -> None:
     assert exists("tests/scripts/flush.guest.yaml")
     assert not exists("tests/scripts/nothing.guest.yaml")
     assert not exists("tests/unit/test_traceability.py::TABLES")
+
+
+@pytest.mark.parametrize("case", ["one", "two, with [brackets]"])
+def test_a_pointer_may_be_to_a_case_of_a_test(case: str) -> None:
+    test = "tests/unit/test_traceability.py::test_a_pointer_may_be_to_a_case_of_a_test"
+    assert row(State.TEST, test) == []
+    assert row(State.TEST, f"{test}[{case}]") == []
+    assert row(State.TEST, f"{test}[three]") == [f"there is no test {test}[three]"]
+    assert row(State.TEST, f"{TEST}[one]") == [f"there is no test {TEST}[one]"]
+    assert not cases_in("tests/unit/nothing.py")
+
+
+def test_a_test_that_is_gone_or_has_another_name_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def test_a() -> None: ...\n\n\nclass TestB:\n    def test_c(self) -> None: ...\n"
+    monkeypatch.setattr("tools.conformance.tests.ROOT", tmp_path)
+    for name, text, there in (
+        ("a.py", source, (True, True)),
+        ("b.py", source.replace("test_a", "test_z"), (False, True)),
+        ("c.py", source.replace("TestB", "TestZ"), (True, False)),
+        ("d.py", source.replace("    def test_c", "    def helper"), (True, False)),
+        ("e.py", 'TEXT = """\n' + source + '"""\n', (False, False)),
+        ("f.py", "@pytest.mark.skip\n" + source, (False, True)),
+    ):
+        (tmp_path / name).write_text(text)
+        assert (exists(f"{name}::test_a"), exists(f"{name}::TestB::test_c")) == there, name
 
 
 def test_reports_are_found_with_clause_and_words() -> None:

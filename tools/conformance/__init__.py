@@ -1,6 +1,6 @@
 """What specifications demand, statement by statement, and where the project shows that it holds.
 
 `python -m tools.conformance` writes docs/conformance.md and docs/conformance.html from the tables in
-`tests/conformance`; `python -m tools.conformance extract CHECKOUT` holds VIRTIO's table against a checkout of the
+`conformance/`; `python -m tools.conformance extract CHECKOUT` holds VIRTIO's table against a checkout of the
 specification.
 """

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tools.conformance.judge import complaints, drift, updated
+from tools.conformance.offered import unaccounted
 from tools.conformance.page import HTML, MARKDOWN, html, markdown
 from tools.conformance.table import ROOT, TABLES, Table, TableError, read, tables, write
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def _pages() -> int:
     every = tables()
-    wrong = [line for table in every for line in complaints(table)]
+    wrong = [*(line for table in every for line in complaints(table)), *unaccounted(every)]
     print(*wrong, sep="\n", end="\n" if wrong else "")
     MARKDOWN.write_text(markdown(every), encoding="utf-8")
     HTML.write_text(html(every), encoding="utf-8")

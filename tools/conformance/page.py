@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -23,10 +24,14 @@ row: `test` names tests that fail where the statement does not hold; `check` a r
 not shown yet. A test of the default tier fails where a row points at nothing, and one of the slow tier where the tests
 of a `check` row do not see its report (`python -m tools.conformance seen`).
 
+Each command and each register that devices of ATA, AHCI, IDE and SCSI offer has a row: the commands that a clause is
+about are named below its part, and a test fails where one is offered that no clause has.
+
 The words are ours. VIRTIO's rows hold the hash of the specification's sentence: `python -m tools.conformance extract
 CHECKOUT` reads a checkout of oasis-tcs/virtio-spec and fails where one of them has changed, gone or come. A page to
 search in is [conformance.html](conformance.html).
 """
+_LINK = re.compile(r"\[([^]]*)\]\(([^)]*)\)")
 _PAGE = Path(__file__).with_name("page.html")
 
 
@@ -46,6 +51,9 @@ def markdown(tables: Sequence[Table]) -> str:
             lines += [f"### {name}\n", "| | Side | Level | | State | Shown by |", "|---|---|---|---|---|---|"]
             lines += [_markdown_row(clause, row) for clause in clauses for row in clause.rows]
             lines.append("")
+            lines += [
+                f"{_number(clause)}: {', '.join(clause.commands)}.\n" for clause in clauses if clause.commands
+            ]
     lines += ["## What is reported of drivers\n", "| Clause | Where | Words |", "|---|---|---|"]
     lines += [f"| {check.clause} | `{check.file}` | {_cell(check.words)} |" for check in checks()]
     return "\n".join(lines) + "\n"
@@ -88,9 +96,14 @@ def _once(pointer: str) -> list[Check]:
     return list({check.words: check for check in matching(pointer)}.values())
 
 
+def _number(clause: Clause) -> str:
+    """A clause's number, or its name."""
+    return f"{'§' * clause.number[0].isdigit()}{clause.number}"
+
+
 def _where(clause: Clause, row: Row) -> str:
-    """A statement's place: the clause's number, or its name, and the statement's number there."""
-    return f"{'§' * clause.number[0].isdigit()}{clause.number}/{row.number}"
+    """A statement's place: its clause, and its number there."""
+    return f"{_number(clause)}/{row.number}"
 
 
 def _cell(text: str) -> str:
@@ -111,26 +124,43 @@ def html(tables: Sequence[Table]) -> str:
 
 
 def _html_table(table: Table) -> str:
-    lines = [f"<h2>{escape(table.document)}</h2>", f"<p>{escape(table.about)}</p>"]
+    lines = [
+        f'<article id="{escape(table.path.stem)}"><h2>{escape(table.document)}</h2><p>{_html_about(table.about)}</p>'
+    ]
     for name, clauses in parts(table):
         lines.append(f"<section><h3>{escape(name)}</h3><table>")
         lines += [line for clause in clauses for line in _html_clause(clause)]
         lines.append("</table></section>")
+    lines.append("</article>")
     return "\n".join(lines)
 
 
+def _html_about(text: str) -> str:
+    """The text with its links."""
+    return _LINK.sub(r'<a href="\2">\1</a>', escape(text))
+
+
 def _html_clause(clause: Clause) -> Iterator[str]:
+    commands = f"<p>{escape(', '.join(clause.commands))}</p>" if clause.commands else ""
+    yield (
+        f'<tbody><tr><th colspan="5">{escape(_number(clause))} <span>{escape(clause.title)}</span>'
+        f" <i>{clause.side}</i>{commands}</th></tr>"
+    )
     for row in clause.rows:
         shown = "<br>".join(_html_pointer(each) for each in row.pointers)
         name = "na" if row.state is State.NOT_APPLICABLE else row.state
         yield (
-            f'<tr data-s="{row.state}"><td title="{escape(clause.title)}">{escape(_where(clause, row))}</td>'
-            f'<td>{clause.side}</td><td>{row.level}</td><td>{escape(row.words)}</td><td class="{name}">{row.state}</td>'
-            f"<td>{shown}</td></tr>"
+            f'<tr data-s="{row.state}"><td>{escape(_where(clause, row))}</td><td>{row.level}</td>'
+            f'<td>{escape(row.words)}</td><td class="{name}">{row.state}</td><td>{shown}</td></tr>'
         )
+    yield "</tbody>"
 
 
 def _html_pointer(pointer: str) -> str:
     if not pointer.startswith("!"):
-        return f"<code>{escape(pointer.removeprefix('tests/'))}</code>"
-    return "<br>".join(f"“{escape(check.words)}” ({check.clause.split()[-1]})" for check in _once(pointer))
+        file = escape(pointer.partition("::")[0])
+        return f'<a href="../{file}"><code>{escape(pointer.removeprefix("tests/"))}</code></a>'
+    return "<br>".join(
+        f'<a href="../{escape(check.file)}">“{escape(check.words)}” ({check.clause.split()[-1]})</a>'
+        for check in _once(pointer)
+    )

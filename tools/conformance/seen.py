@@ -22,6 +22,9 @@ from guestsim.script.run import Options, YamlScript
 from tools.conformance.checks import matching
 from tools.conformance.table import ROOT, State, Table
 
+Said = tuple[str, str]
+"""Clause and words of a report."""
+
 _OPTIONS = (
     "-q",
     "-p",
@@ -34,11 +37,11 @@ _OPTIONS = (
 
 
 class Watch:
-    """A plugin of pytest's that notes what is reported in each test, by the pointer to it."""
+    """A plugin of pytest's that notes clauses and words of what is reported in each test, by the pointer to it."""
 
     def __init__(self) -> None:
-        self.reported: dict[str, set[str]] = {}
-        self._now: set[str] = set()
+        self.reported: dict[str, set[Said]] = {}
+        self._now: set[Said] = set()
 
     def begin(self, pointer: str) -> None:
         """What is reported from now on is in this test."""
@@ -54,15 +57,15 @@ class Watch:
         report, add, init = ViolationLog.report, Session.add, RingError.__init__
 
         def noted_report(log: ViolationLog, clause: str, summary: str, place: str, data: bytes = b"") -> None:
-            self._now.add(summary)
+            self._now.add((clause, summary))
             report(log, clause, summary, place, data)
 
         def noted_finding(session: Session, finding: Finding) -> None:
-            self._now.add(finding.summary)
+            self._now.add((finding.clause, finding.summary))
             add(session, finding)
 
         def noted_error(error: RingError, clause: str, summary: str, data: bytes = b"") -> None:
-            self._now.add(summary)
+            self._now.add((clause, summary))
             init(error, clause, summary, data)
 
         with (
@@ -96,7 +99,9 @@ def unseen(tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def _is_seen(report: str, pointers: Sequence[str], reported: dict[str, set[str]]) -> bool:
-    words = matching(report)[0].words
-    pattern = re.compile(".*".join(map(re.escape, words.split("…"))), re.DOTALL)
-    return any(pattern.search(each) for test in pointers for each in reported.get(test, ()))
+def _is_seen(report: str, pointers: Sequence[str], reported: dict[str, set[Said]]) -> bool:
+    found = matching(report)
+    clauses = {each.clause for each in found}
+    pattern = re.compile(".*".join(map(re.escape, found[0].words.split("…"))), re.DOTALL)
+    said = (each for test in pointers for each in reported.get(test.partition("[")[0], ()))
+    return any(clause in clauses and pattern.search(words) for clause, words in said)

@@ -3,9 +3,11 @@
 A table is lines of tab-separated cells.  `document` and `part` lines name what follows; a `clause` line gives number,
 side (`device` or `driver`) and title of a clause; each line below it is a statement of that clause: its number there,
 the hash of its text (`-` where the demand is in our own words only), level, state, pointers, and what it is about in
-our words.  Pointers are separated by `; `:
+our words.  A `commands` line below a `clause` line names commands that the clause is about, separated by `; `, with the
+table of ours that has them: `disk: READ SECTOR(S)`.  Pointers are separated by `; `, too:
 
     tests/unit/virtio/test_blk.py::test_flush       a test that fails where the statement does not hold
+    tests/unit/virtio/test_blk.py::test_flush[1]    one of its cases
     tests/scripts/flush.guest.yaml                  a script that does
     !devmodels/virtio/device.py: clears bits of     a check of the guest's side: a report whose words hold these
 """
@@ -52,13 +54,17 @@ class Row:
 
 @dataclass(slots=True)
 class Clause:
-    """A clause of a document with its statements; `part` is the chapter of ours that it belongs to."""
+    """A clause of a document with its statements; `part` is the chapter of ours that it belongs to.
+
+    `commands` are those that it is about: `disk: READ SECTOR(S)`.
+    """
 
     number: str
     side: str
     title: str
     part: str
     rows: list[Row] = field(default_factory=list)
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,6 +102,9 @@ def read(path: Path) -> Table:
             elif cells[0] == "clause":
                 _, number, side, title = cells
                 clauses.append(Clause(number, side, title, part))
+            elif cells[0] == "commands":
+                _, names = cells
+                clauses[-1].commands = tuple(names.split("; "))
             elif line:
                 clauses[-1].rows.append(_row(cells))
         except (ValueError, IndexError) as error:
@@ -118,6 +127,8 @@ def write(table: Table) -> None:
             part = clause.part
             lines += ["", f"part\t{part}"]
         lines += ["", f"clause\t{clause.number}\t{clause.side}\t{clause.title}"]
+        if clause.commands:
+            lines.append(f"commands\t{'; '.join(clause.commands)}")
         for row in clause.rows:
             cells = (str(row.number), row.digest, row.level, row.state, "; ".join(row.pointers), row.words)
             lines.append("\t".join(cells))

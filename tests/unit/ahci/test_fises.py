@@ -49,6 +49,36 @@ def test_an_error_of_a_queued_command_is_told_by_tfes_alone() -> None:
         assert w.port.read(PortReg.SACT) == 1
 
 
+def test_nothing_is_done_after_an_error_before_commands_are_stopped() -> None:
+    """§6.2.2.1"""
+    with world() as w:
+        w.command(ata.AtaCommand(0xFF))
+        w.guest.memory.write(w.table, h2d_fis(ata.flush()))
+        w.guest.memory.write(w.port.list + HEADER.size, HEADER.pack(5, 0, 0, w.table, 0))
+        w.issue(slots=2)
+        assert w.port.read(PortReg.CI) == 3
+        assert w.status == PortIs.TFES
+        w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) & ~Cmd.ST)
+        assert w.port.read(PortReg.CI) == 0
+        w.works_again()
+
+
+def test_causes_that_a_command_without_an_error_has() -> None:
+    """§3.3.5: DHRS, PSS where the data goes by PIO, DPS where a PRD of it asks for that."""
+    with world() as w:
+        buffer = w.guest.memory.allocate(512)
+        for command, interrupt, expected in (
+            (ata.flush(), 0, PortIs.DHRS),
+            (ata.read_dma_ext(0, 1), 0, PortIs.DHRS),
+            (ata.read_dma_ext(0, 1), 1 << 31, PortIs.DHRS | PortIs.DPS),
+            (ata.read_dma_ext(0, 1, pio=True), 0, PortIs.PSS),
+        ):
+            w.port.write(PortReg.IS, 0xFFFF_FFFF)
+            prds = [(buffer, 512 + interrupt)] if command.opcode != 0xEA else []
+            w.command(command, *prds)
+            assert w.status == expected, command
+
+
 def test_a_queued_command_is_taken_by_a_fis_that_does_not_interrupt() -> None:
     with world() as w:
         buffer = w.guest.memory.allocate(512)

@@ -65,9 +65,12 @@ def test_index_and_data_reach_every_register() -> None:
         (function,) = ahci.find(guest)
         hba = ahci.Ahci(guest, function)
         pair = function.bars[4]
-        for offset in (Hba.CAP, Hba.VS, 0x118, 0x128):
+        for offset in range(0, 0x100 + 6 * 0x80, 4):
             pair.write(0x10, 4, offset)
-            assert pair.read(0x14, 4) == hba.read(offset)
+            assert pair.read(0x14, 4) == hba.read(offset), hex(offset)
+        pair.write(0x10, 4, 0x114 + 5 * 0x80)
+        pair.write(0x14, 4, 1)
+        assert [hba.read(0x114 + 0x80 * port) for port in range(6)] == [0] * 5 + [1]
         pair.write(0x10, 4, Hba.GHC)
         pair.write(0x14, 4, Ghc.AE | Ghc.IE)
         assert hba.read(Hba.GHC) & Ghc.IE
@@ -251,6 +254,47 @@ def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
         assert port.read(PortReg.IS) & 0x0040_0000
         target.plug(DISK)
         assert port.present
+
+
+def test_only_what_is_enabled_interrupts() -> None:
+    """PxIE, cause by cause, and GHC.IE over all (AHCI 1.3.1 §3.3.6, §3.1.2)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, hba, port = boot(target, Interrupts.POLLING)
+        slot, pin = hba.function.slot, hba.function.interrupt_pin
+        for ghc, enabled, expected in (
+            (Ghc.IE, PortIs.DHRS, True),
+            (Ghc.IE, 0x7DC0_00FF & ~PortIs.DHRS, False),
+            (0, PortIs.DHRS, False),
+        ):
+            port.write(PortReg.IE, 0)
+            port.write(PortReg.IS, 0xFFFF_FFFF)
+            hba.write(Hba.IS, 0xFFFF_FFFF)
+            hba.write(Hba.GHC, Ghc.AE | ghc)
+            port.write(PortReg.IE, enabled)
+            assert guest.run(port.do(ata.flush())).ok
+            assert bool(target.intx_level(slot, pin)) is expected, (ghc, enabled)
+
+
+def test_a_reset_leaves_every_port_as_at_first() -> None:
+    """AHCI 1.3.1 §10.4.3: all registers but PxCLB and PxFB, and links come up again."""
+    disks = [{"driver": "ide-hd", "bus": f"sata0.{number}", "drive": f"d{number}"} for number in range(2)]
+    with InProcessTarget(blockdevs=[DRIVE, SECOND_DRIVE], devices=[{**HBA, "ports": 3}, *disks]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        kept = {0x00, 0x04, 0x08, 0x0C}
+        places = [0x100 + 0x80 * port + at for port in range(3) for at in range(0, 0x80, 4) if at not in kept]
+        target.assembly.machine.run_until_idle()
+        first = [hba.read(at) for at in places]
+        guest.run(hba.probe(interrupts=Interrupts.POLLING))
+        for number in range(3):
+            for register, value in ((PortReg.IE, 0x7F), (PortReg.SERR, 0xFFFF_FFFF), (PortReg.SCTL, 0x310)):
+                hba.write(0x100 + 0x80 * number + register, value)
+        for port in hba.ports.values():
+            guest.run(port.identify())
+        assert [hba.read(at) for at in places] != first
+        hba.write(Hba.GHC, Ghc.AE | Ghc.HR)
+        target.assembly.machine.run_until_idle()
+        assert [hba.read(at) for at in places] == first
 
 
 def test_a_disk_whose_host_leaves_it_no_sector_still_answers() -> None:

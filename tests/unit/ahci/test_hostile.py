@@ -135,12 +135,23 @@ def test_no_prds_at_all() -> None:
 
 
 def test_the_longest_table_there_can_be() -> None:
-    """65,535 entries, of which only as many are looked at as the command needs."""
     with world() as w:
-        buffer = w.guest.memory.allocate(512)
-        w.command(ata.read_dma_ext(0, 1), *[(buffer, 2)] * 200, prdtl=65535)
-        assert w.status & PortIs.DHRS
-        assert w.port.read(PortReg.CI) == 0
+        data = bytes(range(1, 256)) * 512
+        assert w.guest.run(w.port.do(ata.write_dma_ext(0, data))).ok
+        w.table = w.guest.memory.allocate(PRDT_OFFSET + 65535 * PRD.size, 128)
+        buffer = w.guest.memory.allocate_zeroed(len(data))
+        prds = [(buffer + 2 * n, 2) for n in range(65534)]
+        w.command(ata.read_dma_ext(0, 255), *prds[: len(data) // 2], prdtl=65535)
+        assert (w.status, w.clauses()) == (PortIs.DHRS, [])
+        assert w.guest.memory.read(buffer, len(data)) == data
+
+
+def test_no_more_of_a_table_is_looked_at_than_is_needed() -> None:
+    with world() as w:
+        buffer = w.guest.memory.allocate_zeroed(512)
+        w.table = w.guest.memory.windows[-1].end - 0x2000
+        w.command(ata.read_dma_ext(0, 1), *[(buffer + 2 * n, 2) for n in range(256)], prdtl=65535)
+        assert (w.status, w.clauses()) == (PortIs.DHRS, [])
 
 
 def test_a_refused_ncq_command_leaves_nothing_behind_a_reset() -> None:

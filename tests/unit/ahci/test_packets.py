@@ -86,6 +86,10 @@ def test_a_packet_that_the_header_does_not_announce_is_none(port: AhciPort) -> N
     answer = port.guest.run(port.do(command))
     assert answer.error == 4
     assert port.failed & PortIs.TFES
+    assert isinstance(port.guest.target, InProcessTarget)
+    assert port.guest.target.violations() == [
+        ("AHCI 1.3.1 §4.2.2", "sata0 port 0: slot 0: PACKET without the header's A bit")
+    ]
     port.guest.run(port.clear_errors())
     port.guest.run(port.identify())
 

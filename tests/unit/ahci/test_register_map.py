@@ -7,6 +7,7 @@ import pytest
 from devmodels.ahci import registers as r
 from devmodels.ahci.hba import Hba
 from devmodels.ahci.registers import HBA_RESET, GenericHostControl, PortRegisters
+from devmodels.ahci.sata import AddressMap, IndexData, SataCapability
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
@@ -45,6 +46,15 @@ class Deaf:
         return lambda *_: None
 
 
+class GuestSpace:
+    """What the pair leads to: each place holds its own offset."""
+
+    def read(self, offset: int, _size: int) -> int:
+        return offset
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+
 def generic() -> GenericHostControl:
     return GenericHostControl(Deaf())  # type: ignore[arg-type]
 
@@ -61,6 +71,20 @@ def test_generic_host_control() -> None:
 def test_a_port() -> None:
     check_map(port, PORT)
     assert port().size == 0x80
+
+
+def test_configuration_space() -> None:
+    """§2.3.1, §2.3.2: revision 1.0, the pair in BAR 4 from its fifth dword on; §2.4.1; Intel 316972 §15.1.29."""
+    for value in (0, ALL):
+        capability = SataCapability()
+        capability.write(0, 4, value)
+        capability.write(4, 4, value)
+        assert (capability.read(0, 4), capability.read(4, 4)) == (0x0010_0012, 0x48)
+    pair = IndexData(GuestSpace())
+    pair.write(0x10, 4, ALL)
+    assert pair.read(0x10, 4) == 0xFFFC
+    assert pair.read(0x14, 4) == 0xFFFC
+    check_map(AddressMap, (Row(0, 1, 0xC0, reset=0x40), Row(2, 2, 0xFFFF, plain=0xFFFF)))
 
 
 def test_a_reset_of_the_hba_clears_what_it_does_not_keep() -> None:

@@ -48,6 +48,27 @@ def test_a_port_is_not_started_while_its_device_is_busy() -> None:
         )
 
 
+def test_a_port_is_not_started_before_it_has_stopped_and_receives_fises() -> None:
+    """§10.3.1"""
+    slow = {"driver": "delay", "node-name": "d0", "read-ns": 10**6, "file": {**DRIVE, "node-name": "m0"}}
+    wrong = ("AHCI 1.3.1 §10.3.1", "sata0 port 0: PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1")
+    with InProcessTarget(blockdevs=[slow], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        port.submit(ata.read_dma_ext(0, 8))
+        guest.run(guest.sleep(1000))
+        command = port.read(PortReg.CMD)
+        port.write(PortReg.CMD, command & ~Cmd.ST)
+        assert port.read(PortReg.CMD) & Cmd.CR
+        port.write(PortReg.CMD, command)
+        assert wrong in (target.violations() or [])
+        guest.run(port.stop())
+        guest.run(port.comreset())
+        port.write(PortReg.CMD, port.read(PortReg.CMD) & ~Cmd.FRE)
+        before = len(target.violations() or [])
+        port.write(PortReg.CMD, Cmd.ST)
+        assert (target.violations() or [])[before:] == [wrong]
+
+
 def test_fises_are_received_as_long_as_commands_run() -> None:
     """§10.3.2"""
     with world() as w:

@@ -127,6 +127,20 @@ def test_the_write_cache_is_switched_at_run_time() -> None:
         assert host.backend.stats.flush_operations >= 3
 
 
+@pytest.mark.parametrize("opcode", [0xE7, 0xEA])
+def test_a_flush_ends_when_all_is_stable(opcode: int) -> None:
+    with Host() as host:
+        host.backend.quiesce()
+        outcome = host.start(opcode)
+        host.context.run_until_idle()
+        assert not outcome.over
+        host.backend.unquiesce()
+        host.context.run_until_idle()
+        assert outcome.over
+        assert outcome.status == OK
+        assert host.backend.stats.flush_operations == 1
+
+
 def test_an_unknown_feature_is_aborted() -> None:
     with Host() as host:
         assert host.do(0xEF, features=0x77).error == Error.ABRT
@@ -142,6 +156,18 @@ def test_the_transfer_mode_that_was_set_is_told() -> None:
         assert host.do(0xEF, features=0x03, count=0x47).error == Error.ABRT
 
 
+def test_a_queued_command_overtakes_one_that_takes_longer() -> None:
+    slow = {"driver": "delay", "node-name": "d0", "read-ns": 10**6, "file": {"driver": "memory", "size": MIB}}
+    with Host(node=slow) as host:
+        first = host.start(0x60, features=1, lba=8, tag=3, count=3 << 3)
+        second = host.start(0x61, features=1, lba=8, tag=4, count=4 << 3, given=bytes(512))
+        while not second.over:
+            assert host.context.turn()
+        assert not first.over
+        host.context.run_until_idle()
+        assert first.status == second.status == OK
+
+
 def test_ncq_commands_end_in_any_order_and_fail_together() -> None:
     with Host() as host:
         first = host.start(0x61, features=1, lba=8, tag=3, count=3 << 3, given=b"\x11" * 512)
@@ -154,6 +180,12 @@ def test_ncq_commands_end_in_any_order_and_fail_together() -> None:
         assert host.do(0x60, features=1, lba=0, tag=6, count=6 << 3).error == Error.ABRT
         host.disk.reset(Reset.HARDWARE, lambda: None)
         assert host.do(0x60, features=1, lba=0, tag=6, count=6 << 3).status == OK
+        host.assembly.run_state.stop()
+        host.backend.quiesce()
+        others = [host.start(0x61, features=1, tag=tag, count=tag << 3, given=bytes(512)) for tag in (1, 2)]
+        assert host.do(0x60, features=1, lba=5000, tag=5, count=5 << 3).error == Error.IDNF
+        assert [each.dropped for each in others] == [True, True]
+        host.backend.unquiesce()
 
 
 def test_a_disk_without_a_queue_has_no_queued_commands() -> None:
@@ -184,3 +216,13 @@ def test_a_reset_drops_what_is_held_and_waits_for_what_runs() -> None:
         assert done
         host.backend.unquiesce()
         assert host.content(512, 512) == bytes(512)
+
+
+@pytest.mark.parametrize("opcode", [0x20, 0x30])
+def test_a_reset_drops_a_command_whose_host_has_not_moved_its_data(opcode: int) -> None:
+    with Host() as host:
+        host.begin = lambda command: None  # type: ignore[method-assign]
+        outcome = host.start(opcode, lba=1, count=1)
+        host.disk.reset(Reset.SOFTWARE, lambda: None)
+        assert outcome.dropped
+        assert not host.disk.in_flight

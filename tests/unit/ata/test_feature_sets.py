@@ -47,6 +47,10 @@ def test_nothing_is_trimmed_where_a_range_leaves_the_disk() -> None:
 def test_queued_trim() -> None:
     with Host() as host:
         host.do(0x35, lba=0, count=1, given=b"\x5a" * 512)
+        other = host.do(0x64, features=1, count=3 << 3, tag=3, given=ranges((0, 1)))
+        assert other.error == Error.ABRT, "auxiliary says TRIM"
+        host.do(0x2F, lba=0x10, count=1)
+        assert host.content(0, 512) == b"\x5a" * 512
         trim = host.do(0x64, features=1, count=3 << 3, tag=3, auxiliary=1, given=ranges((0, 1)))
         assert trim.status == OK
         assert host.content(0, 512) == bytes(512)
@@ -155,9 +159,17 @@ def test_erasing_needs_to_be_prepared_and_takes_the_password_with_it() -> None:
 
 def test_a_frozen_disk_takes_no_password() -> None:
     with Host() as host:
+        host.do(0xF1, given=password("secret"))
         assert host.do(0xF5).status == OK
-        assert host.do(0xF1, given=password("secret")).error == Error.ABRT
-        assert word(host, 128) == 0x0029
+        for opcode in (0xF1, 0xF2, 0xF3, 0xF4, 0xF6):
+            assert host.do(opcode, given=password("secret")).error == Error.ABRT
+        assert host.do(0xC8, count=1).status == OK
+        assert word(host, 128) == 0x002B
+        host.disk.reset(Reset.SOFTWARE, lambda: None)
+        assert word(host, 128) == 0x002B
+        host.disk.reset(Reset.POWER_ON, lambda: None)
+        assert host.do(0xF2, given=password("secret")).status == OK
+        assert host.do(0xF6, given=password("secret")).status == OK
 
 
 def test_the_accessible_maximum_hides_the_rest() -> None:
@@ -181,11 +193,13 @@ def test_an_uncorrectable_sector_fails_until_it_is_written() -> None:
         assert host.do(0x25, lba=8, count=8).status == OK
 
 
-@pytest.mark.parametrize("opcode", [0xE4, 0xE9])
-def test_the_sector_buffer(opcode: int) -> None:
+@pytest.mark.parametrize("read", [0xE4, 0xE9])
+@pytest.mark.parametrize("write", [0xE8, 0xEB])
+def test_the_sector_buffer(write: int, read: int) -> None:
     with Host() as host:
-        host.do(0xE8, given=b"\x99" * 512)
-        assert host.do(opcode).data == b"\x99" * 512
+        assert host.do(read).data == bytes(512)
+        assert host.do(write, given=b"\x99" * 512).status == OK
+        assert host.do(read).data == b"\x99" * 512
 
 
 def test_a_diagnostic_passes_and_shows_the_signature() -> None:
@@ -198,6 +212,8 @@ def test_another_translation_is_told() -> None:
     with Host() as host:
         assert host.do(0x91, device=0xA7, count=32).status == OK
         assert [word(host, at) for at in (54, 55, 56)] == [8, 8, 32]
+        assert host.do(0x91, device=0xA3, count=0).error == Error.ABRT
+        assert [word(host, at) for at in (54, 55, 56)] == [8, 8, 32]
 
 
 def test_verifying_reads_for_nobody() -> None:
@@ -205,6 +221,10 @@ def test_verifying_reads_for_nobody() -> None:
         for opcode in (0x40, 0x41, 0x42):
             answer = host.do(opcode, lba=2000, count=48)
             assert (answer.status, answer.data) == (OK, b"")
+        host.do(0x45, features=0x55, lba=2040, count=1)
+        for opcode in (0x40, 0x41, 0x42):
+            answer = host.do(opcode, lba=2000, count=48)
+            assert (answer.status, answer.error, answer.taskfile.lba) == (FAILED, Error.UNC, 2040)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +255,15 @@ def test_a_software_reset_leads_to_the_defaults_unless_that_is_switched_off() ->
             assert host.do(0xEF, features=features).status == OK
             host.disk.reset(Reset.SOFTWARE, lambda: None)
             assert word(host, 59) & 0xFF == kept
+
+
+def test_a_block_of_read_multiple_is_a_power_of_two() -> None:
+    with Host() as host:
+        most = word(host, 47) & 0xFF
+        for count, error in ((most, 0), (3, Error.ABRT), (1, 0), (2 * most, Error.ABRT), (2, 0), (0, 0)):
+            assert host.do(0xC6, count=count).error == error
+            assert word(host, 59) & 0xFF == (0 if error else count)
+            assert host.do(0xC4, count=1).error == (0 if count and not error else Error.ABRT)
 
 
 def test_commands_without_an_effect() -> None:

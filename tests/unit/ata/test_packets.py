@@ -32,7 +32,7 @@ class DriveHost(DeviceHost):
         disc = {"driver": "memory", "size": MIB, "node-name": "c0", "read-only": True}
         super().__init__(disc, name="cd0", blocks=blocks)
         drive = CdDrive(self.backend, AtapiOptions(profile=profile).unit_options, interface=Interface.ATAPI)
-        self.device = AtapiDevice(drive)
+        self.device = self.atapi = AtapiDevice(drive)
 
     def packet(self, cdb: bytes, *, out: bytes = b"") -> Outcome:
         """A command packet, and how it ended."""
@@ -143,8 +143,17 @@ def test_power_commands_are_taken(opcode: int) -> None:
 def test_a_drive_says_what_it_is() -> None:
     with DriveHost() as host:
         data = host.do(0xA1).data
-        assert data[:2] == b"\xc0\x85"
         assert not sum(data) & 0xFF
+        words = struct.unpack("<256H", data)
+        text = struct.pack(">256H", *words)
+        assert words[0] == 0x85C0, "ATAPI, a CD drive, packets of 12 bytes"
+        assert text[20:40].decode().strip() == host.atapi.serial
+        assert text[46:54].decode().strip() == host.atapi.options.ver
+        assert text[54:94].decode().strip() == host.atapi.options.model
+        assert words[49] & 0x0300 == 0x0300, "LBA, DMA"
+        assert words[80] & 1 << 8, "ACS"
+        assert words[82] & 0x0218 == words[85] & 0x0218 == 0x0218, "power management, PACKET, DEVICE RESET"
+        assert (words[63] & 7, words[88] & 0x7F) == (7, 0x7F)
 
 
 def test_the_drive_takes_transfer_modes_and_keeps_them_over_a_software_reset() -> None:

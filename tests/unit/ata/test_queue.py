@@ -70,6 +70,15 @@ def test_a_disk_on_a_cable_has_no_queue() -> None:
         assert not any(directory[2 * 0x10 : 2 * 0x14])
 
 
+@pytest.mark.parametrize(("granularity", "expected"), [(512, (1, 1, 1, 1)), (0, (0, 0, 1, 1))])
+def test_what_can_be_sent_and_received_is_told(granularity: int, expected: tuple[int, ...]) -> None:
+    """Log 13h: DATA SET MANAGEMENT, TRIM, READ and WRITE LOG (ACS-3 §A.16)."""
+    with Host(discard_granularity=granularity) as host:
+        assert struct.unpack_from("<IIII", host.do(0x47, lba=0x13, count=1).data) == expected
+        trim = host.do(0x64, features=1, count=0, auxiliary=1, given=bytes(512))
+        assert (trim.status == OK) is bool(granularity)
+
+
 def test_logs_are_read_and_written_in_the_queue() -> None:
     with Host() as host:
         supported = struct.unpack_from("<IIII", host.do(0x47, lba=0x13, count=1).data)
@@ -87,6 +96,21 @@ def test_deadlines_are_handled() -> None:
         assert struct.unpack_from("<II", host.do(0x47, lba=0x12, count=1).data) == (0x1F, 7)
         assert host.do(0x63, features=0x31, count=1 << 3).status == OK
         assert host.do(0x63, features=2, count=1 << 3).error == Error.ABRT
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag", "error"),
+    [(0, 9, 0), (1, 9, 0), (2, 9, 0), (3, 2, 0), (3, 9, Error.ABRT), (4, 2, Error.ABRT)],
+)
+def test_a_queue_is_asked_to_abort(kind: int, tag: int, error: int) -> None:
+    """ABORT NCQ QUEUE: all, streaming or other commands, or the one with a tag that has to be there (ACS-3 §7.16)."""
+    with Host() as host:
+        host.assembly.run_state.stop()
+        host.backend.quiesce()
+        queued = host.start(0x61, features=1, tag=2, count=2 << 3, given=bytes(512))
+        assert host.do(0x63, features=kind << 4, count=1 << 3, lba=tag << 3).error == error
+        assert queued.dropped is bool(error)
+        host.backend.unquiesce()
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(32, 0x1100), (0, 0)])

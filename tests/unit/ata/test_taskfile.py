@@ -26,7 +26,7 @@ def test_a_write_moves_what_was_there_to_the_previous_content() -> None:
 
 
 def test_a_28_bit_address_has_its_highest_bits_in_the_device_field() -> None:
-    taskfile = TaskFile(lba=0x123456, device=0xE7)
-    assert taskfile.lba28 == 0x7123456
+    taskfile = TaskFile(lba=0x123456, device=0xE9)
+    assert taskfile.lba28 == 0x9123456
     taskfile.lba28 = 0xABCDEF0
     assert (taskfile.lba, taskfile.device) == (0xBCDEF0, 0xEA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from devmodels.ide_cdrom.function import Timing, UltraTiming
 from devmodels.ide_cdrom.registers import BusMasterRegisters, CommandBlock, ControlBlock
 from tests.unit.registermap import Row, check_map
 
@@ -22,6 +23,18 @@ def test_a_bus_master() -> None:
     )
     check_map(lambda: BusMasterRegisters(Nobody()), rows)
     assert BusMasterRegisters.size == 8
+
+
+def test_timing() -> None:
+    """Intel 290550 §2.3.9, §2.3.10: IDETIM, decoded from the beginning, and SIDETIM; 290562 §5.1.12, §5.1.13."""
+    rows = (
+        Row(0, 2, 0xFFFF, reset=0x8000, plain=0xFFFF),
+        Row(2, 2, 0xFFFF, reset=0x8000, plain=0xFFFF),
+        Row(4, 1, 0xFF, plain=0xFF),
+    )
+    check_map(lambda: Timing(lambda: None), rows)
+    ultra = (Row(0, 1, 0x0F, plain=0x0F), Row(2, 1, 0x33, plain=0x33), Row(3, 1, 0x33, plain=0x33))
+    check_map(UltraTiming, ultra)
 
 
 def test_only_a_change_of_the_start_bit_starts_and_stops() -> None:

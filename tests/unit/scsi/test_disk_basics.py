@@ -69,6 +69,10 @@ def test_an_unknown_command(world: World) -> None:
 def test_reserved_bits_are_refused_under_strict_only(world: World, make: Callable[..., World]) -> None:
     answer = world.first.do("00 00 00 40 00 00")
     assert (answer.key, answer.code, answer.field) == (5, 0x2400, (3, 6))
+    (wrong,) = world.violations.recent
+    assert (wrong.clause, wrong.summary) == ("SPC-4 §4.2.5.1", "TEST UNIT READY: byte 3 is 0x40")
+    assert wrong.place.startswith("d0 LUN 0 tag")
+    assert wrong.data == bytes((0, 0, 0, 0x40, 0, 0))
 
     lenient = make(profile=Profile.LENIENT)
     assert lenient.first.do("00 00 00 40 00 00").status is Status.GOOD

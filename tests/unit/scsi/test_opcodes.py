@@ -90,9 +90,12 @@ def test_an_unknown_service_action(world: World) -> None:
 
 
 def test_a_cdb_that_is_too_short(world: World) -> None:
-    for cdb in ("", "28", "28 00 00 00 00 00", "9e"):
+    for cdb in ("", "28", "28 00 00 00 00 00", "28" + " 00" * 8, "9e"):
         answer = world.first.do(cdb, room=512)
         assert (answer.status, answer.key) == (Status.CHECK_CONDITION, 5)
+    assert [(each.clause, each.summary) for each in world.violations.recent] == [
+        ("SPC-4 §4.2.5.1", f"READ (10) with a CDB of {length} bytes") for length in (1, 6, 9)
+    ]
 
 
 def test_a_cdb_that_is_longer(world: World) -> None:

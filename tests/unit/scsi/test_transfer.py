@@ -45,6 +45,24 @@ def test_what_was_written_is_read_back(world: World, read: int, write: int) -> N
     assert (answer.data, answer.task.wanted) == (data, 1536)
 
 
+@pytest.mark.parametrize(
+    ("read", "write", "lba"),
+    [
+        (0x08, 0x0A, 0x15_4321),
+        (0x28, 0x2A, 0x8765_4321),
+        (0xA8, 0xAA, 0x8765_4321),
+        (0x88, 0x8A, 0x2_8765_4321),
+    ],
+)
+def test_every_bit_of_an_address_counts(make: Callable[..., World], read: int, write: int, lba: int) -> None:
+    world = make({"driver": "memory", "size": 8 << 40})
+    world.first.good(cdb(write, lba, 1), out=b"x" * 512)
+    assert world.first.good(cdb(0x88, lba, 1), room=512) == b"x" * 512
+    assert world.first.good(cdb(read, lba, 1), room=512) == b"x" * 512
+    for bit in range(lba.bit_length()):
+        assert world.first.good(cdb(read, lba ^ 1 << bit, 1), room=512) == bytes(512)
+
+
 @pytest.mark.parametrize("opcode", READS + WRITES)
 def test_the_last_block_and_the_one_after_it(world: World, opcode: int) -> None:
     buffers: Any = {"out": bytes(1024)} if opcode in WRITES else {"room": 1024}

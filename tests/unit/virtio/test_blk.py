@@ -485,6 +485,7 @@ def test_only_so_many_segments(request_kind: int, bit: int) -> None:
     r.disk.log.clear()
     assert r.send(request_kind, 0, segment(0, 1) * 4) == Answer(IOERR, 1, b"")
     assert r.disk.log == []
+    assert r.clauses == [OPERATION]
 
 
 @ranges
@@ -495,6 +496,7 @@ def test_only_so_many_sectors(request_kind: int, bit: int) -> None:
     r.disk.log.clear()
     assert r.send(request_kind, 0, segment(0, 1) + segment(0, 17)) == Answer(IOERR, 1, b"")
     assert r.disk.log == []
+    assert r.clauses == [OPERATION]
 
 
 @ranges

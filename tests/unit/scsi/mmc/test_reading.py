@@ -320,8 +320,9 @@ def test_sectors_by_minutes_seconds_and_frames(mixed: DriveWorld) -> None:
 
 def test_sectors_of_what_is_no_cd(insert: Callable[..., DriveWorld]) -> None:
     world = insert(data_disc(1_000_000))
-    answer = world.first.do(read_cd(0, 1), room=RAW)
-    assert (answer.key, answer.code) == INCOMPATIBLE
+    for command in (read_cd(0, 1), read_cd_msf((0, 2, 0), (0, 2, 1))):
+        answer = world.first.do(command, room=RAW)
+        assert (answer.key, answer.code) == INCOMPATIBLE
 
 
 # --- images that fail, commands that are aborted
