@@ -156,6 +156,21 @@ def test_nothing_is_written_once_bus_mastering_is_off(shared: bool) -> None:
         assert guest.run(port.do(ata.read_dma_ext(0, 8))).ok
 
 
+def test_a_command_that_waits_for_bus_mastering_goes_on_when_it_is_on() -> None:
+    """PCI 3.0 §6.2.2: nothing is fetched without it, and nothing is lost."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, hba, port = boot(target, Interrupts.POLLING)
+        hba.function.set_command(off=COMMAND_MASTER)
+        (pending,) = port.submit(ata.read_dma_ext(0, 8))
+        while target.advance():
+            pass
+        assert port.read(PortReg.CI) == 1
+        assert not port.read(PortReg.TFD) & 0x88
+        hba.function.set_command(on=COMMAND_MASTER)
+        assert guest.run(port.wait(pending)).ok
+        assert target.violations() == []
+
+
 @pytest.mark.parametrize(
     ("asked", "granted", "reverted", "messages"),
     [

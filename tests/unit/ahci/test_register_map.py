@@ -75,11 +75,14 @@ def test_a_port() -> None:
 
 def test_configuration_space() -> None:
     """§2.3.1, §2.3.2: revision 1.0, the pair in BAR 4 from its fifth dword on; §2.4.1; Intel 316972 §15.1.29."""
-    for value in (0, ALL):
-        capability = SataCapability()
-        capability.write(0, 4, value)
-        capability.write(4, 4, value)
-        assert (capability.read(0, 4), capability.read(4, 4)) == (0x0010_0012, 0x48)
+    capability = (
+        Row(0x00, 1, 0xFF, reset=0x12),
+        Row(0x01, 1, 0xFF),
+        Row(0x02, 2, 0x00FF, reset=0x0010),
+        Row(0x04, 4, 0x00FF_FFFF, reset=0x0000_0048),
+    )
+    check_map(SataCapability, capability)
+    assert SataCapability.size == 8
     pair = IndexData(GuestSpace())
     pair.write(0x10, 4, ALL)
     assert pair.read(0x10, 4) == 0xFFFC

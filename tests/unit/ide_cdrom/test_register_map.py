@@ -1,4 +1,4 @@
-"""A bus master's registers as SFF-8038i §2 draws them, and the control block, written down once more by hand."""
+"""A bus master's registers as SFF-8038i §2 draws them, and what a channel has, written down once more by hand."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ def test_timing() -> None:
         Row(4, 1, 0xFF, plain=0xFF),
     )
     check_map(lambda: Timing(lambda: None), rows)
+    assert Timing.size == 8
     ultra = (Row(0, 1, 0x0F, plain=0x0F), Row(2, 1, 0x33, plain=0x33), Row(3, 1, 0x33, plain=0x33))
     check_map(UltraTiming, ultra)
+    assert UltraTiming.size == 4
 
 
 def test_only_a_change_of_the_start_bit_starts_and_stops() -> None:

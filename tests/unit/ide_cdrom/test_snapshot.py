@@ -176,6 +176,27 @@ def test_a_packet_command_that_is_held_is_done_in_the_other_machine(
         assert future.result().data == block(3) + block(4) + block(5)
 
 
+@pytest.mark.parametrize("unit", [0, 1])
+def test_a_controller_has_settled_when_the_last_command_is_over(images: tuple[str, str], unit: int) -> None:
+    """An embedder waits for it, and is told once, whichever device works."""
+    told: list[str] = []
+    with world(maker(images)) as w:
+        controller = w.assembly.ata_hosts["ide0"]
+        controller.when_settled(lambda: told.append("at rest"))
+        assert told == ["at rest"]
+        while unit and not w.packet(bytes(12)).ok:
+            pass
+        w.assembly.run_state.stop("paused")
+        task = Task(AtaCommand.READ_SECTORS, count=1, way=Way.PIO_IN, length=512)
+        job = w.guest.start(w.ide.packet(1, read(1), room=2048) if unit else w.ide.do(0, task))
+        w.settle()
+        controller.when_settled(lambda: told.append("again"))
+        assert told == ["at rest"]
+        w.assembly.run_state.cont()
+        w.guest.run(w.guest.wait_until(lambda: job.finished, "the command"))
+        assert told == ["at rest", "again"]
+
+
 def test_a_reset_that_waits_is_over_in_the_other_machine(images: tuple[str, str]) -> None:
     """A clock that stands: what is in the delay node cannot be taken back."""
     with world(maker(images, clock="stepped", slow=True)) as w:

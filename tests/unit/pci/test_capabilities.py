@@ -123,11 +123,24 @@ def test_a_block_of_bytes_with_a_mask() -> None:
     assert world.config_read(SLOT, at, 4) == 0x0108_0009
     assert world.config_read(SLOT, at + 4, 4) == 0x0504_0FFF
     assert heard == [("write", 3, 1), ("write", 4, 4), ("read", 3, 1), ("read", 4, 4)]
+    heard.clear()
+    assert [world.config_read(SLOT, at + n, 1) for n in range(3)] == [0x09, 0x00, 0x08]
+    world.config_write(SLOT, at, 2, 0xFFFF)
+    assert heard == [], "of the header nobody hears"
     state = world.machine.save()
     function.reset()
     assert bytes(block.body) == b"\x01\x02\x03\x04\x05"
     world.machine.restore(state)
     assert bytes(block.body) == b"\x01\xff\x0f\x04\x05"
+
+
+def test_a_block_of_which_nobody_wants_to_hear() -> None:
+    world = World()
+    function = make_function()
+    at = function.add_capability(VendorBlock(b"\x01\x02", b"\xff"))
+    world.machine.plug(function, SLOT)
+    world.config_write(SLOT, at, 4, 0x7700_0000)
+    assert world.config_read(SLOT, at, 8) == 0x0000_0002_7705_0009
 
 
 def test_a_block_that_cannot_be_is_refused() -> None:

@@ -99,6 +99,24 @@ def test_a_devices_own_configuration_registers() -> None:
         function.add_registers(0x100, Map())
 
 
+def test_an_access_may_reach_over_what_lies_side_by_side() -> None:
+    """The end of the header, and the first capability; then all in eight bytes."""
+    world = World()
+    function = make_function()
+    function.add_capability(PowerCapability(), offset=0x40)
+    function.add_capability(PowerCapability(), offset=0x48)
+    world.machine.plug(function, 3)
+    world.config_write(3, 0x3C, 1, 0x0B)
+    assert world.config_read(3, 0x3C, 8) == 0x0003_4801_0000_010B
+    assert world.config_read(3, 0x3F, 4) == 0x0348_0100
+    assert world.config_read(3, 0x3E, 2) == 0
+    assert world.config_read(3, 0x3D, 4) == 0x0100_0001
+    assert world.config_read(3, 0x3F, 2) == 0x0100
+    assert world.config_read(3, 0x46, 4) == 0x0001_0000
+    world.config_write(3, 0x42, 4, 0x0003_0000)
+    assert world.config_read(3, 0x44, 4) == 0x0000_000B
+
+
 accesses = st.lists(
     st.tuples(
         st.booleans(),

@@ -191,6 +191,18 @@ def test_a_reset_masks_every_entry_and_forgets_what_is_pending() -> None:
     assert world.config_read(SLOT, world.control_at, 2) == 3
 
 
+@pytest.mark.parametrize("vector", [0, 7, 56, 63, 64, 126])
+def test_what_is_pending_is_pending_after_a_move_and_sent_once(vector: int) -> None:
+    world, other = MsixWorld(127), MsixWorld(127)
+    world.program(vector, 0xFEE0_0000, 5, mask=1)
+    world.control(ENABLE)
+    world.raise_vector(vector)
+    other.machine.restore(world.machine.save())
+    assert other.pending() == 1 << vector
+    other.machine.write(TABLE + 16 * vector + 12, 4, 0)
+    assert (other.messages, other.pending()) == ([(0xFEE0_0000, 5)], 0)
+
+
 def test_bytes_and_words_of_the_table_are_refused() -> None:
     world = MsixWorld()
     refused: list[str] = []

@@ -8,6 +8,7 @@ import pytest
 
 from devmodels.memory import BouncedRegion
 from devmodels.virtio.packed import PackedRing
+from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.split import SplitRing
 from tests.unit.virtio.dut import Mode, TestDevice
@@ -21,6 +22,7 @@ from tests.unit.virtio.model import (
     NOTIFICATION_DATA,
     WRITE,
     Driver,
+    Form,
 )
 from tests.unit.virtio.packed_hostile import put
 from tests.unit.virtio.packed_model import DISABLE
@@ -200,6 +202,46 @@ def test_a_split_driver_in_moved_memory_is_told_not_to_notify() -> None:
     move_ring(r)
     r.send([(DATA, 16)])
     assert seen == [1]
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+@pytest.mark.parametrize("form", [Form.DIRECT, Form.INDIRECT])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_ring_gives_no_more_at_a_time_than_was_asked_for(
+    count: int, form: Form, make: Callable[[int, int], Rig[Driver]]
+) -> None:
+    """What counts is descriptors, those of tables, too: that many are looked at before others have their turn."""
+    r = make(16, INDIRECT_DESC)
+    for _ in range(4):
+        r.place([(DATA, 8)] * (count - 2), [(DATA, 8)] * 2, form)
+    r.driver.expose()
+    ring = r.queue.ring
+    assert ring is not None
+    chains: list[Chain] = []
+    taken = ring.take(4, count + 1, chains)
+    assert (len(chains), taken) == (2, 2 * count)
+    assert ring.take(2, count, chains) == count
+    assert ring.take(1, 100, chains) == count
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_memory_that_moves_while_the_device_looks_has_the_wish_for_notifications(
+    make: Callable[[int], Rig[Driver]],
+) -> None:
+    """An embedder may change its map in the middle of it: a driver that sees the new memory alone must notify."""
+    r = make(8)
+    r.device.mode = Mode.LATER
+    handle = r.device.handle
+
+    def move(queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        handle(queue, chains)
+        move_ring(r)
+
+    r.device.handle = move  # type: ignore[method-assign]
+    for count in (1, 2):
+        r.place([(DATA, 16)])
+        assert r.expose(), "a notification is wanted"
+        assert len(r.device.taken) == count
 
 
 @kinds
