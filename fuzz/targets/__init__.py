@@ -36,6 +36,8 @@ def _targets() -> Iterator[Target]:
         ("vfio-user", "protocol", "protocols:vfio_user"),
         ("iscsi", "protocol", "protocols:iscsi"),
         ("iscsi-pdus", "protocol", "protocols:iscsi_pdus"),
+        ("iscsi-target", "protocol", "protocols:iscsi_target"),
+        ("http", "protocol", "protocols:http"),
         ("qmp", "protocol", "protocols:qmp"),
         ("qtest", "protocol", "standin:qtest"),
         ("control-socket", "protocol", "standin:control"),
@@ -54,9 +56,12 @@ def _targets() -> Iterator[Target]:
         ("discs", "discs"),
         ("blkdebug-rules", "blkdebug"),
         ("block-logs", "logs"),
+        ("write-logs", "write_logs"),
         ("cores", "cores"),
     ):
         yield Target(name, "parser", f"fuzz.targets.parsers:{place}", packages=BOTH)
+    for name, place in (("accesses", "accesses"), ("reproducers", "reproducers"), ("tables", "tables")):
+        yield Target(name, "parser", f"fuzz.targets.files:{place}", packages=(*BOTH, "tools"))
 
 
 TARGETS = {target.name: target for target in _targets()}

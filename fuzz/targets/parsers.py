@@ -83,7 +83,7 @@ def script_corpus() -> Run:
         choices = Choices(data)
         lines = choices.choice(texts).splitlines()
         while choices.left and lines:
-            _edit(lines, words, choices)
+            edit(lines, words, choices)
         try:
             parse_all("\n".join(lines), "f")
         except ScriptError as error:
@@ -92,7 +92,7 @@ def script_corpus() -> Run:
     return run
 
 
-def _edit(lines: list[str], words: list[str], choices: Choices) -> None:
+def edit(lines: list[str], words: list[str], choices: Choices) -> None:
     """Change a text in one place."""
     at = choices.randrange(len(lines))
     line = lines[at]
@@ -207,7 +207,7 @@ def logs() -> Run:
         reader = choices.choice(list(good))
         text = [choices.choice(good[reader]) for _ in range(1 + choices.randrange(6))]
         while choices.left and text:
-            _edit(text, ["0x9", "k", "1G", "-1", "W", "+", "\0", "é"], choices)
+            edit(text, ["0x9", "k", "1G", "-1", "W", "+", "\0", "é"], choices)
         text = "\n".join(text).split("\n")
         begins, wrong = tests._outcome(reader(Lines(text, "log"), Losses()))
         assert all(0 <= each.offset < 1 << 64 and 0 <= each.length < 1 << 64 for each in begins)
@@ -227,6 +227,11 @@ def logs() -> Run:
             one_line(error)
 
     return any_of(lines, bytes_)
+
+
+def write_logs() -> Run:
+    """Logs of writes in dm-log-writes' format."""
+    return property_of(f"{UNIT}.blockbackend.test_blklogwrites", "test_any_log_is_entries_or_one_line")
 
 
 def cores() -> Run:

@@ -69,6 +69,18 @@ def iscsi_pdus() -> Run:
     return any_of(hostile, hostile, login)
 
 
+def iscsi_target() -> Run:
+    """The other way round: what a target says to our initiator, in any order; nobody waits for ever."""
+    return property_of(
+        "tests.unit.blockbackend.iscsi.test_hostile", "test_whatever_a_target_says_nobody_waits_for_ever"
+    )
+
+
+def http() -> Run:
+    """Requests to the page of figures: whatever comes, the next client is served."""
+    return property_of("tests.unit.telemetry.test_http", "test_whatever_comes_the_next_one_is_served")
+
+
 def qmp() -> Run:
     """Commands with any arguments, and any bytes; each command is answered."""
     return property_of(
