@@ -83,18 +83,19 @@ def run(
     else:
         console = Console()
         console.print(campaign.table())
-        console.print(f"{campaign.each} s for each target, seed {campaign.seed}", highlight=False)
+        told = ", stopped before its end" if campaign.stopped else ""
+        console.print(f"{campaign.each} s for each target, seed {campaign.seed}{told}", highlight=False)
     _tell(campaign)
 
 
 def _tell(campaign: Campaign) -> None:
-    found = sorted(campaign.findings.glob("*.txt"))
-    for path in found:
-        first = path.read_text().partition("\n")[0]
-        typer.echo(f"{path.with_suffix('.input')}: {first}", err=True)
-    if campaign.findings.is_dir() and not any(campaign.findings.iterdir()):
-        campaign.findings.rmdir()
-    if any(each.findings or each.state == "failed" for each in campaign.all):
+    if campaign.findings.is_dir():
+        for path in sorted(campaign.findings.glob("*.txt")):
+            first = path.read_text().partition("\n")[0]
+            typer.echo(f"{path.with_suffix('.input')}: {first}", err=True)
+        if not any(campaign.findings.iterdir()):
+            campaign.findings.rmdir()
+    if any(each.wrong for each in campaign.all):
         raise typer.Exit(WRONG)
 
 

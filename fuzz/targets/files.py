@@ -89,7 +89,7 @@ def reproducers() -> Run:
         "devmodels-system-x86_64 -M q35 ",
         "qemu-system-i386",
     )
-    options = (
+    options: tuple[str, ...] = (
         "-M q35 -nodefaults ",
         "-machine pc,accel=qtest ",
         "-m 1M ",
