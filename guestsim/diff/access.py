@@ -12,7 +12,8 @@ guest memory.  `wait` is a quiescent point: both devices come to rest, and all t
 `wait 0x1012004 8 14 3 16` says that of the 16 records of 8 bytes there, three from number 14 on (the last one is
 number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
 0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where a request's status, at
-0x1020410, is not 0; `failed-data` is the mask under which that is counted.  What follows a `#` is for people.
+0x1020410, is not 0; `failed-data` is the mask under which that is counted.  `loose pio-status 0x100202f 1 50/58` has it
+not compared where it is 0x50 on our side and 0x58 on theirs.  What follows a `#` is for people.
 
 The device comes first, and then at least one access.
 """
@@ -75,7 +76,7 @@ class Loose:
     """Memory that is not compared at the next quiescent point, for a `reason` that is a mask's name.
 
     Where there is a `status`, only if the byte at that address is the same on both sides and not 0; or 0, where
-    it is to be `good`.
+    it is to be `good`.  Where there are `values`, only if this is what our side has, and theirs.
     """
 
     reason: str
@@ -83,9 +84,13 @@ class Loose:
     length: int
     status: int | None = None
     good: bool = False
+    values: tuple[bytes, bytes] | None = None
 
     def __str__(self) -> str:
         text = f"loose {self.reason} {self.address:#x} {self.length}"
+        if self.values is not None:
+            ours, theirs = self.values
+            return f"{text} {ours.hex()}/{theirs.hex()}"
         return text if self.status is None else f"{text} {self.status:#x}" + " good" * self.good
 
 
@@ -216,7 +221,7 @@ _SHOWN = 80
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose REASON ADDRESS LENGTH [STATUS [good]], rest [PLACE SIZE], wait, "
+    "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE], wait, "
     "wait ADDRESS SIZE FIRST COUNT PLACES"
 )
 
@@ -249,6 +254,10 @@ def _access(words: Sequence[str]) -> Access:
         case ["ram", address, data]:
             content = bytes.fromhex(data)
             return Store(_inside(address, len(content)), content)
+        case ["loose", reason, address, length, values] if "/" in values:
+            ours, _, theirs = values.partition("/")
+            held = bytes.fromhex(ours), bytes.fromhex(theirs)
+            return Loose(reason, _number(address), _number(length), values=held)
         case ["loose", reason, address, length]:
             return Loose(reason, _inside(address, _number(length)), _number(length))
         case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,71 +34,91 @@ def _ahci_label(read: Read) -> str:
     return Hba(read.offset).name if read.window == "hba" else f"{read.window}+{read.offset:#x}"
 
 
-def _port_mask(
-    name: str, reason: str, register: PortReg, bits: int, *, tags: frozenset[str] = frozenset()
-) -> Mask:
-    return Mask(name, reason, "hba", PORTS_OFFSET + register, PORTS_OFFSET + register + 4, bits, tags)
+Values = tuple[int | None, int | None]
 
+
+def _port_mask(name: str, reason: str, register: PortReg, bits: int, values: Values, *tags: str) -> Mask:
+    at = PORTS_OFFSET + register
+    return Mask(name, reason, "hba", at, at + 4, bits, frozenset(tags), values)
+
+
+DSC = (
+    "DSC",
+    "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well.",
+)
+ABORT = (
+    "packet-abort",
+    "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
+)
+BEYOND = ("beyond", "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).")
+IDENTITY = (
+    "identity",
+    "Who a device is, and which optional features it has, is its own (ACS-3 §7.12, SPC-4 §6.6).",
+)
+STAY = (
+    "sense data that stay",
+    "Sense data are of the last command (SPC-4 §4.5.1); QEMU's stay until others come (right: ours).",
+)
+REFUSED = ("beyond-disc", "unknown-code")
+BEHIND = ("beyond-dma", "beyond-pio")
 
 _AHCI_MASKS = (
-    Mask(
-        "DSC",
-        "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well.",
-        "hba",
-        PORTS_OFFSET + PortReg.TFD,
-        PORTS_OFFSET + PortReg.TFD + 4,
-        bits=1 << 4,
-    ),
+    _port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails"),
     _port_mask(
         "CCS",
         "PxCMD.CCS says which command is issued (AHCI 1.3.1 §3.3.7); QEMU's is 0 between commands (right: ours).",
         PortReg.CMD,
         0x1F00,
+        (None, 0),
     ),
     _port_mask(
-        "speed", "How fast a link is is the device's affair (AHCI 1.3.1 §3.3.10).", PortReg.SSTS, 0xF0
+        "speed",
+        "How fast a link is is the device's affair (AHCI 1.3.1 §3.3.10): ours has 6, QEMU's 1.5 Gbit/s.",
+        PortReg.SSTS,
+        0xF0,
+        (0x30, 0x10),
     ),
     _port_mask(
         "pio-end",
         "A PIO read ends with its last PIO Setup FIS (Serial ATA 3.2 §11.7); QEMU sends another FIS (right: ours).",
         PortReg.IS,
         1,
-        tags=frozenset({"pio-in"}),
+        (0, 1),
+        "pio-in",
     ),
     _port_mask(
         "error-end",
         "An error ends in ERR:FatalTaskfile, without PxIS.DHRS (AHCI 1.3.1 §5.3.12); QEMU sets it (right: ours).",
         PortReg.IS,
         1,
-        tags=frozenset({"fails"}),
-    ),
-    _port_mask(
-        "packet-abort",
-        "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
-        PortReg.TFD,
-        0x0410,
-        tags=frozenset({"beyond-disc", "unknown-code"}),
+        (0, 1),
+        "fails",
     ),
     of_memory(
         "pio-direction",
         "The D bit of a PIO Setup FIS (Serial ATA 3.2 §10.5.11) is not set by QEMU (right: ours).",
     ),
-    _port_mask(
-        "beyond",
-        "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).",
-        PortReg.TFD,
-        0x1410,
-        tags=frozenset({"beyond-dma", "beyond-pio"}),
+    of_memory(
+        "fis-address",
+        "What address and count say after a command without an error is not said (ACS-3 §6.2.5).",
     ),
+    of_memory(
+        "pio-status",
+        "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
+    ),
+    of_memory(*IDENTITY),
+)
+_AHCI_DISK_MASKS = (
+    _port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND),
     of_memory(
         "dma-setup",
         "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
     ),
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
-    of_memory("failed-data", "What a command that failed has transferred is not said (ACS-3 §6.3.2)."),
-    of_memory("fis-address", "What address and count say after a command is not said (ACS-3 §6.2.5)."),
-    of_memory("fis-status", "The status in received FISes: PxTFD, which is compared, shows the same."),
-    of_memory("identity", "Who a device is, and which optional features it has, is its own (ACS-3 §7.12)."),
+)
+_AHCI_CD_MASKS = (
+    _port_mask(*ABORT, PortReg.TFD, 0x0410, (0x410, 0), *REFUSED),
+    of_memory(*STAY),
 )
 
 AHCI_DISK = Device(
@@ -121,7 +140,7 @@ AHCI_DISK = Device(
         Area("received FISes", ahci.RECEIVED, 0x100),
         Area("command tables", ahci.TABLES, ahci.TABLE_ROOM * ahci.SLOTS),
     ),
-    masks=_AHCI_MASKS,
+    masks=_AHCI_MASKS + _AHCI_DISK_MASKS,
     grammar=ahci.AhciGrammar(),
     label=_ahci_label,
     drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
@@ -136,6 +155,7 @@ AHCI_CD = replace(
         {"driver": "ide-cd", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
     ],
     prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=True))),),
+    masks=_AHCI_MASKS + _AHCI_CD_MASKS,
     grammar=ahci.AhciGrammar(cd=True),
     drive={"driver": "file", "node-name": "d0", "read-only": True},
 )
@@ -158,27 +178,18 @@ def _ide_label(read: Read) -> str:
     return names.get((read.window, read.offset), f"{read.window}+{read.offset:#x}")
 
 
-def _ide_masks() -> Iterator[Mask]:
-    dsc = "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well."
-    yield Mask("DSC", dsc, "ide", 7, 8, bits=1 << 4)
-    yield Mask("DSC", dsc, "control", 0, 1, bits=1 << 4)
-    yield Mask(
-        "identity",
-        "Who a device is, and which optional features it has, is its own (ACS-3 §7.12).",
-        "identity",
-        0,
-        4,
-    )
-    yield Mask(
-        "beyond",
-        "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).",
-        "ide",
-        1,
-        2,
-        bits=0x14,
-        tags=frozenset({"beyond-dma", "beyond-pio"}),
-    )
-    yield Mask(
+def _ide_mask(what: tuple[str, str], register: Reg, bits: int, values: Values, *tags: str) -> Mask:
+    return Mask(*what, "ide", register, register + 1, bits, frozenset(tags), values)
+
+
+_IDE_MASKS = (
+    _ide_mask(DSC, Reg.STATUS, 0x10, (0x10, 0)),
+    Mask(*DSC, "control", 0, 1, 0x10, values=(0x10, 0)),
+    Mask(*IDENTITY, "identity", 0, 4),
+)
+_IDE_DISK_MASKS = (
+    _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND),
+    Mask(
         "refused-dma",
         "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
         "QEMU refuses when it is started.",
@@ -187,20 +198,13 @@ def _ide_masks() -> Iterator[Mask]:
         3,
         bits=0x01,
         tags=frozenset({"beyond-dma"}),
-    )
-    yield Mask(
-        "packet-abort",
-        "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
-        "ide",
-        1,
-        2,
-        bits=0x04,
-        tags=frozenset({"beyond-disc", "unknown-code"}),
-    )
-    yield of_memory("failed-data", "What a command that failed has transferred is not said (ACS-3 §6.3.2).")
-    yield of_memory(
-        "identity", "Who a device is, and which optional features it has, is its own (ACS-3 §7.12)."
-    )
+        values=(1, 0),
+    ),
+)
+_IDE_CD_MASKS = (
+    _ide_mask(ABORT, Reg.ERROR, 0x04, (4, 0), *REFUSED),
+    of_memory(*STAY),
+)
 
 
 IDE_DISK = replace(
@@ -219,7 +223,7 @@ IDE_DISK = replace(
         Area("buffers", ide.BUFFERS, ide.BUFFERS_END - ide.BUFFERS),
         Area("table", ide.TABLES, 0x100),
     ),
-    masks=tuple(_ide_masks()),
+    masks=_IDE_MASKS + _IDE_DISK_MASKS,
     grammar=ide.IdeGrammar(),
     label=_ide_label,
 )
@@ -233,6 +237,7 @@ IDE_CD = replace(
         {"driver": "ide-cd", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
     ],
     prologue=(Step("begin", ide.start(cd=True)),),
+    masks=_IDE_MASKS + _IDE_CD_MASKS,
     grammar=ide.IdeGrammar(cd=True),
     drive=AHCI_CD.drive,
 )

@@ -51,7 +51,6 @@ class Known:
 _BLK = ("virtio-blk", "virtio-blk-transitional")
 _SCSI = ("virtio-scsi",)
 _VIRTIO = _BLK + _SCSI
-_CD = ("ahci-cd", "ide-cd")
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -213,16 +212,6 @@ KNOWN: tuple[Known, ...] = (
         "both",
         _SCSI,
         now=frozenset({"synchronize-cache-16"}),
-    ),
-    Known(
-        "sense data that stay",
-        "Sense data stay until REQUEST SENSE fetches them, whatever is done meanwhile; ours are of the last command.",
-        "SPC-4 §4.5.1",
-        "ours",
-        _CD,
-        kind="memory",
-        place="buffers",
-        now=frozenset({"request-sense"}),
     ),
     Known(
         "long GET_ID",

@@ -12,7 +12,8 @@ from guestsim.diff.access import Read
 class Mask:
     """Bits of registers that are not compared: those in `bits` of the bytes from `start` to `end` of a window.
 
-    Where there are `tags`, only in a step that has one of them.
+    Where there are `tags`, only in a step that has one of them; where there are `values`, only if those bits are these
+    in ours and in theirs.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Mask:
     end: int
     bits: int = -1
     tags: frozenset[str] = frozenset()
+    values: tuple[int | None, int | None] = (None, None)
 
     def hides(self, read: Read, ours: int, theirs: int, tags: Set[str]) -> bool:
         """Whether this is all that is not the same."""
@@ -29,7 +31,12 @@ class Mask:
             return False
         if self.tags and not self.tags & tags:
             return False
-        return not (ours ^ theirs) & ~(self.bits >> 8 * (read.offset - self.start))
+        bits = self.bits >> 8 * (read.offset - self.start)
+        held = (
+            value is None or side & bits == value
+            for side, value in zip((ours, theirs), self.values, strict=True)
+        )
+        return not (ours ^ theirs) & ~bits and all(held)
 
 
 def of_memory(name: str, reason: str) -> Mask:

@@ -264,6 +264,8 @@ class Player:
                 status = ours[loose.status - ARENA]
                 if loose.good is bool(status) or status != theirs[loose.status - ARENA]:
                     continue
+            if loose.values is not None and loose.values != (ours[start:end], theirs[start:end]):
+                continue
             hidden[loose.reason] += ours[start:end] != theirs[start:end]
             mine[start:end] = others[start:end] = bytes(loose.length)
         return bytes(mine), bytes(others)

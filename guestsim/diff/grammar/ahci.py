@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, Table, Task, packet, queued, task
+from guestsim.diff.grammar.ata import (
+    CD,
+    DISK,
+    SENSE,
+    Sense,
+    Table,
+    Task,
+    packet,
+    queued,
+    request_sense,
+    task,
+)
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
@@ -37,6 +48,10 @@ TABLE_ROOM = 0x400
 SLOTS = 32
 BUFFERS, BUFFERS_END = ARENA + 0x2_0000, ARENA + ARENA_SIZE
 UNTOUCHED = b"\xee"
+
+RESET = frozenset({"reset"})
+SCRATCH = TABLES - 0x100
+"""Data that are not looked at."""
 
 IDLE = Cmd.FRE | Cmd.SUD | Cmd.POD | Cmd.ICC_ACTIVE
 RUNNING = IDLE | Cmd.ST
@@ -73,17 +88,45 @@ def start(*, cd: bool) -> tuple[Access, ...]:
 def settle(*, cd: bool) -> tuple[Access, ...]:
     """Start the port, and issue two commands: the status after a reset is one thing here and another there.
 
-    The first one ends with a unit attention condition on one side, where the device is a CD drive.
+    The first one ends with a unit attention condition on one side, where the device is a CD drive; the second fetches
+    what sense data there are.
     """
-    one = packet("test-unit-ready", bytes(6)) if cd else Task("flush-cache", 0xE7)
-    table, slot = TABLES + (SLOTS - 1) * TABLE_ROOM, SLOTS - 1
-    do: list[Access] = [Store(table, fis(one, slot)), Store(table + ACMD_OFFSET, bytes(16))]
-    do.append(Store(LIST + HEADER_SIZE * slot, HEADER.pack(5 | (HEADER_ATAPI if cd else 0), 0, 0, table, 0)))
-    for over in (Rest(), Rest(port(PortReg.CI))):
-        do += [put(PortReg.CMD, IDLE), Rest(), put(PortReg.SERR, -1), put(PortReg.CMD, RUNNING)]
-        do += [put(PortReg.CI, 1 << slot), over if cd else Rest(port(PortReg.CI))]
-    do += [put(PortReg.IS, -1), Write("hba", Hba.IS, 4, 0xFFFF_FFFF), Store(RECEIVED, bytes(0x100))]
-    return tuple(do)
+    tasks = _nothing(cd=cd), request_sense() if cd else _nothing(cd=cd)
+    do: list[Access] = []
+    for one, over in zip(tasks, (Rest() if cd else _DONE, _DONE), strict=True):
+        do += alone(one, SCRATCH, over)
+    do += [Store(SCRATCH, bytes(SENSE)), put(PortReg.IS, -1), Write("hba", Hba.IS, 4, 0xFFFF_FFFF)]
+    return *do, Store(RECEIVED, bytes(0x100))
+
+
+def alone(one: Task, buffer: int, over: Access) -> tuple[Access, ...]:
+    """Start the port anew, and have it do one command in the last slot, until it is `over`."""
+    slot = SLOTS - 1
+    table = TABLES + slot * TABLE_ROOM
+    return (
+        Store(table, fis(one, slot)),
+        Store(table + ACMD_OFFSET, one.packet.ljust(16, b"\0")),
+        Store(table + PRDT_OFFSET, PRD.pack(buffer, 0, max(one.room, 2) - 1)),
+        Store(LIST + HEADER_SIZE * slot, _header(one, 1 if one.room else 0, table)),
+        put(PortReg.CMD, IDLE),
+        Rest(),
+        put(PortReg.SERR, -1),
+        put(PortReg.CMD, RUNNING),
+        put(PortReg.CI, 1 << slot),
+        over,
+    )
+
+
+def _header(one: Task, regions: int, table: int) -> bytes:
+    flags = 5 | (HEADER_WRITE if one.data else 0) | (HEADER_ATAPI if one.packet else 0)
+    return HEADER.pack(flags, regions, 0, table, 0)
+
+
+_DONE = Rest(Read("hba", PORTS_OFFSET + PortReg.CI, 4))
+
+
+def _nothing(*, cd: bool) -> Task:
+    return packet("test-unit-ready", bytes(6)) if cd else Task("flush-cache", 0xE7)
 
 
 def acknowledge() -> tuple[Access, ...]:
@@ -126,6 +169,7 @@ class Lowering:
     cd: bool
     slot: int = 0
     buffer: int = BUFFERS
+    sense: Sense = field(default_factory=Sense)
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
@@ -133,6 +177,8 @@ class Lowering:
             case Issue(tasks, pieces):
                 return self._issue(tasks, pieces)
             case Registers():
+                if "reset" in action.tags:
+                    self.sense = Sense()
                 return action.step()
         raise TypeError(action)
 
@@ -148,38 +194,49 @@ class Lowering:
             do.append(put(PortReg.SACT, queue))
         do += [put(PortReg.CI, bits), *_received(tasks), Wait(), port(PortReg.TFD), *acknowledge()]
         if any(one.fails for one in tasks):
-            do += settle(cd=self.cd)
+            do += self._after_error()
         names = ", ".join(one.name for one in tasks)
         failing = ("fails",) if any(one.fails for one in tasks) else ()
         tags = {*(one.name for one in tasks), *(one.way for one in tasks), *failing}
         return Step(names, tuple(do), frozenset(tags))
 
+    def _after_error(self) -> Iterator[Access]:
+        """Start the port again, and have a command end well."""
+        one = request_sense() if self.cd and self.slot % 2 else _nothing(cd=self.cd)
+        buffer = self._room(one.room)
+        yield from alone(one, buffer, _DONE)
+        yield put(PortReg.IS, -1)
+        yield Write("hba", Hba.IS, 4, 0xFFFF_FFFF)
+        yield from _received((one,))
+        for begin, size in one.unequal:
+            yield Loose("identity", buffer + begin, size)
+        self.sense.done(one)
+        yield Wait()
+
+    def _room(self, length: int) -> int:
+        """Where a buffer is."""
+        if self.buffer + length > BUFFERS_END:
+            self.buffer = BUFFERS
+        at, self.buffer = self.buffer, self.buffer + length
+        return at
+
     def _table(self, slot: int, one: Task, pieces: int) -> Iterator[Access]:
         """Command table, header and buffer of a slot."""
         at = TABLES + slot * TABLE_ROOM
         length = one.room or len(one.data)
-        if self.buffer + length > BUFFERS_END:
-            self.buffer = BUFFERS
-        buffer, self.buffer = self.buffer, self.buffer + length
+        buffer = self._room(length)
         if length:
             yield Store(buffer, one.data or UNTOUCHED * one.room)
-        if one.room:
-            reason = "failed-data" if one.fails else "identity"
-            sure = 0 if one.fails else one.room if one.certain is None else one.certain
-            if sure < one.room:
-                yield Loose(reason, buffer + sure, one.room - sure)
-            for begin, size in one.unequal:
-                yield Loose("identity", buffer + begin, size)
+        for begin, size in one.unequal:
+            yield Loose("identity", buffer + begin, size)
+        yield from self.sense.loose(one, buffer)
+        self.sense.done(one)
         yield Store(at, fis(one, slot))
         if one.packet:
             yield Store(at + ACMD_OFFSET, one.packet.ljust(16, b"\0"))
         prds = list(_cut(buffer, length, pieces)) if length else []
         yield Store(at + PRDT_OFFSET, b"".join(PRD.pack(where, 0, size - 1) for where, size in prds))
-        flags = 5 | (HEADER_WRITE if one.data else 0) | (HEADER_ATAPI if one.packet else 0)
-        header = HEADER.pack(flags, len(prds), 0, at, 0)
-        yield Store(LIST + HEADER_SIZE * slot, header)
-        if one.fails:
-            yield Loose("failed-data", LIST + HEADER_SIZE * slot + 4, 4)
+        yield Store(LIST + HEADER_SIZE * slot, _header(one, len(prds), at))
 
 
 def _cut(start: int, length: int, pieces: int) -> Iterator[tuple[int, int]]:
@@ -195,19 +252,24 @@ def _cut(start: int, length: int, pieces: int) -> Iterator[tuple[int, int]]:
 
 def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
     """What of received FISes is not compared; see the masks."""
-    for at in (D2H + 2, PIO_SETUP + 2, PIO_SETUP + 15, SDB + 2):
-        yield Loose("fis-status", RECEIVED + at, 1)
-    for at in (D2H + 4, PIO_SETUP + 4):
-        yield Loose("fis-address", RECEIVED + at, 10)
+    for at in (D2H, PIO_SETUP):
+        if not any(one.packet for one in tasks):
+            for begin, size in ((4, 3), (8, 3), (12, 2)):
+                yield Loose("fis-address", RECEIVED + at + begin, size)
+    for ours in (b"\x50", b"\xd0"):
+        yield Loose("pio-status", RECEIVED + PIO_SETUP + 15, 1, values=(ours, b"\x58"))
     if any(one.way.startswith("ncq") for one in tasks):
         yield Loose("dma-setup", RECEIVED, 0x1C)
     if any(one.way == "pio-in" for one in tasks):
         yield Loose("pio-end", RECEIVED + D2H, 20)
-        yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1)
+        yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1, values=(b"\x60", b"\x40"))
     if any(one.fails for one in tasks):
-        yield Loose("failed-data", RECEIVED + D2H + 3, 1)
+        yield Loose("DSC", RECEIVED + D2H + 2, 1, values=(b"\x51", b"\x41"))
+        refused = tasks[0].packet
+        mask, errors = ("packet-abort", (b"\x54", b"\x50")) if refused else ("beyond", (b"\x10", b"\x04"))
+        yield Loose(mask, RECEIVED + D2H + 3, 1, values=errors)
     if len(tasks) > 1:
-        yield Loose("order", RECEIVED + SDB, 8)
+        yield Loose("order", RECEIVED + SDB + 4, 4)
 
 
 def fis(one: Task, slot: int) -> bytes:
@@ -297,12 +359,12 @@ def stop(_: Random, __: Table) -> Registers:
 def comreset(_: Random, table: Table) -> Registers:
     """COMRESET (§10.4.2)."""
     link = put(PortReg.SCTL, 0x301), put(PortReg.SCTL, 0x300), Rest(), port(PortReg.SSTS), port(PortReg.SIG)
-    return Registers("COMRESET", (put(PortReg.CMD, IDLE), Wait(), *link, *settle(cd=table is CD)))
+    return Registers("COMRESET", (put(PortReg.CMD, IDLE), Wait(), *link, *settle(cd=table is CD)), tags=RESET)
 
 
 def reset(_: Random, table: Table) -> Registers:
     """The HBA is reset (§10.4.3)."""
-    return Registers("HBA reset", start(cd=table is CD))
+    return Registers("HBA reset", start(cd=table is CD), tags=RESET)
 
 
 ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (

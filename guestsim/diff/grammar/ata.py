@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
+
+from guestsim.diff.access import Loose
 
 SECTORS = 2048
 SECTOR = 512
@@ -23,8 +25,8 @@ Ranges = tuple[tuple[int, int], ...]
 class Task:
     """A command with its registers and data; `room` bytes come in, `data` goes out.
 
-    `packet` is the CDB of PACKET; `fails`: it ends with an error; `certain`: only so many bytes are the same for all;
-    `unequal`: start and length of others that are not.
+    `packet` is the CDB of PACKET; `fails`: it ends with an error; `unequal`: start and length of those of the
+    data that are not the same for all.
     """
 
     name: str
@@ -38,7 +40,6 @@ class Task:
     data: bytes = b""
     packet: bytes = b""
     fails: bool = False
-    certain: int | None = None
     unequal: Ranges = ()
 
 
@@ -94,9 +95,23 @@ def plain(random: Random) -> Task:
     return Task(name, code, lba=lba, count=count)
 
 
+def _words(*spans: int | tuple[int, int]) -> Ranges:
+    """Start and length in bytes of words, and of those from a first one to a last one."""
+    pairs = ((one, one) if isinstance(one, int) else one for one in spans)
+    return tuple((2 * first, 2 * (last + 1 - first)) for first, last in pairs)
+
+
+OWN = _words(2, 4, 5, (20, 24), (27, 46), (48, 50), 52, 59, 62, 69, (76, 90), 92, 93, 105, 106, 108, 110, 111)
+OWN += _words(119, 120, 128, 206, 209, 222, 255)
+"""Words of IDENTIFY DEVICE that are a device's own: obsolete ones, its names, optional features, the check sum."""
+OWN_PACKET = _words((20, 24), (27, 46), (48, 50), 53, 62, (65, 68), (75, 77), 80, (82, 85), 87, 88)
+OWN_PACKET += _words(93, 222, 255)
+"""Words of IDENTIFY PACKET DEVICE that are."""
+
+
 def identify(_: Random) -> Task:
-    """IDENTIFY DEVICE: who it is is its own."""
-    return Task("identify", 0xEC, "pio-in", room=SECTOR, certain=0)
+    """IDENTIFY DEVICE: who it is is its own, how large is not."""
+    return Task("identify", 0xEC, "pio-in", room=SECTOR, unequal=OWN)
 
 
 def unknown(random: Random) -> Task:
@@ -115,6 +130,32 @@ def beyond(random: Random) -> Task:
 DISK: Table = ((transfer, 12), (plain, 2), (identify, 0.5), (unknown, 0.5), (beyond, 0.3))
 
 # --- packets
+
+SENSE = 18
+"""Bytes of fixed format sense data (SPC-4 §4.5.3)."""
+
+
+_CODES = {"unknown-code": 0x20, "beyond-disc": 0x21}
+"""Additional sense codes of the commands that fail (SPC-4 Annex D)."""
+
+
+@dataclass(slots=True)
+class Sense:
+    """The sense data that QEMU's drive keeps until others come: their code, and whether ours has them, too."""
+
+    kept: int = 0
+    both: bool = False
+
+    def loose(self, one: Task, buffer: int) -> Iterator[Loose]:
+        """What of the data of a command, at `buffer`, is not compared."""
+        if one.name == "request-sense" and self.kept and not self.both:
+            for at, theirs in ((2, 0x05), (12, self.kept)):
+                yield Loose("sense data that stay", buffer + at, 1, values=(b"\0", bytes([theirs])))
+
+    def done(self, one: Task) -> None:
+        """A command has ended."""
+        if one.way == "packet":
+            self.kept, self.both = _CODES.get(one.name, self.kept), one.fails
 
 
 def packet(name: str, cdb: bytes, room: int = 0, *, fails: bool = False, unequal: Ranges = ()) -> Task:
@@ -149,11 +190,16 @@ def tells(random: Random) -> Task:
     return random.choice(
         (
             packet("read-capacity", bytes([0x25]), 8),
-            packet("request-sense", bytes([0x03, 0, 0, 0, 18]), 18, unequal=((0, 1), (3, 4), (15, 3))),
+            request_sense(),
             packet("inquiry", bytes([0x12, 0, 0, 0, 36]), 36, unequal=((2, 34),)),
             packet("read-toc", struct.pack(">BBBxxxBH", 0x43, 2, 0, 0, 20), 20, unequal=((13, 1),)),
         )
     )
+
+
+def request_sense() -> Task:
+    """REQUEST SENSE: information and what is specific to the key are optional (SPC-4 §4.5.3)."""
+    return packet("request-sense", bytes([0x03, 0, 0, 0, SENSE]), SENSE, unequal=((0, 1), (3, 4), (15, 3)))
 
 
 def ready(random: Random) -> Task:
@@ -179,7 +225,7 @@ def wrong(random: Random) -> Task:
 
 def identify_packet(_: Random) -> Task:
     """IDENTIFY PACKET DEVICE: who it is is its own."""
-    return Task("identify-packet", 0xA1, "pio-in", room=SECTOR, certain=0, device=0)
+    return Task("identify-packet", 0xA1, "pio-in", room=SECTOR, unequal=OWN_PACKET, device=0)
 
 
 CD: Table = ((read_blocks, 10), (tells, 4), (ready, 3), (wrong, 1), (identify_packet, 0.5))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, SECTOR, Table, Task, task
+from guestsim.diff.grammar.ata import CD, DISK, SECTOR, SENSE, Sense, Table, Task, request_sense, task
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
 
@@ -59,8 +59,10 @@ def start(*, cd: bool) -> tuple[Access, ...]:
         put(Reg.DEVICE, OBSOLETE),
     ]
     if cd:
-        for _ in range(2):
-            do += [put(FEATURES, 0), put(COMMAND, PACKET), Rest(), *words(bytes(12)), Rest()]
+        do += [put(FEATURES, 0), put(COMMAND, PACKET), Rest(), *words(bytes(12)), Rest()]
+        fetch = request_sense()
+        do += [put(FEATURES, 0), put(Reg.LBA_MID, SENSE), put(Reg.LBA_HIGH, 0), put(COMMAND, PACKET), Rest()]
+        do += [*words(fetch.packet), Rest(), *[Read("identity", 0, 2)] * (SENSE // 2), Rest()]
     else:
         do += [put(COMMAND, FLUSH), Rest(), Rest(ALTERNATE)]
     status = reg(Reg.STATUS)
@@ -88,6 +90,7 @@ class Lowering:
     """The driver while its actions become accesses."""
 
     buffer: int = BUFFERS
+    sense: Sense = field(default_factory=Sense)
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
@@ -96,6 +99,8 @@ class Lowering:
                 tags = {one.name, one.way, *(("fails",) if one.fails else ())}
                 return Step(one.name, tuple(self._issue(one, pieces)), frozenset(tags))
             case Registers():
+                if "reset" in action.tags:
+                    self.sense = Sense()
                 return action.step()
         raise TypeError(action)
 
@@ -112,7 +117,9 @@ class Lowering:
             yield from words(one.packet)
         if master:
             yield Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
-            yield from _loose(one, at)
+            for begin, size in one.unequal:
+                yield Loose("identity", at + begin, size)
+            yield from self.sense.loose(one, at)
             yield Wait()
             yield MASTER
         yield Wait()
@@ -120,6 +127,7 @@ class Lowering:
             yield from _blocks(one)
         yield from (ALTERNATE, reg(Reg.ERROR))
         yield from quiet()
+        self.sense.done(one)
 
     def _room(self, length: int) -> int:
         """Where a buffer is."""
@@ -146,14 +154,6 @@ class Lowering:
         yield Write("master", BusMaster.COMMAND, 1, 0 if one.data else TO_MEMORY)
 
 
-def _loose(one: Task, buffer: int) -> Iterator[Loose]:
-    """What of a buffer is not compared."""
-    if one.fails:
-        yield Loose("failed-data", buffer, one.room or len(one.data))
-    for begin, size in one.unequal:
-        yield Loose("identity", buffer + begin, size)
-
-
 def _registers(one: Task) -> Iterator[Access]:
     """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
     device = OBSOLETE | one.device
@@ -176,10 +176,11 @@ def _registers(one: Task) -> Iterator[Access]:
 def _blocks(one: Task) -> Iterator[Access]:
     """The data of a PIO command, sector by sector."""
     if one.way == "pio-in":
-        window = "data" if one.certain is None else "identity"
+        own = {at // 4 for begin, size in one.unequal for at in range(begin, begin + size)}
         for _ in range(one.room // SECTOR):
             yield reg(Reg.STATUS)
-            yield from [Read(window, 0, 4)] * (SECTOR // 4)
+            for at in range(SECTOR // 4):
+                yield Read("identity" if at in own else "data", 0, 4)
             yield Wait()
     if one.way == "pio-out":
         for at in range(0, len(one.data), SECTOR):
@@ -211,7 +212,7 @@ def issue(random: Random, table: Table) -> Issue:
     """One command; by PIO with few sectors."""
     one = task(random, table)
     most = random.choice((1, 1, 1, 2))
-    if one.way == "pio-in" and one.certain is None and not one.fails:
+    if one.way == "pio-in" and not one.unequal and not one.fails:
         one = replace(one, count=min(one.count, most), room=min(one.room, most * SECTOR))
     if one.way == "pio-out":
         one = replace(one, count=min(one.count, most), data=one.data[: most * SECTOR])
@@ -233,7 +234,7 @@ def interrupts(random: Random, _: Table) -> Registers:
 
 def reset(_: Random, table: Table) -> Registers:
     """A software reset (ATA/ATAPI-7 vol. 2 §11.3)."""
-    return Registers("software reset", start(cd=table is CD))
+    return Registers("software reset", start(cd=table is CD), tags=frozenset({"reset"}))
 
 
 ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (

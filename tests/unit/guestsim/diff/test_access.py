@@ -32,6 +32,13 @@ accesses: st.SearchStrategy[Access] = st.one_of(
     st.builds(Store, st.integers(ARENA, ARENA + 1000), st.binary(min_size=1, max_size=40)),
     st.builds(Loose, st.just("failed-data"), addresses, lengths),
     st.builds(Loose, st.just("failed-data"), addresses, lengths, addresses, st.booleans()),
+    st.builds(
+        Loose,
+        st.just("pio-status"),
+        addresses,
+        st.just(2),
+        values=st.tuples(*[st.binary(min_size=2, max_size=2)] * 2),
+    ),
     st.builds(Wait),
     st.builds(Rest, st.none() | st.just(Read("hba", 0x138, 4))),
     st.builds(Wait, st.builds(Unordered, addresses, sizes, offsets, st.just(2), st.integers(2, 300))),

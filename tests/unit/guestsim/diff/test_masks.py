@@ -1,0 +1,52 @@
+"""What a mask hides, and what it does not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guestsim.diff.access import Loose, Read
+from guestsim.diff.masks import Mask
+from guestsim.diff.run import compare_random, compare_steps
+
+from .machines import FEW, with_twin
+
+STATUS = Read("ide", 7, 1)
+DSC = Mask("DSC", "", "ide", 7, 8, 0x10, frozenset({"fails"}), (0x10, 0))
+FAILS = frozenset({"fails"})
+
+
+def test_it_hides_its_bits_where_they_are_what_it_says() -> None:
+    assert DSC.hides(STATUS, 0x51, 0x41, FAILS)
+
+
+def test_it_hides_no_other_values_of_them() -> None:
+    assert not DSC.hides(STATUS, 0x41, 0x51, FAILS)
+
+
+def test_it_hides_no_other_bits() -> None:
+    assert not DSC.hides(STATUS, 0x51, 0x40, FAILS)
+
+
+def test_it_hides_nothing_in_other_steps() -> None:
+    assert not DSC.hides(STATUS, 0x51, 0x41, frozenset({"read-dma"}))
+
+
+OURS, THEIRS = b"serial-number-of-dev", b"serial-number-of-two"
+
+
+@pytest.mark.parametrize(("values", "hidden"), [((OURS, THEIRS), True), ((THEIRS, OURS), False)])
+def test_memory_is_hidden_where_it_holds_what_is_said(
+    tmp_path: Path, values: tuple[bytes, bytes], hidden: bool
+) -> None:
+    twin = with_twin(tmp_path, serial=THEIRS.decode())
+    (found,) = compare_random(FEW, seed=1, steps=5, open_player=twin).unexplained
+    at = re.search("at (0x[0-9a-f]+)", found.difference.ours)
+    assert at is not None
+    loose = Loose("failed-data", int(at[1], 16) - OURS.index(b"dev"), len(OURS), values=values)
+    up, ask = found.steps
+    report = compare_steps(FEW, [up, replace(ask, accesses=(loose, *ask.accesses))], open_player=twin)
+    assert (not report.unexplained, report.counts.masked["failed-data"]) == (hidden, hidden)
