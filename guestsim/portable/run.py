@@ -47,6 +47,8 @@ def replay(
 
     TraceFileError or OSError where the trace cannot be read, TargetError where there is no such target.
     """
+    if qtest_log is not None and place.target.name != "qemu":
+        raise TargetError(f"--qtest-log: {place.target} is the target, expected qemu")
     with TraceReader(trace) as reader, tempfile.TemporaryDirectory(prefix="guestsim-") as folder:
         image = Path(folder, "disk.img")
         found = survey(reader, image, device, progress)
@@ -71,6 +73,5 @@ def replay(
 def _log_qtest(world: World, log: BinaryIO) -> None:
     from guestsim.targets.qemu import QemuTarget
 
-    if not isinstance(world.target, QemuTarget):
-        raise TargetError(f"--qtest-log: {world.target.name} is the target, expected qemu")
+    assert isinstance(world.target, QemuTarget)
     world.target.log_to(log)

@@ -129,9 +129,15 @@ def test_the_command_prints_figures(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_option_is_one_line(tmp_path: Path, options: list[str], words: str) -> None:
+def test_a_wrong_option_is_one_line(
+    tmp_path: Path, options: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trace = record(tmp_path / "a.trace", some_work)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     result = CliRunner().invoke(app, ["replay", str(trace), *options])
     assert result.exit_code == 2
     assert words in result.output
     assert len(result.output.splitlines()) == 1
+    assert list(here.iterdir()) == []
