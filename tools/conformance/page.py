@@ -31,6 +31,7 @@ The words are ours. VIRTIO's rows hold the hash of the specification's sentence:
 CHECKOUT` reads a checkout of oasis-tcs/virtio-spec and fails where one of them has changed, gone or come. A page to
 search in is [conformance.html](conformance.html).
 """
+_COLUMNS = f"<colgroup>{'<col>' * 5}</colgroup>"
 _LINK = re.compile(r"\[([^]]*)\]\(([^)]*)\)")
 _PAGE = Path(__file__).with_name("page.html")
 
@@ -128,7 +129,7 @@ def _html_table(table: Table) -> str:
         f'<article id="{escape(table.path.stem)}"><h2>{escape(table.document)}</h2><p>{_html_about(table.about)}</p>'
     ]
     for name, clauses in parts(table):
-        lines.append(f"<section><h3>{escape(name)}</h3><table>")
+        lines.append(f"<section><h3>{escape(name)}</h3><table>{_COLUMNS}")
         lines += [line for clause in clauses for line in _html_clause(clause)]
         lines.append("</table></section>")
     lines.append("</article>")

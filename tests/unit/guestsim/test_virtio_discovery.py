@@ -8,10 +8,11 @@ import pytest
 
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
-from guestsim.drivers.layouts import BLK_CONFIG, COMMON_CFG, CapType
+from guestsim.drivers.layouts import BLK_CONFIG, COMMON_CFG, NO_VECTOR, CapType, Feature, Status
 from guestsim.drivers.pci import CAP_VENDOR, ConfigSpace, scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.drivers.virtio_pci_modern import ModernPci
+from guestsim.errors import GuestCheckError, GuestError
 from guestsim.guest import Guest
 from guestsim.quick import NODE, disk_machine
 from guestsim.targets.inprocess import InProcessTarget
@@ -122,6 +123,29 @@ def test_any_number_of_vectors(vectors: int) -> None:
         machine.resize(NODE, 2 << 20)
         disk.flush()
         assert disk.capacity == 2 << 20
+
+
+def test_a_device_without_version_1_is_given_up(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VIRTIO 1.4 §6.1"""
+    driver = virtio_blk.VirtioBlk(guest, virtio_blk.find(guest)[0])
+    offered = ModernPci.read_features
+    monkeypatch.setattr(ModernPci, "read_features", lambda self: offered(self) & ~(1 << Feature.VERSION_1))
+    with pytest.raises(GuestCheckError, match="VERSION_1 is not offered"):
+        guest.run(driver.probe())
+    assert driver.device.status & Status.FAILED
+    assert not driver.device.status & Status.DRIVER_OK
+
+
+def test_a_vector_that_cannot_be_mapped_is_a_failure(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VIRTIO 1.4 §4.1.5.1.2.2"""
+    driver = virtio_blk.VirtioBlk(guest, virtio_blk.find(guest)[0])
+    get = ModernPci.get
+    monkeypatch.setattr(
+        ModernPci, "get", lambda self, name: NO_VECTOR if name == "queue_msix_vector" else get(self, name)
+    )
+    with pytest.raises(GuestError, match="could not map queue_msix_vector to entry"):
+        guest.run(driver.probe(interrupts=Interrupts.MSIX))
+    assert not driver.device.status & Status.DRIVER_OK
 
 
 @pytest.mark.parametrize("interrupts", [Interrupts.MSIX, Interrupts.INTX])

@@ -9,6 +9,7 @@ import pytest
 
 from devmodels.assembly import assemble
 from devmodels.options import decode
+from devmodels.virtio.constants import NOTIF_CONFIG_DATA
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions
 
 TABLE = Path(__file__).parents[3] / "docs" / "virtio.md"
@@ -42,3 +43,20 @@ def test_a_row_is_true(name: str, bit: int, when: str) -> None:
         assert offered("", read_only=True) >> bit & 1
     else:
         assert offered(f",{when}") >> bit & 1
+
+
+@pytest.mark.parametrize(
+    ("device", "less"),
+    [
+        ({"driver": "virtio-scsi-pci"}, 0),
+        ({"driver": "virtio-blk-device", "drive": "d0"}, NOTIF_CONFIG_DATA),
+        ({"driver": "virtio-scsi-device"}, NOTIF_CONFIG_DATA),
+    ],
+    ids=lambda value: value["driver"] if isinstance(value, dict) else "",
+)
+def test_other_devices_offer_the_same_of_rings_and_transports(device: dict[str, str], less: int) -> None:
+    """Bits from 24 on (VIRTIO 1.4 §6); NOTIF_CONFIG_DATA is PCI's."""
+    drive = {"driver": "memory", "node-name": "d0", "size": 1 << 20}
+    with assemble(blockdevs=[drive], devices=[{**device, "id": "v1"}], ram=1 << 20) as assembly:
+        found = assembly.virtio_device("v1").device_features
+    assert found >> 24 << 24 == offered("") >> 24 << 24 & ~less
