@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 KEPT = 256
 """How many violations a log keeps whole; older ones remain only in its counts."""
@@ -36,8 +37,7 @@ class Profile(Enum):
     QEMU = "qemu"
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(msgspec.Struct, frozen=True):
     """One thing a guest did against a specification.
 
     `clause` names document and clause ("VIRTIO 1.4 §2.7.5.3.1"); `summary` says in our own words what

@@ -6,9 +6,10 @@ The documentation's table comes from it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
 
 from devmodels.ata.transfer import Transfer
 from devmodels.iocontext import Coro
@@ -83,8 +84,7 @@ class Sub(Enum):
     """Count, bits 12:8 (SEND and RECEIVE FPDMA QUEUED)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Command(Generic[D_contra]):
+class Command(msgspec.Struct, Generic[D_contra], frozen=True, eq=False):
     """One command, or one subcommand of a command.
 
     `clause`: where it is specified; without a number, under its name.  `sub` says where the subcommand `value` is.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import Counted, NodeStats, Served
@@ -32,8 +33,7 @@ SECTOR = 512
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
-class BlockLimits:
+class BlockLimits(msgspec.Struct, frozen=True):
     """What a node's requests must keep to; 0 means no limit.
 
     `request_alignment`: offset and length of reads, writes, zeroes and discards are multiples of it (bytes); the last

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from devmodels.blockbackend.request import Op, Request
 from devmodels.blockbackend.vectors import scatter
@@ -23,8 +24,7 @@ class Direction(Enum):
     FROM_DEVICE = "from-device"
 
 
-@dataclass(slots=True, eq=False)
-class ScsiCommand:
+class ScsiCommand(msgspec.Struct, eq=False):
     """A SCSI command and what came of it.
 
     `cdb`: the command, at most 255 bytes.  `vectors`: its data, memoryviews of bytes, read or filled according to

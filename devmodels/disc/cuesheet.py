@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from devmodels.disc import cdtext
 from devmodels.disc.address import FRAMES, LONGEST, SECONDS
@@ -63,8 +64,7 @@ class CueError(ValueError):
         super().__init__(f"line {line}: {text}")
 
 
-@dataclass(slots=True)
-class CueFile:
+class CueFile(msgspec.Struct):
     """A file of the sheet."""
 
     name: str
@@ -81,8 +81,7 @@ class Point(NamedTuple):
     line: int
 
 
-@dataclass(slots=True)
-class CueTrack:
+class CueTrack(msgspec.Struct):
     """A track of the sheet; `pregap` and `postgap` in frames, of which no file has anything."""
 
     number: int
@@ -93,17 +92,16 @@ class CueTrack:
     pregap: int = 0
     postgap: int = 0
     isrc: str = ""
-    points: list[Point] = field(default_factory=list)
+    points: list[Point] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Sheet:
+class Sheet(msgspec.Struct):
     """`files` and `tracks` in order."""
 
-    files: list[CueFile] = field(default_factory=list)
-    tracks: list[CueTrack] = field(default_factory=list)
+    files: list[CueFile] = msgspec.field(default_factory=list)
+    tracks: list[CueTrack] = msgspec.field(default_factory=list)
     catalog: str = ""
-    texts: dict[int, dict[int, str]] = field(default_factory=dict)
+    texts: dict[int, dict[int, str]] = msgspec.field(default_factory=dict)
     """By type of CD-TEXT and track, 0 for the disc."""
 
 

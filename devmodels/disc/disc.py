@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+
+import msgspec
 
 BLOCK = 2048
 """The user data of a block, in bytes, where it is no audio."""
@@ -21,8 +22,7 @@ class Mode(Enum):
     MODE2 = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Track:
+class Track(msgspec.Struct, frozen=True):
     """One track.
 
     Blocks from `first` on are its own, those before `start` its pregap; `end` is the first block of what follows.
@@ -48,8 +48,7 @@ class Track:
         return bisect_right(self.indexes, lba)
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(msgspec.Struct, frozen=True):
     """Blocks of one track that lie one after the other in the image, from byte `offset` on, each of `stored` bytes.
 
     Without an `offset` they are not in the image: a gap of silence, or of zeroes.  `stored`: 2048 (user data), 2336

@@ -6,7 +6,8 @@ Descriptors carry guest addresses, ring addresses the front end's own ("user") a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from devmodels.exports.mapped_file import MappingError, check_part, map_part
 from devmodels.memory import ADDRESS_LIMIT, WORD_ALIGNMENT, GuestMemory, SharedRegion
@@ -16,8 +17,7 @@ class MemoryTableError(Exception):
     """A region that the front end offered cannot be used; the text says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegionInfo:
+class RegionInfo(msgspec.Struct, frozen=True):
     """One entry of a memory table: guest and user address, size and offset into the descriptor, in bytes."""
 
     guest: int

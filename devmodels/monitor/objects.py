@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -133,19 +132,17 @@ async def qom_set(world: World, arguments: QomSet) -> None:
 # --- the tree
 
 
-@dataclass(frozen=True, slots=True)
-class _Property:
+class _Property(msgspec.Struct, frozen=True):
     kind: str
     get: Callable[[], object]
     set: Callable[[object], Any]
     """Gives a coroutine."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(msgspec.Struct, frozen=True):
     kind: str
-    children: Mapping[str, _Object] = field(default_factory=dict)
-    properties: Mapping[str, _Property] = field(default_factory=dict)
+    children: Mapping[str, _Object] = msgspec.field(default_factory=dict)
+    properties: Mapping[str, _Property] = msgspec.field(default_factory=dict)
 
 
 def _find(world: World, path: str) -> _Object:

@@ -11,7 +11,8 @@ import getopt
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from devmodels.blockbackend import BlockBackend, BlockNode, Flags, Op, Request
 from devmodels.blockbackend.debug import commands as debug
@@ -39,8 +40,7 @@ class _Request(Request):
     POLICY = False
 
 
-@dataclass(slots=True)
-class Place:
+class Place(msgspec.Struct):
     """Where a command works: `node`, and a device's own `backend` where it was named."""
 
     node: BlockNode
@@ -98,8 +98,7 @@ async def qemu_io(place: Place, words: list[str]) -> str:
 # --- arguments
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(msgspec.Struct, frozen=True):
     run: Callable[[Place, dict[str, str], list[str]], Awaitable[str]]
     options: str
     fewest: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from devmodels.assembly import Assembly, HostedDevices
 from devmodels.blockbackend import BlockBackend, BlockNode, Graph
@@ -15,8 +16,7 @@ from devmodels.monitor.qemuio import Running
 from devmodels.runstate import RunState
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(msgspec.Struct, frozen=True):
     """A device or an export that has a backend; `name` is its id."""
 
     name: str

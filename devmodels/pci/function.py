@@ -7,8 +7,9 @@ it a `PciHost`.  References: PCI Local Bus 3.0 §6; PCI Express 6.0 §7.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from devmodels.interrupts import LineSource
 from devmodels.pci.bars import Bar, BarHandler, BarKind, Windows
@@ -26,8 +27,7 @@ from devmodels.registers.state import nest, unnest
 MIN_MSIX_BAR = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class PciIdentity:
+class PciIdentity(msgspec.Struct, frozen=True):
     """Who a function says it is.
 
     `class_code` is base class, sub-class and programming interface (24 bits); `interrupt_pin` 1 to 4 is INTA# to

@@ -7,8 +7,9 @@ not known is refused (docs/qtest.md lists both).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from devmodels.options import OptionError, decode, parse_keyval, parse_size, shown
 from devmodels.qtest.board import DEFAULT_RAM, BoardName
@@ -27,16 +28,14 @@ OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend
 SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")
 
 
-@dataclass(frozen=True, slots=True)
-class Socket:
+class Socket(msgspec.Struct, frozen=True):
     """A UNIX socket: `server` listens there, else it is connected to."""
 
     path: str
     server: bool
 
 
-@dataclass(slots=True)
-class Launch:
+class Launch(msgspec.Struct):
     """What the command line says."""
 
     machine: BoardName = "pc"
@@ -47,14 +46,14 @@ class Launch:
     defaults: bool = True
     stopped: bool = False
     snapshot: bool = False
-    objects: list[str] = field(default_factory=list)
-    blockdevs: list[str] = field(default_factory=list)
-    drives: list[str] = field(default_factory=list)
-    devices: list[str] = field(default_factory=list)
-    globals: list[tuple[str, str, str]] = field(default_factory=list)
-    chardevs: dict[str, Socket | None] = field(default_factory=dict)
+    objects: list[str] = msgspec.field(default_factory=list)
+    blockdevs: list[str] = msgspec.field(default_factory=list)
+    drives: list[str] = msgspec.field(default_factory=list)
+    devices: list[str] = msgspec.field(default_factory=list)
+    globals: list[tuple[str, str, str]] = msgspec.field(default_factory=list)
+    chardevs: dict[str, Socket | None] = msgspec.field(default_factory=dict)
     """By id; None for one that leads nowhere."""
-    monitors: list[Socket] = field(default_factory=list)
+    monitors: list[Socket] = msgspec.field(default_factory=list)
     incoming: str | None = None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -28,8 +27,7 @@ CACHE_MODES: dict[str, tuple[bool, bool, bool]] = {
 PER_BUS = {"ide": 2, "scsi": 7}
 
 
-@dataclass(slots=True)
-class Drive:
+class Drive(msgspec.Struct):
     """One `-drive`: `node` is opened unless there is no medium; a device over it takes `inherited`.
 
     `place` is (interface, bus, unit) where the board gives it a device, and `media` which one.
@@ -37,10 +35,10 @@ class Drive:
 
     name: str
     node: dict[str, object] | None
-    inherited: dict[str, object] = field(default_factory=dict)
+    inherited: dict[str, object] = msgspec.field(default_factory=dict)
     place: tuple[str, int, int] | None = None
     media: str = "disk"
-    limits: dict[str, object] = field(default_factory=dict)
+    limits: dict[str, object] = msgspec.field(default_factory=dict)
 
 
 def drive(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from devmodels.registers.declare import POWER_ON, Access, Bank, Reset
 from devmodels.registers.file import RegisterFile
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRow:
+class FieldRow(msgspec.Struct, frozen=True):
     """Bits `high` down to `low`; `reset` is the value after power-on."""
 
     name: str
@@ -22,8 +22,7 @@ class FieldRow:
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterRow:
+class RegisterRow(msgspec.Struct, frozen=True):
     """One register.
 
     `name` is a path: `port[].command` lies in an array of `count` elements, `stride` bytes apart (0: a bank, whose
@@ -78,7 +77,7 @@ def _rows(registers: type[RegisterFile]) -> Iterator[RegisterRow]:
     for block in layout.blocks:
         stride = 0 if isinstance(block, Bank) else block.stride
         for row in _rows(block.element):
-            yield replace(
+            yield msgspec.structs.replace(
                 row,
                 name=f"{block.name}[].{row.name}",
                 offset=block.offset + row.offset,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from devmodels.scsi.constants import Protocol
 
@@ -10,8 +10,7 @@ Registrant = tuple[bytes, int]
 """What a persistent reservation knows an I_T nexus by: TransportID and relative target port."""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetPort:
+class TargetPort(msgspec.Struct, frozen=True):
     """A port of the target.
 
     `relative` is its number, from 1 (SPC-4 §7.8.6.6.4); `protocol` what it speaks; `name` its SCSI name string

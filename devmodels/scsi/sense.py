@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Failure, SenseKey
@@ -23,8 +23,7 @@ FIXED, DESCRIPTORS = 0x70, 0x72
 MAX_FIXED_INFORMATION = 0xFFFF_FFFF
 
 
-@dataclass(frozen=True, slots=True)
-class FieldPointer:
+class FieldPointer(msgspec.Struct, frozen=True):
     """The field that was wrong: its first byte in the CDB (or else in the parameter list), and its highest bit."""
 
     byte: int
@@ -32,8 +31,7 @@ class FieldPointer:
     in_cdb: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Sense:
+class Sense(msgspec.Struct, frozen=True):
     """Sense data of the current command, or `deferred`: of one whose status has been sent already.
 
     `information`: an LBA, or an offset, as the command says.  `progress`: in 65536ths.  `ili`: INCORRECT LENGTH

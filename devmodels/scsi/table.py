@@ -6,9 +6,10 @@ REPORT SUPPORTED OPERATION CODES, the check of reserved bits and the documentati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
 
 from devmodels.iocontext import Coro
 from devmodels.scsi.fields import Fields, Layout
@@ -55,8 +56,7 @@ class Access(Enum):
     """Its handler looks: what is allowed depends on more than the command."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Command(Generic[U_contra]):
+class Command(msgspec.Struct, Generic[U_contra], frozen=True, eq=False):
     """One command.
 
     `clause`: where it is specified; without a number, under its name.  `length`: the field that holds its allocation,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -56,8 +55,7 @@ class Line(msgspec.Struct, rename="kebab", frozen=True):
     dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """Of one backend or node: a second's operations and bytes, mean latencies in ms, and the queue's mean depth.
 
     Latencies are those of all that has ended, where the times of what has failed count (`account_failed`).

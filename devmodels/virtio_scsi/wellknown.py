@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -36,7 +37,10 @@ def _report(unit: LogicalUnit, _task: Task, fields: Fields) -> bytes:
 class DomainUnit(ReportLunsUnit):
     """Lists what `listed` gives: targets and LUNs, in ascending order.  `seen` hears that the driver has seen them."""
 
-    commands: Sequence[Command[Any]] = (*basic.COMMANDS, replace(inventory.COMMAND, handler=_report))
+    commands: Sequence[Command[Any]] = (
+        *basic.COMMANDS,
+        msgspec.structs.replace(inventory.COMMAND, handler=_report),
+    )
 
     def __init__(
         self,

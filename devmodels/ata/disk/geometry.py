@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from devmodels.ata.constants import HEAD
 from devmodels.ata.disk.options import AtaDiskOptions
@@ -14,8 +14,7 @@ MAX_SECTORS = 16_514_064
 """16383 × 16 × 63: a larger disk tells of so many by CHS."""
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(msgspec.Struct, frozen=True):
     """A translation."""
 
     cylinders: int

@@ -6,13 +6,12 @@ an answer covers between half a length and a whole one, and nothing has to be ke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 SECOND = 10**9
 
 
-@dataclass(slots=True)
-class _Half:
+class _Half(msgspec.Struct):
     """One window: what came since it began."""
 
     begin: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from enum import IntEnum
 
 from devmodels.blockbackend.accounting.histogram import Histogram
@@ -46,36 +45,38 @@ _RD, _WR, _FLUSH, _UNMAP = Kind
 """Names of the module: half the price of an enumeration's members, which counts here."""
 
 
-@dataclass(slots=True)
 class Counters:
     """What is counted, from zero on."""
 
-    rd_bytes: int = 0
-    wr_bytes: int = 0
-    unmap_bytes: int = 0
-    rd_operations: int = 0
-    wr_operations: int = 0
-    flush_operations: int = 0
-    unmap_operations: int = 0
-    rd_total_time_ns: int = 0
-    wr_total_time_ns: int = 0
-    flush_total_time_ns: int = 0
-    unmap_total_time_ns: int = 0
-    rd_merged: int = 0
-    wr_merged: int = 0
-    unmap_merged: int = 0
-    failed_rd_operations: int = 0
-    failed_wr_operations: int = 0
-    failed_flush_operations: int = 0
-    failed_unmap_operations: int = 0
-    invalid_rd_operations: int = 0
-    invalid_wr_operations: int = 0
-    invalid_flush_operations: int = 0
-    invalid_unmap_operations: int = 0
-    wr_highest_offset: int = 0
+    rd_bytes: int
+    wr_bytes: int
+    unmap_bytes: int
+    rd_operations: int
+    wr_operations: int
+    flush_operations: int
+    unmap_operations: int
+    rd_total_time_ns: int
+    wr_total_time_ns: int
+    flush_total_time_ns: int
+    unmap_total_time_ns: int
+    rd_merged: int
+    wr_merged: int
+    unmap_merged: int
+    failed_rd_operations: int
+    failed_wr_operations: int
+    failed_flush_operations: int
+    failed_unmap_operations: int
+    invalid_rd_operations: int
+    invalid_wr_operations: int
+    invalid_flush_operations: int
+    invalid_unmap_operations: int
+    wr_highest_offset: int
 
+    __slots__ = tuple(__annotations__)
 
-_COUNTERS = tuple(field.name for field in fields(Counters))
+    def __init__(self) -> None:
+        for name in Counters.__slots__:
+            setattr(self, name, 0)
 
 
 class BlockStats(Counters):
@@ -111,7 +112,7 @@ class BlockStats(Counters):
 
     def as_dict(self) -> dict[str, int]:
         """Every counter by its name."""
-        return {name: getattr(self, name) for name in _COUNTERS}
+        return {name: getattr(self, name) for name in Counters.__slots__}
 
     def device_stats(self, now_ns: int) -> dict[str, object]:
         """Everything at `now_ns`, under the names of QEMU's `BlockDeviceStats`."""

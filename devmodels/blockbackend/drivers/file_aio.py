@@ -6,8 +6,9 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
+
+import msgspec
 
 from devmodels.blockbackend.drivers import direct
 from devmodels.blockbackend.drivers.file import FileNode, FileOptions
@@ -71,7 +72,7 @@ class DirectFileNode(FileNode):
             raise BlockOptionError(
                 f"$.cache.direct: true is given; {options.filename!r} cannot be read that way: {error.strerror}"
             ) from None
-        self.limits = replace(self.limits, request_alignment=self._align)
+        self.limits = msgspec.structs.replace(self.limits, request_alignment=self._align)
 
     def _choose_ways(self) -> None:
         """A device takes many writes at a time, and every one has to wait."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
 from functools import partial
+
+import msgspec
 
 from devmodels.blockbackend.drivers import blkdev, linux
 from devmodels.blockbackend.drivers.file import UNSUPPORTED, FileNode, FileOptions
@@ -26,7 +27,7 @@ class HostDeviceNode(FileNode):
     def __init__(self, options: FileOptions, context: IoContext, fd: int) -> None:
         super().__init__(options, context, fd)
         self._block = blkdev.logical_block_size(fd)
-        self.limits = replace(self.limits, pdiscard_alignment=blkdev.physical_block_size(fd))
+        self.limits = msgspec.structs.replace(self.limits, pdiscard_alignment=blkdev.physical_block_size(fd))
         # The device's file lies in memory, its data does not.
         self._nowait = 0 if self._inline else os.RWF_NOWAIT
         self._choose_ways()

@@ -10,7 +10,6 @@ import errno
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -42,8 +41,7 @@ class Waiting:
         self.request = request
 
 
-@dataclass(slots=True)
-class Throttled:
+class Throttled(msgspec.Struct):
     """How many requests have had to wait for limits, and for how long together, in ns."""
 
     operations: int = 0

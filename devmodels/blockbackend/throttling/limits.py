@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
@@ -23,8 +22,7 @@ OPERATIONS, BYTES = "iops", "bps"
 TOTAL, READ, WRITE = "total", "read", "write"
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """One limit: `unit` is iops or bps, `of` total, read or write; `burst` (0: none) may last `length` seconds."""
 
     unit: str

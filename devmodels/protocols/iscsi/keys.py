@@ -7,9 +7,10 @@ Follows RFC 7143 §13 (and RFC 7144 §3 for iSCSIProtocolLevel), with the rules 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
+
+import msgspec
 
 from devmodels.protocols.iscsi.pdu import MAX_DATA_SEGMENT, Stage
 from devmodels.protocols.iscsi.text import (
@@ -68,8 +69,7 @@ class Sender(Enum):
     BOTH = "both"
 
 
-@dataclass(slots=True)
-class Parameters:
+class Parameters(msgspec.Struct):
     """What the keys of a session and of one of its connections have come to; the defaults are the standard's."""
 
     header_digest: str = NONE

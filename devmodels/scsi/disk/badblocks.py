@@ -6,8 +6,9 @@ A request that fails says nothing of its blocks, so halves of what is in doubt a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from devmodels.blockbackend import Op
 from devmodels.blockbackend.vectors import clear, window
@@ -71,7 +72,7 @@ async def located(disk: Disk, task: Task, failed: Request) -> tuple[Sense, int]:
     clear(window(failed.vectors, good or 0, failed.length - (good or 0)))
     if good is None:
         return sense, 0
-    return replace(sense, information=(failed.offset + good) // disk.block_size), good
+    return msgspec.structs.replace(sense, information=(failed.offset + good) // disk.block_size), good
 
 
 async def read(disk: Disk, task: Task, offset: int, length: int, vectors: Sequence[memoryview]) -> None:

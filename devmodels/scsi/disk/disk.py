@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -281,7 +280,7 @@ class Disk(ModeParameters):
         def flushed(request: Request) -> None:
             if request.error and self.target is not None and nexus in self.target.nexuses:
                 sense = sense_of_errno(request.error, write=True)
-                self.attentions.queue(nexus, replace(sense, deferred=True))
+                self.attentions.queue(nexus, msgspec.structs.replace(sense, deferred=True))
 
         self.backend.submit(LateFlush(Op.FLUSH, 0, 0, done=flushed))
 

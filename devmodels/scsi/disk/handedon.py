@@ -5,9 +5,10 @@ The disk's initiator is the node's to the target, so that a disk with more than 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from devmodels.blockbackend.passthrough import Direction, ScsiCommand
 from devmodels.blockbackend.request import Request
@@ -68,4 +69,4 @@ async def _done(disk: Disk, task: Task, told: ScsiCommand) -> None:
 @cache
 def instead_of(command: Command[Any]) -> Command[Any]:
     """`command` as it is handed on, where it is about reservations."""
-    return replace(command, handler=partial(hand_on, command)) if command in _OWN else command
+    return msgspec.structs.replace(command, handler=partial(hand_on, command)) if command in _OWN else command

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from devmodels.iocontext import Coro, Future
 from devmodels.scsi.asc import Asc
@@ -190,7 +191,7 @@ class Operation:
             and disk.target is not None
             and nexus in disk.target.nexuses
         ):
-            disk.attentions.queue(nexus, replace(sense, deferred=True))
+            disk.attentions.queue(nexus, msgspec.structs.replace(sense, deferred=True))
 
     @staticmethod
     def go_on(disk: Disk) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.scsi.backed import payload
@@ -195,7 +196,7 @@ def _write_failed(disk: Disk, task: Task, request: Request) -> None:
     """Of several blocks nobody knows which it was."""
     sense = disk.sense_of(request)
     if sense.key is SenseKey.MEDIUM_ERROR and request.length == disk.block_size:
-        sense = replace(sense, information=request.offset // disk.block_size)
+        sense = msgspec.structs.replace(sense, information=request.offset // disk.block_size)
     disk.fail(task, sense)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
+
+import msgspec
 
 from devmodels.blockbackend import BlockBackend
 from devmodels.disc import Disc
@@ -51,8 +52,7 @@ DVD_BLOCKS = 4_173_824
 BD_LAYER = 12_219_392
 
 
-@dataclass(frozen=True, slots=True)
-class Medium:
+class Medium(msgspec.Struct, frozen=True):
     """A disc that can be read."""
 
     disc: Disc

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
 
 from devmodels.blockbackend.drivers.iscsi.connection import Connection
 from devmodels.blockbackend.drivers.iscsi.connection import Owner as ConnectionOwner
@@ -40,8 +41,7 @@ class Owner(ConnectionOwner, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """How a target is reached, and as whom."""
 
     transport: Transport
@@ -64,7 +64,7 @@ async def establish(context: IoContext, way: Way, lun: int, owner: Owner) -> Con
                 host, port = parse_portal(moved.address)
             except BlockOptionError:
                 raise LoginFailedError(f"the target has moved to {moved.address[:64]!r}") from None
-            way = replace(way, host=host, port=port)
+            way = msgspec.structs.replace(way, host=host, port=port)
     raise LoginFailedError("the target has moved too often")
 
 

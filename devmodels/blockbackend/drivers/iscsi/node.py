@@ -10,8 +10,9 @@ import errno
 import logging
 import secrets as random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import ClassVar
+
+import msgspec
 
 from devmodels.blockbackend.drivers.iscsi import commands
 from devmodels.blockbackend.drivers.iscsi.connection import SECOND
@@ -234,12 +235,12 @@ class IscsiNode(BlockNode):
             raise WrongUnitError(
                 f"its blocks have {capacity.block_size} bytes now, {before.block_size} before"
             )
-        self.unit = replace(self.unit, capacity=capacity)
+        self.unit = msgspec.structs.replace(self.unit, capacity=capacity)
         if capacity.size != self.size:
             self._resized(capacity.size)
 
     async def _refresh_modes(self) -> None:
-        self.unit = replace(self.unit, modes=await read_modes(self._commands.ask))
+        self.unit = msgspec.structs.replace(self.unit, modes=await read_modes(self._commands.ask))
 
     def _ask_again(self) -> None:
         self.context.start(self._refresh(self._refresh_capacity))

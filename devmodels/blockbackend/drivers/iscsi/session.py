@@ -14,8 +14,9 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from devmodels.blockbackend.drivers.iscsi.connection import SECOND, Connection
 from devmodels.blockbackend.drivers.iscsi.establishing import Newcomer, Way, establish
@@ -49,8 +50,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long things may take, in ns.  `command`: one command (0: for ever).  `keep`: how long commands wait for a
     session (0: they fail at once)."""
 

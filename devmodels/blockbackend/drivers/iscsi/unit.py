@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from devmodels.blockbackend.drivers.iscsi import commands
 from devmodels.blockbackend.drivers.iscsi.retrying import CheckConditionError
@@ -41,8 +42,7 @@ class WrongUnitError(Exception):
     """The unit is no disk that can be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(msgspec.Struct, frozen=True):
     """`blocks` of `block_size` bytes; `provisioned`: space can be taken and given back (LBPME); `zeroes`: what has
     none reads as zeroes (LBPRZ)."""
 
@@ -57,8 +57,7 @@ class Capacity:
         return self.blocks * self.block_size
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Page B0h; 0 means nothing is said.  Numbers are of blocks."""
 
     max_transfer: int = 0
@@ -67,8 +66,7 @@ class Limits:
     max_write_same: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Provisioning:
+class Provisioning(msgspec.Struct, frozen=True):
     """Page B2h: how space is given back."""
 
     unmap: bool = False
@@ -76,8 +74,7 @@ class Provisioning:
     write_same_10: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Modes:
+class Modes(msgspec.Struct, frozen=True):
     """`cached`: writes may be lost until the cache is synchronized (WCE).  `fua`: a write can say that it must not."""
 
     write_protected: bool = False
@@ -85,8 +82,7 @@ class Modes:
     fua: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True):
     """All of it.  `no_data`: WRITE SAME (16) needs no block of zeroes (NDOB)."""
 
     device_type: int
