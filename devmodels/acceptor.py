@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import select
 import socket
 from collections.abc import Callable
 
+from devmodels import logs
 from devmodels.iocontext import IoContext
 
-log = logging.getLogger("devmodels")
+log = logs.logger("devmodels")
 
 RETRY_NS = 10**9
 """How long to wait where a connection cannot be accepted for want of descriptors or memory."""

@@ -15,12 +15,13 @@ import msgspec
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-_MESSAGE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.S)
-_UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.S)
-_MISSING = re.compile(r"^Object missing required field `(?P<name>.*)`$", re.S)
-_INDEX = re.compile(r"\[(?P<number>[0-9]+)\]")
-_NUMBER = re.compile(r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)")
-_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?")
+_MESSAGE = r"(?s)^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$"
+_UNKNOWN = r"(?s)^Object contains unknown field `(?P<name>.*)`$"
+_MISSING = r"(?s)^Object missing required field `(?P<name>.*)`$"
+_INDEX = r"\[(?P<number>[0-9]+)\]"
+_NUMBER = r"(?P<digits>0x[0-9a-fA-F]+|[0-9]+)(?P<unit>[kKMGT]?)"
+_DECIMAL = r"[0-9]+(\.[0-9]+)?"
+"""Expressions are compiled where they are first used: most programs end without an error."""
 _UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN = 60
 _fields = cache(msgspec.structs.fields)
@@ -93,16 +94,16 @@ def one_line(text: str) -> str:
 
 
 def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Struct]) -> str:
-    match = _MESSAGE.match(message)
+    match = re.match(_MESSAGE, message)
     assert match is not None
     what, where = one_line(match["what"]), match["where"] or ""
     # `rules[1].event` is the item 1 of `rules` and then its `event`.
     path = where.replace("[", ".[").split(".") if where else []
-    if unknown := _UNKNOWN.match(what):
+    if unknown := re.match(_UNKNOWN, what):
         inner = _struct(_type_at(schema, path, given), _value_at(given, path))
         names = [] if inner is None else sorted(field.encode_name for field in msgspec.structs.fields(inner))
         return f"{_join(where, unknown['name'])}: no such option; expected one of {', '.join(names)}"
-    if missing := _MISSING.match(what):
+    if missing := re.match(_MISSING, what):
         kind = _type_at(schema, [*path, missing["name"]], given)
         return f"{_join(where, missing['name'])}: missing; expected {_expected(kind, what)}"
     if not path:
@@ -123,7 +124,7 @@ def _member(given: object, key: str) -> object:
     """What is in `given` under `key`, or at that place of a list; None where nothing is."""
     if isinstance(given, Mapping):
         return given.get(key)
-    if isinstance(given, Sequence) and (index := _INDEX.fullmatch(key)):
+    if isinstance(given, Sequence) and (index := re.fullmatch(_INDEX, key)):
         return given[int(index["number"])]
     return None
 
@@ -136,7 +137,7 @@ def _type_at(schema: type[msgspec.Struct], path: list[str], given: object) -> ob
     """The type of the option at `path`, or None where there is none."""
     kind: object = schema
     for name in path:
-        if _INDEX.fullmatch(name):
+        if re.fullmatch(_INDEX, name):
             kind, given = _item(kind), _member(given, name)
             continue
         struct = _struct(kind, given)
@@ -267,7 +268,7 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
 
 def parse_size(text: str) -> int | None:
     """A number, decimal or 0x…, perhaps with k, M, G or T for powers of 1024; None where it is none."""
-    number = _NUMBER.fullmatch(text)
+    number = re.fullmatch(_NUMBER, text)
     if number is None:
         return None
     return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
@@ -286,6 +287,6 @@ def _coerced(value: object, kind: object) -> object:
         return value == "on"
     if int in kinds and (number := parse_size(value)) is not None:
         return number
-    if float in kinds and _DECIMAL.fullmatch(value):
+    if float in kinds and re.fullmatch(_DECIMAL, value):
         return float(value)
     return value

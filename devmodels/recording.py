@@ -8,7 +8,6 @@ had never been one.
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +18,7 @@ from types import TracebackType
 
 import msgspec
 
+from devmodels import logs
 from devmodels.ahci import AhciPci
 from devmodels.assembly import Assembly
 from devmodels.ata import AtaDevice
@@ -45,7 +45,7 @@ from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.threaded import ThreadedQueue
 from devmodels.virtio_scsi import VirtioScsi
 
-log = logging.getLogger("devmodels.recording")
+log = logs.logger("devmodels.recording")
 
 
 def disk_facts(backend: BlockBackend) -> DiskFacts:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -43,6 +41,8 @@ class Secrets:
             raise OptionError(f"id: {shown(checked.id)} is given; an object of that name is there")
         secret = _read(checked.file) if checked.data is None else checked.data.encode()
         if checked.format == "base64":
+            import base64
+
             try:
                 secret = base64.b64decode(secret.strip(), validate=True)
             except binascii.Error:
@@ -65,7 +65,7 @@ class Secrets:
 def _read(path: str | None) -> bytes:
     assert path is not None
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb") as file:
             secret = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
@@ -42,7 +41,7 @@ class SavedFile(Generic[S]):
 
     def __init__(self, context: IoContext, path: str) -> None:
         self._context = context
-        self._path = Path(path)
+        self._path = path
         self._lock = Lock(context)
         self._trace: Tracer | None = None
         self._source = ""
@@ -68,7 +67,8 @@ class SavedFile(Generic[S]):
     def read_file(self) -> bytes | None:
         """What is in the file; None where it is not there."""
         try:
-            return self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
@@ -103,13 +103,13 @@ class SavedFile(Generic[S]):
 
     def _write(self, data: bytes) -> None:
         """Replace the file: whoever reads finds the old or the new, whole."""
-        temporary = self._path.with_name(self._path.name + ".new")
-        with temporary.open("wb") as file:
+        temporary = self._path + ".new"
+        with open(temporary, "wb") as file:
             file.write(data + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.replace(temporary, self._path)
+        directory = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
         finally:

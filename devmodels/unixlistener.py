@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import stat
 
-log = logging.getLogger("devmodels")
+from devmodels import logs
+
+log = logs.logger("devmodels")
 
 
 def listen(path: str) -> socket.socket:

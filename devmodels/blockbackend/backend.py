@@ -10,7 +10,6 @@ follows from an error, statistics, the table of what is in flight.
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from devmodels import logs
 from devmodels.blockbackend import permissions
 from devmodels.blockbackend.accounting import BlockStats, is_counted
 from devmodels.blockbackend.debug.announcing import NOTHING, Announced
@@ -55,7 +55,7 @@ from devmodels.runstate import RunState
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
 from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 _this_thread = threading.get_ident
 
 _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8

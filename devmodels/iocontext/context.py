@@ -10,13 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from devmodels.iocontext.polling import BusyPolling, Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task, start
-from devmodels.iocontext.standin import Job, StandIn
-from devmodels.iocontext.uring import Uring
 from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
+
+if TYPE_CHECKING:
+    from devmodels.iocontext.standin import Job, StandIn
+    from devmodels.iocontext.uring import Uring
 
 T = TypeVar("T")
 
@@ -267,6 +269,8 @@ class IoContext:
         """Another thread may go on with what `run_once` does while `aside` holds up the owner's.  For the wall clock;
         callbacks then run on either thread, never on both."""
         if self._stand_in is None:
+            from devmodels.iocontext.standin import StandIn  # ctypes is slow to import
+
             self._stand_in = StandIn(self)
 
     def aside(self, job: Job, *, here: bool) -> bool:
@@ -309,6 +313,8 @@ class IoContext:
         For the wall clock: on a virtual one nothing may be done beside the context.
         """
         if self._uring is None:
+            from devmodels.iocontext.uring import Uring
+
             self._uring = Uring(self)
         return self._uring
 

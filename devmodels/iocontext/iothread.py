@@ -7,15 +7,15 @@ anybody, so nobody can wait for each other.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 
+from devmodels import logs
 from devmodels.iocontext.context import ClockKind, IoContext
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 
 class IoThread:

@@ -48,7 +48,7 @@ def drive(
 
     `interface` is the board's own, for drives that name none; `taken` has the places that are given already.
     """
-    given = dict(parse_keyval(_FILE.sub("file.filename=", text)))
+    given = dict(parse_keyval(re.sub(_FILE, "file.filename=", text)))
     interface = _word(given, "if", interface)
     if interface not in INTERFACES:
         raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
@@ -137,9 +137,9 @@ def _cache(given: dict[str, object]) -> str | None:
     return write_cache
 
 
-_FILE = re.compile(r"(?:^|(?<=[^,],))file=")
+_FILE = r"(?:^|(?<=[^,],))file="
 """There may be `file.…` besides."""
-_OLD_LIMIT = re.compile(r"(?P<unit>bps|iops)(?P<of>_rd|_wr)?(?P<rest>_max|_max_length)?")
+_OLD_LIMIT = r"(?P<unit>bps|iops)(?P<of>_rd|_wr)?(?P<rest>_max|_max_length)?"
 _OF = {None: "total", "_rd": "read", "_wr": "write"}
 
 
@@ -150,7 +150,7 @@ def _limits(given: dict[str, object]) -> dict[str, object]:
     for key in list(given):
         if key == "iops_size":
             limits["iops-size"] = given.pop(key)
-        elif old := _OLD_LIMIT.fullmatch(key):
+        elif old := re.fullmatch(_OLD_LIMIT, key):
             name = f"{old['unit']}-{_OF[old['of']]}{(old['rest'] or '').replace('_', '-')}"
             limits[name] = given.pop(key)
     return limits

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from devmodels.options import OptionError, one_line
@@ -47,7 +46,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 0
     except OptionError as error:
-        sys.stderr.write(f"{PurePath(sys.argv[0]).name}: {one_line(str(error))}\n")
+        sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {one_line(str(error))}\n")
         return 1
     return 0
 

@@ -8,13 +8,13 @@ What a kind of unit can do is in its table (`commands`); this knows none of them
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from devmodels import logs
 from devmodels.blockbackend.vectors import window
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import Cancelled, IoContext, Turns
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from devmodels.scsi.target import ScsiTarget
     from devmodels.trace import Tracer
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 _GOOD = Status.GOOD
 _NO_FIELDS: Fields = {}

@@ -1,5 +1,10 @@
 """Traces in files: events framed, numbered, versioned and compressed; `format` has the layout."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from devmodels.tracefile.format import (
     MAGIC,
     VERSION,
@@ -9,8 +14,10 @@ from devmodels.tracefile.format import (
     TraceFileError,
     TraceHeader,
 )
-from devmodels.tracefile.reader import TraceReader
-from devmodels.tracefile.writer import TraceWriter, WritingTracer
+
+if TYPE_CHECKING:
+    from devmodels.tracefile.reader import TraceReader
+    from devmodels.tracefile.writer import TraceWriter, WritingTracer
 
 __all__ = [
     "MAGIC",
@@ -24,3 +31,12 @@ __all__ = [
     "TraceWriter",
     "WritingTracer",
 ]
+
+_WHERE = {"TraceReader": "reader", "TraceWriter": "writer", "WritingTracer": "writer"}
+
+
+def __getattr__(name: str) -> object:
+    """Compression is slow to import, and the layout is wanted where there is no file."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    return getattr(import_module(f"devmodels.tracefile.{_WHERE[name]}"), name)

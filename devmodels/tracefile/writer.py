@@ -7,7 +7,6 @@ does that gave it.  Where the disk cannot keep up, whoever emits waits: what is 
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import os
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
+from devmodels import logs
 from devmodels.trace import MAX_PAYLOAD, EventKind, TraceEvent, Tracer
 from devmodels.tracefile.format import (
     END,
@@ -35,7 +35,7 @@ from devmodels.tracefile.format import (
     TraceHeader,
 )
 
-log = logging.getLogger("devmodels.trace")
+log = logs.logger("devmodels.trace")
 
 FRAME_WEIGHT = 1 << 20
 """A frame is ended when its events weigh so much: bytes of payload, and `EVENT_WEIGHT` for each."""

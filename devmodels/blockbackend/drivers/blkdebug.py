@@ -7,13 +7,13 @@ break points nothing is looked at, and the node costs nothing.
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 
+from devmodels import logs
 from devmodels.blockbackend.accounting.node import Served
 from devmodels.blockbackend.debug import config
 from devmodels.blockbackend.debug.rules import EVENTS, InjectErrorOptions, Rules, SetStateOptions
@@ -29,7 +29,7 @@ from devmodels.blockbackend.status import BlockStatus
 from devmodels.iocontext import Event, Future, IoContext
 from devmodels.options import OptionError
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 Permission = Literal["consistent-read", "write", "write-unchanged", "resize"]
 Bytes = Annotated[int, msgspec.Meta(ge=0, lt=(1 << 31) - 1, description="a number of bytes below 2**31 - 1")]

@@ -7,10 +7,10 @@ one line is logged, and `mismatches` counts it.
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
+from devmodels import logs
 from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.filters import FilterNode
@@ -22,7 +22,7 @@ from devmodels.blockbackend.request import HAS_NO_FALLBACK, Request
 from devmodels.blockbackend.vectors import gather, scatter
 from devmodels.iocontext import IoContext
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 
 class BlkverifyOptions(NodeOptions, frozen=True, kw_only=True):

@@ -6,11 +6,11 @@ file lies what has been allocated in advance; this node's size is the former, it
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from devmodels import logs
 from devmodels.blockbackend.debug.announcing import NOTHING
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.filters import FilterNode, FilterOptions
@@ -20,7 +20,7 @@ from devmodels.blockbackend.permissions import Perm, Use
 from devmodels.blockbackend.request import Flags, Op, Read, Request
 from devmodels.iocontext import IoContext, Lock
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 MIB = 1 << 20
 _GROWS = Perm.WRITE | Perm.RESIZE

@@ -7,12 +7,12 @@ read until another one has succeeded.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from devmodels import logs
 from devmodels.iocontext import Coro, Future
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Outcome, SenseKey, Status
@@ -26,7 +26,7 @@ from devmodels.scsi.task import DORMANT, Countdown, Task
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
-logger = logging.getLogger(__name__)
+logger = logs.logger(__name__)
 
 WHOLE = 1 << 16
 """Progress is told in parts of this."""
