@@ -1,4 +1,4 @@
-"""virtio-blk, on PCI and on MMIO."""
+"""virtio-blk on PCI, and what it has in common with the one on MMIO."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 from devmodels.assembly.kind import DeviceKind, queue_threads
 from devmodels.blockbackend import BlockBackend
 from devmodels.translation import Translate
-from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.pci import VirtioPci
-from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions, virtio_blk_mmio
 from devmodels.virtio_blk.pci import VirtioBlkPciOptions, virtio_blk_pci
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
+    from devmodels.virtio.mmio import VirtioMmio
+    from devmodels.virtio_blk.mmio import VirtioBlkMmioOptions
 
-T = TypeVar("T", VirtioPci, VirtioMmio)
+T = TypeVar("T", "VirtioPci", "VirtioMmio")
 
 
 def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Translate | None) -> str:
@@ -29,21 +29,10 @@ def _blk_pci(assembly: Assembly, options: VirtioBlkPciOptions, translate: Transl
     def plug(function: VirtioPci) -> None:
         assembly.pci_bus.plug(function, slot, number)
 
-    return _disk(assembly, options, translate, backend, partial(virtio_blk_pci, options, backend), plug)
+    return add_disk(assembly, options, translate, backend, partial(virtio_blk_pci, options, backend), plug)
 
 
-def _blk_mmio(assembly: Assembly, options: VirtioBlkMmioOptions, translate: Translate | None) -> str:
-    address, irq = assembly.mmio_place(options)
-    backend = assembly.backend(options, options.id or f"{options.driver}@{address:x}")
-    backend.qom_path = assembly.qom_path(options.id)
-
-    def plug(device: VirtioMmio) -> None:
-        assembly.machine.plug_mmio(device, address, irq)
-
-    return _disk(assembly, options, translate, backend, partial(virtio_blk_mmio, options, backend), plug)
-
-
-def _disk(
+def add_disk(
     assembly: Assembly,
     options: VirtioBlkPciOptions | VirtioBlkMmioOptions,
     translate: Translate | None,
@@ -81,5 +70,4 @@ def _drive(
 
 DEVICES = {
     "virtio-blk-pci": DeviceKind(VirtioBlkPciOptions, _blk_pci),
-    "virtio-blk-device": DeviceKind(VirtioBlkMmioOptions, _blk_mmio),
 }

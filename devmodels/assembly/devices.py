@@ -28,16 +28,16 @@ DEVICES = {
     each.name: each
     for each in (
         DeviceType("virtio-blk-pci", "pci", "blk_devices"),
-        DeviceType("virtio-blk-device", "mmio", "blk_devices"),
+        DeviceType("virtio-blk-device", "mmio", "blk_mmio_devices"),
         DeviceType("virtio-scsi-pci", "pci", "scsi_devices"),
-        DeviceType("virtio-scsi-device", "mmio", "scsi_devices"),
-        DeviceType("scsi-hd", "bus", "scsi_devices"),
-        DeviceType("scsi-cd", "bus", "scsi_devices"),
+        DeviceType("virtio-scsi-device", "mmio", "scsi_mmio_devices"),
+        DeviceType("scsi-hd", "bus", "scsi_units"),
+        DeviceType("scsi-cd", "bus", "scsi_units"),
         DeviceType("ich9-ahci", "pci", "ahci_devices"),
         DeviceType("ahci", "pci", "ahci_devices"),
         DeviceType("piix3-ide", "pci", "piix_devices"),
         DeviceType("piix4-ide", "pci", "piix_devices"),
-        DeviceType("ide-hd", "ata", "ata_devices"),
-        DeviceType("ide-cd", "ata", "ata_devices"),
+        DeviceType("ide-hd", "ata", "ata_units"),
+        DeviceType("ide-cd", "ata", "ata_units"),
     )
 }

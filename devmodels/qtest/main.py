@@ -5,6 +5,7 @@ Exit status: 0 when its client has left, at SIGTERM and `quit`; 1 for a wrong op
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry point."""
+    # What a start makes stays: nothing of it is garbage, and a collector would look at all of it again and again.
+    gc.disable()
     signal.signal(signal.SIGTERM, _end_at_once)
     signal.signal(signal.SIGINT, _end_at_once)
     status = run(sys.argv[1:])
@@ -88,6 +91,8 @@ def _serve(launch: Launch) -> None:
             control.wait_for(launch.incoming, failed)
         for connection in connections:
             control.add(connection)
+        gc.freeze()
+        gc.enable()
         loop.run()
     finally:
         control.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Literal, Protocol
 
-from devmodels.virtio.mmio import WINDOW_SIZE
-
 SLOTS = 24
 SLOT_BASE = 0xFEB0_0000
 SLOT_IRQ = 24
@@ -14,7 +12,7 @@ SLOT_IRQ = 24
 
 MAX_VECTORS = 2048
 
-_BUS = re.compile(r"virtio-mmio-bus\.([0-9]{1,2})")
+_BUS = r"virtio-mmio-bus\.([0-9]{1,2})"
 
 
 class PciPlace(Protocol):
@@ -121,6 +119,8 @@ def check_mmio_place(options: MmioPlace) -> None:
         raise ValueError(f"bus is {options.bus!r}, expected virtio-mmio-bus.0 to virtio-mmio-bus.{SLOTS - 1}")
     if options.iommu_platform and options.force_legacy:
         raise ValueError("iommu_platform is on, expected force-legacy=off with it")
+    from devmodels.virtio.mmio import WINDOW_SIZE  # the transport, which devices on PCI do not want
+
     if options.address is not None and not 0 <= options.address <= (1 << 64) - WINDOW_SIZE:
         raise ValueError(f"address is {options.address:#x}, expected one below 2**64")
     if options.irq is not None and not 0 <= options.irq <= 0xFFFF_FFFF:
@@ -131,5 +131,5 @@ def check_mmio_place(options: MmioPlace) -> None:
 
 def mmio_slot(options: MmioPlace) -> int | None:
     """The number of the slot asked for; None where none is, or it is none there can be."""
-    found = None if options.bus is None else _BUS.fullmatch(options.bus)
+    found = None if options.bus is None else re.fullmatch(_BUS, options.bus)
     return None if found is None or int(found[1]) >= SLOTS else int(found[1])
