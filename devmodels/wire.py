@@ -1,13 +1,12 @@
 """Fixed-layout wire formats: declared once with construct, packed and unpacked on the hot path with `struct`.
 
-    VIRTQ_DESC = Struct("addr" / Int64ul, "len" / Int32ul, "flags" / Int16ul, "next" / Int16ul)
-    DESC = Codec.ints(VIRTQ_DESC)
-    addr, length, flags, next_ = DESC.unpack_from(buffer, 16 * index)
+    EVENT = Codec.ints(lambda c: c.Struct("desc" / c.Int16ul, "flags" / c.Int16ul))
+    desc, flags = EVENT.unpack_from(buffer, offset)
 
 What has a `struct` equivalent: integers of 1, 2, 4 and 8 bytes, `Bytes(n)`, `Padding(n)`, `Const`, a `BitStruct` of
 1, 2, 4 or 8 bytes (as one big-endian integer), and arrays of a fixed count and structures of those.  Everything else
-(a length that depends on a field, a choice, an adapter) is refused when the codec is made.  construct 2.10:
-https://construct.readthedocs.io/
+(a length that depends on a field, a choice, an adapter) is refused when the codec is made, or first used.
+construct 2.10: https://construct.readthedocs.io/
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
-import construct
-
 if TYPE_CHECKING:
     from mmap import mmap
+    from types import ModuleType
+
+    import construct
 
 Value = TypeVar("Value", int, int | bytes)
+Declare: TypeAlias = "Callable[[ModuleType], construct.Construct]"
 Readable: TypeAlias = "bytes | bytearray | memoryview | mmap"
 Writable: TypeAlias = "bytearray | memoryview | mmap"
 
@@ -58,11 +59,16 @@ class Codec(Generic[Value]):
     constants are checked and left out: `WireError`); `pack_into(buffer, offset, *values)` and `pack(*values)` take the
     same.  A buffer that is too short or a value that does not fit is a `struct.error`: the caller's mistake.
     `parse` and `build` are construct's own, for slow paths.
+
+    A declaration is construct's, or a function that makes one of its argument, the module construct: it is called when
+    something of the codec is first wanted.  construct is slow to import, and a machine starts without it.
     """
 
     __slots__ = (
-        "_layout",
+        "_declare",
+        "_integers",
         "declaration",
+        "layout",
         "names",
         "offsets",
         "pack",
@@ -72,11 +78,38 @@ class Codec(Generic[Value]):
         "unpack_from",
     )
 
+    declaration: construct.Construct
+    layout: struct.Struct
+    """The `struct.Struct` itself (constants and all)."""
+    names: tuple[str, ...]
+    offsets: dict[str, int]
+    size: int
+    sizes: dict[str, int]
     unpack_from: Callable[[Readable, int], tuple[Value, ...]]
     pack_into: Callable[..., None]
     pack: Callable[..., bytes]
 
-    def __init__(self, declaration: construct.Construct, items: Sequence[_Item]) -> None:
+    def __init__(self, declaration: construct.Construct | Declare, *, integers: bool) -> None:
+        self._integers = integers
+        if callable(declaration):
+            self._declare = declaration
+        else:
+            self._derive(declaration)
+
+    def __getattr__(self, name: str) -> object:
+        """What is not there yet: everything is, once anything was asked for."""
+        if name not in _DERIVED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        import construct
+
+        self._derive(self._declare(construct))
+        return getattr(self, name)
+
+    def _derive(self, declaration: construct.Construct) -> None:
+        items = list(_flatten(declaration, ""))
+        for item in items if self._integers else ():
+            if item.is_value and item.code[-1] == "s":
+                raise LayoutError(f"{item.name} is bytes: use Codec.of")
         orders = {item.order for item in items if item.order}
         if len(orders) > 1:
             raise LayoutError("little- and big-endian integers in one structure have no struct form")
@@ -86,7 +119,7 @@ class Codec(Generic[Value]):
         self.names = tuple(item.name for item in items if item.is_value)
         self.offsets = _offsets(items)
         self.sizes = {item.name: item.size for item in items if item.name}
-        self._layout = layout
+        self.layout = layout
         if any(item.constant is not None for item in items):
             self.unpack_from, self.pack_into, self.pack = _with_constants(layout, items)
         else:
@@ -95,23 +128,19 @@ class Codec(Generic[Value]):
             self.pack = layout.pack
 
     @classmethod
-    def of(cls, declaration: construct.Construct) -> Codec[int | bytes]:
+    def of(cls, declaration: construct.Construct | Declare) -> Codec[int | bytes]:
         """Derive the codec of a construct `Struct`; `LayoutError` names the part that has no fixed layout."""
-        return Codec[int | bytes](declaration, list(_flatten(declaration, "")))
+        return Codec[int | bytes](declaration, integers=False)
 
     @classmethod
-    def ints(cls, declaration: construct.Construct) -> Codec[int]:
+    def ints(cls, declaration: construct.Construct | Declare) -> Codec[int]:
         """As `of`, for a structure of integers alone, whose values are then typed as such."""
-        items = list(_flatten(declaration, ""))
-        for item in items:
-            if item.is_value and item.code[-1] == "s":
-                raise LayoutError(f"{item.name} is bytes: use Codec.of")
-        return Codec[int](declaration, items)
+        return Codec[int](declaration, integers=True)
 
-    @property
-    def layout(self) -> struct.Struct:
-        """The `struct.Struct` itself (constants and all)."""
-        return self._layout
+    def times(self, count: int) -> struct.Struct:
+        """`count` of them, one after the other."""
+        order, items = self.layout.format[0], self.layout.format[1:]
+        return struct.Struct(order + count * items)
 
     def parse(self, data: bytes | bytearray | memoryview) -> construct.Container:
         """construct's parse of `data`."""
@@ -120,6 +149,9 @@ class Codec(Generic[Value]):
     def build(self, values: construct.Container | dict[str, object]) -> bytes:
         """construct's build of a mapping."""
         return cast("bytes", self.declaration.build(values))
+
+
+_DERIVED = frozenset(Codec.__slots__) - {"_declare", "_integers"}
 
 
 def _offsets(items: Iterable[_Item]) -> dict[str, int]:
@@ -135,6 +167,8 @@ def _offsets(items: Iterable[_Item]) -> dict[str, int]:
 
 def _flatten(part: construct.Construct, name: str) -> Iterable[_Item]:
     """Walk a declaration down to integers, bytes and padding."""
+    import construct
+
     if isinstance(part, construct.Renamed):
         yield from _flatten(part.subcon, _join(name, part.name))
     elif isinstance(part, construct.Struct):
@@ -164,6 +198,8 @@ def _flatten(part: construct.Construct, name: str) -> Iterable[_Item]:
 
 def is_bit_struct(part: construct.Construct) -> bool:
     """Whether `part` is a `BitStruct` of whole bytes (which construct makes of `Bitwise` and `Struct`)."""
+    import construct
+
     return isinstance(part, construct.Transformed) and isinstance(part.subcon, construct.Struct)
 
 

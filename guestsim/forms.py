@@ -33,7 +33,7 @@ from devmodels.virtio_scsi.layout import (
 )
 from devmodels.wire import Codec
 
-_BLK_HEADER = Codec.ints(REQUEST_HEADER).layout.size
+_BLK_HEADER = REQUEST_HEADER.layout.size
 _RANGES = (
     BlkType.VIRTIO_BLK_T_DISCARD,
     BlkType.VIRTIO_BLK_T_WRITE_ZEROES,

@@ -18,13 +18,12 @@ import msgspec
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
 from devmodels.virtio_blk.layout import REQUEST_HEADER
-from devmodels.wire import Codec
 from guestsim.forms import BLK, CommandForm, Form, Forms, UnitPlace, unit_place
 
 MACHINE_MEMORY = "memory"
 """The source of events of a memory that a device does not have for itself."""
 
-_HEADER = Codec.ints(REQUEST_HEADER).layout
+_HEADER = REQUEST_HEADER.layout
 
 
 class At(NamedTuple):

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from devmodels.ahci.layout import COMMAND_HEADER
 from devmodels.ahci.prdt import Regions
 from devmodels.ata import AtaCommand, TaskFile
 from devmodels.ata.command import HostAdapter
 from devmodels.memory import DmaMap
-from devmodels.wire import Codec
-
-HEADER = Codec.ints(COMMAND_HEADER).layout
-HEADER_SIZE = HEADER.size
 
 
 class Header:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from construct import Int8ul, Int16ul, Int32ul, Padding, Struct
-
 from devmodels.ata.taskfile import TaskFile
 from devmodels.wire import Codec
 
@@ -26,62 +24,72 @@ class FisType(IntEnum):
     SET_DEVICE_BITS = 0xA1
 
 
-REGISTER_H2D = Struct(
-    "type" / Int8ul,
-    "flags" / Int8ul,
-    "command" / Int8ul,
-    "features" / Int8ul,
-    "lba_device" / Int32ul,
-    "lba_features_exp" / Int32ul,
-    "count" / Int16ul,
-    "icc" / Int8ul,
-    "control" / Int8ul,
-    "auxiliary" / Int32ul,
+REGISTER_H2D = Codec.ints(
+    lambda c: c.Struct(
+        "type" / c.Int8ul,
+        "flags" / c.Int8ul,
+        "command" / c.Int8ul,
+        "features" / c.Int8ul,
+        "lba_device" / c.Int32ul,
+        "lba_features_exp" / c.Int32ul,
+        "count" / c.Int16ul,
+        "icc" / c.Int8ul,
+        "control" / c.Int8ul,
+        "auxiliary" / c.Int32ul,
+    )
 )
 """Register – Host to Device (SATA 3.x §10.5.5)."""
 
-REGISTER_D2H = Struct(
-    "type" / Int8ul,
-    "flags" / Int8ul,
-    "status" / Int8ul,
-    "error" / Int8ul,
-    "lba_device" / Int32ul,
-    "lba_exp" / Int32ul,
-    "count" / Int16ul,
-    "reserved" / Padding(6),
+REGISTER_D2H = Codec.ints(
+    lambda c: c.Struct(
+        "type" / c.Int8ul,
+        "flags" / c.Int8ul,
+        "status" / c.Int8ul,
+        "error" / c.Int8ul,
+        "lba_device" / c.Int32ul,
+        "lba_exp" / c.Int32ul,
+        "count" / c.Int16ul,
+        "reserved" / c.Padding(6),
+    )
 )
 """Register – Device to Host (SATA 3.x §10.5.6)."""
 
-SET_DEVICE_BITS = Struct(
-    "type" / Int8ul, "flags" / Int8ul, "status" / Int8ul, "error" / Int8ul, "sactive" / Int32ul
+SET_DEVICE_BITS = Codec.ints(
+    lambda c: c.Struct(
+        "type" / c.Int8ul, "flags" / c.Int8ul, "status" / c.Int8ul, "error" / c.Int8ul, "sactive" / c.Int32ul
+    )
 )
 """Set Device Bits, with the tags that are over (SATA 3.x §10.5.7)."""
 
-DMA_SETUP = Struct(
-    "type" / Int8ul,
-    "flags" / Int8ul,
-    "reserved0" / Padding(2),
-    "buffer_low" / Int32ul,
-    "buffer_high" / Int32ul,
-    "reserved1" / Padding(4),
-    "offset" / Int32ul,
-    "count" / Int32ul,
-    "reserved2" / Padding(4),
+DMA_SETUP = Codec.ints(
+    lambda c: c.Struct(
+        "type" / c.Int8ul,
+        "flags" / c.Int8ul,
+        "reserved0" / c.Padding(2),
+        "buffer_low" / c.Int32ul,
+        "buffer_high" / c.Int32ul,
+        "reserved1" / c.Padding(4),
+        "offset" / c.Int32ul,
+        "count" / c.Int32ul,
+        "reserved2" / c.Padding(4),
+    )
 )
 """DMA Setup: the buffer is a tag (SATA 3.x §10.5.9)."""
 
-PIO_SETUP = Struct(
-    "type" / Int8ul,
-    "flags" / Int8ul,
-    "status" / Int8ul,
-    "error" / Int8ul,
-    "lba_device" / Int32ul,
-    "lba_exp" / Int32ul,
-    "count" / Int16ul,
-    "reserved0" / Padding(1),
-    "e_status" / Int8ul,
-    "transfer_count" / Int16ul,
-    "reserved1" / Padding(2),
+PIO_SETUP = Codec.ints(
+    lambda c: c.Struct(
+        "type" / c.Int8ul,
+        "flags" / c.Int8ul,
+        "status" / c.Int8ul,
+        "error" / c.Int8ul,
+        "lba_device" / c.Int32ul,
+        "lba_exp" / c.Int32ul,
+        "count" / c.Int16ul,
+        "reserved0" / c.Padding(1),
+        "e_status" / c.Int8ul,
+        "transfer_count" / c.Int16ul,
+        "reserved1" / c.Padding(2),
+    )
 )
 """PIO Setup: status before, and e_status after the DRQ data block (SATA 3.x §10.5.11)."""
 
@@ -95,18 +103,15 @@ SRST = 0x04
 SDB_STATUS = 0x77
 """The bits of the status that Set Device Bits changes."""
 
-_H2D = Codec.ints(REGISTER_H2D)
-_D2H = Codec.ints(REGISTER_D2H)
-_SDB = Codec.ints(SET_DEVICE_BITS)
-_SETUP = Codec.ints(DMA_SETUP)
-_PIO = Codec.ints(PIO_SETUP)
-H2D_SIZE = _H2D.size
+H2D_SIZE = 20
 H2D_DWORDS = H2D_SIZE // 4
 
 
 def parse_register(data: bytes) -> tuple[int, int, TaskFile, int]:
     """Type, flags, task file and control of a Register – Host to Device."""
-    kind, flags, command, features, low, high, count, icc, control, auxiliary = _H2D.unpack_from(data, 0)
+    kind, flags, command, features, low, high, count, icc, control, auxiliary = REGISTER_H2D.unpack_from(
+        data, 0
+    )
     taskfile = TaskFile(
         command,
         features=high >> 24 << 8 | features,
@@ -123,17 +128,19 @@ def register_d2h(taskfile: TaskFile, *, interrupt: bool, status: int | None = No
     """A Register – Device to Host with the fields of `taskfile`; with another `status`, it is not over yet."""
     flags = INTERRUPT_BIT if interrupt else 0
     status = taskfile.status if status is None else status
-    return _D2H.pack(FisType.REGISTER_D2H, flags, status, taskfile.error, *_address(taskfile), taskfile.count)
+    return REGISTER_D2H.pack(
+        FisType.REGISTER_D2H, flags, status, taskfile.error, *_address(taskfile), taskfile.count
+    )
 
 
 def set_device_bits(status: int, error: int, sactive: int) -> bytes:
     """Set Device Bits, with the interrupt bit."""
-    return _SDB.pack(FisType.SET_DEVICE_BITS, INTERRUPT_BIT, status & SDB_STATUS, error, sactive)
+    return SET_DEVICE_BITS.pack(FisType.SET_DEVICE_BITS, INTERRUPT_BIT, status & SDB_STATUS, error, sactive)
 
 
 def dma_setup(tag: int, length: int, *, out: bool) -> bytes:
     """DMA Setup for all of the data of the command `tag`."""
-    return _SETUP.pack(FisType.DMA_SETUP, 0 if out else DIRECTION_BIT, tag, 0, 0, length)
+    return DMA_SETUP.pack(FisType.DMA_SETUP, 0 if out else DIRECTION_BIT, tag, 0, 0, length)
 
 
 def pio_setup(
@@ -141,7 +148,7 @@ def pio_setup(
 ) -> bytes:
     """PIO Setup for a DRQ data block of `length` bytes."""
     flags = (0 if out else DIRECTION_BIT) | (INTERRUPT_BIT if interrupt else 0)
-    return _PIO.pack(
+    return PIO_SETUP.pack(
         FisType.PIO_SETUP,
         flags,
         status,

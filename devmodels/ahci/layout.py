@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from construct import Int16ul, Int32ul, Padding, Struct
+from devmodels.wire import Codec
 
-COMMAND_HEADER = Struct(
-    "flags" / Int16ul,
-    "prdtl" / Int16ul,
-    "prdbc" / Int32ul,
-    "ctba" / Int32ul,
-    "ctbau" / Int32ul,
-    "reserved" / Padding(16),
+COMMAND_HEADER = Codec.ints(
+    lambda c: c.Struct(
+        "flags" / c.Int16ul,
+        "prdtl" / c.Int16ul,
+        "prdbc" / c.Int32ul,
+        "ctba" / c.Int32ul,
+        "ctbau" / c.Int32ul,
+        "reserved" / c.Padding(16),
+    )
 )
 """One of the 32 entries of a command list (AHCI 1.3.1 §4.2.2)."""
 
-PRD = Struct("dba" / Int32ul, "dbau" / Int32ul, "reserved" / Padding(4), "dbc" / Int32ul)
+PRD = Codec.ints(
+    lambda c: c.Struct("dba" / c.Int32ul, "dbau" / c.Int32ul, "reserved" / c.Padding(4), "dbc" / c.Int32ul)
+)
 """One entry of a physical region descriptor table (AHCI 1.3.1 §4.2.3.3)."""
+HEADER_SIZE, PRD_SIZE = 32, 16
 
 CFL = 0x001F
 """Bits of a command header's flags: length of the command FIS in dwords …"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.ahci.command import HEADER, HEADER_SIZE, Header, PortCommand
+from devmodels.ahci.command import Header, PortCommand
 from devmodels.ahci.delivery import Delivery
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.ahci.fis import (
@@ -26,6 +26,8 @@ from devmodels.ahci.layout import (
     ATAPI,
     CFL,
     CLEAR_BUSY,
+    COMMAND_HEADER,
+    HEADER_SIZE,
     MAX_CFL,
     MIN_CFL,
 )
@@ -314,7 +316,7 @@ class Port:
         registers.ccs = slot
         address = self._list + HEADER_SIZE * slot
         try:
-            flags, prdtl, _, ctba, ctbau = memory.unpack(address, HEADER)
+            flags, prdtl, _, ctba, ctbau = memory.unpack(address, COMMAND_HEADER.layout)
             header = Header(address, flags, prdtl, ctba, ctbau)
             length = flags & CFL
             if not MIN_CFL <= length <= MAX_CFL:

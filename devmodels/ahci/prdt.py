@@ -5,13 +5,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from devmodels.ahci.layout import DBC, DBC_INTERRUPT, PRD
+from devmodels.ahci.layout import DBC, DBC_INTERRUPT, PRD, PRD_SIZE
 from devmodels.memory import GuestMemory
-from devmodels.wire import Codec
 
-_PRD = Codec.ints(PRD)
-PRD_SIZE = _PRD.size
-PRD_LAYOUT = _PRD.layout
 AT_ONCE = 256
 """How many entries are read at a time."""
 
@@ -35,7 +31,7 @@ def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
     """
     if entries == 1 and wanted:
         # As it is most often.
-        low, high, last = memory.unpack(table, PRD_LAYOUT)
+        low, high, last = memory.unpack(table, PRD.layout)
         size = (last & DBC) + 1
         length = min(size, wanted)
         interrupt = size <= wanted and bool(last & DBC_INTERRUPT)

@@ -18,13 +18,14 @@ from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.memory import GuestMemory, Words
 from devmodels.virtio.layout import (
     DESC_SIZE,
+    PVIRTQ_DESC,
     VIRTQ_DESC_F_AVAIL,
     VIRTQ_DESC_F_INDIRECT,
     VIRTQ_DESC_F_USED,
     VIRTQ_DESC_F_WRITE,
     WRAP_COUNTER,
 )
-from devmodels.virtio.packed import DESC, PackedRing
+from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.ring import Chain, Report, RingError, no_report
 
 VERSION = 1
@@ -295,7 +296,7 @@ class TrackedPackedRing(PackedRing):
         if self._memory.trace is not None:
             # The area's copies are no reads of the device.
             table, load = self.parts[0], self._memory.load
-            self._seen = lambda offset: DESC.unpack(load(table + offset, DESC_SIZE))
+            self._seen = lambda offset: PVIRTQ_DESC.layout.unpack(load(table + offset, DESC_SIZE))
 
     def available(self) -> int:
         """At most how many buffers wait to be taken, or how many are to be taken again."""

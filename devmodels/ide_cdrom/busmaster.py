@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from construct import Int16ul, Int32ul, Struct
-
 from devmodels.ata.command import AtaError
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterRegisters
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     from devmodels.ide_cdrom.channel import Channel
     from devmodels.ide_cdrom.unit import Unit
 
-REGION = Struct("address" / Int32ul, "count" / Int16ul, "flags" / Int16ul)
-_REGION = Codec.ints(REGION)
+REGION = Codec.ints(lambda c: c.Struct("address" / c.Int32ul, "count" / c.Int16ul, "flags" / c.Int16ul))
 EOT = 0x8000
 BORDER = 0x1_0000
 """Neither tables nor regions lie over a multiple of it; a count of 0 stands for it."""
@@ -275,9 +272,9 @@ class BusMaster:
         return scatter, total
 
     def _next_region(self) -> None:
-        address, count, flags = _REGION.unpack_from(self.memory.read(self._entry, _REGION.size), 0)
+        address, count, flags = REGION.unpack_from(self.memory.read(self._entry, REGION.size), 0)
         self._address, self._left = address & ~1, count & ~1 or BORDER
-        self._entry += _REGION.size
+        self._entry += REGION.size
         self._last = bool(flags & EOT) or self._entry >= self._end
 
     def _failed(self, error: GuestMemoryError | str) -> None:

@@ -11,8 +11,6 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from devmodels.options import OptionError, one_line
-
 if TYPE_CHECKING:
     from types import FrameType
     from typing import BinaryIO
@@ -39,6 +37,7 @@ def _end_at_once(_number: int, _frame: FrameType | None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Do it; the exit status."""
+    from devmodels.options import OptionError, one_line
     from devmodels.qtest.commandline import parse
 
     try:
@@ -55,6 +54,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _opened(path: str) -> BinaryIO:
+    from devmodels.options import OptionError
+
     try:
         return open(path, "wb")
     except OSError as error:
@@ -62,6 +63,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _serve(launch: Launch) -> None:
+    from devmodels.options import OptionError
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.control import Control, connect
     from devmodels.qtest.loop import Loop, SocketStream, StandardStream, Stream

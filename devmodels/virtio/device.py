@@ -91,6 +91,8 @@ class VirtioDevice(ABC):
     """
 
     DEVICE_ID: int
+    CONFIG_SIZE = 0
+    """Bytes of `config_bytes`."""
 
     front_end = False
     """Whether a vhost-user front end stands between driver and device: it judges VIRTIO_F_VERSION_1 itself, and a reset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from construct import Int16ul, Int32ul, Int64ul, Struct
+from devmodels.wire import Codec
 
 VIRTQ_DESC_F_NEXT = 1
 VIRTQ_DESC_F_WRITE = 2
@@ -18,12 +18,16 @@ RING_EVENT_FLAGS_DESC = 2
 WRAP_COUNTER = 1 << 15
 """The bit that carries a wrap counter where 15 bits are an offset (VIRTIO 1.4 §2.8.14)."""
 
-VIRTQ_DESC = Struct("addr" / Int64ul, "len" / Int32ul, "flags" / Int16ul, "next" / Int16ul)
+VIRTQ_DESC = Codec.ints(
+    lambda c: c.Struct("addr" / c.Int64ul, "len" / c.Int32ul, "flags" / c.Int16ul, "next" / c.Int16ul)
+)
 """struct virtq_desc, VIRTIO 1.4 §2.7.5."""
 
-PVIRTQ_DESC = Struct("addr" / Int64ul, "len" / Int32ul, "id" / Int16ul, "flags" / Int16ul)
+PVIRTQ_DESC = Codec.ints(
+    lambda c: c.Struct("addr" / c.Int64ul, "len" / c.Int32ul, "id" / c.Int16ul, "flags" / c.Int16ul)
+)
 """struct pvirtq_desc, VIRTIO 1.4 §2.8.13."""
-PVIRTQ_EVENT_SUPPRESS = Struct("desc" / Int16ul, "flags" / Int16ul)
+PVIRTQ_EVENT_SUPPRESS = Codec.ints(lambda c: c.Struct("desc" / c.Int16ul, "flags" / c.Int16ul))
 """struct pvirtq_event_suppress, VIRTIO 1.4 §2.8.14."""
 
 DESC_SIZE = 16

@@ -12,7 +12,6 @@ Inside, a place in the ring is a number from 0 to 2 * size - 1: the offsets with
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -35,11 +34,8 @@ from devmodels.virtio.layout import (
 )
 from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, no_report
 from devmodels.virtio.state import KeptState, RingState
-from devmodels.wire import Codec
 
-DESC = Codec.ints(PVIRTQ_DESC).layout
 """A descriptor: address, length, id, flags."""
-_THREE = struct.Struct("<" + 3 * DESC.format.removeprefix("<"))
 _new_chain = Chain.__new__
 _Fetch = Callable[[int], tuple[int, ...]]
 
@@ -81,6 +77,7 @@ class PackedRing:
         "_report",
         "_ring",
         "_stride",
+        "_three",
         "_twice",
         "_used",
         "_waiting",
@@ -145,9 +142,12 @@ class PackedRing:
         memory = self._memory
         desc, driver, device = self.parts
         try:
-            self._fetch: _Fetch = memory.records(desc, self.size, DESC)
+            self._fetch: _Fetch = memory.records(desc, self.size, PVIRTQ_DESC.layout)
             table = memory.view(desc, self.size * DESC_SIZE)
-            self._fetch_three: _Fetch | None = None if table is None else partial(_THREE.unpack_from, table)
+            self._three = PVIRTQ_DESC.times(3)
+            self._fetch_three: _Fetch | None = (
+                None if table is None else partial(self._three.unpack_from, table)
+            )
             self._ring: Words = memory.words(desc, 4 * self.size, "I", write=True)
             self._driver_event: Words = memory.words(driver, 1, "I")
             self._device_event: Words = memory.words(device, 1, "I", write=True)
@@ -299,7 +299,7 @@ class PackedRing:
                 return False
             chain.count = 1
             try:
-                entries = self._memory.unpack(address, _THREE)
+                entries = self._memory.unpack(address, self._three)
             except GuestMemoryError:
                 return False
             address, length, _, flags, data, size, _, data_flags, status, room, _, end_flags = entries
@@ -346,13 +346,13 @@ class PackedRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.8.19",
                     f"indirect descriptor at {place % self.size} in a list linked by NEXT",
-                    DESC.pack(address, length, ident, flags),
+                    PVIRTQ_DESC.pack(address, length, ident, flags),
                 )
             if flags & VIRTQ_DESC_F_WRITE:
                 writable.append((address, length))
                 writable_bytes += length
             elif writable:
-                raise _read_after_write(place % self.size, DESC.pack(address, length, ident, flags))
+                raise _read_after_write(place % self.size, PVIRTQ_DESC.pack(address, length, ident, flags))
             else:
                 readable.append((address, length))
                 readable_bytes += length
@@ -384,7 +384,7 @@ class PackedRing:
 
         Of an entry's flags only WRITE counts, of the descriptor's WRITE does not (VIRTIO 1.4 §2.8.7).
         """
-        data = DESC.pack(address, length, chain.head, flags)
+        data = PVIRTQ_DESC.pack(address, length, chain.head, flags)
         if not self._indirect:
             raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
         if flags & VIRTQ_DESC_F_NEXT:
@@ -405,13 +405,13 @@ class PackedRing:
         readable = chain.readable
         writable = chain.writable
         odd = 0
-        for number, (at, size, _, flag) in enumerate(DESC.iter_unpack(table)):
+        for number, (at, size, _, flag) in enumerate(PVIRTQ_DESC.layout.iter_unpack(table)):
             odd |= flag
             if flag & VIRTQ_DESC_F_WRITE:
                 writable.append((at, size))
                 chain.writable_bytes += size
             elif writable:
-                raise _read_after_write(number, DESC.pack(at, size, 0, flag))
+                raise _read_after_write(number, PVIRTQ_DESC.pack(at, size, 0, flag))
             else:
                 readable.append((at, size))
                 chain.readable_bytes += size

@@ -82,7 +82,7 @@ class VirtioPci(PciFunction):
         self.common = CommonConfig(self)
         self.legacy = LegacyBar(self) if legacy else None
         if self.legacy is not None:
-            size = MSIX_HEADER_SIZE + len(device.config_bytes())
+            size = MSIX_HEADER_SIZE + device.CONFIG_SIZE
             self.add_bar(LEGACY_BAR, 1 << (size - 1).bit_length(), self.legacy, kind=BarKind.IO)
         if modern:
             self._place_registers()

@@ -7,7 +7,6 @@ Descriptors are copied out once; indices are single loads and stores; nothing a 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -37,12 +36,8 @@ from devmodels.virtio.ring import (
     no_report,
 )
 from devmodels.virtio.state import KeptState, RingState
-from devmodels.wire import Codec
 
-_DESC = Codec.ints(VIRTQ_DESC).layout
-_THREE = struct.Struct("<" + 3 * _DESC.format.lstrip("<"))
 """Three descriptors in a row."""
-_unpack_from = _DESC.unpack_from
 _new_chain = Chain.__new__
 _NEXT_AND_WRITE = VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE
 _WRITE_OR_INDIRECT = VIRTQ_DESC_F_WRITE | VIRTQ_DESC_F_INDIRECT
@@ -79,6 +74,7 @@ class SplitRing:
         "_published",
         "_report",
         "_steps",
+        "_three",
         "_used",
         "_used_idx",
         "_used_ring",
@@ -142,9 +138,12 @@ class SplitRing:
         desc, driver, device = self.parts
         size = self.size
         try:
-            self._fetch: Fetch = memory.records(desc, size, _DESC)
+            self._fetch: Fetch = memory.records(desc, size, VIRTQ_DESC.layout)
             table = memory.view(desc, size * DESC_SIZE)
-            self._fetch_three: Fetch | None = None if table is None else partial(_THREE.unpack_from, table)
+            self._three = VIRTQ_DESC.times(3)
+            self._fetch_three: Fetch | None = (
+                None if table is None else partial(self._three.unpack_from, table)
+            )
             self._avail: Words = memory.words(driver, avail_size(size) // 2, "H")
             self._used: Words = memory.words(device, 2, "H", write=True)
             self._used_ring: Words = memory.words(device + 4, 2 * size, "I", write=True)
@@ -243,7 +242,7 @@ class SplitRing:
             if length != 3 * DESC_SIZE or not self._indirect:
                 return False
             try:
-                entries = self._memory.unpack(address, _THREE)
+                entries = self._memory.unpack(address, self._three)
             except GuestMemoryError:
                 return False
             base = 0
@@ -292,7 +291,7 @@ class SplitRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.7.4.2",
                     f"chain of head {chain.head} has a device-readable descriptor after a device-writable one",
-                    _DESC.pack(address, length, flags, following),
+                    VIRTQ_DESC.pack(address, length, flags, following),
                 )
             else:
                 readable.append((address, length))
@@ -303,7 +302,7 @@ class SplitRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.7.5" if fetch is self._fetch else "VIRTIO 1.4 §2.7.5.3",
                     f"chain of head {chain.head} goes on at descriptor {following} of {limit}",
-                    _DESC.pack(address, length, flags, following),
+                    VIRTQ_DESC.pack(address, length, flags, following),
                 )
             index = following
         else:
@@ -341,7 +340,7 @@ class SplitRing:
     def _enter(self, address: int, length: int, flags: int, in_table: bool) -> tuple[Fetch, int]:
         """The indirect table that a descriptor refers to (its WRITE flag is ignored: VIRTIO 1.4 §2.7.5.3.2)."""
         clause = "VIRTIO 1.4 §2.7.5.3.1"
-        data = _DESC.pack(address, length, flags, 0)
+        data = VIRTQ_DESC.pack(address, length, flags, 0)
         if not self._indirect:
             raise RingError(clause, "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
         if in_table:
@@ -353,9 +352,9 @@ class SplitRing:
         entries = min(length // DESC_SIZE, MAX_TABLE)
         try:
             if entries > self._max_chain:
-                return self._memory.records(address, entries, _DESC), entries
+                return self._memory.records(address, entries, VIRTQ_DESC.layout), entries
             table = self._memory.read(address, entries * DESC_SIZE)
-            return partial(_unpack_from, table), entries
+            return partial(VIRTQ_DESC.unpack_from, table), entries
         except GuestMemoryError as error:
             raise RingError("VIRTIO 1.4 §2.7.5.3", f"indirect table outside memory: {error}", data) from error
 

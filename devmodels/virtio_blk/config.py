@@ -5,6 +5,7 @@ Option names, defaults and units are those of QEMU's virtio-blk devices; what QE
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -21,9 +22,6 @@ from devmodels.virtio.constants import (
 )
 from devmodels.virtio.ringoptions import check_queue_size, require, segments
 from devmodels.virtio_blk.layout import CONFIG, SECTOR, BlkFeature
-from devmodels.wire import Codec
-
-_CONFIG = Codec.ints(CONFIG)
 
 MAX_QUEUES = 1024
 """Most queues of one device; a vhost-user back end is held to 256 by its protocol's users."""
@@ -178,10 +176,10 @@ def _geometry(options: VirtioBlkOptions, capacity: int) -> tuple[int, int, int]:
     return min(capacity // (16 * 63), 16383), 16, 63
 
 
-def build_config(
+def config_values(
     options: VirtioBlkOptions, features: int, *, capacity: int, writeback: bool, may_unmap: bool
-) -> bytes:
-    """The configuration space of a device that offers `features`; `capacity` in sectors of 512 bytes.
+) -> dict[str, int]:
+    """What is in the configuration space of a device that offers `features`; `capacity` in sectors of 512 bytes.
 
     `may_unmap`: whether writing zeroes can free space.
 
@@ -195,7 +193,7 @@ def build_config(
     block = options.logical_block_size
     cylinders, heads, sectors = _geometry(options, capacity)
     granularity = options.discard_granularity or block
-    values = {
+    return {
         "capacity": capacity,
         "size_max": on(f.VIRTIO_BLK_F_SIZE_MAX, options.size_max),
         "seg_max": options.segments(),
@@ -219,4 +217,8 @@ def build_config(
         "max_secure_erase_seg": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_seg),
         "secure_erase_sector_alignment": on(f.VIRTIO_BLK_F_SECURE_ERASE, block // SECTOR),
     }
-    return _CONFIG.pack(*(values[name] for name in _CONFIG.names))
+
+
+def pack_config(values: Mapping[str, int]) -> bytes:
+    """The configuration space with these values."""
+    return CONFIG.pack(*(values[name] for name in CONFIG.names))

@@ -27,7 +27,7 @@ from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.scatter import skip
-from devmodels.virtio_blk.config import VirtioBlkOptions, build_config, offered_features
+from devmodels.virtio_blk.config import VirtioBlkOptions, config_values, offered_features, pack_config
 from devmodels.virtio_blk.layout import (
     ID_BYTES,
     LIFETIME,
@@ -40,15 +40,8 @@ from devmodels.virtio_blk.layout import (
     BlkStatus,
     BlkType,
 )
-from devmodels.wire import Codec
 
-_HEADER = Codec.ints(REQUEST_HEADER).layout
-_SEGMENT = Codec.ints(RANGE_SEGMENT).layout
-_LIFETIME = Codec.ints(LIFETIME).layout
-HEADER_SIZE = _HEADER.size
-SEGMENT_SIZE = _SEGMENT.size
-_unpack_header = _HEADER.unpack
-_unpack_header_from = _HEADER.unpack_from
+HEADER_SIZE = SEGMENT_SIZE = 16
 
 S_OK = int(BlkStatus.VIRTIO_BLK_S_OK)
 S_IOERR = int(BlkStatus.VIRTIO_BLK_S_IOERR)
@@ -141,6 +134,7 @@ class VirtioBlk(VirtioDevice):
     """A virtio block device over a `BlockBackend`."""
 
     DEVICE_ID = 2
+    CONFIG_SIZE = 72
 
     def __init__(
         self,
@@ -176,7 +170,9 @@ class VirtioBlk(VirtioDevice):
         self.initial_write_cache = self._configured_write_cache
         """The mode that a reset leads to."""
         backend.write_cache = self.initial_write_cache
-        self._config = b""
+        self._shown: dict[str, int] = {}
+        """What the configuration space has in it."""
+        self._packed: bytes | None = None
         self._rebuild_config()
         self._size_max = 0
         self._seg_max = MAX_QUEUE_SIZE
@@ -260,12 +256,13 @@ class VirtioBlk(VirtioDevice):
         self.features_accepted()
         self.backend.write_cache = bool(state["write_cache"])
         self._rebuild_config()
-        shown = (state["capacity"] & CAPACITY_MASK).to_bytes(CAPACITY_SIZE, "little")
-        if shown == self._config[:CAPACITY_SIZE]:
+        capacity = state["capacity"] & CAPACITY_MASK
+        if capacity == self._shown["capacity"]:
             return
         if self.suspended:
             # It must not change before the driver resumes the device, which tells it then (VIRTIO 1.4 §3.4.2).
-            self._config = shown + self._config[CAPACITY_SIZE:]
+            self._shown["capacity"] = capacity
+            self._packed = None
         else:
             self.config_changed()
 
@@ -281,26 +278,29 @@ class VirtioBlk(VirtioDevice):
 
     def resumed(self) -> None:
         """What changed during the suspension is shown and told now (VIRTIO 1.4 §3.4.2)."""
-        before = self._config
+        before = self._shown
         self._rebuild_config()
-        if self._config != before:
+        if self._shown != before:
             self.config_changed()
 
     def _rebuild_config(self) -> None:
-        old = self._config
-        self._config = build_config(
+        old = self._shown
+        self._shown = config_values(
             self.options,
             self.device_features,
             capacity=self.backend.size // SECTOR,
             writeback=self.backend.write_cache,
             may_unmap=self.backend.node.can_unmap,
         )
-        if self._config != old:
+        if self._shown != old:
+            self._packed = None
             self.config_changed(notify=False)
 
     def config_bytes(self) -> bytes:
         """The whole configuration space."""
-        return self._config
+        if self._packed is None:
+            self._packed = pack_config(self._shown)
+        return self._packed
 
     def read_config(self, offset: int, size: int) -> int:
         """A little-endian value; bytes beyond the structure read 0."""
@@ -310,7 +310,7 @@ class VirtioBlk(VirtioDevice):
             and not (self.status & 8 or self.legacy)
         ):
             self._violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
-        return int.from_bytes(self._config[offset : offset + size], "little")
+        return int.from_bytes(self.config_bytes()[offset : offset + size], "little")
 
     def write_config(self, offset: int, size: int, value: int) -> None:
         """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
@@ -377,7 +377,7 @@ class VirtioBlk(VirtioDevice):
                 or not base <= status < end
             ):
                 break
-            kind, _, sector = _unpack_header_from(ram, header - base)
+            kind, _, sector = REQUEST_HEADER.unpack_from(ram, header - base)
             if kind != T_IN:
                 break
             data -= data_base
@@ -420,9 +420,9 @@ class VirtioBlk(VirtioDevice):
             address, length = readable[0]
             try:
                 if length == HEADER_SIZE:
-                    kind, _, sector = unpack_header(address, _HEADER)
+                    kind, _, sector = unpack_header(address, REQUEST_HEADER.layout)
                 else:
-                    kind, _, sector = _unpack_header(self._read_all(readable, HEADER_SIZE))
+                    kind, _, sector = REQUEST_HEADER.unpack_from(self._read_all(readable, HEADER_SIZE), 0)
                 if kind == T_IN:
                     length = chain.writable_bytes - 1
                     ready = self._prepare_io(request, _READ, sector, data_in, length)
@@ -530,7 +530,7 @@ class VirtioBlk(VirtioDevice):
             life = self.options.lifetime
             assert life is not None
             values = (life.pre_eol_info, life.device_lifetime_est_typ_a, life.device_lifetime_est_typ_b)
-            self._answer(request, data_in, _LIFETIME.pack(*values))
+            self._answer(request, data_in, LIFETIME.pack(*values))
         else:
             self._refuse(request, S_UNSUPP, f"request type {kind} is unknown or was not negotiated")
 
@@ -588,7 +588,7 @@ class VirtioBlk(VirtioDevice):
             self._refuse(request, S_IOERR, f"{kind.name} with {size // SEGMENT_SIZE} segments of {most}", op)
             return []
         data = self._read_all(skip(request.chain.readable, HEADER_SIZE), size)
-        segments = list(_SEGMENT.iter_unpack(data))
+        segments = list(RANGE_SEGMENT.layout.iter_unpack(data))
         status, reason = self._check_segments(op, segments, limit)
         if status != S_OK:
             self._refuse(request, status, f"{kind.name}: {reason}", op, data=data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from construct import Int8ul, Int16ul, Int32ul, Int64ul, Padding, Struct
+from devmodels.wire import Codec
 
 SECTOR = 512
 
@@ -48,49 +48,57 @@ class BlkStatus(IntEnum):
     VIRTIO_BLK_S_UNSUPP = 2
 
 
-REQUEST_HEADER = Struct("type" / Int32ul, "reserved" / Int32ul, "sector" / Int64ul)
+REQUEST_HEADER = Codec.ints(
+    lambda c: c.Struct("type" / c.Int32ul, "reserved" / c.Int32ul, "sector" / c.Int64ul)
+)
 """The device-readable head of struct virtio_blk_req, VIRTIO 1.4 §5.2.6."""
 
-RANGE_SEGMENT = Struct("sector" / Int64ul, "num_sectors" / Int32ul, "flags" / Int32ul)
+RANGE_SEGMENT = Codec.ints(
+    lambda c: c.Struct("sector" / c.Int64ul, "num_sectors" / c.Int32ul, "flags" / c.Int32ul)
+)
 """struct virtio_blk_discard_write_zeroes, VIRTIO 1.4 §5.2.6."""
 
 RANGE_FLAG_UNMAP = 1
 
-LIFETIME = Struct(
-    "pre_eol_info" / Int16ul,
-    "device_lifetime_est_typ_a" / Int16ul,
-    "device_lifetime_est_typ_b" / Int16ul,
+LIFETIME = Codec.ints(
+    lambda c: c.Struct(
+        "pre_eol_info" / c.Int16ul,
+        "device_lifetime_est_typ_a" / c.Int16ul,
+        "device_lifetime_est_typ_b" / c.Int16ul,
+    )
 )
 """struct virtio_blk_lifetime, VIRTIO 1.4 §5.2.6."""
 
 ID_BYTES = 20
 """Length of the device ID string, VIRTIO 1.4 §5.2.6."""
 
-CONFIG = Struct(
-    "capacity" / Int64ul,
-    "size_max" / Int32ul,
-    "seg_max" / Int32ul,
-    "cylinders" / Int16ul,
-    "heads" / Int8ul,
-    "sectors" / Int8ul,
-    "blk_size" / Int32ul,
-    "physical_block_exp" / Int8ul,
-    "alignment_offset" / Int8ul,
-    "min_io_size" / Int16ul,
-    "opt_io_size" / Int32ul,
-    "writeback" / Int8ul,
-    "unused0" / Padding(1),
-    "num_queues" / Int16ul,
-    "max_discard_sectors" / Int32ul,
-    "max_discard_seg" / Int32ul,
-    "discard_sector_alignment" / Int32ul,
-    "max_write_zeroes_sectors" / Int32ul,
-    "max_write_zeroes_seg" / Int32ul,
-    "write_zeroes_may_unmap" / Int8ul,
-    "unused1" / Padding(3),
-    "max_secure_erase_sectors" / Int32ul,
-    "max_secure_erase_seg" / Int32ul,
-    "secure_erase_sector_alignment" / Int32ul,
+CONFIG = Codec.ints(
+    lambda c: c.Struct(
+        "capacity" / c.Int64ul,
+        "size_max" / c.Int32ul,
+        "seg_max" / c.Int32ul,
+        "cylinders" / c.Int16ul,
+        "heads" / c.Int8ul,
+        "sectors" / c.Int8ul,
+        "blk_size" / c.Int32ul,
+        "physical_block_exp" / c.Int8ul,
+        "alignment_offset" / c.Int8ul,
+        "min_io_size" / c.Int16ul,
+        "opt_io_size" / c.Int32ul,
+        "writeback" / c.Int8ul,
+        "unused0" / c.Padding(1),
+        "num_queues" / c.Int16ul,
+        "max_discard_sectors" / c.Int32ul,
+        "max_discard_seg" / c.Int32ul,
+        "discard_sector_alignment" / c.Int32ul,
+        "max_write_zeroes_sectors" / c.Int32ul,
+        "max_write_zeroes_seg" / c.Int32ul,
+        "write_zeroes_may_unmap" / c.Int8ul,
+        "unused1" / c.Padding(3),
+        "max_secure_erase_sectors" / c.Int32ul,
+        "max_secure_erase_seg" / c.Int32ul,
+        "secure_erase_sector_alignment" / c.Int32ul,
+    )
 )
 """struct virtio_blk_config up to the fields that a device without zones has, VIRTIO 1.4 §5.2.4."""
 

@@ -67,6 +67,7 @@ class VirtioScsi(VirtioDevice):
     """A virtio SCSI host device with the targets of `bus`."""
 
     DEVICE_ID = 8
+    CONFIG_SIZE = 36
     config_of_front_end = True
 
     def __init__(

@@ -24,7 +24,7 @@ from guestsim.blocklog.events import Begin, End, Event, Losses
 from guestsim.forms import BLK
 from guestsim.story import Life, Part, Piece, lives
 
-_HEADER = Codec.ints(REQUEST_HEADER).layout.size
+_HEADER = REQUEST_HEADER.layout.size
 _SEGMENT = Codec.ints(RANGE_SEGMENT).layout
 
 _RANGES = {

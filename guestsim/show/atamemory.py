@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ahci import AhciPci
-from devmodels.ahci.command import HEADER
 from devmodels.ahci.layout import (
     ACMD_OFFSET,
     ATAPI,
+    COMMAND_HEADER,
     DBC,
     DSFIS,
     PRDBC_OFFSET,
@@ -146,10 +146,10 @@ class HbaMemory(AtaMemory):
         if offset == PRDBC_OFFSET:
             moved = counted(int.from_bytes(data, "little"), "byte")
             return self._spot(f"{where} PRDBC", f"{where} PRDBC: {moved} moved")
-        if offset or len(data) < HEADER.size:
+        if offset or len(data) < COMMAND_HEADER.size:
             return None
         fields = decode("ahci_command_header", data[: LAYOUTS["ahci_command_header"].size])
-        flags, prdtl, _, low, high = HEADER.unpack_from(data, 0)
+        flags, prdtl, _, low, high = COMMAND_HEADER.unpack_from(data, 0)
         slot = _Slot(
             where,
             high << 32 | low,

@@ -59,7 +59,7 @@ class Field(NamedTuple):
 class Layout:
     """A structure: its codec, the words for its fields, and those that are guest addresses."""
 
-    codec: Codec[int | bytes]
+    codec: Codec[int] | Codec[int | bytes]
     words: dict[str, names.Words]
     addresses: frozenset[str]
 
@@ -69,8 +69,11 @@ class Layout:
         return self.codec.size
 
 
-def _layout(declaration: Construct, addresses: Sequence[str] = (), **words: names.Words) -> Layout:
-    return Layout(Codec.of(declaration), words, frozenset(addresses))
+def _layout(
+    declaration: Construct | Codec[int], addresses: Sequence[str] = (), **words: names.Words
+) -> Layout:
+    codec = declaration if isinstance(declaration, Codec) else Codec.of(declaration)
+    return Layout(codec, words, frozenset(addresses))
 
 
 _FIS = ["type", "flags", "command", "status", "error", "e_status", "lba_device", "sactive", "control"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import ModuleType
 
 import construct
 import pytest
@@ -33,6 +34,14 @@ from construct import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.ahci import fis
+from devmodels.ahci import layout as ahci
+from devmodels.virtio import layout as ring
+from devmodels.virtio_blk import VirtioBlk
+from devmodels.virtio_blk import layout as blk
+from devmodels.virtio_blk.device import HEADER_SIZE, SEGMENT_SIZE
+from devmodels.virtio_scsi import VirtioScsi
+from devmodels.virtio_scsi import layout as scsi
 from devmodels.wire import Codec, LayoutError, WireError
 
 HEADER = Struct("type" / Int32ul, "ioprio" / Int32ul, "sector" / Int64ul)
@@ -206,3 +215,45 @@ def test_the_codec_and_construct_read_and_write_the_same_bytes(
     codec.pack_into(buffer, 1, *values)
     assert bytes(buffer[1:-1]) == codec.pack(*values) == codec.build(parsed)
     assert (buffer[0], buffer[-1]) == (0, 0)
+
+
+def test_a_declaration_is_made_when_it_is_wanted() -> None:
+    made = 0
+
+    def declare(c: ModuleType) -> construct.Construct:
+        nonlocal made
+        made += 1
+        return c.Struct("id" / c.Int32ul, "len" / c.Int32ul)
+
+    codec = Codec.ints(declare)
+    assert not made
+    assert codec.unpack_from(struct.pack("<II", 7, 512), 0) == (7, 512)
+    assert (codec.size, codec.names, codec.times(2).format) == (8, ("id", "len"), "<LLLL")
+    assert codec.parse(codec.pack(1, 2)).len == 2
+    assert made == 1
+    with pytest.raises(AttributeError):
+        codec.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_bytes_are_refused_when_a_codec_of_integers_is_first_used() -> None:
+    codec = Codec.ints(lambda c: c.Struct("tag" / c.Bytes(5)))
+    with pytest.raises(LayoutError, match="tag is bytes"):
+        codec.pack(1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "size"),
+    [
+        (ahci.COMMAND_HEADER, ahci.HEADER_SIZE),
+        (ahci.PRD, ahci.PRD_SIZE),
+        (fis.REGISTER_H2D, fis.H2D_SIZE),
+        (ring.VIRTQ_DESC, ring.DESC_SIZE),
+        (ring.PVIRTQ_DESC, ring.DESC_SIZE),
+        (blk.REQUEST_HEADER, HEADER_SIZE),
+        (blk.RANGE_SEGMENT, SEGMENT_SIZE),
+        (blk.CONFIG, VirtioBlk.CONFIG_SIZE),
+        (Codec.ints(scsi.CONFIG), VirtioScsi.CONFIG_SIZE),
+    ],
+)
+def test_sizes_that_are_known_beforehand(codec: Codec[int], size: int) -> None:
+    assert codec.size == size

@@ -5,10 +5,9 @@ from __future__ import annotations
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.virtio.constants import Feature
 from devmodels.virtio.layout import DESC_SIZE, PVIRTQ_DESC, VIRTQ_DESC, VIRTQ_DESC_F_INDIRECT
-from devmodels.wire import Codec
 
-_SPLIT = Codec.ints(VIRTQ_DESC)
-_PACKED = Codec.ints(PVIRTQ_DESC)
+_SPLIT = VIRTQ_DESC
+_PACKED = PVIRTQ_DESC
 
 
 class _Ring:
