@@ -24,8 +24,6 @@ _DECIMAL = r"[0-9]+(\.[0-9]+)?"
 """Expressions are compiled where they are first used: most programs end without an error."""
 _UNITS = {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}
 _SHOWN = 60
-_fields = cache(msgspec.structs.fields)
-"""What annotations say, which takes long."""
 
 
 class OptionError(ValueError):
@@ -101,7 +99,7 @@ def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Str
     path = where.replace("[", ".[").split(".") if where else []
     if unknown := re.match(_UNKNOWN, what):
         inner = _struct(_type_at(schema, path, given), _value_at(given, path))
-        names = [] if inner is None else sorted(field.encode_name for field in msgspec.structs.fields(inner))
+        names = [] if inner is None else sorted(_types(inner))
         return f"{_join(where, unknown['name'])}: no such option; expected one of {', '.join(names)}"
     if missing := re.match(_MISSING, what):
         kind = _type_at(schema, [*path, missing["name"]], given)
@@ -143,7 +141,7 @@ def _type_at(schema: type[msgspec.Struct], path: list[str], given: object) -> ob
         struct = _struct(kind, given)
         if struct is None:
             return None
-        types = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+        types = dict(_types(struct))
         tag = struct.__struct_config__.tag_field
         if tag is not None:
             types[tag] = Literal[tuple(each.__struct_config__.tag for each in _structs(kind))]
@@ -221,7 +219,7 @@ def _word(kind: object) -> str:
     if get_origin(kind) in (list, tuple):
         return "a list"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return f"an object of {', '.join(field.encode_name for field in msgspec.structs.fields(kind))}"
+        return f"an object of {', '.join(_types(kind))}"
     return ""
 
 
@@ -259,11 +257,17 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
     (`rules.0.event=read`).
     """
     out = dict(given)
-    for field in _fields(schema):
-        value = given.get(field.encode_name)
+    for name, kind in _types(schema).items():
+        value = given.get(name)
         if isinstance(value, dict | str):
-            out[field.encode_name] = _coerced(value, field.type)
+            out[name] = _coerced(value, kind)
     return out
+
+
+@cache
+def _types(schema: type[msgspec.Struct]) -> dict[str, object]:
+    """The options of `schema` with their types."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
 
 
 def parse_size(text: str) -> int | None:

@@ -11,14 +11,13 @@ With identifiers of its own it is nobody's in particular: drivers find it by its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from devmodels.ahci.hba import Hba
 from devmodels.ahci.registers import MAX_PORTS
 from devmodels.ahci.sata import IDP_BAR, IDP_BAR_SIZE, AddressMap, IndexData, SataCapability
-from devmodels.ata.units import AtaBus
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
@@ -29,6 +28,9 @@ from devmodels.pci.power import PowerCapability
 from devmodels.registers import POWER_ON
 from devmodels.registers.state import nest, unnest
 from devmodels.trace import Tracer
+
+if TYPE_CHECKING:
+    from devmodels.ata.units import AtaBus
 
 MSIX_BAR, ABAR = 0, 5
 CLASS_CODE = 0x010601

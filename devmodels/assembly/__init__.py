@@ -7,8 +7,29 @@ with assemble(
     assembly.machine.read(...)
 """
 
-from devmodels.assembly.assemble import DEFAULT_RAM, assemble, ram_region
-from devmodels.assembly.assembly import Assembly
-from devmodels.assembly.hosted import HostedDevices
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from devmodels.assembly.assembly import Assembly
+    from devmodels.assembly.build import DEFAULT_RAM, assemble, ram_region
+    from devmodels.assembly.hosted import HostedDevices
 
 __all__ = ["DEFAULT_RAM", "Assembly", "HostedDevices", "assemble", "ram_region"]
+
+_WHERE = {
+    "DEFAULT_RAM": "build",
+    "assemble": "build",
+    "ram_region": "build",
+    "Assembly": "assembly",
+    "HostedDevices": "hosted",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Who builds a machine in one way imports nothing of the others."""
+    if name not in _WHERE:
+        raise AttributeError(name)
+    return getattr(import_module(f"devmodels.assembly.{_WHERE[name]}"), name)

@@ -37,7 +37,7 @@ DEVICES = {
         DeviceType("ahci", "pci", "ahci_devices"),
         DeviceType("piix3-ide", "pci", "piix_devices"),
         DeviceType("piix4-ide", "pci", "piix_devices"),
-        DeviceType("ide-hd", "ata", "ata_units"),
-        DeviceType("ide-cd", "ata", "ata_units"),
+        DeviceType("ide-hd", "ata", "ata_disks"),
+        DeviceType("ide-cd", "ata", "ata_drives"),
     )
 }

@@ -1,15 +1,11 @@
-"""`ide-hd` and `ide-cd`: ATA devices as options name them, and the bus that they are on."""
+"""ATA buses, and places on them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import msgspec
-
-from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk.options import AtaDiskOptions
-from devmodels.ata.packet.options import AtapiOptions
-from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
+if TYPE_CHECKING:
+    from devmodels.ata.device import AtaDevice
 
 
 class AtaBus(Protocol):
@@ -35,42 +31,6 @@ class AtaBus(Protocol):
     def detach(self, unit: int) -> None:
         """Take a device off."""
         ...
-
-
-class IdeHdOptions(AtaDiskOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device ide-hd`: those of the disk, and its place.
-
-    `bus` is a host's id with the number of its port or channel ("sata0.0"); without it the first free place is taken.
-    """
-
-    drive: str
-    driver: str = "ide-hd"
-    id: str | None = None
-    bus: str | None = None
-    unit: int | None = None
-    share_rw: bool = False
-    rerror: OnReadError = "auto"
-    werror: OnWriteError = "auto"
-    account_invalid: bool = True
-    account_failed: bool = True
-    stats_intervals: tuple[int, ...] = ()
-    min_io_size: int = msgspec.field(default=0, name="min_io_size")
-    opt_io_size: int = msgspec.field(default=0, name="opt_io_size")
-
-
-class IdeCdOptions(AtapiOptions, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Options of `-device ide-cd`: those of the drive, and its place.  Without `drive` its tray is empty."""
-
-    drive: str | None = None
-    driver: str = "ide-cd"
-    id: str | None = None
-    bus: str | None = None
-    unit: int | None = None
-    rerror: OnReadError = "auto"
-    werror: OnWriteError = "auto"
-    account_invalid: bool = True
-    account_failed: bool = True
-    stats_intervals: tuple[int, ...] = ()
 
 
 class AtaPlace(NamedTuple):

@@ -7,7 +7,7 @@ it a `PciHost`.  References: PCI Local Bus 3.0 §6; PCI Express 6.0 §7.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -16,13 +16,14 @@ from devmodels.pci.bars import Bar, BarHandler, BarKind, Windows
 from devmodels.pci.capability import Capability
 from devmodels.pci.config import CONVENTIONAL_SIZE, EXTENDED_SIZE, ConfigSpace
 from devmodels.pci.decode import Claim
-from devmodels.pci.express import ExpressCapability
 from devmodels.pci.header import BARS, Type0Header
-from devmodels.pci.msi import MsiCapability
-from devmodels.pci.msix import MsixCapability
 from devmodels.pci.power import D0, PowerCapability
 from devmodels.registers import RegisterFile
 from devmodels.registers.state import nest, unnest
+
+if TYPE_CHECKING:
+    from devmodels.pci.msi import MsiCapability
+    from devmodels.pci.msix import MsixCapability
 
 MIN_MSIX_BAR = 4096
 
@@ -78,6 +79,8 @@ class PciFunction:
         self._identify()
         if express:
             self.header.hardwire(Type0Header.latency_timer, 0)
+            from devmodels.pci.express import ExpressCapability  # few functions have it
+
             self.add_capability(ExpressCapability())
 
     def _identify(self) -> None:
@@ -135,6 +138,8 @@ class PciFunction:
 
     def add_msix(self, vectors: int, *, bar: int) -> MsixCapability:
         """MSI-X with a 32-bit memory BAR of its own: the table, then the pending bits."""
+        from devmodels.pci.msix import MsixCapability
+
         table = 16 * vectors
         pba = (vectors + 63) // 64 * 8
         size = max(MIN_MSIX_BAR, 1 << (table + pba - 1).bit_length())

@@ -13,7 +13,6 @@ from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
 from devmodels.options import OptionError, coerce, convert, decode, shown
-from devmodels.pci.bridge import PciBridge
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import BRIDGES, check_bus, device_options, text_of_device
@@ -199,6 +198,8 @@ class Assembling:
 
     def _bridge(self, given: Mapping[str, object]) -> str:
         """A bridge, and the bus behind it: a root port's has one slot."""
+        from devmodels.pci.bridge import PciBridge
+
         board, model, name = self.board, str(given["driver"]), given.get("id")
         if board.name == "none":
             raise OptionError(f"No 'PCI' bus found for device '{model}'")

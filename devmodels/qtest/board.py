@@ -9,7 +9,6 @@ from devmodels.assembly.assembly import Assembly
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.options import OptionError
-from devmodels.pci.bridge import PciBridge
 from devmodels.qtest.chipset import pc_functions, q35_functions
 from devmodels.qtest.firmware import CMOS_PORT, CMOS_PORTS, FW_CFG_PORT, FW_CFG_PORTS, Cmos, FwCfg
 from devmodels.qtest.hotplug import HOTPLUG_PORT, HOTPLUG_PORTS, PciHotplug
@@ -19,6 +18,7 @@ from devmodels.qtest.space import Space
 
 if TYPE_CHECKING:
     from devmodels.iocontext import IoContext
+    from devmodels.pci.bridge import PciBridge
 
 BoardName = Literal["none", "pc", "q35"]
 DEFAULT_RAM = 128 << 20

@@ -19,13 +19,12 @@ from devmodels.virtio_blk.layout import (
     BlkStatus,
     BlkType,
 )
-from devmodels.wire import Codec
 from guestsim.blocklog.events import Begin, End, Event, Losses
 from guestsim.forms import BLK
 from guestsim.story import Life, Part, Piece, lives
 
 _HEADER = REQUEST_HEADER.layout.size
-_SEGMENT = Codec.ints(RANGE_SEGMENT).layout
+_SEGMENT = RANGE_SEGMENT.layout
 
 _RANGES = {
     BlkType.VIRTIO_BLK_T_DISCARD: Op.DISCARD,

@@ -226,13 +226,13 @@ def test_a_declaration_is_made_when_it_is_wanted() -> None:
         return c.Struct("id" / c.Int32ul, "len" / c.Int32ul)
 
     codec = Codec.ints(declare)
-    assert not made
+    assert made == 0, made
     assert codec.unpack_from(struct.pack("<II", 7, 512), 0) == (7, 512)
     assert (codec.size, codec.names, codec.times(2).format) == (8, ("id", "len"), "<LLLL")
     assert codec.parse(codec.pack(1, 2)).len == 2
     assert made == 1
     with pytest.raises(AttributeError):
-        codec.nothing  # type: ignore[attr-defined]  # noqa: B018
+        codec.nothing  # noqa: B018
 
 
 def test_bytes_are_refused_when_a_codec_of_integers_is_first_used() -> None:
