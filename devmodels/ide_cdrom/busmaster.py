@@ -87,7 +87,7 @@ class BusMaster:
     def stop(self) -> None:
         """What is being moved is; nothing follows."""
         self._left, self._last = 0, True
-        if not self._moving:
+        if not self._maps:
             self.registers.active = 0
 
     def reset(self) -> None:
@@ -100,10 +100,6 @@ class BusMaster:
         """The function may, or may not, master the bus."""
         self.enabled = value
         self.go_on()
-
-    @property
-    def _moving(self) -> bool:
-        return any(unit.command in self._maps for unit in self.channel.places if unit.command is not None)
 
     # --- devices
 
@@ -144,7 +140,7 @@ class BusMaster:
         to_memory = command.transfer is not None and not command.transfer.out
         done = min(command.moved - mapped.before, mapped.length)
         mapped.dma.unmap(done if to_memory and self.enabled else 0)
-        if not self.registers.start_bit:
+        if not self.registers.start_bit and not self._maps:
             self.registers.active = 0
 
     # --- snapshots
@@ -174,6 +170,9 @@ class BusMaster:
         """These units wait; `piece`, regions and padding, is moved again for the first of them."""
         self._waiting += waiting
         if piece is None or not waiting:
+            if not self.registers.start_bit:
+                # What a reset had dropped was still being moved: that is over here.
+                self.registers.active = 0
             self.go_on()
             return
         (unit, *_), (scatter, pad) = waiting, piece

@@ -44,7 +44,7 @@ SSTS = 0x28
 GHC, HBA_IS = 0x04, 0x08
 ST, CLO, FRE, FR, CR = 1, 1 << 3, 1 << 4, 1 << 14, 1 << 15
 AE, HR = 1 << 31, 1
-BUSY, ERR = 0x88, 0x01
+BUSY, BSY, ERR = 0x88, 0x80, 0x01
 ATAPI, WRITE, RESET, CLEAR_BUSY = 1 << 5, 1 << 6, 1 << 8, 1 << 10
 HEADER, H2D, PRD = struct.Struct("<HHIII16x"), struct.Struct("<BBBBIIHBBI"), struct.Struct("<QII")
 EVERYTHING = 0xFFFF_FFFF
@@ -171,33 +171,44 @@ class HbaBench(Bench):
             self.port.attach(self.device)
         if how == "function":
             self.function.reset()
+            # Registers are as after power on: it is the device that is busy.
+            self.until(lambda: not self.get(TFD) & BSY)
+            self._rests()
         elif how == "hba":
             self.windows.write(GHC, 4, AE | HR)
-        elif how == "pulse":
+        if self.windows.read(GHC, 4) & HR:
+            self.until(lambda: not self.windows.read(GHC, 4) & HR)
+            self._rests()
+        if how == "pulse":
             self.set(SCTL, 0x301)
             self.context.turn()
             self.set(SCTL, 0x300)
         self.function.config_write(4, 2, 6)
         self.assembly.run_state.cont()
-        self.settle()
-        assert not self.windows.read(GHC, 4) & HR
         self.windows.write(GHC, 4, AE)
         self._stop()
+        self._rests()
         if how in ("comreset", "pulse"):
             self.set(SCTL, 0x301)
         self.set(SCTL, 0x300)
         self.settle()
-        # Nothing of what was before is written to memory any more.
         self.at_rest()
         self._start(how)
         self._look()
 
-    def _stop(self) -> None:
-        self.set(CMD, self.get(CMD) & ~ST)
+    def _rests(self) -> None:
+        """Nothing of what was before is written to memory any more."""
+        self.shadow.check()
+        self.assembly.run_state.cont()
         self.settle()
-        assert not self.get(CMD) & CR
+        self.shadow.rests()
+
+    def _stop(self) -> None:
+        """AHCI 1.3.1 §10.1.2."""
+        self.set(CMD, self.get(CMD) & ~ST)
+        self.until(lambda: not self.get(CMD) & CR)
         self.set(CMD, self.get(CMD) & ~FRE)
-        assert not self.get(CMD) & FR
+        self.until(lambda: not self.get(CMD) & FR)
 
     def _start(self, how: str) -> None:
         self.shadow.put(LIST, bytes(0x800))

@@ -6,6 +6,7 @@ begins anew.  Steps come from one seed, in plain numbers, and many examples are 
     never an exception out of a device or of a turn of its context,
     nothing is written to memory but buffers that the guest gave for reading, and what the adapter reports there,
     each command that a device was given ends once, nothing stays mapped,
+    nothing is written to memory any more when an adapter has said that it has stopped, or that a reset is over,
     after the reset and a proper initialisation the device says what it is, and a read succeeds.
 
 What does not hold is shown with the fewest steps that lead there.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from random import Random
 from typing import Any
@@ -42,6 +43,8 @@ NOISE = Random(1).randbytes(1 << 17)
 LBAS = (0, 1, 7, 100, 998, SECTORS - 8, SECTORS - 1, SECTORS, (1 << 28) - 1, (1 << 48) - 1)
 COUNTS = (0, 1, 1, 2, 3, 8, 8, 16, 33, 255, 256, 0xFFFF)
 BYTES = (0, 1, 2, 3, 5, 6, 7, 0x10, 0x20, 0x42, 0x44, 0x55, 0x7F, 0x80, 0xAA, 0xFE, 0xFF)
+POLLS = 10_000
+"""How often a driver looks at most whether a device has stopped."""
 TRIALS = 400
 """How often fewer steps are tried."""
 SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
@@ -117,7 +120,14 @@ class Shadow:
 
     def check(self) -> None:
         """Nothing else has been written; what was allowed is not any more."""
-        for first, end in (*self._allowed, *self._always):
+        self._look((*self._allowed, *self._always))
+
+    def rests(self, *but: tuple[int, int]) -> None:
+        """Since `check` nothing has been written at all, `but` there, at offsets."""
+        self._look([(at, at + length) for at, length in but])
+
+    def _look(self, allowed: Iterable[tuple[int, int]]) -> None:
+        for first, end in allowed:
             self._expected[first:end] = self.data[first:end]
         self._allowed.clear()
         if self._expected != self.data:
@@ -170,6 +180,14 @@ class Bench:
     def settle(self) -> None:
         """Until nothing happens any more."""
         self.context.run_until_idle()
+
+    def until(self, over: Callable[[], object]) -> None:
+        """As a driver polls: turn by turn, and not a turn more."""
+        for _ in range(POLLS):
+            if over():
+                return
+            self.context.run_once()
+        raise AssertionError("what the driver waits for does not come")
 
     def at_rest(self) -> None:
         """Nothing runs, nothing is mapped, nothing was written where it must not be."""

@@ -36,6 +36,7 @@ DATA, FEATURES, COUNT, LBA_LOW, LBA_MID, LBA_HIGH, DEVICE, COMMAND = range(8)
 ALTERNATE = 2
 BM_COMMAND, BM_STATUS, BM_TABLE = 0, 2, 4
 START, TO_MEMORY = 1, 8
+ACTIVE = 1
 REGION = struct.Struct("<IHH")
 EOT = 0x8000
 BSY, DRQ, ERR = 0x80, 0x08, 0x01
@@ -195,7 +196,15 @@ class ChannelBench(Bench):
         self.function.config_write(4, 2, 5)
         self.assembly.run_state.cont()
         self.master.write(BM_COMMAND, 1, 0)
+        self.until(lambda: not self.master.read(BM_STATUS, 1) & ACTIVE)
+        if how == "function":
+            # The bus master's registers are as after power on: it is the devices that are busy.
+            for unit in self.devices:
+                self.write(DEVICE, 1, unit << 4)
+                self.until(lambda: not self.status & BSY)
+        self.shadow.check()
         self.settle()
+        self.shadow.rests()
         if how != "function":
             # DEVICE RESET is heard by a drive that is selected, and not by a disk; SRST by both.
             self.control(SRST | NIEN)

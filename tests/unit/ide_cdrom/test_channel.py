@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from guestsim.drivers.ide import Reply, Task, Way, identify, probe
-from guestsim.drivers.ide_layouts import AtaCommand, BmStatus, Control, Reg
+from guestsim.drivers.ide_layouts import START, TO_MEMORY, AtaCommand, BmStatus, BusMaster, Control, Reg
 from guestsim.drivers.pci import COMMAND_MASTER
 
-from .machine import IdeMachine, block, sector
+from .machine import MIB, IdeMachine, block, sector
+
+CONTROL = 2
 
 REQUEST_SENSE = bytes((0x03, 0, 0, 0, 18))
 INQUIRY = bytes((0x12, 0, 0, 0, 36))
@@ -159,6 +163,35 @@ def test_nothing_is_written_once_bus_mastering_is_off() -> None:
         machine.controller.function.set_command(on=COMMAND_MASTER)
         machine.run(ide.reset())
         assert dma_read(machine, 0, 1).data == content(0, 1)
+
+
+@pytest.mark.parametrize("reset", [(Control.SRST, 0), ()])
+def test_the_bus_master_is_active_as_long_as_anything_is_moved(reset: tuple[int, ...]) -> None:
+    """A driver that has stopped it may use its memory otherwise when it is not active any more (SFF-8038i §2.2)."""
+    disk = {"driver": "delay", "latency-ns": 1_000_000, "file": {"driver": "memory", "size": MIB}}
+    with IdeMachine(disk=disk) as machine:
+        memory, context = machine.target.assembly.memory, machine.target.assembly.context
+        channel = machine.channel
+        registers, master = channel.command_block, channel.bus_master.registers
+        memory.write(0x1000, struct.pack("<IHH", 0x2000, 512, 0x8000))
+        memory.write(0x2000, b"\xee" * 512)
+        master.write(BusMaster.TABLE, 4, 0x1000)
+        for register, value in ((Reg.DEVICE, 0x40), (Reg.COUNT, 1), (Reg.STATUS, AtaCommand.READ_DMA)):
+            registers.write(register, 1, value)
+        master.write(BusMaster.COMMAND, 1, START | TO_MEMORY)
+        context.turn()
+        context.turn()
+        for value in reset:
+            channel.control_block.write(CONTROL, 1, value)
+        master.write(BusMaster.COMMAND, 1, 0)
+        assert master.read(BusMaster.STATUS, 1) & BmStatus.ACTIVE
+        while master.read(BusMaster.STATUS, 1) & BmStatus.ACTIVE:
+            context.run_once()
+        moved = memory.read(0x2000, 512)
+        memory.write(0x2000, b"\xdd" * 512)
+        context.run_until_idle()
+        assert moved == bytes(512)
+        assert memory.read(0x2000, 512) == b"\xdd" * 512
 
 
 def test_previous_content_is_read_with_hob() -> None:
