@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from devmodels.blockbackend.request import Op, Request
+from devmodels.blockbackend.request import Op
 from devmodels.memory import GuestMemory
+from devmodels.virtio.constants import Status
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
-from devmodels.virtio.split import SplitRing
 from devmodels.virtio_blk import VirtioBlk
-from fuzz.blk.bench import TABLE, BlkBench
-from fuzz.blk.disk import FuzzedDisk
-from fuzz.blk.oracles import SECTOR
+from fuzz.ring.bench import TABLE
+from fuzz.ring.blk import BlkBench
+from fuzz.ring.ledger import SECTOR
+from fuzz.ring.transports import Over
 from fuzz.targets import TARGETS
 from fuzz.watch import watched
-from tests.unit.virtio.blkrig import FLUSH, IN, OUT
-from tests.unit.virtio.model import IN_ORDER, NOTIFICATION_DATA, Form
+from tests.unit.fuzz.defects import (
+    PLAIN,
+    Defect,
+    Put,
+    before,
+    forgets_to_flush,
+    gives_back_twice,
+    says_a_byte_more,
+    writes_another_sector,
+)
+from tests.unit.virtio.blkrig import FLUSH, IN, OUT, header
+from tests.unit.virtio.model import Form
 from tests.unit.virtio.plain import Kind
 
 DATA = bytes(range(256)) * 2
-PLAIN = IN_ORDER | NOTIFICATION_DATA
-"""Features that are not negotiated, so that defects are simple."""
-
-DEEPER = 0x7700
-"""What is said with a notification that the device sends itself."""
-
-Put = pytest.MonkeyPatch
-Defect = Callable[[Put], None]
-"""Put into the classes by hand, before a bench is made of them."""
 
 
 def ask(bench: BlkBench, kind: int, data: bytes = b"", room: int = 0) -> None:
     """One request of sector 1."""
-    bench.send(kind, 1, data, room, Form.DIRECT, [])
-    bench.go()
+    bench.send(0, kind, 1, data, room)
+    bench.go(0)
 
 
 def story(bench: BlkBench) -> None:
@@ -49,21 +50,10 @@ def story(bench: BlkBench) -> None:
         ask(bench, IN, room=SECTOR)
     bench.fail(Op.READ)
     ask(bench, IN, room=SECTOR)
-    bench.disk.hold()
+    bench.hold()
     ask(bench, OUT, DATA)
     bench.reset(released=False)
     bench.works()
-
-
-def before(put: Put, kind: type, name: str, first: Callable[..., None]) -> None:
-    """A method does `first` and then what it does."""
-    method = getattr(kind, name)
-
-    def wrong(self: Any, *arguments: Any) -> Any:
-        first(self, *arguments)
-        return method(self, *arguments)
-
-    put.setattr(kind, name, wrong)
 
 
 def writes_elsewhere(put: Put) -> None:
@@ -77,15 +67,6 @@ def writes_what_was_for_reading(put: Put) -> None:
     before(put, VirtioBlk, "handle", first)
 
 
-def _finishes(put: Put, change: Callable[[Any], Any]) -> None:
-    finish = VirtQueue.finish
-    put.setattr(VirtQueue, "finish", lambda self, done: finish(self, change(list(done))))
-
-
-def says_a_byte_more(put: Put) -> None:
-    _finishes(put, lambda done: [(chain, length + 1) for chain, length in done])
-
-
 def covers_what_was_not_written(put: Put) -> None:
     """A read that fails is answered in whole, and its data part left as it was."""
     put.setattr("devmodels.virtio_blk.device.clear", lambda _views: None)
@@ -96,14 +77,8 @@ def answers_without_writing(put: Put) -> None:
     put.setattr(GuestMemory, "write_byte", lambda *_: None)
 
 
-def gives_back_twice(put: Put) -> None:
-    push = SplitRing.push
-
-    def wrong(self: SplitRing, *arguments: Any) -> None:
-        push(self, *arguments)
-        push(self, *arguments)
-
-    put.setattr(SplitRing, "push", wrong)
+DEEPER = 0x7700
+"""What is said with a notification that the device sends itself."""
 
 
 def enters_itself(put: Put) -> None:
@@ -117,7 +92,7 @@ def enters_itself(put: Put) -> None:
 def takes_too_many(put: Put) -> None:
     handle = VirtioBlk.handle
     put.setattr(VirtioBlk, "handle", lambda self, queue, chains: handle(self, queue, [*chains, *chains]))
-    before(put, BlkBench, "go", lambda bench: bench.bounded.made_available(-1))
+    before(put, BlkBench, "go", lambda bench, _: bench.bounded.made_available(0, -1))
 
 
 def never_rests(put: Put) -> None:
@@ -145,24 +120,6 @@ def stays_wedged(put: Put) -> None:
     put.setattr(VirtioBlk, "enable_queue", lambda *_: None)
 
 
-def forgets_to_flush(put: Put) -> None:
-    async def flush(_disk: FuzzedDisk, _request: Request) -> None:
-        pass
-
-    put.setattr(FuzzedDisk, "flush", flush)
-
-
-def writes_another_sector(put: Put) -> None:
-    write = FuzzedDisk.write
-
-    async def wrong(self: FuzzedDisk, request: Request) -> None:
-        request.offset += SECTOR
-        await write(self, request)
-        request.offset -= SECTOR
-
-    put.setattr(FuzzedDisk, "write", wrong)
-
-
 DEFECTS: dict[Defect, str] = {
     writes_elsewhere: "the device has written at 0xff00",
     writes_what_was_for_reading: "the device has written at",
@@ -180,30 +137,94 @@ DEFECTS: dict[Defect, str] = {
 }
 
 
+def queues_story(bench: BlkBench) -> None:
+    """The device is suspended and resumed; then a queue is reset while a request is on its way."""
+    bench.hold()
+    ask(bench, IN, room=SECTOR)
+    bench.suspend()
+    bench.release()
+    bench.settle()
+    ask(bench, IN, room=SECTOR)
+    bench.resume()
+    bench.hold()
+    ask(bench, IN, room=SECTOR)
+    bench.reset_queue(0, released=False)
+    bench.works()
+
+
+def is_suspended_too_early(put: Put) -> None:
+    def first(device: VirtioBlk) -> None:
+        if device.suspending:
+            device.suspending = False
+            device.status = device.status & ~Status.DRIVER_OK | Status.SUSPEND
+
+    before(put, VirtioBlk, "_settle_suspension", first)
+
+
+def writes_while_it_is_suspended(put: Put) -> None:
+    def first(device: VirtioBlk, index: int, _data: int | None = None) -> None:
+        if device.suspended:
+            device.memory.write(device.queues[index].device + 2, b"!!")
+
+    before(put, VirtioBlk, "kick", first)
+
+
+def never_ends_the_reset_of_a_queue(put: Put) -> None:
+    put.setattr(VirtioBlk, "settle", lambda *_: None)
+
+
+def forgets_what_was_in_a_queue(put: Put) -> None:
+    before(put, VirtioBlk, "reset_queue", lambda _, queue: queue.in_flight.clear())
+    finish = VirtQueue.finish
+
+    def known(queue: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
+        finish(queue, [each for each in used if each[0].head in queue.in_flight])
+
+    put.setattr(VirtQueue, "finish", known)
+
+
+QUEUE_DEFECTS: dict[Defect, str] = {
+    is_suspended_too_early: "suspended with work to do",
+    writes_while_it_is_suspended: "the device has written at",
+    never_ends_the_reset_of_a_queue: "the reset of a queue does not end",
+    forgets_what_was_in_a_queue: "the device has written at|still mapped after the reset of a queue",
+}
+
+
+@pytest.mark.parametrize("defect", QUEUE_DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_defect_of_a_suspension_or_of_the_reset_of_a_queue_is_caught(
+    defect: Defect, monkeypatch: Put
+) -> None:
+    defect(monkeypatch)
+    with pytest.raises(AssertionError, match=QUEUE_DEFECTS[defect]):
+        queues_story(BlkBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN))
+
+
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 def test_a_defect_is_caught(defect: Defect, monkeypatch: Put) -> None:
     defect(monkeypatch)
     with pytest.raises(AssertionError) as found:
-        watched(lambda _: story(BlkBench(pci=False, packed=False, kind=Kind.SHARED, without=PLAIN)))(b"")
+        watched(lambda _: story(BlkBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN)))(b"")
     assert re.search(DEFECTS[defect], f"{found.value} {found.value.__cause__}")
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "split"])
-@pytest.mark.parametrize("pci", [True, False], ids=["pci", "mmio"])
-def test_without_a_defect_nothing_is(pci: bool, packed: bool) -> None:
-    story(BlkBench(pci=pci, packed=packed, kind=Kind.MIXED))
+@pytest.mark.parametrize("over", Over, ids=lambda over: over.value)
+def test_without_a_defect_nothing_is(over: Over, packed: bool) -> None:
+    for told in (story, queues_story):
+        told(BlkBench(over, packed=packed and not over.legacy, kind=Kind.MIXED))
 
 
 def test_a_buffer_is_judged_by_what_was_written_since_it_was_given() -> None:
     """Others that lie within it are given out when it has been written, before it comes back."""
-    bench = BlkBench(pci=False, packed=True, kind=Kind.SHARED)
-    bench.disk.hold()
+    bench = BlkBench(Over.MMIO, packed=True, kind=Kind.SHARED)
+    bench.hold()
     ask(bench, OUT, DATA)
-    bench.noise(2, 0, b"")
-    bench.nonsense([(TABLE, 16)], [(0, 0x8000)], Form.DIRECT)
-    bench.go()
-    bench.send(OUT, 1, DATA, 0, Form.DIRECT, [])
-    bench.disk.release()
+    bench.noise(header(2))
+    bench.nonsense(0, [(TABLE, 16)], [(0, 0x8000)], Form.DIRECT)
+    bench.go(0)
+    bench.send(0, OUT, 1, DATA)
+    bench.release()
     bench.settle()
     assert len(bench.sent) == 1
 

@@ -4,25 +4,27 @@
     Written       the first `used.len` bytes of a buffer were written, and all of them
     Entered       no handler of the device is entered again while it is at work
     Bounded       a doorbell takes no buffer that was not made available, and ends
-    Ledger        what was acknowledged as stable is stable, and what was written is what is read
 
+What a driver may rely on of its disk is `ledger`'s.
 That a head comes back once, and none that is not out, the driver's models look at (`collect`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
 from devmodels.virtio.device import VirtioDevice
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
 from tests.unit.virtio.model import Vector
 from tests.unit.virtio.plain import PlainMemory
 
 TURNS = 2000
 """Of the context for one doorbell: a request takes a few."""
-SECTOR = 512
 
 
 class Shadow:
@@ -106,23 +108,23 @@ class Bounded:
 
     def __init__(self, device: VirtioDevice, context: IoContext) -> None:
         self._context = context
-        self._left = 0
+        self._left: Counter[int] = Counter()
         handle = device.handle
 
-        def counted(queue: Any, chains: Sequence[Any]) -> None:
-            self._left -= len(chains)
-            assert self._left >= 0, "more buffers were taken than were made available"
+        def counted(queue: VirtQueue, chains: Sequence[Chain]) -> None:
+            self._left[queue.index] -= len(chains)
+            assert self._left[queue.index] >= 0, "more buffers were taken than were made available"
             handle(queue, chains)
 
         setattr(device, "handle", counted)  # noqa: B010
 
-    def made_available(self, count: int) -> None:
+    def made_available(self, queue: int, count: int) -> None:
         """So many more may be taken."""
-        self._left += count
+        self._left[queue] += count
 
-    def begun(self) -> None:
+    def begun(self, queue: int) -> None:
         """The queue is new: what was not taken is lost."""
-        self._left = 0
+        self._left[queue] = 0
 
     def settle(self) -> None:
         """Let the device go on until it rests."""
@@ -130,51 +132,3 @@ class Bounded:
             if not self._context.turn():
                 return
         raise AssertionError(f"the device does not rest after {TURNS} turns")
-
-
-class Ledger:
-    """What a driver may rely on: sectors by what was last acknowledged in them, None where that is not known."""
-
-    def __init__(self, content: bytes) -> None:
-        self._known: dict[int, bytes | None] = {
-            at // SECTOR: bytes(content[at : at + SECTOR]) for at in range(0, len(content), SECTOR)
-        }
-        self._stable = dict(self._known)
-
-    def begun(self, sectors: range) -> None:
-        """These are about to be changed: until that is acknowledged, nothing is known of them."""
-        for sector in sectors:
-            if sector in self._known:
-                self._known[sector] = self._stable[sector] = None
-
-    def written(self, sector: int, data: bytes, *, stable: bool) -> None:
-        """A write was acknowledged, and nothing else was on its way to these sectors."""
-        for at in range(0, len(data), SECTOR):
-            number = sector + at // SECTOR
-            self._known[number] = data[at : at + SECTOR]
-            if stable:
-                self._stable[number] = self._known[number]
-
-    def promised(self) -> dict[int, bytes | None]:
-        """What a flush that begins now makes stable."""
-        return dict(self._known)
-
-    def flushed(self, promised: dict[int, bytes | None]) -> None:
-        """It was acknowledged: what has not changed since is stable."""
-        for sector, data in promised.items():
-            if data is not None and self._known[sector] == data:
-                self._stable[sector] = data
-
-    def check_read(self, sector: int, data: bytes) -> None:
-        """A read was acknowledged, and nothing was on its way to these sectors meanwhile."""
-        for at in range(0, len(data), SECTOR):
-            known = self._known[sector + at // SECTOR]
-            assert known is None or known == data[at : at + SECTOR], (
-                f"sector {sector} is not what was written"
-            )
-
-    def check_stable(self, content: bytes | bytearray) -> None:
-        """The power is cut: what was acknowledged as stable is there."""
-        for sector, data in self._stable.items():
-            found = content[sector * SECTOR : (sector + 1) * SECTOR]
-            assert data is None or data == found, f"sector {sector} was acknowledged as stable and is not"

@@ -1,1 +1,0 @@
-"""A whole virtio-blk device in a machine, under a driver that is mostly right, and what must hold whatever it does."""

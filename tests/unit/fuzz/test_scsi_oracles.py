@@ -1,0 +1,133 @@
+"""The oracles of virtio-scsi are seen to fail, too: a defect is put into it, and an innocent driver meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from devmodels.memory import GuestMemory
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_scsi import VirtioScsi
+from devmodels.virtio_scsi.control import ControlQueue
+from devmodels.virtio_scsi.framing import Framing
+from devmodels.virtio_scsi.layout import ScsiResponse
+from fuzz.ring.ledger import SECTOR
+from fuzz.ring.scsi import MAIN, ScsiBench
+from fuzz.ring.transports import Over
+from tests.unit.fuzz.defects import (
+    PLAIN,
+    Defect,
+    Put,
+    before,
+    forgets_to_flush,
+    gives_back_twice,
+    says_a_byte_more,
+    writes_another_sector,
+)
+from tests.unit.virtio.plain import Kind
+from tests.unit.virtio.scsirig import CONTROL, EVENT, LOGICAL_UNIT_RESET, REQUEST, lun_of
+
+DATA = bytes(range(256)) * 2
+
+
+def story(bench: ScsiBench) -> None:
+    """What every driver does; then requests are on their way while their unit, their queue and the device are reset."""
+    bench.prove()
+    bench.offer_event(16)
+    bench.go(EVENT)
+    bench.swap()
+    bench.settle()
+    assert not bench.sent, "there is something to tell"
+    for _ in range(2):
+        bench.hold()
+        bench.write(REQUEST, 1, 1, DATA)
+        bench.go(REQUEST)
+        bench.manage(LOGICAL_UNIT_RESET, lun_of(*MAIN), 0)
+        bench.go(CONTROL)
+        bench.release()
+        bench.settle()
+    resets = partial(bench.reset_queue, REQUEST, released=False), partial(bench.reset, released=False)
+    for reset in resets:
+        bench.prove()
+        bench.hold()
+        bench.read(REQUEST, 1, 1, SECTOR)
+        bench.go(REQUEST)
+        reset()
+    bench.works()
+
+
+def writes_elsewhere(put: Put) -> None:
+    before(put, VirtioScsi, "handle", lambda device, *_: device.memory.write(0xFF00, b"!"))
+
+
+def covers_what_was_not_written(put: Put) -> None:
+    """Responses are forgotten, and counted."""
+    put.setattr(VirtioScsi, "write_all", lambda _device, _queue, _chain, data: len(data))
+
+
+def leaves_something_behind_the_sense_data(put: Put) -> None:
+    response = Framing.response
+
+    def wrong(self: Framing, *arguments: Any, **more: Any) -> bytes:
+        return response(self, *arguments, **more)[:-1] + b"!"
+
+    put.setattr(Framing, "response", wrong)
+
+
+def ends_nothing_when_a_unit_is_reset(put: Put) -> None:
+    def wrong(self: ControlQueue, chain: Chain, *_: object) -> None:
+        self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_OK)
+
+    put.setattr(ControlQueue, "_do", wrong)
+
+
+def reads_too_little(put: Put) -> None:
+    """A command that is GOOD, and whose data is short."""
+    finish = VirtQueue.finish
+
+    def wrong(self: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
+        finish(self, [(chain, length - SECTOR if length > SECTOR else length) for chain, length in used])
+
+    put.setattr(VirtQueue, "finish", wrong)
+
+
+def writes_data_twice(put: Put) -> None:
+    """Of what was given for reading something is written."""
+
+    def first(device: VirtioScsi, queue: VirtQueue, chains: Sequence[Chain]) -> None:
+        if queue.index >= REQUEST:
+            memory: GuestMemory = device.memory
+            memory.write(chains[0].readable[0][0] + 20, b"!")
+
+    before(put, VirtioScsi, "handle", first)
+
+
+DEFECTS: dict[Defect, str] = {
+    writes_elsewhere: "the device has written at 0xff00",
+    writes_data_twice: "the device has written at",
+    covers_what_was_not_written: "which was not written",
+    says_a_byte_more: "used.len",
+    gives_back_twice: "more came back than is out|was not out",
+    leaves_something_behind_the_sense_data: "behind the sense data",
+    ends_nothing_when_a_unit_is_reset: "outlived the reset of its unit",
+    reads_too_little: "a read that is GOOD has read all",
+    forgets_to_flush: "was acknowledged as stable and is not",
+    writes_another_sector: "is not what was written|was acknowledged as stable",
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
+def test_a_defect_is_caught(defect: Defect, monkeypatch: Put) -> None:
+    defect(monkeypatch)
+    with pytest.raises(AssertionError, match=DEFECTS[defect]):
+        story(ScsiBench(Over.MMIO, kind=Kind.SHARED, without=PLAIN))
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "split"])
+@pytest.mark.parametrize("over", Over, ids=lambda over: over.value)
+def test_without_a_defect_nothing_is(over: Over, packed: bool) -> None:
+    story(ScsiBench(over, packed=packed and not over.legacy, kind=Kind.MIXED))
