@@ -15,6 +15,9 @@ number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
 0x1020410, is not 0; `failed-data` is the mask under which that is counted.  `loose pio-status 0x100202f 1 50/58` has it
 not compared where it is 0x50 on our side and 0x58 on theirs.  What follows a `#` is for people.
 
+`break write_aio A` holds the next request that the event is about (as QEMU's `blkdebug` names it) at the drive of both,
+`held A` waits until both have it there if ours has, and `resume A` lets it go on, or drops the break point.
+
 The device comes first, and then at least one access.
 """
 
@@ -25,6 +28,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from guestsim.diff.arena import ARENA, ARENA_SIZE
+
+EVENTS = (
+    "read_aio",
+    "write_aio",
+    "pwritev",
+    "pwritev_zero",
+    "pwritev_done",
+    "flush_to_os",
+    "flush_to_disk",
+)
+"""What a request can be held at: those of QEMU's BlkdebugEvent that a drive without a format has."""
 
 
 class AccessFileError(ValueError):
@@ -138,7 +152,38 @@ class Rest:
         return "rest" if self.until is None else str(self.until).replace("read", "rest")
 
 
-Access: TypeAlias = Read | Write | Store | Loose | Wait | Rest
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The next request that `event` is about is held at the drive, at the break point `tag` (QEMU's `blkdebug`)."""
+
+    event: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"break {self.event} {self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Both hold a request at the break point, or neither."""
+
+    tag: str
+
+    def __str__(self) -> str:
+        return f"held {self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """What is held at the break point goes on; where nothing came to it, there is none any more."""
+
+    tag: str
+
+    def __str__(self) -> str:
+        return f"resume {self.tag}"
+
+
+Access: TypeAlias = Read | Write | Store | Loose | Wait | Rest | Break | Held | Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +267,7 @@ _SHOWN = 80
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
     "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE], wait, "
-    "wait ADDRESS SIZE FIRST COUNT PLACES"
+    "wait ADDRESS SIZE FIRST COUNT PLACES, break EVENT TAG, held TAG, resume TAG"
 )
 
 
@@ -263,6 +308,12 @@ def _access(words: Sequence[str]) -> Access:
         case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):
             start = _inside(address, _number(length))
             return Loose(reason, start, _number(length), _inside(status, 1), good != [])
+        case ["break", event, tag]:
+            return Break(_event(event), _tag(tag))
+        case ["held", tag]:
+            return Held(_tag(tag))
+        case ["resume", tag]:
+            return Resume(_tag(tag))
         case ["rest"]:
             return Rest()
         case ["rest", place, size]:
@@ -272,6 +323,18 @@ def _access(words: Sequence[str]) -> Access:
         case ["wait", address, *numbers] if len(numbers) == 4:
             return Wait(_unordered(address, *map(_number, numbers)))
     raise FormError(f"expected {_FORMS}")
+
+
+def _event(text: str) -> str:
+    if text not in EVENTS:
+        raise FormError(f"event {text}: expected one of {', '.join(EVENTS)}")
+    return text
+
+
+def _tag(text: str) -> str:
+    if not text.isalnum():
+        raise FormError(f"break point {text}: expected letters and digits")
+    return text
 
 
 def _unordered(address: str, size: int, first: int, count: int, places: int) -> Unordered:

@@ -126,7 +126,7 @@ AHCI_DISK = Device(
     what="ich9-ahci with an ide-hd",
     options=[
         {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
-        {"driver": "ide-hd", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
+        {"driver": "ide-hd", "id": "disk0", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
     ],
     ours={},
     theirs={},
@@ -143,7 +143,8 @@ AHCI_DISK = Device(
     masks=_AHCI_MASKS + _AHCI_DISK_MASKS,
     grammar=ahci.AhciGrammar(),
     label=_ahci_label,
-    drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
+    drive={"discard": "unmap"},
+    user="/machine/peripheral/disk0",
 )
 
 AHCI_CD = replace(
@@ -152,12 +153,12 @@ AHCI_CD = replace(
     what="ich9-ahci with an ide-cd",
     options=[
         {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
-        {"driver": "ide-cd", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
+        {"driver": "ide-cd", "id": "disk0", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
     ],
     prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=True))),),
     masks=_AHCI_MASKS + _AHCI_CD_MASKS,
     grammar=ahci.AhciGrammar(cd=True),
-    drive={"driver": "file", "node-name": "d0", "read-only": True},
+    drive={"read-only": True},
 )
 
 
@@ -213,7 +214,7 @@ IDE_DISK = replace(
     what="piix3-ide with an ide-hd",
     options=[
         {"driver": "piix3-ide", "id": "ide0", "addr": "4"},
-        {"driver": "ide-hd", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
+        {"driver": "ide-hd", "id": "disk0", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
     ],
     lines=Lines(irqs=(14,)),
     place=place_ide,
@@ -234,7 +235,7 @@ IDE_CD = replace(
     what="piix3-ide with an ide-cd",
     options=[
         {"driver": "piix3-ide", "id": "ide0", "addr": "4"},
-        {"driver": "ide-cd", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
+        {"driver": "ide-cd", "id": "disk0", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
     ],
     prologue=(Step("begin", ide.start(cd=True)),),
     masks=_IDE_MASKS + _IDE_CD_MASKS,

@@ -107,7 +107,8 @@ def show(report: Report, console: Console) -> None:
     rate = f", {counts.steps / report.seconds:.0f} steps a second" if report.seconds > 1 else ""
     say(
         f"{report.device.name}: {counted(counts.steps, 'step')} ({counts.accesses} accesses) in "
-        f"{counted(report.sequences, 'sequence')}, compared {counts.waits} times, in {report.seconds:.1f} s{rate}"
+        f"{counted(report.sequences, 'sequence')}, compared {counts.waits} times, "
+        f"{counted(counts.held, 'request')} held on both, in {report.seconds:.1f} s{rate}"
     )
     for name, count in report.known.most_common():
         entry = report.entries.get(name)
@@ -146,6 +147,7 @@ def to_json(report: Report) -> dict[str, object]:
         "steps": counts.steps,
         "accesses": counts.accesses,
         "comparisons": counts.waits,
+        "held": counts.held,
         "sequences": report.sequences,
         "seconds": round(report.seconds, 3),
         "known": [

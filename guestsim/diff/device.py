@@ -15,7 +15,7 @@ from guestsim.diff.grammar import Grammar
 from guestsim.diff.known import known
 from guestsim.diff.masks import Mask
 from guestsim.diff.play import Area, Player
-from guestsim.diff.sides import ECAM, Lines, OurSide, QemuSide, Side, Window, Windows
+from guestsim.diff.sides import DRIVE, ECAM, Lines, OurSide, QemuSide, Side, Window, Windows
 
 if TYPE_CHECKING:
     from guestsim.targets.qmp import Json
@@ -33,7 +33,7 @@ class Device:
 
     `options` are what both sides are given; `ours` and `theirs` what only one gets with the first.  `place` finds its
     registers and gives its BARs addresses; `prologue` is what each sequence begins with; `observe` is read at each
-    quiescent point.
+    quiescent point.  `drive` are the options of the drive's nodes, `user` is QEMU's path of the device that has it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Device:
     grammar: Grammar
     label: Callable[[Read], str]
     drive: Options
+    user: str
     disk: int = 1 << 20
 
     def base(self) -> bytes:
@@ -82,7 +83,7 @@ class Device:
         side = OurSide(
             self.lines,
             [image],
-            blockdevs=[{**self.drive, "filename": str(image)}],
+            blockdevs=[self._drive(image)],
             devices=[{**first, **self.ours}, *others],
             name=name,
         )
@@ -97,8 +98,9 @@ class Device:
             self.lines,
             [image],
             folder / "ram",
-            blockdevs=[{**self.drive, "filename": str(image)}],
+            blockdevs=[self._drive(image)],
             devices=[{**first, **self.theirs}, *others],
+            user=self.user,
         )
         try:
             side.windows = self.place(side)
@@ -106,6 +108,12 @@ class Device:
             side.close()
             raise
         return side
+
+    def _drive(self, image: Path) -> Options:
+        """The image, with a node over it that holds requests."""
+        file: Options = {"driver": "file", "filename": str(image), **self.drive}
+        debug: Options = {"driver": "blkdebug", "image": file, **self.drive}
+        return {"driver": "raw", "node-name": DRIVE, "file": debug, **self.drive}
 
     def _image(self, path: Path) -> Path:
         path.write_bytes(self.base())

@@ -19,7 +19,7 @@ class Known:
     """One of them, in one sentence.
 
     It shows in a difference of `kind` at `place` (a pattern), in a sequence with a step that has one of `tags` (if any
-    are given); `now`: in that very step.
+    are given); `now`: in that very step, which has all of `all_now`.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Known:
     place: str = "*"
     tags: frozenset[str] = frozenset()
     now: frozenset[str] = frozenset()
+    all_now: frozenset[str] = frozenset()
     ours: str = "*"
     theirs: str = "*"
 
@@ -45,12 +46,16 @@ class Known:
             and fnmatchcase(found.theirs, self.theirs)
             and (not self.tags or bool(self.tags & found.tags))
             and (not self.now or bool(self.now & found.now))
+            and self.all_now <= found.now
         )
 
 
 _BLK = ("virtio-blk", "virtio-blk-transitional")
 _SCSI = ("virtio-scsi",)
 _VIRTIO = _BLK + _SCSI
+
+_COMPLETION = ("queue ? used *", "interrupt*", "isr*", "pba*", "buffers")
+"""Where it shows that a request is over on one side."""
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -72,6 +77,30 @@ KNOWN: tuple[Known, ...] = (
         "ours",
         _VIRTIO,
         tags=frozenset({"skip:driver-ok"}),
+    ),
+    *(
+        Known(
+            "one flush at a time",
+            "A flush, or a write through a cache that is off, waits for a flush that is under way.",
+            "VIRTIO 1.4 §5.2.6",
+            "both",
+            _VIRTIO,
+            place=place,
+            now=frozenset({"held:flush_to_os"}),
+        )
+        for place in _COMPLETION
+    ),
+    *(
+        Known(
+            "task attributes",
+            "The order that ORDERED and HEAD OF QUEUE ask for is not kept: all commands are SIMPLE ones.",
+            "SAM-5 §8.6",
+            "ours",
+            _SCSI,
+            place=place,
+            all_now=frozenset({"in-flight", "not-simple"}),
+        )
+        for place in _COMPLETION
     ),
     Known(
         "driver_feature after a reset",

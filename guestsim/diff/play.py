@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from guestsim.diff.access import Access, Loose, Read, Rest, Step, Unordered, Wait
+from guestsim.diff.access import Access, Break, Held, Loose, Read, Rest, Resume, Step, Unordered, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES_SIZE
 from guestsim.diff.masks import ORDER, Mask
 from guestsim.diff.sides import Side
@@ -39,8 +39,8 @@ class Area:
 class Difference:
     """Where the sides are not the same.
 
-    `kind` is register, memory, line, disk, raised (by ours) or gone (theirs); `place` says where, `ours`
-    and `theirs` what.
+    `kind` is register, memory, line, disk, held (a request at a break point), raised (by ours) or gone (theirs);
+    `place` says where, `ours` and `theirs` what.
     `tags` are those of all steps up to there, `now` those of its own.
     """
 
@@ -72,6 +72,8 @@ class Counts:
     steps: int = 0
     accesses: int = 0
     waits: int = 0
+    held: int = 0
+    """Requests that were held at a break point on both sides."""
     masked: Counter[str] = field(default_factory=Counter)
 
 
@@ -104,9 +106,18 @@ class Player:
     _now: Step = _BEGIN
     _number: int = 0
     _loose: list[Loose] = field(default_factory=list)
+    _breaks: set[str] = field(default_factory=set)
+    """Break points that there are."""
 
     def play(self, steps: Sequence[Step]) -> Difference | None:
-        """The first difference; the sides begin anew before it."""
+        """The first difference; the sides begin anew before it.  Nothing is held after it."""
+        try:
+            return self._play(steps)
+        finally:
+            if self._breaks:
+                self._let_go()
+
+    def _play(self, steps: Sequence[Step]) -> Difference | None:
         self._tags = set()
         self._loose.clear()
         self._restore()
@@ -123,6 +134,15 @@ class Player:
                 return self._difference(found)
         return self._disks(len(steps))
 
+    def _let_go(self) -> None:
+        """What is held after a difference goes on, and comes to its end in a reset."""
+        for tag in sorted(self._breaks):
+            self._release(tag)
+        reset = [one for step in self.prologue for one in step.accesses if isinstance(one, Read | Write)]
+        for side in (self.ours,) if self.gone else (self.ours, self.theirs):
+            side.do(reset)
+            side.rest()
+
     def _restore(self) -> None:
         """Memory and disks as at first."""
         for side in (self.ours, self.theirs):
@@ -134,19 +154,54 @@ class Player:
     def _step(self, step: Step) -> Found | None:
         segment: list[Access] = []
         for access in step.accesses:
-            if not isinstance(access, Wait | Rest):
-                if isinstance(access, Loose):
-                    self._loose.append(access)
-                else:
-                    segment.append(access)
-                continue
-            found = self._segment(segment)
-            if found is None:
-                found = self._wait(access) if isinstance(access, Wait) else self._rest(access)
-            if found is not None:
-                return found
-            segment = []
+            if isinstance(access, Loose):
+                self._loose.append(access)
+            elif isinstance(access, Wait | Rest | Break | Held | Resume):
+                found = self._segment(segment) or self._pause(access)
+                if found is not None:
+                    return found
+                segment = []
+            else:
+                segment.append(access)
         return self._segment(segment)
+
+    def _pause(self, access: Wait | Rest | Break | Held | Resume) -> Found | None:
+        """What is done on both when all accesses before it were made."""
+        match access:
+            case Wait():
+                return self._wait(access)
+            case Rest():
+                return self._rest(access)
+            case Break(event, tag):
+                self._breaks.add(tag)
+                for side in (self.ours, self.theirs):
+                    side.debug(f"break {event} {tag}")
+                return None
+            case Held(tag):
+                return self._held(tag)
+            case Resume(tag):
+                self._release(tag)
+                return None
+
+    def _held(self, tag: str) -> Found | None:
+        """Theirs is asked only where ours holds one: it would wait for ever."""
+        while self.ours.rest():
+            pass
+        if not self.ours.holds(tag):
+            return None
+        try:
+            there = self.theirs.holds(tag)
+        except TargetError as error:
+            self.gone = True
+            return "held", tag, "a request", str(error)
+        self.counts.held += there
+        return None if there else ("held", tag, "a request", "none")
+
+    def _release(self, tag: str) -> None:
+        """What is held there goes on."""
+        self._breaks.discard(tag)
+        for side in (self.ours,) if self.gone else (self.ours, self.theirs):
+            side.debug(f"remove_break {tag}")
 
     def _segment(self, accesses: Sequence[Access]) -> Found | None:
         if not accesses:

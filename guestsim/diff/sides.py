@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from guestsim.targets.qmp import Json
 
+DRIVE = "d0"
+"""The node of the drive that a device is compared with."""
+
 ECAM = 0xB000_0000
 _MOST_TURNS = 100_000
 
@@ -56,6 +59,17 @@ class Side(Protocol):
 
     def rest(self) -> bool:
         """Let the device work for a moment; False where it can do no more by itself."""
+        ...
+
+    def debug(self, command: str) -> str:
+        """Have the drive do one of qemu-io's commands for break points; what that says."""
+        ...
+
+    def holds(self, tag: str) -> bool:
+        """Whether a request is held at the break point; a live QEMU waits for one.
+
+        TargetError where none has come in the time that QEMU has for any command: it has ended then.
+        """
         ...
 
     def close(self) -> None:
@@ -135,6 +149,14 @@ class OurSide:
                 return False
         raise RuntimeError("the device never comes to rest")
 
+    def debug(self, command: str) -> str:
+        """Say it to our monitor."""
+        return str(self.target.qmp("human-monitor-command", {"command-line": f'qemu-io {DRIVE} "{command}"'}))
+
+    def holds(self, tag: str) -> bool:
+        """Look at the drive."""
+        return self.target.holds(DRIVE, tag)
+
     def close(self) -> None:
         """Give it up."""
         self.target.close()
@@ -151,8 +173,9 @@ class QemuSide:
         *,
         blockdevs: Sequence[Mapping[str, Json]],
         devices: Sequence[Mapping[str, Json]],
+        user: str,
     ) -> None:
-        """`ram` is a file that need not be there yet."""
+        """`ram` is a file that need not be there yet; `user` is the QOM path of the device that has the drive."""
         self.name = "qemu"
         with ram.open("wb") as file:
             file.truncate(RAM)
@@ -162,6 +185,7 @@ class QemuSide:
         self.disks = [_mapped(image) for image in images]
         self.windows: Windows = {}
         self._lines = lines
+        self._user = user
 
     def do(self, accesses: Sequence[Access]) -> list[int]:
         """Make the accesses, as many as possible with one message."""
@@ -200,6 +224,16 @@ class QemuSide:
     def rest(self) -> bool:
         """Let it work for a moment."""
         return self.target.advance()
+
+    def debug(self, command: str) -> str:
+        """Say it to the human monitor.  By the node's name it would drain the drive, and wait for what is held."""
+        line = f'qemu-io -d {self._user} "{command}"'
+        return str(self.target.qmp("human-monitor-command", {"command-line": line}))
+
+    def holds(self, tag: str) -> bool:
+        """Wait for it."""
+        self.debug(f"wait_break {tag}")
+        return True
 
     def close(self) -> None:
         """End it."""

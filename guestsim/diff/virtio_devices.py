@@ -181,7 +181,8 @@ VIRTIO_BLK = Device(
     ),
     grammar=virtio_blk.VirtioBlkGrammar(),
     label=_register,
-    drive={"driver": "file", "node-name": "d0", "discard": "unmap"},
+    drive={"discard": "unmap"},
+    user="/machine/peripheral/v0/virtio-backend",
 )
 
 TRANSITIONAL = replace(
@@ -248,8 +249,16 @@ VIRTIO_SCSI = replace(
             "vectors": virtio_scsi.QUEUES + 1,
             "disable-legacy": "on",
         },
-        {"driver": "scsi-hd", "drive": "d0", "bus": "s0.0", "serial": "of-both", "discard_granularity": 512},
+        {
+            "driver": "scsi-hd",
+            "id": "disk0",
+            "drive": "d0",
+            "bus": "s0.0",
+            "serial": "of-both",
+            "discard_granularity": 512,
+        },
     ],
+    user="/machine/peripheral/disk0",
     ours={"inout": False},
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from devmodels.assembly import assemble
+from devmodels.blockbackend.debug.commands import debugged
 from devmodels.conformance import Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
@@ -268,6 +269,12 @@ class InProcessTarget:
             return msgspec.to_builtins(self._context.run(_execute(found, world, arguments)))
         except (CommandError, ValueError, OSError) as error:
             raise TargetError(f"{command}: {text_of(error)}") from error
+
+    def holds(self, node: str, tag: str) -> bool:
+        """Whether a request is held at the break point `tag` of the block node, or of one below it."""
+        there = self.assembly.graph.nodes.get(node)
+        found = None if there is None else debugged(there)
+        return found is not None and found.debug_is_suspended(tag)
 
     def statistics(self, device: str) -> dict[str, int]:
         """Counters of the device with this id, with `query-blockstats` names."""

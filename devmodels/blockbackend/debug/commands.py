@@ -25,6 +25,10 @@ class Debugged(Protocol):
         """Let one go on."""
         ...
 
+    def debug_is_suspended(self, tag: str) -> bool:
+        """Whether a request is held at `tag`."""
+        ...
+
     async def debug_wait(self, tag: str) -> None:
         """Return when one is held."""
         ...

@@ -65,6 +65,26 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class InFlight:
+    """A request is held at its drive by a break point, where `event` comes, and other things are done meanwhile."""
+
+    event: str
+    submit: Submit
+    meanwhile: tuple[Action, ...]
+
+    def simpler(self) -> Iterator[Action]:
+        """It is not held, less is done, a plainer request."""
+        yield self.submit
+        for at, action in enumerate(self.meanwhile):
+            before, after = self.meanwhile[:at], self.meanwhile[at + 1 :]
+            yield replace(self, meanwhile=before + after)
+            yield from (replace(self, meanwhile=(*before, one, *after)) for one in action.simpler())
+        for one in self.submit.simpler():
+            assert isinstance(one, Submit)
+            yield replace(self, submit=one)
+
+
+@dataclass(frozen=True, slots=True)
 class ResetQueue:
     """A queue is reset and, if `again`, set up anew (§2.6.1)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -11,8 +12,10 @@ from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
+    InFlight,
     Jump,
     ResetQueue,
+    Submit,
     Suppress,
     get,
     put,
@@ -25,8 +28,11 @@ SIZES = (1, 2, 4, 8, 16, 64, 256)
 
 MAPPED = frozenset({"map-vector"})
 
-ActionTable = tuple[tuple[Callable[[Random], Action], float], ...]
+ActionMaker = Callable[[Random], Action]
+ActionTable = tuple[tuple[ActionMaker, float], ...]
 """Makers of actions, with their weights."""
+Held = tuple[str, Callable[[Random], Submit]]
+"""An event, and a request that it is about."""
 
 
 def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece, ...]:
@@ -34,6 +40,11 @@ def split(random: Random, length: int, data: bytes | None = None) -> tuple[Piece
     cuts = sorted(random.randint(0, length) for _ in range(random.choice((0, 0, 1, 3))))
     edges = [0, *(cut for cut in cuts if 0 < cut < length), length]
     return tuple(Piece(b - a, None if data is None else data[a:b]) for a, b in pairwise(edges) if b > a)
+
+
+def _one(action: Action) -> Action:
+    """Not several requests with one notification: which of them are over is not known while another one is held."""
+    return replace(action, chains=action.chains[:1]) if isinstance(action, Submit) else action
 
 
 class Actions:
@@ -138,6 +149,29 @@ class Actions:
     def suppress(self, random: Random) -> Suppress:
         """Interrupts are suppressed."""
         return Suppress(self._queue(random), random.random() < 0.5, random.choice((0, 0, 1, 2, 0x8000)))
+
+    def in_flight(self, held: Sequence[Held], others: ActionTable) -> ActionMaker:
+        """Maker of requests that are held while others are made, and other things done.
+
+        No reset is among those: QEMU waits in it for what is held, and does nothing else then.
+        """
+        besides: ActionTable = (
+            *others,
+            (self.isr, 2),
+            (self.mask_vector, 2),
+            (self.notify, 1),
+            (self.command, 2),
+            (self.suppress, 3),
+        )
+        makers, weights = zip(*besides, strict=True)
+
+        def made(random: Random) -> InFlight:
+            event, submit = random.choice(held)
+            chosen = random.choices(makers, weights, k=random.randint(0, 4))
+            meanwhile = tuple(_one(maker(random)) for maker in chosen)
+            return InFlight(event, submit(random), meanwhile)
+
+        return made
 
     def jump(self, random: Random) -> Jump:
         """The available index is wrong."""

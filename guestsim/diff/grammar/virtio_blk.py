@@ -10,7 +10,7 @@ from guestsim.diff.access import Access, Read, Step, Write
 from guestsim.diff.grammar import Action, virtio_legacy
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp, Submit
-from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, split
+from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_legacy import LegacyLowering
@@ -173,7 +173,10 @@ def unknown(random: Random, _: int) -> Chain:
     return made(random, "unknown-type", header(kind), *split(random, 512), STATUS)
 
 
-REQUESTS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
+Kind = Callable[[Random, int], Chain]
+"""Makes a request in a zone of the disk."""
+
+REQUESTS: tuple[tuple[Kind, float], ...] = (
     (read, 10),
     (write, 10),
     (flush, 3),
@@ -202,15 +205,40 @@ def write_cache(random: Random) -> Registers:
     )
 
 
+def alone(kind: Kind) -> Callable[[Random], Submit]:
+    """Maker of one request and its notification."""
+
+    def made(random: Random) -> Submit:
+        queue = random.randrange(QUEUES)
+        return Submit(queue, (kind(random, random.randrange(ZONES)),), queue)
+
+    return made
+
+
+HELD: tuple[Held, ...] = (
+    ("read_aio", alone(read)),
+    ("write_aio", alone(write)),
+    ("pwritev", alone(write)),
+    ("pwritev_done", alone(write)),
+    ("pwritev_zero", alone(ranges)),
+    ("flush_to_os", alone(flush)),
+)
+
+IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (MODERN.read_registers, 2)))
+
 ACTIONS: ActionTable = (
     (submit, 60),
+    (IN_FLIGHT, 5),
     *MODERN.table(),
     (read_config, 4),
     (write_cache, 2),
 )
 
+LEGACY_IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (virtio_legacy.read_registers, 2)))
+
 LEGACY_ACTIONS: ActionTable = (
     (submit, 60),
+    (LEGACY_IN_FLIGHT, 5),
     (legacy_bring_up, 4),
     (virtio_legacy.read_registers, 5),
     (read_config, 4),

@@ -47,14 +47,15 @@ class Unequal:
 class Chain:
     """One buffer of the driver's, for which it needs all features in `needs`.
 
-    `quirk` is what is wrong with it (see `virtio_rings`).  `counts_all`: QEMU's used.len counts
-    what the device has read, too.
+    `quirk` is what is wrong with it (see `virtio_rings`), `traits` is what else is special.  `counts_all`: QEMU's
+    used.len counts what the device has read, too.
     """
 
     name: str
     pieces: tuple[Piece, ...]
     indirect: bool = False
     quirk: str = ""
+    traits: tuple[str, ...] = ()
     needs: int = 0
     loose: tuple[Unequal, ...] = ()
     counts_all: bool = False

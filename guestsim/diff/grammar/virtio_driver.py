@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from guestsim.diff.access import Access, Loose, Read, Step, Unordered, Wait, Write
+from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Unordered, Wait, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
+    InFlight,
     Jump,
     ResetQueue,
     Submit,
@@ -29,6 +30,9 @@ QUEUE_SIZE = COMMON_CFG["queue_size"].offset
 
 MOST_QUEUES = 1024
 """QEMU's: it does not take a higher number into queue_select."""
+
+HELD = "A"
+"""The break point of a request that is held."""
 
 OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
 
@@ -64,6 +68,8 @@ class Lowering:
                 return self._bring_up(action)
             case Submit():
                 return self._submit(action)
+            case InFlight():
+                return self._in_flight(action)
             case Registers(name, accesses, needs, tags):
                 if needs & ~self.features:
                     return Step(f"nothing: {name}, without the feature", ())
@@ -191,13 +197,39 @@ class Lowering:
         tags: set[str] = set()
         chains = [chain for chain in action.chains if self._add(queue, chain, do)]
         for chain in chains:
-            tags |= {chain.name, *((f"chain:{chain.quirk}",) if chain.quirk else ())}
+            tags |= {chain.name, *chain.traits, *((f"chain:{chain.quirk}",) if chain.quirk else ())}
         if any(chain.counts_all for chain in chains):
             do += (Loose("used-len", at, 4) for at in queue.lengths(len(chains)))
         do.append(queue.published())
         do += (self._wait(),) if action.notify is None else self._notify(self.queues[action.notify])
         what = ", ".join(chain.name for chain in chains) or "nothing that fits"
         return Step(f"queue {queue.number}: {what}", tuple(do), frozenset(tags))
+
+    def _in_flight(self, action: InFlight) -> Step:
+        queue = self.queues[action.submit.queue]
+        first = queue.avail
+        held = self._submit(action.submit)
+        if not held.tags:
+            return held
+        *submitted, wait = held.accesses
+        do = [Break(action.event, HELD), *submitted, Held(HELD), wait]
+        queue.held = 1
+        others = [self._step(one) for one in action.meanwhile]
+        queue.held = 0
+        for step in others:
+            do += step.accesses
+        do += Resume(HELD), Wait()
+        loose = {one: None for one in do if isinstance(one, Loose)}
+        if any(one.reason == "used-len" for one in loose):
+            loose |= {Loose("used-len", at, 4): None for at in queue.lengths(queue.avail - first & 0xFFFF)}
+        accesses: list[Access] = []
+        for one in do:
+            # When each of them is over is not known here.
+            accesses += (*loose, one) if isinstance(one, Wait) else (one,)
+        names = "; ".join(step.name for step in others)
+        tags = held.tags.union({"in-flight", f"held:{action.event}"}, *(step.tags for step in others))
+        name = f"held at {action.event}: {held.name}; meanwhile: {names or 'nothing'}"
+        return Step(name, tuple(accesses), tags)
 
     def _add(self, queue: Queue, chain: Chain, do: list[Access]) -> bool:
         """Add a chain's buffers and descriptors, if there is room for them.

@@ -32,6 +32,8 @@ class Queue:
     """The available index when the device was last told of it."""
     taken: int = 0
     """Descriptors of what it has not been told of."""
+    held: int = 0
+    """How many of those are held at the drive."""
     descriptor: int = 0
     table: int = 0
 
@@ -54,7 +56,7 @@ class Queue:
 
     def room(self, descriptors: int) -> bool:
         """Whether there is room for so many descriptors; they are taken then."""
-        if self.told == self.avail:
+        if self.told == self.avail and not self.held:
             self.taken = 0
         fits = self.taken + descriptors <= self.size
         self.taken += descriptors if fits else 0
@@ -116,7 +118,8 @@ class Queue:
         """No interrupts, or one when the index has gone so far (§2.7.7, §2.7.10)."""
         flags = (AVAIL_NO_INTERRUPT if flag else 0).to_bytes(2, "little")
         # QEMU's first notification comes whatever was asked for.
-        event = (self.told + (ahead if self.told else 0) & 0xFFFF).to_bytes(2, "little")
+        used = self.told - self.held
+        event = (used + (ahead if used else 0) & 0xFFFF).to_bytes(2, "little")
         at = self.base + AVAIL_AT
         return Store(at, flags), Store(at + 4 + 2 * self.size, event)
 

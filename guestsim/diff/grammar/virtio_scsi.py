@@ -10,7 +10,7 @@ from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import Submit
-from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, split
+from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_rings import Queue
@@ -112,9 +112,18 @@ WRITES: tuple[Callable[..., Cdb], ...] = (cdb.write_10, cdb.write_12, cdb.write_
 
 def transfer(random: Random, zone: int) -> Chain:
     """A read or a write."""
+    return read(random, zone) if random.random() < 0.5 else write(random, zone)
+
+
+def read(random: Random, zone: int) -> Chain:
+    """A read."""
     lba, blocks = place(random, zone, 16)
-    if random.random() < 0.5:
-        return made(random, "read", random.choice(READS)(lba=lba, blocks=blocks))
+    return made(random, "read", random.choice(READS)(lba=lba, blocks=blocks))
+
+
+def write(random: Random, zone: int) -> Chain:
+    """A write."""
+    lba, blocks = place(random, zone, 16)
     word = bytes([random.randrange(256), random.randrange(256)])
     wanted = random.choice(WRITES)(lba=lba, blocks=blocks)
     return made(random, "write", wanted, word * (wanted.out // 2))
@@ -137,9 +146,9 @@ def made(
     certain: int | None = None,
 ) -> Chain:
     """A command's chain; only the first `certain` bytes of its data are the same for all units, or all."""
-    attribute = random.choice(
-        (TaskAttribute.SIMPLE, TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD)
-    )
+    attribute = TaskAttribute.SIMPLE
+    if random.random() < 0.1:
+        attribute = random.choice((TaskAttribute.ORDERED, TaskAttribute.HEAD))
     head = COMMAND.pack(lun_bytes(*lun), random.randrange(1 << 32), attribute, 0, 0)
     head += wanted.data.ljust(CDB_SIZE, b"\0")
     pieces = [Piece(len(head), head)]
@@ -164,6 +173,7 @@ def made(
         name,
         tuple(pieces),
         indirect=random.random() < 0.3,
+        traits=() if attribute == TaskAttribute.SIMPLE else ("not-simple",),
         loose=tuple(loose),
         counts_all=bool(out or wanted.room),
     )
@@ -182,6 +192,11 @@ def plain(random: Random, _: int) -> Chain:
         "prevent": cdb.prevent_allow(prevent=random.randrange(2)),
     }[name]
     return made(random, name, wanted)
+
+
+def flush(random: Random, _: int) -> Chain:
+    """SYNCHRONIZE CACHE (10)."""
+    return made(random, "synchronize-cache-10", cdb.synchronize_cache_10(lba=0, blocks=0))
 
 
 def small(random: Random, zone: int) -> Chain:
@@ -249,7 +264,10 @@ def unknown(random: Random, _: int) -> Chain:
     return made(random, "unknown-code", Cdb(bytes([code]) + bytes(15)))
 
 
-COMMANDS: tuple[tuple[Callable[[Random, int], Chain], float], ...] = (
+Kind = Callable[[Random, int], Chain]
+"""Makes a command in a zone of the disk."""
+
+COMMANDS: tuple[tuple[Kind, float], ...] = (
     (transfer, 20),
     (small, 4),
     (plain, 6),
@@ -284,8 +302,28 @@ def write_config(random: Random) -> Registers:
     )
 
 
+def alone(kind: Kind) -> Callable[[Random], Submit]:
+    """Maker of one command and its notification."""
+
+    def made(random: Random) -> Submit:
+        queue = random.randrange(FIRST_REQUEST_QUEUE, QUEUES)
+        return Submit(queue, (kind(random, random.randrange(ZONES)),), queue)
+
+    return made
+
+
+HELD: tuple[Held, ...] = (
+    ("read_aio", alone(read)),
+    ("write_aio", alone(write)),
+    ("pwritev_done", alone(write)),
+    ("flush_to_os", alone(flush)),
+)
+
+IN_FLIGHT = GENERAL.in_flight(HELD, ((submit, 10), (read_config, 1), (GENERAL.read_registers, 2)))
+
 ACTIONS: ActionTable = (
     (submit, 60),
+    (IN_FLIGHT, 5),
     (control, 4),
     *GENERAL.table(),
     (read_config, 4),

@@ -7,11 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guestsim.diff.access import (
+    EVENTS,
     Access,
     AccessFileError,
+    Break,
+    Held,
     Loose,
     Read,
     Rest,
+    Resume,
     Step,
     Store,
     Unordered,
@@ -40,6 +44,9 @@ accesses: st.SearchStrategy[Access] = st.one_of(
         values=st.tuples(*[st.binary(min_size=2, max_size=2)] * 2),
     ),
     st.builds(Wait),
+    st.builds(Break, st.sampled_from(EVENTS), st.just("A")),
+    st.builds(Held, st.just("A")),
+    st.builds(Resume, st.just("A")),
     st.builds(Rest, st.none() | st.just(Read("hba", 0x138, 4))),
     st.builds(Wait, st.builds(Unordered, addresses, sizes, offsets, st.just(2), st.integers(2, 300))),
 )
@@ -65,6 +72,9 @@ def test_what_is_written_is_read_back(written: list[Step]) -> None:
         ("ram 0x1000000 abc", "expected device NAME"),
         ("ram 0x1000 ab", "1 bytes at 0x1000: expected memory from 0x1000000 to 0x103ffff"),
         ("read common-1 1 1", "expected device NAME"),
+        ("break write A", "event write: expected one of read_aio, write_aio, pwritev"),
+        ("held A;B", "break point A;B: expected letters and digits"),
+        ("resume", "expected device NAME"),
         ("wait 0x1000000 8 0 4 3", "4 records: expected no more than the 3 places"),
     ],
 )

@@ -1,0 +1,91 @@
+"""Requests that are held at a break point on both sides while other things are done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from guestsim.diff.access import Held, Resume, Step, Wait, lines, parse
+from guestsim.diff.grammar import Action, virtio_blk
+from guestsim.diff.grammar.virtio import BringUp, InFlight, Submit
+from guestsim.diff.grammar.virtio_chains import Chain
+from guestsim.diff.play import Difference, Player
+from guestsim.diff.sides import OurSide
+from guestsim.diff.virtio_devices import VIRTIO_BLK
+
+from .machines import with_twin
+
+UP = BringUp(virtio_blk.ALL, (16, 16), None)
+
+
+def chain(kind: virtio_blk.Kind) -> Chain:
+    """A request that does not depend on chance, in the disk's first zone."""
+    from random import Random
+
+    return kind(Random(3), 0)
+
+
+def held(*meanwhile: Action) -> list[Step]:
+    """A read that is held."""
+    read = Submit(0, (chain(virtio_blk.read),), 0)
+    return VIRTIO_BLK.grammar.lower([UP, InFlight("read_aio", read, meanwhile)])
+
+
+def play(player: Player, steps: Sequence[Step]) -> Difference | None:
+    """Through its file form."""
+    return player.play(parse("\n".join(lines("virtio-blk", steps)), "file")[1])
+
+
+def test_a_request_is_held_on_both_while_another_one_is_done(tmp_path: Path) -> None:
+    other = Submit(0, (chain(virtio_blk.write),), 0)
+    with with_twin(tmp_path)() as player:
+        assert play(player, held(other)) is None
+        assert player.counts.held == 1
+
+
+def test_what_is_done_meanwhile_is_compared(tmp_path: Path) -> None:
+    identity = Submit(1, (chain(virtio_blk.get_id),), 1)
+    with with_twin(tmp_path, serial="of-another-device")() as player:
+        found = play(player, held(identity))
+        assert found is not None
+        assert (found.kind, found.place) == ("memory", "buffers")
+        assert {"in-flight", "held:read_aio", "in", "get-id"} <= found.now
+
+
+def test_nothing_is_held_any_more_after_a_difference(tmp_path: Path) -> None:
+    identity = Submit(1, (chain(virtio_blk.get_id),), 1)
+    with with_twin(tmp_path, serial="of-another-device")() as player:
+        assert play(player, held(identity)) is not None
+        assert not player.ours.holds("A")
+        assert play(player, held()) is None
+        assert player.counts.held == 2
+
+
+def test_a_request_that_only_ours_holds_is_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds = OurSide.holds
+    monkeypatch.setattr(
+        OurSide, "holds", lambda side, tag: side.name == "ours" and holds(side, tag), raising=True
+    )
+    with with_twin(tmp_path)() as player:
+        found = play(player, held())
+        assert found is not None
+        assert found.signature == ("held", "A")
+
+
+def test_a_break_point_to_which_nothing_comes_goes_with_its_resume(tmp_path: Path) -> None:
+    flush = Submit(0, (chain(virtio_blk.flush),), 0)
+    read = Submit(0, (chain(virtio_blk.read),), 0)
+    steps = VIRTIO_BLK.grammar.lower([UP, InFlight("write_aio", flush, ()), read])
+    with with_twin(tmp_path)() as player:
+        assert play(player, steps) is None
+        assert player.counts.held == 0
+
+
+def test_the_held_request_ends_with_its_resume() -> None:
+    last = held()[-1].accesses
+    at = [number for number, one in enumerate(last) if isinstance(one, Held | Resume | Wait)]
+    assert [type(last[number]) for number in at] == [Held, Wait, Resume, Wait]
