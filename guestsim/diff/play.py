@@ -136,12 +136,15 @@ class Player:
 
     def _let_go(self) -> None:
         """What is held after a difference goes on, and comes to its end in a reset."""
-        for tag in sorted(self._breaks):
-            self._release(tag)
         reset = [one for step in self.prologue for one in step.accesses if isinstance(one, Read | Write)]
-        for side in (self.ours,) if self.gone else (self.ours, self.theirs):
-            side.do(reset)
-            side.rest()
+        try:
+            for tag in sorted(self._breaks):
+                self._release(tag)
+            for side in (self.ours,) if self.gone else (self.ours, self.theirs):
+                side.do(reset)
+                side.rest()
+        except TargetError:
+            self.gone = True
 
     def _restore(self) -> None:
         """Memory and disks as at first."""
@@ -185,8 +188,10 @@ class Player:
 
     def _held(self, tag: str) -> Found | None:
         """Theirs is asked only where ours holds one: it would wait for ever."""
-        while self.ours.rest():
-            pass
+        try:
+            self._ours_at_rest(())
+        except Exception as error:
+            return "raised", raised(error), "an exception", "none"
         if not self.ours.holds(tag):
             return None
         try:
