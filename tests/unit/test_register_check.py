@@ -64,6 +64,13 @@ def test_all_accesses_are_made() -> None:
     assert check_registers(Word, behaving=[Word.word]) == 0
 
 
+def test_a_register_that_is_taken_in_parts_has_nothing_wrong() -> None:
+    class Wide(RegisterFile, size=8, widths=(4,)):
+        word = Register(0, 8, RW)
+
+    assert check_registers(Wide) == 2 * 2 * (4 + 32)
+
+
 @pytest.mark.parametrize("bit", range(32))
 def test_a_bit_that_is_not_taken_is_found(bit: int) -> None:
     with pytest.raises(AssertionError, match="the first read gave"):

@@ -238,6 +238,14 @@ def test_an_illegal_access_can_read_ones() -> None:
     assert Ones().read(0, 8) == 0xFFFF_FFFF_FFFF_FFFF
 
 
+def test_between_registers_there_is_nothing_and_behind_them_is_the_fill() -> None:
+    class Sparse(RegisterFile, size=8, widths=(1, 2, 4), lenient=True, fill=0xFF):
+        only = Register(0, 4, RW)
+
+    assert [Sparse().read(at, 1) for at in range(10)] == [0] * 8 + [0xFF] * 2
+    assert Sparse().read(6, 4) == 0xFFFF_0000
+
+
 def test_one_access_over_several_registers() -> None:
     class Pair(RegisterFile, size=4, widths=(1, 2, 4)):
         low = Register(0, 2, RW)
@@ -474,6 +482,15 @@ def test_declarations_that_contradict_each_other_are_refused() -> None:
 
         class Two(Slot, Channel, size=8):
             pass
+
+
+def test_a_field_is_of_its_registers_clause_unless_it_has_one() -> None:
+    class Two(RegisterFile, size=4):
+        word = Register(0, 4, clause="T 5")
+        plain = word.bit(0, RW)
+        other = word.bits(2, 1, RW, clause="T 5.1")
+
+    assert (Two.plain.clause, Two.other.clause) == ("T 5", "T 5.1")
 
 
 def test_the_table_gives_one_row_a_register_in_order() -> None:

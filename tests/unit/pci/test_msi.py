@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devmodels.pci import MsiCapability
-from devmodels.pci.msi import msi
+from devmodels.pci.msi import Msi32, Msi32Masked, Msi64, Msi64Masked, msi
 from tests.unit.pci.world import BUS_MASTER, World, make_function
 
 SLOT = 3
@@ -46,6 +46,12 @@ def test_a_message_of_each_form(address64: bool, masking: bool) -> None:
     assert world.messages == [(0x1_FEE0_0000 if address64 else 0xFEE0_0000, 0x4141)]
 
 
+@pytest.mark.parametrize("form", [Msi32, Msi64, Msi32Masked, Msi64Masked])
+def test_each_form_has_one_message_where_nothing_is_said(form: type[MsiCapability]) -> None:
+    """PCI 3.0 §6.8.1.3: bits 3:1 of message control."""
+    assert form().read(2, 2) & 0xE == 0
+
+
 @pytest.mark.parametrize(("granted", "data"), [(0, 0x4141), (2, 0x4142), (3, 0x4146), (7, 0x4146)])
 def test_the_vector_lies_in_the_low_bits_that_were_granted(granted: int, data: int) -> None:
     world = MsiWorld(8)
@@ -68,18 +74,20 @@ def test_masked_vectors_are_pending_and_sent_once() -> None:
     assert world.config_read(SLOT, world.at + 0x14, 4) == 0b1000
 
 
+@pytest.mark.parametrize("vector", [0, 1])
 @pytest.mark.parametrize("masking", [False, True])
-def test_without_bus_mastering_messages_wait(masking: bool) -> None:
+def test_without_bus_mastering_messages_wait(masking: bool, vector: int) -> None:
     world = MsiWorld(2, masking=masking)
     world.enable(1)
     world.config_write(SLOT, 0x04, 2, 0)
-    world.raise_vector(1)
+    world.raise_vector(vector)
     assert world.messages == []
-    state = world.machine.save()
-    world.machine.restore(state)
-    world.config_write(SLOT, 0x04, 2, BUS_MASTER)
-    world.machine.run_until_idle()
-    assert [data for _, data in world.messages] == [0x4141]
+    other = MsiWorld(2, masking=masking)
+    other.machine.restore(world.machine.save())
+    for each in (world, other):
+        each.config_write(SLOT, 0x04, 2, BUS_MASTER)
+        each.machine.run_until_idle()
+        assert [data for _, data in each.messages] == [0x4140 | vector]
 
 
 def test_msi_and_intx_exclude_each_other() -> None:

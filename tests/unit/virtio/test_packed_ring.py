@@ -501,9 +501,11 @@ def test_a_notification_of_more_than_the_ring_shows_is_a_violation(ahead: int) -
     assert not r.device.status & NEEDS_RESET
 
 
-def test_a_notification_beyond_the_ring_is_a_violation() -> None:
+@pytest.mark.parametrize("offset", [7, 8, 0x7FFF])
+@pytest.mark.parametrize("wrap", [0, 0x8000])
+def test_a_notification_beyond_the_ring_is_a_violation(offset: int, wrap: int) -> None:
     r = packed_rig(7, NOTIFICATION_DATA)
-    r.device.kick(0, 7 << 16)
+    r.device.kick(0, (offset | wrap) << 16)
     assert r.clauses == ["VIRTIO 1.4 §2.8.16"]
 
 

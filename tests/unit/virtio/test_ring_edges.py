@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from devmodels.memory import BouncedRegion
+from devmodels.memory import BouncedRegion, GuestMemory
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
@@ -222,6 +222,32 @@ def test_a_ring_gives_no_more_at_a_time_than_was_asked_for(
     assert (len(chains), taken) == (2, 2 * count)
     assert ring.take(2, count, chains) == count
     assert ring.take(1, 100, chains) == count
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_what_was_stored_before_is_loaded_after_a_fence(
+    make: Callable[[int], Rig[Driver]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§2.7.13.3, §2.8.21.1: an index or a flag may be seen before all that it stands for, up to the fence."""
+    r = make(8)
+    ring = r.plain.blocks[0].data
+    before = bytes(ring)
+    r.place([(DATA + 64, 16)], [(DATA, 8)])
+    late = [(at, new) for at, (old, new) in enumerate(zip(before, ring, strict=True)) if old != new]
+    ring[:] = before
+    r.driver.expose()
+
+    def fence(_memory: GuestMemory) -> None:
+        for at, byte in late:
+            ring[at] = byte
+        late.clear()
+
+    monkeypatch.setattr(GuestMemory, "fence", fence)
+    r.device.kick(0)
+    assert [(job.chain.readable, job.chain.writable) for job in r.device.taken] == [
+        ([(DATA, 8)], [(DATA + 64, 16)])
+    ]
+    assert r.clauses == []
 
 
 @pytest.mark.parametrize("make", [rig, packed_rig])

@@ -107,8 +107,11 @@ def test_notification_data_over_mmio_names_the_queue_below_and_the_place_above()
             rig.machine.run_until_idle()
             assert rig.disk.answer(512)[0] == 0
         assert rig.clauses() == []
-        rig.disk.set(0x050, 7 << 16 | 5)
-        assert rig.clauses() == ["VIRTIO 1.4 §4.2.3.3"]
+        for queue in (2, 3, 5, 0xFFFF):
+            rig.disk.set(0x050, 7 << 16 | queue)
+        told = [each.summary for each in rig.assembly.violations.recent]
+        assert told == [f"notification of queue {queue}, which is not there" for queue in (2, 3, 5, 0xFFFF)]
+        assert set(rig.clauses()) == {"VIRTIO 1.4 §4.2.3.3"}
 
 
 @pytest.mark.parametrize(
