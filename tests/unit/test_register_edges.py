@@ -69,6 +69,30 @@ def test_a_field_over_another_is_refused(high: int, low: int) -> None:
         register.bits(high, low, RW)
 
 
+@pytest.mark.parametrize("offset", [4, 5, 7, 11])
+def test_a_register_inside_an_array_is_refused(offset: int) -> None:
+    class Element(RegisterFile, size=4, widths=(1,)):
+        byte = Register(3, 1, RW)
+
+    with pytest.raises(TypeError, match="byte lies inside an array"):
+
+        class Outer(RegisterFile, size=16, widths=(1,)):
+            byte = Register(offset, 1, RW)
+            each = Blocks(Element, 4, count=2)
+
+
+@pytest.mark.parametrize("offset", [3, 12])
+def test_a_register_may_lie_beside_an_array(offset: int) -> None:
+    class Element(RegisterFile, size=4, widths=(1,)):
+        byte = Register(3, 1, RW)
+
+    class Outer(RegisterFile, size=16, widths=(1,)):
+        byte = Register(offset, 1, RW, reset=0x5A)
+        each = Blocks(Element, 4, count=2)
+
+    assert Outer().read(offset, 1) == 0x5A
+
+
 def test_fields_may_fill_a_register() -> None:
     register = Register(0, 1)
     assert [register.bits(*each, RW).mask for each in ((7, 7), (6, 4), (3, 0))] == [1, 7, 15]

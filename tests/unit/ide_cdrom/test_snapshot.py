@@ -230,6 +230,22 @@ def test_a_transfer_in_the_middle_of_its_table(images: tuple[str, str]) -> None:
         assert w.do(0, Task(AtaCommand.READ_SECTORS, count=1, way=Way.PIO_IN, length=512)).data == sector(0)
 
 
+def test_a_bus_master_that_has_failed_moves_along(images: tuple[str, str]) -> None:
+    """A table outside memory: the error is there after the move, and what comes then works."""
+    with world(maker(images)) as w:
+        w.ide.prepare(0xE000_0000, to_memory=True)
+        w.ide.write_task(0, Task(AtaCommand.READ_DMA, lba=0, count=1))
+        w.ide.start(to_memory=True)
+        w.settle()
+        assert w.ide.master.read(BusMaster.STATUS, 1) & BmStatus.ERROR
+        w.moving.move()
+        assert w.ide.stop() & (BmStatus.ERROR | BmStatus.ACTIVE) == BmStatus.ERROR
+        w.moving.move()
+        w.guest.run(w.ide.reset())
+        task = Task(AtaCommand.READ_DMA, lba=3, count=1, way=Way.DMA_IN, length=512)
+        assert w.do(0, task).data == sector(3)
+
+
 def test_a_machine_that_is_rolled_back_forgets_what_it_did(images: tuple[str, str]) -> None:
     with world(maker(images)) as w:
         data = save_snapshot(w.assembly)

@@ -205,6 +205,18 @@ def test_a_split_driver_in_moved_memory_is_told_not_to_notify() -> None:
 
 
 @pytest.mark.parametrize("make", [rig, packed_rig])
+def test_a_ring_says_what_it_has_taken_and_given_back(make: Callable[[int], Rig[Driver]]) -> None:
+    r = make(8)
+    ring = r.queue.ring
+    assert ring is not None
+    for _ in range(3):
+        r.send([(DATA, 8)])
+    r.device.mode = Mode.LATER
+    r.send([(DATA, 8)])
+    assert (ring.last_avail & 7, ring.used_idx & 7) == (4, 3)
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
 @pytest.mark.parametrize("form", [Form.DIRECT, Form.INDIRECT])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_a_ring_gives_no_more_at_a_time_than_was_asked_for(

@@ -94,6 +94,16 @@ def test_a_buffer_that_was_there_before_is_no_mistake(rig: PciRig) -> None:
     assert rig.clauses() == []
 
 
+@pytest.mark.parametrize("written", [SUSPENDED, SUSPENDED & ~SUSPEND_BIT])
+def test_nothing_but_driver_ok_resumes_it(rig: PciRig, written: int) -> None:
+    suspend(rig)
+    rig.expose()
+    rig.set("device_status", written)
+    rig.device.idle()
+    assert rig.get("device_status") == SUSPENDED
+    assert rig.used() == 0
+
+
 def test_the_bit_is_ignored_before_driver_ok(rig: PciRig) -> None:
     rig.negotiate(SUSPEND)
     rig.set("device_status", 11 | SUSPEND_BIT)

@@ -86,6 +86,18 @@ def test_the_selector_of_the_legacy_interface_moves_along() -> None:
         assert (second.read(0x0E, 2), second.read(0x0C, 2)) == (3, first.read(0x0C, 2))
 
 
+@pytest.mark.parametrize(("features", "cached"), [(0, False), (1 << 9, True), (1 << 11, True)])
+def test_a_legacy_drivers_writes_are_stable_where_it_cannot_flush(features: int, cached: bool) -> None:
+    """VIRTIO 1.4 §5.2.5.2: neither FLUSH (bit 9) nor CONFIG_WCE (bit 11); DRIVER_OK is its last word on it."""
+    with InProcessTarget(
+        blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
+        devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4", "id": "v0"}],
+    ) as target:
+        LegacyBlk(Pci(target, 4)).start(features)
+        (backend,) = target.assembly.backends.values()
+        assert backend.write_cache is cached
+
+
 @pytest.mark.parametrize("size", [0, 3, 5, 0x500, 0x1400, 0x8000_0001])
 def test_page_sizes_and_alignments_are_powers_of_two(size: int) -> None:
     rig = Rig(**{"force-legacy": True})  # type: ignore[arg-type]
