@@ -17,6 +17,7 @@ from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import BRIDGES, check_bus, device_options, text_of_device
 from devmodels.qtest.drives import Drive, drive
+from devmodels.qtest.numbers import option_number
 
 CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
 """Who names one of these himself gets no CD drive of the board's."""
@@ -141,7 +142,7 @@ class Assembling:
         """`-device` and `device_add`: make a device of ours; returns its id."""
         if given.get("driver") in BRIDGES:
             return self._bridge(given)
-        geometry = tuple(_number(key, given.get(key, 0)) for key in GEOMETRY)
+        geometry = tuple(option_number(key, given.get(key, 0)) for key in GEOMETRY)
         known = {key: value for key, value in given.items() if key not in GEOMETRY}
         options = device_options(known, self.board, self.launch.globals)
         if options.get("iothread") in self.board.threads:
@@ -225,13 +226,6 @@ class Assembling:
         checked = check(coerce(limits, ThrottleLimits), where="throttling")
         backend = self.board.assembly.drives[name]
         self.board.assembly.graph.set_io_throttle(backend, checked, str(group) if group else made.name)
-
-
-def _number(key: str, value: object) -> int:
-    try:
-        return int(str(value), 0)
-    except ValueError:
-        raise OptionError(f"{key}={value}: expected a number") from None
 
 
 @contextmanager

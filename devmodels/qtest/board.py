@@ -42,7 +42,7 @@ class Board:
         self.context = context
         self.ram = 0 if name == "none" else ram
         pirqs = 8 if name == "q35" else 4
-        self.interrupts = InterruptLines(pirqs, to_apic=name == "q35", tell=self._tell)
+        self.interrupts = InterruptLines(pirqs, to_apic=name == "q35", tell=self._tell, find=self._path_of)
         self.assembly = Assembly(
             memory=_memory(name, self.ram),
             context=context,
@@ -72,6 +72,14 @@ class Board:
 
     def _tell(self, line: str) -> None:
         self.qtest.tell(line)
+
+    def _path_of(self, name: str) -> str | None:
+        """The device that `name`, a path or the end of one, is of."""
+        drives = (
+            backend.qom_path.removesuffix("/virtio-backend") for backend in self.assembly.drives.values()
+        )
+        paths = (*self.assembly.paths.values(), *drives)
+        return next((path for path in paths if f"/{path}".endswith(f"/{name}")), None)
 
     def _add_chipset(self) -> None:
         route = self.interrupts.route

@@ -7,7 +7,6 @@ lets them; `query-machines` and `qom-list-types` tell what there is, with no mor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -73,6 +72,8 @@ class Commands:
         self._world = world
         self._migration = migration
         self._watch_devices()
+        if self._board.hotplug is not None:
+            self._board.hotplug.take_out = self._take_out
 
     def table(self) -> dict[str, Run]:
         """By name."""
@@ -138,15 +139,14 @@ class Commands:
             return
         if name in self._board.assembly.ata_hosts:
             raise CommandError("Bus 'pci.0' does not support hotplugging")
-        if not hotplug.ask(slot, partial(self._take_out, arguments)):
+        if not hotplug.ask(slot, name):
             raise CommandError(f"Device {name} is already in the process of unplug")
 
-    def _take_out(self, arguments: devices.DeviceDel) -> None:
+    def _take_out(self, name: str) -> None:
         """The guest has let it go."""
 
         async def take_out() -> None:
-            name, _ = devices.find(self._world, arguments.id)
-            await devices.device_del(self._world, arguments)
+            await devices.device_del(self._world, devices.DeviceDel(name))
             self._forget_when_gone(name)
 
         self._world.context.start(take_out())

@@ -81,6 +81,8 @@ class Control:
 
     def wait_for(self, uri: str, on_failure: Callable[[str], None]) -> None:
         """The machine's state comes from elsewhere, or `on_failure` is told why not; OptionError."""
+        # Devices that wait to be ejected come along, and what takes them out is one of the commands.
+        _ = self.world
         self.migration.on_failure = on_failure
         try:
             self.migration.wait(uri)

@@ -13,6 +13,7 @@ import msgspec
 
 from devmodels.blockbackend.registry import coerce
 from devmodels.options import OptionError, parse_keyval, shown
+from devmodels.qtest.numbers import option_number
 
 INTERFACES = ("none", "ide", "scsi", "virtio")
 FOR_DEVICES = ("rerror", "werror")
@@ -74,11 +75,7 @@ def _word(given: dict[str, object], key: str, otherwise: str) -> str:
 
 def _number(given: dict[str, object], key: str) -> int | None:
     text = _word(given, key, "")
-    if not text:
-        return None
-    if not text.isdigit():
-        raise OptionError(f"{key}: {shown(text)} is given; expected a number")
-    return int(text)
+    return option_number(key, text) if text else None
 
 
 def _place(
@@ -159,6 +156,10 @@ def _limits(given: dict[str, object]) -> dict[str, object]:
 # --- nodes
 
 
+_MAGICS = {b"QFI\xfb": "qcow2", b"QED\0": "qed", b"KDMV": "vmdk", b"vhdxfile": "vhdx"}
+"""How images of other formats begin."""
+
+
 def _node(
     given: dict[str, object], name: str, *, read_only: bool, snapshot: bool
 ) -> dict[str, object] | None:
@@ -178,10 +179,12 @@ def _node(
     if driver in (None, "raw"):
         if form not in (None, "raw"):
             raise OptionError(
-                f"format: {shown(form)} is given; expected raw: there are no image formats here"
+                f"format: Unknown driver {shown(form)}; expected raw: there are no image formats here"
             )
         if protocol is None:
             raise OptionError("file: missing; expected an image")
+        if form is driver is None:
+            _check_raw(protocol)
         _hand_down(protocol, given, aio)
         driver = "raw"
     own = {"driver": driver, "node-name": name, **given}
@@ -215,6 +218,33 @@ def _with(node: dict[str, object], more: Mapping[str, object]) -> dict[str, obje
     return node
 
 
+def _check_raw(protocol: dict[str, object]) -> None:
+    """OptionError where an image of which nothing is said is one that QEMU would not take for raw."""
+    bottom = _bottom(protocol)
+    if bottom.get("driver") != "file":
+        return
+    filename = str(bottom.get("filename"))
+    if not os.path.isfile(filename):
+        return
+    try:
+        with open(filename, "rb") as file:
+            beginning = file.read(8)
+    except OSError:
+        return  # Who opens the node says why not.
+    for magic, name in _MAGICS.items():
+        if beginning.startswith(magic):
+            raise OptionError(
+                f"file: {filename} is of the format {name}; there are no image formats here (format=raw takes it so)"
+            )
+
+
+def _bottom(protocol: dict[str, object]) -> dict[str, object]:
+    """The node below all filters."""
+    while isinstance(inner := protocol.get("image", protocol.get("file")), dict):
+        protocol = inner
+    return protocol
+
+
 def _size_of(protocol: Mapping[str, object] | None) -> int:
     filename = None if protocol is None else protocol.get("filename")
     if not isinstance(filename, str):
@@ -227,9 +257,7 @@ def _size_of(protocol: Mapping[str, object] | None) -> int:
 
 def _hand_down(protocol: dict[str, object], given: Mapping[str, object], aio: object) -> None:
     """What QEMU hands down from a drive to the file below."""
-    bottom = protocol
-    while isinstance(inner := bottom.get("image", bottom.get("file")), dict):
-        bottom = inner
+    bottom = _bottom(protocol)
     if bottom.get("driver") == "file":
         for key in ("read-only", "cache", "discard"):
             if key in given:

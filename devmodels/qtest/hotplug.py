@@ -21,18 +21,20 @@ SLOTS = 32
 
 
 class PciHotplug:
-    """The registers; `ask` has a device wait for its ejection."""
+    """The registers; `ask` has a device wait for its ejection: `take_out` is called with its name then."""
 
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
-        self._up = 0
-        self._waiting: dict[int, list[Callable[[], None]]] = {}
+        self.take_out: Callable[[str], None] = lambda _: None
+        self.up = 0
+        """Slots with something new, which nobody has asked for yet."""
+        self._waiting: dict[int, str] = {}
 
     def added(self, name: str) -> None:
         """A device was plugged while the machine was there."""
         slot = self.slot_of(name)
         if slot is not None and slot < SLOTS:
-            self._up |= 1 << slot
+            self.up |= 1 << slot
 
     def slot_of(self, name: str) -> int | None:
         """Where a PCI device is; slots of a bus behind a bridge, which the registers do not show, are further ones."""
@@ -44,24 +46,29 @@ class PciHotplug:
                     return SLOTS * number + slot
         return None
 
-    def ask(self, slot: int, eject: Callable[[], None]) -> bool:
-        """Ask the guest to let a slot go, and call `eject` then; False where it was asked already."""
+    @property
+    def waiting(self) -> list[str]:
+        """The devices that wait, by name."""
+        return list(self._waiting.values())
+
+    def ask(self, slot: int, name: str) -> bool:
+        """Ask the guest to let a slot with a device go; False where it was asked already."""
         if slot in self._waiting:
             return False
-        self._waiting[slot] = [eject]
+        self._waiting[slot] = name
         return True
 
     def reset(self) -> None:
         """What the guest was asked for goes now: it cannot answer any more."""
         for slot in list(self._waiting):
             self._eject(slot)
-        self._up = 0
+        self.up = 0
 
     def read(self, offset: int, size: int) -> int:
         """Slots as bits."""
         value = 0
         if offset == UP:
-            value, self._up = self._up, 0
+            value, self.up = self.up, 0
         elif offset == DOWN:
             value = sum(1 << slot for slot in self._waiting if slot < SLOTS)
         elif offset == REMOVABLE:
@@ -76,5 +83,6 @@ class PciHotplug:
                     self._eject(slot)
 
     def _eject(self, slot: int) -> None:
-        for eject in self._waiting.pop(slot, []):
-            eject()
+        name = self._waiting.pop(slot, None)
+        if name is not None:
+            self.take_out(name)

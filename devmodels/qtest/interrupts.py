@@ -35,18 +35,32 @@ Q35_WIRING = Wiring(8, _q35_line)
 
 
 class InterruptLines:
-    """`tell` gets a line of the protocol for each change, once somebody listens."""
+    """`tell` gets a line of the protocol for each change, once somebody listens.
 
-    def __init__(self, pirqs: int, *, to_apic: bool, tell: Callable[[str], None]) -> None:
+    `find` has the path of another device, where there is one that clients call so.
+    """
+
+    def __init__(
+        self,
+        pirqs: int,
+        *,
+        to_apic: bool,
+        tell: Callable[[str], None],
+        find: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self._tell = tell
+        self._find = find
         self._to_apic = to_apic
         self._pirqs = [False] * pirqs
         self._routes = [ROUTED_NOWHERE] * pirqs
         self._isa = [False] * ISA_LINES
         self._forced: dict[int, bool] = {}
+        """Inputs whose level a client has set."""
         self._levels = [False] * INPUTS
         self._told = [False] * INPUTS
-        self._listening: str | None = None
+        self._intercepted: str | None = None
+        """The device whose inputs or outputs are intercepted; it stays that one, as in QEMU."""
+        self._listening = False
 
     # --- the board's side
 
@@ -76,7 +90,7 @@ class InterruptLines:
         for line, forced in self._forced.items():
             levels[line] = forced
         before, self._levels = self._levels, levels
-        if self._listening is not None and levels != before:
+        if self._listening and levels != before:
             for line, level in enumerate(levels):
                 # As on QEMU, a line that was high before anybody listened is told of when it rises again.
                 if level is not before[line] and level is not self._told[line]:
@@ -87,18 +101,31 @@ class InterruptLines:
         """Whether an input is high."""
         return self._levels[line]
 
+    @property
+    def forced(self) -> list[tuple[int, bool]]:
+        """Inputs whose level a client has set, with that."""
+        return sorted(self._forced.items())
+
+    @forced.setter
+    def forced(self, forced: list[tuple[int, bool]]) -> None:
+        self._forced = dict(forced)
+        self._settle()
+
     # --- the client's side
 
-    def intercept(self, path: str, *, outputs: bool, named: bool) -> str | None:
-        """Tell of the I/O APIC's inputs from the next change on; returns why not."""
-        if path not in INPUT_DEVICES:
+    def intercept(self, path: str, *, outputs: bool) -> str | None:
+        """Tell of the I/O APIC's inputs from the next change on; returns why not.
+
+        As in QEMU 7.2, the first device that is asked for is the one, whether or not it has such lines (no other one
+        here has), its inputs or its outputs are what was asked for first, and names make no difference.
+        """
+        device = INPUT_DEVICES[0] if path in INPUT_DEVICES else self._find(path)
+        if device is None:
             return "Unknown device"
-        if named and not outputs:
-            return "Interception of named in-GPIOs not yet supported"
-        if outputs:
-            return "No intercepts installed"
-        self._listening = path
-        return None
+        if self._intercepted is None:
+            self._intercepted = device
+            self._listening = device == INPUT_DEVICES[0] and not outputs
+        return None if device == self._intercepted else "IRQ intercept already enabled"
 
     def set(self, path: str, name: str, number: int, level: int) -> str | None:
         """Force an input of the I/O APIC; returns why not."""

@@ -1,8 +1,8 @@
 """Migration to another instance over a UNIX socket: the whole machine's state, in the form of our snapshots.
 
-One side sends a header, eight bytes and the length in eight more, then what firmware's devices hold, and the snapshot.
-Disks are shared: the side that has sent lets go of its images before the other one takes them.  Each client's clock is
-its own, and slots that wait to be ejected, and inputs that a client has forced, do not come along.
+One side sends a header, eight bytes and the length in eight more, then what the board holds beside its devices, and the
+snapshot.  Disks are shared: the side that has sent lets go of its images before the other one takes them.  A clock that
+is the client's is set forward to where it was there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from devmodels.iocontext import ClockKind
 from devmodels.monitor.command import Arguments, CommandError
 from devmodels.monitor.world import World
-from devmodels.options import OptionError
+from devmodels.options import OptionError, shown
+from devmodels.qtest.hotplug import SLOTS
+from devmodels.qtest.interrupts import INPUTS
 from devmodels.unixlistener import listen, remove
 
 if TYPE_CHECKING:
@@ -27,8 +30,9 @@ if TYPE_CHECKING:
     from devmodels.qtest.board import Board
 
 HEADER = struct.Struct("<8sQ")
-MAGIC = b"DMSTATE2"
+MAGIC = b"DMSTATE3"
 MAX_STATE = 1 << 36
+MAX_TIME = 1 << 63
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 WAITING, MOVED = "inmigrate", "postmigrate"
@@ -57,31 +61,64 @@ class MigrationInfo(msgspec.Struct, rename="kebab", omit_defaults=True):
     error_desc: str | None = None
 
 
-class Firmware(msgspec.Struct, array_like=True):
-    """CMOS memory and the byte that is selected there, the item of `fw_cfg` (-1: none) and how far it was read."""
+class Held(msgspec.Struct, array_like=True):
+    """What a board holds beside its devices.
+
+    CMOS memory and the byte that is selected there, the item of `fw_cfg` (-1: none) and how far it was read; the
+    client's clock in ns (-1: the host's); inputs that the client has forced; slots with something new, and devices that
+    wait to be ejected.
+    """
 
     cmos: bytes
     byte: int
     item: int
     at: int
+    clock: int
+    forced: list[tuple[int, bool]]
+    up: int
+    waiting: list[str]
 
     @classmethod
-    def of(cls, board: Board) -> Firmware:
-        """What a board's hold."""
-        cmos, config = board.cmos, board.fw_cfg
+    def of(cls, board: Board) -> Held:
+        """What a board holds."""
+        cmos, config, hotplug = board.cmos, board.fw_cfg, board.hotplug
         item, at = (-1, 0) if config is None else (config.selected, config.at)
-        return cls(bytes(cmos.bytes), cmos.selected, item, at)
+        up, waiting = (0, []) if hotplug is None else (hotplug.up, hotplug.waiting)
+        clock = board.context.now_ns() if board.context.kind is ClockKind.STEPPED else -1
+        return cls(bytes(cmos.bytes), cmos.selected, item, at, clock, board.interrupts.forced, up, waiting)
 
     def judge(self, board: Board) -> None:
-        """SnapshotError where a board's cannot hold this."""
+        """SnapshotError where a board cannot hold this."""
         from devmodels.snapshot import SnapshotError
 
-        size = len(board.cmos.bytes)
+        size, hotplug = len(board.cmos.bytes), board.hotplug
         if len(self.cmos) != size or not 0 <= self.byte < size or not 0 <= self.at < MAX_STATE:
             raise SnapshotError("what firmware's devices hold does not fit")
+        if not -1 <= self.clock < MAX_TIME:
+            raise SnapshotError("the time is none")
+        if not all(0 <= line < INPUTS for line, _ in self.forced):
+            raise SnapshotError("inputs are forced that are not there")
+        for name in self.waiting:
+            if hotplug is None or hotplug.slot_of(name) is None:
+                raise SnapshotError(f"device {shown(name)} waits to be ejected, and is not there")
+        if not 0 <= self.up < 1 << SLOTS:
+            raise SnapshotError("what was plugged does not fit")
+
+    def set_clock(self, board: Board) -> None:
+        """Time goes on from where it was, unless the board's own is further."""
+        context = board.context
+        if context.kind is ClockKind.STEPPED:
+            context.step(max(0, self.clock - context.now_ns()))
 
     def put(self, board: Board) -> None:
-        """A board's hold this now."""
+        """A board holds this now."""
+        board.interrupts.forced = self.forced
+        if board.hotplug is not None:
+            board.hotplug.up = self.up
+            for name in self.waiting:
+                slot = board.hotplug.slot_of(name)
+                assert slot is not None
+                board.hotplug.ask(slot, name)
         cmos, config = board.cmos, board.fw_cfg
         cmos.bytes[:], cmos.selected = self.cmos, self.byte
         if config is not None:
@@ -133,7 +170,7 @@ class Migration:
         if state.reason == WAITING and not state.running:
             raise CommandError("Guest is waiting for an incoming migration")
         running = state.running
-        data = msgspec.msgpack.encode((Firmware.of(self._board), save_snapshot(self._assembly)))
+        data = msgspec.msgpack.encode((Held.of(self._board), save_snapshot(self._assembly)))
         await stop(world)
         try:
             with socket.socket(socket.AF_UNIX) as connection:
@@ -235,11 +272,12 @@ class Migration:
         self._data.clear()
         if data is not None:
             try:
-                firmware, snapshot = msgspec.msgpack.decode(data, type=tuple[Firmware, bytes])
-                firmware.judge(self._board)
+                held, snapshot = msgspec.msgpack.decode(data, type=tuple[Held, bytes])
+                held.judge(self._board)
                 self._set_active(True)
+                held.set_clock(self._board)
                 restore_snapshot(self._assembly, snapshot)
-                firmware.put(self._board)
+                held.put(self._board)
             except (msgspec.DecodeError, UnicodeError, RecursionError, SnapshotError, OSError) as problem:
                 error = str(problem)
         self._status, self._error = ("failed", error) if error else ("completed", None)

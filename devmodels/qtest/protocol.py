@@ -14,9 +14,9 @@ from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from devmodels.qtest.numbers import TOP, NumberError, number
 from devmodels.qtest.space import MAX_LENGTH, RangeError, Space
 
-TOP = 1 << 64
 MAX_PORT = 0xFFFF
 MAX_LINE = 1 << 28
 """A longer line ends the conversation."""
@@ -43,7 +43,7 @@ class ClientClock(Protocol):
 class Interrupts(Protocol):
     """The board's interrupt lines, as far as clients may listen to them."""
 
-    def intercept(self, path: str, *, outputs: bool, named: bool) -> str | None:
+    def intercept(self, path: str, *, outputs: bool) -> str | None:
         """Tell of a device's lines from now on; returns why not."""
         ...
 
@@ -124,7 +124,7 @@ class Qtest:
             return b"FAIL Missing argument\n"
         try:
             return command(words)
-        except (RequestError, RangeError) as error:
+        except (RequestError, NumberError, RangeError) as error:
             return f"FAIL {error}\n".encode()
 
     def tell(self, line: str) -> None:
@@ -218,9 +218,8 @@ class Qtest:
         return b"%b %d\n" % (b"OK" if clock.now_ns() == wanted else b"FAIL", clock.now_ns())
 
     def _intercept(self, words: Words) -> bytes:
-        problem = self._interrupts.intercept(
-            words[1].decode(errors="replace"), outputs=words[0].endswith(b"out"), named=len(words) > 2
-        )
+        path, outputs = words[1].decode(errors="replace"), words[0].endswith(b"out")
+        problem = self._interrupts.intercept(path, outputs=outputs)
         return b"OK\n" if problem is None else f"FAIL {problem}\n".encode()
 
     def _set_irq_in(self, words: Words) -> bytes:
@@ -228,25 +227,6 @@ class Qtest:
         level = words[4]
         problem = self._interrupts.set(path, name, number(words[3]), number(level))
         return b"OK\n" if problem is None else f"FAIL {problem}\n".encode()
-
-
-def number(word: bytes) -> int:
-    """A number as strtoul takes it with base 0: 0x for hexadecimal, 0 for octal; negative ones wrap at 2**64."""
-    try:
-        if b"_" not in word:
-            if word[:2] in (b"0x", b"0X"):
-                value = int(word, 16)
-            elif word[:1] == b"0" and len(word) > 1:
-                value = int(word, 8)
-            elif word[:1] == b"-" and word[1:2].isdigit():
-                return -number(word[1:]) % TOP
-            else:
-                value = int(word)
-            if 0 <= value < TOP:
-                return value
-    except ValueError:
-        pass
-    raise RequestError(f"{word[:40].decode(errors='replace')!r} is no number of 64 bits")
 
 
 def _port(word: bytes) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from devmodels.options import OptionError
@@ -130,7 +132,7 @@ def test_unaligned_and_long_accesses_of_registers_are_taken_apart() -> None:
         ),
         (
             "-drive if=none,id=d,driver=null-co,size=1M -device ide-hd,drive=d,lsecs=x",
-            "lsecs=x: expected a number",
+            'lsecs: "x" is given; expected a number',
         ),
         ("-drive if=none,file=json:{\udcff", "file: .* is given; expected UTF-8"),
     ],
@@ -138,3 +140,21 @@ def test_unaligned_and_long_accesses_of_registers_are_taken_apart() -> None:
 def test_what_cannot_be_is_said(words: str, problem: str) -> None:
     with pytest.raises(OptionError, match=problem), machine("-M", "pc", "-nodefaults", *words.split()):
         pass
+
+
+def test_images_of_other_formats_are_one_line(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"QFI\xfb" + bytes(508))
+    drive = f"if=none,id=d,file={image}"
+    with (
+        pytest.raises(OptionError, match='format: Unknown driver "qcow2"; expected raw'),
+        machine("-drive", f"{drive},format=qcow2"),
+    ):
+        pass
+    with (
+        pytest.raises(OptionError, match="is of the format qcow2; there are no image formats here"),
+        machine("-drive", f"if=none,id=d,file=blkdebug::{image}"),
+    ):
+        pass
+    with machine("-M", "pc", "-drive", f"{drive},format=raw") as client:
+        assert client.assembling.drives["d"].node is not None

@@ -98,7 +98,9 @@ def test_what_firmware_reads_comes_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("firmware", [(bytes(128), 128, -1, 0), (b"", 0, -1, 0), (bytes(128), 0, 0, 1 << 63)])
-def test_firmware_that_does_not_fit_leaves_the_machine_waiting(tmp_path: Path, firmware: object) -> None:
+def test_firmware_that_does_not_fit_leaves_the_machine_waiting(
+    tmp_path: Path, firmware: tuple[object, ...]
+) -> None:
     words = ["-M", "q35", "-m", "1M", "-nodefaults"]
     with machine(*words) as source:
         source.ask("writel 0x1000 0x1234")
@@ -106,7 +108,7 @@ def test_firmware_that_does_not_fit_leaves_the_machine_waiting(tmp_path: Path, f
         said = sent(source, going, tmp_path / "there")
         going.close()
     _, snapshot = msgspec.msgpack.decode(said[HEADER.size :])
-    body = msgspec.msgpack.encode((firmware, snapshot))
+    body = msgspec.msgpack.encode(((*firmware, -1, [], 0, []), snapshot))
     with machine(*words) as target, socket.socket(socket.AF_UNIX) as other:
         coming, problems = control_of(target), list[str]()
         coming.wait_for(f"unix:{tmp_path / 'here'}", problems.append)
@@ -117,4 +119,38 @@ def test_firmware_that_does_not_fit_leaves_the_machine_waiting(tmp_path: Path, f
         assert problems == ["what firmware's devices hold does not fit"]
         assert target.board.assembly.run_state.status == "inmigrate"
         assert target.ask("readl 0x1000") == "OK 0x0000000000000000"
+        coming.close()
+
+
+@pytest.mark.parametrize(
+    ("held", "problem"),
+    [
+        ((1 << 63, [], 0, []), "the time is none"),
+        ((-2, [], 0, []), "the time is none"),
+        ((0, [(24, True)], 0, []), "inputs are forced that are not there"),
+        ((0, [(-1, True)], 0, []), "inputs are forced that are not there"),
+        ((0, [], 1 << 32, []), "what was plugged does not fit"),
+        ((0, [], 0, ["disk"]), 'device "disk" waits to be ejected, and is not there'),
+    ],
+)
+def test_what_a_board_cannot_hold_leaves_the_machine_waiting(
+    tmp_path: Path, held: tuple[object, ...], problem: str
+) -> None:
+    words = ["-M", "pc", "-m", "1M", "-nodefaults"]
+    with machine(*words) as source:
+        going = control_of(source)
+        said = sent(source, going, tmp_path / "there")
+        going.close()
+    (cmos, byte, item, at, *_), snapshot = msgspec.msgpack.decode(said[HEADER.size :])
+    body = msgspec.msgpack.encode(((cmos, byte, item, at, *held), snapshot))
+    with machine(*words) as target, socket.socket(socket.AF_UNIX) as other:
+        coming, problems = control_of(target), list[str]()
+        coming.wait_for(f"unix:{tmp_path / 'here'}", problems.append)
+        other.connect(str(tmp_path / "here"))
+        other.sendall(HEADER.pack(MAGIC, len(body)) + body)
+        while not problems:
+            target.board.context.run_once()
+        assert problems == [problem]
+        assert target.board.assembly.run_state.status == "inmigrate"
+        assert target.ask("clock_step 0") == "OK 0"
         coming.close()

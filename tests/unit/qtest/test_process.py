@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.qtest.hotplug import DOWN, EJECT, HOTPLUG_PORT, UP
 from guestsim.targets import TargetError
 from guestsim.targets.qemu import QemuTarget
+from guestsim.targets.qmp import Json
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +79,37 @@ def test_what_is_wrong_is_one_line(binary: str) -> None:
     assert "no drive 'nothing'" in ended.stderr
     with pytest.raises(TargetError, match="exited with status 1"):
         QemuTarget(binary=binary, devices=json.loads('[{"driver": "e1000"}]'))
+
+
+def test_what_a_board_holds_beside_its_devices_migrates_to_another_process(
+    binary: str, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    node: dict[str, Json] = {"driver": "null-co", "node-name": "d0", "size": 1 << 20}
+    disk: dict[str, Json] = {"driver": "virtio-blk-pci", "drive": "d0", "addr": "6", "id": "disk"}
+
+    def machine(*words: str) -> QemuTarget:
+        return QemuTarget(
+            binary=binary, accel="qtest", board="pc", blockdevs=[node], devices=[disk], arguments=words
+        )
+
+    with machine() as source, machine("-incoming", f"unix:{here}") as target:
+        source._qtest.clock_step(5_000_000)
+        target._qtest.clock_step(1_000_000)
+        source._qtest.requests([b"set_irq_in ioapic unnamed-gpio-in 5 1\n"])
+        source.qmp("device_del", {"id": "disk"})
+        source.qmp("migrate", {"uri": f"unix:{here}"})
+        assert source.qmp("query-migrate") == {"status": "completed"}
+        while target.qmp("query-migrate") != {"status": "completed"}:
+            pass
+        assert target._qtest.clock_step(1_000_000) == 6_000_000
+        assert target.irq_level(5)
+        assert target.io_read(HOTPLUG_PORT + UP, 4) == 0
+        assert target.io_read(HOTPLUG_PORT + DOWN, 4) == 1 << 6
+        with pytest.raises(TargetError, match="already in the process of unplug"):
+            target.qmp("device_del", {"id": "disk"})
+        target.take_events()
+        target.io_write(HOTPLUG_PORT + EJECT, 4, 1 << 6)
+        target.qmp("query-status")
+        gone = [members for name, members in target.take_events() if name == "DEVICE_DELETED"]
+        assert gone[-1] == {"device": "disk", "path": "/machine/peripheral/disk"}

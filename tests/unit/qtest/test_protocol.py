@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.qtest.protocol import Qtest, RequestError, number
+from devmodels.options import OptionError
+from devmodels.qtest.numbers import NumberError, number
+from devmodels.qtest.protocol import Qtest
 from tests.unit.qtest.bench import Client, machine
 
 RAM = 1 << 20
@@ -41,7 +43,7 @@ def test_numbers_are_strtouls(word: str, value: int) -> None:
     "word", ["", "x", "0x", "1_0", "0x1_0", "08", "--1", "0x10000000000000000", "1.5", "1e3"]
 )
 def test_what_is_no_number_is_refused(word: str) -> None:
-    with pytest.raises(RequestError):
+    with pytest.raises(NumberError):
         number(word.encode())
 
 
@@ -86,7 +88,6 @@ def test_short_data_ends_in_zeroes(pc: Client) -> None:
         ("read 0 0x100000000000", "FAIL 17592186044416 bytes: expected at most 1073741824"),
         ("inb 0x10000", "FAIL there is no port 0x10000"),
         ("irq_intercept_in nobody", "FAIL Unknown device"),
-        ("irq_intercept_in ioapic name", "FAIL Interception of named in-GPIOs not yet supported"),
         ("memset 0x0 0x0 0x0", "OK"),
         ("readl 0xe0000000", "OK 0x0000000000000000"),
         ("read 0x3ffffe 4", "OK 0x00000000"),
@@ -136,3 +137,44 @@ def test_a_defect_of_a_device_is_no_answer(pc: Client, monkeypatch: pytest.Monke
     with pytest.raises(IndexError):
         conversation.answer(b"inb 0x1f7")
     assert conversation.answer(b"inb") == b"FAIL Missing argument\n"
+
+
+@pytest.mark.parametrize("ways", [("in", "in"), ("in", "out"), ("out", "in"), ("out", "out")])
+def test_the_first_device_that_is_intercepted_stays_the_one(ways: tuple[str, str]) -> None:
+    first, second = ways
+    with machine("-M", "pc", "-nodefaults", "-device", "virtio-scsi-pci,id=s0") as client:
+        assert client.ask(f"irq_intercept_{first} ioapic anything") == "OK"
+        assert client.ask(f"irq_intercept_{second} ioapic") == "OK"
+        assert client.ask(f"irq_intercept_{second} peripheral/s0") == "FAIL IRQ intercept already enabled"
+        told = "IRQ raise 5\n" if first == "in" else ""
+        assert client.ask("set_irq_in ioapic unnamed-gpio-in 5 1") == f"{told}OK"
+
+
+@pytest.mark.parametrize("path", ["s0", "peripheral/s0", "/machine/peripheral/s0"])
+def test_devices_without_lines_of_their_own_can_be_intercepted(path: str) -> None:
+    with machine("-M", "pc", "-nodefaults", "-device", "virtio-scsi-pci,id=s0") as client:
+        assert client.ask(f"irq_intercept_out {path}") == "OK"
+        assert client.ask("irq_intercept_in ioapic") == "FAIL IRQ intercept already enabled"
+        assert client.ask("irq_intercept_out 0") == "FAIL Unknown device"
+
+
+@pytest.mark.parametrize(("text", "index"), [("0x1", 1), ("01", 1), ("3", 3)])
+def test_numbers_of_drives_are_written_as_in_c(text: str, index: int) -> None:
+    with machine(
+        "-M", "pc", "-nodefaults", "-drive", f"if=ide,file=null-co://,format=raw,index={text}"
+    ) as client:
+        (drive,) = client.assembling.drives.values()
+        assert drive.place == ("ide", *divmod(index, 2))
+
+
+@pytest.mark.parametrize("text", ["1k", "abc", "-1", "4294967296", "1_0"])
+def test_what_is_no_number_is_one_line(text: str) -> None:
+    expected = f'index: "{text}" is given; expected a number'
+    with (
+        pytest.raises(OptionError, match=expected),
+        machine("-drive", f"if=ide,file=null-co://,index={text}"),
+    ):
+        pass
+    disk = ["-drive", "if=none,id=d,file=null-co://,format=raw", "-device", f"ide-hd,drive=d,lcyls={text}"]
+    with pytest.raises(OptionError, match=expected.replace("index", "lcyls")), machine(*disk):
+        pass
