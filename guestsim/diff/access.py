@@ -16,7 +16,7 @@ number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
 not compared where it is 0x50 on our side and 0x58 on theirs.  What follows a `#` is for people.
 
 `break write_aio A` holds the next request that the event is about (as QEMU's `blkdebug` names it) at the drive of both,
-`held A` waits until both have it there if ours has, and `resume A` lets it go on, or drops the break point.
+`held A` waits until both have it there if ours has, and else drops the break point; `resume A` lets it go on.
 
 The device comes first, and then at least one access.
 """
@@ -165,7 +165,7 @@ class Break:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Both hold a request at the break point, or neither."""
+    """Both hold a request at the break point, or there is none any more."""
 
     tag: str
 
@@ -175,7 +175,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What is held at the break point goes on; where nothing came to it, there is none any more."""
+    """What is held at the break point goes on."""
 
     tag: str
 

@@ -62,7 +62,20 @@ STAY = (
 REFUSED = ("beyond-disc", "unknown-code")
 BEHIND = ("beyond-dma", "beyond-pio")
 
+BUSY = (
+    "busy",
+    "BSY is set while a command is under way (AHCI 1.3.1 §3.3.8); QEMU clears it when data may come (right: ours).",
+)
+WHILE_BUSY = ("while-busy", "While BSY is set no other bit of the status says anything (ACS-3 §6.2.3).")
+DATA_PHASE = (
+    "data-phase",
+    "While a packet's data go by DMA either BSY or DRQ is set (ATA/ATAPI-7 vol. 2 §11.8); QEMU sets both.",
+)
+IN_FLIGHT = "in-flight"
+
 _AHCI_MASKS = (
+    _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0), IN_FLIGHT),
+    _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0x08), IN_FLIGHT),
     _port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails"),
     _port_mask(
         "CCS",
@@ -186,6 +199,9 @@ def _ide_mask(what: tuple[str, str], register: Reg, bits: int, values: Values, *
 _IDE_MASKS = (
     _ide_mask(DSC, Reg.STATUS, 0x10, (0x10, 0)),
     Mask(*DSC, "control", 0, 1, 0x10, values=(0x10, 0)),
+    Mask(*WHILE_BUSY, "control", 0, 1, 0xD0, frozenset({IN_FLIGHT}), values=(0x80, 0xD0)),
+    Mask(*WHILE_BUSY, "control", 0, 1, 0xC0, frozenset({IN_FLIGHT}), values=(0x80, 0xC0)),
+    Mask(*DATA_PHASE, "control", 0, 1, 0x88, frozenset({IN_FLIGHT}), values=(0x08, 0x88)),
     Mask(*IDENTITY, "identity", 0, 4),
 )
 _IDE_DISK_MASKS = (

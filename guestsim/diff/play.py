@@ -111,11 +111,13 @@ class Player:
 
     def play(self, steps: Sequence[Step]) -> Difference | None:
         """The first difference; the sides begin anew before it.  Nothing is held after it."""
+        found: Difference | None = None
         try:
-            return self._play(steps)
+            found = self._play(steps)
         finally:
-            if self._breaks:
+            if found is not None or self._breaks:
                 self._let_go()
+        return found
 
     def _play(self, steps: Sequence[Step]) -> Difference | None:
         self._tags = set()
@@ -135,7 +137,7 @@ class Player:
         return self._disks(len(steps))
 
     def _let_go(self) -> None:
-        """What is held after a difference goes on, and comes to its end in a reset."""
+        """What is held or under way after a difference goes on, and comes to its end in a reset."""
         reset = [one for step in self.prologue for one in step.accesses if isinstance(one, Read | Write)]
         try:
             for tag in sorted(self._breaks):
@@ -187,12 +189,13 @@ class Player:
                 return None
 
     def _held(self, tag: str) -> Found | None:
-        """Theirs is asked only where ours holds one: it would wait for ever."""
+        """Theirs is asked only where ours holds one: it would wait for ever.  Else there is no break point any more."""
         try:
-            self._ours_at_rest(())
+            mine = self.ours.holds(tag)
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
-        if not self.ours.holds(tag):
+        if not mine:
+            self._release(tag)
             return None
         try:
             there = self.theirs.holds(tag)

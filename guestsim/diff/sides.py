@@ -154,7 +154,9 @@ class OurSide:
         return str(self.target.qmp("human-monitor-command", {"command-line": f'qemu-io {DRIVE} "{command}"'}))
 
     def holds(self, tag: str) -> bool:
-        """Look at the drive."""
+        """Look at the drive, when there is nothing more to do."""
+        while self.rest():
+            pass
         return self.target.holds(DRIVE, tag)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from guestsim.diff.grammar.ata import (
     request_sense,
     task,
 )
+from guestsim.diff.grammar.ata_held import OFTEN, event, held
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
@@ -122,6 +123,7 @@ def _header(one: Task, regions: int, table: int) -> bytes:
     return HEADER.pack(flags, regions, 0, table, 0)
 
 
+_LOOKED_AT = (port(PortReg.CMD), port(PortReg.SERR), port(PortReg.SSTS), port(PortReg.SIG))
 _DONE = Rest(Read("hba", PORTS_OFFSET + PortReg.CI, 4))
 
 
@@ -149,10 +151,14 @@ def recover() -> tuple[Access, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Commands are issued together, each in a slot of its own; `pieces` is how many parts their buffers have."""
+    """Commands are issued together, each in a slot of its own; `pieces` is how many parts their buffers have.
+
+    The first one is held at the drive where `held` comes, if anything.
+    """
 
     tasks: tuple[Task, ...]
     pieces: int = 1
+    held: str = ""
 
     def simpler(self) -> Iterator[Action]:
         """One of them, in one piece."""
@@ -160,6 +166,8 @@ class Issue:
             yield from (replace(self, tasks=(one,)) for one in self.tasks)
         if self.pieces > 1:
             yield replace(self, pieces=1)
+        if self.held:
+            yield replace(self, held="")
 
 
 @dataclass(slots=True)
@@ -174,15 +182,15 @@ class Lowering:
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
         match action:
-            case Issue(tasks, pieces):
-                return self._issue(tasks, pieces)
+            case Issue(tasks, pieces, at):
+                return self._issue(tasks, pieces, at)
             case Registers():
                 if "reset" in action.tags:
                     self.sense = Sense()
                 return action.step()
         raise TypeError(action)
 
-    def _issue(self, tasks: Sequence[Task], pieces: int) -> Step:
+    def _issue(self, tasks: Sequence[Task], pieces: int, at: str) -> Step:
         do: list[Access] = []
         bits = queue = 0
         for one in tasks:
@@ -190,14 +198,17 @@ class Lowering:
             do += self._table(slot, one, pieces)
             bits |= 1 << slot
             queue |= 1 << slot if one.way.startswith("ncq") else 0
-        if queue:
-            do.append(put(PortReg.SACT, queue))
-        do += [put(PortReg.CI, bits), *_received(tasks), Wait(), port(PortReg.TFD), *acknowledge()]
+        begin = [*((put(PortReg.SACT, queue),) if queue else ()), put(PortReg.CI, bits)]
+        received = tuple(_received(tasks))
+        loose = [one for one in do if isinstance(one, Loose)]
+        do += [*(received if at else ()), *held(at, begin, _LOOKED_AT, loose)]
+        do += [*received, Wait(), port(PortReg.TFD), *acknowledge()]
         if any(one.fails for one in tasks):
             do += self._after_error()
         names = ", ".join(one.name for one in tasks)
         failing = ("fails",) if any(one.fails for one in tasks) else ()
         tags = {*(one.name for one in tasks), *(one.way for one in tasks), *failing}
+        tags |= {"in-flight", f"held:{at}"} if at else set()
         return Step(names, tuple(do), frozenset(tags))
 
     def _after_error(self) -> Iterator[Access]:
@@ -319,7 +330,8 @@ class AhciGrammar:
 
 def issue(random: Random, table: Table) -> Issue:
     """One command."""
-    return Issue((task(random, table),), random.choice((1, 1, 2, 3, 5)))
+    one = task(random, table)
+    return Issue((one,), random.choice((1, 1, 2, 3, 5)), event(one) if random.random() < OFTEN else "")
 
 
 def issue_queued(random: Random, table: Table) -> Issue:

@@ -11,6 +11,7 @@ from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, W
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ata import CD, DISK, SECTOR, SENSE, Sense, Table, Task, request_sense, task
+from guestsim.diff.grammar.ata_held import OFTEN, event, held
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
 
@@ -74,15 +75,21 @@ PACKET, FLUSH = 0xA0, 0xE7
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A command; `pieces` is how many parts its buffer has, where it is for the bus master."""
+    """A command; `pieces` is how many parts its buffer has, where it is for the bus master.
+
+    It is held at the drive where `held` comes, if anything.
+    """
 
     task: Task
     pieces: int = 1
+    held: str = ""
 
     def simpler(self) -> Iterator[Action]:
         """In one piece."""
         if self.pieces > 1:
             yield replace(self, pieces=1)
+        if self.held:
+            yield replace(self, held="")
 
 
 @dataclass(slots=True)
@@ -95,28 +102,30 @@ class Lowering:
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
         match action:
-            case Issue(one, pieces):
+            case Issue(one, pieces, at):
                 tags = {one.name, one.way, *(("fails",) if one.fails else ())}
-                return Step(one.name, tuple(self._issue(one, pieces)), frozenset(tags))
+                tags |= {"in-flight", f"held:{at}"} if at else set()
+                return Step(one.name, tuple(self._issue(one, pieces, at)), frozenset(tags))
             case Registers():
                 if "reset" in action.tags:
                     self.sense = Sense()
                 return action.step()
         raise TypeError(action)
 
-    def _issue(self, one: Task, pieces: int) -> Iterator[Access]:
+    def _issue(self, one: Task, pieces: int, stop: str) -> Iterator[Access]:
         master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
-        yield from _registers(one)
+        yield from held("" if master else stop, _registers(one), (ALTERNATE, MASTER))
         # A transfer that cannot be is refused at once, or when its data are to come.
         yield Rest() if one.fails and master else Wait()
         if one.way == "packet":
             yield from (reg(Reg.STATUS), reg(Reg.COUNT))
             yield from words(one.packet)
         if master:
-            yield Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
+            go = Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
+            yield from held(stop, (go,), (ALTERNATE, MASTER))
             for begin, size in one.unequal:
                 yield Loose("identity", at + begin, size)
             yield from self.sense.loose(one, at)
@@ -216,7 +225,7 @@ def issue(random: Random, table: Table) -> Issue:
         one = replace(one, count=min(one.count, most), room=min(one.room, most * SECTOR))
     if one.way == "pio-out":
         one = replace(one, count=min(one.count, most), data=one.data[: most * SECTOR])
-    return Issue(one, random.choice((1, 1, 2, 3)))
+    return Issue(one, random.choice((1, 1, 2, 3)), event(one) if random.random() < OFTEN else "")
 
 
 def read_registers(random: Random, _: Table) -> Registers:

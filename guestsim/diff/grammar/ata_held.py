@@ -1,0 +1,40 @@
+"""ATA commands that are held at the drive by a break point, while registers are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from guestsim.diff.access import Access, Break, Held, Loose, Resume, Wait
+from guestsim.diff.grammar.ata import Task
+
+HELD = "A"
+"""The break point."""
+
+OFTEN = 0.05
+"""How many of the commands that can be held are."""
+
+
+def event(one: Task) -> str:
+    """Where a command can be held; empty for those that are over at once."""
+    if one.fails:
+        return ""
+    if one.name.startswith("flush-cache"):
+        return "flush_to_os"
+    if one.name.startswith(("read-10", "read-12", "read-sectors", "read-dma", "read-fpdma")):
+        return "read_aio"
+    return "write_aio" if one.way in ("dma-out", "ncq-out") else ""
+
+
+def held(
+    at: str, begin: Iterable[Access], meanwhile: Iterable[Access], loose: Iterable[Loose] = ()
+) -> Iterator[Access]:
+    """What begins a command, which is held where `at` comes; what is done meanwhile; and it goes on.
+
+    What is `loose` is not compared at the next quiescent point either.
+    """
+    if not at:
+        yield from begin
+        return
+    yield Break(at, HELD)
+    yield from begin
+    yield from (Held(HELD), Wait(), *meanwhile, Resume(HELD), *loose)
