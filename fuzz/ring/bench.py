@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,11 +65,20 @@ class Sent:
     judge: Callable[[Sent, int, bytes], None] | None
     alone: bool = True
 
+    def overlaps(self, other: Sent) -> bool:
+        """Whether the device, writing one of them, may write the other."""
+        mine, its = self.buffer, other.buffer
+        return _touch(mine.writable, [*its.readable, *its.writable]) or _touch(mine.readable, its.writable)
+
     def meet(self, other: Sent) -> None:
         """Both are on their way."""
         mine, its = set(self.changes), set(other.changes)
         if mine & its or mine & set(other.reads) or its & set(self.reads):
             self.alone = other.alone = False
+
+
+def _touch(some: Sequence[Vector], others: Sequence[Vector]) -> bool:
+    return any(a < b + m and b < a + n for a, n in some for b, m in others)
 
 
 def sectors(first: int, length: int) -> range:
@@ -208,8 +217,17 @@ class RingBench(Arena):
         for other in self.sent:
             sent.meet(other)
         self.sent.append(sent)
+        if any(sent.overlaps(other) for other in self.sent[:-1]):
+            self._muddle()
         self.shadow.driver_wrote()
         return sent
+
+    def _muddle(self) -> None:
+        """Buffers lie on one another: what comes of any that is out, nobody can say."""
+        self.ledger.begun(range(SECTORS))
+        self.scribbles.append((0, MEMORY))
+        for sent in self.sent:
+            sent.judge, sent.alone, sent.changes = None, False, range(SECTORS)
 
     def nonsense(self, queue: int, readable: list[Vector], writable: list[Vector], form: Form) -> None:
         """Place any buffer, if there is room for it and anything in it."""

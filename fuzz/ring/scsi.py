@@ -58,6 +58,9 @@ class ScsiBench(RingBench):
         self.backend = self._plug(MAIN, self.disk)
         self.other = FuzzedDisk(self.context, SECTORS * SECTOR)
         self.disks.append(self.other)
+        for disk in self.disks:
+            # MODE SELECT that switches a cache off is done with its flush, even where it was aborted.
+            disk.flushes_itself = True
         self._there = False
         self.swap()
         return self.scsi

@@ -15,6 +15,7 @@ from devmodels.virtio_scsi import VirtioScsi
 from devmodels.virtio_scsi.control import ControlQueue
 from devmodels.virtio_scsi.framing import Framing
 from devmodels.virtio_scsi.layout import ScsiResponse
+from fuzz.ring.bench import TABLE
 from fuzz.ring.ledger import SECTOR
 from fuzz.ring.scsi import MAIN, ScsiBench
 from fuzz.ring.transports import Over
@@ -28,8 +29,17 @@ from tests.unit.fuzz.defects import (
     says_a_byte_more,
     writes_another_sector,
 )
+from tests.unit.virtio.model import Form
 from tests.unit.virtio.plain import Kind
-from tests.unit.virtio.scsirig import CONTROL, EVENT, LOGICAL_UNIT_RESET, REQUEST, lun_of
+from tests.unit.virtio.scsirig import (
+    CONTROL,
+    EVENT,
+    LOGICAL_UNIT_RESET,
+    REQUEST,
+    TEST_UNIT_READY,
+    lun_of,
+    read_10,
+)
 
 DATA = bytes(range(256)) * 2
 
@@ -131,3 +141,32 @@ def test_a_defect_is_caught(defect: Defect, monkeypatch: Put) -> None:
 @pytest.mark.parametrize("over", Over, ids=lambda over: over.value)
 def test_without_a_defect_nothing_is(over: Over, packed: bool) -> None:
     story(ScsiBench(over, packed=packed and not over.legacy, kind=Kind.MIXED))
+
+
+def test_of_buffers_that_lie_on_one_another_nothing_is_expected() -> None:
+    """What is in order waits for a command before it; meanwhile another one's data comes to lie upon its response."""
+    bench = ScsiBench(Over.MMIO, kind=Kind.SHARED)
+    bench.prove()
+    bench.hold()
+    bench.read(REQUEST, 1, 1, SECTOR)
+    sent = bench.command(REQUEST, TEST_UNIT_READY)
+    assert sent is not None
+    bench.noise(lun_of(*MAIN) + bytes(11) + read_10(1, 1).ljust(32, b"\0"))
+    ((response, _),) = sent.buffer.writable
+    bench.nonsense(REQUEST, [(TABLE, 51)], [(TABLE + 128, 108), (response, SECTOR)], Form.DIRECT)
+    bench.go(REQUEST)
+    bench.release()
+    bench.settle()
+    assert not bench.sent
+
+
+def test_a_unit_may_finish_a_flush_of_its_own_after_the_reset() -> None:
+    """MODE SELECT has switched the cache off: what is in it becomes stable, whatever becomes of the command."""
+    bench = ScsiBench(Over.MMIO, kind=Kind.SHARED)
+    bench.prove()
+    bench.run_state.stop()
+    page = bytes(8) + bytes((0x08, 0x12)) + bytes(18)
+    bench.command(REQUEST, bytes((0x55, 0x10)) + bytes(5) + len(page).to_bytes(2, "big") + bytes(1), page)
+    bench.go(REQUEST)
+    assert bench.write_through
+    bench.works()
