@@ -54,6 +54,11 @@ class Violation(msgspec.Struct, frozen=True):
         return f"{self.place}: {self.summary} ({self.clause}){shown}"
 
 
+def written(value: int, size: int) -> bytes:
+    """What a guest has written to a register of `size` bytes, for `Violation.data`; more where it is longer."""
+    return value.to_bytes(max(size, -(-value.bit_length() // 8)), "little")
+
+
 class ViolationLog:
     """Collects violations, bounded in memory whatever a guest does.
 

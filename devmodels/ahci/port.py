@@ -49,6 +49,7 @@ from devmodels.ahci.registers import (
 )
 from devmodels.ata import AtaDevice, Reset, Status
 from devmodels.ata.constants import Transport
+from devmodels.conformance import written
 from devmodels.iocontext import Turns
 from devmodels.memory import GuestMemoryError
 
@@ -126,7 +127,7 @@ class Port:
         """While it runs, nobody may move what the HBA works on (§10.3.1)."""
         self.moved_structures()
         if self.registers.cr or self.registers.fr:
-            self.violation("AHCI 1.3.1 §10.3", "an address was changed while the port runs")
+            self.violation("AHCI 1.3.1 §10.3", "an address was changed while the port runs", self._places())
 
     def moved_structures(self) -> None:
         """PxCLB and PxFB may have other values."""
@@ -169,8 +170,9 @@ class Port:
         registers = self.registers
         was = old & 1
         if self.hba.registers.ghc_hr and (registers.st or registers.fre):
+            was_written = self._command()
             registers.st = registers.fre = 0
-            self.violation("AHCI 1.3.1 §10.4.3", "PxCMD.ST or PxCMD.FRE was set while GHC.HR is")
+            self.violation("AHCI 1.3.1 §10.4.3", "PxCMD.ST or PxCMD.FRE was set while GHC.HR is", was_written)
         if registers.clo:
             self._override()
         if registers.fre and not registers.fr:
@@ -182,7 +184,9 @@ class Port:
             self.event(Event.STOP)
         if not registers.fre and registers.fr:
             if registers.cr or registers.st:
-                self.violation("AHCI 1.3.1 §10.3.2", "PxCMD.FRE was cleared while commands run")
+                self.violation(
+                    "AHCI 1.3.1 §10.3.2", "PxCMD.FRE was cleared while commands run", self._command()
+                )
             self._settle_reception()
         if registers.icc:
             self.link.set_power(registers.icc)
@@ -190,44 +194,52 @@ class Port:
     def _override(self) -> None:
         """PxCMD.CLO: BSY and DRQ are forgotten, so that software can reset a device that hangs (§3.3.7)."""
         registers = self.registers
-        registers.clo = 0
         if registers.st:
-            self.violation("AHCI 1.3.1 §3.3.7", "PxCMD.CLO was set while PxCMD.ST is")
+            self.violation("AHCI 1.3.1 §3.3.7", "PxCMD.CLO was set while PxCMD.ST is", self._command())
+        registers.clo = 0
         registers.tfd &= ~BUSY
 
     def _start(self) -> None:
         registers = self.registers
         if self.state is not State.OFF or not registers.fre:
-            self.violation("AHCI 1.3.1 §10.3.1", "PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1")
+            self.violation(
+                "AHCI 1.3.1 §10.3.1",
+                "PxCMD.ST was set before PxCMD.CR was 0 and PxCMD.FRE 1",
+                self._command(),
+            )
         if registers.tfd & BUSY:
             why = "while the device is busy" if self.device is not None else "where no device is"
-            self.violation("AHCI 1.3.1 §10.3.1", f"PxCMD.ST was set {why}")
+            self.violation("AHCI 1.3.1 §10.3.1", f"PxCMD.ST was set {why}", self._command())
         self.event(Event.START)
 
-    def control_written(self, old: int, _new: int) -> None:
+    def control_written(self, old: int, new: int) -> None:
         """PxSCTL.DET: 1 resets the link as long as it stands, 4 switches it off (§3.3.11, §10.4.2)."""
         before, now = old & 0xF, self.registers.sctl_det
         if before == now:
             return
         if self.registers.st:
-            self.violation("AHCI 1.3.1 §3.3.11", "PxSCTL.DET was changed while PxCMD.ST is 1")
+            self.violation(
+                "AHCI 1.3.1 §3.3.11", "PxSCTL.DET was changed while PxCMD.ST is 1", written(new, 4)
+            )
         self.link.control_written(before)
 
     def active_written(self, old: int, new: int) -> None:
         """PxSACT takes bits only while PxCMD.ST is 1 (§3.3.13)."""
         if not self.registers.st and new != old:
             self.registers.sact = old
-            self.violation("AHCI 1.3.1 §3.3.13", "PxSACT was written while PxCMD.ST is 0")
+            self.violation("AHCI 1.3.1 §3.3.13", "PxSACT was written while PxCMD.ST is 0", written(new, 4))
 
     def issue_written(self, old: int, new: int) -> None:
         """PxCI takes bits only while PxCMD.ST is 1 (§3.3.14)."""
         if not self.registers.st:
             if new != old:
                 self.registers.ci = old
-                self.violation("AHCI 1.3.1 §3.3.14", "PxCI was written while PxCMD.ST is 0")
+                self.violation("AHCI 1.3.1 §3.3.14", "PxCI was written while PxCMD.ST is 0", written(new, 4))
         elif new >> self.hba.slots:
             self.registers.ci = new & (1 << self.hba.slots) - 1
-            self.violation("AHCI 1.3.1 §3.3.14", f"PxCI names slots beyond {self.hba.slots - 1}")
+            self.violation(
+                "AHCI 1.3.1 §3.3.14", f"PxCI names slots beyond {self.hba.slots - 1}", written(new, 4)
+            )
             self.schedule()
         else:
             self.schedule()
@@ -320,7 +332,8 @@ class Port:
             header = Header(address, flags, prdtl, ctba, ctbau)
             length = flags & CFL
             if not MIN_CFL <= length <= MAX_CFL:
-                self.violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {length} dwords")
+                data = memory.read(address, HEADER_SIZE)
+                self.violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {length} dwords", data)
                 self.fatal(HBFS)
                 return
             data = memory.read(header.table, 4 * length)
@@ -328,7 +341,7 @@ class Port:
                 data = data.ljust(H2D_SIZE, b"\0")
             packet = memory.read(header.table + ACMD_OFFSET, ACMD_SIZE) if flags & ATAPI else None
         except GuestMemoryError as error:
-            self.violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}")
+            self.violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}", written(error.address, 8))
             self.fatal(HBFS)
             return
         kind, fis_flags, taskfile, control = parse_register(data)
@@ -340,7 +353,9 @@ class Port:
             return
         self.issued |= 1 << slot
         if kind != FisType.REGISTER_H2D or self.device is None:
-            self.violation("AHCI 1.3.1 §4.2.3.1", f"slot {slot}: a FIS of type {kind:#04x} for the device")
+            self.violation(
+                "AHCI 1.3.1 §4.2.3.1", f"slot {slot}: a FIS of type {kind:#04x} for the device", data
+            )
             self.errors(DIAG_H | SERR_P)
             self.fatal(IFS)
         elif not fis_flags & COMMAND_BIT:
@@ -392,6 +407,12 @@ class Port:
         self.event(Event.ERROR)
         self.tell(bits)
 
-    def violation(self, clause: str, summary: str) -> None:
+    def violation(self, clause: str, summary: str, data: bytes = b"") -> None:
         """Report what the guest has done wrong."""
-        self.hba.violations.report(clause, summary, self.name)
+        self.hba.violations.report(clause, summary, self.name, data)
+
+    def _command(self) -> bytes:
+        return written(self.registers.cmd, 4)
+
+    def _places(self) -> bytes:
+        return written(self._list, 8) + written(self.received, 8)

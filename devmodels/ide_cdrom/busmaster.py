@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.command import AtaError
+from devmodels.conformance import written
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterRegisters
 from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
@@ -225,7 +226,10 @@ class BusMaster:
         """Map the next piece and have it moved.  A device moves whole sectors: what has no place goes nowhere."""
         if bool(self.registers.to_memory) is transfer.out:
             self.channel.violations.report(
-                "SFF-8038i §2.1", "the bus master was told the other direction", self.channel.name
+                "SFF-8038i §2.1",
+                "the bus master was told the other direction",
+                self.channel.name,
+                written(self.registers.command, 1),
             )
         left = transfer.length - command.moved
         scatter, length = self._gather(min(left, PIECE))
@@ -278,7 +282,10 @@ class BusMaster:
 
     def _failed(self, error: GuestMemoryError | str) -> None:
         registers = self.registers
-        self.channel.violations.report("SFF-8038i §2.2", f"DMA: {error}", self.channel.name)
+        address = error.address if isinstance(error, GuestMemoryError) else registers.table
+        self.channel.violations.report(
+            "SFF-8038i §2.2", f"DMA: {error}", self.channel.name, written(address, 4)
+        )
         registers.error = 1
         registers.active = 0
         self._left, self._last = 0, True

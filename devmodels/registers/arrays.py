@@ -23,6 +23,11 @@ class IllegalAccess(NamedTuple):
     reason: str
     wrong_way: bool = False
 
+    @property
+    def data(self) -> bytes:
+        """The bytes that were written; none of a read."""
+        return b"" if self.value is None else self.value.to_bytes(self.size, "little")
+
     def __str__(self) -> str:
         kind = "read" if self.value is None else f"write of {self.value:#x}"
         return f"{self.registers}: {self.size}-byte {kind} at {self.offset:#x}: {self.reason}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from devmodels.conformance import ViolationLog
+from devmodels.conformance import ViolationLog, written
 from devmodels.iocontext import Hold, IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
@@ -283,7 +283,11 @@ class VirtioDevice(ABC):
             self.reset()
             return
         if self.resetting:
-            self._violation("VIRTIO 1.4 §4.1.4.3.2", f"status {value:#x} written before reset was complete")
+            self._violation(
+                "VIRTIO 1.4 §4.1.4.3.2",
+                f"status {value:#x} written before reset was complete",
+                written(value, 1),
+            )
             return
         old = self.status
         new = self._new_bits(value)
@@ -308,28 +312,28 @@ class VirtioDevice(ABC):
         clause = "VIRTIO 1.4 §2.1.1"
         old = self.status
         if old & ~value & ~(Status.DEVICE_NEEDS_RESET | Status.SUSPEND):
-            self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}")
+            self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}", written(value, 1))
         known = _KNOWN_STATUS & ~Status.FEATURES_OK if self._legacy else _KNOWN_STATUS
         if self.driver_features & SUSPEND and old & Status.FEATURES_OK:
             known |= Status.SUSPEND
         new = Status(value & known) & ~old
         if value & ~known:
-            self._violation(clause, f"status {value:#x} has undefined bits")
+            self._violation(clause, f"status {value:#x} has undefined bits", written(value, 1))
         if new & Status.DEVICE_NEEDS_RESET:
-            self._violation(clause, "driver sets DEVICE_NEEDS_RESET")
+            self._violation(clause, "driver sets DEVICE_NEEDS_RESET", written(value, 1))
             new &= ~Status.DEVICE_NEEDS_RESET
         if old & Status.FAILED:
-            self._violation(clause, "status written after FAILED without a reset")
+            self._violation(clause, "status written after FAILED without a reset", written(value, 1))
         clause = "VIRTIO 1.4 §3.1.1"
         if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
-            self._violation(clause, "DRIVER without ACKNOWLEDGE")
+            self._violation(clause, "DRIVER without ACKNOWLEDGE", written(value, 1))
         if new & Status.FEATURES_OK:
             if not (old | new) & Status.DRIVER:
-                self._violation(clause, "FEATURES_OK without DRIVER")
+                self._violation(clause, "FEATURES_OK without DRIVER", written(value, 1))
             if not self._accept_features():
                 new &= ~Status.FEATURES_OK
         if new & Status.DRIVER_OK and not (self._legacy or (old | new) & Status.FEATURES_OK):
-            self._violation(clause, "DRIVER_OK without FEATURES_OK")
+            self._violation(clause, "DRIVER_OK without FEATURES_OK", written(value, 1))
             new &= ~Status.DRIVER_OK
         return new
 
@@ -337,29 +341,43 @@ class VirtioDevice(ABC):
         """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
         extra = self.driver_features & ~self.device_features
         if extra:
-            self._violation("VIRTIO 1.4 §2.2.1", f"driver accepts features {extra:#x} that were not offered")
+            self._violation(
+                "VIRTIO 1.4 §2.2.1",
+                f"driver accepts features {extra:#x} that were not offered",
+                written(self.driver_features, 8),
+            )
             return False
         if not self.driver_features & VERSION_1 and not self.front_end:
-            self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_VERSION_1")
+            self._violation(
+                "VIRTIO 1.4 §6.1",
+                "driver does not accept VIRTIO_F_VERSION_1",
+                written(self.driver_features, 8),
+            )
             return False
         if self.device_features & ~self.driver_features & ACCESS_PLATFORM:
             # Its addresses would be physical ones, which this device cannot reach (VIRTIO 1.4 §6.2).
-            self._violation("VIRTIO 1.4 §6.1", "driver does not accept VIRTIO_F_ACCESS_PLATFORM")
+            self._violation(
+                "VIRTIO 1.4 §6.1",
+                "driver does not accept VIRTIO_F_ACCESS_PLATFORM",
+                written(self.driver_features, 8),
+            )
             return False
         return True
 
     def write_features(self, value: int, *, select: int) -> None:
         """The driver writes 32 feature bits, those from bit 32 * `select` on."""
         if self.status & Status.FEATURES_OK:
-            self._violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK")
+            self._violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK", written(value, 4))
             return
         if self.resetting:
             return
         if not self.status & Status.DRIVER:
-            self._violation("VIRTIO 1.4 §3.1.1", "features written before DRIVER")
+            self._violation("VIRTIO 1.4 §3.1.1", "features written before DRIVER", written(value, 4))
         if not select < 8:
             if value:
-                self._violation("VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}")
+                self._violation(
+                    "VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}", written(value, 4)
+                )
             return
         shift = 32 * select
         self.driver_features = self.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
@@ -370,7 +388,7 @@ class VirtioDevice(ABC):
         if self.resetting:
             return
         if self.status & Status.DRIVER_OK:
-            self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK")
+            self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
             return
         self.driver_features = value
         self.note(EventKind.FEATURES, value)
@@ -433,7 +451,7 @@ class VirtioDevice(ABC):
     def _suspend(self, *, ready: bool) -> None:
         """The driver sets SUSPEND: take no more buffers, and be suspended when what was taken has been given back."""
         if not ready:
-            self._violation("VIRTIO 1.4 §3.4.1", "SUSPEND set before DRIVER_OK")
+            self._violation("VIRTIO 1.4 §3.4.1", "SUSPEND set before DRIVER_OK", bytes((Status.SUSPEND,)))
         elif not self.suspending:
             self.suspending = True
             self._settle_open()
@@ -459,7 +477,11 @@ class VirtioDevice(ABC):
     def _resume(self, new: Status) -> None:
         for queue in self.queues:
             if queue.left is not None and queue.waiting() > queue.left:
-                queue.report("VIRTIO 1.4 §3.4.1", "buffers made available while the device was suspended")
+                queue.report(
+                    "VIRTIO 1.4 §3.4.1",
+                    "buffers made available while the device was suspended",
+                    written(queue.waiting(), 2),
+                )
         self.status = (self.status | new) & ~Status.SUSPEND
         self.resumed()
         self._start()
@@ -506,8 +528,8 @@ class VirtioDevice(ABC):
         """Do `callback` in the context's next turn."""
         context.call_soon(callback if self.trace is None else self.trace.put_off(callback))
 
-    def _violation(self, clause: str, summary: str) -> None:
-        self.violations.report(clause, summary, self.name)
+    def _violation(self, clause: str, summary: str, data: bytes = b"") -> None:
+        self.violations.report(clause, summary, self.name, data)
 
     # --- queues
 
@@ -517,7 +539,9 @@ class VirtioDevice(ABC):
         if queue.enabled or queue.resetting or self.resetting:
             return
         if not (self.status & Status.FEATURES_OK or self._legacy):
-            self._violation("VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK")
+            self._violation(
+                "VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK", written(1, 2)
+            )
         queue.enabled = True
         if not self.stopped and queue.start() and queue.index < self.usable_queues():
             queue.serve(queue)
@@ -545,16 +569,30 @@ class VirtioDevice(ABC):
         """An available buffer notification for queue `index`; `data` is what was written, where it carries more."""
         self.note(EventKind.KICK, index, -1 if data is None else data)
         if index >= self.usable_queues():
-            self._violation(self.notification_clause, f"notification of queue {index}, which is not there")
+            self._violation(
+                self.notification_clause,
+                f"notification of queue {index}, which is not there",
+                _sent(index, data),
+            )
             return
         queue = self.queues[index]
         if queue.ring is None or self.stopped or self.suspending:
             if self.suspending or self.suspended:
-                self._violation("VIRTIO 1.4 §3.4.1", f"notification of queue {index} of a suspended device")
+                self._violation(
+                    "VIRTIO 1.4 §3.4.1",
+                    f"notification of queue {index} of a suspended device",
+                    _sent(index, data),
+                )
             elif not (self.status & Status.DRIVER_OK or self._legacy):
-                self._violation("VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK")
+                self._violation(
+                    "VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK", _sent(index, data)
+                )
             elif not queue.enabled:
-                self._violation(self.notification_clause, f"notification of queue {index}, which is disabled")
+                self._violation(
+                    self.notification_clause,
+                    f"notification of queue {index}, which is disabled",
+                    _sent(index, data),
+                )
             return
         if data is not None and queue.open and self.driver_features & NOTIFICATION_DATA:
             queue.check_notification(data >> 16 & 0xFFFF)
@@ -582,7 +620,9 @@ class VirtioDevice(ABC):
     def store_config(self, offset: int, size: int, value: int) -> None:
         """A driver's write, which a suspended device ignores (VIRTIO 1.4 §3.4.2)."""
         if self.suspending or self.suspended:
-            self._violation("VIRTIO 1.4 §3.4.1", "configuration space of a suspended device written")
+            self._violation(
+                "VIRTIO 1.4 §3.4.1", "configuration space of a suspended device written", written(value, size)
+            )
         else:
             self.note(EventKind.CONFIG_WRITE, offset, value.to_bytes(size, "little"))
             self.write_config(offset, size, value)
@@ -721,3 +761,8 @@ class VirtioDevice(ABC):
         self.device_was_reset()
         if self.on_reset is not None:
             self.on_reset()
+
+
+def _sent(index: int, data: int | None) -> bytes:
+    """What was written to notify the device."""
+    return written(index if data is None else data, 2)

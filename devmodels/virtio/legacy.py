@@ -6,6 +6,7 @@ are little-endian here: the legacy interface of others would have every field in
 
 from __future__ import annotations
 
+from devmodels.conformance import written
 from devmodels.virtio.constants import ANY_LAYOUT, UNUSED
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.layout import DESC_SIZE, avail_size
@@ -59,11 +60,19 @@ class Legacy:
         if not self.enter():
             return
         if value & UNUSED:
-            self._violation("VIRTIO 1.4 §6.3", "driver accepts feature bit 30, so it accepts without looking")
+            self._violation(
+                "VIRTIO 1.4 §6.3",
+                "driver accepts feature bit 30, so it accepts without looking",
+                written(value, 4),
+            )
             value = 0
         extra = value & ~self.offered
         if extra:
-            self._violation("VIRTIO 1.4 §2.2.1", f"driver accepts features {extra:#x} that were not offered")
+            self._violation(
+                "VIRTIO 1.4 §2.2.1",
+                f"driver accepts features {extra:#x} that were not offered",
+                written(value, 4),
+            )
         self._device.write_legacy_features(value & self.offered)
 
     # --- queues
@@ -82,7 +91,11 @@ class Legacy:
                 self._drain()
             return
         if queue.enabled:
-            self._violation(self._clause, f"queue {queue.index} placed at page {number:#x} while in use")
+            self._violation(
+                self._clause,
+                f"queue {queue.index} placed at page {number:#x} while in use",
+                written(number, 4),
+            )
             return
         address = number * page
         queue.desc = address
@@ -109,5 +122,5 @@ class Legacy:
             if size == 1 or byte != held >> 8 * at & 0xFF:
                 device.write_config(offset + at, 1, byte)
 
-    def _violation(self, clause: str, summary: str) -> None:
-        self._device.violations.report(clause, summary, self._device.name)
+    def _violation(self, clause: str, summary: str, data: bytes = b"") -> None:
+        self._device.violations.report(clause, summary, self._device.name, data)

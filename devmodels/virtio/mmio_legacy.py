@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmodels.conformance import written
 from devmodels.registers import HWINIT, RW, WO, Bank, Register, RegisterFile
 from devmodels.virtio.legacy import PAGE, Legacy
 from devmodels.virtio.mmio_modern import MmioRegisters
@@ -33,8 +34,8 @@ class QueueAlign(RegisterFile, size=4, closed=True):
             return
         good = value and not value & (value - 1)
         if not good:
-            registers.violation(LAYOUT, f"QueueAlign {value}, expected a power of two")
-        if not good or registers.configurable("QueueAlign") is None:
+            registers.violation(LAYOUT, f"QueueAlign {value}, expected a power of two", written(value, 4))
+        if not good or registers.configurable("QueueAlign", value) is None:
             self.align = old
 
 
@@ -61,7 +62,9 @@ class LegacyMmio(MmioRegisters):
         if not self.driver_features_sel:
             self.interface.write_features(value)
         elif value:
-            self.violation("VIRTIO 1.4 §2.2.3", f"features {value:#x} written above bit 31")
+            self.violation(
+                "VIRTIO 1.4 §2.2.3", f"features {value:#x} written above bit 31", written(value, 4)
+            )
 
     def _write_status(self, _old: int, value: int) -> None:
         self.interface.write_status(value)
@@ -69,7 +72,7 @@ class LegacyMmio(MmioRegisters):
     @guest_page_size.on_write
     def _write_page_size(self, old: int, value: int) -> None:
         if not value or value & (value - 1):
-            self.violation(LAYOUT, f"GuestPageSize {value}, expected a power of two")
+            self.violation(LAYOUT, f"GuestPageSize {value}, expected a power of two", written(value, 4))
             self.guest_page_size = old
 
     @queue_pfn.on_read
@@ -79,7 +82,7 @@ class LegacyMmio(MmioRegisters):
     @queue_pfn.on_write
     def _write_pfn(self, _old: int, value: int) -> None:
         if value and not self.guest_page_size:
-            self.violation(LAYOUT, "QueuePFN written before GuestPageSize")
+            self.violation(LAYOUT, "QueuePFN written before GuestPageSize", written(value, 4))
             return
         align = self.queue_align.get(self.queue_sel)
         if align is not None:

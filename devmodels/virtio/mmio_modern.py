@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmodels.conformance import written
 from devmodels.registers import HWINIT, RO, RW, WO, IllegalAccess, Register, RegisterFile
 from devmodels.virtio.constants import NOTIFICATION_DATA, RING_RESET, feature_word
 
@@ -56,22 +57,24 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
         self.on_illegal = self._illegal
 
     def _illegal(self, access: IllegalAccess) -> None:
-        self.violation(DRIVER_RULES, str(access))
+        self.violation(DRIVER_RULES, str(access), access.data)
 
-    def violation(self, clause: str, summary: str) -> None:
-        """The driver broke `clause`."""
-        self._device.violations.report(clause, summary, self._device.name)
+    def violation(self, clause: str, summary: str, data: bytes) -> None:
+        """The driver broke `clause` with what it wrote."""
+        self._device.violations.report(clause, summary, self._device.name, data)
 
     def selected(self) -> VirtQueue | None:
         """The queue that QueueSel names, or None where there is none."""
         queues = self._device.queues
         return queues[self.queue_sel] if self.queue_sel < len(queues) else None
 
-    def configurable(self, name: str) -> VirtQueue | None:
+    def configurable(self, name: str, value: int) -> VirtQueue | None:
         """The selected queue, if `name` may be written now: not while the queue is in use."""
         queue = self.selected()
         if queue is not None and queue.enabled:
-            self.violation(DRIVER_RULES, f"{name} written while queue {queue.index} is in use")
+            self.violation(
+                DRIVER_RULES, f"{name} written while queue {queue.index} is in use", written(value, 4)
+            )
             return None
         return queue
 
@@ -94,12 +97,14 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
 
     @queue_size.on_write
     def _write_size(self, _old: int, value: int) -> None:
-        queue = self.configurable("QueueSize")
+        queue = self.configurable("QueueSize", value)
         if queue is None:
             return
         if not queue.allows(value):
             kind = "1 to" if self._device.packed else "a power of two up to"
-            self.violation(DRIVER_RULES, f"QueueSize {value}, expected {kind} {queue.max_size}")
+            self.violation(
+                DRIVER_RULES, f"QueueSize {value}, expected {kind} {queue.max_size}", written(value, 4)
+            )
             return
         queue.size = value
 
@@ -111,7 +116,7 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
     @interrupt_ack.on_write
     def _acknowledge(self, _old: int, value: int) -> None:
         if value & ~3:
-            self.violation(DRIVER_RULES, f"InterruptACK {value:#x} has undefined bits")
+            self.violation(DRIVER_RULES, f"InterruptACK {value:#x} has undefined bits", written(value, 4))
         self.interrupt_status &= ~value
         self._transport.interrupt_changed()
 
@@ -161,7 +166,7 @@ class ModernMmio(MmioRegisters):
         if queue is None:
             return
         if value > 1:
-            self.violation(LAYOUT, f"QueueReady set to {value}, expected 0 or 1")
+            self.violation(LAYOUT, f"QueueReady set to {value}, expected 0 or 1", written(value, 4))
         elif value:
             self._device.enable_queue(queue)
         elif queue.enabled:
@@ -177,40 +182,40 @@ class ModernMmio(MmioRegisters):
     def _write_reset(self, _old: int, value: int) -> None:
         queue = self.selected()
         if not self._device.driver_features & RING_RESET:
-            self.violation(LAYOUT, "QueueReset written without VIRTIO_F_RING_RESET")
+            self.violation(LAYOUT, "QueueReset written without VIRTIO_F_RING_RESET", written(value, 4))
         elif value != 1:
-            self.violation(LAYOUT, f"QueueReset set to {value}, expected 1")
+            self.violation(LAYOUT, f"QueueReset set to {value}, expected 1", written(value, 4))
         elif queue is not None:
             self._device.reset_queue(queue)
 
     @queue_desc_low.on_write
     def _write_desc_low(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDescLow")) is not None:
+        if (queue := self.configurable("QueueDescLow", value)) is not None:
             queue.desc = queue.desc & HIGH | value
 
     @queue_desc_high.on_write
     def _write_desc_high(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDescHigh")) is not None:
+        if (queue := self.configurable("QueueDescHigh", value)) is not None:
             queue.desc = queue.desc & LOW | value << 32
 
     @queue_driver_low.on_write
     def _write_driver_low(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDriverLow")) is not None:
+        if (queue := self.configurable("QueueDriverLow", value)) is not None:
             queue.driver = queue.driver & HIGH | value
 
     @queue_driver_high.on_write
     def _write_driver_high(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDriverHigh")) is not None:
+        if (queue := self.configurable("QueueDriverHigh", value)) is not None:
             queue.driver = queue.driver & LOW | value << 32
 
     @queue_device_low.on_write
     def _write_device_low(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDeviceLow")) is not None:
+        if (queue := self.configurable("QueueDeviceLow", value)) is not None:
             queue.device = queue.device & HIGH | value
 
     @queue_device_high.on_write
     def _write_device_high(self, _old: int, value: int) -> None:
-        if (queue := self.configurable("QueueDeviceHigh")) is not None:
+        if (queue := self.configurable("QueueDeviceHigh", value)) is not None:
             queue.device = queue.device & LOW | value << 32
 
     @config_generation.on_read

@@ -129,7 +129,11 @@ class PackedRing:
         self._generation = -1
         for address, align in zip(parts, (DESC_ALIGN, EVENT_ALIGN, EVENT_ALIGN), strict=True):
             if address % align:
-                raise RingError("VIRTIO 1.4 §2.8.11", f"ring part at {address:#x} is not aligned to {align}")
+                raise RingError(
+                    "VIRTIO 1.4 §2.8.11",
+                    f"ring part at {address:#x} is not aligned to {align}",
+                    address.to_bytes(8, "little"),
+                )
         self.attach()
 
     @property
@@ -196,8 +200,13 @@ class PackedRing:
             raise RingError(
                 "VIRTIO 1.4 §2.8.16",
                 f"descriptor {place % size} was made available while all {size} are with the device",
+                self._bytes(place),
             )
         return room
+
+    def _bytes(self, place: int) -> bytes:
+        """The descriptor at a place, as a report shows it."""
+        return PVIRTQ_DESC.pack(*self._fetch(place % self.size * DESC_SIZE))
 
     def pending(self) -> bool:
         """A glance, without judging, at whether a buffer waits (or the memory has changed)."""
@@ -249,7 +258,9 @@ class PackedRing:
             if not run:
                 if taken:
                     break
-                raise RingError("VIRTIO 1.4 §2.8.16", f"descriptor {place % size} was taken back")
+                raise RingError(
+                    "VIRTIO 1.4 §2.8.16", f"descriptor {place % size} was taken back", self._bytes(place)
+                )
             turn, lap = (VIRTQ_DESC_F_AVAIL, 0) if place < size else (VIRTQ_DESC_F_USED, size)
             for _ in range(run):
                 # As `Chain(ident)`, at a third of its price.
@@ -267,7 +278,9 @@ class PackedRing:
                 ident = chain.head
                 if ident in in_flight or ident in self._waiting:
                     raise RingError(
-                        "VIRTIO 1.4 §2.8.21.1", f"buffer id {ident} was made available while in use"
+                        "VIRTIO 1.4 §2.8.21.1",
+                        f"buffer id {ident} was made available while in use",
+                        ident.to_bytes(2, "little"),
                     )
                 held = chain.count
                 place += held
@@ -362,13 +375,16 @@ class PackedRing:
                 raise RingError(
                     "VIRTIO 1.4 §2.8.17",
                     f"a list goes on after the descriptor at {place % self.size}, and the ring has room for {room}",
+                    PVIRTQ_DESC.pack(address, length, ident, flags),
                 )
             place += 1
             if place == self._twice:
                 place = 0
             if not self._is_available(place):
                 raise RingError(
-                    "VIRTIO 1.4 §2.8.17", f"a list goes on at {place % self.size}, which is not available"
+                    "VIRTIO 1.4 §2.8.17",
+                    f"a list goes on at {place % self.size}, which is not available",
+                    self._bytes(place),
                 )
             address, length, ident, flags = self._fetch(place % self.size * DESC_SIZE)
         chain.head = ident

@@ -47,7 +47,7 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
         self.on_illegal = self._illegal
 
     def _illegal(self, access: IllegalAccess) -> None:
-        self._device.violations.report(_LAYOUT, str(access), self._device.name)
+        self._device.violations.report(_LAYOUT, str(access), self._device.name, access.data)
 
     def _queue(self) -> VirtQueue | None:
         queues = self._device.queues

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmodels.conformance import written
 from devmodels.pci.vendor import VendorCapability
 from devmodels.registers import HWINIT, RO, RW, Bank, IllegalAccess, Register, RegisterFile
 from devmodels.virtio.constants import NOTIF_CONFIG_DATA, NOTIFICATION_DATA, RING_RESET, feature_word
@@ -75,11 +76,11 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
         """Whether `name` must not be written now: a running queue keeps what it was started with."""
         if not self._queue.enabled:
             return False
-        self._violation(_DRIVER, f"{name} written ({value:#x}) while the queue is enabled")
+        self._violation(_DRIVER, f"{name} written ({value:#x}) while the queue is enabled", written(value, 2))
         return True
 
-    def _violation(self, clause: str, summary: str) -> None:
-        self._transport.device.violations.report(clause, summary, self._queue.name)
+    def _violation(self, clause: str, summary: str, data: bytes) -> None:
+        self._transport.device.violations.report(clause, summary, self._queue.name, data)
 
     @queue_size.on_read
     def _read_size(self, _held: int) -> int:
@@ -91,7 +92,9 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
             return
         if not self._queue.allows(value):
             kind = "1 to" if self._transport.device.packed else "a power of two up to"
-            self._violation(_DRIVER, f"queue_size {value}, expected {kind} {self._queue.max_size}")
+            self._violation(
+                _DRIVER, f"queue_size {value}, expected {kind} {self._queue.max_size}", written(value, 2)
+            )
             return
         self._queue.size = value
 
@@ -114,7 +117,7 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
         if value == 1:
             self._transport.device.enable_queue(self._queue)
         else:
-            self._violation(_DRIVER, f"queue_enable set to {value}, expected 1")
+            self._violation(_DRIVER, f"queue_enable set to {value}, expected 1", written(value, 2))
 
     @queue_notify_off.on_read
     def _read_notify_off(self, _held: int) -> int:
@@ -159,9 +162,9 @@ class QueueRegisters(RegisterFile, size=0x24, closed=True):
     @queue_reset.on_write
     def _write_reset(self, _old: int, value: int) -> None:
         if not self._transport.device.driver_features & RING_RESET:
-            self._violation(_LAYOUT, "queue_reset written without VIRTIO_F_RING_RESET")
+            self._violation(_LAYOUT, "queue_reset written without VIRTIO_F_RING_RESET", written(value, 2))
         elif value != 1:
-            self._violation(_DRIVER, f"queue_reset set to {value}, expected 1")
+            self._violation(_DRIVER, f"queue_reset set to {value}, expected 1", written(value, 2))
         else:
             self._transport.device.reset_queue(self._queue)
 
@@ -199,7 +202,7 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
 
     def _illegal(self, access: IllegalAccess) -> None:
         clause = _DRIVER if access.wrong_way else "VIRTIO 1.4 §4.1.3.1"
-        self._device.violations.report(clause, str(access), self._device.name)
+        self._device.violations.report(clause, str(access), self._device.name, access.data)
 
     def enter(self) -> bool:
         """The driver uses this interface: whether it may, until it resets the device."""
@@ -321,6 +324,7 @@ class Notify:
                 f"notification of {size} bytes with value {value:#x} at offset {offset:#x},"
                 f" expected {expected} bytes that begin with {name:#x}",
                 device.name,
+                written(value, size),
             )
         device.kick(index, value)
 
@@ -391,6 +395,7 @@ class AccessCapability(VendorCapability, size=20):
                 "VIRTIO 1.4 §4.1.4.9.2",
                 f"pci_cfg_data accessed with bar {self.bar}, offset {self.offset:#x}, length {self.length}",
                 device.name,
+                written(self.offset, 4) + written(self.length, 4),
             )
         return good
 

@@ -124,7 +124,11 @@ class SplitRing:
         self._generation = -1
         for address, align in zip(parts, (DESC_ALIGN, AVAIL_ALIGN, USED_ALIGN), strict=True):
             if address % align:
-                raise RingError("VIRTIO 1.4 §2.7.1", f"ring part at {address:#x} is not aligned to {align}")
+                raise RingError(
+                    "VIRTIO 1.4 §2.7.1",
+                    f"ring part at {address:#x} is not aligned to {align}",
+                    address.to_bytes(8, "little"),
+                )
         self.attach()
 
     @property
@@ -207,7 +211,11 @@ class SplitRing:
                     head.to_bytes(2, "little"),
                 )
             if head in in_flight or head in self._waiting:
-                raise RingError("VIRTIO 1.4 §2.7.13", f"head {head} was made available while in use")
+                raise RingError(
+                    "VIRTIO 1.4 §2.7.13",
+                    f"head {head} was made available while in use",
+                    head.to_bytes(2, "little"),
+                )
             # As `Chain(head)`, at a third of its price.
             chain = _new_chain(Chain)
             chain.head = head
@@ -309,12 +317,17 @@ class SplitRing:
             raise RingError(
                 "VIRTIO 1.4 §2.7.5.3.1",
                 f"chain of head {chain.head} is longer than the queue size or loops",
+                VIRTQ_DESC.pack(address, length, flags, following),
             )
         chain.count = count
         chain.readable_bytes = readable_bytes
         chain.writable_bytes = writable_bytes
         if readable_bytes + writable_bytes > MAX_CHAIN_BYTES:
-            raise RingError("VIRTIO 1.4 §2.7.5.2", f"chain of head {chain.head} is longer than 2**32 bytes")
+            raise RingError(
+                "VIRTIO 1.4 §2.7.5.2",
+                f"chain of head {chain.head} is longer than 2**32 bytes",
+                (readable_bytes + writable_bytes).to_bytes(8, "little"),
+            )
         return count
 
     def _walk_table(self, chain: Chain, address: int, length: int, flags: int, fetch: Fetch) -> int:

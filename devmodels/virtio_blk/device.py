@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.request import Flags, Op, Origin, Read, Request
 from devmodels.blockbackend.vectors import clear
-from devmodels.conformance import ViolationLog
+from devmodels.conformance import ViolationLog, written
 from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import NOWHERE, Direction, DmaMap, GuestMemory, GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
@@ -315,11 +315,17 @@ class VirtioBlk(VirtioDevice):
     def write_config(self, offset: int, size: int, value: int) -> None:
         """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
         if offset != WRITEBACK_OFFSET or size != 1:
-            self._violation("VIRTIO 1.4 §5.2.4", f"write of {size} bytes at configuration offset {offset}")
+            self._violation(
+                "VIRTIO 1.4 §5.2.4",
+                f"write of {size} bytes at configuration offset {offset}",
+                written(value, size),
+            )
         elif not self._may_set_writeback():
-            self._violation(OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE")
+            self._violation(
+                OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE", written(value, size)
+            )
         elif value > 1:
-            self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1")
+            self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1", written(value, size))
         else:
             self.backend.write_cache = bool(value)
             if self.front_end:
@@ -655,7 +661,12 @@ class VirtioBlk(VirtioDevice):
         self.finish(request, status)
 
     def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
-        """The driver has got something about a request wrong."""
+        """The driver has got something about a request wrong: `data`, or its header."""
+        if not data:
+            try:
+                data = self._read_all(request.chain.readable, HEADER_SIZE)
+            except GuestMemoryError as error:
+                data = written(error.address, 8)
         self.violations.report(clause, reason, f"{request.queue.name} head {request.chain.head}", data)
 
     def _account_invalid(self, op: Op) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from devmodels.conformance import written
 from devmodels.memory import GuestMemoryError
 from devmodels.scsi import Function, Response
 from devmodels.virtio.queue import VirtQueue
@@ -63,7 +64,7 @@ class ControlQueue:
         try:
             self._handle(chain)
         except GuestMemoryError as error:
-            self._violation(chain, f"request outside memory: {error}")
+            self._violation(chain, f"request outside memory: {error}", written(error.address, 8))
             self._unknown(chain)
 
     def _handle(self, chain: Chain) -> None:
@@ -75,7 +76,7 @@ class ControlQueue:
             self._asynchronous(chain, data, subscribe=kind == ControlType.VIRTIO_SCSI_T_AN_SUBSCRIBE)
         else:
             self._violation(
-                chain, f"request type {kind:#x}" if kind >= 0 else f"request of {len(data)} bytes"
+                chain, f"request type {kind:#x}" if kind >= 0 else f"request of {len(data)} bytes", data
             )
             self._unknown(chain)
 
@@ -84,14 +85,16 @@ class ControlQueue:
     def _manage(self, chain: Chain, data: bytes) -> None:
         if len(data) < _TMF.size or not chain.writable_bytes:
             self._violation(
-                chain, f"task management in {len(data)} bytes, room for {chain.writable_bytes} of response"
+                chain,
+                f"task management in {len(data)} bytes, room for {chain.writable_bytes} of response",
+                data,
             )
             self._unknown(chain)
             return
         _, subtype, lun, tag = _TMF.unpack(data)
         function = FUNCTIONS.get(subtype)
         if function is None:
-            self._violation(chain, f"task management function {subtype}")
+            self._violation(chain, f"task management function {subtype}", data)
             self._finish(chain, ScsiResponse.VIRTIO_SCSI_S_FUNCTION_REJECTED)
         else:
             self._device.when_taken(partial(self._do, chain, function, lun, tag))
@@ -116,7 +119,9 @@ class ControlQueue:
     def _asynchronous(self, chain: Chain, data: bytes, *, subscribe: bool) -> None:
         if len(data) < _ASYNC.size or chain.writable_bytes < _ASYNC_ANSWER.size:
             self._violation(
-                chain, f"notification request in {len(data)} bytes, room for {chain.writable_bytes} of answer"
+                chain,
+                f"notification request in {len(data)} bytes, room for {chain.writable_bytes} of answer",
+                data,
             )
             self._unknown(chain)
             return
@@ -145,8 +150,8 @@ class ControlQueue:
         """Whether a reset has given the buffer back, so that nothing of it is the device's."""
         return self._queue.in_flight.get(chain.head) is not chain
 
-    def _violation(self, chain: Chain, summary: str) -> None:
-        self._device.violations.report(CLAUSE, summary, f"{self._queue.name} head {chain.head}")
+    def _violation(self, chain: Chain, summary: str, data: bytes) -> None:
+        self._device.violations.report(CLAUSE, summary, f"{self._queue.name} head {chain.head}", data)
 
     def _finish(self, chain: Chain, response: ScsiResponse) -> None:
         self._answer(chain, bytes((response,)))

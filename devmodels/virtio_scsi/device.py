@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from devmodels.conformance import ViolationLog
+from devmodels.conformance import ViolationLog, written
 from devmodels.iocontext import IoContext, IoThread
 from devmodels.memory import Direction, GuestMemory, GuestMemoryError
 from devmodels.scsi import LogicalUnit, Nexus, TargetPort, Task, TaskAttribute
@@ -141,7 +141,9 @@ class VirtioScsi(VirtioDevice):
     def write_config(self, offset: int, size: int, value: int) -> None:
         """`sense_size` and `cdb_size` can be written; commands that are in flight keep what they came with."""
         if not SENSE_SIZE_AT <= offset <= offset + size <= WRITABLE_END:
-            self._violation(CONFIGURATION, f"write of {size} bytes at configuration offset {offset}")
+            self._violation(
+                CONFIGURATION, f"write of {size} bytes at configuration offset {offset}", written(value, size)
+            )
             return
         config = bytearray(self._config)
         config[offset : offset + size] = value.to_bytes(size, "little")
@@ -149,7 +151,9 @@ class VirtioScsi(VirtioDevice):
         if sense_size > MAX_SENSE_SIZE or cdb_size > MAX_CDB_SIZE:
             expected = f"at most {MAX_SENSE_SIZE} and {MAX_CDB_SIZE}"
             self._violation(
-                CONFIGURATION, f"sense_size {sense_size} and cdb_size {cdb_size}, expected {expected}"
+                CONFIGURATION,
+                f"sense_size {sense_size} and cdb_size {cdb_size}, expected {expected}",
+                written(value, size),
             )
             return
         self._set_sizes(sense_size, cdb_size)
@@ -415,7 +419,11 @@ class VirtioScsi(VirtioDevice):
 
     def _refuse(self, queue: VirtQueue, chain: Chain, framing: Framing, summary: str) -> None:
         """Answer a command that the driver got wrong."""
-        self.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}")
+        try:
+            data = self.read_all(chain.readable, min(chain.readable_bytes, framing.header_size))
+        except GuestMemoryError as error:
+            data = written(error.address, 8)
+        self.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}", data)
         self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_FAILURE), 0)
 
     def _respond(self, queue: VirtQueue, chain: Chain, response: bytes, sent: int) -> None:
@@ -446,7 +454,10 @@ class VirtioScsi(VirtioDevice):
                     break
         except GuestMemoryError as error:
             self.violations.report(
-                CLAUSE, f"response outside memory: {error}", f"{queue.name} head {chain.head}"
+                CLAUSE,
+                f"response outside memory: {error}",
+                f"{queue.name} head {chain.head}",
+                written(error.address, 8),
             )
             return 0
         return len(data)

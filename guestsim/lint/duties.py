@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import SUSPEND, VERSION_1, Status
-from guestsim.lint.sessions import Level, Say
+from guestsim.lint.sessions import Level, Say, bytes_of
 
 if TYPE_CHECKING:
     from guestsim.show.decode import Field
@@ -280,7 +280,18 @@ def _queue(driver: _Driver, _seen: Seen, _say: Say) -> None:
 def _say(driver: _Driver, seen: Seen, say: Say, clause: str, summary: str, level: Level = Level.MUST) -> None:
     if summary not in driver.said:
         driver.said.add(summary)
-        say(clause, summary, seen.device or seen.event.source, b"", level)
+        say(clause, summary, seen.device or seen.event.source, _bytes(seen), level)
+
+
+def _bytes(seen: Seen) -> bytes:
+    """What the driver has written or read just then."""
+    kind, detail = seen.event.kind, seen.event.detail
+    if kind is EventKind.FEATURES:
+        return int(detail[0]).to_bytes(8, "little")
+    if kind is EventKind.KICK:
+        queue, data = int(detail[0]), int(detail[1])
+        return (queue if data < 0 else data).to_bytes(4 if data >> 16 > 0 else 2, "little")
+    return bytes_of(seen.fields)
 
 
 _ACTS: dict[EventKind, Callable[[_Driver, Seen, Say], None]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from devmodels.virtio_blk.layout import BlkFeature
-from guestsim.lint.sessions import Level, Say
+from guestsim.lint.sessions import Level, Say, bytes_of
 
 if TYPE_CHECKING:
     from guestsim.forms import Forms
@@ -166,7 +166,7 @@ def _value(driver: _Driver, seen: Seen, say: Say) -> None:
                 "VIRTIO 1.4 §4.1.4.5.2",
                 "ISR status read while MSI-X is enabled",
                 seen.device or "",
-                b"",
+                bytes_of([each]),
                 Level.SHOULD,
             )
 
@@ -190,9 +190,7 @@ def _config_written(driver: _Driver, seen: Seen, say: Say) -> None:
 
 
 def _say(say: Say, seen: Seen, clause: str, summary: str, written: Field) -> None:
-    value = written.value
-    data = value if isinstance(value, bytes) else value.to_bytes(written.size, "little")
-    say(clause, summary, seen.device or seen.event.source, data, Level.MUST)
+    say(clause, summary, seen.device or seen.event.source, bytes_of([written]), Level.MUST)
 
 
 _ACTS: dict[EventKind, Callable[[_Driver, Seen, Say], None]] = {

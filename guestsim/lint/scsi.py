@@ -10,7 +10,7 @@ from devmodels.virtio_scsi.config import VirtioScsiOptions
 from devmodels.virtio_scsi.layout import COMMAND_FIXED, EVENTS_MISSED
 from devmodels.wire import Codec
 from guestsim.forms import EVENTS, CommandForm
-from guestsim.lint.sessions import Level, Say
+from guestsim.lint.sessions import Level, Say, bytes_of
 from guestsim.show import scsi
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ScsiChecks:
                 say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), b"", Level.MUST)
             elif kind is EventKind.DMA_WRITE and _is_missed(seen):
                 summary = "events were lost: the event queue had no buffers"
-                say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), b"", Level.SHOULD)
+                say("VIRTIO 1.4 §5.6.6.3", summary, _place(taken), bytes_of(seen.fields), Level.SHOULD)
 
     def _command(self, taken: Taken, say: Say) -> None:
         """The header of a command has been read."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from guestsim.show.decode import Field
 
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 MAX_FINDINGS = 500
@@ -28,6 +32,14 @@ class Level(StrEnum):
 
 Say = Callable[[str, str, str, bytes, Level], None]
 """Something is wrong: clause, what, the place, the bytes concerned, and how strong the clause is."""
+
+
+def bytes_of(fields: Iterable[Field]) -> bytes:
+    """The bytes of fields that a driver has written or read."""
+    parts = ((each.value, each.size) for each in fields)
+    return b"".join(
+        value if isinstance(value, bytes) else value.to_bytes(size, "little") for value, size in parts
+    )
 
 
 @dataclass(slots=True)

@@ -130,12 +130,12 @@ class _Module:
         words: list[tuple[str, tuple[ast.expr, ...]]] = []
         for each in (*call.args, *(keyword.value for keyword in call.keywords)):
             found = self._texts(each, local, call.lineno, given)
-            clauses += [text for text, along in found if _is_clause(text) and not along]
+            clauses = clauses or [text for text, along in found if _is_clause(text) and not along]
             words = words or [said for said in found if not _is_clause(said[0])]
         clauses = clauses or self._usual(_called(call))
         for text, along in words:
             own = [clause for each in along for clause, _ in self._texts(each, {}, 0, set())]
-            for clause in [clause for clause in own if _is_clause(clause)] or clauses[:1]:
+            for clause in [clause for clause in own if _is_clause(clause)] or clauses:
                 if text not in (_PLACE, "…: …"):
                     yield clause, text
 

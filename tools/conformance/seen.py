@@ -1,4 +1,5 @@
-"""Whether the tests of a table's `check` rows see the reports that the rows name: by running them.
+"""Whether the tests of a table's `check` rows see the reports that the rows name, with their clause and bytes: by
+running them.
 
     python -m tools.conformance seen
 
@@ -22,8 +23,15 @@ from guestsim.script.run import Options, YamlScript
 from tools.conformance.checks import matching
 from tools.conformance.table import ROOT, State, Table
 
-Said = tuple[str, str]
-"""Clause and words of a report."""
+Said = tuple[str, str, bool]
+"""Clause and words of a report, and whether it has bytes."""
+NOT_WRITTEN = (
+    "-byte access at configuration offset",
+    "writeback read before FEATURES_OK",
+    "an event buffer with",
+    "event buffer of",
+)
+"""Reports of what nobody has written: reads, and buffers that are too small."""
 
 _OPTIONS = (
     "-q",
@@ -57,15 +65,15 @@ class Watch:
         report, add, init = ViolationLog.report, Session.add, RingError.__init__
 
         def noted_report(log: ViolationLog, clause: str, summary: str, place: str, data: bytes = b"") -> None:
-            self._now.add((clause, summary))
+            self._now.add((clause, summary, bool(data)))
             report(log, clause, summary, place, data)
 
         def noted_finding(session: Session, finding: Finding) -> None:
-            self._now.add((finding.clause, finding.summary))
+            self._now.add((finding.clause, finding.summary, bool(finding.data)))
             add(session, finding)
 
         def noted_error(error: RingError, clause: str, summary: str, data: bytes = b"") -> None:
-            self._now.add((clause, summary))
+            self._now.add((clause, summary, bool(data)))
             init(error, clause, summary, data)
 
         with (
@@ -104,4 +112,7 @@ def _is_seen(report: str, pointers: Sequence[str], reported: dict[str, set[Said]
     clauses = {each.clause for each in found}
     pattern = re.compile(".*".join(map(re.escape, found[0].words.split("…"))), re.DOTALL)
     said = (each for test in pointers for each in reported.get(test.partition("[")[0], ()))
-    return any(clause in clauses and pattern.search(words) for clause, words in said)
+    return any(
+        clause in clauses and pattern.search(words) and (data or any(each in words for each in NOT_WRITTEN))
+        for clause, words, data in said
+    )

@@ -28,7 +28,9 @@ def no_such_block(disk: Disk, lba: int) -> Sense:
 def range_error(disk: Disk, lba: int, blocks: int) -> NoReturn:
     """CheckCondition: of `blocks` from `lba` on not all are there."""
     place = f"{disk.name} LUN {disk.lun}"
-    disk.violations.report("SBC-4 §4.5", f"{blocks} blocks at {lba} of {disk.blocks}", place)
+    disk.violations.report(
+        "SBC-4 §4.5", f"{blocks} blocks at {lba} of {disk.blocks}", place, lba.to_bytes(8, "big")
+    )
     raise CheckCondition(no_such_block(disk, lba))
 
 

@@ -61,7 +61,8 @@ def _wrong_mode(lba: int) -> CheckCondition:
 def _out_of_range(drive: CdDrive, lba: int, blocks: int) -> NoReturn:
     there = drive.medium.blocks
     place = f"{drive.name} LUN {drive.lun}"
-    drive.violations.report("MMC-6 §4.1.9", f"{blocks} blocks at {lba} of {there}", place)
+    summary = f"{blocks} blocks at {lba} of {there}"
+    drive.violations.report("MMC-6 §4.1.9", summary, place, lba.to_bytes(4, "big"))
     information = max(lba, there)
     raise CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, Asc.LBA_OUT_OF_RANGE, information=information))
 

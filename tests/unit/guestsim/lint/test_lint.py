@@ -322,7 +322,10 @@ def test_findings_are_told_with_their_first_place(tmp_path: Path) -> None:
     assert (
         "1 queue (split, 256 entries); 2 IN, 1 OUT, 1 FLUSH, 1 GET_ID, 1 DISCARD, 1 WRITE_ZEROES" in lines[1]
     )
-    assert lines[2] == "  must   VIRTIO 1.4 §5.2.6.1  1×  READ of 512 bytes at sector 2048 of 2048"
+    header = "00 00 00 00 00 00 00 00 00 08 00 00 00 00 00 00"
+    assert lines[2] == (
+        f"  must   VIRTIO 1.4 §5.2.6.1  1×  READ of 512 bytes at sector 2048 of 2048 [{header}]"
+    )
     assert lines[3].endswith("vd0 queue 0 head 6")
     assert lines[4] == "1 finding, 0 remarks in 1 session"
 
@@ -338,6 +341,7 @@ def test_findings_as_json(tmp_path: Path) -> None:
     ((finding,),) = [session["findings"]]
     assert finding["clause"] == "VIRTIO 1.4 §5.2.6.1"
     assert finding["place"] == "vd0 queue 0 head 6"
+    assert finding["data"] == "00000000000000000008000000000000"
 
 
 def test_a_lenient_device_is_said_to_have_been_one(tmp_path: Path) -> None:
