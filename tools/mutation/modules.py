@@ -61,7 +61,7 @@ PARTS = (
             "device_queues",
             "ring_machine",
         ),
-        _DEVICES,
+        (*_DEVICES, "tests/unit/exports/test_vhost_rings.py"),
     ),
     Part(
         "virtio over PCI",
@@ -108,6 +108,7 @@ PARTS = (
             *_virtio("legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"),
             *_virtio("blk", "blk_properties", "scsi", "scsi_events", "ring_edges", "threads"),
             "tests/unit/test_snapshot.py",
+            "tests/unit/test_trace_of_a_request.py",
         ),
     ),
     Part(

@@ -34,6 +34,13 @@ def test_it_is_found_as_an_ich9s() -> None:
         ]
         assert function.read(6, 2) == 0x02B0
         assert function.read(0xA8, 4) >> 16 == 0x0010
+        function.write(0x92, 2, 0x1234)
+        assert [function.read(at, size) for at, size in ((0x90, 4), (0x91, 2), (0x92, 2), (0x93, 1))] == [
+            0x1234_0040,
+            0x3400,
+            0x1234,
+            0x12,
+        ]
 
 
 def test_a_generic_one_is_nobodys_in_particular() -> None:
@@ -154,6 +161,46 @@ def test_nothing_is_written_once_bus_mastering_is_off(shared: bool) -> None:
         hba.function.set_command(on=COMMAND_MASTER)
         guest.run(port.clear_errors())
         assert guest.run(port.do(ata.read_dma_ext(0, 8))).ok
+
+
+@pytest.mark.parametrize("busy", [(0,), (1,), (0, 1)])
+def test_it_has_settled_when_the_last_command_is_over(busy: tuple[int, ...]) -> None:
+    """An embedder waits for it, and is told once, whichever disks work."""
+    disks = [{"driver": "ide-hd", "bus": f"sata0.{number}", "drive": f"d{number}"} for number in range(2)]
+    with InProcessTarget(blockdevs=[DRIVE, SECOND_DRIVE], devices=[HBA, *disks]) as target:
+        guest, hba, _ = boot(target, Interrupts.POLLING)
+        host = target.assembly.ata_hosts["sata0"]
+        told: list[str] = []
+        host.when_settled(lambda: told.append("at rest"))
+        assert told == ["at rest"]
+        target.stop()
+        pending = [
+            (hba.ports[number], hba.ports[number].submit(ata.read_dma_ext(0, 1))[0]) for number in busy
+        ]
+        while target.advance():
+            pass
+        host.when_settled(lambda: told.append("again"))
+        assert told == ["at rest"]
+        target.cont()
+        for port, each in pending:
+            assert guest.run(port.wait(each)).ok
+        assert told == ["at rest", "again"]
+
+
+def test_what_is_received_goes_where_the_port_says_from_the_beginning_on() -> None:
+    """AHCI 1.3.1 §3.3.3: PxFB is 0 at first, and PxCMD.FRE may be set with it."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        hba.function.set_command(on=COMMAND_MASTER)
+        target.ram_write(0, bytes(0x100))
+        hba.write(0x118, Cmd.FRE)
+        while target.advance():
+            pass
+        assert target.ram_read(0x40, 1) == b"\x34"
+        hba.write(0x118, 0)
+        assert not hba.read(0x118) & Cmd.FR
+        assert target.violations() == [], "nothing ran"
 
 
 def test_a_command_that_waits_for_bus_mastering_goes_on_when_it_is_on() -> None:

@@ -7,7 +7,16 @@ import struct
 import pytest
 
 from guestsim.drivers.ide import Reply, Task, Way, identify, probe
-from guestsim.drivers.ide_layouts import START, TO_MEMORY, AtaCommand, BmStatus, BusMaster, Control, Reg
+from guestsim.drivers.ide_layouts import (
+    START,
+    TO_MEMORY,
+    AtaCommand,
+    AtaStatus,
+    BmStatus,
+    BusMaster,
+    Control,
+    Reg,
+)
 from guestsim.drivers.pci import COMMAND_MASTER
 
 from .machine import MIB, IdeMachine, block, sector
@@ -192,6 +201,35 @@ def test_the_bus_master_is_active_as_long_as_anything_is_moved(reset: tuple[int,
         context.run_until_idle()
         assert moved == bytes(512)
         assert memory.read(0x2000, 512) == b"\xdd" * 512
+
+
+def test_a_command_that_waits_for_bus_mastering_goes_on_when_it_is_on() -> None:
+    """PCI 3.0 §6.2.2: nothing is read or written without it, and nothing is lost."""
+    with IdeMachine() as machine:
+        ide, memory = machine.ide, machine.guest.memory
+        task = Task(AtaCommand.READ_DMA, lba=3, count=1, way=Way.DMA_IN, length=512)
+        table, ((address, _),) = ide.table(task)
+        memory.write(address, bytes([0xEE]) * 512)
+        ide.prepare(table, to_memory=True)
+        machine.controller.function.set_command(off=COMMAND_MASTER)
+        ide.write_task(0, task)
+        ide.start(to_memory=True)
+        machine.run(machine.guest.settle())
+        assert memory.read(address, 512) == bytes([0xEE]) * 512
+        assert ide.alternate_status & AtaStatus.DRQ
+        machine.controller.function.set_command(on=COMMAND_MASTER)
+        machine.run(machine.guest.settle())
+        assert memory.read(address, 512) == content(3, 1)
+        assert machine.violations() == []
+
+
+def test_a_place_without_a_device_reads_0() -> None:
+    """ATA/ATAPI-7 vol. 2: device 0 answers for device 1, which is not there; the device register is the cable's."""
+    with IdeMachine(only="disk") as machine:
+        machine.ide.set(Reg.DEVICE, 0x10)
+        registers = [Reg.ERROR, Reg.COUNT, Reg.LBA_LOW, Reg.LBA_MID, Reg.LBA_HIGH, Reg.STATUS]
+        assert [machine.ide.get(register) for register in registers] == [0] * 6
+        assert machine.ide.get(Reg.DEVICE) == 0xB0
 
 
 def test_previous_content_is_read_with_hob() -> None:

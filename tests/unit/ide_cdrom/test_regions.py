@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from devmodels.conformance import Profile
 from guestsim.drivers.ide import Task, Way
 from guestsim.drivers.ide_layouts import AtaCommand, BmStatus
 
@@ -63,6 +64,31 @@ def test_the_last_entry_is_the_last() -> None:
         assert machine.target.ram_read(BASE, 513) == content(1) + b"\xee"
         assert machine.target.ram_read(BASE + 0x1000, 1) == b"\xee"
         machine.run(machine.ide.reset())
+
+
+@pytest.mark.parametrize("length", [2, 300, 510, 514, 812])
+def test_a_read_fills_a_table_that_is_too_short(length: int) -> None:
+    """A device moves whole sectors: what of the last one has no place goes nowhere; a next table gets the others."""
+    with IdeMachine() as machine:
+        assert read(machine, 3, (BASE, length | EOT)) == SHORT
+        assert machine.target.ram_read(BASE, length + 1) == content(2)[:length] + b"\xee"
+        done = (length + 511) // 512 * 512
+        rest = struct.pack("<II", BASE + 0x1000, 1536 - done | EOT)
+        machine.target.ram_write(TABLE, rest)
+        machine.ide.prepare(TABLE, to_memory=True)
+        machine.ide.start(to_memory=True)
+        machine.run(machine.guest.settle())
+        assert (machine.ide.stop(), machine.ide.alternate_status) == (0, 0x50)
+        assert machine.target.ram_read(BASE + 0x1000, 1537 - done) == content(3)[done:] + b"\xee"
+
+
+@pytest.mark.parametrize("profile", Profile)
+def test_a_table_that_is_long_enough_is_enough_for_every_profile(profile: Profile) -> None:
+    with IdeMachine() as machine:
+        machine.target.assembly.violations.profile = profile
+        assert read(machine, 3, (BASE, 512), (BASE + 0x1000, 1024 | EOT)) == OVER
+        assert machine.target.ram_read(BASE, 512) == content(1)
+        assert machine.target.ram_read(BASE + 0x1000, 1025) == content(3)[512:] + b"\xee"
 
 
 def test_regions_that_are_left_are_told_of() -> None:

@@ -246,6 +246,26 @@ def test_a_bus_master_that_has_failed_moves_along(images: tuple[str, str]) -> No
         assert w.do(0, task).data == sector(3)
 
 
+@pytest.mark.parametrize("length", [1024, 1536, 4096])
+def test_a_piece_that_is_longer_than_what_is_left_fails(images: tuple[str, str], length: int) -> None:
+    """A state may be of anybody: a device is not told to move more than its command has."""
+    with world(maker(images)) as w:
+        w.assembly.run_state.stop("paused")
+        task = Task(AtaCommand.READ_DMA, lba=3, count=1, way=Way.DMA_IN, length=512)
+        table, ((address, _),) = w.ide.table(task)
+        w.ide.prepare(table, to_memory=True)
+        w.ide.write_task(0, task)
+        w.ide.start(to_memory=True)
+        w.settle()
+        change = put(0, "master", "piece", "regions", value=[[address, length]])
+        w.moving.move(lambda data: changed(data, "ide0", change))
+        w.assembly.run_state.cont()
+        w.settle()
+        assert w.ide.alternate_status & AtaStatus.ERR
+        w.guest.run(w.ide.reset())
+        assert w.do(0, Task(AtaCommand.READ_SECTORS, count=1, way=Way.PIO_IN, length=512)).data == sector(0)
+
+
 def test_a_machine_that_is_rolled_back_forgets_what_it_did(images: tuple[str, str]) -> None:
     with world(maker(images)) as w:
         data = save_snapshot(w.assembly)

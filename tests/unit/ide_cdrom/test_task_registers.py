@@ -55,6 +55,24 @@ def test_the_interrupt_is_that_of_the_selected_device_and_may_be_held_back() -> 
         assert machine.channel.level
 
 
+def test_device_0_is_selected_at_power_on() -> None:
+    """§9.1"""
+    with IdeMachine(only="disk", probed=False) as machine:
+        assert machine.ide.get(Reg.STATUS) == 0x50
+        assert machine.ide.get(Reg.DEVICE) == 0xA0
+
+
+def test_a_command_does_not_let_go_of_the_interrupt_that_is_held_back() -> None:
+    """§5.8: nIEN stands until the device control register is written again."""
+    with IdeMachine() as machine:
+        machine.ide.set_control(Control.NIEN)
+        machine.ide.write_task(0, Task(AtaCommand.FLUSH_CACHE))
+        settle(machine)
+        assert not machine.channel.level
+        machine.ide.set_control(0)
+        assert machine.channel.level
+
+
 def test_without_data_to_move_the_data_register_is_nothing() -> None:
     """§5.6"""
     with IdeMachine() as machine:

@@ -143,9 +143,21 @@ def test_a_block_of_which_nobody_wants_to_hear() -> None:
     assert world.config_read(SLOT, at, 8) == 0x0000_0002_7705_0009
 
 
+@pytest.mark.parametrize("written", [0x00, 0x7F, 0x80, 0x81, 0xFF])
+def test_a_block_moves_along_as_it_is(written: int) -> None:
+    block, other = VendorBlock(b"\x80", b"\xff"), VendorBlock(b"\x80", b"\xff")
+    block.write(3, 1, written)
+    other.write(3, 1, ~written & 0xFF)
+    other.restore(block.save())
+    assert other.read(3, 1) == written
+
+
 def test_a_block_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="makes no capability"):
         VendorBlock(bytes(300))
+    with pytest.raises(ValueError, match="makes no capability"):
+        VendorBlock(bytes(253))
+    assert VendorBlock(bytes(252)).read(2, 1) == 0xFF
     with pytest.raises(ValueError, match="makes no capability"):
         VendorBlock(b"\0", b"\xff\xff")
 

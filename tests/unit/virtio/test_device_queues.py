@@ -35,6 +35,32 @@ def untouched(r: Rig[DriverRing], since: PlainMemory) -> bool:
     return r.plain.load(used, size) == since.load(used, size)
 
 
+def test_a_trace_has_each_buffer_that_was_taken() -> None:
+    r = rig(8)
+    events: list[TraceEvent] = []
+    r.device.trace = Tracer(lambda: 0)
+    r.device.trace.sinks.append(events.append)
+    r.send([(DATA + 64, 32)], [(DATA, 16), (DATA + 16, 8)])
+    chains = [each.detail for each in events if each.kind is EventKind.CHAIN]
+    assert chains == [(0, 0, 2, DATA, 16, DATA + 16, 8, DATA + 64, 32)]
+
+
+@pytest.mark.parametrize("by_driver", [False, True])
+def test_a_device_that_one_side_has_given_up_takes_nothing(by_driver: bool) -> None:
+    """§2.1: FAILED is the driver's word, DEVICE_NEEDS_RESET the device's; both end with a reset."""
+    r = rig(8)
+    if by_driver:
+        r.device.write_status(RUNNING | 0x80)
+    else:
+        r.device.needs_reset()
+    since = r.plain.copy()
+    r.send([(DATA, 64)])
+    r.device.kick(0)
+    r.device.idle()
+    assert r.device.taken == []
+    assert untouched(r, since)
+
+
 # --- making
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from devmodels.options import OptionError
@@ -96,6 +97,30 @@ def test_a_legacy_drivers_writes_are_stable_where_it_cannot_flush(features: int,
         LegacyBlk(Pci(target, 4)).start(features)
         (backend,) = target.assembly.backends.values()
         assert backend.write_cache is cached
+
+
+def test_any_layout_is_the_legacy_interfaces_alone() -> None:
+    """VIRTIO 1.4 §6.3: bit 27 is offered to legacy drivers, and what one has accepted moves along."""
+    with ExitStack() as machines:
+        first, second = (
+            machines.enter_context(
+                InProcessTarget(
+                    blockdevs=[{"driver": "memory", "node-name": "d0", "size": 1 << 20}],
+                    devices=[{"driver": "virtio-blk-pci", "drive": "d0", "addr": "4", "id": "v0"}],
+                )
+            )
+            for _ in range(2)
+        )
+        legacy = LegacyBlk(Pci(first, 4))
+        legacy.start(1 << 27)
+        assert legacy.read(0x04, 4) == 1 << 27
+        restore_snapshot(second.assembly, save_snapshot(first.assembly))
+        moved = LegacyBlk(Pci(second, 4))
+        assert (moved.read(0x04, 4), moved.read(0x12, 1)) == (1 << 27, 7)
+        device = second.assembly.devices["v0"].device
+        state = msgspec.structs.replace(device.save(), legacy=False, status=15)
+        with pytest.raises(ValueError, match="a device with other options"):
+            device.judge(state)
 
 
 @pytest.mark.parametrize("size", [0, 3, 5, 0x500, 0x1400, 0x8000_0001])
