@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio_blk import VirtioBlk
 from guestsim.script.load import parse_all
 from guestsim.script.run import Options, YamlScript
@@ -53,12 +54,12 @@ def test_a_driver_that_begins_anew_finds_a_device_that_works(path: Path) -> None
 
 
 def test_one_that_stays_wedged_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    enable, enabled = VirtioBlk.enable_queue, list[int]()
+    enable, enabled = VirtioBlk.enable_queue, list[object]()
 
-    def first_time_only(device: VirtioBlk, index: int) -> None:
+    def first_time_only(device: VirtioBlk, queue: VirtQueue) -> None:
         if not enabled:
-            enable(device, index)
-        enabled.append(index)
+            enable(device, queue)
+        enabled.append(queue)
 
     monkeypatch.setattr(VirtioBlk, "enable_queue", first_time_only)
     assert failures(FOLDER / "lba-overflow.guest.yaml")

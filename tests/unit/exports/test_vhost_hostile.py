@@ -7,7 +7,7 @@ import socket
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -472,6 +472,19 @@ def test_connection_that_cannot_be_accepted_is_accepted_later(
     world.context.run_until_idle()
     assert waiting.recv(20)[12:] == u64(2)
     waiting.close()
+
+
+def test_front_ends_that_never_negotiate_cost_one_descriptor_and_go_one_by_one(tidy: World) -> None:
+    waiting = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(20)]
+    before = fe.open_files()
+    for sock in waiting:
+        with suppress(BlockingIOError):
+            sock.connect(str(tidy.path))
+        tidy.context.run_until_idle()
+    assert len(fe.open_files()) == len(before) + 1
+    for sock in waiting:
+        sock.close()
+        tidy.context.run_until_idle()
 
 
 def test_memory_that_cannot_be_mapped_is_refused(tidy: World) -> None:
