@@ -34,9 +34,14 @@ def story(path: Path) -> str:
     """A hostile script, and then another driver's beginning."""
     drivers = [str(device["driver"]) for device in loaded(path).devices]
     host = "" if len(all_loaded(path)) > 1 else drivers[0]
-    steps = next(each for start, each in BEGINNING.items() if host.startswith(start))
-    unit = next((each for driver, each in FIRST.items() if driver in drivers), ())
-    return path.read_text() + "".join(f"  - {step}\n" for step in (*steps, *unit))
+    steps: tuple[str, ...] = next(each for start, each in BEGINNING.items() if host.startswith(start))
+    unit: tuple[str, ...] = next((each for driver, each in FIRST.items() if driver in drivers), ())
+    text = path.read_text()
+    if "clock: stepped" in text:
+        # Nothing that takes time comes back by itself.
+        steps = tuple(f"submit: [{each}]" if each.startswith("read") else each for each in steps)
+        unit = "sleep: 1s", "wait-for: answers"
+    return text + "".join(f"  - {step}\n" for step in (*steps, *unit))
 
 
 def failures(path: Path) -> list[str]:
