@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Write
-from guestsim.diff.grammar import ahci, ide
+from guestsim.diff.grammar import ahci, ahci_port, ide
 from guestsim.diff.masks import Mask, of_memory
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
@@ -58,6 +58,10 @@ IDENTITY = (
 STAY = (
     "sense data that stay",
     "Sense data are of the last command (SPC-4 §4.5.1); QEMU's stay until others come (right: ours).",
+)
+INTERRUPTED = (
+    "interrupted",
+    "How much a command has transferred that is stopped is not said (AHCI 1.3.1 §10.4, SFF-8038i §2.3).",
 )
 REFUSED = ("beyond-disc", "unknown-code")
 BEHIND = ("beyond-dma", "beyond-pio")
@@ -120,12 +124,18 @@ _AHCI_MASKS = (
         "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
     ),
     of_memory(*IDENTITY),
+    of_memory(*INTERRUPTED),
 )
 _AHCI_DISK_MASKS = (
     _port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND),
     of_memory(
         "dma-setup",
         "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
+    ),
+    of_memory(
+        "dropped",
+        "A Set Device Bits FIS tells of commands that have ended (Serial ATA 3.2 §10.5.7); QEMU's first one after a "
+        "reset of the HBA tells of those that it has dropped, too (right: ours).",
     ),
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
 )
@@ -145,13 +155,16 @@ AHCI_DISK = Device(
     theirs={},
     lines=Lines(slots=(SLOT,)),
     place=place_ahci,
-    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=False))),),
-    observe=(*map(ahci.port, (PortReg.CI, PortReg.SACT, PortReg.TFD, PortReg.IS)), Read("hba", Hba.IS, 4)),
+    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci_port.start(cd=False))),),
+    observe=(
+        *map(ahci_port.port, (PortReg.CI, PortReg.SACT, PortReg.TFD, PortReg.IS)),
+        Read("hba", Hba.IS, 4),
+    ),
     areas=(
-        Area("buffers", ahci.BUFFERS, ahci.BUFFERS_END - ahci.BUFFERS),
-        Area("command list", ahci.LIST, 0x400),
-        Area("received FISes", ahci.RECEIVED, 0x100),
-        Area("command tables", ahci.TABLES, ahci.TABLE_ROOM * ahci.SLOTS),
+        Area("buffers", ahci_port.BUFFERS, ahci_port.BUFFERS_END - ahci_port.BUFFERS),
+        Area("command list", ahci_port.LIST, 0x400),
+        Area("received FISes", ahci_port.RECEIVED, 0x100),
+        Area("command tables", ahci_port.TABLES, ahci_port.TABLE_ROOM * ahci_port.SLOTS),
     ),
     masks=_AHCI_MASKS + _AHCI_DISK_MASKS,
     grammar=ahci.AhciGrammar(),
@@ -168,7 +181,7 @@ AHCI_CD = replace(
         {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
         {"driver": "ide-cd", "id": "disk0", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
     ],
-    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci.start(cd=True))),),
+    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci_port.start(cd=True))),),
     masks=_AHCI_MASKS + _AHCI_CD_MASKS,
     grammar=ahci.AhciGrammar(cd=True),
     drive={"read-only": True},
@@ -203,6 +216,7 @@ _IDE_MASKS = (
     Mask(*WHILE_BUSY, "control", 0, 1, 0xC0, frozenset({IN_FLIGHT}), values=(0x80, 0xC0)),
     Mask(*DATA_PHASE, "control", 0, 1, 0x88, frozenset({IN_FLIGHT}), values=(0x08, 0x88)),
     Mask(*IDENTITY, "identity", 0, 4),
+    of_memory(*INTERRUPTED),
 )
 _IDE_DISK_MASKS = (
     _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -92,10 +93,36 @@ class Issue:
             yield replace(self, held="")
 
 
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A command that is stopped by what `STOPS` say, after so many words of its data; then it is done again."""
+
+    issue: Issue
+    how: str
+    words: int
+
+    def simpler(self) -> Iterator[Action]:
+        """The command alone, one in one piece, one stopped at once."""
+        yield self.issue
+        if self.issue.pieces > 1:
+            yield replace(self, issue=replace(self.issue, pieces=1))
+        if self.words:
+            yield replace(self, words=0)
+
+
+STOPS: dict[str, tuple[Access, ...]] = {
+    "software reset": (Write("control", 0, 1, Control.SRST),),
+    "bus master stopped": (Write("master", BusMaster.COMMAND, 1, 0), Rest()),
+    "no bus master": (Write("pci", 4, 2, 0x0001), Rest(), Write("pci", 4, 2, 0x0005)),
+}
+"""What stops a command; a software reset follows (ATA/ATAPI-7 vol. 2 §11.3, SFF-8038i §2.3)."""
+
+
 @dataclass(slots=True)
 class Lowering:
     """The driver while its actions become accesses."""
 
+    cd: bool
     buffer: int = BUFFERS
     sense: Sense = field(default_factory=Sense)
 
@@ -106,6 +133,10 @@ class Lowering:
                 tags = {one.name, one.way, *(("fails",) if one.fails else ())}
                 tags |= {"in-flight", f"held:{at}"} if at else set()
                 return Step(one.name, tuple(self._issue(one, pieces, at)), frozenset(tags))
+            case Interrupted(Issue(one, pieces), how, count):
+                tags = {one.name, one.way, "interrupted", how, *(("fails",) if one.fails else ())}
+                name, do = f"{one.name}; {how}", tuple(self._interrupted(one, pieces, how, count))
+                return Step(name, do, frozenset(tags))
             case Registers():
                 if "reset" in action.tags:
                     self.sense = Sense()
@@ -137,6 +168,33 @@ class Lowering:
         yield from (ALTERNATE, reg(Reg.ERROR))
         yield from quiet()
         self.sense.done(one)
+
+    def _interrupted(self, one: Task, pieces: int, how: str, count: int) -> Iterator[Access]:
+        """The transfer has begun, and nothing is waited for between there and what stops it."""
+        master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
+        at = self._room(one.room or len(one.data)) if master else 0
+        if master:
+            yield from self._table(one, pieces, at)
+        yield from _registers(one)
+        if one.way == "packet":
+            yield Rest()
+            yield from (reg(Reg.STATUS), reg(Reg.COUNT))
+            yield from words(one.packet)
+        if master:
+            yield Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
+        elif count and one.way.startswith("pio"):
+            yield from (Wait(), reg(Reg.STATUS))
+            data = (
+                [Read("identity" if one.unequal else "data", 0, 4)] * count if one.room else words(one.data)
+            )
+            yield from itertools.islice(data, count)
+        yield from STOPS[how]
+        yield from start(cd=self.cd)[:-1]
+        self.sense = Sense()
+        if one.room and master:
+            yield Loose("interrupted", at, one.room)
+        yield Wait()
+        yield from self._issue(one, pieces, "")
 
     def _room(self, length: int) -> int:
         """Where a buffer is."""
@@ -213,7 +271,7 @@ class IdeGrammar:
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
         """Their steps."""
-        driver = Lowering()
+        driver = Lowering(self._cd)
         return [driver.step(action) for action in actions]
 
 
@@ -246,9 +304,16 @@ def reset(_: Random, table: Table) -> Registers:
     return Registers("software reset", start(cd=table is CD), tags=frozenset({"reset"}))
 
 
+def interrupted(random: Random, table: Table) -> Interrupted:
+    """A command that does not get to its end."""
+    one = replace(issue(random, table), held="")
+    return Interrupted(one, random.choice([*STOPS]), random.choice((0, 1, 64, 127, 128)))
+
+
 ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (issue, 30),
     (read_registers, 4),
     (interrupts, 2),
     (reset, 1),
+    (interrupted, 2),
 )

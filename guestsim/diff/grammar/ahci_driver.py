@@ -1,0 +1,229 @@
+"""How commands for a port of an AHCI HBA, and what stops them, become accesses (AHCI 1.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from guestsim.diff.access import Access, Loose, Rest, Step, Store, Wait, Write
+from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.ahci_port import (
+    BUFFERS,
+    BUFFERS_END,
+    DONE,
+    IDLE,
+    LIST,
+    RECEIVED,
+    RUNNING,
+    SLOTS,
+    TABLE_ROOM,
+    TABLES,
+    acknowledge,
+    alone,
+    issued,
+    nothing,
+    port,
+    put,
+    settle,
+    start,
+    table_of,
+)
+from guestsim.diff.grammar.ata import Sense, Task, request_sense
+from guestsim.diff.grammar.ata_held import held
+from guestsim.diff.grammar.registers import Registers
+from guestsim.drivers.ahci_layouts import (
+    D2H,
+    FIS_H2D,
+    HEADER,
+    HEADER_CLEAR_BUSY,
+    HEADER_RESET,
+    HEADER_SIZE,
+    PIO_SETUP,
+    SDB,
+    Cmd,
+    Ghc,
+    Hba,
+    PortReg,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """Commands are issued together, each in a slot of its own; `pieces` is how many parts their buffers have.
+
+    The first one is held at the drive where `held` comes, if anything.
+    """
+
+    tasks: tuple[Task, ...]
+    pieces: int = 1
+    held: str = ""
+
+    def simpler(self) -> Iterator[Action]:
+        """One of them, in one piece."""
+        if len(self.tasks) > 1:
+            yield from (replace(self, tasks=(one,)) for one in self.tasks)
+        if self.pieces > 1:
+            yield replace(self, pieces=1)
+        if self.held:
+            yield replace(self, held="")
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Commands that are stopped while they run, by what `STOPS` or a software reset do; then they are done again."""
+
+    issue: Issue
+    how: str
+
+    def simpler(self) -> Iterator[Action]:
+        """Fewer commands, or none that is stopped."""
+        yield self.issue
+        for one in self.issue.simpler():
+            assert isinstance(one, Issue)
+            yield replace(self, issue=one)
+
+
+_LOOKED_AT = (port(PortReg.CMD), port(PortReg.SERR), port(PortReg.SSTS), port(PortReg.SIG))
+SOFTWARE_RESET = "software reset"
+_LINK = put(PortReg.SCTL, 0x301), put(PortReg.SCTL, 0x300)
+STOPS: dict[str, tuple[Access, ...]] = {
+    "COMRESET": (put(PortReg.CMD, IDLE), *_LINK),
+    "HBA reset": (Write("hba", Hba.GHC, 4, Ghc.AE | Ghc.HR),),
+    "stop": (put(PortReg.CMD, IDLE), Rest(), port(PortReg.CI), port(PortReg.SACT), *_LINK),
+    "no bus master": (Write("pci", 4, 2, 0x0003), Rest(), Write("pci", 4, 2, 0x0007), *_LINK),
+}
+"""What stops commands, and leaves a device that is about to come back (§3.1.2, §3.3.7, §10.4.2, §10.4.3)."""
+
+
+@dataclass(slots=True)
+class Lowering:
+    """The driver while its actions become accesses."""
+
+    cd: bool
+    slot: int = 0
+    buffer: int = BUFFERS
+    sense: Sense = field(default_factory=Sense)
+
+    def step(self, action: Action) -> Step:
+        """The accesses of one action."""
+        match action:
+            case Issue(tasks, pieces, at):
+                return self._issue(tasks, pieces, at)
+            case Interrupted(issue, how):
+                return self._interrupted(issue, how)
+            case Registers():
+                if "reset" in action.tags:
+                    self.sense = Sense()
+                return action.step()
+        raise TypeError(action)
+
+    def _issue(self, tasks: Sequence[Task], pieces: int, at: str) -> Step:
+        do: list[Access] = []
+        bits = queue = 0
+        for one in tasks:
+            slot, buffer = self._slot(), self._room(one.room or len(one.data))
+            do += table_of(slot, one, pieces, buffer)
+            for begin, size in one.unequal:
+                do.append(Loose("identity", buffer + begin, size))
+            do += self.sense.loose(one, buffer)
+            self.sense.done(one)
+            bits |= 1 << slot
+            queue |= 1 << slot if one.way.startswith("ncq") else 0
+        received = tuple(_received(tasks))
+        loose = [one for one in do if isinstance(one, Loose)]
+        do += [*(received if at else ()), *held(at, [*issued(bits, queue)], _LOOKED_AT, loose)]
+        do += [*received, Wait(), port(PortReg.TFD), *acknowledge()]
+        if any(one.fails for one in tasks):
+            do += self._after_error()
+        names = ", ".join(one.name for one in tasks)
+        failing = ("fails",) if any(one.fails for one in tasks) else ()
+        tags = {*(one.name for one in tasks), *(one.way for one in tasks), *failing}
+        tags |= {"in-flight", f"held:{at}"} if at else set()
+        return Step(names, tuple(do), frozenset(tags))
+
+    def _interrupted(self, issue: Issue, how: str) -> Step:
+        """Nothing is stored between the issue and what stops it: nothing has ended by then, on either side."""
+        do: list[Access] = []
+        loose: list[Loose] = []
+        bits = queue = 0
+        for one in issue.tasks:
+            slot, buffer = self._slot(), self._room(one.room or len(one.data))
+            do += table_of(slot, one, issue.pieces, buffer)
+            loose.append(Loose("interrupted", LIST + HEADER_SIZE * slot + 4, 4))
+            loose += [Loose("interrupted", buffer, one.room)] * bool(one.room)
+            bits |= 1 << slot
+            queue |= 1 << slot if one.way.startswith("ncq") else 0
+        if how == SOFTWARE_RESET:
+            stores, stop = self._software_reset()
+            do += stores
+        else:
+            stop = STOPS[how]
+        do += [*issued(bits, queue), *stop, Rest()]
+        do += start(cd=self.cd)[:-1] if how == "HBA reset" else settle(cd=self.cd)
+        do += [*loose, Wait()]
+        if queue and how == "HBA reset":
+            done = sum(1 << (self.slot + number) % SLOTS for number in range(len(issue.tasks)))
+            told = done.to_bytes(4, "little"), (done | queue).to_bytes(4, "little")
+            do.append(Loose("dropped", RECEIVED + SDB + 4, 4, values=told))
+        self.sense = Sense()
+        again = self._issue(issue.tasks, issue.pieces, "")
+        return Step(f"{again.name}; {how}", (*do, *again.accesses), again.tags | {"interrupted", how})
+
+    def _software_reset(self) -> tuple[list[Access], tuple[Access, ...]]:
+        """What is to be stored, and what resets: SRST set, and cleared, in a port that is idle (§10.4.1)."""
+        first, second = self._slot(), self._slot()
+        stores: list[Access] = []
+        for slot, control in ((first, 0x04), (second, 0)):
+            at = TABLES + slot * TABLE_ROOM
+            flags = 5 | (HEADER_RESET | HEADER_CLEAR_BUSY if control else 0)
+            stores.append(Store(at, bytes((FIS_H2D, *bytes(14), control, *bytes(4)))))
+            stores.append(Store(LIST + HEADER_SIZE * slot, HEADER.pack(flags, 0, 0, at, 0)))
+        idle = put(PortReg.CMD, IDLE), put(PortReg.CMD, IDLE | Cmd.CLO), put(PortReg.CMD, RUNNING)
+        return stores, (*idle, put(PortReg.CI, 1 << first), Rest(), put(PortReg.CI, 1 << second), Rest())
+
+    def _slot(self) -> int:
+        """The next one."""
+        slot, self.slot = self.slot, (self.slot + 1) % SLOTS
+        return slot
+
+    def _after_error(self) -> Iterator[Access]:
+        """Start the port again, and have a command end well."""
+        one = request_sense() if self.cd and self.slot % 2 else nothing(cd=self.cd)
+        buffer = self._room(one.room)
+        yield from alone(one, buffer, DONE)
+        yield put(PortReg.IS, -1)
+        yield Write("hba", Hba.IS, 4, 0xFFFF_FFFF)
+        yield from _received((one,))
+        for begin, size in one.unequal:
+            yield Loose("identity", buffer + begin, size)
+        self.sense.done(one)
+        yield Wait()
+
+    def _room(self, length: int) -> int:
+        """Where a buffer is."""
+        if self.buffer + length > BUFFERS_END:
+            self.buffer = BUFFERS
+        at, self.buffer = self.buffer, self.buffer + length
+        return at
+
+
+def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
+    """What of received FISes is not compared; see the masks."""
+    for at in (D2H, PIO_SETUP):
+        if not any(one.packet for one in tasks):
+            for begin, size in ((4, 3), (8, 3), (12, 2)):
+                yield Loose("fis-address", RECEIVED + at + begin, size)
+    for ours in (b"\x50", b"\xd0"):
+        yield Loose("pio-status", RECEIVED + PIO_SETUP + 15, 1, values=(ours, b"\x58"))
+    if any(one.way.startswith("ncq") for one in tasks):
+        yield Loose("dma-setup", RECEIVED, 0x1C)
+    if any(one.way == "pio-in" for one in tasks):
+        yield Loose("pio-end", RECEIVED + D2H, 20)
+        yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1, values=(b"\x60", b"\x40"))
+    if any(one.fails for one in tasks):
+        yield Loose("DSC", RECEIVED + D2H + 2, 1, values=(b"\x51", b"\x41"))
+        refused = tasks[0].packet
+        mask, errors = ("packet-abort", (b"\x54", b"\x50")) if refused else ("beyond", (b"\x10", b"\x04"))
+        yield Loose(mask, RECEIVED + D2H + 3, 1, values=errors)
+    if len(tasks) > 1:
+        yield Loose("order", RECEIVED + SDB + 4, 4)
