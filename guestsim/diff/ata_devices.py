@@ -16,22 +16,30 @@ from guestsim.drivers.ide_layouts import Reg
 if TYPE_CHECKING:
     pass
 
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
 
 HBA_BAR, HBA_SIZE = 0xE002_0000, 0x1000
+MSI = Window(FUNCTION.base + 0x80, 0x0E)
+"""The MSI capability of an ICH9's function (316972-004 §14.1.27)."""
 
 
 def place_ahci(side: Side) -> Windows:
     """Give an HBA its address (AHCI 1.3.1 §2.1.11)."""
     side.windows = {"pci": FUNCTION}
     side.do([Write("pci", 0x24, 4, HBA_BAR), Write("pci", 4, 2, 0x0007)])
-    return {"pci": FUNCTION, "hba": Window(HBA_BAR, HBA_SIZE)}
+    return {"pci": FUNCTION, "hba": Window(HBA_BAR, HBA_SIZE), "msi": MSI}
 
 
 def _ahci_label(read: Read) -> str:
     if read.window == "hba" and read.offset >= PORTS_OFFSET:
         return f"Px{PortReg((read.offset - PORTS_OFFSET) % PORT_STRIDE).name}"
     return Hba(read.offset).name if read.window == "hba" else f"{read.window}+{read.offset:#x}"
+
+
+def _ahci_begin(*, cd: bool) -> Step:
+    registers = Write("pci", 4, 2, 0x0007), *ahci.message_at(MESSAGES, 1)
+    return Step("begin", (*registers, *ahci_port.start(cd=cd)))
 
 
 Values = tuple[int | None, int | None]
@@ -155,13 +163,19 @@ AHCI_DISK = Device(
     theirs={},
     lines=Lines(slots=(SLOT,)),
     place=place_ahci,
-    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci_port.start(cd=False))),),
+    prologue=(
+        Step(
+            "begin",
+            (Write("pci", 4, 2, 0x0007), Write("msi", ahci.MSI_CONTROL, 2, 0), *ahci_port.start(cd=False)),
+        ),
+    ),
     observe=(
         *map(ahci_port.port, (PortReg.CI, PortReg.SACT, PortReg.TFD, PortReg.IS)),
         Read("hba", Hba.IS, 4),
     ),
     areas=(
         Area("buffers", ahci_port.BUFFERS, ahci_port.BUFFERS_END - ahci_port.BUFFERS),
+        Area("interrupt messages", MESSAGES, MESSAGES_SIZE),
         Area("command list", ahci_port.LIST, 0x400),
         Area("received FISes", ahci_port.RECEIVED, 0x100),
         Area("command tables", ahci_port.TABLES, ahci_port.TABLE_ROOM * ahci_port.SLOTS),
@@ -181,7 +195,12 @@ AHCI_CD = replace(
         {"driver": "ich9-ahci", "id": "sata0", "addr": "4"},
         {"driver": "ide-cd", "id": "disk0", "bus": "sata0.0", "drive": "d0", "serial": "of-both"},
     ],
-    prologue=(Step("begin", (Write("pci", 4, 2, 0x0007), *ahci_port.start(cd=True))),),
+    prologue=(
+        Step(
+            "begin",
+            (Write("pci", 4, 2, 0x0007), Write("msi", ahci.MSI_CONTROL, 2, 0), *ahci_port.start(cd=True)),
+        ),
+    ),
     masks=_AHCI_MASKS + _AHCI_CD_MASKS,
     grammar=ahci.AhciGrammar(cd=True),
     drive={"read-only": True},

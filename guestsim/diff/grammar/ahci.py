@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from guestsim.diff.access import Access, Read, Rest, Step, Wait, Write
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ahci_driver import SOFTWARE_RESET, STOPS, Interrupted, Issue, Lowering
 from guestsim.diff.grammar.ahci_port import IDLE, port, put, recover, settle, start
@@ -16,6 +17,8 @@ from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
 
 RESET = frozenset({"reset"})
+MSI_CONTROL, MSI_ADDRESS, MSI_DATA = 2, 4, 12
+"""Registers of the MSI capability, which has 64 bits of address (PCI 3.0 §6.8.1)."""
 
 
 class AhciGrammar:
@@ -72,6 +75,21 @@ def interrupts(random: Random, _: Table) -> Registers:
     return Registers("write PxIE", (put(PortReg.IE, random.choice((0, ENABLED, ENABLED))), port(PortReg.IE)))
 
 
+def message_at(where: int, data: int) -> tuple[Access, ...]:
+    """Interrupts are no message, which would go there (PCI 3.0 §6.8.1)."""
+    address = Write("msi", MSI_ADDRESS, 4, where), Write("msi", MSI_ADDRESS + 4, 4, 0)
+    return Write("msi", MSI_CONTROL, 2, 0), *address, Write("msi", MSI_DATA, 2, data)
+
+
+def message(random: Random, _: Table) -> Registers:
+    """Interrupts are a message, to any word and with any value, or INTA# again (§2.3)."""
+    on = int(random.random() < 0.7)
+    where = MESSAGES + 4 * random.randrange(MESSAGES_SIZE // 4)
+    to = message_at(where, random.randint(1, 0xFFFF))
+    switch = Write("msi", MSI_CONTROL, 2, on), Read("msi", MSI_CONTROL, 2)
+    return Registers("MSI on" if on else "MSI off", (*to, *switch))
+
+
 def stop(_: Random, __: Table) -> Registers:
     """The port is stopped and started."""
     return Registers("stop and start", (put(PortReg.CMD, IDLE), Wait(), port(PortReg.CMD), *recover()))
@@ -108,6 +126,7 @@ ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (issue_queued, 10),
     (read_registers, 5),
     (interrupts, 2),
+    (message, 1.5),
     (stop, 1),
     (comreset, 1),
     (reset, 1),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from guestsim.diff.access import Access, Loose, Rest, Step, Store, Wait, Write
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ahci_port import (
     BUFFERS,
@@ -144,7 +145,8 @@ class Lowering:
     def _interrupted(self, issue: Issue, how: str) -> Step:
         """Nothing is stored between the issue and what stops it: nothing has ended by then, on either side."""
         do: list[Access] = []
-        loose: list[Loose] = []
+        # Some end as soon as they are issued, on one side or on both.
+        loose = [Loose("interrupted", MESSAGES, MESSAGES_SIZE)]
         bits = queue = 0
         for one in issue.tasks:
             slot, buffer = self._slot(), self._room(one.room or len(one.data))

@@ -148,7 +148,8 @@ def table_of(slot: int, one: Task, pieces: int, buffer: int) -> Iterator[Access]
     if one.packet:
         yield Store(at + ACMD_OFFSET, one.packet.ljust(16, b"\0"))
     prds = list(_cut(buffer, length, pieces)) if length else []
-    yield Store(at + PRDT_OFFSET, b"".join(PRD.pack(where, 0, size - 1) for where, size in prds))
+    if prds:
+        yield Store(at + PRDT_OFFSET, b"".join(PRD.pack(where, 0, size - 1) for where, size in prds))
     yield Store(LIST + HEADER_SIZE * slot, header(one, len(prds), at))
 
 
