@@ -54,7 +54,7 @@ _BLK = ("virtio-blk", "virtio-blk-transitional")
 _SCSI = ("virtio-scsi",)
 _VIRTIO = _BLK + _SCSI
 
-_COMPLETION = ("queue ? used *", "interrupt*", "isr*", "pba*", "buffers")
+_COMPLETION = ("queue ? used *", "interrupt*", "isr*", "pba*")
 """Where it shows that a request is over on one side."""
 
 KNOWN: tuple[Known, ...] = (
@@ -70,25 +70,24 @@ KNOWN: tuple[Known, ...] = (
         ours="0x3",
         theirs="0xb",
     ),
-    Known(
-        "buffers before DRIVER_OK",
-        "Buffers are taken, and interrupts raised, before DRIVER_OK.",
-        "VIRTIO 1.4 §2.1.2",
-        "ours",
-        _VIRTIO,
-        tags=frozenset({"skip:driver-ok"}),
-    ),
     *(
         Known(
-            "one flush at a time",
-            "A flush, or a write through a cache that is off, waits for a flush that is under way.",
-            "VIRTIO 1.4 §5.2.6",
-            "both",
+            "buffers before DRIVER_OK",
+            "Buffers are taken, and interrupts raised, before DRIVER_OK.",
+            "VIRTIO 1.4 §2.1.2",
+            "ours",
             _VIRTIO,
+            kind=kind,
             place=place,
-            now=frozenset({"held:flush_to_os"}),
+            tags=frozenset({"skip:driver-ok"}),
+            ours=mine,
+            theirs=others,
         )
-        for place in _COMPLETION
+        for kind, place, mine, others in (
+            ("line", "interrupt", "0b0", "0b1"),
+            ("memory", "interrupt messages", "00 00 *", "*"),
+            ("memory", "queue ? used index", "00 00 *", "*"),
+        )
     ),
     *(
         Known(
@@ -99,6 +98,18 @@ KNOWN: tuple[Known, ...] = (
             _SCSI,
             place=place,
             all_now=frozenset({"in-flight", "not-simple"}),
+        )
+        for place in _COMPLETION
+    ),
+    *(
+        Known(
+            "one flush at a time",
+            "A flush, or a write through a cache that is off, waits for a flush that is under way.",
+            "VIRTIO 1.4 §5.2.6",
+            "both",
+            _VIRTIO,
+            place=place,
+            now=frozenset({"held:flush_to_os"}),
         )
         for place in _COMPLETION
     ),
@@ -118,7 +129,7 @@ KNOWN: tuple[Known, ...] = (
         "PCI 3.0 §6.8.3.4",
         "both",
         _VIRTIO,
-        kind="*",
+        kind="memory",
         place="interrupt messages",
         tags=frozenset({"map-vector"}),
         theirs="00 00 00 00*",
@@ -134,14 +145,6 @@ KNOWN: tuple[Known, ...] = (
         tags=frozenset({"map-vector"}),
     ),
     Known(
-        "sizes of sense data and CDBs",
-        "When one of them is written, the other one is taken from what was read last, or is 0.",
-        "VIRTIO 1.4 §5.6.4",
-        "ours",
-        _SCSI,
-        tags=frozenset({"write-config"}),
-    ),
-    Known(
         "asynchronous notifications of no unit",
         "They are answered with OK for a logical unit that is not there.",
         "VIRTIO 1.4 §5.6.6.2",
@@ -150,6 +153,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"asynchronous"}),
+        ours="0[3c] *",
+        theirs="00 *",
     ),
     Known(
         "which reset it was",
@@ -172,6 +177,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"no-unit"}),
+        ours="05 *",
+        theirs="06 *",
     ),
     Known(
         "REQUEST SENSE and attentions",
@@ -182,6 +189,20 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"request-sense"}),
+        ours="00 *",
+        theirs="12 *",
+    ),
+    Known(
+        "sense data that stay",
+        "REQUEST SENSE tells again of the sense data that a command has ended with.",
+        "SPC-4 §4.5.1",
+        "ours",
+        _SCSI,
+        kind="memory",
+        place="buffers",
+        now=frozenset({"request-sense"}),
+        ours="00 00 00 00 00 0a *",
+        theirs="0[1-9a-e] 00 00 00 00 0a *",
     ),
     Known(
         "CLEAR ACA of no unit",
@@ -192,6 +213,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"tmf:clear_aca"}),
+        ours="0[3c] *",
+        theirs="0b *",
     ),
     Known(
         "attention before the operation code",
@@ -202,6 +225,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"unknown-code"}),
+        ours="05 *",
+        theirs="06 *",
     ),
     Known(
         "VERIFY",
@@ -212,6 +237,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"verify"}),
+        ours="12 *",
+        theirs="00 *",
     ),
     Known(
         "attention after an operation code",
@@ -222,7 +249,20 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         tags=frozenset({"unknown-code", "no-unit"}),
-        ours="*06 00*",
+        ours="06 *",
+        theirs="05 *",
+    ),
+    Known(
+        "attention after an operation code",
+        "A unit attention condition is gone after a command that nobody has, although it was not told of.",
+        "SAM-5 §5.14",
+        "ours",
+        _SCSI,
+        kind="memory",
+        place="buffers",
+        tags=frozenset({"unknown-code", "no-unit"}),
+        ours="12 * 02 00 00 00 06 *",
+        theirs="00 *",
     ),
     Known(
         "mode pages",
@@ -233,6 +273,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"mode-sense"}),
+        ours="00 *",
+        theirs="12 *",
     ),
     Known(
         "SYNCHRONIZE CACHE (16)",
@@ -241,6 +283,10 @@ KNOWN: tuple[Known, ...] = (
         "both",
         _SCSI,
         now=frozenset({"synchronize-cache-16"}),
+        kind="memory",
+        place="buffers",
+        ours="00 *",
+        theirs="12 *",
     ),
     Known(
         "long GET_ID",
@@ -251,6 +297,8 @@ KNOWN: tuple[Known, ...] = (
         kind="memory",
         place="buffers",
         now=frozenset({"get-id-long"}),
+        ours="00 *",
+        theirs="ee *",
     ),
     Known(
         "types that there are not",
@@ -259,7 +307,10 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.2.6",
         "ours",
         _BLK,
-        tags=frozenset({"type-alias"}),
+        now=frozenset({"type-alias"}),
+        kind="memory",
+        place="buffers",
+        ours="00 *",
     ),
     Known(
         "CONFIG_WCE without FLUSH",
@@ -270,6 +321,27 @@ KNOWN: tuple[Known, ...] = (
         kind="register",
         place="device+0x20",
         tags=frozenset({"config-wce-without-flush"}),
+        ours="0x*0",
+        theirs="0x*1",
+    ),
+    *(
+        Known(
+            "sizes of sense data and CDBs",
+            "When one of them is written, the other one is taken from what was read last, or is 0.",
+            "VIRTIO 1.4 §5.6.4",
+            "ours",
+            _SCSI,
+            kind=kind,
+            place=place,
+            tags=frozenset({"write-config"}),
+        )
+        for kind, place in (
+            ("register", "device+*"),
+            ("register", "common.device_status"),
+            ("memory", "queue ? used *"),
+            ("memory", "buffers"),
+            ("*", "interrupt*"),
+        )
     ),
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.known import KNOWN, NEVER_KNOWN, known
@@ -35,3 +37,26 @@ def test_no_entry_excuses_an_exception_of_ours_or_the_end_of_qemu() -> None:
     for device in DEVICES:
         for kind in NEVER_KNOWN:
             assert known(device, Difference(kind, "buffers", "0x0", "0x1", 1, "any", tags, tags)) is None
+
+
+BROAD = ("VERIFY", "mode pages", "SYNCHRONIZE CACHE (16)", "types that there are not", "attention of no unit")
+
+
+@pytest.mark.parametrize("name", BROAD)
+def test_an_entry_excuses_one_place_and_not_all_that_its_step_does(name: str) -> None:
+    for one in (one for one in KNOWN if one.name == name):
+        for kind, place in (("register", "common.device_status"), ("disk", "disk 0"), ("line", "interrupt")):
+            found = Difference(kind, place, "0x0", "0x1", 1, "any", one.now, one.now)
+            assert not one.matches(one.devices[0], found)
+
+
+def test_buffers_before_driver_ok_are_not_taken_by_ours() -> None:
+    """What ours does with them is never excused."""
+    tags = frozenset({"skip:driver-ok"})
+    ours, theirs = "01 00 at 0x1003002", "00 00 at 0x1003002"
+    found = Difference("memory", "queue 0 used index", ours, theirs, 1, "any", tags, frozenset())
+    assert known("virtio-blk", found) is None
+    found = Difference("memory", "queue 0 used index", theirs, ours, 1, "any", tags, frozenset())
+    entry = known("virtio-blk", found)
+    assert entry is not None
+    assert entry.name == "buffers before DRIVER_OK"
