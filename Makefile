@@ -79,7 +79,7 @@ SECONDS ?= 60
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)
 
-# SAMPLE mutants of the rings and the register code against their tests; writes docs/mutation.md.
+# SAMPLE mutants of the rings and the register code against their tests; MUTATION=--write records it in docs/mutation.md.
 SAMPLE ?= 50
 SEED ?= 1
 mutation: $(VENV)/.mutation

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("cosmic_ray")
 
-from tools.mutation import judgements, trial
+from tools.mutation import judgements, page, records, trial
 from tools.mutation.modules import PARTS, ROOT
 from tools.mutation.mutants import named, places, sample
 from tools.mutation.trial import How, Job
@@ -80,6 +80,10 @@ def test_each_judgement_is_of_a_line_that_is_still_there() -> None:
     for module, each_of in judgements.read().items():
         lines = [line.strip() for line in (ROOT / module).read_text(encoding="utf-8").splitlines()]
         assert not [each.was for each in each_of if lines.count(each.was) <= each.nth], module
+
+
+def test_the_page_is_of_the_records() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.markdown(records.read(), judgements.read())
 
 
 @pytest.mark.parametrize(

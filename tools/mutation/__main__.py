@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def run(
         given = judgements.read()
     except judgements.JudgementError as error:
         raise _fail(str(error)) from None
+    # What runs is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(USAGE))
     runner = Runner(jobs, fresh=fresh)
     if again:
         _again(runner, given)

@@ -129,7 +129,7 @@ PARTS = (
         ),
         tuple(
             f"tests/unit/pci/test_{name}.py"
-            for name in ("header", "msi", "msix", "capabilities", "bars", "decode", "bus")
+            for name in ("register_map", "header", "msi", "msix", "capabilities", "bars", "decode", "bus")
         ),
         (*_virtio("pci", "pci_legacy", "transport_edges"), "tests/unit/ahci/test_hba.py", _EVERY_ATA),
     ),
@@ -153,7 +153,7 @@ PARTS = (
         tuple(f"devmodels/ide_cdrom/{name}.py" for name in ("registers", "function", "busmaster", "channel")),
         tuple(
             f"tests/unit/ide_cdrom/test_{name}.py"
-            for name in ("register_map", "regions", "registers", "channel")
+            for name in ("register_map", "regions", "registers", "channel", "task_registers")
         ),
         (*_IDE, _EVERY_ATA),
     ),

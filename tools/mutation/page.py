@@ -33,14 +33,14 @@ or where it sleeps for a minute. Places are drawn by the seed, one mutant for ea
 where annotations do not count. Hypothesis draws the same ten examples each time. Tests that start other processes do
 not count: the mutant is not in them.
 
-`make mutation SAMPLE=320 SEED=2 MUTATION=--write` is one run; `make mutation MUTATION=--again` tries the survivors of
-all runs once more.
+`make mutation SAMPLE=320 SEED=2 MUTATION=--write` is one run, which goes on where it was when it was interrupted;
+`make mutation MUTATION=--again` tries the survivors of all runs once more.
 
 ## Runs
 
 Each is all of a sample at one commit, and its figures are those of the first pass: before anything was done about its
 survivors. These were then looked at one by one. `equivalent` ones can be seen by nobody: neither by a guest nor by an
-embedder through what is public. For others tests were added, which kill them since.
+embedder through what is public. For others tests were added, which kill them since. Lines are those of the commit.
 """
 
 
