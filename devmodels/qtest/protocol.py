@@ -8,9 +8,8 @@ FAIL and goes on.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from binascii import Error as Base64Error
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -175,7 +174,7 @@ class Qtest:
         return b"OK\n"
 
     def _b64read(self, words: Words) -> bytes:
-        return b"OK %b\n" % b64encode(self._space.load(number(words[1]), number(words[2])))
+        return b"OK %b" % b2a_base64(self._space.load(number(words[1]), number(words[2])))
 
     def _b64write(self, words: Words) -> bytes:
         address, length, text = number(words[1]), number(words[2]), words[3]

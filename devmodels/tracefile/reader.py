@@ -12,7 +12,7 @@ from typing import BinaryIO, NoReturn
 import msgspec
 import zstandard
 
-from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind, Shape, TraceEvent
+from devmodels.trace import MAX_PAYLOAD, EventKind, TraceEvent
 from devmodels.tracefile.format import (
     END,
     FRAME,
@@ -29,6 +29,7 @@ from devmodels.tracefile.format import (
     TraceFileError,
     TraceHeader,
 )
+from devmodels.traceshapes import SHAPES, Shape
 
 Detail = tuple[int | str | bytes, ...]
 

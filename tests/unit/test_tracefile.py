@@ -16,10 +16,11 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind, TraceEvent, Tracer
+from devmodels.trace import MAX_PAYLOAD, EventKind, TraceEvent, Tracer
 from devmodels.tracefile import Ending, TraceFileError, TraceHeader, TraceReader, TraceWriter
 from devmodels.tracefile import writer as writing
 from devmodels.tracefile.format import END, FRAME, FRAME_HEAD, HEAD, MAGIC, FrameHead
+from devmodels.traceshapes import SHAPES
 
 HEADER = TraceHeader.of("a test")
 Detail = tuple[int | str | bytes, ...]

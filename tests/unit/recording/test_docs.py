@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.trace import MAX_PAYLOAD, SHAPES, EventKind
+from devmodels.trace import MAX_PAYLOAD, EventKind
 from devmodels.tracefile import format as layout
+from devmodels.traceshapes import SHAPES
 from guestsim.quick import disk_machine
 
 TEXT = (Path(__file__).parents[3] / "docs" / "traces.md").read_text()

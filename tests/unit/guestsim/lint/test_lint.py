@@ -369,7 +369,7 @@ def test_any_trace_can_be_judged(events: list[tuple[EventKind, tuple[int | str |
 
 
 def _details(kind: EventKind) -> st.SearchStrategy[tuple[int | str | bytes, ...]]:
-    from devmodels.trace import SHAPES
+    from devmodels.traceshapes import SHAPES
 
     parts = {
         int: st.integers(-1, 5) | st.sampled_from([0x1000, 0x2000, 0x2002, 0x3000]),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from devmodels.blockbackend import open_node
 from devmodels.scsi.mmc import CdDrive
-from devmodels.trace import SHAPES, EventKind, TraceEvent
+from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import VERSION, DeviceFacts, DiskFacts, TraceHeader, TraceReader, TraceWriter
+from devmodels.traceshapes import SHAPES
 from guestsim.disk import Disk, boot
 from guestsim.drivers import cdb, mmc_cdb, virtio_blk, virtio_scsi
 from guestsim.drivers.scsi_layouts import Tmf, lun_bytes
