@@ -288,7 +288,12 @@ class World:
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
-            detail = violation.clause, violation.place, violation.summary, violation.data
+            data = violation.data
+            told = self.follower.event() if self.follower.peek() is EventKind.VIOLATION else None
+            if told is not None and not told.detail[-1]:
+                # Whoever recorded it had no bytes to show.
+                data = b""
+            detail = violation.clause, violation.place, violation.summary, data
             self.follower.emit("violations", EventKind.VIOLATION, *detail)
 
         violations.record = record
