@@ -115,6 +115,15 @@ def test_a_module_that_cannot_be_imported_is_told_apart(tmp_path: Path) -> None:
     assert result.how is How.IMPORT
 
 
+def test_one_folder_may_have_hooks_that_another_has_not(tmp_path: Path) -> None:
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"test_{name}.py").write_text("def test_one(): pass\n")
+    (tmp_path / "with" / "conftest.py").write_text("def pytest_runtest_logstart(): pass\n")
+    ((_, result),) = trial.run([Job(None, (str(tmp_path / "with"), str(tmp_path / "without")), 4.0)], 1)
+    assert result.how is How.PASSED
+
+
 def test_several_run_at_once_and_all_are_told(tmp_path: Path) -> None:
     jobs = []
     for number in range(5):

@@ -91,7 +91,7 @@ class Job:
     limit: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _First:
     """A pytest plugin: which test failed first, and which was running."""
 
