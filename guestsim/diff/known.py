@@ -114,6 +114,18 @@ KNOWN: tuple[Known, ...] = (
         for place in _COMPLETION
     ),
     Known(
+        "INDIRECT and NEXT",
+        "A descriptor that is indirect and goes on is taken as an indirect one; ours needs a reset.",
+        "VIRTIO 1.4 §2.7.5.3.1",
+        "both",
+        ("virtio-blk", "virtio-scsi"),
+        kind="register",
+        place="common.device_status",
+        now=frozenset({"chain:indirect-next"}),
+        ours="0x4f",
+        theirs="0xf",
+    ),
+    Known(
         "driver_feature after a reset",
         "What the driver had accepted is still there after a reset.",
         "VIRTIO 1.4 §2.4.2",

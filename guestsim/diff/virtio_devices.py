@@ -121,6 +121,15 @@ _RINGS = (
         "failed-data",
         "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
     ),
+    of_memory(
+        "broken-hints",
+        "What a device that needs a reset wants to be notified of is not said (VIRTIO 1.4 §2.1.2).",
+    ),
+)
+
+_NOWHERE = of_memory(
+    "status-nowhere",
+    "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
 )
 
 VIRTIO_BLK = Device(
@@ -148,6 +157,7 @@ VIRTIO_BLK = Device(
     areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
     masks=(
         *_RINGS,
+        _NOWHERE,
         Mask(
             "features offered",
             "A device offers what it has (VIRTIO 1.4 §2.2): ours has NOTIFICATION_DATA, NOTIF_CONFIG_DATA and SUSPEND.",
@@ -177,6 +187,16 @@ VIRTIO_BLK = Device(
             0,
             1,
             bits=1,
+        ),
+        Mask(
+            "ISR status of a broken device",
+            "A configuration change sets bit 1 (VIRTIO 1.4 §4.1.4.5.1); QEMU sets bit 0 as well (right: ours).",
+            "isr",
+            0,
+            1,
+            bits=1,
+            tags=frozenset({"broken"}),
+            values=(0, 1),
         ),
     ),
     grammar=virtio_blk.VirtioBlkGrammar(),
@@ -209,6 +229,31 @@ TRANSITIONAL = replace(
     observe=(virtio_legacy.get("device_status"),),
     masks=(
         *_RINGS,
+        _NOWHERE,
+        of_memory(
+            "broken-legacy",
+            "Ours says NEEDS_RESET over the legacy interface as well, by a message; QEMU does not (VIRTIO 1.4 §2.1.2).",
+        ),
+        Mask(
+            "ISR status of a broken device",
+            "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
+            "legacy",
+            19,
+            20,
+            bits=2,
+            tags=frozenset({"broken"}),
+            values=(2, 0),
+        ),
+        Mask(
+            "ISR status of a broken device",
+            "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
+            "legacy-isr-msix",
+            0,
+            1,
+            bits=3,
+            tags=frozenset({"broken"}),
+            values=(2, None),
+        ),
         Mask(
             "features offered",
             "A device offers what it has (VIRTIO 1.4 §2.2): QEMU's has NOTIFY_ON_EMPTY.",
@@ -263,7 +308,7 @@ VIRTIO_SCSI = replace(
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
-        *VIRTIO_BLK.masks,
+        *(mask for mask in VIRTIO_BLK.masks if mask is not _NOWHERE),
         of_memory(
             "used-len",
             "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",

@@ -111,7 +111,10 @@ class Suppress:
 
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """The available index goes on by `by` without new buffers (§2.7.13.3)."""
+    """The available index goes on by `by`, more than there is room for, without new buffers (§2.7.13.3).
+
+    The table of descriptors is zeroes then: QEMU, which does not look at how far the index went, takes what was there.
+    """
 
     queue: int
     by: int
@@ -119,6 +122,24 @@ class Jump:
     def simpler(self) -> Iterator[Action]:
         """Nothing is."""
         yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A rule of rings is broken, ISR status is read, and the driver begins anew (§2.1.2)."""
+
+    wrong: Submit | Jump
+    up: BringUp
+
+    def simpler(self) -> Iterator[Action]:
+        """Only the initialisation, a plainer request."""
+        yield self.up
+        for one in self.wrong.simpler():
+            assert isinstance(one, Submit)
+            yield replace(self, wrong=one)
+        for two in self.up.simpler():
+            assert isinstance(two, BringUp)
+            yield replace(self, up=two)
 
 
 def common(name: str) -> tuple[int, int]:

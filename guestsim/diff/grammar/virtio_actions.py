@@ -12,6 +12,7 @@ from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
+    Broken,
     InFlight,
     Jump,
     ResetQueue,
@@ -25,6 +26,9 @@ from guestsim.diff.grammar.virtio_chains import Piece
 from guestsim.drivers.layouts import NO_VECTOR
 
 SIZES = (1, 2, 4, 8, 16, 64, 256)
+
+QUIRKS = ("loop", "beyond", "head", "indirect-next", "indirect-odd")
+"""What is wrong with chains: see `Queue.add`."""
 
 MAPPED = frozenset({"map-vector"})
 
@@ -173,9 +177,26 @@ class Actions:
 
         return made
 
-    def jump(self, random: Random) -> Jump:
-        """The available index is wrong."""
-        return Jump(self._queue(random), random.choice((257, 1000, 0xFFFF)))
+    def broken(
+        self,
+        submit: Callable[[Random], Submit],
+        bring_up: Callable[[Random], BringUp],
+        quirks: Sequence[str] = QUIRKS,
+    ) -> ActionMaker:
+        """Maker of requests that break a ring's rules, or of an available index that does."""
+
+        def made(random: Random) -> Broken:
+            up = replace(bring_up(random), skip=frozenset())
+            one = submit(random)
+            if random.random() < 0.2:
+                return Broken(Jump(one.queue, random.choice((257, 1000, 0xFFFF))), up)
+            quirk = random.choice(quirks)
+            (chain,) = one.chains
+            indirect = chain.indirect or quirk.startswith("indirect")
+            chain = replace(chain, quirk=quirk, indirect=indirect)
+            return Broken(replace(one, chains=(chain,)), up)
+
+        return made
 
     def reset(self, _: Random) -> Registers:
         """The device is reset, and left so."""

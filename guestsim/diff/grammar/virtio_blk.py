@@ -10,7 +10,7 @@ from guestsim.diff.access import Access, Read, Step, Write
 from guestsim.diff.grammar import Action, virtio_legacy
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp, Submit
-from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
+from guestsim.diff.grammar.virtio_actions import QUIRKS, Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_legacy import LegacyLowering
@@ -229,6 +229,7 @@ IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (MODERN.read
 ACTIONS: ActionTable = (
     (submit, 60),
     (IN_FLIGHT, 5),
+    (MODERN.broken(alone(request), MODERN.bring_up, (*QUIRKS, "far")), 1),
     *MODERN.table(),
     (read_config, 4),
     (write_cache, 2),
@@ -239,6 +240,7 @@ LEGACY_IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (virt
 LEGACY_ACTIONS: ActionTable = (
     (submit, 60),
     (LEGACY_IN_FLIGHT, 5),
+    (MODERN.broken(alone(request), legacy_bring_up, (*virtio_legacy.QUIRKS, "far")), 1),
     (legacy_bring_up, 4),
     (virtio_legacy.read_registers, 5),
     (read_config, 4),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Unordered, Wait, Write
+from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Store, Unordered, Wait, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
+    Broken,
     InFlight,
     Jump,
     ResetQueue,
@@ -22,7 +23,7 @@ from guestsim.diff.grammar.virtio import (
 )
 from guestsim.diff.grammar.virtio_chains import Buffers, Chain, loose
 from guestsim.diff.grammar.virtio_rings import AVAIL_AT, DESC_AT, USED_AT, Queue
-from guestsim.drivers.layouts import COMMON_CFG, Feature, Status
+from guestsim.drivers.layouts import COMMON_CFG, DESC, Feature, Status
 
 QUEUE_FIELDS = range(0x18, 0x3C)
 """Offsets of what belongs to the selected queue (§4.1.4.3)."""
@@ -81,12 +82,36 @@ class Lowering:
                 return Step(name, self.queues[number].suppress(ahead, flag=flag))
             case Jump(number, by):
                 return self._jump(self.queues[number], by)
+            case Broken():
+                return self._broken(action)
         raise TypeError(action)
 
+    def _broken(self, action: Broken) -> Step:
+        queue = self.queues[action.wrong.queue]
+        wrong = self._step(action.wrong)
+        if not wrong.tags:
+            return self._bring_up(action.up)
+        hints = [Loose("broken-hints", at, 2) for at in queue.hints()]
+        *do, wait = wrong.accesses
+        if "chain:far" in wrong.tags:
+            # It is not broken by this.
+            hints = [Loose("status-nowhere", at, 4) for at in queue.lengths(1)]
+        do += self._broken_end(hints, wait, self._alias(Read("isr", 0, 1)))
+        up = self._bring_up(action.up)
+        accesses = (*do, *up.accesses)
+        return Step(f"{wrong.name}; {up.name}", accesses, wrong.tags | up.tags | {"broken"})
+
+    def _broken_end(self, hints: Sequence[Loose], wait: Access, isr: Access) -> tuple[Access, ...]:
+        """What is looked at when only a reset helps."""
+        return (*hints, wait, isr, Wait())
+
     def _jump(self, queue: Queue, by: int) -> Step:
+        if not queue.size:
+            return Step("nothing: there is no queue", ())
         queue.avail = (queue.avail + by) & 0xFFFF
         name = f"available index of queue {queue.number} goes on by {by}"
-        return Step(name, (queue.published(), *self._notify(queue)), frozenset({"jump"}))
+        empty = Store(queue.base + DESC_AT, bytes(DESC.size * queue.size))
+        return Step(name, (empty, queue.published(), *self._notify(queue)), frozenset({"jump"}))
 
     def _notify(self, queue: Queue) -> tuple[Access, Access]:
         """The device is told, and comes to rest."""
@@ -237,6 +262,8 @@ class Lowering:
         The quirk `far`: a buffer is outside memory; `Queue.add` has others.
         """
         indirect = chain.indirect and bool(self.features >> Feature.INDIRECT_DESC & 1)
+        if chain.quirk.startswith("indirect") and not indirect:
+            return False
         if len(chain.pieces) > queue.size or chain.needs & ~self.features:
             return False
         if not queue.room(1 if indirect else len(chain.pieces)):

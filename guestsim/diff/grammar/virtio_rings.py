@@ -66,7 +66,8 @@ class Queue:
         """Descriptors of a chain, and its place in the available ring.
 
         Quirks: `loop`, the last descriptor goes on to the first; `beyond`, to one that the table does not have;
-        `indirect-next`, `indirect-odd`, what §2.7.5.3.1 and §2.7.5.3.2 forbid.
+        `indirect-next`, `indirect-odd`, what §2.7.5.3.1 and §2.7.5.3.2 forbid; `head`, the ring names a descriptor
+        that there is not.
         """
         if indirect:
             at = self._table(len(parts))
@@ -82,7 +83,8 @@ class Queue:
             one = table[number * DESC.size : (number + 1) * DESC.size]
             yield Store(self.base + DESC_AT + DESC.size * place, one)
         slot = self.base + AVAIL_AT + 4 + 2 * (self.avail % self.size)
-        yield Store(slot, places[0].to_bytes(2, "little"))
+        head = self.size if quirk == "head" else places[0]
+        yield Store(slot, head.to_bytes(2, "little"))
         self.avail = (self.avail + 1) & 0xFFFF
 
     def _table(self, length: int) -> int:
@@ -103,6 +105,11 @@ class Queue:
         for number in range(count):
             place = (self.avail - number - 1) % self.size
             yield self.base + USED_AT + 4 + USED_SIZE * place + 4
+
+    def hints(self) -> tuple[int, int]:
+        """Where `used.flags` and `avail_event` are."""
+        used = self.base + USED_AT
+        return used, used + 4 + USED_SIZE * self.size
 
     def notified(self) -> Unordered | None:
         """The device is told of what was added: the used elements whose order is its choice (§2.7.14)."""

@@ -324,6 +324,7 @@ IN_FLIGHT = GENERAL.in_flight(HELD, ((submit, 10), (read_config, 1), (GENERAL.re
 ACTIONS: ActionTable = (
     (submit, 60),
     (IN_FLIGHT, 5),
+    (GENERAL.broken(alone(command), GENERAL.bring_up), 1),
     (control, 4),
     *GENERAL.table(),
     (read_config, 4),
