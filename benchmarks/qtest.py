@@ -82,7 +82,7 @@ def once(command: list[str], machine: list[str], figures: Figures) -> None:
 
 def measure(rounds: int) -> dict[str, dict[str, Figures]]:
     """By machine, then by program; a first round is not counted (cold files, byte code)."""
-    programs = {STAND_IN: [sys.executable, "-m", "devmodels.qtest"], QEMU: [QEMU]}
+    programs = {STAND_IN: [str(Path(sys.executable).with_name(STAND_IN))], QEMU: [QEMU]}
     results = {name: {program: Figures() for program in programs} for name in MACHINES}
     for number in range(rounds + 1):
         for name, machine in MACHINES.items():
