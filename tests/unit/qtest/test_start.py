@@ -20,7 +20,7 @@ main()
 SLOW = """
     argparse asyncio cProfile concurrent.futures construct copy ctypes dataclasses email hashlib http importlib.metadata
     json logging multiprocessing pathlib pdb pickle pydantic qemu rich ruamel.yaml ssl subprocess
-    tempfile traceback typer unittest urllib zstandard
+    inspect tempfile traceback typer typing_extensions unittest urllib zstandard
 """
 """Modules that cost milliseconds each; who needs one imports it where it is needed."""
 OTHERS = {
