@@ -113,6 +113,24 @@ KNOWN: tuple[Known, ...] = (
         )
         for place in _COMPLETION
     ),
+    *(
+        Known(
+            "bus mastering switched off",
+            "DRIVER_OK is no longer set, and stays so; ours goes on when it is switched on again.",
+            "PCI 3.0 §6.2.2",
+            "ours",
+            devices,
+            kind="register",
+            place=place,
+            now=frozenset({"bus-master"}),
+            ours=mine,
+            theirs=others,
+        )
+        for devices, place, mine, others in (
+            (("virtio-blk", "virtio-scsi"), "common.device_status", "0xf", "0xb"),
+            (("virtio-blk-transitional",), "legacy.device_status", "0x7", "0x3"),
+        )
+    ),
     Known(
         "INDIRECT and NEXT",
         "A descriptor that is indirect and goes on is taken as an indirect one; ours needs a reset.",

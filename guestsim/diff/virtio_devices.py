@@ -65,6 +65,9 @@ def place_virtio(side: Side) -> Windows:
             found["pba"] = Window(MSIX_BAR + pending, PAGE - pending)
         elif identity == 0x09 and kind in kinds:
             found[kinds[kind]] = Window(MODERN_BAR + offset, PAGE)
+            found[f"cap-{kinds[kind]}"] = Window(FUNCTION.base + at, 20)
+        elif identity == 0x09 and kind == 5:
+            found["cap-pci"] = Window(FUNCTION.base + at, 20)
         at = then
     for alias, window in (("common-none", "common"), ("common-beyond", "common"), ("isr-msix", "isr")):
         found[alias] = found[window]
@@ -112,7 +115,38 @@ def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
     )
 
 
-_RINGS = (
+_COMMON = (
+    Mask(
+        "parity errors",
+        "Only a function that checks parity needs the bit that says what follows (PCI 3.0 §6.2.2); ours has it.",
+        "pci",
+        4,
+        8,
+        bits=0x40,
+    ),
+    Mask(
+        "length of notifications",
+        "A structure's length may be more than is used (VIRTIO 1.4 §4.1.4): ours ends behind the last queue's place.",
+        "cap-notify",
+        12,
+        16,
+    ),
+    Mask(
+        "latency timer",
+        "The latency timer may be read-only where bursts are short (PCI 3.0 §6.2.4); ours can be written.",
+        "pci",
+        0x0C,
+        0x10,
+        bits=0xFF00,
+    ),
+    Mask(
+        "capabilities",
+        "Where capabilities lie is the function's own affair (PCI 3.0 §6.7).",
+        "pci",
+        0x34,
+        0x38,
+        bits=0xFF,
+    ),
     of_memory(
         "order",
         "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
@@ -156,7 +190,7 @@ VIRTIO_BLK = Device(
     observe=(virtio.get("device_status"),),
     areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
     masks=(
-        *_RINGS,
+        *_COMMON,
         _NOWHERE,
         Mask(
             "features offered",
@@ -228,7 +262,7 @@ TRANSITIONAL = replace(
     ),
     observe=(virtio_legacy.get("device_status"),),
     masks=(
-        *_RINGS,
+        *_COMMON,
         _NOWHERE,
         of_memory(
             "broken-legacy",

@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 from guestsim.diff.access import Read, Write
-from guestsim.diff.grammar import Action
+from guestsim.diff.grammar import Action, virtio_config
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
@@ -75,6 +75,7 @@ class Actions:
             (self.reset_queue, 2),
             (self.suppress, 5),
             (self.reset, 0.5),
+            *virtio_config.TABLE,
         )
 
     def bring_up(self, random: Random) -> BringUp:

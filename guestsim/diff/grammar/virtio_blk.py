@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from guestsim.diff.access import Access, Read, Step, Write
-from guestsim.diff.grammar import Action, virtio_legacy
+from guestsim.diff.grammar import Action, virtio_config, virtio_legacy
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp, Submit
 from guestsim.diff.grammar.virtio_actions import QUIRKS, Actions, ActionTable, Held, split
@@ -252,4 +252,5 @@ LEGACY_ACTIONS: ActionTable = (
     (MODERN.command, 2),
     (MODERN.suppress, 5),
     (virtio_legacy.reset, 0.5),
+    *virtio_config.LEGACY_TABLE,
 )

@@ -53,7 +53,7 @@ def test_a_file_as_it_is_saved_is_played(device: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("read floppy+0 1", "floppy: expected a window of the device's: common, common-beyond,"),
+        ("read floppy+0 1", "floppy: expected a window of the device's: cap-common, cap-device,"),
         ("rest hba+0x138 4", "hba: expected a window of the device's"),
         ("write common+0xfff 2 0", "2 bytes at 0xfff: expected some of the 0x1000 bytes of common"),
         ("read legacy+0x0 8", "size 8: expected 1, 2 or 4 at a port"),
