@@ -78,13 +78,15 @@ _RANGE_OPS = {
 class BlkRequest(Request):
     """A virtio-blk request in flight: the block request, its buffer, its payload's map and its status byte's address.
 
-    `parts` counts the segments of a discard or write-zeroes request that are still running.
+    `header` is what was read of the driver's; None before.  `parts` counts the segments of a discard or write-zeroes
+    request that are still running.
     """
 
-    __slots__ = ("chain", "dma", "parts", "queue", "status_address")
+    __slots__ = ("chain", "dma", "header", "parts", "queue", "status_address")
 
     chain: Chain
     dma: DmaMap | None
+    header: tuple[int, ...] | None
     parts: int
     queue: VirtQueue
     status_address: int
@@ -406,7 +408,7 @@ class VirtioBlk(VirtioDevice):
             request = _new_request(BlkRequest)
             request.queue = queue
             request.chain = chain
-            request.dma = None
+            request.dma = request.header = None
             request.flags = _NO_FLAGS
             request.label = ""
             readable = chain.readable
@@ -426,9 +428,12 @@ class VirtioBlk(VirtioDevice):
             address, length = readable[0]
             try:
                 if length == HEADER_SIZE:
-                    kind, _, sector = unpack_header(address, REQUEST_HEADER.layout)
+                    request.header = fields = unpack_header(address, REQUEST_HEADER.layout)
                 else:
-                    kind, _, sector = REQUEST_HEADER.unpack_from(self._read_all(readable, HEADER_SIZE), 0)
+                    request.header = fields = REQUEST_HEADER.unpack_from(
+                        self._read_all(readable, HEADER_SIZE), 0
+                    )
+                kind, _, sector = fields
                 if kind == T_IN:
                     length = chain.writable_bytes - 1
                     ready = self._prepare_io(request, _READ, sector, data_in, length)
@@ -439,7 +444,12 @@ class VirtioBlk(VirtioDevice):
                     self._start_other(request, kind, sector, data_in, starting)
                     continue
             except GuestMemoryError as error:
-                self._refuse(request, S_IOERR, f"request of head {chain.head} outside memory: {error}")
+                self._refuse(
+                    request,
+                    S_IOERR,
+                    f"request of head {chain.head} outside memory: {error}",
+                    data=written(error.address, 8),
+                )
                 continue
             if ready:
                 starting.append(request)
@@ -558,7 +568,7 @@ class VirtioBlk(VirtioDevice):
         try:
             self._fill(data_in, payload)
         except GuestMemoryError as error:
-            self._wrong(request, f"answer outside memory: {error}")
+            self._wrong(request, f"answer outside memory: {error}", data=written(error.address, 8))
             self.finish(request, S_IOERR, reachable=False)
             return
         self.finish(request, S_OK, filled=True)
@@ -661,8 +671,10 @@ class VirtioBlk(VirtioDevice):
         self.finish(request, status)
 
     def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
-        """The driver has got something about a request wrong: `data`, or its header."""
-        if not data:
+        """The driver has got something about a request wrong: `data`, or its header, which is never read twice."""
+        if not data and request.header is not None:
+            data = REQUEST_HEADER.pack(*request.header)
+        elif not data:
             try:
                 data = self._read_all(request.chain.readable, HEADER_SIZE)
             except GuestMemoryError as error:
@@ -687,10 +699,10 @@ class VirtioBlk(VirtioDevice):
         if self.paused:
             self.put_off.append(partial(self.finish, request, status, filled=filled, reachable=reachable))
             return
-        written = chain.writable_bytes
-        if not filled and written > FILL_LIMIT:
+        filling = chain.writable_bytes
+        if not filled and filling > FILL_LIMIT:
             reachable = False
-        elif written > 1 and not filled and reachable:
+        elif filling > 1 and not filled and reachable:
             try:
                 self._fill(split_tail(chain.writable)[0], b"")
             except GuestMemoryError:
@@ -698,6 +710,6 @@ class VirtioBlk(VirtioDevice):
         try:
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
-            self._wrong(request, f"status byte outside memory: {error}")
+            self._wrong(request, f"status byte outside memory: {error}", data=written(error.address, 8))
             reachable = False
-        queue.finish(((chain, written if reachable else 0),))
+        queue.finish(((chain, filling if reachable else 0),))

@@ -97,7 +97,7 @@ def _whole(queue: VirtQueue, state: RequestState) -> BlkRequest:
     request = BlkRequest(Op(state.op), state.offset, state.length, (), Flags(state.flags))
     request.queue = queue
     request.chain = queue.in_flight[state.head]
-    request.dma = None
+    request.dma = request.header = None
     request.parts = 0
     request.error = state.error
     _, request.status_address = split_tail(request.chain.writable)

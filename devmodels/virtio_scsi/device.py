@@ -324,7 +324,7 @@ class VirtioScsi(VirtioDevice):
         try:
             lun, tag, attribute, priority, _, cdb = self._unpack(framing, chain.readable)
         except GuestMemoryError as error:
-            self._refuse(queue, chain, framing, f"header outside memory: {error}")
+            self._refuse(queue, chain, framing, f"header outside memory: {error}", written(error.address, 8))
             return None
         request = ScsiRequest(_NOBODY, None, tag, cdb, self.done)
         if attribute:
@@ -364,7 +364,13 @@ class VirtioScsi(VirtioDevice):
         except GuestMemoryError as error:
             if request.dma_out is not None:
                 request.dma_out.unmap(0)
-            self._refuse(request.queue, chain, framing, f"data outside memory: {error}")
+            self._refuse(
+                request.queue,
+                chain,
+                framing,
+                f"data outside memory: {error}",
+                written(error.address, 8),
+            )
             return False
         return True
 
@@ -417,12 +423,15 @@ class VirtioScsi(VirtioDevice):
         )
         self._refuse(queue, chain, framing, summary)
 
-    def _refuse(self, queue: VirtQueue, chain: Chain, framing: Framing, summary: str) -> None:
-        """Answer a command that the driver got wrong."""
-        try:
-            data = self.read_all(chain.readable, min(chain.readable_bytes, framing.header_size))
-        except GuestMemoryError as error:
-            data = written(error.address, 8)
+    def _refuse(
+        self, queue: VirtQueue, chain: Chain, framing: Framing, summary: str, data: bytes = b""
+    ) -> None:
+        """Answer a command that the driver got wrong: `data`, or its header, of which nothing was read before."""
+        if not data:
+            try:
+                data = self.read_all(chain.readable, min(chain.readable_bytes, framing.header_size))
+            except GuestMemoryError as error:
+                data = written(error.address, 8)
         self.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}", data)
         self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_FAILURE), 0)
 
