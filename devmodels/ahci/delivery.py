@@ -87,7 +87,7 @@ class Delivery:
         if done:
             tag = taskfile.count >> 3 & 0x1F
             self._accepted(slot, taskfile)
-            self.receive(DSFIS, dma_setup(tag, length, out=False))
+            self._send_setup(tag, length, out=False)
             self.done |= 1 << tag
             if regions.interrupt and not self._hba.violations.as_qemu:
                 self._registers.status |= DPS
@@ -97,7 +97,7 @@ class Delivery:
         """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
         assert self._port.device is not None
         size = self._port.device.packet_size
-        self.receive(PSFIS, packet_setup(taskfile, size))
+        self.receive(PSFIS, packet_setup(taskfile, size, as_qemu=self._hba.violations.as_qemu))
         if packet is None:
             self._port.violation(
                 "AHCI 1.3.1 §4.2.2",
@@ -172,7 +172,12 @@ class Delivery:
         self._accepted(command.slot, command.taskfile)
         transfer = command.transfer
         if transfer is not None:
-            self.receive(DSFIS, dma_setup(command.tag, transfer.length, out=transfer.out))
+            self._send_setup(command.tag, transfer.length, out=transfer.out)
+
+    def _send_setup(self, tag: int, length: int, *, out: bool) -> None:
+        """The data of a queued command are about to come (SATA 3.x §13.6.3); QEMU sends nothing before them."""
+        if not self._hba.violations.as_qemu:
+            self.receive(DSFIS, dma_setup(tag, length, out=out))
 
     def _accepted(self, slot: int, taskfile: TaskFile) -> None:
         self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
@@ -239,14 +244,15 @@ class Delivery:
             self.receive(RFIS, register_d2h(taskfile, interrupt=True))
             bits |= DHRS
         registers.tfd = taskfile.error << 8 | taskfile.status
-        if failed and as_qemu:
-            # Nor does it stop at an error.
-            bits |= TFES
-        elif failed:
+        if failed and not as_qemu:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
             self._port.fatal(TFES)
             return
-        self._port.clear_issue(command.slot)
+        if failed:
+            # QEMU's port goes on; what has failed stays issued.
+            bits |= TFES
+        else:
+            self._port.clear_issue(command.slot)
         self._port.tell(bits)
         if not self.working:
             self._port.schedule()

@@ -2,6 +2,8 @@
 
 Blocks follow one another without the host's help, in a turn in which it can read no register, so that one FIS is
 received for all of them: the last one's.  PxIS.PSS would be 1 already where a later block's sets it again.
+
+QEMU's have neither a direction nor a status of their own for after the block.
 """
 
 from __future__ import annotations
@@ -43,18 +45,23 @@ def data_setup(command: PortCommand, length: int) -> tuple[bytes, bool]:
     packet = is_packet(command)
     block = transfer.block
     interrupt = packet or not transfer.out or length > block
-    if transfer.sector and command.device is not None and command.device.violations.as_qemu:
+    as_qemu = command.device is not None and command.device.violations.as_qemu
+    if transfer.sector and as_qemu:
         # QEMU's drive has a data block for each block of its medium, however many the host would take.
         block = min(block, transfer.sector)
     last = length % block or block
     after = WORKING if transfer.out or packet else taskfile.status or READY
+    if as_qemu:
+        after = ASKING
     if packet:
         taskfile.count = 0 if transfer.out else TO_HOST
         taskfile.lba = taskfile.lba & ~0xFF_FF00 | last << 8
-    return pio_setup(taskfile, ASKING, after, last, out=transfer.out, interrupt=interrupt), interrupt
+    out = transfer.out or as_qemu
+    return pio_setup(taskfile, ASKING, after, last, out=out, interrupt=interrupt), interrupt
 
 
-def packet_setup(taskfile: TaskFile, size: int) -> bytes:
+def packet_setup(taskfile: TaskFile, size: int, *, as_qemu: bool) -> bytes:
     """The device asks for a packet of `size` bytes."""
     asking = TaskFile(count=COMMAND_DATA, lba=taskfile.lba, device=taskfile.device)
-    return pio_setup(asking, ASKING, WORKING, size, out=True, interrupt=False)
+    after = ASKING if as_qemu else WORKING
+    return pio_setup(asking, ASKING, after, size, out=True, interrupt=False)

@@ -242,6 +242,9 @@ class Port:
             )
             self.schedule()
         else:
+            if self.hba.violations.as_qemu and self.control_slot is None and not self.registers.tfd & BUSY:
+                # QEMU does again what has failed.
+                self.issued = 0
             self.schedule()
 
     # --- the engine
@@ -325,7 +328,8 @@ class Port:
         if registers.ssts_ipm > IPM_ACTIVE:
             # There is something to send: the link wakes up (§8.3.1).
             registers.ssts_ipm = IPM_ACTIVE
-        registers.ccs = slot
+        if not self.hba.violations.as_qemu:
+            registers.ccs = slot
         address = self._list + HEADER_SIZE * slot
         try:
             flags, prdtl, _, ctba, ctbau = memory.unpack(address, COMMAND_HEADER.layout)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Transport
+from devmodels.ata.constants import DIAGNOSTIC_PASSED, READY, Reset, Status, Transport
 from devmodels.ata.dispatch import Entries, Entry, dispatch_table
 from devmodels.ata.modes import TransferModes
 from devmodels.ata.state import AtaState
@@ -168,7 +168,9 @@ class AtaDevice:
         """It has failed."""
         command.running = False
         taskfile = command.taskfile
-        taskfile.status = READY | error.status
+        # DSC is obsolete: QEMU clears it with an error.
+        ready = Status.DRDY if self.violations.as_qemu else READY
+        taskfile.status = ready | error.status
         taskfile.error = error.error
         if error.lba is not None:
             self.show_address(command, error.lba)

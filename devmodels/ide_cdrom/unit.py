@@ -91,8 +91,11 @@ class Unit:
 
     @property
     def _busy(self) -> int:
-        """The status while the device works: BSY makes all other bits meaningless; QEMU shows DRDY, too."""
-        return Status.BSY | Status.DRDY if self.channel.violations.as_qemu else Status.BSY
+        """The status while the device works: BSY makes all others meaningless; QEMU shows DRDY, with data DSC, too."""
+        if not self.channel.violations.as_qemu:
+            return Status.BSY
+        command = self.command
+        return Status.BSY | (Status.DRDY if command is None or command.transfer is None else READY)
 
     @property
     def busy(self) -> bool:
@@ -224,10 +227,13 @@ class Unit:
         assert transfer is not None
         if _by_dma(command):
             self.phase, self.status = Phase.DMA, DIRECT
+            if command.packet is not None and self.channel.violations.as_qemu:
+                self.status |= Status.BSY
             self.channel.bus_master.request(self)
         elif transfer.out:
             self._ask_for_block(command)
         else:
+            self.status = self._busy
             self._move_block(command)
 
     def _ask_for_block(self, command: AtaCommand) -> None:

@@ -4,6 +4,7 @@ access.py    one access, and files of them
 sides.py     the two machines
 play.py      a sequence on both, compared at its quiescent points
 masks.py     what is not compared, and why
+profiles.py  by what our side goes
 known.py     differences that are known: what, by which clause, who is right
 shrink.py    the shortest sequence that still shows a difference
 grammar/     what random sequences are made of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import ahci, ahci_port, ide
-from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
@@ -88,57 +88,71 @@ IN_FLIGHT = "in-flight"
 _AHCI_MASKS = (
     _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0), IN_FLIGHT),
     _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0x08), IN_FLIGHT),
-    _port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails"),
-    _port_mask(
-        "CCS",
-        "PxCMD.CCS says which command is issued (AHCI 1.3.1 §3.3.7); QEMU's is 0 between commands (right: ours).",
-        PortReg.CMD,
-        0x1F00,
-        (None, 0),
+    *strict(_port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails")),
+    *strict(
+        _port_mask(
+            "CCS",
+            "PxCMD.CCS says which command is issued (AHCI 1.3.1 §3.3.7); QEMU's is 0 between commands (right: ours).",
+            PortReg.CMD,
+            0x1F00,
+            (None, 0),
+        )
     ),
-    _port_mask(
-        "speed",
-        "How fast a link is is the device's affair (AHCI 1.3.1 §3.3.10): ours has 6, QEMU's 1.5 Gbit/s.",
-        PortReg.SSTS,
-        0xF0,
-        (0x30, 0x10),
+    *strict(
+        _port_mask(
+            "speed",
+            "How fast a link is is the device's affair (AHCI 1.3.1 §3.3.10): ours has 6, QEMU's 1.5 Gbit/s.",
+            PortReg.SSTS,
+            0xF0,
+            (0x30, 0x10),
+        )
     ),
-    _port_mask(
-        "pio-end",
-        "A PIO read ends with its last PIO Setup FIS (Serial ATA 3.2 §11.7); QEMU sends another FIS (right: ours).",
-        PortReg.IS,
-        1,
-        (0, 1),
-        "pio-in",
+    *strict(
+        _port_mask(
+            "pio-end",
+            "A PIO read ends with its last PIO Setup FIS (Serial ATA 3.2 §11.7); QEMU sends another FIS (right: ours).",
+            PortReg.IS,
+            1,
+            (0, 1),
+            "pio-in",
+        )
     ),
-    _port_mask(
-        "error-end",
-        "An error ends in ERR:FatalTaskfile, without PxIS.DHRS (AHCI 1.3.1 §5.3.12); QEMU sets it (right: ours).",
-        PortReg.IS,
-        1,
-        (0, 1),
-        "fails",
+    *strict(
+        _port_mask(
+            "error-end",
+            "An error ends in ERR:FatalTaskfile, without PxIS.DHRS (AHCI 1.3.1 §5.3.12); QEMU sets it (right: ours).",
+            PortReg.IS,
+            1,
+            (0, 1),
+            "fails",
+        )
     ),
-    of_memory(
-        "pio-direction",
-        "The D bit of a PIO Setup FIS (Serial ATA 3.2 §10.5.11) is not set by QEMU (right: ours).",
+    *strict(
+        of_memory(
+            "pio-direction",
+            "The D bit of a PIO Setup FIS (Serial ATA 3.2 §10.5.11) is not set by QEMU (right: ours).",
+        )
     ),
     of_memory(
         "fis-address",
         "What address and count say after a command without an error is not said (ACS-3 §6.2.5).",
     ),
-    of_memory(
-        "pio-status",
-        "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
+    *strict(
+        of_memory(
+            "pio-status",
+            "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
+        )
     ),
     of_memory(*IDENTITY),
     of_memory(*INTERRUPTED),
 )
 _AHCI_DISK_MASKS = (
-    _port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND),
-    of_memory(
-        "dma-setup",
-        "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
+    *strict(_port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND)),
+    *strict(
+        of_memory(
+            "dma-setup",
+            "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
+        )
     ),
     of_memory(
         "dropped",
@@ -148,7 +162,7 @@ _AHCI_DISK_MASKS = (
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
 )
 _AHCI_CD_MASKS = (
-    _port_mask(*ABORT, PortReg.TFD, 0x0410, (0x410, 0), *REFUSED),
+    *strict(_port_mask(*ABORT, PortReg.TFD, 0x0410, (0x410, 0), *REFUSED)),
     of_memory(*STAY),
 )
 
@@ -229,16 +243,17 @@ def _ide_mask(what: tuple[str, str], register: Reg, bits: int, values: Values, *
 
 
 _IDE_MASKS = (
-    _ide_mask(DSC, Reg.STATUS, 0x10, (0x10, 0)),
-    Mask(*DSC, "control", 0, 1, 0x10, values=(0x10, 0)),
-    Mask(*WHILE_BUSY, "control", 0, 1, 0xD0, frozenset({IN_FLIGHT}), values=(0x80, 0xD0)),
-    Mask(*WHILE_BUSY, "control", 0, 1, 0xC0, frozenset({IN_FLIGHT}), values=(0x80, 0xC0)),
-    Mask(*DATA_PHASE, "control", 0, 1, 0x88, frozenset({IN_FLIGHT}), values=(0x08, 0x88)),
+    *strict(_ide_mask(DSC, Reg.STATUS, 0x10, (0x10, 0)), Mask(*DSC, "control", 0, 1, 0x10, values=(0x10, 0))),
+    *strict(
+        Mask(*WHILE_BUSY, "control", 0, 1, 0xD0, frozenset({IN_FLIGHT}), values=(0x80, 0xD0)),
+        Mask(*WHILE_BUSY, "control", 0, 1, 0xC0, frozenset({IN_FLIGHT}), values=(0x80, 0xC0)),
+        Mask(*DATA_PHASE, "control", 0, 1, 0x88, frozenset({IN_FLIGHT}), values=(0x08, 0x88)),
+    ),
     Mask(*IDENTITY, "identity", 0, 4),
     of_memory(*INTERRUPTED),
 )
 _IDE_DISK_MASKS = (
-    _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND),
+    *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND)),
     Mask(
         "refused-dma",
         "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
@@ -252,7 +267,7 @@ _IDE_DISK_MASKS = (
     ),
 )
 _IDE_CD_MASKS = (
-    _ide_mask(ABORT, Reg.ERROR, 0x04, (4, 0), *REFUSED),
+    *strict(_ide_mask(ABORT, Reg.ERROR, 0x04, (4, 0), *REFUSED)),
     of_memory(*STAY),
 )
 

@@ -19,6 +19,7 @@ from guestsim.progress import Bar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from guestsim.diff.profiles import Profile
     from guestsim.diff.run import Report, Unexplained
 
 DEFAULT_STEPS = 2_000
@@ -39,6 +40,13 @@ def diff_command(
     output: Annotated[
         Path, typer.Option(help="The folder for sequences of unexplained differences.")
     ] = Path(),
+    profile: Annotated[
+        str,
+        typer.Option(
+            metavar="PROFILE",
+            help="What our device goes by: `strict`, its specification, or `qemu`, what QEMU's does.",
+        ),
+    ] = "strict",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Do the same on our device and on a live QEMU's, and compare all that a guest can see."""
@@ -48,9 +56,9 @@ def diff_command(
         _wrong("expected either a FILE or --random with --device")
     try:
         if file is not None:
-            report = _play_file(file)
+            report = _play_file(file, _profile(profile))
         else:
-            report = _play_random(device, seed, steps, output, shown=not as_json)
+            report = _play_random(device, _profile(profile), seed, steps, output, shown=not as_json)
     except TargetError as error:
         _wrong(str(error))
     if as_json:
@@ -61,7 +69,18 @@ def diff_command(
         raise typer.Exit(1)
 
 
-def _play_random(device: str | None, seed: int, steps: int, output: Path, *, shown: bool) -> Report:
+def _profile(name: str) -> Profile:
+    from guestsim.diff.profiles import PROFILES
+
+    found = next((profile for profile in PROFILES if profile == name), None)
+    if found is None:
+        _wrong(f"--profile: {name} is given, expected one of {', '.join(PROFILES)}")
+    return found
+
+
+def _play_random(
+    device: str | None, profile: Profile, seed: int, steps: int, output: Path, *, shown: bool
+) -> Report:
     from guestsim.diff.devices import DEVICES
     from guestsim.diff.run import compare_random
 
@@ -70,10 +89,11 @@ def _play_random(device: str | None, seed: int, steps: int, output: Path, *, sho
     if not output.is_dir():
         _wrong(f"--output: there is no folder {output}")
     with Bar("steps", steps, shown=shown) as bar:
-        return compare_random(DEVICES[device], seed=seed, steps=steps, folder=output, watch=bar.at)
+        compared = DEVICES[device].under(profile)
+        return compare_random(compared, seed=seed, steps=steps, folder=output, watch=bar.at)
 
 
-def _play_file(path: Path) -> Report:
+def _play_file(path: Path, profile: Profile) -> Report:
     from guestsim.diff.access import AccessFileError, parse
     from guestsim.diff.devices import DEVICES, check_of
     from guestsim.diff.run import compare_steps
@@ -89,7 +109,7 @@ def _play_file(path: Path) -> Report:
         _wrong(f"{path}:{line}: byte {content[error.start]:#04x}, expected text in UTF-8")
     except AccessFileError as error:
         _wrong(str(error))
-    return compare_steps(DEVICES[name], steps)
+    return compare_steps(DEVICES[name].under(profile), steps)
 
 
 def _wrong(text: str) -> NoReturn:
@@ -104,9 +124,10 @@ def show(report: Report, console: Console) -> None:
         console.print(text, soft_wrap=True)
 
     counts = report.counts
+    as_qemu = " as QEMU's" if report.device.profile == "qemu" else ""
     rate = f", {counts.steps / report.seconds:.0f} steps a second" if report.seconds > 1 else ""
     say(
-        f"{report.device.name}: {counted(counts.steps, 'step')} ({counts.accesses} accesses) in "
+        f"{report.device.name}{as_qemu}: {counted(counts.steps, 'step')} ({counts.accesses} accesses) in "
         f"{counted(report.sequences, 'sequence')}, compared {counts.waits} times, "
         f"{counted(counts.held, 'request')} held on both, in {report.seconds:.1f} s{rate}"
     )
@@ -143,6 +164,7 @@ def to_json(report: Report) -> dict[str, object]:
     counts = report.counts
     return {
         "device": report.device.name,
+        "profile": report.device.profile,
         "seed": report.seed,
         "steps": counts.steps,
         "accesses": counts.accesses,

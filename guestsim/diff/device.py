@@ -6,7 +6,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from guestsim.diff.grammar import Grammar
 from guestsim.diff.known import known
 from guestsim.diff.masks import Mask
 from guestsim.diff.play import Area, Player
+from guestsim.diff.profiles import Profile
 from guestsim.diff.sides import DRIVE, ECAM, Lines, OurSide, QemuSide, Side, Window, Windows
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Device:
     `options` are what both sides are given; `ours` and `theirs` what only one gets with the first.  `place` finds its
     registers and gives its BARs addresses; `prologue` is what each sequence begins with; `observe` is read at each
     quiescent point.  `drive` are the options of the drive's nodes, `user` is QEMU's path of the device that has it.
+    `profile` is what our side goes by.
     """
 
     name: str
@@ -52,6 +54,16 @@ class Device:
     drive: Options
     user: str
     disk: int = 1 << 20
+    profile: Profile = "strict"
+
+    def under(self, profile: Profile) -> Device:
+        """The same, our side with this profile."""
+        return replace(self, profile=profile)
+
+    @property
+    def hiding(self) -> list[Mask]:
+        """The masks that there are under its profile."""
+        return [mask for mask in self.masks if self.profile in mask.profiles]
 
     def base(self) -> bytes:
         """What its disk holds at first."""
@@ -86,6 +98,7 @@ class Device:
             blockdevs=[self._drive(image)],
             devices=[{**first, **self.ours}, *others],
             name=name,
+            profile=self.profile,
         )
         side.windows = self.place(side)
         return side
@@ -127,10 +140,10 @@ class Device:
             self.prologue,
             self.observe,
             self.areas,
-            self.masks,
+            self.hiding,
             self.base(),
             self.label,
-            known=lambda found: known(self.name, found) is not None,
+            known=lambda found: known(self.name, found, self.profile) is not None,
         )
 
     @contextmanager

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from guestsim.diff.play import Difference
+from guestsim.diff.profiles import BOTH, Profile
 
 Right = Literal["ours", "QEMU's", "both"]
 
@@ -19,7 +20,7 @@ class Known:
     """One of them, in one sentence.
 
     It shows in a difference of `kind` at `place` (a pattern), in a sequence with a step that has one of `tags` (if any
-    are given); `now`: in that very step, which has all of `all_now`.
+    are given); `now`: in that very step, which has all of `all_now`.  Only under these `profiles` is it excused.
     """
 
     name: str
@@ -34,11 +35,13 @@ class Known:
     all_now: frozenset[str] = frozenset()
     ours: str = "*"
     theirs: str = "*"
+    profiles: frozenset[Profile] = BOTH
 
-    def matches(self, device: str, found: Difference) -> bool:
+    def matches(self, device: str, found: Difference, profile: Profile = "strict") -> bool:
         """Whether the difference is this one."""
         return (
             device in self.devices
+            and profile in self.profiles
             and found.kind not in NEVER_KNOWN
             and fnmatchcase(found.kind, self.kind)
             and fnmatchcase(found.place, self.place)
@@ -391,6 +394,6 @@ ENDS = (
 """What QEMU 7.2 ends of, with a segmentation fault: what, clause, devices.  Sequences keep away from it."""
 
 
-def known(device: str, found: Difference) -> Known | None:
+def known(device: str, found: Difference, profile: Profile = "strict") -> Known | None:
     """The first entry of the table that a difference matches."""
-    return next((one for one in KNOWN if one.matches(device, found)), None)
+    return next((one for one in KNOWN if one.matches(device, found, profile)), None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guestsim.diff.access import Read
+from guestsim.diff.profiles import BOTH, STRICT, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class Mask:
     """Bits of registers that are not compared: those in `bits` of the bytes from `start` to `end` of a window.
 
     Where there are `tags`, only in a step that has one of them; where there are `values`, only if those bits are these
-    in ours and in theirs.
+    in ours and in theirs.  Only under these `profiles` is anything hidden.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Mask:
     bits: int = -1
     tags: frozenset[str] = frozenset()
     values: tuple[int | None, int | None] = (None, None)
+    profiles: frozenset[Profile] = BOTH
 
     def hides(self, read: Read, ours: int, theirs: int, tags: Set[str]) -> bool:
         """Whether this is all that is not the same."""
@@ -42,6 +44,11 @@ class Mask:
 def of_memory(name: str, reason: str) -> Mask:
     """One of memory: sequences say where it holds (`Loose`, `Unordered`)."""
     return Mask(name, reason, "", 0, 0)
+
+
+def strict(*masks: Mask) -> tuple[Mask, ...]:
+    """Masks of what ours does as QEMU's under that profile: there they hide nothing."""
+    return tuple(replace(mask, profiles=STRICT) for mask in masks)
 
 
 ORDER = "order"

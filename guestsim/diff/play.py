@@ -106,8 +106,13 @@ class Player:
     _now: Step = _BEGIN
     _number: int = 0
     _loose: list[Loose] = field(default_factory=list)
+    _hiding: frozenset[str] = frozenset()
+    """Names of the masks: no other memory is loose."""
     _breaks: set[str] = field(default_factory=set)
     """Break points that there are."""
+
+    def __post_init__(self) -> None:
+        self._hiding = frozenset(mask.name for mask in self.masks)
 
     def play(self, steps: Sequence[Step]) -> Difference | None:
         """The first difference; the sides begin anew before it.  Nothing is held after it."""
@@ -160,7 +165,8 @@ class Player:
         segment: list[Access] = []
         for access in step.accesses:
             if isinstance(access, Loose):
-                self._loose.append(access)
+                if access.reason in self._hiding:
+                    self._loose.append(access)
             elif isinstance(access, Wait | Rest | Break | Held | Resume):
                 found = self._segment(segment) or self._pause(access)
                 if found is not None:

@@ -57,7 +57,7 @@ class Report:
     @property
     def masked(self) -> Iterator[tuple[str, str, int]]:
         """Name, reason and how often it hid something, of each mask of the device's; those of one name are one."""
-        for name, reason in {mask.name: mask.reason for mask in self.device.masks}.items():
+        for name, reason in {mask.name: mask.reason for mask in self.device.hiding}.items():
             yield name, reason, self.counts.masked[name]
 
 
@@ -148,7 +148,11 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
         finally:
             player.patience = patient
         alike = again is not None and again.signature == found.signature
-        return again if alike and again is not None and known(device.name, again) is None else None
+        return (
+            again
+            if alike and again is not None and known(device.name, again, device.profile) is None
+            else None
+        )
 
     sequence = report.sequences
     if not any(shows(actions, PATIENCE) for _ in range(REPEATS)):
@@ -160,7 +164,7 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
 
 
 def _count(report: Report, found: Difference) -> bool:
-    entry = known(report.device.name, found)
+    entry = known(report.device.name, found, report.device.profile)
     if entry is None:
         return False
     report.known[entry.name] += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from guestsim.diff.access import Access, Read, Store, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES, MESSAGES_SIZE
+from guestsim.diff.profiles import Profile
 from guestsim.targets.inprocess import InProcessTarget
 from guestsim.targets.qemu import RAM, QemuTarget
 
@@ -109,9 +110,10 @@ class OurSide:
         blockdevs: Sequence[Mapping[str, object]],
         devices: Sequence[Mapping[str, object]],
         name: str = "ours",
+        profile: Profile = "strict",
     ) -> None:
         self.name = name
-        self.target = _Machine(blockdevs=blockdevs, devices=devices, ram=RAM)
+        self.target = _Machine(blockdevs=blockdevs, devices=devices, ram=RAM, profile=profile)
         self.memory = self.target.high
         self.disks = [_mapped(image) for image in images]
         self.windows: Windows = {}

@@ -15,7 +15,7 @@ import msgspec
 
 from devmodels.assembly import assemble
 from devmodels.blockbackend.debug.commands import debugged
-from devmodels.conformance import Violation
+from devmodels.conformance import Profile, Violation
 from devmodels.iocontext import ClockKind
 from devmodels.memory import BouncedRegion, Region, SharedRegion
 from devmodels.monitor import World
@@ -59,7 +59,8 @@ class InProcessTarget:
 
     `objects`, `blockdevs` and `devices` have QEMU's option names; `ram` is in bytes, a multiple of 4096 above 16 MiB.
     `shared` False gives the devices memory that they can only copy from and to.  `clock` is `virtual`, `stepped` or
-    `wall`; a `context` that is given has a clock already.
+    `wall`; a `context` that is given has a clock already.  `profile` is a name of
+    `devmodels.conformance.Profile`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class InProcessTarget:
         shared: bool = True,
         clock: str = "virtual",
         context: IoContext | None = None,
+        profile: str = "strict",
     ) -> None:
         if ram <= _LOW.size or ram % 4096:
             raise TargetError(f"ram of {ram} bytes: expected a multiple of 4096 above {_LOW.size}")
@@ -86,6 +88,7 @@ class InProcessTarget:
                 shared=shared,
                 clock=clock,
                 context=context,
+                profile=Profile(profile),
                 on_message=self._on_message,
                 on_intx=self._on_intx,
                 on_irq=self._on_irq,

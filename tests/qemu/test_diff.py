@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 
 from guestsim.diff.devices import DEVICES
+from guestsim.diff.profiles import PROFILES, Profile
 from guestsim.diff.run import compare_random
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("name", DEVICES)
-def test_nothing_is_unexplained(name: str) -> None:
-    report = compare_random(DEVICES[name], seed=1, steps=1500)
+def test_nothing_is_unexplained(name: str, profile: Profile) -> None:
+    report = compare_random(DEVICES[name].under(profile), seed=1, steps=1500)
     assert [str(one.difference) for one in report.unexplained] == []
     assert report.counts.steps >= 1500

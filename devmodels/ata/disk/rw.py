@@ -32,8 +32,15 @@ def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[
         count = (taskfile.count if wide else taskfile.count & 0xFF) or 0x100
         lba = taskfile.lba28 if taskfile.device & LBA else disk.geometry.lba(taskfile)
     if lba < 0 or lba + count > disk.accessible:
-        raise AtaError(Error.IDNF, lba=max(lba, disk.accessible) if lba >= 0 else None)
+        raise beyond(disk, lba)
     return lba, count
+
+
+def beyond(disk: AtaDisk, lba: int) -> AtaError:
+    """An address that the medium has not, whose first bad one is told (ACS-3 §6.3.2); QEMU's disk aborts."""
+    if disk.violations.as_qemu:
+        return AtaError()
+    return AtaError(Error.IDNF, lba=max(lba, disk.accessible) if lba >= 0 else None)
 
 
 def transfer(
@@ -55,7 +62,7 @@ def queued(disk: AtaDisk, command: AtaCommand, *, out: bool) -> MediumTransfer:
     taskfile = command.taskfile
     lba, count = taskfile.lba, taskfile.features or 0x1_0000
     if lba + count > disk.accessible:
-        raise AtaError(Error.IDNF, lba=max(lba, disk.accessible))
+        raise beyond(disk, lba)
     size = disk.sector_size
     flags = Flags.FUA if out and taskfile.device & FUA_BIT else Flags.NONE
     return MediumTransfer(lba * size, count * size, out=out, block=size, flags=flags)

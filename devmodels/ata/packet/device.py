@@ -124,7 +124,8 @@ class AtapiDevice(AtaDevice):
         """CHECK CONDITION: the sense key is shown in the error field, the rest is asked for."""
         self.sense = sense
         key = (sense[1] if sense[0] in _DESCRIPTOR_FORMATS else sense[2]) & 0x0F
-        self.fail(command, AtaError(key << 4 | (Error.ABRT if key in _ABORTING else 0)))
+        aborts = key in _ABORTING and not self.violations.as_qemu
+        self.fail(command, AtaError(key << 4 | (Error.ABRT if aborts else 0)))
 
     def finish(self, command: AtaCommand) -> None:
         """Packet commands end with the interrupt reason that says so."""

@@ -66,8 +66,8 @@ class World:
 
 
 @contextmanager
-def world(interrupts: Interrupts = Interrupts.POLLING) -> Iterator[World]:
-    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+def world(interrupts: Interrupts = Interrupts.POLLING, *, profile: str = "strict") -> Iterator[World]:
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK], profile=profile) as target:
         yield World(target, interrupts)
 
 

@@ -51,6 +51,7 @@ class IdeMachine:
         shared: bool = True,
         probed: bool = True,
         empty: bool = False,
+        profile: str = "strict",
         **options: Any,
     ) -> None:
         self._folder = TemporaryDirectory()
@@ -62,7 +63,7 @@ class IdeMachine:
             {**(disk or {**file, "filename": str(image / "disk")}), "node-name": "d0"},
             {**(disc or {**file, "filename": str(image / "disc"), "read-only": True}), "node-name": "c0"},
         ]
-        self.target = InProcessTarget(blockdevs=nodes, shared=shared)
+        self.target = InProcessTarget(blockdevs=nodes, shared=shared, profile=profile)
         assembly = self.target.assembly
         machine = assembly.machine
         self.function = PiixIde(

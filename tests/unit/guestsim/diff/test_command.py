@@ -19,6 +19,10 @@ from guestsim.cli import app
             ["--random", "--device", "virtio-blk", "--output", "/nowhere"],
             "--output: there is no folder /nowhere",
         ),
+        (
+            ["--random", "--device", "virtio-blk", "--profile", "vmware"],
+            "--profile: vmware is given, expected one of strict, qemu",
+        ),
         (["/nowhere"], "/nowhere: No such file or directory"),
     ],
 )

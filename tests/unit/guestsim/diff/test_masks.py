@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from guestsim.diff.access import Loose, Read
-from guestsim.diff.masks import Mask
+from guestsim.diff.masks import Mask, strict
+from guestsim.diff.profiles import PROFILES, Profile
 from guestsim.diff.run import compare_random, compare_steps
 
 from .machines import FEW, with_twin
@@ -36,6 +37,20 @@ def test_it_hides_nothing_in_other_steps() -> None:
 
 
 OURS, THEIRS = b"serial-number-of-dev", b"serial-number-of-two"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_one_of_profile_strict_hides_nothing_under_the_other(tmp_path: Path, profile: Profile) -> None:
+    few = replace(FEW.under(profile), masks=strict(*FEW.masks))
+    twin = with_twin(tmp_path, few, serial=THEIRS.decode())
+    (found,) = compare_random(few, seed=1, steps=5, open_player=twin).unexplained
+    at = re.search("at (0x[0-9a-f]+)", found.difference.ours)
+    assert at is not None
+    up, ask = found.steps
+    loose = Loose("failed-data", int(at[1], 16), 3)
+    report = compare_steps(few, [up, replace(ask, accesses=(loose, *ask.accesses))], open_player=twin)
+    assert (not report.unexplained) is (profile == "strict")
+    assert [name for name, *_ in report.masked] == [mask.name for mask in few.masks if profile == "strict"]
 
 
 @pytest.mark.parametrize(("values", "hidden"), [((OURS, THEIRS), True), ((THEIRS, OURS), False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.known import KNOWN, NEVER_KNOWN, known
 from guestsim.diff.play import Difference
+from guestsim.diff.profiles import STRICT
 from guestsim.diff.run import random_actions
 from tools.known_differences import PAGE, page
 
@@ -37,6 +39,15 @@ def test_no_entry_excuses_an_exception_of_ours_or_the_end_of_qemu() -> None:
     for device in DEVICES:
         for kind in NEVER_KNOWN:
             assert known(device, Difference(kind, "buffers", "0x0", "0x1", 1, "any", tags, tags)) is None
+
+
+def test_an_entry_of_profile_strict_excuses_nothing_under_the_other() -> None:
+    one = next(one for one in KNOWN if one.name == "VERIFY")
+    found = Difference("memory", "buffers", "12 at 0x1020000", "00 at 0x1020000", 1, "any", one.now, one.now)
+    assert one.matches("virtio-scsi", found, "qemu")
+    strict = replace(one, profiles=STRICT)
+    assert strict.matches("virtio-scsi", found, "strict")
+    assert not strict.matches("virtio-scsi", found, "qemu")
 
 
 BROAD = ("VERIFY", "mode pages", "SYNCHRONIZE CACHE (16)", "types that there are not", "attention of no unit")

@@ -1,0 +1,85 @@
+"""An HBA and a disk under profile `qemu`: what QEMU 7.2's do, where they depart from their specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from guestsim.drivers import ata
+from guestsim.drivers.ahci_layouts import HEADER, PIO_SETUP, PortIs, PortReg, h2d_fis
+
+from .stories import SIZE
+from .test_fises import D2H
+from .test_hostile import World, world
+
+WITHOUT_DSC = 0x41
+ABRT = 0x04
+
+
+@pytest.fixture
+def w() -> Iterator[World]:
+    with world(profile="qemu") as made:
+        yield made
+
+
+def put(w: World, slot: int, command: ata.AtaCommand) -> None:
+    """A command without data into a slot, with a table of its own."""
+    table = w.guest.memory.allocate_zeroed(256, 128)
+    w.guest.memory.write(table, h2d_fis(command))
+    w.guest.memory.write(w.port.list + slot * HEADER.size, HEADER.pack(5, 0, 0, table, 0))
+
+
+def fis(w: World, offset: int) -> bytes:
+    """The FIS that was received last, of a kind."""
+    return w.guest.memory.read(w.port.received + offset, 20)
+
+
+def test_an_error_is_told_by_its_fis_too_and_without_dsc(w: World) -> None:
+    w.command(ata.AtaCommand(0xFF))
+    assert w.status == PortIs.TFES | PortIs.DHRS
+    assert fis(w, D2H)[:4] == bytes((0x34, 0x40, WITHOUT_DSC, ABRT))
+    assert w.port.read(PortReg.TFD) == ABRT << 8 | WITHOUT_DSC
+    assert w.port.read(PortReg.CI) == 1
+
+
+def test_what_has_failed_is_done_again_with_the_next_command(w: World) -> None:
+    put(w, 0, ata.AtaCommand(0xFF))
+    w.issue()
+    w.port.write(PortReg.IS, 0xFFFF_FFFF)
+    put(w, 1, ata.flush())
+    w.issue(slots=2)
+    assert w.port.read(PortReg.CI) == 1
+    assert w.status == PortIs.TFES | PortIs.DHRS
+    put(w, 0, ata.flush())
+    w.issue(slots=2)
+    assert w.port.read(PortReg.CI) == 0
+
+
+def test_the_slot_of_the_current_command_is_not_told(w: World) -> None:
+    put(w, 3, ata.flush())
+    w.issue(slots=8)
+    assert w.port.read(PortReg.CMD) & 0x1F00 == 0
+
+
+def test_a_pio_setup_fis_has_neither_direction_nor_another_status_and_a_register_fis_follows(
+    w: World,
+) -> None:
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_dma_ext(0, 1, pio=True), (buffer, 512))
+    setup = fis(w, PIO_SETUP)
+    assert (setup[1], setup[15]) == (0x40, 0x58)
+    assert w.status == PortIs.PSS | PortIs.DHRS
+
+
+def test_an_address_beyond_the_medium_is_aborted(w: World) -> None:
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_dma_ext(SIZE // 512, 1), (buffer, 512))
+    assert w.port.read(PortReg.TFD) >> 8 == ABRT
+
+
+def test_no_dma_setup_fis_comes_before_the_data_of_a_queued_command(w: World) -> None:
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_queued(0, 1), (buffer, 512))
+    assert w.status & PortIs.SDBS
+    assert fis(w, 0) == bytes(20)

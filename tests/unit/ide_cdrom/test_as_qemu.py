@@ -1,0 +1,45 @@
+"""An IDE channel under profile `qemu`: what QEMU 7.2's shows, where it departs from the specifications."""
+
+from __future__ import annotations
+
+import pytest
+
+from guestsim.drivers.ide import Task
+from guestsim.drivers.ide_layouts import AtaCommand
+
+from .machine import MIB, IdeMachine
+from .test_channel import read
+from .test_task_registers import settle
+
+ABRT = 0x04
+BSY_DRDY, BSY_READY = 0xC0, 0xD0
+
+
+def test_an_error_clears_dsc() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        reply = machine.run(machine.ide.do(0, Task(0xFF)))
+        assert (reply.ok, reply.error, machine.ide.alternate_status) == (False, ABRT, 0x41)
+
+
+def test_an_address_beyond_the_medium_is_aborted() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        reply = machine.run(machine.ide.do(0, Task(AtaCommand.READ_SECTORS, lba=MIB // 512, count=1)))
+        assert (reply.ok, reply.error) == (False, ABRT)
+
+
+def test_an_illegal_request_shows_its_sense_key_alone() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        reply = machine.run(machine.ide.packet(1, read(1000, 1)))
+        assert (reply.ok, reply.error) == (False, 0x50)
+
+
+@pytest.mark.parametrize(
+    ("task", "status"),
+    [(Task(AtaCommand.FLUSH_CACHE), BSY_DRDY), (Task(AtaCommand.READ_SECTORS, count=1), BSY_READY)],
+)
+def test_a_busy_disk_is_ready_too_and_with_data_shows_dsc(task: Task, status: int) -> None:
+    with IdeMachine(profile="qemu") as machine:
+        machine.target.stop()
+        machine.ide.write_task(0, task)
+        settle(machine)
+        assert machine.ide.alternate_status == status
