@@ -13,6 +13,7 @@ from pathlib import Path
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.known import ENDS, KNOWN
 from guestsim.diff.profiles import Profile
+from guestsim.diff.script_masks import REASONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "qemu-differences.md"
 
@@ -32,7 +33,7 @@ the sequence goes on.
 
 def page() -> str:
     """The page."""
-    return "\n".join((HEAD, *_known(), "", *_ends(), "", *_masks())) + "\n"
+    return "\n".join((HEAD, *_known(), "", *_ends(), "", *_masks(), "", *_of_scripts())) + "\n"
 
 
 def _known() -> Iterator[str]:
@@ -75,6 +76,17 @@ def _masks() -> Iterator[str]:
 
 def _still(profiles: frozenset[Profile]) -> str:
     return "still there" if "qemu" in profiles else "no"
+
+
+def _of_scripts() -> Iterator[str]:
+    yield "## Masks of scripts"
+    yield ""
+    yield "What `guestsim diff SCRIPT` leaves out besides, or for another reason, on `virtio-blk` and `virtio-scsi`."
+    yield ""
+    yield "| | Why it is not compared |"
+    yield "|---|---|"
+    for name, reason in REASONS.items():
+        yield f"| {name} | {reason} |"
 
 
 def main() -> int:

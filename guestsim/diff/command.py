@@ -29,7 +29,7 @@ MOST_LINES = 60
 
 def diff_command(
     file: Annotated[
-        Path | None, typer.Argument(help="A file of accesses, as this command saves them.")
+        Path | None, typer.Argument(help="A file of accesses, as this command saves them, or a script.")
     ] = None,
     at_random: Annotated[bool, typer.Option("--random", help="Random sequences of accesses.")] = False,
     device: Annotated[
@@ -55,6 +55,11 @@ def diff_command(
     if at_random is (file is not None):
         _wrong("expected either a FILE or --random with --device")
     try:
+        if file is not None and file.suffix == ".yaml":
+            if _profile(profile) != "strict":
+                _wrong(f"--profile {profile}: scripts are compared under strict alone")
+            _play_scripts(file, as_json=as_json)
+            return
         if file is not None:
             report = _play_file(file, _profile(profile))
         else:
@@ -110,6 +115,25 @@ def _play_file(path: Path, profile: Profile) -> Report:
     except AccessFileError as error:
         _wrong(str(error))
     return compare_steps(DEVICES[name].under(profile), steps)
+
+
+def _play_scripts(path: Path, *, as_json: bool) -> None:
+    from guestsim.diff import script_command
+    from guestsim.script.load import ScriptError
+
+    try:
+        reports = script_command.compare_file(path)
+    except ScriptError as error:
+        _wrong(str(error))
+    if reports and all(report.skipped is not None for report in reports):
+        _wrong(f"{path}: {reports[0].name}: {reports[0].skipped}")
+    if as_json:
+        plain = [script_command.to_json(report) for report in reports]
+        typer.echo(msgspec.json.format(msgspec.json.encode(plain)).decode())
+    else:
+        script_command.show(reports, Console(highlight=False))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
 
 
 def _wrong(text: str) -> NoReturn:

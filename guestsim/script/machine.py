@@ -35,6 +35,22 @@ class TargetAndHost(Target, Host, Protocol):
     """A target whose host can be asked, too."""
 
 
+class Opener(Protocol):
+    """What starts the machine that a script describes, as `open_target` does."""
+
+    def __call__(
+        self,
+        spec: TargetSpec,
+        script: Script,
+        drives: list[dict[str, object]],
+        devices: list[dict[str, object]],
+        memory: str,
+        recording: Recording | None = None,
+    ) -> TargetAndHost:
+        """Start it. Raises `TargetError` where it can't be."""
+        ...
+
+
 def _forced(device: Mapping[str, object]) -> bool:
     """Whether an MMIO device is of version 1: QEMU's default, and an option of the place there."""
     return bool(device.get("force-legacy", True))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from guestsim.errors import GuestError, raised
 from guestsim.script import load as yaml
 from guestsim.script.load import ScriptError
+from guestsim.script.machine import Opener, open_target
 from guestsim.script.needs import parse_target, why_not
 from guestsim.script.perform import Performer, StepFailedError, StepReport
 from guestsim.script.ways import Way, vary
@@ -30,7 +31,7 @@ class Options:
 
     `target` is what `parse_target` takes; `way` are ring and transport, where the script leaves them open.  `on_step`
     hears of every step as it ends, `on_access` of every access of the guest, as text.  `recording` is the trace of our
-    devices to be written.
+    devices to be written; `opener` is what starts the machine.
     """
 
     target: str = "devmodels"
@@ -39,6 +40,7 @@ class Options:
     on_step: Callable[[StepReport], None] | None = None
     on_access: Callable[[str], None] | None = None
     recording: Recording | None = None
+    opener: Opener = open_target
 
 
 @dataclass(slots=True)
@@ -152,7 +154,9 @@ def run_on(
 
     start = time.perf_counter()
     try:
-        with World(varied, source, spec, options.memory, options.on_access, options.recording) as world:
+        with World(
+            varied, source, spec, options.memory, options.on_access, options.recording, options.opener
+        ) as world:
             if options.recording is not None:
                 report.trace = str(options.recording.path)
             body(world, on_report)

@@ -25,6 +25,7 @@ from guestsim.script.machine import (
     MMIO_DRIVERS,
     ON_BUSES,
     SCSI_HOSTS,
+    Opener,
     open_target,
     place,
 )
@@ -73,7 +74,7 @@ class World:
     """A script's machine, opened. Use with `with`.
 
     `memory` (shared or bounced) holds where the script leaves it open; `on_access` hears of every access, as text;
-    `recording` is the trace to be written.
+    `recording` is the trace to be written; `opener` starts the machine.
     Raises `ScriptError` for what the script has wrong about drives and devices, and `TargetError` for what the target
     refuses.
     """
@@ -86,6 +87,7 @@ class World:
         memory: str = "shared",
         on_access: Callable[[str], None] | None = None,
         recording: Recording | None = None,
+        opener: Opener = open_target,
     ) -> None:
         self.script = script
         self.source = source
@@ -104,7 +106,7 @@ class World:
             self._kinds: dict[str, int] = {}
             self._options: dict[str, Mapping[str, object]] = {}
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
-            self.target = open_target(spec, script, drives, devices, memory, recording)
+            self.target = opener(spec, script, drives, devices, memory, recording)
         except OptionsError as error:
             self._folder.cleanup()
             raise source.error(f"{error.kind}[{error.index}]", str(error)) from error

@@ -1,0 +1,73 @@
+"""The host of both machines: what it does, it does to both, as long as they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guestsim.targets.inprocess import InProcessTarget
+    from guestsim.targets.qemu import QemuTarget
+
+
+class BothHosts:
+    """`dirty` is true where something was done since both were last at rest."""
+
+    ours: InProcessTarget
+    theirs: QemuTarget
+    comparing: bool
+    dirty: bool
+
+    def resize(self, node: str, size: int) -> None:
+        """Resize both."""
+        self.ours.resize(node, size)
+        if self.comparing:
+            self.theirs.resize(node, size)
+        self.dirty = True
+
+    def plug(self, device: Mapping[str, object]) -> None:
+        """Plug into both."""
+        self.ours.plug(device)
+        if self.comparing:
+            self.theirs.plug(device)
+        self.dirty = True
+
+    def unplug(self, device: str) -> None:
+        """Unplug from both."""
+        self.ours.unplug(device)
+        if self.comparing:
+            self.theirs.unplug(device)
+        self.dirty = True
+
+    def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
+        """Ours answers."""
+        answer = self.ours.qmp(command, arguments)
+        if self.comparing:
+            self.theirs.qmp(command, arguments)
+        self.dirty = True
+        return answer
+
+    def statistics(self, device: str) -> dict[str, int]:
+        """Ours: what the host counts is nothing that a guest sees."""
+        return self.ours.statistics(device)
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.ours.stop()
+        if self.comparing:
+            self.theirs.stop()
+
+    def cont(self) -> None:
+        """Let both go on."""
+        self.ours.cont()
+        if self.comparing:
+            self.theirs.cont()
+        self.dirty = True
+
+    def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
+        """Ours."""
+        return self.ours.take_events()
+
+    def violations(self) -> list[tuple[str, str]] | None:
+        """Ours."""
+        return self.ours.violations()

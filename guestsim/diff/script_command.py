@@ -1,0 +1,85 @@
+"""What `guestsim diff SCRIPT` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from guestsim.diff.known import KNOWN
+from guestsim.diff.scripts import ScriptDiff, compare_script
+from guestsim.outputs import counted
+from guestsim.script.run import YamlScript, read_scripts
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def compare_file(path: Path) -> list[ScriptDiff]:
+    """The scripts of a file, one after another.  ScriptError, and TargetError where QEMU cannot be started."""
+    return [compare_script(one) for one in read_scripts(path) if isinstance(one, YamlScript)]
+
+
+def show(reports: Sequence[ScriptDiff], console: Console) -> None:
+    """Print what came of scripts."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    for report in reports:
+        if report.skipped is not None:
+            say(f"{escape(report.name)}: not compared: {escape(report.skipped)}")
+        else:
+            _show(report, say)
+    total = sum(report.unexplained is not None for report in reports)
+    say(f"[bold {'red' if total else 'green'}]unexplained differences: {total}[/]")
+
+
+def _show(report: ScriptDiff, say: Callable[[str], None]) -> None:
+    say(
+        f"{escape(report.name)}: {counted(report.steps, 'step')} ({report.accesses} accesses), "
+        f"compared {report.compared} times, {counted(report.disks, 'disk')} in the end, in {report.seconds:.1f} s"
+    )
+    entries = {entry.name: entry for entry in KNOWN}
+    for name, count in report.known.most_common():
+        entry = entries[name]
+        said = f"{entry.what} ({entry.clause}; right: {entry.right})"
+        say(f"  known    {count:>6}×  {escape(name)}  [dim]{escape(said)}[/]")
+    for reason, count in report.said.most_common():
+        say(f"  known    {count:>6}×  as the script says  [dim]{escape(reason)}[/]")
+    for name, reason, count in report.reasons:
+        say(f"  masked   {count:>6}×  {escape(name)}  [dim]{escape(reason)}[/]")
+    if report.unexplained is not None:
+        say(f"[bold red]unexplained[/] {escape(report.place)}: {escape(str(report.unexplained))}")
+    for failure in report.failures:
+        say(f"[bold red]failed[/] {escape(failure)}")
+
+
+def to_json(report: ScriptDiff) -> dict[str, object]:
+    """A report as plain values."""
+    found = report.unexplained
+    return {
+        "file": report.file,
+        "name": report.name,
+        "skipped": report.skipped,
+        "steps": report.steps,
+        "accesses": report.accesses,
+        "comparisons": report.compared,
+        "disks": report.disks,
+        "seconds": round(report.seconds, 3),
+        "known": dict(report.known.most_common()),
+        "said": dict(report.said.most_common()),
+        "masks": [{"name": name, "reason": reason, "count": count} for name, reason, count in report.reasons],
+        "failures": report.failures,
+        "unexplained": None
+        if found is None
+        else {
+            "at": report.place,
+            "kind": found.kind,
+            "place": found.place,
+            "ours": found.ours,
+            "theirs": found.theirs,
+        },
+    }

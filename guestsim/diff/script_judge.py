@@ -1,0 +1,253 @@
+"""Says of each difference what it is, while a script runs on both sides."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from guestsim.diff.both import Both, Sight
+from guestsim.diff.known import known
+from guestsim.diff.offered import Offered
+from guestsim.diff.play import Difference
+from guestsim.diff.registers import Registers
+from guestsim.diff.script_machines import ALIKE, NAMED, THEIRS, copied, devices_like
+from guestsim.diff.script_masks import OFFERED, OWN
+from guestsim.diff.script_memory import MemoryMasks
+from guestsim.diff.script_steps import another_course, excused, step_at, tags_of
+from guestsim.errors import GuestError
+from guestsim.script.machine import ON_BUSES, place
+from guestsim.script.perform import Performer, StepFailedError
+from guestsim.targets import TargetError
+
+if TYPE_CHECKING:
+    from guestsim.diff.access import Read
+    from guestsim.diff.scripts import ScriptDiff
+    from guestsim.script.needs import TargetSpec
+    from guestsim.script.perform import StepReport
+    from guestsim.script.recording import Recording
+    from guestsim.script.run import YamlScript
+    from guestsim.script.schema import Script, Step
+    from guestsim.script.world import World
+
+_SHOWN = 16
+_QCOW2 = b"QFI\xfb"
+_CHUNK = 1 << 20
+
+
+class Judge:
+    """The judge of one script: it opens both machines, runs the steps, and writes what it finds into `report`."""
+
+    def __init__(self, runnable: YamlScript, report: ScriptDiff) -> None:
+        self._script, self._source = runnable.script, runnable.source
+        self._report = report
+        self._devices = tuple(devices_like(self._script))
+        report.devices = tuple(device.name for device in self._devices)
+        self._performer: Performer | None = None
+        self._tags: set[str] = set()
+        self._files: dict[Path, Path] = {}
+        self._offered: Offered | None = None
+        self._masks: MemoryMasks | None = None
+
+    def open(
+        self,
+        spec: TargetSpec,  # noqa: ARG002 - it is both
+        script: Script,
+        drives: list[dict[str, object]],
+        devices: list[dict[str, object]],
+        memory: str,
+        recording: Recording | None = None,  # noqa: ARG002 - there is none
+    ) -> Both:
+        """Both machines, with images of their own."""
+        self._folder = tempfile.TemporaryDirectory(prefix="guestsim-", dir=_fast())
+        folder = Path(self._folder.name)
+        slots = [place(str(one["addr"]))[0] for one in devices if one.get("driver") not in ON_BUSES]
+        shared = (script.machine.memory or memory) == "shared"
+        devices = [{**NAMED.get(str(device.get("driver")), {}), **device} for device in devices]
+        alike = [{**ALIKE.get(str(device.get("driver")), {}), **device} for device in devices]
+        ours = {"blockdevs": drives, "devices": alike, "shared": shared, "clock": script.machine.clock}
+        theirs = {
+            "blockdevs": [copied(msgspec.to_builtins(drive), folder, self._files) for drive in drives],
+            "devices": [
+                msgspec.to_builtins({**THEIRS.get(str(device.get("driver")), {}), **device})
+                for device in devices
+            ],
+        }
+        try:
+            self._both = Both(folder / "ram", slots, ours=ours, theirs=theirs, judge=self.explained)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self._registers = Registers(self._both.ours, devices)
+        return self._both
+
+    def run(self, world: World, on_report: Callable[[StepReport], None]) -> None:
+        """The script's steps; in the end everything is compared."""
+        performer = self._performer = Performer(world, on_report)
+        both = self._both
+        offered = self._offered = Offered(world, both.memories)
+        both.memories.watch = offered
+        masks = self._masks = MemoryMasks(offered, both.memories)
+        both.all_used = masks.all_used
+        try:
+            world.guest.run(performer.perform(self._script.steps, "steps"))
+            both.compare(everywhere=True)
+            self._compare_disks()
+        except (StepFailedError, GuestError, TargetError):
+            raise
+        except Exception as error:
+            performer.give_up(error)
+        finally:
+            self._report.accesses = both.counts.pop("accesses", 0)
+            self._report.compared = both.compared
+            self._report.masked += both.counts
+            self._folder.cleanup()
+
+    def after(self, _: StepReport) -> None:
+        """A step has ended."""
+        self._report.steps += 1
+        self._tags |= self._step_tags()
+        if self._step().submit is None and self._both.compare() and self._offered is not None:
+            self._offered.rest()
+
+    def _compare_disks(self) -> None:
+        """What raw images hold; those of other formats may hold the same in other places."""
+        if not self._both.comparing or self._both.ours.busy:
+            return
+        if self._report.masked["reset"] or another_course(self._script):
+            self._report.masked["disk"] += 1
+            return
+        for mine, others in self._files.items():
+            where = _first_difference(mine, others)
+            if where is not None:
+                at, ours, theirs = where
+                self._tell(self._found("disk", mine.name, f"{ours} at {at:#x}", f"{theirs} at {at:#x}"))
+                return
+            self._report.disks += 1
+
+    # --- judging
+
+    def explained(self, sight: Sight, lasts: bool) -> int | None:
+        """What the guest sees of a difference that is known, masked, or said by the script.
+
+        None of another one: where it `lasts`, it ends the comparison.
+        """
+        seen = sight.ours if isinstance(sight.ours, int) else 0
+        read = (
+            self._registers.find(sight.address, sight.size, port=sight.port)
+            if sight.kind == "register"
+            else None
+        )
+        if read is not None and isinstance(sight.theirs, int):
+            if (read.window, read.offset) in OFFERED:
+                self._report.masked["features offered"] += 1
+                return seen & sight.theirs
+            now = self._step_tags()
+            for mask in (*OWN, *(mask for device in self._devices for mask in device.masks)):
+                if mask.hides(read, seen, sight.theirs, now):
+                    self._report.masked[mask.name] += 1
+                    return seen
+        found = self._difference(sight, read)
+        entry = next((one for device in self._devices if (one := known(device.name, found))), None)
+        if entry is not None and (lasts or read is not None):
+            self._report.known[entry.name] += 1
+            return seen
+        if not lasts:
+            return None
+        if self._excused(sight) or self._masked(sight):
+            return seen
+        self._tell(found)
+        return None
+
+    def _excused(self, sight: Sight) -> bool:
+        """Whether the script says of this step that something else is there, in such a place."""
+        where = sight.kind
+        if sight.kind in ("memory", "unread"):
+            where = self._masks.place(sight) if self._masks is not None else "elsewhere"
+        said = [one.because for one in excused(self._step(), where)]
+        self._report.said.update([" ".join(said)] if said else ())
+        return bool(said)
+
+    def _masked(self, sight: Sight) -> bool:
+        if sight.kind not in ("memory", "unread") or self._masks is None:
+            return False
+        names = self._masks.names(sight)
+        self._report.masked.update(names)
+        return bool(names)
+
+    def _tell(self, found: Difference) -> None:
+        """This one is not explained."""
+        self._report.unexplained = found
+        at = self._where_now
+        self._report.place = f"{self._source.file}:{self._source.line(at)}: {at}"
+
+    def _difference(self, sight: Sight, read: Read | None) -> Difference:
+        if isinstance(sight.ours, int) or isinstance(sight.theirs, int):
+            mine, others = _hex(sight.ours), _hex(sight.theirs)
+        else:
+            start = next(at for at in range(sight.size) if sight.ours[at] != sight.theirs[at])
+            mine, others = (
+                f"{side[start : start + _SHOWN].hex(' ')} at {sight.address + start:#x}"
+                for side in (sight.ours, sight.theirs)
+            )
+        return self._found(
+            "memory" if sight.kind == "unread" else sight.kind, self._place(sight, read), mine, others
+        )
+
+    def _found(self, kind: str, where: str, mine: str, others: str) -> Difference:
+        now = self._step_tags()
+        tags = frozenset(self._tags | now)
+        return Difference(kind, where, mine, others, self._report.steps, self._step().action, tags, now)
+
+    def _place(self, sight: Sight, read: Read | None) -> str:
+        if sight.kind == "line":
+            return "interrupt"
+        if sight.kind == "register":
+            if read is None:
+                return f"{'port' if sight.port else 'memory'}+{sight.address:#x}"
+            return self._devices[0].label(read)
+        where = self._masks.place(sight) if self._masks is not None else "elsewhere"
+        return {"messages": "interrupt messages", "elsewhere": "memory that no device may write"}.get(
+            where, where
+        )
+
+    @property
+    def _where_now(self) -> str:
+        return self._performer.at if self._performer is not None else "steps"
+
+    def _step(self) -> Step:
+        return step_at(self._script, self._where_now)
+
+    def _step_tags(self) -> frozenset[str]:
+        return frozenset(tags_of(self._step()))
+
+
+def _first_difference(mine: Path, others: Path) -> tuple[int, str, str] | None:
+    """Where two raw images are not the same, and what they hold there; None where they are."""
+    with mine.open("rb") as ours, others.open("rb") as theirs:
+        at = 0
+        while True:
+            one, other = ours.read(_CHUNK), theirs.read(_CHUNK)
+            if one[:4] == _QCOW2 and not at:
+                return None
+            if one != other:
+                first = next(
+                    (place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]),
+                    min(len(one), len(other)),
+                )
+                mine_there, there = (side[first : first + _SHOWN].hex(" ") for side in (one, other))
+                return at + first, mine_there, there
+            if not one:
+                return None
+            at += len(one)
+
+
+def _hex(value: int | bytes) -> str:
+    return f"{value:#x}" if isinstance(value, int) else value.hex(" ")
+
+
+def _fast() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,0 +1,59 @@
+"""What the comparison of scripts leaves out, besides what devices have as masks."""
+
+from __future__ import annotations
+
+from guestsim.diff.masks import Mask
+from guestsim.drivers.layouts import COMMON_CFG
+
+OWN = (
+    Mask(
+        "config_generation",
+        "How often it has changed is the device's own matter (VIRTIO 1.4 §2.5.1).",
+        "common",
+        COMMON_CFG["config_generation"].offset,
+        COMMON_CFG["config_generation"].offset + 1,
+    ),
+    Mask(
+        "PCI status",
+        "Timing of DEVSEL#, fast back-to-back and 66 MHz are a function's own (PCI 3.0 §6.2.3).",
+        "pci",
+        4,
+        8,
+        bits=0x06E0_0000,
+    ),
+    *(
+        Mask(
+            "capabilities",
+            "Which capabilities a function has, and where they lie, is its own (PCI 3.0 §6.7).",
+            "pci",
+            start,
+            end,
+        )
+        for start, end in ((0x2C, 0x38), (0x40, 0x1000))
+    ),
+)
+"""What scripts do not compare of registers, besides what devices have as masks."""
+
+REASONS = {
+    "in flight": "While a request is in flight, one device is done sooner than the other.",
+    "features offered": "A device offers what it has (VIRTIO 1.4 §2.2); the guest is told of what both have.",
+    "not looked at": "Buffers that the device may write, and the guest of this script does not look at.",
+    "avail_event": "When a device asks to be notified of more buffers is its own matter (VIRTIO 1.4 §2.7.10).",
+    "WRITE of used descriptors": "QEMU does not say in a packed ring that it has written (VIRTIO 1.4 §2.8.4; "
+    "right: ours).",
+    "residual": "QEMU does not say how much a command has left undone, and says less than nothing of one that was done "
+    "again (VIRTIO 1.4 §5.6.6.1; right: ours).",
+    "identity": "Who a unit is, and which optional pages and features it has, is its own (SPC-4 §6.6, MMC-6 §5.3).",
+    "LUN list": "REPORT LUNS tells of units in any order (SPC-4 §6.33); QEMU tells of LUN 0 also where none is.",
+    "reset": "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1, §2.6.1.1).",
+    "messages": "Several buffers may be told of with one interrupt or with more (VIRTIO 1.4 §2.7.7.1), and those at a "
+    "reset with none.",
+    "disk": "Where a request ends otherwise on QEMU, as the script says, or at a reset, its disk may hold "
+    "something else.",
+    "data-rest": "What lies behind the data is nobody's (VIRTIO 1.4 §2.7.8.2); ours zeroes it.",
+    **{mask.name: mask.reason for mask in OWN},
+}
+"""The masks of scripts, besides those that devices have."""
+
+OFFERED = frozenset({("common", 4), ("legacy", 0)})
+"""Features offered: the guest is told of those that both have."""

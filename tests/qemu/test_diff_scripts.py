@@ -1,0 +1,197 @@
+"""The scripts of virtio devices on our machine and a live QEMU's at once: nothing is different that is not known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from guestsim.cli import app
+from guestsim.diff.script_judge import Judge
+from guestsim.diff.script_steps import why_not_both
+from guestsim.diff.scripts import ScriptDiff, compare_script
+from guestsim.script.perform import StepReport
+from guestsim.script.run import YamlScript, read_scripts
+from guestsim.targets.qemu import QemuTarget
+from guestsim.targets.qmp import Json
+from tests.scripts.corpus import all_loaded
+
+pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
+
+FOLDER = Path(__file__).parents[1] / "scripts"
+APART = {
+    "hostile/notify-of-no-queue": "gives rings addresses in the first megabytes, where both at once have no memory",
+    "hostile/scsi-cdb-size-changes": "expects a feature that ours has alone",
+    "scsi/cd-media": "takes a medium out before QEMU's tray is open",
+    "scsi/cd-empty": "takes a medium out before QEMU's tray is open",
+    "scsi/error-stop": "QEMU answers other requests while it is stopped",
+    "scsi/framing": "a write that QEMU has refused before is read later",
+    "queue-reset-in-flight": "QEMU writes answers to requests that a queue reset has ended, into memory of nobody",
+    "hostile/scsi-passthrough": "QEMU writes behind a buffer: see the test below",
+}
+"""Scripts that both can run, but not at once."""
+SCRIPTS = [
+    path
+    for path in sorted(FOLDER.rglob("*.guest.yaml"))
+    if str(path.relative_to(FOLDER)).removesuffix(".guest.yaml") not in APART
+    and any(why_not_both(script) is None for script in all_loaded(path))
+]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_script_on_both(path: Path) -> None:
+    for runnable in read_scripts(path):
+        assert isinstance(runnable, YamlScript)
+        report = compare_script(runnable)
+        assert (report.place, str(report.unexplained or ""), report.failures) == ("", "", [])
+
+
+def test_tens_of_scripts_are_compared() -> None:
+    assert len(SCRIPTS) > 80
+
+
+SCRIPT = """
+name: who are you
+drives: [{driver: file, node-name: d0, size: 1M, content: {pattern: 0x11}}]
+devices: [{driver: virtio-blk-pci, drive: d0, serial: of-both}]
+steps:
+  - probe
+  - write: {at: 4k, length: 512, pattern: 3}
+  - get-id:
+    on qemu: {id: of-another, because: it says so}
+  - together:
+      - read: {at: 0, length: 512}
+      - read: {at: 1k, length: 512}
+"""
+
+
+def _compare(path: Path, text: str) -> ScriptDiff:
+    path = path / "who.guest.yaml"
+    path.write_text(text)
+    (runnable,) = read_scripts(path)
+    assert isinstance(runnable, YamlScript)
+    return compare_script(runnable)
+
+
+def _devices(monkeypatch: pytest.MonkeyPatch, **changes: Json) -> None:
+    """QEMU's devices get other options than ours."""
+    start = QemuTarget.__init__
+
+    def other(self: QemuTarget, **options: object) -> None:
+        devices = options.pop("devices")
+        assert isinstance(devices, list)
+        start(self, **options, devices=[{**device, **changes} for device in devices])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(QemuTarget, "__init__", other)
+
+
+def _stray(monkeypatch: pytest.MonkeyPatch, step: int, where: Callable[[Judge], int]) -> None:
+    """In a step QEMU's memory becomes another one, as by DMA."""
+    after = Judge.after
+
+    def changed(self: Judge, report: StepReport) -> None:
+        if report.path == f"steps[{step}]":
+            at = where(self)
+            _, there = self._both.memories.sides(at, 1)
+            self._both.memories.put_there(at, bytes([there[0] ^ 0x55]))
+        after(self, report)
+
+    monkeypatch.setattr(Judge, "after", changed)
+
+
+def _ring(judge: Judge) -> int:
+    assert judge._offered is not None
+    (queue,) = (queue for _, queue in judge._offered.queues())
+    return queue.addresses[2]
+
+
+def test_nothing_is_different(tmp_path: Path) -> None:
+    report = _compare(tmp_path, SCRIPT)
+    assert (report.place, report.failures, report.disks) == ("", [], 1)
+    assert report.ok
+    assert report.steps == 6  # Each of those that are together is one, too.
+    assert report.compared >= 4
+
+
+def test_a_difference_is_told_with_its_step_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, serial="of-another")
+    report = _compare(tmp_path, SCRIPT.replace("    on qemu: {id: of-another, because: it says so}\n", ""))
+    assert report.place == f"{tmp_path}/who.guest.yaml:8: steps[2]"
+    assert report.unexplained is not None
+    assert (report.unexplained.kind, report.unexplained.place) == ("memory", "buffers")
+    assert report.unexplained.ours.startswith("62 6f 74 68")
+    assert not report.failures
+
+
+def test_what_a_step_says_of_qemu_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, serial="of-another")
+    report = _compare(tmp_path, SCRIPT)
+    assert report.ok
+    assert report.said == {"it says so": 1}
+
+
+def test_it_explains_nothing_in_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stray(monkeypatch, 2, lambda judge: _ring(judge) - 1)
+    report = _compare(tmp_path, SCRIPT)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "memory that no device may write"
+    assert report.place.endswith(":8: steps[2]")
+
+
+@pytest.mark.parametrize("offset", [0, 2, 4, 8], ids=["flags", "idx", "id", "len"])
+def test_a_used_ring_that_says_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: int
+) -> None:
+    _stray(monkeypatch, 3, lambda judge: _ring(judge) + offset)
+    report = _compare(tmp_path, SCRIPT)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "ring"
+    assert report.place.endswith(":10: steps[3]")
+
+
+def test_disks_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = Judge._compare_disks
+
+    def changed(self: Judge) -> None:
+        (copy,) = self._files.values()
+        with copy.open("r+b") as file:
+            file.seek(5000)
+            file.write(b"\x04")
+        compare(self)
+
+    monkeypatch.setattr(Judge, "_compare_disks", changed)
+    report = _compare(tmp_path, SCRIPT)
+    assert report.unexplained is not None
+    assert report.unexplained.kind == "disk"
+    assert report.unexplained.theirs == "04" + " 11" * 15 + " at 0x1388"
+
+
+def test_a_real_write_behind_a_buffer_is_found() -> None:
+    (runnable,) = read_scripts(FOLDER / "hostile" / "scsi-passthrough.guest.yaml")
+    assert isinstance(runnable, YamlScript)
+    report = compare_script(runnable)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "memory that no device may write"
+
+
+def test_the_command_prints_and_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, serial="of-another")
+    path = tmp_path / "who.guest.yaml"
+    path.write_text(SCRIPT.replace("    on qemu: {id: of-another, because: it says so}\n", ""))
+    ran = CliRunner().invoke(app, ["diff", str(path)])
+    assert ran.exit_code == 1
+    assert f"unexplained {path}:8: steps[2]: memory buffers: ours 62 6f 74 68" in ran.output
+    assert ran.output.endswith("unexplained differences: 1\n")
+    again = CliRunner().invoke(app, ["diff", "--json", str(path)])
+    assert again.exit_code == 1
+    assert json.loads(again.output)[0]["unexplained"]["at"] == f"{path}:8: steps[2]"
+
+
+def test_a_script_that_both_cannot_run_is_refused() -> None:
+    path = FOLDER / "mmio.guest.yaml"
+    ran = CliRunner().invoke(app, ["diff", str(path)])
+    assert ran.exit_code == 2
+    assert ran.stderr == f"guestsim diff: {path}: a disk on MMIO: its devices are not on PCI\n"
