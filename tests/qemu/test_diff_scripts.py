@@ -30,6 +30,7 @@ APART = {
     "scsi/error-stop": "QEMU answers other requests while it is stopped",
     "scsi/framing": "a write that QEMU has refused before is read later",
     "queue-reset-in-flight": "QEMU writes answers to requests that a queue reset has ended, into memory of nobody",
+    "scsi/cd-configuration": "asks for mode pages of which QEMU's drive has others",
     "hostile/scsi-passthrough": "QEMU writes behind a buffer: see the test below",
 }
 """Scripts that both can run, but not at once."""
