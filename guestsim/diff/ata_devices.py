@@ -78,7 +78,7 @@ BUSY = (
     "busy",
     "BSY is set while a command is under way (AHCI 1.3.1 §3.3.8); QEMU clears it when data may come (right: ours).",
 )
-WHILE_BUSY = ("while-busy", "While BSY is set no other bit of the status says anything (ACS-3 §6.2.3).")
+WHILE_BUSY = ("while-busy", "While BSY is set no other bit of the status says anything (ATA/ATAPI-6 §7.15).")
 DATA_PHASE = (
     "data-phase",
     "While a packet's data go by DMA either BSY or DRQ is set (ATA/ATAPI-7 vol. 2 §11.8); QEMU sets both.",

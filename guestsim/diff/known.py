@@ -92,6 +92,19 @@ KNOWN: tuple[Known, ...] = (
             ("memory", "queue ? used index", "00 00 *", "*"),
         )
     ),
+    Known(
+        "buffers before DRIVER_OK",
+        "Buffers are taken, and interrupts raised, before DRIVER_OK.",
+        "VIRTIO 1.4 §2.1.2",
+        "ours",
+        ("virtio-blk", "virtio-scsi"),
+        kind="register",
+        place="common.device_status",
+        tags=frozenset({"skip:driver-ok"}),
+        now=frozenset({"broken"}),
+        ours="0xb",
+        theirs="0x4b",
+    ),
     *(
         Known(
             "task attributes",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.grammar.virtio import Submit
+from guestsim.diff.grammar.virtio import InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
@@ -89,7 +90,12 @@ def control(random: Random) -> Submit:
     function = random.choice(
         [*(one for one in Tmf if one not in ends), *(ends if random.random() < 0.1 else ())]
     )
-    data = TMF.pack(ControlType.TMF, function, lun, random.randrange(4))
+    return task(function, lun, random.randrange(4))
+
+
+def task(function: Tmf, lun: bytes, tag: int) -> Submit:
+    """One task management function."""
+    data = TMF.pack(ControlType.TMF, function, lun, tag)
     chain = Chain(f"tmf:{function.name.lower()}", (Piece(len(data), data), Piece(1)))
     return Submit(CONTROL_QUEUE, (chain,), CONTROL_QUEUE)
 
@@ -319,11 +325,43 @@ HELD: tuple[Held, ...] = (
     ("flush_to_os", alone(flush)),
 )
 
-IN_FLIGHT = GENERAL.in_flight(HELD, ((submit, 10), (read_config, 1), (GENERAL.read_registers, 2)))
+
+HELD_TASKS = (Tmf.ABORT_TASK, Tmf.QUERY_TASK, Tmf.QUERY_TASK, Tmf.QUERY_TASK_SET, Tmf.CLEAR_ACA)
+"""Functions that end nothing that is held, where they name another task."""
+
+
+def manage(random: Random, held: int | None = None) -> Submit:
+    """Task management while a command is held; it asks for the one of the tag `held`, or is about others."""
+    if held is not None:
+        return task(Tmf.QUERY_TASK, lun_bytes(0, 0), held)
+    lun = lun_bytes(*random.choice(((0, 0), (0, 0), (0, 1), (1, 0))))
+    # Commands have tags of 32 bits.
+    return task(random.choice(HELD_TASKS), lun, 1 << 32 | random.randrange(4))
+
+
+_IN_FLIGHT = GENERAL.in_flight(
+    HELD, ((submit, 10), (manage, 4), (read_config, 1), (GENERAL.read_registers, 2))
+)
+
+
+def in_flight(random: Random) -> InFlight:
+    """A held command, which some ask for meanwhile."""
+    action = _IN_FLIGHT(random)
+    assert isinstance(action, InFlight)
+    if random.random() < 0.7:
+        return action
+    (chain,) = action.submit.chains
+    head = chain.pieces[0].data
+    assert head is not None
+    _, tag, *_ = COMMAND.unpack_from(head)
+    meanwhile = [*action.meanwhile]
+    meanwhile.insert(random.randint(0, len(meanwhile)), manage(random, tag))
+    return replace(action, meanwhile=tuple(meanwhile))
+
 
 ACTIONS: ActionTable = (
     (submit, 60),
-    (IN_FLIGHT, 5),
+    (in_flight, 5),
     (GENERAL.broken(alone(command), GENERAL.bring_up), 1),
     (control, 4),
     *GENERAL.table(),

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from guestsim.diff.access import Held, Resume, Step, Wait, lines, parse
-from guestsim.diff.grammar import Action, virtio_blk
+from guestsim.diff.arena import ARENA_SIZE
+from guestsim.diff.grammar import Action, virtio_blk, virtio_scsi
 from guestsim.diff.grammar.virtio import BringUp, InFlight, Submit
 from guestsim.diff.grammar.virtio_chains import Chain
 from guestsim.diff.play import Difference, Player
 from guestsim.diff.sides import OurSide
-from guestsim.diff.virtio_devices import VIRTIO_BLK
+from guestsim.diff.virtio_devices import VIRTIO_BLK, VIRTIO_SCSI
+from guestsim.drivers.scsi_layouts import COMMAND, CONTROL_QUEUE, ScsiResponse, Tmf, lun_bytes
 
 from .machines import with_twin
 
@@ -89,3 +91,51 @@ def test_the_held_request_ends_with_its_resume() -> None:
     last = held()[-1].accesses
     at = [number for number, one in enumerate(last) if isinstance(one, Held | Resume | Wait)]
     assert [type(last[number]) for number in at] == [Held, Wait, Resume, Wait]
+
+
+@pytest.mark.parametrize(
+    ("function", "same", "response"),
+    [
+        (Tmf.QUERY_TASK, True, ScsiResponse.FUNCTION_SUCCEEDED),
+        (Tmf.QUERY_TASK, False, ScsiResponse.OK),
+        (Tmf.QUERY_TASK_SET, False, ScsiResponse.FUNCTION_SUCCEEDED),
+        (Tmf.ABORT_TASK, False, ScsiResponse.OK),
+    ],
+)
+def test_tasks_are_managed_while_one_is_held(
+    tmp_path: Path, function: Tmf, *, same: bool, response: ScsiResponse
+) -> None:
+    from random import Random
+
+    read = virtio_scsi.read(Random(3), 0)
+    head = read.pieces[0].data
+    assert head is not None
+    _, tag, *_ = COMMAND.unpack_from(head)
+    managed = virtio_scsi.task(function, lun_bytes(0, 0), tag if same else 1 << 32)
+    actions: list[Action] = [
+        BringUp(virtio_scsi.ALL, (16,) * virtio_scsi.QUEUES, None),
+        # The first command after a reset ends with an attention.
+        Submit(2, (virtio_scsi.flush(Random(1), 0),), 2),
+        InFlight("read_aio", Submit(2, (read,), 2), (managed,)),
+    ]
+    with with_twin(tmp_path, VIRTIO_SCSI)() as player:
+        assert player.play(VIRTIO_SCSI.grammar.lower(actions)) is None
+        assert player.counts.held == 1
+        memory = player.ours.memory[:ARENA_SIZE]
+    request = managed.chains[0].pieces[0].data
+    assert request is not None
+    assert memory[memory.index(request) + len(request)] == response
+
+
+def test_some_ask_for_the_task_that_is_held() -> None:
+    from random import Random
+
+    asked = 0
+    for seed in range(80):
+        action = virtio_scsi.in_flight(Random(seed))
+        head = action.submit.chains[0].pieces[0].data
+        assert head is not None
+        _, tag, *_ = COMMAND.unpack_from(head)
+        control = [one for one in action.meanwhile if isinstance(one, Submit) and one.queue == CONTROL_QUEUE]
+        asked += any(tag.to_bytes(8, "little") in (one.chains[0].pieces[0].data or b"") for one in control)
+    assert 8 < asked < 60
