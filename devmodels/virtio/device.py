@@ -507,10 +507,13 @@ class VirtioDevice(ABC):
 
     @holding
     def needs_reset(self) -> None:
-        """An error from which only a reset helps (VIRTIO 1.4 §2.1.2)."""
+        """An error from which only a reset helps (VIRTIO 1.4 §2.1.2).
+
+        QEMU notifies no driver that uses the legacy interface.
+        """
         if not self.status & Status.DEVICE_NEEDS_RESET:
             self.status |= Status.DEVICE_NEEDS_RESET
-            if self.status & Status.DRIVER_OK:
+            if self.status & Status.DRIVER_OK and not (self._legacy and self.violations.as_qemu):
                 self._notify_config()
 
     @holding

@@ -73,6 +73,8 @@ class VirtioPci(PciFunction):
         super().__init__(_identity(device.DEVICE_ID, class_code, legacy=legacy), name=name)
         self.device = device
         self._isr = 0
+        self._isr_with_message = ISR_QUEUE if device.violations.as_qemu else 0
+        """QEMU's function sets the queue bit with MSI-X, too (VIRTIO 1.4 §4.1.4.5.1)."""
         self._when_settled: list[Callable[[], None]] = []
         device.transport = self
         device.paused = True
@@ -126,6 +128,7 @@ class VirtioPci(PciFunction):
     def notify_used(self, queue: int) -> None:
         """A used buffer notification, VIRTIO 1.4 §4.1.5.3.1."""
         if self.msix is not None and self.msix.enabled:
+            self._isr |= self._isr_with_message
             self._message(self.common.queue[queue].queue_msix_vector)
         else:
             self._raise(ISR_QUEUE)
@@ -133,7 +136,7 @@ class VirtioPci(PciFunction):
     def notify_config(self) -> None:
         """A configuration change notification, VIRTIO 1.4 §4.1.5.4.1."""
         if self.msix is not None and self.msix.enabled:
-            self._isr |= ISR_CONFIG
+            self._isr |= ISR_CONFIG | self._isr_with_message
             self._message(self.common.config_msix_vector)
         else:
             # QEMU tells of the queues as well.

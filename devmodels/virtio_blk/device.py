@@ -58,6 +58,25 @@ _NO_FLAGS = Flags.NONE
 # A module's name costs half of what an enumeration's member does.
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
+
+_TYPES_OF_QEMU = {
+    int(kind) & ~1: int(kind)
+    for kind in (
+        BlkType.VIRTIO_BLK_T_FLUSH,
+        BlkType.VIRTIO_BLK_T_GET_ID,
+        BlkType.VIRTIO_BLK_T_DISCARD,
+        BlkType.VIRTIO_BLK_T_WRITE_ZEROES,
+    )
+}
+_BARRIER = 1 << 31
+
+
+def type_as_qemu(kind: int) -> int:
+    """What QEMU's device takes a request's type for: bit 31 is nothing to it, nor bit 0 but of IN and OUT."""
+    kind &= ~_BARRIER
+    return _TYPES_OF_QEMU.get(kind & ~1, kind)
+
+
 FILL_LIMIT = 1 << 20
 """Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
 driver must not be able to make a refusal expensive."""
@@ -206,9 +225,11 @@ class VirtioBlk(VirtioDevice):
         """The write-cache mode that follows from the features (VIRTIO 1.4 §5.2.5.1, §5.2.5.2).
 
         With CONFIG_WCE but not FLUSH it starts as write-through; a driver that negotiated neither could never flush, so
-        every write is made stable for it.
+        every write is made stable for it.  With CONFIG_WCE QEMU leaves the mode as it is.
         """
         flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
+        if self.violations.as_qemu:
+            flush |= self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE)
         self.backend.write_cache = self.initial_write_cache and flush
         self._rebuild_config()
 
@@ -404,6 +425,7 @@ class VirtioBlk(VirtioDevice):
         """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
         starting: list[Request] = []
         unpack_header = self.memory.unpack
+        as_qemu = self.violations.as_qemu
         for chain in chains:
             request = _new_request(BlkRequest)
             request.queue = queue
@@ -434,6 +456,8 @@ class VirtioBlk(VirtioDevice):
                         self._read_all(readable, HEADER_SIZE), 0
                     )
                 kind, _, sector = fields
+                if as_qemu:
+                    kind = type_as_qemu(kind)
                 if kind == T_IN:
                     length = chain.writable_bytes - 1
                     ready = self._prepare_io(request, _READ, sector, data_in, length)
@@ -515,10 +539,13 @@ class VirtioBlk(VirtioDevice):
         if dma is None:
             self.finish(request, status)
         elif request.op is _READ and not (self.resetting or request.queue.resetting):
-            if status:
-                clear(dma.views)
             request.dma = None
-            dma.unmap(dma.nbytes)
+            if status and self.violations.as_qemu:
+                dma.unmap(0)
+            else:
+                if status:
+                    clear(dma.views)
+                dma.unmap(dma.nbytes)
             self.finish(request, status, filled=True)
         else:
             request.dma = None
@@ -574,18 +601,19 @@ class VirtioBlk(VirtioDevice):
         self.finish(request, S_OK, filled=True)
 
     def _fill(self, data_in: list[tuple[int, int]], payload: bytes) -> None:
-        """Write `payload` and then zeroes over the whole scatter list."""
+        """Write `payload` and then zeroes over the whole scatter list; QEMU writes no zeroes."""
         if not data_in:
             return
+        as_qemu = self.violations.as_qemu
         dma = self.memory.map(data_in, _FROM_DEVICE)
         at = 0
         for view in dma.views:
             piece = payload[at : at + len(view)]
             view[: len(piece)] = piece
-            if len(piece) < len(view):
+            if len(piece) < len(view) and not as_qemu:
                 view[len(piece) :] = bytes(len(view) - len(piece))
             at += len(view)
-        dma.unmap(dma.nbytes)
+        dma.unmap(min(len(payload), dma.nbytes) if as_qemu else dma.nbytes)
 
     # --- discard, write zeroes, secure erase (VIRTIO 1.4 §5.2.6)
 
@@ -702,7 +730,8 @@ class VirtioBlk(VirtioDevice):
         filling = chain.writable_bytes
         if not filled and filling > FILL_LIMIT:
             reachable = False
-        elif filling > 1 and not filled and reachable:
+        elif filling > 1 and not filled and reachable and not self.violations.as_qemu:
+            # QEMU leaves what it has not written as it is.
             try:
                 self._fill(split_tail(chain.writable)[0], b"")
             except GuestMemoryError:

@@ -9,7 +9,7 @@ from guestsim.diff.access import Read, Step, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
 from guestsim.diff.grammar import virtio, virtio_blk, virtio_chains, virtio_legacy, virtio_rings, virtio_scsi
-from guestsim.diff.masks import Mask, of_memory
+from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
@@ -151,9 +151,11 @@ _COMMON = (
         "order",
         "Buffers that are made available together may come back in any order (VIRTIO 1.4 §2.7.14, no IN_ORDER).",
     ),
-    of_memory(
-        "failed-data",
-        "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
+    *strict(
+        of_memory(
+            "failed-data",
+            "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
+        )
     ),
     of_memory(
         "broken-hints",
@@ -214,23 +216,27 @@ VIRTIO_BLK = Device(
             0,
             0x40,
         ),
-        Mask(
-            "ISR status with MSI-X",
-            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
-            "isr-msix",
-            0,
-            1,
-            bits=1,
+        *strict(
+            Mask(
+                "ISR status with MSI-X",
+                "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+                "isr-msix",
+                0,
+                1,
+                bits=1,
+            )
         ),
-        Mask(
-            "ISR status of a broken device",
-            "A configuration change sets bit 1 (VIRTIO 1.4 §4.1.4.5.1); QEMU sets bit 0 as well (right: ours).",
-            "isr",
-            0,
-            1,
-            bits=1,
-            tags=frozenset({"broken"}),
-            values=(0, 1),
+        *strict(
+            Mask(
+                "ISR status of a broken device",
+                "A configuration change sets bit 1 (VIRTIO 1.4 §4.1.4.5.1); QEMU sets bit 0 as well (right: ours).",
+                "isr",
+                0,
+                1,
+                bits=1,
+                tags=frozenset({"broken"}),
+                values=(0, 1),
+            )
         ),
     ),
     grammar=virtio_blk.VirtioBlkGrammar(),
@@ -264,29 +270,35 @@ TRANSITIONAL = replace(
     masks=(
         *_COMMON,
         _NOWHERE,
-        of_memory(
-            "broken-legacy",
-            "Ours says NEEDS_RESET over the legacy interface as well, by a message; QEMU does not (VIRTIO 1.4 §2.1.2).",
+        *strict(
+            of_memory(
+                "broken-legacy",
+                "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
+            )
         ),
-        Mask(
-            "ISR status of a broken device",
-            "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
-            "legacy",
-            19,
-            20,
-            bits=2,
-            tags=frozenset({"broken"}),
-            values=(2, 0),
+        *strict(
+            Mask(
+                "ISR status of a broken device",
+                "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
+                "legacy",
+                19,
+                20,
+                bits=2,
+                tags=frozenset({"broken"}),
+                values=(2, 0),
+            )
         ),
-        Mask(
-            "ISR status of a broken device",
-            "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
-            "legacy-isr-msix",
-            0,
-            1,
-            bits=3,
-            tags=frozenset({"broken"}),
-            values=(2, None),
+        *strict(
+            Mask(
+                "ISR status of a broken device",
+                "Ours says NEEDS_RESET over the legacy interface as well; QEMU does not (VIRTIO 1.4 §2.1.2).",
+                "legacy-isr-msix",
+                0,
+                1,
+                bits=3,
+                tags=frozenset({"broken"}),
+                values=(2, None),
+            )
         ),
         Mask(
             "features offered",
@@ -303,13 +315,15 @@ TRANSITIONAL = replace(
             0,
             24,
         ),
-        Mask(
-            "ISR status with MSI-X",
-            "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
-            "legacy-isr-msix",
-            0,
-            1,
-            bits=1,
+        *strict(
+            Mask(
+                "ISR status with MSI-X",
+                "With MSI-X a driver should not look at the queue bit (VIRTIO 1.4 §4.1.4.5.2); QEMU sets it.",
+                "legacy-isr-msix",
+                0,
+                1,
+                bits=1,
+            )
         ),
     ),
     grammar=virtio_blk.VirtioBlkGrammar(legacy=True),

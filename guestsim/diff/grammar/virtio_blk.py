@@ -165,10 +165,12 @@ def ranges(random: Random, zone: int) -> Chain:
 
 
 def unknown(random: Random, _: int) -> Chain:
-    """A type that there is not; `type-alias` are those that others may take for one."""
+    """A type that there is not; `type-alias` are those that others may take for one, `scsi-command` two that
+    there were once."""
     if random.random() < 0.1:
         alias = random.choice((2, 3, BlkType.FLUSH | 1, BlkType.GET_ID | 1, 1 << 31 | BlkType.IN))
-        return made(random, "type-alias", header(alias), *split(random, 512), STATUS)
+        name = "scsi-command" if alias in (2, 3) else "type-alias"
+        return made(random, name, header(alias), *split(random, 512), STATUS)
     kind = random.choice((6, 7, 15, 16, 18, 26, 0x100, 0x7FFFFFFE))
     return made(random, "unknown-type", header(kind), *split(random, 512), STATUS)
 

@@ -14,7 +14,7 @@ from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.request import Flags, Op, Read, Request
-from devmodels.conformance import ViolationLog
+from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import Event, IoContext
 from devmodels.runstate import RunState
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
@@ -230,6 +230,7 @@ def blk(
     backend_cache: bool = True,
     ring: int = 64,
     options: Mapping[str, object] | None = None,
+    profile: Profile = Profile.STRICT,
     **more_options: object,
 ) -> BlkRig:
     """A device with a disk of `size` bytes, its queue 0 running; by default all that it offers is negotiated."""
@@ -254,7 +255,7 @@ def blk(
         name="vd0",
         context=context,
         memory=memory,
-        violations=ViolationLog(),
+        violations=ViolationLog(profile),
     )
     notifications = Notifications()
     device.transport = notifications

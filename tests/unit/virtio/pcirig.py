@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from devmodels.conformance import Profile, ViolationLog
 from devmodels.machine import Machine
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.pci import VirtioPci
@@ -71,6 +72,7 @@ class PciRig:
         vectors: int | None = None,
         config: bytes = b"",
         offered: int = CORE_FEATURES | IN_ORDER,
+        profile: Profile = Profile.STRICT,
     ) -> None:
         self.parts, end = ring_parts(queue_size)
         self.plain = PlainMemory([Block(RING, bytearray(end - RING)), Block(0, bytearray(0x1_0000))])
@@ -78,7 +80,12 @@ class PciRig:
         self.messages: list[int] = []
         self.line = False
         self.device = TestDevice(
-            memory, num_queues=num_queues, queue_size=queue_size, features=offered, config=config
+            memory,
+            num_queues=num_queues,
+            queue_size=queue_size,
+            features=offered,
+            config=config,
+            violations=ViolationLog(profile),
         )
         self.machine = Machine(
             memory,

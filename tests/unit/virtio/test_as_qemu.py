@@ -1,0 +1,58 @@
+"""A virtio block device, and a function, under profile `qemu`: what QEMU 7.2's do otherwise than VIRTIO 1.4 says."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from devmodels.blockbackend.request import Op
+from devmodels.conformance import Profile
+from devmodels.virtio_blk.layout import BlkFeature
+from tests.unit.virtio.blkrig import FLUSH, GET_ID, IN, BlkRig, blk
+from tests.unit.virtio.pcirig import PciRig
+
+OK, IOERR, UNSUPP = 0, 1, 2
+UNTOUCHED = b"\xee"
+BARRIER = 1 << 31
+
+
+@pytest.fixture
+def rig() -> BlkRig:
+    return blk(profile=Profile.QEMU)
+
+
+def test_behind_an_identifier_nothing_is_written_and_everything_counted(rig: BlkRig) -> None:
+    answer = rig.send(GET_ID, room=64)
+    assert (answer.status, answer.length) == (OK, 65)
+    assert answer.data[20:] == UNTOUCHED * 44
+
+
+@pytest.mark.parametrize("kind", [GET_ID | 1, GET_ID | BARRIER])
+def test_bits_0_and_31_of_a_type_are_not_looked_at(rig: BlkRig, kind: int) -> None:
+    assert rig.send(kind, room=20) == rig.send(GET_ID, room=20)
+    assert rig.send(FLUSH | 1).status == OK
+    assert rig.send(IN | BARRIER, room=512) == rig.send(IN, room=512)
+
+
+def test_what_was_refused_or_has_failed_has_written_nothing(rig: BlkRig) -> None:
+    answer = rig.send(99, room=512)
+    assert (answer.status, answer.length, answer.data) == (UNSUPP, 513, UNTOUCHED * 512)
+    rig.disk.fail[Op.READ] = errno.EIO
+    answer = rig.send(IN, room=512)
+    assert (answer.status, answer.length, answer.data) == (IOERR, 513, UNTOUCHED * 512)
+
+
+@pytest.mark.parametrize(("profile", "writeback"), [(Profile.QEMU, True), (Profile.STRICT, False)])
+def test_config_wce_without_flush_leaves_the_mode(profile: Profile, writeback: bool) -> None:
+    rig = blk(profile=profile, without=1 << BlkFeature.VIRTIO_BLK_F_FLUSH)
+    assert rig.backend.write_cache is writeback
+
+
+@pytest.mark.parametrize(("profile", "status"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+def test_the_queue_bit_of_isr_is_set_with_msix_too(profile: Profile, status: int) -> None:
+    rig = PciRig(profile=profile)
+    rig.map_bars()
+    rig.enable_msix()
+    rig.function.notify_used(0)
+    assert rig.isr() == status
