@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 
 from devmodels.ahci.command import Header, PortCommand
 from devmodels.ahci.fis import SDB_STATUS, dma_setup, register_d2h, set_device_bits
-from devmodels.ahci.layout import DSFIS, PRD_SIZE, PRDBC_OFFSET, PRDT_OFFSET, PSFIS, RFIS, SDBFIS
+from devmodels.ahci.layout import DSFIS, PRDBC_OFFSET, PRDT_OFFSET, PSFIS, RFIS, SDBFIS
 from devmodels.ahci.pio import by_pio, data_setup, is_packet, packet_setup
 from devmodels.ahci.prdt import walk
 from devmodels.ahci.registers import DHRS, DPS, HBFS, OFS, PSS, SDBS, TFES
 from devmodels.ata import AtaCommand, AtaError, Protocol, Status, TaskFile
 from devmodels.ata.constants import READY
-from devmodels.conformance import MAX_BYTES, written
+from devmodels.conformance import written
 from devmodels.memory import Direction, GuestMemoryError
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
 
-SHOWN = MAX_BYTES // PRD_SIZE
-"""How many PRDs a report shows."""
 PRIO = 0xC000
 """Count, of NCQ reads and writes: their priority."""
 
@@ -125,7 +123,7 @@ class Delivery:
                 self._port.violation(
                     "AHCI 1.3.1 §4.2.3.3",
                     f"slot {command.slot}: a PRD with an odd address or length",
-                    self._table(header),
+                    regions.odd,
                 )
             if short:
                 self._overflow(command, regions.length, wanted)
@@ -158,13 +156,9 @@ class Delivery:
         self._port.violation(
             "AHCI 1.3.1 §3.3.5",
             f"slot {command.slot}: PRDs of {length} bytes for a transfer of {wanted}",
-            self._table(command.header),
+            written(length, 8),
         )
         self._registers.status |= OFS
-
-    def _table(self, header: Header) -> bytes:
-        """The beginning of a PRD table, as a report shows it."""
-        return self._hba.memory.read(header.table + PRDT_OFFSET, PRD_SIZE * min(header.prdtl, SHOWN))
 
     def _accept(self, command: PortCommand) -> None:
         """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4)."""

@@ -332,12 +332,16 @@ class Port:
             registers.ccs = slot
         address = self._list + HEADER_SIZE * slot
         try:
-            flags, prdtl, _, ctba, ctbau = memory.unpack(address, COMMAND_HEADER.layout)
+            fields = memory.unpack(address, COMMAND_HEADER.layout)
+            flags, prdtl, _, ctba, ctbau = fields
             header = Header(address, flags, prdtl, ctba, ctbau)
             length = flags & CFL
             if not MIN_CFL <= length <= MAX_CFL:
-                data = memory.read(address, HEADER_SIZE)
-                self.violation("AHCI 1.3.1 §4.2.2", f"slot {slot}: a command FIS of {length} dwords", data)
+                self.violation(
+                    "AHCI 1.3.1 §4.2.2",
+                    f"slot {slot}: a command FIS of {length} dwords",
+                    COMMAND_HEADER.pack(*fields),
+                )
                 self.fatal(HBFS)
                 return
             data = memory.read(header.table, 4 * length)

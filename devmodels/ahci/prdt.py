@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 from devmodels.ahci.layout import DBC, DBC_INTERRUPT, PRD, PRD_SIZE
@@ -21,7 +20,7 @@ class Regions(NamedTuple):
     pieces: list[tuple[int, int]]
     length: int
     interrupt: bool
-    odd: bool
+    odd: bytes
 
 
 def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
@@ -35,16 +34,18 @@ def walk(memory: GuestMemory, table: int, entries: int, wanted: int) -> Regions:
         size = (last & DBC) + 1
         length = min(size, wanted)
         interrupt = size <= wanted and bool(last & DBC_INTERRUPT)
-        return Regions([(high << 32 | low & ~1, length)], length, interrupt, bool(low & 1 or size & 1))
+        odd = PRD.pack(low, high, last) if low & 1 or size & 1 else b""
+        return Regions([(high << 32 | low & ~1, length)], length, interrupt, odd)
     pieces: list[tuple[int, int]] = []
     length = done = 0
-    interrupt = odd = False
+    interrupt, odd = False, b""
     while done < entries and length < wanted:
         count = min(entries - done, AT_ONCE)
         data = memory.read(table + done * PRD_SIZE, count * PRD_SIZE)
-        for low, high, last in struct.iter_unpack("<II4xI", data):
+        for low, high, last in PRD.layout.iter_unpack(data):
             size = (last & DBC) + 1
-            odd = odd or bool(low & 1 or size & 1)
+            if not odd and (low & 1 or size & 1):
+                odd = PRD.pack(low, high, last)
             if length + size <= wanted:
                 interrupt = interrupt or bool(last & DBC_INTERRUPT)
             else:

@@ -34,13 +34,16 @@ def main() -> None:
 def _import_msgspec() -> None:
     """Import it without typing_extensions, where that is installed: msgspec only looks whether there is one.
 
-    From Python 3.11 on typing has all that msgspec wants of it, and it takes a tenth of a whole start.
+    From Python 3.11 on typing has all that msgspec wants of it, and it takes a tenth of a whole start.  A msgspec that
+    cannot do without it is imported later, with it.
     """
     name = "typing_extensions"
     before = sys.modules.get(name)
     sys.modules[name] = None  # type: ignore[assignment]  # What `import` takes for a module that is not there.
     try:
         import msgspec  # noqa: F401
+    except ImportError:
+        pass
     finally:
         del sys.modules[name]
         if before is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from devmodels.conformance import written
 from devmodels.interrupts import LineSource
 from devmodels.memory import GuestMemory
 from devmodels.registers.state import nest, unnest
@@ -60,17 +61,17 @@ class VirtioMmio:
             self.registers.write(offset, size, value)
             return
         offset -= CONTROL_SIZE
-        self._judge(offset, size)
+        self._judge(offset, size, written(value, size))
         if isinstance(self.registers, LegacyMmio):
             self.registers.interface.write_config(offset, size, value)
         else:
             self.device.store_config(offset, size, value)
 
-    def _judge(self, offset: int, size: int) -> None:
+    def _judge(self, offset: int, size: int, data: bytes = b"") -> None:
         violations = self.device.violations
         if (size > 4 or offset % size) and violations.strict:
             summary = f"{size}-byte access at configuration offset {offset}"
-            violations.report(DRIVER_RULES, summary, self.device.name)
+            violations.report(DRIVER_RULES, summary, self.device.name, data)
 
     # --- interrupts
 

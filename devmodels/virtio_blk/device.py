@@ -699,7 +699,7 @@ class VirtioBlk(VirtioDevice):
         self.finish(request, status)
 
     def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
-        """The driver has got something about a request wrong: `data`, or its header, which is never read twice."""
+        """The driver has got something about a request wrong: `data`, or its header as it was judged."""
         if not data and request.header is not None:
             data = REQUEST_HEADER.pack(*request.header)
         elif not data:

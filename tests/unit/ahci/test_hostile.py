@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from struct import Struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.memory import GuestMemory
 from guestsim.drivers import ata
 from guestsim.drivers.ahci import Ahci, AhciPort
 from guestsim.drivers.ahci_layouts import HEADER, PRD, PRDT_OFFSET, Cmd, Ghc, Hba, PortIs, PortReg, h2d_fis
@@ -102,6 +104,24 @@ def test_a_command_fis_of_no_possible_length(length: int) -> None:
         w.command(ata.flush(), flags=length)
         assert w.status & PortIs.HBFS
         w.works_again()
+
+
+def test_a_refused_header_is_shown_as_it_was_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read once more: in the meantime it may have become another one."""
+    with world() as w:
+        unpack = GuestMemory.unpack
+
+        def changing(memory: GuestMemory, address: int, layout: Struct) -> tuple[int, ...]:
+            fields = unpack(memory, address, layout)
+            if address == w.port.list:
+                w.guest.memory.write(address, HEADER.pack(5, 0, 0, w.table, 0))
+            return fields
+
+        monkeypatch.setattr(GuestMemory, "unpack", changing)
+        w.command(ata.flush(), flags=1)
+        (report,) = w.target.assembly.violations.recent
+        assert report.summary.endswith("a command FIS of 1 dwords")
+        assert report.data == HEADER.pack(1, 0, 0, w.table, 0)
 
 
 def test_prds_without_one_whole_sector_end_the_command() -> None:

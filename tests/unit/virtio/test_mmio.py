@@ -244,6 +244,13 @@ def test_the_generation_moves_with_the_configuration(modern: Rig) -> None:
     assert disk.get(0x0FC) != before
 
 
+def test_a_write_of_a_width_that_the_configuration_has_not_is_reported_with_its_bytes(modern: Rig) -> None:
+    modern.disk.start()
+    modern.write(modern.disk.base + 0x121, 2, 0xBEEF)
+    first = modern.assembly.violations.recent[0]
+    assert (first.clause, first.data) == (RULES, b"\xef\xbe")
+
+
 def test_a_reset_clears_events_and_queues(rig: Rig) -> None:
     disk = rig.disk
     disk.start()
