@@ -125,6 +125,13 @@ class ScsiBench(RingBench):
             judge=partial(self._answered, response, len(data) + room, learn),
         )
 
+    def set_size(self, field: int, size: int) -> None:
+        """Another `cdb_size` or `sense_size`, unless commands may wait that were framed with the one before."""
+        for queue in self.request_queues:
+            self.go(queue)
+        if self.master and not self.suspending:
+            self.transport.store(field, 4, size)
+
     def _answered(
         self, size: int, expected: int, learn: Learn | None, sent: Sent, length: int, content: bytes
     ) -> None:

@@ -100,10 +100,7 @@ def _own(bench: ScsiBench, choices: Choices) -> None:
             bench.swap()
             bench.settle()
         case 5:
-            for queue in bench.request_queues:
-                bench.go(queue)
-            offset, size = choices.choice(SIZES)
-            bench.transport.store(offset, 4, size)
+            bench.set_size(*choices.choice(SIZES))
         case 6:
             header = choices.choice(LUNS) + bytes(11) + _cdb(choices) + bytes(16)
             bench.noise(header if choices.randrange(2) else struct.pack("<II", choices.randrange(4), 0))

@@ -17,7 +17,7 @@ from devmodels.virtio_scsi.framing import Framing
 from devmodels.virtio_scsi.layout import ScsiResponse
 from fuzz.ring.bench import TABLE
 from fuzz.ring.ledger import SECTOR
-from fuzz.ring.scsi import MAIN, ScsiBench
+from fuzz.ring.scsi import CDB_SIZE, MAIN, ScsiBench
 from fuzz.ring.transports import Over
 from tests.unit.fuzz.defects import (
     PLAIN,
@@ -169,4 +169,17 @@ def test_a_unit_may_finish_a_flush_of_its_own_after_the_reset() -> None:
     bench.command(REQUEST, bytes((0x55, 0x10)) + bytes(5) + len(page).to_bytes(2, "big") + bytes(1), page)
     bench.go(REQUEST)
     assert bench.write_through
+    bench.works()
+
+
+@pytest.mark.parametrize("over", [Over.PCI, Over.PCI_LEGACY])
+def test_sizes_stay_as_they_are_while_commands_wait_that_were_framed_with_them(over: Over) -> None:
+    bench = ScsiBench(over, kind=Kind.SHARED)
+    bench.bus_master(False)
+    bench.command(REQUEST, TEST_UNIT_READY)
+    bench.set_size(CDB_SIZE, 16)
+    bench.bus_master(True)
+    assert not bench.sent
+    bench.set_size(CDB_SIZE, 16)
+    assert bench.transport.load(CDB_SIZE, 4) == 16
     bench.works()
