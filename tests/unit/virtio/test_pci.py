@@ -345,6 +345,8 @@ def test_only_1_can_be_written_to_queue_reset(value: int) -> None:
     r.set("queue_reset", value)
     assert r.get("queue_enable") == 1
     assert r.clauses() == [DRIVER_RULES]
+    (told,) = r.device.violations.recent
+    assert told.data == value.to_bytes(2, "little"), "as it was written"
 
 
 # --- notifications (§4.1.5.2)

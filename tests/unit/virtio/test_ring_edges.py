@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from devmodels.memory import BouncedRegion, GuestMemory
+from devmodels.virtio.layout import VIRTQ_DESC
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
@@ -345,3 +346,128 @@ def test_who_waits_for_a_queue_hears_once_when_all_is_back(make: Callable[[int],
 def test_a_split_ring_has_a_power_of_two_of_entries() -> None:
     assert [size for size in range(-1, 20) if rig(16).queue.allows(size)] == [1, 2, 4, 8, 16]
     assert [size for size in range(-1, 20) if packed_rig(12).queue.allows(size)] == list(range(1, 13))
+
+
+@kinds
+def test_data_that_looks_like_a_table_is_data(kind: Kind) -> None:
+    """§2.7.5.3: INDIRECT says what is one, and neither its length nor what is in it."""
+    r = rig(8, INDIRECT_DESC, kind=kind)
+    table = [(DATA + 512, 8, NEXT, 1), (DATA + 520, 8, NEXT, 2), (DATA + 528, 8, WRITE, 0)]
+    for at, entry in enumerate(table):
+        r.plain.store(TABLE + 16 * at, VIRTQ_DESC.pack(*entry))
+    r.driver.move_idx(chain(r.driver, (TABLE, 48, NEXT, 0), (DATA, 8, NEXT, 0), (DATA + 64, 8, WRITE, 0)))
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(TABLE, 48), (DATA, 8)], [(DATA + 64, 8)])
+
+
+@kinds
+@pytest.mark.parametrize("flags", [0, WRITE])
+def test_a_chain_ends_where_next_is_not_set_whatever_lies_behind(flags: int, kind: Kind) -> None:
+    """§2.7.5: `next` of its last descriptor, and the one that it leads to, may be what was there before."""
+    r = rig(8, kind=kind)
+    for at, entry in enumerate([(DATA, 8, NEXT, 1), (DATA + 8, 8, flags, 2), (DATA + 64, 8, WRITE, 3)]):
+        r.driver.write_desc(at, *entry)
+    r.driver.write_entry(0, 0)
+    r.driver.move_idx(1)
+    r.device.kick(0)
+    (job,) = r.device.taken
+    second = [(DATA + 8, 8)]
+    expected = ([(DATA, 8)], second) if flags else ([(DATA, 8), *second], [])
+    assert (job.chain.readable, job.chain.writable) == expected
+    assert r.clauses == []
+
+
+@kinds
+@pytest.mark.parametrize("head", [1, 3, 5])
+def test_a_chain_may_go_on_at_the_first_descriptor(head: int, kind: Kind) -> None:
+    """§2.7.5: what lies behind its head may be of another one, and as usual as any."""
+    r = rig(8, kind=kind)
+    entries = {
+        head: (DATA, 8, NEXT, 0),
+        0: (DATA + 64, 8, WRITE, 0),
+        head + 1: (DATA + 8, 8, NEXT, head + 2),
+        head + 2: (DATA + 128, 8, WRITE, 0),
+    }
+    for at, entry in entries.items():
+        r.driver.write_desc(at, *entry)
+    r.driver.write_entry(0, head)
+    r.driver.move_idx(1)
+    r.device.kick(0)
+    (job,) = r.device.taken
+    assert (job.chain.readable, job.chain.writable) == ([(DATA, 8)], [(DATA + 64, 8)])
+
+
+@kinds
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_chain_of_more_than_4_gib_needs_a_reset_and_is_told_with_its_length(count: int, kind: Kind) -> None:
+    """§2.7.5.2"""
+    r = rig(8, kind=kind)
+    ends = [(DATA, 0xC000_0000, NEXT, 0), (DATA, 0xA000_0000, WRITE, 0)]
+    r.driver.move_idx(chain(r.driver, ends[0], *[(DATA, 16, NEXT, 0)] * (count - 2), ends[1]))
+    r.device.kick(0)
+    (told,) = r.device.violations.recent
+    assert (told.clause, told.summary) == ("VIRTIO 1.4 §2.7.5.2", "chain of head 0 is longer than 2**32 bytes")
+    assert int.from_bytes(told.data, "little") == 0x1_6000_0000 + 16 * (count - 2)
+    assert r.device.taken == []
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_each_part_of_a_ring_may_end_where_memory_does(part: int) -> None:
+    """§2.7: so many bytes, and no more, are anybody's business."""
+    r = rig(8)
+    sizes, aligned = (16 * 8, 6 + 2 * 8, 6 + 8 * 8), (16, 2, 4)
+    end = r.plain.blocks[-1].end
+    at = (end - sizes[part]) // aligned[part] * aligned[part]
+
+    def parts(address: int) -> tuple[int, int, int]:
+        return tuple(address if number == part else each for number, each in enumerate(r.parts))  # type: ignore[return-value]
+
+    SplitRing(r.memory, 8, parts(at), 0, {})
+    with pytest.raises(RingError, match="outside memory"):
+        SplitRing(r.memory, 8, parts(at + aligned[part]), 0, {})
+
+
+@kinds
+@pytest.mark.parametrize("entries", [9, 12, 1 << 10, 3 << 12, 1 << 20, 3 << 16])
+def test_a_table_that_is_longer_than_is_allowed_is_refused_however_it_begins(entries: int, kind: Kind) -> None:
+    """§2.8.19"""
+    r = packed_rig(8, INDIRECT_DESC, kind=kind)
+    r.driver.write_table(TABLE, [(DATA, 8, 0), (DATA + 8, 8, 0), (DATA + 64, 8, WRITE)])
+    put(r.driver, (TABLE, 16 * entries, INDIRECT))
+    r.device.kick(0)
+    assert (r.clauses, r.device.taken) == (["VIRTIO 1.4 §2.8.19"], [])
+
+
+def test_a_list_that_goes_on_into_nothing_is_told_with_the_place() -> None:
+    """§2.8.17; places are those of the ring, on the second lap, too."""
+    for start, place in ((0, 1), (7, 0), (9, 2), (15, 0)):
+        r = packed_rig(8, start=start)
+        put(r.driver, (DATA, 8, NEXT))
+        r.device.kick(0)
+        (told,) = r.device.violations.recent
+        assert told.summary == f"a list goes on at {place}, which is not available"
+
+
+def test_a_packed_device_that_wants_every_notification_says_nothing_else() -> None:
+    """§2.8.14: flags are ENABLE, which is 0, and no descriptor is named; what is reserved is 0."""
+    r = packed_rig(8)
+    for _ in range(3):
+        assert r.plain.unpack("<I", r.parts[2]) == (0,)
+        r.send([(DATA, 8)])
+
+
+@pytest.mark.parametrize("make", [rig, packed_rig])
+def test_a_queue_with_much_to_do_leaves_others_their_turn(make: Callable[[int], Rig[Driver]]) -> None:
+    """Some thousand descriptors at a time; the rest in the turns that follow, without another notification."""
+    r = make(8192)
+    for _ in range(8000):
+        r.place([(DATA, 1)])
+    r.driver.expose()
+    r.device.process(r.queue)
+    first = len(r.device.taken)
+    assert 1000 < first < 6000
+    r.device.idle()
+    assert len(r.device.taken) == 8000
+    assert r.clauses == []
+    assert len(r.driver.collect()) == 8000

@@ -132,6 +132,7 @@ def test_page_sizes_and_alignments_are_powers_of_two(size: int) -> None:
         rig.disk.set(0x028, PAGE)
         rig.disk.set(0x03C, size)
         assert rig.clauses() == [LEGACY] * 2
+        assert [each.data for each in rig.assembly.violations.recent] == [size.to_bytes(4, "little")] * 2
 
 
 def test_notification_data_over_mmio_names_the_queue_below_and_the_place_above() -> None:
