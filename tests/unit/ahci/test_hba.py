@@ -8,6 +8,7 @@ import pytest
 
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.assembly import assemble
+from devmodels.memory import SharedRegion
 from devmodels.options import OptionError
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortIs, PortReg
@@ -201,6 +202,23 @@ def test_what_is_received_goes_where_the_port_says_from_the_beginning_on() -> No
         hba.write(0x118, 0)
         assert not hba.read(0x118) & Cmd.FR
         assert target.violations() == [], "nothing ran"
+
+
+def test_fises_are_received_above_4_gib() -> None:
+    """§3.3.4: PxFBU is the upper half."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest = Guest(target)
+        hba = ahci.Ahci(guest, ahci.find(guest)[0])
+        hba.function.set_command(on=COMMAND_MASTER)
+        area = bytearray(4096)
+        target.assembly.memory.add(SharedRegion(0x123_4567_8000, area))
+        hba.write(0x108, 0x4567_8000)
+        hba.write(0x10C, 0x123)
+        hba.write(0x118, Cmd.FRE)
+        while target.advance():
+            pass
+        assert area[0x40] == 0x34
+        assert target.violations() == []
 
 
 def test_a_command_that_waits_for_bus_mastering_goes_on_when_it_is_on() -> None:

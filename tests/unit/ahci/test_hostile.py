@@ -239,6 +239,7 @@ def test_a_fis_that_is_none_of_a_hosts() -> None:
         w.guest.memory.write(w.port.list, HEADER.pack(5, 0, 0, w.table, 0))
         w.issue()
         assert w.status & PortIs.IFS
+        assert w.port.read(PortReg.SERR) == 1 << 22 | 1 << 10, "§3.3.12: handshake, protocol"
         w.works_again()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import Cmd, PortReg
 from guestsim.drivers.transport import Interrupts
@@ -74,6 +76,16 @@ def test_fises_are_received_as_long_as_commands_run() -> None:
     with world() as w:
         w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) & ~Cmd.FRE)
         assert w.clauses() == ["AHCI 1.3.1 §10.3.2"]
+
+
+@pytest.mark.parametrize("register", [PortReg.CLB, PortReg.CLBU, PortReg.FB, PortReg.FBU])
+def test_nothing_moves_while_fises_are_received(register: PortReg) -> None:
+    """§10.3.1, §10.3.2: neither the command list nor the area for FISes, though no command runs any more."""
+    with world() as w:
+        w.guest.run(w.port.stop())
+        assert w.port.read(PortReg.CMD) & (Cmd.CR | Cmd.FR) == Cmd.FR
+        w.port.write(register, w.port.read(register))
+        assert w.clauses() == ["AHCI 1.3.1 §10.3"]
 
 
 def test_commands_are_put_into_slots_that_there_are() -> None:

@@ -46,3 +46,20 @@ def test_a_disk_is_locked_when_its_host_begins_anew(tmp_path: Path) -> None:
                 assert guest.run(port.do(ata.read_dma_ext(0, 1))).ok
             else:
                 assert guest.run(port.do(ata.AtaCommand(0xF1, out=secret))).ok
+
+
+def test_a_reset_of_the_machine_locks_a_disk_and_one_of_its_hba_does_not() -> None:
+    """SATA 3.x §13.5: settings are preserved over a reset of the link (COMRESET), not over power-on."""
+    secret = bytes(2) + b"secret".ljust(510, b"\0")
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, hba, port = boot(target, Interrupts.POLLING)
+        assert guest.run(port.do(ata.AtaCommand(0xF1, out=secret))).ok
+        for reset, locked in (
+            (lambda: hba.write(4, 1 << 31 | 1), False),
+            (target.assembly.machine.reset, True),
+        ):
+            reset()
+            target.assembly.machine.run_until_idle()
+            _, _, again = boot(target, Interrupts.POLLING)
+            assert again.identity is not None
+            assert bool(again.identity.words[128] & 4) is locked

@@ -148,6 +148,8 @@ def test_the_bus_master_is_told_the_direction_of_the_command() -> None:
         ide.start(to_memory=False)
         machine.run(machine.guest.settle())
         assert machine.violations() == ["SFF-8038i §2.1"]
+        (told,) = machine.target.assembly.violations.recent
+        assert told.data == b"\x01", "the command register"
 
 
 def test_nothing_is_written_once_bus_mastering_is_off() -> None:
@@ -230,6 +232,14 @@ def test_a_place_without_a_device_reads_0() -> None:
         registers = [Reg.ERROR, Reg.COUNT, Reg.LBA_LOW, Reg.LBA_MID, Reg.LBA_HIGH, Reg.STATUS]
         assert [machine.ide.get(register) for register in registers] == [0] * 6
         assert machine.ide.get(Reg.DEVICE) == 0xB0
+
+
+def test_a_channel_without_devices_is_there_and_reads_0() -> None:
+    """Intel 290550 §2.2: the secondary channel's registers are at 170h and 376h."""
+    with IdeMachine() as machine:
+        empty = machine.controller.channels[1]
+        assert [empty.get(register) for register in Reg if register is not Reg.DATA] == [0] * 7
+        assert (empty.alternate_status, machine.target.io_read(0x376, 1)) == (0, 0)
 
 
 def test_previous_content_is_read_with_hob() -> None:

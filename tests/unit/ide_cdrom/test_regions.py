@@ -99,6 +99,15 @@ def test_regions_that_are_left_are_told_of() -> None:
         assert read(machine, 1, (BASE, 512 | EOT)) == OVER
 
 
+@pytest.mark.parametrize("length", [1024, 4096, 0])
+def test_of_the_last_region_no_more_is_filled_than_there_is_data(length: int) -> None:
+    with IdeMachine() as machine:
+        status = read(machine, 2, (BASE, 512), (BASE + 0x1_0000, length | EOT))
+        assert status == (1, BmStatus.ACTIVE)
+        assert machine.target.ram_read(BASE, 513) == content(1) + b"\xee"
+        assert machine.target.ram_read(BASE + 0x1_0000, 1024) == content(2)[512:] + b"\xee" * 512
+
+
 def test_a_table_without_an_end_is_64_kib_long() -> None:
     """The 8192nd entry is the last one, whatever it says."""
     with IdeMachine() as machine:

@@ -29,11 +29,13 @@ def test_timing_registers_are_as_declared() -> None:
     assert check_registers(UltraTiming) > 20
 
 
-@pytest.mark.parametrize(("model", "ultra"), [("piix3-ide", 0), ("piix4-ide", 0x3333_000F)])
-def test_ultra_dma_is_a_piix4s(model: str, ultra: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "number", "ultra"), [("piix3-ide", 0x7010, 0), ("piix4-ide", 0x7111, 0x3333_000F)]
+)
+def test_ultra_dma_is_a_piix4s(model: str, number: int, ultra: int) -> None:
     with InProcessTarget(devices=[{"driver": model}]) as target:
         (function,) = scan(Guest(target))
-        assert function.read(6, 2) == 0x0280
+        assert (function.vendor, function.device, function.read(6, 2)) == (0x8086, number, 0x0280)
         function.write(0x48, 4, 0xFFFF_FFFF)
         assert function.read(0x48, 4) == ultra
 

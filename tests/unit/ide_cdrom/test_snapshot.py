@@ -266,6 +266,25 @@ def test_a_piece_that_is_longer_than_what_is_left_fails(images: tuple[str, str],
         assert w.do(0, Task(AtaCommand.READ_SECTORS, count=1, way=Way.PIO_IN, length=512)).data == sector(0)
 
 
+def test_a_piece_in_no_memory_is_an_error_of_the_bus_master(images: tuple[str, str]) -> None:
+    """Another machine may have less memory than the one that was saved."""
+    with world(maker(images)) as w:
+        w.assembly.run_state.stop("paused")
+        task = Task(AtaCommand.READ_DMA, lba=3, count=1, way=Way.DMA_IN, length=512)
+        w.ide.prepare(w.ide.table(task)[0], to_memory=True)
+        w.ide.write_task(0, task)
+        w.ide.start(to_memory=True)
+        w.settle()
+        change = put(0, "master", "piece", "regions", value=[[0xE000_0000, 512]])
+        w.moving.move(lambda data: changed(data, "ide0", change))
+        w.assembly.run_state.cont()
+        w.settle()
+        assert w.ide.stop() & (BmStatus.ERROR | BmStatus.ACTIVE) == BmStatus.ERROR
+        assert [clause for clause, _ in w.moving.target.violations() or ()] == ["SFF-8038i §2.2"]
+        w.guest.run(w.ide.reset())
+        assert w.do(0, task).data == sector(3)
+
+
 def test_a_machine_that_is_rolled_back_forgets_what_it_did(images: tuple[str, str]) -> None:
     with world(maker(images)) as w:
         data = save_snapshot(w.assembly)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.pci import PciFunction, PowerCapability
+from devmodels.pci import PciFunction, PciIdentity, PowerCapability
 from devmodels.pci.header import Type0Header
 from devmodels.registers import Register, RegisterFile
 from devmodels.registers.check import check_registers
@@ -40,6 +40,14 @@ def test_identity() -> None:
     assert world.config_read(3, 0x00, 4) == 0x1042_1AF4
     assert world.config_read(3, 0x08, 4) == 0x0108_0203
     assert world.config_read(3, 0x2C, 4) == 0x1100_1AF4
+    assert world.config_read(3, 0x3D, 1) == 1
+
+
+def test_who_says_no_more_than_he_must() -> None:
+    """Revision 0, no subsystem, INTA#."""
+    world = World()
+    world.machine.plug(make_function(identity=PciIdentity(0x1AF4, 0x1042, 0x010802)), 3)
+    assert [world.config_read(3, at, 4) for at in (0x00, 0x08, 0x2C)] == [0x1042_1AF4, 0x0108_0200, 0]
     assert world.config_read(3, 0x3D, 1) == 1
 
 

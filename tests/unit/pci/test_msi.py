@@ -90,6 +90,18 @@ def test_without_bus_mastering_messages_wait(masking: bool, vector: int) -> None
         assert [data for _, data in each.messages] == [0x4140 | vector]
 
 
+@pytest.mark.parametrize(("address64", "masking"), FORMS)
+def test_what_has_nothing_to_send_sends_nothing_after_a_move(address64: bool, masking: bool) -> None:
+    world, other = (MsiWorld(2, address64=address64, masking=masking) for _ in range(2))
+    world.enable(1)
+    world.raise_vector(1)
+    world.config_write(SLOT, 0x04, 2, 0)
+    other.machine.restore(world.machine.save())
+    other.config_write(SLOT, 0x04, 2, BUS_MASTER)
+    other.machine.run_until_idle()
+    assert (len(world.messages), other.messages) == (1, [])
+
+
 def test_msi_and_intx_exclude_each_other() -> None:
     world = MsiWorld(1)
     world.function.set_intx(True)

@@ -407,7 +407,10 @@ def test_a_chain_of_more_than_4_gib_needs_a_reset_and_is_told_with_its_length(co
     r.driver.move_idx(chain(r.driver, ends[0], *[(DATA, 16, NEXT, 0)] * (count - 2), ends[1]))
     r.device.kick(0)
     (told,) = r.device.violations.recent
-    assert (told.clause, told.summary) == ("VIRTIO 1.4 §2.7.5.2", "chain of head 0 is longer than 2**32 bytes")
+    assert (told.clause, told.summary) == (
+        "VIRTIO 1.4 §2.7.5.2",
+        "chain of head 0 is longer than 2**32 bytes",
+    )
     assert int.from_bytes(told.data, "little") == 0x1_6000_0000 + 16 * (count - 2)
     assert r.device.taken == []
 
@@ -430,7 +433,9 @@ def test_each_part_of_a_ring_may_end_where_memory_does(part: int) -> None:
 
 @kinds
 @pytest.mark.parametrize("entries", [9, 12, 1 << 10, 3 << 12, 1 << 20, 3 << 16])
-def test_a_table_that_is_longer_than_is_allowed_is_refused_however_it_begins(entries: int, kind: Kind) -> None:
+def test_a_table_that_is_longer_than_is_allowed_is_refused_however_it_begins(
+    entries: int, kind: Kind
+) -> None:
     """§2.8.19"""
     r = packed_rig(8, INDIRECT_DESC, kind=kind)
     r.driver.write_table(TABLE, [(DATA, 8, 0), (DATA + 8, 8, 0), (DATA + 64, 8, WRITE)])

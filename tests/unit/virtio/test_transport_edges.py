@@ -9,13 +9,16 @@ import pytest
 
 from devmodels.options import OptionError
 from devmodels.snapshot import restore_snapshot, save_snapshot
+from devmodels.virtio.mmio import VirtioMmio
 from guestsim.targets import OptionsError
 from guestsim.targets.inprocess import InProcessTarget
 from tests.qemu.by_hand import Pci
 from tests.qemu.legacy_by_hand import LegacyBlk
 from tests.qemu.mmio_by_hand import PAGE
+from tests.unit.virtio.dut import TestDevice
 from tests.unit.virtio.pcirig import DEVICE, NOTIFY, PCI_CFG, PciRig
 from tests.unit.virtio.plain import Kind
+from tests.unit.virtio.rig import rig as running
 from tests.unit.virtio.test_mmio import Rig
 
 LEGACY = "VIRTIO 1.4 §4.2.4"
@@ -133,6 +136,13 @@ def test_page_sizes_and_alignments_are_powers_of_two(size: int) -> None:
         rig.disk.set(0x03C, size)
         assert rig.clauses() == [LEGACY] * 2
         assert [each.data for each in rig.assembly.violations.recent] == [size.to_bytes(4, "little")] * 2
+
+
+@pytest.mark.parametrize(("options", "version"), [({}, 2), ({"legacy": False}, 2), ({"legacy": True}, 1)])
+def test_a_device_over_mmio_is_modern_where_an_embedder_says_nothing(
+    options: dict[str, bool], version: int
+) -> None:
+    assert VirtioMmio(TestDevice(running(8).memory), name="dut", **options).read(0x004, 4) == version
 
 
 def test_notification_data_over_mmio_names_the_queue_below_and_the_place_above() -> None:
