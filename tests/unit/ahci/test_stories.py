@@ -54,11 +54,11 @@ def test_a_reset_of_the_machine_locks_a_disk_and_one_of_its_hba_does_not() -> No
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
         guest, hba, port = boot(target, Interrupts.POLLING)
         assert guest.run(port.do(ata.AtaCommand(0xF1, out=secret))).ok
-        for reset, locked in (
-            (lambda: hba.write(4, 1 << 31 | 1), False),
-            (target.assembly.machine.reset, True),
-        ):
-            reset()
+        for what, locked in (("hba", False), ("machine", True)):
+            if what == "hba":
+                hba.write(4, 1 << 31 | 1)
+            else:
+                target.assembly.machine.reset()
             target.assembly.machine.run_until_idle()
             _, _, again = boot(target, Interrupts.POLLING)
             assert again.identity is not None
