@@ -146,7 +146,7 @@ PARTS = (
             f"tests/unit/ahci/test_{name}.py"
             for name in ("register_map", "registers", "hba", "fises", "queue")
         ),
-        (*_AHCI, _EVERY_ATA),
+        (*_AHCI, _EVERY_ATA, "tests/unit/monitor/test_ata.py"),
     ),
     Part(
         "IDE's registers",
