@@ -35,7 +35,6 @@ from devmodels.virtio.layout import (
 from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, no_report
 from devmodels.virtio.state import KeptState, RingState
 
-"""A descriptor: address, length, id, flags."""
 _new_chain = Chain.__new__
 _Fetch = Callable[[int], tuple[int, ...]]
 

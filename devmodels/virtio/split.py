@@ -37,7 +37,6 @@ from devmodels.virtio.ring import (
 )
 from devmodels.virtio.state import KeptState, RingState
 
-"""Three descriptors in a row."""
 _new_chain = Chain.__new__
 _NEXT_AND_WRITE = VIRTQ_DESC_F_NEXT | VIRTQ_DESC_F_WRITE
 _WRITE_OR_INDIRECT = VIRTQ_DESC_F_WRITE | VIRTQ_DESC_F_INDIRECT

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read, Step, Write
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
+from guestsim.diff.device import FUNCTION, SLOT, Device
 from guestsim.diff.grammar import ahci, ahci_port, ide
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
 from guestsim.drivers.ide_layouts import Reg
-
-if TYPE_CHECKING:
-    pass
-
-from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
-from guestsim.diff.device import FUNCTION, SLOT, Device
 
 HBA_BAR, HBA_SIZE = 0xE002_0000, 0x1000
 MSI = Window(FUNCTION.base + 0x80, 0x0E)
@@ -35,11 +30,6 @@ def _ahci_label(read: Read) -> str:
     if read.window == "hba" and read.offset >= PORTS_OFFSET:
         return f"Px{PortReg((read.offset - PORTS_OFFSET) % PORT_STRIDE).name}"
     return Hba(read.offset).name if read.window == "hba" else f"{read.window}+{read.offset:#x}"
-
-
-def _ahci_begin(*, cd: bool) -> Step:
-    registers = Write("pci", 4, 2, 0x0007), *ahci.message_at(MESSAGES, 1)
-    return Step("begin", (*registers, *ahci_port.start(cd=cd)))
 
 
 Values = tuple[int | None, int | None]
