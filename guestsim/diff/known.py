@@ -167,6 +167,7 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         kind="register",
         place="common.driver_feature",
+        now=frozenset({"forgotten"}),
         ours="0x0",
     ),
     Known(
@@ -470,25 +471,6 @@ KNOWN: tuple[Known, ...] = (
         ours="0x*0",
         theirs="0x*1",
         profiles=STRICT,
-    ),
-    *(
-        Known(
-            "sizes of sense data and CDBs",
-            "When one of them is written, the other one is taken from what was read last, or is 0.",
-            "VIRTIO 1.4 §5.6.4",
-            "ours",
-            _SCSI,
-            kind=kind,
-            place=place,
-            tags=frozenset({"write-config"}),
-        )
-        for kind, place in (
-            ("register", "device+*"),
-            ("register", "common.device_status"),
-            ("memory", "queue ? used *"),
-            ("memory", "buffers"),
-            ("*", "interrupt*"),
-        )
     ),
 )
 

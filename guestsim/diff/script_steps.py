@@ -113,5 +113,3 @@ def tags_of(step: Step) -> Iterator[str]:
         yield f"tmf:{str(step.task_management.function).replace('-', '_')}"
     if step.probe is not None and step.probe.interrupts == "polling":
         yield "polling"
-    if step.set is not None and step.set.config is not None:
-        yield "write-config"

@@ -51,6 +51,8 @@ class Lowering:
     feature_tags: Callable[[int], Iterator[str]] = field(default=lambda _: iter(()))
     """What is special about a set of features."""
     buffers: Buffers = field(default_factory=Buffers)
+    forgotten: bool = True
+    """Whether the device was reset after features were accepted last."""
     _unordered: Unordered | None = None
     """What may have come in any order at the next quiescent point."""
 
@@ -74,6 +76,8 @@ class Lowering:
             case Registers(name, accesses, needs, tags):
                 if needs & ~self.features:
                     return Step(f"nothing: {name}, without the feature", ())
+                self.forgotten = self.forgotten or put("device_status", 0) in accesses
+                tags |= {"forgotten"} if self.forgotten else set()
                 return Step(name, (*map(self._alias, accesses), self._wait()), tags)
             case ResetQueue(number, again):
                 return self._reset_queue(self.queues[number], again)
@@ -161,7 +165,8 @@ class Lowering:
     def _bring_up(self, action: BringUp) -> Step:
         do: list[Access] = [put("device_status", 0), Wait(), get("device_status")]
         self._forget()
-        self.features = 0 if "features" in action.skip else action.features
+        self.forgotten = "features" in action.skip
+        self.features = 0 if self.forgotten else action.features
         self.vectors_on = action.vectors is not None
         if "acknowledge" not in action.skip:
             do.append(put("device_status", Status.ACKNOWLEDGE))

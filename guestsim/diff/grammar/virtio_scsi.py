@@ -297,14 +297,16 @@ def read_config(random: Random) -> Registers:
 
 
 def write_config(random: Random) -> Registers:
-    """The sizes of sense data and CDBs are written as they are (§5.6.4)."""
+    """The sizes of sense data and CDBs are written as they are (§5.6.4).
+
+    They are read before: of what is not written QEMU takes what was read last.
+    """
     name, value = random.choice((("sense_size", SENSE_SIZE), ("cdb_size", CDB_SIZE)))
     field = SCSI_CONFIG[name]
-    write = Write("device", field.offset, field.size, value)
+    write, read = Write("device", field.offset, field.size, value), Read("device", field.offset, field.size)
     return Registers(
         "write the configuration",
-        (write, Read("device", field.offset, field.size)),
-        tags=frozenset({"write-config"}),
+        (read, write, read),
     )
 
 
