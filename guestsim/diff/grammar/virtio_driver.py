@@ -95,12 +95,13 @@ class Lowering:
         wrong = self._step(action.wrong)
         if not wrong.tags:
             return self._bring_up(action.up)
-        hints = [Loose("broken-hints", at, 2) for at in queue.hints()]
         *do, wait = wrong.accesses
+        isr = self._alias(Read("isr", 0, 1))
         if "chain:far" in wrong.tags:
-            # It is not broken by this.
-            hints = [Loose("status-nowhere", at, 4) for at in queue.lengths(1)]
-        do += self._broken_end(hints, wait, self._alias(Read("isr", 0, 1)))
+            # It is answered: nothing is broken by it.
+            do += (*(Loose("status-nowhere", at, 4) for at in queue.lengths(1)), wait, isr, Wait())
+        else:
+            do += self._broken_end([Loose("broken-hints", at, 2) for at in queue.hints()], wait, isr)
         up = self._bring_up(action.up)
         accesses = (*do, *up.accesses)
         return Step(f"{wrong.name}; {up.name}", accesses, wrong.tags | up.tags | {"broken"})
