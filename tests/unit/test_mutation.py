@@ -93,7 +93,7 @@ def test_the_page_is_of_the_records() -> None:
     [
         ("pass", How.PASSED),
         ("assert 0", How.TEST),
-        ("while True: pass", How.LOOP),
+        pytest.param("while True: pass", How.LOOP, marks=pytest.mark.slow),
         ("threading.Event().wait()", How.SLEEP),
         ("os._exit(3)", How.CRASH),
     ],
@@ -124,6 +124,7 @@ def test_one_folder_may_have_hooks_that_another_has_not(tmp_path: Path) -> None:
     assert result.how is How.PASSED
 
 
+@pytest.mark.slow
 def test_several_run_at_once_and_all_are_told(tmp_path: Path) -> None:
     jobs = []
     for number in range(5):
