@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,17 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from guestsim.progress import Bar
 from tools.mutation import judgements, page, records, trial
 from tools.mutation.kept import Found, Kept
 from tools.mutation.modules import PARTS
 from tools.mutation.mutants import Mutant, named, sample
+from tools.progress import Progress
 
 USAGE = 2
 BASELINE = 600.0
 """Seconds of CPU time that all tests of a part may take on the code as it is."""
-_TELL_EVERY = 60.0
-"""Seconds between lines that say how far a run is, where no bar is shown."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -116,7 +113,7 @@ class Runner:
         self._measure({tests for tests, _ in jobs})
         todo = (trial.Job(mutant, tests, self._limits[tests]) for tests, mutant in jobs)
         survivors = 0
-        with Progress(what, len(new)) as progress:
+        with Progress("mutation", what, len(new)) as progress:
             for job, result in trial.run(todo, self._jobs):
                 if job.mutant is not None:
                     survivors += not kept.add(job.mutant, result).killed
@@ -126,44 +123,13 @@ class Runner:
     def _measure(self, several: set[tuple[str, ...]]) -> None:
         """Seconds of CPU time after which a mutant is said to loop, for each set of tests."""
         todo = [trial.Job(None, tests, BASELINE) for tests in sorted(several - set(self._limits))]
-        with Progress("the code as it is", len(todo)) as progress:
+        with Progress("mutation", "the code as it is", len(todo)) as progress:
             for job, result in trial.run(todo, self._jobs):
                 if result.how is not trial.How.PASSED:
                     which = result.test or f"{job.tests[0]} and others: {result.how}"
                     raise _fail(f"tests fail on the code as it is: {which}")
                 self._limits[job.tests] = 3 + 3 * result.seconds
                 progress.more()
-
-
-class Progress:
-    """A bar, or a line each minute where nobody watches."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
-        self._bar = Bar(what, total, counted=True)
-        self._begun = self._told = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.__exit__()
-        self._tell("")
-
-    def more(self, words: str = "") -> None:
-        """One more is done."""
-        self._done += 1
-        self._bar.more()
-        if time.monotonic() - self._told > _TELL_EVERY:
-            self._tell(words)
-
-    def _tell(self, words: str) -> None:
-        if self._bar.shown or not self._total:
-            return
-        self._told = time.monotonic()
-        text = f"mutation: {self._what}: {self._done} of {self._total} in {self._told - self._begun:.0f} s"
-        typer.echo(f"{text}{words and ', '}{words}", err=True)
 
 
 def _page(given: judgements.Judgements) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from tools.commits import current
 from tools.mutation.judgements import Judgements, judged
 from tools.mutation.kept import Found
-from tools.mutation.modules import ROOT
 from tools.mutation.trial import How
 
 FOLDER = Path(__file__).with_name("records")
@@ -52,7 +51,7 @@ def made(found: Sequence[Found], seed: int, only: Sequence[str], given: Judgemen
         modules.setdefault(each.module, Counter())[each.how] += 1
     return Record(
         seed,
-        _commit(),
+        current("devmodels", "guestsim", "tests"),
         list(only),
         sum(each.killed and judged(given, each) is not None for each in found),
         {module: dict(fates) for module, fates in modules.items()},
@@ -77,12 +76,3 @@ def write(record: Record) -> None:
     FOLDER.mkdir(exist_ok=True)
     text = msgspec.json.format(msgspec.json.encode(record), indent=1)
     Path(FOLDER, f"seed-{record.seed}.json").write_bytes(text + b"\n")
-
-
-def _commit() -> str:
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "devmodels", "guestsim", "tests")
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")

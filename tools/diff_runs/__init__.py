@@ -1,0 +1,1 @@
+"""Whole runs of `guestsim diff --random`: their record, and its page."""
