@@ -104,9 +104,12 @@ class QueueError:
 
 
 class Pending:
-    """A command in a slot, and the memory it has.  `dropped`: the port was stopped before it was answered."""
+    """A command in a slot, and the memory it has.  `dropped`: the port was stopped before it was answered.
 
-    __slots__ = ("answer", "command", "dropped", "segments", "slot", "table")
+    `seen` is all that PxIS has shown since it was issued.
+    """
+
+    __slots__ = ("answer", "command", "dropped", "seen", "segments", "slot", "table")
 
     def __init__(self, command: AtaCommand, slot: int, table: int, segments: list[Segment]) -> None:
         self.command = command
@@ -115,6 +118,17 @@ class Pending:
         self.segments = segments
         self.answer: Answer | None = None
         self.dropped = False
+        self.seen = PortIs(0)
+
+    @property
+    def last_fis(self) -> int:
+        """Where the FIS is that told the end.
+
+        That is a PIO Setup FIS where data of a disk's command came by PIO, else a Register FIS (Serial ATA 3.2 §11.7),
+        which may be told in PxIS only after PxCI is 0 (AHCI 1.3.1 §5.3.8).
+        """
+        by_pio = self.seen & (PortIs.PSS | PortIs.DHRS) == PortIs.PSS
+        return PIO_SETUP if by_pio and not self.command.out and not self.command.packet else D2H
 
     @property
     def done(self) -> bool:
@@ -356,32 +370,46 @@ class AhciPort:
 
     def serve(self) -> bool:
         """Look what has happened (§5.6): end the commands that are over; False where nothing has."""
+        status = self._take_status()
+        ended: list[Pending] = []
+        if not status & FATAL:
+            running = self.read(PortReg.CI) | self.read(PortReg.SACT)
+            ended = [each for slot, each in self.pending.items() if not running >> slot & 1]
+            if ended:
+                # What has ended after the first look at PxIS is told there now.
+                status |= self._take_status()
+        self.interrupts += bool(status) and self._hba.interrupts is not Interrupts.POLLING
+        for pending in ended:
+            if pending.command.queued:
+                self._end(pending)
+        if status & FATAL:
+            self.failed |= status
+            self._fail()
+        for pending in ended:
+            if not pending.done:
+                self._end(pending)
+        return bool(status)
+
+    def _take_status(self) -> PortIs:
+        """What PxIS says, which is acknowledged with that (§5.6.3)."""
         status = PortIs(self.read(PortReg.IS))
         if status:
             self.write(PortReg.IS, status)
             self.seen |= status
-            self.interrupts += self._hba.interrupts is not Interrupts.POLLING
+            for pending in self.pending.values():
+                pending.seen |= status
         if status & (PortIs.PCS | PortIs.PRCS):
             # These follow PxSERR, and stay until that is cleared (§3.3.5).
             self.write(PortReg.SERR, SERR_CHANGES)
-        if status & FATAL:
-            self.failed |= status
-            self._fail()
-            return True
-        running = self.read(PortReg.CI) | self.read(PortReg.SACT)
-        for slot, pending in tuple(self.pending.items()):
-            if not running >> slot & 1:
-                self._end(pending, status)
-        return bool(status)
+        return status
 
-    def _end(self, pending: Pending, status: PortIs, *, failed: bool = False) -> None:
+    def _end(self, pending: Pending, *, failed: bool = False) -> None:
         command = pending.command
         if command.queued and not failed:
             taskfile = self.read(PortReg.TFD)
             answer = self._answer(pending, taskfile & 0xFF & ~AtaStatus.ERR, 0, None)
         else:
-            place = PIO_SETUP if status & PortIs.PSS and not status & PortIs.DHRS else D2H
-            fields = D2H_FIS.unpack(self.guest.memory.read(self.received + place, D2H_FIS.size))
+            fields = D2H_FIS.unpack(self.guest.memory.read(self.received + pending.last_fis, D2H_FIS.size))
             taskfile = self.read(PortReg.TFD)
             answer = self._answer(pending, taskfile & 0xFF, taskfile >> 8, fields)
         del self.pending[pending.slot]
@@ -405,13 +433,12 @@ class AhciPort:
         """The command that a fatal error belongs to is the current one; queued ones fail as one (§6.2.2)."""
         current = self.read(PortReg.CMD) >> 8 & 0x1F
         queued = [each for each in self.pending.values() if each.command.queued]
-        status = self.failed
         if queued:
             self.failed_queued = {each.slot: each.command for each in queued}
             for pending in queued:
-                self._end(pending, status, failed=True)
+                self._end(pending, failed=True)
         elif current in self.pending:
-            self._end(self.pending[current], status, failed=True)
+            self._end(self.pending[current], failed=True)
 
     def set_device_bits(self) -> bytes:
         """The Set Device Bits FIS that was received last."""

@@ -98,7 +98,7 @@ class QemuProcess:
 def _common_arguments(folder: Path, accel: Accelerator) -> list[str]:
     """The arguments of every driven QEMU; writes the firmware into `folder`, which holds the sockets."""
     sockets = [
-        *("-qtest", f"unix:{folder}/qtest", "-qtest-log", "/dev/null"),
+        *("-qtest", f"unix:{folder}/qtest", "-qtest-log", "none"),
         *("-chardev", f"socket,path={folder}/qmp,id=char0", "-mon", "chardev=char0,mode=control"),
         *("-display", "none"),
     ]
