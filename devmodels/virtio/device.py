@@ -9,18 +9,15 @@ is refused and completions no longer touch the ring; then everything is 0 (VIRTI
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from functools import partial
 
 from devmodels.conformance import ViolationLog, written
 from devmodels.iocontext import Hold, IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
+from devmodels.virtio import devicestate, suspension
 from devmodels.virtio.constants import (
-    ACCESS_PLATFORM,
-    ANY_LAYOUT,
     EVENT_IDX,
     INDIRECT_DESC,
     MAX_QUEUE_SIZE,
@@ -31,6 +28,9 @@ from devmodels.virtio.constants import (
     VERSION_1,
     Status,
 )
+from devmodels.virtio.devicetype import DeviceType, Transport
+from devmodels.virtio.holding import holding
+from devmodels.virtio.negotiation import new_bits, write_features
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
@@ -44,55 +44,12 @@ BATCH = 16
 BUDGET = 4096
 """Descriptors after which a queue lets other work of its context go on."""
 
-_KNOWN_STATUS = (
-    Status.ACKNOWLEDGE
-    | Status.DRIVER
-    | Status.DRIVER_OK
-    | Status.FEATURES_OK
-    | Status.DEVICE_NEEDS_RESET
-    | Status.FAILED
-)
 
-
-_Device = TypeVar("_Device", bound="VirtioDevice")
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def holding(
-    method: Callable[Concatenate[_Device, _P], _R],
-) -> Callable[Concatenate[_Device, _P], _R]:
-    """The control plane works while the threads of the device's queues stand still."""
-
-    @wraps(method)
-    def held(self: _Device, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with self.hold:
-            return method(self, *args, **kwargs)
-
-    return held
-
-
-class Transport(Protocol):
-    """What a device may ask of the transport that carries it."""
-
-    def notify_used(self, queue: int) -> None:
-        """Send a used buffer notification for the queue."""
-        ...
-
-    def notify_config(self) -> None:
-        """Send a configuration change notification."""
-        ...
-
-
-class VirtioDevice(ABC):
+class VirtioDevice(DeviceType):
     """A virtio device without its transport.
 
     `features` are the feature bits it offers; `num_queues` virtqueues have at most `queue_size` entries.
     """
-
-    DEVICE_ID: int
-    CONFIG_SIZE = 0
-    """Bytes of `config_bytes`."""
 
     front_end = False
     """Whether a vhost-user front end stands between driver and device: it judges VIRTIO_F_VERSION_1 itself, and a reset
@@ -143,7 +100,7 @@ class VirtioDevice(ABC):
         """What was done while paused and is still to be shown."""
         self.on_reset: Callable[[], None] | None = None
         self.config_generation = 0
-        self._config_changed = False
+        self.config_unread = False
         self.hold = Hold(thread for thread in threads if thread is not None)
         """`with device.hold:` queues on threads of their own stand still, and everything may be touched."""
         if self.hold.threads:
@@ -153,64 +110,6 @@ class VirtioDevice(ABC):
                 self.queues.append(VirtQueue(self, index, queue_size))
             else:
                 self.queues.append(ThreadedQueue(self, index, queue_size, thread))
-
-    # --- for the device type
-
-    @abstractmethod
-    def read_config(self, offset: int, size: int) -> int:
-        """A little-endian value of `size` bytes from the device configuration space; 0 beyond its end."""
-
-    @abstractmethod
-    def write_config(self, offset: int, size: int, value: int) -> None:
-        """The driver writes the device configuration space."""
-
-    def config_bytes(self) -> bytes:
-        """The whole device configuration space, for others than the driver; empty where the type has none."""
-        return b""
-
-    @abstractmethod
-    def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
-        """Start the work of buffers that came together; `queue.finish` gives them back, perhaps before this returns."""
-
-    def features_accepted(self) -> None:
-        """FEATURES_OK was just accepted: `driver_features` are final until reset.
-
-        Through the legacy interface: the driver has written its features, which it may do again until DRIVER_OK.
-        """
-
-    def resumed(self) -> None:
-        """The driver has resumed the device: the configuration space may show what has changed meanwhile."""
-
-    def legacy_driver_ok(self) -> None:
-        """A driver that uses the legacy interface has set DRIVER_OK (VIRTIO 1.4 §3.1.2)."""
-
-    def device_was_reset(self) -> None:
-        """The device has been reset: drop what the type itself keeps."""
-
-    def driver_reset(self) -> None:
-        """The device has been reset by a front end whose driver has done so, which it tells from a pause."""
-
-    def driver_left(self) -> None:
-        """The front end has gone: whatever a driver set for good is over."""
-
-    def activate(self) -> None:
-        """A transport out of process starts the first ring; OSError where what the device needs cannot be had."""
-
-    def inactivate(self, done: Callable[[], None]) -> None:
-        """The last ring of such a transport has stopped: give up what others may want; `done` when that is over."""
-        done()
-
-    def migration_state(self) -> dict[str, int]:
-        """What a driver chose that outlives resets by a front end, for another device to go on with."""
-        return {}
-
-    def take_migration_state(self, state: dict[str, int]) -> None:
-        """Go on where another device's `migration_state` was taken; ValueError where `state` is none of this type."""
-        if state:
-            raise ValueError(f"unknown parts {', '.join(sorted(state))}")
-
-    def cancel(self, queue: VirtQueue) -> None:
-        """Drop requests of `queue` that have not started."""
 
     def usable_queues(self) -> int:
         """How many queues the negotiated features give the driver."""
@@ -229,7 +128,7 @@ class VirtioDevice(ABC):
         self.stopped = not (value & Status.DRIVER_OK or self._legacy) or bool(
             value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
         )
-        self._settle_open()
+        self.settle_open()
 
     @property
     def legacy(self) -> bool:
@@ -260,7 +159,7 @@ class VirtioDevice(ABC):
     @resetting.setter
     def resetting(self, value: bool) -> None:
         self._resetting = value
-        self._settle_open()
+        self.settle_open()
 
     @property
     def paused(self) -> bool:
@@ -270,9 +169,10 @@ class VirtioDevice(ABC):
     @paused.setter
     def paused(self, value: bool) -> None:
         self._paused = value
-        self._settle_open()
+        self.settle_open()
 
-    def _settle_open(self) -> None:
+    def settle_open(self) -> None:
+        """Something has changed of which it depends whether queues show used buffers."""
         for queue in self.queues:
             queue.settle_open()
 
@@ -283,16 +183,16 @@ class VirtioDevice(ABC):
             self.reset()
             return
         if self.resetting:
-            self._violation(
+            self.violation(
                 "VIRTIO 1.4 §4.1.4.3.2",
                 f"status {value:#x} written before reset was complete",
                 written(value, 1),
             )
             return
         old = self.status
-        new = self._new_bits(value)
+        new = new_bits(self, value)
         if old & Status.SUSPEND and new & Status.DRIVER_OK:
-            self._resume(new)
+            suspension.resume(self, new)
             return
         self.status = old | new & ~Status.SUSPEND
         if new & Status.FEATURES_OK:
@@ -303,84 +203,13 @@ class VirtioDevice(ABC):
         if new & Status.DRIVER_OK:
             if self._legacy:
                 self.legacy_driver_ok()
-            self._start()
+            self.start_queues()
         if new & Status.SUSPEND:
-            self._suspend(ready=bool(old & Status.DRIVER_OK))
-
-    def _new_bits(self, value: int) -> Status:
-        """The bits that a write of `value` sets, without those that must not be set now; what is wrong is reported."""
-        clause = "VIRTIO 1.4 §2.1.1"
-        old = self.status
-        if old & ~value & ~(Status.DEVICE_NEEDS_RESET | Status.SUSPEND):
-            self._violation(clause, f"status {value:#x} clears bits of {int(old):#x}", written(value, 1))
-        known = _KNOWN_STATUS & ~Status.FEATURES_OK if self._legacy else _KNOWN_STATUS
-        if self.driver_features & SUSPEND and old & Status.FEATURES_OK:
-            known |= Status.SUSPEND
-        new = Status(value & known) & ~old
-        if value & ~known:
-            self._violation(clause, f"status {value:#x} has undefined bits", written(value, 1))
-        if new & Status.DEVICE_NEEDS_RESET:
-            self._violation(clause, "driver sets DEVICE_NEEDS_RESET", written(value, 1))
-            new &= ~Status.DEVICE_NEEDS_RESET
-        if old & Status.FAILED:
-            self._violation(clause, "status written after FAILED without a reset", written(value, 1))
-        clause = "VIRTIO 1.4 §3.1.1"
-        if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
-            self._violation(clause, "DRIVER without ACKNOWLEDGE", written(value, 1))
-        if new & Status.FEATURES_OK:
-            if not (old | new) & Status.DRIVER:
-                self._violation(clause, "FEATURES_OK without DRIVER", written(value, 1))
-            if not self._accept_features():
-                new &= ~Status.FEATURES_OK
-        if new & Status.DRIVER_OK and not (self._legacy or (old | new) & Status.FEATURES_OK):
-            self._violation(clause, "DRIVER_OK without FEATURES_OK", written(value, 1))
-            new &= ~Status.DRIVER_OK
-        return new
-
-    def _accept_features(self) -> bool:
-        """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
-        extra = self.driver_features & ~self.device_features
-        if extra:
-            self._violation(
-                "VIRTIO 1.4 §2.2.1",
-                f"driver accepts features {extra:#x} that were not offered",
-                written(self.driver_features, 8),
-            )
-            return False
-        if not self.driver_features & VERSION_1 and not self.front_end:
-            self._violation(
-                "VIRTIO 1.4 §6.1",
-                "driver does not accept VIRTIO_F_VERSION_1",
-                written(self.driver_features, 8),
-            )
-            return False
-        if self.device_features & ~self.driver_features & ACCESS_PLATFORM:
-            # Its addresses would be physical ones, which this device cannot reach (VIRTIO 1.4 §6.2).
-            self._violation(
-                "VIRTIO 1.4 §6.1",
-                "driver does not accept VIRTIO_F_ACCESS_PLATFORM",
-                written(self.driver_features, 8),
-            )
-            return False
-        return True
+            suspension.suspend(self, ready=bool(old & Status.DRIVER_OK))
 
     def write_features(self, value: int, *, select: int) -> None:
         """The driver writes 32 feature bits, those from bit 32 * `select` on."""
-        if self.status & Status.FEATURES_OK:
-            self._violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK", written(value, 4))
-            return
-        if self.resetting:
-            return
-        if not self.status & Status.DRIVER:
-            self._violation("VIRTIO 1.4 §3.1.1", "features written before DRIVER", written(value, 4))
-        if not select < 8:
-            if value:
-                self._violation(
-                    "VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}", written(value, 4)
-                )
-            return
-        shift = 32 * select
-        self.driver_features = self.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+        write_features(self, value, select)
 
     @holding
     def write_legacy_features(self, value: int) -> None:
@@ -388,7 +217,7 @@ class VirtioDevice(ABC):
         if self.resetting:
             return
         if self.status & Status.DRIVER_OK:
-            self._violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
+            self.violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
             return
         self.driver_features = value
         self.note(EventKind.FEATURES, value)
@@ -397,7 +226,7 @@ class VirtioDevice(ABC):
             if queue.ring is not None:
                 queue.renegotiate()
 
-    def _start(self) -> None:
+    def start_queues(self) -> None:
         """DRIVER_OK: the queues that are enabled run from now on."""
         for queue in self.queues:
             if queue.enabled and queue.ring is None and not queue.start():
@@ -448,44 +277,6 @@ class VirtioDevice(ABC):
 
     # --- suspension (VIRTIO 1.4 §3.4)
 
-    def _suspend(self, *, ready: bool) -> None:
-        """The driver sets SUSPEND: take no more buffers, and be suspended when what was taken has been given back."""
-        if not ready:
-            self._violation("VIRTIO 1.4 §3.4.1", "SUSPEND set before DRIVER_OK", bytes((Status.SUSPEND,)))
-        elif not self.suspending:
-            self.suspending = True
-            self._settle_open()
-            self._settle_suspension()
-
-    def _settle_suspension(self) -> None:
-        if not self.suspending or self.paused:
-            return
-        for queue in self.queues:
-            if queue.in_flight:
-                queue.when_idle(self._settle_suspension)
-                return
-        for queue in self.queues:
-            queue.flush()
-        self.suspending = False
-        if self.status & Status.DEVICE_NEEDS_RESET:
-            self._settle_open()
-        else:
-            for queue in self.queues:
-                queue.left = queue.waiting()
-            self.status = self.status & ~Status.DRIVER_OK | Status.SUSPEND
-
-    def _resume(self, new: Status) -> None:
-        for queue in self.queues:
-            if queue.left is not None and queue.waiting() > queue.left:
-                queue.report(
-                    "VIRTIO 1.4 §3.4.1",
-                    "buffers made available while the device was suspended",
-                    written(queue.waiting(), 2),
-                )
-        self.status = (self.status | new) & ~Status.SUSPEND
-        self.resumed()
-        self._start()
-
     @holding
     def pause(self) -> None:
         """The device may no longer master the bus."""
@@ -498,7 +289,7 @@ class VirtioDevice(ABC):
         self._show_put_off()
         for queue in self.queues[: self.usable_queues()]:
             queue.serve(queue)
-        self._settle_suspension()
+        suspension.settle(self)
 
     def _show_put_off(self) -> None:
         put_off, self.put_off = self.put_off, []
@@ -531,7 +322,8 @@ class VirtioDevice(ABC):
         """Do `callback` in the context's next turn."""
         context.call_soon(callback if self.trace is None else self.trace.put_off(callback))
 
-    def _violation(self, clause: str, summary: str, data: bytes = b"") -> None:
+    def violation(self, clause: str, summary: str, data: bytes = b"") -> None:
+        """The driver did something wrong, from which the device goes on."""
         self.violations.report(clause, summary, self.name, data)
 
     # --- queues
@@ -542,7 +334,7 @@ class VirtioDevice(ABC):
         if queue.enabled or queue.resetting or self.resetting:
             return
         if not (self.status & Status.FEATURES_OK or self._legacy):
-            self._violation(
+            self.violation(
                 "VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK", written(1, 2)
             )
         queue.enabled = True
@@ -572,7 +364,7 @@ class VirtioDevice(ABC):
         """An available buffer notification for queue `index`; `data` is what was written, where it carries more."""
         self.note(EventKind.KICK, index, -1 if data is None else data)
         if index >= self.usable_queues():
-            self._violation(
+            self.violation(
                 self.notification_clause,
                 f"notification of queue {index}, which is not there",
                 _sent(index, data),
@@ -581,17 +373,17 @@ class VirtioDevice(ABC):
         queue = self.queues[index]
         if queue.ring is None or self.stopped or self.suspending:
             if self.suspending or self.suspended:
-                self._violation(
+                self.violation(
                     "VIRTIO 1.4 §3.4.1",
                     f"notification of queue {index} of a suspended device",
                     _sent(index, data),
                 )
             elif not (self.status & Status.DRIVER_OK or self._legacy):
-                self._violation(
+                self.violation(
                     "VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK", _sent(index, data)
                 )
             elif not queue.enabled:
-                self._violation(
+                self.violation(
                     self.notification_clause,
                     f"notification of queue {index}, which is disabled",
                     _sent(index, data),
@@ -611,7 +403,7 @@ class VirtioDevice(ABC):
 
     def config_changed(self, *, notify: bool = True) -> None:
         """The device configuration space has changed."""
-        self._config_changed = True
+        self.config_unread = True
         if notify and self.status & Status.DRIVER_OK and not self.stopped:
             self._notify_config()
 
@@ -623,7 +415,7 @@ class VirtioDevice(ABC):
     def store_config(self, offset: int, size: int, value: int) -> None:
         """A driver's write, which a suspended device ignores (VIRTIO 1.4 §3.4.2)."""
         if self.suspending or self.suspended:
-            self._violation(
+            self.violation(
                 "VIRTIO 1.4 §3.4.1", "configuration space of a suspended device written", written(value, size)
             )
         else:
@@ -632,8 +424,8 @@ class VirtioDevice(ABC):
 
     def load_config(self, offset: int, size: int) -> int:
         """A driver's read: the generation moves on once for each change that a read can see (§4.1.4.3.1)."""
-        if self._config_changed:
-            self._config_changed = False
+        if self.config_unread:
+            self.config_unread = False
             self.config_generation = (self.config_generation + 1) & 0xFF
         value = self.read_config(offset, size)
         self.note(EventKind.CONFIG_READ, offset, value.to_bytes(size, "little"))
@@ -653,18 +445,7 @@ class VirtioDevice(ABC):
 
     def state(self) -> DeviceState:
         """The same, and nothing is shown to the driver for it."""
-        return DeviceState(
-            int(self.status),
-            self.driver_features,
-            self.config_generation,
-            self._config_changed,
-            [queue.state() for queue in self.queues],
-            self.save_own(),
-            self._legacy,
-            self.suspending,
-            self.resetting,
-            self.save_parts(),
-        )
+        return devicestate.taken(self)
 
     @holding
     def restore(self, state: DeviceState) -> None:
@@ -673,65 +454,11 @@ class VirtioDevice(ABC):
         ValueError, and nothing changed, where the state is another device's; RuntimeError without the reset.
         """
         self.judge(state)
-        if self.status or self.resetting:
-            raise RuntimeError(f"{self.name}: has to be reset before its state is restored")
-        self.legacy = state.legacy
-        self.status = Status(state.status)
-        self.driver_features = state.driver_features
-        self.config_generation = state.config_generation
-        self.suspending = state.suspending
-        self.restore_own(state.own)
-        self.restore_parts(state.parts)
-        self._config_changed = state.config_changed
-        for queue, saved in zip(self.queues, state.queues, strict=True):
-            queue.restore(saved)
-        for queue, saved in zip(self.queues, state.queues, strict=True):
-            if saved.resetting:
-                self.reset_queue(queue)
-        if state.resetting:
-            self.reset()
-        self._settle_suspension()
+        devicestate.give(self, state)
 
     def judge(self, state: DeviceState) -> None:
         """ValueError where `state` cannot be this device's."""
-        known = self.device_features | (ANY_LAYOUT if state.legacy else 0)
-        # What a driver has written and the device has not yet accepted may be anything.
-        accepted = state.driver_features if state.status & Status.FEATURES_OK or state.legacy else 0
-        if len(state.queues) != len(self.queues) or accepted & ~known:
-            raise ValueError(f"{self.name}: the state is of a device with other options")
-        if set(state.own) != set(self.save_own()):
-            raise ValueError(
-                f"{self.name}: the state has {sorted(state.own)}, expected {sorted(self.save_own())}"
-            )
-        self.judge_parts(state.parts)
-        broken = state.resetting or bool(state.status & (Status.DEVICE_NEEDS_RESET | Status.FAILED))
-        for queue, saved in zip(self.queues, state.queues, strict=True):
-            queue.judge(
-                saved, packed=bool(state.driver_features & RING_PACKED), broken=broken or saved.resetting
-            )
-
-    def save_own(self) -> dict[str, int]:
-        """The device type's own part of the state."""
-        return {}
-
-    def restore_own(self, state: dict[str, int]) -> None:
-        """Take what `save_own` gave."""
-        del state
-
-    def save_parts(self) -> dict[str, bytes]:
-        """The state of what is behind the device, by name."""
-        return {}
-
-    def judge_parts(self, parts: dict[str, bytes]) -> None:
-        """ValueError where `save_parts` of such a device cannot have given that."""
-        if parts:
-            raise ValueError(
-                f"{self.name}: the state has {sorted(parts)}, expected nothing behind the device"
-            )
-
-    def restore_parts(self, parts: dict[str, bytes]) -> None:
-        """Take what `save_parts` gave."""
-        del parts
+        devicestate.judge(self, state)
 
     # --- reset
 

@@ -332,23 +332,23 @@ class VirtioBlk(VirtioDevice):
             and self.device_features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1
             and not (self.status & 8 or self.legacy)
         ):
-            self._violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
+            self.violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
         return int.from_bytes(self.config_bytes()[offset : offset + size], "little")
 
     def write_config(self, offset: int, size: int, value: int) -> None:
         """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
         if offset != WRITEBACK_OFFSET or size != 1:
-            self._violation(
+            self.violation(
                 "VIRTIO 1.4 §5.2.4",
                 f"write of {size} bytes at configuration offset {offset}",
                 written(value, size),
             )
         elif not self._may_set_writeback():
-            self._violation(
+            self.violation(
                 OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE", written(value, size)
             )
         elif value > 1:
-            self._violation(OPERATION, f"writeback set to {value}, expected 0 or 1", written(value, size))
+            self.violation(OPERATION, f"writeback set to {value}, expected 0 or 1", written(value, size))
         else:
             self.backend.write_cache = bool(value)
             if self.front_end:

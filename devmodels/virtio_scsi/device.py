@@ -141,7 +141,7 @@ class VirtioScsi(VirtioDevice):
     def write_config(self, offset: int, size: int, value: int) -> None:
         """`sense_size` and `cdb_size` can be written; commands that are in flight keep what they came with."""
         if not SENSE_SIZE_AT <= offset <= offset + size <= WRITABLE_END:
-            self._violation(
+            self.violation(
                 CONFIGURATION, f"write of {size} bytes at configuration offset {offset}", written(value, size)
             )
             return
@@ -150,7 +150,7 @@ class VirtioScsi(VirtioDevice):
         sense_size, cdb_size = sizes_in(bytes(config))
         if sense_size > MAX_SENSE_SIZE or cdb_size > MAX_CDB_SIZE:
             expected = f"at most {MAX_SENSE_SIZE} and {MAX_CDB_SIZE}"
-            self._violation(
+            self.violation(
                 CONFIGURATION,
                 f"sense_size {sense_size} and cdb_size {cdb_size}, expected {expected}",
                 written(value, size),

@@ -102,7 +102,10 @@ PARTS = (
     ),
     Part(
         "virtio devices",
-        ("devmodels/virtio/device.py",),
+        tuple(
+            f"devmodels/virtio/{name}.py"
+            for name in ("device", "devicestate", "devicetype", "negotiation", "suspension")
+        ),
         _virtio("device_status", "device_queues", "reset_and_messages", "queue_states"),
         (
             *_virtio("legacy", "pci", "mmio", "suspend", "quiet", "access_platform", "transport_edges"),

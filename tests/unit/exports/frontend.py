@@ -123,6 +123,7 @@ class HoldingDevice(VirtioDevice):
     """Takes buffers and keeps them until `give_back`, or, where `immediate`, gives them back at once."""
 
     DEVICE_ID = 42
+    CONFIG_SIZE = 60
 
     def __init__(self, context: IoContext, *, num_queues: int = 2, immediate: bool = False) -> None:
         super().__init__(

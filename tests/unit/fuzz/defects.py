@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ PLAIN = IN_ORDER | NOTIFICATION_DATA
 """Features that are not negotiated, so that defects are simple."""
 
 
-def before(put: Put, kind: type, name: str, first: Callable[..., None]) -> None:
+def before(put: Put, kind: type | ModuleType, name: str, first: Callable[..., None]) -> None:
     """A method does `first` and then what it does."""
     method = getattr(kind, name)
 

@@ -9,6 +9,7 @@ import pytest
 
 from devmodels.blockbackend.request import Op
 from devmodels.memory import GuestMemory
+from devmodels.virtio import suspension
 from devmodels.virtio.constants import Status
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
@@ -158,7 +159,7 @@ def is_suspended_too_early(put: Put) -> None:
             device.suspending = False
             device.status = device.status & ~Status.DRIVER_OK | Status.SUSPEND
 
-    before(put, VirtioBlk, "_settle_suspension", first)
+    before(put, suspension, "settle", first)
 
 
 def writes_while_it_is_suspended(put: Put) -> None:

@@ -61,6 +61,7 @@ class TestDevice(VirtioDevice):
 
     __test__ = False
     DEVICE_ID = 63
+    CONFIG_SIZE = 0
 
     def __init__(
         self,

@@ -1,0 +1,98 @@
+"""What a driver may write to device status, and which features it may accept: VIRTIO 1.4 §2.1, §2.2, §3.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devmodels.conformance import written
+from devmodels.virtio.constants import ACCESS_PLATFORM, SUSPEND, VERSION_1, Status
+
+if TYPE_CHECKING:
+    from devmodels.virtio.device import VirtioDevice
+
+_KNOWN_STATUS = (
+    Status.ACKNOWLEDGE
+    | Status.DRIVER
+    | Status.DRIVER_OK
+    | Status.FEATURES_OK
+    | Status.DEVICE_NEEDS_RESET
+    | Status.FAILED
+)
+
+
+def new_bits(device: VirtioDevice, value: int) -> Status:
+    """The bits that a write of `value` sets, without those that must not be set now; what is wrong is reported."""
+    clause = "VIRTIO 1.4 §2.1.1"
+    old = device.status
+    if old & ~value & ~(Status.DEVICE_NEEDS_RESET | Status.SUSPEND):
+        device.violation(clause, f"status {value:#x} clears bits of {int(old):#x}", written(value, 1))
+    known = _KNOWN_STATUS & ~Status.FEATURES_OK if device.legacy else _KNOWN_STATUS
+    if device.driver_features & SUSPEND and old & Status.FEATURES_OK:
+        known |= Status.SUSPEND
+    new = Status(value & known) & ~old
+    if value & ~known:
+        device.violation(clause, f"status {value:#x} has undefined bits", written(value, 1))
+    if new & Status.DEVICE_NEEDS_RESET:
+        device.violation(clause, "driver sets DEVICE_NEEDS_RESET", written(value, 1))
+        new &= ~Status.DEVICE_NEEDS_RESET
+    if old & Status.FAILED:
+        device.violation(clause, "status written after FAILED without a reset", written(value, 1))
+    clause = "VIRTIO 1.4 §3.1.1"
+    if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
+        device.violation(clause, "DRIVER without ACKNOWLEDGE", written(value, 1))
+    if new & Status.FEATURES_OK:
+        if not (old | new) & Status.DRIVER:
+            device.violation(clause, "FEATURES_OK without DRIVER", written(value, 1))
+        if not _acceptable(device):
+            new &= ~Status.FEATURES_OK
+    if new & Status.DRIVER_OK and not (device.legacy or (old | new) & Status.FEATURES_OK):
+        device.violation(clause, "DRIVER_OK without FEATURES_OK", written(value, 1))
+        new &= ~Status.DRIVER_OK
+    return new
+
+
+def _acceptable(device: VirtioDevice) -> bool:
+    """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
+    extra = device.driver_features & ~device.device_features
+    if extra:
+        device.violation(
+            "VIRTIO 1.4 §2.2.1",
+            f"driver accepts features {extra:#x} that were not offered",
+            written(device.driver_features, 8),
+        )
+        return False
+    if not device.driver_features & VERSION_1 and not device.front_end:
+        device.violation(
+            "VIRTIO 1.4 §6.1",
+            "driver does not accept VIRTIO_F_VERSION_1",
+            written(device.driver_features, 8),
+        )
+        return False
+    if device.device_features & ~device.driver_features & ACCESS_PLATFORM:
+        # Its addresses would be physical ones, which this device cannot reach (VIRTIO 1.4 §6.2).
+        device.violation(
+            "VIRTIO 1.4 §6.1",
+            "driver does not accept VIRTIO_F_ACCESS_PLATFORM",
+            written(device.driver_features, 8),
+        )
+        return False
+    return True
+
+
+def write_features(device: VirtioDevice, value: int, select: int) -> None:
+    """The driver writes 32 feature bits, those from bit 32 * `select` on."""
+    if device.status & Status.FEATURES_OK:
+        device.violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK", written(value, 4))
+        return
+    if device.resetting:
+        return
+    if not device.status & Status.DRIVER:
+        device.violation("VIRTIO 1.4 §3.1.1", "features written before DRIVER", written(value, 4))
+    if not select < 8:
+        if value:
+            device.violation(
+                "VIRTIO 1.4 §2.2.1", f"features {value:#x} written at select {select}", written(value, 4)
+            )
+        return
+    shift = 32 * select
+    device.driver_features = device.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
