@@ -57,7 +57,8 @@ def data_setup(command: PortCommand, length: int) -> tuple[bytes, bool]:
         taskfile.count = 0 if transfer.out else TO_HOST
         taskfile.lba = taskfile.lba & ~0xFF_FF00 | last << 8
     out = transfer.out or as_qemu
-    return pio_setup(taskfile, ASKING, after, last, out=out, interrupt=interrupt), interrupt
+    shown = transfer.shown(command, length - last) if as_qemu and transfer.out else taskfile
+    return pio_setup(shown, ASKING, after, last, out=out, interrupt=interrupt), interrupt
 
 
 def packet_setup(taskfile: TaskFile, size: int, *, as_qemu: bool) -> bytes:

@@ -77,6 +77,11 @@ class TaskFile:
         self.lba = self.lba & ~0xFF_FFFF | value & 0xFF_FFFF
         self.device = self.device & ~HEAD | value >> 24 & HEAD
 
+    def show(self, lba: int, count: int) -> None:
+        """Have 24 bits of LBA and 8 of count for the host; what it wrote before them stays."""
+        self.lba = self.lba & ~0xFF_FFFF | lba
+        self.count = self.count & ~0xFF | count
+
     # --- registers of 8 bits
 
     def write(self, place: Place, value: int) -> None:

@@ -14,6 +14,7 @@ from devmodels.blockbackend.vectors import gather, scatter
 if TYPE_CHECKING:
     from devmodels.ata.command import AtaCommand
     from devmodels.ata.table import Pending
+    from devmodels.ata.taskfile import TaskFile
     from devmodels.iocontext import Coro
 
 
@@ -41,6 +42,10 @@ class Transfer:
         Or fail the command.
         """
         raise NotImplementedError
+
+    def shown(self, command: AtaCommand, moved: int) -> TaskFile:  # noqa: ARG002
+        """What QEMU's device shows when so many bytes have gone."""
+        return command.taskfile
 
     def concluded(self, device: Any, command: AtaCommand) -> Coro[None] | Pending | None:
         """All has been moved: what there is still to do, as what a handler may return; AtaError."""

@@ -137,7 +137,7 @@ class Unit:
 
     def _ask_for_packet(self, command: AtaCommand) -> None:
         assert self.device is not None
-        command.taskfile.count = COMMAND_DATA
+        command.taskfile.count = command.taskfile.count & ~0xFF | COMMAND_DATA
         self._offer(Phase.PACKET, bytearray(self.device.packet_size))
 
     def _offer(self, phase: Phase, buffer: bytearray) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def diagnose(disk: AtaDisk, command: AtaCommand) -> None:
     """EXECUTE DEVICE DIAGNOSTIC: passed, and the signature (ACS-3 §7.9)."""
     taskfile = command.taskfile
-    taskfile.lba, taskfile.count = disk.signature
+    taskfile.show(*disk.signature)
     taskfile.device = 0
     taskfile.error = DIAGNOSTIC_PASSED
 

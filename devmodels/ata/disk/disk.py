@@ -15,6 +15,7 @@ from devmodels.ata.disk.badsectors import BadSectors
 from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import Geometry, default_geometry, translate
 from devmodels.ata.disk.identify import MAX_MULTIPLE
+from devmodels.ata.disk.medium import MediumTransfer
 from devmodels.ata.disk.options import AtaDiskOptions
 from devmodels.ata.disk.requests import AtaRequest, wake
 from devmodels.ata.disk.rw import READ_FPDMA_QUEUED
@@ -259,6 +260,17 @@ class AtaDisk(AtaDevice):
             taskfile.lba28 = lba
         else:
             self.geometry.place(lba, taskfile)
+
+    def moved(self, command: AtaCommand, length: int) -> None:
+        """A transfer has moved `length` bytes, which registers of a channel tell as it goes on, if QEMU's do."""
+        transfer = command.transfer
+        if (
+            self.violations.as_qemu
+            and self.transport is Transport.PARALLEL
+            and isinstance(transfer, MediumTransfer)
+        ):
+            transfer.show(self, command, command.moved + length)
+        super().moved(command, length)
 
     def first_bad(self, offset: int, length: int) -> int | None:
         """The first sector of a range, in bytes, that was made unreadable."""

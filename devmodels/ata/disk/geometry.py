@@ -37,7 +37,7 @@ class Geometry(msgspec.Struct, frozen=True):
         """The opposite."""
         track, sector = divmod(lba, self.sectors)
         cylinder, head = divmod(track, self.heads)
-        taskfile.lba = (cylinder & 0xFFFF) << 8 | sector + 1
+        taskfile.lba = taskfile.lba & ~0xFF_FFFF | (cylinder & 0xFFFF) << 8 | sector + 1
         taskfile.device = taskfile.device & ~HEAD | head
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from devmodels.ata.command import AtaCommand, MediumError
-from devmodels.ata.constants import Error
+from devmodels.ata.constants import Error, Transport
 from devmodels.ata.disk.requests import AtaRequest, LookingRequest
 from devmodels.ata.transfer import Transfer
 from devmodels.blockbackend import Flags, Op, Request
@@ -14,6 +14,7 @@ from devmodels.blockbackend.vectors import clear
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
+    from devmodels.ata.taskfile import TaskFile
 
 
 class MediumTransfer(Transfer):
@@ -41,6 +42,26 @@ class MediumTransfer(Transfer):
         request.command = command
         command.running = True
         device.backend.submit(request)
+
+    def concluded(self, device: AtaDisk, command: AtaCommand) -> None:
+        """Of QEMU's disk, count and address have gone with the sectors."""
+        if device.violations.as_qemu and not command.queued:
+            self.show(device, command, command.moved)
+
+    def show(self, disk: AtaDisk, command: AtaCommand, moved: int) -> None:
+        """Put the address behind so many bytes and what is left of the count into the task file, as QEMU's disk."""
+        size, taskfile = disk.sector_size, command.taskfile
+        disk.show_address(command, (self.offset + moved) // size)
+        # A channel's previous content is as it was written.
+        wide = 0xFFFF if disk.transport is Transport.SERIAL else 0xFF
+        taskfile.count = taskfile.count & ~wide | (self.length - moved) // size & wide
+
+    def shown(self, command: AtaCommand, moved: int) -> TaskFile:
+        """A task file with the address behind so many bytes."""
+        kept, command.taskfile = command.taskfile, command.taskfile.copy()
+        self.show(command.device, command, moved)  # type: ignore[arg-type]
+        shown, command.taskfile = command.taskfile, kept
+        return shown
 
 
 def _done(request: Request) -> None:

@@ -20,20 +20,20 @@ ACTIVE = 0xFF
 
 def not_for_packets(_device: AtapiDevice, command: AtaCommand) -> None:
     """Aborted, with the signature by which hosts find out what they have (ACS-3 §7.12)."""
-    command.taskfile.lba, command.taskfile.count = PACKET_SIGNATURE
+    command.taskfile.show(*PACKET_SIGNATURE)
     raise AtaError
 
 
 def reset(_device: AtapiDevice, command: AtaCommand) -> None:
     """DEVICE RESET and EXECUTE DEVICE DIAGNOSTIC, where the adapter does not do them itself: the signature."""
     taskfile = command.taskfile
-    taskfile.lba, taskfile.count = PACKET_SIGNATURE
+    taskfile.show(*PACKET_SIGNATURE)
     taskfile.error = DIAGNOSTIC_PASSED
 
 
 def power_mode(_device: AtapiDevice, command: AtaCommand) -> None:
     """CHECK POWER MODE: the registers know of no other one than active; the drive's own is asked for by packets."""
-    command.taskfile.count = ACTIVE
+    command.taskfile.count = command.taskfile.count & ~0xFF | ACTIVE
 
 
 def nothing(_device: AtapiDevice, _command: AtaCommand) -> None:

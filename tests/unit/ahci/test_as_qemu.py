@@ -83,3 +83,10 @@ def test_no_dma_setup_fis_comes_before_the_data_of_a_queued_command(w: World) ->
     w.command(ata.read_queued(0, 1), (buffer, 512))
     assert w.status & PortIs.SDBS
     assert fis(w, 0) == bytes(20)
+
+
+def test_count_and_address_in_fises_go_with_the_sectors(w: World) -> None:
+    buffer = w.guest.memory.allocate(3 * 512)
+    w.command(ata.write_dma_ext(0xFF, bytes(3 * 512), pio=True), (buffer, 3 * 512))
+    assert (fis(w, PIO_SETUP)[4:6], fis(w, PIO_SETUP)[12]) == (b"\x01\x01", 1)
+    assert (fis(w, D2H)[4:6], fis(w, D2H)[12]) == (b"\x02\x01", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from guestsim.drivers.ide import Task
-from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.ide_layouts import AtaCommand, Reg
 
 from .machine import MIB, IdeMachine
 from .test_channel import read
@@ -43,3 +43,21 @@ def test_a_busy_disk_is_ready_too_and_with_data_shows_dsc(task: Task, status: in
         machine.ide.write_task(0, task)
         settle(machine)
         assert machine.ide.alternate_status == status
+
+
+def test_count_and_address_go_with_the_sectors() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        ide = machine.ide
+        ide.write_task(0, Task(AtaCommand.READ_SECTORS, lba=0xFF, count=3))
+        settle(machine)
+        assert _task_registers(machine) == [2, 0x00, 0x01]
+        for _ in range(3):
+            ide.get(Reg.STATUS)
+            for _ in range(256):
+                machine.target.io_read(0x1F0, 2)
+            settle(machine)
+        assert _task_registers(machine) == [0, 0x02, 0x01]
+
+
+def _task_registers(machine: IdeMachine) -> list[int]:
+    return [machine.ide.get(each) for each in (Reg.COUNT, Reg.LBA_LOW, Reg.LBA_MID)]

@@ -20,6 +20,7 @@ from guestsim.drivers.ide_layouts import (
 from guestsim.drivers.pci import COMMAND_MASTER
 
 from .machine import MIB, IdeMachine, block, sector
+from .test_task_registers import settle
 
 CONTROL = 2
 
@@ -252,6 +253,28 @@ def test_previous_content_is_read_with_hob() -> None:
         assert ide.get(Reg.LBA_LOW) == 0x12
         ide.set(Reg.COUNT, 1)
         assert ide.get(Reg.LBA_LOW) == 0x34, "a write to the command block clears HOB"
+
+
+def test_a_signature_and_a_reason_leave_the_previous_content_alone() -> None:
+    with IdeMachine() as machine:
+        ide = machine.ide
+        for unit, opcode in (
+            (1, AtaCommand.PACKET),
+            (1, AtaCommand.IDENTIFY_DEVICE),
+            (0, AtaCommand.FLUSH_CACHE),
+        ):
+            ide.set(Reg.DEVICE, unit << 4)
+            for register in (Reg.COUNT, Reg.LBA_LOW, Reg.LBA_HIGH):
+                ide.set(register, 0x12)
+                ide.set(register, 0)
+            ide.set(Reg.STATUS, opcode)
+            settle(machine)
+            ide.set_control(Control.HOB)
+            assert [ide.get(each) for each in (Reg.COUNT, Reg.LBA_LOW, Reg.LBA_HIGH)] == [0x12] * 3
+            ide.set_control(Control.SRST)
+            settle(machine)
+            ide.set_control(0)
+            settle(machine)
 
 
 def test_without_interrupts_the_driver_polls() -> None:
