@@ -13,7 +13,8 @@ guest memory.  `wait` is a quiescent point: both devices come to rest, and all t
 number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
 0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where a request's status, at
 0x1020410, is not 0; `failed-data` is the mask under which that is counted.  `loose pio-status 0x100202f 1 50/58` has it
-not compared where it is 0x50 on our side and 0x58 on theirs.  What follows a `#` is for people.
+not compared where it is 0x50 on our side and 0x58 on theirs, as `read ide+0x3 1 outputs 0x5/0x7` does with a register.
+What follows a `#` is for people.
 
 `break write_aio A` holds the next request that the event is about (as QEMU's `blkdebug` names it) at the drive of both,
 `held A` waits until both have it there if ours has, and else drops the break point; `resume A` lets it go on.
@@ -51,14 +52,22 @@ class FormError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A register is read: `size` bytes (1, 2, 4 or 8) at `offset` of a window."""
+    """A register is read: `size` bytes (1, 2, 4 or 8) at `offset` of a window.
+
+    Where the sides may differ in these values alone, `but` is the mask's name, what ours holds, and theirs.
+    """
 
     window: str
     offset: int
     size: int
+    but: tuple[str, int, int] | None = None
 
     def __str__(self) -> str:
-        return f"read {self.window}+{self.offset:#x} {self.size}"
+        text = f"read {self.window}+{self.offset:#x} {self.size}"
+        if self.but is None:
+            return text
+        mask, ours, theirs = self.but
+        return f"{text} {mask} {ours:#x}/{theirs:#x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +274,7 @@ def _step(words: Sequence[str]) -> Step:
 _SHOWN = 80
 
 _FORMS = (
-    "device NAME, step NAME, read PLACE SIZE, write PLACE SIZE VALUE, ram ADDRESS HEX, "
+    "device NAME, step NAME, read PLACE SIZE [MASK OURS/THEIRS], write PLACE SIZE VALUE, ram ADDRESS HEX, "
     "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE], wait, "
     "wait ADDRESS SIZE FIRST COUNT PLACES, break EVENT TAG, held TAG, resume TAG"
 )
@@ -291,6 +300,9 @@ def _access(words: Sequence[str]) -> Access:
     match words:
         case ["read", place, size]:
             return Read(*_place(place), _size(size))
+        case ["read", place, size, mask, values]:
+            mine, _, others = values.partition("/")
+            return Read(*_place(place), _size(size), (mask, _number(mine), _number(others)))
         case ["write", place, size, value]:
             access = Write(*_place(place), _size(size), int(value, 0))
             if not 0 <= access.value < 1 << 8 * access.size:

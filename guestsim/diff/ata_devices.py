@@ -48,7 +48,14 @@ ABORT = (
     "packet-abort",
     "ILLEGAL REQUEST is ABRT, too (ATA/ATAPI-7 vol. 2 §6.24.6); QEMU does not show it (right: ours).",
 )
-BEYOND = ("beyond", "Of ID NOT FOUND and ABORT the device has the choice (ACS-3 §6.3.2).")
+BEYOND = (
+    "beyond",
+    "Of ID NOT FOUND, with the address that is not there, and ABORT the device has the choice (ACS-3 §6.3.2).",
+)
+OUTPUTS = (
+    "outputs",
+    "Sectors' commands that end well output neither count nor address (ATA/ATAPI-7 vol. 1 §6): QEMU's have gone on.",
+)
 IDENTITY = (
     "identity",
     "Who a device is, and which optional features it has, is its own (ACS-3 §7.12, SPC-4 §6.6).",
@@ -123,10 +130,6 @@ _AHCI_MASKS = (
             "The D bit of a PIO Setup FIS (Serial ATA 3.2 §10.5.11) is not set by QEMU (right: ours).",
         )
     ),
-    of_memory(
-        "fis-address",
-        "What address and count say after a command without an error is not said (ACS-3 §6.2.5).",
-    ),
     *strict(
         of_memory(
             "pio-status",
@@ -137,12 +140,17 @@ _AHCI_MASKS = (
     of_memory(*INTERRUPTED),
 )
 _AHCI_DISK_MASKS = (
-    *strict(_port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND)),
+    *strict(_port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND), of_memory(*OUTPUTS)),
     *strict(
         of_memory(
             "dma-setup",
             "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
         )
+    ),
+    of_memory(
+        "accepted",
+        "The FIS that accepts a queued command says nothing by count and address (ACS-3 §7.23, §7.61): ours are the "
+        "command's, QEMU's those of the last command that was not queued.",
     ),
     of_memory(
         "dropped",
@@ -243,7 +251,7 @@ _IDE_MASKS = (
     of_memory(*INTERRUPTED),
 )
 _IDE_DISK_MASKS = (
-    *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND)),
+    *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS)),
     Mask(
         "refused-dma",
         "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "
@@ -272,7 +280,7 @@ IDE_DISK = replace(
     ],
     lines=Lines(irqs=(14,)),
     place=place_ide,
-    prologue=(Step("begin", ide.start(cd=False)),),
+    prologue=(Step("begin", ide.begin(cd=False)),),
     observe=(ide.ALTERNATE, ide.MASTER),
     areas=(
         Area("buffers", ide.BUFFERS, ide.BUFFERS_END - ide.BUFFERS),
@@ -291,7 +299,7 @@ IDE_CD = replace(
         {"driver": "piix3-ide", "id": "ide0", "addr": "4"},
         {"driver": "ide-cd", "id": "disk0", "bus": "ide0.0", "unit": 0, "drive": "d0", "serial": "of-both"},
     ],
-    prologue=(Step("begin", ide.start(cd=True)),),
+    prologue=(Step("begin", ide.begin(cd=True)),),
     masks=_IDE_MASKS + _IDE_CD_MASKS,
     grammar=ide.IdeGrammar(cd=True),
     drive=AHCI_CD.drive,

@@ -79,7 +79,7 @@ class Device:
 
         def check(access: Access) -> None:
             match access:
-                case Loose(reason=reason) if reason not in masks:
+                case Loose(reason=reason) | Read(but=(reason, _, _)) if reason not in masks:
                     raise FormError(f"{reason}: expected a mask of the device's: {', '.join(sorted(masks))}")
                 case Read() | Write():
                     _check_place(access, windows)

@@ -234,6 +234,9 @@ class Player:
         for read, ours, theirs in zip(reads, mine, others, strict=True):
             if ours == theirs:
                 continue
+            if read.but is not None and read.but[0] in self._hiding and read.but[1:] == (ours, theirs):
+                hidden[read.but[0]] += 1
+                continue
             for mask in self.masks:
                 if mask.hides(read, ours, theirs, self._now.tags):
                     hidden[mask.name] += 1

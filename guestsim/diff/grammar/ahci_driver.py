@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
 from guestsim.diff.access import Access, Loose, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
@@ -29,9 +30,10 @@ from guestsim.diff.grammar.ahci_port import (
     start,
     table_of,
 )
-from guestsim.diff.grammar.ata import Sense, Task, request_sense
+from guestsim.diff.grammar.ata import VERIFY, Sense, Task, request_sense
 from guestsim.diff.grammar.ata_held import held
 from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.taskfile import Block, Blocks
 from guestsim.drivers.ahci_layouts import (
     D2H,
     FIS_H2D,
@@ -96,6 +98,10 @@ STOPS: dict[str, tuple[Access, ...]] = {
 """What stops commands, and leaves a device that is about to come back (§3.1.2, §3.3.7, §10.4.2, §10.4.3)."""
 
 
+SETTLED = Block(0, 0, 0x40).fields
+"""What FLUSH CACHE has left, of a port that is settled."""
+
+
 @dataclass(slots=True)
 class Lowering:
     """The driver while its actions become accesses."""
@@ -104,6 +110,8 @@ class Lowering:
     slot: int = 0
     buffer: int = BUFFERS
     sense: Sense = field(default_factory=Sense)
+    shown: bytes = SETTLED
+    """Count and address of the last command that was not queued, as QEMU's device has them."""
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
@@ -114,12 +122,12 @@ class Lowering:
                 return self._interrupted(issue, how)
             case Registers():
                 if "reset" in action.tags:
-                    self.sense = Sense()
+                    self._was_reset()
                 return action.step()
         raise TypeError(action)
 
     def _issue(self, tasks: Sequence[Task], pieces: int, at: str) -> Step:
-        do: list[Access] = []
+        do: list[Access] = [Store(RECEIVED, bytes(0x60))]
         bits = queue = 0
         for one in tasks:
             slot, buffer = self._slot(), self._room(one.room or len(one.data))
@@ -130,7 +138,7 @@ class Lowering:
             self.sense.done(one)
             bits |= 1 << slot
             queue |= 1 << slot if one.way.startswith("ncq") else 0
-        received = tuple(_received(tasks))
+        received = *_received(tasks), *self._shown(tasks)
         loose = [one for one in do if isinstance(one, Loose)]
         do += [*(received if at else ()), *held(at, [*issued(bits, queue)], _LOOKED_AT, loose)]
         do += [*received, Wait(), port(PortReg.TFD), *acknowledge()]
@@ -167,7 +175,7 @@ class Lowering:
             done = sum(1 << (self.slot + number) % SLOTS for number in range(len(issue.tasks)))
             told = done.to_bytes(4, "little"), (done | queue).to_bytes(4, "little")
             do.append(Loose("dropped", RECEIVED + SDB + 4, 4, values=told))
-        self.sense = Sense()
+        self._was_reset()
         again = self._issue(issue.tasks, issue.pieces, "")
         return Step(f"{again.name}; {how}", (*do, *again.accesses), again.tags | {"interrupted", how})
 
@@ -182,6 +190,27 @@ class Lowering:
             stores.append(Store(LIST + HEADER_SIZE * slot, HEADER.pack(flags, 0, 0, at, 0)))
         idle = put(PortReg.CMD, IDLE), put(PortReg.CMD, IDLE | Cmd.CLO), put(PortReg.CMD, RUNNING)
         return stores, (*idle, put(PortReg.CI, 1 << first), Rest(), put(PortReg.CI, 1 << second), Rest())
+
+    def _was_reset(self) -> None:
+        """It was reset, and settled after that."""
+        self.sense, self.shown = Sense(), SETTLED
+
+    def _shown(self, tasks: Sequence[Task]) -> Iterator[Loose]:
+        """The FIS that accepts a queued command: here with its count and address, there with those before it."""
+        one = tasks[-1]
+        if one.way.startswith("ncq"):
+            # What is issued together is taken in the order of its slots.
+            first = self.slot - len(tasks)
+            slot, one = max((((first + at) % SLOTS, one) for at, one in enumerate(tasks)), key=itemgetter(0))
+            count = slot << 3
+            values = Block(count, one.lba, one.device).fields, self.shown
+            yield Loose("accepted", RECEIVED + D2H + 4, 10, values=values)
+        elif one.fails:
+            self.shown = SETTLED
+        else:
+            end = Blocks.of_fis(one)
+            end.moved(one, 0 if one.command in VERIFY else one.count)
+            self.shown = end.theirs.fields
 
     def _slot(self) -> int:
         """The next one."""
@@ -209,18 +238,42 @@ class Lowering:
         return at
 
 
+ENDED = b"\x34\x40\x50\x00"
+"""A register FIS with an interrupt, of a command that has ended well on QEMU."""
+
+
+def _fields(one: Task) -> Iterator[Loose]:
+    """Count and address in the FISes of a command of sectors: they go on with them on QEMU."""
+    end = Blocks.of_fis(one)
+    if one.fails:
+        end.failed(one)
+    else:
+        sectors = 0 if one.command in VERIFY else one.count
+        before = Blocks.of_fis(one)
+        before.moved(one, sectors - bool(one.data))
+        end.moved(one, sectors)
+        yield from _unequal(before, PIO_SETUP)
+    yield from _unequal(end, D2H)
+    if one.way == "pio-in" and not one.fails:
+        theirs = (ENDED + end.theirs.fields).ljust(20, b"\0")
+        yield Loose("pio-end", RECEIVED + D2H, 20, values=(bytes(20), theirs))
+
+
+def _unequal(end: Blocks, at: int) -> Iterator[Loose]:
+    if end.ours != end.theirs:
+        values = end.ours.fields, end.theirs.fields
+        yield Loose(end.why, RECEIVED + at + 4, 10, values=values)
+
+
 def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
     """What of received FISes is not compared; see the masks."""
-    for at in (D2H, PIO_SETUP):
-        if not any(one.packet for one in tasks):
-            for begin, size in ((4, 3), (8, 3), (12, 2)):
-                yield Loose("fis-address", RECEIVED + at + begin, size)
+    for one in tasks:
+        yield from _fields(one)
     for ours in (b"\x50", b"\xd0"):
         yield Loose("pio-status", RECEIVED + PIO_SETUP + 15, 1, values=(ours, b"\x58"))
     if any(one.way.startswith("ncq") for one in tasks):
         yield Loose("dma-setup", RECEIVED, 0x1C)
     if any(one.way == "pio-in" for one in tasks):
-        yield Loose("pio-end", RECEIVED + D2H, 20)
         yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1, values=(b"\x60", b"\x40"))
     if any(one.fails for one in tasks):
         yield Loose("DSC", RECEIVED + D2H + 2, 1, values=(b"\x51", b"\x41"))

@@ -12,8 +12,15 @@ from guestsim.diff.access import Loose
 
 SECTORS = 2048
 SECTOR = 512
+HEADS, TRACK = 16, 63
+"""Heads, and sectors of a track, of the disk."""
 BLOCK = 2048
 """Bytes of a CD's block; a disc has a quarter as many blocks as a disk sectors."""
+
+LBA28 = frozenset((0x20, 0x21, 0x30, 0x31, 0x40, 0x41, 0xC4, 0xC5, 0xC8, 0xC9, 0xCA, 0xCB))
+LBA48 = frozenset((0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x3D, 0x42, 0x60, 0x61, 0xCE))
+"""Commands of sectors, with 28 and 48 bits of address."""
+VERIFY = frozenset((0x40, 0x41, 0x42))
 
 Way = Literal["none", "pio-in", "pio-out", "dma-in", "dma-out", "ncq-in", "ncq-out", "packet"]
 
@@ -41,6 +48,16 @@ class Task:
     packet: bytes = b""
     fails: bool = False
     unequal: Ranges = ()
+
+    @property
+    def wide(self) -> bool:
+        """Whether its address has 48 bits."""
+        return self.command in LBA48
+
+    @property
+    def sectors(self) -> bool:
+        """Whether it is about sectors of a disk."""
+        return self.command in LBA28 or self.wide
 
 
 Maker = Callable[[Random], Task]

@@ -11,16 +11,27 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import CD, DISK, SECTOR, SENSE, Sense, Table, Task, request_sense, task
+from guestsim.diff.grammar.ata import (
+    CD,
+    DISK,
+    LBA28,
+    SECTOR,
+    SENSE,
+    VERIFY,
+    Sense,
+    Table,
+    Task,
+    request_sense,
+    task,
+)
 from guestsim.diff.grammar.ata_held import OFTEN, event, held
 from guestsim.diff.grammar.registers import Registers
+from guestsim.diff.grammar.taskfile import Blocks
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
 
 TABLES = ARENA + 0x1000
 BUFFERS, BUFFERS_END = ARENA + 0x2_0000, ARENA + ARENA_SIZE
 UNTOUCHED = b"\xee"
-SHORT = frozenset((0x20, 0x30, 0x40, 0xC8, 0xCA))
-"""Commands with 28 bits of address."""
 
 ALTERNATE = Read("control", 0, 1)
 MASTER = Read("master", BusMaster.STATUS, 1)
@@ -50,16 +61,16 @@ def quiet() -> tuple[Access, ...]:
     return reg(Reg.STATUS), Write("master", BusMaster.COMMAND, 1, 0), clear, Wait()
 
 
-def start(*, cd: bool) -> tuple[Access, ...]:
-    """A software reset, and what it leaves is settled: a CD drive has a unit attention condition on one side."""
-    do: list[Access] = [
+def start(*, cd: bool) -> tuple[tuple[Access, ...], tuple[Access, ...]]:
+    """A software reset, and what settles it: a CD drive has a unit attention condition on one side."""
+    reset = (
         Write("master", BusMaster.COMMAND, 1, 0),
         Write("control", 0, 1, Control.SRST),
         Rest(),
         Write("control", 0, 1, 0),
         Rest(),
-        put(Reg.DEVICE, OBSOLETE),
-    ]
+    )
+    do: list[Access] = [put(Reg.DEVICE, OBSOLETE)]
     if cd:
         do += [put(FEATURES, 0), put(COMMAND, PACKET), Rest(), *words(bytes(12)), Rest()]
         fetch = request_sense()
@@ -68,7 +79,14 @@ def start(*, cd: bool) -> tuple[Access, ...]:
     else:
         do += [put(COMMAND, FLUSH), Rest(), Rest(ALTERNATE)]
     status = reg(Reg.STATUS)
-    return (*do, Rest(ALTERNATE), Write("control", 0, 1, 0), *(() if cd else (status,)), *quiet())
+    settled = *do, Rest(ALTERNATE), Write("control", 0, 1, 0), *(() if cd else (status,)), *quiet()
+    return reset, settled
+
+
+def begin(*, cd: bool) -> tuple[Access, ...]:
+    """Both."""
+    reset, settled = start(cd=cd)
+    return *reset, *settled
 
 
 PACKET, FLUSH = 0xA0, 0xE7
@@ -125,6 +143,9 @@ class Lowering:
     cd: bool
     buffer: int = BUFFERS
     sense: Sense = field(default_factory=Sense)
+    blocks: Blocks = field(default_factory=Blocks)
+    control: int = 0
+    """What was written to device control."""
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
@@ -138,17 +159,51 @@ class Lowering:
                 name, do = f"{one.name}; {how}", tuple(self._interrupted(one, pieces, how, count))
                 return Step(name, do, frozenset(tags))
             case Registers():
-                if "reset" in action.tags:
-                    self.sense = Sense()
-                return action.step()
+                return self._any(action)
         raise TypeError(action)
+
+    def _any(self, action: Registers) -> Step:
+        """Registers as they are, or a reset."""
+        if "reset" in action.tags:
+            return Step(action.name, tuple(self._reset()), action.tags)
+        for one in action.accesses:
+            if isinstance(one, Write) and one.window == "control":
+                self.control = one.value
+        return action.step()
+
+    def _reset(self) -> Iterator[Access]:
+        """A software reset, and what registers hold after it."""
+        before, after = start(cd=self.cd)
+        yield from before
+        self._was_reset()
+        yield from self._look()
+        yield from after
+
+    def _was_reset(self) -> None:
+        self.sense = Sense()
+        self.blocks = Blocks()
+        self.control = 0
+
+    def _look(self) -> Iterator[Access]:
+        """Read count, address and device, the current content and the previous one."""
+        if self.cd:
+            self.blocks = Blocks()
+        yield from self.blocks.look()
+        yield Write("control", 0, 1, self.control | Control.HOB)
+        yield from self.blocks.look(previous=True)
+        yield Write("control", 0, 1, self.control)
+
+    def _put(self, register: Reg, value: int) -> Write:
+        """Write a register of the command block, and know it."""
+        self.blocks.put(register, value)
+        return put(register, value)
 
     def _issue(self, one: Task, pieces: int, stop: str) -> Iterator[Access]:
         master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
-        yield from held("" if master else stop, _registers(one), (ALTERNATE, MASTER))
+        yield from held("" if master else stop, [*self._registers(one)], (ALTERNATE, MASTER))
         # A transfer that cannot be is refused at once, or when its data are to come.
         yield Rest() if one.fails and master else Wait()
         if one.way == "packet":
@@ -163,9 +218,14 @@ class Lowering:
             yield Wait()
             yield MASTER
         yield Wait()
-        if not one.fails:
-            yield from _blocks(one)
+        if one.fails:
+            self.blocks.failed(one)
+        elif one.way.startswith("pio"):
+            yield from self._blocks(one)
+        else:
+            self.blocks.moved(one, 0 if one.command in VERIFY else one.count)
         yield from (ALTERNATE, reg(Reg.ERROR))
+        yield from self._look()
         yield from quiet()
         self.sense.done(one)
 
@@ -175,7 +235,7 @@ class Lowering:
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
-        yield from _registers(one)
+        yield from self._registers(one)
         if one.way == "packet":
             yield Rest()
             yield from (reg(Reg.STATUS), reg(Reg.COUNT))
@@ -189,12 +249,44 @@ class Lowering:
             )
             yield from itertools.islice(data, count)
         yield from STOPS[how]
-        yield from start(cd=self.cd)[:-1]
-        self.sense = Sense()
+        yield from [*self._reset()][:-1]
         if one.room and master:
             yield Loose("interrupted", at, one.room)
         yield Wait()
         yield from self._issue(one, pieces, "")
+
+    def _registers(self, one: Task) -> Iterator[Access]:
+        """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
+        device = OBSOLETE | one.device
+        if one.command in LBA28:
+            device |= one.lba >> 24 & 0xF
+        yield self._put(Reg.DEVICE, device)
+        if one.command not in LBA28 and one.way != "packet":
+            yield from (put(FEATURES, one.features >> 8), self._put(Reg.COUNT, one.count >> 8))
+            yield from self._address(one.lba >> 24)
+        yield from (put(FEATURES, one.features), self._put(Reg.COUNT, one.count))
+        yield from self._address(one.lba)
+        yield put(COMMAND, one.command)
+
+    def _address(self, lba: int) -> Iterator[Access]:
+        for at, shift in ((Reg.LBA_LOW, 0), (Reg.LBA_MID, 8), (Reg.LBA_HIGH, 16)):
+            yield self._put(at, lba >> shift)
+
+    def _blocks(self, one: Task) -> Iterator[Access]:
+        """The data of a PIO command, sector by sector, with a look at the registers between."""
+        length = one.room or len(one.data)
+        own = {at // 4 for begin, size in one.unequal for at in range(begin, begin + size)}
+        for number, at in enumerate(range(0, length, SECTOR), 1):
+            yield reg(Reg.STATUS)
+            if one.data:
+                yield from words(one.data[at : at + SECTOR])
+            else:
+                yield from (Read("identity" if word in own else "data", 0, 4) for word in range(SECTOR // 4))
+            yield Wait()
+            last = at + SECTOR >= length
+            self.blocks.moved(one, number if one.data or last else number + 1)
+            if not last:
+                yield from self._look()
 
     def _room(self, length: int) -> int:
         """Where a buffer is."""
@@ -219,41 +311,6 @@ class Lowering:
         yield Store(TABLES, table)
         yield Write("master", BusMaster.TABLE, 4, TABLES)
         yield Write("master", BusMaster.COMMAND, 1, 0 if one.data else TO_MEMORY)
-
-
-def _registers(one: Task) -> Iterator[Access]:
-    """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
-    device = OBSOLETE | one.device
-    if one.command in SHORT:
-        device |= one.lba >> 24 & 0xF
-    yield put(Reg.DEVICE, device)
-    if one.command not in SHORT and one.way != "packet":
-        yield from (put(FEATURES, one.features >> 8), put(Reg.COUNT, one.count >> 8))
-        yield from (
-            put(at, one.lba >> shift)
-            for at, shift in ((Reg.LBA_LOW, 24), (Reg.LBA_MID, 32), (Reg.LBA_HIGH, 40))
-        )
-    yield from (put(FEATURES, one.features), put(Reg.COUNT, one.count))
-    yield from (
-        put(at, one.lba >> shift) for at, shift in ((Reg.LBA_LOW, 0), (Reg.LBA_MID, 8), (Reg.LBA_HIGH, 16))
-    )
-    yield put(COMMAND, one.command)
-
-
-def _blocks(one: Task) -> Iterator[Access]:
-    """The data of a PIO command, sector by sector."""
-    if one.way == "pio-in":
-        own = {at // 4 for begin, size in one.unequal for at in range(begin, begin + size)}
-        for _ in range(one.room // SECTOR):
-            yield reg(Reg.STATUS)
-            for at in range(SECTOR // 4):
-                yield Read("identity" if at in own else "data", 0, 4)
-            yield Wait()
-    if one.way == "pio-out":
-        for at in range(0, len(one.data), SECTOR):
-            yield reg(Reg.STATUS)
-            yield from words(one.data[at : at + SECTOR])
-            yield Wait()
 
 
 class IdeGrammar:
@@ -301,7 +358,7 @@ def interrupts(random: Random, _: Table) -> Registers:
 
 def reset(_: Random, table: Table) -> Registers:
     """A software reset (ATA/ATAPI-7 vol. 2 §11.3)."""
-    return Registers("software reset", start(cd=table is CD), tags=frozenset({"reset"}))
+    return Registers("software reset", begin(cd=table is CD), tags=frozenset({"reset"}))
 
 
 def interrupted(random: Random, table: Table) -> Interrupted:

@@ -32,6 +32,13 @@ sizes = st.sampled_from((1, 2, 4, 8))
 addresses = st.integers(ARENA, ARENA + ARENA_SIZE - 0x1000)
 accesses: st.SearchStrategy[Access] = st.one_of(
     st.builds(Read, st.just("common"), offsets, sizes),
+    st.builds(
+        Read,
+        st.just("ide"),
+        offsets,
+        sizes,
+        st.tuples(st.just("outputs"), st.integers(0, 9), st.integers(0, 9)),
+    ),
     st.builds(Write, st.just("pci"), offsets, sizes, st.integers(0, 255)),
     st.builds(Store, st.integers(ARENA, ARENA + 1000), st.binary(min_size=1, max_size=40)),
     st.builds(Loose, st.just("failed-data"), addresses, lengths),
