@@ -1,8 +1,10 @@
-"""Parts of scatter lists: what of a buffer is a header, and what is data."""
+"""Scatter lists: what of a buffer is a header and what is data, and bytes from and to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from devmodels.memory import Direction, GuestMemory
 
 Scatter = list[tuple[int, int]]
 """Guest addresses and lengths in bytes."""
@@ -29,3 +31,33 @@ def head(vectors: Sequence[tuple[int, int]], count: int) -> Scatter:
         out.append((address, min(length, count)))
         count -= min(length, count)
     return out
+
+
+def gather(memory: GuestMemory, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
+    """The first `count` bytes of a scatter list, or all of a shorter one; GuestMemoryError where they are not there."""
+    out = bytearray()
+    for address, length in vectors:
+        if len(out) >= count:
+            break
+        out += memory.read(address, min(length, count - len(out)))
+    return bytes(out)
+
+
+def fill(
+    memory: GuestMemory, vectors: Sequence[tuple[int, int]], payload: bytes, *, padded: bool = True
+) -> None:
+    """Write `payload` to a scatter list, as far as that goes, and zeroes over the rest where it is to be `padded`.
+
+    GuestMemoryError, and nothing written, where some of it is no memory.
+    """
+    if not vectors:
+        return
+    dma = memory.map(vectors, Direction.FROM_DEVICE)
+    at = 0
+    for view in dma.views:
+        piece = payload[at : at + len(view)]
+        view[: len(piece)] = piece
+        if len(piece) < len(view) and padded:
+            view[len(piece) :] = bytes(len(view) - len(piece))
+        at += len(view)
+    dma.unmap(dma.nbytes if padded else min(len(payload), dma.nbytes))

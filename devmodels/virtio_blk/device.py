@@ -17,40 +17,44 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.backend import BlockBackend
-from devmodels.blockbackend.request import Flags, Op, Origin, Read, Request
+from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog, written
 from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import NOWHERE, Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.memory import Direction, GuestMemory, GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
-from devmodels.virtio.scatter import skip
-from devmodels.virtio_blk.config import VirtioBlkOptions, config_values, offered_features, pack_config
+from devmodels.virtio.scatter import fill, gather, skip
+from devmodels.virtio_blk.config import VirtioBlkOptions, config_values, offered_features
+from devmodels.virtio_blk.configspace import ConfigSpace, look_at, may_write
 from devmodels.virtio_blk.layout import (
     ID_BYTES,
     LIFETIME,
-    RANGE_FLAG_UNMAP,
-    RANGE_SEGMENT,
     REQUEST_HEADER,
     SECTOR,
-    WRITEBACK_OFFSET,
     BlkFeature,
-    BlkStatus,
     BlkType,
 )
-
-HEADER_SIZE = SEGMENT_SIZE = 16
-
-S_OK = int(BlkStatus.VIRTIO_BLK_S_OK)
-S_IOERR = int(BlkStatus.VIRTIO_BLK_S_IOERR)
-S_UNSUPP = int(BlkStatus.VIRTIO_BLK_S_UNSUPP)
-T_IN = int(BlkType.VIRTIO_BLK_T_IN)
-T_OUT = int(BlkType.VIRTIO_BLK_T_OUT)
-
-T_FLUSH_OUT = 5
-"""The legacy interface's other name for FLUSH, VIRTIO 1.4 §5.2.6.3."""
+from devmodels.virtio_blk.limits import allowed
+from devmodels.virtio_blk.quickreads import read_now
+from devmodels.virtio_blk.ranges import RANGE_OPS, range_parts
+from devmodels.virtio_blk.request import (
+    HEADER_SIZE,
+    OPERATION,
+    S_IOERR,
+    S_OK,
+    S_UNSUPP,
+    T_FLUSH_OUT,
+    T_IN,
+    T_OUT,
+    BlkRequest,
+    RangePart,
+    queue_of,
+    split_tail,
+    type_as_qemu,
+)
 
 _READ = Op.READ
 _WRITE = Op.WRITE
@@ -59,96 +63,14 @@ _NO_FLAGS = Flags.NONE
 _TO_DEVICE = Direction.TO_DEVICE
 _FROM_DEVICE = Direction.FROM_DEVICE
 
-_TYPES_OF_QEMU = {
-    int(kind) & ~1: int(kind)
-    for kind in (
-        BlkType.VIRTIO_BLK_T_FLUSH,
-        BlkType.VIRTIO_BLK_T_GET_ID,
-        BlkType.VIRTIO_BLK_T_DISCARD,
-        BlkType.VIRTIO_BLK_T_WRITE_ZEROES,
-    )
-}
-_BARRIER = 1 << 31
-
-
-def type_as_qemu(kind: int) -> int:
-    """What QEMU's device takes a request's type for: bit 31 is nothing to it, nor bit 0 but of IN and OUT."""
-    kind &= ~_BARRIER
-    return _TYPES_OF_QEMU.get(kind & ~1, kind)
-
-
 FILL_LIMIT = 1 << 20
 """Up to here a refused request's data is zeroed, so that `used.len` covers its status; with more, `used.len` is 0: a
 driver must not be able to make a refusal expensive."""
-OPERATION = "VIRTIO 1.4 §5.2.6.1"
-LIMITS = "VIRTIO 1.4 §5.2.3"
-"""Where SIZE_MAX and SEG_MAX say what a driver that has negotiated them keeps to."""
 CAPACITY_SIZE = 8
 """Bytes of `capacity`, with which the configuration space begins."""
 CAPACITY_MASK = (1 << 8 * CAPACITY_SIZE) - 1
 
-_RANGE_OPS = {
-    BlkType.VIRTIO_BLK_T_DISCARD: (BlkFeature.VIRTIO_BLK_F_DISCARD, Op.DISCARD),
-    BlkType.VIRTIO_BLK_T_WRITE_ZEROES: (BlkFeature.VIRTIO_BLK_F_WRITE_ZEROES, Op.WRITE_ZEROES),
-    BlkType.VIRTIO_BLK_T_SECURE_ERASE: (BlkFeature.VIRTIO_BLK_F_SECURE_ERASE, Op.SECURE_ERASE),
-}
-
-
-class BlkRequest(Request):
-    """A virtio-blk request in flight: the block request, its buffer, its payload's map and its status byte's address.
-
-    `header` is what was read of the driver's; None before.  `parts` counts the segments of a discard or write-zeroes
-    request that are still running.
-    """
-
-    __slots__ = ("chain", "dma", "header", "parts", "queue", "status_address")
-
-    chain: Chain
-    dma: DmaMap | None
-    header: tuple[int, ...] | None
-    parts: int
-    queue: VirtQueue
-    status_address: int
-
-    @property
-    def origin(self) -> Origin:
-        """This device, its queue, and the head of the buffer."""
-        return Origin(self.queue.owner.name, self.queue.index, self.chain.head)
-
-
 _new_request = BlkRequest.__new__
-
-
-class RangePart(Request):
-    """One segment of the discard, write-zeroes or secure-erase request `whole`."""
-
-    __slots__ = ("whole",)
-
-    whole: BlkRequest
-
-    @property
-    def origin(self) -> Origin:
-        """That of the whole."""
-        return self.whole.origin
-
-
-def _queue_of(request: Request) -> VirtQueue | None:
-    """The queue from which a request came; None where it is not its device's (a monitor's, say)."""
-    if isinstance(request, RangePart):
-        request = request.whole
-    return request.queue if isinstance(request, BlkRequest) else None
-
-
-def split_tail(vectors: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], int]:
-    """The scatter list without its last byte, and that byte's address; the list holds at least one byte."""
-    data = list(vectors)
-    while True:
-        address, length = data.pop()
-        if length:
-            break
-    if length > 1:
-        data.append((address, length - 1))
-    return data, address + length - 1
 
 
 class VirtioBlk(VirtioDevice):
@@ -191,34 +113,33 @@ class VirtioBlk(VirtioDevice):
         self.initial_write_cache = self._configured_write_cache
         """The mode that a reset leads to."""
         backend.write_cache = self.initial_write_cache
-        self._shown: dict[str, int] = {}
-        """What the configuration space has in it."""
-        self._packed: bytes | None = None
+        self._space = ConfigSpace()
         self._rebuild_config()
-        self._size_max = 0
-        self._seg_max = MAX_QUEUE_SIZE
+        self.size_max = 0
+        self.seg_max = MAX_QUEUE_SIZE
         backend.add_resize_listener(self._resized)
 
     # --- features and configuration space
 
-    def _has(self, bit: BlkFeature) -> bool:
+    def has(self, bit: BlkFeature) -> bool:
+        """Whether a feature was negotiated."""
         return bool(self.driver_features >> bit & 1)
 
     def usable_queues(self) -> int:
         """All of them with VIRTIO_BLK_F_MQ, else one (VIRTIO 1.4 §5.2.2)."""
-        return len(self.queues) if self._has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
+        return len(self.queues) if self.has(BlkFeature.VIRTIO_BLK_F_MQ) else 1
 
     def features_accepted(self) -> None:
         """Settle the limits that bind the driver and, but through the legacy interface, the write-cache mode."""
         options = self.options
-        self._size_max = options.size_max if self._has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
-        self._seg_max = options.segments() if self._has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
+        self.size_max = options.size_max if self.has(BlkFeature.VIRTIO_BLK_F_SIZE_MAX) else 0
+        self.seg_max = options.segments() if self.has(BlkFeature.VIRTIO_BLK_F_SEG_MAX) else MAX_QUEUE_SIZE
         if not self.legacy:
             self._settle_write_cache()
 
     def legacy_driver_ok(self) -> None:
         """A driver without CONFIG_WCE has said all there is to the write-cache mode (VIRTIO 1.4 §5.2.5.3)."""
-        if not self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE):
+        if not self.has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE):
             self._settle_write_cache()
 
     def _settle_write_cache(self) -> None:
@@ -227,16 +148,16 @@ class VirtioBlk(VirtioDevice):
         With CONFIG_WCE but not FLUSH it starts as write-through; a driver that negotiated neither could never flush, so
         every write is made stable for it.  With CONFIG_WCE QEMU leaves the mode as it is.
         """
-        flush = self._has(BlkFeature.VIRTIO_BLK_F_FLUSH)
+        flush = self.has(BlkFeature.VIRTIO_BLK_F_FLUSH)
         if self.violations.as_qemu:
-            flush |= self._has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE)
+            flush |= self.has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE)
         self.backend.write_cache = self.initial_write_cache and flush
         self._rebuild_config()
 
     def device_was_reset(self) -> None:
         """Back to the write-cache mode that was configured, or that the driver behind a front end chose last."""
-        self._size_max = 0
-        self._seg_max = MAX_QUEUE_SIZE
+        self.size_max = 0
+        self.seg_max = MAX_QUEUE_SIZE
         self.backend.write_cache = self.initial_write_cache
         self._rebuild_config()
 
@@ -280,18 +201,17 @@ class VirtioBlk(VirtioDevice):
         self.backend.write_cache = bool(state["write_cache"])
         self._rebuild_config()
         capacity = state["capacity"] & CAPACITY_MASK
-        if capacity == self._shown["capacity"]:
+        if capacity == self._space.values["capacity"]:
             return
         if self.suspended:
             # It must not change before the driver resumes the device, which tells it then (VIRTIO 1.4 §3.4.2).
-            self._shown["capacity"] = capacity
-            self._packed = None
+            self._space.show({**self._space.values, "capacity": capacity})
         else:
             self.config_changed()
 
     def cancel(self, queue: VirtQueue) -> None:
         """Requests that have not started are dropped."""
-        self.backend.cancel_held(lambda request: _queue_of(request) is queue)
+        self.backend.cancel_held(lambda request: queue_of(request) is queue)
 
     def _resized(self, _size: int) -> None:
         """The backend has another size: a new capacity, of which the driver is told (VIRTIO 1.4 §5.2.6.2)."""
@@ -301,71 +221,48 @@ class VirtioBlk(VirtioDevice):
 
     def resumed(self) -> None:
         """What changed during the suspension is shown and told now (VIRTIO 1.4 §3.4.2)."""
-        before = self._shown
-        self._rebuild_config()
-        if self._shown != before:
+        if self._rebuild_config():
             self.config_changed()
 
-    def _rebuild_config(self) -> None:
-        old = self._shown
-        self._shown = config_values(
-            self.options,
-            self.device_features,
-            capacity=self.backend.size // SECTOR,
-            writeback=self.backend.write_cache,
-            may_unmap=self.backend.node.can_unmap,
+    def _rebuild_config(self) -> bool:
+        """Show what is so now; returns whether that is something else than before."""
+        changed = self._space.show(
+            config_values(
+                self.options,
+                self.device_features,
+                capacity=self.backend.size // SECTOR,
+                writeback=self.backend.write_cache,
+                may_unmap=self.backend.node.can_unmap,
+            )
         )
-        if self._shown != old:
-            self._packed = None
+        if changed:
             self.config_changed(notify=False)
+        return changed
 
     def config_bytes(self) -> bytes:
         """The whole configuration space."""
-        if self._packed is None:
-            self._packed = pack_config(self._shown)
-        return self._packed
+        return self._space.packed()
 
     def read_config(self, offset: int, size: int) -> int:
         """A little-endian value; bytes beyond the structure read 0."""
-        if (
-            offset <= WRITEBACK_OFFSET < offset + size
-            and self.device_features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1
-            and not (self.status & 8 or self.legacy)
-        ):
-            self.violation("VIRTIO 1.4 §5.2.5.1", "writeback read before FEATURES_OK")
+        look_at(self, offset, size)
         return int.from_bytes(self.config_bytes()[offset : offset + size], "little")
 
     def write_config(self, offset: int, size: int, value: int) -> None:
         """Only `writeback` can be written, and only with VIRTIO_BLK_F_CONFIG_WCE."""
-        if offset != WRITEBACK_OFFSET or size != 1:
-            self.violation(
-                "VIRTIO 1.4 §5.2.4",
-                f"write of {size} bytes at configuration offset {offset}",
-                written(value, size),
-            )
-        elif not self._may_set_writeback():
-            self.violation(
-                OPERATION, "writeback written without VIRTIO_BLK_F_CONFIG_WCE", written(value, size)
-            )
-        elif value > 1:
-            self.violation(OPERATION, f"writeback set to {value}, expected 0 or 1", written(value, size))
-        else:
-            self.backend.write_cache = bool(value)
-            if self.front_end:
-                # Its machine may pause, which resets us: a driver that was told "write-through" must not find less.
-                self.initial_write_cache = bool(value)
-            self._rebuild_config()
-
-    def _may_set_writeback(self) -> bool:
-        """Whether CONFIG_WCE is negotiated; the legacy interface needs it offered only (VIRTIO 1.4 §5.2.5.3)."""
-        features = self.device_features if self.legacy else self.driver_features
-        return bool(features >> BlkFeature.VIRTIO_BLK_F_CONFIG_WCE & 1)
+        if not may_write(self, offset, size, value):
+            return
+        self.backend.write_cache = bool(value)
+        if self.front_end:
+            # Its machine may pause, which resets us: a driver that was told "write-through" must not find less.
+            self.initial_write_cache = bool(value)
+        self._rebuild_config()
 
     # --- requests
 
     def handle(self, queue: VirtQueue, chains: Sequence[Chain]) -> None:
         """Answer the reads that need no waiting; make requests of the others and submit them together."""
-        done = self._read_now(queue, chains)
+        done = read_now(self, queue, chains)
         if done < len(chains):
             starting = self._parse(queue, chains[done:] if done else chains)
             if len(starting) > 1 and self.options.request_merging:
@@ -375,51 +272,6 @@ class VirtioBlk(VirtioDevice):
             else:
                 for each in starting:
                     self.backend.submit(each)
-
-    def _read_now(self, queue: VirtQueue, chains: Sequence[Chain]) -> int:
-        """How many of the first `chains` have been answered: reads of the usual shape whose data was at hand.
-
-        A read of the usual shape has its header, its data and its status byte in one piece each.  Whatever else there
-        is, or is wrong, is left to `_parse`, which judges everything anew.
-        """
-        if self._size_max or not queue.open:
-            return 0
-        window = self.memory.window
-        base, end, ram = data_base, data_end, data_ram = NOWHERE
-        reads: list[Read] = []
-        answers: list[tuple[memoryview, int]] = []
-        for chain in chains:
-            if len(chain.writable) != 2 or len(chain.readable) != 1:
-                break
-            ((header, header_length),) = chain.readable
-            (data, length), (status, status_length) = chain.writable
-            if not base <= header < end:
-                base, end, ram = window(header)
-            if not data_base <= data < data_end:
-                data_base, data_end, data_ram = window(data)
-            if (
-                header_length != HEADER_SIZE
-                or status_length != 1
-                or length % SECTOR
-                or header + HEADER_SIZE > end
-                or data + length > data_end
-                or not base <= status < end
-            ):
-                break
-            kind, _, sector = REQUEST_HEADER.unpack_from(ram, header - base)
-            if kind != T_IN:
-                break
-            data -= data_base
-            reads.append((sector * SECTOR, (data_ram[data : data + length],), length))
-            answers.append((ram, status - base))
-        if not reads:
-            return 0
-        done = self.backend.read_now(reads, merge=self.options.request_merging)
-        if done:
-            for ram, status in answers[:done]:
-                ram[status] = S_OK
-            queue.finish([(chain, chain.writable_bytes) for chain in chains[:done]])
-        return done
 
     def _parse(self, queue: VirtQueue, chains: Sequence[Chain]) -> list[Request]:
         """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
@@ -436,7 +288,7 @@ class VirtioBlk(VirtioDevice):
             readable = chain.readable
             writable = chain.writable
             if not chain.writable_bytes:
-                self._wrong(request, "no room for the status byte")
+                self.wrong(request, "no room for the status byte")
                 queue.finish(((chain, 0),))
                 continue
             request.status_address, length = writable[-1]
@@ -445,7 +297,7 @@ class VirtioBlk(VirtioDevice):
             else:
                 data_in, request.status_address = split_tail(writable)
             if chain.readable_bytes < HEADER_SIZE:
-                self._refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
+                self.refuse(request, S_IOERR, f"request header of {chain.readable_bytes} bytes")
                 continue
             address, length = readable[0]
             try:
@@ -453,7 +305,7 @@ class VirtioBlk(VirtioDevice):
                     request.header = fields = unpack_header(address, REQUEST_HEADER.layout)
                 else:
                     request.header = fields = REQUEST_HEADER.unpack_from(
-                        self._read_all(readable, HEADER_SIZE), 0
+                        gather(self.memory, readable, HEADER_SIZE), 0
                     )
                 kind, _, sector = fields
                 if as_qemu:
@@ -468,7 +320,7 @@ class VirtioBlk(VirtioDevice):
                     self._start_other(request, kind, sector, data_in, starting)
                     continue
             except GuestMemoryError as error:
-                self._refuse(
+                self.refuse(
                     request,
                     S_IOERR,
                     f"request of head {chain.head} outside memory: {error}",
@@ -479,15 +331,6 @@ class VirtioBlk(VirtioDevice):
                 starting.append(request)
         return starting
 
-    def _read_all(self, vectors: Sequence[tuple[int, int]], count: int) -> bytes:
-        """The first `count` bytes of a scatter list."""
-        out = bytearray()
-        for address, length in vectors:
-            if len(out) >= count:
-                break
-            out += self.memory.read(address, min(length, count - len(out)))
-        return bytes(out)
-
     def _prepare_io(
         self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
     ) -> bool:
@@ -496,10 +339,10 @@ class VirtioBlk(VirtioDevice):
         if (
             length % SECTOR
             or offset + length > self.backend.node.size
-            or len(data) > self._seg_max
-            or self._size_max
+            or len(data) > self.seg_max
+            or self.size_max
             or op is not _READ
-        ) and not self._io_allowed(request, op, sector, data, length):
+        ) and not allowed(self, request, op, sector, data, length):
             return False
         request.dma = dma = self.memory.map(data, _FROM_DEVICE if op is _READ else _TO_DEVICE)
         request.op = op
@@ -508,27 +351,6 @@ class VirtioBlk(VirtioDevice):
         request.vectors = dma.views
         request.done = self.io_done
         return True
-
-    def _io_allowed(
-        self, request: BlkRequest, op: Op, sector: int, data: list[tuple[int, int]], length: int
-    ) -> bool:
-        """Whether IN or OUT keeps to every limit; where not, it has been answered."""
-        capacity = self.backend.size // SECTOR
-        clause = OPERATION
-        if length % SECTOR:
-            reason = f"{op.name} of {length} bytes, no multiple of {SECTOR}"
-        elif sector * SECTOR + length > self.backend.size:
-            reason = f"{op.name} of {length} bytes at sector {sector} of {capacity}"
-        elif len(data) > self._seg_max:
-            reason, clause = f"{len(data)} segments, seg_max is {self._seg_max}", LIMITS
-        elif self._size_max and any(size > self._size_max for _, size in data):
-            reason, clause = f"a segment is longer than size_max {self._size_max}", LIMITS
-        elif op is _WRITE and self.backend.read_only:
-            reason, clause = "write to a read-only device", "VIRTIO 1.4 §5.2.6.2"
-        else:
-            return True
-        self._refuse(request, S_IOERR, reason, op, clause=clause)
-        return False
 
     def io_done(self, request: Request) -> None:
         """A request is over."""
@@ -564,24 +386,24 @@ class VirtioBlk(VirtioDevice):
         if kind == BlkType.VIRTIO_BLK_T_FLUSH or (kind == T_FLUSH_OUT and self.legacy):
             self._flush(request, sector)
             starting.append(request)
-        elif kind in _RANGE_OPS:
-            starting += self._ranges(request, BlkType(kind))
+        elif kind in RANGE_OPS:
+            starting += range_parts(self, request, BlkType(kind))
         elif kind == BlkType.VIRTIO_BLK_T_GET_ID:
             serial = self.options.serial.encode().ljust(ID_BYTES, b"\0")
             self._answer(request, data_in, serial)
-        elif kind == BlkType.VIRTIO_BLK_T_GET_LIFETIME and self._has(BlkFeature.VIRTIO_BLK_F_LIFETIME):
+        elif kind == BlkType.VIRTIO_BLK_T_GET_LIFETIME and self.has(BlkFeature.VIRTIO_BLK_F_LIFETIME):
             life = self.options.lifetime
             assert life is not None
             values = (life.pre_eol_info, life.device_lifetime_est_typ_a, life.device_lifetime_est_typ_b)
             self._answer(request, data_in, LIFETIME.pack(*values))
         else:
-            self._refuse(request, S_UNSUPP, f"request type {kind} is unknown or was not negotiated")
+            self.refuse(request, S_UNSUPP, f"request type {kind} is unknown or was not negotiated")
 
     def _flush(self, request: BlkRequest, sector: int) -> None:
         if sector:
-            self._wrong(request, f"FLUSH with sector {sector}, expected 0")
-        if not self._has(BlkFeature.VIRTIO_BLK_F_FLUSH):
-            self._wrong(request, "FLUSH without VIRTIO_BLK_F_FLUSH")
+            self.wrong(request, f"FLUSH with sector {sector}, expected 0")
+        if not self.has(BlkFeature.VIRTIO_BLK_F_FLUSH):
+            self.wrong(request, "FLUSH without VIRTIO_BLK_F_FLUSH")
         request.op = Op.FLUSH
         request.offset = request.length = 0
         request.vectors = ()
@@ -591,85 +413,16 @@ class VirtioBlk(VirtioDevice):
         """Answer from the device itself: `payload`, cut or zero-padded to the driver's buffer."""
         room = request.chain.writable_bytes - 1
         if room != len(payload):
-            self._wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
+            self.wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
         try:
-            self._fill(data_in, payload)
+            fill(self.memory, data_in, payload, padded=not self.violations.as_qemu)
         except GuestMemoryError as error:
-            self._wrong(request, f"answer outside memory: {error}", data=written(error.address, 8))
+            self.wrong(request, f"answer outside memory: {error}", data=written(error.address, 8))
             self.finish(request, S_IOERR, reachable=False)
             return
         self.finish(request, S_OK, filled=True)
 
-    def _fill(self, data_in: list[tuple[int, int]], payload: bytes) -> None:
-        """Write `payload` and then zeroes over the whole scatter list; QEMU writes no zeroes."""
-        if not data_in:
-            return
-        as_qemu = self.violations.as_qemu
-        dma = self.memory.map(data_in, _FROM_DEVICE)
-        at = 0
-        for view in dma.views:
-            piece = payload[at : at + len(view)]
-            view[: len(piece)] = piece
-            if len(piece) < len(view) and not as_qemu:
-                view[len(piece) :] = bytes(len(view) - len(piece))
-            at += len(view)
-        dma.unmap(min(len(payload), dma.nbytes) if as_qemu else dma.nbytes)
-
-    # --- discard, write zeroes, secure erase (VIRTIO 1.4 §5.2.6)
-
-    def _ranges(self, request: BlkRequest, kind: BlkType) -> list[RangePart]:
-        """The parts of a discard, write-zeroes or secure-erase request; none where it has been refused."""
-        feature, op = _RANGE_OPS[kind]
-        if not self._has(feature):
-            self._refuse(request, S_UNSUPP, f"{kind.name} without {feature.name}", op)
-            return []
-        size = request.chain.readable_bytes - HEADER_SIZE
-        limit, most = self._range_limits(op)
-        if not size or size % SEGMENT_SIZE:
-            self._refuse(request, S_IOERR, f"{kind.name} with {size} bytes of segments", op)
-            return []
-        if size // SEGMENT_SIZE > most:
-            self._refuse(request, S_IOERR, f"{kind.name} with {size // SEGMENT_SIZE} segments of {most}", op)
-            return []
-        data = self._read_all(skip(request.chain.readable, HEADER_SIZE), size)
-        segments = list(RANGE_SEGMENT.layout.iter_unpack(data))
-        status, reason = self._check_segments(op, segments, limit)
-        if status != S_OK:
-            self._refuse(request, status, f"{kind.name}: {reason}", op, data=data)
-            return []
-        request.op = op
-        request.error = 0
-        request.parts = len(segments)
-        parts = []
-        for sector, count, flags in segments:
-            wanted = Flags.MAY_UNMAP if flags & RANGE_FLAG_UNMAP else Flags.NONE
-            part = RangePart(op, sector * SECTOR, count * SECTOR, (), wanted, self.part_done)
-            part.whole = request
-            parts.append(part)
-        return parts
-
-    def _range_limits(self, op: Op) -> tuple[int, int]:
-        """Most sectors of a segment and most segments of a request."""
-        options = self.options
-        if op is Op.DISCARD:
-            return options.max_discard_sectors, options.max_discard_seg
-        if op is Op.WRITE_ZEROES:
-            return options.max_write_zeroes_sectors, options.max_write_zeroes_seg
-        return options.max_secure_erase_sectors, options.max_secure_erase_seg
-
-    def _check_segments(self, op: Op, segments: Sequence[tuple[int, ...]], limit: int) -> tuple[int, str]:
-        """Status and reason; UNSUPP for unknown flags comes first (VIRTIO 1.4 §5.2.6.2)."""
-        allowed = RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0
-        for _, _, flags in segments:
-            if flags & ~allowed:
-                return S_UNSUPP, f"segment flags {flags:#x}"
-        capacity = self.backend.size // SECTOR
-        for sector, count, _ in segments:
-            if count > limit:
-                return S_IOERR, f"segment of {count} sectors, the limit is {limit}"
-            if sector + count > capacity:
-                return S_IOERR, f"segment of {count} sectors at {sector} of {capacity}"
-        return S_OK, ""
+    # --- the end of a request
 
     def part_done(self, part: Request) -> None:
         """A segment of a request is over."""
@@ -680,9 +433,7 @@ class VirtioBlk(VirtioDevice):
         if not whole.parts:
             self.io_done(whole)
 
-    # --- the end of a request
-
-    def _refuse(
+    def refuse(
         self,
         request: BlkRequest,
         status: int,
@@ -693,18 +444,18 @@ class VirtioBlk(VirtioDevice):
         data: bytes = b"",
     ) -> None:
         """Answer a request that was never submitted."""
-        self._wrong(request, reason, clause, data)
+        self.wrong(request, reason, clause, data)
         if op is not None:
             self._account_invalid(op)
         self.finish(request, status)
 
-    def _wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
+    def wrong(self, request: BlkRequest, reason: str, clause: str = OPERATION, data: bytes = b"") -> None:
         """The driver has got something about a request wrong: `data`, or its header as it was judged."""
         if not data and request.header is not None:
             data = REQUEST_HEADER.pack(*request.header)
         elif not data:
             try:
-                data = self._read_all(request.chain.readable, HEADER_SIZE)
+                data = gather(self.memory, request.chain.readable, HEADER_SIZE)
             except GuestMemoryError as error:
                 data = written(error.address, 8)
         self.violations.report(clause, reason, f"{request.queue.name} head {request.chain.head}", data)
@@ -733,12 +484,12 @@ class VirtioBlk(VirtioDevice):
         elif filling > 1 and not filled and reachable and not self.violations.as_qemu:
             # QEMU leaves what it has not written as it is.
             try:
-                self._fill(split_tail(chain.writable)[0], b"")
+                fill(self.memory, split_tail(chain.writable)[0], b"")
             except GuestMemoryError:
                 reachable = False
         try:
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
-            self._wrong(request, f"status byte outside memory: {error}", data=written(error.address, 8))
+            self.wrong(request, f"status byte outside memory: {error}", data=written(error.address, 8))
             reachable = False
         queue.finish(((chain, filling if reachable else 0),))

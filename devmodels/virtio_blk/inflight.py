@@ -14,7 +14,8 @@ from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.memory import Direction
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.scatter import skip
-from devmodels.virtio_blk.device import HEADER_SIZE, BlkRequest, RangePart, VirtioBlk, split_tail
+from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.request import HEADER_SIZE, BlkRequest, RangePart, split_tail
 
 
 class RequestState(msgspec.Struct, frozen=True):

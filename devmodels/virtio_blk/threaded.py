@@ -24,7 +24,8 @@ from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.threaded import Crossing
 from devmodels.virtio_blk.config import VirtioBlkOptions
-from devmodels.virtio_blk.device import BlkRequest, VirtioBlk
+from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.request import BlkRequest
 
 
 class ThreadedVirtioBlk(VirtioBlk):

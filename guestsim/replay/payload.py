@@ -9,7 +9,7 @@ from collections.abc import Container
 from devmodels.blockbackend import BlockBackend
 from devmodels.blockbackend.resume import in_flight
 from devmodels.virtio.ring import Chain
-from devmodels.virtio_blk.device import HEADER_SIZE, BlkRequest
+from devmodels.virtio_blk.request import HEADER_SIZE, BlkRequest
 from guestsim.replay.memory import ReplayMap
 
 

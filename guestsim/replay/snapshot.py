@@ -22,7 +22,6 @@ from devmodels.virtio.constants import RING_PACKED
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.state import ChainState, DeviceState
 from devmodels.virtio_blk import VirtioBlk
-from devmodels.virtio_blk.device import BlkRequest
 from devmodels.virtio_blk.inflight import (
     PutOff,
     RequestState,
@@ -31,6 +30,7 @@ from devmodels.virtio_blk.inflight import (
     save_put_off,
     save_request,
 )
+from devmodels.virtio_blk.request import BlkRequest
 from guestsim.replay import atasnapshot
 from guestsim.replay.atasnapshot import HostState
 from guestsim.replay.devices import ReplayedDevice, World

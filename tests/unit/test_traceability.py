@@ -207,10 +207,10 @@ def test_reports_are_found_with_clause_and_words() -> None:
         "VIRTIO 1.4 §2.1.1"
     }
     # The clause of a constant of another module, and words that depend on what was wrong.
-    assert [check.clause for check in matching("!devmodels/virtio_blk/device.py: write to a read-only")] == [
+    assert [check.clause for check in matching("!devmodels/virtio_blk/limits.py: write to a read-only")] == [
         "VIRTIO 1.4 §5.2.6.2"
     ]
-    assert [check.clause for check in matching("!devmodels/virtio_blk/device.py: seg_max is")] == [
+    assert [check.clause for check in matching("!devmodels/virtio_blk/limits.py: seg_max is")] == [
         "VIRTIO 1.4 §5.2.3"
     ]
     assert len({(check.file, check.words) for check in checks()}) > 100

@@ -39,7 +39,7 @@ from devmodels.ahci import layout as ahci
 from devmodels.virtio import layout as ring
 from devmodels.virtio_blk import VirtioBlk
 from devmodels.virtio_blk import layout as blk
-from devmodels.virtio_blk.device import HEADER_SIZE, SEGMENT_SIZE
+from devmodels.virtio_blk.request import HEADER_SIZE, SEGMENT_SIZE
 from devmodels.virtio_scsi import VirtioScsi
 from devmodels.virtio_scsi import layout as scsi
 from devmodels.wire import Codec, LayoutError, WireError

@@ -18,15 +18,26 @@ _PACKAGES = ("virtio", "virtio_blk", "virtio_scsi", "ahci", "ata", "ata/*", "ide
 PLACES = (*(f"devmodels/{package}/*.py" for package in _PACKAGES), "guestsim/lint/*.py")
 _CLAUSE = re.compile(r"(?:VIRTIO|AHCI|SFF|PCI|ACS|ATA|SATA|SPC|SBC|MMC|SAM)\S* ?[^§]*§[\d.]+")
 _REPORTERS = frozenset(
-    ("report", "_report", "violation", "_violation", "say", "_say", "_refuse", "_wrong", "_odd", "RingError")
+    (
+        "report",
+        "_report",
+        "violation",
+        "_violation",
+        "say",
+        "_say",
+        "_refuse",
+        "refuse",
+        "_wrong",
+        "wrong",
+        "_odd",
+        "RingError",
+    )
 )
 _CALL = re.compile(r"\b(?:" + "|".join(_REPORTERS) + r")\(")
 ACCESS = "…: …-byte … at …: …"
 """A report of `registers`: width, alignment, direction, reserved places."""
 _PLACE = "… head …"
 """What is left of a report whose words come from elsewhere."""
-_REASON = "tuple[int, str]"
-"""What those return that tell a status and why."""
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -113,16 +124,6 @@ class _Module:
                 if _called(call) in _REPORTERS:
                     for clause, words in self._said(call, local, given):
                         yield Check(clause, self.file, call.lineno, words)
-            if function.returns is not None and ast.unparse(function.returns) == _REASON:
-                yield from self._reasons(function)
-
-    def _reasons(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Check]:
-        """What a function gives as the reason of a refusal."""
-        for node in ast.walk(function):
-            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-                for text, _ in self._texts(node.value.elts[1], {}, 0, set()):
-                    if text:
-                        yield Check(self._usual("_refuse")[0], self.file, node.lineno, text)
 
     def _said(self, call: ast.Call, local: _Names, given: set[str]) -> Iterator[tuple[str, str]]:
         """Clause and words of a report: the first strings of the call, or the words and the reporter's clause."""

@@ -18,15 +18,17 @@ from devmodels.blockbackend.vectors import clear
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.split import SplitRing
-from devmodels.virtio_blk.device import S_OK, BlkRequest, RangePart, VirtioBlk
+from devmodels.virtio_blk import device as blk_devices
+from devmodels.virtio_blk.device import VirtioBlk
 from devmodels.virtio_blk.layout import BlkType
+from devmodels.virtio_blk.request import S_OK, BlkRequest, RangePart
 
 
 def _all_by_the_backend(patch: pytest.MonkeyPatch) -> None:
-    def read_now(self: VirtioBlk, queue: VirtQueue, chains: Sequence[Chain]) -> int:
+    def read_now(device: VirtioBlk, queue: VirtQueue, chains: Sequence[Chain]) -> int:
         return 0
 
-    patch.setattr(VirtioBlk, "_read_now", read_now)
+    patch.setattr(blk_devices, "read_now", read_now)
 
 
 @contextmanager
@@ -151,11 +153,11 @@ def empty_flush() -> Iterator[None]:
 def raises_on_zeroes() -> Iterator[None]:
     """What zeroes or discards makes the device raise."""
 
-    def ranges(self: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
+    def ranges(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
         raise KeyError(kind.name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VirtioBlk, "_ranges", ranges)
+        patch.setattr(blk_devices, "range_parts", ranges)
         yield
 
 

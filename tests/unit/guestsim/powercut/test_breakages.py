@@ -18,7 +18,8 @@ from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.request import HAS_FUA
 from devmodels.blockbackend.vectors import is_zero
-from devmodels.virtio_blk.device import S_OK, BlkRequest, RangePart, VirtioBlk
+from devmodels.virtio_blk.device import VirtioBlk
+from devmodels.virtio_blk.request import S_OK, BlkRequest, RangePart
 from guestsim.powercut.simulate import Run, cut_again, sample, simulate
 from guestsim.powercut.stacks import WriteCache
 
@@ -164,7 +165,7 @@ def writeback_cannot_be_switched_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def driver_without_flush_gets_a_write_back_cache(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(VirtioBlk, "_settle_write_cache", lambda device: device._rebuild_config())
+    patch.setattr(VirtioBlk, "_settle_write_cache", VirtioBlk._rebuild_config)
 
 
 # --- the disk
