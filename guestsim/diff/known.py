@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -14,13 +15,65 @@ Right = Literal["ours", "QEMU's", "both"]
 NEVER_KNOWN = frozenset({"raised", "gone"})
 """Kinds of differences that no entry excuses: a device of ours has raised an exception, or QEMU has ended."""
 
+Relation = Callable[[int, int], bool]
+"""What two numbers must be to each other, ours first: those of a register, or of the first byte that differs."""
+
+
+def ours_is_next(ours: int, theirs: int) -> bool:
+    """Ours is one more; indices begin again at 0."""
+    return ours - theirs & 0xFF == 1
+
+
+def theirs_is_next(ours: int, theirs: int) -> bool:
+    """QEMU's is one more."""
+    return ours_is_next(theirs, ours)
+
+
+def ours_is_larger(ours: int, theirs: int) -> bool:
+    """Ours is more, by anything."""
+    return ours > theirs
+
+
+def ours_has_more_bits(ours: int, theirs: int) -> bool:
+    """All bits of QEMU's are set in ours, and one more at least."""
+    return ours != theirs == ours & theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Where a known difference shows: a kind of difference, and patterns of its place and of both values.
+
+    There is also a `relation` of the two, where they are not always the same.
+    """
+
+    kind: str
+    place: str
+    ours: str
+    theirs: str
+    relation: Relation | None = None
+
+    def matches(self, found: Difference) -> bool:
+        """Whether a difference is there, with such values."""
+        return (
+            found.kind == self.kind
+            and fnmatchcase(found.place, self.place)
+            and fnmatchcase(found.ours, self.ours)
+            and fnmatchcase(found.theirs, self.theirs)
+            and (self.relation is None or self.relation(_number(found.ours), _number(found.theirs)))
+        )
+
+
+def _number(value: str) -> int:
+    """A register's, or the first byte of memory."""
+    return int(value, 0) if value.startswith("0x") else int(value[:2], 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """One of them, in one sentence.
 
-    It shows in a difference of `kind` at `place` (a pattern), in a sequence with a step that has one of `tags` (if any
-    are given); `now`: in that very step, which has all of `all_now`.  Only under these `profiles` is it excused.
+    It is in a difference that is one of `shown`, in a sequence with a step that has one of `tags` (if any are given);
+    `now`: in that very step, which has all of `all_now`.  Only under these `profiles` is it excused.
     """
 
     name: str
@@ -28,13 +81,10 @@ class Known:
     clause: str
     right: Right
     devices: tuple[str, ...]
-    kind: str = "*"
-    place: str = "*"
+    shown: tuple[Shown, ...]
     tags: frozenset[str] = frozenset()
     now: frozenset[str] = frozenset()
     all_now: frozenset[str] = frozenset()
-    ours: str = "*"
-    theirs: str = "*"
     profiles: frozenset[Profile] = BOTH
 
     def matches(self, device: str, found: Difference, profile: Profile = "strict") -> bool:
@@ -43,10 +93,7 @@ class Known:
             device in self.devices
             and profile in self.profiles
             and found.kind not in NEVER_KNOWN
-            and fnmatchcase(found.kind, self.kind)
-            and fnmatchcase(found.place, self.place)
-            and fnmatchcase(found.ours, self.ours)
-            and fnmatchcase(found.theirs, self.theirs)
+            and any(one.matches(found) for one in self.shown)
             and (not self.tags or bool(self.tags & found.tags))
             and (not self.now or bool(self.now & found.now))
             and self.all_now <= found.now
@@ -56,9 +103,49 @@ class Known:
 _BLK = ("virtio-blk", "virtio-blk-transitional")
 _SCSI = ("virtio-scsi",)
 _VIRTIO = _BLK + _SCSI
+_MODERN = ("virtio-blk", "virtio-scsi")
 
-_COMPLETION = ("queue ? used *", "interrupt*", "isr*", "pba*")
-"""Where it shows that a request is over on one side."""
+_MESSAGE, _NO_MESSAGE = "0[1-9] 00 00 00*", "00 00 00 00*"
+"""What an interrupt has written, and what was there before."""
+
+
+def _register(place: str, ours: str, theirs: str) -> Shown:
+    return Shown("register", place, ours, theirs)
+
+
+def _buffers(ours: str, theirs: str) -> tuple[Shown]:
+    """In buffers, or behind the beginning of a request's response."""
+    return (Shown("memory", "buffers", f"{ours}*", f"{theirs}*"),)
+
+
+_ONE_MORE_OF_OURS = (
+    Shown("line", "interrupt", "0b1", "0b0"),
+    Shown("memory", "interrupt messages", _MESSAGE, _NO_MESSAGE),
+    Shown("memory", "queue ? used index", "*", "*", ours_is_next),
+)
+"""Where it shows that one request is over on our side, and not on QEMU's."""
+_ONE_MORE_OF_THEIRS = (
+    Shown("line", "interrupt", "0b0", "0b1"),
+    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+    Shown("memory", "queue ? used index", "*", "*", theirs_is_next),
+)
+
+_GOOD = "00 00 00 00 ?? ?? ?? ?? 00 00 00 00"
+"""The response of a SCSI command that has ended well: no sense data, residual count, status (VIRTIO 1.4 §5.6.6.1)."""
+
+
+def _check(key: str) -> str:
+    """A response with CHECK CONDITION and a sense key; its first byte of sense data is compared in scripts alone."""
+    return f"12 00 00 00 ?? ?? ?? ?? 00 00 02 00 ?0 00 {key}"
+
+
+def _sense(key: str, code: str) -> str:
+    """The rest of sense data, from the key to the additional sense code (SPC-4 §4.5.3)."""
+    return f"{key} ?? ?? ?? ?? 0a ?? ?? ?? ?? {code}"
+
+
+_ATTENTION = _sense("06", "[23]?")
+"""Sense data of a unit attention condition: 29, 2a and 3f, and what else there is of them."""
 
 KNOWN: tuple[Known, ...] = (
     Known(
@@ -67,97 +154,76 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §6.2",
         "both",
         _VIRTIO,
-        kind="register",
-        place="common.device_status",
+        (_register("common.device_status", "0x3", "0xb"),),
         now=frozenset({"skip:features"}),
-        ours="0x3",
-        theirs="0xb",
-    ),
-    *(
-        Known(
-            "buffers before DRIVER_OK",
-            "Buffers are taken, and interrupts raised, before DRIVER_OK.",
-            "VIRTIO 1.4 §2.1.2",
-            "ours",
-            _VIRTIO,
-            kind=kind,
-            place=place,
-            tags=frozenset({"skip:driver-ok"}),
-            ours=mine,
-            theirs=others,
-        )
-        for kind, place, mine, others in (
-            ("line", "interrupt", "0b0", "0b1"),
-            ("memory", "interrupt messages", "00 00 *", "*"),
-            ("memory", "queue ? used index", "00 00 *", "*"),
-        )
     ),
     Known(
         "buffers before DRIVER_OK",
         "Buffers are taken, and interrupts raised, before DRIVER_OK.",
         "VIRTIO 1.4 §2.1.2",
         "ours",
-        ("virtio-blk", "virtio-scsi"),
-        kind="register",
-        place="common.device_status",
-        tags=frozenset({"skip:driver-ok"}),
-        now=frozenset({"broken"}),
-        ours="0xb",
-        theirs="0x4b",
+        _VIRTIO,
+        (
+            Shown("line", "interrupt", "0b0", "0b1"),
+            Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+            Shown("memory", "queue ? used index", "00 00 *", "0[1-4] 00 *"),
+        ),
+        now=frozenset({"before-driver-ok"}),
     ),
-    *(
-        Known(
-            "task attributes",
-            "The order that ORDERED and HEAD OF QUEUE ask for is not kept: all commands are SIMPLE ones.",
-            "SAM-5 §8.6",
-            "ours",
-            _SCSI,
-            place=place,
-            all_now=frozenset({"in-flight", "not-simple"}),
-        )
-        for place in _COMPLETION
+    Known(
+        "buffers before DRIVER_OK",
+        "Buffers are taken, and interrupts raised, before DRIVER_OK.",
+        "VIRTIO 1.4 §2.1.2",
+        "ours",
+        _MODERN,
+        (_register("common.device_status", "0xb", "0x4b"),),
+        all_now=frozenset({"before-driver-ok", "broken"}),
     ),
-    *(
-        Known(
-            "one flush at a time",
-            "A flush, or a write through a cache that is off, waits for a flush that is under way.",
-            "VIRTIO 1.4 §5.2.6",
-            "both",
-            _VIRTIO,
-            place=place,
-            now=frozenset({"held:flush_to_os"}),
-        )
-        for place in _COMPLETION
+    Known(
+        "task attributes",
+        "The order that ORDERED and HEAD OF QUEUE ask for is not kept: all commands are SIMPLE ones.",
+        "SAM-5 §8.6",
+        "ours",
+        _SCSI,
+        _ONE_MORE_OF_THEIRS,
+        all_now=frozenset({"in-flight", "not-simple"}),
     ),
-    *(
-        Known(
-            "bus mastering switched off",
-            "DRIVER_OK is no longer set, and stays so; ours goes on when it is switched on again.",
-            "PCI 3.0 §6.2.2",
-            "ours",
-            devices,
-            kind="register",
-            place=place,
-            now=frozenset({"bus-master"}),
-            ours=mine,
-            theirs=others,
-        )
-        for devices, place, mine, others in (
-            (("virtio-blk", "virtio-scsi"), "common.device_status", "0xf", "0xb"),
-            (("virtio-blk-transitional",), "legacy.device_status", "0x7", "0x3"),
-        )
+    Known(
+        "one flush at a time",
+        "A flush, or a write through a cache that is off, waits for a flush that is under way.",
+        "VIRTIO 1.4 §5.2.6",
+        "both",
+        _VIRTIO,
+        _ONE_MORE_OF_OURS,
+        now=frozenset(
+            f"meanwhile:{name}"
+            for name in (
+                *("flush", "out", "write-zeroes"),
+                *("synchronize-cache-10", "synchronize-cache-16", "write", "write-6", "write-same"),
+            )
+        ),
+        all_now=frozenset({"held:flush_to_os"}),
+    ),
+    Known(
+        "bus mastering switched off",
+        "DRIVER_OK is no longer set, and stays so; ours goes on when it is switched on again.",
+        "PCI 3.0 §6.2.2",
+        "ours",
+        _VIRTIO,
+        (
+            _register("common.device_status", "0xf", "0xb"),
+            _register("legacy.device_status", "0x7", "0x3"),
+        ),
+        now=frozenset({"bus-master"}),
     ),
     Known(
         "INDIRECT and NEXT",
         "A descriptor that is indirect and goes on is taken as an indirect one; ours needs a reset.",
         "VIRTIO 1.4 §2.7.5.3.1",
         "both",
-        ("virtio-blk", "virtio-scsi"),
-        kind="register",
-        place="common.device_status",
+        _MODERN,
+        (_register("common.device_status", "0x4f", "0xf"),),
         now=frozenset({"chain:indirect-next"}),
-        ours="0x4f",
-        theirs="0xf",
     ),
     Known(
         "driver_feature after a reset",
@@ -165,10 +231,8 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.4.2",
         "both",
         _VIRTIO,
-        kind="register",
-        place="common.driver_feature",
+        (_register("common.driver_feature", "0x0", "0x*"),),
         now=frozenset({"forgotten"}),
-        ours="0x0",
     ),
     Known(
         "ISR status of a configuration change",
@@ -176,10 +240,8 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §4.1.4.5.1",
         "ours",
         _VIRTIO,
-        kind="register",
-        place="*isr*",
-        ours="0x2",
-        theirs="0x3",
+        (_register("isr+0x0", "0x2", "0x3"), _register("legacy.isr", "0x2", "0x3")),
+        tags=frozenset({"resize"}),
     ),
     Known(
         "the first interrupt",
@@ -187,11 +249,8 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.7.7.2",
         "ours",
         _VIRTIO,
-        kind="line",
-        place="interrupt",
+        (Shown("line", "interrupt", "0x0", "0x1"),),
         tags=frozenset({"polling"}),
-        ours="0x0",
-        theirs="0x1",
     ),
     Known(
         "vector mapped anew",
@@ -199,19 +258,10 @@ KNOWN: tuple[Known, ...] = (
         "PCI 3.0 §6.8.3.4",
         "both",
         _VIRTIO,
-        kind="memory",
-        place="interrupt messages",
-        tags=frozenset({"map-vector"}),
-        theirs="00 00 00 00*",
-    ),
-    Known(
-        "vector mapped anew",
-        "A message that was pending on a masked vector is forgotten when what it came from is mapped to another one.",
-        "PCI 3.0 §6.8.3.4",
-        "both",
-        _VIRTIO,
-        kind="register",
-        place="pba+0x0",
+        (
+            Shown("memory", "interrupt messages", _MESSAGE, _NO_MESSAGE),
+            Shown("register", "pba+0x0", "0x*", "0x*", ours_has_more_bits),
+        ),
         tags=frozenset({"map-vector"}),
     ),
     Known(
@@ -220,23 +270,20 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.6.6.2",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers("0[3c] ", "00 "),
         now=frozenset({"asynchronous"}),
-        ours="0[3c] *",
-        theirs="00 *",
     ),
-    Known(
-        "which reset it was",
-        "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07.",
-        "SPC-4 §4.5.6",
-        "both",
-        _SCSI,
-        kind="memory",
-        place="buffers",
-        tags=frozenset({"tmf:logical_unit_reset", "tmf:i_t_nexus_reset"}),
-        ours="0[37] 00*",
-        theirs="00 00*",
+    *(
+        Known(
+            "which reset it was",
+            "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07.",
+            "SPC-4 §4.5.6",
+            "both",
+            _SCSI,
+            _buffers(f"{qualifier} 00", "00 00"),
+            tags=frozenset({f"tmf:{function}"}),
+        )
+        for function, qualifier in (("logical_unit_reset", "03"), ("i_t_nexus_reset", "07"))
     ),
     Known(
         "attention of other targets",
@@ -244,11 +291,8 @@ KNOWN: tuple[Known, ...] = (
         "SPC-4 §6.33",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers("00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 ", _check("06")),
         tags=frozenset({"plug", "unplug"}),
-        ours="00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 *",
-        theirs="12 00 00 00 00 00 00 00 00 00 02 00 70 00 06 00 *",
     ),
     Known(
         "fields of a finished disc",
@@ -256,11 +300,8 @@ KNOWN: tuple[Known, ...] = (
         "MMC-6 §6.21",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers("ff ff ff ff ", "00 00 00 00 "),
         now=frozenset({"read-disc-information"}),
-        ours="ff ff ff ff *",
-        theirs="00 00 00 00 *",
     ),
     Known(
         "attention of no unit",
@@ -268,11 +309,8 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §5.14",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers(_sense("05", "25"), _ATTENTION),
         now=frozenset({"no-unit"}),
-        ours="05 *",
-        theirs="06 *",
     ),
     Known(
         "REQUEST SENSE and attentions",
@@ -280,11 +318,8 @@ KNOWN: tuple[Known, ...] = (
         "SPC-4 §6.39",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers(_GOOD, _check("06")),
         now=frozenset({"request-sense"}),
-        ours="00 *",
-        theirs="12 *",
     ),
     Known(
         "sense data that stay",
@@ -292,11 +327,8 @@ KNOWN: tuple[Known, ...] = (
         "SPC-4 §4.5.1",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers("00 00 00 00 00 0a ", "0[1-9a-e] 00 00 00 00 0a "),
         now=frozenset({"request-sense"}),
-        ours="00 00 00 00 00 0a *",
-        theirs="0[1-9a-e] 00 00 00 00 0a *",
     ),
     Known(
         "CLEAR ACA of no unit",
@@ -304,11 +336,8 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.6.6.2",
         "both",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers("0[3c] ", "0b "),
         now=frozenset({"tmf:clear_aca"}),
-        ours="0[3c] *",
-        theirs="0b *",
     ),
     Known(
         "attention before the operation code",
@@ -316,11 +345,8 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §5.14",
         "both",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers(_sense("05", "20"), _ATTENTION),
         now=frozenset({"unknown-code"}),
-        ours="05 *",
-        theirs="06 *",
     ),
     Known(
         "VERIFY",
@@ -328,11 +354,8 @@ KNOWN: tuple[Known, ...] = (
         "SBC-3 §5.30",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers(_check("05"), _GOOD),
         now=frozenset({"verify"}),
-        ours="12 *",
-        theirs="00 *",
     ),
     Known(
         "attention after an operation code",
@@ -340,23 +363,8 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §5.14",
         "ours",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        (*_buffers(_ATTENTION, _sense("05", "2?")), *_buffers(_check("06"), _GOOD)),
         tags=frozenset({"unknown-code", "no-unit"}),
-        ours="06 *",
-        theirs="05 *",
-    ),
-    Known(
-        "attention after an operation code",
-        "A unit attention condition is gone after a command that nobody has, although it was not told of.",
-        "SAM-5 §5.14",
-        "ours",
-        _SCSI,
-        kind="memory",
-        place="buffers",
-        tags=frozenset({"unknown-code", "no-unit"}),
-        ours="12 * 02 00 00 00 06 *",
-        theirs="00 *",
     ),
     Known(
         "mode pages",
@@ -364,11 +372,8 @@ KNOWN: tuple[Known, ...] = (
         "SPC-4 §6.14",
         "both",
         _SCSI,
-        kind="memory",
-        place="buffers",
+        _buffers(_GOOD, _check("05")),
         now=frozenset({"mode-sense"}),
-        ours="00 *",
-        theirs="12 *",
     ),
     Known(
         "SYNCHRONIZE CACHE (16)",
@@ -376,11 +381,8 @@ KNOWN: tuple[Known, ...] = (
         "SBC-3 §5.20",
         "both",
         _SCSI,
+        _buffers(_GOOD, _check("05")),
         now=frozenset({"synchronize-cache-16"}),
-        kind="memory",
-        place="buffers",
-        ours="00 *",
-        theirs="12 *",
     ),
     Known(
         "long GET_ID",
@@ -388,34 +390,31 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.7.8.2",
         "ours",
         _BLK,
-        kind="memory",
-        place="buffers",
+        _buffers("00 ", "ee "),
         now=frozenset({"get-id-long"}),
-        ours="00 *",
-        theirs="ee *",
         profiles=STRICT,
     ),
-    Known(
-        "types that there are not",
-        "Bits 0 and 31 of a request's type are not looked at: 9 is GET_ID, 5 FLUSH.",
-        "VIRTIO 1.4 §5.2.6",
-        "ours",
-        _BLK,
-        now=frozenset({"type-alias"}),
-        kind="memory",
-        place="buffers",
-        ours="00 *",
-        profiles=STRICT,
+    *(
+        Known(
+            "types that there are not",
+            "Bits 0 and 31 of a request's type are not looked at: 9 is GET_ID, 5 FLUSH.",
+            "VIRTIO 1.4 §5.2.6",
+            "ours",
+            _BLK,
+            _buffers("00 ", theirs),
+            now=frozenset({f"alias:{name}"}),
+            profiles=STRICT,
+        )
+        for name, theirs in (("flush", "ee "), ("get-id", "73 "), ("in", "?? "))
     ),
     Known(
         "SCSI commands of virtio-blk",
-        "Types 2 and 3, SCSI commands once, are answered otherwise than with UNSUPP.",
+        "Types 2 and 3, SCSI commands once, are answered with IOERR; ours with UNSUPP, and zeroes for data.",
         "VIRTIO 1.4 §5.2.6",
         "ours",
         _BLK,
+        (*_buffers("00 ", "ee "), *_buffers("02 ", "01 ")),
         now=frozenset({"scsi-command"}),
-        kind="memory",
-        place="buffers",
     ),
     Known(
         "write_zeroes_may_unmap",
@@ -423,40 +422,18 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.2.6.2",
         "both",
         _BLK,
-        kind="register",
-        place="device+0x38",
-        ours="0x0",
-        theirs="0x1",
-    ),
-    Known(
-        "write_zeroes_may_unmap",
-        "It is 1 also where the drive does not unmap; ours says what it does.",
-        "VIRTIO 1.4 §5.2.6.2",
-        "both",
-        _BLK,
-        kind="register",
-        place="legacy+0x[45][0c]",
-        ours="0x0",
-        theirs="0x1",
+        tuple(_register(place, "0x0", "0x1") for place in ("device+0x38", "legacy+0x4c", "legacy+0x50")),
     ),
     Known(
         "geometry after a resize",
-        "It stays what it was when the device was made; ours goes with the capacity.",
+        "It stays what it was when the device was made; ours grows with the capacity.",
         "VIRTIO 1.4 §5.2.4",
         "both",
         _BLK,
-        kind="register",
-        place="device+0x10",
-        tags=frozenset({"resize"}),
-    ),
-    Known(
-        "geometry after a resize",
-        "It stays what it was when the device was made; ours goes with the capacity.",
-        "VIRTIO 1.4 §5.2.4",
-        "both",
-        _BLK,
-        kind="register",
-        place="legacy+0x2[48]",
+        tuple(
+            Shown("register", place, "0x*", "0x*", ours_is_larger)
+            for place in ("device+0x10", "legacy+0x24", "legacy+0x28")
+        ),
         tags=frozenset({"resize"}),
     ),
     Known(
@@ -465,11 +442,8 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.2.5.2",
         "ours",
         _BLK,
-        kind="register",
-        place="device+0x20",
-        tags=frozenset({"config-wce-without-flush"}),
-        ours="0x*0",
-        theirs="0x*1",
+        (_register("device+0x20", "0x0", "0x1"), _register("device+0x20", "0x20000", "0x20001")),
+        now=frozenset({"config-wce-without-flush"}),
         profiles=STRICT,
     ),
 )

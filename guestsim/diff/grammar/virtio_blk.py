@@ -164,13 +164,20 @@ def ranges(random: Random, zone: int) -> Chain:
     return made(random, name, header(kind), *split(random, len(data), data), STATUS, needs=1 << feature)
 
 
+ALIASES = {
+    BlkType.FLUSH | 1: "alias:flush",
+    BlkType.GET_ID | 1: "alias:get-id",
+    1 << 31 | BlkType.IN: "alias:in",
+}
+"""Types that there are not, with what others may take them for."""
+
+
 def unknown(random: Random, _: int) -> Chain:
-    """A type that there is not; `type-alias` are those that others may take for one, `scsi-command` two that
-    there were once."""
+    """A type that there is not: `type-alias` are `ALIASES`, `scsi-command` two that there were once."""
     if random.random() < 0.1:
-        alias = random.choice((2, 3, BlkType.FLUSH | 1, BlkType.GET_ID | 1, 1 << 31 | BlkType.IN))
-        name = "scsi-command" if alias in (2, 3) else "type-alias"
-        return made(random, name, header(alias), *split(random, 512), STATUS)
+        alias = random.choice((2, 3, *ALIASES))
+        chain = made(random, "scsi-command", header(alias), *split(random, 512), STATUS)
+        return replace(chain, name="type-alias", traits=(ALIASES[alias],)) if alias in ALIASES else chain
     kind = random.choice((6, 7, 15, 16, 18, 26, 0x100, 0x7FFFFFFE))
     return made(random, "unknown-type", header(kind), *split(random, 512), STATUS)
 

@@ -53,13 +53,17 @@ class Lowering:
     buffers: Buffers = field(default_factory=Buffers)
     forgotten: bool = True
     """Whether the device was reset after features were accepted last."""
+    _state: frozenset[str] = frozenset()
+    """Tags of all steps from an initialisation to the next one."""
     _unordered: Unordered | None = None
     """What may have come in any order at the next quiescent point."""
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
+        before = self._state
         step = self._step(action)
-        return replace(step, accesses=tuple(map(self._place, step.accesses)))
+        accesses = tuple(map(self._place, step.accesses))
+        return replace(step, accesses=accesses, tags=step.tags | before | self._state)
 
     def _place(self, access: Access) -> Access:
         """Where an access goes over another interface than the modern one."""
@@ -190,7 +194,9 @@ class Lowering:
         return self._brought_up(action, do)
 
     def _brought_up(self, action: BringUp, do: Sequence[Access]) -> Step:
-        tags = frozenset((*(f"skip:{part}" for part in action.skip), *self.feature_tags(self.features)))
+        early = ("before-driver-ok",) if "driver-ok" in action.skip else ()
+        self._state = frozenset((*early, *self.feature_tags(self.features)))
+        tags = frozenset(f"skip:{part}" for part in action.skip)
         return Step(f"bring up with features {action.features:#x}", (*do, Wait()), tags)
 
     def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
@@ -258,7 +264,10 @@ class Lowering:
             # When each of them is over is not known here.
             accesses += (*loose, one) if isinstance(one, Wait) else (one,)
         names = "; ".join(step.name for step in others)
-        tags = held.tags.union({"in-flight", f"held:{action.event}"}, *(step.tags for step in others))
+        among = frozenset().union(*(step.tags for step in others))
+        tags = (
+            held.tags | among | {f"meanwhile:{tag}" for tag in among} | {"in-flight", f"held:{action.event}"}
+        )
         name = f"held at {action.event}: {held.name}; meanwhile: {names or 'nothing'}"
         return Step(name, tuple(accesses), tags)
 

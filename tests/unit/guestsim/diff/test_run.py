@@ -12,7 +12,7 @@ from guestsim.diff import known
 from guestsim.diff.access import Read, Rest, Step, parse
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.known import Known
+from guestsim.diff.known import Known, Shown
 from guestsim.diff.play import Difference, Player
 from guestsim.diff.run import compare_random, compare_steps
 from guestsim.diff.shrink import shrink
@@ -93,7 +93,13 @@ def test_a_difference_that_is_known_is_counted_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = Known(
-        "serial", "It has another one.", "§5.2.6", "both", ("virtio-blk",), tags=frozenset({"get-id"})
+        "serial",
+        "It has another one.",
+        "§5.2.6",
+        "both",
+        ("virtio-blk",),
+        (Shown("memory", "buffers", "73 65 *", "6f 66 *"),),
+        tags=frozenset({"get-id"}),
     )
     monkeypatch.setattr(known, "KNOWN", (entry,))
     twin = with_twin(tmp_path, serial="of-another-device")

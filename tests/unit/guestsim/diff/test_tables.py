@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
-from guestsim.diff.known import KNOWN, NEVER_KNOWN, known
+from guestsim.diff.grammar import virtio_blk
+from guestsim.diff.known import KNOWN, NEVER_KNOWN, Known, Shown, known, ours_is_larger
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT
 from guestsim.diff.run import random_actions
@@ -41,33 +44,115 @@ def test_no_entry_excuses_an_exception_of_ours_or_the_end_of_qemu() -> None:
             assert known(device, Difference(kind, "buffers", "0x0", "0x1", 1, "any", tags, tags)) is None
 
 
+def examples() -> Iterator[tuple[Known, Shown, Difference]]:
+    """A difference that is one, for each place where each entry of the table shows."""
+    for one in KNOWN:
+        tags = one.tags | one.now | one.all_now
+        for shown in one.shown:
+            place = shown.place.replace("?", "0")
+            pairs = product(_instances(shown, shown.ours), _instances(shown, shown.theirs))
+            found = (Difference(shown.kind, place, *pair, 1, "any", tags, tags) for pair in pairs)
+            yield one, shown, next(each for each in found if each.ours != each.theirs and shown.matches(each))
+
+
+def _instances(shown: Shown, pattern: str) -> Iterator[str]:
+    """Values that are as a pattern says: with a relation, some that may be right."""
+    fixed = re.sub(r"\[\^?(.)[^]]*\]", r"\1", pattern).replace("?", "7")
+    if "*" not in fixed:
+        yield fixed
+    for number in (2, 3, 6, 7) if shown.relation else (7,):
+        filled = f"{number:x}" if shown.kind == "register" else f"{number:02x} 00"
+        yield fixed.replace("*", filled)
+
+
+EXAMPLES = list(examples())
+each_example = pytest.mark.parametrize(
+    ("one", "shown", "found"),
+    EXAMPLES,
+    ids=[f"{one.name} {shown.place} {shown.ours}" for one, shown, _ in EXAMPLES],
+)
+
+
+def wrong(shown: Shown, value: str) -> str:
+    """A value that neither side has: of another form, and too small where ours is to be larger."""
+    if shown.relation is ours_is_larger:
+        return "0x1"
+    return {"register": "0x40", "line": "0b100", "memory": "5a 5a 5a 5a"}[shown.kind] + value[11:]
+
+
+@each_example
+def test_an_entry_is_of_what_it_names(one: Known, shown: Shown, found: Difference) -> None:
+    assert shown in one.shown
+    for device in one.devices:
+        for profile in one.profiles:
+            assert one.matches(device, found, profile)
+
+
+@each_example
+def test_an_entry_is_not_of_the_same_the_other_way_round(one: Known, shown: Shown, found: Difference) -> None:
+    swapped = replace(found, ours=found.theirs, theirs=found.ours)
+    assert not one.matches(one.devices[0], swapped, min(one.profiles)), shown
+
+
+@each_example
+def test_an_entry_is_not_of_other_values_of_ours(one: Known, shown: Shown, found: Difference) -> None:
+    other = replace(found, ours=wrong(shown, found.ours))
+    assert not one.matches(one.devices[0], other, min(one.profiles))
+
+
+ANYTHING = frozenset(
+    {
+        ("driver_feature after a reset", "0x*"),  # What the driver has accepted.
+        ("types that there are not", "?? *"),  # What the disk holds.
+    }
+)
+"""Entries with a value of QEMU's that may be anything."""
+
+
+@each_example
+def test_an_entry_is_not_of_other_values_of_qemu(one: Known, shown: Shown, found: Difference) -> None:
+    larger = shown.relation is ours_is_larger
+    other = replace(found, theirs="0xffff" if larger else wrong(shown, found.theirs))
+    anything = (one.name, shown.theirs) in ANYTHING
+    assert one.matches(one.devices[0], other, min(one.profiles)) is anything
+
+
+@each_example
+def test_an_entry_is_not_of_another_place(one: Known, shown: Shown, found: Difference) -> None:
+    places = (f"{found.place}0", f"x{found.place}", "common.queue_size", "queue 0 used ring")
+    for place in places:
+        assert not one.matches(one.devices[0], replace(found, place=place), min(one.profiles)), shown
+    for kind in {"register", "memory", "line", "disk", "held"} - {found.kind}:
+        assert not one.matches(one.devices[0], replace(found, kind=kind), min(one.profiles))
+
+
+@each_example
+def test_an_entry_is_not_of_steps_without_what_it_is_about(
+    one: Known, shown: Shown, found: Difference
+) -> None:
+    for names in (one.tags, one.now, *(frozenset({name}) for name in one.all_now)):
+        without = replace(found, tags=found.tags - names, now=found.now - names)
+        assert one.matches(one.devices[0], without, min(one.profiles)) is not bool(names), shown
+    elsewhere = set(DEVICES) - set(one.devices)
+    assert not any(one.matches(device, found, min(one.profiles)) for device in elsewhere)
+
+
 def test_an_entry_of_profile_strict_excuses_nothing_under_the_other() -> None:
-    one = next(one for one in KNOWN if one.name == "VERIFY")
-    found = Difference("memory", "buffers", "12 at 0x1020000", "00 at 0x1020000", 1, "any", one.now, one.now)
+    one, _, found = next(example for example in EXAMPLES if example[0].name == "VERIFY")
     assert one.matches("virtio-scsi", found, "qemu")
     strict = replace(one, profiles=STRICT)
     assert strict.matches("virtio-scsi", found, "strict")
     assert not strict.matches("virtio-scsi", found, "qemu")
 
 
-BROAD = ("VERIFY", "mode pages", "SYNCHRONIZE CACHE (16)", "types that there are not", "attention of no unit")
-
-
-@pytest.mark.parametrize("name", BROAD)
-def test_an_entry_excuses_one_place_and_not_all_that_its_step_does(name: str) -> None:
-    for one in (one for one in KNOWN if one.name == name):
-        for kind, place in (("register", "common.device_status"), ("disk", "disk 0"), ("line", "interrupt")):
-            found = Difference(kind, place, "0x0", "0x1", 1, "any", one.now, one.now)
-            assert not one.matches(one.devices[0], found)
-
-
-def test_buffers_before_driver_ok_are_not_taken_by_ours() -> None:
-    """What ours does with them is never excused."""
-    tags = frozenset({"skip:driver-ok"})
-    ours, theirs = "01 00 at 0x1003002", "00 00 at 0x1003002"
-    found = Difference("memory", "queue 0 used index", ours, theirs, 1, "any", tags, frozenset())
-    assert known("virtio-blk", found) is None
-    found = Difference("memory", "queue 0 used index", theirs, ours, 1, "any", tags, frozenset())
-    entry = known("virtio-blk", found)
-    assert entry is not None
-    assert entry.name == "buffers before DRIVER_OK"
+def test_each_tag_that_an_entry_asks_for_is_one_of_some_step() -> None:
+    """Those of scripts alone are named here."""
+    scripts = {"polling", "resize", "plug", "unplug", "read-disc-information"}
+    wanted = frozenset().union(*(one.tags | one.now | one.all_now for one in KNOWN))
+    wanted -= scripts.union(virtio_blk.ALIASES.values())
+    for number, device in product(range(400), {name for one in KNOWN for name in one.devices}):
+        for step in DEVICES[device].grammar.lower(random_actions(DEVICES[device], 0, number)):
+            wanted -= step.tags
+        if not wanted:
+            break
+    assert not wanted
