@@ -286,6 +286,15 @@ KNOWN: tuple[Known, ...] = (
         for function, qualifier in (("logical_unit_reset", "03"), ("i_t_nexus_reset", "07"))
     ),
     Known(
+        "I_T NEXUS RESET of no target",
+        "It is answered with OK for a target that is not there.",
+        "VIRTIO 1.4 §5.6.6.2",
+        "ours",
+        _SCSI,
+        _buffers("03 ", "00 "),
+        now=frozenset({"tmf:i_t_nexus_reset"}),
+    ),
+    Known(
         "attention of other targets",
         "Units of all targets say that the reported LUNs have changed where another target comes.",
         "SPC-4 §6.33",
