@@ -29,7 +29,6 @@ from devmodels.wire import Codec
 
 _CONFIG = Codec.ints(CONFIG)
 _OFFSETS = _CONFIG.offsets
-CONFIG_SIZE = _CONFIG.size
 
 MAX_QUEUES = 1024
 """Most virtqueues of one device, the two fixed ones included."""

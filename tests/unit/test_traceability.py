@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,16 +35,36 @@ def test_no_statement_of_virtio_is_missing() -> None:
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest().startswith(IDS)
 
 
-def test_every_command_and_register_that_is_offered_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_that_is_offered_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unaccounted(TABLES) == []
     command = next(each for each in COMMANDS["ATA disk"] if each.name == "FLUSH CACHE")
     monkeypatch.setitem(COMMANDS, "ATA disk", [*COMMANDS["ATA disk"], SimpleNamespace(name="DANCE")])
     assert unaccounted(TABLES) == ["no row is about the command ATA disk: DANCE"]
     monkeypatch.setitem(COMMANDS, "ATA disk", [each for each in COMMANDS["ATA disk"] if each is not command])
     assert "nobody offers the command ATA disk: FLUSH CACHE" in unaccounted(TABLES)
-    assert "no row is about PortRegisters.ci, AHCI 1.3.1 §3.3.14" in unaccounted(
-        [each for each in TABLES if not each.path.name.startswith("ahci")]
-    )
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("ahci-1.3.1", "no row is about PortRegisters.ci, AHCI 1.3.1 §3.3.14"),
+        ("virtio-registers", "no row is about QueueRegisters.queue_desc, VIRTIO 1.4 §4.1.4.3"),
+        ("virtio-registers", "no row is about LegacyHeader.isr_status, VIRTIO 1.4 §4.1.4.10"),
+        ("virtio-registers", "no row is about virtio_blk_config.capacity, virtio_blk_config"),
+        ("pci-3.0", "no row is about MsixEntry.vector_control, PCI 3.0 §6.8.2.9"),
+    ],
+)
+def test_every_register_that_is_offered_has_a_row(table: str, line: str) -> None:
+    assert line in unaccounted([each for each in TABLES if each.path.stem != table])
+
+
+def test_registers_of_a_clause_that_is_about_several_are_named() -> None:
+    named = ("CommonConfig.queue_select", "CommonConfig.queue_dance")
+    clause = Clause("VIRTIO 1.4 §4.1.4.3", "device", "", "", [Row(1, "-", "MUST", State.OPEN, (), "")])
+    lines = unaccounted([Table(Path("t"), "", "", [replace(clause, registers=named)])])
+    assert "no row is about CommonConfig.num_queues, VIRTIO 1.4 §4.1.4.3" in lines
+    assert "no row is about CommonConfig.queue_select, VIRTIO 1.4 §4.1.4.3" not in lines
+    assert lines[-1] == "nobody offers the register CommonConfig.queue_dance"
 
 
 def test_the_pages_are_those_of_the_tables() -> None:
@@ -197,6 +218,28 @@ def test_a_test_that_is_gone_or_has_another_name_is_missed(
         ("d.py", source.replace("    def test_c", "    def helper"), (True, False)),
         ("e.py", 'TEXT = """\n' + source + '"""\n', (False, False)),
         ("f.py", "@pytest.mark.skip\n" + source, (False, True)),
+        ("g.py", '@pytest.mark.skipif(True, reason="")\n' + source, (False, True)),
+        ("h.py", "@pytest.mark.xfail(strict=True)\n" + source, (False, True)),
+        ("i.py", "@pytest.mark.slow\n" + source, (True, True)),
+        ("j.py", source.replace("class", "@pytest.mark.skip\nclass"), (True, False)),
+        (
+            "k.py",
+            source.replace(":\n    def", ":\n    pytestmark = pytest.mark.skip\n\n    def"),
+            (True, False),
+        ),
+        ("l.py", "pytestmark = pytest.mark.qemu\n" + source, (True, True)),
+        ("m.py", "pytestmark = pytest.mark.skip\n" + source, (False, False)),
+        (
+            "n.py",
+            'pytestmark = [pytest.mark.qemu, pytest.mark.skipif(True, reason="")]\n' + source,
+            (False, False),
+        ),
+        ("o.py", 'pytest.skip("not now", allow_module_level=True)\n' + source, (False, False)),
+        (
+            "p.py",
+            source.replace("test_a() -> None: ...", 'test_a() -> None: pytest.skip("later")'),
+            (False, True),
+        ),
     ):
         (tmp_path / name).write_text(text)
         assert (exists(f"{name}::test_a"), exists(f"{name}::TestB::test_c")) == there, name

@@ -1,7 +1,8 @@
-"""Whether the tables have a row for each command and each register that devices offer.
+"""Whether the tables have a row for each command, register and field of a configuration that devices offer.
 
-A command is offered by the table that its device works by, a register by its declaration.  A command belongs to the
-clauses whose `commands` name it, a register to the clause that its declaration names.
+A command is offered by the table that its device works by, a register by its declaration, a field by its structure.  A
+command belongs to the clauses whose `commands` name it.  A register belongs to the clause that its declaration names;
+where that is about several, its `registers` name them, fields as well.
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from devmodels.ahci.registers import GenericHostControl, PortRegisters
-from devmodels.ahci.sata import AddressMap, IndexData, SataCapability
 from devmodels.ata.disk.commands import COMMANDS as ATA_DISK
 from devmodels.ata.packet.commands import COMMANDS as ATAPI
-from devmodels.ide_cdrom.function import Timing, UltraTiming
-from devmodels.ide_cdrom.registers import BusMasterRegisters, CommandBlock, ControlBlock
-from devmodels.registers import Port, Register, RegisterFile
 from devmodels.scsi.disk.commands import COMMANDS as SCSI_DISK
 from devmodels.scsi.mmc.commands import COMMANDS as DRIVE
+from devmodels.virtio_blk.layout import CONFIG as BLK_CONFIG
+from devmodels.virtio_scsi.layout import CONFIG as SCSI_CONFIG
+from devmodels.wire import Codec
 from tools.conformance.table import Clause, Table
+from tools.reference.declared import named
 
 COMMANDS: dict[str, Sequence[Any]] = {
     "ATA disk": ATA_DISK,
@@ -27,40 +27,41 @@ COMMANDS: dict[str, Sequence[Any]] = {
     "drive": DRIVE,
 }
 """Tables of commands by what the tables in `conformance/` call them."""
-REGISTERS: tuple[type[RegisterFile], ...] = (
-    GenericHostControl,
-    PortRegisters,
-    SataCapability,
-    IndexData,
-    AddressMap,
-    BusMasterRegisters,
-    CommandBlock,
-    ControlBlock,
-    Timing,
-    UltraTiming,
-)
-ELSEWHERE = ("PCI 3.0 ",)
-"""Documents of which there is no table."""
+CONFIGURATIONS: dict[str, Codec[int]] = {
+    "virtio_blk_config": BLK_CONFIG,
+    "virtio_scsi_config": Codec.ints(SCSI_CONFIG),
+}
+"""Structures of configuration spaces by their names."""
 
 
 def unaccounted(tables: Sequence[Table]) -> list[str]:
-    """Each command and register without a row, and each command that a clause names and nobody offers, a line each."""
+    """Each command, register and field without a row, and each that a clause names and nobody offers, a line each."""
     clauses = [(table, clause) for table in tables for clause in table.clauses if clause.rows]
-    named = {name for _, clause in clauses for name in clause.commands}
-    offered = {f"{kind}: {each.name}" for kind, commands in COMMANDS.items() for each in commands}
+    commands = {name for _, clause in clauses for name in clause.commands}
+    offered = {f"{kind}: {each.name}" for kind, table in COMMANDS.items() for each in table}
+    registers = {name for _, clause in clauses for name in clause.registers}
+    alone = {_cited(table, clause) for table, clause in clauses if not clause.registers}
+    found = list(_registers())
     return [
-        *(f"no row is about the command {name}" for name in sorted(offered - named)),
-        *(f"nobody offers the command {name}" for name in sorted(named - offered)),
-        *_registers({_cited(table, clause) for table, clause in clauses}),
+        *(f"no row is about the command {name}" for name in sorted(offered - commands)),
+        *(f"nobody offers the command {name}" for name in sorted(commands - offered)),
+        *(
+            f"no row is about {name}, {clause}"
+            for name, clause in found
+            if clause not in alone and name not in registers
+        ),
+        *(f"nobody offers the register {name}" for name in sorted(registers - {name for name, _ in found})),
     ]
 
 
-def _registers(cited: set[str]) -> Iterator[str]:
-    for file in REGISTERS:
-        declared: list[Register | Port] = [*file.layout().registers, *file.layout().ports]
-        for each in declared:
-            if not each.clause.startswith(ELSEWHERE) and each.clause not in cited:
-                yield f"no row is about {file.__name__}.{each.name}, {each.clause}"
+def _registers() -> Iterator[tuple[str, str]]:
+    """Each register and each field of a configuration, and its clause."""
+    for name, register in named():
+        yield name, register.clause
+    for structure, codec in CONFIGURATIONS.items():
+        for field in codec.offsets:
+            if not field.startswith("unused"):
+                yield f"{structure}.{field}", structure
 
 
 def _cited(table: Table, clause: Clause) -> str:

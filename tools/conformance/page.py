@@ -24,8 +24,8 @@ row: `test` names tests that fail where the statement does not hold; `check` a r
 not shown yet. A test of the default tier fails where a row points at nothing, and one of the slow tier where the tests
 of a `check` row do not see its report (`python -m tools.conformance seen`).
 
-Each command and each register that devices of ATA, AHCI, IDE and SCSI offer has a row: the commands that a clause is
-about are named below its part, and a test fails where one is offered that no clause has.
+Each command, each register and each field of a configuration that devices offer has a row: the commands and the
+registers that a clause is about are named below its part, and a test fails where one is offered that no clause has.
 
 The words are ours. VIRTIO's rows hold the hash of the specification's sentence: `python -m tools.conformance extract
 CHECKOUT` reads a checkout of oasis-tcs/virtio-spec and fails where one of them has changed, gone or come. A page to
@@ -52,9 +52,7 @@ def markdown(tables: Sequence[Table]) -> str:
             lines += [f"### {name}\n", "| | Side | Level | | State | Shown by |", "|---|---|---|---|---|---|"]
             lines += [_markdown_row(clause, row) for clause in clauses for row in clause.rows]
             lines.append("")
-            lines += [
-                f"{_number(clause)}: {', '.join(clause.commands)}.\n" for clause in clauses if clause.commands
-            ]
+            lines += [f"{_number(each)}: {', '.join(_named(each))}.\n" for each in clauses if _named(each)]
     lines += ["## What is reported of drivers\n", "| Clause | Where | Words |", "|---|---|---|"]
     lines += [f"| {check.clause} | `{check.file}` | {_cell(check.words)} |" for check in checks()]
     return "\n".join(lines) + "\n"
@@ -102,6 +100,11 @@ def _number(clause: Clause) -> str:
     return f"{'§' * clause.number[0].isdigit()}{clause.number}"
 
 
+def _named(clause: Clause) -> tuple[str, ...]:
+    """The commands and the registers that a clause is about."""
+    return (*clause.commands, *clause.registers)
+
+
 def _where(clause: Clause, row: Row) -> str:
     """A statement's place: its clause, and its number there."""
     return f"{_number(clause)}/{row.number}"
@@ -142,10 +145,10 @@ def _html_about(text: str) -> str:
 
 
 def _html_clause(clause: Clause) -> Iterator[str]:
-    commands = f"<p>{escape(', '.join(clause.commands))}</p>" if clause.commands else ""
+    named = f"<p>{escape(', '.join(_named(clause)))}</p>" if _named(clause) else ""
     yield (
         f'<tbody><tr><th colspan="5">{escape(_number(clause))} <span>{escape(clause.title)}</span>'
-        f" <i>{clause.side}</i>{commands}</th></tr>"
+        f" <i>{clause.side}</i>{named}</th></tr>"
     )
     for row in clause.rows:
         shown = "<br>".join(_html_pointer(each) for each in row.pointers)

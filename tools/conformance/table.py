@@ -4,7 +4,8 @@ A table is lines of tab-separated cells.  `document` and `part` lines name what 
 side (`device` or `driver`) and title of a clause; each line below it is a statement of that clause: its number there,
 the hash of its text (`-` where the demand is in our own words only), level, state, pointers, and what it is about in
 our words.  A `commands` line below a `clause` line names commands that the clause is about, separated by `; `, with the
-table of ours that has them: `disk: READ SECTOR(S)`.  Pointers are separated by `; `, too:
+table of ours that has them: `disk: READ SECTOR(S)`.  A `registers` line does the same for the registers and fields of a
+clause that is about several: `CommonConfig.queue_desc`.  Pointers are separated by `; `, too:
 
     tests/unit/virtio/test_blk.py::test_flush       a test that fails where the statement does not hold
     tests/unit/virtio/test_blk.py::test_flush[1]    one of its cases
@@ -56,7 +57,7 @@ class Row:
 class Clause:
     """A clause of a document with its statements; `part` is the chapter of ours that it belongs to.
 
-    `commands` are those that it is about: `disk: READ SECTOR(S)`.
+    `commands` are those that it is about: `disk: READ SECTOR(S)`; `registers`, where they are several, as well.
     """
 
     number: str
@@ -65,6 +66,7 @@ class Clause:
     part: str
     rows: list[Row] = field(default_factory=list)
     commands: tuple[str, ...] = ()
+    registers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -105,6 +107,9 @@ def read(path: Path) -> Table:
             elif cells[0] == "commands":
                 _, names = cells
                 clauses[-1].commands = tuple(names.split("; "))
+            elif cells[0] == "registers":
+                _, names = cells
+                clauses[-1].registers = tuple(names.split("; "))
             elif line:
                 clauses[-1].rows.append(_row(cells))
         except (ValueError, IndexError) as error:
@@ -129,6 +134,8 @@ def write(table: Table) -> None:
         lines += ["", f"clause\t{clause.number}\t{clause.side}\t{clause.title}"]
         if clause.commands:
             lines.append(f"commands\t{'; '.join(clause.commands)}")
+        if clause.registers:
+            lines.append(f"registers\t{'; '.join(clause.registers)}")
         for row in clause.rows:
             cells = (str(row.number), row.digest, row.level, row.state, "; ".join(row.pointers), row.words)
             lines.append("\t".join(cells))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from tools.conformance.table import ROOT
 
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
-_NEVER = ("pytest.mark.skip", "pytest.mark.xfail")
-"""Marks of tests that do not fail, whatever they find."""
+_NEVER = ("pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail")
+"""Marks of tests that do not fail, whatever they find, or do not run where a condition holds."""
+_LEAVES = ("pytest.skip", "pytest.xfail", "pytest.importorskip")
+"""What ends a test, or a module, whatever follows."""
 
 
 @cache
@@ -20,27 +22,48 @@ def names_in(file: str) -> frozenset[str]:
     """The names of a file's tests, those of classes with the class before `::`; none where there is no such file.
 
     State machines of Hypothesis are tests (`TestRing = Ring.TestCase`), and so is what drivers do in a `stories.py`:
-    others go through them all.  Tests that are skipped, or may fail, are none.
+    others go through them all.  Tests that are skipped, or may fail, are none, whether they are marked themselves or
+    their class or module is; those of a tier are, as all tiers are run.
     """
     path = ROOT / file
     if not path.is_file():
         return frozenset()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return frozenset(_names(tree.body, stories=path.name == "stories.py"))
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return frozenset(() if _left(body) else _names(body, stories=path.name == "stories.py"))
 
 
 def _names(body: list[ast.stmt], *, stories: bool) -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            yield from (f"{node.name}::{name}" for name in _names(node.body, stories=False))
+            if not _marked(node.decorator_list) and not _left(node.body):
+                yield from (f"{node.name}::{name}" for name in _names(node.body, stories=False))
         elif isinstance(node, ast.Assign):
             if ast.unparse(node.value).endswith(".TestCase"):
                 yield ast.unparse(node.targets[0])
         elif isinstance(node, _FUNCTIONS):
             story = stories and isinstance(node, ast.AsyncFunctionDef)
-            marks = {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
-            if (story or node.name.startswith("test_")) and not marks.intersection(_NEVER):
+            unseen = _marked(node.decorator_list) or _left(node.body)
+            if (story or node.name.startswith("test_")) and not unseen:
                 yield node.name
+
+
+def _marked(marks: Iterable[ast.expr]) -> bool:
+    """Whether one of the marks keeps tests from running, or from failing."""
+    return any(ast.unparse(each).partition("(")[0] in _NEVER for each in marks)
+
+
+def _left(body: list[ast.stmt]) -> bool:
+    """Whether a module, a class or a test is left unseen: by its `pytestmark`, or by a statement of its own."""
+    for node in body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            value = node.value
+            marks = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+            if "pytestmark" in map(ast.unparse, targets) and _marked(marks):
+                return True
+        elif isinstance(node, ast.Expr) and ast.unparse(node.value).partition("(")[0] in _LEAVES:
+            return True
+    return False
 
 
 @cache

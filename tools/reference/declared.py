@@ -127,18 +127,21 @@ def _of(registers: type[RegisterFile]) -> Iterator[Register | Port]:
         yield from _of(block.element)
 
 
-def declared() -> set[Register | Port]:
-    """Every register and port that a module of `devmodels` declares."""
+def named() -> Iterator[tuple[str, Register | Port]]:
+    """Every register and port that a module of `devmodels` declares, with the names of its file and its own."""
     for path in sorted((ROOT / "devmodels").rglob("*.py")):
         if "RegisterFile" in (text := path.read_text(encoding="utf-8")) or "Capability, size" in text:
             importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    return {
-        each
-        for registers in _below(RegisterFile)
-        if registers.__module__.startswith("devmodels.")
-        for each in vars(registers).values()
-        if isinstance(each, Register | Port)
-    }
+    for registers in _below(RegisterFile):
+        if registers.__module__.startswith("devmodels."):
+            for name, each in vars(registers).items():
+                if isinstance(each, Register | Port):
+                    yield f"{registers.__name__}.{name}", each
+
+
+def declared() -> set[Register | Port]:
+    """Those themselves."""
+    return {each for _, each in named()}
 
 
 def _below(registers: type[RegisterFile]) -> Iterator[type[RegisterFile]]:
