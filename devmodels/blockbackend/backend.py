@@ -16,43 +16,37 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from devmodels import logs
-from devmodels.blockbackend import permissions
+from devmodels.blockbackend import modes, permissions
 from devmodels.blockbackend.accounting import BlockStats, is_counted
 from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge, Handler
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus, error_event, status_of
-from devmodels.blockbackend.graphtrace import Station
-from devmodels.blockbackend.listing import RequestData, Where
+from devmodels.blockbackend.listing import RequestData, Where, whereabouts
 from devmodels.blockbackend.merge import bring_together, joins, take_run
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
-from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, outcome_bytes
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
 from devmodels.blockbackend.removable import Tray
 from devmodels.blockbackend.request import (
-    HAS_UPDATE,
-    OP_NAMES,
     WITH_FUA,
     BeginWrite,
-    DerivedRequest,
     Flags,
     Op,
     Read,
     ReadNow,
     Request,
-    UpdateRequest,
     WriteNow,
 )
-from devmodels.blockbackend.status import STATUS_BYTES
+from devmodels.blockbackend.requesttrace import RequestTrace
+from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
-from devmodels.blockbackend.vectors import clear, digest
+from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
-from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
+from devmodels.trace import EventKind, Tracer
 from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 
 logger = logs.logger(__name__)
@@ -64,12 +58,8 @@ _BATCH, _STOPPED, _QUIESCED, _BUSY = 1, 2, 4, 8
 _WRITE, _NO_FLAGS = Op.WRITE, Flags.NONE
 """Names of the module: half the price of an enumeration's members, which counts here."""
 
-_WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
 _REPORTED = (Op.BLOCK_STATUS, Op.PASSTHROUGH)
 """Errors of these are for whoever asks: no error policy holds or repeats them."""
-
-_LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
-"""What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
 
 
 def _shown(node: BlockNode) -> tuple[int, int, int, int, int]:
@@ -88,16 +78,6 @@ def disc_of(node: BlockNode) -> str:
     from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
 
     return to_text(node.disc)
-
-
-def _whole(run: list[Request]) -> DerivedRequest:
-    """One request for neighbours."""
-    first = run[0]
-    length = sum([request.length for request in run])
-    vectors = [vector for request in run for vector in request.vectors]
-    whole = first.derive(first.offset, length, vectors)
-    whole.behalf = run
-    return whole
 
 
 class _Batch:
@@ -146,13 +126,8 @@ class BlockBackend:
         used = Perm.CONSISTENT_READ if self.read_only else Perm.CONSISTENT_READ | Perm.WRITE
         self.stats = BlockStats()
         self._trace: Tracer | None = None
-        self._traced_ns = 0
-        """When a request came, or was done, last, as the trace has it."""
-        self._later: set[Request] = set()
-        """Traced requests that were not done before `submit` returned."""
-        self._numbers: dict[Request, int] = {}
-        self.submitted = self.dispatched = 0
-        """How many numbers the trace has given to requests, and to dispatches."""
+        self.told = RequestTrace(self)
+        """What the trace has been told of requests."""
         self.in_flight: dict[Request, None] = {}
         self._now = time.monotonic_ns if node.context.kind is ClockKind.WALL else node.context.now_ns
         self.error_policy = ErrorPolicy()
@@ -171,6 +146,7 @@ class BlockBackend:
         self.throttled = Throttled()
         self.throttled_by: Member | None = None
         """Its place in a throttle group (`set_throttle_group`)."""
+        self.runs = Runs(self)
         self._batch = _Batch(self)
         self._waiting: deque[Request] = deque()
         self._out_of_order = False
@@ -332,7 +308,7 @@ class BlockBackend:
         request.started_ns = self._now()
         self.in_flight[request] = None
         if self._trace is not None:
-            self._note_request(self._trace, request)
+            self.told.submitted(self._trace, request)
         if self._aside:
             self._waiting.append(request)
             return
@@ -431,81 +407,12 @@ class BlockBackend:
     @trace.setter
     def trace(self, trace: Tracer | None) -> None:
         self._trace = trace
-        self._numbers.clear()
-        self._later.clear()
+        self.told.begin(trace)
         self._configure()
 
     def _note(self, kind: EventKind, *detail: int) -> None:
         if self._trace is not None:
             self._trace.emit(self.name, kind, *detail)
-
-    def _note_request(self, trace: Tracer, request: Request) -> None:
-        buffer = request.buffer
-        if buffer is not None:
-            number = self._numbers[request] = self.submitted
-            self.submitted += 1
-            what = OP_NAMES[request.op], request.offset, request.length
-            self._traced_ns = trace.emit(self.name, EventKind.REQUEST, number, *what, *buffer)
-            request.started_ns = self._traced_ns
-
-    async def _traced(self, handler: Handler, request: Request) -> None:
-        """Hand a request, or several as one, to `handler`: the trace has what was asked and what came of it."""
-        trace = self._trace
-        known = self._numbers
-        numbers = [known[root] for root in request.roots() if root in known]
-        if trace is None or not numbers:
-            await handler(request)
-            return
-        number = self.dispatched
-        self.dispatched += 1
-        written = 0
-        if request.op is Op.WRITE:
-            if HAS_UPDATE[request.flags]:
-                update = next(request.roots())
-                assert isinstance(update, UpdateRequest)
-                update.observer = partial(self._note_update, trace, number)
-            else:
-                written = digest(request.vectors)
-        elif isinstance(request, PassthroughRequest):
-            command = request.command
-            given = command.vectors if command.direction is Direction.TO_DEVICE else ()
-            written = digest((command.cdb, *given))
-        what = OP_NAMES[request.op], request.offset, request.length, int(request.flags), written
-        trace.emit(self.name, EventKind.DISPATCH, number, *what, *numbers)
-        nodes = self.node.trace
-        if nodes is not None:
-            station = Station(self, self.name, number, -1)
-            nodes.begin(request, station)
-        try:
-            await handler(request)
-        except (Exception, Cancelled) as error:
-            self._note_done(trace, number, request, self._errno(request, error), b"")
-            raise
-        finally:
-            if nodes is not None:
-                nodes.end(request, station)
-        data = b""
-        if request.op is Op.READ:
-            if request.length > MAX_PAYLOAD:
-                trace.give_up(f"a read of {request.length} bytes, more than {MAX_PAYLOAD}")
-            else:
-                data = b"".join(request.vectors)
-        elif request.op is Op.BLOCK_STATUS:
-            data = STATUS_BYTES.pack(request.status.flags, request.status.pnum)
-        elif isinstance(request, PassthroughRequest):
-            data = outcome_bytes(request.command)
-        self._note_done(trace, number, request, 0, data)
-
-    def _note_done(self, trace: Tracer, number: int, request: Request, error: int, data: bytes) -> None:
-        later = not self._later.isdisjoint(request.roots())
-        self._later.difference_update(request.roots())
-        self._traced_ns = trace.emit(self.name, EventKind.DONE, number, error, int(later), data)
-
-    def _note_update(
-        self, trace: Tracer, number: int, at: int, found: bytes, new: bytes | bytearray | None
-    ) -> None:
-        """An update has been told what is there, and has said what is to be."""
-        trace.emit(self.name, EventKind.UPDATE, number, at, -1 if new is None else digest((new,)), found)
 
     # --- one request
 
@@ -520,7 +427,7 @@ class BlockBackend:
         try:
             work = self._handlers[request.op](request)
         except Exception as error:
-            self._failed(request, self._errno(request, error))
+            self._failed(request, self.errno(request, error))
         else:
             self._step(request, work)
 
@@ -532,7 +439,7 @@ class BlockBackend:
         try:
             return begin is not None and begin(offset, request.vectors, length, request, self._written)
         except Exception as error:
-            self.context.call_soon(partial(self._failed, request, self._errno(request, error)))
+            self.context.call_soon(partial(self._failed, request, self.errno(request, error)))
             return True
 
     def _step(self, request: Request, work: Coro[None]) -> None:
@@ -543,10 +450,10 @@ class BlockBackend:
         except StopIteration:
             pass
         except Exception as error:
-            failure = self._errno(request, error)
+            failure = self.errno(request, error)
         else:
             if self._trace is not None:
-                self._later.add(request)
+                self.told.later.add(request)
             Task(self.context, work, parked, partial(self._ended, request))
             return
         if failure:
@@ -572,9 +479,9 @@ class BlockBackend:
         if error is None:
             self._complete(request, 0)
         else:
-            self._failed(request, self._errno(request, error))
+            self._failed(request, self.errno(request, error))
 
-    def _errno(self, request: Request, error: BaseException) -> int:
+    def errno(self, request: Request, error: BaseException) -> int:
         """The errno for what a node raised."""
         if isinstance(error, OSError):
             return error.errno or errno.EIO
@@ -586,9 +493,9 @@ class BlockBackend:
     def _complete(self, request: Request, error: int) -> None:
         del self.in_flight[request]
         request.error = error
-        number = None if self._trace is None else self._numbers.pop(request, None)
+        number = None if self._trace is None else self.told.numbers.pop(request, None)
         # The trace has the times of what it has: what is told of them is the same in a replay.
-        now = self._now() if number is None else self._traced_ns
+        now = self._now() if number is None else self.told.at_ns
         self.stats.account(request, now - request.started_ns, now, error)
         if number is not None:
             self._note(EventKind.COMPLETION, number, error)
@@ -596,6 +503,11 @@ class BlockBackend:
             self._idle.set()
         if request.done is not None:
             request.done(request)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether requests wait for the machine to run on."""
+        return bool(self._aside & _STOPPED)
 
     # --- errors
 
@@ -642,40 +554,18 @@ class BlockBackend:
 
     def _configure(self) -> None:
         """Set the table of handlers, so that a request pays only for what is switched on."""
-        handlers = list(self.edge.handlers)
         self._read_now = self.edge.read_now if self.edge.reads_now else None
         self._write_now = self._begin_write = None
         member = self.throttled_by
-        if member is None and self._write_cache and self._trace is None and not self.read_only:
-            self._write_now, self._begin_write = self.edge.write_now, self.edge.begin_write
-        elif member is not None:
-            for op in _LIMITED:
-                handlers[op] = member.limited(handlers[op], write=op is not Op.READ)
+        if member is not None:
             if self._read_now is not None:
                 self._read_now = partial(member.read_now, self._read_now)
-        if self.read_only:
-            for op in _WRITES:
-                handlers[op] = self._refuse
-            handlers[Op.FLUSH] = self._nothing
-        elif not self._write_cache:
-            for op in (Op.WRITE, Op.WRITE_ZEROES):
-                handlers[op] = partial(self._through, handlers[op])
+        elif self._write_cache and self._trace is None and not self.read_only:
+            self._write_now, self._begin_write = self.edge.write_now, self.edge.begin_write
+        handlers = modes.handlers(self.edge.handlers, member, self.read_only, self._write_cache)
         if self._trace is not None:
-            handlers = [partial(self._traced, handler) for handler in handlers]
+            handlers = [partial(self.told.serve, handler) for handler in handlers]
         self._handlers = handlers
-
-    async def _refuse(self, _request: Request) -> None:
-        raise OSError(errno.EPERM, "read-only")
-
-    async def _nothing(self, _request: Request) -> None:
-        """Nothing has been written, so nothing is left to flush."""
-
-    async def _through(self, handler: Handler, request: Request) -> None:
-        """Write-through: as with FUA."""
-        stable = request.derive(
-            request.offset, request.length, request.vectors, flags=WITH_FUA[request.flags]
-        )
-        await handler(stable)
 
     # --- requests that wait: for the end of a batch, for the machine to run on, for `done` to return
 
@@ -722,7 +612,7 @@ class BlockBackend:
                         break
                     first = waiting.popleft()
                     if together and waiting and joins(first, waiting[0]):
-                        self._dispatch_run(take_run(first, waiting, self.node.size, self.node.limits))
+                        self.runs.dispatch(take_run(first, waiting, self.node.size, self.node.limits))
                     else:
                         self._dispatch(first)
             except BaseException:
@@ -736,61 +626,6 @@ class BlockBackend:
         waiting = self._waiting
         while waiting and waiting[0].op is _WRITE and self._begun(waiting[0]):
             waiting.popleft()
-
-    def _dispatch_run(self, run: list[Request]) -> None:
-        if len(run) == 1:
-            self._dispatch(run[0])
-        elif self._run_begun(run):
-            pass
-        elif self.context.start(self._merged(run)) is not None and self._trace is not None:
-            self._later.update(run)
-
-    def _run_begun(self, run: list[Request]) -> bool:
-        """`_begun` for neighbours."""
-        first, begin = run[0], self._begin_write
-        if begin is None or first.op is not _WRITE or first.flags is not _NO_FLAGS:
-            return False
-        whole = _whole(run)
-        try:
-            return begin(whole.offset, whole.vectors, whole.length, whole, self._run_written)
-        except Exception as error:
-            self.context.call_soon(partial(self._one_by_one, run, error))
-            return True
-
-    def _run_written(self, whole: Request, error: BaseException | None) -> None:
-        """The write of neighbours that needed no coroutine is over."""
-        if TYPE_CHECKING:
-            assert isinstance(whole, DerivedRequest)
-        run = whole.behalf
-        if error is not None:
-            self._one_by_one(run, error)
-            return
-        self.stats.account_merged(_WRITE, len(run) - 1)
-        for request in run:
-            self._written(request, None)
-
-    async def _merged(self, run: list[Request]) -> None:
-        """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""
-        op = run[0].op
-        try:
-            await self._handlers[op](_whole(run))
-        except (Exception, Cancelled) as error:
-            self._one_by_one(run, error)
-        else:
-            self.stats.account_merged(op, len(run) - 1)
-            for request in run:
-                self._complete(request, 0)
-
-    def _one_by_one(self, run: Sequence[Request], error: BaseException) -> None:
-        """What became of neighbours that failed together, with `error`."""
-        cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
-        for request in run:
-            if cancelled:
-                self._complete(request, errno.ECANCELED)
-            elif self._aside & _STOPPED:
-                self._put_back(request)
-            else:
-                self._dispatch(request)
 
     def cancel_held(self, wanted: Callable[[Request], bool] | None = None) -> None:
         """Complete what waits, or what of it is `wanted`, with ECANCELED (a reset of the device or of a queue).
@@ -831,13 +666,7 @@ class BlockBackend:
         why: Where = "batched"
         if self._aside & (_STOPPED | _QUIESCED):
             why = "held" if self._aside & _STOPPED else "drained"
-        where: dict[Request, Where] = {}
-        for node in below([self.node]):
-            for request, reason in node.kept_back():
-                where.update((root, reason) for root in request.roots())
-        if self.throttled_by is not None:
-            for request in self.throttled_by.requests():
-                where.update((root, "throttled") for root in request.roots())
+        where = whereabouts(self.node, self.throttled_by)
         where.update((request, why) for request in self._waiting)
         now = self._now()
         return [RequestData.of(request, now, where.get(request, "running")) for request in self.in_flight]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from devmodels.blockbackend.drain import below
 from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.throttling import Member
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.node import BlockNode
 
 Where = Literal["held", "drained", "batched", "throttled", "suspended", "running"]
 """`held`: the machine is stopped; `drained`: the graph is being changed; `batched`: it goes with others that are being
@@ -45,3 +50,15 @@ class RequestData(msgspec.Struct, rename="kebab", frozen=True, omit_defaults=Tru
             origin=None if origin is None else OriginData(*origin),
             label=request.label,
         )
+
+
+def whereabouts(node: BlockNode, member: Member | None) -> dict[Request, Where]:
+    """Requests that `node` and those below it, or a throttle group, keep back, and where."""
+    where: dict[Request, Where] = {}
+    for each in below([node]):
+        for request, reason in each.kept_back():
+            where.update((root, reason) for root in request.roots())
+    if member is not None:
+        for request in member.requests():
+            where.update((root, "throttled") for root in request.roots())
+    return where

@@ -33,13 +33,14 @@ def in_flight(backend: BlockBackend) -> list[InFlight]:
     """All of it, in order of submission; KeyError where something is not a device's."""
     places = {request: place for place, request in enumerate(backend._waiting)}
     return [
-        InFlight(request, backend._numbers[request], places.get(request, -1)) for request in backend.in_flight
+        InFlight(request, backend.told.numbers[request], places.get(request, -1))
+        for request in backend.in_flight
     ]
 
 
 def counts(backend: BlockBackend) -> Counts:
     """Everything else that `resume` wants to know."""
-    return Counts(backend.submitted, backend.dispatched, backend._quiesced, backend._out_of_order)
+    return Counts(backend.told.requests, backend.told.dispatches, backend._quiesced, backend._out_of_order)
 
 
 def resume(
@@ -52,16 +53,16 @@ def resume(
     known = list(requests)
     for request, number, _ in known:
         backend.in_flight[request] = None
-        backend._numbers[request] = number
+        backend.told.numbers[request] = number
     waiting = sorted((each for each in known if each.place >= 0), key=lambda each: each.place)
     backend._waiting.extend(request for request, _, _ in waiting)
     backend._out_of_order = before.out_of_order
     for _ in range(before.quiesced):
         backend.quiesce()
     for number, run in running:
-        backend.dispatched = number
+        backend.told.dispatches = number
         if len(run) == 1:
             backend._dispatch(run[0])
         else:
-            backend._dispatch_run(list(run))
-    backend.submitted, backend.dispatched = before.submitted, before.dispatched
+            backend.runs.dispatch(list(run))
+    backend.told.requests, backend.told.dispatches = before.submitted, before.dispatched

@@ -120,7 +120,7 @@ class Replay:
         return save(self.world, self._reader)
 
     def _requests(self) -> int:
-        return sum(each.backend.submitted for each in self.world.disks.values())
+        return sum(each.backend.told.requests for each in self.world.disks.values())
 
     def _follow(self, progress: Callable[[int], None] | None, stop_at: int, *, savable: bool) -> bool:
         """Whether it has stopped where it was to."""

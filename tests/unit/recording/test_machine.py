@@ -252,7 +252,7 @@ def test_a_trace_without_an_end_is_kept(path: Path, caplog: pytest.LogCaptureFix
 def test_a_read_that_is_too_long_for_a_trace_ends_it(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("devmodels.blockbackend.backend.MAX_PAYLOAD", 4096)
+    monkeypatch.setattr("devmodels.blockbackend.requesttrace.MAX_PAYLOAD", 4096)
     with disk_machine(MIB) as machine:
         machine.record(path)
         disk = boot(Guest(machine))

@@ -11,12 +11,13 @@ from functools import partial
 
 import pytest
 
-from devmodels.blockbackend import BlockBackend, Flags, Op, Request, edge
+from devmodels.blockbackend import BlockBackend, Flags, Op, Request, edge, modes
 from devmodels.blockbackend.drivers.raw import RawNode
 from devmodels.blockbackend.drivers.volatile_cache import Change, VolatileCacheNode
 from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.filters import FilterNode
 from devmodels.blockbackend.request import HAS_FUA
+from devmodels.blockbackend.runs import Runs
 from devmodels.blockbackend.vectors import is_zero
 from devmodels.virtio_blk.device import VirtioBlk
 from devmodels.virtio_blk.request import S_OK, BlkRequest, RangePart
@@ -63,10 +64,10 @@ def filter_drops_fua(patch: pytest.MonkeyPatch) -> None:
 
 
 def write_through_does_not_flush(patch: pytest.MonkeyPatch) -> None:
-    async def through(_backend: BlockBackend, handler: Callable[[Request], object], request: Request) -> None:
+    async def through(handler: Callable[[Request], object], request: Request) -> None:
         await handler(request)  # type: ignore[misc]
 
-    patch.setattr(BlockBackend, "_through", through)
+    patch.setattr(modes, "_through", through)
 
 
 def zeroes_are_not_written_through(patch: pytest.MonkeyPatch) -> None:
@@ -97,7 +98,8 @@ def kept_space_loses_fua(patch: pytest.MonkeyPatch) -> None:
 
 
 def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
-    async def merged(backend: BlockBackend, run: list[Request]) -> None:
+    async def merged(runs: Runs, run: list[Request]) -> None:
+        backend = runs._backend
         first = run[0]
         vectors = [vector for request in run for vector in request.vectors]
         whole = first.derive(first.offset, sum(request.length for request in run), vectors)
@@ -105,7 +107,7 @@ def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
         for request in run:
             backend._complete(request, 0)
 
-    patch.setattr(BlockBackend, "_merged", merged)
+    patch.setattr(Runs, "merged", merged)
 
 
 # --- the device

@@ -1,0 +1,48 @@
+"""Where a backend's requests go, by its modes of the moment: a request pays only for what is switched on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from functools import partial
+
+from devmodels.blockbackend.edge import Handler
+from devmodels.blockbackend.request import WITH_FUA, Op, Request
+from devmodels.blockbackend.throttling import Member
+
+_WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
+
+_LIMITED = (Op.READ, Op.WRITE, Op.WRITE_ZEROES, Op.SECURE_ERASE)
+"""What a backend's own throttle group concerns: discards and flushes never wait there, as in QEMU."""
+
+
+def handlers(
+    served: Iterable[Handler], member: Member | None, read_only: bool, write_cache: bool
+) -> list[Handler]:
+    """A handler for each `Op`: those of the edge, `served`, behind what the modes ask for."""
+    out = list(served)
+    if member is not None:
+        for op in _LIMITED:
+            out[op] = member.limited(out[op], write=op is not Op.READ)
+    if read_only:
+        for op in _WRITES:
+            out[op] = _refuse
+        out[Op.FLUSH] = _nothing
+    elif not write_cache:
+        for op in (Op.WRITE, Op.WRITE_ZEROES):
+            out[op] = partial(_through, out[op])
+    return out
+
+
+async def _refuse(_request: Request) -> None:
+    raise OSError(errno.EPERM, "read-only")
+
+
+async def _nothing(_request: Request) -> None:
+    """Nothing has been written, so nothing is left to flush."""
+
+
+async def _through(handler: Handler, request: Request) -> None:
+    """Write-through: as with FUA."""
+    stable = request.derive(request.offset, request.length, request.vectors, flags=WITH_FUA[request.flags])
+    await handler(stable)
