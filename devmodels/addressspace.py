@@ -62,6 +62,10 @@ class AddressSpace:
         """The window that holds the whole access."""
         return self._table.find(address, size)
 
+    def unclaimed(self, address: int, end: int) -> int:
+        """How many bytes from `address` on, up to `end`, nobody claims."""
+        return self._table.unclaimed(address, end)
+
     def is_ram(self, address: int, size: int) -> bool:
         """Whether an aligned word lies in one region of guest memory that can be written."""
         window = None if address % size else self._table.find(address, size)

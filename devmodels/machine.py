@@ -199,6 +199,12 @@ class Machine:
             self._rebuild()
         return (self._io_space if io else self._memory_space).find(address, size)
 
+    def unclaimed(self, address: int, end: int) -> int:
+        """How many bytes of memory space from `address` on, up to `end`, nobody claims."""
+        if self._stale or self.memory.generation != self._generation:
+            self._rebuild()
+        return self._memory_space.unclaimed(address, end)
+
     def plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
         """Put a PCI function into `slot` (0 to 31) as function `number` (0 to 7); ValueError where it can't be."""
         self.bus.plug(function, slot, number)

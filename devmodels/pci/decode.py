@@ -95,6 +95,13 @@ class DecodeTable:
         window = self.at(address)
         return window if window is not None and address + size <= window.end else None
 
+    def unclaimed(self, address: int, end: int) -> int:
+        """How many bytes from `address` on, up to `end`, nobody claims."""
+        index = bisect_right(self._starts, address)
+        if index and address < self.windows[index - 1].end:
+            return 0
+        return (min(end, self._starts[index]) if index < len(self._starts) else end) - address
+
     def pieces(self, address: int, size: int) -> Iterator[tuple[Window | None, int, int]]:
         """Cut an access into (window, address, size); bytes that nobody claims come one by one with None."""
         end = address + size

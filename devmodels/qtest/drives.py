@@ -49,7 +49,7 @@ def drive(
 
     `interface` is the board's own, for drives that name none; `taken` has the places that are given already.
     """
-    given = dict(parse_keyval(re.sub(_FILE, "file.filename=", text)))
+    given = dict(parse_keyval(re.sub(_FILE, r"\1file.filename=", text)))
     interface = _word(given, "if", interface)
     if interface not in INTERFACES:
         raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
@@ -134,8 +134,8 @@ def _cache(given: dict[str, object]) -> str | None:
     return write_cache
 
 
-_FILE = r"(?:^|(?<=[^,],))file="
-"""There may be `file.…` besides."""
+_FILE = r"(^|(?<!,)(?:,,)*,)file="
+"""There may be `file.…` besides; two commas are one of a value."""
 _OLD_LIMIT = r"(?P<unit>bps|iops)(?P<of>_rd|_wr)?(?P<rest>_max|_max_length)?"
 _OF = {None: "total", "_rd": "read", "_wr": "write"}
 

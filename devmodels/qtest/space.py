@@ -64,6 +64,9 @@ class Space:
             if ram:
                 pieces.append(self._memory.load(address, ram))
                 address += ram
+            elif hole := self._machine.unclaimed(address, end):
+                pieces.append(bytes(hole))
+                address += hole
             else:
                 size = _aligned(address, end - address)
                 pieces.append(self._machine.read(address, size).to_bytes(size, "little"))
@@ -84,6 +87,8 @@ class Space:
             if ram:
                 self._memory.store(at, data[done : done + ram])
                 done += ram
+            elif hole := self._machine.unclaimed(at, address + length):
+                done += hole
             else:
                 size = _aligned(at, length - done)
                 self._machine.write(at, size, int.from_bytes(data[done : done + size], "little"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.parser import Parser
 from ruamel.yaml.scanner import Scanner
@@ -20,6 +21,8 @@ from guestsim.script.values import decode_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ruamel.yaml.nodes import Node
 
 SUFFIX = ".guest.yaml"
 MAX_VALUES = 1_000_000
@@ -132,10 +135,25 @@ def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
         raise source.error(error.path, str(error), error.key) from None
 
 
+class _Constructor(RoundTripConstructor):
+    def check_mapping_key(
+        self, node: Node, key_node: Node, mapping: CommentedMap, key: object, value: object
+    ) -> bool:
+        try:
+            hash(key)
+        except TypeError:
+            context, problem = (
+                "while constructing a mapping",
+                "found a key that has a mapping or a list in it",
+            )
+            raise ConstructorError(context, node.start_mark, problem, key_node.start_mark) from None
+        return bool(super().check_mapping_key(node, key_node, mapping, key, value))
+
+
 def _reader() -> YAML:
     """What keeps the lines of all parts, as a round trip does, and no comments: these take a fifth of the time."""
     reader = YAML()
-    reader.Scanner, reader.Parser = Scanner, Parser
+    reader.Scanner, reader.Parser, reader.Constructor = Scanner, Parser, _Constructor
     return reader
 
 

@@ -18,6 +18,10 @@ CASES = [
     ("- 1\n", "f:1: expected a mapping"),
     ("name: [\n", "f:2: not YAML"),
     ("name: x\nname: y\nsteps: []\n", "f:2: not YAML: while constructing a mapping found duplicate key"),
+    (
+        "name: x\n? [{a: 1}]\n: 2\nsteps: []\n",
+        "f:2: not YAML: while constructing a mapping found a key that has a mapping or a list in it",
+    ),
     ("name: 3\nsteps: []\n", "f:1: name: given number, expected text"),
     ("name: x\n", "f:1: steps is missing"),
     ("name: x\nstepps: []\n", "f:2: unknown key 'stepps', expected one of name, machine"),

@@ -51,3 +51,14 @@ def test_windows_are_in_order_and_apart(ranges: list[tuple[int, int]]) -> None:
     windows = table_of(ranges)[0].windows
     for window, following in pairwise(windows):
         assert window.start < window.end <= following.start < following.end
+
+
+@given(claims, st.integers(-4, END), st.integers(1, 40))
+def test_nobody_claims_what_is_unclaimed_and_somebody_what_follows(
+    ranges: list[tuple[int, int]], address: int, size: int
+) -> None:
+    table, _ = table_of(ranges)
+    length = table.unclaimed(address, address + size)
+    assert 0 <= length <= size
+    assert all(table.at(byte) is None for byte in range(address, address + length))
+    assert length == size or table.at(address + length) is not None

@@ -158,3 +158,16 @@ def test_images_of_other_formats_are_one_line(tmp_path: Path) -> None:
         pass
     with machine("-M", "pc", "-drive", f"{drive},format=raw") as client:
         assert client.assembling.drives["d"].node is not None
+
+
+def test_two_commas_are_one_of_a_value(tmp_path: Path) -> None:
+    (tmp_path / "a,file=b").write_bytes(bytes(512))
+    with machine("-M", "pc", "-drive", f"if=none,id=d,format=raw,file={tmp_path}/a,,file=b") as client:
+        node = client.assembling.drives["d"].node
+        assert node is not None
+        assert node["file"] == {"driver": "file", "filename": f"{tmp_path}/a,file=b"}
+    with (
+        pytest.raises(OptionError, match='node-name: "a," is given'),
+        machine("-drive", "id=a,,,file=null-co://"),
+    ):
+        pass

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.machine import Machine
 from devmodels.options import OptionError
 from devmodels.qtest.numbers import NumberError, number
 from devmodels.qtest.protocol import Qtest
@@ -125,6 +126,28 @@ def test_a_long_line(pc: Client) -> None:
     data = bytes(range(256)) * 700
     assert pc.ask(f"write 0x100000 {len(data)} 0x{data.hex()}") == "OK"
     assert pc.ask(f"read 0x100000 {len(data)}") == f"OK 0x{data.hex()}"
+
+
+def test_many_bytes_of_nothing_are_few_accesses(pc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    accesses: list[int] = []
+    read, write = Machine.read, Machine.write
+
+    def counted_read(machine: Machine, address: int, size: int) -> int:
+        accesses.append(address)
+        return read(machine, address, size)
+
+    def counted_write(machine: Machine, address: int, size: int, value: int) -> None:
+        accesses.append(address)
+        write(machine, address, size, value)
+
+    monkeypatch.setattr(Machine, "read", counted_read)
+    monkeypatch.setattr(Machine, "write", counted_write)
+    start, length = 0x3F_FFFC, 0x10000
+    assert pc.ask(f"memset {start:#x} {length:#x} 0x5a") == "OK"
+    assert pc.ask(f"read {start:#x} {length:#x}") == f"OK 0x{'5a' * 4}{'00' * (length - 4)}"
+    assert pc.ask("read 0xfffffffffffffff0 16") == f"OK 0x{'00' * 16}"
+    assert pc.ask(f"read {0xFEBF_0000:#x} {length:#x}") == f"OK 0x{'00' * length}"
+    assert len(accesses) < 100
 
 
 def test_a_defect_of_a_device_is_no_answer(pc: Client, monkeypatch: pytest.MonkeyPatch) -> None:
