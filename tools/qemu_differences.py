@@ -17,7 +17,8 @@ from pathlib import Path
 
 from guestsim.script.load import load_all
 from guestsim.script.machine import ATA_HOSTS, IDE_UNITS
-from guestsim.script.schema import Difference, Expect, Script, Step, all_steps
+from guestsim.script.schema import Script, Step, all_steps
+from guestsim.script.schema_expect import Difference, Expect
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "scripts"

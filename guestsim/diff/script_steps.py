@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from guestsim.script.machine import ATA_HOSTS, MMIO_DRIVERS
 from guestsim.script.needs import TargetSpec, why_not
-from guestsim.script.schema import Expect, Step, all_steps
+from guestsim.script.schema import Step, all_steps
+from guestsim.script.schema_expect import Expect
 
 if TYPE_CHECKING:
-    from guestsim.script.schema import Difference, Script
+    from guestsim.script.schema import Script
+    from guestsim.script.schema_expect import Difference
 
 
 def why_not_both(script: Script) -> str | None:

@@ -13,7 +13,7 @@ from guestsim.drivers.virtio_scsi import EVENT_BUFFERS, SCSI_FEATURES
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
 from guestsim.script.requests import bytes_text
-from guestsim.script.schema import FEATURES
+from guestsim.script.schema_virtio import FEATURES
 from guestsim.script.values import MAX_AMOUNT
 from guestsim.targets import TargetError
 

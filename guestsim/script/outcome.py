@@ -11,15 +11,16 @@ from guestsim.drivers.virtio import FeaturesRefusedError, NeedsResetError
 from guestsim.drivers.virtio_driver import DroppedError
 from guestsim.drivers.virtio_scsi import response_name
 from guestsim.errors import DisconnectedError, GuestCheckError, GuestError, GuestTimeoutError
-from guestsim.script.schema import FEATURES, Bounds, PartOfData
+from guestsim.script.schema_expect import Bounds, PartOfData
 from guestsim.script.schema_scsi import parse_sense
+from guestsim.script.schema_virtio import FEATURES
 from guestsim.script.values import difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from guestsim.drivers.scsi import Sense
-    from guestsim.script.schema import Expect
+    from guestsim.script.schema_expect import Expect
     from guestsim.script.values import Pattern
 
 ERRORS: dict[type[GuestError], str] = {

@@ -12,7 +12,7 @@ from guestsim.errors import GuestError, RaisedError
 from guestsim.script import ahci, ata, control, raw, requests, rings, scsi
 from guestsim.script.needs import lacking
 from guestsim.script.outcome import Outcome, check
-from guestsim.script.schema import Expect
+from guestsim.script.schema_expect import Expect
 from guestsim.targets import TargetError
 
 if TYPE_CHECKING:

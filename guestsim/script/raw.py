@@ -12,8 +12,8 @@ from guestsim.drivers.virtio_pci_modern import ModernPci
 from guestsim.drivers.virtio_scsi import VirtioScsi
 from guestsim.errors import GuestError
 from guestsim.script.outcome import Outcome
-from guestsim.script.schema import Place
 from guestsim.script.schema_ata import hba_register
+from guestsim.script.schema_raw import Place
 
 if TYPE_CHECKING:
     from guestsim.drivers.pci import PciFunction

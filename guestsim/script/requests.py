@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from guestsim.drivers.virtio_blk import Answer, Operation
-    from guestsim.script.schema import RawRequest, Step
+    from guestsim.script.schema import Step
+    from guestsim.script.schema_virtio import RawRequest
 
 _KIB = 1024
 

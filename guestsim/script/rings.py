@@ -22,7 +22,8 @@ from guestsim.script.outcome import Outcome
 if TYPE_CHECKING:
     from guestsim.drivers.ring import Queue
     from guestsim.drivers.virtio import VirtioDevice
-    from guestsim.script.schema import Descriptor, PackedDescriptor, Step
+    from guestsim.script.schema import Step
+    from guestsim.script.schema_raw import Descriptor, PackedDescriptor
     from guestsim.script.world import World
 
 _FLAGS = {"next": DESC_NEXT, "write": DESC_WRITE, "indirect": DESC_INDIRECT}

@@ -13,12 +13,14 @@ import msgspec
 
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, MMIO_REGISTERS
 from guestsim.script.machine import ATA_HOSTS, MMIO_DRIVERS, ON_BUSES
-from guestsim.script.schema import FEATURES, RingName, Script, TransportName, all_steps
+from guestsim.script.schema import RingName, Script, TransportName, all_steps
+from guestsim.script.schema_virtio import FEATURES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from guestsim.script.schema import Expect, Step
+    from guestsim.script.schema import Step
+    from guestsim.script.schema_expect import Expect
 
 _LEGACY: tuple[TransportName, ...] = ("pci-legacy", "mmio-legacy")
 _MMIO: tuple[TransportName, ...] = ("mmio", "mmio-legacy")

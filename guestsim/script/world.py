@@ -30,7 +30,8 @@ from guestsim.script.machine import (
     place,
 )
 from guestsim.script.needs import features_needed
-from guestsim.script.schema import FEATURES, all_steps
+from guestsim.script.schema import all_steps
+from guestsim.script.schema_virtio import FEATURES
 from guestsim.script.values import MAX_AMOUNT, Pattern, Size, decode_hook, parse_address, parse_size
 from guestsim.targets import LacksError, OptionsError
 from guestsim.targets.traced import trace
