@@ -16,7 +16,8 @@ from devmodels.virtio.device import VirtioDevice
 from fuzz.ring.disk import FuzzedDisk
 from fuzz.ring.ledger import SECTOR, Ledger
 from fuzz.ring.oracles import Bounded, Entered, Shadow, Written
-from fuzz.ring.transports import PAGE, Over, Transport, carry
+from fuzz.ring.transports import Over, Transport, carry
+from guestsim.drivers.layouts import LEGACY_PAGE
 from tests.unit.virtio.arena import Arena
 from tests.unit.virtio.dut import DRIVER_OK, NEEDS_RESET
 from tests.unit.virtio.model import (
@@ -39,7 +40,7 @@ SLOT = 0x1C00
 TABLE = 0xF000
 """512 bytes for hostile tables."""
 MESSAGE = 0xF800
-RING, RING_STEP = 0x10_0000, 2 * PAGE
+RING, RING_STEP = 0x10_0000, 2 * LEGACY_PAGE
 MOST_QUEUES = 4
 RINGS = RING_STEP * MOST_QUEUES
 QUEUE_SIZE = 16
@@ -173,7 +174,7 @@ class RingBench(Arena):
         model: type[Driver] = PackedDriverRing if self.packed else DriverRing
         desc, avail, _ = model.sizes(QUEUE_SIZE)
         at = RING + RING_STEP * queue
-        align = PAGE if self.over.legacy else 16
+        align = LEGACY_PAGE if self.over.legacy else 16
         parts = (at, at + desc, -(-(at + desc + avail) // align) * align)
         self.plain.store(at, bytes(RING_STEP))
         driver = model(self.plain, QUEUE_SIZE, parts, self.features)

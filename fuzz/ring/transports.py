@@ -10,46 +10,43 @@ from devmodels.machine import Machine
 from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.pci import VirtioPci
+from guestsim.drivers.layouts import (
+    LEGACY_CFG,
+    LEGACY_CONFIG,
+    LEGACY_CONFIG_MSIX,
+    LEGACY_PAGE,
+    MMIO_CONFIG,
+    MMIO_REGISTERS,
+)
 from tests.unit.virtio.dut import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK
 from tests.unit.virtio.pcirig import DEVICE, FIELDS, NOTIFY, SLOT, PciRig
 
 MMIO_BASE, IRQ = 0xFEB0_0000, 5
 PORTS = 0xC000
-PAGE = 4096
 NOTIF_CONFIG_DATA = 1 << 39
 PLACES = ("queue_desc", "queue_driver", "queue_device", "queue_pfn", "queue_align", "guest_page_size")
 """Registers that say where rings are."""
-REGISTERS = {
-    "device_feature_select": 0x14,
-    "device_feature": 0x10,
-    "driver_feature_select": 0x24,
-    "driver_feature": 0x20,
-    "queue_select": 0x30,
-    "queue_size": 0x38,
-    "device_status": 0x70,
-}
-"""VIRTIO 1.4 §4.2.2 and §4.2.4, by the names that PCI has for them."""
-MODERN_REGISTERS = {
-    **REGISTERS,
-    "queue_enable": 0x44,
-    "queue_desc": 0x80,
-    "queue_driver": 0x90,
-    "queue_device": 0xA0,
-    "queue_reset": 0xC0,
-    "config_generation": 0xFC,
-}
-LEGACY_REGISTERS = {**REGISTERS, "guest_page_size": 0x28, "queue_align": 0x3C, "queue_pfn": 0x40}
-LEGACY_FIELDS = {
-    "device_feature": (0x00, 4),
-    "driver_feature": (0x04, 4),
-    "queue_pfn": (0x08, 4),
-    "queue_size": (0x0C, 2),
-    "queue_select": (0x0E, 2),
-    "device_status": (0x12, 1),
-}
-"""VIRTIO 1.4 §4.1.4.10: offset and size of each."""
-VECTORS = {"config_msix_vector": (0x14, 2), "queue_msix_vector": (0x16, 2)}
-"""They are there while MSI-X is enabled, and the device configuration comes after them."""
+_BOTH = (
+    "device_feature_select",
+    "device_feature",
+    "driver_feature_select",
+    "driver_feature",
+    "queue_select",
+    "queue_size",
+    "device_status",
+)
+MODERN_REGISTERS = (*_BOTH, "queue_enable", *PLACES[:3], "queue_reset", "config_generation")
+LEGACY_REGISTERS = (*_BOTH, "guest_page_size", "queue_align", "queue_pfn")
+"""Those of MMIO that are written and read, with the names that PCI has for them."""
+LEGACY_FIELDS = (
+    "device_feature",
+    "driver_feature",
+    "queue_pfn",
+    "queue_size",
+    "queue_select",
+    "device_status",
+)
+"""Those of PCI's legacy interface, but for MSI-X's."""
 
 
 class Over(Enum):
@@ -176,7 +173,7 @@ class Legacy:
         """The number of its first page."""
         del size
         self.set("queue_select", queue)
-        self.set("queue_pfn", parts[0] // PAGE)
+        self.set("queue_pfn", parts[0] // LEGACY_PAGE)
 
     def run(self) -> None:
         """There is no FEATURES_OK."""
@@ -276,21 +273,21 @@ class OverPciLegacy(Legacy, _Function):
 
     def get(self, name: str) -> int:
         """A port."""
-        offset, size = (LEGACY_FIELDS | VECTORS)[name]
-        return self.machine.io_read(PORTS + offset, size)
+        field = LEGACY_CFG[name]
+        return self.machine.io_read(PORTS + field.offset, field.size)
 
     def set(self, name: str, value: int) -> None:
         """The same."""
-        offset, size = (LEGACY_FIELDS | VECTORS)[name]
-        self.machine.io_write(PORTS + offset, size, value & (1 << 8 * size) - 1)
+        field = LEGACY_CFG[name]
+        self.machine.io_write(PORTS + field.offset, field.size, value & (1 << 8 * field.size) - 1)
 
     def kick(self, queue: int, position: int) -> None:
         """There is one register for all queues."""
         del position
-        self.machine.io_write(PORTS + 0x10, 2, queue)
+        self.set("queue_notify", queue)
 
     def _configuration(self) -> int:
-        return PORTS + (24 if self._messages else 20)
+        return PORTS + (LEGACY_CONFIG_MSIX if self._messages else LEGACY_CONFIG)
 
     def load(self, offset: int, size: int) -> int:
         """Behind the registers."""
@@ -309,7 +306,7 @@ class _Window:
     """A window of registers."""
 
     legacy = False
-    registers = MODERN_REGISTERS
+    registers: tuple[str, ...] = MODERN_REGISTERS
 
     def __init__(self, device: VirtioDevice) -> None:
         self.machine = Machine(device.memory, device.context, ecam=None)
@@ -317,26 +314,25 @@ class _Window:
 
     def get(self, name: str) -> int:
         """A register."""
-        return self.machine.read(MMIO_BASE + self.registers[name], 4)
+        return self.machine.read(MMIO_BASE + MMIO_REGISTERS[name].offset, 4)
 
     def set(self, name: str, value: int) -> None:
         """One, or a pair of them."""
-        at = MMIO_BASE + self.registers[name]
-        self.machine.write(at, 4, value & 0xFFFF_FFFF)
-        if name in ("queue_desc", "queue_driver", "queue_device"):
-            self.machine.write(at + 4, 4, value >> 32)
+        field = MMIO_REGISTERS[name]
+        for at in range(0, field.size, 4):
+            self.machine.write(MMIO_BASE + field.offset + at, 4, value >> 8 * at & 0xFFFF_FFFF)
 
     def kick(self, queue: int, position: int) -> None:
         """QueueNotify: the value's lower half is the queue."""
-        self.machine.write(MMIO_BASE + 0x50, 4, max(position, 0) << 16 | queue)
+        self.set("queue_notify", max(position, 0) << 16 | queue)
 
     def load(self, offset: int, size: int) -> int:
         """Behind the registers."""
-        return self.machine.read(MMIO_BASE + 0x100 + offset, size)
+        return self.machine.read(MMIO_BASE + MMIO_CONFIG + offset, size)
 
     def store(self, offset: int, size: int, value: int) -> None:
         """The same."""
-        self.machine.write(MMIO_BASE + 0x100 + offset, size, value)
+        self.machine.write(MMIO_BASE + MMIO_CONFIG + offset, size, value)
 
     def bus_master(self, on: bool) -> None:
         """There is no such thing."""
@@ -347,7 +343,7 @@ class _Window:
 
     def own_address(self) -> int:
         """Where a notification would be written to."""
-        return MMIO_BASE + 0x50
+        return MMIO_BASE + MMIO_REGISTERS["queue_notify"].offset
 
 
 class OverMmio(_Window, Modern):
@@ -362,7 +358,7 @@ class OverMmioLegacy(_Window, Legacy):
 
     def begin(self, features: int) -> None:
         """The unit of page numbers comes first."""
-        self.set("guest_page_size", PAGE)
+        self.set("guest_page_size", LEGACY_PAGE)
         super().begin(features)
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import struct
-from functools import partial
 
 from fuzz.choices import Choices
 from fuzz.ring.bench import SECTORS
 from fuzz.ring.blk import WRITEBACK, BlkBench
-from fuzz.ring.grammar import OFF, nonsense, play, some_cuts, some_form, some_queue
-from fuzz.ring.transports import Over
-from fuzz.target import Run
+from fuzz.ring.grammar import OFF, nonsense, some_cuts, some_form, some_queue
+from fuzz.ring.ways import runs
 from tests.unit.virtio.blkrig import DISCARD, FLUSH, GET_ID, IN, OUT, SECURE_ERASE, WRITE_ZEROES, segment
-from tests.unit.virtio.plain import Kind
 
 KINDS = (IN, IN, OUT, OUT, OUT, FLUSH, FLUSH, GET_ID, DISCARD, WRITE_ZEROES, SECURE_ERASE, 2)
 PLACES = (0, 1, 2, 3, SECTORS - 2, SECTORS - 1, SECTORS, (1 << 55) - 1, (1 << 64) - 1)
@@ -49,24 +46,4 @@ def _own(bench: BlkBench, choices: Choices) -> None:
         bench.transport.store(choices.choice((WRITEBACK, 0, 20)), 1, choices.randrange(2))
 
 
-def _run(over: Over, packed: bool) -> Run:
-    def run(data: bytes) -> None:
-        choices = Choices(data)
-        bench = BlkBench(
-            over,
-            packed=packed,
-            kind=choices.choice(tuple(Kind)),
-            without=choices.choice(OWN_OFF) | choices.choice(OWN_OFF),
-            write_cache=bool(choices.randrange(4)),
-        )
-        play(bench, choices, _own)
-
-    return run
-
-
-pci_split = partial(_run, Over.PCI, packed=False)
-pci_packed = partial(_run, Over.PCI, packed=True)
-pci_legacy = partial(_run, Over.PCI_LEGACY, packed=False)
-mmio_split = partial(_run, Over.MMIO, packed=False)
-mmio_packed = partial(_run, Over.MMIO, packed=True)
-mmio_legacy = partial(_run, Over.MMIO_LEGACY, packed=False)
+pci_split, pci_packed, pci_legacy, mmio_split, mmio_packed, mmio_legacy = runs(BlkBench, OWN_OFF, _own)

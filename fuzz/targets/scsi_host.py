@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import struct
-from functools import partial
 
 from fuzz.choices import Choices
 from fuzz.ring.bench import SECTORS
-from fuzz.ring.grammar import OFF, nonsense, play, some_cuts, some_form
+from fuzz.ring.grammar import OFF, nonsense, some_cuts, some_form
 from fuzz.ring.ledger import SECTOR
 from fuzz.ring.scsi import CDB_SIZE, MAIN, OTHER, SENSE_SIZE, ScsiBench
-from fuzz.ring.transports import Over
-from fuzz.target import Run
-from tests.unit.virtio.plain import Kind
+from fuzz.ring.ways import runs
 from tests.unit.virtio.scsirig import CONTROL, EVENT, INQUIRY, TEST_UNIT_READY, lun_of
 
 OWN_OFF = (*OFF, 1, 2, 4)
@@ -109,24 +106,4 @@ def _own(bench: ScsiBench, choices: Choices) -> None:
             _command(bench, choices)
 
 
-def _run(over: Over, packed: bool) -> Run:
-    def run(data: bytes) -> None:
-        choices = Choices(data)
-        bench = ScsiBench(
-            over,
-            packed=packed,
-            kind=choices.choice(tuple(Kind)),
-            without=choices.choice(OWN_OFF) | choices.choice(OWN_OFF),
-            write_cache=bool(choices.randrange(4)),
-        )
-        play(bench, choices, _own)
-
-    return run
-
-
-pci_split = partial(_run, Over.PCI, packed=False)
-pci_packed = partial(_run, Over.PCI, packed=True)
-pci_legacy = partial(_run, Over.PCI_LEGACY, packed=False)
-mmio_split = partial(_run, Over.MMIO, packed=False)
-mmio_packed = partial(_run, Over.MMIO, packed=True)
-mmio_legacy = partial(_run, Over.MMIO_LEGACY, packed=False)
+pci_split, pci_packed, pci_legacy, mmio_split, mmio_packed, mmio_legacy = runs(ScsiBench, OWN_OFF, _own)
