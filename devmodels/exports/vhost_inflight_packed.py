@@ -26,6 +26,7 @@ from devmodels.virtio.layout import (
     WRAP_COUNTER,
 )
 from devmodels.virtio.packed import PackedRing
+from devmodels.virtio.packedchain import walk_table
 from devmodels.virtio.ring import Chain, Report, RingError, no_report
 
 VERSION = 1
@@ -355,7 +356,7 @@ class TrackedPackedRing(PackedRing):
             if flags & VIRTQ_DESC_F_INDIRECT:
                 if len(descriptors) > 1:
                     raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor in a list linked by NEXT")
-                self._walk_table(chain, address, length, flags)
+                walk_table(self, chain, address, length, flags)
             elif flags & VIRTQ_DESC_F_WRITE:
                 chain.writable.append((address, length))
                 chain.writable_bytes += length

@@ -26,12 +26,11 @@ from devmodels.virtio.layout import (
     RING_EVENT_FLAGS_DISABLE,
     RING_EVENT_FLAGS_ENABLE,
     VIRTQ_DESC_F_AVAIL,
-    VIRTQ_DESC_F_INDIRECT,
-    VIRTQ_DESC_F_NEXT,
     VIRTQ_DESC_F_USED,
     VIRTQ_DESC_F_WRITE,
     WRAP_COUNTER,
 )
+from devmodels.virtio.packedchain import usual, walk
 from devmodels.virtio.ring import COMMON_CHAIN_LIMIT, Chain, Report, RingError, no_report
 from devmodels.virtio.state import KeptState, RingState
 
@@ -45,8 +44,6 @@ _AVAIL = VIRTQ_DESC_F_AVAIL << 16
 _USED = VIRTQ_DESC_F_USED << 16
 _TURN = _AVAIL | _USED
 _WRITE = VIRTQ_DESC_F_WRITE << 16
-MAX_WRITABLE = 0xFFFF_FFFF
-"""Most bytes of a buffer that a used descriptor can say were written."""
 
 
 class PackedRing:
@@ -199,19 +196,19 @@ class PackedRing:
             raise RingError(
                 "VIRTIO 1.4 §2.8.16",
                 f"descriptor {place % size} was made available while all {size} are with the device",
-                self._bytes(place),
+                self.bytes_at(place),
             )
         return room
 
-    def _bytes(self, place: int) -> bytes:
+    def bytes_at(self, place: int) -> bytes:
         """The descriptor at a place, as a report shows it."""
         return PVIRTQ_DESC.pack(*self._fetch(place % self.size * DESC_SIZE))
 
     def pending(self) -> bool:
         """A glance, without judging, at whether a buffer waits (or the memory has changed)."""
-        return self._generation != self._memory.generation or self._is_available(self._avail)
+        return self._generation != self._memory.generation or self.is_available(self._avail)
 
-    def _is_available(self, place: int) -> bool:
+    def is_available(self, place: int) -> bool:
         """Whether the descriptor at `place` has been made available on this turn (VIRTIO 1.4 §2.8.1)."""
         size = self.size
         if place < size:
@@ -247,7 +244,6 @@ class PackedRing:
         size = self.size
         last_three = size - 2
         fetch_three = self._fetch_three
-        usual = self._usual
         place = self._avail
         room = size - (place - self._used) % self._twice
         stride = self._stride
@@ -258,7 +254,7 @@ class PackedRing:
                 if taken:
                     break
                 raise RingError(
-                    "VIRTIO 1.4 §2.8.16", f"descriptor {place % size} was taken back", self._bytes(place)
+                    "VIRTIO 1.4 §2.8.16", f"descriptor {place % size} was taken back", self.bytes_at(place)
                 )
             turn, lap = (VIRTQ_DESC_F_AVAIL, 0) if place < size else (VIRTQ_DESC_F_USED, size)
             for _ in range(run):
@@ -269,11 +265,11 @@ class PackedRing:
                     fetch_three is not None
                     and offset < last_three
                     and room > 2
-                    and usual(chain, turn, fetch_three(offset * DESC_SIZE))
+                    and usual(self, chain, turn, fetch_three(offset * DESC_SIZE))
                 ):
                     taken += 3
                 else:
-                    taken += self._walk(chain, place, room)
+                    taken += walk(self, chain, place, room)
                 ident = chain.head
                 if ident in in_flight or ident in self._waiting:
                     raise RingError(
@@ -299,143 +295,6 @@ class PackedRing:
             place = self._avail
         return taken
 
-    def _usual(self, chain: Chain, turn: int, three: tuple[int, ...]) -> bool:
-        """Whether the chain is three elements without going round: something to read, something, something to write.
-
-        That is how most requests come, as a list or in a table, and one access gets them; whatever else there is, is
-        for `_walk` to judge.  `turn` is what makes a descriptor available now.
-        """
-        address, length, ident, flags, data, size, _, data_flags, status, room, last, end_flags = three
-        if flags == turn | VIRTQ_DESC_F_INDIRECT:
-            if length != 3 * DESC_SIZE or not self._indirect:
-                return False
-            chain.count = 1
-            try:
-                entries = self._memory.unpack(address, self._three)
-            except GuestMemoryError:
-                return False
-            address, length, _, flags, data, size, _, data_flags, status, room, _, end_flags = entries
-        else:
-            chain.count = 3
-            ident = last
-            turn |= VIRTQ_DESC_F_NEXT
-            flags ^= turn
-            data_flags ^= turn
-            end_flags ^= turn ^ VIRTQ_DESC_F_NEXT
-        if flags or end_flags != VIRTQ_DESC_F_WRITE or size + room > MAX_WRITABLE:
-            return False
-        chain.head = ident
-        if data_flags == VIRTQ_DESC_F_WRITE:
-            chain.readable = [(address, length)]
-            chain.writable = [(data, size), (status, room)]
-            chain.readable_bytes = length
-            chain.writable_bytes = size + room
-        elif not data_flags:
-            chain.readable = [(address, length), (data, size)]
-            chain.writable = [(status, room)]
-            chain.readable_bytes = length + size
-            chain.writable_bytes = room
-        else:
-            return False
-        return True
-
-    def _walk(self, chain: Chain, place: int, room: int) -> int:
-        """Follow `chain` from `place`, where there is `room`; returns how many elements it has."""
-        address, length, ident, flags = self._fetch(place % self.size * DESC_SIZE)
-        chain.head = ident
-        chain.count = 1
-        readable: list[tuple[int, int]] = []
-        writable: list[tuple[int, int]] = []
-        chain.readable = readable
-        chain.writable = writable
-        if flags & VIRTQ_DESC_F_INDIRECT:
-            chain.readable_bytes = chain.writable_bytes = 0
-            return self._walk_table(chain, address, length, flags)
-        readable_bytes = writable_bytes = held = 0
-        while True:
-            held += 1
-            if flags & VIRTQ_DESC_F_INDIRECT:
-                raise RingError(
-                    "VIRTIO 1.4 §2.8.19",
-                    f"indirect descriptor at {place % self.size} in a list linked by NEXT",
-                    PVIRTQ_DESC.pack(address, length, ident, flags),
-                )
-            if flags & VIRTQ_DESC_F_WRITE:
-                writable.append((address, length))
-                writable_bytes += length
-            elif writable:
-                raise _read_after_write(place % self.size, PVIRTQ_DESC.pack(address, length, ident, flags))
-            else:
-                readable.append((address, length))
-                readable_bytes += length
-            if not flags & VIRTQ_DESC_F_NEXT:
-                break
-            if held == room:
-                raise RingError(
-                    "VIRTIO 1.4 §2.8.17",
-                    f"a list goes on after the descriptor at {place % self.size}, and the ring has room for {room}",
-                    PVIRTQ_DESC.pack(address, length, ident, flags),
-                )
-            place += 1
-            if place == self._twice:
-                place = 0
-            if not self._is_available(place):
-                raise RingError(
-                    "VIRTIO 1.4 §2.8.17",
-                    f"a list goes on at {place % self.size}, which is not available",
-                    self._bytes(place),
-                )
-            address, length, ident, flags = self._fetch(place % self.size * DESC_SIZE)
-        chain.head = ident
-        chain.count = held
-        chain.readable_bytes = readable_bytes
-        chain.writable_bytes = writable_bytes
-        if writable_bytes > MAX_WRITABLE:
-            raise _too_long(ident)
-        return held
-
-    def _walk_table(self, chain: Chain, address: int, length: int, flags: int) -> int:
-        """Take `chain` from the whole indirect table that its descriptor refers to; returns how many entries it has.
-
-        Of an entry's flags only WRITE counts, of the descriptor's WRITE does not (VIRTIO 1.4 §2.8.7).
-        """
-        data = PVIRTQ_DESC.pack(address, length, chain.head, flags)
-        if not self._indirect:
-            raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
-        if flags & VIRTQ_DESC_F_NEXT:
-            raise RingError("VIRTIO 1.4 §2.8.19", "descriptor with both INDIRECT and NEXT", data)
-        if not length or length % DESC_SIZE:
-            raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table of {length} bytes", data)
-        entries = length // DESC_SIZE
-        if entries > self._max_chain:
-            raise RingError(
-                "VIRTIO 1.4 §2.8.19",
-                f"indirect table of {entries} entries, {self._max_chain} are allowed",
-                data,
-            )
-        try:
-            table = self._memory.read(address, length)
-        except GuestMemoryError as error:
-            raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table outside memory: {error}", data) from error
-        readable = chain.readable
-        writable = chain.writable
-        odd = 0
-        for number, (at, size, _, flag) in enumerate(PVIRTQ_DESC.layout.iter_unpack(table)):
-            odd |= flag
-            if flag & VIRTQ_DESC_F_WRITE:
-                writable.append((at, size))
-                chain.writable_bytes += size
-            elif writable:
-                raise _read_after_write(number, PVIRTQ_DESC.pack(at, size, 0, flag))
-            else:
-                readable.append((at, size))
-                chain.readable_bytes += size
-        if odd & ~VIRTQ_DESC_F_WRITE:
-            self._report("VIRTIO 1.4 §2.8.19", f"flags {odd:#x} in an indirect table", data)
-        if chain.writable_bytes > MAX_WRITABLE:
-            raise _too_long(chain.head)
-        return entries
-
     def check_notification(self, position: int) -> None:
         """Report a notification that says `position` comes next where the ring contradicts it (VIRTIO 1.4 §2.8.16).
 
@@ -451,7 +310,7 @@ class PackedRing:
             return
         ahead = (self._place(position) - self._avail) % self._twice
         room = self.size - (self._avail - self._used) % self._twice
-        if 0 < ahead <= room and not self._is_available((self._avail + ahead - 1) % self._twice):
+        if 0 < ahead <= room and not self.is_available((self._avail + ahead - 1) % self._twice):
             self._report("VIRTIO 1.4 §2.8.16", "notification of descriptors that are not available", data)
 
     # --- state
@@ -615,15 +474,3 @@ def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
             joined.append((Chain(chain.head, count=count), written))
             count = 0
     return joined
-
-
-def _read_after_write(at: int, data: bytes) -> RingError:
-    return RingError(
-        "VIRTIO 1.4 §2.8.17", f"device-readable descriptor {at} after a device-writable one", data
-    )
-
-
-def _too_long(ident: int) -> RingError:
-    return RingError(
-        "VIRTIO 1.4 §2.8.4", f"buffer {ident} has more writable bytes than a used descriptor can count"
-    )

@@ -43,7 +43,7 @@ PARTS = (
     ),
     Part(
         "packed ring",
-        ("devmodels/virtio/packed.py",),
+        ("devmodels/virtio/packed.py", "devmodels/virtio/packedchain.py"),
         _virtio("packed_ring", "ring_edges", "ring_machine"),
         (*_virtio("device_queues"), *_DEVICES),
     ),
