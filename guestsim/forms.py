@@ -21,17 +21,18 @@ from devmodels.virtio_scsi.layout import (
     ASYNC,
     ASYNC_ANSWER,
     COMMAND_FIXED,
+    COMMAND_SIZE,
     CONFIG,
     CONTROL_QUEUE,
     DEFAULT_CDB_SIZE,
     DEFAULT_SENSE_SIZE,
-    EVENT,
     EVENT_QUEUE,
+    EVENT_SIZE,
     RESPONSE_FIXED,
+    RESPONSE_SIZE,
     TMF,
     ControlType,
 )
-from devmodels.wire import Codec
 
 _BLK_HEADER = REQUEST_HEADER.layout.size
 _RANGES = (
@@ -44,14 +45,9 @@ _ANSWERS = {
     int(BlkType.VIRTIO_BLK_T_GET_LIFETIME): "virtio_blk_lifetime",
 }
 
-_FIELDS = Codec.of(COMMAND_FIXED)
-_COMMAND = _FIELDS.size
-_RESPONSE = Codec.of(RESPONSE_FIXED)
-_TMF = Codec.of(TMF).size
-_ASYNC = Codec.of(ASYNC).size
-_ASYNC_ANSWER = Codec.ints(ASYNC_ANSWER).layout.size
-_EVENT = Codec.of(EVENT).size
-_CONFIG = Codec.ints(CONFIG)
+_TMF = TMF.size
+_ASYNC = ASYNC.size
+_ASYNC_ANSWER = ASYNC_ANSWER.size
 _MOST_SENSE, _MOST_CDB = 65535, 255
 _RESPONSE_AT = {
     int(ControlType.VIRTIO_SCSI_T_TMF): 0,
@@ -167,22 +163,22 @@ class CommandForm(Form):
     ) -> None:
         self.cdb_size = cdb_size
         self.sense_size = sense_size
-        self.head_size = _COMMAND + cdb_size
+        self.head_size = COMMAND_SIZE + cdb_size
         self.drives = drives
 
     def is_drive(self, head: bytes) -> bool:
         """Whether it is for a CD drive, whose commands are not a disk's."""
-        if not self.drives or len(head) < _COMMAND:
+        if not self.drives or len(head) < COMMAND_SIZE:
             return False
-        place, *_ = _FIELDS.unpack_from(head, 0)
+        place, *_ = COMMAND_FIXED.unpack_from(head, 0)
         assert isinstance(place, bytes)
         return (place[1], parse_lun(place[2:4] + bytes(6))) in self.drives
 
     def is_at(self, head: bytes, where: UnitPlace) -> bool:
         """Whether it is that command."""
-        if len(head) < _COMMAND:
+        if len(head) < COMMAND_SIZE:
             return False
-        place, number, *_ = _FIELDS.unpack_from(head, 0)
+        place, number, *_ = COMMAND_FIXED.unpack_from(head, 0)
         assert isinstance(place, bytes)
         return number == where.tag and parse_lun(place[2:4] + bytes(6)) == where.lun
 
@@ -190,21 +186,21 @@ class CommandForm(Form):
         """Header, CDB, data; or response, sense data, data."""
         if not writable:
             layout = "mmc cdb" if self.is_drive(head) else "cdb"
-            command = ("header", "virtio_scsi_req_cmd", _COMMAND), ("CDB", layout, self.cdb_size)
+            command = ("header", "virtio_scsi_req_cmd", COMMAND_SIZE), ("CDB", layout, self.cdb_size)
             return _cut(total, *command, ("data", "", 0))
-        response = ("response", "virtio_scsi_resp_cmd", _RESPONSE.size), ("sense", "sense", self.sense_size)
+        response = ("response", "virtio_scsi_resp_cmd", RESPONSE_SIZE), ("sense", "sense", self.sense_size)
         return _cut(total, *response, ("data", "", 0))
 
     def status(self, head: bytes, total: int, written: Cut) -> int | None:  # noqa: ARG002
         """Response, status or sense data, whichever says most."""
-        data = written(0, _RESPONSE.size) if total >= _RESPONSE.size else None
+        data = written(0, RESPONSE_SIZE) if total >= RESPONSE_SIZE else None
         if data is None:
             return None
-        sense_length, _, _, status, response = _RESPONSE.unpack_from(data, 0)
+        sense_length, _, _, status, response = RESPONSE_FIXED.unpack_from(data, 0)
         if response:
             return SCSI_RESPONSE + int(response)
         if status == _CHECK_CONDITION and int(sense_length):
-            sense = written(_RESPONSE.size, min(total, _RESPONSE.size + int(sense_length)))
+            sense = written(RESPONSE_SIZE, min(total, RESPONSE_SIZE + int(sense_length)))
             code = _NO_SENSE_YET if sense is None else sense_code(sense)
             if code:
                 return SCSI_SENSE + code
@@ -249,11 +245,11 @@ class EventForm(Form):
 
     def parts(self, head: bytes, total: int, *, writable: bool) -> list[Part]:  # noqa: ARG002
         """The event."""
-        return _cut(total, ("event", "virtio_scsi_event", _EVENT), ("rest", "", 0)) if writable else []
+        return _cut(total, ("event", "virtio_scsi_event", EVENT_SIZE), ("rest", "", 0)) if writable else []
 
     def status(self, head: bytes, total: int, written: Cut) -> int | None:  # noqa: ARG002
         """Which event it is."""
-        data = written(0, 4) if total >= _EVENT else None
+        data = written(0, 4) if total >= EVENT_SIZE else None
         return None if data is None else SCSI_EVENT + (int.from_bytes(data, "little") & 0x7FFF_FFFF & ~KIND)
 
 
@@ -311,15 +307,15 @@ class Forms:
     def _sizes(self, device: str, offset: int, data: bytes) -> None:
         """The driver writes sizes (VIRTIO 1.4 §5.6.4.1); those that no device takes change nothing."""
         form = self._commands[device]
-        config = bytearray(_CONFIG.layout.size)
+        config = bytearray(CONFIG.layout.size)
         places = {"sense_size": form.sense_size, "cdb_size": form.cdb_size}
         for name, size in places.items():
-            at = _CONFIG.offsets[name]
+            at = CONFIG.offsets[name]
             config[at : at + 4] = size.to_bytes(4, "little")
         if offset < len(config):
             config[offset : offset + len(data)] = data
         sense, cdb = (
-            int.from_bytes(config[_CONFIG.offsets[name] :][:4], "little")
+            int.from_bytes(config[CONFIG.offsets[name] :][:4], "little")
             for name in ("sense_size", "cdb_size")
         )
         if sense <= _MOST_SENSE and cdb <= _MOST_CDB:

@@ -1,6 +1,8 @@
 """Structures with bit fields, by the names of their fields: CDBs, parameter lists, what commands return.
 
-    READ_CAPACITY = Layout(Struct("lba" / Int32ub, "flags" / BitStruct(Padding(7), "pmi" / Flag)))
+    READ_CAPACITY = Layout(
+        Codec.of(lambda c: c.Struct("lba" / c.Int32ub, "flags" / c.BitStruct(c.Padding(7), "pmi" / c.Flag)))
+    )
     READ_CAPACITY.unpack(data)["pmi"]
     READ_CAPACITY.pack(lba=7)
 
@@ -10,11 +12,12 @@ a shift for each bit field.  Names are flat: those of bit fields do not repeat t
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
-
-import construct
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from devmodels.wire import Codec, Readable, is_bit_struct
+
+if TYPE_CHECKING:
+    import construct
 
 Fields = dict[str, int]
 """The values of a structure, by name; a flag is 0 or 1."""
@@ -47,38 +50,66 @@ def _bits(part: construct.Construct) -> list[tuple[str, int, int]]:
 
 
 class Layout:
-    """A structure of fixed size; `names` are those of its fields, `places` where they are."""
+    """A structure of fixed size; `names` are those of its fields, `places` where they are.
 
-    __slots__ = ("_bits", "_nothing", "_plain", "_slots", "codec", "declaration", "names", "places", "size")
+    As its codec's, all of it is made when something of it is first wanted.
+    """
 
-    def __init__(self, declaration: construct.Struct) -> None:
-        self.declaration = declaration
-        self.codec = codec = Codec.of(declaration)
-        self.size = codec.size
-        self.places: dict[str, Place] = {}
-        self._plain: list[tuple[str, int]] = []
-        self._bits: list[tuple[str, int, int, int]] = []
-        self._nothing: list[int | bytes] = [0] * len(codec.names)
-        self._slots: dict[str, tuple[int, int, int]] = {}
-        """By name: which of the codec's values, its lowest bit there, its greatest value (0 for bytes)."""
-        parts = {part.name: part.subcon for part in declaration.subcons if part.name}
+    __slots__ = ("_bits", "_nothing", "_plain", "_slots", "codec", "names", "places", "size")
+
+    places: dict[str, Place]
+    names: tuple[str, ...]
+    size: int
+    _nothing: list[int | bytes]
+    _plain: list[tuple[str, int]]
+    _bits: list[tuple[str, int, int, int]]
+    _slots: dict[str, tuple[int, int, int]]
+    """By name: which of the codec's values, its lowest bit there, its greatest value (0 for bytes)."""
+
+    def __init__(self, codec: Codec[int | bytes]) -> None:
+        self.codec = codec
+
+    def __getattr__(self, name: str) -> object:
+        """What is not there yet: everything is, once anything was asked for."""
+        if name not in _DERIVED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._derive()
+        return getattr(self, name)
+
+    def _derive(self) -> None:
+        import construct
+
+        codec = self.codec
+        places: dict[str, Place] = {}
+        plain: list[tuple[str, int]] = []
+        bits: list[tuple[str, int, int, int]] = []
+        nothing: list[int | bytes] = [0] * len(codec.names)
+        slots: dict[str, tuple[int, int, int]] = {}
+        parts = {part.name: part.subcon for part in self.declaration.subcons if part.name}
         for index, name in enumerate(codec.names):
             offset, size = codec.offsets[name], codec.sizes[name]
             part = parts.get(name)
             if part is not None and is_bit_struct(part):
                 for bit_name, shift, width in _bits(part):
-                    self.places[bit_name] = Place(offset, size, shift, width)
-                    self._bits.append((bit_name, index, shift, (1 << width) - 1))
-                    self._slots[bit_name] = index, shift, (1 << width) - 1
+                    places[bit_name] = Place(offset, size, shift, width)
+                    bits.append((bit_name, index, shift, (1 << width) - 1))
+                    slots[bit_name] = index, shift, (1 << width) - 1
                 continue
-            self.places[name] = Place(offset, size, 0, 8 * size)
+            places[name] = Place(offset, size, 0, 8 * size)
             if isinstance(part, construct.Bytes):
-                self._nothing[index] = b""
-                self._slots[name] = index, 0, 0
+                nothing[index] = b""
+                slots[name] = index, 0, 0
             else:
-                self._plain.append((name, index))
-                self._slots[name] = index, 0, (1 << 8 * size) - 1
-        self.names = tuple(self.places)
+                plain.append((name, index))
+                slots[name] = index, 0, (1 << 8 * size) - 1
+        # Other threads may look at the same time: each is whole when it can be seen.
+        self.places, self.names, self.size = places, tuple(places), codec.size
+        self._plain, self._bits, self._nothing, self._slots = plain, bits, nothing, slots
+
+    @property
+    def declaration(self) -> construct.Struct:
+        """construct's."""
+        return self.codec.declaration
 
     def unpack(self, buffer: Readable, offset: int = 0) -> Fields:
         """The values at `offset`, those of `Bytes` left out; struct.error where the buffer is too short."""
@@ -107,3 +138,6 @@ class Layout:
             else:
                 out[index] |= (value & mask) << shift  # type: ignore[operator]
         return self.codec.pack(*out)
+
+
+_DERIVED = frozenset(Layout.__slots__) - {"codec"}

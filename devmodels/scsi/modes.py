@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from functools import cached_property
 
 from devmodels.scsi.fields import Fields, Layout
 
@@ -87,12 +88,23 @@ class ModePage:
 class ModePages:
     """The mode pages of a logical unit, in ascending order, which is that of MODE SENSE.
 
-    `savable`: whether values can be kept over a reset (PS).
+    `make` makes them, when something of them is first wanted.  `savable`: whether values can be kept over a reset (PS).
     """
 
-    def __init__(self, pages: Iterable[ModePage] = (), *, savable: bool = False) -> None:
-        self.pages = {page.key: page for page in sorted(pages, key=lambda page: (page.code == 0, page.key))}
+    def __init__(self, make: Callable[[], Iterable[ModePage]], *, savable: bool = False) -> None:
+        self._make = make
         self.savable = savable
+
+    @cached_property
+    def pages(self) -> dict[tuple[int, int], ModePage]:
+        """By page code and subpage code."""
+        made = sorted(self._make(), key=lambda page: (page.code == 0, page.key))
+        return {page.key: page for page in made}
+
+    @property
+    def made(self) -> bool:
+        """Whether anything of them was wanted yet: before that, all values are the default ones."""
+        return "pages" in vars(self)
 
     def __getitem__(self, key: tuple[int, int]) -> ModePage:
         return self.pages[key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -78,12 +78,14 @@ class LogicalUnit(UnitKind):
         self.tasks = TaskSet(queue_depth, named=self._strict)
         self.target: ScsiTarget | None = None
         self.lun = 0
-        self._table = dispatch_table(
-            tuple(self.commands), strict=self._strict, absent=tuple(self.absent_fields)
-        )
         self._starting = False
         self.guarded = True
         """Whether commands have to be checked (`check_access`) against more than the table."""
+
+    @cached_property
+    def _table(self) -> list[Entry | None]:
+        """By opcode; made when the first command comes."""
+        return dispatch_table(tuple(self.commands), strict=self._strict, absent=tuple(self.absent_fields))
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` what becomes of commands in between; None: no more."""

@@ -18,22 +18,19 @@ from devmodels.virtio.constants import (
 )
 from devmodels.virtio.ringoptions import check_queue_size, require, segments
 from devmodels.virtio_scsi.layout import (
+    CDB_SIZE_AT,
     CONFIG,
-    EVENT,
+    EVENT_SIZE,
     FIRST_REQUEST_QUEUE,
     MAX_LUN,
     MAX_TARGET,
+    SENSE_SIZE_AT,
     ScsiFeature,
 )
-from devmodels.wire import Codec
-
-_CONFIG = Codec.ints(CONFIG)
-_OFFSETS = _CONFIG.offsets
 
 MAX_QUEUES = 1024
 """Most virtqueues of one device, the two fixed ones included."""
 
-EVENT_INFO_SIZE = Codec.of(EVENT).size
 MAX_CDB_SIZE = 255
 MAX_SENSE_SIZE = 65535
 """The largest that a driver may choose: what common devices take."""
@@ -105,19 +102,16 @@ def build_config(options: VirtioScsiOptions, *, sense_size: int, cdb_size: int) 
         "seg_max": options.segments(),
         "max_sectors": options.max_sectors,
         "cmd_per_lun": options.cmd_per_lun,
-        "event_info_size": EVENT_INFO_SIZE,
+        "event_info_size": EVENT_SIZE,
         "sense_size": sense_size,
         "cdb_size": cdb_size,
         "max_channel": 0,
         "max_target": MAX_TARGET,
         "max_lun": MAX_LUN,
     }
-    return _CONFIG.pack(*(values[name] for name in _CONFIG.names))
+    return CONFIG.pack(*(values[name] for name in CONFIG.names))
 
 
-SENSE_SIZE_AT = _OFFSETS["sense_size"]
-CDB_SIZE_AT = _OFFSETS["cdb_size"]
-"""The fields that a driver may write, VIRTIO 1.4 §5.6.4.1; they are neighbours."""
 WRITABLE_END = CDB_SIZE_AT + 4
 
 

@@ -20,15 +20,9 @@ from devmodels.virtio_scsi.layout import (
     ScsiResponse,
     TmfType,
 )
-from devmodels.wire import Codec
 
 if TYPE_CHECKING:
     from devmodels.virtio_scsi.device import VirtioScsi
-
-_TYPE = Codec.ints(CONTROL_TYPE).layout
-_TMF = Codec.of(TMF).layout
-_ASYNC = Codec.of(ASYNC).layout
-_ASYNC_ANSWER = Codec.ints(ASYNC_ANSWER).layout
 
 CLAUSE = "VIRTIO 1.4 §5.6.6.2"
 UNKNOWN_LIMIT = 4096
@@ -68,8 +62,8 @@ class ControlQueue:
             self._unknown(chain)
 
     def _handle(self, chain: Chain) -> None:
-        data = self._device.read_all(chain.readable, min(chain.readable_bytes, _TMF.size))
-        kind = _TYPE.unpack_from(data)[0] if len(data) >= _TYPE.size else -1
+        data = self._device.read_all(chain.readable, min(chain.readable_bytes, TMF.size))
+        kind = CONTROL_TYPE.unpack_from(data, 0)[0] if len(data) >= CONTROL_TYPE.size else -1
         if kind == ControlType.VIRTIO_SCSI_T_TMF:
             self._manage(chain, data)
         elif kind in (ControlType.VIRTIO_SCSI_T_AN_QUERY, ControlType.VIRTIO_SCSI_T_AN_SUBSCRIBE):
@@ -83,7 +77,7 @@ class ControlQueue:
     # --- task management
 
     def _manage(self, chain: Chain, data: bytes) -> None:
-        if len(data) < _TMF.size or not chain.writable_bytes:
+        if len(data) < TMF.size or not chain.writable_bytes:
             self._violation(
                 chain,
                 f"task management in {len(data)} bytes, room for {chain.writable_bytes} of response",
@@ -91,7 +85,7 @@ class ControlQueue:
             )
             self._unknown(chain)
             return
-        _, subtype, lun, tag = _TMF.unpack(data)
+        _, subtype, lun, tag = TMF.layout.unpack(data)
         function = FUNCTIONS.get(subtype)
         if function is None:
             self._violation(chain, f"task management function {subtype}", data)
@@ -117,7 +111,7 @@ class ControlQueue:
     # --- asynchronous notification
 
     def _asynchronous(self, chain: Chain, data: bytes, *, subscribe: bool) -> None:
-        if len(data) < _ASYNC.size or chain.writable_bytes < _ASYNC_ANSWER.size:
+        if len(data) < ASYNC.size or chain.writable_bytes < ASYNC_ANSWER.size:
             self._violation(
                 chain,
                 f"notification request in {len(data)} bytes, room for {chain.writable_bytes} of answer",
@@ -125,19 +119,19 @@ class ControlQueue:
             )
             self._unknown(chain)
             return
-        _, lun, requested = _ASYNC.unpack_from(data)
+        _, lun, requested = ASYNC.layout.unpack_from(data)
         place = self._device.bus.find(lun)
         if place is None:
-            self._answer(chain, _ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET))
+            self._answer(chain, ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_BAD_TARGET))
             return
         unit = place.target.unit(place.lun)
         if unit is None:
-            self._answer(chain, _ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_INCORRECT_LUN))
+            self._answer(chain, ASYNC_ANSWER.pack(0, ScsiResponse.VIRTIO_SCSI_S_INCORRECT_LUN))
             return
         actual = requested & supported_events(unit)
         if subscribe and lun[0] == 1:
             self._device.subscriptions[lun[1], unit.lun] = actual
-        self._answer(chain, _ASYNC_ANSWER.pack(actual, ScsiResponse.VIRTIO_SCSI_S_OK))
+        self._answer(chain, ASYNC_ANSWER.pack(actual, ScsiResponse.VIRTIO_SCSI_S_OK))
 
     # --- answers
 

@@ -41,13 +41,14 @@ from devmodels.virtio_scsi.config import (
 )
 from devmodels.virtio_scsi.control import ControlQueue
 from devmodels.virtio_scsi.events import EventQueue
-from devmodels.virtio_scsi.framing import RESPONSE_HEADER_SIZE, Framing
+from devmodels.virtio_scsi.framing import Framing
 from devmodels.virtio_scsi.layout import (
     CONTROL_QUEUE,
     DEFAULT_CDB_SIZE,
     DEFAULT_SENSE_SIZE,
     EVENT_QUEUE,
     FIRST_REQUEST_QUEUE,
+    RESPONSE_SIZE,
     ScsiFeature,
     ScsiResponse,
 )
@@ -101,7 +102,7 @@ class VirtioScsi(VirtioDevice):
         self._control = ControlQueue(self, self.queues[CONTROL_QUEUE])
         self._events = EventQueue(self, self.queues[EVENT_QUEUE])
         self.bus.listener = self._events
-        self._config = b""
+        self._packed: bytes | None = None
         self._inout = False
         self._active = False
         """Whether the units' disks are in use, where the transport tells that."""
@@ -128,15 +129,18 @@ class VirtioScsi(VirtioDevice):
 
     def _set_sizes(self, sense_size: int, cdb_size: int) -> None:
         self.framing = Framing(sense_size=sense_size, cdb_size=cdb_size)
-        self._config = build_config(self.options, sense_size=sense_size, cdb_size=cdb_size)
+        self._packed = None
 
     def config_bytes(self) -> bytes:
         """The whole configuration space."""
-        return self._config
+        if self._packed is None:
+            sizes = self.framing
+            self._packed = build_config(self.options, sense_size=sizes.sense_size, cdb_size=sizes.cdb_size)
+        return self._packed
 
     def read_config(self, offset: int, size: int) -> int:
         """A little-endian value; bytes beyond the structure read 0."""
-        return int.from_bytes(self._config[offset : offset + size], "little")
+        return int.from_bytes(self.config_bytes()[offset : offset + size], "little")
 
     def write_config(self, offset: int, size: int, value: int) -> None:
         """`sense_size` and `cdb_size` can be written; commands that are in flight keep what they came with."""
@@ -145,7 +149,7 @@ class VirtioScsi(VirtioDevice):
                 CONFIGURATION, f"write of {size} bytes at configuration offset {offset}", written(value, size)
             )
             return
-        config = bytearray(self._config)
+        config = bytearray(self.config_bytes())
         config[offset : offset + size] = value.to_bytes(size, "little")
         sense_size, cdb_size = sizes_in(bytes(config))
         if sense_size > MAX_SENSE_SIZE or cdb_size > MAX_CDB_SIZE:
@@ -216,10 +220,9 @@ class VirtioScsi(VirtioDevice):
 
     def save_own(self) -> dict[str, int]:
         """The sizes that the driver has chosen, whether units know of it, and whether it has yet to hear of events."""
-        sense_size, cdb_size = sizes_in(self._config)
         return {
-            "sense_size": sense_size,
-            "cdb_size": cdb_size,
+            "sense_size": self.framing.sense_size,
+            "cdb_size": self.framing.cdb_size,
             "connected": int(self.bus.connected),
             "events_missed": int(self._events.missed),
         }
@@ -445,7 +448,7 @@ class VirtioScsi(VirtioDevice):
             room = chain.writable_bytes
             if room < len(response):
                 # As much of it as there is room for, where that tells anything.
-                response = response[:room] if room >= RESPONSE_HEADER_SIZE else b""
+                response = response[:room] if room >= RESPONSE_SIZE else b""
             written = self.write_all(queue, chain, response)
             queue.finish(((chain, written + sent if written else 0),))
 

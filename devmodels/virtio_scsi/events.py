@@ -14,6 +14,7 @@ from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio_scsi.layout import (
     EVENT,
+    EVENT_SIZE,
     EVENTS_MISSED,
     AsyncEvent,
     EventType,
@@ -21,13 +22,9 @@ from devmodels.virtio_scsi.layout import (
     ScsiFeature,
 )
 from devmodels.virtio_scsi.wellknown import lun_field
-from devmodels.wire import Codec
 
 if TYPE_CHECKING:
     from devmodels.virtio_scsi.device import VirtioScsi
-
-_EVENT = Codec.of(EVENT)
-EVENT_SIZE = _EVENT.size
 
 CLAUSE = "VIRTIO 1.4 §5.6.6.3"
 NO_LUN = bytes(8)
@@ -149,7 +146,7 @@ class EventQueue:
 
     def _write(self, chain: Chain, event: int, lun: bytes, reason: int) -> None:
         device, queue = self._device, self._queue
-        data = _EVENT.pack(event, lun, reason)
+        data = EVENT.pack(event, lun, reason)
         if chain.writable_bytes < EVENT_SIZE:
             summary = f"event buffer of {chain.writable_bytes} bytes, expected {EVENT_SIZE}"
             device.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
+from devmodels.wire import Codec
 
 CONTROL_QUEUE = 0
 EVENT_QUEUE = 1
@@ -26,19 +26,23 @@ class ScsiFeature(IntEnum):
     """Not offered: there is no protection information in the block layer."""
 
 
-CONFIG = Struct(
-    "num_queues" / Int32ul,
-    "seg_max" / Int32ul,
-    "max_sectors" / Int32ul,
-    "cmd_per_lun" / Int32ul,
-    "event_info_size" / Int32ul,
-    "sense_size" / Int32ul,
-    "cdb_size" / Int32ul,
-    "max_channel" / Int16ul,
-    "max_target" / Int16ul,
-    "max_lun" / Int32ul,
+CONFIG = Codec.ints(
+    lambda c: c.Struct(
+        "num_queues" / c.Int32ul,
+        "seg_max" / c.Int32ul,
+        "max_sectors" / c.Int32ul,
+        "cmd_per_lun" / c.Int32ul,
+        "event_info_size" / c.Int32ul,
+        "sense_size" / c.Int32ul,
+        "cdb_size" / c.Int32ul,
+        "max_channel" / c.Int16ul,
+        "max_target" / c.Int16ul,
+        "max_lun" / c.Int32ul,
+    )
 )
 """struct virtio_scsi_config, VIRTIO 1.4 §5.6.4."""
+SENSE_SIZE_AT, CDB_SIZE_AT = 20, 24
+"""The fields that a driver may write, VIRTIO 1.4 §5.6.4.1; they are neighbours."""
 
 DEFAULT_SENSE_SIZE = 96
 DEFAULT_CDB_SIZE = 32
@@ -63,23 +67,29 @@ class ScsiResponse(IntEnum):
     VIRTIO_SCSI_S_INCORRECT_LUN = 12
 
 
-COMMAND_FIXED = Struct(
-    "lun" / Bytes(8),
-    "id" / Int64ul,
-    "task_attr" / Int8ul,
-    "prio" / Int8ul,
-    "crn" / Int8ul,
+COMMAND_FIXED = Codec.of(
+    lambda c: c.Struct(
+        "lun" / c.Bytes(8),
+        "id" / c.Int64ul,
+        "task_attr" / c.Int8ul,
+        "prio" / c.Int8ul,
+        "crn" / c.Int8ul,
+    )
 )
 """The device-readable head of struct virtio_scsi_req_cmd, which `cdb_size` bytes of CDB follow, VIRTIO 1.4 §5.6.6.1."""
+COMMAND_SIZE = 19
 
-RESPONSE_FIXED = Struct(
-    "sense_len" / Int32ul,
-    "residual" / Int32ul,
-    "status_qualifier" / Int16ul,
-    "status" / Int8ul,
-    "response" / Int8ul,
+RESPONSE_FIXED = Codec.ints(
+    lambda c: c.Struct(
+        "sense_len" / c.Int32ul,
+        "residual" / c.Int32ul,
+        "status_qualifier" / c.Int16ul,
+        "status" / c.Int8ul,
+        "response" / c.Int8ul,
+    )
 )
 """The device-writable head of the same, which `sense_size` bytes of sense data follow."""
+RESPONSE_SIZE = 12
 
 
 class ControlType(IntEnum):
@@ -103,15 +113,17 @@ class TmfType(IntEnum):
     VIRTIO_SCSI_T_TMF_QUERY_TASK_SET = 7
 
 
-CONTROL_TYPE = Struct("type" / Int32ul)
+CONTROL_TYPE = Codec.ints(lambda c: c.Struct("type" / c.Int32ul))
 
-TMF = Struct("type" / Int32ul, "subtype" / Int32ul, "lun" / Bytes(8), "id" / Int64ul)
+TMF = Codec.of(
+    lambda c: c.Struct("type" / c.Int32ul, "subtype" / c.Int32ul, "lun" / c.Bytes(8), "id" / c.Int64ul)
+)
 """The device-readable part of struct virtio_scsi_ctrl_tmf; a response byte follows."""
 
-ASYNC = Struct("type" / Int32ul, "lun" / Bytes(8), "event_requested" / Int32ul)
+ASYNC = Codec.of(lambda c: c.Struct("type" / c.Int32ul, "lun" / c.Bytes(8), "event_requested" / c.Int32ul))
 """The device-readable part of struct virtio_scsi_ctrl_an."""
 
-ASYNC_ANSWER = Struct("event_actual" / Int32ul, "response" / Int8ul)
+ASYNC_ANSWER = Codec.ints(lambda c: c.Struct("event_actual" / c.Int32ul, "response" / c.Int8ul))
 """The device-writable part of the same."""
 
 
@@ -126,8 +138,9 @@ class AsyncEvent(IntFlag):
     DEVICE_BUSY = 64
 
 
-EVENT = Struct("event" / Int32ul, "lun" / Bytes(8), "reason" / Int32ul)
+EVENT = Codec.of(lambda c: c.Struct("event" / c.Int32ul, "lun" / c.Bytes(8), "reason" / c.Int32ul))
 """struct virtio_scsi_event, VIRTIO 1.4 §5.6.6.3."""
+EVENT_SIZE = 16
 
 EVENTS_MISSED = 0x8000_0000
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from devmodels.trace import EventKind
 from devmodels.virtio_scsi.config import VirtioScsiOptions
 from devmodels.virtio_scsi.layout import COMMAND_FIXED, EVENTS_MISSED
-from devmodels.wire import Codec
 from guestsim.forms import EVENTS, CommandForm
 from guestsim.lint.sessions import Level, Say, bytes_of
 from guestsim.show import scsi
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
     from guestsim.show.places import Taken
     from guestsim.show.words import Seen
 
-_COMMAND = Codec.of(COMMAND_FIXED)
-_LUN = slice(_COMMAND.offsets["lun"], _COMMAND.offsets["lun"] + _COMMAND.sizes["lun"])
-_TO_BE_ZERO = slice(_COMMAND.offsets["task_attr"], _COMMAND.size)
+_LUN = slice(COMMAND_FIXED.offsets["lun"], COMMAND_FIXED.offsets["lun"] + COMMAND_FIXED.sizes["lun"])
+_TO_BE_ZERO = slice(COMMAND_FIXED.offsets["task_attr"], COMMAND_FIXED.size)
 _PER_LUN = VirtioScsiOptions().cmd_per_lun
 
 Key = tuple[str, int, int]
@@ -55,8 +53,8 @@ class ScsiChecks:
     def _command(self, taken: Taken, say: Say) -> None:
         """The header of a command has been read."""
         key = taken.device, taken.queue, taken.head
-        header = bytes(taken.header[: _COMMAND.size])
-        if len(header) < _COMMAND.size or key in self._luns:
+        header = bytes(taken.header[: COMMAND_FIXED.size])
+        if len(header) < COMMAND_FIXED.size or key in self._luns:
             return
         lun = self._luns[key] = header[_LUN]
         fields = header[_TO_BE_ZERO]

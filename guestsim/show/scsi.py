@@ -17,7 +17,9 @@ from devmodels.scsi.mmc import commands as mmc
 from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 from devmodels.virtio_scsi.layout import (
     COMMAND_FIXED,
+    COMMAND_SIZE,
     EVENT,
+    EVENT_SIZE,
     EVENTS_MISSED,
     TMF,
     AsyncEvent,
@@ -28,7 +30,6 @@ from devmodels.virtio_scsi.layout import (
     TmfType,
 )
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN
-from devmodels.wire import Codec
 from guestsim.forms import KIND, SCSI_CONTROL, SCSI_EVENT, SCSI_GOOD, SCSI_RESPONSE, SCSI_SENSE
 from guestsim.outputs import counted
 
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from devmodels.scsi.table import Command
     from guestsim.forms import CommandForm
 
-_COMMAND = Codec.of(COMMAND_FIXED)
-_TMF = Codec.of(TMF)
-_EVENT = Codec.of(EVENT)
-EVENT_SIZE = _EVENT.size
 _FIXED = Layout(sense_layout.FIXED)
 _DESCRIPTORS = Layout(sense_layout.DESCRIPTOR_HEADER)
 _ACTION = 0x1F
@@ -251,18 +248,18 @@ def tray_words(what: int) -> str:
 
 def request_words(form: CommandForm, head: bytes) -> str:
     """What a command asks of which unit, by what comes before its data: `READ (10) 8 blocks at LBA 64 of 0:3`."""
-    if len(head) < _COMMAND.size:
+    if len(head) < COMMAND_SIZE:
         return "no header"
-    lun = _COMMAND.unpack_from(head, 0)[0]
+    lun = COMMAND_FIXED.unpack_from(head, 0)[0]
     assert isinstance(lun, bytes)
-    return f"{cdb_words(head[_COMMAND.size :], drive=form.is_drive(head))} of {lun_words(lun)}"
+    return f"{cdb_words(head[COMMAND_SIZE:], drive=form.is_drive(head))} of {lun_words(lun)}"
 
 
 def operation(form: CommandForm, head: bytes) -> str:
     """What a command is called, by the same bytes."""
-    if len(head) <= _COMMAND.size:
+    if len(head) <= COMMAND_SIZE:
         return "not read"
-    return command_name(head[_COMMAND.size :], drive=form.is_drive(head))
+    return command_name(head[COMMAND_SIZE:], drive=form.is_drive(head))
 
 
 def control_words(head: bytes) -> str:
@@ -272,9 +269,9 @@ def control_words(head: bytes) -> str:
         return f"control request {kind}" if len(head) >= 4 else "no header"
     if kind != ControlType.VIRTIO_SCSI_T_TMF:
         return ControlType(kind).name.removeprefix("VIRTIO_SCSI_T_")
-    if len(head) < _TMF.size:
+    if len(head) < TMF.size:
         return "no header"
-    _, function, lun, tag = _TMF.unpack_from(head, 0)
+    _, function, lun, tag = TMF.unpack_from(head, 0)
     assert isinstance(function, int)
     assert isinstance(lun, bytes)
     name = function_name(function)
@@ -295,9 +292,9 @@ def function_name(value: int) -> str:
 
 def event_words(data: bytes) -> str:
     """What an event says: `TRANSPORT_RESET of 0:9: RESCAN`."""
-    if len(data) < _EVENT.size:
+    if len(data) < EVENT_SIZE:
         return "event"
-    event, lun, reason = _EVENT.unpack_from(data, 0)
+    event, lun, reason = EVENT.unpack_from(data, 0)
     assert isinstance(event, int)
     assert isinstance(lun, bytes)
     assert isinstance(reason, int)

@@ -252,8 +252,16 @@ def test_bytes_are_refused_when_a_codec_of_integers_is_first_used() -> None:
         (blk.REQUEST_HEADER, HEADER_SIZE),
         (blk.RANGE_SEGMENT, SEGMENT_SIZE),
         (blk.CONFIG, VirtioBlk.CONFIG_SIZE),
-        (Codec.ints(scsi.CONFIG), VirtioScsi.CONFIG_SIZE),
+        (scsi.CONFIG, VirtioScsi.CONFIG_SIZE),
+        (scsi.COMMAND_FIXED, scsi.COMMAND_SIZE),
+        (scsi.RESPONSE_FIXED, scsi.RESPONSE_SIZE),
+        (scsi.EVENT, scsi.EVENT_SIZE),
     ],
 )
 def test_sizes_that_are_known_beforehand(codec: Codec[int], size: int) -> None:
     assert codec.size == size
+
+
+def test_offsets_that_are_known_beforehand() -> None:
+    offsets = scsi.CONFIG.offsets
+    assert (offsets["sense_size"], offsets["cdb_size"]) == (scsi.SENSE_SIZE_AT, scsi.CDB_SIZE_AT)

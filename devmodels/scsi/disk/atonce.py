@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import block_cdb as cdb
-from devmodels.wire import Codec
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
 _TEN, _SIXTEEN = 0x28, 0x88
-_unpack_10 = Codec.ints(cdb.READ_10).layout.unpack_from
-_unpack_16 = Codec.ints(cdb.READ_16).layout.unpack_from
-_FLAGS = Layout(cdb.READ_10).places
-RARC, DPO = _FLAGS["rarc"].mask, _FLAGS["dpo"].mask
+RARC, DPO = 0x04, 0x10
 """Flags that change nothing."""
 
 
@@ -29,9 +24,9 @@ def place(disk: Disk, command: bytes) -> tuple[int, int] | None:
         return None
     opcode = command[0]
     if opcode == _TEN:
-        _, flags, lba, group, blocks, control = _unpack_10(command)
+        _, flags, lba, group, blocks, control = cdb.READ_10.layout.unpack_from(command)
     elif opcode == _SIXTEEN:
-        _, flags, lba, blocks, group, control = _unpack_16(command)
+        _, flags, lba, blocks, group, control = cdb.READ_16.layout.unpack_from(command)
     else:
         return None
     if flags & ~disk.plain_flags or group or control or not 0 < blocks <= disk.max_blocks:

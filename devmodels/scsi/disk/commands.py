@@ -66,13 +66,3 @@ def of(options: DiskOptions) -> tuple[Command[Any], ...]:
     """Those of a disk with these options: without thin provisioning no UNMAP; reservations of its own, or others'."""
     found = (command for command in COMMANDS if options.thin or command is not unmap.UNMAP_COMMAND)
     return tuple(map(handedon.instead_of, found) if options.reservations == "passthrough" else found)
-
-
-def absent_fields(options: DiskOptions) -> tuple[str, ...]:
-    """Fields of CDBs that such a disk refuses."""
-    absent: list[str] = []
-    if not options.dpofua:
-        absent += ("dpo", "fua")
-    if not options.thin:
-        absent += ("unmap", "anchor")
-    return tuple(absent)

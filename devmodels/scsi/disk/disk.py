@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.buffers import Buffers
 from devmodels.scsi.constants import DeviceType, Failure, SenseKey, Status
-from devmodels.scsi.disk import atonce, commands, state, vpd
+from devmodels.scsi.disk import atonce, state, vpd
 from devmodels.scsi.disk.blocks import no_such_block
 from devmodels.scsi.disk.copyresults import Copies
 from devmodels.scsi.disk.logpages import disk_logs
@@ -69,8 +70,7 @@ class Disk(ModeParameters):
         self.block_size = options.logical_block_size
         self.max_blocks = options.max_io_size // self.block_size
         self.max_unmap_blocks = options.max_unmap_size // self.block_size
-        self.commands: Sequence[Command[Any]] = commands.of(options)
-        self.absent_fields = commands.absent_fields(options)
+        self.absent_fields = options.absent_fields
         self.medium = Medium()
         self.operation = Operation()
         self.copies = Copies()
@@ -104,6 +104,13 @@ class Disk(ModeParameters):
         self.guard()
 
     # --- what it is
+
+    @cached_property
+    def commands(self) -> Sequence[Command[Any]]:
+        """Its table, read when the first command comes."""
+        from devmodels.scsi.disk.commands import of
+
+        return of(self.options)
 
     @property
     def blocks(self) -> int:

@@ -72,6 +72,16 @@ class DiskOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
         if not 0 <= self.rotation_rate <= 0xFFFF:
             raise ValueError(f"rotation_rate is {self.rotation_rate}, expected 0 to 65535")
 
+    @property
+    def absent_fields(self) -> tuple[str, ...]:
+        """Fields of CDBs that such a disk refuses."""
+        absent: list[str] = []
+        if not self.dpofua:
+            absent += ("dpo", "fua")
+        if not self.thin:
+            absent += ("unmap", "anchor")
+        return tuple(absent)
+
 
 def _check(name: str, value: int, allowed: tuple[int, ...]) -> None:
     if value not in allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 from devmodels.blockbackend import Op, Request
 from devmodels.iocontext import Future
@@ -42,8 +43,11 @@ class ModeParameters(ReservableUnit, BackedUnit):
     options: DiskOptions
     provisioning: Provisioning
     modes: ModePages
-    control: Fields
-    """The values of the control mode page."""
+
+    @cached_property
+    def control(self) -> Fields:
+        """The values of the control mode page."""
+        return self.modes[CONTROL].fields
 
     @property
     def blocks(self) -> int:
@@ -52,18 +56,19 @@ class ModeParameters(ReservableUnit, BackedUnit):
 
     def set_up_modes(self) -> None:
         """The pages as they are by default, or as they were saved."""
-        pages = disk_pages(self.backend.write_cache, thin=self.options.thin)
+        pages = partial(disk_pages, self.backend.write_cache, thin=self.options.thin)
         self.modes = ModePages(pages, savable=self.state is not None)
+        self._flushing: dict[Task, Future[Sense | None]] = {}
         if self.state is not None:
             with self.state.read() as saved:
                 self.modes.restore(saved.modes)
-        self._flushing: dict[Task, Future[Sense | None]] = {}
-        self.apply_modes()
+            self.apply_modes()
 
     def reset_modes(self) -> None:
         """Back to the saved values."""
-        self.modes.reset()
-        self.apply_modes()
+        if self.modes.made:
+            self.modes.reset()
+            self.apply_modes()
 
     def apply_modes(self) -> None:
         """Do as the pages say."""

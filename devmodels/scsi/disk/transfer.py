@@ -18,7 +18,6 @@ from devmodels.scsi.request import TaskRequest
 from devmodels.scsi.sense import CheckCondition
 from devmodels.scsi.table import PENDING, Access, Command, Data, Handler, Pending
 from devmodels.scsi.task import Task
-from devmodels.wire import Codec
 
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
@@ -31,11 +30,6 @@ WRITE_10 = Layout(cdb.WRITE_10)
 WRITE_12 = Layout(cdb.WRITE_12)
 WRITE_16 = Layout(cdb.WRITE_16)
 
-_unpack_6 = Codec.ints(cdb.READ_6).layout.unpack_from
-_unpack_10 = Codec.ints(cdb.READ_10).layout.unpack_from
-_unpack_12 = Codec.ints(cdb.READ_12).layout.unpack_from
-_unpack_16 = Codec.ints(cdb.READ_16).layout.unpack_from
-
 FUA = 0x08
 LBA_HIGH_MASK = 0x1F
 ALL_6 = 256
@@ -47,7 +41,7 @@ _FUA = Flags.FUA
 
 
 def _address_6(task: Task) -> tuple[int, int]:
-    _, high, low, blocks, _ = _unpack_6(task.cdb)
+    _, high, low, blocks, _ = cdb.READ_6.layout.unpack_from(task.cdb)
     return (high & LBA_HIGH_MASK) << 16 | low, blocks or ALL_6
 
 
@@ -59,19 +53,19 @@ def read_6(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
 
 def read_10(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """The first 2^32 blocks."""
-    _, flags, lba, _, blocks, _ = _unpack_10(task.cdb)
+    _, flags, lba, _, blocks, _ = cdb.READ_10.layout.unpack_from(task.cdb)
     return read(disk, task, lba, blocks, flags, READ_10)
 
 
 def read_12(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """As READ (10), longer."""
-    _, flags, lba, blocks, _, _ = _unpack_12(task.cdb)
+    _, flags, lba, blocks, _, _ = cdb.READ_12.layout.unpack_from(task.cdb)
     return read(disk, task, lba, blocks, flags, READ_12)
 
 
 def read_16(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """Everywhere."""
-    _, flags, lba, blocks, _, _ = _unpack_16(task.cdb)
+    _, flags, lba, blocks, _, _ = cdb.READ_16.layout.unpack_from(task.cdb)
     return read(disk, task, lba, blocks, flags, READ_16)
 
 
@@ -83,19 +77,19 @@ def write_6(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
 
 def write_10(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """The first 2^32 blocks."""
-    _, flags, lba, _, blocks, _ = _unpack_10(task.cdb)
+    _, flags, lba, _, blocks, _ = cdb.READ_10.layout.unpack_from(task.cdb)
     return write(disk, task, lba, blocks, flags, WRITE_10)
 
 
 def write_12(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """As WRITE (10), longer."""
-    _, flags, lba, blocks, _, _ = _unpack_12(task.cdb)
+    _, flags, lba, blocks, _, _ = cdb.READ_12.layout.unpack_from(task.cdb)
     return write(disk, task, lba, blocks, flags, WRITE_12)
 
 
 def write_16(disk: Disk, task: Task, _fields: Fields) -> Pending | None:
     """Everywhere."""
-    _, flags, lba, blocks, _, _ = _unpack_16(task.cdb)
+    _, flags, lba, blocks, _, _ = cdb.READ_16.layout.unpack_from(task.cdb)
     return write(disk, task, lba, blocks, flags, WRITE_16)
 
 

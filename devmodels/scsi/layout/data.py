@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-from construct import BitsInteger, BitStruct, Bytes, Flag, Int8ub, Int32ub, Int64ub, Padding, Struct
+from devmodels.wire import Codec
 
-INQUIRY = Struct(
-    "device" / BitStruct("qualifier" / BitsInteger(3), "device_type" / BitsInteger(5)),
-    "removable" / BitStruct("rmb" / Flag, "lu_cong" / Flag, Padding(6)),
-    "version" / Int8ub,
-    "format"
-    / BitStruct(Padding(2), "normaca" / Flag, "hisup" / Flag, "response_data_format" / BitsInteger(4)),
-    "additional_length" / Int8ub,
-    "flags"
-    / BitStruct(
-        "sccs" / Flag,
-        "acc" / Flag,
-        "tpgs" / BitsInteger(2),
-        "third_party_copy" / Flag,
-        Padding(2),
-        "protect" / Flag,
-    ),
-    "flags2" / BitStruct(Padding(1), "encserv" / Flag, "vs" / Flag, "multip" / Flag, Padding(4)),
-    "flags3" / BitStruct(Padding(6), "cmdque" / Flag, "vs2" / Flag),
-    "vendor" / Bytes(8),
-    "product" / Bytes(16),
-    "revision" / Bytes(4),
-    Padding(20),
-    Padding(2),
-    "versions" / Bytes(16),
-    Padding(22),
+INQUIRY = Codec.of(
+    lambda c: c.Struct(
+        "device" / c.BitStruct("qualifier" / c.BitsInteger(3), "device_type" / c.BitsInteger(5)),
+        "removable" / c.BitStruct("rmb" / c.Flag, "lu_cong" / c.Flag, c.Padding(6)),
+        "version" / c.Int8ub,
+        "format"
+        / c.BitStruct(
+            c.Padding(2), "normaca" / c.Flag, "hisup" / c.Flag, "response_data_format" / c.BitsInteger(4)
+        ),
+        "additional_length" / c.Int8ub,
+        "flags"
+        / c.BitStruct(
+            "sccs" / c.Flag,
+            "acc" / c.Flag,
+            "tpgs" / c.BitsInteger(2),
+            "third_party_copy" / c.Flag,
+            c.Padding(2),
+            "protect" / c.Flag,
+        ),
+        "flags2"
+        / c.BitStruct(c.Padding(1), "encserv" / c.Flag, "vs" / c.Flag, "multip" / c.Flag, c.Padding(4)),
+        "flags3" / c.BitStruct(c.Padding(6), "cmdque" / c.Flag, "vs2" / c.Flag),
+        "vendor" / c.Bytes(8),
+        "product" / c.Bytes(16),
+        "revision" / c.Bytes(4),
+        c.Padding(20),
+        c.Padding(2),
+        "versions" / c.Bytes(16),
+        c.Padding(22),
+    )
 )
 """SPC-4 §6.6.2; `versions` are eight version descriptors."""
 
-REPORT_LUNS_HEADER = Struct("length" / Int32ub, Padding(4))
+REPORT_LUNS_HEADER = Codec.of(lambda c: c.Struct("length" / c.Int32ub, c.Padding(4)))
 """SPC-4 §6.33; LUNs of eight bytes follow."""
 
-READ_CAPACITY_10 = Struct("last_lba" / Int32ub, "block_length" / Int32ub)
+READ_CAPACITY_10 = Codec.of(lambda c: c.Struct("last_lba" / c.Int32ub, "block_length" / c.Int32ub))
 """SBC-4 §5.20.2."""
 
-READ_CAPACITY_16 = Struct(
-    "last_lba" / Int64ub,
-    "block_length" / Int32ub,
-    "flags" / BitStruct(Padding(2), "rc_basis" / BitsInteger(2), "p_type" / BitsInteger(3), "prot_en" / Flag),
-    "exponents" / BitStruct("p_i_exponent" / BitsInteger(4), "physical_exponent" / BitsInteger(4)),
-    "provisioning" / BitStruct("lbpme" / Flag, "lbprz" / Flag, "lowest_aligned" / BitsInteger(14)),
-    Padding(16),
+READ_CAPACITY_16 = Codec.of(
+    lambda c: c.Struct(
+        "last_lba" / c.Int64ub,
+        "block_length" / c.Int32ub,
+        "flags"
+        / c.BitStruct(
+            c.Padding(2), "rc_basis" / c.BitsInteger(2), "p_type" / c.BitsInteger(3), "prot_en" / c.Flag
+        ),
+        "exponents" / c.BitStruct("p_i_exponent" / c.BitsInteger(4), "physical_exponent" / c.BitsInteger(4)),
+        "provisioning"
+        / c.BitStruct("lbpme" / c.Flag, "lbprz" / c.Flag, "lowest_aligned" / c.BitsInteger(14)),
+        c.Padding(16),
+    )
 )
 """SBC-4 §5.21.2."""

@@ -5,189 +5,276 @@ MMC-6, by the commands' names; those for playing audio MMC-3 had last.  What has
 
 from __future__ import annotations
 
-from construct import BitsInteger, BitStruct, Flag, Int8ub, Int16ub, Int32ub, Padding, Struct
+from typing import TYPE_CHECKING
 
-from devmodels.scsi.layout.cdb import CONTROL, OPCODE
+from devmodels.scsi.layout.cdb import control, opcode
+from devmodels.wire import Codec
 
-_READ_FLAGS = "flags" / BitStruct(Padding(3), "dpo" / Flag, "fua" / Flag, Padding(3))
-_MSF = "address_form" / BitStruct(Padding(6), "msf" / Flag, Padding(1))
-_ALLOCATION = "allocation_length" / Int16ub
+if TYPE_CHECKING:
+    from types import ModuleType
 
-READ_10 = Struct(OPCODE, _READ_FLAGS, "lba" / Int32ub, Padding(1), "transfer_length" / Int16ub, CONTROL)
+    import construct
 
-READ_12 = Struct(
-    OPCODE,
-    _READ_FLAGS,
-    "lba" / Int32ub,
-    "transfer_length" / Int32ub,
-    "options" / BitStruct("streaming" / Flag, Padding(7)),
-    CONTROL,
+
+def _read_flags(c: ModuleType) -> construct.Construct:
+    return "flags" / c.BitStruct(c.Padding(3), "dpo" / c.Flag, "fua" / c.Flag, c.Padding(3))
+
+
+def _msf(c: ModuleType) -> construct.Construct:
+    return "address_form" / c.BitStruct(c.Padding(6), "msf" / c.Flag, c.Padding(1))
+
+
+def _allocation(c: ModuleType) -> construct.Construct:
+    return "allocation_length" / c.Int16ub
+
+
+READ_10 = Codec.of(
+    lambda c: c.Struct(
+        opcode(c), _read_flags(c), "lba" / c.Int32ub, c.Padding(1), "transfer_length" / c.Int16ub, control(c)
+    )
 )
 
-SEEK_10 = Struct(OPCODE, Padding(1), "lba" / Int32ub, Padding(3), CONTROL)
-
-START_STOP_UNIT = Struct(
-    OPCODE,
-    "flags" / BitStruct(Padding(7), "immed" / Flag),
-    Padding(1),
-    "layer" / BitStruct(Padding(6), "format_layer" / BitsInteger(2)),
-    "action"
-    / BitStruct("power_condition" / BitsInteger(4), Padding(1), "fl" / Flag, "loej" / Flag, "start" / Flag),
-    CONTROL,
+READ_12 = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        _read_flags(c),
+        "lba" / c.Int32ub,
+        "transfer_length" / c.Int32ub,
+        "options" / c.BitStruct("streaming" / c.Flag, c.Padding(7)),
+        control(c),
+    )
 )
 
-READ_SUB_CHANNEL = Struct(
-    OPCODE,
-    _MSF,
-    "flags" / BitStruct(Padding(1), "subq" / Flag, Padding(6)),
-    "parameter_list" / Int8ub,
-    Padding(2),
-    "track_number" / Int8ub,
-    _ALLOCATION,
-    CONTROL,
+SEEK_10 = Codec.of(lambda c: c.Struct(opcode(c), c.Padding(1), "lba" / c.Int32ub, c.Padding(3), control(c)))
+
+START_STOP_UNIT = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "flags" / c.BitStruct(c.Padding(7), "immed" / c.Flag),
+        c.Padding(1),
+        "layer" / c.BitStruct(c.Padding(6), "format_layer" / c.BitsInteger(2)),
+        "action"
+        / c.BitStruct(
+            "power_condition" / c.BitsInteger(4),
+            c.Padding(1),
+            "fl" / c.Flag,
+            "loej" / c.Flag,
+            "start" / c.Flag,
+        ),
+        control(c),
+    )
 )
 
-READ_TOC = Struct(
-    OPCODE,
-    _MSF,
-    "form" / BitStruct(Padding(4), "format" / BitsInteger(4)),
-    Padding(3),
-    "number" / Int8ub,
-    _ALLOCATION,
-    CONTROL,
+READ_SUB_CHANNEL = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        _msf(c),
+        "flags" / c.BitStruct(c.Padding(1), "subq" / c.Flag, c.Padding(6)),
+        "parameter_list" / c.Int8ub,
+        c.Padding(2),
+        "track_number" / c.Int8ub,
+        _allocation(c),
+        control(c),
+    )
+)
+
+READ_TOC = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        _msf(c),
+        "form" / c.BitStruct(c.Padding(4), "format" / c.BitsInteger(4)),
+        c.Padding(3),
+        "number" / c.Int8ub,
+        _allocation(c),
+        control(c),
+    )
 )
 """READ TOC/PMA/ATIP; the first two bits of the control byte are where drives before MMC had the format (SFF-8020)."""
 
-GET_CONFIGURATION = Struct(
-    OPCODE,
-    "request" / BitStruct(Padding(6), "rt" / BitsInteger(2)),
-    "starting_feature" / Int16ub,
-    Padding(3),
-    _ALLOCATION,
-    CONTROL,
+GET_CONFIGURATION = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "request" / c.BitStruct(c.Padding(6), "rt" / c.BitsInteger(2)),
+        "starting_feature" / c.Int16ub,
+        c.Padding(3),
+        _allocation(c),
+        control(c),
+    )
 )
 
-GET_EVENT_STATUS = Struct(
-    OPCODE,
-    "mode" / BitStruct(Padding(7), "polled" / Flag),
-    Padding(2),
-    "requested_classes" / Int8ub,
-    Padding(2),
-    _ALLOCATION,
-    CONTROL,
+GET_EVENT_STATUS = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "mode" / c.BitStruct(c.Padding(7), "polled" / c.Flag),
+        c.Padding(2),
+        "requested_classes" / c.Int8ub,
+        c.Padding(2),
+        _allocation(c),
+        control(c),
+    )
 )
 
-READ_DISC_INFORMATION = Struct(
-    OPCODE,
-    "kind" / BitStruct(Padding(5), "data_type" / BitsInteger(3)),
-    Padding(5),
-    _ALLOCATION,
-    CONTROL,
+READ_DISC_INFORMATION = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "kind" / c.BitStruct(c.Padding(5), "data_type" / c.BitsInteger(3)),
+        c.Padding(5),
+        _allocation(c),
+        control(c),
+    )
 )
 
-READ_TRACK_INFORMATION = Struct(
-    OPCODE,
-    "kind" / BitStruct(Padding(5), "open" / Flag, "address_type" / BitsInteger(2)),
-    "address" / Int32ub,
-    Padding(1),
-    _ALLOCATION,
-    CONTROL,
+READ_TRACK_INFORMATION = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "kind" / c.BitStruct(c.Padding(5), "open" / c.Flag, "address_type" / c.BitsInteger(2)),
+        "address" / c.Int32ub,
+        c.Padding(1),
+        _allocation(c),
+        control(c),
+    )
 )
 
-MECHANISM_STATUS = Struct(OPCODE, Padding(7), _ALLOCATION, Padding(1), CONTROL)
-
-READ_DISC_STRUCTURE = Struct(
-    OPCODE,
-    "medium" / BitStruct(Padding(4), "media_type" / BitsInteger(4)),
-    "address" / Int32ub,
-    "layer_number" / Int8ub,
-    "format" / Int8ub,
-    _ALLOCATION,
-    "grant" / BitStruct("agid" / BitsInteger(2), Padding(6)),
-    CONTROL,
+MECHANISM_STATUS = Codec.of(
+    lambda c: c.Struct(opcode(c), c.Padding(7), _allocation(c), c.Padding(1), control(c))
 )
 
-GET_PERFORMANCE = Struct(
-    OPCODE,
-    "data_type"
-    / BitStruct(Padding(3), "tolerance" / BitsInteger(2), "write" / Flag, "exceptions" / BitsInteger(2)),
-    "starting_lba" / Int32ub,
-    Padding(2),
-    "maximum_descriptors" / Int16ub,
-    "performance_type" / Int8ub,
-    CONTROL,
+READ_DISC_STRUCTURE = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "medium" / c.BitStruct(c.Padding(4), "media_type" / c.BitsInteger(4)),
+        "address" / c.Int32ub,
+        "layer_number" / c.Int8ub,
+        "format" / c.Int8ub,
+        _allocation(c),
+        "grant" / c.BitStruct("agid" / c.BitsInteger(2), c.Padding(6)),
+        control(c),
+    )
 )
 
-SET_STREAMING = Struct(
-    OPCODE, Padding(7), "performance_type" / Int8ub, "parameter_list_length" / Int16ub, CONTROL
+GET_PERFORMANCE = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "data_type"
+        / c.BitStruct(
+            c.Padding(3), "tolerance" / c.BitsInteger(2), "write" / c.Flag, "exceptions" / c.BitsInteger(2)
+        ),
+        "starting_lba" / c.Int32ub,
+        c.Padding(2),
+        "maximum_descriptors" / c.Int16ub,
+        "performance_type" / c.Int8ub,
+        control(c),
+    )
 )
 
-SET_READ_AHEAD = Struct(OPCODE, Padding(1), "trigger_lba" / Int32ub, "lba" / Int32ub, Padding(1), CONTROL)
-
-SET_CD_SPEED = Struct(
-    OPCODE,
-    "control" / BitStruct(Padding(6), "rotational_control" / BitsInteger(2)),
-    "read_speed" / Int16ub,
-    "write_speed" / Int16ub,
-    Padding(5),
-    CONTROL,
+SET_STREAMING = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        c.Padding(7),
+        "performance_type" / c.Int8ub,
+        "parameter_list_length" / c.Int16ub,
+        control(c),
+    )
 )
 
-_SECTOR_TYPE = "expected" / BitStruct(Padding(3), "sector_type" / BitsInteger(3), "dap" / Flag, Padding(1))
-_SELECTION = (
-    "main_channel"
-    / BitStruct(
-        "sync" / Flag,
-        "subheader" / Flag,
-        "header" / Flag,
-        "user_data" / Flag,
-        "edc_ecc" / Flag,
-        "c2_errors" / BitsInteger(2),
-        Padding(1),
-    ),
-    "sub_channel" / BitStruct(Padding(5), "sub_channel_selection" / BitsInteger(3)),
+SET_READ_AHEAD = Codec.of(
+    lambda c: c.Struct(
+        opcode(c), c.Padding(1), "trigger_lba" / c.Int32ub, "lba" / c.Int32ub, c.Padding(1), control(c)
+    )
 )
 
-READ_CD = Struct(
-    OPCODE,
-    _SECTOR_TYPE,
-    "lba" / Int32ub,
-    "blocks_23_16" / Int8ub,
-    "blocks_15_0" / Int16ub,
-    *_SELECTION,
-    CONTROL,
+SET_CD_SPEED = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        "control" / c.BitStruct(c.Padding(6), "rotational_control" / c.BitsInteger(2)),
+        "read_speed" / c.Int16ub,
+        "write_speed" / c.Int16ub,
+        c.Padding(5),
+        control(c),
+    )
 )
 
-READ_CD_MSF = Struct(
-    OPCODE,
-    _SECTOR_TYPE,
-    Padding(1),
-    "start_minute" / Int8ub,
-    "start_second" / Int8ub,
-    "start_frame" / Int8ub,
-    "end_minute" / Int8ub,
-    "end_second" / Int8ub,
-    "end_frame" / Int8ub,
-    *_SELECTION,
-    CONTROL,
+
+def _sector_type(c: ModuleType) -> construct.Construct:
+    return "expected" / c.BitStruct(
+        c.Padding(3), "sector_type" / c.BitsInteger(3), "dap" / c.Flag, c.Padding(1)
+    )
+
+
+def _selection(c: ModuleType) -> tuple[construct.Construct, ...]:
+    return (
+        "main_channel"
+        / c.BitStruct(
+            "sync" / c.Flag,
+            "subheader" / c.Flag,
+            "header" / c.Flag,
+            "user_data" / c.Flag,
+            "edc_ecc" / c.Flag,
+            "c2_errors" / c.BitsInteger(2),
+            c.Padding(1),
+        ),
+        "sub_channel" / c.BitStruct(c.Padding(5), "sub_channel_selection" / c.BitsInteger(3)),
+    )
+
+
+READ_CD = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        _sector_type(c),
+        "lba" / c.Int32ub,
+        "blocks_23_16" / c.Int8ub,
+        "blocks_15_0" / c.Int16ub,
+        *_selection(c),
+        control(c),
+    )
 )
 
-PLAY_AUDIO_10 = Struct(OPCODE, Padding(1), "lba" / Int32ub, Padding(1), "transfer_length" / Int16ub, CONTROL)
-
-PLAY_AUDIO_12 = Struct(OPCODE, Padding(1), "lba" / Int32ub, "transfer_length" / Int32ub, Padding(1), CONTROL)
-
-PLAY_AUDIO_MSF = Struct(
-    OPCODE,
-    Padding(2),
-    "start_minute" / Int8ub,
-    "start_second" / Int8ub,
-    "start_frame" / Int8ub,
-    "end_minute" / Int8ub,
-    "end_second" / Int8ub,
-    "end_frame" / Int8ub,
-    CONTROL,
+READ_CD_MSF = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        _sector_type(c),
+        c.Padding(1),
+        "start_minute" / c.Int8ub,
+        "start_second" / c.Int8ub,
+        "start_frame" / c.Int8ub,
+        "end_minute" / c.Int8ub,
+        "end_second" / c.Int8ub,
+        "end_frame" / c.Int8ub,
+        *_selection(c),
+        control(c),
+    )
 )
 
-PAUSE_RESUME = Struct(OPCODE, Padding(7), "action" / BitStruct(Padding(7), "resume" / Flag), CONTROL)
+PLAY_AUDIO_10 = Codec.of(
+    lambda c: c.Struct(
+        opcode(c), c.Padding(1), "lba" / c.Int32ub, c.Padding(1), "transfer_length" / c.Int16ub, control(c)
+    )
+)
 
-STOP_PLAY = Struct(OPCODE, Padding(8), CONTROL)
+PLAY_AUDIO_12 = Codec.of(
+    lambda c: c.Struct(
+        opcode(c), c.Padding(1), "lba" / c.Int32ub, "transfer_length" / c.Int32ub, c.Padding(1), control(c)
+    )
+)
+
+PLAY_AUDIO_MSF = Codec.of(
+    lambda c: c.Struct(
+        opcode(c),
+        c.Padding(2),
+        "start_minute" / c.Int8ub,
+        "start_second" / c.Int8ub,
+        "start_frame" / c.Int8ub,
+        "end_minute" / c.Int8ub,
+        "end_second" / c.Int8ub,
+        "end_frame" / c.Int8ub,
+        control(c),
+    )
+)
+
+PAUSE_RESUME = Codec.of(
+    lambda c: c.Struct(
+        opcode(c), c.Padding(7), "action" / c.BitStruct(c.Padding(7), "resume" / c.Flag), control(c)
+    )
+)
+
+STOP_PLAY = Codec.of(lambda c: c.Struct(opcode(c), c.Padding(8), control(c)))

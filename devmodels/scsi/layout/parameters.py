@@ -2,161 +2,205 @@
 
 from __future__ import annotations
 
-from construct import BitsInteger, BitStruct, Flag, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
+from devmodels.wire import Codec
 
-UNMAP_HEADER = Struct("data_length" / Int16ub, "descriptors_length" / Int16ub, Padding(4))
+UNMAP_HEADER = Codec.of(
+    lambda c: c.Struct("data_length" / c.Int16ub, "descriptors_length" / c.Int16ub, c.Padding(4))
+)
 """SBC-4 UNMAP."""
 
-UNMAP_DESCRIPTOR = Struct("lba" / Int64ub, "number_of_blocks" / Int32ub, Padding(4))
+UNMAP_DESCRIPTOR = Codec.of(
+    lambda c: c.Struct("lba" / c.Int64ub, "number_of_blocks" / c.Int32ub, c.Padding(4))
+)
 """SBC-4 UNMAP."""
 
-LBA_STATUS_HEADER = Struct("length" / Int32ub, Padding(4))
+LBA_STATUS_HEADER = Codec.of(lambda c: c.Struct("length" / c.Int32ub, c.Padding(4)))
 """SBC-4 GET LBA STATUS."""
 
-LBA_STATUS_DESCRIPTOR = Struct(
-    "lba" / Int64ub,
-    "number_of_blocks" / Int32ub,
-    "status" / BitStruct(Padding(4), "provisioning" / BitsInteger(4)),
-    Padding(3),
+LBA_STATUS_DESCRIPTOR = Codec.of(
+    lambda c: c.Struct(
+        "lba" / c.Int64ub,
+        "number_of_blocks" / c.Int32ub,
+        "status" / c.BitStruct(c.Padding(4), "provisioning" / c.BitsInteger(4)),
+        c.Padding(3),
+    )
 )
 """SBC-4 GET LBA STATUS."""
 
-OVERWRITE = Struct(
-    "how" / BitStruct("invert" / Flag, "test" / BitsInteger(2), "overwrite_count" / BitsInteger(5)),
-    Padding(1),
-    "pattern_length" / Int16ub,
+OVERWRITE = Codec.of(
+    lambda c: c.Struct(
+        "how"
+        / c.BitStruct("invert" / c.Flag, "test" / c.BitsInteger(2), "overwrite_count" / c.BitsInteger(5)),
+        c.Padding(1),
+        "pattern_length" / c.Int16ub,
+    )
 )
 """SBC-4 SANITIZE, OVERWRITE; the pattern follows."""
 
-FORMAT_HEADER_SHORT = Struct(
-    "usage" / BitStruct(Padding(5), "protection_field_usage" / BitsInteger(3)),
-    "options"
-    / BitStruct(
-        "fov" / Flag,
-        "dpry" / Flag,
-        "dcrt" / Flag,
-        "stpf" / Flag,
-        "ip" / Flag,
-        "obsolete" / Flag,
-        "immed" / Flag,
-        "vendor" / Flag,
-    ),
-    "defect_list_length" / Int16ub,
+FORMAT_HEADER_SHORT = Codec.of(
+    lambda c: c.Struct(
+        "usage" / c.BitStruct(c.Padding(5), "protection_field_usage" / c.BitsInteger(3)),
+        "options"
+        / c.BitStruct(
+            "fov" / c.Flag,
+            "dpry" / c.Flag,
+            "dcrt" / c.Flag,
+            "stpf" / c.Flag,
+            "ip" / c.Flag,
+            "obsolete" / c.Flag,
+            "immed" / c.Flag,
+            "vendor" / c.Flag,
+        ),
+        "defect_list_length" / c.Int16ub,
+    )
 )
 """SBC-4 FORMAT UNIT."""
 
-FORMAT_HEADER_LONG = Struct(
-    "usage" / BitStruct(Padding(5), "protection_field_usage" / BitsInteger(3)),
-    "options"
-    / BitStruct(
-        "fov" / Flag,
-        "dpry" / Flag,
-        "dcrt" / Flag,
-        "stpf" / Flag,
-        "ip" / Flag,
-        "obsolete" / Flag,
-        "immed" / Flag,
-        "vendor" / Flag,
-    ),
-    Padding(1),
-    "exponents" / BitStruct("p_i_information" / BitsInteger(4), "protection_interval" / BitsInteger(4)),
-    "defect_list_length" / Int32ub,
+FORMAT_HEADER_LONG = Codec.of(
+    lambda c: c.Struct(
+        "usage" / c.BitStruct(c.Padding(5), "protection_field_usage" / c.BitsInteger(3)),
+        "options"
+        / c.BitStruct(
+            "fov" / c.Flag,
+            "dpry" / c.Flag,
+            "dcrt" / c.Flag,
+            "stpf" / c.Flag,
+            "ip" / c.Flag,
+            "obsolete" / c.Flag,
+            "immed" / c.Flag,
+            "vendor" / c.Flag,
+        ),
+        c.Padding(1),
+        "exponents"
+        / c.BitStruct("p_i_information" / c.BitsInteger(4), "protection_interval" / c.BitsInteger(4)),
+        "defect_list_length" / c.Int32ub,
+    )
 )
 """SBC-4 FORMAT UNIT."""
 
-INITIALIZATION_PATTERN = Struct(
-    "modifier" / BitStruct("obsolete_modifier" / BitsInteger(2), "si" / Flag, Padding(5)),
-    "pattern_type" / Int8ub,
-    "pattern_length" / Int16ub,
+INITIALIZATION_PATTERN = Codec.of(
+    lambda c: c.Struct(
+        "modifier" / c.BitStruct("obsolete_modifier" / c.BitsInteger(2), "si" / c.Flag, c.Padding(5)),
+        "pattern_type" / c.Int8ub,
+        "pattern_length" / c.Int16ub,
+    )
 )
 """SBC-4 FORMAT UNIT; the pattern follows."""
 
-DEFECTS_10 = Struct(
-    Padding(1),
-    "lists" / BitStruct(Padding(3), "plistv" / Flag, "glistv" / Flag, "defect_list_format" / BitsInteger(3)),
-    "length" / Int16ub,
+DEFECTS_10 = Codec.of(
+    lambda c: c.Struct(
+        c.Padding(1),
+        "lists"
+        / c.BitStruct(
+            c.Padding(3), "plistv" / c.Flag, "glistv" / c.Flag, "defect_list_format" / c.BitsInteger(3)
+        ),
+        "length" / c.Int16ub,
+    )
 )
 """SBC-4 READ DEFECT DATA (10)."""
 
-DEFECTS_12 = Struct(
-    Padding(1),
-    "lists" / BitStruct(Padding(3), "plistv" / Flag, "glistv" / Flag, "defect_list_format" / BitsInteger(3)),
-    "generation" / Int16ub,
-    "length" / Int32ub,
+DEFECTS_12 = Codec.of(
+    lambda c: c.Struct(
+        c.Padding(1),
+        "lists"
+        / c.BitStruct(
+            c.Padding(3), "plistv" / c.Flag, "glistv" / c.Flag, "defect_list_format" / c.BitsInteger(3)
+        ),
+        "generation" / c.Int16ub,
+        "length" / c.Int32ub,
+    )
 )
 """SBC-4 READ DEFECT DATA (12)."""
 
-ALL_COMMANDS_HEADER = Struct("length" / Int32ub)
+ALL_COMMANDS_HEADER = Codec.of(lambda c: c.Struct("length" / c.Int32ub))
 """SPC-4 §6.35.2."""
 
-COMMAND_DESCRIPTOR = Struct(
-    "operation_code" / Int8ub,
-    Padding(1),
-    "service_action" / Int16ub,
-    Padding(1),
-    "flags" / BitStruct(Padding(6), "ctdp" / Flag, "servactv" / Flag),
-    "cdb_length" / Int16ub,
+COMMAND_DESCRIPTOR = Codec.of(
+    lambda c: c.Struct(
+        "operation_code" / c.Int8ub,
+        c.Padding(1),
+        "service_action" / c.Int16ub,
+        c.Padding(1),
+        "flags" / c.BitStruct(c.Padding(6), "ctdp" / c.Flag, "servactv" / c.Flag),
+        "cdb_length" / c.Int16ub,
+    )
 )
 """SPC-4 §6.35.2."""
 
-ONE_COMMAND_HEADER = Struct(
-    Padding(1),
-    "flags" / BitStruct("ctdp" / Flag, Padding(4), "support" / BitsInteger(3)),
-    "cdb_size" / Int16ub,
+ONE_COMMAND_HEADER = Codec.of(
+    lambda c: c.Struct(
+        c.Padding(1),
+        "flags" / c.BitStruct("ctdp" / c.Flag, c.Padding(4), "support" / c.BitsInteger(3)),
+        "cdb_size" / c.Int16ub,
+    )
 )
 """SPC-4 §6.35.3; the usage data follows."""
 
-TIMEOUTS = Struct(
-    "descriptor_length" / Int16ub,
-    Padding(1),
-    "command_specific" / Int8ub,
-    "nominal" / Int32ub,
-    "recommended" / Int32ub,
+TIMEOUTS = Codec.of(
+    lambda c: c.Struct(
+        "descriptor_length" / c.Int16ub,
+        c.Padding(1),
+        "command_specific" / c.Int8ub,
+        "nominal" / c.Int32ub,
+        "recommended" / c.Int32ub,
+    )
 )
 """SPC-4 §6.35.4, in seconds."""
 
-FUNCTIONS = Struct(
-    "functions"
-    / BitStruct(
-        "ats" / Flag,
-        "atss" / Flag,
-        "cacas" / Flag,
-        "ctss" / Flag,
-        "lurs" / Flag,
-        "qts" / Flag,
-        "trs" / Flag,
-        "wakes" / Flag,
-    ),
-    "functions2" / BitStruct(Padding(5), "qaes" / Flag, "qtss" / Flag, "itnrs" / Flag),
-    Padding(1),
-    "additional_length" / Int8ub,
+FUNCTIONS = Codec.of(
+    lambda c: c.Struct(
+        "functions"
+        / c.BitStruct(
+            "ats" / c.Flag,
+            "atss" / c.Flag,
+            "cacas" / c.Flag,
+            "ctss" / c.Flag,
+            "lurs" / c.Flag,
+            "qts" / c.Flag,
+            "trs" / c.Flag,
+            "wakes" / c.Flag,
+        ),
+        "functions2" / c.BitStruct(c.Padding(5), "qaes" / c.Flag, "qtss" / c.Flag, "itnrs" / c.Flag),
+        c.Padding(1),
+        "additional_length" / c.Int8ub,
+    )
 )
 """SPC-4 §6.36."""
 
-LOG_HEADER = Struct(
-    "page" / BitStruct("ds" / Flag, "spf" / Flag, "page_code" / BitsInteger(6)),
-    "subpage_code" / Int8ub,
-    "length" / Int16ub,
+LOG_HEADER = Codec.of(
+    lambda c: c.Struct(
+        "page" / c.BitStruct("ds" / c.Flag, "spf" / c.Flag, "page_code" / c.BitsInteger(6)),
+        "subpage_code" / c.Int8ub,
+        "length" / c.Int16ub,
+    )
 )
 """SPC-4 §7.3.2."""
 
-LOG_PARAMETER = Struct(
-    "code" / Int16ub,
-    "control"
-    / BitStruct(
-        "du" / Flag,
-        Padding(1),
-        "tsd" / Flag,
-        "etc" / Flag,
-        "tmc" / BitsInteger(2),
-        "format_and_linking" / BitsInteger(2),
-    ),
-    "length" / Int8ub,
+LOG_PARAMETER = Codec.of(
+    lambda c: c.Struct(
+        "code" / c.Int16ub,
+        "control"
+        / c.BitStruct(
+            "du" / c.Flag,
+            c.Padding(1),
+            "tsd" / c.Flag,
+            "etc" / c.Flag,
+            "tmc" / c.BitsInteger(2),
+            "format_and_linking" / c.BitsInteger(2),
+        ),
+        "length" / c.Int8ub,
+    )
 )
 """SPC-4 §7.3.2.2."""
 
-BUFFER_DESCRIPTOR = Struct("offset_boundary" / Int8ub, "capacity_23_16" / Int8ub, "capacity_15_0" / Int16ub)
+BUFFER_DESCRIPTOR = Codec.of(
+    lambda c: c.Struct("offset_boundary" / c.Int8ub, "capacity_23_16" / c.Int8ub, "capacity_15_0" / c.Int16ub)
+)
 """SPC-4 §6.18.5."""
 
-ECHO_DESCRIPTOR = Struct("flags" / BitStruct(Padding(7), "ebos" / Flag), Padding(1), "capacity" / Int16ub)
+ECHO_DESCRIPTOR = Codec.of(
+    lambda c: c.Struct(
+        "flags" / c.BitStruct(c.Padding(7), "ebos" / c.Flag), c.Padding(1), "capacity" / c.Int16ub
+    )
+)
 """SPC-4 §6.18.9; the capacity has 13 bits."""

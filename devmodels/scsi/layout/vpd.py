@@ -2,99 +2,127 @@
 
 from __future__ import annotations
 
-from construct import BitsInteger, BitStruct, Flag, Int8ub, Int16ub, Int32ub, Int64ub, Padding, Struct
+from devmodels.wire import Codec
 
-HEADER = Struct(
-    "device" / BitStruct("qualifier" / BitsInteger(3), "device_type" / BitsInteger(5)),
-    "page_code" / Int8ub,
-    "page_length" / Int16ub,
+HEADER = Codec.of(
+    lambda c: c.Struct(
+        "device" / c.BitStruct("qualifier" / c.BitsInteger(3), "device_type" / c.BitsInteger(5)),
+        "page_code" / c.Int8ub,
+        "page_length" / c.Int16ub,
+    )
 )
 """SPC-4 §7.8.1."""
 
-DESIGNATOR = Struct(
-    "code" / BitStruct("protocol" / BitsInteger(4), "code_set" / BitsInteger(4)),
-    "kind"
-    / BitStruct("piv" / Flag, Padding(1), "association" / BitsInteger(2), "designator_type" / BitsInteger(4)),
-    Padding(1),
-    "designator_length" / Int8ub,
+DESIGNATOR = Codec.of(
+    lambda c: c.Struct(
+        "code" / c.BitStruct("protocol" / c.BitsInteger(4), "code_set" / c.BitsInteger(4)),
+        "kind"
+        / c.BitStruct(
+            "piv" / c.Flag,
+            c.Padding(1),
+            "association" / c.BitsInteger(2),
+            "designator_type" / c.BitsInteger(4),
+        ),
+        c.Padding(1),
+        "designator_length" / c.Int8ub,
+    )
 )
 """SPC-4 §7.8.6.1; the designator follows."""
 
-EXTENDED_INQUIRY = Struct(
-    "protection"
-    / BitStruct(
-        "activate_microcode" / BitsInteger(2),
-        "spt" / BitsInteger(3),
-        "grd_chk" / Flag,
-        "app_chk" / Flag,
-        "ref_chk" / Flag,
-    ),
-    "support"
-    / BitStruct(
-        Padding(2),
-        "uask_sup" / Flag,
-        "group_sup" / Flag,
-        "prior_sup" / Flag,
-        "headsup" / Flag,
-        "ordsup" / Flag,
-        "simpsup" / Flag,
-    ),
-    "cache" / BitStruct(Padding(4), "wu_sup" / Flag, "crd_sup" / Flag, "nv_sup" / Flag, "v_sup" / Flag),
-    "nexus" / BitStruct(Padding(3), "p_i_i_sup" / Flag, Padding(3), "luiclr" / Flag),
-    "referrals" / BitStruct(Padding(3), "r_sup" / Flag, Padding(3), "cbcs" / Flag),
-    "multi" / BitStruct(Padding(4), "multi_it_nexus_microcode" / BitsInteger(4)),
-    "extended_self_test_minutes" / Int16ub,
-    "poa" / BitStruct("poa_sup" / Flag, "hra_sup" / Flag, "vsa_sup" / Flag, Padding(5)),
-    "maximum_sense_data_length" / Int8ub,
-    Padding(50),
+EXTENDED_INQUIRY = Codec.of(
+    lambda c: c.Struct(
+        "protection"
+        / c.BitStruct(
+            "activate_microcode" / c.BitsInteger(2),
+            "spt" / c.BitsInteger(3),
+            "grd_chk" / c.Flag,
+            "app_chk" / c.Flag,
+            "ref_chk" / c.Flag,
+        ),
+        "support"
+        / c.BitStruct(
+            c.Padding(2),
+            "uask_sup" / c.Flag,
+            "group_sup" / c.Flag,
+            "prior_sup" / c.Flag,
+            "headsup" / c.Flag,
+            "ordsup" / c.Flag,
+            "simpsup" / c.Flag,
+        ),
+        "cache"
+        / c.BitStruct(
+            c.Padding(4), "wu_sup" / c.Flag, "crd_sup" / c.Flag, "nv_sup" / c.Flag, "v_sup" / c.Flag
+        ),
+        "nexus" / c.BitStruct(c.Padding(3), "p_i_i_sup" / c.Flag, c.Padding(3), "luiclr" / c.Flag),
+        "referrals" / c.BitStruct(c.Padding(3), "r_sup" / c.Flag, c.Padding(3), "cbcs" / c.Flag),
+        "multi" / c.BitStruct(c.Padding(4), "multi_it_nexus_microcode" / c.BitsInteger(4)),
+        "extended_self_test_minutes" / c.Int16ub,
+        "poa" / c.BitStruct("poa_sup" / c.Flag, "hra_sup" / c.Flag, "vsa_sup" / c.Flag, c.Padding(5)),
+        "maximum_sense_data_length" / c.Int8ub,
+        c.Padding(50),
+    )
 )
 """Page 86h, SPC-4 §7.8.7."""
 
-BLOCK_LIMITS = Struct(
-    "flags" / BitStruct(Padding(7), "wsnz" / Flag),
-    "maximum_compare_and_write" / Int8ub,
-    "optimal_granularity" / Int16ub,
-    "maximum_transfer" / Int32ub,
-    "optimal_transfer" / Int32ub,
-    "maximum_prefetch" / Int32ub,
-    "maximum_unmap_blocks" / Int32ub,
-    "maximum_unmap_descriptors" / Int32ub,
-    "optimal_unmap_granularity" / Int32ub,
-    "unmap_alignment" / BitStruct("ugavalid" / Flag, "unmap_granularity_alignment" / BitsInteger(31)),
-    "maximum_write_same" / Int64ub,
-    "maximum_atomic_transfer" / Int32ub,
-    "atomic_alignment" / Int32ub,
-    "atomic_granularity" / Int32ub,
-    "maximum_atomic_with_boundary" / Int32ub,
-    "maximum_atomic_boundary" / Int32ub,
+BLOCK_LIMITS = Codec.of(
+    lambda c: c.Struct(
+        "flags" / c.BitStruct(c.Padding(7), "wsnz" / c.Flag),
+        "maximum_compare_and_write" / c.Int8ub,
+        "optimal_granularity" / c.Int16ub,
+        "maximum_transfer" / c.Int32ub,
+        "optimal_transfer" / c.Int32ub,
+        "maximum_prefetch" / c.Int32ub,
+        "maximum_unmap_blocks" / c.Int32ub,
+        "maximum_unmap_descriptors" / c.Int32ub,
+        "optimal_unmap_granularity" / c.Int32ub,
+        "unmap_alignment"
+        / c.BitStruct("ugavalid" / c.Flag, "unmap_granularity_alignment" / c.BitsInteger(31)),
+        "maximum_write_same" / c.Int64ub,
+        "maximum_atomic_transfer" / c.Int32ub,
+        "atomic_alignment" / c.Int32ub,
+        "atomic_granularity" / c.Int32ub,
+        "maximum_atomic_with_boundary" / c.Int32ub,
+        "maximum_atomic_boundary" / c.Int32ub,
+    )
 )
 """Page B0h, SBC-4 §6.6.4."""
 
-BLOCK_CHARACTERISTICS = Struct(
-    "medium_rotation_rate" / Int16ub,
-    "product_type" / Int8ub,
-    "form"
-    / BitStruct("wabereq" / BitsInteger(2), "wacereq" / BitsInteger(2), "form_factor" / BitsInteger(4)),
-    "flags"
-    / BitStruct(
-        Padding(2), "zoned" / BitsInteger(2), Padding(1), "bocs" / Flag, "fuab" / Flag, "vbuls" / Flag
-    ),
-    Padding(55),
+BLOCK_CHARACTERISTICS = Codec.of(
+    lambda c: c.Struct(
+        "medium_rotation_rate" / c.Int16ub,
+        "product_type" / c.Int8ub,
+        "form"
+        / c.BitStruct(
+            "wabereq" / c.BitsInteger(2), "wacereq" / c.BitsInteger(2), "form_factor" / c.BitsInteger(4)
+        ),
+        "flags"
+        / c.BitStruct(
+            c.Padding(2),
+            "zoned" / c.BitsInteger(2),
+            c.Padding(1),
+            "bocs" / c.Flag,
+            "fuab" / c.Flag,
+            "vbuls" / c.Flag,
+        ),
+        c.Padding(55),
+    )
 )
 """Page B1h, SBC-4 §6.6.2."""
 
-PROVISIONING = Struct(
-    "threshold_exponent" / Int8ub,
-    "flags"
-    / BitStruct(
-        "lbpu" / Flag,
-        "lbpws" / Flag,
-        "lbpws10" / Flag,
-        "lbprz" / BitsInteger(3),
-        "anc_sup" / Flag,
-        "dp" / Flag,
-    ),
-    "kind" / BitStruct("minimum_percentage" / BitsInteger(5), "provisioning_type" / BitsInteger(3)),
-    "threshold_percentage" / Int8ub,
+PROVISIONING = Codec.of(
+    lambda c: c.Struct(
+        "threshold_exponent" / c.Int8ub,
+        "flags"
+        / c.BitStruct(
+            "lbpu" / c.Flag,
+            "lbpws" / c.Flag,
+            "lbpws10" / c.Flag,
+            "lbprz" / c.BitsInteger(3),
+            "anc_sup" / c.Flag,
+            "dp" / c.Flag,
+        ),
+        "kind" / c.BitStruct("minimum_percentage" / c.BitsInteger(5), "provisioning_type" / c.BitsInteger(3)),
+        "threshold_percentage" / c.Int8ub,
+    )
 )
 """Page B2h, SBC-4 §6.6.5; a provisioning group descriptor may follow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.identity import Identity, vital_page
-from devmodels.scsi.mmc import commands, state
+from devmodels.scsi.mmc import state
 from devmodels.scsi.mmc.audio import AudioStatus, Player
 from devmodels.scsi.mmc.events import SUPPORTED, EventClass, Events
 from devmodels.scsi.mmc.features import Interface
@@ -46,7 +47,6 @@ class CdDrive(Pages, BackedUnit):
     `interface`: what its carrier is, for hosts that ask.  `violations`: as of `LogicalUnit`.
     """
 
-    commands: Sequence[Command[Any]] = commands.COMMANDS
     notification_classes = SUPPORTED
 
     def __init__(
@@ -81,6 +81,13 @@ class CdDrive(Pages, BackedUnit):
         self.medium_come()
 
     # --- what it is
+
+    @cached_property
+    def commands(self) -> Sequence[Command[Any]]:
+        """The table, read when the first command comes."""
+        from devmodels.scsi.mmc.commands import COMMANDS
+
+        return COMMANDS
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""
@@ -125,7 +132,9 @@ class CdDrive(Pages, BackedUnit):
 
         Nothing for what is no command.
         """
-        return commands.transfer(cdb)
+        from devmodels.scsi.mmc.commands import transfer
+
+        return transfer(cdb)
 
     # --- the medium
 
@@ -138,7 +147,7 @@ class CdDrive(Pages, BackedUnit):
         """Another disc is ready, or not even that."""
         self.head = 0
         self.read_speed = self.fastest
-        self.speed_changed()
+        self.capabilities_changed()
         self.guard()
 
     def medium_gone(self) -> None:

@@ -68,7 +68,7 @@ def prevent_allow(drive: CdDrive, task: Task, fields: Fields) -> None:
         holders.add(task.nexus)
     else:
         holders.discard(task.nexus)
-    drive.lock_changed()
+    drive.capabilities_changed()
 
 
 def mechanism_status(drive: CdDrive, _task: Task, _fields: Fields) -> bytes:

@@ -122,21 +122,30 @@ class Pages(LogicalUnit):
 
     def set_up_pages(self) -> None:
         """The pages as they are by default."""
-        self.modes = ModePages(drive_pages())
+        self.modes = ModePages(self._make_pages)
+
+    def _make_pages(self) -> list[ModePage]:
+        pages = drive_pages()
+        self._show(pages[-1])
+        return pages
 
     def reset_pages(self) -> None:
         """Back to the default values."""
-        self.modes.reset()
-        self.apply_pages()
+        if self.modes.made:
+            self.modes.reset()
+            self.apply_pages()
 
-    def speed_changed(self) -> None:
-        """The capabilities page says the speeds."""
-        page = self.modes[_CAPABILITIES]
-        page.set(maximum_read_speed=self.fastest, current_read_speed=self.read_speed)
+    def capabilities_changed(self) -> None:
+        """The capabilities page says the speeds, and whether the tray is locked."""
+        if self.modes.made:
+            self._show(self.modes[_CAPABILITIES])
 
-    def lock_changed(self) -> None:
-        """It says whether the tray is locked, too."""
-        self.modes[_CAPABILITIES].set(lock_state=bool(self.tray.prevented_by))
+    def _show(self, capabilities: ModePage) -> None:
+        capabilities.set(
+            maximum_read_speed=self.fastest,
+            current_read_speed=self.read_speed,
+            lock_state=bool(self.tray.prevented_by),
+        )
 
     def apply_pages(self) -> None:
         """Do as the pages say."""

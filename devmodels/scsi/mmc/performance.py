@@ -34,7 +34,7 @@ _MS_PER_SECOND = 1000
 
 def _set(drive: CdDrive, speed: int) -> None:
     drive.read_speed = max(SLOWEST, min(speed, drive.fastest))
-    drive.speed_changed()
+    drive.capabilities_changed()
 
 
 def set_cd_speed(drive: CdDrive, _task: Task, fields: Fields) -> None:

@@ -85,9 +85,8 @@ def restore(drive: CdDrive, nexus: Nexus, state: DriveState) -> None:
     drive.modes.take(state.modes)
     drive.medium_come()
     drive.apply_pages()
-    drive.lock_changed()
     drive.read_speed = min(state.read_speed, drive.fastest)
-    drive.speed_changed()
+    drive.capabilities_changed()
     last = 0 if tray.medium is None else tray.medium.blocks
     drive.head = min(state.head, last)
     drive.player.restore(state.play.status, min(state.play.end, last), state.play.then)

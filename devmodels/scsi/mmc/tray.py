@@ -199,13 +199,13 @@ class Tray:
         """Nobody prevents anything any more."""
         self.prevented_by.clear()
         self.persistent.clear()
-        self._drive.lock_changed()
+        self._drive.capabilities_changed()
 
     def forget(self, nexus: Nexus) -> None:
         """`nexus` is gone."""
         self.prevented_by.discard(nexus)
         self.persistent.discard(nexus)
-        self._drive.lock_changed()
+        self._drive.capabilities_changed()
 
     def close(self) -> None:
         """The drive is given up."""

@@ -12,33 +12,32 @@ from pathlib import Path
 import pytest
 
 from devmodels.virtio_scsi import layout as device
-from devmodels.wire import Codec
 from guestsim.drivers import scsi_layouts as guest
 
 HEADER = "/usr/include/linux/virtio_scsi.h"
 
 SIZES: dict[str, tuple[int, int]] = {
-    "virtio_scsi_cmd_req": (guest.COMMAND.size + guest.CDB_SIZE, Codec.of(device.COMMAND_FIXED).size + 32),
+    "virtio_scsi_cmd_req": (guest.COMMAND.size + guest.CDB_SIZE, device.COMMAND_FIXED.size + 32),
     "virtio_scsi_cmd_resp": (
         guest.RESPONSE.size + guest.SENSE_SIZE,
-        Codec.of(device.RESPONSE_FIXED).size + 96,
+        device.RESPONSE_FIXED.size + 96,
     ),
-    "virtio_scsi_ctrl_tmf_req": (guest.TMF.size, Codec.of(device.TMF).size),
-    "virtio_scsi_ctrl_an_req": (guest.ASYNC.size, Codec.of(device.ASYNC).size),
-    "virtio_scsi_ctrl_an_resp": (guest.ASYNC_ANSWER.size, Codec.of(device.ASYNC_ANSWER).size),
-    "virtio_scsi_event": (guest.EVENT.size, Codec.of(device.EVENT).size),
-    "virtio_scsi_config": (guest.SCSI_CONFIG.size, Codec.of(device.CONFIG).size),
+    "virtio_scsi_ctrl_tmf_req": (guest.TMF.size, device.TMF.size),
+    "virtio_scsi_ctrl_an_req": (guest.ASYNC.size, device.ASYNC.size),
+    "virtio_scsi_ctrl_an_resp": (guest.ASYNC_ANSWER.size, device.ASYNC_ANSWER.size),
+    "virtio_scsi_event": (guest.EVENT.size, device.EVENT.size),
+    "virtio_scsi_config": (guest.SCSI_CONFIG.size, device.CONFIG.size),
 }
 """The kernel's structure; how long it is to the guest, and to the device."""
 
 OFFSETS: dict[str, dict[str, int]] = {
-    "virtio_scsi_cmd_req": {**Codec.of(device.COMMAND_FIXED).offsets, "tag": 8},
-    "virtio_scsi_cmd_resp": {**Codec.of(device.RESPONSE_FIXED).offsets, "resid": 4},
-    "virtio_scsi_ctrl_tmf_req": {**Codec.of(device.TMF).offsets, "tag": 16},
-    "virtio_scsi_ctrl_an_req": Codec.of(device.ASYNC).offsets,
-    "virtio_scsi_ctrl_an_resp": Codec.of(device.ASYNC_ANSWER).offsets,
-    "virtio_scsi_event": Codec.of(device.EVENT).offsets,
-    "virtio_scsi_config": Codec.of(device.CONFIG).offsets,
+    "virtio_scsi_cmd_req": {**device.COMMAND_FIXED.offsets, "tag": 8},
+    "virtio_scsi_cmd_resp": {**device.RESPONSE_FIXED.offsets, "resid": 4},
+    "virtio_scsi_ctrl_tmf_req": {**device.TMF.offsets, "tag": 16},
+    "virtio_scsi_ctrl_an_req": device.ASYNC.offsets,
+    "virtio_scsi_ctrl_an_resp": device.ASYNC_ANSWER.offsets,
+    "virtio_scsi_event": device.EVENT.offsets,
+    "virtio_scsi_config": device.CONFIG.offsets,
 }
 _OTHERWISE = {
     ("virtio_scsi_cmd_req", "id"),
@@ -111,14 +110,14 @@ def test_a_structure_is_the_kernels(kernel: Mapping[str, int], structure: str) -
 
 
 def test_fields_that_the_kernel_calls_otherwise_lie_where_it_has_them() -> None:
-    assert Codec.of(device.COMMAND_FIXED).offsets["id"] == OFFSETS["virtio_scsi_cmd_req"]["tag"]
-    assert Codec.of(device.RESPONSE_FIXED).offsets["residual"] == OFFSETS["virtio_scsi_cmd_resp"]["resid"]
-    assert Codec.of(device.TMF).offsets["id"] == OFFSETS["virtio_scsi_ctrl_tmf_req"]["tag"]
+    assert device.COMMAND_FIXED.offsets["id"] == OFFSETS["virtio_scsi_cmd_req"]["tag"]
+    assert device.RESPONSE_FIXED.offsets["residual"] == OFFSETS["virtio_scsi_cmd_resp"]["resid"]
+    assert device.TMF.offsets["id"] == OFFSETS["virtio_scsi_ctrl_tmf_req"]["tag"]
 
 
 def test_the_guest_s_configuration_space_is_the_device_s() -> None:
     offsets = {name: field.offset for name, field in guest.SCSI_CONFIG.fields.items()}
-    assert offsets == Codec.of(device.CONFIG).offsets
+    assert offsets == device.CONFIG.offsets
 
 
 def test_the_constants_are_the_kernels(kernel: Mapping[str, int]) -> None:

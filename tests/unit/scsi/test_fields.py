@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import block_cdb, cdb, copy, data, modes, parameters, reservations, sense, vpd
+from devmodels.wire import Codec
 
-STRUCTURES: list[construct.Struct] = [
+STRUCTURES: list[Codec[int | bytes]] = [
     value
     for module in (block_cdb, cdb, copy, data, modes, parameters, reservations, sense, vpd)
     for value in vars(module).values()
-    if isinstance(value, construct.Struct)
+    if isinstance(value, Codec)
 ]
 
 
@@ -36,20 +37,22 @@ def test_there_are_many() -> None:
 
 
 @given(structure=st.sampled_from(STRUCTURES), payload=st.data())
-def test_values_are_those_of_construct(structure: construct.Struct, payload: st.DataObject) -> None:
+def test_values_are_those_of_construct(structure: Codec[int | bytes], payload: st.DataObject) -> None:
     layout = Layout(structure)
     raw = bytearray(payload.draw(st.binary(min_size=layout.size, max_size=layout.size)))
-    for part in structure.subcons:
+    for part in structure.declaration.subcons:
         if isinstance(part, construct.Renamed) and isinstance(part.subcon, construct.Const):
             at = layout.codec.offsets[part.name]
             raw[at : at + part.sizeof()] = part.subcon.build(None)
-    expected = flat(structure.parse(bytes(raw)))
+    expected = flat(structure.parse(raw))
     found = layout.unpack(raw)
     assert found == {name: value for name, value in expected.items() if name in found}
     assert set(expected) - set(found) == {
         name for name, value in expected.items() if isinstance(value, bytes)
     } | {
-        part.name for part in structure.subcons if isinstance(getattr(part, "subcon", None), construct.Const)
+        part.name
+        for part in structure.declaration.subcons
+        if isinstance(getattr(part, "subcon", None), construct.Const)
     }
     packed = layout.pack(**{name: value for name, value in expected.items() if name in layout.places})
     assert flat(structure.parse(packed)) == expected
