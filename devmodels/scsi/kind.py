@@ -24,10 +24,14 @@ INTERLOCK, INTERLOCK_STATUS = 0b10, 0b11
 class UnitKind:
     """`commands`, given by each kind, is what it can do; `absent_fields` are those of CDBs that this unit refuses."""
 
-    commands: Sequence[Command[Any]] = ()
     absent_fields: Sequence[str] = ()
     notification_classes = 0
     """Classes of events that hosts of drives poll for (MMC-6 GET EVENT STATUS NOTIFICATION), a bit for each."""
+
+    @property
+    def commands(self) -> Sequence[Command[Any]]:
+        """What it can do."""
+        return ()
 
     @property
     def queue_error(self) -> int:

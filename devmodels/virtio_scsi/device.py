@@ -32,7 +32,6 @@ from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.config import (
     MAX_CDB_SIZE,
     MAX_SENSE_SIZE,
-    SENSE_SIZE_AT,
     WRITABLE_END,
     VirtioScsiOptions,
     build_config,
@@ -49,6 +48,7 @@ from devmodels.virtio_scsi.layout import (
     EVENT_QUEUE,
     FIRST_REQUEST_QUEUE,
     RESPONSE_SIZE,
+    SENSE_SIZE_AT,
     ScsiFeature,
     ScsiResponse,
 )

@@ -70,7 +70,9 @@ class Layout:
 
 
 def _layout(
-    declaration: Construct | Codec[int], addresses: Sequence[str] = (), **words: names.Words
+    declaration: Construct | Codec[int] | Codec[int | bytes],
+    addresses: Sequence[str] = (),
+    **words: names.Words,
 ) -> Layout:
     codec = declaration if isinstance(declaration, Codec) else Codec.of(declaration)
     return Layout(codec, words, frozenset(addresses))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from devmodels.trace import TraceEvent
+from devmodels.virtio_scsi.layout import EVENT_SIZE
 from guestsim.forms import BLK, EVENTS, CommandForm
 from guestsim.show import names, scsi
 from guestsim.show.decode import LAYOUTS
@@ -92,7 +93,7 @@ def _scsi_words(life: Life) -> str:
     """What a SCSI host was asked, or has told."""
     if life.form is not EVENTS:
         return form_words(life.form, life.opening)
-    told = None if life.used is None else life.written_part(0, scsi.EVENT_SIZE)
+    told = None if life.used is None else life.written_part(0, EVENT_SIZE)
     return "event buffer" if told is None else scsi.event_words(told)
 
 
