@@ -11,7 +11,7 @@ from devmodels.ata.device import AtaDevice
 from devmodels.ata.packet.device import AtapiDevice
 from devmodels.blockbackend import BlockBackend
 from devmodels.scsi.mmc.drive import CdDrive
-from devmodels.scsi.mmc.features import Interface
+from devmodels.scsi.mmc.options import Interface
 from devmodels.translation import Translate
 
 if TYPE_CHECKING:

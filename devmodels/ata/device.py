@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from devmodels.ata.command import AtaCommand, AtaError
@@ -29,7 +29,6 @@ class AtaDevice:
     command has ended: status, error, LBA, count (a signature after a reset).
     """
 
-    commands: Sequence[Command[Any]] = ()
     signature: tuple[int, int] = (0, 0)
     """LBA and count after a reset."""
     reset_status = READY
@@ -38,6 +37,16 @@ class AtaDevice:
     """Bytes of a command packet; 0 where the device takes none."""
     unit = 0
     """Its number on a parallel cable."""
+
+    @property
+    def commands(self) -> Sequence[Command[Any]]:
+        """What it can do."""
+        return ()
+
+    @cached_property
+    def _entries(self) -> Entries:
+        """By opcode; made when the first command comes."""
+        return dispatch_table(tuple(self.commands))
 
     @property
     def granule(self) -> int:
@@ -60,7 +69,6 @@ class AtaDevice:
         self.tags = 0
         """Bits of the tags that commands of the queue have."""
         self.registers = TaskFile()
-        self._entries: Entries = dispatch_table(tuple(self.commands))
         self._when_idle: list[Callable[[], None]] = []
         self.resets: list[Reset] = []
         """Resets that wait for what runs, in order."""

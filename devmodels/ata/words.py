@@ -58,3 +58,8 @@ def checksummed(page: bytes) -> bytes:
     """A page of 512 bytes, the last of which makes their sum 0."""
     body = page[: 2 * WORDS - 1].ljust(2 * WORDS - 1, b"\0")
     return body + bytes((-sum(body) & 0xFF,))
+
+
+def reset_result(unit: int) -> int:
+    """Word 93 of a device on a cable with 80 wires: a jumper says which one it is, and it has passed its tests."""
+    return 0x6000 | (0x0B00 if unit else 0x000B)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from devmodels.ata.disk import AtaDisk
 from devmodels.blockbackend import BlockBackend, Op, Request
 from devmodels.pci.bridge import PciBridge
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from devmodels.assembly.assembly import Assembly
+    from devmodels.ata.disk import AtaDisk
     from devmodels.pci.bus import RootBus
     from devmodels.pci.function import PciFunction
     from devmodels.qtest.firmware import Cmos
@@ -96,8 +96,10 @@ def tell_cmos(cmos: Cmos, assembly: Assembly) -> None:
     translations = present = 0
     for name, place in assembly.ata_units.items():
         channel = "ide.0", "ide.1"
-        if place.bus_name not in channel or not isinstance(place.device, AtaDisk):
+        if place.bus_name not in channel or place.device.packet_size:
             continue
+        if TYPE_CHECKING:
+            assert isinstance(place.device, AtaDisk)
         number = 2 * channel.index(place.bus_name) + place.unit
         told = of_disk(place.device, assembly.options[name])
         translations |= told.translation << 2 * number

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import msgspec
 
 from devmodels.ata.command import AtaCommand, AtaError, MediumError
 from devmodels.ata.constants import BLOCK, DISK_SIGNATURE, LBA, Error, Reset, Transport
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.disk import commands, kept, logs, power, selftest, state
+from devmodels.ata.disk import kept, power
 from devmodels.ata.disk.badsectors import BadSectors
 from devmodels.ata.disk.errorlog import ErrorLog
 from devmodels.ata.disk.geometry import Geometry, default_geometry, translate
@@ -23,7 +24,7 @@ from devmodels.ata.disk.sct import Sct
 from devmodels.ata.disk.security import ERASE_UNIT, Security
 from devmodels.ata.disk.smart import Smart, failing
 from devmodels.ata.state import decode
-from devmodels.ata.table import Addressing
+from devmodels.ata.table import Addressing, Command
 from devmodels.ata.taskfile import TaskFile
 from devmodels.blockbackend import BlockBackend, Flags, Op
 from devmodels.conformance import ViolationLog
@@ -61,7 +62,6 @@ class AtaDisk(AtaDevice):
         self.options = options = AtaDiskOptions() if options is None else options
         self.backend = backend
         backend.pinned = True
-        self.commands = commands.of(options)
         self.sector_size = options.logical_block_size
         self.unit = 0
         if options.write_cache != "auto":
@@ -101,6 +101,13 @@ class AtaDisk(AtaDevice):
         super().__init__(backend.context, name=name or backend.name, violations=violations)
 
     # --- what it is
+
+    @cached_property
+    def commands(self) -> Sequence[Command[AtaDisk]]:
+        """Its table, read when the first command comes."""
+        from devmodels.ata.disk.commands import of
+
+        return of(self.options)
 
     @property
     def sectors(self) -> int:
@@ -176,9 +183,12 @@ class AtaDisk(AtaDevice):
             security.prepared = False
         if self.power_mode == power.SLEEP or (security.locked and entry.locked):
             raise AtaError(Error.ABRT)
-        if self.halted and not logs.tells_of_error(command.taskfile):
-            command.queued = False
-            raise AtaError(Error.ABRT)
+        if self.halted:
+            from devmodels.ata.disk.logs import tells_of_error
+
+            if not tells_of_error(command.taskfile):
+                command.queued = False
+                raise AtaError(Error.ABRT)
         if command.queued:
             self._admit_queued(command)
         elif self.tags:
@@ -231,8 +241,10 @@ class AtaDisk(AtaDevice):
 
     def _mixed(self, command: AtaCommand) -> None:
         """NCQ commands and others are not mixed: the queue fails, and it is this one that has ended it."""
+        from devmodels.ata.disk.logs import NO_QUEUED
+
         self.halted = True
-        self.failed_queued = logs.NO_QUEUED, command.taskfile
+        self.failed_queued = NO_QUEUED, command.taskfile
         self.drop([each for each in self.in_flight if each.queued])
         raise AtaError(Error.ABRT)
 
@@ -307,7 +319,7 @@ class AtaDisk(AtaDevice):
 
     def was_reset(self, kind: Reset) -> None:
         """What a reset changes (ACS-3 §7.45; SATA 3.x §13.5)."""
-        selftest.stop(self, selftest.INTERRUPTED)
+        self._interrupt_test()
         self.halted = False
         self.security.prepared = False
         asleep = self.power_mode in (power.STANDBY, power.SLEEP)
@@ -335,9 +347,15 @@ class AtaDisk(AtaDevice):
         if anew:
             self.backend.write_cache = self.sct.write_cache(self._configured_write_cache)
 
+    def _interrupt_test(self) -> None:
+        if self.smart.running is not None:
+            from devmodels.ata.disk import selftest
+
+            selftest.stop(self, selftest.INTERRUPTED)
+
     def leave(self) -> None:
         """Nothing goes on, self-tests neither."""
-        selftest.stop(self, selftest.INTERRUPTED)
+        self._interrupt_test()
         super().leave()
 
     def keep(self, undo: Callable[[], None]) -> Coro[None] | None:
@@ -348,14 +366,20 @@ class AtaDisk(AtaDevice):
 
     def save(self) -> bytes:
         """What it knows beyond its medium, its commands left out."""
+        from devmodels.ata.disk import state
+
         return msgspec.msgpack.encode(state.save(self))
 
     def judge(self, data: bytes) -> None:
         """ValueError where that is not what `save` of a disk gave."""
+        from devmodels.ata.disk import state
+
         state.judge(decode(data, state.DiskState))
 
     def restore(self, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
+        from devmodels.ata.disk import state
+
         state.restore(self, decode(data, state.DiskState))
 
     def observe(self, trace: Tracer | None) -> None:
@@ -368,6 +392,8 @@ class AtaDisk(AtaDevice):
     def count_from(self, saved: bytes) -> None:
         """Times count by the clock of the trace that is written from now on; `saved`: as `save`, or empty if new."""
         now_ns = self.turns.now_ns()
+        from devmodels.ata.disk import state
+
         before = decode(saved, state.DiskState) if saved else None
         self.powered_ns = now_ns - (0 if before is None else before.powered_for_ns)
         self.active_ns = now_ns - (0 if before is None else before.unused_for_ns)

@@ -11,7 +11,7 @@ from devmodels.ata.disk import sct
 from devmodels.ata.disk.geometry import MAX_SECTORS
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.transfer import DataIn
-from devmodels.ata.words import Words
+from devmodels.ata.words import Words, reset_result
 
 if TYPE_CHECKING:
     from devmodels.ata.disk.disk import AtaDisk
@@ -105,11 +105,6 @@ def words(disk: AtaDisk) -> Words:
     else:
         words[93] = reset_result(disk.unit)
     return words
-
-
-def reset_result(unit: int) -> int:
-    """Word 93 of a device on a cable with 80 wires: a jumper says which one it is, and it has passed its tests."""
-    return 0x6000 | (0x0B00 if unit else 0x000B)
 
 
 def _identity(disk: AtaDisk, words: Words) -> None:

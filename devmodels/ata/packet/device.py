@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,10 +12,9 @@ import msgspec
 from devmodels.ata.command import AtaCommand, AtaError
 from devmodels.ata.constants import PACKET_SIGNATURE, Error, Reset
 from devmodels.ata.device import AtaDevice
-from devmodels.ata.packet import commands, state
 from devmodels.ata.packet.options import AtapiOptions
 from devmodels.ata.state import decode
-from devmodels.ata.table import Protocol
+from devmodels.ata.table import Command, Protocol
 from devmodels.scsi.constants import Outcome, SenseKey, Status
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.nexus import Nexus, TargetPort, sas_transport_id
@@ -51,7 +51,6 @@ class AtapiDevice(AtaDevice):
     `sense`: what the last packet command that failed has left for REQUEST SENSE.
     """
 
-    commands = commands.COMMANDS
     signature = PACKET_SIGNATURE
     reset_status = 0
     packet_size = PACKET_SIZE
@@ -76,6 +75,13 @@ class AtapiDevice(AtaDevice):
         if self.violations.as_qemu:
             # QEMU's drive has nothing to tell after power on.
             drive.attentions.forget(self.nexus)
+
+    @cached_property
+    def commands(self) -> Sequence[Command[AtapiDevice]]:
+        """The table, read when the first command comes."""
+        from devmodels.ata.packet.commands import COMMANDS
+
+        return COMMANDS
 
     @property
     def backend(self) -> BlockBackend:
@@ -153,14 +159,20 @@ class AtapiDevice(AtaDevice):
 
     def save(self) -> bytes:
         """What it knows beyond its medium, its commands left out."""
+        from devmodels.ata.packet import state
+
         return msgspec.msgpack.encode(state.save(self))
 
     def judge(self, data: bytes) -> None:
         """ValueError where that is not what `save` of such a device gave."""
+        from devmodels.ata.packet import state
+
         state.judge(self, decode(data, state.AtapiState))
 
     def restore(self, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible; no command is in flight."""
+        from devmodels.ata.packet import state
+
         state.restore(self, decode(data, state.AtapiState))
 
     def observe(self, trace: Tracer | None) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.constants import Transport
-from devmodels.ata.disk.identify import reset_result
 from devmodels.ata.transfer import DataIn
-from devmodels.ata.words import Words
+from devmodels.ata.words import Words, reset_result
 
 if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,12 +14,9 @@ from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.scsi import basic
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.buffers import Buffers
 from devmodels.scsi.constants import DeviceType, Failure, SenseKey, Status
-from devmodels.scsi.disk import atonce, state, vpd
+from devmodels.scsi.disk import atonce
 from devmodels.scsi.disk.blocks import no_such_block
-from devmodels.scsi.disk.copyresults import Copies
-from devmodels.scsi.disk.logpages import disk_logs
 from devmodels.scsi.disk.medium import Medium
 from devmodels.scsi.disk.operation import Operation
 from devmodels.scsi.disk.options import DiskOptions
@@ -36,6 +33,11 @@ from devmodels.scsi.table import Access, Command
 from devmodels.scsi.task import Countdown, Task
 from devmodels.scsi.unitstate import decode
 from devmodels.trace import EventKind, Tracer
+
+if TYPE_CHECKING:
+    from devmodels.scsi.buffers import Buffers
+    from devmodels.scsi.disk.copyresults import Copies
+    from devmodels.scsi.logs import LogPage
 
 VERSIONS = (0x00A0, 0x0460, 0x04C0, 0x0600)
 """SAM-5, SPC-4, SBC-3 and SBC-4 (no version claimed)."""
@@ -73,11 +75,9 @@ class Disk(ModeParameters):
         self.absent_fields = options.absent_fields
         self.medium = Medium()
         self.operation = Operation()
-        self.copies = Copies()
         self.visits = Visits()
         self.leaving = False
         """Whether it is being taken out of its target."""
-        self.buffers = Buffers()
         self.priorities: dict[Registrant, int] = {}
         self._pieces = 0
         self.plain_flags = atonce.RARC | atonce.DPO * options.dpofua
@@ -97,7 +97,6 @@ class Disk(ModeParameters):
             backend.write_cache = options.write_cache == "on"
         self.provisioning = Provisioning(self)
         self.set_up_modes()
-        self.logs = disk_logs(self)
         backend.add_resize_listener(self._resized)
         if options.reservations == "passthrough":
             backend.on_attention = self.told_below
@@ -111,6 +110,27 @@ class Disk(ModeParameters):
         from devmodels.scsi.disk.commands import of
 
         return of(self.options)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """How EXTENDED COPY went."""
+        from devmodels.scsi.disk.copyresults import Copies
+
+        return Copies()
+
+    @cached_property
+    def buffers(self) -> Buffers:
+        """Of READ BUFFER and WRITE BUFFER."""
+        from devmodels.scsi.buffers import Buffers
+
+        return Buffers()
+
+    @cached_property
+    def logs(self) -> Mapping[tuple[int, int], LogPage]:
+        """Its log pages."""
+        from devmodels.scsi.disk.logpages import disk_logs
+
+        return disk_logs(self)
 
     @property
     def blocks(self) -> int:
@@ -137,6 +157,8 @@ class Disk(ModeParameters):
 
     def vital_product_data(self, page: int, task: Task) -> bytes | None:
         """A page of vital product data."""
+        from devmodels.scsi.disk import vpd
+
         return vpd.page(self, page, task)
 
     def find_disk(self, kind: int, name: bytes) -> Disk | None:
@@ -315,14 +337,20 @@ class Disk(ModeParameters):
 
     def save(self, nexus: Nexus) -> bytes:
         """What it knows beyond its medium, its tasks left out."""
+        from devmodels.scsi.disk import state
+
         return msgspec.msgpack.encode(state.save(self, nexus))
 
     def judge(self, data: bytes) -> None:
         """ValueError where that is not what `save` of such a disk gave."""
+        from devmodels.scsi.disk import state
+
         state.judge(self, decode(data, state.DiskState))
 
     def restore(self, nexus: Nexus, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible."""
+        from devmodels.scsi.disk import state
+
         state.restore(self, nexus, decode(data, state.DiskState))
 
     # --- resets and losses

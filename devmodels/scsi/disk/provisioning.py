@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.scsi.asc import Asc
-from devmodels.scsi.disk.census import Census
 from devmodels.scsi.fields import Layout
 from devmodels.scsi.layout import modes
 from devmodels.scsi.modes import ModePage
@@ -19,6 +18,7 @@ from devmodels.scsi.sense import invalid_parameter
 from devmodels.scsi.task import Task
 
 if TYPE_CHECKING:
+    from devmodels.scsi.disk.census import Census
     from devmodels.scsi.disk.disk import Disk
 
 EXPONENT = 11
@@ -79,11 +79,11 @@ def thresholds_of(page: ModePage) -> list[Threshold]:
 class Provisioning:
     """The thresholds of `disk`, and how much has been written since they were looked at."""
 
-    __slots__ = ("_beyond", "_census", "_disk", "_looking", "_on_end", "_thresholds", "_written", "armed")
+    __slots__ = ("_beyond", "_disk", "_found", "_looking", "_on_end", "_thresholds", "_written", "armed")
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._census = Census(disk)
+        self._found: Census | None = None
         self._thresholds: list[Threshold] = []
         self._beyond: set[int] = set()
         self._written = 0
@@ -91,6 +91,14 @@ class Provisioning:
         self._on_end: list[Callable[[], None]] = []
         self.armed = False
         """Whether writes are to be told (`written`)."""
+
+    @property
+    def _census(self) -> Census:
+        if self._found is None:
+            from devmodels.scsi.disk.census import Census
+
+            self._found = Census(self._disk)
+        return self._found
 
     def set_page(self, page: ModePage) -> None:
         """Mode pages have changed: where this one has, arm what it enables."""

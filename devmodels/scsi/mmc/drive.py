@@ -15,12 +15,10 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.identity import Identity, vital_page
-from devmodels.scsi.mmc import state
 from devmodels.scsi.mmc.audio import AudioStatus, Player
 from devmodels.scsi.mmc.events import SUPPORTED, EventClass, Events
-from devmodels.scsi.mmc.features import Interface
 from devmodels.scsi.mmc.medium import KINDS, Medium, Profile
-from devmodels.scsi.mmc.options import CdOptions
+from devmodels.scsi.mmc.options import CdOptions, Interface
 from devmodels.scsi.mmc.pages import Pages
 from devmodels.scsi.mmc.power import Power
 from devmodels.scsi.mmc.tray import Tray
@@ -189,14 +187,20 @@ class CdDrive(Pages, BackedUnit):
 
     def save(self, nexus: Nexus) -> bytes:
         """What it knows beyond its medium, its tasks left out."""
+        from devmodels.scsi.mmc import state
+
         return msgspec.msgpack.encode(state.save(self, nexus))
 
     def judge(self, data: bytes) -> None:
         """ValueError where that is not what `save` of a drive gave."""
+        from devmodels.scsi.mmc import state
+
         state.judge(self, decode(data, state.DriveState))
 
     def restore(self, nexus: Nexus, data: bytes) -> None:
         """Be as `data` says, which `judge` has found to be possible."""
+        from devmodels.scsi.mmc import state
+
         state.restore(self, nexus, decode(data, state.DriveState))
 
     # --- resets and losses

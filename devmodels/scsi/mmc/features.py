@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.disc.disc import BLOCK
@@ -40,14 +39,6 @@ TRAY = 1
 VERSION_1 = 1 << 1
 """A bitmap of BD versions."""
 VOLUME_LEVELS = 256
-
-
-class Interface(IntEnum):
-    """PHYSICAL INTERFACE STANDARD (MMC-6 Table 95)."""
-
-    SCSI = 1
-    ATAPI = 2
-    SERIAL_ATAPI = 7
 
 
 class Feature(NamedTuple):

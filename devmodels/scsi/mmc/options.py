@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated, Literal
 
 import msgspec
 
 MAX_LOAD_TIME = 60_000
+
+
+class Interface(IntEnum):
+    """PHYSICAL INTERFACE STANDARD (MMC-6 Table 95)."""
+
+    SCSI = 1
+    ATAPI = 2
+    SERIAL_ATAPI = 7
 
 
 class CdOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from devmodels.ata.packet import AtapiDevice, AtapiOptions
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.mmc import CdDrive
 from devmodels.scsi.mmc.commands import COMMANDS
-from devmodels.scsi.mmc.features import Interface
+from devmodels.scsi.mmc.options import Interface
 from devmodels.scsi.table import Data
 from tests.unit.ata.host import MIB, DeviceHost, Outcome
 

@@ -13,7 +13,7 @@ from devmodels.blockbackend import BlockBackend
 from devmodels.blockbackend.removable import EmptyNode
 from devmodels.ide_cdrom import Channel, PiixIde
 from devmodels.scsi.mmc import CdDrive
-from devmodels.scsi.mmc.features import Interface
+from devmodels.scsi.mmc.options import Interface
 from guestsim.drivers.ide import IdeChannel, IdeController, probe
 from guestsim.drivers.pci import scan
 from guestsim.guest import Guest

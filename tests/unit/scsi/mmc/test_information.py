@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from devmodels.scsi import Status
-from devmodels.scsi.mmc.features import FEATURES, Interface
+from devmodels.scsi.mmc.features import FEATURES
 from devmodels.scsi.mmc.medium import BD_LAYER
+from devmodels.scsi.mmc.options import Interface
 from tests.unit.scsi.mmc.driveworld import BLOCKS, DriveWorld, data_disc
 
 GOOD = Status.GOOD
