@@ -26,10 +26,17 @@ TIMEOUT = 30.0
 READS = 5000
 STAND_IN = "devmodels-system-x86_64"
 DISK = ["-drive", "if=none,id=d0,file=null-co://,format=raw"]
-MACHINES = {
-    "q35, AHCI disk": ["-machine", "q35", "-nodefaults", *DISK, "-device", "ide-hd,drive=d0,bus=ide.0"],
-    "pc, virtio-blk": ["-machine", "pc", "-nodefaults", *DISK, "-device", "virtio-blk-pci,drive=d0,addr=4.0"],
+HOST = ["-device", "virtio-scsi-pci,addr=4.0"]
+DEVICES = {
+    "pc, IDE disk": ["-machine", "pc", "-device", "ide-hd,drive=d0,bus=ide.0"],
+    "pc, IDE CD": ["-machine", "pc", "-device", "ide-cd,drive=d0,bus=ide.0"],
+    "q35, AHCI disk": ["-machine", "q35", "-device", "ide-hd,drive=d0,bus=ide.0"],
+    "q35, AHCI CD": ["-machine", "q35", "-device", "ide-cd,drive=d0,bus=ide.0"],
+    "pc, virtio-blk": ["-machine", "pc", "-device", "virtio-blk-pci,drive=d0,addr=4.0"],
+    "pc, virtio-scsi disk": ["-machine", "pc", *HOST, "-device", "scsi-hd,drive=d0"],
+    "pc, virtio-scsi CD": ["-machine", "pc", *HOST, "-device", "scsi-cd,drive=d0"],
 }
+MACHINES = {name: ["-nodefaults", *DISK, *line] for name, line in DEVICES.items()}
 REGISTER = b"inl 0xcfc\n"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -9,8 +9,9 @@ with assemble(
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from devmodels.lazy import exports
 
 if TYPE_CHECKING:
     from devmodels.assembly.assembly import Assembly
@@ -19,17 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_RAM", "Assembly", "HostedDevices", "assemble", "ram_region"]
 
-_WHERE = {
-    "DEFAULT_RAM": "build",
-    "assemble": "build",
-    "ram_region": "build",
-    "Assembly": "assembly",
-    "HostedDevices": "hosted",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Who builds a machine in one way imports nothing of the others."""
-    if name not in _WHERE:
-        raise AttributeError(name)
-    return getattr(import_module(f"devmodels.assembly.{_WHERE[name]}"), name)
+__getattr__ = exports(
+    __name__, {"build": "DEFAULT_RAM assemble ram_region", "assembly": "Assembly", "hosted": "HostedDevices"}
+)
+"""Who builds a machine in one way imports nothing of the others."""

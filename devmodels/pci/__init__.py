@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from devmodels.lazy import exports
 
 if TYPE_CHECKING:
     from devmodels.pci.bars import BarHandler, BarKind, Windows
@@ -31,24 +32,18 @@ __all__ = [
     "Windows",
 ]
 
-_WHERE = {
-    "BarHandler": "bars",
-    "BarKind": "bars",
-    "Capability": "capability",
-    "ExpressCapability": "express",
-    "MsiCapability": "msi",
-    "MsixCapability": "msix",
-    "PciFunction": "function",
-    "PciIdentity": "function",
-    "PowerCapability": "power",
-    "RootBus": "bus",
-    "VendorCapability": "vendor",
-    "Windows": "bars",
-}
-
-
-def __getattr__(name: str) -> object:
-    """A function has some of the capabilities, and imports those."""
-    if name not in _WHERE:
-        raise AttributeError(name)
-    return getattr(import_module(f"devmodels.pci.{_WHERE[name]}"), name)
+__getattr__ = exports(
+    __name__,
+    {
+        "bars": "BarHandler BarKind Windows",
+        "bus": "RootBus",
+        "capability": "Capability",
+        "express": "ExpressCapability",
+        "function": "PciFunction PciIdentity",
+        "msi": "MsiCapability",
+        "msix": "MsixCapability",
+        "power": "PowerCapability",
+        "vendor": "VendorCapability",
+    },
+)
+"""A function has some of the capabilities, and imports those."""

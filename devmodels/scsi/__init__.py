@@ -19,8 +19,9 @@ SAM-5 (INCITS 515), SPC-4 (INCITS 513), SBC-4 (INCITS 506).
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from devmodels.lazy import exports
 
 if TYPE_CHECKING:
     from devmodels.scsi.constants import Failure, Function, Outcome, Protocol, Response, Status, TaskAttribute
@@ -49,28 +50,15 @@ __all__ = [
     "sas_transport_id",
 ]
 
-_WHERE = {
-    "Failure": "constants",
-    "Function": "constants",
-    "Outcome": "constants",
-    "Protocol": "constants",
-    "Response": "constants",
-    "Status": "constants",
-    "TaskAttribute": "constants",
-    "format_lun": "lun",
-    "parse_lun": "lun",
-    "Nexus": "nexus",
-    "TargetPort": "nexus",
-    "iscsi_transport_id": "nexus",
-    "sas_transport_id": "nexus",
-    "ScsiTarget": "target",
-    "Task": "task",
-    "LogicalUnit": "unit",
-}
-
-
-def __getattr__(name: str) -> object:
-    """A target is slow to import, and options of its units are wanted where there is none."""
-    if name not in _WHERE:
-        raise AttributeError(name)
-    return getattr(import_module(f"devmodels.scsi.{_WHERE[name]}"), name)
+__getattr__ = exports(
+    __name__,
+    {
+        "constants": "Failure Function Outcome Protocol Response Status TaskAttribute",
+        "lun": "format_lun parse_lun",
+        "nexus": "Nexus TargetPort iscsi_transport_id sas_transport_id",
+        "target": "ScsiTarget",
+        "task": "Task",
+        "unit": "LogicalUnit",
+    },
+)
+"""A target is slow to import, and options of its units are wanted where there is none."""

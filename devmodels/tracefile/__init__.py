@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from devmodels.lazy import exports
 from devmodels.tracefile.format import (
     MAGIC,
     VERSION,
@@ -32,11 +32,5 @@ __all__ = [
     "WritingTracer",
 ]
 
-_WHERE = {"TraceReader": "reader", "TraceWriter": "writer", "WritingTracer": "writer"}
-
-
-def __getattr__(name: str) -> object:
-    """Compression is slow to import, and the layout is wanted where there is no file."""
-    if name not in _WHERE:
-        raise AttributeError(name)
-    return getattr(import_module(f"devmodels.tracefile.{_WHERE[name]}"), name)
+__getattr__ = exports(__name__, {"reader": "TraceReader", "writer": "TraceWriter WritingTracer"})
+"""Compression is slow to import, and the layout is wanted where there is no file."""

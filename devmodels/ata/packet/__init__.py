@@ -7,21 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmodels.lazy import exports
+
 if TYPE_CHECKING:
     from devmodels.ata.packet.device import AtapiDevice
     from devmodels.ata.packet.options import AtapiOptions
 
 __all__ = ["AtapiDevice", "AtapiOptions"]
 
-
-def __getattr__(name: str) -> object:
-    """The device is slow to import, and its options are wanted where there is none."""
-    if name == "AtapiDevice":
-        from devmodels.ata.packet.device import AtapiDevice
-
-        return AtapiDevice
-    if name == "AtapiOptions":
-        from devmodels.ata.packet.options import AtapiOptions
-
-        return AtapiOptions
-    raise AttributeError(name)
+__getattr__ = exports(__name__, {"device": "AtapiDevice", "options": "AtapiOptions"})
+"""The device is slow to import, and its options are wanted where there is none."""

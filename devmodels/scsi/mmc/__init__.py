@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devmodels.lazy import exports
+
 if TYPE_CHECKING:
     from devmodels.scsi.mmc.drive import CdDrive
     from devmodels.scsi.mmc.options import CdOptions
 
 __all__ = ["CdDrive", "CdOptions"]
 
-
-def __getattr__(name: str) -> object:
-    """The device is slow to import, and its options are wanted where there is none."""
-    if name == "CdDrive":
-        from devmodels.scsi.mmc.drive import CdDrive
-
-        return CdDrive
-    if name == "CdOptions":
-        from devmodels.scsi.mmc.options import CdOptions
-
-        return CdOptions
-    raise AttributeError(name)
+__getattr__ = exports(__name__, {"drive": "CdDrive", "options": "CdOptions"})
+"""The device is slow to import, and its options are wanted where there is none."""
