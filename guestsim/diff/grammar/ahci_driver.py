@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 
 from guestsim.diff.access import Access, Loose, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
@@ -199,12 +198,10 @@ class Lowering:
         """The FIS that accepts a queued command: here with its count and address, there with those before it."""
         one = tasks[-1]
         if one.way.startswith("ncq"):
-            # What is issued together is taken in the order of its slots.
-            first = self.slot - len(tasks)
-            slot, one = max((((first + at) % SLOTS, one) for at, one in enumerate(tasks)), key=itemgetter(0))
-            count = slot << 3
-            values = Block(count, one.lba, one.device).fields, self.shown
-            yield Loose("accepted", RECEIVED + D2H + 4, 10, values=values)
+            # Where the port was when they were issued says which of them is taken last.
+            for slot, last in enumerate(tasks, self.slot - len(tasks)):
+                values = Block(slot % SLOTS << 3, last.lba, last.device).fields, self.shown
+                yield Loose("accepted", RECEIVED + D2H + 4, 10, values=values)
         elif one.fails:
             self.shown = SETTLED
         else:
