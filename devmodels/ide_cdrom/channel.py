@@ -146,7 +146,7 @@ class Channel:
         """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both, and alone interrupts."""
         self._select = 0
         for unit in self.places:
-            unit.taskfile.device &= ~DEV
+            unit.taskfile.device = 0
             unit.reset(Reset.DEVICE, None if unit.number else unit.ask_for_attention)
 
     def write_control(self, value: int) -> None:

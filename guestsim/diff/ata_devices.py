@@ -56,6 +56,22 @@ OUTPUTS = (
     "outputs",
     "Sectors' commands that end well output neither count nor address (ATA/ATAPI-7 vol. 1 §6): QEMU's have gone on.",
 )
+POWER = (
+    "power",
+    "CHECK POWER MODE tells of the mode (ACS-3 §7.3); QEMU's disk is always active (right: ours).",
+)
+OURS_ALONE = (
+    "ours-alone",
+    "Of what is optional, ours has accessible max address and power-up in standby (ACS-3 §4.4, §4.16).",
+)
+THEIRS_ALONE = (
+    "theirs-alone",
+    (
+        "QEMU has retired codes of power commands (ATA/ATAPI-4), and takes subcommands of SET FEATURES that its disk "
+        "does not have (ACS-3 §7.45; right: ours)."
+    ),
+)
+OURS, THEIRS = "ours-alone", "theirs-alone"
 IDENTITY = (
     "identity",
     "Who a device is, and which optional features it has, is its own (ACS-3 §7.12, SPC-4 §6.6).",
@@ -71,6 +87,9 @@ INTERRUPTED = (
 REFUSED = ("beyond-disc", "unknown-code")
 BEHIND = ("beyond-dma", "beyond-pio")
 
+WITHOUT_DSC = ("standby", "standby-immediate", "idle", "idle-immediate")
+"""Commands that end well without it on QEMU."""
+
 BUSY = (
     "busy",
     "BSY is set while a command is under way (AHCI 1.3.1 §3.3.8); QEMU clears it when data may come (right: ours).",
@@ -85,7 +104,7 @@ IN_FLIGHT = "in-flight"
 _AHCI_MASKS = (
     _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0), IN_FLIGHT),
     _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0x08), IN_FLIGHT),
-    *strict(_port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails")),
+    *strict(_port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails", *WITHOUT_DSC)),
     *strict(
         _port_mask(
             "CCS",
@@ -147,6 +166,20 @@ _AHCI_DISK_MASKS = (
             "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
         )
     ),
+    of_memory(*POWER),
+    of_memory(*OURS_ALONE),
+    of_memory(*THEIRS_ALONE),
+    _port_mask(*OURS_ALONE, PortReg.TFD, 0x0411, (0x0010, 0x0401), OURS),
+    _port_mask(*OURS_ALONE, PortReg.IS, 0x4000_0000, (0, 0x4000_0000), OURS),
+    _port_mask(*OURS_ALONE, PortReg.CI, -1, (0, None), OURS),
+    *(
+        _port_mask(*THEIRS_ALONE, PortReg.TFD, 0x0411, (mine, others), THEIRS)
+        for mine in (0x0411, 0x0401)
+        for others in (0x0010, 0)
+    ),
+    _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0000, 1), THEIRS),
+    _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0001, 1), THEIRS),
+    _port_mask(*THEIRS_ALONE, PortReg.CI, -1, (None, 0), THEIRS),
     of_memory(
         "accepted",
         "The FIS that accepts a queued command says nothing by count and address (ACS-3 §7.23, §7.61): ours are the "
@@ -252,6 +285,19 @@ _IDE_MASKS = (
 )
 _IDE_DISK_MASKS = (
     *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS)),
+    of_memory(*POWER),
+    *(
+        Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)
+        for what, tag, error, both in (
+            (OURS_ALONE, OURS, (0, 4), ((0x10, 0x01),)),
+            (THEIRS_ALONE, THEIRS, (4, 0), ((0x11, 0x10), (0x11, 0), (0x01, 0x10), (0x01, 0))),
+        )
+        for window, start, bits, values in (
+            ("ide", Reg.ERROR, 0x04, error),
+            *(("ide", Reg.STATUS, 0x11, pair) for pair in both),
+            *(("control", 0, 0x11, pair) for pair in both),
+        )
+    ),
     Mask(
         "refused-dma",
         "A bus master that is started for a command that was refused at once stays active (SFF-8038i §2.2); "

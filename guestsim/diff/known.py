@@ -455,6 +455,15 @@ KNOWN: tuple[Known, ...] = (
         now=frozenset({"config-wce-without-flush"}),
         profiles=STRICT,
     ),
+    Known(
+        "diagnostics stay issued",
+        "EXECUTE DEVICE DIAGNOSTIC ends with an interrupt, and its bit of PxCI stays set.",
+        "AHCI 1.3.1 §3.3.14",
+        "ours",
+        ("ahci-disk", "ahci-cd"),
+        (_register("PxCI", "0x0", "0x*"),),
+        now=frozenset({"execute-device-diagnostic"}),
+    ),
 )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import Error
+from devmodels.ata.constants import Error, Status
 from devmodels.ata.table import Command, Handler, Protocol
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ async def enter(disk: AtaDisk, command: AtaCommand, *, mode: int) -> None:
     if taskfile.command in TIMED:
         disk.standby_ns = standby_timer(taskfile.count & 0xFF)
         disk.active_ns = disk.turns.now_ns() if disk.standby_ns else 0
+    if disk.violations.as_qemu:
+        # QEMU's disk stays active, and does not show DSC.
+        taskfile.status = Status.DRDY
+        return
     disk.power_mode = mode
 
 

@@ -30,6 +30,8 @@ def extent(disk: AtaDisk, command: AtaCommand, addressing: Addressing) -> tuple[
         # QEMU's disk behind an HBA looks at all 16 bits.
         wide = disk.transport is Transport.SERIAL and disk.violations.as_qemu
         count = (taskfile.count if wide else taskfile.count & 0xFF) or 0x100
+        if wide:
+            taskfile.count = count
         lba = taskfile.lba28 if taskfile.device & LBA else disk.geometry.lba(taskfile)
     if lba < 0 or lba + count > disk.accessible:
         raise beyond(disk, lba)

@@ -50,14 +50,17 @@ async def _trim(disk: AtaDisk, command: AtaCommand, data: bytes) -> None:
         if lba + sectors > disk.accessible:
             raise AtaError(Error.ABRT)
         ranges.append((lba, sectors))
-    if not disk.zeroes:
-        return
     size = disk.sector_size
-    for lba, sectors in ranges:
+    for lba, sectors in ranges if disk.zeroes else ():
         flags = Flags.MAY_UNMAP
         request = AtaRequest(Op.WRITE_ZEROES, lba * size, sectors * size, (), flags)
         if await disk.perform(command, request):
             raise AtaError(Error.ABRT)
+    if disk.violations.as_qemu and not command.queued:
+        # QEMU's address and count go on, as with sectors.
+        taskfile = command.taskfile
+        disk.show_address(command, taskfile.lba + len(data) // BLOCK)
+        taskfile.count &= ~0xFF
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (

@@ -11,7 +11,8 @@ from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ahci_driver import SOFTWARE_RESET, STOPS, Interrupted, Issue, Lowering
 from guestsim.diff.grammar.ahci_port import IDLE, port, put, recover, settle, start
-from guestsim.diff.grammar.ata import CD, DISK, Table, Task, queued, task
+from guestsim.diff.grammar.ata import CD, Table, Task, queued, task
+from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, event
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
@@ -111,7 +112,7 @@ def interrupted(random: Random, table: Table) -> Interrupted:
     while True:
         chosen = random.choice((issue, issue_queued))(random, table)
         how = random.choice((*STOPS, SOFTWARE_RESET))
-        if not any(_ends_qemu(one, how) for one in chosen.tasks):
+        if all(one.alike and not _ends_qemu(one, how) for one in chosen.tasks):
             return Interrupted(replace(chosen, held=""), how)
 
 

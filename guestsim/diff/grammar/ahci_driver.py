@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,7 +30,7 @@ from guestsim.diff.grammar.ahci_port import (
     start,
     table_of,
 )
-from guestsim.diff.grammar.ata import VERIFY, Sense, Task, request_sense
+from guestsim.diff.grammar.ata import Sense, Task, request_sense
 from guestsim.diff.grammar.ata_held import held
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.taskfile import Block, Blocks
@@ -116,7 +117,7 @@ class Lowering:
         """The accesses of one action."""
         match action:
             case Issue(tasks, pieces, at):
-                return self._issue(tasks, pieces, at)
+                return self._all(tasks, pieces, at)
             case Interrupted(issue, how):
                 return self._interrupted(issue, how)
             case Registers():
@@ -124,6 +125,14 @@ class Lowering:
                     self._was_reset()
                 return action.step()
         raise TypeError(action)
+
+    def _all(self, tasks: Sequence[Task], pieces: int, at: str) -> Step:
+        """Commands with those that come before and after them."""
+        before = [self._issue((other,), 1, "") for one in tasks for other in one.before]
+        step = self._issue(tasks, pieces, at)
+        after = [self._issue((other,), 1, "") for one in tasks for other in one.after]
+        parts = *before, step, *after
+        return replace(step, accesses=tuple(access for part in parts for access in part.accesses))
 
     def _issue(self, tasks: Sequence[Task], pieces: int, at: str) -> Step:
         do: list[Access] = [Store(RECEIVED, bytes(0x60))]
@@ -141,12 +150,13 @@ class Lowering:
         loose = [one for one in do if isinstance(one, Loose)]
         do += [*(received if at else ()), *held(at, [*issued(bits, queue)], _LOOKED_AT, loose)]
         do += [*received, Wait(), port(PortReg.TFD), *acknowledge()]
-        if any(one.fails for one in tasks):
+        if any(one.fails or one.alone for one in tasks):
             do += self._after_error()
         names = ", ".join(one.name for one in tasks)
         failing = ("fails",) if any(one.fails for one in tasks) else ()
         tags = {*(one.name for one in tasks), *(one.way for one in tasks), *failing}
         tags |= {"in-flight", f"held:{at}"} if at else set()
+        tags |= {f"{one.alone}-alone" for one in tasks if one.alone}
         return Step(names, tuple(do), frozenset(tags))
 
     def _interrupted(self, issue: Issue, how: str) -> Step:
@@ -175,7 +185,7 @@ class Lowering:
             told = done.to_bytes(4, "little"), (done | queue).to_bytes(4, "little")
             do.append(Loose("dropped", RECEIVED + SDB + 4, 4, values=told))
         self._was_reset()
-        again = self._issue(issue.tasks, issue.pieces, "")
+        again = self._all(issue.tasks, issue.pieces, "")
         return Step(f"{again.name}; {how}", (*do, *again.accesses), again.tags | {"interrupted", how})
 
     def _software_reset(self) -> tuple[list[Access], tuple[Access, ...]]:
@@ -202,11 +212,11 @@ class Lowering:
             for slot, last in enumerate(tasks, self.slot - len(tasks)):
                 values = Block(slot % SLOTS << 3, last.lba, last.device).fields, self.shown
                 yield Loose("accepted", RECEIVED + D2H + 4, 10, values=values)
-        elif one.fails:
+        elif one.fails or one.alone:
             self.shown = SETTLED
         else:
             end = Blocks.of_fis(one)
-            end.moved(one, 0 if one.command in VERIFY else one.count)
+            end.ended(one)
             self.shown = end.theirs.fields
 
     def _slot(self) -> int:
@@ -245,10 +255,10 @@ def _fields(one: Task) -> Iterator[Loose]:
     if one.fails:
         end.failed(one)
     else:
-        sectors = 0 if one.command in VERIFY else one.count
         before = Blocks.of_fis(one)
-        before.moved(one, sectors - bool(one.data))
-        end.moved(one, sectors)
+        last = (one.number - 1) % one.block + 1
+        before.moved(one, one.number - last * bool(one.data))
+        end.ended(one)
         yield from _unequal(before, PIO_SETUP)
     yield from _unequal(end, D2H)
     if one.way == "pio-in" and not one.fails:
@@ -272,6 +282,14 @@ def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
         yield Loose("dma-setup", RECEIVED, 0x1C)
     if any(one.way == "pio-in" for one in tasks):
         yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1, values=(b"\x60", b"\x40"))
+    for one in tasks:
+        if one.alone:
+            good = b"\x50\x00", b"\x40\x00"
+            bad = (b"\x41\x04", b"\x51\x04")
+            for pair in itertools.product(*((good, bad) if one.alone == "ours" else (bad, good))):
+                yield Loose(f"{one.alone}-alone", RECEIVED + D2H + 2, 2, values=pair)
+    if any(one.after for one in tasks):
+        yield Loose("DSC", RECEIVED + D2H + 2, 1, values=(b"\x50", b"\x40"))
     if any(one.fails for one in tasks):
         yield Loose("DSC", RECEIVED + D2H + 2, 1, values=(b"\x51", b"\x41"))
         refused = tasks[0].packet

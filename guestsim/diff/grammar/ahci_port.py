@@ -169,11 +169,8 @@ def fis(one: Task, slot: int) -> bytes:
     features, count = one.features, one.count
     if one.way.startswith("ncq"):
         features, count = one.count, slot << 3
-    low, high = one.lba & 0xFF_FFFF, one.lba >> 24 & 0xFF_FFFF
-    device = one.device
-    if one.command in (0x20, 0x30, 0x40, 0xC8, 0xCA):
-        device |= one.lba >> 24 & 0xF
-        high = 0
+    lba, device = one.registers
+    low, high = lba & 0xFF_FFFF, lba >> 24 & 0xFF_FFFF
     return struct.pack(
         "<BBBB3sB3sBHBBxxxx",
         FIS_H2D,

@@ -21,6 +21,9 @@ LBA28 = frozenset((0x20, 0x21, 0x30, 0x31, 0x40, 0x41, 0xC4, 0xC5, 0xC8, 0xC9, 0
 LBA48 = frozenset((0x24, 0x25, 0x29, 0x34, 0x35, 0x39, 0x3D, 0x42, 0x60, 0x61, 0xCE))
 """Commands of sectors, with 28 and 48 bits of address."""
 VERIFY = frozenset((0x40, 0x41, 0x42))
+READ_NATIVE_MAX_EXT, DATA_SET_MANAGEMENT = 0x27, 0x06
+LBA_MODE = 0x40
+"""The bit of the device register by which an address is an LBA."""
 
 Way = Literal["none", "pio-in", "pio-out", "dma-in", "dma-out", "ncq-in", "ncq-out", "packet"]
 
@@ -28,12 +31,24 @@ Way = Literal["none", "pio-in", "pio-out", "dma-in", "dma-out", "ncq-in", "ncq-o
 Ranges = tuple[tuple[int, int], ...]
 
 
+Alone = Literal["", "ours", "theirs"]
+Result = Literal["", "native", "signature", "active", "idle", "standby"]
+
+
+def by_cylinder(lba: int) -> int:
+    """Bits 27:0 with head, cylinder and sector of an address (ATA/ATAPI-5 §6.2)."""
+    track, sector = divmod(lba, TRACK)
+    cylinder, head = divmod(track, HEADS)
+    return head << 24 | cylinder << 8 | sector + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A command with its registers and data; `room` bytes come in, `data` goes out.
 
     `packet` is the CDB of PACKET; `fails`: it ends with an error; `unequal`: start and length of those of the
-    data that are not the same for all.
+    data that are not the same for all.  `block` is of how many sectors a DRQ data block is; `alone` the side that has
+    such a command where the other one aborts it; `result` what it outputs.  Others come `before` it, and `after`.
     """
 
     name: str
@@ -48,16 +63,39 @@ class Task:
     packet: bytes = b""
     fails: bool = False
     unequal: Ranges = ()
+    block: int = 1
+    alone: Alone = ""
+    result: Result = ""
+    before: tuple[Task, ...] = ()
+    after: tuple[Task, ...] = ()
 
     @property
     def wide(self) -> bool:
         """Whether its address has 48 bits."""
-        return self.command in LBA48
+        return self.command in LBA48 or self.command == READ_NATIVE_MAX_EXT
 
     @property
     def sectors(self) -> bool:
         """Whether it is about sectors of a disk."""
-        return self.command in LBA28 or self.wide
+        return self.command in LBA28 or self.command in LBA48
+
+    @property
+    def alike(self) -> bool:
+        """Whether it comes by itself, and both have it."""
+        return not (self.before or self.after or self.alone or self.result)
+
+    @property
+    def number(self) -> int:
+        """Of how many (ACS-3 §7.21, §7.22)."""
+        return self.count or (0x1_0000 if self.wide else 0x100)
+
+    @property
+    def registers(self) -> tuple[int, int]:
+        """LBA and device as they are written."""
+        if not self.sectors or self.wide:
+            return self.lba, self.device
+        lba = self.lba if self.device & LBA_MODE else by_cylinder(self.lba)
+        return lba & 0xFF_FFFF, self.device | lba >> 24 & 0x0F
 
 
 Maker = Callable[[Random], Task]
@@ -75,25 +113,6 @@ def content(random: Random, length: int) -> bytes:
     return bytes([random.randrange(256), random.randrange(256)]) * (length // 2)
 
 
-def transfer(random: Random) -> Task:
-    """Reads and writes, by PIO and DMA, with 28 and 48 bits of address."""
-    lba, count = place(random)
-    ways: tuple[tuple[int, Way, str], ...] = (
-        (0x20, "pio-in", "read-sectors"),
-        (0x24, "pio-in", "read-sectors-ext"),
-        (0x25, "dma-in", "read-dma-ext"),
-        (0xC8, "dma-in", "read-dma"),
-        (0x30, "pio-out", "write-sectors"),
-        (0x34, "pio-out", "write-sectors-ext"),
-        (0x35, "dma-out", "write-dma-ext"),
-        (0xCA, "dma-out", "write-dma"),
-    )
-    code, way, name = random.choice(ways)
-    if way in ("pio-out", "dma-out"):
-        return Task(name, code, way, lba=lba, count=count, data=content(random, count * SECTOR))
-    return Task(name, code, way, lba=lba, count=count, room=count * SECTOR)
-
-
 def queued(random: Random) -> Task:
     """READ and WRITE FPDMA QUEUED."""
     lba, count = place(random)
@@ -103,22 +122,13 @@ def queued(random: Random) -> Task:
     return Task("write-fpdma", 0x61, "ncq-out", lba=lba, count=count, data=data)
 
 
-def plain(random: Random) -> Task:
-    """Commands without data."""
-    code, name = random.choice(
-        ((0xE7, "flush-cache"), (0xEA, "flush-cache-ext"), (0x40, "read-verify"), (0x42, "read-verify-ext"))
-    )
-    lba, count = place(random) if name.startswith("read-verify") else (0, 0)
-    return Task(name, code, lba=lba, count=count)
-
-
 def _words(*spans: int | tuple[int, int]) -> Ranges:
     """Start and length in bytes of words, and of those from a first one to a last one."""
     pairs = ((one, one) if isinstance(one, int) else one for one in spans)
     return tuple((2 * first, 2 * (last + 1 - first)) for first, last in pairs)
 
 
-OWN = _words(2, 4, 5, (20, 24), (27, 46), (48, 50), 52, 59, 62, 69, (76, 90), 92, 93, 105, 106, 108, 110, 111)
+OWN = _words(2, 4, 5, (20, 24), (27, 46), (48, 50), 52, 59, 62, 63, 69, (76, 93), 105, 106, 108, 110, 111)
 OWN += _words(119, 120, 128, 206, 209, 222, 255)
 """Words of IDENTIFY DEVICE that are a device's own: obsolete ones, its names, optional features, the check sum."""
 OWN_PACKET = _words((20, 24), (27, 46), (48, 50), 53, 62, (65, 68), (75, 77), 80, (82, 85), 87, 88)
@@ -130,21 +140,6 @@ def identify(_: Random) -> Task:
     """IDENTIFY DEVICE: who it is is its own, how large is not."""
     return Task("identify", 0xEC, "pio-in", room=SECTOR, unequal=OWN)
 
-
-def unknown(random: Random) -> Task:
-    """Commands that nobody has."""
-    return Task("unknown-command", random.choice((0x01, 0x0F, 0x86, 0xFE, 0xFF)), fails=True)
-
-
-def beyond(random: Random) -> Task:
-    """A transfer that ends behind the last sector."""
-    name, code = random.choice((("beyond-dma", 0x25), ("beyond-pio", 0x24)))
-    way: Way = "dma-in" if code == 0x25 else "pio-in"
-    lba = random.choice((SECTORS, SECTORS + 1, 1 << 40))
-    return Task(name, code, way, lba=lba, count=2, room=2 * SECTOR, fails=True)
-
-
-DISK: Table = ((transfer, 12), (plain, 2), (identify, 0.5), (unknown, 0.5), (beyond, 0.3))
 
 # --- packets
 

@@ -22,7 +22,7 @@ def event(one: Task) -> str:
         return "flush_to_os"
     if one.name.startswith(("read-10", "read-12", "read-sectors", "read-dma", "read-fpdma")):
         return "read_aio"
-    return "write_aio" if one.way in ("dma-out", "ncq-out") else ""
+    return "write_aio" if one.way in ("dma-out", "ncq-out") and one.name.startswith("write") else ""
 
 
 def held(

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from guestsim.diff.access import Read
-from guestsim.diff.grammar.ata import HEADS, SECTORS, TRACK, Task
-from guestsim.drivers.ide_layouts import LBA_MODE, OBSOLETE, Reg
+from guestsim.diff.grammar.ata import DATA_SET_MANAGEMENT, LBA_MODE, SECTORS, VERIFY, Task, by_cylinder
+from guestsim.drivers.ide_layouts import OBSOLETE, Reg
 
 OUTPUTS, BEYOND = "outputs", "beyond"
 """Masks of what they hold after a command that ended well, and after one that did not."""
+POWER = "power"
+"""The mask of power modes."""
+MODES = {"active": 0xFF, "idle": 0x80, "standby": 0x00}
+"""What CHECK POWER MODE has in its count (ACS-3 §7.3)."""
 
 _LBA = {Reg.LBA_LOW: 0, Reg.LBA_MID: 8, Reg.LBA_HIGH: 16}
 _DEEP = (Reg.COUNT, *_LBA)
@@ -62,9 +66,7 @@ class Block:
             self.lba = lba
             return
         if not self.device & LBA_MODE:
-            track, sector = divmod(lba, TRACK)
-            cylinder, head = divmod(track, HEADS)
-            lba = head << 24 | cylinder << 8 | sector + 1
+            lba = by_cylinder(lba)
         self.lba = self.lba & ~0xFF_FFFF | lba & 0xFF_FFFF
         self.device = self.device & ~0x0F | lba >> 24 & 0x0F
 
@@ -84,13 +86,39 @@ class Blocks:
         self.ours.put(register, value)
         self.theirs.put(register, value)
 
+    def ended(self, one: Task) -> None:
+        """It has ended well."""
+        if one.sectors:
+            self.moved(one, 0 if one.command in VERIFY else one.number)
+        sides = self.ours, self.theirs
+        if one.command == DATA_SET_MANAGEMENT:
+            self.why = OUTPUTS
+            self.theirs.lba += one.count
+            self.theirs.count &= ~0xFF
+        elif one.result == "native":
+            self.why = OUTPUTS
+            self.theirs.count = self._counted(one, 0)
+            for side in sides:
+                side.address(one, SECTORS - 1)
+        elif one.result == "signature":
+            for side in sides:
+                side.count, side.lba = side.count & ~0xFF | 1, side.lba & ~0xFF_FFFF | 1
+                side.device = 0
+        elif one.result:
+            self.why = POWER
+            for side, mode in zip(sides, (MODES[one.result], MODES["active"]), strict=True):
+                side.count = side.count & ~0xFF | mode
+
     def moved(self, one: Task, done: int) -> None:
         """Of its sectors, `done` have gone: QEMU's count and address go with them."""
         if one.sectors:
             self.why = OUTPUTS
-            bits = 0xFF if self.narrow else 0xFFFF
-            self.theirs.count = self.theirs.count & ~bits | (one.count - done) & bits
+            self.theirs.count = self._counted(one, done)
             self.theirs.address(one, one.lba + done)
+
+    def _counted(self, one: Task, done: int) -> int:
+        bits = 0xFF if self.narrow else 0xFFFF
+        return self.theirs.count & ~bits | (one.number - done) & bits
 
     def failed(self, one: Task) -> None:
         """It was refused: of an address that the disk has not, ours tells which is the first such."""
@@ -101,8 +129,7 @@ class Blocks:
     @classmethod
     def of_fis(cls, one: Task) -> Blocks:
         """What a FIS has brought."""
-        device = one.device | (one.lba >> 24 & 0x0F if not one.wide else 0)
-        lba = one.lba if one.wide else one.lba & 0xFF_FFFF
+        lba, device = one.registers
         return cls(Block(one.count, lba, device), Block(one.count, lba, device), narrow=False)
 
     def look(self, *, previous: bool = False) -> Iterator[Read]:

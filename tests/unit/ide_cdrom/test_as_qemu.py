@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from guestsim.drivers.ide import Task
+from guestsim.drivers.ide import Task, Way
 from guestsim.drivers.ide_layouts import AtaCommand, Reg
 
 from .machine import MIB, IdeMachine
@@ -61,3 +61,18 @@ def test_count_and_address_go_with_the_sectors() -> None:
 
 def _task_registers(machine: IdeMachine) -> list[int]:
     return [machine.ide.get(each) for each in (Reg.COUNT, Reg.LBA_LOW, Reg.LBA_MID)]
+
+
+def test_the_disk_is_always_active_and_shows_no_dsc_after_a_power_command() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        ide = machine.ide
+        machine.run(ide.do(0, Task(0xE0)))
+        assert ide.alternate_status == 0x40
+        assert machine.run(ide.do(0, Task(0xE5))).count == 0xFF
+
+
+def test_count_and_address_go_with_ranges_to_be_trimmed() -> None:
+    with IdeMachine(profile="qemu") as machine:
+        task = Task(0x06, features=1, count=1, way=Way.DMA_OUT, length=512, data=bytes(512))
+        reply = machine.run(machine.ide.do(0, task))
+        assert (reply.ok, reply.count, reply.lba) == (True, 0, 1)

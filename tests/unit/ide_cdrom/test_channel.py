@@ -296,6 +296,15 @@ def test_busy_is_seen_and_commands_meanwhile_are_ignored() -> None:
         assert ide.alternate_status == 0x50
 
 
+def test_diagnostics_clear_the_device_register() -> None:
+    with IdeMachine() as machine:
+        ide = machine.ide
+        ide.set(Reg.DEVICE, 0x4F)
+        ide.set(Reg.STATUS, AtaCommand.EXECUTE_DEVICE_DIAGNOSTIC)
+        settle(machine)
+        assert ide.get(Reg.DEVICE) == 0xA0
+
+
 def test_diagnostics_are_both_devices() -> None:
     with IdeMachine() as machine:
         reply = machine.run(machine.ide.do(1, Task(AtaCommand.EXECUTE_DEVICE_DIAGNOSTIC)))

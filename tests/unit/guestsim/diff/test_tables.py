@@ -102,6 +102,7 @@ def test_an_entry_is_not_of_other_values_of_ours(one: Known, shown: Shown, found
 
 ANYTHING = frozenset(
     {
+        ("diagnostics stay issued", "0x*"),  # The slot of the command.
         ("driver_feature after a reset", "0x*"),  # What the driver has accepted.
         ("types that there are not", "?? *"),  # What the disk holds.
     }
