@@ -10,6 +10,7 @@ not part of it; time goes on from the new machine's clock.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import msgspec
 
@@ -107,9 +108,8 @@ def restore_snapshot(assembly: Assembly, data: bytes) -> None:
     if not running:
         assembly.run_state.stop(snapshot.status)
         assembly.run_state.reason = snapshot.status
-    for base, size in regions:
-        for address in range(base, base + size, CHUNK):
-            memory.store(address, bytes(min(CHUNK, base + size - address)))
+    for address, content in _contents(memory):
+        memory.store(address, bytes(len(content)))
     for address, content in chunks:
         memory.store(address, content)
     for name, function in devices.items():
@@ -136,11 +136,17 @@ def _writable(memory: GuestMemory) -> list[tuple[int, int]]:
 
 
 def _save_memory(memory: GuestMemory) -> list[_Chunk]:
-    chunks = []
+    return [_Chunk(address, zlib.compress(data, 1)) for address, data in _contents(memory)]
+
+
+def _contents(memory: GuestMemory) -> Iterator[tuple[int, bytes]]:
+    """Each chunk of memory that is not all zeroes.
+
+    Memory is only read: pages that nobody has written need not be made.
+    """
     zeroes = bytes(CHUNK)
     for base, size in _writable(memory):
         for address in range(base, base + size, CHUNK):
             data = memory.load(address, min(CHUNK, base + size - address))
             if data != zeroes[: len(data)]:
-                chunks.append(_Chunk(address, zlib.compress(data, 1)))
-    return chunks
+                yield address, data

@@ -19,7 +19,7 @@ from typer.main import get_command
 
 SLOW_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-settings.register_profile("default", deadline=None, max_examples=10)
+settings.register_profile("default", deadline=None, max_examples=6, stateful_step_count=25)
 settings.register_profile("ci", deadline=None, max_examples=100, print_blob=True)
 # Where CI is set, Hypothesis draws the same examples in each run: what CI says depends on the change, not on luck.
 # Everywhere else each run draws others.
@@ -68,9 +68,19 @@ def _unwanted(config: pytest.Config) -> frozenset[str]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the folders of tiers that are not wanted."""
+    """Leave the folders and the files of tiers that are not wanted: importing them takes time."""
+    unwanted = config.stash[_UNWANTED]
+    if not unwanted:
+        return None
+    if collection_path.suffix == ".py":
+        mark = _OF_TIER.search(collection_path.read_text(encoding="utf-8"))
+        return True if mark is not None and mark[1] in unwanted else None
     ours = collection_path.parent == Path(__file__).parent
-    return True if ours and collection_path.name in config.stash[_UNWANTED].intersection(FOLDERS) else None
+    return True if ours and collection_path.name in unwanted.intersection(FOLDERS) else None
+
+
+_OF_TIER = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", re.MULTILINE)
+"""The mark of a file all of whose tests are of a tier."""
 
 
 def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 from devmodels.assembly.assembly import Assembly
 from devmodels.conformance import Profile, ViolationLog
@@ -16,9 +16,14 @@ from devmodels.translation import Translate
 DEFAULT_RAM = 128 << 20
 
 
+def anonymous_memory(size: int) -> mmap:
+    """Zeroes, of which only what is written takes memory, and nothing is made of what is only read."""
+    return mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)
+
+
 def ram_region(size: int, *, shared: bool) -> Region:
     """Guest memory of `size` bytes from address 0: shared views, or reached by copies as an embedder's own would be."""
-    buffer = mmap(-1, size)
+    buffer = anonymous_memory(size)
     if shared:
         return SharedRegion(0, buffer)
 

@@ -93,7 +93,7 @@ class World:
         self.script = script
         self.source = source
         self.spec = spec
-        self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.images: dict[str, Path] = {}
         self.names: dict[str, int] = {}
         self.submitted: list[tuple[Step, str, VirtioDriver[Any], Pending[Any]]] = []
@@ -109,10 +109,10 @@ class World:
             devices = [self._device(options, n) for n, options in enumerate(script.devices)]
             self.target = opener(spec, script, drives, devices, memory, recording)
         except OptionsError as error:
-            self._folder.cleanup()
+            self._remove_folder()
             raise source.error(f"{error.kind}[{error.index}]", str(error)) from error
         except BaseException:
-            self._folder.cleanup()
+            self._remove_folder()
             raise
         if on_access is not None:
             trace(self.target, on_access)
@@ -138,7 +138,11 @@ class World:
         """End guest and machine and remove the temporary files. Idempotent."""
         self.guest.close()
         self.target.close()
-        self._folder.cleanup()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     # --- what the script names
 
@@ -324,6 +328,8 @@ class World:
         except msgspec.ValidationError as error:
             driver = options.get("driver")
             raise self.source.error(path, f"a {driver} drive without filename: {error}") from None
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="guestsim-")
         image = self.images[name] = Path(self._folder.name, f"{len(self.images)}.img")
         try:
             with image.open("wb") as file:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from devmodels.assembly import assemble
+from devmodels.assembly.build import anonymous_memory
 from devmodels.blockbackend.debug.commands import debugged
 from devmodels.conformance import Profile, Violation
 from devmodels.iocontext import ClockKind
@@ -100,7 +101,7 @@ class InProcessTarget:
         self._add("devices", devices, self.assembly.add_device)
         self.assembly.violations.on_violation = self._on_violation
         self.assembly.events.add_listener(self._on_event)
-        self._high = mmap(-1, ram - _LOW.size)
+        self._high = anonymous_memory(ram - _LOW.size)
         self.assembly.memory.add(_region(_LOW.end, self._high, shared=shared))
         self._layout = MachineLayout(
             ram=(Window(_RESERVED, _LOW.end - _RESERVED), Window(_LOW.end, ram - _LOW.size)),

@@ -27,7 +27,9 @@ def diff(content: bytes) -> tuple[Path, Result]:
         return path, CliRunner().invoke(app, ["diff", str(path)])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=3 * settings().max_examples // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(mutated(("virtio-blk", "virtio-scsi", "ahci-disk", "ide-cd")))
 @example(b"")
 @example(b"device virtio-blk\nstep x\n")
