@@ -106,6 +106,18 @@ def test_bounced_bytes_at_any_one_time_are_limited() -> None:
     assert memory.bounced_bytes == 0
 
 
+@pytest.mark.parametrize("done", range(25))
+def test_of_what_is_bounced_only_that_is_stored_which_was_done(done: int) -> None:
+    """Though the device has filled all of its buffers, of which the second is not in one piece of memory."""
+    plain = blocks(0, 64)
+    dma = guest_memory(plain, Kind.BOUNCED).map([(8, 4), (56, 16), (80, 4)], Direction.FROM_DEVICE)
+    for view in dma.views:
+        view[:] = b"x" * len(view)
+    dma.unmap(done)
+    places = [*range(8, 12), *range(56, 72), *range(80, 84)]
+    assert plain.differences(blocks(0, 64)) == places[:done]
+
+
 def test_shared_memory_is_not_copied() -> None:
     plain = blocks(0x1000)
     memory = guest_memory(plain, Kind.SHARED)
