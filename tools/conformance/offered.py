@@ -29,7 +29,7 @@ COMMANDS: dict[str, Sequence[Any]] = {
 """Tables of commands by what the tables in `conformance/` call them."""
 CONFIGURATIONS: dict[str, Codec[int]] = {
     "virtio_blk_config": BLK_CONFIG,
-    "virtio_scsi_config": Codec.ints(SCSI_CONFIG),
+    "virtio_scsi_config": SCSI_CONFIG,
 }
 """Structures of configuration spaces by their names."""
 
