@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devmodels.trace import EventKind
-from devmodels.virtio.packed import PackedRing, held_fits
+from devmodels.virtio.layout import WRAP_COUNTER
 from devmodels.virtio.ring import MAX_CHAIN_BYTES, Chain, Ring, RingError
 from devmodels.virtio.split import SplitRing
 from devmodels.virtio.state import QueueState
 
 if TYPE_CHECKING:
     from devmodels.virtio.device import VirtioDevice
+    from devmodels.virtio.packed import PackedRing
 
 
 class VirtQueue:
@@ -60,7 +61,7 @@ class VirtQueue:
         self.largest = largest
         self.in_flight: dict[int, Chain] = {}
         self.make_split: Callable[..., SplitRing] = SplitRing
-        self.make_packed: Callable[..., PackedRing] = PackedRing
+        self.make_packed: Callable[..., PackedRing] = _packed_ring
         """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
@@ -107,7 +108,7 @@ class VirtQueue:
         The positions are those of a ring that another device left, or None.
         """
         owner = self.owner
-        start = PackedRing.START if owner.packed else SplitRing.START
+        start = WRAP_COUNTER if owner.packed else SplitRing.START
         make: Callable[..., Ring] = self.make_packed if owner.packed else self.make_split
         last_avail = start if last_avail is None else last_avail
         used_idx = start if used_idx is None else used_idx
@@ -297,8 +298,11 @@ class VirtQueue:
         if not all(0 <= position <= 0xFFFF for position in positions):
             raise ValueError(f"{self.name}: indices {positions} in the state")
         counts = [chain.count for chain in chains]
-        if packed and not held_fits(size, *positions, counts, broken=broken):
-            raise ValueError(f"{self.name}: positions {positions} in the state, with {chains} in flight")
+        if packed:
+            from devmodels.virtio.packed import held_fits
+
+            if not held_fits(size, *positions, counts, broken=broken):
+                raise ValueError(f"{self.name}: positions {positions} in the state, with {chains} in flight")
 
     def restore(self, state: QueueState) -> None:
         """Take what `save` gave; requests that were in flight start again."""
@@ -319,3 +323,10 @@ class VirtQueue:
 def _power_below(number: int) -> int:
     """The largest power of two up to `number`."""
     return 1 << number.bit_length() - 1
+
+
+def _packed_ring(*args: Any, **options: Any) -> PackedRing:
+    # Most drivers use split rings: a machine starts without what packed ones need.
+    from devmodels.virtio.packed import PackedRing
+
+    return PackedRing(*args, **options)

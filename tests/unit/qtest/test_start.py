@@ -30,8 +30,8 @@ OTHERS = {
     "ide-cd": "ahci ata.disk scsi.disk virtio virtio_blk virtio_scsi",
     "ahci": "ata.packet ide_cdrom scsi virtio virtio_blk virtio_scsi",
     "ahci-cd": "ata.disk ide_cdrom scsi.disk virtio virtio_blk virtio_scsi",
-    "virtio-blk": "ahci ata.disk ata.packet scsi virtio.mmio virtio_scsi",
-    "virtio-scsi": "ahci ata.disk ata.packet scsi.mmc.drive virtio.mmio virtio_blk",
+    "virtio-blk": "ahci ata.disk ata.packet scsi virtio.mmio virtio.packed virtio_scsi",
+    "virtio-scsi": "ahci ata.disk ata.packet scsi.mmc.drive virtio.mmio virtio.packed virtio_blk",
     "virtio-scsi-cd": "ahci ata.disk ata.packet scsi.disk.disk virtio.mmio virtio_blk",
     "none": "ahci ata ide_cdrom scsi virtio virtio_blk virtio_scsi",
 }
