@@ -84,12 +84,20 @@ def accept(
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Have the process end, by force where it doesn't end by itself, and reap it."""
-    process.terminate()
+    if process.poll() is not None:
+        return
+    # `Popen.wait` with a time limit looks only every now and then.
+    pidfd = os.pidfd_open(process.pid)
     try:
-        process.wait(_END_TIMEOUT)
-    except subprocess.TimeoutExpired:
+        process.terminate()
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        ended = poll.poll(_END_TIMEOUT * 1000)
+    finally:
+        os.close(pidfd)
+    if not ended:
         process.kill()
-        process.wait()
+    process.wait()
 
 
 def why_lost(who: str, process: subprocess.Popen[bytes], output: Path) -> str:
