@@ -9,11 +9,11 @@
 
 A place is a window of the device (`common`, `pci`, …) and an offset, values are little-endian.  `ram` puts bytes into
 guest memory.  `wait` is a quiescent point: both devices come to rest, and all that the guest can see is compared.
-`wait 0x1012004 8 14 3 16` says that of the 16 records of 8 bytes there, three from number 14 on (the last one is
-number 0 again) may have come in any order.  `loose failed-data 0x1020010 1024
-0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where a request's status, at
-0x1020410, is not 0; `failed-data` is the mask under which that is counted.  `loose pio-status 0x100202f 1 50/58` has it
-not compared where it is 0x50 on our side and 0x58 on theirs, as `read ide+0x3 1 outputs 0x5/0x7` does with a register.
+`wait 8 0x1012004 0x101200c` says that the records of 8 bytes there may have come in any order.
+`loose failed-data 0x1020010 1024 0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where
+a request's status, at 0x1020410, is not 0; `failed-data` is the mask under which that is counted.
+`loose pio-status 0x100202f 1 50/58` has it not compared where it is 0x50 on our side and 0x58 on theirs, as
+`read ide+0x3 1 outputs 0x5/0x7` does with a register.
 What follows a `#` is for people.
 
 `break write_aio A` holds the next request that the event is about (as QEMU's `blkdebug` names it) at the drive of both,
@@ -119,20 +119,10 @@ class Loose:
 
 @dataclass(frozen=True, slots=True)
 class Unordered:
-    """`count` records of `size` bytes whose order nothing specifies: from `first` on in a ring of `places`."""
+    """Records of `size` bytes whose order nothing specifies, and where they are."""
 
-    address: int
     size: int
-    first: int
-    count: int
-    places: int
-
-    @property
-    def addresses(self) -> list[int]:
-        """Where they are."""
-        return [
-            self.address + self.size * ((self.first + number) % self.places) for number in range(self.count)
-        ]
+    addresses: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +133,7 @@ class Wait:
 
     def __str__(self) -> str:
         one = self.unordered
-        if one is None:
-            return "wait"
-        return f"wait {one.address:#x} {one.size} {one.first} {one.count} {one.places}"
+        return "wait" if one is None else " ".join((f"wait {one.size}", *map(hex, one.addresses)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +264,7 @@ _SHOWN = 80
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE [MASK OURS/THEIRS], write PLACE SIZE VALUE, ram ADDRESS HEX, "
     "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE], wait, "
-    "wait ADDRESS SIZE FIRST COUNT PLACES, break EVENT TAG, held TAG, resume TAG"
+    "wait SIZE ADDRESS…, break EVENT TAG, held TAG, resume TAG"
 )
 
 
@@ -332,8 +320,8 @@ def _access(words: Sequence[str]) -> Access:
             return Rest(Read(*_place(place), _size(size)))
         case ["wait"]:
             return Wait()
-        case ["wait", address, *numbers] if len(numbers) == 4:
-            return Wait(_unordered(address, *map(_number, numbers)))
+        case ["wait", size, *addresses] if addresses:
+            return Wait(_unordered(_number(size), addresses))
     raise FormError(f"expected {_FORMS}")
 
 
@@ -349,12 +337,10 @@ def _tag(text: str) -> str:
     return text
 
 
-def _unordered(address: str, size: int, first: int, count: int, places: int) -> Unordered:
-    if not places or count > places:
-        raise FormError(f"{count} records: expected no more than the {places} places")
+def _unordered(size: int, addresses: Sequence[str]) -> Unordered:
     if not size:
         raise FormError("expected records of at least 1 byte")
-    return Unordered(_inside(address, size * places), size, first, count, places)
+    return Unordered(size, tuple(_inside(address, size) for address in addresses))
 
 
 def _inside(address: str, length: int) -> int:

@@ -39,6 +39,11 @@ def ours_has_more_bits(ours: int, theirs: int) -> bool:
     return ours != theirs == ours & theirs
 
 
+def theirs_has_more_bits(ours: int, theirs: int) -> bool:
+    """The same the other way round."""
+    return ours_has_more_bits(theirs, ours)
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """Where a known difference shows: a kind of difference, and patterns of its place and of both values.
@@ -118,13 +123,36 @@ def _buffers(ours: str, theirs: str) -> tuple[Shown]:
     return (Shown("memory", "buffers", f"{ours}*", f"{theirs}*"),)
 
 
+_FLAGS_AT = {at: ("?? " * (14 - at), f"* at 0x*{at:x}") for at in (8, 9, 10, 12, 14)}
+"""Where descriptors of packed rings begin to differ, in length, identifier or flags, and what lies around the flags."""
+_LAPS = (("8[02] 80 ", "8[0-7] 00 "), ("0[02] 00 ", "0[0-7] 80 "))
+"""Flags of used descriptors and of those that are not, in each of two laps (VIRTIO 1.4 §2.8.1)."""
+_DESCRIPTORS = "queue ? descriptors"
+
+_USED = tuple(
+    (f"{a}{used}{z}", f"{a}{not_used}{z}") for a, z in _FLAGS_AT.values() for used, not_used in _LAPS
+)
+"""A descriptor that one side has used, and the other one has not."""
+
+_OTHER_ORDER = (
+    Shown("memory", "queue ? used ring", "?? 00 00 00 *", "?? 00 00 00 *"),
+    *(
+        Shown("memory", _DESCRIPTORS, f"{a}{used}{z}", f"{a}{used}{z}")
+        for a, z in _FLAGS_AT.values()
+        for used, _ in _LAPS
+    ),
+)
+"""Both have used the same buffers, one after the other."""
+
 _ONE_MORE_OF_OURS = (
+    *(Shown("memory", _DESCRIPTORS, used, not_used) for used, not_used in _USED),
     Shown("line", "interrupt", "0b1", "0b0"),
     Shown("memory", "interrupt messages", _MESSAGE, _NO_MESSAGE),
     Shown("memory", "queue ? used index", "*", "*", ours_is_next),
 )
 """Where it shows that one request is over on our side, and not on QEMU's."""
 _ONE_MORE_OF_THEIRS = (
+    *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
     Shown("line", "interrupt", "0b0", "0b1"),
     Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
     Shown("memory", "queue ? used index", "*", "*", theirs_is_next),
@@ -167,6 +195,8 @@ KNOWN: tuple[Known, ...] = (
             Shown("line", "interrupt", "0b0", "0b1"),
             Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
             Shown("memory", "queue ? used index", "00 00 *", "0[1-4] 00 *"),
+            Shown("memory", "queue ? used flags", "00 00 00 *", "80 02 00 *"),
+            *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
         ),
         now=frozenset({"before-driver-ok"}),
     ),
@@ -185,7 +215,7 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §8.6",
         "ours",
         _SCSI,
-        _ONE_MORE_OF_THEIRS,
+        (*_ONE_MORE_OF_THEIRS, *_OTHER_ORDER),
         all_now=frozenset({"in-flight", "not-simple"}),
     ),
     Known(
@@ -251,6 +281,36 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (Shown("line", "interrupt", "0x0", "0x1"),),
         tags=frozenset({"polling"}),
+    ),
+    *(
+        Known(
+            "interrupts of a packed ring that goes round",
+            "Where used descriptors go round the ring's end an interrupt comes whatever the driver's event says.",
+            "VIRTIO 1.4 §2.8.10",
+            "ours",
+            _MODERN,
+            shown,
+            tags=frozenset({"ring-goes-round"}),
+            now=now,
+        )
+        for now, shown in (
+            (
+                frozenset({"ring-goes-round"}),
+                (
+                    Shown("line", "interrupt", "0b0", "0b1"),
+                    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+                ),
+            ),
+            (
+                frozenset({"unmask"}),
+                (
+                    Shown("line", "interrupt", "0b0", "0b1"),
+                    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+                    Shown("register", "pba+0x0", "0x*", "0x*", theirs_has_more_bits),
+                    _register("pci+0x6", "0x10", "0x18"),
+                ),
+            ),
+        )
     ),
     Known(
         "vector mapped anew",
@@ -480,6 +540,15 @@ ENDS = (
     ),
 )
 """What QEMU 7.2 ends of, with a segmentation fault: what, clause, devices.  Sequences keep away from it."""
+
+LOOPS = (
+    (
+        "A chain of a packed ring breaks a rule: the device needs a reset, and looks for the same chain again.",
+        "VIRTIO 1.4 §2.8.17",
+        ("virtio-blk", "virtio-scsi"),
+    ),
+)
+"""What QEMU 7.2 never comes back from, in the same form."""
 
 
 def known(device: str, found: Difference, profile: Profile = "strict") -> Known | None:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from guestsim.diff.access import Read, Step, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
-from guestsim.diff.grammar import virtio, virtio_blk, virtio_chains, virtio_legacy, virtio_rings, virtio_scsi
+from guestsim.diff.grammar import (
+    virtio,
+    virtio_blk,
+    virtio_chains,
+    virtio_legacy,
+    virtio_packed,
+    virtio_rings,
+    virtio_scsi,
+)
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
@@ -163,6 +171,17 @@ _COMMON = (
     ),
 )
 
+_PACKED = (
+    of_memory(
+        virtio_packed.MARK,
+        "A used descriptor of QEMU's never says by WRITE that something was written (VIRTIO 1.4 §2.8.4; right: ours).",
+    ),
+    of_memory(
+        virtio_packed.HINT,
+        "Which first descriptor a device wants to be notified of (VIRTIO 1.4 §2.8.10): ours asks for it, QEMU for any.",
+    ),
+)
+
 _NOWHERE = of_memory(
     "status-nowhere",
     "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
@@ -181,6 +200,7 @@ VIRTIO_BLK = Device(
             "num-queues": virtio_blk.QUEUES,
             "vectors": virtio_blk.QUEUES + 1,
             "disable-legacy": "on",
+            "packed": True,
             "discard_granularity": 512,
         }
     ],
@@ -194,6 +214,7 @@ VIRTIO_BLK = Device(
     masks=(
         *_COMMON,
         _NOWHERE,
+        *_PACKED,
         Mask(
             "features offered",
             "A device offers what it has (VIRTIO 1.4 §2.2): ours has NOTIFICATION_DATA, NOTIF_CONFIG_DATA and SUSPEND.",
@@ -249,7 +270,7 @@ TRANSITIONAL = replace(
     VIRTIO_BLK,
     name="virtio-blk-transitional",
     what="virtio-blk-pci, transitional, over the legacy interface",
-    options=[{**VIRTIO_BLK.options[0], "disable-legacy": "off"}],
+    options=[{**VIRTIO_BLK.options[0], "disable-legacy": "off", "packed": False}],
     place=place_legacy,
     prologue=(
         Step(
@@ -341,6 +362,7 @@ VIRTIO_SCSI = replace(
             "num_queues": virtio_scsi.QUEUES - 2,
             "vectors": virtio_scsi.QUEUES + 1,
             "disable-legacy": "on",
+            "packed": True,
         },
         {
             "driver": "scsi-hd",
@@ -357,6 +379,10 @@ VIRTIO_SCSI = replace(
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
         *(mask for mask in VIRTIO_BLK.masks if mask is not _NOWHERE),
+        of_memory(
+            virtio_packed.LATE,
+            "QEMU's control queue, packed, goes on asking for the first descriptor (VIRTIO 1.4 §2.8.10; right: ours).",
+        ),
         of_memory(
             "used-len",
             "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",

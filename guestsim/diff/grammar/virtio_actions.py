@@ -23,14 +23,19 @@ from guestsim.diff.grammar.virtio import (
     random_vectors,
 )
 from guestsim.diff.grammar.virtio_chains import Piece
-from guestsim.drivers.layouts import NO_VECTOR
+from guestsim.drivers.layouts import NO_VECTOR, Feature
 
 SIZES = (1, 2, 4, 8, 16, 64, 256)
+
+PACKED = 0.4
+"""How often rings are packed."""
 
 QUIRKS = ("loop", "beyond", "head", "indirect-next", "indirect-odd")
 """What is wrong with chains: see `Queue.add`."""
 
 MAPPED = frozenset({"map-vector"})
+UNMASKED = frozenset({"unmask"})
+"""What was held back of interrupts may come, or be seen."""
 
 ActionMaker = Callable[[Random], Action]
 ActionTable = tuple[tuple[ActionMaker, float], ...]
@@ -84,6 +89,8 @@ class Actions:
         if random.random() < 0.6:
             for bit in self._features:
                 features &= ~(bit if random.random() < 0.3 else 0)
+        if random.random() < PACKED:
+            features |= 1 << Feature.RING_PACKED
         queues = random.choice((max(1, self._queues - 1), self._queues, self._queues))
         sizes = tuple(random.choice(self._sizes) for _ in range(queues))
         skip: frozenset[str] = frozenset()
@@ -129,11 +136,14 @@ class Actions:
         """An entry of the MSI-X table, or all of them, is masked or not (PCI 3.0 §6.8.2)."""
         if random.random() < 0.3:
             return Registers(
-                "mask all vectors", (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),)
+                "mask all vectors",
+                (Write("msixcap", 2, 2, random.choice((0x8000, 0x8000, 0xC000))),),
+                tags=UNMASKED,
             )
         entry = random.randrange(self._queues + 1)
         write = Write("msix", 16 * entry + 12, 4, random.choice((0, 0, 1)))
-        return Registers("mask a vector", (write, Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)))
+        reads = Read("msix", 16 * entry + 12, 4), Read("pba", 0, 8)
+        return Registers("mask a vector", (write, *reads), tags=UNMASKED)
 
     def notify(self, random: Random) -> Registers:
         """A notification although there is nothing new."""
@@ -144,7 +154,9 @@ class Actions:
         """Interrupt Disable goes on and off (PCI 3.0 §6.2.2)."""
         value = random.choice((0x0007, 0x0407))
         return Registers(
-            "write the command register", (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2))
+            "write the command register",
+            (Write("pci", 4, 2, value), Read("pci", 4, 2), Read("pci", 6, 2)),
+            tags=UNMASKED,
         )
 
     def reset_queue(self, random: Random) -> ResetQueue:

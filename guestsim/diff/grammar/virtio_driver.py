@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Store, Unordered, Wait, Write
+from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Unordered, Wait, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
@@ -22,8 +22,9 @@ from guestsim.diff.grammar.virtio import (
     put_wide,
 )
 from guestsim.diff.grammar.virtio_chains import Buffers, Chain, loose
-from guestsim.diff.grammar.virtio_rings import AVAIL_AT, DESC_AT, USED_AT, Queue
-from guestsim.drivers.layouts import COMMON_CFG, DESC, Feature, Status
+from guestsim.diff.grammar.virtio_packed import PackedRing
+from guestsim.diff.grammar.virtio_rings import AVAIL_AT, DESC_AT, USED_AT, Queue, Ring
+from guestsim.drivers.layouts import COMMON_CFG, Feature, Status
 
 QUEUE_FIELDS = range(0x18, 0x3C)
 """Offsets of what belongs to the selected queue (§4.1.4.3)."""
@@ -42,12 +43,14 @@ OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
 class Lowering:
     """The driver while its actions become accesses."""
 
-    queues: list[Queue]
+    queues: Sequence[Ring]
     features: int = 0
     vectors_on: bool = False
     selected: int = 0
     queue_feature: int = 0
     """The feature without which there is only queue 0."""
+    control: int | None = None
+    """The queue of which QEMU's device does not say anew when it wants to be notified, if it is packed."""
     feature_tags: Callable[[int], Iterator[str]] = field(default=lambda _: iter(()))
     """What is special about a set of features."""
     buffers: Buffers = field(default_factory=Buffers)
@@ -55,15 +58,19 @@ class Lowering:
     """Whether the device was reset after features were accepted last."""
     _state: frozenset[str] = frozenset()
     """Tags of all steps from an initialisation to the next one."""
+    _tags: frozenset[str] = frozenset()
+    """Tags of the step that is being made."""
+    _marks: tuple[Loose, ...] = ()
+    """What of used descriptors need not be the same at the next quiescent point."""
     _unordered: Unordered | None = None
-    """What may have come in any order at the next quiescent point."""
+    """What may have come in any order there."""
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
-        before = self._state
+        self._tags = self._state
         step = self._step(action)
         accesses = tuple(map(self._place, step.accesses))
-        return replace(step, accesses=accesses, tags=step.tags | before | self._state)
+        return replace(step, accesses=accesses, tags=step.tags | self._tags | self._state)
 
     def _place(self, access: Access) -> Access:
         """Where an access goes over another interface than the modern one."""
@@ -82,12 +89,13 @@ class Lowering:
                     return Step(f"nothing: {name}, without the feature", ())
                 self.forgotten = self.forgotten or put("device_status", 0) in accesses
                 tags |= {"forgotten"} if self.forgotten else set()
-                return Step(name, (*map(self._alias, accesses), self._wait()), tags)
+                return Step(name, (*map(self._alias, accesses), *self._wait()), tags)
             case ResetQueue(number, again):
                 return self._reset_queue(self.queues[number], again)
             case Suppress(number, flag, ahead):
                 name = f"queue {number}: interrupts {'off' if flag else f'from {ahead} ahead'}"
-                return Step(name, self.queues[number].suppress(ahead, flag=flag))
+                events = bool(self.features >> Feature.EVENT_IDX & 1)
+                return Step(name, self.queues[number].suppress(ahead, flag=flag, events=events))
             case Jump(number, by):
                 return self._jump(self.queues[number], by)
             case Broken():
@@ -114,28 +122,31 @@ class Lowering:
         """What is looked at when only a reset helps."""
         return (*hints, wait, isr, Wait())
 
-    def _jump(self, queue: Queue, by: int) -> Step:
-        if not queue.size:
-            return Step("nothing: there is no queue", ())
-        queue.avail = (queue.avail + by) & 0xFFFF
+    def _jump(self, queue: Ring, by: int) -> Step:
+        jump = queue.jump(by) if queue.size else ()
+        if not jump:
+            return Step("nothing: there is no index", ())
         name = f"available index of queue {queue.number} goes on by {by}"
-        empty = Store(queue.base + DESC_AT, bytes(DESC.size * queue.size))
-        return Step(name, (empty, queue.published(), *self._notify(queue)), frozenset({"jump"}))
+        return Step(name, (*jump, *self._notify(queue)), frozenset({"jump"}))
 
-    def _notify(self, queue: Queue) -> tuple[Access, Access]:
+    def _notify(self, queue: Ring) -> tuple[Access, ...]:
         """The device is told, and comes to rest."""
-        return self._alias(Write("notify", 4 * queue.number, 2, queue.number)), self._wait()
+        return self._alias(Write("notify", 4 * queue.number, 2, queue.number)), *self._wait()
 
-    def _wait(self) -> Wait:
-        """A quiescent point."""
-        unordered, self._unordered = self._unordered, None
-        return Wait(unordered)
+    def _wait(self) -> tuple[Access, ...]:
+        """A quiescent point, last."""
+        marks, unordered = self._marks, self._unordered
+        self._marks, self._unordered = (), None
+        return *marks, Wait(unordered)
 
     def _alias(self, access: Access) -> Access:
         """With vectors ISR status is another thing, `isr-msix`; so are fields of a queue that is not there."""
         match access:
             case Write("notify", offset) if offset // 4 < len(self.queues):
-                self._unordered = self.queues[offset // 4].notified() or self._unordered
+                told = self.queues[offset // 4].notified()
+                self._marks += told.loose
+                self._unordered = told.unordered or self._unordered
+                self._tags |= told.tags
             case Write("common", offset, _, value) if offset == common("queue_select")[0]:
                 self.selected = value
             case Write("common", offset, _, 0) if offset == common("device_status")[0]:
@@ -172,6 +183,7 @@ class Lowering:
         self._forget()
         self.forgotten = "features" in action.skip
         self.features = 0 if self.forgotten else action.features
+        self.queues = [self._ring(queue.number) for queue in self.queues]
         self.vectors_on = action.vectors is not None
         if "acknowledge" not in action.skip:
             do.append(put("device_status", Status.ACKNOWLEDGE))
@@ -193,15 +205,21 @@ class Lowering:
             do += [put("device_status", OPERATING | Status.DRIVER_OK), get("device_status")]
         return self._brought_up(action, do)
 
+    def _ring(self, number: int) -> Ring:
+        """What rings are like with the features that were accepted."""
+        if self.features >> Feature.RING_PACKED & 1:
+            return PackedRing(number, late=number == self.control)
+        return Queue(number)
+
     def _brought_up(self, action: BringUp, do: Sequence[Access]) -> Step:
         early = ("before-driver-ok",) if "driver-ok" in action.skip else ()
         self._state = frozenset((*early, *self.feature_tags(self.features)))
         tags = frozenset(f"skip:{part}" for part in action.skip)
         return Step(f"bring up with features {action.features:#x}", (*do, Wait()), tags)
 
-    def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
+    def _start_queue(self, queue: Ring, size: int, action: BringUp | None = None) -> list[Access]:
         """Rings for a queue, and it is enabled (§4.1.5.1.3)."""
-        do = queue.emptied(size)
+        do = [*queue.emptied(size), *queue.first_hint()]
         do += [put("queue_select", queue.number), get("queue_size"), put("queue_size", size)]
         if action is not None and action.vectors is not None:
             do.append(put("queue_msix_vector", action.vectors[queue.number + 1]))
@@ -212,7 +230,7 @@ class Lowering:
             do += [put("queue_enable", 1), get("queue_enable"), get("queue_size")]
         return do
 
-    def _reset_queue(self, queue: Queue, again: bool) -> Step:
+    def _reset_queue(self, queue: Ring, again: bool) -> Step:
         if not self.features >> Feature.RING_RESET & 1 or not queue.size:
             return Step("nothing: no queue that can be reset", ())
         do: list[Access] = [put("queue_select", queue.number), put("queue_reset", 1), Wait()]
@@ -237,8 +255,8 @@ class Lowering:
             tags |= {chain.name, *chain.traits, *((f"chain:{chain.quirk}",) if chain.quirk else ())}
         if any(chain.counts_all for chain in chains):
             do += (Loose("used-len", at, 4) for at in queue.lengths(len(chains)))
-        do.append(queue.published())
-        do += (self._wait(),) if action.notify is None else self._notify(self.queues[action.notify])
+        do += queue.published()
+        do += self._wait() if action.notify is None else self._notify(self.queues[action.notify])
         what = ", ".join(chain.name for chain in chains) or "nothing that fits"
         return Step(f"queue {queue.number}: {what}", tuple(do), frozenset(tags))
 
@@ -271,13 +289,13 @@ class Lowering:
         name = f"held at {action.event}: {held.name}; meanwhile: {names or 'nothing'}"
         return Step(name, tuple(accesses), tags)
 
-    def _add(self, queue: Queue, chain: Chain, do: list[Access]) -> bool:
+    def _add(self, queue: Ring, chain: Chain, do: list[Access]) -> bool:
         """Add a chain's buffers and descriptors, if there is room for them.
 
-        The quirk `far`: a buffer is outside memory; `Queue.add` has others.
+        The quirk `far`: a buffer is outside memory; a ring's `add` has others.
         """
         indirect = chain.indirect and bool(self.features >> Feature.INDIRECT_DESC & 1)
-        if chain.quirk.startswith("indirect") and not indirect:
+        if not queue.can(chain.quirk, indirect=indirect):
             return False
         if len(chain.pieces) > queue.size or chain.needs & ~self.features:
             return False

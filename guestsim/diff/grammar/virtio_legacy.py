@@ -11,7 +11,7 @@ from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp
 from guestsim.diff.grammar.virtio_driver import Lowering
-from guestsim.diff.grammar.virtio_rings import Queue
+from guestsim.diff.grammar.virtio_rings import Ring
 from guestsim.drivers.layouts import LEGACY_CFG, LEGACY_PAGE, Feature, Status
 
 SIZE = 256
@@ -57,13 +57,13 @@ class LegacyLowering(Lowering):
         """The legacy interface does not say what is to be seen before the reset: only what comes then is compared."""
         return (Rest(), isr, Rest(), *hints, Loose("broken-legacy", MESSAGES, MESSAGES_SIZE))
 
-    def _start_queue(self, queue: Queue, size: int, action: BringUp | None = None) -> list[Access]:
+    def _start_queue(self, queue: Ring, size: int, action: BringUp | None = None) -> list[Access]:
         do = [*queue.emptied(size), put("queue_select", queue.number), get("queue_size")]
         if action is not None and action.vectors is not None:
             do += [put("queue_msix_vector", action.vectors[queue.number + 1]), get("queue_msix_vector")]
         return [*do, put("queue_pfn", queue.base // LEGACY_PAGE), get("queue_pfn")]
 
-    def _reset_queue(self, queue: Queue, again: bool) -> Step:  # noqa: ARG002
+    def _reset_queue(self, queue: Ring, again: bool) -> Step:  # noqa: ARG002
         return Step("nothing: queues are not reset over the legacy interface", ())
 
     def _alias(self, access: Access) -> Access:

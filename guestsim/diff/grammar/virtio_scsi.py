@@ -64,7 +64,7 @@ class VirtioScsiGrammar:
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
         """Their steps."""
-        driver = Lowering([Queue(number) for number in range(QUEUES)])
+        driver = Lowering([Queue(number) for number in range(QUEUES)], control=CONTROL_QUEUE)
         return [driver.step(action) for action in actions]
 
 
