@@ -302,11 +302,13 @@ KNOWN: tuple[Known, ...] = (
                 ),
             ),
             (
-                frozenset({"unmask"}),
+                frozenset({"unmask", "broken"}),
                 (
                     Shown("line", "interrupt", "0b0", "0b1"),
                     Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
                     Shown("register", "pba+0x0", "0x*", "0x*", theirs_has_more_bits),
+                    _register("isr+0x0", "0x0", "0x1"),
+                    _register("isr-msix+0x0", "0x0", "0x1"),
                     _register("pci+0x6", "0x10", "0x18"),
                 ),
             ),

@@ -27,6 +27,8 @@ from guestsim.drivers.layouts import NO_VECTOR, Feature
 
 SIZES = (1, 2, 4, 8, 16, 64, 256)
 
+ODD_SIZES = (10, 100)
+"""Those that split rings cannot have."""
 PACKED = 0.4
 """How often rings are packed."""
 
@@ -89,10 +91,12 @@ class Actions:
         if random.random() < 0.6:
             for bit in self._features:
                 features &= ~(bit if random.random() < 0.3 else 0)
-        if random.random() < PACKED:
+        packed = random.random() < PACKED
+        if packed:
             features |= 1 << Feature.RING_PACKED
         queues = random.choice((max(1, self._queues - 1), self._queues, self._queues))
-        sizes = tuple(random.choice(self._sizes) for _ in range(queues))
+        some = (*self._sizes, *ODD_SIZES) if packed else self._sizes
+        sizes = tuple(random.choice(some) for _ in range(queues))
         skip: frozenset[str] = frozenset()
         if random.random() < 0.04:
             skip = frozenset(
@@ -118,7 +122,7 @@ class Actions:
 
     def isr(self, _: Random) -> Registers:
         """ISR status is read and cleared (§4.1.4.5); lowering has another window for it with vectors."""
-        return Registers("read ISR status", (Read("isr", 0, 1),))
+        return Registers("read ISR status", (Read("isr", 0, 1),), tags=UNMASKED)
 
     def vectors(self, random: Random) -> Registers:
         """A vector is mapped (§4.1.5.1.2)."""

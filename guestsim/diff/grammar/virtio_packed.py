@@ -85,14 +85,14 @@ class PackedRing(Ring):
         return Ring.room(self, descriptors)
 
     def add(self, parts: Sequence[Part], quirk: str, *, indirect: bool) -> Iterator[Access]:
-        """Descriptors of a chain, the first one last, whose place is its id."""
+        """Descriptors of a chain, the first one last.  Its id is one that no other chain has meanwhile (§2.8.21.1)."""
         if indirect:
             at = self._table(len(parts))
             yield Store(at, b"".join(PACKED_DESC.pack(*part[:2], 0, part[2]) for part in parts))
             flags = DESC_INDIRECT | (DESC_NEXT if quirk == "indirect-next" else 0)
             parts = [(at, PACKED_DESC.size * len(parts), flags)]
         first, count = self.place, len(parts)
-        number = first % self.size
+        number = 257 * self.avail & 0xFFFF
         stores: list[Access] = []
         for at, (address, length, flags) in enumerate(parts):
             flags |= DESC_NEXT if at + 1 < count else 0

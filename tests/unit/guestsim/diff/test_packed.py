@@ -47,15 +47,16 @@ def test_used_descriptors_have_the_flags_of_their_lap(tmp_path: Path) -> None:
     memory = played(tmp_path, UP, *(get_id() for _ in range(4)))
     used = [PACKED_DESC.struct.unpack_from(memory, 16 * place) for place in range(8)]
     # Buffers begin at 0, 3, 6, of which the last descriptor is at 0 again, and a lap later at 1.
-    assert used[6][1:] == (21, 6, 0x8082)
+    assert used[6][1:] == (21, 2 * 257, 0x8082)
     assert used[0][3] == 0x8002
-    assert used[1][1:] == (21, 1, 0x0002)
+    assert used[1][1:] == (21, 3 * 257, 0x0002)
 
 
 def test_an_indirect_buffer_takes_one_descriptor(tmp_path: Path) -> None:
     memory = played(tmp_path, UP, *(get_id(indirect=True) for _ in range(9)))
     used = [PACKED_DESC.struct.unpack_from(memory, 16 * place) for place in range(8)]
-    assert [each[1:] for each in used] == [(21, 0, 0x0002), *((21, place, 0x8082) for place in range(1, 8))]
+    earlier = ((21, 257 * place, 0x8082) for place in range(1, 8))
+    assert [each[1:] for each in used] == [(21, 257 * 8, 0x0002), *earlier]
 
 
 def test_event_suppression_names_a_descriptor_and_its_lap() -> None:
