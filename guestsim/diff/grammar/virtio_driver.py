@@ -200,7 +200,8 @@ class Lowering:
         if action.vectors is not None:
             do += [put("config_msix_vector", action.vectors[0]), get("config_msix_vector")]
         for number, size in enumerate(action.sizes[: self._available]):
-            do += self._start_queue(self.queues[number], size, action)
+            queue = self.queues[number]
+            do += self._start_queue(queue, queue.allowed(size), action)
         if "driver-ok" not in action.skip:
             do += [put("device_status", OPERATING | Status.DRIVER_OK), get("device_status")]
         return self._brought_up(action, do)

@@ -73,6 +73,10 @@ class Ring(ABC):
     def emptied(self, size: int) -> list[Access]:
         """It begins anew with rings of so many entries, all zeroes."""
 
+    def allowed(self, size: int) -> int:
+        """The size that such a ring can have, if not this one."""
+        return size
+
     def first_hint(self) -> tuple[Loose, ...]:
         """What is not compared of what the device wants to be notified of, when it has not been yet."""
         return ()
@@ -120,6 +124,10 @@ class Queue(Ring):
     """A split ring (§2.7)."""
 
     descriptor: int = 0
+
+    def allowed(self, size: int) -> int:
+        """A power of two (§2.7)."""
+        return 1 << size.bit_length() - 1
 
     def emptied(self, size: int) -> list[Access]:
         """It begins anew with rings of so many entries, all zeroes."""
