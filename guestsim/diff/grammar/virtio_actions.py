@@ -91,17 +91,18 @@ class Actions:
         if random.random() < 0.6:
             for bit in self._features:
                 features &= ~(bit if random.random() < 0.3 else 0)
-        packed = random.random() < PACKED
-        if packed:
-            features |= 1 << Feature.RING_PACKED
-        queues = random.choice((max(1, self._queues - 1), self._queues, self._queues))
-        some = (*self._sizes, *ODD_SIZES) if packed else self._sizes
-        sizes = tuple(random.choice(some) for _ in range(queues))
         skip: frozenset[str] = frozenset()
         if random.random() < 0.04:
             skip = frozenset(
                 {random.choice(("acknowledge", "features", "features-ok", "enable", "driver-ok"))}
             )
+        # Features hold from FEATURES_OK on, in QEMU's from where they are written.
+        packed = "features-ok" not in skip and random.random() < PACKED
+        if packed:
+            features |= 1 << Feature.RING_PACKED
+        queues = random.choice((max(1, self._queues - 1), self._queues, self._queues))
+        some = (*self._sizes, *ODD_SIZES) if packed else self._sizes
+        sizes = tuple(random.choice(some) for _ in range(queues))
         return BringUp(features, sizes, random_vectors(random, self._queues), skip)
 
     def _queue(self, random: Random) -> int:
