@@ -135,7 +135,7 @@ class PackedRing(Ring):
         count, before = self.told_of(), self.heard
         self.heard = self.place
         loose = [
-            Loose(MARK, self._at(place) + FLAGS, 1, values=_MARKED[place < self.size])
+            Loose(MARK, self._at(place) + FLAGS, 2, values=_MARKED[place < self.size])
             for place in self._last(count)
         ]
         if self.late and count:
@@ -166,9 +166,9 @@ class PackedRing(Ring):
         return PACKED_EVENT.pack(place % self.size | (EVENT_WRAP if place < self.size else 0), EVENT_DESC)
 
 
-_USED_FLAGS = PACKED_AVAIL & 0xFF
+_USED = PACKED_AVAIL | PACKED_USED
 _MARKED = {
-    True: (bytes([_USED_FLAGS | DESC_WRITE]), bytes([_USED_FLAGS])),
-    False: (bytes([DESC_WRITE]), bytes([0])),
+    True: ((_USED | DESC_WRITE).to_bytes(2, "little"), _USED.to_bytes(2, "little")),
+    False: (DESC_WRITE.to_bytes(2, "little"), bytes(2)),
 }
-"""The low byte of a used descriptor's flags, ours and QEMU's, by its wrap counter."""
+"""A used descriptor's flags, ours and QEMU's, by its wrap counter."""

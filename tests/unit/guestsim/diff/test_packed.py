@@ -81,8 +81,8 @@ def test_buffers_of_one_notification_may_be_used_in_any_order_where_they_are_as_
     assert step.tags == {"get-id", "ring-goes-round"}
     marks = [one for one in step.accesses if isinstance(one, Loose) and one.reason == MARK]
     assert [(one.address, one.values) for one in marks] == [
-        *((RINGS + 16 * place + 14, (b"\x82", b"\x80")) for place in range(3, 8)),
-        (RINGS + 14, (b"\x02", b"\x00")),
+        *((RINGS + 16 * place + 14, (b"\x82\x80", b"\x80\x80")) for place in range(3, 8)),
+        (RINGS + 14, (b"\x02\x00", b"\x00\x00")),
     ]
 
 
