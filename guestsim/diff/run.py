@@ -12,8 +12,9 @@ from random import Random
 
 from guestsim.diff.access import Step, lines
 from guestsim.diff.device import Device
+from guestsim.diff.entries import Known
 from guestsim.diff.grammar import Action
-from guestsim.diff.known import Known, known
+from guestsim.diff.known import known
 from guestsim.diff.play import PATIENCE, SHORT, Counts, Difference, Player
 from guestsim.diff.shrink import shrink
 

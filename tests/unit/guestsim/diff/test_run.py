@@ -11,8 +11,8 @@ import pytest
 from guestsim.diff import known
 from guestsim.diff.access import Read, Rest, Step, parse
 from guestsim.diff.devices import DEVICES
+from guestsim.diff.entries import Known, Shown
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.known import Known, Shown
 from guestsim.diff.play import Difference, Player
 from guestsim.diff.run import compare_random, compare_steps
 from guestsim.diff.shrink import shrink

@@ -11,8 +11,9 @@ import pytest
 
 from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
+from guestsim.diff.entries import NEVER_KNOWN, Known, Shown, ours_is_larger
 from guestsim.diff.grammar import virtio_blk
-from guestsim.diff.known import KNOWN, NEVER_KNOWN, Known, Shown, known, ours_is_larger
+from guestsim.diff.known import KNOWN, known
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT
 from guestsim.diff.run import random_actions
