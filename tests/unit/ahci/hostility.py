@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from random import Random
 from typing import Any
 
 from devmodels.ahci import AhciPci
 from devmodels.ata.table import Command
+from tests.unit.ahci.counts import watch_counts
 from tests.unit.ata.hostility import (
-    BACKENDS,
     BYTES,
     DISK,
     DRIVE,
@@ -22,6 +22,7 @@ from tests.unit.ata.hostility import (
     Shadow,
     Step,
     backend_of,
+    blockdev,
     packet,
     registers,
     sequence,
@@ -50,6 +51,7 @@ HEADER, H2D, PRD = struct.Struct("<HHIII16x"), struct.Struct("<BBBBIIHBBI"), str
 EVERYTHING = 0xFFFF_FFFF
 RESETS = ("comreset", "comreset", "pulse", "hba", "hba", "srst", "srst", "function")
 """A pulse is a COMRESET while the port may run."""
+QUEUED = range(0x60, 0x66)
 CONTROLS = (0, 1, 4, 0x300, 0x301, 0x304, 0x310, 0x330)
 STARTS = (
     0,
@@ -72,7 +74,7 @@ class HbaBench(Bench):
     def __init__(
         self, stack: ExitStack, ends: Counter[str], *, backend: str, shared: bool, drive: bool
     ) -> None:
-        node = {**BACKENDS[backend], "node-name": "n0"} | ({"read-only": True} if drive else {})
+        node = {**blockdev(backend, drive=drive), "node-name": "n0"} | ({"read-only": True} if drive else {})
         super().__init__(stack, Shadow(BASE, SIZE, shared=shared), [node], ends, drive=drive)
         for options in (
             {"driver": "ich9-ahci", "id": "sata0", "addr": "4", "ports": 1},
@@ -86,6 +88,7 @@ class HbaBench(Bench):
         assert self.port.device is not None
         self.device = self.port.device
         self.watch(self.device)
+        watch_counts(self.port, self.shadow, self.wrong)
         self.windows = function.hba.windows()
         for at in (RECEIVED, OTHER_RECEIVED):
             self.shadow.always(at, 0x100)
@@ -241,15 +244,18 @@ class HbaBench(Bench):
         features: int = 0,
         count: int = 0,
         lba: int = 0,
+        device: int = 0x40,
         out: bytes = b"",
         acmd: bytes = b"",
     ) -> bytes | None:
         """A driver's own command, with a buffer of 4 KiB; what that holds, or None where it has failed."""
-        fis = H2D.pack(0x27, 0x80, opcode, features, lba | 0x40 << 24, 0, count, 0, 0, 0)
+        fis = H2D.pack(0x27, 0x80, opcode, features, lba | device << 24, 0, count, 0, 0, 0)
         self.shadow.put(OWN_BUFFER, out.ljust(OWN_SIZE, b"\xee"))
         flags = 5 | (WRITE if out else 0) | (ATAPI if acmd else 0)
         prds = ((BASE + OWN_BUFFER, OWN_SIZE - 1),)
         self.place(0, fis, flags, 1, prds, acmd, inward=False)
+        if opcode in QUEUED:
+            self.set(SACT, 1)
         self.set(CI, 1)
         self.settle()
         taskfile, issued = self.get(TFD), self.get(CI)
@@ -274,17 +280,31 @@ class HbaBench(Bench):
         assert identity is not None
         return identity[:512]
 
-    def spin_up(self) -> None:
-        """SET FEATURES."""
-        assert self.command(0xEF, features=7) is not None
+    def switch(self, opcode: int, features: int = 0) -> None:
+        """Any command without data."""
+        assert self.command(opcode, features=features) is not None
 
     def write_sector(self, data: bytes) -> None:
         """WRITE DMA EXT."""
         assert self.command(0x35, count=1, out=data) is not None
 
+    def write_sector_fua(self, data: bytes) -> None:
+        """WRITE DMA FUA EXT."""
+        assert self.command(0x3D, count=1, out=data) is not None
+
+    def _write_queued(self, data: bytes) -> None:
+        """WRITE FPDMA QUEUED with FUA."""
+        assert self.command(0x61, features=1, out=data, device=0xC0) is not None
+        assert not self.get(SACT)
+
+    @property
+    def stable_ways(self) -> Sequence[Callable[[bytes], None]]:
+        """With one by the queue."""
+        return *super().stable_ways, self._write_queued
+
     def read_sector(self) -> bytes:
-        """READ DMA EXT."""
-        read = self.command(0x25, count=1)
+        """READ DMA EXT and READ FPDMA QUEUED by turns."""
+        read = self.command(0x60, features=1) if self.turns % 2 else self.command(0x25, count=1)
         assert read is not None
         return read[:512]
 
@@ -378,7 +398,7 @@ def _command(random: Random, commands: Sequence[Command[Any]]) -> list[Step]:
         prds += ((random.choice(NOWHERE), 511),) * (PRDS - len(prds))
     steps: list[Step] = [("command", slot, fis, flags, prdtl, prds, acmd, inward)]
     if random.randrange(8):
-        steps.append(("issue", 1 << slot if fis[2] in range(0x60, 0x66) else 0, 1 << slot))
+        steps.append(("issue", 1 << slot if fis[2] in QUEUED else 0, 1 << slot))
         steps += [("turn",)] * random.choice((0, 1, 1, 1, 2))
         if not random.randrange(3):
             steps.append(RESTART)

@@ -6,6 +6,7 @@ begins anew.  Steps come from one seed, in plain numbers, and many examples are 
     never an exception out of a device or of a turn of its context,
     nothing is written to memory but buffers that the guest gave for reading, and what the adapter reports there,
     each command that a device was given ends once, nothing stays mapped,
+    what a disk reads was written, and what it said to be stable outlives a power cut,
     nothing is written to memory any more when an adapter has said that it has stopped, or that a reset is over,
     after the reset and a proper initialisation the device says what it is, and a read succeeds.
 
@@ -25,10 +26,12 @@ import pytest
 
 from devmodels.assembly import Assembly, assemble
 from devmodels.ata import AtaCommand, AtaDevice, Status
+from devmodels.ata.disk import AtaDisk
 from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
+from tests.unit.ata.promises import Promises
 
 Step = tuple[Any, ...]
 """What is done, with plain numbers."""
@@ -48,6 +51,7 @@ POLLS = 10_000
 TRIALS = 400
 """How often fewer steps are tried."""
 SET_PASSWORD, SET_FEATURES, WRITE_UNCORRECTABLE = 0xF1, 0xEF, 0x45
+CACHE_ON, SPIN_UP, CACHE_OFF = 0x02, 0x07, 0x82
 SET_ACCESSIBLE = (0x78, 1)
 QUEUED_SET_FEATURES = (0x63, 5)
 INWARD = frozenset({Protocol.PIO_IN, Protocol.DMA_IN, Protocol.QUEUED_IN, Protocol.PACKET})
@@ -63,22 +67,36 @@ PACKETS = {
 """Packets that drives know, by the last byte of their lengths."""
 READS = (0x28, 0x28, 0x28, 0xA8, 0xBE, 0xBE)
 
+MEDIUM = "medium"
+"""The node of what is left of a disk when its power is cut."""
+CACHED: dict[str, object] = {
+    "driver": "volatile-cache",
+    "file": {"driver": "memory", "size": DISK_SIZE, "node-name": MEDIUM},
+}
+PLAIN: dict[str, object] = {"driver": "memory", "size": DISK_SIZE}
 BACKENDS: dict[str, dict[str, object]] = {
-    "memory": {"driver": "memory", "size": DISK_SIZE},
+    "memory": {},
     "slow": {
         "driver": "delay",
         "latency-ns": 1_000_000,
-        "file": {"driver": "memory", "size": DISK_SIZE},
     },
     "broken": {
         "driver": "blkdebug",
-        "image": {"driver": "memory", "size": DISK_SIZE},
         "inject-error": [
             {"event": "none", "iotype": "read", "sector": sector, "errno": 5, "immediately": False}
             for sector in BAD
         ],
     },
 }
+
+
+def blockdev(backend: str, *, drive: bool) -> dict[str, object]:
+    """What is behind a device: a disk's has a volatile write cache."""
+    below = PLAIN if drive else CACHED
+    options = BACKENDS[backend]
+    if not options:
+        return dict(below)
+    return {**options, "image" if options["driver"] == "blkdebug" else "file": below}
 
 
 class Shadow:
@@ -158,9 +176,14 @@ class Bench:
         stack.callback(self.assembly.close)
         self.context = self.assembly.context
         self._begun: set[AtaCommand] = set()
+        self._promises: Promises | None = None
+        self.wrong: list[str] = []
+        """What did not hold while the adapter was at work."""
 
     def watch(self, device: AtaDevice) -> None:
-        """Look at what begins and ends in `device`."""
+        """Look at what begins and ends in `device`, and at what the disk that is looked at promises."""
+        if isinstance(device, AtaDisk) and not self.drive:
+            self._promises = Promises(device, self.assembly.graph.nodes[MEDIUM])
         issue, finish = device.issue, device.finish
 
         def begun(command: AtaCommand) -> None:
@@ -194,6 +217,9 @@ class Bench:
         assert not self._begun, self._begun
         assert not self.shadow.region.pins
         self.shadow.check()
+        assert not self.wrong, self.wrong[0]
+        if self._promises is not None:
+            self._promises.check()
         self.assembly.violations.clear()
 
     def do(self, step: Step) -> None:
@@ -218,11 +244,26 @@ class Bench:
             self._drive_works()
             return
         if int.from_bytes(identity[4:6], "little") == SPIN_UP_FIRST:
-            self.spin_up()
+            self.switch(SET_FEATURES, SPIN_UP)
         data = self.turns.to_bytes(4, "big") * 128
+        way = self.stable_ways[self.turns % len(self.stable_ways)]
         self.turns += 1
+        way(data)
+        assert self.read_sector() == data, "sector 0 is not what was written"
+
+    @property
+    def stable_ways(self) -> Sequence[Callable[[bytes], None]]:
+        """Ways of writing sector 0 after which it is stable."""
+        return self._write_and_flush, self.write_sector_fua, self._write_without_cache
+
+    def _write_and_flush(self, data: bytes) -> None:
         self.write_sector(data)
-        assert self.read_sector() == data
+        self.switch(0xE7 if self.turns % 2 else 0xEA)
+
+    def _write_without_cache(self, data: bytes) -> None:
+        self.switch(SET_FEATURES, CACHE_OFF)
+        self.write_sector(data)
+        self.switch(SET_FEATURES, CACHE_ON)
 
     def _drive_works(self) -> None:
         for attempt in range(6):
@@ -240,12 +281,16 @@ class Bench:
         """The data of IDENTIFY (PACKET) DEVICE."""
         raise NotImplementedError
 
-    def spin_up(self) -> None:
-        """SET FEATURES that spins a disk up."""
+    def switch(self, opcode: int, features: int = 0) -> None:
+        """A command without data, which must succeed."""
         raise NotImplementedError
 
     def write_sector(self, data: bytes) -> None:
         """Sector 0."""
+        raise NotImplementedError
+
+    def write_sector_fua(self, data: bytes) -> None:
+        """The same, by WRITE DMA FUA EXT."""
         raise NotImplementedError
 
     def read_sector(self) -> bytes:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from devmodels.ahci.command import PortCommand
+from devmodels.ahci.delivery import Delivery
 from devmodels.ahci.engine import Event
 from devmodels.ahci.port import Port
+from devmodels.ata import AtaCommand, TaskFile
+from devmodels.ata.disk import AtaDisk
+from devmodels.ata.disk.medium import MediumTransfer
+from devmodels.blockbackend import BlockBackend, Flags
 from devmodels.ide_cdrom.busmaster import BusMaster
 from tests.unit.ahci import hostility as ahci
 from tests.unit.ata.hostility import BACKENDS, Generate, Make, Runner, Step
@@ -103,3 +111,104 @@ def test_a_byte_that_is_written_after_the_stop_is_seen(
         says_at_once_that_it_has_stopped(monkeypatch)
         with pytest.raises(AssertionError, match="a device has written"):
             bench.play((steps, how))
+
+
+async def _does_not_flush(_disk: AtaDisk, _command: AtaCommand) -> None:
+    """FLUSH CACHE, and SET FEATURES that switches the write cache off, end at once."""
+
+
+def flushes_nothing(put: pytest.MonkeyPatch) -> None:
+    put.setattr(AtaDisk, "flush", _does_not_flush)
+
+
+def _transfers(put: pytest.MonkeyPatch, change: Callable[[MediumTransfer], None]) -> None:
+    init = MediumTransfer.__init__
+
+    def changed(transfer: MediumTransfer, *arguments: Any, **named: Any) -> None:
+        init(transfer, *arguments, **named)
+        change(transfer)
+
+    put.setattr(MediumTransfer, "__init__", changed)
+
+
+def ignores_fua(put: pytest.MonkeyPatch) -> None:
+    _transfers(put, lambda transfer: setattr(transfer, "flags", Flags.NONE))
+
+
+def has_the_cache_on_for_ever(put: pytest.MonkeyPatch) -> None:
+    put.setattr(BlockBackend, "write_cache", property(lambda _backend: True, lambda _backend, _on: None))
+
+
+def is_a_sector_beside(put: pytest.MonkeyPatch) -> None:
+    """Of each pair of sectors one is the other, for reads as well as for writes."""
+    _transfers(put, lambda transfer: setattr(transfer, "offset", transfer.offset ^ 512))
+
+
+def reads_at_once_a_sector_beside(put: pytest.MonkeyPatch) -> None:
+    place = AtaDisk.at_once
+
+    def beside(disk: AtaDisk, taskfile: TaskFile) -> tuple[int, int] | None:
+        found = place(disk, taskfile)
+        return None if found is None else (found[0] ^ 512, found[1])
+
+    put.setattr(AtaDisk, "at_once", beside)
+
+
+def counts_a_sector_more(put: pytest.MonkeyPatch) -> None:
+    """In PRDBC."""
+    count = Delivery._count
+
+    def more(delivery: Delivery, command: PortCommand) -> None:
+        command.moved += 512
+        count(delivery, command)
+        command.moved -= 512
+
+    put.setattr(Delivery, "_count", more)
+
+
+def begins_anew_often(kind: str) -> None:
+    """So that the driver has written in each of its ways."""
+    with ExitStack() as stack:
+        bench = KINDS[kind][0](stack, "memory", Counter())
+        for _ in bench.stable_ways:
+            bench.play(((), "srst"))
+
+
+BOTH = ("ahci-disk", "ide-disk")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "defect", "complaint"),
+    [
+        (BOTH, flushes_nothing, "acknowledged as stable"),
+        (BOTH, ignores_fua, "acknowledged as stable"),
+        (BOTH, has_the_cache_on_for_ever, "acknowledged as stable"),
+        (BOTH, is_a_sector_beside, "acknowledged as stable"),
+        (BOTH[:1], reads_at_once_a_sector_beside, "is not what was written"),
+        (BOTH[:1], counts_a_sector_more, "PRDBC of slot 0"),
+    ],
+)
+def test_a_disk_that_does_not_keep_its_promises_is_seen(
+    kinds: tuple[str, ...],
+    defect: Callable[[pytest.MonkeyPatch], None],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defect(monkeypatch)
+    for kind in kinds:
+        with pytest.raises(AssertionError, match=complaint):
+            begins_anew_often(kind)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_what_reads_as_something_else_is_seen(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sectors that were never written, which no sector that is read back shows."""
+    steps: tuple[Step, ...] = (*(HBA_READ if kind == "ahci-disk" else CHANNEL_READ), ("settle",))
+    with ExitStack() as stack:
+        bench = KINDS[kind][0](stack, "slow", Counter())
+        bench.play((steps, "srst"))
+        _transfers(monkeypatch, lambda transfer: setattr(transfer, "offset", transfer.offset ^ 1024))
+        for step in steps:
+            bench.do(step)
+        with pytest.raises(AssertionError, match="is not what was written"):
+            bench.begin_anew("srst")

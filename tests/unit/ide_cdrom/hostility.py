@@ -12,15 +12,16 @@ from typing import Any
 from devmodels.ata.table import Addressing, Command, Protocol
 from devmodels.ide_cdrom import PiixIde
 from tests.unit.ata.hostility import (
-    BACKENDS,
     BYTES,
     DISK,
     DRIVE,
+    PLAIN,
     Bench,
     Example,
     Shadow,
     Step,
     backend_of,
+    blockdev,
     packet,
     registers,
     sequence,
@@ -59,7 +60,7 @@ class ChannelBench(Bench):
         drive: bool,
         both: bool,
     ) -> None:
-        nodes = [{**BACKENDS[backend], "node-name": "n0"}, {**BACKENDS["memory"], "node-name": "n1"}]
+        nodes = [{**blockdev(backend, drive=drive), "node-name": "n0"}, {**PLAIN, "node-name": "n1"}]
         nodes[not drive]["read-only"] = True
         super().__init__(stack, Shadow(BASE, SIZE, shared=shared), nodes, ends, drive=drive)
         self.assembly.add_device({"driver": "piix3-ide", "id": "ide0", "addr": "4", "native": True})
@@ -250,13 +251,18 @@ class ChannelBench(Bench):
         assert self._own(0xA1 if self.drive else 0xEC)
         return self._take(512)
 
-    def spin_up(self) -> None:
-        """SET FEATURES."""
-        assert self._own(0xEF, features=7)
+    def switch(self, opcode: int, features: int = 0) -> None:
+        """Any command without data."""
+        assert self._own(opcode, features=features)
 
     def write_sector(self, data: bytes) -> None:
         """WRITE DMA."""
         assert self._own(0xCA)
+        self._dma(out=data)
+
+    def write_sector_fua(self, data: bytes) -> None:
+        """WRITE DMA FUA EXT."""
+        assert self._own(0x3D)
         self._dma(out=data)
 
     def read_sector(self) -> bytes:
