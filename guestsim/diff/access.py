@@ -54,20 +54,31 @@ class FormError(ValueError):
 class Read:
     """A register is read: `size` bytes (1, 2, 4 or 8) at `offset` of a window.
 
-    Where the sides may differ in these values alone, `but` is the mask's name, what ours holds, and theirs.
+    Where the sides may differ in these values alone, `but` is the mask's name, what ours holds, and theirs (None:
+    anything); `as_qemu` is what ours may hold instead under the profile `qemu`.
     """
 
     window: str
     offset: int
     size: int
-    but: tuple[str, int, int] | None = None
+    but: tuple[str, int | None, int | None] | None = None
+    as_qemu: int | None = None
 
     def __str__(self) -> str:
         text = f"read {self.window}+{self.offset:#x} {self.size}"
         if self.but is None:
             return text
-        mask, ours, theirs = self.but
-        return f"{text} {mask} {ours:#x}/{theirs:#x}"
+        mask, *values = self.but
+        ours, theirs = ("*" if value is None else f"{value:#x}" for value in values)
+        other = "" if self.as_qemu is None else f"|{self.as_qemu:#x}"
+        return f"{text} {mask} {ours}{other}/{theirs}"
+
+    def hides(self, ours: int, theirs: int) -> bool:
+        """Whether these values are those that are expected."""
+        if self.but is None:
+            return False
+        _, mine, others = self.but
+        return others in (None, theirs) and (mine is None or ours in (mine, self.as_qemu))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ class Loose:
     """Memory that is not compared at the next quiescent point, for a `reason` that is a mask's name.
 
     Where there is a `status`, only if the byte at that address is the same on both sides and not 0; or 0, where
-    it is to be `good`.  Where there are `values`, only if this is what our side has, and theirs.
+    it is to be `good`.  Where there are `values`, only if this is what our side has, and theirs (None: anything).
     """
 
     reason: str
@@ -107,13 +118,19 @@ class Loose:
     length: int
     status: int | None = None
     good: bool = False
-    values: tuple[bytes, bytes] | None = None
+    values: tuple[bytes | None, bytes | None] | None = None
+
+    def hides(self, ours: bytes, theirs: bytes) -> bool:
+        """Whether these bytes of both are those that are expected."""
+        if self.values is None:
+            return True
+        mine, others = self.values
+        return mine in (None, ours) and others in (None, theirs)
 
     def __str__(self) -> str:
         text = f"loose {self.reason} {self.address:#x} {self.length}"
         if self.values is not None:
-            ours, theirs = self.values
-            return f"{text} {ours.hex()}/{theirs.hex()}"
+            return f"{text} {'/'.join('*' if value is None else value.hex() for value in self.values)}"
         return text if self.status is None else f"{text} {self.status:#x}" + " good" * self.good
 
 
@@ -146,7 +163,7 @@ class Rest:
     until: Read | None = None
 
     def __str__(self) -> str:
-        return "rest" if self.until is None else str(self.until).replace("read", "rest")
+        return "rest" if self.until is None else f"rest{str(self.until).removeprefix('read')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +280,7 @@ _SHOWN = 80
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE [MASK OURS/THEIRS], write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE], wait, "
+    "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE [MASK OURS/THEIRS]], wait, "
     "wait SIZE ADDRESS…, break EVENT TAG, held TAG, resume TAG"
 )
 
@@ -286,11 +303,8 @@ def _close(steps: list[Step], accesses: list[Access]) -> None:
 
 def _access(words: Sequence[str]) -> Access:
     match words:
-        case ["read", place, size]:
-            return Read(*_place(place), _size(size))
-        case ["read", place, size, mask, values]:
-            mine, _, others = values.partition("/")
-            return Read(*_place(place), _size(size), (mask, _number(mine), _number(others)))
+        case ["read", place, size, *expected] if len(expected) in (0, 2):
+            return _read(place, size, *expected)
         case ["write", place, size, value]:
             access = Write(*_place(place), _size(size), int(value, 0))
             if not 0 <= access.value < 1 << 8 * access.size:
@@ -300,9 +314,8 @@ def _access(words: Sequence[str]) -> Access:
             content = bytes.fromhex(data)
             return Store(_inside(address, len(content)), content)
         case ["loose", reason, address, length, values] if "/" in values:
-            ours, _, theirs = values.partition("/")
-            held = bytes.fromhex(ours), bytes.fromhex(theirs)
-            return Loose(reason, _number(address), _number(length), values=held)
+            ours, theirs = (None if value == "*" else bytes.fromhex(value) for value in values.split("/", 1))
+            return Loose(reason, _number(address), _number(length), values=(ours, theirs))
         case ["loose", reason, address, length]:
             return Loose(reason, _inside(address, _number(length)), _number(length))
         case ["loose", reason, address, length, status, *good] if good in ([], ["good"]):
@@ -316,13 +329,22 @@ def _access(words: Sequence[str]) -> Access:
             return Resume(_tag(tag))
         case ["rest"]:
             return Rest()
-        case ["rest", place, size]:
-            return Rest(Read(*_place(place), _size(size)))
+        case ["rest", place, size, *expected] if len(expected) in (0, 2):
+            return Rest(_read(place, size, *expected))
         case ["wait"]:
             return Wait()
         case ["wait", size, *addresses] if addresses:
             return Wait(_unordered(_number(size), addresses))
     raise FormError(f"expected {_FORMS}")
+
+
+def _read(place: str, size: str, mask: str = "", values: str = "") -> Read:
+    if not mask:
+        return Read(*_place(place), _size(size))
+    mine, _, others = values.partition("/")
+    ours, _, other = mine.partition("|")
+    held, there = (None if value == "*" else _number(value) for value in (ours, others))
+    return Read(*_place(place), _size(size), (mask, held, there), _number(other) if other else None)
 
 
 def _event(text: str) -> str:

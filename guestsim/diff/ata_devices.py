@@ -7,8 +7,10 @@ from dataclasses import replace
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
-from guestsim.diff.grammar import ahci, ahci_port, ide
+from guestsim.diff.grammar import ahci, ahci_packets, ahci_port, ide, ide_packets
+from guestsim.diff.grammar.packets import CD, CD_AS_QEMU
 from guestsim.diff.masks import Mask, of_memory, strict
+from guestsim.diff.packet_masks import PACKET_MASKS, PIO_MASKS
 from guestsim.diff.play import Area
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
@@ -76,15 +78,11 @@ IDENTITY = (
     "identity",
     "Who a device is, and which optional features it has, is its own (ACS-3 §7.12, SPC-4 §6.6).",
 )
-STAY = (
-    "sense data that stay",
-    "Sense data are of the last command (SPC-4 §4.5.1); QEMU's stay until others come (right: ours).",
-)
 INTERRUPTED = (
     "interrupted",
     "How much a command has transferred that is stopped is not said (AHCI 1.3.1 §10.4, SFF-8038i §2.3).",
 )
-REFUSED = ("beyond-disc", "unknown-code")
+REFUSED = ("fails",)
 BEHIND = ("beyond-dma", "beyond-pio")
 
 WITHOUT_DSC = ("standby", "standby-immediate", "idle", "idle-immediate")
@@ -193,8 +191,13 @@ _AHCI_DISK_MASKS = (
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
 )
 _AHCI_CD_MASKS = (
+    of_memory(
+        "pio-count",
+        "A PIO Setup FIS tells the bytes of a DRQ block (Serial ATA 3.2 §10.5.11); QEMU's of what is left of a sector "
+        "(right: ours).",
+    ),
     *strict(_port_mask(*ABORT, PortReg.TFD, 0x0410, (0x410, 0), *REFUSED)),
-    of_memory(*STAY),
+    *PACKET_MASKS,
 )
 
 AHCI_DISK = Device(
@@ -247,7 +250,8 @@ AHCI_CD = replace(
         ),
     ),
     masks=_AHCI_MASKS + _AHCI_CD_MASKS,
-    grammar=ahci.AhciGrammar(cd=True),
+    grammar=ahci.AhciGrammar(CD, ahci_packets.PacketLowering),
+    grammar_as_qemu=ahci.AhciGrammar(CD_AS_QEMU, ahci_packets.PacketLowering),
     drive={"read-only": True},
 )
 
@@ -312,7 +316,8 @@ _IDE_DISK_MASKS = (
 )
 _IDE_CD_MASKS = (
     *strict(_ide_mask(ABORT, Reg.ERROR, 0x04, (4, 0), *REFUSED)),
-    of_memory(*STAY),
+    *PACKET_MASKS,
+    *PIO_MASKS,
 )
 
 
@@ -347,6 +352,7 @@ IDE_CD = replace(
     ],
     prologue=(Step("begin", ide.begin(cd=True)),),
     masks=_IDE_MASKS + _IDE_CD_MASKS,
-    grammar=ide.IdeGrammar(cd=True),
+    grammar=ide.IdeGrammar(CD, ide_packets.PacketLowering),
+    grammar_as_qemu=ide.IdeGrammar(CD_AS_QEMU, ide_packets.PacketLowering),
     drive=AHCI_CD.drive,
 )

@@ -55,10 +55,13 @@ class Device:
     user: str
     disk: int = 1 << 20
     profile: Profile = "strict"
+    grammar_as_qemu: Grammar | None = None
+    """The grammar for the profile `qemu`, where it is another one."""
 
     def under(self, profile: Profile) -> Device:
         """The same, our side with this profile."""
-        return replace(self, profile=profile)
+        grammar = self.grammar_as_qemu if profile == "qemu" and self.grammar_as_qemu else self.grammar
+        return replace(self, profile=profile, grammar=grammar)
 
     @property
     def hiding(self) -> list[Mask]:
@@ -79,7 +82,9 @@ class Device:
 
         def check(access: Access) -> None:
             match access:
-                case Loose(reason=reason) | Read(but=(reason, _, _)) if reason not in masks:
+                case (
+                    Loose(reason=reason) | Read(but=(reason, _, _)) | Rest(until=Read(but=(reason, _, _)))
+                ) if reason not in masks:
                     raise FormError(f"{reason}: expected a mask of the device's: {', '.join(sorted(masks))}")
                 case Read() | Write():
                     _check_place(access, windows)

@@ -234,7 +234,7 @@ class Player:
         for read, ours, theirs in zip(reads, mine, others, strict=True):
             if ours == theirs:
                 continue
-            if read.but is not None and read.but[0] in self._hiding and read.but[1:] == (ours, theirs):
+            if read.but is not None and read.but[0] in self._hiding and read.hides(ours, theirs):
                 hidden[read.but[0]] += 1
                 continue
             for mask in self.masks:
@@ -336,7 +336,7 @@ class Player:
                 status = ours[loose.status - ARENA]
                 if loose.good is bool(status) or status != theirs[loose.status - ARENA]:
                     continue
-            if loose.values is not None and loose.values != (ours[start:end], theirs[start:end]):
+            if not loose.hides(ours[start:end], theirs[start:end]):
                 continue
             hidden[loose.reason] += ours[start:end] != theirs[start:end]
             mine[start:end] = others[start:end] = bytes(loose.length)

@@ -30,8 +30,10 @@ from guestsim.diff.grammar.ahci_port import (
     start,
     table_of,
 )
-from guestsim.diff.grammar.ata import Sense, Task, request_sense
+from guestsim.diff.grammar.ata import Task
 from guestsim.diff.grammar.ata_held import held
+from guestsim.diff.grammar.packets import MEDIUM, Sense, by_dma, even, last_of_pio, request_sense
+from guestsim.diff.grammar.packets import loose as packet_loose
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.taskfile import Block, Blocks
 from guestsim.drivers.ahci_layouts import (
@@ -139,17 +141,18 @@ class Lowering:
         bits = queue = 0
         for one in tasks:
             slot, buffer = self._slot(), self._room(one.room or len(one.data))
-            do += table_of(slot, one, pieces, buffer)
+            do += table_of(slot, even(one), pieces, buffer)
             for begin, size in one.unequal:
                 do.append(Loose("identity", buffer + begin, size))
-            do += self.sense.loose(one, buffer)
+            if one.packet:
+                do += packet_loose(one, self.sense, buffer)
             self.sense.done(one)
             bits |= 1 << slot
             queue |= 1 << slot if one.way.startswith("ncq") else 0
-        received = *_received(tasks), *self._shown(tasks)
+        loosened = *received(tasks), *self._shown(tasks)
         loose = [one for one in do if isinstance(one, Loose)]
-        do += [*(received if at else ()), *held(at, [*issued(bits, queue)], _LOOKED_AT, loose)]
-        do += [*received, Wait(), port(PortReg.TFD), *acknowledge()]
+        do += [*(loosened if at else ()), *held(at, [*issued(bits, queue)], _LOOKED_AT, loose)]
+        do += [*loosened, Wait(), port(PortReg.TFD), *acknowledge()]
         if any(one.fails or one.alone for one in tasks):
             do += self._after_error()
         names = ", ".join(one.name for one in tasks)
@@ -231,14 +234,15 @@ class Lowering:
         yield from alone(one, buffer, DONE)
         yield put(PortReg.IS, -1)
         yield Write("hba", Hba.IS, 4, 0xFFFF_FFFF)
-        yield from _received((one,))
-        for begin, size in one.unequal:
-            yield Loose("identity", buffer + begin, size)
+        yield from received((one,))
+        if one.packet:
+            yield from packet_loose(one, self.sense, buffer)
         self.sense.done(one)
         yield Wait()
 
     def _room(self, length: int) -> int:
-        """Where a buffer is."""
+        """Where a buffer is, on a word's boundary (§4.2.3.3)."""
+        length += length & 1
         if self.buffer + length > BUFFERS_END:
             self.buffer = BUFFERS
         at, self.buffer = self.buffer, self.buffer + length
@@ -272,7 +276,7 @@ def _unequal(end: Blocks, at: int) -> Iterator[Loose]:
         yield Loose(end.why, RECEIVED + at + 4, 10, values=values)
 
 
-def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
+def received(tasks: Sequence[Task]) -> Iterator[Loose]:
     """What of received FISes is not compared; see the masks."""
     for one in tasks:
         yield from _fields(one)
@@ -280,9 +284,13 @@ def _received(tasks: Sequence[Task]) -> Iterator[Loose]:
         yield Loose("pio-status", RECEIVED + PIO_SETUP + 15, 1, values=(ours, b"\x58"))
     if any(one.way.startswith("ncq") for one in tasks):
         yield Loose("dma-setup", RECEIVED, 0x1C)
-    if any(one.way == "pio-in" for one in tasks):
+    if any(one.way == "pio-in" or (one.packet and one.room) for one in tasks):
         yield Loose("pio-direction", RECEIVED + PIO_SETUP + 1, 1, values=(b"\x60", b"\x40"))
     for one in tasks:
+        if one.name in MEDIUM and not by_dma(one):
+            counts = last_of_pio(one)
+            told = counts[0].to_bytes(2, "little"), counts[1].to_bytes(2, "little")
+            yield Loose("pio-count", RECEIVED + PIO_SETUP + 16, 2, values=told)
         if one.alone:
             good = b"\x50\x00", b"\x40\x00"
             bad = (b"\x41\x04", b"\x51\x04")

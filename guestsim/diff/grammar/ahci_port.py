@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from guestsim.diff.access import Access, Read, Rest, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
-from guestsim.diff.grammar.ata import SENSE, Task, packet, request_sense
+from guestsim.diff.grammar.ata import Task
+from guestsim.diff.grammar.packets import SENSE, packet, request_sense
+from guestsim.diff.grammar.replies import Reply
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
     ENABLED,
@@ -110,7 +112,7 @@ DONE = Rest(Read("hba", PORTS_OFFSET + PortReg.CI, 4))
 
 def nothing(*, cd: bool) -> Task:
     """A command that changes nothing, and ends well."""
-    return packet("test-unit-ready", bytes(6)) if cd else Task("flush-cache", 0xE7)
+    return packet("test-unit-ready", bytes(6), Reply()) if cd else Task("flush-cache", 0xE7)
 
 
 def acknowledge() -> tuple[Access, ...]:

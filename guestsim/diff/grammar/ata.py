@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from guestsim.diff.access import Loose
+from guestsim.diff.grammar.replies import Reply
 
 SECTORS = 2048
 SECTOR = 512
@@ -29,6 +28,8 @@ Way = Literal["none", "pio-in", "pio-out", "dma-in", "dma-out", "ncq-in", "ncq-o
 
 
 Ranges = tuple[tuple[int, int], ...]
+Differs = tuple[str, int, bytes | None, bytes]
+"""A mask, a place in a command's data, what ours has there (None: anything), and theirs."""
 
 
 Alone = Literal["", "ours", "theirs"]
@@ -46,7 +47,8 @@ def by_cylinder(lba: int) -> int:
 class Task:
     """A command with its registers and data; `room` bytes come in, `data` goes out.
 
-    `packet` is the CDB of PACKET; `fails`: it ends with an error; `unequal`: start and length of those of the
+    `packet` is the CDB of PACKET, `replies` are what ours and theirs answer, `differs` is what else is not the same.
+    `fails`: it ends with an error; `unequal`: start and length of those of the
     data that are not the same for all.  `block` is of how many sectors a DRQ data block is; `alone` the side that has
     such a command where the other one aborts it; `result` what it outputs.  Others come `before` it, and `after`.
     """
@@ -68,6 +70,8 @@ class Task:
     result: Result = ""
     before: tuple[Task, ...] = ()
     after: tuple[Task, ...] = ()
+    replies: tuple[Reply, Reply] | None = None
+    differs: tuple[Differs, ...] = ()
 
     @property
     def wide(self) -> bool:
@@ -139,108 +143,6 @@ OWN_PACKET += _words(93, 222, 255)
 def identify(_: Random) -> Task:
     """IDENTIFY DEVICE: who it is is its own, how large is not."""
     return Task("identify", 0xEC, "pio-in", room=SECTOR, unequal=OWN)
-
-
-# --- packets
-
-SENSE = 18
-"""Bytes of fixed format sense data (SPC-4 §4.5.3)."""
-
-
-_CODES = {"unknown-code": 0x20, "beyond-disc": 0x21}
-"""Additional sense codes of the commands that fail (SPC-4 Annex D)."""
-
-
-@dataclass(slots=True)
-class Sense:
-    """The sense data that QEMU's drive keeps until others come: their code, and whether ours has them, too."""
-
-    kept: int = 0
-    both: bool = False
-
-    def loose(self, one: Task, buffer: int) -> Iterator[Loose]:
-        """What of the data of a command, at `buffer`, is not compared."""
-        if one.name == "request-sense" and self.kept and not self.both:
-            for at, theirs in ((2, 0x05), (12, self.kept)):
-                yield Loose("sense data that stay", buffer + at, 1, values=(b"\0", bytes([theirs])))
-
-    def done(self, one: Task) -> None:
-        """A command has ended."""
-        if one.way == "packet":
-            self.kept, self.both = _CODES.get(one.name, self.kept), one.fails
-
-
-def packet(name: str, cdb: bytes, room: int = 0, *, fails: bool = False, unequal: Ranges = ()) -> Task:
-    """PACKET, its data by DMA where there are some."""
-    dma = 1 if room else 0
-    cdb = cdb.ljust(12, b"\0")
-    return Task(
-        name,
-        0xA0,
-        "packet",
-        features=dma,
-        lba=(room & 0xFFFE or 0xFFFE) << 8,
-        device=0,
-        room=room,
-        packet=cdb,
-        fails=fails,
-        unequal=unequal,
-    )
-
-
-def read_blocks(random: Random) -> Task:
-    """READ (10) and READ (12)."""
-    count = random.randint(1, 8)
-    lba = random.randint(0, SECTORS * SECTOR // BLOCK - count)
-    if random.random() < 0.5:
-        return packet("read-10", struct.pack(">BxIxHx", 0x28, lba, count), count * BLOCK)
-    return packet("read-12", struct.pack(">BxII2x", 0xA8, lba, count), count * BLOCK)
-
-
-def tells(random: Random) -> Task:
-    """What the drive and the disc say."""
-    return random.choice(
-        (
-            packet("read-capacity", bytes([0x25]), 8),
-            request_sense(),
-            packet("inquiry", bytes([0x12, 0, 0, 0, 36]), 36, unequal=((2, 34),)),
-            packet("read-toc", struct.pack(">BBBxxxBH", 0x43, 2, 0, 0, 20), 20, unequal=((13, 1),)),
-        )
-    )
-
-
-def request_sense() -> Task:
-    """REQUEST SENSE: information and what is specific to the key are optional (SPC-4 §4.5.3)."""
-    return packet("request-sense", bytes([0x03, 0, 0, 0, SENSE]), SENSE, unequal=((0, 1), (3, 4), (15, 3)))
-
-
-def ready(random: Random) -> Task:
-    """Packets without data."""
-    return random.choice(
-        (
-            packet("test-unit-ready", bytes(6)),
-            packet("prevent", bytes([0x1E, 0, 0, 0, random.randrange(2)])),
-            packet("start", bytes([0x1B, 0, 0, 0, 1])),
-        )
-    )
-
-
-def wrong(random: Random) -> Task:
-    """Packets that are refused."""
-    return random.choice(
-        (
-            packet("unknown-code", bytes([random.choice((0x0D, 0x26, 0xE0))]), fails=True),
-            packet("beyond-disc", struct.pack(">BxIxHx", 0x28, SECTORS, 1), BLOCK, fails=True),
-        )
-    )
-
-
-def identify_packet(_: Random) -> Task:
-    """IDENTIFY PACKET DEVICE: who it is is its own."""
-    return Task("identify-packet", 0xA1, "pio-in", room=SECTOR, unequal=OWN_PACKET, device=0)
-
-
-CD: Table = ((read_blocks, 10), (tells, 4), (ready, 3), (wrong, 1), (identify_packet, 0.5))
 
 
 def task(random: Random, table: Table) -> Task:

@@ -11,20 +11,10 @@ from random import Random
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ata import (
-    CD,
-    DATA_SET_MANAGEMENT,
-    LBA28,
-    SECTOR,
-    SENSE,
-    Sense,
-    Table,
-    Task,
-    request_sense,
-    task,
-)
+from guestsim.diff.grammar.ata import DATA_SET_MANAGEMENT, LBA28, SECTOR, Table, Task, task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, event, held
+from guestsim.diff.grammar.packets import SENSE, Sense, apart, by_dma, request_sense
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.taskfile import Blocks
 from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
@@ -208,22 +198,18 @@ class Lowering:
             yield from self._issue(other, 1, "")
 
     def _issue(self, one: Task, pieces: int, stop: str) -> Iterator[Access]:
-        master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
+        master = one.way.startswith("dma")
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
         yield from held("" if master else stop, [*self._registers(one)], (ALTERNATE, MASTER))
         # A transfer that cannot be is refused at once, or when its data are to come.
         yield Rest() if one.fails and master else Wait()
-        if one.way == "packet":
-            yield from (reg(Reg.STATUS), reg(Reg.COUNT))
-            yield from words(one.packet)
         if master:
             go = Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
             yield from held(stop, (go,), (ALTERNATE, MASTER))
             for begin, size in one.unequal:
                 yield Loose("identity", at + begin, size)
-            yield from self.sense.loose(one, at)
             yield Wait()
             yield MASTER
         yield Wait()
@@ -236,11 +222,10 @@ class Lowering:
         yield from (ALTERNATE, reg(Reg.ERROR))
         yield from self._look()
         yield from quiet()
-        self.sense.done(one)
 
     def _interrupted(self, one: Task, pieces: int, how: str, count: int) -> Iterator[Access]:
         """The transfer has begun, and nothing is waited for between there and what stops it."""
-        master = one.way.startswith("dma") or (one.way == "packet" and bool(one.room))
+        master = one.way.startswith("dma") or (one.way == "packet" and bool(one.features))
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
@@ -300,7 +285,8 @@ class Lowering:
                 yield from self._look()
 
     def _room(self, length: int) -> int:
-        """Where a buffer is."""
+        """Where a buffer is, on a word's boundary (SFF-8038i §1.2)."""
+        length += length & 1
         if self.buffer + length > BUFFERS_END:
             self.buffer = BUFFERS
         at, self.buffer = self.buffer, self.buffer + length
@@ -328,25 +314,29 @@ class Lowering:
 class IdeGrammar:
     """Actions for a channel with a disk, or with a CD drive."""
 
-    def __init__(self, *, cd: bool = False) -> None:
-        self._cd = cd
+    def __init__(self, table: Table = DISK, lowering: type[Lowering] = Lowering) -> None:
+        self._table = table
+        self._cd = table is not DISK
+        self._lowering = lowering
 
     def sequence(self, random: Random, length: int) -> list[Action]:
         """`length` actions of any kind."""
         makers, weights = zip(*ACTIONS, strict=True)
-        table = CD if self._cd else DISK
         chosen = random.choices(makers, weights, k=length)
-        return [maker(random, table) for maker in chosen]
+        return [maker(random, self._table) for maker in chosen]
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
         """Their steps."""
-        driver = Lowering(self._cd)
+        driver = self._lowering(self._cd)
         return [driver.step(action) for action in actions]
 
 
 def issue(random: Random, table: Table) -> Issue:
     """One command; by PIO with few sectors."""
     one = task(random, table)
+    if one.replies is not None and any(reply.length & 1 for reply in one.replies):
+        # A region has whole words.
+        one = replace(one, features=0)
     most = random.choice((1, 1, 1, 2))
     if one.way == "pio-in" and not one.unequal and not one.fails:
         most *= min(one.block, 2)
@@ -371,14 +361,21 @@ def interrupts(random: Random, _: Table) -> Registers:
 
 def reset(_: Random, table: Table) -> Registers:
     """A software reset (ATA/ATAPI-7 vol. 2 §11.3)."""
-    return Registers("software reset", begin(cd=table is CD), tags=frozenset({"reset"}))
+    return Registers("software reset", begin(cd=table is not DISK), tags=frozenset({"reset"}))
+
+
+def _not_stopped(one: Task) -> bool:
+    """Whether it is left out of what is stopped."""
+    if one.replies is not None:
+        return one.fails or apart(one) or not by_dma(one)
+    return not one.alike or one.command == DATA_SET_MANAGEMENT
 
 
 def interrupted(random: Random, table: Table) -> Interrupted:
     """A command that does not get to its end."""
     one = replace(issue(random, table), held="")
     # In a reset QEMU waits for ever for ranges that are trimmed.
-    while not one.task.alike or one.task.command == DATA_SET_MANAGEMENT:
+    while _not_stopped(one.task):
         one = replace(issue(random, table), held="")
     return Interrupted(one, random.choice([*STOPS]), random.choice((0, 1, 64, 127, 128)))
 

@@ -12,8 +12,8 @@ import pytest
 from guestsim.diff.access import Step, Wait
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import Action, Grammar, ahci, ahci_driver, ide
-from guestsim.diff.grammar.ata import CD
 from guestsim.diff.grammar.ata_disk import DISK
+from guestsim.diff.grammar.packets import CD
 from guestsim.diff.run import compare_random
 
 from .machines import with_twin

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from guestsim.diff.access import Loose
+from guestsim.diff.access import Loose, Read
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.entries import NEVER_KNOWN, Known, Shown, ours_is_larger
 from guestsim.diff.grammar import virtio_blk
@@ -36,6 +36,7 @@ def test_every_mask_that_sequences_name_is_in_the_device_table() -> None:
         for number in range(8):
             for step in device.grammar.lower(random_actions(device, 0, number)):
                 assert {one.reason for one in step.accesses if isinstance(one, Loose)} <= named
+                assert {one.but[0] for one in step.accesses if isinstance(one, Read) and one.but} <= named
 
 
 def test_no_entry_excuses_an_exception_of_ours_or_the_end_of_qemu() -> None:
