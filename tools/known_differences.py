@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guestsim.diff.devices import DEVICES
-from guestsim.diff.known import ENDS, KNOWN, LOOPS
+from guestsim.diff.ends import ENDS
+from guestsim.diff.known import KNOWN
 from guestsim.diff.profiles import Profile
 from guestsim.diff.script_masks import REASONS
 
@@ -57,9 +58,8 @@ def _ends() -> Iterator[str]:
     yield ""
     yield "| QEMU 7.2 | | Clause | Devices |"
     yield "|---|---|---|---|"
-    for said, table in (("ends with a segmentation fault", ENDS), ("loops for ever", LOOPS)):
-        for what, clause, devices in table:
-            yield f"| {said} | {what} | {clause} | {', '.join(f'`{device}`' for device in devices)} |"
+    for said, what, clause, devices in ENDS:
+        yield f"| {said} | {what} | {clause} | {', '.join(f'`{device}`' for device in devices)} |"
 
 
 def _masks() -> Iterator[str]:

@@ -62,6 +62,10 @@ POWER = (
     "power",
     "CHECK POWER MODE tells of the mode (ACS-3 §7.3); QEMU's disk is always active (right: ours).",
 )
+ABSENT = (
+    "absent",
+    "Device 0 answers for device 1, which is not there (ATA/ATAPI-6 §9.16.1); QEMU has other registers (right: ours).",
+)
 OURS_ALONE = (
     "ours-alone",
     "Of what is optional, ours has accessible max address and power-up in standby (ACS-3 §4.4, §4.16).",
@@ -290,6 +294,7 @@ _IDE_MASKS = (
 _IDE_DISK_MASKS = (
     *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS)),
     of_memory(*POWER),
+    of_memory(*ABSENT),
     *(
         Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)
         for what, tag, error, both in (
@@ -340,6 +345,18 @@ IDE_DISK = replace(
     masks=_IDE_MASKS + _IDE_DISK_MASKS,
     grammar=ide.IdeGrammar(),
     label=_ide_label,
+)
+
+IDE_PAIR = replace(
+    IDE_DISK,
+    name="ide-pair",
+    what="piix3-ide with two ide-hd on one channel",
+    options=[
+        *IDE_DISK.options,
+        {"driver": "ide-hd", "id": "disk1", "bus": "ide0.0", "unit": 1, "drive": "d1", "serial": "the-other"},
+    ],
+    grammar=ide.IdeGrammar(pair=True),
+    disks=2,
 )
 
 IDE_CD = replace(

@@ -54,6 +54,8 @@ class Device:
     drive: Options
     user: str
     disk: int = 1 << 20
+    disks: int = 1
+    """How many there are, with the nodes `d0`, `d1`, …"""
     profile: Profile = "strict"
     grammar_as_qemu: Grammar | None = None
     """The grammar for the profile `qemu`, where it is another one."""
@@ -68,9 +70,10 @@ class Device:
         """The masks that there are under its profile."""
         return [mask for mask in self.masks if self.profile in mask.profiles]
 
-    def base(self) -> bytes:
-        """What its disk holds at first."""
-        return random.Random(self.name).randbytes(self.disk)
+    def bases(self) -> list[bytes]:
+        """What its disks hold at first."""
+        content = random.Random(self.name)
+        return [content.randbytes(self.disk) for _ in range(self.disks)]
 
     def check(self) -> Callable[[Access], None]:
         """What refuses an access to what the device does not have, with `FormError`."""
@@ -95,12 +98,12 @@ class Device:
 
     def our_side(self, folder: Path, name: str = "ours") -> OurSide:
         """Our machine with it; its image is in `folder`."""
-        image = self._image(folder / name)
+        images = self._images(folder, name)
         first, *others = self.options
         side = OurSide(
             self.lines,
-            [image],
-            blockdevs=[self._drive(image)],
+            images,
+            blockdevs=self._drives(images),
             devices=[{**first, **self.ours}, *others],
             name=name,
             profile=self.profile,
@@ -110,13 +113,13 @@ class Device:
 
     def qemu_side(self, folder: Path) -> QemuSide:
         """QEMU's machine with it."""
-        image = self._image(folder / "qemu")
+        images = self._images(folder, "qemu")
         first, *others = self.options
         side = QemuSide(
             self.lines,
-            [image],
+            images,
             folder / "ram",
-            blockdevs=[self._drive(image)],
+            blockdevs=self._drives(images),
             devices=[{**first, **self.theirs}, *others],
             user=self.user,
         )
@@ -127,15 +130,23 @@ class Device:
             raise
         return side
 
-    def _drive(self, image: Path) -> Options:
-        """The image, with a node over it that holds requests."""
-        file: Options = {"driver": "file", "filename": str(image), **self.drive}
-        debug: Options = {"driver": "blkdebug", "image": file, **self.drive}
-        return {"driver": "raw", "node-name": DRIVE, "file": debug, **self.drive}
+    def _drives(self, images: Sequence[Path]) -> list[Options]:
+        """The images, with a node over each that holds requests."""
+        drives: list[Options] = []
+        for number, image in enumerate(images):
+            file: Options = {"driver": "file", "filename": str(image), **self.drive}
+            debug: Options = {"driver": "blkdebug", "image": file, **self.drive}
+            node = f"{DRIVE[:-1]}{number}"
+            drives.append({"driver": "raw", "node-name": node, "file": debug, **self.drive})
+        return drives
 
-    def _image(self, path: Path) -> Path:
-        path.write_bytes(self.base())
-        return path
+    def _images(self, folder: Path, name: str) -> list[Path]:
+        paths = []
+        for number, content in enumerate(self.bases()):
+            path = folder / f"{name}-{number}"
+            path.write_bytes(content)
+            paths.append(path)
+        return paths
 
     def player(self, ours: Side, theirs: Side) -> Player:
         """What plays sequences on these two."""
@@ -146,7 +157,7 @@ class Device:
             self.observe,
             self.areas,
             self.hiding,
-            self.base(),
+            self.bases(),
             self.label,
             known=lambda found: known(self.name, found, self.profile) is not None,
         )

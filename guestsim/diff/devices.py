@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from guestsim.diff.access import Access, FormError
-from guestsim.diff.ata_devices import AHCI_CD, AHCI_DISK, IDE_CD, IDE_DISK
+from guestsim.diff.ata_devices import AHCI_CD, AHCI_DISK, IDE_CD, IDE_DISK, IDE_PAIR
 from guestsim.diff.device import Device
 from guestsim.diff.virtio_devices import TRANSITIONAL, VIRTIO_BLK, VIRTIO_SCSI
 
 DEVICES: dict[str, Device] = {
     device.name: device
-    for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI, AHCI_DISK, AHCI_CD, IDE_DISK, IDE_CD)
+    for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI, AHCI_DISK, AHCI_CD, IDE_DISK, IDE_CD, IDE_PAIR)
 }
 
 

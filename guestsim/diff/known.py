@@ -435,31 +435,21 @@ KNOWN: tuple[Known, ...] = (
         (_register("PxCI", "0x0", "0x*"),),
         now=frozenset({"execute-device-diagnostic"}),
     ),
-)
-
-
-ENDS = (
-    (
-        "The data of a command that uses PIO come after its port was stopped or reset.",
-        "AHCI 1.3.1 §10.4",
-        ("ahci-disk",),
-    ),
-    (
-        "The data of a command that uses DMA, and is not queued, come after a software reset by two FISes.",
-        "AHCI 1.3.1 §10.4.1",
-        ("ahci-disk", "ahci-cd"),
-    ),
-)
-"""What QEMU 7.2 ends of, with a segmentation fault: what, clause, devices.  Sequences keep away from it."""
-
-LOOPS = (
-    (
-        "A chain of a packed ring breaks a rule: the device needs a reset, and looks for the same chain again.",
-        "VIRTIO 1.4 §2.8.17",
-        ("virtio-blk", "virtio-scsi"),
+    Known(
+        "diagnostics of the other device",
+        "EXECUTE DEVICE DIAGNOSTIC is done by the selected device alone.",
+        "ACS-3 §7.9",
+        "ours",
+        ("ide-pair",),
+        (
+            _register("control+0x0", "0x50", "0x41"),
+            _register("ide.ERROR", "0x1", "0x0"),
+            _register("ide.ERROR", "0x1", "0x4"),
+            _register("ide.COUNT", "0x1", "0x0"),
+        ),
+        now=frozenset({"execute-device-diagnostic"}),
     ),
 )
-"""What QEMU 7.2 never comes back from, in the same form."""
 
 
 def known(device: str, found: Difference, profile: Profile = "strict") -> Known | None:

@@ -91,7 +91,7 @@ class Player:
     observe: Sequence[Read]
     areas: Sequence[Area]
     masks: Sequence[Mask]
-    base: bytes
+    bases: Sequence[bytes]
     """What the disks hold at first."""
     label: Callable[[Read], str]
     patience: float = PATIENCE
@@ -157,9 +157,9 @@ class Player:
         """Memory and disks as at first."""
         for side in (self.ours, self.theirs):
             side.memory[:ARENA_SIZE] = bytes(ARENA_SIZE)
-            for disk in side.disks:
-                if disk[:] != self.base:
-                    disk[:] = self.base
+            for disk, base in zip(side.disks, self.bases, strict=True):
+                if disk[:] != base:
+                    disk[:] = base
 
     def _step(self, step: Step) -> Found | None:
         segment: list[Access] = []

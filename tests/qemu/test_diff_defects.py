@@ -65,7 +65,7 @@ DEFECTS: tuple[Defect, ...] = (
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
-@pytest.mark.parametrize("name", ["ide-disk", "ahci-disk"])
+@pytest.mark.parametrize("name", ["ide-disk", "ahci-disk", "ide-pair"])
 def test_a_wrong_register_after_a_command_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, defect: Defect, profile: Profile
 ) -> None:

@@ -16,8 +16,18 @@ from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, event, held
 from guestsim.diff.grammar.packets import SENSE, Sense, apart, by_dma, request_sense
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.grammar.taskfile import Blocks
-from guestsim.drivers.ide_layouts import EOT, OBSOLETE, START, TO_MEMORY, BmStatus, BusMaster, Control, Reg
+from guestsim.diff.grammar.taskfile import ABSENT, Block, Blocks
+from guestsim.drivers.ide_layouts import (
+    DEV,
+    EOT,
+    OBSOLETE,
+    START,
+    TO_MEMORY,
+    BmStatus,
+    BusMaster,
+    Control,
+    Reg,
+)
 
 TABLES = ARENA + 0x1000
 BUFFERS, BUFFERS_END = ARENA + 0x2_0000, ARENA + ARENA_SIZE
@@ -86,12 +96,13 @@ PACKET, FLUSH = 0xA0, 0xE7
 class Issue:
     """A command; `pieces` is how many parts its buffer has, where it is for the bus master.
 
-    It is held at the drive where `held` comes, if anything.
+    It is held at the drive where `held` comes, if anything.  `unit` is the number of the device that is to do it.
     """
 
     task: Task
     pieces: int = 1
     held: str = ""
+    unit: int = 0
 
     def simpler(self) -> Iterator[Action]:
         """In one piece."""
@@ -133,19 +144,28 @@ class Lowering:
     cd: bool
     buffer: int = BUFFERS
     sense: Sense = field(default_factory=Sense)
-    blocks: Blocks = field(default_factory=Blocks)
+    pair: bool = False
+    units: list[Blocks] = field(init=False)
+    """What both devices hold."""
+    unit: int = 0
+    """Which one is selected."""
     control: int = 0
     """What was written to device control."""
+
+    def __post_init__(self) -> None:
+        self.units = _both(pair=self.pair)
 
     def step(self, action: Action) -> Step:
         """The accesses of one action."""
         match action:
-            case Issue(one, pieces, at):
+            case Issue(one, pieces, at, unit):
+                self.unit = unit
                 tags = {one.name, one.way, *(("fails",) if one.fails else ())}
                 tags |= {"in-flight", f"held:{at}"} if at else set()
                 tags |= {f"{one.alone}-alone"} if one.alone else set()
                 return Step(one.name, tuple(self._all(one, pieces, at)), frozenset(tags))
-            case Interrupted(Issue(one, pieces), how, count):
+            case Interrupted(Issue(one, pieces, _, unit), how, count):
+                self.unit = unit
                 tags = {one.name, one.way, "interrupted", how, *(("fails",) if one.fails else ())}
                 name, do = f"{one.name}; {how}", tuple(self._interrupted(one, pieces, how, count))
                 return Step(name, do, frozenset(tags))
@@ -157,9 +177,13 @@ class Lowering:
         """Registers as they are, or a reset."""
         if "reset" in action.tags:
             return Step(action.name, tuple(self._reset()), action.tags)
+        if "absent" in action.tags:
+            return Step(action.name, tuple(self._absent()), action.tags)
         for one in action.accesses:
             if isinstance(one, Write) and one.window == "control":
                 self.control = one.value
+            elif isinstance(one, Write) and one.window == "ide":
+                self._put(Reg(one.offset), one.value)
         return action.step()
 
     def _reset(self) -> Iterator[Access]:
@@ -170,24 +194,55 @@ class Lowering:
         yield from self._look()
         yield from after
 
+    def _absent(self) -> Iterator[Access]:
+        """Device 0 answers for device 1; QEMU has registers of its own there."""
+        yield self._put(Reg.DEVICE, OBSOLETE | DEV)
+        looks = Blocks(self.units[0].ours, self.units[1].theirs, ABSENT)
+        do: list[Access] = [
+            ALTERNATE,
+            reg(Reg.STATUS),
+            *looks.look(),
+            put(COMMAND, FLUSH),
+            Wait(),
+            *looks.look(),
+            ALTERNATE,
+        ]
+        yield from do
+        yield self._put(Reg.DEVICE, OBSOLETE)
+        yield Wait()
+
     def _was_reset(self) -> None:
         self.sense = Sense()
-        self.blocks = Blocks()
+        self.units, self.unit = _both(pair=self.pair), 0
         self.control = 0
 
     def _look(self) -> Iterator[Access]:
         """Read count, address and device, the current content and the previous one."""
         if self.cd:
-            self.blocks = Blocks()
+            self.units = _both(pair=False)
         yield from self.blocks.look()
         yield Write("control", 0, 1, self.control | Control.HOB)
         yield from self.blocks.look(previous=True)
         yield Write("control", 0, 1, self.control)
 
     def _put(self, register: Reg, value: int) -> Write:
-        """Write a register of the command block, and know it."""
-        self.blocks.put(register, value)
+        """Write a register of the command block, which both devices have."""
+        for each in self.units:
+            each.put(register, value)
         return put(register, value)
+
+    @property
+    def blocks(self) -> Blocks:
+        """What the selected device holds."""
+        return self.units[self.unit]
+
+    def _other(self) -> Iterator[Access]:
+        """What the other device holds now, too."""
+        mine = self.unit
+        for self.unit in (1 - mine, mine):
+            yield self._put(Reg.DEVICE, OBSOLETE | self.unit << 4)
+            yield from (ALTERNATE, replace(reg(Reg.ERROR), but=self.blocks.error))
+            yield from self._look()
 
     def _all(self, one: Task, pieces: int, stop: str) -> Iterator[Access]:
         """A command with those that come before it and after it."""
@@ -222,9 +277,12 @@ class Lowering:
         yield from (ALTERNATE, reg(Reg.ERROR))
         yield from self._look()
         yield from quiet()
+        if self.pair:
+            yield from self._other()
 
     def _interrupted(self, one: Task, pieces: int, how: str, count: int) -> Iterator[Access]:
         """The transfer has begun, and nothing is waited for between there and what stops it."""
+        unit = self.unit
         master = one.way.startswith("dma") or (one.way == "packet" and bool(one.features))
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
@@ -247,12 +305,13 @@ class Lowering:
         if one.room and master:
             yield Loose("interrupted", at, one.room)
         yield Wait()
+        self.unit = unit
         yield from self._all(one, pieces, "")
 
     def _registers(self, one: Task) -> Iterator[Access]:
         """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
         lba, device = one.registers
-        yield self._put(Reg.DEVICE, OBSOLETE | device)
+        yield self._put(Reg.DEVICE, OBSOLETE | device | self.unit << 4)
         if one.command not in LBA28 and one.way != "packet":
             yield from (put(FEATURES, one.features >> 8), self._put(Reg.COUNT, one.count >> 8))
             yield from self._address(lba >> 24)
@@ -311,24 +370,45 @@ class Lowering:
         yield Write("master", BusMaster.COMMAND, 1, 0 if one.data else TO_MEMORY)
 
 
-class IdeGrammar:
-    """Actions for a channel with a disk, or with a CD drive."""
+def _both(*, pair: bool) -> list[Blocks]:
+    """What two devices hold after a reset; QEMU's second one, where there is none, has a signature of nothing."""
+    return [Blocks(), Blocks() if pair else Blocks(theirs=Block(1, 0xFFFF01))]
 
-    def __init__(self, table: Table = DISK, lowering: type[Lowering] = Lowering) -> None:
-        self._table = table
+
+class IdeGrammar:
+    """Actions for a channel with a disk or a CD drive, or a `pair` of disks."""
+
+    def __init__(
+        self, table: Table = DISK, lowering: type[Lowering] = Lowering, *, pair: bool = False
+    ) -> None:
+        self._table, self._pair = table, pair
         self._cd = table is not DISK
         self._lowering = lowering
 
     def sequence(self, random: Random, length: int) -> list[Action]:
         """`length` actions of any kind."""
-        makers, weights = zip(*ACTIONS, strict=True)
+        makers, weights = zip(*(ACTIONS if self._pair or self._cd else ALONE), strict=True)
         chosen = random.choices(makers, weights, k=length)
-        return [maker(random, self._table) for maker in chosen]
+        made = [maker(random, self._table) for maker in chosen]
+        return [_on(random.randrange(2), one) for one in made] if self._pair else made
 
     def lower(self, actions: Sequence[Action]) -> list[Step]:
         """Their steps."""
-        driver = self._lowering(self._cd)
+        driver = self._lowering(self._cd, pair=self._pair)
         return [driver.step(action) for action in actions]
+
+
+def _on(unit: int, action: Action) -> Action:
+    """The same for that device.  Only device 0 is one at which requests can be held."""
+    match action:
+        case Issue():
+            return replace(action, unit=unit, held="" if unit else action.held)
+        case Interrupted(one, how) if how == "software reset" and one.task.way.startswith("dma"):
+            # QEMU 7.2 ends with it, where there are two devices.
+            return replace(one, unit=unit)
+        case Interrupted(one):
+            return replace(action, issue=replace(one, unit=unit))
+    return action
 
 
 def issue(random: Random, table: Table) -> Issue:
@@ -380,6 +460,11 @@ def interrupted(random: Random, table: Table) -> Interrupted:
     return Interrupted(one, random.choice([*STOPS]), random.choice((0, 1, 64, 127, 128)))
 
 
+def absent(_: Random, __: Table) -> Registers:
+    """Device 1 is selected, and given a command, where there is none (ATA/ATAPI-6 §9.16.1)."""
+    return Registers("absent device", (), tags=frozenset({"absent"}))
+
+
 ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (issue, 30),
     (read_registers, 4),
@@ -387,3 +472,4 @@ ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (reset, 1),
     (interrupted, 2),
 )
+ALONE = (*ACTIONS, (absent, 1))

@@ -12,8 +12,8 @@ from guestsim.drivers.ide_layouts import OBSOLETE, Reg
 
 OUTPUTS, BEYOND = "outputs", "beyond"
 """Masks of what they hold after a command that ended well, and after one that did not."""
-POWER = "power"
-"""The mask of power modes."""
+POWER, ABSENT = "power", "absent"
+"""Masks of power modes, and of a device that is not there."""
 MODES = {"active": 0xFF, "idle": 0x80, "standby": 0x00}
 """What CHECK POWER MODE has in its count (ACS-3 §7.3)."""
 
@@ -78,6 +78,8 @@ class Blocks:
     ours: Block = field(default_factory=Block)
     theirs: Block = field(default_factory=Block)
     why: str = OUTPUTS
+    error: tuple[str, int, int] | None = None
+    """What is known of the error register of the last command, where it is not the same."""
     narrow: bool = True
     """Whether only 8 bits of a count are counted down, as in registers."""
 
@@ -88,6 +90,7 @@ class Blocks:
 
     def ended(self, one: Task) -> None:
         """It has ended well."""
+        self.error = None
         if one.sectors:
             self.moved(one, 0 if one.command in VERIFY else one.number)
         sides = self.ours, self.theirs
@@ -122,7 +125,9 @@ class Blocks:
 
     def failed(self, one: Task) -> None:
         """It was refused: of an address that the disk has not, ours tells which is the first such."""
+        self.error = None
         if one.sectors:
+            self.error = BEYOND, 0x10, 0x04
             self.why = BEYOND
             self.ours.address(one, max(one.lba, SECTORS))
 
