@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from devmodels import logs
 from devmodels.blockbackend import modes, permissions
@@ -42,12 +43,15 @@ from devmodels.blockbackend.request import (
 )
 from devmodels.blockbackend.requesttrace import RequestTrace
 from devmodels.blockbackend.runs import Runs
-from devmodels.blockbackend.throttling import Member, Throttled, ThrottleGroup
+from devmodels.blockbackend.throttling import Throttled
 from devmodels.blockbackend.vectors import clear
 from devmodels.iocontext import Cancelled, ClockKind, Coro, Event, IoContext, Task
 from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.throttling import Member, ThrottleGroup
 
 logger = logs.logger(__name__)
 _this_thread = threading.get_ident

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -28,12 +28,14 @@ from devmodels.blockbackend.options import BlockOptionError, NodeOptions, shown
 from devmodels.blockbackend.permissions import Role, parents_first
 from devmodels.blockbackend.registry import driver_of
 from devmodels.blockbackend.request import Op, Request
-from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iocontext import IoContext, IoThread, Lock
 from devmodels.iothreads import IoThreads
 from devmodels.options import OptionError
 from devmodels.secretobjects import Secrets
 from devmodels.trace import Tracer
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 
 KINDS = ("iothread", "secret", *BLOCK_KINDS)
 """The objects there can be."""
@@ -160,6 +162,8 @@ class Graph:
         if group is None:
             group = self._own_groups.get(name)
         if group is None:
+            from devmodels.blockbackend.throttling import ThrottleGroup
+
             group = self._own_groups[name] = ThrottleGroup(name)
         return group
 

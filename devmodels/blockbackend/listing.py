@@ -8,10 +8,10 @@ import msgspec
 
 from devmodels.blockbackend.drain import below
 from devmodels.blockbackend.request import Request
-from devmodels.blockbackend.throttling import Member
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.node import BlockNode
+    from devmodels.blockbackend.throttling import Member
 
 Where = Literal["held", "drained", "batched", "throttled", "suspended", "running"]
 """`held`: the machine is stopped; `drained`: the graph is being changed; `batched`: it goes with others that are being

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.edge import Handler
 from devmodels.blockbackend.request import WITH_FUA, Op, Request
-from devmodels.blockbackend.throttling import Member
+
+if TYPE_CHECKING:
+    from devmodels.blockbackend.throttling import Member
 
 _WRITES = (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.SECURE_ERASE, Op.PASSTHROUGH)
 

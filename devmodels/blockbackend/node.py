@@ -22,11 +22,11 @@ from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
 from devmodels.blockbackend.request import Op, Read, Request, WriteEnded
 from devmodels.blockbackend.status import BlockStatus, data
-from devmodels.blockbackend.throttling import ThrottleGroup
 from devmodels.iocontext import IoContext, Lock
 from devmodels.secretobjects import Secrets
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.throttling import ThrottleGroup
     from devmodels.disc import Disc
 
 SECTOR = 512

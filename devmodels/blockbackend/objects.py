@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from devmodels.blockbackend.options import BlockOptionError, shown
-from devmodels.blockbackend.throttling import ThrottleGroup
-from devmodels.blockbackend.throttling.limits import check
 
-Objects = dict[str, ThrottleGroup]
+if TYPE_CHECKING:
+    from devmodels.blockbackend.throttling import ThrottleGroup
+
+Objects: TypeAlias = "dict[str, ThrottleGroup]"
 """By id."""
 
 KINDS = ("throttle-group",)
@@ -18,6 +20,9 @@ KINDS = ("throttle-group",)
 
 def add_object(options: Mapping[str, object], objects: Objects) -> ThrottleGroup:
     """Make what `options` describe (`qom-type`, `id`, and the kind's own), as `--object` does; BlockOptionError."""
+    from devmodels.blockbackend.throttling import ThrottleGroup
+    from devmodels.blockbackend.throttling.limits import check
+
     kind, name, limits = options.get("qom-type"), options.get("id"), options.get("limits", {})
     if kind not in KINDS:
         given = "missing" if kind is None else f"{shown(kind)} is given"

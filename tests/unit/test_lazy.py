@@ -12,6 +12,7 @@ PACKAGES = (
     "devmodels.assembly",
     "devmodels.ata.disk",
     "devmodels.ata.packet",
+    "devmodels.blockbackend.throttling",
     "devmodels.pci",
     "devmodels.scsi",
     "devmodels.scsi.disk",

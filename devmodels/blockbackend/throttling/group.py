@@ -17,6 +17,7 @@ import msgspec
 from devmodels.blockbackend.request import Read, ReadNow, Request
 from devmodels.blockbackend.throttling.bucket import Bucket, Buckets, let_in
 from devmodels.blockbackend.throttling.limits import BYTES, READ, TOTAL, WRITE, ThrottleLimits, check
+from devmodels.blockbackend.throttling.throttled import Throttled
 from devmodels.iocontext import Coro, Future, IoContext
 
 Handler = Callable[[Request], Coro[None]]
@@ -39,13 +40,6 @@ class Waiting:
         self.length = length
         self.since = since
         self.request = request
-
-
-class Throttled(msgspec.Struct):
-    """How many requests have had to wait for limits, and for how long together, in ns."""
-
-    operations: int = 0
-    total_ns: int = 0
 
 
 class Member:
