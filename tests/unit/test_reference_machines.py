@@ -14,7 +14,7 @@ from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.ide_cdrom.unit import Phase, Unit
 from devmodels.iocontext import IoContext
 from devmodels.memory import GuestMemory
-from devmodels.protocols.iscsi.pdu import LoginStatus, Stage
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.runstate import RunState
 from devmodels.scsi.target import ScsiTarget
 from guestsim.drivers.ide import Task, Way

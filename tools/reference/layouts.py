@@ -80,6 +80,7 @@ MEMORY = (
     Module("fis", "FISes", "devmodels.ahci.fis"),
     Module("prd", "IDE bus master", "devmodels.ide_cdrom.busmaster"),
     Module("iscsi", "iSCSI", "devmodels.protocols.iscsi.pdu", "RFC 7143"),
+    Module("iscsi-codes", "Codes of iSCSI", "devmodels.protocols.iscsi.codes", "RFC 7143"),
     Module("vhost-user", "vhost-user", "devmodels.protocols.vhost_user"),
     Module("vfio-user", "vfio-user", "devmodels.protocols.vfio_user"),
 )

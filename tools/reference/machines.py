@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.ata.table import Protocol
 from devmodels.ide_cdrom.unit import Phase
-from devmodels.protocols.iscsi.pdu import Stage
+from devmodels.protocols.iscsi.codes import Stage
 from devmodels.virtio.constants import Status
 
 ANY = "any state"

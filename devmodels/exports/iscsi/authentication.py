@@ -8,8 +8,8 @@ from enum import Enum
 
 from devmodels.protocols.iscsi import chap
 from devmodels.protocols.iscsi.chap import Credentials
+from devmodels.protocols.iscsi.codes import LoginStatus
 from devmodels.protocols.iscsi.keys import CHAP
-from devmodels.protocols.iscsi.pdu import LoginStatus
 from devmodels.protocols.iscsi.text import (
     NONE,
     REJECT,

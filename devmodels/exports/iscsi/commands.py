@@ -13,6 +13,7 @@ from devmodels.exports.iscsi.gathering import (
     Gathering,
 )
 from devmodels.exports.iscsi.session import MAX_ROOM
+from devmodels.protocols.iscsi.codes import RejectReason
 from devmodels.protocols.iscsi.pdu import (
     ATTRIBUTE_MASK,
     DATA_OUT,
@@ -21,7 +22,6 @@ from devmodels.protocols.iscsi.pdu import (
     READ,
     RESERVED_TAG,
     WRITE,
-    RejectReason,
     parse_ahs,
     unpack_command,
 )

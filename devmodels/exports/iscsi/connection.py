@@ -14,6 +14,7 @@ from devmodels.exports.iscsi.negotiation import MAX_RECV_DATA_SEGMENT, Negotiati
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, Early, Session
 from devmodels.exports.iscsi.texts import Texts
 from devmodels.iscsistream import BrokenConnectionError, Stream
+from devmodels.protocols.iscsi.codes import AsyncEvent, LogoutReason, LogoutStatus, RejectReason
 from devmodels.protocols.iscsi.keys import CRC32C
 from devmodels.protocols.iscsi.pdu import (
     ASYNC_MESSAGE,
@@ -29,11 +30,7 @@ from devmodels.protocols.iscsi.pdu import (
     OPCODE_MASK,
     REJECT,
     RESERVED_TAG,
-    AsyncEvent,
-    LogoutReason,
-    LogoutStatus,
     Opcode,
-    RejectReason,
 )
 from devmodels.protocols.iscsi.reserved import wrong_byte
 from devmodels.scsi.constants import TaskAttribute

@@ -9,16 +9,9 @@ from devmodels.exports.iscsi.authentication import Authenticator, LoginRefusedEr
 from devmodels.exports.iscsi.negotiation import Negotiation
 from devmodels.exports.iscsi.session import Session
 from devmodels.exports.iscsi.target import IscsiTarget
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.protocols.iscsi.keys import DISCOVERY, SECURITY_KEYS
-from devmodels.protocols.iscsi.pdu import (
-    CONTINUE,
-    CURRENT_SHIFT,
-    STAGE_MASK,
-    TRANSIT,
-    LoginStatus,
-    Stage,
-    unpack_login_request,
-)
+from devmodels.protocols.iscsi.pdu import CONTINUE, CURRENT_SHIFT, STAGE_MASK, TRANSIT, unpack_login_request
 from devmodels.protocols.iscsi.text import Pairs, TextError, join, split
 
 MAX_TEXT = 1 << 14

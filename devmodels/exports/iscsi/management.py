@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from devmodels.protocols.iscsi import pdu
+from devmodels.protocols.iscsi import codes
+from devmodels.protocols.iscsi.codes import FunctionResponse
 from devmodels.protocols.iscsi.pdu import (
     FINAL,
     IMMEDIATE,
     TASK_MANAGEMENT_REQUEST,
     TASK_MANAGEMENT_RESPONSE,
-    FunctionResponse,
     Opcode,
     serial_after,
 )
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from devmodels.exports.iscsi.session import Session
 
 FUNCTIONS: dict[int, Function] = {
-    pdu.Function.ABORT_TASK: Function.ABORT_TASK,
-    pdu.Function.ABORT_TASK_SET: Function.ABORT_TASK_SET,
-    pdu.Function.CLEAR_ACA: Function.CLEAR_ACA,
-    pdu.Function.CLEAR_TASK_SET: Function.CLEAR_TASK_SET,
-    pdu.Function.LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
-    pdu.Function.TARGET_WARM_RESET: Function.TARGET_RESET,
-    pdu.Function.TARGET_COLD_RESET: Function.TARGET_RESET,
-    pdu.Function.QUERY_TASK: Function.QUERY_TASK,
-    pdu.Function.QUERY_TASK_SET: Function.QUERY_TASK_SET,
-    pdu.Function.I_T_NEXUS_RESET: Function.I_T_NEXUS_RESET,
-    pdu.Function.QUERY_ASYNCHRONOUS_EVENT: Function.QUERY_ASYNC_EVENT,
+    codes.Function.ABORT_TASK: Function.ABORT_TASK,
+    codes.Function.ABORT_TASK_SET: Function.ABORT_TASK_SET,
+    codes.Function.CLEAR_ACA: Function.CLEAR_ACA,
+    codes.Function.CLEAR_TASK_SET: Function.CLEAR_TASK_SET,
+    codes.Function.LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
+    codes.Function.TARGET_WARM_RESET: Function.TARGET_RESET,
+    codes.Function.TARGET_COLD_RESET: Function.TARGET_RESET,
+    codes.Function.QUERY_TASK: Function.QUERY_TASK,
+    codes.Function.QUERY_TASK_SET: Function.QUERY_TASK_SET,
+    codes.Function.I_T_NEXUS_RESET: Function.I_T_NEXUS_RESET,
+    codes.Function.QUERY_ASYNCHRONOUS_EVENT: Function.QUERY_ASYNC_EVENT,
 }
 """What the core calls them."""
 
 _NEWER = frozenset(
     {
-        pdu.Function.QUERY_TASK,
-        pdu.Function.QUERY_TASK_SET,
-        pdu.Function.I_T_NEXUS_RESET,
-        pdu.Function.QUERY_ASYNCHRONOUS_EVENT,
+        codes.Function.QUERY_TASK,
+        codes.Function.QUERY_TASK_SET,
+        codes.Function.I_T_NEXUS_RESET,
+        codes.Function.QUERY_ASYNCHRONOUS_EVENT,
     }
 )
 """Those of RFC 7144: from iSCSIProtocolLevel 2 on."""
@@ -98,7 +98,7 @@ def _perform(connection: Connection, header: bytes) -> None:
     function = FUNCTIONS.get(number)
     newer = number in _NEWER and session.parameters.protocol_level < 2
     target = session.target
-    if number == pdu.Function.TASK_REASSIGN:
+    if number == codes.Function.TASK_REASSIGN:
         _respond(connection, itt, FunctionResponse.NO_REASSIGNMENT, immediate=immediate)
     elif function is None or newer or target is None:
         _respond(connection, itt, FunctionResponse.NOT_SUPPORTED, immediate=immediate)
@@ -114,7 +114,7 @@ def _perform(connection: Connection, header: bytes) -> None:
 
         def done(response: Response) -> None:
             _respond(connection, itt, RESPONSES[response], immediate=immediate)
-            if number == pdu.Function.TARGET_COLD_RESET:
+            if number == codes.Function.TARGET_COLD_RESET:
                 _end_all(session)
 
         assert session.nexus is not None

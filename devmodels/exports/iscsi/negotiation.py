@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import PIECE
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.protocols.iscsi.keys import (
     CRC32C,
     DISCOVERY,
@@ -21,7 +22,6 @@ from devmodels.protocols.iscsi.keys import (
     parse,
     show,
 )
-from devmodels.protocols.iscsi.pdu import LoginStatus, Stage
 from devmodels.protocols.iscsi.text import IRRELEVANT, NO, NONE, NOT_UNDERSTOOD, REJECT, Pairs, TextError
 
 MAX_RECV_DATA_SEGMENT = PIECE

@@ -13,7 +13,8 @@ from devmodels.exports.iscsi.endings import Port
 from devmodels.exports.iscsi.login import Answer, Login
 from devmodels.exports.iscsi.session import Session
 from devmodels.iscsistream import BrokenConnectionError, Stream
-from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, LoginStatus, Opcode, unpack_login_request
+from devmodels.protocols.iscsi.codes import LoginStatus
+from devmodels.protocols.iscsi.pdu import LOGIN_RESPONSE, Opcode, unpack_login_request
 from devmodels.protocols.iscsi.reserved import wrong_byte
 from devmodels.protocols.iscsi.text import is_name
 

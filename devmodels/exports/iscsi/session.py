@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.endings import Port
+from devmodels.protocols.iscsi.codes import LoginStatus
 from devmodels.protocols.iscsi.keys import Parameters
-from devmodels.protocols.iscsi.pdu import LoginStatus, serial_after
+from devmodels.protocols.iscsi.pdu import serial_after
 from devmodels.scsi.lun import parse_lun
 from devmodels.scsi.nexus import Nexus
 

@@ -12,8 +12,9 @@ from devmodels.exports.iscsi.buffers import Pool
 from devmodels.exports.iscsi.endings import Endings, Port
 from devmodels.exports.iscsi.session import Session
 from devmodels.protocols.iscsi.chap import Credentials
+from devmodels.protocols.iscsi.codes import AsyncEvent, LoginStatus
 from devmodels.protocols.iscsi.keys import Parameters
-from devmodels.protocols.iscsi.pdu import SENSE_LENGTH, AsyncEvent, LoginStatus
+from devmodels.protocols.iscsi.pdu import SENSE_LENGTH
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import Protocol, SenseKey
 from devmodels.scsi.lun import format_lun

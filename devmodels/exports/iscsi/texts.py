@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.login import MAX_TEXT
 from devmodels.exports.iscsi.negotiation import Negotiation
-from devmodels.protocols.iscsi.pdu import (
-    CONTINUE,
-    FINAL,
-    RESERVED_TAG,
-    TEXT_REQUEST,
-    TEXT_RESPONSE,
-    Opcode,
-    RejectReason,
-    Stage,
-)
+from devmodels.protocols.iscsi.codes import RejectReason, Stage
+from devmodels.protocols.iscsi.pdu import CONTINUE, FINAL, RESERVED_TAG, TEXT_REQUEST, TEXT_RESPONSE, Opcode
 from devmodels.protocols.iscsi.text import REJECT, Pairs, TextError, join, split
 
 if TYPE_CHECKING:

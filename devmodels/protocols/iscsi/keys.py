@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from devmodels.protocols.iscsi.pdu import MAX_DATA_SEGMENT, Stage
+from devmodels.protocols.iscsi.codes import Stage
+from devmodels.protocols.iscsi.pdu import MAX_DATA_SEGMENT
 from devmodels.protocols.iscsi.text import (
     MAX_VALUE,
     NO,

@@ -15,6 +15,7 @@ from devmodels.blockbackend.drivers.iscsi.negotiation import MAX_RECV_DATA_SEGME
 from devmodels.blockbackend.drivers.iscsi.sending import Sender
 from devmodels.blockbackend.drivers.iscsi.task import GOOD, Task
 from devmodels.iscsistream import BrokenConnectionError, Stream
+from devmodels.protocols.iscsi.codes import AsyncEvent, FunctionResponse
 from devmodels.protocols.iscsi.keys import Parameters
 from devmodels.protocols.iscsi.pdu import (
     ASYNC_MESSAGE,
@@ -35,8 +36,6 @@ from devmodels.protocols.iscsi.pdu import (
     TASK_MANAGEMENT_RESPONSE,
     TEXT_RESPONSE,
     UNDERFLOW,
-    AsyncEvent,
-    FunctionResponse,
     Opcode,
     next_serial,
     serial_after,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from devmodels.blockbackend.drivers.iscsi.authentication import AuthenticationError, Authenticator
 from devmodels.blockbackend.drivers.iscsi.negotiation import Negotiation, NegotiationError
 from devmodels.protocols.iscsi.chap import Credentials
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.protocols.iscsi.keys import NORMAL, SECURITY_KEYS
 from devmodels.protocols.iscsi.pdu import (
     CONTINUE,
@@ -16,9 +17,7 @@ from devmodels.protocols.iscsi.pdu import (
     LOGIN_REQUEST,
     STAGE_MASK,
     TRANSIT,
-    LoginStatus,
     Opcode,
-    Stage,
     next_serial,
     unpack_login_response,
 )

@@ -7,6 +7,7 @@ from devmodels.blockbackend.drivers.iscsi.task import CDB_SIZE, Task
 from devmodels.blockbackend.vectors import gather, window
 from devmodels.iocontext import IoContext
 from devmodels.iscsistream import Stream
+from devmodels.protocols.iscsi.codes import Function, LogoutReason
 from devmodels.protocols.iscsi.keys import CRC32C, Parameters
 from devmodels.protocols.iscsi.pdu import (
     AHS,
@@ -22,8 +23,6 @@ from devmodels.protocols.iscsi.pdu import (
     TEXT_REQUEST,
     WRITE,
     AhsType,
-    Function,
-    LogoutReason,
     Opcode,
     serial_after,
 )

@@ -15,7 +15,7 @@ from devmodels.events import Events
 from devmodels.exports.iscsi.export import IscsiExport
 from devmodels.exports.table import Exports
 from devmodels.iocontext import IoContext
-from devmodels.protocols.iscsi.pdu import AsyncEvent
+from devmodels.protocols.iscsi.codes import AsyncEvent
 from devmodels.runstate import RunState
 from tests.unit.exports.iscsi.initiator import TARGET
 from tests.unit.monitor.support import Talk, in_daemon

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from devmodels.blockbackend import Flags, Op, Request
 from devmodels.blockbackend.drivers.iscsi.node import IscsiNode
 from devmodels.iocontext import IoContext
-from devmodels.protocols.iscsi.pdu import AsyncEvent, Opcode
+from devmodels.protocols.iscsi.codes import AsyncEvent
+from devmodels.protocols.iscsi.pdu import Opcode
 from tests.unit.blockbackend.support import Disk, payload
 from tests.unit.exports.iscsi.initiator import NOBODY, Pdu
 

@@ -9,8 +9,9 @@ import pytest
 
 from devmodels.blockbackend import BlockOptionError, Op, Request
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, ScsiCommand
-from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import AsyncEvent, LoginStatus, Opcode
+from devmodels.protocols.iscsi import codes, pdu
+from devmodels.protocols.iscsi.codes import AsyncEvent, LoginStatus
+from devmodels.protocols.iscsi.pdu import Opcode
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.constants import SenseKey
 from devmodels.scsi.failures import sense_of_errno
@@ -420,7 +421,7 @@ def test_what_takes_too_long_is_aborted_and_fails(target: Target, opened: Open) 
     assert disk.do(Op.READ, 0, BLOCK) == errno.ETIMEDOUT
     assert disk.context.now_ns() == 3 * SECOND
     last = target.end.seen[-1]
-    assert (last["flags"], last["referenced_tag"]) == (0x80 | pdu.Function.ABORT_TASK, held[0]["itt"])
+    assert (last["flags"], last["referenced_tag"]) == (0x80 | codes.Function.ABORT_TASK, held[0]["itt"])
     assert disk.read(0, BLOCK) == bytes(BLOCK)
     assert len(target.ends) == 1
 

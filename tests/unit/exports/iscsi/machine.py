@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from devmodels.exports.iscsi.session import MAX_ROOM, Session
 from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Function, Opcode
+from devmodels.protocols.iscsi.codes import Function
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import INQUIRY, LOGIN_KEYS, NOBODY, TEST_UNIT_READY, World, build, read_10, write_10
 from .oracle import SERIALS, Asked, Judge, Numbers

@@ -9,7 +9,8 @@ from typing import Any
 from devmodels.exports.iscsi.session import WINDOW
 from devmodels.iocontext import IoContext
 from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Function, FunctionResponse, Opcode, serial_after
+from devmodels.protocols.iscsi.codes import Function, FunctionResponse
+from devmodels.protocols.iscsi.pdu import Opcode, serial_after
 
 from .initiator import NOBODY, Initiator, Pdu
 

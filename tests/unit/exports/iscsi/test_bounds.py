@@ -10,7 +10,8 @@ import pytest
 from devmodels.exports.iscsi import portal as portals
 from devmodels.exports.iscsi.session import MAX_IMMEDIATE, MAX_ROOM, Session
 from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Function, Opcode, RejectReason
+from devmodels.protocols.iscsi.codes import Function, RejectReason
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import LOGIN_KEYS, NOBODY, TEST_UNIT_READY, Initiator, World, build, read_10, write_10
 

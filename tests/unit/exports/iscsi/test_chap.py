@@ -8,7 +8,7 @@ import pytest
 
 from devmodels.options import OptionError
 from devmodels.protocols.iscsi import chap
-from devmodels.protocols.iscsi.pdu import LoginStatus
+from devmodels.protocols.iscsi.codes import LoginStatus
 from devmodels.protocols.iscsi.text import TextError, parse_binary, parse_list, parse_number
 
 from .initiator import LOGIN_KEYS, World

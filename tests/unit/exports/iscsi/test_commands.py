@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from devmodels.protocols.iscsi import pdu
+from devmodels.protocols.iscsi import codes, pdu
 from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import INQUIRY, NOBODY, TEST_UNIT_READY, Initiator, World, read_10, write_10
@@ -384,13 +384,13 @@ def test_a_tag_that_is_in_use_is_rejected(world: World) -> None:
     initiator.receive()
     initiator.command(TEST_UNIT_READY, itt=itt)
     found = initiator.receive()
-    assert (found.opcode, found["reason"]) == (Opcode.REJECT, pdu.RejectReason.TASK_IN_PROGRESS)
+    assert (found.opcode, found["reason"]) == (Opcode.REJECT, codes.RejectReason.TASK_IN_PROGRESS)
 
 
 def test_an_attribute_that_there_is_not_is_rejected(initiator: Initiator) -> None:
     initiator.command(TEST_UNIT_READY, flags=0x85)
     found = initiator.receive()
-    assert (found.opcode, found["reason"]) == (Opcode.REJECT, pdu.RejectReason.INVALID_PDU_FIELD)
+    assert (found.opcode, found["reason"]) == (Opcode.REJECT, codes.RejectReason.INVALID_PDU_FIELD)
     assert found.data[20:24] == bytes(4)
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.exports.iscsi import portal as portals
-from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode
+from devmodels.protocols.iscsi import codes, pdu
+from devmodels.protocols.iscsi.codes import LoginStatus
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import LOGIN_KEYS, NOBODY, TEST_UNIT_READY, Initiator, Pdu, World, read_10, write_10
 
@@ -107,7 +108,7 @@ def test_a_task_is_aborted_by_another_connection(make: Make) -> None:
     tag = session.command(1, read_10(0, 1), reads=512)
     session.lines[0].request(
         Opcode.TASK_MANAGEMENT_REQUEST,
-        flags=pdu.FINAL | pdu.Function.ABORT_TASK,
+        flags=pdu.FINAL | codes.Function.ABORT_TASK,
         referenced_tag=tag,
         ref_cmd_sn=session.lines[0].cmd_sn - 1,
         immediate=True,
@@ -241,12 +242,12 @@ def test_connections_that_log_in_at_a_time_are_no_more_than_were_agreed(world: W
 # --- task management, and commands that are still on their way (§4.2.3.3, §11.5.1)
 
 
-def reset(line: Initiator, cmd_sn: int, function: int = pdu.Function.LOGICAL_UNIT_RESET) -> None:
+def reset(line: Initiator, cmd_sn: int, function: int = codes.Function.LOGICAL_UNIT_RESET) -> None:
     flags = pdu.FINAL | function
     line.request(Opcode.TASK_MANAGEMENT_REQUEST, flags=flags, cmd_sn=cmd_sn, immediate=True)
 
 
-@pytest.mark.parametrize("function", [pdu.Function.ABORT_TASK_SET, pdu.Function.LOGICAL_UNIT_RESET])
+@pytest.mark.parametrize("function", [codes.Function.ABORT_TASK_SET, codes.Function.LOGICAL_UNIT_RESET])
 def test_what_is_still_on_its_way_is_ended_when_it_has_come(make: Make, function: int) -> None:
     world = make(delay_ns=SECOND)
     session = Several(world, 3)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from devmodels.protocols.iscsi import pdu
+from devmodels.protocols.iscsi.codes import RejectReason
 from devmodels.protocols.iscsi.digest import digest, digest_of
-from devmodels.protocols.iscsi.pdu import Opcode, RejectReason
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import INQUIRY, NOBODY, TEST_UNIT_READY, Initiator, World, write_10
 

@@ -9,8 +9,9 @@ import pytest
 
 from devmodels.exports.recorder import ExportRecorder
 from devmodels.options import OptionError
-from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Opcode, RejectReason
+from devmodels.protocols.iscsi import codes, pdu
+from devmodels.protocols.iscsi.codes import RejectReason
+from devmodels.protocols.iscsi.pdu import Opcode
 from devmodels.protocols.iscsi.text import split
 
 from .initiator import INITIATOR, INQUIRY, LOGIN_KEYS, NOBODY, TARGET, TEST_UNIT_READY, Initiator, Pdu, World
@@ -77,7 +78,7 @@ def test_a_discovery_session_ends_where_nothing_is_asked(world: World) -> None:
 def test_a_discovery_session_is_joined_by_nobody(world: World) -> None:
     first, second = world.login(instead=DISCOVERY), world.connect()
     second.tsih = first.tsih
-    assert second.login_request(DISCOVERY, following=3)["status"] == pdu.LoginStatus.CANNOT_INCLUDE
+    assert second.login_request(DISCOVERY, following=3)["status"] == codes.LoginStatus.CANNOT_INCLUDE
 
 
 def test_a_long_answer_comes_in_pieces(world: World) -> None:
@@ -170,7 +171,7 @@ def test_a_target_is_reached_at_its_own_portals_only(world: World) -> None:
     world.add_disk("d1")
     world.add_export("e1", "d1", target=OTHER)
     keys = {"InitiatorName": INITIATOR, "TargetName": OTHER}
-    assert world.connect().login_request(keys, following=3)["status"] == pdu.LoginStatus.NOT_FOUND
+    assert world.connect().login_request(keys, following=3)["status"] == codes.LoginStatus.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_nobody_logs_in_to_a_target_that_has_gone_meanwhile(world: World) -> Non
     assert initiator.login_request(LOGIN_KEYS)["status"] == 0
     world.exports.delete(world.exports.ids["e0"])
     world.context.run_until_idle()
-    assert initiator.login_request({}, following=3)["status"] == pdu.LoginStatus.TARGET_REMOVED
+    assert initiator.login_request({}, following=3)["status"] == codes.LoginStatus.TARGET_REMOVED
     assert not target.sessions
 
 

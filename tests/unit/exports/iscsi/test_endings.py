@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import Function, LogoutReason, Opcode
+from devmodels.protocols.iscsi import codes, pdu
+from devmodels.protocols.iscsi.codes import Function, LogoutReason
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import LOGIN_KEYS, TEST_UNIT_READY, Initiator, World, write_10
 
@@ -150,7 +151,7 @@ def test_the_target_may_have_gone_when_the_wait_is_over(slow: World) -> None:
     waiting = again(slow)
     slow.exports.delete(slow.exports.ids["e0"])
     slow.context.step(SECOND)
-    assert waiting.receive()["status"] == pdu.LoginStatus.TARGET_REMOVED
+    assert waiting.receive()["status"] == codes.LoginStatus.TARGET_REMOVED
 
 
 # --- logout

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import LAYOUTS, Opcode, RejectReason
+from devmodels.protocols.iscsi import codes, pdu
+from devmodels.protocols.iscsi.codes import RejectReason
+from devmodels.protocols.iscsi.pdu import LAYOUTS, Opcode
 from devmodels.protocols.iscsi.text import join
 
 from .initiator import (
@@ -256,7 +257,7 @@ def test_what_waits_does_not_begin_in_the_room_of_what_is_ended(world: World, en
     if ends == "lost":
         initiator.close()
     else:
-        function = pdu.Function.LOGICAL_UNIT_RESET
+        function = codes.Function.LOGICAL_UNIT_RESET
         initiator.request(Opcode.TASK_MANAGEMENT_REQUEST, flags=0x80 | function, immediate=True)
         assert initiator.receive()["response"] == 0
         assert big not in next(iter(world.export.target.sessions.values())).tasks

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode
+from devmodels.protocols.iscsi.codes import LoginStatus
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import INITIATOR, LOGIN_KEYS, TARGET, TEST_UNIT_READY, World
 

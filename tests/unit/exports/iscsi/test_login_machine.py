@@ -12,7 +12,8 @@ from devmodels.exports.iscsi.target import IscsiTarget
 from devmodels.iocontext import IoContext
 from devmodels.protocols.iscsi import chap, pdu
 from devmodels.protocols.iscsi.chap import Credentials
-from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode, Stage
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
+from devmodels.protocols.iscsi.pdu import Opcode
 from devmodels.protocols.iscsi.text import join, parse_binary, show_binary, split
 from devmodels.scsi.target import ScsiTarget
 

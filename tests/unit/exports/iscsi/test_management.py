@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from devmodels.protocols.iscsi import pdu
-from devmodels.protocols.iscsi.pdu import (
+from devmodels.protocols.iscsi.codes import (
     AsyncEvent,
     Function,
     FunctionResponse,
     LogoutReason,
     LogoutStatus,
-    Opcode,
     RejectReason,
 )
+from devmodels.protocols.iscsi.pdu import Opcode
 
 from .initiator import LOGIN_KEYS, NOBODY, TEST_UNIT_READY, Initiator, Pdu, World, read_10, write_10
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from devmodels.exports.iscsi.authentication import LoginRefusedError
 from devmodels.exports.iscsi.negotiation import ACCEPTS, Negotiation
 from devmodels.protocols.iscsi import keys, pdu
+from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.protocols.iscsi.keys import (
     DISCOVERY_KEYS,
     KEYS,
@@ -20,7 +21,7 @@ from devmodels.protocols.iscsi.keys import (
     Rule,
     Sender,
 )
-from devmodels.protocols.iscsi.pdu import LoginStatus, Opcode, Stage
+from devmodels.protocols.iscsi.pdu import Opcode
 from devmodels.protocols.iscsi.text import TextError, join, split
 
 from .initiator import LOGIN_KEYS, NOBODY, TARGET, World
