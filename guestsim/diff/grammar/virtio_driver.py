@@ -139,14 +139,21 @@ class Lowering:
         self._marks, self._unordered = (), None
         return *marks, Wait(unordered)
 
+    def _tell(self, queue: Ring) -> None:
+        """What follows from a notification is for the next quiescent point."""
+        told = queue.notified()
+        self._marks += told.loose
+        self._unordered = told.unordered or self._unordered
+        self._tags |= told.tags
+
     def _alias(self, access: Access) -> Access:
         """With vectors ISR status is another thing, `isr-msix`; so are fields of a queue that is not there."""
         match access:
             case Write("notify", offset) if offset // 4 < len(self.queues):
-                told = self.queues[offset // 4].notified()
-                self._marks += told.loose
-                self._unordered = told.unordered or self._unordered
-                self._tags |= told.tags
+                self._tell(self.queues[offset // 4])
+            case Write("cap-pci", 16, 2, number) if number < len(self.queues):
+                # `virtio_config.through` writes nothing else of this size.
+                self._tell(self.queues[number])
             case Write("common", offset, _, value) if offset == common("queue_select")[0]:
                 self.selected = value
             case Write("common", offset, _, 0) if offset == common("device_status")[0]:

@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 
-from guestsim.diff.access import Loose, Store, Unordered, Wait
+from guestsim.diff.access import Loose, Store, Unordered, Wait, Write
 from guestsim.diff.arena import ARENA
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import virtio_blk
+from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import BringUp, InFlight, ResetQueue, Submit, Suppress
 from guestsim.diff.grammar.virtio_packed import MARK
 from guestsim.diff.grammar.virtio_rings import AVAIL_AT, RINGS, USED_AT
@@ -120,3 +121,11 @@ def test_nothing_of_the_legacy_interface_is_packed(tmp_path: Path) -> None:
             assert not any(isinstance(one, Loose) and one.reason == MARK for one in step.accesses)
     report = compare_random(device, seed=1, steps=30, open_player=with_twin(tmp_path, device))
     assert not report.unexplained
+
+
+def test_a_notification_through_configuration_space_is_one() -> None:
+    untold = Submit(0, get_id().chains, None)
+    tell = Registers("notify through configuration space", (Write("cap-pci", 16, 2, 0),))
+    *_, before, after = VIRTIO_BLK.grammar.lower([UP, untold, tell])
+    assert not any(isinstance(one, Loose) and one.reason == MARK for one in before.accesses)
+    assert sum(isinstance(one, Loose) and one.reason == MARK for one in after.accesses) == 3
