@@ -14,8 +14,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from devmodels.blockbackend import BlockBackend, Request, open_node
-from devmodels.blockbackend.drivers.memory import MemoryNode, MemoryOptions
+from devmodels.blockbackend import BlockBackend, BlockNode, open_node
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.scsi import LogicalUnit
@@ -30,9 +29,11 @@ from devmodels.scsi.table import Command
 from devmodels.virtio_scsi.bus import ScsiBus
 from devmodels.virtio_scsi.wellknown import WELL_KNOWN_LUN, DomainUnit
 from tests.unit.scsi import parameterdata
+from tests.unit.scsi.cacheddisk import CachedNode, FailingNode
 from tests.unit.scsi.initiator import SIZE, Initiator, World
 from tests.unit.scsi.mmc.driveworld import DriveWorld, data_disc, mixed
 from tests.unit.scsi.parameterdata import NAME
+from tests.unit.scsi.promises import Promises
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Bench:
     """Whether the disk below fails now and then."""
     deeds: Mapping[str, Callable[[int], None]] = field(default_factory=dict)
     """What the host may do to the unit meanwhile, by name; with a number of any size."""
+    promises: Promises | None = None
+    """What a disk lets its initiators rely on."""
 
     @property
     def busy(self) -> bool:
@@ -80,59 +83,37 @@ class Kind:
 # --- disks
 
 
-class FailingNode(MemoryNode):
-    """A memory disk of which each fifth request fails, in one way after the other."""
-
-    EVERY = 5
-    ERRORS = (5, 28, 67, 121, 52, 11, 95)
-
-    def __init__(self, context: IoContext) -> None:
-        super().__init__(MemoryOptions(driver="memory", size=SIZE, discard="unmap"), context)
-        self._seen = 0
-
-    def _judge(self) -> None:
-        self._seen += 1
-        if self._seen % self.EVERY == 0:
-            raise OSError(self.ERRORS[self._seen // self.EVERY % len(self.ERRORS)], "failing")
-
-    def read_now(self, reads: Sequence[object]) -> int:
-        """None of them: each goes the way that may fail."""
-        return 0
-
-    async def read(self, request: Request) -> None:
-        self._judge()
-        super().read_now([(request.offset, request.vectors, request.length)])
-
-    async def write(self, request: Request) -> None:
-        self._judge()
-        await super().write(request)
-
-    async def flush(self, request: Request) -> None:
-        self._judge()
-
-    async def write_zeroes(self, request: Request) -> None:
-        self._judge()
-        await super().write_zeroes(request)
-
-
-DELAYED = {
-    "driver": "delay",
-    "latency-ns": 1000,
-    "file": {"driver": "memory", "size": SIZE, "discard": "unmap"},
-}
-
-
-def _disk(stack: ExitStack, *, node: object = None, kept: bool = False, **options: Any) -> Bench:
-    """A disk at LUN 0; `kept`: with a file for what it keeps over a loss of power."""
-    failing = node is FailingNode
+def _disk(
+    stack: ExitStack,
+    *,
+    medium: type[CachedNode] = CachedNode,
+    delayed: bool = False,
+    kept: bool = False,
+    **options: Any,
+) -> Bench:
+    """A disk at LUN 0; `delayed`: its requests take a while; `kept`: with a file for what outlives a loss of power."""
     if kept:
         options["state"] = stack.enter_context(TemporaryDirectory()) + "/state"
-    given: Any = FailingNode(IoContext.virtual()) if failing else node
-    world = World(given, wwn=NAME, **options)
+    below = medium(IoContext.virtual())
+    node: BlockNode = below
+    if delayed:
+        stack.callback(below.close)
+        node = open_node(
+            {"driver": "delay", "latency-ns": 1000, "file": "medium"}, below.context, {"medium": below}
+        )
+    world = World(node, wwn=NAME, **options)
     stack.callback(world.close)
+    promises = Promises(world.disk, below)
     other = _neighbour(stack, world)
-    deeds = _disk_deeds(world)
-    return Bench(world.context, (world.first, world.second), 0, [*world.units(), other], failing, deeds)
+    return Bench(
+        world.context,
+        (world.first, world.second),
+        0,
+        [*world.units(), other],
+        medium is FailingNode,
+        _disk_deeds(world, promises),
+        promises,
+    )
 
 
 def _neighbour(stack: ExitStack, world: World) -> Disk:
@@ -150,11 +131,12 @@ def _neighbour(stack: ExitStack, world: World) -> Disk:
 DISK_DEEDS = ("eject", "load", "resize", "stop", "cont", "unplug")
 
 
-def _disk_deeds(world: World) -> Mapping[str, Callable[[int], None]]:
+def _disk_deeds(world: World, promises: Promises) -> Mapping[str, Callable[[int], None]]:
     disk, context, target = world.disk, world.context, world.target
 
     def resize(number: int) -> None:
         size = SIZE - 4096 * (number % 8)
+        promises.over()
         context.start(world.backend.resize(size), lambda _result, _error: None)
 
     def unplug(_number: int) -> None:
@@ -201,12 +183,12 @@ DISK = Kind(
         "removable": partial(_disk, removable=True),
         "read-only": partial(_disk, read_only=True),
         "kept": partial(_disk, kept=True),
-        "delayed": partial(_disk, node=DELAYED, removable=True),
-        "a short queue": partial(_disk, node=DELAYED, queue_depth=2),
+        "delayed": partial(_disk, delayed=True, removable=True),
+        "a short queue": partial(_disk, delayed=True, queue_depth=2),
         "small limits": partial(_disk, max_io_size=2048, max_unmap_size=2048),
         "reservations handed on": _handed_on,
-        "failing": partial(_disk, node=FailingNode, removable=True),
-        "failing, lenient": partial(_disk, node=FailingNode, profile=Profile.LENIENT),
+        "failing": partial(_disk, medium=FailingNode, removable=True),
+        "failing, lenient": partial(_disk, medium=FailingNode, profile=Profile.LENIENT),
     },
     parameterdata.DISK,
     DISK_DEEDS,

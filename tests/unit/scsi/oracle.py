@@ -151,6 +151,31 @@ def play(bench: Bench, oracle: Oracle, steps: Sequence[Step]) -> None:
             raise
     assert len(managed) == functions
     assert not bench.busy
+    if bench.promises is not None:
+        bench.promises.begin_anew()
+        _write_and_read(bench)
+        bench.promises.check()
+
+
+def _write_and_read(bench: Bench) -> None:
+    """What a driver does that has work to do: it writes in each way, if the unit lets it, and reads that back."""
+    initiator, disk = bench.initiators[0], bench.units[0]
+    assert isinstance(disk, Disk)
+    first, second = (bytes((n,)) * disk.block_size for n in b"\x5a\xa5")
+    for cdb, out in (
+        *[("00 00 00 00 00 00", b"")] * 3,
+        ("2a 00 00 00 00 03 00 00 01 00", first),
+        ("35 00 00 00 00 00 00 00 00 00", b""),
+        ("2a 08 00 00 00 03 00 00 01 00", second),
+        ("2e 00 00 00 00 03 00 00 01 00", first),
+        ("9c 08 00 00 00 00 00 00 00 03 00 00 00 01 00 00", second),
+        ("2a 00 00 00 00 03 00 00 01 00", first),
+        ("15 10 00 00 18 00", bytes.fromhex("00 00 00 00 08 12 00" + " 00" * 17)),
+        ("2a 00 00 00 00 03 00 00 01 00", second),
+        ("28 00 00 00 00 03 00 00 01 00", b""),
+    ):
+        initiator.send(cdb, out=out, room=0 if out else disk.block_size)
+        bench.context.run_until_idle()
 
 
 class Runner:
