@@ -343,7 +343,12 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §5.14",
         "ours",
         _SCSI,
-        (*_buffers(_ATTENTION, _sense("05", "2?")), *_buffers(_check("06"), _GOOD)),
+        (
+            *_buffers(_ATTENTION, _sense("05", "2?")),
+            *_buffers(_check("06"), _GOOD),
+            # Behind what the table of commands says of the response.
+            *_buffers("00 06 00 00 00 00 0a 00 00 00 00 29 ", "ee ee 00 00 00 00 ee ee ee ee ee ee "),
+        ),
         tags=frozenset({"unknown-code", "no-unit"}),
     ),
     Known(

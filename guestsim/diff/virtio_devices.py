@@ -350,6 +350,20 @@ TRANSITIONAL = replace(
     grammar=virtio_blk.VirtioBlkGrammar(legacy=True),
 )
 
+_COMMANDS = {
+    **{
+        f"pre-fetch-{size}": f"There is no such command, which is optional (SBC-4 PRE-FETCH ({size}))."
+        for size in (10, 16)
+    },
+    "synchronize-cache-16": "There is no such command, which is optional (SBC-4 SYNCHRONIZE CACHE (16)).",
+    "test-unit-ready": "Bits that must be 0 are not looked at (SPC-4 §4.2.1; right: ours).",
+    **{
+        f"verify-{size}": f"The address is not looked at (SBC-4 VERIFY ({size}); right: ours)."
+        for size in (10, 12, 16)
+    },
+}
+"""What QEMU does otherwise of the commands in `grammar/answers/disk.txt`, one by one."""
+
 VIRTIO_SCSI = replace(
     VIRTIO_BLK,
     name="virtio-scsi",
@@ -402,6 +416,7 @@ VIRTIO_SCSI = replace(
         of_memory(
             "data-rest", "What lies behind the data is nobody's (VIRTIO 1.4 §2.7.8.2); ours zeroes it."
         ),
+        *(of_memory(f"scsi:{name}", reason) for name, reason in _COMMANDS.items()),
         of_memory(
             "identity",
             "Who a unit is, and which of its optional pages it has, is its own (SPC-4 §6.6, §6.14).",

@@ -41,6 +41,7 @@ class Unequal:
     length: int
     status: int | None = None
     good: bool = False
+    values: tuple[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +100,6 @@ def loose(chain: Chain, parts: Sequence[Part]) -> Iterator[Loose]:
         begin = 0
         for at in range(1, len(part) + 1):
             if at == len(part) or part[at] != part[at - 1] + 1:
-                yield Loose(one.reason, part[begin], at - begin, where, one.good)
+                held = None if one.values is None else (one.values[0][begin:at], one.values[1][begin:at])
+                yield Loose(one.reason, part[begin], at - begin, where, one.good, held)
                 begin = at

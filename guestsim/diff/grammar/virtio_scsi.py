@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 
 from guestsim.diff.access import Read, Step, Write
-from guestsim.diff.grammar import Action
+from guestsim.diff.grammar import Action, virtio_scsi_table
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
@@ -258,6 +258,19 @@ def verify(random: Random, zone: int) -> Chain:
     return made(random, "verify", cdb.verify_10(lba=lba, blocks=blocks))
 
 
+NO_COMMAND = (0x05, 0x20, 0x00)
+
+
+def told(random: Random, _: int) -> Chain:
+    """A command without data of which a table says how it is answered."""
+    row = virtio_scsi_table.chosen(random)
+    chain = made(random, f"scsi:{row.name}", Cdb(row.cdb))
+    if row.theirs.codes == NO_COMMAND != row.ours.codes:
+        # Attentions are lost with it, as with what nobody has.
+        chain = replace(chain, traits=(*chain.traits, "unknown-code"))
+    return replace(chain, loose=(*chain.loose, *virtio_scsi_table.unequal(row, STATUS_AT, SENSE_AT)))
+
+
 def elsewhere(random: Random, _: int) -> Chain:
     """A logical unit, or a target, that is not there."""
     lun = random.choice(((0, 1), (1, 0), (255, 0)))
@@ -281,6 +294,7 @@ COMMANDS: tuple[tuple[Kind, float], ...] = (
     (identity, 2),
     (ranges, 4),
     (verify, 2),
+    (told, 4),
     (elsewhere, 1),
     (unknown, 1),
 )
