@@ -123,6 +123,8 @@ class BlockBackend:
         self.node = node
         self.name = name or node.node_name
         self.qom_path = ""
+        self.drive_name = ""
+        """What a user calls the drive that a device with a path has (QEMU's `-drive id=`)."""
         self.tray: Tray | None = None
         """That of a device whose medium can be taken out."""
         self.context = node.context
@@ -289,12 +291,16 @@ class BlockBackend:
         """Whether there is a medium: a node that is a disk."""
         return not self.node.empty
 
+    @property
+    def qdev(self) -> str:
+        """The device by its id, or, where it has none of its own, by its path; empty without a path."""
+        own = self.qom_path.removeprefix("/machine/peripheral/")
+        return self.qom_path if "/" in own else own
+
     def tray_moved(self, *, opened: bool) -> None:
         """The device's tray has been opened or closed: whoever controls the machine is told."""
-        path = self.qom_path
-        own = path.removeprefix("/machine/peripheral/")
-        device = path if own == path else own.partition("/")[0]
-        data = {"device": "" if path else self.name, "id": device or self.name, "tray-open": opened}
+        device = self.drive_name if self.qom_path else self.name
+        data = {"device": device, "id": self.qdev or self.name, "tray-open": opened}
         self._run_state.events.emit("DEVICE_TRAY_MOVED", data)
 
     def account_invalid(self, op: Op) -> None:
@@ -532,7 +538,7 @@ class BlockBackend:
             request.op,
             error,
             action,
-            device="" if self.qom_path else self.name,
+            device=self.drive_name if self.qom_path else self.name,
             qom_path=self.qom_path,
             node_name=self.node.node_name,
             stops=policy.stops,

@@ -58,8 +58,8 @@ class BlockDeviceInfo(ThrottleInfo, kw_only=True):
     image: ImageInfo
     cache: BlockdevCacheInfo
     write_threshold: int
-    active: bool
-    children: list[BlockdevChild]
+    active: bool | UnsetType
+    children: list[BlockdevChild] | UnsetType
     node_name: str = field(name="node-name")
 
 
@@ -97,12 +97,12 @@ def block_info(each: Attached) -> BlockInfo:
     backend = each.backend
     tray = backend.tray
     return BlockInfo(
-        device="" if backend.qom_path else each.name,
+        device=backend.drive_name if backend.qom_path else each.name,
         type="unknown",
         removable=tray is not None,
         locked=tray is not None and tray.locked,
         inserted=_info(backend.node, backend, flat=False) if backend.inserted else UNSET,
-        qdev=backend.qom_path or UNSET,
+        qdev=backend.qdev or UNSET,
         io_status=backend.io_status or UNSET,
         tray_open=UNSET if tray is None else tray.open,
     )
@@ -158,7 +158,9 @@ def image_info(node: BlockNode, *, flat: bool) -> ImageInfo:
 
 
 def _shown_through(node: BlockNode) -> BlockNode | None:
-    """What a filter stands over, or what an overlay shows where it has nothing."""
+    """What a filter stands over, or what an overlay shows where it has nothing; `raw` is a format, and no filter."""
+    if node.options.driver == "raw":
+        return None
     roles = Role.FILTERED | Role.COW
     return next((edge.node for edge in node.children.values() if edge.role & roles), None)
 
@@ -178,10 +180,13 @@ _COMMON = {item.name for item in msgspec.structs.fields(NodeOptions)} - {"driver
 
 
 def filename(node: BlockNode) -> str:
-    """A file's name; of any other node what makes it what it is, as JSON."""
+    """A file's name, through a `raw` node that has all of it; of any other node what makes it what it is, as JSON."""
     path = getattr(node.options, "filename", None)
     if isinstance(path, str):
         return path
+    file = node.children.get("file")
+    if node.options.driver == "raw" and file is not None and file.role & Role.FILTERED:
+        return filename(file.node)
     return "json:" + msgspec.json.encode(_essence(node)).decode()
 
 

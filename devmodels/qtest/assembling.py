@@ -75,10 +75,16 @@ class Assembling:
         if options.get("qom-type") == "iothread":
             options = coerce(options, IoThreadOptions)
             if self.launch.clock == "client":
-                # All queues are worked on in the machine's own thread, whose clock is the client's.
-                self.board.threads.add(convert(options, IoThreadOptions, what="iothread").id)
+                self.iothread(options)
                 return
         self.board.assembly.add_object(options)
+
+    def iothread(self, options: Mapping[str, object]) -> None:
+        """An iothread by name: all queues are worked on in the machine's own thread, whose clock is the client's."""
+        thread = convert(options, IoThreadOptions, what="iothread")
+        if thread.id in self.board.threads:
+            raise OptionError(f"attempt to add duplicate property '{thread.id}' to object (type 'container')")
+        self.board.threads[thread.id] = thread
 
     def _blockdev(self, text: str) -> None:
         options = decode(text, None, what="blockdev", implied="driver")
@@ -164,6 +170,7 @@ class Assembling:
             self.board.geometries[name] = (geometry[0], geometry[1], geometry[2])
         if made is not None:
             self.uses[name] = made.name
+            assembly.drives[name].drive_name = made.name
             if made.limits:
                 self._limit(name, made)
         return name
@@ -192,8 +199,12 @@ class Assembling:
         """Delete a drive; a device that has it loses its medium."""
         made = self.drives.pop(name)
         self._places.discard(made.place) if made.place is not None else None
-        self.uses = {device: drive for device, drive in self.uses.items() if drive != name}
-        graph = self.board.assembly.graph
+        assembly = self.board.assembly
+        for device in [device for device, used in self.uses.items() if used == name]:
+            del self.uses[device]
+            if device in assembly.drives:
+                assembly.drives[device].drive_name = ""
+        graph = assembly.graph
         if made.node is not None and made.node["node-name"] in graph.nodes:
             graph.delete(str(made.node["node-name"]), force=True)
 

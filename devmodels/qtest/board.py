@@ -18,6 +18,7 @@ from devmodels.qtest.space import Space
 
 if TYPE_CHECKING:
     from devmodels.iocontext import IoContext
+    from devmodels.iothreads import IoThreadOptions
     from devmodels.pci.bridge import PciBridge
 
 BoardName = Literal["none", "pc", "q35"]
@@ -57,8 +58,8 @@ class Board:
         self.machine = self.assembly.machine
         self.machine.config_ports.mask = 0xFFFF_FFFF
         self.cmos = Cmos()
-        self.threads: set[str] = set()
-        """Iothreads that are nothing but names."""
+        self.threads: dict[str, IoThreadOptions] = {}
+        """Iothreads that are nothing but names, by id."""
         self.geometries: dict[str, tuple[int, int, int]] = {}
         """What firmware is to believe of disks, by the device's id: `lcyls`, `lheads`, `lsecs`."""
         self.fw_cfg: FwCfg | None = None

@@ -6,6 +6,7 @@ lets them; `query-machines` and `qom-list-types` tell what there is, with no mor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from devmodels.assembly.devices import DEVICES
-from devmodels.monitor import devices, human, info, machine, medium
+from devmodels.monitor import devices, human, info, machine, medium, objects, threads
 from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
 from devmodels.monitor.human import HumanMonitorCommand
-from devmodels.monitor.info import BlockInfo
+from devmodels.monitor.info import BlockDeviceInfo, BlockInfo, QueryNamedBlockNodes
+from devmodels.monitor.threads import IOThreadInfo
 from devmodels.monitor.world import World
 from devmodels.options import OptionError
 from devmodels.qtest.board import BUSES
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.migration import Migration
 
+INTERFACE_NUMBERS = {"ide": 1, "scsi": 2, "virtio": 7}
+"""What QEMU's error texts call interfaces of drives."""
+GONE = "gone"
+"""The driver of what is left of a node that was deleted under a device."""
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
 
@@ -86,8 +92,12 @@ class Commands:
             "migrate": self._migration.migrate,
             "migrate-incoming": self._migration.migrate_incoming,
             "qom-list-types": qom_list_types,
+            "object-add": self.object_add,
+            "object-del": self.object_del,
             "query-block": self.query_block,
+            "query-iothreads": self.query_iothreads,
             "query-machines": query_machines,
+            "query-named-block-nodes": self.query_named_block_nodes,
             "query-migrate": self._migration.query_migrate,
             "system_reset": self.system_reset,
         }
@@ -179,30 +189,67 @@ class Commands:
 
     async def query_block(self, world: World) -> list[BlockInfo]:
         """Drives by their ids, in use or not, and devices over nodes of `-blockdev`."""
-        found = []
-        for each in world.attached():
-            told = info.block_info(each)
-            told.device = self._assembling.uses.get(each.name, told.device)
-            found.append(told)
+        found = [info.block_info(each) for each in world.attached()]
         used = set(self._assembling.uses.values())
         for name, drive in self._assembling.drives.items():
             if name not in used:
-                inserted: object = UNSET
+                inserted: BlockDeviceInfo | UnsetType = UNSET
                 if drive.node is not None:
                     inserted = info.node_info(world.node(str(drive.node["node-name"])))
-                found.append(BlockInfo(name, "unknown", True, False, inserted))  # type: ignore[arg-type]
+                found.append(BlockInfo(name, "unknown", True, False, inserted))
+        for told in found:
+            if told.inserted is not UNSET and told.inserted.drv == GONE:
+                told.inserted = told.io_status = UNSET
+            elif told.inserted is not UNSET:
+                _as_it_was(told.inserted)
         return found
+
+    async def query_named_block_nodes(
+        self, world: World, arguments: QueryNamedBlockNodes
+    ) -> list[BlockDeviceInfo]:
+        """Every node, the newest first."""
+        return [_as_it_was(each) for each in await info.query_named_block_nodes(world, arguments)]
+
+    # --- iothreads that are nothing but names
+
+    async def query_iothreads(self, world: World) -> list[IOThreadInfo]:
+        """All work is done in the one thread that there is."""
+        names = sorted(self._board.threads.items())
+        there = [IOThreadInfo(name, os.getpid(), each.poll_max_ns, 0, 0, 0) for name, each in names]
+        return there + await threads.query_iothreads(world)
+
+    async def object_add(self, world: World, options: objects.ObjectOptions) -> None:
+        """An iothread, as the command line's are; anything else as everywhere."""
+        if options.get("qom-type") == "iothread" and self._assembling.launch.clock == "client":
+            self._assembling.iothread(options)
+        else:
+            await objects.object_add(world, options)
+
+    async def object_del(self, world: World, arguments: objects.ObjectDel) -> None:
+        """Drop an object."""
+        if self._board.threads.pop(arguments.id, None) is None:
+            await objects.object_del(world, arguments)
 
     async def human_monitor_command(self, world: World, arguments: HumanMonitorCommand) -> str:
         """`drive_add`, `drive_del`, and what every monitor has."""
         name, _, rest = arguments.command_line.strip().partition(" ")
         command = _HUMAN.get(name)
+        if name == "qemu-io":
+            arguments = self._drive_of_qemu_io(arguments)
         if command is None:
             return await human.human_monitor_command(world, arguments)
         try:
             return command(self, rest.strip())
         except (CommandError, OptionError, OSError) as error:
-            return f"Error: {text_of(error)}\r\n"
+            return f"{text_of(error)}\r\n"
+
+    def _drive_of_qemu_io(self, arguments: HumanMonitorCommand) -> HumanMonitorCommand:
+        """A name of a drive that a device has is the drive, as the device uses it, before it is a node's."""
+        before, found, rest = arguments.command_line.strip().partition(" ")
+        name = rest.lstrip().partition(" ")[0]
+        if not found or name not in self._world.aliases or not self._world.run_state.running:
+            return arguments
+        return msgspec.structs.replace(arguments, command_line=f"{before} -d {rest}")
 
     def drive_add(self, rest: str) -> str:
         """`drive_add [-n] ADDRESS OPTIONS`: the address is nobody's any more."""
@@ -214,7 +261,7 @@ class Commands:
         made = self._assembling.drive(words[1])
         if made.place is not None:
             self._assembling.delete(made.name)
-            raise CommandError("Can't hot-add drive to type: expected if=none")
+            raise CommandError(f"Can't hot-add drive to type {INTERFACE_NUMBERS[made.place[0]]}")
         return "OK\r\n"
 
     def drive_del(self, name: str) -> str:
@@ -224,6 +271,12 @@ class Commands:
         self._assembling.delete(name)
         self._watch_devices()
         return ""
+
+
+def _as_it_was(told: BlockDeviceInfo) -> BlockDeviceInfo:
+    """Without members that QEMU 7.2 does not have."""
+    told.active = told.children = UNSET
+    return told
 
 
 _HUMAN: dict[str, Callable[[Commands, str], str]] = {

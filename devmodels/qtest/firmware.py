@@ -26,12 +26,12 @@ class FwCfg:
             CPUS: (1).to_bytes(2, "little"),
             MAX_CPUS: (1).to_bytes(2, "little"),
         }
-        self.selected, self.at = -1, 0
+        self.selected, self.at = SIGNATURE, 0
         """The item that is read, and how far it was."""
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is selected; files are as they are now."""
+        """The signature is selected; files are as they are now."""
         files = self._files()
         directory = len(files).to_bytes(4, "big")
         for key, name in enumerate(sorted(files), FIRST_FILE):
@@ -39,7 +39,7 @@ class FwCfg:
             size = len(files[name]).to_bytes(4, "big")
             directory += size + key.to_bytes(2, "big") + bytes(2) + name.encode().ljust(NAME_SIZE, b"\0")
         self._items[DIRECTORY] = directory
-        self.selected, self.at = -1, 0
+        self.selected, self.at = SIGNATURE, 0
 
     def read(self, offset: int, size: int) -> int:
         """The next byte of the item; zeroes after its end."""

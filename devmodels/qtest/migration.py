@@ -1,8 +1,9 @@
 """Migration to another instance over a UNIX socket: the whole machine's state, in the form of our snapshots.
 
 One side sends a header, eight bytes and the length in eight more, then what the board holds beside its devices, and the
-snapshot.  Disks are shared: the side that has sent lets go of its images before the other one takes them.  A clock that
-is the client's is set forward to where it was there.
+snapshot.  The other one answers when it has taken it, with a zero byte, or with what is wrong, in a line.  Disks are
+shared: the side that has sent lets go of its images before the other one takes them, and takes them back where that has
+failed.  A clock that is the client's is set forward to where it was there.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from devmodels.qtest.board import Board
 
 HEADER = struct.Struct("<8sQ")
-MAGIC = b"DMSTATE3"
+MAGIC = b"DMSTATE4"
+TAKEN = b"\0"
+"""The answer of who has taken the state."""
 MAX_STATE = 1 << 36
 MAX_TIME = 1 << 63
 CHUNK = 1 << 20
@@ -134,8 +137,11 @@ class Migration:
         self._context = board.context
         self._status: str | None = None
         self._error: str | None = None
+        self._runs_on = False
+        """Whether the machine that goes was running."""
         self._listener: socket.socket | None = None
         self._path = ""
+        self._going: socket.socket | None = None
         self._coming: socket.socket | None = None
         self._data = bytearray()
         self.on_failure: Callable[[str], None] = lambda _: None
@@ -149,6 +155,9 @@ class Migration:
 
         state = self._assembly.run_state
         if not state.running and state.reason == WAITING:
+            return
+        if self._going is not None:
+            self._runs_on = True
             return
         if not state.running and state.reason == MOVED:
             try:
@@ -169,24 +178,58 @@ class Migration:
         state = self._assembly.run_state
         if state.reason == WAITING and not state.running:
             raise CommandError("Guest is waiting for an incoming migration")
-        running = state.running
+        if self._going is not None:
+            raise CommandError("There's a migration process in progress")
+        self._going = socket.socket(socket.AF_UNIX)
+        self._going.settimeout(TIMEOUT)
+        try:
+            self._going.connect(path)
+        except OSError as error:
+            self._went(f"Failed to connect to '{path}': {error.strerror or error}")
+            return
+        self._runs_on = state.running
         data = msgspec.msgpack.encode((Held.of(self._board), save_snapshot(self._assembly)))
         await stop(world)
+        self._set_active(False)
+        self._status, self._error = "active", None
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(TIMEOUT)
-                connection.connect(path)
-                self._set_active(False)
-                connection.sendall(HEADER.pack(MAGIC, len(data)))
-                connection.sendall(data)
+            self._going.sendall(HEADER.pack(MAGIC, len(data)))
+            self._going.sendall(data)
         except OSError as error:
-            self._set_active(True)
-            self._status, self._error = "failed", error.strerror or str(error)
-            if running:
-                state.cont()
+            self._failed(error.strerror or str(error))
+        else:
+            self._context.watch(self._going.fileno(), select.EPOLLIN, self._answered)
+
+    def _answered(self, _events: int) -> None:
+        """The other side has taken it, or says why not, or is no more."""
+        assert self._going is not None
+        self._context.unwatch(self._going.fileno())
+        try:
+            answer = self._going.recv(CHUNK)
+        except OSError as error:
+            self._failed(error.strerror or str(error))
             return
-        self._status, self._error = "completed", None
-        state.reason = MOVED
+        if answer == TAKEN:
+            self._went(None)
+            self._assembly.run_state.reason = MOVED
+        else:
+            self._failed(
+                answer.decode(errors="replace") or "the other side has ended before it had the state"
+            )
+
+    def _failed(self, error: str) -> None:
+        """The machine is here still, and runs on."""
+        self._set_active(True)
+        if self._runs_on:
+            self._assembly.run_state.cont()
+        self._went(error)
+
+    def _went(self, error: str | None) -> None:
+        """It is over, here."""
+        assert self._going is not None
+        self._going.close()
+        self._going = None
+        self._status, self._error = ("failed", error) if error else ("completed", None)
 
     async def query_migrate(self, _world: World) -> MigrationInfo:
         """How far it is."""
@@ -268,7 +311,6 @@ class Migration:
 
         assert self._coming is not None
         self._context.unwatch(self._coming.fileno())
-        self._coming.close()
         self._data.clear()
         if data is not None:
             try:
@@ -281,12 +323,17 @@ class Migration:
             except (msgspec.DecodeError, UnicodeError, RecursionError, SnapshotError, OSError) as problem:
                 error = str(problem)
         self._status, self._error = ("failed", error) if error else ("completed", None)
+        with self._coming, suppress(OSError):
+            self._coming.sendall(error.encode(errors="replace") if error else TAKEN)
         if error:
             self.on_failure(error)
 
     def close(self) -> None:
         """Wait no longer."""
         self._stop_listening()
+        if self._going is not None:
+            self._context.unwatch(self._going.fileno())
+            self._went("the machine has ended")
 
 
 def _path(uri: str) -> str:

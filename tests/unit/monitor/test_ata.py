@@ -44,7 +44,7 @@ def test_a_drive_is_plugged_without_a_medium(tmp_path: Path) -> None:
         assert await talk("device_add", driver="ide-cd", id="cd0", bus="sata0.1") == {}
         (drive,) = await talk("query-block")
         assert (drive["qdev"], drive["removable"], "inserted" in drive) == (
-            "/machine/peripheral/cd0",
+            "cd0",
             True,
             False,
         )

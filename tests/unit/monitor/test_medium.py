@@ -161,7 +161,7 @@ def test_a_drive_that_is_plugged_without_a_medium(tmp_path: Path) -> None:
         drive = drive_of(talk)
         assert drive.tray.medium is None
         (info,) = await talk("query-block")
-        assert (info["qdev"], info["tray_open"]) == ("/machine/peripheral/cd0", False)
+        assert (info["qdev"], info["tray_open"]) == ("cd0", False)
         await talk("blockdev-open-tray", id="cd0")
         await talk("blockdev-insert-medium", id="cd0", node_name="d1")
         await talk("blockdev-close-tray", id="cd0")

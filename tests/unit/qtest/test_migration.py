@@ -11,7 +11,7 @@ import pytest
 
 from devmodels.monitor.command import CommandError
 from devmodels.qtest.control import Control
-from devmodels.qtest.migration import HEADER, MAGIC, Migrate
+from devmodels.qtest.migration import HEADER, MAGIC, TAKEN, Migrate
 from tests.unit.qtest.bench import Client, machine
 
 
@@ -23,15 +23,21 @@ def cont(client: Client, control: Control) -> None:
     client.board.context.run(control.migration.cont(control.world))
 
 
-def sent(client: Client, control: Control, path: Path) -> bytes:
-    """All that a machine says to the one at `path`."""
+def status(client: Client, control: Control) -> str | None:
+    return client.board.context.run(control.migration.query_migrate(control.world)).status
+
+
+def sent(client: Client, control: Control, path: Path, answer: bytes = TAKEN) -> bytes:
+    """All that a machine says to the one at `path`, which answers so."""
     said: list[bytes] = []
 
     def listen(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
-            while data := connection.recv(1 << 20):
-                said.append(data)
+            header = connection.recv(HEADER.size, socket.MSG_WAITALL)
+            said.append(header)
+            said.append(connection.recv(HEADER.unpack(header)[1], socket.MSG_WAITALL))
+            connection.sendall(answer)
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -39,6 +45,8 @@ def sent(client: Client, control: Control, path: Path) -> bytes:
         thread = threading.Thread(target=listen, args=[listener])
         thread.start()
         client.board.context.run(control.migration.migrate(control.world, Migrate(f"unix:{path}")))
+        while status(client, control) == "active":
+            client.board.context.run_once()
         thread.join()
     return b"".join(said)
 
@@ -61,6 +69,63 @@ def test_who_has_gone_takes_images_back_before_running_on(tmp_path: Path) -> Non
             assert (state.status, [node.active for node in nodes]) == ("postmigrate", [False] * len(nodes))
         cont(source, control)
         assert (state.status, [node.active for node in nodes]) == ("running", [True] * len(nodes))
+        control.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"there is no such device"])
+@pytest.mark.parametrize("runs", [True, False])
+def test_who_is_not_taken_runs_on_with_its_images(tmp_path: Path, answer: bytes, runs: bool) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    words = ["-M", "pc", "-m", "1M", "-nodefaults", "-device", "ide-hd,drive=d"]
+    words += ["-drive", f"if=none,id=d,format=raw,file={image}", *([] if runs else ["-S"])]
+    with machine(*words) as source:
+        control = control_of(source)
+        sent(source, control, tmp_path / "there", answer)
+        told = source.board.context.run(control.migration.query_migrate(control.world))
+        assert told.status == "failed"
+        assert told.error_desc == (answer.decode() or "the other side has ended before it had the state")
+        state = source.board.assembly.run_state
+        nodes = source.board.assembly.graph.nodes.values()
+        assert (state.running, [node.active for node in nodes]) == (runs, [True] * len(nodes))
+        control.close()
+
+
+def test_who_finds_nobody_has_never_stopped(tmp_path: Path) -> None:
+    with machine("-M", "pc", "-m", "1M", "-nodefaults") as source:
+        control, events = control_of(source), list[str]()
+        control.world.events.add_listener(lambda event, _data: events.append(event))
+        migrate = Migrate(f"unix:{tmp_path / 'nobody'}")
+        source.board.context.run(control.migration.migrate(control.world, migrate))
+        told = source.board.context.run(control.migration.query_migrate(control.world))
+        assert (told.status, told.error_desc) == (
+            "failed",
+            f"Failed to connect to '{tmp_path / 'nobody'}': No such file or directory",
+        )
+        assert source.board.assembly.run_state.running
+        assert not events
+        control.close()
+
+
+def test_one_migration_at_a_time_and_continuing_waits_for_it(tmp_path: Path) -> None:
+    with (
+        machine("-M", "pc", "-m", "1M", "-nodefaults", "-S") as source,
+        socket.socket(socket.AF_UNIX) as there,
+    ):
+        control = control_of(source)
+        there.bind(str(tmp_path / "there"))
+        there.listen()
+        migrate = Migrate(f"unix:{tmp_path / 'there'}")
+        source.board.context.run(control.migration.migrate(control.world, migrate))
+        with pytest.raises(CommandError, match="There's a migration process in progress"):
+            source.board.context.run(control.migration.migrate(control.world, migrate))
+        cont(source, control)
+        state = source.board.assembly.run_state
+        assert not state.running
+        there.accept()[0].close()
+        while status(source, control) == "active":
+            source.board.context.run_once()
+        assert state.running
         control.close()
 
 
@@ -91,6 +156,9 @@ def test_what_firmware_reads_comes_along(tmp_path: Path) -> None:
         state = target.board.assembly.run_state
         while not state.running:
             target.board.context.run_once()
+        while status(source, going) == "active":
+            source.board.context.run_once()
+        assert source.board.assembly.run_state.status == "postmigrate"
         assert target.ask("inb 0x71") == "OK 0x00ab"
         assert target.ask("inb 0x511") == f"OK 0x{ord('E'):04x}"
         going.close()

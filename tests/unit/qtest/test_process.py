@@ -99,7 +99,8 @@ def test_what_a_board_holds_beside_its_devices_migrates_to_another_process(
         source._qtest.requests([b"set_irq_in ioapic unnamed-gpio-in 5 1\n"])
         source.qmp("device_del", {"id": "disk"})
         source.qmp("migrate", {"uri": f"unix:{here}"})
-        assert source.qmp("query-migrate") == {"status": "completed"}
+        while source.qmp("query-migrate") != {"status": "completed"}:
+            pass
         while target.qmp("query-migrate") != {"status": "completed"}:
             pass
         assert target._qtest.clock_step(1_000_000) == 6_000_000
