@@ -24,13 +24,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.lazy import exports
-
 if TYPE_CHECKING:
     from guestsim.replay.difference import Difference
     from guestsim.replay.run import Replayed, replay
 
 __all__ = ["Difference", "Replayed", "replay"]
 
-__getattr__ = exports(__name__, {"difference": "Difference", "run": "Replayed replay"})
-"""The commands' module is here too, and must not take long to import."""
+
+def __getattr__(name: str) -> object:
+    """The commands' module is here too, and imports nothing of devmodels before it works."""
+    if name in __all__:
+        from guestsim.replay import difference, run
+
+        return getattr(difference if name == "Difference" else run, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

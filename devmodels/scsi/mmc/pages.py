@@ -133,7 +133,7 @@ class Pages(LogicalUnit):
         """Back to the default values."""
         if self.modes.made:
             self.modes.reset()
-            self.apply_pages()
+        self.apply_pages()
 
     def capabilities_changed(self) -> None:
         """The capabilities page says the speeds, and whether the tray is locked."""
@@ -148,13 +148,15 @@ class Pages(LogicalUnit):
         )
 
     def apply_pages(self) -> None:
-        """Do as the pages say."""
-        values = self.modes[_POWER].fields
-        timers = [
-            values[f"{name}_timer_high"] << 16 | values[f"{name}_timer_low"] if values[name] else None
-            for name in ("idle", "standby")
-        ]
-        self.power.set_timers(*timers)
+        """Do as the pages say; by default they have no timers."""
+        idle = standby = None
+        if self.modes.made:
+            values = self.modes[_POWER].fields
+            idle, standby = (
+                values[f"{name}_timer_high"] << 16 | values[f"{name}_timer_low"] if values[name] else None
+                for name in ("idle", "standby")
+            )
+        self.power.set_timers(idle, standby)
         self.guard()
 
     def guard(self) -> None:
