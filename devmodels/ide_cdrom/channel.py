@@ -103,12 +103,10 @@ class Channel:
             unit.write_word(value >> 16)
 
     def read_register(self, place: Place) -> int:
-        """What the selected device shows; device 0 answers for device 1 where there is none (ATA/ATAPI-6 §9.16.1)."""
+        """What the selected device shows; a device that is not there shows nothing (device 0 answers for device 1)."""
         unit = self.selected
         if place is Place.DEVICE:
             return unit.taskfile.device | OBSOLETE if self.units else 0
-        if unit.device is None and place is not Place.COMMAND:
-            unit = self.places[0]
         if unit.device is None:
             return 0
         if place is Place.COMMAND:

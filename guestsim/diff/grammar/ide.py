@@ -195,9 +195,9 @@ class Lowering:
         yield from after
 
     def _absent(self) -> Iterator[Access]:
-        """Device 0 answers for device 1; QEMU has registers of its own there."""
+        """Of device 1, which is not there, ours shows zeroes, QEMU what was written to registers of its own."""
         yield self._put(Reg.DEVICE, OBSOLETE | DEV)
-        looks = Blocks(self.units[0].ours, self.units[1].theirs, ABSENT)
+        looks = Blocks(Block(0, 0, self.units[1].ours.device), self.units[1].theirs, ABSENT)
         do: list[Access] = [
             ALTERNATE,
             reg(Reg.STATUS),
