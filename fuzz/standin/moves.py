@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +12,10 @@ import msgspec
 
 from devmodels.qtest.assembling import Assembling
 from devmodels.qtest.control import Control
-from devmodels.qtest.migration import HEADER, MAGIC, Migrate
+from devmodels.qtest.migration import HEADER, MAGIC
 from fuzz.choices import Choices
 from fuzz.standin import machines
+from tests.unit.qtest.moving import sent
 
 NUMBERS = (0, 1, 2, 7, 0x1F, 0x80, 0xFFFF, -1, 1 << 32, (1 << 63) - 1, (1 << 64) - 1, -(1 << 63))
 WORDS = (
@@ -33,30 +33,6 @@ WORDS = (
     "OFF",
 )
 OTHERS: tuple[Any, ...] = (None, True, 0, 1.5, b"", b"\x80", b"x" * 300, "", [], {}, [[]], {"a": 1})
-RECEIVED = 1 << 20
-
-
-def sent(assembling: Assembling) -> bytes:
-    """All that a machine says when it goes."""
-    said: list[bytes] = []
-
-    def listen(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection:
-            while data := connection.recv(RECEIVED):
-                said.append(data)
-
-    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
-        path = Path(folder, "there")
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=listen, args=[listener])
-        thread.start()
-        control = Control(assembling, lambda: None)
-        assembling.board.context.run(control.migration.migrate(control.world, Migrate(f"unix:{path}")))
-        thread.join()
-        control.close()
-    return b"".join(said)
 
 
 def opened(value: Any) -> Any:
@@ -202,4 +178,8 @@ def busy(name: str) -> bytes:
             for line in (b"outb 0x176 0xa0", b"outb 0x177 0xa0", b"outb 0x1f2 2", b"outb 0x1f7 0x20"):
                 machines.ask(board, line)
             board.context.run_until_idle()
-        return sent(assembling)
+        control = Control(assembling, lambda: None)
+        with TemporaryDirectory() as folder:
+            said = sent(board, control, Path(folder, "there"))
+        control.close()
+        return said

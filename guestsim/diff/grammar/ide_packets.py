@@ -218,7 +218,7 @@ def _words(one: Task, sense: Sense) -> Iterator[Access]:
         mine, others = (_word(side, number) for side in sides(one))
         if 2 * number == length - 1:
             # Half a word does not come from QEMU's.
-            yield replace(read, but=("odd-block", mine, 0))
+            yield replace(read, but=("odd-block", None if 2 * number in elsewhere else mine, 0))
             continue
         if 2 * number in elsewhere:
             mask, first, second, at = elsewhere[2 * number]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from pathlib import Path
 
 import msgspec
@@ -11,8 +10,9 @@ import pytest
 
 from devmodels.monitor.command import CommandError
 from devmodels.qtest.control import Control
-from devmodels.qtest.migration import HEADER, MAGIC, TAKEN, Migrate
+from devmodels.qtest.migration import HEADER, MAGIC, Migrate
 from tests.unit.qtest.bench import Client, machine
+from tests.unit.qtest.moving import sent
 
 
 def control_of(client: Client) -> Control:
@@ -27,30 +27,6 @@ def status(client: Client, control: Control) -> str | None:
     return client.board.context.run(control.migration.query_migrate(control.world)).status
 
 
-def sent(client: Client, control: Control, path: Path, answer: bytes = TAKEN) -> bytes:
-    """All that a machine says to the one at `path`, which answers so."""
-    said: list[bytes] = []
-
-    def listen(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        with connection:
-            header = connection.recv(HEADER.size, socket.MSG_WAITALL)
-            said.append(header)
-            said.append(connection.recv(HEADER.unpack(header)[1], socket.MSG_WAITALL))
-            connection.sendall(answer)
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=listen, args=[listener])
-        thread.start()
-        client.board.context.run(control.migration.migrate(control.world, Migrate(f"unix:{path}")))
-        while status(client, control) == "active":
-            client.board.context.run_once()
-        thread.join()
-    return b"".join(said)
-
-
 def test_who_has_gone_takes_images_back_before_running_on(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
@@ -60,7 +36,7 @@ def test_who_has_gone_takes_images_back_before_running_on(tmp_path: Path) -> Non
         control = control_of(source)
         state = source.board.assembly.run_state
         nodes = source.board.assembly.graph.nodes.values()
-        _, length = HEADER.unpack_from(said := sent(source, control, tmp_path / "there"))
+        _, length = HEADER.unpack_from(said := sent(source.board, control, tmp_path / "there"))
         assert len(said) == HEADER.size + length
         assert (state.status, [node.active for node in nodes]) == ("postmigrate", [False] * len(nodes))
         with machine(*words):
@@ -81,7 +57,7 @@ def test_who_is_not_taken_runs_on_with_its_images(tmp_path: Path, answer: bytes,
     words += ["-drive", f"if=none,id=d,format=raw,file={image}", *([] if runs else ["-S"])]
     with machine(*words) as source:
         control = control_of(source)
-        sent(source, control, tmp_path / "there", answer)
+        sent(source.board, control, tmp_path / "there", answer)
         told = source.board.context.run(control.migration.query_migrate(control.world))
         assert told.status == "failed"
         assert told.error_desc == (answer.decode() or "the other side has ended before it had the state")
@@ -173,7 +149,7 @@ def test_firmware_that_does_not_fit_leaves_the_machine_waiting(
     with machine(*words) as source:
         source.ask("writel 0x1000 0x1234")
         going = control_of(source)
-        said = sent(source, going, tmp_path / "there")
+        said = sent(source.board, going, tmp_path / "there")
         going.close()
     _, snapshot = msgspec.msgpack.decode(said[HEADER.size :])
     body = msgspec.msgpack.encode(((*firmware, -1, [], 0, []), snapshot))
@@ -207,7 +183,7 @@ def test_what_a_board_cannot_hold_leaves_the_machine_waiting(
     words = ["-M", "pc", "-m", "1M", "-nodefaults"]
     with machine(*words) as source:
         going = control_of(source)
-        said = sent(source, going, tmp_path / "there")
+        said = sent(source.board, going, tmp_path / "there")
         going.close()
     (cmos, byte, item, at, *_), snapshot = msgspec.msgpack.decode(said[HEADER.size :])
     body = msgspec.msgpack.encode(((cmos, byte, item, at, *held), snapshot))
