@@ -11,7 +11,7 @@ from typing import Any
 
 from devmodels.ahci import AhciPci
 from devmodels.ata.table import Command
-from tests.unit.ahci.counts import watch_counts
+from tests.unit.ahci.moves import Moves
 from tests.unit.ata.hostility import (
     BYTES,
     DISK,
@@ -88,7 +88,7 @@ class HbaBench(Bench):
         assert self.port.device is not None
         self.device = self.port.device
         self.watch(self.device)
-        watch_counts(self.port, self.shadow, self.wrong)
+        Moves(self.port, self.shadow, self.wrong)
         self.windows = function.hba.windows()
         for at in (RECEIVED, OTHER_RECEIVED):
             self.shadow.always(at, 0x100)

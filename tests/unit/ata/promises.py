@@ -8,6 +8,8 @@ sectors, nothing is known of these until they are written again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ctypes import addressof, c_char
+from itertools import pairwise
 
 from devmodels.ata import AtaCommand, Reset, Status, TaskFile
 from devmodels.ata.constants import LBA
@@ -29,6 +31,13 @@ LOGS = frozenset({0xB0, 0x3F, 0x57, 0x64})
 OTHERS = LOGS | {0x06, 0xF4}
 """Whatever else may change the medium: TRIM and SECURITY ERASE UNIT."""
 FIRST = b"".join(n.to_bytes(4, "big") * (SECTOR // 4) for n in range(0x800))
+
+
+def _overlap(vectors: Sequence[memoryview]) -> bool:
+    """Whether what is put into one of them is in another, too."""
+    starts = ((addressof(c_char.from_buffer(each)), len(each)) for each in vectors if each)
+    places = sorted((start, start + length) for start, length in starts)
+    return any(end > start for (_, end), (start, _) in pairwise(places))
 
 
 class Flight:
@@ -108,6 +117,7 @@ class Promises:
                 data = gather(flight.vectors)[:length]
                 if flight.reads:
                     flight.data += data
+                    flight.alone = flight.alone and not _overlap(flight.vectors)
                 elif flight.changes and flight.data[-length:] != data:
                     # Its memory was written meanwhile.
                     flight.alone = False
@@ -124,7 +134,7 @@ class Promises:
         def read(offset: int, vectors: Sequence[memoryview], length: int) -> bool:
             done = read_now(offset, vectors, length)
             flight = Flight(self._place, range(0), stable=False, promised={})
-            if done:
+            if done and not _overlap(vectors):
                 flight.data += gather(vectors)
                 for other in self._flights.values():
                     flight.meet(Flight(range(0), other.changes, stable=False, promised={}))

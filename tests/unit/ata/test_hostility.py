@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from devmodels.ahci import delivery, prdt
 from devmodels.ahci.command import PortCommand
 from devmodels.ahci.delivery import Delivery
 from devmodels.ahci.engine import Event
@@ -158,9 +159,9 @@ def counts_a_sector_more(put: pytest.MonkeyPatch) -> None:
     """In PRDBC."""
     count = Delivery._count
 
-    def more(delivery: Delivery, command: PortCommand) -> None:
+    def more(port: Delivery, command: PortCommand) -> None:
         command.moved += 512
-        count(delivery, command)
+        count(port, command)
         command.moved -= 512
 
     put.setattr(Delivery, "_count", more)
@@ -212,3 +213,18 @@ def test_what_reads_as_something_else_is_seen(kind: str, monkeypatch: pytest.Mon
             bench.do(step)
         with pytest.raises(AssertionError, match="is not what was written"):
             bench.begin_anew("srst")
+
+
+def test_regions_that_are_elsewhere_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By two bytes."""
+
+    def further(*arguments: Any) -> prdt.Regions:
+        regions = prdt.walk(*arguments)
+        return regions._replace(pieces=[(at + 2, length) for at, length in regions.pieces])
+
+    with ExitStack() as stack:
+        bench = KINDS["ahci-disk"][0](stack, "memory", Counter())
+        monkeypatch.setattr(delivery, "walk", further)
+        for step in HBA_READ:
+            bench.do(step)
+        assert bench.wrong == ["slot 0 has not moved what is in its regions"]
