@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import IntEnum
 from functools import cache
+from html import unescape
 
 import pytest
 
@@ -12,8 +14,12 @@ from devmodels.ata.disk.commands import COMMANDS as ATA_DISK
 from devmodels.ata.packet.commands import COMMANDS as ATAPI
 from devmodels.scsi.disk.commands import COMMANDS as SCSI_DISK
 from devmodels.scsi.mmc.commands import COMMANDS as DRIVE
+from devmodels.virtio.constants import Feature
+from devmodels.virtio_blk.layout import BlkFeature
+from devmodels.virtio_scsi.layout import ScsiFeature
 from devmodels.wire import Codec
 from tools.reference.declared import GROUPS, ROOT, declared, shown
+from tools.reference.features import WORDS
 from tools.reference.layouts import MEMORY, SCSI, Module, structures
 from tools.reference.opcodes import MAPS, anchor
 from tools.reference.page import Page
@@ -105,3 +111,20 @@ def test_a_feature_is_offered_with_the_option_that_is_named(feature: str, shown_
     assert row is not None
     assert "with an option" in row[0]
     assert shown_as in row[0]
+
+
+@pytest.mark.parametrize("features", [Feature, BlkFeature, ScsiFeature])
+def test_each_feature_has_its_own_words(features: type[IntEnum]) -> None:
+    text = made()[1]["features.html"]
+    for each in features:
+        row = re.search(rf'<tr>(?:(?!</tr>).)*<code id="{each.name}">.*?</tr>', text, re.DOTALL)
+        assert row is not None
+        assert WORDS[each.name][1] in unescape(row[0])
+        assert WORDS[each.name][0] in row[0]
+
+
+def test_words_of_one_device_are_no_words_of_another() -> None:
+    text = made()[1]["features.html"]
+    assert "size_max limits a segment" in text
+    assert text.count("one command can have data both ways") == 1
+    assert {each.name for kind in (Feature, BlkFeature, ScsiFeature) for each in kind} == set(WORDS)
