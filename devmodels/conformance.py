@@ -65,7 +65,7 @@ class ViolationLog:
     Any thread may report: one violation is recorded, and told, after the other, on the thread where it was seen.
     """
 
-    __slots__ = ("_lock", "counts", "on_violation", "profile", "recent", "record", "total")
+    __slots__ = ("_lock", "counts", "newest", "on_violation", "profile", "recent", "record", "total")
 
     def __init__(
         self,
@@ -78,6 +78,8 @@ class ViolationLog:
         """Who writes a trace hears of each one, too."""
         self.recent: deque[Violation] = deque(maxlen=KEPT)
         self.counts: Counter[str] = Counter()
+        self.newest: dict[str, Violation] = {}
+        """The newest of each clause that is counted."""
         self.total = 0
         self._lock = threading.RLock()
 
@@ -98,6 +100,7 @@ class ViolationLog:
             self.total += 1
             if clause in self.counts or len(self.counts) < MAX_CLAUSES:
                 self.counts[clause] += 1
+                self.newest[clause] = violation
             self.recent.append(violation)
             if self.record is not None:
                 self.record(violation)
@@ -109,4 +112,5 @@ class ViolationLog:
         with self._lock:
             self.recent.clear()
             self.counts.clear()
+            self.newest.clear()
             self.total = 0

@@ -98,6 +98,8 @@ def _machine(launch: Launch, text: str) -> None:
         _set_machine(launch, first)
     else:
         _machine_property(launch, key, value)
+    # As reports have it: a comma at the end says nothing.
+    more = more.removesuffix(",")
     for key, given in parse_keyval(more).items() if more else ():
         _machine_property(launch, key, str(given))
 

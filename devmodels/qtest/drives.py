@@ -201,7 +201,8 @@ def _protocol(image: object) -> dict[str, object]:
     """`file=NAME`, `file.filename=NAME,file.locking=off`, `file.driver=…`."""
     assert isinstance(image, Mapping)
     if "driver" in image:
-        return dict(image)
+        below = (key for key in ("image", "file") if isinstance(image.get(key), Mapping))
+        return {**image, **{key: _protocol(image[key]) for key in below}}
     if not isinstance(image.get("filename"), str):
         raise OptionError("file: missing; expected an image")
     return _with(image_node(image["filename"]), image)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
-from guestsim.outputs import check_writable
+from guestsim.outputs import check_writable, counted
 from guestsim.portable.command import replay_on_target, wrong
 from guestsim.portable.shrink.command import shrink_trace
 from guestsim.progress import TraceBar
@@ -154,7 +154,22 @@ def _reproduce(path: Path, *, as_json: bool) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
         return
     console = Console(highlight=False)
+    where = (
+        "the usual one: no command line was found"
+        if result.command_line is None
+        else f"the command line is in line {result.command_line}"
+    )
+    console.print(f"on a {result.machine} machine, {where}", soft_wrap=True, markup=False)
     console.print(f"{result.requests} requests, {result.interrupts} interrupts", soft_wrap=True, markup=False)
+    if result.others:
+        number, line = result.others[0]
+        many = counted(len(result.others), "line")
+        console.print(
+            f"{many} left out, as no request: {path}:{number}: {line[:80]}",
+            soft_wrap=True,
+            markup=False,
+            style="yellow",
+        )
     for number, request, answer in result.refused:
         console.print(
             f"{path}:{number}: {request[:80]}: {answer}", soft_wrap=True, markup=False, style="yellow"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from devmodels.conformance import KEPT, ViolationLog
 from devmodels.options import OptionError
-from guestsim.replay.reproducer import read_reproducer, reproduce
+from guestsim.cli import app
+from guestsim.replay.reproducer import Reproduced, read_reproducer, reproduce
 
 HERE = """\
 Hello, I found an assertion failure.
@@ -67,3 +71,89 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, problem: str) -> N
     with pytest.raises(OptionError, match=problem) as caught:
         reproduce(path)
     assert "\n" not in str(caught.value)
+
+
+REQUESTS = "outl 0xcf8 0x8000fa24\noutl 0xcfc 0xe0000000\noutl 0xcf8 0x8000fa04\noutw 0xcfc 0x06\n"
+"""The BAR of q35's AHCI controller is placed, and the function switched on."""
+Q35 = '-machine q35,accel=qtest, -nodefaults -display none -device ide-hd,drive=d0 -drive "if=none,id=d0,file=null-co://"'
+
+
+def done(tmp_path: Path, text: str) -> Reproduced:
+    path = tmp_path / "report.qtest"
+    path.write_text(text)
+    return reproduce(path)
+
+
+def said(tmp_path: Path, text: str, *options: str) -> str:
+    path = tmp_path / "report.qtest"
+    path.write_text(text)
+    result = CliRunner().invoke(app, ["replay", str(path), *options])
+    assert result.exit_code == 0
+    return result.stdout.replace("\n", " ") if not options else result.stdout
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        f"qemu-system-x86_64 {Q35} -qtest stdio << EOF\n",
+        f"export QEMU_ARGS='{Q35}'\ncat << EOF | $QEMU $QEMU_ARGS -qtest stdio\n",
+        f"QEMU_ARGS='{Q35}'\n$ ./qemu-system-i386 ${{QEMU_ARGS}} -qtest stdio < requests\n",
+        f"export QEMU_ARGS='{Q35}'\n",
+        "export QEMU_ARGS='-machine q35 \\\n  -nodefaults'\n",
+    ],
+)
+def test_the_command_line_in_the_forms_that_reports_have(tmp_path: Path, start: str) -> None:
+    result = done(
+        tmp_path, start + REQUESTS + "readl 0xe0000010\nEOF\n" * ("EOF" in start) + "readl 0xe0000010\n"
+    )
+    assert (result.machine, result.others) == ("q35", [])
+    assert result.command_line is not None
+    assert result.answers[-1][1] == "0x0000000000010000"
+
+
+def test_without_a_command_line_it_is_said_where_it_ran(tmp_path: Path) -> None:
+    assert "on a pc machine, the usual one: no command line was found" in said(tmp_path, REQUESTS)
+    assert "on a q35 machine, the command line is in line 1" in said(
+        tmp_path, f"qemu-system-i386 {Q35}\n{REQUESTS}"
+    )
+
+
+def test_the_log_that_qemu_writes_of_it(tmp_path: Path) -> None:
+    text = "[I 0.000000] OPENED\n[R +0.019001] outl 0xcf8 0x80000000\n[S +0.019012] OK\n[R +0.02] inl 0xcfc\n"
+    result = done(tmp_path, text + "[S +0.02] OK 0x12378086\n")
+    assert (result.requests, result.answers, result.others) == (2, [(4, "0x12378086")], [])
+
+
+def test_what_is_no_request_is_counted(tmp_path: Path) -> None:
+    text = f"foo bar\n{REQUESTS}out l\n"
+    assert done(tmp_path, text).others == [(1, "foo bar"), (6, "out l")]
+    assert "2 lines left out, as no request" in said(tmp_path, text)
+
+
+def test_answers_are_in_the_json(tmp_path: Path) -> None:
+    report = json.loads(said(tmp_path, "outl 0xcf8 0x80000000\ninl 0xcfc\n", "--json"))
+    assert report["answers"] == [[2, "0x12378086"]]
+    assert (report["machine"], report["command_line"]) == ("pc", None)
+
+
+def test_a_comma_at_the_end_of_the_machine(tmp_path: Path) -> None:
+    assert done(tmp_path, f"qemu-system-i386 -M q35,accel=qtest, -nodefaults\n{REQUESTS}").machine == "q35"
+
+
+def test_a_file_below_a_filter_need_not_say_that_it_is_one(tmp_path: Path) -> None:
+    image = tmp_path / "d.img"
+    image.write_bytes(bytes(1 << 20))
+    drive = f"driver=raw,file.driver=blkdebug,file.image.filename={image},if=none,id=d0"
+    result = done(tmp_path, f"qemu-system-i386 -M q35 -drive {drive} -device ide-hd,drive=d0\n{REQUESTS}")
+    assert result.refused == []
+
+
+def test_a_violation_long_ago_keeps_its_text(tmp_path: Path) -> None:
+    log = ViolationLog()
+    log.report("A §1", "once", "here")
+    for number in range(KEPT + 1):
+        log.report("B §2", f"number {number}", "there")
+    assert str(log.newest["A §1"]) == "here: once (A §1)"
+    assert str(log.newest["B §2"]) == f"there: number {KEPT} (B §2)"
+    log.clear()
+    assert not log.newest
