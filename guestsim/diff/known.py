@@ -137,7 +137,7 @@ KNOWN: tuple[Known, ...] = (
         now=frozenset(
             f"meanwhile:{name}"
             for name in (
-                *("flush", "out", "write-zeroes"),
+                *("flush", "alias:flush", "out", "write-zeroes"),
                 *("synchronize-cache-10", "synchronize-cache-16", "write", "write-6", "write-same"),
             )
         ),

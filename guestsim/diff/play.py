@@ -7,7 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from guestsim.diff.access import Access, Break, Held, Loose, Read, Rest, Resume, Step, Unordered, Wait, Write
+from guestsim.diff.access import (
+    Access,
+    Break,
+    Held,
+    Loose,
+    Read,
+    Rest,
+    Resume,
+    Step,
+    Store,
+    Unordered,
+    Wait,
+    Write,
+)
 from guestsim.diff.arena import ARENA, ARENA_SIZE, MESSAGES_SIZE
 from guestsim.diff.masks import ORDER, Mask
 from guestsim.diff.sides import Side
@@ -142,14 +155,17 @@ class Player:
         return self._disks(len(steps))
 
     def _let_go(self) -> None:
-        """What is held or under way after a difference goes on, and comes to its end in a reset."""
-        reset = [one for step in self.prologue for one in step.accesses if isinstance(one, Read | Write)]
+        """What is held or under way after a difference goes on and comes to its end, before a reset."""
         try:
             for tag in sorted(self._breaks):
                 self._release(tag)
             for side in (self.ours,) if self.gone else (self.ours, self.theirs):
-                side.do(reset)
-                side.rest()
+                side.settle()
+                for access in (access for step in self.prologue for access in step.accesses):
+                    if isinstance(access, Read | Write | Store):
+                        side.do([access])
+                    else:
+                        side.settle()
         except TargetError:
             self.gone = True
 
@@ -252,6 +268,8 @@ class Player:
         except Exception as error:
             return "raised", raised(error), "an exception", "none"
         more = self.theirs.rest()
+        if rest.until is None and not self._breaks:
+            self.theirs.settle()
         found = self._until_equal(
             lambda hidden: self._registers(wanted, mine, self.theirs.do(wanted), hidden), more
         )

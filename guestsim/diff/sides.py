@@ -62,6 +62,10 @@ class Side(Protocol):
         """Let the device work for a moment; False where it can do no more by itself."""
         ...
 
+    def settle(self) -> None:
+        """Wait until no request is under way, whether or not the device still knows of it; none may be held."""
+        ...
+
     def debug(self, command: str) -> str:
         """Have the drive do one of qemu-io's commands for break points; what that says."""
         ...
@@ -151,6 +155,11 @@ class OurSide:
                 return False
         raise RuntimeError("the device never comes to rest")
 
+    def settle(self) -> None:
+        """There is nothing more to do when it rests."""
+        while self.rest():
+            pass
+
     def debug(self, command: str) -> str:
         """Say it to our monitor."""
         return str(self.target.qmp("human-monitor-command", {"command-line": f'qemu-io {DRIVE} "{command}"'}))
@@ -228,6 +237,12 @@ class QemuSide:
     def rest(self) -> bool:
         """Let it work for a moment."""
         return self.target.advance()
+
+    def settle(self) -> None:
+        """A machine that stops waits for all that its drives are doing."""
+        self.target.stop()
+        self.target.cont()
+        self.target.take_events()
 
     def debug(self, command: str) -> str:
         """Say it to the human monitor.  By the node's name it would drain the drive, and wait for what is held."""
