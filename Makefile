@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests start thousands of processes, each of which would compile all of its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance virtio-spec fuzz mutation lint format docs clean
+.PHONY: demo test test-long test-guest test-qemu test-browser test-slow test-all bench iscsi-conformance virtio-spec fuzz mutation lint format docs clean
 
 # The environment holds what the commands need; the tests' and the linters' packages come when they are first wanted.
 $(VENV)/.base: pyproject.toml tools/bootstrap.py
@@ -36,6 +36,10 @@ demo: $(VENV)/.base
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto
 
+# What takes longest of the tests that need nothing else.
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto -m 'long and not slow'
+
 # A stock Linux kernel in a real QEMU works on our devices (needs Debian's packages: see .ci/run).
 test-guest: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --dist loadfile -m guest tests/guest
@@ -52,7 +56,7 @@ test-browser: $(VENV)/.test
 test-slow: $(VENV)/.test
 	HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n auto -m slow
 
-test-all: test test-qemu test-browser test-slow test-guest
+test-all: test test-long test-qemu test-browser test-slow test-guest
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.run

@@ -43,7 +43,7 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-TIERS = ("guest", "qemu", "slow", "browser")
+TIERS = ("long", "guest", "qemu", "slow", "browser")
 FOLDERS = ("slow", "browser")
 """All of whose tests are of the tier of that name."""
 

@@ -23,6 +23,7 @@ def test_a_hostile_script_names_its_oracle(path: Path) -> None:
     assert "# Oracle: " in head
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_script_begins_by_saying_what_it_shows(path: Path) -> None:
     assert path.read_text().startswith("# ")

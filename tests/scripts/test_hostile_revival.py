@@ -53,6 +53,7 @@ def failures(path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", HOSTILE, ids=lambda path: path.name.removesuffix(".guest.yaml"))
 def test_a_driver_that_begins_anew_finds_a_device_that_works(path: Path) -> None:
     assert failures(path) == []

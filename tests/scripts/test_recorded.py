@@ -63,6 +63,7 @@ def does_it_again(path: Path, trace: Path, options: Options, stops: int = 0) -> 
         trace.unlink()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "way", "memory"), in_turn((path for path in SCRIPTS if name(path) in QUICK), [Way()]), ids=label
 )

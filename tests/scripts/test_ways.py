@@ -59,6 +59,7 @@ def in_turn(paths: Iterable[Path], ways: Sequence[Way]) -> list[tuple[Path, Way,
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("path", "way", "memory"), in_turn((FOLDER / f"{each}.guest.yaml" for each in QUICK), WAYS), ids=label
 )

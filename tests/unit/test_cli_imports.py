@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import sys
 
@@ -40,6 +42,7 @@ with Server(poll_max_ns=0, strict=False) as server:
 """
 
 
+@pytest.mark.long
 def test_what_is_not_asked_for_is_not_imported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=tmp_path

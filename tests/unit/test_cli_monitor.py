@@ -62,6 +62,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         made.context.adopt()
 
 
+@pytest.mark.long
 def test_one_command_each(ask: Ask) -> None:
     status, out, _ = ask("info", "block")
     assert status == 0
@@ -76,6 +77,7 @@ def test_one_command_each(ask: Ask) -> None:
     assert [line.split()[:2] for line in out.split("\n")[3:5]] == [["e0", "read"], ["write", "0"]]
 
 
+@pytest.mark.long
 def test_what_is_refused_is_one_line_and_status_1(ask: Ask) -> None:
     assert ask("block_resize", "node-name=no", "size=2M") == (
         1,

@@ -411,6 +411,7 @@ def connect(path: Path) -> socket.socket:
             return front_end
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_in_peace_from_the_moment_it_listens(tmp_path: Path, number: signal.Signals) -> None:
     with daemon(tmp_path) as process:
@@ -444,6 +445,7 @@ def test_what_waits_for_limits_or_at_a_break_point_is_done_before_the_end(
     assert [len(image.read_bytes().strip(b"\0")), *recwarn] == [1536]
 
 
+@pytest.mark.long
 def test_idle_daemon_uses_no_processor(tmp_path: Path) -> None:
     with daemon(tmp_path) as process, connect(tmp_path / "e0.sock") as front_end:
         front_end.sendall(struct.pack("<III", 17, 1, 0))
@@ -463,6 +465,7 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.long
 def test_verbose_tells_of_connections(tmp_path: Path) -> None:
     with daemon(tmp_path, "-v") as process:
         with connect(tmp_path / "e0.sock") as front_end:

@@ -38,6 +38,7 @@ def refused(refusal: Refusal, devices: list[str], exports: list[str]) -> str:
     return refusal("serve", *arguments)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("device", "line"),
     [

@@ -122,6 +122,7 @@ def change_under_load(machine: InProcessTarget, changes_wanted: int) -> tuple[in
     return requests, counts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "bounced"])
 def test_a_guest_does_not_notice(shared: bool) -> None:
     with disk_machine(size=CPUS * BLOCKS * BLOCK, shared=shared, num_queues=CPUS) as machine:

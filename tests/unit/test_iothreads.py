@@ -126,6 +126,7 @@ def test_a_thread_in_use_is_not_deleted(machine: Assembly) -> None:
     machine.graph.iothreads.delete("t0")
 
 
+@pytest.mark.long
 def test_deleted_threads_are_gone(machine: Assembly) -> None:
     """Memory, which changes while the threads of its devices stand still, forgets those that have ended."""
     ended = []

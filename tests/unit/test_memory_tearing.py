@@ -47,6 +47,7 @@ def watch(code: str, how: str, *, until_torn: bool) -> tuple[int, int]:
     return seen, torn
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", ["H", "I", "Q"])
 def test_a_word_stored_through_guest_memory_never_tears(code: str) -> None:
     seen, torn = watch(code, "words", until_torn=False)
@@ -54,6 +55,7 @@ def test_a_word_stored_through_guest_memory_never_tears(code: str) -> None:
     assert torn == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["struct", pytest.param("bytes", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("code", [*(pytest.param(code, marks=pytest.mark.slow) for code in "HI"), "Q"])
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two processes must run at the same moment")

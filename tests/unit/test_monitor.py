@@ -170,6 +170,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(st.lists(st.dictionaries(st.text(), values, max_size=3)), st.data())
 def test_stream_is_cut_into_its_objects_however_it_arrives(
     objects: list[dict[str, object]], data: st.DataObject
@@ -229,6 +230,7 @@ def test_image_that_somebody_else_uses_is_not_resized(tmp_path: Path) -> None:
         assert image.stat().st_size == MIB
 
 
+@pytest.mark.long
 def test_qemus_client_resizes_and_quits(tmp_path: Path) -> None:
     path = tmp_path / "qmp.sock"
     more = ["--chardev", CHARDEV.format(path=path), "--monitor", "chardev=c0"]

@@ -88,6 +88,7 @@ def test_the_page_is_of_the_records() -> None:
     assert page.PAGE.read_text(encoding="utf-8") == page.markdown(records.read(), judgements.read())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "how"),
     [
@@ -108,6 +109,7 @@ def test_what_becomes_of_a_run(body: str, how: How, tmp_path: Path, monkeypatch:
     assert ("test_one" in result.test) == (how is How.TEST)
 
 
+@pytest.mark.long
 def test_a_module_that_cannot_be_imported_is_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "test_one.py"
     path.write_text("import nothing_of_this_name\ndef test_one(): pass\n")
@@ -115,6 +117,7 @@ def test_a_module_that_cannot_be_imported_is_told_apart(tmp_path: Path) -> None:
     assert result.how is How.IMPORT
 
 
+@pytest.mark.long
 def test_one_folder_may_have_hooks_that_another_has_not(tmp_path: Path) -> None:
     for name in ("with", "without"):
         (tmp_path / name).mkdir()

@@ -35,6 +35,7 @@ def made() -> tuple[list[Page], dict[str, str]]:
     return every, files(every)
 
 
+@pytest.mark.long
 def test_the_files_are_what_would_be_written_now() -> None:
     every, expected = made()
     assert {each.name for each in DIRECTORY.iterdir()} == set(expected)

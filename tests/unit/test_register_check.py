@@ -71,6 +71,7 @@ def test_a_register_that_is_taken_in_parts_has_nothing_wrong() -> None:
     assert check_registers(Wide) == 2 * 2 * (4 + 32)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bit", range(32))
 def test_a_bit_that_is_not_taken_is_found(bit: int) -> None:
     with pytest.raises(AssertionError, match="the first read gave"):

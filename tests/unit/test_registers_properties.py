@@ -46,6 +46,7 @@ class Latched(RegisterFile, size=4, widths=(1, 2, 4)):
     events = Register(0, 4, RC, reset=0x8181_8181)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("registers", [Part, Mixed, Latched])
 def test_every_bit_at_every_width(registers: type[RegisterFile]) -> None:
     assert check_registers(registers) > 100

@@ -24,6 +24,7 @@ IDS = "82d2445e"
 """Of VIRTIO's statements: how many, and a hash of their ids and hashes, so that no row is lost."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.path.stem)
 def test_every_row_points_at_what_is_there(table: Table) -> None:
     assert complaints(table) == []
@@ -196,6 +197,7 @@ def test_tests_and_scripts_are_found_in_their_files() -> None:
     assert not exists("tests/unit/test_traceability.py::TABLES")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["one", "two, with [brackets]"])
 def test_a_pointer_may_be_to_a_case_of_a_test(case: str) -> None:
     test = "tests/unit/test_traceability.py::test_a_pointer_may_be_to_a_case_of_a_test"

@@ -152,6 +152,7 @@ def start_of(whole: bytes) -> int:
     return len(MAGIC) + HEAD.size + int(HEAD.unpack_from(whole, len(MAGIC))[0])
 
 
+@pytest.mark.long
 @given(happenings(12), st.integers(1, 5))
 @settings(max_examples=8)
 def test_a_file_cut_off_anywhere_has_its_whole_frames(

@@ -27,6 +27,7 @@ def _tools() -> None:
         pytest.skip(reason)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "memory",
     [pytest.param([], id="bounced"), pytest.param(["--shared"], id="shared", marks=pytest.mark.slow)],
@@ -45,6 +46,7 @@ def test_the_program_finds_its_disk_writes_and_verifies(tmp_path: Path, memory: 
     assert image.read_bytes()[51200 : 51200 + 4096] == PATTERN
 
 
+@pytest.mark.long
 def test_a_program_whose_disk_fails_says_so(tmp_path: Path) -> None:
     """Sector 100 lies beyond the end of this image."""
     image = tmp_path / "disk.img"

@@ -55,6 +55,8 @@ _OPTIONS = (
     "--no-summary",
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
+    "-m",
+    "not guest and not qemu and not slow and not browser",
 )
 
 

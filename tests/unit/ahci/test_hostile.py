@@ -154,6 +154,7 @@ def test_no_prds_at_all() -> None:
         w.works_again()
 
 
+@pytest.mark.long
 def test_the_longest_table_there_can_be() -> None:
     with world() as w:
         data = bytes(range(1, 256)) * 512

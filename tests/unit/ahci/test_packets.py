@@ -28,6 +28,7 @@ def disc(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return {"driver": "file", "filename": str(path), "node-name": "c0", "read-only": True}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("story", [*STORIES, *OURS])
 @pytest.mark.parametrize(
     ("interrupts", "shared"),

@@ -290,6 +290,7 @@ def everything(world: World) -> list[object]:
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("interrupts", "start"), [(Interrupts.MSIX, 0), (Interrupts.INTX, 9)])
 def test_a_machine_may_be_another_one_at_any_moment(
     images: list[str], interrupts: Interrupts, start: int

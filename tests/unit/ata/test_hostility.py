@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[Make, Generate]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 @given(configuration=st.sampled_from(CONFIGURATIONS), seed=st.integers(0, 2**64 - 1))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -110,6 +110,7 @@ def test_each_is_used_where_it_belongs_and_nowhere_else(graph: Graph) -> None:
         graph.context.run(backend.resize(BLOCK))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("aio", ["threads", "io_uring", "sync", "memory"])
 def test_it_moves_to_and_fro_under_load(graph: Graph, tmp_path: Path, aio: str) -> None:
     """Writes come from wherever the disk is; each is done once, and in order where it must be."""

@@ -76,6 +76,7 @@ def test_on_another_thread(file: int) -> None:
     assert found == [bytes(SIZE)]
 
 
+@pytest.mark.long
 def test_others_are_not_touched(file: int) -> None:
     told: list[str] = []
     first, second = mapped(file, told), map_part(file, 0, PAGESIZE, lambda: told.append("wrong"))

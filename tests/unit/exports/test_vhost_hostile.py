@@ -104,6 +104,7 @@ def wrong_sizes(good: bytes) -> list[bytes]:
     return [payload for payload in {good[:-1], good + b"\0", b"", bytes(4096)} if payload != good]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("request_", "payload"),
     [
@@ -122,6 +123,7 @@ def test_wrong_size_ends_the_connection(
     assert "payload" in one_line(caplog) or "regions" in one_line(caplog)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("request_", "count"),
     [
@@ -142,6 +144,7 @@ def test_wrong_number_of_descriptors_ends_the_connection(
     assert "file descriptors" in one_line(caplog)
 
 
+@pytest.mark.long
 @requests
 def test_more_descriptors_than_any_message_has_end_the_connection(tidy: World, request_: int) -> None:
     with tidy.front_end() as front_end, descriptors(front_end, request_, 20) as fds:
@@ -196,6 +199,7 @@ RING_REQUESTS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("request_", RING_REQUESTS)
 @pytest.mark.parametrize("index", [2, 255, 0xFFFF_FFFF])
 def test_ring_that_is_not_there_is_refused(
@@ -270,6 +274,7 @@ def test_message_may_come_byte_by_byte(world: World, request_: int) -> None:
         assert answer[0] == request_
 
 
+@pytest.mark.long
 @requests
 def test_message_cut_anywhere_is_survived(
     tidy: World, caplog: pytest.LogCaptureFixture, request_: int

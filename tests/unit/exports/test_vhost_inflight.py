@@ -582,6 +582,7 @@ def check_all(driver: Driver, moments: Iterable[Moment], features: int) -> int:
     return len(checked)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("features", [0, IN_ORDER])
 @settings(max_examples=10)
 @example(sequence=TWO_DEATHS)

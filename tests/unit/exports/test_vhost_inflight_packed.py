@@ -220,6 +220,7 @@ WHOLE_RING_AT_ONCE = [("add", 5), ("take", 0), ("use", 1), ("use", 0), ("publish
 """The used position moves by the ring's size: its index is the same then, and only its wrap counter is not."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("features", [0, IN_ORDER])
 @settings(max_examples=4)
 @example(sequence=WHOLE_RING_AT_ONCE)

@@ -120,6 +120,7 @@ BAD_REGIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fields", BAD_REGIONS.values(), ids=BAD_REGIONS.keys())
 @pytest.mark.parametrize("how", ["table", "slot"])
 def test_impossible_region_is_refused(tidy: World, how: str, fields: tuple[int, int, int, int]) -> None:

@@ -54,6 +54,7 @@ def told(one: Campaign) -> str:
     return out.getvalue()
 
 
+@pytest.mark.long
 def test_a_place_that_two_targets_find_is_one_finding(tmp_path: Path, temporary: Path) -> None:
     one, out = campaign(tmp_path, "tables", "cores", "qmp", "discs", seconds=2), io.StringIO()
     one.run(Console(file=out, width=200))

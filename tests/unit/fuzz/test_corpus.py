@@ -14,6 +14,7 @@ MOST = 100_000
 """Bytes of the whole corpus."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_was_kept_goes_well(name: str) -> None:
     run = watched(TARGETS[name].load())

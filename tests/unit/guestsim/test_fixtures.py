@@ -81,6 +81,7 @@ def test_a_failed_script_shows_what_the_guest_did(suite: pytest.Pytester) -> Non
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.long
 def test_a_wrong_script_is_one_line(suite: pytest.Pytester) -> None:
     write(suite, "wrong.guest.yaml", SCRIPT.replace("length: 4k", "len: 4k"))
     result = suite.runpytest()
@@ -90,6 +91,7 @@ def test_a_wrong_script_is_one_line(suite: pytest.Pytester) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -136,6 +138,7 @@ def test_python_scripts_are_tests(suite: pytest.Pytester) -> None:
     suite.runpytest().assert_outcomes(passed=2)
 
 
+@pytest.mark.long
 def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
     code = "import guestsim.fixtures, sys; print([m for m in sys.modules if m.split('.')[0] in WATCHED])"
     watched = "WATCHED = {'devmodels', 'msgspec', 'ruamel', 'typer', 'rich'};"

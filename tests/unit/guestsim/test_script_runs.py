@@ -92,6 +92,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("step", "message"), WRONG, ids=[step.replace("\n   ", "") for step, _ in WRONG])
 def test_an_expectation_that_does_not_hold_is_a_failure(step: str, message: str) -> None:
     report = run(f"  - {step}\n  - flush\n")

@@ -292,6 +292,7 @@ def test_a_wrong_greeting(tmp_path: Path, greeting: bytes) -> None:
         VfioConnection(str(tmp_path / "s"), "server")
 
 
+@pytest.mark.long
 def test_memory_that_is_not_there_is_refused_to_the_server(tmp_path: Path) -> None:
     """And a command that nobody knows."""
     seen: list[bytes] = []

@@ -182,6 +182,7 @@ def test_a_back_end_that_dies_is_one_line(tmp_path: Path) -> None:
     assert "the back end closed the connection instead of answering" in " ".join(result.stdout.split())
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_killed_at_work(tmp_path: Path) -> None:
     target = DaemonTarget(
         DEVMODELS_SERVE,
@@ -205,6 +206,7 @@ def test_a_daemon_that_is_killed_at_work(tmp_path: Path) -> None:
     target.close()
 
 
+@pytest.mark.long
 def test_a_daemon_of_the_scripts_own(tmp_path: Path) -> None:
     steps = (
         "  - read: {at: 0}\n    expect: {data: {pattern: 7}}\n  - write: {at: 512k, pattern: 9}\n"
@@ -214,6 +216,7 @@ def test_a_daemon_of_the_scripts_own(tmp_path: Path) -> None:
     assert run(path, "vhost-user").exit_code == 0
 
 
+@pytest.mark.long
 def test_a_daemon_that_refuses_its_options_has_the_last_word(tmp_path: Path) -> None:
     path = script(tmp_path, more=", aio: magic")
     result = run(path, "vhost-user", "-q")
@@ -223,6 +226,7 @@ def test_a_daemon_that_refuses_its_options_has_the_last_word(tmp_path: Path) -> 
     assert "aio" in text
 
 
+@pytest.mark.long
 def test_targets_by_name() -> None:
     assert str(parse_target("vhost-user:/a:b")) == "vhost-user:/a:b"
     for text in ("", "vhost", "vhost-user:", "qemu:/s", "devmodels:"):

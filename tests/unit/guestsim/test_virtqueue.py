@@ -285,6 +285,7 @@ def test_any_order_of_using_gives_everything_back(data: st.DataObject) -> None:
     assert device.memory.in_use == free_before
 
 
+@pytest.mark.long
 def test_the_largest_ring() -> None:
     device = Device(size=32768)
     for _ in range(32768 // 3):

@@ -114,6 +114,7 @@ def story(world: World) -> list[object]:
     return seen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("native", "start"), [(False, 0), (True, 3)])
 def test_a_machine_may_be_another_one_at_any_moment(
     images: tuple[str, str], native: bool, start: int

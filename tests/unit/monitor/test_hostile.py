@@ -127,6 +127,7 @@ def requests(draw: st.DrawFn) -> dict[str, object]:
     return {"execute": name, "arguments": arguments}
 
 
+@pytest.mark.long
 @given(st.lists(requests(), min_size=1, max_size=6))
 @settings(max_examples=10, deadline=None)
 def test_any_command_with_any_arguments(many: list[dict[str, object]]) -> None:
@@ -161,6 +162,7 @@ def test_a_client_that_never_reads_costs_only_itself(many: int) -> None:
         world.context.run_until_idle()
 
 
+@pytest.mark.long
 def test_no_command_is_done_for_a_client_that_does_not_read() -> None:
     """Its answers would pile up here; it finds all of them when it reads."""
     many = 20

@@ -28,6 +28,7 @@ def attached(capability: Capability) -> Capability:
     return capability
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [

@@ -72,6 +72,7 @@ def test_a_client_at_standard_input_that_says_nothing_more_keeps_nobody_waiting(
         assert process.wait(10) == 0
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_one_line(binary: str) -> None:
     ended = _ran("-device", "virtio-blk-pci,drive=nothing")
     assert ended.returncode == 1
@@ -81,6 +82,7 @@ def test_what_is_wrong_is_one_line(binary: str) -> None:
         QemuTarget(binary=binary, devices=json.loads('[{"driver": "e1000"}]'))
 
 
+@pytest.mark.long
 def test_what_a_board_holds_beside_its_devices_migrates_to_another_process(
     binary: str, tmp_path: Path
 ) -> None:

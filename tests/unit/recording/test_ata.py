@@ -36,6 +36,7 @@ def facts(events: list[TraceEvent]) -> list[dict[str, object]]:
     return [json.loads(str(event.detail[0])) for event in events if event.kind is EventKind.DEVICE]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("story", STORIES)
 def test_stories_of_an_hba(path: Path, story: str, shared: bool) -> None:
@@ -241,6 +242,7 @@ def test_a_replay_goes_on_from_between_any_commands(path: Path) -> None:
     assert goes_on_anywhere(path, 3) > 500
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("native", [True, False])
 def test_a_replay_of_a_controller_goes_on_from_between_any_commands(path: Path, native: bool) -> None:
     story = IdeStory(path, latency_ns=20 * US, native=native)

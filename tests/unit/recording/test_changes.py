@@ -65,6 +65,7 @@ def test_filters_that_come_and_go(path: Path) -> None:
     does_it_again(path)
 
 
+@pytest.mark.long
 def test_a_graph_that_is_changed_under_load(path: Path) -> None:
     with disk_machine(size=CPUS * BLOCKS * BLOCK, num_queues=CPUS) as machine:
         machine.record(path)

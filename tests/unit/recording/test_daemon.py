@@ -42,6 +42,7 @@ def daemon(*arguments: str) -> Iterator[tuple[DaemonTarget, Disk]]:
         target.close()
 
 
+@pytest.mark.long
 def test_a_killed_daemon_leaves_its_whole_frames(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
 
@@ -63,6 +64,7 @@ def test_a_killed_daemon_leaves_its_whole_frames(tmp_path: Path) -> None:
     assert result.events == len(events)
 
 
+@pytest.mark.long
 def test_a_daemon_that_ends_writes_everything(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
     with daemon("--record", str(path), "--record-limit", "1M") as (_, disk):

@@ -62,6 +62,7 @@ def is_done_again(latency_ns: int, steps: list[tuple[object, ...]], *, shared: b
         assert result.ok, str(result.difference)
 
 
+@pytest.mark.long
 @given(LATENCIES, st.lists(STEPS, min_size=4, max_size=16), st.booleans(), st.booleans())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_story_of_a_channel_is_done_again(

@@ -66,6 +66,7 @@ def disk_at(guest: Guest, slot: int) -> Disk:
 # --- devices come and go
 
 
+@pytest.mark.long
 def test_devices_that_come_and_go_are_recorded(path: Path) -> None:
     nodes = [{"driver": "memory", "node-name": f"d{n}", "size": MIB} for n in range(2)]
     first = {"driver": "virtio-blk-pci", "drive": "d0", "id": "v0", "addr": "4"}

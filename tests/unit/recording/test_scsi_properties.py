@@ -129,6 +129,7 @@ def is_done_again(
         assert result.ok, str(result.difference)
 
 
+@pytest.mark.long
 # FORMAT UNIT, whose end is saved in a turn of its own in which nothing else happens.
 @example({}, 20 * US, [("send", 0, 0, 1), ("send", 0, 260, 1), ("settle",)], False)
 # ORWRITE, the first command that wants to be alone, while a write is in flight.

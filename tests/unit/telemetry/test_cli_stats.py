@@ -87,6 +87,7 @@ def test_page_from_a_daemon(server: Server) -> None:
     assert b'devmodels_block_operations_total{device="e0",node="d0",op="read"} 0.0\n' in found[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("option", "text", "said"),
     [

@@ -226,6 +226,7 @@ def test_the_legacy_interface_knows_no_translation(driver: str, words: str) -> N
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

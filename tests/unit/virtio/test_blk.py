@@ -198,6 +198,7 @@ def test_limits_that_were_not_negotiated_do_not_bind() -> None:
 # --- framing (§2.7.4)
 
 
+@pytest.mark.long
 @kinds
 @pytest.mark.parametrize("cut", range(1, 17))
 def test_the_header_may_lie_in_pieces(kind: Kind, cut: int) -> None:

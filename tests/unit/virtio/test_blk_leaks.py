@@ -64,6 +64,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("start", ENDS, ids=lambda start: start.__name__)
 def test_nothing_stays_mapped_after_a_request(kind: Kind, start: Callable[[BlkRig], Sent]) -> None:

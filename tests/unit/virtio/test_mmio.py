@@ -137,6 +137,7 @@ def test_a_wrong_place_is_one_line(options: dict[str, object], words: str) -> No
 # --- registers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [ModernMmio, LegacyMmio])
 def test_plain_registers_bit_by_bit(kind: type[ModernMmio | LegacyMmio]) -> None:
     behaving = [r for r in kind.layout().registers if r.read_hook or r.write_hook]

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from devmodels.memory import GuestMemory, SharedRegion
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.ring import Chain
@@ -17,6 +19,7 @@ BUFFERS = 6_000
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.long
 def test_buffers_go_between_processes_whole() -> None:
     fd = os.memfd_create("ring")
     os.ftruncate(fd, END)

@@ -45,6 +45,7 @@ SIZES = [1, 2, 3, 5, 7, 12, 100]
 PackedRig = Rig[PackedDriverRing]
 
 
+@pytest.mark.long
 @kinds
 @pytest.mark.parametrize("pick_low", [True, False], ids=["least", "most"])
 @pytest.mark.parametrize("edit", PACKED_EDITS, ids=str)
@@ -140,6 +141,7 @@ def test_an_id_is_any_16_bits_and_indexes_nothing() -> None:
     assert r.clauses == []
 
 
+@pytest.mark.long
 @kinds
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100, 300, 32767, 32768])
 def test_a_list_may_be_as_long_as_the_queue(size: int, kind: Kind) -> None:
@@ -155,6 +157,7 @@ def test_a_list_may_be_as_long_as_the_queue(size: int, kind: Kind) -> None:
     assert r.clauses == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "features", "kind"), each_in_turn(SIZES, FEATURES))
 def test_lists_go_round_the_end_of_the_ring(size: int, features: int, kind: Kind) -> None:
     """Lists of two where there is room, that begin everywhere: the wrap counter changes in the middle of some."""

@@ -106,6 +106,7 @@ def test_plain_registers_bit_by_bit() -> None:
     assert checked > 100
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(FIELDS))
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_a_field_takes_accesses_of_its_own_width_alone(name: str, size: int) -> None:

@@ -462,6 +462,7 @@ def test_a_packed_device_that_wants_every_notification_says_nothing_else() -> No
         r.send([(DATA, 8)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [rig, packed_rig])
 def test_a_queue_with_much_to_do_leaves_others_their_turn(make: Callable[[int], Rig[Driver]]) -> None:
     """Some thousand descriptors at a time; the rest in the turns that follow, without another notification."""

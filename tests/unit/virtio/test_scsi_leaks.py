@@ -116,6 +116,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("start", ENDS, ids=lambda start: start.__name__)
 def test_nothing_stays_mapped_after_a_command(kind: Kind, start: Callable[[ScsiRig], Sent]) -> None:

@@ -206,6 +206,7 @@ class World(StormWorld[VirtioScsi, Pending]):
         ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("packed", "interrupts"),
     [(False, Interrupts.MSIX), (True, Interrupts.INTX), (False, Interrupts.POLLING)],

@@ -39,6 +39,7 @@ def break_ring(r: Rig[DriverRing], edit: Edit, pick_low: bool) -> None:
     r.device.idle()
 
 
+@pytest.mark.long
 @kinds
 @pytest.mark.parametrize("pick_low", [True, False], ids=["least", "most"])
 @pytest.mark.parametrize("edit", EDITS, ids=str)
@@ -181,6 +182,7 @@ def test_payload_then_element_then_index_then_the_drivers_wish() -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "features", "kind"), each_in_turn([1, 2, 16], FEATURES))
 def test_indices_go_round_at_65536(size: int, features: int, kind: Kind) -> None:
     r = rig(size, features, kind=kind, start=65536 - 40)

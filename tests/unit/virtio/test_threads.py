@@ -176,6 +176,7 @@ class World(StormWorld[VirtioBlk, Pending]):
         super().close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("packed", "interrupts"),
     [(False, Interrupts.MSIX), (True, Interrupts.INTX), (False, Interrupts.POLLING)],

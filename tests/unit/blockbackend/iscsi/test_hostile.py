@@ -139,6 +139,7 @@ ON_READ: dict[str, Answer] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ON_READ)
 def test_what_is_wrong_ends_the_session_and_the_read_comes_again(
     target: Target, disk: Disk, name: str, caplog: pytest.LogCaptureFixture

@@ -142,6 +142,7 @@ def test_an_object_may_be_the_group_and_a_stay_in_a_group_needs_no_name(
     assert group.members == []
 
 
+@pytest.mark.long
 def test_groups_that_only_backends_name_end_with_the_last_of_them(
     graph: Graph, backend: BlockBackend
 ) -> None:

@@ -128,6 +128,7 @@ EACH_TIME = slice(None, None, 5)
 """Of the table; all of it takes its time."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("given_limits", "members", "of", "length"),
     [row if row in TABLE[EACH_TIME] else pytest.param(*row, marks=pytest.mark.slow) for row in TABLE],

@@ -140,6 +140,7 @@ def test_a_long_cdb_comes_in_a_header_segment(world: World) -> None:
     assert initiator.receive().sense == (5, 0x2000)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("opcode", [*range(7, 0x10), *range(0x11, 0x40)])
 def test_an_opcode_that_is_no_initiators_is_rejected(world: World, opcode: int) -> None:
     initiator = world.login()

@@ -237,6 +237,7 @@ def test_descriptors_that_nobody_wants_are_closed(world: World) -> None:
     assert open_files() == before
 
 
+@pytest.mark.long
 def test_a_client_that_does_not_listen_holds_up_itself_alone(world: World) -> None:
     """What cannot be sent is kept, and no more is read meanwhile."""
     with world.client() as client:

@@ -184,6 +184,7 @@ def test_memory_that_is_cut_off_ends_its_connection_alone(
         assert there.bytes[:5] == b"\x07\x07\x07\x07\0"
 
 
+@pytest.mark.long
 def test_there_is_a_most_of_regions(client: Client) -> None:
     for page in range(MAX_DMA_MAPS):
         client.post(DMA_MAP, dma_map(page * PAGE, PAGE))

@@ -78,6 +78,7 @@ WAYS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_what_the_log_asks_for_is_done(way: str, log: Path, image: Path) -> None:
     result = io(log, image, *WAYS[way])

@@ -33,6 +33,7 @@ def broken(quirk: str) -> Broken:
     return Broken(Submit(0, (chain,), 0), UP)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quirk", [*QUIRKS, "jump"])
 def test_the_device_needs_a_reset_and_works_after_it(tmp_path: Path, quirk: str) -> None:
     get_id = Submit(0, (virtio_blk.get_id(Random(1), 0),), 0)
@@ -61,6 +62,7 @@ def test_machines_that_are_alike_break_alike(tmp_path: Path, quirk: str) -> None
     assert report.unexplained == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["virtio-blk", "virtio-blk-transitional", "virtio-scsi"])
 def test_random_sequences_break_rings(name: str) -> None:
     device = DEVICES[name]

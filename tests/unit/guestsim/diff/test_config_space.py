@@ -32,6 +32,7 @@ def side(tmp_path: Path) -> Iterator[OurSide]:
     side.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
 def test_regions_are_where_they_were_when_their_size_is_known(side: OurSide, seed: int) -> None:
     before = side.do([Read("pci", at, 4) for at in virtio_config.BARS])
@@ -46,6 +47,7 @@ def test_a_register_is_the_same_through_configuration_space(side: OurSide) -> No
     assert side.do(accesses)[-1:] == side.do([NUM_QUEUES]) == [2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("maker", [maker for maker, _ in virtio_config.TABLE])
 def test_machines_that_are_alike_do_the_same(tmp_path: Path, maker: virtio_config.Maker) -> None:
     steps = VIRTIO_BLK.grammar.lower([maker(Random(seed)) for seed in range(10)])

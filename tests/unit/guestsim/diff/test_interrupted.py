@@ -39,6 +39,7 @@ class Stopped:
         return self.grammar.lower(actions)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd", "ide-disk", "ide-cd"])
 def test_after_a_command_was_stopped_both_do_the_same(tmp_path: Path, name: str) -> None:
     device = replace(DEVICES[name], grammar=Stopped(DEVICES[name].grammar, name))
@@ -46,6 +47,7 @@ def test_after_a_command_was_stopped_both_do_the_same(tmp_path: Path, name: str)
     assert [str(one.difference) for one in report.unexplained] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd", "ide-disk", "ide-cd"])
 def test_they_are_stopped_in_every_way_that_qemu_survives(name: str) -> None:
     grammar = Stopped(DEVICES[name].grammar, name)

@@ -39,6 +39,7 @@ def test_it_hides_nothing_in_other_steps() -> None:
 OURS, THEIRS = b"serial-number-of-dev", b"serial-number-of-two"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("profile", PROFILES)
 def test_one_of_profile_strict_hides_nothing_under_the_other(tmp_path: Path, profile: Profile) -> None:
     few = replace(FEW.under(profile), masks=strict(*FEW.masks))
@@ -53,6 +54,7 @@ def test_one_of_profile_strict_hides_nothing_under_the_other(tmp_path: Path, pro
     assert [name for name, *_ in report.masked] == [mask.name for mask in few.masks if profile == "strict"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("values", "hidden"), [((OURS, THEIRS), True), ((THEIRS, OURS), False)])
 def test_memory_is_hidden_where_it_holds_what_is_said(
     tmp_path: Path, values: tuple[bytes, bytes], hidden: bool

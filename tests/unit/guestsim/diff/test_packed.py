@@ -103,6 +103,7 @@ def test_machines_that_are_alike_do_the_same(tmp_path: Path) -> None:
     assert report.counts.held == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["virtio-blk", "virtio-scsi"])
 def test_random_sequences_have_packed_rings(name: str) -> None:
     device = DEVICES[name]
@@ -114,6 +115,7 @@ def test_random_sequences_have_packed_rings(name: str) -> None:
     assert {"ring-goes-round", "in-flight"} <= seen
 
 
+@pytest.mark.long
 def test_nothing_of_the_legacy_interface_is_packed(tmp_path: Path) -> None:
     device = DEVICES["virtio-blk-transitional"]
     for number in range(20):

@@ -106,6 +106,7 @@ def test_a_limit_that_is_odd_holds_for_the_last_block(length: int, limit: int, b
     assert list(blocks_of(length, limit)) == blocks
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ide-cd", "ahci-cd"])
 def test_sequences_have_most_commands_by_pio_and_by_dma(name: str) -> None:
     device = DEVICES[name]

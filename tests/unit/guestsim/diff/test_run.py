@@ -27,6 +27,7 @@ def test_machines_that_are_alike_do_the_same(tmp_path: Path) -> None:
     assert (report.counts.steps, report.sequences) == (60, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd", "ide-disk", "ide-cd", "ide-pair"])
 def test_ata_machines_that_are_alike_do_the_same(tmp_path: Path, name: str) -> None:
     report = compare_random(DEVICES[name], seed=1, steps=30, open_player=with_twin(tmp_path, DEVICES[name]))

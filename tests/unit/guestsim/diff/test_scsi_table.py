@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar.replies import Reply
@@ -59,6 +61,7 @@ def test_a_row_whose_sides_are_alike_hides_nothing() -> None:
     assert list(unequal(replace(VERIFY, theirs=VERIFY.ours), STATUS_AT, SENSE_AT)) == []
 
 
+@pytest.mark.long
 def test_sequences_have_all_of_them() -> None:
     device = DEVICES["virtio-scsi"]
     steps = (step for number in range(60) for step in device.grammar.lower(random_actions(device, 0, number)))

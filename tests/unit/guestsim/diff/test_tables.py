@@ -30,6 +30,7 @@ def test_every_known_difference_has_a_clause_and_a_device() -> None:
         assert set(one.devices) & set(DEVICES), one.name
 
 
+@pytest.mark.long
 def test_every_mask_that_sequences_name_is_in_the_device_table() -> None:
     for device in DEVICES.values():
         named = {mask.name for mask in device.masks}
@@ -83,6 +84,7 @@ def wrong(shown: Shown, value: str) -> str:
     return {"register": "0x40", "line": "0b100", "memory": " ".join(["5a"] * 16)}[shown.kind] + at + address
 
 
+@pytest.mark.long
 @each_example
 def test_an_entry_is_of_what_it_names(one: Known, shown: Shown, found: Difference) -> None:
     assert shown in one.shown
@@ -91,6 +93,7 @@ def test_an_entry_is_of_what_it_names(one: Known, shown: Shown, found: Differenc
             assert one.matches(device, found, profile)
 
 
+@pytest.mark.long
 @each_example
 def test_an_entry_is_not_of_the_same_the_other_way_round(one: Known, shown: Shown, found: Difference) -> None:
     """But for one that is about the order of two things, which are there on both sides."""
@@ -115,6 +118,7 @@ ANYTHING = frozenset(
 """Entries with a value of QEMU's that may be anything."""
 
 
+@pytest.mark.long
 @each_example
 def test_an_entry_is_not_of_other_values_of_qemu(one: Known, shown: Shown, found: Difference) -> None:
     larger = shown.relation is ours_is_larger

@@ -87,6 +87,7 @@ def work(ring: SplitRing, choices: Iterable[tuple[bool, int]], *, in_order: bool
             ring.use(list(ring.chains)[0 if in_order else choice % len(ring.chains)])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("last_in_first_out", "at_least"), [(False, 195), (True, 175)])
 def test_out_of_order_the_likeliest_reading_is_mostly_right(last_in_first_out: bool, at_least: int) -> None:
     """A device that overtakes by one or two; heads are taken round the ring, or the one that was freed last."""
@@ -307,6 +308,7 @@ def test_whatever_is_in_memory_the_inspector_ends(size: int, noise: list[tuple[i
     assert len(state.buffers) <= 16
 
 
+@pytest.mark.long
 def test_work_on_hostile_tables_is_bounded() -> None:
     """Every head of a large queue refers to one long table."""
     ring = SplitRing(size=1024)

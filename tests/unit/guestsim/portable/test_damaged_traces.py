@@ -66,6 +66,7 @@ def survives(whole: Path, seed: int, *, shrinking: bool) -> None:
         assert len(said.splitlines()) <= 1
 
 
+@pytest.mark.long
 @settings(max_examples=10)
 @given(seed=st.integers(0, 1 << 32))
 def test_damage_is_an_answer_in_one_line(whole: Path, seed: int) -> None:

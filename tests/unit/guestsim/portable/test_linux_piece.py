@@ -19,6 +19,7 @@ from tests.unit.guestsim.portable.recorded import on
 TRACE = Path(__file__).parents[3] / "data" / "linux-ext4.trace"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("ring", "transport", "memory"),
     [pytest.param("packed", "pci", "bounced", marks=pytest.mark.slow), ("split", "mmio", "shared")],

@@ -38,6 +38,7 @@ def some_work(disk: Disk) -> None:
     disk.read(0, 4096)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("memory", ["shared", "bounced"])
 @pytest.mark.parametrize(
     ("ring", "transport"),

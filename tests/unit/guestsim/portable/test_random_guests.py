@@ -41,6 +41,7 @@ def replayed(guest: RandomGuest, packed: bool, way: Way) -> None:
         assert tally.compared == tally.requests
 
 
+@pytest.mark.long
 @settings(max_examples=8)
 @given(guests, st.booleans(), ways)
 def test_a_random_guest(guest: RandomGuest, packed: bool, way: Way) -> None:

@@ -97,6 +97,7 @@ def found_and_shrunk(trace: Path, defect: Defect, out: Path) -> Shrunk:
     return shrunk
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("defect", "requests"),
     [
@@ -111,6 +112,7 @@ def test_a_defect_is_found_and_shrunk(traffic: Path, tmp_path: Path, defect: Def
     assert shrunk.failure
 
 
+@pytest.mark.long
 def test_what_makes_the_device_raise_is_shrunk(traffic: Path, tmp_path: Path) -> None:
     shrunk = found_and_shrunk(traffic, defects.raises_on_zeroes, tmp_path / "out.guest.yaml")
     assert shrunk.requests == 1
@@ -162,6 +164,7 @@ def test_a_write_that_another_one_destroys(tmp_path: Path) -> None:
     assert shrunk.requests == 3
 
 
+@pytest.mark.long
 def test_the_same_trace_gives_the_same_script(little: Path, tmp_path: Path) -> None:
     with defects.stale_zeroes():
         shrunk = [shrink(little, tmp_path / f"{n}.guest.yaml") for n in range(2)]
@@ -221,6 +224,7 @@ def test_what_no_driver_sees_is_kept_as_a_shorter_trace(traffic: Path, tmp_path:
     assert exact_replay(shrunk.path).ok
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_saved(little: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.guest.yaml"
     arguments = ["replay", str(little), "--shrink", "-o", str(out)]

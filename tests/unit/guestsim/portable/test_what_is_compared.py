@@ -92,6 +92,7 @@ def test_what_the_disk_held_first_is_read_once(trace: Path, tmp_path: Path) -> N
     assert replay(changed, on()).tally.ok
 
 
+@pytest.mark.long
 def test_an_answer_of_which_nobody_was_told(tmp_path: Path) -> None:
     def flushes(disk: Disk) -> None:
         for _ in range(257):

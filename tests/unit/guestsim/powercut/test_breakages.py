@@ -273,6 +273,7 @@ BREAKAGES: list[tuple[Break, str, WriteCache]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("breakage", "stack", "write_cache"), BREAKAGES, ids=[each[0].__name__ for each in BREAKAGES]
 )

@@ -120,6 +120,7 @@ def losses(write_cache: WriteCache, runs: int = 1) -> bool:
     return False
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("write_cache", [WriteCache.ON, WriteCache.OFF])
 def test_nothing_is_lost(write_cache: WriteCache) -> None:
@@ -150,6 +151,7 @@ def zeroes_without_sync(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(driver.FileNode, "write_zeroes", broken)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(
     ("breakage", "write_cache"),

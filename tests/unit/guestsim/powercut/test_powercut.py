@@ -17,6 +17,7 @@ from guestsim.powercut.stacks import DEVICES, STACKS, WriteCache
 from guestsim.powercut.sweep import Sweep
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("device", "write_cache"), [*zip([*DEVICES, *DEVICES][:8], [*WriteCache, *WriteCache], strict=True)]
 )
@@ -27,6 +28,7 @@ def test_nothing_is_lost(device: str, write_cache: WriteCache) -> None:
     assert result.cuts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stack", STACKS)
 def test_nothing_is_lost_over_any_stack(stack: str) -> None:
     run = Run("mmio", stack, WriteCache.TOGGLED, 2, requests=8)
@@ -35,6 +37,7 @@ def test_nothing_is_lost_over_any_stack(stack: str) -> None:
     assert result.cuts
 
 
+@pytest.mark.long
 def test_every_moment_has_its_cut() -> None:
     run = Run("mmio", "memory", WriteCache.ON, 5, requests=1)
     result = simulate(run, everything(1))

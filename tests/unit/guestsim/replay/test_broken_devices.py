@@ -98,6 +98,7 @@ def it_raises(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(VirtioBlk, "handle", broken)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("breakage", "expected", "got"),
     [

@@ -19,6 +19,7 @@ from tests.unit.guestsim.replay.anywhere import goes_on
 PIECES = pytest.mark.parametrize("piece", [AHCI_PIECE, IDE_PIECE], ids=lambda path: path.stem)
 
 
+@pytest.mark.long
 @PIECES
 def test_the_devices_do_it_again(piece: Path) -> None:
     result = replay(piece)
@@ -27,6 +28,7 @@ def test_the_devices_do_it_again(piece: Path) -> None:
     assert result.events > 5_000
 
 
+@pytest.mark.long
 @PIECES
 def test_the_piece_is_small_and_has_everything(piece: Path) -> None:
     assert piece.stat().st_size <= 100_000

@@ -23,6 +23,7 @@ def test_the_units_do_it_again() -> None:
     assert result.events > 10_000
 
 
+@pytest.mark.long
 def test_the_piece_is_small_and_has_everything() -> None:
     assert SCSI_PIECE.stat().st_size <= 250_000
     with TraceReader(SCSI_PIECE) as reader:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import pytest
+
 from guestsim.disk import boot
 from guestsim.guest import Guest
 from guestsim.quick import disk_machine
@@ -29,6 +31,7 @@ def peak(folder: Path, requests: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_a_trace_four_times_as_long_takes_no_more_memory(tmp_path: Path) -> None:
     peak(tmp_path, 10)
     short = peak(tmp_path, 40)

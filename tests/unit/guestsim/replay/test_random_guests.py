@@ -153,6 +153,7 @@ def check(device: Options, errors: list[Options], steps: list[Step], shared: boo
         assert replay(trace, start=snapshot).difference is None
 
 
+@pytest.mark.long
 @settings(max_examples=8)
 @given(
     device=switches,

@@ -49,6 +49,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trace
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script", QUICK)
 def test_any_script_goes_on_from_anywhere(script: str, tmp_path: Path) -> None:
     trace = tmp_path / "a.trace"
@@ -69,6 +70,7 @@ def test_a_replay_goes_on_from_every_event(recorded: Path, number: int) -> None:
     goes_on(recorded, number, recorded.with_suffix(".snapshot"))
 
 
+@pytest.mark.long
 def test_linux_goes_on_from_anywhere(tmp_path: Path) -> None:
     trace = tmp_path / "linux.trace"
     trace.symlink_to(PIECE)

@@ -258,6 +258,7 @@ def test_a_trace_that_was_cut_is_shown_as_far_as_it_goes(tmp_path: Path) -> None
     assert show(path, "--events", "..5").stderr == ""
 
 
+@pytest.mark.long
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     path = written(tmp_path / "t.trace", [("e0", EventKind.LOOK, (0,))] * 20_000)
     command = [sys.executable, "-c", "from guestsim.cli import main; main()", "show", str(path)]
