@@ -9,6 +9,9 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,23 +34,46 @@ def main() -> None:
     os._exit(status)
 
 
-def _import_msgspec() -> None:
-    """Import it without typing_extensions, where that is installed: msgspec only looks whether there is one.
+class _Later(ModuleType):
+    """Stands in for a module until something of it is asked for."""
 
-    From Python 3.11 on typing has all that msgspec wants of it, and it takes a tenth of a whole start.  A msgspec that
-    cannot do without it is imported later, with it.
+    def __getattr__(self, name: str) -> object:
+        if sys.modules.get(self.__name__) is self:
+            raise ImportError(f"{self.__name__} is asked for {name} already")
+        found: object = getattr(import_module(self.__name__), name)
+        return found
+
+
+def _import_msgspec() -> None:
+    """Import it without what its own modules import and do not use at a start, which is a sixth of that start.
+
+    - typing_extensions, where that is installed: it only looks whether there is one, and from Python 3.11 on typing has
+      all that it wants of it.
+    - platform: uuid wants its `system()`, for which it reads more than that name.
+    - msgspec.inspect and textwrap: only for JSON schemas.
+    - datetime, which ends with the classes that are in _datetime.
+
+    Whoever imports one of them later has the real one.  A msgspec that cannot do so is imported later, with them.
     """
-    name = "typing_extensions"
-    before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # What `import` takes for a module that is not there.
+    platform = _Later("platform")
+    vars(platform)["system"] = lambda: os.uname().sysname
+    instead: dict[str, ModuleType | None] = {
+        "typing_extensions": None,  # What `import` takes for a module that is not there.
+        "platform": platform,
+        "msgspec.inspect": _Later("msgspec.inspect"),
+        "textwrap": _Later("textwrap"),
+    }
+    with suppress(ImportError):
+        instead["datetime"] = import_module("_datetime")
+    instead = {name: module for name, module in instead.items() if name not in sys.modules}
+    sys.modules.update(instead)  # type: ignore[arg-type]
     try:
         import msgspec  # noqa: F401
     except ImportError:
         pass
     finally:
-        del sys.modules[name]
-        if before is not None:
-            sys.modules[name] = before
+        for name in instead:
+            del sys.modules[name]
 
 
 def _end_at_once(_number: int, _frame: FrameType | None) -> None:

@@ -19,8 +19,8 @@ main()
 """
 SLOW = """
     argparse asyncio cProfile concurrent.futures construct copy ctypes dataclasses email hashlib http importlib.metadata
-    json logging multiprocessing pathlib pdb pickle pydantic qemu rich ruamel.yaml ssl subprocess
-    inspect tempfile traceback typer typing_extensions unittest urllib zstandard
+    json logging msgspec.inspect multiprocessing pathlib pdb pickle platform pydantic qemu rich ruamel.yaml ssl
+    subprocess datetime inspect tempfile textwrap traceback typer typing_extensions unittest urllib zstandard
 """
 """Modules that cost milliseconds each; who needs one imports it where it is needed."""
 COMMANDS = "ata.disk.commands ata.packet.commands scsi.disk.commands scsi.mmc.commands"
@@ -69,3 +69,38 @@ def test_what_a_machine_does_not_have_is_not_imported(kind: str, tmp_path: Path)
     )
     answer, imported = done.stdout.split("\n")[:2]
     assert (answer, imported.split()) == ("OK", [])
+
+
+def test_what_msgspec_was_imported_without_is_there_for_who_wants_it_later(tmp_path: Path) -> None:
+    program = """
+import os
+
+def later(status):
+    import datetime, platform, textwrap, uuid
+    import msgspec
+    class Told(msgspec.Struct):
+        "Told."
+        when: datetime.datetime
+        who: uuid.UUID
+    print(msgspec.json.schema(Told)["$defs"]["Told"]["required"])
+    print(msgspec.json.decode(b'{"when": "2020-01-02T03:04:05", "who": "%s"}' % (b"0" * 32), type=Told).when)
+    print(msgspec.inspect.type_info(int) == msgspec.inspect.IntType())
+    print(platform.system() == os.uname().sysname, platform.machine() == os.uname().machine)
+    print(textwrap.dedent(" a"), datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC))
+
+os._exit = later
+import sys
+from devmodels.qtest.main import main
+sys.argv = ["devmodels-system-x86_64", "-version"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.split("\n")[1:-1] == [
+        "['when', 'who']",
+        "2020-01-02 03:04:05",
+        "True",
+        "True True",
+        "a 2020-01-02 00:00:00+00:00",
+    ]
