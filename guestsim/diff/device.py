@@ -122,6 +122,7 @@ class Device:
             blockdevs=self._drives(images),
             devices=[{**first, **self.theirs}, *others],
             user=self.user,
+            cd=any(str(each["driver"]).endswith("-cd") for each in self.options),
         )
         try:
             side.windows = self.place(side)

@@ -187,8 +187,12 @@ class QemuSide:
         blockdevs: Sequence[Mapping[str, Json]],
         devices: Sequence[Mapping[str, Json]],
         user: str,
+        cd: bool,
     ) -> None:
-        """`ram` is a file that need not be there yet; `user` is the QOM path of the device that has the drive."""
+        """`ram` is a file that need not be there yet; `user` is the QOM path of the device that has the drive.
+
+        `cd`: this is a CD drive.
+        """
         self.name = "qemu"
         with ram.open("wb") as file:
             file.truncate(RAM)
@@ -199,6 +203,7 @@ class QemuSide:
         self.windows: Windows = {}
         self._lines = lines
         self._user = user
+        self._cd = cd
 
     def do(self, accesses: Sequence[Access]) -> list[int]:
         """Make the accesses, as many as possible with one message."""
@@ -239,10 +244,13 @@ class QemuSide:
         return self.target.advance()
 
     def settle(self) -> None:
-        """A machine that stops waits for all that its drives are doing."""
-        self.target.stop()
-        self.target.cont()
-        self.target.take_events()
+        """A machine that stops waits for all that its drives are doing; with a CD drive it may wait for ever."""
+        if not self._cd:
+            self.target.stop()
+            self.target.cont()
+            self.target.take_events()
+        for _ in range(_RESTS if self._cd else 0):
+            self.rest()
 
     def debug(self, command: str) -> str:
         """Say it to the human monitor.  By the node's name it would drain the drive, and wait for what is held."""
@@ -260,6 +268,8 @@ class QemuSide:
 
 
 _BATCH = 64
+_RESTS = 8
+"""Some milliseconds in all: reads of what the host has in memory take less."""
 _READ = {1: b"readb", 2: b"readw", 4: b"readl", 8: b"readq"}
 _WRITE = {1: b"writeb", 2: b"writew", 4: b"writel", 8: b"writeq"}
 _IN = {1: b"inb", 2: b"inw", 4: b"inl"}
