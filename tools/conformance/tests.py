@@ -69,7 +69,18 @@ def _left(body: list[ast.stmt]) -> bool:
 @cache
 def cases_in(file: str) -> frozenset[str]:
     """The tests of a file with their parameters (`test_flush[1]`), as pytest finds them."""
-    command = (sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", file)
+    command = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--collect-only",
+        "-m",
+        "",
+        "-p",
+        "no:cacheprovider",
+        file,
+    )
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return frozenset(
         line.partition("::")[2] for line in found.stdout.splitlines() if line.startswith(f"{file}::")
