@@ -14,10 +14,8 @@ from devmodels.scsi.task import Task
 if TYPE_CHECKING:
     from devmodels.scsi.disk.disk import Disk
 
-SYNCHRONIZE_10 = Layout(cdb.SYNCHRONIZE_CACHE_10)
-SYNCHRONIZE_16 = Layout(cdb.SYNCHRONIZE_CACHE_16)
-PREFETCH_10 = Layout(cdb.PREFETCH_10)
-PREFETCH_16 = Layout(cdb.PREFETCH_16)
+CACHE_10 = Layout(cdb.SYNCHRONIZE_CACHE_10)
+CACHE_16 = Layout(cdb.SYNCHRONIZE_CACHE_16)
 
 
 async def synchronize_cache(disk: Disk, task: Task, fields: Fields) -> None:
@@ -40,7 +38,7 @@ COMMANDS: tuple[Command[Disk], ...] = (
     Command(
         0x35,
         "SYNCHRONIZE CACHE (10)",
-        SYNCHRONIZE_10,
+        CACHE_10,
         synchronize_cache,
         "SBC-4",
         ignored=_IGNORED,
@@ -49,7 +47,7 @@ COMMANDS: tuple[Command[Disk], ...] = (
     Command(
         0x91,
         "SYNCHRONIZE CACHE (16)",
-        SYNCHRONIZE_16,
+        CACHE_16,
         synchronize_cache,
         "SBC-4",
         ignored=_IGNORED,
@@ -58,7 +56,7 @@ COMMANDS: tuple[Command[Disk], ...] = (
     Command(
         0x34,
         "PRE-FETCH (10)",
-        PREFETCH_10,
+        CACHE_10,
         prefetch,
         "SBC-4",
         ignored=(*_IGNORED, "immed"),
@@ -67,7 +65,7 @@ COMMANDS: tuple[Command[Disk], ...] = (
     Command(
         0x90,
         "PRE-FETCH (16)",
-        PREFETCH_16,
+        CACHE_16,
         prefetch,
         "SBC-4",
         ignored=(*_IGNORED, "immed"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.scsi.layout.cdb import control, opcode
+from devmodels.scsi.layout.cdb import action, control, opcode
 from devmodels.wire import Codec
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def io_flags(c: ModuleType) -> construct.Construct:
 def write_flags(c: ModuleType) -> construct.Construct:
     """WRPROTECT, DPO, FUA."""
     return "flags" / c.BitStruct("protect" / c.BitsInteger(3), "dpo" / c.Flag, "fua" / c.Flag, c.Padding(3))
+
+
+def _immed(c: ModuleType) -> construct.Construct:
+    """IMMED of what is done to caches."""
+    return "flags" / c.BitStruct(c.Padding(6), "immed" / c.Flag, c.Padding(1))
 
 
 READ_6 = Codec.of(
@@ -78,7 +83,7 @@ READ_CAPACITY_10 = Codec.of(lambda c: c.Struct(opcode(c), c.Padding(8), control(
 READ_CAPACITY_16 = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         c.Padding(8),
         "allocation_length" / c.Int32ub,
         c.Padding(1),
@@ -90,26 +95,26 @@ READ_CAPACITY_16 = Codec.of(
 SYNCHRONIZE_CACHE_10 = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "flags" / c.BitStruct(c.Padding(6), "immed" / c.Flag, c.Padding(1)),
+        _immed(c),
         "lba" / c.Int32ub,
         group(c),
         "number_of_blocks" / c.Int16ub,
         control(c),
     )
 )
-"""SBC-4 SYNCHRONIZE CACHE (10)."""
+"""SBC-4 SYNCHRONIZE CACHE (10) and PRE-FETCH (10)."""
 
 SYNCHRONIZE_CACHE_16 = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "flags" / c.BitStruct(c.Padding(6), "immed" / c.Flag, c.Padding(1)),
+        _immed(c),
         "lba" / c.Int64ub,
         "number_of_blocks" / c.Int32ub,
         group(c),
         control(c),
     )
 )
-"""SBC-4 SYNCHRONIZE CACHE (16)."""
+"""SBC-4 SYNCHRONIZE CACHE (16) and PRE-FETCH (16)."""
 
 READ_12 = Codec.of(
     lambda c: c.Struct(
@@ -202,7 +207,7 @@ UNMAP = Codec.of(
 GET_LBA_STATUS = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "lba" / c.Int64ub,
         "allocation_length" / c.Int32ub,
         "report_type" / c.Int8ub,
@@ -243,30 +248,6 @@ WRITE_ATOMIC_16 = Codec.of(
     )
 )
 """SBC-4 WRITE ATOMIC (16)."""
-
-PREFETCH_10 = Codec.of(
-    lambda c: c.Struct(
-        opcode(c),
-        "flags" / c.BitStruct(c.Padding(6), "immed" / c.Flag, c.Padding(1)),
-        "lba" / c.Int32ub,
-        group(c),
-        "number_of_blocks" / c.Int16ub,
-        control(c),
-    )
-)
-"""SBC-4 PRE-FETCH (10)."""
-
-PREFETCH_16 = Codec.of(
-    lambda c: c.Struct(
-        opcode(c),
-        "flags" / c.BitStruct(c.Padding(6), "immed" / c.Flag, c.Padding(1)),
-        "lba" / c.Int64ub,
-        "number_of_blocks" / c.Int32ub,
-        group(c),
-        control(c),
-    )
-)
-"""SBC-4 PRE-FETCH (16)."""
 
 START_STOP_UNIT = Codec.of(
     lambda c: c.Struct(

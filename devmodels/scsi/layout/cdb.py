@@ -21,6 +21,11 @@ def opcode(c: ModuleType) -> construct.Construct:
     return "opcode" / c.Int8ub
 
 
+def action(c: ModuleType) -> construct.Construct:
+    """The byte of the SERVICE ACTION."""
+    return "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5))
+
+
 def control(c: ModuleType) -> construct.Construct:
     """SAM-5 §5.2; the last two bits were FLAG and LINK."""
     return "control_byte" / c.BitStruct(
@@ -163,7 +168,7 @@ SEND_DIAGNOSTIC = Codec.of(
 REPORT_OPCODES = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "options" / c.BitStruct("rctd" / c.Flag, c.Padding(4), "reporting_options" / c.BitsInteger(3)),
         "requested_operation_code" / c.Int8ub,
         "requested_service_action" / c.Int16ub,
@@ -177,7 +182,7 @@ REPORT_OPCODES = Codec.of(
 REPORT_FUNCTIONS = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "options" / c.BitStruct("repd" / c.Flag, c.Padding(7)),
         c.Padding(3),
         "allocation_length" / c.Int32ub,
@@ -190,7 +195,7 @@ REPORT_FUNCTIONS = Codec.of(
 REPORT_PRIORITY = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "options" / c.BitStruct("priority_reported" / c.BitsInteger(2), c.Padding(6)),
         c.Padding(3),
         "allocation_length" / c.Int32ub,
@@ -203,7 +208,7 @@ REPORT_PRIORITY = Codec.of(
 SET_PRIORITY = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "options" / c.BitStruct("priority_to_set" / c.BitsInteger(2), c.Padding(6)),
         c.Padding(3),
         "parameter_list_length" / c.Int32ub,
@@ -242,7 +247,7 @@ RESERVE_10 = Codec.of(
 PERSISTENT_RESERVE_IN = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         c.Padding(5),
         "allocation_length" / c.Int16ub,
         control(c),
@@ -253,7 +258,7 @@ PERSISTENT_RESERVE_IN = Codec.of(
 PERSISTENT_RESERVE_OUT = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "kind" / c.BitStruct("scope" / c.BitsInteger(4), "type" / c.BitsInteger(4)),
         c.Padding(2),
         "parameter_list_length" / c.Int32ub,
@@ -265,7 +270,7 @@ PERSISTENT_RESERVE_OUT = Codec.of(
 EXTENDED_COPY = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         c.Padding(8),
         "parameter_list_length" / c.Int32ub,
         c.Padding(1),
@@ -277,7 +282,7 @@ EXTENDED_COPY = Codec.of(
 RECEIVE_COPY_RESULTS = Codec.of(
     lambda c: c.Struct(
         opcode(c),
-        "action" / c.BitStruct(c.Padding(3), "service_action" / c.BitsInteger(5)),
+        action(c),
         "list_identifier" / c.Int8ub,
         c.Padding(7),
         "allocation_length" / c.Int32ub,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from devmodels.wire import Codec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import construct
 
 HEADER = Codec.of(
     lambda c: c.Struct(
@@ -40,24 +47,28 @@ IDENTIFICATION = Codec.of(
 )
 """The identification descriptor CSCD descriptor, type E4h, SPC-4 §6.4.5.6, with what is specific to block devices."""
 
-SEGMENT_HEADER = Codec.of(
-    lambda c: c.Struct(
+
+def _segment(c: ModuleType) -> tuple[construct.Construct, ...]:
+    """What segment descriptors begin with."""
+    return (
         "type_code" / c.Int8ub,
         "flags" / c.BitStruct(c.Padding(6), "dc" / c.Flag, "cat" / c.Flag),
         "descriptor_length" / c.Int16ub,
         "source" / c.Int16ub,
         "destination" / c.Int16ub,
     )
+
+
+SEGMENT_HEADER = Codec.of(
+    lambda c: c.Struct(
+        *_segment(c),
+    )
 )
 """SPC-4 §6.4.6.1."""
 
 BLOCKS_TO_BLOCKS = Codec.of(
     lambda c: c.Struct(
-        "type_code" / c.Int8ub,
-        "flags" / c.BitStruct(c.Padding(6), "dc" / c.Flag, "cat" / c.Flag),
-        "descriptor_length" / c.Int16ub,
-        "source" / c.Int16ub,
-        "destination" / c.Int16ub,
+        *_segment(c),
         c.Padding(2),
         "number_of_blocks" / c.Int16ub,
         "source_lba" / c.Int64ub,
@@ -68,11 +79,7 @@ BLOCKS_TO_BLOCKS = Codec.of(
 
 BYTES_TO_BYTES = Codec.of(
     lambda c: c.Struct(
-        "type_code" / c.Int8ub,
-        "flags" / c.BitStruct(c.Padding(6), "dc" / c.Flag, "cat" / c.Flag),
-        "descriptor_length" / c.Int16ub,
-        "source" / c.Int16ub,
-        "destination" / c.Int16ub,
+        *_segment(c),
         "number_of_bytes" / c.Int32ub,
         "source_lba" / c.Int64ub,
         "destination_lba" / c.Int64ub,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from devmodels.wire import Codec
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import construct
 
 UNMAP_HEADER = Codec.of(
     lambda c: c.Struct("data_length" / c.Int16ub, "descriptors_length" / c.Int16ub, c.Padding(4))
@@ -37,8 +44,10 @@ OVERWRITE = Codec.of(
 )
 """SBC-4 SANITIZE, OVERWRITE; the pattern follows."""
 
-FORMAT_HEADER_SHORT = Codec.of(
-    lambda c: c.Struct(
+
+def _format_options(c: ModuleType) -> tuple[construct.Construct, ...]:
+    """What both parameter list headers begin with."""
+    return (
         "usage" / c.BitStruct(c.Padding(5), "protection_field_usage" / c.BitsInteger(3)),
         "options"
         / c.BitStruct(
@@ -51,6 +60,12 @@ FORMAT_HEADER_SHORT = Codec.of(
             "immed" / c.Flag,
             "vendor" / c.Flag,
         ),
+    )
+
+
+FORMAT_HEADER_SHORT = Codec.of(
+    lambda c: c.Struct(
+        *_format_options(c),
         "defect_list_length" / c.Int16ub,
     )
 )
@@ -58,18 +73,7 @@ FORMAT_HEADER_SHORT = Codec.of(
 
 FORMAT_HEADER_LONG = Codec.of(
     lambda c: c.Struct(
-        "usage" / c.BitStruct(c.Padding(5), "protection_field_usage" / c.BitsInteger(3)),
-        "options"
-        / c.BitStruct(
-            "fov" / c.Flag,
-            "dpry" / c.Flag,
-            "dcrt" / c.Flag,
-            "stpf" / c.Flag,
-            "ip" / c.Flag,
-            "obsolete" / c.Flag,
-            "immed" / c.Flag,
-            "vendor" / c.Flag,
-        ),
+        *_format_options(c),
         c.Padding(1),
         "exponents"
         / c.BitStruct("p_i_information" / c.BitsInteger(4), "protection_interval" / c.BitsInteger(4)),
