@@ -479,11 +479,15 @@ def _over(options: Mapping[str, object], target: BlockNode) -> dict[str, object]
     return {**own, **options, child: target.node_name}
 
 
+GONE = "gone"
+"""The driver of what is left to the users of a node that was closed by force."""
+
+
 class _GoneNode(BlockNode):
     """What is left to the users of a node that was closed by force: its size, and errors."""
 
     def __init__(self, node: BlockNode) -> None:
-        super().__init__(NodeOptions(driver="gone", discard="unmap"), node.context, node.size)
+        super().__init__(NodeOptions(driver=GONE, discard="unmap"), node.context, node.size)
         self.kept = False
 
     async def read(self, request: Request) -> NoReturn:  # noqa: ARG002

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from devmodels.assembly.devices import DEVICES
+from devmodels.blockbackend.graph import GONE
 from devmodels.monitor import devices, human, info, machine, medium, objects, threads
 from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
 from devmodels.monitor.human import HumanMonitorCommand
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 INTERFACE_NUMBERS = {"ide": 1, "scsi": 2, "virtio": 7}
 """What QEMU's error texts call interfaces of drives."""
-GONE = "gone"
-"""The driver of what is left of a node that was deleted under a device."""
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
 
@@ -91,14 +90,14 @@ class Commands:
             "human-monitor-command": self.human_monitor_command,
             "migrate": self._migration.migrate,
             "migrate-incoming": self._migration.migrate_incoming,
-            "qom-list-types": qom_list_types,
             "object-add": self.object_add,
             "object-del": self.object_del,
+            "qom-list-types": qom_list_types,
             "query-block": self.query_block,
             "query-iothreads": self.query_iothreads,
             "query-machines": query_machines,
-            "query-named-block-nodes": self.query_named_block_nodes,
             "query-migrate": self._migration.query_migrate,
+            "query-named-block-nodes": self.query_named_block_nodes,
             "system_reset": self.system_reset,
         }
 
@@ -234,9 +233,9 @@ class Commands:
         """`drive_add`, `drive_del`, and what every monitor has."""
         name, _, rest = arguments.command_line.strip().partition(" ")
         command = _HUMAN.get(name)
-        if name == "qemu-io":
-            arguments = self._drive_of_qemu_io(arguments)
         if command is None:
+            if name == "qemu-io":
+                arguments = self._drive_of_qemu_io(arguments)
             return await human.human_monitor_command(world, arguments)
         try:
             return command(self, rest.strip())

@@ -299,8 +299,7 @@ class Player:
         return found
 
     def _ours_at_rest(self, reads: Sequence[Read]) -> list[int]:
-        while self.ours.rest():
-            pass
+        self.ours.settle()
         return self.ours.do(reads)
 
     def _until_equal(self, compare: Callable[[Counter[str]], Found | None], more: bool) -> Found | None:

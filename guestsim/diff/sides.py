@@ -63,7 +63,10 @@ class Side(Protocol):
         ...
 
     def settle(self) -> None:
-        """Wait until no request is under way, whether or not the device still knows of it; none may be held."""
+        """Wait until no request is under way, whether or not the device still knows of it.
+
+        A live QEMU would wait for one that is held.
+        """
         ...
 
     def debug(self, command: str) -> str:
@@ -166,8 +169,7 @@ class OurSide:
 
     def holds(self, tag: str) -> bool:
         """Look at the drive, when there is nothing more to do."""
-        while self.rest():
-            pass
+        self.settle()
         return self.target.holds(DRIVE, tag)
 
     def close(self) -> None:
@@ -245,12 +247,13 @@ class QemuSide:
 
     def settle(self) -> None:
         """A machine that stops waits for all that its drives are doing; with a CD drive it may wait for ever."""
-        if not self._cd:
-            self.target.stop()
-            self.target.cont()
-            self.target.take_events()
-        for _ in range(_RESTS if self._cd else 0):
-            self.rest()
+        if self._cd:
+            for _ in range(_RESTS):
+                self.rest()
+            return
+        self.target.stop()
+        self.target.cont()
+        self.target.take_events()
 
     def debug(self, command: str) -> str:
         """Say it to the human monitor.  By the node's name it would drain the drive, and wait for what is held."""
