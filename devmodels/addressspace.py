@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Literal, Protocol
 
-from devmodels.memory import Region
+from devmodels.memoryregions import Region
 from devmodels.pci.decode import Claim, DecodeTable, Guard, Window
 from devmodels.trace import EventKind, Tracer
 

@@ -19,7 +19,8 @@ from elftools.construct.lib.container import Container
 from elftools.elf.elffile import ELFFile
 from elftools.elf.structs import ELFStructs
 
-from devmodels.memory import PAGE_SIZE, WORD_ALIGNMENT, GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import WORD_ALIGNMENT, SharedRegion
 
 CHUNK = 1 << 20
 SEGMENT_LIMIT = 4096
@@ -27,6 +28,7 @@ SEGMENT_LIMIT = 4096
 
 _PACKED = (b"makedumpfile", b"KDUMP   ", b"PAGEDU")
 _EHDR_SIZE = 64
+_PAGE_SIZE = 4096
 _PHDR_SIZE = {32: 32, 64: 56}
 _READ_WRITE_EXECUTE = 7
 
@@ -96,7 +98,7 @@ def _write_content(file: BinaryIO, memory: GuestMemory, base: int, size: int, st
 
 
 def _page_aligned(size: int) -> int:
-    return -(-size // PAGE_SIZE) * PAGE_SIZE
+    return -(-size // _PAGE_SIZE) * _PAGE_SIZE
 
 
 def _file_header(segments: int) -> Container:
@@ -135,7 +137,7 @@ def _program_header(address: int, offset: int, size: int) -> Container:
         p_paddr=address,
         p_filesz=size,
         p_memsz=size,
-        p_align=PAGE_SIZE,
+        p_align=_PAGE_SIZE,
     )
 
 

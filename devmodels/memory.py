@@ -5,7 +5,7 @@ Three ways, each for one kind of use:
 * `read` and `write` copy: for small structures, which are judged from the copy because the guest may change
   them meanwhile.
 * `words` and `records` give element access to a ring: single loads and stores of 2, 4 or 8 bytes that never tear
-  (a cast memoryview's item is one machine access; `struct.pack_into` writes byte by byte), and whole structures.
+  (see `memorywords`), and whole structures.
 * `map` gives a `DmaMap` for payload: memoryviews of the guest's own pages where memory is shared, a bounce
   buffer where it belongs to an embedder.
 
@@ -16,319 +16,24 @@ first two and a write to read-only memory raise `GuestMemoryError`, which a devi
 from __future__ import annotations
 
 import struct
-import sys
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from enum import Enum
 from functools import partial
-from mmap import mmap
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from bitarray import bitarray
-
+from devmodels.dma import Direction, DmaMap
+from devmodels.memoryregions import ADDRESS_LIMIT, GuestMemoryError, Region
+from devmodels.memorywords import ITEM_SIZE, NATIVE_LITTLE, SeenWords, SlowWords, Words, cast
 from devmodels.trace import EventKind, Tracer
 
-PAGE_SIZE = 4096
-ADDRESS_LIMIT = 1 << 64
-WORD_ALIGNMENT = 8
-"""Regions begin and end on multiples of 8, so that no aligned word lies across two of them."""
+if TYPE_CHECKING:
+    from devmodels.dirtylog import WriteLog
 
 BOUNCE_LIMIT = 1 << 30
 """Most bytes of bounce buffers that one `GuestMemory` holds at a time: a guest that names one page a million times in
 its requests does not get a million pages of ours."""
-
-_releasing = threading.Lock()
-_NATIVE_LITTLE = sys.byteorder == "little"
-_ITEM_SIZE = {"B": 1, "H": 2, "I": 4, "Q": 8}
-
-
-class GuestMemoryError(Exception):
-    """`length` bytes at guest address `address` cannot be accessed; `reason` says why."""
-
-    def __init__(self, address: int, length: int, reason: str) -> None:
-        super().__init__(f"{length} bytes at {address:#x}: {reason}")
-        self.address = address
-        self.length = length
-        self.reason = reason
-
-
-class Direction(Enum):
-    """Which way a DMA goes, from the device's point of view."""
-
-    TO_DEVICE = "to-device"
-    FROM_DEVICE = "from-device"
-
-
-class Words(Protocol):
-    """An array of little-endian words in guest memory; each load or store is one access."""
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-
-class Region:
-    """A range of guest-physical addresses backed by memory.
-
-    A region stays alive while it is mapped: `GuestMemory.remove` takes it out of the address space at once, and
-    `on_release` is called when the last map of it has ended.
-    """
-
-    __slots__ = (
-        "base",
-        "end",
-        "maps",
-        "name",
-        "on_release",
-        "readonly",
-        "released",
-        "removed",
-        "size",
-        "view",
-    )
-
-    def __init__(
-        self,
-        base: int,
-        size: int,
-        *,
-        readonly: bool = False,
-        name: str = "ram",
-        on_release: Callable[[], None] | None = None,
-    ) -> None:
-        if size <= 0 or base < 0 or base + size > ADDRESS_LIMIT:
-            raise ValueError(f"region {name!r}: {size} bytes at {base:#x} do not fit below 2**64")
-        if base % WORD_ALIGNMENT or size % WORD_ALIGNMENT:
-            raise ValueError(f"region {name!r}: base {base:#x} and size {size:#x} must be multiples of 8")
-        self.base = base
-        self.size = size
-        self.end = base + size
-        self.readonly = readonly
-        self.name = name
-        self.on_release = on_release
-        self.view: memoryview | None = None
-        self.maps: list[None] = []
-        """As many entries as maps hold it: threads add and take away at once, which a number would not stand."""
-        self.removed = False
-        self.released = False
-
-    def load(self, offset: int, length: int) -> bytes:
-        """Copy `length` bytes out."""
-        raise NotImplementedError
-
-    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy `data` in."""
-        raise NotImplementedError
-
-    def detach(self) -> None:
-        """The region has left the address space."""
-        self.removed = True
-        if not self.maps:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Release it, once, whichever of several maps was the last one."""
-        with _releasing:
-            if self.released:
-                return
-            self.released = True
-        self.release()
-
-    @property
-    def pins(self) -> int:
-        """How many maps hold it."""
-        return len(self.maps)
-
-    def release(self) -> None:
-        """Give the memory up: the region has left the address space and its last map has ended."""
-        if self.view is not None:
-            self.view.release()
-            self.view = None
-        if self.on_release is not None:
-            self.on_release()
-
-
-class SharedRegion(Region):
-    """Memory that guest and device both have: a bytearray, an mmap, another process's memfd."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        base: int,
-        buffer: bytearray | mmap | memoryview,
-        *,
-        readonly: bool = False,
-        name: str = "ram",
-        on_release: Callable[[], None] | None = None,
-    ) -> None:
-        view = memoryview(buffer).cast("B")
-        readonly = readonly or view.readonly
-        super().__init__(base, len(view), readonly=readonly, name=name, on_release=on_release)
-        self.view = view
-
-    def load(self, offset: int, length: int) -> bytes:
-        """Copy `length` bytes out."""
-        assert self.view is not None
-        return bytes(self.view[offset : offset + length])
-
-    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy `data` in."""
-        assert self.view is not None
-        self.view[offset : offset + len(data)] = data
-
-
-class BouncedRegion(Region):
-    """Memory that belongs to an embedder, reached through two functions.
-
-    `read(address, length)` returns bytes; `write(address, data)` stores them; both take guest-physical addresses.
-    An access of 1, 2, 4 or 8 aligned bytes must be a single access of the embedder's.
-    """
-
-    __slots__ = ("_read", "_write")
-
-    def __init__(
-        self,
-        base: int,
-        size: int,
-        read: Callable[[int, int], bytes | bytearray],
-        write: Callable[[int, bytes], None],
-        *,
-        readonly: bool = False,
-        name: str = "ram",
-        on_release: Callable[[], None] | None = None,
-    ) -> None:
-        super().__init__(base, size, readonly=readonly, name=name, on_release=on_release)
-        self._read = read
-        self._write = write
-
-    def load(self, offset: int, length: int) -> bytes:
-        """Copy `length` bytes out."""
-        return bytes(self._read(self.base + offset, length))
-
-    def store(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy `data` in."""
-        self._write(self.base + offset, bytes(data))
-
-
-class WriteLog(Protocol):
-    """Who is told of every write of a device."""
-
-    def mark(self, address: int, length: int) -> None:
-        """Note a write of `length` bytes at `address`, which has been done."""
-        ...
-
-
-class DirtyLog:
-    """One bit for each page of guest memory that a device has written (page size 4096).  Any thread may mark."""
-
-    __slots__ = ("_lock", "pages")
-
-    def __init__(self, size: int) -> None:
-        self._lock = threading.Lock()
-        self.pages = bitarray((size + PAGE_SIZE - 1) // PAGE_SIZE)
-
-    def mark(self, address: int, length: int) -> None:
-        """Note a write of `length` bytes at `address`; addresses above the log's end are not kept."""
-        if length:
-            with self._lock:
-                self.pages[address // PAGE_SIZE : (address + length - 1) // PAGE_SIZE + 1] = 1
-
-    def take(self) -> list[int]:
-        """Addresses of the pages written since the last call, in order."""
-        with self._lock:
-            found = [page * PAGE_SIZE for page in self.pages.search(bitarray("1"))]
-            self.pages.setall(0)
-        return found
-
-
-class DmaMap:
-    """Guest memory mapped for one transfer; `unmap` must be called exactly once.
-
-    `views` lists memoryviews in order.
-    """
-
-    __slots__ = ("_bounces", "_direction", "_memory", "_regions", "_scatter", "views")
-
-    def __init__(
-        self,
-        memory: GuestMemory,
-        scatter: Sequence[tuple[int, int]],
-        direction: Direction,
-        views: list[memoryview],
-        pieces: Sequence[tuple[Region, int, int]],
-        bounces: list[tuple[int, Region, int, bytearray]] | None,
-    ) -> None:
-        """`pieces` are (region, offset, length) of the memory that `scatter` names."""
-        self._memory = memory
-        self._scatter = scatter
-        self._direction = direction
-        self.views = views
-        self._regions: Sequence[Region] = [region for region, _, _ in pieces]
-        self._bounces = bounces
-
-    @property
-    def nbytes(self) -> int:
-        """How long `views` are together."""
-        return sum(map(len, self.views))
-
-    def unmap(self, bytes_done: int) -> None:
-        """End the map after the first `bytes_done` bytes were written (0 for a map to the device).
-
-        Copies bounced bytes back, marks the dirty log, emits the trace and lets removed regions go.
-        """
-        memory = self._memory
-        if self._bounces is not None:
-            for start, region, offset, buffer in self._bounces:
-                memory.bounced_bytes -= len(buffer)
-                if start < bytes_done and self._direction is Direction.FROM_DEVICE:
-                    region.store(offset, memoryview(buffer)[: bytes_done - start])
-        if bytes_done and memory.observed and self._direction is Direction.FROM_DEVICE:
-            self._observe(bytes_done)
-        for view in self.views:
-            view.release()
-        for region in self._regions:
-            region.maps.pop()
-            if region.removed and not region.maps:
-                region.let_go()
-
-    def _places(self) -> Sequence[tuple[int, int]]:
-        """(address, length) of the mapped memory as the dirty log knows it."""
-        return self._scatter
-
-    def _observe(self, bytes_done: int) -> None:
-        memory = self._memory
-        if memory.dirty_log is not None:
-            left = bytes_done
-            for address, length in self._places():
-                memory.dirty_log.mark(address, min(length, left))
-                left -= min(length, left)
-        if memory.trace is not None:
-            done = 0
-            for address, length in self._scatter:
-                length = min(length, bytes_done - done)
-                if length:
-                    memory.trace.emit(memory.name, EventKind.DMA_WRITE, address, self._gather(done, length))
-                done += length
-
-    def _gather(self, start: int, length: int) -> bytes:
-        if len(self.views) == 1:
-            view = self.views[0]
-            whole = view.obj if view.readonly and length == len(view) else None
-            return whole if type(whole) is bytes else bytes(view[start : start + length])
-        out = bytearray()
-        for view in self.views:
-            if start < len(view):
-                out += view[start : start + length - len(out)]
-                start = 0
-            else:
-                start -= len(view)
-            if len(out) == length:
-                break
-        return bytes(out)
-
 
 _new_map = DmaMap.__new__
 Window = tuple[int, int, memoryview]
@@ -474,7 +179,7 @@ class GuestMemory:
             raise GuestMemoryError(address, length, "memory is read-only")
         return region
 
-    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+    def pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
         """Split a range into (region, offset, length), all of it checked."""
         pieces = []
         while length:
@@ -489,7 +194,7 @@ class GuestMemory:
     def contains(self, address: int, length: int, *, write: bool = False) -> bool:
         """Whether the whole range can be read (or written)."""
         try:
-            self._pieces(address, length, write=write)
+            self.pieces(address, length, write=write)
         except GuestMemoryError:
             return False
         return True
@@ -499,7 +204,7 @@ class GuestMemory:
         for base, end, view, _ in self._plain:
             if base <= address <= address + length <= end:
                 return bytes(view[address - base : address - base + length])
-        pieces = self._pieces(address, length, write=False)
+        pieces = self.pieces(address, length, write=False)
         return b"".join(region.load(offset, size) for region, offset, size in pieces)
 
     def store(self, address: int, data: bytes | bytearray | memoryview) -> None:
@@ -511,7 +216,7 @@ class GuestMemory:
                 return
         done = 0
         left = memoryview(data)
-        for region, offset, size in self._pieces(address, length, write=True):
+        for region, offset, size in self.pieces(address, length, write=True):
             region.store(offset, left[done : done + size])
             done += size
 
@@ -566,18 +271,18 @@ class GuestMemory:
                     region.maps.append(None)
                     # As `DmaMap(...)`, at half its price.
                     dma = _new_map(DmaMap)
-                    dma._memory = self
-                    dma._scatter = scatter
-                    dma._direction = direction
+                    dma.memory = self
+                    dma.scatter = scatter
+                    dma.direction = direction
                     dma.views = views
-                    dma._regions = (region,)
-                    dma._bounces = None
+                    dma.regions = (region,)
+                    dma.bounces = None
                     return dma
         return self._map_pieces(scatter, direction)
 
     def _map_pieces(self, scatter: Sequence[tuple[int, int]], direction: Direction) -> DmaMap:
         write = direction is Direction.FROM_DEVICE
-        pieces = [piece for address, n in scatter for piece in self._pieces(address, n, write=write)]
+        pieces = [piece for address, n in scatter for piece in self.pieces(address, n, write=write)]
         bounced = sum(size for region, _, size in pieces if region.view is None)
         if self.bounced_bytes + bounced > BOUNCE_LIMIT:
             address, length = scatter[0]
@@ -602,7 +307,7 @@ class GuestMemory:
             dma.views = [memoryview(bytes(view)) for view in views]
             done = 0
             for address, length in scatter:
-                self.trace.emit(self.name, EventKind.DMA_READ, address, dma._gather(done, length))
+                self.trace.emit(self.name, EventKind.DMA_READ, address, dma.gather(done, length))
                 done += length
         return dma
 
@@ -612,16 +317,16 @@ class GuestMemory:
         `address` must be a multiple of the word's size, so that one word is one access; ValueError otherwise.
         The result is good until `generation` changes.
         """
-        size = _ITEM_SIZE[code]
+        size = ITEM_SIZE[code]
         if address % size:
             raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
-        pieces = self._pieces(address, count * size, write=write)
-        if len(pieces) == 1 and _NATIVE_LITTLE:
+        pieces = self.pieces(address, count * size, write=write)
+        if len(pieces) == 1 and NATIVE_LITTLE:
             region, offset, length = pieces[0]
             if region.view is not None:
-                view = _cast(region.view[offset : offset + length], code)
-                return _SeenWords(self, address, view, size) if self.observed else view
-        return _SlowWords(self, address, count, code)
+                view = cast(region.view[offset : offset + length], code)
+                return SeenWords(self, address, view, size) if self.observed else view
+        return SlowWords(self, address, count, code)
 
     def records(self, address: int, count: int, layout: struct.Struct) -> Callable[[int], tuple[int, ...]]:
         """`count` structures at `address`: a function from byte offset to the structure there, copied out once.
@@ -650,82 +355,9 @@ class GuestMemory:
 
         GuestMemoryError where any of them is not there.  The result is good until `generation` changes.
         """
-        pieces = self._pieces(address, length, write=False)
+        pieces = self.pieces(address, length, write=False)
         if len(pieces) == 1 and self.trace is None:
             region, start, length = pieces[0]
             if region.view is not None:
                 return region.view[start : start + length]
         return None
-
-
-def _cast(view: memoryview, code: str) -> memoryview[int]:
-    return view.cast(code)  # type: ignore[call-overload,no-any-return]
-
-
-class _SeenWords:
-    """Words in one region that both have, whose accesses are observed."""
-
-    __slots__ = ("_address", "_memory", "_size", "_view")
-
-    def __init__(self, memory: GuestMemory, address: int, view: memoryview[int], size: int) -> None:
-        self._memory = memory
-        self._address = address
-        self._view = view
-        self._size = size
-
-    def __getitem__(self, index: int, /) -> int:
-        value = self._view[index]
-        memory, size = self._memory, self._size
-        if memory.trace is not None:
-            address = self._address + index * size
-            memory.trace.emit(memory.name, EventKind.DMA_READ, address, value.to_bytes(size, "little"))
-        return value
-
-    def __setitem__(self, index: int, value: int, /) -> None:
-        self._view[index] = value
-        size = self._size
-        self._memory.note_write(self._address + index * size, size, value.to_bytes(size, "little"))
-
-
-class _SlowWords:
-    """Words that lie in bounced or several regions."""
-
-    __slots__ = ("_address", "_code", "_count", "_memory", "_size")
-
-    def __init__(self, memory: GuestMemory, address: int, count: int, code: str) -> None:
-        self._memory = memory
-        self._address = address
-        self._count = count
-        self._code = code
-        self._size = _ITEM_SIZE[code]
-
-    def _at(self, index: int, *, write: bool = False) -> tuple[Region, int]:
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        address = self._address + index * self._size
-        region, offset, length = self._memory._pieces(address, self._size, write=write)[0]
-        if length < self._size:
-            raise GuestMemoryError(address, self._size, "a word over two pieces of memory")
-        return region, offset
-
-    def __getitem__(self, index: int, /) -> int:
-        region, offset = self._at(index)
-        if region.view is not None and _NATIVE_LITTLE:
-            value = _cast(region.view[offset : offset + self._size], self._code)[0]
-        else:
-            value = int.from_bytes(region.load(offset, self._size), "little")
-        if self._memory.trace is not None:
-            data = value.to_bytes(self._size, "little")
-            address = self._address + index * self._size
-            self._memory.trace.emit(self._memory.name, EventKind.DMA_READ, address, data)
-        return value
-
-    def __setitem__(self, index: int, value: int, /) -> None:
-        region, offset = self._at(index, write=True)
-        data = value.to_bytes(self._size, "little")
-        if region.view is not None and _NATIVE_LITTLE:
-            _cast(region.view[offset : offset + self._size], self._code)[0] = value
-        else:
-            region.store(offset, data)
-        if self._memory.observed:
-            self._memory.note_write(self._address + index * self._size, self._size, data)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from devmodels.memory import ADDRESS_LIMIT, Direction, DmaMap, GuestMemory, GuestMemoryError, Region
+from devmodels.dma import Direction, DmaMap
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import ADDRESS_LIMIT, GuestMemoryError, Region
 from devmodels.trace import EventKind
 
 Translate = Callable[[int, int, Direction], Sequence[tuple[int, int]]]
@@ -82,7 +84,8 @@ class TranslatedMemory(GuestMemory):
         self.observed = self._physical.observed
         self.generation += 1
 
-    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+    def pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        """Split a range of bus addresses into (region, offset, length) of physical memory, all of it checked."""
         try:
             return self._translated(address, length, write=write)
         except GuestMemoryError as error:
@@ -100,7 +103,7 @@ class TranslatedMemory(GuestMemory):
         for physical, size in self._translate(address, length, direction) if length else ():
             if not 0 < size <= left:
                 break
-            pieces += self._physical._pieces(physical, size, write=write)
+            pieces += self._physical.pieces(physical, size, write=write)
             left -= size
         if left:
             raise GuestMemoryError(address, length, "translated only in part")

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from devmodels.assembly import Assembly, assemble
-from devmodels.memory import BouncedRegion, GuestMemory
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion
 
 PAGE = 4096
 RAM_SIZE = 16 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from devmodels.ahci.prdt import Regions
 from devmodels.ata import AtaCommand, TaskFile
 from devmodels.ata.command import HostAdapter
-from devmodels.memory import DmaMap
+from devmodels.dma import DmaMap
 
 
 class Header:

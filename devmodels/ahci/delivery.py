@@ -16,7 +16,8 @@ from devmodels.ahci.registers import DHRS, DPS, HBFS, OFS, PSS, SDBS, TFES
 from devmodels.ata import AtaCommand, AtaError, Protocol, Status, TaskFile
 from devmodels.ata.constants import READY
 from devmodels.conformance import written
-from devmodels.memory import Direction, GuestMemoryError
+from devmodels.dma import Direction
+from devmodels.memoryregions import GuestMemoryError
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port

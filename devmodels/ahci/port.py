@@ -51,7 +51,7 @@ from devmodels.ata import AtaDevice, Reset, Status
 from devmodels.ata.constants import Transport
 from devmodels.conformance import written
 from devmodels.iocontext import Turns
-from devmodels.memory import GuestMemoryError
+from devmodels.memoryregions import GuestMemoryError
 
 if TYPE_CHECKING:
     from devmodels.ahci.hba import Hba

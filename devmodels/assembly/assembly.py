@@ -16,7 +16,8 @@ from devmodels.conformance import ViolationLog
 from devmodels.events import Events
 from devmodels.iocontext import Event, IoContext
 from devmodels.machine import ECAM_BASE, Machine
-from devmodels.memory import GuestMemory, Region, memory_name
+from devmodels.memory import GuestMemory, memory_name
+from devmodels.memoryregions import Region
 from devmodels.options import OptionError, convert, shown
 from devmodels.pci.bus import SLOTS, RootBus, Wiring
 from devmodels.pci.function import PciFunction

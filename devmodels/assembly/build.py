@@ -9,7 +9,8 @@ from devmodels.assembly.assembly import Assembly
 from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.machine import ECAM_BASE
-from devmodels.memory import WORD_ALIGNMENT, BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import WORD_ALIGNMENT, BouncedRegion, Region, SharedRegion
 from devmodels.options import OptionError
 from devmodels.translation import Translate
 

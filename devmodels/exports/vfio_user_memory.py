@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from devmodels.exports.mapped_file import MappingError, check_part, map_part
-from devmodels.memory import ADDRESS_LIMIT, GuestMemory, Region, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import ADDRESS_LIMIT, Region, SharedRegion
 from devmodels.protocols.vfio_user import DMA_ACCESS, MAX_DMA_MAPS, PAGE_SIZE, Command, DmaFlag
 
 log = logging.getLogger("devmodels.vfio-user")

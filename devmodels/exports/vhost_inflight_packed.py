@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devmodels.exports.vhost_channel import RequestRefused
-from devmodels.memory import GuestMemory, Words
+from devmodels.memory import GuestMemory
+from devmodels.memorywords import Words
 from devmodels.virtio.layout import (
     DESC_SIZE,
     PVIRTQ_DESC,

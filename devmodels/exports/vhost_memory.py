@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from devmodels.exports.mapped_file import MappingError, check_part, map_part
-from devmodels.memory import ADDRESS_LIMIT, WORD_ALIGNMENT, GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import ADDRESS_LIMIT, WORD_ALIGNMENT, SharedRegion
 
 
 class MemoryTableError(Exception):

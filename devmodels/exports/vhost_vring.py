@@ -18,7 +18,8 @@ from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing
 from devmodels.exports.vhost_inflight_packed import Descriptor, PackedRegion, TrackedPackedRing
 from devmodels.exports.vhost_memory import FrontEndMemory
-from devmodels.memory import GuestMemoryError, Words
+from devmodels.memoryregions import GuestMemoryError
+from devmodels.memorywords import Words
 from devmodels.trace import EventKind
 from devmodels.virtio.constants import Status
 from devmodels.virtio.device import VirtioDevice

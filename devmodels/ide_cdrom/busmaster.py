@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devmodels.ata.command import AtaError
 from devmodels.conformance import written
+from devmodels.dma import Direction, DmaMap
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterRegisters
-from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.wire import Codec
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from devmodels.assembly.assembly import Assembly
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.options import OptionError
 from devmodels.qtest.chipset import pc_functions, q35_functions
 from devmodels.qtest.firmware import CMOS_PORT, CMOS_PORTS, FW_CFG_PORT, FW_CFG_PORTS, Cmos, FwCfg

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devmodels.memory import GuestMemoryError
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.virtio.layout import (
     DESC_SIZE,
     PVIRTQ_DESC,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devmodels.memory import Direction, GuestMemory
+from devmodels.dma import Direction
+from devmodels.memory import GuestMemory
 
 Scatter = list[tuple[int, int]]
 """Guest addresses and lengths in bytes."""

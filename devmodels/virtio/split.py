@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from devmodels.memory import GuestMemory, GuestMemoryError, Words
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
+from devmodels.memorywords import Words
 from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
 from devmodels.virtio.layout import (
     AVAIL_ALIGN,

@@ -20,8 +20,10 @@ from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.request import Flags, Op, Request
 from devmodels.blockbackend.vectors import clear
 from devmodels.conformance import ViolationLog, written
+from devmodels.dma import Direction
 from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import Direction, GuestMemory, GuestMemoryError
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from devmodels.blockbackend.request import Flags, Op, Request
-from devmodels.memory import Direction
+from devmodels.dma import Direction
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.scatter import skip
 from devmodels.virtio_blk.device import VirtioBlk

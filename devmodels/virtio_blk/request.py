@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devmodels.blockbackend.request import Origin, Request
-from devmodels.memory import DmaMap
+from devmodels.dma import DmaMap
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio_blk.layout import BlkStatus, BlkType

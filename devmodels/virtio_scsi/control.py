@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.conformance import written
-from devmodels.memory import GuestMemoryError
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.scsi import Function, Response
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain

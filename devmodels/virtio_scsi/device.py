@@ -19,8 +19,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devmodels.conformance import ViolationLog, written
+from devmodels.dma import Direction
 from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import Direction, GuestMemory, GuestMemoryError
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.scsi import LogicalUnit, Nexus, TargetPort, Task, TaskAttribute
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, RING_RESET
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice

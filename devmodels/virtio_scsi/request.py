@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devmodels.memory import DmaMap
+from devmodels.dma import DmaMap
 from devmodels.scsi import Failure, Outcome, Status, Task
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain

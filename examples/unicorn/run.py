@@ -28,7 +28,8 @@ from unicorn.x86_const import (
 )
 
 from devmodels.assembly import Assembly, assemble
-from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion, Region, SharedRegion
 
 SOURCE = Path(__file__).with_name("disk.c")
 RAM_SIZE = 4 << 20

@@ -7,20 +7,12 @@ from itertools import accumulate
 from mmap import mmap
 from struct import Struct
 
-from devmodels.memory import (
-    BOUNCE_LIMIT,
-    Direction,
-    DmaMap,
-    GuestMemory,
-    GuestMemoryError,
-    Region,
-    Words,
-)
+from devmodels.dma import Direction, DmaMap
+from devmodels.memory import BOUNCE_LIMIT, GuestMemory
+from devmodels.memoryregions import GuestMemoryError, Region
+from devmodels.memorywords import ITEM_SIZE, Words
 from devmodels.trace import EventKind
 from guestsim.replay.follow import Follower
-
-_ITEM_SIZE = {"H": 2, "I": 4, "Q": 8}
-
 
 NONE = 0, 0, True
 """No region: first address, end, whether it is read-only."""
@@ -88,7 +80,7 @@ class ReplayMemory(GuestMemory):
         """A device reads: the trace knows what."""
         data = self._follower.read(self.name, address, length)
         if data is None:
-            self._pieces(address, length, write=False)
+            self.pieces(address, length, write=False)
             if self._follower.paused:
                 return bytes(length)
             self._follower.part(f"{self.name} {EventKind.DMA_READ.value}  {length} bytes at {address:#x}")
@@ -97,7 +89,7 @@ class ReplayMemory(GuestMemory):
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """A device writes: the trace has to have it."""
         if not self._follower.write(self.name, address, data):
-            self._pieces(address, len(data), write=True)
+            self.pieces(address, len(data), write=True)
             if data:
                 self._follower.emit(self.name, EventKind.DMA_WRITE, address, bytes(data))
 
@@ -125,20 +117,20 @@ class ReplayMemory(GuestMemory):
         base, end, readonly = self._largest
         if base <= address and 0 < length <= end - address and not (write and readonly):
             return (length,)
-        return [size for _, _, size in self._pieces(address, length, write=write)]
+        return [size for _, _, size in self.pieces(address, length, write=write)]
 
     def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
         """Words that the trace knows."""
-        size = _ITEM_SIZE[code]
+        size = ITEM_SIZE[code]
         if address % size:
             raise ValueError(f"words of {size} bytes at {address:#x} are not aligned")
-        self._pieces(address, count * size, write=write)
+        self.pieces(address, count * size, write=write)
         return _ReplayWords(self, address, size)
 
     def records(self, address: int, count: int, layout: Struct) -> Callable[[int], tuple[int, ...]]:
         """Structures that the trace knows."""
         size = layout.size
-        self._pieces(address, count * size, write=False)
+        self.pieces(address, count * size, write=False)
         return lambda offset: layout.unpack(self.read(address + offset, size))
 
 
@@ -161,14 +153,9 @@ class ReplayMap(DmaMap):
         self.taken = taken
         self._nbytes = nbytes
 
-    @property
-    def scatter(self) -> Sequence[tuple[int, int]]:
-        """Its pieces: address and length of each."""
-        return self._scatter
-
     def take(self, taken: Sequence[bytes]) -> None:
         """Have this instead, in new `views`; ValueError where it does not fit."""
-        if [len(piece) for piece in taken] != [length for _, length in self._scatter]:
+        if [len(piece) for piece in taken] != [length for _, length in self.scatter]:
             raise ValueError("data of another length")
         self.taken = taken
         sizes = [len(view) for view in self.views]
@@ -176,18 +163,18 @@ class ReplayMap(DmaMap):
 
     def unmap(self, bytes_done: int) -> None:
         """What was written has to be what the trace has."""
-        self._memory.bounced_bytes -= self._nbytes
+        self.memory.bounced_bytes -= self._nbytes
         super().unmap(bytes_done)
 
     def _observe(self, bytes_done: int) -> None:
-        memory = self._memory
+        memory = self.memory
         views, done = self.views, 0
-        alike = len(views) == len(self._scatter)
-        for at, (address, length) in enumerate(self._scatter):
+        alike = len(views) == len(self.scatter)
+        for at, (address, length) in enumerate(self.scatter):
             length = min(length, bytes_done - done)
             if length:
                 whole = alike and len(views[at]) == length
-                memory.write(address, bytes(views[at]) if whole else self._gather(done, length))
+                memory.write(address, bytes(views[at]) if whole else self.gather(done, length))
             done += length
 
 
@@ -215,7 +202,8 @@ class TranslatedReplayMemory(ReplayMemory):
 
     __slots__ = ()
 
-    def _pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+    def pieces(self, address: int, length: int, *, write: bool) -> list[tuple[Region, int, int]]:
+        """Nothing is known of where they are, only whether the translation failed."""
         found = self._follower.fault(self.name, address, length, int(write))
         if found is not None:
             self._follower.emit(self.name, EventKind.FAULT, address, length, int(write), *found)
@@ -223,17 +211,17 @@ class TranslatedReplayMemory(ReplayMemory):
         return [(_ANYWHERE, 0, length)] if length else []
 
     def _lengths(self, address: int, length: int, *, write: bool) -> Sequence[int]:
-        return [size for _, _, size in self._pieces(address, length, write=write)]
+        return [size for _, _, size in self.pieces(address, length, write=write)]
 
     def read(self, address: int, length: int) -> bytes:
         """A device reads: the trace knows what, if anything."""
-        self._pieces(address, length, write=False)
+        self.pieces(address, length, write=False)
         return super().read(address, length)
 
     def words(self, address: int, count: int, code: str, *, write: bool = False) -> Words:
         """Words that the trace knows; each access may fail."""
         super().words(address, count, code, write=write)
-        return _TranslatedWords(self, address, _ITEM_SIZE[code])
+        return _TranslatedWords(self, address, ITEM_SIZE[code])
 
 
 _ANYWHERE = _Nowhere(0, 8)
@@ -245,9 +233,9 @@ class _TranslatedWords(_ReplayWords):
     __slots__ = ()
 
     def __getitem__(self, index: int, /) -> int:
-        self._memory._pieces(self._address + index * self._size, self._size, write=False)
+        self._memory.pieces(self._address + index * self._size, self._size, write=False)
         return super().__getitem__(index)
 
     def __setitem__(self, index: int, value: int, /) -> None:
-        self._memory._pieces(self._address + index * self._size, self._size, write=True)
+        self._memory.pieces(self._address + index * self._size, self._size, write=True)
         super().__setitem__(index, value)

@@ -15,7 +15,7 @@ from devmodels.assembly import assemble
 from devmodels.functionregions import CONFIG_REGION, REGION_SHIFT, FunctionRegions, regions_name
 from devmodels.ide_cdrom import PiixIde
 from devmodels.ide_cdrom.function import AlternateStatusPort
-from devmodels.memory import WORD_ALIGNMENT
+from devmodels.memoryregions import WORD_ALIGNMENT
 from devmodels.pci.bus import ConfigPorts, Ecam
 from devmodels.pci.capability import Capability
 from devmodels.pci.function import PciFunction

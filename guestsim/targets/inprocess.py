@@ -18,7 +18,7 @@ from devmodels.assembly.build import anonymous_memory
 from devmodels.blockbackend.debug.commands import debugged
 from devmodels.conformance import Profile, Violation
 from devmodels.iocontext import ClockKind
-from devmodels.memory import BouncedRegion, Region, SharedRegion
+from devmodels.memoryregions import BouncedRegion, Region, SharedRegion
 from devmodels.monitor import World
 from devmodels.monitor.command import Command, CommandError, text_of
 from devmodels.monitor.table import commands

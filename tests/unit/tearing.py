@@ -10,7 +10,8 @@ import struct
 import sys
 from collections.abc import Callable
 
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 
 SIZE = mmap.PAGESIZE
 WORD = 64

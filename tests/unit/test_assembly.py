@@ -9,7 +9,8 @@ import pytest
 from devmodels.assembly import assemble
 from devmodels.blockbackend import BlockOptionError
 from devmodels.iocontext import WrongContextError
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.options import OptionError
 from guestsim.disk import boot
 from guestsim.guest import Guest

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.elfcore import CoreError, core_memory, write_core
-from devmodels.memory import BouncedRegion, GuestMemory, GuestMemoryError, Region, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion, GuestMemoryError, Region, SharedRegion
 
 
 def region(base: int, data: bytearray, *, shared: bool, readonly: bool = False) -> Region:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from devmodels.interrupts import LineSource
 from devmodels.iocontext import IoContext
 from devmodels.machine import EmbeddedDevice, Machine
-from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion, SharedRegion
 from devmodels.pci import BarKind, PciFunction, Windows
 from devmodels.trace import EventKind, TraceEvent, Tracer
 from tests.unit.pci.world import (

@@ -7,17 +7,10 @@ import struct
 
 import pytest
 
-from devmodels.memory import (
-    BOUNCE_LIMIT,
-    PAGE_SIZE,
-    BouncedRegion,
-    Direction,
-    DirtyLog,
-    GuestMemory,
-    GuestMemoryError,
-    Region,
-    SharedRegion,
-)
+from devmodels.dirtylog import PAGE_SIZE, DirtyLog
+from devmodels.dma import Direction
+from devmodels.memory import BOUNCE_LIMIT, GuestMemory
+from devmodels.memoryregions import BouncedRegion, GuestMemoryError, Region, SharedRegion
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, bounced, guest_memory, shared
 
 

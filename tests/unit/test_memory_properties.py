@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.memory import PAGE_SIZE, Direction, DirtyLog, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.dirtylog import PAGE_SIZE, DirtyLog
+from devmodels.dma import Direction, DmaMap
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.trace import EventKind, TraceEvent, Tracer
 from tests.unit.virtio.plain import Block, Kind, PlainMemory, guest_memory
 

@@ -8,7 +8,7 @@ import pytest
 
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.assembly import assemble
-from devmodels.memory import SharedRegion
+from devmodels.memoryregions import SharedRegion
 from devmodels.options import OptionError
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortIs, PortReg

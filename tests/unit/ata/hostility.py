@@ -30,7 +30,8 @@ from devmodels.ata.disk import AtaDisk
 from devmodels.ata.disk.commands import COMMANDS as DISK_COMMANDS
 from devmodels.ata.packet.commands import COMMANDS as PACKET_COMMANDS
 from devmodels.ata.table import Addressing, Command, Protocol
-from devmodels.memory import BouncedRegion, GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion, SharedRegion
 from tests.unit.ata.promises import Promises
 
 Step = tuple[Any, ...]

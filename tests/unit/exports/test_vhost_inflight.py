@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from devmodels.exports import vhost_inflight
 from devmodels.exports.vhost_inflight import SplitRegion, TrackedSplitRing, region_size
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.virtio import split
 from devmodels.virtio.constants import IN_ORDER
 from devmodels.virtio.ring import Chain

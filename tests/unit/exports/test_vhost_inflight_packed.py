@@ -16,7 +16,8 @@ from devmodels.exports import vhost_inflight_packed
 from devmodels.exports.vhost_channel import RequestRefused
 from devmodels.exports.vhost_inflight import region_size
 from devmodels.exports.vhost_inflight_packed import PackedRegion, TrackedPackedRing
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.virtio import packed
 from devmodels.virtio.constants import IN_ORDER, Status
 from devmodels.virtio.packed import PackedRing

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.memory import Direction
+from devmodels.dma import Direction
 
 from . import frontend as fe
 from .frontend import GUEST_BASE, USER_BASE, Ring, SharedMemory, World, front_end_mappings, region, table

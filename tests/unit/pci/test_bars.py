@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.memory import SharedRegion
+from devmodels.memoryregions import SharedRegion
 from devmodels.pci import BarKind, PciFunction, Windows
 from tests.unit.pci.world import (
     ECAM,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from devmodels.iocontext import IoContext
 from devmodels.machine import Machine
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.pci import Capability, PciFunction, PciIdentity
 
 ECAM = 0xB000_0000

@@ -18,9 +18,10 @@ sys.argv[0] = "devmodels-system-x86_64"
 main()
 """
 SLOW = """
-    argparse asyncio cProfile concurrent.futures construct copy ctypes dataclasses email hashlib http importlib.metadata
-    json logging msgspec.inspect multiprocessing pathlib pdb pickle platform pydantic qemu rich ruamel.yaml ssl
-    subprocess datetime inspect tempfile textwrap traceback typer typing_extensions unittest urllib zstandard
+    argparse asyncio bitarray cProfile concurrent.futures construct copy ctypes dataclasses email hashlib http
+    importlib.metadata json logging msgspec.inspect multiprocessing pathlib pdb pickle platform pydantic qemu rich
+    ruamel.yaml ssl subprocess datetime inspect tempfile textwrap traceback typer typing_extensions unittest
+    urllib zstandard
 """
 """Modules that cost milliseconds each; who needs one imports it where it is needed."""
 COMMANDS = "ata.disk.commands ata.packet.commands scsi.disk.commands scsi.mmc.commands"

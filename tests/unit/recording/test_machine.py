@@ -387,7 +387,7 @@ def test_a_device_behind_an_iommu_has_a_memory_of_its_own(path: Path, *, shared:
 
 
 def test_memory_that_comes_and_goes_is_recorded(path: Path) -> None:
-    from devmodels.memory import SharedRegion
+    from devmodels.memoryregions import SharedRegion
 
     with disk_machine(MIB) as machine:
         machine.record(path)

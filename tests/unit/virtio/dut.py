@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from devmodels.conformance import ViolationLog
+from devmodels.dma import Direction
 from devmodels.iocontext import IoContext
-from devmodels.memory import Direction, GuestMemory, GuestMemoryError
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain

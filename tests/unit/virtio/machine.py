@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from devmodels.memory import PAGE_SIZE, DirtyLog
+from devmodels.dirtylog import PAGE_SIZE, DirtyLog
 from devmodels.virtio.device import CORE_FEATURES
 from devmodels.virtio.state import DeviceState
 from tests.unit.virtio import dut

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import cycle, product
 
-from devmodels.memory import BouncedRegion, GuestMemory, Region, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion, Region, SharedRegion
 
 CHUNK = 4096
 

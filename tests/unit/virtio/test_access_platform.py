@@ -10,7 +10,9 @@ from typing import Literal
 import pytest
 
 from devmodels.assembly import Assembly, assemble
-from devmodels.memory import Direction, DirtyLog, GuestMemoryError
+from devmodels.dirtylog import DirtyLog
+from devmodels.dma import Direction
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.options import OptionError
 from devmodels.trace import Tracer
 from devmodels.translation import TranslatedMemory

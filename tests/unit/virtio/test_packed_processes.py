@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.ring import Chain
 from tests.unit.virtio.packed_peer import DEVICE, DRIVER, END, RING, SIZE, elements, ident

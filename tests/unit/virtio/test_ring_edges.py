@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from devmodels.memory import BouncedRegion, GuestMemory
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion
 from devmodels.virtio.layout import VIRTQ_DESC
 from devmodels.virtio.packed import PackedRing
 from devmodels.virtio.queue import VirtQueue

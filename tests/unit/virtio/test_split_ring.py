@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from devmodels.conformance import Profile, ViolationLog
-from devmodels.memory import BouncedRegion, GuestMemory
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import BouncedRegion
 from devmodels.trace import EventKind, TraceEvent, Tracer
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.split import SplitRing

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from devmodels.dirtylog import DirtyLog
 from devmodels.iocontext import WrongContextError
-from devmodels.memory import BouncedRegion, DirtyLog, SharedRegion
+from devmodels.memoryregions import BouncedRegion, SharedRegion
 from devmodels.virtio.constants import SUSPEND
 from devmodels.virtio.threaded import ThreadedQueue
 from devmodels.virtio_blk.threaded import ThreadedVirtioBlk

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from devmodels.memory import Direction, DmaMap, GuestMemory, GuestMemoryError
+from devmodels.dma import Direction, DmaMap
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import GuestMemoryError
 from devmodels.pci import BarKind, PciFunction, PciIdentity
 from devmodels.pci.msi import msi
 

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from devmodels.elfcore import write_core
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from guestsim.cli import app
 
 from .rings import BASE, SplitRing

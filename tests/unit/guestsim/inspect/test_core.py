@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devmodels.elfcore import write_core
-from devmodels.memory import GuestMemory, SharedRegion
+from devmodels.memory import GuestMemory
+from devmodels.memoryregions import SharedRegion
 from guestsim.inspect.core import CoreError, open_core
 from guestsim.inspect.image import MemoryImage, OutsideMemoryError
 
