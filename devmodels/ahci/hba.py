@@ -12,6 +12,7 @@ from devmodels.ahci.registers import (
     PORT_SIZE,
     GenericHostControl,
 )
+from devmodels.ata import AtaDevice
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext, Turns
 from devmodels.memory import GuestMemory
@@ -131,7 +132,7 @@ class Hba:
         """Reset what belongs to `domain`; GHC.HR stays 1 as long as something runs."""
         self._reset_turn += 1
         turn, self.resetting = self._reset_turn, domain
-        devices = [port.device for port in self.ports if port.device is not None]
+        devices = self._devices
         left = len(devices) + 1
 
         def one() -> None:
@@ -158,22 +159,25 @@ class Hba:
 
     def drop(self) -> None:
         """Nobody waits for any command any more: a snapshot is about to be restored."""
-        for port in self.ports:
-            if port.device is not None:
-                port.device.drop()
+        for device in self._devices:
+            device.drop()
 
     @property
     def busy(self) -> bool:
         """Whether commands run on devices."""
-        return any(port.device is not None and port.device.in_flight for port in self.ports)
+        return any(device.in_flight for device in self._devices)
 
     def when_settled(self, then: Callable[[], None]) -> None:
         """Call `then` when no command runs any more."""
-        waiting = [port.device for port in self.ports if port.device is not None and port.device.in_flight]
-        if not waiting:
-            then()
-            return
-        waiting[0].when_idle(lambda: self.when_settled(then))
+        for device in self._devices:
+            if device.in_flight:
+                device.when_idle(lambda: self.when_settled(then))
+                return
+        then()
+
+    @property
+    def _devices(self) -> list[AtaDevice]:
+        return [device for port in self.ports for device in port.devices]
 
     def observe(self, trace: Tracer | None) -> None:
         """Give `trace` everything that goes on in the HBA and its devices; None: no more."""

@@ -106,10 +106,11 @@ class Link:
 
     def reset_device(self, kind: Reset) -> None:
         """Reset the device; its signature follows when what runs has come back."""
-        assert self._port.device is not None
+        port = self._port
+        assert port.device is not None
         self.signature_due = False
         self._turn += 1
-        self._port.device.reset(kind, partial(self._was_reset, self._turn))
+        port.device.reset(kind, partial(port.when_idle, partial(self._was_reset, self._turn)))
 
     def restored(self, *, resetting: bool) -> None:
         """A snapshot is there: a reset is over, and ends of earlier ones tell nobody."""

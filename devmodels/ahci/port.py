@@ -6,6 +6,7 @@ that their driver sees BSY (AHCI 1.3.1 §5.3).  A command that ends at once ends
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,8 @@ class Port:
         self.number = number
         self.name = f"{hba.name} port {number}"
         self.device: AtaDevice | None = None
+        self._left: list[AtaDevice] = []
+        """Devices that are gone, and of which something runs still."""
         self.registers = PortRegisters(self)
         self.turns = Turns(hba.context)
         self.state = State.OFF
@@ -111,7 +114,23 @@ class Port:
         device, self.device = self.device, None
         if device is not None:
             device.leave()
+            if device.in_flight:
+                self._left.append(device)
+                device.when_idle(partial(self._left.remove, device))
         self.link.down()
+
+    @property
+    def devices(self) -> tuple[AtaDevice, ...]:
+        """All whose commands may run: the one that is attached, and those that are gone."""
+        return tuple(self._left) if self.device is None else (self.device, *self._left)
+
+    def when_idle(self, then: Callable[[], None]) -> None:
+        """Call `then` when no command runs any more, perhaps at once."""
+        for device in self.devices:
+            if device.in_flight:
+                device.when_idle(partial(self.when_idle, then))
+                return
+        then()
 
     def device_was_reset(self) -> None:
         """The device is ready again: a control FIS that waits for it has been sent, and what waits may follow."""
@@ -181,6 +200,7 @@ class Port:
         if registers.st and not was:
             self._start()
         elif was and not registers.st:
+            self._take_back()
             self.event(Event.STOP)
         if not registers.fre and registers.fr:
             if registers.cr or registers.st:
@@ -258,9 +278,6 @@ class Port:
         registers = self.registers
         registers.cr = int(state is not State.OFF)
         if state is State.STOPPING:
-            registers.ci = registers.sact = registers.ccs = 0
-            self.issued = self.next_slot = self.delivery.done = 0
-            self.control_slot = None
             self._drop_commands()
         elif state is State.RUNNING:
             self.schedule()
@@ -270,11 +287,16 @@ class Port:
                 self.event(Event.START)
 
     def _drop_commands(self) -> None:
-        if self.device is None:
-            self.event(Event.IDLE)
-        else:
+        if self.device is not None:
             self.device.drop()
-            self.device.when_idle(partial(self.event, Event.IDLE))
+        self.when_idle(partial(self.event, Event.IDLE))
+
+    def _take_back(self) -> None:
+        """Nothing is issued any more: what was while the engine came to rest neither (§3.3.13, §3.3.14)."""
+        registers = self.registers
+        registers.ci = registers.sact = registers.ccs = 0
+        self.issued = self.next_slot = self.delivery.done = 0
+        self.control_slot = None
 
     def _settle_reception(self) -> None:
         registers = self.registers

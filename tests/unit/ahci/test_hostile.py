@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from struct import Struct
 
@@ -10,10 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devmodels.ahci import AhciPci
 from devmodels.memory import GuestMemory
 from guestsim.drivers import ata
 from guestsim.drivers.ahci import Ahci, AhciPort
-from guestsim.drivers.ahci_layouts import HEADER, PRD, PRDT_OFFSET, Cmd, Ghc, Hba, PortIs, PortReg, h2d_fis
+from guestsim.drivers.ahci_layouts import (
+    HEADER,
+    PORTS_OFFSET,
+    PRD,
+    PRDT_OFFSET,
+    Cmd,
+    Ghc,
+    Hba,
+    PortIs,
+    PortReg,
+    h2d_fis,
+)
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -37,12 +49,18 @@ class World:
         self, command: ata.AtaCommand, *prds: tuple[int, int], flags: int = 5, prdtl: int | None = None
     ) -> None:
         """Put `command` into slot 0, as it is, and issue it."""
+        self.put(command, *prds, flags=flags, prdtl=prdtl)
+        self.issue(1 if command.queued else 0)
+
+    def put(
+        self, command: ata.AtaCommand, *prds: tuple[int, int], flags: int = 5, prdtl: int | None = None
+    ) -> None:
+        """Put `command` into slot 0, as it is."""
         table = h2d_fis(command).ljust(PRDT_OFFSET, b"\0")
         table += b"".join(PRD.pack(at & 0xFFFF_FFFF, at >> 32, length - 1) for at, length in prds)
         self.guest.memory.write(self.table, table)
         count = len(prds) if prdtl is None else prdtl
         self.guest.memory.write(self.port.list, HEADER.pack(flags, count, 0, self.table, 0))
-        self.issue(1 if command.queued else 0)
 
     def issue(self, tags: int = 0, slots: int = 1) -> None:
         if tags:
@@ -68,9 +86,35 @@ class World:
 
 
 @contextmanager
-def world(interrupts: Interrupts = Interrupts.POLLING, *, profile: str = "strict") -> Iterator[World]:
-    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK], profile=profile) as target:
+def world(
+    interrupts: Interrupts = Interrupts.POLLING,
+    *,
+    profile: str = "strict",
+    drive: Mapping[str, object] = DRIVE,
+) -> Iterator[World]:
+    with InProcessTarget(blockdevs=[drive], devices=[HBA, DISK], profile=profile) as target:
         yield World(target, interrupts)
+
+
+SLOW = {
+    "driver": "delay",
+    "latency-ns": 1_000_000,
+    "node-name": "d0",
+    "file": {"driver": "memory", "size": SIZE},
+}
+"""A disk whose commands take their time, and cannot be taken back meanwhile."""
+
+
+@contextmanager
+def reading() -> Iterator[tuple[World, int]]:
+    """A disk that is at a read, and where that puts its data."""
+    with world(drive=SLOW) as w:
+        buffer = w.guest.memory.allocate_zeroed(512)
+        w.guest.memory.write(buffer, b"\xee" * 512)
+        w.put(ata.read_dma_ext(0, 1), (buffer, 512))
+        w.port.write(PortReg.CI, 1)
+        w.target.assembly.context.turn()
+        yield w, buffer
 
 
 NOWHERE = 0x7000_0000_0000
@@ -223,6 +267,66 @@ def test_st_cleared_and_set_in_the_middle() -> None:
         w.target.assembly.run_state.cont()
         w.settle()
         w.works_again()
+
+
+def test_a_stop_takes_away_what_was_issued_while_the_port_came_to_rest() -> None:
+    """AHCI 1.3.1 §3.3.13, §3.3.14: PxSACT and PxCI are 0 whenever software has cleared PxCMD.ST."""
+    with reading() as (w, _):
+        command = w.port.read(PortReg.CMD)
+        w.port.write(PortReg.CMD, command & ~Cmd.ST)
+        assert w.port.read(PortReg.CMD) & Cmd.CR
+        w.port.write(PortReg.CMD, command | Cmd.ST)
+        w.port.write(PortReg.SACT, 0x22)
+        w.port.write(PortReg.CI, 0x22)
+        w.port.write(PortReg.CMD, command & ~Cmd.ST)
+        assert w.port.read(PortReg.CI) == w.port.read(PortReg.SACT) == 0
+        w.works_again()
+
+
+@pytest.mark.parametrize("how", ["stop", "hba"])
+def test_a_port_comes_to_rest_only_with_a_disk_that_was_taken_off_it(how: str) -> None:
+    """AHCI 1.3.1 §3.3.7, §10.3.1, §10.4.3: until then its data may still come; PxCMD.CR and GHC.HR say so."""
+    with reading() as (w, buffer):
+        w.target.unplug("hd0")
+        assert not w.port.present
+        if how == "stop":
+            w.port.write(PortReg.CMD, w.port.read(PortReg.CMD) & ~Cmd.ST)
+            w.guest.run(w.guest.wait_until(lambda: not w.port.read(PortReg.CMD) & Cmd.CR, "PxCMD.CR to be 0"))
+        else:
+            w.hba.write(Hba.GHC, Ghc.AE | Ghc.HR)
+            w.guest.run(w.guest.wait_until(lambda: not w.hba.read(Hba.GHC) & Ghc.HR, "GHC.HR to be 0"))
+        w.guest.memory.write(buffer, b"\x5a" * 512)
+        w.settle()
+        assert w.guest.memory.read(buffer, 512) == b"\x5a" * 512
+
+
+def test_a_port_comes_to_rest_with_a_disk_that_was_exchanged() -> None:
+    """The same where another one has taken the place of the first meanwhile."""
+    with reading() as (w, buffer):
+        w.target.unplug("hd0")
+        w.target.add_drive({"driver": "memory", "size": SIZE, "node-name": "d1"})
+        w.target.plug({**DISK, "drive": "d1", "id": "hd1"})
+        w.guest.run(w.port.stop())
+        w.guest.memory.write(buffer, b"\x5a" * 512)
+        w.settle()
+        assert w.guest.memory.read(buffer, 512) == b"\x5a" * 512
+        w.works_again()
+
+
+def test_after_a_reset_of_the_function_the_new_disk_is_busy_until_the_old_one_has_ended() -> None:
+    with reading() as (w, buffer):
+        w.target.unplug("hd0")
+        w.target.add_drive({"driver": "memory", "size": SIZE, "node-name": "d1"})
+        w.target.plug({**DISK, "drive": "d1", "id": "hd1"})
+        function = w.target.assembly.ata_hosts["sata0"]
+        assert isinstance(function, AhciPci)
+        function.reset()
+        registers = function.hba.windows()
+        while registers.read(PORTS_OFFSET + PortReg.TFD, 4) & ata.AtaStatus.BSY:
+            w.target.advance()
+        w.guest.memory.write(buffer, b"\x5a" * 512)
+        w.settle()
+        assert w.guest.memory.read(buffer, 512) == b"\x5a" * 512
 
 
 def test_ports_written_to_before_they_run_take_nothing() -> None:
