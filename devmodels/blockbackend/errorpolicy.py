@@ -12,7 +12,11 @@ import errno
 import os
 from typing import Literal
 
-from devmodels.blockbackend.request import Op
+from devmodels import logs
+from devmodels.blockbackend.request import Op, Request
+from devmodels.iocontext import Cancelled
+
+logger = logs.logger(__name__)
 
 OnReadError = Literal["report", "ignore", "stop", "auto"]
 OnWriteError = Literal["report", "ignore", "stop", "enospc", "auto"]
@@ -39,6 +43,16 @@ class ErrorPolicy:
         if policy == "enospc":
             return "stop" if error == errno.ENOSPC else "report"
         return policy
+
+
+def errno_of(error: BaseException, request: Request, backend: str) -> int:
+    """The errno for what a node raised at `request` of `backend`; the log is told of what no node should raise."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    if isinstance(error, Cancelled):
+        return errno.ECANCELED
+    logger.error("%s: %r ended with %s: %s", backend, request, type(error).__name__, error)
+    return errno.EIO
 
 
 def status_of(error: int) -> IoStatus:

@@ -1,4 +1,4 @@
-"""What a trace is told of a backend's requests: each that is submitted, each that is dispatched, what came of it."""
+"""What a trace is told of a backend: its disc, each request submitted, each dispatched, what came of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devmodels.blockbackend.edge import Handler
+from devmodels.blockbackend.errorpolicy import errno_of
 from devmodels.blockbackend.graphtrace import Station
 from devmodels.blockbackend.passthrough import Direction, PassthroughRequest, outcome_bytes
 from devmodels.blockbackend.request import HAS_UPDATE, OP_NAMES, Op, Request, UpdateRequest
@@ -13,9 +14,22 @@ from devmodels.blockbackend.status import STATUS_BYTES
 from devmodels.blockbackend.vectors import digest
 from devmodels.iocontext import Cancelled
 from devmodels.trace import MAX_PAYLOAD, EventKind, Tracer
+from devmodels.tracefile.format import NO_DISC, PLAIN_DISC
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.backend import BlockBackend
+    from devmodels.blockbackend.node import BlockNode
+
+
+def disc_of(node: BlockNode) -> str:
+    """What a drive over a node has for a disc, as a trace says it."""
+    if node.empty:
+        return NO_DISC
+    if node.disc is None:
+        return PLAIN_DISC
+    from devmodels.disc.text import to_text  # slow to import, and for discs with tracks only
+
+    return to_text(node.disc)
 
 
 class RequestTrace:
@@ -82,7 +96,7 @@ class RequestTrace:
         try:
             await handler(request)
         except (Exception, Cancelled) as error:
-            self._done(trace, number, request, self._backend.errno(request, error), b"")
+            self._done(trace, number, request, errno_of(error, request, self._backend.name), b"")
             raise
         finally:
             if nodes is not None:

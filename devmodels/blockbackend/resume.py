@@ -1,6 +1,6 @@
 """What a traced backend has in flight, taken apart and put together again: a replay can begin in the middle.
 
-A friend of `BlockBackend`'s: what waits is put back where it waited, what had gone to the node goes there again.
+What waits is put back where it waited, what had gone to the node goes there again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Counts(NamedTuple):
 
 def in_flight(backend: BlockBackend) -> list[InFlight]:
     """All of it, in order of submission; KeyError where something is not a device's."""
-    places = {request: place for place, request in enumerate(backend._waiting)}
+    places = {request: place for place, request in enumerate(backend.waiting.requests)}
     return [
         InFlight(request, backend.told.numbers[request], places.get(request, -1))
         for request in backend.in_flight
@@ -40,7 +40,8 @@ def in_flight(backend: BlockBackend) -> list[InFlight]:
 
 def counts(backend: BlockBackend) -> Counts:
     """Everything else that `resume` wants to know."""
-    return Counts(backend.told.requests, backend.told.dispatches, backend._quiesced, backend._out_of_order)
+    waiting = backend.waiting
+    return Counts(backend.told.requests, backend.told.dispatches, waiting.quiesced, waiting.out_of_order)
 
 
 def resume(
@@ -55,14 +56,10 @@ def resume(
         backend.in_flight[request] = None
         backend.told.numbers[request] = number
     waiting = sorted((each for each in known if each.place >= 0), key=lambda each: each.place)
-    backend._waiting.extend(request for request, _, _ in waiting)
-    backend._out_of_order = before.out_of_order
+    backend.waiting.put_again((request for request, _, _ in waiting), out_of_order=before.out_of_order)
     for _ in range(before.quiesced):
         backend.quiesce()
     for number, run in running:
         backend.told.dispatches = number
-        if len(run) == 1:
-            backend._dispatch(run[0])
-        else:
-            backend.runs.dispatch(list(run))
+        backend.runs.dispatch(list(run))
     backend.told.requests, backend.told.dispatches = before.submitted, before.dispatched

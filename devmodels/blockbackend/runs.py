@@ -11,7 +11,7 @@ from devmodels.blockbackend.request import DerivedRequest, Flags, Op, Request
 from devmodels.iocontext import Cancelled
 
 if TYPE_CHECKING:
-    from devmodels.blockbackend.backend import BlockBackend
+    from devmodels.blockbackend.serving import Serving
 
 _WRITE, _NO_FLAGS = Op.WRITE, Flags.NONE
 
@@ -27,32 +27,32 @@ def whole_of(run: list[Request]) -> DerivedRequest:
 
 
 class Runs:
-    """The runs of neighbours among `backend`'s requests (see `merge`)."""
+    """The runs of neighbours among a backend's requests (see `merge`)."""
 
-    __slots__ = ("_backend",)
+    __slots__ = ("_serving",)
 
-    def __init__(self, backend: BlockBackend) -> None:
-        self._backend = backend
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     def dispatch(self, run: list[Request]) -> None:
         """Serve `run` by one request of the node, if it has several."""
         if len(run) == 1:
-            self._backend._dispatch(run[0])
+            self._serving.dispatch(run[0])
         elif self._begun(run):
             pass
-        elif self._backend.context.start(self.merged(run)) is not None and self._backend._trace is not None:
-            self._backend.told.later.update(run)
+        elif self._serving.context.start(self.merged(run)) is not None and self._serving.trace is not None:
+            self._serving.told.later.update(run)
 
     def _begun(self, run: list[Request]) -> bool:
         """Whether a write of neighbours needs no coroutine and has begun."""
-        first, begin = run[0], self._backend._begin_write
+        first, begin = run[0], self._serving.begin_write
         if begin is None or first.op is not _WRITE or first.flags is not _NO_FLAGS:
             return False
         whole = whole_of(run)
         try:
             return begin(whole.offset, whole.vectors, whole.length, whole, self._written_as_one)
         except Exception as error:
-            self._backend.context.call_soon(partial(self._one_by_one, run, error))
+            self._serving.context.call_soon(partial(self._one_by_one, run, error))
             return True
 
     def _written_as_one(self, whole: Request, error: BaseException | None) -> None:
@@ -63,29 +63,29 @@ class Runs:
         if error is not None:
             self._one_by_one(run, error)
             return
-        self._backend.stats.account_merged(_WRITE, len(run) - 1)
+        self._serving.stats.account_merged(_WRITE, len(run) - 1)
         for request in run:
-            self._backend._written(request, None)
+            self._serving.written(request, None)
 
     async def merged(self, run: list[Request]) -> None:
         """Serve neighbours by one request; where that fails, one by one, so that only the right ones fail."""
         op = run[0].op
         try:
-            await self._backend._handlers[op](whole_of(run))
+            await self._serving.handlers[op](whole_of(run))
         except (Exception, Cancelled) as error:
             self._one_by_one(run, error)
         else:
-            self._backend.stats.account_merged(op, len(run) - 1)
+            self._serving.stats.account_merged(op, len(run) - 1)
             for request in run:
-                self._backend._complete(request, 0)
+                self._serving.complete(request, 0)
 
     def _one_by_one(self, run: Sequence[Request], error: BaseException) -> None:
         """What became of neighbours that failed together, with `error`."""
         cancelled = isinstance(error, OSError) and error.errno == errno.ECANCELED
         for request in run:
             if cancelled:
-                self._backend._complete(request, errno.ECANCELED)
-            elif self._backend.stopped:
-                self._backend._put_back(request)
+                self._serving.complete(request, errno.ECANCELED)
+            elif self._serving.waiting.stopped:
+                self._serving.put_back(request)
             else:
-                self._backend._dispatch(request)
+                self._serving.dispatch(request)

@@ -46,7 +46,7 @@ def flush_returns_early(patch: pytest.MonkeyPatch) -> None:
 
     def broken(backend: BlockBackend) -> None:
         configure(backend)
-        backend._handlers[Op.FLUSH] = partial(nothing, backend)
+        backend._serving.handlers[Op.FLUSH] = partial(nothing, backend)
 
     patch.setattr(BlockBackend, "_configure", broken)
 
@@ -75,7 +75,7 @@ def zeroes_are_not_written_through(patch: pytest.MonkeyPatch) -> None:
 
     def broken(backend: BlockBackend) -> None:
         configure(backend)
-        backend._handlers[Op.WRITE_ZEROES] = backend.edge.write_zeroes
+        backend._serving.handlers[Op.WRITE_ZEROES] = backend.edge.write_zeroes
 
     patch.setattr(BlockBackend, "_configure", broken)
 
@@ -99,13 +99,12 @@ def kept_space_loses_fua(patch: pytest.MonkeyPatch) -> None:
 
 def merged_write_loses_fua(patch: pytest.MonkeyPatch) -> None:
     async def merged(runs: Runs, run: list[Request]) -> None:
-        backend = runs._backend
         first = run[0]
         vectors = [vector for request in run for vector in request.vectors]
         whole = first.derive(first.offset, sum(request.length for request in run), vectors)
-        await backend.edge.handlers[first.op](whole)
+        await runs._serving._backend.edge.handlers[first.op](whole)
         for request in run:
-            backend._complete(request, 0)
+            runs._serving.complete(request, 0)
 
     patch.setattr(Runs, "merged", merged)
 

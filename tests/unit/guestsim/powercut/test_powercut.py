@@ -105,7 +105,7 @@ def no_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def broken(backend: BlockBackend) -> None:
         configure(backend)
-        backend._handlers[Op.FLUSH] = nothing
+        backend._serving.handlers[Op.FLUSH] = nothing
 
     monkeypatch.setattr(BlockBackend, "_configure", broken)
 
