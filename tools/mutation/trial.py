@@ -19,16 +19,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.abc import InspectLoader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tools.mutation.modules import ROOT
 from tools.mutation.mutants import Mutant
+from tools.replaced import Replaced
 
 _OURS = ("devmodels", "guestsim")
 _LIBRARIES = (
@@ -210,7 +207,7 @@ def _child(mutant: Mutant | None, tests: Sequence[str], limit: float, writing: i
         for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
             del sys.modules[name]
         if mutant is not None:
-            sys.meta_path.insert(0, _Finder(mutant))
+            sys.meta_path.insert(0, Replaced({mutant.module: mutant.source}))
         os.write(writing, msgspec.json.encode(_tested(tests)) + b"\n")
         status = 0
     finally:
@@ -227,22 +224,3 @@ def _tested(tests: Sequence[str]) -> Result:
         return Result(How.PASSED)
     test = first.failed or first.running
     return Result(How.TEST if test else How.IMPORT, test)
-
-
-class _Finder(MetaPathFinder, InspectLoader):
-    """Finds one module, whose source is a mutant's."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        self._name = mutant.module.removesuffix(".py").replace("/", ".")
-        self._path = str(Path(ROOT, mutant.module))
-        self._mutant = mutant
-
-    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
-        """The module's specification, with this as its loader."""
-        if fullname != self._name:
-            return None
-        return spec_from_file_location(fullname, self._path, loader=self)
-
-    def get_source(self, _: str) -> str:
-        """The mutant's."""
-        return self._mutant.source
