@@ -11,10 +11,11 @@ same every time and no time passes while it runs.
 Everything but `post` belongs to the context's own thread.  An `IoThread` is such a thread.
 """
 
-from devmodels.iocontext.context import ClockKind, IoContext, Timer, WrongContextError
+from devmodels.iocontext.context import ClockKind, IoContext, WrongContextError
 from devmodels.iocontext.iothread import Hold, IoThread
 from devmodels.iocontext.polling import Poller
 from devmodels.iocontext.primitives import Cancelled, Coro, Event, Future, Lock, Parkable, Task
+from devmodels.iocontext.timers import Timer
 from devmodels.iocontext.turns import Turns
 from devmodels.iocontext.workers import WorkerShare
 

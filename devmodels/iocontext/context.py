@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-import os
 import select
 import threading
 import time
@@ -12,9 +10,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from devmodels.iocontext.descriptors import MAX_EVENTS, Descriptors
+from devmodels.iocontext.helpers import Helpers
 from devmodels.iocontext.polling import BusyPolling, Poller
-from devmodels.iocontext.primitives import Cancelled, Coro, Future, Task, start
-from devmodels.iocontext.workers import PATIENCE_NS, Workers, WorkerShare
+from devmodels.iocontext.primitives import Coro, Future, Task, start
+from devmodels.iocontext.timers import Timer, Timers, sleep, wait_for
+from devmodels.iocontext.workers import PATIENCE_NS, WorkerShare
 
 if TYPE_CHECKING:
     from devmodels.iocontext.standin import Job, StandIn
@@ -22,20 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAX_EVENTS = 64
-"""How many descriptors one look at epoll reports."""
-
 LOOK_EVERY = 16
 """After so many turns that found something to do, descriptors are looked at too."""
 
 LONGEST_NS = 86400 * 10**9
 """The kernel's calls take no times of any length: a timer further ahead is looked at again after so long."""
-
-COARSE_NS = 10**7
-"""A wait of at least so long is cut short, so that epoll, which is less exact, can wait by itself."""
-
-FD_SETSIZE = 1024
-"""select(2) takes descriptors below this."""
 
 
 class ClockKind(Enum):
@@ -58,20 +50,6 @@ class Beside(Protocol):
         ...
 
 
-class Timer:
-    """A callback due at `when` ns; `cancel` before then stops it."""
-
-    __slots__ = ("callback", "when")
-
-    def __init__(self, when: int, callback: Callable[[], None]) -> None:
-        self.when = when
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        """Stop the timer. Idempotent."""
-        self.callback = None
-
-
 class IoContext:
     """One thread's timers, coroutines, workers and file descriptors."""
 
@@ -82,21 +60,16 @@ class IoContext:
         self.owner: int | None = None
         """The thread that owns this context (`threading.get_ident()`), once there is one."""
         self._ready: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[int, int, Timer]] = []
-        self._sequence = 0
-        self._timers_kept = 64
-        self._posted: deque[Callable[[], None]] = deque()
-        self._workers: Workers | None = None
-        self._uring: Uring | None = None
+        self._timers = Timers()
+        self.posted: deque[Callable[[], None]] = deque()
+        """What any thread has posted."""
+        self.descriptors = Descriptors()
+        self._helpers = Helpers(self)
         self._stand_in: StandIn | None = None
         self._at_base = False
         """Whether `run_once` is all of the loop that the owner's stack has below the callback that runs."""
-        self._out = 0
-        self._epoll: select.epoll | None = None
-        self._watches: dict[int, Callable[[int], None]] = {}
-        self._wake_fd = -1
-        self._sleeping = False
-        self._running = False
+        self.running = False
+        """Whether its thread is in one of the loops below."""
         self._looked = False
         """Whether a spin has looked at the descriptors, too."""
         self._polling = BusyPolling()
@@ -148,36 +121,21 @@ class IoContext:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run `callback` in the context's next turn, in order."""
         self._ready.append(callback)
-        if self._sleeping:
-            self._wake()
+        if self.descriptors.sleeping:
+            self.descriptors.wake()
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` when the clock has reached `when` ns; timers of one instant run in the order made."""
-        timer = Timer(when, callback)
-        self._sequence += 1
-        heapq.heappush(self._timers, (when, self._sequence, timer))
-        if len(self._timers) > self._timers_kept:
-            self._drop_cancelled()
-        if self._sleeping:
-            self._wake()
+        timer = self._timers.add(when, callback)
+        if self.descriptors.sleeping:
+            self.descriptors.wake()
         return timer
-
-    def _drop_cancelled(self) -> None:
-        """Forget timers that were cancelled long before they are due."""
-        self._timers = [entry for entry in self._timers if entry[2].callback is not None]
-        heapq.heapify(self._timers)
-        self._timers_kept = max(64, 2 * len(self._timers))
 
     def post(self, callback: Callable[[], None]) -> None:
         """Run `callback` on this context; the one call that any thread may make."""
-        self._posted.append(callback)
-        if self._sleeping:
-            self._wake()
-
-    def _wake(self) -> None:
-        self._sleeping = False
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
+        self.posted.append(callback)
+        if self.descriptors.sleeping:
+            self.descriptors.wake()
 
     # --- coroutines
 
@@ -193,49 +151,13 @@ class IoContext:
         """
         return start(self, coro, done)
 
-    async def sleep(self, duration: int) -> None:
+    def sleep(self, duration: int) -> Coro[None]:
         """Suspend for `duration` ns of this context's clock; 0 or less gives others a turn."""
-        future: Future[None] = Future(self)
-        if duration <= 0:
-            self.call_soon(lambda: future.set_result(None))
-            await future
-            return
-        timer = self.call_at(self.now_ns() + duration, lambda: future.set_result(None))
-        try:
-            await future
-        finally:
-            timer.cancel()
+        return sleep(self, duration)
 
-    async def wait_for(self, coro: Coro[T], duration: int) -> T:
+    def wait_for(self, coro: Coro[T], duration: int) -> Coro[T]:
         """Await `coro` for at most `duration` ns, then cancel it and raise TimeoutError."""
-        outcome: Future[T] = Future(self)
-        expired = False
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            if error is None:
-                outcome.set_result(result)  # type: ignore[arg-type]
-            elif expired and isinstance(error, Cancelled):
-                outcome.set_error(TimeoutError(f"not done within {duration} ns"))
-            else:
-                outcome.set_error(error)
-
-        task = self.start(coro, done)
-        if task is None:
-            return await outcome
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            task.cancel()
-
-        timer = self.call_at(self.now_ns() + duration, expire)
-        try:
-            return await outcome
-        except Cancelled:
-            task.cancel()
-            raise
-        finally:
-            timer.cancel()
+        return wait_for(self, coro, duration)
 
     async def worker(self, function: Callable[[], T], share: WorkerShare | None = None) -> T:
         """Run `function`, which may block, on a worker thread (inline on a virtual clock) and return its result.
@@ -244,26 +166,7 @@ class IoContext:
         """
         if self.kind is not ClockKind.WALL:
             return function()
-        workers = self._have_workers()
-        future: Future[T] = Future(self)
-        posted = self._posted
-        jobs = workers.jobs
-
-        def job() -> None:
-            try:
-                result = function()
-            except BaseException as error:
-                failure = error
-                posted.append(lambda: self._worker_failed(future, failure))
-            else:
-                posted.append(lambda: self._worker_done(future, result))
-            if share is not None:
-                share.leave(jobs)
-
-        self._out += 1
-        if share is None or share.enter(job):
-            workers.submit(job, watched=self._running)
-        return await future
+        return await self._helpers.work(function, share)
 
     def have_stand_in(self) -> None:
         """Another thread may go on with what `run_once` does while `aside` holds up the owner's.  For the wall clock;
@@ -271,7 +174,7 @@ class IoContext:
         if self._stand_in is None:
             from devmodels.iocontext.standin import StandIn  # ctypes is slow to import
 
-            self._stand_in = StandIn(self)
+            self._stand_in = StandIn(self, self._helpers)
 
     def aside(self, job: Job, *, here: bool) -> bool:
         """Do `job`, which may block: on a worker, or, with `here`, on this thread after this turn.
@@ -279,56 +182,20 @@ class IoContext:
         `here` is for what hardly ever takes long, and counts only where somebody would go on with the loop if it did.
         For the wall clock.  Returns whether this thread will do it.
         """
-        self._out += 1
-        stand_in = self._stand_in
+        helpers, stand_in = self._helpers, self._stand_in
+        helpers.out += 1
         if here and stand_in is not None and self._at_base and not stand_in.standing_in:
             stand_in.jobs.append(job)
             return True
-        self.to_worker(job)
+        helpers.to_worker(job)
         return False
-
-    def to_worker(self, job: Job) -> None:
-        """A worker does a `job` that has been given to `aside`."""
-        posted = self._posted
-
-        def work() -> None:
-            job.work()
-            posted.append(lambda: self.job_over(job))
-
-        self._have_workers().submit(work, watched=self._running)
-
-    def job_over(self, job: Job) -> None:
-        """A `job` that was given to `aside` has been done."""
-        self._out -= 1
-        job.over()
-
-    def _have_workers(self) -> Workers:
-        if self._workers is None:
-            self._workers = Workers(self._wake_from_worker)
-        return self._workers
 
     def uring(self) -> Uring:
         """This context's io_uring, made when it is first asked for; OSError where the host has none.
 
         For the wall clock: on a virtual one nothing may be done beside the context.
         """
-        if self._uring is None:
-            from devmodels.iocontext.uring import Uring
-
-            self._uring = Uring(self)
-        return self._uring
-
-    def _worker_done(self, future: Future[T], result: T) -> None:
-        self._out -= 1
-        future.set_result(result)
-
-    def _worker_failed(self, future: Future[T], error: BaseException) -> None:
-        self._out -= 1
-        future.set_error(error)
-
-    def _wake_from_worker(self) -> None:
-        if self._sleeping:
-            self._wake()
+        return self._helpers.uring()
 
     # --- file descriptors
 
@@ -337,13 +204,11 @@ class IoContext:
 
         One watcher for each descriptor; FileExistsError for a second one.
         """
-        self._poller().register(fd, events)
-        self._watches[fd] = callback
+        self.descriptors.watch(fd, events, callback)
 
     def unwatch(self, fd: int) -> None:
         """Stop watching `fd`, which must still be open. Idempotent."""
-        if self._watches.pop(fd, None) is not None and self._epoll is not None:
-            self._epoll.unregister(fd)
+        self.descriptors.unwatch(fd)
 
     async def readable(self, fd: int) -> None:
         """Suspend until `fd` can be read (it must not be watched otherwise meanwhile)."""
@@ -361,16 +226,9 @@ class IoContext:
         finally:
             self.unwatch(fd)
 
-    def _poller(self) -> select.epoll:
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._epoll.register(self._wake_fd, select.EPOLLIN)
-        return self._epoll
-
     def fileno(self) -> int:
         """A descriptor that becomes readable when this context has something to do (for another event loop)."""
-        return self._poller().fileno()
+        return self.descriptors.fileno()
 
     @property
     def poll_max_ns(self) -> int:
@@ -394,7 +252,7 @@ class IoContext:
     @property
     def ready(self) -> bool:
         """Whether something has been posted or is ready."""
-        return bool(self._posted or self._ready)
+        return bool(self.posted or self._ready)
 
     def _settle_threads(self) -> bool:
         """Let the threads beside this one do what they can; True where that gave us something to do."""
@@ -405,68 +263,29 @@ class IoContext:
     def turn(self) -> bool:
         """Run what was posted, what is due and what is ready, once; False where there was nothing."""
         busy = False
-        posted = self._posted
+        posted = self.posted
         for _ in range(len(posted)):
             busy = True
             posted.popleft()()
-        timers = self._timers
-        if timers and timers[0][0] <= (time.monotonic_ns() if self._wall else self._now):
-            busy = self._run_timers() or busy
+        if self._timers.heap:
+            busy = self._timers.run(time.monotonic_ns() if self._wall else self._now) or busy
         ready = self._ready
         for _ in range(len(ready)):
             busy = True
             ready.popleft()()
-        if self._workers is not None and self._workers.jobs:
-            self._workers.look()
-        return busy
-
-    def _run_timers(self) -> bool:
-        """Run what is due; what a timer's callback adds has to wait for the next turn."""
-        busy = False
-        now = time.monotonic_ns() if self._wall else self._now
-        newest = self._sequence
-        while self._timers and self._timers[0][0] <= now and self._timers[0][1] <= newest:
-            timer = heapq.heappop(self._timers)[2]
-            callback, timer.callback = timer.callback, None
-            if callback is not None:
-                busy = True
-                callback()
+        workers = self._helpers.workers
+        if workers is not None and workers.jobs:
+            workers.look()
         return busy
 
     def deadline(self) -> int | None:
         """When the next timer is due, or None."""
-        timers = self._timers
-        while timers and timers[0][2].callback is None:
-            heapq.heappop(timers)
-        return timers[0][0] if timers else None
+        return self._timers.deadline()
 
     def look_at_descriptors(self) -> bool:
         """Call those whose descriptors are ready, without waiting; whether there were any."""
         self._looked = True
-        epoll = self._epoll
-        return epoll is not None and self._dispatch(epoll.poll(0, MAX_EVENTS))
-
-    def _poll_fds(self, timeout: float) -> bool:
-        """Look at the descriptors, waiting for up to `timeout` seconds (-1: for ever)."""
-        if self._epoll is None:
-            return False
-        return self._dispatch(self._epoll.poll(timeout, MAX_EVENTS))
-
-    def _dispatch(self, found: list[tuple[int, int]]) -> bool:
-        """Call those who watch what epoll has found."""
-        self._sleeping = False
-        if not found:
-            return False
-        busy = False
-        for fd, events in found:
-            if fd == self._wake_fd:
-                os.eventfd_read(fd)
-                continue
-            watch = self._watches.get(fd)
-            if watch is not None:
-                busy = True
-                watch(events)
-        return busy
+        return self.descriptors.look()
 
     def run_until_idle(self) -> None:
         """Run until nothing can happen without somebody outside.
@@ -475,7 +294,7 @@ class IoContext:
         is left; on the wall clock and on a stepped one, timers that lie in the future stay.
         """
         self.assert_owner()
-        outer, self._running = self._running, True
+        outer, self.running = self.running, True
         base = self._leave_base()
         try:
             turns = 0
@@ -483,34 +302,34 @@ class IoContext:
                 if self.turn():
                     turns += 1
                     if turns % LOOK_EVERY == 0:
-                        self._poll_fds(0)
+                        self.descriptors.look()
                     continue
-                if self._poll_fds(0):
+                if self.descriptors.look():
                     continue
-                if self._waits_for_workers:
+                if self._helpers.busy:
                     self._block(None)
                 elif self.awaited:
                     self._block(self.deadline() if self.kind is ClockKind.WALL else None)
                 elif not self._jump() and not (self.threads and self._settle_threads()):
                     return
         finally:
-            self._running, self._at_base = outer, base
+            self.running, self._at_base = outer, base
 
     def run_while(self, condition: Callable[[], bool]) -> None:
         """Run what is ready and wait for workers and threads while `condition()` holds, for no timer or descriptor."""
         self.assert_owner()
-        outer, self._running = self._running, True
+        outer, self.running = self.running, True
         base = self._leave_base()
         try:
             while condition():
-                if self.turn() or self._poll_fds(0):
+                if self.turn() or self.descriptors.look():
                     continue
-                if self._out or self.awaited:
+                if self._helpers.out or self.awaited:
                     self._block(None)
                 elif not (self.threads and self._settle_threads()):
                     return
         finally:
-            self._running, self._at_base = outer, base
+            self.running, self._at_base = outer, base
 
     def _leave_base(self) -> bool:
         """A callback runs the loop itself: jobs that are to be done after it are for workers.  Returns `_at_base`."""
@@ -519,17 +338,12 @@ class IoContext:
             self._stand_in.give_away()
         return base
 
-    @property
-    def _waits_for_workers(self) -> bool:
-        """Whether workers, or the kernel, have something of ours."""
-        return bool(self._out or (self._uring is not None and self._uring.busy))
-
     def wait_for_workers(self) -> bool:
         """Wait until something is to be done, from a callback on this context's own thread (the wall clock's).
 
         False, at once, where no worker is out, and nobody elsewhere has been asked for anything.
         """
-        if self._waits_for_workers or self.awaited:
+        if self._helpers.busy or self.awaited:
             base = self._leave_base()
             self._block(self.deadline())
             self._at_base = base
@@ -540,7 +354,7 @@ class IoContext:
         """Move a virtual clock, on which all that was due has run, to the next timer; False where there is none."""
         if self.kind is not ClockKind.VIRTUAL or self.awaited:
             return False
-        when = self.deadline()
+        when = self._timers.deadline()
         if when is None:
             return False
         self._now = when
@@ -574,13 +388,13 @@ class IoContext:
 
     def run_once(self) -> None:
         """One round: a turn, or wait (in real or virtual time) for what comes next."""
-        if self._running:
+        if self.running:
             base = self._leave_base()
             self._round()
             self._at_base = base
             return
         stand_in = self._stand_in
-        self._running = True
+        self.running = True
         try:
             if stand_in is None:
                 self._round()
@@ -589,22 +403,22 @@ class IoContext:
             jobs = stand_in.jobs
             if not jobs and not stand_in.done:
                 self._round()
-            elif self._ready or self._posted:
+            elif self._ready or self.posted:
                 self.turn()
             if jobs or stand_in.done:
                 stand_in.do_jobs()
                 # What follows from them most often ends something: an answer goes out.
                 self.turn()
         finally:
-            self._running = self._at_base = False
+            self.running = self._at_base = False
 
     def _round(self) -> None:
         if self.turn():
-            self._poll_fds(0)
+            self.descriptors.look()
         elif self.kind is ClockKind.WALL:
             self._wait()
-        elif not self._poll_fds(0) and not self._jump():
-            if not self._watches:
+        elif not self.descriptors.look() and not self._jump():
+            if not self.descriptors.watches:
                 raise RuntimeError("nothing is left that could happen")
             self._wait()
 
@@ -618,21 +432,21 @@ class IoContext:
 
         Whatever is begun from outside meanwhile makes the descriptor readable.
         """
-        self._poller()
-        self._sleeping = False
-        outer, self._running = self._running, True
+        self.descriptors.fileno()
+        self.descriptors.sleeping = False
+        outer, self.running = self.running, True
         try:
             for _ in range(MAX_EVENTS):
-                if not (self.turn() or self._poll_fds(0) or self._jump()):
+                if not (self.turn() or self.descriptors.look() or self._jump()):
                     break
             else:
-                self._poll_fds(0)
+                self.descriptors.look()
         finally:
-            self._running = outer
-            self._sleeping = True
-        if self._posted or self._ready:
+            self.running = outer
+            self.descriptors.sleeping = True
+        if self.posted or self._ready:
             return 0
-        if self._workers is not None and self._workers.stuck:
+        if self._helpers.stuck:
             return PATIENCE_NS
         when = self.deadline()
         if when is None or self.kind is ClockKind.STEPPED:
@@ -642,20 +456,20 @@ class IoContext:
     def _wait(self) -> None:
         """Look at the pollers for a while, then block."""
         when = self.deadline() if self.kind is ClockKind.WALL else None
-        stuck = self._workers is not None and self._workers.stuck
+        stuck = self._helpers.stuck
         if stuck or not self._polling.enabled:
             self._block(when)
             return
-        if self._out:
+        if self._helpers.out:
             # Looking would keep the interpreter's lock from the workers.
             if not self._polling.stop():
                 self._block(when)
             return
         start = time.monotonic_ns()
         self._looked = False
-        if self._polling.spin(when, self._posted):
+        if self._polling.spin(when, self.posted):
             if not self._looked:
-                self._poll_fds(0)
+                self.descriptors.look()
             return
         self._polling.learn(self._block(when) - start)
 
@@ -665,27 +479,16 @@ class IoContext:
         Returns the monotonic clock at the wake-up, before anybody was called.
         """
         timeout = None if when is None else min(max(0, when - time.monotonic_ns()), LONGEST_NS)
-        if self._workers is not None and self._workers.stuck:
+        if self._helpers.stuck:
             timeout = PATIENCE_NS if timeout is None else min(timeout, PATIENCE_NS)
-        fd = self.fileno()
-        if self._workers is not None and self._workers.jobs:
-            self._workers.look()
-        self._sleeping = True
-        if self._posted or self._ready or (self._stand_in is not None and self._stand_in.jobs):
-            self._sleeping = False
+        descriptors = self.descriptors
+        descriptors.fileno()  # Whoever finds it sleeping must be able to wake it.
+        self._helpers.look()
+        descriptors.sleeping = True
+        if self.posted or self._ready or (self._stand_in is not None and self._stand_in.jobs):
+            descriptors.sleeping = False
             return time.monotonic_ns()
-        if timeout is not None and timeout >= COARSE_NS:
-            # The rest is waited for when that is over.
-            timeout -= COARSE_NS // 2
-        elif timeout is not None and fd < FD_SETSIZE:
-            # epoll counts milliseconds; select on the epoll descriptor counts microseconds.
-            select.select([fd], [], [], timeout / 1e9)
-            timeout = 0
-        assert self._epoll is not None
-        found = self._epoll.poll(-1 if timeout is None else timeout / 1e9, MAX_EVENTS)
-        woken = time.monotonic_ns()
-        self._dispatch(found)
-        return woken
+        return descriptors.wait(timeout)
 
     def close(self) -> None:
         """Stop the workers (what they were given is finished) and give up descriptors. Idempotent."""
@@ -694,11 +497,5 @@ class IoContext:
         self._closed = True
         if self._stand_in is not None:
             self._stand_in.close()
-        if self._workers is not None:
-            self._workers.close()
-        if self._uring is not None:
-            self._uring.close()
-        if self._epoll is not None:
-            fd, self._wake_fd = self._wake_fd, -1
-            self._epoll.close()
-            os.close(fd)
+        self._helpers.close()
+        self.descriptors.close()

@@ -63,6 +63,10 @@ class Loop(Protocol):
         """A turn, or wait for what comes; no jobs."""
         ...
 
+
+class Others(Protocol):
+    """Those who work for it otherwise."""
+
     def job_over(self, job: Job) -> None:
         """`job` has been done."""
         ...
@@ -83,6 +87,7 @@ class StandIn:
         "_current",
         "_error",
         "_held_id",
+        "_others",
         "_since",
         "_thread",
         "_wanted",
@@ -91,8 +96,9 @@ class StandIn:
         "standing_in",
     )
 
-    def __init__(self, context: Loop) -> None:
+    def __init__(self, context: Loop, others: Others) -> None:
         self._context = context
+        self._others = others
         self.jobs: deque[Job] = deque()
         """What the loop's thread has to do yet."""
         self.standing_in = False
@@ -150,7 +156,7 @@ class StandIn:
 
     def _tell(self) -> None:
         """The loop hears of what is done."""
-        done, over = self.done, self._context.job_over
+        done, over = self.done, self._others.job_over
         while done:
             over(done.popleft())
 
@@ -171,7 +177,7 @@ class StandIn:
         """What has not begun goes to workers; with the baton."""
         while self.jobs:
             job = self.jobs.popleft()
-            self._context.to_worker(job)
+            self._others.to_worker(job)
             job.held_up()
 
     def close(self) -> None:

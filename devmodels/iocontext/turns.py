@@ -11,7 +11,8 @@ from devmodels.iocontext.primitives import Coro, NextTurn, Task, start
 from devmodels.trace import EventKind
 
 if TYPE_CHECKING:
-    from devmodels.iocontext.context import IoContext, Timer
+    from devmodels.iocontext.context import IoContext
+    from devmodels.iocontext.timers import Timer
     from devmodels.trace import Tracer
 
 T = TypeVar("T")

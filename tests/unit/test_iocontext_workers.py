@@ -31,7 +31,7 @@ async def short_jobs(context: IoContext) -> None:
     """Afterwards jobs are known to be short, so that they share a thread, and nobody has any."""
     for _ in range(200):
         await context.worker(lambda: None)
-    workers = context._workers
+    workers = context._helpers.workers
     assert workers is not None
     workers._average_ns = 0
     while len(workers._idle) < len(workers._threads):
@@ -220,7 +220,7 @@ def test_one_owners_slow_jobs_leave_workers_to_others(wall: IoContext) -> None:
         while not ended:
             await wall.sleep(1000)
         assert ended == ["quick"]
-        assert len(wall._workers._threads) <= MAX_SHARE + 1  # type: ignore[union-attr]
+        assert len(wall._helpers.workers._threads) <= MAX_SHARE + 1  # type: ignore[union-attr]
         release.set()
 
     wall.run(wall.wait_for(main(), int(TIMEOUT * 1e9)))

@@ -190,7 +190,7 @@ def test_a_monitor_goes_on_while_a_node_is_opened(tmp_path: Path) -> None:
             import asyncio
 
             opening = asyncio.create_task(talk.ask("blockdev-add", options(portal=portal)))
-            while not talk.world.graph.context._watches:
+            while not talk.world.graph.context.descriptors.watches:
                 await asyncio.sleep(0)
             assert (await talk("query-status"))["status"]
             taken, _ = listener.accept()
