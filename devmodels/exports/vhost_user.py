@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final
 
 from devmodels.exports.eventfd import Notifier, is_eventfd
 from devmodels.exports.vhost_backend_req import BackendChannel
@@ -19,7 +18,7 @@ from devmodels.exports.vhost_device_state import StateTransfer
 from devmodels.exports.vhost_inflight import InflightArea
 from devmodels.exports.vhost_log import DirtyLogging
 from devmodels.exports.vhost_memory import FrontEndMemory, MemoryTableError, RegionInfo
-from devmodels.exports.vhost_vring import Vring
+from devmodels.exports.vhost_rings import LATER, Later, Rings
 from devmodels.protocols.vhost_user import (
     CONFIG,
     CONFIG_WRITABLE,
@@ -39,11 +38,6 @@ from devmodels.protocols.vhost_user import (
     SHAPES,
     SINGLE_REGION,
     U64,
-    VRING_ADDR,
-    VRING_F_LOG,
-    VRING_INDEX_MASK,
-    VRING_NO_FD,
-    VRING_STATE,
     Message,
     ProtocolFeature,
     message_name,
@@ -64,13 +58,7 @@ _SUCCESS = U64.pack(0)
 _FAILURE = U64.pack(1)
 
 
-class _Later:
-    """The answer comes when something has ended."""
-
-
-LATER: Final = _Later()
-
-Handler = Callable[[bytes, list[int]], "bytes | _Later | None"]
+Handler = Callable[[bytes, list[int]], "bytes | Later | None"]
 
 
 class Session:
@@ -94,15 +82,16 @@ class Session:
         self._status = 0
         self._acknowledge = False
         self._reset_by_driver = False
-        self._inflight: InflightArea | None = None
         self._logging = DirtyLogging(device.memory, device.name)
         self._reply_fd: int | None = None
         self._transfer = StateTransfer(device)
         self._back: BackendChannel | None = None
         self._config_known: bytes | None = None
         """The configuration space as the front end read it last, or wrote it."""
-        self._active = False
-        self.vrings = [Vring(device, queue, self._memory, self._activate) for queue in device.queues]
+        self._rings = rings = Rings(
+            device, self._memory, self._logging, answer=self._answer, woken=self._tell_config
+        )
+        self.vrings = rings.vrings
         self._handlers: dict[int, Handler] = {
             Message.GET_FEATURES: self._get_features,
             Message.SET_FEATURES: self._set_features,
@@ -111,17 +100,17 @@ class Session:
             Message.SET_MEM_TABLE: self._set_mem_table,
             Message.SET_LOG_BASE: self._set_log_base,
             Message.SET_LOG_FD: self._set_log_fd,
-            Message.SET_VRING_NUM: self._set_vring_num,
-            Message.SET_VRING_ADDR: self._set_vring_addr,
-            Message.SET_VRING_BASE: self._set_vring_base,
-            Message.GET_VRING_BASE: self._get_vring_base,
-            Message.SET_VRING_KICK: self._set_vring_kick,
-            Message.SET_VRING_CALL: self._set_vring_call,
-            Message.SET_VRING_ERR: self._set_vring_err,
+            Message.SET_VRING_NUM: rings.set_num,
+            Message.SET_VRING_ADDR: rings.set_addr,
+            Message.SET_VRING_BASE: rings.set_base,
+            Message.GET_VRING_BASE: rings.get_base,
+            Message.SET_VRING_KICK: rings.set_kick,
+            Message.SET_VRING_CALL: rings.set_call,
+            Message.SET_VRING_ERR: rings.set_err,
             Message.GET_PROTOCOL_FEATURES: lambda _payload, _fds: U64.pack(self._offered),
             Message.SET_PROTOCOL_FEATURES: self._set_protocol_features,
             Message.GET_QUEUE_NUM: lambda _payload, _fds: U64.pack(len(self.vrings)),
-            Message.SET_VRING_ENABLE: self._set_vring_enable,
+            Message.SET_VRING_ENABLE: rings.set_enable,
             Message.SET_BACKEND_REQ_FD: self._set_backend_req_fd,
             Message.GET_CONFIG: self._get_config,
             Message.SET_CONFIG: self._set_config,
@@ -162,7 +151,7 @@ class Session:
             self._back is not None
             and self._config_known is not None
             and self._config_known != self.device.config_bytes()
-            and any(vring.started for vring in self.vrings)
+            and self._rings.running
         ):
             self._back.config_changed()
 
@@ -199,7 +188,7 @@ class Session:
             log.warning("%s: refused: %s", self.device.name, text)
             self._channel.answer(_FAILURE)
             return
-        if not isinstance(reply, _Later):
+        if not isinstance(reply, Later):
             self._answer(reply)
 
     def _answer(self, reply: bytes | None) -> None:
@@ -220,7 +209,7 @@ class Session:
         extra = value & ~(device.device_features | _OWN_FEATURES)
         if extra:
             raise RequestRefused(f"features {extra:#x} were not offered")
-        if any(vring.started for vring in self.vrings):
+        if self._rings.running:
             if (value ^ self._features) & ~F_LOG_ALL:
                 raise RequestRefused(f"features become {value:#x} while rings run with {self._features:#x}")
             self._features = value
@@ -247,7 +236,7 @@ class Session:
     def _get_status(self, _payload: bytes, _fds: list[int]) -> bytes:
         return U64.pack(self._status | self.device.status & Status.DEVICE_NEEDS_RESET)
 
-    def _set_status(self, payload: bytes, fds: list[int]) -> _Later | None:
+    def _set_status(self, payload: bytes, fds: list[int]) -> Later | None:
         """A status of 0 resets a device whose rings rest.
 
         While they run it is QEMU 7.2 that pauses its machine, and will ask each ring where it stopped: the driver knows
@@ -257,16 +246,16 @@ class Session:
         if value > 0xFF:
             raise RequestRefused(f"status {value:#x} has more than 8 bits")
         self._status = value
-        if value or any(vring.started for vring in self.vrings):
+        if value or self._rings.running:
             return None
         return self._reset_device(payload, fds)
 
-    def _driver_reset(self, payload: bytes, fds: list[int]) -> _Later:
+    def _driver_reset(self, payload: bytes, fds: list[int]) -> Later:
         """The driver itself has reset the device."""
         self._reset_by_driver = True
         return self._reset_device(payload, fds)
 
-    def _reset_device(self, _payload: bytes, _fds: list[int]) -> _Later:
+    def _reset_device(self, _payload: bytes, _fds: list[int]) -> Later:
         """The answer, and the next message, wait until requests that run have come back."""
         self._status = 0
         for vring in self.vrings:
@@ -283,7 +272,7 @@ class Session:
             self._reset_by_driver = False
             self.device.note(EventKind.DRIVER_RESET)
             self.device.driver_reset()
-        self._rest(lambda: self._answer(None))
+        self._rings.rest(lambda: self._answer(None))
 
     # --- memory
 
@@ -322,7 +311,7 @@ class Session:
     def _set_device_state_fd(self, payload: bytes, fds: list[int]) -> bytes:
         direction, phase = DEVICE_STATE.unpack_from(payload, 0)
         try:
-            if any(vring.started for vring in self.vrings):
+            if self._rings.running:
                 raise RequestRefused("rings run")
             self._transfer.begin(direction, phase, fds[0])
         except RequestRefused as error:
@@ -331,7 +320,7 @@ class Session:
         fds.pop()
         return U64.pack(DEVICE_STATE_NO_FD)
 
-    def _check_device_state(self, _payload: bytes, _fds: list[int]) -> _Later:
+    def _check_device_state(self, _payload: bytes, _fds: list[int]) -> Later:
         """The answer waits for the end of the transfer."""
         self._transfer.check(lambda good: self._answer(_SUCCESS if good else _FAILURE))
         return LATER
@@ -350,120 +339,22 @@ class Session:
             self._logging.notifier.close()
         self._logging.notifier = Notifier(fds.pop())
 
-    # --- rings
-
-    def _vring(self, index: int) -> Vring:
-        if index >= len(self.vrings):
-            raise RequestRefused(f"vring {index} of {len(self.vrings)}")
-        return self.vrings[index]
-
-    def _stopped(self, index: int) -> Vring:
-        vring = self._vring(index)
-        if vring.started:
-            raise RequestRefused(f"vring {index} runs")
-        return vring
-
-    def _set_vring_num(self, payload: bytes, _fds: list[int]) -> None:
-        index, num = VRING_STATE.unpack_from(payload, 0)
-        vring = self._stopped(index)
-        if not vring.queue.allows(num):
-            kind = "1 to" if self.device.packed else "a power of two up to"
-            raise RequestRefused(f"vring {index} of {num} entries, expected {kind} {vring.queue.max_size}")
-        vring.num = num
-        vring.update()
-
-    def _set_vring_addr(self, payload: bytes, _fds: list[int]) -> None:
-        index, flags, desc, used, available, log_address = VRING_ADDR.unpack_from(payload, 0)
-        vring = self._vring(index)
-        parts = (desc, available, used)
-        # Front ends send the addresses again when they switch the dirty log: the same ones are fine.
-        if vring.started and parts != vring.parts:
-            raise RequestRefused(f"vring {index} runs, and elsewhere")
-        _, _, used = vring.translate(parts)
-        self._logging.alias(
-            index, used, vring.device_area_size(), log_address if flags & VRING_F_LOG else None
-        )
-        vring.parts = parts
-        vring.update()
-
-    def _set_vring_base(self, payload: bytes, _fds: list[int]) -> None:
-        index, base = VRING_STATE.unpack_from(payload, 0)
-        self._stopped(index).set_base(base)
-
-    def _get_vring_base(self, payload: bytes, _fds: list[int]) -> _Later:
-        """The answer waits until everything taken from the ring has been given back."""
-        index, _ = VRING_STATE.unpack_from(payload, 0)
-        self._vring(index).stop(lambda base: self._rest(lambda: self._answer(VRING_STATE.pack(index, base))))
-        return LATER
-
-    def _activate(self) -> None:
-        """A ring is about to start: the device takes what it needs, its disk above all."""
-        if not self._active:
-            try:
-                self.device.activate()
-            except OSError as error:
-                raise RequestRefused(error.strerror or str(error)) from None
-            self._active = True
-            # What changed while all rings rested has not been told.
-            self.device.context.call_soon(self._tell_config)
-
-    def _rest(self, then: Callable[[], None]) -> None:
-        """A ring has stopped: where it was the last one, the device gives up its disk, and `then` is called later."""
-        if self._active and not any(vring.started for vring in self.vrings):
-            self._active = False
-            self.device.inactivate(then)
-        else:
-            then()
-
-    def _ring_fd(self, payload: bytes, fds: list[int]) -> tuple[Vring, int | None]:
-        """The vring that a descriptor is for, and the descriptor, now ours (None: poll instead)."""
-        (value,) = U64.unpack_from(payload, 0)
-        vring = self._vring(value & VRING_INDEX_MASK)
-        expected = 0 if value & VRING_NO_FD else 1
-        if len(fds) != expected:
-            raise ProtocolError(f"{len(fds)} file descriptors for vring {vring.queue.index}, not {expected}")
-        if not fds:
-            return vring, None
-        if not is_eventfd(fds[0]):
-            raise RequestRefused(f"the descriptor for vring {vring.queue.index} is no eventfd")
-        return vring, fds.pop()
-
-    def _set_vring_kick(self, payload: bytes, fds: list[int]) -> None:
-        vring, fd = self._ring_fd(payload, fds)
-        if fd is None:
-            raise RequestRefused(f"vring {vring.queue.index} without a kick descriptor is not supported")
-        vring.set_kick(fd)
-
-    def _set_vring_call(self, payload: bytes, fds: list[int]) -> None:
-        vring, fd = self._ring_fd(payload, fds)
-        vring.set_call(fd)
-
-    def _set_vring_err(self, payload: bytes, fds: list[int]) -> None:
-        vring, fd = self._ring_fd(payload, fds)
-        vring.set_err(fd)
-
-    def _set_vring_enable(self, payload: bytes, _fds: list[int]) -> None:
-        index, num = VRING_STATE.unpack_from(payload, 0)
-        vring = self._vring(index)
-        if num > 1:
-            raise RequestRefused(f"vring {index} enabled with {num}, expected 0 or 1")
-        vring.enabled = bool(num)
-        vring.update()
-
     # --- the in-flight area
 
     def _get_inflight_fd(self, payload: bytes, _fds: list[int]) -> bytes:
         """Make an area for this front end to keep."""
         _, _, num_queues, queue_size = self._inflight_of(payload)
         area, fd, size = InflightArea.create(num_queues, queue_size, packed=self.device.packed)
-        self._track(area)
+        self._rings.track(area)
         self._reply_fd = fd
         return INFLIGHT.pack(size, 0, num_queues, queue_size).ljust(len(payload), b"\0")
 
     def _set_inflight_fd(self, payload: bytes, fds: list[int]) -> None:
         """Go on with an area that an earlier connection made, perhaps to another process."""
         size, offset, num_queues, queue_size = self._inflight_of(payload)
-        self._track(InflightArea(fds[0], size, offset, num_queues, queue_size, packed=self.device.packed))
+        self._rings.track(
+            InflightArea(fds[0], size, offset, num_queues, queue_size, packed=self.device.packed)
+        )
 
     def _inflight_of(self, payload: bytes) -> tuple[int, int, int, int]:
         """Size, offset, number and size of queues of a message that comes at a time when it may."""
@@ -476,19 +367,9 @@ class Session:
             raise RequestRefused(f"in-flight area for {num_queues} queues of {len(self.vrings)}")
         if not 1 <= queue_size <= MAX_QUEUE_SIZE:
             raise RequestRefused(f"in-flight area for queues of {queue_size}, expected 1 to {MAX_QUEUE_SIZE}")
-        if any(vring.started for vring in self.vrings):
+        if self._rings.running:
             raise RequestRefused("in-flight area while rings run")
         return size, offset, num_queues, queue_size
-
-    def _track(self, area: InflightArea | None) -> None:
-        for vring in self.vrings:
-            vring.region = None
-        if self._inflight is not None:
-            self._inflight.close()
-        self._inflight = area
-        if area is not None:
-            for vring, region in zip(self.vrings, area.regions, strict=False):
-                vring.region = region
 
     # --- configuration space
 
@@ -557,12 +438,12 @@ class Session:
 
     def _finished(self) -> None:
         self.device.on_reset = None
-        self._track(None)
+        self._rings.track(None)
         self._logging.close()
         self.device.note(EventKind.DRIVER_LEFT)
         self.device.driver_left()
         self._memory.clear()
-        self._rest(self._ended)
+        self._rings.rest(self._ended)
 
 
 def _ignore(_payload: bytes, _fds: list[int]) -> None:
