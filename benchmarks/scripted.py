@@ -23,7 +23,7 @@ from rich.table import Table
 from benchmarks import peers
 from benchmarks.compare import IMAGE_SIZE, Spread, cached_image
 from guestsim.drivers import ahci, ata
-from guestsim.drivers.ahci import Ahci, AhciPort
+from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import (
     ABAR,
     HEADER,
@@ -37,6 +37,7 @@ from guestsim.drivers.ahci_layouts import (
     PortReg,
     h2d_fis,
 )
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.ata import AtaCommand
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest

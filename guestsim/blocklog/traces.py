@@ -21,7 +21,8 @@ from devmodels.virtio_blk.layout import (
 )
 from guestsim.blocklog.events import Begin, End, Event, Losses
 from guestsim.forms import BLK
-from guestsim.story import Life, Part, Piece, lives
+from guestsim.life import Life, Part, Piece
+from guestsim.story import lives
 
 _HEADER = REQUEST_HEADER.layout.size
 _SEGMENT = RANGE_SEGMENT.layout

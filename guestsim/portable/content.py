@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from guestsim.story import Life
+    from guestsim.life import Life
 
 EVERYTHING = 1 << 73
 """Above every byte that a sector number and a length can name."""

@@ -30,7 +30,7 @@ from guestsim.portable.requests import (
 from guestsim.story import lives
 
 if TYPE_CHECKING:
-    from guestsim.story import Life
+    from guestsim.life import Life
 
 MAX_BYTES = 16 << 20
 """The longest request that is fed."""

@@ -27,7 +27,9 @@ from guestsim.script.schema_scsi import parse_cdb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guestsim.drivers.ahci import Ahci, AhciPort, Answer
+    from guestsim.drivers.ahci import Ahci
+    from guestsim.drivers.ahci_command import Answer
+    from guestsim.drivers.ahci_port import AhciPort
     from guestsim.script.schema import Step
     from guestsim.script.schema_ata import Ata, AtaReset, Packet
     from guestsim.script.world import World

@@ -6,8 +6,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from guestsim.drivers.ahci import Ahci
-from guestsim.drivers.ide import Reply, Task, Way, identify, probe
+from guestsim.drivers.ide import identify, probe
 from guestsim.drivers.ide_layouts import EOT, BusMaster, Control, Reg
+from guestsim.drivers.ide_task import Reply, Task, Way
 from guestsim.drivers.scsi import opcode_name
 from guestsim.errors import GuestError
 from guestsim.script import ahci

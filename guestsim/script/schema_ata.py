@@ -9,7 +9,7 @@ import msgspec
 
 from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Hba, PortReg
 from guestsim.drivers.ata_commands import FORMS, Form, WayName
-from guestsim.drivers.ide import Way
+from guestsim.drivers.ide_task import Way
 from guestsim.script.parts import U8, U16, U32, Positive, Whole
 from guestsim.script.schema_scsi import parse_cdb
 from guestsim.script.values import Amount, HexBytes, Pattern, parse_address

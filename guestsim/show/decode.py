@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from construct import Construct
 
     from guestsim.forms import Part
-    from guestsim.story import Life, Piece
+    from guestsim.life import Life, Piece
 
 
 class Field(NamedTuple):

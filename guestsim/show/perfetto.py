@@ -19,6 +19,7 @@ import typer
 
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import TraceReader
+from guestsim.life import Life
 from guestsim.progress import TraceBar
 from guestsim.show import names
 from guestsim.show.describe import Describer
@@ -26,7 +27,7 @@ from guestsim.show.filters import QueryError
 from guestsim.show.possible import is_possible
 from guestsim.show.progress import Watched
 from guestsim.show.requests import row, told
-from guestsim.story import Life, lives
+from guestsim.story import lives
 
 if TYPE_CHECKING:
     from guestsim.show.words import Seen

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from devmodels.trace import TraceEvent
 from devmodels.virtio_scsi.layout import EVENT_SIZE
 from guestsim.forms import BLK, EVENTS, CommandForm
+from guestsim.life import At, Life
 from guestsim.show import names, scsi
 from guestsim.show.decode import LAYOUTS
 from guestsim.show.possible import possible
 from guestsim.show.words import form_words
-from guestsim.story import At, Life, lives
+from guestsim.story import lives
 
 HELD = 64
 """So many buffers that were given back may wait for their notification before they are told."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from guestsim.drivers.ide import IdeController, Task, Way, identify, probe
+from guestsim.drivers.ide import IdeController, identify, probe
 from guestsim.drivers.ide_layouts import AtaCommand, BmStatus
+from guestsim.drivers.ide_task import Task, Way
 from guestsim.drivers.pci import scan
 from guestsim.guest import Guest
 from guestsim.targets.qemu import QemuTarget

@@ -17,8 +17,8 @@ from devmodels.memory import GuestMemory
 from devmodels.protocols.iscsi.codes import LoginStatus, Stage
 from devmodels.runstate import RunState
 from devmodels.scsi.target import ScsiTarget
-from guestsim.drivers.ide import Task, Way
 from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.ide_task import Task, Way
 from tools.reference.machines import (
     AHCI,
     ANY,

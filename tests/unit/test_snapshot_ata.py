@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
 from guestsim.drivers import ata
-from guestsim.drivers.ide import IdeController, Task, Way, probe
+from guestsim.drivers.ide import IdeController, probe
 from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.ide_task import Task, Way
 from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest

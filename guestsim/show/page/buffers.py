@@ -8,9 +8,9 @@ import msgspec
 
 from devmodels.virtio_blk.layout import SECTOR
 from guestsim.forms import BLK, CONTROL, EVENTS, CommandForm
+from guestsim.life import Life, Piece
 from guestsim.show import names, scsi
 from guestsim.show.decode import LAYOUTS, decode
-from guestsim.story import Life, Piece
 
 MOST_PIECES = 256
 """Of a longer chain the first are shown."""

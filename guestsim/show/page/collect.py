@@ -14,6 +14,7 @@ import msgspec
 
 from devmodels.trace import EventKind, TraceEvent
 from devmodels.tracefile import DeviceFacts
+from guestsim.life import At, Life
 from guestsim.show import names
 from guestsim.show.describe import Describer
 from guestsim.show.filters import QueryError, Range
@@ -22,7 +23,7 @@ from guestsim.show.page.buffers import Buffer, buffer_of, operation, range_of, v
 from guestsim.show.page.columns import NONE, Names, Pack, Table, Texts
 from guestsim.show.page.descriptors import Descriptors
 from guestsim.show.words import Seen
-from guestsim.story import At, Life, lives
+from guestsim.story import lives
 
 MOST_TEXT = 400
 """Characters of an event's text."""

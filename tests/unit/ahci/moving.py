@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from devmodels.snapshot import save_snapshot
-from guestsim.drivers.ahci import Answer, Pending
+from guestsim.drivers.ahci_command import Answer, Pending
 from guestsim.drivers.ata import AtaCommand
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget

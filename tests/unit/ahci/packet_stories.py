@@ -6,8 +6,9 @@ The disc is of 512 blocks of 2048 bytes; each of its sectors of 512 bytes holds 
 from __future__ import annotations
 
 from guestsim.drivers import ata, cdb, mmc_cdb
-from guestsim.drivers.ahci import AhciPort, Answer
+from guestsim.drivers.ahci_command import Answer
 from guestsim.drivers.ahci_layouts import D2H, D2H_FIS, PIO_SETUP, Cmd, PortIs, PortReg
+from guestsim.drivers.ahci_port import AhciPort
 
 from .stories import Story
 

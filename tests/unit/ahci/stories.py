@@ -6,8 +6,9 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from guestsim.drivers import ahci, ata
-from guestsim.drivers.ahci import Ahci, AhciPort
+from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import PortIs, PortReg
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets import Target

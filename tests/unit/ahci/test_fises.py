@@ -11,6 +11,7 @@ from devmodels.ahci import delivery, prdt
 from devmodels.blockbackend import BlockBackend, Request
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Hba, PortIs, PortReg, h2d_fis
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
 
@@ -111,7 +112,7 @@ def test_a_disk_shows_its_signature_without_received_fises() -> None:
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
         guest = Guest(target)
         hba = ahci.Ahci(guest, ahci.find(guest)[0])
-        port = ahci.AhciPort(hba, 0)
+        port = AhciPort(hba, 0)
         target.assembly.machine.run_until_idle()
         assert not port.read(PortReg.CMD) & Cmd.FR
         assert port.read(PortReg.TFD) == 0x150

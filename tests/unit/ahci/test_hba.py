@@ -12,6 +12,7 @@ from devmodels.memoryregions import SharedRegion
 from devmodels.options import OptionError
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import ENABLED, Cmd, Ghc, Hba, PortIs, PortReg
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.pci import CAP_MSI, CAP_POWER, CAP_SATA, COMMAND_MASTER, scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
@@ -319,7 +320,7 @@ def test_a_driver_hears_of_a_disk_that_comes_and_of_one_that_goes() -> None:
         hba = ahci.Ahci(guest, ahci.find(guest)[0])
         guest.run(hba.probe(interrupts=Interrupts.POLLING))
         assert not hba.ports
-        port = ahci.AhciPort(hba, 0)
+        port = AhciPort(hba, 0)
         port.place()
         target.plug(DISK)
         assert port.present

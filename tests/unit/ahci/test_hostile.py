@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from devmodels.ahci import AhciPci
 from devmodels.memory import GuestMemory
 from guestsim.drivers import ata
-from guestsim.drivers.ahci import Ahci, AhciPort
+from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import (
     HEADER,
     PORTS_OFFSET,
@@ -26,6 +26,7 @@ from guestsim.drivers.ahci_layouts import (
     PortReg,
     h2d_fis,
 )
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget

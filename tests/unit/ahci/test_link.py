@@ -6,6 +6,7 @@ import pytest
 
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import PortReg
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -17,11 +18,11 @@ PARTIAL, SLUMBER = 2, 6
 CHANGED, EXCHANGED = 1 << 16, 1 << 26
 
 
-def _port(target: InProcessTarget, number: int) -> ahci.AhciPort:
+def _port(target: InProcessTarget, number: int) -> AhciPort:
     guest = Guest(target)
     hba = ahci.Ahci(guest, ahci.find(guest)[0])
     guest.run(hba.probe(interrupts=Interrupts.POLLING))
-    return ahci.AhciPort(hba, number)
+    return AhciPort(hba, number)
 
 
 @pytest.mark.parametrize("icc", [PARTIAL, SLUMBER])

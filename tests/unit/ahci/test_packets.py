@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from guestsim.drivers import ata, cdb
-from guestsim.drivers.ahci import AhciPort
 from guestsim.drivers.ahci_layouts import PIO_SETUP, PortIs, PortReg
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 

@@ -6,6 +6,7 @@ import pytest
 
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import Cmd, PortReg
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget
@@ -26,7 +27,7 @@ def test_a_port_is_not_started_where_no_device_is() -> None:
     """§10.3.1"""
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
         hba = ahci.Ahci(Guest(target), ahci.find(Guest(target))[0])
-        port = ahci.AhciPort(hba, 1)
+        port = AhciPort(hba, 1)
         port.write(PortReg.CMD, Cmd.FRE)
         port.write(PortReg.CMD, Cmd.FRE | Cmd.ST)
         assert target.violations() == [

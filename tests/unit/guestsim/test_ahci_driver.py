@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from guestsim.drivers.ahci import Ahci, AhciPort, Answer
+from guestsim.drivers.ahci import Ahci
+from guestsim.drivers.ahci_command import Answer
 from guestsim.drivers.ahci_layouts import (
     D2H,
     FIS_D2H,
@@ -16,6 +17,7 @@ from guestsim.drivers.ahci_layouts import (
     PortIs,
     PortReg,
 )
+from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.ata import AtaCommand, packet, read_queued
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest

@@ -12,8 +12,9 @@ from devmodels.tracefile import TraceReader
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
+from guestsim.life import Life
 from guestsim.quick import disk_machine
-from guestsim.story import Life, lives
+from guestsim.story import lives
 
 
 def recorded(folder: Path, *, shared: bool) -> list[Life]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from guestsim.drivers.ide import Task, Way
 from guestsim.drivers.ide_layouts import AtaCommand, Reg
+from guestsim.drivers.ide_task import Task, Way
 
 from .machine import MIB, IdeMachine
 from .test_channel import read

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from guestsim.drivers.ide import Reply, Task, Way, identify, probe
+from guestsim.drivers.ide import identify, probe
 from guestsim.drivers.ide_layouts import (
     START,
     TO_MEMORY,
@@ -17,6 +17,7 @@ from guestsim.drivers.ide_layouts import (
     Control,
     Reg,
 )
+from guestsim.drivers.ide_task import Reply, Task, Way
 from guestsim.drivers.pci import COMMAND_MASTER
 
 from .machine import MIB, IdeMachine, block, sector

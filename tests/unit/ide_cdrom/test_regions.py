@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from devmodels.conformance import Profile
-from guestsim.drivers.ide import Task, Way
 from guestsim.drivers.ide_layouts import AtaCommand, BmStatus
+from guestsim.drivers.ide_task import Task, Way
 
 from .machine import IdeMachine, sector
 

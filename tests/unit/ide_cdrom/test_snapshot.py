@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 
 from devmodels.snapshot import SnapshotError, restore_snapshot, save_snapshot
-from guestsim.drivers.ide import IdeChannel, IdeController, Reply, Task, Way, identify, probe
+from guestsim.drivers.ide import IdeChannel, IdeController, identify, probe
 from guestsim.drivers.ide_layouts import AtaCommand, AtaStatus, BmStatus, BusMaster, Control, Reg
+from guestsim.drivers.ide_task import Reply, Task, Way
 from guestsim.drivers.pci import scan
 from guestsim.guest import Guest
 from guestsim.targets.inprocess import InProcessTarget

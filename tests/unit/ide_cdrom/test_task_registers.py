@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from guestsim.drivers.ide import Task
 from guestsim.drivers.ide_layouts import AtaCommand, Control, Reg
+from guestsim.drivers.ide_task import Task
 
 from .machine import IdeMachine
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from guestsim.drivers import ahci, ata
-from guestsim.drivers.ahci import Ahci, AhciPort, Pending
+from guestsim.drivers.ahci import Ahci
+from guestsim.drivers.ahci_command import Pending
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Ghc, Hba, PortReg
-from guestsim.drivers.ide import IdeChannel, IdeController, Task, Way, probe
+from guestsim.drivers.ahci_port import AhciPort
+from guestsim.drivers.ide import IdeChannel, IdeController, probe
 from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.ide_task import Task, Way
 from guestsim.drivers.pci import scan
 from guestsim.drivers.transport import Interrupts
 from guestsim.guest import Guest

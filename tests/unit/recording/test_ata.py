@@ -15,8 +15,9 @@ from devmodels.tracefile import DeviceFacts, TraceReader
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci import Ahci
 from guestsim.drivers.ahci_layouts import PortIs
-from guestsim.drivers.ide import IdeController, Task, Way, probe
+from guestsim.drivers.ide import IdeController, probe
 from guestsim.drivers.ide_layouts import AtaCommand
+from guestsim.drivers.ide_task import Task, Way
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
 from tests.unit.ahci.stories import STORIES, boot

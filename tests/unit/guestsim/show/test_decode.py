@@ -13,9 +13,10 @@ from devmodels.tracefile import TraceReader
 from guestsim.disk import boot
 from guestsim.drivers import virtio_blk
 from guestsim.guest import Guest
+from guestsim.life import Life
 from guestsim.quick import disk_machine
 from guestsim.show.decode import LAYOUTS, as_text, decode, sections
-from guestsim.story import Life, lives
+from guestsim.story import lives
 
 
 def test_a_descriptor_has_its_flags_by_name() -> None:
