@@ -1,8 +1,8 @@
 """A vhost-user back end: a virtio device driven by the messages of one front end (QEMU, another VMM).
 
-Follows "Vhost-user Protocol" (docs/interop/vhost-user.rst of QEMU).  What a front end does wrong ends its connection,
-or is answered with an error where it asked for answers, with one log line; and nothing of it stays behind: no mapping,
-no descriptor, no request.
+Follows "Vhost-user Protocol" (docs/interop/vhost-user.rst of QEMU); what it says of rings is in `vhost_rings`.  What a
+front end does wrong ends its connection, or is answered with an error where it asked for answers, with one log line;
+and nothing of it stays behind: no mapping, no descriptor, no request.
 """
 
 from __future__ import annotations

@@ -127,8 +127,7 @@ class IoContext:
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` when the clock has reached `when` ns; timers of one instant run in the order made."""
         timer = self._timers.add(when, callback)
-        if self.descriptors.sleeping:
-            self.descriptors.wake()
+        self.descriptors.wake()
         return timer
 
     def post(self, callback: Callable[[], None]) -> None:

@@ -33,15 +33,11 @@ class Descriptors:
         self.sleeping = False
 
     def wake(self) -> None:
-        """End the sleep."""
-        self.sleeping = False
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
-
-    def wake_from_worker(self) -> None:
-        """Results are there that the context may not have been told of."""
+        """End the sleep, if there is one; the one call that any thread may make."""
         if self.sleeping:
-            self.wake()
+            self.sleeping = False
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` whenever epoll reports `fd`; FileExistsError for a second watcher."""

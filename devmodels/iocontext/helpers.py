@@ -45,7 +45,7 @@ class Helpers:
     def have_workers(self) -> Workers:
         """The workers."""
         if self.workers is None:
-            self.workers = Workers(self._context.descriptors.wake_from_worker)
+            self.workers = Workers(self._context.descriptors.wake)
         return self.workers
 
     def uring(self) -> Uring:

@@ -61,7 +61,11 @@ class IdeChannel:
         self.wide_data = wide_data
         self.polling = False
         self.interrupts = 0
+        self.block_bytes = 512
+        """Bytes in a DRQ data block of disks; 0: all that a command moves."""
         self._seen = 0
+        self._master_status = 0
+        """The bus master's as it was seen last."""
 
     # --- registers
 
@@ -98,8 +102,6 @@ class IdeChannel:
         self._master_status = status
         self.interrupts += 1
         return True
-
-    _master_status = 0
 
     async def wait_idle(self, what: str, timeout_ns: int | None = None) -> int:
         """Poll until BSY is clear; returns the status."""
@@ -210,20 +212,16 @@ class IdeChannel:
 
     async def _pio_in(self, task: Task, reply: Reply) -> None:
         """`task.count` sectors or one block: as many blocks as the device has."""
-        block = task.length
         out = bytearray()
         while len(out) < task.length:
             status = await self._wait("a data block")
             if not status & AtaStatus.DRQ:
                 break
-            out += self.read_block(min(self.block_bytes or block, task.length - len(out)))
+            out += self.read_block(min(self.block_bytes or task.length, task.length - len(out)))
             reply.blocks.append(len(out) - sum(reply.blocks))
         if len(out) == task.length:
             await self.wait_idle("the end of a command")
         reply.data = bytes(out)
-
-    block_bytes = 512
-    """Bytes in a DRQ data block of disks."""
 
     async def _pio_out(self, task: Task, reply: Reply) -> None:
         done = 0
@@ -253,6 +251,22 @@ class IdeChannel:
         memory.write(table, b"".join(entries))
         return table, regions
 
+    def _fill(self, regions: list[tuple[int, int]], data: bytes) -> None:
+        """Write what goes to the device."""
+        done = 0
+        for address, length in regions:
+            self.guest.memory.write(address, data[done : done + length])
+            done += length
+
+    def _content(self, regions: list[tuple[int, int]]) -> bytes:
+        """What has come from it."""
+        return b"".join(self.guest.memory.read(address, length) for address, length in regions)
+
+    def _free(self, table: int, regions: list[tuple[int, int]]) -> None:
+        """Give the memory back."""
+        for address in (table, *(address for address, _ in regions)):
+            self.guest.memory.free(address)
+
     def prepare(self, table: int, *, to_memory: bool) -> None:
         """Give the bus master its table."""
         self.master.write(BusMaster.TABLE, 4, table)
@@ -271,13 +285,10 @@ class IdeChannel:
         return status
 
     async def _dma(self, unit: int, task: Task) -> Reply:
-        memory = self.guest.memory
         table, regions = self.table(task)
-        done = 0
-        for address, length in regions if task.way.out else ():
-            memory.write(address, task.data[done : done + length])
-            done += length
         to_memory = not task.way.out
+        if not to_memory:
+            self._fill(regions, task.data)
         self.prepare(table, to_memory=to_memory)
         self.write_task(unit, task)
         self.start(to_memory=to_memory)
@@ -289,9 +300,8 @@ class IdeChannel:
         finally:
             self.stop()
         if to_memory:
-            reply.data = b"".join(memory.read(address, length) for address, length in regions)
-        for address in (table, *(address for address, _ in regions)):
-            memory.free(address)
+            reply.data = self._content(regions)
+        self._free(table, regions)
         return self._end(reply, wide=task.wide)
 
     async def wait_dma(self, timeout_ns: int = LONG_WAIT_NS) -> None:
@@ -343,10 +353,8 @@ class IdeChannel:
         table, placed = self.table(task) if way.dma else (0, [])
         if way.dma:
             self.prepare(table, to_memory=not data)
-        done = 0
-        for address, length in placed if data else ():
-            self.guest.memory.write(address, data[done : done + length])
-            done += length
+        if data:
+            self._fill(placed, data)
         self.write_task(unit, task)
         status = await self.wait_idle("DRQ for a packet")
         reply = Reply()
@@ -358,8 +366,8 @@ class IdeChannel:
                 await self._packet_dma(reply, placed, to_memory=not data)
             else:
                 await self._packet_pio(reply, data)
-        for address in (table, *(address for address, _ in placed)) if way.dma else ():
-            self.guest.memory.free(address)
+        if way.dma:
+            self._free(table, placed)
         return self._end(reply)
 
     def _check_reason(self, wanted: int, what: str) -> None:
@@ -378,7 +386,7 @@ class IdeChannel:
         self._seen = self.interrupts
         reply.bus_master = self.stop() | (self._master_status & BmStatus.INTERRUPT)
         if to_memory:
-            reply.data = b"".join(self.guest.memory.read(address, length) for address, length in regions)
+            reply.data = self._content(regions)
 
     async def _packet_pio(self, reply: Reply, data: bytes) -> None:
         out = bytearray()
