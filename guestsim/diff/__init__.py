@@ -13,4 +13,5 @@ arena.py     the part of guest memory that is compared
 run.py       many sequences; the report
 scripts.py   a script on both; script_judge.py says what differences are, script_memory.py those of memory
 both.py      both machines as a script's target; memories.py their memory, offered.py what its guest has offered
+lasting.py   whether something that differs lasts
 """

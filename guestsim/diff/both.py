@@ -11,20 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 from guestsim.diff.both_hosts import BothHosts
 from guestsim.diff.capabilities import Moved
+from guestsim.diff.lasting import Lasting
 from guestsim.diff.memories import MEMORY, Memories
 from guestsim.diff.sides import ECAM
 from guestsim.targets import MachineLayout, Window
 from guestsim.targets.inprocess import InProcessTarget
 from guestsim.targets.qemu import RAM, QemuTarget
 
-PATIENCE, AGAIN, SHORT = 5.0, 0.25, 0.02
-"""How long something that differs must last, in seconds; the second time; and where both have used all buffers."""
 _LONGEST_STEP = 0.5
 """How long is waited for a step of the clock, in seconds."""
 _IRQS = (14, 15)
@@ -112,7 +112,9 @@ class Both(BothHosts):
         self._slots = slots
         self._moved = Moved(self.ours, self.theirs, slots)
         self.dirty = False
-        self._late: object = None
+        self._lasting = Lasting(
+            self.theirs, [drive["node-name"] for drive in theirs["blockdevs"] if "node-name" in drive]
+        )
 
     # --- registers
 
@@ -131,7 +133,8 @@ class Both(BothHosts):
         if not self.comparing:
             return mine
         self.counts["accesses"] += 1
-        theirs, begun = again(), time.monotonic()
+        theirs = again()
+        self._lasting.begin()
         sight = Sight("register", address, size, mine, theirs, port)
         if theirs != mine and (seen := self.judge(sight, False)) is not None:
             return seen
@@ -139,10 +142,7 @@ class Both(BothHosts):
             if self.ours.busy:
                 self.counts["in flight"] += 1
                 return mine
-            late = (address, mine, theirs)
-            patience = SHORT if not self.dirty else AGAIN if late == self._late else PATIENCE
-            if time.monotonic() - begun > patience:
-                self._late = late
+            if self._lasting.lasts((address, mine, theirs), at_rest=lambda: not self.dirty):
                 seen = self._judge(replace(sight, theirs=theirs))
                 return mine if seen is None else seen
             self.theirs.advance()
@@ -244,23 +244,21 @@ class Both(BothHosts):
 
     def _catch_up(self) -> None:
         """Wait until there is no difference, or one that has lasted."""
-        begun = time.monotonic()
+        self._lasting.begin()
         while True:
             lines = self._lines()
             found = (lines if lines[0] != lines[1] else None, [*self.memories.blocks()])
-            if found == (None, []):
-                break
-            at_rest = not self.dirty or self._told_alike(*found)
-            patience = SHORT if at_rest else AGAIN if found == self._late else PATIENCE
-            if time.monotonic() - begun > patience:
-                self._late = found
+            if found == (None, []) or self._lasting.lasts(found, at_rest=partial(self._told_alike, *found)):
                 break
             self.theirs.advance()
         self.dirty = False
 
     def _told_alike(self, lines: object, blocks: Sequence[int]) -> bool:
-        """Whether both have told of the same: buffers used, lines, messages; other memory is done then."""
-        return lines is None and all(at >= MEMORY for at in blocks) and self.all_used()
+        """Whether both have told of the same: buffers used, lines, messages; other memory is done then.
+
+        Or nothing was done since both were at rest.
+        """
+        return not self.dirty or (lines is None and all(at >= MEMORY for at in blocks) and self.all_used())
 
     def compare(self, *, everywhere: bool = False) -> bool:
         """Memory that the guest uses (or all) and lines, where both are at rest; what differs is judged.

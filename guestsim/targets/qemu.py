@@ -260,6 +260,14 @@ class QemuTarget:
         """QMP `cont`."""
         self.qmp("cont", {})
 
+    def drain(self, node: str) -> bool:
+        """Wait until no drive has a request under way; False where QEMU has no such node.
+
+        What is held at a break point of blkdebug's is waited for, too.
+        """
+        command = {"command-line": f'qemu-io {node} "aio_flush"'}
+        return self.qmp("human-monitor-command", command) == ""
+
     def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
         """What QMP has told since the last call."""
         return self._process.take_events()

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from guestsim.cli import app
+from guestsim.diff import lasting
 from guestsim.diff.script_judge import Judge
 from guestsim.diff.script_steps import why_not_both
 from guestsim.diff.scripts import ScriptDiff, compare_script
@@ -68,6 +69,18 @@ steps:
       - read: {at: 1k, length: 512}
 """
 
+SLOW = """
+name: zeroes
+drives: [{driver: file, node-name: d0, size: 1M}]
+devices: [{driver: virtio-blk-pci, drive: d0}]
+steps:
+  - probe
+  - read: {at: 0, length: 512}
+  - together:
+      - read: {at: 1k, length: 1k}
+      - read: {at: 4k, length: 4k}
+"""
+
 
 def _compare(path: Path, text: str) -> ScriptDiff:
     path = path / "who.guest.yaml"
@@ -85,6 +98,20 @@ def _devices(monkeypatch: pytest.MonkeyPatch, **changes: Json) -> None:
         devices = options.pop("devices")
         assert isinstance(devices, list)
         start(self, **options, devices=[{**device, **changes} for device in devices])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(QemuTarget, "__init__", other)
+
+
+def _slow_drives(monkeypatch: pytest.MonkeyPatch, nanoseconds: int) -> None:
+    """QEMU's drives are all zeroes, and take so long for a request."""
+    start = QemuTarget.__init__
+
+    def other(self: QemuTarget, **options: object) -> None:
+        drives = options.pop("blockdevs")
+        assert isinstance(drives, list)
+        slow = {"driver": "null-co", "size": 1 << 20, "read-zeroes": True, "latency-ns": nanoseconds}
+        nodes = [{**slow, "node-name": drive["node-name"]} for drive in drives]
+        start(self, **options, blockdevs=nodes)  # type: ignore[arg-type]
 
     monkeypatch.setattr(QemuTarget, "__init__", other)
 
@@ -132,6 +159,22 @@ def test_what_a_step_says_of_qemu_is_explained(tmp_path: Path, monkeypatch: pyte
     report = _compare(tmp_path, SCRIPT)
     assert report.ok
     assert report.said == {"it says so": 1}
+
+
+def test_what_qemu_has_not_come_to_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _slow_drives(monkeypatch, 200_000_000)
+    report = _compare(tmp_path, SLOW)
+    assert (report.place, report.failures) == ("", [])
+    assert report.compared >= 2
+
+
+def test_what_lasts_is_told_without_waiting_for_it_to_go_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _devices(monkeypatch, serial="of-another")
+    monkeypatch.setattr(lasting, "PATIENCE", 1e9)
+    monkeypatch.setattr(lasting, "AGAIN", 1e9)
+    assert _compare(tmp_path, SCRIPT).ok
 
 
 def test_it_explains_nothing_in_other_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
