@@ -12,7 +12,6 @@ from functools import partial
 
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import GuestMemoryError
-from devmodels.memorywords import Words
 from devmodels.virtio.constants import EVENT_IDX, IN_ORDER, INDIRECT_DESC
 from devmodels.virtio.layout import (
     AVAIL_ALIGN,
@@ -145,14 +144,12 @@ class SplitRing:
         try:
             self._fetch: Fetch = memory.records(desc, size, VIRTQ_DESC.layout)
             table = memory.view(desc, size * DESC_SIZE)
-            self._three = VIRTQ_DESC.times(3)
-            self._fetch_three: Fetch | None = (
-                None if table is None else partial(self._three.unpack_from, table)
-            )
-            self._avail: Words = memory.words(driver, avail_size(size) // 2, "H")
-            self._used: Words = memory.words(device, 2, "H", write=True)
-            self._used_ring: Words = memory.words(device + 4, 2 * size, "I", write=True)
-            self._avail_event: Words = memory.words(device + used_size(size) - 2, 1, "H", write=True)
+            self._three = three = VIRTQ_DESC.times(3)
+            self._fetch_three: Fetch | None = None if table is None else partial(three.unpack_from, table)
+            self._avail = memory.words(driver, avail_size(size) // 2, "H")
+            self._used = memory.words(device, 2, "H", write=True)
+            self._used_ring = memory.words(device + 4, 2 * size, "I", write=True)
+            self._avail_event = memory.words(device + used_size(size) - 2, 1, "H", write=True)
         except GuestMemoryError as error:
             raise RingError("VIRTIO 1.4 §2.7", f"ring part outside memory: {error}") from error
         self._generation = memory.generation
