@@ -23,7 +23,6 @@ from devmodels.blockbackend.debug.announcing import NOTHING, Announced
 from devmodels.blockbackend.drain import Section, below, drained
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.errorpolicy import ErrorPolicy, IoStatus
-from devmodels.blockbackend.listing import RequestData, whereabouts
 from devmodels.blockbackend.node import BlockNode
 from devmodels.blockbackend.options import MAX_SIZE
 from devmodels.blockbackend.permissions import Perm, PermissionConflictError, Role, Use
@@ -38,6 +37,7 @@ from devmodels.runstate import RunState
 from devmodels.trace import EventKind, Tracer
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.listing import RequestData
     from devmodels.blockbackend.throttling import Member, ThrottleGroup
 
 logger = logs.logger(__name__)
@@ -419,6 +419,8 @@ class BlockBackend:
 
     def list_in_flight(self) -> list[RequestData]:
         """What is in flight, in order of submission, and where each of it waits."""
+        from devmodels.blockbackend.listing import RequestData, whereabouts  # for those who look on only
+
         why = self.waiting.where
         where = whereabouts(self.node, self.throttled_by)
         where.update((request, why) for request in self.waiting.requests)

@@ -16,7 +16,6 @@ from devmodels.blockbackend.drain import Section
 from devmodels.blockbackend.edge import Edge
 from devmodels.blockbackend.fitting import Fitting
 from devmodels.blockbackend.graphtrace import GraphTrace, Traced
-from devmodels.blockbackend.listing import Where
 from devmodels.blockbackend.options import NodeOptions
 from devmodels.blockbackend.permissions import Perm, Role, Use
 from devmodels.blockbackend.ranges import InFlight
@@ -26,6 +25,7 @@ from devmodels.iocontext import IoContext, Lock
 from devmodels.secretobjects import Secrets
 
 if TYPE_CHECKING:
+    from devmodels.blockbackend.listing import Where
     from devmodels.blockbackend.throttling import ThrottleGroup
     from devmodels.disc import Disc
 

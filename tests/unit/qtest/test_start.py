@@ -36,7 +36,16 @@ OTHERS = {
     "virtio-scsi-cd": "ahci ata.disk ata.packet scsi.disk.disk virtio.mmio virtio_blk",
     "none": "ahci ata ide_cdrom scsi virtio virtio_blk virtio_scsi",
 }
-MONITOR = ["monitor", "recording", "telemetry", "exports", "cli", "tracefile.reader", "tracefile.writer"]
+MONITOR = [
+    "blockbackend.listing",
+    "monitor",
+    "recording",
+    "telemetry",
+    "exports",
+    "cli",
+    "tracefile.reader",
+    "tracefile.writer",
+]
 DISK = ["-nodefaults", "-drive", "if=none,id=d0,file=null-co://,format=raw", "-device"]
 MACHINES = {
     "ide": ["-machine", "pc", *DISK, "ide-hd,drive=d0,bus=ide.0"],
