@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+
+import msgspec
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -38,7 +40,7 @@ class WireError(ValueError):
     """Bytes do not have the constant that their layout demands."""
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, frozen=True):
     """One entry of the flattened layout; `name` is "" for padding and unnamed constants."""
 
     name: str
@@ -179,7 +181,7 @@ def _flatten(part: construct.Construct, name: str) -> Iterable[_Item]:
             yield from _flatten(part.subcon, f"{name}[{index}]")
     elif isinstance(part, construct.Const):
         (item,) = _flatten(part.subcon, name)
-        yield item._replace(constant=part.value)
+        yield msgspec.structs.replace(item, constant=part.value)
     elif isinstance(part, construct.FormatField) and part.fmtstr[-1] in _INTEGERS:
         order = part.fmtstr[0] if part.length > 1 else ""
         yield _Item(name, part.fmtstr[-1], order, part.length, None)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from devmodels.assembly.kind import DeviceKind
 
 Place = Literal["pci", "mmio", "bus", "ata"]
 
 
-class DeviceType(NamedTuple):
+class DeviceType(msgspec.Struct, frozen=True):
     """`place` is where it goes: PCI, an address of its own, or the bus of another device, of SCSI or ATA."""
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -45,7 +45,7 @@ class QueueOptions(Protocol):
         ...
 
 
-class DeviceKind(NamedTuple):
+class DeviceKind(msgspec.Struct, frozen=True):
     """`add(assembly, options, translate)` makes a device and returns its id; OptionError.
 
     It plugs the device, too, unless that is a unit on a SCSI or an ATA bus.  `hosted_fault` says what keeps a device

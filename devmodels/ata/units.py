@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from devmodels.ata.device import AtaDevice
@@ -33,7 +35,7 @@ class AtaBus(Protocol):
         ...
 
 
-class AtaPlace(NamedTuple):
+class AtaPlace(msgspec.Struct, frozen=True):
     """Where a device is, or will be once it is plugged: its model, the name of its bus, its number there."""
 
     driver: str

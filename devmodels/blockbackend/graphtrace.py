@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from devmodels.blockbackend.accounting import Served
 from devmodels.blockbackend.request import DerivedRequest, Read, Request
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Handler = Callable[[Request], Coroutine[Any, None, None]]
 
 
-class Station(NamedTuple):
+class Station(msgspec.Struct, frozen=True):
     """A request is at `user`, a backend or a node: in `step` (-1 at the backend) of a device's `dispatch`."""
 
     user: object

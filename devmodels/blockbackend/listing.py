@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from devmodels.blockbackend.drain import below
-from devmodels.blockbackend.request import Request
+from devmodels.blockbackend.request import Origin, Request
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.node import BlockNode
@@ -18,14 +18,6 @@ Where = Literal["held", "drained", "batched", "throttled", "suspended", "running
 gathered; `throttled`: by a throttle group; `suspended`: at a break point; `running`: anything else."""
 
 
-class OriginData(msgspec.Struct, frozen=True):
-    """The device, its queue, and the request's tag there (a ring's head)."""
-
-    device: str
-    queue: int
-    tag: int
-
-
 class RequestData(msgspec.Struct, rename="kebab", frozen=True, omit_defaults=True):
     """One request in flight; `offset` and `length` are in bytes, `age_ns` is how long ago it was submitted."""
 
@@ -34,20 +26,19 @@ class RequestData(msgspec.Struct, rename="kebab", frozen=True, omit_defaults=Tru
     length: int
     age_ns: int
     where: Where
-    origin: OriginData | None = None
+    origin: Origin | None = None
     label: str = ""
 
     @classmethod
     def of(cls, request: Request, now_ns: int, where: Where) -> RequestData:
         """`request` at `now_ns`."""
-        origin = request.origin
         return cls(
             op=request.op.name.lower().replace("_", "-"),
             offset=request.offset,
             length=request.length,
             age_ns=now_ns - request.started_ns,
             where=where,
-            origin=None if origin is None else OriginData(*origin),
+            origin=request.origin,
             label=request.label,
         )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+
+import msgspec
 
 from devmodels.iocontext import Future, IoContext
 
 
-class _Held(NamedTuple):
+class _Held(msgspec.Struct, frozen=True):
     start: int
     end: int
     serialising: bool

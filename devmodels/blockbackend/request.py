@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from devmodels.blockbackend.status import BlockStatus
@@ -78,7 +80,7 @@ WITHOUT_MAY_UNMAP = tuple(flags & ~Flags.MAY_UNMAP for flags in _ALL)
 """The same flags without `MAY_UNMAP`, by flags."""
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True):
     """Where a request came from: a device, a queue's number there, and what the queue calls it (a ring's head)."""
 
     device: str

@@ -15,7 +15,9 @@ A table is up to 64 KiB of entries, and does not lie over a border of 64 KiB; no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from devmodels.ata.command import AtaError
 from devmodels.conformance import written
@@ -45,7 +47,7 @@ PIECE = 1 << 20
 """So many bytes are moved at a time at most."""
 
 
-class _Mapped(NamedTuple):
+class _Mapped(msgspec.Struct, frozen=True):
     """Memory for a piece of a command's data.
 
     `before` bytes of that had been moved already; `length` are the guest's, `pad` more are nobody's.

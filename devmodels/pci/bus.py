@@ -16,7 +16,9 @@ References: PCI Local Bus 3.0 §3.2.2.3.2; PCI Express 6.0 §7.2.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from devmodels.interrupts import Line, LineSource, Outbox
 from devmodels.pci.decode import Claim
@@ -36,7 +38,7 @@ _ADDRESS_BITS = 0x80FF_FFFC
 IntxSink: TypeAlias = Callable[[int, bool], None]
 
 
-class Wiring(NamedTuple):
+class Wiring(msgspec.Struct, frozen=True):
     """A board's interrupt lines: how many there are, and which one (from 0) has pin 1 to 4 of a slot."""
 
     lines: int

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 
 class BarHandler(Protocol):
@@ -29,7 +31,7 @@ class Guard(Protocol):
     accessing: bool
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True):
     """`size` bytes from `base` on belong to `handler`, and through it to `owner` (None: may be entered again)."""
 
     base: int

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, NamedTuple
+from typing import TYPE_CHECKING, Generic
+
+import msgspec
 
 from devmodels.registers.declare import Bank, Blocks, Element
 
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from devmodels.registers.file import RegisterFile
 
 
-class IllegalAccess(NamedTuple):
+class IllegalAccess(msgspec.Struct, frozen=True):
     """An access that the declarations do not allow; `value` is None for a read; `reason` says why.
 
     `wrong_way`: a read of what can only be written, or the other way round.
@@ -80,4 +82,5 @@ class BlockArray(Generic[Element]):
             block = self._block
             at = block.offset + (0 if isinstance(block, Bank) else index * block.stride)
             name = f"{type(self._owner).__name__}.{block.name}[{index}]"
-            self._owner.on_illegal(access._replace(registers=name, offset=at + access.offset))
+            offset = at + access.offset
+            self._owner.on_illegal(msgspec.structs.replace(access, registers=name, offset=offset))

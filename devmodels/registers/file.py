@@ -8,14 +8,16 @@ of the byte lanes touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
+
+import msgspec
 
 from devmodels.registers.arrays import BlockArray, IllegalAccess
 from devmodels.registers.declare import POWER_ON, WIDTHS, Bank, Blocks, Element, Register
 from devmodels.registers.plan import Layout, ReadPlan, WritePlan
 
 
-class _Hit(NamedTuple):
+class _Hit(msgspec.Struct, frozen=True):
     """An offset inside an array: the element (None: absent), the offset in it, the bytes left in it."""
 
     element: RegisterFile | None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import msgspec
+
 from devmodels.registers.declare import (
     HWINIT,
     POWER_ON,
@@ -192,7 +194,7 @@ def bits_by_access(register: Register) -> dict[Access, int]:
     return masks
 
 
-class _Inherited(NamedTuple):
+class _Inherited(msgspec.Struct, frozen=True):
     registers: tuple[Register, ...] = ()
     blocks: tuple[Blocks[RegisterFile], ...] = ()
     ports: tuple[Port, ...] = ()

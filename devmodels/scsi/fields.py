@@ -12,7 +12,9 @@ a shift for each bit field.  Names are flat: those of bit fields do not repeat t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from devmodels.wire import Codec, Readable, is_bit_struct
 
@@ -23,7 +25,7 @@ Fields = dict[str, int]
 """The values of a structure, by name; a flag is 0 or 1."""
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """Where a field is: its first byte, its lowest bit in the big-endian number of `size` bytes there, its width."""
 
     offset: int

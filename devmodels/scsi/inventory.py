@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from devmodels.scsi.asc import Asc
 from devmodels.scsi.fields import Fields, Layout
@@ -22,7 +23,7 @@ MINIMUM_ALLOCATION = 16
 WITHOUT_WELL_KNOWN, WELL_KNOWN_ONLY, EVERYTHING = 0x00, 0x01, 0x02
 
 
-class Selection(NamedTuple):
+class Selection(msgspec.Struct, frozen=True):
     """What SELECT REPORT asks for."""
 
     units: bool

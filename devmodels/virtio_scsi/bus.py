@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext
@@ -20,7 +22,7 @@ _LOCALLY_ASSIGNED = 0x3 << 60
 """The NAA format of names that somebody has made up (SPC-4 §7.8.6.6.5)."""
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """What a `lun` field names: a target, the driver's nexus with it, a LUN as of `parse_lun`, who answers there."""
 
     target: ScsiTarget

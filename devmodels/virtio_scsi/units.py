@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from devmodels.blockbackend.errorpolicy import OnReadError, OnWriteError
 from devmodels.scsi import LogicalUnit
@@ -98,7 +100,7 @@ class ScsiCdOptions(CdOptions, rename="kebab", forbid_unknown_fields=True, froze
         check_place(self)
 
 
-class ScsiPlace(NamedTuple):
+class ScsiPlace(msgspec.Struct, frozen=True):
     """Where a device on a SCSI bus is, or will be once it is plugged, and its model."""
 
     driver: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import msgspec
 
@@ -23,7 +22,7 @@ class Profile(IntEnum):
     BD_ROM = 0x0040
 
 
-class Kind(NamedTuple):
+class Kind(msgspec.Struct, frozen=True):
     """What there is to know of a profile: the speed of 1x and the greatest multiple, in kB/s of 1000 bytes, and blocks
     in one unit of error correction."""
 
