@@ -103,16 +103,34 @@ class Channel:
             unit.write_word(value >> 16)
 
     def read_register(self, place: Place) -> int:
-        """What the selected device shows; a device that is not there shows nothing (device 0 answers for device 1)."""
+        """What the selected device shows, or another one for it."""
         unit = self.selected
-        if place is Place.DEVICE:
-            return unit.taskfile.device | OBSOLETE if self.units else 0
         if unit.device is None:
-            return 0
+            return self._read_absent(place)
         if place is Place.COMMAND:
             unit.acknowledge()
             return unit.status
-        return unit.taskfile.read(place, hob=bool(self.control & HOB))
+        return self._content(unit, place)
+
+    def _read_absent(self, place: Place) -> int:
+        """The selected device is not there.
+
+        Device 0 answers for device 1: with 0 for the status, and where it takes packets for everything (ATA/ATAPI-6
+        §9.16.1).  QEMU keeps registers of what is not there.  Nobody answers for device 0 (§9.16.2), but the device
+        register is the cable's.
+        """
+        first = self.places[0]
+        if first.device is None:
+            return self._content(first, place) if place is Place.DEVICE and self.units else 0
+        if place is Place.COMMAND:
+            return 0
+        if self.violations.as_qemu:
+            return self._content(self.selected, place)
+        return 0 if first.device.packet_size else self._content(first, place)
+
+    def _content(self, unit: Unit, place: Place) -> int:
+        value = unit.taskfile.read(place, hob=bool(self.control & HOB))
+        return value | OBSOLETE if place is Place.DEVICE else value
 
     def alternate_status(self) -> int:
         """The status, without any effect."""
@@ -137,10 +155,15 @@ class Channel:
         self.control &= ~HOB
         if self.in_reset:
             return
-        if opcode == DIAGNOSTIC and not self.selected.busy and self.units:
+        if opcode == DIAGNOSTIC and not self.selected.busy and self._is_heard:
             self._diagnose()
         elif self.selected.device is not None:
             self.selected.execute(opcode)
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether a diagnostic is; QEMU's are the selected device's."""
+        return bool(self.units) if not self.violations.as_qemu else self.selected.device is not None
 
     def _diagnose(self) -> None:
         """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both, and alone interrupts."""

@@ -60,7 +60,7 @@ class Unit:
         self.channel = channel
         self.number = number
         self.device: AtaDevice | None = None
-        self.taskfile = TaskFile()
+        self.taskfile = _nothing()
         self.status = 0
         self.phase = Phase.IDLE
         self.command: AtaCommand | None = None
@@ -84,7 +84,7 @@ class Unit:
         self.command = None
         self.resets += 1
         self.resetting = False
-        self.phase, self.status, self.taskfile = Phase.IDLE, 0, TaskFile()
+        self.phase, self.status, self.taskfile = Phase.IDLE, 0, _nothing()
         self._set_interrupt(False)
         if device is not None:
             device.leave()
@@ -298,6 +298,8 @@ class Unit:
         """Drop the command and be busy until the device has been reset, then show its signature and call `then`."""
         device = self.device
         if device is None:
+            if kind is not Reset.DEVICE:
+                self.taskfile = _nothing()
             if then is not None:
                 then()
             return
@@ -343,6 +345,11 @@ class Unit:
     def ask_for_attention(self) -> None:
         """Ask for an interrupt."""
         self._set_interrupt(True)
+
+
+def _nothing() -> TaskFile:
+    """What QEMU shows after a reset where no device is."""
+    return TaskFile(count=1, lba=0xFFFF01)
 
 
 def _by_dma(command: AtaCommand) -> bool:

@@ -64,7 +64,7 @@ POWER = (
 )
 ABSENT = (
     "absent",
-    "Device 0 answers for an absent device 1 (ATA/ATAPI-6 §9.16.1); ours: 0, QEMU's: its own (right: neither).",
+    "Device 0 answers for an absent device 1 (ATA/ATAPI-6 §9.16.1); QEMU has registers of its own (right: ours).",
 )
 OURS_ALONE = (
     "ours-alone",

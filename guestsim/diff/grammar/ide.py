@@ -195,16 +195,17 @@ class Lowering:
         yield from after
 
     def _absent(self) -> Iterator[Access]:
-        """Of device 1, which is not there, ours shows zeroes, QEMU what was written to registers of its own."""
+        """For device 1, which is not there, ours answers with what device 0 has, QEMU with registers of its own."""
         yield self._put(Reg.DEVICE, OBSOLETE | DEV)
-        looks = Blocks(Block(0, 0, self.units[1].ours.device), self.units[1].theirs, ABSENT)
+        looks = Blocks(self.units[0].ours, self.units[1].theirs, ABSENT).look()
+        of_either = [each if each.but is None else replace(each, as_qemu=each.but[2]) for each in looks]
         do: list[Access] = [
             ALTERNATE,
             reg(Reg.STATUS),
-            *looks.look(),
+            *of_either,
             put(COMMAND, FLUSH),
             Wait(),
-            *looks.look(),
+            *of_either,
             ALTERNATE,
         ]
         yield from do

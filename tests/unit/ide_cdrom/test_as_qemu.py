@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from guestsim.drivers.ide_layouts import AtaCommand, Reg
+from guestsim.drivers.ide_layouts import DEV, AtaCommand, Control, Reg
 from guestsim.drivers.ide_task import Task, Way
 
 from .machine import MIB, IdeMachine
+from .test_absent_device import TASK
 from .test_channel import read
 from .test_task_registers import settle
 
@@ -57,6 +58,36 @@ def test_count_and_address_go_with_the_sectors() -> None:
                 machine.target.io_read(0x1F0, 2)
             settle(machine)
         assert _task_registers(machine) == [0, 0x02, 0x01]
+
+
+def test_a_device_1_that_is_not_there_has_registers_of_its_own() -> None:
+    """A signature of nothing after a reset; no command is for it, the diagnostic neither."""
+    with IdeMachine(only="disk", profile="qemu", probed=False) as machine:
+        ide = machine.ide
+        written = (Reg.COUNT, 0x55), (Reg.LBA_LOW, 0xAA), (Reg.LBA_MID, 0x33)
+        own = [0, 0x55, 0xAA, 0x33, 0xFF, 0xB0, 0]
+        for _ in range(2):
+            ide.set(Reg.STATUS, 0xFF)
+            settle(machine)
+            assert ide.get(Reg.ERROR) == ABRT
+            ide.set(Reg.DEVICE, DEV)
+            assert [ide.get(register) for register in TASK] == [0, 1, 1, 0xFF, 0xFF, 0xB0, 0]
+            for register, value in written:
+                ide.set(register, value)
+            for command in (0xEC, 0x90):
+                ide.set(Reg.STATUS, command)
+                settle(machine)
+            assert [ide.get(register) for register in TASK] == own
+            ide.set_control(Control.HOB)
+            assert [ide.get(register) for register, _ in written] == [1, 1, 0xFF]
+            ide.set(Reg.DEVICE, 0)
+            ide.set(Reg.STATUS, 0x90)
+            settle(machine)
+            ide.set(Reg.DEVICE, DEV)
+            assert [ide.get(register) for register in TASK] == own
+            ide.set_control(Control.SRST)
+            ide.set_control(0)
+            settle(machine)
 
 
 def _task_registers(machine: IdeMachine) -> list[int]:

@@ -227,15 +227,6 @@ def test_a_command_that_waits_for_bus_mastering_goes_on_when_it_is_on() -> None:
         assert machine.violations() == []
 
 
-def test_a_place_without_a_device_reads_0() -> None:
-    """ATA/ATAPI-7 vol. 2: device 0 answers for device 1, which is not there; the device register is the cable's."""
-    with IdeMachine(only="disk") as machine:
-        machine.ide.set(Reg.DEVICE, 0x10)
-        registers = [Reg.ERROR, Reg.COUNT, Reg.LBA_LOW, Reg.LBA_MID, Reg.LBA_HIGH, Reg.STATUS]
-        assert [machine.ide.get(register) for register in registers] == [0] * 6
-        assert machine.ide.get(Reg.DEVICE) == 0xB0
-
-
 def test_a_channel_without_devices_is_there_and_reads_0() -> None:
     """Intel 290550 §2.2: the secondary channel's registers are at 170h and 376h."""
     with IdeMachine() as machine:
