@@ -5,8 +5,8 @@ The greeting is the one of the QEMU that this stands in for, as its clients look
 
 from __future__ import annotations
 
+import _socket  # without the classes of all numbers that `socket` makes, which takes milliseconds
 import select
-import socket
 from typing import TYPE_CHECKING
 
 from devmodels.options import OptionError
@@ -28,19 +28,31 @@ GREETING = (
 )
 
 
-def connect(where: Socket, *, option: str) -> socket.socket:
+def connect(where: Socket, *, option: str) -> _socket.socket:
     """A connection to a client that listens, or the first one that comes; OptionError where it cannot be."""
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if not where.server:
-            end.connect(where.path)
-            return end
-        end.bind(where.path)
-        end.listen(1)
-        return end.accept()[0]
+        return _accept(where.path) if where.server else _connect(where.path)
     except OSError as error:
-        end.close()
         raise OptionError(f"{option}: {where.path}: {error.strerror}") from None
+
+
+def _connect(path: str) -> _socket.socket:
+    end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        end.connect(path)
+    except OSError:
+        end.close()
+        raise
+    return end
+
+
+def _accept(path: str) -> _socket.socket:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        return listener.accept()[0]
 
 
 class Control:
@@ -50,25 +62,27 @@ class Control:
         self._assembling = assembling
         self._context = assembling.board.context
         self._on_quit = on_quit
-        self._waiting: dict[int, socket.socket] = {}
+        self._waiting: dict[int, _socket.socket] = {}
         self._sessions: list[MonitorSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
 
-    def add(self, connection: socket.socket) -> None:
+    def add(self, connection: _socket.socket) -> None:
         """Greet a client."""
         connection.sendall(GREETING)
         self._waiting[connection.fileno()] = connection
         self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection))
 
-    def _begin(self, connection: socket.socket) -> None:
-        from devmodels.monitor.server import (
-            MonitorSession,
-        )  # slow to import, and for those only that say something
+    def _begin(self, connection: _socket.socket) -> None:
+        # Slow to import, and for those only that say something.
+        import socket
+
+        from devmodels.monitor.server import MonitorSession
 
         self._context.unwatch(connection.fileno())
         del self._waiting[connection.fileno()]
-        self._sessions.append(MonitorSession(connection, self.world, lambda: None, greeted=True))
+        whole = socket.socket(fileno=connection.detach())
+        self._sessions.append(MonitorSession(whole, self.world, lambda: None, greeted=True))
 
     @property
     def migration(self) -> Migration:

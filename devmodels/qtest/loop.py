@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-import socket
+from _socket import MSG_DONTWAIT, socket
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Stream(Protocol):
 class SocketStream:
     """A connected socket, which it owns."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket) -> None:
         self._connection = connection
         self.fileno = connection.fileno
         self._recv = connection.recv
@@ -44,7 +44,7 @@ class SocketStream:
     def receive(self) -> bytes | None:
         """What has come."""
         try:
-            return self._recv(RECEIVE, socket.MSG_DONTWAIT)
+            return self._recv(RECEIVE, MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError:

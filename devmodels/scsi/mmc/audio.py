@@ -39,6 +39,12 @@ class AudioStatus(IntEnum):
     NONE = 0x15
 
 
+_SENSES = {
+    AudioStatus.PLAYING: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_IN_PROGRESS),
+    AudioStatus.PAUSED: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_PAUSED),
+}
+
+
 class Player:
     """Plays blocks of a drive's disc: from where it is up to `_end`, then it stops, for the reason `_then`."""
 
@@ -58,10 +64,10 @@ class Player:
         return self._status is AudioStatus.PLAYING
 
     @property
-    def condition(self) -> AudioStatus:
-        """How it goes, without telling that it has ended."""
+    def sense(self) -> Sense | None:
+        """That it plays, or would go on (MMC-3, REQUEST SENSE); nothing is told of its end."""
         self.look()
-        return self._status
+        return _SENSES.get(self._status)
 
     def status(self) -> AudioStatus:
         """How it goes; that it has ended is told once."""

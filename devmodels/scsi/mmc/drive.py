@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,7 +15,6 @@ from devmodels.scsi.asc import Asc
 from devmodels.scsi.backed import BackedUnit
 from devmodels.scsi.constants import DeviceType, SenseKey
 from devmodels.scsi.identity import Identity, vital_page
-from devmodels.scsi.mmc.audio import AudioStatus, Player
 from devmodels.scsi.mmc.events import SUPPORTED, EventClass, Events
 from devmodels.scsi.mmc.medium import KINDS, Medium, Profile
 from devmodels.scsi.mmc.options import CdOptions, Interface
@@ -28,10 +27,8 @@ from devmodels.scsi.table import Command, Data
 from devmodels.scsi.task import Task
 from devmodels.scsi.unitstate import decode
 
-_AUDIO_SENSE = {
-    AudioStatus.PLAYING: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_IN_PROGRESS),
-    AudioStatus.PAUSED: Sense(SenseKey.NO_SENSE, Asc.AUDIO_PLAY_PAUSED),
-}
+if TYPE_CHECKING:
+    from devmodels.scsi.mmc.audio import Player
 
 WRITES = (b"\x0a", b"\x2a", b"\xaa")
 """WRITE (6), (10) and (12)."""
@@ -69,11 +66,9 @@ class CdDrive(Pages, BackedUnit):
         self.identity = Identity(options, self.name)
         self.events = Events()
         self.power = Power(self)
-        self.player = Player(self)
         self.tray = Tray(self)
         self.head = 0
         """The block that the pick-up is at."""
-        self.set_up_pages()
         backend.tray = self.tray
         backend.add_resize_listener(self._resized)
         self.medium_come()
@@ -86,6 +81,17 @@ class CdDrive(Pages, BackedUnit):
         from devmodels.scsi.mmc.commands import COMMANDS
 
         return COMMANDS
+
+    @cached_property
+    def player(self) -> Player:
+        """What plays audio; not there before something has to do with it."""
+        from devmodels.scsi.mmc.audio import Player
+
+        return Player(self)
+
+    def _silence(self) -> None:
+        if "player" in vars(self):
+            self.player.reset()
 
     def inquiry_data(self) -> bytes:
         """Standard INQUIRY data."""
@@ -150,7 +156,7 @@ class CdDrive(Pages, BackedUnit):
 
     def medium_gone(self) -> None:
         """It can no longer be read."""
-        self.player.reset()
+        self._silence()
         self.guard()
 
     def _resized(self, _size: int) -> None:
@@ -172,7 +178,7 @@ class CdDrive(Pages, BackedUnit):
 
     def progress_sense(self) -> Sense | None:
         """That audio is played (MMC-3, REQUEST SENSE)."""
-        return _AUDIO_SENSE.get(self.player.condition)
+        return self.player.sense if "player" in vars(self) else None
 
     # --- telling hosts
 
@@ -233,7 +239,7 @@ class CdDrive(Pages, BackedUnit):
         super().was_reset()
         self.events.clear()
         self.power.reset()
-        self.player.reset()
+        self._silence()
         self.reset_pages()
         self.tray.allow_all()
         self.medium_come()

@@ -20,20 +20,22 @@ main()
 SLOW = """
     argparse asyncio bitarray cProfile concurrent.futures construct copy ctypes dataclasses email hashlib http
     importlib.metadata json logging msgspec.inspect multiprocessing pathlib pdb pickle platform pydantic qemu rich
-    ruamel.yaml ssl subprocess datetime inspect tempfile textwrap traceback typer typing_extensions unittest
-    urllib zstandard
+    ruamel.yaml selectors socket ssl subprocess datetime inspect tempfile textwrap traceback typer typing_extensions
+    unittest urllib zstandard
 """
 """Modules that cost milliseconds each; who needs one imports it where it is needed."""
 COMMANDS = "ata.disk.commands ata.packet.commands scsi.disk.commands scsi.mmc.commands"
 """Tables of commands, with all that does them: a device has one when its first command comes."""
+CD = "scsi.mmc.audio scsi.mmc.drivepages scsi.modes"
+"""What only some commands of a CD drive have to do with."""
 OTHERS = {
     "ide": "ahci ata.packet scsi virtio virtio_blk virtio_scsi",
-    "ide-cd": "ahci ata.disk scsi.disk virtio virtio_blk virtio_scsi",
+    "ide-cd": f"{CD} ahci ata.disk scsi.disk virtio virtio_blk virtio_scsi",
     "ahci": "ata.packet ide_cdrom scsi virtio virtio_blk virtio_scsi",
-    "ahci-cd": "ata.disk ide_cdrom scsi.disk virtio virtio_blk virtio_scsi",
+    "ahci-cd": f"{CD} ata.disk ide_cdrom scsi.disk virtio virtio_blk virtio_scsi",
     "virtio-blk": "ahci ata.disk ata.packet scsi virtio.mmio virtio.packed virtio_scsi",
     "virtio-scsi": "ahci ata.disk ata.packet scsi.mmc.drive virtio.mmio virtio.packed virtio_blk",
-    "virtio-scsi-cd": "ahci ata.disk ata.packet scsi.disk.disk virtio.mmio virtio_blk",
+    "virtio-scsi-cd": f"{CD} ahci ata.disk ata.packet scsi.disk.disk virtio.mmio virtio_blk",
     "none": "ahci ata ide_cdrom scsi virtio virtio_blk virtio_scsi",
 }
 MONITOR = [
