@@ -127,7 +127,8 @@ class IoContext:
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         """Run `callback` when the clock has reached `when` ns; timers of one instant run in the order made."""
         timer = self._timers.add(when, callback)
-        self.descriptors.wake()
+        if self.descriptors.sleeping:
+            self.descriptors.wake()
         return timer
 
     def post(self, callback: Callable[[], None]) -> None:
@@ -139,9 +140,7 @@ class IoContext:
     # --- coroutines
 
     def start(
-        self,
-        coro: Coro[T],
-        done: Callable[[T | None, BaseException | None], None] | None = None,
+        self, coro: Coro[T], done: Callable[[T | None, BaseException | None], None] | None = None
     ) -> Task[T] | None:
         """Step `coro` now; returns None where it has already ended, else its task.
 
