@@ -139,6 +139,7 @@ KNOWN: tuple[Known, ...] = (
             for name in (
                 *("flush", "alias:flush", "out", "write-zeroes"),
                 *("synchronize-cache-10", "synchronize-cache-16", "write", "write-6", "write-same"),
+                *("read-fua", "write-fua", "write-and-verify"),
             )
         ),
         all_now=frozenset({"held:flush_to_os"}),
@@ -307,8 +308,21 @@ KNOWN: tuple[Known, ...] = (
         "SPC-4 §4.5.1",
         "ours",
         _SCSI,
-        _buffers("00 00 00 00 00 0a ", "0[1-9a-e] 00 00 00 00 0a "),
+        (
+            *_buffers("00 00 00 00 00 0a ", "0[1-9a-e] 00 00 00 00 0a "),
+            # In the descriptor format (§4.5.2).
+            *_buffers("00 00 00 00 00 00 00 ", "0[1-9a-e] ?? ?? 00 00 00 00 "),
+        ),
         now=frozenset({"request-sense"}),
+    ),
+    Known(
+        "sense data longer than asked for",
+        "Sense data that stay are more than the allocation length of REQUEST SENSE: the transport says OVERRUN.",
+        "SPC-4 §4.2.5.6",
+        "ours",
+        _SCSI,
+        _buffers("00 00 00 00 00 00 00 00 00 00 00 00 ", "01 00 00 00 00 00 00 00 00 00 00 00 "),
+        now=frozenset({"request-sense-short"}),
     ),
     Known(
         "CLEAR ACA of no unit",
@@ -327,6 +341,15 @@ KNOWN: tuple[Known, ...] = (
         _SCSI,
         _buffers(_sense("05", "20"), _ATTENTION),
         now=frozenset({"unknown-code"}),
+    ),
+    Known(
+        "attention before the service action",
+        "A unit attention condition comes before an operation code, or its service action, that nobody has.",
+        "SAM-5 §5.14",
+        "both",
+        _SCSI,
+        _buffers(_sense("05", "24"), _ATTENTION),
+        now=frozenset({"unknown-action"}),
     ),
     Known(
         "VERIFY",
@@ -350,15 +373,6 @@ KNOWN: tuple[Known, ...] = (
             *_buffers("00 06 00 00 00 00 0a 00 00 00 00 29 ", "ee ee 00 00 00 00 ee ee ee ee ee ee "),
         ),
         tags=frozenset({"unknown-code", "no-unit"}),
-    ),
-    Known(
-        "mode pages",
-        "QEMU has fewer mode pages, and refuses MODE SENSE for the others.",
-        "SPC-4 §6.14",
-        "both",
-        _SCSI,
-        _buffers(_GOOD, _check("05")),
-        now=frozenset({"mode-sense"}),
     ),
     Known(
         "SYNCHRONIZE CACHE (16)",

@@ -19,6 +19,7 @@ from guestsim.diff.grammar import (
 )
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
+from guestsim.diff.scsi_masks import SCSI_MASKS
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
 
@@ -350,20 +351,6 @@ TRANSITIONAL = replace(
     grammar=virtio_blk.VirtioBlkGrammar(legacy=True),
 )
 
-_COMMANDS = {
-    **{
-        f"pre-fetch-{size}": f"There is no such command, which is optional (SBC-4 PRE-FETCH ({size}))."
-        for size in (10, 16)
-    },
-    "synchronize-cache-16": "There is no such command, which is optional (SBC-4 SYNCHRONIZE CACHE (16)).",
-    "test-unit-ready": "Bits that must be 0 are not looked at (SPC-4 §4.2.1; right: ours).",
-    **{
-        f"verify-{size}": f"The address is not looked at (SBC-4 VERIFY ({size}); right: ours)."
-        for size in (10, 12, 16)
-    },
-}
-"""What QEMU does otherwise of the commands in `grammar/answers/disk.txt`, one by one."""
-
 VIRTIO_SCSI = replace(
     VIRTIO_BLK,
     name="virtio-scsi",
@@ -384,7 +371,16 @@ VIRTIO_SCSI = replace(
             "drive": "d0",
             "bus": "s0.0",
             "serial": "of-both",
+            "device_id": "disk-of-both",
+            "vendor": "OF-BOTH",
+            "product": "scsi-hd",
+            "ver": "1.0",
+            "wwn": 0x5000_C500_1234_5678,
+            "dpofua": True,
+            "rotation_rate": 1,
             "discard_granularity": 512,
+            "max_io_size": 1 << 19,
+            "max_unmap_size": 1 << 19,
         },
     ],
     user="/machine/peripheral/disk0",
@@ -414,13 +410,10 @@ VIRTIO_SCSI = replace(
             "What lies behind the sense data is nobody's (VIRTIO 1.4 §5.6.6.1, sense_len); ours zeroes it.",
         ),
         of_memory(
-            "data-rest", "What lies behind the data is nobody's (VIRTIO 1.4 §2.7.8.2); ours zeroes it."
+            "data-rest",
+            "QEMU's REQUEST SENSE goes on with zeroes up to the allocation length (SPC-4 §4.2.5.6; right: ours).",
         ),
-        *(of_memory(f"scsi:{name}", reason) for name, reason in _COMMANDS.items()),
-        of_memory(
-            "identity",
-            "Who a unit is, and which of its optional pages it has, is its own (SPC-4 §6.6, §6.14).",
-        ),
+        *SCSI_MASKS,
     ),
     grammar=virtio_scsi.VirtioScsiGrammar(),
 )

@@ -1,4 +1,4 @@
-"""Defects that are put into our ATA devices: the comparison with a live QEMU finds each of them."""
+"""Defects that are put into our ATA devices and SCSI disks: the comparison with a live QEMU finds each of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
+from devmodels.scsi.task import Task
+from devmodels.scsi.unit import LogicalUnit
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.known import known
 from guestsim.diff.profiles import PROFILES, Profile
@@ -77,11 +79,123 @@ def test_a_wrong_register_after_a_command_is_found(
         finish(device, command)
 
     monkeypatch.setattr(AtaDevice, "finish", broken)
+    assert is_found(name, profile)
+
+
+def is_found(name: str, profile: Profile) -> bool:
+    """Whether random sequences find a difference that nobody knows."""
     device = DEVICES[name].under(profile)
     with device.with_qemu() as player:
         player.patience = 0.3
         played = (
             player.play(device.grammar.lower(random_actions(device, 1, number))) for number in range(MOST)
         )
-        found = next((one for one in played if one and known(name, one, profile) is None), None)
-    assert found is not None
+        return any(one and known(name, one, profile) is None for one in played)
+
+
+# --- SCSI
+
+INQUIRY, MODE_SENSE_6, MODE_SENSE_10, READ_CAPACITY_16, LOG_SENSE = 0x12, 0x1A, 0x5A, 0x9E, 0x4D
+LBA_OUT_OF_RANGE = 0x21
+
+Answered = Callable[[bytes, bytearray], None]
+"""Changes data that a command (its CDB) answers with."""
+
+
+def flip(data: bytearray, at: int, bits: int = 1) -> None:
+    if at < len(data):
+        data[at] ^= bits
+
+
+def inquiry_flags(cdb: bytes, data: bytearray) -> None:
+    if cdb[:2] == bytes((INQUIRY, 0)):
+        flip(data, 7, 0x02)
+
+
+def removable(cdb: bytes, data: bytearray) -> None:
+    if cdb[:2] == bytes((INQUIRY, 0)):
+        flip(data, 1, 0x80)
+
+
+def version(cdb: bytes, data: bytearray) -> None:
+    """One of those that a mask is about."""
+    if cdb[:2] == bytes((INQUIRY, 0)):
+        flip(data, 2, 0x02)
+
+
+def block_limits(cdb: bytes, data: bytearray) -> None:
+    if cdb[:3] == bytes((INQUIRY, 1, 0xB0)):
+        flip(data, 23)
+
+
+def caching_page(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] in (MODE_SENSE_6, MODE_SENSE_10) and cdb[2] & 0x3F == 0x08:
+        flip(data, len(data) - 1)
+
+
+def control_page(cdb: bytes, data: bytearray) -> None:
+    """One that QEMU does not have."""
+    if cdb[0] in (MODE_SENSE_6, MODE_SENSE_10) and cdb[2] & 0x3F == 0x0A:
+        flip(data, len(data) - 9)
+
+
+def device_specific_parameter(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] == MODE_SENSE_10:
+        flip(data, 3, 0x10)
+
+
+def capacity(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] == READ_CAPACITY_16 and cdb[1] == 0x10:
+        flip(data, 13)
+
+
+def log_page(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] == LOG_SENSE:
+        flip(data, len(data) - 1)
+
+
+ANSWERED: tuple[Answered, ...] = (
+    inquiry_flags,
+    removable,
+    version,
+    block_limits,
+    caching_page,
+    control_page,
+    device_specific_parameter,
+    capacity,
+    log_page,
+)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("defect", ANSWERED, ids=lambda defect: defect.__name__)
+def test_a_wrong_byte_of_what_a_disk_tells_is_found(
+    monkeypatch: pytest.MonkeyPatch, defect: Answered, profile: Profile
+) -> None:
+    answer = LogicalUnit.answer
+
+    def broken(unit: LogicalUnit, task: Task, data: bytes | bytearray) -> None:
+        changed = bytearray(data)
+        defect(task.cdb, changed)
+        answer(unit, task, changed)
+
+    monkeypatch.setattr(LogicalUnit, "answer", broken)
+    assert is_found("virtio-scsi", profile)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    ("at", "value"), [(2, 0x03), (12, 0x22), (13, 0x01)], ids=["key", "code", "qualifier"]
+)
+def test_wrong_sense_data_of_a_block_that_is_not_there_are_found(
+    monkeypatch: pytest.MonkeyPatch, at: int, value: int, profile: Profile
+) -> None:
+    finish = LogicalUnit.finish
+
+    def broken(unit: LogicalUnit, task: Task) -> None:
+        if len(task.sense) > 13 and task.sense[12] == LBA_OUT_OF_RANGE:
+            task.sense = task.sense[:at] + bytes((value,)) + task.sense[at + 1 :]
+        finish(unit, task)
+
+    monkeypatch.setattr(LogicalUnit, "finish", broken)
+    assert is_found("virtio-scsi", profile)

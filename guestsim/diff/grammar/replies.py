@@ -1,4 +1,4 @@
-"""What both answer to a command where that is not the same, or an error: tables of `answers`."""
+"""What both answer to a command where that is not the same, or is known: tables of `answers`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ Codes = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How one side answers: so many bytes of `data` (None: not said which), or sense data with these `codes`."""
+    """How one side answers: so many bytes of `data` (None: not said which), or sense data with these `codes`.
+
+    `pads`: zeroes follow the data, up to the allocation length.
+    """
 
     length: int = 0
     data: bytes | None = None
     codes: Codes | None = None
+    pads: bool = False
 
     @property
     def fails(self) -> bool:
@@ -29,16 +33,22 @@ class Reply:
             return self
         return replace(self, length=allocation, data=None if self.data is None else self.data[:allocation])
 
+    def filled(self, room: int) -> bytes:
+        """What comes where there is so much room."""
+        data = (self.data or b"")[:room]
+        return data.ljust(room, b"\0") if self.pads else data
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A command with what it is given, and what ours and theirs answer."""
+    """A command with what it is given and the room for what it returns, and what ours and theirs answer."""
 
     name: str
     cdb: bytes
     out: bytes
     ours: Reply
     theirs: Reply
+    room: int = 0
 
 
 def table(name: str) -> Iterator[Row]:
@@ -46,10 +56,21 @@ def table(name: str) -> Iterator[Row]:
     text = resources.files("guestsim.diff.grammar.answers").joinpath(f"{name}.txt").read_text()
     for line in text.splitlines():
         if line and not line.startswith("#"):
-            command, cdb, out, ours, theirs = line.split()
+            command, cdb, given, ours, theirs = line.split()
             mine = _reply(ours)
             other = mine if theirs == "=" else _reply(theirs)
-            yield Row(command, bytes.fromhex(cdb), b"" if out == "-" else bytes.fromhex(out), mine, other)
+            room = int(given[1:]) if given.startswith(">") else 0
+            out = b"" if room else _given(given)
+            yield Row(command, bytes.fromhex(cdb), out, mine, other, room)
+
+
+def _given(text: str) -> bytes:
+    """`N*HEX` is as often as goes into N bytes."""
+    if text == "-":
+        return b""
+    count, times, pattern = text.rpartition("*")
+    data = bytes.fromhex(pattern)
+    return (data * (int(count) // len(data) + 1))[: int(count)] if times else data
 
 
 def _reply(text: str) -> Reply:
@@ -58,5 +79,5 @@ def _reply(text: str) -> Reply:
         return Reply(codes=(key, code, qualifier))
     if text.startswith("*"):
         return Reply(int(text[1:]))
-    data = b"" if text == "-" else bytes.fromhex(text)
-    return Reply(len(data), data)
+    data = b"" if text == "-" else bytes.fromhex(text.removesuffix("+"))
+    return Reply(len(data), data, pads=text.endswith("+"))

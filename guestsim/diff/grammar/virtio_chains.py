@@ -41,7 +41,7 @@ class Unequal:
     length: int
     status: int | None = None
     good: bool = False
-    values: tuple[bytes, bytes] | None = None
+    values: tuple[bytes | None, bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,13 @@ def loose(chain: Chain, parts: Sequence[Part]) -> Iterator[Loose]:
         begin = 0
         for at in range(1, len(part) + 1):
             if at == len(part) or part[at] != part[at - 1] + 1:
-                held = None if one.values is None else (one.values[0][begin:at], one.values[1][begin:at])
-                yield Loose(one.reason, part[begin], at - begin, where, one.good, held)
+                yield Loose(one.reason, part[begin], at - begin, where, one.good, _held(one, begin, at))
                 begin = at
+
+
+def _held(one: Unequal, begin: int, end: int) -> tuple[bytes | None, bytes | None] | None:
+    """The part of the values of both that is there."""
+    if one.values is None:
+        return None
+    ours, theirs = (None if value is None else value[begin:end] for value in one.values)
+    return ours, theirs

@@ -12,9 +12,10 @@ from guestsim.diff.grammar import Action, virtio_scsi_table
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
-from guestsim.diff.grammar.virtio_chains import Chain, Piece, Unequal
+from guestsim.diff.grammar.virtio_chains import UNTOUCHED, Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_rings import Queue
+from guestsim.diff.grammar.virtio_scsi_table import FIXED, HEAD, SENSE_AT, STATUS_AT
 from guestsim.drivers import cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.layouts import Feature
@@ -24,7 +25,6 @@ from guestsim.drivers.scsi_layouts import (
     COMMAND,
     CONTROL_QUEUE,
     FIRST_REQUEST_QUEUE,
-    RESPONSE,
     SCSI_CONFIG,
     SENSE_SIZE,
     TMF,
@@ -39,11 +39,6 @@ QUEUES = 4
 """Control, events, and two for requests."""
 SECTORS = 2048
 ZONES = 8
-HEAD = RESPONSE.size + SENSE_SIZE
-STATUS_AT = 10
-SENSE_AT = RESPONSE.size
-FIXED = 18
-"""Bytes of sense data in the fixed format (SPC-4 §4.5.3)."""
 
 FEATURES = (
     *(1 << bit for bit in (ScsiFeature.HOTPLUG, ScsiFeature.CHANGE)),
@@ -149,9 +144,8 @@ def made(
     out: bytes = b"",
     *,
     lun: tuple[int, int] = (0, 0),
-    certain: int | None = None,
 ) -> Chain:
-    """A command's chain; only the first `certain` bytes of its data are the same for all units, or all."""
+    """A command's chain."""
     attribute = TaskAttribute.SIMPLE
     if random.random() < 0.1:
         attribute = random.choice((TaskAttribute.ORDERED, TaskAttribute.HEAD))
@@ -166,15 +160,15 @@ def made(
     loose = [
         Unequal("residual", 4, 4, STATUS_AT),
         Unequal("sense-rest", SENSE_AT, FIXED, STATUS_AT, good=True),
-        *(Unequal("sense-detail", SENSE_AT + at, length) for at, length in ((0, 1), (3, 4), (15, 3))),
+        Unequal("sense-detail", SENSE_AT, 1, values=(b"\xf0", b"\x70")),
+        *(
+            Unequal("sense-detail", SENSE_AT + at, size, values=(None, bytes(size)))
+            for at, size in ((3, 4), (15, 3))
+        ),
         Unequal("sense-rest", SENSE_AT + FIXED, SENSE_SIZE - FIXED),
     ]
     if wanted.room:
         loose.append(Unequal("failed-data", HEAD, wanted.room, STATUS_AT))
-    if wanted.room and certain is not None:
-        certain = min(certain, wanted.room)
-        reason = "data-rest" if name in ("report-luns", "request-sense") else "identity"
-        loose += [Unequal(reason, HEAD + certain, wanted.room - certain), Unequal(reason, 4, 4)]
     return Chain(
         name,
         tuple(pieces),
@@ -215,30 +209,21 @@ def small(random: Random, zone: int) -> Chain:
     return made(random, "write-6", wanted, bytes([random.randrange(256)]) * wanted.out)
 
 
-def tells(random: Random, _: int) -> Chain:
-    """What the unit tells of itself that is the same for every unit of this kind."""
-    name = random.choice(("read-capacity-10", "read-capacity-16", "report-luns", "request-sense"))
-    if name == "report-luns":
-        return made(
-            random, name, cdb.report_luns(select=0, allocation=random.choice((16, 24, 64))), certain=16
-        )
-    if name == "request-sense":
-        return made(random, name, cdb.request_sense(allocation=random.choice((18, 252))), certain=FIXED)
-    if name == "read-capacity-10":
-        return made(random, name, cdb.read_capacity_10())
-    # Whether unmapped blocks read as zeroes is said in byte 14.
-    return made(random, name, cdb.read_capacity_16(), certain=14)
-
-
-def identity(random: Random, _: int) -> Chain:
-    """What it tells of itself as the one that it is."""
-    if random.random() < 0.5:
-        page = random.choice((None, None, 0x00, 0x80, 0x83, 0xB0, 0xB1, 0xB2))
-        wanted = cdb.inquiry(page=page, allocation=random.choice((36, 96, 252)))
-        return made(random, "inquiry", wanted, certain=0)
-    page = random.choice((0x08, 0x0A, 0x01, 0x3F))
-    wanted = cdb.mode_sense_6(page=page) if random.random() < 0.5 else cdb.mode_sense_10(page=page)
-    return made(random, "mode-sense", wanted, certain=0)
+def request_sense(random: Random, _: int) -> Chain:
+    """REQUEST SENSE in both formats; behind the data QEMU's has zeroes where nothing is to be told of."""
+    descriptors = random.randrange(2)
+    size = 8 if descriptors else FIXED
+    room = random.choice((0, 1, 4, 8, size, 252))
+    chain = made(random, "request-sense", cdb.request_sense(descriptors=descriptors, allocation=room))
+    if room < size:
+        return replace(chain, traits=(*chain.traits, "request-sense-short"))
+    rest = room - size
+    values = bytes([UNTOUCHED]) * rest, bytes(rest)
+    padded = (
+        Unequal("data-rest", HEAD + size, rest, values=values),
+        Unequal("data-rest", 4, 4, values=(rest.to_bytes(4, "little"), bytes(4))),
+    )
+    return replace(chain, loose=(*chain.loose, *padded)) if rest else chain
 
 
 def ranges(random: Random, zone: int) -> Chain:
@@ -246,10 +231,31 @@ def ranges(random: Random, zone: int) -> Chain:
     lba, blocks = place(random, zone, 32)
     kind = random.randrange(3)
     if kind == 0:
-        data = struct.pack(">HH4xQI4x", 22, 16, lba, blocks)
+        # What is done before a later range is refused is not said (SBC-4 UNMAP): those are on the disk.
+        others = [
+            (random.randrange(SECTORS - 32), random.randint(0, 32)) for _ in range(random.choice((0, 0, 3)))
+        ]
+        some = b"".join(struct.pack(">QI4x", *one) for one in ((lba, blocks), *others))
+        data = struct.pack(">HH4x", 6 + len(some), len(some)) + some
         return made(random, "unmap", cdb.unmap(length=len(data)), data)
-    wanted = (cdb.write_same_10, cdb.write_same_16)[kind - 1](lba=lba, blocks=blocks)
+    same = (cdb.write_same_10, cdb.write_same_16)[kind - 1]
+    wanted = same(lba=lba, blocks=blocks, unmap=random.randrange(2))
     return made(random, "write-same", wanted, bytes([random.choice((0, random.randrange(256)))]) * wanted.out)
+
+
+def forced(random: Random, zone: int) -> Chain:
+    """WRITE AND VERIFY, and transfers with DPO and FUA."""
+    lba, blocks = place(random, zone, 16)
+    flags = random.choice((0x08, 0x10, 0x18))
+    if random.random() < 0.3:
+        return made(random, "read-fua", random.choice(READS)(lba=lba, blocks=blocks, flags=flags))
+    wanted = random.choice(WRITES)(lba=lba, blocks=blocks, flags=flags)
+    name = "write-fua"
+    if random.random() < 0.6:
+        name = "write-and-verify"
+        code = {0x2A: 0x2E, 0xAA: 0xAE, 0x8A: 0x8E}[wanted.data[0]]
+        wanted = replace(wanted, data=bytes((code, flags & 0x10)) + wanted.data[2:])
+    return made(random, name, wanted, random.randbytes(2) * (wanted.out // 2))
 
 
 def verify(random: Random, zone: int) -> Chain:
@@ -259,16 +265,20 @@ def verify(random: Random, zone: int) -> Chain:
 
 
 NO_COMMAND = (0x05, 0x20, 0x00)
+NO_ACTIONS = frozenset(map(bytes.fromhex, ("4805", "8407", "9e11", "9e1f", "a305", "a31f", "a406")))
+"""Operation codes with service actions that nobody has."""
 
 
 def told(random: Random, _: int) -> Chain:
-    """A command without data of which a table says how it is answered."""
+    """A command of which a table says how it is answered."""
     row = virtio_scsi_table.chosen(random)
-    chain = made(random, f"scsi:{row.name}", Cdb(row.cdb))
-    if row.theirs.codes == NO_COMMAND != row.ours.codes:
+    chain = made(random, f"scsi:{row.name}", Cdb(row.cdb, row.room), row.out)
+    if NO_COMMAND in (row.ours.codes, row.theirs.codes):
         # Attentions are lost with it, as with what nobody has.
         chain = replace(chain, traits=(*chain.traits, "unknown-code"))
-    return replace(chain, loose=(*chain.loose, *virtio_scsi_table.unequal(row, STATUS_AT, SENSE_AT)))
+    if bytes((row.cdb[0], row.cdb[1] & 0x1F)) in NO_ACTIONS:
+        chain = replace(chain, traits=(*chain.traits, "unknown-action"))
+    return replace(chain, loose=(*chain.loose, *virtio_scsi_table.unequal(row)))
 
 
 def elsewhere(random: Random, _: int) -> Chain:
@@ -290,11 +300,11 @@ COMMANDS: tuple[tuple[Kind, float], ...] = (
     (transfer, 20),
     (small, 4),
     (plain, 6),
-    (tells, 5),
-    (identity, 2),
+    (request_sense, 2),
     (ranges, 4),
     (verify, 2),
-    (told, 4),
+    (told, 16),
+    (forced, 3),
     (elsewhere, 1),
     (unknown, 1),
 )

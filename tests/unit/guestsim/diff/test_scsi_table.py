@@ -8,62 +8,96 @@ import pytest
 
 from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
-from guestsim.diff.grammar.replies import Reply
-from guestsim.diff.grammar.virtio_scsi import HEAD, SENSE_AT, STATUS_AT
-from guestsim.diff.grammar.virtio_scsi_table import ROWS, unequal
+from guestsim.diff.grammar.replies import Reply, Row
+from guestsim.diff.grammar.virtio_scsi_table import (
+    FIXED,
+    HEAD,
+    ROWS,
+    SENSE_AT,
+    STATUS_AT,
+    shortened,
+    unequal,
+    written,
+)
 from guestsim.diff.run import random_actions
+from guestsim.diff.scsi_masks import SCSI_MASKS
 
-VERIFY = next(row for row in ROWS if row.name == "verify-16" and row.ours.fails)
-
-
-def response(reply: Reply, nothing: bytes) -> bytes:
-    """One side's, as it lies in memory."""
-    head = bytearray(HEAD)
-    head[SENSE_AT : SENSE_AT + 18] = nothing * 18
-    if reply.codes is not None:
-        key, code, qualifier = reply.codes
-        head[0], head[STATUS_AT] = 18, 2
-        head[SENSE_AT : SENSE_AT + 18] = bytes(
-            (0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, code, qualifier, 0, 0, 0, 0)
-        )
-    return bytes(head)
+VERIFY = next(row for row in ROWS if row.name == "verify-16" and row.ours.fails and not row.theirs.fails)
+CACHING = next(row for row in ROWS if row.name == "mode-sense-08" and row.cdb[:3] == b"\x1a\0\x48")
+INQUIRY = next(row for row in ROWS if row.name == "inquiry" and row.room == 200)
 
 
-def hidden(mine: bytes, others: bytes) -> bool:
-    """Whether all that is not the same is what the row says, but for what a unit may leave out."""
+def memory(reply: Reply, row: Row, *, ours: bool) -> bytearray:
+    """One side's response and data, as they lie in memory."""
+    return bytearray(0 if value is None else value for value in written(reply, row, ours=ours))
+
+
+def hidden(row: Row, mine: bytearray, others: bytearray) -> bool:
+    """Whether all that is not the same is what the row says."""
     first, second = bytearray(mine), bytearray(others)
-    spared = [(SENSE_AT, 1), (SENSE_AT + 3, 4), (SENSE_AT + 15, 3)]
-    for one in unequal(VERIFY, STATUS_AT, SENSE_AT):
+    if row.ours.fails == row.theirs.fails:
+        # Other masks are about these.
+        rest = (0, *range(3, 7), *range(15, 18)) if row.ours.fails else range(FIXED)
+        for at in (SENSE_AT + one for one in rest):
+            first[at] = second[at] = 0
+    for one in unequal(row):
         loose = Loose(one.reason, one.start, one.length, values=one.values)
         part = slice(one.start, one.start + one.length)
-        if loose.hides(mine[part], others[part]):
-            spared.append((one.start, one.length))
-    for at, size in spared:
-        first[at : at + size] = second[at : at + size] = bytes(size)
+        if loose.hides(bytes(mine[part]), bytes(others[part])):
+            first[part] = second[part] = bytes(one.length)
     return first == second
 
 
-def test_what_the_row_says_is_hidden() -> None:
-    assert hidden(response(VERIFY.ours, b"\0"), response(VERIFY.theirs, b"\xee"))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.cdb.hex()}")
+def test_what_a_row_says_is_hidden_and_no_other_byte(row: Row) -> None:
+    mine, others = memory(row.ours, row, ours=True), memory(row.theirs, row, ours=False)
+    told = written(row.ours, row, ours=True)
+    assert hidden(row, mine, others)
+    for at in (0, 4, STATUS_AT, 11, SENSE_AT + 2, SENSE_AT + 12, *range(HEAD, len(mine), 7)):
+        wrong = bytearray(mine)
+        wrong[at] ^= 0x81
+        if told[at] is not None and (row.ours.fails or not SENSE_AT <= at < HEAD):
+            assert not hidden(row, wrong, others), at
 
 
-def test_no_other_sense_data_of_ours_is_and_no_good_status() -> None:
-    theirs = response(VERIFY.theirs, b"\xee")
-    assert not hidden(response(Reply(codes=(5, 0x24, 0)), b"\0"), theirs)
-    assert not hidden(response(Reply(codes=(3, 0x21, 0)), b"\0"), theirs)
-    assert not hidden(response(Reply(), b"\0"), response(VERIFY.ours, b"\xee"))
-    wrong = bytearray(response(VERIFY.ours, b"\0"))
-    wrong[4] = 1
-    assert not hidden(bytes(wrong), theirs), "a residual"
+def test_no_other_sense_data_of_ours_is_hidden_and_no_good_status() -> None:
+    theirs = memory(VERIFY.theirs, VERIFY, ours=False)
+    for reply in (Reply(codes=(5, 0x24, 0)), Reply(codes=(3, 0x21, 0)), Reply()):
+        assert not hidden(VERIFY, memory(reply, VERIFY, ours=True), theirs)
 
 
 def test_a_row_whose_sides_are_alike_hides_nothing() -> None:
-    assert list(unequal(replace(VERIFY, theirs=VERIFY.ours), STATUS_AT, SENSE_AT)) == []
+    for reply in (VERIFY.ours, VERIFY.theirs):
+        assert list(unequal(replace(VERIFY, ours=reply, theirs=reply))) == []
+
+
+def test_a_shorter_allocation_length_cuts_the_data_of_both() -> None:
+    short = shortened(CACHING, 8)
+    assert short.cdb == bytes.fromhex("1a0048000800")
+    mine, others = memory(short.ours, short, ours=True), memory(short.theirs, short, ours=False)
+    assert mine[HEAD:].hex() == "1f00100800000000"
+    assert others[HEAD:].hex() == "1f00100800000800"
+    assert hidden(short, mine, others)
+
+
+def test_fields_of_inquiry_data_have_their_own_masks() -> None:
+    at = {one.start - HEAD: one.reason for one in unequal(INQUIRY)}
+    assert at[2] == "scsi:inquiry-version"
+    assert at[7] == "scsi:inquiry-sync"
+    assert at[59] == "scsi:inquiry-version-descriptors"
+    assert not set(range(8, 32)) & set(at), "vendor and product are the same"
+
+
+def test_each_mask_is_of_a_row_and_each_row_that_differs_has_one() -> None:
+    wanted = {one.reason for row in ROWS for one in unequal(row)}
+    assert {mask.name for mask in SCSI_MASKS} == wanted
 
 
 @pytest.mark.long
 def test_sequences_have_all_of_them() -> None:
     device = DEVICES["virtio-scsi"]
-    steps = (step for number in range(60) for step in device.grammar.lower(random_actions(device, 0, number)))
+    steps = (
+        step for number in range(120) for step in device.grammar.lower(random_actions(device, 0, number))
+    )
     seen = frozenset().union(*(step.tags for step in steps))
     assert {f"scsi:{row.name}" for row in ROWS} <= seen
