@@ -13,6 +13,8 @@ from guestsim.drivers.scsi_layouts import RESPONSE, SENSE_SIZE
 
 ROWS = tuple(table("disk"))
 NAMES = sorted({row.name for row in ROWS})
+OFTEN = [name for name in NAMES if name.startswith(("inquiry", "mode-sense", "read-capacity", "report-luns"))]
+"""What all drivers ask."""
 
 HEAD = RESPONSE.size + SENSE_SIZE
 STATUS_AT = 10
@@ -39,7 +41,7 @@ INQUIRY_FIELDS = (
 
 def chosen(random: Random) -> Row:
     """One of them, with an allocation length of any kind."""
-    name = random.choice(NAMES)
+    name = random.choice(OFTEN if random.random() < 0.4 else NAMES)
     row = random.choice([row for row in ROWS if row.name == name])
     if row.cdb[0] not in ALLOCATION or name in BY_LENGTH or random.random() < 0.5:
         return row
