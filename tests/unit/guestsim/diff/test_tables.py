@@ -162,7 +162,7 @@ def test_each_tag_that_an_entry_asks_for_is_one_of_some_step() -> None:
     wanted = frozenset().union(*(tags for _, tags in entries))
     aliases = set(virtio_blk.ALIASES.values())
     wanted -= scripts | aliases | {f"meanwhile:{alias}" for alias in aliases}
-    for number in range(400):
+    for number in range(600):
         for device in {name for one, tags in entries if tags & wanted for name in one.devices}:
             for step in DEVICES[device].grammar.lower(random_actions(DEVICES[device], 0, number)):
                 wanted -= step.tags
