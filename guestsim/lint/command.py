@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devmodels.tracefile import TraceHeader
-    from guestsim.lint.sessions import Finding, Session
+    from guestsim.lint.sessions import AtaCounts, Finding, Session
 
 _STYLES = {"must": "bold red", "should": "yellow", "remark": "cyan"}
 _SHOWN_BYTES = 32
@@ -93,6 +93,8 @@ def _title(session: Session) -> str:
 def _facts(session: Session) -> str:
     from guestsim.show import names
 
+    if session.ata.accesses:
+        return _ata_facts(session.ata)
     bits = session.features
     features = "nothing negotiated" if bits is None else names.features(bits, scsi=session.scsi)
     shapes = {(ring.size, "packed" if ring.packed else "split") for ring in session.queues.values()}
@@ -100,6 +102,11 @@ def _facts(session: Session) -> str:
     queues = f"{counted(len(session.queues), 'queue')} ({rings})" if session.queues else "no queue"
     asked = ", ".join(f"{count} {kind}" for kind, count in session.requests.most_common())
     return f"{features}; {queues}; {asked or 'no requests'}"
+
+
+def _ata_facts(counts: AtaCounts) -> str:
+    packets = f", {counts.packets} of them by packet" if counts.packets else ""
+    return f"{counted(counts.commands, 'command')}{packets}; registers accessed {counts.accesses}×"
 
 
 def _show_finding(console: Console, finding: Finding) -> None:
@@ -143,6 +150,13 @@ def to_json(trace: Path, header: TraceHeader, sessions: Sequence[Session], *, cu
                     for queue, ring in sorted(session.queues.items())
                 ],
                 "requests": dict(session.requests),
+                "ata": {
+                    "commands": session.ata.commands,
+                    "packets": session.ata.packets,
+                    "register-accesses": session.ata.accesses,
+                }
+                if session.ata.accesses
+                else None,
                 "findings": [
                     {
                         "clause": finding.clause,

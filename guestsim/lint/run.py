@@ -15,10 +15,13 @@ from guestsim.lint.requests import RequestChecks
 from guestsim.lint.rings import RingChecks
 from guestsim.lint.scsi import ScsiChecks, asked
 from guestsim.lint.sessions import Finding, Level, Ring, Session, Sessions
+from guestsim.show.atacommands import AtaRow
 from guestsim.show.describe import Describer
 from guestsim.show.names import blk_type
 from guestsim.show.places import Taken
 from guestsim.show.words import Seen
+
+_ACCESSES = frozenset({EventKind.ACCESS_VALUE, EventKind.ACCESS_WRITE})
 
 
 class Linter:
@@ -26,6 +29,7 @@ class Linter:
 
     def __init__(self) -> None:
         self._describer = Describer()
+        self._describer.commands.ended = self._ended
         self._sessions = Sessions()
         self._rings = RingChecks(self._describer.memories)
         self._requests = RequestChecks()
@@ -59,7 +63,15 @@ class Linter:
             clause, place, summary, data = event.detail
             assert isinstance(data, bytes)
             self._say(seen, str(clause), str(summary), str(place), data, Level.MUST)
+        elif kind in _ACCESSES and seen.device in self._describer.ata_hosts:
+            self._session(seen).ata.accesses += 1
         self._check(seen)
+
+    def _ended(self, row: AtaRow) -> None:
+        assert self._start_ns is not None
+        counts = self._sessions.of(row.device, row.event, row.time_ns - self._start_ns).ata
+        counts.commands += 1
+        counts.packets += row.packet
 
     def _check(self, seen: Seen) -> None:
         say = partial(self._say, seen)
@@ -95,6 +107,7 @@ class Linter:
 
     def end(self) -> list[Session]:
         """The trace has ended: its sessions."""
+        self._describer.commands.reset()
         return self._sessions.end_all(self._last)
 
 

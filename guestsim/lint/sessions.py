@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from guestsim.show.decode import Field
@@ -68,6 +68,21 @@ class Ring:
 
 
 @dataclass(slots=True)
+class AtaCounts:
+    """What a driver of ATA devices did: commands, those of them that were packets, accesses to registers."""
+
+    commands: int = 0
+    packets: int = 0
+    accesses: int = 0
+
+    def __iadd__(self, other: AtaCounts) -> Self:
+        self.commands += other.commands
+        self.packets += other.packets
+        self.accesses += other.accesses
+        return self
+
+
+@dataclass(slots=True)
 class Session:
     """A driver of `device`: `number` counts those that did something, from 1; events `first` to `last` are its own.
 
@@ -85,6 +100,8 @@ class Session:
     """Whether the device is a SCSI host."""
     queues: dict[int, Ring] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
+    ata: AtaCounts = field(default_factory=AtaCounts)
+    """Of a host of ATA devices."""
     findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
     more: int = 0
     """Findings beyond those that are kept."""
@@ -92,7 +109,7 @@ class Session:
     @property
     def is_any(self) -> bool:
         """Whether a driver was there at all."""
-        return bool(self.queues or self.findings)
+        return bool(self.queues or self.findings or self.ata.accesses)
 
     @property
     def mistakes(self) -> list[Finding]:
@@ -114,6 +131,7 @@ class Session:
         """`later` is the same driver's going on, or one just like it."""
         self.last = later.last
         self.requests += later.requests
+        self.ata += later.ata
         self.queues.update(later.queues)
         for finding in later.findings.values():
             self.add(finding)

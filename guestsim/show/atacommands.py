@@ -36,6 +36,8 @@ class AtaRow:
     drive: bool = False
     status: str = ""
     failed: bool = False
+    packet: bool = False
+    """Whether it has a packet, which is known."""
     ended_ns: int | None = None
 
     @property
@@ -68,7 +70,7 @@ class AtaCommands:
     def packet(self, device: str, bus: int, slot: int, words: str) -> None:
         """The packet of a command is known."""
         for row in self._those(device, bus, slot):
-            row.words = words
+            row.words, row.packet = words, True
 
     def received(self, device: str, port: int, kind: str, fields: Mapping[str, int]) -> None:
         """A FIS from the device at a port."""

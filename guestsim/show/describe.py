@@ -64,6 +64,8 @@ class Describer:
         self._devices: dict[str, _Device] = {}
         self.commands = AtaCommands()
         """Those of ATA devices."""
+        self.ata_hosts: set[str] = set()
+        """The hosts of ATA devices that there are, or were."""
         self._ata: dict[str, list[AtaMemory]] = {}
         """What hosts of ATA devices have in a memory, by that memory's source."""
         self._count = 0
@@ -150,6 +152,7 @@ class Describer:
             found = MasterMemory(function, channels)
         else:
             return
+        self.ata_hosts.add(facts.name)
         self._ata.setdefault(facts.memory or MACHINE_MEMORY, []).append(found)
 
     def _reached(self, event: TraceEvent, *, writing: bool) -> tuple[Seen, list[Place]]:
