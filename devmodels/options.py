@@ -32,6 +32,7 @@ class OptionError(ValueError):
 
 def convert(given: Mapping[str, object], schema: type[S], *, what: str) -> S:
     """`given` as `schema`; OptionError, beginning with `what`, where it does not fit."""
+    types_of(schema)
     try:
         return msgspec.convert(dict(given), schema)
     except msgspec.ValidationError as error:
@@ -99,7 +100,7 @@ def _explain(message: str, given: Mapping[str, object], schema: type[msgspec.Str
     path = where.replace("[", ".[").split(".") if where else []
     if unknown := re.match(_UNKNOWN, what):
         inner = _struct(_type_at(schema, path, given), _value_at(given, path))
-        names = [] if inner is None else sorted(_types(inner))
+        names = [] if inner is None else sorted(types_of(inner))
         return f"{_join(where, unknown['name'])}: no such option; expected one of {', '.join(names)}"
     if missing := re.match(_MISSING, what):
         kind = _type_at(schema, [*path, missing["name"]], given)
@@ -141,7 +142,7 @@ def _type_at(schema: type[msgspec.Struct], path: list[str], given: object) -> ob
         struct = _struct(kind, given)
         if struct is None:
             return None
-        types = dict(_types(struct))
+        types = dict(types_of(struct))
         tag = struct.__struct_config__.tag_field
         if tag is not None:
             types[tag] = Literal[tuple(each.__struct_config__.tag for each in _structs(kind))]
@@ -219,7 +220,7 @@ def _word(kind: object) -> str:
     if get_origin(kind) in (list, tuple):
         return "a list"
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return f"an object of {', '.join(_types(kind))}"
+        return f"an object of {', '.join(types_of(kind))}"
     return ""
 
 
@@ -257,7 +258,7 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
     (`rules.0.event=read`).
     """
     out = dict(given)
-    for name, kind in _types(schema).items():
+    for name, kind in types_of(schema).items():
         value = given.get(name)
         if isinstance(value, dict | str):
             out[name] = _coerced(value, kind)
@@ -265,9 +266,18 @@ def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[st
 
 
 @cache
-def _types(schema: type[msgspec.Struct]) -> dict[str, object]:
-    """The options of `schema` with their types."""
-    return {field.encode_name: field.type for field in msgspec.structs.fields(schema)}
+def types_of(schema: type[msgspec.Struct]) -> dict[str, object]:
+    """The options of `schema` with their types.
+
+    These take the place of its annotations, which are words: who asks msgspec for something of the schema, or of one
+    that inherits from it, has it compile them once more.
+    """
+    fields = msgspec.structs.fields(schema)
+    types = {field.name: field.type for field in fields}
+    for kind in schema.__mro__:
+        words = vars(kind).get("__annotations__", {})
+        words.update({name: types.pop(name) for name in words if name in types})
+    return {field.encode_name: field.type for field in fields}
 
 
 def parse_size(text: str) -> int | None:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 
-from devmodels.options import OptionError, convert, one_line, shown
+from devmodels.options import OptionError, convert, one_line, shown, types_of
 
 Discard = Literal["ignore", "unmap"]
 DetectZeroes = Literal["off", "on", "unmap"]
@@ -73,9 +73,7 @@ class NodeOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, kw
 def child_names(schema: type[msgspec.Struct]) -> tuple[str, ...]:
     """The options that are children, as the user writes them."""
     return tuple(
-        field.encode_name
-        for field in msgspec.structs.fields(schema)
-        if field.type == NodeRef or NodeRef in get_args(field.type)
+        name for name, kind in types_of(schema).items() if kind == NodeRef or NodeRef in get_args(kind)
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devmodels.options import OptionError, coerce, convert, decode, parse_keyval
+from devmodels.options import OptionError, coerce, convert, decode, parse_keyval, types_of
 
 
 class Inner(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, frozen=True):
@@ -185,3 +185,24 @@ def test_numbered_keys_are_a_list() -> None:
         OptionError, match=r'^--shelf: boxes: \{"1":\{"kind":"tcp"\}\} is given; expected a list$'
     ):
         convert(coerce(parse_keyval("boxes.1.kind=tcp"), Shelf), Shelf, what="--shelf")
+
+
+class Base(msgspec.Struct):
+    """An option, and one that the schema below has otherwise."""
+
+    same: int = 0
+    other: int | str = 0
+
+
+class Special(Base):
+    """The same schema, but for one option."""
+
+    other: str = ""
+    more: list[int] = []
+
+
+def test_a_schema_keeps_its_types_when_one_that_inherits_from_it_was_used_first() -> None:
+    assert convert({"same": 1, "other": "x", "more": [2]}, Special, what="s") == Special(1, "x", [2])
+    assert types_of(Special) == {"same": int, "other": str, "more": list[int]}
+    assert types_of(Base) == {"same": int, "other": int | str}
+    assert convert({"other": 2}, Base, what="b") == Base(0, 2)
