@@ -172,13 +172,18 @@ async def device_list_properties(_world: World, arguments: DeviceListProperties)
     model = DEVICES.get(arguments.typename)
     if model is None:
         raise device_not_found(arguments.typename)
+    return properties(model.kind.options)
+
+
+def properties(options: type[msgspec.Struct]) -> list[ModelProperty]:
+    """Those of a model with such options."""
     return [
         ModelProperty(
             item.encode_name,
             _type(item.type),
             UNSET if item.required or item.default is None else msgspec.to_builtins(item.default),
         )
-        for item in msgspec.structs.fields(model.kind.options)
+        for item in msgspec.structs.fields(options)
         if item.encode_name not in _NO_PROPERTIES
     ]
 

@@ -295,3 +295,8 @@ _SWITCHES: dict[str, Callable[[Launch], None]] = {
     "nodefaults": _nodefaults,
     "snapshot": _snapshot,
 }
+
+
+def option_names() -> tuple[list[str], list[str]]:
+    """Switches, and options with a value: those that say something."""
+    return sorted(_SWITCHES), sorted([*_VALUES, "mon"])

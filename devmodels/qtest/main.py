@@ -90,6 +90,9 @@ def run(arguments: list[str]) -> int:
         if any(each.lstrip("-") == "version" for each in arguments):
             sys.stdout.write("devmodels, in place of QEMU emulator version 7.2.0\n")
             return 0
+        if _may_want_help(arguments) and (text := _help(arguments)) is not None:
+            sys.stdout.write(text)
+            return 0
         _serve(parse(arguments))
     except BrokenPipeError:
         return 0
@@ -97,6 +100,16 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write(f"{os.path.basename(sys.argv[0])}: {one_line(str(error))}\n")
         return 1
     return 0
+
+
+def _may_want_help(arguments: list[str]) -> bool:
+    return any(word in ("-h", "--h") or word.endswith(("help", "?")) for word in arguments)
+
+
+def _help(arguments: list[str]) -> str | None:
+    from devmodels.qtest.helping import help_wanted
+
+    return help_wanted(arguments)
 
 
 def _opened(path: str) -> BinaryIO:

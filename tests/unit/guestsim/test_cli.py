@@ -60,6 +60,13 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["run", *map(str, arguments)])
 
 
+def test_the_version() -> None:
+    ran = CliRunner().invoke(app, ["--version"])
+    assert ran.exit_code == 0
+    assert ran.output.split()[0] == "guestsim"
+    assert ran.output.split()[1][0].isdigit()
+
+
 def test_a_good_script_is_told_step_by_step(folder: Path) -> None:
     result = run(folder / "good.guest.yaml")
     assert result.exit_code == 0
