@@ -127,6 +127,6 @@ class Transport(Protocol):
         """Write a register by the name that it has in the common configuration over PCI (§4.1.4.3)."""
         ...
 
-    def notify(self, queue: int, value: int, size: int) -> None:
-        """Write any value, in any size, to the notification register of queue `queue`."""
+    def notify(self, queue: int, value: int, size: int | None) -> None:
+        """Write any value, in any size (None: the usual one), to the notification register of queue `queue`."""
         ...

@@ -70,9 +70,9 @@ class MmioTransport(ABC):
             raise GuestError(f"{self}: there is no {register} over MMIO")
         return MMIO_REGISTERS[register]
 
-    def notify(self, queue: int, value: int, size: int) -> None:  # noqa: ARG002
-        """Write any value, in any size, to the notification register, whatever `queue` is."""
-        self._target.write(self.slot.base + MMIO_REGISTERS["queue_notify"].offset, size, value)
+    def notify(self, queue: int, value: int, size: int | None) -> None:  # noqa: ARG002
+        """Write any value, in any size (None: 32 bits), to the notification register, whatever `queue` is."""
+        self._target.write(self.slot.base + MMIO_REGISTERS["queue_notify"].offset, size or 4, value)
 
     # --- status, features, configuration
 

@@ -132,6 +132,6 @@ class LegacyPci(PciTransport):
 
     # --- below the driver
 
-    def notify(self, queue: int, value: int, size: int) -> None:  # noqa: ARG002
-        """Write any value, in any size, to the notification register, whatever `queue` is."""
-        self.header.write(LEGACY_CFG["queue_notify"].offset, size, value)
+    def notify(self, queue: int, value: int, size: int | None) -> None:  # noqa: ARG002
+        """Write any value, in any size (None: 16 bits), to the notification register, whatever `queue` is."""
+        self.header.write(LEGACY_CFG["queue_notify"].offset, size or 2, value)

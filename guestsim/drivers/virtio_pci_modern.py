@@ -242,8 +242,8 @@ class ModernPci(PciTransport):
         self.function.write(self._pci_cfg + PCI_CAP["length"].offset, 4, size)
         return self._pci_cfg + PCI_CFG_DATA.offset
 
-    def notify(self, queue: int, value: int, size: int) -> None:
-        """Write any value, in any size, to the notification register of queue `queue`."""
+    def notify(self, queue: int, value: int, size: int | None) -> None:
+        """Write any value, in any size (None: 16 bits), to the notification register of queue `queue`."""
         self.set("queue_select", queue)
         offset = self.get("queue_notify_off") * self._multiplier
-        self._notify.bar.write(self._notify.offset + offset, size, value)
+        self._notify.bar.write(self._notify.offset + offset, size or 2, value)

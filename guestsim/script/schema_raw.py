@@ -83,14 +83,14 @@ class Set(Place, kw_only=True):
 
 
 class Notify(Part):
-    """Write a queue's notification register, by default with what names the queue."""
+    """Write a queue's notification register, by default with what names the queue, as wide as the register is."""
 
     queue: U16 = 0
     value: Whole | None = None
-    size: Literal[1, 2, 4] = 2
+    size: Literal[1, 2, 4] | None = None
 
     def __post_init__(self) -> None:
-        check_bits("value", self.queue if self.value is None else self.value, self.size)
+        check_bits("value", self.queue if self.value is None else self.value, self.size or 2)
 
 
 class Allocate(Part):

@@ -124,8 +124,8 @@ def _transport_reasons(step: Step, transport: TransportName) -> Iterator[str]:
             yield "touches registers of PCI"
     if any(clause.startswith("VIRTIO 1.4 §4.1") for clause in _violations(step)):
         yield "is about PCI"
-    if step.notify is not None:
-        yield "writes a notification register"
+    if step.notify is not None and step.notify.size is not None:
+        yield "says how wide a notification register is"
     if step.probe is not None and step.probe.legacy is not None:
         yield "the script says how its device is reached"
     if transport not in _LEGACY:

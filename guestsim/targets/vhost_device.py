@@ -334,9 +334,9 @@ class VhostTransport:
         """GuestError: there are no registers."""
         raise GuestError(f"{self} has no register {register} that could be set to {value:#x}")
 
-    def notify(self, queue: int, value: int, size: int) -> None:
+    def notify(self, queue: int, value: int, size: int | None) -> None:
         """GuestError: a notification carries nothing here."""
-        raise GuestError(f"{self}: no notification of queue {queue} with {value:#x} in {size} bytes")
+        raise GuestError(f"{self}: no notification of queue {queue} with {value:#x}, {size=}")
 
     # --- for the target
 
