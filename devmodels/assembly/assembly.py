@@ -196,6 +196,8 @@ class Assembly:
         """Where PCI devices are put that are made now."""
         self._prefix = "" if name == "machine" else f"{name}."
         self._anonymous = count() if anonymous is None else anonymous
+        self.of_board: Iterator[int] | None = None
+        """Numbers for devices without an id while those are added that are of a board, and nobody asked for."""
 
     @property
     def backends(self) -> dict[str, BlockBackend]:
@@ -393,6 +395,8 @@ class Assembly:
         """Where QEMU has a device in its object tree."""
         if device_id is not None:
             return f"/machine/peripheral/{device_id}"
+        if self.of_board is not None:
+            return f"/machine/unattached/device[{next(self.of_board)}]"
         return f"/machine/peripheral-anon/device[{next(self._anonymous)}]"
 
     def unit_name(self, driver: str, target: int, lun: int) -> str:

@@ -192,13 +192,13 @@ def _tree(world: World) -> _Object:
         for each in world.attached():
             _, _, place, *rest = each.backend.qom_path.split("/") if each.backend.qom_path else ("",) * 3
             if rest:
-                places[place][rest[0]] = _device(world, each, has_backend=len(rest) > 1)
+                places.setdefault(place, {})[rest[0]] = _device(world, each, has_backend=len(rest) > 1)
         for machine in world.machines():
             for name, path in machine.paths.items():
                 _, _, place, own = path.split("/")
                 if name in machine.ata_hosts:
                     driver = machine.options[name]["driver"]
-                    places[place][own] = _Object(str(driver))
+                    places.setdefault(place, {})[own] = _Object(str(driver))
                     continue
                 on_pci = isinstance(machine.devices[name], VirtioPci)
                 places[place][own] = _Object("virtio-scsi-pci" if on_pci else "virtio-scsi-device")
@@ -231,7 +231,8 @@ def _device(world: World, each: Attached, *, has_backend: bool) -> _Object:
             raise CommandError(f"Property '{model}.drive' can't find value '{value}'")
         await machine.set_drive(each.name, value)
 
-    model = machine.units[each.name].driver if each.name in machine.units else "virtio-blk-device"
+    unit = machine.units.get(each.name) or machine.ata_units.get(each.name)
+    model = unit.driver if unit is not None else "virtio-blk-device"
     drive = {
         "drive": _Property("str", lambda: each.backend.node.node_name if each.backend.inserted else "", lead)
     }

@@ -57,7 +57,8 @@ class Assembling:
             with _said("-drive", text):
                 self.drive(text)
         given = [text_of_device(text) for text in launch.devices]
-        for name, made in list(self.drives.items()):
+        drives = list(self.drives.items())
+        for name, made in drives:
             with _said("-drive", name):
                 self._device_of(made)
         if launch.defaults and not any(each.get("driver") in CD_DRIVERS for each in given):
@@ -65,6 +66,9 @@ class Assembling:
         for text, options in zip(launch.devices, given, strict=True):
             with _said("-device", text):
                 self.device(options)
+        for name, made in drives:
+            with _said("-drive", name):
+                self._virtio_of(made)
         board.finish()
         return board
 
@@ -121,7 +125,6 @@ class Assembling:
             return
         interface, bus, unit = made.place
         if interface == "virtio":
-            self.device({"driver": "virtio-blk-pci", "drive": made.name})
             return
         driver = f"{interface}-{'cd' if made.media == 'cdrom' else 'hd'}"
         options: dict[str, object] = {"driver": driver, "drive": made.name}
@@ -131,7 +134,16 @@ class Assembling:
             options["bus"] = f"ide.{2 * bus + unit}"
         else:
             options |= {"bus": f"ide.{bus}", "unit": str(unit)}
-        self.device(options)
+        if interface == "scsi":
+            self.device(options)
+        else:
+            with self.board.own_devices():
+                self.device(options)
+
+    def _virtio_of(self, made: Drive) -> None:
+        """The same of one with `if=virtio`, which to QEMU is one `-device` more, and the last."""
+        if made.place is not None and made.place[0] == "virtio":
+            self.device({"driver": "virtio-blk-pci", "drive": made.name})
 
     def _add_cd(self) -> None:
         place = CD_PLACE.get(self.board.name)
@@ -142,7 +154,8 @@ class Assembling:
             {"bus": f"ide.{place}"} if self.board.name == "q35" else {"bus": f"ide.{bus}", "unit": str(unit)}
         )
         self.drive(f"if=ide,index={place},media=cdrom")
-        self.device({"driver": "ide-cd", "drive": f"ide{bus}-cd{unit}", **where})
+        with self.board.own_devices():
+            self.device({"driver": "ide-cd", "drive": f"ide{bus}-cd{unit}", **where})
 
     def device(self, given: Mapping[str, object]) -> str:
         """`-device` and `device_add`: make a device of ours; returns its id."""

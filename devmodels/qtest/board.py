@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from itertools import count
 from mmap import mmap
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +20,8 @@ from devmodels.qtest.protocol import Qtest
 from devmodels.qtest.space import Space
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devmodels.iocontext import IoContext
     from devmodels.iothreads import IoThreadOptions
     from devmodels.pci.bridge import PciBridge
@@ -31,6 +35,8 @@ LOW_MEMORY = {"pc": (0xE000_0000, 0xC000_0000), "q35": (0xB000_0000, 0x8000_0000
 """How much RAM can be below 4 GiB, and how much is there where that is not enough."""
 BUSES = {"pc": "pci.0", "q35": "pcie.0"}
 """What a board's PCI bus is called."""
+FIRST_OWN = {"pc": 17, "q35": 15}
+"""The number that QEMU 7.2 with `-nodefaults` gives the board's controller among the board's devices."""
 IDE_PORTS = ((0x1F0, 0x3F6), (0x170, 0x376))
 
 
@@ -57,6 +63,7 @@ class Board:
             absent=0,
         )
         self.machine = self.assembly.machine
+        self._own = count(FIRST_OWN.get(name, 0))
         self.machine.config_ports.mask = 0xFFFF_FFFF
         self.cmos = Cmos()
         self.threads: dict[str, IoThreadOptions] = {}
@@ -90,11 +97,21 @@ class Board:
             self.machine.plug(function, slot, number)
         self.machine.claim_ports(CMOS_PORT, CMOS_PORTS, self.cmos)
         self.cmos.tell_memory(self.ram)
-        if self.name == "q35":
-            self.assembly.add_device({"driver": "ich9-ahci", "addr": "1f.2"})
-        else:
-            self.assembly.add_device({"driver": "piix3-ide", "addr": "1.1"})
-            self._decode_ide()
+        with self.own_devices():
+            if self.name == "q35":
+                self.assembly.add_device({"driver": "ich9-ahci", "addr": "1f.2"})
+            else:
+                self.assembly.add_device({"driver": "piix3-ide", "addr": "1.1"})
+                self._decode_ide()
+
+    @contextmanager
+    def own_devices(self) -> Iterator[None]:
+        """Devices that are added meanwhile are the board's: in QEMU's object tree they are elsewhere."""
+        self.assembly.of_board = self._own
+        try:
+            yield
+        finally:
+            self.assembly.of_board = None
 
     def _decode_ide(self) -> None:
         """The channels' ports answer whatever the function's registers say: nobody is here to switch them on."""

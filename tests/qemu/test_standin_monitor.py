@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 
 from guestsim.targets import TargetError
 from guestsim.targets.qemu import QemuTarget
-from guestsim.targets.qemu_process import Accelerator
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
@@ -20,12 +19,19 @@ OWN = ("node-name", "actual-size", "dirty-flag", "thread-id", "aio-max-batch", "
 """What each one has for itself: a drive's node has the drive's name here, and a number there."""
 
 
+def started(folder: Path, words: Sequence[str], *, ours: bool) -> QemuTarget:
+    """The stand-in or QEMU, with these words on its line."""
+    if not ours:
+        return QemuTarget(arguments=words, accel="tcg")
+    binary = folder / "devmodels-system-x86_64"
+    binary.write_text(f'#!/bin/sh\nexec {sys.executable} -m devmodels.qtest "$@"\n')
+    binary.chmod(0o755)
+    return QemuTarget(arguments=words, binary=str(binary), accel="qtest")
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[QemuTarget, QemuTarget]]:
     """The stand-in and QEMU, with a disk, a CD drive with a disc, one without, a drive that nobody has."""
-    binary = tmp_path / "devmodels-system-x86_64"
-    binary.write_text(f'#!/bin/sh\nexec {sys.executable} -m devmodels.qtest "$@"\n')
-    binary.chmod(0o755)
     targets = []
     for name in ("ours", "theirs"):
         (tmp_path / name).mkdir()
@@ -42,17 +48,15 @@ def pair(tmp_path: Path) -> Iterator[tuple[QemuTarget, QemuTarget]]:
         "ide-cd,drive=cd0,bus=ide.1,id=cdx",
         "ide-cd,drive=cd1,bus=ide.2,id=cdy",
     )
-    sides: tuple[tuple[str, Accelerator], ...] = (("ours", "qtest"), ("theirs", "tcg"))
     try:
-        for name, accel in sides:
+        for name in ("ours", "theirs"):
             words = ["-nodefaults", "-object", "iothread,id=io0"]
             for drive in drives:
                 drive = drive.replace("file=di", f"file={tmp_path / name}/di")
                 words += ["-drive", drive]
             for device in devices:
                 words += ["-device", device]
-            own = str(binary) if name == "ours" else None
-            targets.append(QemuTarget(arguments=words, binary=own, accel=accel))
+            targets.append(started(tmp_path, words, ours=name == "ours"))
         yield targets[0], targets[1]
     finally:
         for target in targets:
@@ -114,3 +118,31 @@ def test_the_same_commands_have_the_same_answers(pair: tuple[QemuTarget, QemuTar
     for command, arguments in COMMANDS:
         assert (command, asked(ours, command, **arguments)) == (command, asked(theirs, command, **arguments))
     assert ours.take_events() == theirs.take_events()
+
+
+NODE = "driver=null-co,size=1M"
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+def test_devices_without_an_id_have_the_same_places(tmp_path: Path, machine: str) -> None:
+    """Those that the board has of its own are counted elsewhere."""
+    words = [
+        *("-nodefaults", "-M", machine, "-drive", f"if=ide,{NODE}", "-drive", f"if=virtio,{NODE}"),
+        *("-device", "virtio-scsi-pci", "-device", "ide-cd", "-device", "scsi-cd"),
+    ]
+    found = []
+    for ours in (True, False):
+        target = started(tmp_path, words, ours=ours)
+        try:
+            target.qmp("device_add", {"driver": "scsi-cd"})
+            anonymous = asked(target, "qom-list", path="/machine/peripheral-anon")
+            own = asked(target, "qom-list", path="/machine/unattached")
+            own = [each for each in own if each["type"] in _ATA]
+            places = [(each["device"], each.get("qdev")) for each in asked(target, "query-block")]
+            found.append((anonymous, own, sorted(places)))
+        finally:
+            target.close()
+    assert found[0] == found[1]
+
+
+_ATA = [f"child<{name}>" for name in ("piix3-ide", "ich9-ahci", "ide-hd", "ide-cd")]
