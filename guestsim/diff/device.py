@@ -122,7 +122,7 @@ class Device:
             blockdevs=self._drives(images),
             devices=[{**first, **self.theirs}, *others],
             user=self.user,
-            cd=any(str(each["driver"]).endswith("-cd") for each in self.options),
+            cd=any(each["driver"] == "ide-cd" for each in self.options),
         )
         try:
             side.windows = self.place(side)

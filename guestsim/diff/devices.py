@@ -7,11 +7,21 @@ from collections.abc import Callable
 from guestsim.diff.access import Access, FormError
 from guestsim.diff.ata_devices import AHCI_CD, AHCI_DISK, IDE_CD, IDE_DISK, IDE_PAIR
 from guestsim.diff.device import Device
-from guestsim.diff.virtio_devices import TRANSITIONAL, VIRTIO_BLK, VIRTIO_SCSI
+from guestsim.diff.virtio_devices import TRANSITIONAL, VIRTIO_BLK, VIRTIO_SCSI, VIRTIO_SCSI_CD
 
 DEVICES: dict[str, Device] = {
     device.name: device
-    for device in (VIRTIO_BLK, TRANSITIONAL, VIRTIO_SCSI, AHCI_DISK, AHCI_CD, IDE_DISK, IDE_CD, IDE_PAIR)
+    for device in (
+        VIRTIO_BLK,
+        TRANSITIONAL,
+        VIRTIO_SCSI,
+        VIRTIO_SCSI_CD,
+        AHCI_DISK,
+        AHCI_CD,
+        IDE_DISK,
+        IDE_CD,
+        IDE_PAIR,
+    )
 }
 
 

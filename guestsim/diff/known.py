@@ -15,9 +15,9 @@ from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT, Profile
 
 _BLK = ("virtio-blk", "virtio-blk-transitional")
-_SCSI = ("virtio-scsi",)
+_SCSI = ("virtio-scsi", "virtio-scsi-cd")
 _VIRTIO = _BLK + _SCSI
-_MODERN = ("virtio-blk", "virtio-scsi")
+_MODERN = ("virtio-blk", *_SCSI)
 
 _MESSAGE, _NO_MESSAGE = "0[1-9] 00 00 00*", "00 00 00 00*"
 """What an interrupt has written, and what was there before."""
@@ -245,6 +245,18 @@ KNOWN: tuple[Known, ...] = (
         _buffers("0[3c] ", "00 "),
         now=frozenset({"asynchronous"}),
     ),
+    Known(
+        "asynchronous notifications of a CD drive",
+        "There are none; ours has those of power, of operational changes and of media.",
+        "VIRTIO 1.4 §5.6.6.2",
+        "both",
+        ("virtio-scsi-cd",),
+        (
+            *_buffers("02 00 00 00 00 ", "00 00 00 00 00 "),
+            *_buffers("16 00 00 00 00 ", "00 00 00 00 00 "),
+        ),
+        now=frozenset({"asynchronous"}),
+    ),
     *(
         Known(
             "which reset it was",
@@ -312,6 +324,9 @@ KNOWN: tuple[Known, ...] = (
             *_buffers("00 00 00 00 00 0a ", "0[1-9a-e] 00 00 00 00 0a "),
             # In the descriptor format (§4.5.2).
             *_buffers("00 00 00 00 00 00 00 ", "0[1-9a-e] ?? ?? 00 00 00 00 "),
+            # An attention is told of by ours.
+            *_buffers("06 00 00 00 00 0a ", "05 00 00 00 00 0a "),
+            *_buffers("06 ?? ?? 00 00 00 00 ", "05 ?? ?? 00 00 00 00 "),
         ),
         now=frozenset({"request-sense"}),
     ),
@@ -339,7 +354,7 @@ KNOWN: tuple[Known, ...] = (
         "SAM-5 §5.14",
         "both",
         _SCSI,
-        _buffers(_sense("05", "20"), _ATTENTION),
+        (*_buffers(_sense("05", "20"), _ATTENTION), *_buffers(_sense("07", "27"), _ATTENTION)),
         now=frozenset({"unknown-code"}),
     ),
     Known(
@@ -367,7 +382,7 @@ KNOWN: tuple[Known, ...] = (
         "ours",
         _SCSI,
         (
-            *_buffers(_ATTENTION, _sense("05", "2?")),
+            *_buffers(_ATTENTION, _sense("05", "[23]?")),
             *_buffers(_check("06"), _GOOD),
             # Behind what the table of commands says of the response.
             *_buffers("00 06 00 00 00 00 0a 00 00 00 00 29 ", "ee ee 00 00 00 00 ee ee ee ee ee ee "),

@@ -1,4 +1,4 @@
-"""What is not compared of SCSI commands over virtio, one by one: both answers are in `grammar/answers/disk.txt`.
+"""What is not compared of SCSI commands over virtio, one by one: both answers are in `grammar/answers`.
 
 A mask hides nothing but these two answers, ours where it says ours, and QEMU's where it says QEMU's.
 """
@@ -90,6 +90,58 @@ _REASONS = {
     "test-unit-ready": _UNSEEN,
 }
 
-SCSI_MASKS: tuple[Mask, ...] = tuple(
-    of_memory(f"scsi:{name}", f"{reason}.") for name, reason in _REASONS.items()
+_NO_CD = "QEMU's drive does not have this command"
+_NOT_OF_CD = "QEMU's drive has this command of a disk's; ours does not"
+
+_OF_BOTH = (
+    *("inquiry-version", "inquiry-length", "inquiry-sync", "inquiry-revision", "inquiry-version-descriptors"),
+    *("inquiry-00", "inquiry-80", "inquiry-83", "report-luns", "mode-sense-3f", "mode-sense-subpage"),
 )
+
+_CD_REASONS = {
+    **{name: reason for name, reason in _REASONS.items() if name in _OF_BOTH},
+    "inquiry-b1": "QEMU has this page of a disk's, with zeroes (SBC-4 §6.6.2); ours does not",
+    "inquiry-b2": "QEMU has this page of a disk's (SBC-4 §6.6.5); ours does not",
+    "mode-sense-01": f"How errors are recovered from is the drive's own (MMC-6 §7.4). {_PADS}",
+    "mode-sense-08": "QEMU has the page of caching of a disk's (SBC-4 §6.5.5); ours does not",
+    "mode-sense-0d": "QEMU does not have the page of CD parameters, obsolete (MMC-3)",
+    "mode-sense-0e": f"QEMU's page of audio control holds zeroes alone (MMC-6 §7.5; right: ours). {_PADS}",
+    "mode-sense-1a": "QEMU does not have the page of power conditions (SPC-4 §7.5.13)",
+    "mode-sense-1d": "QEMU does not have the page of time-out and protection (MMC-6 §7.6)",
+    "mode-sense-2a": f"What a drive can do is its own (MMC-3 §5.5.10): QEMU's is said to write. {_PADS}",
+    "read-capacity-16": f"{_NOT_OF_CD} (SBC-4 READ CAPACITY (16))",
+    **{f"{name}-{size}": f"{_NOT_OF_CD} (SPC-2)" for name in ("reserve", "release") for size in (6, 10)},
+    "start-stop": "QEMU does not look at power conditions (MMC-6 §6.42; right: ours)",
+    "prevent-allow": _UNSEEN,
+    "read-toc": f"QEMU takes no format from byte 9, and has another lead-out (MMC-6 §6.25). {_PADS}",
+    "get-configuration": "QEMU has three profiles and five features, and gives all whatever is asked for (MMC-6 §6.5; "
+    f"right: ours). {_PADS}",
+    "get-event-status": "QEMU has the class of media alone, and says too little of the length; ours has two more "
+    f"(MMC-6 §6.6; right: ours). {_PADS}",
+    "read-disc-information": f"QEMU says 0 where there is no next session (MMC-6 §6.21; right: ours). {_PADS}",
+    "read-track-information": f"{_NO_CD} (MMC-6 §6.26)",
+    "read-disc-structure": "QEMU says that a medium is unknown; that of ours cannot be read so (MMC-6 §6.22)",
+    "get-performance": f"{_NO_CD} (MMC-6 §6.8)",
+    "set-cd-speed": f"{_NO_CD} (MMC-6 §6.36)",
+    "set-read-ahead": f"{_NO_CD} (MMC-6 §6.37)",
+    "stop-play": f"{_NO_CD} (MMC-3 STOP PLAY/SCAN)",
+    "pause-resume": f"{_NO_CD} (MMC-3 PAUSE/RESUME)",
+    "play-audio-10": f"{_NO_CD} (MMC-3 PLAY AUDIO (10))",
+    "read-16": f"{_NOT_OF_CD} (SBC-4 READ (16))",
+    "read-6": f"{_NOT_OF_CD} (SBC-4 READ (6))",
+    "read-cd": f"{_NO_CD} (MMC-6 §6.17)",
+    "write-10": "QEMU says that the medium is write protected; ours has no such command (MMC-6 §6.46; right: both)",
+    "write-and-verify-10": "QEMU says that the medium is write protected; ours has no such command (MMC-6 §6.48)",
+    "write-same-10": "QEMU says that the medium is write protected; ours has no such command (SBC-4 WRITE SAME (10))",
+    "verify-10": "QEMU's drive has VERIFY (10), and does not look at the address (MMC-6 §6.45); ours does not",
+    "format-unit": "QEMU's drive has FORMAT UNIT, which does nothing (MMC-6 §6.4; right: ours)",
+    "test-unit-ready": _UNSEEN,
+}
+
+
+def _masks(reasons: dict[str, str], prefix: str) -> tuple[Mask, ...]:
+    return tuple(of_memory(f"scsi:{prefix}{name}", f"{reason}.") for name, reason in reasons.items())
+
+
+SCSI_MASKS = _masks(_REASONS, "")
+SCSI_CD_MASKS = _masks(_CD_REASONS, "cd-")

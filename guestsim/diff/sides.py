@@ -193,7 +193,7 @@ class QemuSide:
     ) -> None:
         """`ram` is a file that need not be there yet; `user` is the QOM path of the device that has the drive.
 
-        `cd`: this is a CD drive.
+        `cd`: this is an IDE CD drive.
         """
         self.name = "qemu"
         with ram.open("wb") as file:

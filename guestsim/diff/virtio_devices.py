@@ -19,7 +19,7 @@ from guestsim.diff.grammar import (
 )
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
-from guestsim.diff.scsi_masks import SCSI_MASKS
+from guestsim.diff.scsi_masks import SCSI_CD_MASKS, SCSI_MASKS
 from guestsim.diff.sides import Lines, Side, Window, Windows
 from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
 
@@ -416,4 +416,29 @@ VIRTIO_SCSI = replace(
         *SCSI_MASKS,
     ),
     grammar=virtio_scsi.VirtioScsiGrammar(),
+)
+
+VIRTIO_SCSI_CD = replace(
+    VIRTIO_SCSI,
+    name="virtio-scsi-cd",
+    what="virtio-scsi-pci with a scsi-cd, modern interface",
+    options=[
+        VIRTIO_SCSI.options[0],
+        {
+            "driver": "scsi-cd",
+            "id": "cd0",
+            "drive": "d0",
+            "bus": "s0.0",
+            "serial": "of-both",
+            "device_id": "cd-of-both",
+            "vendor": "OF-BOTH",
+            "product": "scsi-cd",
+            "ver": "1.0",
+            "wwn": 0x5000_C500_8765_4321,
+        },
+    ],
+    user="/machine/peripheral/cd0",
+    drive={},
+    grammar=virtio_scsi.VirtioScsiGrammar(cd=True),
+    masks=(*(mask for mask in VIRTIO_SCSI.masks if mask not in SCSI_MASKS), *SCSI_CD_MASKS),
 )

@@ -1,21 +1,30 @@
-"""Random sequences for a virtio SCSI host with a disk on it (VIRTIO 1.4 §5.6, SPC-4, SBC-4)."""
+"""Random sequences for a virtio SCSI host with a disk or a CD drive on it (VIRTIO 1.4 §5.6, SPC-4, SBC-4, MMC-6)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from guestsim.diff.access import Read, Step, Write
-from guestsim.diff.grammar import Action, virtio_scsi_table
+from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import UNTOUCHED, Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
 from guestsim.diff.grammar.virtio_rings import Queue
-from guestsim.diff.grammar.virtio_scsi_table import FIXED, HEAD, SENSE_AT, STATUS_AT
+from guestsim.diff.grammar.virtio_scsi_table import (
+    CD,
+    DISK,
+    FIXED,
+    HEAD,
+    SENSE_AT,
+    STATUS_AT,
+    Answers,
+    unequal,
+)
 from guestsim.drivers import cdb
 from guestsim.drivers.cdb import Cdb
 from guestsim.drivers.layouts import Feature
@@ -48,12 +57,15 @@ ALL = sum(FEATURES) | 1 << Feature.VERSION_1
 GENERAL = Actions(QUEUES, FEATURES, ALL, sizes=(8, 16, 64, 128))
 
 
+@dataclass(frozen=True, slots=True)
 class VirtioScsiGrammar:
-    """Actions for a virtio SCSI host, in random order."""
+    """Actions for a virtio SCSI host with a disk, or a CD drive, in random order."""
+
+    cd: bool = False
 
     def sequence(self, random: Random, length: int) -> list[Action]:
         """Bring it up, then `length` - 1 actions of any kind."""
-        makers, weights = zip(*ACTIONS, strict=True)
+        makers, weights = zip(*(CD_ACTIONS if self.cd else ACTIONS), strict=True)
         chosen = random.choices(makers, weights, k=length - 1)
         return [GENERAL.bring_up(random), *(maker(random) for maker in chosen)]
 
@@ -269,16 +281,16 @@ NO_ACTIONS = frozenset(map(bytes.fromhex, ("4805", "8407", "9e11", "9e1f", "a305
 """Operation codes with service actions that nobody has."""
 
 
-def told(random: Random, _: int) -> Chain:
+def told(random: Random, _: int, answers: Answers = DISK) -> Chain:
     """A command of which a table says how it is answered."""
-    row = virtio_scsi_table.chosen(random)
+    row = answers.chosen(random)
     chain = made(random, f"scsi:{row.name}", Cdb(row.cdb, row.room), row.out)
     if NO_COMMAND in (row.ours.codes, row.theirs.codes):
         # Attentions are lost with it, as with what nobody has.
         chain = replace(chain, traits=(*chain.traits, "unknown-code"))
     if bytes((row.cdb[0], row.cdb[1] & 0x1F)) in NO_ACTIONS:
         chain = replace(chain, traits=(*chain.traits, "unknown-action"))
-    return replace(chain, loose=(*chain.loose, *virtio_scsi_table.unequal(row)))
+    return replace(chain, loose=(*chain.loose, *unequal(row)))
 
 
 def elsewhere(random: Random, _: int) -> Chain:
@@ -392,5 +404,62 @@ ACTIONS: ActionTable = (
     (control, 4),
     *GENERAL.table(),
     (read_config, 4),
+    (write_config, 1),
+)
+
+# --- a CD drive
+
+BLOCK = 2048
+BLOCKS = SECTORS * 512 // BLOCK
+
+
+def cd_read(random: Random, _: int) -> Chain:
+    """A read of a CD's blocks, rarely of some that are not there."""
+    lba, blocks = random.randrange(BLOCKS), random.randint(1, 4)
+    if random.random() > 0.1:
+        lba = min(lba, BLOCKS - blocks)
+    reads = (cdb.read_10, cdb.read_12)
+    return made(random, "read", random.choice(reads)(lba=lba, blocks=blocks, block=BLOCK))
+
+
+def cd_ready(random: Random, _: int) -> Chain:
+    """TEST UNIT READY."""
+    return made(random, "test-unit-ready", cdb.test_unit_ready())
+
+
+def cd_told(random: Random, zone: int) -> Chain:
+    """A command of which the drive's table says how it is answered."""
+    return told(random, zone, CD)
+
+
+CD_COMMANDS: tuple[tuple[Kind, float], ...] = (
+    (cd_read, 6),
+    (cd_ready, 2),
+    (request_sense, 2),
+    (cd_told, 16),
+    (elsewhere, 1),
+    (unknown, 1),
+)
+
+
+def cd_command(random: Random, zone: int) -> Chain:
+    """A command of any kind for a CD drive."""
+    kinds, weights = zip(*CD_COMMANDS, strict=True)
+    chain: Chain = random.choices(kinds, weights)[0](random, zone)
+    return chain
+
+
+CD_ACTIONS: ActionTable = (
+    (alone(cd_command), 60),
+    (
+        GENERAL.in_flight(
+            (("read_aio", alone(cd_read)),),
+            ((alone(cd_command), 10), (manage, 4), (read_config, 1), (GENERAL.read_registers, 2)),
+        ),
+        3,
+    ),
+    (control, 3),
+    *GENERAL.table(),
+    (read_config, 3),
     (write_config, 1),
 )

@@ -1,20 +1,15 @@
-"""Commands of a disk whose answers are in a table: each byte that both write is known (SBC-4, SPC-4)."""
+"""Commands of SCSI units whose answers are in tables: each byte that both write is known (SBC-4, MMC-6, SPC-4)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from random import Random
 
 from guestsim.diff.grammar.replies import Reply, Row, table
 from guestsim.diff.grammar.virtio_chains import UNTOUCHED, Unequal
 from guestsim.drivers.scsi_layouts import RESPONSE, SENSE_SIZE
-
-ROWS = tuple(table("disk"))
-NAMES = sorted({row.name for row in ROWS})
-OFTEN = [name for name in NAMES if name.startswith(("inquiry", "mode-sense", "read-capacity", "report-luns"))]
-"""What all drivers ask."""
 
 HEAD = RESPONSE.size + SENSE_SIZE
 STATUS_AT = 10
@@ -24,7 +19,7 @@ FIXED = 18
 
 ALLOCATION = {0x12: (3, 2), 0x1A: (4, 1), 0x4D: (7, 2), 0x5A: (7, 2), 0xA3: (6, 4)}
 """Where operation codes have an allocation length that may be any, and how long it is."""
-BY_LENGTH = frozenset({"inquiry"})
+BY_LENGTH = frozenset({"inquiry", "cd-inquiry"})
 """Of these the table has rows for each length: QEMU's data say how long that is."""
 
 INQUIRY_FIELDS = (
@@ -39,13 +34,36 @@ INQUIRY_FIELDS = (
 """Standard INQUIRY data: bytes of what is not the same, and its mask."""
 
 
-def chosen(random: Random) -> Row:
-    """One of them, with an allocation length of any kind."""
-    name = random.choice(OFTEN if random.random() < 0.4 else NAMES)
-    row = random.choice([row for row in ROWS if row.name == name])
-    if row.cdb[0] not in ALLOCATION or name in BY_LENGTH or random.random() < 0.5:
-        return row
-    return shortened(row, min(row.room, random.choice((0, 1, 4, 8, random.randint(0, row.room)))))
+COMMON = ("inquiry", "mode-sense", "read-capacity", "report-luns")
+"""Names of what all drivers ask begin so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The rows of one kind of unit."""
+
+    rows: tuple[Row, ...]
+    names: tuple[str, ...]
+    often: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, prefix: str = "") -> Answers:
+        """Those of `answers/NAME.txt`; their names begin with `prefix`."""
+        rows = tuple(replace(row, name=prefix + row.name) for row in table(name))
+        names = tuple(sorted({row.name for row in rows}))
+        common = tuple(prefix + one for one in COMMON)
+        return cls(rows, names, tuple(one for one in names if one.startswith(common)))
+
+    def chosen(self, random: Random) -> Row:
+        """One of them, with an allocation length of any kind."""
+        name = random.choice(self.often if random.random() < 0.4 else self.names)
+        row = random.choice([row for row in self.rows if row.name == name])
+        if row.cdb[0] not in ALLOCATION or name in BY_LENGTH or random.random() < 0.5:
+            return row
+        return shortened(row, min(row.room, random.choice((0, 1, 4, 8, random.randint(0, row.room)))))
+
+
+DISK, CD = Answers.of("disk"), Answers.of("scsi_cd", "cd-")
 
 
 def shortened(row: Row, length: int) -> Row:
@@ -76,10 +94,12 @@ def unequal(row: Row) -> Iterator[Unequal]:
 
 def mask_of(row: Row, at: int) -> str:
     """The mask of a byte of what is written."""
-    if row.name == "inquiry" and not row.ours.fails:
+    if row.name in BY_LENGTH and not row.ours.fails:
         if at < HEAD:
-            return "scsi:inquiry-length"
-        return "scsi:inquiry-" + next(name for start, end, name in INQUIRY_FIELDS if start <= at - HEAD < end)
+            return f"scsi:{row.name}-length"
+        return f"scsi:{row.name}-" + next(
+            name for start, end, name in INQUIRY_FIELDS if start <= at - HEAD < end
+        )
     return f"scsi:{row.name}"
 
 

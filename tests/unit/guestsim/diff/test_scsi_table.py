@@ -1,4 +1,4 @@
-"""Commands of a disk of which a table says what both answer."""
+"""Commands of a disk and of a CD drive of which a table says what both answer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from guestsim.diff.access import Loose
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar.replies import Reply, Row
 from guestsim.diff.grammar.virtio_scsi_table import (
+    CD,
+    DISK,
     FIXED,
     HEAD,
-    ROWS,
     SENSE_AT,
     STATUS_AT,
+    Answers,
     shortened,
     unequal,
     written,
 )
+from guestsim.diff.masks import Mask
 from guestsim.diff.run import random_actions
-from guestsim.diff.scsi_masks import SCSI_MASKS
+from guestsim.diff.scsi_masks import SCSI_CD_MASKS, SCSI_MASKS
 
-VERIFY = next(row for row in ROWS if row.name == "verify-16" and row.ours.fails and not row.theirs.fails)
-CACHING = next(row for row in ROWS if row.name == "mode-sense-08" and row.cdb[:3] == b"\x1a\0\x48")
-INQUIRY = next(row for row in ROWS if row.name == "inquiry" and row.room == 200)
+VERIFY = next(row for row in DISK.rows if row.name == "verify-16" and row.ours.fails and not row.theirs.fails)
+CACHING = next(row for row in DISK.rows if row.name == "mode-sense-08" and row.cdb[:3] == b"\x1a\0\x48")
+INQUIRY = next(row for row in DISK.rows if row.name == "inquiry" and row.room == 200)
 
 
 def memory(reply: Reply, row: Row, *, ours: bool) -> bytearray:
@@ -48,7 +51,7 @@ def hidden(row: Row, mine: bytearray, others: bytearray) -> bool:
     return first == second
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.name} {row.cdb.hex()}")
+@pytest.mark.parametrize("row", DISK.rows + CD.rows, ids=lambda row: f"{row.name} {row.cdb.hex()}")
 def test_what_a_row_says_is_hidden_and_no_other_byte(row: Row) -> None:
     mine, others = memory(row.ours, row, ours=True), memory(row.theirs, row, ours=False)
     told = written(row.ours, row, ours=True)
@@ -88,16 +91,19 @@ def test_fields_of_inquiry_data_have_their_own_masks() -> None:
     assert not set(range(8, 32)) & set(at), "vendor and product are the same"
 
 
-def test_each_mask_is_of_a_row_and_each_row_that_differs_has_one() -> None:
-    wanted = {one.reason for row in ROWS for one in unequal(row)}
-    assert {mask.name for mask in SCSI_MASKS} == wanted
+@pytest.mark.parametrize(("answers", "masks"), [(DISK, SCSI_MASKS), (CD, SCSI_CD_MASKS)], ids=["disk", "cd"])
+def test_each_mask_is_of_a_row_and_each_row_that_differs_has_one(
+    answers: Answers, masks: tuple[Mask, ...]
+) -> None:
+    assert {mask.name for mask in masks} == {one.reason for row in answers.rows for one in unequal(row)}
 
 
 @pytest.mark.long
-def test_sequences_have_all_of_them() -> None:
-    device = DEVICES["virtio-scsi"]
+@pytest.mark.parametrize(("name", "answers"), [("virtio-scsi", DISK), ("virtio-scsi-cd", CD)])
+def test_sequences_have_all_of_them(name: str, answers: Answers) -> None:
+    device = DEVICES[name]
     steps = (
         step for number in range(120) for step in device.grammar.lower(random_actions(device, 0, number))
     )
     seen = frozenset().union(*(step.tags for step in steps))
-    assert {f"scsi:{row.name}" for row in ROWS} <= seen
+    assert {f"scsi:{row.name}" for row in answers.rows} <= seen
