@@ -1,4 +1,4 @@
-"""Defects that are put into our ATA devices and SCSI disks: the comparison with a live QEMU finds each of them."""
+"""Defects that are put into our ATA devices and SCSI units: the comparison with a live QEMU finds each of them."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_a_wrong_register_after_a_command_is_found(
     assert is_found(name, profile)
 
 
-def is_found(name: str, profile: Profile) -> bool:
-    """Whether random sequences find a difference that nobody knows."""
+def is_found(name: str, profile: Profile, most: int = MOST) -> bool:
+    """Whether so many random sequences at most find a difference that nobody knows."""
     device = DEVICES[name].under(profile)
     with device.with_qemu() as player:
         player.patience = 0.3
         played = (
-            player.play(device.grammar.lower(random_actions(device, 1, number))) for number in range(MOST)
+            player.play(device.grammar.lower(random_actions(device, 1, number))) for number in range(most)
         )
         return any(one and known(name, one, profile) is None for one in played)
 
@@ -96,7 +96,10 @@ def is_found(name: str, profile: Profile) -> bool:
 # --- SCSI
 
 INQUIRY, MODE_SENSE_6, MODE_SENSE_10, READ_CAPACITY_16, LOG_SENSE = 0x12, 0x1A, 0x5A, 0x9E, 0x4D
+READ_TOC, READ_DISC_INFORMATION = 0x43, 0x51
 LBA_OUT_OF_RANGE = 0x21
+MOST_OF_SCSI = 20000 // 30
+"""Some of a hundred commands are rare."""
 
 Answered = Callable[[bytes, bytearray], None]
 """Changes data that a command (its CDB) answers with."""
@@ -154,10 +157,24 @@ def log_page(cdb: bytes, data: bytearray) -> None:
         flip(data, len(data) - 1)
 
 
-ANSWERED: tuple[Answered, ...] = (
-    inquiry_flags,
-    removable,
-    version,
+def capabilities_page(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] in (MODE_SENSE_6, MODE_SENSE_10) and cdb[2] & 0x3F == 0x2A:
+        flip(data, len(data) - 30)
+
+
+def table_of_contents(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] == READ_TOC:
+        flip(data, 5)
+
+
+def disc_information(cdb: bytes, data: bytearray) -> None:
+    if cdb[0] == READ_DISC_INFORMATION:
+        flip(data, 2)
+
+
+OF_ALL: tuple[Answered, ...] = (inquiry_flags, removable, version)
+OF_DISK: tuple[Answered, ...] = (
+    *OF_ALL,
     block_limits,
     caching_page,
     control_page,
@@ -165,12 +182,17 @@ ANSWERED: tuple[Answered, ...] = (
     capacity,
     log_page,
 )
+OF_CD: tuple[Answered, ...] = (*OF_ALL, capabilities_page, table_of_contents, disc_information)
+ANSWERED = (
+    *(pytest.param("virtio-scsi", defect, id=f"disk-{defect.__name__}") for defect in OF_DISK),
+    *(pytest.param("virtio-scsi-cd", defect, id=f"cd-{defect.__name__}") for defect in OF_CD),
+)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("defect", ANSWERED, ids=lambda defect: defect.__name__)
-def test_a_wrong_byte_of_what_a_disk_tells_is_found(
-    monkeypatch: pytest.MonkeyPatch, defect: Answered, profile: Profile
+@pytest.mark.parametrize(("name", "defect"), ANSWERED)
+def test_a_wrong_byte_of_what_a_unit_tells_is_found(
+    monkeypatch: pytest.MonkeyPatch, name: str, defect: Answered, profile: Profile
 ) -> None:
     answer = LogicalUnit.answer
 
@@ -180,15 +202,16 @@ def test_a_wrong_byte_of_what_a_disk_tells_is_found(
         answer(unit, task, changed)
 
     monkeypatch.setattr(LogicalUnit, "answer", broken)
-    assert is_found("virtio-scsi", profile)
+    assert is_found(name, profile, MOST_OF_SCSI)
 
 
+@pytest.mark.parametrize("name", ["virtio-scsi", "virtio-scsi-cd"])
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(
     ("at", "value"), [(2, 0x03), (12, 0x22), (13, 0x01)], ids=["key", "code", "qualifier"]
 )
 def test_wrong_sense_data_of_a_block_that_is_not_there_are_found(
-    monkeypatch: pytest.MonkeyPatch, at: int, value: int, profile: Profile
+    monkeypatch: pytest.MonkeyPatch, name: str, at: int, value: int, profile: Profile
 ) -> None:
     finish = LogicalUnit.finish
 
@@ -198,4 +221,4 @@ def test_wrong_sense_data_of_a_block_that_is_not_there_are_found(
         finish(unit, task)
 
     monkeypatch.setattr(LogicalUnit, "finish", broken)
-    assert is_found("virtio-scsi", profile)
+    assert is_found(name, profile, MOST_OF_SCSI)
