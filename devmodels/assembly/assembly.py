@@ -196,6 +196,8 @@ class Assembly:
         """Where PCI devices are put that are made now."""
         self._prefix = "" if name == "machine" else f"{name}."
         self._anonymous = count() if anonymous is None else anonymous
+        self.ide_ports_decoded = False
+        """Whether somebody decodes the ports of IDE controllers in compatibility mode, so that there may be several."""
         self.of_board: Iterator[int] | None = None
         """Numbers for devices without an id while those are added that are of a board, and nobody asked for."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _piix(assembly: Assembly, options: IdePciOptions, _translate: Translate | None) -> str:
     def make(name: str) -> PiixIde:
         taken = any(isinstance(host, PiixIde) and not host.native for host in assembly.ata_hosts.values())
-        if taken and not options.native:
+        if taken and not options.native and not assembly.ide_ports_decoded:
             raise OptionError(f"device {options.driver}: the ports of compatibility mode are taken")
         irqs = None if options.native else (assembly.machine.irq(IRQS[0]), assembly.machine.irq(IRQS[1]))
         return PiixIde(

@@ -37,6 +37,7 @@ BUSES = {"pc": "pci.0", "q35": "pcie.0"}
 """What a board's PCI bus is called."""
 FIRST_OWN = {"pc": 17, "q35": 15}
 """The number that QEMU 7.2 with `-nodefaults` gives the board's controller among the board's devices."""
+PIIX = ("piix3-ide", "piix4-ide")
 IDE_PORTS = ((0x1F0, 0x3F6), (0x170, 0x376))
 
 
@@ -97,12 +98,12 @@ class Board:
             self.machine.plug(function, slot, number)
         self.machine.claim_ports(CMOS_PORT, CMOS_PORTS, self.cmos)
         self.cmos.tell_memory(self.ram)
+        self.assembly.ide_ports_decoded = True
         with self.own_devices():
             if self.name == "q35":
                 self.assembly.add_device({"driver": "ich9-ahci", "addr": "1f.2"})
             else:
                 self.assembly.add_device({"driver": "piix3-ide", "addr": "1.1"})
-                self._decode_ide()
 
     @contextmanager
     def own_devices(self) -> Iterator[None]:
@@ -114,20 +115,34 @@ class Board:
             self.assembly.of_board = None
 
     def _decode_ide(self) -> None:
-        """The channels' ports answer whatever the function's registers say: nobody is here to switch them on."""
-        from devmodels.ide_cdrom import PiixIde
+        """The channels' ports answer whatever the function's registers say: nobody is here to switch them on.
+
+        Where there are several controllers, those of the newest do.
+        """
+        assembly = self.assembly
+        assembly.ide_ports_decoded = False
+        hosts = [
+            host
+            for name, host in reversed(assembly.ata_hosts.items())
+            if assembly.options[name]["driver"] in PIIX
+        ]
+        if not hosts:
+            return
+        from devmodels.ide_cdrom import PiixIde  # with such a controller only
         from devmodels.ide_cdrom.function import AlternateStatusPort
 
-        (host,) = self.assembly.ata_hosts.values()
-        assert isinstance(host, PiixIde)
-        for channel, (command, control) in zip(host.channels, IDE_PORTS, strict=True):
-            self.machine.claim_ports(command, 8, channel.command_block, host)
-            self.machine.claim_ports(control, 1, AlternateStatusPort(channel), host)
+        for host in hosts:
+            assert isinstance(host, PiixIde)
+            for channel, (command, control) in zip(host.channels, IDE_PORTS, strict=True):
+                if not host.native:
+                    self.machine.claim_ports(command, 8, channel.command_block, host)
+                    self.machine.claim_ports(control, 1, AlternateStatusPort(channel), host)
 
     def finish(self) -> None:
         """All devices of the command line are there: firmware can be told."""
         if self.name == "none":
             return
+        self._decode_ide()
         self.fw_cfg = FwCfg(self.ram, self._files)
         self.machine.claim_ports(FW_CFG_PORT, FW_CFG_PORTS, self.fw_cfg)
         self.hotplug = PciHotplug(self.assembly)

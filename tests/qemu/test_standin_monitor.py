@@ -146,3 +146,34 @@ def test_devices_without_an_id_have_the_same_places(tmp_path: Path, machine: str
 
 
 _ATA = [f"child<{name}>" for name in ("piix3-ide", "ich9-ahci", "ide-hd", "ide-cd")]
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+def test_one_more_ide_controller_has_the_fixed_ports(tmp_path: Path, machine: str) -> None:
+    """Before the board's own, and whatever its registers say."""
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    words = [
+        *(
+            "-nodefaults",
+            "-M",
+            machine,
+            "-drive",
+            f"if=none,id=d0,format=raw,file={tmp_path}/disk,file.locking=off",
+        ),
+        *("-device", "ide-cd,bus=ide.0", "-device", "piix4-ide,id=x", "-device", "ide-hd,bus=x.0,drive=d0"),
+    ]
+    found = []
+    for ours in (True, False):
+        target = started(tmp_path, words, ours=ours)
+        try:
+            registers = [target.io_read(0x1F0 + at, 1) for at in range(2, 8)]
+            registers += [target.io_read(port, 1) for port in (0x3F6, 0x170, 0x177)]
+            functions = []
+            for slot in range(8):
+                target.io_write(0xCF8, 4, 0x8000_0000 | slot << 11 | 0x08)
+                functions.append(target.io_read(0xCFC, 4))
+            refused = asked(target, "device_add", driver="piix4-ide", id="y")
+            found.append((registers, functions, refused.split(":")[0]))
+        finally:
+            target.close()
+    assert found[0] == found[1]
