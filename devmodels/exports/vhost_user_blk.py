@@ -21,7 +21,7 @@ from devmodels.runstate import RunState
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_blk import VirtioBlk, VirtioBlkOptions
 from devmodels.virtio_blk.config import Lifetime
-from devmodels.virtio_blk.threaded import virtio_blk
+from devmodels.virtio_blk.making import virtio_blk
 
 USUAL_QUEUE_SIZE = 128
 """Front ends choose the queues' size themselves; this is what they commonly choose, and seg_max fits."""

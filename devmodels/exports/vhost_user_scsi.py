@@ -30,7 +30,7 @@ from devmodels.scsi.statefile import StateFile
 from devmodels.virtio.constants import EVENT_IDX, INDIRECT_DESC, MAX_QUEUE_SIZE, VERSION_1
 from devmodels.virtio_scsi import VirtioScsi, VirtioScsiOptions
 from devmodels.virtio_scsi.layout import FIRST_REQUEST_QUEUE, MAX_LUN, MAX_TARGET
-from devmodels.virtio_scsi.threaded import virtio_scsi
+from devmodels.virtio_scsi.making import virtio_scsi
 
 _MOST = MAX_QUEUES - FIRST_REQUEST_QUEUE
 

@@ -34,7 +34,6 @@ from devmodels.virtio.negotiation import new_bits, write_features
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
-from devmodels.virtio.threaded import ThreadedQueue, reach_from_threads
 
 CORE_FEATURES = VERSION_1 | INDIRECT_DESC | EVENT_IDX | RING_RESET | NOTIFICATION_DATA | SUSPEND
 """What the device core itself can offer on every transport."""
@@ -104,12 +103,11 @@ class VirtioDevice(DeviceType):
         self.hold = Hold(thread for thread in threads if thread is not None)
         """`with device.hold:` queues on threads of their own stand still, and everything may be touched."""
         if self.hold.threads:
-            reach_from_threads(memory, self.hold)
-        for index, thread in enumerate(threads or [None] * num_queues):
-            if thread is None:
-                self.queues.append(VirtQueue(self, index, queue_size))
-            else:
-                self.queues.append(ThreadedQueue(self, index, queue_size, thread))
+            from devmodels.virtio.threaded import queues_on
+
+            self.queues += queues_on(threads, self, queue_size)
+        else:
+            self.queues += (VirtQueue(self, index, queue_size) for index in range(len(threads) or num_queues))
 
     def usable_queues(self) -> int:
         """How many queues the negotiated features give the driver."""

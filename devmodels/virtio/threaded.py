@@ -9,7 +9,7 @@ the time this is heard the driver may have reset the queue, so it counts only fo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -136,6 +136,17 @@ class Crossing(Generic[R]):
         back = self._back
         for _ in range(len(back)):
             self._over(back.popleft())
+
+
+def queues_on(threads: Sequence[IoThread | None], owner: VirtioDevice, largest: int) -> Iterator[VirtQueue]:
+    """The queues of `owner`, each on its thread where it has one; its memory can be reached from there."""
+    reach_from_threads(owner.memory, owner.hold)
+    for index, thread in enumerate(threads):
+        yield (
+            VirtQueue(owner, index, largest)
+            if thread is None
+            else ThreadedQueue(owner, index, largest, thread)
+        )
 
 
 def reach_from_threads(memory: GuestMemory, hold: Hold) -> None:

@@ -11,7 +11,7 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.places import check_mmio_place
 from devmodels.virtio_blk.config import VirtioBlkOptions
-from devmodels.virtio_blk.threaded import virtio_blk
+from devmodels.virtio_blk.making import virtio_blk
 
 
 class VirtioBlkMmioOptions(

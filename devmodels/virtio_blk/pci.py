@@ -12,7 +12,7 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.places import check_pci_place
 from devmodels.virtio_blk.config import VirtioBlkOptions
-from devmodels.virtio_blk.threaded import virtio_blk
+from devmodels.virtio_blk.making import virtio_blk
 
 CLASS_CODE = 0x010000
 """Mass storage, SCSI: what virtio-blk functions have always said."""

@@ -94,23 +94,3 @@ class ThreadedVirtioBlk(VirtioBlk):
 
     def _account_invalid(self, op: Op) -> None:
         self.backend.context.post(partial(self.backend.account_invalid, op))
-
-
-def virtio_blk(
-    backend: BlockBackend,
-    options: VirtioBlkOptions,
-    threads: Sequence[IoThread],
-    *,
-    name: str,
-    context: IoContext,
-    memory: GuestMemory,
-    violations: ViolationLog | None = None,
-    core_features: int = CORE_FEATURES,
-) -> VirtioBlk:
-    """The device, with queues on `threads` where there are any."""
-    make = (
-        partial(ThreadedVirtioBlk, backend, options, threads)
-        if threads
-        else partial(VirtioBlk, backend, options)
-    )
-    return make(name=name, context=context, memory=memory, violations=violations, core_features=core_features)

@@ -10,7 +10,7 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.mmio import VirtioMmio
 from devmodels.virtio.places import check_mmio_place
 from devmodels.virtio_scsi.config import VirtioScsiOptions
-from devmodels.virtio_scsi.threaded import virtio_scsi
+from devmodels.virtio_scsi.making import virtio_scsi
 
 
 class VirtioScsiMmioOptions(

@@ -11,7 +11,7 @@ from devmodels.memory import GuestMemory
 from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.places import check_pci_place
 from devmodels.virtio_scsi.config import VirtioScsiOptions
-from devmodels.virtio_scsi.threaded import virtio_scsi
+from devmodels.virtio_scsi.making import virtio_scsi
 
 CLASS_CODE = 0x010000
 """Mass storage, SCSI."""

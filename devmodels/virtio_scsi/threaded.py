@@ -114,18 +114,3 @@ class ThreadedVirtioScsi(VirtioScsi):
 def _show(queue: VirtQueue) -> None:
     if queue.flush_due:
         queue.flush()
-
-
-def virtio_scsi(
-    options: VirtioScsiOptions,
-    threads: Sequence[IoThread],
-    *,
-    name: str,
-    context: IoContext,
-    memory: GuestMemory,
-    violations: ViolationLog | None = None,
-    core_features: int = CORE_FEATURES,
-) -> VirtioScsi:
-    """The device, with request queues on `threads` where there are any."""
-    make = partial(ThreadedVirtioScsi, options, threads) if threads else partial(VirtioScsi, options)
-    return make(name=name, context=context, memory=memory, violations=violations, core_features=core_features)

@@ -13,7 +13,7 @@ from devmodels.scsi.layout import mmc_data
 from devmodels.scsi.mmc import (
     audio,
     capacity,
-    events,
+    eventstatus,
     features,
     mechanism,
     performance,
@@ -33,7 +33,7 @@ COMMANDS: tuple[Command[Any], ...] = (
     *toc.COMMANDS,
     *audio.COMMANDS,
     features.COMMAND,
-    events.COMMAND,
+    eventstatus.COMMAND,
     structure.COMMAND,
     *performance.COMMANDS,
 )

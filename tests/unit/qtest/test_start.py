@@ -26,7 +26,7 @@ SLOW = """
 """Modules that cost milliseconds each; who needs one imports it where it is needed."""
 COMMANDS = "ata.disk.commands ata.packet.commands scsi.disk.commands scsi.mmc.commands"
 """Tables of commands, with all that does them: a device has one when its first command comes."""
-CD = "scsi.mmc.audio scsi.mmc.drivepages scsi.modes"
+CD = "scsi.layout.mmc_cdb scsi.layout.mmc_data scsi.mmc.audio scsi.mmc.drivepages scsi.modes"
 """What only some commands of a CD drive have to do with."""
 OTHERS = {
     "ide": "ahci ata.packet scsi virtio virtio_blk virtio_scsi",
