@@ -27,6 +27,8 @@ SKIPPED = {"mmio", "mmio-legacy"} | {
 
 IN_TIME = {
     "hostile/ahci-cd-stopped-in-a-read",
+    "hostile/ahci-data-outside-memory",
+    "hostile/ahci-ncq-invalid",
     "hostile/ahci-reset-in-flight",
     "hostile/ahci-reset-storm",
     "hostile/scsi-event-buffers",
