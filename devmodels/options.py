@@ -75,6 +75,11 @@ def decode(
     return pairs if schema is None else coerce(pairs, schema)
 
 
+def id_taken(name: object) -> str:
+    """QEMU's words for an object whose id another one has."""
+    return f"attempt to add duplicate property '{name}' to object (type 'container')"
+
+
 def shown(value: object) -> str:
     """A given value as JSON, cut where it is long."""
     try:

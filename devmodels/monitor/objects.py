@@ -15,6 +15,7 @@ from devmodels.blockbackend.throttling import ThrottleGroup, ThrottleLimits
 from devmodels.iothreads import IoThreadOptions
 from devmodels.monitor.command import Arguments, CommandError, Options, device_not_found, identifier, strings
 from devmodels.monitor.world import Attached, World
+from devmodels.options import id_taken
 from devmodels.secretobjects import SecretOptions
 from devmodels.virtio.pci import VirtioPci
 
@@ -90,7 +91,7 @@ async def object_add(world: World, options: ObjectOptions) -> None:
         raise CommandError(f"Parameter 'qom-type' does not accept value '{kind}'")
     graph = world.graph
     if any(name in there for there in (graph.objects, graph.iothreads.by_id, graph.secrets.by_id)):
-        raise CommandError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+        raise CommandError(id_taken(name))
     graph.object_add(options)
 
 

@@ -12,7 +12,7 @@ from devmodels.blockbackend.registry import coerce as coerce_node
 from devmodels.blockbackend.throttling.limits import ThrottleLimits, check
 from devmodels.iocontext import ClockKind, IoContext
 from devmodels.iothreads import IoThreadOptions
-from devmodels.options import OptionError, coerce, convert, decode, shown
+from devmodels.options import OptionError, coerce, convert, decode, id_taken, shown
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import BRIDGES, check_bus, device_options, text_of_device
@@ -87,7 +87,7 @@ class Assembling:
         """An iothread by name: all queues are worked on in the machine's own thread, whose clock is the client's."""
         thread = convert(options, IoThreadOptions, what="iothread")
         if thread.id in self.board.threads:
-            raise OptionError(f"attempt to add duplicate property '{thread.id}' to object (type 'container')")
+            raise OptionError(id_taken(thread.id))
         self.board.threads[thread.id] = thread
 
     def _blockdev(self, text: str) -> None:
