@@ -20,7 +20,7 @@ SCRIPTS = {
     if "devmodels" in loaded(path).targets
 }
 
-SKIPPED = {"mmio", "mmio-legacy"} | {
+SKIPPED = {"mmio", "mmio-legacy", "hostile/notify-by-value"} | {
     name for name, path in SCRIPTS.items() if loaded(path).machine.clock == "stepped"
 }
 """Devices outside PCI, and a clock that nobody steps."""
@@ -34,6 +34,8 @@ IN_TIME = {
     "hostile/scsi-event-buffers",
     "hostile/scsi-nested-resets",
     "hostile/scsi-reset-is-awaited",
+    "hostile/scsi-reset-storm",
+    "hostile/scsi-unplug-in-flight",
     "scsi/held",
 }
 """They say at which step the guest hears of something, or that a delay outlasts steps: that takes its time here."""
