@@ -37,6 +37,9 @@ CLASS_CODE = 0x010601
 """Mass storage, serial ATA, AHCI 1.0."""
 POWER_OFFSET, MSI_OFFSET, SATA_OFFSET, MAP_OFFSET = 0x70, 0x80, 0xA8, 0x90
 
+QEMU_MAP = b"\x40"
+"""What QEMU has at 90h, which a guest can change."""
+
 ICH9 = PciIdentity(
     0x8086, 0x2922, CLASS_CODE, revision=2, subsystem_vendor_id=0x1AF4, subsystem_id=0x1100, status=0x02A0
 )
@@ -78,11 +81,10 @@ class AhciOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, fr
         """Whether it is no ICH9's."""
         return self.x_pci_vendor_id is not None or self.x_pci_device_id is not None
 
-    @property
-    def identity(self) -> PciIdentity:
-        """Who the function says it is."""
+    def identity(self, *, as_qemu: bool) -> PciIdentity:
+        """Who the function says it is; QEMU's says nothing of a conventional bus."""
         if self.x_pci_vendor_id is None or self.x_pci_device_id is None:
-            return ICH9
+            return msgspec.structs.replace(ICH9, status=0) if as_qemu else ICH9
         return PciIdentity(self.x_pci_vendor_id, self.x_pci_device_id, CLASS_CODE)
 
 
@@ -98,7 +100,8 @@ class AhciPci(PciFunction):
         memory: GuestMemory,
         violations: ViolationLog,
     ) -> None:
-        super().__init__(options.identity, name=name)
+        as_qemu = violations.as_qemu
+        super().__init__(options.identity(as_qemu=as_qemu), name=name, as_qemu=as_qemu)
         self.hba = Hba(
             name=name,
             context=context,
@@ -111,14 +114,17 @@ class AhciPci(PciFunction):
         windows = self.hba.windows()
         self.index_data = IndexData(windows)
         self.add_bar(ABAR, self.hba.size, windows)
-        if not violations.as_qemu:
+        if not as_qemu:
             self.add_capability(PowerCapability(), offset=POWER_OFFSET)
         if options.vectors:
             self.add_capability(msi(options.vectors, masking=False), offset=MSI_OFFSET)
         if not options.generic:
             self.add_bar(IDP_BAR, IDP_BAR_SIZE, self.index_data, kind=BarKind.IO)
             self.add_capability(SataCapability(), offset=SATA_OFFSET)
-            self.add_registers(MAP_OFFSET, AddressMap())
+            if as_qemu:
+                self.config.hold(MAP_OFFSET, QEMU_MAP, b"\xff")
+            else:
+                self.add_registers(MAP_OFFSET, AddressMap())
         if options.msix:
             self.add_msix(options.ports, bar=MSIX_BAR)
 

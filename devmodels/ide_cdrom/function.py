@@ -33,6 +33,8 @@ ULTRA = ("piix4-ide",)
 """Models with Ultra DMA."""
 STATUS = 0x0280
 """Fast back-to-back, DEVSEL# of medium timing (Intel 290550 §2.3.4)."""
+SUBSYSTEM = (0x1AF4, 0x1100)
+"""What QEMU's has, where the chips have nothing; nor has it timing registers: both channels are decoded always."""
 COMPATIBILITY, NATIVE = 0x0101_80, 0x0101_85
 """Class codes: IDE, bus master; with both channels in native mode, and nothing to choose."""
 
@@ -103,8 +105,18 @@ class PiixIde(PciFunction):
     ) -> None:
         class_code = NATIVE if native else COMPATIBILITY
         pin = 1 if native else 0
-        identity = PciIdentity(INTEL, DEVICE_IDS[model], class_code, interrupt_pin=pin, status=STATUS)
-        super().__init__(identity, name=name)
+        as_qemu = violations.as_qemu
+        identity = PciIdentity(
+            INTEL,
+            DEVICE_IDS[model],
+            class_code,
+            subsystem_vendor_id=SUBSYSTEM[0] if as_qemu else 0,
+            subsystem_id=SUBSYSTEM[1] if as_qemu else 0,
+            interrupt_pin=pin,
+            status=STATUS,
+            alone=True,
+        )
+        super().__init__(identity, name=name, as_qemu=as_qemu)
         self.model = model
         self.native = native
         self._irqs = irqs
@@ -119,9 +131,10 @@ class PiixIde(PciFunction):
             for number in range(2)
         )
         self.timing = Timing(self.decode_changed)
-        self.add_registers(TIMING_OFFSET, self.timing)
-        if model in ULTRA:
-            self.add_registers(ULTRA_OFFSET, UltraTiming())
+        if not as_qemu:
+            self.add_registers(TIMING_OFFSET, self.timing)
+            if model in ULTRA:
+                self.add_registers(ULTRA_OFFSET, UltraTiming())
         self._add_bars()
         for channel in self.channels:
             channel.bus_master.on_error = self._master_abort

@@ -7,6 +7,7 @@ it a `PciHost`.  References: PCI Local Bus 3.0 §6; PCI Express 6.0 §7.5.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from devmodels.pci.bars import Bar, BarHandler, BarKind, Windows
 from devmodels.pci.capability import Capability
 from devmodels.pci.config import CONVENTIONAL_SIZE, EXTENDED_SIZE, ConfigSpace
 from devmodels.pci.decode import Claim
-from devmodels.pci.header import BARS, Type0Header
+from devmodels.pci.header import BARS, MULTI_FUNCTION, Type0Header
 from devmodels.pci.power import D0, PowerCapability
 from devmodels.registers import RegisterFile
 from devmodels.registers.state import nest, unnest
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from devmodels.pci.msix import MsixCapability
 
 MIN_MSIX_BAR = 4096
+QEMU_COMMAND = 0x0507
+"""What can be written of the command register of QEMU's functions: all but the parity error response."""
 
 
 class PciIdentity(msgspec.Struct, frozen=True):
@@ -33,7 +36,8 @@ class PciIdentity(msgspec.Struct, frozen=True):
 
     `class_code` is base class, sub-class and programming interface (24 bits); `interrupt_pin` 1 to 4 is INTA# to
     INTD#, 0 none.  `status` has what a chip of a conventional bus says in its status register: 66 MHz (bit 5), fast
-    back-to-back (7), DEVSEL# timing (10:9).
+    back-to-back (7), DEVSEL# timing (10:9).  `alone`: the header type never says that the slot has other functions,
+    as it need not of any but function 0.
     """
 
     vendor_id: int
@@ -44,6 +48,7 @@ class PciIdentity(msgspec.Struct, frozen=True):
     subsystem_id: int = 0
     interrupt_pin: int = 1
     status: int = 0
+    alone: bool = False
 
 
 class PciHost(Protocol):
@@ -59,17 +64,24 @@ class PciHost(Protocol):
 
 
 class PciFunction:
-    """One function; `express` gives it the PCI Express capability and 4096 bytes of configuration space."""
+    """One function; `express` gives it the PCI Express capability and 4096 bytes of configuration space.
 
-    def __init__(self, identity: PciIdentity, *, name: str, express: bool = False) -> None:
+    `as_qemu`: configuration space has memory where there are no registers, and a header without parity error response
+    and latency timer; MSI-X lies where QEMU has it.
+    """
+
+    def __init__(
+        self, identity: PciIdentity, *, name: str, express: bool = False, as_qemu: bool = False
+    ) -> None:
         self.identity = identity
         self.name = name
+        self.as_qemu = as_qemu
         self.accessing = False
         self.bars: dict[int, Bar] = {}
         self.msi: MsiCapability | None = None
         self.msix: MsixCapability | None = None
         self.header = Type0Header(self)
-        self.config = ConfigSpace(EXTENDED_SIZE if express else CONVENTIONAL_SIZE)
+        self.config = ConfigSpace(EXTENDED_SIZE if express else CONVENTIONAL_SIZE, keeps=as_qemu)
         self.config.place(0, self.header)
         self._capabilities: list[tuple[int, Capability]] = []
         self._power: PowerCapability | None = None
@@ -77,8 +89,11 @@ class PciFunction:
         self._intx: LineSource | None = None
         self._master = False
         self._identify()
-        if express:
+        if as_qemu:
+            self.header.hardwire(Type0Header.command, 0, writable=QEMU_COMMAND)
+        if express or as_qemu:
             self.header.hardwire(Type0Header.latency_timer, 0)
+        if express:
             from devmodels.pci.express import ExpressCapability  # few functions have it
 
             self.add_capability(ExpressCapability())
@@ -120,35 +135,37 @@ class PciFunction:
             self.header.hardwire(BARS[index + 1], 0, writable=address_bits >> 32)
         self.decode_changed()
 
-    def add_capability(self, capability: Capability, *, offset: int | None = None) -> int:
-        """Put a capability at the end of the list, at `offset` or where there is room; returns its offset."""
+    def add_capability(
+        self, capability: Capability, *, offset: int | None = None, first: bool = False
+    ) -> int:
+        """Put a capability at the list's end, or `first`, at `offset` or where there is room; returns its offset."""
         if offset is None:
             offset = self.config.room(capability.size)
         self.config.place(offset, capability)
-        if self._capabilities:
-            self._capabilities[-1][1].next_pointer = offset
-        else:
-            self.header.capabilities_list = 1
-            self.header.capabilities_pointer = offset
-        self._capabilities.append((offset, capability))
+        self._capabilities.insert(0 if first else len(self._capabilities), (offset, capability))
+        self.header.capabilities_list = 1
+        self.header.capabilities_pointer = self._capabilities[0][0]
+        for (_, one), (following, _) in pairwise(self._capabilities):
+            one.next_pointer = following
         capability.attach(self)
         if isinstance(capability, PowerCapability):
             self._power = capability
         return offset
 
     def add_msix(self, vectors: int, *, bar: int) -> MsixCapability:
-        """MSI-X with a 32-bit memory BAR of its own: the table, then the pending bits."""
+        """MSI-X with a 32-bit memory BAR of its own: the table, then the pending bits, in QEMU's a half each."""
         from devmodels.pci.msix import MsixCapability
 
         table = 16 * vectors
-        pba = (vectors + 63) // 64 * 8
-        size = max(MIN_MSIX_BAR, 1 << (table + pba - 1).bit_length())
-        capability = MsixCapability(vectors, table_bar=bar, table_offset=0, pba_bar=bar, pba_offset=table)
+        room = (vectors + 63) // 64 * 8
+        pending = max(MIN_MSIX_BAR // 2, table) if self.as_qemu else table
+        size = max(MIN_MSIX_BAR, 1 << (pending + room - 1).bit_length())
+        capability = MsixCapability(vectors, table_bar=bar, table_offset=0, pba_bar=bar, pba_offset=pending)
         windows = Windows(size)
         windows.place(0, table, capability.table)
-        windows.place(table, pba, capability.pending)
+        windows.place(pending, capability.pba_bytes, capability.pending)
         self.add_bar(bar, size, windows)
-        self.add_capability(capability)
+        self.add_capability(capability, first=self.as_qemu)
         return capability
 
     def add_registers(self, offset: int, registers: RegisterFile) -> None:
@@ -230,17 +247,20 @@ class PciFunction:
         state: dict[str, int] = {}
         for offset, file in self.config.files:
             state.update(nest(f"{offset:#04x}", file.save()))
+        state.update(nest("kept", self.config.save_kept()))
         return state
 
     def judge(self, state: Mapping[str, int]) -> None:
         """ValueError where `state` is of a function that was made otherwise: identity, BARs, capabilities."""
         for offset, file in self.config.files:
             file.judge(unnest(f"{offset:#04x}", state))
+        self.config.judge_kept(unnest("kept", state))
 
     def restore(self, state: Mapping[str, int]) -> None:
         """Take what `save` gave; ValueError where it is another function's."""
         for offset, file in self.config.files:
             file.restore(unnest(f"{offset:#04x}", state))
+        self.config.restore_kept(unnest("kept", state))
         self._refresh()
 
     # --- the bus's side
@@ -268,7 +288,7 @@ class PciFunction:
 
     def set_multi_function(self, value: bool) -> None:
         """Whether the header type says that the slot has several functions."""
-        self.header.header_type = 0x80 if value else 0
+        self.header.header_type = MULTI_FUNCTION if value and not self.identity.alone else 0
 
     def config_read(self, offset: int, size: int) -> int:
         """A guest's read of configuration space."""

@@ -65,6 +65,9 @@ class MsiCapability(Capability, size=8):
         """Called when `function` has taken this capability up."""
         super().attach(function)
         function.msi = self
+        if function.as_qemu and not self.multiple_message_capable:
+            held = self.value_of(MsiCapability.message_control)
+            self.hardwire(MsiCapability.message_control, held, writable=1)
 
     def notify(self, vector: int) -> None:
         """Send message `vector`, folded into the number granted, now or when nothing holds it back."""

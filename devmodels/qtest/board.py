@@ -93,7 +93,9 @@ class Board:
 
     def _add_chipset(self) -> None:
         route = self.interrupts.route
-        functions = q35_functions(self.machine.bus, route) if self.name == "q35" else pc_functions(route)
+        functions = (
+            q35_functions(self.machine.bus, route) if self.name == "q35" else pc_functions(route, self.ram)
+        )
         for slot, number, function in functions:
             self.machine.plug(function, slot, number)
         self.machine.claim_ports(CMOS_PORT, CMOS_PORTS, self.cmos)

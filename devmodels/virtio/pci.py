@@ -70,7 +70,8 @@ class VirtioPci(PciFunction):
 
         ValueError where the device type has no legacy interface but is to have one.
         """
-        super().__init__(_identity(device.DEVICE_ID, class_code, legacy=legacy), name=name)
+        identity = _identity(device.DEVICE_ID, class_code, legacy=legacy)
+        super().__init__(identity, name=name, as_qemu=device.violations.as_qemu)
         self.device = device
         self._isr = 0
         self._isr_with_message = ISR_QUEUE if device.violations.as_qemu else 0
@@ -86,12 +87,15 @@ class VirtioPci(PciFunction):
         if self.legacy is not None:
             size = MSIX_HEADER_SIZE + device.CONFIG_SIZE
             self.add_bar(LEGACY_BAR, 1 << (size - 1).bit_length(), self.legacy, kind=BarKind.IO)
+        self._notify_size = AREA_SIZE if self.as_qemu else NOTIFY_MULTIPLIER * len(device.queues)
         if modern:
             self._place_registers()
+        if modern and self.as_qemu:
+            self._add_capabilities()
         self._vectors = len(device.queues) + 1 if vectors is None else vectors
         if self._vectors:
             self.msix = self.add_msix(self._vectors, bar=MSIX_BAR)
-        if modern:
+        if modern and not self.as_qemu:
             self._add_capabilities()
 
     def _place_registers(self) -> None:
@@ -99,15 +103,19 @@ class VirtioPci(PciFunction):
         windows.place(COMMON_OFFSET, AREA_SIZE, self.common)
         windows.place(ISR_OFFSET, AREA_SIZE, IsrStatus(self))
         windows.place(DEVICE_OFFSET, AREA_SIZE, DeviceConfig(self.device))
-        windows.place(NOTIFY_OFFSET, NOTIFY_MULTIPLIER * len(self.device.queues), Notify(self.device))
+        windows.place(NOTIFY_OFFSET, self._notify_size, Notify(self.device))
         self.add_bar(VIRTIO_BAR, BAR_SIZE, windows, kind=BarKind.PREFETCHABLE64)
 
     def _add_capabilities(self) -> None:
-        self.add_capability(VirtioCapability(CFG_COMMON, COMMON_OFFSET, AREA_SIZE))
-        self.add_capability(VirtioCapability(CFG_ISR, ISR_OFFSET, AREA_SIZE))
-        self.add_capability(VirtioCapability(CFG_DEVICE, DEVICE_OFFSET, AREA_SIZE))
-        self.add_capability(NotifyCapability(NOTIFY_OFFSET, NOTIFY_MULTIPLIER * len(self.device.queues)))
-        self.add_capability(AccessCapability(self))
+        """As programs for QEMU expect them: at 40h, 50h, 60h, 70h, 84h, then MSI-X; the list begins with the last."""
+        for capability in (
+            VirtioCapability(CFG_COMMON, COMMON_OFFSET, AREA_SIZE),
+            VirtioCapability(CFG_ISR, ISR_OFFSET, AREA_SIZE),
+            VirtioCapability(CFG_DEVICE, DEVICE_OFFSET, AREA_SIZE),
+            NotifyCapability(NOTIFY_OFFSET, self._notify_size),
+            AccessCapability(self),
+        ):
+            self.add_capability(capability, first=self.as_qemu)
 
     @property
     def memory(self) -> GuestMemory:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from devmodels.pci import PciFunction, PciIdentity, PowerCapability
 from devmodels.pci.header import Type0Header
+from devmodels.pci.msi import Msi64
 from devmodels.registers import Register, RegisterFile
 from devmodels.registers.check import check_registers
 from tests.unit.pci.world import (
@@ -155,3 +156,36 @@ def test_no_access_raises_and_no_read_only_bit_changes(
         else:
             assert 0 <= world.config_read(3, offset, size) < 1 << 8 * size
     assert [world.config_read(3, *place) for place in constant] == before
+
+
+def test_a_space_as_qemus_keeps_what_is_written_where_there_are_no_registers() -> None:
+    world, other = World(), PciFunction(IDENTITY, name="other", as_qemu=True)
+    function = PciFunction(IDENTITY, name="f", as_qemu=True)
+    function.config.hold(0x50, b"\x12\x34", b"\xff\x00")
+    capability = Msi64()
+    function.add_capability(capability, offset=0x80)
+    world.machine.plug(function, 3)
+    for offset in (0x28, 0x40, 0x50, 0x8C, 0xFC):
+        world.config_write(3, offset, 4, 0xA5A5_A5A5)
+    assert [world.config_read(3, offset, 4) for offset in (0x28, 0x40, 0xFC)] == [0, 0xA5A5_A5A5, 0xA5A5_A5A5]
+    assert world.config_read(3, 0x50, 4) == 0xA5A5_34A5
+    assert (capability.message_data, world.config_read(3, 0x8E, 2)) == (0xA5A5, 0xA5A5)
+    function.reset()
+    assert world.config_read(3, 0x8C, 4) == 0xA5A5_0000
+    other.config.hold(0x50, b"\x12\x34", b"\xff\x00")
+    other.add_capability(Msi64(), offset=0x80)
+    other.judge(function.save())
+    other.restore(function.save())
+    assert [other.config_read(offset, 4) for offset in (0x40, 0x50, 0x8C)] == [
+        0xA5A5_A5A5,
+        0xA5A5_34A5,
+        0xA5A5_0000,
+    ]
+    with pytest.raises(ValueError, match="cannot hold 256 at 64"):
+        other.judge({**function.save(), "kept.64": 256})
+
+
+def test_an_ordinary_space_keeps_nothing_there() -> None:
+    function = PciFunction(IDENTITY, name="f")
+    function.config_write(0x40, 4, 0xA5A5_A5A5)
+    assert function.config_read(0x40, 4) == 0
