@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from devmodels.disc import Disc
 
 SECTOR = 512
+CANNOT_RESIZE = "Image format driver does not support resize"
+"""What QEMU says of a driver that knows no other size."""
 _numbers = itertools.count()
 
 
@@ -411,8 +413,8 @@ class BlockNode:
 
     async def truncate(self, size: int) -> None:  # noqa: ARG002
         """Make the node `size` bytes long; what is new reads as zeroes."""
-        raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")
+        raise OSError(errno.ENOTSUP, CANNOT_RESIZE)
 
     def truncate_now(self, size: int) -> None:  # noqa: ARG002
         """Make the node shorter without waiting: for a user that is about to go."""
-        raise OSError(errno.ENOTSUP, f"node {self.node_name!r} cannot be resized")
+        raise OSError(errno.ENOTSUP, CANNOT_RESIZE)

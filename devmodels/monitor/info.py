@@ -180,14 +180,24 @@ _COMMON = {item.name for item in msgspec.structs.fields(NodeOptions)} - {"driver
 
 
 def filename(node: BlockNode) -> str:
-    """A file's name, through a `raw` node that has all of it; of any other node what makes it what it is, as JSON."""
-    path = getattr(node.options, "filename", None)
+    """The name that a node is opened by, as QEMU's names are; where it has options besides, all of them as JSON."""
+    options = node.options
+    path = getattr(options, "filename", None)
     if isinstance(path, str):
         return path
     file = node.children.get("file")
-    if node.options.driver == "raw" and file is not None and file.role & Role.FILTERED:
-        return filename(file.node)
-    return "json:" + msgspec.json.encode(_essence(node)).decode()
+    if options.driver == "raw" and file is not None and file.role & Role.FILTERED:
+        name = filename(file.node)
+        if not name.startswith("json:"):
+            return name
+    essence = _essence(node)
+    if essence == {"driver": "null-co"}:
+        return "null-co://"
+    if options.driver == "blkdebug" and not essence.keys() - {"driver", "image", "config"}:
+        image = filename(node.children["image"].node)
+        if not image.startswith("json:"):
+            return f"blkdebug:{essence.get('config', '')}:{image}"
+    return "json:" + msgspec.json.format(msgspec.json.encode(essence), indent=0).decode()
 
 
 def _essence(node: BlockNode) -> dict[str, object]:

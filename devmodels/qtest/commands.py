@@ -15,15 +15,15 @@ from msgspec import UNSET, UnsetType
 
 from devmodels.assembly.devices import DEVICES
 from devmodels.blockbackend.graph import GONE
-from devmodels.monitor import devices, human, info, machine, medium, objects, threads
+from devmodels.monitor import block, devices, human, info, machine, medium, objects, threads
+from devmodels.monitor.block import BlockResize
 from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
 from devmodels.monitor.human import HumanMonitorCommand
 from devmodels.monitor.info import BlockDeviceInfo, BlockInfo, QueryNamedBlockNodes
 from devmodels.monitor.threads import IOThreadInfo
 from devmodels.monitor.world import World
 from devmodels.options import OptionError
-from devmodels.qtest.board import BUSES
-from devmodels.qtest.devices import ALIASES, BRIDGES
+from devmodels.qtest.devices import ALIASES, BRIDGES, check_hot_plug, check_hot_unplug
 
 if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
@@ -83,6 +83,7 @@ class Commands:
     def table(self) -> dict[str, Run]:
         """By name."""
         return {
+            "block_resize": self.block_resize,
             "blockdev-remove-medium": self.blockdev_remove_medium,
             "cont": self._migration.cont,
             "device_add": self.device_add,
@@ -127,9 +128,7 @@ class Commands:
             raise CommandError(f"'{driver}' is not a valid device model name")
         if not isinstance(bus, str | None):
             raise CommandError("Invalid parameter type for 'bus', expected: string")
-        bus = BUSES.get(self._board.name, "pci") if bus is None else bus
-        if DEVICES[model].place == "pci" and self._board.name != "pc" and bus not in self._board.bridges:
-            raise CommandError(f"Bus '{bus}' does not support hotplugging")
+        check_hot_plug(model, options, self._board)
         if isinstance(name := options.get("id"), str) and world.machine_of(name) is not None:
             raise CommandError(f"Duplicate device ID '{name}'")
         made = self._assembling.device(options)
@@ -139,17 +138,16 @@ class Commands:
 
     async def device_del(self, world: World, arguments: devices.DeviceDel) -> None:
         """Ask the guest to let a PCI device go; take any other one out."""
-        name, _ = devices.find(world, arguments.id)
+        is_bridge = arguments.id in self._board.bridges
+        name = arguments.id if is_bridge else devices.find(world, arguments.id)[0]
+        check_hot_unplug(name, self._board)
         hotplug = self._board.hotplug
         slot = None if hotplug is None else hotplug.slot_of(name)
         if hotplug is None or slot is None:
             await devices.device_del(world, arguments)
             self._forget_when_gone(name)
             return
-        if name in self._board.assembly.ata_hosts:
-            raise CommandError("Bus 'pci.0' does not support hotplugging")
-        if not hotplug.ask(slot, name):
-            raise CommandError(f"Device {name} is already in the process of unplug")
+        hotplug.ask(slot, name)
 
     def _take_out(self, name: str) -> None:
         """The guest has let it go."""
@@ -185,6 +183,13 @@ class Commands:
             self._board.fw_cfg.reset()
 
     # --- drives
+
+    async def block_resize(self, world: World, arguments: BlockResize) -> None:
+        """Give a node another size; a drive that no device has is one, too."""
+        drive = self._assembling.drives.get(arguments.device or "")
+        if drive is not None and drive.node is not None and drive.name not in self._world.aliases:
+            arguments = BlockResize(size=arguments.size, node_name=str(drive.node["node-name"]))
+        await block.block_resize(world, arguments)
 
     async def query_block(self, world: World) -> list[BlockInfo]:
         """Drives by their ids, in use or not, and devices over nodes of `-blockdev`."""

@@ -108,3 +108,35 @@ def check_bus(bus: object, board: Board) -> None:
     """OptionError where the board has no such PCI bus."""
     if bus not in (BUSES[board.name], "pci.0", *board.bridges):
         raise OptionError(f"Bus {shown(bus)} not found; the board's is {BUSES[board.name]}")
+
+
+def check_hot_plug(driver: str, given: Mapping[str, object], board: Board) -> None:
+    """OptionError where a device of that model cannot be plugged while the machine is there."""
+    place, bus = DEVICES[driver].place, given.get("bus")
+    if place == "ata":
+        bus = _last_bus(board) if bus is None else bus
+        if bus not in board.assembly.ata_buses:
+            raise OptionError(f"Bus '{bus}' not found")
+        raise _not_hot(bus)
+    if place == "pci":
+        own = BUSES.get(board.name)
+        if bus is not None and bus != own and bus not in board.bridges:
+            raise OptionError(f"Bus '{bus}' not found")
+        if own != BUSES["pc"] and bus in (None, own):
+            raise _not_hot(own or "pci")
+
+
+def check_hot_unplug(name: str, board: Board) -> None:
+    """OptionError where the device or bridge of that id cannot be taken out while the machine is there."""
+    assembly = board.assembly
+    if name in assembly.ata_units:
+        raise _not_hot(assembly.ata_units[name].bus_name)
+    own = BUSES.get(board.name, "pci")
+    function = board.bridges.get(name) or assembly.function(name)
+    on_root = any(each is function for _, _, each in board.machine.bus.functions())
+    if name in assembly.ata_hosts or name in board.bridges or (on_root and own != BUSES["pc"]):
+        raise _not_hot(own)
+
+
+def _not_hot(bus: object) -> OptionError:
+    return OptionError(f"Bus '{bus}' does not support hotplugging")

@@ -51,12 +51,9 @@ class PciHotplug:
         """The devices that wait, by name."""
         return list(self._waiting.values())
 
-    def ask(self, slot: int, name: str) -> bool:
-        """Ask the guest to let a slot with a device go; False where it was asked already."""
-        if slot in self._waiting:
-            return False
+    def ask(self, slot: int, name: str) -> None:
+        """Ask the guest to let a slot with a device go; it may be asked again."""
         self._waiting[slot] = name
-        return True
 
     def reset(self) -> None:
         """What the guest was asked for goes now: it cannot answer any more."""

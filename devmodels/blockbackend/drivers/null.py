@@ -74,7 +74,3 @@ class NullNode(BlockNode):
         if self._read_zeroes:
             return stored(self, Status.ZERO, request.offset, request.length)
         return BlockStatus(Status.NONE, request.length)
-
-    async def truncate(self, size: int) -> None:
-        """Any size will do."""
-        self._resized(size)

@@ -123,9 +123,10 @@ def test_each_request_to_null_takes_its_latency(op: Op) -> None:
     disk.close()
 
 
-def test_null_takes_any_size() -> None:
-    disk = Disk({"driver": "null-co"})
-    disk.context.run(disk.backend.resize(1 << 50))
+def test_null_keeps_its_size() -> None:
+    disk = Disk({"driver": "null-co", "size": 1 << 50})
+    with pytest.raises(OSError, match="does not support resize"):
+        disk.context.run(disk.backend.resize(1 << 49))
     assert disk.do(Op.READ, (1 << 50) - 512, 512) == 0
     disk.close()
 

@@ -27,9 +27,9 @@ def test_device_with_its_node_and_what_that_stands_over(tmp_path: Path) -> None:
             "locked": False,
             "io-status": "ok",
         }
-        memory = 'json:{"driver":"memory","size":1048576}'
+        memory = 'json:{"driver": "memory", "size": 1048576}'
         below = {"filename": memory, "format": "memory", "virtual-size": MIB, "actual-size": 0}
-        over = 'json:{"driver":"delay","file":{"driver":"memory","size":1048576},"latency-ns":1000}'
+        over = 'json:{"driver": "delay", "file": {"driver": "memory", "size": 1048576}, "latency-ns": 1000}'
         assert inserted["image"] == {
             "filename": over,
             "format": "delay",

@@ -251,7 +251,7 @@ def test_an_image_without_a_block(insert: Callable[..., DriveWorld]) -> None:
 
 
 def test_an_image_that_changes_its_size_is_another_medium(insert: Callable[..., DriveWorld]) -> None:
-    world = insert({"driver": "null-co", "size": 100 * BLOCK})
+    world = insert({"driver": "memory", "size": 100 * BLOCK})
     world.context.run(world.nodes[0].truncate(200 * BLOCK))
     assert state(world) == CHANGED
     assert [event(world)[0] for _ in range(3)] == [3, 2, 0]
