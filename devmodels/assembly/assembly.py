@@ -424,8 +424,9 @@ class Assembly:
         return SLOT_BASE + slot * WINDOW_SIZE, SLOT_IRQ + slot if options.irq is None else options.irq
 
     def pci_place(self, options: PciAddress) -> tuple[int, int]:
-        """Slot and function of a PCI device."""
-        return pci_place(self.pci_bus, options.addr, FIRST_FREE_SLOT)
+        """Slot and function of a PCI device; behind a bridge nobody has the first slot already."""
+        first = FIRST_FREE_SLOT if self.pci_bus is self.machine.bus else 0
+        return pci_place(self.pci_bus, options.addr, first)
 
     # --- what its owner can do
 

@@ -56,6 +56,7 @@ EVENTS: dict[str, type[msgspec.Struct]] = {
     "BLOCK_IO_ERROR": BlockIoError,
     "DEVICE_DELETED": DeviceDeleted,
     "DEVICE_TRAY_MOVED": DeviceTrayMoved,
+    "POWERDOWN": Empty,
     "RESET": Reset,
     "RESUME": Empty,
     "SHUTDOWN": Reset,

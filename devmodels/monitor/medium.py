@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from devmodels.blockbackend import BlockNode
@@ -80,10 +81,15 @@ async def blockdev_remove_medium(world: World, arguments: RemoveMedium) -> None:
 
 async def blockdev_change_medium(world: World, arguments: ChangeMedium) -> None:
     """Put another medium in: all steps in one."""
+    await change(world, arguments, _options(arguments))
+
+
+async def change(world: World, arguments: ChangeMedium, options: Mapping[str, object]) -> None:
+    """The same, the medium being a node that is made of `options`."""
     each = world.one_of(arguments.device, arguments.id)
     name = _named(arguments)
     tray = _tray(each, arguments)
-    node = world.graph.add(_options(arguments))
+    node = world.graph.add(options)
     # It goes with the drive's use of it.
     node.kept = False
     try:

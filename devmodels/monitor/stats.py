@@ -101,13 +101,21 @@ async def query_blockstats(world: World, arguments: QueryBlockstats) -> list[Blo
     return [
         BlockStatsInfo(
             _stats(each.backend.stats, now),
-            device="" if each.backend.qom_path else each.name,
-            qdev=each.backend.qom_path or UNSET,
+            device=each.backend.drive_name if each.backend.qom_path else each.name,
+            qdev=each.backend.qdev or UNSET,
             node_name=each.backend.node.node_name if each.backend.inserted else UNSET,
             parent=_parent(each.backend.node, now),
         )
         for each in world.attached()
     ]
+
+
+def unused(node: BlockNode | None, name: str, now: int) -> BlockStatsInfo:
+    """A drive that no device has: it has done nothing."""
+    told = BlockStatsInfo(_stats(BlockStats(), now), device=name)
+    if node is not None:
+        told.node_name, told.parent = node.node_name, _parent(node, now)
+    return told
 
 
 def _parent(node: BlockNode, now: int) -> BlockStatsInfo | UnsetType:

@@ -105,6 +105,11 @@ class RootBus:
         for (slot, number), function in sorted(self._functions.items(), key=lambda item: item[0]):
             yield slot, number, function
 
+    def by_age(self) -> Iterator[tuple[int, int, PciFunction]]:
+        """The same in the order in which they were plugged."""
+        for (slot, number), function in self._functions.items():
+            yield slot, number, function
+
     def walk(self) -> Iterator[tuple[RootBus, PciFunction]]:
         """All functions of this bus and of those behind its bridges, each with its bus; a bridge comes first."""
         for _, _, function in self.functions():

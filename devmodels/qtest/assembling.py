@@ -233,7 +233,7 @@ class Assembling:
         check_bus(given.get("bus", "pci.0"), board)
         above = board.bridges.get(str(given.get("bus")))
         bus = board.machine.bus if above is None else above.behind
-        first = 0 if above is not None and above.identity == BRIDGES["pcie-root-port"] else 1
+        first = 1 if above is None else 0
         addr = given.get("addr")
         slot, number = pci_place(bus, None if addr is None else str(addr), first)
         bridge = PciBridge(BRIDGES[model], board.machine.outbox, name=name)

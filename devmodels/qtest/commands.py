@@ -7,30 +7,32 @@ lets them; `query-machines` and `qom-list-types` tell what there is, with no mor
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from devmodels.assembly.devices import DEVICES
+from devmodels.blockbackend import BlockNode
 from devmodels.blockbackend.graph import GONE
-from devmodels.monitor import block, devices, human, info, machine, medium, objects, threads
+from devmodels.monitor import block, devices, info, machine, medium, objects, stats, threads
 from devmodels.monitor.block import BlockResize
-from devmodels.monitor.command import Arguments, CommandError, Options, Run, text_of
+from devmodels.monitor.command import Arguments, CommandError, Options, Run
 from devmodels.monitor.human import HumanMonitorCommand
 from devmodels.monitor.info import BlockDeviceInfo, BlockInfo, QueryNamedBlockNodes
 from devmodels.monitor.threads import IOThreadInfo
 from devmodels.monitor.world import World
 from devmodels.options import OptionError
 from devmodels.qtest.devices import ALIASES, BRIDGES, check_hot_plug, check_hot_unplug
+from devmodels.qtest.drives import medium_node
+from devmodels.qtest.queries import Queries
 
 if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.migration import Migration
 
-INTERFACE_NUMBERS = {"ide": 1, "scsi": 2, "virtio": 7}
-"""What QEMU's error texts call interfaces of drives."""
 MACHINES = (("none", None), ("pc-i440fx-7.2", "pc"), ("pc-q35-7.2", "q35"))
 
 
@@ -84,6 +86,8 @@ class Commands:
         """By name."""
         return {
             "block_resize": self.block_resize,
+            **Queries(self._assembling).table(),
+            "blockdev-change-medium": self.blockdev_change_medium,
             "blockdev-remove-medium": self.blockdev_remove_medium,
             "cont": self._migration.cont,
             "device_add": self.device_add,
@@ -95,6 +99,7 @@ class Commands:
             "object-del": self.object_del,
             "qom-list-types": qom_list_types,
             "query-block": self.query_block,
+            "query-blockstats": self.query_blockstats,
             "query-iothreads": self.query_iothreads,
             "query-machines": query_machines,
             "query-migrate": self._migration.query_migrate,
@@ -115,6 +120,17 @@ class Commands:
         for name, node in nodes.items():
             if not node.parents and world.graph.nodes.get(name) is node:
                 await world.graph.set_active(name, False)
+
+    async def blockdev_change_medium(self, world: World, arguments: medium.ChangeMedium) -> None:
+        """Put another medium in, by a file name as `-drive` has it."""
+        read_only = arguments.read_only_mode != "read-write"
+        node = medium_node(arguments.filename, arguments.format, read_only=read_only)
+        try:
+            await medium.change(world, arguments, node)
+        except OptionError as error:
+            found = re.search(r"cannot open .*: (.*)$", str(error))
+            why = str(error) if found is None else f"Could not open '{arguments.filename}': {found[1]}"
+            raise CommandError(why) from None
 
     async def device_add(
         self, world: World, options: Annotated[Mapping[str, object], Options(devices.DeviceBase)]
@@ -194,19 +210,39 @@ class Commands:
     async def query_block(self, world: World) -> list[BlockInfo]:
         """Drives by their ids, in use or not, and devices over nodes of `-blockdev`."""
         found = [info.block_info(each) for each in world.attached()]
-        used = set(self._assembling.uses.values())
-        for name, drive in self._assembling.drives.items():
-            if name not in used:
-                inserted: BlockDeviceInfo | UnsetType = UNSET
-                if drive.node is not None:
-                    inserted = info.node_info(world.node(str(drive.node["node-name"])))
-                found.append(BlockInfo(name, "unknown", True, False, inserted))
+        for name, node in self._unused():
+            inserted = UNSET if node is None else info.node_info(node)
+            found.append(BlockInfo(name, "unknown", True, False, inserted))
         for told in found:
             if told.inserted is not UNSET and told.inserted.drv == GONE:
                 told.inserted = told.io_status = UNSET
             elif told.inserted is not UNSET:
                 _as_it_was(told.inserted)
-        return found
+        return sorted(found, key=lambda told: self._place(told.device))
+
+    async def query_blockstats(
+        self, world: World, arguments: stats.QueryBlockstats
+    ) -> list[stats.BlockStatsInfo]:
+        """The same drives, or all nodes."""
+        found = await stats.query_blockstats(world, arguments)
+        if arguments.query_nodes:
+            return found
+        now = world.context.now_ns()
+        found += [stats.unused(node, name, now) for name, node in self._unused()]
+        return sorted(found, key=lambda told: self._place(told.device))
+
+    def _unused(self) -> list[tuple[str, BlockNode | None]]:
+        """Drives that no device has, with their nodes where they have a medium."""
+        used = set(self._assembling.uses.values())
+        there = [(name, made.node) for name, made in self._assembling.drives.items() if name not in used]
+        return [
+            (name, None if node is None else self._world.node(str(node["node-name"]))) for name, node in there
+        ]
+
+    def _place(self, name: object) -> int:
+        """Drives by name come first, in their own order."""
+        names = list(self._assembling.drives)
+        return names.index(name) if name in names else len(names)
 
     async def query_named_block_nodes(
         self, world: World, arguments: QueryNamedBlockNodes
@@ -235,56 +271,23 @@ class Commands:
             await objects.object_del(world, arguments)
 
     async def human_monitor_command(self, world: World, arguments: HumanMonitorCommand) -> str:
-        """`drive_add`, `drive_del`, and what every monitor has."""
-        name, _, rest = arguments.command_line.strip().partition(" ")
-        command = _HUMAN.get(name)
-        if command is None:
-            if name == "qemu-io":
-                arguments = self._drive_of_qemu_io(arguments)
-            return await human.human_monitor_command(world, arguments)
-        try:
-            return command(self, rest.strip())
-        except (CommandError, OptionError, OSError) as error:
-            return f"{text_of(error)}\r\n"
+        """A line of the human monitor's."""
+        from devmodels.qtest.human import HumanMonitor  # for those only that use it
 
-    def _drive_of_qemu_io(self, arguments: HumanMonitorCommand) -> HumanMonitorCommand:
+        return await HumanMonitor(self._assembling, world, self._drive_of_qemu_io).line(
+            arguments.command_line
+        )
+
+    def _drive_of_qemu_io(self, line: str) -> str:
         """A name of a drive that a device has is the drive, as the device uses it, before it is a node's."""
-        before, found, rest = arguments.command_line.strip().partition(" ")
+        before, found, rest = line.strip().partition(" ")
         name = rest.lstrip().partition(" ")[0]
         if not found or name not in self._world.aliases or not self._world.run_state.running:
-            return arguments
-        return msgspec.structs.replace(arguments, command_line=f"{before} -d {rest}")
-
-    def drive_add(self, rest: str) -> str:
-        """`drive_add [-n] ADDRESS OPTIONS`: the address is nobody's any more."""
-        words = rest.split()
-        if words[:1] == ["-n"]:
-            del words[0]
-        if len(words) != 2:
-            raise CommandError("expected drive_add ADDRESS OPTIONS")
-        made = self._assembling.drive(words[1])
-        if made.place is not None:
-            self._assembling.delete(made.name)
-            raise CommandError(f"Can't hot-add drive to type {INTERFACE_NUMBERS[made.place[0]]}")
-        return "OK\r\n"
-
-    def drive_del(self, name: str) -> str:
-        """Delete a drive; a device that has it loses its medium."""
-        if name not in self._assembling.drives:
-            raise CommandError(f"Device '{name}' not found")
-        self._assembling.delete(name)
-        self._watch_devices()
-        return ""
+            return line
+        return f"{before} -d {rest}"
 
 
 def _as_it_was(told: BlockDeviceInfo) -> BlockDeviceInfo:
     """Without members that QEMU 7.2 does not have."""
     told.active = told.children = UNSET
     return told
-
-
-_HUMAN: dict[str, Callable[[Commands, str], str]] = {
-    "drive_add": Commands.drive_add,
-    "drive_del": Commands.drive_del,
-}
-"""The human monitor's commands that are of drives."""

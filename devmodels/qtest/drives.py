@@ -295,3 +295,12 @@ def image_node(filename: str) -> dict[str, object]:
     if kind in ("nbd", "iscsi", "ssh", "http", "https", "ftp", "rbd") and colon:
         raise OptionError(f"file: Unknown protocol '{kind}'")
     return {"driver": "file", "filename": filename.removeprefix("file:")}
+
+
+def medium_node(filename: str, form: str | None, *, read_only: bool) -> dict[str, object]:
+    """The node of another medium; OptionError where its format is none that is here."""
+    if form not in (None, "raw"):
+        raise OptionError(f"Unknown driver '{form}'")
+    protocol = image_node(filename)
+    _hand_down(protocol, {"read-only": read_only}, None)
+    return {"driver": "raw", "read-only": read_only, "file": protocol}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,24 @@ from guestsim.targets.qemu import QemuTarget
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
-OWN = ("node-name", "actual-size", "dirty-flag", "thread-id", "aio-max-batch", "poll-grow", "poll-shrink")
-"""What each one has for itself: a drive's node has the drive's name here, and a number there."""
+OWN = (
+    "account_failed",
+    "account_invalid",
+    "driver-specific",
+    "wr_highest_offset",
+    "idle_time_ns",
+    "node-name",
+    "actual-size",
+    "dirty-flag",
+    "thread-id",
+    "aio-max-batch",
+    "poll-grow",
+    "poll-shrink",
+)
+"""What each one has for itself: a drive's node has the drive's name here, and a number there.
+
+Statistics of nodes: QEMU's say that they do not count what fails.
+"""
 
 
 def started(folder: Path, words: Sequence[str], *, ours: bool) -> QemuTarget:
@@ -65,7 +82,7 @@ BRIDGES = f"""
     -drive if=none,id=d1,file=blkdebug::null-co://,format=raw
     -device ide-hd,id=hd0,drive=n0,bus=ide.0 -device ide-cd,id=cd,bus=ide.1
     -device virtio-blk-pci,drive=n1,id=vb
-    -device pcie-root-port,id=rp,chassis=1 -device virtio-blk-pci,bus=rp,id=behind,drive=n2
+    -device pcie-root-port,id=rp,chassis=1 -device virtio-blk-pci,bus=rp,id=behind,drive=n2,disable-legacy=on
 """
 """Devices on the board's own bus and behind a port of it."""
 CONTROLLERS = f"""
@@ -82,7 +99,14 @@ def plain(value: Any) -> Any:
         return {key: plain(each) for key, each in value.items() if key not in OWN}
     if isinstance(value, list):
         return sorted((plain(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
-    return value.replace("/theirs/", "/ours/") if isinstance(value, str) else value
+    return alike(value) if isinstance(value, str) else value
+
+
+def alike(text: str) -> str:
+    """The same of what the human monitor prints."""
+    text = text.replace("/theirs/", "/ours/").replace("\r\n", "\n")
+    text = re.sub(r"(?m)^(\w+) \([#\w]+\): ", r"\1: ", text)
+    return re.sub(r"thread_id=\d+", "thread_id=", text)
 
 
 def asked(target: QemuTarget, command: str, **arguments: Any) -> Any:
@@ -117,6 +141,61 @@ COMMANDS: Commands = [
     ("blockdev-close-tray", {"id": "cdx"}),
     ("eject", {"device": "d0"}),
     ("eject", {"device": "nobody"}),
+    human("info block"),
+    human("info block -v"),
+    human("info block spare"),
+    human("info block nobody"),
+    human("info blockstats"),
+    ("query-blockstats", {}),
+    ("query-jobs", {}),
+    ("query-block-jobs", {}),
+    ("query-name", {}),
+    ("query-chardev", {}),
+    ("system_powerdown", {}),
+    human("info block-jobs"),
+    human("info chardev"),
+    human("info name"),
+    human("info iothreads"),
+    human("info status"),
+    human("stop"),
+    human("info status"),
+    human("c"),
+    human("info status x"),
+    human("info nothing"),
+    human("nothing"),
+    human("stop now"),
+    human("help nothing"),
+    human("eject"),
+    human("eject -x cd0"),
+    human("eject cdx"),
+    human("eject d0"),
+    human("change cd0"),
+    human("change cd0 /nonexistent"),
+    human("change d0 null-co://"),
+    human("change cd0 null-co:// raw read-only"),
+    human("info block cd0"),
+    human("eject -f cd0"),
+    human("info block cd0"),
+    ("blockdev-change-medium", {"id": "cdx", "filename": "null-co://"}),
+    human("change cd1 blkdebug::null-co://"),
+    ("query-block", {}),
+    human("block_resize d0"),
+    human("block_resize d0 x"),
+    human("block_resize d0 2"),
+    human("block_resize d0 1048576B"),
+    human("block_set_io_throttle d0 0 0 0 100 0 0"),
+    human("info block d0"),
+    human("block_set_io_throttle d0 0 0 0 1 1 0"),
+    human("block_set_io_throttle d0 0 0 0 0 0 0"),
+    human("device_add"),
+    human("device_add nothing"),
+    human("device_add virtio-scsi-pci,id=s9"),
+    human("device_del"),
+    human("device_del nobody"),
+    human("drive_del"),
+    human("drive_add"),
+    human("qemu-io"),
+    human("system_reset"),
     human("drive_del nobody"),
     human("drive_add 0 if=none,id=d0,driver=null-co"),
     human("drive_add 0 if=virtio,driver=null-co,size=1M"),
@@ -148,6 +227,8 @@ ON_Q35: Commands = [
     ("query-named-block-nodes", {}),
     ("block_resize", {"device": "d0", "size": 2 << 20}),
     ("block_resize", {"node_name": "n0", "size": 2 << 20}),
+    human("info block"),
+    human("device_del vb"),
     ("device_del", {"id": "vb"}),
     ("device_del", {"id": "rp"}),
     ("device_del", {"id": "hd0"}),
@@ -171,6 +252,9 @@ ON_PC: Commands = [
     typ("hd"),
     typ("cd"),
     typ("sh"),
+    ("query-pci", {}),
+    human("info pci"),
+    human("info block"),
     ("device_del", {"id": "hd"}),
     plugged("ide-hd", drive="n2", bus="ide.0"),
     plugged("virtio-blk-pci", bus="pcie.0", drive="n2"),
@@ -207,6 +291,20 @@ def test_the_same_commands_have_the_same_answers(name: str, tmp_path: Path) -> N
 
 def in_order(events: list[Any]) -> list[str]:
     return sorted(json.dumps(each, sort_keys=True) for each in events)
+
+
+@pytest.mark.parametrize("name", ["q35", "pc"])
+def test_the_tree_is_part_of_qemus(name: str, tmp_path: Path) -> None:
+    board, line, _ = SESSIONS[name]
+    command, arguments = human("info qtree")
+    with both(tmp_path, board, line) as (ours, theirs):
+        mine, other = (asked(side, command, **arguments).splitlines() for side in (ours, theirs))
+    theirs_too, at = [], 0
+    for line in mine:
+        if line in other[at:]:
+            at += other[at:].index(line) + 1
+            theirs_too.append(line)
+    assert mine == theirs_too
 
 
 NODE = "driver=null-co,size=1M"

@@ -14,6 +14,7 @@ from devmodels.monitor.table import commands as table
 from devmodels.options import OptionError
 from devmodels.qtest.commands import Commands
 from devmodels.qtest.control import Control
+from devmodels.qtest.human import COMMANDS, INFO
 from tests.unit.qtest.bench import Client, machine
 
 
@@ -90,3 +91,63 @@ def test_a_disk_of_nothing_has_qemus_name_and_keeps_its_size() -> None:
         assert names == {"d0": "null-co://", "d1": "blkdebug::null-co://"}
         refused = ask.refused("block_resize", device="d0", size=1 << 20)
         assert refused == "Image format driver does not support resize"
+
+
+DRIVES = "-drive if=none,id=d0,file=null-co://,format=raw -drive if=none,id=cd0,media=cdrom"
+DEVICES = "-device ide-hd,drive=d0,id=hd -device ide-cd,drive=cd0,id=cdx -device virtio-scsi-pci,id=s0"
+
+
+def _human(ask: Monitor, line: str) -> str:
+    text = str(ask("human-monitor-command", command_line=line))
+    assert "\n" not in text.replace("\r\n", "")
+    return text.replace("\r\n", "\n")
+
+
+def test_the_human_monitor_shows_drives_and_their_devices() -> None:
+    with monitor("pc", f"{DRIVES} {DEVICES}") as ask:
+        disk = "d0 (d0): null-co:// (raw)\n    Attached to:      hd\n    Cache mode:       writeback\n"
+        empty = "    Attached to:      cdx\n    Removable device: not locked, tray closed\n"
+        assert _human(ask, "info block") == f"{disk}\ncd0: [not inserted]\n{empty}"
+        _human(ask, "change cd0 null-co://")
+        assert "cd0" in _human(ask, "info block cd0")
+        assert _human(ask, "stop") == ""
+        assert _human(ask, "info status") == "VM status: paused\n"
+        assert _human(ask, "info block-jobs") == "No active jobs\n"
+        tree = _human(ask, "info qtree").splitlines()
+        assert '            drive = "d0"' in tree
+        assert '      dev: virtio-scsi-pci, id "s0"' in tree
+        assert '      id "s0"\n' in _human(ask, "info pci")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("nothing", "unknown command: 'nothing'\n"),
+        ("info nothing", "unknown command: 'info nothing'\n"),
+        (
+            "stop now",
+            'stop|s: extraneous characters at the end of line\nTry "help stop" for more information\n',
+        ),
+        ("eject", 'eject: block device name expected\nTry "help eject" for more information\n'),
+        ("eject -", 'eject: unsupported option -\nTry "help eject" for more information\n'),
+        ("eject cdx", "Error: Device 'cdx' not found\n"),
+        ('eject "cd0', 'eject: unterminated string\nTry "help eject" for more information\n'),
+        ("block_resize d0 1Z", 'invalid size\nTry "help block_resize" for more information\n'),
+        ("device_add", "Error: Parameter 'driver' is missing\n"),
+        ("drive_del nobody", "Device 'nobody' not found\n"),
+        ("help nothing", "unknown command: 'nothing'\n"),
+        ("", ""),
+    ],
+)
+def test_lines_that_the_human_monitor_does_not_take(line: str, problem: str) -> None:
+    with monitor("pc", f"{DRIVES} {DEVICES}") as ask:
+        assert _human(ask, line) == problem
+
+
+def test_every_command_of_the_human_monitor_has_help() -> None:
+    with monitor("pc", "") as ask:
+        for topic, table in (("", COMMANDS), ("info ", INFO)):
+            lines = _human(ask, f"help {topic}".strip() if not topic else "info").splitlines()
+            for names in table:
+                assert any(line.startswith(f"{topic}{names} ") for line in lines)
+        assert _human(ask, "help qemu-io").startswith("qemu-io [-d]")
