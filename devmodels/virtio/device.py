@@ -21,6 +21,7 @@ from devmodels.virtio.constants import (
     EVENT_IDX,
     INDIRECT_DESC,
     MAX_QUEUE_SIZE,
+    NOT_QEMUS,
     NOTIFICATION_DATA,
     RING_PACKED,
     RING_RESET,
@@ -85,7 +86,7 @@ class VirtioDevice(DeviceType):
         self.violations = ViolationLog() if violations is None else violations
         self.trace: Tracer | None = None
         self.transport: Transport | None = None
-        self.device_features = features
+        self.device_features = features & ~NOT_QEMUS if self.violations.as_qemu else features
         self.driver_features = 0
         self.queues: list[VirtQueue] = []
         self._resetting = False

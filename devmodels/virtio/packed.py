@@ -56,6 +56,9 @@ class PackedRing:
 
     START = WRAP_COUNTER
 
+    WRITTEN = _WRITE
+    """What a used descriptor says where something was written (VIRTIO 1.4 §2.8.4)."""
+
     __slots__ = (
         "_avail",
         "_device_event",
@@ -384,7 +387,7 @@ class PackedRing:
                 at = 4 * (place - size)
                 word = chain.head
             if written:
-                word |= _WRITE
+                word |= self.WRITTEN
             ring[at + _LEN] = written
             if first_at < 0:
                 first_at, first_word = at + _FLAGS, word
@@ -476,3 +479,10 @@ def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
             joined.append((Chain(chain.head, count=count), written))
             count = 0
     return joined
+
+
+class PackedRingAsQemu(PackedRing):
+    """As QEMU's, whose used descriptors never say that something was written."""
+
+    __slots__ = ()
+    WRITTEN = 0

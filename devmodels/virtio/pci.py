@@ -80,7 +80,7 @@ class VirtioPci(PciFunction):
         device.transport = self
         device.paused = True
         device.on_reset = self._device_reset
-        if modern:
+        if modern and not self.as_qemu:
             device.device_features |= NOTIF_CONFIG_DATA
         self.common = CommonConfig(self)
         self.legacy = LegacyBar(self) if legacy else None

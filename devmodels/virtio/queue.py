@@ -61,7 +61,7 @@ class VirtQueue:
         self.largest = largest
         self.in_flight: dict[int, Chain] = {}
         self.make_split: Callable[..., SplitRing] = SplitRing
-        self.make_packed: Callable[..., PackedRing] = _packed_ring
+        self.make_packed: Callable[..., PackedRing] = partial(_packed_ring, as_qemu=owner.violations.as_qemu)
         """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
         """Whether used buffers may be shown: the ring runs, nothing is being reset, the device masters the bus."""
@@ -325,8 +325,8 @@ def _power_below(number: int) -> int:
     return 1 << number.bit_length() - 1
 
 
-def _packed_ring(*args: Any, **options: Any) -> PackedRing:
+def _packed_ring(*args: Any, as_qemu: bool, **options: Any) -> PackedRing:
     # Most drivers use split rings: a machine starts without what packed ones need.
-    from devmodels.virtio.packed import PackedRing
+    from devmodels.virtio.packed import PackedRing, PackedRingAsQemu
 
-    return PackedRing(*args, **options)
+    return (PackedRingAsQemu if as_qemu else PackedRing)(*args, **options)

@@ -125,36 +125,38 @@ def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
 
 
 _COMMON = (
-    Mask(
-        "parity errors",
-        "Only a function that checks parity needs the bit that says what follows (PCI 3.0 §6.2.2); ours has it.",
-        "pci",
-        4,
-        8,
-        bits=0x40,
-    ),
-    Mask(
-        "length of notifications",
-        "A structure's length may be more than is used (VIRTIO 1.4 §4.1.4): ours ends behind the last queue's place.",
-        "cap-notify",
-        12,
-        16,
-    ),
-    Mask(
-        "latency timer",
-        "The latency timer may be read-only where bursts are short (PCI 3.0 §6.2.4); ours can be written.",
-        "pci",
-        0x0C,
-        0x10,
-        bits=0xFF00,
-    ),
-    Mask(
-        "capabilities",
-        "Where capabilities lie is the function's own affair (PCI 3.0 §6.7).",
-        "pci",
-        0x34,
-        0x38,
-        bits=0xFF,
+    *strict(
+        Mask(
+            "parity errors",
+            "Only a function that checks parity needs the bit that says what follows (PCI 3.0 §6.2.2).",
+            "pci",
+            4,
+            8,
+            bits=0x40,
+        ),
+        Mask(
+            "length of notifications",
+            "A structure's length may be more than is used (VIRTIO 1.4 §4.1.4): ours ends behind the last queue.",
+            "cap-notify",
+            12,
+            16,
+        ),
+        Mask(
+            "latency timer",
+            "The latency timer may be read-only where bursts are short (PCI 3.0 §6.2.4); ours can be written.",
+            "pci",
+            0x0C,
+            0x10,
+            bits=0xFF00,
+        ),
+        Mask(
+            "capabilities",
+            "Where capabilities lie is the function's own affair (PCI 3.0 §6.7).",
+            "pci",
+            0x34,
+            0x38,
+            bits=0xFF,
+        ),
     ),
     of_memory(
         "order",
@@ -173,9 +175,11 @@ _COMMON = (
 )
 
 _PACKED = (
-    of_memory(
-        virtio_packed.MARK,
-        "A used descriptor of QEMU's never says by WRITE that something was written (VIRTIO 1.4 §2.8.4; right: ours).",
+    *strict(
+        of_memory(
+            virtio_packed.MARK,
+            "A used descriptor of QEMU's never says by WRITE that it was written (VIRTIO 1.4 §2.8.4; right: ours).",
+        ),
     ),
     of_memory(
         virtio_packed.HINT,
@@ -216,13 +220,15 @@ VIRTIO_BLK = Device(
         *_COMMON,
         _NOWHERE,
         *_PACKED,
-        Mask(
-            "features offered",
-            "A device offers what it has (VIRTIO 1.4 §2.2): ours has NOTIFICATION_DATA, NOTIF_CONFIG_DATA and SUSPEND.",
-            "common",
-            4,
-            8,
-            bits=1 << 6 | 1 << 7 | 1 << 11,
+        *strict(
+            Mask(
+                "features offered",
+                "A device offers what it has (VIRTIO 1.4 §2.2): NOTIFICATION_DATA, NOTIF_CONFIG_DATA, SUSPEND.",
+                "common",
+                4,
+                8,
+                bits=1 << 6 | 1 << 7 | 1 << 11,
+            ),
         ),
         Mask(
             "fields of no queue",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 import pytest
 
@@ -56,3 +57,19 @@ def test_the_queue_bit_of_isr_is_set_with_msix_too(profile: Profile, status: int
     rig.enable_msix()
     rig.function.notify_used(0)
     assert rig.isr() == status
+
+
+@pytest.mark.parametrize(
+    ("profile", "offered"), [(Profile.QEMU, 0), (Profile.STRICT, 1 << 6 | 1 << 7 | 1 << 11)]
+)
+def test_what_qemu_has_not_is_not_offered(profile: Profile, offered: int) -> None:
+    rig = PciRig(profile=profile)
+    assert rig.device.device_features >> 32 & (1 << 6 | 1 << 7 | 1 << 11) == offered
+
+
+def test_a_used_descriptor_of_a_packed_ring_does_not_say_that_something_was_written() -> None:
+    rig = blk(profile=Profile.QEMU, packed=True)
+    with pytest.raises(AssertionError, match="WRITE says whether anything was written"):
+        rig.send(GET_ID, room=20)
+    length, flags = struct.unpack("<IxxH", rig.device.memory.read(rig.device.queues[0].desc + 8, 8))
+    assert (length, flags & 2) == (21, 0)
