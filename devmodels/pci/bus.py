@@ -222,6 +222,11 @@ class ConfigPorts:
         if place is not None and bus is not None:
             bus.config_write(*place, size, value)
 
+    def function(self, offset: int, size: int) -> PciFunction | None:
+        """Whom an access of data is to; None where it goes nowhere."""
+        place, bus = self.place(offset, size), self._selected()
+        return None if place is None or bus is None else bus.at(*place[:2])
+
     def _selected(self) -> RootBus | None:
         number = self.address >> 16 & 0xFF
         return self._bus.bus_behind(number) if number else self._bus

@@ -29,7 +29,9 @@ REPRODUCER = ".qtest"
 def replay_command(
     trace: Annotated[
         Path,
-        typer.Argument(help="A trace, as --record writes it, or a reproducer of a bug report, FILE.qtest."),
+        typer.Argument(
+            help="A trace, as --record writes it, or the text of a bug report with a qtest reproducer."
+        ),
     ],
     target: Annotated[
         str | None,
@@ -89,7 +91,7 @@ def replay_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Replay a trace on the devices that it was recorded from, without guest and image, and compare."""
-    if trace.suffix == REPRODUCER:
+    if _is_report(trace):
         options = {
             "target": target,
             "shrink": shrink or None,
@@ -139,6 +141,16 @@ def replay_command(
     _exactly(trace, start, stop_at, save, with_traceback=with_traceback, as_json=as_json)
 
 
+def _is_report(path: Path) -> bool:
+    """Whether it is a bug report's text: it has qtest requests, or is called so."""
+    from guestsim.replay.report import is_report
+
+    try:
+        return path.suffix == REPRODUCER or is_report(path)
+    except OSError as error:
+        wrong(f"{path}: {error.strerror or error}")
+
+
 def _reproduce(path: Path, *, as_json: bool) -> None:
     """Do what a bug report's reproducer does on a machine of ours."""
     from devmodels.options import OptionError
@@ -159,23 +171,30 @@ def _reproduce(path: Path, *, as_json: bool) -> None:
         if result.command_line is None
         else f"the command line is in line {result.command_line}"
     )
-    console.print(f"on a {result.machine} machine, {where}", soft_wrap=True, markup=False)
-    console.print(f"{result.requests} requests, {result.interrupts} interrupts", soft_wrap=True, markup=False)
+    _line(console, f"on a {result.machine} machine, {where}")
+    devices = ", ".join(f"{name}: {many}" for name, many in result.reached.items())
+    reach = f"{result.in_reach} of them to a device" + (f" ({devices})" if devices else "")
+    _line(
+        console, f"{counted(result.requests, 'request')}, {reach}; {counted(result.interrupts, 'interrupt')}"
+    )
+    if not result.in_reach:
+        _line(console, "no request reached a device", style="bold yellow")
+    if result.left:
+        more = counted(result.left, "request")
+        _line(console, f"{more} more left out: a log of them, or behind the reproducer's end", style="yellow")
     if result.others:
         number, line = result.others[0]
         many = counted(len(result.others), "line")
-        console.print(
-            f"{many} left out, as no request: {path}:{number}: {line[:80]}",
-            soft_wrap=True,
-            markup=False,
-            style="yellow",
-        )
+        _line(console, f"{many} left out, as no request: {path}:{number}: {line[:80]}", style="yellow")
     for number, request, answer in result.refused:
-        console.print(
-            f"{path}:{number}: {request[:80]}: {answer}", soft_wrap=True, markup=False, style="yellow"
-        )
+        _line(console, f"{path}:{number}: {request[:80]}: {answer}", style="yellow")
     for clause, count, newest in result.violations:
-        console.print(f"{count} × {clause}: {newest}", soft_wrap=True, markup=False)
+        _line(console, f"{count} × {clause}: {newest}")
+
+
+def _line(console: Console, text: str, *, style: str | None = None) -> None:
+    """One line, as long as it is."""
+    console.print(text, soft_wrap=True, markup=False, style=style)
 
 
 def _exactly(

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from devmodels.conformance import KEPT, ViolationLog
 from devmodels.options import OptionError
 from guestsim.cli import app
-from guestsim.replay.reproducer import Reproduced, read_reproducer, reproduce
+from guestsim.replay.report import read_reproducer
+from guestsim.replay.reproducer import Reproduced, reproduce
 
 HERE = """\
 Hello, I found an assertion failure.
@@ -157,3 +158,121 @@ def test_a_violation_long_ago_keeps_its_text(tmp_path: Path) -> None:
     assert str(log.newest["B §2"]) == f"there: number {KEPT} (B §2)"
     log.clear()
     assert not log.newest
+
+
+AHCI = """\
+cat << EOF | ./qemu-system-x86_64 -display none -machine accel=qtest, -m 512M -machine q35 -nodefaults \
+-drive file=null-co://,if=none,format=raw,id=disk0 -device ide-hd,drive=disk0 -qtest stdio
+outl 0xcf8 0x8000fa24
+outl 0xcfc 0xe0000000
+outl 0xcf8 0x8000fa04
+outw 0xcfc 0x06
+write 0x0 0x1 0x27
+readl 0xe0000010
+EOF
+"""
+ASSERTED = (
+    "qemu-system-x86_64: ../hw/ide/core.c:934: void ide_dma_cb(void *, int): Assertion `a >= 0' failed.\n"
+)
+LOG = """
+Results in
+```
+[I 0.000001] OPENED
+[R +0.076075] outl 0xcf8 0x8000fa24
+[S +0.076165] OK
+OK
+[R +0.079733] write 0xe0000398 0x1 0x01
+"""
+
+
+def test_a_message_of_qemu_s_own_is_no_command_line(tmp_path: Path) -> None:
+    text = f"## Description\nAssert\n```\n{ASSERTED}```\ncan be triggered\n```\n{AHCI}{LOG}{ASSERTED}"
+    result = done(tmp_path, text)
+    assert (result.machine, result.command_line, result.requests) == ("q35", 8, 6)
+    assert result.answers == [(14, "0x0000000000010000")]
+
+
+def test_prose_is_no_request(tmp_path: Path) -> None:
+    result = done(tmp_path, f"read the code\nwrite to it\n{AHCI}")
+    assert (result.requests, result.refused) == (6, [])
+
+
+def test_a_command_line_of_qemu_itself_with_the_assertion_behind_the_requests(tmp_path: Path) -> None:
+    text = """\
+hw/virtio.c checks vq->vring.desc != NULL.
+
+  $ qemu -M pc -device virtio-blk-pci,id=drv0,drive=drive0,addr=4.0 \\
+         -drive if=none,id=drive0,file=null-co://,format=raw,auto-read-only=off \\
+         -display none \\
+         -qtest stdio
+  endianness
+  outl 0xcf8 0x80002000
+  inl 0xcfc
+
+The following error message is produced:
+
+  qemu-system-x86_64: /home/s/qemu/hw/virtio/virtio.c:286: vring_get: Assertion `caches != NULL' failed.
+"""
+    result = done(tmp_path, text)
+    assert (result.machine, result.command_line) == ("pc", 3)
+    assert result.answers == [(7, "little"), (9, "0x10011af4")]
+    assert result.reached == {"virtio-blk-pci at 04.0": 1}
+
+
+@pytest.mark.parametrize("joint", ["\\\n ", "\\\n", " \\\n"])
+def test_a_line_that_goes_on_and_qtest_given_twice(tmp_path: Path, joint: str) -> None:
+    words = [
+        "cat << EOF | ./i386-softmmu/qemu-system-i386 -M pc,accel=qtest",
+        "-qtest null -nographic -vga qxl -qtest stdio -nodefaults",
+        "-drive if=none,id=drive0,file=null-co://,file.read-zeroes=on,format=raw",
+        "-drive if=none,id=drive1,file=null-co://,file.read-zeroes=on,format=raw",
+        "-device ide-cd,drive=drive0 -device ide-hd,drive=drive1\noutw 0x176 0x3538\ninb 0x177\nEOF\n",
+    ]
+    result = done(tmp_path, joint.join(words))
+    assert (result.machine, result.requests, result.refused) == ("pc", 2, [])
+    assert result.reached == {"piix3-ide at 01.1": 2}
+
+
+def test_the_log_behind_the_end_is_not_done_again(tmp_path: Path) -> None:
+    text = AHCI + LOG
+    result = done(tmp_path, text)
+    assert (result.requests, result.left) == (6, 2)
+    assert "2 requests more left out" in said(tmp_path, text)
+
+
+def test_a_second_reproducer_is_left_out(tmp_path: Path) -> None:
+    result = done(tmp_path, AHCI + AHCI.replace("q35", "pc"))
+    assert (result.machine, result.requests, result.left) == ("q35", 6, 6)
+
+
+def test_a_report_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "issue.md"
+    path.write_text(AHCI)
+    result = CliRunner().invoke(app, ["replay", str(path)])
+    assert result.exit_code == 0
+    assert "on a q35 machine, the command line is in line 1" in result.stdout
+
+
+def test_how_many_requests_reach_a_device(tmp_path: Path) -> None:
+    result = done(tmp_path, AHCI)
+    # The BAR, the command register, and the register behind the BAR: neither CF8h nor RAM.
+    assert (result.reached, result.in_reach) == ({"ich9-ahci at 1f.2": 3}, 3)
+    assert "6 requests, 3 of them to a device (ich9-ahci at 1f.2: 3); 0 interrupts" in said(tmp_path, AHCI)
+
+
+def test_an_access_across_the_edge_and_the_window_of_configuration_space(tmp_path: Path) -> None:
+    ecam = "outl 0xcf8 0x80000060\noutl 0xcfc 0xb0000001\nreadl 0xb00fa000\nread 0xb00f9ffe 0x4\nreadl 0xb00f8000\n"
+    assert done(tmp_path, f"qemu-system-i386 -M q35\n{ecam}").reached == {"ich9-ahci at 1f.2": 2}
+    edge = (
+        REQUESTS
+        + "read 0xdffffffe 0x4\nread 0xdffffff0 0x10\nread 0x0 0x8000000\nmemset 0xe0000ff0 0x20 0x0\n"
+    )
+    assert done(tmp_path, f"qemu-system-i386 -M q35\n{edge}").in_reach == 4
+
+
+def test_where_no_request_reaches_a_device_it_is_said(tmp_path: Path) -> None:
+    text = "qemu-system-i386 -M pc -nodefaults\noutl 0xcf8 0x80002000\ninl 0xcfc\ninw 0x1234\nwrite 0x0 0x1 0x1\n"
+    assert "4 requests, 0 of them to a device; 0 interrupts no request reached a device" in said(
+        tmp_path, text
+    )
+    assert "no request reached a device" not in said(tmp_path, AHCI)

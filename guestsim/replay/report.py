@@ -1,0 +1,224 @@
+"""A bug report's text: the command line of QEMU's that is in it, and the lines that are fed to `-qtest stdio`.
+
+What a shell does with them (`cat << EOF |`, a prompt, line continuations, redirections, `export QEMU_ARGS=…`) is seen
+through, and so is the log that QEMU writes of them (`[R +0.019001] outl …`).  A message of QEMU's own begins with the
+program's name as well; a command line has options behind it.  What is neither is counted, and left out.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devmodels.options import OptionError
+from devmodels.tracefile import MAGIC
+
+MAX_SIZE = 64 << 20
+ARGUMENTS = "QEMU_ARGS"
+"""The variable in which reports have the command line."""
+_PROGRAM = re.compile(
+    r"(?:[^\s:=]*/)?(?:qemu(?:-system-[\w.-]+|-fuzz-[\w.-]+|-kvm)?|kvm|devmodels-system-[\w.-]+)|\$QEMU|\$\{QEMU\}"
+)
+_NUMBERS = r"(?: +[0-9].*)?"
+_REQUEST = re.compile(
+    rf"(?:(?:in|out)[bwl]|(?:read|write)[bwlq]?|b64(?:read|write)|memset|clock_(?:step|set)){_NUMBERS}"
+    r"|endianness|(?:set_irq_in|irq_intercept_(?:in|out))(?: .*)?"
+)
+"""Prose has some of these words, too, but no number behind them."""
+_LOGGED = re.compile(r"\[(?P<kind>[A-Z]) [+-]?[0-9.]+\] ?")
+"""How a line of QEMU's log begins: R, a request; S, what was sent for it; I, the client came or went."""
+_ANSWER = re.compile(r"(?:OK|FAIL|ERR|IRQ (?:raise|lower))\b.*")
+_ASSIGNMENT = re.compile(r"(?:export +)?(?P<name>[A-Za-z_]\w*)=(?P<value>.*)")
+_HEREDOC = re.compile(r"<<-? *['\"]?(?P<end>\w+)")
+_PROMPT = re.compile(r"(?:> ?)*(?:\$ )?")
+"""Of a shell, or what a mail has before what it quotes."""
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_SHELL = ("<", ">", "|", ";", "&")
+_OF_THE_SHELL = re.compile(r"^[0-9]?[<>|;&]")
+_ASIDE = ("#", "```", "~~~")
+"""How lines begin that say something to the reader, or to what draws the text."""
+
+
+@dataclass(slots=True)
+class Reproducer:
+    """`arguments` of the machine, and the `requests`, each with the number of its line.
+
+    `command_line` is the number of the line that has the arguments, None where there is none; `others` are lines that
+    are neither requests nor anything of a shell's.  `left` counts requests that are not this reproducer's: its own
+    ones in a log, or what is behind the end of it.
+    """
+
+    arguments: list[str] = field(default_factory=list)
+    command_line: int | None = None
+    requests: list[tuple[int, str]] = field(default_factory=list)
+    others: list[tuple[int, str]] = field(default_factory=list)
+    left: int = 0
+
+
+@dataclass(slots=True)
+class _Block:
+    """Requests that go to one command: those of a `<< EOF`, of a log, or all else."""
+
+    requests: list[tuple[int, str]] = field(default_factory=list)
+    command: tuple[int, list[str]] | None = None
+
+
+@dataclass(slots=True)
+class _Text:
+    """What was found up to a line."""
+
+    outside: _Block = field(default_factory=_Block)
+    log: _Block = field(default_factory=_Block)
+    heredocs: list[_Block] = field(default_factory=list)
+    end: str | None = None
+    """The line that ends the newest of the heredocs; None where it has ended."""
+    commands: list[tuple[int, list[str]]] = field(default_factory=list)
+    variables: dict[str, tuple[int, str]] = field(default_factory=dict)
+    others: list[tuple[int, str]] = field(default_factory=list)
+
+    def take(self, number: int, full: str) -> None:
+        """One more line."""
+        logged = _LOGGED.match(full)
+        line = full[logged.end() :] if logged else full
+        if _REQUEST.fullmatch(line) and (logged is None or logged["kind"] == "R"):
+            self._block(in_log=logged is not None).requests.append((number, line))
+        elif line == self.end:
+            self.end = None
+        elif not line or logged or _ANSWER.fullmatch(line):
+            return
+        elif command := _command(line, self.variables):
+            self.commands.append((number, command))
+            self._open(line, (number, command))
+        elif "<<" in line and line.startswith("cat"):
+            self._open(line, None)
+        elif line.startswith(_ASIDE):
+            return
+        elif assigned := _ASSIGNMENT.fullmatch(line):
+            self.variables[assigned["name"]] = number, _value(assigned["value"])
+        else:
+            self.others.append((number, line))
+
+    def _block(self, *, in_log: bool) -> _Block:
+        if in_log:
+            return self.log
+        return self.outside if self.end is None else self.heredocs[-1]
+
+    def _open(self, line: str, command: tuple[int, list[str]] | None) -> None:
+        if heredoc := _HEREDOC.search(line):
+            self.end = heredoc["end"]
+            self.heredocs.append(_Block(command=command))
+
+    def chosen(self) -> _Block:
+        """The requests that are done: those of a shell's before any others, and a log where there is nothing else."""
+        blocks = [*self.heredocs, self.outside, self.log]
+        found = next((block for block in blocks if block.requests), None)
+        if found is None:
+            raise OptionError("no request is in it; expected lines such as outl 0xcf8 0x80000810")
+        return found
+
+    def command(self) -> tuple[int, list[str]] | None:
+        """Where nothing else says which command is meant: one with a socket for requests, else any."""
+        with_qtest = (each for each in self.commands if "-qtest" in each[1])
+        found = next(with_qtest, None) or next(iter(self.commands), None)
+        if found is None and ARGUMENTS in self.variables:
+            number, text = self.variables[ARGUMENTS]
+            return number, _before_the_shell(_words(text))
+        return found
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a text, and no trace: there is a request in it.  OSError."""
+    with path.open("rb") as file:
+        beginning = file.read(1 << 16)
+    if beginning.startswith(MAGIC) or b"\0" in beginning or path.stat().st_size > MAX_SIZE:
+        return False
+    try:
+        read_reproducer(path.read_text(errors="replace"))
+    except OptionError:
+        return False
+    return True
+
+
+def read_reproducer(text: str) -> Reproducer:
+    """What is in a bug report's text; OptionError where there is no request."""
+    found = _Text()
+    for number, line in _joined(text):
+        found.take(number, line)
+    block = found.chosen()
+    result = Reproducer(requests=block.requests, others=found.others)
+    result.left = sum(
+        len(each.requests) for each in (*found.heredocs, found.outside, found.log) if each is not block
+    )
+    if command := block.command or found.command():
+        result.command_line, result.arguments = command
+    return result
+
+
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, those that go on in the next one as one."""
+    numbered = iter(enumerate(text.splitlines(), 1))
+    for number, full in numbered:
+        line = _without_prompt(full.strip())
+        while line.endswith("\\"):
+            following = next(numbered, (0, ""))[1].rstrip()
+            following = _without_prompt(following)
+            # Where mails have lost the space that began the line, an option does not go on with the word before.
+            space = " " if following[:1].isspace() or following.startswith("-") else ""
+            line = line[:-1] + space + following.strip()
+        yield number, line
+
+
+def _without_prompt(line: str) -> str:
+    found = _PROMPT.match(line)
+    return line if found is None else line[found.end() :]
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return line.split()
+
+
+def _value(text: str) -> str:
+    """What a shell assigns: the text without its quotes."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _expanded(line: str, variables: dict[str, tuple[int, str]]) -> str:
+    """`line` with the values of the variables that are known."""
+
+    def value(found: re.Match[str]) -> str:
+        known = variables.get(found[1] or found[2])
+        # The program's own name need not be known.
+        return found[0] if known is None or (found[1] or found[2]) == "QEMU" else known[1]
+
+    return _VARIABLE.sub(value, line)
+
+
+def _command(line: str, variables: dict[str, tuple[int, str]]) -> list[str]:
+    """The arguments of QEMU in a line; none where it is not called there.
+
+    Called it is where an option follows it.  A fuzzer built of it is another program, if it is not given `-qtest`.
+    """
+    words = _words(_expanded(line.replace("<<", " <<"), variables))
+    for at, word in enumerate(words):
+        if not _PROGRAM.fullmatch(word):
+            continue
+        own = _before_the_shell(words[at + 1 :])
+        if own and own[0].startswith("-") and ("-fuzz-" not in word or "-qtest" in own):
+            return [each for each in own if not _VARIABLE.fullmatch(each)]
+    return []
+
+
+def _before_the_shell(words: list[str]) -> list[str]:
+    own = []
+    for word in words:
+        if word in _SHELL or _OF_THE_SHELL.match(word):
+            break
+        own.append(word)
+    return own
