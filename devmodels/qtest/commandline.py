@@ -13,6 +13,7 @@ import msgspec
 
 from devmodels.options import OptionError, decode, parse_keyval, parse_size, shown
 from devmodels.qtest.board import DEFAULT_RAM, BoardName
+from devmodels.qtest.channels import Channel, Channels, Socket
 
 MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
@@ -28,20 +29,13 @@ OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend
 SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")
 
 
-class Socket(msgspec.Struct, frozen=True):
-    """A UNIX socket: `server` listens there, else it is connected to."""
-
-    path: str
-    server: bool
-
-
 class Launch(msgspec.Struct):
     """What the command line says."""
 
     machine: BoardName = "pc"
     ram: int = DEFAULT_RAM
     clock: Literal["client", "host"] = "client"
-    qtest: Socket | Literal["stdio"] | None = None
+    qtest: Channel = None
     qtest_log: str | None = None
     defaults: bool = True
     stopped: bool = False
@@ -51,8 +45,7 @@ class Launch(msgspec.Struct):
     drives: list[str] = msgspec.field(default_factory=list)
     devices: list[str] = msgspec.field(default_factory=list)
     globals: list[tuple[str, str, str]] = msgspec.field(default_factory=list)
-    chardevs: dict[str, Socket | None] = msgspec.field(default_factory=dict)
-    """By id; None for one that leads nowhere."""
+    channels: Channels = msgspec.field(default_factory=Channels)
     monitors: list[Socket] = msgspec.field(default_factory=list)
     incoming: str | None = None
 
@@ -60,7 +53,7 @@ class Launch(msgspec.Struct):
 def parse(arguments: list[str]) -> Launch:
     """What `arguments` say; OptionError, one line, where they are wrong."""
     launch = Launch()
-    monitors: list[str] = []
+    late: dict[str, list[str]] = {name: [] for name in _LATE}
     rest = iter(arguments)
     for argument in rest:
         name = argument.removeprefix("-").removeprefix("-")
@@ -71,21 +64,28 @@ def parse(arguments: list[str]) -> Launch:
         if name in _SWITCHES:
             _SWITCHES[name](launch)
             continue
-        if name not in _VALUES and name not in IGNORED_WITH_VALUE.split() and name != "mon":
+        if name not in _VALUES and name not in IGNORED_WITH_VALUE.split() and name not in _LATE:
             raise OptionError(f"{argument}: invalid option")
         value = next(rest, None)
         if value is None:
             raise OptionError(f"{argument}: requires an argument")
-        if name == "mon":
-            monitors.append(value)
+        if name in _LATE:
+            late[name].append(value)
         elif name in _VALUES:
-            try:
-                _VALUES[name](launch, value)
-            except OptionError as error:
-                raise OptionError(f"{argument} {value}: {error}") from None
-    for text in monitors:
-        _mon(launch, text)
+            _apply(_VALUES[name], launch, argument, value)
+    # Of -qtest the last one counts.
+    late["qtest"] = late["qtest"][-1:]
+    for name, values in late.items():
+        for value in values:
+            _apply(_LATE[name], launch, f"-{name}", value)
     return launch
+
+
+def _apply(option: Callable[[Launch, str], None], launch: Launch, argument: str, value: str) -> None:
+    try:
+        option(launch, value)
+    except OptionError as error:
+        raise OptionError(f"{argument} {value}: {error}") from None
 
 
 # --- options with a value
@@ -137,57 +137,38 @@ def _memory(launch: Launch, text: str) -> None:
 
 
 def _qtest(launch: Launch, text: str) -> None:
-    launch.qtest = "stdio" if text == "stdio" else _socket(text)
-
-
-def _socket(text: str) -> Socket:
-    kind, _, rest = text.partition(":")
-    if kind != "unix" or not rest:
-        raise OptionError("expected unix:PATH, perhaps with ,server=on,wait=off, or stdio")
-    path, _, more = rest.partition(",")
-    return Socket(path, _is_server(more.split(",") if more else []))
-
-
-def _is_server(words: list[str]) -> bool:
-    return any(word in ("server", "server=on") for word in words)
-
-
-def _chardev(launch: Launch, text: str) -> None:
-    kind, _, more = text.partition(",")
-    words = more.split(",")
-    settings = dict(word.partition("=")[::2] for word in words)
-    name = settings.get("id")
-    if not name:
-        raise OptionError("id: missing; expected one by which the chardev can be named")
-    if kind == "null":
-        launch.chardevs[name] = None
-        return
-    if kind != "socket" or "path" not in settings:
-        raise OptionError("expected socket,path=PATH,id=ID, or null,id=ID")
-    launch.chardevs[name] = Socket(settings["path"], _is_server(words))
+    launch.qtest = launch.channels.named(text)
 
 
 def _mon(launch: Launch, text: str) -> None:
     settings = decode(text, None, what="-mon", implied="chardev")
     name = settings.get("chardev")
-    if not isinstance(name, str) or name not in launch.chardevs:
-        known = ", ".join(launch.chardevs) or "none"
-        raise OptionError(f"-mon {text}: chardev {shown(name)} not found; the chardevs are: {known}")
-    if settings.get("mode") != "control":
-        raise OptionError(f"-mon {text}: expected mode=control; the human monitor is reached through QMP")
-    socket = launch.chardevs[name]
-    if socket is not None:
-        launch.monitors.append(socket)
+    if not isinstance(name, str):
+        raise OptionError("chardev: missing; expected the id of one")
+    control = settings.get("mode") == "control"
+    _add_monitor(launch, launch.channels.use(name), control=control)
 
 
 def _qmp(launch: Launch, text: str) -> None:
     if text != "none":
-        launch.monitors.append(_socket(text))
+        _add_monitor(launch, launch.channels.named(text), control=True)
 
 
-def _monitor(_launch: Launch, text: str) -> None:
-    if text not in ("none", "null"):
-        raise OptionError("expected none; the human monitor is reached through QMP's human-monitor-command")
+def _monitor(launch: Launch, text: str) -> None:
+    if text != "none":
+        _add_monitor(launch, launch.channels.named(text), control=False)
+
+
+def _add_monitor(launch: Launch, channel: Channel, *, control: bool) -> None:
+    if channel is None:
+        return
+    if not control:
+        raise OptionError(
+            "expected mode=control; the human monitor is reached through QMP's human-monitor-command"
+        )
+    if channel == "stdio":
+        raise OptionError("expected a socket; there are no monitors on standard input")
+    launch.monitors.append(channel)
 
 
 def _global(launch: Launch, text: str) -> None:
@@ -230,20 +211,24 @@ _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "M": _machine,
     "accel": _accel,
     "blockdev": lambda launch, text: launch.blockdevs.append(text),
-    "chardev": _chardev,
+    "chardev": lambda launch, text: launch.channels.add(text),
     "device": lambda launch, text: launch.devices.append(text),
     "drive": lambda launch, text: launch.drives.append(text),
     "global": _global,
     "incoming": _incoming,
     "m": _memory,
     "machine": _machine,
-    "monitor": _monitor,
     "object": _object,
-    "qmp": _qmp,
-    "qtest": _qtest,
     "qtest-log": _log,
     **{name: _short_drive(name) for name in SHORT_DRIVES},
 }
+_LATE: dict[str, Callable[[Launch, str], None]] = {
+    "qtest": _qtest,
+    "mon": _mon,
+    "qmp": _qmp,
+    "monitor": _monitor,
+}
+"""Who may name a chardev that comes later on the line."""
 OTHER_PROPERTIES = frozenset(
     [
         "acpi",

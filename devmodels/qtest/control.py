@@ -10,7 +10,6 @@ import select
 from typing import TYPE_CHECKING
 
 from devmodels.options import OptionError
-from devmodels.qtest.commandline import Socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from devmodels.monitor.server import MonitorSession
     from devmodels.monitor.world import World
     from devmodels.qtest.assembling import Assembling
+    from devmodels.qtest.channels import Socket
     from devmodels.qtest.migration import Migration
 
 VERSION = (7, 2, 0)
@@ -31,9 +31,11 @@ GREETING = (
 def connect(where: Socket, *, option: str) -> _socket.socket:
     """A connection to a client that listens, or the first one that comes; OptionError where it cannot be."""
     try:
+        if where.fd is not None:
+            return _inherited(where.fd, server=where.server)
         return _accept(where.path) if where.server else _connect(where.path)
     except OSError as error:
-        raise OptionError(f"{option}: {where.path}: {error.strerror}") from None
+        raise OptionError(f"{option}: {where}: {error.strerror}") from None
 
 
 def _connect(path: str) -> _socket.socket:
@@ -44,6 +46,17 @@ def _connect(path: str) -> _socket.socket:
         end.close()
         raise
     return end
+
+
+def _inherited(fd: int, *, server: bool) -> _socket.socket:
+    import socket
+
+    end = socket.socket(fileno=fd)
+    end.setblocking(True)
+    if not server:
+        return end
+    with end:
+        return end.accept()[0]
 
 
 def _accept(path: str) -> _socket.socket:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import select
 from _socket import MSG_DONTWAIT, socket
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from devmodels.qtest.board import Board
 
 RECEIVE = 1 << 20
@@ -71,29 +70,36 @@ class StandardStream:
             view = view[os.write(1, view) :]
 
 
-class _Logged:
-    """A stream of which a file has all."""
+class RequestLog:
+    """Writes each request and what is sent to a file, as QEMU does: `[R +SECONDS]`, `[S +SECONDS]`, `[I …]`.
 
-    def __init__(self, stream: Stream, file: BinaryIO) -> None:
-        self._stream = stream
-        self._file = file
-        self.fileno = stream.fileno
+    Seconds are since the client came.  Where nobody reads any more, nothing is written.
+    """
 
-    def receive(self) -> bytes | None:
-        """What has come."""
-        data = self._stream.receive()
-        self._note(b"[R] ", data or b"")
-        return data
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._start = perf_counter()
+        self._write(b"[I %.6f] OPENED\n" % 0.0)
 
-    def send(self, data: bytes | bytearray) -> None:
-        """Send all of it."""
-        self._note(b"[S] ", data)
-        self._stream.send(data)
+    def request(self, line: bytes) -> None:
+        """A request is about to be done."""
+        self._write(b"[R +%.6f] %b\n" % (perf_counter() - self._start, line))
 
-    def _note(self, mark: bytes, data: bytes | bytearray) -> None:
-        for line in data.splitlines():
-            self._file.write(mark + line + b"\n")
-        self._file.flush()
+    def sent(self, text: bytes) -> None:
+        """Lines that go to the client, each with its end."""
+        self._write(b"[S +%.6f] %b" % (perf_counter() - self._start, text))
+
+    def close(self) -> None:
+        """The client has gone."""
+        self._write(b"[I +%.6f] CLOSED\n" % (perf_counter() - self._start))
+
+    def _write(self, text: bytes) -> None:
+        view = memoryview(text)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            pass
 
 
 class Loop:
@@ -106,11 +112,6 @@ class Loop:
         self._stream = stream
         self.stopping = False
         self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def log_to(self, file: BinaryIO) -> None:
-        """Write every request (`[R]`) and answer (`[S]`) to `file`."""
-        assert self._stream is not None
-        self._stream = _Logged(self._stream, file)
 
     def stop(self) -> None:
         """Leave `run` soon; signal handlers may call it."""

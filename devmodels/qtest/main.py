@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import BinaryIO
 
     from devmodels.qtest.commandline import Launch
+    from devmodels.qtest.loop import RequestLog
 
 
 def main() -> None:
@@ -112,11 +112,18 @@ def _help(arguments: list[str]) -> str | None:
     return help_wanted(arguments)
 
 
-def _opened(path: str) -> BinaryIO:
+def _log(launch: Launch) -> RequestLog | None:
+    """Where requests are written: standard error if nobody says otherwise, as QEMU does."""
     from devmodels.options import OptionError
+    from devmodels.qtest.loop import RequestLog
 
+    path = launch.qtest_log
+    if launch.qtest is None or path in ("none", "/dev/null"):
+        return None
+    if path is None:
+        return RequestLog(2)
     try:
-        return open(path, "wb")
+        return RequestLog(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666))
     except OSError as error:
         raise OptionError(f"-qtest-log {path}: {error.strerror}") from None
 
@@ -138,8 +145,7 @@ def _serve(launch: Launch) -> None:
     loop = Loop(board, stream)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: loop.stop())
-    if launch.qtest_log not in (None, "none", "/dev/null") and stream is not None:
-        loop.log_to(_opened(launch.qtest_log))
+    log = board.qtest.log = _log(launch)
     control = Control(assembling, loop.stop)
     problems: list[str] = []
 
@@ -156,6 +162,8 @@ def _serve(launch: Launch) -> None:
         gc.enable()
         loop.run()
     finally:
+        if log is not None:
+            log.close()
         control.close()
         board.close()
     if problems:

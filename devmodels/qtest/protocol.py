@@ -51,6 +51,18 @@ class Interrupts(Protocol):
         ...
 
 
+class Log(Protocol):
+    """Who is told of a conversation."""
+
+    def request(self, line: bytes, /) -> None:
+        """A request is about to be done."""
+        ...
+
+    def sent(self, text: bytes, /) -> None:
+        """Lines that go to the client, each with its end."""
+        ...
+
+
 class RequestError(Exception):
     """A request is malformed; the text is one line."""
 
@@ -68,6 +80,7 @@ class Qtest:
         self._partial: list[bytes] = []
         self._partial_size = 0
         self.out = bytearray()
+        self.log: Log | None = None
         self._commands = self._table()
 
     def _table(self) -> dict[bytes, tuple[int, Callable[[Words], bytes]]]:
@@ -104,10 +117,19 @@ class Qtest:
         if rest:
             self._partial.append(rest)
             self._partial_size += len(rest)
+        do = self.answer if self.log is None else self._logged
         for line in lines:
-            answer = self.answer(line)
+            answer = do(line)
             self.out += answer
         return self._partial_size <= MAX_LINE
+
+    def _logged(self, line: bytes) -> bytes:
+        log = self.log
+        assert log is not None
+        log.request(line)
+        answer = self.answer(line)
+        log.sent(answer)
+        return answer
 
     def answer(self, line: bytes) -> bytes:
         """Do one request; its answer, while what it has caused goes to `out`.
@@ -128,7 +150,10 @@ class Qtest:
 
     def tell(self, line: str) -> None:
         """Something has happened that a client listens to."""
-        self.out += line.encode()
+        text = line.encode()
+        if self.log is not None:
+            self.log.sent(text)
+        self.out += text
 
     # --- commands
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from devmodels.options import OptionError
+from devmodels.qtest.channels import Socket
+from devmodels.qtest.commandline import parse
+from devmodels.qtest.control import connect
 from devmodels.qtest.hotplug import DOWN, EJECT, HOTPLUG_PORT, UP
 from guestsim.targets import TargetError
 from guestsim.targets.qemu import QemuTarget
@@ -57,7 +63,129 @@ def test_requests_at_standard_input() -> None:
         "stdio",
         requests="outl 0xcf8 0x8000fa00\ninl 0xcfc\nclock_step 5\n",
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "OK\nOK 0x29228086\nOK 5\n", "")
+    assert (ended.returncode, ended.stdout) == (0, "OK\nOK 0x29228086\nOK 5\n")
+    # As QEMU does, where no -qtest-log says otherwise.
+    assert re.sub(r"\d\.\d{6}\]", "T]", ended.stderr).splitlines() == [
+        "[I T] OPENED",
+        "[R +T] outl 0xcf8 0x8000fa00",
+        "[S +T] OK",
+        "[R +T] inl 0xcfc",
+        "[S +T] OK 0x29228086",
+        "[R +T] clock_step 5",
+        "[S +T] OK 5",
+        "[I +T] CLOSED",
+    ]
+
+
+@pytest.mark.parametrize("log", ["none", "/dev/null"])
+def test_no_log(log: str) -> None:
+    ended = _ran("-M", "none", "-qtest", "stdio", "-qtest-log", log, requests="endianness\n")
+    assert (ended.stdout, ended.stderr) == ("OK little\n", "")
+
+
+def test_a_log_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    words = ("-chardev", "stdio,id=qtest", "-qtest", "chardev:qtest", "-qtest-log", str(path))
+    ended = _ran("-M", "pc,accel=qtest", *words, requests="endianness\n")
+    assert (ended.stdout, ended.stderr) == ("OK little\n", "")
+    assert [line.partition("] ")[2] for line in path.read_text().splitlines()] == [
+        "OPENED",
+        "endianness",
+        "OK little",
+        "CLOSED",
+    ]
+
+
+@pytest.mark.parametrize("implied", [True, False])
+def test_sockets_that_are_inherited(implied: bool) -> None:
+    """As QEMU's own Python client starts it: chardevs over file descriptors, which come before or after their users."""
+    (qtest, its_qtest), (control, its_control) = (socket.socketpair() for _ in range(2))
+    with qtest, control, its_qtest, its_control:
+        chardevs = [
+            *("-chardev", f"socket,id=mon,fd={its_control.fileno()}"),
+            *("-chardev", f"socket,id=qtest,fd={its_qtest.fileno()}"),
+        ]
+        users = [
+            "-mon",
+            "mon,mode=control" if implied else "chardev=mon,mode=control",
+            "-qtest",
+            "chardev:qtest",
+        ]
+        command = [sys.executable, "-m", "devmodels.qtest", "-display", "none", "-vga", "none"]
+        command += [*chardevs, *users] if implied else [*users, *chardevs]
+        command += ["-accel", "qtest", "-machine", "q35", "-qtest-log", "none"]
+        with subprocess.Popen(command, pass_fds=(its_control.fileno(), its_qtest.fileno())) as process:
+            control.settimeout(60)
+            qtest.settimeout(60)
+            assert b'"QMP"' in control.recv(4096)
+            control.sendall(b'{"execute": "qmp_capabilities"}\n')
+            assert control.recv(4096) == b'{"return": {}}\r\n'
+            qtest.sendall(b"outl 0xcf8 0x8000fa00\ninl 0xcfc\n")
+            with qtest.makefile("rb") as answers:
+                assert [answers.readline(), answers.readline()] == [b"OK\n", b"OK 0x29228086\n"]
+            control.sendall(b'{"execute": "quit"}\n')
+            assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("form", ["unix:{}", "unix:path={}", "unix:path={},server=off"])
+def test_a_socket_by_its_path(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "q"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+        listener.settimeout(60)
+        words = ["-M", "none", "-qtest", form.format(path), "-qtest-log", "none"]
+        with subprocess.Popen([sys.executable, "-m", "devmodels.qtest", *words]) as process:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"endianness\n")
+                assert connection.recv(100) == b"OK little\n"
+            assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["-qtest", "tcp:1"], "expected unix:PATH"),
+        (["-qtest", "chardev:no"], 'chardev "no" not found; the chardevs are: none'),
+        (
+            ["-chardev", "stdio,id=a", "-qtest", "chardev:a", "-qmp", "chardev:a"],
+            'chardev "a" is in use already',
+        ),
+        (["-chardev", "socket,id=a,fd=x"], "expected the number of an open socket"),
+        (["-chardev", "socket,id=a,fd=999", "-qtest", "chardev:a"], "Bad file descriptor"),
+        (["-chardev", "null,id=a", "-chardev", "null,id=a"], "Duplicate ID 'a' for chardev"),
+        (["-qmp", "stdio"], "no monitors on standard input"),
+        (["-monitor", "unix:path=x"], "the human monitor is reached through QMP"),
+    ],
+)
+def test_channels_that_cannot_be(words: list[str], problem: str) -> None:
+    def begin() -> None:
+        launch = parse(words)
+        assert isinstance(launch.qtest, Socket)
+        connect(launch.qtest, option="-qtest")
+
+    with pytest.raises(OptionError, match=re.escape(problem)):
+        begin()
+
+
+def test_what_leads_nowhere() -> None:
+    words = [
+        "-chardev",
+        "null,id=a",
+        "-mon",
+        "a",
+        "-monitor",
+        "null",
+        "-qmp",
+        "none",
+        "-qtest",
+        "unix:x",
+        "-qtest",
+        "null",
+    ]
+    launch = parse(words)
+    assert (launch.qtest, launch.monitors) == (None, [])
 
 
 def test_a_client_at_standard_input_that_says_nothing_more_keeps_nobody_waiting() -> None:
