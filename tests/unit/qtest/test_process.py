@@ -115,16 +115,19 @@ def test_sockets_that_are_inherited(implied: bool) -> None:
         command += [*chardevs, *users] if implied else [*users, *chardevs]
         command += ["-accel", "qtest", "-machine", "q35", "-qtest-log", "none"]
         with subprocess.Popen(command, pass_fds=(its_control.fileno(), its_qtest.fileno())) as process:
-            control.settimeout(60)
-            qtest.settimeout(60)
-            assert b'"QMP"' in control.recv(4096)
-            control.sendall(b'{"execute": "qmp_capabilities"}\n')
-            assert control.recv(4096) == b'{"return": {}}\r\n'
-            qtest.sendall(b"outl 0xcf8 0x8000fa00\ninl 0xcfc\n")
-            with qtest.makefile("rb") as answers:
-                assert [answers.readline(), answers.readline()] == [b"OK\n", b"OK 0x29228086\n"]
-            control.sendall(b'{"execute": "quit"}\n')
-            assert process.wait(60) == 0
+            try:
+                control.settimeout(60)
+                qtest.settimeout(60)
+                assert b'"QMP"' in control.recv(4096)
+                control.sendall(b'{"execute": "qmp_capabilities"}\n')
+                assert control.recv(4096) == b'{"return":{}}\r\n'
+                qtest.sendall(b"outl 0xcf8 0x8000fa00\ninl 0xcfc\n")
+                with qtest.makefile("rb") as answers:
+                    assert [answers.readline(), answers.readline()] == [b"OK\n", b"OK 0x29228086\n"]
+                control.sendall(b'{"execute": "quit"}\n')
+                assert process.wait(60) == 0
+            finally:
+                process.kill()
 
 
 @pytest.mark.parametrize("form", ["unix:{}", "unix:path={}", "unix:path={},server=off"])
