@@ -31,10 +31,10 @@ Channel = Socket | Literal["stdio"] | None
 
 
 class Channels:
-    """The chardevs of a command line, by id.  Each is for one."""
+    """The chardevs of a command line: `known`, by id.  Each is for one user."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Channel] = {}
+        self.known: dict[str, Channel] = {}
         self._used: set[str] = set()
 
     def add(self, text: str) -> None:
@@ -43,14 +43,14 @@ class Channels:
         kind, name = settings.pop("backend", ""), settings.pop("id", "")
         if not name:
             raise OptionError("id: missing; expected one by which the chardev can be named")
-        if name in self._known:
+        if name in self.known:
             raise OptionError(f"Duplicate ID '{name}' for chardev")
         if kind == "null":
-            self._known[name] = None
+            self.known[name] = None
         elif kind == "stdio":
-            self._known[name] = "stdio"
+            self.known[name] = "stdio"
         elif kind == "socket" and ("path" in settings or "fd" in settings):
-            self._known[name] = _socket(settings)
+            self.known[name] = _socket(settings)
         else:
             raise OptionError(
                 "expected socket,path=PATH,id=ID, socket,fd=NUMBER,id=ID, stdio,id=ID or null,id=ID"
@@ -58,13 +58,13 @@ class Channels:
 
     def use(self, name: str) -> Channel:
         """Where the chardev `name` leads, for whoever has it alone from now on; OptionError."""
-        if name not in self._known:
-            known = ", ".join(self._known) or "none"
+        if name not in self.known:
+            known = ", ".join(self.known) or "none"
             raise OptionError(f"chardev {shown(name)} not found; the chardevs are: {known}")
         if name in self._used:
             raise OptionError(f"chardev {shown(name)} is in use already")
         self._used.add(name)
-        return self._known[name]
+        return self.known[name]
 
     def named(self, text: str) -> Channel:
         """What a short form leads to; OptionError."""

@@ -59,10 +59,12 @@ class Queries:
 
     async def query_chardev(self, _world: World) -> list[ChardevInfo]:
         """The connections."""
-        chardevs = {"qtest": self._launch.qtest} if self._launch.qtest is not None else {}
-        named = {name: "null" if where is None else "unix:" for name, where in self._launch.chardevs.items()}
-        own = {name: "stdio" if where == "stdio" else "unix:" for name, where in chardevs.items()}
-        return [ChardevInfo(name, where, where != "null") for name, where in (own | named).items()]
+        found = self._launch.channels.known
+        if self._launch.qtest is not None and self._launch.qtest not in found.values():
+            found = {"qtest": self._launch.qtest, **found}
+        kinds = {name: "null" if where is None else "unix:" for name, where in found.items()}
+        kinds |= {name: "stdio" for name, where in found.items() if where == "stdio"}
+        return [ChardevInfo(name, kind, kind != "null") for name, kind in kinds.items()]
 
 
 async def query_name(_world: World) -> NameInfo:
