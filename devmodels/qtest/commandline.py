@@ -284,4 +284,4 @@ _SWITCHES: dict[str, Callable[[Launch], None]] = {
 
 def option_names() -> tuple[list[str], list[str]]:
     """Switches, and options with a value: those that say something."""
-    return sorted(_SWITCHES), sorted([*_VALUES, "mon"])
+    return sorted(_SWITCHES), sorted([*_VALUES, *_LATE])
