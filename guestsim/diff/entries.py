@@ -24,9 +24,9 @@ def ours_is_next(ours: int, theirs: int) -> bool:
     return ours - theirs & 0xFF == 1
 
 
-def theirs_is_next(ours: int, theirs: int) -> bool:
-    """QEMU's is one more."""
-    return ours_is_next(theirs, ours)
+def theirs_is_ahead(most: int) -> Relation:
+    """QEMU's is more, by `most` at most."""
+    return lambda ours, theirs: 1 <= theirs - ours & 0xFF <= most
 
 
 def ours_is_larger(ours: int, theirs: int) -> bool:

@@ -9,8 +9,9 @@ from guestsim.diff.entries import (
     ours_is_larger,
     ours_is_next,
     theirs_has_more_bits,
-    theirs_is_next,
+    theirs_is_ahead,
 )
+from guestsim.diff.grammar.virtio import MOST_MEANWHILE
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT, Profile
 
@@ -60,12 +61,12 @@ _ONE_MORE_OF_OURS = (
     Shown("memory", "queue ? used index", "*", "*", ours_is_next),
 )
 """Where it shows that one request is over on our side, and not on QEMU's."""
-_ONE_MORE_OF_THEIRS = (
+_SOME_MORE_OF_THEIRS = (
     *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
     Shown("line", "interrupt", "0b0", "0b1"),
     Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
-    Shown("memory", "queue ? used index", "*", "*", theirs_is_next),
 )
+"""Where it shows that requests are over on QEMU's side, and not on ours: but the index, which tells how many."""
 
 _GOOD = "00 00 00 00 ?? ?? ?? ?? 00 00 00 00"
 """The response of a SCSI command that has ended well: no sense data, residual count, status (VIRTIO 1.4 §5.6.6.1)."""
@@ -118,14 +119,21 @@ KNOWN: tuple[Known, ...] = (
         (_register("common.device_status", "0xb", "0x4b"),),
         all_now=frozenset({"before-driver-ok", "broken"}),
     ),
-    Known(
-        "task attributes",
-        "The order that ORDERED and HEAD OF QUEUE ask for is not kept: all commands are SIMPLE ones.",
-        "SAM-5 §8.6",
-        "ours",
-        _SCSI,
-        (*_ONE_MORE_OF_THEIRS, *_OTHER_ORDER),
-        all_now=frozenset({"in-flight", "not-simple"}),
+    *(
+        Known(
+            "task attributes",
+            "The order that ORDERED and HEAD OF QUEUE ask for is not kept: all commands are SIMPLE ones.",
+            "SAM-5 §8.6",
+            "ours",
+            _SCSI,
+            (
+                *_SOME_MORE_OF_THEIRS,
+                *_OTHER_ORDER,
+                Shown("memory", "queue ? used index", "*", "*", theirs_is_ahead(others)),
+            ),
+            all_now=frozenset({"in-flight", "not-simple", f"beside:{others}"}),
+        )
+        for others in range(1, MOST_MEANWHILE + 1)
     ),
     Known(
         "one flush at a time",

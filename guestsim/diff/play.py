@@ -72,6 +72,22 @@ class Difference:
         values = (self.ours, self.theirs) if self.kind == "register" else ()
         return (self.kind, self.place, *values)
 
+    def like(self, other: Difference) -> bool:
+        """Whether a shorter sequence shows the same: in a buffer what is there, elsewhere the kind of step.
+
+        What a buffer holds follows from the step; indices and addresses from what came before it, too.
+        """
+        if self.signature != other.signature:
+            return False
+        if (self.kind, self.place) == ("memory", "buffers"):
+            return self._first == other._first
+        return not other.now or bool(self.now & other.now)
+
+    @property
+    def _first(self) -> tuple[str, str]:
+        """The first byte that differs, of both."""
+        return self.ours[:2], self.theirs[:2]
+
     def __str__(self) -> str:
         return (
             f"{self.kind} {self.place}: ours {self.ours}, {self.theirs} there (step {self.step}: {self.name})"

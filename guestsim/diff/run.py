@@ -148,7 +148,7 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
             again = player.play(device.grammar.lower(candidate))
         finally:
             player.patience = patient
-        alike = again is not None and again.signature == found.signature
+        alike = again is not None and again.like(found)
         return (
             again
             if alike and again is not None and known(device.name, again, device.profile) is None

@@ -64,6 +64,10 @@ class Submit:
         return replace(self, chains=(*self.chains[:number], chain, *self.chains[number + 1 :]))
 
 
+MOST_MEANWHILE = 4
+"""How many things are done at most while a request is held."""
+
+
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """A request is held at its drive by a break point, where `event` comes, and other things are done meanwhile."""

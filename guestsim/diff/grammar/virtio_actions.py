@@ -11,6 +11,7 @@ from guestsim.diff.access import Read, Write
 from guestsim.diff.grammar import Action, virtio_config
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
+    MOST_MEANWHILE,
     BringUp,
     Broken,
     InFlight,
@@ -189,7 +190,7 @@ class Actions:
 
         def made(random: Random) -> InFlight:
             event, submit = random.choice(held)
-            chosen = random.choices(makers, weights, k=random.randint(0, 4))
+            chosen = random.choices(makers, weights, k=random.randint(0, MOST_MEANWHILE))
             meanwhile = tuple(_one(maker(random)) for maker in chosen)
             return InFlight(event, submit(random), meanwhile)
 

@@ -294,6 +294,13 @@ class Lowering:
         tags = (
             held.tags | among | {f"meanwhile:{tag}" for tag in among} | {"in-flight", f"held:{action.event}"}
         )
+        # Commands that ours may have waiting: those of the control queue never wait.
+        beside = sum(
+            bool(step.tags)
+            for one, step in zip(action.meanwhile, others, strict=True)
+            if isinstance(one, Submit) and one.queue != self.control
+        )
+        tags |= {f"beside:{beside}"}
         name = f"held at {action.event}: {held.name}; meanwhile: {names or 'nothing'}"
         return Step(name, tuple(accesses), tags)
 

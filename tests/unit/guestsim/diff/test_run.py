@@ -120,3 +120,58 @@ def test_shrinking_leaves_what_is_needed() -> None:
     many = [Registers(str(number), ()) for number in range(40)]
     shortest = shrink(many, lambda some: many[5] in some and many[30] in some)
     assert shortest == [many[5], many[30]]
+
+
+def difference(place: str, ours: str, theirs: str, *now: str, kind: str = "memory") -> Difference:
+    return Difference(kind, place, ours, theirs, 3, "a step", frozenset(now), frozenset(now))
+
+
+OVERRUN = difference("buffers", "00 00 00 00 at 0x1020400", "01 00 00 00 at 0x1020400", "scsi:log-sense")
+
+
+@pytest.mark.parametrize(
+    ("found", "other", "same"),
+    [
+        pytest.param(
+            difference("buffers", "4a 00 at 0x1020010", "00 00 at 0x1020010"), OVERRUN, False, id="bytes"
+        ),
+        pytest.param(
+            OVERRUN, difference("buffers", "00 05 at 0x1020010", "01 07 at 0x1020010"), True, id="moved"
+        ),
+        pytest.param(
+            difference("queue 0 used index", "05 00", "06 00", "in-flight", "out"),
+            difference("queue 0 used index", "01 00", "02 00", "out"),
+            True,
+            id="earlier",
+        ),
+        pytest.param(
+            difference("queue 0 used index", "05 00", "06 00", "out"),
+            difference("queue 0 used index", "01 00", "02 00", "queue-reset"),
+            False,
+            id="another step",
+        ),
+        pytest.param(
+            difference("PxCI", "0x0", "0x1", "stop", kind="register"),
+            difference("PxCI", "0x0", "0x2", "stop", kind="register"),
+            False,
+            id="values",
+        ),
+    ],
+)
+def test_a_shorter_sequence_shows_the_same_difference(
+    found: Difference, other: Difference, *, same: bool
+) -> None:
+    assert other.like(found) is same
+
+
+def test_shrinking_keeps_to_its_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = difference("buffers", "4a 00 at 0x1020010", "00 00 at 0x1020010", "one")
+
+    def play(player: Player, steps: Sequence[Step]) -> Difference:
+        player.counts.steps += len(steps)
+        return first if len(steps) > 3 else OVERRUN
+
+    monkeypatch.setattr(Player, "play", play)
+    report = compare_random(FEW, seed=1, steps=1, open_player=with_twin(tmp_path))
+    assert [one.difference for one in report.unexplained] == [first]
+    assert len(report.unexplained[0].steps) == 4
