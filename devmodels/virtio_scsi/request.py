@@ -62,4 +62,6 @@ class ScsiRequest(Task):
         if self.wanted > moved and (self.status is _GOOD or self.wanted > expected):
             # What the CDB asks for is more than there is room for, or was given.
             return framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
-        return framing.response(_OK, self.status, expected - moved, self.sense)
+        # QEMU tells of what is left only where a command has ended well.
+        untold = self.status is not _GOOD and self.queue.owner.violations.as_qemu
+        return framing.response(_OK, self.status, 0 if untold else expected - moved, self.sense)

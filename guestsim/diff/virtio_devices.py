@@ -403,9 +403,11 @@ VIRTIO_SCSI = replace(
             "used-len",
             "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",
         ),
-        of_memory(
-            "residual",
-            "QEMU does not say how much a command that failed has left undone (VIRTIO 1.4 §5.6.6.1; right: ours).",
+        *strict(
+            of_memory(
+                "residual",
+                "QEMU does not say how much a command that failed has left undone (VIRTIO 1.4 §5.6.6.1; right: ours).",
+            ),
         ),
         of_memory(
             "sense-detail",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from devmodels.blockbackend.backend import BlockBackend
-from devmodels.conformance import ViolationLog
+from devmodels.conformance import Profile, ViolationLog
 from devmodels.iocontext import IoContext
 from devmodels.runstate import RunState
 from devmodels.scsi.disk import Disk as ScsiDisk
@@ -250,7 +250,11 @@ def scsi(
     size: int = 1 << 16,
     **options: object,
 ) -> ScsiRig:
-    """A device with disks at `units` (target 0 LUN 0 by default) and running queues, all that it offers negotiated."""
+    """A device with disks at `units` (target 0 LUN 0 by default) and running queues, all that it offers negotiated.
+
+    `options` are those of the device, and `profile`.
+    """
+    profile = Profile(options.pop("profile", Profile.STRICT))
     given: dict[str, object] = {"virtqueue_size": ring, **options}
     queues = 2 + int(str(given.get("num_queues", 1)))
     half = ARENA // 2
@@ -266,7 +270,7 @@ def scsi(
         name="vs0",
         context=IoContext.virtual(),
         memory=guest_memory(plain, kind),
-        violations=ViolationLog(),
+        violations=ViolationLog(profile),
     )
     notifications = Notifications()
     device.transport = notifications

@@ -12,6 +12,7 @@ from devmodels.conformance import Profile
 from devmodels.virtio_blk.layout import BlkFeature
 from tests.unit.virtio.blkrig import FLUSH, GET_ID, IN, BlkRig, blk
 from tests.unit.virtio.pcirig import PciRig
+from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi
 
 OK, IOERR, UNSUPP = 0, 1, 2
 UNTOUCHED = b"\xee"
@@ -73,3 +74,11 @@ def test_a_used_descriptor_of_a_packed_ring_does_not_say_that_something_was_writ
         rig.send(GET_ID, room=20)
     length, flags = struct.unpack("<IxxH", rig.device.memory.read(rig.device.queues[0].desc + 8, 8))
     assert (length, flags & 2) == (21, 0)
+
+
+@pytest.mark.parametrize(("profile", "residual"), [(Profile.QEMU, 0), (Profile.STRICT, 512)])
+def test_what_a_failed_command_has_left_undone_is_not_said(profile: Profile, residual: int) -> None:
+    rig = scsi(profile=profile)
+    rig.ready()
+    answer = rig.send(read_10(1 << 30, 1), room=512)
+    assert (answer.status, answer.residual) == (CHECK_CONDITION, residual)
