@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from guestsim.diff.both_hosts import BothHosts
 from guestsim.diff.capabilities import Moved
@@ -50,6 +50,21 @@ class Sight:
     ours: int | bytes
     theirs: int | bytes
     port: bool = False
+
+
+class RegisterWatch(Protocol):
+    """What hears of registers as the guest writes them."""
+
+    def wrote(self, address: int, size: int, value: int, *, port: bool) -> int:
+        """The guest is about to write one of ours; what is to be written to theirs."""
+        ...
+
+    def took(self, port: int, size: int) -> None:
+        """The guest has read a port."""
+
+    def takes(self, port: int) -> bool:
+        """Whether each read there takes something away, so that there is no second one."""
+        ...
 
 
 class _Machine(InProcessTarget):
@@ -109,6 +124,7 @@ class Both(BothHosts):
         self.memories = Memories(self.ours, self.theirs, self.ours.high, self._there)
         self.all_used: Callable[[], bool] = bool
         """Whether both have used the same buffers."""
+        self.watch: RegisterWatch | None = None
         self._slots = slots
         self._moved = Moved(self.ours, self.theirs, slots)
         self.dirty = False
@@ -127,6 +143,8 @@ class Both(BothHosts):
     def io_read(self, port: int, size: int) -> int:
         """Read a port of both."""
         mine = self.ours.io_read(port, size)
+        if self.watch is not None:
+            self.watch.took(port, size)
         return self._seen(port, size, mine, lambda: self.theirs.io_read(port, size), port=True)
 
     def _seen(self, address: int, size: int, mine: int, again: Callable[[], int], *, port: bool) -> int:
@@ -138,6 +156,9 @@ class Both(BothHosts):
         sight = Sight("register", address, size, mine, theirs, port)
         if theirs != mine and (seen := self.judge(sight, False)) is not None:
             return seen
+        if theirs != mine and port and self.watch is not None and self.watch.takes(address):
+            seen = self._judge(sight)
+            return mine if seen is None else seen
         while theirs != mine:
             if self.ours.busy:
                 self.counts["in flight"] += 1
@@ -152,13 +173,18 @@ class Both(BothHosts):
     def write(self, address: int, size: int, value: int) -> None:
         """Write a register of both."""
         self._wrote()
+        there = value
+        if self.watch is not None:
+            there = self.watch.wrote(address, size, value, port=False)
         self.ours.write(address, size, value)
         if self.comparing:
-            self.theirs.write(self._moved.there(address), size, value)
+            self.theirs.write(self._moved.there(address), size, there)
 
     def io_write(self, port: int, size: int, value: int) -> None:
         """Write a port of both."""
         self._wrote()
+        if self.watch is not None:
+            self.watch.wrote(port, size, value, port=True)
         self.ours.io_write(port, size, value)
         if self.comparing:
             self.theirs.io_write(port, size, value)

@@ -68,6 +68,11 @@ class Shown:
         )
 
 
+def register(place: str, ours: str, theirs: str) -> Shown:
+    """In a register."""
+    return Shown("register", place, ours, theirs)
+
+
 def _number(value: str) -> int:
     """A register's, or the first byte of memory."""
     return int(value, 0) if value.startswith("0x") else int(value[:2], 16)

@@ -8,10 +8,12 @@ from guestsim.diff.entries import (
     ours_has_more_bits,
     ours_is_larger,
     ours_is_next,
+    register,
     theirs_has_more_bits,
     theirs_is_ahead,
 )
 from guestsim.diff.grammar.virtio import MOST_MEANWHILE
+from guestsim.diff.known_ata import KNOWN_OF_ATA
 from guestsim.diff.play import Difference
 from guestsim.diff.profiles import STRICT, Profile
 
@@ -22,10 +24,6 @@ _MODERN = ("virtio-blk", *_SCSI)
 
 _MESSAGE, _NO_MESSAGE = "0[1-9] 00 00 00*", "00 00 00 00*"
 """What an interrupt has written, and what was there before."""
-
-
-def _register(place: str, ours: str, theirs: str) -> Shown:
-    return Shown("register", place, ours, theirs)
 
 
 def _buffers(ours: str, theirs: str) -> tuple[Shown]:
@@ -92,7 +90,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §6.2",
         "both",
         _VIRTIO,
-        (_register("common.device_status", "0x3", "0xb"),),
+        (register("common.device_status", "0x3", "0xb"),),
         now=frozenset({"skip:features"}),
     ),
     Known(
@@ -116,7 +114,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.1.2",
         "ours",
         _MODERN,
-        (_register("common.device_status", "0xb", "0x4b"),),
+        (register("common.device_status", "0xb", "0x4b"),),
         all_now=frozenset({"before-driver-ok", "broken"}),
     ),
     *(
@@ -159,8 +157,8 @@ KNOWN: tuple[Known, ...] = (
         "ours",
         _VIRTIO,
         (
-            _register("common.device_status", "0xf", "0xb"),
-            _register("legacy.device_status", "0x7", "0x3"),
+            register("common.device_status", "0xf", "0xb"),
+            register("legacy.device_status", "0x7", "0x3"),
         ),
         now=frozenset({"bus-master"}),
     ),
@@ -170,7 +168,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.7.5.3.1",
         "both",
         _MODERN,
-        (_register("common.device_status", "0x4f", "0xf"),),
+        (register("common.device_status", "0x4f", "0xf"),),
         now=frozenset({"chain:indirect-next"}),
     ),
     Known(
@@ -179,7 +177,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.4.2",
         "both",
         _VIRTIO,
-        (_register("common.driver_feature", "0x0", "0x*"),),
+        (register("common.driver_feature", "0x0", "0x*"),),
         now=frozenset({"forgotten"}),
     ),
     Known(
@@ -188,7 +186,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §4.1.4.5.1",
         "ours",
         _VIRTIO,
-        (_register("isr+0x0", "0x2", "0x3"), _register("legacy.isr", "0x2", "0x3")),
+        (register("isr+0x0", "0x2", "0x3"), register("legacy.isr", "0x2", "0x3")),
         tags=frozenset({"resize"}),
     ),
     Known(
@@ -225,9 +223,9 @@ KNOWN: tuple[Known, ...] = (
                     Shown("line", "interrupt", "0b0", "0b1"),
                     Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
                     Shown("register", "pba+0x0", "0x*", "0x*", theirs_has_more_bits),
-                    _register("isr+0x0", "0x0", "0x1"),
-                    _register("isr-msix+0x0", "0x0", "0x1"),
-                    _register("pci+0x6", "0x10", "0x18"),
+                    register("isr+0x0", "0x0", "0x1"),
+                    register("isr-msix+0x0", "0x0", "0x1"),
+                    register("pci+0x6", "0x10", "0x18"),
                 ),
             ),
         )
@@ -444,7 +442,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.2.6.2",
         "both",
         _BLK,
-        tuple(_register(place, "0x0", "0x1") for place in ("device+0x38", "legacy+0x4c", "legacy+0x50")),
+        tuple(register(place, "0x0", "0x1") for place in ("device+0x38", "legacy+0x4c", "legacy+0x50")),
     ),
     Known(
         "geometry after a resize",
@@ -464,33 +462,11 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §5.2.5.2",
         "ours",
         _BLK,
-        (_register("device+0x20", "0x0", "0x1"), _register("device+0x20", "0x20000", "0x20001")),
+        (register("device+0x20", "0x0", "0x1"), register("device+0x20", "0x20000", "0x20001")),
         now=frozenset({"config-wce-without-flush"}),
         profiles=STRICT,
     ),
-    Known(
-        "diagnostics stay issued",
-        "EXECUTE DEVICE DIAGNOSTIC ends with an interrupt, and its bit of PxCI stays set.",
-        "AHCI 1.3.1 §3.3.14",
-        "ours",
-        ("ahci-disk", "ahci-cd"),
-        (_register("PxCI", "0x0", "0x*"),),
-        now=frozenset({"execute-device-diagnostic"}),
-    ),
-    Known(
-        "diagnostics of the other device",
-        "EXECUTE DEVICE DIAGNOSTIC is done by the selected device alone.",
-        "ACS-3 §7.9",
-        "ours",
-        ("ide-pair",),
-        (
-            _register("control+0x0", "0x50", "0x41"),
-            _register("ide.ERROR", "0x1", "0x0"),
-            _register("ide.ERROR", "0x1", "0x4"),
-            _register("ide.COUNT", "0x1", "0x0"),
-        ),
-        now=frozenset({"execute-device-diagnostic"}),
-    ),
+    *KNOWN_OF_ATA,
 )
 
 

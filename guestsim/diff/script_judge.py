@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from guestsim.diff.ata_memory import AtaMemory
+from guestsim.diff.ata_watch import AtaWatch
 from guestsim.diff.both import Both, Sight
 from guestsim.diff.known import known
 from guestsim.diff.offered import Offered
 from guestsim.diff.play import Difference
 from guestsim.diff.registers import Registers
 from guestsim.diff.script_machines import ALIKE, NAMED, THEIRS, copied, devices_like
-from guestsim.diff.script_masks import OFFERED, OWN
+from guestsim.diff.script_masks import ATA_OWN, OFFERED, OWN
 from guestsim.diff.script_memory import MemoryMasks
 from guestsim.diff.script_steps import another_course, excused, step_at, tags_of
 from guestsim.errors import GuestError
-from guestsim.script.machine import ON_BUSES, place
+from guestsim.script.machine import ATA_HOSTS, ON_BUSES, place
 from guestsim.script.perform import Performer, StepFailedError
 from guestsim.targets import TargetError
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _SHOWN = 16
 _QCOW2 = b"QFI\xfb"
 _CHUNK = 1 << 20
+_RESETS = frozenset({"ata_probe", "ata_reset", "ide_probe", "ide_reset"})
 
 
 class Judge:
@@ -51,6 +54,11 @@ class Judge:
         self._files: dict[Path, Path] = {}
         self._offered: Offered | None = None
         self._masks: MemoryMasks | None = None
+        self._ata: AtaWatch | None = None
+        self._ata_masks: AtaMemory | None = None
+        self._command_step: Step | None = None
+        """Where the last ATA command was given: its status stays."""
+        self._differed = False
 
     def open(
         self,
@@ -82,6 +90,10 @@ class Judge:
             self._folder.cleanup()
             raise
         self._registers = Registers(self._both.ours, devices)
+        if any(device.get("driver") in ATA_HOSTS for device in devices):
+            self._ata = AtaWatch(self._both.ours, devices, self._both.memories)
+            self._ata_masks = AtaMemory(self._ata, self._both.memories)
+            self._both.watch = self._ata
         return self._both
 
     def run(self, world: World, on_report: Callable[[StepReport], None]) -> None:
@@ -112,6 +124,20 @@ class Judge:
         self._tags |= self._step_tags()
         if self._step().submit is None and self._both.compare() and self._offered is not None:
             self._offered.rest()
+        if self._ata is not None:
+            self._after_ata(self._ata)
+
+    def _after_ata(self, ata: AtaWatch) -> None:
+        """What the script has said of QEMU's in this step asks for an interrupt no longer."""
+        if ata.issued:
+            self._command_step = self._step()
+        elif self._step().action in _RESETS:
+            self._command_step = None
+        if self._differed and self._both.comparing:
+            ata.acknowledge(self._both.theirs)
+        self._differed = False
+        if not self._both.ours.busy:
+            ata.rest()
 
     def _compare_disks(self) -> None:
         """What raw images hold; those of other formats may hold the same in other places."""
@@ -136,24 +162,23 @@ class Judge:
         None of another one: where it `lasts`, it ends the comparison.
         """
         seen = sight.ours if isinstance(sight.ours, int) else 0
-        read = (
-            self._registers.find(sight.address, sight.size, port=sight.port)
-            if sight.kind == "register"
-            else None
-        )
+        read = self._register(sight) if sight.kind == "register" else None
         if read is not None and isinstance(sight.theirs, int):
             if (read.window, read.offset) in OFFERED:
                 self._report.masked["features offered"] += 1
                 return seen & sight.theirs
-            now = self._step_tags()
-            for mask in (*OWN, *(mask for device in self._devices for mask in device.masks)):
+            now = self._tags_at(sight)
+            for mask in (*OWN, *ATA_OWN, *(mask for device in self._devices for mask in device.masks)):
                 if mask.hides(read, seen, sight.theirs, now):
                     self._report.masked[mask.name] += 1
+                    if self._ata is not None:
+                        self._ata.hid(sight.address, sight.theirs & ~seen)
                     return seen
         found = self._difference(sight, read)
         entry = next((one for device in self._devices if (one := known(device.name, found))), None)
         if entry is not None and (lasts or read is not None):
             self._report.known[entry.name] += 1
+            self._differed = self._differed or sight.kind == "line"
             return seen
         if not lasts:
             return None
@@ -166,8 +191,12 @@ class Judge:
         """Whether the script says of this step that something else is there, in such a place."""
         where = sight.kind
         if sight.kind in ("memory", "unread"):
-            where = self._masks.place(sight) if self._masks is not None else "elsewhere"
-        said = [one.because for one in excused(self._step(), where)]
+            where = self._memory_place(sight)
+        steps = [self._step()]
+        if self._ata is not None and not self._ata.issued and self._command_step is not None:
+            steps.append(self._command_step)
+        said = [one.because for step in steps for one in excused(step, where)]
+        self._differed = self._differed or bool(said)
         self._report.said.update([" ".join(said)] if said else ())
         return bool(said)
 
@@ -175,6 +204,8 @@ class Judge:
         if sight.kind not in ("memory", "unread") or self._masks is None:
             return False
         names = self._masks.names(sight)
+        if not names and self._ata_masks is not None:
+            names = self._ata_masks.names(sight)
         self._report.masked.update(names)
         return bool(names)
 
@@ -209,10 +240,29 @@ class Judge:
             if read is None:
                 return f"{'port' if sight.port else 'memory'}+{sight.address:#x}"
             return self._devices[0].label(read)
-        where = self._masks.place(sight) if self._masks is not None else "elsewhere"
+        where = self._memory_place(sight)
         return {"messages": "interrupt messages", "elsewhere": "memory that no device may write"}.get(
             where, where
         )
+
+    def _memory_place(self, sight: Sight) -> str:
+        """Messages, ring, buffers, what else a device may write, or elsewhere."""
+        found = self._ata_masks.place(sight) if self._ata_masks is not None else None
+        return found or (self._masks.place(sight) if self._masks is not None else "elsewhere")
+
+    def _register(self, sight: Sight) -> Read | None:
+        """The register that is read."""
+        found = self._ata.ports.find(sight.address, sight.size, port=sight.port) if self._ata else None
+        if found is not None and self._ata is not None:
+            return self._ata.read_of(found)
+        return self._registers.find(sight.address, sight.size, port=sight.port)
+
+    def _tags_at(self, sight: Sight) -> frozenset[str]:
+        """The step's tags, with those of ATA commands."""
+        if self._ata is None:
+            return self._step_tags()
+        place = self._ata.ports.find(sight.address, sight.size, port=sight.port)
+        return self._step_tags() | frozenset(self._ata.tags(place))
 
     @property
     def _where_now(self) -> str:
@@ -222,7 +272,8 @@ class Judge:
         return step_at(self._script, self._where_now)
 
     def _step_tags(self) -> frozenset[str]:
-        return frozenset(tags_of(self._step()))
+        of_ata = self._ata.tags(None) if self._ata is not None else ()
+        return frozenset({*tags_of(self._step()), *of_ata})
 
 
 def _first_difference(mine: Path, others: Path) -> tuple[int, str, str] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.virtio_devices import VIRTIO_BLK, VIRTIO_SCSI
+from guestsim.script.machine import AHCI_HOSTS, IDE_HOSTS
 
 if TYPE_CHECKING:
     from guestsim.diff.device import Device
@@ -34,6 +35,8 @@ _FAMILIES = {
     "virtio-scsi-pci": ("virtio-scsi",),
 }
 
+_UNITS = {"ide-hd": "disk", "ide-cd": "cd"}
+
 
 def devices_like(script: Script) -> Iterator[Device]:
     """The devices of the tables that those of a script are like."""
@@ -41,6 +44,10 @@ def devices_like(script: Script) -> Iterator[Device]:
     kinds = [str(device.get("driver")) for device in script.devices]
     for kind in kinds:
         names |= dict.fromkeys(_FAMILIES.get(kind, ()))
+        for host, family in ((AHCI_HOSTS, "ahci"), (IDE_HOSTS, "ide")):
+            if kind in host:
+                names |= dict.fromkeys(f"{family}-{_UNITS[unit]}" for unit in kinds if unit in _UNITS)
+                names |= dict.fromkeys((f"{family}-disk",))
     return (DEVICES[name] for name in names)
 
 

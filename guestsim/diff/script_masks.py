@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from guestsim.diff.ata_devices import ABSENT, OUTPUTS
 from guestsim.diff.masks import Mask
+from guestsim.drivers.ahci_layouts import Hba
+from guestsim.drivers.ide_layouts import Reg
 from guestsim.drivers.layouts import COMMON_CFG
 
 OWN = (
@@ -34,6 +37,31 @@ OWN = (
 )
 """What scripts do not compare of registers, besides what devices have as masks."""
 
+ATA_OWN = (
+    Mask(*OUTPUTS, "ide", Reg.COUNT, Reg.STATUS, tags=frozenset({"sectors"})),
+    Mask(*ABSENT, "ide", Reg.ERROR, Reg.STATUS + 1, tags=frozenset({"absent"})),
+    Mask(*ABSENT, "control", 0, 1, tags=frozenset({"absent"})),
+    *(
+        Mask(
+            "HBA capabilities",
+            "Of which version an HBA is, and what it can do, is its own (AHCI 1.3.1 §3.1.1, §3.1.5, §3.1.10).",
+            "hba",
+            start,
+            start + 4,
+        )
+        for start in (Hba.CAP, Hba.VS, Hba.CAP2)
+    ),
+    Mask(
+        "sense-detail",
+        "Information and sense key specific bytes are optional (SPC-4 §4.5.3).",
+        "sense",
+        0,
+        18,
+        bits=sum(0xFF << 8 * at for at in (*range(3, 7), *range(8, 12), *range(15, 18))),
+    ),
+)
+"""The same of ATA hosts: here nobody says which the two values are, of commands of sectors."""
+
 REASONS = {
     "in flight": "While a request is in flight, one device is done sooner than the other.",
     "features offered": "A device offers what it has (VIRTIO 1.4 §2.2); the guest is told of what both have.",
@@ -51,7 +79,7 @@ REASONS = {
     "disk": "Where a request ends otherwise on QEMU, as the script says, or at a reset, its disk may hold "
     "something else.",
     "data-rest": "What lies behind the data is nobody's (VIRTIO 1.4 §2.7.8.2); ours zeroes it.",
-    **{mask.name: mask.reason for mask in OWN},
+    **{mask.name: mask.reason for mask in (*OWN, *ATA_OWN)},
 }
 """The masks of scripts, besides those that devices have."""
 

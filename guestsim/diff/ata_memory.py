@@ -1,0 +1,168 @@
+"""What differs in memory that ATA hosts write while a script runs, and is not compared: which mask that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from guestsim.diff.ata_watch import IDENTIFY, NCQ, OWN, PIO, SENSE, AtaWatch, Issued
+from guestsim.diff.grammar.ahci_driver import ENDED
+from guestsim.diff.grammar.ata_disk import SMART
+from guestsim.drivers.ahci_layouts import D2H, DMA_SETUP, PIO_SETUP, RECEIVED_SIZE, SDB
+from guestsim.drivers.ide_layouts import AtaStatus
+
+if TYPE_CHECKING:
+    from guestsim.diff.both import Sight
+    from guestsim.diff.memories import Memories
+
+RECEIVED, LIST, BUFFERS = "received FISes", "command list", "buffers"
+"""Places of memory that a device may write."""
+_DETAIL = frozenset({0, *range(3, 7), *range(8, 12), *range(15, 18)})
+"""Bytes of sense data that are optional (SPC-4 §4.5.3)."""
+_IDNF, _ABRT = 0x10, 0x04
+
+
+class AtaMemory:
+    """The masks of memory."""
+
+    def __init__(self, watch: AtaWatch, memories: Memories) -> None:
+        self._watch = watch
+        self._memories = memories
+
+    def place(self, sight: Sight) -> str | None:
+        """Where it is; None where no ATA host may write."""
+        sight = _differing(sight)
+        places = {where for _, _, where in self._pieces(sight)}
+        covered = sum(size for _, size, _ in self._pieces(sight))
+        return min(places) if len(places) == 1 and covered == sight.size else None
+
+    def names(self, sight: Sight) -> set[str]:
+        """The masks that hide all of a difference; none where there is more to it."""
+        sight = _differing(sight)
+        names: set[str] = set()
+        covered = 0
+        for address, size, where in self._pieces(sight):
+            found = self._of(address, size, where)
+            if not found and sight.kind == "unread" and where == BUFFERS:
+                found = {"not looked at"}
+            if not found:
+                return set()
+            names |= found
+            covered += size
+        return names if covered == sight.size else set()
+
+    def _pieces(self, sight: Sight) -> Iterator[tuple[int, int, str]]:
+        """Address, size and place of what lies in memory that a device may write."""
+        at, end = sight.address, sight.address + sight.size
+        while at < end:
+            left, where = self._piece(at)
+            if not left:
+                return
+            size = min(left, end - at)
+            yield at, size, where
+            at += size
+
+    def _piece(self, at: int) -> tuple[int, str]:
+        start = self._watch.received(at)
+        if start is not None:
+            where = f"{RECEIVED} of an empty port" if self._watch.empty(start) else RECEIVED
+            return start + RECEIVED_SIZE - at, where
+        if self._watch.counts(at):
+            return 4 - at % 4, LIST
+        found = self._watch.buffer(at)
+        return (found[1], BUFFERS) if found is not None else (0, "")
+
+    def _of(self, address: int, size: int, where: str) -> set[str]:
+        if where == RECEIVED:
+            start = self._watch.received(address)
+            assert start is not None
+            return self._of_fises(start, range(address - start, address - start + size))
+        found = self._watch.buffer(address)
+        if where == BUFFERS and found is not None:
+            return self._of_data(found[0], address, size)
+        return set()
+
+    # --- FISes
+
+    def _of_fises(self, start: int, places: range) -> set[str]:
+        ours, theirs = self._memories.sides(start, RECEIVED_SIZE)
+        names = set()
+        for at in places:
+            if ours[at] == theirs[at]:
+                continue
+            name = self._of_fis(at, ours, theirs)
+            if name is None:
+                return set()
+            names.add(name)
+        return names
+
+    def _of_fis(self, at: int, ours: bytes, theirs: bytes) -> str | None:
+        """The mask of one byte."""
+        queued = any(one.code in NCQ for one in self._watch.issued)
+        if DMA_SETUP <= at < DMA_SETUP + 0x1C:
+            return "dma-setup" if queued else None
+        if PIO_SETUP <= at < PIO_SETUP + 20:
+            return self._of_pio_setup(at - PIO_SETUP, ours[at], theirs[at])
+        if D2H <= at < D2H + 20:
+            return self._of_register(at - D2H, ours[D2H : D2H + 20], theirs[D2H : D2H + 20], queued=queued)
+        if SDB + 4 <= at < SDB + 8 and queued and len(self._watch.issued) > 1:
+            return "order"
+        return None
+
+    def _of_pio_setup(self, at: int, ours: int, theirs: int) -> str | None:
+        if at == 1 and (ours, theirs) == (0x60, 0x40):
+            return "pio-direction"
+        if at == 15 and theirs == 0x58 and ours in (0x50, 0xD0):
+            return "pio-status"
+        if at in (16, 17) and any(one.packet for one in self._watch.issued):
+            return "pio-count"
+        by_pio = any(one.code in PIO for one in self._watch.issued)
+        return "outputs" if by_pio and 4 <= at < 14 and "sectors" in self._watch.tags(None) else None
+
+    def _of_register(self, at: int, ours: bytes, theirs: bytes, *, queued: bool) -> str | None:
+        tags = set(self._watch.tags(None))
+        if theirs[:4] == ENDED and ours[:4] != ENDED and "pio-in" in tags:
+            return "pio-end"
+        failed = ours[2] & AtaStatus.ERR
+        if at == 2 and ours[2] ^ theirs[2] == AtaStatus.DSC == ours[2] & AtaStatus.DSC:
+            return "DSC"
+        if at == 3 and ours[3] ^ theirs[3] == _ABRT and any(one.packet for one in self._watch.issued):
+            return "packet-abort"
+        if at == 3 and (ours[3], theirs[3]) == (_IDNF, _ABRT):
+            return "beyond"
+        if not 4 <= at < 14:
+            return None
+        if queued:
+            return "accepted"
+        if "sectors" in tags:
+            return "beyond" if failed and ours[3] & _IDNF else None if failed else "outputs"
+        return None
+
+    # --- data
+
+    def _of_data(self, one: Issued, address: int, size: int) -> set[str]:
+        if one.code in IDENTIFY or one.code == SMART:
+            return {"identity"}
+        code = one.packet[0] if one.packet else -1
+        if code in OWN:
+            return {f"packet:{OWN[code]}"}
+        offset = 0
+        for start, length in one.regions:
+            if start <= address < start + length:
+                offset += address - start
+                break
+            offset += length
+        ours, theirs = self._memories.sides(address, size)
+        differing = {offset + at for at in range(size) if ours[at] != theirs[at]}
+        return {"sense-detail"} if code == SENSE and differing <= _DETAIL else set()
+
+
+def _differing(sight: Sight) -> Sight:
+    """From the first byte to the last one that differ, of what the guest has read at once."""
+    assert isinstance(sight.ours, bytes)
+    assert isinstance(sight.theirs, bytes)
+    found = [at for at, pair in enumerate(zip(sight.ours, sight.theirs, strict=True)) if pair[0] != pair[1]]
+    start, end = found[0], found[-1] + 1
+    ours, theirs = (side[start:end] for side in (sight.ours, sight.theirs))
+    return replace(sight, address=sight.address + start, size=end - start, ours=ours, theirs=theirs)

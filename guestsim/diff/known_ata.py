@@ -1,0 +1,113 @@
+"""Differences of ATA hosts that are known: what, by which clause, and who is right."""
+
+from __future__ import annotations
+
+from guestsim.diff.entries import Known, Shown, register, theirs_has_more_bits
+
+_AHCI = ("ahci-disk", "ahci-cd")
+_IDE = ("ide-disk", "ide-cd")
+_RESETS = frozenset({"ata-probe", "ata-reset", "ide-probe", "ide-reset"})
+"""Steps of scripts that reset."""
+
+KNOWN_OF_ATA: tuple[Known, ...] = (
+    Known(
+        "diagnostics stay issued",
+        "EXECUTE DEVICE DIAGNOSTIC ends with an interrupt, and its bit of PxCI stays set.",
+        "AHCI 1.3.1 §3.3.14",
+        "ours",
+        _AHCI,
+        (register("PxCI", "0x0", "0x*"),),
+        now=frozenset({"execute-device-diagnostic"}),
+    ),
+    Known(
+        "status after a reset",
+        "After a reset, and before any command, DF and DSC are set.",
+        "Serial ATA 3.2 §11.3",
+        "ours",
+        _AHCI,
+        (
+            register("PxTFD", "0x150", "0x130"),
+            register("PxTFD", "0x100", "0x170"),
+            Shown("memory", "received FISes", "50 01 *", "30 01 *"),
+        ),
+        now=_RESETS,
+    ),
+    Known(
+        "FIS of no device",
+        "A port without a device receives a register FIS, as that of a device that was reset.",
+        "AHCI 1.3.1 §3.3.9",
+        "ours",
+        _AHCI,
+        (
+            Shown("memory", "received FISes of an empty port", "00 00 00*", "34 40 50*"),
+            Shown("memory", "received FISes of an empty port", "00 00 00 00 *", "01 ff ff a0 *"),
+            Shown("memory", "received FISes of an empty port", "00 at*", "01 at*"),
+        ),
+    ),
+    Known(
+        "interrupt of a software reset",
+        "A software reset ends with an interrupt.",
+        "ATA/ATAPI-7 vol. 2 §11.3",
+        "ours",
+        _IDE,
+        (Shown("line", "interrupt", "0x*", "0x*", theirs_has_more_bits),),
+        now=_RESETS,
+    ),
+    Known(
+        "diagnostics of the other device",
+        "EXECUTE DEVICE DIAGNOSTIC is done by the selected device alone.",
+        "ACS-3 §7.9",
+        "ours",
+        ("ide-pair",),
+        (
+            register("control+0x0", "0x50", "0x41"),
+            register("ide.ERROR", "0x1", "0x0"),
+            register("ide.ERROR", "0x1", "0x4"),
+            register("ide.COUNT", "0x1", "0x0"),
+        ),
+        now=frozenset({"execute-device-diagnostic"}),
+    ),
+    Known(
+        "more data than regions",
+        "Where a command has more data than its PRDs have room for, PxIS.OFS is not set, and PRDBC is 0.",
+        "AHCI 1.3.1 §3.3.5",
+        "ours",
+        _AHCI,
+        (
+            register("PxIS", "0x1000001", "0x1"),
+            register("PxIS", "0x1000000", "0x0"),
+            Shown("memory", "command list", "be 02 at*", "00 00 at*"),
+        ),
+        now=frozenset({"slot"}),
+    ),
+    Known(
+        "link that goes down",
+        "A COMRESET that begins is no change of PhyRdy: PxIS.PRCS is not set.",
+        "AHCI 1.3.1 §3.3.5",
+        "ours",
+        _AHCI,
+        (register("IS", "0x1", "0x0"), register("PxIS", "0x400000", "0x0")),
+        now=frozenset({"comreset"}),
+    ),
+    Known(
+        "bytes moved are added",
+        "PRDBC becomes the sum of what the header holds in memory by then, and of what was moved.",
+        "AHCI 1.3.1 §4.2.2",
+        "ours",
+        _AHCI,
+        (Shown("memory", "command list", "00 04 00 00 *", "01 05 01 01 *"),),
+        now=frozenset({"slot"}),
+    ),
+    *(
+        Known(
+            "several registers at once",
+            "A read beyond a register of one byte, or beyond a channel, gives ones; ours gives what is beside.",
+            "ATA/ATAPI-7 vol. 2 §5",
+            "both",
+            _IDE,
+            tuple(register(place, "0x*", theirs) for theirs in ("0xffffffff", "0xffff", "0xffff????")),
+            now=frozenset({"get"}),
+        )
+        for place in ("ide.*", "control+0x0", "master+0x6")
+    ),
+)

@@ -1,0 +1,102 @@
+"""Scripts of ATA hosts on our machine and a live QEMU's at once: what is different there is found, and where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from guestsim.diff.script_judge import Judge
+from guestsim.diff.scripts import ScriptDiff, compare_script
+from guestsim.script.perform import StepReport
+from guestsim.script.run import YamlScript, read_scripts
+from guestsim.targets.qemu import QemuTarget
+
+pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
+
+SCRIPT = """
+name: reads
+drives: [{driver: file, node-name: d0, size: 1M, content: {pattern: 0x11}}]
+devices: [{driver: HOST, id: host}, {driver: ide-hd, bus: host.0, drive: d0}]
+steps:
+  - ata-probe: {}
+  - ata: {command: read-sectors, lba: 5, count: 2}
+  - ata: {command: read-dma, lba: 5, count: 2}
+  - ata: {command: write-dma, lba: 100, count: 8, data: {pattern: 7}}
+  - ata: {command: read-dma, lba: 100000, count: 2}
+    expect: {registers: {status: 0x51, error: 0x10}}
+    on qemu: {registers: {status: 0x41, error: 4}, because: DSC is obsolete}
+  - ata: {command: flush-cache}
+"""
+HOSTS = ("ich9-ahci", "piix3-ide")
+
+
+def _compare(folder: Path, host: str) -> ScriptDiff:
+    path = folder / "reads.guest.yaml"
+    path.write_text(SCRIPT.replace("HOST", host))
+    (runnable,) = read_scripts(path)
+    assert isinstance(runnable, YamlScript)
+    return compare_script(runnable)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_nothing_is_different(tmp_path: Path, host: str) -> None:
+    report = _compare(tmp_path, host)
+    assert (report.place, str(report.unexplained or ""), report.failures) == ("", "", [])
+    assert report.steps == 6
+    assert report.compared >= 6
+
+
+@pytest.mark.parametrize(("host", "place"), [("ich9-ahci", "buffers"), ("piix3-ide", "ide.DATA")])
+def test_data_that_are_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, place: str
+) -> None:
+    start = QemuTarget.__init__
+
+    def other(self: QemuTarget, **options: object) -> None:
+        options["blockdevs"] = [
+            {"driver": "null-co", "node-name": "d0", "size": 1 << 20, "read-zeroes": True}
+        ]
+        start(self, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(QemuTarget, "__init__", other)
+    report = _compare(tmp_path, host)
+    assert report.unexplained is not None
+    assert report.unexplained.place == place
+    assert report.place.endswith(": steps[1]")
+    assert report.unexplained.ours.startswith(("11 11", "0x1111"))
+
+
+@pytest.mark.parametrize("at", [0x40, 0x42, 0x43, 0x24, 0x5C], ids=hex)
+def test_a_fis_that_says_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    after = Judge.after
+
+    def changed(self: Judge, report: StepReport) -> None:
+        if report.path == "steps[2]":
+            assert self._ata is not None
+            received = min(self._ata._received)
+            _, there = self._both.memories.sides(received + at, 1)
+            self._both.memories.put_there(received + at, bytes([there[0] ^ 0x02]))
+        after(self, report)
+
+    monkeypatch.setattr(Judge, "after", changed)
+    report = _compare(tmp_path, "ich9-ahci")
+    assert report.unexplained is not None
+    assert report.unexplained.place == "received FISes"
+    assert report.place.endswith(": steps[2]")
+
+
+def test_a_write_behind_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after = Judge.after
+
+    def changed(self: Judge, report: StepReport) -> None:
+        if report.path == "steps[2]":
+            assert self._ata is not None
+            ((start, length),) = self._ata.issued[-1].regions
+            self._both.memories.put_there(start + length, b"\x77")
+        after(self, report)
+
+    monkeypatch.setattr(Judge, "after", changed)
+    report = _compare(tmp_path, "piix3-ide")
+    assert report.unexplained is not None
+    assert report.unexplained.place == "memory that no device may write"
