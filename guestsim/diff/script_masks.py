@@ -51,6 +51,25 @@ ATA_OWN = (
         )
         for start in (Hba.CAP, Hba.VS, Hba.CAP2)
     ),
+    *(
+        Mask(
+            "several registers",
+            "A read beyond a register of one byte, or beyond a channel, gives ones in QEMU; ours gives what is beside "
+            "(ATA/ATAPI-7 vol. 2 §5: registers are read one by one).",
+            window,
+            start,
+            end,
+            bits=bits,
+            values=(None, ones),
+        )
+        for window, start, end, bits, ones in (
+            ("ide", Reg.ERROR, Reg.STATUS + 4, -1, 0xFFFF_FFFF),
+            ("ide", Reg.ERROR, Reg.STATUS + 4, -1, 0xFFFF),
+            ("control", 0, 4, -1, 0xFFFF_FFFF),
+            ("control", 0, 4, -1, 0xFFFF),
+            ("master", 6, 10, 0xFFFF_0000, 0xFFFF_0000),
+        )
+    ),
     Mask(
         "sense-detail",
         "Information and sense key specific bytes are optional (SPC-4 §4.5.3).",
