@@ -392,6 +392,9 @@ KNOWN: tuple[Known, ...] = (
             *_buffers(_check("06"), _GOOD),
             # Behind what the table of commands says of the response.
             *_buffers("00 06 00 00 00 00 0a 00 00 00 00 29 ", "ee ee 00 00 00 00 ee ee ee ee ee ee "),
+            # REQUEST SENSE tells of it, in either format.
+            *_buffers("06 00 00 00 00 0a 00 00 00 00 29 ", "00 00 00 00 00 0a 00 00 00 00 00 "),
+            *_buffers("06 29 00 00 00 00 00 ", "00 00 00 00 00 00 00 "),
         ),
         tags=frozenset({"unknown-code", "no-unit"}),
     ),

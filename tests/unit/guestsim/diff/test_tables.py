@@ -64,7 +64,7 @@ def _instances(shown: Shown, pattern: str) -> Iterator[str]:
     if "*" not in fixed:
         yield fixed
     for number in (2, 3, 6, 7) if shown.relation or shown.ours == shown.theirs else (7,):
-        filled = f"{number:x}" if shown.kind == "register" else f"{number:02x} 00"
+        filled = f"{number:x}" if pattern.startswith("0x") else f"{number:02x} 00"
         yield fixed.replace("*", filled)
 
 
