@@ -103,7 +103,7 @@ def test_each_mask_is_of_a_row_and_each_row_that_differs_has_one(
 def test_sequences_have_all_of_them(name: str, answers: Answers) -> None:
     device = DEVICES[name]
     steps = (
-        step for number in range(120) for step in device.grammar.lower(random_actions(device, 0, number))
+        step for number in range(400) for step in device.grammar.lower(random_actions(device, 0, number))
     )
     seen = frozenset().union(*(step.tags for step in steps))
     assert {f"scsi:{row.name}" for row in answers.rows} <= seen
