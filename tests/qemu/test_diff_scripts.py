@@ -30,14 +30,12 @@ APART = {
     "scsi/framing": "a write that QEMU has refused before is read later",
     "queue-reset-in-flight": "QEMU writes answers to requests that a queue reset has ended, into memory of nobody",
     "scsi/cd-configuration": "asks for mode pages of which QEMU's drive has others",
-    "ata/beyond-the-end": "the bus master's status after a command that was refused",
-    "ata/changes-itself": "subcommands of SET FEATURES that one side has alone",
-    "ata/packets": "messages of commands that end otherwise, as the scripts say",
+    "ata/beyond-the-end": "QEMU's bus master stays active after the DMA that follows a refused command by PIO",
+    "ata/changes-itself": "a bus master's interrupt that QEMU shows in two rows",
+    "ata/packets": "takes minutes, and was not seen whole yet",
     "ata/set-features": "subcommands of SET FEATURES that one side has alone",
     "ata/tells-of-itself": "logs that one side has alone",
-    "ata/without-data": "READ VERIFY and the like of one row end otherwise",
-    "ata/writes": "not judged yet",
-    "ata/drive-commands": "not judged yet",
+    "ata/without-data": "SLEEP: what follows from it is data on one side",
     "hostile/scsi-passthrough": "QEMU writes behind a buffer: see the test below",
 }
 """Scripts that both can run, but not at once."""
