@@ -18,6 +18,7 @@ What follows a `#` is for people.
 
 `break write_aio A` holds the next request that the event is about (as QEMU's `blkdebug` names it) at the drive of both,
 `held A` waits until both have it there if ours has, and else drops the break point; `resume A` lets it go on.
+`late A` has theirs go on by itself in a moment, also in a reset that waits for it; ours holds it until `resume A`.
 
 The device comes first, and then at least one access.
 """
@@ -188,6 +189,16 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """What is held at the break point goes on by itself in a moment on their side: a reset may wait for it there."""
+
+    tag: str
+
+    def __str__(self) -> str:
+        return f"late {self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """What is held at the break point goes on."""
 
@@ -197,7 +208,7 @@ class Resume:
         return f"resume {self.tag}"
 
 
-Access: TypeAlias = Read | Write | Store | Loose | Wait | Rest | Break | Held | Resume
+Access: TypeAlias = Read | Write | Store | Loose | Wait | Rest | Break | Held | Late | Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +292,7 @@ _SHOWN = 80
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE [MASK OURS/THEIRS], write PLACE SIZE VALUE, ram ADDRESS HEX, "
     "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE [MASK OURS/THEIRS]], wait, "
-    "wait SIZE ADDRESS…, break EVENT TAG, held TAG, resume TAG"
+    "wait SIZE ADDRESS…, break EVENT TAG, held TAG, late TAG, resume TAG"
 )
 
 
@@ -325,6 +336,8 @@ def _access(words: Sequence[str]) -> Access:
             return Break(_event(event), _tag(tag))
         case ["held", tag]:
             return Held(_tag(tag))
+        case ["late", tag]:
+            return Late(_tag(tag))
         case ["resume", tag]:
             return Resume(_tag(tag))
         case ["rest"]:

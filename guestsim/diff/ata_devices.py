@@ -159,6 +159,10 @@ _AHCI_MASKS = (
     ),
     of_memory(*IDENTITY),
     of_memory(*INTERRUPTED),
+    of_memory(
+        "issued",
+        "COMRESET clears neither PxCI nor PxSACT (AHCI 1.3.1 §3.3.13, §3.3.14); QEMU clears both (right: ours).",
+    ),
 )
 _AHCI_DISK_MASKS = (
     *strict(_port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND), of_memory(*OUTPUTS)),

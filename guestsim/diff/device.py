@@ -16,7 +16,7 @@ from guestsim.diff.known import known
 from guestsim.diff.masks import Mask
 from guestsim.diff.play import Area, Player
 from guestsim.diff.profiles import Profile
-from guestsim.diff.sides import DRIVE, ECAM, Lines, OurSide, QemuSide, Side, Window, Windows
+from guestsim.diff.sides import DRIVE, ECAM, LATE, Lines, OurSide, QemuSide, Side, Window, Windows
 
 if TYPE_CHECKING:
     from guestsim.targets.qmp import Json
@@ -119,7 +119,7 @@ class Device:
             self.lines,
             images,
             folder / "ram",
-            blockdevs=self._drives(images),
+            blockdevs=self._drives(images, {"driver": "throttle", "throttle-group": LATE}),
             devices=[{**first, **self.theirs}, *others],
             user=self.user,
             cd=any(each["driver"] == "ide-cd" for each in self.options),
@@ -131,12 +131,13 @@ class Device:
             raise
         return side
 
-    def _drives(self, images: Sequence[Path]) -> list[Options]:
-        """The images, with a node over each that holds requests."""
+    def _drives(self, images: Sequence[Path], delay: Options | None = None) -> list[Options]:
+        """The images, with a node over each that holds requests, and one between that has them go on late."""
         drives: list[Options] = []
         for number, image in enumerate(images):
             file: Options = {"driver": "file", "filename": str(image), **self.drive}
-            debug: Options = {"driver": "blkdebug", "image": file, **self.drive}
+            below: Options = file if delay is None else {**delay, "file": file, **self.drive}
+            debug: Options = {"driver": "blkdebug", "image": below, **self.drive}
             node = f"{DRIVE[:-1]}{number}"
             drives.append({"driver": "raw", "node-name": node, "file": debug, **self.drive})
         return drives

@@ -11,6 +11,7 @@ from guestsim.diff.access import (
     Access,
     Break,
     Held,
+    Late,
     Loose,
     Read,
     Rest,
@@ -199,7 +200,7 @@ class Player:
             if isinstance(access, Loose):
                 if access.reason in self._hiding:
                     self._loose.append(access)
-            elif isinstance(access, Wait | Rest | Break | Held | Resume):
+            elif isinstance(access, Wait | Rest | Break | Held | Late | Resume):
                 found = self._segment(segment) or self._pause(access)
                 if found is not None:
                     return found
@@ -208,7 +209,7 @@ class Player:
                 segment.append(access)
         return self._segment(segment)
 
-    def _pause(self, access: Wait | Rest | Break | Held | Resume) -> Found | None:
+    def _pause(self, access: Wait | Rest | Break | Held | Late | Resume) -> Found | None:
         """What is done on both when all accesses before it were made."""
         match access:
             case Wait():
@@ -222,6 +223,10 @@ class Player:
                 return None
             case Held(tag):
                 return self._held(tag)
+            case Late(tag):
+                if tag in self._breaks:
+                    self.theirs.late(tag)
+                return None
             case Resume(tag):
                 self._release(tag)
                 return None
@@ -247,7 +252,7 @@ class Player:
         """What is held there goes on."""
         self._breaks.discard(tag)
         for side in (self.ours,) if self.gone else (self.ours, self.theirs):
-            side.debug(f"remove_break {tag}")
+            side.resume(tag)
 
     def _segment(self, accesses: Sequence[Access]) -> Found | None:
         if not accesses:

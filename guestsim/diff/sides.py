@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DRIVE = "d0"
 """The node of the drive that a device is compared with."""
 
+LATE = "late"
+"""QEMU's throttle group of all drives."""
+
 ECAM = 0xB000_0000
 _MOST_TURNS = 100_000
 
@@ -78,6 +81,14 @@ class Side(Protocol):
 
         TargetError where none has come in the time that QEMU has for any command: it has ended then.
         """
+        ...
+
+    def late(self, tag: str) -> None:
+        """What is held there goes on by itself in a moment, where a reset waits for it."""
+        ...
+
+    def resume(self, tag: str) -> None:
+        """What is held there goes on now."""
         ...
 
     def close(self) -> None:
@@ -172,6 +183,13 @@ class OurSide:
         self.settle()
         return self.target.holds(DRIVE, tag)
 
+    def late(self, tag: str) -> None:
+        """No reset of ours waits."""
+
+    def resume(self, tag: str) -> None:
+        """It goes on, or is forgotten if it was cancelled."""
+        self.debug(f"remove_break {tag}")
+
     def close(self) -> None:
         """Give it up."""
         self.target.close()
@@ -198,7 +216,8 @@ class QemuSide:
         self.name = "qemu"
         with ram.open("wb") as file:
             file.truncate(RAM)
-        self.target = QemuTarget(blockdevs=blockdevs, devices=devices, ram=ram)
+        groups: list[Mapping[str, Json]] = [{"qom-type": "throttle-group", "id": LATE}]
+        self.target = QemuTarget(objects=groups, blockdevs=blockdevs, devices=devices, ram=ram)
         with ram.open("r+b") as file:
             self.memory = mmap(file.fileno(), ARENA_SIZE, offset=ARENA)
         self.disks = [_mapped(image) for image in images]
@@ -206,6 +225,7 @@ class QemuSide:
         self._lines = lines
         self._user = user
         self._cd = cd
+        self._late = False
 
     def do(self, accesses: Sequence[Access]) -> list[int]:
         """Make the accesses, as many as possible with one message."""
@@ -265,11 +285,37 @@ class QemuSide:
         self.debug(f"wait_break {tag}")
         return True
 
+    def late(self, tag: str) -> None:
+        """It goes on from its break point, and waits for some time because of what was read just before.
+
+        That time goes by also while QEMU waits in a reset, and hears nobody: one that drains the drive ends it, one
+        that cancels waits for it.  A flush, which has no bytes, does not wait.
+        """
+        self._limit(_RATE)
+        self._late = True
+        self.debug(f"read 0 {_BEFORE}")
+        self.debug(f"remove_break {tag}")
+
+    def resume(self, tag: str) -> None:
+        """It goes on, if it has not yet."""
+        self.debug(f"remove_break {tag}")
+        if self._late:
+            self._late = False
+            self._limit(0)
+
+    def _limit(self, rate: int) -> None:
+        """Bytes a second that the drives are given; 0: any."""
+        limits: Json = {"bps-total": rate}
+        self.target.qmp("qom-set", {"path": f"/objects/{LATE}", "property": "limits", "value": limits})
+
     def close(self) -> None:
         """End it."""
         self.target.close()
 
 
+_RATE, _BEFORE = 1_000_000, 160 << 10
+"""Bytes a second, and bytes read before: a tenth of a second's are given at once, so that what comes next waits for
+what is more than that, some 60 ms."""
 _BATCH = 64
 _RESTS = 8
 """Some milliseconds in all: reads of what the host has in memory take less."""

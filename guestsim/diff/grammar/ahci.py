@@ -13,8 +13,8 @@ from guestsim.diff.grammar.ahci_driver import SOFTWARE_RESET, STOPS, Interrupted
 from guestsim.diff.grammar.ahci_port import IDLE, port, put, recover, settle, start
 from guestsim.diff.grammar.ata import Table, Task, queued, task
 from guestsim.diff.grammar.ata_disk import DISK
-from guestsim.diff.grammar.ata_held import OFTEN, event
-from guestsim.diff.grammar.packets import DMA, MEDIUM, aborted, apart, stuck
+from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, event
+from guestsim.diff.grammar.packets import DMA, MEDIUM, aborted, apart, by_dma, stuck
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
 
@@ -121,7 +121,11 @@ def interrupted(random: Random, table: Table) -> Interrupted:
         if any(one.replies is not None and apart(one) for one in chosen.tasks):
             continue
         if all(one.alike and not _ends_qemu(one, how) for one in chosen.tasks):
-            return Interrupted(replace(chosen, held=""), how)
+            first = chosen.tasks[0]
+            # A software reset begins when PxCMD.CR is 0 (§10.4.1): what is held has ended then.
+            some = len(chosen.tasks) == 1 and how != SOFTWARE_RESET and (not first.packet or by_dma(first))
+            at = event(first) if some and random.random() < STOPPED_HELD else ""
+            return Interrupted(replace(chosen, held=at), how)
 
 
 def _ends_qemu(one: Task, how: str) -> bool:

@@ -31,7 +31,7 @@ from guestsim.diff.grammar.ahci_port import (
     table_of,
 )
 from guestsim.diff.grammar.ata import Task
-from guestsim.diff.grammar.ata_held import held
+from guestsim.diff.grammar.ata_held import held, stopped
 from guestsim.diff.grammar.packets import MEDIUM, Sense, by_dma, even, last_of_pio, request_sense
 from guestsim.diff.grammar.packets import loose as packet_loose
 from guestsim.diff.grammar.registers import Registers
@@ -98,6 +98,12 @@ STOPS: dict[str, tuple[Access, ...]] = {
     "no bus master": (Write("pci", 4, 2, 0x0003), Rest(), Write("pci", 4, 2, 0x0007), *_LINK),
 }
 """What stops commands, and leaves a device that is about to come back (§3.1.2, §3.3.7, §10.4.2, §10.4.3)."""
+
+
+def _ended(bits: int, queue: int, *, linked: bool) -> Iterator[Access]:
+    """What is issued after it was stopped: all still, where it was by COMRESET alone (§3.3.13, §3.3.14)."""
+    for register, ours in ((PortReg.CI, bits & ~queue), (PortReg.SACT, queue)):
+        yield replace(port(register), but=("issued", ours, 0) if linked and ours else None)
 
 
 SETTLED = Block(0, 0, 0x40).fields
@@ -175,12 +181,16 @@ class Lowering:
             loose += [Loose("interrupted", buffer, one.room)] * bool(one.room)
             bits |= 1 << slot
             queue |= 1 << slot if one.way.startswith("ncq") else 0
+        at = issue.held
+        shown = [*received(issue.tasks), *self._shown(issue.tasks)] if at else []
+        ended = _ended(bits, queue, linked=how == "no bus master")
         if how == SOFTWARE_RESET:
             stores, stop = self._software_reset()
             do += stores
         else:
             stop = STOPS[how]
-        do += [*issued(bits, queue), *stop, Rest()]
+        do += stopped(at, issued(bits, queue), _LOOKED_AT, stop, ended, shown)
+        do.append(Rest())
         do += start(cd=self.cd)[:-1] if how == "HBA reset" else settle(cd=self.cd)
         do += [*loose, Wait()]
         if queue and how == "HBA reset":
@@ -189,7 +199,8 @@ class Lowering:
             do.append(Loose("dropped", RECEIVED + SDB + 4, 4, values=told))
         self._was_reset()
         again = self._all(issue.tasks, issue.pieces, "")
-        return Step(f"{again.name}; {how}", (*do, *again.accesses), again.tags | {"interrupted", how})
+        tags = again.tags | {"interrupted", how} | ({"in-flight", f"held:{at}"} if at else set())
+        return Step(f"{again.name}; {how}", (*do, *again.accesses), tags)
 
     def _software_reset(self) -> tuple[list[Access], tuple[Access, ...]]:
         """What is to be stored, and what resets: SRST set, and cleared, in a port that is idle (§10.4.1)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from guestsim.diff.access import Access, Break, Held, Loose, Resume, Wait
+from guestsim.diff.access import Access, Break, Held, Late, Loose, Resume, Wait
 from guestsim.diff.grammar.ata import Task
 
 HELD = "A"
@@ -12,6 +12,9 @@ HELD = "A"
 
 OFTEN = 0.05
 """How many of the commands that can be held are."""
+
+STOPPED_HELD = 0.5
+"""How many of those that are stopped are held then."""
 
 
 def event(one: Task) -> str:
@@ -38,3 +41,22 @@ def held(
     yield Break(at, HELD)
     yield from begin
     yield from (Held(HELD), Wait(), *meanwhile, Resume(HELD), *loose)
+
+
+def stopped(
+    at: str,
+    begin: Iterable[Access],
+    meanwhile: Iterable[Access],
+    stop: Iterable[Access],
+    after: Iterable[Access] = (),
+    loose: Iterable[Loose] = (),
+) -> Iterator[Access]:
+    """What begins a command, and what stops it: while it is held, where `at` comes.
+
+    `meanwhile` and `after` are what is done before it is stopped and after it, if it is held.
+    """
+    if not at:
+        yield from (*begin, *stop)
+        return
+    yield from (Break(at, HELD), *begin, Held(HELD), *loose, Wait(), *meanwhile)
+    yield from (Late(HELD), *stop, *after, Resume(HELD))

@@ -13,7 +13,7 @@ from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ata import DATA_SET_MANAGEMENT, LBA28, SECTOR, Table, Task, task
 from guestsim.diff.grammar.ata_disk import DISK
-from guestsim.diff.grammar.ata_held import OFTEN, event, held
+from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, event, held, stopped
 from guestsim.diff.grammar.packets import SENSE, Sense, apart, by_dma, request_sense
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.taskfile import ABSENT, Block, Blocks
@@ -125,6 +125,8 @@ class Interrupted:
         yield self.issue
         if self.issue.pieces > 1:
             yield replace(self, issue=replace(self.issue, pieces=1))
+        if self.issue.held:
+            yield replace(self, issue=replace(self.issue, held=""))
         if self.words:
             yield replace(self, words=0)
 
@@ -164,10 +166,11 @@ class Lowering:
                 tags |= {"in-flight", f"held:{at}"} if at else set()
                 tags |= {f"{one.alone}-alone"} if one.alone else set()
                 return Step(one.name, tuple(self._all(one, pieces, at)), frozenset(tags))
-            case Interrupted(Issue(one, pieces, _, unit), how, count):
+            case Interrupted(Issue(one, _, at, unit) as issued, how, count):
                 self.unit = unit
                 tags = {one.name, one.way, "interrupted", how, *(("fails",) if one.fails else ())}
-                name, do = f"{one.name}; {how}", tuple(self._interrupted(one, pieces, how, count))
+                tags |= {"in-flight", f"held:{at}"} if at else set()
+                name, do = f"{one.name}; {how}", tuple(self._interrupted(issued, how, count))
                 return Step(name, do, frozenset(tags))
             case Registers():
                 return self._any(action)
@@ -281,33 +284,40 @@ class Lowering:
         if self.pair:
             yield from self._other()
 
-    def _interrupted(self, one: Task, pieces: int, how: str, count: int) -> Iterator[Access]:
+    def _interrupted(self, issue: Issue, how: str, count: int) -> Iterator[Access]:
         """The transfer has begun, and nothing is waited for between there and what stops it."""
-        unit = self.unit
+        one, pieces, stop, unit = issue.task, issue.pieces, issue.held, issue.unit
         master = one.way.startswith("dma") or (one.way == "packet" and bool(one.features))
         at = self._room(one.room or len(one.data)) if master else 0
         if master:
             yield from self._table(one, pieces, at)
-        yield from self._registers(one)
+        begin: list[Access] = [*self._registers(one)]
         if one.way == "packet":
-            yield Rest()
-            yield from (reg(Reg.STATUS), reg(Reg.COUNT))
-            yield from words(one.packet)
+            begin += [Rest(), reg(Reg.STATUS), reg(Reg.COUNT), *words(one.packet)]
         if master:
-            yield Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)
-        elif count and one.way.startswith("pio"):
-            yield from (Wait(), reg(Reg.STATUS))
-            data = (
-                [Read("identity" if one.unequal else "data", 0, 4)] * count if one.room else words(one.data)
-            )
-            yield from itertools.islice(data, count)
-        yield from STOPS[how]
+            yield from begin
+            begin = [Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)]
+        if stop:
+            yield from stopped(stop, begin, (ALTERNATE, MASTER), STOPS[how])
+        else:
+            yield from begin
+            yield from self._some(one, count)
+            yield from STOPS[how]
         yield from [*self._reset()][:-1]
         if one.room and master:
             yield Loose("interrupted", at, one.room)
         yield Wait()
         self.unit = unit
         yield from self._all(one, pieces, "")
+
+    def _some(self, one: Task, count: int) -> Iterator[Access]:
+        """So many words of what goes by PIO."""
+        if count and one.way.startswith("pio"):
+            yield from (Wait(), reg(Reg.STATUS))
+            data = (
+                [Read("identity" if one.unequal else "data", 0, 4)] * count if one.room else words(one.data)
+            )
+            yield from itertools.islice(data, count)
 
     def _registers(self, one: Task) -> Iterator[Access]:
         """The command block, for 48 bits of address with the previous content first (ATA/ATAPI-7 vol. 1 §6.17)."""
@@ -406,9 +416,9 @@ def _on(unit: int, action: Action) -> Action:
             return replace(action, unit=unit, held="" if unit else action.held)
         case Interrupted(one, how) if how == "software reset" and one.task.way.startswith("dma"):
             # QEMU 7.2 ends with it, where there are two devices.
-            return replace(one, unit=unit)
+            return replace(one, unit=unit, held="" if unit else one.held)
         case Interrupted(one):
-            return replace(action, issue=replace(one, unit=unit))
+            return replace(action, issue=replace(one, unit=unit, held="" if unit else one.held))
     return action
 
 
@@ -458,6 +468,8 @@ def interrupted(random: Random, table: Table) -> Interrupted:
     # In a reset QEMU waits for ever for ranges that are trimmed.
     while _not_stopped(one.task):
         one = replace(issue(random, table), held="")
+    if random.random() < STOPPED_HELD:
+        one = replace(one, held=event(one.task))
     return Interrupted(one, random.choice([*STOPS]), random.choice((0, 1, 64, 127, 128)))
 
 

@@ -9,12 +9,14 @@ from random import Random
 
 import pytest
 
-from guestsim.diff.access import Step, Wait
+from guestsim.diff.access import Break, Held, Late, Resume, Step, Wait, Write, lines, parse
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.grammar import Action, Grammar, ahci, ahci_driver, ide
+from guestsim.diff.grammar.ata import Task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.packets import CD
 from guestsim.diff.run import compare_random
+from guestsim.diff.sides import OurSide
 
 from .machines import with_twin
 
@@ -57,3 +59,52 @@ def test_they_are_stopped_in_every_way_that_qemu_survives(name: str) -> None:
     if name == "ahci-disk":
         assert not any({"pio-in", "pio-out"} & step.tags for step in steps), "QEMU ends of it"
     assert all(isinstance(step.accesses[-1], Wait) for step in steps)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd", "ide-disk", "ide-cd"])
+def test_some_are_held_when_they_are_stopped(tmp_path: Path, name: str) -> None:
+    device = replace(DEVICES[name], grammar=Stopped(DEVICES[name].grammar, name))
+    report = compare_random(device, seed=3, steps=60, open_player=with_twin(tmp_path, device))
+    assert [str(one.difference) for one in report.unexplained] == []
+    assert report.counts.held > 1
+
+
+def held_when_stopped(name: str, how: str) -> Step:
+    """A read that is stopped while it is held."""
+    one = Task("read-dma", 0xC8, "dma-in", lba=3, count=1, room=512)
+    stopped: Action = ide.Interrupted(ide.Issue(one, held="read_aio"), how, 0)
+    if name.startswith("ahci"):
+        stopped = ahci_driver.Interrupted(ahci_driver.Issue((one,), held="read_aio"), how)
+    (step,) = DEVICES[name].grammar.lower([stopped])
+    return step
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [*(("ahci-disk", how) for how in ahci_driver.STOPS), *(("ide-disk", how) for how in ide.STOPS)],
+)
+def test_what_is_held_is_stopped_before_it_goes_on(tmp_path: Path, name: str, how: str) -> None:
+    step = held_when_stopped(name, how)
+    order = [one for one in step.accesses if isinstance(one, Break | Held | Late | Resume)]
+    assert [type(one) for one in order] == [Break, Held, Late, Resume]
+    between = step.accesses[step.accesses.index(order[2]) : step.accesses.index(order[3])]
+    assert any(isinstance(one, Write) for one in between)
+    with with_twin(tmp_path, DEVICES[name])() as player:
+        assert player.play(parse("\n".join(lines(name, [step])), "file")[1]) is None
+        assert player.counts.held == 1
+
+
+def test_what_a_stopped_command_leaves_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume = OurSide.resume
+
+    def left(side: OurSide, tag: str) -> None:
+        resume(side, tag)
+        if side.name == "twin":
+            side.memory[0x3_0000] = 1
+
+    monkeypatch.setattr(OurSide, "resume", left)
+    with with_twin(tmp_path, DEVICES["ahci-disk"])() as player:
+        found = player.play([held_when_stopped("ahci-disk", "COMRESET")])
+        assert found is not None
+        assert (found.kind, found.place) == ("memory", "buffers")
