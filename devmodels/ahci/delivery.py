@@ -85,7 +85,8 @@ class Delivery:
         dma.unmap(length if done else 0)
         if done:
             tag = taskfile.count >> 3 & 0x1F
-            self._accepted(slot, taskfile)
+            if not self._accepted(slot, taskfile):
+                return True
             self._send_setup(tag, length, out=False)
             self.done |= 1 << tag
             if regions.interrupt and not self._hba.violations.as_qemu:
@@ -144,13 +145,15 @@ class Delivery:
             device.drop([command])
             return
         if command.queued:
-            if not command.accepted:
-                self._accept(command)
+            if not command.accepted and not self._accept(command):
+                device.drop([command])
+                return
             if self.working:
                 self.taken.append(command)
                 return
-        elif transfer.out and by_pio(command):
-            self._receive_setup(command, wanted)
+        elif transfer.out and by_pio(command) and not self._receive_setup(command, wanted):
+            device.drop([command])
+            return
         self._move(command)
 
     def _overflow(self, command: PortCommand, length: int, wanted: int) -> None:
@@ -161,29 +164,37 @@ class Delivery:
         )
         self._registers.status |= OFS
 
-    def _accept(self, command: PortCommand) -> None:
-        """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4)."""
+    def _accept(self, command: PortCommand) -> bool:
+        """An NCQ command is in the device's queue: a FIS without interrupt clears BSY and its PxCI bit (§5.6.4).
+
+        False where that FIS could not be received.
+        """
+        if not self._accepted(command.slot, command.taskfile):
+            return False
         command.accepted = True
-        self._accepted(command.slot, command.taskfile)
         transfer = command.transfer
         if transfer is not None:
             self._send_setup(command.tag, transfer.length, out=transfer.out)
+        return True
 
     def _send_setup(self, tag: int, length: int, *, out: bool) -> None:
         """The data of a queued command are about to come (SATA 3.x §13.6.3); QEMU sends nothing before them."""
         if not self._hba.violations.as_qemu:
             self.receive(DSFIS, dma_setup(tag, length, out=out))
 
-    def _accepted(self, slot: int, taskfile: TaskFile) -> None:
-        self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
-        self._registers.tfd = READY
-        self._port.clear_issue(slot)
+    def _accepted(self, slot: int, taskfile: TaskFile) -> bool:
+        received = self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
+        if received:
+            self._registers.tfd = READY
+            self._port.clear_issue(slot)
+        return received
 
-    def _receive_setup(self, command: PortCommand, length: int) -> None:
+    def _receive_setup(self, command: PortCommand, length: int) -> bool:
         data, interrupt = data_setup(command, length)
-        self.receive(PSFIS, data)
-        if interrupt:
+        received = self.receive(PSFIS, data)
+        if received and interrupt:
             self._registers.status |= PSS
+        return received
 
     def moved(self, command: AtaCommand) -> None:
         """All that there was memory for has been moved."""
@@ -221,8 +232,8 @@ class Delivery:
         self._unmap(command, 0)
         taskfile = command.taskfile
         failed = taskfile.status & (Status.ERR | Status.DF)
-        if command.queued and not command.accepted and not failed:
-            self._accept(command)
+        if command.queued and not command.accepted and not failed and not self._accept(command):
+            return
         if command.accepted:
             self._end_queued(command, failed=bool(failed))
             return
@@ -231,13 +242,16 @@ class Delivery:
         bits = 0
         pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
         as_qemu = self._hba.violations.as_qemu
+        received = True
         if pio and not failed:
-            self._receive_setup(command, command.moved)
+            received = self._receive_setup(command, command.moved)
             bits = PSS
         if as_qemu or not pio or failed:
             # QEMU's device sends this one at the end of every command.
-            self.receive(RFIS, register_d2h(taskfile, interrupt=True))
+            received &= self.receive(RFIS, register_d2h(taskfile, interrupt=True))
             bits |= DHRS
+        if not received:
+            return
         registers.tfd = taskfile.error << 8 | taskfile.status
         if failed and not as_qemu:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
@@ -256,8 +270,8 @@ class Delivery:
         if failed:
             self._tell_done()
             taskfile = command.taskfile
-            self._set_bits(taskfile.status, taskfile.error, 0)
-            self._port.fatal(TFES)
+            if self._set_bits(taskfile.status, taskfile.error, 0):
+                self._port.fatal(TFES)
             return
         self.done |= 1 << command.tag
         if command.interrupt:
@@ -268,16 +282,17 @@ class Delivery:
     def _tell_done(self) -> None:
         """Set Device Bits for all NCQ commands that are over (SATA 3.x §13.6.3)."""
         done, self.done = self.done, 0
-        if done:
-            self._set_bits(READY, 0, done)
+        if done and self._set_bits(READY, 0, done):
             self._port.tell(SDBS)
 
-    def _set_bits(self, status: int, error: int, done: int) -> None:
+    def _set_bits(self, status: int, error: int, done: int) -> bool:
         registers = self._registers
-        self.receive(SDBFIS, set_device_bits(status, error, done))
+        if not self.receive(SDBFIS, set_device_bits(status, error, done)):
+            return False
         kept = registers.tfd & 0xFF & ~SDB_STATUS
         registers.tfd = error << 8 | kept | status & SDB_STATUS
         registers.sact &= ~done
+        return True
 
     def dropped(self, command: AtaCommand) -> None:
         """A command that was dropped has come back."""
@@ -286,18 +301,23 @@ class Delivery:
 
     # --- what it tells
 
-    def receive(self, place: int, data: bytes) -> None:
-        """Put a FIS into the received FIS area, if that is enabled (§4.2.1)."""
-        if self._registers.fr:
-            self._write(self._port.received + place, data)
+    def receive(self, place: int, data: bytes) -> bool:
+        """Put a FIS into the received FIS area, if that is enabled (§4.2.1).
 
-    def _write(self, address: int, data: bytes) -> None:
+        False where there is no memory: the port halts, and nothing follows that FIS, neither in PxTFD nor in PxCI or
+        PxSACT, nor a cause in PxIS but HBFS (§3.3.5, §5.3.8).
+        """
+        return not self._registers.fr or self._write(self._port.received + place, data)
+
+    def _write(self, address: int, data: bytes) -> bool:
         if not self._hba.may_master:
             self._port.violation("PCI 3.0 §6.2.2", "bus mastering was switched off while a command ran")
             self._port.fatal(HBFS)
-            return
+            return False
         try:
             self._hba.memory.write(address, data)
         except GuestMemoryError as error:
             self._port.violation("AHCI 1.3.1 §6.1.1", str(error), written(error.address, 8))
             self._port.fatal(HBFS)
+            return False
+        return True

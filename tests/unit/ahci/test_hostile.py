@@ -135,11 +135,36 @@ def test_an_address_that_is_no_memory_halts_the_port(where: str) -> None:
         else:
             w.port.write(PortReg.FBU, NOWHERE >> 32)
             w.command(ata.flush())
-        assert w.status & PortIs.HBFS
-        assert w.port.read(PortReg.CI) == (where != "received")
+        assert w.status == PortIs.HBFS
+        assert w.port.read(PortReg.CI) == 1
         assert "AHCI 1.3.1 §6.1.1" in w.clauses()
         for register in (PortReg.CLBU, PortReg.FBU):
             w.port.write(register, 0)
+        w.works_again()
+
+
+COMMANDS = {
+    "no data": ata.flush(),
+    "DMA": ata.read_dma_ext(0, 1),
+    "PIO": ata.read_dma_ext(0, 1, pio=True),
+    "failed": ata.AtaCommand(0xFF),
+    "queued": ata.read_queued(0, 1),
+    "queued, written": ata.write_queued(0, bytes(512)),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_a_fis_that_cannot_be_received_ends_nothing(command: ata.AtaCommand) -> None:
+    """§3.3.5: what there is of it has been copied to memory; §5.3.8: PxTFD and PxCI follow a FIS that was accepted."""
+    with world() as w:
+        buffer = w.guest.memory.allocate(512)
+        w.port.write(PortReg.FBU, NOWHERE >> 32)
+        w.command(command, (buffer, 512))
+        assert w.status == PortIs.HBFS
+        assert w.port.read(PortReg.CI) == 1
+        assert w.port.read(PortReg.SACT) == int(command.queued)
+        assert command.queued or w.port.read(PortReg.TFD) & 0x80
+        w.port.write(PortReg.FBU, 0)
         w.works_again()
 
 
