@@ -15,7 +15,7 @@ from devmodels.iothreads import IoThreadOptions
 from devmodels.options import OptionError, coerce, convert, decode, id_taken, shown
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
-from devmodels.qtest.devices import BRIDGES, check_bus, device_options, text_of_device
+from devmodels.qtest.devices import ALIASES, BRIDGES, check_bus, device_options, text_of_device
 from devmodels.qtest.drives import Drive, drive
 from devmodels.qtest.numbers import option_number
 
@@ -63,14 +63,31 @@ class Assembling:
                 self._device_of(made)
         if launch.defaults and not any(each.get("driver") in CD_DRIVERS for each in given):
             self._add_cd()
+        if launch.defaults or launch.vga or launch.network:
+            from devmodels.qtest.placeholders import add_boards_own  # clients mostly have -nodefaults
+
+            add_boards_own(board, launch, [each.get("driver") for each in given])
         for text, options in zip(launch.devices, given, strict=True):
             with _said("-device", text):
-                self.device(options)
+                if not self._placeholder(options):
+                    self.device(options)
         for name, made in drives:
             with _said("-drive", name):
                 self._virtio_of(made)
         board.finish()
         return board
+
+    def _placeholder(self, options: dict[str, object]) -> bool:
+        """Whether it is a device of which there is no more here than its PCI function; that is made."""
+        driver = options.get("driver")
+        if driver in DEVICES or driver in BRIDGES or driver in ALIASES:
+            return False
+        from devmodels.qtest.placeholders import add_given, model_of  # few lines have one
+
+        model = model_of(driver)
+        if model is not None:
+            add_given(self.board, model, options)
+        return model is not None
 
     def _object(self, text: str) -> None:
         if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:

@@ -19,8 +19,8 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
-    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel msg name net netdev nic numa
-    overcommit parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vga vnc
+    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel msg name numa overcommit
+    parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vnc
 """
 IGNORED = """
     enable-kvm no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable usb
@@ -48,6 +48,12 @@ class Launch(msgspec.Struct):
     channels: Channels = msgspec.field(default_factory=Channels)
     monitors: list[Socket] = msgspec.field(default_factory=list)
     incoming: str | None = None
+    vga: str | None = None
+    network: bool = False
+    """Whether the line names any network, so that the board gives no card of its own."""
+    nics: list[dict[str, str]] = msgspec.field(default_factory=list)
+    net_nics: list[dict[str, str]] = msgspec.field(default_factory=list)
+    """Cards of `-nic`, and of `-net nic`: what is said of them."""
 
 
 def parse(arguments: list[str]) -> Launch:
@@ -207,6 +213,41 @@ def _incoming(launch: Launch, text: str) -> None:
     launch.incoming = text
 
 
+def _vga(launch: Launch, text: str) -> None:
+    launch.vga = text.partition(",")[0]
+
+
+def _net(launch: Launch, text: str) -> None:
+    """Of networks only their cards are something here."""
+    launch.network = True
+    kind, settings = _network(text)
+    if kind == "nic":
+        launch.net_nics.append(settings)
+
+
+def _nic(launch: Launch, text: str) -> None:
+    launch.network = True
+    kind, settings = _network(text)
+    if "addr" in settings:
+        raise OptionError("Invalid parameter 'addr'")
+    if kind != "none":
+        launch.nics.append(settings)
+
+
+def _netdev(launch: Launch, _text: str) -> None:
+    launch.network = True
+
+
+def _network(text: str) -> tuple[str, dict[str, str]]:
+    """Type and settings; some, as `hostfwd`, may be there several times."""
+    first, _, more = text.partition(",")
+    settings: dict[str, str] = {}
+    for part in (more if "=" not in first else text).split(","):
+        key, _, value = part.partition("=")
+        settings[key] = value
+    return settings.get("type", "") if "=" in first else first, settings
+
+
 _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "M": _machine,
     "accel": _accel,
@@ -218,8 +259,12 @@ _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "incoming": _incoming,
     "m": _memory,
     "machine": _machine,
+    "net": _net,
+    "netdev": _netdev,
+    "nic": _nic,
     "object": _object,
     "qtest-log": _log,
+    "vga": _vga,
     **{name: _short_drive(name) for name in SHORT_DRIVES},
 }
 _LATE: dict[str, Callable[[Launch, str], None]] = {

@@ -11,6 +11,7 @@ from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, shown
 from devmodels.qtest.commandline import IGNORED, IGNORED_WITH_VALUE, MACHINES, option_names
 from devmodels.qtest.devices import ALIASES, BRIDGES
+from devmodels.qtest.placeholders import LOOKS
 
 if TYPE_CHECKING:
     from devmodels.monitor.devices import ModelProperty
@@ -72,6 +73,7 @@ def _devices() -> Iterator[str]:
             names = ", ".join(alias for alias, (model, _) in ALIASES.items() if model == each.name)
             yield f'name "{each.name}", bus {_BUSES[each.place]}' + (f", also as {names}" if names else "")
     yield from (f'name "{name}", bus PCI' for name in BRIDGES)
+    yield from (f'name "{name}", bus PCI, takes its slot only' for name in LOOKS)
 
 
 def _properties(device: str) -> Iterator[str]:

@@ -17,6 +17,8 @@ CLASSES = {
     0x0100: "SCSI controller",
     0x0101: "IDE controller",
     0x0106: "SATA controller",
+    0x0200: "Ethernet controller",
+    0x0300: "VGA controller",
     0x0600: "Host bridge",
     0x0601: "ISA bridge",
     0x0604: "PCI bridge",

@@ -14,9 +14,12 @@ import pytest
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
-WORDS = ("-qtest", "stdio", "-qtest-log", "none", "-display", "none", "-m", "128", "-nodefaults")
-OURS = (sys.executable, "-m", "devmodels.qtest", *WORDS)
-THEIRS = ("qemu-system-x86_64", "-accel", "tcg", "-S", *WORDS)
+WITH_DEFAULTS = ("-qtest", "stdio", "-qtest-log", "none", "-display", "none", "-m", "128")
+WORDS = (*WITH_DEFAULTS, "-nodefaults")
+STAND_IN = (sys.executable, "-m", "devmodels.qtest")
+QEMU = ("qemu-system-x86_64", "-accel", "tcg", "-S")
+OURS = (*STAND_IN, *WORDS)
+THEIRS = (*QEMU, *WORDS)
 ONES = 0xFFFF_FFFF
 ABSENT = ONES
 DISK = "-blockdev null-co,node-name=d0,size=1048576"
@@ -172,3 +175,41 @@ def test_an_access_through_the_window_in_configuration_space() -> None:
             ):
                 machine.ask(f"outl 0xcf8 {0x8000_2800 | offset:#x}", f"outl 0xcfc {value:#x}")
             assert machine.dwords(0x2800, range(0x94, 0x98, 4))[0] & 0xFFFF == 3
+
+
+BARS = (*range(0x10, 0x28, 4), 0x30)
+CAPABILITIES = 1 << 20
+NETWORKS = (
+    *("-nic user -net nic,model=pcnet -nic user,model=rtl8139", "-net nic,model=pcnet,addr=9"),
+    *("-nic user,model=e1000e", "-nic user,model=virtio", "-net nic,model=ne2k_pci", "-net user"),
+)
+LINES = (
+    *("", "-vga none", "-net none", "-nodefaults", "-nic none", "-netdev user,id=n", "-device e1000"),
+    *("-nodefaults -device VGA", "-device qxl-vga", "-device e1000,addr=1e -device VGA -vga std"),
+    *(f"-nodefaults -vga {kind}" for kind in ("std", "cirrus", "vmware", "qxl", "virtio")),
+    *(f"-nodefaults {line}" for line in NETWORKS),
+)
+
+
+def _headers(machine: Machine) -> dict[int, list[int]]:
+    """By slot: the header without word of capabilities, then what its BARs read after ones were written."""
+    lines = [line for slot in range(32) for line in (f"outl 0xcf8 {1 << 31 | slot << 11:#x}", "inl 0xcfc")]
+    present = [
+        at for at, answer in enumerate(machine.ask(*lines)[1::2]) if int(answer.split()[1], 16) != ABSENT
+    ]
+    found = {}
+    for slot in present:
+        header = machine.dwords(slot << 11, range(0, 0x40, 4))
+        header[1] &= ~CAPABILITIES
+        del header[13]
+        found[slot] = [*header, *(machine.tried(slot << 11, at, ONES, 0) for at in BARS)]
+    return found
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+@pytest.mark.parametrize("line", LINES)
+def test_the_boards_own_display_and_network_are_in_their_slots(machine: str, line: str) -> None:
+    """And so the disk, which names none, is where it is on QEMU."""
+    words = (*WITH_DEFAULTS, "-M", machine, *DISK.split(), *line.split(), "-device", "virtio-blk,drive=d0")
+    with Machine(*STAND_IN, *words) as ours, Machine(*QEMU, *words) as theirs:
+        assert _headers(ours) == _headers(theirs)

@@ -276,3 +276,14 @@ def test_where_no_request_reaches_a_device_it_is_said(tmp_path: Path) -> None:
         tmp_path, text
     )
     assert "no request reached a device" not in said(tmp_path, AHCI)
+
+
+def test_a_device_without_an_address_is_behind_the_boards_display_and_network(tmp_path: Path) -> None:
+    """Launchpad bug 1910941: accesses to 00:03.0 of a q35 that has its defaults."""
+    text = (
+        "cat << EOF | ./qemu-system-i386 -machine q35 \\\n-device virtio-blk,drive=disk0 \\\n"
+        "-drive file=null-co://,id=disk0,if=none,format=raw \\\n"
+        "-serial none -monitor none -qtest stdio -nographic\n\n"
+        "outl 0xcf8 0x80001890\noutl 0xcfc 0x4\noutl 0xcf8 0x80001894\noutl 0xcfc 0x20000002\nEOF\n"
+    )
+    assert done(tmp_path, text).reached == {"virtio-blk-pci at 03.0": 2}
