@@ -89,6 +89,22 @@ class InFlight:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A request is held at its drive, where `event` comes, and another one, `by`, ends it."""
+
+    event: str
+    submit: Submit
+    by: Submit
+
+    def simpler(self) -> Iterator[Action]:
+        """Only the request, a plainer one."""
+        yield self.submit
+        for one in self.submit.simpler():
+            assert isinstance(one, Submit)
+            yield replace(self, submit=one)
+
+
+@dataclass(frozen=True, slots=True)
 class ResetQueue:
     """A queue is reset and, if `again`, set up anew (§2.6.1)."""
 

@@ -11,6 +11,7 @@ from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
     BringUp,
     Broken,
+    Ended,
     InFlight,
     Jump,
     ResetQueue,
@@ -84,6 +85,8 @@ class Lowering:
                 return self._submit(action)
             case InFlight():
                 return self._in_flight(action)
+            case Ended():
+                return self._ended(action)
             case Registers(name, accesses, needs, tags):
                 if needs & ~self.features:
                     return Step(f"nothing: {name}, without the feature", ())
@@ -303,6 +306,21 @@ class Lowering:
         tags |= {f"beside:{beside}"}
         name = f"held at {action.event}: {held.name}; meanwhile: {names or 'nothing'}"
         return Step(name, tuple(accesses), tags)
+
+    def _ended(self, action: Ended) -> Step:
+        """Both are over when what was held has gone on: QEMU answers only then."""
+        held = self._submit(action.submit)
+        if not held.tags:
+            return held
+        *submitted, wait = held.accesses
+        do = [Break(action.event, HELD), *submitted, Held(HELD), wait]
+        by = self._submit(action.by)
+        *told, last = by.accesses if by.tags else (wait,)
+        # Of what was ended anything may have been done.
+        again = {replace(one, status=None, good=False): None for one in submitted if isinstance(one, Loose)}
+        do += [*told, Resume(HELD), *again, last]
+        tags = held.tags | by.tags | {"in-flight", "ended", f"held:{action.event}"}
+        return Step(f"held at {action.event}: {held.name}; ended: {by.name}", tuple(do), tags)
 
     def _add(self, queue: Ring, chain: Chain, do: list[Access]) -> bool:
         """Add a chain's buffers and descriptors, if there is room for them.

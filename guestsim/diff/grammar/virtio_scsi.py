@@ -10,7 +10,7 @@ from random import Random
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.grammar.virtio import InFlight, Submit
+from guestsim.diff.grammar.virtio import Ended, InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import UNTOUCHED, Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
@@ -397,8 +397,23 @@ def in_flight(random: Random) -> InFlight:
     return replace(action, meanwhile=tuple(meanwhile))
 
 
+ENDS = (Tmf.ABORT_TASK, Tmf.ABORT_TASK_SET, Tmf.CLEAR_TASK_SET)
+"""Functions that end a command: those with a reset wait in QEMU."""
+
+
+def ended(random: Random) -> Ended:
+    """A held read or flush that task management ends (§5.6.6.2)."""
+    event, make = random.choice((HELD[0], HELD[3]))
+    submit = make(random)
+    head = submit.chains[0].pieces[0].data
+    assert head is not None
+    _, tag, *_ = COMMAND.unpack_from(head)
+    return Ended(event, submit, task(random.choice(ENDS), lun_bytes(0, 0), tag))
+
+
 ACTIONS: ActionTable = (
     (submit, 60),
+    (ended, 2),
     (in_flight, 5),
     (GENERAL.broken(alone(command), GENERAL.bring_up), 1),
     (control, 4),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.diff.access import Held, Resume, Step, Wait, lines, parse
-from guestsim.diff.arena import ARENA_SIZE
+from guestsim.diff.access import Held, Loose, Resume, Step, Wait, Write, lines, parse
+from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.diff.grammar import Action, virtio_blk, virtio_scsi
-from guestsim.diff.grammar.virtio import BringUp, InFlight, Submit
+from guestsim.diff.grammar.virtio import BringUp, Ended, InFlight, Submit
 from guestsim.diff.grammar.virtio_chains import Chain
 from guestsim.diff.known import known
 from guestsim.diff.play import Difference, Player
@@ -160,3 +160,28 @@ def test_no_more_are_ahead_of_an_ordered_command_than_there_are(theirs: str, *, 
     step = VIRTIO_SCSI.grammar.lower(actions)[-1]
     found = Difference("memory", "queue 3 used index", "05 00", theirs, 1, step.name, step.tags, step.tags)
     assert (known("virtio-scsi", found) is not None) is excused
+
+
+@pytest.mark.parametrize("function", virtio_scsi.ENDS)
+def test_task_management_ends_what_is_held(tmp_path: Path, function: Tmf) -> None:
+    from random import Random
+
+    read = virtio_scsi.read(Random(3), 0)
+    head = read.pieces[0].data
+    assert head is not None
+    _, tag, *_ = COMMAND.unpack_from(head)
+    actions: list[Action] = [
+        BringUp(virtio_scsi.ALL, (16,) * virtio_scsi.QUEUES, None),
+        # The first command after a reset ends with an attention.
+        Submit(2, (virtio_scsi.flush(Random(1), 0),), 2),
+        Ended("read_aio", Submit(2, (read,), 2), virtio_scsi.task(function, lun_bytes(0, 0), tag)),
+    ]
+    steps = VIRTIO_SCSI.grammar.lower(actions)
+    with with_twin(tmp_path, VIRTIO_SCSI)() as player:
+        assert player.play(steps) is None
+        assert player.counts.held == 1
+        memory = player.ours.memory[:ARENA_SIZE]
+    last = steps[-1].accesses
+    (masked,) = {one.address for one in last if isinstance(one, Loose) and one.reason == "residual"}
+    assert memory[masked - 4 - ARENA + 11] == ScsiResponse.ABORTED
+    assert any(isinstance(one, Write) for one in last[: last.index(Resume("A"))])
