@@ -19,11 +19,12 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
-    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel msg name numa overcommit
-    parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vnc
+    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel mem-path msg name numa
+    overcommit parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vnc
 """
 IGNORED = """
-    enable-kvm no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable usb
+    enable-kvm mem-prealloc no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable
+    usb
 """
 OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
 SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")

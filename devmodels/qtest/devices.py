@@ -27,6 +27,10 @@ ALIASES: dict[str, tuple[str, dict[str, object]]] = {
 """Names of QEMU's for devices that have another one here, with what they imply."""
 
 FOR_FIRMWARE = frozenset({"acpi-index", "bootindex", "multifunction", "rombar", "romfile"})
+WITHOUT_MEANING = {"share-rw": "drive", "ioeventfd": "disable-legacy", "page-per-vq": "disable-legacy"}
+"""Properties that say nothing here, with another one that devices which have them have as well."""
+MEANING_SOMETHING = {("page-per-vq", "on"), ("page-per-vq", True)}
+"""What of them would say something: that is refused."""
 BASES = {
     "virtio-blk-pci": ("virtio-blk-device", "virtio-pci", "virtio-device", "pci-device"),
     "virtio-scsi-pci": ("virtio-scsi-device", "virtio-pci", "virtio-device", "pci-device"),
@@ -72,28 +76,50 @@ def device_options(
     for kind, key, value in defaults:
         if kind in kinds and (known := _known(key, names)):
             options[known] = value
-        elif kind in (driver, model) and key not in FOR_FIRMWARE:
+        elif kind in (driver, model) and key not in FOR_FIRMWARE and not _says_nothing(key, value, names):
             raise OptionError(f"can't apply global {kind}.{key}={value}: Property '.{key}' not found")
     for key, each in given.items():
         if key == "bus" and place == "pci":
             check_bus(each, board)
-        elif key == "scsi" or (key in FOR_FIRMWARE and key not in names):
+        elif key == "scsi" or (key in FOR_FIRMWARE and key not in names) or _says_nothing(key, each, names):
             continue
         else:
             options[_known(key, names) or key] = each
     if place == "ata" and "bus" not in options:
         options["bus"] = _last_bus(board)
+    if place == "ata":
+        _check_unit(board, options["bus"])
     options["driver"] = model
     return coerce(options, schema)
 
 
+def _says_nothing(key: str, value: object, names: set[str]) -> bool:
+    key = key.replace("_", "-")
+    if WITHOUT_MEANING.get(key) not in names or (key, value) in MEANING_SOMETHING:
+        return False
+    if value not in ("on", "off", True, False):
+        raise OptionError(f"Parameter '{key}' expects 'on' or 'off'")
+    return True
+
+
+def _check_unit(board: Board, bus: object) -> None:
+    """OptionError where a port of an HBA has its device already."""
+    found = board.assembly.ata_buses.get(bus) if isinstance(bus, str) else None
+    if found is not None and found.max_units == 1 and found.units:
+        raise OptionError("Can't create IDE unit 1, bus supports only 1 units")
+
+
 def _last_bus(board: Board) -> str:
-    """Where QEMU puts a disk or a drive that names no bus: on the last one with room."""
+    """Where a disk or a drive goes that names no bus: on the last channel with room, or an HBA's last port.
+
+    QEMU takes no other port where that one has its device.
+    """
     buses = board.assembly.ata_buses
     if not buses:
         raise OptionError("No 'IDE' bus found for device")
     return next(
-        (name for name in reversed(buses) if len(buses[name].units) < buses[name].max_units), [*buses][-1]
+        (name for name in reversed(buses) if len(buses[name].units) < max(buses[name].max_units, 2)),
+        [*buses][-1],
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from devmodels.options import OptionError
 from tests.unit.qtest.bench import Client, machine
 
 BUSY, DRDY, DSC, DRQ, ERR = 0x80, 0x40, 0x10, 0x08, 0x01
@@ -92,6 +95,47 @@ def test_disks_that_name_no_bus_are_on_the_last_one_with_room() -> None:
         ]
     with machine("-machine", "q35", "-nodefaults", *nodes[:2], *disks[:2]) as client:
         assert client.board.assembly.ata_units["disk0"].bus_name == "ide.5"
+
+
+@pytest.mark.parametrize("bus", ["", ",bus=ide.5"])
+def test_a_port_of_an_hba_has_one_device(bus: str) -> None:
+    disk = "-blockdev null-co,node-name=d{0} -device ide-hd,drive=d{0}{1}"
+    with (
+        pytest.raises(OptionError, match="Can't create IDE unit 1, bus supports only 1 units"),
+        machine("-M", "q35", "-nodefaults", *disk.format(0, bus).split(), *disk.format(1, bus).split()),
+    ):
+        pass
+
+
+DISK_D = "-blockdev null-co,node-name=d -device virtio-blk-pci,drive=d"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"{DISK_D},share-rw=on,ioeventfd=off,page-per-vq=off",
+        f"{DISK_D} -global virtio-blk-pci.ioeventfd=on",
+        "-device virtio-scsi-pci,ioeventfd=on",
+        "-blockdev null-co,node-name=d -device ide-hd,drive=d,share_rw=on",
+        "-mem-prealloc -mem-path /tmp",
+    ],
+)
+def test_what_means_nothing_here_is_taken(words: str) -> None:
+    with machine("-M", "pc", "-nodefaults", *words.split()) as client:
+        assert client.number("inb 0x70") == 0xFF
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (f"{DISK_D},ioeventfd=maybe", "Parameter 'ioeventfd' expects 'on' or 'off'"),
+        (f"{DISK_D},page-per-vq=on", "page-per-vq: no such option"),
+        ("-device virtio-scsi-pci,share-rw=on", "share-rw: no such option"),
+    ],
+)
+def test_what_would_mean_something_is_not(words: str, problem: str) -> None:
+    with pytest.raises(OptionError, match=problem), machine("-M", "pc", "-nodefaults", *words.split()):
+        pass
 
 
 def test_an_iothread_is_there_by_name_where_the_client_owns_the_clock() -> None:
