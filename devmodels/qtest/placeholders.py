@@ -109,11 +109,16 @@ class Placeholder(Chip):
 
     def __init__(self, name: str) -> None:
         looks = LOOKS[name]
+        super().__init__(looks.identity, looks.held, name=name)
         rom = -ROMS[looks.identity.class_code] & 0xFFFF_FFFF | ROM_ENABLE
-        held = {ROM_OFFSET + at: (0, mask) for at, mask in enumerate(rom.to_bytes(4, "little"))}
-        super().__init__(looks.identity, {**held, **looks.held}, name=name)
+        self._rom_writable = rom.to_bytes(4, "little")
+        self.on_reset()
         for index, (size, kind) in looks.bars.items():
             self.add_bar(index, size, Windows(size), kind=kind)
+
+    def on_reset(self) -> None:
+        """The expansion ROM is nowhere."""
+        self.config.hold(ROM_OFFSET, bytes(4), self._rom_writable)
 
 
 def model_of(driver: object) -> str | None:

@@ -72,6 +72,8 @@ def test_bars_have_sizes_and_nothing_behind_them() -> None:
         for offset, size in ((0x10, 0xFF00_0008), (0x18, 0xFFFF_F000), (0x30, 0xFFFF_0001)):
             client.set_config(2, 0, offset, ABSENT)
             assert client.config(2, 0, offset) == size
+        client.board.machine.reset()
+        assert [client.config(2, 0, offset) for offset in (0x10, 0x18, 0x30)] == [8, 0, 0]
         client.set_config(2, 0, 0x10, 0xE000_0000)
         client.set_config(2, 0, 4, 3)
         client.ask("writel 0xe0000000 1")
