@@ -16,11 +16,20 @@ FORMS = "expected unix:PATH, perhaps with ,server=on,wait=off, chardev:ID, stdio
 
 
 class Socket(msgspec.Struct, frozen=True):
-    """A UNIX socket by its path, or the file descriptor `fd` that is one; `server`: somebody connects to it there."""
+    """A UNIX socket by its path, or the file descriptor `fd` that is one; `server`: somebody connects to it there.
+
+    `wait`: the start waits for whom connects; else a client may come when it likes, and another one after it.
+    """
 
     path: str
     server: bool
     fd: int | None = None
+    wait: bool = True
+
+    @property
+    def comes_later(self) -> bool:
+        """Whether nobody waits for the client."""
+        return self.server and not self.wait
 
     def __str__(self) -> str:
         return self.path if self.fd is None else f"fd={self.fd}"
@@ -98,11 +107,12 @@ def _settings(text: str, implied: str) -> dict[str, str]:
 
 def _socket(settings: dict[str, str]) -> Socket:
     server = settings.get("server", "off") in ("on", "yes", "true")
+    wait = settings.get("wait", "on") in ("on", "yes", "true")
     fd = settings.get("fd")
     if fd is None:
-        return Socket(settings["path"], server)
+        return Socket(settings["path"], server, wait=wait)
     if "path" in settings:
         raise OptionError("path: given together with fd; expected one of them")
     if not fd.isdecimal():
         raise OptionError(f"fd: {shown(fd)} is given; expected the number of an open socket")
-    return Socket("", server, int(fd))
+    return Socket("", server, int(fd), wait)

@@ -8,7 +8,7 @@ of SMIs) are not there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from devmodels.pci.bars import BarKind, Windows
 from devmodels.pci.bus import ECAM_SIZE, Ecam, RootBus
@@ -50,6 +50,10 @@ PIIX3_HELD: Held = {
     0xA0: (0x08, ANY),  # SMI control
     0xA8: (0x0F, ANY),  # fast off timer
 }
+PIIX3_ANEW = (
+    *(0x4C, 0x4E, 0x4F, 0x69, 0x70, 0x76, 0x77, 0x78, 0x79, 0x80, 0x82),
+    *(0xA0, *range(0xA2, 0xA9), 0xAA, 0xAB, 0xAC, 0xAE),
+)
 PIIX4_PM_HELD: Held = {
     0x40: (0x01, ANY),  # PMBASE: I/O
     0x5F: (0x10, ANY),  # device resources
@@ -58,6 +62,7 @@ PIIX4_PM_HELD: Held = {
     0x91: (0xB1, ANY),
     0xD2: (0x09, ANY),  # SMBHSTCFG
 }
+PIIX4_PM_ANEW = (0x40, *range(0x58, 0x5C), 0x80)
 MCH_HELD: Held = {
     0x50: (0x10, 0x10),
     0x51: (0x00, 0x00),
@@ -70,16 +75,23 @@ ICH9_LPC_HELD: Held = {
     0x42: (0x00, 0x00),
     0x43: (0x00, 0x00),
 }
+ICH9_LPC_ANEW = (0x40, 0x41, 0x44, *range(0xF0, 0xF4))
 ICH9_SMBUS_HELD: Held = {0x40: (0x00, 0xF7)}  # HOSTC
 SMBUS_BAR, SMBUS_SIZE = 4, 64
 
 
 class Chip(PciFunction):
-    """A function that has `held` in its configuration space, and no device."""
+    """A function that has `held` in its configuration space, and no device; a reset changes the bytes of `anew`."""
 
-    def __init__(self, identity: PciIdentity, held: Held, *, name: str) -> None:
+    def __init__(self, identity: PciIdentity, held: Held, anew: Iterable[int] = (), *, name: str) -> None:
         super().__init__(identity, name=name, as_qemu=True)
         for offset, (value, writable) in held.items():
+            self.config.hold(offset, bytes((value,)), bytes((writable,)))
+        self._anew = [(offset, *held.get(offset, (0, ANY))) for offset in anew]
+
+    def on_reset(self) -> None:
+        """What a reset changes is as it was at first; the rest stays."""
+        for offset, value, writable in self._anew:
             self.config.hold(offset, bytes((value,)), bytes((writable,)))
 
 
@@ -170,14 +182,24 @@ class PirqRouting(RegisterFile, size=4, widths=(1, 2, 4), lenient=True):
 class IsaBridge(Chip):
     """The bridge to the ISA bus, with the routing of `pirqs` lines."""
 
-    def __init__(self, identity: PciIdentity, held: Held, pirqs: int, routed: Routed, *, name: str) -> None:
-        super().__init__(identity, held, name=name)
+    def __init__(
+        self,
+        identity: PciIdentity,
+        held: Held,
+        anew: Iterable[int],
+        pirqs: int,
+        routed: Routed,
+        *,
+        name: str,
+    ) -> None:
+        super().__init__(identity, held, anew, name=name)
         self._routing = [PirqRouting(4 * number, routed) for number, _ in enumerate(range(0, pirqs, 4))]
         for offset, routing in zip((PIRQ_OFFSET, SECOND_PIRQ_OFFSET), self._routing, strict=False):
             self.add_registers(offset, routing)
 
     def on_reset(self) -> None:
         """Nothing is routed any more."""
+        super().on_reset()
         for routing in self._routing:
             routing.tell()
 
@@ -194,13 +216,17 @@ def pc_functions(routed: Routed, ram: int) -> Iterator[tuple[int, int, PciFuncti
     """(slot, function number, function) of pc, without the IDE controller at 1.1."""
     yield 0, 0, HostBridge(ram)
     piix3 = _identity(0x7000, 0x060100, 0, status=0x0200)
-    yield 1, 0, IsaBridge(piix3, PIIX3_HELD, 4, routed, name="PIIX3")
+    yield 1, 0, IsaBridge(piix3, PIIX3_HELD, PIIX3_ANEW, 4, routed, name="PIIX3")
     pm = _identity(0x7113, 0x068000, 3, pin=1, status=0x0280, alone=True)
-    yield 1, 3, Chip(pm, PIIX4_PM_HELD, name="PIIX4_PM")
+    yield 1, 3, Chip(pm, PIIX4_PM_HELD, PIIX4_PM_ANEW, name="PIIX4_PM")
 
 
 def q35_functions(bus: RootBus, routed: Routed) -> Iterator[tuple[int, int, PciFunction]]:
     """The same of q35, without the HBA at 1f.2."""
     yield 0, 0, Q35HostBridge(bus)
-    yield 0x1F, 0, IsaBridge(_identity(0x2918, 0x060100, 2), ICH9_LPC_HELD, 8, routed, name="ICH9-LPC")
+    yield (
+        0x1F,
+        0,
+        IsaBridge(_identity(0x2918, 0x060100, 2), ICH9_LPC_HELD, ICH9_LPC_ANEW, 8, routed, name="ICH9-LPC"),
+    )
     yield 0x1F, 3, SmBus()

@@ -6,12 +6,15 @@ The greeting is the one of the QEMU that this stands in for, as its clients look
 from __future__ import annotations
 
 import _socket  # without the classes of all numbers that `socket` makes, which takes milliseconds
+import os
 import select
+import stat
 from typing import TYPE_CHECKING
 
 from devmodels.options import OptionError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from devmodels.monitor.server import MonitorSession
@@ -31,9 +34,18 @@ GREETING = (
 def connect(where: Socket, *, option: str) -> _socket.socket:
     """A connection to a client that listens, or the first one that comes; OptionError where it cannot be."""
     try:
-        if where.fd is not None:
-            return _inherited(where.fd, server=where.server)
-        return _accept(where.path) if where.server else _connect(where.path)
+        if where.server:
+            with _listener(where) as listener:
+                return listener.accept()[0]
+        return _connect(where.path) if where.fd is None else _inherited(where.fd)
+    except OSError as error:
+        raise OptionError(f"{option}: {where}: {error.strerror}") from None
+
+
+def listen(where: Socket, *, option: str) -> socket.socket:
+    """Where clients will come; OptionError where it cannot be."""
+    try:
+        return _listener(where)
     except OSError as error:
         raise OptionError(f"{option}: {where}: {error.strerror}") from None
 
@@ -48,24 +60,30 @@ def _connect(path: str) -> _socket.socket:
     return end
 
 
-def _inherited(fd: int, *, server: bool) -> _socket.socket:
+def _inherited(fd: int) -> socket.socket:
     import socket
 
     end = socket.socket(fileno=fd)
     end.setblocking(True)
-    if not server:
-        return end
-    with end:
-        return end.accept()[0]
+    return end
 
 
-def _accept(path: str) -> _socket.socket:
+def _listener(where: Socket) -> socket.socket:
+    """A listening socket: a new one at a path, where one that nobody has any more gives way, or the one inherited."""
     import socket
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(path)
+    if where.fd is not None:
+        return _inherited(where.fd)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(where.path) and stat.S_ISSOCK(os.stat(where.path).st_mode):
+            os.unlink(where.path)
+        listener.bind(where.path)
         listener.listen(1)
-        return listener.accept()[0]
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 class Control:
@@ -76,17 +94,37 @@ class Control:
         self._context = assembling.board.context
         self._on_quit = on_quit
         self._waiting: dict[int, _socket.socket] = {}
+        self._listeners: list[socket.socket] = []
         self._sessions: list[MonitorSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
 
-    def add(self, connection: _socket.socket) -> None:
-        """Greet a client."""
+    def add(self, connection: _socket.socket, gone: Callable[[], None] = lambda: None) -> None:
+        """Greet a client; `gone` is called when it leaves."""
         connection.sendall(GREETING)
         self._waiting[connection.fileno()] = connection
-        self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection))
+        self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection, gone))
 
-    def _begin(self, connection: _socket.socket) -> None:
+    def await_clients(self, listener: socket.socket) -> None:
+        """Greet whoever comes to `listener`, which is closed with all else: one after the other."""
+        self._listeners.append(listener)
+
+        def come(_: int) -> None:
+            self._context.unwatch(listener.fileno())
+            connection, _address = listener.accept()
+            try:
+                self.add(connection, again)
+            except OSError:
+                # It has left already.
+                connection.close()
+                again()
+
+        def again() -> None:
+            self._context.watch(listener.fileno(), select.EPOLLIN, come)
+
+        again()
+
+    def _begin(self, connection: _socket.socket, gone: Callable[[], None]) -> None:
         # Slow to import, and for those only that say something.
         import socket
 
@@ -95,7 +133,13 @@ class Control:
         self._context.unwatch(connection.fileno())
         del self._waiting[connection.fileno()]
         whole = socket.socket(fileno=connection.detach())
-        self._sessions.append(MonitorSession(whole, self.world, lambda: None, greeted=True))
+
+        def left() -> None:
+            self._sessions.remove(session)
+            gone()
+
+        session = MonitorSession(whole, self.world, left, greeted=True)
+        self._sessions.append(session)
 
     @property
     def migration(self) -> Migration:
@@ -130,6 +174,8 @@ class Control:
 
     def close(self) -> None:
         """End all sessions."""
+        for listener in self._listeners:
+            listener.close()
         for session in self._sessions:
             session.close()
         for connection in self._waiting.values():

@@ -131,15 +131,16 @@ def _log(launch: Launch) -> RequestLog | None:
 def _serve(launch: Launch) -> None:
     from devmodels.options import OptionError
     from devmodels.qtest.assembling import Assembling
-    from devmodels.qtest.control import Control, connect
+    from devmodels.qtest.control import Control, connect, listen
     from devmodels.qtest.loop import Loop, SocketStream, StandardStream, Stream
 
+    listeners = [listen(where, option="-mon") for where in launch.monitors if where.comes_later]
     stream: Stream | None = None
     if launch.qtest == "stdio":
         stream = StandardStream()
     elif launch.qtest is not None:
         stream = SocketStream(connect(launch.qtest, option="-qtest"))
-    connections = [connect(where, option="-mon") for where in launch.monitors]
+    connections = [connect(where, option="-mon") for where in launch.monitors if not where.comes_later]
     assembling = Assembling(launch)
     board = assembling.build()
     loop = Loop(board, stream)
@@ -158,6 +159,8 @@ def _serve(launch: Launch) -> None:
             control.wait_for(launch.incoming, failed)
         for connection in connections:
             control.add(connection)
+        for listener in listeners:
+            control.await_clients(listener)
         gc.freeze()
         gc.enable()
         loop.run()

@@ -78,13 +78,14 @@ def ask(board: Board, line: bytes) -> bytes:
 
 
 def registers(board: Board) -> dict[tuple[int, int], bytes]:
-    """The configuration space of every function on the machine's own bus, by slot and number."""
+    """What registers of every function on the machine's own bus say, by slot and number; what is memory is left out."""
     found = {}
-    for slot, number, _ in board.machine.bus.functions():
+    for slot, number, function in board.machine.bus.functions():
         words = []
-        for offset in range(0, 256, 4):
-            board.machine.io_write(0xCF8, 4, 0x8000_0000 | slot << 11 | number << 8 | offset)
-            words.append(board.machine.io_read(0xCFC, 4).to_bytes(4, "little"))
+        for begin, file in function.config.files:
+            for offset in range(begin, min(begin + file.size, 256), 4):
+                board.machine.io_write(0xCF8, 4, 0x8000_0000 | slot << 11 | number << 8 | offset)
+                words.append(board.machine.io_read(0xCFC, 4).to_bytes(4, "little"))
         found[slot, number] = b"".join(words)
     return found
 
