@@ -13,7 +13,8 @@ from tests.scripts.corpus import loaded
 
 FOLDER = Path(__file__).parent
 SCRIPTS = {
-    path.relative_to(FOLDER).as_posix().removesuffix(".guest.yaml"): path for path in FOLDER.rglob("*.yaml")
+    path.relative_to(FOLDER).as_posix().removesuffix(".guest.yaml"): path
+    for path in FOLDER.rglob("*.guest.yaml")
 }
 
 REGISTERS = {

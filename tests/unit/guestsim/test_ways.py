@@ -48,7 +48,7 @@ def test_devices_are_changed_as_a_user_would_write_them() -> None:
         ("packed pci-legacy", "  - probe", "no packed ring"),
         ("- mmio", "  - get: {isr: true}", "registers of PCI"),
         ("- mmio", "  - get: {register: queue_size}", "registers of PCI"),
-        ("- mmio", "  - notify: {}", "notification register"),
+        ("- mmio", "  - notify: {size: 2}", "notification register"),
         ("- mmio", "  - reset:\n    expect: {violation: VIRTIO 1.4 §4.1.4.3.2}", "about PCI"),
         ("- mmio", "  - probe: {legacy: true}", "how its device is reached"),
         ("- pci-legacy", "  - probe: {queue-size: 4}", "size of its queues"),

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
-from devmodels.blockbackend import backend as backends
 from devmodels.blockbackend import merge
+from devmodels.blockbackend import waiting as waitings
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.node import BlockLimits
 from devmodels.blockbackend.request import Op, Request
@@ -59,7 +59,7 @@ def swapped_reads() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         _all_by_the_backend(patch)
-        patch.setattr(backends, "take_run", take_run)
+        patch.setattr(waitings, "take_run", take_run)
         yield
 
 
