@@ -191,6 +191,30 @@ def test_what_leads_nowhere() -> None:
     assert (launch.qtest, launch.monitors) == (None, [])
 
 
+def test_clients_that_nobody_waits_for_come_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    command = [sys.executable, "-m", "devmodels.qtest", "-M", "none", "-qtest", "stdio", "-qtest-log", "none"]
+    command += ["-qmp", f"unix:{path},server=on,wait=off"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"endianness\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"OK little\n"
+            for says in (b"", b'{"execute": "qmp_capabilities"}\n', b'{"execute": "qmp_capabilities"}\n'):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(60)
+                    client.connect(str(path))
+                    assert b'"QMP"' in client.recv(4096)
+                    client.sendall(says)
+                    assert not says or client.recv(4096) == b'{"return":{}}\r\n'
+        finally:
+            process.kill()
+
+
 def test_a_client_at_standard_input_that_says_nothing_more_keeps_nobody_waiting() -> None:
     command = [sys.executable, "-m", "devmodels.qtest", "-M", "none", "-qtest", "stdio"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -210,7 +234,7 @@ def test_what_is_wrong_is_one_line(binary: str) -> None:
     assert ended.stderr.count("\n") == 1
     assert "no drive 'nothing'" in ended.stderr
     with pytest.raises(TargetError, match="exited with status 1"):
-        QemuTarget(binary=binary, devices=json.loads('[{"driver": "e1000"}]'))
+        QemuTarget(binary=binary, devices=json.loads('[{"driver": "nvme"}]'))
 
 
 @pytest.mark.long
