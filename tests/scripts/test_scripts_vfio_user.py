@@ -31,6 +31,7 @@ IN_TIME = {
     "hostile/ahci-ncq-invalid",
     "hostile/ahci-reset-in-flight",
     "hostile/ahci-reset-storm",
+    "hostile/ide-reset-cancels-dma",
     "hostile/scsi-event-buffers",
     "hostile/scsi-nested-resets",
     "hostile/scsi-reset-is-awaited",
