@@ -85,13 +85,15 @@ class Chip(PciFunction):
 
     def __init__(self, identity: PciIdentity, held: Held, anew: Iterable[int] = (), *, name: str) -> None:
         super().__init__(identity, name=name, as_qemu=True)
-        for offset, (value, writable) in held.items():
-            self.config.hold(offset, bytes((value,)), bytes((writable,)))
-        self._anew = [(offset, *held.get(offset, (0, ANY))) for offset in anew]
+        self._hold(held)
+        self._anew = {offset: held.get(offset, (0, ANY)) for offset in anew}
 
     def on_reset(self) -> None:
         """What a reset changes is as it was at first; the rest stays."""
-        for offset, value, writable in self._anew:
+        self._hold(self._anew)
+
+    def _hold(self, held: Held) -> None:
+        for offset, (value, writable) in held.items():
             self.config.hold(offset, bytes((value,)), bytes((writable,)))
 
 

@@ -6,9 +6,7 @@ The greeting is the one of the QEMU that this stands in for, as its clients look
 from __future__ import annotations
 
 import _socket  # without the classes of all numbers that `socket` makes, which takes milliseconds
-import os
 import select
-import stat
 from typing import TYPE_CHECKING
 
 from devmodels.options import OptionError
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from devmodels.acceptor import Acceptor
     from devmodels.monitor.server import MonitorSession
     from devmodels.monitor.world import World
     from devmodels.qtest.assembling import Assembling
@@ -36,6 +35,7 @@ def connect(where: Socket, *, option: str) -> _socket.socket:
     try:
         if where.server:
             with _listener(where) as listener:
+                listener.setblocking(True)
                 return listener.accept()[0]
         return _connect(where.path) if where.fd is None else _inherited(where.fd)
     except OSError as error:
@@ -69,21 +69,12 @@ def _inherited(fd: int) -> socket.socket:
 
 
 def _listener(where: Socket) -> socket.socket:
-    """A listening socket: a new one at a path, where one that nobody has any more gives way, or the one inherited."""
-    import socket
-
+    """A listening socket, at a path or the one inherited."""
     if where.fd is not None:
         return _inherited(where.fd)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.exists(where.path) and stat.S_ISSOCK(os.stat(where.path).st_mode):
-            os.unlink(where.path)
-        listener.bind(where.path)
-        listener.listen(1)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    from devmodels import unixlistener
+
+    return unixlistener.listen(where.path)
 
 
 class Control:
@@ -94,7 +85,7 @@ class Control:
         self._context = assembling.board.context
         self._on_quit = on_quit
         self._waiting: dict[int, _socket.socket] = {}
-        self._listeners: list[socket.socket] = []
+        self._acceptors: list[Acceptor] = []
         self._sessions: list[MonitorSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
@@ -107,22 +98,19 @@ class Control:
 
     def await_clients(self, listener: socket.socket) -> None:
         """Greet whoever comes to `listener`, which is closed with all else: one after the other."""
-        self._listeners.append(listener)
+        from devmodels.acceptor import Acceptor
 
-        def come(_: int) -> None:
-            self._context.unwatch(listener.fileno())
-            connection, _address = listener.accept()
+        def come(connection: socket.socket) -> None:
+            acceptor.pause()
             try:
-                self.add(connection, again)
+                self.add(connection, acceptor.go_on)
             except OSError:
                 # It has left already.
                 connection.close()
-                again()
+                acceptor.go_on()
 
-        def again() -> None:
-            self._context.watch(listener.fileno(), select.EPOLLIN, come)
-
-        again()
+        acceptor = Acceptor(listener, self._context, come, name="monitor")
+        self._acceptors.append(acceptor)
 
     def _begin(self, connection: _socket.socket, gone: Callable[[], None]) -> None:
         # Slow to import, and for those only that say something.
@@ -174,8 +162,8 @@ class Control:
 
     def close(self) -> None:
         """End all sessions."""
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         for session in self._sessions:
             session.close()
         for connection in self._waiting.values():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -41,7 +41,7 @@ class HumanCommand(NamedTuple):
     Kinds: B a block device, F a file, s a word, l a number, o a size, S the rest of the line.
     """
 
-    run: Callable[[HumanMonitor, Words], Awaitable[str]]
+    run: Run
     arguments: str
     parameters: str
     help: str
@@ -88,7 +88,8 @@ class HumanMonitor:
         answer = await commands(self._world)[name](self._world, given)
         return msgspec.to_builtins(answer)
 
-    async def _silent(self, name: str, **arguments: object) -> str:
+    async def silent(self, name: str, **arguments: object) -> str:
+        """Do a command of QMP's, and print nothing."""
         await self.qmp(name, **arguments)
         return ""
 
@@ -98,27 +99,7 @@ class HumanMonitor:
         given = human.HumanMonitorCommand(command_line=self._qemu_io_line(text))
         return await human.human_monitor_command(self._world, given)
 
-    # --- the machine
-
-    async def stop(self, _words: Words) -> str:
-        """`stop`."""
-        return await self._silent("stop")
-
-    async def cont(self, _words: Words) -> str:
-        """`cont`."""
-        return await self._silent("cont")
-
-    async def quit(self, _words: Words) -> str:
-        """`quit`."""
-        return await self._silent("quit")
-
-    async def reset(self, _words: Words) -> str:
-        """`system_reset`."""
-        return await self._silent("system_reset")
-
-    async def powerdown(self, _words: Words) -> str:
-        """`system_powerdown`."""
-        return await self._silent("system_powerdown")
+    # --- devices
 
     async def device_add(self, words: Words) -> str:
         """`device_add DRIVER,…`, as on the command line."""
@@ -128,7 +109,7 @@ class HumanMonitor:
 
     async def device_del(self, words: Words) -> str:
         """`device_del ID`."""
-        return await self._silent("device_del", id=words["id"])
+        return await self.silent("device_del", id=words["id"])
 
     # --- drives
 
@@ -154,7 +135,7 @@ class HumanMonitor:
 
     async def eject(self, words: Words) -> str:
         """`eject DRIVE`."""
-        return await self._silent("eject", device=self._drive(words), force="-f" in words)
+        return await self.silent("eject", device=self._drive(words), force="-f" in words)
 
     async def change(self, words: Words) -> str:
         """`change DRIVE FILE`."""
@@ -165,7 +146,7 @@ class HumanMonitor:
 
     async def block_resize(self, words: Words) -> str:
         """`block_resize DRIVE SIZE`."""
-        return await self._silent("block_resize", device=words["device"], size=_size(words["size"]))
+        return await self.silent("block_resize", device=words["device"], size=_size(words["size"]))
 
     async def throttle(self, words: Words) -> str:
         """`block_set_io_throttle DRIVE BPS BPS_RD BPS_WR IOPS IOPS_RD IOPS_WR`."""
@@ -201,18 +182,6 @@ class HumanMonitor:
             return humaninfo.nodes(await self.qmp("query-named-block-nodes"), verbose=verbose)
         return humaninfo.block(await self.qmp("query-block"), words.get("device"), verbose=verbose)
 
-    async def info_blockstats(self, _words: Words) -> str:
-        """`info blockstats`."""
-        return humaninfo.blockstats(await self.qmp("query-blockstats"))
-
-    async def info_chardev(self, _words: Words) -> str:
-        """`info chardev`."""
-        return humaninfo.chardevs(await self.qmp("query-chardev"))
-
-    async def info_iothreads(self, _words: Words) -> str:
-        """`info iothreads`."""
-        return humaninfo.iothreads(await self.qmp("query-iothreads"))
-
     async def info_jobs(self, _words: Words) -> str:
         """`info block-jobs`: there are none here."""
         return "No active jobs\n"
@@ -221,17 +190,9 @@ class HumanMonitor:
         """`info name`: it has none."""
         return ""
 
-    async def info_pci(self, _words: Words) -> str:
-        """`info pci`."""
-        return humaninfo.pci(await self.qmp("query-pci"))
-
     async def info_qtree(self, _words: Words) -> str:
         """`info qtree`."""
         return qtree.text(self._assembling.board)
-
-    async def info_status(self, _words: Words) -> str:
-        """`info status`."""
-        return humaninfo.status(await self.qmp("query-status"))
 
     async def info_version(self, _words: Words) -> str:
         """`info version`."""
@@ -239,8 +200,25 @@ class HumanMonitor:
         return ".".join(map(str, self._world.stands_for)) + "\n"
 
 
+Run = Callable[[HumanMonitor, Words], Awaitable[str]]
 Table = Mapping[str, HumanCommand]
 _M = HumanMonitor
+
+
+def _does(name: str) -> Run:
+    """A command that is one of QMP's without arguments."""
+    return lambda monitor, _words: monitor.silent(name)
+
+
+def _tells(query: str, printed: Callable[[Any], str]) -> Run:
+    """A topic that is the answer of a query of QMP's, `printed`."""
+
+    async def run(monitor: HumanMonitor, _words: Words) -> str:
+        return printed(await monitor.qmp(query))
+
+    return run
+
+
 COMMANDS: Table = {
     "block_resize": HumanCommand(
         _M.block_resize, "device:B size:o", "device size", "give a drive another size"
@@ -257,7 +235,7 @@ COMMANDS: Table = {
         "device [-f] filename [format [read-only-mode]]",
         "put another medium into a drive (-f: even where the guest has locked it)",
     ),
-    "cont|c": HumanCommand(_M.cont, "", "", "let the machine run on"),
+    "cont|c": HumanCommand(_does("cont"), "", "", "let the machine run on"),
     "device_add": HumanCommand(
         _M.device_add, "options:S?", "driver[,prop=value][,...]", "plug a device, in the words of -device"
     ),
@@ -274,10 +252,10 @@ COMMANDS: Table = {
     ),
     "help|?": HumanCommand(_M.help, "command:S?", "[cmd]", "what there is, or what a command takes"),
     "info": HumanCommand(_M.info, "", "[subcommand]", "what the machine is and does"),
-    "quit|q": HumanCommand(_M.quit, "", "", "end the program"),
-    "stop|s": HumanCommand(_M.stop, "", "", "let the machine stand still"),
-    "system_powerdown": HumanCommand(_M.powerdown, "", "", "press the machine's power button"),
-    "system_reset": HumanCommand(_M.reset, "", "", "reset the machine"),
+    "quit|q": HumanCommand(_does("quit"), "", "", "end the program"),
+    "stop|s": HumanCommand(_does("stop"), "", "", "let the machine stand still"),
+    "system_powerdown": HumanCommand(_does("system_powerdown"), "", "", "press the machine's power button"),
+    "system_reset": HumanCommand(_does("system_reset"), "", "", "reset the machine"),
 }
 """By their names; `qemu-io` is besides, whose line is its own."""
 INFO: Table = {
@@ -288,13 +266,15 @@ INFO: Table = {
         "drives, or nodes (-n); with their images (-v)",
     ),
     "block-jobs": HumanCommand(_M.info_jobs, "", "", "jobs of the block layer"),
-    "blockstats": HumanCommand(_M.info_blockstats, "", "", "what drives have done"),
-    "chardev": HumanCommand(_M.info_chardev, "", "", "connections"),
-    "iothreads": HumanCommand(_M.info_iothreads, "", "", "threads of devices"),
+    "blockstats": HumanCommand(
+        _tells("query-blockstats", humaninfo.blockstats), "", "", "what drives have done"
+    ),
+    "chardev": HumanCommand(_tells("query-chardev", humaninfo.chardevs), "", "", "connections"),
+    "iothreads": HumanCommand(_tells("query-iothreads", humaninfo.iothreads), "", "", "threads of devices"),
     "name": HumanCommand(_M.info_name, "", "", "the machine's name"),
-    "pci": HumanCommand(_M.info_pci, "", "", "functions on the PCI buses"),
+    "pci": HumanCommand(_tells("query-pci", humaninfo.pci), "", "", "functions on the PCI buses"),
     "qtree": HumanCommand(_M.info_qtree, "", "", "buses and devices"),
-    "status": HumanCommand(_M.info_status, "", "", "whether the machine runs"),
+    "status": HumanCommand(_tells("query-status", humaninfo.status), "", "", "whether the machine runs"),
     "version": HumanCommand(_M.info_version, "", "", "the version of QEMU that this stands in for"),
 }
 QEMU_IO = '[-d] [device] "[command]"', "do a command of qemu-io's on a drive or node (-d: on a device)"
