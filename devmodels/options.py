@@ -6,7 +6,7 @@ A schema is a `msgspec.Struct`.  `typing.Annotated[T, msgspec.Meta(description="
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
@@ -14,6 +14,8 @@ from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 
 S = TypeVar("S", bound=msgspec.Struct)
+ParseNumber = Callable[[str], int | None]
+"""What a text is as a number; None where it is none."""
 
 _MESSAGE = r"(?s)^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$"
 _UNKNOWN = r"(?s)^Object contains unknown field `(?P<name>.*)`$"
@@ -255,18 +257,27 @@ def parse_keyval(text: str) -> dict[str, object]:
     return result
 
 
-def coerce(given: Mapping[str, object], schema: type[msgspec.Struct]) -> dict[str, object]:
+def parse_size(text: str) -> int | None:
+    """A number, decimal or 0x…, perhaps with k, M, G or T for powers of 1024; None where it is none."""
+    number = re.fullmatch(_NUMBER, text)
+    if number is None:
+        return None
+    return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
+
+
+def coerce(
+    given: Mapping[str, object], schema: type[msgspec.Struct], number: ParseNumber = parse_size
+) -> dict[str, object]:
     """Strings of `parse_keyval` as the types that `schema` wants.
 
-    A boolean is on or off, an integer decimal or 0x…, perhaps with k, M, G or T for powers of 1024.  What does not look
-    like its type stays a string, for `convert` to refuse.  A list is a mapping from 0, 1, … to its items
-    (`rules.0.event=read`).
+    A boolean is on or off, an integer what `number` takes for one.  What does not look like its type stays a string,
+    for `convert` to refuse.  A list is a mapping from 0, 1, … to its items (`rules.0.event=read`).
     """
     out = dict(given)
     for name, kind in types_of(schema).items():
         value = given.get(name)
         if isinstance(value, dict | str):
-            out[name] = _coerced(value, kind)
+            out[name] = _coerced(value, kind, number)
     return out
 
 
@@ -285,26 +296,18 @@ def types_of(schema: type[msgspec.Struct]) -> dict[str, object]:
     return {field.encode_name: field.type for field in fields}
 
 
-def parse_size(text: str) -> int | None:
-    """A number, decimal or 0x…, perhaps with k, M, G or T for powers of 1024; None where it is none."""
-    number = re.fullmatch(_NUMBER, text)
-    if number is None:
-        return None
-    return int(number["digits"], 0 if number["digits"].startswith("0x") else 10) << _UNITS[number["unit"]]
-
-
-def _coerced(value: object, kind: object) -> object:
+def _coerced(value: object, kind: object, parse: ParseNumber) -> object:
     kinds = _kinds(kind)
     if isinstance(value, dict):
         item, inner = _item(kind), _struct(kind, value)
         if item is not None and set(value) == set(map(str, range(len(value)))):
-            return [_coerced(value[str(number)], item) for number in range(len(value))]
-        return value if inner is None else coerce(value, inner)
+            return [_coerced(value[str(number)], item, parse) for number in range(len(value))]
+        return value if inner is None else coerce(value, inner, parse)
     if not isinstance(value, str):
         return value
     if bool in kinds and value in ("on", "off"):
         return value == "on"
-    if int in kinds and (number := parse_size(value)) is not None:
+    if int in kinds and (number := parse(value)) is not None:
         return number
     if float in kinds and re.fullmatch(_DECIMAL, value):
         return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from types import TracebackType
@@ -183,6 +184,7 @@ class Assembly:
         """Their buses, by name."""
         self.ata_units: dict[str, AtaPlace] = {}
         """Devices on ATA buses, by id."""
+        self._bus_numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
         self.paths: dict[str, str] = {}
         """Where QEMU has host devices in its object tree, by id; devices with a drive have it in their backend."""
         self.options: dict[str, Mapping[str, object]] = {}
@@ -205,6 +207,10 @@ class Assembly:
     def backends(self) -> dict[str, BlockBackend]:
         """The drives that have a medium, by the node that they were given."""
         return {node: self.drives[name] for name, node in self._media.items()}
+
+    def bus_name(self, kind: str) -> str:
+        """The name of one more bus whose device has no id: as in QEMU, those of a kind are numbered."""
+        return f"{kind}.{next(self._bus_numbers[kind])}"
 
     def add_node(self, options: Mapping[str, object]) -> BlockNode:
         """Open a block node, as `-blockdev` does."""

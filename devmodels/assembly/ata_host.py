@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from typing import TYPE_CHECKING
 
 from devmodels.ata.units import AtaPlace, find_place
@@ -34,10 +33,8 @@ def add_ata_host(
         raise OptionError(f"device {options.driver}: {error}") from error
     assembly.paths[name] = path
     assembly.ata_hosts[name] = function
-    taken = {bus.partition(".")[0] for bus in assembly.ata_buses}
-    prefix = options.id or next(each for n in count() if (each := "ide" if not n else f"ide{n}") not in taken)
     for at, bus in enumerate(function.buses):
-        assembly.ata_buses[f"{prefix}.{at}"] = bus
+        assembly.ata_buses[f"{options.id}.{at}" if options.id else assembly.bus_name("ide")] = bus
     return name
 
 

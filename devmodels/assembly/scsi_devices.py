@@ -61,7 +61,7 @@ def _scsi_added(assembly: Assembly, given: str | None, name: str, transport: Vir
     """The device is there, and its bus, called after it as QEMU does."""
     assembly.devices[name] = transport
     assert isinstance(transport.device, VirtioScsi)
-    bus = f"{given}.0" if given is not None else f"scsi.{len(assembly.buses)}"
+    bus = f"{given}.0" if given is not None else assembly.bus_name("scsi")
     assembly.buses[bus] = transport.device
 
 

@@ -72,7 +72,9 @@ def driver_of(given: Mapping[str, object]) -> type[BlockNode]:
     return driver(name)
 
 
-def coerce(given: Mapping[str, object]) -> dict[str, object]:
+def coerce(
+    given: Mapping[str, object], number: user_options.ParseNumber = user_options.parse_size
+) -> dict[str, object]:
     """Strings of `key=value` options as the types that the node's driver, and those of its children, want.
 
     What cannot be is left for `open_node` to refuse.
@@ -81,11 +83,11 @@ def coerce(given: Mapping[str, object]) -> dict[str, object]:
         schema = driver_of(given).Options
     except BlockOptionError:
         return dict(given)
-    out = user_options.coerce(given, schema)
+    out = user_options.coerce(given, schema, number)
     for name in child_names(schema):
         child = given.get(name)
         if isinstance(child, Mapping):
-            out[name] = coerce(child)
+            out[name] = coerce(child, number)
     return out
 
 

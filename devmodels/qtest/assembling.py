@@ -17,7 +17,7 @@ from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import ALIASES, BRIDGES, check_bus, device_options, text_of_device
 from devmodels.qtest.drives import Drive, drive
-from devmodels.qtest.numbers import option_number
+from devmodels.qtest.numbers import option_number, whole
 
 CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
 """Who names one of these himself gets no CD drive of the board's."""
@@ -94,10 +94,16 @@ class Assembling:
             text = f"qom-type={text}"
         options = decode(text, None, what="object")
         if options.get("qom-type") == "iothread":
-            options = coerce(options, IoThreadOptions)
+            options = coerce(options, IoThreadOptions, whole)
             if self.launch.clock == "client":
                 self.iothread(options)
                 return
+        elif options.get("qom-type") == "throttle-group":
+            # As properties the limits are called so; what is not on a line has them as one object.
+            limits = {key: options.pop(key) for key in list(options) if key.startswith("x-")}
+            if limits:
+                named = {key.removeprefix("x-"): each for key, each in limits.items()}
+                options["limits"] = coerce(named, ThrottleLimits, whole)
         self.board.assembly.add_object(options)
 
     def iothread(self, options: Mapping[str, object]) -> None:
@@ -110,7 +116,7 @@ class Assembling:
     def _blockdev(self, text: str) -> None:
         options = decode(text, None, what="blockdev", implied="driver")
         if not text.lstrip().startswith("{"):
-            options = coerce_node(options)
+            options = coerce_node(options, whole)
         self._add_node(options)
 
     def _add_node(self, options: Mapping[str, object]) -> None:
@@ -128,6 +134,7 @@ class Assembling:
             taken=self._places,
             snapshot=self.launch.snapshot,
         )
+        _checked(made.limits)
         self._number += 1
         if made.name in self.drives or made.name in self.board.assembly.graph.nodes:
             raise OptionError(f"Duplicate ID '{made.name}' for drive")
@@ -262,11 +269,15 @@ class Assembling:
         return name
 
     def _limit(self, name: str, made: Drive) -> None:
-        limits = dict(made.limits)
-        group = limits.pop("group", None)
-        checked = check(coerce(limits, ThrottleLimits), where="throttling")
         backend = self.board.assembly.drives[name]
-        self.board.assembly.graph.set_io_throttle(backend, checked, str(group) if group else made.name)
+        group = str(made.limits.get("group") or made.name)
+        self.board.assembly.graph.set_io_throttle(backend, _checked(made.limits), group)
+
+
+def _checked(limits: Mapping[str, object]) -> ThrottleLimits:
+    """The limits of a drive, of which a group's name is none; OptionError."""
+    of_drive = {key: value for key, value in limits.items() if key != "group"}
+    return check(coerce(of_drive, ThrottleLimits, whole), where="throttling")
 
 
 @contextmanager

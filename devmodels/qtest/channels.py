@@ -18,18 +18,13 @@ FORMS = "expected unix:PATH, perhaps with ,server=on,wait=off, chardev:ID, stdio
 class Socket(msgspec.Struct, frozen=True):
     """A UNIX socket by its path, or the file descriptor `fd` that is one; `server`: somebody connects to it there.
 
-    `wait`: the start waits for whom connects; else a client may come when it likes, and another one after it.
+    `wait`: the start waits for the first one who does; others may come after it.
     """
 
     path: str
     server: bool
     fd: int | None = None
     wait: bool = True
-
-    @property
-    def comes_later(self) -> bool:
-        """Whether nobody waits for the client."""
-        return self.server and not self.wait
 
     def __str__(self) -> str:
         return self.path if self.fd is None else f"fd={self.fd}"

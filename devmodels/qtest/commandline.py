@@ -11,9 +11,10 @@ from typing import Literal
 
 import msgspec
 
-from devmodels.options import OptionError, decode, parse_keyval, parse_size, shown
+from devmodels.options import OptionError, decode, parse_keyval, shown
 from devmodels.qtest.board import DEFAULT_RAM, BoardName
 from devmodels.qtest.channels import Channel, Channels, Socket
+from devmodels.qtest.numbers import size
 
 MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
@@ -26,6 +27,8 @@ IGNORED = """
     enable-kvm mem-prealloc no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable
     usb
 """
+RAM_UNIT = 8192
+"""Sizes of RAM are rounded up to it."""
 OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
 SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")
 
@@ -135,12 +138,12 @@ def _accel(launch: Launch, text: str) -> None:
 
 
 def _memory(launch: Launch, text: str) -> None:
-    size = text.partition(",")[0]
-    size = size.removeprefix("size=")
-    number = parse_size(size)
+    """MiB where no unit is given; a fraction needs one, 0 is what there is without the option."""
+    given = text.partition(",")[0].removeprefix("size=")
+    number = size(f"{given}M" if given[-1:].isdigit() and "." not in given else given)
     if number is None:
-        raise OptionError(f"expected a size, 128 (MiB) or 1G say; {shown(size)} is given")
-    launch.ram = number << 20 if size.isdigit() else number
+        raise OptionError(f"expected a size, 128 (MiB) or 1G say; {shown(given)} is given")
+    launch.ram = -(-number // RAM_UNIT) * RAM_UNIT or DEFAULT_RAM
 
 
 def _qtest(launch: Launch, text: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket  # without the classes of all numbers that `socket` makes, which takes milliseconds
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from devmodels.options import OptionError
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devmodels.acceptor import Acceptor
+    from devmodels.iocontext import IoContext
     from devmodels.monitor.server import MonitorSession
     from devmodels.monitor.world import World
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.channels import Socket
     from devmodels.qtest.migration import Migration
 
+T = TypeVar("T")
 VERSION = (7, 2, 0)
 """Of the QEMU whose clients this is for: major, minor, micro."""
 GREETING = (
@@ -30,24 +32,69 @@ GREETING = (
 )
 
 
-def connect(where: Socket, *, option: str) -> _socket.socket:
-    """A connection to a client that listens, or the first one that comes; OptionError where it cannot be."""
-    try:
-        if where.server:
-            with _listener(where) as listener:
-                listener.setblocking(True)
-                return listener.accept()[0]
-        return _connect(where.path) if where.fd is None else _inherited(where.fd)
-    except OSError as error:
-        raise OptionError(f"{option}: {where}: {error.strerror}") from None
+class Entrance:
+    """Where clients come through a channel: one that listens itself, or whoever connects, one after the other.
 
+    A socket to be connected to is there at once; OptionError, of this one's `option`, where it cannot be.
+    """
 
-def listen(where: Socket, *, option: str) -> socket.socket:
-    """Where clients will come; OptionError where it cannot be."""
-    try:
-        return _listener(where)
-    except OSError as error:
-        raise OptionError(f"{option}: {where}: {error.strerror}") from None
+    def __init__(self, where: Socket, *, option: str) -> None:
+        self._where = where
+        self._option = option
+        self._first: _socket.socket | None = None
+        self._acceptor: Acceptor | None = None
+        self._listener = self._tried(lambda: _listener(where)) if where.server else None
+
+    def _tried(self, made: Callable[[], T]) -> T:
+        try:
+            return made()
+        except OSError as error:
+            raise OptionError(f"{self._option}: {self._where}: {error.strerror}") from None
+
+    def wait(self) -> None:
+        """Connect, or wait for the first client, if somebody is to wait for it; OptionError where that cannot be."""
+        where, listener = self._where, self._listener
+        if listener is None:
+            self._first = self._tried(
+                lambda: _connect(where.path) if where.fd is None else _inherited(where.fd)
+            )
+        elif where.wait:
+            listener.setblocking(True)
+            self._first = self._tried(listener.accept)[0]
+
+    def open(self, context: IoContext, come: Callable[[_socket.socket], None]) -> None:
+        """Hand clients over, each to `come` as a blocking socket; the next one after `go_on`."""
+        if self._listener is not None:
+            from devmodels.acceptor import Acceptor
+
+            def next_one(connection: _socket.socket) -> None:
+                self._pause()
+                connection.setblocking(True)
+                come(connection)
+
+            self._acceptor = Acceptor(self._listener, context, next_one, name=self._option)
+        if self._first is not None:
+            self._pause()
+            come(self._first)
+
+    @property
+    def others_may_come(self) -> bool:
+        """Whether there can be a client after this one."""
+        return self._listener is not None
+
+    def _pause(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.pause()
+
+    def go_on(self) -> None:
+        """The client has left."""
+        if self._acceptor is not None:
+            self._acceptor.go_on()
+
+    def close(self) -> None:
+        """Nobody comes any more."""
+        if self._acceptor is not None:
+            self._acceptor.close()
 
 
 def _connect(path: str) -> _socket.socket:
@@ -85,7 +132,7 @@ class Control:
         self._context = assembling.board.context
         self._on_quit = on_quit
         self._waiting: dict[int, _socket.socket] = {}
-        self._acceptors: list[Acceptor] = []
+        self._entrances: list[Entrance] = []
         self._sessions: list[MonitorSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
@@ -96,21 +143,19 @@ class Control:
         self._waiting[connection.fileno()] = connection
         self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection, gone))
 
-    def await_clients(self, listener: socket.socket) -> None:
-        """Greet whoever comes to `listener`, which is closed with all else: one after the other."""
-        from devmodels.acceptor import Acceptor
+    def serve(self, entrance: Entrance) -> None:
+        """Greet whoever comes through `entrance`, which is closed with all else."""
+        self._entrances.append(entrance)
 
-        def come(connection: socket.socket) -> None:
-            acceptor.pause()
+        def come(connection: _socket.socket) -> None:
             try:
-                self.add(connection, acceptor.go_on)
+                self.add(connection, entrance.go_on)
             except OSError:
                 # It has left already.
                 connection.close()
-                acceptor.go_on()
+                entrance.go_on()
 
-        acceptor = Acceptor(listener, self._context, come, name="monitor")
-        self._acceptors.append(acceptor)
+        entrance.open(self._context, come)
 
     def _begin(self, connection: _socket.socket, gone: Callable[[], None]) -> None:
         # Slow to import, and for those only that say something.
@@ -162,8 +207,8 @@ class Control:
 
     def close(self) -> None:
         """End all sessions."""
-        for acceptor in self._acceptors:
-            acceptor.close()
+        for entrance in self._entrances:
+            entrance.close()
         for session in self._sessions:
             session.close()
         for connection in self._waiting.values():

@@ -11,6 +11,7 @@ from devmodels.assembly.devices import DEVICES
 from devmodels.options import OptionError, coerce, decode, shown
 from devmodels.pci.function import PciIdentity
 from devmodels.qtest.board import BUSES, Board
+from devmodels.qtest.numbers import size, whole
 
 ALIASES: dict[str, tuple[str, dict[str, object]]] = {
     "virtio-blk": ("virtio-blk-pci", {}),
@@ -31,6 +32,8 @@ WITHOUT_MEANING = {"share-rw": "drive", "ioeventfd": "disable-legacy", "page-per
 """Properties that say nothing here, with another one that devices which have them have as well."""
 MEANING_SOMETHING = {("page-per-vq", "on"), ("page-per-vq", True)}
 """What of them would say something: that is refused."""
+SIZES = {"discard_granularity", "logical_block_size", "min_io_size", "opt_io_size", "physical_block_size"}
+"""Properties whose numbers may have a suffix; those of all others have none."""
 BASES = {
     "virtio-blk-pci": ("virtio-blk-device", "virtio-pci", "virtio-device", "pci-device"),
     "virtio-scsi-pci": ("virtio-scsi-device", "virtio-pci", "virtio-device", "pci-device"),
@@ -85,12 +88,15 @@ def device_options(
             continue
         else:
             options[_known(key, names) or key] = each
-    if place == "ata" and "bus" not in options:
-        options["bus"] = _last_bus(board)
     if place == "ata":
-        _check_unit(board, options["bus"])
+        if "bus" not in options:
+            options["bus"] = _last_bus(board, driver)
+        _check_unit(board, options["bus"], options.get("unit"))
     options["driver"] = model
-    return coerce(options, schema)
+    for key in SIZES & set(options):
+        if (number := size(str(options[key]))) is not None:
+            options[key] = number
+    return coerce(options, schema, whole)
 
 
 def _says_nothing(key: str, value: object, names: set[str]) -> bool:
@@ -102,25 +108,29 @@ def _says_nothing(key: str, value: object, names: set[str]) -> bool:
     return True
 
 
-def _check_unit(board: Board, bus: object) -> None:
-    """OptionError where a port of an HBA has its device already."""
-    found = board.assembly.ata_buses.get(bus) if isinstance(bus, str) else None
-    if found is not None and found.max_units == 1 and found.units:
-        raise OptionError("Can't create IDE unit 1, bus supports only 1 units")
+def _check_unit(board: Board, bus: object, unit: object) -> None:
+    """OptionError where there is no such bus, or where the disk's or drive's place on it is none or is taken.
 
-
-def _last_bus(board: Board) -> str:
-    """Where a disk or a drive goes that names no bus: on the last channel with room, or an HBA's last port.
-
-    QEMU takes no other port where that one has its device.
+    Who names no unit is the second one where there is a first.
     """
+    found = board.assembly.ata_buses.get(bus) if isinstance(bus, str) else None
+    if found is None:
+        raise OptionError(f"Bus '{bus}' not found")
+    number = (0 in found.units) if unit is None else whole(str(unit))
+    if number is None or number < 0:
+        return  # Whoever looks at all options says what is expected.
+    if number >= found.max_units:
+        raise OptionError(f"Can't create IDE unit {number:d}, bus supports only {found.max_units} units")
+    if number in found.units:
+        raise OptionError(f"IDE unit {number:d} is in use")
+
+
+def _last_bus(board: Board, driver: object) -> str:
+    """Where a disk or a drive goes that names no bus: as on QEMU the newest one, whether or not there is room on it."""
     buses = board.assembly.ata_buses
     if not buses:
-        raise OptionError("No 'IDE' bus found for device")
-    return next(
-        (name for name in reversed(buses) if len(buses[name].units) < max(buses[name].max_units, 2)),
-        [*buses][-1],
-    )
+        raise OptionError(f"No 'IDE' bus found for device '{driver}'")
+    return [*buses][-1]
 
 
 def _known(key: str, names: set[str]) -> str | None:
@@ -140,7 +150,7 @@ def check_hot_plug(driver: str, given: Mapping[str, object], board: Board) -> No
     """OptionError where a device of that model cannot be plugged while the machine is there."""
     place, bus = DEVICES[driver].place, given.get("bus")
     if place == "ata":
-        bus = _last_bus(board) if bus is None else bus
+        bus = _last_bus(board, driver) if bus is None else bus
         if bus not in board.assembly.ata_buses:
             raise OptionError(f"Bus '{bus}' not found")
         raise _not_hot(bus)

@@ -13,7 +13,7 @@ import msgspec
 
 from devmodels.blockbackend.registry import coerce
 from devmodels.options import OptionError, parse_keyval, shown
-from devmodels.qtest.numbers import option_number
+from devmodels.qtest.numbers import option_number, size
 
 INTERFACES = ("none", "ide", "scsi", "virtio")
 FOR_DEVICES = ("rerror", "werror")
@@ -191,10 +191,10 @@ def _node(
     if protocol is not None:
         own["file"] = protocol
     if snapshot:
-        below = coerce({key: value for key, value in own.items() if key != "node-name"} | {"read-only": "on"})
+        below = {key: value for key, value in own.items() if key != "node-name"} | {"read-only": "on"}
         store = {"driver": "memory", "size": _size_of(protocol)}
-        return {"driver": "overlay", "node-name": name, "file": store, "backing": below}
-    return _with_copy_on_read(coerce(own))
+        return {"driver": "overlay", "node-name": name, "file": store, "backing": coerce(below, size)}
+    return _with_copy_on_read(coerce(own, size))
 
 
 def _protocol(image: object) -> dict[str, object]:

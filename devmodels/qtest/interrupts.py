@@ -127,6 +127,10 @@ class InterruptLines:
             self._listening = device == INPUT_DEVICES[0] and not outputs
         return None if device == self._intercepted else "IRQ intercept already enabled"
 
+    def tell_anew(self) -> None:
+        """Another client has come, who was told nothing yet: for it, as on QEMU, all lines are low."""
+        self._told = [False] * INPUTS
+
     def set(self, path: str, name: str, number: int, level: int) -> str | None:
         """Force an input of the I/O APIC; returns why not."""
         if path not in INPUT_DEVICES:

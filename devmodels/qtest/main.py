@@ -131,22 +131,20 @@ def _log(launch: Launch) -> RequestLog | None:
 def _serve(launch: Launch) -> None:
     from devmodels.options import OptionError
     from devmodels.qtest.assembling import Assembling
-    from devmodels.qtest.control import Control, connect, listen
-    from devmodels.qtest.loop import Loop, SocketStream, StandardStream, Stream
+    from devmodels.qtest.channels import Socket
+    from devmodels.qtest.control import Control, Entrance
+    from devmodels.qtest.loop import Loop, SocketStream, StandardStream
 
-    listeners = [listen(where, option="-mon") for where in launch.monitors if where.comes_later]
-    stream: Stream | None = None
-    if launch.qtest == "stdio":
-        stream = StandardStream()
-    elif launch.qtest is not None:
-        stream = SocketStream(connect(launch.qtest, option="-qtest"))
-    connections = [connect(where, option="-mon") for where in launch.monitors if not where.comes_later]
+    entrances = [Entrance(where, option="-mon") for where in launch.monitors]
+    client = Entrance(launch.qtest, option="-qtest") if isinstance(launch.qtest, Socket) else None
+    for entrance in (client, *entrances):
+        if entrance is not None:
+            entrance.wait()
     assembling = Assembling(launch)
     board = assembling.build()
-    loop = Loop(board, stream)
+    loop = Loop(board, _log(launch))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: loop.stop())
-    log = board.qtest.log = _log(launch)
     control = Control(assembling, loop.stop)
     problems: list[str] = []
 
@@ -157,16 +155,19 @@ def _serve(launch: Launch) -> None:
     try:
         if launch.incoming is not None:
             control.wait_for(launch.incoming, failed)
-        for connection in connections:
-            control.add(connection)
-        for listener in listeners:
-            control.await_clients(listener)
+        for entrance in entrances:
+            control.serve(entrance)
+        if launch.qtest == "stdio":
+            loop.attach(StandardStream())
+        elif client is not None:
+            loop.on_left = client.go_on if client.others_may_come else None
+            client.open(board.context, lambda connection: loop.attach(SocketStream(connection)))
         gc.freeze()
         gc.enable()
         loop.run()
     finally:
-        if log is not None:
-            log.close()
+        if client is not None:
+            client.close()
         control.close()
         board.close()
     if problems:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from devmodels.options import OptionError, shown
 
 TOP = 1 << 64
+_WHOLE = r"([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))"
+_SIZE = r"\+?(?:(0[xX][0-9a-fA-F]+)|([0-9]+)(?:\.([0-9]+))?)([bBkKmMgGtTpPeE]?)"
+_UNITS = "bkmgtpe"
 
 
 class NumberError(ValueError):
@@ -39,3 +44,29 @@ def option_number(key: str, value: object) -> int:
     if found >= 1 << 32:
         raise OptionError(f"{key}: {shown(value)} is given; expected a number")
     return found
+
+
+def whole(text: str) -> int | None:
+    """What QEMU takes where a type of QAPI's or a property is an integer: as `strtoll` with base 0; None where not."""
+    found = re.fullmatch(_WHOLE, text)
+    if found is None:
+        return None
+    sign, hexadecimal, octal, decimal = found.groups()
+    value = int(hexadecimal, 16) if hexadecimal else int(octal, 8) if octal else int(decimal)
+    return -value if sign == "-" else value
+
+
+def size(text: str) -> int | None:
+    """What QEMU takes where an option is a size: bytes, or with k, M, G, T, P, E of 1024, also fractions of them."""
+    found = re.fullmatch(_SIZE, text)
+    if found is None:
+        return None
+    hexadecimal, integer, fraction, unit = found.groups()
+    shift = 10 * _UNITS.index(unit.lower()) if unit else 0
+    if hexadecimal:
+        return int(hexadecimal, 16) << shift
+    if fraction is None:
+        return int(integer) << shift
+    scale: int = 10 ** len(fraction)
+    part = int(fraction) << shift
+    return (int(integer) << shift) + part // scale if shift or not part else None

@@ -14,11 +14,12 @@ import pytest
 from devmodels.options import OptionError
 from devmodels.qtest.channels import Socket
 from devmodels.qtest.commandline import parse
-from devmodels.qtest.control import connect
+from devmodels.qtest.control import Entrance
 from devmodels.qtest.hotplug import DOWN, EJECT, HOTPLUG_PORT, UP
 from guestsim.targets import TargetError
 from guestsim.targets.qemu import QemuTarget
 from guestsim.targets.qmp import Json
+from tests.unit.qtest.clients import GREETED, check_clients_of_qtest, connected
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,7 @@ def test_channels_that_cannot_be(words: list[str], problem: str) -> None:
     def begin() -> None:
         launch = parse(words)
         assert isinstance(launch.qtest, Socket)
-        connect(launch.qtest, option="-qtest")
+        Entrance(launch.qtest, option="-qtest").wait()
 
     with pytest.raises(OptionError, match=re.escape(problem)):
         begin()
@@ -191,28 +192,36 @@ def test_what_leads_nowhere() -> None:
     assert (launch.qtest, launch.monitors) == (None, [])
 
 
-def test_clients_that_nobody_waits_for_come_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wait", ["on", "off"])
+def test_clients_of_a_server_come_one_after_the_other(tmp_path: Path, wait: str) -> None:
     path = tmp_path / "qmp"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     command = [sys.executable, "-m", "devmodels.qtest", "-M", "none", "-qtest", "stdio", "-qtest-log", "none"]
-    command += ["-qmp", f"unix:{path},server=on,wait=off"]
+    command += ["-qmp", f"unix:{path},server=on,wait={wait}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(b"endianness\n")
             process.stdin.flush()
-            assert process.stdout.readline() == b"OK little\n"
-            for says in (b"", b'{"execute": "qmp_capabilities"}\n', b'{"execute": "qmp_capabilities"}\n'):
-                with socket.socket(socket.AF_UNIX) as client:
-                    client.settimeout(60)
-                    client.connect(str(path))
+            if wait == "off":
+                assert process.stdout.readline() == b"OK little\n"
+            for says in (b"", GREETED, GREETED):
+                with connected(path) as client:
                     assert b'"QMP"' in client.recv(4096)
                     client.sendall(says)
                     assert not says or client.recv(4096) == b'{"return":{}}\r\n'
+            if wait == "on":
+                assert process.stdout.readline() == b"OK little\n"
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("wait", ["on", "off"])
+def test_clients_of_qtest_come_one_after_the_other(tmp_path: Path, wait: str) -> None:
+    steps = check_clients_of_qtest([sys.executable, "-m", "devmodels.qtest"], tmp_path, wait=wait)
+    assert steps == ["OPENED", "CLOSED"] * 3
 
 
 def test_a_client_at_standard_input_that_says_nothing_more_keeps_nobody_waiting() -> None:
