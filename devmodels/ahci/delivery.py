@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from devmodels.ahci.command import Header, PortCommand
 from devmodels.ahci.fis import SDB_STATUS, dma_setup, register_d2h, set_device_bits
 from devmodels.ahci.layout import DSFIS, PRDBC_OFFSET, PRDT_OFFSET, PSFIS, RFIS, SDBFIS
-from devmodels.ahci.pio import by_pio, data_setup, is_packet, packet_setup
+from devmodels.ahci.pio import ASKING, by_pio, data_setup, is_packet, packet_setup
 from devmodels.ahci.prdt import walk
 from devmodels.ahci.registers import DHRS, DPS, HBFS, OFS, PSS, SDBS, TFES
 from devmodels.ata import AtaCommand, AtaError, Protocol, Status, TaskFile
@@ -36,8 +36,11 @@ class Delivery:
         self._port = port
         self._hba = port.hba
         self._registers = port.registers
+        self._habits = port.hba.habits
         self.working = False
         self.done = 0
+        self.untold = 0
+        """Tags of what resets have dropped, of which the next Set Device Bits FIS is to tell."""
         self.taken: list[PortCommand] = []
         """Queued commands that the device has taken in this turn, and does at its end."""
 
@@ -89,7 +92,7 @@ class Delivery:
                 return True
             self._send_setup(tag, length, out=False)
             self.done |= 1 << tag
-            if regions.interrupt and not self._hba.violations.as_qemu:
+            if regions.interrupt and not self._habits.deaf_prds:
                 self._registers.status |= DPS
         return done
 
@@ -97,7 +100,9 @@ class Delivery:
         """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
         assert self._port.device is not None
         size = self._port.device.packet_size
-        self.receive(PSFIS, packet_setup(taskfile, size, as_qemu=self._hba.violations.as_qemu))
+        received = self.receive(PSFIS, packet_setup(taskfile, size, plain=self._habits.plain_pio_setup))
+        if received and self._habits.hides_busy:
+            self._registers.tfd = ASKING
         if packet is None:
             self._port.violation(
                 "AHCI 1.3.1 §4.2.2",
@@ -121,20 +126,23 @@ class Delivery:
                 self._hba.memory, header.table + PRDT_OFFSET, header.prdtl, wanted
             )
             short = regions.length < wanted and transfer.exact
+            silent = short and self._habits.silent_overflow and not command.queued and not by_pio(command)
             if regions.odd:
                 self._port.violation(
                     "AHCI 1.3.1 §4.2.3.3",
                     f"slot {command.slot}: a PRD with an odd address or length",
                     regions.odd,
                 )
+            if silent:
+                device.finish(command)
+                return
             if short:
                 self._overflow(command, regions.length, wanted)
                 if transfer.out or command.queued:
                     device.fail(command, AtaError())
                     return
             command.length = regions.length
-            # QEMU does not look at that bit.
-            command.interrupt = regions.interrupt and not self._hba.violations.as_qemu
+            command.interrupt = regions.interrupt and not self._habits.deaf_prds
             direction = Direction.TO_DEVICE if transfer.out else Direction.FROM_DEVICE
             command.dma = self._hba.memory.map(regions.pieces, direction)
         except GuestMemoryError as error:
@@ -178,20 +186,33 @@ class Delivery:
         return True
 
     def _send_setup(self, tag: int, length: int, *, out: bool) -> None:
-        """The data of a queued command are about to come (SATA 3.x §13.6.3); QEMU sends nothing before them."""
-        if not self._hba.violations.as_qemu:
+        """The data of a queued command are about to come (SATA 3.x §13.6.3)."""
+        if not self._habits.no_dma_setup:
             self.receive(DSFIS, dma_setup(tag, length, out=out))
 
     def _accepted(self, slot: int, taskfile: TaskFile) -> bool:
-        received = self.receive(RFIS, register_d2h(taskfile, interrupt=False, status=READY))
+        last = self._last
+        shown, status = (taskfile, READY) if last is None else (last, last.status)
+        received = self.receive(RFIS, register_d2h(shown, interrupt=False, status=status))
         if received:
-            self._registers.tfd = READY
-            self._port.clear_issue(slot)
+            self._registers.tfd = shown.error << 8 | status
+            if status & Status.ERR:
+                self._port.tell(TFES)
+            else:
+                self._port.clear_issue(slot)
         return received
 
+    @property
+    def _last(self) -> TaskFile | None:
+        """The registers that FISes of queued commands have, if not their own."""
+        device = self._port.device
+        return device.registers if self._habits.last_shown and device is not None else None
+
     def _receive_setup(self, command: PortCommand, length: int) -> bool:
-        data, interrupt = data_setup(command, length)
+        data, interrupt = data_setup(command, length, plain=self._habits.plain_pio_setup)
         received = self.receive(PSFIS, data)
+        if received and self._habits.hides_busy:
+            self._registers.tfd = ASKING
         if received and interrupt:
             self._registers.status |= PSS
         return received
@@ -222,9 +243,22 @@ class Delivery:
 
     def _count(self, command: PortCommand) -> None:
         """PRDBC: how many bytes were moved (§5.4.1)."""
-        self._write(command.header.address + PRDBC_OFFSET, command.moved.to_bytes(4, "little"))
+        at = command.header.address + PRDBC_OFFSET
+        before = self._counted(at) if self._habits.adds_count else 0
+        self._write(at, (command.moved + before & 0xFFFF_FFFF).to_bytes(4, "little"))
         if command.interrupt:
             self._registers.status |= DPS
+
+    def clear_count(self, header: Header) -> None:
+        """PRDBC of a command that begins."""
+        self._write(header.address + PRDBC_OFFSET, bytes(4))
+
+    def _counted(self, at: int) -> int:
+        """What PRDBC is by now."""
+        try:
+            return int.from_bytes(self._hba.memory.read(at, 4), "little")
+        except GuestMemoryError:
+            return 0
 
     def finished(self, command: AtaCommand) -> None:
         """The device has ended a command: a FIS, PxTFD, PxCI or PxSACT, PxIS."""
@@ -241,24 +275,26 @@ class Delivery:
         entry = command.entry
         bits = 0
         pio = entry is not None and entry.protocol is Protocol.PIO_IN and command.transfer is not None
-        as_qemu = self._hba.violations.as_qemu
+        habits = self._habits
         received = True
+        if habits.last_shown and self._port.device is not None:
+            self._port.device.registers = taskfile
+        if habits.mute_diagnostics and entry is not None and entry.protocol is Protocol.DIAGNOSTIC:
+            return
         if pio and not failed:
             received = self._receive_setup(command, command.moved)
             bits = PSS
-        if as_qemu or not pio or failed:
-            # QEMU's device sends this one at the end of every command.
+        if habits.ends_by_register or not pio or failed:
             received &= self.receive(RFIS, register_d2h(taskfile, interrupt=True))
             bits |= DHRS
         if not received:
             return
         registers.tfd = taskfile.error << 8 | taskfile.status
-        if failed and not as_qemu:
+        if failed and not habits.repeats:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
             self._port.fatal(TFES)
             return
         if failed:
-            # QEMU's port goes on; what has failed stays issued.
             bits |= TFES
         else:
             self._port.clear_issue(command.slot)
@@ -282,7 +318,13 @@ class Delivery:
     def _tell_done(self) -> None:
         """Set Device Bits for all NCQ commands that are over (SATA 3.x §13.6.3)."""
         done, self.done = self.done, 0
-        if done and self._set_bits(READY, 0, done):
+        if not done:
+            return
+        last, error = self._last, 0
+        if last is not None:
+            last.status, error = READY, last.error
+        if self._set_bits(READY, error, done | self.untold):
+            self.untold = 0
             self._port.tell(SDBS)
 
     def _set_bits(self, status: int, error: int, done: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from devmodels.ahci.habits import habits_of
 from devmodels.ahci.port import Port
 from devmodels.ahci.registers import (
     GENERIC_SIZE,
@@ -46,6 +47,7 @@ class Hba:
         self.turns = Turns(context)
         self.memory = memory
         self.violations = violations
+        self.habits = habits = habits_of(violations)
         self.slots = slots
         self.may_master = False
         self.separate = False
@@ -58,7 +60,7 @@ class Hba:
         registers.cap_np = ports - 1
         registers.cap_ncs = slots - 1
         registers.cap_sam = registers.cap_sncq = registers.cap_s64a = 1
-        if violations.as_qemu:
+        if habits.early:
             registers.cap_iss, registers.vs = SPEED_GEN1, VERSION_1_0
         else:
             registers.cap_psc = registers.cap_ssc = registers.cap_pmd = registers.cap_sclo = 1

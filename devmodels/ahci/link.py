@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from devmodels.ahci.fis import register_d2h
 from devmodels.ahci.layout import RFIS
 from devmodels.ahci.registers import DHRS, DIAG_N, DIAG_X
-from devmodels.ata import Reset, Status
+from devmodels.ata import Reset, Status, TaskFile
 
 if TYPE_CHECKING:
     from devmodels.ahci.port import Port
-    from devmodels.ata.device import AtaDevice
 
 DET_NONE, DET_PRESENT, DET_OFFLINE = 0, 3, 4
 """PxSSTS.DET."""
@@ -63,8 +62,7 @@ class Link:
         port, registers = self._port, self._port.registers
         if port.device is None or registers.sctl_det in (DET_RESET, DET_OFFLINE):
             return
-        if port.hba.violations.as_qemu:
-            # QEMU tells of a device by its first FIS alone.
+        if port.hba.habits.quiet_link:
             registers.ssts = DET_PRESENT | 1 << 4 | IPM_ACTIVE << 8
             registers.tfd, registers.sig = NO_DEVICE, 0xFFFF_FFFF
             port.held_in_reset = False
@@ -82,13 +80,33 @@ class Link:
         """PxSCTL.DET was `before` (§3.3.11, §10.4.2)."""
         port, registers = self._port, self._port.registers
         now = registers.sctl_det
-        if now in (DET_RESET, DET_OFFLINE):
+        if port.hba.habits.resets_when_over:
+            if before == DET_RESET and not now:
+                self._begin_anew()
+        elif now in (DET_RESET, DET_OFFLINE):
             if port.device is not None:
                 port.device.drop()
             self.down()
         elif before in (DET_RESET, DET_OFFLINE):
             registers.ssts = DET_NONE
             self.up(Reset.HARDWARE)
+
+    def _begin_anew(self) -> None:
+        """What a COMRESET that is over has to do, and what is issued is forgotten."""
+        port, registers = self._port, self._port.registers
+        port.forget_issued(heard=bool(registers.fr))
+        registers.serr = 0
+        registers.tfd, registers.sig = NO_DEVICE, 0xFFFF_FFFF
+        if port.device is None:
+            self.announce_none()
+        else:
+            self.up(Reset.HARDWARE)
+
+    def announce_none(self) -> None:
+        """A port without a device receives a first FIS, too, where that is its habit."""
+        if self._port.hba.habits.empty_signature is not None:
+            self.signature_due = True
+            self.send_signature()
 
     # --- sleep
 
@@ -122,8 +140,12 @@ class Link:
         port, device = self._port, self._port.device
         if turn != self._turn or device is None or port.held_in_reset:
             return
-        if not port.hba.violations.as_qemu:
-            self._show_signature(device)
+        habits = port.hba.habits
+        if habits.signature is not None:
+            disk, drive, device.registers.device = habits.signature
+            device.registers.status = drive if device.packet_size else disk
+        if not habits.quiet_link:
+            self._show_signature(device.registers)
         self.signature_due = True
         self.send_signature()
         port.device_was_reset()
@@ -131,15 +153,26 @@ class Link:
     def send_signature(self) -> None:
         """The device's first FIS shows in PxTFD and PxSIG; it goes to memory once PxCMD.FRE is 1 (§5.3.2)."""
         port = self._port
-        if self.signature_due and port.registers.fr and port.hba.may_master and port.device is not None:
+        if self.signature_due and port.registers.fr and port.hba.may_master:
             self.signature_due = False
-            as_qemu = port.hba.violations.as_qemu
-            port.delivery.receive(RFIS, register_d2h(port.device.registers, interrupt=as_qemu))
-            if as_qemu:
-                self._show_signature(port.device)
+            quiet = port.hba.habits.quiet_link
+            registers = self._first()
+            port.delivery.receive(RFIS, register_d2h(registers, interrupt=quiet))
+            if quiet:
+                self._show_signature(registers)
                 port.tell(DHRS)
 
-    def _show_signature(self, device: AtaDevice) -> None:
-        taskfile, registers = device.registers, self._port.registers
+    def _first(self) -> TaskFile:
+        """What the first FIS has."""
+        if self._port.device is not None:
+            return self._port.device.registers
+        assert self._port.hba.habits.empty_signature is not None
+        lba, device, status = self._port.hba.habits.empty_signature
+        registers = TaskFile(lba=lba, count=1, device=device)
+        registers.status = status
+        return registers
+
+    def _show_signature(self, taskfile: TaskFile) -> None:
+        registers = self._port.registers
         registers.sig = (taskfile.lba & 0xFF_FFFF) << 8 | taskfile.count & 0xFF
         registers.tfd = taskfile.error << 8 | taskfile.status

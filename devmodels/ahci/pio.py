@@ -35,34 +35,34 @@ def by_pio(command: PortCommand) -> bool:
     return command.entry.protocol.pio
 
 
-def data_setup(command: PortCommand, length: int) -> tuple[bytes, bool]:
+def data_setup(command: PortCommand, length: int, *, plain: bool) -> tuple[bytes, bool]:
     """Of the last block where there are `length` bytes; and whether it interrupts.
 
     Only of the first block of a write the host is not told.  A packet command says how it ended in another FIS.
+    `plain`: as QEMU's.
     """
     transfer, taskfile = command.transfer, command.taskfile
     assert transfer is not None
     packet = is_packet(command)
     block = transfer.block
     interrupt = packet or not transfer.out or length > block
-    as_qemu = command.device is not None and command.device.violations.as_qemu
-    if transfer.sector and as_qemu:
+    if transfer.sector and plain:
         # QEMU's drive has a data block for each block of its medium, however many the host would take.
         block = min(block, transfer.sector)
     last = length % block or block
     after = WORKING if transfer.out or packet else taskfile.status or READY
-    if as_qemu:
+    if plain:
         after = ASKING
     if packet:
         taskfile.count = 0 if transfer.out else TO_HOST
         taskfile.lba = taskfile.lba & ~0xFF_FF00 | last << 8
-    out = transfer.out or as_qemu
-    shown = transfer.shown(command, length - last) if as_qemu and transfer.out else taskfile
+    out = transfer.out or plain
+    shown = transfer.shown(command, length - last) if plain and transfer.out else taskfile
     return pio_setup(shown, ASKING, after, last, out=out, interrupt=interrupt), interrupt
 
 
-def packet_setup(taskfile: TaskFile, size: int, *, as_qemu: bool) -> bytes:
+def packet_setup(taskfile: TaskFile, size: int, *, plain: bool) -> bytes:
     """The device asks for a packet of `size` bytes."""
     asking = TaskFile(count=COMMAND_DATA, lba=taskfile.lba, device=taskfile.device)
-    after = ASKING if as_qemu else WORKING
+    after = ASKING if plain else WORKING
     return pio_setup(asking, ASKING, after, size, out=True, interrupt=False)

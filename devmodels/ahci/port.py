@@ -262,8 +262,7 @@ class Port:
             )
             self.schedule()
         else:
-            if self.hba.violations.as_qemu and self.control_slot is None and not self.registers.tfd & BUSY:
-                # QEMU does again what has failed.
+            if self.hba.habits.repeats and self.control_slot is None and not self.occupied:
                 self.issued = 0
             self.schedule()
 
@@ -291,6 +290,22 @@ class Port:
             self.device.drop()
         self.when_idle(partial(self.event, Event.IDLE))
 
+    @property
+    def occupied(self) -> bool:
+        """Whether the device has to end something before it can take a command; PxTFD need not tell."""
+        if self.registers.tfd & BUSY:
+            return True
+        if not self.hba.habits.hides_busy or self.device is None:
+            return False
+        return bool(self.device.resets) or any(not each.accepted for each in self.device.in_flight)
+
+    def forget_issued(self, *, heard: bool = False) -> None:
+        """Nothing is issued any more, by a reset; what nobody has `heard` of is to be told, where that is its habit."""
+        dropped = self.registers.sact
+        self._take_back()
+        if self.hba.habits.tells_dropped and not heard:
+            self.delivery.untold |= dropped
+
     def _take_back(self) -> None:
         """Nothing is issued any more: what was while the engine came to rest neither (§3.3.13, §3.3.14)."""
         registers = self.registers
@@ -307,13 +322,15 @@ class Port:
         if self.device is not None:
             self.device.drop()
         self.state = State.OFF
-        self.issued = self.next_slot = self.delivery.done = 0
-        self.control_slot = None
+        self.forget_issued()
         self.held_in_reset = self.link.signature_due = False
         self.registers.reset(domain)
         self.asks = False
         self.moved_structures()
-        self.link.up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
+        if self.device is None:
+            self.link.announce_none()
+        else:
+            self.link.up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 
     def schedule(self) -> None:
         """Look for commands in a turn of the context."""
@@ -329,7 +346,7 @@ class Port:
         registers, delivery = self.registers, self.delivery
         delivery.working = True
         slots = self.hba.slots
-        while self.state is State.RUNNING and not registers.tfd & BUSY:
+        while self.state is State.RUNNING and not self.occupied:
             waiting = registers.ci & ~self.issued
             if not waiting:
                 break
@@ -350,7 +367,7 @@ class Port:
         if registers.ssts_ipm > IPM_ACTIVE:
             # There is something to send: the link wakes up (§8.3.1).
             registers.ssts_ipm = IPM_ACTIVE
-        if not self.hba.violations.as_qemu:
+        if not self.hba.habits.hides_slot:
             registers.ccs = slot
         address = self._list + HEADER_SIZE * slot
         try:
@@ -394,7 +411,10 @@ class Port:
             # A device that is held in reset hears no command.
             registers.tfd |= Status.BSY
         else:
-            registers.tfd |= Status.BSY
+            if not self.hba.habits.hides_busy:
+                registers.tfd |= Status.BSY
+            if self.hba.habits.adds_count:
+                self.delivery.clear_count(header)
             if taskfile.command == PACKET and self.device.packet_size:
                 packet = self.delivery.send_packet(slot, taskfile, packet)
             self.device.issue(PortCommand(self.delivery, taskfile, slot, header, packet))
@@ -406,7 +426,8 @@ class Port:
         self.control_slot = None if clears else slot
         if control & SRST or self.held_in_reset:
             self.held_in_reset = bool(control & SRST)
-            registers.tfd |= Status.BSY
+            if not self.hba.habits.hides_busy:
+                registers.tfd |= Status.BSY
             self.link.reset_device(Reset.SOFTWARE)
         if clears:
             registers.tfd &= ~BUSY

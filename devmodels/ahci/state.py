@@ -49,6 +49,7 @@ class PortState(msgspec.Struct, frozen=True):
     resetting: bool
     device: bytes | None
     commands: list[SlotState]
+    untold: Dword = 0
 
 
 class HbaState(msgspec.Struct, frozen=True):
@@ -79,6 +80,7 @@ def _save_port(port: Port) -> PortState:
         device is not None and bool(device.resets),
         None if device is None else device.save(),
         [_save_command(each) for each in commands if isinstance(each, PortCommand) and not each.dropped],
+        port.delivery.untold,
     )
 
 
@@ -128,6 +130,7 @@ def _restore_port(port: Port, state: PortState) -> None:
     port.issued, port.next_slot = state.issued, state.next_slot
     port.held_in_reset, port.link.signature_due = state.held_in_reset, state.signature_due
     port.control_slot = state.control_slot
+    port.delivery.untold = state.untold
     if device is not None and state.device is not None:
         device.restore(state.device)
         for each in state.commands:

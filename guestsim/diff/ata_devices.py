@@ -104,8 +104,10 @@ DATA_PHASE = (
 IN_FLIGHT = "in-flight"
 
 _AHCI_MASKS = (
-    _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0), IN_FLIGHT),
-    _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0x08), IN_FLIGHT),
+    *strict(
+        _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0), IN_FLIGHT),
+        _port_mask(*BUSY, PortReg.TFD, 0x88, (0x80, 0x08), IN_FLIGHT),
+    ),
     *strict(_port_mask(*DSC, PortReg.TFD, 0x10, (0x10, 0), "fails", *WITHOUT_DSC)),
     *strict(
         _port_mask(
@@ -159,12 +161,15 @@ _AHCI_MASKS = (
     ),
     of_memory(*IDENTITY),
     of_memory(*INTERRUPTED),
-    of_memory(
-        "issued",
-        "COMRESET clears neither PxCI nor PxSACT (AHCI 1.3.1 §3.3.13, §3.3.14); QEMU clears both (right: ours).",
+    *strict(
+        of_memory(
+            "issued",
+            "COMRESET clears neither PxCI nor PxSACT (AHCI 1.3.1 §3.3.13, §3.3.14); QEMU clears both (right: ours).",
+        )
     ),
 )
 _AHCI_DISK_MASKS = (
+    *strict(of_memory(*POWER)),
     *strict(_port_mask(*BEYOND, PortReg.TFD, 0x1410, (0x1010, 0x0400), *BEHIND), of_memory(*OUTPUTS)),
     *strict(
         of_memory(
@@ -172,7 +177,6 @@ _AHCI_DISK_MASKS = (
             "A queued command's data come after a DMA Setup FIS (Serial ATA 3.2 §13.6.3); QEMU has none (right: ours).",
         )
     ),
-    of_memory(*POWER),
     of_memory(*OURS_ALONE),
     of_memory(*THEIRS_ALONE),
     _port_mask(*OURS_ALONE, PortReg.TFD, 0x0411, (0x0010, 0x0401), OURS),
@@ -186,15 +190,17 @@ _AHCI_DISK_MASKS = (
     _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0000, 1), THEIRS),
     _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0001, 1), THEIRS),
     _port_mask(*THEIRS_ALONE, PortReg.CI, -1, (None, 0), THEIRS),
-    of_memory(
-        "accepted",
-        "The FIS that accepts a queued command says nothing by count and address (ACS-3 §7.23, §7.61): ours are the "
-        "command's, QEMU's those of the last command that was not queued.",
-    ),
-    of_memory(
-        "dropped",
-        "A Set Device Bits FIS tells of commands that have ended (Serial ATA 3.2 §10.5.7); QEMU's first one after a "
-        "reset of the HBA tells of those that it has dropped, too (right: ours).",
+    *strict(
+        of_memory(
+            "accepted",
+            "The FIS that accepts a queued command says nothing by count and address (ACS-3 §7.23, §7.61): ours are "
+            "the command's, QEMU's those of the last command that was not queued.",
+        ),
+        of_memory(
+            "dropped",
+            "A Set Device Bits FIS tells of commands that have ended (Serial ATA 3.2 §10.5.7); QEMU's first one after "
+            "a reset of the HBA tells of those that it has dropped, too (right: ours).",
+        ),
     ),
     of_memory("order", "Queued commands may end in any order (Serial ATA 3.2 §13.6.3)."),
 )
@@ -296,8 +302,9 @@ _IDE_MASKS = (
     of_memory(*INTERRUPTED),
 )
 _IDE_DISK_MASKS = (
-    *strict(_ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS)),
-    of_memory(*POWER),
+    *strict(
+        _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS), of_memory(*POWER)
+    ),
     of_memory(*ABSENT),
     *(
         Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)

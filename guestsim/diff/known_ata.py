@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from guestsim.diff.entries import Known, Shown, register
+from guestsim.diff.profiles import STRICT
 
 _AHCI = ("ahci-disk", "ahci-cd")
 _IDE = ("ide-disk", "ide-cd")
@@ -18,6 +19,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         _AHCI,
         (register("PxCI", "0x0", "0x*"),),
         now=frozenset({"execute-device-diagnostic"}),
+        profiles=STRICT,
     ),
     Known(
         "status after a reset",
@@ -31,6 +33,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
             Shown("memory", "received FISes", "50 01 *", "30 01 *"),
         ),
         now=_RESETS,
+        profiles=STRICT,
     ),
     Known(
         "FIS of no device",
@@ -43,6 +46,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
             Shown("memory", "received FISes of an empty port", "00 00 00 00 *", "01 ff ff a0 *"),
             Shown("memory", "received FISes of an empty port", "00 at*", "01 at*"),
         ),
+        profiles=STRICT,
     ),
     Known(
         "interrupt of a software reset",
@@ -79,6 +83,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
             Shown("memory", "command list", "be 02 at*", "00 00 at*"),
         ),
         now=frozenset({"slot"}),
+        profiles=STRICT,
     ),
     Known(
         "link that goes down",
@@ -88,6 +93,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         _AHCI,
         (register("IS", "0x1", "0x0"), register("PxIS", "0x400000", "0x0")),
         now=frozenset({"comreset"}),
+        profiles=STRICT,
     ),
     Known(
         "bytes moved are added",
@@ -97,5 +103,6 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         _AHCI,
         (Shown("memory", "command list", "00 04 00 00 *", "01 05 01 01 *"),),
         now=frozenset({"slot"}),
+        profiles=STRICT,
     ),
 )

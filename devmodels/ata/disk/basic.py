@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devmodels.ata.command import AtaCommand, AtaError
-from devmodels.ata.constants import BLOCK, DIAGNOSTIC_PASSED, HEAD, Error
+from devmodels.ata.constants import BLOCK, DIAGNOSTIC_PASSED, HEAD, Error, Transport
 from devmodels.ata.table import Command, Protocol
 from devmodels.ata.transfer import DataIn, DataOut
 
@@ -17,7 +17,8 @@ def diagnose(disk: AtaDisk, command: AtaCommand) -> None:
     """EXECUTE DEVICE DIAGNOSTIC: passed, and the signature (ACS-3 §7.9)."""
     taskfile = command.taskfile
     taskfile.show(*disk.signature)
-    taskfile.device = 0
+    # QEMU's has two bits that are always 1, and obsolete; a channel shows them by itself.
+    taskfile.device = 0xA0 if disk.violations.as_qemu and disk.transport is Transport.SERIAL else 0
     taskfile.error = DIAGNOSTIC_PASSED
 
 

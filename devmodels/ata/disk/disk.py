@@ -191,7 +191,7 @@ class AtaDisk(AtaDevice):
                 raise AtaError(Error.ABRT)
         if command.queued:
             self._admit_queued(command)
-        elif self.tags:
+        elif self.tags and not self.violations.as_qemu:
             self._mixed(command)
         if entry.addressing is not Addressing.NONE:
             self.medium_wanted()

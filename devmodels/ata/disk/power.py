@@ -49,13 +49,13 @@ async def enter(disk: AtaDisk, command: AtaCommand, *, mode: int) -> None:
         if taskfile.lba & 0xFF_FFFF != UNLOAD_LBA:
             raise AtaError(Error.ABRT)
         taskfile.lba = taskfile.lba & ~0xFF | UNLOADED
-    if taskfile.command in TIMED:
-        disk.standby_ns = standby_timer(taskfile.count & 0xFF)
-        disk.active_ns = disk.turns.now_ns() if disk.standby_ns else 0
     if disk.violations.as_qemu:
         # QEMU's disk stays active, and does not show DSC.
         taskfile.status = Status.DRDY
         return
+    if taskfile.command in TIMED:
+        disk.standby_ns = standby_timer(taskfile.count & 0xFF)
+        disk.active_ns = disk.turns.now_ns() if disk.standby_ns else 0
     disk.power_mode = mode
 
 

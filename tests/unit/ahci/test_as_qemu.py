@@ -90,3 +90,88 @@ def test_count_and_address_in_fises_go_with_the_sectors(w: World) -> None:
     w.command(ata.write_dma_ext(0xFF, bytes(3 * 512), pio=True), (buffer, 3 * 512))
     assert (fis(w, PIO_SETUP)[4:6], fis(w, PIO_SETUP)[12]) == (b"\x01\x01", 1)
     assert (fis(w, D2H)[4:6], fis(w, D2H)[12]) == (b"\x02\x01", 0)
+
+
+# --- in both profiles
+
+
+@pytest.fixture(params=["strict", "qemu"])
+def profile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def of_profile(profile: str) -> Iterator[World]:
+    with world(profile=profile) as made:
+        yield made
+
+
+def by(profile: str, *, strict: object, qemu: object) -> object:
+    return strict if profile == "strict" else qemu
+
+
+def test_what_the_first_fis_says(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.SCTL, 0x301)
+    w.port.write(PortReg.SCTL, 0x300)
+    w.settle()
+    assert w.port.read(PortReg.TFD) == by(profile, strict=0x150, qemu=0x130)
+    assert fis(w, D2H)[2:8] == by(
+        profile, strict=b"\x50\x01\x01\x00\x00\x00", qemu=b"\x30\x01\x01\x00\x00\xa0"
+    )
+
+
+def test_the_link_while_a_comreset_stands(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.SCTL, 0x301)
+    assert w.port.read(PortReg.SSTS) & 0xF == by(profile, strict=0, qemu=3)
+    w.port.write(PortReg.SCTL, 0x300)
+    assert w.port.read(PortReg.SSTS) & 0xF == 3
+
+
+def test_what_is_issued_at_a_comreset(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.SACT, 8)
+    w.port.write(PortReg.SCTL, 0x301)
+    w.port.write(PortReg.SCTL, 0x300)
+    assert w.port.read(PortReg.SACT) == by(profile, strict=8, qemu=0)
+
+
+def test_diagnostics(of_profile: World, profile: str) -> None:
+    w = of_profile
+    put(w, 0, ata.AtaCommand(0x90))
+    w.issue()
+    assert w.port.read(PortReg.CI) == by(profile, strict=0, qemu=1)
+    assert w.status == by(profile, strict=PortIs.DHRS, qemu=0)
+
+
+def test_a_queued_command_is_accepted(of_profile: World, profile: str) -> None:
+    w = of_profile
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_dma_ext(0x10, 1), (buffer, 512))
+    w.command(ata.read_queued(0x20, 1), (buffer, 512))
+    assert fis(w, D2H)[4] == by(profile, strict=0x20, qemu=0x11)
+
+
+def test_the_count_of_bytes_moved_begins_with_what_the_header_holds(of_profile: World) -> None:
+    w = of_profile
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_dma_ext(0, 1), (buffer, 512))
+    assert w.guest.memory.read(w.port.list + 4, 4) == (512).to_bytes(4, "little")
+
+
+def test_more_data_than_regions(of_profile: World, profile: str) -> None:
+    w = of_profile
+    buffer = w.guest.memory.allocate(512)
+    w.guest.memory.write(buffer, b"\xee" * 512)
+    w.command(ata.read_dma_ext(0, 2), (buffer, 512))
+    moved = w.guest.memory.read(buffer, 512) != b"\xee" * 512
+    assert (bool(w.status & PortIs.OFS), moved) == by(profile, strict=(True, True), qemu=(False, False))
+
+
+def test_the_power_mode(of_profile: World, profile: str) -> None:
+    w = of_profile
+    for command in (ata.AtaCommand(0xE0), ata.AtaCommand(0xE5)):
+        put(w, 0, command)
+        w.issue()
+    assert fis(w, D2H)[12] == by(profile, strict=0, qemu=0xFF)

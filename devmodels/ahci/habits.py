@@ -1,0 +1,79 @@
+"""What HBAs do one way or another: as AHCI and Serial ATA have it, or as QEMU 7.2's with what is attached to it.
+
+A field says what is done where it is true; `STRICT` has none of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devmodels.ata import Status
+from devmodels.ata.constants import READY
+from devmodels.conformance import ViolationLog
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """Departures from AHCI 1.3.1 and Serial ATA 3.2, each with the clause."""
+
+    early: bool = False
+    """It is of AHCI 1.0, with links of Gen1 (AHCI 1.3.1 §3.1.1, §3.1.5, §3.3.10)."""
+    quiet_link: bool = False
+    """PxTFD, PxSIG and PxIS tell of a device by its first FIS alone, PxSERR does not (§3.3.8, §3.3.9, §3.3.12)."""
+    resets_when_over: bool = False
+    """A COMRESET is one when PxSCTL.DET is 0 again: till then nothing happens, and then nothing is issued (§3.3.11)."""
+    signature: tuple[int, int, int] | None = None
+    """Status of a disk and of an ATAPI drive, and the device field, in the first FIS (SATA 3.2 §11.3)."""
+    empty_signature: tuple[int, int, int] | None = None
+    """LBA, device field and status of the first FIS that a port without a device receives (AHCI 1.3.1 §3.3.9)."""
+    hides_busy: bool = False
+    """PxTFD.STS has no BSY while a command is under way (§3.3.8)."""
+    hides_slot: bool = False
+    """PxCMD.CCS is 0 (§3.3.7)."""
+    repeats: bool = False
+    """What has failed is done again with the next command, and the port does not halt (§6.2.2)."""
+    deaf_prds: bool = False
+    """The interrupt bit of a PRD is not looked at (§4.2.3.3)."""
+    adds_count: bool = False
+    """PRDBC is cleared first, and then what was moved is added to what it holds (§4.2.2)."""
+    silent_overflow: bool = False
+    """A command with more data than its PRDs have room for moves none, and ends well (§3.3.5)."""
+    last_shown: bool = False
+    """FISes of queued commands have status, error, count and address of the last command before them (ACS-3 §7.23)."""
+    tells_dropped: bool = False
+    """The first Set Device Bits FIS after a reset tells of the commands that it has dropped (SATA 3.2 §10.5.7)."""
+    ends_by_register: bool = False
+    """Every command that is not queued ends with a register FIS that interrupts (SATA 3.2 §11.7)."""
+    mute_diagnostics: bool = False
+    """EXECUTE DEVICE DIAGNOSTIC ends without a FIS, and stays issued (AHCI 1.3.1 §3.3.14)."""
+    no_dma_setup: bool = False
+    """The data of queued commands come without a DMA Setup FIS (SATA 3.2 §13.6.3)."""
+    plain_pio_setup: bool = False
+    """PIO Setup FISes have no direction, and no status of their own for after the block (SATA 3.2 §10.5.11)."""
+
+
+STRICT = Habits()
+AS_QEMU = Habits(
+    early=True,
+    quiet_link=True,
+    resets_when_over=True,
+    signature=(Status.DF | Status.DSC, READY | Status.DF, 0xA0),
+    empty_signature=(0xFF_FF01, 0xA0, READY),
+    hides_busy=True,
+    hides_slot=True,
+    repeats=True,
+    deaf_prds=True,
+    adds_count=True,
+    silent_overflow=True,
+    last_shown=True,
+    tells_dropped=True,
+    ends_by_register=True,
+    mute_diagnostics=True,
+    no_dma_setup=True,
+    plain_pio_setup=True,
+)
+
+
+def habits_of(violations: ViolationLog) -> Habits:
+    """Those of its profile."""
+    return AS_QEMU if violations.as_qemu else STRICT
