@@ -5,15 +5,14 @@ A field says what is done where it is true; `STRICT` has none of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from devmodels.ata import Status
 from devmodels.ata.constants import READY
 from devmodels.conformance import ViolationLog
 
 
-@dataclass(frozen=True, slots=True)
-class Habits:
+class Habits(msgspec.Struct, frozen=True):
     """Departures from AHCI 1.3.1 and Serial ATA 3.2, each with the clause."""
 
     early: bool = False
