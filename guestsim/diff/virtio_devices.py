@@ -12,6 +12,7 @@ from guestsim.diff.grammar import (
     virtio,
     virtio_blk,
     virtio_chains,
+    virtio_driver,
     virtio_legacy,
     virtio_packed,
     virtio_rings,
@@ -167,6 +168,15 @@ _COMMON = (
             "failed-data",
             "Ours zeroes what it says it has written; QEMU has written nothing (VIRTIO 1.4 §2.7.8.2; right: ours).",
         )
+    ),
+    of_memory(
+        virtio_driver.RESET,
+        "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does it, ours drops it.",
+    ),
+    of_memory(
+        virtio_driver.RESET_QUEUE,
+        "QEMU does what is in flight after its queue was reset, and writes buffers and ISR status then "
+        "(VIRTIO 1.4 §2.6.1.1; right: ours).",
     ),
     of_memory(
         "broken-hints",
@@ -412,6 +422,10 @@ VIRTIO_SCSI = replace(
         of_memory(
             "sense-detail",
             "Information and sense key specific bytes are optional (SPC-4 §4.5.3); ours has them.",
+        ),
+        of_memory(
+            "which-reset",
+            "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07 (SPC-4 §4.5.6).",
         ),
         of_memory(
             "sense-rest",

@@ -90,14 +90,22 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A request is held at its drive, where `event` comes, and another one, `by`, ends it."""
+    """A request is held at its drive, where `event` comes, and `by` ends it; then those of `again` are made.
+
+    `by` is task management, a reset of the device, or one of the queue.  `drains`: QEMU, whose logical unit is reset
+    by it, waits there until what is held is over.
+    """
 
     event: str
     submit: Submit
-    by: Submit
+    by: Submit | BringUp | ResetQueue
+    again: tuple[Submit, ...] = ()
+    drains: bool = False
 
     def simpler(self) -> Iterator[Action]:
-        """Only the request, a plainer one."""
+        """Only the request, nothing again, a plainer one."""
+        if self.again:
+            yield replace(self, again=())
         yield self.submit
         for one in self.submit.simpler():
             assert isinstance(one, Submit)

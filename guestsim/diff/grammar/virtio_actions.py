@@ -14,6 +14,7 @@ from guestsim.diff.grammar.virtio import (
     MOST_MEANWHILE,
     BringUp,
     Broken,
+    Ended,
     InFlight,
     Jump,
     ResetQueue,
@@ -30,6 +31,8 @@ SIZES = (1, 2, 4, 8, 16, 64, 256)
 
 ODD_SIZES = (10, 100)
 """Those that split rings cannot have."""
+ENOUGH = 16
+"""A queue of so many has room for any request."""
 PACKED = 0.4
 """How often rings are packed."""
 
@@ -193,6 +196,30 @@ class Actions:
             chosen = random.choices(makers, weights, k=random.randint(0, MOST_MEANWHILE))
             meanwhile = tuple(_one(maker(random)) for maker in chosen)
             return InFlight(event, submit(random), meanwhile)
+
+        return made
+
+    def dropped(
+        self,
+        held: Sequence[Held],
+        bring_up: Callable[[Random], BringUp],
+        wanted: int = 0,
+        before: Callable[[Random, int], tuple[Submit, ...]] = lambda _, __: (),
+    ) -> ActionMaker:
+        """Maker of requests that are held when the device or their queue is reset; they are made again.
+
+        The driver accepts the features `wanted` then, and submits what `before` says for the queue.
+        """
+
+        def made(random: Random) -> Ended:
+            event, make = random.choice(held)
+            submit = make(random)
+            by: BringUp | ResetQueue = ResetQueue(submit.queue, again=True)
+            if random.random() < 0.5:
+                up = bring_up(random)
+                sizes = tuple(max(size, ENOUGH) for size in (*up.sizes, ENOUGH)[: self._queues])
+                by = replace(up, features=up.features | wanted, sizes=sizes, skip=frozenset())
+            return Ended(event, submit, by, (*before(random, submit.queue), submit))
 
         return made
 

@@ -235,9 +235,13 @@ HELD: tuple[Held, ...] = (
 
 IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (MODERN.read_registers, 2)))
 
+WANTED = 1 << BlkFeature.MQ | 1 << BlkFeature.FLUSH | 1 << BlkFeature.DISCARD | 1 << BlkFeature.WRITE_ZEROES
+"""What requests need that are made again after a reset."""
+
 ACTIONS: ActionTable = (
     (submit, 60),
     (IN_FLIGHT, 5),
+    (MODERN.dropped(HELD, MODERN.bring_up, WANTED), 2),
     (MODERN.broken(alone(request), MODERN.bring_up, (*QUIRKS, "far")), 1),
     *MODERN.table(),
     (read_config, 4),
@@ -249,6 +253,7 @@ LEGACY_IN_FLIGHT = MODERN.in_flight(HELD, ((submit, 10), (read_config, 1), (virt
 LEGACY_ACTIONS: ActionTable = (
     (submit, 60),
     (LEGACY_IN_FLIGHT, 5),
+    (MODERN.dropped(HELD, legacy_bring_up, WANTED), 2),
     (MODERN.broken(alone(request), legacy_bring_up, (*virtio_legacy.QUIRKS, "far")), 1),
     (legacy_bring_up, 4),
     (virtio_legacy.read_registers, 5),

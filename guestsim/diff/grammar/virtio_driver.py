@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from guestsim.diff.access import Access, Break, Held, Loose, Read, Resume, Step, Unordered, Wait, Write
+from guestsim.diff.access import (
+    Access,
+    Break,
+    Held,
+    Late,
+    Loose,
+    Read,
+    Rest,
+    Resume,
+    Step,
+    Store,
+    Unordered,
+    Wait,
+    Write,
+)
+from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
@@ -22,7 +37,7 @@ from guestsim.diff.grammar.virtio import (
     put,
     put_wide,
 )
-from guestsim.diff.grammar.virtio_chains import Buffers, Chain, loose
+from guestsim.diff.grammar.virtio_chains import BUFFERS, UNTOUCHED, Buffers, Chain, loose
 from guestsim.diff.grammar.virtio_packed import PackedRing
 from guestsim.diff.grammar.virtio_rings import AVAIL_AT, DESC_AT, USED_AT, Queue, Ring
 from guestsim.drivers.layouts import COMMON_CFG, Feature, Status
@@ -36,6 +51,9 @@ MOST_QUEUES = 1024
 
 HELD = "A"
 """The break point of a request that is held."""
+
+RESET, RESET_QUEUE = "reset", "queue-reset"
+"""Masks: what QEMU has done before a reset of the device, and after one of a queue."""
 
 OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
 
@@ -308,19 +326,63 @@ class Lowering:
         return Step(name, tuple(accesses), tags)
 
     def _ended(self, action: Ended) -> Step:
-        """Both are over when what was held has gone on: QEMU answers only then."""
+        """What ends a request that is held, and what is done then."""
+        ended = self._held_and_ended(action)
+        if "ended" not in ended.tags:
+            return ended
+        again = [self._step(one) for one in action.again]
+        accesses = (*ended.accesses, *(access for step in again for access in step.accesses))
+        return replace(ended, accesses=accesses, tags=ended.tags.union(*(step.tags for step in again)))
+
+    def _held_and_ended(self, action: Ended) -> Step:
+        queue = self.queues[action.submit.queue]
         held = self._submit(action.submit)
         if not held.tags:
             return held
         *submitted, wait = held.accesses
         do = [Break(action.event, HELD), *submitted, Held(HELD), wait]
-        by = self._submit(action.by)
+        match action.by:
+            case Submit():
+                by, end = self._managed(action.by, submitted, wait, drains=action.drains)
+            case BringUp():
+                by, end = self._reset_while_held(action.by, queue, submitted)
+            case ResetQueue():
+                by, end = self._queue_reset_while_held(queue, submitted, wait)
+        tags = held.tags | by.tags | {"in-flight", "ended", f"held:{action.event}"}
+        return Step(f"held at {action.event}: {held.name}; ended: {by.name}", (*do, *end), tags)
+
+    def _managed(
+        self, action: Submit, submitted: Sequence[Access], wait: Access, *, drains: bool
+    ) -> tuple[Step, list[Access]]:
+        """Both are over when what was held has gone on: QEMU answers only then, and waits for it in a reset."""
+        by = self._submit(action)
         *told, last = by.accesses if by.tags else (wait,)
         # Of what was ended anything may have been done.
         again = {replace(one, status=None, good=False): None for one in submitted if isinstance(one, Loose)}
-        do += [*told, Resume(HELD), *again, last]
-        tags = held.tags | by.tags | {"in-flight", "ended", f"held:{action.event}"}
-        return Step(f"held at {action.event}: {held.name}; ended: {by.name}", tuple(do), tags)
+        late = [Late(HELD)] * drains
+        return by, [*late, *told, Resume(HELD), *again, last]
+
+    def _reset_while_held(
+        self, action: BringUp, queue: Ring, submitted: Sequence[Access]
+    ) -> tuple[Step, list[Access]]:
+        """Ours drops what is held, and forgets what has been written; QEMU does it first, in the reset."""
+        messages = Loose(RESET, MESSAGES, MESSAGES_SIZE, values=(bytes(MESSAGES_SIZE), None))
+        left = [*_untouched(submitted, RESET), *queue.dropped(RESET), messages]
+        up = self._bring_up(action)
+        reset, wait, *others = up.accesses
+        return up, [Late(HELD), reset, Resume(HELD), *left, wait, *others]
+
+    def _queue_reset_while_held(
+        self, queue: Ring, submitted: Sequence[Access], wait: Access
+    ) -> tuple[Step, list[Access]]:
+        """Ours drops what is held; QEMU does it later, and has no ring any more."""
+        by = self._reset_queue(queue, again=True)
+        if not by.tags:
+            return by, [Resume(HELD), *(one for one in submitted if isinstance(one, Loose)), wait]
+        select, reset, still, *others = by.accesses
+        isr = Read("isr-msix" if self.vectors_on else "isr", 0, 1, (RESET_QUEUE, 0, 1))
+        late = [Resume(HELD), Rest(), isr, *_untouched(submitted, RESET_QUEUE), Wait()]
+        return by, [select, reset, still, *late, *others]
 
     def _add(self, queue: Ring, chain: Chain, do: list[Access]) -> bool:
         """Add a chain's buffers and descriptors, if there is room for them.
@@ -341,3 +403,14 @@ class Lowering:
             parts[-1] = address + (1 << 45), length, flags
         do += queue.add(parts, chain.quirk, indirect=indirect)
         return True
+
+
+def _untouched(submitted: Sequence[Access], reason: str) -> Iterator[Loose]:
+    """Buffers that the device may write: ours has not."""
+    for one in submitted:
+        if (
+            isinstance(one, Store)
+            and one.address >= BUFFERS
+            and one.data == bytes([UNTOUCHED]) * len(one.data)
+        ):
+            yield Loose(reason, one.address, len(one.data), values=(one.data, None))

@@ -47,6 +47,8 @@ class PackedRing(Ring):
     """Whether QEMU's event suppression does not go on with what it takes."""
     heard: int = 0
     """The place where descriptors began that the device was told of last, or has not been told of."""
+    last: bytes = b""
+    """What the first descriptor of the last chain says, but for its address."""
     spans: list[tuple[int, int]] = field(default_factory=list)
     """First place and number of descriptors of each chain since the ring was empty."""
 
@@ -93,12 +95,13 @@ class PackedRing(Ring):
             parts = [(at, PACKED_DESC.size * len(parts), flags)]
         first, count = self.place, len(parts)
         number = 257 * self.avail & 0xFFFF
-        stores: list[Access] = []
+        stores: list[Store] = []
         for at, (address, length, flags) in enumerate(parts):
             flags |= DESC_NEXT if at + 1 < count else 0
             flags |= PACKED_AVAIL if self._after(first, at) < self.size else PACKED_USED
             stores.append(Store(self._at(first + at), PACKED_DESC.pack(address, length, number, flags)))
         yield from reversed(stores)
+        self.last = stores[0].data[LENGTH:]
         self.spans.append((first, count))
         self.place = self._after(first, count)
         self.avail = (self.avail + 1) & 0xFFFF
@@ -125,6 +128,11 @@ class PackedRing(Ring):
     def lengths(self, count: int) -> Iterator[int]:
         """Where the used lengths of the last `count` chains may be."""
         yield from (self._at(place) + LENGTH for place in self._last(count))
+
+    def dropped(self, reason: str) -> Iterator[Loose]:
+        """The first descriptor, which is a used one there (§2.8.6)."""
+        first, _ = self.spans[-1]
+        yield Loose(reason, self._at(first) + LENGTH, len(self.last), values=(self.last, None))
 
     def hints(self) -> tuple[int, int]:
         """Where the device's event suppression is."""

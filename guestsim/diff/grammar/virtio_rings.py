@@ -102,6 +102,10 @@ class Ring(ABC):
         """Where the used lengths of the last `count` chains may be."""
 
     @abstractmethod
+    def dropped(self, reason: str) -> Iterator[Loose]:
+        """What is not compared where QEMU has used the last chain, and ours has not."""
+
+    @abstractmethod
     def hints(self) -> tuple[int, int]:
         """Where the device says what it wants to be notified of: 2 bytes each."""
 
@@ -180,6 +184,16 @@ class Queue(Ring):
         for number in range(count):
             place = (self.avail - number - 1) % self.size
             yield self.base + USED_AT + 4 + USED_SIZE * place + 4
+
+    def dropped(self, reason: str) -> Iterator[Loose]:
+        """The used index, which is one more there, and the element (§2.7.8)."""
+        used, before = self.base + USED_AT, self.told - 1 & 0xFFFF
+        yield Loose(
+            reason, used + 2, 2, values=(before.to_bytes(2, "little"), self.told.to_bytes(2, "little"))
+        )
+        # Where the ring has not gone round yet nothing was there.
+        empty = bytes(USED_SIZE) if before < self.size else None
+        yield Loose(reason, used + 4 + USED_SIZE * (before % self.size), USED_SIZE, values=(empty, None))
 
     def hints(self) -> tuple[int, int]:
         """Where `used.flags` and `avail_event` are."""

@@ -398,22 +398,36 @@ def in_flight(random: Random) -> InFlight:
 
 
 ENDS = (Tmf.ABORT_TASK, Tmf.ABORT_TASK_SET, Tmf.CLEAR_TASK_SET)
+RESETS = (Tmf.LOGICAL_UNIT_RESET, Tmf.I_T_NEXUS_RESET)
 """Functions that end a command: those with a reset wait in QEMU."""
 
 
+def ready(random: Random, queue: int) -> tuple[Submit, ...]:
+    """What tells of a reset, of whatever kind it was (SPC-4 §4.5.6)."""
+    which = (Unequal("which-reset", SENSE_AT + 13, 1, values=(code, b"\0")) for code in (b"\3", b"\7"))
+    chain = made(random, "test-unit-ready", cdb.test_unit_ready())
+    return (Submit(queue, (replace(chain, loose=(*chain.loose, *which)),), queue),)
+
+
 def ended(random: Random) -> Ended:
-    """A held read or flush that task management ends (§5.6.6.2)."""
-    event, make = random.choice((HELD[0], HELD[3]))
+    """A held command that task management ends (§5.6.6.2), and that is done again: QEMU has written nevertheless.
+
+    A flush goes on before a reset, on QEMU's side; so does what has been written.
+    """
+    reset = random.random() < 0.5
+    event, make = random.choice((HELD[0], HELD[1]) if reset else (HELD[0], HELD[1], HELD[3]))
     submit = make(random)
     head = submit.chains[0].pieces[0].data
     assert head is not None
     _, tag, *_ = COMMAND.unpack_from(head)
-    return Ended(event, submit, task(random.choice(ENDS), lun_bytes(0, 0), tag))
+    by = task(random.choice(RESETS if reset else ENDS), lun_bytes(0, 0), tag)
+    return Ended(event, submit, by, (*ready(random, submit.queue), submit), reset)
 
 
 ACTIONS: ActionTable = (
     (submit, 60),
-    (ended, 2),
+    (ended, 3),
+    (GENERAL.dropped(HELD, GENERAL.bring_up, before=ready), 2),
     (in_flight, 5),
     (GENERAL.broken(alone(command), GENERAL.bring_up), 1),
     (control, 4),
@@ -473,6 +487,7 @@ CD_ACTIONS: ActionTable = (
         ),
         3,
     ),
+    (GENERAL.dropped((("read_aio", alone(cd_read)),), GENERAL.bring_up, before=ready), 1),
     (control, 3),
     *GENERAL.table(),
     (read_config, 3),
