@@ -9,12 +9,19 @@ from random import Random
 from guestsim.diff.access import Access, Read, Rest, Step, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
-from guestsim.diff.grammar.ahci_driver import SOFTWARE_RESET, STOPS, Interrupted, Issue, Lowering
+from guestsim.diff.grammar.ahci_driver import (
+    SOFTWARE_RESET,
+    STOPS,
+    HeldTogether,
+    Interrupted,
+    Issue,
+    Lowering,
+)
 from guestsim.diff.grammar.ahci_port import IDLE, port, put, recover, settle, start
 from guestsim.diff.grammar.ata import Table, Task, queued, task
 from guestsim.diff.grammar.ata_disk import DISK
-from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, event
-from guestsim.diff.grammar.packets import DMA, MEDIUM, aborted, apart, by_dma, stuck
+from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, TAGS, event
+from guestsim.diff.grammar.packets import DMA, MEDIUM, aborted, apart, stuck
 from guestsim.diff.grammar.registers import Registers
 from guestsim.drivers.ahci_layouts import ENABLED, Ghc, Hba, PortReg
 
@@ -63,6 +70,18 @@ def issue_queued(random: Random, table: Table) -> Issue:
         placed.append(replace(one, lba=lba + one.lba % 600))
         lba += 680
     return Issue(tuple(placed), random.choice((1, 2, 3)))
+
+
+def held_together(random: Random, table: Table) -> Issue | HeldTogether:
+    """Two to four queued commands that are held at the same time, and go on in any order."""
+    if table is not DISK:
+        return issue(random, table)
+    count = random.randint(2, len(TAGS))
+    # Each has a part of the disk of its own.
+    tasks = [
+        replace(one, lba=one.lba % 480 + 500 * at) for at, one in enumerate(map(queued, [random] * count))
+    ]
+    return HeldTogether(tuple(tasks), tuple(random.sample(range(count), count)))
 
 
 def read_registers(random: Random, _: Table) -> Registers:
@@ -122,8 +141,7 @@ def interrupted(random: Random, table: Table) -> Interrupted:
             continue
         if all(one.alike and not _ends_qemu(one, how) for one in chosen.tasks):
             first = chosen.tasks[0]
-            # A software reset begins when PxCMD.CR is 0 (§10.4.1): what is held has ended then.
-            some = len(chosen.tasks) == 1 and how != SOFTWARE_RESET and (not first.packet or by_dma(first))
+            some = len(chosen.tasks) == 1
             at = event(first) if some and random.random() < STOPPED_HELD else ""
             return Interrupted(replace(chosen, held=at), how)
 
@@ -137,6 +155,7 @@ def _ends_qemu(one: Task, how: str) -> bool:
 ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (issue, 30),
     (issue_queued, 10),
+    (held_together, 1),
     (read_registers, 5),
     (interrupts, 2),
     (message, 1.5),

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from guestsim.diff.access import Access, Loose, Rest, Step, Store, Wait, Write
+from guestsim.diff.access import Access, Break, Held, Loose, Rest, Resume, Step, Store, Wait, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.ahci_port import (
@@ -31,7 +31,7 @@ from guestsim.diff.grammar.ahci_port import (
     table_of,
 )
 from guestsim.diff.grammar.ata import Task
-from guestsim.diff.grammar.ata_held import held, stopped
+from guestsim.diff.grammar.ata_held import TAGS, event, held, stopped
 from guestsim.diff.grammar.packets import MEDIUM, Sense, by_dma, even, last_of_pio, request_sense
 from guestsim.diff.grammar.packets import loose as packet_loose
 from guestsim.diff.grammar.registers import Registers
@@ -88,6 +88,23 @@ class Interrupted:
             yield replace(self, issue=one)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldTogether:
+    """Queued commands that are issued one after the other, are all held at the drive, and go on in this `order`."""
+
+    tasks: tuple[Task, ...]
+    order: tuple[int, ...]
+
+    def simpler(self) -> Iterator[Action]:
+        """Fewer of them, or all as they were issued."""
+        for gone in range(len(self.tasks)) if len(self.tasks) > 1 else ():
+            tasks = (*self.tasks[:gone], *self.tasks[gone + 1 :])
+            order = tuple(at - (at > gone) for at in self.order if at != gone)
+            yield HeldTogether(tasks, order)
+        if list(self.order) != sorted(self.order):
+            yield replace(self, order=tuple(sorted(self.order)))
+
+
 _LOOKED_AT = (port(PortReg.CMD), port(PortReg.SERR), port(PortReg.SSTS), port(PortReg.SIG))
 SOFTWARE_RESET = "software reset"
 _LINK = put(PortReg.SCTL, 0x301), put(PortReg.SCTL, 0x300)
@@ -128,6 +145,8 @@ class Lowering:
                 return self._all(tasks, pieces, at)
             case Interrupted(issue, how):
                 return self._interrupted(issue, how)
+            case HeldTogether():
+                return self._held_together(action)
             case Registers():
                 if "reset" in action.tags:
                     self._was_reset()
@@ -168,6 +187,27 @@ class Lowering:
         tags |= {f"{one.alone}-alone" for one in tasks if one.alone}
         return Step(names, tuple(do), frozenset(tags))
 
+    def _held_together(self, action: HeldTogether) -> Step:
+        """Which of them are over shows each time that one of them has gone on (§5.4.1)."""
+        tasks = action.tasks
+        do: list[Access] = [Store(RECEIVED, bytes(0x60))]
+        bits: list[int] = []
+        for one in tasks:
+            slot = self._slot()
+            do += table_of(slot, one, 1, self._room(one.room or len(one.data)))
+            bits.append(1 << slot)
+        loose = [*(each for one in tasks for each in received((one,))), *self._shown(tasks)]
+        for one, bit, tag in zip(tasks, bits, TAGS, strict=False):
+            do += [Break(event(one), tag), *issued(bit, bit), Held(tag)]
+        issue = port(PortReg.CI), port(PortReg.SACT)
+        do += [*loose, Wait(), *issue, *_LOOKED_AT]
+        for at in action.order:
+            do += [Resume(TAGS[at]), *loose, Wait(), *issue, *acknowledge()]
+        names = ", ".join(one.name for one in tasks)
+        tags = {*(one.name for one in tasks), *(one.way for one in tasks), "in-flight", "held-together"}
+        order = ", ".join(TAGS[at] for at in action.order)
+        return Step(f"held together: {names}; then {order} go on", tuple(do), frozenset(tags))
+
     def _interrupted(self, issue: Issue, how: str) -> Step:
         """Nothing is stored between the issue and what stops it: nothing has ended by then, on either side."""
         do: list[Access] = []
@@ -182,6 +222,8 @@ class Lowering:
             bits |= 1 << slot
             queue |= 1 << slot if one.way.startswith("ncq") else 0
         at = issue.held
+        # QEMU forgets those, and does not wait for them.
+        by_pio = bool(at and issue.tasks[0].packet and not by_dma(issue.tasks[0]))
         shown = [*received(issue.tasks), *self._shown(issue.tasks)] if at else []
         ended = _ended(bits, queue, linked=how == "no bus master")
         if how == SOFTWARE_RESET:
@@ -189,7 +231,12 @@ class Lowering:
             do += stores
         else:
             stop = STOPS[how]
-        do += stopped(at, issued(bits, queue), _LOOKED_AT, stop, ended, shown)
+        if at and how == SOFTWARE_RESET:
+            # It may begin when PxCMD.CR is 0: what is held has gone on by then (§10.4.1).
+            do += stopped(at, issued(bits, queue), _LOOKED_AT, (put(PortReg.CMD, IDLE),), ended, shown)
+            do += [Rest(), port(PortReg.CMD), *stop]
+        else:
+            do += stopped(at, issued(bits, queue), _LOOKED_AT, stop, ended, shown, waits=not by_pio)
         do.append(Rest())
         do += start(cd=self.cd)[:-1] if how == "HBA reset" else settle(cd=self.cd)
         do += [*loose, Wait()]

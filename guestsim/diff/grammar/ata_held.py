@@ -10,6 +10,9 @@ from guestsim.diff.grammar.ata import Task
 HELD = "A"
 """The break point."""
 
+TAGS = "ABCD"
+"""Those of commands that are held at the same time."""
+
 OFTEN = 0.05
 """How many of the commands that can be held are."""
 
@@ -50,13 +53,16 @@ def stopped(
     stop: Iterable[Access],
     after: Iterable[Access] = (),
     loose: Iterable[Loose] = (),
+    *,
+    waits: bool = True,
 ) -> Iterator[Access]:
     """What begins a command, and what stops it: while it is held, where `at` comes.
 
-    `meanwhile` and `after` are what is done before it is stopped and after it, if it is held.
+    `meanwhile` and `after` are what is done before it is stopped and after it, if it is held.  `waits`: QEMU's reset
+    does not end before the command has.
     """
     if not at:
         yield from (*begin, *stop)
         return
     yield from (Break(at, HELD), *begin, Held(HELD), *loose, Wait(), *meanwhile)
-    yield from (Late(HELD), *stop, *after, Resume(HELD))
+    yield from (*[Late(HELD)] * waits, *stop, *after, Resume(HELD))

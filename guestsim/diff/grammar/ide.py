@@ -298,7 +298,8 @@ class Lowering:
             yield from begin
             begin = [Write("master", BusMaster.COMMAND, 1, (0 if one.data else TO_MEMORY) | START)]
         if stop:
-            yield from stopped(stop, begin, (ALTERNATE, MASTER), STOPS[how])
+            by_pio = one.way == "packet" and not master
+            yield from stopped(stop, begin, (ALTERNATE, MASTER), STOPS[how], waits=not by_pio)
         else:
             yield from begin
             yield from self._some(one, count)
@@ -458,7 +459,7 @@ def reset(_: Random, table: Table) -> Registers:
 def _not_stopped(one: Task) -> bool:
     """Whether it is left out of what is stopped."""
     if one.replies is not None:
-        return one.fails or apart(one) or not by_dma(one)
+        return one.fails or apart(one) or not (by_dma(one) or event(one))
     return not one.alike or one.command == DATA_SET_MANAGEMENT
 
 
@@ -468,7 +469,8 @@ def interrupted(random: Random, table: Table) -> Interrupted:
     # In a reset QEMU waits for ever for ranges that are trimmed.
     while _not_stopped(one.task):
         one = replace(issue(random, table), held="")
-    if random.random() < STOPPED_HELD:
+    by_pio = one.task.replies is not None and not by_dma(one.task)
+    if by_pio or random.random() < STOPPED_HELD:
         one = replace(one, held=event(one.task))
     return Interrupted(one, random.choice([*STOPS]), random.choice((0, 1, 64, 127, 128)))
 
