@@ -10,15 +10,11 @@ from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
-from guestsim.diff.devices import DEVICES
-from guestsim.diff.known import known
 from guestsim.diff.profiles import PROFILES, Profile
-from guestsim.diff.run import random_actions
+
+from .defects import is_found
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
-
-MOST = 5000 // 30
-"""Sequences in 5,000 steps."""
 
 Defect = Callable[[AtaCommand], None]
 
@@ -80,17 +76,6 @@ def test_a_wrong_register_after_a_command_is_found(
 
     monkeypatch.setattr(AtaDevice, "finish", broken)
     assert is_found(name, profile)
-
-
-def is_found(name: str, profile: Profile, most: int = MOST) -> bool:
-    """Whether so many random sequences at most find a difference that nobody knows."""
-    device = DEVICES[name].under(profile)
-    with device.with_qemu() as player:
-        player.patience = 0.3
-        played = (
-            player.play(device.grammar.lower(random_actions(device, 1, number))) for number in range(most)
-        )
-        return any(one and known(name, one, profile) is None for one in played)
 
 
 # --- SCSI

@@ -359,7 +359,7 @@ class Lowering:
         *told, last = by.accesses if by.tags else (wait,)
         # Of what was ended anything may have been done.
         again = {replace(one, status=None, good=False): None for one in submitted if isinstance(one, Loose)}
-        late = [Late(HELD)] * drains
+        late: list[Access] = [Late(HELD)] if drains else []
         return by, [*late, *told, Resume(HELD), *again, last]
 
     def _reset_while_held(
@@ -381,7 +381,7 @@ class Lowering:
             return by, [Resume(HELD), *(one for one in submitted if isinstance(one, Loose)), wait]
         select, reset, still, *others = by.accesses
         isr = Read("isr-msix" if self.vectors_on else "isr", 0, 1, (RESET_QUEUE, 0, 1))
-        late = [Resume(HELD), Rest(), isr, *_untouched(submitted, RESET_QUEUE), Wait()]
+        late: list[Access] = [Resume(HELD), Rest(), isr, *_untouched(submitted, RESET_QUEUE), Wait()]
         return by, [select, reset, still, *late, *others]
 
     def _add(self, queue: Ring, chain: Chain, do: list[Access]) -> bool:

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.diff.access import Held, Loose, Resume, Step, Wait, Write, lines, parse
+from guestsim.diff.access import Held, Late, Loose, Resume, Step, Wait, Write, lines, parse
 from guestsim.diff.arena import ARENA, ARENA_SIZE
-from guestsim.diff.grammar import Action, virtio_blk, virtio_scsi
-from guestsim.diff.grammar.virtio import BringUp, Ended, InFlight, Submit
+from guestsim.diff.grammar import Action, virtio_blk, virtio_rings, virtio_scsi
+from guestsim.diff.grammar.virtio import BringUp, Ended, InFlight, ResetQueue, Submit, common
 from guestsim.diff.grammar.virtio_chains import Chain
 from guestsim.diff.known import known
 from guestsim.diff.play import Difference, Player
 from guestsim.diff.sides import OurSide
 from guestsim.diff.virtio_devices import VIRTIO_BLK, VIRTIO_SCSI
+from guestsim.drivers.layouts import Feature
 from guestsim.drivers.scsi_layouts import COMMAND, CONTROL_QUEUE, ScsiResponse, Tmf, lun_bytes
 
 from .machines import with_twin
@@ -185,3 +186,56 @@ def test_task_management_ends_what_is_held(tmp_path: Path, function: Tmf) -> Non
     (masked,) = {one.address for one in last if isinstance(one, Loose) and one.reason == "residual"}
     assert memory[masked - 4 - ARENA + 11] == ScsiResponse.ABORTED
     assert any(isinstance(one, Write) for one in last[: last.index(Resume("A"))])
+
+
+def dropped(by: BringUp | ResetQueue, kind: virtio_blk.Kind, event: str, features: int) -> list[Step]:
+    """A request that is held when its device, or its queue, is reset; it is made again."""
+    submit = Submit(0, (chain(kind),), 0)
+    up = BringUp(features, (16, 16), None)
+    return VIRTIO_BLK.grammar.lower([up, Ended(event, submit, by, (submit,))])
+
+
+PACKED = virtio_blk.ALL | 1 << Feature.RING_PACKED
+
+
+@pytest.mark.parametrize("features", [virtio_blk.ALL, PACKED])
+@pytest.mark.parametrize("by", [BringUp(PACKED, (16, 16), None), ResetQueue(0, again=True)])
+@pytest.mark.parametrize(
+    ("kind", "event"), [(virtio_blk.read, "read_aio"), (virtio_blk.write, "pwritev_done")]
+)
+def test_what_is_held_ends_with_a_reset(
+    tmp_path: Path, by: BringUp | ResetQueue, kind: virtio_blk.Kind, event: str, features: int
+) -> None:
+    steps = dropped(by, kind, event, features)
+    with with_twin(tmp_path)() as player:
+        assert play(player, steps) is None
+        assert player.counts.held == 1
+    assert {"in-flight", "ended", f"held:{event}"} <= steps[-1].tags
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_only_a_reset_of_the_device_waits_in_qemu(*, late: bool) -> None:
+    by = BringUp(PACKED, (16, 16), None) if late else ResetQueue(0, again=True)
+    last = dropped(by, virtio_blk.read, "read_aio", virtio_blk.ALL)[-1].accesses
+    reset = (
+        Write("common", *common("device_status"), 0) if late else Write("common", *common("queue_reset"), 1)
+    )
+    assert last.index(reset) < last.index(Resume("A"))
+    assert (Late("A") in last[: last.index(reset)]) is late
+
+
+def test_a_used_buffer_of_a_queue_that_was_reset_is_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = OurSide.resume
+
+    def used(side: OurSide, tag: str) -> None:
+        resume(side, tag)
+        if side.name == "twin":
+            side.memory[virtio_rings.RINGS + virtio_rings.USED_AT + 2 - ARENA] = 1
+
+    monkeypatch.setattr(OurSide, "resume", used)
+    with with_twin(tmp_path)() as player:
+        found = play(player, dropped(ResetQueue(0, again=True), virtio_blk.read, "read_aio", virtio_blk.ALL))
+        assert found is not None
+        assert found.place == "queue 0 used index"

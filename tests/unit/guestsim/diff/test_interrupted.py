@@ -108,3 +108,36 @@ def test_what_a_stopped_command_leaves_is_compared(tmp_path: Path, monkeypatch: 
         found = player.play([held_when_stopped("ahci-disk", "COMRESET")])
         assert found is not None
         assert (found.kind, found.place) == ("memory", "buffers")
+
+
+def test_queued_commands_are_held_together_and_go_on_in_another_order(tmp_path: Path) -> None:
+    action = ahci.held_together(Random(4), DISK)
+    assert isinstance(action, ahci_driver.HeldTogether)
+    assert list(action.order) != sorted(action.order)
+    (step,) = DEVICES["ahci-disk"].grammar.lower([action])
+    tags = [one.tag for one in step.accesses if isinstance(one, Held | Resume)]
+    count = len(action.tasks)
+    assert tags[:count] == list("ABCD"[:count])
+    assert tags[count:] == ["ABCD"[at] for at in action.order]
+    with with_twin(tmp_path, DEVICES["ahci-disk"])() as player:
+        assert player.play(parse("\n".join(lines("ahci-disk", [step])), "file")[1]) is None
+        assert player.counts.held == count
+    for one in action.simpler():
+        assert isinstance(one, ahci_driver.HeldTogether)
+        assert sorted(one.order) == list(range(len(one.tasks)))
+
+
+@pytest.mark.parametrize("name", ["ahci-cd", "ide-cd"])
+def test_packets_by_pio_are_held_too_and_no_reset_waits_for_them(tmp_path: Path, name: str) -> None:
+    make = ahci.interrupted if name.startswith("ahci") else ide.interrupted
+    grammar = DEVICES[name].grammar
+    for seed in range(400):
+        action = make(Random(seed), CD)
+        one = action.issue.tasks[0] if isinstance(action, ahci_driver.Interrupted) else action.issue.task
+        if one.packet and not one.features and action.issue.held:
+            break
+    (step,) = grammar.lower([action])
+    assert not any(isinstance(each, Late) for each in step.accesses)
+    with with_twin(tmp_path, DEVICES[name])() as player:
+        assert player.play([step]) is None
+        assert player.counts.held == 1
