@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from devmodels.ata.constants import Reset, Transport
+from devmodels.ata.constants import READY, Reset, Transport
 from devmodels.ata.taskfile import Place
 from devmodels.ide_cdrom.busmaster import BusMaster
 from devmodels.ide_cdrom.registers import CommandBlock, ControlBlock
@@ -117,9 +117,11 @@ class Channel:
 
         Device 0 answers for device 1: with 0 for the status, and where it takes packets for everything (ATA/ATAPI-6
         §9.16.1).  QEMU keeps registers of what is not there.  Nobody answers for device 0 (§9.16.2), but the device
-        register is the cable's.
+        register is the cable's; on QEMU a device 0 that is not there is ready.
         """
         first = self.places[0]
+        if first.device is None and self.violations.as_qemu and self.units:
+            return READY if place is Place.COMMAND else self._content(first, place)
         if first.device is None:
             return self._content(first, place) if place is Place.DEVICE and self.units else 0
         if place is Place.COMMAND:
@@ -134,7 +136,8 @@ class Channel:
 
     def alternate_status(self) -> int:
         """The status, without any effect."""
-        return self.selected.status
+        unit = self.selected
+        return unit.status if unit.device is not None else self._read_absent(Place.COMMAND)
 
     def write_register(self, place: Place, value: int) -> None:
         """A register of the command block: all but the command is written to both devices, unless they are busy."""
@@ -175,6 +178,9 @@ class Channel:
     def write_control(self, value: int) -> None:
         """The device control register: HOB, SRST, nIEN."""
         old, self.control = self.control, value
+        if self.violations.as_qemu:
+            # On QEMU a reset does not wait until the bit is cleared.
+            self.control, old = value & ~SRST, 0
         if value & SRST and not old & SRST:
             self._reset(Reset.SOFTWARE)
         elif old & SRST and not value & SRST:
@@ -183,7 +189,8 @@ class Channel:
         self.update_interrupt()
 
     def _reset(self, kind: Reset) -> None:
-        self._select = 0
+        if kind is Reset.HARDWARE or not self.violations.as_qemu:
+            self._select = 0  # QEMU's SRST leaves it.
         for unit in self.places:
             unit.taskfile.device = 0
             unit.reset(kind)

@@ -75,7 +75,7 @@ class Unit:
     def attach(self, device: AtaDevice) -> None:
         """A device is there from now on, as after power on."""
         self.device = device
-        self.show_signature()
+        self.show_signature(Reset.POWER_ON)
 
     def detach(self) -> None:
         """The device is gone, with its command."""
@@ -300,6 +300,8 @@ class Unit:
         if device is None:
             if kind is not Reset.DEVICE:
                 self.taskfile = _nothing()
+                # On QEMU both devices pass the diagnostic, but nobody answers with the error of a device 1.
+                self.taskfile.error = 1 if kind is Reset.SOFTWARE and not self.number else 0
             if then is not None:
                 then()
             return
@@ -311,25 +313,30 @@ class Unit:
         self._set_interrupt(False)
         self.resets += 1
         self.resetting, self.attention = True, then is not None
-        device.reset(kind, partial(self._was_reset, self.resets, then))
+        device.reset(kind, partial(self._was_reset, self.resets, kind, then))
 
-    def _was_reset(self, number: int, then: Callable[[], None] | None) -> None:
+    def _was_reset(self, number: int, kind: Reset, then: Callable[[], None] | None) -> None:
         def show() -> None:
             if number == self.resets:
                 self.resetting = False
-                self.show_signature()
+                self.show_signature(kind)
                 if then is not None:
                     then()
 
         self.channel.turns.call_soon(show)
 
-    def show_signature(self) -> None:
-        """Be ready, unless the guest holds the cable in reset."""
+    def show_signature(self, kind: Reset = Reset.SOFTWARE) -> None:
+        """Be ready, unless the guest holds the cable in reset.
+
+        On QEMU hardware resets are without a diagnostic's result, and after them a device that takes packets is ready.
+        """
         device = self.device
         if device is None or self.resetting or self.channel.in_reset:
             return
         registers = device.registers.copy()
         registers.device = self.taskfile.device
+        if kind in (Reset.POWER_ON, Reset.HARDWARE) and self.channel.violations.as_qemu:
+            registers.error, registers.status = 0, READY
         self.taskfile = registers
         self.phase, self.status = Phase.IDLE, registers.status
 

@@ -67,6 +67,7 @@ def test_a_device_1_that_is_not_there_has_registers_of_its_own() -> None:
         written = (Reg.COUNT, 0x55), (Reg.LBA_LOW, 0xAA), (Reg.LBA_MID, 0x33)
         own = [0, 0x55, 0xAA, 0x33, 0xFF, 0xB0, 0]
         for _ in range(2):
+            ide.set(Reg.DEVICE, 0)
             ide.set(Reg.STATUS, 0xFF)
             settle(machine)
             assert ide.get(Reg.ERROR) == ABRT
@@ -107,3 +108,56 @@ def test_count_and_address_go_with_ranges_to_be_trimmed() -> None:
         task = Task(0x06, features=1, count=1, way=Way.DMA_OUT, length=512, data=bytes(512))
         reply = machine.run(machine.ide.do(0, task))
         assert (reply.ok, reply.count, reply.lba) == (True, 0, 1)
+
+
+DISK, DRIVE, NONE = [1, 1, 0, 0], [1, 1, 0x14, 0xEB], [1, 1, 0xFF, 0xFF]
+"""Count and address: the signatures of a disk and a CD drive, and where there is neither."""
+
+
+def _task(machine: IdeMachine) -> list[int]:
+    status = machine.ide.alternate_status
+    shown = [machine.ide.get(register) for register in TASK]
+    assert shown[-1] == status
+    return shown
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_after_power_on_both_devices_are_ready_and_tell_of_no_diagnostic(reset: bool) -> None:
+    with IdeMachine(profile="qemu", probed=reset) as machine:
+        if reset:
+            machine.channel.hardware_reset()
+            settle(machine)
+        assert _task(machine) == [0, *DISK, 0xA0, 0x50]
+        machine.ide.set(Reg.DEVICE, DEV)
+        assert _task(machine) == [0, *DRIVE, 0xB0, 0x50]
+
+
+def test_a_software_reset_leaves_the_selected_device_and_does_not_wait_for_the_bit_to_be_cleared() -> None:
+    with IdeMachine(profile="qemu", probed=False) as machine:
+        ide = machine.ide
+        ide.set(Reg.DEVICE, DEV)
+        for control in (Control.SRST, 0):
+            ide.set_control(control)
+            settle(machine)
+            assert _task(machine) == [1, *DRIVE, 0xA0, 0]
+        ide.set(Reg.DEVICE, 0)
+        assert _task(machine) == [1, *DISK, 0xA0, 0x50]
+        ide.set(Reg.COUNT, 5)
+        for _ in range(2):
+            ide.set_control(Control.SRST)
+            settle(machine)
+            assert _task(machine) == [1, *DISK, 0xA0, 0x50]
+            ide.set(Reg.COUNT, 7)
+
+
+def test_a_device_0_that_is_not_there_is_ready_where_there_is_a_device_1() -> None:
+    with IdeMachine(only="disk", profile="qemu", probed=False) as machine:
+        machine.channel.detach(0)
+        assert _task(machine) == [0] * 7
+        machine.channel.attach(machine.disk, 1)
+        assert _task(machine) == [0, *NONE, 0xA0, 0x50]
+        machine.ide.set_control(Control.SRST)
+        settle(machine)
+        assert _task(machine) == [1, *NONE, 0xA0, 0x50]
+        machine.ide.set(Reg.DEVICE, DEV)
+        assert _task(machine) == [1, *DISK, 0xB0, 0x50]
