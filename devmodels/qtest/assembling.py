@@ -16,7 +16,7 @@ from devmodels.options import OptionError, coerce, convert, decode, id_taken, sh
 from devmodels.qtest.board import Board
 from devmodels.qtest.commandline import Launch
 from devmodels.qtest.devices import ALIASES, BRIDGES, check_bus, device_options, text_of_device
-from devmodels.qtest.drives import Drive, drive
+from devmodels.qtest.drives import WITHOUT_DEVICE, Drive, drive
 from devmodels.qtest.numbers import option_number, whole
 
 CD_DRIVERS = ("ide-cd", "ide-hd", "scsi-cd")
@@ -148,7 +148,7 @@ class Assembling:
         if made.place is None:
             return
         interface, bus, unit = made.place
-        if interface == "virtio":
+        if interface == "virtio" or interface in WITHOUT_DEVICE:
             return
         driver = f"{interface}-{'cd' if made.media == 'cdrom' else 'hd'}"
         options: dict[str, object] = {"driver": driver, "drive": made.name}

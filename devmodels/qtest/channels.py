@@ -15,6 +15,10 @@ from devmodels.options import OptionError, shown
 FORMS = "expected unix:PATH, perhaps with ,server=on,wait=off, chardev:ID, stdio or null"
 
 
+NOWHERE = ("null", "vc", "/dev/null")
+"""Nobody is at a console on a display that is not there, either."""
+
+
 class Socket(msgspec.Struct, frozen=True):
     """A UNIX socket by its path, or the file descriptor `fd` that is one; `server`: somebody connects to it there.
 
@@ -73,8 +77,10 @@ class Channels:
     def named(self, text: str) -> Channel:
         """What a short form leads to; OptionError."""
         kind, _, rest = text.partition(":")
-        if text in ("null", "stdio"):
-            return "stdio" if text == "stdio" else None
+        if text in NOWHERE:
+            return None
+        if text == "stdio":
+            return "stdio"
         if kind == "chardev" and rest:
             return self.use(rest)
         if kind == "unix" and rest:

@@ -20,17 +20,23 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 """The boards by name; versions of QEMU's (pc-i440fx-7.2, pc-q35-7.2) are found by their beginnings."""
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
-    L append audio audiodev bios boot cpu D d display fw_cfg icount initrd k kernel mem-path msg name numa
-    overcommit parallel pidfile rtc run-with sandbox serial smbios smp spice trace uuid vnc
+    L append audio audiodev bios boot cpu D d display fw_cfg gdb icount initrd k kernel mem-path msg name numa
+    overcommit parallel pidfile rotate rtc run-with sandbox serial smbios smp spice trace usbdevice uuid vnc
+    watchdog-action
 """
 IGNORED = """
-    enable-kvm mem-prealloc no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic only-migratable
-    usb
+    enable-kvm full-screen mem-prealloc no-acpi no-fd-bootchk no-hpet no-reboot no-shutdown no-user-config nographic
+    only-migratable s singlestep usb win2k-hack
 """
 RAM_UNIT = 8192
 """Sizes of RAM are rounded up to it."""
 OBJECTS_IGNORED = ("memory-backend-ram", "memory-backend-memfd", "memory-backend-file", "rng-random")
-SHORT_DRIVES = ("hda", "hdb", "hdc", "hdd", "cdrom")
+SHORT_DRIVES = {
+    **{f"hd{letter}": f"if=ide,index={at},media=disk" for at, letter in enumerate("abcd")},
+    **{f"fd{letter}": f"if=floppy,index={at}" for at, letter in enumerate("ab")},
+    "cdrom": "if=ide,index=2,media=cdrom",
+    "pflash": "if=pflash",
+}
 
 
 class Launch(msgspec.Struct):
@@ -200,11 +206,8 @@ def _object(launch: Launch, text: str) -> None:
 
 
 def _short_drive(name: str) -> Callable[[Launch, str], None]:
-    index = 2 if name == "cdrom" else SHORT_DRIVES.index(name)
-    media = "cdrom" if name == "cdrom" else "disk"
-
     def add(launch: Launch, path: str) -> None:
-        launch.drives.append(f"file={path.replace(',', ',,')},if=ide,index={index},media={media}")
+        launch.drives.append(f"file={path.replace(',', ',,')},{SHORT_DRIVES[name]}")
 
     return add
 

@@ -15,7 +15,10 @@ from devmodels.blockbackend.registry import coerce
 from devmodels.options import OptionError, parse_keyval, shown
 from devmodels.qtest.numbers import option_number, size
 
-INTERFACES = ("none", "ide", "scsi", "virtio")
+INTERFACES = ("none", "ide", "scsi", "virtio", "floppy", "pflash")
+WITHOUT_DEVICE = ("floppy", "pflash")
+"""Interfaces whose drives the board gives nothing to: there is no floppy controller, and no firmware."""
+NOT_ON_PC = ("sd", "mtd", "xen")
 FOR_DEVICES = ("rerror", "werror")
 CACHE_MODES: dict[str, tuple[bool, bool, bool]] = {
     "none": (True, False, True),
@@ -51,6 +54,9 @@ def drive(
     """
     given = dict(parse_keyval(re.sub(_FILE, r"\1file.filename=", text)))
     interface = _word(given, "if", interface)
+    if interface in NOT_ON_PC:
+        bus, unit = (_number(given, key) or 0 for key in ("bus", "unit"))
+        raise OptionError(f"machine type does not support if={interface},bus={bus},unit={unit}")
     if interface not in INTERFACES:
         raise OptionError(f"if: {shown(interface)} is given; expected one of {', '.join(INTERFACES)}")
     media = _word(given, "media", "disk")
@@ -108,8 +114,8 @@ def _usual_name(place: tuple[str, int, int] | None, media: str, number: int) -> 
     if place is None:
         return f"none{number}"
     interface, bus, unit = place
-    if interface == "virtio":
-        return f"virtio{unit or bus}"
+    if interface not in PER_BUS:
+        return f"{interface}{unit or bus}"
     return f"{interface}{bus}-{'cd' if media == 'cdrom' else 'hd'}{unit}"
 
 

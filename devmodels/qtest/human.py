@@ -24,7 +24,7 @@ from devmodels.qtest.devices import text_of_device
 
 Words = Mapping[str, str]
 """Arguments by name; flags are there, as empty texts, where they were given."""
-INTERFACE_NUMBERS = {"ide": 1, "scsi": 2, "virtio": 7}
+INTERFACE_NUMBERS = {"ide": 1, "scsi": 2, "floppy": 3, "pflash": 4, "virtio": 7}
 """What QEMU's error texts call interfaces of drives."""
 LIMITS = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 EXPECTED = {"B": "block device name", "F": "filename", "s": "string"}

@@ -5,7 +5,6 @@ Both are started with the same words.  After each write the register gets back w
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from guestsim.targets.qmp import QmpClient
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
@@ -226,21 +227,19 @@ def after_reset(machine: str, words: Sequence[str], argv: Sequence[str], path: P
     """Configuration space when each byte behind the header was written, and then the machine was reset."""
     with (
         Machine(*argv, "-M", machine, "-qmp", f"unix:{path},server=on,wait=off", *words) as one,
-        socket.socket(socket.AF_UNIX) as control,
+        socket.socket(socket.AF_UNIX) as connection,
     ):
         functions = [place for place in range(0, 1 << 16, 1 << 8) if one.dwords(place, range(4)) != [ABSENT]]
-        control.connect(str(path))
-        with control.makefile("rw") as lines:
-            for place in functions:
-                # Not the q35's window onto configuration space.
-                for at in set(range(0x40, 256, 4)) - (
-                    {0x60, 0x64} if machine == "q35" and not place else set()
-                ):
-                    one.ask(f"outl 0xcf8 {0x8000_0000 | place | at:#x}", "outl 0xcfc 0x5a5a5a5a")
-            lines.write('{"execute": "qmp_capabilities"}\n{"execute": "system_reset"}\n')
-            lines.flush()
-            while json.loads(lines.readline()).get("event") != "RESET":
-                pass
+        for place in functions:
+            # Not the q35's window onto configuration space.
+            for at in set(range(0x40, 256, 4)) - ({0x60, 0x64} if machine == "q35" and not place else set()):
+                one.ask(f"outl 0xcf8 {0x8000_0000 | place | at:#x}", "outl 0xcfc 0x5a5a5a5a")
+        connection.connect(str(path))
+        control = QmpClient(connection, lambda: "it has left")
+        control.execute("system_reset")
+        while not any(name == "RESET" for name, _ in control.take_events()):
+            control.execute("query-status")
+        control.close()
         return {f"{place >> 11:02x}.{place >> 8 & 7}": one.dwords(place) for place in functions}
 
 

@@ -24,6 +24,11 @@ TAKEN = (
     "-device ahci,id=x -device ahci -device ide-cd,bus=x.5 -device ide-cd,bus=ide.7",
     "-device piix3-ide -device ide-cd,bus=ide.3",
     "-device virtio-scsi-pci,id=x -device virtio-scsi-pci -device scsi-cd,bus=scsi.0",
+    # What is nothing here.
+    "-fda null-co:// -fdb null-co://",
+    "-drive if=floppy,format=raw,file=null-co:// -drive if=floppy,format=raw,file=null-co://",
+    "-usb -usbdevice tablet -win2k-hack -full-screen -watchdog-action none -vnc none -rotate 90",
+    "-qmp vc -qmp /dev/null -qmp null",
 )
 """With `-M pc -nodefaults` in front."""
 REFUSED = {
@@ -46,6 +51,8 @@ REFUSED = {
     "-device ahci -device ide-cd,bus=ide.8": "Bus 'ide.8' not found",
     "-device ahci,id=x -device ide-cd,bus=ide.2": "Bus 'ide.2' not found",
     "-device ahci -device ide-cd -device ide-cd": "Can't create IDE unit 1, bus supports only 1 units",
+    "-drive if=sd,format=raw,file=null-co://": "machine type does not support if=sd,bus=0,unit=0",
+    "-drive if=mtd,unit=1,format=raw,file=null-co://": "machine type does not support if=mtd,bus=0,unit=1",
     "-M none -device ide-cd": "No 'IDE' bus found for device 'ide-cd'",
 }
 """The same, with the end of what is said where that is QEMU's."""

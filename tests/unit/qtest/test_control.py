@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ def test_a_bus_that_is_no_name_is_refused(board: str, bus: object) -> None:
         control.close()
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "qmp.md"
 NULL = "-blockdev null-co,size=1048576,node-name="
 
 
@@ -151,3 +154,12 @@ def test_every_command_of_the_human_monitor_has_help() -> None:
             for names in table:
                 assert any(line.startswith(f"{topic}{names} ") for line in lines)
         assert _human(ask, "help qemu-io").startswith("qemu-io [-d]")
+
+
+def test_commands_of_jobs_and_bitmaps_are_not_there_and_no_job_runs() -> None:
+    """The block layer has neither; who asks for one of QEMU's commands hears that there is none such."""
+    with monitor("pc", "") as ask:
+        missing = re.findall(r"(?m)^\| `([a-z0-9_-]+)` \| missing \| \|$", PAGE.read_text())
+        assert {"block-stream", "block-dirty-bitmap-add", "job-cancel", "transaction"} <= set(missing)
+        assert set(missing).isdisjoint(table(ask.world))
+        assert (ask("query-jobs"), ask("query-block-jobs")) == ([], [])

@@ -68,3 +68,9 @@ def test_limits_of_a_group_are_called_otherwise_on_a_line() -> None:
 def test_ram_is_rounded_up(given: str, held: int) -> None:
     with machine("-M", "pc", "-nodefaults", "-m", given) as client:
         assert client.board.ram == held
+
+
+def test_drives_that_the_board_has_nothing_for_are_drives_still() -> None:
+    with machine(*BOARD, "-fdb", "null-co://", "-pflash", "null-co://") as client:
+        assert [*client.assembling.drives] == ["floppy1", "pflash0"]
+        assert {backend.name for backend in client.board.assembly.drives.values()} == set()
