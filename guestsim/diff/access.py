@@ -20,7 +20,8 @@ What follows a `#` is for people.
 `held A` waits until both have it there if ours has, and else drops the break point; `resume A` lets it go on.
 `late A` has theirs go on by itself in a moment, also in a reset that waits for it; ours holds it until `resume A`.
 
-The device comes first, and then at least one access.
+The device comes first, `device NAME` or `device NAME MACHINE`, and then at least one access.  A machine is that of a
+script, in JSON: its devices and the sizes of its drives.
 """
 
 from __future__ import annotations
@@ -274,9 +275,9 @@ def parse(
 def _device(words: Sequence[str], before: str) -> str:
     if words[0] != "device":
         raise FormError("expected a line 'device NAME' before it")
-    if before or len(words) != 2:
+    if before or len(words) < 2:
         raise FormError("expected one device, and its name")
-    return words[1]
+    return " ".join(words[1:])
 
 
 def _step(words: Sequence[str]) -> Step:

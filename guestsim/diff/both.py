@@ -20,6 +20,7 @@ from guestsim.diff.both_hosts import BothHosts
 from guestsim.diff.capabilities import Moved
 from guestsim.diff.lasting import Lasting
 from guestsim.diff.memories import MEMORY, Memories
+from guestsim.diff.script_record import Record
 from guestsim.diff.sides import ECAM
 from guestsim.targets import MachineLayout, Window
 from guestsim.targets.inprocess import InProcessTarget
@@ -28,6 +29,7 @@ from guestsim.targets.qemu import RAM, QemuTarget
 _LONGEST_STEP = 0.5
 """How long is waited for a step of the clock, in seconds."""
 _IRQS = (14, 15)
+_CONFIGURATION, _BARS = 0x1000, range(0x10, 0x28, 4)
 
 Judge = Callable[["Sight", bool], int | None]
 """What the guest is to see of something that differs, where that is explained; None where it is not.
@@ -125,7 +127,9 @@ class Both(BothHosts):
         self.all_used: Callable[[], bool] = bool
         """Whether both have used the same buffers."""
         self.watch: RegisterWatch | None = None
+        self.record = Record(function=ECAM + (slots[0] << 15) if slots else 0)
         self._slots = slots
+        self._configuration_written(self.record.function)
         self._moved = Moved(self.ours, self.theirs, slots)
         self.dirty = False
         self._lasting = Lasting(
@@ -138,14 +142,20 @@ class Both(BothHosts):
         """Read a register of both."""
         mine = self.ours.read(address, size)
         there = self._moved.there(address)
+        self._records_read(address, size, port=False)
         return self._seen(address, size, mine, lambda: self.theirs.read(there, size), port=False)
 
     def io_read(self, port: int, size: int) -> int:
         """Read a port of both."""
         mine = self.ours.io_read(port, size)
+        self._records_read(port, size, port=True)
         if self.watch is not None:
             self.watch.took(port, size)
         return self._seen(port, size, mine, lambda: self.theirs.io_read(port, size), port=True)
+
+    def _records_read(self, address: int, size: int, *, port: bool) -> None:
+        if self.comparing:
+            self.record.read(address, size, port=port, in_flight=self.ours.busy)
 
     def _seen(self, address: int, size: int, mine: int, again: Callable[[], int], *, port: bool) -> int:
         if not self.comparing:
@@ -155,6 +165,7 @@ class Both(BothHosts):
         self._lasting.begin()
         sight = Sight("register", address, size, mine, theirs, port)
         if theirs != mine and (seen := self.judge(sight, False)) is not None:
+            self.record.explained(sight)
             return seen
         if theirs != mine and port and self.watch is not None and self.watch.takes(address):
             seen = self._judge(sight)
@@ -168,6 +179,8 @@ class Both(BothHosts):
                 return mine if seen is None else seen
             self.theirs.advance()
             theirs = again()
+            if theirs == mine:
+                self.record.waited()
         return mine
 
     def write(self, address: int, size: int, value: int) -> None:
@@ -178,7 +191,9 @@ class Both(BothHosts):
             there = self.watch.wrote(address, size, value, port=False)
         self.ours.write(address, size, value)
         if self.comparing:
+            self.record.write(address, size, value, port=False)
             self.theirs.write(self._moved.there(address), size, there)
+        self._configuration_written(address)
 
     def io_write(self, port: int, size: int, value: int) -> None:
         """Write a port of both."""
@@ -187,15 +202,24 @@ class Both(BothHosts):
             self.watch.wrote(port, size, value, port=True)
         self.ours.io_write(port, size, value)
         if self.comparing:
+            self.record.write(port, size, value, port=True)
             self.theirs.io_write(port, size, value)
 
     def _wrote(self) -> None:
         self.dirty = True
         self.counts["accesses"] += 1
 
+    def _configuration_written(self, address: int) -> None:
+        """Where the first function's registers are now."""
+        function = self.record.function
+        if function and function <= address < function + _CONFIGURATION:
+            self.record.bars = tuple(self.ours.read(function + bar, 4) for bar in _BARS)
+
     def _judge(self, sight: Sight) -> int | None:
         seen = self.judge(sight, True)
         self.comparing = seen is not None
+        if seen is not None:
+            self.record.explained(sight)
         return seen
 
     # --- memory
@@ -213,6 +237,8 @@ class Both(BothHosts):
     def ram_write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Write guest memory."""
         self.memories.write(address, data)
+        if self.comparing:
+            self.record.store(address, data)
 
     # --- interrupts
 
@@ -271,6 +297,7 @@ class Both(BothHosts):
     def _catch_up(self) -> None:
         """Wait until there is no difference, or one that has lasted."""
         self._lasting.begin()
+        self.record.rest()
         while True:
             lines = self._lines()
             found = (lines if lines[0] != lines[1] else None, [*self.memories.blocks()])

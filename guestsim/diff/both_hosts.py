@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guestsim.diff.script_record import Record
     from guestsim.targets.inprocess import InProcessTarget
     from guestsim.targets.qemu import QemuTarget
 
@@ -17,34 +18,40 @@ class BothHosts:
     theirs: QemuTarget
     comparing: bool
     dirty: bool
+    record: Record
+
+    def _host(self, does: str) -> None:
+        """No access says what the host does."""
+        self.record.beyond[f"the host's {does}"] = None
+        self.dirty = True
 
     def resize(self, node: str, size: int) -> None:
         """Resize both."""
         self.ours.resize(node, size)
         if self.comparing:
             self.theirs.resize(node, size)
-        self.dirty = True
+        self._host("resize")
 
     def plug(self, device: Mapping[str, object]) -> None:
         """Plug into both."""
         self.ours.plug(device)
         if self.comparing:
             self.theirs.plug(device)
-        self.dirty = True
+        self._host("plug")
 
     def unplug(self, device: str) -> None:
         """Unplug from both."""
         self.ours.unplug(device)
         if self.comparing:
             self.theirs.unplug(device)
-        self.dirty = True
+        self._host("unplug")
 
     def qmp(self, command: str, arguments: Mapping[str, Any]) -> object:
         """Ours answers."""
         answer = self.ours.qmp(command, arguments)
         if self.comparing:
             self.theirs.qmp(command, arguments)
-        self.dirty = True
+        self._host(command)
         return answer
 
     def statistics(self, device: str) -> dict[str, int]:
@@ -62,7 +69,7 @@ class BothHosts:
         self.ours.cont()
         if self.comparing:
             self.theirs.cont()
-        self.dirty = True
+        self._host("stop")
 
     def take_events(self) -> list[tuple[str, Mapping[str, object]]]:
         """Ours."""

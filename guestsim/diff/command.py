@@ -100,7 +100,7 @@ def _play_random(
 
 def _play_file(path: Path, profile: Profile) -> Report:
     from guestsim.diff.access import AccessFileError, parse
-    from guestsim.diff.devices import DEVICES, check_of
+    from guestsim.diff.devices import check_of, device_of
     from guestsim.diff.run import compare_steps
 
     try:
@@ -114,7 +114,7 @@ def _play_file(path: Path, profile: Profile) -> Report:
         _wrong(f"{path}:{line}: byte {content[error.start]:#04x}, expected text in UTF-8")
     except AccessFileError as error:
         _wrong(str(error))
-    return compare_steps(DEVICES[name].under(profile), steps)
+    return compare_steps(device_of(name).under(profile), steps)
 
 
 def _play_scripts(path: Path, *, as_json: bool) -> None:

@@ -59,6 +59,8 @@ class Device:
     profile: Profile = "strict"
     grammar_as_qemu: Grammar | None = None
     """The grammar for the profile `qemu`, where it is another one."""
+    sizes: tuple[int, ...] = ()
+    """Of its disks, where they are not all of one size."""
 
     def under(self, profile: Profile) -> Device:
         """The same, our side with this profile."""
@@ -73,7 +75,7 @@ class Device:
     def bases(self) -> list[bytes]:
         """What its disks hold at first."""
         content = random.Random(self.name)
-        return [content.randbytes(self.disk) for _ in range(self.disks)]
+        return [content.randbytes(size) for size in self.sizes or (self.disk,) * self.disks]
 
     def check(self) -> Callable[[Access], None]:
         """What refuses an access to what the device does not have, with `FormError`."""
@@ -155,7 +157,7 @@ class Device:
         return Player(
             ours,
             theirs,
-            self.prologue,
+            [_possible(step, ours.windows) for step in self.prologue],
             self.observe,
             self.areas,
             self.hiding,
@@ -177,6 +179,14 @@ class Device:
                     theirs.close()
             finally:
                 ours.close()
+
+
+def _possible(step: Step, windows: Windows) -> Step:
+    """A step without what a device with other options does not have."""
+    accesses = (
+        one for one in step.accesses if not isinstance(one, Read | Write) or one.window in windows
+    )
+    return replace(step, accesses=tuple(accesses))
 
 
 def _check_place(access: Read | Write, windows: Windows) -> None:

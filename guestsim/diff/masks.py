@@ -53,3 +53,9 @@ def strict(*masks: Mask) -> tuple[Mask, ...]:
 
 ORDER = "order"
 """The mask of memory whose records may come in any order (`Unordered`)."""
+
+EXPLAINED = of_memory(
+    "explained",
+    "What was explained as a script ran, by an entry, a mask or the script itself: these values, in a file saved of it.",
+)
+"""The mask of what a saved script says of registers and memory."""

@@ -84,7 +84,7 @@ def compare_random(
     """
     report = Report(device, seed)
     begun = time.monotonic()
-    with _Players(open_player or device.with_qemu) as players:
+    with Players(open_player or device.with_qemu) as players:
         while report.counts.steps < steps and len(report.unexplained) < MOST_UNEXPLAINED:
             actions = random_actions(device, seed, report.sequences)
             before = report.counts.steps
@@ -105,7 +105,7 @@ def compare_random(
     return report
 
 
-class _Players:
+class Players:
     """A player, and another one where its QEMU has gone."""
 
     def __init__(self, open_player: Open) -> None:
@@ -113,7 +113,7 @@ class _Players:
         self._stack = ExitStack()
         self._player: Player | None = None
 
-    def __enter__(self) -> _Players:
+    def __enter__(self) -> Players:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,7 +129,7 @@ class _Players:
         return self._player
 
 
-def _judge(report: Report, players: _Players, actions: Sequence[Action], found: Difference) -> None:
+def _judge(report: Report, players: Players, actions: Sequence[Action], found: Difference) -> None:
     """Count a difference under what it is; one that nobody knows is played again, and shrunk where it shows."""
     device = report.device
     if _count(report, found):
@@ -138,6 +138,19 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
         if one.difference.signature == found.signature:
             one.count += 1
             return
+    last, steps = shortest(device, players, actions, device.grammar.lower, lambda again: again.like(found))
+    again = last is not None
+    report.unexplained.append(Unexplained(last or found, report.sequences, steps, again=again))
+
+
+def shortest(
+    device: Device,
+    players: Players,
+    actions: Sequence[Action],
+    lower: Callable[[Sequence[Action]], Sequence[Step]],
+    alike: Callable[[Difference], bool],
+) -> tuple[Difference | None, Sequence[Step]]:
+    """The shortest sequence that shows such a difference, and what it shows; all of it, where it shows none."""
     others = Counts()
 
     def shows(candidate: Sequence[Action], patience: float) -> Difference | None:
@@ -145,23 +158,18 @@ def _judge(report: Report, players: _Players, actions: Sequence[Action], found: 
         player.counts, player.seen, patient = others, set(), player.patience
         player.patience = patience
         try:
-            again = player.play(device.grammar.lower(candidate))
+            again = player.play(lower(candidate))
         finally:
             player.patience = patient
-        alike = again is not None and again.like(found)
-        return (
-            again
-            if alike and again is not None and known(device.name, again, device.profile) is None
-            else None
-        )
+        if again is None or not alike(again) or known(device.name, again, device.profile) is not None:
+            return None
+        return again
 
-    sequence = report.sequences
-    if not any(shows(actions, PATIENCE) for _ in range(REPEATS)):
-        report.unexplained.append(Unexplained(found, sequence, device.grammar.lower(actions), again=False))
-        return
-    shortest = shrink(actions, lambda candidate: shows(candidate, SHORT) is not None)
-    last = shows(shortest, SHORT) or found
-    report.unexplained.append(Unexplained(last, sequence, device.grammar.lower(shortest)))
+    first = next(filter(None, (shows(actions, PATIENCE) for _ in range(REPEATS))), None)
+    if first is None:
+        return None, lower(actions)
+    least = shrink(actions, lambda candidate: shows(candidate, SHORT) is not None)
+    return shows(least, SHORT) or first, lower(least)
 
 
 def _count(report: Report, found: Difference) -> bool:
@@ -175,13 +183,16 @@ def _count(report: Report, found: Difference) -> bool:
 
 def _save(device: Device, folder: Path, one: Unexplained, seed: int) -> Path:
     """The sequence in a file that is named after the difference."""
-    words = "".join(letter if letter.isalnum() else "-" for letter in one.difference.place.lower())
-    path = (
-        folder / f"{device.name}-{one.difference.kind}-{words[:40].strip('-')}-{seed}-{one.sequence}.accesses"
-    )
+    path = file_for(folder, device, one.difference, f"{seed}-{one.sequence}")
     head = f"# {one.difference}\n" + "# Not seen again.\n" * (not one.again)
     path.write_text(head + "\n".join(lines(device.name, one.steps)) + "\n")
     return path
+
+
+def file_for(folder: Path, device: Device, found: Difference, where: str) -> Path:
+    """The file for a difference, by its name and where it was found."""
+    words = "".join(letter if letter.isalnum() else "-" for letter in found.place.lower())
+    return folder / f"{device.name}-{found.kind}-{words[:40].strip('-')}-{where}.accesses"
 
 
 def compare_steps(device: Device, steps: Sequence[Step], *, open_player: Open | None = None) -> Report:

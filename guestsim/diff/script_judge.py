@@ -16,6 +16,7 @@ from guestsim.diff.known import known
 from guestsim.diff.offered import Offered
 from guestsim.diff.play import Difference
 from guestsim.diff.registers import Registers
+from guestsim.diff.script_device import machine_text
 from guestsim.diff.script_machines import ALIKE, NAMED, THEIRS, copied, devices_like
 from guestsim.diff.script_masks import ATA_OWN, OFFERED, OWN
 from guestsim.diff.script_memory import MemoryMasks
@@ -27,6 +28,7 @@ from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
     from guestsim.diff.access import Read
+    from guestsim.diff.script_record import Record
     from guestsim.diff.scripts import ScriptDiff
     from guestsim.script.needs import TargetSpec
     from guestsim.script.perform import StepReport
@@ -45,6 +47,8 @@ class Judge:
     """The judge of one script: it opens both machines, runs the steps, and writes what it finds into `report`."""
 
     def __init__(self, runnable: YamlScript, report: ScriptDiff) -> None:
+        self.machine = ""
+        """The device and its machine, as a file of accesses names them."""
         self._script, self._source = runnable.script, runnable.source
         self._report = report
         self._devices = tuple(devices_like(self._script))
@@ -90,6 +94,7 @@ class Judge:
             self._folder.cleanup()
             raise
         self._registers = Registers(self._both.ours, devices)
+        self.machine = f"{self._devices[0].name} {machine_text(drives, devices)}"
         if any(device.get("driver") in ATA_HOSTS for device in devices):
             self._ata = AtaWatch(self._both.ours, devices, self._both.memories)
             self._ata_masks = AtaMemory(self._ata, self._both.memories)
@@ -122,8 +127,11 @@ class Judge:
         """A step has ended."""
         self._report.steps += 1
         self._tags |= self._step_tags()
-        if self._step().submit is None and self._both.compare() and self._offered is not None:
+        compared = self._step().submit is None and self._both.compare()
+        if compared and self._offered is not None:
             self._offered.rest()
+        if self._both.comparing:
+            self._both.record.end(self._step().action, self._step_tags(), compared=compared)
         if self._ata is not None:
             self._after_ata(self._ata)
 
@@ -153,6 +161,11 @@ class Judge:
                 self._tell(self._found("disk", mine.name, f"{ours} at {at:#x}", f"{theirs} at {at:#x}"))
                 return
             self._report.disks += 1
+
+    @property
+    def record(self) -> Record:
+        """What the guest has done."""
+        return self._both.record
 
     # --- judging
 
@@ -212,6 +225,7 @@ class Judge:
     def _tell(self, found: Difference) -> None:
         """This one is not explained."""
         self._report.unexplained = found
+        self.record.end(found.name, found.now, compared=found.kind not in ("register", "disk"))
         at = self._where_now
         self._report.place = f"{self._source.file}:{self._source.line(at)}: {at}"
 

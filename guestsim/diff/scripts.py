@@ -6,13 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from guestsim.diff.access import FormError
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.script_judge import Judge
 from guestsim.diff.script_masks import REASONS
+from guestsim.diff.script_save import Saved, save
 from guestsim.diff.script_steps import why_not_both
 from guestsim.script.run import Options, YamlScript, run_on
+from guestsim.targets import TargetError
 
 if TYPE_CHECKING:
     from guestsim.diff.play import Difference
@@ -54,12 +58,18 @@ class ScriptDiff:
         for name, count in self.masked.most_common():
             yield name, found[name], count
 
+    saved: Saved | None = None
+    unsaved: str = ""
+    """Why no accesses could be saved."""
     skipped: str | None = None
     failures: list[str] = field(default_factory=list)
 
 
-def compare_script(runnable: YamlScript) -> ScriptDiff:
-    """Run a script on both.  ScriptError for what only shows now; TargetError where QEMU cannot be started."""
+def compare_script(runnable: YamlScript, folder: Path | None = None) -> ScriptDiff:
+    """Run a script on both; what its guest did is saved in `folder` where something is unexplained.
+
+    ScriptError for what only shows now; TargetError where QEMU cannot be started.
+    """
     script = runnable.script
     report = ScriptDiff(runnable.source.file, script.name)
     report.skipped = why_not_both(script)
@@ -72,4 +82,10 @@ def compare_script(runnable: YamlScript) -> ScriptDiff:
     report.seconds = time.monotonic() - begun
     report.skipped = ran.skipped
     report.failures += ran.failures
+    if report.unexplained is not None and folder is not None:
+        where = "-".join((Path(report.file).name.split(".")[0], report.place.split(":")[1]))
+        try:
+            report.saved = save(judge.record, report.unexplained, judge.machine, "strict", folder, where)
+        except (TargetError, FormError) as error:
+            report.unsaved = str(error)
     return report
