@@ -90,7 +90,8 @@ class _Machine(InProcessTarget):
 class Both(BothHosts):
     """A target for scripts, with the machine's host: both machines.
 
-    `ram` is a file that need not be there yet, `slots` those of the devices.  `judge` is asked of what differs.
+    `ram` is a file that need not be there yet, `slots` those of the devices.  `judge` is asked of what differs.  `name`
+    is that of the target of which the guest sees what a script expects.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Both(BothHosts):
         ours: Mapping[str, Any],
         theirs: Mapping[str, Any],
         judge: Judge,
+        name: str,
     ) -> None:
         self.judge = judge
         self.ours: _Machine = _Machine(**ours, ram=RAM)
@@ -113,7 +115,7 @@ class Both(BothHosts):
             raise
         with ram.open("r+b") as file:
             self._there = mmap(file.fileno(), RAM)
-        self.name = self.ours.name
+        self.name = name
         self.layout = MachineLayout(
             ram=(Window(MEMORY, RAM - MEMORY),),
             mmio=self.ours.layout.mmio,

@@ -56,9 +56,7 @@ def diff_command(
         _wrong("expected either a FILE or --random with --device")
     try:
         if file is not None and file.suffix == ".yaml":
-            if _profile(profile) != "strict":
-                _wrong(f"--profile {profile}: scripts are compared under strict alone")
-            _play_scripts(file, as_json=as_json)
+            _play_scripts(file, _profile(profile), output, as_json=as_json)
             return
         if file is not None:
             report = _play_file(file, _profile(profile))
@@ -91,11 +89,15 @@ def _play_random(
 
     if device not in DEVICES:
         _wrong(f"--device: {device or 'none'} is given, expected one of {', '.join(DEVICES)}")
-    if not output.is_dir():
-        _wrong(f"--output: there is no folder {output}")
+    _check_folder(output)
     with Bar("steps", steps, shown=shown) as bar:
         compared = DEVICES[device].under(profile)
         return compare_random(compared, seed=seed, steps=steps, folder=output, watch=bar.at)
+
+
+def _check_folder(output: Path) -> None:
+    if not output.is_dir():
+        _wrong(f"--output: there is no folder {output}")
 
 
 def _play_file(path: Path, profile: Profile) -> Report:
@@ -117,12 +119,13 @@ def _play_file(path: Path, profile: Profile) -> Report:
     return compare_steps(device_of(name).under(profile), steps)
 
 
-def _play_scripts(path: Path, *, as_json: bool) -> None:
+def _play_scripts(path: Path, profile: Profile, output: Path, *, as_json: bool) -> None:
     from guestsim.diff import script_command
     from guestsim.script.load import ScriptError
 
+    _check_folder(output)
     try:
-        reports = script_command.compare_file(path)
+        reports = script_command.compare_file(path, profile, output)
     except ScriptError as error:
         _wrong(str(error))
     if reports and all(report.skipped is not None for report in reports):

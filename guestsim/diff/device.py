@@ -183,9 +183,7 @@ class Device:
 
 def _possible(step: Step, windows: Windows) -> Step:
     """A step without what a device with other options does not have."""
-    accesses = (
-        one for one in step.accesses if not isinstance(one, Read | Write) or one.window in windows
-    )
+    accesses = (one for one in step.accesses if not isinstance(one, Read | Write) or one.window in windows)
     return replace(step, accesses=tuple(accesses))
 
 

@@ -56,6 +56,6 @@ ORDER = "order"
 
 EXPLAINED = of_memory(
     "explained",
-    "What was explained as a script ran, by an entry, a mask or the script itself: these values, in a file saved of it.",
+    "What was explained as a script ran, by an entry, a mask or the script itself, in a file that is saved of it.",
 )
 """The mask of what a saved script says of registers and memory."""

@@ -96,7 +96,7 @@ class Memories:
         """Where a block is not the same: address, ours, theirs."""
         ours = self._high[at - ARENA : at - ARENA + _BLOCK]
         theirs = self._there[at : at + _BLOCK]
-        for start, end in _runs(ours, theirs):
+        for start, end in runs(ours, theirs):
             yield at + start, ours[start:end], theirs[start:end]
 
     def make_alike(self, at: int) -> None:
@@ -127,7 +127,7 @@ class Memories:
                 memory[start : start + 4] = bytes(4)
 
 
-def _runs(ours: bytes, theirs: bytes) -> Iterator[tuple[int, int]]:
+def runs(ours: bytes, theirs: bytes) -> Iterator[tuple[int, int]]:
     """Ranges in which two blocks differ."""
     start = None
     for at, (mine, other) in enumerate(zip(ours, theirs, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from guestsim.diff.ata_memory import AtaMemory
 from guestsim.diff.ata_watch import AtaWatch
 from guestsim.diff.both import Both, Sight
 from guestsim.diff.known import known
+from guestsim.diff.memories import runs
 from guestsim.diff.offered import Offered
 from guestsim.diff.play import Difference
 from guestsim.diff.registers import Registers
@@ -51,7 +53,13 @@ class Judge:
         """The device and its machine, as a file of accesses names them."""
         self._script, self._source = runnable.script, runnable.source
         self._report = report
-        self._devices = tuple(devices_like(self._script))
+        self._devices = tuple(device.under(report.profile) for device in devices_like(self._script))
+        of_devices = [mask for device in self._devices for mask in device.hiding]
+        self._hiding = [mask for mask in (*OWN, *ATA_OWN, *of_devices) if report.profile in mask.profiles]
+        self._not_hiding = {mask.name for device in self._devices for mask in device.masks} - {
+            mask.name for mask in self._hiding
+        }
+        """What ours does as QEMU's."""
         report.devices = tuple(device.name for device in self._devices)
         self._performer: Performer | None = None
         self._tags: set[str] = set()
@@ -81,6 +89,7 @@ class Judge:
         devices = [{**NAMED.get(str(device.get("driver")), {}), **device} for device in devices]
         alike = [{**ALIKE.get(str(device.get("driver")), {}), **device} for device in devices]
         ours = {"blockdevs": drives, "devices": alike, "shared": shared, "clock": script.machine.clock}
+        ours["profile"] = self._report.profile
         theirs = {
             "blockdevs": [copied(msgspec.to_builtins(drive), folder, self._files) for drive in drives],
             "devices": [
@@ -89,7 +98,9 @@ class Judge:
             ],
         }
         try:
-            self._both = Both(folder / "ram", slots, ours=ours, theirs=theirs, judge=self.explained)
+            self._both = Both(
+                folder / "ram", slots, ours=ours, theirs=theirs, judge=self.explained, name=self._name
+            )
         except BaseException:
             self._folder.cleanup()
             raise
@@ -163,6 +174,11 @@ class Judge:
             self._report.disks += 1
 
     @property
+    def _name(self) -> str:
+        """The target that the script's expectations are of."""
+        return "qemu" if self._report.profile == "qemu" else "devmodels"
+
+    @property
     def record(self) -> Record:
         """What the guest has done."""
         return self._both.record
@@ -181,14 +197,14 @@ class Judge:
                 self._report.masked["features offered"] += 1
                 return seen & sight.theirs
             now = self._tags_at(sight)
-            for mask in (*OWN, *ATA_OWN, *(mask for device in self._devices for mask in device.masks)):
+            for mask in self._hiding:
                 if mask.hides(read, seen, sight.theirs, now):
                     self._report.masked[mask.name] += 1
                     if self._ata is not None:
                         self._ata.hid(sight.address, sight.theirs & ~seen)
                     return seen
-        found = self._difference(sight, read)
-        entry = next((one for device in self._devices if (one := known(device.name, found))), None)
+        found, profile = self._difference(sight, read), self._report.profile
+        entry = next((one for device in self._devices if (one := known(device.name, found, profile))), None)
         if entry is not None and (lasts or read is not None):
             self._report.known[entry.name] += 1
             self._differed = self._differed or sight.kind == "line"
@@ -197,11 +213,35 @@ class Judge:
             return None
         if self._excused(sight) or self._masked(sight):
             return seen
-        self._tell(found)
+        self._tell(self._difference(self._narrowed(sight), read))
         return None
+
+    def _narrowed(self, sight: Sight) -> Sight:
+        """From the first bytes on that no mask hides alone; those before and after them are explained."""
+        if sight.kind not in ("memory", "unread"):
+            return sight
+        assert isinstance(sight.ours, bytes)
+        assert isinstance(sight.theirs, bytes)
+        first = None
+        masked = []
+        for start, end in runs(sight.ours, sight.theirs):
+            ours, theirs = sight.ours[start:end], sight.theirs[start:end]
+            part = replace(sight, address=sight.address + start, size=end - start, ours=ours, theirs=theirs)
+            if self._names(part):
+                masked.append(part)
+            elif first is None:
+                first = start
+        if first is None:
+            return sight
+        for part in masked:
+            self.record.explained(part)
+        ours, theirs = sight.ours[first:], sight.theirs[first:]
+        return replace(sight, address=sight.address + first, size=len(ours), ours=ours, theirs=theirs)
 
     def _excused(self, sight: Sight) -> bool:
         """Whether the script says of this step that something else is there, in such a place."""
+        if self._report.profile == "qemu":
+            return False
         where = sight.kind
         if sight.kind in ("memory", "unread"):
             where = self._memory_place(sight)
@@ -214,13 +254,18 @@ class Judge:
         return bool(said)
 
     def _masked(self, sight: Sight) -> bool:
+        names = self._names(sight)
+        self._report.masked.update(names)
+        return bool(names)
+
+    def _names(self, sight: Sight) -> set[str]:
+        """The masks that hide all of a difference in memory."""
         if sight.kind not in ("memory", "unread") or self._masks is None:
-            return False
+            return set()
         names = self._masks.names(sight)
         if not names and self._ata_masks is not None:
             names = self._ata_masks.names(sight)
-        self._report.masked.update(names)
-        return bool(names)
+        return set() if names & self._not_hiding else names
 
     def _tell(self, found: Difference) -> None:
         """This one is not explained."""

@@ -1,4 +1,4 @@
-"""What a script's guest has done, as accesses to the windows of a device whose registers are where the table has them."""
+"""What a script's guest has done, as accesses to windows of a device that lies where the table of devices has it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 _BAR0, _BARS_END, _ROM, _ROM_END = 0x10, 0x28, 0x30, 0x34
 _ALIASES = frozenset(
-    {"common-none", "common-beyond", "isr-msix", "legacy-isr-msix", "legacy-none", "device-msix", "data", "identity"}
+    {
+        "common-none",
+        "common-beyond",
+        "isr-msix",
+        "legacy-isr-msix",
+        "legacy-none",
+        "device-msix",
+        "data",
+        "identity",
+    }
 )
 """Windows that are others' under another name, for masks."""
 _AT_ONCE = frozenset({"pci", "msix", "msixcap", "common", "device"})
@@ -84,7 +93,11 @@ class Translation:
             self._record.beyond["registers that the device's windows do not have"] = None
             return
         window, offset, in_configuration = place
-        if in_configuration and not wanted and (isinstance(access, Read) or _is_placing(in_configuration - 1)):
+        if (
+            in_configuration
+            and not wanted
+            and (isinstance(access, Read) or _is_placing(in_configuration - 1))
+        ):
             # Addresses are the table's, and so is where capabilities lie; a read changes nothing.
             return
         if isinstance(access, Write):

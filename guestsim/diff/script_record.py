@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Access, Loose, Read, Rest, Store, Wait, Write
 from guestsim.diff.masks import EXPLAINED
+from guestsim.diff.memories import runs
 
 if TYPE_CHECKING:
     from guestsim.diff.both import Sight
@@ -109,12 +110,9 @@ class Record:
 
 
 def _loose(sight: Sight) -> Iterator[Loose]:
-    """The bytes that differ, with their values on both sides; from the first one to the last one."""
+    """The bytes that differ, with their values on both sides."""
     assert isinstance(sight.ours, bytes)
     assert isinstance(sight.theirs, bytes)
-    differing = [at for at, pair in enumerate(zip(sight.ours, sight.theirs, strict=True)) if pair[0] != pair[1]]
-    if differing:
-        start, end = differing[0], differing[-1] + 1
+    for start, end in runs(sight.ours, sight.theirs):
         values = (sight.ours[start:end], sight.theirs[start:end])
         yield Loose(EXPLAINED.name, sight.address + start, end - start, values=values)
-

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from guestsim.diff.profiles import Profile
     from guestsim.diff.script_record import Record
 
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A file, and whether what it holds shows the difference again: then it is the shortest that does."""
@@ -46,9 +47,7 @@ class Part:
                     yield Part(replace(self.step, accesses=left))
 
 
-def save(
-    record: Record, found: Difference, name: str, profile: Profile, folder: Path, where: str
-) -> Saved:
+def save(record: Record, found: Difference, name: str, profile: Profile, folder: Path, where: str) -> Saved:
     """Play what was recorded again, shrink it where it shows the difference, and put it into `folder`.
 
     `name` is that of the device, with the machine.  TargetError where QEMU cannot be started.
@@ -56,9 +55,8 @@ def save(
     device = device_of(name).under(profile)
     whole = Translation(device, record).steps(last_is_read=found.kind == "register")
     with Players(device.with_qemu) as players:
-        last, steps = shortest(
-            device, players, [Part(step) for step in whole], _lowered, lambda again: _same(found, again)
-        )
+        parts = [Part(step) for step in whole]
+        last, steps = shortest(device, players, parts, _lowered, _Alike(found))
     path = file_for(folder, device, found, where)
     without = tuple(record.beyond)
     head = [f"# {last or found}"]
@@ -73,17 +71,41 @@ def _lowered(parts: Sequence[Action]) -> list[Step]:
     return [part.step for part in parts if isinstance(part, Part)]
 
 
+class _Alike:
+    """Whether a replay shows what the script did, and the ones after it what the first one has shown."""
+
+    def __init__(self, found: Difference) -> None:
+        self._found = found
+        self._first: Difference | None = None
+
+    def __call__(self, again: Difference) -> bool:
+        if self._first is not None:
+            return again.kind == self._first.kind and _values(again) == _values(self._first)
+        if not _same(self._found, again):
+            return False
+        self._first = again
+        return True
+
+
+def _values(found: Difference) -> tuple[str, str, str]:
+    return found.place, found.ours, found.theirs
+
+
 def _same(found: Difference, again: Difference) -> bool:
-    """Whether a replay shows what the script did: the same register and values, or memory and its first byte."""
+    """The same register and values, lines, or address; disks hold other data, so that data are others, too."""
     if found.kind != again.kind:
         return False
     if found.kind == "register":
-        return (found.place, found.ours, found.theirs) == (again.place, again.ours, again.theirs)
+        return _values(found) == _values(again) or found.place == again.place == "ide.DATA"
     if found.kind == "line":
         return (int(found.ours, 0), int(found.theirs, 0)) == (int(again.ours, 0), int(again.theirs, 0))
-    return all(_start(one) == _start(other) for one, other in ((found.ours, again.ours), (found.theirs, again.theirs)))
+    if found.kind == "memory":
+        return _address(found.ours) == _address(again.ours) and (
+            found.place == "buffers"
+            or (found.ours[:2], found.theirs[:2]) == (again.ours[:2], again.theirs[:2])
+        )
+    return _address(found.ours) == _address(again.ours)
 
 
-def _start(value: str) -> tuple[str, str]:
-    """The first byte that differs, and where that is."""
-    return value[:2], value.rpartition(" at ")[2]
+def _address(value: str) -> str:
+    return value.rpartition(" at ")[2]
