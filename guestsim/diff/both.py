@@ -291,6 +291,7 @@ class Both(BothHosts):
         """Let ours go on; where it can do no more, let the other side catch up."""
         if self.ours.advance():
             self.dirty = True
+            self.record.rest()
             return True
         if self.comparing and self.dirty:
             self._catch_up()

@@ -1,7 +1,7 @@
 """A device of the table with the options that a script gives it, so that what its guest did can be played again.
 
-In a file of accesses the machine is JSON behind the device's name: `{"devices": […], "sizes": […]}`, options as a
-script has them, and the sizes of the drives `d0`, `d1`, … in bytes.
+In a file of accesses the machine is JSON behind the device's name: `{"devices": […], "sizes": […], "drive": {…}}`,
+options as a script has them, the sizes of the drives `d0`, `d1`, … in bytes, and options of all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from guestsim.diff.access import FormError, Rest, Step, Write
+from guestsim.diff.access import Access, FormError, Rest, Step, Write
 from guestsim.diff.masks import EXPLAINED
 from guestsim.diff.script_masks import ATA_OWN, OWN
 from guestsim.diff.sides import Lines
-from guestsim.drivers.ahci_layouts import Ghc, Hba
+from guestsim.drivers.ahci_layouts import PORT_STRIDE, PORTS_OFFSET, Ghc, Hba, PortReg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,17 @@ MOST_SIZE = 16 << 20
 """Larger drives are cut to this."""
 _SLOT = 4
 _MOST_DRIVES = 32
-_HBA_RESET = (Write("hba", Hba.GHC, 4, Ghc.AE), Write("hba", Hba.GHC, 4, Ghc.AE | Ghc.HR), Rest())
+_HBA_RESET: tuple[Access, ...] = (
+    Write("hba", Hba.GHC, 4, Ghc.AE),
+    Write("hba", Hba.GHC, 4, Ghc.AE | Ghc.HR),
+    Rest(),
+    *(
+        Write("hba", PORTS_OFFSET + PORT_STRIDE * port + register, 4, 0)
+        for port in range(6)
+        for register in (PortReg.CLB, PortReg.CLBU, PortReg.FB, PortReg.FBU)
+    ),
+)
+"""What a reset leaves of a port is where its lists lie (AHCI 1.3.1 §3.3)."""
 
 
 class Machine(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
@@ -35,7 +45,8 @@ class Machine(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
 
     devices: list[dict[str, object]]
     sizes: list[int]
-    read_only: bool = False
+    drive: dict[str, str | bool] = {}
+    """Options of all drives: `read-only`, `discard`."""
 
 
 def of_script(device: Device, machine: str) -> Device:
@@ -50,6 +61,10 @@ def of_script(device: Device, machine: str) -> Device:
         raise FormError(f"the machine of a device: expected sizes of sectors, up to {MOST_SIZE} bytes")
     first, *others = cast("list[Options]", given.devices)
     is_ahci = device.name.startswith("ahci")
+    if unknown := given.drive.keys() - {*_DRIVE}:
+        raise FormError(
+            f"the machine of a device: {min(unknown)}: expected {' or '.join(_DRIVE)} of its drives"
+        )
     return replace(
         device,
         options=[{**first, "addr": f"{_SLOT:x}"}, *others],
@@ -59,7 +74,7 @@ def of_script(device: Device, machine: str) -> Device:
         observe=(),
         areas=(),
         masks=(*device.masks, *OWN, *ATA_OWN, EXPLAINED),
-        drive={"read-only": True} if given.read_only else {"discard": "unmap"},
+        drive={**given.drive},
         sizes=tuple(given.sizes),
     )
 
@@ -78,12 +93,18 @@ def machine_text(drives: Sequence[Mapping[str, object]], devices: Sequence[Mappi
             for one in msgspec.to_builtins(devices)
         ],
         sizes=[min(_size(drive, drives), MOST_SIZE) & -512 or 512 for drive in drives],
-        read_only=any(drive.get("read-only") in (True, "on") for drive in drives),
+        drive={
+            name: value
+            for drive in drives
+            for name in _DRIVE
+            if isinstance(value := drive.get(name), str | bool)
+        },
     )
     text = msgspec.json.encode(given).decode()
     return text.replace(" ", "\\u0020").replace("#", "\\u0023")
 
 
+_DRIVE = ("read-only", "discard")
 _DEFAULT = 1 << 20
 _QCOW2 = b"QFI\xfb"
 

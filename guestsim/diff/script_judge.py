@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from guestsim.diff.ata_memory import AtaMemory
 from guestsim.diff.ata_watch import AtaWatch
 from guestsim.diff.both import Both, Sight
 from guestsim.diff.known import known
-from guestsim.diff.memories import runs
 from guestsim.diff.offered import Offered
 from guestsim.diff.play import Difference
 from guestsim.diff.registers import Registers
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from guestsim.script.recording import Recording
     from guestsim.script.run import YamlScript
     from guestsim.script.schema import Script, Step
+    from guestsim.script.schema_expect import Difference as Said
     from guestsim.script.world import World
 
 _SHOWN = 16
@@ -217,41 +217,44 @@ class Judge:
         return None
 
     def _narrowed(self, sight: Sight) -> Sight:
-        """From the first bytes on that no mask hides alone; those before and after them are explained."""
+        """The first memory of all that nothing explains; of the rest is recorded what is explained."""
         if sight.kind not in ("memory", "unread"):
             return sight
-        assert isinstance(sight.ours, bytes)
-        assert isinstance(sight.theirs, bytes)
+        memories = self._both.memories
         first = None
-        masked = []
-        for start, end in runs(sight.ours, sight.theirs):
-            ours, theirs = sight.ours[start:end], sight.theirs[start:end]
-            part = replace(sight, address=sight.address + start, size=end - start, ours=ours, theirs=theirs)
-            if self._names(part):
-                masked.append(part)
-            elif first is None:
-                first = start
+        for at in [*memories.blocks()]:
+            for start, ours, theirs in memories.runs(at):
+                is_read = sight.address <= start < sight.address + sight.size
+                kind = sight.kind if is_read else "unread"
+                part = Sight(kind, start, len(ours), ours, theirs)
+                if self._names(part) or any(self._said(part)):
+                    self.record.explained(part)
+                elif first is None:
+                    first = replace(part, size=_SHOWN)
         if first is None:
             return sight
-        for part in masked:
-            self.record.explained(part)
-        ours, theirs = sight.ours[first:], sight.theirs[first:]
-        return replace(sight, address=sight.address + first, size=len(ours), ours=ours, theirs=theirs)
+        mine, others = memories.sides(first.address, _SHOWN)
+        return replace(first, ours=mine, theirs=others)
 
     def _excused(self, sight: Sight) -> bool:
         """Whether the script says of this step that something else is there, in such a place."""
+        said = [one.because for one in self._said(sight)]
+        self._differed = self._differed or bool(said)
+        self._report.said.update([" ".join(said)] if said else ())
+        return bool(said)
+
+    def _said(self, sight: Sight) -> Iterator[Said]:
+        """What the script says of it; under the profile `qemu` that is what ours does, too, and explains nothing."""
         if self._report.profile == "qemu":
-            return False
+            return
         where = sight.kind
         if sight.kind in ("memory", "unread"):
             where = self._memory_place(sight)
         steps = [self._step()]
         if self._ata is not None and not self._ata.issued and self._command_step is not None:
             steps.append(self._command_step)
-        said = [one.because for step in steps for one in excused(step, where)]
-        self._differed = self._differed or bool(said)
-        self._report.said.update([" ".join(said)] if said else ())
-        return bool(said)
+        for step in steps:
+            yield from excused(step, where)
 
     def _masked(self, sight: Sight) -> bool:
         names = self._names(sight)

@@ -90,6 +90,7 @@ REASONS = {
     "right: ours).",
     "residual": "QEMU does not say how much a command has left undone, and says less than nothing of one that was done "
     "again (VIRTIO 1.4 §5.6.6.1; right: ours).",
+    "good-residual": "The same of a command that has ended well; so ours does under the profile `qemu`, too.",
     "identity": "Who a unit is, and which optional pages and features it has, is its own (SPC-4 §6.6, MMC-6 §5.3).",
     "LUN list": "REPORT LUNS tells of units in any order (SPC-4 §6.33); QEMU tells of LUN 0 also where none is.",
     "reset": "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1, §2.6.1.1).",

@@ -197,7 +197,7 @@ class MemoryMasks:
         left = differing - data
         for name, part in parts.items():
             if left & part:
-                names.add(name)
+                names.add("good-residual" if name == "residual" and not mine[_STATUS] else name)
                 left -= part
         return set() if left else names
 

@@ -76,7 +76,7 @@ class Record:
 
     def rest(self) -> None:
         """Both have come to rest."""
-        if self._now and not isinstance(self._now[-1].access, Rest):
+        if not self._now or not isinstance(self._now[-1].access, Rest):
             self._add(Rest())
 
     def explained(self, sight: Sight) -> None:

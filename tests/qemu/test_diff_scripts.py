@@ -232,13 +232,16 @@ def test_the_command_prints_and_ends_with_1(tmp_path: Path, monkeypatch: pytest.
     _devices(monkeypatch, serial="of-another")
     path = tmp_path / "who.guest.yaml"
     path.write_text(SCRIPT.replace("    on qemu: {id: of-another, because: it says so}\n", ""))
-    ran = CliRunner().invoke(app, ["diff", str(path)])
+    ran = CliRunner().invoke(app, ["diff", "--output", str(tmp_path), str(path)])
     assert ran.exit_code == 1
     assert f"unexplained {path}:8: steps[2]: memory buffers: ours 62 6f 74 68" in ran.output
-    assert ran.output.endswith("unexplained differences: 1\n")
-    again = CliRunner().invoke(app, ["diff", "--json", str(path)])
+    (saved,) = tmp_path.glob("*.accesses")
+    assert ran.output.endswith(f"unexplained differences: 1\nagain: guestsim diff {saved}\n")
+    again = CliRunner().invoke(app, ["diff", "--json", "--output", str(tmp_path), str(path)])
     assert again.exit_code == 1
-    assert json.loads(again.output)[0]["unexplained"]["at"] == f"{path}:8: steps[2]"
+    (told,) = json.loads(again.output)
+    assert told["unexplained"]["at"] == f"{path}:8: steps[2]"
+    assert (told["unexplained"]["seen-again"], told["unexplained"]["file"]) == (True, str(saved))
 
 
 def test_a_script_that_both_cannot_run_is_refused() -> None:
