@@ -43,6 +43,16 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+LONG_SCRIPTS = {
+    "ahci-data-outside-memory",
+    "random",
+    "reset-storm",
+    "scsi-bad-element-in-a-batch",
+    "scsi-data-outside-memory",
+    "scsi-reset-storm",
+}
+"""Those of `tests/scripts` that take a fifth of a second."""
+
 TIERS = ("long", "guest", "qemu", "slow", "browser")
 FOLDERS = ("slow", "browser")
 """All of whose tests are of the tier of that name."""
@@ -88,6 +98,12 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[
     marks = getattr(obj, "pytestmark", ()) if isfunction(obj) else ()
     unwanted = collector.config.stash[_UNWANTED]
     return [] if any(mark.name in unwanted for mark in marks) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark scripts, which cannot do so themselves."""
+    if item.path.suffix == ".yaml" and item.path.name.partition(".")[0] in LONG_SCRIPTS:
+        item.add_marker("long")
 
 
 def pytest_collection() -> None:

@@ -422,6 +422,7 @@ def test_signal_ends_it_in_peace_from_the_moment_it_listens(tmp_path: Path, numb
     assert not (tmp_path / "e0.sock").exists()
 
 
+@pytest.mark.long
 def test_what_waits_for_limits_or_at_a_break_point_is_done_before_the_end(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

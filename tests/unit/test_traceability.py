@@ -68,6 +68,7 @@ def test_registers_of_a_clause_that_is_about_several_are_named() -> None:
     assert lines[-1] == "nobody offers the register CommonConfig.queue_dance"
 
 
+@pytest.mark.long
 def test_the_pages_are_those_of_the_tables() -> None:
     assert MARKDOWN.read_text() == markdown(TABLES), "run python -m tools.conformance"
     assert HTML.read_text() == html(TABLES), "run python -m tools.conformance"

@@ -87,6 +87,7 @@ def test_write_cache_mode_that_the_driver_sets_is_no_news(
         assert heard(ours) == b""
 
 
+@pytest.mark.long
 def test_changes_that_nobody_reads_are_told_once_more_at_the_end(
     tmp_path: Path, back: tuple[socket.socket, socket.socket]
 ) -> None:

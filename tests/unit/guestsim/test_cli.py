@@ -221,6 +221,7 @@ def test_a_trace_shows_the_guests_accesses(folder: Path) -> None:
     assert "interrupt vector 1" in result.stderr
 
 
+@pytest.mark.long
 def test_the_demo_runs_and_shows_statistics() -> None:
     result = CliRunner().invoke(app, ["demo"])
     assert result.exit_code == 0, result.output
@@ -310,6 +311,7 @@ def test_a_recording_that_cannot_be_is_one_line(folder: Path, arguments: list[st
     assert line.startswith(f"guestsim: {message.replace('FOLDER', str(folder))}")
 
 
+@pytest.mark.long
 def test_the_command_starts_without_devices_drivers_and_scripts() -> None:
     code = (
         "import guestsim.cli, sys; "

@@ -109,6 +109,7 @@ def test_a_wrong_marker_is_one_line(suite: pytest.Pytester, options: str, messag
     result.stdout.no_fnmatch_line("*inprocess.py*")
 
 
+@pytest.mark.long
 def test_a_python_script_that_exits_is_one_line(suite: pytest.Pytester) -> None:
     write(suite, "gone.guest.py", "raise SystemExit(3)\n")
     result = suite.runpytest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from .support import DISK, MIB, NODE, Talk, in_daemon, in_machine
 
 GROUP = {"qom-type": "throttle-group", "id": "t0", "limits": {"iops-total": 100}}
@@ -34,6 +36,7 @@ def test_group_comes_changes_and_goes(tmp_path: Path) -> None:
     in_daemon(tmp_path, story)
 
 
+@pytest.mark.long
 def test_thread_comes_and_goes(tmp_path: Path) -> None:
     async def story(talk: Talk) -> None:
         assert await talk.ask("object-add", {"qom-type": "iothread", "id": "io0"}) == {}

@@ -61,6 +61,7 @@ MACHINES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", MACHINES)
 def test_what_a_machine_does_not_have_is_not_imported(kind: str, tmp_path: Path) -> None:
     names = [

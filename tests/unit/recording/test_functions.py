@@ -95,6 +95,7 @@ def test_a_scsi_host_and_units_that_come_and_go(tmp_path: Path) -> None:
     assert [event.source for event in events if event.kind is EventKind.REMOVED] == ["u1"]
 
 
+@pytest.mark.long
 def test_a_replay_goes_on_from_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
     with Served(tmp_path, record=path, latency_ns=MS) as served:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -235,6 +236,7 @@ def test_requests_one_by_one(wanted: list[Wish], kind: Kind, off: int, read_only
     assert not r.sent
 
 
+@pytest.mark.long
 @given(st.lists(wishes(), min_size=2, max_size=12), st.sampled_from(Kind), ring_features)
 def test_requests_of_one_doorbell_act_in_turn(wanted: list[Wish], kind: Kind, off: int) -> None:
     """Merged or not: on a disk that answers at once, a batch does what its requests do one after the other."""

@@ -28,6 +28,7 @@ def ram(machine: InProcessTarget) -> list[bytes]:
     ]
 
 
+@pytest.mark.long
 def test_nothing_is_answered_without_bus_mastering_and_nothing_is_lost(
     machine: InProcessTarget, guest: Guest, disk: Disk
 ) -> None:

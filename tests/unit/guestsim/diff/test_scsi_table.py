@@ -35,7 +35,12 @@ def memory(reply: Reply, row: Row, *, ours: bool) -> bytearray:
     return bytearray(0 if value is None else value for value in written(reply, row, ours=ours))
 
 
-def hidden(row: Row, mine: bytearray, others: bytearray) -> bool:
+def masked(row: Row) -> list[Loose]:
+    """What the row says of its bytes."""
+    return [Loose(one.reason, one.start, one.length, values=one.values) for one in unequal(row)]
+
+
+def hidden(row: Row, masks: list[Loose], mine: bytearray, others: bytearray) -> bool:
     """Whether all that is not the same is what the row says."""
     first, second = bytearray(mine), bytearray(others)
     if row.ours.fails == row.theirs.fails:
@@ -43,11 +48,10 @@ def hidden(row: Row, mine: bytearray, others: bytearray) -> bool:
         rest = (0, *range(3, 7), *range(15, 18)) if row.ours.fails else range(FIXED)
         for at in (SENSE_AT + one for one in rest):
             first[at] = second[at] = 0
-    for one in unequal(row):
-        loose = Loose(one.reason, one.start, one.length, values=one.values)
-        part = slice(one.start, one.start + one.length)
+    for loose in masks:
+        part = slice(loose.address, loose.address + loose.length)
         if loose.hides(bytes(mine[part]), bytes(others[part])):
-            first[part] = second[part] = bytes(one.length)
+            first[part] = second[part] = bytes(loose.length)
     return first == second
 
 
@@ -55,18 +59,19 @@ def hidden(row: Row, mine: bytearray, others: bytearray) -> bool:
 def test_what_a_row_says_is_hidden_and_no_other_byte(row: Row) -> None:
     mine, others = memory(row.ours, row, ours=True), memory(row.theirs, row, ours=False)
     told = written(row.ours, row, ours=True)
-    assert hidden(row, mine, others)
+    masks = masked(row)
+    assert hidden(row, masks, mine, others)
     for at in (0, 4, STATUS_AT, 11, SENSE_AT + 2, SENSE_AT + 12, *range(HEAD, len(mine), 7)):
         wrong = bytearray(mine)
         wrong[at] ^= 0x81
         if told[at] is not None and (row.ours.fails or not SENSE_AT <= at < HEAD):
-            assert not hidden(row, wrong, others), at
+            assert not hidden(row, masks, wrong, others), at
 
 
 def test_no_other_sense_data_of_ours_is_hidden_and_no_good_status() -> None:
-    theirs = memory(VERIFY.theirs, VERIFY, ours=False)
+    theirs, masks = memory(VERIFY.theirs, VERIFY, ours=False), masked(VERIFY)
     for reply in (Reply(codes=(5, 0x24, 0)), Reply(codes=(3, 0x21, 0)), Reply()):
-        assert not hidden(VERIFY, memory(reply, VERIFY, ours=True), theirs)
+        assert not hidden(VERIFY, masks, memory(reply, VERIFY, ours=True), theirs)
 
 
 def test_a_row_whose_sides_are_alike_hides_nothing() -> None:
@@ -80,7 +85,7 @@ def test_a_shorter_allocation_length_cuts_the_data_of_both() -> None:
     mine, others = memory(short.ours, short, ours=True), memory(short.theirs, short, ours=False)
     assert mine[HEAD:].hex() == "1f00100800000000"
     assert others[HEAD:].hex() == "1f00100800000800"
-    assert hidden(short, mine, others)
+    assert hidden(short, masked(short), mine, others)
 
 
 def test_fields_of_inquiry_data_have_their_own_masks() -> None:

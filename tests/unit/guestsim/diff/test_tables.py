@@ -155,6 +155,7 @@ def test_an_entry_of_profile_strict_excuses_nothing_under_the_other() -> None:
     assert not strict.matches("virtio-scsi", found, "qemu")
 
 
+@pytest.mark.long
 def test_each_tag_that_an_entry_asks_for_is_one_of_some_step() -> None:
     """Those of scripts alone are named here, and what is too rare to be waited for: aliases of types."""
     scripts = {"polling", "resize", "plug", "unplug", "read-disc-information"}

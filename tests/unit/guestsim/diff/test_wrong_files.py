@@ -27,6 +27,7 @@ def diff(content: bytes) -> tuple[Path, Result]:
         return path, CliRunner().invoke(app, ["diff", str(path)])
 
 
+@pytest.mark.long
 @settings(
     max_examples=3 * settings().max_examples // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -260,6 +260,7 @@ def test_how_many_requests_reach_a_device(tmp_path: Path) -> None:
     assert "6 requests, 3 of them to a device (ich9-ahci at 1f.2: 3); 0 interrupts" in said(tmp_path, AHCI)
 
 
+@pytest.mark.long
 def test_an_access_across_the_edge_and_the_window_of_configuration_space(tmp_path: Path) -> None:
     ecam = "outl 0xcf8 0x80000060\noutl 0xcfc 0xb0000001\nreadl 0xb00fa000\nread 0xb00f9ffe 0x4\nreadl 0xb00f8000\n"
     assert done(tmp_path, f"qemu-system-i386 -M q35\n{ecam}").reached == {"ich9-ahci at 1f.2": 2}
