@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict
 
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
+
+if TYPE_CHECKING:
+    from devmodels.conformance import ViolationLog
+    from devmodels.iocontext import IoContext
+    from devmodels.memory import GuestMemory
+
+
+class Surroundings(TypedDict):
+    """What a device of any type is made with, besides its own options."""
+
+    name: str
+    context: IoContext
+    memory: GuestMemory
+    violations: NotRequired[ViolationLog | None]
+    core_features: NotRequired[int]
+    """What the device core is to offer; all that it can where nobody says."""
 
 
 class Transport(Protocol):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from typing import Unpack
 
 from devmodels.blockbackend import BlockBackend
-from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import GuestMemory
-from devmodels.virtio.device import CORE_FEATURES
+from devmodels.iocontext import IoThread
+from devmodels.virtio.devicetype import Surroundings
 from devmodels.virtio_blk.config import VirtioBlkOptions
 from devmodels.virtio_blk.device import VirtioBlk
 
@@ -18,17 +16,11 @@ def virtio_blk(
     backend: BlockBackend,
     options: VirtioBlkOptions,
     threads: Sequence[IoThread],
-    *,
-    name: str,
-    context: IoContext,
-    memory: GuestMemory,
-    violations: ViolationLog | None = None,
-    core_features: int = CORE_FEATURES,
+    **surroundings: Unpack[Surroundings],
 ) -> VirtioBlk:
     """The device, with queues on `threads` where there are any."""
-    make: Callable[..., VirtioBlk] = partial(VirtioBlk, backend, options)
-    if threads:
-        from devmodels.virtio_blk.threaded import ThreadedVirtioBlk
+    if not threads:
+        return VirtioBlk(backend, options, **surroundings)
+    from devmodels.virtio_blk.threaded import ThreadedVirtioBlk
 
-        make = partial(ThreadedVirtioBlk, backend, options, threads)
-    return make(name=name, context=context, memory=memory, violations=violations, core_features=core_features)
+    return ThreadedVirtioBlk(backend, options, threads, **surroundings)

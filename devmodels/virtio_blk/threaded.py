@@ -12,14 +12,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from devmodels.blockbackend.backend import BlockBackend
 from devmodels.blockbackend.request import Op, Request
-from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import GuestMemory
-from devmodels.virtio.device import CORE_FEATURES
+from devmodels.iocontext import IoThread
+from devmodels.virtio.devicetype import Surroundings
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.threaded import Crossing
@@ -36,22 +34,13 @@ class ThreadedVirtioBlk(VirtioBlk):
         backend: BlockBackend,
         options: VirtioBlkOptions,
         threads: Sequence[IoThread],
-        *,
-        name: str,
-        context: IoContext,
-        memory: GuestMemory,
-        violations: ViolationLog | None = None,
-        core_features: int = CORE_FEATURES,
+        **surroundings: Unpack[Surroundings],
     ) -> None:
         super().__init__(
             backend,
             options,
-            name=name,
-            context=context,
-            memory=memory,
-            violations=violations,
-            core_features=core_features,
             threads=threads,
+            **surroundings,
         )
         over = super().io_done
         home = backend.context

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from typing import Unpack
 
-from devmodels.conformance import ViolationLog
-from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import GuestMemory
-from devmodels.virtio.device import CORE_FEATURES
+from devmodels.iocontext import IoThread
+from devmodels.virtio.devicetype import Surroundings
 from devmodels.virtio_scsi.config import VirtioScsiOptions
 from devmodels.virtio_scsi.device import VirtioScsi
 
@@ -16,17 +14,11 @@ from devmodels.virtio_scsi.device import VirtioScsi
 def virtio_scsi(
     options: VirtioScsiOptions,
     threads: Sequence[IoThread],
-    *,
-    name: str,
-    context: IoContext,
-    memory: GuestMemory,
-    violations: ViolationLog | None = None,
-    core_features: int = CORE_FEATURES,
+    **surroundings: Unpack[Surroundings],
 ) -> VirtioScsi:
     """The device, with request queues on `threads` where there are any."""
-    make: Callable[..., VirtioScsi] = partial(VirtioScsi, options)
-    if threads:
-        from devmodels.virtio_scsi.threaded import ThreadedVirtioScsi
+    if not threads:
+        return VirtioScsi(options, **surroundings)
+    from devmodels.virtio_scsi.threaded import ThreadedVirtioScsi
 
-        make = partial(ThreadedVirtioScsi, options, threads)
-    return make(name=name, context=context, memory=memory, violations=violations, core_features=core_features)
+    return ThreadedVirtioScsi(options, threads, **surroundings)

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from devmodels.conformance import ViolationLog
 from devmodels.iocontext import IoContext, IoThread
-from devmodels.memory import GuestMemory
 from devmodels.scsi import Outcome, Task
 from devmodels.scsi.task import Countdown
-from devmodels.virtio.device import CORE_FEATURES
+from devmodels.virtio.devicetype import Surroundings
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.threaded import Crossing
@@ -35,25 +33,16 @@ class ThreadedVirtioScsi(VirtioScsi):
         self,
         options: VirtioScsiOptions,
         threads: Sequence[IoThread],
-        *,
-        name: str,
-        context: IoContext,
-        memory: GuestMemory,
-        violations: ViolationLog | None = None,
-        core_features: int = CORE_FEATURES,
+        **surroundings: Unpack[Surroundings],
     ) -> None:
         super().__init__(
             options,
-            name=name,
-            context=context,
-            memory=memory,
-            violations=violations,
-            core_features=core_features,
             threads=threads,
+            **surroundings,
         )
         over = super().done
         self._crossings: dict[int, Crossing[ScsiRequest]] = {
-            queue.index: Crossing(queue, context, partial(self._arrive, queue), over)
+            queue.index: Crossing(queue, self.context, partial(self._arrive, queue), over)
             for queue in self.queues[FIRST_REQUEST_QUEUE:]
         }
 
