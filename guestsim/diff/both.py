@@ -70,7 +70,12 @@ class RegisterWatch(Protocol):
 
 
 class _Machine(InProcessTarget):
-    """Our machine; interrupt messages go to its memory as any write does."""
+    """Our machine; interrupt messages go to its memory as any write does.
+
+    `waits` says whether the guest waits for an answer.
+    """
+
+    waits: Callable[[], bool] = bool
 
     @property
     def high(self) -> mmap:
@@ -83,8 +88,9 @@ class _Machine(InProcessTarget):
 
     @property
     def busy(self) -> bool:
-        """Whether the devices have something to do still."""
-        return self._context.ready or self._context.deadline() is not None
+        """Whether the devices have something to do still, be it only when a machine that is stopped goes on."""
+        held = not self.assembly.run_state.running and self.waits()
+        return held or self._context.ready or self._context.deadline() is not None
 
 
 class Both(BothHosts):

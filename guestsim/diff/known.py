@@ -94,6 +94,15 @@ KNOWN: tuple[Known, ...] = (
         now=frozenset({"skip:features"}),
     ),
     Known(
+        "errors of a SCSI passthrough request",
+        "Of the legacy request type 2 a code of four bytes is written into the penultimate buffer, whatever its size.",
+        "VIRTIO 1.4 §2.7.5",
+        "ours",
+        _BLK,
+        (Shown("memory", "memory that no device may write", "00 ?? ?? ?? at *", "ff 00 00 00 at *"),),
+        now=frozenset({"chain"}),
+    ),
+    Known(
         "buffers before DRIVER_OK",
         "Buffers are taken, and interrupts raised, before DRIVER_OK.",
         "VIRTIO 1.4 §2.1.2",

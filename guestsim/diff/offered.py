@@ -23,6 +23,8 @@ _MOST = 1 << 10
 """Descriptors of a chain that are followed."""
 _RESPONSE = 12
 """A response without sense data (VIRTIO 1.4 §5.6.6.1)."""
+_EVENTS = 1
+"""The queue of buffers for events (VIRTIO 1.4 §5.6.2)."""
 _HEADER = 51
 """The longest header: a SCSI command of 32 bytes (VIRTIO 1.4 §5.6.6.1)."""
 
@@ -66,6 +68,7 @@ class Offered:
         self._world = world
         self._memories = memories
         self._chains: list[OfferedChain] = []
+        self._left: list[OfferedChain] = []
         self._seen: dict[int, set[tuple[int, int]]] = {}
 
     def queues(self) -> Iterator[tuple[VirtioDriver, Queue]]:  # type: ignore[type-arg]
@@ -73,6 +76,14 @@ class Offered:
         for driver in self._world.drivers.values():
             for queue in driver.device.queues.values():
                 yield driver, queue
+
+    def waits(self) -> bool:
+        """Whether the guest waits for an answer to something: an event is none."""
+        return any(
+            queue.raw or queue.in_flight
+            for driver, queue in self.queues()
+            if not (isinstance(driver, VirtioScsi) and queue.index == _EVENTS)
+        )
 
     def gone(self) -> list[Queue]:
         """Queues that had something to do since all was at rest, and have been reset."""
@@ -99,10 +110,16 @@ class Offered:
             else:
                 return
 
+    def left(self, address: int, size: int) -> bool:
+        """Whether that lies in one buffer that was offered to a queue which has been reset since."""
+        found = (chain.at(address) for chain in self._left)
+        return any(one is not None and size <= one[1] for one in found)
+
     def rest(self) -> None:
         """All is at rest, and has been compared: what is not in flight any more is nobody's."""
         self._seen.clear()
         queues = [queue for _, queue in self.queues()]
+        self._left += (chain for chain in self._chains if chain.queue not in queues)
         self._chains = [chain for chain in self._chains if chain.queue in queues and _in_flight(chain)]
 
     @property

@@ -118,6 +118,7 @@ class Judge:
         both = self._both
         offered = self._offered = Offered(world, both.memories)
         both.memories.watch = offered
+        both.ours.waits = offered.waits
         masks = self._masks = MemoryMasks(offered, both.memories)
         both.all_used = masks.all_used
         try:

@@ -52,14 +52,17 @@ def devices_like(script: Script) -> Iterator[Device]:
 
 
 def copied(options: Any, folder: Path, files: dict[Path, Path]) -> Any:
-    """A drive's options, with copies of the files that are there; `files` is told of each."""
+    """A drive's options, with copies of the files that are there; `files` is told of each.
+
+    What is only read needs none.
+    """
     if isinstance(options, list):
         return [copied(one, folder, files) for one in options]
     if not isinstance(options, dict):
         return options
     found = {name: copied(value, folder, files) for name, value in options.items()}
     file = options.get("filename")
-    if isinstance(file, str) and Path(file).is_file():
+    if isinstance(file, str) and Path(file).is_file() and not options.get("read-only"):
         copy = folder / f"{len([*folder.iterdir()])}-{Path(file).name}"
         shutil.copyfile(file, copy)
         found["filename"] = str(copy)

@@ -31,6 +31,10 @@ _LUNS = 1 << 16
 _CDB = 19
 
 
+BEFORE_RESET = "buffers of before a reset"
+"""Where a device has no business any more, be it that the guest has not got them back."""
+
+
 class MemoryMasks:
     """The masks of memory."""
 
@@ -68,14 +72,16 @@ class MemoryMasks:
         )
 
     def place(self, sight: Sight) -> str:
-        """Where it is: messages, ring, buffers (that a device may write) or elsewhere."""
+        """Where it is: messages, ring, buffers (that a device may write), buffers of before a reset, or elsewhere."""
         if MESSAGES <= sight.address < MEMORY:
             return "messages"
         queues = [queue for _, queue in self._offered.queues()] + self._offered.gone()
         if any(_within(sight, queue) for queue in queues):
             return "ring"
         covered = sum(size for _, size, _, _ in self._offered.pieces(sight.address, sight.size))
-        return "buffers" if covered == sight.size else "elsewhere"
+        if covered == sight.size:
+            return "buffers"
+        return BEFORE_RESET if self._offered.left(sight.address, sight.size) else "elsewhere"
 
     def _of_messages(self, sight: Sight) -> bool:
         """Whether one side has sent a message where the other one has, for several chains, not sent it again."""
