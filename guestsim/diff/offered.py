@@ -25,6 +25,8 @@ _RESPONSE = 12
 """A response without sense data (VIRTIO 1.4 §5.6.6.1)."""
 _EVENTS = 1
 """The queue of buffers for events (VIRTIO 1.4 §5.6.2)."""
+_COMMAND = 19
+"""A command's header without its CDB (VIRTIO 1.4 §5.6.6.1)."""
 _HEADER = 51
 """The longest header: a SCSI command of 32 bytes (VIRTIO 1.4 §5.6.6.1)."""
 
@@ -37,7 +39,11 @@ class OfferedChain:
     response: int
     """The size of a SCSI response; 0 where the queue is not for commands."""
     head: int
+    size: int = 0
+    """The size of a SCSI command's header."""
     header: bytes = b""
+    readable: list[int] = field(default_factory=list)
+    """How long the pieces are that a device reads."""
     writable: list[tuple[int, int]] = field(default_factory=list)
     answer: tuple[bytes, bytes] | None = None
     """What was written in the beginning, by ours and by theirs, once that was looked at."""
@@ -50,6 +56,30 @@ class OfferedChain:
                 return before + address - start, start + length - address
             before += length
         return None
+
+    @property
+    def counted(self) -> set[int]:
+        """The lengths that QEMU may say of a SCSI command: all of the response, and all data in both directions.
+
+        The data begin behind header and response, or, where ANY_LAYOUT was not accepted, behind the first piece each
+        way.
+        """
+        writable = [length for _, length in self.writable]
+        data = sum(self.readable[1:]) + sum(writable[1:])
+        whole = max(sum(self.readable) - self.size, 0) + max(sum(writable) - self.response, 0)
+        return {self.response + data, self.response + whole}
+
+    def written(self, memories: Memories) -> int:
+        """How much ours has written of a SCSI command, by its answer: the response, and data but for the residual."""
+        room = sum(length for _, length in self.writable)
+        if room <= self.response:
+            return room if room >= _RESPONSE else 0
+        answer, _ = self.stream(memories, 0, _RESPONSE)
+        if len(answer) < _RESPONSE:
+            return 0
+        (residual,) = struct.unpack_from("<I", answer, 4)
+        incoming = sum(self.readable) <= self.size and not answer[-1]
+        return self.response + (room - self.response - residual if incoming else 0)
 
     def stream(self, memories: Memories, start: int, length: int) -> tuple[bytes, bytes]:
         """Bytes of what may be written, of both sides; `start` is negative from the end."""
@@ -70,12 +100,38 @@ class Offered:
         self._chains: list[OfferedChain] = []
         self._left: list[OfferedChain] = []
         self._seen: dict[int, set[tuple[int, int]]] = {}
+        self._wrong: set[tuple[int, int, int]] = set()
 
     def queues(self) -> Iterator[tuple[VirtioDriver, Queue]]:  # type: ignore[type-arg]
         """All queues in use."""
         for driver in self._world.drivers.values():
             for queue in driver.device.queues.values():
                 yield driver, queue
+
+    def counted(self, queue: Queue, theirs: tuple[int, int]) -> bool:
+        """Whether QEMU's used element has the length that it gives a SCSI command."""
+        head, length = theirs
+        return any(length in chain.counted for chain in self._of(queue, head))
+
+    def right(self, queue: Queue, ours: tuple[int, int]) -> bool:
+        """Whether a used element of ours had the length that its answer explains, when the guest saw it or now."""
+        start = queue.addresses[2] + 4
+        if ours in self._seen.get(start, ()):
+            return (start, *ours) not in self._wrong
+        return self._right(queue, *ours)
+
+    def _of(self, queue: Queue, head: int) -> Iterator[OfferedChain]:
+        """Chains of SCSI commands with that head, the last one first."""
+        return (
+            chain
+            for chain in reversed(self._chains)
+            if chain.queue is queue and chain.head == head and chain.response
+        )
+
+    def _right(self, queue: Queue, head: int, length: int) -> bool:
+        """Whether ours has used a chain with a length that its answer explains; True where it is no SCSI command."""
+        chain = next(self._of(queue, head), None)
+        return chain is None or length == chain.written(self._memories)
 
     def waits(self) -> bool:
         """Whether the guest waits for an answer to something: an event is none."""
@@ -118,6 +174,7 @@ class Offered:
     def rest(self) -> None:
         """All is at rest, and has been compared: what is not in flight any more is nobody's."""
         self._seen.clear()
+        self._wrong.clear()
         queues = [queue for _, queue in self.queues()]
         self._left += (chain for chain in self._chains if chain.queue not in queues)
         self._chains = [chain for chain in self._chains if chain.queue in queues and _in_flight(chain)]
@@ -134,31 +191,36 @@ class Offered:
         for _, queue in self.queues():
             start = queue.addresses[2] + 4
             if start <= address < start + 8 * queue.size and not len(data) % 8:
-                self._seen.setdefault(start, set()).update(struct.iter_unpack("<II", data))
+                for head, length in struct.iter_unpack("<II", data):
+                    self._seen.setdefault(start, set()).add((head, length))
+                    if not self._right(queue, head, length):
+                        self._wrong.add((start, head, length))
 
     def wrote(self, address: int, length: int) -> None:
         """It has written to a ring."""
         for driver, queue in self.queues():
             descriptors, available, _ = queue.addresses
-            response = 0
-            if isinstance(driver, VirtioScsi) and queue.index >= 2:
-                response = _RESPONSE + driver.sense_size
+            response = size = 0
+            if isinstance(driver, VirtioScsi) and queue.index > _EVENTS:
+                response, size = _RESPONSE + driver.sense_size, _COMMAND + driver.cdb_size
             if isinstance(queue, PackedQueue):
                 if descriptors <= address < descriptors + 16 * queue.size:
-                    chain = OfferedChain(queue, response, -1)
+                    chain = OfferedChain(queue, response, -1, size)
                     self._add(chain, self._table(address, length // 16, packed=True))
             elif available + 4 <= address < available + 4 + 2 * queue.size:
                 heads, _ = self._memories.sides(address, length & ~1)
                 for (head,) in struct.iter_unpack("<H", heads):
                     self._add(
-                        OfferedChain(queue, response, head), self._linked(descriptors, queue.size, head)
+                        OfferedChain(queue, response, head, size), self._linked(descriptors, queue.size, head)
                     )
 
     def _add(self, chain: OfferedChain, descriptors: Iterable[tuple[int, int, int]]) -> None:
         for address, length, flags in descriptors:
             if flags & _WRITE:
                 chain.writable.append((address, length))
-            elif len(chain.header) < _HEADER:
+                continue
+            chain.readable.append(length)
+            if len(chain.header) < _HEADER:
                 chain.header += self._ours(address, min(length, _HEADER - len(chain.header)))
         self._chains.append(chain)
 

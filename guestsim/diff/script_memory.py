@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from guestsim.diff.memories import MEMORY, MESSAGES
 from guestsim.diff.offered import Offered, OfferedChain
 from guestsim.drivers.packed import PackedQueue
-from guestsim.drivers.virtio_scsi import VirtioScsi
 
 if TYPE_CHECKING:
     from guestsim.diff.both import Sight
@@ -99,7 +98,7 @@ class MemoryMasks:
     def _ring(self, sight: Sight) -> str | None:
         if any(_within(sight, queue) for queue in self._offered.gone()):
             return "reset"
-        for driver, queue in self._offered.queues():
+        for _, queue in self._offered.queues():
             if isinstance(queue, PackedQueue):
                 if self._write_flags_only(sight, queue):
                     return "WRITE of used descriptors"
@@ -108,11 +107,11 @@ class MemoryMasks:
             if sight.address == start + 8 * queue.size and sight.size <= 2:
                 return "avail_event"
             if start <= sight.address and sight.address + sight.size <= start + 8 * queue.size:
-                return self._elements(queue, scsi=isinstance(driver, VirtioScsi))
+                return self._elements(queue)
         return None
 
-    def _elements(self, queue: Queue, *, scsi: bool) -> str | None:
-        """The order of used elements, and lengths of a SCSI host device.
+    def _elements(self, queue: Queue) -> str | None:
+        """The order of used elements, and the lengths of SCSI commands.
 
         The sides hold the same elements; or, where the ring has gone round, theirs holds what ours held there before.
         """
@@ -122,16 +121,14 @@ class MemoryMasks:
         )
         if sorted(mine) == sorted(others):
             return "order"
-        differing = [theirs for ours, theirs in zip(mine, others, strict=True) if ours != theirs]
+        differing = [pair for pair in zip(mine, others, strict=True) if len({*pair}) == 2]
+        if not all(self._offered.right(queue, ours) for ours, _ in differing):
+            return None
         seen = self._offered.seen(queue)
-        if all(one in seen for one in differing):
+        others_alone = [theirs for _, theirs in differing if theirs not in seen]
+        if not others_alone:
             return "order"
-        longest: dict[int, int] = {}
-        for head, length in seen:
-            longest[head] = min(length, longest.get(head, length))
-        if scsi and all(head in longest and length >= longest[head] for head, length in differing):
-            return "used-len"
-        return None
+        return "used-len" if all(self._offered.counted(queue, one) for one in others_alone) else None
 
     def _write_flags_only(self, sight: Sight, queue: PackedQueue) -> bool:
         start = queue.addresses[0]

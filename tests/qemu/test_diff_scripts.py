@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
 from guestsim.cli import app
 from guestsim.diff import lasting, script_judge
 from guestsim.diff.both import Sight
@@ -25,7 +27,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
 FOLDER = Path(__file__).parents[1] / "scripts"
 APART = {
-    "hostile/notify-of-no-queue": "gives rings addresses in the first megabytes, where both at once have no memory",
+    "hostile/notify-of-no-queue": "sets a queue up by registers alone, which QEMU serves: a ring of nobody here",
     "ata/beyond-the-end": "QEMU's bus master stays active after the DMA that follows a refused command by PIO",
     "ata/changes-itself": "a bus master's interrupt that QEMU shows in two rows",
     "ata/packets": "takes minutes, and was not seen whole yet",
@@ -81,6 +83,20 @@ steps:
   - together:
       - read: {at: 1k, length: 1k}
       - read: {at: 4k, length: 4k}
+"""
+
+
+COMMANDS = """
+name: commands
+drives: [{driver: file, node-name: d0, size: 1M}]
+devices:
+  - {driver: virtio-scsi-pci}
+  - {driver: scsi-hd, drive: d0}
+steps:
+  - probe
+  - scan: {targets: 1}
+  - scsi: {cdb: "CDB"}
+    expect: EXPECT
 """
 
 
@@ -196,6 +212,38 @@ def test_a_used_ring_that_says_something_else(
     assert report.unexplained is not None
     assert report.unexplained.place == "ring"
     assert report.place.endswith(":10: steps[3]")
+
+
+@pytest.mark.parametrize("wrong", [-1])
+@pytest.mark.parametrize(
+    ("cdb", "expect"),
+    [
+        ("read-10 lba=0 blocks=1", "{length: 512}"),
+        ("write-10 lba=0 blocks=2", "{}"),
+        ("read-10 lba=0xfffff blocks=1", "{sense: 5/21/00, violation: SBC-4 §4.5}"),
+        ("mode-sense-10 page=8 allocation=255", "{}"),
+    ],
+    ids=["read", "write", "refused", "short"],
+)
+def test_a_used_length_of_ours_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cdb: str, expect: str, wrong: int
+) -> None:
+    text = COMMANDS.replace("CDB", cdb).replace("EXPECT", expect)
+    assert _compare(tmp_path, text).ok
+    finish, after = VirtQueue.finish, Judge.after
+
+    def otherwise(self: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
+        finish(self, [(chain, length + wrong) for chain, length in used])
+
+    def scanned(self: Judge, report: StepReport) -> None:
+        after(self, report)
+        if report.path == "steps[1]":
+            monkeypatch.setattr(VirtQueue, "finish", otherwise)
+
+    monkeypatch.setattr(Judge, "after", scanned)
+    report = _compare(tmp_path, text)
+    assert report.unexplained is not None
+    assert (report.unexplained.place, report.place[-8:]) == ("ring", "steps[2]")
 
 
 def test_disks_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_an_entry_of_profile_strict_excuses_nothing_under_the_other() -> None:
 @pytest.mark.long
 def test_each_tag_that_an_entry_asks_for_is_one_of_some_step() -> None:
     """Those of scripts alone are named here, and what is too rare to be waited for: aliases of types."""
-    scripts = {"polling", "resize", "plug", "unplug", "read-disc-information"}
+    scripts = {"polling", "resize", "plug", "unplug", "read-disc-information", "chain"}
     scripts |= {"ata-probe", "ata-reset", "ide-probe", "ide-reset", "slot", "comreset"}
     entries = [(one, one.tags | one.now | one.all_now) for one in KNOWN]
     wanted = frozenset().union(*(tags for _, tags in entries))
