@@ -171,7 +171,7 @@ _COMMON = (
     ),
     of_memory(
         virtio_driver.RESET,
-        "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does it, ours drops it.",
+        "A request in flight at a reset may still be done before it (VIRTIO 1.4 §2.4.1): QEMU does, and tells of it.",
     ),
     of_memory(
         virtio_driver.RESET_QUEUE,

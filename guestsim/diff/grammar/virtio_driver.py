@@ -365,7 +365,7 @@ class Lowering:
     def _reset_while_held(
         self, action: BringUp, queue: Ring, submitted: Sequence[Access]
     ) -> tuple[Step, list[Access]]:
-        """Ours drops what is held, and forgets what has been written; QEMU does it first, in the reset."""
+        """Ours waits until what is held goes on, and nobody hears of it; QEMU does it first, in the reset."""
         messages = Loose(RESET, MESSAGES, MESSAGES_SIZE, values=(bytes(MESSAGES_SIZE), None))
         left = [*_untouched(submitted, RESET), *queue.dropped(RESET), messages]
         up = self._bring_up(action)
@@ -375,7 +375,7 @@ class Lowering:
     def _queue_reset_while_held(
         self, queue: Ring, submitted: Sequence[Access], wait: Access
     ) -> tuple[Step, list[Access]]:
-        """Ours drops what is held; QEMU does it later, and has no ring any more."""
+        """Ours waits until what is held goes on, and nobody hears of it; QEMU does it then, without a ring."""
         by = self._reset_queue(queue, again=True)
         if not by.tags:
             return by, [Resume(HELD), *(one for one in submitted if isinstance(one, Loose)), wait]
