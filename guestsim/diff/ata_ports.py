@@ -19,6 +19,7 @@ _BAR0 = 0x10
 _MASTER_BAR, _MASTER = 4, 8
 """The bus masters' BAR, and the registers that each channel has there (SFF-8038i §2)."""
 _ABAR_SIZE = 0x1000
+_FIRST_IRQ = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,6 @@ class Place:
         return Read(self.window, self.offset, self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A port that is read, or a register to which is written what it holds."""
-
-    address: int
-    port: bool = False
-    clears: bool = False
-    """A bus master's status, of which one bit is written."""
-
-
 class AtaPorts:
     """The registers of a machine's ATA hosts, given by their options, at the addresses that they have now."""
 
@@ -79,23 +70,25 @@ class AtaPorts:
         """Whether a port is a data register, of which each read takes a word."""
         return bool(self._ide) and address in COMMAND_PORTS
 
-    def interrupts(self) -> Iterator[Acknowledged]:
-        """Where interrupts are acknowledged, in the order in which that is done."""
-        if self._ide:
-            yield from (Acknowledged(base + Reg.STATUS, port=True) for base in COMMAND_PORTS)
+    def channels(self) -> Iterator[tuple[int, int, int]]:
+        """Of each channel: its input of the interrupt controller, status, and its bus master's status (0: none)."""
         for function in self._ide:
             base = self._target.read(function + _BAR0 + 4 * _MASTER_BAR, 4) & ~0xF
-            for channel in range(2 * bool(base)):
-                yield Acknowledged(base + _MASTER * channel + BusMaster.STATUS, port=True, clears=True)
+            for number, command in enumerate(COMMAND_PORTS):
+                master = base + _MASTER * number + BusMaster.STATUS if base else 0
+                yield _FIRST_IRQ + number, command + Reg.STATUS, master
+
+    def hbas(self) -> Iterator[tuple[int, dict[int, int]]]:
+        """Of each HBA: where its IS is, and PxIS of each port that there is."""
         for function in self._hbas:
             base = self._target.read(function + _BAR0 + 4 * ABAR, 4) & ~0xF
-            if not base:
-                continue
-            implemented = self._target.read(base + Hba.PI, 4)
-            for number in range(32):
-                if implemented >> number & 1:
-                    yield Acknowledged(base + PORTS_OFFSET + PORT_STRIDE * number + PortReg.IS)
-            yield Acknowledged(base + Hba.IS)
+            if base:
+                implemented = self._target.read(base + Hba.PI, 4)
+                ports = [number for number in range(32) if implemented >> number & 1]
+                yield (
+                    base + Hba.IS,
+                    {number: base + PORTS_OFFSET + PORT_STRIDE * number + PortReg.IS for number in ports},
+                )
 
     def _register(self, address: int, size: int) -> Place | None:
         for function in self._hbas:

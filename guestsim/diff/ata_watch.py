@@ -27,6 +27,8 @@ from guestsim.drivers.ahci_layouts import (
     PRDT_OFFSET,
     RECEIVED_SIZE,
     Cmd,
+    Ghc,
+    Hba,
     PortReg,
 )
 from guestsim.drivers.ide_layouts import EOT, START, AtaStatus, BusMaster, Reg
@@ -36,7 +38,6 @@ from guestsim.targets.qemu import RAM
 if TYPE_CHECKING:
     from guestsim.diff.memories import Memories
     from guestsim.targets.inprocess import InProcessTarget
-    from guestsim.targets.qemu import QemuTarget
 
 PACKET, NCQ = 0xA0, frozenset((0x60, 0x61, 0x63, 0x64, 0x65))
 IDENTIFY = frozenset((0xEC, 0xA1))
@@ -105,6 +106,8 @@ class AtaWatch:
             return value
         if place.window == "hba" and place.number >= 0:
             return self._port(place, value)
+        if place.window == "hba" and place.offset == Hba.GHC and value & Ghc.HR:
+            self._hidden.clear()
         if place.window == "ide":
             self._command_block(place, size, value)
         elif place.window == "master" and place.offset == BusMaster.COMMAND and value & START:
@@ -128,8 +131,9 @@ class AtaWatch:
         elif place.register == PortReg.SCTL and value & 0xF == 1:
             self._comreset = True
         elif place.register == PortReg.IS:
-            # What was hidden of theirs is acknowledged with ours.
-            value |= self._hidden.pop(place.base, 0)
+            # What was hidden of theirs is acknowledged with ours, but for what ours has come to have itself since.
+            mine = self._target.read(place.base + PortReg.IS, 4)
+            value |= self._hidden.pop(place.base, 0) & ~mine
         return value
 
     def hid(self, address: int, bits: int) -> None:
@@ -206,16 +210,6 @@ class AtaWatch:
         self._last = self._issued[-1:] or self._last
         self._issued = []
         self._comreset = False
-
-    def acknowledge(self, theirs: QemuTarget) -> None:
-        """Take back the interrupts of theirs, as a driver does that has seen them (AHCI 1.3.1 §5.6.3)."""
-        for register in self.ports.interrupts():
-            if register.port and register.clears:
-                theirs.io_write(register.address, 1, theirs.io_read(register.address, 1) & 0x60 | 0x04)
-            elif register.port:
-                theirs.io_read(register.address, 1)
-            else:
-                theirs.write(register.address, 4, theirs.read(register.address, 4))
 
     # --- what is known of it
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from guestsim.diff.ata_interrupts import take_back
 from guestsim.diff.ata_memory import AtaMemory
 from guestsim.diff.ata_watch import AtaWatch
 from guestsim.diff.both import Both, Sight
@@ -154,7 +155,7 @@ class Judge:
         elif self._step().action in _RESETS:
             self._command_step = None
         if self._differed and self._both.comparing:
-            ata.acknowledge(self._both.theirs)
+            take_back(self._both, ata.ports)
         self._differed = False
         if not self._both.ours.busy:
             ata.rest()
