@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,11 +231,8 @@ class Judge:
                 if self._names(part) or any(self._said(part)):
                     self.record.explained(part)
                 elif first is None:
-                    first = replace(part, size=_SHOWN)
-        if first is None:
-            return sight
-        mine, others = memories.sides(first.address, _SHOWN)
-        return replace(first, ours=mine, theirs=others)
+                    first = part
+        return first or sight
 
     def _excused(self, sight: Sight) -> bool:
         """Whether the script says of this step that something else is there, in such a place."""
