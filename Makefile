@@ -46,7 +46,7 @@ test-guest: $(VENV)/.test
 
 # A live QEMU and its tools as the reference.
 test-qemu: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto -m qemu
+	$(BIN)/python -m pytest -n auto --dist worksteal -m qemu
 
 # Pages in headless Chromium (Debian's package).
 test-browser: $(VENV)/.test
@@ -54,7 +54,7 @@ test-browser: $(VENV)/.test
 
 # Long property runs.
 test-slow: $(VENV)/.test
-	HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n auto -m slow
+	HYPOTHESIS_PROFILE=slow $(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-all: test test-long test-qemu test-browser test-slow test-guest
 
