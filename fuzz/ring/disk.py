@@ -13,6 +13,8 @@ class FuzzedDisk(Disk):
     def __init__(self, context: IoContext, size: int) -> None:
         super().__init__(context, size)
         self.stable = bytearray(self.data)
+        self._flushing: list[bytearray] = []
+        """What each flush that is under way will have made stable, the oldest first."""
         self._context = context
         self.frozen = False
         self.late = 0
@@ -49,10 +51,19 @@ class FuzzedDisk(Disk):
     def _through(self, request: Request) -> None:
         if request.flags & Flags.FUA:
             part = slice(request.offset, request.offset + request.length)
-            self.stable[part] = self.data[part]
+            for stable in (self.stable, *self._flushing):
+                stable[part] = self.data[part]
 
     async def flush(self, request: Request) -> None:
         """What was written when the flush began is stable when it is over."""
-        cached = bytes(self.data)
-        await super().flush(request)
-        self.stable[:] = cached
+        cached = bytearray(self.data)
+        self._flushing.append(cached)
+        try:
+            await super().flush(request)
+            # What is stable stays so when a flush ends that has begun before.
+            for each in (self.stable, *self._flushing):
+                if each is cached:
+                    break
+                each[:] = cached
+        finally:
+            self._flushing = [each for each in self._flushing if each is not cached]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -78,7 +79,7 @@ def _other_values(data: bytes, choices: Choices) -> bytes:
 def _other(value: Any, choices: Choices) -> Any:
     """Another value, most often of the same kind."""
     if not choices.randrange(8):
-        return choices.choice(OTHERS)
+        return deepcopy(choices.choice(OTHERS))
     match value:
         case bool():
             return not value
@@ -96,7 +97,7 @@ def _other(value: Any, choices: Choices) -> Any:
             return choices.choice((value[1:], [*value, value[0]], []))
         case dict() if value and "opened" not in value:
             return {name: each for name, each in value.items() if name != next(iter(value))}
-    return choices.choice(OTHERS)
+    return deepcopy(choices.choice(OTHERS))
 
 
 def _other_bits(data: bytes, choices: Choices) -> bytes:
