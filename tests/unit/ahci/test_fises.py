@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from devmodels.ahci import delivery, prdt
+from devmodels.ahci import AhciPci, delivery, prdt
 from devmodels.blockbackend import BlockBackend, Request
 from guestsim.drivers import ahci, ata
 from guestsim.drivers.ahci_layouts import HEADER, Cmd, Hba, PortIs, PortReg, h2d_fis
@@ -158,6 +158,19 @@ def test_a_busy_device_is_forgotten_by_clo() -> None:
         w.guest.run(w.port.software_reset())
         w.guest.run(w.port.identify())
         assert not w.clauses()
+
+
+def test_clo_clears_busy_and_request_and_nothing_else() -> None:
+    """What is there before a signature has come, 7Fh, has both of them (§3.3.7, §3.3.8)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        port = AhciPort(ahci.Ahci(Guest(target), ahci.find(Guest(target))[0]), 0)
+        (function,) = target.assembly.ata_hosts.values()
+        assert isinstance(function, AhciPci)
+        for status in (0x7F, 0x80, 0x88, 0x08):
+            function.hba.ports[0].registers.tfd = 0x5500 | status
+            port.write(PortReg.CMD, port.read(PortReg.CMD) | Cmd.CLO)
+            assert port.read(PortReg.TFD) == 0x5500 | status & ~0x88
+            assert not port.read(PortReg.CMD) & Cmd.CLO
 
 
 def test_queued_commands_of_high_priority_are_done_first() -> None:

@@ -36,6 +36,18 @@ def test_a_command_wakes_a_link_that_sleeps(icc: int) -> None:
         assert port.read(PortReg.SSTS) == 0x133
 
 
+@pytest.mark.parametrize("forbidden", [0, 1, 2, 3])
+@pytest.mark.parametrize(("icc", "bit"), [(PARTIAL, 1), (SLUMBER, 2)])
+def test_each_sleep_is_forbidden_by_its_own_bit(icc: int, bit: int, forbidden: int) -> None:
+    """AHCI 1.3.1 §3.3.11, IPM: 1 forbids partial, 2 slumber; the other one is entered as ever (§3.3.7, ICC)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        _, _, port = boot(target, Interrupts.POLLING)
+        port.write(PortReg.SCTL, forbidden << 8)
+        port.write(PortReg.CMD, port.read(PortReg.CMD) | icc << 28)
+        assert port.read(PortReg.SSTS) >> 8 == (1 if forbidden & bit else icc)
+        assert port.read(PortReg.CMD) >> 28 == 0
+
+
 def test_a_reset_of_a_port_without_a_device_changes_nothing() -> None:
     with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
         port = _port(target, 1)

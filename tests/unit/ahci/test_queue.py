@@ -47,6 +47,27 @@ def test_a_queue_that_a_single_command_ends() -> None:
             guest.run(port.recover_queue())
 
 
+@pytest.mark.parametrize(
+    ("command", "counted"),
+    [
+        (ata.read_queued(0, 2), 0),
+        (ata.write_queued(0, bytes(1024)), 0),
+        (ata.read_dma_ext(0, 2), 1024),
+        (ata.write_dma_ext(0, bytes(1024)), 1024),
+    ],
+)
+def test_the_hba_counts_what_it_has_moved_but_not_for_queued_commands(
+    command: ata.AtaCommand, counted: int
+) -> None:
+    """PRDBC of these stays as software has left it (AHCI 1.3.1 §5.4.1)."""
+    with InProcessTarget(blockdevs=[DRIVE], devices=[HBA, DISK]) as target:
+        guest, _, port = boot(target, Interrupts.POLLING)
+        (sent,) = port.submit(command)
+        guest.run(port.wait(sent))
+        count = guest.memory.read(port.list + 32 * sent.slot + 4, 4)
+        assert int.from_bytes(count, "little") == counted
+
+
 def test_a_script_tells_how_much_queued_commands_have_moved() -> None:
     """PRDBC says nothing of them (AHCI 1.3.1 §5.4.1)."""
     script = """\

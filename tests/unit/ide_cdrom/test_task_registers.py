@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guestsim.drivers.ide_layouts import AtaCommand, Control, Reg
+from guestsim.drivers.ide_layouts import AtaCommand, BmStatus, BusMaster, Control, Reg
 from guestsim.drivers.ide_task import Task
 
 from .machine import IdeMachine
@@ -102,3 +102,31 @@ def test_a_channel_that_is_not_decoded_is_not_there() -> None:
                 function.write(0x40, 2, timing)
                 assert machine.ide.get(Reg.STATUS) == (0x50 if there else 0xFF)
                 assert machine.ide.alternate_status == (0x50 if there else 0xFF)
+
+
+def test_the_bus_masters_interrupt_is_set_by_the_edge_alone() -> None:
+    """SFF-8038i §2.2: by INTRQ when it rises; not while it stays, nor when it falls."""
+    with IdeMachine() as machine:
+        flushed(machine)
+        master = machine.ide.master
+        assert master.read(BusMaster.STATUS, 1) & BmStatus.INTERRUPT
+        master.write(BusMaster.STATUS, 1, BmStatus.INTERRUPT)
+        assert not master.read(BusMaster.STATUS, 1) & BmStatus.INTERRUPT
+        machine.ide.get(Reg.STATUS)
+        assert not machine.channel.level
+        assert not master.read(BusMaster.STATUS, 1) & BmStatus.INTERRUPT
+
+
+def test_what_is_written_while_the_device_is_busy_is_ignored() -> None:
+    """§5, BSY: every register of the command block, with which of them is read (HOB) and which device is selected."""
+    with IdeMachine() as machine:
+        machine.ide.write_task(0, Task(AtaCommand.FLUSH_CACHE, count=0x11, lba=0x332211))
+        machine.ide.set_control(Control.HOB)
+        assert machine.ide.alternate_status == 0x80
+        channel = machine.channel
+        before = [repr(unit.taskfile) for unit in channel.places]
+        selected, control = channel.selected, channel.control
+        for register in range(Reg.ERROR, Reg.STATUS):
+            machine.ide.set(Reg(register), 0x1F)
+        assert [repr(unit.taskfile) for unit in channel.places] == before
+        assert (channel.selected, channel.control) == (selected, control)
