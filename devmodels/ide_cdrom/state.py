@@ -118,6 +118,8 @@ def _judge_unit(unit: Unit, state: UnitState, *, waiting: bool) -> None:
         raise ValueError(f"{name}: the state is of another unit; this one has {has}")
     if device is not None and state.device is not None:
         device.judge(state.device)
+    if device is None and (state.status or state.interrupt or state.phase != Phase.IDLE.name):
+        raise ValueError(f"{name}: nobody is there, who works or asks")
     transfer = None if command is None else command.transfer
     phase = Phase[state.phase]
     possible = {

@@ -120,6 +120,11 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(each)
 
 
+def dict_of(value: Any, name: str) -> Any:
+    """What is there under a name, wherever that is first."""
+    return next(container[key] for container, key in places(value) if key == name)
+
+
 VALUES = st.one_of(
     st.integers(0, 40),
     st.integers(-1, (1 << 64) - 1),
@@ -162,6 +167,23 @@ def check(host: str, where: list[int], values: list[object]) -> None:
         disk.security.user, disk.security.locked, disk.accessible_max = None, False, None
         disk.bad.forget()
         works(target, host)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("status", 9), ("status", 0x80), ("interrupt", True), ("phase", "BUSY")]
+)
+def test_who_is_not_there_neither_works_nor_asks(field: str, value: object) -> None:
+    """Nobody would end it: no reset is of a device that is not there."""
+
+    def change(state: Any) -> Any:
+        whole = opened(state)
+        units = [unit for unit in dict_of(whole, "units") if unit["device"] is None]
+        units[0][field] = value
+        return closed(whole)
+
+    with machine("ide0") as target:
+        with pytest.raises(SnapshotError, match="unit 1: nobody is there"):
+            restore_snapshot(target.assembly, changed(saved("ide0"), "ide0", change))
 
 
 MUTATIONS = st.integers(1, 3).flatmap(
