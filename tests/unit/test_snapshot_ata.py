@@ -181,9 +181,8 @@ def test_who_is_not_there_neither_works_nor_asks(field: str, value: object) -> N
         units[0][field] = value
         return closed(whole)
 
-    with machine("ide0") as target:
-        with pytest.raises(SnapshotError, match="unit 1: nobody is there"):
-            restore_snapshot(target.assembly, changed(saved("ide0"), "ide0", change))
+    with machine("ide0") as target, pytest.raises(SnapshotError, match="unit 1: nobody is there"):
+        restore_snapshot(target.assembly, changed(saved("ide0"), "ide0", change))
 
 
 MUTATIONS = st.integers(1, 3).flatmap(
