@@ -37,7 +37,7 @@ GOOD: dict[str, Sequence[str]] = {
         "x,id=y",
     ),
     "-blockdev": (
-        "memory,node-name=n0,size=1M",
+        "memory,node-name=n0,size=1048576",
         "driver=null-co,node-name=n1,size=64k",
         '{"driver": "memory", "node-name": "n2", "size": 4096}',
         "driver=throttle,throttle-group=g0,node-name=n3,file.driver=memory,file.size=1M",

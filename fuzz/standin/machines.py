@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def _node(name: str, *, read_only: bool = False) -> list[str]:
     more = ",read-only=on" if read_only else ""
-    return ["-blockdev", f"memory,node-name={name},size=1M{more}"]
+    return ["-blockdev", f"memory,node-name={name},size=1048576{more}"]
 
 
 DISKS = [*_node("d0"), *_node("c0", read_only=True)]
