@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from guestsim.diff.ata_watch import IDENTIFY, NCQ, OWN, PIO, SENSE, AtaWatch, Issued
+from guestsim.diff.ata_said import is_byte_count
+from guestsim.diff.ata_watch import IDENTIFY, NCQ, OWN, PIO, SENSE, SMART_OWN, AtaWatch, Issued
 from guestsim.diff.grammar.ahci_driver import ENDED
 from guestsim.diff.grammar.ata_disk import SMART
 from guestsim.drivers.ahci_layouts import D2H, DMA_SETUP, PIO_SETUP, RECEIVED_SIZE, SDB
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 RECEIVED, LIST, BUFFERS = "received FISes", "command list", "buffers"
 """Places of memory that a device may write."""
-_DETAIL = frozenset({0, *range(3, 7), *range(8, 12), *range(15, 18)})
-"""Bytes of sense data that are optional (SPC-4 §4.5.3)."""
+_DETAIL = frozenset({*range(3, 7), *range(8, 12), *range(15, 18)})
+"""Bytes of sense data that are optional (SPC-4 §4.5.3): zeroes of QEMU's, which says nevertheless that they are valid."""
+_VALID = 0x80
 _IDNF, _ABRT = 0x10, 0x04
 
 
@@ -36,6 +38,13 @@ class AtaMemory:
         places = {where for _, _, where in self._pieces(sight)}
         covered = sum(size for _, size, _ in self._pieces(sight))
         return min(places) if len(places) == 1 and covered == sight.size else None
+
+    def is_byte_count(self, sight: Sight, length: int) -> bool:
+        """Whether QEMU's FISes say `length` of a packet's data, and nothing else differs."""
+        sight = _differing(sight)
+        start = self._watch.received(sight.address)
+        assert isinstance(sight.theirs, bytes)
+        return start is not None and is_byte_count(sight.address - start, sight.theirs, length)
 
     def names(self, sight: Sight) -> set[str]:
         """The masks that hide all of a difference; none where there is more to it."""
@@ -142,7 +151,7 @@ class AtaMemory:
     # --- data
 
     def _of_data(self, one: Issued, address: int, size: int) -> set[str]:
-        if one.code in IDENTIFY or one.code == SMART:
+        if one.code in IDENTIFY or (one.code == SMART and one.features in SMART_OWN):
             return {"identity"}
         code = one.packet[0] if one.packet else -1
         if code in OWN:
@@ -154,8 +163,12 @@ class AtaMemory:
                 break
             offset += length
         ours, theirs = self._memories.sides(address, size)
-        differing = {offset + at for at in range(size) if ours[at] != theirs[at]}
-        return {"sense-detail"} if code == SENSE and differing <= _DETAIL else set()
+        differing = [(offset + at, ours[at], theirs[at]) for at in range(size) if ours[at] != theirs[at]]
+        detail = code == SENSE and all(
+            (at in _DETAIL and not other) or (at == 0 and other == mine | _VALID)
+            for at, mine, other in differing
+        )
+        return {"sense-detail"} if detail else set()
 
 
 def _differing(sight: Sight) -> Sight:

@@ -66,6 +66,10 @@ class AtaPorts:
         """Where its alternate status is."""
         return CONTROL_PORTS[number]
 
+    def channels(self) -> Iterator[tuple[int, int]]:
+        """Command block and alternate status of each."""
+        yield from zip(COMMAND_PORTS, CONTROL_PORTS, strict=True) if self._ide else ()
+
     def is_data(self, address: int) -> bool:
         """Whether a port is a data register, of which each read takes a word."""
         return bool(self._ide) and address in COMMAND_PORTS

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from guestsim.diff.access import Read
 from guestsim.diff.ata_ports import AtaPorts, Place
+from guestsim.diff.ata_said import take_the_rest
 from guestsim.diff.grammar.ata import DATA_SET_MANAGEMENT, LBA28, LBA48
 from guestsim.diff.grammar.ata_disk import NOT_BOTH, SMART
 from guestsim.diff.memories import MEMORY
@@ -31,7 +32,7 @@ from guestsim.drivers.ahci_layouts import (
     Hba,
     PortReg,
 )
-from guestsim.drivers.ide_layouts import EOT, START, AtaStatus, BusMaster, Reg
+from guestsim.drivers.ide_layouts import EOT, START, AtaStatus, BmStatus, BusMaster, Reg
 from guestsim.script.machine import IDE_UNITS
 from guestsim.targets.qemu import RAM
 
@@ -47,6 +48,8 @@ SENSE = 0x03
 """REQUEST SENSE."""
 _PIO_IN = frozenset((0x20, 0x21, 0x24, 0x29, 0x2F, 0xC4, 0xE4, *IDENTIFY))
 PIO = _PIO_IN | {0x30, 0x31, 0x34, 0x39, 0x3F, 0xC5, 0xE8, PACKET, SMART}
+SMART_OWN = frozenset((0xD0, 0xD1))
+"""Those with attributes, and their thresholds, which are the vendor's (ATA8-ACS §7.53)."""
 _SMART_DATA = frozenset((0xD0, 0xD1, 0xD5))
 """SMART's subcommands with data of the disk's."""
 _NAMES = {
@@ -122,6 +125,17 @@ class AtaWatch:
     def takes(self, port: int) -> bool:
         """Whether each read there takes a word away."""
         return self.ports.is_data(port)
+
+    def interrupts(self, address: int, ours: int, theirs: int, *, port: bool) -> bool:
+        """Whether ours tells there of an interrupt, of which theirs does not tell yet."""
+        place = self.ports.find(address, 1, port=port)
+        if place is None:
+            return False
+        new = ours & ~theirs
+        if place.window == "master":
+            return place.offset == BusMaster.STATUS and bool(new & BmStatus.INTERRUPT)
+        told = place.offset == Hba.IS if place.number < 0 else place.register == PortReg.IS
+        return place.window == "hba" and told and bool(new)
 
     def _port(self, place: Place, value: int) -> int:
         if place.register == PortReg.CI:
@@ -210,6 +224,17 @@ class AtaWatch:
         self._last = self._issued[-1:] or self._last
         self._issued = []
         self._comreset = False
+
+    def end(self, theirs: QemuTarget, given: bytes) -> bool:
+        """Whether theirs had data blocks where ours has none any more; it has none then either (`take_the_rest`)."""
+        found = False
+        for command, control in self.ports.channels():
+            if self._target.io_read(control, 1) & (AtaStatus.BSY | AtaStatus.DRQ):
+                continue
+            if theirs.io_read(control, 1) & (AtaStatus.BSY | AtaStatus.DRQ) == AtaStatus.DRQ:
+                take_the_rest(theirs, command, control, given)
+                found = True
+        return found
 
     # --- what is known of it
 

@@ -68,6 +68,10 @@ class RegisterWatch(Protocol):
         """Whether each read there takes something away, so that there is no second one."""
         ...
 
+    def interrupts(self, address: int, ours: int, theirs: int, *, port: bool) -> bool:
+        """Whether a register of ours tells of an interrupt, of which theirs does not tell yet."""
+        ...
+
 
 class _Machine(InProcessTarget):
     """Our machine; interrupt messages go to its memory as any write does.
@@ -194,10 +198,17 @@ class Both(BothHosts):
             seen = self._judge(sight)
             return mine if seen is None else seen
         while theirs != mine:
-            if self.ours.busy:
+            busy = self.ours.busy
+            if busy and not (
+                self.watch is not None and self.watch.interrupts(address, mine, theirs, port=port)
+            ):
                 self.counts["in flight"] += 1
                 return mine
-            if self._lasting.lasts((address, mine, theirs), at_rest=lambda: not self.dirty):
+            # What interrupts is acknowledged by the guest at once, on both.
+            if self._lasting.lasts((address, mine, theirs), at_rest=lambda: busy or not self.dirty):
+                if busy:
+                    self.counts["in flight"] += 1
+                    return mine
                 seen = self._judge(replace(sight, theirs=theirs))
                 return mine if seen is None else seen
             self.theirs.advance()
@@ -318,6 +329,12 @@ class Both(BothHosts):
             self._catch_up()
         return False
 
+    def rest(self) -> bool:
+        """Let ours do what is ready; whether it is at rest then."""
+        while self.ours.turn():
+            pass
+        return not self.ours.busy
+
     def _catch_up(self) -> None:
         """Wait until there is no difference, or one that has lasted."""
         self._lasting.begin()
@@ -342,9 +359,7 @@ class Both(BothHosts):
 
         False where ours is not at rest, or nothing is compared any more.
         """
-        while self.comparing and self.ours.turn():
-            pass
-        if not self.comparing or self.ours.busy:
+        if not self.comparing or not self.rest():
             return False
         self._catch_up()
         self.compared += 1

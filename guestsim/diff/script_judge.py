@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import msgspec
 
 from guestsim.diff.ata_interrupts import take_back
 from guestsim.diff.ata_memory import AtaMemory
+from guestsim.diff.ata_said import as_said, is_data
 from guestsim.diff.ata_watch import AtaWatch
 from guestsim.diff.both import Both, Sight
 from guestsim.diff.known import known
@@ -22,6 +24,7 @@ from guestsim.diff.script_machines import ALIKE, NAMED, THEIRS, copied, devices_
 from guestsim.diff.script_masks import ATA_OWN, OFFERED, OWN
 from guestsim.diff.script_memory import MemoryMasks
 from guestsim.diff.script_steps import another_course, excused, step_at, tags_of
+from guestsim.drivers.ide_layouts import BusMaster, Reg
 from guestsim.errors import GuestError
 from guestsim.script.machine import ATA_HOSTS, ON_BUSES, place
 from guestsim.script.perform import Performer, StepFailedError
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 _SHOWN = 16
 _QCOW2 = b"QFI\xfb"
 _CHUNK = 1 << 20
+_ENDS = frozenset({("ide", Reg.STATUS), ("control", 0), ("master", BusMaster.STATUS)})
+"""Registers that show whether a command has ended."""
 _RESETS = frozenset({"ata_probe", "ata_reset", "ide_probe", "ide_reset"})
 
 
@@ -139,6 +144,8 @@ class Judge:
         """A step has ended."""
         self._report.steps += 1
         self._tags |= self._step_tags()
+        if self._both.comparing and self._ata is not None and self._both.rest():
+            self._end_there()
         compared = self._step().submit is None and self._both.compare()
         if compared and self._offered is not None:
             self._offered.rest()
@@ -193,6 +200,10 @@ class Judge:
         """
         seen = sight.ours if isinstance(sight.ours, int) else 0
         read = self._register(sight) if sight.kind == "register" else None
+        if lasts and read is not None:
+            sight = self._ended(sight, read)
+            if sight.ours == sight.theirs:
+                return seen
         if read is not None and isinstance(sight.theirs, int):
             if (read.window, read.offset) in OFFERED:
                 self._report.masked["features offered"] += 1
@@ -246,13 +257,42 @@ class Judge:
         if self._report.profile == "qemu":
             return
         where = sight.kind
+        read = self._register(sight) if sight.kind == "register" else None
         if sight.kind in ("memory", "unread"):
             where = self._memory_place(sight)
+        elif is_data(read):
+            where = "data register"
+        found = [one for step in self._steps_that_say() for one in excused(step, where)]
+        if self._ata is not None and read is not None and isinstance(sight.theirs, int):
+            theirs = sight.theirs
+            found = [one for one in found if as_said(read, theirs, one)]
+        elif where == "received FISes" and not found and self._ata_masks is not None:
+            counts = self._ata_masks.is_byte_count
+            said_so = (one for step in self._steps_that_say() for one in excused(step, "byte count"))
+            found = [one for one in said_so if one.length is not None and counts(sight, one.length)]
+        yield from found
+
+    def _steps_that_say(self) -> list[Step]:
+        """This step, and that of the last ATA command where this one has given none."""
         steps = [self._step()]
         if self._ata is not None and not self._ata.issued and self._command_step is not None:
             steps.append(self._command_step)
-        for step in steps:
-            yield from excused(step, where)
+        return steps
+
+    def _ended(self, sight: Sight, read: Read) -> Sight:
+        """The same when QEMU's device has ended a command by PIO that goes on there, as the script says."""
+        if (read.window, read.offset) not in _ENDS or not self._end_there():
+            return sight
+        return replace(sight, theirs=self._both.theirs.io_read(sight.address, 1))
+
+    def _end_there(self) -> bool:
+        """QEMU's devices end what goes on there alone, as the step says; whether there was anything."""
+        step = self._step()
+        if self._ata is None or not any(excused(step, "data register")):
+            return False
+        ended = self._ata.end(self._both.theirs, step.ata.given if step.ata is not None else b"")
+        self._differed = self._differed or ended
+        return ended
 
     def _masked(self, sight: Sight) -> bool:
         names = self._names(sight)

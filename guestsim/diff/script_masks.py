@@ -70,13 +70,20 @@ ATA_OWN = (
             ("master", 6, 10, 0xFFFF_0000, 0xFFFF_0000),
         )
     ),
-    Mask(
-        "sense-detail",
-        "Information and sense key specific bytes are optional (SPC-4 §4.5.3).",
-        "sense",
-        0,
-        18,
-        bits=sum(0xFF << 8 * at for at in (*range(3, 7), *range(8, 12), *range(15, 18))),
+    *(
+        Mask(
+            "sense-detail",
+            "Information and sense key specific bytes are optional (SPC-4 §4.5.3); QEMU's are 0, with the bit VALID.",
+            "sense",
+            0,
+            18,
+            bits=bits,
+            values=values,
+        )
+        for bits, values in (
+            (0x80, (0, 0x80)),
+            (sum(0xFF << 8 * at for at in (*range(3, 7), *range(8, 12), *range(15, 18))), (None, 0)),
+        )
     ),
 )
 """The same of ATA hosts: here nobody says which the two values are, of commands of sectors."""
