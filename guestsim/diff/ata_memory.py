@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from guestsim.diff.ata_fises import Fises
 from guestsim.diff.ata_said import is_byte_count
-from guestsim.diff.ata_watch import IDENTIFY, NCQ, OWN, PIO, SENSE, SMART_OWN, AtaWatch, Issued
-from guestsim.diff.grammar.ahci_driver import ENDED
+from guestsim.diff.ata_watch import IDENTIFY, OWN, SENSE, SMART_OWN, AtaWatch, Issued
 from guestsim.diff.grammar.ata_disk import SMART
-from guestsim.drivers.ahci_layouts import D2H, DMA_SETUP, PIO_SETUP, RECEIVED_SIZE, SDB
-from guestsim.drivers.ide_layouts import AtaStatus
+from guestsim.drivers.ahci_layouts import RECEIVED_SIZE
 
 if TYPE_CHECKING:
     from guestsim.diff.both import Sight
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 RECEIVED, LIST, BUFFERS = "received FISes", "command list", "buffers"
 """Places of memory that a device may write."""
 _DETAIL = frozenset({*range(3, 7), *range(8, 12), *range(15, 18)})
-"""Bytes of sense data that are optional (SPC-4 §4.5.3): zeroes of QEMU's, which says nevertheless that they are valid."""
+"""Bytes of sense data that are optional (SPC-4 §4.5.3): zeroes of QEMU's, which says that they are valid."""
 _VALID = 0x80
-_IDNF, _ABRT = 0x10, 0x04
 
 
 class AtaMemory:
@@ -31,6 +29,7 @@ class AtaMemory:
     def __init__(self, watch: AtaWatch, memories: Memories) -> None:
         self._watch = watch
         self._memories = memories
+        self._fises = Fises(watch)
 
     def place(self, sight: Sight) -> str | None:
         """Where it is; None where no ATA host may write."""
@@ -100,53 +99,11 @@ class AtaMemory:
         for at in places:
             if ours[at] == theirs[at]:
                 continue
-            name = self._of_fis(at, ours, theirs)
+            name = self._fises.name(start, at, ours, theirs)
             if name is None:
                 return set()
             names.add(name)
         return names
-
-    def _of_fis(self, at: int, ours: bytes, theirs: bytes) -> str | None:
-        """The mask of one byte."""
-        queued = any(one.code in NCQ for one in self._watch.issued)
-        if DMA_SETUP <= at < DMA_SETUP + 0x1C:
-            return "dma-setup" if queued else None
-        if PIO_SETUP <= at < PIO_SETUP + 20:
-            return self._of_pio_setup(at - PIO_SETUP, ours[at], theirs[at])
-        if D2H <= at < D2H + 20:
-            return self._of_register(at - D2H, ours[D2H : D2H + 20], theirs[D2H : D2H + 20], queued=queued)
-        if SDB + 4 <= at < SDB + 8 and queued and len(self._watch.issued) > 1:
-            return "order"
-        return None
-
-    def _of_pio_setup(self, at: int, ours: int, theirs: int) -> str | None:
-        if at == 1 and (ours, theirs) == (0x60, 0x40):
-            return "pio-direction"
-        if at == 15 and theirs == 0x58 and ours in (0x50, 0xD0):
-            return "pio-status"
-        if at in (16, 17) and any(one.packet for one in self._watch.issued):
-            return "pio-count"
-        by_pio = any(one.code in PIO for one in self._watch.issued)
-        return "outputs" if by_pio and 4 <= at < 14 and "sectors" in self._watch.tags(None) else None
-
-    def _of_register(self, at: int, ours: bytes, theirs: bytes, *, queued: bool) -> str | None:
-        tags = set(self._watch.tags(None))
-        if theirs[:4] == ENDED and ours[:4] != ENDED and "pio-in" in tags:
-            return "pio-end"
-        failed = ours[2] & AtaStatus.ERR
-        if at == 2 and ours[2] ^ theirs[2] == AtaStatus.DSC == ours[2] & AtaStatus.DSC:
-            return "DSC"
-        if at == 3 and ours[3] ^ theirs[3] == _ABRT and any(one.packet for one in self._watch.issued):
-            return "packet-abort"
-        if at == 3 and (ours[3], theirs[3]) == (_IDNF, _ABRT):
-            return "beyond"
-        if not 4 <= at < 14:
-            return None
-        if queued:
-            return "accepted"
-        if "sectors" in tags:
-            return "beyond" if failed and ours[3] & _IDNF else None if failed else "outputs"
-        return None
 
     # --- data
 

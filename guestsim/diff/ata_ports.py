@@ -66,8 +66,8 @@ class AtaPorts:
         """Where its alternate status is."""
         return CONTROL_PORTS[number]
 
-    def channels(self) -> Iterator[tuple[int, int]]:
-        """Command block and alternate status of each."""
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Command block and alternate status of each channel."""
         yield from zip(COMMAND_PORTS, CONTROL_PORTS, strict=True) if self._ide else ()
 
     def is_data(self, address: int) -> bool:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 _LONGEST = 5.0
 """How long is waited for a data block, in seconds."""
 _TASK_FILE = PORTS_OFFSET + PortReg.TFD
-_BYTE_COUNT = {D2H + 5: 0, D2H + 6: 1, PIO_SETUP + 5: 0, PIO_SETUP + 6: 1, PIO_SETUP + 16: 0, PIO_SETUP + 17: 1}
+_BYTE_COUNT = {
+    D2H + 5: 0,
+    D2H + 6: 1,
+    PIO_SETUP + 5: 0,
+    PIO_SETUP + 6: 1,
+    PIO_SETUP + 16: 0,
+    PIO_SETUP + 17: 1,
+}
 """Where FISes say how much data a packet has, and which byte of that they hold there (Serial ATA 3.2 §10.5.11)."""
 
 

@@ -19,6 +19,7 @@ from guestsim.diff.grammar.ata_disk import NOT_BOTH, SMART
 from guestsim.diff.memories import MEMORY
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
+    D2H,
     DET_PRESENT,
     HEADER,
     HEADER_ATAPI,
@@ -46,11 +47,10 @@ OWN = {0x12: "inquiry", 0x46: "get-configuration", 0x5A: "mode-sense-10"}
 """Packets whose data say what a drive is, and can do."""
 SENSE = 0x03
 """REQUEST SENSE."""
-_PIO_IN = frozenset((0x20, 0x21, 0x24, 0x29, 0x2F, 0xC4, 0xE4, *IDENTIFY))
-PIO = _PIO_IN | {0x30, 0x31, 0x34, 0x39, 0x3F, 0xC5, 0xE8, PACKET, SMART}
+PIO_IN = frozenset((0x20, 0x21, 0x24, 0x29, 0x2F, 0xC4, 0xE4, *IDENTIFY))
 SMART_OWN = frozenset((0xD0, 0xD1))
 """Those with attributes, and their thresholds, which are the vendor's (ATA8-ACS §7.53)."""
-_SMART_DATA = frozenset((0xD0, 0xD1, 0xD5))
+SMART_DATA = frozenset((0xD0, 0xD1, 0xD5))
 """SMART's subcommands with data of the disk's."""
 _NAMES = {
     0x90: "execute-device-diagnostic",
@@ -60,8 +60,12 @@ _NAMES = {
     0xE3: "idle",
 }
 """Commands that masks and known differences speak of."""
-_MOVING = LBA28 | LBA48 | {DATA_SET_MANAGEMENT, 0x27, 0xF8}
+MOVING = LBA28 | LBA48 | {DATA_SET_MANAGEMENT, 0x27, 0xF8}
 """Commands whose count and address go on with the sectors on QEMU."""
+NATIVE = frozenset((0x27, 0xF8))
+"""Those of them that tell an address."""
+DIRECTED = {0x60: 0x20, 0x61: 0x00, 0x64: 0x00, 0x65: 0x20}
+"""Queued commands with data, and the flag D of their DMA Setup FIS (Serial ATA 3.2 §10.5.9)."""
 _IDNF = 0x10
 _MOST = 1 << 10
 """Regions of a table that are followed."""
@@ -79,6 +83,29 @@ class Issued:
     """Where an HBA says how many bytes were moved."""
     taken: int = 0
     """Bytes that were read at the data register."""
+    fields: bytes = bytes(10)
+    """Count and address, as FISes have them in bytes 4 to 13 (Serial ATA 3.2 §10.5.5, §10.5.6)."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether its address has 48 bits."""
+        return self.code in LBA48 or self.code in (0x27, 0x42, DATA_SET_MANAGEMENT)
+
+    @property
+    def sectors(self) -> int:
+        """How many sectors it is about: 0 stands for as many as there can be (ACS-3 §4.18.3)."""
+        count = int.from_bytes(self.fields[8:], "little")
+        return count or 0x1_0000 if self.wide else count & 0xFF or 0x100
+
+    @property
+    def tag(self) -> int:
+        """Of a queued command (ACS-3 §7.23)."""
+        return self.fields[8] >> 3
+
+    @property
+    def queued_sectors(self) -> int:
+        """How many sectors a queued command is about."""
+        return self.features or 0x1_0000
 
 
 class AtaWatch:
@@ -96,6 +123,8 @@ class AtaWatch:
         self._received: dict[int, int] = {}
         """Where received FISes lie, and where the registers of their ports do."""
         self._hidden: dict[int, int] = {}
+        self._before: dict[int, bytes] = {}
+        """The register FISes that were received when all was at rest."""
         self._comreset = False
         self._present = frozenset(_units(devices))
         self._selected = {0: 0, 1: 0}
@@ -184,7 +213,9 @@ class AtaWatch:
             if entry:
                 start, upper, length = PRD.unpack(entry)
                 regions.append((start | upper << 32, (length & 0x3F_FFFF) + 1))
-        self._issued.append(Issued(fis[2], fis[3], packet, regions, at + 4))
+        features = fis[3] | fis[11] << 8 if fis[2] in NCQ else fis[3]
+        fields = fis[4:11] + b"\0" + fis[12:14]
+        self._issued.append(Issued(fis[2], features, packet, regions, at + 4, fields=fields))
 
     def _command_block(self, place: Place, size: int, value: int) -> None:
         number = place.number
@@ -224,11 +255,12 @@ class AtaWatch:
         self._last = self._issued[-1:] or self._last
         self._issued = []
         self._comreset = False
+        self._before = {at: self._ours(at + D2H, 20) for at in self._received}
 
     def end(self, theirs: QemuTarget, given: bytes) -> bool:
         """Whether theirs had data blocks where ours has none any more; it has none then either (`take_the_rest`)."""
         found = False
-        for command, control in self.ports.channels():
+        for command, control in self.ports.blocks():
             if self._target.io_read(control, 1) & (AtaStatus.BSY | AtaStatus.DRQ):
                 continue
             if theirs.io_read(control, 1) & (AtaStatus.BSY | AtaStatus.DRQ) == AtaStatus.DRQ:
@@ -240,12 +272,12 @@ class AtaWatch:
 
     def tags(self, place: Place | None) -> Iterator[str]:
         """What masks and known differences call the commands of a step, and how one at a place has ended."""
-        for one in self._issued or self._last:
+        for one in self.recent:
             if one.code in _NAMES:
                 yield _NAMES[one.code]
-            if one.code in _PIO_IN or one.packet or (one.code == SMART and one.features in _SMART_DATA):
+            if one.code in PIO_IN or one.packet or (one.code == SMART and one.features in SMART_DATA):
                 yield "pio-in"
-            if one.code in _MOVING:
+            if one.code in MOVING:
                 yield "sectors"
             yield from (
                 f"{alone}-alone"
@@ -283,6 +315,11 @@ class AtaWatch:
         """What was issued since all was at rest."""
         return self._issued
 
+    @property
+    def recent(self) -> Sequence[Issued]:
+        """The same, or the last one before that."""
+        return self._issued or self._last
+
     def read_of(self, place: Place) -> Read:
         """A register as masks have it; for data that are a device's own, or sense data, with a window of its own."""
         if (place.window, place.offset) != ("ide", Reg.DATA) or not self._issued:
@@ -297,6 +334,10 @@ class AtaWatch:
     def received(self, address: int) -> int | None:
         """Where the received FISes lie that an address is one of; None where it is none."""
         return next((at for at in self._received if at <= address < at + RECEIVED_SIZE), None)
+
+    def before(self, received: int) -> bytes:
+        """Our register FIS there when all was at rest last."""
+        return self._before.get(received, bytes(20))
 
     def empty(self, received: int) -> bool:
         """Whether there is no device at the port that received FISes are of."""

@@ -205,7 +205,7 @@ class Both(BothHosts):
                 self.counts["in flight"] += 1
                 return mine
             # What interrupts is acknowledged by the guest at once, on both.
-            if self._lasting.lasts((address, mine, theirs), at_rest=lambda: busy or not self.dirty):
+            if self._lasting.lasts((address, mine, theirs), at_rest=self._done_already):
                 if busy:
                     self.counts["in flight"] += 1
                     return mine
@@ -328,6 +328,10 @@ class Both(BothHosts):
         if self.comparing and self.dirty:
             self._catch_up()
         return False
+
+    def _done_already(self) -> bool:
+        """Whether ours is ahead of what it has to do still, or nothing was done since both were at rest."""
+        return self.ours.busy or not self.dirty
 
     def rest(self) -> bool:
         """Let ours do what is ready; whether it is at rest then."""

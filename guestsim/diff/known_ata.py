@@ -73,6 +73,15 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
         profiles=STRICT,
     ),
     Known(
+        "obsolete bits after a reset",
+        "In the FIS after a reset bits 7 and 5 of the device register, which are obsolete, are set.",
+        "ACS-3 §6.3",
+        "both",
+        _AHCI,
+        (Shown("memory", "received FISes", "00 at*", "a0 at*"),),
+        now=frozenset({"ata-reset"}),
+    ),
+    Known(
         "regions that are left",
         "A bus master that has moved a packet's data is not active any more, whatever regions are left.",
         "SFF-8038i §2.2",

@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 FOLDER = Path(__file__).parents[1] / "scripts"
 APART = {
     "hostile/notify-of-no-queue": "sets a queue up by registers alone, which QEMU serves: a ring of nobody here",
-    "ata/beyond-the-end": "QEMU's bus master stays active after the DMA that follows a refused command by PIO",
-    "ata/changes-itself": "a bus master's interrupt that QEMU shows in two rows",
-    "ata/packets": "takes minutes, and was not seen whole yet",
-    "ata/set-features": "subcommands of SET FEATURES that one side has alone",
-    "ata/tells-of-itself": "logs that one side has alone",
-    "ata/without-data": "SLEEP: what follows from it is data on one side",
 }
 """Scripts that both can run, but not at once."""
 MOST_ROWS = 8
