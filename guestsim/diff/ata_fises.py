@@ -38,14 +38,16 @@ class Fises:
     def name(self, start: int, at: int, ours: bytes, theirs: bytes) -> str | None:
         """The mask of one byte, `at` in what both sides have received from `start` on; None where it is unexplained."""
         if DMA_SETUP <= at < DMA_SETUP + _SETUP_SIZE:
-            return self._of_dma_setup(*(side[DMA_SETUP : DMA_SETUP + _SETUP_SIZE] for side in (ours, theirs)))
+            before = self._watch.before(start)
+            setups = (side[DMA_SETUP : DMA_SETUP + _SETUP_SIZE] for side in (ours, theirs, before))
+            return self._of_dma_setup(*setups)
         if PIO_SETUP <= at < PIO_SETUP + _SIZE:
             return self._of_pio_setup(
                 at - PIO_SETUP, *(side[PIO_SETUP : PIO_SETUP + _SIZE] for side in (ours, theirs))
             )
         if D2H <= at < D2H + _SIZE:
             mine, others = (side[D2H : D2H + _SIZE] for side in (ours, theirs))
-            return self._of_register(at - D2H, mine, others, self._watch.before(start))
+            return self._of_register(at - D2H, mine, others, self._watch.before(start)[D2H : D2H + _SIZE])
         if SDB + 4 <= at < SDB + 8:
             told = {int.from_bytes(side[SDB + 4 : SDB + 8], "little") for side in (ours, theirs)}
             queued = sum(1 << one.tag for one in self._queued())
@@ -55,14 +57,14 @@ class Fises:
     def _queued(self) -> list[Issued]:
         return [one for one in self._watch.issued if one.code in NCQ]
 
-    def _of_dma_setup(self, ours: bytes, theirs: bytes) -> str | None:
-        """Ours is that of one of the queued commands, QEMU has none."""
+    def _of_dma_setup(self, ours: bytes, theirs: bytes, before: bytes) -> str | None:
+        """Ours is that of one of the queued commands, QEMU has none: it is as it was."""
         told = (
             _DMA_SETUP.pack(0x41, DIRECTED[one.code], one.tag, 0, 0, 0, one.queued_sectors * _SECTOR)
             for one in self._queued()
             if one.code in DIRECTED
         )
-        return "dma-setup" if not any(theirs) and ours in told else None
+        return "dma-setup" if theirs == before and ours in told else None
 
     def _of_pio_setup(self, at: int, ours: bytes, theirs: bytes) -> str | None:
         if (ours[at], theirs[at]) in _PIO_MARKS.get(at, ()):

@@ -19,7 +19,6 @@ from guestsim.diff.grammar.ata_disk import NOT_BOTH, SMART
 from guestsim.diff.memories import MEMORY
 from guestsim.drivers.ahci_layouts import (
     ACMD_OFFSET,
-    D2H,
     DET_PRESENT,
     HEADER,
     HEADER_ATAPI,
@@ -124,7 +123,7 @@ class AtaWatch:
         """Where received FISes lie, and where the registers of their ports do."""
         self._hidden: dict[int, int] = {}
         self._before: dict[int, bytes] = {}
-        """The register FISes that were received when all was at rest."""
+        """The FISes that were received when all was at rest."""
         self._comreset = False
         self._present = frozenset(_units(devices))
         self._selected = {0: 0, 1: 0}
@@ -255,7 +254,7 @@ class AtaWatch:
         self._last = self._issued[-1:] or self._last
         self._issued = []
         self._comreset = False
-        self._before = {at: self._ours(at + D2H, 20) for at in self._received}
+        self._before = {at: self._ours(at, RECEIVED_SIZE) for at in self._received}
 
     def end(self, theirs: QemuTarget, given: bytes) -> bool:
         """Whether theirs had data blocks where ours has none any more; it has none then either (`take_the_rest`)."""
@@ -336,8 +335,8 @@ class AtaWatch:
         return next((at for at in self._received if at <= address < at + RECEIVED_SIZE), None)
 
     def before(self, received: int) -> bytes:
-        """Our register FIS there when all was at rest last."""
-        return self._before.get(received, bytes(20))
+        """What was received there when all was at rest last, and made alike."""
+        return self._before.get(received) or bytes(RECEIVED_SIZE)
 
     def empty(self, received: int) -> bool:
         """Whether there is no device at the port that received FISes are of."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +87,88 @@ def test_a_fis_that_says_something_else(tmp_path: Path, monkeypatch: pytest.Monk
     assert report.unexplained is not None
     assert report.unexplained.place == "received FISes"
     assert report.place.endswith(": steps[2]")
+
+
+QUEUED = """
+name: queued reads
+drives: [{driver: file, node-name: d0, size: 1M, content: {pattern: 0x11}}]
+devices: [{driver: ich9-ahci, id: host}, {driver: ide-hd, bus: host.0, drive: d0}]
+steps:
+  - ata-probe: {}
+  - ata: {command: read-sectors, lba: 5, count: 2}
+  - ata: {command: read-fpdma-queued, lba: 5, count: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "at"),
+    [
+        (1, "devmodels.ahci.pio.pio_setup", 4),
+        (1, "devmodels.ahci.pio.pio_setup", 12),
+        (1, "devmodels.ahci.pio.pio_setup", 16),
+        (2, "devmodels.ahci.delivery.dma_setup", 1),
+        (2, "devmodels.ahci.delivery.dma_setup", 4),
+        (2, "devmodels.ahci.delivery.dma_setup", 20),
+        (2, "devmodels.ahci.delivery.register_d2h", 4),
+        (2, "devmodels.ahci.delivery.register_d2h", 12),
+    ],
+)
+def test_a_defect_of_ours_in_a_fis_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, where: str, at: int
+) -> None:
+    module, _, name = where.rpartition(".")
+    right: Callable[..., bytes] = getattr(importlib.import_module(module), name)
+    steps: list[str] = []
+    after = Judge.after
+
+    def wrong(*fields: Any, **more: Any) -> bytes:
+        fis = bytearray(right(*fields, **more))
+        fis[at] ^= 0x10 * (len(steps) == step)
+        return bytes(fis)
+
+    def counted(self: Judge, report: StepReport) -> None:
+        after(self, report)
+        steps.append(report.path)
+
+    monkeypatch.setattr(where, wrong)
+    monkeypatch.setattr(Judge, "after", counted)
+    path = tmp_path / "queued.guest.yaml"
+    path.write_text(QUEUED)
+    (runnable,) = read_scripts(path)
+    assert isinstance(runnable, YamlScript)
+    report = compare_script(runnable)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "received FISes"
+    assert report.place.endswith(f": steps[{step}]")
+
+
+PARTLY = """
+name: partly beyond the end
+drives: [{driver: file, node-name: d0, size: 1M, content: {pattern: 0x11}}]
+devices: [{driver: piix3-ide, id: host}, {driver: ide-hd, bus: host.0, drive: d0}]
+steps:
+  - ata-probe: {}
+  - ata: {command: read-sectors, lba: 2046, count: 4}
+    expect: {registers: {status: 0x51, error: 0x10}}
+    on qemu: {registers: {status: 0x41, error: 4}, because: it reads what there is}
+  - ata: {command: read-verify-sectors, lba: 2046, count: 4}
+    expect: {registers: {status: 0x51, error: 0x10}}
+    on qemu: {registers: {status: STATUS, error: ERROR}, because: it verifies nothing}
+  - ata: {command: read-sectors, lba: 2046, count: 2}
+"""
+
+
+@pytest.mark.parametrize(("status", "error", "ok"), [(0x50, 0, True), (0x40, 0, False), (0x50, 4, False)])
+def test_a_status_that_is_not_the_one_said_is_found(
+    tmp_path: Path, status: int, error: int, *, ok: bool
+) -> None:
+    path = tmp_path / "partly.guest.yaml"
+    path.write_text(PARTLY.replace("STATUS", hex(status)).replace("ERROR", hex(error)))
+    (runnable,) = read_scripts(path)
+    assert isinstance(runnable, YamlScript)
+    report = compare_script(runnable)
+    assert report.ok is ok, report.unexplained
+    assert report.place.endswith("" if ok else ": steps[2]")
 
 
 def test_a_write_behind_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
