@@ -38,7 +38,7 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
     Known(
         "FIS of no device",
         "A port without a device receives a register FIS, as that of a device that was reset.",
-        "AHCI 1.3.1 §3.3.9",
+        "AHCI 1.3.1 §4.2.1",
         "ours",
         _AHCI,
         (
