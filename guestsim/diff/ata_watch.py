@@ -39,6 +39,7 @@ from guestsim.targets.qemu import RAM
 if TYPE_CHECKING:
     from guestsim.diff.memories import Memories
     from guestsim.targets.inprocess import InProcessTarget
+    from guestsim.targets.qemu import QemuTarget
 
 PACKET, NCQ = 0xA0, frozenset((0x60, 0x61, 0x63, 0x64, 0x65))
 IDENTIFY = frozenset((0xEC, 0xA1))
