@@ -12,7 +12,8 @@ guest memory.  `wait` is a quiescent point: both devices come to rest, and all t
 `wait 8 0x1012004 0x101200c` says that the records of 8 bytes there may have come in any order.
 `loose failed-data 0x1020010 1024 0x1020410` has memory from 0x1020010 on not compared at the next quiescent point where
 a request's status, at 0x1020410, is not 0; `failed-data` is the mask under which that is counted.
-`loose pio-status 0x100202f 1 50/58` has it not compared where it is 0x50 on our side and 0x58 on theirs, as
+`loose pio-status 0x100202f 1 50/58` has it not compared where it is 0x50 on our side and 0x58 on theirs (`50|51/58`:
+or 0x51 on ours), as
 `read ide+0x3 1 outputs 0x5/0x7` does with a register.
 What follows a `#` is for people.
 
@@ -107,12 +108,16 @@ class Store:
         return f"ram {self.address:#x} {self.data.hex()}"
 
 
+Bytes: TypeAlias = bytes | tuple[bytes, ...] | None
+"""What memory holds: this, one of these, or anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loose:
     """Memory that is not compared at the next quiescent point, for a `reason` that is a mask's name.
 
     Where there is a `status`, only if the byte at that address is the same on both sides and not 0; or 0, where
-    it is to be `good`.  Where there are `values`, only if this is what our side has, and theirs (None: anything).
+    it is to be `good`.  Where there are `values`, only if this is what our side has, and theirs.
     """
 
     reason: str
@@ -120,20 +125,31 @@ class Loose:
     length: int
     status: int | None = None
     good: bool = False
-    values: tuple[bytes | None, bytes | None] | None = None
+    values: tuple[Bytes, Bytes] | None = None
 
     def hides(self, ours: bytes, theirs: bytes) -> bool:
         """Whether these bytes of both are those that are expected."""
         if self.values is None:
             return True
         mine, others = self.values
-        return mine in (None, ours) and others in (None, theirs)
+        return _holds(mine, ours) and _holds(others, theirs)
 
     def __str__(self) -> str:
         text = f"loose {self.reason} {self.address:#x} {self.length}"
         if self.values is not None:
-            return f"{text} {'/'.join('*' if value is None else value.hex() for value in self.values)}"
+            return f"{text} {'/'.join(map(_hex, self.values))}"
         return text if self.status is None else f"{text} {self.status:#x}" + " good" * self.good
+
+
+def _holds(value: Bytes, held: bytes) -> bool:
+    return value is None or (held in value if isinstance(value, tuple) else held == value)
+
+
+def _hex(value: Bytes) -> str:
+    """Of several `HEX|HEX`; `*` is anything."""
+    if value is None:
+        return "*"
+    return "|".join(one.hex() for one in (value if isinstance(value, tuple) else (value,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +308,7 @@ _SHOWN = 80
 
 _FORMS = (
     "device NAME, step NAME, read PLACE SIZE [MASK OURS/THEIRS], write PLACE SIZE VALUE, ram ADDRESS HEX, "
-    "loose REASON ADDRESS LENGTH [STATUS [good] or HEX/HEX], rest [PLACE SIZE [MASK OURS/THEIRS]], wait, "
+    "loose REASON ADDRESS LENGTH [STATUS [good] or HEX[|HEX]/HEX[|HEX]], rest [PLACE SIZE [MASK OURS/THEIRS]], wait, "
     "wait SIZE ADDRESS…, break EVENT TAG, held TAG, late TAG, resume TAG"
 )
 
@@ -326,7 +342,7 @@ def _access(words: Sequence[str]) -> Access:
             content = bytes.fromhex(data)
             return Store(_inside(address, len(content)), content)
         case ["loose", reason, address, length, values] if "/" in values:
-            ours, theirs = (None if value == "*" else bytes.fromhex(value) for value in values.split("/", 1))
+            ours, theirs = map(_bytes, values.split("/", 1))
             return Loose(reason, _number(address), _number(length), values=(ours, theirs))
         case ["loose", reason, address, length]:
             return Loose(reason, _inside(address, _number(length)), _number(length))
@@ -359,6 +375,13 @@ def _read(place: str, size: str, mask: str = "", values: str = "") -> Read:
     ours, _, other = mine.partition("|")
     held, there = (None if value == "*" else _number(value) for value in (ours, others))
     return Read(*_place(place), _size(size), (mask, held, there), _number(other) if other else None)
+
+
+def _bytes(text: str) -> Bytes:
+    if text == "*":
+        return None
+    first, *others = map(bytes.fromhex, text.split("|"))
+    return (first, *others) if others else first
 
 
 def _event(text: str) -> str:

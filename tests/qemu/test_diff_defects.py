@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,6 +10,8 @@ from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
+from devmodels.virtio.queue import VirtQueue
+from devmodels.virtio.ring import Chain
 from guestsim.diff.profiles import PROFILES, Profile
 
 from .defects import is_found
@@ -207,3 +209,24 @@ def test_wrong_sense_data_of_a_block_that_is_not_there_are_found(
 
     monkeypatch.setattr(LogicalUnit, "finish", broken)
     assert is_found(name, profile, MOST_OF_SCSI)
+
+
+_HEADER, _RESPONSE = 51, 108
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    "has_data",
+    [lambda chain: chain.readable_bytes > _HEADER, lambda chain: chain.writable_bytes > _RESPONSE],
+    ids=["out", "in"],
+)
+def test_a_used_length_of_a_command_with_data_that_is_short_is_found(
+    monkeypatch: pytest.MonkeyPatch, has_data: Callable[[Chain], bool], profile: Profile
+) -> None:
+    finish = VirtQueue.finish
+
+    def broken(queue: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
+        finish(queue, [(chain, length - has_data(chain)) for chain, length in used])
+
+    monkeypatch.setattr(VirtQueue, "finish", broken)
+    assert is_found("virtio-scsi", profile, 1500 // 30)

@@ -48,8 +48,8 @@ class Unequal:
 class Chain:
     """One buffer of the driver's, for which it needs all features in `needs`.
 
-    `quirk` is what is wrong with it (see `virtio_rings`), `traits` is what else is special.  `counts_all`: QEMU's
-    used.len counts what the device has read, too.
+    `quirk` is what is wrong with it (see `virtio_rings`), `traits` is what else is special.  Where used.len need not be
+    the same, `written` has the values that ours may have there, and `counted` is QEMU's, in bytes.
     """
 
     name: str
@@ -59,7 +59,8 @@ class Chain:
     traits: tuple[str, ...] = ()
     needs: int = 0
     loose: tuple[Unequal, ...] = ()
-    counts_all: bool = False
+    written: tuple[int, ...] = ()
+    counted: int = 0
 
 
 def joined(pieces: tuple[Piece, ...], at: int) -> tuple[Piece, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from guestsim.diff.access import (
@@ -282,8 +282,10 @@ class Lowering:
         chains = [chain for chain in action.chains if self._add(queue, chain, do)]
         for chain in chains:
             tags |= {chain.name, *chain.traits, *((f"chain:{chain.quirk}",) if chain.quirk else ())}
-        if any(chain.counts_all for chain in chains):
-            do += (Loose("used-len", at, 4) for at in queue.lengths(len(chains)))
+        # In which order they are used is not known here.
+        ours = {_length(value) for chain in chains for value in chain.written}
+        theirs = {_length(chain.counted) for chain in chains if chain.written}
+        do += _used_lengths(queue.lengths(len(chains)), ours, theirs)
         do += queue.published()
         do += self._wait() if action.notify is None else self._notify(self.queues[action.notify])
         what = ", ".join(chain.name for chain in chains) or "nothing that fits"
@@ -304,8 +306,8 @@ class Lowering:
             do += step.accesses
         do += Resume(HELD), Wait()
         loose = {one: None for one in do if isinstance(one, Loose)}
-        if any(one.reason == "used-len" for one in loose):
-            loose |= {Loose("used-len", at, 4): None for at in queue.lengths(queue.avail - first & 0xFFFF)}
+        places = queue.lengths(queue.avail - first & 0xFFFF)
+        loose |= dict.fromkeys(_used_lengths(places, _lengths(loose, 0), _lengths(loose, 1)))
         accesses: list[Access] = []
         for one in do:
             # When each of them is over is not known here.
@@ -403,6 +405,30 @@ class Lowering:
             parts[-1] = address + (1 << 45), length, flags
         do += queue.add(parts, chain.quirk, indirect=indirect)
         return True
+
+
+USED_LENGTH = "used-len"
+
+
+def _length(value: int) -> bytes:
+    return value.to_bytes(4, "little")
+
+
+def _used_lengths(places: Iterable[int], ours: Set[bytes], theirs: Set[bytes]) -> Iterator[Loose]:
+    """Used lengths that are some of these, on either side."""
+    if ours:
+        values = tuple(sorted(ours)), tuple(sorted(theirs))
+        yield from (Loose(USED_LENGTH, at, 4, values=values) for at in places)
+
+
+def _lengths(marks: Iterable[Loose], side: int) -> set[bytes]:
+    """All used lengths that there may be on one side: ours is 0."""
+    found: set[bytes] = set()
+    for one in marks:
+        if one.reason == USED_LENGTH and one.values is not None:
+            values = one.values[side]
+            found.update(values if isinstance(values, tuple) else ())
+    return found
 
 
 def _untouched(submitted: Sequence[Access], reason: str) -> Iterator[Loose]:

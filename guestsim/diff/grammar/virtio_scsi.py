@@ -187,7 +187,8 @@ def made(
         indirect=random.random() < 0.3,
         traits=() if attribute == TaskAttribute.SIMPLE else ("not-simple",),
         loose=tuple(loose),
-        counts_all=bool(out or wanted.room),
+        written=(HEAD, HEAD + wanted.room) if wanted.room else (HEAD,),
+        counted=HEAD + len(out) + wanted.room,
     )
 
 
@@ -230,6 +231,7 @@ def request_sense(random: Random, _: int) -> Chain:
     if room < size:
         return replace(chain, traits=(*chain.traits, "request-sense-short"))
     rest = room - size
+    chain = replace(chain, written=(HEAD, HEAD + size))
     values = bytes([UNTOUCHED]) * rest, bytes(rest)
     padded = (
         Unequal("data-rest", HEAD + size, rest, values=values),
@@ -290,7 +292,8 @@ def told(random: Random, _: int, answers: Answers = DISK) -> Chain:
         chain = replace(chain, traits=(*chain.traits, "unknown-code"))
     if bytes((row.cdb[0], row.cdb[1] & 0x1F)) in NO_ACTIONS:
         chain = replace(chain, traits=(*chain.traits, "unknown-action"))
-    return replace(chain, loose=(*chain.loose, *unequal(row)))
+    length = 0 if row.ours.fails else min(row.ours.length, row.room)
+    return replace(chain, loose=(*chain.loose, *unequal(row)), written=tuple(sorted({HEAD, HEAD + length})))
 
 
 def elsewhere(random: Random, _: int) -> Chain:

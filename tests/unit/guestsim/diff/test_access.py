@@ -48,7 +48,14 @@ accesses: st.SearchStrategy[Access] = st.one_of(
         st.just("pio-status"),
         addresses,
         st.just(2),
-        values=st.tuples(*[st.binary(min_size=2, max_size=2)] * 2),
+        values=st.tuples(
+            *[
+                st.binary(min_size=2, max_size=2)
+                | st.none()
+                | st.tuples(*[st.binary(min_size=2, max_size=2)] * 2)
+            ]
+            * 2
+        ),
     ),
     st.builds(Wait),
     st.builds(Break, st.sampled_from(EVENTS), st.just("A")),
