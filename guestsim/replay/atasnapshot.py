@@ -11,7 +11,8 @@ from devmodels.blockbackend.resume import Counts, counts, resume
 from devmodels.tracefile import DeviceFacts
 
 if TYPE_CHECKING:
-    from guestsim.replay.devices import ReplayedDisk, World
+    from guestsim.replay.devices import World
+    from guestsim.replay.replayed import ReplayedDisk
 
 
 class UnitState(msgspec.Struct, frozen=True):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from devmodels.assembly import Assembly, assemble
 from devmodels.ata.disk import AtaDisk
-from devmodels.blockbackend import BlockBackend
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
 from devmodels.exports.vhost_user_scsi import HostOptions, VhostUserScsiOptions, export_unit, host_device
@@ -23,7 +22,6 @@ from devmodels.scsi.disk import Disk
 from devmodels.statefile import SavedFile
 from devmodels.trace import EventKind
 from devmodels.tracefile import DeviceFacts, DiskFacts, TraceHeader
-from devmodels.virtio.device import VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio_scsi import VirtioScsi
 from guestsim.forms import ATA_HOSTS
@@ -32,6 +30,7 @@ from guestsim.replay.context import ReplayContext
 from guestsim.replay.disk import ReplayNode
 from guestsim.replay.follow import Follower
 from guestsim.replay.memory import ReplayMemory, TranslatedReplayMemory
+from guestsim.replay.replayed import Hosted, ReplayedDevice, ReplayedDisk
 from guestsim.replay.state import ReplayStateFile
 
 MACHINE_MEMORY = "memory"
@@ -40,54 +39,7 @@ Access = Callable[..., object]
 _THREADS = ("iothread", "iothread-vq-mapping")
 """Options without meaning here: all queues of a recorded device were on one thread."""
 
-
 U = TypeVar("U", bound=BackedUnit)
-
-
-class ReplayedDisk:
-    """A disk, of a device or a `unit` of it: its backend and node, and the `state` that it keeps, if it keeps any."""
-
-    __slots__ = ("backend", "facts", "node", "state", "unit")
-
-    def __init__(
-        self,
-        facts: DeviceFacts,
-        backend: BlockBackend,
-        node: ReplayNode,
-        unit: BackedUnit | None = None,
-    ) -> None:
-        self.facts = facts
-        self.backend = backend
-        self.node = node
-        self.unit = unit
-        self.state = unit.state if isinstance(unit, Disk) else None
-
-
-class ReplayedDevice:
-    """One device, and the memory that it reaches; a virtio-blk device has its `disk`."""
-
-    __slots__ = ("again", "device", "disk", "facts", "memory")
-
-    def __init__(
-        self,
-        facts: DeviceFacts,
-        device: VirtioDevice,
-        memory: ReplayMemory,
-        disk: ReplayedDisk | None = None,
-    ) -> None:
-        self.facts = facts
-        self.device = device
-        self.memory = memory
-        self.disk = disk
-        self.again: dict[int, list[int]] = {}
-        """What queues that start now have to take again."""
-
-
-class Hosted(NamedTuple):
-    """The machine of a function that another program's machine had, and how that reached it."""
-
-    assembly: Assembly
-    regions: FunctionRegions
 
 
 class World:

@@ -33,8 +33,9 @@ from devmodels.virtio_blk.inflight import (
 from devmodels.virtio_blk.request import BlkRequest
 from guestsim.replay import atasnapshot
 from guestsim.replay.atasnapshot import HostState
-from guestsim.replay.devices import ReplayedDevice, World
+from guestsim.replay.devices import World
 from guestsim.replay.memory import ReplayMap
+from guestsim.replay.replayed import ReplayedDevice
 from guestsim.replay.rings import owed, start_again
 
 VERSION = 3
