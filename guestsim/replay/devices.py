@@ -51,6 +51,7 @@ class World:
     def __init__(self, header: TraceHeader, follower: Follower) -> None:
         self.context = ReplayContext()
         self.follower = follower
+        follower.gone = self._may_have_gone
         self.devices: dict[str, ReplayedDevice] = {}
         self.disks: dict[str, ReplayedDisk] = {}
         self.ata_hosts: dict[str, AtaHost] = {}
@@ -408,6 +409,10 @@ class World:
             self._remove_unit(disk, disk.unit)
         elif disk is not None:
             disk.backend.close()
+
+    def _may_have_gone(self, name: str) -> bool:
+        """Whether the disk is being taken out, and nothing shows whether that is over."""
+        return name in self.removed and not self.disks[name].backend.in_flight
 
     def _remove_unit(self, disk: ReplayedDisk, unit: BackedUnit) -> None:
         host = self.devices[disk.facts.host].device

@@ -20,6 +20,10 @@ Happening = tuple[str, EventKind, tuple[int | str | bytes, ...]]
 """What the device did: source, kind, details, as in a `TraceEvent`."""
 
 
+def _not_gone(_source: str) -> bool:
+    return False
+
+
 class Parted(BaseException):
     """The device does something else than the trace has; the follower knows what (`parting`)."""
 
@@ -54,6 +58,7 @@ class Follower(Tracer):
         "_starts",
         "_times",
         "dispatched",
+        "gone",
         "parting",
         "paused",
     )
@@ -77,6 +82,8 @@ class Follower(Tracer):
         """Whether nothing is compared: what devices do leads them to where the trace is to be followed."""
         self.dispatched = -1
         """The last dispatch meanwhile."""
+        self.gone: Callable[[str], bool] = _not_gone
+        """Whether a disk may be there no more; a replay does not see when one that is taken out has gone."""
 
     @property
     def number(self) -> int:
@@ -257,6 +264,9 @@ class Follower(Tracer):
             self._at += 1
             return
         if self._expected()[2:] != (source, kind, detail):
+            if kind is EventKind.RUN_STATE and self.gone(source):
+                # The trace says that it has: nobody told it that the machine stops, or runs on.
+                return
             self.part((source, kind, detail))
         self._at += 1
 

@@ -119,6 +119,29 @@ def test_a_device_is_taken_out_with_requests_in_flight(path: Path) -> None:
     does_it_again(path)
 
 
+def test_a_device_that_has_gone_is_not_told_that_the_machine_stops(path: Path) -> None:
+    memory = {"driver": "memory", "size": MIB}
+    with InProcessTarget(
+        blockdevs=[
+            {"driver": "delay", "latency-ns": 20_000, "node-name": f"d{n}", "file": memory} for n in range(2)
+        ],
+        devices=[
+            {"driver": "virtio-blk-pci", "drive": f"d{n}", "id": f"v{n}", "addr": str(4 + n)}
+            for n in range(2)
+        ],
+    ) as machine:
+        machine.record(path)
+        guest = Guest(machine)
+        disk = disk_at(guest, 4)
+        guest.run(disk.driver.submit([virtio_blk.write(0, bytes(512))]))
+        machine.assembly.context.run(machine.assembly.remove_device("v0"))
+        machine.stop()
+        machine.cont()
+    found = [(event.source, event.detail) for event in events(path) if event.kind is EventKind.RUN_STATE]
+    assert found == [("v1", (0,)), ("v1", (1,))]
+    does_it_again(path)
+
+
 # --- threads
 
 

@@ -134,6 +134,8 @@ def is_done_again(
 @example({}, 20 * US, [("send", 0, 0, 1), ("send", 0, 260, 1), ("settle",)], False)
 # ORWRITE, the first command that wants to be alone, while a write is in flight.
 @example({}, 20 * US, [("send", 1, 0, 6), ("send", 1, 65535, 1), ("settle",)], False)
+# A unit that has gone when the machine stops: nobody tells it.
+@example({}, 20 * US, [("send", 1, 63, 4), ("turn",), ("unplug", 1), ("stop",), ("cont",)], False)
 @given(UNITS, st.sampled_from([0, 20 * US]), st.lists(STEPS, max_size=20), st.booleans())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_story_of_units_is_done_again(
