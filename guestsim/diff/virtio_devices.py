@@ -22,7 +22,7 @@ from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.play import Area
 from guestsim.diff.scsi_masks import SCSI_CD_MASKS, SCSI_MASKS
 from guestsim.diff.sides import Lines, Side, Window, Windows
-from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG
+from guestsim.drivers.layouts import COMMON_CFG, LEGACY_CFG, Status
 
 MSIX_BAR = 0xE000_0000
 MODERN_BAR = 0xE001_0000
@@ -125,6 +125,11 @@ def _virtio_prologue(vectors: int) -> tuple[Step, ...]:
     )
 
 
+_UNSENT = (
+    "A message waits while there is no bus mastering (PCI 3.0 §6.2.2, §6.8.3.4); QEMU forgets it, and that there was "
+    "DRIVER_OK (right: ours)."
+)
+
 _COMMON = (
     *strict(
         Mask(
@@ -178,6 +183,22 @@ _COMMON = (
         "QEMU does what is in flight after its queue was reset, and writes buffers and ISR status then "
         "(VIRTIO 1.4 §2.6.1.1; right: ours).",
     ),
+    *(
+        Mask(
+            virtio_driver.UNSENT,
+            _UNSENT,
+            window,
+            at,
+            at + 1,
+            bits=Status.DRIVER_OK,
+            tags=frozenset({"held-back:bus master"}),
+            values=(Status.DRIVER_OK, 0),
+        )
+        for window, at in (
+            ("common", COMMON_CFG["device_status"].offset),
+            ("legacy", LEGACY_CFG["device_status"].offset),
+        )
+    ),
     of_memory(
         "broken-hints",
         "What a device that needs a reset wants to be notified of is not said (VIRTIO 1.4 §2.1.2).",
@@ -202,6 +223,20 @@ _NOWHERE = of_memory(
     "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
 )
 
+_RANGES = (
+    of_memory(
+        "segments",
+        "More segments than max_discard_seg or max_write_zeroes_seg, or not whole ones, are an error of the driver's "
+        "(VIRTIO 1.4 §5.2.6.1): ours says IOERR, QEMU UNSUPP.",
+    ),
+    of_memory(
+        "flags-first",
+        "A flag that may not be is UNSUPP whatever the range is (VIRTIO 1.4 §5.2.6.2); QEMU says IOERR where that is "
+        "wrong, too (right: ours).",
+    ),
+)
+"""Of discards and write zeroes."""
+
 VIRTIO_BLK = Device(
     name="virtio-blk",
     what="virtio-blk-pci, modern interface",
@@ -217,6 +252,8 @@ VIRTIO_BLK = Device(
             "disable-legacy": "on",
             "packed": True,
             "discard_granularity": 512,
+            "max-discard-sectors": virtio_blk.MOST_DISCARDED,
+            "max-write-zeroes-sectors": virtio_blk.MOST_ZEROED,
         }
     ],
     ours={"max-discard-seg": 1, "max-write-zeroes-seg": 1},
@@ -229,6 +266,7 @@ VIRTIO_BLK = Device(
     masks=(
         *_COMMON,
         _NOWHERE,
+        *_RANGES,
         *_PACKED,
         *strict(
             Mask(
@@ -308,6 +346,7 @@ TRANSITIONAL = replace(
     masks=(
         *_COMMON,
         _NOWHERE,
+        *_RANGES,
         *strict(
             of_memory(
                 "broken-legacy",
@@ -404,7 +443,7 @@ VIRTIO_SCSI = replace(
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
-        *(mask for mask in VIRTIO_BLK.masks if mask is not _NOWHERE),
+        *(mask for mask in VIRTIO_BLK.masks if mask not in (_NOWHERE, *_RANGES)),
         of_memory(
             virtio_packed.LATE,
             "QEMU's control queue, packed, goes on asking for the first descriptor (VIRTIO 1.4 §2.8.10; right: ours).",

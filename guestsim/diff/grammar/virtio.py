@@ -9,6 +9,7 @@ from random import Random
 from guestsim.diff.access import Access, Read, Write
 from guestsim.diff.arena import MESSAGES
 from guestsim.diff.grammar import Action
+from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio_chains import Chain, joined
 from guestsim.drivers.layouts import COMMON_CFG, NO_VECTOR, Feature
 
@@ -168,6 +169,39 @@ class Broken:
         for two in self.up.simpler():
             assert isinstance(two, BringUp)
             yield replace(self, up=two)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """After an initialisation with vectors a request is over while its message is held `by` something.
+
+    Then nothing holds the message back any more (PCI 3.0 §6.8.3.4).  `by` is `entry`, `function` (the two masks),
+    `both`, or `bus master`: the entry is masked first, and not any more while the function may not reach memory.
+    """
+
+    submit: Submit
+    up: BringUp
+    by: str
+
+    def simpler(self) -> Iterator[Action]:
+        """Only the initialisation, a plainer request."""
+        yield self.up
+        for one in self.submit.simpler():
+            assert isinstance(one, Submit)
+            yield replace(self, submit=one)
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """Registers are accessed before an initialisation and after it: what a reset does to them is seen."""
+
+    before: Registers
+    up: BringUp
+    after: Registers
+
+    def simpler(self) -> Iterator[Action]:
+        """Only the initialisation."""
+        yield self.up
 
 
 def common(name: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from guestsim.diff.grammar.virtio import (
     Ended,
     InFlight,
     Jump,
+    Pending,
     ResetQueue,
     Submit,
     Suppress,
@@ -241,6 +242,20 @@ class Actions:
             indirect = chain.indirect or quirk.startswith("indirect")
             chain = replace(chain, quirk=quirk, indirect=indirect)
             return Broken(replace(one, chains=(chain,)), up)
+
+        return made
+
+    def pending(
+        self, submit: Callable[[Random], Submit], bring_up: Callable[[Random], BringUp]
+    ) -> ActionMaker:
+        """Maker of requests whose messages are held back."""
+
+        def made(random: Random) -> Pending:
+            up = bring_up(random)
+            sizes = tuple(max(size, ENOUGH) for size in (*up.sizes, ENOUGH)[: self._queues])
+            vectors = tuple(range(self._queues + 1))
+            up = replace(up, sizes=sizes, vectors=vectors, skip=frozenset())
+            return Pending(submit(random), up, random.choice(("entry", "function", "both", "bus master")))
 
         return made
 

@@ -37,6 +37,8 @@ FEATURES = (
     1 << Feature.RING_RESET,
 )
 ALL = sum(FEATURES) | 1 << Feature.VERSION_1
+MOST_DISCARDED, MOST_ZEROED = 64, 48
+"""Sectors of a segment, as the device's options say."""
 MODERN = Actions(QUEUES, FEATURES, ALL)
 WRITEBACK = 32
 
@@ -121,10 +123,10 @@ def header(kind: int, sector: int = 0, ioprio: int = 0) -> Piece:
 STATUS = Piece(1)
 
 
-def made(random: Random, name: str, *pieces: Piece, needs: int = 0) -> Chain:
+def made(random: Random, name: str, *pieces: Piece, needs: int = 0, loose: tuple[Unequal, ...] = ()) -> Chain:
     """A chain of them, some indirect."""
     length = sum(piece.length for piece in pieces if piece.writable) - 1
-    loose = (Unequal("failed-data", 0, length, length),) if length else ()
+    loose += (Unequal("failed-data", 0, length, length),) if length else ()
     return Chain(name, pieces, indirect=random.random() < 0.3, needs=needs, loose=loose)
 
 
@@ -154,14 +156,30 @@ def get_id(random: Random, _: int) -> Chain:
 
 
 def ranges(random: Random, zone: int) -> Chain:
-    """VIRTIO_BLK_T_DISCARD or WRITE_ZEROES of one segment."""
+    """VIRTIO_BLK_T_DISCARD or WRITE_ZEROES (§5.2.6.2), mostly of one segment, which is what both sides have at most.
+
+    Flags may be any, and sizes at the limit and over it.
+    """
     kind = random.choice((BlkType.DISCARD, BlkType.WRITE_ZEROES))
-    sector, count = place(random, zone, 64)
-    flags = random.choice((0, 1)) if kind == BlkType.WRITE_ZEROES else 0
-    data = BLK_RANGE.pack(sector, count, flags)
     discard = kind == BlkType.DISCARD
     name, feature = ("discard", BlkFeature.DISCARD) if discard else ("write-zeroes", BlkFeature.WRITE_ZEROES)
-    return made(random, name, header(kind), *split(random, len(data), data), STATUS, needs=1 << feature)
+    most, allowed = (MOST_DISCARDED, 0) if discard else (MOST_ZEROED, 1)
+    sector, count = place(random, zone, most)
+    if random.random() < 0.2:
+        sector = min(sector, zone * SECTORS // ZONES)
+        count = random.choice((0, most, most + 1, most + 2, 1 << 16, 0xFFFF_FFFF))
+    flags = random.choice((0, allowed))
+    if random.random() < 0.15:
+        flags = random.choice((1, 2, 3, 1 << 16, 1 << 31, random.getrandbits(32)))
+    data = BLK_RANGE.pack(sector, count, flags)
+    loose: tuple[Unequal, ...] = ()
+    if random.random() < 0.08:
+        data += random.choice((data, BLK_RANGE.pack(sector, 1, flags), data[:8], data * 3))
+        loose = (Unequal("segments", 0, 1, values=(b"\1", b"\2")),)
+    elif flags & ~allowed and (count > most or sector + count > SECTORS):
+        loose = (Unequal("flags-first", 0, 1, values=(b"\2", b"\1")),)
+    pieces = header(kind), *split(random, len(data), data), STATUS
+    return made(random, name, *pieces, needs=1 << feature, loose=loose)
 
 
 ALIASES = {
@@ -243,6 +261,7 @@ ACTIONS: ActionTable = (
     (IN_FLIGHT, 5),
     (MODERN.dropped(HELD, MODERN.bring_up, WANTED), 2),
     (MODERN.broken(alone(request), MODERN.bring_up, (*QUIRKS, "far")), 1),
+    (MODERN.pending(alone(read), MODERN.bring_up), 1),
     *MODERN.table(),
     (read_config, 4),
     (write_cache, 2),
@@ -255,6 +274,7 @@ LEGACY_ACTIONS: ActionTable = (
     (LEGACY_IN_FLIGHT, 5),
     (MODERN.dropped(HELD, legacy_bring_up, WANTED), 2),
     (MODERN.broken(alone(request), legacy_bring_up, (*virtio_legacy.QUIRKS, "far")), 1),
+    (MODERN.pending(alone(read), legacy_bring_up), 1),
     (legacy_bring_up, 4),
     (virtio_legacy.read_registers, 5),
     (read_config, 4),

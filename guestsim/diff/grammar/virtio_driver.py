@@ -24,11 +24,13 @@ from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
 from guestsim.diff.grammar.virtio import (
+    Anew,
     BringUp,
     Broken,
     Ended,
     InFlight,
     Jump,
+    Pending,
     ResetQueue,
     Submit,
     Suppress,
@@ -54,6 +56,9 @@ HELD = "A"
 
 RESET, RESET_QUEUE = "reset", "queue-reset"
 """Masks: what QEMU has done before a reset of the device, and after one of a queue."""
+
+UNSENT = "unsent"
+"""Mask: messages that come while there is no bus mastering."""
 
 OPERATING = Status.ACKNOWLEDGE | Status.DRIVER | Status.FEATURES_OK
 
@@ -121,6 +126,13 @@ class Lowering:
                 return self._jump(self.queues[number], by)
             case Broken():
                 return self._broken(action)
+            case Pending():
+                return self._pending(action)
+            case Anew(before, up, after):
+                steps = [self._step(one) for one in (before, up, after)]
+                name = "; ".join(step.name for step in steps)
+                accesses = tuple(access for step in steps for access in step.accesses)
+                return Step(name, accesses, frozenset().union(*(step.tags for step in steps)))
         raise TypeError(action)
 
     def _broken(self, action: Broken) -> Step:
@@ -149,6 +161,42 @@ class Lowering:
             return Step("nothing: there is no index", ())
         name = f"available index of queue {queue.number} goes on by {by}"
         return Step(name, (*jump, *self._notify(queue)), frozenset({"jump"}))
+
+    def _pending(self, action: Pending) -> Step:
+        """All vectors are free but for what holds the message back; the driver wants to be interrupted."""
+        up = self._bring_up(action.up)
+        queue, vectors = self.queues[action.submit.queue], action.up.vectors
+        if not queue.size or vectors is None:
+            return up
+        vector = vectors[queue.number + 1]
+        wish = queue.suppress(0, flag=False, events=bool(self.features >> Feature.EVENT_IDX & 1))
+        made = self._submit(action.submit)
+        if not made.tags:
+            return up
+        free = [Write("msix", 16 * entry + 12, 4, 0) for entry in range(len(vectors))]
+        mask, unmask = replace(free[vector], value=1), free[vector]
+        mask_all, unmask_all = Write("msixcap", 2, 2, 0xC000), Write("msixcap", 2, 2, 0x8000)
+        pending, looks = Read("pba", 0, 8), (Wait(), Read("pba", 0, 8))
+        before: tuple[Access, ...]
+        after: tuple[Access, ...]
+        match action.by:
+            case "entry":
+                before, after = (mask,), (unmask, *looks)
+            case "function":
+                before, after = (mask_all,), (unmask_all, *looks)
+            case "both":
+                before, after = (mask, mask_all), (unmask, *looks, mask, unmask_all, *looks, unmask, *looks)
+            case _:
+                message = (vector + 1).to_bytes(4, "little")
+                sent = Loose(UNSENT, MESSAGES + 4 * vector, 4, values=(message, bytes(4)))
+                off, on = Write("pci", 4, 1, 0x03), Write("pci", 4, 1, 0x07)
+                kept = replace(pending, but=(UNSENT, 1 << vector, 0))
+                before, after = (mask,), (off, unmask, Wait(), kept, on, sent, *looks)
+                after += self._bring_up(action.up).accesses
+        tags = made.tags | up.tags | {f"held-back:{action.by}"}
+        name = f"{up.name}; {made.name}; its message is held back by: {action.by}"
+        accesses = (*up.accesses, *free, *wish, *before, *made.accesses, pending, *after, Wait())
+        return Step(name, accesses, tags)
 
     def _notify(self, queue: Ring) -> tuple[Access, ...]:
         """The device is told, and comes to rest."""

@@ -10,7 +10,7 @@ from random import Random
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.grammar import Action
 from guestsim.diff.grammar.registers import Registers
-from guestsim.diff.grammar.virtio import Ended, InFlight, Submit
+from guestsim.diff.grammar.virtio import Anew, Ended, InFlight, Submit
 from guestsim.diff.grammar.virtio_actions import Actions, ActionTable, Held, split
 from guestsim.diff.grammar.virtio_chains import UNTOUCHED, Chain, Piece, Unequal
 from guestsim.diff.grammar.virtio_driver import Lowering
@@ -349,6 +349,20 @@ def write_config(random: Random) -> Registers:
     )
 
 
+def sizes_again(random: Random) -> Anew:
+    """Other sizes of sense data and CDBs are written, and are the usual ones again after a reset (§5.6.4)."""
+    sense, cdbs = SCSI_CONFIG["sense_size"], SCSI_CONFIG["cdb_size"]
+    reads = tuple(Read("device", field.offset, field.size) for field in (sense, cdbs))
+    writes = (
+        Write("device", sense.offset, 4, random.choice((0, 18, SENSE_SIZE + 1, 252, 0xFFFF))),
+        Write("device", cdbs.offset, 4, random.choice((0, 12, 16, CDB_SIZE + 1, 0xFF))),
+    )
+    some = random.choice((writes, writes[:1], writes[1:]))
+    before = Registers("write other sizes", (*reads, *some, *reads))
+    after = Registers("read the sizes", reads)
+    return Anew(before, replace(GENERAL.bring_up(random), skip=frozenset()), after)
+
+
 def alone(kind: Kind) -> Callable[[Random], Submit]:
     """Maker of one command and its notification."""
 
@@ -433,10 +447,12 @@ ACTIONS: ActionTable = (
     (GENERAL.dropped(HELD, GENERAL.bring_up, before=ready), 2),
     (in_flight, 5),
     (GENERAL.broken(alone(command), GENERAL.bring_up), 1),
+    (GENERAL.pending(alone(read), GENERAL.bring_up), 1),
     (control, 4),
     *GENERAL.table(),
     (read_config, 4),
     (write_config, 1),
+    (sizes_again, 0.5),
 )
 
 # --- a CD drive
@@ -491,8 +507,10 @@ CD_ACTIONS: ActionTable = (
         3,
     ),
     (GENERAL.dropped((("read_aio", alone(cd_read)),), GENERAL.bring_up, before=ready), 1),
+    (GENERAL.pending(alone(cd_read), GENERAL.bring_up), 1),
     (control, 3),
     *GENERAL.table(),
     (read_config, 3),
     (write_config, 1),
+    (sizes_again, 0.5),
 )
