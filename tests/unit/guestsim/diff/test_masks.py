@@ -51,7 +51,8 @@ def test_one_of_profile_strict_hides_nothing_under_the_other(tmp_path: Path, pro
     loose = Loose("failed-data", int(at[1], 16), 3)
     report = compare_steps(few, [up, replace(ask, accesses=(loose, *ask.accesses))], open_player=twin)
     assert (not report.unexplained) is (profile == "strict")
-    assert [name for name, *_ in report.masked] == [mask.name for mask in few.masks if profile == "strict"]
+    names = dict.fromkeys(mask.name for mask in few.masks if profile == "strict")
+    assert [name for name, *_ in report.masked] == [*names]
 
 
 @pytest.mark.long
