@@ -260,7 +260,7 @@ ACTIONS: ActionTable = (
     (submit, 60),
     (IN_FLIGHT, 5),
     (MODERN.dropped(HELD, MODERN.bring_up, WANTED), 2),
-    (MODERN.broken(alone(request), MODERN.bring_up, (*QUIRKS, "far")), 1),
+    (MODERN.broken(alone(request), MODERN.bring_up, (*QUIRKS, "far")), 2),
     (MODERN.pending(alone(read), MODERN.bring_up), 1),
     *MODERN.table(),
     (read_config, 4),

@@ -68,7 +68,7 @@ def test_random_sequences_break_rings(name: str) -> None:
     device = DEVICES[name]
     legacy = name == "virtio-blk-transitional"
     missing = {"jump", *(f"chain:{quirk}" for quirk in (virtio_legacy.QUIRKS if legacy else QUIRKS))}
-    for number in range(300):
+    for number in range(200):
         for step in device.grammar.lower(random_actions(device, 0, number)):
             if "broken" in step.tags:
                 missing -= step.tags
