@@ -101,7 +101,7 @@ class Delivery:
         assert self._port.device is not None
         size = self._port.device.packet_size
         received = self.receive(PSFIS, packet_setup(taskfile, size, plain=self._habits.plain_pio_setup))
-        if received and self._habits.hides_busy:
+        if received and self._habits.hides_busy and self._registers.fr:
             self._registers.tfd = ASKING
         if packet is None:
             self._port.violation(
@@ -211,7 +211,7 @@ class Delivery:
     def _receive_setup(self, command: PortCommand, length: int) -> bool:
         data, interrupt = data_setup(command, length, plain=self._habits.plain_pio_setup)
         received = self.receive(PSFIS, data)
-        if received and self._habits.hides_busy:
+        if received and self._habits.hides_busy and self._registers.fr:
             self._registers.tfd = ASKING
         if received and interrupt:
             self._registers.status |= PSS
@@ -289,6 +289,12 @@ class Delivery:
             bits |= DHRS
         if not received:
             return
+        if habits.unheard_ends and not registers.fr:
+            if not failed:
+                self._port.clear_issue(command.slot)
+            self._port.tell(bits & PSS)
+            self._go_on()
+            return
         registers.tfd = taskfile.error << 8 | taskfile.status
         if failed and not habits.repeats:
             # Whatever FIS says so, nothing but TFES tells of an error (§5.3.8, RegFIS:Entry).
@@ -299,6 +305,10 @@ class Delivery:
         else:
             self._port.clear_issue(command.slot)
         self._port.tell(bits)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What is issued may follow."""
         if not self.working:
             self._port.schedule()
 

@@ -50,6 +50,21 @@ class Habits(msgspec.Struct, frozen=True):
     plain_pio_setup: bool = False
     """PIO Setup FISes have no direction, and no status of their own for after the block (SATA 3.2 §10.5.11)."""
 
+    loose_registers: bool = False
+    """PxCMD, PxSCTL and the addresses hold what is written, and narrow writes are of the whole register (§3.3)."""
+    deaf_override: bool = False
+    """PxCMD.CLO changes no BSY or DRQ, and is not cleared (§3.3.7)."""
+    issues_while_stopped: bool = False
+    """PxCI and PxSACT take bits while PxCMD.ST is 0 (§3.3.13, §3.3.14)."""
+    unheard_ends: bool = False
+    """Where PxCMD.FRE is 0 a command ends without PxTFD and PxIS, but for PxIS.PSS (§10.3.1, §5.3.8)."""
+    deaf_fises: bool = False
+    """What is no register FIS of the host, or for another device of a port multiplier, stays issued (§4.2.3.1)."""
+    at_once: bool = False
+    """Commands are fetched, and resets are over, in the access that asks for them, if they can be (§5.3, §10.4)."""
+    free_lengths: bool = False
+    """A command FIS is read whatever length its header tells (§4.2.2)."""
+
 
 STRICT = Habits()
 AS_QEMU = Habits(
@@ -70,6 +85,13 @@ AS_QEMU = Habits(
     mute_diagnostics=True,
     no_dma_setup=True,
     plain_pio_setup=True,
+    loose_registers=True,
+    deaf_override=True,
+    issues_while_stopped=True,
+    unheard_ends=True,
+    deaf_fises=True,
+    at_once=True,
+    free_lengths=True,
 )
 
 

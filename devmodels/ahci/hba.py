@@ -12,6 +12,7 @@ from devmodels.ahci.registers import (
     MAX_PORTS,
     PORT_SIZE,
     GenericHostControl,
+    WholeHostControl,
 )
 from devmodels.ata import AtaDevice
 from devmodels.conformance import ViolationLog
@@ -56,7 +57,9 @@ class Hba:
         self._reset_turn = 0
         self.resetting = ""
         """The domain of a reset that waits for what runs."""
-        self.registers = registers = GenericHostControl(self)
+        self.registers = registers = (WholeHostControl if habits.loose_registers else GenericHostControl)(
+            self
+        )
         registers.cap_np = ports - 1
         registers.cap_ncs = slots - 1
         registers.cap_sam = registers.cap_sncq = registers.cap_s64a = 1
@@ -150,7 +153,10 @@ class Hba:
         self._on_interrupt(None, False)
         for device in devices:
             device.when_idle(one)
-        self.turns.call_soon(one)
+        if self.habits.at_once:
+            one()
+        else:
+            self.turns.call_soon(one)
 
     def restored(self, resetting: str) -> None:
         """A reset of this domain, if any, is over; ends of earlier ones mean nothing."""

@@ -46,6 +46,7 @@ from devmodels.ahci.registers import (
     PRCS,
     SERR_P,
     UFS,
+    LoosePortRegisters,
     PortRegisters,
 )
 from devmodels.ata import AtaDevice, Reset, Status
@@ -72,7 +73,7 @@ class Port:
         self.device: AtaDevice | None = None
         self._left: list[AtaDevice] = []
         """Devices that are gone, and of which something runs still."""
-        self.registers = PortRegisters(self)
+        self.registers = (LoosePortRegisters if hba.habits.loose_registers else PortRegisters)(self)
         self.turns = Turns(hba.context)
         self.state = State.OFF
         self._scheduled = False
@@ -192,7 +193,7 @@ class Port:
             was_written = self._command()
             registers.st = registers.fre = 0
             self.violation("AHCI 1.3.1 §10.4.3", "PxCMD.ST or PxCMD.FRE was set while GHC.HR is", was_written)
-        if registers.clo:
+        if registers.clo and not self.hba.habits.deaf_override:
             self._override()
         if registers.fre and not registers.fr:
             registers.fr = 1
@@ -228,7 +229,12 @@ class Port:
                 self._command(),
             )
         if registers.tfd & BUSY:
-            why = "while the device is busy" if self.device is not None else "where no device is"
+            if self.device is None:
+                why = "where no device is"
+            elif self.link.signature_due and not registers.fr:
+                why = "before the first FIS of its device was received: PxCMD.FRE is 0"
+            else:
+                why = "while the device is busy"
             self.violation("AHCI 1.3.1 §10.3.1", f"PxCMD.ST was set {why}", self._command())
         self.event(Event.START)
 
@@ -246,14 +252,16 @@ class Port:
     def active_written(self, old: int, new: int) -> None:
         """PxSACT takes bits only while PxCMD.ST is 1 (§3.3.13)."""
         if not self.registers.st and new != old:
-            self.registers.sact = old
+            if not self.hba.habits.issues_while_stopped:
+                self.registers.sact = old
             self.violation("AHCI 1.3.1 §3.3.13", "PxSACT was written while PxCMD.ST is 0", written(new, 4))
 
     def issue_written(self, old: int, new: int) -> None:
         """PxCI takes bits only while PxCMD.ST is 1 (§3.3.14)."""
         if not self.registers.st:
             if new != old:
-                self.registers.ci = old
+                if not self.hba.habits.issues_while_stopped:
+                    self.registers.ci = old
                 self.violation("AHCI 1.3.1 §3.3.14", "PxCI was written while PxCMD.ST is 0", written(new, 4))
         elif new >> self.hba.slots:
             self.registers.ci = new & (1 << self.hba.slots) - 1
@@ -293,10 +301,10 @@ class Port:
     @property
     def occupied(self) -> bool:
         """Whether the device has to end something before it can take a command; PxTFD need not tell."""
-        if self.registers.tfd & BUSY:
+        if not self.hba.habits.hides_busy:
+            return bool(self.registers.tfd & BUSY)
+        if self.device is None:
             return True
-        if not self.hba.habits.hides_busy or self.device is None:
-            return False
         return bool(self.device.resets) or any(not each.accepted for each in self.device.in_flight)
 
     def forget_issued(self, *, heard: bool = False) -> None:
@@ -333,7 +341,14 @@ class Port:
             self.link.up(Reset.HARDWARE if domain == HBA_RESET else Reset.POWER_ON)
 
     def schedule(self) -> None:
-        """Look for commands in a turn of the context."""
+        """Look for commands, in a turn of the context if not at once."""
+        if self.hba.habits.at_once:
+            if not self.delivery.working:
+                self._work()
+        else:
+            self._work_soon()
+
+    def _work_soon(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.turns.call_soon(self._work)
@@ -375,7 +390,9 @@ class Port:
             flags, prdtl, _, ctba, ctbau = fields
             header = Header(address, flags, prdtl, ctba, ctbau)
             length = flags & CFL
-            if not MIN_CFL <= length <= MAX_CFL:
+            if self.hba.habits.free_lengths:
+                length = H2D_DWORDS
+            elif not MIN_CFL <= length <= MAX_CFL:
                 self.violation(
                     "AHCI 1.3.1 §4.2.2",
                     f"slot {slot}: a command FIS of {length} dwords",
@@ -392,6 +409,9 @@ class Port:
             self.fatal(HBFS)
             return
         kind, fis_flags, taskfile, control = parse_register(data)
+        if self.hba.habits.deaf_fises and (kind != FisType.REGISTER_H2D or fis_flags & ~COMMAND_BIT & 0xFF):
+            self.issued |= 1 << slot
+            return
         if (
             kind == FisType.REGISTER_H2D
             and fis_flags & COMMAND_BIT
@@ -444,7 +464,7 @@ class Port:
         """A snapshot is there; its device's reset, if any, is over, and ends of earlier ones tell nobody."""
         self.delivery.done = 0
         self.link.restored(resetting=resetting)
-        self.schedule()
+        self._work_soon()
 
     # --- what it tells
 

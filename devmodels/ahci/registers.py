@@ -270,3 +270,50 @@ class PortRegisters(RegisterFile, size=PORT_SIZE, widths=(1, 2, 4, 8), lenient=T
     @ci.on_write
     def _issue(self, old: int, new: int) -> None:
         self._owner.issue_written(old, new)
+
+
+class WholeWrites:
+    """Writes as QEMU 7.2's HBA takes them: a narrow one is of the whole register; one within a register is lost."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A guest's write, in pieces that lie as their size has it."""
+        while size:
+            piece = min(4, size, offset & -offset or 4)
+            piece = 1 << piece.bit_length() - 1
+            if not offset & 3:
+                super().write(offset, 4, value & (1 << 8 * piece) - 1)  # type: ignore[misc]
+            offset, size, value = offset + piece, size - piece, value >> 8 * piece
+
+
+class WholeHostControl(WholeWrites, GenericHostControl):
+    """Offsets 00h to FFh, as QEMU 7.2 has them."""
+
+
+class LoosePortRegisters(WholeWrites, PortRegisters):
+    """A port as QEMU 7.2 has it: more bits hold what is written."""
+
+    clb = Register(0x00, 4, RW, reset=_KEPT, clause="AHCI 1.3.1 §3.3.1", doc="PxCLB: all bits are held")
+    fb = Register(0x08, 4, RW, reset=_KEPT, clause="AHCI 1.3.1 §3.3.3", doc="PxFB: all bits are held")
+    cmd = Register(0x18, 4, clause="AHCI 1.3.1 §3.3.7", doc="PxCMD")
+    cmd_st = cmd.bit(0, RW, doc="PxCMD.ST")
+    cmd_up = cmd.bits(2, 1, RW, reset=3, doc="SUD, POD: held, without effect")
+    cmd_clo = cmd.bit(3, RW, doc="CLO: held, without effect")
+    cmd_fre = cmd.bit(4, RW, doc="PxCMD.FRE")
+    cmd_low = cmd.bits(16, 5, RO, doc="CCS to CPS")
+    cmd_pma = cmd.bit(17, RW, doc="PMA: held, without effect")
+    cmd_middle = cmd.bits(22, 18, RO, doc="HPCP to FBSCP")
+    cmd_high = cmd.bits(27, 23, RW, doc="APSTE to ASP: held, without effect")
+    sctl = Register(0x2C, 4, RW, clause="AHCI 1.3.1 §3.3.11", doc="PxSCTL: all bits are held")
+
+    @clb.on_write
+    @fb.on_write
+    def _place(self, _old: int, _new: int) -> None:
+        self._owner.address_written()
+
+    @cmd.on_write
+    def _started(self, old: int, new: int) -> None:
+        self._owner.command_written(old, new)
+
+    @sctl.on_write
+    def _link(self, old: int, new: int) -> None:
+        self._owner.control_written(old, new)

@@ -101,7 +101,10 @@ class Layout:
         self.title = owner.__name__
         self.size = size
         self.widths = widths
-        self.registers: tuple[Register, ...] = (*inherited.registers, *_of(own, Register))
+        # A register of the same name takes the place of the one that is inherited.
+        anew = {register.name: register for register in _of(own, Register)}
+        kept = tuple(anew.pop(register.name, register) for register in inherited.registers)
+        self.registers: tuple[Register, ...] = (*kept, *anew.values())
         self.blocks: tuple[Blocks[RegisterFile], ...] = (*inherited.blocks, *_of(own, Blocks))
         self.ports: tuple[Port, ...] = (*inherited.ports, *_of(own, Port))
         self._check_places(own)

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from guestsim.drivers import ata
-from guestsim.drivers.ahci_layouts import HEADER, PIO_SETUP, PortIs, PortReg, h2d_fis
+from guestsim.drivers.ahci_layouts import (
+    HEADER,
+    PIO_SETUP,
+    PORTS_OFFSET,
+    Cmd,
+    Ghc,
+    Hba,
+    PortIs,
+    PortReg,
+    h2d_fis,
+)
 
 from .stories import SIZE
 from .test_fises import D2H
@@ -175,3 +185,85 @@ def test_the_power_mode(of_profile: World, profile: str) -> None:
         put(w, 0, command)
         w.issue()
     assert fis(w, D2H)[12] == by(profile, strict=0, qemu=0xFF)
+
+
+# --- registers
+
+
+def identify(w: World, *, length: int = 5) -> int:
+    """IDENTIFY DEVICE in slot 0; where its data are to go."""
+    buffer = w.guest.memory.allocate_zeroed(512, 512)
+    w.put(ata.AtaCommand(0xEC), (buffer, 512), flags=length)
+    return buffer
+
+
+def test_a_command_without_reception(profile: str) -> None:
+    with world(profile=profile) as w:
+        w.hba.write(Hba.GHC, Ghc.AE | Ghc.HR)
+        w.settle()
+        buffer = identify(w)
+        w.port.write(PortReg.CMD, Cmd.ST)
+        w.port.write(PortReg.CI, 1)
+        w.settle()
+        told = w.status & (PortIs.PSS | PortIs.DHRS)
+        assert (w.port.read(PortReg.CI), told, w.guest.memory.read(buffer, 2) != bytes(2)) == (
+            0,
+            PortIs.PSS,
+            True,
+        )
+        assert w.port.read(PortReg.TFD) & 0xFF == by(profile, strict=0x50, qemu=0x7F)
+        said = [text for _, text in w.target.violations() or ()]
+        waits = any("before the first FIS of its device was received" in each for each in said)
+        assert waits is by(profile, strict=False, qemu=True)
+
+
+def test_bits_of_what_is_issued_while_stopped(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.CMD, Cmd.FRE)
+    w.settle()
+    w.port.write(PortReg.SACT, 5)
+    w.port.write(PortReg.CI, 3)
+    assert (w.port.read(PortReg.SACT), w.port.read(PortReg.CI)) == by(profile, strict=(0, 0), qemu=(5, 3))
+
+
+def test_what_the_command_register_holds(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.CMD, 0xFFFF_FFFE)
+    w.settle()
+    assert w.port.read(PortReg.CMD) & ~0xC000 == by(profile, strict=0x0300_0016, qemu=0x0F82_001E)
+    w.port.write(PortReg.CMD, 0)
+    w.settle()
+    assert w.port.read(PortReg.CMD) & ~0x1F00 == by(profile, strict=6, qemu=0)
+
+
+def test_what_other_registers_of_a_port_hold(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.CMD, 0)
+    w.settle()
+    for register, strict in ((PortReg.SCTL, 0xFF2), (PortReg.CLB, 0xFFFF_FC00), (PortReg.FB, 0xFFFF_FF00)):
+        w.port.write(register, 0xFFFF_FFF2)
+        assert w.port.read(register) == by(profile, strict=strict, qemu=0xFFFF_FFF2)
+
+
+def test_a_narrow_write(of_profile: World, profile: str) -> None:
+    w = of_profile
+    at = PORTS_OFFSET + PortReg.IE
+    w.port.write(PortReg.IE, 0x7000_00FF)
+    w.hba._bar.write(at, 1, 0x0F)
+    assert w.port.read(PortReg.IE) == by(profile, strict=0x7000_000F, qemu=0x0F)
+    w.hba._bar.write(at + 3, 1, 0x40)
+    assert w.port.read(PortReg.IE) == by(profile, strict=0x4000_000F, qemu=0x0F)
+
+
+def test_a_command_fis_whose_length_is_none(of_profile: World, profile: str) -> None:
+    w = of_profile
+    identify(w, length=0)
+    w.issue()
+    assert bool(w.status & PortIs.HBFS) is by(profile, strict=True, qemu=False)
+
+
+def test_a_fis_that_no_host_sends(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.guest.memory.write(w.port.list, HEADER.pack(5, 0, 0, w.guest.memory.allocate_zeroed(256, 128), 0))
+    w.issue()
+    assert (w.status, w.port.read(PortReg.CI)) == by(profile, strict=(PortIs.IFS, 1), qemu=(0, 1))
