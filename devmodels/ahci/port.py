@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.ahci.command import Header, PortCommand
+from devmodels.ahci.command import Header, PortCommand, without_medium
 from devmodels.ahci.delivery import Delivery
 from devmodels.ahci.engine import TRANSITIONS, Event, State
 from devmodels.ahci.fis import (
@@ -343,8 +343,8 @@ class Port:
     def schedule(self) -> None:
         """Look for commands, in a turn of the context if not at once."""
         if self.hba.habits.at_once:
-            if not self.delivery.working:
-                self._work()
+            if not self.delivery.working and not self._scheduled:
+                self._work(in_turn=False)
         else:
             self._work_soon()
 
@@ -353,8 +353,11 @@ class Port:
             self._scheduled = True
             self.turns.call_soon(self._work)
 
-    def _work(self) -> None:
-        """Give the device the commands that it can take, in the order of their slots (§5.3.2)."""
+    def _work(self, *, in_turn: bool = True) -> None:
+        """Give the device the commands that it can take, in the order of their slots (§5.3.2).
+
+        Out of a turn of the context what moves data of the medium is left for one.
+        """
         self._scheduled = False
         if not self.hba.may_master:
             return
@@ -367,6 +370,9 @@ class Port:
                 break
             ahead = waiting >> self.next_slot << self.next_slot or waiting
             slot = (ahead & -ahead).bit_length() - 1
+            if not in_turn and not without_medium(self.hba.memory, self._list + HEADER_SIZE * slot):
+                self._work_soon()
+                break
             self.next_slot = (slot + 1) % slots
             self._fetch(slot)
         delivery.end_turn()
