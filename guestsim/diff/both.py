@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from guestsim.diff.both_hosts import BothHosts
 from guestsim.diff.capabilities import Moved
 from guestsim.diff.lasting import Lasting
-from guestsim.diff.memories import MEMORY, Memories
+from guestsim.diff.memories import MEMORY, Memories, runs
 from guestsim.diff.script_record import Record
 from guestsim.diff.sides import ECAM
 from guestsim.targets import MachineLayout, Window
@@ -284,9 +284,16 @@ class Both(BothHosts):
         """Our messages since the last call, each as one; those of the other side have come by then."""
         if not self.memories.messages():
             return {}
-        if self.comparing and not self.ours.busy:
+        judged = self.comparing and not self.ours.busy
+        if judged:
             self._catch_up()
         found = self.memories.messages()
+        for vector in found if judged and not self.ours.busy else ():
+            at, _ = self.memories.message(vector)
+            mine, others = self.memories.sides(at, 4)
+            for start, end in runs(mine, others):
+                if self.comparing:
+                    self._judge(Sight("unread", at + start, end - start, mine[start:end], others[start:end]))
         self.memories.forget_messages(found)
         return dict.fromkeys(found, 1)
 

@@ -120,11 +120,15 @@ KNOWN_OF_ATA: tuple[Known, ...] = (
     ),
     Known(
         "link that goes down",
-        "A COMRESET that begins is no change of PhyRdy: PxIS.PRCS is not set.",
+        "A COMRESET that begins is no change of PhyRdy: PxIS.PRCS is not set, and no interrupt told.",
         "AHCI 1.3.1 §3.3.5",
         "ours",
         _AHCI,
-        (register("IS", "0x1", "0x0"), register("PxIS", "0x400000", "0x0")),
+        (
+            register("IS", "0x1", "0x0"),
+            register("PxIS", "0x400000", "0x0"),
+            Shown("memory", "interrupt messages", "01 at*", "00 at*"),
+        ),
         now=frozenset({"comreset"}),
         profiles=STRICT,
     ),

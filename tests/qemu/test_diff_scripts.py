@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from devmodels.virtio.pci import VirtioPci
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from guestsim.cli import app
@@ -238,6 +239,24 @@ def test_a_used_length_of_ours_that_is_wrong(
     report = _compare(tmp_path, text)
     assert report.unexplained is not None
     assert (report.unexplained.place, report.place[-8:]) == ("ring", "steps[2]")
+
+
+def test_a_message_of_ours_that_is_not_sent_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after, notify = Judge.after, VirtioPci.notify_used
+
+    def both(function: VirtioPci, queue: int) -> None:
+        function.notify_config()
+        notify(function, queue)
+
+    def probed(self: Judge, report: StepReport) -> None:
+        after(self, report)
+        monkeypatch.setattr(VirtioPci, "notify_used", both)
+
+    monkeypatch.setattr(Judge, "after", probed)
+    report = _compare(tmp_path, SCRIPT)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "interrupt messages"
+    assert report.place.endswith(":7: steps[1]")
 
 
 def test_disks_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
