@@ -31,7 +31,7 @@ from devmodels.virtio.constants import (
 )
 from devmodels.virtio.devicetype import DeviceType, Transport
 from devmodels.virtio.holding import holding
-from devmodels.virtio.negotiation import new_bits, write_features
+from devmodels.virtio.negotiation import judge_notification, new_bits, notified, write_features
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain, RingError
 from devmodels.virtio.state import DeviceState
@@ -88,6 +88,10 @@ class VirtioDevice(DeviceType):
         self.transport: Transport | None = None
         self.device_features = features & ~NOT_QEMUS if self.violations.as_qemu else features
         self.driver_features = 0
+        self.features_written = 0
+        """What the driver has written of them, as QEMU's functions show it: also after a reset."""
+        self.as_qemu = self.violations.as_qemu and not self.front_end
+        """Whether to do as QEMU's core does: queues run from when they are enabled on, whatever was negotiated."""
         self.queues: list[VirtQueue] = []
         self._resetting = False
         self._paused = False
@@ -124,10 +128,22 @@ class VirtioDevice(DeviceType):
     @status.setter
     def status(self, value: Status) -> None:
         self._status = value
-        self.stopped = not (value & Status.DRIVER_OK or self._legacy) or bool(
-            value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
-        )
+        if self.as_qemu:
+            self.stopped = bool(value & Status.DEVICE_NEEDS_RESET)
+        else:
+            self.stopped = not (value & Status.DRIVER_OK or self._legacy) or bool(
+                value & (Status.DEVICE_NEEDS_RESET | Status.FAILED)
+            )
         self.settle_open()
+
+    @property
+    def shown_status(self) -> int:
+        """The status that the driver reads: QEMU's says to no driver without VERSION_1 that it needs a reset."""
+        return int(self._status if self._tells_of_errors else self._status & ~Status.DEVICE_NEEDS_RESET)
+
+    @property
+    def _tells_of_errors(self) -> bool:
+        return not self.as_qemu or bool(self.driver_features & VERSION_1)
 
     @property
     def legacy(self) -> bool:
@@ -148,7 +164,7 @@ class VirtioDevice(DeviceType):
     @property
     def packed(self) -> bool:
         """Whether packed rings were negotiated (VIRTIO 1.4 §2.8)."""
-        return bool(self.driver_features & RING_PACKED and self.status & Status.FEATURES_OK)
+        return bool(self.driver_features & RING_PACKED and (self.status & Status.FEATURES_OK or self.as_qemu))
 
     @property
     def resetting(self) -> bool:
@@ -194,7 +210,7 @@ class VirtioDevice(DeviceType):
             suspension.resume(self, new)
             return
         self.status = old | new & ~Status.SUSPEND
-        if new & Status.FEATURES_OK:
+        if new & Status.FEATURES_OK or (new & Status.DRIVER_OK and self.as_qemu):
             for queue in self.queues:
                 queue.settle_size()
             self.note(EventKind.FEATURES, self.driver_features)
@@ -299,11 +315,11 @@ class VirtioDevice(DeviceType):
     def needs_reset(self) -> None:
         """An error from which only a reset helps (VIRTIO 1.4 §2.1.2).
 
-        QEMU notifies no driver that uses the legacy interface.
+        QEMU notifies no driver without VERSION_1.
         """
         if not self.status & Status.DEVICE_NEEDS_RESET:
             self.status |= Status.DEVICE_NEEDS_RESET
-            if self.status & Status.DRIVER_OK and not (self._legacy and self.violations.as_qemu):
+            if self.status & Status.DRIVER_OK and self._tells_of_errors:
                 self._notify_config()
 
     @holding
@@ -337,7 +353,9 @@ class VirtioDevice(DeviceType):
                 "VIRTIO 1.4 §3.1.1", f"queue {queue.index} enabled before FEATURES_OK", written(1, 2)
             )
         queue.enabled = True
-        if not self.stopped and queue.start() and queue.index < self.usable_queues():
+        started = not self.stopped and queue.start() and queue.index < self.usable_queues()
+        # QEMU looks into a ring when it is told of buffers, or of DRIVER_OK.
+        if started and (self.status & Status.DRIVER_OK or not self.as_qemu):
             queue.serve(queue)
 
     @holding
@@ -366,27 +384,12 @@ class VirtioDevice(DeviceType):
             self.violation(
                 self.notification_clause,
                 f"notification of queue {index}, which is not there",
-                _sent(index, data),
+                notified(index, data),
             )
             return
         queue = self.queues[index]
         if queue.ring is None or self.stopped or self.suspending:
-            if self.suspending or self.suspended:
-                self.violation(
-                    "VIRTIO 1.4 §3.4.1",
-                    f"notification of queue {index} of a suspended device",
-                    _sent(index, data),
-                )
-            elif not (self.status & Status.DRIVER_OK or self._legacy):
-                self.violation(
-                    "VIRTIO 1.4 §3.1.1", f"notification of queue {index} before DRIVER_OK", _sent(index, data)
-                )
-            elif not queue.enabled:
-                self.violation(
-                    self.notification_clause,
-                    f"notification of queue {index}, which is disabled",
-                    _sent(index, data),
-                )
+            judge_notification(self, queue, data)
             return
         if data is not None and queue.open and self.driver_features & NOTIFICATION_DATA:
             queue.check_notification(data >> 16 & 0xFFFF)
@@ -490,8 +493,3 @@ class VirtioDevice(DeviceType):
         self.device_was_reset()
         if self.on_reset is not None:
             self.on_reset()
-
-
-def _sent(index: int, data: int | None) -> bytes:
-    """What was written to notify the device."""
-    return written(index if data is None else data, 2)

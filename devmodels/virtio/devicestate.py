@@ -34,7 +34,7 @@ def give(device: VirtioDevice, state: DeviceState) -> None:
         raise RuntimeError(f"{device.name}: has to be reset before its state is restored")
     device.legacy = state.legacy
     device.status = Status(state.status)
-    device.driver_features = state.driver_features
+    device.driver_features = device.features_written = state.driver_features
     device.config_generation = state.config_generation
     device.suspending = state.suspending
     device.restore_own(state.own)

@@ -122,7 +122,7 @@ class MmioRegisters(RegisterFile, size=CONTROL_SIZE, widths=(4,), closed=True):
 
     @status.on_read
     def _read_status(self, _held: int) -> int:
-        return int(self._device.status)
+        return self._device.shown_status
 
 
 class ModernMmio(MmioRegisters):

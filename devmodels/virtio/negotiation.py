@@ -1,4 +1,4 @@
-"""What a driver may write to device status, and which features it may accept: VIRTIO 1.4 §2.1, §2.2, §3.1."""
+"""What a driver may write to device status, which features it may accept, when it may notify: VIRTIO 1.4 §2, §3.1."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from devmodels.virtio.constants import ACCESS_PLATFORM, SUSPEND, VERSION_1, Stat
 
 if TYPE_CHECKING:
     from devmodels.virtio.device import VirtioDevice
+    from devmodels.virtio.queue import VirtQueue
 
 _KNOWN_STATUS = (
     Status.ACKNOWLEDGE
@@ -47,12 +48,16 @@ def new_bits(device: VirtioDevice, value: int) -> Status:
             new &= ~Status.FEATURES_OK
     if new & Status.DRIVER_OK and not (device.legacy or (old | new) & Status.FEATURES_OK):
         device.violation(clause, "DRIVER_OK without FEATURES_OK", written(value, 1))
-        new &= ~Status.DRIVER_OK
+        if not device.as_qemu:
+            new &= ~Status.DRIVER_OK
     return new
 
 
 def _acceptable(device: VirtioDevice) -> bool:
-    """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2)."""
+    """Whether the features the driver wrote are a valid subset (VIRTIO 1.4 §2.2.2).
+
+    QEMU takes every subset, and judges nothing of a driver without VERSION_1.
+    """
     extra = device.driver_features & ~device.device_features
     if extra:
         device.violation(
@@ -67,7 +72,7 @@ def _acceptable(device: VirtioDevice) -> bool:
             "driver does not accept VIRTIO_F_VERSION_1",
             written(device.driver_features, 8),
         )
-        return False
+        return device.as_qemu
     if device.device_features & ~device.driver_features & ACCESS_PLATFORM:
         # Its addresses would be physical ones, which this device cannot reach (VIRTIO 1.4 §6.2).
         device.violation(
@@ -81,6 +86,9 @@ def _acceptable(device: VirtioDevice) -> bool:
 
 def write_features(device: VirtioDevice, value: int, select: int) -> None:
     """The driver writes 32 feature bits, those from bit 32 * `select` on."""
+    if device.as_qemu:
+        _write_as_qemu(device, value, select)
+        return
     if device.status & Status.FEATURES_OK:
         device.violation("VIRTIO 1.4 §3.1.1", "features written after FEATURES_OK", written(value, 4))
         return
@@ -96,3 +104,31 @@ def write_features(device: VirtioDevice, value: int, select: int) -> None:
         return
     shift = 32 * select
     device.driver_features = device.driver_features & ~(0xFFFF_FFFF << shift) | value << shift
+
+
+def _write_as_qemu(device: VirtioDevice, value: int, select: int) -> None:
+    """As QEMU's: what was written before a reset stays in the other word, and only what is offered is accepted."""
+    if select >= 2:
+        return
+    shift = 32 * select
+    device.features_written = device.features_written & ~(0xFFFF_FFFF << shift) | value << shift
+    if device.status & Status.FEATURES_OK or device.resetting:
+        return
+    device.driver_features = device.features_written & device.device_features
+
+
+def notified(index: int, data: int | None) -> bytes:
+    """What was written to notify the device."""
+    return written(index if data is None else data, 2)
+
+
+def judge_notification(device: VirtioDevice, queue: VirtQueue, data: int | None) -> None:
+    """A notification of a queue that does not run: what is wrong with it is reported."""
+    sent = notified(queue.index, data)
+    name = f"notification of queue {queue.index}"
+    if device.suspending or device.suspended:
+        device.violation("VIRTIO 1.4 §3.4.1", f"{name} of a suspended device", sent)
+    elif not (device.status & Status.DRIVER_OK or device.legacy):
+        device.violation("VIRTIO 1.4 §3.1.1", f"{name} before DRIVER_OK", sent)
+    elif not queue.enabled:
+        device.violation(device.notification_clause, f"{name}, which is disabled", sent)

@@ -84,7 +84,7 @@ class LegacyHeader(RegisterFile, size=MSIX_HEADER_SIZE, closed=True):
 
     @device_status.on_read
     def _read_status(self, _held: int) -> int:
-        return int(self._device.status)
+        return self._device.shown_status
 
     @device_status.on_write
     def _write_status(self, _old: int, value: int) -> None:

@@ -231,7 +231,9 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
 
     @driver_feature.on_read
     def _read_driver_feature(self, _held: int) -> int:
-        return feature_word(self._device.driver_features, self.driver_feature_select)
+        device = self._device
+        features = device.features_written if device.as_qemu else device.driver_features
+        return feature_word(features, self.driver_feature_select)
 
     @driver_feature.on_write
     def _write_driver_feature(self, _old: int, value: int) -> None:
@@ -249,7 +251,7 @@ class CommonConfig(RegisterFile, size=0x40, closed=True):
 
     @device_status.on_read
     def _read_status(self, _held: int) -> int:
-        return int(self._device.status)
+        return self._device.shown_status
 
     @device_status.on_write
     def _write_status(self, _old: int, value: int) -> None:

@@ -92,6 +92,7 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (register("common.device_status", "0x3", "0xb"),),
         now=frozenset({"skip:features"}),
+        profiles=STRICT,
     ),
     Known(
         "errors of a SCSI passthrough request",
@@ -116,6 +117,7 @@ KNOWN: tuple[Known, ...] = (
             *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
         ),
         now=frozenset({"before-driver-ok"}),
+        profiles=STRICT,
     ),
     Known(
         "buffers before DRIVER_OK",
@@ -125,6 +127,7 @@ KNOWN: tuple[Known, ...] = (
         _MODERN,
         (register("common.device_status", "0xb", "0x4b"),),
         all_now=frozenset({"before-driver-ok", "broken"}),
+        profiles=STRICT,
     ),
     *(
         Known(
@@ -188,6 +191,7 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (register("common.driver_feature", "0x0", "0x*"),),
         now=frozenset({"forgotten"}),
+        profiles=STRICT,
     ),
     Known(
         "ISR status of a configuration change",

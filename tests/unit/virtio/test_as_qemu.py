@@ -11,6 +11,7 @@ from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
 from devmodels.virtio_blk.layout import BlkFeature
 from tests.unit.virtio.blkrig import FLUSH, GET_ID, IN, BlkRig, blk
+from tests.unit.virtio.model import VERSION_1
 from tests.unit.virtio.pcirig import PciRig
 from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi
 
@@ -82,3 +83,68 @@ def test_what_a_failed_command_has_left_undone_is_not_said(profile: Profile, res
     rig.ready()
     answer = rig.send(read_10(1 << 30, 1), room=512)
     assert (answer.status, answer.residual) == (CHECK_CONDITION, residual)
+
+
+def small_steps(profile: Profile, *statuses: int, accepted: int = 0) -> PciRig:
+    """A driver that writes each of `statuses`, accepts those features after the first, and enables queue 0 last."""
+    rig = PciRig(profile=profile)
+    rig.map_bars()
+    rig.features = accepted
+    first, *others = statuses
+    rig.set("device_status", first)
+    if accepted:
+        for select in (0, 1):
+            rig.set("driver_feature_select", select)
+            rig.set("driver_feature", accepted >> 32 * select & 0xFFFF_FFFF)
+    for status in others:
+        rig.set("device_status", status)
+    rig.set_queue()
+    return rig
+
+
+@pytest.mark.parametrize(("profile", "status", "used"), [(Profile.QEMU, 0xF, 1), (Profile.STRICT, 3, 0)])
+def test_a_driver_that_has_accepted_no_features_is_served(profile: Profile, status: int, used: int) -> None:
+    rig = small_steps(profile, 3, 0xF)
+    rig.expose()
+    rig.notify(0)
+    assert (rig.get("device_status"), rig.used()) == (status, used)
+
+
+@pytest.mark.parametrize(("profile", "used"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+@pytest.mark.parametrize("statuses", [(3, 0xB), (3, 7)], ids=["FEATURES_OK alone", "DRIVER_OK alone"])
+def test_queues_run_from_when_they_are_enabled_on(
+    profile: Profile, used: int, statuses: tuple[int, ...]
+) -> None:
+    rig = small_steps(profile, *statuses, accepted=VERSION_1)
+    rig.expose()
+    rig.device.idle()
+    assert rig.used() == 0
+    rig.notify(0)
+    assert rig.used() == used
+
+
+@pytest.mark.parametrize(("accepted", "status"), [(0, 0xF), (VERSION_1, 0x4F)])
+def test_a_driver_without_version_1_is_not_told_that_a_reset_is_needed(accepted: int, status: int) -> None:
+    rig = small_steps(Profile.QEMU, 3, 0xF, accepted=accepted)
+    rig.device.needs_reset()
+    rig.expose()
+    rig.notify(0)
+    assert (rig.get("device_status"), rig.used()) == (status, 0)
+    rig.set("device_status", 0)
+    assert rig.get("device_status") == 0
+
+
+@pytest.mark.parametrize(("profile", "shown"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+def test_accepted_features_are_still_shown_after_a_reset(profile: Profile, shown: int) -> None:
+    rig = PciRig(profile=profile)
+    rig.map_bars()
+    rig.negotiate()
+    rig.set("device_status", 0)
+    rig.device.idle()
+    rig.set("driver_feature_select", 1)
+    assert (rig.get("driver_feature"), rig.device.driver_features) == (shown, 0)
+
+
+def test_features_that_are_not_offered_are_taken_and_do_nothing() -> None:
+    rig = small_steps(Profile.QEMU, 3, 0xF, accepted=VERSION_1 | 1 << 23)
+    assert (rig.get("device_status"), rig.device.driver_features) == (0xF, VERSION_1)
