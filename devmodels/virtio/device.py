@@ -389,7 +389,9 @@ class VirtioDevice(DeviceType):
             return
         queue = self.queues[index]
         if queue.ring is None or self.stopped or self.suspending:
-            judge_notification(self, queue, data)
+            if not judge_notification(self, index, data) and not queue.enabled:
+                reason = f"notification of queue {index}, which is disabled"
+                self.violation(self.notification_clause, reason, notified(index, data))
             return
         if data is not None and queue.open and self.driver_features & NOTIFICATION_DATA:
             queue.check_notification(data >> 16 & 0xFFFF)

@@ -9,7 +9,6 @@ from devmodels.virtio.constants import ACCESS_PLATFORM, SUSPEND, VERSION_1, Stat
 
 if TYPE_CHECKING:
     from devmodels.virtio.device import VirtioDevice
-    from devmodels.virtio.queue import VirtQueue
 
 _KNOWN_STATUS = (
     Status.ACKNOWLEDGE
@@ -122,13 +121,14 @@ def notified(index: int, data: int | None) -> bytes:
     return written(index if data is None else data, 2)
 
 
-def judge_notification(device: VirtioDevice, queue: VirtQueue, data: int | None) -> None:
-    """A notification of a queue that does not run: what is wrong with it is reported."""
-    sent = notified(queue.index, data)
-    name = f"notification of queue {queue.index}"
+def judge_notification(device: VirtioDevice, index: int, data: int | None) -> bool:
+    """A notification while no queue runs: whether something was wrong with that, which is reported."""
+    sent = notified(index, data)
+    name = f"notification of queue {index}"
     if device.suspending or device.suspended:
         device.violation("VIRTIO 1.4 §3.4.1", f"{name} of a suspended device", sent)
     elif not (device.status & Status.DRIVER_OK or device.legacy):
         device.violation("VIRTIO 1.4 §3.1.1", f"{name} before DRIVER_OK", sent)
-    elif not queue.enabled:
-        device.violation(device.notification_clause, f"{name}, which is disabled", sent)
+    else:
+        return False
+    return True

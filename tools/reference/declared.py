@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from devmodels.ahci.registers import GenericHostControl, PortRegisters
+from devmodels.ahci.registers import GenericHostControl, LoosePortRegisters, PortRegisters
 from devmodels.ahci.sata import AddressMap, IndexData, SataCapability
 from devmodels.ide_cdrom.function import Timing, UltraTiming
 from devmodels.ide_cdrom.registers import BusMasterRegisters, CommandBlock, ControlBlock
@@ -53,6 +53,7 @@ GROUPS = (
         (
             File("hba", "Generic host control", "BAR 5", GenericHostControl),
             File("port", "A port", "BAR 5", PortRegisters),
+            File("port-qemu", "A port under profile qemu", "BAR 5", LoosePortRegisters),
             File("idp", "Index and data pair", "BAR 4 of an ICH9", IndexData),
             File("map", "Address map of an ICH9", f"{_CONFIG}, 90h", AddressMap),
             File("sata-cap", "Serial ATA capability", _LISTED, SataCapability),
