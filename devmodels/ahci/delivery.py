@@ -96,13 +96,18 @@ class Delivery:
                 self._registers.status |= DPS
         return done
 
-    def send_packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
-        """The device asks for the packet of a PACKET command, and gets as much of it as it takes (§5.3.10)."""
+    def ask_for_packet(self, taskfile: TaskFile) -> bool:
+        """The device asks for the packet of a PACKET command (§5.3.10); whether there is memory for that FIS."""
         assert self._port.device is not None
         size = self._port.device.packet_size
         received = self.receive(PSFIS, packet_setup(taskfile, size, plain=self._habits.plain_pio_setup))
         if received and self._habits.hides_busy and self._registers.fr:
             self._registers.tfd = ASKING
+        return received
+
+    def packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
+        """The packet of a PACKET command, as much of it as the device takes (§5.3.10)."""
+        assert self._port.device is not None
         if packet is None:
             self._port.violation(
                 "AHCI 1.3.1 §4.2.2",
@@ -110,7 +115,7 @@ class Delivery:
                 bytes((taskfile.command,)),
             )
             return None
-        return packet[:size]
+        return packet[: self._port.device.packet_size]
 
     # --- the device's side: HostAdapter
 

@@ -442,7 +442,9 @@ class Port:
             if self.hba.habits.adds_count:
                 self.delivery.clear_count(header)
             if taskfile.command == PACKET and self.device.packet_size:
-                packet = self.delivery.send_packet(slot, taskfile, packet)
+                if not self.delivery.ask_for_packet(taskfile):
+                    return
+                packet = self.delivery.packet(slot, taskfile, packet)
             self.device.issue(PortCommand(self.delivery, taskfile, slot, header, packet))
 
     def _control(self, slot: int, header: Header, control: int) -> None:

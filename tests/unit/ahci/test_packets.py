@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guestsim.drivers import ata, cdb
-from guestsim.drivers.ahci_layouts import PIO_SETUP, PortIs, PortReg
+from guestsim.drivers.ahci_layouts import PIO_SETUP, Cmd, PortIs, PortReg
 from guestsim.drivers.ahci_port import AhciPort
 from guestsim.drivers.transport import Interrupts
 from guestsim.targets.inprocess import InProcessTarget
@@ -64,6 +64,32 @@ def setup(port: AhciPort) -> tuple[int, int, int, int]:
 def test_a_packet_is_asked_for_without_an_interrupt(port: AhciPort) -> None:
     port.guest.run(port.do(ata.packet(cdb.test_unit_ready().data)))
     assert setup(port) == (0, 1, 0xD0, 12)
+
+
+@pytest.mark.parametrize("dma", [True, False])
+def test_a_packet_that_could_not_be_asked_for_is_not_sent(port: AhciPort, dma: bool) -> None:
+    """Nothing follows a PIO Setup FIS for which there is no memory (AHCI 1.3.1 §5.3.10, §6.1.1): HBFS alone."""
+    guest = port.guest
+    guest.run(port.stop())
+    where = port.read(PortReg.FB)
+    port.write(PortReg.FB, 0xF000_0000)
+    port.write(PortReg.CMD, port.read(PortReg.CMD) | Cmd.ST)
+    read = cdb.read_10(lba=0, blocks=1, block=BLOCK)
+    port.submit(ata.packet(read.data, room=read.room, dma=dma))
+    table = int.from_bytes(guest.memory.read(port.list + 8, 8), "little")
+    data = int.from_bytes(guest.memory.read(table + 0x80, 8), "little")
+    guest.memory.write(data, b"\xee" * BLOCK)
+    assert isinstance(guest.target, InProcessTarget)
+    guest.target.assembly.machine.run_until_idle()
+    assert (port.read(PortReg.IS), port.read(PortReg.CI)) == (PortIs.HBFS, 1)
+    assert port.read(PortReg.TFD) & 0x80
+    assert guest.memory.read(data, BLOCK) == b"\xee" * BLOCK
+    port.write(PortReg.CMD, port.read(PortReg.CMD) & ~Cmd.ST)
+    port.write(PortReg.FB, where)
+    guest.run(port.clear_errors())
+    guest.run(port.comreset())
+    guest.run(port.start())
+    assert guest.run(port.do(ata.packet(cdb.test_unit_ready().data))).error >> 4 == 6
 
 
 @pytest.mark.parametrize(
