@@ -446,7 +446,8 @@ VIRTIO_SCSI = replace(
         *(mask for mask in VIRTIO_BLK.masks if mask not in (_NOWHERE, *_RANGES)),
         of_memory(
             virtio_packed.LATE,
-            "QEMU's control queue, packed, goes on asking for the first descriptor (VIRTIO 1.4 §2.8.10; right: ours).",
+            "QEMU's control queue, packed, goes on asking for the first descriptor, "
+            "before DRIVER_OK for nothing (VIRTIO 1.4 §2.8.10; right: ours).",
         ),
         of_memory(
             "used-len",

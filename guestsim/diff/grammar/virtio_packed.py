@@ -147,7 +147,9 @@ class PackedRing(Ring):
             for place in self._last(count)
         ]
         if self.late and count:
-            events = self._event(self.place), self._event(before)
+            theirs = self._event(before)
+            # Before DRIVER_OK QEMU has not asked for anything.
+            events = self._event(self.place), theirs if before else (theirs, bytes(len(theirs)))
             loose.append(Loose(LATE, self.base + USED_AT, PACKED_EVENT.size, values=events))
         round_again = count and before // self.size != self.place // self.size
         starts = tuple(self._at(first) + LENGTH for first, _ in self.spans[-count:]) if count > 1 else ()
