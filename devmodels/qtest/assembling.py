@@ -30,8 +30,11 @@ CD_PLACE = {"pc": 2, "q35": 2}
 class Assembling:
     """A board that is being made, and what later commands (`device_add`, `drive_add`) need to know of the line."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, *, without_unmodelled: bool = False) -> None:
         self.launch = launch
+        self.left_out: list[str] = []
+        """The models of the line that there are not here, with `without_unmodelled`; else such a line is refused."""
+        self._without_unmodelled = without_unmodelled
         client = launch.clock == "client"
         context = IoContext(ClockKind.STEPPED if client else ClockKind.WALL)
         self.board = Board(launch.machine, context, ram=launch.ram, clock=client)
@@ -69,7 +72,7 @@ class Assembling:
             add_boards_own(board, launch, [each.get("driver") for each in given])
         for text, options in zip(launch.devices, given, strict=True):
             with _said("-device", text):
-                if not self._placeholder(options):
+                if not self._placeholder(options) and not self._leave_out(options):
                     self.device(options)
         for name, made in drives:
             with _said("-drive", name):
@@ -88,6 +91,22 @@ class Assembling:
         if model is not None:
             add_given(self.board, model, options)
         return model is not None
+
+    def _leave_out(self, options: dict[str, object]) -> bool:
+        """Whether it is a controller that is not modelled, or a unit behind one; its slot is taken."""
+        driver, bus = options.get("driver"), options.get("bus")
+        if not self._without_unmodelled or not isinstance(driver, str):
+            return False
+        from devmodels.qtest.placeholders import add_given
+        from devmodels.qtest.unmodelled import LOOKS, UNITS
+
+        ours = self.board.assembly.buses
+        if driver in LOOKS:
+            add_given(self.board, driver, options, LOOKS[driver])
+        elif driver not in UNITS or not self.left_out or (bus in ours if bus else ours):
+            return False
+        self.left_out.append(driver)
+        return True
 
     def _object(self, text: str) -> None:
         if not text.lstrip().startswith("{") and "=" not in text.partition(",")[0]:

@@ -107,11 +107,10 @@ DEFAULT_CARDS = {"pc": "e1000", "q35": "e1000e"}
 class Placeholder(Chip):
     """One of them."""
 
-    def __init__(self, name: str) -> None:
-        looks = LOOKS[name]
+    def __init__(self, looks: Looks, name: str) -> None:
         super().__init__(looks.identity, looks.held, name=name)
-        rom = -ROMS[looks.identity.class_code] & 0xFFFF_FFFF | ROM_ENABLE
-        self._rom_writable = rom.to_bytes(4, "little")
+        size = ROMS.get(looks.identity.class_code, 0)
+        self._rom_writable = ((-size & 0xFFFF_FFFF | ROM_ENABLE) if size else 0).to_bytes(4, "little")
         self.on_reset()
         for index, (size, kind) in looks.bars.items():
             self.add_bar(index, size, Windows(size), kind=kind)
@@ -127,7 +126,7 @@ def model_of(driver: object) -> str | None:
     return name if name in LOOKS else None
 
 
-def add_given(board: Board, model: str, options: dict[str, object]) -> None:
+def add_given(board: Board, model: str, options: dict[str, object], looks: Looks | None = None) -> None:
     """One of the line's `-device`: of its options `bus` and `addr` say something."""
     if board.name == "none":
         raise OptionError(f"No 'PCI' bus found for device '{model}'")
@@ -135,7 +134,7 @@ def add_given(board: Board, model: str, options: dict[str, object]) -> None:
     bridge = board.bridges.get(str(options.get("bus")))
     bus, first = (board.machine.bus, FIRST_FREE_SLOT) if bridge is None else (bridge.behind, 0)
     addr = options.get("addr")
-    _plug(bus, model, None if addr is None else str(addr), first)
+    _plug(bus, model, None if addr is None else str(addr), first, looks)
 
 
 def add_boards_own(board: Board, launch: Launch, drivers: list[object]) -> None:
@@ -167,9 +166,9 @@ def _cards(board: Board, launch: Launch) -> Iterator[tuple[str, str | None]]:
             yield model, card.get("addr")
 
 
-def _plug(bus: RootBus, name: str, addr: str | None, first: int) -> None:
+def _plug(bus: RootBus, name: str, addr: str | None, first: int, looks: Looks | None = None) -> None:
     slot, number = pci_place(bus, addr, first)
     try:
-        bus.plug(Placeholder(name), slot, number)
+        bus.plug(Placeholder(looks or LOOKS[name], name), slot, number)
     except ValueError as error:
         raise OptionError(str(error)) from None

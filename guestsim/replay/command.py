@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from devmodels.tracefile import MAGIC
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.outputs import check_writable, counted
 from guestsim.portable.command import replay_on_target, wrong
@@ -143,12 +144,17 @@ def replay_command(
 
 def _is_report(path: Path) -> bool:
     """Whether it is a bug report's text: it has qtest requests, or is called so."""
+    from devmodels.options import OptionError
     from guestsim.replay.report import is_report
 
     try:
         return path.suffix == REPRODUCER or is_report(path)
     except OSError as error:
         wrong(f"{path}: {error.strerror or error}")
+    except OptionError as error:
+        wrong(
+            f"{path}: not a trace, expected {MAGIC.decode().strip()!r} at its beginning; no report: {error}"
+        )
 
 
 def _reproduce(path: Path, *, as_json: bool) -> None:
@@ -177,6 +183,8 @@ def _reproduce(path: Path, *, as_json: bool) -> None:
     _line(
         console, f"{counted(result.requests, 'request')}, {reach}; {counted(result.interrupts, 'interrupt')}"
     )
+    if result.not_modelled:
+        _line(console, f"not modelled, left out: {', '.join(result.not_modelled)}", style="yellow")
     if not result.in_reach:
         _line(console, "no request reached a device", style="bold yellow")
     if result.left:

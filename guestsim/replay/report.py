@@ -2,7 +2,8 @@
 
 What a shell does with them (`cat << EOF |`, a prompt, line continuations, redirections, `export QEMU_ARGS=…`) is seen
 through, and so is the log that QEMU writes of them (`[R +0.019001] outl …`).  A message of QEMU's own begins with the
-program's name as well; a command line has options behind it.  What is neither is counted, and left out.
+program's name as well; a command line has options behind it.  What is neither is counted, and left out.  A test in C,
+as QEMU's own are, is another form of the same (`ctest`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from devmodels.options import OptionError
 from devmodels.tracefile import MAGIC
+from guestsim.replay import ctest
 
 MAX_SIZE = 64 << 20
 ARGUMENTS = "QEMU_ARGS"
@@ -33,6 +35,8 @@ _LOGGED = re.compile(r"\[(?P<kind>[A-Z]) [+-]?[0-9.]+\] ?")
 _ANSWER = re.compile(r"(?:OK|FAIL|ERR|IRQ (?:raise|lower))\b.*")
 _ASSIGNMENT = re.compile(r"(?:export +)?(?P<name>[A-Za-z_]\w*)=(?P<value>.*)")
 _HEREDOC = re.compile(r"<<-? *['\"]?(?P<end>\w+)")
+_MAILED = re.compile(r"^Content-Transfer-Encoding: quoted-printable\s*$", re.IGNORECASE | re.MULTILINE)
+_ENCODED = re.compile(r"=([0-9A-F]{2})")
 _PROMPT = re.compile(r"(?:> ?)*(?:\$ )?")
 """Of a shell, or what a mail has before what it quotes."""
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -78,6 +82,12 @@ class _Text:
     commands: list[tuple[int, list[str]]] = field(default_factory=list)
     variables: dict[str, tuple[int, str]] = field(default_factory=dict)
     others: list[tuple[int, str]] = field(default_factory=list)
+    tests: list[_Block] = field(default_factory=list)
+    """The machines of a test in C."""
+
+    def blocks(self) -> list[_Block]:
+        """All of them; the first one with requests is done: a shell's, then C's, and a log where there is no other."""
+        return [*self.heredocs, self.outside, *self.tests, self.log]
 
     def take(self, number: int, full: str) -> None:
         """One more line."""
@@ -112,9 +122,8 @@ class _Text:
             self.heredocs.append(_Block(command=command))
 
     def chosen(self) -> _Block:
-        """The requests that are done: those of a shell's before any others, and a log where there is nothing else."""
-        blocks = [*self.heredocs, self.outside, self.log]
-        found = next((block for block in blocks if block.requests), None)
+        """The requests that are done."""
+        found = next((block for block in self.blocks() if block.requests), None)
         if found is None:
             raise OptionError("no request is in it; expected lines such as outl 0xcf8 0x80000810")
         return found
@@ -130,28 +139,29 @@ class _Text:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is such a text, and no trace: there is a request in it.  OSError."""
+    """Whether a file is such a text, and no trace.  OSError; OptionError where it is text with no request in it."""
     with path.open("rb") as file:
         beginning = file.read(1 << 16)
     if beginning.startswith(MAGIC) or b"\0" in beginning or path.stat().st_size > MAX_SIZE:
         return False
-    try:
-        read_reproducer(path.read_text(errors="replace"))
-    except OptionError:
-        return False
+    read_reproducer(path.read_text(errors="replace"))
     return True
 
 
 def read_reproducer(text: str) -> Reproducer:
     """What is in a bug report's text; OptionError where there is no request."""
+    if _MAILED.search(text):
+        # RFC 2045 §6.7; a line that it breaks goes on as one of a shell's does, and keeps its number.
+        text = _ENCODED.sub(lambda code: chr(int(code[1], 16)), text.replace("=\n", "\\\n"))
     found = _Text()
     for number, line in _joined(text):
         found.take(number, line)
+    machines, unclear = ctest.machines(text)
+    found.tests = [_Block(each.requests, each.command) for each in machines]
     block = found.chosen()
-    result = Reproducer(requests=block.requests, others=found.others)
-    result.left = sum(
-        len(each.requests) for each in (*found.heredocs, found.outside, found.log) if each is not block
-    )
+    in_c = any(block is each for each in found.tests)
+    result = Reproducer(requests=block.requests, others=unclear if in_c else found.others)
+    result.left = sum(len(each.requests) for each in found.blocks() if each is not block)
     if command := block.command or found.command():
         result.command_line, result.arguments = command
     return result
@@ -164,7 +174,8 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
         line = _without_prompt(full.strip())
         while line.endswith("\\"):
             following = next(numbered, (0, ""))[1].rstrip()
-            following = _without_prompt(following)
+            if following.lstrip().startswith(">"):
+                following = _without_prompt(following.lstrip())
             # Where mails have lost the space that began the line, an option does not go on with the word before.
             space = " " if following[:1].isspace() or following.startswith("-") else ""
             line = line[:-1] + space + following.strip()

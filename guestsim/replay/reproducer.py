@@ -34,6 +34,8 @@ class Reproduced:
     refused: list[tuple[int, str, str]] = field(default_factory=list)
     others: list[tuple[int, str]] = field(default_factory=list)
     """Lines that are no requests, and were left out."""
+    not_modelled: list[str] = field(default_factory=list)
+    """Models of the command line that there are not: of a controller only its place and its header are there."""
     violations: list[tuple[str, int, str]] = field(default_factory=list)
     """Clause, how often, and the newest of them."""
 
@@ -48,7 +50,7 @@ def reproduce(path: Path) -> Reproduced:
     try:
         found = read_reproducer(path.read_text(errors="replace"))
         launch = parse(found.arguments)
-        assembling = Assembling(launch)
+        assembling = Assembling(launch, without_unmodelled=True)
         try:
             board = assembling.build()
         except BaseException:
@@ -57,6 +59,7 @@ def reproduce(path: Path) -> Reproduced:
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from None
     result = Reproduced(launch.machine, found.command_line, others=found.others, left=found.left)
+    result.not_modelled = assembling.left_out
     reached = Reached(board)
     try:
         for number, request in found.requests:
