@@ -61,6 +61,7 @@ def disk_facts(backend: BlockBackend) -> DiskFacts:
         max_iov=node.limits.max_iov,
         discard_alignment=node.limits.pdiscard_alignment,
         disc=disc_of(node),
+        running=backend.running,
     )
 
 

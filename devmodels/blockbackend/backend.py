@@ -171,6 +171,11 @@ class BlockBackend:
     # --- what the device asks
 
     @property
+    def running(self) -> bool:
+        """Whether its machine runs."""
+        return self._run_state.running
+
+    @property
     def size(self) -> int:
         """The disk's size in bytes."""
         return self.node.size

@@ -67,6 +67,7 @@ class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True)
     """What a device sees of its disk: `size` in bytes, limits in bytes and pieces (0: none).
 
     `disc` is what a drive has for one: `NO_DISC`, `PLAIN_DISC` (its blocks are those of the node), or tracks as JSON.
+    `running` is whether its machine ran when the device was made, None in older files.
     """
 
     node_name: str
@@ -78,6 +79,7 @@ class DiskFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True)
     max_iov: int = 1024
     discard_alignment: int = 1
     disc: str = PLAIN_DISC
+    running: bool | None = None
 
 
 class DeviceFacts(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):

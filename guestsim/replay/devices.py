@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from devmodels.assembly import Assembly, assemble
+from devmodels.assembly import Assembly
 from devmodels.ata.disk import AtaDisk
 from devmodels.conformance import Profile, Violation, ViolationLog
 from devmodels.exports.vhost_user_blk import VhostUserBlkOptions, vhost_user_blk_device
@@ -63,14 +63,10 @@ class World:
         """Devices and units that have been taken out."""
         self.serve: Callable[[], None] = _nothing
         """Feeds what comes up to SERVED."""
-        self._own_run_state = RunState()
+        self.run_state = RunState()
+        """What stops and goes on: all machines at once."""
         self._profile = Profile.STRICT if header.strict else Profile.LENIENT
         self._bounced = header.memory == "bounced"
-
-    @property
-    def run_state(self) -> RunState:
-        """What stops and goes on."""
-        return self._own_run_state if self.assembly is None else self.assembly.run_state
 
     def device(self, name: str) -> ReplayedDevice:
         """The device of that name."""
@@ -114,13 +110,14 @@ class World:
         """The machine; one without devices where there are none."""
         if self.assembly is None:
             memory = ReplayMemory(self.follower, MACHINE_MEMORY, bounced=self._bounced)
-            self.assembly = assemble(
+            self.assembly = Assembly(
                 memory=memory,
                 context=self.context,
-                profile=self._profile,
+                violations=ViolationLog(self._profile),
                 on_message=self._interrupted,
                 on_intx=self._interrupted,
                 on_irq=self._interrupted,
+                run_state=self.run_state,
             )
             self.assembly.machine.trace = self.follower
         return self.assembly
@@ -211,6 +208,7 @@ class World:
         if facts.name in there - self.removed:
             raise ValueError(f"{facts.name!r} is there already")
         self._let_go()
+        self._run_as(facts.disk)
         told = told or _nothing
         if facts.host in self.ata_hosts:
             self._add_ata_unit(facts, told)
@@ -238,6 +236,15 @@ class World:
             while any(map(assembly.has, self.removed)):
                 if not self.context.run_oldest():
                     break
+
+    def _run_as(self, disk: DiskFacts | None) -> None:
+        """The machine may have been stopped, or have run on, when it had no disk that could tell of it."""
+        if disk is None or disk.running in (None, self.run_state.running) or self.follower.paused:
+            return
+        if disk.running:
+            self.run_state.cont()
+        else:
+            self.run_state.stop()
 
     def _watch(self, violations: ViolationLog) -> None:
         def record(violation: Violation) -> None:
@@ -268,7 +275,7 @@ class World:
         memory = ReplayMemory(self.follower, facts.memory, bounced=self._bounced)
         options = convert(_without_threads(facts.options), VhostUserBlkOptions, what=f"export {facts.name}")
         device = vhost_user_blk_device(
-            options, node, profile=self._profile, run_state=self._own_run_state, memory=memory
+            options, node, profile=self._profile, run_state=self.run_state, memory=memory
         )
         device.front_end = True
         return ReplayedDevice(facts, device, memory, ReplayedDisk(facts, device.backend, node))
@@ -302,7 +309,7 @@ class World:
             on_message=None,
             on_intx=None,
             on_irq=None,
-            run_state=self._own_run_state,
+            run_state=self.run_state,
             name=facts.name,
         )
         assembly.machine.messages_in_memory = False
@@ -343,9 +350,7 @@ class World:
         open_state = partial(ReplayStateFile, self.follower, facts.saved.encode())
         if facts.kind == "export":
             options = convert(facts.options, VhostUserScsiOptions, what=f"export {facts.name}")
-            unit = export_unit(
-                options, node, host.device, run_state=self._own_run_state, open_state=open_state
-            )
+            unit = export_unit(options, node, host.device, run_state=self.run_state, open_state=open_state)
             self._unit_made(facts, node, unit, told)
             host.device.plug(options.scsi_id, options.lun, unit)
             return

@@ -142,6 +142,25 @@ def test_a_device_that_has_gone_is_not_told_that_the_machine_stops(path: Path) -
     does_it_again(path)
 
 
+def test_a_machine_stops_and_runs_on_without_a_disk(path: Path) -> None:
+    options = {"driver": "virtio-blk-pci", "drive": "d0", "id": "v0", "addr": "4"}
+    with InProcessTarget(
+        blockdevs=[{"driver": "memory", "size": MIB, "node-name": "d0"}], devices=[options]
+    ) as machine:
+        assembly = machine.assembly
+        machine.stop()
+        machine.record(path)
+        guest = Guest(machine)
+        driver = disk_at(guest, 4).driver
+        guest.run(driver.submit([virtio_blk.write(0, bytes(512))]))
+        assembly.context.run(assembly.remove_device("v0"))
+        machine.cont()
+        assembly.add_device(options)
+        disk_at(guest, 4).write(0, bytes(512))
+    assert EventKind.RUN_STATE not in kinds(path)
+    does_it_again(path)
+
+
 # --- threads
 
 

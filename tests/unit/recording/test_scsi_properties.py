@@ -136,6 +136,16 @@ def is_done_again(
 @example({}, 20 * US, [("send", 1, 0, 6), ("send", 1, 65535, 1), ("settle",)], False)
 # A unit that has gone when the machine stops: nobody tells it.
 @example({}, 20 * US, [("send", 1, 63, 4), ("turn",), ("unplug", 1), ("stop",), ("cont",)], False)
+# A machine that is stopped while it has no disk, and gets one.
+@example(
+    {},
+    20 * US,
+    [
+        *(("unplug", 0), ("unplug", 1), ("stop",), ("plug", 0), ("again",)),
+        *(("send", 0, 63, 4), ("turn",), ("cont",), ("settle",)),
+    ],
+    False,
+)
 @given(UNITS, st.sampled_from([0, 20 * US]), st.lists(STEPS, max_size=20), st.booleans())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_story_of_units_is_done_again(
