@@ -23,7 +23,7 @@ from devmodels.ata.command import AtaError
 from devmodels.conformance import written
 from devmodels.dma import Direction, DmaMap
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
-from devmodels.ide_cdrom.registers import BusMasterRegisters
+from devmodels.ide_cdrom.registers import BusMasterAsQemu, BusMasterRegisters
 from devmodels.memory import GuestMemory
 from devmodels.memoryregions import GuestMemoryError
 from devmodels.wire import Codec
@@ -67,7 +67,7 @@ class BusMaster:
         self.on_error: Callable[[], None] = _nothing
         self.channel = channel
         self.memory = memory
-        self.registers = BusMasterRegisters(self)
+        self.registers = (BusMasterAsQemu if channel.violations.as_qemu else BusMasterRegisters)(self)
         self.enabled = False
         self._waiting: list[Unit] = []
         self._entry = 0

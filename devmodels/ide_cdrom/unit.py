@@ -24,6 +24,9 @@ from devmodels.ata.constants import READY, Reset, Status
 from devmodels.ata.table import Protocol
 from devmodels.ata.taskfile import TaskFile
 
+PIO_READS = frozenset({0x20, 0x24, 0x29, 0xC4})
+"""READ SECTORS, READ SECTORS EXT, READ MULTIPLE EXT, READ MULTIPLE: there is data from the start."""
+
 if TYPE_CHECKING:
     from devmodels.ata.device import AtaDevice
     from devmodels.ide_cdrom.channel import Channel
@@ -95,7 +98,8 @@ class Unit:
         if not self.channel.violations.as_qemu:
             return Status.BSY
         command = self.command
-        return Status.BSY | (Status.DRDY if command is None or command.transfer is None else READY)
+        data = command is not None and (command.transfer is not None or command.taskfile.command in PIO_READS)
+        return Status.BSY | (READY if data else Status.DRDY)
 
     @property
     def busy(self) -> bool:

@@ -17,6 +17,7 @@ from devmodels.iocontext import Hold, IoContext, IoThread
 from devmodels.memory import GuestMemory
 from devmodels.trace import EventKind, Tracer
 from devmodels.virtio import devicestate, suspension
+from devmodels.virtio.configread import read_as_qemu
 from devmodels.virtio.constants import (
     EVENT_IDX,
     INDIRECT_DESC,
@@ -231,7 +232,7 @@ class VirtioDevice(DeviceType):
         """The driver writes its 32 feature bits through the legacy interface; queues that run go on with them."""
         if self.resetting:
             return
-        if self.status & Status.DRIVER_OK:
+        if self.status & (Status.DRIVER_OK | Status.FEATURES_OK if self.as_qemu else Status.DRIVER_OK):
             self.violation("VIRTIO 1.4 §3.1.2", "features written after DRIVER_OK", written(value, 4))
             return
         self.driver_features = value
@@ -431,7 +432,7 @@ class VirtioDevice(DeviceType):
         if self.config_unread:
             self.config_unread = False
             self.config_generation = (self.config_generation + 1) & 0xFF
-        value = self.read_config(offset, size)
+        value = read_as_qemu(self, offset, size) if self.as_qemu else self.read_config(offset, size)
         self.note(EventKind.CONFIG_READ, offset, value.to_bytes(size, "little"))
         return value
 

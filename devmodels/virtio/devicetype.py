@@ -44,6 +44,8 @@ class DeviceType(ABC):
     DEVICE_ID: int
     CONFIG_SIZE: int
     """Bytes of the device configuration space."""
+    qemu_config_size: int | None = None
+    """How many QEMU's has; None: as many."""
 
     name: str
 

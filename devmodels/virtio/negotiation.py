@@ -29,7 +29,8 @@ def new_bits(device: VirtioDevice, value: int) -> Status:
     known = _KNOWN_STATUS & ~Status.FEATURES_OK if device.legacy else _KNOWN_STATUS
     if device.driver_features & SUSPEND and old & Status.FEATURES_OK:
         known |= Status.SUSPEND
-    new = Status(value & known) & ~old
+    # A legacy device of QEMU's keeps FEATURES_OK, and settles nothing by it.
+    new = Status(value & (_KNOWN_STATUS if device.as_qemu else known)) & ~old
     if value & ~known:
         device.violation(clause, f"status {value:#x} has undefined bits", written(value, 1))
     if new & Status.DEVICE_NEEDS_RESET:
@@ -40,7 +41,7 @@ def new_bits(device: VirtioDevice, value: int) -> Status:
     clause = "VIRTIO 1.4 §3.1.1"
     if new & Status.DRIVER and not (old | new) & Status.ACKNOWLEDGE:
         device.violation(clause, "DRIVER without ACKNOWLEDGE", written(value, 1))
-    if new & Status.FEATURES_OK:
+    if new & known & Status.FEATURES_OK:
         if not (old | new) & Status.DRIVER:
             device.violation(clause, "FEATURES_OK without DRIVER", written(value, 1))
         if not _acceptable(device):

@@ -21,7 +21,14 @@ from devmodels.virtio.constants import (
     RING_RESET,
 )
 from devmodels.virtio.ringoptions import check_queue_size, require, segments
-from devmodels.virtio_blk.layout import CONFIG, SECTOR, BlkFeature
+from devmodels.virtio_blk.layout import (
+    CONFIG,
+    CONFIG_END,
+    CONFIG_END_DISCARD,
+    CONFIG_END_WRITE_ZEROES,
+    SECTOR,
+    BlkFeature,
+)
 
 MAX_QUEUES = 1024
 """Most queues of one device; a vhost-user back end is held to 256 by its protocol's users."""
@@ -53,6 +60,7 @@ class VirtioBlkOptions(msgspec.Struct, rename="kebab", forbid_unknown_fields=Tru
 
     Sizes are in bytes unless they end in `_sectors` (512 bytes).  Ours beyond QEMU's: `size_max`, `secure_erase`,
     `max_discard_seg`, `max_write_zeroes_seg`, `max_secure_erase_sectors`, `max_secure_erase_seg`, `lifetime`.
+    With the profile `qemu` a discard and a write zeroes have one segment, as QEMU's have.
     """
 
     num_queues: int = 1
@@ -217,6 +225,20 @@ def config_values(
         "max_secure_erase_seg": on(f.VIRTIO_BLK_F_SECURE_ERASE, options.max_secure_erase_seg),
         "secure_erase_sector_alignment": on(f.VIRTIO_BLK_F_SECURE_ERASE, block // SECTOR),
     }
+
+
+def as_qemu(options: VirtioBlkOptions, features: int) -> tuple[VirtioBlkOptions, int]:
+    """What the options are with the profile `qemu`, and how long the configuration space is.
+
+    QEMU takes one segment of a discard or a write zeroes, and has no option for it; its space ends behind the last
+    field that one of these features gives a meaning.
+    """
+    size = CONFIG_END
+    if features >> BlkFeature.VIRTIO_BLK_F_DISCARD & 1:
+        size = CONFIG_END_DISCARD
+    if features >> BlkFeature.VIRTIO_BLK_F_WRITE_ZEROES & 1:
+        size = CONFIG_END_WRITE_ZEROES
+    return msgspec.structs.replace(options, max_discard_seg=1, max_write_zeroes_seg=1), size
 
 
 def pack_config(values: Mapping[str, int]) -> bytes:

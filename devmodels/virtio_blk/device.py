@@ -29,7 +29,7 @@ from devmodels.virtio.device import CORE_FEATURES, VirtioDevice
 from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from devmodels.virtio.scatter import fill, gather, skip
-from devmodels.virtio_blk.config import VirtioBlkOptions, config_values, offered_features
+from devmodels.virtio_blk.config import VirtioBlkOptions, as_qemu, config_values, offered_features
 from devmodels.virtio_blk.configspace import ConfigSpace, look_at, may_write
 from devmodels.virtio_blk.layout import (
     ID_BYTES,
@@ -108,7 +108,9 @@ class VirtioBlk(VirtioDevice):
         )
         self.backend = backend
         backend.pinned = True
-        self.options = options
+        self.options, self.qemu_config_size = (
+            as_qemu(options, own) if self.violations.as_qemu else (options, None)
+        )
         self._configured_write_cache = (
             backend.write_cache if options.write_cache == "auto" else options.write_cache == "on"
         )
@@ -234,7 +236,7 @@ class VirtioBlk(VirtioDevice):
                 self.device_features,
                 capacity=self.backend.size // SECTOR,
                 writeback=self.backend.write_cache,
-                may_unmap=self.backend.node.can_unmap,
+                may_unmap=self.violations.as_qemu or self.backend.node.can_unmap,
             )
         )
         if changed:
@@ -279,7 +281,7 @@ class VirtioBlk(VirtioDevice):
         """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
         starting: list[Request] = []
         unpack_header = self.memory.unpack
-        as_qemu = self.violations.as_qemu
+        like_qemu = self.violations.as_qemu
         for chain in chains:
             request = _new_request(BlkRequest)
             request.queue = queue
@@ -310,7 +312,7 @@ class VirtioBlk(VirtioDevice):
                         gather(self.memory, readable, HEADER_SIZE), 0
                     )
                 kind, _, sector = fields
-                if as_qemu:
+                if like_qemu:
                     kind = type_as_qemu(kind)
                 if kind == T_IN:
                     length = chain.writable_bytes - 1

@@ -102,5 +102,8 @@ CONFIG = Codec.ints(
 )
 """struct virtio_blk_config up to the fields that a device without zones has, VIRTIO 1.4 §5.2.4."""
 
+CONFIG_END, CONFIG_END_DISCARD, CONFIG_END_WRITE_ZEROES = 36, 48, 57
+"""Where the fields end that have a meaning without either feature, with discards, with write zeroes."""
+
 WRITEBACK_OFFSET = 32
 """Offset of `writeback`, the one field that a driver may write."""

@@ -37,13 +37,15 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
     size = request.chain.readable_bytes - HEADER_SIZE
     limit, most = _limits(device.options, op)
     count = size // SEGMENT_SIZE
+    # QEMU does not support more than one segment.
+    status = S_UNSUPP if device.violations.as_qemu and size > SEGMENT_SIZE else S_IOERR
     if not size or size % SEGMENT_SIZE:
         reason = f"{kind.name} with {size} bytes of segments"
-        device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
+        device.refuse(request, status, reason, op, clause=OPERATION)
         return []
     if count > most:
         reason = f"{kind.name} with {count} segments of {most}"
-        device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
+        device.refuse(request, status, reason, op, clause=OPERATION)
         return []
     data = gather(device.memory, skip(request.chain.readable, HEADER_SIZE), size)
     segments = list(RANGE_SEGMENT.layout.iter_unpack(data))

@@ -224,10 +224,12 @@ _NOWHERE = of_memory(
 )
 
 _RANGES = (
-    of_memory(
-        "segments",
-        "More segments than max_discard_seg or max_write_zeroes_seg, or not whole ones, are an error of the driver's "
-        "(VIRTIO 1.4 §5.2.6.1): ours says IOERR, QEMU UNSUPP.",
+    *strict(
+        of_memory(
+            "segments",
+            "More segments than max_discard_seg or max_write_zeroes_seg, or not whole ones, are an error of the "
+            "driver's (VIRTIO 1.4 §5.2.6.1): ours says IOERR, QEMU UNSUPP.",
+        ),
     ),
     of_memory(
         "flags-first",

@@ -188,3 +188,67 @@ def test_what_is_neither_a_trace_nor_a_report_is_said_of_both(tmp_path: Path) ->
 def test_what_has_no_slot_here_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="'sdhci-pci' is not a valid device model name"):
         done(tmp_path, "qemu-system-i386 -device sdhci-pci\ninb 0x70\n")
+
+
+AHCI = """\
+qemu-system-x86_64 -display none -M q35 -nodefaults -qtest stdio \\
+  -drive file=null-co://,if=none,format=raw,file.read-zeroes=on,id=d -device ide-hd,drive=d,bus=ide.0
+outl 0xcf8 0x8000fa24
+outl 0xcfc 0xe0000000
+outl 0xcf8 0x8000fa04
+outw 0xcfc 0x6
+writel 0xe0000100 0x4000
+writel 0xe0000108 0x5000
+writel 0x4068 0x6000
+"""
+"""Port 0's command list, receive area, and the table of slot 3."""
+
+
+def answers(tmp_path: Path, text: str) -> tuple[list[int], Reproduced]:
+    result = done(tmp_path, text)
+    assert result.refused == []
+    return [int(answer.split()[-1], 0) for _, answer in result.answers], result
+
+
+def test_a_read_of_sectors_that_a_reset_of_the_hba_follows(tmp_path: Path) -> None:
+    """As in Launchpad bug 1915539, where the port is started again with nothing but zeros in its slots."""
+    text = AHCI + (
+        "writel 0xe0000118 0x11\nwritel 0x4060 0x10005\nwrite 0x6000 0x10 0x27802400000000400000000001000000\n"
+        "write 0x6080 0x10 0x007000000000000000000000ff010000\nmemset 0x7000 0x200 0xa5\nwritel 0xe0000138 0x9\n"
+        "readl 0xe0000138\nreadl 0xe0000120\nreadl 0xe0000110\nreadl 0x4064\nreadl 0x7000\n"
+        "writel 0xe0000004 0x1\nreadl 0xe0000004\nreadl 0xe0000138\nreadl 0xe0000118\nreadl 0xe0000120\n"
+        "writel 0xe0000118 0x1\nreadl 0xe0000118\nreadl 0xe0000138\n"
+    )
+    read, result = answers(tmp_path, text)
+    # QEMU 7.2 answers the same.
+    assert read == [1, 0x50, 3, 512, 0, 0x8000_0000, 0, 6, 0x7F, 0x8001, 0]
+    assert result.in_reach == 17
+
+
+def test_a_dma_command_that_is_issued_before_its_port_runs(tmp_path: Path) -> None:
+    """As in QEMU's issue 2777: READ DMA EXT without regions, at which QEMU 7.2 ends with a failed assertion."""
+    text = AHCI + (
+        "writel 0x4060 0x5\nwrite 0x6000 0x10 0x27802500000000400000000001000000\nwritel 0xe0000138 0x8\n"
+        "readl 0xe0000138\nwritel 0xe0000118 0x11\nreadl 0xe0000118\nreadl 0x4064\nreadl 0xe0000120\n"
+    )
+    read, result = answers(tmp_path, text)
+    assert read[:2] == [8, 0xC011]
+    assert read[2] == 0
+    assert result.in_reach == 9
+
+
+def test_a_scsi_host_whose_driver_says_all_at_once(tmp_path: Path) -> None:
+    """Status 0Fh through the legacy interface, as fuzzers write it: queues run, and INQUIRY is answered."""
+    chain = "0000020000000000330000000100010000100200000000006c0000000300020000200200000000002400000002000000"
+    text = (
+        "qemu-system-x86_64 -M pc -nodefaults -device virtio-scsi-pci,addr=4 -device scsi-hd,drive=d "
+        "-drive if=none,id=d,file=null-co://,format=raw -qtest stdio\n"
+        "outl 0xcf8 0x80002010\noutl 0xcfc 0xc001\noutl 0xcf8 0x80002004\noutw 0xcfc 0x7\n"
+        f"outb 0xc012 0xf\ninb 0xc012\noutw 0xc00e 0x2\noutl 0xc008 0x10\nwrite 0x10000 0x30 0x{chain}\n"
+        "writeb 0x20000 0x1\nwritel 0x20013 0x12\nwriteb 0x20017 0x24\nwritel 0x11000 0x10000\n"
+        "memset 0x21000 0x6c 0xff\noutw 0xc010 0x2\ninb 0xc013\nreadl 0x12000\nreadl 0x12008\nreadq 0x21000\n"
+        "readw 0x22002\n"
+    )
+    read, _ = answers(tmp_path, text)
+    # Of the answer the version is the unit's own.
+    assert [*read[:-1], read[-1] >> 8] == [0xF, 1, 0x10000, 0x90, 0, 0x12]
