@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from guestsim.diff.ata_devices import ABSENT, OUTPUTS
-from guestsim.diff.masks import Mask
+from guestsim.diff.masks import Mask, strict
 from guestsim.drivers.ahci_layouts import Hba
 from guestsim.drivers.ide_layouts import Reg
 from guestsim.drivers.layouts import COMMON_CFG
 
+SEVERAL = (
+    "several registers",
+    (
+        "A read beyond a register of one byte, or beyond a channel, gives ones in QEMU; ours gives what is beside "
+        "(ATA/ATAPI-7 vol. 2 §5: registers are read one by one)."
+    ),
+)
 OWN = (
     Mask(
         "config_generation",
@@ -53,9 +60,7 @@ ATA_OWN = (
     ),
     *(
         Mask(
-            "several registers",
-            "A read beyond a register of one byte, or beyond a channel, gives ones in QEMU; ours gives what is beside "
-            "(ATA/ATAPI-7 vol. 2 §5: registers are read one by one).",
+            *SEVERAL,
             window,
             start,
             end,
@@ -67,9 +72,9 @@ ATA_OWN = (
             ("ide", Reg.ERROR, Reg.STATUS + 4, -1, 0xFFFF),
             ("control", 0, 4, -1, 0xFFFF_FFFF),
             ("control", 0, 4, -1, 0xFFFF),
-            ("master", 6, 10, 0xFFFF_0000, 0xFFFF_0000),
         )
     ),
+    *strict(Mask(*SEVERAL, "master", 6, 10, bits=0xFFFF_0000, values=(None, 0xFFFF_0000))),
     *(
         Mask(
             "sense-detail",
