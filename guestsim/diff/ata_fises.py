@@ -54,6 +54,14 @@ class Fises:
             return "order" if len(self._queued()) > 1 and not any(bits & ~queued for bits in told) else None
         return None
 
+    def tells_of_a_command(self, theirs: bytes) -> bool:
+        """Whether a register FIS of QEMU's has a command's count and address, or those that its sectors went to."""
+        fields = theirs[_FIELDS]
+        return any(
+            fields == one.fields or (one.code in MOVING and _went(one, fields) is not None)
+            for one in self._watch.recent
+        )
+
     def _queued(self) -> list[Issued]:
         return [one for one in self._watch.issued if one.code in NCQ]
 

@@ -7,20 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guestsim.diff.ata_fises import Fises
-from guestsim.diff.ata_said import is_byte_count
+from guestsim.diff.ata_said import fails, fis_as_said, is_byte_count
 from guestsim.diff.ata_watch import IDENTIFY, OWN, SENSE, SMART_OWN, AtaWatch, Issued
 from guestsim.diff.grammar.ata_disk import SMART
-from guestsim.drivers.ahci_layouts import RECEIVED_SIZE
+from guestsim.drivers.ahci_layouts import D2H, PIO_SETUP, RECEIVED_SIZE
 
 if TYPE_CHECKING:
     from guestsim.diff.both import Sight
     from guestsim.diff.memories import Memories
+    from guestsim.script.schema_expect import Difference
 
 RECEIVED, LIST, BUFFERS = "received FISes", "command list", "buffers"
 """Places of memory that a device may write."""
 _DETAIL = frozenset({*range(3, 7), *range(8, 12), *range(15, 18)})
 """Bytes of sense data that are optional (SPC-4 §4.5.3): zeroes of QEMU's, which says that they are valid."""
 _VALID = 0x80
+_SETUPS = range(PIO_SETUP, PIO_SETUP + 20)
+_SETUP = slice(_SETUPS.start, _SETUPS.stop)
+"""Where a PIO Setup FIS is received (AHCI 1.3.1 §4.2.1)."""
 
 
 class AtaMemory:
@@ -44,6 +48,26 @@ class AtaMemory:
         start = self._watch.received(sight.address)
         assert isinstance(sight.theirs, bytes)
         return start is not None and is_byte_count(sight.address - start, sight.theirs, length)
+
+    def as_said(self, sight: Sight, said: Difference, *, otherwise: bool) -> bool:
+        """Whether the received FISes hold what the script says of registers, where no mask hides what differs."""
+        sight = _differing(sight)
+        start = self._watch.received(sight.address)
+        if start is None:
+            return False
+        ours, theirs = self._memories.sides(start, RECEIVED_SIZE)
+        # Of two devices that both fail one may have asked for data before that.
+        told = self._watch.before(start)[_SETUP] in (ours[_SETUP], theirs[_SETUP])
+        by_end = {*_SETUPS} if told and fails(said.registers) else set()
+        if otherwise and self._fises.tells_of_a_command(theirs[D2H : D2H + 20]):
+            by_end |= {*range(D2H + 4, D2H + 14)}
+        return all(
+            ours[at] == theirs[at]
+            or at in by_end
+            or fis_as_said(at, ours[at], theirs[at], said, otherwise=otherwise)
+            or self._fises.name(start, at, ours, theirs) is not None
+            for at in range(sight.address - start, sight.address - start + sight.size)
+        )
 
     def names(self, sight: Sight) -> set[str]:
         """The masks that hide all of a difference; none where there is more to it."""

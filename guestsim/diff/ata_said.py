@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from guestsim.drivers.ahci_layouts import D2H, PIO_SETUP, PORTS_OFFSET, PortReg
-from guestsim.drivers.ide_layouts import AtaStatus, Reg
+from guestsim.drivers.ahci_layouts import D2H, PIO_SETUP, PORTS_OFFSET, Hba, PortIs, PortReg
+from guestsim.drivers.ide_layouts import AtaStatus, BmStatus, BusMaster, Reg
 
 if TYPE_CHECKING:
     from guestsim.diff.access import Read
-    from guestsim.script.schema_expect import Difference
+    from guestsim.script.schema_expect import Difference, Expect
     from guestsim.targets.qemu import QemuTarget
 
 _LONGEST = 5.0
 """How long is waited for a data block, in seconds."""
 _TASK_FILE = PORTS_OFFSET + PortReg.TFD
+_IS = ("hba", PORTS_OFFSET + PortReg.IS)
+_ENDS = PortIs.DHRS | PortIs.PSS
+"""Bits of PxIS that commands end with."""
+_INTERRUPT = BmStatus.INTERRUPT
 _BYTE_COUNT = {
     D2H + 5: 0,
     D2H + 6: 1,
@@ -36,8 +40,27 @@ def is_data(read: Read | None) -> bool:
     )
 
 
-def as_said(read: Read, theirs: int, said: Difference) -> bool:
-    """Whether a register of QEMU's holds what the script says of it, where it does: nothing else is explained."""
+def fails(registers: Mapping[str, int] | None) -> bool | None:
+    """Whether a command fails whose registers are such; None where they do not tell."""
+    told = registers or {}
+    if "status" in told:
+        return bool(told["status"] & AtaStatus.ERR)
+    found = next((told[name] for name in ("error", "sense-key") if name in told), None)
+    return None if found is None else bool(found)
+
+
+def ends_otherwise(expect: Expect | None, said: Difference) -> bool:
+    """Whether a script says of a command that it fails on QEMU alone, or that it does not there alone."""
+    there = fails(said.registers)
+    here = fails(expect.registers) if expect is not None else None
+    return there is not None and there != bool(here)
+
+
+def as_said(read: Read, ours: int, theirs: int, said: Difference, *, otherwise: bool) -> bool:
+    """Whether a register of QEMU's holds what the script says of it, or what follows from that.
+
+    Nothing else is explained.  `otherwise`: whether the script has the command end otherwise (`ends_otherwise`).
+    """
     known = {**(said.registers or {})}
     if read.window == "ide" and said.length:
         low, high = said.length & 0xFF, said.length >> 8
@@ -45,7 +68,39 @@ def as_said(read: Read, theirs: int, said: Difference) -> bool:
     if read.offset == Reg.DATA and read.window in ("ide", "identity", "sense") and said.data is None:
         # A device that has nothing to say answers with zeroes.
         return said.length is not None or not theirs or not known.get("status", 0) & AtaStatus.ERR
-    return all(known.get(name, value) == value for name, value in _held(read, theirs))
+    if any(known.get(name, value) != value for name, value in _held(read, theirs)):
+        return False
+    if said.registers is None or is_data(read) or any(name in known for name in _names(read)):
+        return True
+    return _follows(read, ours, theirs, said, otherwise=otherwise)
+
+
+def _follows(read: Read, ours: int, theirs: int, said: Difference, *, otherwise: bool) -> bool:
+    """Whether a register that the script does not name is such by how the command ends there."""
+    place, there = (read.window, read.offset), bool(fails(said.registers))
+    if place in (("ide", Reg.STATUS), ("control", 0)):
+        return "sense-key" in (said.registers or {}) and _status_by_key(ours, theirs, there=there)
+    if place == _IS:
+        if (ours ^ theirs) & ~(_ENDS | PortIs.TFES):
+            return False
+        if not otherwise:
+            return said.interrupts is not None and not (ours ^ theirs) & PortIs.TFES
+        return not (ours ^ theirs) & PortIs.TFES or bool(theirs & PortIs.TFES) == there
+    if not otherwise:
+        return False
+    more, less = (theirs, ours) if there else (ours, theirs)
+    if place == ("hba", PORTS_OFFSET + PortReg.CI):
+        # A list stops at the command that fails (AHCI 1.3.1 §6.2.2).
+        return not less & ~more
+    # A bus master that moves nothing stays active (SFF-8038i §2.2).
+    return place == ("master", BusMaster.STATUS) and (more | _INTERRUPT) in (
+        less | _INTERRUPT,
+        less | _INTERRUPT | BmStatus.ACTIVE,
+    )
+
+
+def _status_by_key(ours: int, theirs: int, *, there: bool) -> bool:
+    return ours ^ theirs == AtaStatus.ERR and bool(theirs & AtaStatus.ERR) == there
 
 
 def _held(read: Read, theirs: int) -> Iterator[tuple[str, int]]:
@@ -60,6 +115,65 @@ def _held(read: Read, theirs: int) -> Iterator[tuple[str, int]]:
     }
     for at, name in enumerate(names.get((read.window, read.offset), ())):
         yield name, theirs >> 8 * at & 0xFF
+        if name == "error":
+            yield "sense-key", theirs >> 8 * at + 4 & 0xF
+
+
+_REGISTERS: dict[tuple[str, int], tuple[str, ...]] = {
+    ("ide", Reg.ERROR): ("error", "sense-key"),
+    ("ide", Reg.COUNT): ("count",),
+    ("ide", Reg.LBA_LOW): ("lba", "lba-low"),
+    ("ide", Reg.LBA_MID): ("lba", "lba-mid"),
+    ("ide", Reg.LBA_HIGH): ("lba", "lba-high"),
+    ("ide", Reg.DEVICE): ("device", "lba"),
+    ("ide", Reg.STATUS): ("status",),
+    ("control", 0): ("status",),
+    ("master", BusMaster.STATUS): ("bus-master",),
+    ("hba", Hba.GHC): ("ghc",),
+    ("hba", Hba.PI): ("ports",),
+    ("hba", _TASK_FILE): ("status", "error", "sense-key"),
+    ("hba", PORTS_OFFSET + PortReg.CMD): ("cmd", "ccs"),
+    **{
+        ("hba", PORTS_OFFSET + PortReg[name.upper()]): (name,)
+        for name in ("is", "ie", "sig", "ssts", "sctl", "serr", "sact", "ci")
+    },
+}
+"""What scripts call a register, by its window and offset."""
+_FIELDS: tuple[tuple[tuple[str, int], ...], ...] = (
+    (("status", 0),),
+    (("error", 0), ("sense-key", 0)),
+    (("lba", 0), ("lba-low", 0)),
+    (("lba", 8), ("lba-mid", 0)),
+    (("lba", 16), ("lba-high", 0)),
+    (("device", 0),),
+    (("lba", 24), ("lba-low", 8)),
+    (("lba", 32), ("lba-mid", 8)),
+    (("lba", 40), ("lba-high", 8)),
+    (),
+    (("count", 0),),
+    (("count", 8),),
+)
+"""The same of a register FIS from its byte 2 on, and from which bit on (Serial ATA 3.2 §10.5.6)."""
+
+
+def _names(read: Read) -> tuple[str, ...]:
+    return _REGISTERS.get((read.window, read.offset), ())
+
+
+def fis_as_said(at: int, ours: int, theirs: int, said: Difference, *, otherwise: bool) -> bool:
+    """Whether a byte of the received FISes, at `at`, holds what the script says of a register, or follows from that."""
+    told = said.registers or {}
+    if not D2H + 2 <= at < D2H + 2 + len(_FIELDS):
+        # A command that ends otherwise is told of by other FISes.
+        return otherwise
+    named = [(name, shift) for name, shift in _FIELDS[at - D2H - 2] if name in told]
+    if not named:
+        by_key = at == D2H + 2 and "sense-key" in told
+        return by_key and _status_by_key(ours, theirs, there=bool(told["sense-key"]))
+    return all(
+        theirs >> 4 == told[name] if name == "sense-key" else theirs == told[name] >> shift & 0xFF
+        for name, shift in named
+    )
 
 
 def is_byte_count(offset: int, theirs: bytes, length: int) -> bool:

@@ -76,6 +76,8 @@ class Judge:
         self._command_step: Step | None = None
         """Where the last ATA command was given: its status stays."""
         self._differed = False
+        self._ended_there = False
+        """Whether QEMU's device was made to end a command in this step."""
 
     def open(
         self,
@@ -162,7 +164,7 @@ class Judge:
             self._command_step = None
         if self._differed and self._both.comparing:
             take_back(self._both, ata.ports)
-        self._differed = False
+        self._differed = self._ended_there = False
         if not self._both.ours.busy:
             ata.rest()
 
@@ -262,13 +264,21 @@ class Judge:
             where = self._memory_place(sight)
         elif is_data(read):
             where = "data register"
-        found = [one for step in self._steps_that_say() for one in excused(step, where)]
+        steps = self._steps_that_say()
+        seen = sight.ours if isinstance(sight.ours, int) else 0
+        found = [one for step in steps for one in excused(step, where)]
+        ends = [one for step in steps for one in excused(step, "end")]
         if self._ata is not None and read is not None and isinstance(sight.theirs, int):
             theirs = sight.theirs
-            found = [one for one in found if as_said(read, theirs, one)]
-        elif where == "received FISes" and not found and self._ata_masks is not None:
+            found = [one for one in found if as_said(read, seen, theirs, one, otherwise=one in ends)]
+        elif where == "received FISes" and self._ata_masks is not None:
+            of_registers = self._ata_masks.as_said
+            found = [one for one in found if of_registers(sight, one, otherwise=one in ends)]
+        elif where == "line" and self._ended_there:
+            found = [one for step in steps for one in excused(step, "data register")]
+        if where == "received FISes" and not found and self._ata_masks is not None:
             counts = self._ata_masks.is_byte_count
-            said_so = (one for step in self._steps_that_say() for one in excused(step, "byte count"))
+            said_so = (one for step in steps for one in excused(step, "byte count"))
             found = [one for one in said_so if one.length is not None and counts(sight, one.length)]
         yield from found
 
@@ -292,6 +302,7 @@ class Judge:
             return False
         ended = self._ata.end(self._both.theirs, step.ata.given if step.ata is not None else b"")
         self._differed = self._differed or ended
+        self._ended_there = self._ended_there or ended
         return ended
 
     def _masked(self, sight: Sight) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from guestsim.diff.ata_said import ends_otherwise
 from guestsim.diff.script_memory import BEFORE_RESET
 from guestsim.script.machine import MMIO_DRIVERS
 from guestsim.script.needs import TargetSpec, why_not
@@ -76,6 +77,8 @@ _ALL = frozenset({"needs_reset", "dropped", "error"})
 def excused(step: Step, where: str) -> Iterator[Difference]:
     """What a step says of QEMU that shows in such a place: register, data register, line, messages, ring or buffers.
 
+    The place `end` is where an ATA command ends otherwise altogether.
+
     Nothing excuses a difference elsewhere: in memory that no device may write.  That of before a reset is explained
     where a request is said to have another end altogether.
     """
@@ -90,9 +93,9 @@ def excused(step: Step, where: str) -> Iterator[Difference]:
                 places |= {"data register", "byte count", "command list"}
             if given & _REGISTERS:
                 places |= {"register", "data register", "received FISes", "byte count", "command list"}
-            if "registers" in given:
-                # An ATA command that ends otherwise moves other data, and interrupts otherwise.
-                places |= {"line", "messages", "buffers"}
+            if "registers" in given and ends_otherwise(one.expect, said):
+                # An ATA command that ends otherwise interrupts otherwise.
+                places |= {"end", "line", "messages"}
             if given & _SIGNALS:
                 places |= {"register", "line", "messages"}
             if given & _ALL:
