@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from devmodels.ahci import delivery, fis
 from guestsim.diff.script_judge import Judge
 from guestsim.diff.scripts import ScriptDiff, compare_script
+from guestsim.drivers.ahci_layouts import PortIs, PortReg
 from guestsim.script.perform import StepReport
 from guestsim.script.run import YamlScript, read_scripts
 from guestsim.targets.qemu import QemuTarget
@@ -185,3 +187,83 @@ def test_a_write_behind_a_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     report = _compare(tmp_path, "piix3-ide")
     assert report.unexplained is not None
     assert report.unexplained.place == "memory that no device may write"
+
+
+NOT_READY = """
+name: a drive that has no unit attention condition there
+drives: [{driver: file, node-name: c0, size: 64k, read-only: true, content: {pattern: 5}}]
+devices: [{driver: ich9-ahci, id: host}, {driver: ide-cd, bus: host.0, drive: c0}]
+steps:
+  - ata-probe: {}
+  - packet: {cdb: test-unit-ready}
+    expect: {registers: {sense-key: 6}}
+    on qemu: {registers: {sense-key: 0}, because: QEMU's drive has none}
+  - packet: {cdb: read-10 lba=3 blocks=1 block=2048, dma: true}
+"""
+
+
+def _not_ready(folder: Path) -> ScriptDiff:
+    path = folder / "not-ready.guest.yaml"
+    path.write_text(NOT_READY)
+    (runnable,) = read_scripts(path)
+    assert isinstance(runnable, YamlScript)
+    return compare_script(runnable)
+
+
+def test_what_follows_from_a_sense_key_that_is_said_is_explained(tmp_path: Path) -> None:
+    report = _not_ready(tmp_path)
+    assert (report.place, str(report.unexplained or ""), report.failures) == ("", "", [])
+    assert report.said["QEMU's drive has none"] > 0
+
+
+@pytest.mark.parametrize(("at", "bits"), [(2, 0x04), (4, 0x10), (5, 0x10), (7, 0x10), (12, 0x04)])
+def test_a_register_of_ours_that_the_script_does_not_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, bits: int
+) -> None:
+    right: Callable[..., bytes] = fis.register_d2h
+    steps: list[str] = []
+    after = Judge.after
+
+    def wrong(*fields: Any, **more: Any) -> bytes:
+        sent = bytearray(right(*fields, **more))
+        sent[at] ^= bits * (len(steps) == 1)
+        return bytes(sent)
+
+    def counted(self: Judge, report: StepReport) -> None:
+        after(self, report)
+        steps.append(report.path)
+
+    monkeypatch.setattr(delivery, "register_d2h", wrong)
+    monkeypatch.setattr(Judge, "after", counted)
+    report = _not_ready(tmp_path)
+    assert report.unexplained is not None
+    assert report.unexplained.place == "received FISes"
+    assert report.place.endswith(": steps[1]")
+
+
+@pytest.mark.parametrize(
+    ("register", "bits"), [(PortReg.IS, PortIs.SDBS), (PortReg.SERR, 1 << 26), (PortReg.SACT, 1)]
+)
+def test_a_register_of_an_hba_that_the_script_does_not_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: PortReg, bits: int
+) -> None:
+    after = Judge.after
+
+    def looked(self: Judge, report: StepReport) -> None:
+        if report.path == "steps[1]":
+            assert self._ata is not None
+            at = min(self._ata._received.values()) + register
+            right: Callable[[int, int], int] = self._both.ours.read
+            assert self._both.rest()
+            with monkeypatch.context() as wrong:
+                wrong.setattr(
+                    self._both.ours, "read", lambda where, size: right(where, size) | bits * (where == at)
+                )
+                self._both.read(at, 4)
+        after(self, report)
+
+    monkeypatch.setattr(Judge, "after", looked)
+    report = _not_ready(tmp_path)
+    assert report.unexplained is not None
+    assert report.unexplained.place == f"Px{register.name}"
+    assert report.place.endswith(": steps[1]")
