@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 import msgspec
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.parser import Parser
-from ruamel.yaml.scanner import Scanner
 
+from guestsim.script.reader import reader
 from guestsim.script.rows import Instance, RowError, expand
 from guestsim.script.schema import ACTIONS, Script
 from guestsim.script.values import decode_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from ruamel.yaml.nodes import Node
 
 SUFFIX = ".guest.yaml"
 MAX_VALUES = 1_000_000
@@ -115,7 +110,7 @@ def parse(text: str, file: str) -> tuple[Script, Source]:
 def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
     """Check the text of a YAML script, or of several with rows; ScriptError says what is wrong with it."""
     try:
-        tree = _reader().load(text)
+        tree = reader().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
@@ -133,28 +128,6 @@ def parse_all(text: str, file: str) -> tuple[tuple[Script, Source], ...]:
         return tuple((_convert(each, source), source) for each in expand(tree))
     except RowError as error:
         raise source.error(error.path, str(error), error.key) from None
-
-
-class _Constructor(RoundTripConstructor):
-    def check_mapping_key(
-        self, node: Node, key_node: Node, mapping: CommentedMap, key: object, value: object
-    ) -> bool:
-        try:
-            hash(key)
-        except TypeError:
-            context, problem = (
-                "while constructing a mapping",
-                "found a key that has a mapping or a list in it",
-            )
-            raise ConstructorError(context, node.start_mark, problem, key_node.start_mark) from None
-        return bool(super().check_mapping_key(node, key_node, mapping, key, value))
-
-
-def _reader() -> YAML:
-    """What keeps the lines of all parts, as a round trip does, and no comments: these take a fifth of the time."""
-    reader = YAML()
-    reader.Scanner, reader.Parser, reader.Constructor = Scanner, Parser, _Constructor
-    return reader
 
 
 def _convert(instance: Instance, source: Source) -> Script:
