@@ -14,7 +14,7 @@ from .cd import FILES, cd_files, change_media, iso
 from .conftest import Check, needed
 from .replayed import Recorded, done_again
 from .scsi import MIB, all_items, image, items, monitor, pattern
-from .test_linux_vfio_user import CONTENT, data_files
+from .test_linux_vfio_user import SIZE, content, data_files
 from .vfio import file_node, vfio_serve
 from .vm import Guest, run_guest
 
@@ -22,14 +22,13 @@ pytestmark = pytest.mark.guest
 PAGE = transcript.ATA
 
 SECOND = 10**9  # ns
-SIZE = 64 * MIB
 
 
 def two_disks_and_a_cd(folder: Path) -> Recorded:
     """Disks of 64 MiB at ports 0 and 1, a CD with two files at port 2."""
     first, second = iso(folder / "first.iso", FILES), iso(folder / "second.iso", {"other.txt": b"other\n"})
     nodes = [
-        file_node(image(folder, "a", CONTENT, SIZE)),
+        file_node(image(folder, "a", content(), SIZE)),
         file_node(image(folder, "b", pattern(3, MIB), SIZE), "d1"),
         {**file_node(first, "c0"), "read-only": True},
     ]

@@ -14,6 +14,7 @@ from .cd import FILES, cd_files, change_media, iso
 from .conftest import Check, needed
 from .replayed import Recorded, done_again
 from .scsi import MIB, all_items, image, items, monitor, pattern
+from .test_linux_vfio_user import SIZE, content
 from .vfio import file_node, vfio_serve
 from .vm import Guest, run_guest
 
@@ -21,8 +22,7 @@ pytestmark = pytest.mark.guest
 PAGE = transcript.ATA
 
 SECOND = 10**9  # ns
-SIZE = 64 * MIB
-CONTENT, BAD = pattern(1, SIZE), pattern(7, MIB)
+BAD = pattern(7, MIB)
 
 
 def two_channels(folder: Path) -> Recorded:
@@ -35,7 +35,7 @@ def two_channels(folder: Path) -> Recorded:
         "inject-error": [{"event": "none", "errno": 5, "sector": 1003}],
     }
     nodes = [
-        file_node(image(folder, "disk.img", CONTENT, SIZE)),
+        file_node(image(folder, "disk.img", content(), SIZE)),
         {**file_node(first, "c0"), "read-only": True},
         {"driver": "delay", "node-name": "d1", "read-ns": 0, "file": bad},
     ]
@@ -62,7 +62,7 @@ def two_channels(folder: Path) -> Recorded:
 
     files = {
         "expected": f"sectors={SIZE // 512}\n".encode(),
-        "sector0.bin": CONTENT[:4096],
+        "sector0.bin": content()[:4096],
         "guest.bin": pattern(2, 4 * MIB),
         "bad0.bin": BAD[:4096],
         **cd_files(first, FILES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ from .vm import Guest, GuestRun, run_guest
 pytestmark = pytest.mark.guest
 PAGE = transcript.VIRTIO
 
-CONTENT = pattern(1, 64 * MIB)
+SIZE = 64 * MIB
 HOST_AT = 4 * MIB
 BLK = "virtio-blk-pci,id=f0,drive=d0,serial=SN-1"
+
+
+@cache
+def content() -> bytes:
+    """What a disk has at first; made when a guest boots, not where tests are looked for."""
+    return pattern(1, SIZE)
 
 
 def data_files(*, size: int, queues: int = 1, packed: bool = False, modern: bool = True) -> dict[str, bytes]:
@@ -32,8 +39,8 @@ def data_files(*, size: int, queues: int = 1, packed: bool = False, modern: bool
     expected += f"packed={int(packed)}\nmodern={int(modern)}\npart=2m\n"
     return {
         "expected": expected.encode(),
-        "sector0.bin": CONTENT[:4096],
-        "host.bin": CONTENT[HOST_AT : HOST_AT + 4 * MIB],
+        "sector0.bin": content()[:4096],
+        "host.bin": content()[HOST_AT : HOST_AT + 4 * MIB],
         "guest.bin": pattern(2, 4 * MIB),
     }
 
@@ -42,7 +49,7 @@ def boot(
     folder: Path,
     script: str,
     *devices: str,
-    size: int = len(CONTENT),
+    size: int = SIZE,
     queues: int = 1,
     packed: bool = False,
     modern: bool = True,
@@ -50,9 +57,9 @@ def boot(
     reboots: bool = False,
     more: tuple[str, ...] = (),
 ) -> GuestRun:
-    """A guest at work on a function over a disk that begins with `CONTENT`."""
+    """A guest at work on a function over a disk that begins with `content`."""
     files = data_files(size=size, queues=queues, packed=packed, modern=modern)
-    disk = file_node(image(folder, "disk.img", CONTENT, size))
+    disk = file_node(image(folder, "disk.img", content(), size))
     with needed(), vfio_serve(folder, [disk], devices or (BLK,), more) as backend:
         run = run_guest(
             script,
@@ -174,14 +181,14 @@ class Killed:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("killed")
-    disk = file_node(image(folder, "disk.img", CONTENT))
+    disk = file_node(image(folder, "disk.img", content()))
 
     def kill(guest: Guest) -> None:
         guest.await_item("works")
         guest.qemu.kill()
 
     with needed(), vfio_serve(folder, [disk], [BLK]) as backend:
-        files = data_files(size=len(CONTENT))
+        files = data_files(size=SIZE)
         first = run_guest("busy.sh", backend, files=files, attend=kill)
         second = run_guest("basics.sh", backend, files=files, timeout=240)
     return Killed(first, second, backend)
