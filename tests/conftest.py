@@ -45,13 +45,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 LONG_SCRIPTS = {
     "ahci-data-outside-memory",
+    "bad-element-in-a-batch",
+    "in-order",
+    "largest-queue",
+    "multi-queue",
+    "packed-queue-sizes",
     "random",
     "reset-storm",
     "scsi-bad-element-in-a-batch",
     "scsi-data-outside-memory",
+    "scsi-nested-resets",
+    "scsi-report-luns",
     "scsi-reset-storm",
 }
-"""Those of `tests/scripts` that take a fifth of a second."""
+"""Those of `tests/scripts` that take a tenth of a second or more."""
 
 TIERS = ("long", "guest", "qemu", "slow", "browser")
 FOLDERS = ("slow", "browser")

@@ -143,6 +143,7 @@ def test_what_is_no_command_is_an_error_of_one_line(
         assert not server.stopping
 
 
+@pytest.mark.long
 def test_line_without_end_ends_the_connection_and_the_next_client_is_served(tmp_path: Path) -> None:
     with monitored(tmp_path) as (server, client):
         for _ in range(20):

@@ -45,6 +45,7 @@ def test_the_files_are_what_would_be_written_now() -> None:
     assert MARKDOWN.read_text() == markdown(every), "run python -m tools.reference"
 
 
+@pytest.mark.long
 def test_links_lead_somewhere_and_nothing_comes_from_elsewhere() -> None:
     every, texts = made()
     for page in every:

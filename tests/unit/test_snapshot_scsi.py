@@ -151,6 +151,7 @@ def test_a_medium_that_was_taken_out_stays_out(world: World) -> None:
     assert told(world.send(cdb.start_stop_unit(start=0, loej=1))) == "5/53/02"
 
 
+@pytest.mark.long
 def test_a_unit_that_was_stopped_stays_so(world: World) -> None:
     world.codes()
     world.disk.medium.stopped = True

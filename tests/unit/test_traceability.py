@@ -176,6 +176,7 @@ TEST = "tests/unit/test_traceability.py::test_what_cannot_be_read_is_one_line"
 REPORT = "!devmodels/virtio/negotiation.py: clears bits of"
 
 
+@pytest.mark.long
 def test_a_row_must_point_at_what_is_there() -> None:
     assert row(State.TEST, TEST) == row(State.CHECK, REPORT, TEST) == []
     assert row(State.OPEN) == row(State.NOT_APPLICABLE, words="none is offered") == []

@@ -140,6 +140,7 @@ def test_a_queue_that_an_error_has_stopped_waits_for_its_log(world: World) -> No
     assert world.do(ata.read_queued(0, 1)).ok
 
 
+@pytest.mark.long
 def test_what_is_held_is_done_once_in_the_other_machine(world: World) -> None:
     """NCQ commands, and one of every other protocol."""
     for commands in (

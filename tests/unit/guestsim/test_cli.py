@@ -125,6 +125,7 @@ def test_a_wrong_option_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_exit_status_is_the_scripts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, status in (("good", 0), ("bad", 1), ("wrong", 2)):
         monkeypatch.setattr(sys, "argv", ["guestsim", "run", "-q", str(folder / f"{name}.guest.yaml")])

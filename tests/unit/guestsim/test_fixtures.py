@@ -32,6 +32,7 @@ def write(suite: pytest.Pytester, name: str, text: str) -> None:
     (suite.path / name).write_text(text)
 
 
+@pytest.mark.long
 def test_a_disk_is_one_line_away(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
@@ -147,6 +148,7 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_each_test_with_a_machine_leaves_a_trace(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

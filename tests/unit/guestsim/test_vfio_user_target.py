@@ -123,6 +123,7 @@ def run(path: Path, target: str, *options: str) -> Result:
     return result
 
 
+@pytest.mark.long
 def test_a_script_on_a_server_that_is_there(tmp_path: Path, daemon: str) -> None:
     path = tmp_path / "one.guest.yaml"
     path.write_text(

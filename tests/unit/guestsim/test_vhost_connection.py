@@ -241,6 +241,7 @@ replies = st.one_of(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(said=st.lists(replies, max_size=8))
 def test_whatever_a_back_end_says_a_probe_ends(tmp_path: Path, said: list[bytes]) -> None:

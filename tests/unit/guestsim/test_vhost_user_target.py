@@ -65,6 +65,7 @@ def run(path: Path, target: str, *options: str) -> Result:
     return result
 
 
+@pytest.mark.long
 def test_a_script_on_a_back_end_that_is_there(tmp_path: Path, back_end: str) -> None:
     steps = (
         "  - read: {at: 4k, length: 4k}\n    expect: {data: {pattern: 0x5a}, used-length: 4097, interrupts: 1}\n"

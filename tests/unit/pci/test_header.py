@@ -31,6 +31,7 @@ class Owner:
     def intx_changed(self) -> None: ...
 
 
+@pytest.mark.long
 def test_every_bit() -> None:
     assert check_registers(lambda: Type0Header(Owner())) > 500
 

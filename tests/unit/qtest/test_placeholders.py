@@ -106,6 +106,7 @@ def test_where_there_is_no_bus_there_are_none() -> None:
         pass
 
 
+@pytest.mark.long
 def test_without_any_their_table_is_not_imported(tmp_path: Path) -> None:
     program = (
         "import sys; from devmodels.qtest.commandline import parse; from devmodels.qtest.assembling import Assembling\n"

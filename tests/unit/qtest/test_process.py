@@ -31,6 +31,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_the_target_for_qemu_has_it_for_a_machine(binary: str) -> None:
     with QemuTarget(
         binary=binary,
@@ -56,6 +57,7 @@ def _ran(*arguments: str, requests: str = "") -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.long
 def test_requests_at_standard_input() -> None:
     ended = _ran(
         "-M",
@@ -97,6 +99,7 @@ def test_a_log_in_a_file(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("implied", [True, False])
 def test_sockets_that_are_inherited(implied: bool) -> None:
     """As QEMU's own Python client starts it: chardevs over file descriptors, which come before or after their users."""
@@ -192,6 +195,7 @@ def test_what_leads_nowhere() -> None:
     assert (launch.qtest, launch.monitors) == (None, [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wait", ["on", "off"])
 def test_clients_of_a_server_come_one_after_the_other(tmp_path: Path, wait: str) -> None:
     path = tmp_path / "qmp"
@@ -218,6 +222,7 @@ def test_clients_of_a_server_come_one_after_the_other(tmp_path: Path, wait: str)
             process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wait", ["on", "off"])
 def test_clients_of_qtest_come_one_after_the_other(tmp_path: Path, wait: str) -> None:
     steps = check_clients_of_qtest([sys.executable, "-m", "devmodels.qtest"], tmp_path, wait=wait)

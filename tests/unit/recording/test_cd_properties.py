@@ -78,6 +78,7 @@ def is_done_again(load_time: int, steps: list[tuple[object, ...]], *, shared: bo
         assert result.ok, str(result.difference)
 
 
+@pytest.mark.long
 @given(st.sampled_from([0, 500]), st.lists(STEPS, max_size=20), st.booleans())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_story_of_a_drive_is_done_again(

@@ -95,6 +95,7 @@ def test_limits_and_a_reset_meanwhile(path: Path) -> None:
     does_it_again(path)
 
 
+@pytest.mark.long
 def test_a_snapshot_that_is_saved_meanwhile(path: Path) -> None:
     with disk_machine(MIB, num_queues=2) as machine:
         machine.record(path)

@@ -54,6 +54,7 @@ def test_two_disks(tmp_path: Path, legacy: bool, interrupts: Interrupts) -> None
     assert len([event for event in events if event.kind is EventKind.VIOLATION]) == 2
 
 
+@pytest.mark.long
 def test_one_client_after_the_other_and_what_was_in_flight(tmp_path: Path) -> None:
     path = tmp_path / "t.trace"
     with Served(tmp_path, record=path, latency_ns=MS) as served:

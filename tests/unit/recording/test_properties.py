@@ -172,6 +172,7 @@ def is_done_again(
             assert result.events == reader.count()
 
 
+@pytest.mark.long
 @given(WAYS, st.lists(STEPS, max_size=25), st.booleans(), st.booleans())
 @settings(suppress_health_check=[HealthCheck.too_slow])
 def test_any_story_is_done_again(

@@ -221,6 +221,7 @@ def device(kind: Kind, features_off: int = 0, *, read_only: bool = False) -> Blk
 ring_features = st.sets(st.sampled_from((INDIRECT_DESC, EVENT_IDX, IN_ORDER, RING_PACKED))).map(sum)
 
 
+@pytest.mark.long
 @settings(max_examples=2 * settings().max_examples)
 @given(st.lists(wishes(), min_size=1, max_size=12), st.sampled_from(Kind), ring_features, st.booleans())
 def test_requests_one_by_one(wanted: list[Wish], kind: Kind, off: int, read_only: bool) -> None:

@@ -94,6 +94,7 @@ def test_capabilities_are_read_only() -> None:
 # --- common configuration (§4.1.4.3)
 
 
+@pytest.mark.long
 def test_plain_registers_bit_by_bit() -> None:
     """Those without behaviour, at every legal width, by the check that all register files share."""
     behaving = [

@@ -172,6 +172,7 @@ def test_on_a_virtual_clock_the_times_are_those_of_the_log(tmp_path: Path) -> No
         assert told["late-ns"]["max"] == 0
 
 
+@pytest.mark.long
 def test_requests_of_any_length_are_done_in_pieces(tmp_path: Path) -> None:
     log = tmp_path / "a.qemu-io"
     log.write_text("write -P 7 0 20M\nread -P 7 0 20M\ndiscard 0 20M\n")

@@ -44,6 +44,7 @@ def played(folder: Path, *actions: object) -> bytes:
     return memory
 
 
+@pytest.mark.long
 def test_used_descriptors_have_the_flags_of_their_lap(tmp_path: Path) -> None:
     memory = played(tmp_path, UP, *(get_id() for _ in range(4)))
     used = [PACKED_DESC.struct.unpack_from(memory, 16 * place) for place in range(8)]
@@ -53,6 +54,7 @@ def test_used_descriptors_have_the_flags_of_their_lap(tmp_path: Path) -> None:
     assert used[1][1:] == (21, 3 * 257, 0x0002)
 
 
+@pytest.mark.long
 def test_an_indirect_buffer_takes_one_descriptor(tmp_path: Path) -> None:
     memory = played(tmp_path, UP, *(get_id(indirect=True) for _ in range(9)))
     used = [PACKED_DESC.struct.unpack_from(memory, 16 * place) for place in range(8)]
@@ -87,6 +89,7 @@ def test_buffers_of_one_notification_may_be_used_in_any_order_where_they_are_as_
     ]
 
 
+@pytest.mark.long
 def test_a_queue_begins_anew_in_its_first_lap(tmp_path: Path) -> None:
     again = ResetQueue(0, again=True)
     memory = played(tmp_path, UP, *(get_id() for _ in range(3)), again, get_id())

@@ -77,6 +77,7 @@ def test_a_sequence_follows_from_its_seed() -> None:
     assert grammar.sequence(Random(7), 30) != grammar.sequence(Random(8), 30)
 
 
+@pytest.mark.long
 def test_a_difference_is_shrunk_and_saved_and_shows_again(tmp_path: Path) -> None:
     twin = with_twin(tmp_path, serial="of-another-device")
     report = compare_random(FEW, seed=1, steps=10, open_player=twin, folder=tmp_path)

@@ -213,6 +213,7 @@ def test_what_comes_after_many_requests_is_shrunk_to_a_repetition(tmp_path: Path
     assert "waited for" in shrunk.failure
 
 
+@pytest.mark.long
 def test_what_no_driver_sees_is_kept_as_a_shorter_trace(traffic: Path, tmp_path: Path) -> None:
     with defects.empty_flush():
         assert replay(traffic, on()).tally.ok

@@ -48,6 +48,7 @@ def test_every_moment_has_its_cut() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", ["pci", "vhost-user"])
 def test_a_run_is_the_same_every_time(device: str) -> None:
     run = Run(device, "deep", WriteCache.TOGGLED, 3, requests=15)

@@ -28,6 +28,7 @@ def test_a_piece_has_the_first_events_and_is_replayed(tmp_path: Path) -> None:
     assert result.events == 700
 
 
+@pytest.mark.long
 def test_more_than_there_is_is_all_of_it(tmp_path: Path) -> None:
     output = tmp_path / "short.trace"
     with TraceReader(PIECE) as reader:

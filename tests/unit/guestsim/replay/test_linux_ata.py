@@ -47,6 +47,7 @@ def test_the_piece_is_small_and_has_everything(piece: Path) -> None:
     assert set(wrong) == ({"PxCMD.ST was set where no device is"} if piece is AHCI_PIECE else set())
 
 
+@pytest.mark.long
 def test_a_replay_goes_on_from_a_snapshot(tmp_path: Path) -> None:
     assert goes_on(AHCI_PIECE, 3_500, tmp_path / "snapshot") < 3_600
 

@@ -135,6 +135,7 @@ def test_a_snapshot_of_another_trace_is_refused(recorded: Path, tmp_path: Path) 
         replay(other, start=tmp_path / "a.snapshot")
 
 
+@pytest.mark.long
 @settings(max_examples=8)
 @given(at=st.integers(0, 3000), value=st.integers(0, 255))
 def test_a_damaged_snapshot_is_one_line_or_one_difference(recorded: Path, at: int, value: int) -> None:
