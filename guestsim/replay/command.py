@@ -13,7 +13,6 @@ import msgspec
 import typer
 from rich.console import Console
 
-from devmodels.tracefile import MAGIC
 from guestsim.choices import MemoryChoice, RingChoice, TransportChoice
 from guestsim.outputs import check_writable, counted
 from guestsim.portable.command import replay_on_target, wrong
@@ -145,6 +144,7 @@ def replay_command(
 def _is_report(path: Path) -> bool:
     """Whether it is a bug report's text: it has qtest requests, or is called so."""
     from devmodels.options import OptionError
+    from devmodels.tracefile import MAGIC
     from guestsim.replay.report import is_report
 
     try:
