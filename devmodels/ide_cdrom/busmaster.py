@@ -22,6 +22,7 @@ import msgspec
 from devmodels.ata.command import AtaError
 from devmodels.conformance import written
 from devmodels.dma import Direction, DmaMap
+from devmodels.ide_cdrom.habits import habits_of
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterAsQemu, BusMasterRegisters
 from devmodels.memory import GuestMemory
@@ -41,8 +42,6 @@ REGION = Codec.ints(lambda c: c.Struct("address" / c.Int32ul, "count" / c.Int16u
 EOT = 0x8000
 BORDER = 0x1_0000
 """Neither tables nor regions lie over a multiple of it; a count of 0 stands for it."""
-TABLE = 0x1_0000
-"""The longest table, in bytes."""
 PIECE = 1 << 20
 """So many bytes are moved at a time at most."""
 
@@ -75,6 +74,7 @@ class BusMaster:
         self._address = 0
         self._left = 0
         self._last = True
+        self.habits = habits_of(channel.violations)
         self._maps: dict[AtaCommand, _Mapped] = {}
         """What is mapped for a command."""
 
@@ -84,7 +84,7 @@ class BusMaster:
         """Begin with the first region of the table."""
         registers = self.registers
         self._entry = registers.table
-        self._end = self._entry + TABLE
+        self._end = self._entry + self.habits.table
         self._left, self._last = 0, False
         registers.active = 1
         self.go_on()
@@ -279,21 +279,33 @@ class BusMaster:
         return scatter, total
 
     def _next_region(self) -> None:
-        address, count, flags = REGION.unpack_from(self.memory.read(self._entry, REGION.size), 0)
+        address, count, flags = REGION.unpack_from(self._read_entry(), 0)
         self._address, self._left = address & ~1, count & ~1 or BORDER
         self._entry += REGION.size
         self._last = bool(flags & EOT) or self._entry >= self._end
 
+    def _read_entry(self) -> bytes:
+        try:
+            return self.memory.read(self._entry, REGION.size)
+        except GuestMemoryError as error:
+            if not self.habits.zeroes:
+                raise
+            if self._entry == self.registers.table:
+                self._report(error, error.address)
+            return bytes(REGION.size)
+
     def _failed(self, error: GuestMemoryError | str) -> None:
         registers = self.registers
-        address = error.address if isinstance(error, GuestMemoryError) else registers.table
-        self.channel.violations.report(
-            "SFF-8038i §2.2", f"DMA: {error}", self.channel.name, written(address, 4)
-        )
+        self._report(error, error.address if isinstance(error, GuestMemoryError) else registers.table)
         registers.error = 1
         registers.active = 0
         self._left, self._last = 0, True
         self.on_error()
+
+    def _report(self, error: GuestMemoryError | str, address: int) -> None:
+        self.channel.violations.report(
+            "SFF-8038i §2.2", f"DMA: {error}", self.channel.name, written(address, 4)
+        )
 
 
 def _nothing() -> None:

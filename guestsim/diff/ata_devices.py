@@ -7,7 +7,7 @@ from dataclasses import replace
 from guestsim.diff.access import Read, Step, Write
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
-from guestsim.diff.grammar import ahci, ahci_packets, ahci_port, ide, ide_packets
+from guestsim.diff.grammar import ahci, ahci_packets, ahci_port, ide, ide_packets, ide_tables
 from guestsim.diff.grammar.packets import CD, CD_AS_QEMU
 from guestsim.diff.masks import Mask, of_memory, strict
 from guestsim.diff.packet_masks import PACKET_MASKS, PIO_MASKS
@@ -85,6 +85,26 @@ IDENTITY = (
 INTERRUPTED = (
     "interrupted",
     "How much a command has transferred that is stopped is not said (AHCI 1.3.1 §10.4, SFF-8038i §2.3).",
+)
+WRONG_TABLES = (
+    (
+        ide_tables.NOWHERE,
+        (
+            "A bus master whose table is not in memory sets its error bit (SFF-8038i §2.2); QEMU's takes it for "
+            "zeroes, and the command ends well (right: ours)."
+        ),
+    ),
+    (
+        ide_tables.LONG,
+        "A table may have 64 KiB (SFF-8038i §1.2); QEMU's ends after 4096 bytes, without an interrupt (right: ours).",
+    ),
+    (
+        ide_tables.ENDLESS,
+        (
+            "A disk that has more data than a table of 64 KiB without an end has room for waits (SFF-8038i §3); "
+            "QEMU's command is over, without any data (right: ours)."
+        ),
+    ),
 )
 REFUSED = ("fails",)
 BEHIND = ("beyond-dma", "beyond-pio")
@@ -306,6 +326,7 @@ _IDE_DISK_MASKS = (
         _ide_mask(BEYOND, Reg.ERROR, 0x14, (0x10, 0x04), *BEHIND), of_memory(*OUTPUTS), of_memory(*POWER)
     ),
     of_memory(*ABSENT),
+    *strict(*(of_memory(*what) for what in WRONG_TABLES)),
     *(
         Mask(*what, window, start, start + 1, bits, frozenset({tag}), values)
         for what, tag, error, both in (
@@ -354,7 +375,7 @@ IDE_DISK = replace(
         Area("table", ide.TABLES, 0x100),
     ),
     masks=_IDE_MASKS + _IDE_DISK_MASKS,
-    grammar=ide.IdeGrammar(),
+    grammar=ide.IdeGrammar(lowering=ide_tables.TableLowering, more=ide_tables.MORE),
     label=_ide_label,
 )
 
@@ -366,7 +387,7 @@ IDE_PAIR = replace(
         *IDE_DISK.options,
         {"driver": "ide-hd", "id": "disk1", "bus": "ide0.0", "unit": 1, "drive": "d1", "serial": "the-other"},
     ],
-    grammar=ide.IdeGrammar(pair=True),
+    grammar=ide.IdeGrammar(lowering=ide_tables.TableLowering, more=ide_tables.MORE, pair=True),
     disks=2,
 )
 

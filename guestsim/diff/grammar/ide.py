@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import TypeAlias
 
 from guestsim.diff.access import Access, Loose, Read, Rest, Step, Store, Wait, Write
 from guestsim.diff.arena import ARENA, ARENA_SIZE
@@ -90,19 +91,22 @@ def begin(*, cd: bool) -> tuple[Access, ...]:
 
 
 PACKET, FLUSH = 0xA0, 0xE7
+Makers: TypeAlias = tuple[tuple[Callable[[Random, Table], Action], float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
     """A command; `pieces` is how many parts its buffer has, where it is for the bus master.
 
-    It is held at the drive where `held` comes, if anything.  `unit` is the number of the device that is to do it.
+    It is held at the drive where `held` comes, if anything.  `unit` is the number of the device that is to do it,
+    `table` what is odd about the bus master's (`ide_tables`).
     """
 
     task: Task
     pieces: int = 1
     held: str = ""
     unit: int = 0
+    table: str = ""
 
     def simpler(self) -> Iterator[Action]:
         """In one piece."""
@@ -388,18 +392,24 @@ def _both(*, pair: bool) -> list[Blocks]:
 
 
 class IdeGrammar:
-    """Actions for a channel with a disk or a CD drive, or a `pair` of disks."""
+    """Actions for a channel with a disk or a CD drive, or a `pair` of disks, and `more` of them."""
 
     def __init__(
-        self, table: Table = DISK, lowering: type[Lowering] = Lowering, *, pair: bool = False
+        self,
+        table: Table = DISK,
+        lowering: type[Lowering] = Lowering,
+        more: Makers = (),
+        *,
+        pair: bool = False,
     ) -> None:
         self._table, self._pair = table, pair
         self._cd = table is not DISK
+        self._actions = (*(ACTIONS if pair or self._cd else ALONE), *more)
         self._lowering = lowering
 
     def sequence(self, random: Random, length: int) -> list[Action]:
         """`length` actions of any kind."""
-        makers, weights = zip(*(ACTIONS if self._pair or self._cd else ALONE), strict=True)
+        makers, weights = zip(*self._actions, strict=True)
         chosen = random.choices(makers, weights, k=length)
         made = [maker(random, self._table) for maker in chosen]
         return [_on(random.randrange(2), one) for one in made] if self._pair else made
@@ -480,7 +490,7 @@ def absent(_: Random, __: Table) -> Registers:
     return Registers("absent device", (), tags=frozenset({"absent"}))
 
 
-ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
+ACTIONS: Makers = (
     (issue, 30),
     (read_registers, 4),
     (interrupts, 2),

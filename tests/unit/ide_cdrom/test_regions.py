@@ -139,3 +139,55 @@ def test_a_write_takes_whole_sectors(lengths: tuple[int, ...]) -> None:
             reply.data
             == b"\xaa" * (sum(lengths) // 512 * 512) + (content(5)[1536:])[sum(lengths) // 512 * 512 :]
         )
+
+
+# --- tables that are wrong
+
+ENTRIES = 0x1000 // 8
+"""So many has the longest table of QEMU's."""
+NOWHERE = 0xE000_0000
+READY, WAITING = 0x50, 0x58
+
+
+@pytest.mark.parametrize(
+    ("profile", "ended", "data"),
+    [("strict", (1, READY, 0), content(3)), ("qemu", (0, READY, 0), b"\xee" * 1536)],
+)
+def test_a_table_of_more_than_4096_bytes(profile: str, ended: tuple[int, int, int], data: bytes) -> None:
+    """QEMU's has ended by then, the command is over without data and interrupt."""
+    with IdeMachine(profile=profile) as machine:
+        entries = [(BASE + 2 * number, 2) for number in range(3 * 256)]
+        entries[-1] = (entries[-1][0], 2 | EOT)
+        interrupts, status = read(machine, 3, *entries)
+        assert (interrupts, machine.ide.alternate_status, status) == ended
+        assert machine.target.ram_read(BASE, 1536) == data
+
+
+@pytest.mark.parametrize(("profile", "ended"), [("strict", (1, BmStatus.ACTIVE)), ("qemu", OVER)])
+def test_after_4096_bytes_of_a_table_regions_may_be_left(profile: str, ended: tuple[int, int]) -> None:
+    with IdeMachine(profile=profile) as machine:
+        assert read(machine, 2, *((BASE + 2 * number, 2) for number in range(ENTRIES))) == ended
+        assert machine.target.ram_read(BASE, 1025) == content(2) + b"\xee"
+
+
+@pytest.mark.parametrize(
+    ("profile", "ended", "data"),
+    [
+        ("strict", (0, WAITING, BmStatus.ERROR), b"\xee" * 512),
+        ("qemu", (1, READY, BmStatus.ACTIVE), content(1)),
+    ],
+)
+def test_a_table_outside_memory(profile: str, ended: tuple[int, int, int], data: bytes) -> None:
+    """It is an error, or, as QEMU has it, one of zeroes: all regions are the first 64 KiB of memory."""
+    with IdeMachine(profile=profile) as machine:
+        ide = machine.ide
+        before = ide.interrupts
+        machine.target.ram_write(0, b"\xee" * 512)
+        ide.prepare(NOWHERE, to_memory=True)
+        ide.write_task(0, Task(AtaCommand.READ_DMA, lba=0, count=1))
+        ide.start(to_memory=True)
+        machine.run(machine.guest.settle())
+        assert (ide.interrupts - before, ide.alternate_status, ide.stop()) == ended
+        assert machine.target.ram_read(0, 512) == data
+        assert machine.violations() == ["SFF-8038i §2.2"]
+        machine.run(ide.reset())
