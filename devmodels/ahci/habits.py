@@ -51,7 +51,7 @@ class Habits(msgspec.Struct, frozen=True):
     """PIO Setup FISes have no direction, and no status of their own for after the block (SATA 3.2 §10.5.11)."""
 
     loose_registers: bool = False
-    """PxCMD, PxSCTL and the addresses hold what is written, and narrow writes are of the whole register (§3.3)."""
+    """PxCMD, PxSCTL and the addresses hold what is written, FR is FRE, narrow writes are of whole registers (§3.3)."""
     deaf_override: bool = False
     """PxCMD.CLO changes no BSY or DRQ, and is not cleared (§3.3.7)."""
     issues_while_stopped: bool = False

@@ -323,7 +323,8 @@ class Port:
 
     def _settle_reception(self) -> None:
         registers = self.registers
-        registers.fr = int(registers.fre or registers.cr)
+        runs = registers.cr and not self.hba.habits.loose_registers
+        registers.fr = int(registers.fre or runs)
 
     def hba_reset(self, domain: str) -> None:
         """The registers of a reset domain, and the link (§10.4.3)."""

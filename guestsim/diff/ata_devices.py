@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guestsim.diff.access import Read, Step, Write
+from guestsim.diff.ahci_masks import ANY_REGISTERS
 from guestsim.diff.arena import MESSAGES, MESSAGES_SIZE
 from guestsim.diff.device import FUNCTION, SLOT, Device
 from guestsim.diff.grammar import ahci, ahci_packets, ahci_port, ide, ide_packets, ide_tables
@@ -28,10 +29,19 @@ def place_ahci(side: Side) -> Windows:
     return {"pci": FUNCTION, "hba": Window(HBA_BAR, HBA_SIZE), "msi": MSI}
 
 
+_HBA_NAMES = {register.value: register.name for register in Hba}
+_PORT_NAMES = {register.value: f"Px{register.name}" for register in PortReg}
+
+
 def _ahci_label(read: Read) -> str:
-    if read.window == "hba" and read.offset >= PORTS_OFFSET:
-        return f"Px{PortReg((read.offset - PORTS_OFFSET) % PORT_STRIDE).name}"
-    return Hba(read.offset).name if read.window == "hba" else f"{read.window}+{read.offset:#x}"
+    where = f"{read.window}+{read.offset:#x}"
+    if read.window != "hba":
+        return where
+    if read.offset >= PORTS_OFFSET:
+        found = _PORT_NAMES.get((read.offset - PORTS_OFFSET) % PORT_STRIDE)
+    else:
+        found = _HBA_NAMES.get(read.offset)
+    return found or where
 
 
 Values = tuple[int | None, int | None]
@@ -179,6 +189,7 @@ _AHCI_MASKS = (
             "E_Status is the status after the data (Serial ATA 3.2 §10.5.11); QEMU's is the one before (right: ours).",
         )
     ),
+    *strict(*ANY_REGISTERS),
     of_memory(*IDENTITY),
     of_memory(*INTERRUPTED),
     *strict(

@@ -43,6 +43,7 @@ ISSUED = (put(CI, 1), *REGISTERS, "readl 0x4", "read 0x3014 0x10", "readl 0x3000
 LINES = {
     "ST by a byte, without FRE": (*IDENTIFY, f"write {PORT + CMD:#x} 0x1 0x01", *ISSUED),
     "ST with FRE": (put(FB, 0x1000), *IDENTIFY, put(CMD, 0x11), *ISSUED, "read 0x1000 0x60"),
+    "FRE cleared while ST is 1": (put(FB, 0x1000), *each(CMD, 0x11, 1, 0x11, 0, 1, 0x10)),
     "a length of 0": (f"write 0x0 0x20 0x{'0' * 64}", put(CMD, 0x11), *ISSUED),
     "issued while stopped": (
         *(put(SACT, 5), put(CI, 3), *REGISTERS, put(CMD, 0x16), *REGISTERS, put(CMD, 0x17), *REGISTERS),

@@ -18,6 +18,7 @@ from guestsim.diff.grammar.ahci_driver import (
     Lowering,
 )
 from guestsim.diff.grammar.ahci_port import IDLE, port, put, recover, settle, start
+from guestsim.diff.grammar.ahci_registers import ANY_REGISTERS
 from guestsim.diff.grammar.ata import Table, Task, queued, task
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.ata_held import OFTEN, STOPPED_HELD, TAGS, event
@@ -163,4 +164,5 @@ ACTIONS: tuple[tuple[Callable[[Random, Table], Action], float], ...] = (
     (comreset, 1),
     (reset, 1),
     (interrupted, 2),
+    *ANY_REGISTERS,
 )

@@ -236,6 +236,16 @@ def test_what_the_command_register_holds(of_profile: World, profile: str) -> Non
     assert w.port.read(PortReg.CMD) & ~0x1F00 == by(profile, strict=6, qemu=0)
 
 
+def test_reception_that_is_switched_off_while_the_list_is_worked_on(of_profile: World, profile: str) -> None:
+    w = of_profile
+    w.port.write(PortReg.CMD, Cmd.FRE | Cmd.ST)
+    w.settle()
+    w.port.write(PortReg.CMD, Cmd.ST)
+    w.settle()
+    held = w.port.read(PortReg.CMD) & (Cmd.FR | Cmd.CR)
+    assert held == by(profile, strict=Cmd.FR | Cmd.CR, qemu=Cmd.CR)
+
+
 def test_what_other_registers_of_a_port_hold(of_profile: World, profile: str) -> None:
     w = of_profile
     w.port.write(PortReg.CMD, 0)
