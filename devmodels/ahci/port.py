@@ -309,7 +309,7 @@ class Port:
 
     def forget_issued(self, *, heard: bool = False) -> None:
         """Nothing is issued any more, by a reset; what nobody has `heard` of is to be told, where that is its habit."""
-        dropped = self.registers.sact
+        dropped = 0 if self.device is None else self.registers.sact & self.device.tags
         self._take_back()
         if self.hba.habits.tells_dropped and not heard:
             self.delivery.untold |= dropped
@@ -328,10 +328,10 @@ class Port:
 
     def hba_reset(self, domain: str) -> None:
         """The registers of a reset domain, and the link (§10.4.3)."""
-        if self.device is not None:
-            self.device.drop()
         self.state = State.OFF
         self.forget_issued()
+        if self.device is not None:
+            self.device.drop()
         self.held_in_reset = self.link.signature_due = False
         self.registers.reset(domain)
         self.asks = False

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from guestsim.diff.masks import Mask, of_memory
 from guestsim.drivers.ahci_layouts import Hba
 
+
+def _exact(name: str, reason: str) -> Mask:
+    """Sequences say where it holds, and both values that there must be."""
+    return replace(of_memory(name, reason), exact=True)
+
+
 ANY_REGISTERS = (
-    of_memory(
+    _exact(
         "command-bits",
         "PxCMD.SUD and POD are 1, PMA, APSTE, ALPE and ASP 0 where there is nothing of that kind; CLO clears itself; "
         "FR is 1 while CR is (AHCI 1.3.1 §3.3.7, §10.3.2). QEMU's hold what is written, FR what FRE has (right: ours).",
     ),
-    of_memory(
+    _exact(
         "control-bits",
         "Bits 31 to 12 of PxSCTL are 0 (AHCI 1.3.1 §3.3.11); QEMU's hold what is written (right: ours).",
     ),
-    of_memory(
+    _exact(
         "address-bits",
         "Bits 9 to 0 of PxCLB and 7 to 0 of PxFB are 0 (AHCI 1.3.1 §3.3.1, §3.3.3); QEMU's hold what is written "
         "(right: ours).",
     ),
-    of_memory(
+    _exact(
         "not-started",
         "PxCI and PxSACT take no bits while PxCMD.ST is 0 (AHCI 1.3.1 §3.3.13, §3.3.14); QEMU's do (right: ours).",
     ),
-    of_memory(
+    _exact(
         "link",
         "PxSCTL.DET has the link go down and come up, PxCMD.ICC has it sleep, and PxSSTS, PxTFD, PxSIG, PxSERR and "
         "PxIS tell of that (AHCI 1.3.1 §3.3.5 to §3.3.12); QEMU's device is reset when DET 1 is over, and sends a FIS "
         "(right: ours).",
     ),
-    of_memory(
+    _exact(
         "lanes",
         "A narrow write is of its bytes (AHCI 1.3.1 §3); QEMU's is of the whole register, or lost (right: ours).",
     ),

@@ -15,6 +15,9 @@ class Mask:
 
     Where there are `tags`, only in a step that has one of them; where there are `values`, only if those bits are these
     in ours and in theirs.  Only under these `profiles` is anything hidden.
+
+    Where it is `exact`, a read of a sequence that names it says what both must hold: it is a difference also where
+    ours has the same as theirs, but not its own value.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Mask:
     tags: frozenset[str] = frozenset()
     values: tuple[int | None, int | None] = (None, None)
     profiles: frozenset[Profile] = BOTH
+    exact: bool = False
 
     def hides(self, read: Read, ours: int, theirs: int, tags: Set[str]) -> bool:
         """Whether this is all that is not the same."""

@@ -138,11 +138,14 @@ class Player:
     _loose: list[Loose] = field(default_factory=list)
     _hiding: frozenset[str] = frozenset()
     """Names of the masks: no other memory is loose."""
+    _exact: frozenset[str] = frozenset()
+    """Names of those that say what registers must hold."""
     _breaks: set[str] = field(default_factory=set)
     """Break points that there are."""
 
     def __post_init__(self) -> None:
         self._hiding = frozenset(mask.name for mask in self.masks)
+        self._exact = frozenset(mask.name for mask in self.masks if mask.exact)
 
     def play(self, steps: Sequence[Step]) -> Difference | None:
         """The first difference; the sides begin anew before it.  Nothing is held after it."""
@@ -269,7 +272,7 @@ class Player:
         self, reads: Sequence[Read], mine: Sequence[int], others: Sequence[int], hidden: Counter[str]
     ) -> Found | None:
         for read, ours, theirs in zip(reads, mine, others, strict=True):
-            if ours == theirs:
+            if ours == theirs and not self._must_differ(read, ours):
                 continue
             if read.but is not None and read.but[0] in self._hiding and read.hides(ours, theirs):
                 hidden[read.but[0]] += 1
@@ -281,6 +284,10 @@ class Player:
             else:
                 return "register", self.label(read), f"{ours:#x}", f"{theirs:#x}"
         return None
+
+    def _must_differ(self, read: Read, ours: int) -> bool:
+        """Whether ours has to hold another value than this one, which theirs has, too."""
+        return read.but is not None and read.but[0] in self._exact and ours != read.but[1]
 
     def _rest(self, rest: Rest) -> Found | None:
         wanted = [] if rest.until is None else [rest.until]

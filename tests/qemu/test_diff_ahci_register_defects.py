@@ -9,7 +9,6 @@ import pytest
 
 from devmodels.ahci.link import Link
 from devmodels.ahci.port import Port
-from devmodels.ahci.registers import PortRegisters
 from guestsim.diff.grammar import Action, ahci_registers
 from guestsim.diff.grammar.ata import Table
 from guestsim.diff.grammar.ata_disk import DISK
@@ -58,33 +57,34 @@ def clo_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Port, "command_written", broken)
 
 
-def errors_hold_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    _after_write(monkeypatch, 0x30, lambda _, value: value)
+def errors_are_set_by_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(port: Port) -> None:
+        port.registers.serr |= 1 << 16
+
+    monkeypatch.setattr(Port, "errors_written", broken)
 
 
 def errors_are_not_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
-    _after_write(monkeypatch, 0x30, lambda before, _: before)
+    """Only a reset does that."""
+    kept: dict[Port, int] = {}
+    errors = Port.errors
+
+    def told(port: Port, bits: int) -> None:
+        errors(port, bits)
+        kept[port] = port.registers.serr
+
+    def broken(port: Port) -> None:
+        port.registers.serr = kept.get(port, 0)
+
+    monkeypatch.setattr(Port, "errors", told)
+    monkeypatch.setattr(Port, "errors_written", broken)
 
 
-def status_holds_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    _after_write(monkeypatch, 0x10, lambda _, value: value)
+def status_is_set_by_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(port: Port) -> None:
+        port.registers.status |= 1
 
-
-def _after_write(monkeypatch: pytest.MonkeyPatch, register: int, held: Callable[[int, int], int]) -> None:
-    """A port's register holds something else after a write."""
-    write = PortRegisters.write
-
-    def broken(registers: PortRegisters, offset: int, size: int, value: int) -> None:
-        before = registers.serr if register == 0x30 else registers.status
-        write(registers, offset, size, value)
-        if offset == register:
-            after = held(before, value)
-            if register == 0x30:
-                registers.serr = after
-            else:
-                registers.status = after
-
-    monkeypatch.setattr(PortRegisters, "write", broken)
+    monkeypatch.setattr(Port, "status_written", broken)
 
 
 def det_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +92,13 @@ def det_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def issued_while_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not, where it is."""
-    monkeypatch.setattr(Port, "issue_written", lambda *_: None)
+    issue = Port.issue_written
+
+    def broken(port: Port, old: int, new: int) -> None:
+        if port.registers.st:
+            issue(port, old, new)
+
+    monkeypatch.setattr(Port, "issue_written", broken)
 
 
 def not_issued_while_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +135,9 @@ DEFECTS: tuple[tuple[Put, Make, tuple[Profile, ...]], ...] = (
     (clo_leaves_busy, ahci_registers.override, ("strict",)),
     (clo_stays, ahci_registers.command, ("strict",)),
     (clo_is_heard, ahci_registers.override, ("qemu",)),
-    (errors_hold_what_is_written, ahci_registers.errors, PROFILES),
+    (errors_are_set_by_a_write, ahci_registers.errors, PROFILES),
     (errors_are_not_cleared, ahci_registers.errors, ("strict",)),
-    (status_holds_what_is_written, ahci_registers.errors, PROFILES),
+    (status_is_set_by_a_write, ahci_registers.errors, PROFILES),
     (det_is_ignored, ahci_registers.control, PROFILES),
     (issued_while_stopped, ahci_registers.stopped, ("strict",)),
     (not_issued_while_stopped, ahci_registers.stopped, ("qemu",)),
