@@ -59,7 +59,7 @@ def clo_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def errors_are_set_by_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(port: Port) -> None:
-        port.registers.serr |= 1 << 16
+        port.registers.serr |= 1 << 17
 
     monkeypatch.setattr(Port, "errors_written", broken)
 

@@ -11,6 +11,7 @@ from guestsim.drivers.ahci_layouts import (
     HEADER,
     PIO_SETUP,
     PORTS_OFFSET,
+    SDB,
     Cmd,
     Ghc,
     Hba,
@@ -161,6 +162,18 @@ def test_a_queued_command_is_accepted(of_profile: World, profile: str) -> None:
     w.command(ata.read_dma_ext(0x10, 1), (buffer, 512))
     w.command(ata.read_queued(0x20, 1), (buffer, 512))
     assert fis(w, D2H)[4] == by(profile, strict=0x20, qemu=0x11)
+
+
+def test_tags_that_were_no_commands_are_not_told_of_after_a_reset(w: World) -> None:
+    w.port.write(PortReg.CMD, 0)
+    w.port.write(PortReg.SACT, 0xF0)
+    w.port.write(PortReg.SCTL, 0x301)
+    w.port.write(PortReg.SCTL, 0x300)
+    w.port.write(PortReg.CMD, Cmd.FRE | Cmd.ST)
+    w.settle()
+    buffer = w.guest.memory.allocate(512)
+    w.command(ata.read_queued(0x20, 1), (buffer, 512))
+    assert fis(w, SDB)[4:8] == bytes((1, 0, 0, 0))
 
 
 def test_the_count_of_bytes_moved_begins_with_what_the_header_holds(of_profile: World) -> None:

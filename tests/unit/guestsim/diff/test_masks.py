@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from guestsim.diff.access import Loose, Read
+from guestsim.diff.access import Loose, Read, Step, Wait, Write
+from guestsim.diff.ata_devices import AHCI_DISK
 from guestsim.diff.masks import Mask, strict
 from guestsim.diff.profiles import PROFILES, Profile
 from guestsim.diff.run import compare_random, compare_steps
@@ -68,3 +69,18 @@ def test_memory_is_hidden_where_it_holds_what_is_said(
     up, ask = found.steps
     report = compare_steps(FEW, [up, replace(ask, accesses=(loose, *ask.accesses))], open_player=twin)
     assert (not report.unexplained, report.counts.masked["failed-data"]) == (hidden, hidden)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("mask", "ours", "found"),
+    [("control-bits", 0x300, 0), ("control-bits", 0, 1), ("issued", 0, 0)],
+)
+def test_an_exact_one_says_what_ours_must_hold_also_where_theirs_holds_the_same(
+    tmp_path: Path, mask: str, ours: int, found: int
+) -> None:
+    steps = [
+        Step("look", (Write("hba", 0x12C, 4, 0x300), Read("hba", 0x12C, 4, but=(mask, ours, 0x1300)), Wait()))
+    ]
+    report = compare_steps(AHCI_DISK, steps, open_player=with_twin(tmp_path, AHCI_DISK))
+    assert len(report.unexplained) == found
