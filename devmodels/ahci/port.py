@@ -309,7 +309,10 @@ class Port:
 
     def forget_issued(self, *, heard: bool = False) -> None:
         """Nothing is issued any more, by a reset; what nobody has `heard` of is to be told, where that is its habit."""
-        dropped = 0 if self.device is None else self.registers.sact & self.device.tags
+        registers = self.registers
+        had = 0 if self.device is None else self.device.tags
+        # What has not been fetched yet is as good as that.
+        dropped = registers.sact & (had | (registers.ci if self.state is State.RUNNING else 0))
         self._take_back()
         if self.hba.habits.tells_dropped and not heard:
             self.delivery.untold |= dropped
@@ -328,8 +331,8 @@ class Port:
 
     def hba_reset(self, domain: str) -> None:
         """The registers of a reset domain, and the link (§10.4.3)."""
-        self.state = State.OFF
         self.forget_issued()
+        self.state = State.OFF
         if self.device is not None:
             self.device.drop()
         self.held_in_reset = self.link.signature_due = False
