@@ -177,6 +177,8 @@ class Expected:
             case PortReg.SACT | PortReg.CI:
                 held[register] |= value
             case PortReg.CMD:
+                if held[register] & ST and not value & ST:
+                    held[PortReg.CI] = held[PortReg.SACT] = 0
                 engines = (CR if value & ST else 0) | (FR if value & FRE else 0)
                 held[register] = value & KEPT_BY_THEIRS | engines
                 if self._forgotten:
