@@ -52,6 +52,8 @@ def _port_mask(name: str, reason: str, register: PortReg, bits: int, values: Val
     return Mask(name, reason, "hba", at, at + 4, bits, frozenset(tags), values)
 
 
+SLOTS = tuple(1 << slot for slot in range(32))
+"""Bits of PxCI."""
 DSC = (
     "DSC",
     "Bit 4 of the status is obsolete (ACS-3 §6.2): ours shows it as ATA-5 has it, QEMU only where all went well.",
@@ -212,7 +214,7 @@ _AHCI_DISK_MASKS = (
     of_memory(*THEIRS_ALONE),
     _port_mask(*OURS_ALONE, PortReg.TFD, 0x0411, (0x0010, 0x0401), OURS),
     _port_mask(*OURS_ALONE, PortReg.IS, 0x4000_0000, (0, 0x4000_0000), OURS),
-    _port_mask(*OURS_ALONE, PortReg.CI, -1, (0, None), OURS),
+    *(_port_mask(*OURS_ALONE, PortReg.CI, bit, (0, bit), OURS) for bit in SLOTS),
     *(
         _port_mask(*THEIRS_ALONE, PortReg.TFD, 0x0411, (mine, others), THEIRS)
         for mine in (0x0411, 0x0401)
@@ -220,7 +222,7 @@ _AHCI_DISK_MASKS = (
     ),
     _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0000, 1), THEIRS),
     _port_mask(*THEIRS_ALONE, PortReg.IS, 0x4000_0001, (0x4000_0001, 1), THEIRS),
-    _port_mask(*THEIRS_ALONE, PortReg.CI, -1, (None, 0), THEIRS),
+    *(_port_mask(*THEIRS_ALONE, PortReg.CI, bit, (bit, 0), THEIRS) for bit in SLOTS),
     *strict(
         of_memory(
             "accepted",
