@@ -100,10 +100,7 @@ class Delivery:
         """The device asks for the packet of a PACKET command (§5.3.10); whether there is memory for that FIS."""
         assert self._port.device is not None
         size = self._port.device.packet_size
-        received = self.receive(PSFIS, packet_setup(taskfile, size, plain=self._habits.plain_pio_setup))
-        if received and self._habits.hides_busy and self._registers.fr:
-            self._registers.tfd = ASKING
-        return received
+        return self._receive_pio_setup(packet_setup(taskfile, size, plain=self._habits.plain_pio_setup))
 
     def packet(self, slot: int, taskfile: TaskFile, packet: bytes | None) -> bytes | None:
         """The packet of a PACKET command, as much of it as the device takes (§5.3.10)."""
@@ -215,11 +212,15 @@ class Delivery:
 
     def _receive_setup(self, command: PortCommand, length: int) -> bool:
         data, interrupt = data_setup(command, length, plain=self._habits.plain_pio_setup)
+        received = self._receive_pio_setup(data)
+        if received and interrupt:
+            self._registers.status |= PSS
+        return received
+
+    def _receive_pio_setup(self, data: bytes) -> bool:
         received = self.receive(PSFIS, data)
         if received and self._habits.hides_busy and self._registers.fr:
             self._registers.tfd = ASKING
-        if received and interrupt:
-            self._registers.status |= PSS
         return received
 
     def moved(self, command: AtaCommand) -> None:

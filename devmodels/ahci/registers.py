@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from devmodels.registers import HWINIT, POWER_ON, RO, RW, RW1C, RW1S, Register, RegisterFile
+from devmodels.registers.pieces import aligned_pieces
 
 HBA_RESET = "hba-reset"
 """GHC.HR: keeps the addresses of command list and received FIS area (AHCI 1.3.1 §10.4.3)."""
@@ -277,12 +278,10 @@ class WholeWrites:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A guest's write, in pieces that lie as their size has it."""
-        while size:
-            piece = min(4, size, offset & -offset or 4)
-            piece = 1 << piece.bit_length() - 1
-            if not offset & 3:
-                super().write(offset, 4, value & (1 << 8 * piece) - 1)  # type: ignore[misc]
-            offset, size, value = offset + piece, size - piece, value >> 8 * piece
+        for at, piece in aligned_pieces(offset, size):
+            if not at & 3:
+                part = value >> 8 * (at - offset) & (1 << 8 * piece) - 1
+                super().write(at, 4, part)  # type: ignore[misc]
 
 
 class WholeHostControl(WholeWrites, GenericHostControl):

@@ -17,11 +17,11 @@ The bus master has 8 bytes a channel (SFF-8038i §2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 from devmodels.ata.taskfile import Place
 from devmodels.registers import RO, RW, RW1C, WO, Port, Register, RegisterFile
+from devmodels.registers.pieces import aligned_pieces
 
 
 class CommandOwner(Protocol):
@@ -220,7 +220,7 @@ class BusMasterAsQemu(BusMasterRegisters, size=8, widths=(1, 2, 4), lenient=True
     def read(self, offset: int, size: int) -> int:
         """All ones where there is nothing of such a width."""
         value = 0
-        for at, piece in _pieces(offset, size):
+        for at, piece in aligned_pieces(offset, size):
             there = at >= _TABLE or (piece == 1 and not at & 1)
             one = super().read(at, piece) if there else (1 << 8 * piece) - 1
             value |= one << 8 * (at - offset)
@@ -228,18 +228,9 @@ class BusMasterAsQemu(BusMasterRegisters, size=8, widths=(1, 2, 4), lenient=True
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Nothing where there is nothing of such a width."""
-        for at, piece in _pieces(offset, size):
+        for at, piece in aligned_pieces(offset, size):
             if at >= _TABLE or (piece == 1 and not at & 1):
                 super().write(at, piece, value >> 8 * (at - offset) & (1 << 8 * piece) - 1)
 
 
 _TABLE = 4
-
-
-def _pieces(offset: int, size: int) -> Iterator[tuple[int, int]]:
-    """Offset and size of each aligned piece of an access."""
-    at, end = offset, offset + size
-    while at < end:
-        piece = min(at & -at or 4, 4, 1 << (end - at).bit_length() - 1)
-        yield at, piece
-        at += piece
