@@ -1,4 +1,4 @@
-"""A monitor's socket: JSON objects in both directions.
+"""A monitor's socket: JSON objects in both directions, or what else a splitter cuts.
 
 Follows QEMU's docs/interop/qmp-spec ("QEMU Machine Protocol Specification").  What we send are lines; what comes in may
 be cut into lines or not: an object ends with its last brace.
@@ -10,6 +10,7 @@ import logging
 import select
 import socket
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +21,22 @@ log = logging.getLogger("devmodels.monitor")
 MAX_COMMAND = 1 << 20
 """A longer command ends the connection."""
 CHUNK = 1 << 16
+
+
+class Cutter(Protocol):
+    """Cuts a stream into pieces."""
+
+    def __len__(self) -> int:
+        """Bytes of what has not been cut off yet."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """More of the stream."""
+        ...
+
+    def next(self) -> bytes | None:
+        """The next piece that is whole; None where there is none."""
+        ...
 
 
 class Splitter:
@@ -78,12 +95,19 @@ class Splitter:
 
 
 _QUOTE, _BACKSLASH, _LINE_FEED = b'"\\\n'
+
+
+def line_of(message: object) -> bytes:
+    """A JSON object as one line, spaced as QEMU's are: scripts look for `"return": {}`."""
+    return msgspec.json.format(msgspec.json.encode(message), indent=0) + b"\r\n"
+
+
 _HANG_UP = 0
 """EPOLLHUP is reported in any case: the client has closed its socket, and not only said that it sends no more."""
 
 
 class ObjectChannel:
-    """One client's connection, which it owns.
+    """One client's connection, which it owns; `encode` says how messages to it look, `splitter` what an object is.
 
     `on_object(text)` is called for each object that comes, the next one not before `answer`, nor before the client has
     read what was sent to it: what waits here is bounded.  `on_end()` once when the client has gone or broke the form;
@@ -96,12 +120,16 @@ class ObjectChannel:
         context: IoContext,
         on_object: Callable[[bytes], None],
         on_end: Callable[[], None],
+        *,
+        splitter: Cutter | None = None,
+        encode: Callable[[Any], bytes] = line_of,
     ) -> None:
         self._sock = sock
+        self._encode = encode
         self._context = context
         self._on_object = on_object
         self._on_end = on_end
-        self._incoming = Splitter()
+        self._incoming: Cutter = Splitter() if splitter is None else splitter
         self._outgoing = bytearray()
         self._answering = False
         self._watching: int | None = None
@@ -117,7 +145,7 @@ class ObjectChannel:
     def put(self, message: object) -> None:
         """Send a message."""
         if not self._closed:
-            self._outgoing += msgspec.json.encode(message) + b"\r\n"
+            self._outgoing += self._encode(message)
             self._send()
             self._rewatch()
 
@@ -191,7 +219,7 @@ class ObjectChannel:
         if self._answering or self._closed or self._outgoing:
             return
         piece = self._incoming.next()
-        if piece is not None:
+        if piece is not None and not self._closed:
             self._answering = True
             self._on_object(piece)
         elif len(self._incoming) > MAX_COMMAND:

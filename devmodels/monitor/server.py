@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from devmodels.acceptor import Acceptor
-from devmodels.monitor.channel import ObjectChannel
+from devmodels.monitor.channel import ObjectChannel, line_of
 from devmodels.monitor.command import CommandError, text_of
 from devmodels.monitor.control import version_of
 from devmodels.monitor.table import commands
@@ -36,15 +36,21 @@ class MonitorSession:
     """
 
     def __init__(
-        self, sock: socket.socket, world: World, on_end: Callable[[], None], *, greeted: bool = False
+        self,
+        sock: socket.socket,
+        world: World,
+        on_end: Callable[[], None],
+        *,
+        greeted: bool = False,
+        encode: Callable[[object], bytes] = line_of,
     ) -> None:
-        """`greeted`: somebody has sent the greeting already."""
+        """`greeted`: somebody has sent the greeting already.  `encode`: how answers look."""
         self._world = world
         self._context = world.context
         self._commands = commands(world)
         self._negotiated = False
         self._on_end = on_end
-        self._channel = ObjectChannel(sock, self._context, self._command, self._left)
+        self._channel = ObjectChannel(sock, self._context, self._command, self._left, encode=encode)
         world.events.add_listener(self._event)
         if not greeted:
             self._channel.put(greeting(world))

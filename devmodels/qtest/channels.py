@@ -1,7 +1,7 @@
 """Character devices, as far as clients come through them: `-chardev`, and the short forms that other options take.
 
-A short form (`stdio`, `null`, `unix:PATH,server=on,wait=off`, `chardev:ID`) is one of QEMU's older way to name a
-chardev; `unix:` has options behind it, of which the first one is `path` if it says nothing else.
+A short form (`stdio`, `null`, `unix:PATH,server=on,wait=off`, `tcp:HOST:PORT`, `telnet:HOST:PORT`, `chardev:ID`) is one
+of QEMU's older way to name a chardev; `unix:`, `tcp:` and `telnet:` have options behind them.
 """
 
 from __future__ import annotations
@@ -12,30 +12,51 @@ import msgspec
 
 from devmodels.options import OptionError, shown
 
-FORMS = "expected unix:PATH, perhaps with ,server=on,wait=off, chardev:ID, stdio or null"
+FORMS = (
+    "expected unix:PATH, tcp:HOST:PORT or telnet:HOST:PORT, perhaps with ,server=on,wait=off, "
+    "chardev:ID, stdio or null"
+)
 
 
 NOWHERE = ("null", "vc", "/dev/null")
 """Nobody is at a console on a display that is not there, either."""
 
 
-class Socket(msgspec.Struct, frozen=True):
-    """A UNIX socket by its path, or the file descriptor `fd` that is one; `server`: somebody connects to it there.
+MAX_PORT = 0xFFFF
+SETTINGS = ("path", "fd", "host", "port", "server", "wait", "telnet", "nodelay", "ipv4", "ipv6", "mux")
+"""Of a socket; the last ones say nothing of it that matters here."""
 
-    `wait`: the start waits for the first one who does; others may come after it.
+
+class Socket(msgspec.Struct, frozen=True):
+    """A UNIX socket by its path, TCP's by host and port, or the file descriptor `fd` that is one.
+
+    `server`: somebody connects to it there.  `wait`: the start waits for the first one who does; others may come after
+    it.  `telnet`: who connects speaks telnet.
     """
 
     path: str
     server: bool
     fd: int | None = None
     wait: bool = True
+    address: tuple[str, int] | None = None
+    telnet: bool = False
 
     def __str__(self) -> str:
+        if self.address is not None:
+            return "{}:{}".format(*self.address)
         return self.path if self.fd is None else f"fd={self.fd}"
 
 
 Channel = Socket | Literal["stdio"] | None
 """Where a chardev leads; None is nowhere."""
+
+
+class Monitor(msgspec.Struct, frozen=True):
+    """A monitor: QMP, `pretty` or not, or the human one."""
+
+    where: Socket | Literal["stdio"]
+    human: bool = False
+    pretty: bool = False
 
 
 class Channels:
@@ -44,6 +65,7 @@ class Channels:
     def __init__(self) -> None:
         self.known: dict[str, Channel] = {}
         self._used: set[str] = set()
+        self._stdio = False
 
     def add(self, text: str) -> None:
         """`-chardev`; OptionError."""
@@ -56,12 +78,13 @@ class Channels:
         if kind == "null":
             self.known[name] = None
         elif kind == "stdio":
-            self.known[name] = "stdio"
-        elif kind == "socket" and ("path" in settings or "fd" in settings):
+            self.known[name] = self._standard()
+        elif kind == "socket" and not settings.keys().isdisjoint(("path", "fd", "port")):
             self.known[name] = _socket(settings)
         else:
             raise OptionError(
-                "expected socket,path=PATH,id=ID, socket,fd=NUMBER,id=ID, stdio,id=ID or null,id=ID"
+                "expected socket,path=PATH,id=ID, socket,host=HOST,port=PORT,id=ID, socket,fd=NUMBER,id=ID, "
+                "stdio,id=ID or null,id=ID"
             )
 
     def use(self, name: str) -> Channel:
@@ -80,14 +103,25 @@ class Channels:
         if text in NOWHERE:
             return None
         if text == "stdio":
-            return "stdio"
+            return self._standard()
         if kind == "chardev" and rest:
             return self.use(rest)
         if kind == "unix" and rest:
             settings = _settings(rest, "path")
             if settings.get("path"):
                 return _socket(settings)
+        if kind in ("tcp", "telnet"):
+            settings = {"telnet": "on" if kind == "telnet" else "off", **_settings(rest, "address")}
+            host, colon, port = settings.pop("address", "").rpartition(":")
+            if colon:
+                return _socket({**settings, "host": host, "port": port})
         raise OptionError(FORMS)
+
+    def _standard(self) -> Literal["stdio"]:
+        if self._stdio:
+            raise OptionError("cannot use stdio by multiple character devices")
+        self._stdio = True
+        return "stdio"
 
 
 def _settings(text: str, implied: str) -> dict[str, str]:
@@ -107,13 +141,24 @@ def _settings(text: str, implied: str) -> dict[str, str]:
 
 
 def _socket(settings: dict[str, str]) -> Socket:
-    server = settings.get("server", "off") in ("on", "yes", "true")
-    wait = settings.get("wait", "on") in ("on", "yes", "true")
-    fd = settings.get("fd")
+    for key in settings:
+        if key not in SETTINGS:
+            raise OptionError(f"Invalid parameter {key!r}")
+    server, wait, telnet = (
+        settings.get(key, default) in ("on", "yes", "true")
+        for key, default in (("server", "off"), ("wait", "on"), ("telnet", "off"))
+    )
+    fd, port = settings.get("fd"), settings.get("port")
+    given = [key for key in ("path", "fd", "port") if key in settings]
+    if len(given) > 1:
+        raise OptionError(f"{given[0]}: given together with {given[1]}; expected one of them")
+    if port is not None:
+        if not port.isdecimal() or int(port) > MAX_PORT:
+            raise OptionError(f"port: {shown(port)} is given; expected a number up to {MAX_PORT}")
+        host = settings.get("host", "").removeprefix("[").removesuffix("]")
+        return Socket("", server, wait=wait, address=(host, int(port)), telnet=telnet)
     if fd is None:
-        return Socket(settings["path"], server, wait=wait)
-    if "path" in settings:
-        raise OptionError("path: given together with fd; expected one of them")
+        return Socket(settings["path"], server, wait=wait, telnet=telnet)
     if not fd.isdecimal():
         raise OptionError(f"fd: {shown(fd)} is given; expected the number of an open socket")
-    return Socket("", server, int(fd), wait)
+    return Socket("", server, int(fd), wait, telnet=telnet)

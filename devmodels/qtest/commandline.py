@@ -13,7 +13,7 @@ import msgspec
 
 from devmodels.options import OptionError, decode, parse_keyval, shown
 from devmodels.qtest.board import DEFAULT_RAM, BoardName
-from devmodels.qtest.channels import Channel, Channels, Socket
+from devmodels.qtest.channels import Channel, Channels, Monitor
 from devmodels.qtest.numbers import size
 
 MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
@@ -56,7 +56,7 @@ class Launch(msgspec.Struct):
     devices: list[str] = msgspec.field(default_factory=list)
     globals: list[tuple[str, str, str]] = msgspec.field(default_factory=list)
     channels: Channels = msgspec.field(default_factory=Channels)
-    monitors: list[Socket] = msgspec.field(default_factory=list)
+    monitors: list[Monitor] = msgspec.field(default_factory=list)
     incoming: str | None = None
     vga: str | None = None
     network: bool = False
@@ -161,30 +161,32 @@ def _mon(launch: Launch, text: str) -> None:
     name = settings.get("chardev")
     if not isinstance(name, str):
         raise OptionError("chardev: missing; expected the id of one")
-    control = settings.get("mode") == "control"
-    _add_monitor(launch, launch.channels.use(name), control=control)
+    mode, is_pretty = settings.get("mode", "readline"), settings.get("pretty") == "on"
+    if mode not in ("control", "readline"):
+        raise OptionError(f"mode: {shown(mode)} is given; expected control or readline")
+    if is_pretty and mode != "control":
+        raise OptionError("'pretty' is not compatible with HMP monitors")
+    _add_monitor(launch, launch.channels.use(name), human=mode == "readline", pretty=is_pretty)
 
 
 def _qmp(launch: Launch, text: str) -> None:
     if text != "none":
-        _add_monitor(launch, launch.channels.named(text), control=True)
+        _add_monitor(launch, launch.channels.named(text))
+
+
+def _qmp_pretty(launch: Launch, text: str) -> None:
+    if text != "none":
+        _add_monitor(launch, launch.channels.named(text), pretty=True)
 
 
 def _monitor(launch: Launch, text: str) -> None:
     if text != "none":
-        _add_monitor(launch, launch.channels.named(text), control=False)
+        _add_monitor(launch, launch.channels.named(text), human=True)
 
 
-def _add_monitor(launch: Launch, channel: Channel, *, control: bool) -> None:
-    if channel is None:
-        return
-    if not control:
-        raise OptionError(
-            "expected mode=control; the human monitor is reached through QMP's human-monitor-command"
-        )
-    if channel == "stdio":
-        raise OptionError("expected a socket; there are no monitors on standard input")
-    launch.monitors.append(channel)
+def _add_monitor(launch: Launch, channel: Channel, *, human: bool = False, pretty: bool = False) -> None:
+    if channel is not None:
+        launch.monitors.append(Monitor(channel, human, pretty))
 
 
 def _global(launch: Launch, text: str) -> None:
@@ -278,6 +280,7 @@ _LATE: dict[str, Callable[[Launch, str], None]] = {
     "qtest": _qtest,
     "mon": _mon,
     "qmp": _qmp,
+    "qmp-pretty": _qmp_pretty,
     "monitor": _monitor,
 }
 """Who may name a chardev that comes later on the line."""

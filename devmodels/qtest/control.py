@@ -1,4 +1,4 @@
-"""The control socket: QMP over a connection that is made at the start, served from the first command on.
+"""The monitors: QMP or the human one over a connection that is made at the start, served from the first command on.
 
 The greeting is the one of the QEMU that this stands in for, as its clients look at the numbers.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket  # without the classes of all numbers that `socket` makes, which takes milliseconds
 import select
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from devmodels.options import OptionError
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from devmodels.monitor.server import MonitorSession
     from devmodels.monitor.world import World
     from devmodels.qtest.assembling import Assembling
-    from devmodels.qtest.channels import Socket
+    from devmodels.qtest.channels import Monitor, Socket
+    from devmodels.qtest.humansession import HumanSession
     from devmodels.qtest.migration import Migration
+    from devmodels.qtest.terminal import Relayed
 
 T = TypeVar("T")
 VERSION = (7, 2, 0)
@@ -31,6 +33,8 @@ GREETING = (
     b'"capabilities": []}}\r\n'
 )
 
+HUMAN_GREETING = b"QEMU 7.2.0 monitor - type 'help' for more information\r\n(qemu) "
+
 
 class Entrance:
     """Where clients come through a channel: one that listens itself, or whoever connects, one after the other.
@@ -38,12 +42,15 @@ class Entrance:
     A socket to be connected to is there at once; OptionError, of this one's `option`, where it cannot be.
     """
 
-    def __init__(self, where: Socket, *, option: str) -> None:
+    def __init__(self, where: Socket | Literal["stdio"], *, option: str) -> None:
         self._where = where
         self._option = option
         self._first: _socket.socket | None = None
         self._acceptor: Acceptor | None = None
-        self._listener = self._tried(lambda: _listener(where)) if where.server else None
+        self._relayed: Relayed | None = None
+        self._listener: socket.socket | None = None
+        if where != "stdio" and where.server:
+            self._listener = self._tried(lambda: _listener(where))
 
     def _tried(self, made: Callable[[], T]) -> T:
         try:
@@ -54,16 +61,24 @@ class Entrance:
     def wait(self) -> None:
         """Connect, or wait for the first client, if somebody is to wait for it; OptionError where that cannot be."""
         where, listener = self._where, self._listener
+        if where == "stdio":
+            return
         if listener is None:
-            self._first = self._tried(
-                lambda: _connect(where.path) if where.fd is None else _inherited(where.fd)
-            )
+            self._first = self._tried(lambda: _connect(where))
         elif where.wait:
             listener.setblocking(True)
             self._first = self._tried(listener.accept)[0]
 
     def open(self, context: IoContext, come: Callable[[_socket.socket], None]) -> None:
         """Hand clients over, each to `come` as a blocking socket; the next one after `go_on`."""
+        if self._where == "stdio":
+            from devmodels.qtest.terminal import Standard
+
+            self._relayed = Standard(context)
+            come(self._relayed.end)
+            return
+        if self._where.telnet:
+            come = self._through_telnet(context, come)
         if self._listener is not None:
             from devmodels.acceptor import Acceptor
 
@@ -77,6 +92,17 @@ class Entrance:
             self._pause()
             come(self._first)
 
+    def _through_telnet(
+        self, context: IoContext, come: Callable[[_socket.socket], None]
+    ) -> Callable[[_socket.socket], None]:
+        def relayed(connection: _socket.socket) -> None:
+            from devmodels.qtest.terminal import Telnet
+
+            self._relayed = Telnet(context, connection)
+            come(self._relayed.end)
+
+        return relayed
+
     @property
     def others_may_come(self) -> bool:
         """Whether there can be a client after this one."""
@@ -88,19 +114,32 @@ class Entrance:
 
     def go_on(self) -> None:
         """The client has left."""
+        self._end_relay()
         if self._acceptor is not None:
             self._acceptor.go_on()
 
     def close(self) -> None:
-        """Nobody comes any more."""
+        """Nobody comes any more; what was said to the client by way of us is said to the end."""
+        self._end_relay()
         if self._acceptor is not None:
             self._acceptor.close()
 
+    def _end_relay(self) -> None:
+        if self._relayed is not None:
+            self._relayed.close()
+            self._relayed = None
 
-def _connect(path: str) -> _socket.socket:
+
+def _connect(where: Socket) -> _socket.socket:
+    if where.fd is not None:
+        return _inherited(where.fd)
+    if where.address is not None:
+        import socket
+
+        return socket.create_connection(where.address)
     end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        end.connect(path)
+        end.connect(where.path)
     except OSError:
         end.close()
         raise
@@ -116,12 +155,29 @@ def _inherited(fd: int) -> socket.socket:
 
 
 def _listener(where: Socket) -> socket.socket:
-    """A listening socket, at a path or the one inherited."""
+    """A listening socket, at a path or an address, or the one inherited."""
     if where.fd is not None:
         return _inherited(where.fd)
+    if where.address is not None:
+        import socket
+
+        family, *_, address = socket.getaddrinfo(
+            where.address[0] or None, where.address[1], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=1)
     from devmodels import unixlistener
 
     return unixlistener.listen(where.path)
+
+
+def _greeting(monitor: Monitor | None) -> bytes:
+    if monitor is None or not (monitor.human or monitor.pretty):
+        return GREETING
+    if monitor.human:
+        return HUMAN_GREETING
+    from devmodels.monitor.pretty import pretty_json
+
+    return pretty_json(GREETING)
 
 
 class Control:
@@ -133,23 +189,30 @@ class Control:
         self._on_quit = on_quit
         self._waiting: dict[int, _socket.socket] = {}
         self._entrances: list[Entrance] = []
-        self._sessions: list[MonitorSession] = []
+        self._sessions: list[MonitorSession | HumanSession] = []
         self._world: World | None = None
         self._migration: Migration | None = None
 
-    def add(self, connection: _socket.socket, gone: Callable[[], None] = lambda: None) -> None:
-        """Greet a client; `gone` is called when it leaves."""
-        connection.sendall(GREETING)
+    def add(
+        self,
+        connection: _socket.socket,
+        gone: Callable[[], None] = lambda: None,
+        monitor: Monitor | None = None,
+    ) -> None:
+        """Greet a client; `gone` is called when it leaves.  Without `monitor` it is QMP's."""
+        connection.sendall(_greeting(monitor))
         self._waiting[connection.fileno()] = connection
-        self._context.watch(connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection, gone))
+        self._context.watch(
+            connection.fileno(), select.EPOLLIN, lambda _: self._begin(connection, gone, monitor)
+        )
 
-    def serve(self, entrance: Entrance) -> None:
+    def serve(self, entrance: Entrance, monitor: Monitor) -> None:
         """Greet whoever comes through `entrance`, which is closed with all else."""
         self._entrances.append(entrance)
 
         def come(connection: _socket.socket) -> None:
             try:
-                self.add(connection, entrance.go_on)
+                self.add(connection, entrance.go_on, monitor)
             except OSError:
                 # It has left already.
                 connection.close()
@@ -157,11 +220,9 @@ class Control:
 
         entrance.open(self._context, come)
 
-    def _begin(self, connection: _socket.socket, gone: Callable[[], None]) -> None:
+    def _begin(self, connection: _socket.socket, gone: Callable[[], None], monitor: Monitor | None) -> None:
         # Slow to import, and for those only that say something.
         import socket
-
-        from devmodels.monitor.server import MonitorSession
 
         self._context.unwatch(connection.fileno())
         del self._waiting[connection.fileno()]
@@ -171,8 +232,23 @@ class Control:
             self._sessions.remove(session)
             gone()
 
-        session = MonitorSession(whole, self.world, left, greeted=True)
+        session = self._session(whole, left, monitor)
         self._sessions.append(session)
+
+    def _session(
+        self, connection: socket.socket, left: Callable[[], None], monitor: Monitor | None
+    ) -> MonitorSession | HumanSession:
+        if monitor is not None and monitor.human:
+            from devmodels.qtest.humansession import HumanSession
+
+            return HumanSession(connection, self.world, left)
+        from devmodels.monitor.server import MonitorSession
+
+        if monitor is None or not monitor.pretty:
+            return MonitorSession(connection, self.world, left, greeted=True)
+        from devmodels.monitor.pretty import pretty
+
+        return MonitorSession(connection, self.world, left, greeted=True, encode=pretty)
 
     @property
     def migration(self) -> Migration:
@@ -207,11 +283,11 @@ class Control:
 
     def close(self) -> None:
         """End all sessions."""
-        for entrance in self._entrances:
-            entrance.close()
         for session in self._sessions:
             session.close()
         for connection in self._waiting.values():
             connection.close()
+        for entrance in self._entrances:
+            entrance.close()
         if self._migration is not None:
             self._migration.close()

@@ -61,24 +61,26 @@ class HumanMonitor:
 
     async def line(self, text: str) -> str:
         """Do what a line says; what it prints has the monitor's line ends."""
-        return (await self._line(text.strip())).replace("\n", "\r\n")
+        return (await self._line(text.rstrip())).replace("\n", "\r\n")
 
     async def _line(self, text: str) -> str:
-        name, rest = _word(text)
+        name, rest = _word(text.lstrip())
         if name == "qemu-io":
-            return (await self._qemu_io(text)).replace("\r\n", "\n")
-        table, shown = COMMANDS, ""
+            return (await self._qemu_io(text.lstrip())).replace("\r\n", "\n")
+        table = COMMANDS
         if name == "info" and rest:
             name, rest = _word(rest)
-            table, shown = INFO, "info "
+            table = INFO
+        # As it was written, with the blanks before it.
+        shown = text.removesuffix(rest).rstrip()
         found = find(table, name)
         if found is None:
-            return f"unknown command: '{shown}{name}'\n" if name else ""
+            return f"unknown command: '{shown}'\n" if name else ""
         names, command = found
         try:
             return await command.run(self, _parse(command.arguments, rest))
         except Malformed as error:
-            return f'{_prefixed(names, error)}\nTry "help {shown}{name}" for more information\n'
+            return f'{_prefixed(names, error)}\nTry "help {shown}" for more information\n'
         except (CommandError, OptionError, OSError) as error:
             return f"Error: {text_of(error)}\n"
 

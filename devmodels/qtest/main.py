@@ -135,7 +135,7 @@ def _serve(launch: Launch) -> None:
     from devmodels.qtest.control import Control, Entrance
     from devmodels.qtest.loop import Loop, SocketStream, StandardStream
 
-    entrances = [Entrance(where, option="-mon") for where in launch.monitors]
+    entrances = [Entrance(each.where, option="-mon") for each in launch.monitors]
     client = Entrance(launch.qtest, option="-qtest") if isinstance(launch.qtest, Socket) else None
     for entrance in (client, *entrances):
         if entrance is not None:
@@ -155,8 +155,8 @@ def _serve(launch: Launch) -> None:
     try:
         if launch.incoming is not None:
             control.wait_for(launch.incoming, failed)
-        for entrance in entrances:
-            control.serve(entrance)
+        for entrance, monitor in zip(entrances, launch.monitors, strict=True):
+            control.serve(entrance, monitor)
         if launch.qtest == "stdio":
             loop.attach(StandardStream())
         elif client is not None:
