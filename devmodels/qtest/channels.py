@@ -65,7 +65,8 @@ class Channels:
     def __init__(self) -> None:
         self.known: dict[str, Channel] = {}
         self._used: set[str] = set()
-        self._stdio = False
+        self.stdio = False
+        """Whether one of them is standard input and output."""
 
     def add(self, text: str) -> None:
         """`-chardev`; OptionError."""
@@ -118,9 +119,9 @@ class Channels:
         raise OptionError(FORMS)
 
     def _standard(self) -> Literal["stdio"]:
-        if self._stdio:
+        if self.stdio:
             raise OptionError("cannot use stdio by multiple character devices")
-        self._stdio = True
+        self.stdio = True
         return "stdio"
 
 

@@ -21,7 +21,7 @@ MACHINES: dict[str, BoardName] = {"none": "none", "pc": "pc", "q35": "q35"}
 VERSIONED: dict[str, BoardName] = {"pc-i440fx-": "pc", "pc-q35-": "q35"}
 IGNORED_WITH_VALUE = """
     L append audio audiodev bios boot cpu D d display fw_cfg gdb icount initrd k kernel mem-path msg name numa
-    overcommit parallel pidfile rotate rtc run-with sandbox serial smbios smp spice trace usbdevice uuid vnc
+    overcommit parallel rotate rtc run-with sandbox serial smbios smp spice trace usbdevice uuid vnc
     watchdog-action
 """
 IGNORED = """
@@ -58,6 +58,8 @@ class Launch(msgspec.Struct):
     channels: Channels = msgspec.field(default_factory=Channels)
     monitors: list[Monitor] = msgspec.field(default_factory=list)
     incoming: str | None = None
+    daemonize: bool = False
+    pidfile: str | None = None
     vga: str | None = None
     network: bool = False
     """Whether the line names any network, so that the board gives no card of its own."""
@@ -94,6 +96,8 @@ def parse(arguments: list[str]) -> Launch:
     for name, values in late.items():
         for value in values:
             _apply(_LATE[name], launch, f"-{name}", value)
+    if launch.daemonize and launch.channels.stdio:
+        raise OptionError("cannot use stdio with -daemonize")
     return launch
 
 
@@ -218,6 +222,10 @@ def _log(launch: Launch, path: str) -> None:
     launch.qtest_log = path
 
 
+def _pidfile(launch: Launch, path: str) -> None:
+    launch.pidfile = path
+
+
 def _incoming(launch: Launch, text: str) -> None:
     launch.incoming = text
 
@@ -272,6 +280,7 @@ _VALUES: dict[str, Callable[[Launch, str], None]] = {
     "netdev": _netdev,
     "nic": _nic,
     "object": _object,
+    "pidfile": _pidfile,
     "qtest-log": _log,
     "vga": _vga,
     **{name: _short_drive(name) for name in SHORT_DRIVES},
@@ -318,6 +327,10 @@ OTHER_PROPERTIES = frozenset(
 # --- options without one
 
 
+def _daemonize(launch: Launch) -> None:
+    launch.daemonize = True
+
+
 def _nodefaults(launch: Launch) -> None:
     launch.defaults = False
 
@@ -332,6 +345,7 @@ def _snapshot(launch: Launch) -> None:
 
 _SWITCHES: dict[str, Callable[[Launch], None]] = {
     "S": _stopped,
+    "daemonize": _daemonize,
     "nodefaults": _nodefaults,
     "snapshot": _snapshot,
 }

@@ -1,6 +1,7 @@
 """`devmodels-system-x86_64`: the program that stands in for `qemu-system-x86_64` under its qtest clients.
 
-Exit status: 0 when its client has left, at SIGTERM and `quit`; 1 for a wrong option, with one line, as QEMU.
+Exit status: 0 when its client has left, at SIGTERM, SIGINT, SIGHUP and `quit`; 1 for a wrong option, with one line, as
+QEMU.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from devmodels.qtest.commandline import Launch
+    from devmodels.qtest.daemon import Daemon
     from devmodels.qtest.loop import RequestLog
 
 
@@ -26,8 +29,7 @@ def main() -> None:
     # What a start makes stays: nothing of it is garbage, and a collector would look at all of it again and again.
     gc.disable()
     _import_msgspec()
-    signal.signal(signal.SIGTERM, _end_at_once)
-    signal.signal(signal.SIGINT, _end_at_once)
+    _on_signals(_end_at_once)
     status = run(sys.argv[1:])
     sys.stdout.flush()
     # Nothing is left to be done, and whoever waits need not wait for the interpreter.
@@ -76,6 +78,11 @@ def _import_msgspec() -> None:
             del sys.modules[name]
 
 
+def _on_signals(end: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 def _end_at_once(_number: int, _frame: FrameType | None) -> None:
     """There is nothing yet to be ended in good order."""
     os._exit(0)
@@ -93,7 +100,7 @@ def run(arguments: list[str]) -> int:
         if _may_want_help(arguments) and (text := _help(arguments)) is not None:
             sys.stdout.write(text)
             return 0
-        _serve(parse(arguments))
+        _launch(parse(arguments))
     except BrokenPipeError:
         return 0
     except OptionError as error:
@@ -128,7 +135,29 @@ def _log(launch: Launch) -> RequestLog | None:
         raise OptionError(f"-qtest-log {path}: {error.strerror}") from None
 
 
-def _serve(launch: Launch) -> None:
+def _launch(launch: Launch) -> None:
+    if not launch.daemonize and launch.pidfile is None:
+        _serve(launch)
+        return
+    from devmodels.qtest.daemon import Daemon, PidFile
+
+    daemon = Daemon() if launch.daemonize else None
+    pidfile = PidFile(launch.pidfile) if launch.pidfile is not None else None
+
+    def end_at_once(number: int, frame: FrameType | None) -> None:
+        if pidfile is not None:
+            pidfile.remove()
+        _end_at_once(number, frame)
+
+    _on_signals(end_at_once)
+    try:
+        _serve(launch, daemon)
+    finally:
+        if pidfile is not None:
+            pidfile.remove()
+
+
+def _serve(launch: Launch, daemon: Daemon | None = None) -> None:
     from devmodels.options import OptionError
     from devmodels.qtest.assembling import Assembling
     from devmodels.qtest.channels import Socket
@@ -143,8 +172,7 @@ def _serve(launch: Launch) -> None:
     assembling = Assembling(launch)
     board = assembling.build()
     loop = Loop(board, _log(launch))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: loop.stop())
+    _on_signals(lambda _number, _frame: loop.stop())
     control = Control(assembling, loop.stop)
     problems: list[str] = []
 
@@ -162,6 +190,8 @@ def _serve(launch: Launch) -> None:
         elif client is not None:
             loop.on_left = client.go_on if client.others_may_come else None
             client.open(board.context, lambda connection: loop.attach(SocketStream(connection)))
+        if daemon is not None:
+            daemon.ready()
         gc.freeze()
         gc.enable()
         loop.run()
