@@ -23,7 +23,20 @@ NOWHERE = ("null", "vc", "/dev/null")
 
 
 MAX_PORT = 0xFFFF
-SETTINGS = ("path", "fd", "host", "port", "server", "wait", "telnet", "nodelay", "ipv4", "ipv6", "mux")
+SETTINGS = (
+    "path",
+    "fd",
+    "host",
+    "port",
+    "server",
+    "wait",
+    "telnet",
+    "delay",
+    "nodelay",
+    "ipv4",
+    "ipv6",
+    "mux",
+)
 """Of a socket; the last ones say nothing of it that matters here."""
 
 
@@ -45,6 +58,15 @@ class Socket(msgspec.Struct, frozen=True):
         if self.address is not None:
             return "{}:{}".format(*self.address)
         return self.path if self.fd is None else f"fd={self.fd}"
+
+    @property
+    def filename(self) -> str:
+        """What QEMU calls it, but for whether somebody is there."""
+        if self.address is not None:
+            name = f"{'telnet' if self.telnet else 'tcp'}:{self}"
+        else:
+            name = f"unix:{self.path if self.server else ''}"
+        return f"{name},server=on" if self.server else name
 
 
 Channel = Socket | Literal["stdio"] | None
@@ -98,15 +120,23 @@ class Channels:
         self._used.add(name)
         return self.known[name]
 
-    def named(self, text: str) -> Channel:
-        """What a short form leads to; OptionError."""
+    def named(self, text: str, name: str) -> Channel:
+        """What a short form leads to, which is a chardev `name`, if it is none already; OptionError."""
+        kind, _, rest = text.partition(":")
+        if kind == "chardev" and rest:
+            return self.use(rest)
+        if name in self.known:
+            raise OptionError(f"Duplicate ID '{name}' for chardev")
+        self.known[name] = self._short(text)
+        self._used.add(name)
+        return self.known[name]
+
+    def _short(self, text: str) -> Channel:
         kind, _, rest = text.partition(":")
         if text in NOWHERE:
             return None
         if text == "stdio":
             return self._standard()
-        if kind == "chardev" and rest:
-            return self.use(rest)
         if kind == "unix" and rest:
             settings = _settings(rest, "path")
             if settings.get("path"):

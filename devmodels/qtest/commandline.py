@@ -57,6 +57,8 @@ class Launch(msgspec.Struct):
     globals: list[tuple[str, str, str]] = msgspec.field(default_factory=list)
     channels: Channels = msgspec.field(default_factory=Channels)
     monitors: list[Monitor] = msgspec.field(default_factory=list)
+    compat: int = 0
+    """How many of them are by a short form."""
     incoming: str | None = None
     daemonize: bool = False
     pidfile: str | None = None
@@ -71,7 +73,7 @@ class Launch(msgspec.Struct):
 def parse(arguments: list[str]) -> Launch:
     """What `arguments` say; OptionError, one line, where they are wrong."""
     launch = Launch()
-    late: dict[str, list[str]] = {name: [] for name in _LATE}
+    late: list[tuple[str, str]] = []
     rest = iter(arguments)
     for argument in rest:
         name = argument.removeprefix("-").removeprefix("-")
@@ -88,14 +90,13 @@ def parse(arguments: list[str]) -> Launch:
         if value is None:
             raise OptionError(f"{argument}: requires an argument")
         if name in _LATE:
-            late[name].append(value)
+            # Of -qtest the last one counts.
+            late = [each for each in late if name != "qtest" or each[0] != name]
+            late.append((name, value))
         elif name in _VALUES:
             _apply(_VALUES[name], launch, argument, value)
-    # Of -qtest the last one counts.
-    late["qtest"] = late["qtest"][-1:]
-    for name, values in late.items():
-        for value in values:
-            _apply(_LATE[name], launch, f"-{name}", value)
+    for name, value in late:
+        _apply(_LATE[name], launch, f"-{name}", value)
     if launch.daemonize and launch.channels.stdio:
         raise OptionError("cannot use stdio with -daemonize")
     return launch
@@ -157,7 +158,7 @@ def _memory(launch: Launch, text: str) -> None:
 
 
 def _qtest(launch: Launch, text: str) -> None:
-    launch.qtest = launch.channels.named(text)
+    launch.qtest = launch.channels.named(text, "qtest")
 
 
 def _mon(launch: Launch, text: str) -> None:
@@ -173,19 +174,25 @@ def _mon(launch: Launch, text: str) -> None:
     _add_monitor(launch, launch.channels.use(name), human=mode == "readline", pretty=is_pretty)
 
 
+def _compat(launch: Launch, text: str) -> Channel:
+    """A monitor's channel by its short form; they are numbered in the order of the line."""
+    launch.compat += 1
+    return launch.channels.named(text, f"compat_monitor{launch.compat - 1}")
+
+
 def _qmp(launch: Launch, text: str) -> None:
     if text != "none":
-        _add_monitor(launch, launch.channels.named(text))
+        _add_monitor(launch, _compat(launch, text))
 
 
 def _qmp_pretty(launch: Launch, text: str) -> None:
     if text != "none":
-        _add_monitor(launch, launch.channels.named(text), pretty=True)
+        _add_monitor(launch, _compat(launch, text), pretty=True)
 
 
 def _monitor(launch: Launch, text: str) -> None:
     if text != "none":
-        _add_monitor(launch, launch.channels.named(text), human=True)
+        _add_monitor(launch, _compat(launch, text), human=True)
 
 
 def _add_monitor(launch: Launch, channel: Channel, *, human: bool = False, pretty: bool = False) -> None:

@@ -15,6 +15,7 @@ from devmodels.qtest.pciinfo import PciInfo, pci_info
 
 if TYPE_CHECKING:
     from devmodels.qtest.assembling import Assembling
+    from devmodels.qtest.channels import Channel
 
 
 class ChardevInfo(msgspec.Struct, rename="kebab"):
@@ -59,12 +60,14 @@ class Queries:
 
     async def query_chardev(self, _world: World) -> list[ChardevInfo]:
         """The connections."""
-        found = self._launch.channels.known
-        if self._launch.qtest is not None and self._launch.qtest not in found.values():
-            found = {"qtest": self._launch.qtest, **found}
-        kinds = {name: "null" if where is None else "unix:" for name, where in found.items()}
-        kinds |= {name: "stdio" for name, where in found.items() if where == "stdio"}
-        return [ChardevInfo(name, kind, kind != "null") for name, kind in kinds.items()]
+        found = sorted(self._launch.channels.known.items(), key=lambda each: each[0] != "qtest")
+        return [ChardevInfo(name, _filename(where), where is not None) for name, where in found]
+
+
+def _filename(where: Channel) -> str:
+    if where is None:
+        return "null"
+    return where if where == "stdio" else where.filename
 
 
 async def query_name(_world: World) -> NameInfo:

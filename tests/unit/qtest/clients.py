@@ -26,6 +26,12 @@ def connected(path: Path) -> socket.socket:
             return client
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 RAISE = b"irq_intercept_in ioapic\nset_irq_in ioapic unnamed-gpio-in 5 1\n"
 LOWER = b"set_irq_in ioapic unnamed-gpio-in 5 0\nset_irq_in ioapic unnamed-gpio-in 5 1\n"
 CLIENTS = (

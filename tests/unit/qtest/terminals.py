@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 KEYS = [
     b"abc\x01x",
@@ -50,3 +51,13 @@ def said_to(program: Sequence[str], keys: bytes) -> bytes:
     words = [*program, "-S", "-nodefaults", "-display", "none", "-monitor", "stdio"]
     ended = subprocess.run(words, input=keys + b"\rquit\r", stdout=subprocess.PIPE, timeout=60, check=True)
     return re.sub(rb"^QEMU [0-9.]+ monitor", b"QEMU monitor", ended.stdout)
+
+
+def chardevs(program: Sequence[str], folder: Path, port: int) -> dict[str, str]:
+    """`info chardev` of monitors by their short forms, and what they are but for whether somebody is there."""
+    words = [
+        *("-qmp", f"unix:{folder}/q,server=on,wait=off", "-chardev", "null,id=n", "-qtest", "null"),
+        *("-monitor", f"telnet:127.0.0.1:{port},server=on,wait=off"),
+    ]
+    said = said_to([*program, "-M", "none", *words], b"info chardev").decode()
+    return dict(re.findall(r"(\w+): filename=(?:disconnected:)?(.*)\r", said))

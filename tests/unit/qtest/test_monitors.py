@@ -22,8 +22,8 @@ import pytest
 from devmodels.options import OptionError
 from devmodels.qtest.commandline import parse
 from devmodels.qtest.lineeditor import MAX_HISTORY, MAX_LINE, LineEditor
-from tests.unit.qtest.clients import GREETED, connected
-from tests.unit.qtest.terminals import said_to
+from tests.unit.qtest.clients import GREETED, connected, free_port
+from tests.unit.qtest.terminals import chardevs, said_to
 
 PROGRAM = [sys.executable, "-m", "devmodels.qtest"]
 SMALL = [*PROGRAM, "-M", "none", "-qtest-log", "none"]
@@ -162,11 +162,6 @@ def test_qmp_over_several_lines(tmp_path: Path, form: str) -> None:
         assert answers.read(30) == b'{\r\n    "return": {\r\n    }\r\n}\r\n'
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def connected_by_tcp(port: int) -> socket.socket:
     deadline = time.monotonic() + 60
     while True:
@@ -181,7 +176,7 @@ def connected_by_tcp(port: int) -> socket.socket:
     "form",
     [
         "-monitor tcp:127.0.0.1:{},server=on,wait=off",
-        "-monitor tcp:localhost:{},server,nowait",
+        "-monitor tcp:localhost:{},server,nowait,nodelay",
         "-chardev socket,id=a,host=127.0.0.1,port={},server=on,wait=off -mon a,mode=readline",
     ],
 )
@@ -229,6 +224,18 @@ def test_qtest_and_qmp_by_tcp_from_the_other_side() -> None:
                 client.sendall(b"endianness\n")
                 assert answers.readline() == b"OK little\n"
             assert process.wait(60) == 0
+
+
+@pytest.mark.long
+def test_chardevs_have_the_names_that_qemu_gives_them(tmp_path: Path) -> None:
+    port = free_port()
+    assert chardevs(PROGRAM, tmp_path, port) == {
+        "compat_monitor0": f"unix:{tmp_path}/q,server=on",
+        "compat_monitor1": f"telnet:127.0.0.1:{port},server=on",
+        "compat_monitor2": "stdio",
+        "n": "null",
+        "qtest": "null",
+    }
 
 
 @pytest.mark.parametrize(
