@@ -66,6 +66,10 @@ def run(
         return
     if find_spec("atheris") is None:
         raise _fail("the engine is not installed: pip install 'devmodels[fuzz]'")
+    try:
+        (work / "inputs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _fail(f"--work: {work} cannot be made: {error.strerror}") from None
     campaign = Campaign(
         [each.name for each in targets],
         seconds=seconds,

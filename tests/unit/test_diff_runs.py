@@ -72,3 +72,26 @@ def test_a_wrong_option_is_told_in_one_line(arguments: tuple[str, ...], expected
     assert result.exit_code == 2
     assert result.stderr.startswith(f"diff_runs: {expected}")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "expected"),
+    [
+        ("--output", "file", "cannot be made: File exists"),
+        ("--output", "file/deeper", "cannot be made: Not a directory"),
+        ("--record", "", "cannot be written: Is a directory"),
+        ("--record", "none/runs.json", "cannot be written: No such file or directory"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, expected: str
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("tools.diff_runs.__main__.together", never)
+    (tmp_path / "file").touch()
+    places = {"--output": tmp_path / "found", "--record": tmp_path / "runs.json"} | {option: tmp_path / name}
+    result = CliRunner().invoke(app, [str(part) for pair in places.items() for part in pair])
+    assert result.exit_code == 2
+    assert result.stderr == f"diff_runs: {option}: {tmp_path / name} {expected}\n"

@@ -11,6 +11,7 @@ import typer
 
 from guestsim.diff.devices import DEVICES
 from guestsim.diff.profiles import PROFILES
+from guestsim.outputs import check_writable
 from guestsim.targets import TargetError
 from tools.commits import ROOT, current
 from tools.diff_runs import page, records
@@ -44,7 +45,14 @@ def run(
     chosen = next((one for one in PROFILES if one == profile), None)
     if chosen is None:
         raise _fail(f"--profile: {profile} is given, expected one of {', '.join(PROFILES)}")
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _fail(f"--output: {output} cannot be made: {error.strerror}") from None
+    try:
+        check_writable(record)
+    except OSError as error:
+        raise _fail(f"--record: {record} cannot be written: {error.strerror}") from None
     commit = current("devmodels", "guestsim")
     tasks = [Task(name, chosen, seed, steps, output, commit) for name in names]
     # What runs is ended, too.

@@ -35,6 +35,17 @@ def test_what_is_wrong_is_one_line(arguments: list[str], says: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["file", "file/deeper"])
+def test_a_place_for_inputs_that_is_no_folder_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("fuzz.__main__.find_spec", lambda _: True)
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, ["--target", "discs", "--seconds", "1", "--work", str(tmp_path / name)])
+    assert done.exit_code == 2
+    assert done.stderr == f"fuzz: --work: {tmp_path / name} cannot be made: Not a directory\n"
+
+
 def test_an_input_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "an.input"
     path.write_bytes(b"\0\0")
