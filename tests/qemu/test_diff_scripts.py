@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from devmodels.virtio.ring import Chain
 from guestsim.cli import app
 from guestsim.diff import lasting, script_judge
 from guestsim.diff.both import Sight
+from guestsim.diff.profiles import Profile
 from guestsim.diff.script_judge import Judge
 from guestsim.diff.script_steps import why_not_both
 from guestsim.diff.scripts import ScriptDiff, compare_script
@@ -41,13 +42,43 @@ SCRIPTS = [
 ]
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_a_script_on_both(path: Path) -> None:
+def name_of(path: Path) -> str:
+    """What lists call a file of scripts."""
+    return str(path.relative_to(FOLDER)).removesuffix(".guest.yaml")
+
+
+NOT_AS_QEMU = dict(
+    line.split("\t") for line in Path(__file__).with_name("not_as_qemu.tsv").read_text().splitlines()
+)
+"""Scripts that do not go well under the profile `qemu` yet, and what ours does otherwise there."""
+
+
+def _wrong(path: Path, profile: Profile) -> Iterator[tuple[str, str, list[str]]]:
+    """What is wrong with each script of a file that does not go well."""
     scripts = read_scripts(path)
     for runnable in scripts[:: -(-len(scripts) // MOST_ROWS)]:
         assert isinstance(runnable, YamlScript)
-        report = compare_script(runnable)
-        assert (report.place, str(report.unexplained or ""), report.failures) == ("", "", [])
+        report = compare_script(runnable, profile)
+        if not report.ok:
+            yield report.place, str(report.unexplained or ""), report.failures
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_script_on_both(path: Path) -> None:
+    assert list(_wrong(path, "strict")) == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_script_under_the_profile_of_qemu(path: Path) -> None:
+    wrong, name = _wrong(path, "qemu"), name_of(path)
+    if name in NOT_AS_QEMU:
+        assert any(wrong), f"{name} goes well now: take it from not_as_qemu.tsv"
+    else:
+        assert list(wrong) == []
+
+
+def test_only_scripts_that_are_compared_are_excused() -> None:
+    assert NOT_AS_QEMU.keys() <= {name_of(path) for path in SCRIPTS}
 
 
 def test_tens_of_scripts_are_compared() -> None:
