@@ -70,6 +70,8 @@ def as_said(read: Read, ours: int, theirs: int, said: Difference, *, otherwise: 
         return said.length is not None or not theirs or not known.get("status", 0) & AtaStatus.ERR
     if any(known.get(name, value) != value for name, value in _held(read, theirs)):
         return False
+    if said.registers is not None and (read.window, read.offset) == ("hba", _TASK_FILE):
+        return _task_file_as_said(ours, theirs, said)
     if said.registers is None or is_data(read) or any(name in known for name in _names(read)):
         return True
     return _follows(read, ours, theirs, said, otherwise=otherwise)
@@ -131,7 +133,6 @@ _REGISTERS: dict[tuple[str, int], tuple[str, ...]] = {
     ("master", BusMaster.STATUS): ("bus-master",),
     ("hba", Hba.GHC): ("ghc",),
     ("hba", Hba.PI): ("ports",),
-    ("hba", _TASK_FILE): ("status", "error", "sense-key"),
     ("hba", PORTS_OFFSET + PortReg.CMD): ("cmd", "ccs"),
     **{
         ("hba", PORTS_OFFSET + PortReg[name.upper()]): (name,)
@@ -173,6 +174,15 @@ def fis_as_said(at: int, ours: int, theirs: int, said: Difference, *, otherwise:
     return all(
         theirs >> 4 == told[name] if name == "sense-key" else theirs == told[name] >> shift & 0xFF
         for name, shift in named
+    )
+
+
+def _task_file_as_said(ours: int, theirs: int, said: Difference) -> bool:
+    """The same of PxTFD: status and error each by itself, and nothing else (AHCI 1.3.1 §3.3.8)."""
+    pairs = enumerate(zip(ours.to_bytes(4, "little"), theirs.to_bytes(4, "little"), strict=True))
+    return all(
+        mine == other or (at < 2 and fis_as_said(D2H + 2 + at, mine, other, said, otherwise=False))
+        for at, (mine, other) in pairs
     )
 
 

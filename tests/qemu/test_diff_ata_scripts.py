@@ -242,9 +242,16 @@ def test_a_register_of_ours_that_the_script_does_not_name_is_found(
 
 
 @pytest.mark.parametrize(
-    ("register", "bits"), [(PortReg.IS, PortIs.SDBS), (PortReg.SERR, 1 << 26), (PortReg.SACT, 1)]
+    ("register", "bits"),
+    [
+        (PortReg.IS, PortIs.SDBS),
+        (PortReg.SERR, 1 << 26),
+        (PortReg.SACT, 1),
+        (PortReg.TFD, 0x04),
+        (PortReg.TFD, 1 << 16),
+    ],
 )
-def test_a_register_of_an_hba_that_the_script_does_not_name_is_found(
+def test_what_the_script_does_not_say_of_the_registers_of_an_hba_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, register: PortReg, bits: int
 ) -> None:
     after = Judge.after
