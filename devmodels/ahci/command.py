@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from devmodels.ahci.layout import COMMAND_HEADER
 from devmodels.ahci.prdt import Regions
 from devmodels.ata import AtaCommand, TaskFile
 from devmodels.ata.command import HostAdapter
 from devmodels.dma import DmaMap
-from devmodels.memory import GuestMemory
-from devmodels.memoryregions import GuestMemoryError
-
-WITHOUT_MEDIUM = frozenset({0x00, 0x10, 0x90, 0x91, 0xA1, 0xB0, 0xC6, 0xE5, 0xEC, 0xEF})
-"""Commands that QEMU's devices end in the access that issues them, of those that guests use."""
 
 
 class Header:
@@ -41,13 +35,3 @@ class PortCommand(AtaCommand):
         self.dma: DmaMap | None = None
         self.length = 0
         self.interrupt = False
-
-
-def without_medium(memory: GuestMemory, address: int) -> bool:
-    """Whether the command whose header is at `address` is done without the medium, or cannot be fetched."""
-    try:
-        fields = memory.unpack(address, COMMAND_HEADER.layout)
-        flags, prdtl, _, ctba, ctbau = fields
-        return memory.read(Header(address, flags, prdtl, ctba, ctbau).table, 3)[2] in WITHOUT_MEDIUM
-    except GuestMemoryError:
-        return True

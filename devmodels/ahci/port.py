@@ -10,29 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devmodels.ahci.command import Header, PortCommand, without_medium
+from devmodels.ahci.command import Header, PortCommand
 from devmodels.ahci.delivery import Delivery
 from devmodels.ahci.engine import TRANSITIONS, Event, State
-from devmodels.ahci.fis import (
-    COMMAND_BIT,
-    H2D_DWORDS,
-    H2D_SIZE,
-    SRST,
-    FisType,
-    parse_register,
-)
-from devmodels.ahci.layout import (
-    ACMD_OFFSET,
-    ACMD_SIZE,
-    ATAPI,
-    CFL,
-    CLEAR_BUSY,
-    COMMAND_HEADER,
-    HEADER_SIZE,
-    MAX_CFL,
-    MIN_CFL,
-)
-from devmodels.ahci.link import IPM_ACTIVE, Link
+from devmodels.ahci.fetch import Fetched, fetch
+from devmodels.ahci.fis import COMMAND_BIT, SRST, FisType
+from devmodels.ahci.layout import CLEAR_BUSY
+from devmodels.ahci.link import Link
 from devmodels.ahci.pio import PACKET
 from devmodels.ahci.registers import (
     DIAG_F,
@@ -40,7 +24,6 @@ from devmodels.ahci.registers import (
     DIAG_N,
     DIAG_X,
     HBA_RESET,
-    HBFS,
     IFS,
     PCS,
     PRCS,
@@ -53,7 +36,6 @@ from devmodels.ata import AtaDevice, Reset, Status
 from devmodels.ata.constants import Transport
 from devmodels.conformance import written
 from devmodels.iocontext import Turns
-from devmodels.memoryregions import GuestMemoryError
 
 if TYPE_CHECKING:
     from devmodels.ahci.hba import Hba
@@ -87,6 +69,8 @@ class Port:
         """Whether the device is held in a software reset."""
         self.control_slot: int | None = None
         """The slot of a control FIS without the C bit: its PxCI bit goes when the device has answered."""
+        self._fetched: Fetched | None = None
+        """What was fetched in an access, and is for the device in a turn."""
         self.asks = False
         """Whether it asked for an interrupt when that was looked at last."""
         self._list = self.received = 0
@@ -322,7 +306,7 @@ class Port:
         registers = self.registers
         registers.ci = registers.sact = registers.ccs = 0
         self.issued = self.next_slot = self.delivery.done = 0
-        self.control_slot = None
+        self.control_slot = self._fetched = None
 
     def _settle_reception(self) -> None:
         registers = self.registers
@@ -369,16 +353,21 @@ class Port:
         delivery.working = True
         slots = self.hba.slots
         while self.state is State.RUNNING and not self.occupied:
-            waiting = registers.ci & ~self.issued
-            if not waiting:
-                break
-            ahead = waiting >> self.next_slot << self.next_slot or waiting
-            slot = (ahead & -ahead).bit_length() - 1
-            if not in_turn and not without_medium(self.hba.memory, self._list + HEADER_SIZE * slot):
+            fetched, self._fetched = self._fetched, None
+            if fetched is None:
+                waiting = registers.ci & ~self.issued
+                if not waiting:
+                    break
+                ahead = waiting >> self.next_slot << self.next_slot or waiting
+                fetched = fetch(self, self._list, (ahead & -ahead).bit_length() - 1)
+                if fetched is None:
+                    continue
+            if not in_turn and self._waits(fetched):
+                self._fetched = fetched
                 self._work_soon()
                 break
-            self.next_slot = (slot + 1) % slots
-            self._fetch(slot)
+            self.next_slot = (fetched.slot + 1) % slots
+            self._send(fetched)
         delivery.end_turn()
 
     def bus_master_changed(self) -> None:
@@ -386,39 +375,17 @@ class Port:
         self.link.send_signature()
         self.schedule()
 
-    def _fetch(self, slot: int) -> None:
-        """Read a command header and its FIS, and send that."""
-        registers, memory = self.registers, self.hba.memory
-        if registers.ssts_ipm > IPM_ACTIVE:
-            # There is something to send: the link wakes up (§8.3.1).
-            registers.ssts_ipm = IPM_ACTIVE
-        if not self.hba.habits.hides_slot:
-            registers.ccs = slot
-        address = self._list + HEADER_SIZE * slot
-        try:
-            fields = memory.unpack(address, COMMAND_HEADER.layout)
-            flags, prdtl, _, ctba, ctbau = fields
-            header = Header(address, flags, prdtl, ctba, ctbau)
-            length = flags & CFL
-            if self.hba.habits.free_lengths:
-                length = H2D_DWORDS
-            elif not MIN_CFL <= length <= MAX_CFL:
-                self.violation(
-                    "AHCI 1.3.1 §4.2.2",
-                    f"slot {slot}: a command FIS of {length} dwords",
-                    COMMAND_HEADER.pack(*fields),
-                )
-                self.fatal(HBFS)
-                return
-            data = memory.read(header.table, 4 * length)
-            if length < H2D_DWORDS:
-                data = data.ljust(H2D_SIZE, b"\0")
-            packet = memory.read(header.table + ACMD_OFFSET, ACMD_SIZE) if flags & ATAPI else None
-        except GuestMemoryError as error:
-            self.violation("AHCI 1.3.1 §6.1.1", f"slot {slot}: {error}", written(error.address, 8))
-            self.fatal(HBFS)
-            return
-        kind, fis_flags, taskfile, control = parse_register(data)
+    def _waits(self, fetched: Fetched) -> bool:
+        """Whether the device needs its medium for the command."""
+        device = self.device
+        return (
+            bool(fetched.flags & COMMAND_BIT) and device is not None and device.needs_medium(fetched.taskfile)
+        )
+
+    def _send(self, fetched: Fetched) -> None:
+        """Send the device its FIS."""
+        registers = self.registers
+        slot, header, data, packet, kind, fis_flags, taskfile, control = fetched
         if self.hba.habits.deaf_fises and (kind != FisType.REGISTER_H2D or fis_flags & ~COMMAND_BIT & 0xFF):
             self.issued |= 1 << slot
             return

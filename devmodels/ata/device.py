@@ -246,12 +246,21 @@ class AtaDevice:
         return self._entry(command).handler(self, command)
 
     def _entry(self, command: AtaCommand) -> Entry:
-        entry = self._entries[command.taskfile.command]
-        if entry is not None and entry.subs is not None:
-            entry = entry.subs.get(entry.select(command.taskfile))
+        entry = self._entry_of(command.taskfile)
         if entry is None:
             raise AtaError
         return entry
+
+    def _entry_of(self, taskfile: TaskFile) -> Entry | None:
+        entry = self._entries[taskfile.command]
+        if entry is not None and entry.subs is not None:
+            entry = entry.subs.get(entry.select(taskfile))
+        return entry
+
+    def needs_medium(self, taskfile: TaskFile) -> bool:
+        """Whether the command in `taskfile` does; one that the device does not have needs nothing."""
+        entry = self._entry_of(taskfile)
+        return entry is not None and entry.command.medium
 
     def restore_registers(self, state: AtaState) -> None:
         """Show what it showed; resets that waited for what ran are over."""

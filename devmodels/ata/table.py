@@ -62,6 +62,9 @@ class Protocol(Enum):
 _QUEUED = frozenset({Protocol.QUEUED, Protocol.QUEUED_IN, Protocol.QUEUED_OUT})
 
 
+_OF_ITSELF = frozenset({Protocol.NON_DATA, Protocol.PIO_IN, Protocol.DIAGNOSTIC})
+
+
 class Addressing(Enum):
     """What a command's LBA field is."""
 
@@ -90,6 +93,7 @@ class Command(msgspec.Struct, Generic[D_contra], frozen=True, eq=False):
     `clause`: where it is specified; without a number, under its name.  `sub` says where the subcommand `value` is.
     `locked`: whether it is refused while the device's security is locked.  `feature` is the feature set of which it
     is, as the device's kind calls it; empty for those that every device has.
+    `flushes`: it waits for the medium, of which it names no address.
     """
 
     opcode: int
@@ -102,6 +106,12 @@ class Command(msgspec.Struct, Generic[D_contra], frozen=True, eq=False):
     addressing: Addressing = Addressing.NONE
     feature: str = ""
     locked: bool = False
+    flushes: bool = False
+
+    @property
+    def medium(self) -> bool:
+        """Whether it needs the medium, and not only what the device knows."""
+        return self.flushes or self.addressing is not Addressing.NONE or self.protocol not in _OF_ITSELF
 
     @property
     def reference(self) -> str:

@@ -22,7 +22,6 @@ import msgspec
 from devmodels.ata.command import AtaError
 from devmodels.conformance import written
 from devmodels.dma import Direction, DmaMap
-from devmodels.ide_cdrom.habits import habits_of
 from devmodels.ide_cdrom.masterstate import MasterState, PieceState
 from devmodels.ide_cdrom.registers import BusMasterAsQemu, BusMasterRegisters
 from devmodels.memory import GuestMemory
@@ -66,7 +65,7 @@ class BusMaster:
         self.on_error: Callable[[], None] = _nothing
         self.channel = channel
         self.memory = memory
-        self.registers = (BusMasterAsQemu if channel.violations.as_qemu else BusMasterRegisters)(self)
+        self.registers = (BusMasterAsQemu if channel.habits.loose_registers else BusMasterRegisters)(self)
         self.enabled = False
         self._waiting: list[Unit] = []
         self._entry = 0
@@ -74,7 +73,7 @@ class BusMaster:
         self._address = 0
         self._left = 0
         self._last = True
-        self.habits = habits_of(channel.violations)
+        self.habits = channel.habits
         self._maps: dict[AtaCommand, _Mapped] = {}
         """What is mapped for a command."""
 
@@ -123,8 +122,7 @@ class BusMaster:
         assert command.transfer is not None
         short = self._maps[command].pad
         self.release(command)
-        as_qemu = self.channel.violations.as_qemu
-        if not self.enabled and not command.transfer.out and not as_qemu:
+        if not self.enabled and not command.transfer.out and not self.habits.moves_nowhere:
             self._failed("bus mastering was switched off")
             return
         unit = self._waiting[0]
@@ -201,8 +199,7 @@ class BusMaster:
         """Move the next piece, if there is anything to move, somewhere to move it, and leave to do so."""
         if not (self.registers.active and self.registers.start_bit and self._waiting):
             return
-        as_qemu = self.channel.violations.as_qemu
-        if not self.enabled and not as_qemu:
+        if not self.enabled and not self.habits.moves_nowhere:
             return
         unit = self._waiting[0]
         command = unit.command
@@ -237,7 +234,7 @@ class BusMaster:
             )
         left = transfer.length - command.moved
         scatter, length = self._gather(min(left, PIECE))
-        if length < min(left, PIECE) and self.channel.violations.as_qemu:
+        if length < min(left, PIECE) and self.habits.gives_up:
             self.registers.active = 0
             self._waiting.remove(unit)
             unit.give_up(command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devmodels.ata.constants import READY, Reset, Transport
 from devmodels.ata.taskfile import Place
 from devmodels.ide_cdrom.busmaster import BusMaster
+from devmodels.ide_cdrom.habits import habits_of
 from devmodels.ide_cdrom.registers import CommandBlock, ControlBlock
 from devmodels.ide_cdrom.unit import Unit
 from devmodels.iocontext import IoContext, Turns
@@ -44,6 +45,7 @@ class Channel:
     ) -> None:
         self.name = name
         self.violations = violations
+        self.habits = habits_of(violations)
         self.turns = Turns(context)
         self.turns.source = name
         self.places = (Unit(self, 0), Unit(self, 1))
@@ -120,13 +122,13 @@ class Channel:
         register is the cable's; on QEMU a device 0 that is not there is ready.
         """
         first = self.places[0]
-        if first.device is None and self.violations.as_qemu and self.units:
+        if first.device is None and self.habits.absent_registers and self.units:
             return READY if place is Place.COMMAND else self._content(first, place)
         if first.device is None:
             return self._content(first, place) if place is Place.DEVICE and self.units else 0
         if place is Place.COMMAND:
             return 0
-        if self.violations.as_qemu:
+        if self.habits.absent_registers:
             return self._content(self.selected, place)
         return 0 if first.device.packet_size else self._content(first, place)
 
@@ -166,7 +168,7 @@ class Channel:
     @property
     def _is_heard(self) -> bool:
         """Whether a diagnostic is; QEMU's are the selected device's."""
-        return bool(self.units) if not self.violations.as_qemu else self.selected.device is not None
+        return self.selected.device is not None if self.habits.lone_diagnostics else bool(self.units)
 
     def _diagnose(self) -> None:
         """EXECUTE DEVICE DIAGNOSTIC is for both; device 0 tells of both, and alone interrupts."""
@@ -178,7 +180,7 @@ class Channel:
     def write_control(self, value: int) -> None:
         """The device control register: HOB, SRST, nIEN."""
         old, self.control = self.control, value
-        if self.violations.as_qemu:
+        if self.habits.short_reset:
             # On QEMU a reset does not wait until the bit is cleared.
             self.control, old = value & ~SRST, 0
         if value & SRST and not old & SRST:
@@ -189,7 +191,7 @@ class Channel:
         self.update_interrupt()
 
     def _reset(self, kind: Reset) -> None:
-        if kind is Reset.HARDWARE or not self.violations.as_qemu:
+        if kind is Reset.HARDWARE or not self.habits.keeps_selection:
             self._select = 0  # QEMU's SRST leaves it.
         for unit in self.places:
             unit.taskfile.device = 0

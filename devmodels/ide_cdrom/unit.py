@@ -95,7 +95,7 @@ class Unit:
     @property
     def _busy(self) -> int:
         """The status while the device works: BSY makes all others meaningless; QEMU shows DRDY, with data DSC, too."""
-        if not self.channel.violations.as_qemu:
+        if not self.channel.habits.ready_while_busy:
             return Status.BSY
         command = self.command
         data = command is not None and (command.transfer is not None or command.taskfile.command in PIO_READS)
@@ -231,7 +231,7 @@ class Unit:
         assert transfer is not None
         if _by_dma(command):
             self.phase, self.status = Phase.DMA, DIRECT
-            if command.packet is not None and self.channel.violations.as_qemu:
+            if command.packet is not None and self.channel.habits.busy_with_data:
                 self.status |= Status.BSY
             self.channel.bus_master.request(self)
         elif transfer.out:
@@ -339,7 +339,7 @@ class Unit:
             return
         registers = device.registers.copy()
         registers.device = self.taskfile.device
-        if kind in (Reset.POWER_ON, Reset.HARDWARE) and self.channel.violations.as_qemu:
+        if kind in (Reset.POWER_ON, Reset.HARDWARE) and self.channel.habits.undiagnosed:
             registers.error, registers.status = 0, READY
         self.taskfile = registers
         self.phase, self.status = Phase.IDLE, registers.status

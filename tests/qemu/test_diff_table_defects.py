@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from devmodels.ide_cdrom import busmaster
+from devmodels.ide_cdrom import busmaster, channel
 from devmodels.ide_cdrom.busmaster import BusMaster
 from devmodels.ide_cdrom.habits import Habits, habits_of
 from devmodels.memoryregions import GuestMemoryError
@@ -27,7 +27,7 @@ def _habits(monkeypatch: pytest.MonkeyPatch, **other: object) -> None:
     def broken(violations: object) -> Habits:
         return msgspec.structs.replace(habits_of(violations), **other)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(busmaster, "habits_of", broken)
+    monkeypatch.setattr(channel, "habits_of", broken)
 
 
 def a_table_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,6 @@ async def flush(disk: AtaDisk, command: AtaCommand) -> None:
 
 
 COMMANDS: tuple[Command[AtaDisk], ...] = (
-    Command(0xE7, "FLUSH CACHE", Protocol.NON_DATA, flush, "ACS-3 §7.10", locked=True),
-    Command(0xEA, "FLUSH CACHE EXT", Protocol.NON_DATA, flush, "ACS-3 §7.11", locked=True),
+    Command(0xE7, "FLUSH CACHE", Protocol.NON_DATA, flush, "ACS-3 §7.10", locked=True, flushes=True),
+    Command(0xEA, "FLUSH CACHE EXT", Protocol.NON_DATA, flush, "ACS-3 §7.11", locked=True, flushes=True),
 )

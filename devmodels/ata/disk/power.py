@@ -42,17 +42,17 @@ def check(disk: AtaDisk, command: AtaCommand) -> None:
 
 async def enter(disk: AtaDisk, command: AtaCommand, *, mode: int) -> None:
     """STANDBY, IDLE, SLEEP; what is cached is made stable before the disk spins down."""
+    taskfile = command.taskfile
+    if disk.violations.as_qemu:
+        # QEMU's disk stays active, has nothing to unload, and does not show DSC.
+        taskfile.status = Status.DRDY
+        return
     if mode in (STANDBY, SLEEP):
         await disk.flush(command)
-    taskfile = command.taskfile
     if mode == IDLE and taskfile.command == 0xE1 and taskfile.features & 0xFF == UNLOAD:
         if taskfile.lba & 0xFF_FFFF != UNLOAD_LBA:
             raise AtaError(Error.ABRT)
         taskfile.lba = taskfile.lba & ~0xFF | UNLOADED
-    if disk.violations.as_qemu:
-        # QEMU's disk stays active, and does not show DSC.
-        taskfile.status = Status.DRDY
-        return
     if taskfile.command in TIMED:
         disk.standby_ns = standby_timer(taskfile.count & 0xFF)
         disk.active_ns = disk.turns.now_ns() if disk.standby_ns else 0

@@ -46,6 +46,23 @@ def fis(w: World, offset: int) -> bytes:
     return w.guest.memory.read(w.port.received + offset, 20)
 
 
+def test_a_command_is_read_once_when_it_is_issued(w: World) -> None:
+    put(w, 0, ata.flush())
+    w.port.write(PortReg.CI, 1)
+    table = int.from_bytes(w.guest.memory.read(w.port.list + 8, 4), "little")
+    w.guest.memory.write(table, h2d_fis(ata.AtaCommand(0xFF)))
+    w.issue(slots=0)
+    assert w.status == PortIs.DHRS
+    assert w.port.read(PortReg.CI) == 0
+
+
+@pytest.mark.parametrize("opcode", [0xE0, 0xE6, 0xFF])
+def test_what_needs_no_medium_is_over_in_the_access_that_issues_it(w: World, opcode: int) -> None:
+    put(w, 0, ata.AtaCommand(opcode))
+    w.port.write(PortReg.CI, 1)
+    assert w.port.read(PortReg.IS) & PortIs.DHRS
+
+
 def test_an_error_is_told_by_its_fis_too_and_without_dsc(w: World) -> None:
     w.command(ata.AtaCommand(0xFF))
     assert w.status == PortIs.TFES | PortIs.DHRS
