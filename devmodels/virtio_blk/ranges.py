@@ -27,6 +27,9 @@ RANGE_OPS = {
     BlkType.VIRTIO_BLK_T_SECURE_ERASE: (BlkFeature.VIRTIO_BLK_F_SECURE_ERASE, Op.SECURE_ERASE),
 }
 
+MOST_READ = 1 << 20
+"""Bytes of segments that are looked at where there are more than the limit."""
+
 
 def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[RangePart]:
     """The parts of a discard, write-zeroes or secure-erase request; none where it has been refused."""
@@ -37,17 +40,12 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
     size = request.chain.readable_bytes - HEADER_SIZE
     limit, most = _limits(device.options, op)
     count = size // SEGMENT_SIZE
-    # QEMU does not support more than one segment.
-    status = S_UNSUPP if device.violations.as_qemu and size > SEGMENT_SIZE else S_IOERR
-    if not size or size % SEGMENT_SIZE:
-        reason = f"{kind.name} with {size} bytes of segments"
-        device.refuse(request, status, reason, op, clause=OPERATION)
+    if device.violations.as_qemu and size > SEGMENT_SIZE:
+        reason = f"{kind.name} with {size} bytes of segments, QEMU supports {SEGMENT_SIZE}"
+        device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION)
         return []
-    if count > most:
-        reason = f"{kind.name} with {count} segments of {most}"
-        device.refuse(request, status, reason, op, clause=OPERATION)
-        return []
-    data = gather(device.memory, skip(request.chain.readable, HEADER_SIZE), size)
+    whole = (size if count <= most else min(size, MOST_READ)) // SEGMENT_SIZE * SEGMENT_SIZE
+    data = gather(device.memory, skip(request.chain.readable, HEADER_SIZE), whole)
     segments = list(RANGE_SEGMENT.layout.iter_unpack(data))
     allowed = RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0
     for _, _, flags in segments:
@@ -56,6 +54,14 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
             reason = f"{kind.name}: segment flags {flags:#x}"
             device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION, data=data)
             return []
+    if not size or size % SEGMENT_SIZE:
+        reason = f"{kind.name} with {size} bytes of segments"
+        device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
+        return []
+    if count > most:
+        reason = f"{kind.name} with {count} segments of {most}"
+        device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
+        return []
     capacity = device.backend.size // SECTOR
     for sector, sectors, _ in segments:
         if sectors > limit:

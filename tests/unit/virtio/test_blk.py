@@ -469,6 +469,17 @@ def test_flags_that_mean_nothing_are_unsupported(request_kind: int, flags: int) 
     assert r.clauses == [OPERATION]
 
 
+@pytest.mark.parametrize(("request_kind", "flags"), [*UNKNOWN, (DISCARD, 1), (SECURE_ERASE, 1)])
+@pytest.mark.parametrize("rest", [segment(1, 1) * 3, segment(1, 1)[:8]], ids=["too many", "not whole"])
+def test_unknown_flags_come_before_the_number_of_segments(request_kind: int, flags: int, rest: bytes) -> None:
+    """§5.2.6.2: UNSUPP is a MUST where any unknown flag is set."""
+    limits = {f"max_{name}_seg": 3 for name in ("discard", "write_zeroes", "secure_erase")}
+    r = blk(secure_erase=True, options=limits)
+    assert r.send(request_kind, 0, segment(0, 1, flags) + rest) == Answer(UNSUPP, 1, b"")
+    assert r.disk.log == []
+    assert r.clauses == [OPERATION]
+
+
 @ranges
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 31])
 def test_segments_must_be_whole(request_kind: int, bit: int, length: int) -> None:
