@@ -56,6 +56,8 @@ class PackedRing:
 
     START = WRAP_COUNTER
 
+    PASSES_NEXT = False
+    """Whether NEXT of an indirect descriptor says nothing (VIRTIO 1.4 §2.8.19)."""
     WRITTEN = _WRITE
     """What a used descriptor says where something was written (VIRTIO 1.4 §2.8.4)."""
 
@@ -482,7 +484,8 @@ def _batches(used: list[tuple[Chain, int]]) -> list[tuple[Chain, int]]:
 
 
 class PackedRingAsQemu(PackedRing):
-    """As QEMU's, whose used descriptors never say that something was written."""
+    """As QEMU's, whose used descriptors never say that something was written; NEXT of an indirect one says nothing."""
 
     __slots__ = ()
     WRITTEN = 0
+    PASSES_NEXT = True

@@ -129,7 +129,7 @@ def walk_table(ring: PackedRing, chain: Chain, address: int, length: int, flags:
     data = PVIRTQ_DESC.pack(address, length, chain.head, flags)
     if not ring._indirect:
         raise RingError("VIRTIO 1.4 §2.8.19", "indirect descriptor without VIRTIO_F_INDIRECT_DESC", data)
-    if flags & VIRTQ_DESC_F_NEXT:
+    if flags & VIRTQ_DESC_F_NEXT and not ring.PASSES_NEXT:
         raise RingError("VIRTIO 1.4 §2.8.19", "descriptor with both INDIRECT and NEXT", data)
     if not length or length % DESC_SIZE:
         raise RingError("VIRTIO 1.4 §2.8.7", f"indirect table of {length} bytes", data)

@@ -60,7 +60,7 @@ class VirtQueue:
         self.name = f"{owner.name} queue {index}"
         self.largest = largest
         self.in_flight: dict[int, Chain] = {}
-        self.make_split: Callable[..., SplitRing] = SplitRing
+        self.make_split: Callable[..., SplitRing] = partial(_split_ring, as_qemu=owner.violations.as_qemu)
         self.make_packed: Callable[..., PackedRing] = partial(_packed_ring, as_qemu=owner.violations.as_qemu)
         """What make the ring; a transport may have such that keep account of what is in flight."""
         self.open = False
@@ -323,6 +323,14 @@ class VirtQueue:
 def _power_below(number: int) -> int:
     """The largest power of two up to `number`."""
     return 1 << number.bit_length() - 1
+
+
+def _split_ring(*args: Any, as_qemu: bool, **options: Any) -> SplitRing:
+    if not as_qemu:
+        return SplitRing(*args, **options)
+    from devmodels.virtio.split_as_qemu import SplitRingAsQemu
+
+    return SplitRingAsQemu(*args, **options)
 
 
 def _packed_ring(*args: Any, as_qemu: bool, **options: Any) -> PackedRing:

@@ -31,6 +31,7 @@ from devmodels.virtio.ring import Chain
 from devmodels.virtio.scatter import fill, gather, skip
 from devmodels.virtio_blk.config import VirtioBlkOptions, as_qemu, config_values, offered_features
 from devmodels.virtio_blk.configspace import ConfigSpace, look_at, may_write
+from devmodels.virtio_blk.habits import habits_of
 from devmodels.virtio_blk.layout import (
     ID_BYTES,
     LIFETIME,
@@ -106,6 +107,7 @@ class VirtioBlk(VirtioDevice):
             violations=violations,
             threads=threads,
         )
+        self.habits = habits_of(self.violations)
         self.backend = backend
         backend.pinned = True
         self.options, self.qemu_config_size = (
@@ -153,7 +155,7 @@ class VirtioBlk(VirtioDevice):
         every write is made stable for it.  With CONFIG_WCE QEMU leaves the mode as it is.
         """
         flush = self.has(BlkFeature.VIRTIO_BLK_F_FLUSH)
-        if self.violations.as_qemu:
+        if self.habits.keeps_mode:
             flush |= self.has(BlkFeature.VIRTIO_BLK_F_CONFIG_WCE)
         self.backend.write_cache = self.initial_write_cache and flush
         self._rebuild_config()
@@ -236,7 +238,7 @@ class VirtioBlk(VirtioDevice):
                 self.device_features,
                 capacity=self.backend.size // SECTOR,
                 writeback=self.backend.write_cache,
-                may_unmap=self.violations.as_qemu or self.backend.node.can_unmap,
+                may_unmap=self.habits.says_unmap or self.backend.node.can_unmap,
             )
         )
         if changed:
@@ -281,7 +283,7 @@ class VirtioBlk(VirtioDevice):
         """The requests to be submitted together; what needs no submission, or is refused, has been answered."""
         starting: list[Request] = []
         unpack_header = self.memory.unpack
-        like_qemu = self.violations.as_qemu
+        short_types = self.habits.short_types
         for chain in chains:
             request = _new_request(BlkRequest)
             request.queue = queue
@@ -312,7 +314,7 @@ class VirtioBlk(VirtioDevice):
                         gather(self.memory, readable, HEADER_SIZE), 0
                     )
                 kind, _, sector = fields
-                if like_qemu:
+                if short_types:
                     kind = type_as_qemu(kind)
                 if kind == T_IN:
                     length = chain.writable_bytes - 1
@@ -366,7 +368,7 @@ class VirtioBlk(VirtioDevice):
             self.finish(request, status)
         elif request.op is _READ and not (self.resetting or request.queue.resetting):
             request.dma = None
-            if status and self.violations.as_qemu:
+            if status and self.habits.writes_no_rest:
                 dma.unmap(0)
             else:
                 if status:
@@ -419,7 +421,7 @@ class VirtioBlk(VirtioDevice):
         if room != len(payload):
             self.wrong(request, f"buffer of {room} bytes for an answer of {len(payload)}")
         try:
-            fill(self.memory, data_in, payload, padded=not self.violations.as_qemu)
+            fill(self.memory, data_in, payload, padded=not self.habits.writes_no_rest)
         except GuestMemoryError as error:
             self.wrong(request, f"answer outside memory: {error}", data=written(error.address, 8))
             self.finish(request, S_IOERR, reachable=False)
@@ -484,9 +486,8 @@ class VirtioBlk(VirtioDevice):
             return
         filling = chain.writable_bytes
         if not filled and filling > FILL_LIMIT:
-            reachable = False
-        elif filling > 1 and not filled and reachable and not self.violations.as_qemu:
-            # QEMU leaves what it has not written as it is.
+            reachable = self.habits.counts_all
+        elif filling > 1 and not filled and reachable and not self.habits.writes_no_rest:
             try:
                 fill(self.memory, split_tail(chain.writable)[0], b"")
             except GuestMemoryError:
@@ -495,5 +496,5 @@ class VirtioBlk(VirtioDevice):
             self.memory.write_byte(request.status_address, status)
         except GuestMemoryError as error:
             self.wrong(request, f"status byte outside memory: {error}", data=written(error.address, 8))
-            reachable = False
+            reachable = self.habits.counts_all
         queue.finish(((chain, filling if reachable else 0),))

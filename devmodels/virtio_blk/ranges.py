@@ -40,20 +40,20 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
     size = request.chain.readable_bytes - HEADER_SIZE
     limit, most = _limits(device.options, op)
     count = size // SEGMENT_SIZE
-    if device.violations.as_qemu and size > SEGMENT_SIZE:
-        reason = f"{kind.name} with {size} bytes of segments, QEMU supports {SEGMENT_SIZE}"
+    if device.habits.one_range and size > SEGMENT_SIZE:
+        reason = f"{kind.name} with {size} bytes where one segment is supported"
         device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION)
         return []
     whole = (size if count <= most else min(size, MOST_READ)) // SEGMENT_SIZE * SEGMENT_SIZE
     data = gather(device.memory, skip(request.chain.readable, HEADER_SIZE), whole)
     segments = list(RANGE_SEGMENT.layout.iter_unpack(data))
-    allowed = RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0
-    for _, _, flags in segments:
-        if flags & ~allowed:
-            # Unknown flags come before anything else that may be wrong (VIRTIO 1.4 §5.2.6.2).
-            reason = f"{kind.name}: segment flags {flags:#x}"
-            device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION, data=data)
-            return []
+    flags = _wrong_flags(segments, RANGE_FLAG_UNMAP if op is Op.WRITE_ZEROES else 0)
+    place = _wrong_place(segments, limit, device.backend.size // SECTOR)
+    if flags and not (place and device.habits.place_first):
+        # Unknown flags come before anything else that may be wrong (VIRTIO 1.4 §5.2.6.2).
+        reason = f"{kind.name}: segment flags {flags:#x}"
+        device.refuse(request, S_UNSUPP, reason, op, clause=OPERATION, data=data)
+        return []
     if not size or size % SEGMENT_SIZE:
         reason = f"{kind.name} with {size} bytes of segments"
         device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
@@ -62,20 +62,28 @@ def range_parts(device: VirtioBlk, request: BlkRequest, kind: BlkType) -> list[R
         reason = f"{kind.name} with {count} segments of {most}"
         device.refuse(request, S_IOERR, reason, op, clause=OPERATION)
         return []
-    capacity = device.backend.size // SECTOR
-    for sector, sectors, _ in segments:
-        if sectors > limit:
-            reason = f"{kind.name}: segment of {sectors} sectors, the limit is {limit}"
-            device.refuse(request, S_IOERR, reason, op, clause=OPERATION, data=data)
-            return []
-        if sector + sectors > capacity:
-            reason = f"{kind.name}: segment of {sectors} sectors at {sector} of {capacity}"
-            device.refuse(request, S_IOERR, reason, op, clause=OPERATION, data=data)
-            return []
+    if place:
+        device.refuse(request, S_IOERR, f"{kind.name}: {place}", op, clause=OPERATION, data=data)
+        return []
     request.op = op
     request.error = 0
     request.parts = len(segments)
     return [_part(device, request, op, each) for each in segments]
+
+
+def _wrong_flags(segments: list[tuple[int, int, int]], allowed: int) -> int:
+    """The first flags of which some may not be, or none."""
+    return next((flags for _, _, flags in segments if flags & ~allowed), 0)
+
+
+def _wrong_place(segments: list[tuple[int, int, int]], limit: int, capacity: int) -> str:
+    """The first segment of more than `limit` sectors, or beyond the disk's `capacity`, or nothing."""
+    for sector, sectors, _ in segments:
+        if sectors > limit:
+            return f"segment of {sectors} sectors, the limit is {limit}"
+        if sector + sectors > capacity:
+            return f"segment of {sectors} sectors at {sector} of {capacity}"
+    return ""
 
 
 def _part(device: VirtioBlk, whole: BlkRequest, op: Op, segment: tuple[int, int, int]) -> RangePart:

@@ -182,6 +182,7 @@ KNOWN: tuple[Known, ...] = (
         _MODERN,
         (register("common.device_status", "0x4f", "0xf"),),
         now=frozenset({"chain:indirect-next"}),
+        profiles=STRICT,
     ),
     Known(
         "driver_feature after a reset",

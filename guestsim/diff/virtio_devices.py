@@ -218,26 +218,25 @@ _PACKED = (
     ),
 )
 
-_NOWHERE = of_memory(
-    "status-nowhere",
-    "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
-)
-
-_RANGES = (
+_REQUESTS = (
     *strict(
+        of_memory(
+            "status-nowhere",
+            "A status outside memory is not counted in used.len; QEMU counts it (VIRTIO 1.4 §2.7.8.2; right: ours).",
+        ),
         of_memory(
             "segments",
             "More segments than max_discard_seg or max_write_zeroes_seg, or not whole ones, are an error of the "
             "driver's (VIRTIO 1.4 §5.2.6.1): ours says IOERR, QEMU UNSUPP.",
         ),
-    ),
-    of_memory(
-        "flags-first",
-        "A flag that may not be is UNSUPP whatever the range is (VIRTIO 1.4 §5.2.6.2); QEMU says IOERR where that is "
-        "wrong, too (right: ours).",
+        of_memory(
+            "flags-first",
+            "A flag that may not be is UNSUPP whatever the range is (VIRTIO 1.4 §5.2.6.2); QEMU says IOERR where that "
+            "is wrong, too (right: ours).",
+        ),
     ),
 )
-"""Of discards and write zeroes."""
+"""Of requests, and of discards and write zeroes."""
 
 VIRTIO_BLK = Device(
     name="virtio-blk",
@@ -267,8 +266,7 @@ VIRTIO_BLK = Device(
     areas=tuple(_virtio_areas(virtio_blk.QUEUES)),
     masks=(
         *_COMMON,
-        _NOWHERE,
-        *_RANGES,
+        *_REQUESTS,
         *_PACKED,
         *strict(
             Mask(
@@ -347,8 +345,7 @@ TRANSITIONAL = replace(
     observe=(virtio_legacy.get("device_status"),),
     masks=(
         *_COMMON,
-        _NOWHERE,
-        *_RANGES,
+        *_REQUESTS,
         *strict(
             of_memory(
                 "broken-legacy",
@@ -445,7 +442,7 @@ VIRTIO_SCSI = replace(
     prologue=_virtio_prologue(virtio_scsi.QUEUES + 1),
     areas=tuple(_virtio_areas(virtio_scsi.QUEUES)),
     masks=(
-        *(mask for mask in VIRTIO_BLK.masks if mask not in (_NOWHERE, *_RANGES)),
+        *(mask for mask in VIRTIO_BLK.masks if mask not in _REQUESTS),
         of_memory(
             virtio_packed.LATE,
             "QEMU's control queue, packed, goes on asking for the first descriptor, "

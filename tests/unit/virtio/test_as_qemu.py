@@ -10,12 +10,13 @@ import pytest
 from devmodels.blockbackend.request import Op
 from devmodels.conformance import Profile
 from devmodels.virtio_blk.layout import BlkFeature
-from tests.unit.virtio.blkrig import FLUSH, GET_ID, IN, BlkRig, blk
-from tests.unit.virtio.model import VERSION_1
+from tests.unit.virtio.blkrig import DISCARD, FLUSH, GET_ID, IN, BlkRig, blk, header, segment
+from tests.unit.virtio.model import VERSION_1, Form
 from tests.unit.virtio.pcirig import PciRig
 from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi
 
 OK, IOERR, UNSUPP = 0, 1, 2
+NOWHERE = 1 << 40
 UNTOUCHED = b"\xee"
 BARRIER = 1 << 31
 
@@ -148,3 +149,35 @@ def test_accepted_features_are_still_shown_after_a_reset(profile: Profile, shown
 def test_features_that_are_not_offered_are_taken_and_do_nothing() -> None:
     rig = small_steps(Profile.QEMU, 3, 0xF, accepted=VERSION_1 | 1 << 23)
     assert (rig.get("device_status"), rig.device.driver_features) == (0xF, VERSION_1)
+
+
+@pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, 1), (Profile.STRICT, 0)])
+def test_a_status_byte_outside_memory_is_counted(profile: Profile, length: int) -> None:
+    rig = blk(profile=profile)
+    sent = rig.place(rig.readable(header(FLUSH), (16,)), [(NOWHERE, 1)])
+    rig.go()
+    assert sent.length == length
+
+
+@pytest.mark.parametrize(("profile", "status"), [(Profile.QEMU, IOERR), (Profile.STRICT, UNSUPP)])
+def test_where_a_segment_lies_comes_before_its_flags(profile: Profile, status: int) -> None:
+    rig = blk(profile=profile)
+    assert rig.send(DISCARD, 0, segment(NOWHERE, 1, 2)).status == status
+    assert rig.send(DISCARD, 0, segment(0, 1, 2)).status == UNSUPP
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize(("profile", "done"), [(Profile.QEMU, [Op.FLUSH]), (Profile.STRICT, [])])
+def test_next_of_a_descriptor_with_a_table_says_nothing(
+    profile: Profile, done: list[Op], packed: bool
+) -> None:
+    rig = blk(profile=profile, packed=packed)
+    rig.place(rig.readable(header(FLUSH), (16,)), rig.writable(1, (0,)), Form.INDIRECT)
+    rig.driver.expose()
+    memory, flags = rig.device.memory, rig.device.queues[0].desc + (14 if packed else 12)
+    memory.write_byte(flags, memory.read(flags, 1)[0] | 1)
+    rig.device.kick(0)
+    while rig.device.context.turn():
+        pass
+    assert rig.used_operations == done
+    assert bool(rig.device.status & 0x40) is not bool(done)

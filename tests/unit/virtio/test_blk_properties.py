@@ -91,11 +91,11 @@ class DiskModel:
     def _ranges(self, kind: int, data: bytes) -> int:
         if self.read_only:
             return UNSUPP
-        if not data or len(data) % 16 or len(data) // 16 > MAX_SEG:
-            return IOERR
-        segments = list(struct.iter_unpack("<QII", data))
+        segments = list(struct.iter_unpack("<QII", data[: len(data) // 16 * 16]))
         if any(flags & ~(kind == WRITE_ZEROES) for _, _, flags in segments):
             return UNSUPP
+        if not data or len(data) % 16 or len(data) // 16 > MAX_SEG:
+            return IOERR
         if any(n > MAX_SECTORS or not self._inside(at, n * SECTOR) for at, n, _ in segments):
             return IOERR
         for at, count, _ in segments:
