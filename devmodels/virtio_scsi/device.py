@@ -43,6 +43,7 @@ from devmodels.virtio_scsi.config import (
 from devmodels.virtio_scsi.control import ControlQueue
 from devmodels.virtio_scsi.events import EventQueue
 from devmodels.virtio_scsi.framing import Framing
+from devmodels.virtio_scsi.habits import habits_of
 from devmodels.virtio_scsi.layout import (
     CONTROL_QUEUE,
     DEFAULT_CDB_SIZE,
@@ -98,6 +99,7 @@ class VirtioScsi(VirtioDevice):
             threads=[*[None] * FIRST_REQUEST_QUEUE, *threads] if threads else (),
         )
         self.options = options
+        self._habits = habits_of(self.violations)
         self.bus = ScsiBus(context, name=name, violations=self.violations)
         self.subscriptions: dict[tuple[int, int], int] = {}
         """The events that the driver wants to hear of, by target and LUN."""
@@ -130,7 +132,7 @@ class VirtioScsi(VirtioDevice):
         self._set_sizes(DEFAULT_SENSE_SIZE, DEFAULT_CDB_SIZE)
 
     def _set_sizes(self, sense_size: int, cdb_size: int) -> None:
-        self.framing = Framing(sense_size=sense_size, cdb_size=cdb_size)
+        self.framing = Framing(sense_size=sense_size, cdb_size=cdb_size, habits=self._habits)
         self._packed = None
 
     def config_bytes(self) -> bytes:
@@ -416,9 +418,9 @@ class VirtioScsi(VirtioDevice):
             task.dma_in.unmap(0 if dropped else sent)
         if usual:
             written = self.write_all(queue, task.chain, task.response())
-            queue.finish(((task.chain, written + sent if written else 0),))
+            queue.finish(((task.chain, task.framing.used(task.chain, written, sent)),))
         else:
-            self._respond(queue, task.chain, task.response(), sent)
+            self._respond(queue, task.chain, task.framing, task.response(), sent)
 
     def _wrong_size(self, queue: VirtQueue, chain: Chain, framing: Framing) -> None:
         """Header or response do not have the size that was agreed on."""
@@ -438,21 +440,21 @@ class VirtioScsi(VirtioDevice):
             except GuestMemoryError as error:
                 data = written(error.address, 8)
         self.violations.report(CLAUSE, summary, f"{queue.name} head {chain.head}", data)
-        self._respond(queue, chain, framing.response(ScsiResponse.VIRTIO_SCSI_S_FAILURE), 0)
+        self._respond(queue, chain, framing, framing.response(ScsiResponse.VIRTIO_SCSI_S_FAILURE), 0)
 
-    def _respond(self, queue: VirtQueue, chain: Chain, response: bytes, sent: int) -> None:
+    def _respond(self, queue: VirtQueue, chain: Chain, framing: Framing, response: bytes, sent: int) -> None:
         """Write a response and give the buffer back, `sent` bytes of data in it."""
         if queue.resetting or self.resetting or self.stopped:
             queue.finish(((chain, 0),))
         elif self.paused:
-            self.put_off.append(partial(self._respond, queue, chain, response, sent))
+            self.put_off.append(partial(self._respond, queue, chain, framing, response, sent))
         else:
             room = chain.writable_bytes
             if room < len(response):
                 # As much of it as there is room for, where that tells anything.
                 response = response[:room] if room >= RESPONSE_SIZE else b""
             written = self.write_all(queue, chain, response)
-            queue.finish(((chain, written + sent if written else 0),))
+            queue.finish(((chain, framing.used(chain, written, sent)),))
 
     def write_all(self, queue: VirtQueue, chain: Chain, data: bytes) -> int:
         """Write `data` at the beginning of a buffer's writable part, which is as long; 0 where it cannot be reached."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import struct
 from functools import cached_property
 
+from devmodels.virtio.ring import Chain
+from devmodels.virtio_scsi.habits import STRICT, Habits
 from devmodels.virtio_scsi.layout import COMMAND_FIXED, COMMAND_SIZE, RESPONSE_FIXED, RESPONSE_SIZE
 
 
 class Framing:
     """`header` unpacks LUN, tag, attribute, priority, CRN and CDB; `response` makes a whole response."""
 
-    def __init__(self, *, sense_size: int, cdb_size: int) -> None:
+    def __init__(self, *, sense_size: int, cdb_size: int, habits: Habits = STRICT) -> None:
+        self.habits = habits
         self.header_size = COMMAND_SIZE + cdb_size
         self.cdb_size = cdb_size
         self.sense_size = sense_size
         self.response_size = RESPONSE_SIZE + sense_size
-        self.good = bytes(self.response_size)
+        self._shortest = RESPONSE_SIZE if habits.short_responses else self.response_size
+        self.good = bytes(self._shortest)
         """The response of a command that has done all that was wanted."""
 
     @cached_property
@@ -27,4 +31,12 @@ class Framing:
         """A response; sense data is cut to the driver's room for it."""
         sense = sense[: self.sense_size]
         header = RESPONSE_FIXED.pack(len(sense), residual & 0xFFFF_FFFF, 0, status, response)
-        return (header + sense).ljust(self.response_size, b"\0")
+        return (header + sense).ljust(self._shortest, b"\0")
+
+    def used(self, chain: Chain, written: int, sent: int) -> int:
+        """`used.len` of a buffer with so many bytes of a response, and of data; 0 where no response was written."""
+        if not written:
+            return 0
+        if self.habits.counts_all:
+            return max(chain.readable_bytes - self.header_size, 0) + chain.writable_bytes
+        return written + sent

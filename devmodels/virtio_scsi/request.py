@@ -62,6 +62,5 @@ class ScsiRequest(Task):
         if self.wanted > moved and (self.status is _GOOD or self.wanted > expected):
             # What the CDB asks for is more than there is room for, or was given.
             return framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
-        # QEMU tells of what is left only where a command has ended well.
-        untold = self.status is not _GOOD and self.queue.owner.violations.as_qemu
+        untold = self.status is not _GOOD and framing.habits.untold_residual
         return framing.response(_OK, self.status, 0 if untold else expected - moved, self.sense)

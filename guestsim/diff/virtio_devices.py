@@ -448,9 +448,11 @@ VIRTIO_SCSI = replace(
             "QEMU's control queue, packed, goes on asking for the first descriptor, "
             "before DRIVER_OK for nothing (VIRTIO 1.4 §2.8.10; right: ours).",
         ),
-        of_memory(
-            "used-len",
-            "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",
+        *strict(
+            of_memory(
+                "used-len",
+                "QEMU's used.len counts what it has read as if it were written (VIRTIO 1.4 §2.7.8.2; right: ours).",
+            ),
         ),
         *strict(
             of_memory(
@@ -466,9 +468,11 @@ VIRTIO_SCSI = replace(
             "which-reset",
             "The unit attention after a reset says 29/00 where ours says 29/03 or 29/07 (SPC-4 §4.5.6).",
         ),
-        of_memory(
-            "sense-rest",
-            "What lies behind the sense data is nobody's (VIRTIO 1.4 §5.6.6.1, sense_len); ours zeroes it.",
+        *strict(
+            of_memory(
+                "sense-rest",
+                "What lies behind the sense data is nobody's (VIRTIO 1.4 §5.6.6.1, sense_len); ours zeroes it.",
+            ),
         ),
         of_memory(
             "data-rest",

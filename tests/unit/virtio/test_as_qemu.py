@@ -13,7 +13,7 @@ from devmodels.virtio_blk.layout import BlkFeature
 from tests.unit.virtio.blkrig import DISCARD, FLUSH, GET_ID, IN, BlkRig, blk, header, segment
 from tests.unit.virtio.model import VERSION_1, Form
 from tests.unit.virtio.pcirig import PciRig
-from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi
+from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi, write_10
 
 OK, IOERR, UNSUPP = 0, 1, 2
 NOWHERE = 1 << 40
@@ -84,6 +84,28 @@ def test_what_a_failed_command_has_left_undone_is_not_said(profile: Profile, res
     rig.ready()
     answer = rig.send(read_10(1 << 30, 1), room=512)
     assert (answer.status, answer.residual) == (CHECK_CONDITION, residual)
+
+
+@pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, 108 + 512), (Profile.STRICT, 108)])
+def test_what_was_read_counts_as_used(profile: Profile, length: int) -> None:
+    rig = scsi(profile=profile)
+    rig.ready()
+    assert rig.send(write_10(0, 1), bytes(512)).length == length
+
+
+@pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, 108 + 512), (Profile.STRICT, 108)])
+def test_room_for_data_that_did_not_come_counts_as_used(profile: Profile, length: int) -> None:
+    rig = scsi(profile=profile)
+    rig.ready()
+    assert rig.send(read_10(1 << 30, 1), room=512).length == length
+
+
+@pytest.mark.parametrize(("profile", "rest"), [(Profile.QEMU, UNTOUCHED), (Profile.STRICT, b"\0")])
+@pytest.mark.parametrize("lba", [0, 1 << 30], ids=["a good one", "one that fails"])
+def test_behind_the_sense_data_of_a_command(profile: Profile, rest: bytes, lba: int) -> None:
+    rig = scsi(profile=profile)
+    rig.ready()
+    assert set(rig.send(read_10(lba, 1), room=512).padding) == set(rest)
 
 
 def small_steps(profile: Profile, *statuses: int, accepted: int = 0) -> PciRig:
