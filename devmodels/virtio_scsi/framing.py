@@ -38,5 +38,7 @@ class Framing:
         if not written:
             return 0
         if self.habits.counts_all:
-            return max(chain.readable_bytes - self.header_size, 0) + chain.writable_bytes
+            # A first piece that is longer than the header is taken for one.
+            head = max(chain.readable[0][1], self.header_size) if chain.readable else 0
+            return max(chain.readable_bytes - head, 0) + chain.writable_bytes
         return written + sent

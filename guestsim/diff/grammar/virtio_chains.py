@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from guestsim.diff.access import Access, Loose, Store
+from guestsim.diff.access import Access, Bytes, Loose, Store
 from guestsim.diff.arena import ARENA, ARENA_SIZE
 from guestsim.drivers.layouts import DESC_WRITE
 
@@ -41,7 +41,7 @@ class Unequal:
     length: int
     status: int | None = None
     good: bool = False
-    values: tuple[bytes | None, bytes | None] | None = None
+    values: tuple[Bytes, Bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,16 @@ def loose(chain: Chain, parts: Sequence[Part]) -> Iterator[Loose]:
                 begin = at
 
 
-def _held(one: Unequal, begin: int, end: int) -> tuple[bytes | None, bytes | None] | None:
+def _held(one: Unequal, begin: int, end: int) -> tuple[Bytes, Bytes] | None:
     """The part of the values of both that is there."""
     if one.values is None:
         return None
-    ours, theirs = (None if value is None else value[begin:end] for value in one.values)
+    ours, theirs = (_cut(value, begin, end) for value in one.values)
     return ours, theirs
+
+
+def _cut(value: Bytes, begin: int, end: int) -> Bytes:
+    """The same part of one, or of each of several."""
+    if isinstance(value, tuple):
+        return tuple(each[begin:end] for each in value)
+    return None if value is None else value[begin:end]

@@ -14,6 +14,7 @@ from guestsim.drivers.scsi_layouts import RESPONSE, SENSE_SIZE
 HEAD = RESPONSE.size + SENSE_SIZE
 STATUS_AT = 10
 SENSE_AT = RESPONSE.size
+UNWRITTEN = bytes([UNTOUCHED]) * SENSE_SIZE
 FIXED = 18
 """Bytes of sense data in the fixed format (SPC-4 §4.5.3)."""
 
@@ -81,15 +82,20 @@ def unequal(row: Row) -> Iterator[Unequal]:
     def kind(at: int) -> tuple[str, bool, bool] | None:
         # Where both are refused, or both succeed, all requests' masks are about the rest of sense data.
         nobodys = alike and SENSE_AT <= at < HEAD and (mine[at] is None or not row.ours.fails)
-        if mine[at] == others[at] or nobodys:
+        wholly = row.theirs.fails and not row.ours.fails and SENSE_AT <= at < SENSE_AT + FIXED
+        if nobodys or (mine[at] == others[at] and not wholly):
             return None
         return mask_of(row, at), mine[at] is None, others[at] is None
 
     for what, places in groupby(range(len(mine)), kind):
         if what is not None:
             some = [*places]
-            values = _bytes(mine, some), _bytes(others, some)
-            yield Unequal(what[0], some[0], len(some), values=values)
+            ours, theirs = _bytes(mine, some), _bytes(others, some)
+            if ours and not row.ours.fails and SENSE_AT <= some[0] < HEAD:
+                # Under the profile `qemu` nothing is written there, as by QEMU's.
+                yield Unequal(what[0], some[0], len(some), values=((ours, UNWRITTEN[: len(some)]), theirs))
+            else:
+                yield Unequal(what[0], some[0], len(some), values=(ours, theirs))
 
 
 def mask_of(row: Row, at: int) -> str:

@@ -13,7 +13,15 @@ from devmodels.virtio_blk.layout import BlkFeature
 from tests.unit.virtio.blkrig import DISCARD, FLUSH, GET_ID, IN, BlkRig, blk, header, segment
 from tests.unit.virtio.model import VERSION_1, Form
 from tests.unit.virtio.pcirig import PciRig
-from tests.unit.virtio.scsirig import CHECK_CONDITION, read_10, scsi, write_10
+from tests.unit.virtio.scsirig import (
+    CHECK_CONDITION,
+    REQUEST,
+    S_FAILURE,
+    TEST_UNIT_READY,
+    read_10,
+    scsi,
+    write_10,
+)
 
 OK, IOERR, UNSUPP = 0, 1, 2
 NOWHERE = 1 << 40
@@ -98,6 +106,21 @@ def test_room_for_data_that_did_not_come_counts_as_used(profile: Profile, length
     rig = scsi(profile=profile)
     rig.ready()
     assert rig.send(read_10(1 << 30, 1), room=512).length == length
+
+
+@pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, 108), (Profile.STRICT, 108)])
+def test_the_rest_of_the_first_piece_is_no_data(profile: Profile, length: int) -> None:
+    rig = scsi(profile=profile)
+    rig.ready()
+    assert rig.send(TEST_UNIT_READY, b"\0", cuts=((52,), (108,))).length == length
+
+
+@pytest.mark.parametrize("profile", [Profile.QEMU, Profile.STRICT])
+def test_a_buffer_that_has_no_header_is_used_all_the_same(profile: Profile) -> None:
+    rig = scsi(profile=profile)
+    sent = rig.place(REQUEST, (), rig.writable(108))
+    rig.go()
+    assert rig.answer(sent).response == S_FAILURE
 
 
 @pytest.mark.parametrize(("profile", "rest"), [(Profile.QEMU, UNTOUCHED), (Profile.STRICT, b"\0")])
