@@ -62,5 +62,6 @@ class ScsiRequest(Task):
         if self.wanted > moved and (self.status is _GOOD or self.wanted > expected):
             # What the CDB asks for is more than there is room for, or was given.
             return framing.response(ScsiResponse.VIRTIO_SCSI_S_OVERRUN)
-        untold = self.status is not _GOOD and framing.habits.untold_residual
-        return framing.response(_OK, self.status, 0 if untold else expected - moved, self.sense)
+        good = self.status is _GOOD
+        residual = framing.habits.residual(self.cdb[0], expected, moved, good=good) if self.cdb else expected
+        return framing.response(_OK, self.status, residual, self.sense)

@@ -15,6 +15,8 @@ from tests.unit.virtio.model import VERSION_1, Form
 from tests.unit.virtio.pcirig import PciRig
 from tests.unit.virtio.scsirig import (
     CHECK_CONDITION,
+    GOOD,
+    INQUIRY,
     REQUEST,
     S_FAILURE,
     TEST_UNIT_READY,
@@ -92,6 +94,24 @@ def test_what_a_failed_command_has_left_undone_is_not_said(profile: Profile, res
     rig.ready()
     answer = rig.send(read_10(1 << 30, 1), room=512)
     assert (answer.status, answer.residual) == (CHECK_CONDITION, residual)
+
+
+@pytest.mark.parametrize(
+    ("cdb", "data", "room", "strict", "qemu"),
+    [
+        (read_10(0, 1), b"", 4096, 3584, 0xFFFF_F200),
+        (write_10(0, 1), bytes(2048), 0, 1536, 0xFFFF_FA00),
+        (TEST_UNIT_READY, b"", 10, 10, 0),
+        (INQUIRY, b"", 96, 60, 60),
+    ],
+    ids=["READ (10)", "WRITE (10)", "TEST UNIT READY", "INQUIRY"],
+)
+def test_the_residual_of_a_good_command(cdb: bytes, data: bytes, room: int, strict: int, qemu: int) -> None:
+    for profile, residual in (Profile.STRICT, strict), (Profile.QEMU, qemu):
+        rig = scsi(profile=profile)
+        rig.ready()
+        answer = rig.send(cdb, data, room)
+        assert (answer.status, answer.residual) == (GOOD, residual)
 
 
 @pytest.mark.parametrize(("profile", "length"), [(Profile.QEMU, 108 + 512), (Profile.STRICT, 108)])
