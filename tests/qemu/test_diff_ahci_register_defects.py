@@ -14,6 +14,7 @@ from guestsim.diff.grammar.ata import Table
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.packets import CD
 from guestsim.diff.profiles import PROFILES, Profile
+from tests.defects import Defect, after, before
 
 from .defects import found_among
 
@@ -23,8 +24,6 @@ pytestmark = [
     pytest.mark.parametrize("name", ["ahci-disk", "ahci-cd"]),
 ]
 
-Put = Callable[[pytest.MonkeyPatch], None]
-"""Puts a defect into our devices."""
 Make = Callable[[Random, Table], Action]
 
 
@@ -36,25 +35,20 @@ def clo_leaves_busy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clo_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    override = Port._override
-
-    def broken(port: Port) -> None:
-        override(port)
+    def then(port: Port) -> None:
         port.registers.clo = 1
 
-    monkeypatch.setattr(Port, "_override", broken)
+    after(monkeypatch, Port, "_override", then)
 
 
 def clo_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it changes nothing."""
-    command = Port.command_written
 
-    def broken(port: Port, old: int, new: int) -> None:
+    def first(port: Port, _old: int, new: int) -> None:
         if new & 8:
             port.registers.tfd &= ~0x88
-        command(port, old, new)
 
-    monkeypatch.setattr(Port, "command_written", broken)
+    before(monkeypatch, Port, "command_written", first)
 
 
 def errors_are_set_by_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,23 +60,18 @@ def errors_are_set_by_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def any_write_clears_all_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only those that are written with ones."""
-    written = Port.errors_written
 
-    def broken(port: Port) -> None:
+    def first(port: Port) -> None:
         port.registers.serr = 0
-        written(port)
 
-    monkeypatch.setattr(Port, "errors_written", broken)
+    before(monkeypatch, Port, "errors_written", first)
 
 
 def any_write_clears_all_of_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = Port.status_written
-
-    def broken(port: Port) -> None:
+    def first(port: Port) -> None:
         port.registers.status = 0
-        written(port)
 
-    monkeypatch.setattr(Port, "status_written", broken)
+    before(monkeypatch, Port, "status_written", first)
 
 
 def det_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +118,7 @@ def not_received_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Port, "_settle_reception", broken)
 
 
-DEFECTS: tuple[tuple[Put, Make, tuple[Profile, ...]], ...] = (
+DEFECTS: tuple[tuple[Defect, Make, tuple[Profile, ...]], ...] = (
     (clo_leaves_busy, ahci_registers.override, ("strict",)),
     (clo_stays, ahci_registers.command, ("strict",)),
     (clo_is_heard, ahci_registers.override, ("qemu",)),
@@ -154,7 +143,7 @@ DEFECTS: tuple[tuple[Put, Make, tuple[Profile, ...]], ...] = (
     ],
 )
 def test_a_defect_of_a_port_s_registers_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, put: Put, make: Make, profile: Profile
+    monkeypatch: pytest.MonkeyPatch, name: str, put: Defect, make: Make, profile: Profile
 ) -> None:
     put(monkeypatch)
     table = DISK if name == "ahci-disk" else CD

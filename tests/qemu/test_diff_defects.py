@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
@@ -10,15 +10,16 @@ from devmodels.ata.command import AtaCommand
 from devmodels.ata.device import AtaDevice
 from devmodels.scsi.task import Task
 from devmodels.scsi.unit import LogicalUnit
-from devmodels.virtio.queue import VirtQueue
 from devmodels.virtio.ring import Chain
 from guestsim.diff.profiles import PROFILES, Profile
+from tests.defects import before, finishes, given
 
 from .defects import is_found
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
-Defect = Callable[[AtaCommand], None]
+Ended = Callable[[AtaCommand], None]
+"""Changes what a command ends with."""
 
 
 def lba_low(command: AtaCommand) -> None:
@@ -52,7 +53,7 @@ def head(command: AtaCommand) -> None:
     command.taskfile.device ^= 0x01
 
 
-DEFECTS: tuple[Defect, ...] = (
+DEFECTS: tuple[Ended, ...] = (
     lba_low,
     lba_high,
     previous_lba,
@@ -67,16 +68,13 @@ DEFECTS: tuple[Defect, ...] = (
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
 @pytest.mark.parametrize("name", ["ide-disk", "ahci-disk", "ide-pair"])
 def test_a_wrong_register_after_a_command_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, defect: Defect, profile: Profile
+    monkeypatch: pytest.MonkeyPatch, name: str, defect: Ended, profile: Profile
 ) -> None:
-    finish = AtaDevice.finish
-
-    def broken(device: AtaDevice, command: AtaCommand) -> None:
+    def change(_device: AtaDevice, command: AtaCommand) -> None:
         if not command.dropped and not command.queued:
             defect(command)
-        finish(device, command)
 
-    monkeypatch.setattr(AtaDevice, "finish", broken)
+    before(monkeypatch, AtaDevice, "finish", change)
     assert is_found(name, profile)
 
 
@@ -181,14 +179,12 @@ ANSWERED = (
 def test_a_wrong_byte_of_what_a_unit_tells_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, defect: Answered, profile: Profile
 ) -> None:
-    answer = LogicalUnit.answer
-
-    def broken(unit: LogicalUnit, task: Task, data: bytes | bytearray) -> None:
+    def change(unit: LogicalUnit, task: Task, data: bytes | bytearray) -> tuple[LogicalUnit, Task, bytearray]:
         changed = bytearray(data)
         defect(task.cdb, changed)
-        answer(unit, task, changed)
+        return unit, task, changed
 
-    monkeypatch.setattr(LogicalUnit, "answer", broken)
+    given(monkeypatch, LogicalUnit, "answer", change)
     assert is_found(name, profile, MOST_OF_SCSI)
 
 
@@ -200,14 +196,11 @@ def test_a_wrong_byte_of_what_a_unit_tells_is_found(
 def test_wrong_sense_data_of_a_block_that_is_not_there_are_found(
     monkeypatch: pytest.MonkeyPatch, name: str, at: int, value: int, profile: Profile
 ) -> None:
-    finish = LogicalUnit.finish
-
-    def broken(unit: LogicalUnit, task: Task) -> None:
+    def change(_unit: LogicalUnit, task: Task) -> None:
         if len(task.sense) > 13 and task.sense[12] == LBA_OUT_OF_RANGE:
             task.sense = task.sense[:at] + bytes((value,)) + task.sense[at + 1 :]
-        finish(unit, task)
 
-    monkeypatch.setattr(LogicalUnit, "finish", broken)
+    before(monkeypatch, LogicalUnit, "finish", change)
     assert is_found(name, profile, MOST_OF_SCSI)
 
 
@@ -223,10 +216,5 @@ _HEADER, _RESPONSE = 51, 108
 def test_a_used_length_of_a_command_with_data_that_is_short_is_found(
     monkeypatch: pytest.MonkeyPatch, has_data: Callable[[Chain], bool], profile: Profile
 ) -> None:
-    finish = VirtQueue.finish
-
-    def broken(queue: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
-        finish(queue, [(chain, length - has_data(chain)) for chain, length in used])
-
-    monkeypatch.setattr(VirtQueue, "finish", broken)
+    finishes(monkeypatch, lambda _, used: [(chain, length - has_data(chain)) for chain, length in used])
     assert is_found("virtio-scsi", profile, 1500 // 30)

@@ -23,12 +23,14 @@ from guestsim.diff.grammar import ahci, ide, virtio_blk, virtio_scsi
 from guestsim.diff.grammar.ata_disk import DISK
 from guestsim.diff.grammar.virtio import BringUp
 from guestsim.diff.profiles import PROFILES, Profile
+from tests.defects import before, given
 
 from .defects import Make, found_among
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu"), pytest.mark.parametrize("profile", PROFILES)]
 
-
+Wanted = Callable[[AtaCommand], bool]
+"""Whether a command is one of those that are meant."""
 SCSI_UP = BringUp(virtio_scsi.ALL, (16,) * virtio_scsi.QUEUES, None)
 DROPPED: dict[str, tuple[Make, BringUp]] = {
     "virtio-blk": (
@@ -109,17 +111,15 @@ def test_queued_commands_that_are_told_of_in_order_are_found(
     monkeypatch: pytest.MonkeyPatch, profile: Profile
 ) -> None:
     """PxSACT and the FIS say that the lowest tags are over, whichever are."""
-    tell = Delivery._tell_done
 
-    def broken(delivery: Delivery) -> None:
+    def first(delivery: Delivery) -> None:
         left, lowest = delivery._registers.sact, 0
         for _ in range(delivery.done.bit_count()):
             lowest |= left & -left
             left &= left - 1
         delivery.done = lowest
-        tell(delivery)
 
-    monkeypatch.setattr(Delivery, "_tell_done", broken)
+    before(monkeypatch, Delivery, "_tell_done", first)
     found = found_among("ahci-disk", profile, lambda random: ahci.held_together(random, DISK))
     assert found is not None
     assert "held-together" in found.now
@@ -130,17 +130,16 @@ def test_a_write_that_goes_on_after_a_reset_at_sector_0_is_found(
     monkeypatch: pytest.MonkeyPatch, name: str, profile: Profile
 ) -> None:
     """CVE-2023-5088: what was written by DMA is not stopped, but its address is."""
-    cancel = AtaDisk.cancel_requests
 
-    def broken(disk: AtaDisk, wanted: Callable[[AtaCommand], bool]) -> None:
+    def change(disk: AtaDisk, wanted: Wanted) -> tuple[AtaDisk, Wanted]:
         writes: set[AtaCommand] = set()
         for request in disk.backend.in_flight:
             if isinstance(request, AtaRequest) and request.op is Op.WRITE and wanted(request.command):
                 request.offset = 0
                 writes.add(request.command)
-        cancel(disk, lambda command: wanted(command) and command not in writes)
+        return disk, lambda command: wanted(command) and command not in writes
 
-    monkeypatch.setattr(AtaDisk, "cancel_requests", broken)
+    given(monkeypatch, AtaDisk, "cancel_requests", change)
     make = ahci.interrupted if name.startswith("ahci") else ide.interrupted
     found = found_among(name, profile, lambda random: make(random, DISK))
     assert found is not None

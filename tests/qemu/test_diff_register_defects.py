@@ -5,22 +5,22 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from devmodels.pci.msix import MsixCapability
-from devmodels.virtio.scatter import gather
+from devmodels.virtio_blk import device as blk
 from devmodels.virtio_blk import ranges
 from devmodels.virtio_scsi.device import VirtioScsi
 from guestsim.diff.grammar import virtio_blk, virtio_scsi
 from guestsim.diff.grammar.virtio import BringUp
 from guestsim.diff.profiles import PROFILES, Profile
+from tests.defects import Defect, answers
 
 from .defects import Make, found_among
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu"), pytest.mark.parametrize("profile", PROFILES)]
 
-Put = Callable[[pytest.MonkeyPatch], None]
-"""Puts a defect into our devices."""
 
 # --- ranges (VIRTIO 1.4 §5.2.6.2)
 
@@ -31,13 +31,12 @@ UP = BringUp(virtio_blk.ALL, (16,) * virtio_blk.QUEUES, None)
 def _flags(monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
     """Of a segment's flags only these bits are looked at."""
 
-    def broken(*of: object) -> bytes:
-        data = gather(*of)  # type: ignore[arg-type]
+    def change(data: bytes) -> bytes:
         return b"".join(
             SEGMENT.pack(sector, count, flags & seen) for sector, count, flags in SEGMENT.iter_unpack(data)
         )
 
-    monkeypatch.setattr(ranges, "gather", broken)
+    answers(monkeypatch, ranges, "gather", change)
 
 
 def reserved_flags_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,13 +52,7 @@ def unmap_is_taken_in_a_discard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _limits(monkeypatch: pytest.MonkeyPatch, sectors: int, segments: int) -> None:
-    limits = ranges._limits
-
-    def broken(*of: object) -> tuple[int, int]:
-        limit, most = limits(*of)  # type: ignore[arg-type]
-        return limit + sectors, most + segments
-
-    monkeypatch.setattr(ranges, "_limits", broken)
+    answers(monkeypatch, ranges, "_limits", lambda most: (most[0] + sectors, most[1] + segments))
 
 
 def a_sector_too_many_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +64,9 @@ def the_most_sectors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_segment_too_many_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one is taken at most, whatever the limit is."""
     _limits(monkeypatch, 0, 1)
+    answers(monkeypatch, blk, "habits_of", lambda habits: msgspec.structs.replace(habits, one_range=False))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +81,7 @@ def a_segment_too_many_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_wrong_range_that_is_taken_is_found(
-    monkeypatch: pytest.MonkeyPatch, put: Put, profile: Profile
+    monkeypatch: pytest.MonkeyPatch, put: Defect, profile: Profile
 ) -> None:
     put(monkeypatch)
     found = found_among("virtio-blk", profile, virtio_blk.alone(virtio_blk.ranges), UP)
@@ -156,7 +151,7 @@ def a_message_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_message_that_is_not_held_back_or_not_sent_then_is_found(
-    monkeypatch: pytest.MonkeyPatch, name: str, put: Put, profile: Profile
+    monkeypatch: pytest.MonkeyPatch, name: str, put: Defect, profile: Profile
 ) -> None:
     make: dict[str, Make] = {
         "virtio-blk": virtio_blk.MODERN.pending(

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import pytest
 
 from devmodels.ide_cdrom import busmaster, channel
 from devmodels.ide_cdrom.busmaster import BusMaster
-from devmodels.ide_cdrom.habits import Habits, habits_of
-from devmodels.memoryregions import GuestMemoryError
 from guestsim.diff.grammar import ide_tables
 from guestsim.diff.profiles import PROFILES, Profile
+from tests.defects import Defect, after, answers, before
 
 from .defects import found_among
 
 pytestmark = [pytest.mark.qemu, pytest.mark.usefixtures("qemu")]
 
-Put = Callable[[pytest.MonkeyPatch], None]
-"""Puts a defect into our bus master."""
 DEVICES = ("ide-disk", "ide-pair")
 
 
 def _habits(monkeypatch: pytest.MonkeyPatch, **other: object) -> None:
-    def broken(violations: object) -> Habits:
-        return msgspec.structs.replace(habits_of(violations), **other)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(channel, "habits_of", broken)
+    answers(monkeypatch, channel, "habits_of", lambda habits: msgspec.structs.replace(habits, **other))
 
 
 def a_table_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,13 +27,10 @@ def a_table_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_table_has_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = BusMaster.start
-
-    def broken(master: BusMaster) -> None:
+    def first(master: BusMaster) -> None:
         master.habits = msgspec.structs.replace(master.habits, table=1 << 3)
-        start(master)
 
-    monkeypatch.setattr(BusMaster, "start", broken)
+    before(monkeypatch, BusMaster, "start", first)
 
 
 def the_end_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,26 +38,21 @@ def the_end_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_table_goes_round_at_a_border(monkeypatch: pytest.MonkeyPatch) -> None:
-    following = BusMaster._next_region
-
-    def broken(master: BusMaster) -> None:
-        following(master)
+    def then(master: BusMaster) -> None:
         if not master._entry & 0xFFFF:
             master._entry -= 0x1_0000
 
-    monkeypatch.setattr(BusMaster, "_next_region", broken)
+    after(monkeypatch, BusMaster, "_next_region", then)
 
 
 def _failed(monkeypatch: pytest.MonkeyPatch, **registers: int) -> None:
     """After an error these registers hold this."""
-    failed = BusMaster._failed
 
-    def broken(master: BusMaster, error: GuestMemoryError | str) -> None:
-        failed(master, error)
+    def then(master: BusMaster, _error: object) -> None:
         for name, value in registers.items():
             setattr(master.registers, name, value)
 
-    monkeypatch.setattr(BusMaster, "_failed", broken)
+    after(monkeypatch, BusMaster, "_failed", then)
 
 
 def active_stays_set_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +79,7 @@ def a_table_outside_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_table_that_is_read_in_a_wrong_way_is_found(
-    monkeypatch: pytest.MonkeyPatch, put: Put, profile: Profile, name: str
+    monkeypatch: pytest.MonkeyPatch, put: Defect, profile: Profile, name: str
 ) -> None:
     put(monkeypatch)
     found = found_among(name, profile, lambda random: ide_tables.wrong_table(random, ()))
@@ -105,7 +89,7 @@ def test_a_table_that_is_read_in_a_wrong_way_is_found(
 
 @pytest.mark.parametrize("name", DEVICES)
 @pytest.mark.parametrize("put", [active_stays_set_after_an_error, the_error_bit_is_never_set])
-def test_a_wrong_error_is_found(monkeypatch: pytest.MonkeyPatch, put: Put, name: str) -> None:
+def test_a_wrong_error_is_found(monkeypatch: pytest.MonkeyPatch, put: Defect, name: str) -> None:
     """Under profile `strict`: QEMU's bus master has no errors."""
     put(monkeypatch)
     found = found_among(name, "strict", lambda random: ide_tables.wrong_table(random, ()))

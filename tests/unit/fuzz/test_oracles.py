@@ -20,11 +20,9 @@ from fuzz.ring.ledger import SECTOR
 from fuzz.ring.transports import Over
 from fuzz.targets import TARGETS
 from fuzz.watch import watched
+from tests.defects import Defect, Put, Used, before, finishes, given
 from tests.unit.fuzz.defects import (
     PLAIN,
-    Defect,
-    Put,
-    before,
     forgets_to_flush,
     gives_back_twice,
     says_a_byte_more,
@@ -91,8 +89,7 @@ def enters_itself(put: Put) -> None:
 
 
 def takes_too_many(put: Put) -> None:
-    handle = VirtioBlk.handle
-    put.setattr(VirtioBlk, "handle", lambda self, queue, chains: handle(self, queue, [*chains, *chains]))
+    given(put, VirtioBlk, "handle", lambda device, queue, chains: (device, queue, [*chains, *chains]))
     before(put, BlkBench, "go", lambda bench, _: bench.bounded.made_available(0, -1))
 
 
@@ -106,15 +103,14 @@ def never_rests(put: Put) -> None:
     before(put, VirtioBlk, "handle", first)
 
 
+def only_what_is_known(queue: VirtQueue, used: Used) -> Used:
+    return [each for each in used if each[0].head in queue.in_flight]
+
+
 def clears_before_it_cancels(put: Put) -> None:
     """CVE-2023-5088: what runs is forgotten, and goes on."""
     before(put, VirtioBlk, "reset", lambda device: device.queues[0].in_flight.clear())
-    finish = VirtQueue.finish
-
-    def known(queue: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
-        finish(queue, [each for each in used if each[0].head in queue.in_flight])
-
-    put.setattr(VirtQueue, "finish", known)
+    finishes(put, only_what_is_known)
 
 
 def stays_wedged(put: Put) -> None:
@@ -176,12 +172,7 @@ def never_ends_the_reset_of_a_queue(put: Put) -> None:
 
 def forgets_what_was_in_a_queue(put: Put) -> None:
     before(put, VirtioBlk, "reset_queue", lambda _, queue: queue.in_flight.clear())
-    finish = VirtQueue.finish
-
-    def known(queue: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
-        finish(queue, [each for each in used if each[0].head in queue.in_flight])
-
-    put.setattr(VirtQueue, "finish", known)
+    finishes(put, only_what_is_known)
 
 
 QUEUE_DEFECTS: dict[Defect, str] = {

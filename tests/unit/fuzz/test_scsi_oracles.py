@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pytest
 
@@ -19,11 +18,9 @@ from fuzz.ring.bench import TABLE
 from fuzz.ring.ledger import SECTOR
 from fuzz.ring.scsi import CDB_SIZE, MAIN, ScsiBench
 from fuzz.ring.transports import Over
+from tests.defects import Defect, Put, answers, before, finishes
 from tests.unit.fuzz.defects import (
     PLAIN,
-    Defect,
-    Put,
-    before,
     forgets_to_flush,
     gives_back_twice,
     says_a_byte_more,
@@ -80,12 +77,7 @@ def covers_what_was_not_written(put: Put) -> None:
 
 
 def leaves_something_behind_the_sense_data(put: Put) -> None:
-    response = Framing.response
-
-    def wrong(self: Framing, *arguments: Any, **more: Any) -> bytes:
-        return response(self, *arguments, **more)[:-1] + b"!"
-
-    put.setattr(Framing, "response", wrong)
+    answers(put, Framing, "response", lambda response: response[:-1] + b"!")
 
 
 def ends_nothing_when_a_unit_is_reset(put: Put) -> None:
@@ -97,12 +89,7 @@ def ends_nothing_when_a_unit_is_reset(put: Put) -> None:
 
 def reads_too_little(put: Put) -> None:
     """A command that is GOOD, and whose data is short."""
-    finish = VirtQueue.finish
-
-    def wrong(self: VirtQueue, used: Sequence[tuple[Chain, int]]) -> None:
-        finish(self, [(chain, length - SECTOR if length > SECTOR else length) for chain, length in used])
-
-    put.setattr(VirtQueue, "finish", wrong)
+    finishes(put, lambda _, used: [(chain, n - SECTOR if n > SECTOR else n) for chain, n in used])
 
 
 def writes_data_twice(put: Put) -> None:
