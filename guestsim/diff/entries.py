@@ -73,6 +73,11 @@ def register(place: str, ours: str, theirs: str) -> Shown:
     return Shown("register", place, ours, theirs)
 
 
+def memory(place: str, ours: str, theirs: str, relation: Relation | None = None) -> Shown:
+    """In what devices write there."""
+    return Shown("memory", place, ours, theirs, relation)
+
+
 def _number(value: str) -> int:
     """A register's, or the first byte of memory."""
     return int(value, 0) if value.startswith("0x") else int(value[:2], 16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from guestsim.diff.entries import (
     Known,
     Shown,
+    memory,
     ours_has_more_bits,
     ours_is_larger,
     ours_is_next,
@@ -28,7 +29,7 @@ _MESSAGE, _NO_MESSAGE = "0[1-9] 00 00 00*", "00 00 00 00*"
 
 def _buffers(ours: str, theirs: str) -> tuple[Shown]:
     """In buffers, or behind the beginning of a request's response."""
-    return (Shown("memory", "buffers", f"{ours}*", f"{theirs}*"),)
+    return (memory("buffers", f"{ours}*", f"{theirs}*"),)
 
 
 _FLAGS_AT = {at: ("?? " * (14 - at), f"* at 0x*{at:x}") for at in (8, 9, 10, 12, 14)}
@@ -43,9 +44,9 @@ _USED = tuple(
 """A descriptor that one side has used, and the other one has not."""
 
 _OTHER_ORDER = (
-    Shown("memory", "queue ? used ring", "?? 00 00 00 *", "?? 00 00 00 *"),
+    memory("queue ? used ring", "?? 00 00 00 *", "?? 00 00 00 *"),
     *(
-        Shown("memory", _DESCRIPTORS, f"{a}{used}{z}", f"{a}{used}{z}")
+        memory(_DESCRIPTORS, f"{a}{used}{z}", f"{a}{used}{z}")
         for a, z in _FLAGS_AT.values()
         for used, _ in _LAPS
     ),
@@ -53,16 +54,16 @@ _OTHER_ORDER = (
 """Both have used the same buffers, one after the other."""
 
 _ONE_MORE_OF_OURS = (
-    *(Shown("memory", _DESCRIPTORS, used, not_used) for used, not_used in _USED),
+    *(memory(_DESCRIPTORS, used, not_used) for used, not_used in _USED),
     Shown("line", "interrupt", "0b1", "0b0"),
-    Shown("memory", "interrupt messages", _MESSAGE, _NO_MESSAGE),
-    Shown("memory", "queue ? used index", "*", "*", ours_is_next),
+    memory("interrupt messages", _MESSAGE, _NO_MESSAGE),
+    memory("queue ? used index", "*", "*", ours_is_next),
 )
 """Where it shows that one request is over on our side, and not on QEMU's."""
 _SOME_MORE_OF_THEIRS = (
-    *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
+    *(memory(_DESCRIPTORS, not_used, used) for used, not_used in _USED),
     Shown("line", "interrupt", "0b0", "0b1"),
-    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+    memory("interrupt messages", _NO_MESSAGE, _MESSAGE),
 )
 """Where it shows that requests are over on QEMU's side, and not on ours: but the index, which tells how many."""
 
@@ -100,7 +101,7 @@ KNOWN: tuple[Known, ...] = (
         "VIRTIO 1.4 §2.7.5",
         "ours",
         _BLK,
-        (Shown("memory", "memory that no device may write", "00 ?? ?? ?? at *", "ff 00 00 00 at *"),),
+        (memory("memory that no device may write", "00 ?? ?? ?? at *", "ff 00 00 00 at *"),),
         now=frozenset({"chain"}),
     ),
     Known(
@@ -111,10 +112,10 @@ KNOWN: tuple[Known, ...] = (
         _VIRTIO,
         (
             Shown("line", "interrupt", "0b0", "0b1"),
-            Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
-            Shown("memory", "queue ? used index", "00 00 *", "0[1-4] 00 *"),
-            Shown("memory", "queue ? used flags", "00 00 00 *", "80 02 00 *"),
-            *(Shown("memory", _DESCRIPTORS, not_used, used) for used, not_used in _USED),
+            memory("interrupt messages", _NO_MESSAGE, _MESSAGE),
+            memory("queue ? used index", "00 00 *", "0[1-4] 00 *"),
+            memory("queue ? used flags", "00 00 00 *", "80 02 00 *"),
+            *(memory(_DESCRIPTORS, not_used, used) for used, not_used in _USED),
         ),
         now=frozenset({"before-driver-ok"}),
         profiles=STRICT,
@@ -139,7 +140,7 @@ KNOWN: tuple[Known, ...] = (
             (
                 *_SOME_MORE_OF_THEIRS,
                 *_OTHER_ORDER,
-                Shown("memory", "queue ? used index", "*", "*", theirs_is_ahead(others)),
+                memory("queue ? used index", "*", "*", theirs_is_ahead(others)),
             ),
             all_now=frozenset({"in-flight", "not-simple", f"beside:{others}"}),
         )
@@ -228,14 +229,14 @@ KNOWN: tuple[Known, ...] = (
                 frozenset({"ring-goes-round"}),
                 (
                     Shown("line", "interrupt", "0b0", "0b1"),
-                    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+                    memory("interrupt messages", _NO_MESSAGE, _MESSAGE),
                 ),
             ),
             (
                 frozenset({"unmask", "broken"}),
                 (
                     Shown("line", "interrupt", "0b0", "0b1"),
-                    Shown("memory", "interrupt messages", _NO_MESSAGE, _MESSAGE),
+                    memory("interrupt messages", _NO_MESSAGE, _MESSAGE),
                     Shown("register", "pba+0x0", "0x*", "0x*", theirs_has_more_bits),
                     register("isr+0x0", "0x0", "0x1"),
                     register("isr-msix+0x0", "0x0", "0x1"),
@@ -251,7 +252,7 @@ KNOWN: tuple[Known, ...] = (
         "both",
         _VIRTIO,
         (
-            Shown("memory", "interrupt messages", _MESSAGE, _NO_MESSAGE),
+            memory("interrupt messages", _MESSAGE, _NO_MESSAGE),
             Shown("register", "pba+0x0", "0x*", "0x*", ours_has_more_bits),
         ),
         tags=frozenset({"map-vector"}),
